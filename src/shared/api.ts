@@ -1,0 +1,125 @@
+// The public objects and request bodies of the HTTP API, as schemas from which types, validation and docs derive.
+// Read by the gateway (validation), the SDK and the command line (types). Field names and defaults are the public
+// contract: an old client must never notice a change here.
+import { Type, type Static } from 'typebox';
+
+const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
+
+/** No NUL byte: the kernel ends every argument and path at it. */
+const textWithoutNul = Type.String({ pattern: '^[^\\u0000]*$' });
+const absolutePath = Type.String({ pattern: '^/[^\\u0000]*$' });
+export const Environment = Type.Record(Type.String({ pattern: '^[^=\\u0000]+$' }), textWithoutNul, {
+  additionalProperties: false,
+});
+
+export const boxStatuses = ['creating', 'running', 'stopped', 'error'] as const;
+export type BoxStatus = (typeof boxStatuses)[number];
+export const execStatuses = ['running', 'succeeded', 'failed', 'canceled'] as const;
+export type ExecStatus = (typeof execStatuses)[number];
+
+export const Volume = Type.Object({
+  host_path: absolutePath,
+  guest_path: absolutePath,
+  readonly: Type.Boolean({ default: false }),
+});
+export type Volume = Static<typeof Volume>;
+
+export const Box = Type.Object({
+  id: Type.String(),
+  name: nullable(Type.String()),
+  status: Type.Enum([...boxStatuses]),
+  image: Type.String(),
+  cpu: Type.Integer(),
+  memory_mb: Type.Integer(),
+  disk_size_gb: Type.Integer(),
+  network: Type.Boolean(),
+  workdir: Type.String(),
+  env: nullable(Type.Record(Type.String(), Type.String())),
+  volumes: nullable(Type.Array(Volume)),
+  boxlite_id: nullable(Type.String()),
+  error_code: nullable(Type.String()),
+  error_message: nullable(Type.String()),
+  created_at: Type.String(),
+  started_at: nullable(Type.String()),
+  stopped_at: nullable(Type.String()),
+});
+export type Box = Static<typeof Box>;
+
+export const Exec = Type.Object({
+  id: Type.String(),
+  box_id: Type.String(),
+  status: Type.Enum([...execStatuses]),
+  cmd: Type.Array(Type.String()),
+  env: nullable(Type.Record(Type.String(), Type.String())),
+  workdir: nullable(Type.String()),
+  timeout_ms: nullable(Type.Integer()),
+  exit_code: nullable(Type.Integer()),
+  error_message: nullable(Type.String()),
+  created_at: Type.String(),
+  finished_at: nullable(Type.String()),
+});
+export type Exec = Static<typeof Exec>;
+
+const image = Type.String({ minLength: 1, maxLength: 512, pattern: '^[^\\u0000\\s]+$' });
+const cmd = Type.Array(textWithoutNul, { minItems: 1 });
+const timeoutMs = Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 });
+const resources = {
+  cpu: Type.Integer({ minimum: 1, maximum: 255, default: 2 }),
+  memory_mb: Type.Integer({ minimum: 1, maximum: 2 ** 31, default: 1024 }),
+  disk_size_gb: Type.Integer({ minimum: 1, maximum: 65_536, default: 8 }),
+  network: Type.Boolean({ default: false }),
+  env: Type.Optional(nullable(Environment)),
+  volumes: Type.Optional(nullable(Type.Array(Volume))),
+};
+
+export const CreateBoxBody = Type.Object({
+  image,
+  name: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' }))),
+  ...resources,
+  workdir: { ...absolutePath, default: '/root' },
+});
+export type CreateBoxBody = Static<typeof CreateBoxBody>;
+
+export const ExecBody = Type.Object({
+  cmd,
+  env: Type.Optional(nullable(Environment)),
+  workdir: Type.Optional(nullable(absolutePath)),
+  timeout_ms: Type.Optional(nullable(timeoutMs)),
+});
+export type ExecBody = Static<typeof ExecBody>;
+
+export const RunBody = Type.Object({ image, cmd, ...resources, timeout_ms: Type.Optional(nullable(timeoutMs)) });
+export type RunBody = Static<typeof RunBody>;
+
+export const RunResult = Type.Object({
+  exit_code: nullable(Type.Integer()),
+  stdout: Type.String(),
+  stderr: Type.String(),
+  error_message: nullable(Type.String()),
+});
+export type RunResult = Static<typeof RunResult>;
+
+/** Seconds; boxes stopped or failed for longer are removed. */
+export const GcBody = Type.Object({ older_than: Type.Integer({ minimum: 0, default: 3600 }) });
+export type GcBody = Static<typeof GcBody>;
+export const GcResult = Type.Object({ removed: Type.Integer() });
+export type GcResult = Static<typeof GcResult>;
+
+export const Info = Type.Object({ max_cpu: Type.Integer(), max_memory_mb: Type.Integer() });
+export type Info = Static<typeof Info>;
+
+/** Body of every error answer. */
+export const ErrorBody = Type.Object({
+  code: Type.String(),
+  message: Type.String(),
+  hint: Type.Optional(Type.String()),
+});
+export type ErrorBody = Static<typeof ErrorBody>;
+
+/** One line of progress of a long create, sent only to clients that ask for `text/event-stream`. */
+export const Progress = Type.Object({
+  /** Machine-readable stage, such as `pull`, `unpack`, `start`. */
+  stage: Type.String(),
+  message: Type.String(),
+});
+export type Progress = Static<typeof Progress>;

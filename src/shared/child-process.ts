@@ -1,0 +1,128 @@
+// Starting and ending processes: run a tool to its end under a deadline, tell a live pid from a reused one, TERM then KILL.
+// Used by keeper, supervisor, drivers and image tools; nothing else starts processes.
+import { spawn, type SpawnOptions } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BoxRunError } from './errors.ts';
+
+export interface ToolResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface ToolOptions {
+  /** Milliseconds; then the tool's process group is killed and TIMEOUT thrown. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly input?: string | Buffer;
+  /** Each line of standard error as it comes, for progress. */
+  readonly onStderrLine?: (line: string) => void;
+}
+
+const toolOutputBytesMax = 1024 * 1024;
+
+/**
+ * Runs a program to its end and gives what it printed (the last MiB of each stream). A non-zero exit is a result, not an error.
+ * The tool gets a process group of its own, and dies with this process (setpriv --pdeathsig).
+ * @throws TIMEOUT, CANCELED, RUNTIME_ERROR when the program cannot be started
+ */
+export async function runTool(command: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
+  options.signal?.throwIfAborted();
+  const spawnOptions: SpawnOptions = { stdio: ['pipe', 'pipe', 'pipe'], detached: true };
+  if (options.cwd !== undefined) spawnOptions.cwd = options.cwd;
+  if (options.env !== undefined) spawnOptions.env = options.env;
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', command, ...args], spawnOptions);
+  const killGroup = () => {
+    if (child.pid !== undefined) killQuietly(-child.pid, 'SIGKILL');
+  };
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    killGroup();
+  }, options.timeoutMs);
+  options.signal?.addEventListener('abort', killGroup, { once: true });
+  const stdout = tail(child.stdout);
+  const stderr = tail(child.stderr, options.onStderrLine);
+  child.stdin?.on('error', () => undefined); // A tool may end without reading its input.
+  child.stdin?.end(options.input ?? '');
+  try {
+    const exitCode = await new Promise<number>((resolve, reject) => {
+      child.once('error', (error) => {
+        reject(new BoxRunError('RUNTIME_ERROR', `cannot start ${command}: ${error.message}`, { cause: error }));
+      });
+      child.once('close', (code, signal) => {
+        resolve(code ?? 128 + (signal === null ? 0 : 9));
+      });
+    });
+    if (timedOut) throw new BoxRunError('TIMEOUT', `${command} took longer than ${options.timeoutMs} ms`);
+    if (options.signal?.aborted) throw new BoxRunError('CANCELED', `${command} was canceled`);
+    return { exitCode, stdout: stdout(), stderr: stderr() };
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener('abort', killGroup);
+  }
+}
+
+function tail(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => void): () => string {
+  let text = '';
+  let partial = '';
+  stream?.setEncoding('utf8');
+  stream?.on('data', (piece: string) => {
+    text = (text + piece).slice(-toolOutputBytesMax);
+    if (onLine === undefined) return;
+    const lines = (partial + piece).split(/[\r\n]+/);
+    partial = (lines.pop() ?? '').slice(-4096);
+    for (const line of lines) if (line !== '') onLine(line);
+  });
+  return () => text;
+}
+
+/** Sends a signal and ignores that the process is gone already. */
+export function killQuietly(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // Gone, which is what was wanted.
+  }
+}
+
+/** Identity of a process: a pid alone may have been given to another one since. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: clock ticks since boot (proc(5)). */
+  readonly startTicks: number;
+}
+
+/** The identity of a live process, or null when it is gone or a zombie. */
+export async function processIdentity(pid: number): Promise<ProcessIdentity | null> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  if (stat === null) return null;
+  // The command name stands in parentheses and may itself hold spaces and parentheses.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  if (fields[0] === 'Z' || fields[0] === 'X') return null;
+  return { pid, startTicks: Number(fields[19]) };
+}
+
+/** True while exactly that process lives. */
+export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
+  const now = await processIdentity(identity.pid);
+  return now !== null && now.startTicks === identity.startTicks;
+}
+
+/**
+ * Kills exactly that process and waits until it is gone.
+ * @throws TIMEOUT when it is still there after `timeoutMs` milliseconds (a process in uninterruptible sleep)
+ */
+export async function killAndWait(identity: ProcessIdentity, timeoutMs: number): Promise<void> {
+  if (await isAlive(identity)) killQuietly(identity.pid, 'SIGKILL');
+  const deadline = Date.now() + timeoutMs;
+  while (await isAlive(identity)) {
+    if (Date.now() > deadline) {
+      throw new BoxRunError('TIMEOUT', `process ${identity.pid} did not die within ${timeoutMs} ms`);
+    }
+    await delay(5);
+  }
+}

@@ -1,0 +1,33 @@
+// Time: RFC 3339 stamps for rows, and waits that can be cut short. Every wait in the project has a deadline.
+import { setTimeout as delay } from 'node:timers/promises';
+import { BoxRunError } from './errors.ts';
+
+/** The present moment as RFC 3339 in UTC with milliseconds. */
+export function timestamp(): string {
+  return new Date().toISOString();
+}
+
+/**
+ * Waits `ms` milliseconds; resolves early, without an error, when `signal` aborts.
+ */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  await delay(ms, undefined, signal ? { signal } : {}).catch(() => undefined);
+}
+
+/**
+ * The result of `work`, or TIMEOUT naming `what` after `ms` milliseconds. The work itself is not stopped:
+ * pass it a signal of its own where it can be.
+ */
+export async function withDeadline<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new BoxRunError('TIMEOUT', `${what} took longer than ${ms} ms`));
+    }, ms);
+  });
+  try {
+    return await Promise.race([work, expired]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,117 @@
+// Settings of one server: the only reader of process.env. Flags win over the environment, the environment over defaults.
+// The command line builds a Config once; the keeper hands it to its children, and the supervisor to workers, as JSON.
+import { homedir, totalmem, availableParallelism } from 'node:os';
+import { join, resolve } from 'node:path';
+import { BoxRunError } from './errors.ts';
+
+export type DriverName = 'boxlite' | 'container';
+
+export interface Config {
+  readonly stateDir: string;
+  readonly dbPath: string;
+  /** Unix socket for clients, or null for none. */
+  readonly socketPath: string | null;
+  /** TCP address for clients, or null for none. Port 0: chosen by the system. */
+  readonly tcp: { readonly host: string; readonly port: number } | null;
+  readonly driver: DriverName;
+  readonly maxCpu: number;
+  readonly maxMemoryMb: number;
+  /** Spare workers, started and waiting for a box. */
+  readonly spareWorkers: number;
+  readonly onExit: 'detach' | 'stop';
+  readonly logLevel: string;
+  /** Registries reached over plain http, as host:port. */
+  readonly insecureRegistries: readonly string[];
+  readonly orphanGraceMs: number;
+  /** Where the BoxLite engine keeps its runtime files; its own default where null. */
+  readonly boxliteRuntimeDir: string | null;
+}
+
+/** What flags may say; undefined falls through to the environment. */
+export interface ConfigFlags {
+  stateDir?: string | undefined;
+  host?: string | undefined;
+  port?: number | undefined;
+  socket?: string | undefined;
+  driver?: string | undefined;
+  workers?: number | undefined;
+  onExit?: string | undefined;
+  logLevel?: string | undefined;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Reads flags and environment.
+ * @throws VALIDATION_ERROR naming the variable or flag whose value cannot be used
+ */
+export function loadConfig(flags: ConfigFlags = {}, env: Environment = process.env): Config {
+  const stateDir = resolve(flags.stateDir ?? env['BOXRUN_STATE_DIR'] ?? join(homedir(), '.boxrun'));
+  const tcpAsked = flags.host !== undefined || flags.port !== undefined;
+  const socketOnly = flags.socket !== undefined && !tcpAsked;
+  return {
+    stateDir,
+    dbPath: resolve(env['BOXRUN_DB'] ?? join(stateDir, 'boxrun.db')),
+    socketPath: resolve(flags.socket ?? env['BOXRUN_SOCKET'] ?? join(stateDir, 'boxrun.sock')),
+    tcp: socketOnly
+      ? null
+      : {
+          host: flags.host ?? env['BOXRUN_HOST'] ?? '127.0.0.1',
+          port: flags.port ?? whole(env, 'BOXRUN_PORT', 9090, 0, 65_535),
+        },
+    driver: driverName(flags.driver ?? env['BOXRUN_DRIVER'] ?? 'boxlite'),
+    maxCpu: whole(env, 'BOXRUN_MAX_CPU', availableParallelism(), 1, 2 ** 31),
+    maxMemoryMb: whole(env, 'BOXRUN_MAX_MEMORY_MB', Math.floor(totalmem() / 2 ** 20), 1, 2 ** 31),
+    spareWorkers: flags.workers ?? whole(env, 'BOXRUN_WORKERS', availableParallelism(), 0, 1024),
+    onExit: exitChoice(flags.onExit ?? env['BOXRUN_ON_EXIT'] ?? 'detach'),
+    logLevel: flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info',
+    insecureRegistries: (env['BOXRUN_INSECURE_REGISTRIES'] ?? '').split(',').filter((host) => host !== ''),
+    orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', 600_000, 0, 2 ** 31),
+    boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
+  };
+}
+
+/** Where the parts of a state directory are. */
+export function statePaths(stateDir: string) {
+  const runDir = join(stateDir, 'run');
+  return {
+    lock: join(stateDir, 'keeper.lock'),
+    runDir,
+    supervisorSocket: join(runDir, 'supervisor.sock'),
+    writerSocket: join(runDir, 'writer.sock'),
+    workersDir: join(runDir, 'workers'),
+    logsDir: join(stateDir, 'logs'),
+    spillDir: join(stateDir, 'spill'),
+    boxesDir: join(stateDir, 'boxes'),
+    imagesDir: join(stateDir, 'images'),
+    probeFile: join(stateDir, 'probe.json'),
+  };
+}
+
+export function boxHome(stateDir: string, boxId: string): string {
+  return join(statePaths(stateDir).boxesDir, boxId);
+}
+
+/** The directories that must exist before any process of a server starts; only their owner may look in. */
+export function stateDirectories(stateDir: string): string[] {
+  const paths = statePaths(stateDir);
+  return [stateDir, paths.runDir, paths.workersDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.imagesDir];
+}
+
+function whole(env: Environment, name: string, fallback: number, least: number, most: number): number {
+  const text = env[name];
+  if (text === undefined || text === '') return fallback;
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new BoxRunError('VALIDATION_ERROR', `${name} is '${text}'; it must be a whole number from ${least} to ${most}`);
+}
+
+function driverName(value: string): DriverName {
+  if (value === 'boxlite' || value === 'container') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `there is no driver '${value}'`, { hint: 'use boxlite or container' });
+}
+
+function exitChoice(value: string): 'detach' | 'stop' {
+  if (value === 'detach' || value === 'stop') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `on-exit is '${value}'; it must be detach or stop`);
+}

@@ -1,0 +1,72 @@
+// The catalogue of errors: every error that crosses a process or reaches a user is one of these.
+// Used by all processes, the SDK and the command line; it imports nothing, so that browsers can load it.
+// Codes and HTTP statuses are the public contract: clients match on them.
+
+interface CatalogueEntry {
+  readonly status: number;
+  /** True when the same request may succeed if it is simply sent again. */
+  readonly retryable: boolean;
+}
+
+export const errorCatalogue = {
+  BOX_NOT_FOUND: { status: 404, retryable: false },
+  EXEC_NOT_FOUND: { status: 404, retryable: false },
+  RESOURCE_EXCEEDED: { status: 409, retryable: false },
+  NAME_ALREADY_EXISTS: { status: 409, retryable: false },
+  BOX_ALREADY_RUNNING: { status: 409, retryable: false },
+  BOX_NOT_RUNNING: { status: 400, retryable: false },
+  EXEC_ALREADY_FINISHED: { status: 400, retryable: false },
+  IMAGE_PULL_FAILED: { status: 400, retryable: false },
+  TIMEOUT: { status: 400, retryable: false },
+  RUNTIME_ERROR: { status: 400, retryable: false },
+  CANCELED: { status: 400, retryable: false },
+  VALIDATION_ERROR: { status: 422, retryable: false },
+  NOT_FOUND: { status: 404, retryable: false },
+  METHOD_NOT_ALLOWED: { status: 405, retryable: false },
+  UNAUTHORIZED: { status: 401, retryable: false },
+  FORBIDDEN: { status: 403, retryable: false },
+  UNSUPPORTED_MEDIA_TYPE: { status: 415, retryable: false },
+  TOO_MANY_REQUESTS: { status: 429, retryable: true },
+  UNAVAILABLE: { status: 503, retryable: true },
+} as const satisfies Record<string, CatalogueEntry>;
+
+export type ErrorCode = keyof typeof errorCatalogue;
+
+export interface ErrorDetails {
+  /** What the user can do about it; shown after the message. */
+  hint?: string;
+  /** Replaces the catalogue's HTTP status where the contract asks for another one. */
+  status?: number;
+  cause?: unknown;
+}
+
+/** An error with a code of the catalogue. `message` is for people and names what it is about. */
+export class BoxRunError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly status: number;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'BoxRunError';
+    this.code = code;
+    this.hint = details.hint;
+    this.status = details.status ?? errorCatalogue[code].status;
+  }
+}
+
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(errorCatalogue, value);
+}
+
+/** The catalogue error behind `error`; anything unknown is a failure of BoxRun itself: 500 RUNTIME_ERROR. */
+export function toBoxRunError(error: unknown): BoxRunError {
+  if (error instanceof BoxRunError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new BoxRunError('RUNTIME_ERROR', message, { status: 500, cause: error });
+}
+
+/** The text of any thrown value, for logs and messages. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,107 @@
+// Every bound in the project, with its unit in its name and what happens when it is reached.
+// Imports nothing; values that a user may want to change are read through config.ts instead.
+
+export const limits = {
+  /** IPC: a longer frame closes the connection that sent it. */
+  frameBytesMax: 16 * 1024 * 1024,
+  /** IPC: deadline of a request that names none; the caller gets UNAVAILABLE. */
+  requestTimeoutMs: 10_000,
+  /** IPC: connecting to a peer's socket; the caller retries or reports the peer as down. */
+  connectTimeoutMs: 2_000,
+  /** IPC: a peer that has not said hello by then is closed. */
+  helloTimeoutMs: 2_000,
+  /** IPC: pause between two attempts to reach a process that is down (first, and longest after doubling). */
+  reconnectFirstMs: 10,
+  reconnectLongestMs: 250,
+  /** IPC: requests waiting for an answer at one peer; the next one is refused with TOO_MANY_REQUESTS. */
+  requestsPendingMax: 10_000,
+
+  /** An output event is at most this long; longer reads are split. */
+  eventBytesMax: 64 * 1024,
+  /** Output waits this long for more of it before it is sent on. */
+  outputFlushMs: 4,
+  /** ... or until this much has come together. */
+  outputFlushBytes: 64 * 1024,
+  /** Worker: output not yet acknowledged by the writer, per exec; at it, reading the command's pipes stops. */
+  execUnackedBytesMax: 4 * 1024 * 1024,
+  /** Worker: commit requests under way at once; later ones wait in order. */
+  commitsInFlightMax: 8,
+  /** Worker: operations in one commit request. */
+  commitOpsMax: 512,
+  /** Worker: bytes in one commit request (well under frameBytesMax). */
+  commitBytesMax: 1024 * 1024,
+  /** After the leader's exit, background children may hold its pipes this long; then the exec ends without them. */
+  exitDrainMs: 500,
+  /** After the leader's exit, its own output may still come out of the pipe for this long at the most, while it keeps coming. */
+  exitDrainBusyMs: 30_000,
+  /** Hold of an exec's answer, so that a short command comes back finished. */
+  execHoldLeastMs: 25,
+  execHoldMostMs: 250,
+  /** Execs running at once in one box; the next one is refused with RESOURCE_EXCEEDED. */
+  execsRunningMax: 512,
+  /** Whole-tree kill; past it the box is stopped and set to `error`. */
+  killTimeoutMs: 10_000,
+  /** Start of a command in the box. */
+  execStartTimeoutMs: 60_000,
+  /** /v1/run: bytes kept of each of stdout and stderr; the rest is cut, and the answer says so. */
+  runOutputBytesMax: 16 * 1024 * 1024,
+
+  /** Writer: bytes waiting to be sent to one following gateway; past it the gateway is told to read history instead. */
+  followerBufferBytesMax: 8 * 1024 * 1024,
+  /** Writer: rows deleted by one transaction of a removal. */
+  deleteSliceRows: 5_000,
+  /** Writer: operations in one group commit; the rest goes into the next. */
+  groupOpsMax: 20_000,
+  /** Writer without keeper and workers ends after this. */
+  writerIdleExitMs: 5_000,
+
+  /** Gateway: events in one page of history. */
+  replayPageEvents: 512,
+  /** Gateway: bytes in one page of history. */
+  replayPageBytes: 1024 * 1024,
+  /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
+  feedBufferBytesMax: 1024 * 1024,
+  /** Gateway: comment line on an idle event stream. */
+  sseHeartbeatMs: 10_000,
+  /** Gateway: `102 Processing`, first and every. */
+  processingEveryMs: 10_000,
+  /** Gateway: JSON bodies; past it 413. */
+  bodyBytesMax: 1024 * 1024,
+  /** Gateway: threads that read the database, and calls waiting for them. */
+  readerThreads: 2,
+  readerQueueMax: 4_096,
+  /** Gateway: streams get this long to end at shutdown. */
+  gatewayCloseMs: 3_000,
+
+  /** Supervisor: a spawned worker answers on its socket by then. */
+  workerReadyMs: 15_000,
+  /** Supervisor: bringing a box up, image pull not counted. */
+  boxStartTimeoutMs: 120_000,
+  /** Supervisor: everything an image needs before its first use. */
+  imagePrepareTimeoutMs: 900_000,
+  /** A registry that says nothing for this long is given up: IMAGE_PULL_FAILED. */
+  registryTimeoutMs: 30_000,
+  boxStopTimeoutMs: 60_000,
+  boxRemoveTimeoutMs: 60_000,
+  /** Supervisor: a worker told to go has this long; then SIGKILL. */
+  workerExitMs: 5_000,
+  /** Adoption of what a predecessor left, per worker. */
+  adoptTimeoutMs: 10_000,
+  /** Restarts allowed within the window: of one box's worker (then the box goes to `error`), of each child of the keeper (then `serve` ends). */
+  workerRestartsMax: 3,
+  childRestartsMax: 10,
+  restartWindowMs: 60_000,
+  /** A worker with no command running and no supervisor for this long leaves; its box stays. */
+  orphanGraceMs: 600_000,
+
+  /** Keeper: a child says it is ready by then. */
+  childReadyMs: 20_000,
+  /** Keeper: TERM, then KILL after this. */
+  childStopMs: 10_000,
+
+  /** CLI: wait for an auto-started server. */
+  autoStartMs: 30_000,
+
+  /** Unix socket paths are cut silently by the kernel past this. */
+  socketPathBytesMax: 107,
+} as const;

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Process 1 of the emulated host during a run: prepares what BoxLite expects of a Linux host, runs
+# /share/command with its output on the virtio port, leaves the exit code on the share, powers off.
+# sh reaps orphans while it waits, which the tests rely on.
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t tmpfs -o mode=755 run /run
+mount -t cgroup2 cgroup /sys/fs/cgroup
+hostname lab
+ip link set lo up
+
+# The serial console says that the host as a whole is alive, however quiet the command is.
+while :; do echo "lab: heartbeat" >/dev/ttyS0; sleep 5; done &
+
+modprobe -a overlay fuse vhost_vsock tun virtio_console kvm_amd
+chmod 666 /dev/kvm /dev/vhost-vsock /dev/fuse /dev/net/tun 2>/dev/null
+mount -t ext4 -o noatime /dev/vdb /project
+mount -t ext4 -o noatime /dev/vdc /project/node_modules
+
+port=
+for name in /sys/class/virtio-ports/*/name; do
+  [ "$(cat "$name")" = output ] && port=/dev/$(basename "$(dirname "$name")")
+done
+[ -n "$port" ] || { echo "lab: no output port" >/dev/ttyS0; exec /bin/busybox poweroff -f; }
+
+# A port opens once only; a pipe in front of it lets the command and its children open it at will.
+mkfifo /run/output
+cat /run/output >"$port" &
+drain=$!
+
+export HOME=/root LANG=C.UTF-8 TERM=dumb USER=root
+cd /project
+touch /share/booted
+setsid sh /share/command >/run/output 2>&1 </dev/null &
+wait $!
+echo $? >/share/exit-code
+
+# What the command left running may hold the pipe open; do not wait for that for ever.
+( sleep 3; kill "$drain" ) 2>/dev/null &
+wait "$drain"
+sync
+/bin/busybox poweroff -f

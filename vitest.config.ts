@@ -1,0 +1,28 @@
+// One project per kind of promise; `npm test` runs them in order, `vitest run --project NAME` runs one.
+import { defineConfig } from 'vitest/config';
+
+const project = (name: string, options: { testTimeoutMs: number; parallel: boolean }) => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    pool: 'forks' as const,
+    testTimeout: options.testTimeoutMs,
+    hookTimeout: options.testTimeoutMs,
+    fileParallelism: options.parallel,
+    maxWorkers: options.parallel ? 2 : 1,
+  },
+});
+
+export default defineConfig({
+  test: {
+    projects: [
+      project('unit', { testTimeoutMs: 10_000, parallel: true }),
+      project('style', { testTimeoutMs: 60_000, parallel: true }),
+      // What talks to real engines and processes runs one file at a time: two cores are few.
+      project('contract', { testTimeoutMs: 60_000, parallel: false }),
+      project('system', { testTimeoutMs: 120_000, parallel: false }),
+      project('crash', { testTimeoutMs: 120_000, parallel: false }),
+      project('vm', { testTimeoutMs: 240_000, parallel: false }),
+    ],
+  },
+});
