@@ -1,8 +1,8 @@
 // Running programs for the lab: one call that waits and throws with the program's own words, and
 // a machine-wide lock. Used by every building step; nothing here knows what is being built.
 
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 
 /** Root's programs are not on every user's PATH. */
 const searchPath = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
@@ -15,23 +15,22 @@ export class LabError extends Error {}
  *
  * @param {string} program
  * @param {string[]} args
- * @param {{cwd?: string, env?: NodeJS.ProcessEnv, input?: Buffer | string, timeoutMs?: number}} [options]
+ * @param {{cwd?: string | undefined, env?: NodeJS.ProcessEnv, timeoutMs?: number}} [options]
  * @returns {string}
  * @throws {LabError} when it cannot start, fails or takes longer than `timeoutMs` (default 10 minutes).
  */
-export function run(program, args, { cwd, env, input, timeoutMs = 600_000 } = {}) {
+export function run(program, args, { cwd, env, timeoutMs = 600_000 } = {}) {
   const result = spawnSync(program, args, {
     cwd,
     env: { ...(env ?? process.env), PATH: searchPath },
-    input,
     timeout: timeoutMs,
-    encoding: "utf8",
+    encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
   });
   if (result.error) throw new LabError(`${program}: ${result.error.message}`);
   if (result.status !== 0) {
-    const said = `${result.stdout}\n${result.stderr}`.trim().split("\n").slice(-15).join("\n");
-    throw new LabError(`${program} ${args.slice(0, 3).join(" ")} … ended with ${result.status ?? result.signal}:\n${said}`);
+    const said = `${result.stdout}\n${result.stderr}`.trim().split('\n').slice(-15).join('\n');
+    throw new LabError(`${program} ${args.slice(0, 3).join(' ')} … ended with ${result.status ?? result.signal}:\n${said}`);
   }
   return result.stdout;
 }
@@ -41,7 +40,7 @@ export function run(program, args, { cwd, env, input, timeoutMs = 600_000 } = {}
  * @returns {boolean} whether the program is on the PATH or in the places root's programs live.
  */
 export function isInstalled(program) {
-  return spawnSync("sh", ["-c", 'command -v "$0"', program], { env: { ...process.env, PATH: searchPath } }).status === 0;
+  return spawnSync('sh', ['-c', 'command -v "$0"', program], { env: { ...process.env, PATH: searchPath } }).status === 0;
 }
 
 /**
@@ -53,10 +52,10 @@ export function isInstalled(program) {
  * @returns {Promise<{release: () => void}>}
  */
 export async function lock(file, onWaiting) {
-  const holder = spawn("flock", [file, "sh", "-c", "echo held; exec cat >/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
+  const holder = spawn('flock', [file, 'sh', '-c', 'echo held; exec cat >/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
   const notice = setTimeout(onWaiting, 500);
-  const [first] = await Promise.race([once(holder.stdout, "data"), once(holder, "exit"), once(holder, "error")]);
+  const [first] = await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit'), once(holder, 'error')]);
   clearTimeout(notice);
-  if (String(first).trim() !== "held") throw new LabError(`could not lock ${file}`);
+  if (String(first).trim() !== 'held') throw new LabError(`could not lock ${file}`);
   return { release: () => holder.stdin.end() };
 }

@@ -2,11 +2,11 @@
 // guest's kernel, a newer QEMU. The machine's sources and package lists are read, not changed: what
 // is only needed inside the lab is fetched with lists of its own and unpacked, never installed.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import path from "node:path";
-import { isInstalled, LabError, run } from "./command.mjs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { isInstalled, LabError, run } from './command.mjs';
 
-const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 /**
  * Makes sure that programs are there: installs their packages when root, else says which are missing.
@@ -17,38 +17,41 @@ const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 export function requirePrograms(programs) {
   const missing = Object.keys(programs).filter((program) => !isInstalled(program));
   if (missing.length === 0) return;
-  const packages = [...new Set(missing.map((program) => programs[program]))];
-  if (process.getuid?.() !== 0 || !isInstalled("apt-get")) {
-    throw new LabError(`the VM lab needs these Debian packages: ${packages.join(" ")}`);
+  const packages = [...new Set(missing.map((program) => programs[program] ?? program))];
+  if (process.getuid?.() !== 0 || !isInstalled('apt-get')) {
+    throw new LabError(`the VM lab needs these Debian packages: ${packages.join(' ')}`);
   }
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  run("apt-get", ["update", "-q"], { env });
-  run("apt-get", ["install", "-q", "-y", "--no-install-recommends", ...packages], { env });
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  run('apt-get', ['update', '-q'], { env });
+  run('apt-get', ['install', '-q', '-y', '--no-install-recommends', ...packages], { env });
 }
 
 /** @returns {string} the code name of this machine's Debian release, which the guest shares with its libraries. */
 function codename() {
-  const release = readFileSync("/etc/os-release", "utf8");
+  const release = readFileSync('/etc/os-release', 'utf8');
   const name = /^VERSION_CODENAME="?([a-z]+)"?$/m.exec(release)?.[1];
-  if (!name || !/^ID=debian$/m.test(release)) throw new LabError("the VM lab is built from Debian's packages and needs a Debian machine");
+  if (!name || !/^ID=debian$/m.test(release))
+    throw new LabError("the VM lab is built from Debian's packages and needs a Debian machine");
   return name;
 }
 
 /** @returns {{uri: string, suite: string, components: string}[]} Debian's own archives among the machine's sources. */
 function configuredArchives() {
   const list = () =>
-    run("apt-get", ["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)", "Created-By: Packages"])
-      .split("\n")
-      .map((line) => line.split(" "))
-      .filter(([, , , origin]) => origin === "Debian");
+    run('apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)', 'Created-By: Packages'])
+      .split('\n')
+      .map((line) => line.split(' '))
+      .filter(([, , , origin]) => origin === 'Debian');
   let rows = list();
   if (rows.length === 0) {
     // The origin is only known once the lists have been fetched.
-    run("apt-get", ["update", "-q"]);
+    run('apt-get', ['update', '-q']);
     rows = list();
   }
-  const archives = rows.map(([uri, suite, components]) => ({ uri, suite, components }));
-  return archives.filter((a, i) => archives.findIndex((b) => b.uri === a.uri && b.suite === a.suite && b.components === a.components) === i);
+  const archives = rows.map(([uri = '', suite = '', components = '']) => ({ uri, suite, components }));
+  return archives.filter(
+    (a, i) => archives.findIndex((b) => b.uri === a.uri && b.suite === a.suite && b.components === a.components) === i,
+  );
 }
 
 /**
@@ -62,22 +65,27 @@ export function openPrivateApt(folder) {
   const mirror = archives.find((archive) => archive.suite === release)?.uri;
   if (!mirror) throw new LabError(`no apt source for Debian ${release} is configured on this machine`);
 
-  const lists = path.join(folder, "lists");
-  const downloads = path.join(folder, "downloads");
-  mkdirSync(path.join(lists, "partial"), { recursive: true });
-  mkdirSync(path.join(downloads, "archives", "partial"), { recursive: true });
-  const sources = path.join(folder, "sources.list");
-  const signed = existsSync(keyring) ? `[signed-by=${keyring}] ` : "";
+  const lists = path.join(folder, 'lists');
+  const downloads = path.join(folder, 'downloads');
+  mkdirSync(path.join(lists, 'partial'), { recursive: true });
+  mkdirSync(path.join(downloads, 'archives', 'partial'), { recursive: true });
+  const sources = path.join(folder, 'sources.list');
+  const signed = existsSync(keyring) ? `[signed-by=${keyring}] ` : '';
   const settings = [
-    `Dir::Etc::SourceList=${sources}`, "Dir::Etc::SourceParts=/dev/null", `Dir::State::Lists=${lists}`, `Dir::Cache=${downloads}`,
-    "APT::Sandbox::User=root", "Acquire::Languages=none", "Acquire::Retries=2",
-  ].flatMap((setting) => ["-o", setting]);
+    `Dir::Etc::SourceList=${sources}`,
+    'Dir::Etc::SourceParts=/dev/null',
+    `Dir::State::Lists=${lists}`,
+    `Dir::Cache=${downloads}`,
+    'APT::Sandbox::User=root',
+    'Acquire::Languages=none',
+    'Acquire::Retries=2',
+  ].flatMap((setting) => ['-o', setting]);
   /** @param {string[]} args @param {string} [cwd] */
-  const apt = (args, cwd) => run("apt-get", [...settings, "-q", ...args], { cwd });
+  const apt = (args, cwd) => run('apt-get', [...settings, '-q', ...args], { cwd });
   /** @param {{uri: string, suite: string, components: string}[]} wanted */
   const use = (wanted) => {
-    writeFileSync(sources, wanted.map(({ uri, suite, components }) => `deb ${signed}${uri} ${suite} ${components}\n`).join(""));
-    apt(["update"]);
+    writeFileSync(sources, wanted.map(({ uri, suite, components }) => `deb ${signed}${uri} ${suite} ${components}\n`).join(''));
+    apt(['update']);
   };
   use(archives);
 
@@ -90,13 +98,13 @@ export function openPrivateApt(folder) {
      * @param {string} metapackage @param {string} target
      */
     unpackKernel(metapackage, target) {
-      const depends = run("apt-cache", [...settings, "depends", metapackage]);
+      const depends = run('apt-cache', [...settings, 'depends', metapackage]);
       const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1];
       if (!name) throw new LabError(`${metapackage} names no kernel`);
-      apt(["download", name], downloads);
+      apt(['download', name], downloads);
       const file = readdirSync(downloads).find((entry) => entry.startsWith(`${name}_`));
       if (!file) throw new LabError(`${name} was not downloaded`);
-      run("dpkg", ["-x", path.join(downloads, file), target]);
+      run('dpkg', ['-x', path.join(downloads, file), target]);
     },
 
     /**
@@ -104,11 +112,11 @@ export function openPrivateApt(folder) {
      * @param {string} name @param {string} target
      */
     unpackBackport(name, target) {
-      use([...archives, { uri: mirror, suite: `${release}-backports`, components: "main" }]);
-      apt(["-t", `${release}-backports`, "--no-install-recommends", "--download-only", "-y", "install", name]);
-      const folder = path.join(downloads, "archives");
-      for (const entry of readdirSync(folder).filter((file) => file.endsWith(".deb"))) {
-        run("dpkg", ["-x", path.join(folder, entry), target]);
+      use([...archives, { uri: mirror, suite: `${release}-backports`, components: 'main' }]);
+      apt(['-t', `${release}-backports`, '--no-install-recommends', '--download-only', '-y', 'install', name]);
+      const folder = path.join(downloads, 'archives');
+      for (const entry of readdirSync(folder).filter((file) => file.endsWith('.deb'))) {
+        run('dpkg', ['-x', path.join(folder, entry), target]);
       }
     },
   };

@@ -2,10 +2,10 @@
 // on as it comes, and a watchdog on the guest's serial console. Called by run.mjs, which decides
 // whether to start again; a command that ended with any exit code is never a reason for that.
 
-import { spawn } from "node:child_process";
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, statSync, writeFileSync } from "node:fs";
-import path from "node:path";
-import { limits, qemuArguments } from "./recipe.mjs";
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { limits, qemuArguments } from './recipe.mjs';
 
 /** Words of a kernel whose emulated processor got stuck. */
 const stuck = /soft lockup|self-detected stall|Kernel panic/;
@@ -21,40 +21,47 @@ const stuck = /soft lockup|self-detected stall|Kernel panic/;
  * @returns {Promise<Outcome>}
  */
 export async function startHost(host, { disks, share, consoleLog, deadlineMs, onOutput, signal }) {
-  writeFileSync(consoleLog, "");
+  writeFileSync(consoleLog, '');
   const args = qemuArguments({ kernel: host.kernel, initrd: host.initrd, disks: [host.rootDisk, ...disks], share, consoleLog });
   // The kernel kills QEMU when this process is gone, even by SIGKILL. Its input is a pipe that stays
   // open: at the end of input QEMU would take the guest's port for disconnected and drop its output.
-  const qemu = spawn("setpriv", ["--pdeathsig", "KILL", host.qemu, ...args], { env: host.qemuEnv, stdio: ["pipe", "pipe", "pipe"] });
+  const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', ...host.qemu, ...args], {
+    env: host.qemuEnv,
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
   const startedMs = Date.now();
   /** @type {Outcome | undefined} */
   let verdict;
-  let complaint = "";
-  const kill = () => qemu.kill("SIGKILL");
+  let complaint = '';
+  const kill = () => qemu.kill('SIGKILL');
   /** @param {Outcome} outcome */
   const end = (outcome) => {
     verdict ??= outcome;
     kill();
   };
 
-  qemu.stdout.on("data", onOutput);
-  qemu.stderr.on("data", (chunk) => (complaint += chunk));
-  signal.addEventListener("abort", kill);
-  const deadline = setTimeout(() => end({ kind: "late" }), deadlineMs);
-  const watchdog = watch(consoleLog, (reason) => end({ kind: "froze", reason }));
+  qemu.stdout.on('data', onOutput);
+  qemu.stderr.on('data', (chunk) => (complaint += chunk));
+  signal.addEventListener('abort', kill);
+  const deadline = setTimeout(() => end({ kind: 'late' }), deadlineMs);
+  const watchdog = watch(consoleLog, (reason) => end({ kind: 'froze', reason }));
   const ended = await new Promise((resolve) => {
-    qemu.once("error", (error) => resolve(error.message));
-    qemu.once("close", (code, by) => resolve(by ?? `code ${code}`));
+    qemu.once('error', (error) => resolve(error.message));
+    qemu.once('close', (code, by) => resolve(by ?? `code ${code}`));
   });
   clearTimeout(deadline);
   clearInterval(watchdog);
-  signal.removeEventListener("abort", kill);
+  signal.removeEventListener('abort', kill);
 
   // An exit code on the share outranks a watchdog that fired while the guest was powering off.
-  const exitFile = path.join(share, "exit-code");
-  const exitCode = existsSync(exitFile) ? Number.parseInt(readFileSync(exitFile, "utf8"), 10) : Number.NaN;
-  if (Number.isInteger(exitCode)) return { kind: "ended", exitCode, bootMs: statSync(path.join(share, "booted")).mtimeMs - startedMs };
-  return verdict ?? { kind: "froze", reason: `QEMU ended (${ended}) before the command did${complaint ? `: ${complaint.trim()}` : ""}` };
+  const exitFile = path.join(share, 'exit-code');
+  const exitCode = existsSync(exitFile) ? Number.parseInt(readFileSync(exitFile, 'utf8'), 10) : Number.NaN;
+  if (Number.isInteger(exitCode))
+    return { kind: 'ended', exitCode, bootMs: statSync(path.join(share, 'booted')).mtimeMs - startedMs };
+  if (verdict) return verdict;
+  // A warning for every feature that the emulated processor lacks is not why it ended.
+  const errors = complaint.split('\n').filter((line) => line && !line.includes('warning:'));
+  return { kind: 'froze', reason: [`QEMU ended (${ended}) before the command did`, ...errors].join(': ') };
 }
 
 /**
@@ -71,7 +78,7 @@ function watch(consoleLog, onStuck) {
     if (text.length > 0) {
       readBytes += text.length;
       lastNewsMs = Date.now();
-      const found = stuck.exec(text.toString("latin1"));
+      const found = stuck.exec(text.toString('latin1'));
       if (found) onStuck(`its console says "${found[0]}"`);
     } else if (Date.now() - lastNewsMs > limits.silenceMaxMs) {
       onStuck(`nothing on its console for ${limits.silenceMaxMs / 1000} s`);
@@ -81,7 +88,7 @@ function watch(consoleLog, onStuck) {
 
 /** @param {string} file @param {number} position @returns {Buffer} what the file has after a position. */
 function readFrom(file, position) {
-  const descriptor = openSync(file, "r");
+  const descriptor = openSync(file, 'r');
   try {
     const buffer = Buffer.alloc(Math.max(0, fstatSync(descriptor).size - position));
     return buffer.subarray(0, readSync(descriptor, buffer, 0, buffer.length, position));

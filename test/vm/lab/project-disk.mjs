@@ -1,15 +1,15 @@
 // The project as the guest sees it: one disk with the working tree, made for every run, and one with
 // node_modules, kept until an install changes it. Called by run.mjs; the tree itself is only read.
 
-import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
-import path from "node:path";
-import { LabError, run } from "./command.mjs";
-import { makeDisk } from "./host-image.mjs";
-import { limits } from "./recipe.mjs";
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { LabError, run } from './command.mjs';
+import { makeDisk } from './host-image.mjs';
+import { limits } from './recipe.mjs';
 
 /** Not wanted in the guest; node_modules has a disk of its own. */
-const leftOut = new Set(["node_modules", ".git", "coverage", "test-results", "playwright-report"]);
+const leftOut = new Set(['node_modules', '.git', 'coverage', 'test-results', 'playwright-report']);
 
 /**
  * @param {string} project the project's root
@@ -18,14 +18,19 @@ const leftOut = new Set(["node_modules", ".git", "coverage", "test-results", "pl
  * @returns {string} the image
  */
 export function makeProjectDisk(project, work, script) {
-  const tree = path.join(work, "tree");
+  const tree = path.join(work, 'tree');
   mkdirSync(tree);
   for (const entry of readdirSync(project).filter((name) => !leftOut.has(name))) {
-    cpSync(path.join(project, entry), path.join(tree, entry), { recursive: true, preserveTimestamps: true, verbatimSymlinks: true, filter: isOrdinary });
+    cpSync(path.join(project, entry), path.join(tree, entry), {
+      recursive: true,
+      preserveTimestamps: true,
+      verbatimSymlinks: true,
+      filter: isOrdinary,
+    });
   }
   if (script) cpSync(script, path.join(tree, path.basename(script)));
-  mkdirSync(path.join(tree, "node_modules"));
-  const image = path.join(work, "project.img");
+  mkdirSync(path.join(tree, 'node_modules'));
+  const image = path.join(work, 'project.img');
   makeDisk(tree, image, sizeMiB(tree) + limits.projectDiskSpareMiB);
   rmSync(tree, { recursive: true });
   return image;
@@ -42,17 +47,17 @@ function isOrdinary(file) {
  * @returns {string} the image, from the cache if nothing was installed since.
  */
 export function openModulesDisk(project, cacheFolder) {
-  const folder = path.join(project, "node_modules");
-  if (!existsSync(folder)) throw new LabError("node_modules is missing: run npm install first");
-  const installed = path.join(folder, ".package-lock.json");
-  const hash = createHash("sha256").update(`${folder} ${statSync(folder).mtimeMs}`);
+  const folder = path.join(project, 'node_modules');
+  if (!existsSync(folder)) throw new LabError('node_modules is missing: run npm install first');
+  const installed = path.join(folder, '.package-lock.json');
+  const hash = createHash('sha256').update(`${folder} ${statSync(folder).mtimeMs}`);
   if (existsSync(installed)) hash.update(readFileSync(installed)).update(String(statSync(installed).mtimeMs));
-  const name = `modules-${hash.digest("hex").slice(0, 12)}.img`;
+  const name = `modules-${hash.digest('hex').slice(0, 12)}.img`;
   const image = path.join(cacheFolder, name);
   if (existsSync(image)) return image;
 
-  for (const old of readdirSync(cacheFolder).filter((entry) => entry.startsWith("modules-"))) rmSync(path.join(cacheFolder, old));
-  const building = path.join(cacheFolder, "modules-building.img");
+  for (const old of readdirSync(cacheFolder).filter((entry) => entry.startsWith('modules-'))) rmSync(path.join(cacheFolder, old));
+  const building = path.join(cacheFolder, 'modules-building.img');
   makeDisk(folder, building, sizeMiB(folder) + limits.projectDiskSpareMiB);
   renameSync(building, image);
   return image;
@@ -60,5 +65,5 @@ export function openModulesDisk(project, cacheFolder) {
 
 /** @param {string} folder @returns {number} of its files on disk, with what ext4 adds for many small ones. */
 function sizeMiB(folder) {
-  return Math.ceil(Number.parseInt(run("du", ["-sm", folder]), 10) * 1.25);
+  return Math.ceil(Number.parseInt(run('du', ['-sm', folder]), 10) * 1.25);
 }

@@ -4,23 +4,32 @@
 // Exit code: that of vitest or the script; 124 after the deadline, 75 when the emulation kept
 // freezing, 1 when the lab could not be built. See README.md.
 
-import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, copyFileSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { constants, homedir } from "node:os";
-import path from "node:path";
-import { LabError, lock } from "./command.mjs";
-import { startHost } from "./emulator.mjs";
-import { openHost } from "./host-image.mjs";
-import { probeKvm } from "./probe.mjs";
-import { makeProjectDisk, openModulesDisk } from "./project-disk.mjs";
-import { limits } from "./recipe.mjs";
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, homedir } from 'node:os';
+import path from 'node:path';
+import { LabError, lock } from './command.mjs';
+import { startHost } from './emulator.mjs';
+import { openHost } from './host-image.mjs';
+import { probeKvm } from './probe.mjs';
+import { makeProjectDisk, openModulesDisk } from './project-disk.mjs';
+import { limits } from './recipe.mjs';
 
-const project = path.resolve(import.meta.dirname, "../../..");
+const project = path.resolve(import.meta.dirname, '../../..');
 const startedMs = Date.now();
+let isMidLine = false;
+/** @param {Buffer} chunk of the guest's output */
+const pass = (chunk) => {
+  isMidLine = chunk.at(-1) !== 0x0a;
+  process.stdout.write(chunk);
+};
 /** @param {string} text */
-const say = (text) => console.log(`vm-lab: ${text}`);
-/** @param {number} fromMs */
-const secondsSince = (fromMs) => ((Date.now() - fromMs) / 1000).toFixed(1);
+const say = (text) => {
+  console.log(`${isMidLine ? '\n' : ''}vm-lab: ${text}`);
+  isMidLine = false;
+};
+const secondsSoFar = () => ((Date.now() - startedMs) / 1000).toFixed(1);
 
 /**
  * @typedef {object} Plan what to run, and where it leaves vitest's report
@@ -30,37 +39,51 @@ const secondsSince = (fromMs) => ((Date.now() - fromMs) / 1000).toFixed(1);
 
 /** @param {string[]} argv @returns {Plan} */
 function planFor(argv) {
-  if (argv[0] === "--shell-script") {
+  if (argv[0] === '--shell-script') {
     const [, file, ...rest] = argv;
-    if (!file || !existsSync(file)) throw new LabError(`--shell-script: no such file: ${file ?? "(none given)"}`);
+    if (!file || !existsSync(file)) throw new LabError(`--shell-script: no such file: ${file ?? '(none given)'}`);
     const inside = path.relative(project, path.resolve(file));
-    const isForeign = inside.startsWith("..");
-    const interpreter = /\.[cm]?js$/.test(file) ? "node" : "sh";
-    return { foreignScript: isForeign ? path.resolve(file) : undefined, command: () => [interpreter, `./${isForeign ? path.basename(file) : inside}`, ...rest] };
+    const isForeign = inside.startsWith('..');
+    const interpreter = /\.[cm]?js$/.test(file) ? 'node' : 'sh';
+    return {
+      foreignScript: isForeign ? path.resolve(file) : undefined,
+      command: () => [interpreter, `./${isForeign ? path.basename(file) : inside}`, ...rest],
+    };
   }
-  const args = argv[0] === "--" ? argv.slice(1) : argv;
-  const reporters = (/** @type {string} */ shared) => ["--reporter=default", "--reporter=json", `--outputFile.json=${shared}/vitest.json`];
-  return { foreignScript: undefined, command: (shared) => ["node", "node_modules/vitest/vitest.mjs", "run", "--project", "vm", ...reporters(shared), ...args] };
+  const args = argv[0] === '--' ? argv.slice(1) : argv;
+  const reporters = (/** @type {string} */ shared) => [
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${shared}/vitest.json`,
+  ];
+  return {
+    foreignScript: undefined,
+    command: (shared) => ['node', 'node_modules/vitest/vitest.mjs', 'run', '--project', 'vm', ...reporters(shared), ...args],
+  };
 }
 
 /** @param {string} cacheFolder @returns {Promise<boolean>} whether to run on this machine as it is. */
 async function decideDirect(cacheFolder) {
-  const wish = process.env.BOXRUN_VM_LAB ?? "";
-  if (wish === "direct") return true;
-  if (wish === "force") return false;
+  const wish = process.env.BOXRUN_VM_LAB ?? '';
+  if (wish === 'direct') return true;
+  if (wish === 'force') return false;
   const { boots, reason } = await probeKvm(cacheFolder);
-  say(boots ? "KVM boots VMs here: running directly" : `KVM boots no VM here (${reason}): running in the emulated host`);
+  say(boots ? 'KVM boots VMs here: running directly' : `KVM boots no VM here (${reason}): running in the emulated host`);
   return boots;
 }
+
+/** @param {NodeJS.Signals} name @returns {number} the exit code a shell gives a process ended by a signal. */
+const signalCode = (name) => 128 + constants.signals[name];
 
 /** @param {Plan} plan @param {string} runFolder @param {AbortSignal} signal @returns {Promise<number>} */
 async function runDirectly(plan, runFolder, signal) {
   const [program, ...args] = plan.command(runFolder);
   const target = plan.foreignScript ? [plan.foreignScript, ...args.slice(1)] : args;
-  const child = spawn(program === "node" ? process.execPath : program, target, { cwd: project, stdio: "inherit", env: { ...process.env, BOXRUN_LAB_SHARE: runFolder } });
-  signal.addEventListener("abort", () => child.kill("SIGTERM"));
-  const [code, by] = await new Promise((resolve, reject) => child.once("error", reject).once("exit", (...result) => resolve(result)));
-  return code ?? 128 + constants.signals[/** @type {NodeJS.Signals} */ (by)];
+  const env = { ...process.env, BOXRUN_LAB_SHARE: runFolder };
+  const child = spawn(program === 'sh' ? 'sh' : process.execPath, target, { cwd: project, stdio: 'inherit', env });
+  signal.addEventListener('abort', () => child.kill('SIGTERM'));
+  const [code, by] = await once(child, 'exit');
+  return code ?? signalCode(by);
 }
 
 /**
@@ -70,25 +93,29 @@ async function runDirectly(plan, runFolder, signal) {
 async function runEmulated(plan, cacheFolder, runFolder, signal) {
   const host = openHost(cacheFolder, say);
   const disks = [makeProjectDisk(project, runFolder, plan.foreignScript), openModulesDisk(project, cacheFolder)];
-  say(`disks ready after ${secondsSince(startedMs)} s`);
-  const share = path.join(runFolder, "share");
-  const endMs = startedMs + Number(process.env.BOXRUN_LAB_DEADLINE_S ?? limits.deadlineDefaultMs / 1000) * 1000;
+  say(`disks ready after ${secondsSoFar()} s`);
+  const share = path.join(runFolder, 'share');
+  const endMs = Date.now() + Number(process.env.BOXRUN_LAB_DEADLINE_S ?? limits.deadlineDefaultMs / 1000) * 1000;
 
-  // A signal that came during the build waited for its end.
+  // A signal that came during the build has waited for its end; let it be heard.
   await new Promise((resolve) => setImmediate(resolve));
   for (let start = 1; start <= limits.startsMax; start += 1) {
-    if (signal.aborted) return { exitCode: 128 + constants.signals[signal.reason], timing: "interrupted" };
+    if (signal.aborted) return { exitCode: signalCode(signal.reason), timing: 'interrupted' };
     rmSync(share, { recursive: true, force: true });
     mkdirSync(share);
-    copyFileSync(path.join(import.meta.dirname, "guest", "main.sh"), path.join(share, "main.sh"));
-    writeFileSync(path.join(share, "command"), commandFile(plan.command("/share")));
+    copyFileSync(path.join(import.meta.dirname, 'guest', 'main.sh'), path.join(share, 'main.sh'));
+    writeFileSync(path.join(share, 'command'), commandFile(plan.command('/share')));
     const outcome = await startHost(host, {
-      disks, share, consoleLog: path.join(runFolder, `console-${start}.log`), deadlineMs: endMs - Date.now(),
-      onOutput: (chunk) => process.stdout.write(chunk), signal,
+      disks,
+      share,
+      consoleLog: path.join(runFolder, `console-${start}.log`),
+      deadlineMs: endMs - Date.now(),
+      onOutput: pass,
+      signal,
     });
-    if (signal.aborted) return { exitCode: 128 + constants.signals[signal.reason], timing: "interrupted" };
-    if (outcome.kind === "ended") return { exitCode: outcome.exitCode, timing: `boot ${(outcome.bootMs / 1000).toFixed(1)} s` };
-    if (outcome.kind === "late") return { exitCode: 124, timing: "the deadline was reached (BOXRUN_LAB_DEADLINE_S)" };
+    if (signal.aborted) return { exitCode: signalCode(signal.reason), timing: 'interrupted' };
+    if (outcome.kind === 'ended') return { exitCode: outcome.exitCode, timing: `boot ${(outcome.bootMs / 1000).toFixed(1)} s` };
+    if (outcome.kind === 'late') return { exitCode: 124, timing: 'the deadline was reached (BOXRUN_LAB_DEADLINE_S)' };
     say(`the emulated host failed: ${outcome.reason} (start ${start} of ${limits.startsMax})`);
   }
   return { exitCode: 75, timing: `the emulated host failed ${limits.startsMax} times; see ${runFolder}` };
@@ -96,36 +123,39 @@ async function runEmulated(plan, cacheFolder, runFolder, signal) {
 
 /** @param {string[]} words @returns {string} a shell script */
 function commandFile(words) {
-  const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-  const colour = process.stdout.isTTY ? "FORCE_COLOR=1" : "NO_COLOR=1";
+  const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+  const colour = process.stdout.isTTY ? 'FORCE_COLOR=1' : 'NO_COLOR=1';
   return `export BOXRUN_IN_LAB=1 BOXRUN_LAB_SHARE=/share CI=1 ${colour}\nexec ${quoted}\n`;
 }
 
 /** @param {string[]} folders @returns {string} what vitest reported, if it did. */
 function summary(folders) {
-  const report = folders.map((folder) => path.join(folder, "vitest.json")).find((file) => existsSync(file));
-  if (!report) return "";
-  const { numPassedTests: passed, numFailedTests: failed, numPendingTests: skipped } = JSON.parse(readFileSync(report, "utf8"));
+  const report = folders.map((folder) => path.join(folder, 'vitest.json')).find((file) => existsSync(file));
+  if (!report) return '';
+  const { numPassedTests: passed, numFailedTests: failed, numPendingTests: skipped } = JSON.parse(readFileSync(report, 'utf8'));
   return `${passed} passed, ${failed} failed, ${skipped} skipped, `;
 }
 
 async function main() {
   const plan = planFor(process.argv.slice(2));
-  const cacheFolder = process.env.BOXRUN_LAB_CACHE ?? path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), ".cache"), "boxrun", "vm-lab");
+  const cacheFolder =
+    process.env.BOXRUN_LAB_CACHE ?? path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'boxrun', 'vm-lab');
   mkdirSync(cacheFolder, { recursive: true });
   const stop = new AbortController();
-  for (const name of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"])) process.on(name, () => stop.abort(name));
+  for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(name, () => stop.abort(name));
 
   // One run at a time: the limits inside BoxLite are tight for an emulated processor that has to share.
-  const held = await lock(path.join(cacheFolder, "lock"), () => say("another run has the lab; waiting for it"));
-  const runFolder = path.join(cacheFolder, "last-run");
+  const held = await lock(path.join(cacheFolder, 'lock'), () => say('another run has the lab; waiting for it'));
+  const runFolder = path.join(cacheFolder, 'last-run');
   rmSync(runFolder, { recursive: true, force: true });
   mkdirSync(runFolder);
   const result = (await decideDirect(cacheFolder))
-    ? { exitCode: await runDirectly(plan, runFolder, stop.signal), timing: "direct" }
+    ? { exitCode: await runDirectly(plan, runFolder, stop.signal), timing: 'direct' }
     : await runEmulated(plan, cacheFolder, runFolder, stop.signal);
-  rmSync(path.join(runFolder, "project.img"), { force: true });
-  say(`${summary([runFolder, path.join(runFolder, "share")])}exit ${result.exitCode}, ${result.timing}, ${secondsSince(startedMs)} s in all`);
+  rmSync(path.join(runFolder, 'project.img'), { force: true });
+  say(
+    `${summary([runFolder, path.join(runFolder, 'share')])}exit ${result.exitCode}, ${result.timing}, ${secondsSoFar()} s in all`,
+  );
   held.release();
   process.exitCode = result.exitCode;
 }

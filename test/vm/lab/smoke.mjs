@@ -3,15 +3,15 @@
 //   node test/vm/lab/run.mjs --shell-script test/vm/lab/smoke.mjs
 // It is also what the probe runs to learn whether KVM boots a VM (probe.mjs).
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { findStaticBusybox, makeBusyboxLayout } from "./busybox-image.mjs";
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { findStaticBusybox, makeBusyboxLayout } from './busybox-image.mjs';
 
 const busybox = findStaticBusybox();
-if (!busybox) throw new Error("no statically linked busybox on this machine (Debian: busybox-static)");
+if (!busybox) throw new Error('no statically linked busybox on this machine (Debian: busybox-static)');
 
-const home = mkdtempSync(path.join(tmpdir(), "boxrun-smoke-"));
+const home = mkdtempSync(path.join(tmpdir(), 'boxrun-smoke-'));
 let lastMs = performance.now();
 /** @param {string} step */
 const done = (step) => {
@@ -21,28 +21,28 @@ const done = (step) => {
 };
 
 try {
-  const { getJsBoxlite } = await import("@boxlite-ai/boxlite");
-  done("import");
-  const layout = path.join(home, "layout");
+  const { getJsBoxlite } = await import('@boxlite-ai/boxlite');
+  done('import');
+  const layout = path.join(home, 'layout');
   makeBusyboxLayout(layout, busybox);
   const JsBoxlite = getJsBoxlite();
-  const runtime = new JsBoxlite({ homeDir: path.join(home, "home") });
-  done("open a home");
-  const box = await runtime.create({ rootfsPath: layout, cpus: 1, memoryMib: 256, detach: false, autoRemove: false }, "smoke");
+  const runtime = new JsBoxlite({ homeDir: path.join(home, 'home') });
+  done('open a home');
+  const box = await runtime.create({ rootfsPath: layout, cpus: 1, memoryMib: 256, detach: false, autoRemove: false }, 'smoke');
   await box.start();
-  done("start the box");
-  const exec = await box.exec("echo", ["hello from the box"], null, false, null, 20);
+  done('start the box');
+  const exec = await box.exec('echo', ['hello from the box'], null, false, null, 20);
   const stdout = await exec.stdout();
-  let text = "";
+  let text = '';
   for (let piece = await stdout.next(); piece !== null; piece = await stdout.next()) text += piece;
   const { exitCode } = await exec.wait();
   done(`exec (exit ${exitCode}, ${JSON.stringify(text)})`);
   await box.stop();
-  done("stop");
-  await runtime.remove("smoke", true);
-  done("remove");
-  if (exitCode !== 0 || text.trim() !== "hello from the box") throw new Error("the box did not answer as it should");
-  console.log("ok");
+  done('stop');
+  await runtime.remove('smoke', true);
+  done('remove');
+  if (exitCode !== 0 || text.trim() !== 'hello from the box') throw new Error('the box did not answer as it should');
+  console.log('ok');
 } finally {
   rmSync(home, { recursive: true, force: true });
 }

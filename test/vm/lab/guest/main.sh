@@ -17,6 +17,7 @@ modprobe -a overlay fuse vhost_vsock tun virtio_console kvm_amd
 chmod 666 /dev/kvm /dev/vhost-vsock /dev/fuse /dev/net/tun 2>/dev/null
 mount -t ext4 -o noatime /dev/vdb /project
 mount -t ext4 -o noatime /dev/vdc /project/node_modules
+rmdir /project/lost+found /project/node_modules/lost+found
 
 port=
 for name in /sys/class/virtio-ports/*/name; do

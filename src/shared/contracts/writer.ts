@@ -1,0 +1,75 @@
+// What the writer is asked for: the only way into the database. Clients are the supervisor (box rows, leases),
+// workers (execs and their events), gateways (following committed events) and the keeper (its end).
+// Every changing request does the same when it comes twice, so that it can be sent again after a lost connection.
+import { Type, type Static } from 'typebox';
+import { Bytes, Done, type Contract } from '../ipc/contract.ts';
+import { BoxRow, ExecRow } from '../store/rows.ts';
+
+const nullableText = Type.Union([Type.String(), Type.Null()]);
+
+const Event = Type.Object({
+  seq: Type.Integer({ minimum: 0 }),
+  type: Type.Union([Type.Literal('log'), Type.Literal('exit')]),
+  stream: Type.Union([Type.Literal('stdout'), Type.Literal('stderr'), Type.Null()]),
+  data: Bytes,
+});
+export type Event = Static<typeof Event>;
+
+/** One change to an exec, in the order in which a worker made them. */
+export const ExecChange = Type.Union([
+  Type.Object({ op: Type.Literal('insert'), exec: ExecRow }),
+  Type.Object({ op: Type.Literal('event'), execId: Type.String(), event: Event, at: Type.String() }),
+  Type.Object({
+    op: Type.Literal('finish'),
+    execId: Type.String(),
+    status: Type.Union([Type.Literal('succeeded'), Type.Literal('failed'), Type.Literal('canceled')]),
+    exitCode: Type.Union([Type.Integer(), Type.Null()]),
+    errorMessage: nullableText,
+    at: Type.String(),
+  }),
+]);
+export type ExecChange = Static<typeof ExecChange>;
+
+export const BoxChange = Type.Partial(
+  Type.Pick(BoxRow, [
+    'name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'image_source',
+  ]),
+);
+export type BoxChange = Static<typeof BoxChange>;
+
+export const writerContract = {
+  name: 'writer',
+  version: 1,
+  clientHello: Type.Union([
+    Type.Object({ role: Type.Union([Type.Literal('keeper'), Type.Literal('supervisor'), Type.Literal('gateway')]) }),
+    Type.Object({ role: Type.Literal('worker'), boxId: Type.String(), generation: Type.Integer() }),
+  ]),
+  serverHello: Type.Object({ pid: Type.Integer(), instanceId: Type.String() }),
+  requests: {
+    /** NAME_ALREADY_EXISTS when another box has the name. */
+    insertBox: { params: Type.Object({ box: BoxRow }), result: Done },
+    updateBox: { params: Type.Object({ boxId: Type.String(), change: BoxChange }), result: Done },
+    /** Removes the box with its execs and events, in slices. */
+    removeBox: { params: Type.Object({ boxId: Type.String() }), result: Done },
+    /** Commits `generation` for the box: everything that an older one sends is refused from then on. */
+    openLease: { params: Type.Object({ boxId: Type.String(), generation: Type.Integer() }), result: Done },
+    /** Fences `generation`, and ends each unfinished exec of it as failed, with its exit event at the next seq. */
+    closeLease: {
+      params: Type.Object({ boxId: Type.String(), generation: Type.Integer(), reason: Type.String() }),
+      result: Type.Object({ ended: Type.Array(Type.String()) }),
+    },
+    /** From workers; CANCELED when the worker's generation is no longer the box's: final, it must go. */
+    changeExecs: { params: Type.Object({ changes: Type.Array(ExecChange) }), result: Done },
+    /** From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before. */
+    follow: { params: Type.Object({ execId: Type.String() }), result: Type.Object({ lastSeq: Type.Integer() }) },
+    unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
+    /** The keeper's goodbye: the writer ends as soon as no worker needs it. */
+    retire: { params: Type.Object({}), result: Done },
+  },
+  notices: {
+    events: Type.Object({ execId: Type.String(), events: Type.Array(Event) }),
+    /** The follower fell too far behind: what came after is to be read from the database. */
+    lagged: Type.Object({ execId: Type.String() }),
+  },
+} as const satisfies Contract;
+export type WriterContract = typeof writerContract;

@@ -1,0 +1,49 @@
+// What a contract between two processes is: its requests (client to server) and notices (server to client), each with
+// a schema from which both sides derive their types, and against which every message is checked on receipt.
+import { Type, type Static, type TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+
+export interface RequestSchemas {
+  readonly params: TSchema;
+  readonly result: TSchema;
+}
+
+export interface Contract {
+  readonly name: string;
+  /** Raised by one with each incompatible change; the version before is still spoken. */
+  readonly version: number;
+  /** What a client and a server say of themselves in their first frame. */
+  readonly clientHello: TSchema;
+  readonly serverHello: TSchema;
+  readonly requests: Readonly<Record<string, RequestSchemas>>;
+  readonly notices: Readonly<Record<string, TSchema>>;
+}
+
+export type MethodOf<C extends Contract> = keyof C['requests'] & string;
+export type ParamsOf<C extends Contract, M extends MethodOf<C>> = Static<C['requests'][M]['params']>;
+export type ResultOf<C extends Contract, M extends MethodOf<C>> = Static<C['requests'][M]['result']>;
+export type NoticeName<C extends Contract> = keyof C['notices'] & string;
+export type NoticeOf<C extends Contract, N extends NoticeName<C>> = Static<C['notices'][N]>;
+export type ClientHello<C extends Contract> = Static<C['clientHello']>;
+export type ServerHello<C extends Contract> = Static<C['serverHello']>;
+
+/** Bytes on the wire: msgpack's own binary type. */
+export const Bytes = Type.Unsafe<Uint8Array>(
+  Type.Refine(Type.Unknown(), (value) => value instanceof Uint8Array, () => 'must be bytes'),
+);
+
+/** Result of a request that only says that it was done. */
+export const Done = Type.Null();
+
+const compiled = new WeakMap<TSchema, (value: unknown) => boolean>();
+
+/** True when `value` fits; schemas are compiled once. */
+export function fits(schema: TSchema, value: unknown): boolean {
+  let check = compiled.get(schema);
+  if (check === undefined) {
+    const validator = Compile(schema);
+    check = (candidate) => validator.Check(candidate);
+    compiled.set(schema, check);
+  }
+  return check(value);
+}

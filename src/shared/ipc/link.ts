@@ -1,0 +1,106 @@
+// A connection that is kept up: connects again with growing pauses whenever the other process is down or restarts.
+// Used where a process needs another one for as long as both live.
+import { BoxRunError } from '../errors.ts';
+import { sleep } from '../clock.ts';
+import { limits } from '../limits.ts';
+import { connectContract, type ConnectOptions, type RequestOptions, type ServerPeer } from './client.ts';
+import type { Contract, MethodOf, ParamsOf, ResultOf } from './contract.ts';
+
+export interface LinkRequestOptions extends RequestOptions {
+  /**
+   * Send it again over a new connection when the connection ends first, until the deadline.
+   * Only for requests that do the same when they come twice.
+   */
+  readonly resend?: boolean;
+}
+
+export interface Link<C extends Contract> {
+  /** @throws UNAVAILABLE at once while the other process is down (unless `resend`), and as ServerPeer.request */
+  request<M extends MethodOf<C>>(method: M, params: ParamsOf<C, M>, options?: LinkRequestOptions): Promise<ResultOf<C, M>>;
+  /** The present connection, or null. */
+  readonly peer: ServerPeer<C> | null;
+  /** The next connection, or the present one. Rejects with UNAVAILABLE after `timeoutMs` milliseconds. */
+  ready(timeoutMs: number): Promise<ServerPeer<C>>;
+  close(): void;
+}
+
+export interface LinkOptions<C extends Contract> extends ConnectOptions<C> {
+  readonly onUp?: (peer: ServerPeer<C>) => void;
+  readonly onDown?: (reason: string) => void;
+}
+
+/** Starts connecting; the link goes up and down by itself until closed. */
+export function createLink<C extends Contract>(options: LinkOptions<C>): Link<C> {
+  const stopping = new AbortController();
+  const waiters = new Set<(peer: ServerPeer<C>) => void>();
+  let peer: ServerPeer<C> | null = null;
+
+  async function keepUp(): Promise<void> {
+    let pauseMs: number = limits.reconnectFirstMs;
+    while (!stopping.signal.aborted) {
+      const connected = await connectContract(options).catch(() => null);
+      if (connected === null) {
+        await sleep(pauseMs, stopping.signal);
+        pauseMs = Math.min(pauseMs * 2, limits.reconnectLongestMs);
+        continue;
+      }
+      if (stopping.signal.aborted) {
+        connected.close('no longer wanted');
+        return;
+      }
+      pauseMs = limits.reconnectFirstMs;
+      peer = connected;
+      options.onUp?.(connected);
+      for (const waiter of waiters) waiter(connected);
+      waiters.clear();
+      const reason = await connected.closed;
+      peer = null;
+      options.onDown?.(reason);
+    }
+  }
+  void keepUp();
+
+  function ready(timeoutMs: number): Promise<ServerPeer<C>> {
+    if (peer !== null) return Promise.resolve(peer);
+    return new Promise((resolve, reject) => {
+      const waiter = (connected: ServerPeer<C>) => {
+        clearTimeout(timer);
+        resolve(connected);
+      };
+      const timer = setTimeout(() => {
+        waiters.delete(waiter);
+        reject(new BoxRunError('UNAVAILABLE', `the ${options.contract.name} is not there`));
+      }, timeoutMs);
+      waiters.add(waiter);
+    });
+  }
+
+  return {
+    get peer() {
+      return peer;
+    },
+    ready,
+    async request(method, params, requestOptions = {}) {
+      const deadline = Date.now() + (requestOptions.timeoutMs ?? limits.requestTimeoutMs);
+      for (;;) {
+        const leftMs = Math.max(1, deadline - Date.now());
+        if (peer === null && !requestOptions.resend) {
+          throw new BoxRunError('UNAVAILABLE', `the ${options.contract.name} is not there`, {
+            hint: 'it is restarting; try again in a second',
+          });
+        }
+        const connected = peer ?? (await ready(leftMs));
+        try {
+          return await connected.request(method, params, { ...requestOptions, timeoutMs: leftMs });
+        } catch (error) {
+          const lost = error instanceof BoxRunError && error.code === 'UNAVAILABLE' && !connected.isOpen;
+          if (!lost || !requestOptions.resend || Date.now() >= deadline) throw error;
+        }
+      }
+    },
+    close() {
+      stopping.abort();
+      peer?.close('no longer wanted');
+    },
+  };
+}

@@ -1,0 +1,53 @@
+// The messages inside frames, and how errors cross: as catalogue codes with message and hint.
+// Used by client.ts and server.ts.
+import { BoxRunError, errorText, isErrorCode, toBoxRunError } from '../errors.ts';
+
+export interface WireError {
+  readonly code: string;
+  readonly message: string;
+  readonly status: number;
+  readonly hint: string | null;
+}
+
+/** `id` numbers the requests of one connection. */
+export type WireMessage =
+  | readonly ['hello', contract: string, version: number, identity: unknown]
+  | readonly ['request', id: number, method: string, timeoutMs: number, params: unknown]
+  | readonly ['cancel', id: number]
+  | readonly ['result', id: number, value: unknown]
+  | readonly ['error', id: number, error: WireError]
+  | readonly ['progress', id: number, stage: string, message: string]
+  | readonly ['notice', name: string, payload: unknown];
+
+const shapes: Readonly<Record<string, readonly string[]>> = {
+  hello: ['string', 'number', 'any'],
+  request: ['number', 'string', 'number', 'any'],
+  cancel: ['number'],
+  result: ['number', 'any'],
+  error: ['number', 'object'],
+  progress: ['number', 'string', 'string'],
+  notice: ['string', 'any'],
+};
+
+/** The message, or null when it has none of the forms above. */
+export function parseWireMessage(value: unknown): WireMessage | null {
+  if (!Array.isArray(value) || typeof value[0] !== 'string') return null;
+  const shape = Object.hasOwn(shapes, value[0]) ? shapes[value[0]] : undefined;
+  if (shape === undefined || value.length !== shape.length + 1) return null;
+  const parts = value as readonly unknown[];
+  const good = shape.every((type, index) => type === 'any' || typeof parts[index + 1] === type);
+  return good ? (value as unknown as WireMessage) : null;
+}
+
+export function encodeError(error: unknown): WireError {
+  const known = toBoxRunError(error);
+  return { code: known.code, message: known.message, status: known.status, hint: known.hint ?? null };
+}
+
+export function decodeError(error: WireError): BoxRunError {
+  const code = isErrorCode(error.code) ? error.code : 'RUNTIME_ERROR';
+  return new BoxRunError(code, errorText(error.message), {
+    status: Number(error.status) || 500,
+    ...(typeof error.hint === 'string' ? { hint: error.hint } : {}),
+  });
+}

@@ -1,0 +1,132 @@
+// A process of ours seen from both sides: the parent starts it, hands it its settings and hears when it is ready; the child
+// hears when the parent is gone. Both use one socket pair on descriptor 3, which needs no path and dies with either side.
+// Used by keeper and supervisor (start) and by each main.ts (the rest).
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { BoxRunError } from './errors.ts';
+import type { Config } from './config.ts';
+
+export type Role = 'supervisor' | 'gateway' | 'writer' | 'worker';
+
+/** Settings of one process, from its parent. */
+export interface ProcessOrders {
+  readonly role: Role;
+  readonly config: Config;
+  /** Of a worker. */
+  readonly workerId: string | null;
+}
+
+const ordersVariable = 'BOXRUN_ORDERS';
+const lifelineFd = 3;
+
+export interface OwnProcess {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** Resolves with what the child said of itself; rejects with UNAVAILABLE when it ended or the deadline passed before. */
+  readonly ready: Promise<Readonly<Record<string, unknown>>>;
+  readonly exited: Promise<string>;
+}
+
+export interface StartOptions {
+  readonly orders: ProcessOrders;
+  readonly logFile: string;
+  readonly readyMs: number;
+  /** In a session of its own, so that the parent's death does not reach it. */
+  readonly detached: boolean;
+  /** Environment of the child; orders are added. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** The bundle of a role, beside the one that runs now. */
+function bundleOf(role: Role): string {
+  return fileURLToPath(new URL(`./${role}.js`, import.meta.url));
+}
+
+/** Starts one of BoxRun's own processes, with its standard streams on a log file. */
+export function startOwnProcess(options: StartOptions): OwnProcess {
+  const log = openSync(options.logFile, 'a', 0o600);
+  const child = spawn(process.execPath, ['--no-warnings', bundleOf(options.orders.role)], {
+    stdio: ['ignore', log, log, 'pipe'],
+    detached: options.detached,
+    env: { ...options.env, [ordersVariable]: JSON.stringify(options.orders) },
+    cwd: '/',
+  });
+  closeSync(log);
+  const exited = new Promise<string>((resolve) => {
+    child.once('exit', (code, signal) => {
+      resolve(signal ?? `exit ${code ?? 'unknown'}`);
+    });
+    child.once('error', (error) => {
+      resolve(error.message);
+    });
+  });
+  const lifeline = child.stdio[lifelineFd] as Socket | null;
+  lifeline?.on('error', () => undefined); // The child's death is seen as its exit.
+  return { child, pid: child.pid ?? -1, ready: firstLine(lifeline, exited, options), exited };
+}
+
+function firstLine(
+  lifeline: Socket | null,
+  exited: Promise<string>,
+  { orders, readyMs, logFile }: StartOptions,
+): Promise<Readonly<Record<string, unknown>>> {
+  const ready = new Promise<Readonly<Record<string, unknown>>>((resolve, reject) => {
+    const fail = (reason: string) => {
+      reject(new BoxRunError('UNAVAILABLE', `the ${orders.role} ${reason}`, { hint: `its log is ${logFile}` }));
+    };
+    const timer = setTimeout(() => {
+      fail(`was not ready within ${readyMs} ms`);
+    }, readyMs);
+    void exited.then((how) => {
+      clearTimeout(timer);
+      fail(`ended before it was ready (${how})`);
+    });
+    let text = '';
+    lifeline?.on('data', (piece: Buffer) => {
+      text += piece.toString('utf8');
+      const end = text.indexOf('\n');
+      if (end < 0) return;
+      clearTimeout(timer);
+      resolve(JSON.parse(text.slice(0, end)) as Readonly<Record<string, unknown>>);
+    });
+  });
+  ready.catch(() => undefined); // Whoever waits for it sees the error; nobody has to.
+  return ready;
+}
+
+export interface Lifeline {
+  readonly orders: ProcessOrders;
+  /** Tells the parent that this process does its work from now on, and what the parent should know of it. */
+  ready(facts?: Readonly<Record<string, unknown>>): void;
+  /** Resolves when the parent is gone. */
+  readonly parentGone: Promise<void>;
+}
+
+/**
+ * The child's side, called once by its main.
+ * @throws when the process was not started by startOwnProcess
+ */
+export function takeOrders(env: Record<string, string | undefined> = process.env): Lifeline {
+  const text = env[ordersVariable];
+  if (text === undefined) throw new Error('this file is a part of boxrun; start it with `boxrun serve`');
+  env[ordersVariable] = undefined;
+  delete env[ordersVariable];
+  const lifeline = new Socket({ fd: lifelineFd, readable: true, writable: true });
+  const parentGone = new Promise<void>((resolve) => {
+    lifeline.on('error', () => undefined);
+    lifeline.on('close', () => {
+      resolve();
+    });
+  });
+  lifeline.resume();
+  lifeline.unref();
+  return {
+    orders: JSON.parse(text) as ProcessOrders,
+    ready(facts = {}) {
+      lifeline.write(`${JSON.stringify(facts)}\n`);
+    },
+    parentGone,
+  };
+}

@@ -1,0 +1,98 @@
+// The database's schema as numbered steps; `PRAGMA user_version` says how many were taken. Applied by the writer only.
+// The first three tables are the public ones of every BoxRun edition; the rest is this edition's own.
+import type { Database } from 'better-sqlite3';
+import { BoxRunError } from '../errors.ts';
+
+const migrations: readonly string[] = [
+  `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE boxes (
+    id TEXT PRIMARY KEY,
+    name TEXT,
+    status TEXT NOT NULL,
+    image TEXT NOT NULL,
+    cpu INTEGER NOT NULL,
+    memory_mb INTEGER NOT NULL,
+    disk_size_gb INTEGER NOT NULL,
+    network INTEGER NOT NULL,
+    workdir TEXT NOT NULL,
+    env TEXT,
+    volumes TEXT,
+    boxlite_id TEXT,
+    error_code TEXT,
+    error_message TEXT,
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    stopped_at TEXT,
+    state TEXT NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 0,
+    ephemeral INTEGER NOT NULL DEFAULT 0,
+    driver TEXT NOT NULL,
+    image_source TEXT,
+    labels TEXT
+  ) STRICT;
+  CREATE UNIQUE INDEX boxes_name ON boxes (name) WHERE name IS NOT NULL;
+  CREATE INDEX boxes_created ON boxes (created_at);
+  CREATE TABLE execs (
+    id TEXT PRIMARY KEY,
+    box_id TEXT NOT NULL REFERENCES boxes (id),
+    status TEXT NOT NULL,
+    cmd TEXT NOT NULL,
+    env TEXT,
+    workdir TEXT,
+    timeout_ms INTEGER,
+    exit_code INTEGER,
+    error_message TEXT,
+    created_at TEXT NOT NULL,
+    finished_at TEXT,
+    generation INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+  CREATE INDEX execs_box ON execs (box_id, created_at);
+  CREATE INDEX execs_running ON execs (box_id) WHERE status = 'running';
+  CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    exec_id TEXT NOT NULL REFERENCES execs (id),
+    seq INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    stream TEXT,
+    data BLOB NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (exec_id, seq)
+  ) STRICT;
+  CREATE TABLE idempotency (
+    scope TEXT NOT NULL,
+    key TEXT NOT NULL,
+    body_hash TEXT NOT NULL,
+    row_id TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (scope, key)
+  ) STRICT, WITHOUT ROWID;
+  `,
+];
+
+export const schemaVersion = migrations.length;
+
+/**
+ * Brings the schema up to date, each step in a transaction of its own.
+ * @throws RUNTIME_ERROR for a database of a newer version, or one that another program made
+ */
+export function migrate(db: Database): void {
+  const found = db.pragma('user_version', { simple: true }) as number;
+  if (found > schemaVersion) {
+    throw new BoxRunError('RUNTIME_ERROR', `the database has version ${found}, this BoxRun knows ${schemaVersion}`, {
+      hint: 'install the newer BoxRun again, or use another state directory',
+    });
+  }
+  const tables = db.prepare(`SELECT count(*) AS n FROM sqlite_schema WHERE name = 'boxes'`).get() as { n: number };
+  if (found === 0 && tables.n > 0) {
+    throw new BoxRunError('RUNTIME_ERROR', 'the database was made by another edition of BoxRun', {
+      hint: 'use another state directory (BOXRUN_STATE_DIR) or database file (BOXRUN_DB)',
+    });
+  }
+  migrations.slice(found).forEach((sql, index) => {
+    db.transaction(() => {
+      db.exec(sql);
+      db.pragma(`user_version = ${found + index + 1}`);
+    }).immediate();
+  });
+}
