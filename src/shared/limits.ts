@@ -22,17 +22,17 @@ export const limits = {
   outputFlushMs: 4,
   /** ... or until this much has come together. */
   outputFlushBytes: 64 * 1024,
-  /** Worker: output not yet acknowledged by the writer, per exec; at it, reading the command's pipes stops. */
-  execUnackedBytesMax: 4 * 1024 * 1024,
-  /** Worker: commit requests under way at once; later ones wait in order. */
-  commitsInFlightMax: 8,
+  /** Worker: output not yet acknowledged by the writer; at it, reading its commands' pipes stops. */
+  unackedBytesMax: 8 * 1024 * 1024,
   /** Worker: operations in one commit request. */
   commitOpsMax: 512,
   /** Worker: bytes in one commit request (well under frameBytesMax). */
   commitBytesMax: 1024 * 1024,
   /** After the leader's exit, background children may hold its pipes this long; then the exec ends without them. */
   exitDrainMs: 500,
-  /** After the leader's exit, its own output may still come out of the pipe for this long at the most, while it keeps coming. */
+  /** After the leader's exit its own output may still be queued: while at least this much comes in each `exitDrainMs`, or the writer is slow, draining goes on ... */
+  exitDrainBusyBytes: 64 * 1024,
+  /** ... for this long at the most. */
   exitDrainBusyMs: 30_000,
   /** Hold of an exec's answer, so that a short command comes back finished. */
   execHoldLeastMs: 25,

@@ -53,7 +53,7 @@ async function ask() {
   return {
     boots: false,
     reason:
-      /engine reported an error: [^.\n]*|Error: [^\n]*/.exec(said)?.[0] ?? `no box within ${limits.probeTimeoutMs / 1000} s`,
+      /(?:engine reported an error|Error): ([A-Z][^.\n]*)/.exec(said)?.[1] ?? `no box within ${limits.probeTimeoutMs / 1000} s`,
   };
 }
 

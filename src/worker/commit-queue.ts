@@ -1,0 +1,108 @@
+// The way from a worker to the writer: changes in order, one batch under way at a time, sent again until acknowledged.
+// A worker keeps what is not acknowledged; at the bound its commands' pipes are no longer read.
+import type { ExecChange, WriterContract } from '../shared/contracts/writer.ts';
+import { toBoxRunError, type BoxRunError } from '../shared/errors.ts';
+import type { Link } from '../shared/ipc/link.ts';
+import { limits } from '../shared/limits.ts';
+import { sleep } from '../shared/clock.ts';
+
+export interface CommitQueue {
+  push(change: ExecChange): void;
+  /** Resolves when everything pushed so far is committed. */
+  committed(): Promise<void>;
+  /** Resolves when there is room for more output; at once below the bound. */
+  room(): Promise<void>;
+  /** What is not acknowledged, in order. */
+  unacknowledged(): readonly ExecChange[];
+}
+
+export interface CommitQueueOptions {
+  readonly link: Pick<Link<WriterContract>, 'request' | 'ready'>;
+  /** The writer refused for good: another worker has the box, or it is gone. Called once; nothing is sent any more. */
+  readonly onRefused: (error: BoxRunError) => void;
+}
+
+interface Waiter {
+  readonly until: () => boolean;
+  readonly resolve: () => void;
+}
+
+function sizeOf(change: ExecChange): number {
+  return change.op === 'event' ? change.event.data.length + 100 : 500;
+}
+
+export function createCommitQueue({ link, onRefused }: CommitQueueOptions): CommitQueue {
+  let queue: ExecChange[] = [];
+  let queuedBytes = 0;
+  let pushedCount = 0;
+  let committedCount = 0;
+  let sending = false;
+  let refused = false;
+  let waiters: Waiter[] = [];
+
+  function wake(): void {
+    const due = waiters.filter((waiter) => waiter.until());
+    if (due.length === 0) return;
+    waiters = waiters.filter((waiter) => !due.includes(waiter));
+    for (const waiter of due) waiter.resolve();
+  }
+
+  function nextBatch(): ExecChange[] {
+    let bytes = 0;
+    let count = 0;
+    while (count < queue.length && count < limits.commitOpsMax && bytes < limits.commitBytesMax) {
+      bytes += sizeOf(queue[count++] as ExecChange);
+    }
+    return queue.slice(0, count);
+  }
+
+  async function sendAll(): Promise<void> {
+    let pauseMs: number = limits.reconnectFirstMs;
+    while (queue.length > 0 && !refused) {
+      const batch = nextBatch();
+      try {
+        await link.request('changeExecs', { changes: batch }, { resend: true });
+      } catch (error) {
+        const known = toBoxRunError(error);
+        if (known.code !== 'UNAVAILABLE' && known.code !== 'TIMEOUT') {
+          refused = true;
+          onRefused(known);
+          break;
+        }
+        await sleep(pauseMs);
+        pauseMs = Math.min(pauseMs * 2, limits.reconnectLongestMs);
+        continue;
+      }
+      pauseMs = limits.reconnectFirstMs;
+      queue = queue.slice(batch.length);
+      committedCount += batch.length;
+      for (const change of batch) queuedBytes -= sizeOf(change);
+      wake();
+    }
+    sending = false;
+  }
+
+  function waitUntil(until: () => boolean): Promise<void> {
+    if (until()) return Promise.resolve();
+    return new Promise((resolve) => {
+      waiters.push({ until, resolve });
+    });
+  }
+
+  return {
+    push(change) {
+      queue.push(change);
+      queuedBytes += sizeOf(change);
+      pushedCount++;
+      if (sending || refused) return;
+      sending = true;
+      setImmediate(() => void sendAll()); // What the same turn of the event loop adds goes along.
+    },
+    committed() {
+      const goal = pushedCount;
+      return waitUntil(() => committedCount >= goal);
+    },
+    room: () => waitUntil(() => queuedBytes < limits.unackedBytesMax),
+    unacknowledged: () => queue,
+  };
+}

@@ -1,0 +1,80 @@
+// What each request to the writer does: submit the change to the group commit, and after the commit publish its events.
+import { timestamp } from '../shared/clock.ts';
+import type { Event, ExecChange, WriterContract } from '../shared/contracts/writer.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import type { Handlers } from '../shared/ipc/server.ts';
+import type { Batch } from './batch.ts';
+import type { Followers } from './followers.ts';
+import type { Statements } from './statements.ts';
+
+export interface ControlDeps {
+  readonly batch: Batch;
+  readonly statements: Statements;
+  readonly followers: Followers;
+  readonly onRetire: () => void;
+}
+
+export function createHandlers({ batch, statements, followers, onRetire }: ControlDeps): Handlers<WriterContract> {
+  return {
+    async insertBox({ box }) {
+      await batch.submit(() => {
+        statements.insertBox(box);
+      });
+      return null;
+    },
+    async updateBox({ boxId, change }) {
+      await batch.submit(() => {
+        statements.updateBox(boxId, change);
+      });
+      return null;
+    },
+    async removeBox({ boxId }) {
+      while (!(await batch.submit(() => statements.removeBoxSlice(boxId))));
+      return null;
+    },
+    async openLease({ boxId, generation }) {
+      await batch.submit(() => {
+        statements.openLease(boxId, generation);
+      });
+      return null;
+    },
+    async closeLease({ boxId, generation, reason }) {
+      const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
+      for (const { execId, event } of ended) followers.publish(execId, [event]);
+      return { ended: ended.map(({ execId }) => execId) };
+    },
+    async changeExecs({ changes }, { peer }) {
+      const identity = peer.hello;
+      if (identity.role !== 'worker') throw new BoxRunError('FORBIDDEN', 'only workers change execs');
+      await batch.submit(() => {
+        statements.checkLease(identity.boxId, identity.generation);
+        for (const change of changes) statements.changeExec(change);
+      }, changes.length);
+      for (const [execId, events] of eventsByExec(changes)) followers.publish(execId, events);
+      return null;
+    },
+    follow({ execId }, { peer }) {
+      followers.add(execId, peer);
+      return { lastSeq: statements.lastSeq(execId) };
+    },
+    unfollow({ execId }, { peer }) {
+      followers.remove(execId, peer);
+      return null;
+    },
+    retire() {
+      onRetire();
+      return null;
+    },
+  };
+}
+
+function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {
+  const events = new Map<string, Event[]>();
+  for (const change of changes) {
+    if (change.op !== 'event') continue;
+    const list = events.get(change.execId);
+    if (list === undefined) events.set(change.execId, [change.event]);
+    else list.push(change.event);
+  }
+  return events;
+}

@@ -1,0 +1,67 @@
+// The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers need it.
+import { writerContract } from '../shared/contracts/writer.ts';
+import { statePaths } from '../shared/config.ts';
+import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
+import { limits } from '../shared/limits.ts';
+import { createLogger } from '../shared/log.ts';
+import { takeOrders } from '../shared/own-process.ts';
+import { createBatch } from './batch.ts';
+import { createHandlers } from './control.ts';
+import { openDatabase } from './database.ts';
+import { createFollowers } from './followers.ts';
+import { prepareStatements } from './statements.ts';
+
+const { orders, ready } = takeOrders();
+const { config } = orders;
+process.title = 'boxrun writer';
+const log = createLogger('writer', config.logLevel);
+
+const { db, instanceId } = await openDatabase(config.dbPath);
+const batch = createBatch(db);
+const followers = createFollowers();
+let retired = false;
+let idleTimer: NodeJS.Timeout | undefined;
+
+const server: IpcServer<typeof writerContract> = await serveContract({
+  path: statePaths(config.stateDir).writerSocket,
+  contract: writerContract,
+  hello: () => ({ pid: process.pid, instanceId }),
+  handlers: createHandlers({
+    batch,
+    followers,
+    statements: prepareStatements(db),
+    onRetire() {
+      retired = true;
+      leaveIfUnneeded();
+    },
+  }),
+  log,
+  onConnect: leaveIfUnneeded,
+  onDisconnect(peer) {
+    followers.drop(peer);
+    leaveIfUnneeded();
+  },
+});
+process.on('SIGTERM', () => void end('SIGTERM'));
+process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+leaveIfUnneeded();
+ready({ instanceId });
+log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
+
+/** With neither keeper nor workers there is nothing left to write; a short grace covers the change of keepers. */
+function leaveIfUnneeded(): void {
+  clearTimeout(idleTimer);
+  const needed = [...server.peers].some(
+    ({ hello }) => hello.role === 'worker' || (hello.role === 'keeper' && !retired),
+  );
+  if (needed) return;
+  idleTimer = setTimeout(() => void end('nobody needs it'), retired ? 0 : limits.writerIdleExitMs);
+}
+
+async function end(reason: string): Promise<void> {
+  log.info({ reason }, 'the writer ends');
+  await server.close();
+  await batch.idle();
+  db.close();
+  process.exit(0);
+}

@@ -1,0 +1,132 @@
+// The changes to the database, as functions over prepared statements. Each is called inside a transaction of batch.ts, and
+// does the same when it comes twice: senders repeat what was not acknowledged.
+import type { Database } from 'better-sqlite3';
+import type { BoxChange, Event, ExecChange } from '../shared/contracts/writer.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
+import { exitEventData } from '../shared/lifecycle/exec.ts';
+import { toSql, type BoxRow } from '../shared/store/rows.ts';
+import { BoxRow as BoxRowSchema, ExecRow as ExecRowSchema } from '../shared/store/rows.ts';
+
+export interface Statements {
+  insertBox(box: BoxRow): void;
+  updateBox(boxId: string, change: BoxChange): void;
+  /** Deletes one slice; true when nothing of the box is left. */
+  removeBoxSlice(boxId: string): boolean;
+  openLease(boxId: string, generation: number): void;
+  closeLease(boxId: string, generation: number, reason: string, at: string): { execId: string; event: Event }[];
+  /** @throws CANCELED when `generation` is not the box's */
+  checkLease(boxId: string, generation: number): void;
+  changeExec(change: ExecChange): void;
+  lastSeq(execId: string): number;
+}
+
+const insertInto = (table: string, columns: readonly string[]) =>
+  `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map((name) => `$${name}`).join(', ')})`;
+
+export function prepareStatements(db: Database): Statements {
+  return { ...boxStatements(db), ...leaseStatements(db), ...execStatements(db) };
+}
+
+function boxStatements(db: Database) {
+  const insert = db.prepare(`${insertInto('boxes', Object.keys(BoxRowSchema.properties))} ON CONFLICT (id) DO NOTHING`);
+  const nameOwner = db.prepare('SELECT id FROM boxes WHERE name = ?').pluck();
+  const deleteEvents = db.prepare(
+    `DELETE FROM events WHERE id IN (
+       SELECT events.id FROM events JOIN execs ON execs.id = events.exec_id WHERE execs.box_id = ? LIMIT ?)`,
+  );
+  const deleteExecs = db.prepare(
+    'DELETE FROM execs WHERE rowid IN (SELECT rowid FROM execs WHERE box_id = ? LIMIT ?)',
+  );
+  const deleteBox = db.prepare('DELETE FROM boxes WHERE id = ?');
+  return {
+    insertBox(box: BoxRow) {
+      const owner = box.name === null ? undefined : (nameOwner.get(box.name) as string | undefined);
+      if (owner !== undefined && owner !== box.id) {
+        throw new BoxRunError('NAME_ALREADY_EXISTS', `the name '${box.name ?? ''}' is taken by ${owner}`);
+      }
+      insert.run(toSql(box));
+    },
+    updateBox(boxId: string, change: BoxChange) {
+      const columns = Object.keys(change).filter((name) => Object.hasOwn(BoxRowSchema.properties, name));
+      if (columns.length === 0) return;
+      const assignments = columns.map((name) => `${name} = $${name}`).join(', ');
+      const result = db.prepare(`UPDATE boxes SET ${assignments} WHERE id = $id`).run({ ...toSql(change), id: boxId });
+      if (result.changes === 0) throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${boxId}`);
+    },
+    removeBoxSlice(boxId: string) {
+      if (deleteEvents.run(boxId, limits.deleteSliceRows).changes > 0) return false;
+      if (deleteExecs.run(boxId, limits.deleteSliceRows).changes > 0) return false;
+      deleteBox.run(boxId);
+      return true;
+    },
+  };
+}
+
+function leaseStatements(db: Database) {
+  const generationOf = db.prepare('SELECT generation FROM boxes WHERE id = ?').pluck();
+  const raise = db.prepare('UPDATE boxes SET generation = $generation WHERE id = $id AND generation < $generation');
+  const unfinished = db
+    .prepare(`SELECT id FROM execs WHERE box_id = ? AND status = 'running' AND generation <= ?`)
+    .pluck();
+  const lastSeqOf = db.prepare('SELECT max(seq) FROM events WHERE exec_id = ?').pluck();
+  const insertEvent = db.prepare(insertInto('events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at']));
+  const fail = db.prepare(
+    `UPDATE execs SET status = 'failed', error_message = ?, finished_at = ? WHERE id = ? AND status = 'running'`,
+  );
+  const lastSeq = (execId: string) => (lastSeqOf.get(execId) as number | null) ?? -1;
+  return {
+    lastSeq,
+    openLease(boxId: string, generation: number) {
+      const found = generationOf.get(boxId) as number | undefined;
+      if (found === undefined) throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${boxId}`);
+      if (found > generation) throw new BoxRunError('CANCELED', `generation ${generation} of ${boxId} is over`);
+      raise.run({ id: boxId, generation });
+    },
+    closeLease(boxId: string, generation: number, reason: string, at: string) {
+      raise.run({ id: boxId, generation: generation + 1 });
+      return (unfinished.all(boxId, generation) as string[]).map((execId) => {
+        const seq = lastSeq(execId) + 1;
+        const errorMessage = `${reason}; output after seq ${seq - 1} may be missing`;
+        const text = exitEventData({ exitCode: null, errorMessage, canceled: false });
+        const data = Buffer.from(text);
+        insertEvent.run({ exec_id: execId, seq, type: 'exit', stream: null, data, created_at: at });
+        fail.run(errorMessage, at, execId);
+        return { execId, event: { seq, type: 'exit' as const, stream: null, data } };
+      });
+    },
+    checkLease(boxId: string, generation: number) {
+      const found = generationOf.get(boxId) as number | undefined;
+      if (found !== generation) {
+        throw new BoxRunError('CANCELED', `generation ${generation} of ${boxId} is over (now ${found ?? 'removed'})`);
+      }
+    },
+  };
+}
+
+function execStatements(db: Database) {
+  const insertExec = db.prepare(
+    `${insertInto('execs', Object.keys(ExecRowSchema.properties))} ON CONFLICT (id) DO NOTHING`,
+  );
+  const insertEvent = db.prepare(
+    `${insertInto('events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at'])}
+     ON CONFLICT (exec_id, seq) DO NOTHING`,
+  );
+  const finish = db.prepare(
+    `UPDATE execs SET status = $status, exit_code = $exitCode, error_message = $errorMessage, finished_at = $at
+     WHERE id = $execId AND status = 'running'`,
+  );
+  return {
+    changeExec(change: ExecChange) {
+      if (change.op === 'insert') {
+        insertExec.run(toSql(change.exec));
+      } else if (change.op === 'event') {
+        const { seq, type, stream, data } = change.event;
+        insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
+      } else {
+        const { execId, status, exitCode, errorMessage, at } = change;
+        finish.run({ execId, status, exitCode, errorMessage, at });
+      }
+    },
+  };
+}
