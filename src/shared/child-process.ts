@@ -81,7 +81,7 @@ function tail(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => v
 }
 
 /** Sends a signal and ignores that the process is gone already. */
-export function killQuietly(pid: number, signal: NodeJS.Signals): void {
+export function killQuietly(pid: number, signal: NodeJS.Signals | number): void {
   try {
     process.kill(pid, signal);
   } catch {

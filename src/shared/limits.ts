@@ -39,6 +39,8 @@ export const limits = {
   execHoldMostMs: 250,
   /** Execs running at once in one box; the next one is refused with RESOURCE_EXCEEDED. */
   execsRunningMax: 512,
+  /** Processes and threads in one box (container driver); past it fork fails in the box with EAGAIN. */
+  boxProcessesMax: 4096,
   /** Whole-tree kill; past it the box is stopped and set to `error`. */
   killTimeoutMs: 10_000,
   /** Start of a command in the box. */
@@ -70,6 +72,10 @@ export const limits = {
   /** Gateway: threads that read the database, and calls waiting for them. */
   readerThreads: 2,
   readerQueueMax: 4_096,
+  /** Gateway: an address that is in use gets this long to be freed, by a predecessor that is just going; then the start fails. */
+  listenWaitMs: 4_000,
+  /** Gateway: the other processes get this long to answer before it takes requests anyway. */
+  partsWaitMs: 5_000,
   /** Gateway: streams get this long to end at shutdown. */
   gatewayCloseMs: 3_000,
 

@@ -4,7 +4,15 @@ import { pino, type Logger } from 'pino';
 
 export type { Logger } from 'pino';
 
-/** A logger for one process; `role` and the bound fields stand on each of its lines. */
-export function createLogger(role: string, level: string, fields: Record<string, unknown> = {}): Logger {
-  return pino({ level, base: { role, pid: process.pid, ...fields } }, pino.destination({ fd: 2, sync: true }));
+export interface LoggerOptions {
+  /** Stand on each line. */
+  readonly fields?: Readonly<Record<string, unknown>>;
+  /** Instead of standard error. */
+  readonly file?: string;
+}
+
+/** A logger for one process; `role` stands on each of its lines. */
+export function createLogger(role: string, level: string, options: LoggerOptions = {}): Logger {
+  const destination = pino.destination({ dest: options.file ?? 2, sync: true, mode: 0o600 });
+  return pino({ level, base: { role, pid: process.pid, ...options.fields } }, destination);
 }

@@ -14,7 +14,7 @@ export type Role = 'supervisor' | 'gateway' | 'writer' | 'worker';
 export interface ProcessOrders {
   readonly role: Role;
   readonly config: Config;
-  /** Of a worker. */
+  /** Of a worker; null for one that only tries out the engine and says in its ready line how that went. */
   readonly workerId: string | null;
 }
 

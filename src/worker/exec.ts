@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream';
 import type { Exec } from '../shared/api.ts';
 import { sleep, timestamp, withDeadline } from '../shared/clock.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
-import { BoxRunError, errorText } from '../shared/errors.ts';
+import { errorText } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import { exitEventData, execTable, finishedStatus, isFinished, type ExecCause, type ExecOutcome, type ExecState } from '../shared/lifecycle/exec.ts';
 import { step } from '../shared/lifecycle/machine.ts';
@@ -20,7 +20,6 @@ export interface ExecDeps {
   readonly log: Logger;
   readonly boxId: string;
   readonly generation: number;
-  readonly boxEnv: Readonly<Record<string, string>>;
 }
 
 /** Why a command is killed, which decides how it ends. */
@@ -89,7 +88,7 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
     queue.push({ op: 'insert', exec: { ...row, generation } });
     const committed = queue.committed();
     const { cmd, workdir } = order;
-    const env = { ...deps.boxEnv, ...order.env };
+    const env = order.env ?? {};
     const starting = deps.driver.exec({ execId: id, cmd, env, workdir, user: null, tty: null, stdin: false });
     try {
       handle = await withDeadline(starting, limits.execStartTimeoutMs, 'starting the command');
@@ -139,7 +138,10 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
   }
 
   async function kill(reason: KillReason): Promise<void> {
-    if (isFinished(state)) return;
+    if (isFinished(state)) {
+      await finished;
+      return;
+    }
     killReason ??= reason;
     if (state !== 'killing') transition('kill-asked');
     if (handle !== null) await killTree(handle);

@@ -11,7 +11,8 @@ export interface ControlDeps {
   readonly batch: Batch;
   readonly statements: Statements;
   readonly followers: Followers;
-  readonly onRetire: () => void;
+  /** Says whether the writer leaves now. */
+  readonly onRetire: () => boolean;
 }
 
 export function createHandlers({ batch, statements, followers, onRetire }: ControlDeps): Handlers<WriterContract> {
@@ -61,10 +62,7 @@ export function createHandlers({ batch, statements, followers, onRetire }: Contr
       followers.remove(execId, peer);
       return null;
     },
-    retire() {
-      onRetire();
-      return null;
-    },
+    retire: () => ({ leaving: onRetire() }),
   };
 }
 

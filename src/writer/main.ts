@@ -32,11 +32,11 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     statements: prepareStatements(db),
     onRetire() {
       retired = true;
-      leaveIfUnneeded();
+      return leaveIfUnneeded();
     },
   }),
   log,
-  onConnect: leaveIfUnneeded,
+  onConnect: () => void leaveIfUnneeded(),
   onDisconnect(peer) {
     followers.drop(peer);
     leaveIfUnneeded();
@@ -49,13 +49,14 @@ ready({ instanceId });
 log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
 
 /** With neither keeper nor workers there is nothing left to write; a short grace covers the change of keepers. */
-function leaveIfUnneeded(): void {
+function leaveIfUnneeded(): boolean {
   clearTimeout(idleTimer);
   const needed = [...server.peers].some(
     ({ hello }) => hello.role === 'worker' || (hello.role === 'keeper' && !retired),
   );
-  if (needed) return;
+  if (needed) return false;
   idleTimer = setTimeout(() => void end('nobody needs it'), retired ? 0 : limits.writerIdleExitMs);
+  return true;
 }
 
 async function end(reason: string): Promise<void> {

@@ -63,8 +63,8 @@ export const writerContract = {
     /** From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before. */
     follow: { params: Type.Object({ execId: Type.String() }), result: Type.Object({ lastSeq: Type.Integer() }) },
     unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
-    /** The keeper's goodbye: the writer ends as soon as no worker needs it. */
-    retire: { params: Type.Object({}), result: Done },
+    /** The keeper's goodbye: the writer ends as soon as no worker needs it; `leaving` when that is now. */
+    retire: { params: Type.Object({}), result: Type.Object({ leaving: Type.Boolean() }) },
   },
   notices: {
     events: Type.Object({ execId: Type.String(), events: Type.Array(Event) }),

@@ -11,6 +11,8 @@ export interface RequestOptions {
   /** Milliseconds; limits.requestTimeoutMs when absent. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
+  /** After an abort, still wait for the answer: for requests that make something, whose result may have crossed the cancel. */
+  readonly waitAfterAbort?: boolean;
   readonly onProgress?: ((stage: string, message: string) => void) | undefined;
 }
 
@@ -146,7 +148,8 @@ function createPeer<C extends Contract>(
           settle({ error });
         };
         const onAbort = () => {
-          giveUp(new BoxRunError('CANCELED', `${method} was canceled`));
+          if (options.waitAfterAbort) connection.send(['cancel', id]);
+          else giveUp(new BoxRunError('CANCELED', `${method} was canceled`));
         };
         const timer = setTimeout(() => {
           giveUp(new BoxRunError('TIMEOUT', `${method} got no answer within ${timeoutMs} ms`));

@@ -128,9 +128,8 @@ function commandFile(words) {
   return `export BOXRUN_IN_LAB=1 BOXRUN_LAB_SHARE=/share CI=1 ${colour}\nexec ${quoted}\n`;
 }
 
-/** @param {string[]} folders @returns {string} what vitest reported, if it did. */
-function summary(folders) {
-  const report = folders.map((folder) => path.join(folder, 'vitest.json')).find((file) => existsSync(file));
+/** @param {string | undefined} report @returns {string} what vitest reported, if it did. */
+function summary(report) {
   if (!report) return '';
   const { numPassedTests: passed, numFailedTests: failed, numPendingTests: skipped } = JSON.parse(readFileSync(report, 'utf8'));
   return `${passed} passed, ${failed} failed, ${skipped} skipped, `;
@@ -153,8 +152,10 @@ async function main() {
     ? { exitCode: await runDirectly(plan, runFolder, stop.signal), timing: 'direct' }
     : await runEmulated(plan, cacheFolder, runFolder, stop.signal);
   rmSync(path.join(runFolder, 'project.img'), { force: true });
+  const report = [runFolder, path.join(runFolder, 'share')].map((folder) => path.join(folder, 'vitest.json')).find((file) => existsSync(file));
+  if (report && process.env.BOXRUN_LAB_REPORT) copyFileSync(report, process.env.BOXRUN_LAB_REPORT);
   say(
-    `${summary([runFolder, path.join(runFolder, 'share')])}exit ${result.exitCode}, ${result.timing}, ${secondsSoFar()} s in all`,
+    `${summary(report)}exit ${result.exitCode}, ${result.timing}, ${secondsSoFar()} s in all`,
   );
   held.release();
   process.exitCode = result.exitCode;

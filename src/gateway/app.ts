@@ -1,0 +1,80 @@
+// The HTTP application: content types, guards, errors, and the routes. It listens nowhere itself; see listeners.ts.
+// Each path answers to every method: what it does not offer is 405 with what it does.
+import fastify, { type FastifyBaseLogger, type FastifyInstance, type HTTPMethods } from 'fastify';
+import { BoxRunError } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
+import { answerError, answerNotFound } from './error-handler.ts';
+import { createGuard } from './guards.ts';
+import type { GatewayParts } from './parts.ts';
+import { addBoxRoutes } from './routes/boxes.ts';
+import { addExecRoutes } from './routes/execs.ts';
+import { addHealthRoutes } from './routes/health.ts';
+import { addRunRoutes } from './routes/run.ts';
+import { addUiRoutes } from './routes/ui.ts';
+
+const methods: readonly HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+
+export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
+  const log: FastifyBaseLogger = parts.log;
+  const app: FastifyInstance = fastify({
+    bodyLimit: limits.bodyBytesMax,
+    disableRequestLogging: true,
+    loggerInstance: log,
+    routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true },
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
+  });
+  acceptJsonOnly(app);
+  const guard = createGuard(parts.config.tcp?.host ?? null);
+  app.addHook('onRequest', async (request) => {
+    if (parts.isLocal(request.raw.socket)) return;
+    guard({ method: request.method, host: request.headers.host, origin: request.headers.origin });
+  });
+  app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
+  app.setNotFoundHandler((request, reply) => answerNotFound(request, reply));
+
+  const offered = new Map<string, Set<string>>();
+  app.addHook('onRoute', ({ method, url }) => {
+    const known = offered.get(url) ?? new Set<string>();
+    for (const name of [method].flat()) known.add(name);
+    offered.set(url, known);
+  });
+  addBoxRoutes(app, parts);
+  addExecRoutes(app, parts);
+  addRunRoutes(app, parts);
+  addHealthRoutes(app, parts);
+  addUiRoutes(app);
+  refuseOtherMethods(app, [...offered]);
+  await app.ready();
+  return app;
+}
+
+/** Bodies are JSON; an empty one is no body, whatever its content type says. */
+function acceptJsonOnly(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  const parseJson = app.getDefaultJsonParser('remove', 'remove');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length === 0) done(null, undefined);
+    else void parseJson(request, body as string, done);
+  });
+}
+
+function refuseOtherMethods(app: FastifyInstance, offered: readonly (readonly [string, ReadonlySet<string>])[]): void {
+  for (const [url, known] of offered) {
+    const allow = [...known, 'OPTIONS'].join(', ');
+    app.route({
+      method: 'OPTIONS',
+      url,
+      handler: async (_request, reply) => reply.code(204).header('allow', allow).send(),
+    });
+    app.route({
+      method: methods.filter((method) => !known.has(method)),
+      url,
+      // Before the body is looked at: it is of no interest here.
+      onRequest: async (request, reply) => {
+        void reply.header('allow', allow);
+        throw new BoxRunError('METHOD_NOT_ALLOWED', `${request.method} is not possible here`, { hint: `use ${allow}` });
+      },
+      handler: async () => undefined,
+    });
+  }
+}

@@ -1,0 +1,49 @@
+// Every failed request ends here: the error's code decides status and body, and what nobody foresaw is logged once.
+// A body is always `{"code", "message"}`, with a `hint` where there is one, and never a stack trace.
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { ErrorBody } from '../shared/api.ts';
+import { BoxRunError, errorCatalogue } from '../shared/errors.ts';
+
+export function errorBody(error: BoxRunError): ErrorBody {
+  return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
+}
+
+/** The catalogue error for whatever a route or the framework has thrown. */
+export function asBoxRunError(error: unknown, requestId: string): BoxRunError {
+  if (error instanceof BoxRunError) return error;
+  const { code, statusCode, message } = error as Partial<FastifyError>;
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+    return new BoxRunError('VALIDATION_ERROR', 'the body is too large', { status: 413 });
+  }
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    return new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be JSON', {
+      hint: 'send Content-Type: application/json',
+    });
+  }
+  if (error instanceof SyntaxError && statusCode === 400) {
+    return new BoxRunError('VALIDATION_ERROR', `the body is no JSON: ${error.message}`);
+  }
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new BoxRunError('VALIDATION_ERROR', message ?? 'the request is not valid', { status: statusCode });
+  }
+  return new BoxRunError('RUNTIME_ERROR', 'the server failed unexpectedly', {
+    status: 500,
+    hint: `its log says more (request ${requestId})`,
+    cause: error,
+  });
+}
+
+/** Sends the answer for `thrown`. */
+export function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const error = asBoxRunError(thrown, request.id);
+  if (error.status >= 500 && error.code !== 'UNAVAILABLE') {
+    request.log.error({ err: error.cause ?? error, request: request.id, url: request.url }, 'a request failed unexpectedly');
+  }
+  if (errorCatalogue[error.code].retryable) void reply.header('retry-after', '1');
+  return reply.code(error.status).type('application/json; charset=utf-8').send(JSON.stringify(errorBody(error)));
+}
+
+export function answerNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const path = request.url.split('?', 1)[0] ?? '';
+  return answerError(new BoxRunError('NOT_FOUND', `there is nothing at ${request.method} ${path}`), request, reply);
+}

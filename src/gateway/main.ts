@@ -1,0 +1,87 @@
+// The gateway process: clients come to it by HTTP, and it passes their commands to the supervisor. It owns connections only,
+// so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
+import { createEventFeed, type EventFeed } from './event-feed.ts';
+import { createApp } from './app.ts';
+import { listen } from './listeners.ts';
+import { createReaderPool } from './reader-pool.ts';
+import { statePaths } from '../shared/config.ts';
+import { supervisorContract } from '../shared/contracts/supervisor.ts';
+import { writerContract } from '../shared/contracts/writer.ts';
+import { createLink } from '../shared/ipc/link.ts';
+import { limits } from '../shared/limits.ts';
+import { createLogger } from '../shared/log.ts';
+import { takeOrders } from '../shared/own-process.ts';
+
+/** A writer that is away for longer than this ends the streams that need it; their clients come again. */
+const followTimeoutMs = 60_000;
+
+async function main(): Promise<void> {
+  process.title = 'boxrun gateway';
+  const lifeline = takeOrders();
+  const { config } = lifeline.orders;
+  const log = createLogger('gateway', config.logLevel);
+  const paths = statePaths(config.stateDir);
+  const closing = new AbortController();
+
+  const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
+  const supervisor = createLink({
+    path: paths.supervisorSocket,
+    contract: supervisorContract,
+    hello: { role: 'gateway' },
+    notices: {},
+    onDown: (reason) => { log.warn({ reason }, 'the supervisor is away'); },
+  });
+  const writer = createLink({
+    path: paths.writerSocket,
+    contract: writerContract,
+    hello: { role: 'gateway' },
+    notices: {
+      events: ({ execId, events }) => { feed.events(execId, events); },
+      lagged: ({ execId }) => { feed.lagged(execId); },
+    },
+    onUp: () => { feed.reconnected(); },
+    onDown: (reason) => { log.warn({ reason }, 'the writer is away'); },
+  });
+  const feed: EventFeed = createEventFeed({
+    follow: (execId) => writer.request('follow', { execId }, { resend: true, timeoutMs: followTimeoutMs }),
+    unfollow: (execId) => writer.request('unfollow', { execId }),
+    readPage: rows.events,
+    readExec: (exec) => rows.exec(exec.box_id, exec.id),
+  });
+
+  const localConnections = new WeakSet<object>();
+  const app = await createApp({
+    config, log, supervisor, rows, feed,
+    partsUp: () => ({ supervisor: supervisor.peer !== null, writer: writer.peer !== null }),
+    isLocal: (socket) => localConnections.has(socket),
+    closing: closing.signal,
+  });
+  await Promise.allSettled([supervisor.ready(limits.partsWaitMs), writer.ready(limits.partsWaitMs)]);
+  const listeners = await listen({
+    tcp: config.tcp,
+    socketPath: config.socketPath,
+    handle: (request, response) => void app.routing(request, response),
+    onLocalConnection: (socket) => localConnections.add(socket),
+  });
+  lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
+
+  const stop = async (why: string): Promise<void> => {
+    if (closing.signal.aborted) return;
+    log.info({ why }, 'stopping');
+    const stopped = listeners.stop();
+    closing.abort();
+    await stopped;
+    await listeners.drain(limits.gatewayCloseMs);
+    supervisor.close();
+    writer.close();
+    process.exit(0);
+  };
+  process.on('SIGTERM', () => void stop('SIGTERM'));
+  process.on('SIGINT', () => undefined); // Ctrl-C reaches the whole process group; the keeper decides.
+  void lifeline.parentGone.then(() => stop('the keeper is gone'));
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`${JSON.stringify({ level: 60, role: 'gateway', err: String(error), msg: 'cannot start' })}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,24 @@
+// Collected output of one stream, as text, up to a bound; what is beyond it is cut, and the text says so.
+
+export interface OutputText {
+  add(bytes: Uint8Array): void;
+  text(): string;
+}
+
+export function createOutputText(bytesMax: number): OutputText {
+  const pieces: Uint8Array[] = [];
+  let keptBytes = 0;
+  let cut = false;
+  return {
+    add(bytes) {
+      const kept = bytes.subarray(0, bytesMax - keptBytes);
+      if (kept.length > 0) pieces.push(kept);
+      keptBytes += kept.length;
+      cut ||= kept.length < bytes.length;
+    },
+    text() {
+      const text = Buffer.concat(pieces).toString('utf8');
+      return cut ? `${text}\n[boxrun: output cut after ${bytesMax} bytes]\n` : text;
+    },
+  };
+}

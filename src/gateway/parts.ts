@@ -1,0 +1,23 @@
+// What the routes stand on: made by main.ts, replaced by doubles in tests.
+import type { Config } from '../shared/config.ts';
+import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
+import type { Link } from '../shared/ipc/link.ts';
+import type { Logger } from '../shared/log.ts';
+import type { EventFeed } from './event-feed.ts';
+import type { Rows } from './reader-pool.ts';
+
+export interface GatewayParts {
+  readonly config: Config;
+  readonly log: Logger;
+  /** Every command goes there. */
+  readonly supervisor: Pick<Link<SupervisorContract>, 'request'>;
+  /** Every read goes there. */
+  readonly rows: Rows;
+  readonly feed: EventFeed;
+  /** Which other processes answer, by name. */
+  readonly partsUp: () => Readonly<Record<string, boolean>>;
+  /** True for a connection of the Unix socket, which its mode protects. */
+  readonly isLocal: (socket: object) => boolean;
+  /** Aborts when the gateway goes: streams end then. */
+  readonly closing: AbortSignal;
+}

@@ -1,0 +1,49 @@
+// Reads from the database through a few threads; what waits for them is bounded.
+// Routes and the event feed read through this; nothing in the gateway holds a connection itself.
+import { Piscina } from 'piscina';
+import type { Box, BoxStatus, Exec } from '../shared/api.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
+import type { EventPage } from '../shared/store/reader.ts';
+import type { ReaderCall, ReaderThreadData } from './reader-thread.ts';
+
+export interface Rows {
+  /** By id or name. */
+  box(key: string): Promise<Box | null>;
+  boxes(status: BoxStatus | null): Promise<Box[]>;
+  exec(box: string, execId: string): Promise<Exec | null>;
+  execs(boxId: string): Promise<Exec[]>;
+  events(execId: string, afterSeq: number): Promise<EventPage>;
+}
+
+export interface ReaderPool extends Rows {
+  close(): Promise<void>;
+}
+
+/** Starts the threads; `threadUrl` is the bundle of reader-thread.ts. */
+export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
+  const data: ReaderThreadData = { dbPath };
+  const pool = new Piscina({
+    filename: threadUrl.href,
+    workerData: data,
+    minThreads: limits.readerThreads,
+    maxThreads: limits.readerThreads,
+    maxQueue: limits.readerQueueMax,
+    idleTimeout: Number.POSITIVE_INFINITY,
+    recordTiming: false,
+  });
+  async function read<T>(call: ReaderCall): Promise<T> {
+    if (pool.queueSize >= limits.readerQueueMax) {
+      throw new BoxRunError('UNAVAILABLE', 'too many reads are waiting', { hint: 'try again in a second' });
+    }
+    return (await pool.run(call)) as T;
+  }
+  return {
+    box: (key) => read({ read: 'box', key }),
+    boxes: (status) => read({ read: 'boxes', status }),
+    exec: (box, execId) => read({ read: 'exec', box, execId }),
+    execs: (boxId) => read({ read: 'execs', boxId }),
+    events: (execId, afterSeq) => read({ read: 'events', execId, afterSeq }),
+    close: () => pool.close({ force: true }),
+  };
+}

@@ -1,0 +1,35 @@
+// A thread that reads the database, with a read-only connection of its own, so that long lists and pages of history never
+// hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
+import { workerData } from 'node:worker_threads';
+import type { BoxStatus } from '../shared/api.ts';
+import { openReader, type Reader } from '../shared/store/reader.ts';
+
+export interface ReaderThreadData {
+  readonly dbPath: string;
+}
+
+export type ReaderCall =
+  | { readonly read: 'box'; readonly key: string }
+  | { readonly read: 'boxes'; readonly status: BoxStatus | null }
+  | { readonly read: 'exec'; readonly box: string; readonly execId: string }
+  | { readonly read: 'execs'; readonly boxId: string }
+  | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number };
+
+const { dbPath } = workerData as ReaderThreadData;
+let reader: Reader | undefined;
+
+export default function answer(call: ReaderCall): unknown {
+  reader ??= openReader(dbPath);
+  switch (call.read) {
+    case 'box':
+      return reader.box(call.key);
+    case 'boxes':
+      return reader.boxes(call.status);
+    case 'exec':
+      return reader.exec(call.box, call.execId);
+    case 'execs':
+      return reader.execs(call.boxId);
+    case 'events':
+      return reader.events(call.execId, call.afterSeq);
+  }
+}

@@ -1,0 +1,115 @@
+// Boxes over HTTP: create, list, get, start, stop, remove, collect garbage. Reads come from the database, commands go to
+// the supervisor; nothing here knows what a box does.
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { CreateBoxBody, GcBody, type Box } from '../../shared/api.ts';
+import { BoxRunError } from '../../shared/errors.ts';
+import { isBoxId } from '../../shared/ids.ts';
+import { limits } from '../../shared/limits.ts';
+import { asBoxRunError, errorBody } from '../error-handler.ts';
+import { withCleanEnvironment } from '../environment.ts';
+import { whileProcessing } from '../long-answer.ts';
+import type { GatewayParts } from '../parts.ts';
+import { encodeNotice, openSseStream } from '../sse.ts';
+import { keyOf, parseTarget, unknownAction } from '../target.ts';
+import { BoxesQuery, createParse, RemoveQuery } from '../validation.ts';
+
+interface BoxPath {
+  Params: { box: string };
+}
+
+const parseCreate = createParse(CreateBoxBody);
+const parseGc = createParse(GcBody);
+const parseBoxesQuery = createParse(BoxesQuery);
+const parseRemoveQuery = createParse(RemoveQuery);
+
+/** Everything that a create may wait for: an image from a slow registry, then the start of the box. */
+export const createTimeoutMs = limits.imagePrepareTimeoutMs + limits.boxStartTimeoutMs;
+const startTimeoutMs = createTimeoutMs;
+const stopTimeoutMs = limits.boxStopTimeoutMs + limits.workerExitMs + limits.requestTimeoutMs;
+export const removeTimeoutMs = stopTimeoutMs + limits.boxRemoveTimeoutMs;
+/** One box after the other may take its full time. */
+const gcTimeoutMs = 10 * removeTimeoutMs;
+
+export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing }: GatewayParts): void {
+  const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
+    const body = createBody(request.body);
+    if (acceptsStream(request)) return streamCreate({ supervisor, closing }, body, request, reply);
+    const work = supervisor.request('createBox', { body, ephemeral: false }, { timeoutMs: createTimeoutMs });
+    const box = await whileProcessing(reply, work);
+    return reply.code(201).send(box);
+  };
+  app.post('/v1/boxes', create);
+
+  app.get('/v1/boxes', async (request) => {
+    const { status } = parseBoxesQuery(request.query);
+    return rows.boxes(status === undefined || status === 'all' ? null : status);
+  });
+
+  app.get<BoxPath>('/v1/boxes/:box', async (request) => {
+    const key = keyOf(request.params.box);
+    return (await rows.box(key)) ?? raiseNoBox(key);
+  });
+
+  app.post<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {
+    const { key, action } = parseTarget(request.params.box);
+    if (action === 'start') {
+      return whileProcessing(reply, supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs }));
+    }
+    if (action === 'stop') {
+      return whileProcessing(reply, supervisor.request('stopBox', { box: key }, { timeoutMs: stopTimeoutMs }));
+    }
+    throw unknownAction(action, ['start', 'stop']);
+  });
+
+  app.delete<BoxPath>('/v1/boxes/:box', async (request, reply) => {
+    const query = parseRemoveQuery(request.query);
+    const force = query.force === 'true' || query.force === '1';
+    const params = { box: keyOf(request.params.box), force };
+    await whileProcessing(reply, supervisor.request('removeBox', params, { timeoutMs: removeTimeoutMs }));
+    return { ok: true };
+  });
+
+  app.post('/v1/gc', async (request, reply) => {
+    const { older_than: olderThanS } = parseGc(request.body ?? {});
+    return whileProcessing(reply, supervisor.request('collectGarbage', { olderThanS }, { timeoutMs: gcTimeoutMs }));
+  });
+}
+
+export function raiseNoBox(key: string): never {
+  throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${key}'`);
+}
+
+function createBody(value: unknown): CreateBoxBody {
+  const body = parseCreate(value);
+  if (typeof body.name === 'string' && isBoxId(body.name)) {
+    throw new BoxRunError('VALIDATION_ERROR', "'name' must not have the form of a box id");
+  }
+  return withCleanEnvironment(body);
+}
+
+function acceptsStream(request: FastifyRequest): boolean {
+  return request.headers.accept?.split(',').some((type) => type.trim().startsWith('text/event-stream')) ?? false;
+}
+
+/** A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves. */
+async function streamCreate(
+  { supervisor, closing }: Pick<GatewayParts, 'supervisor' | 'closing'>,
+  body: CreateBoxBody,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const stream = openSseStream(reply, closing);
+  try {
+    const onProgress = (stage: string, message: string) => {
+      void stream.write(encodeNotice('progress', { stage, message }));
+    };
+    const options = { timeoutMs: createTimeoutMs, onProgress };
+    await stream.write(encodeNotice('box', await supervisor.request('createBox', { body, ephemeral: false }, options)));
+  } catch (error) {
+    const known = asBoxRunError(error, request.id);
+    if (known.status >= 500) request.log.error({ err: known.cause ?? known, request: request.id }, 'a create failed');
+    await stream.write(encodeNotice('error', errorBody(known)));
+  } finally {
+    stream.end();
+  }
+}

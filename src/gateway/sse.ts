@@ -1,0 +1,93 @@
+// Server-sent events on the wire: the form of an exec's events, and a stream that waits for its client.
+// Used by the event stream of an exec and by a create that reports progress.
+import type { ServerResponse } from 'node:http';
+import type { FastifyReply } from 'fastify';
+import type { Event } from '../shared/contracts/writer.ts';
+import { limits } from '../shared/limits.ts';
+
+/** How output is written: as text (what is no UTF-8 becomes U+FFFD), or byte for byte as base64. */
+export type SseEncoding = 'text' | 'base64';
+
+// JSON escapes every other character at which some clients split lines.
+const lineSeparators = /[\u0085\u2028\u2029]/g;
+
+function jsonLine(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.replace(lineSeparators, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+function encodeEvent({ seq, type, stream, data }: Event, encoding: SseEncoding): string {
+  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  const line =
+    encoding === 'base64' && type === 'log'
+      ? `{"stream":"${stream}","data_b64":"${bytes.toString('base64')}","seq":${seq}}`
+      : jsonLine({ stream, data: bytes.toString('utf8'), seq });
+  return `id: ${seq}\nevent: ${type}\ndata: ${line}\n\n`;
+}
+
+/** A batch of events as one buffer. */
+export function encodeEvents(events: readonly Event[], encoding: SseEncoding): Buffer {
+  return Buffer.from(events.map((event) => encodeEvent(event, encoding)).join(''));
+}
+
+/** An event that is no exec's: without an id. */
+export function encodeNotice(event: string, value: unknown): Buffer {
+  return Buffer.from(`event: ${event}\ndata: ${jsonLine(value)}\n\n`);
+}
+
+export interface SseStream {
+  /** Resolves when the client can take more, or the stream has ended. */
+  write(chunk: Buffer): Promise<void>;
+  end(): void;
+  /** Aborts when the client is gone, or the gateway goes. */
+  readonly ended: AbortSignal;
+}
+
+/** Takes the connection over and starts the stream; while nothing is sent, comments keep it alive. Ends when `closing` aborts. */
+export function openSseStream(reply: FastifyReply, closing: AbortSignal): SseStream {
+  reply.hijack();
+  const { raw } = reply;
+  const ended = new AbortController();
+  raw.writeHead(200, {
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-cache, no-transform',
+    // Reverse proxies must not collect what is live.
+    'x-accel-buffering': 'no',
+  });
+  raw.flushHeaders();
+  raw.socket?.setNoDelay(true);
+  const heartbeat = setInterval(() => {
+    if (!raw.writableNeedDrain) raw.write(': alive\n\n');
+  }, limits.sseHeartbeatMs);
+  const end = () => {
+    clearInterval(heartbeat);
+    closing.removeEventListener('abort', end);
+    if (!raw.writableEnded) raw.end();
+    ended.abort();
+  };
+  raw.on('error', () => undefined); // The client is gone: seen as `close`.
+  raw.once('close', end);
+  closing.addEventListener('abort', end, { once: true });
+  if (closing.aborted || raw.destroyed) end();
+  return {
+    async write(chunk) {
+      if (ended.signal.aborted) return;
+      if (!raw.write(chunk)) await drained(raw, ended.signal);
+      else heartbeat.refresh();
+    },
+    end,
+    ended: ended.signal,
+  };
+}
+
+function drained(raw: ServerResponse, ended: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      raw.off('drain', done);
+      ended.removeEventListener('abort', done);
+      resolve();
+    };
+    raw.once('drain', done);
+    ended.addEventListener('abort', done, { once: true });
+  });
+}

@@ -1,0 +1,141 @@
+// The keeper's children: how each is started, stopped, and kept running within its restart budget.
+// A child that is given up is reported once; the keeper then ends.
+import { join } from 'node:path';
+import { killQuietly } from '../shared/child-process.ts';
+import { sleep } from '../shared/clock.ts';
+import { statePaths, type Config } from '../shared/config.ts';
+import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
+import { errorText } from '../shared/errors.ts';
+import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
+import { limits } from '../shared/limits.ts';
+import type { Logger } from '../shared/log.ts';
+import { startOwnProcess, type OwnProcess, type Role } from '../shared/own-process.ts';
+import { createRestartWindow } from '../shared/restart-window.ts';
+
+export type Facts = Readonly<Record<string, unknown>>;
+
+interface RunningChild {
+  readonly facts: Facts;
+  readonly gone: Promise<string>;
+  stop(): Promise<void>;
+}
+
+export type StartChild = () => Promise<RunningChild>;
+
+export interface KeptChild {
+  /** Starts it and keeps it running. @throws what the first start throws */
+  start(): Promise<Facts>;
+  stop(): Promise<void>;
+}
+
+export interface KeepOptions {
+  readonly name: string;
+  readonly startChild: StartChild;
+  readonly log: Logger;
+  readonly onGivenUp: (reason: string) => void;
+}
+
+export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): KeptChild {
+  const restarts = createRestartWindow(limits.childRestartsMax);
+  let stopping = false;
+  let running: RunningChild | null = null;
+
+  async function watch(): Promise<void> {
+    while (running !== null && !stopping) {
+      let reason = await running.gone;
+      running = null;
+      while (running === null && !stopping) {
+        if (!restarts.take()) {
+          onGivenUp(`the ${name} failed too often, last: ${reason}`);
+          return;
+        }
+        log.warn({ child: name, reason }, 'a child is gone; it is started again');
+        running = await startChild().catch((error: unknown) => {
+          reason = errorText(error);
+          return null;
+        });
+      }
+    }
+    if (stopping) await running?.stop();
+  }
+
+  return {
+    async start() {
+      running = await startChild();
+      void watch();
+      return running.facts;
+    },
+    async stop() {
+      stopping = true;
+      await running?.stop();
+    },
+  };
+}
+
+function launch(config: Config, role: Role, detached: boolean): OwnProcess {
+  return startOwnProcess({
+    orders: { role, config, workerId: null },
+    logFile: join(statePaths(config.stateDir).logsDir, `${role}.log`),
+    readyMs: limits.childReadyMs,
+    detached,
+    env: process.env,
+  });
+}
+
+/** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
+export function ordinaryChild(config: Config, role: 'supervisor' | 'gateway'): StartChild {
+  return async () => {
+    const { ready, exited, pid } = launch(config, role, false);
+    const facts = await ready.catch((error: unknown) => {
+      killQuietly(pid, 'SIGKILL');
+      throw error;
+    });
+    return {
+      facts,
+      gone: exited,
+      async stop() {
+        killQuietly(pid, 'SIGTERM');
+        const patience = new AbortController();
+        await Promise.race([exited, sleep(limits.childStopMs, patience.signal)]);
+        patience.abort();
+        killQuietly(pid, 'SIGKILL');
+        await exited;
+      },
+    };
+  };
+}
+
+/** The writer outlives a keeper while workers need it: one that is there is adopted, else a new one is started. */
+export function writerChild(config: Config): StartChild {
+  const connect = () =>
+    connectContract({
+      path: statePaths(config.stateDir).writerSocket,
+      contract: writerContract,
+      hello: { role: 'keeper' },
+      notices: { events: () => undefined, lagged: () => undefined },
+    });
+  return async () => {
+    const adopted = await connect().catch(() => null);
+    if (adopted !== null) return runningWriter(adopted, adopted.closed);
+    const { ready, exited, pid } = launch(config, 'writer', true);
+    try {
+      await ready;
+      return runningWriter(await connect(), exited);
+    } catch (error) {
+      killQuietly(pid, 'SIGKILL');
+      throw error;
+    }
+  };
+}
+
+function runningWriter(peer: ServerPeer<WriterContract>, gone: Promise<string>): RunningChild {
+  return {
+    facts: { instanceId: peer.hello.instanceId },
+    gone,
+    async stop() {
+      const answer = await peer.request('retire', {}).catch(() => ({ leaving: false }));
+      if (answer.leaving) await Promise.race([gone, sleep(limits.childStopMs)]);
+      peer.close('the keeper goes');
+    },
+  };
+}

@@ -1,0 +1,68 @@
+// The keeper: what a `boxrun serve` process becomes. Owns the lock of the state directory, signals, and writer, supervisor and
+// gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can fail.
+import { chmod, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { stateDirectories, statePaths, type Config } from '../shared/config.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { tryLock } from '../shared/lock.ts';
+import { createLogger } from '../shared/log.ts';
+import { keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
+
+export interface KeeperOptions {
+  /** The server takes requests from now on; `facts` are the gateway's: where it listens. */
+  readonly onReady: (facts: Facts) => void;
+}
+
+/**
+ * Runs the server until it is told to end (SIGTERM, SIGINT) or a child fails too often; gives the exit code.
+ * A second signal ends it at once.
+ * @throws RUNTIME_ERROR when another server has the state directory, UNAVAILABLE when a child does not come up
+ */
+export async function runKeeper(config: Config, { onReady }: KeeperOptions): Promise<number> {
+  for (const directory of stateDirectories(config.stateDir)) {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+  }
+  await chmod(config.stateDir, 0o700);
+  const lock = await tryLock(statePaths(config.stateDir).lock);
+  if (lock === null) {
+    throw new BoxRunError('RUNTIME_ERROR', `another server uses the state directory ${config.stateDir}`, {
+      hint: 'stop it, or set BOXRUN_STATE_DIR to another directory',
+    });
+  }
+  process.title = 'boxrun keeper';
+  const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
+  const log = createLogger('keeper', config.logLevel, { file });
+
+  let end: (exitCode: number) => void = () => undefined;
+  const ending = new Promise<number>((resolve) => {
+    end = resolve;
+  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      log.info({ signal }, 'the server ends');
+      process.on('SIGTERM', () => process.exit(130));
+      process.on('SIGINT', () => process.exit(130));
+      end(0);
+    });
+  }
+  const onGivenUp = (reason: string) => {
+    log.fatal({ reason }, 'the server ends: a part of it cannot be kept running');
+    process.stderr.write(`boxrun serve: ${reason}; see ${file}\n`);
+    end(1);
+  };
+  const children = [
+    keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp }),
+    keepChild({ name: 'supervisor', startChild: ordinaryChild(config, 'supervisor'), log, onGivenUp }),
+    keepChild({ name: 'gateway', startChild: ordinaryChild(config, 'gateway'), log, onGivenUp }),
+  ];
+  try {
+    let facts: Facts = {};
+    for (const child of children) facts = await child.start();
+    onReady(facts);
+    log.info({ facts }, 'the server is ready');
+    return await ending;
+  } finally {
+    for (const child of children.reverse()) await child.stop();
+    lock.release();
+  }
+}

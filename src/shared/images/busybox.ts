@@ -1,0 +1,42 @@
+// The distribution's static busybox: finding it, and making sure that it is the static program and no link that ends nowhere.
+// Used by the base image and by drivers, which mount it into boxes whose image may hold no shell.
+import { open, realpath } from 'node:fs/promises';
+import { BoxRunError } from '../errors.ts';
+
+const candidates = ['/bin/busybox', '/usr/bin/busybox', '/bin/busybox-static', '/usr/bin/busybox-static', '/bin/busybox.static'];
+const programHeaderInterpreter = 3;
+
+/**
+ * The path of a statically linked busybox, links resolved.
+ * @throws RUNTIME_ERROR naming the package to install
+ */
+export async function findBusybox(): Promise<string> {
+  for (const candidate of candidates) {
+    const path = await realpath(candidate).catch(() => null);
+    if (path !== null && (await isStaticProgram(path))) return path;
+  }
+  throw new BoxRunError('RUNTIME_ERROR', 'there is no static busybox on this host', {
+    hint: 'install the package busybox-static (apt install busybox-static)',
+  });
+}
+
+/** True for a 64-bit ELF program that asks for no dynamic loader. */
+export async function isStaticProgram(path: string): Promise<boolean> {
+  const file = await open(path, 'r').catch(() => null);
+  if (file === null) return false;
+  try {
+    const head = Buffer.alloc(4096);
+    const { bytesRead } = await file.read(head, 0, head.length, 0);
+    if (bytesRead < 64 || head.readUInt32BE(0) !== 0x7f454c46 || head[4] !== 2 || head[5] !== 1) return false;
+    const tableOffset = Number(head.readBigUInt64LE(32));
+    const entryBytes = head.readUInt16LE(54);
+    const entries = head.readUInt16LE(56);
+    if (entries === 0 || tableOffset + entries * entryBytes > bytesRead) return false;
+    for (let index = 0; index < entries; index += 1) {
+      if (head.readUInt32LE(tableOffset + index * entryBytes) === programHeaderInterpreter) return false;
+    }
+    return true;
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,234 @@
+// OCI image layout directories (image-spec 1.0): reading the one image for this host out of one, and writing new ones.
+// Used by the base image, the importer and the container driver. Every blob that is copied is checked against its digest.
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
+import { arch } from 'node:os';
+import { join } from 'node:path';
+import { Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { BoxRunError, errorText } from '../errors.ts';
+
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly platform?: { readonly architecture?: string; readonly os?: string };
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+export interface Manifest {
+  readonly schemaVersion: 2;
+  readonly mediaType?: string;
+  readonly config: Descriptor;
+  readonly layers: readonly Descriptor[];
+}
+
+/** What of an image's configuration a box honours. */
+export interface ImageConfig {
+  readonly architecture: string;
+  readonly env: readonly string[];
+  readonly user: string;
+  readonly workingDir: string;
+}
+
+export interface LayoutImage {
+  readonly digest: string;
+  readonly size: number;
+  readonly mediaType: string;
+  readonly manifest: Manifest;
+  readonly config: ImageConfig;
+}
+
+export const manifestType = 'application/vnd.oci.image.manifest.v1+json';
+const indexTypes = new Set([
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+]);
+const jsonBytesMax = 4 * 1024 * 1024;
+const indexDepthMax = 4;
+
+/** This host's architecture in OCI's words. */
+export function hostArchitecture(): string {
+  const name = arch();
+  return name === 'x64' ? 'amd64' : name;
+}
+
+/**
+ * The one image for this host in a layout directory.
+ * @throws VALIDATION_ERROR when the directory is no layout, is damaged, holds several images or none for this host
+ */
+export async function readLayout(dir: string): Promise<LayoutImage> {
+  const index = await readJson<{ manifests?: Descriptor[] }>(join(dir, 'index.json'));
+  const found = await candidates(dir, index.manifests ?? [], 0);
+  if (found.length === 0) throw invalid(`${dir} holds no image for ${hostArchitecture()}`);
+  const digests = new Set(found.map((image) => image.digest));
+  if (digests.size > 1) {
+    throw invalid(`${dir} holds ${digests.size} images`, 'export one image only');
+  }
+  return found[0] as LayoutImage;
+}
+
+async function candidates(dir: string, descriptors: readonly Descriptor[], depth: number): Promise<LayoutImage[]> {
+  if (depth > indexDepthMax) throw invalid(`${dir}: image indexes are nested too deep`);
+  const images: LayoutImage[] = [];
+  for (const descriptor of descriptors) {
+    const platform = descriptor.platform;
+    // Build attestations are listed as images of the platform unknown/unknown.
+    if (platform?.architecture !== undefined && platform.architecture !== hostArchitecture()) continue;
+    if (indexTypes.has(descriptor.mediaType)) {
+      const nested = await readBlob<{ manifests?: Descriptor[] }>(dir, descriptor.digest);
+      images.push(...(await candidates(dir, nested.manifests ?? [], depth + 1)));
+      continue;
+    }
+    const manifest = await readBlob<Manifest>(dir, descriptor.digest);
+    if (!Array.isArray(manifest.layers) || typeof manifest.config?.digest !== 'string') {
+      throw invalid(`${dir}: ${descriptor.digest} is not an image manifest`);
+    }
+    const config = toImageConfig(await readBlob<RawConfig>(dir, manifest.config.digest));
+    if (config.architecture !== hostArchitecture()) {
+      if (descriptors.length > 1) continue;
+      throw invalid(`the image is for ${config.architecture}; this host is ${hostArchitecture()}`);
+    }
+    images.push({ digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType, manifest, config });
+  }
+  return images;
+}
+
+interface RawConfig {
+  architecture?: string;
+  config?: { Env?: string[] | null; User?: string | null; WorkingDir?: string | null } | null;
+}
+
+function toImageConfig(raw: RawConfig): ImageConfig {
+  return {
+    architecture: raw.architecture ?? 'unknown',
+    env: raw.config?.Env ?? [],
+    user: raw.config?.User ?? '',
+    workingDir: raw.config?.WorkingDir ?? '',
+  };
+}
+
+/** Where a blob stands; digests are checked for form, since they come from files that others wrote. */
+export function blobPath(dir: string, digest: string): string {
+  const match = /^sha256:([0-9a-f]{64})$/.exec(digest);
+  if (match?.[1] === undefined) throw invalid(`'${digest}' is not a sha256 digest`);
+  return join(dir, 'blobs', 'sha256', match[1]);
+}
+
+async function readBlob<T>(dir: string, digest: string): Promise<T> {
+  return readJson<T>(blobPath(dir, digest));
+}
+
+async function readJson<T>(path: string): Promise<T> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      const { size } = await file.stat();
+      if (size > jsonBytesMax) throw new Error(`${size} bytes are too many`);
+      return JSON.parse(await file.readFile('utf8')) as T;
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw invalid(`cannot read ${path}: ${errorText(error)}`);
+  }
+}
+
+/** Begins an empty layout in `dir`. */
+export async function beginLayout(dir: string): Promise<void> {
+  await mkdir(join(dir, 'blobs', 'sha256'), { recursive: true });
+  await writeFile(join(dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+}
+
+/** Stores bytes as a blob. */
+export async function writeBlob(dir: string, mediaType: string, content: Buffer | string): Promise<Descriptor> {
+  const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
+  await writeFile(blobPath(dir, digest), content);
+  return { mediaType, digest, size: Buffer.byteLength(content) };
+}
+
+/** Stores what `stages` give, the last of them a stream of the blob's bytes. */
+export async function writeBlobFrom(dir: string, mediaType: string, stages: NodeJS.ReadWriteStream[], source: NodeJS.ReadableStream): Promise<Descriptor> {
+  const meter = createMeter();
+  const temporary = join(dir, 'blobs', 'incoming');
+  await pipeline([source, ...stages, meter.stream, createWriteStream(temporary)]);
+  const digest = `sha256:${meter.hash.digest('hex')}`;
+  await rename(temporary, blobPath(dir, digest));
+  return { mediaType, digest, size: meter.size() };
+}
+
+/** A pass-through that counts and hashes. */
+export function createMeter(): { stream: Transform; hash: Hash; size: () => number } {
+  const hash = createHash('sha256');
+  let size = 0;
+  const stream = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      hash.update(chunk);
+      size += chunk.length;
+      done(null, chunk);
+    },
+  });
+  return { stream, hash, size: () => size };
+}
+
+/** Writes configuration, manifest and index of an image whose layers are in place; returns the manifest's digest. */
+export async function finishLayout(dir: string, layers: readonly Descriptor[], diffIds: readonly string[], env: readonly string[]): Promise<string> {
+  const config = await writeBlob(
+    dir,
+    'application/vnd.oci.image.config.v1+json',
+    JSON.stringify({
+      architecture: hostArchitecture(),
+      os: 'linux',
+      config: { Env: env },
+      rootfs: { type: 'layers', diff_ids: diffIds },
+    }),
+  );
+  const manifest = await writeBlob(
+    dir,
+    manifestType,
+    JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers }),
+  );
+  await writeIndex(dir, manifest);
+  return manifest.digest;
+}
+
+async function writeIndex(dir: string, manifest: Descriptor): Promise<void> {
+  const entry = {
+    ...manifest,
+    platform: { architecture: hostArchitecture(), os: 'linux' },
+    annotations: { 'org.opencontainers.image.ref.name': 'latest' },
+  };
+  await writeFile(join(dir, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [entry] }));
+}
+
+/**
+ * Copies the image for this host, and nothing else, from one layout into a fresh one; returns its digest.
+ * @throws VALIDATION_ERROR when a blob is missing or is not what its digest says
+ */
+export async function copyLayout(fromDir: string, toDir: string): Promise<string> {
+  const image = await readLayout(fromDir);
+  await beginLayout(toDir);
+  const wanted = [{ digest: image.digest }, image.manifest.config, ...image.manifest.layers];
+  for (const { digest } of wanted) {
+    const source = createReadStream(blobPath(fromDir, digest));
+    const copied = await writeBlobFrom(toDir, '', [], source).catch((error: unknown) => {
+      throw invalid(`cannot copy ${digest}: ${errorText(error)}`);
+    });
+    if (copied.digest !== digest) throw invalid(`the content of ${digest} is damaged: it is ${copied.digest}`);
+  }
+  await writeIndex(toDir, { mediaType: image.mediaType, digest: image.digest, size: image.size });
+  return image.digest;
+}
+
+/** The manifest digest of a finished layout of our own, cheaply. */
+export async function layoutDigest(dir: string): Promise<string> {
+  const index = JSON.parse(await readFile(join(dir, 'index.json'), 'utf8')) as { manifests: Descriptor[] };
+  const digest = index.manifests[0]?.digest;
+  if (digest === undefined) throw invalid(`${dir} holds no image`);
+  return digest;
+}
+
+function invalid(message: string, hint?: string): BoxRunError {
+  return new BoxRunError('VALIDATION_ERROR', message, hint === undefined ? {} : { hint });
+}

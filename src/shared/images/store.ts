@@ -1,0 +1,80 @@
+// The images of a state directory: which image a request means, what has been imported, and taking an import away again.
+// Used by the supervisor (resolve) and the command line (list, remove). Reads directories only; nothing is pulled here.
+import { readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BoxRunError } from '../errors.ts';
+import { baseImageName, ensureBaseImage } from './base.ts';
+import { imagePaths, installedDigest, isTemporary } from './layouts.ts';
+import { decodeName, localName, parseReference, tryLocalName } from './reference.ts';
+import { imageAliases, type ImageSource } from './source.ts';
+
+export interface ImportedImage {
+  readonly name: string;
+  readonly digest: string;
+  readonly bytes: number;
+  /** RFC 3339. */
+  readonly importedAt: string;
+}
+
+/**
+ * What a box's image name means: an imported image of that name first, then `base`, then an alias, else a registry reference.
+ * @throws IMAGE_PULL_FAILED when it can be none of these
+ */
+export async function resolveImage(imagesDir: string, requested: string): Promise<ImageSource> {
+  const local = await findImported(imagesDir, requested);
+  if (local !== null) return local;
+  if (requested === baseImageName) {
+    const base = await ensureBaseImage(imagesDir);
+    return { kind: 'layout', name: baseImageName, ...base };
+  }
+  const target = Object.hasOwn(imageAliases, requested) ? (imageAliases[requested] as string) : requested;
+  if (target !== requested) {
+    const aliased = await findImported(imagesDir, target);
+    if (aliased !== null) return aliased;
+  }
+  parseReference(target);
+  return { kind: 'registry', reference: target };
+}
+
+async function findImported(imagesDir: string, requested: string): Promise<ImageSource | null> {
+  const name = tryLocalName(requested);
+  if (name === null) return null;
+  const layoutDir = imagePaths(imagesDir).layout(name);
+  const digest = await installedDigest(layoutDir);
+  return digest === null ? null : { kind: 'layout', name, layoutDir, digest };
+}
+
+/** The imported images, by name. */
+export async function listImages(imagesDir: string): Promise<ImportedImage[]> {
+  const { layouts } = imagePaths(imagesDir);
+  const entries = await readdir(layouts).catch(() => []);
+  const images: ImportedImage[] = [];
+  for (const entry of entries.sort()) {
+    if (isTemporary(entry)) continue;
+    const dir = join(layouts, entry);
+    const digest = await installedDigest(dir);
+    if (digest === null) continue;
+    const { mtime } = await stat(join(dir, 'index.json'));
+    images.push({ name: decodeName(entry), digest, bytes: await blobBytes(dir), importedAt: mtime.toISOString() });
+  }
+  return images;
+}
+
+async function blobBytes(dir: string): Promise<number> {
+  const blobs = join(dir, 'blobs', 'sha256');
+  let bytes = 0;
+  for (const blob of await readdir(blobs)) bytes += (await stat(join(blobs, blob))).size;
+  return bytes;
+}
+
+/**
+ * Takes an imported image away; boxes made from it keep their disks.
+ * @throws NOT_FOUND when there is none of that name
+ */
+export async function removeImage(imagesDir: string, requested: string): Promise<void> {
+  const layoutDir = imagePaths(imagesDir).layout(localName(requested));
+  if ((await installedDigest(layoutDir)) === null) {
+    throw new BoxRunError('NOT_FOUND', `there is no imported image '${requested}'`);
+  }
+  await rm(layoutDir, { recursive: true, force: true });
+}

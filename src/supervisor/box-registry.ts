@@ -1,0 +1,50 @@
+// Every box of this state directory by id and by name. A name is taken from the moment a create is accepted.
+import { BoxRunError } from '../shared/errors.ts';
+import type { SupervisedBox } from './box.ts';
+
+export interface BoxRegistry {
+  /** @throws BOX_NOT_FOUND */
+  find(idOrName: string): SupervisedBox;
+  all(): SupervisedBox[];
+  /** @throws NAME_ALREADY_EXISTS */
+  claimName(name: string, boxId: string): void;
+  releaseName(name: string, boxId: string): void;
+  add(box: SupervisedBox): void;
+  delete(box: SupervisedBox): void;
+}
+
+export function createBoxRegistry(): BoxRegistry {
+  const byId = new Map<string, SupervisedBox>();
+  const idByName = new Map<string, string>();
+
+  function releaseName(name: string, boxId: string): void {
+    if (idByName.get(name) === boxId) idByName.delete(name);
+  }
+
+  return {
+    find(idOrName) {
+      const box = byId.get(idOrName) ?? byId.get(idByName.get(idOrName) ?? '');
+      if (box === undefined) throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${idOrName}'`);
+      return box;
+    },
+    all: () => [...byId.values()],
+    claimName(name, boxId) {
+      const owner = idByName.get(name);
+      if (owner !== undefined && owner !== boxId) {
+        throw new BoxRunError('NAME_ALREADY_EXISTS', `a box named '${name}' exists already (${owner})`, {
+          hint: 'remove that box or choose another name',
+        });
+      }
+      idByName.set(name, boxId);
+    },
+    releaseName,
+    add(box) {
+      byId.set(box.id, box);
+      if (box.row.name !== null) idByName.set(box.row.name, box.id);
+    },
+    delete(box) {
+      byId.delete(box.id);
+      if (box.row.name !== null) releaseName(box.row.name, box.id);
+    },
+  };
+}

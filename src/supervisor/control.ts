@@ -1,0 +1,166 @@
+// What each request to the supervisor does: find the box, check the rules that concern more than one box, and let it act.
+import { stat } from 'node:fs/promises';
+import type { Box, CreateBoxBody } from '../shared/api.ts';
+import { timestamp } from '../shared/clock.ts';
+import { statePaths, type Config } from '../shared/config.ts';
+import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
+import type { WriterContract } from '../shared/contracts/writer.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { newId } from '../shared/ids.ts';
+import { resolveImage } from '../shared/images/store.ts';
+import type { ClientPeer, Handlers } from '../shared/ipc/server.ts';
+import type { Link } from '../shared/ipc/link.ts';
+import type { Logger } from '../shared/log.ts';
+import type { Reader } from '../shared/store/reader.ts';
+import type { BoxRow } from '../shared/store/rows.ts';
+import type { ReportProgress, SupervisedBox } from './box.ts';
+import type { BoxRegistry } from './box-registry.ts';
+import type { Quota } from './quota.ts';
+
+type Gateway = ClientPeer<SupervisorContract>;
+
+export interface ControlDeps {
+  readonly config: Config;
+  readonly registry: BoxRegistry;
+  readonly quota: Quota;
+  readonly writer: Pick<Link<WriterContract>, 'request'>;
+  readonly reader: Pick<Reader, 'exec'>;
+  readonly log: Logger;
+  /** Makes the box of a committed row. */
+  readonly supervise: (row: BoxRow) => SupervisedBox;
+}
+
+export interface Control {
+  readonly handlers: Handlers<SupervisorContract>;
+  /** A gateway is gone: boxes that it made for one run go too. */
+  forgetGateway(gateway: Gateway): void;
+}
+
+export function createControl(deps: ControlDeps): Control {
+  const { registry, reader, log } = deps;
+  const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+
+  async function createBox(body: CreateBoxBody, gateway: Gateway | null, progress: ReportProgress): Promise<Box> {
+    const box = await admit(deps, body, gateway !== null);
+    if (gateway !== null) {
+      const boxes = ephemeralBoxes.get(gateway) ?? new Set();
+      ephemeralBoxes.set(gateway, boxes.add(box));
+    }
+    return box.create(progress);
+  }
+
+  async function collectGarbage(olderThanS: number): Promise<number> {
+    const before = Date.now() - olderThanS * 1000;
+    const idle = registry.all().filter(({ state, row }) => {
+      const since = Date.parse(row.stopped_at ?? row.created_at);
+      return (state === 'stopped' || state === 'failed') && since <= before;
+    });
+    let removed = 0;
+    for (const box of idle) {
+      // Started or removed by somebody else meanwhile: then it is no garbage.
+      const gone = await box.remove(false).then(() => true, () => false);
+      if (gone) removed++;
+    }
+    return removed;
+  }
+
+  const handlers: Handlers<SupervisorContract> = {
+    createBox: ({ body, ephemeral }, { peer, progress }) => createBox(body, ephemeral ? peer : null, progress),
+    startBox: ({ box }, { progress }) => registry.find(box).start(progress),
+    stopBox: ({ box }) => registry.find(box).stop(),
+    async removeBox({ box, force }) {
+      await registry.find(box).remove(force);
+      return null;
+    },
+    startExec: ({ box, body }) =>
+      registry.find(box).startExec({
+        cmd: body.cmd,
+        env: body.env ?? null,
+        workdir: body.workdir ?? null,
+        timeoutMs: body.timeout_ms ?? null,
+      }),
+    async cancelExec({ box, execId }) {
+      const target = registry.find(box);
+      const exec = reader.exec(target.id, execId);
+      if (exec === null) throw new BoxRunError('EXEC_NOT_FOUND', `box ${box} has no command ${execId}`);
+      if (exec.status !== 'running') throw alreadyFinished(execId, exec.status);
+      return target.cancelExec(execId).catch((error: unknown) => {
+        // It ended between the two questions.
+        const unknown = error instanceof BoxRunError && error.code === 'EXEC_NOT_FOUND';
+        throw unknown ? alreadyFinished(execId, 'finished') : error;
+      });
+    },
+    collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(olderThanS) }),
+  };
+
+  return {
+    handlers,
+    forgetGateway(gateway) {
+      const boxes = ephemeralBoxes.get(gateway) ?? [];
+      ephemeralBoxes.delete(gateway);
+      for (const box of boxes) {
+        if (box.state === 'removed') continue;
+        box.remove(true).catch((error: unknown) => {
+          log.error({ err: error, boxId: box.id }, 'removing the box of a run whose gateway is gone failed');
+        });
+      }
+    },
+  };
+}
+
+/** From a request to a committed row: name and quota are taken in one step, before anything is written. */
+async function admit(deps: ControlDeps, body: CreateBoxBody, ephemeral: boolean): Promise<SupervisedBox> {
+  const { registry, quota, config } = deps;
+  const id = newId('box');
+  const name = body.name ?? null;
+  if (name !== null) registry.claimName(name, id);
+  try {
+    quota.reserve(id, body.cpu, body.memory_mb);
+    await checkVolumes(body);
+    const source = await resolveImage(statePaths(config.stateDir).imagesDir, body.image);
+    const row: BoxRow = {
+      id,
+      name,
+      status: 'creating',
+      state: 'creating',
+      image: source.kind === 'registry' ? source.reference : source.name,
+      cpu: body.cpu,
+      memory_mb: body.memory_mb,
+      disk_size_gb: body.disk_size_gb,
+      network: body.network,
+      workdir: body.workdir,
+      env: body.env ?? null,
+      volumes: body.volumes ?? null,
+      boxlite_id: null,
+      error_code: null,
+      error_message: null,
+      created_at: timestamp(),
+      started_at: null,
+      stopped_at: null,
+      generation: 1,
+      ephemeral,
+      driver: config.driver,
+      image_source: source,
+      labels: null,
+    };
+    await deps.writer.request('insertBox', { box: row }, { resend: true });
+    const box = deps.supervise(row);
+    registry.add(box);
+    return box;
+  } catch (error) {
+    quota.release(id);
+    if (name !== null) registry.releaseName(name, id);
+    throw error;
+  }
+}
+
+async function checkVolumes(body: CreateBoxBody): Promise<void> {
+  for (const { host_path: path } of body.volumes ?? []) {
+    const found = await stat(path).then(() => true, () => false);
+    if (!found) throw new BoxRunError('RUNTIME_ERROR', `volume host path does not exist: ${path}`);
+  }
+}
+
+function alreadyFinished(execId: string, status: string): BoxRunError {
+  return new BoxRunError('EXEC_ALREADY_FINISHED', `command ${execId} has ended already: ${status}`);
+}

@@ -1,0 +1,91 @@
+// The supervisor process: composes registry, quota, pool and recovery, and serves gateways. Started by the keeper; when the
+// keeper is gone it goes too, while its workers stay.
+import { statePaths } from '../shared/config.ts';
+import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
+import { writerContract } from '../shared/contracts/writer.ts';
+import { errorText } from '../shared/errors.ts';
+import { createLink } from '../shared/ipc/link.ts';
+import { serveContract } from '../shared/ipc/server.ts';
+import { limits } from '../shared/limits.ts';
+import { createLogger } from '../shared/log.ts';
+import { takeOrders } from '../shared/own-process.ts';
+import { openReader } from '../shared/store/reader.ts';
+import type { BoxRow } from '../shared/store/rows.ts';
+import { createBox, type SupervisedBox } from './box.ts';
+import { createBoxRegistry } from './box-registry.ts';
+import { createBoxWorker } from './box-worker.ts';
+import { createControl } from './control.ts';
+import { createImageGate } from './image-gate.ts';
+import { createQuota } from './quota.ts';
+import { recover } from './recovery.ts';
+import { createWarmPool } from './warm-pool.ts';
+import { startWorker, type WorkerHandle } from './worker-handle.ts';
+
+const { orders, ready, parentGone } = takeOrders();
+const { config } = orders;
+process.title = 'boxrun supervisor';
+const log = createLogger('supervisor', config.logLevel);
+void parentGone.then(() => {
+  log.warn('the keeper is gone');
+  process.exit(0);
+});
+process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+
+const paths = statePaths(config.stateDir);
+const writer = createLink({
+  path: paths.writerSocket,
+  contract: writerContract,
+  hello: { role: 'supervisor' },
+  notices: { events: () => undefined, lagged: () => undefined },
+});
+const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
+const reader = openReader(config.dbPath);
+const registry = createBoxRegistry();
+const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
+const gate = createImageGate();
+const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker({ config, log }), log });
+
+function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
+  const box: SupervisedBox = createBox(
+    {
+      writer,
+      quota,
+      log,
+      worker: createBoxWorker({ writer, reader, pool, gate, instanceId, log }, row, adopted),
+      onRemoved() {
+        registry.delete(box);
+      },
+    },
+    row,
+  );
+  return box;
+}
+
+await recover({ config, reader, registry, quota, pool, log, supervise });
+const control = createControl({ config, registry, quota, writer, reader, log, supervise });
+const server = await serveContract<SupervisorContract>({
+  path: paths.supervisorSocket,
+  contract: supervisorContract,
+  hello: () => ({ pid: process.pid }),
+  handlers: control.handlers,
+  log,
+  onDisconnect: control.forgetGateway,
+});
+process.on('SIGTERM', () => void end());
+ready();
+log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready');
+
+async function end(): Promise<void> {
+  log.info({ onExit: config.onExit }, 'the supervisor ends');
+  await server.close();
+  await pool.close();
+  const runs = registry.all().filter(({ row }) => row.ephemeral);
+  await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined))); // Else the next supervisor does it.
+  if (config.onExit === 'stop') {
+    const running = registry.all().filter(({ state }) => state === 'ready');
+    await Promise.all(running.map((box) => box.stop().catch((error: unknown) => {
+      log.error({ boxId: box.id, reason: errorText(error) }, 'stopping a box at exit failed');
+    })));
+  }
+  process.exit(0);
+}

@@ -1,0 +1,93 @@
+// What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and lets every
+// box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
+import { readdir } from 'node:fs/promises';
+import { statePaths, type Config } from '../shared/config.ts';
+import { writerContract } from '../shared/contracts/writer.ts';
+import { withDeadline } from '../shared/clock.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { connectContract } from '../shared/ipc/client.ts';
+import { holdsQuota } from '../shared/lifecycle/box.ts';
+import { limits } from '../shared/limits.ts';
+import type { Logger } from '../shared/log.ts';
+import { readSpills } from '../shared/spill.ts';
+import type { Reader } from '../shared/store/reader.ts';
+import type { BoxRow } from '../shared/store/rows.ts';
+import type { SupervisedBox } from './box.ts';
+import type { BoxRegistry } from './box-registry.ts';
+import type { Quota } from './quota.ts';
+import type { WarmPool } from './warm-pool.ts';
+import { findWorkers, type WorkerHandle } from './worker-handle.ts';
+
+export interface RecoveryDeps {
+  readonly config: Config;
+  readonly reader: Pick<Reader, 'boxRows'>;
+  readonly registry: BoxRegistry;
+  readonly quota: Quota;
+  readonly pool: WarmPool;
+  readonly log: Logger;
+  readonly supervise: (row: BoxRow, adopted: WorkerHandle | null) => SupervisedBox;
+}
+
+/** Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. */
+export async function recover(deps: RecoveryDeps): Promise<void> {
+  const { config, registry, quota, pool, log } = deps;
+  await sendSpills(config, log);
+  const workers = await livingWorkers(deps);
+  for (const row of deps.reader.boxRows()) {
+    const worker = workers.get(row.id) ?? null;
+    const fits = worker !== null && worker.peer.hello.generation === row.generation;
+    workers.delete(row.id);
+    // A worker of another generation holds the box's home: it must be dead before a successor comes.
+    if (worker !== null && !fits) await worker.kill();
+    const box = deps.supervise(row, fits ? worker : null);
+    registry.add(box);
+    if (holdsQuota(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
+    box.resume().catch((error: unknown) => {
+      log.error({ err: error, boxId: row.id }, 'a box could not go on after the restart');
+    });
+  }
+  for (const [boxId, worker] of workers) {
+    log.warn({ boxId, workerId: worker.workerId }, 'a worker has a box that is not in the database; it is killed');
+    await worker.kill();
+  }
+  pool.fill();
+}
+
+/** By box; spares go to the pool. */
+async function livingWorkers({ config, pool, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
+  const names = await readdir(statePaths(config.stateDir).workersDir);
+  const found = findWorkers({ config, log }, names.filter((name) => name.endsWith('.json')));
+  const workers = new Map<string, WorkerHandle>();
+  for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
+    const { boxId } = worker.peer.hello;
+    if (boxId === null) pool.adopt(worker);
+    else workers.set(boxId, worker);
+  }
+  return workers;
+}
+
+async function sendSpills(config: Config, log: Logger): Promise<void> {
+  const { spillDir, writerSocket } = statePaths(config.stateDir);
+  for (const { path, spill, forget } of await readSpills(spillDir)) {
+    if (spill === null) {
+      log.error({ path }, 'a spill file does not parse; it is left where it is');
+      continue;
+    }
+    const { boxId, generation, changes } = spill;
+    const peer = await connectContract({
+      path: writerSocket,
+      contract: writerContract,
+      hello: { role: 'worker', boxId, generation },
+      notices: { events: () => undefined, lagged: () => undefined },
+    });
+    try {
+      await peer.request('changeExecs', { changes });
+    } catch (error) {
+      if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') throw error;
+      log.error({ err: error, path }, 'the writer refused a spill for good');
+    } finally {
+      peer.close('done');
+    }
+    await forget();
+  }
+}

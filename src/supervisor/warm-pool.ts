@@ -1,0 +1,74 @@
+// Spare workers: started, connected, waiting for a box. A box takes one, and another is started in the background.
+import { errorText } from '../shared/errors.ts';
+import type { Logger } from '../shared/log.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+export interface WarmPool {
+  /** A spare, or a worker started now. @throws UNAVAILABLE when none comes up */
+  take(): Promise<WorkerHandle>;
+  /** Adds a spare that an earlier supervisor left. */
+  adopt(worker: WorkerHandle): void;
+  fill(): void;
+  /** Dismisses every spare and starts no more. */
+  close(): Promise<void>;
+}
+
+export interface WarmPoolOptions {
+  readonly size: number;
+  readonly start: () => Promise<WorkerHandle>;
+  readonly log: Logger;
+}
+
+export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool {
+  const spares = new Set<WorkerHandle>();
+  let filling = false;
+  let closed = false;
+
+  function adopt(worker: WorkerHandle): void {
+    spares.add(worker);
+    void worker.gone.then(
+      () => spares.delete(worker),
+      () => spares.delete(worker),
+    );
+  }
+
+  async function fill(): Promise<void> {
+    if (filling) return;
+    filling = true;
+    // One at a time: filling must not take the cores from the boxes.
+    while (spares.size < size && !closed) {
+      try {
+        adopt(await start());
+      } catch (error) {
+        log.warn({ reason: errorText(error) }, 'a spare worker did not come up');
+        break; // The next `take` tries again.
+      }
+    }
+    filling = false;
+    if (closed) await dismissAll();
+  }
+
+  async function dismissAll(): Promise<void> {
+    const leaving = [...spares];
+    spares.clear();
+    await Promise.all(leaving.map((worker) => worker.dismiss()));
+  }
+
+  return {
+    adopt,
+    fill: () => void fill(),
+    async take() {
+      for (const spare of spares) {
+        spares.delete(spare);
+        if (!spare.peer.isOpen) continue;
+        void fill();
+        return spare;
+      }
+      return start();
+    },
+    async close() {
+      closed = true;
+      await dismissAll();
+    },
+  };
+}

@@ -1,0 +1,129 @@
+// One worker as the supervisor sees it: its process, its connection, and the certainty of its end.
+// `gone` resolves only when the process is dead: its successor must not open the box's home before.
+import { readFile, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { killAndWait, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
+import { sleep } from '../shared/clock.ts';
+import { statePaths, type Config } from '../shared/config.ts';
+import { workerContract, WorkerStateFile, type WorkerContract } from '../shared/contracts/worker.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { newId } from '../shared/ids.ts';
+import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
+import { fits } from '../shared/ipc/contract.ts';
+import { limits } from '../shared/limits.ts';
+import type { Logger } from '../shared/log.ts';
+import { startOwnProcess } from '../shared/own-process.ts';
+
+export interface WorkerHandle {
+  readonly workerId: string;
+  readonly peer: ServerPeer<WorkerContract>;
+  /** The process is dead and its files are gone. */
+  readonly gone: Promise<void>;
+  /** Who hears that the engine ended by itself; one at a time. */
+  onEngineExit: ((reason: string) => void) | null;
+  /** Asks it to leave, then kills it; resolves when it is gone. A running engine stays. */
+  dismiss(): Promise<void>;
+  kill(): Promise<void>;
+}
+
+export interface WorkerDeps {
+  readonly config: Config;
+  readonly log: Logger;
+}
+
+/** @throws UNAVAILABLE when the process does not come up */
+export async function startWorker({ config, log }: WorkerDeps): Promise<WorkerHandle> {
+  const workerId = newId('wrk');
+  const started = startOwnProcess({
+    orders: { role: 'worker', config, workerId },
+    logFile: join(statePaths(config.stateDir).logsDir, 'workers.log'),
+    readyMs: limits.workerReadyMs,
+    detached: true,
+    env: process.env,
+  });
+  started.child.unref();
+  try {
+    await started.ready;
+    const identity = await processIdentity(started.pid);
+    if (identity === null) throw new BoxRunError('UNAVAILABLE', 'the worker ended at once');
+    return await connectWorker({ config, log }, workerId, identity);
+  } catch (error) {
+    started.child.kill('SIGKILL');
+    throw error;
+  }
+}
+
+/** Workers that an earlier supervisor started and that live. What is left of dead ones is cleared away. */
+export async function findWorkers(deps: WorkerDeps, names: readonly string[]): Promise<WorkerHandle[]> {
+  const { workersDir } = statePaths(deps.config.stateDir);
+  const found = await Promise.all(
+    names.map(async (name): Promise<WorkerHandle | null> => {
+      const value: unknown = await readFile(join(workersDir, name), 'utf8').then(JSON.parse, () => null);
+      const state = fits(WorkerStateFile, value) ? (value as WorkerStateFile) : null;
+      const identity = state === null ? null : await processIdentity(state.pid);
+      if (state === null || identity === null || identity.startTicks !== state.startTicks) {
+        await forgetFiles(workersDir, name.replace(/\.json$/, ''));
+        return null;
+      }
+      try {
+        return await connectWorker(deps, state.workerId, identity);
+      } catch (error) {
+        deps.log.warn({ err: error, workerId: state.workerId, pid: state.pid }, 'a worker does not answer; it is killed');
+        await killAndWait(identity, limits.workerExitMs);
+        await forgetFiles(workersDir, state.workerId);
+        return null;
+      }
+    }),
+  );
+  return found.filter((worker) => worker !== null);
+}
+
+async function connectWorker(
+  { config, log }: WorkerDeps,
+  workerId: string,
+  identity: ProcessIdentity,
+): Promise<WorkerHandle> {
+  const { workersDir } = statePaths(config.stateDir);
+  const peer = await connectContract({
+    path: join(workersDir, `${workerId}.sock`),
+    contract: workerContract,
+    hello: { role: 'supervisor' },
+    notices: {
+      engineExited({ reason }) {
+        handle.onEngineExit?.(reason);
+      },
+    },
+  });
+  const kill = async () => {
+    await killAndWait(identity, limits.killTimeoutMs);
+  };
+  const gone = peer.closed.then(async (reason) => {
+    log.debug({ workerId, pid: identity.pid, reason }, 'the connection to a worker ended');
+    // One that closed its connection may still be on its way out; one that lives on without us must not.
+    await killAndWait(identity, limits.killTimeoutMs);
+    await forgetFiles(workersDir, workerId);
+  });
+  gone.catch((error: unknown) => {
+    log.error({ err: error, workerId, pid: identity.pid }, 'a worker cannot be killed');
+  });
+  const handle: WorkerHandle = {
+    workerId,
+    peer,
+    gone,
+    onEngineExit: null,
+    kill,
+    async dismiss() {
+      await peer.request('leave', {}, { timeoutMs: limits.workerExitMs }).catch(() => undefined);
+      await Promise.race([peer.closed, sleep(limits.workerExitMs)]);
+      await kill();
+      await gone;
+    },
+  };
+  return handle;
+}
+
+async function forgetFiles(workersDir: string, workerId: string): Promise<void> {
+  for (const suffix of ['.sock', '.json', '.json.part']) {
+    await unlink(join(workersDir, `${workerId}${suffix}`)).catch(() => undefined);
+  }
+}

@@ -1,0 +1,52 @@
+// What each request to a worker does. A spare has no box yet; the assignment gives it one for good.
+import type { WorkerContract, Assignment } from '../shared/contracts/worker.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import type { Handlers } from '../shared/ipc/server.ts';
+import type { BoxRunner } from './box-runner.ts';
+
+export interface ControlDeps {
+  readonly runner: () => BoxRunner | null;
+  readonly assign: (assignment: Assignment) => Promise<void>;
+  readonly leave: () => Promise<void>;
+}
+
+export function createHandlers({ runner, assign, leave }: ControlDeps): Handlers<WorkerContract> {
+  const box = (): BoxRunner => {
+    const assigned = runner();
+    if (assigned === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
+    return assigned;
+  };
+  return {
+    async assign(assignment) {
+      if (runner() !== null) throw new BoxRunError('BOX_ALREADY_RUNNING', 'this worker has a box already');
+      await assign(assignment);
+      return null;
+    },
+    async prepareImage(_, { progress, signal }) {
+      await box().prepareImage(progress, signal);
+      return null;
+    },
+    create: (_, { progress, signal }) => box().create(progress, signal),
+    async start(_, { progress, signal }) {
+      await box().start(progress, signal);
+      return null;
+    },
+    async reattach({ finishedExecs }) {
+      return { running: await box().reattach(new Set(finishedExecs)) };
+    },
+    exec: (order) => box().exec(order),
+    cancel: ({ execId }) => box().cancel(execId),
+    async stop() {
+      await box().stop();
+      return null;
+    },
+    async remove() {
+      await box().remove();
+      return null;
+    },
+    async leave() {
+      await leave();
+      return null;
+    },
+  };
+}

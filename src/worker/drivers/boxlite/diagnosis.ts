@@ -1,0 +1,56 @@
+// Why a VM did not start, or ended: what the engine left in the box's directory, as one short reason for the user and a
+// longer text for the log. Called by driver.ts when something went wrong.
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+export interface Diagnosis {
+  readonly reason: string;
+  /** The ends of the engine's logs for this box. */
+  readonly logs: Readonly<Record<string, string>>;
+}
+
+const tailBytes = 4_000;
+
+export async function diagnose(boxDir: string): Promise<Diagnosis> {
+  const containers = join(boxDir, 'mounts', 'containers');
+  const container = (await readdir(containers).catch(() => []))[0] ?? '';
+  const [exit, previousExit, init, stderr, console] = await Promise.all([
+    readTail(join(boxDir, 'exit')),
+    readTail(join(boxDir, 'exit.previous')),
+    readTail(join(containers, container, 'exit.json')),
+    readTail(join(boxDir, 'shim.stderr')),
+    readTail(join(boxDir, 'logs', 'console.log')),
+  ]);
+  const shimLog = (await readdir(join(boxDir, 'logs')).catch(() => [])).filter((name) => name.startsWith('boxlite-shim')).sort().at(-1);
+  const shim = shimLog === undefined ? '' : await readTail(join(boxDir, 'logs', shimLog));
+  return { reason: reasonOf(exit !== '' ? exit : previousExit, init), logs: { exit, previousExit, stderr, shim, console } };
+}
+
+/** From the shim's record of its end and the record of the box's process 1, either of which may be empty; pure. */
+export function reasonOf(shimExit: string, initExit: string): string {
+  const shim = parse(shimExit);
+  if (shim !== null) {
+    if (typeof shim['signal'] === 'string') return `the VM was killed by ${shim['signal']}`;
+    if (typeof shim['message'] === 'string') return `the VM ended: ${shim['message'].split('\n', 1)[0]}`;
+  }
+  const init = parse(initExit);
+  if (init !== null && typeof init['exit_code'] === 'number') {
+    return `the box was shut down from inside (process 1 ended with ${init['exit_code']})`;
+  }
+  return 'the VM is gone';
+}
+
+function parse(text: string): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null; // Empty, absent or cut off.
+  }
+}
+
+async function readTail(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  // The guest's console is coloured.
+  return text.slice(-tailBytes).replace(/\u001b\[[0-9;]*m/g, '').trim();
+}

@@ -1,0 +1,204 @@
+// One command in a running box: starts the runtime's exec with real pipes, knows when the command itself began, and kills its whole tree by its
+// control group. Called by driver.ts; the group is made, and named after the command, before anything starts.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync, constants, unlinkSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import type { Duplex, Readable, Writable } from 'node:stream';
+import { killQuietly } from '../../../shared/child-process.ts';
+import { withDeadline } from '../../../shared/clock.ts';
+import { BoxRunError } from '../../../shared/errors.ts';
+import { limits } from '../../../shared/limits.ts';
+import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
+import { boxCapabilities } from './bundle.ts';
+import type { BoxCgroups } from './cgroups.ts';
+import { homeMark } from './monitor.ts';
+import type { BoxPaths } from './paths.ts';
+import type { PipePool } from './pipes.ts';
+import type { OciRuntime } from './runtime.ts';
+import { lastLines, toolPath } from './tools.ts';
+import type { UserIds } from './users.ts';
+import { wrapCommand, wrapperFds } from './wrapper.ts';
+
+export interface ExecContext {
+  readonly boxId: string;
+  readonly paths: BoxPaths;
+  readonly runtime: OciRuntime;
+  readonly cgroups: BoxCgroups;
+  readonly pipes: PipePool;
+}
+
+export interface PreparedCommand {
+  readonly workdir: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly user: UserIds;
+}
+
+interface StartedProcess {
+  readonly child: ChildProcess;
+  readonly stdout: Socket;
+  readonly stderr: Socket;
+  readonly stdin: Writable | null;
+  readonly exit: Promise<ExecExit>;
+  readonly files: ExecFiles;
+}
+
+interface ExecFiles {
+  readonly process: string;
+  readonly pid: string;
+}
+
+/**
+ * Starts a command. Resolves when it runs, or when it is known why it cannot (127, 126, missing directory: a handle like any other).
+ * @throws RUNTIME_ERROR when the runtime itself failed
+ */
+export async function startExec(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle> {
+  const started = await spawnExec(context, request, command);
+  const { stdout, stderr, stdin, exit } = started;
+  try {
+    await withDeadline(hasBegun(started), limits.execStartTimeoutMs, `starting ${request.execId}`);
+  } catch (error) {
+    await killTree(context, request.execId, started).catch(() => undefined);
+    const said = await drainText(stderr);
+    stdout.destroy();
+    stdin?.destroy();
+    if (error instanceof BoxRunError && error.code === 'TIMEOUT') throw error;
+    throw new BoxRunError('RUNTIME_ERROR', `the command could not be started in the box: ${lastLines(said)}`, { cause: error });
+  }
+  return {
+    stdout,
+    stderr,
+    stdin,
+    exit,
+    async resize() {
+      throw new BoxRunError('RUNTIME_ERROR', 'this command has no terminal');
+    },
+    signal: (signal) => signalLeader(context, request.execId, started, signal),
+    killTree: () => killTree(context, request.execId, started),
+  };
+}
+
+async function spawnExec(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<StartedProcess> {
+  const { paths, pipes, cgroups, runtime, boxId } = context;
+  const opened: number[] = [];
+  const sockets: Array<Readable | Writable> = [];
+  const files = { process: join(paths.execs, `${request.execId}.json`), pid: join(paths.execs, `${request.execId}.pid`) };
+  try {
+    const output = await pipes.output();
+    opened.push(output.childFd);
+    sockets.push(output.reader);
+    const errors = await pipes.output();
+    opened.push(errors.childFd);
+    sockets.push(errors.reader);
+    const input = request.stdin ? await pipes.input() : null;
+    if (input !== null) {
+      opened.push(input.childFd);
+      sockets.push(input.writer);
+    }
+    writeFileSync(files.process, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
+    const joinFile = openSync(cgroups.addExec(request.execId), constants.O_WRONLY);
+    opened.push(joinFile);
+    const child = spawn(
+      runtime.path,
+      [
+        ...['--root', paths.runtimeRoot, 'exec', '--process', files.process, '--pid-file', files.pid],
+        ...['--preserve-fds', String(wrapperFds), boxId],
+      ],
+      {
+        cwd: '/',
+        detached: true,
+        stdio: [input?.childFd ?? 'ignore', output.childFd, errors.childFd, joinFile, 'pipe'],
+        env: { PATH: toolPath, [homeMark]: paths.home },
+      },
+    );
+    const exit = exitOf(context, request.execId, child, files);
+    return { child, stdout: output.reader, stderr: errors.reader, stdin: input?.writer ?? null, exit, files };
+  } catch (error) {
+    for (const socket of sockets) socket.destroy();
+    removeQuietly(files.process);
+    cgroups.tryRemoveExec(request.execId);
+    throw error;
+  } finally {
+    for (const fd of opened) closeSync(fd);
+  }
+}
+
+function processSpec(request: ExecRequest, command: PreparedCommand) {
+  const { args, env } = wrapCommand(request.cmd, command.workdir, command.env);
+  const { uid, gid, groups } = command.user;
+  // Only root starts with capabilities, as in any container.
+  const held = uid === 0 ? boxCapabilities : [];
+  return {
+    terminal: false,
+    user: { uid, gid, additionalGids: groups },
+    args,
+    env,
+    cwd: '/',
+    capabilities: { bounding: boxCapabilities, effective: held, permitted: held, inheritable: [], ambient: [] },
+    noNewPrivileges: true,
+  };
+}
+
+/** Resolves once the wrapper has reported, from inside the command's control group; rejects when the runtime ended without that. */
+async function hasBegun({ child }: StartedProcess): Promise<void> {
+  const report = child.stdio[4] as Duplex;
+  await new Promise<void>((resolve, reject) => {
+    report.once('data', () => {
+      resolve();
+    });
+    report.once('end', () => {
+      reject(new Error('the runtime ended before the command began'));
+    });
+    report.once('error', reject);
+    child.once('error', reject);
+  }).finally(() => {
+    report.destroy();
+  });
+}
+
+function exitOf({ cgroups }: ExecContext, execId: string, child: ChildProcess, files: ExecFiles): Promise<ExecExit> {
+  return new Promise((resolve) => {
+    const finish = (exit: ExecExit) => {
+      removeQuietly(files.process);
+      removeQuietly(files.pid);
+      cgroups.tryRemoveExec(execId);
+      resolve(exit);
+    };
+    child.once('error', (error) => {
+      finish({ lost: `the OCI runtime could not be started: ${error.message}` });
+    });
+    child.once('exit', (code, signal) => {
+      finish(code === null ? { lost: `the OCI runtime's client was ended by ${signal ?? 'a signal'}` } : { exitCode: code });
+    });
+  });
+}
+
+async function killTree({ cgroups }: ExecContext, execId: string, { exit }: StartedProcess): Promise<void> {
+  await cgroups.killExec(execId, limits.killTimeoutMs);
+  await withDeadline(exit, limits.killTimeoutMs, `the end of ${execId}`);
+}
+
+async function signalLeader({ cgroups }: ExecContext, execId: string, { files }: StartedProcess, signal: number): Promise<void> {
+  const pid = Number((await readFile(files.pid, 'utf8').catch(() => '')).trim());
+  // The pid is the leader's as long as it is in the command's group; afterwards it may be anybody's.
+  if (pid > 0 && cgroups.pids(execId).includes(pid)) killQuietly(pid, signal);
+}
+
+async function drainText(stream: Socket): Promise<string> {
+  let text = '';
+  try {
+    for await (const chunk of stream) text += String(chunk);
+  } catch {
+    // What was read is enough.
+  }
+  return text;
+}
+
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Not there: nothing to remove.
+  }
+}

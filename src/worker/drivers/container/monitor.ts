@@ -1,0 +1,165 @@
+// The process that holds a box: it mounts the box's root in a mount namespace of its own and becomes the OCI runtime in the foreground, which
+// ends when the box's first process does. It runs in its own session, outlives the worker, and keeps the write end of a
+// FIFO open: whoever reads the other end sees its death, parent or not.
+import { spawn } from 'node:child_process';
+import { closeSync, constants, openSync } from 'node:fs';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
+import { BoxRunError } from '../../../shared/errors.ts';
+import { limits } from '../../../shared/limits.ts';
+import { stageDir, type BoxPaths } from './paths.ts';
+import { lastLines, needTool, toolPath } from './tools.ts';
+import type { OciRuntime } from './runtime.ts';
+
+/** Set in the environment of every process on the host that works for a box, so that none can be lost. */
+export const homeMark = 'BOXRUN_BOX_HOME';
+
+const readyPollMs = 2;
+
+// Arguments: stage, disk, kind of disk, owner of the root, root file system of the image, mount program, then the runtime's command line.
+// It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop device needs the host's mount, which retries when
+// another box takes the same free loop device first.
+const monitorScript = `
+set -e
+stage=$1 disk=$2 kind=$3 owner=$4 image=$5 mount=$6
+shift 6
+mount -t tmpfs -o mode=755,nosuid,nodev,size=64k tmpfs "$stage"
+mkdir "$stage/root" "$stage/disk"
+if [ "$kind" = image ]; then
+  "$mount" -t ext4 -o loop,nodev,nosuid,noatime,discard "$disk" "$stage/disk"
+else
+  mount -o bind "$disk" "$stage/disk"
+fi
+cd "$stage/disk"
+if [ ! -d upper ]; then
+  rm -rf new work
+  mkdir new work
+  chown "$owner:$owner" new
+  chmod 755 new
+  mv new upper
+fi
+cd "$image"
+mount -t overlay -o "nodev,nosuid,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
+cd /
+if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then umount /sys/fs/cgroup/unified 2>/dev/null || :; fi
+exec "$@"
+`;
+
+export interface MonitorOptions {
+  readonly boxId: string;
+  readonly paths: BoxPaths;
+  readonly runtime: OciRuntime;
+  readonly busybox: string;
+  readonly rootfsDir: string;
+  readonly disk: { readonly path: string; readonly kind: 'image' | 'directory' };
+  readonly ownerId: number;
+}
+
+export interface RunningBox {
+  readonly init: ProcessIdentity;
+  readonly monitor: ProcessIdentity;
+}
+
+/**
+ * Brings the box's first process up.
+ * @throws RUNTIME_ERROR with what the runtime said; CANCELED. The caller cleans up.
+ */
+export async function startMonitor(options: MonitorOptions, signal: AbortSignal): Promise<RunningBox> {
+  const { paths, runtime } = options;
+  await mkdir(stageDir, { recursive: true, mode: 0o755 });
+  await rm(paths.initPid, { force: true });
+  const unshare = await needTool('unshare');
+  const mount = await needTool('mount');
+  const log = openSync(paths.monitorLog, 'w', 0o600);
+  const alive = openSync(paths.alive, constants.O_WRONLY | constants.O_NONBLOCK);
+  const child = spawn(
+    unshare,
+    [
+      ...['-m', '--propagation', 'slave', options.busybox, 'sh', '-c', monitorScript, 'monitor'],
+      ...[stageDir, options.disk.path, options.disk.kind, String(options.ownerId), options.rootfsDir, mount],
+      ...[runtime.path, '--root', paths.runtimeRoot, 'run', '--bundle', paths.bundle],
+      ...['--pid-file', paths.initPid, options.boxId],
+    ],
+    {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log, log, alive],
+      env: monitorEnvironment(paths.home, runtime),
+    },
+  );
+  closeSync(log);
+  closeSync(alive);
+  const ended = new Promise<'ended'>((resolve) => {
+    child.once('error', () => {
+      resolve('ended');
+    });
+    child.once('exit', () => {
+      resolve('ended');
+    });
+  });
+  child.unref();
+  const init = await waitForInit(paths, ended, signal);
+  const monitor = child.pid === undefined ? null : await processIdentity(child.pid);
+  if (monitor === null) throw await startFailure(paths);
+  return { init, monitor };
+}
+
+function monitorEnvironment(home: string, runtime: OciRuntime): NodeJS.ProcessEnv {
+  return { PATH: toolPath, [homeMark]: home, ...(runtime.hideUnified ? { BOXRUN_HIDE_UNIFIED: '1' } : {}) };
+}
+
+async function waitForInit(paths: BoxPaths, ended: Promise<'ended'>, signal: AbortSignal): Promise<ProcessIdentity> {
+  const deadline = Date.now() + limits.boxStartTimeoutMs;
+  let over = false;
+  void ended.then(() => {
+    over = true;
+  });
+  for (;;) {
+    if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
+    const pid = Number((await readFile(paths.initPid, 'utf8').catch(() => '')).trim());
+    const identity = pid > 0 ? await processIdentity(pid) : null;
+    if (identity !== null) return identity;
+    if (over) throw await startFailure(paths);
+    if (Date.now() > deadline) throw new BoxRunError('TIMEOUT', 'the OCI runtime did not bring the box up in time');
+    await Promise.race([delay(readyPollMs), ended]);
+  }
+}
+
+async function startFailure(paths: BoxPaths): Promise<BoxRunError> {
+  const said = await readFile(paths.monitorLog, 'utf8').catch(() => '');
+  return new BoxRunError('RUNTIME_ERROR', `the box did not start: ${lastLines(said)}`);
+}
+
+export interface AliveWatch {
+  close(): void;
+}
+
+/** Opens the reading end; with the monitor's end open already or to come, `onGone` is called once when that closes. */
+export function watchAlive(paths: BoxPaths): { fd: number; arm: (onGone: () => void) => AliveWatch } {
+  const fd = openSync(paths.alive, constants.O_RDONLY | constants.O_NONBLOCK);
+  return {
+    fd,
+    arm(onGone) {
+      const socket = new Socket({ fd, readable: true, writable: false });
+      let closed = false;
+      const gone = () => {
+        if (closed) return;
+        closed = true;
+        socket.destroy();
+        onGone();
+      };
+      socket.on('end', gone);
+      socket.on('error', gone);
+      socket.resume();
+      socket.unref();
+      return {
+        close() {
+          closed = true;
+          socket.destroy();
+        },
+      };
+    },
+  };
+}

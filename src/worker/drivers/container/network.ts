@@ -1,0 +1,117 @@
+// The way out of a box with `network: true`: slirp4netns gives its network namespace an interface whose traffic it carries as ordinary
+// connections from the host. Rules inside that namespace, which the box cannot change for want of NET_ADMIN, keep every address of the host itself
+// out of reach. Owned by driver.ts; slirp4netns ends by itself when the box's monitor does.
+import { spawn } from 'node:child_process';
+import { closeSync, constants, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { networkInterfaces } from 'node:os';
+import type { Duplex } from 'node:stream';
+import { processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
+import { withDeadline } from '../../../shared/clock.ts';
+import { BoxRunError } from '../../../shared/errors.ts';
+import { homeMark } from './monitor.ts';
+import type { BoxPaths } from './paths.ts';
+import { lastLines, mustRun, needTool, toolPath } from './tools.ts';
+
+/** slirp4netns answers DNS here, by the host's own resolver. */
+export const nameserver = '10.0.2.3';
+
+const readyTimeoutMs = 10_000;
+const rulesTimeoutMs = 10_000;
+const addressCheckMs = 5_000;
+
+/** Never a service elsewhere: this network, loopback, link-local (cloud metadata), multicast and up; slirp4netns' gateway is the host. */
+const blockedAlways = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0-255.255.255.255', '10.0.2.2'];
+
+/**
+ * Connects a box's network namespace. Nothing of the user's may run in the box yet: the rules come first.
+ * @throws RUNTIME_ERROR
+ */
+export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promise<ProcessIdentity> {
+  await setRules(init, initialRules(hostAddresses()));
+  const program = await needTool('slirp4netns');
+  const log = openSync(paths.networkLog, 'a', 0o600);
+  const alive = openSync(paths.alive, constants.O_RDONLY | constants.O_NONBLOCK);
+  const child = spawn(
+    program,
+    [
+      ...['--configure', '--mtu=65520', '--disable-host-loopback', '--enable-sandbox', '--enable-seccomp'],
+      ...['--ready-fd=3', '--exit-fd=4', String(init.pid), 'tap0'],
+    ],
+    { cwd: '/', detached: true, stdio: ['ignore', log, log, 'pipe', alive], env: { PATH: toolPath, [homeMark]: paths.home } },
+  );
+  closeSync(log);
+  closeSync(alive);
+  child.unref();
+  const ready = child.stdio[3] as Duplex;
+  const said = new Promise<boolean>((resolve) => {
+    ready.once('data', () => {
+      resolve(true);
+    });
+    ready.once('end', () => {
+      resolve(false);
+    });
+    child.once('error', () => {
+      resolve(false);
+    });
+  });
+  const up = await withDeadline(said, readyTimeoutMs, 'connecting the box to the network').finally(() => ready.destroy());
+  const identity = child.pid === undefined ? null : await processIdentity(child.pid);
+  if (up && identity !== null) return identity;
+  const text = await readFile(paths.networkLog, 'utf8').catch(() => '');
+  throw new BoxRunError('RUNTIME_ERROR', `the box could not be connected to the network: ${lastLines(text)}`);
+}
+
+/** Keeps the rules right while the host's own addresses change; returns what ends that. */
+export function followHostAddresses(init: ProcessIdentity, onTrouble: (error: unknown) => void): () => void {
+  let known = hostAddresses().join(' ');
+  const timer = setInterval(() => {
+    const now = hostAddresses();
+    if (now.join(' ') === known) return;
+    known = now.join(' ');
+    setRules(init, replacedAddresses(now)).catch(onTrouble);
+  }, addressCheckMs);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+  };
+}
+
+/** IPv4 addresses of this host's interfaces; boxes have no IPv6. */
+export function hostAddresses(): string[] {
+  const addresses = Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .filter((entry) => entry.family === 'IPv4' && !entry.address.startsWith('127.') && !entry.address.startsWith('169.254.'))
+    .map((entry) => entry.address);
+  return [...new Set(addresses)].sort();
+}
+
+function initialRules(addresses: readonly string[]): string {
+  return `
+table inet boxrun {
+  set never { type ipv4_addr; flags interval; elements = { ${blockedAlways.join(', ')} } }
+  set host { type ipv4_addr; ${elements(addresses)} }
+  chain out {
+    type filter hook output priority 0; policy accept;
+    oifname "lo" accept
+    ip daddr @never reject
+    ip daddr @host reject
+    meta nfproto ipv6 reject
+  }
+}
+`;
+}
+
+function replacedAddresses(addresses: readonly string[]): string {
+  const add = addresses.length === 0 ? '' : `add element inet boxrun host { ${addresses.join(', ')} }\n`;
+  return `flush set inet boxrun host\n${add}`;
+}
+
+function elements(addresses: readonly string[]): string {
+  return addresses.length === 0 ? '' : `elements = { ${addresses.join(', ')} }`;
+}
+
+async function setRules(init: ProcessIdentity, rules: string): Promise<void> {
+  const nft = await needTool('nft');
+  await mustRun('nsenter', [`--net=/proc/${init.pid}/ns/net`, nft, '-f', '-'], { timeoutMs: rulesTimeoutMs, input: rules });
+}

@@ -1,0 +1,106 @@
+// What runs between the OCI runtime and a user's command: a few lines of shell, in the driver's own busybox, that join the command's control
+// group, report, change directory, find the program as a shell would, and become it. Pure: builds the argument list.
+import { toolsInBox } from './paths.ts';
+
+/** Descriptors handed to the wrapper: its control group's cgroup.procs, and the pipe on which it reports. */
+export const joinFd = 3;
+export const reportFd = 4;
+export const wrapperFds = 2;
+
+const shell = `${toolsInBox}/busybox`;
+
+/** Names that the shell itself sets, reads or drops; a command that is given one of them gets its environment another way. */
+const shellNames = new Set(
+  `ENV FUNCNAME HISTFILE HISTFILESIZE HISTSIZE IFS LINENO MAIL MAILCHECK MAILPATH OLDPWD OPTARG OPTERR OPTIND PPID PS1 PS2 PS3
+   PS4 PWD RANDOM SECONDS SHELLOPTS SHLVL TMOUT UID _`.split(/\s+/),
+);
+
+// A killed command's group is gone before this joins it: then nothing runs. The names are unlikely ones, since variables that came with
+// the environment are handed on.
+const joinAndReport = `
+echo 0 >&${joinFd} || exit 137
+exec ${joinFd}>&-
+echo >&${reportFd}
+exec ${reportFd}>&-
+`;
+
+const enterAndFind = `
+cd "$1" || exit 1
+__boxrun_path=
+case "$2" in
+'')
+  ;;
+*/*)
+  __boxrun_path=$2
+  ;;
+*)
+  set -f
+  IFS=:
+  for __boxrun_dir in $PATH; do
+    if [ -f "\${__boxrun_dir:-.}/$2" ]; then
+      [ -n "$__boxrun_path" ] || __boxrun_path=\${__boxrun_dir:-.}/$2
+      if [ -x "\${__boxrun_dir:-.}/$2" ]; then
+        __boxrun_path=\${__boxrun_dir:-.}/$2
+        break
+      fi
+    fi
+  done
+  unset IFS __boxrun_dir
+  set +f
+  ;;
+esac
+if [ -z "$__boxrun_path" ] || [ ! -e "$__boxrun_path" ]; then
+  echo "sh: $2: not found" >&2
+  exit 127
+fi
+if [ -d "$__boxrun_path" ] || [ ! -x "$__boxrun_path" ]; then
+  echo "sh: $2: Permission denied" >&2
+  exit 126
+fi
+unset OLDPWD SHLVL
+`;
+
+const becomeCommand = `
+__boxrun_name=$2
+shift 2
+exec -a "$__boxrun_name" "$__boxrun_path" "$@"
+`;
+
+// Arguments here: directory, command, number of variables, number of arguments, the arguments, the variables. They are turned round until they
+// stand as \`env\` wants them.
+const becomeThroughEnv = `
+__boxrun_vars=$3
+__boxrun_args=$4
+shift 4
+set -- "$@" "$__boxrun_path"
+while [ "$__boxrun_args" -gt 0 ]; do
+  set -- "$@" "$1"
+  shift
+  __boxrun_args=$((__boxrun_args - 1))
+done
+exec ${shell} env -i -- "$@"
+`;
+
+export interface WrappedProcess {
+  readonly args: string[];
+  readonly env: string[];
+}
+
+/** The process to start in the box so that `cmd` runs in `workdir` with exactly `env`. */
+export function wrapCommand(cmd: readonly string[], workdir: string, env: Readonly<Record<string, string>>): WrappedProcess {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  const call = (script: string, args: readonly string[]) => [shell, 'sh', '-c', script, 'sh', ...args];
+  if (Object.keys(env).every(survivesShell)) {
+    return { args: call(joinAndReport + enterAndFind + becomeCommand, [workdir, ...cmd]), env: variables };
+  }
+  const [name = '', ...rest] = cmd;
+  const args = [workdir, name, String(variables.length), String(rest.length), ...rest, ...variables];
+  return {
+    args: call(joinAndReport + enterAndFind + becomeThroughEnv, args),
+    env: [`PATH=${env['PATH'] ?? ''}`],
+  };
+}
+
+function survivesShell(name: string): boolean {
+  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !name.startsWith('__boxrun_') && !shellNames.has(name);
+}

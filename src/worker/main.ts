@@ -1,0 +1,25 @@
+// The worker process: one box, one engine handle, a socket of its own. Started by a supervisor, outlives it.
+// Without a worker id it only tries the engine and says how that went.
+import { createLogger } from '../shared/log.ts';
+import { takeOrders } from '../shared/own-process.ts';
+import { probeEngine } from './probe.ts';
+import { runWorker } from './process.ts';
+
+const { orders, ready } = takeOrders();
+const { config, workerId } = orders;
+process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+process.on('SIGHUP', () => undefined);
+if (workerId === null) {
+  process.title = 'boxrun probe';
+  ready({ ...(await probeEngine(config)) });
+} else {
+  process.title = 'boxrun worker spare';
+  const log = createLogger('worker', config.logLevel, { fields: { workerId } });
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'an unexpected error ends the worker');
+    process.exit(70);
+  });
+  const worker = await runWorker(config, workerId, log);
+  process.on('SIGTERM', () => void worker.leave('SIGTERM'));
+  ready();
+}

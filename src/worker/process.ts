@@ -1,0 +1,87 @@
+// The life of a worker process: its socket, the state file by which the next supervisor finds it, and when it leaves.
+// main.ts runs it; box-runner.ts has the box.
+import { rename, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { processIdentity } from '../shared/child-process.ts';
+import { statePaths, type Config } from '../shared/config.ts';
+import { workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
+import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
+import type { Logger } from '../shared/log.ts';
+import { createBoxRunner, type BoxRunner } from './box-runner.ts';
+import { createHandlers } from './control.ts';
+
+export interface WorkerProcess {
+  /** Lets go of the box and exits; the answer to whoever asked goes out first. */
+  leave(reason: string): Promise<void>;
+}
+
+/** Listens, and stays until told to leave, fenced, or orphaned for too long. */
+export async function runWorker(config: Config, workerId: string, log: Logger): Promise<WorkerProcess> {
+  const { workersDir } = statePaths(config.stateDir);
+  const socketPath = join(workersDir, `${workerId}.sock`);
+  const stateFilePath = join(workersDir, `${workerId}.json`);
+  const startTicks = (await processIdentity(process.pid))?.startTicks ?? 0;
+  let runner: BoxRunner | null = null;
+  let orphanTimer: NodeJS.Timeout | undefined;
+  let leaving: Promise<void> | null = null;
+
+  async function assign(assignment: Assignment): Promise<void> {
+    process.title = `boxrun worker ${assignment.boxId}`;
+    const onEngineExit = (reason: string) => {
+      for (const peer of server.peers) peer.notify('engineExited', { reason });
+    };
+    const onFenced = () => process.exit(1);
+    runner = await createBoxRunner({ config, workerId, log, onEngineExit, onFenced }, assignment);
+    await writeStateFile();
+  }
+
+  async function writeStateFile(): Promise<void> {
+    const { boxId, generation } = runner ?? { boxId: null, generation: 0 };
+    const state: WorkerStateFile = { workerId, pid: process.pid, startTicks, boxId, generation };
+    await writeFile(`${stateFilePath}.part`, JSON.stringify(state), { mode: 0o600 });
+    await rename(`${stateFilePath}.part`, stateFilePath);
+  }
+
+  /** Without a supervisor and without a command there is nothing to stay for; the box stays as it is. */
+  function watchForSupervisor(): void {
+    clearTimeout(orphanTimer);
+    if (server.peers.size > 0) return;
+    orphanTimer = setTimeout(() => {
+      if ((runner?.execCount ?? 0) > 0) watchForSupervisor();
+      else void leave('no supervisor');
+    }, config.orphanGraceMs);
+  }
+
+  function leave(reason: string): Promise<void> {
+    leaving ??= (async () => {
+      log.info({ reason }, 'the worker leaves');
+      await runner?.release().catch((error: unknown) => {
+        log.error({ err: error }, 'letting go of the box failed');
+      });
+      await unlink(stateFilePath).catch(() => undefined);
+      await unlink(socketPath).catch(() => undefined);
+      // Two turns of the event loop: the answer to `leave` goes out before the end.
+      setImmediate(() => setImmediate(() => process.exit(0)));
+    })();
+    return leaving;
+  }
+
+  const server: IpcServer<WorkerContract> = await serveContract({
+    path: socketPath,
+    contract: workerContract,
+    hello: () => ({
+      workerId,
+      pid: process.pid,
+      boxId: runner?.boxId ?? null,
+      generation: runner?.generation ?? 0,
+      running: runner?.running ?? false,
+    }),
+    handlers: createHandlers({ runner: () => runner, assign, leave: () => leave('told to') }),
+    log,
+    onConnect: watchForSupervisor,
+    onDisconnect: watchForSupervisor,
+  });
+  await writeStateFile();
+  watchForSupervisor();
+  return { leave };
+}
