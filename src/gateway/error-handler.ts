@@ -20,9 +20,7 @@ export function asBoxRunError(error: unknown, requestId: string): BoxRunError {
       hint: 'send Content-Type: application/json',
     });
   }
-  if (error instanceof SyntaxError && statusCode === 400) {
-    return new BoxRunError('VALIDATION_ERROR', `the body is no JSON: ${error.message}`);
-  }
+  if (code === 'FST_ERR_CTP_INVALID_JSON_BODY') return new BoxRunError('VALIDATION_ERROR', 'the body is no JSON');
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new BoxRunError('VALIDATION_ERROR', message ?? 'the request is not valid', { status: statusCode });
   }

@@ -7,17 +7,17 @@ import { createReaderPool } from './reader-pool.ts';
 import { statePaths } from '../shared/config.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
+import { errorText } from '../shared/errors.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
-import { takeOrders } from '../shared/own-process.ts';
+import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 
 /** A writer that is away for longer than this ends the streams that need it; their clients come again. */
 const followTimeoutMs = 60_000;
 
-async function main(): Promise<void> {
+async function main(lifeline: Lifeline): Promise<void> {
   process.title = 'boxrun gateway';
-  const lifeline = takeOrders();
   const { config } = lifeline.orders;
   const log = createLogger('gateway', config.logLevel);
   const paths = statePaths(config.stateDir);
@@ -81,7 +81,9 @@ async function main(): Promise<void> {
   void lifeline.parentGone.then(() => stop('the keeper is gone'));
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`${JSON.stringify({ level: 60, role: 'gateway', err: String(error), msg: 'cannot start' })}\n`);
+const lifeline = takeOrders();
+main(lifeline).catch(async (error: unknown) => {
+  process.stderr.write(`${JSON.stringify({ level: 60, role: 'gateway', msg: 'cannot start', err: errorText(error) })}\n`);
+  await lifeline.refuse(error);
   process.exit(1);
 });

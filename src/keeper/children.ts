@@ -83,9 +83,9 @@ function launch(config: Config, role: Role, detached: boolean): OwnProcess {
 }
 
 /** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
-export function ordinaryChild(config: Config, role: 'supervisor' | 'gateway'): StartChild {
+export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gateway'): StartChild {
   return async () => {
-    const { ready, exited, pid } = launch(config, role, false);
+    const { ready, exited, pid } = launch(config(), role, false);
     const facts = await ready.catch((error: unknown) => {
       killQuietly(pid, 'SIGKILL');
       throw error;
@@ -102,6 +102,18 @@ export function ordinaryChild(config: Config, role: 'supervisor' | 'gateway'): S
         await exited;
       },
     };
+  };
+}
+
+/** A gateway that is started again listens on the port that the system chose for the first one: clients know that one. */
+export function gatewayChild(config: Config): StartChild {
+  let present = config;
+  const start = ordinaryChild(() => present, 'gateway');
+  return async () => {
+    const child = await start();
+    const { tcp } = child.facts as { tcp?: Config['tcp'] };
+    if (tcp !== undefined) present = { ...config, tcp };
+    return child;
   };
 }
 

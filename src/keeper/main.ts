@@ -6,7 +6,7 @@ import { stateDirectories, statePaths, type Config } from '../shared/config.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
-import { keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
+import { gatewayChild, keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
 
 export interface KeeperOptions {
   /** The server takes requests from now on; `facts` are the gateway's: where it listens. */
@@ -52,8 +52,8 @@ export async function runKeeper(config: Config, { onReady }: KeeperOptions): Pro
   };
   const children = [
     keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp }),
-    keepChild({ name: 'supervisor', startChild: ordinaryChild(config, 'supervisor'), log, onGivenUp }),
-    keepChild({ name: 'gateway', startChild: ordinaryChild(config, 'gateway'), log, onGivenUp }),
+    keepChild({ name: 'supervisor', startChild: ordinaryChild(() => config, 'supervisor'), log, onGivenUp }),
+    keepChild({ name: 'gateway', startChild: gatewayChild(config), log, onGivenUp }),
   ];
   try {
     let facts: Facts = {};

@@ -71,6 +71,26 @@ export function loadConfig(flags: ConfigFlags = {}, env: Environment = process.e
   };
 }
 
+/**
+ * Where a client finds the server of these settings: a socket that is named, else a TCP address that is named, else the socket
+ * in the state directory.
+ */
+export function serverAddress(config: Config, env: Environment = process.env): { socketPath: string } | { host: string; port: number } {
+  const named = (name: string) => (env[name] ?? '') !== '';
+  if (!named('BOXRUN_SOCKET') && (named('BOXRUN_HOST') || named('BOXRUN_PORT')) && config.tcp !== null) return config.tcp;
+  return { socketPath: config.socketPath ?? join(config.stateDir, 'boxrun.sock') };
+}
+
+/** The environment of a server started on behalf of a client: the same settings, independent of the working directory. */
+export function serverEnvironment(config: Config, env: Environment = process.env): NodeJS.ProcessEnv {
+  return {
+    ...env,
+    BOXRUN_STATE_DIR: config.stateDir,
+    BOXRUN_DB: config.dbPath,
+    ...(config.socketPath === null ? {} : { BOXRUN_SOCKET: config.socketPath }),
+  };
+}
+
 /** Where the parts of a state directory are. */
 export function statePaths(stateDir: string) {
   const runDir = join(stateDir, 'run');

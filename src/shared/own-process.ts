@@ -7,6 +7,7 @@ import { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { BoxRunError } from './errors.ts';
 import type { Config } from './config.ts';
+import { decodeError, encodeError, type WireError } from './ipc/wire.ts';
 
 export type Role = 'supervisor' | 'gateway' | 'writer' | 'worker';
 
@@ -89,7 +90,9 @@ function firstLine(
       const end = text.indexOf('\n');
       if (end < 0) return;
       clearTimeout(timer);
-      resolve(JSON.parse(text.slice(0, end)) as Readonly<Record<string, unknown>>);
+      const facts = JSON.parse(text.slice(0, end)) as Readonly<Record<string, unknown>>;
+      if (facts['refusal'] === undefined) resolve(facts);
+      else reject(decodeError(facts['refusal'] as WireError));
     });
   });
   ready.catch(() => undefined); // Whoever waits for it sees the error; nobody has to.
@@ -100,6 +103,8 @@ export interface Lifeline {
   readonly orders: ProcessOrders;
   /** Tells the parent that this process does its work from now on, and what the parent should know of it. */
   ready(facts?: Readonly<Record<string, unknown>>): void;
+  /** Instead of `ready`: tells the parent why this process cannot do its work. Resolves when that is said; then exit. */
+  refuse(reason: unknown): Promise<void>;
   /** Resolves when the parent is gone. */
   readonly parentGone: Promise<void>;
 }
@@ -126,6 +131,11 @@ export function takeOrders(env: Record<string, string | undefined> = process.env
     orders: JSON.parse(text) as ProcessOrders,
     ready(facts = {}) {
       lifeline.write(`${JSON.stringify(facts)}\n`);
+    },
+    refuse(reason) {
+      return new Promise((resolve) => {
+        lifeline.write(`${JSON.stringify({ refusal: encodeError(reason) })}\n`, () => { resolve(); });
+      });
     },
     parentGone,
   };

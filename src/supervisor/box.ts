@@ -6,6 +6,7 @@ import { timestamp } from '../shared/clock.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError, errorText, toBoxRunError } from '../shared/errors.ts';
+import { createInTurn } from '../shared/in-turn.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import { boxTable, holdsQuota, publicStatus, type BoxCause, type BoxState } from '../shared/lifecycle/box.ts';
 import { step } from '../shared/lifecycle/machine.ts';
@@ -24,6 +25,8 @@ export interface BoxDeps {
   readonly worker: BoxWorker;
   /** The row is gone: forget the box. */
   readonly onRemoved: () => void;
+  /** The box stays without its name. */
+  readonly onNameFreed: () => void;
 }
 
 export interface SupervisedBox {
@@ -46,14 +49,7 @@ export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
   const log = deps.log.child({ boxId: row.id });
   const restarts = createRestartWindow(limits.workerRestartsMax);
   const creating = new AbortController();
-  let last: Promise<unknown> = Promise.resolve();
-
-  /** Runs `work` after every operation that came before. */
-  function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = last.then(work, work);
-    last = turn.catch(() => undefined);
-    return turn;
-  }
+  const inTurn = createInTurn();
 
   async function transition(cause: BoxCause, change: BoxChange = {}): Promise<void> {
     const next = step(boxTable, row.state, cause);
@@ -66,11 +62,22 @@ export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
     await writer.request('updateBox', { boxId: row.id, change: { ...change, state: next, status } }, { resend: true });
   }
 
+  /** The state that follows on a failure; that it cannot be committed is logged, and does not hide the failure itself. */
+  async function fail(cause: BoxCause, error: unknown): Promise<void> {
+    await transition(cause, failure(toBoxRunError(error))).catch((problem: unknown) => {
+      log.error({ err: problem, cause }, 'the state after a failure could not be committed');
+    });
+  }
+
   async function rollBack(error: BoxRunError): Promise<never> {
     log.warn({ err: error }, 'creating a box failed; it is removed');
-    await removeNow().catch((cause: unknown) => {
+    await removeNow().catch(async (cause: unknown) => {
       log.error({ err: cause }, 'removing what a failed create left did not work');
-    });
+      // The row stays, in `error`, for somebody to look at; the name is free again.
+      deps.onNameFreed();
+      row.name = null;
+      await writer.request('updateBox', { boxId: row.id, change: { name: null } }, { resend: true });
+    }).catch(() => undefined);
     throw error;
   }
 
@@ -87,31 +94,31 @@ export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
   async function start(progress: ReportProgress): Promise<Box> {
     if (row.state !== 'stopped' && row.state !== 'failed') throw alreadyRunning(row);
     quota.reserve(row.id, row.cpu, row.memory_mb);
-    await transition('start-asked', { error_code: null, error_message: null });
     try {
+      await transition('start-asked', { error_code: null, error_message: null });
       await worker.start(progress);
       await transition('brought-up', { started_at: timestamp(), stopped_at: null });
       return publicBox(row);
     } catch (error) {
       await worker.halt();
-      await transition('start-failed', failure(toBoxRunError(error)));
+      await fail('start-failed', error);
       throw error;
     }
   }
 
   async function stop(): Promise<Box> {
     if (row.state !== 'ready' && row.state !== 'recovering') throw notRunning(row);
-    await transition('stop-asked');
     await finishStop();
     return publicBox(row);
   }
 
   async function finishStop(): Promise<void> {
     try {
+      if (row.state !== 'stopping') await transition('stop-asked');
       await worker.stop();
       await transition('stop-done', { stopped_at: timestamp() });
     } catch (error) {
-      await transition('stop-failed', failure(toBoxRunError(error)));
+      await fail('stop-failed', error);
       throw error;
     }
   }
@@ -128,14 +135,14 @@ export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
 
   async function removeNow(): Promise<void> {
     if (row.state === 'removed') throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${row.id}`);
-    if (row.state !== 'removing') await transition('remove-asked');
     try {
+      if (row.state !== 'removing') await transition('remove-asked');
       await worker.remove();
       await writer.request('removeBox', { boxId: row.id }, { resend: true, timeoutMs: limits.boxRemoveTimeoutMs });
       await transition('remove-done');
       deps.onRemoved();
     } catch (error) {
-      await transition('remove-failed', failure(toBoxRunError(error)));
+      await fail('remove-failed', error);
       throw error;
     }
   }
@@ -147,7 +154,7 @@ export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
       if (!restarts.take()) {
         await worker.abandon();
         const message = `its worker failed ${limits.workerRestartsMax + 1} times in ${limits.restartWindowMs / 1000} s`;
-        await transition('recovery-failed', failure(new BoxRunError('RUNTIME_ERROR', message)));
+        await fail('recovery-failed', new BoxRunError('RUNTIME_ERROR', message));
         return;
       }
       try {
@@ -161,7 +168,7 @@ export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
 
   async function engineDied(reason: string): Promise<void> {
     await worker.halt(); // Whatever the engine left behind goes with it.
-    await transition('engine-died', failure(new BoxRunError('RUNTIME_ERROR', reason)));
+    await fail('engine-died', new BoxRunError('RUNTIME_ERROR', reason));
   }
 
   async function resume(): Promise<void> {
@@ -177,7 +184,7 @@ export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
     } else if (row.state === 'starting') {
       await worker.halt();
       const message = 'the server ended while the box was starting';
-      await transition('start-failed', failure(new BoxRunError('RUNTIME_ERROR', message)));
+      await fail('start-failed', new BoxRunError('RUNTIME_ERROR', message));
     } else {
       await worker.abandon();
     }

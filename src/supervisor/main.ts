@@ -55,6 +55,9 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
       onRemoved() {
         registry.delete(box);
       },
+      onNameFreed() {
+        if (row.name !== null) registry.releaseName(row.name, row.id);
+      },
     },
     row,
   );

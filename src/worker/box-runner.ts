@@ -6,6 +6,7 @@ import { boxHome, statePaths, type Config } from '../shared/config.ts';
 import type { Assignment, ExecOrder } from '../shared/contracts/worker.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { createInTurn } from '../shared/in-turn.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -52,6 +53,8 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
   const log = deps.log.child({ boxId, generation });
   const paths = statePaths(config.stateDir);
   const execs = new Map<string, RunningExec>();
+  // What a supervisor asked for before it died may still be under way when its successor asks for something else.
+  const inTurn = createInTurn();
   let running = false;
 
   const link: Link<WriterContract> = createLink({
@@ -117,17 +120,19 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
     get execCount() {
       return execs.size;
     },
-    prepareImage: (progress, signal) => driver.prepareImage(progress, signal),
-    create: (progress, signal) => driver.create(progress, signal),
-    async start(progress, signal) {
-      await driver.start(progress, signal);
-      running = true;
-    },
-    async reattach(finishedExecs) {
-      running = (await driver.reattach()) === 'running';
-      if (running) await driver.killStrayExecs(finishedExecs);
-      return running;
-    },
+    prepareImage: (progress, signal) => inTurn(() => driver.prepareImage(progress, signal)),
+    create: (progress, signal) => inTurn(() => driver.create(progress, signal)),
+    start: (progress, signal) =>
+      inTurn(async () => {
+        await driver.start(progress, signal);
+        running = true;
+      }),
+    reattach: (finishedExecs) =>
+      inTurn(async () => {
+        running = (await driver.reattach()) === 'running';
+        if (running) await driver.killStrayExecs(finishedExecs);
+        return running;
+      }),
     exec,
     async cancel(execId) {
       const target = execs.get(execId);
@@ -137,16 +142,18 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
       if (exec.status === 'canceled') return exec;
       throw new BoxRunError('EXEC_ALREADY_FINISHED', `command ${execId} has ended already: ${exec.status}`);
     },
-    async stop() {
-      await endExecs('the box was stopped');
-      running = false;
-      await driver.stop(stopGraceMs);
-    },
-    async remove() {
-      if (execs.size > 0) await endExecs('the box was removed');
-      running = false;
-      await driver.remove();
-    },
+    stop: () =>
+      inTurn(async () => {
+        await endExecs('the box was stopped');
+        running = false;
+        await driver.stop(stopGraceMs);
+      }),
+    remove: () =>
+      inTurn(async () => {
+        await endExecs('the box was removed');
+        running = false;
+        await driver.remove();
+      }),
     async release() {
       await withDeadline(queue.committed(), limits.workerExitMs / 2, 'the writer').catch(async () => {
         await writeSpill(paths.spillDir, deps.workerId, { boxId, generation, changes: [...queue.unacknowledged()] });

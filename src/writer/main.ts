@@ -16,7 +16,8 @@ const { config } = orders;
 process.title = 'boxrun writer';
 const log = createLogger('writer', config.logLevel);
 
-const { db, instanceId } = await openDatabase(config.dbPath);
+const database = await openDatabase(config.dbPath);
+const { db, instanceId } = database;
 const batch = createBatch(db);
 const followers = createFollowers();
 let retired = false;
@@ -36,7 +37,10 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     },
   }),
   log,
-  onConnect: () => void leaveIfUnneeded(),
+  onConnect({ hello }) {
+    if (hello.role === 'keeper') retired = false; // The next keeper has adopted this writer.
+    leaveIfUnneeded();
+  },
   onDisconnect(peer) {
     followers.drop(peer);
     leaveIfUnneeded();
@@ -63,6 +67,6 @@ async function end(reason: string): Promise<void> {
   log.info({ reason }, 'the writer ends');
   await server.close();
   await batch.idle();
-  db.close();
+  database.close();
   process.exit(0);
 }

@@ -3,12 +3,12 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { isAlive, processIdentity } from '../child-process.ts';
 import { layoutDigest } from './oci-layout.ts';
 import { encodeName } from './reference.ts';
 
+/** Followed by pid and start time of the process that makes the directory, so that what a killed one left can be told. */
 const temporaryMark = '.incoming-';
-/** Milliseconds after which a temporary directory is taken for what a killed process left. */
-const abandonedAfterMs = 24 * 3600 * 1000;
 
 export function imagePaths(imagesDir: string) {
   return {
@@ -42,7 +42,7 @@ export async function temporaryDirectory(imagesDir: string, target: string): Pro
   await mkdir(imagesDir, { recursive: true, mode: 0o700 });
   await mkdir(parent, { recursive: true });
   await removeAbandoned(parent);
-  const temporary = join(parent, `${temporaryMark}${randomBytes(6).toString('hex')}`);
+  const temporary = join(parent, await temporaryName());
   await mkdir(temporary);
   return temporary;
 }
@@ -59,7 +59,7 @@ export async function moveInto(temporary: string, target: string, replace: boole
     }
     if (!replace) return;
     // Two steps: a directory cannot be renamed onto one that is not empty.
-    const old = join(dirname(target), `${temporaryMark}${randomBytes(6).toString('hex')}`);
+    const old = join(dirname(target), await temporaryName());
     await rename(target, old).catch(() => undefined);
     await rm(old, { recursive: true, force: true });
   }
@@ -70,12 +70,17 @@ export function isTemporary(path: string): boolean {
   return basename(path).startsWith(temporaryMark);
 }
 
+async function temporaryName(): Promise<string> {
+  const self = await processIdentity(process.pid);
+  return `${temporaryMark}${process.pid}-${self?.startTicks ?? 0}-${randomBytes(6).toString('hex')}`;
+}
+
 async function removeAbandoned(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
-    if (!isTemporary(name)) continue;
-    const path = join(parent, name);
-    const age = Date.now() - ((await stat(path).catch(() => null))?.mtimeMs ?? Date.now());
-    if (age > abandonedAfterMs) await rm(path, { recursive: true, force: true });
+    const owner = /^\.incoming-(\d+)-(\d+)-/.exec(name);
+    if (owner === null) continue;
+    if (await isAlive({ pid: Number(owner[1]), startTicks: Number(owner[2]) })) continue;
+    await rm(join(parent, name), { recursive: true, force: true });
   }
 }
 

@@ -77,7 +77,7 @@ export function isTarHeader(block: Buffer): boolean {
  * Ends in an error on a header that is none.
  */
 export function createTarWalker(onEntry: (entry: TarEntry) => ((chunk: Buffer) => void) | undefined): Transform {
-  let pending = Buffer.alloc(0);
+  let pending: Buffer = Buffer.alloc(0);
   let body: { left: number; pad: number; take: ((chunk: Buffer) => void) | undefined } | null = null;
   const override: { path?: string; size?: number } = {};
   let ended = false;

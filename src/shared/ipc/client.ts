@@ -1,6 +1,6 @@
 // The calling side of a contract: one connection to a server, requests with deadline and cancellation, notices in order.
 // Every waiting request ends when the connection does, with UNAVAILABLE. link.ts keeps such a connection up.
-import { BoxRunError } from '../errors.ts';
+import { BoxRunError, errorText } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { createConnection, type Connection } from './connection.ts';
 import { fits, type ClientHello, type Contract, type MethodOf, type NoticeName, type NoticeOf, type ParamsOf, type ResultOf, type ServerHello } from './contract.ts';
@@ -163,7 +163,11 @@ function createPeer<C extends Contract>(
         };
         options.signal?.addEventListener('abort', onAbort, { once: true });
         waiting.set(id, { method, settle, onProgress: options.onProgress });
-        connection.send(['request', id, method, timeoutMs, params]);
+        try {
+          connection.send(['request', id, method, timeoutMs, params]);
+        } catch (error) {
+          settle({ error: new BoxRunError('RUNTIME_ERROR', `${method} cannot be sent: ${errorText(error)}`, { cause: error }) });
+        }
       });
     },
   };

@@ -1,5 +1,5 @@
 // Frames on a byte stream: a u32 big-endian length, then one msgpackr message that stands on its own.
-// Used by peer.ts only. Records are off: a shared record table would be lost with the connection.
+// Used by connection.ts only. Records are off: a shared record table would be lost with the connection.
 import { Packr } from 'msgpackr';
 import { limits } from '../limits.ts';
 
@@ -27,15 +27,17 @@ export function createFrameDecoder(): (piece: Buffer) => unknown[] {
   let pieces: Buffer[] = [];
   let pendingBytes = 0;
   return (piece) => {
-    pieces.push(piece);
+    // A header that came in parts is put together, so that it stands in the first piece.
+    if ((pieces[0]?.length ?? headerBytes) < headerBytes) pieces = [Buffer.concat([...pieces, piece])];
+    else pieces.push(piece);
     pendingBytes += piece.length;
     const messages: unknown[] = [];
     let buffer: Buffer | undefined;
     let offset = 0;
     for (;;) {
-      const wanted = nextFrameBytes(pieces, buffer, offset, pendingBytes);
+      const wanted = nextFrameBytes(buffer?.subarray(offset) ?? pieces[0]);
       if (wanted === null || pendingBytes < wanted) break;
-      buffer ??= pieces.length === 1 ? piece : Buffer.concat(pieces, pendingBytes + offset);
+      buffer ??= pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces);
       messages.push(unpack(buffer.subarray(offset + headerBytes, offset + wanted)));
       offset += wanted;
       pendingBytes -= wanted;
@@ -46,16 +48,9 @@ export function createFrameDecoder(): (piece: Buffer) => unknown[] {
 }
 
 /** Length of the next frame with its header, or null while even the header is incomplete. */
-function nextFrameBytes(
-  pieces: readonly Buffer[],
-  buffer: Buffer | undefined,
-  offset: number,
-  pendingBytes: number,
-): number | null {
-  if (pendingBytes < headerBytes) return null;
-  let header = buffer?.subarray(offset, offset + headerBytes) ?? pieces[0] ?? Buffer.alloc(0);
-  if (header.length < headerBytes) header = Buffer.concat(pieces);
-  const bodyBytes = header.readUInt32BE(0);
+function nextFrameBytes(front: Buffer | undefined): number | null {
+  if (front === undefined || front.length < headerBytes) return null;
+  const bodyBytes = front.readUInt32BE(0);
   if (bodyBytes > limits.frameBytesMax) throw new FrameError(`frame of ${bodyBytes} bytes announced`);
   return headerBytes + bodyBytes;
 }

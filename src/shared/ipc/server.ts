@@ -48,7 +48,10 @@ export interface ServeOptions<C extends Contract> {
 /** Serves `contract` at `path` until closed. */
 export async function serveContract<C extends Contract>(options: ServeOptions<C>): Promise<IpcServer<C>> {
   const peers = new Set<ClientPeer<C>>();
+  const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
     acceptClient(socket, options, peers);
   });
   await listenAt(server, options.path);
@@ -57,6 +60,7 @@ export async function serveContract<C extends Contract>(options: ServeOptions<C>
     async close() {
       const ended = new Promise((resolve) => server.close(resolve));
       for (const peer of peers) peer.close('the server is going');
+      for (const socket of sockets) socket.destroy(); // Those that have not said hello.
       await ended;
     },
   };
@@ -94,7 +98,8 @@ function greet<C extends Contract>(message: WireMessage, connection: Connection,
   const { contract } = options;
   if (message[0] !== 'hello') throw new Error('the first message was no hello');
   const [, name, version, identity] = message;
-  if (name !== contract.name || version > contract.version || version < contract.version - 1) {
+  // The newer side speaks the older one's version too, whichever of them serves.
+  if (name !== contract.name || Math.abs(version - contract.version) > 1) {
     throw new Error(`spoke ${name} ${version} to ${contract.name} ${contract.version}`);
   }
   if (!fits(contract.clientHello, identity)) throw new Error('its hello does not fit the contract');

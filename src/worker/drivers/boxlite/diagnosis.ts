@@ -14,7 +14,7 @@ const tailBytes = 4_000;
 export async function diagnose(boxDir: string): Promise<Diagnosis> {
   const containers = join(boxDir, 'mounts', 'containers');
   const container = (await readdir(containers).catch(() => []))[0] ?? '';
-  const [exit, previousExit, init, stderr, console] = await Promise.all([
+  const [exit, previousExit, init, stderr, consoleText] = await Promise.all([
     readTail(join(boxDir, 'exit')),
     readTail(join(boxDir, 'exit.previous')),
     readTail(join(containers, container, 'exit.json')),
@@ -23,11 +23,11 @@ export async function diagnose(boxDir: string): Promise<Diagnosis> {
   ]);
   const shimLog = (await readdir(join(boxDir, 'logs')).catch(() => [])).filter((name) => name.startsWith('boxlite-shim')).sort().at(-1);
   const shim = shimLog === undefined ? '' : await readTail(join(boxDir, 'logs', shimLog));
-  return { reason: reasonOf(exit !== '' ? exit : previousExit, init), logs: { exit, previousExit, stderr, shim, console } };
+  return { reason: reasonOf(exit !== '' ? exit : previousExit, init, stderr), logs: { exit, previousExit, stderr, shim, console: consoleText } };
 }
 
-/** From the shim's record of its end and the record of the box's process 1, either of which may be empty; pure. */
-export function reasonOf(shimExit: string, initExit: string): string {
+/** From the shim's record of its end, the record of the box's process 1, and the shim's last words; any may be empty. Pure. */
+export function reasonOf(shimExit: string, initExit: string, stderr: string): string {
   const shim = parse(shimExit);
   if (shim !== null) {
     if (typeof shim['signal'] === 'string') return `the VM was killed by ${shim['signal']}`;
@@ -37,7 +37,8 @@ export function reasonOf(shimExit: string, initExit: string): string {
   if (init !== null && typeof init['exit_code'] === 'number') {
     return `the box was shut down from inside (process 1 ended with ${init['exit_code']})`;
   }
-  return 'the VM is gone';
+  const complaint = /\sERROR [^\]]*\] ([^\n]+)\n?$/.exec(stderr)?.[1];
+  return complaint === undefined ? 'the VM is gone' : `the VM ended: ${complaint}`;
 }
 
 function parse(text: string): Record<string, unknown> | null {

@@ -40,13 +40,13 @@ const rules: readonly Rule[] = [
   { pattern: /timed out|deadline (has )?(elapsed|exceeded)/i, code: 'TIMEOUT' },
 ];
 
-/** The catalogue error for what the engine threw while `doing` something ('starting the box'). */
-export function engineError(error: unknown, doing: string): BoxRunError {
+/** The catalogue error for what the engine threw while `doing` something ('starting the box'); `reason` is added if known. */
+export function engineError(error: unknown, doing: string, reason: string | null = null): BoxRunError {
   if (error instanceof BoxRunError) return error;
   const text = errorText(error);
   const rule = rules.find((candidate) => candidate.pattern.test(text));
   const details = rule?.hint === undefined ? { cause: error } : { cause: error, hint: rule.hint };
-  return new BoxRunError(rule?.code ?? 'RUNTIME_ERROR', `${doing}: ${firstLine(text)}`, details);
+  return new BoxRunError(rule?.code ?? 'RUNTIME_ERROR', `${doing}: ${firstLine(text)}${reason === null ? '' : ` (${reason})`}`, details);
 }
 
 /** True when the box behind the handle is not running (any more): another handle, or nothing, is needed. */

@@ -35,6 +35,8 @@ const sweepCount = 32;
 const stopStepMs = 50;
 const controlTimeoutMs = 15_000;
 const outputTextMax = 64 * 1024;
+/** The engine's network forwards it to 127.0.0.1 of the host. */
+const engineHostAddress = '192.168.127.254/32';
 
 export function createGuestControl({ box, boxDir, network }: GuestControlOptions): GuestControl {
   /** Found by setUp: it stays what it is while the VM lives, whatever becomes of the volume. */
@@ -103,11 +105,15 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
   };
 }
 
-/** The engine's network connects from the host itself, so the host's own addresses would lead to its services. */
+/**
+ * The engine's network connects from the host itself, so the host's own addresses would lead to its services, and one
+ * address stands for the host's loopback interface.
+ */
 function hostAddresses(network: boolean): string[] {
   if (!network) return [];
   const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-  return addresses.filter(({ family, internal }) => family === 'IPv4' && !internal).map(({ address }) => `${address}/32`);
+  const own = addresses.filter(({ family, address }) => family === 'IPv4' && !address.startsWith('127.'));
+  return [engineHostAddress, ...own.map(({ address }) => `${address}/32`)];
 }
 
 async function readText(stream: Awaited<ReturnType<EngineExec['stdout']>>): Promise<string> {

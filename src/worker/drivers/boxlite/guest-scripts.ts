@@ -24,7 +24,7 @@ while read -r BOXRUN_P; do
 done <"/sys/fs/cgroup/:youki:$1/cgroup.procs"
 [ -n "$BOXRUN_INIT" ] || { echo "the box has no process 1" >&2; exit 1; }
 shift
-for BOXRUN_A in "$@"; do ip route replace blackhole "$BOXRUN_A" 2>/dev/null || :; done
+for BOXRUN_A in "$@"; do ip route replace blackhole "$BOXRUN_A"; done
 if [ ! -d ${cgroupRoot} ]; then
   mkdir ${cgroupRoot}
   chmod 777 ${cgroupRoot}

@@ -1,10 +1,10 @@
 // What the engine keeps on the host for a box, and how it all goes away: the home directory with its link to the shared
 // images, the directory of tools that every box mounts, the short socket paths in /tmp. Called by driver.ts.
-import { access, chmod, copyFile, lstat, mkdir, open, readdir, readlink, rename, rm, stat, symlink, unlink } from 'node:fs/promises';
+import { access, chmod, copyFile, mkdir, readdir, readlink, rename, rm, rmdir, stat, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BoxRunError } from '../../../shared/errors.ts';
+import { findBusybox } from '../../../shared/images/busybox.ts';
 
-const busyboxPaths = ['/bin/busybox', '/usr/bin/busybox', '/usr/local/bin/busybox', '/sbin/busybox'];
+const engineCgroups = '/sys/fs/cgroup/boxlite';
 
 /**
  * Makes the home with its link to the shared images: layers and disk images are then built once for all boxes. The
@@ -27,7 +27,7 @@ export async function prepareHome(homeDir: string, imagesDir: string): Promise<v
 export async function prepareTools(imagesDir: string): Promise<string> {
   const dir = join(imagesDir, 'boxlite-tools');
   const target = join(dir, 'busybox');
-  const source = await findStaticBusybox();
+  const source = await findBusybox();
   const [wanted, present] = await Promise.all([stat(source), stat(target).catch(() => null)]);
   if (present?.size === wanted.size && present.mtimeMs >= wanted.mtimeMs) return dir;
   await mkdir(dir, { recursive: true, mode: 0o755 });
@@ -39,26 +39,6 @@ export async function prepareTools(imagesDir: string): Promise<string> {
   return dir;
 }
 
-async function findStaticBusybox(): Promise<string> {
-  for (const path of busyboxPaths) if (await isStaticProgram(path)) return path;
-  throw new BoxRunError('RUNTIME_ERROR', 'there is no statically linked busybox on this host', {
-    hint: 'install the package busybox-static',
-  });
-}
-
-/** A program that wants a dynamic loader names it in its first page, and the loader is not in the box. */
-async function isStaticProgram(path: string): Promise<boolean> {
-  const file = await open(path, 'r').catch(() => null);
-  if (file === null) return false;
-  try {
-    const head = Buffer.alloc(4096);
-    await file.read(head, 0, head.length, 0);
-    return head.subarray(0, 4).toString('latin1') === '\x7fELF' && !head.includes('/ld-');
-  } finally {
-    await file.close();
-  }
-}
-
 /** Where the engine binds a box's sockets: a short link, since its own directory may be too long for one. */
 export function socketLink(engineId: string): string {
   return join(socketLinksDir(), engineId);
@@ -68,16 +48,22 @@ function socketLinksDir(): string {
   return `/tmp/bl-${process.getuid?.() ?? 0}`;
 }
 
+/** Removes the cgroups that the engine makes for its VMs and never removes. No process of the box may be left. */
+export async function removeCgroups(homeDir: string): Promise<void> {
+  for (const engineId of await readdir(join(homeDir, 'boxes')).catch(() => [])) {
+    await rmdir(join(engineCgroups, engineId)).catch(() => undefined); // Most often there is none.
+  }
+}
+
 /** Removes everything of the home; what is shared with other boxes stays. No process of the box may be left. */
 export async function removeHome(homeDir: string): Promise<void> {
+  await removeCgroups(homeDir);
   const linksDir = socketLinksDir();
   for (const name of await readdir(linksDir).catch(() => [])) {
     const link = join(linksDir, name);
     const target = await readlink(link).catch(() => '');
     if (target.startsWith(`${homeDir}/`)) await unlink(link).catch(() => undefined);
   }
-  const images = join(homeDir, 'images');
-  if ((await lstat(images).catch(() => null))?.isSymbolicLink()) await unlink(images);
   await rm(homeDir, { recursive: true, force: true });
 }
 

@@ -27,6 +27,8 @@ export interface ExecContext {
   readonly runtime: OciRuntime;
   readonly cgroups: BoxCgroups;
   readonly pipes: PipePool;
+  /** Commands that have ended and whose background children have not. */
+  readonly lingering: Set<string>;
 }
 
 export interface PreparedCommand {
@@ -157,12 +159,13 @@ async function hasBegun({ child }: StartedProcess): Promise<void> {
   });
 }
 
-function exitOf({ cgroups }: ExecContext, execId: string, child: ChildProcess, files: ExecFiles): Promise<ExecExit> {
+function exitOf(context: ExecContext, execId: string, child: ChildProcess, files: ExecFiles): Promise<ExecExit> {
   return new Promise((resolve) => {
     const finish = (exit: ExecExit) => {
       removeQuietly(files.process);
       removeQuietly(files.pid);
-      cgroups.tryRemoveExec(execId);
+      context.lingering.add(execId);
+      sweepLingering(context);
       resolve(exit);
     };
     child.once('error', (error) => {
@@ -172,6 +175,11 @@ function exitOf({ cgroups }: ExecContext, execId: string, child: ChildProcess, f
       finish(code === null ? { lost: `the OCI runtime's client was ended by ${signal ?? 'a signal'}` } : { exitCode: code });
     });
   });
+}
+
+/** Removes the groups of commands that have ended with all their children. */
+export function sweepLingering({ cgroups, lingering }: ExecContext): void {
+  for (const execId of lingering) if (cgroups.tryRemoveExec(execId)) lingering.delete(execId);
 }
 
 async function killTree({ cgroups }: ExecContext, execId: string, { exit }: StartedProcess): Promise<void> {

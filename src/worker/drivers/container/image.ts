@@ -23,7 +23,7 @@ export interface PreparedImage {
 
 export interface ImagePreparer {
   /** What is prepared already, or null. */
-  find(source: ImageSource): Promise<PreparedImage | null>;
+  load(digest: string): Promise<PreparedImage | null>;
   /** @throws IMAGE_PULL_FAILED, CANCELED, TIMEOUT, RUNTIME_ERROR */
   prepare(source: ImageSource, progress: ReportProgress, signal: AbortSignal): Promise<PreparedImage>;
 }
@@ -94,7 +94,7 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
   };
 
   return {
-    find,
+    load,
     async prepare(source, progress, signal) {
       signal.throwIfAborted();
       const present = await find(source);

@@ -18,13 +18,13 @@ export const homeMark = 'BOXRUN_BOX_HOME';
 
 const readyPollMs = 2;
 
-// Arguments: stage, disk, kind of disk, owner of the root, root file system of the image, mount program, then the runtime's command line.
+// Arguments: stage, disk, kind of disk, files for /etc, owner of the root, root file system of the image, mount program, then the runtime's command line.
 // It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop device needs the host's mount, which retries when
 // another box takes the same free loop device first.
 const monitorScript = `
 set -e
-stage=$1 disk=$2 kind=$3 owner=$4 image=$5 mount=$6
-shift 6
+stage=$1 disk=$2 kind=$3 etc=$4 owner=$5 image=$6 mount=$7
+shift 7
 mount -t tmpfs -o mode=755,nosuid,nodev,size=64k tmpfs "$stage"
 mkdir "$stage/root" "$stage/disk"
 if [ "$kind" = image ]; then
@@ -34,9 +34,10 @@ else
 fi
 cd "$stage/disk"
 if [ ! -d upper ]; then
-  rm -rf new work
-  mkdir new work
-  chown "$owner:$owner" new
+  rm -rf new work etc
+  mkdir new work etc
+  cp "$etc"/* etc/
+  chown -R "$owner:$owner" new etc
   chmod 755 new
   mv new upper
 fi
@@ -62,6 +63,9 @@ export interface RunningBox {
   readonly monitor: ProcessIdentity;
 }
 
+/** Where crun and runc find the files for /etc: on the box's disk, so that what the box writes there counts. */
+export const stagedEtcDir = `${stageDir}/disk/etc`;
+
 /**
  * Brings the box's first process up.
  * @throws RUNTIME_ERROR with what the runtime said; CANCELED. The caller cleans up.
@@ -78,7 +82,8 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
     unshare,
     [
       ...['-m', '--propagation', 'slave', options.busybox, 'sh', '-c', monitorScript, 'monitor'],
-      ...[stageDir, options.disk.path, options.disk.kind, String(options.ownerId), options.rootfsDir, mount],
+      ...[stageDir, options.disk.path, options.disk.kind, paths.etc],
+      ...[String(options.ownerId), options.rootfsDir, mount],
       ...[runtime.path, '--root', paths.runtimeRoot, 'run', '--bundle', paths.bundle],
       ...['--pid-file', paths.initPid, options.boxId],
     ],

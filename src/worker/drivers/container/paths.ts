@@ -16,6 +16,7 @@ export interface BoxPaths {
   readonly diskImage: string;
   readonly diskDir: string;
   readonly bundle: string;
+  readonly etc: string;
   readonly runtimeRoot: string;
   readonly run: string;
   readonly initPid: string;
@@ -35,6 +36,7 @@ export function boxPaths(homeDir: string): BoxPaths {
     diskImage: join(homeDir, 'disk.img'),
     diskDir: join(homeDir, 'disk'),
     bundle: join(homeDir, 'bundle'),
+    etc: join(homeDir, 'bundle', 'etc'),
     runtimeRoot: join(homeDir, 'runtime'),
     run,
     initPid: join(run, 'init.pid'),

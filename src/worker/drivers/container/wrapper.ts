@@ -25,7 +25,16 @@ exec ${reportFd}>&-
 `;
 
 const enterAndFind = `
-cd "$1" || exit 1
+if ! cd "$1" 2>/dev/null; then
+  __boxrun_why='Permission denied'
+  if [ ! -e "$1" ]; then
+    __boxrun_why='No such file or directory'
+  elif [ ! -d "$1" ]; then
+    __boxrun_why='Not a directory'
+  fi
+  echo "sh: cd: can't cd to $1: $__boxrun_why" >&2
+  exit 1
+fi
 __boxrun_path=
 case "$2" in
 '')

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# `npm run demo`: sets up what is missing, and shows the main job: a server, a box, a command whose output streams, the box gone.
+# Micro-VMs where this host can boot them, else containers. A server that runs already is used, and left running.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+begun=$(now_ms)
+lap=$begun
+took() {
+  local now
+  now=$(now_ms)
+  echo "  ($((now - lap)) ms)"
+  lap=$now
+}
+boxrun() { node bin/boxrun.js "$@"; }
+show() {
+  echo "\$ boxrun $*"
+  boxrun "$@"
+}
+
+scripts/setup.sh
+
+export BOXRUN_STATE_DIR=${BOXRUN_STATE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/boxrun/demo}
+export BOXRUN_SOCKET=${BOXRUN_SOCKET:-$BOXRUN_STATE_DIR/boxrun.sock}
+mkdir -p -m 700 "$BOXRUN_STATE_DIR"
+said=$BOXRUN_STATE_DIR/demo-serve.txt
+server=
+box=
+
+end() {
+  code=$?
+  trap - EXIT
+  [ -z "$box" ] || boxrun rm --force "$box" >/dev/null 2>&1 || true
+  if [ -n "$server" ]; then
+    kill "$server" 2>/dev/null || true
+    wait "$server" || true
+  fi
+  exit $code
+}
+trap end EXIT
+trap 'exit 130' INT TERM
+
+answers() { node -e '
+  const socket = require("node:net").connect(process.env.BOXRUN_SOCKET);
+  socket.on("connect", () => process.exit(0));
+  socket.on("error", () => process.exit(1));
+'; }
+
+# serve DRIVER: starts a server and waits until it is ready; fails when it ends before.
+serve() {
+  node bin/boxrun.js serve --driver "$1" --socket "$BOXRUN_SOCKET" --workers 1 --on-exit stop >"$said" 2>&1 &
+  server=$!
+  until grep -q 'BoxRun is ready' "$said"; do
+    if ! kill -0 "$server" 2>/dev/null; then
+      wait "$server" || true
+      server=
+      return 1
+    fi
+    sleep 0.02
+  done
+}
+
+if answers; then
+  echo "A server runs already; the demo uses it."
+else
+  # That VMs do not boot here is remembered until the host is booted again: finding out takes a while.
+  boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo unknown)
+  novm=$BOXRUN_STATE_DIR/demo-no-vm
+  driver=${BOXRUN_DRIVER:-boxlite}
+  if [ "$driver" = boxlite ] && [ "$(cat "$novm" 2>/dev/null)" = "$boot" ]; then driver=container; fi
+  if [ "$driver" = boxlite ] && ! serve boxlite; then
+    if ! grep -q -- '--driver container' "$said"; then
+      cat "$said" >&2
+      exit 1
+    fi
+    echo "$boot" >"$novm"
+    driver=container
+  fi
+  if [ -z "$server" ]; then
+    echo "This host boots no micro-VMs (\`boxrun doctor\` explains), so the demo uses the container driver."
+    serve "$driver" || { cat "$said" >&2; exit 1; }
+  fi
+  cat "$said"
+fi
+took
+
+echo '$ boxrun create base --cpu 1 --memory 256'
+box=$(boxrun create base --cpu 1 --memory 256 | head -n 1)
+echo "$box"
+took
+show exec "$box" -- sh -c 'echo "Hello from $(uname -s) in a box"; for i in 1 2 3; do echo "line $i"; sleep 0.2; done'
+took
+show exec "$box" -- sh -c 'exit 7' || echo "exit code $?"
+took
+show ls
+took
+show rm --force "$box"
+box=
+took
+echo "Done in $((($(now_ms) - begun) / 100))00 ms."

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Sets up whatever is missing to build and run BoxRun on Debian or Ubuntu, and says nothing when nothing is: npm packages,
+# the packages that the container driver needs, and dist/. Run by `npm run demo` and `npm test`; may run any number of times.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+
+# Where Node's headers are installed beside it, native modules compile against those and need no download.
+prefix=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
+if [ -e "$prefix/include/node/node.h" ]; then export npm_config_nodedir=$prefix; fi
+
+node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' || {
+  say "Node $(node --version) is too old: BoxRun needs 20.19 or newer"
+  exit 1
+}
+
+sqlite_loads() { node -e "new (require('better-sqlite3'))(':memory:')" 2>/dev/null; }
+
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  say "installing npm packages ..."
+  npm ci --include=dev --loglevel=error >&2
+  touch node_modules/.package-lock.json
+fi
+if ! sqlite_loads; then
+  say "compiling better-sqlite3 ..."
+  npm rebuild better-sqlite3 --ignore-scripts=false --loglevel=error >&2 || true
+  sqlite_loads || {
+    say "better-sqlite3 does not load; it needs a C++ toolchain: apt-get install build-essential python3"
+    exit 1
+  }
+fi
+
+# Programs of the container driver, and the packages that have them.
+missing=()
+need() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null || missing+=("$2"); }
+PATH="$PATH:/usr/sbin:/sbin" command -v runc >/dev/null || need crun crun
+need skopeo skopeo
+need umoci umoci
+need catatonit catatonit
+need slirp4netns slirp4netns
+need nft nftables
+need mkfs.ext4 e2fsprogs
+need unshare util-linux
+# The static busybox and the dynamic one have the same name.
+if ! head -c 4096 "$(command -v busybox || echo /dev/null)" | grep -q ELF || ldd "$(command -v busybox)" >/dev/null 2>&1; then
+  missing+=(busybox-static)
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ]; then sudo=(env); elif sudo -n true 2>/dev/null; then sudo=(sudo); else sudo=(); fi
+  if [ ${#sudo[@]} = 0 ] || ! command -v apt-get >/dev/null; then
+    say "these packages are missing; install them, then try again: ${missing[*]}"
+    exit 1
+  fi
+  say "installing ${missing[*]} ..."
+  export DEBIAN_FRONTEND=noninteractive
+  "${sudo[@]}" apt-get update -qq >&2
+  "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+fi
+
+if [ ! -e dist/cli.js ] || [ -n "$(find src scripts/build.mjs package-lock.json -newer dist/cli.js -print -quit)" ]; then
+  say "building ..."
+  npm run --silent build >&2
+fi

@@ -1,0 +1,35 @@
+// What users type, as values: numbers, volumes, durations. Anything else is a usage error (exit code 2).
+import { resolve } from 'node:path';
+import type { Volume } from '../shared/api.ts';
+
+/** A mistake in the command line itself. */
+export class UsageError extends Error {}
+
+/** A whole number of at least `least`. */
+export function parseWhole(option: string, text: string, least: number): number {
+  const value = Number(text);
+  if (/^\d{1,15}$/.test(text) && value >= least) return value;
+  throw new UsageError(`--${option} must be a whole number from ${least}, not '${text}'`);
+}
+
+/** Seconds, with a fraction if need be, as milliseconds. */
+export function parseSeconds(option: string, text: string): number {
+  const ms = Math.round(Number(text) * 1000);
+  if (text.trim() !== '' && Number.isFinite(ms) && ms > 0) return ms;
+  throw new UsageError(`--${option} must be a number of seconds above 0, not '${text}'`);
+}
+
+/** `/host:/guest[:ro|rw]`; the host's path may be relative to the working directory. */
+export function parseVolume(text: string): Volume {
+  const [host, guest, mode = 'rw', ...rest] = text.split(':');
+  if (!host || !guest?.startsWith('/') || (mode !== 'ro' && mode !== 'rw') || rest.length > 0) {
+    throw new UsageError(`--volume must be /host:/guest, /host:/guest:ro or /host:/guest:rw, not '${text}'`);
+  }
+  return { host_path: resolve(host), guest_path: guest, readonly: mode === 'ro' };
+}
+
+/** The arguments before the first `--`, and the command after it; null where there is no `--`. */
+export function splitCommand(args: readonly string[]): { own: string[]; command: string[] | null } {
+  const at = args.indexOf('--');
+  return at < 0 ? { own: [...args], command: null } : { own: args.slice(0, at), command: args.slice(at + 1) };
+}

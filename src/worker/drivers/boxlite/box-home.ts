@@ -1,0 +1,73 @@
+// The home of one box: its directory, the one runtime that this process may open on it, and the VM's processes on the
+// host. Called by driver.ts, boot.ts and live-vm.ts. The runtime is opened when it is first needed, and never twice.
+import { join } from 'node:path';
+import { withDeadline } from '../../../shared/clock.ts';
+import { BoxRunError } from '../../../shared/errors.ts';
+import type { DriverContext } from '../driver.ts';
+import { openEngine, type EngineBox, type EngineOptions, type EngineRuntime } from './engine.ts';
+import { prepareHome, removeCgroups, removeHome } from './host-files.ts';
+import { findVmProcesses, killVmProcesses } from './vm-processes.ts';
+
+export interface BoxHome {
+  open(): Promise<EngineRuntime>;
+  /**
+   * A fresh handle: the engine's handles do not survive a stop.
+   * @throws RUNTIME_ERROR when the box was never created
+   */
+  box(): Promise<EngineBox>;
+  /** The engine's own directory of the box. */
+  boxDir(engineId: string): string;
+  isVmAlive(): Promise<boolean>;
+  /** Kills what is left of the VM; `when` is for the log. */
+  killLeftovers(when: string): Promise<void>;
+  /** Everything of the box on the host goes. */
+  remove(): Promise<void>;
+}
+
+const engineRemoveMs = 10_000;
+
+export function createBoxHome({ spec, homeDir, imagesDir, log }: DriverContext, options: Omit<EngineOptions, 'homeDir'>): BoxHome {
+  let runtime: Promise<EngineRuntime> | null = null;
+
+  function open(): Promise<EngineRuntime> {
+    if (runtime !== null) return runtime;
+    const opening = prepareHome(homeDir, imagesDir).then(() => openEngine({ homeDir, ...options }));
+    runtime = opening;
+    opening.catch(() => {
+      runtime = null;
+    });
+    return opening;
+  }
+
+  async function killLeftovers(when: string): Promise<void> {
+    const killed = await killVmProcesses(homeDir);
+    if (killed > 0) log.warn({ killed, when }, 'killed processes of the VM that were left');
+  }
+
+  return {
+    open,
+    async box() {
+      const box = await (await open()).get(spec.boxId);
+      if (box === null) throw new BoxRunError('RUNTIME_ERROR', `the engine has no box ${spec.boxId} in its home`);
+      return box;
+    },
+    boxDir: (engineId) => join(homeDir, 'boxes', engineId),
+    isVmAlive: async () => (await findVmProcesses(homeDir)).some((each) => each.isShim),
+    killLeftovers,
+    async remove() {
+      await killLeftovers('before the removal');
+      await removeCgroups(homeDir); // The engine's removal would take their names away.
+      // Asked only if it is open anyway: all that it knows of the box is in the home.
+      const engine = await runtime?.catch(() => null);
+      if (engine !== undefined && engine !== null) {
+        await withDeadline(engine.remove(spec.boxId, true), engineRemoveMs, 'removing the box').catch((error: unknown) => {
+          log.debug({ err: error }, 'the engine did not remove the box');
+        });
+        engine.close();
+      }
+      runtime = null;
+      await killLeftovers('after the removal');
+      await removeHome(homeDir);
+    },
+  };
+}

@@ -1,0 +1,115 @@
+// Bringing one box up and down: bundle, control groups, monitor, network, and the record of what runs. Called by box.ts only; whatever fails here
+// leaves things behind for its caller to end.
+import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isAlive, killAndWait, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
+import { BoxRunError } from '../../../shared/errors.ts';
+import { limits } from '../../../shared/limits.ts';
+import type { BoxSpec } from '../driver.ts';
+import { hostnameOf, idShift, ociConfig } from './bundle.ts';
+import type { BoxCgroups } from './cgroups.ts';
+import type { Disk } from './disk.ts';
+import { stagedEtcDir, startMonitor } from './monitor.ts';
+import { connectBox, nameserver } from './network.ts';
+import type { BoxPaths } from './paths.ts';
+import { saveJson, type RunState } from './record.ts';
+import type { OciRuntime } from './runtime.ts';
+import { mustRun, type BoxTools } from './tools.ts';
+
+const stopPollMs = 5;
+const fifoTimeoutMs = 10_000;
+
+export interface BootOptions {
+  readonly spec: BoxSpec;
+  readonly paths: BoxPaths;
+  readonly cgroups: BoxCgroups;
+  readonly cgroup: string;
+  readonly runtime: OciRuntime;
+  readonly tools: BoxTools;
+  readonly rootfsDir: string;
+  readonly disk: Disk;
+}
+
+/** The directories, files and the FIFO of a new home. */
+export async function makeHome(spec: BoxSpec, paths: BoxPaths): Promise<void> {
+  await mkdir(paths.home, { recursive: true, mode: 0o700 });
+  await chmod(paths.home, 0o700);
+  for (const dir of [paths.bundle, paths.etc, paths.run, paths.execs]) await mkdir(dir, { recursive: true, mode: 0o755 });
+  const host = hostnameOf(spec);
+  await writeFile(join(paths.etc, 'hosts'), `127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t${host}\n`);
+  await writeFile(join(paths.etc, 'hostname'), `${host}\n`);
+  await writeFile(join(paths.etc, 'resolv.conf'), spec.network ? `nameserver ${nameserver}\n` : '');
+  await rm(paths.alive, { force: true });
+  await mustRun('mkfifo', ['-m', '600', paths.alive], { timeoutMs: fifoTimeoutMs });
+}
+
+/**
+ * From a home with a disk to a running box.
+ * @throws RUNTIME_ERROR, TIMEOUT, CANCELED
+ */
+export async function bootBox(options: BootOptions, signal: AbortSignal): Promise<RunState> {
+  const { spec, paths, cgroups, runtime, tools } = options;
+  await checkVolumes(spec);
+  await rm(paths.runtimeRoot, { recursive: true, force: true });
+  cgroups.prepare();
+  const config = ociConfig({
+    spec,
+    cgroup: options.cgroup,
+    toolsDir: tools.dir,
+    etcDir: stagedEtcDir,
+    initArgs: tools.initArgs,
+    shift: idShift,
+    mapVolumes: runtime.mapsVolumes,
+  });
+  await writeFile(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
+  const running = await startMonitor(
+    {
+      boxId: spec.boxId,
+      paths,
+      runtime,
+      busybox: join(tools.dir, 'busybox'),
+      rootfsDir: options.rootfsDir,
+      disk: options.disk,
+      ownerId: idShift.base,
+    },
+    signal,
+  );
+  const network = spec.network ? await connectBox(paths, running.init) : null;
+  if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
+  const state: RunState = { ...running, network, runtime: runtime.name };
+  await saveJson(paths.runState, state);
+  return state;
+}
+
+async function checkVolumes(spec: BoxSpec): Promise<void> {
+  for (const { host_path: path } of spec.volumes) {
+    const there = await stat(path).then(
+      () => true,
+      () => false,
+    );
+    if (!there) throw new BoxRunError('RUNTIME_ERROR', `the volume's host path ${path} does not exist`);
+  }
+}
+
+/** TERM to every process but the first, KILL to all after `graceMs`; resolves when nothing of the box runs any more. */
+export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: number): Promise<void> {
+  const others = () => cgroups.pids().filter((pid) => pid !== state.init.pid);
+  if (graceMs > 0) {
+    for (const pid of others()) killQuietly(pid, 'SIGTERM');
+    const deadline = Date.now() + graceMs;
+    while (others().length > 0 && Date.now() < deadline) await delay(stopPollMs);
+  }
+  // The kernel kills everything in a pid namespace whose first process has died.
+  await killAndWait(state.init, limits.killTimeoutMs);
+  await ended(state.monitor);
+  await cgroups.killAll(limits.killTimeoutMs);
+  if (state.network !== null) await killAndWait(state.network, limits.killTimeoutMs);
+}
+
+/** The monitor ends by itself, after it has tidied up; a stuck one is killed. */
+async function ended(monitor: ProcessIdentity): Promise<void> {
+  const deadline = Date.now() + limits.killTimeoutMs;
+  while ((await isAlive(monitor)) && Date.now() < deadline) await delay(stopPollMs);
+  await killAndWait(monitor, limits.killTimeoutMs);
+}

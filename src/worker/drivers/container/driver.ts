@@ -1,0 +1,18 @@
+// Entry of the container driver, for hosts without usable KVM: boxes as containers of an OCI runtime from the distribution. Loaded by the
+// worker when it is configured; the probe is for `serve` and `doctor`.
+import type { Driver, DriverContext } from '../driver.ts';
+import { createBoxDriver } from './box.ts';
+import { tryRuntime } from './probe.ts';
+import { chooseRuntime } from './runtime.ts';
+
+export { probeContainerHost, type ContainerHostReport } from './probe.ts';
+
+export interface ContainerDriverOptions {
+  /** Registries reached over plain http, as host:port. */
+  readonly insecureRegistries: readonly string[];
+}
+
+/** A driver for one box. The runtime is tried out once per host, on the first start. */
+export function createContainerDriver(context: DriverContext, options: ContainerDriverOptions): Driver {
+  return createBoxDriver(context, { ...options, runtime: () => chooseRuntime(tryRuntime) });
+}

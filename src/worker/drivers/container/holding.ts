@@ -1,0 +1,116 @@
+// What this worker holds of its box: the fixed parts (places, control groups, images), the running state if there is one, and whether anything of
+// the box may still be alive on the host. All changes of "running" go through adopt and release here.
+import { rm } from 'node:fs/promises';
+import { limits } from '../../../shared/limits.ts';
+import type { DriverContext } from '../driver.ts';
+import { idShift } from './bundle.ts';
+import { createBoxCgroups, type BoxCgroups } from './cgroups.ts';
+import type { ExecContext } from './exec.ts';
+import { createImagePreparer, type ImagePreparer, type PreparedImage } from './image.ts';
+import { endLeftovers } from './leftovers.ts';
+import type { AliveWatch } from './monitor.ts';
+import { followHostAddresses } from './network.ts';
+import { boxPaths, cgroupOf, type BoxPaths } from './paths.ts';
+import { createPipePool } from './pipes.ts';
+import type { RunState } from './record.ts';
+import type { OciRuntime } from './runtime.ts';
+import type { UserIds } from './users.ts';
+
+export interface Running {
+  readonly state: RunState;
+  readonly exec: ExecContext;
+  readonly image: PreparedImage;
+  readonly watch: AliveWatch;
+  readonly unfollow: () => void;
+  readonly users: Map<string, UserIds>;
+  /** Commands that this driver value started and that have not ended. */
+  readonly own: Set<string>;
+}
+
+export interface Holding {
+  readonly context: DriverContext;
+  readonly paths: BoxPaths;
+  /** The box's control group, below the top of each hierarchy. */
+  readonly cgroup: string;
+  readonly cgroups: BoxCgroups;
+  readonly preparer: ImagePreparer;
+  readonly runtime: () => Promise<OciRuntime>;
+  running: Running | null;
+  /** True when this value knows that nothing of the box is left on the host but its files. */
+  quiet: boolean;
+}
+
+export interface BoxDriverOptions {
+  readonly insecureRegistries: readonly string[];
+  readonly runtime: () => Promise<OciRuntime>;
+}
+
+export function createHolding(context: DriverContext, options: BoxDriverOptions): Holding {
+  const names = cgroupOf(context.instanceId, context.spec.boxId);
+  return {
+    context,
+    paths: boxPaths(context.homeDir),
+    cgroup: names.box,
+    cgroups: createBoxCgroups(names),
+    preparer: createImagePreparer({
+      imagesDir: context.imagesDir,
+      insecureRegistries: options.insecureRegistries,
+      shift: idShift,
+    }),
+    runtime: options.runtime,
+    running: null,
+    quiet: false,
+  };
+}
+
+/** Takes a running box on: from now on its end is noticed, and commands can be started. */
+export async function adopt(
+  holding: Holding,
+  box: { readonly state: RunState; readonly runtime: OciRuntime; readonly image: PreparedImage },
+  arm: (onGone: () => void) => AliveWatch,
+): Promise<void> {
+  const { context, paths, cgroups } = holding;
+  const pipes = createPipePool(paths.pipes);
+  await pipes.open();
+  const follow = () =>
+    followHostAddresses(box.state.init, (error) => {
+      context.log.warn({ err: error }, 'the network rules of the box could not be renewed');
+    });
+  const current: Running = {
+    state: box.state,
+    image: box.image,
+    exec: { boxId: context.spec.boxId, paths, runtime: box.runtime, cgroups, pipes, lingering: new Set() },
+    users: new Map(),
+    own: new Set(),
+    unfollow: context.spec.network ? follow() : () => undefined,
+    watch: arm(() => {
+      if (holding.running === current) void engineExited(holding, current);
+    }),
+  };
+  holding.running = current;
+}
+
+/** Lets a running box go, as it is. */
+export function release(holding: Holding, current: Running): void {
+  current.watch.close();
+  current.unfollow();
+  holding.running = null;
+}
+
+/** Ends whatever of the box is alive, known or not. */
+export async function quieten(holding: Holding): Promise<void> {
+  await endLeftovers(holding.paths.home, holding.cgroups, limits.killTimeoutMs);
+  await rm(holding.paths.runState, { force: true });
+  holding.quiet = true;
+}
+
+async function engineExited(holding: Holding, current: Running): Promise<void> {
+  const { context, cgroups } = holding;
+  release(holding, current);
+  const oomKills = cgroups.oomKills();
+  await quieten(holding).catch((error: unknown) => {
+    context.log.error({ err: error }, 'cleaning up after the end of the box failed');
+  });
+  const memory = oomKills > 0 ? `; the kernel killed ${oomKills} of its processes for want of memory` : '';
+  context.onEngineExit(`the box ended without being asked to: its first process or the OCI runtime was killed${memory}`);
+}

@@ -1,0 +1,115 @@
+// The life of a box on an OCI runtime: made, started, taken over, stopped, removed. Each step either reaches its end or leaves nothing running;
+// removal works from any half-made state. Called by box.ts, one call at a time.
+import { rm } from 'node:fs/promises';
+import { isAlive } from '../../../shared/child-process.ts';
+import { BoxRunError } from '../../../shared/errors.ts';
+import { limits } from '../../../shared/limits.ts';
+import type { ReportProgress } from '../driver.ts';
+import { bootBox, haltBox, makeHome } from './boot.ts';
+import { createDisk } from './disk.ts';
+import { adopt, quieten, release, type Holding } from './holding.ts';
+import type { PreparedImage } from './image.ts';
+import { watchAlive } from './monitor.ts';
+import { connectBox } from './network.ts';
+import { loadJson, saveJson, type BoxRecord, type RunState } from './record.ts';
+import { findRuntime, type RuntimeName } from './runtime.ts';
+import { ensureBoxTools } from './tools.ts';
+
+export async function createBox(holding: Holding, progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }> {
+  const { context, paths, preparer } = holding;
+  const { spec } = context;
+  try {
+    const image = await preparer.prepare(spec.image, progress, signal);
+    await ensureBoxTools(context.imagesDir);
+    await makeHome(spec, paths);
+    const disk = await createDisk(paths, spec.diskSizeGb);
+    signal.throwIfAborted();
+    await saveJson(paths.record, { digest: image.digest, disk });
+    holding.quiet = true;
+    return { engineId: spec.boxId };
+  } catch (error) {
+    await removeBox(holding);
+    throw asCanceled(error, signal);
+  }
+}
+
+export async function startBox(holding: Holding, progress: ReportProgress, signal: AbortSignal): Promise<void> {
+  const { context, paths, cgroups, cgroup } = holding;
+  const { spec } = context;
+  if (holding.running !== null) throw new BoxRunError('BOX_ALREADY_RUNNING', `the box ${spec.boxId} is running`);
+  if (!holding.quiet) await quieten(holding);
+  const record = await needRecord(holding);
+  const image = await imageOf(holding, record);
+  const tools = await ensureBoxTools(context.imagesDir);
+  const runtime = await holding.runtime();
+  progress('start', 'starting the box');
+  holding.quiet = false;
+  const alive = watchAlive(paths);
+  try {
+    const boot = { spec, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk };
+    const state = await bootBox(boot, signal);
+    await adopt(holding, { state, runtime, image }, alive.arm);
+  } catch (error) {
+    alive.arm(() => undefined).close();
+    await quieten(holding);
+    throw asCanceled(error, signal);
+  }
+}
+
+export async function reattachBox(holding: Holding): Promise<'running' | 'stopped'> {
+  const { paths } = holding;
+  const state = await loadJson<RunState>(paths.runState);
+  const runtime = state === null ? null : await findRuntime(state.runtime as RuntimeName);
+  if (state === null || runtime === null || !(await isAlive(state.init)) || !(await isAlive(state.monitor))) {
+    await quieten(holding);
+    return 'stopped';
+  }
+  const image = await imageOf(holding, await needRecord(holding));
+  const network = await keepConnected(holding, state);
+  await adopt(holding, { state: { ...state, network }, runtime, image }, watchAlive(paths).arm);
+  return 'running';
+}
+
+/** Whoever died with the worker may have been slirp4netns: a box that is to have a network gets it back. */
+async function keepConnected({ context, paths }: Holding, state: RunState): Promise<RunState['network']> {
+  if (!context.spec.network || (state.network !== null && (await isAlive(state.network)))) return state.network;
+  const network = await connectBox(paths, state.init);
+  await saveJson(paths.runState, { ...state, network });
+  return network;
+}
+
+export async function stopBox(holding: Holding, graceMs: number): Promise<void> {
+  const current = holding.running;
+  if (current === null) {
+    if (!holding.quiet) await quieten(holding);
+    return;
+  }
+  release(holding, current);
+  await haltBox(current.state, holding.cgroups, graceMs);
+  await rm(holding.paths.runState, { force: true });
+  holding.quiet = true;
+}
+
+export async function removeBox(holding: Holding): Promise<void> {
+  await stopBox(holding, 0);
+  await holding.cgroups.killAll(limits.killTimeoutMs);
+  holding.cgroups.removeParent();
+  await rm(holding.paths.home, { recursive: true, force: true });
+}
+
+async function needRecord({ context, paths }: Holding): Promise<BoxRecord> {
+  const record = await loadJson<BoxRecord>(paths.record);
+  if (record !== null) return record;
+  throw new BoxRunError('RUNTIME_ERROR', `the box ${context.spec.boxId} has no disk on this host`);
+}
+
+async function imageOf({ context, preparer }: Holding, { digest }: BoxRecord): Promise<PreparedImage> {
+  const image = await preparer.load(digest);
+  if (image !== null) return image;
+  throw new BoxRunError('RUNTIME_ERROR', `the image ${digest}, of which the box was made, is gone from ${context.imagesDir}`);
+}
+
+function asCanceled(error: unknown, signal: AbortSignal): unknown {
+  if (!signal.aborted || (error instanceof BoxRunError && error.code === 'CANCELED')) return error;
+  return new BoxRunError('CANCELED', 'making the box was canceled', { cause: error });
+}

@@ -1,0 +1,33 @@
+// What this driver writes down about a box in its home: at creation (image, disk), and while it runs (which processes hold it), so that a new
+// worker can take over. Written whole by rename; read leniently, since a worker may have died at any moment.
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import type { ProcessIdentity } from '../../../shared/child-process.ts';
+import type { Disk } from './disk.ts';
+
+/** Made once, with the disk. */
+export interface BoxRecord {
+  readonly digest: string;
+  readonly disk: Disk;
+}
+
+/** The processes on the host that make up a running box. */
+export interface RunState {
+  readonly init: ProcessIdentity;
+  readonly monitor: ProcessIdentity;
+  readonly network: ProcessIdentity | null;
+  readonly runtime: string;
+}
+
+export async function saveJson(path: string, value: BoxRecord | RunState): Promise<void> {
+  const temporary = `${path}.new`;
+  await writeFile(temporary, JSON.stringify(value), { mode: 0o600 });
+  await rename(temporary, path);
+}
+
+export async function loadJson<T extends BoxRecord | RunState>(path: string): Promise<T | null> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8')) as T;
+  } catch {
+    return null;
+  }
+}

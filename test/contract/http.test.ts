@@ -1,0 +1,110 @@
+// What every HTTP client meets, whatever it asks for: error bodies, methods, content types, guards, health.
+import { stat } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startServer, type Answer, type TestServer } from '../support/server.ts';
+
+let server: TestServer;
+
+beforeAll(async () => {
+  server = await startServer();
+});
+afterAll(async () => {
+  await server.close();
+});
+
+function expectError(answer: Answer, status: number, code: string): void {
+  expect({ status: answer.status, code: answer.json.code }).toEqual({ status, code });
+  expect(typeof answer.json.message).toBe('string');
+  expect(answer.text).not.toMatch(/\n\s+at /);
+}
+
+it('knows no other paths', async () => {
+  expectError(await server.call({ path: '/v2/boxes' }), 404, 'NOT_FOUND');
+  expectError(await server.call({ method: 'POST', path: '/nowhere', body: { a: 1 } }), 404, 'NOT_FOUND');
+  expect((await server.call({ path: '/v1/boxes/%zz' })).status).toBe(400);
+});
+
+it('says which methods a path has', async () => {
+  for (const [method, path, allow] of [
+    ['DELETE', '/v1/boxes', 'HEAD, GET, OPTIONS, POST'],
+    ['PUT', '/v1/boxes/x', 'DELETE, GET, HEAD, OPTIONS, POST'],
+    ['GET', '/v1/run', 'OPTIONS, POST'],
+    ['POST', '/v1/info', 'GET, HEAD, OPTIONS'],
+  ] as const) {
+    const answer = await server.call({ method, path, ...(method === 'POST' ? { body: {} } : {}) });
+    expectError(answer, 405, 'METHOD_NOT_ALLOWED');
+    expect(answer.headers.allow?.split(', ').sort()).toEqual(allow.split(', ').sort());
+  }
+  const options = await server.call({ method: 'OPTIONS', path: '/v1/boxes' });
+  expect(options.status).toBe(204);
+  expect(options.headers.allow).toContain('POST');
+  const head = await server.call({ method: 'HEAD', path: '/v1/info' });
+  expect({ status: head.status, text: head.text }).toEqual({ status: 200, text: '' });
+});
+
+it('takes JSON only', async () => {
+  const post = (contentType: string, body: string) =>
+    server.call({ method: 'POST', path: '/v1/boxes', body, headers: { 'content-type': contentType } });
+  expectError(await post('text/plain', '{"image":"base"}'), 415, 'UNSUPPORTED_MEDIA_TYPE');
+  expectError(await post('application/x-www-form-urlencoded', 'image=base'), 415, 'UNSUPPORTED_MEDIA_TYPE');
+  expectError(await post('application/json', '{"image":'), 422, 'VALIDATION_ERROR');
+  expectError(await post('application/json; charset=utf-8', '"base"'), 422, 'VALIDATION_ERROR');
+  expectError(await post('application/json', ''), 422, 'VALIDATION_ERROR');
+  expectError(await post('application/json', JSON.stringify({ image: 'x'.repeat(2 ** 20) })), 413, 'VALIDATION_ERROR');
+  expectError(await post('application/json', '{"__proto__":{"image":"base"}}'), 422, 'VALIDATION_ERROR');
+});
+
+describe('by TCP', () => {
+  it.each(['localhost', '127.0.0.1', '[::1]'])('answers to the name %s', async (name) => {
+    expect((await server.call({ path: '/v1/info', headers: { host: `${name}:${server.port}` } })).status).toBe(200);
+    expect((await server.call({ path: '/v1/info', headers: { host: name } })).status).toBe(200);
+  });
+
+  it.each(['evil.example', 'localhost.evil.example', '192.168.1.1:9090', 'localhost:80:80'])(
+    'refuses the name "%s"',
+    async (host) => {
+      expectError(await server.call({ path: '/v1/info', headers: { host } }), 403, 'FORBIDDEN');
+    },
+  );
+
+  it('refuses commands of foreign pages, not those of its own', async () => {
+    const gc = (origin: string) => server.call({ method: 'POST', path: '/v1/gc', headers: { origin } });
+    expectError(await gc('http://evil.example'), 403, 'FORBIDDEN');
+    expectError(await gc('null'), 403, 'FORBIDDEN');
+    expectError(await gc(`http://localhost:${server.port + 1}`), 403, 'FORBIDDEN');
+    expect((await gc(`http://127.0.0.1:${server.port}`)).status).toBe(200);
+    const read = await server.call({ path: '/v1/boxes', headers: { origin: 'http://evil.example' } });
+    expect(read.headers['access-control-allow-origin']).toBeUndefined();
+  });
+});
+
+it('asks nothing of the sort by the Unix socket, which only its owner can use', async () => {
+  const answer = await server.call({ path: '/v1/info', via: 'socket', headers: { host: 'whatever' } });
+  expect(answer.status).toBe(200);
+  const { mode } = await stat(server.socketPath);
+  expect((mode & 0o777).toString(8)).toBe('600');
+  expect(((await stat(server.stateDir)).mode & 0o777).toString(8)).toBe('700');
+});
+
+it('answers to what is no HTTP as well', async () => {
+  const text = await new Promise<string>((resolve, reject) => {
+    const socket = connect(server.port, '127.0.0.1', () => socket.write('rubbish\r\n\r\n'));
+    let said = '';
+    socket.on('data', (piece: Buffer) => (said += piece.toString()));
+    socket.on('close', () => { resolve(said); });
+    socket.on('error', reject);
+  });
+  expect(text).toContain('400 Bad Request');
+  expect(text).toContain('"code":"VALIDATION_ERROR"');
+});
+
+it('has a page, health and readiness', async () => {
+  const root = await server.call({ path: '/' });
+  expect([root.status, root.headers.location]).toEqual([302, '/ui']);
+  const page = await server.call({ path: '/ui' });
+  expect(page.headers['content-type']).toContain('text/html');
+  expect(page.text).toContain('/v1/boxes');
+  expect((await server.call({ path: '/healthz' })).json).toEqual({ ok: true });
+  expect((await server.call({ path: '/readyz' })).json).toEqual({ ok: true, parts: { supervisor: true, writer: true } });
+});

@@ -1,0 +1,77 @@
+// One command in a box of its own: its answer, its limits, and that the box is gone whatever happens.
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/processes.ts';
+
+let server: TestServer;
+
+beforeAll(async () => {
+  server = await startServer();
+});
+afterAll(async () => {
+  await server.close();
+});
+
+const run = (script: string, rest: object = {}, signal?: AbortSignal) =>
+  server.call({
+    method: 'POST',
+    path: '/v1/run',
+    body: { image: 'base', cmd: ['sh', '-c', script], cpu: 1, memory_mb: 128, ...rest },
+    ...(signal === undefined ? {} : { signal }),
+  });
+const boxes = async () => (await server.call({ path: '/v1/boxes' })).json as unknown[];
+
+it('gives output and exit code, and removes the box', async () => {
+  const answer = await run('echo out; echo err >&2; exit 5');
+  expect(answer.status).toBe(200);
+  expect(answer.json).toEqual({ exit_code: 5, stdout: 'out\n', stderr: 'err\n', error_message: null });
+  expect(await boxes()).toEqual([]);
+});
+
+it('says when the command has timed out', async () => {
+  const answer = await run('echo begun; sleep 60', { timeout_ms: 300 });
+  expect(answer.json).toMatchObject({ stdout: 'begun\n' });
+  expect(answer.json.error_message).toContain('timed out');
+  expect(await boxes()).toEqual([]);
+});
+
+it('cuts output at its bound, and says so', { timeout: 60_000 }, async () => {
+  const answer = await run('head -c 20000000 /dev/zero | tr "\\0" x; echo end >&2');
+  const { stdout, stderr } = answer.json as { stdout: string; stderr: string };
+  expect(stdout).toHaveLength(16 * 1024 * 1024 + '\n[boxrun: output cut after 16777216 bytes]\n'.length);
+  expect(stdout.endsWith('[boxrun: output cut after 16777216 bytes]\n')).toBe(true);
+  expect(stderr).toBe('end\n');
+});
+
+it('removes the box when the client leaves', async () => {
+  const leaving = new AbortController();
+  const answer = run('sleep 300', {}, leaving.signal).catch(() => null);
+  await eventually('the box runs', async () => (await boxes()).length === 1);
+  leaving.abort();
+  await answer;
+  await eventually('the box is gone', async () => (await boxes()).length === 0);
+});
+
+it('removes the box when the client leaves while it is being made', async () => {
+  for (const ms of [5, 40, 90, 150]) {
+    const leaving = new AbortController();
+    const answer = run('sleep 300', {}, leaving.signal).catch(() => null);
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    leaving.abort();
+    await answer;
+  }
+  await eventually('every box is gone', async () => (await boxes()).length === 0);
+});
+
+it('refuses what is not valid, and tells what went wrong', async () => {
+  expect((await run('true', { cmd: [] })).status).toBe(422);
+  expect((await run('true', { image: '127.0.0.1:9/nothing:here' })).json.code).toBe('IMAGE_PULL_FAILED');
+  expect((await run('true', { cpu: 200 })).json.code).toBe('RESOURCE_EXCEEDED');
+  expect(await boxes()).toEqual([]);
+});
+
+it('tells a waiting client that it is at work', { timeout: 40_000 }, async () => {
+  const answer = await run('sleep 11; echo done');
+  expect(answer.json).toMatchObject({ exit_code: 0, stdout: 'done\n' });
+  expect(answer.interim).toEqual([102]);
+});

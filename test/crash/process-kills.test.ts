@@ -1,0 +1,152 @@
+// SIGKILL to one process at a time while commands run: the commands go on, their output is complete, and the service is
+// back by itself.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { BoxRunError } from '../../src/sdk/index.ts';
+import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { eventually, processesOf } from '../support/processes.ts';
+
+const backWithinMs = 2_000;
+let server: CrashServer;
+
+beforeEach(async () => {
+  server = await startCrashServer({ args: ['--workers', '0'] });
+});
+afterEach(async () => {
+  await server.close();
+});
+
+/** Milliseconds until a command can be run again. */
+async function untilServing(box: string): Promise<number> {
+  const startedAt = performance.now();
+  await eventually('a command runs again', async () => {
+    try {
+      const exec = await server.client.startExec(box, { cmd: ['echo', 'back'] });
+      return (await collect(server.client, exec)).stdout === 'back\n';
+    } catch (error) {
+      if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') return false;
+      throw error;
+    }
+  });
+  return performance.now() - startedAt;
+}
+
+describe('while a command runs', () => {
+  for (const role of ['supervisor', 'gateway', 'writer'] as const) {
+    it(`goes on without a gap after SIGKILL of the ${role}, and the service is back within ${backWithinMs} ms`, async () => {
+      const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+      const exec = await server.client.startExec(box.id, { cmd: counting(1500) });
+      const output = collect(server.client, exec);
+      await server.kill(role);
+      expect(await untilServing(box.id)).toBeLessThan(backWithinMs);
+      const { stdout, exit } = await output;
+      expect(stdout).toBe(counted(1500));
+      expect(exit.exitCode).toBe(0);
+      const roles = (await processesOf(server.stateDir)).map((entry) => entry.role);
+      expect(roles.sort()).toEqual(['gateway', 'keeper', 'supervisor', 'worker', 'writer']);
+    });
+  }
+
+  it('goes on after SIGKILL of the keeper, and the next serve adopts it within 2 s', async () => {
+    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    const exec = await server.client.startExec(box.id, { cmd: counting(2500) });
+    await server.kill('keeper');
+    await eventually('supervisor and gateway are gone', async () =>
+      (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
+    const startedAt = performance.now();
+    await server.serve();
+    expect(performance.now() - startedAt).toBeLessThan(backWithinMs);
+    expect((await server.client.getExec(box.id, exec.id)).status).toBe('running');
+    const { stdout, exit } = await collect(server.client, exec);
+    expect(stdout).toBe(counted(2500));
+    expect(exit.exitCode).toBe(0);
+  });
+
+  it('goes on after an orderly end of the server, which leaves the box to the next one', async () => {
+    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    const exec = await server.client.startExec(box.id, { cmd: counting(2000) });
+    expect(await server.end()).toBe(0);
+    await server.serve();
+    const { stdout } = await collect(server.client, exec);
+    expect(stdout).toBe(counted(2000));
+  });
+
+  it('ends as failed with an exit event after SIGKILL of its worker; the box runs on under a new one', async () => {
+    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    const { client } = server;
+    await collect(client, await client.startExec(box.id, { cmd: ['sh', '-c', 'echo kept > /root/file'] }));
+    const exec = await client.startExec(box.id, { cmd: ['sh', '-c', 'echo first; sleep 1000 & sleep 1000'] });
+    const output = collect(client, exec);
+    await eventually('the first line is committed', async () =>
+      (await client.listExecs(box.id)).some(({ id, status }) => id === exec.id && status === 'running'));
+    await server.kill('worker', box.id);
+    const { exit } = await output;
+    expect(exit.exitCode).toBeNull();
+    expect(exit.error).toMatch(/worker exited; output after seq -?\d+ may be missing/);
+    expect((await client.getExec(box.id, exec.id)).status).toBe('failed');
+    expect(await untilServing(box.id)).toBeLessThan(backWithinMs);
+    expect((await client.getBox(box.id)).status).toBe('running');
+    const after = await client.startExec(box.id, { cmd: ['sh', '-c', 'cat /root/file; ps | grep -c "[s]leep 1000"'] });
+    expect((await collect(client, after)).stdout).toBe('kept\n0\n');
+  });
+
+  it('sets the box to error after its worker has failed too often, and rm still removes it', async () => {
+    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    for (let round = 0; round < 4; round++) {
+      await eventually('a worker is there', async () =>
+        (await processesOf(server.stateDir)).some((entry) => entry.box === box.id) &&
+        (await server.client.getBox(box.id)).status === 'running');
+      await untilServing(box.id);
+      await server.kill('worker', box.id);
+    }
+    const failed = await eventually('the box is in error', async () => {
+      const now = await server.client.getBox(box.id);
+      return now.status === 'error' && now;
+    });
+    expect(failed.error_message).toMatch(/worker failed 4 times/);
+    await server.client.removeBox(box.id);
+  });
+});
+
+describe('while a box is created', () => {
+  it('leaves nothing of it when its worker is killed: no name, no quota, no row', async () => {
+    // The registry never answers, so that the create is surely under way.
+    const { createServer } = await import('node:net');
+    const registry = createServer(() => undefined);
+    await new Promise<void>((resolve) => registry.listen(0, '127.0.0.1', resolve));
+    const address = registry.address() as { port: number };
+    const creating = server.client
+      .createBox({ image: `127.0.0.1:${address.port}/library/nothing:1`, name: 'half', memory_mb: 90_000 })
+      .then(() => null, (error: unknown) => error);
+    const worker = await eventually('a worker has the box', async () =>
+      (await processesOf(server.stateDir)).find(({ role, box }) => role === 'worker' && box !== 'spare'));
+    await server.kill('worker', worker.box ?? undefined);
+    expect(await creating).toBeInstanceOf(BoxRunError);
+    expect(await server.client.listBoxes()).toEqual([]);
+    // Name and quota are free.
+    await server.client.createBox({ image: 'base', name: 'half', memory_mb: 90_000 });
+    registry.close();
+  });
+});
+
+describe('with every process killed at once', () => {
+  it('has every acknowledged row after the next serve, and nothing runs that should not', async () => {
+    const { client } = server;
+    const boxes = [];
+    for (const name of ['one', 'two']) boxes.push(await client.createBox({ image: 'base', name, cpu: 1, memory_mb: 128 }));
+    const finished = await client.startExec('one', { cmd: ['echo', 'done'] });
+    await collect(client, finished);
+    const running = await client.startExec('two', { cmd: ['sleep', '1000'] });
+    for (const { pid } of await processesOf(server.stateDir)) process.kill(pid, 'SIGKILL');
+    await server.serve();
+    const states = await eventually('both boxes run again', async () => {
+      const now = await client.listBoxes();
+      return now.every(({ status }) => status === 'running') && now;
+    });
+    expect(states.map(({ name }) => name).sort()).toEqual(['one', 'two']);
+    expect((await collect(client, finished)).stdout).toBe('done\n');
+    const lost = await collect(client, running);
+    expect(lost.exit.error).toMatch(/worker exited/);
+    const check = await client.startExec('two', { cmd: ['sh', '-c', 'ps | grep -c "[s]leep 1000"'] });
+    expect((await collect(client, check)).stdout).toBe('0\n');
+  });
+});

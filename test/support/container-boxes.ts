@@ -1,0 +1,60 @@
+// Boxes of the container driver for system tests: one images directory per test file, every box removed and looked for after each test.
+import { rmSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, describe } from 'vitest';
+import type { CreateDriver } from '../../src/worker/drivers/driver.ts';
+import { createContainerDriver } from '../../src/worker/drivers/container/driver.ts';
+import { probeContainerHost } from '../../src/worker/drivers/container/probe.ts';
+import { createDriverHarness, temporaryDir, type DriverHarness, type HarnessOverrides } from './driver-harness.ts';
+import { expectNoLeaks } from './leaks.ts';
+
+/** Unprivileged hosts cannot run these tests at all; there they are skipped, with the reason in the name. */
+const host = await probeContainerHost();
+export const describeOnHost = host.ok ? describe : describe.skip;
+
+export const createContainer: CreateDriver = (context) => createContainerDriver(context, { insecureRegistries: [] });
+
+export interface BoxFactory {
+  readonly imagesDir: () => string;
+  /** A box that exists and is stopped. */
+  created(overrides?: HarnessOverrides, create?: CreateDriver): Promise<DriverHarness>;
+  /** A box that runs. */
+  started(overrides?: HarnessOverrides, create?: CreateDriver): Promise<DriverHarness>;
+  /** Removes a box now, and fails if anything of it is left. */
+  dispose(box: DriverHarness): Promise<void>;
+}
+
+/** Call once at the top of a test file. */
+export function useBoxes(): BoxFactory {
+  let imagesDir = '';
+  const boxes = new Set<DriverHarness>();
+  const dispose = async (box: DriverHarness) => {
+    boxes.delete(box);
+    await box.dispose();
+    await expectNoLeaks({ boxId: box.boxId, homeDir: box.context.homeDir, instanceId: box.context.instanceId });
+  };
+  const created = async (overrides: HarnessOverrides = {}, create: CreateDriver = createContainer) => {
+    const box = await createDriverHarness(create, { imagesDir, ...overrides });
+    boxes.add(box);
+    await box.create();
+    return box;
+  };
+  beforeAll(async () => {
+    imagesDir = await temporaryDir('box-images');
+  });
+  afterEach(async () => {
+    for (const box of [...boxes]) await dispose(box);
+  });
+  afterAll(() => {
+    rmSync(imagesDir, { recursive: true, force: true });
+  });
+  return {
+    imagesDir: () => imagesDir,
+    created,
+    async started(overrides, create) {
+      const box = await created(overrides, create);
+      await box.start();
+      return box;
+    },
+    dispose,
+  };
+}

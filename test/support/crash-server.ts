@@ -1,0 +1,139 @@
+// A real server on a state directory of its own for tests that kill its processes: `boxrun serve` from dist/.
+// Closing asserts that nothing of it is left: no process, VM, mount, socket, box directory.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { createClient, type BoxRunClient, type Exec, type ExitEvent } from '../../src/sdk/index.ts';
+import { eventually, processesOf, processOf, type Role } from './processes.ts';
+
+const bundle = join(import.meta.dirname, '../../dist/cli.js');
+
+export interface CrashServer {
+  readonly stateDir: string;
+  readonly client: BoxRunClient;
+  /** SIGKILL to one process; resolves when it is gone. */
+  kill(role: Role, box?: string): Promise<void>;
+  /** Starts `boxrun serve` again after the keeper was killed; resolves when it takes requests. */
+  serve(): Promise<void>;
+  /** Ends `serve` in order, with SIGTERM. */
+  end(): Promise<number | null>;
+  /** Removes every box, ends the server, and asserts that nothing is left. */
+  close(): Promise<void>;
+}
+
+export interface CrashServerOptions {
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** container when absent. */
+  readonly driver?: 'boxlite' | 'container';
+}
+
+export async function startCrashServer(options: CrashServerOptions = {}): Promise<CrashServer> {
+  const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-crash-'));
+  const socketPath = join(stateDir, 'boxrun.sock');
+  const client = createClient({ socketPath });
+  let keeper: ChildProcess | null = null;
+
+  async function serve(): Promise<void> {
+    const child = spawn(process.execPath, [bundle, 'serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])], {
+      env: {
+        ...process.env,
+        BOXRUN_STATE_DIR: stateDir,
+        BOXRUN_MAX_CPU: '1000',
+        BOXRUN_MAX_MEMORY_MB: '100000',
+        ...options.env,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
+    keeper = child;
+    await eventually('the server answers', async () => {
+      if (child.exitCode !== null) throw new Error(`boxrun serve ended with ${child.exitCode}: ${said}`);
+      return client.info().then(() => true, () => false);
+    }, 120_000);
+  }
+
+  async function end(): Promise<number | null> {
+    if (keeper === null || keeper.exitCode !== null || keeper.signalCode !== null) return null;
+    const exited = once(keeper, 'exit');
+    keeper.kill('SIGTERM');
+    await exited;
+    return keeper.exitCode;
+  }
+
+  await serve();
+  return {
+    stateDir,
+    client,
+    serve,
+    end,
+    async kill(role, box) {
+      const { pid } = await processOf(stateDir, role, box);
+      process.kill(pid, 'SIGKILL');
+      await eventually(`${role} ${pid} is gone`, async () => !(await isRunning(pid)));
+    },
+    async close() {
+      for (const box of await client.listBoxes()) await client.removeBox(box.id, { force: true });
+      const leftBoxes = await readdir(join(stateDir, 'boxes'));
+      await end();
+      await client.close();
+      await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
+      const engines = await enginesOf(stateDir);
+      const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(stateDir));
+      const sockets = await readdir(join(stateDir, 'run', 'workers'));
+      await rm(stateDir, { recursive: true, force: true });
+      expect({ leftBoxes, mounts, sockets, engines }).toEqual({ leftBoxes: [], mounts: [], sockets: [], engines: [] });
+    },
+  };
+}
+
+/** Command lines of whatever still works below the state directory: VMs, container monitors, image tools. */
+async function enginesOf(stateDir: string): Promise<string[]> {
+  const found = [];
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const line = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).replaceAll('\0', ' ');
+    if (line.includes(stateDir)) found.push(line);
+  }
+  return found;
+}
+
+async function isRunning(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  return stat !== null && !/\) [ZX] /.test(stat);
+}
+
+export interface Collected {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly seqs: readonly number[];
+  readonly exit: ExitEvent;
+}
+
+/** Everything of an exec, over lost connections; asserts that seq starts at 0 and has no gap. */
+export async function collect(client: BoxRunClient, exec: Pick<Exec, 'id' | 'box_id'>): Promise<Collected> {
+  const pieces = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
+  const seqs: number[] = [];
+  let exit: ExitEvent | null = null;
+  for await (const event of client.execEvents(exec)) {
+    seqs.push(event.seq);
+    if (event.type === 'exit') exit = event;
+    else pieces[event.stream].push(event.bytes);
+  }
+  expect(seqs).toEqual(seqs.map((_, index) => index));
+  if (exit === null) throw new Error('the stream ended without an exit event');
+  const text = (stream: 'stdout' | 'stderr') => Buffer.concat(pieces[stream]).toString('utf8');
+  return { stdout: text('stdout'), stderr: text('stderr'), seqs, exit };
+}
+
+/** A command that prints `lines` numbered lines, with short pauses, so that it takes about `lines` / 1000 seconds. */
+export function counting(lines: number): string[] {
+  return ['sh', '-c', `i=0; while [ $i -lt ${lines} ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.02; done`];
+}
+
+export function counted(lines: number): string {
+  return Array.from({ length: lines }, (_, index) => `line-${index}\n`).join('');
+}

@@ -1,0 +1,69 @@
+// Images to test with, made on the spot: root file systems as tars, and the archives that other tools write, all from one small tree.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { findBusybox } from '../../src/shared/images/busybox.ts';
+import { beginLayout, hostArchitecture, manifestType, writeBlob, type Descriptor } from '../../src/shared/images/oci-layout.ts';
+
+/** Runs a tool of the host; throws with what it said. */
+export function tool(command: string, args: readonly string[], options: { cwd?: string; input?: string } = {}): string {
+  return execFileSync(command, args, { encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'], maxBuffer: 2 ** 26, ...options });
+}
+
+export interface SampleImage {
+  /** Root file system with a busybox shell and a marker file. */
+  readonly rootfsTar: string;
+  /** One static program at /app and nothing else: no shell, no /bin. */
+  readonly scratchTar: string;
+}
+
+/** Writes the sample tars into `dir`. */
+export async function makeSampleTars(dir: string, marker = 'sample'): Promise<SampleImage> {
+  const busybox = await findBusybox();
+  const tree = join(dir, 'tree');
+  for (const sub of ['bin', 'etc', 'tmp', 'root', 'home/user']) mkdirSync(join(tree, sub), { recursive: true });
+  copyFileSync(busybox, join(tree, 'bin/busybox'));
+  for (const name of ['sh', 'cat', 'id', 'ls', 'sleep', 'true', 'env', 'pwd']) tool('ln', ['-sf', 'busybox', join(tree, 'bin', name)]);
+  writeFileSync(join(tree, 'etc/marker'), `${marker}\n`);
+  writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\nuser:x:1000:1001::/home/user:/bin/sh\n');
+  writeFileSync(join(tree, 'etc/group'), 'root:x:0:\nuser:x:1001:\nextra:x:1234:user\n');
+  const rootfsTar = join(dir, 'rootfs.tar');
+  tool('tar', ['--numeric-owner', '--owner=0', '--group=0', '-C', tree, '-cf', rootfsTar, '.']);
+  const scratch = join(dir, 'scratch');
+  mkdirSync(scratch, { recursive: true });
+  copyFileSync(busybox, join(scratch, 'app'));
+  const scratchTar = join(dir, 'scratch.tar');
+  tool('tar', ['--numeric-owner', '--owner=0', '--group=0', '-C', scratch, '-cf', scratchTar, 'app']);
+  return { rootfsTar, scratchTar };
+}
+
+export interface LayoutOptions {
+  readonly architecture?: string;
+  readonly config?: Readonly<Record<string, unknown>>;
+}
+
+/** An OCI layout directory with one uncompressed layer. */
+export async function makeLayout(dir: string, layerTar: string, options: LayoutOptions = {}): Promise<string> {
+  await beginLayout(dir);
+  const content = readFileSync(layerTar);
+  const layer = await writeBlob(dir, 'application/vnd.oci.image.layer.v1.tar', content);
+  const architecture = options.architecture ?? hostArchitecture();
+  const config = await writeBlob(
+    dir,
+    'application/vnd.oci.image.config.v1+json',
+    JSON.stringify({
+      architecture,
+      os: 'linux',
+      config: options.config ?? {},
+      rootfs: { type: 'layers', diff_ids: [`sha256:${createHash('sha256').update(content).digest('hex')}`] },
+    }),
+  );
+  const manifest = await writeBlob(dir, manifestType, JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers: [layer] }));
+  writeIndex(dir, [{ ...manifest, annotations: { 'org.opencontainers.image.ref.name': 'latest' } }]);
+  return dir;
+}
+
+export function writeIndex(dir: string, manifests: readonly Descriptor[]): void {
+  writeFileSync(join(dir, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }));
+}

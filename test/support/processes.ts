@@ -1,0 +1,59 @@
+// The processes of one server, found from outside: whatever has a file of its state directory open and calls itself boxrun.
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+export type Role = 'keeper' | 'supervisor' | 'gateway' | 'writer' | 'worker';
+
+export interface FoundProcess {
+  readonly pid: number;
+  readonly role: Role;
+  /** Of a worker: its box, or 'spare'. */
+  readonly box: string | null;
+}
+
+export async function processesOf(stateDir: string): Promise<FoundProcess[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(pids.map((pid) => inspect(pid, stateDir)));
+  return found.filter((entry) => entry !== null);
+}
+
+async function inspect(pid: number, stateDir: string): Promise<FoundProcess | null> {
+  try {
+    const title = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).replaceAll('\0', ' ').trim();
+    const [, role, box] = /^boxrun (keeper|supervisor|gateway|writer|worker)(?: (\S+))?/.exec(title) ?? [];
+    if (role === undefined) return null;
+    const fds = await readdir(`/proc/${pid}/fd`);
+    const targets = await Promise.all(fds.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
+    if (!targets.some((target) => target.startsWith(join(stateDir, '/')))) return null;
+    return { pid, role: role as Role, box: box ?? null };
+  } catch {
+    return null; // It ended while we looked.
+  }
+}
+
+/** The one process of a role, or the worker of a box. */
+export async function processOf(stateDir: string, role: Role, box?: string): Promise<FoundProcess> {
+  const matching = (await processesOf(stateDir)).filter(
+    (entry) => entry.role === role && (box === undefined || entry.box === box),
+  );
+  if (matching.length !== 1) throw new Error(`${matching.length} processes are ${role} ${box ?? ''}`);
+  return matching[0] as FoundProcess;
+}
+
+/**
+ * Waits until `condition` gives something; for what can only be seen from outside, and so only by looking.
+ * @throws after `timeoutMs` milliseconds, naming `what`
+ */
+export async function eventually<T>(
+  what: string,
+  condition: () => Promise<T | null | undefined | false>,
+  timeoutMs = 10_000,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const value = await condition();
+    if (value !== null && value !== undefined && value !== false) return value;
+    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

@@ -1,0 +1,144 @@
+// A real `boxrun serve` for tests of the contract: from dist/, container driver, a state directory of its own, a port that the
+// system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket; `close` asserts that nothing is left.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { request, type IncomingHttpHeaders } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { createClient, type BoxRunClient } from '../../src/sdk/index.ts';
+import { eventually, processesOf } from './processes.ts';
+
+export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
+
+export interface Call {
+  readonly method?: string;
+  readonly path: string;
+  /** Sent as JSON, unless it is text already. */
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly via?: 'tcp' | 'socket';
+  readonly signal?: AbortSignal;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly text: string;
+  /** The body as JSON; whoever asks knows what it is to be. */
+  readonly json: any; // eslint-disable-line @typescript-eslint/no-explicit-any
+  /** Statuses of interim answers. */
+  readonly interim: readonly number[];
+}
+
+export interface TestServer {
+  readonly stateDir: string;
+  readonly port: number;
+  readonly socketPath: string;
+  readonly client: BoxRunClient;
+  /** For the command line and other programs. */
+  readonly env: NodeJS.ProcessEnv;
+  call(call: Call): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+export interface ServerOptions {
+  readonly maxCpu?: number;
+  readonly maxMemoryMb?: number;
+  readonly args?: readonly string[];
+}
+
+export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [] }: ServerOptions = {}): Promise<TestServer> {
+  const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
+  const socketPath = join(stateDir, 'boxrun.sock');
+  const env: NodeJS.ProcessEnv = {
+    PATH: process.env['PATH'],
+    HOME: stateDir,
+    BOXRUN_STATE_DIR: stateDir,
+    BOXRUN_DRIVER: 'container',
+    BOXRUN_MAX_CPU: String(maxCpu),
+    BOXRUN_MAX_MEMORY_MB: String(maxMemoryMb),
+  };
+  const keeper = spawn(process.execPath, [cliBundle, 'serve', '--port', '0', '--workers', '1', ...args], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let said = '';
+  for (const stream of [keeper.stdout, keeper.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
+  await eventually('the server is ready', async () => {
+    if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
+    return said.includes('BoxRun is ready');
+  }, 30_000);
+  const port = Number(/http:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1] ?? 0);
+  const client = createClient({ socketPath });
+  return {
+    stateDir, port, socketPath, client, env,
+    call: (call) => callHttp(call, call.via === 'socket' ? { socketPath } : { host: '127.0.0.1', port }),
+    async close() {
+      for (const box of await client.listBoxes()) await client.removeBox(box.id, { force: true });
+      await client.close();
+      const exited = once(keeper, 'exit');
+      keeper.kill('SIGTERM');
+      const [exitCode] = (await exited) as [number | null];
+      await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
+      const left = {
+        boxes: await readdir(join(stateDir, 'boxes')),
+        sockets: (await readdir(stateDir)).filter((name) => name.endsWith('.sock')),
+        mounts: (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(stateDir)),
+      };
+      await rm(stateDir, { recursive: true, force: true });
+      expect({ exitCode, ...left }).toEqual({ exitCode: 0, boxes: [], sockets: [], mounts: [] });
+    },
+  };
+}
+
+type Target = { socketPath: string } | { host: string; port: number };
+
+async function callHttp({ method = 'GET', path, body, headers = {}, signal }: Call, target: Target): Promise<Answer> {
+  const payload = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
+  const interim: number[] = [];
+  const outgoing = request({
+    ...target,
+    method,
+    path,
+    agent: false,
+    headers: { ...(payload === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+    ...(signal === undefined ? {} : { signal }),
+  });
+  outgoing.on('information', ({ statusCode }) => interim.push(statusCode));
+  outgoing.end(payload);
+  const [incoming] = (await once(outgoing, 'response')) as [import('node:http').IncomingMessage];
+  const pieces: Buffer[] = [];
+  for await (const piece of incoming) pieces.push(piece as Buffer);
+  const text = Buffer.concat(pieces).toString('utf8');
+  return {
+    status: incoming.statusCode ?? 0,
+    headers: incoming.headers,
+    text,
+    get json() {
+      return JSON.parse(text) as unknown;
+    },
+    interim,
+  };
+}
+
+export interface SseMessage {
+  readonly id: string | null;
+  readonly event: string | null;
+  readonly data: string;
+}
+
+/** Messages of an event stream, by the letter of the format: one field a line, an empty line after each message. */
+export function parseSse(text: string): SseMessage[] {
+  return text
+    .split('\n\n')
+    .filter((block) => block !== '' && !block.startsWith(':'))
+    .map((block) => {
+      const fields = new Map(block.split('\n').map((line) => {
+        const colon = line.indexOf(': ');
+        return [line.slice(0, colon), line.slice(colon + 2)] as const;
+      }));
+      return { id: fields.get('id') ?? null, event: fields.get('event') ?? null, data: fields.get('data') ?? '' };
+    });
+}

@@ -1,0 +1,64 @@
+// Many boxes in parallel, many commands in each: every byte of every stream, every exit code, and nothing left afterwards.
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { processesOf } from '../support/processes.ts';
+
+const boxCount = 40;
+const commandsPerBox = 8;
+const linesPerStream = 400;
+let server: CrashServer;
+
+beforeAll(async () => {
+  server = await startCrashServer({ args: ['--workers', '2'] });
+});
+afterAll(async () => {
+  await server.close();
+});
+
+/** Prints different lines to both streams and ends with its own code. */
+function command(box: number, index: number): string[] {
+  const script = `i=0; while [ $i -lt ${linesPerStream} ]; do echo out-${box}-${index}-$i; echo err-${box}-${index}-$i >&2; i=$((i+1)); done; exit ${(box + index) % 7}`;
+  return ['sh', '-c', script];
+}
+
+function expected(prefix: string, box: number, index: number): string {
+  const lines = Array.from({ length: linesPerStream }, (_, line) => `${prefix}-${box}-${index}-${line}\n`);
+  return createHash('sha256').update(lines.join('')).digest('hex');
+}
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+
+async function snapshot(): Promise<{ mounts: string[]; cgroups: string[] }> {
+  const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(server.stateDir));
+  const entries = await readdir('/sys/fs/cgroup', { recursive: true }).catch(() => []);
+  return { mounts, cgroups: entries.filter((entry) => /box_[A-Za-z0-9_-]{12}/.test(entry)) };
+}
+
+it(`runs ${boxCount} boxes with ${commandsPerBox} commands at once in each, exact to the byte`, { timeout: 240_000 }, async () => {
+  const { client } = server;
+  const before = await snapshot();
+  const wrong: string[] = [];
+  await Promise.all(
+    Array.from({ length: boxCount }, async (_, boxIndex) => {
+      const box = await client.createBox({ image: 'base', name: `many-${boxIndex}`, cpu: 1, memory_mb: 64 });
+      await Promise.all(
+        Array.from({ length: commandsPerBox }, async (_, index) => {
+          const exec = await client.startExec(box.id, { cmd: command(boxIndex, index) });
+          const { stdout, stderr, exit } = await collect(client, exec);
+          if (sha256(stdout) !== expected('out', boxIndex, index)) wrong.push(`stdout of ${boxIndex}/${index}`);
+          if (sha256(stderr) !== expected('err', boxIndex, index)) wrong.push(`stderr of ${boxIndex}/${index}`);
+          if (exit.exitCode !== (boxIndex + index) % 7) wrong.push(`exit of ${boxIndex}/${index}: ${exit.exitCode}`);
+        }),
+      );
+    }),
+  );
+  expect(wrong).toEqual([]);
+  expect(await client.listBoxes('running')).toHaveLength(boxCount);
+  await Promise.all((await client.listBoxes()).map((box) => client.removeBox(box.id, { force: true })));
+  expect(await client.listBoxes()).toEqual([]);
+  expect(await snapshot()).toEqual(before);
+  const workers = (await processesOf(server.stateDir)).filter(({ role, box }) => role === 'worker' && box !== 'spare');
+  expect(workers).toEqual([]);
+});

@@ -1,0 +1,48 @@
+// What the engine's messages become, one row each.
+import { describe, expect, it } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import { engineError, saysNotRunning } from '../../../src/worker/drivers/boxlite/engine-errors.ts';
+
+describe('errors of the engine', () => {
+  it.each([
+    ["storage error: Failed to pull image 'x' after trying 1 registry: manifest unknown", 'IMAGE_PULL_FAILED', /images import/],
+    ["storage error: Failed to pull image 'x' after trying 2 registries: Not authorized: url", 'IMAGE_PULL_FAILED', /login/],
+    ["storage error: Failed to pull image 'x' after trying 1 registry: denied", 'IMAGE_PULL_FAILED', /login/],
+    ["storage error: Failed to pull image 'x': error sending request for url", 'IMAGE_PULL_FAILED', /cannot be reached/],
+    ['storage error: invalid image reference: X', 'IMAGE_PULL_FAILED', /name and the tag/],
+    ['images error: no such layer', 'IMAGE_PULL_FAILED', /name and the tag/],
+    ['engine reported an error: The VM failed to start.', 'RUNTIME_ERROR', /doctor/],
+    ['internal error: Failed to acquire runtime lock at /x', 'RUNTIME_ERROR', /another process/],
+    ['storage error: tmp, bases, and disk-images directories must be on the same filesystem for atomic rename.', 'RUNTIME_ERROR', /one file system/],
+    ['resource exhausted: memory', 'RESOURCE_EXCEEDED', null],
+    ['storage error: write: No space left on device (os error 28)', 'RESOURCE_EXCEEDED', /disk space/],
+    ['box not found: abc', 'BOX_NOT_FOUND', null],
+    ['stopped: Box x is no longer running and this handle is spent', 'BOX_NOT_RUNNING', null],
+    ['invalid state: Cannot exec box x: it is stopped', 'BOX_NOT_RUNNING', null],
+    ['portal error: Guest did not answer: timed out', 'TIMEOUT', null],
+    ['gRPC transport error: broken', 'RUNTIME_ERROR', null],
+    ['something new', 'RUNTIME_ERROR', null],
+  ])('%s', (text, code, hint) => {
+    const error = engineError(new Error(text), 'doing it');
+    expect(error.code).toBe(code);
+    expect(error.message).toBe(`doing it: ${text}`);
+    if (hint === null) expect(error.hint).toBeUndefined();
+    else expect(error.hint).toMatch(hint);
+  });
+
+  it('keeps an error of the catalogue as it is', () => {
+    const error = new BoxRunError('TIMEOUT', 'slow');
+    expect(engineError(error, 'doing it')).toBe(error);
+  });
+
+  it('keeps whole reports out of the message', () => {
+    expect(engineError(new Error('engine reported an error: x\n\nLogs:\nmany'), 'doing it').message).toBe('doing it: engine reported an error: x');
+    expect(engineError(new Error('x'.repeat(1000)), 'doing it').message).toHaveLength('doing it: '.length + 501);
+  });
+});
+
+it('knows when the engine means that the box is not running', () => {
+  expect(saysNotRunning(new Error('stopped: Box x'))).toBe(true);
+  expect(saysNotRunning(new Error('invalid state: Cannot exec box x: it is stopped'))).toBe(true);
+  expect(saysNotRunning(new Error('internal error: spawn_failed: x'))).toBe(false);
+});

@@ -1,0 +1,343 @@
+// Both sides of a contract over a real Unix socket: requests, notices, errors, and what happens to who breaks a rule.
+import { statSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import { connectContract } from '../../../src/shared/ipc/client.ts';
+import { createFrameDecoder, encodeFrame } from '../../../src/shared/ipc/frame.ts';
+import { listenAt } from '../../../src/shared/ipc/socket.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { eventually, settle, temporaryDirectory } from '../../support/unit.ts';
+import { kitchen, rawConnection, serveKitchen, visit, visitOptions } from './setup.ts';
+
+const hello = ['hello', 'kitchen', kitchen.version, { guest: 'raw' }];
+
+describe('a request', () => {
+  it('is answered, and both sides know who the other is', async () => {
+    const { path, server } = await serveKitchen();
+    const peer = await visit(path);
+    expect(peer.hello).toEqual({ cook: 'Ada' });
+    expect([...server.peers].map((each) => each.hello)).toEqual([{ guest: 'Bo' }]);
+    expect(await peer.request('cook', { dish: 'soup', afterMs: 0 })).toEqual({ dish: 'soup' });
+  });
+
+  it('gets its own answer among a thousand that cross each other', async () => {
+    const { path } = await serveKitchen();
+    const peer = await visit(path);
+    const dishes = Array.from({ length: 1000 }, (_, index) => `dish ${index}`);
+    const answers = await Promise.all(
+      dishes.map((dish, index) => peer.request('cook', { dish, afterMs: (index * 7) % 5 })),
+    );
+    expect(answers.map(({ dish }) => dish)).toEqual(dishes);
+  });
+
+  it('carries bytes of several MiB unchanged', async () => {
+    const { path } = await serveKitchen();
+    const peer = await visit(path);
+    expect(await peer.request('weigh', { what: Buffer.alloc(9_000_000, 1) })).toBe(9_000_000);
+  });
+
+  it('that is too long for a frame fails alone, and the connection goes on', async () => {
+    const { path } = await serveKitchen();
+    const peer = await visit(path);
+    const what = Buffer.alloc(limits.frameBytesMax);
+    await expect(peer.request('weigh', { what })).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
+    expect(await peer.request('weigh', { what: Buffer.alloc(1) })).toBe(1);
+  });
+
+  it('reports progress in order while it runs', async () => {
+    const { path, waits } = await serveKitchen();
+    const peer = await visit(path);
+    const seen: string[] = [];
+    const answer = peer.request('wait', {}, { onProgress: (stage, text) => seen.push(`${stage}: ${text}`) });
+    await eventually('the request is there', () => waits.length === 1);
+    waits[0]?.context.progress('pull', 'one');
+    waits[0]?.context.progress('pull', 'two');
+    waits[0]?.answer('done');
+    expect(await answer).toBe('done');
+    expect(seen).toEqual(['pull: one', 'pull: two']);
+    waits[0]?.context.progress('pull', 'after its end');
+    await peer.request('cook', { dish: 'x', afterMs: 0 });
+    expect(seen).toHaveLength(2);
+  });
+
+  it('fails with the code, hint and status that the handler threw', async () => {
+    const kitchenServer = await serveKitchen();
+    const peer = await visit(kitchenServer.path);
+    kitchenServer.failWith = new BoxRunError('RESOURCE_EXCEEDED', 'no pan left', { hint: 'wash one', status: 418 });
+    await expect(peer.request('fail', {})).rejects.toMatchObject({
+      code: 'RESOURCE_EXCEEDED', message: 'no pan left', hint: 'wash one', status: 418,
+    });
+    kitchenServer.failWith = new TypeError('oh');
+    await expect(peer.request('fail', {})).rejects.toMatchObject({ code: 'RUNTIME_ERROR', status: 500 });
+    expect(peer.isOpen).toBe(true);
+  });
+
+  it('ends with TIMEOUT at its deadline, and the handler hears of it', async () => {
+    const { path, waits } = await serveKitchen();
+    const peer = await visit(path);
+    await expect(peer.request('wait', {}, { timeoutMs: 30 })).rejects.toMatchObject({ code: 'TIMEOUT' });
+    await eventually('the handler is told to stop', () => waits[0]?.context.signal.aborted === true);
+    expect(peer.isOpen).toBe(true);
+  });
+
+  it('ends with CANCELED when it is canceled, and the handler hears of it', async () => {
+    const { path, waits } = await serveKitchen();
+    const peer = await visit(path);
+    const stopping = new AbortController();
+    const answer = peer.request('wait', {}, { signal: stopping.signal });
+    await eventually('the request is there', () => waits.length === 1);
+    stopping.abort();
+    await expect(answer).rejects.toMatchObject({ code: 'CANCELED' });
+    await eventually('the handler is told to stop', () => waits[0]?.context.signal.aborted === true);
+    waits[0]?.answer('too late'); // An answer that nobody waits for does no harm.
+    expect(await peer.request('cook', { dish: 'x', afterMs: 0 })).toEqual({ dish: 'x' });
+  });
+
+  it('is not even sent when it was canceled before', async () => {
+    const { path, waits } = await serveKitchen();
+    const peer = await visit(path);
+    await expect(peer.request('wait', {}, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELED' });
+    await peer.request('cook', { dish: 'x', afterMs: 0 });
+    expect(waits).toHaveLength(0);
+  });
+
+  it('with waitAfterAbort still gives what was made when the cancel came too late', async () => {
+    const { path, waits } = await serveKitchen();
+    const peer = await visit(path);
+    const stopping = new AbortController();
+    const answer = peer.request('wait', {}, { signal: stopping.signal, waitAfterAbort: true });
+    await eventually('the request is there', () => waits.length === 1);
+    stopping.abort();
+    await eventually('the handler is told to stop', () => waits[0]?.context.signal.aborted === true);
+    waits[0]?.answer('made after all');
+    expect(await answer).toBe('made after all');
+  });
+
+  it('over the bound of waiting ones is refused with TOO_MANY_REQUESTS', async () => {
+    const { path, waits } = await serveKitchen();
+    const peer = await visit(path);
+    const waiting = Array.from({ length: limits.requestsPendingMax }, () => peer.request('wait', {}));
+    await expect(peer.request('wait', {})).rejects.toMatchObject({ code: 'TOO_MANY_REQUESTS' });
+    for (const { answer } of waits) answer('ok');
+    expect(new Set(await Promise.all(waiting))).toEqual(new Set(['ok']));
+  });
+
+  it('whose answer does not fit the contract ends the connection, not the process', async () => {
+    const { path } = await serveKitchen();
+    const peer = await visit(path);
+    await expect(peer.request('misanswer', {})).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(peer.isOpen).toBe(false);
+  });
+});
+
+describe('when the other side goes', () => {
+  it('every waiting request ends with UNAVAILABLE, and so does every later one', async () => {
+    const { path, server, waits } = await serveKitchen();
+    const peer = await visit(path);
+    const waiting = [peer.request('wait', {}), peer.request('wait', {})];
+    await eventually('both are there', () => waits.length === 2);
+    const outcomes = Promise.allSettled(waiting);
+    await server.close();
+    for (const outcome of await outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'UNAVAILABLE' } });
+    await peer.closed;
+    await expect(peer.request('cook', { dish: 'x', afterMs: 0 })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+
+  it('the handlers of a client that is gone are told, and so is the server', async () => {
+    const { path, server, waits, events } = await serveKitchen();
+    const peer = await visit(path);
+    peer.request('wait', {}).catch(() => undefined);
+    await eventually('the request is there', () => waits.length === 1);
+    peer.close('enough');
+    await eventually('the handler is told', () => waits[0]?.context.signal.aborted === true);
+    await eventually('the server knows', () => events.includes('disconnect Bo'));
+    expect(server.peers.size).toBe(0);
+    expect(events).toEqual(['connect Bo', 'disconnect Bo']);
+    waits[0]?.answer('to nobody');
+    await settle();
+  });
+
+  it('nobody there is UNAVAILABLE at once', async () => {
+    const path = join(temporaryDirectory(), 'nobody.sock');
+    await expect(connectContract(visitOptions(path))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+
+  it('a server closes at once, whoever is still connected', async () => {
+    const { path, server } = await serveKitchen();
+    await visit(path);
+    const silent = rawConnection(path);
+    await eventually('it is connected', () => !silent.socket.connecting);
+    await settle();
+    const from = performance.now();
+    await server.close();
+    expect(performance.now() - from).toBeLessThan(limits.helloTimeoutMs / 2);
+  });
+});
+
+describe('notices', () => {
+  it('arrive in order, among answers', async () => {
+    const { path, server } = await serveKitchen();
+    const bells: number[] = [];
+    const peer = await visit(path, bells);
+    for (let count = 0; count < 100; count++) for (const each of server.peers) each.notify('bell', { count });
+    await peer.request('cook', { dish: 'x', afterMs: 0 });
+    expect(bells).toEqual(Array.from({ length: 100 }, (_, index) => index));
+  });
+
+  it('that the client does not read count as buffered at the server', async () => {
+    const { path, server } = await serveKitchen();
+    const raw = rawConnection(path);
+    raw.send(hello);
+    await eventually('it is greeted', () => server.peers.size === 1);
+    raw.socket.pause();
+    const [peer] = server.peers;
+    expect(peer?.bufferedBytes()).toBe(0);
+    for (let count = 0; count < 100_000; count++) peer?.notify('bell', { count });
+    await settle();
+    expect(peer?.bufferedBytes()).toBeGreaterThan(500_000);
+  });
+});
+
+describe('a client that breaks a rule loses its connection and disturbs nobody', () => {
+  const cases: Record<string, unknown[]> = {
+    'no hello first': [['request', 1, 'wait', 100, {}]],
+    'a hello that does not fit': [['hello', 'kitchen', kitchen.version, { guest: 7 }]],
+    'a hello of another contract': [['hello', 'cellar', kitchen.version, { guest: 'x' }]],
+    'an unknown method': [hello, ['request', 1, 'burn', 100, {}]],
+    'a method every object has': [hello, ['request', 1, 'constructor', 100, {}]],
+    'parameters that do not fit': [hello, ['request', 1, 'cook', 100, { dish: 1, afterMs: 0 }]],
+    'text where bytes belong': [hello, ['request', 1, 'weigh', 100, { what: 'text' }]],
+    'a message of unknown form': [hello, { not: 'a list' }],
+    'a message that only servers send': [hello, ['result', 1, null]],
+    'a second hello': [hello, hello],
+  };
+  for (const [name, messages] of Object.entries(cases)) {
+    it(name, async () => {
+      const { path } = await serveKitchen();
+      const other = await visit(path);
+      const raw = rawConnection(path);
+      for (const message of messages) raw.send(message);
+      await raw.closed();
+      expect(await other.request('cook', { dish: 'bread', afterMs: 0 })).toEqual({ dish: 'bread' });
+    });
+  }
+
+  it('garbage, and a frame longer than the bound', async () => {
+    const { path } = await serveKitchen();
+    const other = await visit(path);
+    for (const bytes of [Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.from([0, 0, 0, 3, 0xc1, 0xc1, 0xc1])]) {
+      const raw = rawConnection(path);
+      raw.sendBytes(bytes);
+      await raw.closed();
+    }
+    expect(await other.request('cook', { dish: 'bread', afterMs: 0 })).toEqual({ dish: 'bread' });
+  });
+
+  it('no hello in time', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { path } = await serveKitchen();
+    const raw = rawConnection(path);
+    let closed = false;
+    raw.socket.on('close', () => {
+      closed = true;
+    });
+    await new Promise((resolve) => raw.socket.once('connect', resolve));
+    await settle(20);
+    await vi.advanceTimersByTimeAsync(limits.helloTimeoutMs - 1);
+    await settle(20);
+    expect(closed).toBe(false);
+    await vi.advanceTimersByTimeAsync(1);
+    while (!closed) await settle(1);
+  });
+});
+
+describe('versions', () => {
+  it('that differ by one speak with each other, whichever is newer', async () => {
+    for (const version of [kitchen.version - 1, kitchen.version, kitchen.version + 1]) {
+      const { path } = await serveKitchen({ version });
+      const peer = await visit(path);
+      expect(await peer.request('cook', { dish: 'old', afterMs: 0 })).toEqual({ dish: 'old' });
+    }
+  });
+
+  it('that differ by more do not', async () => {
+    for (const version of [kitchen.version - 2, kitchen.version + 2]) {
+      const { path } = await serveKitchen({ version });
+      await expect(connectContract(visitOptions(path))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    }
+  });
+});
+
+describe('a server that breaks a rule', () => {
+  async function serveRaw(answer: (message: unknown, socket: Socket) => void): Promise<string> {
+    const path = join(temporaryDirectory(), 'raw.sock');
+    const sockets = new Set<Socket>();
+    const server = createServer((socket) => {
+      sockets.add(socket);
+      socket.on('error', () => undefined);
+      const decode = createFrameDecoder();
+      socket.on('data', (piece) => {
+        for (const message of decode(piece)) answer(message, socket);
+      });
+    });
+    await listenAt(server, path);
+    onTestFinished(() => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+    return path;
+  }
+
+  it('is left at once when it says something else than hello', async () => {
+    for (const first of [['result', 1, null], ['hello', 'cellar', 5, { cook: 'x' }], ['hello', 'kitchen', 9, { cook: 'x' }], ['hello', 'kitchen', 5, {}]]) {
+      const path = await serveRaw((_, socket) => socket.write(encodeFrame(first)));
+      await expect(connectContract(visitOptions(path))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    }
+  });
+
+  it('is left when it sends a notice that does not fit, or one that does not exist', async () => {
+    for (const notice of [['notice', 'bell', { count: 'x' }], ['notice', 'gong', {}], ['notice', 'toString', {}], ['cancel', 1]]) {
+      const path = await serveRaw((message, socket) => {
+        socket.write(encodeFrame((message as unknown[])[0] === 'hello' ? ['hello', 'kitchen', 5, { cook: 'x' }] : notice));
+      });
+      const peer = await visit(path);
+      await expect(peer.request('wait', {})).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    }
+  });
+
+  it('does not reach the callers with an error of no known form', async () => {
+    const path = await serveRaw((message, socket) => {
+      const [kind, id] = message as [string, number];
+      socket.write(encodeFrame(kind === 'hello' ? ['hello', 'kitchen', 5, { cook: 'x' }] : ['error', id, null]));
+    });
+    const peer = await visit(path);
+    await expect(peer.request('wait', {})).rejects.toBeInstanceOf(BoxRunError);
+  });
+});
+
+describe('a socket', () => {
+  it('is its owner\'s alone', async () => {
+    const { path } = await serveKitchen();
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  it('is replaced in one step, and the old owner does not take it away when it closes', async () => {
+    const first = await serveKitchen();
+    const second = await serveKitchen({ path: first.path, hello: () => ({ cook: 'Successor' }) });
+    await first.server.close();
+    const peer = await visit(second.path);
+    expect(peer.hello).toEqual({ cook: 'Successor' });
+  });
+
+  it('whose path is too long for the kernel is refused with a hint, not cut', async () => {
+    const path = join(temporaryDirectory(), 'x'.repeat(100));
+    await expect(serveKitchen({ path })).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR', hint: expect.stringContaining('shorter') as unknown,
+    });
+  });
+});

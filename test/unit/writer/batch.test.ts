@@ -1,0 +1,176 @@
+// Group commit: what waits is committed together; a bad change undoes itself alone; trouble of the database undoes all.
+import Database from 'better-sqlite3';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { createBatch, type Batch } from '../../../src/writer/batch.ts';
+import { openWriter } from './setup.ts';
+
+interface Numbers {
+  readonly path: string;
+  readonly db: Database.Database;
+  readonly batch: Batch;
+  readonly commits: () => number;
+  /** A change that adds a number, and gives it back. */
+  readonly add: (value: number) => () => number;
+  /** What another process sees. */
+  readonly seen: () => number[];
+}
+
+async function openNumbers(): Promise<Numbers> {
+  const { db, path } = await openWriter();
+  db.exec('CREATE TABLE numbers (value INTEGER PRIMARY KEY, padding BLOB) STRICT');
+  let commits = 0;
+  const prepare = db.prepare.bind(db);
+  db.prepare = ((sql: string) => {
+    const statement = prepare(sql);
+    if (sql !== 'COMMIT') return statement;
+    return { run: () => { commits++; return statement.run(); } };
+  }) as typeof db.prepare;
+  const insert = db.prepare('INSERT INTO numbers VALUES (?, ?)');
+  const reader = new Database(path, { readonly: true });
+  onTestFinished(() => {
+    reader.close();
+  });
+  return {
+    path, db, batch: createBatch(db),
+    commits: () => commits,
+    add: (value) => () => {
+      insert.run(value, Buffer.alloc(2000));
+      return value;
+    },
+    seen: () => reader.prepare('SELECT value FROM numbers ORDER BY value').pluck().all() as number[],
+  };
+}
+
+describe('a group', () => {
+  it('is everything that waits, in one transaction, each with its own value', async () => {
+    const { batch, commits, add, seen } = await openNumbers();
+    const values = await Promise.all(Array.from({ length: 200 }, (_, value) => batch.submit(add(value))));
+    expect(values).toEqual(Array.from({ length: 200 }, (_, value) => value));
+    expect(seen()).toEqual(values);
+    expect(commits()).toBe(1);
+  });
+
+  it('is committed before anybody hears of it', async () => {
+    const { batch, add, seen } = await openNumbers();
+    const heard: number[] = [];
+    await Promise.all([1, 2, 3].map(async (value) => {
+      await batch.submit(add(value));
+      heard.push(value);
+      expect(seen()).toEqual([1, 2, 3]);
+    }));
+    expect(heard).toEqual([1, 2, 3]);
+  });
+
+  it('applies changes in the order in which they came, over groups too', async () => {
+    const { batch } = await openNumbers();
+    const order: number[] = [];
+    const submit = (value: number) => batch.submit(() => order.push(value));
+    const first = submit(1);
+    void submit(2);
+    await first;
+    void submit(3);
+    await submit(4);
+    expect(order).toEqual([1, 2, 3, 4]);
+  });
+
+  it('is bounded by operations: the rest goes into the next', async () => {
+    const { batch, commits, add } = await openNumbers();
+    const half = limits.groupOpsMax / 2;
+    await Promise.all([1, 2, 3, 4, 5].map((value) => batch.submit(add(value), half)));
+    expect(commits()).toBe(3);
+    await batch.submit(add(6), limits.groupOpsMax * 3);
+    expect(commits()).toBe(4);
+  });
+
+  it('goes on with what is submitted while the one before is announced', async () => {
+    const { batch, add, seen } = await openNumbers();
+    for (let value = 0; value < 50; value++) await batch.submit(add(value));
+    expect(seen()).toHaveLength(50);
+  });
+});
+
+describe('a bad change', () => {
+  it('undoes itself alone, whole, and its sender hears why', async () => {
+    const { batch, commits, add, seen } = await openNumbers();
+    const outcomes = await Promise.allSettled([
+      batch.submit(add(1)),
+      batch.submit(() => {
+        add(2)();
+        throw new BoxRunError('CANCELED', 'too old');
+      }),
+      batch.submit(() => {
+        add(3)();
+        add(3)(); // A constraint that breaks.
+      }),
+      batch.submit(add(4)),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled']);
+    expect(outcomes[1]).toMatchObject({ reason: { code: 'CANCELED' } });
+    expect(outcomes[2]).toMatchObject({ reason: { code: expect.stringContaining('CONSTRAINT') as unknown } });
+    expect(seen()).toEqual([1, 4]);
+    expect(commits()).toBe(1);
+  });
+
+  it('does not keep the next group from being committed', async () => {
+    const { batch, add, seen } = await openNumbers();
+    await expect(batch.submit(() => { throw new Error('bad'); })).rejects.toThrow('bad');
+    await batch.submit(add(1));
+    expect(seen()).toEqual([1]);
+  });
+});
+
+describe('trouble of the database', () => {
+  async function expectNothingButUnavailable(outcomes: PromiseSettledResult<unknown>[]): Promise<void> {
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'UNAVAILABLE' } });
+    }
+  }
+
+  it('such as a full disk rejects all with UNAVAILABLE, leaves nothing half, and passes', async () => {
+    const { db, batch, add, seen } = await openNumbers();
+    await batch.submit(add(0));
+    db.pragma(`max_page_count = ${(db.pragma('page_count', { simple: true }) as number) + 3}`);
+    const waiting = Array.from({ length: 40 }, (_, index) => batch.submit(add(index + 1)));
+    await expectNothingButUnavailable(await Promise.allSettled(waiting));
+    expect(seen()).toEqual([0]);
+    db.pragma('max_page_count = 100000');
+    await Promise.all(Array.from({ length: 40 }, (_, index) => batch.submit(add(index + 1))));
+    expect(seen()).toHaveLength(41);
+  });
+
+  it('such as another program that holds it does the same', async () => {
+    const { path, db, batch, add, seen } = await openNumbers();
+    db.pragma('busy_timeout = 0');
+    const holder = new Database(path);
+    onTestFinished(() => {
+      holder.close();
+    });
+    holder.exec('BEGIN IMMEDIATE');
+    await expectNothingButUnavailable(await Promise.allSettled([batch.submit(add(1)), batch.submit(add(2))]));
+    holder.exec('ROLLBACK');
+    await batch.submit(add(3));
+    expect(seen()).toEqual([3]);
+  });
+
+  it('such as a read-only file does the same, also to changes that were fine', async () => {
+    const { db, batch, add, seen } = await openNumbers();
+    db.pragma('query_only = ON');
+    await expectNothingButUnavailable(await Promise.allSettled([batch.submit(() => 'reads only'), batch.submit(add(2))]));
+    db.pragma('query_only = OFF');
+    await batch.submit(add(3));
+    expect(seen()).toEqual([3]);
+  });
+});
+
+describe('idle', () => {
+  it('resolves at once when nothing waits, else after the last commit', async () => {
+    const { batch, add, seen } = await openNumbers();
+    await batch.idle();
+    void batch.submit(add(1), limits.groupOpsMax);
+    void batch.submit(add(2), limits.groupOpsMax);
+    await batch.idle();
+    expect(seen()).toEqual([1, 2]);
+  });
+});

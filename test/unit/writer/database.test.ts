@@ -1,0 +1,94 @@
+// Opening the database: one writer at a time, durable, with foreign keys, and only what this version understands.
+import Database from 'better-sqlite3';
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { schemaVersion } from '../../../src/shared/store/migrations.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
+import { addEvent, boxRow, finishExec, insertExec, logEvent, openWriter } from './setup.ts';
+
+function foreignDatabase(sql: string): string {
+  const path = join(temporaryDirectory(), 'boxrun.db');
+  const db = new Database(path);
+  db.exec(sql);
+  db.close();
+  return path;
+}
+
+describe('the database', () => {
+  it('is opened with WAL, full durability and foreign keys', async () => {
+    const { db } = await openWriter();
+    expect(db.pragma('journal_mode', { simple: true })).toBe('wal');
+    expect(db.pragma('synchronous', { simple: true })).toBe(2);
+    expect(db.pragma('foreign_keys', { simple: true })).toBe(1);
+    expect(db.pragma('user_version', { simple: true })).toBe(schemaVersion);
+  });
+
+  it('can be read by its owner alone, with its journal', async () => {
+    const { path } = await openWriter();
+    for (const file of [path, `${path}-wal`, `${path}-shm`]) expect(statSync(file).mode & 0o077, file).toBe(0);
+  });
+
+  it('is refused to a second writer, with a hint, until the first lets go', async () => {
+    const first = await openWriter();
+    await expect(openWriter(first.path)).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR', hint: expect.stringContaining('BOXRUN_DB') as unknown,
+    });
+    first.close();
+    await openWriter(first.path);
+  });
+
+  it('keeps rows, bytes and its identity over a reopen', async () => {
+    const first = await openWriter();
+    const bytes = Buffer.from([0, 0xff, 0xfe, 0x80]);
+    await first.batch.submit(() => {
+      first.statements.insertBox(boxRow());
+      first.statements.changeExec(insertExec());
+      first.statements.changeExec(addEvent('exec_aaaaaaaaaaa', { ...logEvent(0), data: bytes }));
+      first.statements.changeExec(finishExec('exec_aaaaaaaaaaa'));
+    });
+    first.close();
+    const second = await openWriter(first.path);
+    expect(second.instanceId).toBe(first.instanceId);
+    expect(second.value('SELECT data FROM events')).toEqual(bytes);
+    expect(second.value('SELECT status FROM execs')).toBe('succeeded');
+  });
+
+  it('of another instance has another identity', async () => {
+    expect((await openWriter()).instanceId).not.toBe((await openWriter()).instanceId);
+  });
+
+  it('of a newer version is refused and left as it is', async () => {
+    const path = foreignDatabase(`CREATE TABLE boxes (id TEXT); PRAGMA user_version = ${schemaVersion + 1}`);
+    await expect(openWriter(path)).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR', message: expect.stringContaining(`version ${schemaVersion + 1}`) as unknown,
+    });
+    const db = new Database(path);
+    expect(db.prepare('SELECT count(*) FROM sqlite_schema').pluck().get()).toBe(1);
+    expect(db.pragma('user_version', { simple: true })).toBe(schemaVersion + 1);
+    db.close();
+  });
+
+  it('of another edition is refused and left as it is', async () => {
+    const path = foreignDatabase(`CREATE TABLE boxes (id TEXT); INSERT INTO boxes VALUES ('box_x')`);
+    await expect(openWriter(path)).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR', hint: expect.stringContaining('BOXRUN_STATE_DIR') as unknown,
+    });
+    const db = new Database(path);
+    expect(db.prepare('SELECT id FROM boxes').pluck().all()).toEqual(['box_x']);
+    db.close();
+  });
+
+  it('that could not be opened is free for the next attempt', async () => {
+    const path = foreignDatabase('CREATE TABLE boxes (id TEXT)');
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await expect(openWriter(path)).rejects.toMatchObject({ message: expect.stringContaining('edition') as unknown });
+    }
+  });
+
+  it('has no event without its exec, and no exec without its box', async () => {
+    const { statements, batch } = await openWriter();
+    await expect(batch.submit(() => { statements.changeExec(insertExec()); })).rejects.toThrow(/FOREIGN KEY/);
+    await expect(batch.submit(() => { statements.changeExec(addEvent('exec_none', logEvent(0))); })).rejects.toThrow(/FOREIGN KEY/);
+  });
+});

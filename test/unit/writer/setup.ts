@@ -1,0 +1,70 @@
+// A writer's database in a temporary directory, with rows to put into it.
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import type { Event, ExecChange } from '../../../src/shared/contracts/writer.ts';
+import type { BoxRow, ExecRow } from '../../../src/shared/store/rows.ts';
+import { createBatch, type Batch } from '../../../src/writer/batch.ts';
+import { openDatabase, type WriterDatabase } from '../../../src/writer/database.ts';
+import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
+
+export interface OpenWriter extends WriterDatabase {
+  readonly path: string;
+  readonly batch: Batch;
+  readonly statements: Statements;
+  /** One value of one row. */
+  value(sql: string, ...parameters: unknown[]): unknown;
+  rows(sql: string, ...parameters: unknown[]): Record<string, unknown>[];
+}
+
+export async function openWriter(path = join(temporaryDirectory(), 'boxrun.db')): Promise<OpenWriter> {
+  const database = await openDatabase(path);
+  let open = true;
+  const close = () => {
+    if (open) database.close();
+    open = false;
+  };
+  onTestFinished(close);
+  const { db } = database;
+  return {
+    ...database,
+    path,
+    close,
+    batch: createBatch(db),
+    statements: prepareStatements(db),
+    value: (sql, ...parameters) => db.prepare(sql).pluck().get(...parameters),
+    rows: (sql, ...parameters) => db.prepare(sql).all(...parameters) as Record<string, unknown>[],
+  };
+}
+
+export function boxRow(change: Partial<BoxRow> = {}): BoxRow {
+  return {
+    id: 'box_aaaaaaaaaaaa', name: null, status: 'running', image: 'base', cpu: 1, memory_mb: 128, disk_size_gb: 1,
+    network: false, workdir: '/root', env: { A: 'ä' }, volumes: [{ host_path: '/x', guest_path: '/y', readonly: true }],
+    boxlite_id: null, error_code: null, error_message: null, created_at: '2026-01-01T00:00:00.000Z', started_at: null,
+    stopped_at: null, state: 'ready', generation: 1, ephemeral: false, driver: 'container',
+    image_source: null, labels: null, ...change,
+  };
+}
+
+export function execRow(change: Partial<ExecRow> = {}): ExecRow {
+  return {
+    id: 'exec_aaaaaaaaaaa', box_id: 'box_aaaaaaaaaaaa', status: 'running', cmd: ['echo', 'ü'], env: null, workdir: null,
+    timeout_ms: null, exit_code: null, error_message: null, created_at: '2026-01-01T00:00:00.000Z', finished_at: null,
+    generation: 1, ...change,
+  };
+}
+
+export const insertExec = (change: Partial<ExecRow> = {}): ExecChange => ({ op: 'insert', exec: execRow(change) });
+
+export const logEvent = (seq: number, text = `line ${seq}`): Event => ({
+  seq, type: 'log', stream: 'stdout', data: Buffer.from(text),
+});
+
+export const addEvent = (execId: string, event: Event): ExecChange => ({
+  op: 'event', execId, event, at: '2026-01-01T00:00:01.000Z',
+});
+
+export const finishExec = (execId: string): ExecChange => ({
+  op: 'finish', execId, status: 'succeeded', exitCode: 0, errorMessage: null, at: '2026-01-01T00:00:02.000Z',
+});

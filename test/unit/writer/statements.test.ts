@@ -1,0 +1,202 @@
+// The changes to the database: each does the same when it comes twice; a lease that is over changes nothing any more.
+import { describe, expect, it } from 'vitest';
+import { limits } from '../../../src/shared/limits.ts';
+import { openReader } from '../../../src/shared/store/reader.ts';
+import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, openWriter, type OpenWriter } from './setup.ts';
+
+const boxId = boxRow().id;
+const execId = execRow().id;
+const at = '2026-02-02T00:00:00.000Z';
+
+function dump({ rows }: OpenWriter) {
+  return ['boxes', 'execs', 'events'].map((table) => rows(`SELECT * FROM ${table} ORDER BY 1, 2, 3`));
+}
+
+/** A box with one running exec that has said three lines. */
+async function openWithExec(): Promise<OpenWriter> {
+  const writer = await openWriter();
+  const { statements } = writer;
+  statements.insertBox(boxRow({ name: 'one' }));
+  statements.changeExec(insertExec());
+  for (const seq of [0, 1, 2]) statements.changeExec(addEvent(execId, logEvent(seq)));
+  return writer;
+}
+
+describe('every change does the same when it comes twice', () => {
+  const changes: Record<string, (writer: OpenWriter) => unknown> = {
+    'insertBox': ({ statements }) => { statements.insertBox(boxRow({ name: 'one' })); },
+    'insertBox of another': ({ statements }) => { statements.insertBox(boxRow({ id: 'box_b', name: 'two' })); },
+    'updateBox': ({ statements }) => { statements.updateBox(boxId, { state: 'stopped', status: 'stopped', stopped_at: at }); },
+    'openLease': ({ statements }) => { statements.openLease(boxId, 2); },
+    'closeLease': ({ statements }) => statements.closeLease(boxId, 1, 'worker exited', at),
+    'insert': ({ statements }) => { statements.changeExec(insertExec({ id: 'exec_b' })); },
+    'event': ({ statements }) => { statements.changeExec(addEvent(execId, logEvent(3))); },
+    'finish': ({ statements }) => { statements.changeExec(finishExec(execId)); },
+    'removeBox': ({ statements }) => { while (!statements.removeBoxSlice(boxId)); },
+  };
+  for (const [name, change] of Object.entries(changes)) {
+    it(name, async () => {
+      const writer = await openWithExec();
+      change(writer);
+      const once = dump(writer);
+      change(writer);
+      expect(dump(writer)).toEqual(once);
+    });
+  }
+
+  it('the whole life of a command, each part sent again after all that came before', async () => {
+    const once = await openWithExec();
+    const twice = await openWithExec();
+    const life = [insertExec(), ...[0, 1, 2, 3].map((seq) => addEvent(execId, logEvent(seq))),
+      addEvent(execId, { seq: 4, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') }), finishExec(execId)];
+    for (const change of life) once.statements.changeExec(change);
+    for (let upTo = 1; upTo <= life.length; upTo++) for (const change of life.slice(0, upTo)) twice.statements.changeExec(change);
+    const withoutIds = (writer: OpenWriter) => writer.rows('SELECT exec_id, seq, type, stream, data FROM events ORDER BY seq');
+    expect(withoutIds(twice)).toEqual(withoutIds(once));
+    expect(twice.rows('SELECT * FROM execs')).toEqual(once.rows('SELECT * FROM execs'));
+  });
+
+  it('an event that comes again with another text does not replace the first', async () => {
+    const writer = await openWithExec();
+    writer.statements.changeExec(addEvent(execId, logEvent(1, 'forged')));
+    expect(writer.value('SELECT data FROM events WHERE seq = 1')).toEqual(Buffer.from('line 1'));
+  });
+
+  it('a finish that comes after another one changes nothing', async () => {
+    const { statements, value } = await openWithExec();
+    statements.changeExec(finishExec(execId));
+    statements.changeExec({ op: 'finish', execId, status: 'failed', exitCode: 1, errorMessage: 'late', at });
+    expect(value('SELECT status FROM execs')).toBe('succeeded');
+  });
+});
+
+describe('a box row', () => {
+  it('comes back from the database as it went in', async () => {
+    const { statements, path } = await openWriter();
+    const full = boxRow({
+      name: 'full', ephemeral: true, network: true, labels: { a: 'b' }, generation: 7,
+      image_source: { kind: 'registry', reference: 'docker.io/library/alpine:3.20' },
+    });
+    statements.insertBox(full);
+    const reader = openReader(path);
+    expect(reader.boxRows()).toEqual([full]);
+    reader.close();
+  });
+
+  it('of a taken name is refused, and the name is free after the change or removal of its box', async () => {
+    const { statements } = await openWriter();
+    statements.insertBox(boxRow({ name: 'n' }));
+    const other = boxRow({ id: 'box_other', name: 'n' });
+    expect(() => { statements.insertBox(other); }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
+    statements.updateBox(boxId, { name: null });
+    statements.insertBox(other);
+    expect(statements.removeBoxSlice('box_other')).toBe(true);
+    statements.insertBox(boxRow({ id: 'box_third', name: 'n' }));
+  });
+
+  it('that does not exist cannot be changed: BOX_NOT_FOUND', async () => {
+    const { statements } = await openWriter();
+    expect(() => { statements.updateBox('box_none', { name: null }); }).toThrow(expect.objectContaining({ code: 'BOX_NOT_FOUND' }) as Error);
+    expect(() => { statements.openLease('box_none', 1); }).toThrow(expect.objectContaining({ code: 'BOX_NOT_FOUND' }) as Error);
+  });
+
+  it('changes only in the columns that are named', async () => {
+    const { statements, rows } = await openWriter();
+    statements.insertBox(boxRow({ name: 'n' }));
+    const [before] = rows('SELECT * FROM boxes');
+    statements.updateBox(boxId, { error_message: 'x' });
+    statements.updateBox(boxId, {});
+    expect(rows('SELECT * FROM boxes')).toEqual([{ ...before, error_message: 'x' }]);
+  });
+});
+
+describe('a lease', () => {
+  it('lets only its own generation write', async () => {
+    const { statements } = await openWithExec();
+    statements.checkLease(boxId, 1);
+    statements.openLease(boxId, 2);
+    statements.checkLease(boxId, 2);
+    for (const generation of [0, 1, 3]) {
+      expect(() => { statements.checkLease(boxId, generation); }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
+    }
+    expect(() => { statements.checkLease('box_removed', 2); }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
+  });
+
+  it('cannot be opened again once a newer one was', async () => {
+    const { statements, value } = await openWithExec();
+    statements.openLease(boxId, 5);
+    expect(() => { statements.openLease(boxId, 4); }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
+    expect(value('SELECT generation FROM boxes')).toBe(5);
+  });
+
+  it('that is closed is fenced, and its unfinished execs end with an exit event right after their last one', async () => {
+    const { statements, rows } = await openWithExec();
+    statements.changeExec(insertExec({ id: 'exec_silent' }));
+    statements.changeExec(insertExec({ id: 'exec_done' }));
+    statements.changeExec(finishExec('exec_done'));
+    const ended = statements.closeLease(boxId, 1, 'worker exited', at);
+    expect(() => { statements.checkLease(boxId, 1); }).toThrow();
+    expect(ended.map(({ execId: id, event }) => [id, event.seq, event.type]).sort()).toEqual([
+      [execId, 3, 'exit'], ['exec_silent', 0, 'exit'],
+    ]);
+    expect(rows(`SELECT status, exit_code, error_message, finished_at FROM execs WHERE id = ?`, execId)).toEqual([
+      { status: 'failed', exit_code: null, error_message: 'worker exited; output after seq 2 may be missing', finished_at: at },
+    ]);
+    const [last] = rows('SELECT seq, type, data FROM events WHERE exec_id = ? ORDER BY seq DESC LIMIT 1', execId);
+    expect(last).toMatchObject({ seq: 3, type: 'exit' });
+    expect(JSON.parse(String(last?.['data']))).toEqual({
+      exit_code: null, error: 'worker exited; output after seq 2 may be missing',
+    });
+    expect(rows('SELECT status FROM execs WHERE id = ?', 'exec_done')).toEqual([{ status: 'succeeded' }]);
+  });
+
+  it('that is closed while its successor\'s is open leaves the successor alone', async () => {
+    const { statements, value } = await openWithExec();
+    statements.openLease(boxId, 2);
+    statements.changeExec(insertExec({ id: 'exec_new', generation: 2 }));
+    const ended = statements.closeLease(boxId, 1, 'worker exited', at);
+    expect(ended.map(({ execId: id }) => id)).toEqual([execId]);
+    statements.checkLease(boxId, 2);
+    expect(value(`SELECT status FROM execs WHERE id = 'exec_new'`)).toBe('running');
+  });
+
+  it('of a box that is gone can be closed without an error', async () => {
+    const { statements } = await openWriter();
+    expect(statements.closeLease('box_none', 3, 'x', at)).toEqual([]);
+  });
+});
+
+describe('removing a box', () => {
+  it('goes in slices, takes its execs and events along, and nobody else\'s', async () => {
+    const writer = await openWithExec();
+    const { statements, db, value } = writer;
+    statements.insertBox(boxRow({ id: 'box_other' }));
+    statements.changeExec(insertExec({ id: 'exec_other', box_id: 'box_other' }));
+    statements.changeExec(addEvent('exec_other', logEvent(0)));
+    db.transaction(() => {
+      for (let seq = 3; seq < limits.deleteSliceRows * 2; seq++) statements.changeExec(addEvent(execId, logEvent(seq, '')));
+    })();
+    const left: unknown[] = [];
+    for (let slice = 0; ; slice++) {
+      const before = value('SELECT count(*) FROM events') as number;
+      const done = statements.removeBoxSlice(boxId);
+      const after = value('SELECT count(*) FROM events') as number;
+      expect(before - after).toBeLessThanOrEqual(limits.deleteSliceRows);
+      left.push(after);
+      if (done) break;
+      expect(slice).toBeLessThan(10);
+    }
+    expect(left.slice(0, 2)).toEqual([limits.deleteSliceRows + 1, 1]);
+    expect(dump(writer).map((rows) => rows.length)).toEqual([1, 1, 1]);
+  });
+});
+
+describe('the last seq', () => {
+  it('is that of the last event, and -1 before the first', async () => {
+    const { statements } = await openWithExec();
+    statements.changeExec(insertExec({ id: 'exec_silent' }));
+    expect(statements.lastSeq(execId)).toBe(2);
+    expect(statements.lastSeq('exec_silent')).toBe(-1);
+    expect(statements.lastSeq('exec_unknown')).toBe(-1);
+  });
+});

@@ -1,0 +1,141 @@
+// The whole service on real micro-VMs: API and command line, kills of whole trees, a worker and a supervisor that die.
+// Boots are slow where the host is emulated, so the tests share one server and few boxes, in order.
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { collect, counted, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { eventually, processesOf } from '../support/processes.ts';
+
+const cli = join(import.meta.dirname, '../../bin/boxrun.js');
+const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
+let server: CrashServer;
+
+beforeAll(async () => {
+  server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'] });
+}, 240_000);
+afterAll(async () => {
+  await server.close();
+}, 120_000);
+
+async function boxrun(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
+  const env = { ...process.env, BOXRUN_STATE_DIR: server.stateDir };
+  try {
+    return { ...(await promisify(execFile)(process.execPath, [cli, ...args], { env })), code: 0 };
+  } catch (error) {
+    const failed = error as { stdout: string; stderr: string; code: number };
+    return { stdout: failed.stdout, stderr: failed.stderr, code: failed.code };
+  }
+}
+
+async function run(name: string, script: string): Promise<Awaited<ReturnType<typeof collect>>> {
+  return collect(server.client, await server.client.startExec(name, { cmd: ['sh', '-c', script] }));
+}
+
+describe('a box on a micro-VM', () => {
+  it('does the main job through the API', async () => {
+    const created = await server.client.createBox({ ...box, name: 'api', env: { COLOUR: 'blue' } });
+    expect(created).toMatchObject({ status: 'running', name: 'api', image: 'base' });
+    const both = await run('api', 'echo "$COLOUR"; echo problem >&2; exit 7');
+    expect(both).toMatchObject({ stdout: 'blue\n', stderr: 'problem\n', exit: { exitCode: 7 } });
+    // A kernel of its own: isolation by hardware, not by namespaces of this one.
+    expect((await run('api', 'uname -r')).stdout).not.toBe((await promisify(execFile)('uname', ['-r'])).stdout);
+  });
+
+  it('answers with a finished exec for a short command', async () => {
+    await run('api', 'true');
+    const exec = await server.client.startExec('api', { cmd: ['true'] });
+    expect(exec).toMatchObject({ status: 'succeeded', exit_code: 0 });
+  });
+
+  it('does it through the command line, exit code and streams included', async () => {
+    const result = await boxrun('exec', 'api', '--', 'sh', '-c', 'echo out; echo err >&2; exit 5');
+    expect(result).toEqual({ stdout: 'out\n', stderr: 'err\n', code: 5 });
+    expect((await boxrun('ls')).stdout).toMatch(/api\s+running/);
+  });
+
+  it('says 127 for a command that is not there, and fails in a missing directory with a message', async () => {
+    const missing = await server.client.startExec('api', { cmd: ['no-such-command'] });
+    const first = await collect(server.client, missing);
+    expect(first.exit.exitCode).toBe(127);
+    expect(first.stderr).toMatch(/no-such-command.*not found/);
+    const elsewhere = await server.client.startExec('api', { cmd: ['pwd'], workdir: '/no/such/dir' });
+    const second = await collect(server.client, elsewhere);
+    expect(second.exit.exitCode).not.toBe(0);
+    expect(second.stderr).toMatch(/\/no\/such\/dir/);
+  });
+
+  it('gives big output complete and in order', async () => {
+    const lines = 60_000;
+    const { stdout } = await run('api', `awk 'BEGIN { for (i = 0; i < ${lines}; i++) print "line-" i }'`);
+    // As one comparison: a difference of sixty thousand lines helps nobody.
+    expect(stdout === counted(lines)).toBe(true);
+  });
+
+  it('kills the whole tree on cancel: background children, new sessions, double forks', async () => {
+    const tree = 'sleep 7001 & setsid sleep 7002 & (setsid sleep 7003 &) ; (sh -c "(sleep 7004 &)") ; echo up; sleep 7005';
+    const exec = await server.client.startExec('api', { cmd: ['sh', '-c', tree] });
+    for await (const event of server.client.execEvents(exec)) if (event.type === 'log' && event.text.includes('up')) break;
+    const canceled = await server.client.cancelExec('api', exec.id);
+    expect(canceled.status).toBe('canceled');
+    expect((await run('api', 'ps | grep -c "[s]leep 700"')).stdout).toBe('0\n');
+    await expect(server.client.cancelExec('api', exec.id)).rejects.toMatchObject({ code: 'EXEC_ALREADY_FINISHED' });
+  });
+
+  it('kills the whole tree at a timeout', async () => {
+    const exec = await server.client.startExec('api', {
+      cmd: ['sh', '-c', 'setsid sleep 8001 & sleep 8002'],
+      timeout_ms: 1500,
+    });
+    const { exit } = await collect(server.client, exec);
+    expect(exit.error).toMatch(/timed out/);
+    expect((await server.client.getExec('api', exec.id)).status).toBe('failed');
+    expect((await run('api', 'ps | grep -c "[s]leep 800"')).stdout).toBe('0\n');
+  });
+
+  it('keeps its disk over stop and start', async () => {
+    await run('api', 'echo kept > /root/file; sync');
+    await server.client.stopBox('api');
+    await expect(server.client.startExec('api', { cmd: ['true'] })).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+    await server.client.startBox('api');
+    expect((await run('api', 'cat /root/file')).stdout).toBe('kept\n');
+  });
+
+  it('runs beside another one, and both answer at once', async () => {
+    await server.client.createBox({ ...box, name: 'second' });
+    const outputs = await Promise.all(['api', 'second'].map((name) => run(name, 'cat /proc/sys/kernel/random/boot_id')));
+    expect(new Set(outputs.map(({ stdout }) => stdout)).size).toBe(2);
+    await server.client.removeBox('second', { force: true });
+  });
+
+  it('is taken over by a new worker after SIGKILL of its own, without a reboot; the command ends as failed', async () => {
+    const bootId = (await run('api', 'cat /proc/sys/kernel/random/boot_id')).stdout;
+    const { id } = await server.client.getBox('api');
+    const exec = await server.client.startExec('api', { cmd: ['sleep', '9001'] });
+    const output = collect(server.client, exec);
+    await server.kill('worker', id);
+    expect((await output).exit.error).toMatch(/worker exited/);
+    const again = await eventually('commands run again', async () =>
+      run('api', 'cat /proc/sys/kernel/random/boot_id; ps | grep -c "[s]leep 9001"').catch(() => null), 60_000);
+    expect(again.stdout).toBe(`${bootId}0\n`);
+  });
+
+  it('loses no byte when the supervisor is killed while a command runs', async () => {
+    const script = 'i=0; while [ $i -lt 400 ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.2; done';
+    const exec = await server.client.startExec('api', { cmd: ['sh', '-c', script] });
+    const output = collect(server.client, exec);
+    await server.kill('supervisor');
+    const { stdout, exit } = await output;
+    expect(stdout).toBe(counted(400));
+    expect(exit.exitCode).toBe(0);
+    await eventually('commands run again', async () => run('api', 'true').then(() => true, () => false), 30_000);
+  });
+
+  it('leaves no process behind after rm', async () => {
+    expect((await boxrun('rm', '--force', 'api')).code).toBe(0);
+    const roles = (await processesOf(server.stateDir)).map(({ role }) => role);
+    expect(roles).not.toContain('worker');
+    expect(await server.client.listBoxes()).toEqual([]);
+    // That no VM, mount or directory is left is asserted when the server closes.
+  });
+});
