@@ -14,9 +14,10 @@ took() {
   lap=$now
 }
 boxrun() { node bin/boxrun.js "$@"; }
+# show COMMAND: prints a command line as a person would type it, and runs it.
 show() {
-  echo "\$ boxrun $*"
-  boxrun "$@"
+  echo "\$ $1"
+  eval "$1"
 }
 
 scripts/setup.sh
@@ -85,17 +86,19 @@ else
 fi
 took
 
-echo '$ boxrun create base --cpu 1 --memory 256'
-box=$(boxrun create base --cpu 1 --memory 256 | head -n 1)
-echo "$box"
+# A server of somebody else's may have a box called demo.
+box=demo
+if [ -n "$server" ]; then boxrun rm --force demo >/dev/null 2>&1 || true; else box=demo-$$; fi
+show "boxrun create base --name $box --cpu 1 --memory 256"
 took
-show exec "$box" -- sh -c 'echo "Hello from $(uname -s) in a box"; for i in 1 2 3; do echo "line $i"; sleep 0.2; done'
+show "boxrun exec $box -- sh -c 'echo Hello from a box; for i in 1 2 3; do echo line \$i; sleep 0.2; done'"
 took
-show exec "$box" -- sh -c 'exit 7' || echo "exit code $?"
+show "boxrun exec $box -- sh -c 'exit 7'" || echo "exit code $?"
 took
-show ls
+show "boxrun ls"
 took
-show rm --force "$box"
+show "boxrun rm --force $box"
 box=
 took
-echo "Done in $((($(now_ms) - begun) / 100))00 ms."
+total=$(($(now_ms) - begun))
+echo "Done in $((total / 1000)).$((total % 1000 / 100)) s."

@@ -1,6 +1,7 @@
 // The command `boxrun`: which commands there are, and how each of them ends. Usage errors exit 2, failures 1, and a command
 // that ran in a box gives its own exit code.
 import yargs from 'yargs';
+import packageJson from '../../package.json' with { type: 'json' };
 import { toBoxRunError } from '../shared/errors.ts';
 import { addBoxCommands } from './commands/boxes.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
@@ -11,6 +12,8 @@ import type { CommandContext } from './context.ts';
 import { createInterrupts } from './interrupt.ts';
 import { splitCommand, UsageError } from './options.ts';
 import { renderError } from './render.ts';
+
+const commands = ['serve', 'create', 'ls', 'start', 'stop', 'rm', 'exec', 'run', 'gc', 'images', 'doctor'];
 
 async function runCommandLine(args: readonly string[]): Promise<number> {
   const { own, command } = splitCommand(args);
@@ -29,9 +32,8 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
     .wrap(Math.min(100, process.stdout.columns || 100))
     .strict()
     .demandCommand(1, 'which command?')
-    .recommendCommands()
     .alias('help', 'h')
-    .version(false)
+    .version(packageJson.version)
     .exitProcess(false)
     .fail((message: string | null, error: Error | undefined) => {
       throw error ?? new UsageError(message ?? 'not understood');
@@ -46,7 +48,8 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
     return exitCode;
   } catch (error) {
     if (error instanceof UsageError) {
-      process.stderr.write(`boxrun: ${error.message}\nSee: boxrun ${own.find((word) => !word.startsWith('-')) ?? ''} --help\n`);
+      const about = own.filter((word) => commands.includes(word)).slice(0, 1);
+      process.stderr.write(`boxrun: ${error.message}\nSee: ${['boxrun', ...about, '--help'].join(' ')}\n`);
       return 2;
     }
     process.stderr.write(renderError(toBoxRunError(error)));

@@ -2,7 +2,7 @@
 // A child that is given up is reported once; the keeper then ends.
 import { join } from 'node:path';
 import { killQuietly } from '../shared/child-process.ts';
-import { sleep } from '../shared/clock.ts';
+import { withDeadline } from '../shared/clock.ts';
 import { statePaths, type Config } from '../shared/config.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
@@ -40,23 +40,30 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
   let stopping = false;
   let running: RunningChild | null = null;
 
+  let restarting: Promise<void> = Promise.resolve();
+
   async function watch(): Promise<void> {
     while (running !== null && !stopping) {
-      let reason = await running.gone;
+      const reason = await running.gone;
       running = null;
-      while (running === null && !stopping) {
-        if (!restarts.take()) {
-          onGivenUp(`the ${name} failed too often, last: ${reason}`);
-          return;
-        }
-        log.warn({ child: name, reason }, 'a child is gone; it is started again');
-        running = await startChild().catch((error: unknown) => {
-          reason = errorText(error);
-          return null;
-        });
-      }
+      restarting = restart(reason);
+      await restarting;
     }
-    if (stopping) await running?.stop();
+  }
+
+  async function restart(first: string): Promise<void> {
+    let reason = first;
+    while (running === null && !stopping) {
+      if (!restarts.take()) {
+        onGivenUp(`the ${name} failed too often, last: ${reason}`);
+        return;
+      }
+      log.warn({ child: name, reason }, 'a child is gone; it is started again');
+      running = await startChild().catch((error: unknown) => {
+        reason = errorText(error);
+        return null;
+      });
+    }
   }
 
   return {
@@ -67,6 +74,7 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
     },
     async stop() {
       stopping = true;
+      await restarting; // One that is just coming up is stopped too.
       await running?.stop();
     },
   };
@@ -95,10 +103,9 @@ export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gatewa
       gone: exited,
       async stop() {
         killQuietly(pid, 'SIGTERM');
-        const patience = new AbortController();
-        await Promise.race([exited, sleep(limits.childStopMs, patience.signal)]);
-        patience.abort();
-        killQuietly(pid, 'SIGKILL');
+        await withDeadline(exited, limits.childStopMs, `stopping the ${role}`).catch(() => {
+          killQuietly(pid, 'SIGKILL');
+        });
         await exited;
       },
     };
@@ -146,7 +153,7 @@ function runningWriter(peer: ServerPeer<WriterContract>, gone: Promise<string>):
     gone,
     async stop() {
       const answer = await peer.request('retire', {}).catch(() => ({ leaving: false }));
-      if (answer.leaving) await Promise.race([gone, sleep(limits.childStopMs)]);
+      if (answer.leaving) await withDeadline(gone, limits.childStopMs, 'stopping the writer').catch(() => undefined);
       peer.close('the keeper goes');
     },
   };

@@ -47,143 +47,157 @@ export interface BoxWorkerDeps {
 
 /** `row.generation` is the present lease's; this file is the only one to raise it. */
 export function createBoxWorker(deps: BoxWorkerDeps, row: BoxRow, adopted: WorkerHandle | null): BoxWorker {
-  const { writer, reader, pool, gate } = deps;
-  const log = deps.log.child({ boxId: row.id });
-  let current: WorkerHandle | null = null;
+  return new LeasedWorker(deps, row, adopted);
+}
 
-  function attach(worker: WorkerHandle): WorkerHandle {
-    current = worker;
-    worker.onEngineExit = (reason) => self.onEngineExit?.(reason);
-    void worker.gone.then(() => {
-      if (current !== worker) return; // It was let go.
-      current = null;
-      self.onLost?.();
-    }, () => undefined);
-    return worker;
+class LeasedWorker implements BoxWorker {
+  onLost: (() => void) | null = null;
+  onEngineExit: ((reason: string) => void) | null = null;
+  readonly #deps: BoxWorkerDeps;
+  readonly #row: BoxRow;
+  readonly #log: Logger;
+  #current: WorkerHandle | null = null;
+
+  constructor(deps: BoxWorkerDeps, row: BoxRow, adopted: WorkerHandle | null) {
+    this.#deps = deps;
+    this.#row = row;
+    this.#log = deps.log.child({ boxId: row.id });
+    if (adopted !== null) this.#attach(adopted);
   }
 
-  async function letGo(): Promise<void> {
-    const worker = current;
-    current = null;
+  get present(): { readonly running: boolean } | null {
+    return this.#current === null ? null : { running: this.#current.peer.hello.running };
+  }
+
+  async create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }> {
+    const { peer } = await this.#assign();
+    return this.#deps.gate.pass(imageKey(this.#row), async () => {
+      const options = { onProgress: progress, signal };
+      await peer.request('prepareImage', {}, { ...options, timeoutMs: limits.imagePrepareTimeoutMs });
+      const created = await peer.request('create', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
+      await peer.request('start', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
+      return created;
+    });
+  }
+
+  async start(progress: ReportProgress): Promise<void> {
+    await this.abandon();
+    await this.#openLease();
+    const { peer } = await this.#assign();
+    await this.#deps.gate.pass(imageKey(this.#row), async () => {
+      const options = { onProgress: progress };
+      await peer.request('prepareImage', {}, { ...options, timeoutMs: limits.imagePrepareTimeoutMs });
+      await peer.request('start', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
+    });
+  }
+
+  async stop(): Promise<void> {
+    const worker = this.#living() ?? (await this.#takeOver('worker exited')).worker;
+    await worker.peer.request('stop', {}, { timeoutMs: limits.boxStopTimeoutMs });
+    await this.abandon();
+  }
+
+  async halt(): Promise<void> {
+    await this.stop().catch((error: unknown) => {
+      this.#log.error({ err: error }, 'stopping a box in trouble failed');
+    });
+    await this.abandon();
+  }
+
+  async remove(): Promise<void> {
+    const worker = this.#living() ?? (await this.#successor());
+    await worker.peer.request('remove', {}, { timeoutMs: limits.boxRemoveTimeoutMs });
+    await this.abandon();
+    // Followers of a command that was lost hear of its end before its rows are gone.
+    await this.#closeLease(this.#row.generation, 'the box was removed');
+  }
+
+  async succeed(reason: string): Promise<boolean> {
+    const predecessor = this.#current;
+    await predecessor?.kill();
+    await predecessor?.gone;
+    const { running } = await this.#takeOver(reason);
+    return running;
+  }
+
+  async abandon(): Promise<void> {
+    const worker = this.#current;
+    this.#current = null;
     await worker?.dismiss();
   }
 
+  async exec(order: ExecOrder): Promise<Exec> {
+    const timeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs;
+    return this.#present().peer.request('exec', order, { timeoutMs });
+  }
+
+  async cancelExec(execId: string): Promise<Exec> {
+    const timeoutMs = limits.killTimeoutMs + limits.requestTimeoutMs;
+    return this.#present().peer.request('cancel', { execId }, { timeoutMs });
+  }
+
+  #attach(worker: WorkerHandle): WorkerHandle {
+    this.#current = worker;
+    worker.onEngineExit = (reason) => this.onEngineExit?.(reason);
+    const forget = () => {
+      if (this.#current !== worker) return; // It was let go.
+      this.#current = null;
+      this.onLost?.();
+    };
+    worker.gone.then(forget, () => undefined);
+    return worker;
+  }
+
+  #living(): WorkerHandle | null {
+    return this.#current?.peer.isOpen === true ? this.#current : null;
+  }
+
+  #present(): WorkerHandle {
+    if (this.#current !== null) return this.#current;
+    const { name, id } = this.#row;
+    throw new BoxRunError('UNAVAILABLE', `box ${name ?? id} is being taken over by a new worker`);
+  }
+
   /** A worker for the present lease. */
-  async function assign(): Promise<WorkerHandle> {
-    const worker = await pool.take();
+  async #assign(): Promise<WorkerHandle> {
+    const worker = await this.#deps.pool.take();
     try {
-      await worker.peer.request('assign', assignmentOf(row, deps.instanceId));
+      await worker.peer.request('assign', assignmentOf(this.#row, this.#deps.instanceId));
     } catch (error) {
       await worker.kill();
       throw error;
     }
-    return attach(worker);
-  }
-
-  async function openLease(): Promise<void> {
-    const generation = row.generation + 1;
-    await writer.request('openLease', { boxId: row.id, generation }, { resend: true });
-    row.generation = generation;
-  }
-
-  async function closeLease(generation: number, reason: string): Promise<void> {
-    await writer.request('closeLease', { boxId: row.id, generation, reason }, { resend: true });
-    row.generation = Math.max(row.generation, generation + 1);
-  }
-
-  function living(): WorkerHandle | null {
-    return current?.peer.isOpen === true ? current : null;
+    return this.#attach(worker);
   }
 
   /** A worker under a new lease; its predecessor is dead. */
-  async function successor(): Promise<WorkerHandle> {
-    await current?.gone;
-    current = null;
-    await openLease();
-    return assign();
+  async #successor(): Promise<WorkerHandle> {
+    await this.#current?.gone;
+    this.#current = null;
+    await this.#openLease();
+    return this.#assign();
   }
 
   /** A successor that has taken over what runs, its predecessor's commands ended. */
-  async function takeOver(reason: string): Promise<{ worker: WorkerHandle; running: boolean }> {
-    const worker = await successor();
-    const finishedExecs = reader.finishedExecIds(row.id);
+  async #takeOver(reason: string): Promise<{ worker: WorkerHandle; running: boolean }> {
+    const worker = await this.#successor();
+    const finishedExecs = this.#deps.reader.finishedExecIds(this.#row.id);
     const options = { timeoutMs: limits.boxStartTimeoutMs };
     const { running } = await worker.peer.request('reattach', { finishedExecs }, options);
-    await closeLease(row.generation - 1, reason);
+    await this.#closeLease(this.#row.generation - 1, reason);
     return { worker, running };
   }
 
-  async function stop(): Promise<void> {
-    const worker = living() ?? (await takeOver('worker exited')).worker;
-    await worker.peer.request('stop', {}, { timeoutMs: limits.boxStopTimeoutMs });
-    await letGo();
+  async #openLease(): Promise<void> {
+    const generation = this.#row.generation + 1;
+    await this.#deps.writer.request('openLease', { boxId: this.#row.id, generation }, { resend: true });
+    this.#row.generation = generation;
   }
 
-  const self: BoxWorker = {
-    onLost: null,
-    onEngineExit: null,
-    get present() {
-      return current === null ? null : { running: current.peer.hello.running };
-    },
-    async create(progress, signal) {
-      const worker = await assign();
-      const bringUp = async () => {
-        const options = { onProgress: progress, signal };
-        await worker.peer.request('prepareImage', {}, { ...options, timeoutMs: limits.imagePrepareTimeoutMs });
-        const created = await worker.peer.request('create', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
-        await worker.peer.request('start', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
-        return created;
-      };
-      return gate.pass(imageKey(row), bringUp);
-    },
-    async start(progress) {
-      await letGo();
-      await openLease();
-      const worker = await assign();
-      const options = { onProgress: progress, timeoutMs: limits.imagePrepareTimeoutMs };
-      await gate.pass(imageKey(row), async () => {
-        await worker.peer.request('prepareImage', {}, options);
-        await worker.peer.request('start', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
-      });
-    },
-    stop,
-    async halt() {
-      await stop().catch((error: unknown) => {
-        log.error({ err: error }, 'stopping a box in trouble failed');
-      });
-      await letGo();
-    },
-    async remove() {
-      const worker = living() ?? (await successor());
-      await worker.peer.request('remove', {}, { timeoutMs: limits.boxRemoveTimeoutMs });
-      await letGo();
-      // Followers of a command that was lost hear of its end before its rows are gone.
-      await closeLease(row.generation, 'the box was removed');
-    },
-    async succeed(reason) {
-      if (current !== null) {
-        await current.kill();
-        await current.gone;
-      }
-      const { running } = await takeOver(reason);
-      return running;
-    },
-    abandon: letGo,
-    async exec(order) {
-      return present().peer.request('exec', order, { timeoutMs: limits.execStartTimeoutMs });
-    },
-    async cancelExec(execId) {
-      return present().peer.request('cancel', { execId }, { timeoutMs: limits.killTimeoutMs + limits.requestTimeoutMs });
-    },
-  };
-
-  function present(): WorkerHandle {
-    if (current !== null) return current;
-    throw new BoxRunError('UNAVAILABLE', `box ${row.name ?? row.id} is being taken over by a new worker`);
+  async #closeLease(generation: number, reason: string): Promise<void> {
+    await this.#deps.writer.request('closeLease', { boxId: this.#row.id, generation, reason }, { resend: true });
+    this.#row.generation = Math.max(this.#row.generation, generation + 1);
   }
-
-  if (adopted !== null) attach(adopted);
-  return self;
 }
 
 function imageKey(row: BoxRow): string {

@@ -45,189 +45,219 @@ export interface SupervisedBox {
 }
 
 export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
-  const { writer, quota, worker } = deps;
-  const log = deps.log.child({ boxId: row.id });
-  const restarts = createRestartWindow(limits.workerRestartsMax);
-  const creating = new AbortController();
-  const inTurn = createInTurn();
+  return new OwnedBox(deps, row);
+}
 
-  async function transition(cause: BoxCause, change: BoxChange = {}): Promise<void> {
-    const next = step(boxTable, row.state, cause);
-    if (next === null) throw new BoxRunError('RUNTIME_ERROR', `box ${row.id}: ${cause} in state ${row.state}`);
-    log.info({ from: row.state, to: next, cause }, 'box changes state');
-    const status = next === 'removing' ? row.status : publicStatus(next);
-    Object.assign(row, change, { state: next, status });
-    if (!holdsQuota(next)) quota.release(row.id);
-    if (next === 'removed') return;
-    await writer.request('updateBox', { boxId: row.id, change: { ...change, state: next, status } }, { resend: true });
+class OwnedBox implements SupervisedBox {
+  readonly #deps: BoxDeps;
+  readonly #row: BoxRow;
+  readonly #log: Logger;
+  readonly #restarts = createRestartWindow(limits.workerRestartsMax);
+  readonly #creating = new AbortController();
+  readonly #inTurn = createInTurn();
+
+  constructor(deps: BoxDeps, row: BoxRow) {
+    this.#deps = deps;
+    this.#row = row;
+    this.#log = deps.log.child({ boxId: row.id });
+    deps.worker.onLost = () => {
+      this.#onTrouble('recovering a box', () => this.#recover('worker exited'));
+    };
+    deps.worker.onEngineExit = (reason) => {
+      this.#onTrouble('noting the end of an engine', () => this.#engineDied(reason));
+    };
   }
 
-  /** The state that follows on a failure; that it cannot be committed is logged, and does not hide the failure itself. */
-  async function fail(cause: BoxCause, error: unknown): Promise<void> {
-    await transition(cause, failure(toBoxRunError(error))).catch((problem: unknown) => {
-      log.error({ err: problem, cause }, 'the state after a failure could not be committed');
+  get id(): string {
+    return this.#row.id;
+  }
+
+  get row(): Readonly<BoxRow> {
+    return this.#row;
+  }
+
+  get state(): BoxState {
+    return this.#row.state;
+  }
+
+  create(progress: ReportProgress): Promise<Box> {
+    return this.#inTurn(async () => {
+      try {
+        const { engineId } = await this.#deps.worker.create(progress, this.#creating.signal);
+        await this.#transition('brought-up', { boxlite_id: engineId, started_at: timestamp() });
+        return publicBox(this.#row);
+      } catch (error) {
+        this.#log.warn({ err: error }, 'creating a box failed; it is removed');
+        await this.#rollBack();
+        throw error;
+      }
     });
   }
 
-  async function rollBack(error: BoxRunError): Promise<never> {
-    log.warn({ err: error }, 'creating a box failed; it is removed');
-    await removeNow().catch(async (cause: unknown) => {
-      log.error({ err: cause }, 'removing what a failed create left did not work');
-      // The row stays, in `error`, for somebody to look at; the name is free again.
-      deps.onNameFreed();
-      row.name = null;
-      await writer.request('updateBox', { boxId: row.id, change: { name: null } }, { resend: true });
-    }).catch(() => undefined);
-    throw error;
+  start(progress: ReportProgress): Promise<Box> {
+    return this.#inTurn(async () => {
+      const { row } = this;
+      if (row.state !== 'stopped' && row.state !== 'failed') throw alreadyRunning(row);
+      this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
+      try {
+        await this.#transition('start-asked', { error_code: null, error_message: null });
+        await this.#deps.worker.start(progress);
+        await this.#transition('brought-up', { started_at: timestamp(), stopped_at: null });
+        return publicBox(row);
+      } catch (error) {
+        await this.#deps.worker.halt();
+        await this.#fail('start-failed', error);
+        throw error;
+      }
+    });
   }
 
-  async function create(progress: ReportProgress): Promise<Box> {
-    try {
-      const { engineId } = await worker.create(progress, creating.signal);
-      await transition('brought-up', { boxlite_id: engineId, started_at: timestamp() });
-      return publicBox(row);
-    } catch (error) {
-      return rollBack(toBoxRunError(error));
-    }
+  stop(): Promise<Box> {
+    return this.#inTurn(async () => {
+      if (this.state !== 'ready' && this.state !== 'recovering') throw notRunning(this.row);
+      await this.#stopNow();
+      return publicBox(this.#row);
+    });
   }
 
-  async function start(progress: ReportProgress): Promise<Box> {
-    if (row.state !== 'stopped' && row.state !== 'failed') throw alreadyRunning(row);
-    quota.reserve(row.id, row.cpu, row.memory_mb);
+  remove(force: boolean): Promise<void> {
+    if (force && this.state === 'creating') this.#creating.abort();
+    return this.#inTurn(async () => {
+      const { row } = this;
+      if (!force && holdsQuota(row.state) && row.state !== 'removing') {
+        throw new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is running`, {
+          hint: 'stop it first, or remove it with force',
+        });
+      }
+      await this.#removeNow();
+    });
+  }
+
+  async startExec(order: ExecOrder): Promise<Exec> {
+    assertReady(this.row);
+    return this.#deps.worker.exec(order);
+  }
+
+  async cancelExec(execId: string): Promise<Exec> {
+    assertReady(this.row);
+    return this.#deps.worker.cancelExec(execId);
+  }
+
+  resume(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { worker } = this.#deps;
+      const found = worker.present;
+      if (this.row.ephemeral || this.state === 'creating' || this.state === 'removing') {
+        await this.#removeNow();
+      } else if (this.state === 'stopping') {
+        await this.#stopNow();
+      } else if (this.state === 'ready' && found !== null) {
+        if (!found.running) await this.#engineDied('the engine ended while no supervisor was there');
+      } else if (this.state === 'ready' || this.state === 'recovering') {
+        await this.#recover('worker exited');
+      } else if (this.state === 'starting') {
+        await worker.halt();
+        const message = 'the server ended while the box was starting';
+        await this.#fail('start-failed', new BoxRunError('RUNTIME_ERROR', message));
+      } else {
+        await worker.abandon();
+      }
+    });
+  }
+
+  /** The one place that assigns the state; resolves when it is committed. */
+  async #transition(cause: BoxCause, change: BoxChange = {}): Promise<void> {
+    const row = this.#row;
+    const next = step(boxTable, row.state, cause);
+    if (next === null) throw new BoxRunError('RUNTIME_ERROR', `box ${row.id}: ${cause} in state ${row.state}`);
+    this.#log.info({ from: row.state, to: next, cause }, 'box changes state');
+    const status = next === 'removing' ? row.status : publicStatus(next);
+    Object.assign(row, change, { state: next, status });
+    if (!holdsQuota(next)) this.#deps.quota.release(row.id);
+    if (next === 'removed') return;
+    const committed = { boxId: row.id, change: { ...change, state: next, status } };
+    await this.#deps.writer.request('updateBox', committed, { resend: true });
+  }
+
+  /** The state that follows on a failure; that it cannot be committed is logged, and does not hide the failure itself. */
+  async #fail(cause: BoxCause, error: unknown): Promise<void> {
+    await this.#transition(cause, failure(toBoxRunError(error))).catch((problem: unknown) => {
+      this.#log.error({ err: problem, cause }, 'the state after a failure could not be committed');
+    });
+  }
+
+  async #stopNow(): Promise<void> {
     try {
-      await transition('start-asked', { error_code: null, error_message: null });
-      await worker.start(progress);
-      await transition('brought-up', { started_at: timestamp(), stopped_at: null });
-      return publicBox(row);
+      if (this.state !== 'stopping') await this.#transition('stop-asked');
+      await this.#deps.worker.stop();
+      await this.#transition('stop-done', { stopped_at: timestamp() });
     } catch (error) {
-      await worker.halt();
-      await fail('start-failed', error);
+      await this.#fail('stop-failed', error);
       throw error;
     }
   }
 
-  async function stop(): Promise<Box> {
-    if (row.state !== 'ready' && row.state !== 'recovering') throw notRunning(row);
-    await finishStop();
-    return publicBox(row);
-  }
-
-  async function finishStop(): Promise<void> {
+  async #removeNow(): Promise<void> {
+    const { writer, worker, onRemoved } = this.#deps;
+    if (this.state === 'removed') throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${this.id}`);
     try {
-      if (row.state !== 'stopping') await transition('stop-asked');
-      await worker.stop();
-      await transition('stop-done', { stopped_at: timestamp() });
-    } catch (error) {
-      await fail('stop-failed', error);
-      throw error;
-    }
-  }
-
-  async function remove(force: boolean): Promise<void> {
-    const running = holdsQuota(row.state) && row.state !== 'removing';
-    if (running && !force) {
-      throw new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is running`, {
-        hint: 'stop it first, or remove it with force',
-      });
-    }
-    await removeNow();
-  }
-
-  async function removeNow(): Promise<void> {
-    if (row.state === 'removed') throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${row.id}`);
-    try {
-      if (row.state !== 'removing') await transition('remove-asked');
+      if (this.state !== 'removing') await this.#transition('remove-asked');
       await worker.remove();
-      await writer.request('removeBox', { boxId: row.id }, { resend: true, timeoutMs: limits.boxRemoveTimeoutMs });
-      await transition('remove-done');
-      deps.onRemoved();
+      await writer.request('removeBox', { boxId: this.id }, { resend: true, timeoutMs: limits.boxRemoveTimeoutMs });
+      await this.#transition('remove-done');
+      onRemoved();
     } catch (error) {
-      await fail('remove-failed', error);
+      await this.#fail('remove-failed', error);
       throw error;
+    }
+  }
+
+  /** Removes what a failed create has made. Where even that fails the row stays, in `error`, for somebody to look at. */
+  async #rollBack(): Promise<void> {
+    try {
+      await this.#removeNow();
+    } catch (error) {
+      this.#log.error({ err: error }, 'removing what a failed create left did not work');
+      this.#deps.onNameFreed();
+      this.#row.name = null;
+      const change = { boxId: this.id, change: { name: null } };
+      await this.#deps.writer.request('updateBox', change, { resend: true }).catch(() => undefined);
     }
   }
 
   /** The worker is gone: a new one takes the running engine over, as long as the budget lasts. */
-  async function recover(reason: string): Promise<void> {
-    if (row.state === 'ready') await transition('worker-died');
-    while (row.state === 'recovering') {
-      if (!restarts.take()) {
+  async #recover(reason: string): Promise<void> {
+    const { worker } = this.#deps;
+    if (this.state === 'ready') await this.#transition('worker-died');
+    while (this.state === 'recovering') {
+      if (!this.#restarts.take()) {
         await worker.abandon();
         const message = `its worker failed ${limits.workerRestartsMax + 1} times in ${limits.restartWindowMs / 1000} s`;
-        await fail('recovery-failed', new BoxRunError('RUNTIME_ERROR', message));
+        await this.#fail('recovery-failed', new BoxRunError('RUNTIME_ERROR', message));
         return;
       }
       try {
-        if (await worker.succeed(reason)) await transition('brought-up');
-        else await engineDied(`the engine ended together with its worker`);
+        if (await worker.succeed(reason)) await this.#transition('brought-up');
+        else await this.#engineDied('the engine ended together with its worker');
       } catch (error) {
-        log.error({ err: error }, 'a new worker could not take the box over');
+        this.#log.error({ err: error }, 'a new worker could not take the box over');
       }
     }
   }
 
-  async function engineDied(reason: string): Promise<void> {
-    await worker.halt(); // Whatever the engine left behind goes with it.
-    await fail('engine-died', new BoxRunError('RUNTIME_ERROR', reason));
+  async #engineDied(reason: string): Promise<void> {
+    await this.#deps.worker.halt(); // Whatever the engine left behind goes with it.
+    await this.#fail('engine-died', new BoxRunError('RUNTIME_ERROR', reason));
   }
 
-  async function resume(): Promise<void> {
-    const found = worker.present;
-    if (row.ephemeral || row.state === 'creating' || row.state === 'removing') {
-      await removeNow();
-    } else if (row.state === 'stopping') {
-      await finishStop();
-    } else if (row.state === 'ready' && found !== null) {
-      if (!found.running) await engineDied('the engine ended while no supervisor was there');
-    } else if (row.state === 'ready' || row.state === 'recovering') {
-      await recover('worker exited');
-    } else if (row.state === 'starting') {
-      await worker.halt();
-      const message = 'the server ended while the box was starting';
-      await fail('start-failed', new BoxRunError('RUNTIME_ERROR', message));
-    } else {
-      await worker.abandon();
-    }
+  /** For what comes uninvited: acts only on a box that was running until then. */
+  #onTrouble(doing: string, act: () => Promise<void>): void {
+    this.#inTurn(async () => {
+      if (this.state === 'ready') await act();
+    }).catch((error: unknown) => {
+      this.#log.error({ err: error }, `${doing} failed`);
+    });
   }
-
-  worker.onLost = () => {
-    inTurn(async () => {
-      if (row.state === 'ready') await recover('worker exited');
-    }).catch((error: unknown) => {
-      log.error({ err: error }, 'recovering a box failed');
-    });
-  };
-  worker.onEngineExit = (reason) => {
-    inTurn(async () => {
-      if (row.state === 'ready') await engineDied(reason);
-    }).catch((error: unknown) => {
-      log.error({ err: error }, 'noting the end of an engine failed');
-    });
-  };
-
-  return {
-    id: row.id,
-    row,
-    get state() {
-      return row.state;
-    },
-    create: (progress) => inTurn(() => create(progress)),
-    start: (progress) => inTurn(() => start(progress)),
-    stop: () => inTurn(stop),
-    remove(force) {
-      if (force && row.state === 'creating') creating.abort();
-      return inTurn(() => remove(force));
-    },
-    async startExec(order) {
-      assertReady(row);
-      return worker.exec(order);
-    },
-    async cancelExec(execId) {
-      assertReady(row);
-      return worker.cancelExec(execId);
-    },
-    resume: () => inTurn(resume),
-  };
 }
 
 function failure(error: BoxRunError): BoxChange {

@@ -8,7 +8,7 @@ import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import { resolveImage } from '../shared/images/store.ts';
-import type { ClientPeer, Handlers } from '../shared/ipc/server.ts';
+import type { ClientPeer, Handlers, RequestContext } from '../shared/ipc/server.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
 import type { Reader } from '../shared/store/reader.ts';
@@ -18,6 +18,7 @@ import type { BoxRegistry } from './box-registry.ts';
 import type { Quota } from './quota.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
+type Caller = RequestContext<SupervisorContract>;
 
 export interface ControlDeps {
   readonly config: Config;
@@ -40,13 +41,34 @@ export function createControl(deps: ControlDeps): Control {
   const { registry, reader, log } = deps;
   const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
 
-  async function createBox(body: CreateBoxBody, gateway: Gateway | null, progress: ReportProgress): Promise<Box> {
-    const box = await admit(deps, body, gateway !== null);
-    if (gateway !== null) {
-      const boxes = ephemeralBoxes.get(gateway) ?? new Set();
-      ephemeralBoxes.set(gateway, boxes.add(box));
-    }
+  async function createBox(body: CreateBoxBody, progress: ReportProgress): Promise<Box> {
+    const box = await admit(deps, body, false);
     return box.create(progress);
+  }
+
+  async function createEphemeralBox(body: CreateBoxBody, { peer, progress, signal }: Caller): Promise<Box> {
+    const box = await admit(deps, body, true);
+    const created = box.create(progress);
+    if (signal.aborted) {
+      removeRun(box); // Whoever asked went while it was admitted: nobody else will ask for its removal.
+      return created;
+    }
+    const boxes = ephemeralBoxes.get(peer) ?? new Set();
+    for (const known of boxes) if (known.state === 'removed') boxes.delete(known);
+    ephemeralBoxes.set(peer, boxes.add(box));
+    return created;
+  }
+
+  function forgetGateway(gateway: Gateway): void {
+    for (const box of ephemeralBoxes.get(gateway) ?? []) removeRun(box);
+    ephemeralBoxes.delete(gateway);
+  }
+
+  function removeRun(box: SupervisedBox): void {
+    if (box.state === 'removed') return;
+    box.remove(true).catch((error: unknown) => {
+      log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
+    });
   }
 
   async function collectGarbage(olderThanS: number): Promise<number> {
@@ -65,7 +87,8 @@ export function createControl(deps: ControlDeps): Control {
   }
 
   const handlers: Handlers<SupervisorContract> = {
-    createBox: ({ body, ephemeral }, { peer, progress }) => createBox(body, ephemeral ? peer : null, progress),
+    createBox: ({ body, ephemeral }, caller) =>
+      ephemeral ? createEphemeralBox(body, caller) : createBox(body, caller.progress),
     startBox: ({ box }, { progress }) => registry.find(box).start(progress),
     stopBox: ({ box }) => registry.find(box).stop(),
     async removeBox({ box, force }) {
@@ -93,19 +116,7 @@ export function createControl(deps: ControlDeps): Control {
     collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(olderThanS) }),
   };
 
-  return {
-    handlers,
-    forgetGateway(gateway) {
-      const boxes = ephemeralBoxes.get(gateway) ?? [];
-      ephemeralBoxes.delete(gateway);
-      for (const box of boxes) {
-        if (box.state === 'removed') continue;
-        box.remove(true).catch((error: unknown) => {
-          log.error({ err: error, boxId: box.id }, 'removing the box of a run whose gateway is gone failed');
-        });
-      }
-    },
-  };
+  return { handlers, forgetGateway };
 }
 
 /** From a request to a committed row: name and quota are taken in one step, before anything is written. */

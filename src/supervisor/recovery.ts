@@ -2,7 +2,7 @@
 // box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
 import { readdir } from 'node:fs/promises';
 import { statePaths, type Config } from '../shared/config.ts';
-import { writerContract } from '../shared/contracts/writer.ts';
+import { writerContract, type ExecChange } from '../shared/contracts/writer.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { connectContract } from '../shared/ipc/client.ts';
@@ -81,7 +81,7 @@ async function sendSpills(config: Config, log: Logger): Promise<void> {
       notices: { events: () => undefined, lagged: () => undefined },
     });
     try {
-      await peer.request('changeExecs', { changes });
+      for (const slice of slicesOf(changes)) await peer.request('changeExecs', { changes: slice });
     } catch (error) {
       if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') throw error;
       log.error({ err: error, path }, 'the writer refused a spill for good');
@@ -90,4 +90,20 @@ async function sendSpills(config: Config, log: Logger): Promise<void> {
     }
     await forget();
   }
+}
+
+/** A spill as a whole may be longer than a frame can be. An exit event stays with its finished row. */
+function* slicesOf(changes: readonly ExecChange[]): Generator<ExecChange[]> {
+  let slice: ExecChange[] = [];
+  let bytes = 0;
+  for (const change of changes) {
+    slice.push(change);
+    bytes += change.op === 'event' ? change.event.data.length : JSON.stringify(change).length;
+    const isExit = change.op === 'event' && change.event.type === 'exit';
+    if (isExit || (bytes < limits.commitBytesMax && slice.length < limits.commitOpsMax)) continue;
+    yield slice;
+    slice = [];
+    bytes = 0;
+  }
+  if (slice.length > 0) yield slice;
 }

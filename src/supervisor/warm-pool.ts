@@ -21,7 +21,7 @@ export interface WarmPoolOptions {
 
 export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool {
   const spares = new Set<WorkerHandle>();
-  let filling = false;
+  let filling: Promise<void> | null = null;
   let closed = false;
 
   function adopt(worker: WorkerHandle): void {
@@ -32,20 +32,22 @@ export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool 
     );
   }
 
-  async function fill(): Promise<void> {
-    if (filling) return;
-    filling = true;
+  function fill(): void {
+    filling ??= fillUp().finally(() => {
+      filling = null;
+    });
+  }
+
+  async function fillUp(): Promise<void> {
     // One at a time: filling must not take the cores from the boxes.
     while (spares.size < size && !closed) {
       try {
         adopt(await start());
       } catch (error) {
         log.warn({ reason: errorText(error) }, 'a spare worker did not come up');
-        break; // The next `take` tries again.
+        return; // The next `take` tries again.
       }
     }
-    filling = false;
-    if (closed) await dismissAll();
   }
 
   async function dismissAll(): Promise<void> {
@@ -56,19 +58,23 @@ export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool 
 
   return {
     adopt,
-    fill: () => void fill(),
+    fill,
     async take() {
-      for (const spare of spares) {
-        spares.delete(spare);
-        if (!spare.peer.isOpen) continue;
-        void fill();
-        return spare;
+      try {
+        for (const spare of spares) {
+          spares.delete(spare);
+          if (spare.peer.isOpen) return spare;
+        }
+        return await start();
+      } finally {
+        fill();
       }
-      return start();
     },
     async close() {
       closed = true;
       await dismissAll();
+      await filling;
+      await dismissAll(); // One may have been coming up.
     },
   };
 }

@@ -3,7 +3,7 @@
 import { readFile, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { killAndWait, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
-import { sleep } from '../shared/clock.ts';
+import { withDeadline } from '../shared/clock.ts';
 import { statePaths, type Config } from '../shared/config.ts';
 import { workerContract, WorkerStateFile, type WorkerContract } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -58,7 +58,7 @@ export async function findWorkers(deps: WorkerDeps, names: readonly string[]): P
   const { workersDir } = statePaths(deps.config.stateDir);
   const found = await Promise.all(
     names.map(async (name): Promise<WorkerHandle | null> => {
-      const value: unknown = await readFile(join(workersDir, name), 'utf8').then(JSON.parse, () => null);
+      const value: unknown = await readFile(join(workersDir, name), 'utf8').then(JSON.parse).catch(() => null);
       const state = fits(WorkerStateFile, value) ? (value as WorkerStateFile) : null;
       const identity = state === null ? null : await processIdentity(state.pid);
       if (state === null || identity === null || identity.startTicks !== state.startTicks) {
@@ -84,13 +84,17 @@ async function connectWorker(
   identity: ProcessIdentity,
 ): Promise<WorkerHandle> {
   const { workersDir } = statePaths(config.stateDir);
+  // The notice may come right behind the hello, before anybody listens here: it is kept until somebody does.
+  let listener: ((reason: string) => void) | null = null;
+  let missed: string | null = null;
   const peer = await connectContract({
     path: join(workersDir, `${workerId}.sock`),
     contract: workerContract,
     hello: { role: 'supervisor' },
     notices: {
       engineExited({ reason }) {
-        handle.onEngineExit?.(reason);
+        if (listener === null) missed = reason;
+        else listener(reason);
       },
     },
   });
@@ -110,11 +114,22 @@ async function connectWorker(
     workerId,
     peer,
     gone,
-    onEngineExit: null,
+    get onEngineExit() {
+      return listener;
+    },
+    set onEngineExit(next) {
+      listener = next;
+      if (next === null || missed === null) return;
+      const reason = missed;
+      missed = null;
+      queueMicrotask(() => {
+        next(reason);
+      });
+    },
     kill,
     async dismiss() {
       await peer.request('leave', {}, { timeoutMs: limits.workerExitMs }).catch(() => undefined);
-      await Promise.race([peer.closed, sleep(limits.workerExitMs)]);
+      await withDeadline(peer.closed, limits.workerExitMs, 'leaving').catch(() => undefined);
       await kill();
       await gone;
     },

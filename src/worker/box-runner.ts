@@ -88,8 +88,17 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
   });
   const hold = createHoldEstimate(driver.shortExecMs);
 
-  async function endExecs(message: string): Promise<void> {
-    await Promise.all([...execs.values()].map((exec) => exec.kill({ kind: 'box', message })));
+  /** Ends every command, then the engine: what resists its kill ends with the engine. */
+  async function endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
+    const kills = [...execs.values()].map((exec) => exec.kill({ kind: 'box', message }));
+    for (const outcome of await Promise.allSettled(kills)) {
+      if (outcome.status === 'rejected') log.error({ err: outcome.reason as unknown }, 'a command could not be killed');
+    }
+    running = false;
+    await endEngine();
+    const left = [...execs.values()];
+    for (const exec of left) exec.lose(message);
+    await Promise.all(left.map((exec) => exec.finished));
   }
 
   async function exec(order: ExecOrder): Promise<Exec> {
@@ -142,18 +151,8 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
       if (exec.status === 'canceled') return exec;
       throw new BoxRunError('EXEC_ALREADY_FINISHED', `command ${execId} has ended already: ${exec.status}`);
     },
-    stop: () =>
-      inTurn(async () => {
-        await endExecs('the box was stopped');
-        running = false;
-        await driver.stop(stopGraceMs);
-      }),
-    remove: () =>
-      inTurn(async () => {
-        await endExecs('the box was removed');
-        running = false;
-        await driver.remove();
-      }),
+    stop: () => inTurn(() => endWith('the box was stopped', () => driver.stop(stopGraceMs))),
+    remove: () => inTurn(() => endWith('the box was removed', () => driver.remove())),
     async release() {
       await withDeadline(queue.committed(), limits.workerExitMs / 2, 'the writer').catch(async () => {
         await writeSpill(paths.spillDir, deps.workerId, { boxId, generation, changes: [...queue.unacknowledged()] });

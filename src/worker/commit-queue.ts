@@ -10,7 +10,9 @@ export interface CommitQueue {
   push(change: ExecChange): void;
   /** Resolves when everything pushed so far is committed. */
   committed(): Promise<void>;
-  /** Resolves when there is room for more output; at once below the bound. */
+  /** True while what is not acknowledged is below the bound. */
+  readonly hasRoom: boolean;
+  /** Resolves when there is room for more output. */
   room(): Promise<void>;
   /** What is not acknowledged, in order. */
   unacknowledged(): readonly ExecChange[];
@@ -28,7 +30,13 @@ interface Waiter {
 }
 
 function sizeOf(change: ExecChange): number {
-  return change.op === 'event' ? change.event.data.length + 100 : 500;
+  if (change.op === 'event') return change.event.data.length + 100;
+  return change.op === 'insert' ? JSON.stringify(change.exec).length + 100 : 500;
+}
+
+/** The exit event and the finished row belong into one transaction. */
+function isExitEvent(change: ExecChange | undefined): boolean {
+  return change?.op === 'event' && change.event.type === 'exit';
 }
 
 export function createCommitQueue({ link, onRefused }: CommitQueueOptions): CommitQueue {
@@ -39,6 +47,8 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
   let sending = false;
   let refused = false;
   let waiters: Waiter[] = [];
+
+  const hasRoom = () => queuedBytes < limits.unackedBytesMax;
 
   function wake(): void {
     const due = waiters.filter((waiter) => waiter.until());
@@ -53,6 +63,7 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
     while (count < queue.length && count < limits.commitOpsMax && bytes < limits.commitBytesMax) {
       bytes += sizeOf(queue[count++] as ExecChange);
     }
+    if (isExitEvent(queue[count - 1])) count++;
     return queue.slice(0, count);
   }
 
@@ -102,7 +113,10 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
       const goal = pushedCount;
       return waitUntil(() => committedCount >= goal);
     },
-    room: () => waitUntil(() => queuedBytes < limits.unackedBytesMax),
+    get hasRoom() {
+      return hasRoom();
+    },
+    room: () => waitUntil(hasRoom),
     unacknowledged: () => queue,
   };
 }

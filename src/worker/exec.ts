@@ -54,6 +54,9 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
   let handle: ExecHandle | null = null;
   let killReason: KillReason | null = null;
   let killing: Promise<void> | null = null;
+  let bytesRead = 0;
+  let heldBack = 0;
+  let wasHeldBack = false;
   let announceFinished: () => void = () => undefined;
   const finished = new Promise<void>((resolve) => {
     announceFinished = resolve;
@@ -89,7 +92,7 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
     const committed = queue.committed();
     const { cmd, workdir } = order;
     const env = order.env ?? {};
-    const starting = deps.driver.exec({ execId: id, cmd, env, workdir, user: null, tty: null, stdin: false });
+    const starting = (async () => deps.driver.exec({ execId: id, cmd, env, workdir, user: null, tty: null, stdin: false }))();
     try {
       handle = await withDeadline(starting, limits.execStartTimeoutMs, 'starting the command');
     } catch (error) {
@@ -101,7 +104,7 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
     }
     if (!isFinished(state)) {
       if (state === 'starting') transition('started');
-      else void killTree(handle);
+      else killTree(handle).catch(logFailedKill);
       void supervise(handle);
     }
     await committed;
@@ -110,31 +113,49 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
   async function supervise(running: ExecHandle): Promise<void> {
     const pumps = [pump(running.stdout, 'stdout'), pump(running.stderr, 'stderr')];
     const exit = await running.exit;
-    await drain(pumps.map((each) => each.ended), () => pumps.reduce((sum, each) => sum + each.bytes(), 0));
+    await drain(pumps.map((each) => each.ended), takeProgress);
     if (killing !== null) await killing.catch(() => undefined);
     for (const each of pumps) each.discard();
     end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, killReason));
   }
 
   function pump(stream: Readable, name: OutputStream) {
-    let bytes = 0;
     let discarding = false;
     const ended = (async () => {
       for await (const piece of stream) {
         if (discarding || isFinished(state)) continue; // Background children may go on writing until the box stops.
-        bytes += (piece as Buffer).length;
+        bytesRead += (piece as Buffer).length;
         output.write(name, piece as Buffer);
+        if (queue.hasRoom) continue;
+        heldBack++;
         await queue.room();
+        heldBack--;
+        wasHeldBack = true;
       }
     })().catch((error: unknown) => {
       log.warn({ err: error, stream: name }, 'reading output failed');
     });
-    return { ended, bytes: () => bytes, discard: () => { discarding = true; } };
+    return { ended, discard: () => { discarding = true; } };
+  }
+
+  /** What was read since the last call, and whether the writer's slowness kept us from reading. */
+  function takeProgress(): Progress {
+    const progress = { bytes: bytesRead, heldBack: wasHeldBack || heldBack > 0 };
+    bytesRead = 0;
+    wasHeldBack = false;
+    return progress;
   }
 
   async function killTree(running: ExecHandle): Promise<void> {
-    killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command');
+    killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch((error: unknown) => {
+      killing = null; // It may be asked for again.
+      throw error;
+    });
     await killing;
+  }
+
+  function logFailedKill(error: unknown): void {
+    log.error({ err: error }, 'a command could not be killed');
   }
 
   async function kill(reason: KillReason): Promise<void> {
@@ -152,9 +173,7 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
   started.catch(() => undefined); // The caller of `started` sees it; a stop of the box may come without one.
   const { timeoutMs } = order;
   const timeoutTimer = timeoutMs === null ? undefined : setTimeout(() => {
-    kill({ kind: 'timeout', timeoutMs }).catch((error: unknown) => {
-      log.error({ err: error }, 'a command could not be killed at its timeout');
-    });
+    kill({ kind: 'timeout', timeoutMs }).catch(logFailedKill);
   }, timeoutMs);
 
   return {
@@ -179,19 +198,34 @@ function outcomeOf(exit: ExecExit, killed: KillReason | null): ExecOutcome {
   return { exitCode, errorMessage, canceled: false };
 }
 
+interface Progress {
+  readonly bytes: number;
+  readonly heldBack: boolean;
+}
+
 /**
  * Waits for the streams to end after the leader's exit. Background children may hold the pipes: they get
- * limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued.
+ * limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued. Time in which
+ * the writer kept us from reading does not count.
  */
-async function drain(ended: readonly Promise<void>[], bytesRead: () => number): Promise<void> {
+async function drain(ended: readonly Promise<void>[], takeProgress: () => Progress): Promise<void> {
   const allEnded = Promise.all(ended).then(() => true);
-  const deadline = Date.now() + limits.exitDrainBusyMs;
-  let before = bytesRead();
-  while (Date.now() < deadline) {
+  let leftMs: number = limits.exitDrainBusyMs;
+  takeProgress();
+  while (leftMs > 0) {
     const pause = new AbortController();
     const done = await Promise.race([allEnded, sleep(limits.exitDrainMs, pause.signal).then(() => false)]);
     pause.abort();
-    if (done || bytesRead() - before < limits.exitDrainBusyBytes) return;
-    before = bytesRead();
+    if (done) return;
+    // On a busy host the pause may be over before anything was read: what is there now is read first.
+    await nextTurns(2);
+    const { bytes, heldBack } = takeProgress();
+    if (heldBack) continue;
+    if (bytes < limits.exitDrainBusyBytes) return;
+    leftMs -= limits.exitDrainMs;
   }
+}
+
+async function nextTurns(turns: number): Promise<void> {
+  for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -24,7 +24,7 @@ function expectError(answer: Answer, status: number, code: string): string {
   expect({ status: answer.status, code: answer.json.code }).toEqual({ status, code });
   expect(answer.headers['content-type']).toContain('application/json');
   expect(Object.keys(answer.json).every((key) => ['code', 'message', 'hint'].includes(key))).toBe(true);
-  return answer.json.message as string;
+  return answer.json.message ?? '';
 }
 
 describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
@@ -70,7 +70,7 @@ it('lists boxes newest first, by status', async () => {
   const second = (await create({ ...small, name: 'second' })).json as Box;
   await server.call({ method: 'POST', path: `/v1/boxes/${first.id}:stop` });
   const names = async (query: string) =>
-    ((await server.call({ path: `/v1/boxes${query}` })).json as Box[]).map(({ name }) => name);
+    ((await server.call({ path: `/v1/boxes${query}` })).list as Box[]).map(({ name }) => name);
   expect(await names('')).toEqual(['second', 'first']);
   expect(await names('?status=all')).toEqual(['second', 'first']);
   expect(await names('?status=running')).toEqual(['second']);

@@ -1,5 +1,5 @@
 // Commands in boxes over HTTP, against a real server: exec objects, event streams with resume, cancel, timeouts, output as it is.
-import { request } from 'node:http';
+import { request, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box, Exec } from '../../src/shared/api.ts';
 import { parseSse, startServer, type Answer, type SseMessage, type TestServer } from '../support/server.ts';
@@ -65,7 +65,7 @@ it('runs a command and tells how it ended', async () => {
 
 it('answers with a short command finished already', async () => {
   await start({ cmd: ['true'] });
-  const statuses = await Promise.all([1, 2, 3].map(async () => (await start({ cmd: ['true'] })).json.status as string));
+  const statuses = await Promise.all([1, 2, 3].map(async () => (await start({ cmd: ['true'] })).json.status));
   expect(statuses).toContain('succeeded');
 });
 
@@ -114,7 +114,7 @@ it('does not let one follower that reads nothing hold up others, and loses nothi
   const bytes = 24 * 1024 * 1024;
   const exec = await shell(`head -c ${bytes} /dev/zero | tr '\\0' 'x'`);
   const stuck = request({ host: '127.0.0.1', port: server.port, path: eventsPath(exec), agent: false });
-  const response = new Promise<import('node:http').IncomingMessage>((resolve) => stuck.once('response', resolve));
+  const response = new Promise<IncomingMessage>((resolve) => stuck.once('response', resolve));
   stuck.end();
   const slow = await response; // Nobody reads it for now.
   slow.pause();
@@ -205,7 +205,7 @@ it('ends soon after its leader when background children hold the pipes', async (
 });
 
 it('lists the commands of a box, newest first', async () => {
-  const list = (await server.call({ path: '/v1/boxes/commands/execs' })).json as Exec[];
+  const list = (await server.call({ path: '/v1/boxes/commands/execs' })).list as Exec[];
   expect(list.length).toBeGreaterThan(10);
   expect(list.map(({ created_at }) => created_at)).toEqual(list.map(({ created_at }) => created_at).sort().reverse());
   expect(Object.keys(list[0] ?? {}).sort()).toEqual([...execFields].sort());

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../support/processes.ts';
 import { startServer, type Answer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;
@@ -107,4 +108,27 @@ it('has a page, health and readiness', async () => {
   expect(page.text).toContain('/v1/boxes');
   expect((await server.call({ path: '/healthz' })).json).toEqual({ ok: true });
   expect((await server.call({ path: '/readyz' })).json).toEqual({ ok: true, parts: { supervisor: true, writer: true } });
+});
+
+describe('when the server is told to end', () => {
+  it('ends streams, removes its socket, and leaves running commands to the next one', async () => {
+    const own = await startServer({ args: ['--on-exit', 'detach'] });
+    const box = await own.client.createBox({ image: 'base', cpu: 1, memory_mb: 64 });
+    const exec = await own.client.startExec(box.id, { cmd: ['sh', '-c', 'echo begun; sleep 3; echo ended'] });
+    const stream = own.call({ path: `/v1/boxes/${box.id}/exec/${exec.id}/events` });
+    await eventually('the command has begun', async () => (await own.client.getExec(box.id, exec.id)).status === 'running');
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const startedAt = Date.now();
+    await own.stop();
+    expect(Date.now() - startedAt).toBeLessThan(4_000);
+    const { text } = await stream;
+    expect(text).toContain('begun');
+    expect(text).not.toContain('event: exit');
+    await expect(stat(own.socketPath)).rejects.toThrow('ENOENT');
+    await own.start();
+    const texts: string[] = [];
+    for await (const event of own.client.execEvents(exec)) if (event.type === 'log') texts.push(event.text);
+    expect(texts.join('')).toBe('begun\nended\n');
+    await own.close();
+  });
 });

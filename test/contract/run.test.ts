@@ -19,7 +19,7 @@ const run = (script: string, rest: object = {}, signal?: AbortSignal) =>
     body: { image: 'base', cmd: ['sh', '-c', script], cpu: 1, memory_mb: 128, ...rest },
     ...(signal === undefined ? {} : { signal }),
   });
-const boxes = async () => (await server.call({ path: '/v1/boxes' })).json as unknown[];
+const boxes = async () => (await server.call({ path: '/v1/boxes' })).list;
 
 it('gives output and exit code, and removes the box', async () => {
   const answer = await run('echo out; echo err >&2; exit 5');

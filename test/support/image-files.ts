@@ -14,7 +14,7 @@ export function tool(command: string, args: readonly string[], options: { cwd?: 
 export interface SampleImage {
   /** Root file system with a busybox shell and a marker file. */
   readonly rootfsTar: string;
-  /** One static program at /app and nothing else: no shell, no /bin. */
+  /** One static program, /busybox, and nothing else: no shell, no /bin. */
   readonly scratchTar: string;
 }
 
@@ -32,9 +32,9 @@ export async function makeSampleTars(dir: string, marker = 'sample'): Promise<Sa
   tool('tar', ['--numeric-owner', '--owner=0', '--group=0', '-C', tree, '-cf', rootfsTar, '.']);
   const scratch = join(dir, 'scratch');
   mkdirSync(scratch, { recursive: true });
-  copyFileSync(busybox, join(scratch, 'app'));
+  copyFileSync(busybox, join(scratch, 'busybox'));
   const scratchTar = join(dir, 'scratch.tar');
-  tool('tar', ['--numeric-owner', '--owner=0', '--group=0', '-C', scratch, '-cf', scratchTar, 'app']);
+  tool('tar', ['--numeric-owner', '--owner=0', '--group=0', '-C', scratch, '-cf', scratchTar, 'busybox']);
   return { rootfsTar, scratchTar };
 }
 

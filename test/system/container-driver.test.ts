@@ -142,7 +142,7 @@ describeOnHost('a command', () => {
 
   test('can open its streams again by name', async () => {
     const box = await boxes.started();
-    const { stdout, stderr } = await box.run(['sh', '-c', 'echo out > /dev/stdout; echo err > /dev/stderr'], { user: '1000:1000' });
+    const { stdout, stderr } = await box.run(['sh', '-c', 'echo out > /dev/stdout; echo err > /dev/stderr'], { user: '1000:1000', workdir: '/' });
     expect([stdout, stderr]).toEqual(['out\n', 'err\n']);
   });
 
@@ -246,14 +246,14 @@ describeOnHost('killing a whole tree', () => {
     const tars = await makeSampleTars(boxes.imagesDir());
     await importImage(boxes.imagesDir(), 'scratch', tars.scratchTar);
     const box = await boxes.started({ image: 'scratch', spec: { workdir: '/' } });
-    expect((await box.run(['/app', 'echo', 'hello'])).stdout).toBe('hello\n');
-    expect((await box.run(['app'])).exit).toEqual({ exitCode: 127 });
+    expect((await box.run(['/busybox', 'echo', 'hello'])).stdout).toBe('hello\n');
+    expect((await box.run(['busybox'])).exit).toEqual({ exitCode: 127 });
     expect((await box.run(['sh', '-c', 'true'])).stderr).toBe('sh: sh: not found\n');
-    const handle = await box.exec(['/app', 'sh', '-c', '/app setsid /app sleep 1000 & echo up; /app sleep 1001']);
+    const handle = await box.exec(['/busybox', 'sh', '-c', '/busybox setsid /busybox sleep 1000 & echo up; /busybox sleep 1001']);
     await once(handle.stdout, 'data');
     await handle.killTree();
     expect(await handle.exit).toEqual({ exitCode: 137 });
-    expect((await box.run(['/app', 'ps', '-o', 'args'])).stdout).not.toContain('sleep');
+    expect((await box.run(['/busybox', 'ps', '-o', 'args'])).stdout).not.toContain('sleep');
   });
 
   test('before the command has begun: then it never begins', async () => {

@@ -3,11 +3,16 @@
 import { execFileSync, fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { createServer, type AddressInfo } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { probeBoxliteHost } from '../../src/worker/drivers/boxlite/probe.ts';
 import type { ImageSource } from '../../src/shared/images/source.ts';
+import { serveRegistry } from './support/registry.ts';
 import { createAndStart, finish, makeBox, makeImage, request, run, stateDir, type TestBox } from './support/boxlite-box.ts';
 
 const dir = stateDir();
@@ -51,6 +56,27 @@ async function timed<T>(what: string, work: Promise<T>): Promise<T> {
 async function sleepers(box: TestBox, seconds: number, ps: readonly string[] = ['ps']): Promise<number> {
   const { stdout } = await run(box, [...ps, '-o', 'args']);
   return stdout.split('\n').filter((line) => line.endsWith(`sleep ${seconds}`)).length;
+}
+
+/** The box has a network, but no service of the host can be reached through it. */
+async function expectNoWayToHost(box: TestBox): Promise<void> {
+  let reached = 0;
+  const service = createServer((socket) => {
+    reached += 1;
+    socket.destroy();
+  });
+  service.listen(0, '0.0.0.0');
+  await once(service, 'listening');
+  const { port } = service.address() as AddressInfo;
+  const own = Object.values(networkInterfaces()).flatMap((list) => list ?? []).filter((each) => each.family === 'IPv4');
+  const addresses = ['192.168.127.254', '192.168.127.1', '127.0.0.1', ...own.map((each) => each.address)];
+  for (const address of new Set(addresses)) {
+    const ended = await run(box, ['sh', '-c', `/bin/busybox nc -w 2 ${address} ${port} </dev/null`]);
+    expect(ended.exit, address).toEqual({ exitCode: 1 });
+  }
+  expect(reached).toBe(0);
+  service.close();
+  expect((await run(box, ['sh', '-c', '/bin/busybox nc -w 2 192.168.127.1 53 </dev/null'])).exit).toEqual({ exitCode: 0 });
 }
 
 describe('a box', () => {
@@ -183,6 +209,9 @@ describe('a box', () => {
     expect(vmProcesses(box.homeDir)).toEqual([]);
     await expect(box.driver.exec(request(['true']))).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
     expect(box.exits).toHaveLength(1);
+    await timed('start after the end', box.driver.start(() => undefined, new AbortController().signal));
+    expect((await run(box, ['cat', '/root/bye'])).stdout).toBe('bye\n');
+    expect((await box.driver.metrics()).memoryBytes).toBeGreaterThan(2 ** 20);
   });
 
   it('leaves nothing when it is removed', async () => {
@@ -240,19 +269,21 @@ describe('a box whose process dies', () => {
     const volume = join(dir, 'volume');
     mkdirSync(volume);
     writeFileSync(join(volume, 'file'), 'from the host');
-    const other = makeBox(dir, 'box_cccccccccccc', image, { volumes: [{ host_path: volume, guest_path: '/data', readonly: false }] });
+    const volumes = [{ host_path: volume, guest_path: '/data', readonly: false }];
+    const other = makeBox(dir, 'box_cccccccccccc', image, { volumes, network: true });
     try {
       await timed('second box', createAndStart(other));
       const both = await Promise.all([run(other, ['sh', '-c', 'cat /data/file; echo made >/data/made; df >/dev/null']), run(box, [busybox, 'true'])]);
       expect(both[0]).toEqual({ exit: { exitCode: 0 }, stdout: 'from the host', stderr: '' });
       expect(both[1].exit).toEqual({ exitCode: 0 });
       expect(existsSync(join(volume, 'made'))).toBe(true);
+      await expectNoWayToHost(other);
+      // The jail's outer process: the engine takes its end for the VM's.
       process.kill(Number(vmProcesses(other.homeDir)[0]?.trim().split(/\s+/)[0]), 'SIGKILL');
       await delay(500);
       expect(shimPid(other.homeDir)).toBeGreaterThan(0);
       await expect(other.driver.exec(request(['true']))).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
-      expect(other.exits).toHaveLength(1);
-      console.log(other.exits);
+      expect(other.exits).toEqual(['the engine lost track of the VM']);
     } finally {
       await other.driver.remove();
     }
@@ -273,6 +304,66 @@ describe('a box whose process dies', () => {
     expect(vmProcesses(dir)).toEqual([]);
     expect(readdirSync(join(dir, 'boxes'))).toEqual([]);
     expect(socketLinks()).toEqual([]);
+    const cgroups = '/sys/fs/cgroup/boxlite';
+    const left = existsSync(cgroups) ? readdirSync(cgroups, { withFileTypes: true }).filter((entry) => entry.isDirectory()) : [];
+    expect(left).toEqual([]);
+  });
+});
+
+it('is found to work by a probe, which leaves nothing', async () => {
+  const images = join(dir, 'images');
+  expect(await timed('probe', probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null }))).toEqual({ ok: true, problem: null });
+  expect(readdirSync(images).filter((name) => name.includes('probe'))).toEqual([]);
+  expect(vmProcesses(dir)).toEqual([]);
+});
+
+describe('an image in a registry', () => {
+  const hosts: Server[] = [];
+  afterAll(() => {
+    for (const host of hosts) host.close();
+  });
+
+  async function listen(server: Server): Promise<string> {
+    hosts.push(server);
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  }
+
+  function fromRegistry(boxId: string, host: string, path: string): TestBox {
+    return makeBox(dir, boxId, { kind: 'registry', reference: `${host}/${path}` }, {}, [host]);
+  }
+
+  it('is pulled, with progress, and booted', async () => {
+    const host = await listen(serveRegistry({ shell: join(dir, 'shell') }));
+    const box = fromRegistry('box_gggggggggggg', host, 'shell:latest');
+    try {
+      await timed('start from a registry', createAndStart(box));
+      expect((await run(box, ['sh', '-c', 'echo $FROM_IMAGE'])).stdout).toBe('yes\n');
+    } finally {
+      await box.driver.remove();
+    }
+  });
+
+  it('that is not there, or cannot be reached, is said to be so', async () => {
+    const { signal } = new AbortController();
+    const host = await listen(serveRegistry({}));
+    const missing = fromRegistry('box_hhhhhhhhhhhh', host, 'missing:1');
+    await expect(missing.driver.prepareImage(() => undefined, signal)).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED', hint: /name and the tag|login/ });
+    await missing.driver.remove();
+    const nowhere = fromRegistry('box_iiiiiiiiiiii', '127.0.0.1:1', 'x:1');
+    await expect(nowhere.driver.prepareImage(() => undefined, signal)).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED', hint: /cannot be reached/ });
+    await nowhere.driver.remove();
+  });
+
+  it('that never answers is given up when asked to', async () => {
+    const host = await listen(createServer(() => undefined) as unknown as Server);
+    const box = fromRegistry('box_jjjjjjjjjjjj', host, 'x:1');
+    const stop = new AbortController();
+    const pull = box.driver.prepareImage(() => undefined, stop.signal);
+    setTimeout(() => stop.abort(), 300);
+    await expect(pull).rejects.toMatchObject({ code: 'CANCELED' });
+    await box.driver.remove();
   });
 });
 

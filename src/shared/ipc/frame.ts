@@ -37,7 +37,7 @@ export function createFrameDecoder(): (piece: Buffer) => unknown[] {
     for (;;) {
       const wanted = nextFrameBytes(buffer?.subarray(offset) ?? pieces[0]);
       if (wanted === null || pendingBytes < wanted) break;
-      buffer ??= pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces);
+      buffer ??= Buffer.concat(pieces);
       messages.push(unpack(buffer.subarray(offset + headerBytes, offset + wanted)));
       offset += wanted;
       pendingBytes -= wanted;

@@ -37,6 +37,8 @@ describe('errors of the engine', () => {
 
   it('keeps whole reports out of the message', () => {
     expect(engineError(new Error('engine reported an error: x\n\nLogs:\nmany'), 'doing it').message).toBe('doing it: engine reported an error: x');
+    const list = new Error("storage error: Failed to pull image 'x' after trying 1 registry:\n  - x: manifest unknown\n  - y: other");
+    expect(engineError(list, 'pulling').message).toBe("pulling: storage error: Failed to pull image 'x' after trying 1 registry: x: manifest unknown");
     expect(engineError(new Error('x'.repeat(1000)), 'doing it').message).toHaveLength('doing it: '.length + 501);
   });
 });

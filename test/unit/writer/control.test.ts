@@ -1,41 +1,16 @@
 // The writer as its clients see it, over its socket: acknowledged is committed, followers hear only of what is committed.
-import { dirname, join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { writerContract, type Event, type WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { connectContract, type ServerPeer } from '../../../src/shared/ipc/client.ts';
-import { serveContract, type ClientPeer, type IpcServer } from '../../../src/shared/ipc/server.ts';
+import type { ClientPeer } from '../../../src/shared/ipc/server.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { openReader } from '../../../src/shared/store/reader.ts';
-import { createHandlers } from '../../../src/writer/control.ts';
 import { createFollowers } from '../../../src/writer/followers.ts';
-import { eventually, quietLog } from '../../support/unit.ts';
-import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, openWriter, type OpenWriter } from './setup.ts';
+import { eventually } from '../../support/unit.ts';
+import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, serveWriter, type ServedWriter } from './setup.ts';
 
 const boxId = boxRow().id;
 const execId = execRow().id;
-
-interface ServedWriter extends OpenWriter {
-  readonly socketPath: string;
-  readonly server: IpcServer<WriterContract>;
-}
-
-async function serveWriter(): Promise<ServedWriter> {
-  const writer = await openWriter();
-  const followers = createFollowers();
-  const socketPath = join(dirname(writer.path), 'writer.sock');
-  const server = await serveContract({
-    path: socketPath,
-    contract: writerContract,
-    hello: () => ({ pid: process.pid, instanceId: writer.instanceId }),
-    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, onRetire: () => true }),
-    log: quietLog,
-    onDisconnect: (peer) => {
-      followers.drop(peer);
-    },
-  });
-  onTestFinished(() => server.close());
-  return { ...writer, socketPath, server };
-}
 
 interface Follower {
   readonly peer: ServerPeer<WriterContract>;

@@ -1,12 +1,15 @@
 // A writer's database in a temporary directory, with rows to put into it.
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { Event, ExecChange } from '../../../src/shared/contracts/writer.ts';
+import { writerContract, type Event, type ExecChange, type WriterContract } from '../../../src/shared/contracts/writer.ts';
+import { serveContract, type IpcServer } from '../../../src/shared/ipc/server.ts';
 import type { BoxRow, ExecRow } from '../../../src/shared/store/rows.ts';
 import { createBatch, type Batch } from '../../../src/writer/batch.ts';
+import { createHandlers } from '../../../src/writer/control.ts';
 import { openDatabase, type WriterDatabase } from '../../../src/writer/database.ts';
+import { createFollowers } from '../../../src/writer/followers.ts';
 import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { quietLog, temporaryDirectory } from '../../support/unit.ts';
 
 export interface OpenWriter extends WriterDatabase {
   readonly path: string;
@@ -35,6 +38,30 @@ export async function openWriter(path = join(temporaryDirectory(), 'boxrun.db'))
     value: (sql, ...parameters) => db.prepare(sql).pluck().get(...parameters),
     rows: (sql, ...parameters) => db.prepare(sql).all(...parameters) as Record<string, unknown>[],
   };
+}
+
+export interface ServedWriter extends OpenWriter {
+  readonly socketPath: string;
+  readonly server: IpcServer<WriterContract>;
+}
+
+/** The writer on its socket, in this process. `socketPath` stands in for the one beside the database. */
+export async function serveWriter(path?: string, socketPath?: string): Promise<ServedWriter> {
+  const writer = await openWriter(path);
+  const followers = createFollowers();
+  const listenPath = socketPath ?? join(dirname(writer.path), 'writer.sock');
+  const server = await serveContract({
+    path: listenPath,
+    contract: writerContract,
+    hello: () => ({ pid: process.pid, instanceId: writer.instanceId }),
+    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, onRetire: () => true }),
+    log: quietLog,
+    onDisconnect: (peer) => {
+      followers.drop(peer);
+    },
+  });
+  onTestFinished(() => server.close());
+  return { ...writer, socketPath: listenPath, server };
 }
 
 export function boxRow(change: Partial<BoxRow> = {}): BoxRow {

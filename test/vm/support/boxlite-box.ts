@@ -43,7 +43,7 @@ export interface TestBox {
   readonly logs: string[];
 }
 
-export function makeBox(dir: string, boxId: string, image: ImageSource, more: Partial<BoxSpec> = {}): TestBox {
+export function makeBox(dir: string, boxId: string, image: ImageSource, more: Partial<BoxSpec> = {}, insecureRegistries: readonly string[] = []): TestBox {
   const exits: string[] = [];
   const logs: string[] = [];
   const homeDir = join(dir, 'boxes', boxId);
@@ -53,7 +53,7 @@ export function makeBox(dir: string, boxId: string, image: ImageSource, more: Pa
   const log = pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) });
   const driver = createBoxliteDriver(
     { spec, homeDir, imagesDir: join(dir, 'images'), instanceId: 'inst_test', log, onEngineExit: (reason) => void exits.push(reason) },
-    { insecureRegistries: [], runtimeDir: null },
+    { insecureRegistries, runtimeDir: null },
   );
   return { driver, homeDir, exits, logs };
 }

@@ -2,7 +2,7 @@
 // of an image on this host also unpacks it and builds its disk, inside the engine's start.
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { withDeadline } from '../../../shared/clock.ts';
+import { sleep, withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { DriverContext, ReportProgress } from '../driver.ts';
@@ -10,7 +10,7 @@ import type { BoxHome } from './box-home.ts';
 import { checkSpec } from './box-options.ts';
 import { diagnose } from './diagnosis.ts';
 import type { EngineBox } from './engine.ts';
-import { engineError } from './engine-errors.ts';
+import { engineError, saysNotRunning } from './engine-errors.ts';
 import { prepareTools } from './host-files.ts';
 import { takeOverVm, type LiveVm } from './live-vm.ts';
 
@@ -24,6 +24,8 @@ export interface BootOptions {
 
 const setUpMs = 20_000;
 const stopMs = 5_000;
+const handleWaitMs = 3_000;
+const handleRetryMs = 50;
 
 /** @throws RUNTIME_ERROR, TIMEOUT, CANCELED; nothing of the VM is left running then */
 export async function bootBox({ context, home, onLost, progress, signal }: BootOptions): Promise<LiveVm> {
@@ -39,9 +41,9 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
   if (isFirst) progress('unpack', 'preparing the disk from the image');
   else progress('start', 'booting the VM');
   try {
-    await startVm(box, home, isFirst ? limits.imagePrepareTimeoutMs : limits.boxStartTimeoutMs, signal);
+    const started = await startVm(home, isFirst ? limits.imagePrepareTimeoutMs : limits.boxStartTimeoutMs, signal);
     progress('start', 'the VM is up');
-    return await takeOverVm({ context, home, box, setUpTimeoutMs: setUpMs, onLost });
+    return await takeOverVm({ context, home, box: started, setUpTimeoutMs: setUpMs, onLost });
   } catch (error) {
     const { reason, logs } = await diagnose(boxDir);
     context.log.error({ err: error, engineId: box.id, reason, ...logs }, 'the VM did not start');
@@ -51,18 +53,33 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
   }
 }
 
-async function startVm(box: EngineBox, home: BoxHome, timeoutMs: number, signal: AbortSignal): Promise<void> {
+async function startVm(home: BoxHome, timeoutMs: number, signal: AbortSignal): Promise<EngineBox> {
   const canceled = new Promise<never>((_, reject) => {
     signal.addEventListener('abort', () => reject(new BoxRunError('CANCELED', 'starting the box was canceled')), { once: true });
   });
   let wanted = true;
-  const booting = box.start();
+  const booting = startEngineBox(home, () => wanted);
   // The engine cannot be told to give up; should it succeed after all, nobody wants the VM.
   booting.then(() => (wanted ? undefined : home.killLeftovers('after a start that was given up'))).catch(() => undefined);
   try {
-    await withDeadline(Promise.race([booting, canceled]), timeoutMs, 'starting the VM');
+    return await withDeadline(Promise.race([booting, canceled]), timeoutMs, 'starting the VM');
   } catch (error) {
     wanted = false;
     throw error;
+  }
+}
+
+/** For a moment after a VM's unexpected end, the engine still hands out the handle that belonged to it. */
+async function startEngineBox(home: BoxHome, isWanted: () => boolean): Promise<EngineBox> {
+  const deadline = Date.now() + handleWaitMs;
+  for (;;) {
+    const box = await home.box();
+    try {
+      await box.start();
+      return box;
+    } catch (error) {
+      if (!saysNotRunning(error) || Date.now() > deadline || !isWanted()) throw error;
+      await sleep(handleRetryMs);
+    }
   }
 }

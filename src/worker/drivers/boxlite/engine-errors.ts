@@ -46,7 +46,7 @@ export function engineError(error: unknown, doing: string, reason: string | null
   const text = errorText(error);
   const rule = rules.find((candidate) => candidate.pattern.test(text));
   const details = rule?.hint === undefined ? { cause: error } : { cause: error, hint: rule.hint };
-  return new BoxRunError(rule?.code ?? 'RUNTIME_ERROR', `${doing}: ${firstLine(text)}${reason === null ? '' : ` (${reason})`}`, details);
+  return new BoxRunError(rule?.code ?? 'RUNTIME_ERROR', `${doing}: ${headline(text)}${reason === null ? '' : ` (${reason})`}`, details);
 }
 
 /** True when the box behind the handle is not running (any more): another handle, or nothing, is needed. */
@@ -54,8 +54,9 @@ export function saysNotRunning(error: unknown): boolean {
   return /^(stopped|invalid state):|handle is spent/i.test(errorText(error));
 }
 
-/** The engine appends whole reports to some messages; those belong in the log. */
-function firstLine(text: string): string {
-  const line = text.split('\n', 1)[0]?.trim() ?? '';
+/** The engine appends whole reports to some messages; those belong in the log. A list of causes gives its first one. */
+function headline(text: string): string {
+  const [first = '', second = ''] = text.split('\n').map((each) => each.trim());
+  const line = first.endsWith(':') ? `${first} ${second.replace(/^- /, '')}` : first;
   return line.length > 500 ? `${line.slice(0, 500)}…` : line;
 }

@@ -4,7 +4,7 @@
 import { toolsPath } from './box-options.ts';
 
 /** Every command's cgroup is a child of this one. */
-export const cgroupRoot = '/sys/fs/cgroup/boxrun';
+const cgroupRoot = '/sys/fs/cgroup/boxrun';
 
 /**
  * $1 the engine's name for the container; further arguments: addresses of the host that the box must not reach. Prints

@@ -2,7 +2,7 @@
 // Made by boot.ts, or by driver.ts for a VM that a predecessor started. Nothing is asked of the engine once it has ended:
 // the engine might boot another one.
 import { join } from 'node:path';
-import { errorText, BoxRunError } from '../../../shared/errors.ts';
+import { BoxRunError } from '../../../shared/errors.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../driver.ts';
 import type { BoxHome } from './box-home.ts';
 import { boxEnvironment } from './box-options.ts';
@@ -84,7 +84,8 @@ export async function takeOverVm({ context, home, box: firstBox, setUpTimeoutMs,
           throw engineError(again, 'starting the command');
         });
       }
-      await lose(`the engine lost the VM: ${errorText(error).split(/[:.] /, 2).join(': ')}`);
+      log.warn({ err: error }, 'the engine has lost track of the VM');
+      await lose('the engine lost track of the VM');
       throw new BoxRunError('BOX_NOT_RUNNING', 'the VM of the box has ended', { cause: error });
     }
   }

@@ -2,9 +2,11 @@
 // home in their command lines, because nothing else of them can be trusted: the pid that the engine records is the outer
 // bwrap, whose death alone leaves the VM running. Called by driver.ts.
 import { readdir, readFile, realpath } from 'node:fs/promises';
+import { BoxRunError } from '../../../shared/errors.ts';
 import { killAndWait, processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
 
 const killWaitMs = 5_000;
+const killRounds = 20;
 
 export interface VmProcess extends ProcessIdentity {
   /** The VM itself, not one of the jail's processes around it. */
@@ -40,12 +42,13 @@ export async function findVmProcesses(homeDir: string): Promise<VmProcess[]> {
 export async function killVmProcesses(homeDir: string): Promise<number> {
   let killed = 0;
   // The jail may still be starting its next process while the first ones die.
-  for (;;) {
+  for (let round = 0; round < killRounds; round += 1) {
     const found = await findVmProcesses(homeDir);
     if (found.length === 0) return killed;
     killed += found.length;
     await Promise.all(found.map((each) => killAndWait(each, killWaitMs)));
   }
+  throw new BoxRunError('TIMEOUT', `processes of the VM in ${homeDir} keep coming back`);
 }
 
 /** CPU time and resident memory of the VM. */

@@ -1,7 +1,9 @@
 // The disk of a box: what it writes over its image. A sparse ext4 image of the size asked for, mounted through a loop device, so that the size
 // is a real bound and removal is one unlink; where the host has no loop devices, a plain directory without a bound.
-import { existsSync } from 'node:fs';
-import { mkdir, statfs, truncate, writeFile } from 'node:fs/promises';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { mkdir, realpath, statfs, truncate, writeFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BoxRunError } from '../../../shared/errors.ts';
 import type { BoxPaths } from './paths.ts';
 import { mustRun } from './tools.ts';
 
@@ -11,6 +13,7 @@ export interface Disk {
 }
 
 const formatTimeoutMs = 60_000;
+const releasePollMs = 2;
 
 /** Makes an empty disk of `sizeGb` GiB (1024³ bytes). */
 export async function createDisk(paths: BoxPaths, sizeGb: number): Promise<Disk> {
@@ -30,4 +33,30 @@ export async function createDisk(paths: BoxPaths, sizeGb: number): Promise<Disk>
 async function imageBytes(dir: string, sizeGb: number): Promise<number> {
   const below = await statfs(dir);
   return Math.min(sizeGb * 2 ** 30, below.blocks * below.bsize);
+}
+
+/**
+ * Waits until the kernel has let go of the disk, which it does a moment after the last process of the box: an image that is mounted
+ * twice is damaged.
+ * @throws TIMEOUT after `timeoutMs` milliseconds
+ */
+export async function diskReleased(paths: BoxPaths, timeoutMs: number): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  const image = await realpath(paths.diskImage).catch(() => null);
+  while (image !== null && isAttached(image)) {
+    if (Date.now() > deadline) throw new BoxRunError('TIMEOUT', `the disk ${paths.diskImage} is still in use after ${timeoutMs} ms`);
+    await delay(releasePollMs);
+  }
+}
+
+function isAttached(image: string): boolean {
+  return readdirSync('/sys/block').some((name) => name.startsWith('loop') && backingFile(name) === image);
+}
+
+function backingFile(device: string): string | null {
+  try {
+    return readFileSync(`/sys/block/${device}/loop/backing_file`, 'utf8').replace(/\n$/, '');
+  } catch {
+    return null; // Not attached.
+  }
 }

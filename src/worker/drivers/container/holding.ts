@@ -1,27 +1,29 @@
 // What this worker holds of its box: the fixed parts (places, control groups, images), the running state if there is one, and whether anything of
 // the box may still be alive on the host. All changes of "running" go through adopt and release here.
 import { rm } from 'node:fs/promises';
+import type { ProcessIdentity } from '../../../shared/child-process.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { DriverContext } from '../driver.ts';
 import { idShift } from './bundle.ts';
 import { createBoxCgroups, type BoxCgroups } from './cgroups.ts';
+import { diskReleased } from './disk.ts';
 import type { ExecContext } from './exec.ts';
 import { createImagePreparer, type ImagePreparer, type PreparedImage } from './image.ts';
 import { endLeftovers } from './leftovers.ts';
 import type { AliveWatch } from './monitor.ts';
-import { followHostAddresses } from './network.ts';
+import { keepConnected } from './network.ts';
 import { boxPaths, cgroupOf, type BoxPaths } from './paths.ts';
 import { createPipePool } from './pipes.ts';
-import type { RunState } from './record.ts';
+import { saveJson, type RunState } from './record.ts';
 import type { OciRuntime } from './runtime.ts';
 import type { UserIds } from './users.ts';
 
 export interface Running {
-  readonly state: RunState;
+  state: RunState;
   readonly exec: ExecContext;
   readonly image: PreparedImage;
   readonly watch: AliveWatch;
-  readonly unfollow: () => void;
+  readonly unwatchNetwork: () => void;
   readonly users: Map<string, UserIds>;
   /** Commands that this driver value started and that have not ended. */
   readonly own: Set<string>;
@@ -72,17 +74,16 @@ export async function adopt(
   const { context, paths, cgroups } = holding;
   const pipes = createPipePool(paths.pipes);
   await pipes.open();
-  const follow = () =>
-    followHostAddresses(box.state.init, (error) => {
-      context.log.warn({ err: error }, 'the network rules of the box could not be renewed');
-    });
   const current: Running = {
     state: box.state,
     image: box.image,
     exec: { boxId: context.spec.boxId, paths, runtime: box.runtime, cgroups, pipes, lingering: new Set() },
     users: new Map(),
     own: new Set(),
-    unfollow: context.spec.network ? follow() : () => undefined,
+    unwatchNetwork: watchNetwork(holding, box.state, (network) => {
+      current.state = { ...current.state, network };
+      return saveJson(paths.runState, current.state);
+    }),
     watch: arm(() => {
       if (holding.running === current) void engineExited(holding, current);
     }),
@@ -90,16 +91,30 @@ export async function adopt(
   holding.running = current;
 }
 
+function watchNetwork({ context, paths }: Holding, state: RunState, save: (network: ProcessIdentity) => Promise<void>): () => void {
+  if (state.network === null) return () => undefined;
+  const onTrouble = (error: unknown) => {
+    context.log.warn({ err: error }, 'the network of the box could not be kept as it should be');
+  };
+  return keepConnected(paths, {
+    init: state.init,
+    network: state.network,
+    onReplaced: (network) => void save(network).catch(onTrouble),
+    onTrouble,
+  });
+}
+
 /** Lets a running box go, as it is. */
 export function release(holding: Holding, current: Running): void {
   current.watch.close();
-  current.unfollow();
+  current.unwatchNetwork();
   holding.running = null;
 }
 
 /** Ends whatever of the box is alive, known or not. */
 export async function quieten(holding: Holding): Promise<void> {
   await endLeftovers(holding.paths.home, holding.cgroups, limits.killTimeoutMs);
+  await diskReleased(holding.paths, limits.killTimeoutMs);
   await rm(holding.paths.runState, { force: true });
   holding.quiet = true;
 }

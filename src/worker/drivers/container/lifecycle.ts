@@ -6,7 +6,7 @@ import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ReportProgress } from '../driver.ts';
 import { bootBox, haltBox, makeHome } from './boot.ts';
-import { createDisk } from './disk.ts';
+import { createDisk, diskReleased } from './disk.ts';
 import { adopt, quieten, release, type Holding } from './holding.ts';
 import type { PreparedImage } from './image.ts';
 import { watchAlive } from './monitor.ts';
@@ -65,13 +65,13 @@ export async function reattachBox(holding: Holding): Promise<'running' | 'stoppe
     return 'stopped';
   }
   const image = await imageOf(holding, await needRecord(holding));
-  const network = await keepConnected(holding, state);
+  const network = await reconnected(holding, state);
   await adopt(holding, { state: { ...state, network }, runtime, image }, watchAlive(paths).arm);
   return 'running';
 }
 
 /** Whoever died with the worker may have been slirp4netns: a box that is to have a network gets it back. */
-async function keepConnected({ context, paths }: Holding, state: RunState): Promise<RunState['network']> {
+async function reconnected({ context, paths }: Holding, state: RunState): Promise<RunState['network']> {
   if (!context.spec.network || (state.network !== null && (await isAlive(state.network)))) return state.network;
   const network = await connectBox(paths, state.init);
   await saveJson(paths.runState, { ...state, network });
@@ -86,6 +86,7 @@ export async function stopBox(holding: Holding, graceMs: number): Promise<void> 
   }
   release(holding, current);
   await haltBox(current.state, holding.cgroups, graceMs);
+  await diskReleased(holding.paths, limits.killTimeoutMs);
   await rm(holding.paths.runState, { force: true });
   holding.quiet = true;
 }

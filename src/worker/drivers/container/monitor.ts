@@ -20,7 +20,8 @@ const readyPollMs = 2;
 
 // Arguments: stage, disk, kind of disk, files for /etc, owner of the root, root file system of the image, mount program, then the runtime's command line.
 // It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop device needs the host's mount, which retries when
-// another box takes the same free loop device first.
+// another box takes the same free loop device first. The runtime hands its standard output on to the box's first process, which must not
+// hold a file of the host: what the runtime itself has to say goes to its --log.
 const monitorScript = `
 set -e
 stage=$1 disk=$2 kind=$3 etc=$4 owner=$5 image=$6 mount=$7
@@ -45,7 +46,7 @@ cd "$image"
 mount -t overlay -o "nodev,nosuid,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
 cd /
 if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then umount /sys/fs/cgroup/unified 2>/dev/null || :; fi
-exec "$@"
+exec "$@" >/dev/null 2>&1
 `;
 
 export interface MonitorOptions {
@@ -73,7 +74,7 @@ export const stagedEtcDir = `${stageDir}/disk/etc`;
 export async function startMonitor(options: MonitorOptions, signal: AbortSignal): Promise<RunningBox> {
   const { paths, runtime } = options;
   await mkdir(stageDir, { recursive: true, mode: 0o755 });
-  await rm(paths.initPid, { force: true });
+  for (const file of [paths.initPid, paths.runtimeLog]) await rm(file, { force: true });
   const unshare = await needTool('unshare');
   const mount = await needTool('mount');
   const log = openSync(paths.monitorLog, 'w', 0o600);
@@ -84,7 +85,7 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
       ...['-m', '--propagation', 'slave', options.busybox, 'sh', '-c', monitorScript, 'monitor'],
       ...[stageDir, options.disk.path, options.disk.kind, paths.etc],
       ...[String(options.ownerId), options.rootfsDir, mount],
-      ...[runtime.path, '--root', paths.runtimeRoot, 'run', '--bundle', paths.bundle],
+      ...[runtime.path, '--root', paths.runtimeRoot, '--log', paths.runtimeLog, 'run', '--bundle', paths.bundle],
       ...['--pid-file', paths.initPid, options.boxId],
     ],
     {
@@ -133,7 +134,10 @@ async function waitForInit(paths: BoxPaths, ended: Promise<'ended'>, signal: Abo
 }
 
 async function startFailure(paths: BoxPaths): Promise<BoxRunError> {
-  const said = await readFile(paths.monitorLog, 'utf8').catch(() => '');
+  const [script, engine] = await Promise.all(
+    [paths.monitorLog, paths.runtimeLog].map((path) => readFile(path, 'utf8').catch(() => '')),
+  );
+  const said = `${script ?? ''}${engine ?? ''}`;
   return new BoxRunError('RUNTIME_ERROR', `the box did not start: ${lastLines(said)}`);
 }
 

@@ -6,7 +6,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
-import { processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
+import { isAlive, killQuietly, processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { homeMark } from './monitor.ts';
@@ -18,7 +18,7 @@ export const nameserver = '10.0.2.3';
 
 const readyTimeoutMs = 10_000;
 const rulesTimeoutMs = 10_000;
-const addressCheckMs = 5_000;
+const checkMs = 5_000;
 
 /** Never a service elsewhere: this network, loopback, link-local (cloud metadata), multicast and up; slirp4netns' gateway is the host. */
 const blockedAlways = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0-255.255.255.255', '10.0.2.2'];
@@ -62,17 +62,43 @@ export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promis
   throw new BoxRunError('RUNTIME_ERROR', `the box could not be connected to the network: ${lastLines(text)}`);
 }
 
-/** Keeps the rules right while the host's own addresses change; returns what ends that. */
-export function followHostAddresses(init: ProcessIdentity, onTrouble: (error: unknown) => void): () => void {
+export interface NetworkWatch {
+  readonly init: ProcessIdentity;
+  readonly network: ProcessIdentity;
+  /** A new slirp4netns stands in for one that ended. */
+  readonly onReplaced: (network: ProcessIdentity) => void;
+  readonly onTrouble: (error: unknown) => void;
+}
+
+/** Keeps the rules right while the host's own addresses change, and the network up when its process ends; returns what ends that. */
+export function keepConnected(paths: BoxPaths, { init, network, onReplaced, onTrouble }: NetworkWatch): () => void {
   let known = hostAddresses().join(' ');
-  const timer = setInterval(() => {
+  let current = network;
+  let closed = false;
+  const check = async () => {
     const now = hostAddresses();
-    if (now.join(' ') === known) return;
-    known = now.join(' ');
-    setRules(init, replacedAddresses(now)).catch(onTrouble);
-  }, addressCheckMs);
+    if (now.join(' ') !== known) {
+      await setRules(init, replacedAddresses(now));
+      known = now.join(' ');
+    }
+    if ((await isAlive(current)) || closed || !(await isAlive(init))) return;
+    current = await connectBox(paths, init);
+    if (closed) killQuietly(current.pid, 'SIGKILL');
+    else onReplaced(current);
+  };
+  let checking = false;
+  const timer = setInterval(() => {
+    if (checking) return;
+    checking = true;
+    void check()
+      .catch(onTrouble)
+      .finally(() => {
+        checking = false;
+      });
+  }, checkMs);
   timer.unref();
   return () => {
+    closed = true;
     clearInterval(timer);
   };
 }
@@ -88,6 +114,8 @@ export function hostAddresses(): string[] {
 
 function initialRules(addresses: readonly string[]): string {
   return `
+add table inet boxrun
+delete table inet boxrun
 table inet boxrun {
   set never { type ipv4_addr; flags interval; elements = { ${blockedAlways.join(', ')} } }
   set host { type ipv4_addr; ${elements(addresses)} }

@@ -22,6 +22,7 @@ export interface BoxPaths {
   readonly initPid: string;
   readonly alive: string;
   readonly monitorLog: string;
+  readonly runtimeLog: string;
   readonly networkLog: string;
   readonly runState: string;
   readonly execs: string;
@@ -42,6 +43,7 @@ export function boxPaths(homeDir: string): BoxPaths {
     initPid: join(run, 'init.pid'),
     alive: join(run, 'alive'),
     monitorLog: join(run, 'monitor.log'),
+    runtimeLog: join(run, 'runtime.log'),
     networkLog: join(run, 'network.log'),
     runState: join(run, 'state.json'),
     execs: join(homeDir, 'execs'),

@@ -9,7 +9,7 @@ export interface UserIds {
   readonly home: string;
 }
 
-export const rootUser: UserIds = { uid: 0, gid: 0, groups: [], home: '/root' };
+export const rootUser: UserIds = { uid: 0, gid: 0, groups: [0], home: '/root' };
 
 /** Reads a file inside the box; an empty text where there is none. */
 export type ReadInBox = (path: string) => Promise<string>;
@@ -28,8 +28,8 @@ export async function resolveUser(user: string, readInBox: ReadInBox): Promise<U
   const named = groupLines.find((fields) => fields[0] === group);
   const gid = group === '' ? (numeric(account?.[3] ?? '0') ?? 0) : numeric(named?.[2] ?? group);
   if (gid === null) throw new BoxRunError('RUNTIME_ERROR', `there is no group '${group}' in the box`);
-  const groups = group === '' && account !== undefined ? memberships(groupLines, account[0] as string) : [];
-  return { uid, gid, groups, home: account?.[5] || '/' };
+  const others = group === '' && account !== undefined ? memberships(groupLines, account[0] as string) : [];
+  return { uid, gid, groups: [...new Set([gid, ...others])], home: account?.[5] || '/' };
 }
 
 function memberships(groupLines: readonly string[][], name: string): number[] {

@@ -1,0 +1,166 @@
+// What is left to a successor when a worker, a box's first process, its runtime or its network process is killed.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { beforeAll, expect, test } from 'vitest';
+import { newId } from '../../src/shared/ids.ts';
+import type { RunState } from '../../src/worker/drivers/container/record.ts';
+import { bundleFixture } from '../support/bundle.ts';
+import { createContainer, describeOnHost, useBoxes } from '../support/container-boxes.ts';
+import { createDriverHarness, type DriverHarness } from '../support/driver-harness.ts';
+import { expectNoLeaks, findLeaks } from '../support/leaks.ts';
+
+const boxes = useBoxes();
+let fixture = '';
+beforeAll(async () => {
+  fixture = await bundleFixture(join(import.meta.dirname, '../fixtures/container-holder.ts'));
+});
+
+function runState(box: DriverHarness): RunState {
+  return JSON.parse(readFileSync(join(box.context.homeDir, 'run', 'state.json'), 'utf8')) as RunState;
+}
+
+function leftRunning(box: DriverHarness): string[] {
+  return findLeaks({ boxId: box.boxId }).filter((line) => !line.startsWith('directory'));
+}
+
+async function argsIn(box: DriverHarness): Promise<string> {
+  return (await box.run(['ps', '-o', 'args'])).stdout;
+}
+
+describeOnHost('the end of a box that nobody asked for', () => {
+  test.each(['init', 'monitor'] as const)('is reported once, tidied up, and the box can start again: its %s is killed', async (part) => {
+    const box = await boxes.started();
+    await box.run(['sh', '-c', 'echo kept > /root/file; sync']);
+    const command = await box.exec(['sleep', '1000']);
+    process.kill(runState(box)[part].pid, 'SIGKILL');
+    expect(await box.engineExit).toContain('without being asked');
+    // The runtime's client may die before it can tell how its command did.
+    expect(await command.exit).toSatisfy((exit) => 'lost' in (exit as object) || (exit as { exitCode: number }).exitCode === 137);
+    expect(leftRunning(box)).toEqual([]);
+    await expect(box.run(['true'])).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+    await box.start();
+    expect((await box.run(['cat', '/root/file'])).stdout).toBe('kept\n');
+    await box.driver.stop(0);
+    expect(box.engineExits).toHaveLength(1);
+  });
+});
+
+describeOnHost('a new driver value', () => {
+  test('takes over a running box, its commands live on, and it sees the end', async () => {
+    const first = await boxes.started();
+    const keep = await first.exec(['sleep', '1111'], { execId: 'exec_keep' });
+    const stray = await first.exec(['sh', '-c', 'setsid sleep 2222 & sleep 3333'], { execId: 'exec_stray' });
+    await first.driver.close();
+    const second = first.successor(createContainer);
+    expect(await second.driver.reattach()).toBe('running');
+    expect(await argsIn(second)).toMatch(/sleep 1111[^]*sleep 2222|sleep 2222[^]*sleep 1111/);
+    await second.driver.killStrayExecs(new Set(['exec_keep']));
+    expect(await stray.exit).toEqual({ exitCode: 137 });
+    const left = await argsIn(second);
+    expect(left).toContain('sleep 1111');
+    expect(left).not.toMatch(/sleep [23]/);
+    process.kill(runState(second).init.pid, 'SIGKILL');
+    expect(await second.engineExit).toContain('without being asked');
+    expect(first.engineExits).toEqual([]);
+    expect(await keep.exit).toEqual({ exitCode: 137 });
+  });
+
+  test('does not kill its own commands as strays', async () => {
+    const box = await boxes.started();
+    const own = await box.exec(['sh', '-c', 'echo up; sleep 1000']);
+    await once(own.stdout, 'data');
+    await box.driver.killStrayExecs(new Set());
+    expect(await argsIn(box)).toContain('sleep 1000');
+    await own.killTree();
+  });
+
+  test('says stopped, and tidies up, where the box ended while nobody watched', async () => {
+    const first = await boxes.started();
+    await first.driver.close();
+    process.kill(runState(first).init.pid, 'SIGKILL');
+    const second = first.successor(createContainer);
+    expect(await second.driver.reattach()).toBe('stopped');
+    expect(leftRunning(second)).toEqual([]);
+    await second.start();
+    expect((await second.run(['echo', 'again'])).stdout).toBe('again\n');
+    await second.driver.stop(0);
+  });
+
+  test('says stopped for a box that was never started, or of which nothing is left', async () => {
+    const box = await boxes.created();
+    expect(await box.successor(createContainer).driver.reattach()).toBe('stopped');
+    await box.driver.remove();
+    expect(await box.successor(createContainer).driver.reattach()).toBe('stopped');
+  });
+});
+
+describeOnHost('after SIGKILL of a worker', () => {
+  async function holder(until: 'created' | 'starting' | 'started', execs: Record<string, readonly string[]> = {}, network = false) {
+    const box = await createDriverHarness(createContainer, { imagesDir: boxes.imagesDir(), spec: { network } });
+    const { log: _log, onEngineExit: _onEngineExit, ...context } = box.context;
+    const orders = join(box.dir, 'orders.json');
+    writeFileSync(orders, JSON.stringify({ context, until, execs }));
+    const child = spawn(process.execPath, [fixture, orders], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const lines = createInterface(child.stdout);
+    const kill = async () => {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    };
+    return { box, said: async () => String(((await once(lines, 'line')) as [string])[0]), kill };
+  }
+
+  async function gone(box: DriverHarness): Promise<void> {
+    await box.dispose();
+    await expectNoLeaks({ boxId: box.boxId, homeDir: box.context.homeDir, instanceId: box.context.instanceId });
+  }
+
+  test('a box and its commands run on, are taken over, strays are killed, and removal leaves nothing', async () => {
+    const keep = newId('exec');
+    const { box, said, kill } = await holder('started', { [keep]: ['sleep', '1111'], [newId('exec')]: ['sh', '-c', 'setsid sleep 2222 & sleep 3333'] });
+    expect(await said()).toBe('holding');
+    await kill();
+    expect(await box.driver.reattach()).toBe('running');
+    expect(await argsIn(box)).toContain('sleep 3333');
+    await box.driver.killStrayExecs(new Set([keep]));
+    const left = await argsIn(box);
+    expect(left).toContain('sleep 1111');
+    expect(left).not.toMatch(/sleep [23]/);
+    await gone(box);
+  });
+
+  test('removal without taking over leaves nothing, network process included', async () => {
+    const { box, said, kill } = await holder('started', { [newId('exec')]: ['sleep', '1111'] }, true);
+    expect(await said()).toBe('holding');
+    await kill();
+    expect(leftRunning(box)).not.toEqual([]);
+    await gone(box);
+  });
+
+  test('in the middle of a start, at any moment of it, the box is stopped and can be removed or started', async () => {
+    for (let delayMs = 0; delayMs <= 90; delayMs += 10) {
+      const { box, said, kill } = await holder('starting');
+      expect(await said()).toBe('start');
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      await kill();
+      const found = await box.driver.reattach();
+      if (found === 'stopped') {
+        expect(leftRunning(box)).toEqual([]);
+        await box.start();
+      }
+      expect((await box.run(['echo', 'up'])).stdout).toBe('up\n');
+      await gone(box);
+    }
+  });
+
+  test('in the middle of a creation, removal leaves nothing', async () => {
+    for (let delayMs = 0; delayMs <= 60; delayMs += 20) {
+      const { box, kill } = await holder('created');
+      await new Promise((resolve) => setTimeout(resolve, 150 + delayMs));
+      await kill();
+      await gone(box);
+    }
+  });
+});

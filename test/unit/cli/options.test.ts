@@ -1,0 +1,34 @@
+// What users type, as values.
+import { expect, it } from 'vitest';
+import { parseSeconds, parseVolume, parseWhole, splitCommand, UsageError } from '../../../src/cli/options.ts';
+
+it('reads whole numbers', () => {
+  expect(parseWhole('cpu', '12', 1)).toBe(12);
+  for (const text of ['', '0', '-1', '1.5', '1e3', 'two', '0x10', ' 1']) {
+    expect(() => parseWhole('cpu', text, 1)).toThrow(UsageError);
+  }
+});
+
+it('reads seconds as milliseconds', () => {
+  expect(parseSeconds('timeout', '2')).toBe(2000);
+  expect(parseSeconds('timeout', '0.25')).toBe(250);
+  for (const text of ['', '0', '-1', 'soon', '0.0001', 'Infinity']) {
+    expect(() => parseSeconds('timeout', text)).toThrow(UsageError);
+  }
+});
+
+it('reads volumes', () => {
+  expect(parseVolume('/a:/b')).toEqual({ host_path: '/a', guest_path: '/b', readonly: false });
+  expect(parseVolume('/a:/b:ro')).toEqual({ host_path: '/a', guest_path: '/b', readonly: true });
+  expect(parseVolume('/a:/b:rw')).toEqual({ host_path: '/a', guest_path: '/b', readonly: false });
+  expect(parseVolume('a:/b').host_path).toBe(`${process.cwd()}/a`);
+  for (const text of ['', '/a', ':/b', '/a:', '/a:b', '/a:/b:rx', '/a:/b:ro:x']) {
+    expect(() => parseVolume(text)).toThrow(UsageError);
+  }
+});
+
+it('leaves what stands after the first -- alone', () => {
+  expect(splitCommand(['exec', 'web', '--', 'a', '--', '-b'])).toEqual({ own: ['exec', 'web'], command: ['a', '--', '-b'] });
+  expect(splitCommand(['exec', 'web', '--'])).toEqual({ own: ['exec', 'web'], command: [] });
+  expect(splitCommand(['ls'])).toEqual({ own: ['ls'], command: null });
+});

@@ -1,0 +1,104 @@
+// The application with doubles behind it: what it asks of the supervisor, and how failures of other processes reach clients.
+import { pino } from 'pino';
+import { describe, expect, it, vi } from 'vitest';
+import { createApp } from '../../../src/gateway/app.ts';
+import { createOutputText } from '../../../src/gateway/output-text.ts';
+import { parseTarget } from '../../../src/gateway/target.ts';
+import type { GatewayParts } from '../../../src/gateway/parts.ts';
+import { loadConfig } from '../../../src/shared/config.ts';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+
+function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
+  return {
+    config: loadConfig({}, { BOXRUN_STATE_DIR: '/nowhere', BOXRUN_MAX_CPU: '3', BOXRUN_MAX_MEMORY_MB: '9' }),
+    log: pino({ level: 'silent' }),
+    supervisor: { request: () => Promise.reject(new BoxRunError('UNAVAILABLE', 'the supervisor is not there')) },
+    rows: {
+      box: () => Promise.resolve(null),
+      boxes: () => Promise.resolve([]),
+      exec: () => Promise.resolve(null),
+      execs: () => Promise.resolve([]),
+      events: () => Promise.resolve({ events: [], more: false }),
+    },
+    feed: { read: () => { throw new Error('not asked for'); }, events: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
+    partsUp: () => ({ supervisor: false, writer: true }),
+    isLocal: () => false,
+    closing: new AbortController().signal,
+    ...changes,
+  };
+}
+
+it('answers 503 with Retry-After while the supervisor is away', async () => {
+  const app = await createApp(createParts());
+  const answer = await app.inject({ method: 'POST', url: '/v1/boxes', payload: { image: 'base' } });
+  expect(answer.statusCode).toBe(503);
+  expect(answer.headers['retry-after']).toBe('1');
+  expect(answer.json()).toMatchObject({ code: 'UNAVAILABLE' });
+  const ready = await app.inject({ url: '/readyz' });
+  expect([ready.statusCode, ready.json()]).toEqual([503, { ok: false, parts: { supervisor: false, writer: true } }]);
+  expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
+});
+
+it('says nothing of what nobody foresaw but where to look', async () => {
+  const rows = { ...createParts().rows, boxes: () => Promise.reject(new Error('SELECT secret FROM table')) };
+  const app = await createApp(createParts({ rows }));
+  const answer = await app.inject({ url: '/v1/boxes' });
+  expect(answer.statusCode).toBe(500);
+  expect(answer.json()).toMatchObject({ code: 'RUNTIME_ERROR', message: 'the server failed unexpectedly' });
+  expect(answer.body).not.toContain('secret');
+});
+
+it('keeps reserved environment keys from the engine', async () => {
+  const request = vi.fn(() => Promise.resolve({ id: 'box_a' }));
+  const app = await createApp(createParts({ supervisor: { request: request as never } }));
+  const env = { A: '1', BOXLITE_HOME: '/x', BOXRUN_DB: '/y', XBOXRUN_: 'kept' };
+  await app.inject({ method: 'POST', url: '/v1/boxes', payload: { image: 'base', env } });
+  await app.inject({ method: 'POST', url: '/v1/boxes/a/exec', payload: { cmd: ['a'], env } });
+  const kept = { A: '1', XBOXRUN_: 'kept' };
+  expect(request).toHaveBeenNthCalledWith(1, 'createBox', expect.objectContaining({ ephemeral: false, body: expect.objectContaining({ env: kept }) as unknown }), expect.anything());
+  expect(request).toHaveBeenNthCalledWith(2, 'startExec', { box: 'a', body: { cmd: ['a'], env: kept } }, expect.anything());
+});
+
+it('removes by id or name, with force only where it is asked for', async () => {
+  const request = vi.fn(() => Promise.resolve(null));
+  const app = await createApp(createParts({ supervisor: { request: request as never } }));
+  for (const [query, force] of [['', false], ['?force=true', true], ['?force=false', false]] as const) {
+    expect((await app.inject({ method: 'DELETE', url: `/v1/boxes/web${query}` })).json()).toEqual({ ok: true });
+    expect(request).toHaveBeenLastCalledWith('removeBox', { box: 'web', force }, expect.anything());
+  }
+  expect((await app.inject({ method: 'DELETE', url: '/v1/boxes/web?force=maybe' })).statusCode).toBe(422);
+});
+
+it('asks a request that came by TCP for its name, not one of the Unix socket', async () => {
+  const request = { url: '/v1/info', headers: { host: 'evil.example' } };
+  expect((await (await createApp(createParts())).inject(request)).statusCode).toBe(403);
+  expect((await (await createApp(createParts({ isLocal: () => true }))).inject(request)).statusCode).toBe(200);
+});
+
+describe('a target', () => {
+  it.each([
+    ['web', { key: 'web', action: null }],
+    ['web:stop', { key: 'web', action: 'stop' }],
+    ['web:', { key: 'web', action: '' }],
+    ['web:stop:now', { key: 'web', action: 'stop:now' }],
+  ])('%s', (text, target) => {
+    expect(parseTarget(text)).toEqual(target);
+  });
+});
+
+describe('collected output', () => {
+  it('is kept whole up to its bound', () => {
+    const output = createOutputText(5);
+    output.add(Buffer.from('ab'));
+    output.add(Buffer.from('cde'));
+    expect(output.text()).toBe('abcde');
+  });
+
+  it('is cut at its bound, and says so', () => {
+    const output = createOutputText(3);
+    output.add(Buffer.from('ab'));
+    output.add(Buffer.from('cde'));
+    output.add(Buffer.from('f'));
+    expect(output.text()).toBe('abc\n[boxrun: output cut after 3 bytes]\n');
+  });
+});

@@ -1,0 +1,142 @@
+// The client against small HTTP servers that answer as a BoxRun server may, or as it must not.
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { mkdtempSync, rmSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, expect, it } from 'vitest';
+import { createClient, type BoxRunClient, type ExecEvent } from '../../../src/sdk/index.ts';
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+const cleanUp: (() => void)[] = [];
+afterEach(() => {
+  for (const step of cleanUp.splice(0).reverse()) step();
+});
+
+async function serve(handler: Handler): Promise<BoxRunClient> {
+  const server = createServer(handler);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const client = createClient({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  cleanUp.push(() => { server.closeAllConnections(); server.close(); }, () => void client.close());
+  return client;
+}
+
+const exec = { id: 'exec_a', box_id: 'box_a' };
+const sse = (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/event-stream' });
+const logEvent = (seq: number, text: string) =>
+  `id: ${seq}\nevent: log\ndata: ${JSON.stringify({ stream: 'stdout', data_b64: Buffer.from(text).toString('base64'), seq })}\n\n`;
+const exitEvent = (seq: number) => `id: ${seq}\nevent: exit\ndata: ${JSON.stringify({ stream: null, data: '{"exit_code":0}', seq })}\n\n`;
+
+async function collect(client: BoxRunClient, options = {}): Promise<ExecEvent[]> {
+  const events: ExecEvent[] = [];
+  for await (const event of client.execEvents(exec, options)) events.push(event);
+  return events;
+}
+
+it('gives errors the code that the server gave', async () => {
+  const client = await serve((_, response) => {
+    response.writeHead(409).end(JSON.stringify({ code: 'NAME_ALREADY_EXISTS', message: 'taken', hint: 'another' }));
+  });
+  await expect(client.createBox({ image: 'a' })).rejects.toMatchObject({
+    code: 'NAME_ALREADY_EXISTS', message: 'taken', hint: 'another', status: 409,
+  });
+});
+
+it('says so when it was no BoxRun server that answered', async () => {
+  const client = await serve((_, response) => { response.writeHead(502).end('<html>'); });
+  await expect(client.info()).rejects.toMatchObject({ code: 'RUNTIME_ERROR', status: 502 });
+});
+
+it('is UNAVAILABLE when nobody answers, with a hint', async () => {
+  const client = createClient({ socketPath: '/nowhere/boxrun.sock' });
+  await expect(client.info()).rejects.toMatchObject({ code: 'UNAVAILABLE', hint: 'start one with: boxrun serve' });
+  await client.close();
+});
+
+it('is UNAVAILABLE when the connection ends before the answer', async () => {
+  const client = await serve((request) => { request.socket.destroy(); });
+  await expect(client.info()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+});
+
+it('is CANCELED by its signal', async () => {
+  const client = await serve(() => undefined);
+  await expect(client.info({ signal: AbortSignal.timeout(20) })).rejects.toMatchObject({ code: 'CANCELED' });
+});
+
+it('speaks by a Unix socket', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'boxrun-sdk-'));
+  const socketPath = join(directory, 'a.sock');
+  const server = createServer((request, response) => { response.end(JSON.stringify([request.url])); });
+  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+  const client = createClient({ socketPath });
+  expect(await client.listBoxes('running')).toEqual(['/v1/boxes?status=running']);
+  await client.close();
+  server.close();
+  rmSync(directory, { recursive: true });
+});
+
+it('escapes what it puts into paths', async () => {
+  const client = await serve((request, response) => { response.end(JSON.stringify({ url: request.url })); });
+  expect(await client.getBox('a/b?c')).toEqual({ url: '/v1/boxes/a%2Fb%3Fc' });
+});
+
+it('reads events as bytes and text', async () => {
+  const client = await serve((request, response) => {
+    expect(request.url).toBe('/v1/boxes/box_a/exec/exec_a/events?encoding=base64&after=-1');
+    sse(response).end(`: alive\n\n${logEvent(0, 'hällo')}${exitEvent(1)}`);
+  });
+  const [log, exit] = await collect(client);
+  expect(log).toMatchObject({ type: 'log', seq: 0, stream: 'stdout', text: 'hällo' });
+  expect(exit).toEqual({ type: 'exit', seq: 1, exitCode: 0, error: null });
+});
+
+it('goes on after the last event when the connection is lost, and drops what comes twice', async () => {
+  const asked: (string | undefined)[] = [];
+  const client = await serve((request, response) => {
+    asked.push(request.url?.split('after=')[1]);
+    if (asked.length === 1) {
+      sse(response).write(logEvent(0, 'a') + logEvent(1, 'b'));
+      setTimeout(() => response.destroy(), 20);
+    } else if (asked.length === 2) {
+      response.writeHead(503).end(JSON.stringify({ code: 'UNAVAILABLE', message: 'restarting' }));
+    } else if (asked.length === 3) {
+      sse(response).end(logEvent(1, 'b') + logEvent(2, 'c')); // Ends without an exit: the gateway was going.
+    } else {
+      sse(response).end(exitEvent(3));
+    }
+  });
+  expect((await collect(client)).map(({ seq }) => seq)).toEqual([0, 1, 2, 3]);
+  expect(asked).toEqual(['-1', '1', '1', '2']);
+});
+
+it('does not come again when the exec is not there', async () => {
+  let requests = 0;
+  const client = await serve((_, response) => {
+    requests++;
+    response.writeHead(404).end(JSON.stringify({ code: 'EXEC_NOT_FOUND', message: 'no such exec' }));
+  });
+  await expect(collect(client)).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
+  expect(requests).toBe(1);
+});
+
+it('stops coming again when it is canceled', async () => {
+  const client = await serve((request) => { request.socket.destroy(); });
+  await expect(collect(client, { signal: AbortSignal.timeout(150) })).rejects.toMatchObject({ code: 'CANCELED' });
+});
+
+it('tells the steps of a create, and how it ended', async () => {
+  const client = await serve((request, response) => {
+    expect(request.headers.accept).toBe('text/event-stream');
+    sse(response).end('event: progress\ndata: {"stage":"pull","message":"pulling"}\n\nevent: box\ndata: {"id":"box_a"}\n\n');
+  });
+  const steps: string[] = [];
+  const box = await client.createBox({ image: 'a' }, { onProgress: ({ message }) => steps.push(message) });
+  expect([box, steps]).toEqual([{ id: 'box_a' }, ['pulling']]);
+  const failing = await serve((_, response) => {
+    sse(response).end('event: error\ndata: {"code":"IMAGE_PULL_FAILED","message":"no such image"}\n\n');
+  });
+  await expect(failing.createBox({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
+  const leaving = await serve((_, response) => { sse(response).end(': alive\n\n'); });
+  await expect(leaving.createBox({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+});

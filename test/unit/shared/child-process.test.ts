@@ -1,0 +1,174 @@
+// Running tools: their results, their deadline, and that nothing of them is left, whoever dies first.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { isAlive, killAndWait, killQuietly, processIdentity, runTool } from '../../../src/shared/child-process.ts';
+import { runTypescript } from '../../support/typescript-child.ts';
+import { eventually } from '../../support/unit.ts';
+
+const shell = (script: string, options: Partial<Parameters<typeof runTool>[2]> = {}) =>
+  runTool('sh', ['-c', script], { timeoutMs: 5_000, ...options });
+
+async function gone(pid: number): Promise<void> {
+  await eventually(`process ${pid} is gone`, async () => (await processIdentity(pid)) === null);
+}
+
+function sleeper(): number {
+  const child = spawn('sleep', ['60'], { stdio: 'ignore' });
+  onTestFinished(() => {
+    child.kill('SIGKILL');
+  });
+  return child.pid as number;
+}
+
+describe('a tool', () => {
+  it('gives its exit code and both streams', async () => {
+    expect(await shell('echo out; echo err >&2; exit 3')).toEqual({ exitCode: 3, stdout: 'out\n', stderr: 'err\n' });
+  });
+
+  it('gets its input, directory and environment', async () => {
+    const { stdout } = await shell('cat; pwd; echo $WORD', { input: 'in\n', cwd: '/', env: { PATH: process.env['PATH'], WORD: 'w' } });
+    expect(stdout).toBe('in\n/\nw\n');
+  });
+
+  it('that does not read a large input ends all the same', async () => {
+    expect((await shell('exit 0', { input: Buffer.alloc(4 * 1024 * 1024) })).exitCode).toBe(0);
+  });
+
+  it('whose output is huge keeps the last MiB of it', async () => {
+    const { stdout } = await shell('head -c 3000000 /dev/zero | tr "\\0" x; echo end');
+    expect(stdout.length).toBe(1024 * 1024);
+    expect(stdout.endsWith('xxxend\n')).toBe(true);
+  });
+
+  it('reports each line of its progress as it comes', async () => {
+    const lines: string[] = [];
+    await shell('printf "10%%\\r20%%\\r" >&2; printf "do" >&2; sleep 0.05; printf "ne\\nrest" >&2', {
+      onStderrLine: (line) => lines.push(line),
+    });
+    expect(lines).toEqual(['10%', '20%', 'done']);
+  });
+
+  it('killed by KILL gives 137', async () => {
+    expect((await shell('kill -KILL $$')).exitCode).toBe(137);
+  });
+
+  it.fails('killed by another signal gives 128 + that signal', async () => {
+    expect((await shell('kill -TERM $$')).exitCode).toBe(143);
+  });
+
+  it.fails('that does not exist is a RUNTIME_ERROR naming it', async () => {
+    await expect(runTool('no-such-tool', [], { timeoutMs: 1_000 })).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR', message: expect.stringContaining('no-such-tool') as unknown,
+    });
+  });
+});
+
+describe('a tool that must end early', () => {
+  it('is killed at its deadline with all its children: TIMEOUT', async () => {
+    let pid = 0;
+    const run = shell('sleep 60 & echo $! >&2; wait', {
+      timeoutMs: 300,
+      onStderrLine: (line) => {
+        pid = Number(line);
+      },
+    });
+    await expect(run).rejects.toMatchObject({ code: 'TIMEOUT' });
+    expect(pid).toBeGreaterThan(0);
+    await gone(pid);
+  });
+
+  it('is killed when it is canceled: CANCELED', async () => {
+    const stopping = new AbortController();
+    let pid = 0;
+    const run = shell('sleep 60 & echo $! >&2; wait', {
+      signal: stopping.signal,
+      onStderrLine: (line) => {
+        pid = Number(line);
+        stopping.abort();
+      },
+    });
+    await expect(run).rejects.toMatchObject({ code: 'CANCELED' });
+    await gone(pid);
+  });
+
+  it.fails('is not started when it was canceled before: CANCELED', async () => {
+    await expect(shell('true', { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELED' });
+  });
+
+  it.fails('ends at its deadline even when a child in a session of its own holds its output', { timeout: 3_000 }, async () => {
+    let pid = 0;
+    onTestFinished(() => {
+      killQuietly(pid, 'SIGKILL');
+    });
+    const run = shell('setsid sh -c \'echo $$ >&2; exec sleep 20\' & wait', {
+      timeoutMs: 300,
+      onStderrLine: (line) => {
+        pid = Number(line);
+      },
+    });
+    await expect(run).rejects.toMatchObject({ code: 'TIMEOUT' });
+  });
+
+  it('dies with the process that runs it, even when that is killed', async () => {
+    const parent = await runTypescript(`
+      import { runTool } from './src/shared/child-process.ts';
+      await runTool('sh', ['-c', 'echo $$ >&2; exec sleep 60'], { timeoutMs: 60_000, onStderrLine: (line) => console.log(line) });
+    `);
+    const pid = Number(await parent.line());
+    expect(await processIdentity(pid)).not.toBeNull();
+    parent.child.kill('SIGKILL');
+    await gone(pid);
+  });
+});
+
+describe('the identity of a process', () => {
+  it('tells it from another one of the same number', async () => {
+    const identity = await processIdentity(sleeper());
+    expect(identity).not.toBeNull();
+    if (identity === null) return;
+    expect(await isAlive(identity)).toBe(true);
+    expect(await isAlive({ ...identity, startTicks: identity.startTicks - 1 })).toBe(false);
+  });
+
+  it('is read behind a name with spaces and parentheses', async () => {
+    const child = spawn('bash', ['-c', 'exec -a x sh -c "printf \\") R 1 (\\" > /proc/self/comm; read line"'], { stdio: ['pipe', 'ignore', 'ignore'] });
+    onTestFinished(() => {
+      child.kill('SIGKILL');
+    });
+    await once(child, 'spawn');
+    const [ours, theirs] = await Promise.all([processIdentity(process.pid), processIdentity(child.pid as number)]);
+    expect(theirs?.startTicks).toBeGreaterThanOrEqual(ours?.startTicks ?? Infinity);
+  });
+
+  it('is null for one that is gone, and for a zombie', async () => {
+    const parent = spawn('sh', ['-c', '(exit 0) & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    onTestFinished(() => {
+      parent.kill('SIGKILL');
+    });
+    const [line] = (await once(parent.stdout, 'data')) as [Buffer];
+    await gone(Number(line.toString()));
+    expect(await processIdentity(2 ** 22 + 1)).toBeNull();
+  });
+});
+
+describe('killing and waiting', () => {
+  it('resolves when the process is gone', async () => {
+    const identity = await processIdentity(sleeper());
+    if (identity === null) throw new Error('no sleeper');
+    await killAndWait(identity, 5_000);
+    expect(await isAlive(identity)).toBe(false);
+    await killAndWait(identity, 1);
+  });
+
+  it('does not touch another process that has the number now', async () => {
+    const identity = await processIdentity(sleeper());
+    if (identity === null) throw new Error('no sleeper');
+    await killAndWait({ ...identity, startTicks: identity.startTicks - 1 }, 1_000);
+    expect(await isAlive(identity)).toBe(true);
+  });
+
+  it('quietly ignores that there is nobody', () => {
+    expect(() => { killQuietly(2 ** 22 + 1, 'SIGTERM'); }).not.toThrow();
+  });
+});

@@ -1,0 +1,66 @@
+// The lock of a state directory: one holder at a time, and it dies with its process, however that ends.
+import { spawn } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { tryLock } from '../../../src/shared/lock.ts';
+import { runTypescript } from '../../support/typescript-child.ts';
+import { eventually, temporaryDirectory } from '../../support/unit.ts';
+
+describe('a lock', () => {
+  it('has one holder until it is released, and is its owner\'s alone', async () => {
+    const path = join(temporaryDirectory(), 'lock');
+    const lock = await tryLock(path);
+    expect(lock).not.toBeNull();
+    expect(await tryLock(path)).toBeNull();
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    lock?.release();
+    const next = await tryLock(path);
+    expect(next).not.toBeNull();
+    next?.release();
+  });
+
+  it('is had by exactly one of many who try at once', async () => {
+    const path = join(temporaryDirectory(), 'lock');
+    const locks = await Promise.all(Array.from({ length: 10 }, () => tryLock(path)));
+    expect(locks.filter((lock) => lock !== null)).toHaveLength(1);
+    for (const lock of locks) lock?.release();
+  });
+
+  it('dies with its process, killed, and not with that process\'s children', async () => {
+    const path = join(temporaryDirectory(), 'lock');
+    const holder = await runTypescript(`
+      import { spawn } from 'node:child_process';
+      import { tryLock } from './src/shared/lock.ts';
+      const lock = await tryLock(${JSON.stringify(path)});
+      const child = spawn('sleep', ['60'], { stdio: 'ignore', detached: true });
+      console.log(lock === null ? 'none' : child.pid);
+      setInterval(() => {}, 1000);
+    `);
+    const survivor = Number(await holder.line());
+    onTestFinished(() => {
+      process.kill(survivor, 'SIGKILL');
+    });
+    expect(await tryLock(path)).toBeNull();
+    holder.child.kill('SIGKILL');
+    await holder.exited;
+    const lock = await tryLock(path);
+    expect(lock).not.toBeNull();
+    lock?.release();
+  });
+
+  it('is not handed on to processes that its holder starts', async () => {
+    const path = join(temporaryDirectory(), 'lock');
+    const lock = await tryLock(path);
+    const child = spawn('sleep', ['60'], { stdio: 'ignore' });
+    onTestFinished(() => {
+      child.kill('SIGKILL');
+    });
+    lock?.release();
+    await eventually('it is free', async () => {
+      const next = await tryLock(path);
+      next?.release();
+      return next !== null;
+    });
+  });
+});

@@ -1,0 +1,197 @@
+// Reading the database: by id or name, newest first, and events in pages that are bounded by number and by bytes.
+import Database from 'better-sqlite3';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { limits } from '../../../src/shared/limits.ts';
+import { migrate, schemaVersion } from '../../../src/shared/store/migrations.ts';
+import { openReader, type Reader } from '../../../src/shared/store/reader.ts';
+import { fromSql, publicBox, publicExec, toSql, type BoxRow } from '../../../src/shared/store/rows.ts';
+import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
+import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent } from '../writer/setup.ts';
+
+interface Store {
+  readonly db: Database.Database;
+  readonly statements: Statements;
+  readonly reader: Reader;
+}
+
+function openStore(): Store {
+  const path = join(temporaryDirectory(), 'boxrun.db');
+  const db = new Database(path);
+  db.pragma('journal_mode = WAL');
+  db.pragma('foreign_keys = ON');
+  migrate(db);
+  const reader = openReader(path);
+  onTestFinished(() => {
+    reader.close();
+    db.close();
+  });
+  return { db, statements: prepareStatements(db), reader };
+}
+
+const execId = execRow().id;
+const createdAt = (ms: number) => new Date(1_767_225_600_000 + ms).toISOString();
+
+describe('boxes', () => {
+  it('are found by id and by name, else null', () => {
+    const { statements, reader } = openStore();
+    statements.insertBox(boxRow({ id: 'box_111111111111', name: 'web' }));
+    statements.insertBox(boxRow({ id: 'box_222222222222' }));
+    expect(reader.box('web')?.id).toBe('box_111111111111');
+    expect(reader.box('box_222222222222')?.name).toBeNull();
+    for (const key of ['we', 'WEB', '', '%', 'null']) expect(reader.box(key), key).toBeNull();
+  });
+
+  it('are listed newest first, those of the same millisecond too, and by status', () => {
+    const { statements, reader } = openStore();
+    const order = [3, 1, 2, 2, 2];
+    for (const [index, ms] of order.entries()) {
+      const status = index === 1 ? 'stopped' : 'running';
+      statements.insertBox(boxRow({ id: `box_${index}`, created_at: createdAt(ms), status }));
+    }
+    expect(reader.boxes(null).map(({ id }) => id)).toEqual(['box_0', 'box_4', 'box_3', 'box_2', 'box_1']);
+    expect(reader.boxes('stopped').map(({ id }) => id)).toEqual(['box_1']);
+    expect(reader.boxes('error')).toEqual([]);
+  });
+
+  it('have all their 17 public fields and none of ours', () => {
+    const { statements, reader } = openStore();
+    statements.insertBox(boxRow({ labels: { secret: 'x' } }));
+    expect(Object.keys(reader.boxes(null)[0] ?? {}).sort()).toEqual([
+      'boxlite_id', 'cpu', 'created_at', 'disk_size_gb', 'env', 'error_code', 'error_message', 'id', 'image', 'memory_mb', 'name',
+      'network', 'started_at', 'status', 'stopped_at', 'volumes', 'workdir',
+    ]);
+  });
+});
+
+describe('execs', () => {
+  it('are found under their own box only, by its id or name', () => {
+    const { statements, reader } = openStore();
+    statements.insertBox(boxRow({ name: 'web' }));
+    statements.insertBox(boxRow({ id: 'box_other', name: 'other' }));
+    statements.changeExec(insertExec());
+    expect(reader.exec(boxRow().id, execId)?.cmd).toEqual(['echo', 'ü']);
+    expect(reader.exec('web', execId)?.id).toBe(execId);
+    expect(reader.exec('other', execId)).toBeNull();
+    expect(reader.exec('web', 'exec_none')).toBeNull();
+  });
+
+  it('are listed newest first, and those that have ended by their ids', () => {
+    const { statements, reader } = openStore();
+    statements.insertBox(boxRow());
+    for (const [index, ms] of [1, 3, 2, 2].entries()) statements.changeExec(insertExec({ id: `exec_${index}`, created_at: createdAt(ms) }));
+    statements.changeExec(finishExec('exec_2'));
+    expect(reader.execs(boxRow().id).map(({ id }) => id)).toEqual(['exec_1', 'exec_3', 'exec_2', 'exec_0']);
+    expect(reader.finishedExecIds(boxRow().id)).toEqual(['exec_2']);
+    expect(reader.execs('box_none')).toEqual([]);
+  });
+});
+
+describe('events', () => {
+  function fill({ db, statements }: Store, count: number, bytes: number): void {
+    statements.insertBox(boxRow());
+    statements.changeExec(insertExec());
+    db.transaction(() => {
+      for (let seq = 0; seq < count; seq++) statements.changeExec(addEvent(execId, { ...logEvent(seq), data: Buffer.alloc(bytes, seq % 256) }));
+    })();
+  }
+
+  function readAll(reader: Reader): { seqs: number[]; pages: number[] } {
+    const seqs: number[] = [];
+    const pages: number[] = [];
+    for (let more = true; more; ) {
+      const page = reader.events(execId, seqs.at(-1) ?? -1);
+      seqs.push(...page.events.map(({ seq }) => seq));
+      pages.push(page.events.length);
+      more = page.more;
+    }
+    return { seqs, pages };
+  }
+
+  it('come in pages of at most so many, together without gap or double', () => {
+    const store = openStore();
+    fill(store, limits.replayPageEvents * 2 + 3, 1);
+    const { seqs, pages } = readAll(store.reader);
+    expect(seqs).toEqual(Array.from({ length: limits.replayPageEvents * 2 + 3 }, (_, seq) => seq));
+    expect(pages).toEqual([limits.replayPageEvents, limits.replayPageEvents, 3]);
+  });
+
+  it('come in pages of about so many bytes, and never in an empty one while there are more', () => {
+    const store = openStore();
+    fill(store, 20, limits.replayPageBytes / 4);
+    const { seqs, pages } = readAll(store.reader);
+    expect(seqs).toHaveLength(20);
+    for (const page of pages.slice(0, -1)) expect(page).toBe(4);
+  });
+
+  it('start after the seq that was asked for, and beyond the end there are none', () => {
+    const store = openStore();
+    fill(store, 5, 1);
+    expect(store.reader.events(execId, 2).events.map(({ seq }) => seq)).toEqual([3, 4]);
+    expect(store.reader.events(execId, 4)).toEqual({ events: [], more: false });
+    expect(store.reader.events(execId, 999)).toEqual({ events: [], more: false });
+    expect(store.reader.events('exec_none', -1)).toEqual({ events: [], more: false });
+  });
+
+  it('hold exactly the bytes that were written', () => {
+    const store = openStore();
+    fill(store, 256, 3);
+    for (const { seq, data } of store.reader.events(execId, -1).events) expect(Buffer.from(data)).toEqual(Buffer.alloc(3, seq));
+  });
+
+  it('of another process are seen as soon as they are committed, and a page keeps nothing locked', () => {
+    const store = openStore();
+    fill(store, 3, 1);
+    expect(store.reader.events(execId, -1).events).toHaveLength(3);
+    store.statements.changeExec(addEvent(execId, logEvent(3)));
+    expect(store.reader.events(execId, -1).events).toHaveLength(4);
+    expect(store.db.pragma('wal_checkpoint(TRUNCATE)')).toEqual([{ busy: 0, log: 0, checkpointed: 0 }]);
+  });
+});
+
+describe('a reader', () => {
+  it('cannot write, and does not make a database that is not there', () => {
+    expect(() => openReader(join(temporaryDirectory(), 'none.db'))).toThrow();
+  });
+});
+
+describe('rows', () => {
+  it('go to columns and back unchanged', () => {
+    const row = boxRow({ labels: { a: '' }, volumes: [], env: {} });
+    expect(fromSql<BoxRow>(toSql(row))).toEqual(row);
+  });
+
+  it('show clients the public fields only', () => {
+    expect(Object.keys(publicBox(boxRow()))).toHaveLength(17);
+    expect(Object.keys(publicExec(execRow()))).toHaveLength(11);
+    expect(publicExec(execRow())).not.toHaveProperty('generation');
+  });
+});
+
+describe('migrations', () => {
+  it('bring an empty file up to date, and do nothing the second time', () => {
+    const { db } = openStore();
+    expect(db.pragma('user_version', { simple: true })).toBe(schemaVersion);
+    const schema = db.prepare('SELECT sql FROM sqlite_schema ORDER BY name').all();
+    migrate(db);
+    expect(db.prepare('SELECT sql FROM sqlite_schema ORDER BY name').all()).toEqual(schema);
+  });
+
+  it('have the public tables, with every public column', () => {
+    const { db } = openStore();
+    const columns = (table: string) => db.prepare('SELECT name FROM pragma_table_info(?)').pluck().all(table);
+    expect(columns('boxes')).toEqual(expect.arrayContaining(Object.keys(publicBox(boxRow()))));
+    expect(columns('execs')).toEqual(expect.arrayContaining(Object.keys(publicExec(execRow()))));
+    expect(columns('events')).toEqual(['id', 'exec_id', 'seq', 'type', 'stream', 'data', 'created_at']);
+  });
+
+  it('allow each (exec_id, seq) once', () => {
+    const { db, statements } = openStore();
+    statements.insertBox(boxRow());
+    statements.changeExec(insertExec());
+    statements.changeExec(addEvent(execId, logEvent(0)));
+    const again = db.prepare(`INSERT INTO events (exec_id, seq, type, data, created_at) VALUES (?, 0, 'log', x'00', 'now')`);
+    expect(() => again.run(execId)).toThrow(/UNIQUE/);
+  });
+});

@@ -1,0 +1,81 @@
+// Waits with deadlines, work one after the other, and the budget of restarts.
+import { describe, expect, it } from 'vitest';
+import { sleep, timestamp, withDeadline } from '../../../src/shared/clock.ts';
+import { createInTurn } from '../../../src/shared/in-turn.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { createRestartWindow } from '../../../src/shared/restart-window.ts';
+import { promiseInHand, settle } from '../../support/unit.ts';
+
+describe('waiting', () => {
+  it('can be cut short, without an error', async () => {
+    const stopping = new AbortController();
+    const waiting = sleep(60_000, stopping.signal);
+    stopping.abort();
+    await waiting;
+    await sleep(60_000, AbortSignal.abort());
+  });
+
+  it('for work ends with its result, its error, or TIMEOUT naming it', async () => {
+    expect(await withDeadline(Promise.resolve(7), 1_000, 'x')).toBe(7);
+    await expect(withDeadline(Promise.reject(new Error('own')), 1_000, 'x')).rejects.toThrow('own');
+    await expect(withDeadline(new Promise(() => undefined), 5, 'the soup')).rejects.toMatchObject({
+      code: 'TIMEOUT', message: expect.stringContaining('the soup') as unknown,
+    });
+  });
+
+  it('stamps times as RFC 3339 in UTC', () => {
+    expect(timestamp()).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+  });
+});
+
+describe('work in turn', () => {
+  it('does not overlap, keeps its order, and goes on after a failure', async () => {
+    const inTurn = createInTurn();
+    const events: string[] = [];
+    const first = promiseInHand<string>();
+    const results = [
+      inTurn(async () => {
+        events.push('first begins');
+        await first.promise;
+        events.push('first ends');
+      }),
+      inTurn(async () => {
+        events.push('second');
+        throw new Error('second failed');
+      }),
+      inTurn(async () => {
+        events.push('third');
+        return 3;
+      }),
+    ];
+    const outcomes = Promise.allSettled(results);
+    await settle();
+    expect(events).toEqual(['first begins']);
+    first.resolve('');
+    expect((await outcomes).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect(events).toEqual(['first begins', 'first ends', 'second', 'third']);
+    expect(await results[2]).toBe(3);
+  });
+});
+
+describe('a budget of restarts', () => {
+  it('gives so many within its window, and again as they get old', () => {
+    const window = createRestartWindow(3);
+    expect([0, 10, 20, 30].map((at) => window.take(at))).toEqual([true, true, true, false]);
+    expect(window.take(limits.restartWindowMs - 1)).toBe(false);
+    expect(window.take(limits.restartWindowMs)).toBe(true);
+    expect(window.take(limits.restartWindowMs + 1)).toBe(false);
+    expect(window.take(limits.restartWindowMs + 10)).toBe(true);
+  });
+
+  it('is not used up by asking when it is empty', () => {
+    const window = createRestartWindow(1);
+    expect(window.take(0)).toBe(true);
+    for (let at = 1; at < limits.restartWindowMs; at += 1_000) expect(window.take(at)).toBe(false);
+    expect(window.take(limits.restartWindowMs)).toBe(true);
+  });
+
+  it('of zero gives none', () => {
+    expect(createRestartWindow(0).take()).toBe(false);
+  });
+});

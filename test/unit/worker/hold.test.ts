@@ -1,0 +1,40 @@
+// The hold of an answer: between its bounds, following what short commands take, not moved by long ones.
+import { describe, expect, it } from 'vitest';
+import { limits } from '../../../src/shared/limits.ts';
+import { createHoldEstimate } from '../../../src/worker/hold.ts';
+import { seededRandom } from '../../support/unit.ts';
+
+describe('the hold', () => {
+  it('stays within its bounds, whatever is observed', () => {
+    const random = seededRandom(3);
+    for (const firstGuess of [0, 5, 60, 10_000]) {
+      const hold = createHoldEstimate(firstGuess);
+      for (let time = 0; time < 500; time++) {
+        expect(hold.holdMs()).toBeGreaterThanOrEqual(limits.execHoldLeastMs);
+        expect(hold.holdMs()).toBeLessThanOrEqual(limits.execHoldMostMs);
+        hold.observe(random.pick([0, 1, 20, 100, 249, 250, 251, 100_000]));
+      }
+    }
+  });
+
+  it('comes to cover what short commands take on a slower engine', () => {
+    const hold = createHoldEstimate(12);
+    for (let time = 0; time < 40; time++) hold.observe(80);
+    expect(hold.holdMs()).toBeGreaterThan(80);
+    expect(hold.holdMs()).toBeLessThan(160);
+  });
+
+  it('is not moved by commands that take longer than the longest hold', () => {
+    const hold = createHoldEstimate(12);
+    const before = hold.holdMs();
+    for (let time = 0; time < 100; time++) hold.observe(60_000);
+    expect(hold.holdMs()).toBe(before);
+  });
+
+  it('is moved only a little by one command that waited for something', () => {
+    const hold = createHoldEstimate(12);
+    const before = hold.holdMs();
+    hold.observe(240);
+    expect(hold.holdMs() - before).toBeLessThan(15);
+  });
+});

@@ -1,0 +1,187 @@
+// Output on its way to the writer: every byte, in order, numbered without a gap, characters whole, in bounded events.
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Event } from '../../../src/shared/contracts/writer.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { createOutputBuffer, wholeCharactersLength, type OutputStream } from '../../../src/worker/output-buffer.ts';
+import { cutAtRandom, seededRandom, type Random } from '../../support/unit.ts';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+function record() {
+  const events: Event[] = [];
+  return { events, buffer: createOutputBuffer((event) => events.push({ ...event, data: Buffer.from(event.data) })) };
+}
+
+const bytesOf = (events: readonly Event[], stream: OutputStream) =>
+  Buffer.concat(events.filter((event) => event.stream === stream).map(({ data }) => data));
+
+function isWholeText(bytes: Uint8Array): boolean {
+  return !Buffer.from(bytes).toString('utf8').includes('\ufffd');
+}
+
+const sample = 'a\u00e9\u20ac\u{1f600}z\u07ff\uffff\u{10ffff}\u0000\u2028';
+
+describe('text', () => {
+  it('cut at every place, by any two cuts, is whole in every event', () => {
+    const bytes = Buffer.from(sample);
+    for (let first = 0; first <= bytes.length; first++) {
+      for (let second = first; second <= bytes.length; second++) {
+        const { events, buffer } = record();
+        for (const piece of [bytes.subarray(0, first), bytes.subarray(first, second), bytes.subarray(second)]) {
+          buffer.write('stdout', piece);
+          vi.advanceTimersByTime(limits.outputFlushMs);
+        }
+        for (const { data } of events) expect(isWholeText(data), `${first} ${second}`).toBe(true);
+        buffer.end('{}');
+        expect(bytesOf(events, 'stdout').equals(bytes)).toBe(true);
+      }
+    }
+  });
+
+  it('byte by byte is whole in every event, on both streams at once', () => {
+    const { events, buffer } = record();
+    for (const byte of Buffer.from(sample)) {
+      buffer.write('stdout', Buffer.from([byte]));
+      buffer.write('stderr', Buffer.from([byte]));
+      vi.advanceTimersByTime(limits.outputFlushMs);
+    }
+    for (const { data } of events) expect(isWholeText(data)).toBe(true);
+    buffer.end('{}');
+    expect(bytesOf(events, 'stdout').toString()).toBe(sample);
+    expect(bytesOf(events, 'stderr').toString()).toBe(sample);
+  });
+
+  it('longer than an event is cut between characters', () => {
+    for (const offset of [0, 1, 2, 3]) {
+      const { events, buffer } = record();
+      const text = 'x'.repeat(offset) + '\u{1f600}'.repeat(limits.eventBytesMax / 2);
+      buffer.write('stdout', Buffer.from(text));
+      buffer.end('{}');
+      const logs = events.filter(({ type }) => type === 'log');
+      expect(logs.length).toBeGreaterThan(1);
+      for (const { data } of logs) {
+        expect(data.length).toBeLessThanOrEqual(limits.eventBytesMax);
+        expect(isWholeText(data)).toBe(true);
+      }
+      expect(bytesOf(events, 'stdout').toString()).toBe(text);
+    }
+  });
+
+  it('that ends inside a character loses none of its bytes', () => {
+    const { events, buffer } = record();
+    buffer.write('stdout', Buffer.from([0x61, 0xf0, 0x9f, 0x98]));
+    buffer.write('stderr', Buffer.from([0xe2]));
+    buffer.end('{}');
+    expect(bytesOf(events, 'stdout')).toEqual(Buffer.from([0x61, 0xf0, 0x9f, 0x98]));
+    expect(bytesOf(events, 'stderr')).toEqual(Buffer.from([0xe2]));
+    expect(events.at(-1)?.type).toBe('exit');
+  });
+});
+
+describe('any bytes on both streams', () => {
+  function randomOutput(random: Random, repeat: number): Buffer {
+    const kind = random.pick(['text', 'binary', 'mixed', 'leads']);
+    const parts = Array.from({ length: random.whole(0, 40) }, () => {
+      if (kind === 'text' || (kind === 'mixed' && random.whole(0, 1) === 0)) return Buffer.from(sample.slice(random.whole(0, 5)));
+      if (kind === 'leads') return Buffer.from([random.pick([0xc3, 0xe2, 0xf0, 0xf5, 0xff, 0x80, 0x41])]);
+      return random.bytes(random.whole(1, 40));
+    });
+    return Buffer.concat(parts.flatMap((part) => Array.from({ length: repeat }, () => part)));
+  }
+
+  /** What is wrong with the events, or null. */
+  function fault(events: readonly Event[], wanted: Record<OutputStream, Buffer>): string | null {
+    if (events.some(({ seq }, index) => seq !== index)) return 'seq has a gap';
+    if (!bytesOf(events, 'stdout').equals(wanted.stdout)) return 'stdout is another';
+    if (!bytesOf(events, 'stderr').equals(wanted.stderr)) return 'stderr is another';
+    if (events.findIndex(({ type }) => type === 'exit') !== events.length - 1) return 'the exit is not last';
+    if (events.some(({ type, data }) => type === 'log' && data.length === 0)) return 'an empty event';
+    return events.some(({ data }) => data.length > limits.eventBytesMax) ? 'an event is too long' : null;
+  }
+
+  it('come out as they went in, numbered from 0 without a gap, the exit last', () => {
+    for (let seed = 1; seed <= 200; seed++) {
+      const random = seededRandom(seed);
+      const [longest, repeat] = random.pick([[1, 1], [5, 1], [300, 20], [20_000, 400], [200_000, 1_000]] as const);
+      const wanted = { stdout: randomOutput(random, repeat), stderr: randomOutput(random, repeat) };
+      const queues = (['stdout', 'stderr'] as const).map((stream) => ({ stream, pieces: cutAtRandom(wanted[stream], random, longest) }));
+      const { events, buffer } = record();
+      for (let left = queues; ; ) {
+        left = left.filter(({ pieces }) => pieces.length > 0);
+        if (left.length === 0) break;
+        const { stream, pieces } = random.pick(left);
+        buffer.write(stream, pieces.shift() as Buffer);
+        if (random.whole(0, 20) === 0) vi.advanceTimersByTime(random.whole(0, 10));
+      }
+      buffer.end('{"exit_code":0}');
+      expect(fault(events, wanted), `seed ${seed}`).toBeNull();
+    }
+  });
+});
+
+describe('small writes', () => {
+  it('come together for a short time, and no longer', () => {
+    const { events, buffer } = record();
+    for (let time = 0; time < 100; time++) buffer.write('stdout', Buffer.from('x'));
+    expect(events).toEqual([]);
+    vi.advanceTimersByTime(limits.outputFlushMs - 1);
+    buffer.write('stdout', Buffer.from('y'));
+    vi.advanceTimersByTime(1);
+    expect(events.map(({ data }) => Buffer.from(data).toString())).toEqual([`${'x'.repeat(100)}y`]);
+  });
+
+  it('keep the order of the streams among each other', () => {
+    const { events, buffer } = record();
+    for (const [stream, text] of [['stdout', 'a'], ['stdout', 'b'], ['stderr', 'c'], ['stdout', 'd']] as const) {
+      buffer.write(stream, Buffer.from(text));
+    }
+    buffer.end('{}');
+    expect(events.map(({ stream, data }) => [stream, Buffer.from(data).toString()])).toEqual([
+      ['stdout', 'ab'], ['stderr', 'c'], ['stdout', 'd'], [null, '{}'],
+    ]);
+  });
+
+  it('go out at once when enough has come together', () => {
+    const { events, buffer } = record();
+    buffer.write('stdout', Buffer.alloc(limits.outputFlushBytes - 1, 'x'));
+    expect(events).toHaveLength(0);
+    buffer.write('stderr', Buffer.from('y'));
+    expect(events.map(({ data }) => data.length)).toEqual([limits.outputFlushBytes - 1, 1]);
+  });
+
+  it('leave no timer behind', () => {
+    const { buffer } = record();
+    buffer.write('stdout', Buffer.from('x'));
+    buffer.end('{}');
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('the end', () => {
+  it('without any output is the exit alone, with seq 0', () => {
+    const { events, buffer } = record();
+    buffer.end('{"exit_code":3}');
+    expect(events).toEqual([{ seq: 0, type: 'exit', stream: null, data: Buffer.from('{"exit_code":3}') }]);
+  });
+});
+
+describe('whole characters', () => {
+  it('take everything that can never become one, and leave at most three bytes', () => {
+    const whole = (bytes: number[]) => wholeCharactersLength(Buffer.from(bytes));
+    expect(whole([])).toBe(0);
+    expect(whole([0x80, 0x80, 0x80, 0x80])).toBe(4);
+    expect(whole([0xc1])).toBe(1);
+    expect(whole([0xff])).toBe(1);
+    expect(whole([0xf8, 0x80])).toBe(2);
+    expect(whole([0x41, 0xc3])).toBe(1);
+    expect(whole([0x41, 0xe2, 0x82])).toBe(1);
+    expect(whole([0x41, 0xf0, 0x9f, 0x98])).toBe(1);
+    expect(whole([0xf0, 0x9f, 0x98, 0x80])).toBe(4);
+    expect(whole([0xc3, 0xa9, 0x80])).toBe(3);
+  });
+});

@@ -1,0 +1,118 @@
+// Doubles at the worker's two boundaries: a writer behind a link, and a driver whose commands do what the test says.
+import { PassThrough, type Readable } from 'node:stream';
+import type { ExecChange, WriterContract } from '../../../src/shared/contracts/writer.ts';
+import type { Link } from '../../../src/shared/ipc/link.ts';
+import type { ExecExit, ExecHandle, ExecRequest } from '../../../src/worker/drivers/driver.ts';
+import { promiseInHand } from '../../support/unit.ts';
+
+export interface WriterDouble {
+  readonly link: Pick<Link<WriterContract>, 'request' | 'ready'>;
+  /** Every batch that came, acknowledged or not. */
+  readonly batches: ExecChange[][];
+  /** What was acknowledged, in order. */
+  readonly committed: ExecChange[];
+  /** Batches under way at this moment, and the most there ever were. */
+  readonly underWay: { now: number; most: number };
+  /** What becomes of the next batches: acknowledged by default. */
+  answer: (changes: ExecChange[]) => Promise<void>;
+}
+
+export function createWriterDouble(): WriterDouble {
+  const batches: ExecChange[][] = [];
+  const committed: ExecChange[] = [];
+  const underWay = { now: 0, most: 0 };
+  const double: WriterDouble = {
+    batches, committed, underWay,
+    answer: () => Promise.resolve(),
+    link: {
+      ready: () => Promise.reject(new Error('not used')),
+      async request(method: string, params: unknown) {
+        if (method !== 'changeExecs') throw new Error(`not expected: ${method}`);
+        const { changes } = params as { changes: ExecChange[] };
+        batches.push([...changes]);
+        underWay.most = Math.max(underWay.most, ++underWay.now);
+        try {
+          await double.answer(changes);
+          committed.push(...changes);
+          return null as never;
+        } finally {
+          underWay.now--;
+        }
+      },
+    } as WriterDouble['link'],
+  };
+  return double;
+}
+
+/** The same without what came again: as the writer stores it. */
+export function stored(changes: readonly ExecChange[]): ExecChange[] {
+  const seen = new Set<string>();
+  return changes.filter((change) => {
+    const key = change.op === 'event' ? `event ${change.execId} ${change.event.seq}` : `${change.op} ${change.op === 'insert' ? change.exec.id : change.execId}`;
+    return seen.size < seen.add(key).size;
+  });
+}
+
+export interface CommandDouble {
+  readonly request: ExecRequest;
+  readonly stdout: PassThrough;
+  readonly stderr: PassThrough;
+  kills: number;
+  /** The leader's exit. */
+  exit(how: ExecExit): void;
+  /** Both streams end, then the leader exits. */
+  finish(exitCode: number): void;
+  /** What killTree does: by default it ends the command as SIGKILL would. */
+  onKill: () => Promise<void>;
+}
+
+export interface DriverDouble {
+  exec(request: ExecRequest): Promise<ExecHandle>;
+  readonly commands: CommandDouble[];
+  /** Replaces the start of the next commands. */
+  onStart: (command: CommandDouble) => Promise<void>;
+  streams: (() => { stdout: Readable; stderr: Readable }) | null;
+}
+
+export function createDriverDouble(): DriverDouble {
+  const commands: CommandDouble[] = [];
+  const double: DriverDouble = {
+    commands,
+    onStart: () => Promise.resolve(),
+    streams: null,
+    async exec(request) {
+      const exit = promiseInHand<ExecExit>();
+      const command: CommandDouble = {
+        request,
+        stdout: new PassThrough(),
+        stderr: new PassThrough(),
+        kills: 0,
+        exit: exit.resolve,
+        finish(exitCode) {
+          command.stdout.end();
+          command.stderr.end();
+          exit.resolve({ exitCode });
+        },
+        async onKill() {
+          command.finish(137);
+        },
+      };
+      commands.push(command);
+      await double.onStart(command);
+      const streams = double.streams?.() ?? command;
+      return {
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+        stdin: null,
+        exit: exit.promise,
+        resize: () => Promise.resolve(),
+        signal: () => Promise.resolve(),
+        killTree() {
+          command.kills++;
+          return command.onKill();
+        },
+      };
+    },
+  };
+  return double;
+}
