@@ -12,7 +12,7 @@ import { addHealthRoutes } from './routes/health.ts';
 import { addRunRoutes } from './routes/run.ts';
 import { addUiRoutes } from './routes/ui.ts';
 
-const methods: readonly HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
 export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   const log: FastifyBaseLogger = parts.log;

@@ -39,7 +39,6 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
   const restarts = createRestartWindow(limits.childRestartsMax);
   let stopping = false;
   let running: RunningChild | null = null;
-
   let restarting: Promise<void> = Promise.resolve();
 
   async function watch(): Promise<void> {

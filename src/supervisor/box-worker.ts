@@ -27,7 +27,7 @@ export interface BoxWorker {
   remove(): Promise<void>;
   /** After the worker's death: a successor takes the engine over and the lost commands are ended. False: the engine is gone too. */
   succeed(reason: string): Promise<boolean>;
-  /** Lets the worker go, whatever it does; the engine's end is the driver's or the next worker's business. */
+  /** Lets the worker go and ends its commands, whatever it does; the engine's end is the next worker's business. */
   abandon(): Promise<void>;
   exec(order: ExecOrder): Promise<Exec>;
   cancelExec(execId: string): Promise<Exec>;
@@ -72,16 +72,17 @@ class LeasedWorker implements BoxWorker {
   async create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }> {
     const { peer } = await this.#assign();
     return this.#deps.gate.pass(imageKey(this.#row), async () => {
-      const options = { onProgress: progress, signal };
+      // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
+      const options = { onProgress: progress, signal, waitAfterAbort: true };
       await peer.request('prepareImage', {}, { ...options, timeoutMs: limits.imagePrepareTimeoutMs });
       const created = await peer.request('create', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
       await peer.request('start', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
       return created;
-    });
+    }, signal);
   }
 
   async start(progress: ReportProgress): Promise<void> {
-    await this.abandon();
+    await this.#letGo();
     await this.#openLease();
     const { peer } = await this.#assign();
     await this.#deps.gate.pass(imageKey(this.#row), async () => {
@@ -94,20 +95,21 @@ class LeasedWorker implements BoxWorker {
   async stop(): Promise<void> {
     const worker = this.#living() ?? (await this.#takeOver('worker exited')).worker;
     await worker.peer.request('stop', {}, { timeoutMs: limits.boxStopTimeoutMs });
-    await this.abandon();
+    await this.#letGo();
   }
 
   async halt(): Promise<void> {
-    await this.stop().catch((error: unknown) => {
-      this.#log.error({ err: error }, 'stopping a box in trouble failed');
-    });
-    await this.abandon();
+    for (const step of [() => this.stop(), () => this.abandon()]) {
+      await step().catch((error: unknown) => {
+        this.#log.error({ err: error }, 'stopping a box in trouble failed');
+      });
+    }
   }
 
   async remove(): Promise<void> {
     const worker = this.#living() ?? (await this.#successor());
     await worker.peer.request('remove', {}, { timeoutMs: limits.boxRemoveTimeoutMs });
-    await this.abandon();
+    await this.#letGo();
     // Followers of a command that was lost hear of its end before its rows are gone.
     await this.#closeLease(this.#row.generation, 'the box was removed');
   }
@@ -121,9 +123,8 @@ class LeasedWorker implements BoxWorker {
   }
 
   async abandon(): Promise<void> {
-    const worker = this.#current;
-    this.#current = null;
-    await worker?.dismiss();
+    await this.#letGo();
+    await this.#closeLease(this.#row.generation, 'worker exited');
   }
 
   async exec(order: ExecOrder): Promise<Exec> {
@@ -146,6 +147,12 @@ class LeasedWorker implements BoxWorker {
     };
     worker.gone.then(forget, () => undefined);
     return worker;
+  }
+
+  async #letGo(): Promise<void> {
+    const worker = this.#current;
+    this.#current = null;
+    await worker?.dismiss();
   }
 
   #living(): WorkerHandle | null {

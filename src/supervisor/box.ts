@@ -88,7 +88,7 @@ class OwnedBox implements SupervisedBox {
         return publicBox(this.#row);
       } catch (error) {
         this.#log.warn({ err: error }, 'creating a box failed; it is removed');
-        await this.#rollBack();
+        await this.#rollBack(error);
         throw error;
       }
     });
@@ -99,8 +99,8 @@ class OwnedBox implements SupervisedBox {
       const { row } = this;
       if (row.state !== 'stopped' && row.state !== 'failed') throw alreadyRunning(row);
       this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
+      await this.#transition('start-asked', { error_code: null, error_message: null });
       try {
-        await this.#transition('start-asked', { error_code: null, error_message: null });
         await this.#deps.worker.start(progress);
         await this.#transition('brought-up', { started_at: timestamp(), stopped_at: null });
         return publicBox(row);
@@ -147,7 +147,9 @@ class OwnedBox implements SupervisedBox {
     return this.#inTurn(async () => {
       const { worker } = this.#deps;
       const found = worker.present;
-      if (this.row.ephemeral || this.state === 'creating' || this.state === 'removing') {
+      if (this.state === 'creating') {
+        await this.#rollBack(new BoxRunError('RUNTIME_ERROR', 'the server ended while the box was being created'));
+      } else if (this.row.ephemeral || this.state === 'removing') {
         await this.#removeNow();
       } else if (this.state === 'stopping') {
         await this.#stopNow();
@@ -159,31 +161,50 @@ class OwnedBox implements SupervisedBox {
         await worker.halt();
         const message = 'the server ended while the box was starting';
         await this.#fail('start-failed', new BoxRunError('RUNTIME_ERROR', message));
-      } else {
+      } else if (found !== null) {
         await worker.abandon();
       }
     });
   }
 
-  /** The one place that assigns the state; resolves when it is committed. */
+  /** To the next state; resolves when that is committed. What cannot be committed has not happened. */
   async #transition(cause: BoxCause, change: BoxChange = {}): Promise<void> {
+    const row = this.#row;
+    const before = { ...row };
+    try {
+      await this.#enter(cause, change);
+    } catch (error) {
+      for (const field of [...Object.keys(change), 'state', 'status'] as const) Object.assign(row, { [field]: before[field as keyof BoxRow] });
+      throw error;
+    } finally {
+      if (!holdsQuota(row.state)) this.#deps.quota.release(row.id);
+    }
+  }
+
+  /** To a state that is so whether it can be committed or not; where that fails the next supervisor finds out anew. */
+  async #note(cause: BoxCause, change: BoxChange = {}): Promise<void> {
+    await this.#enter(cause, change).catch((problem: unknown) => {
+      this.#log.error({ err: problem, cause }, 'a change of state could not be committed');
+    });
+    if (!holdsQuota(this.state)) this.#deps.quota.release(this.id);
+  }
+
+  async #fail(cause: BoxCause, error: unknown): Promise<void> {
+    if (step(boxTable, this.state, cause) === null) return; // It never got into the state in which this could fail.
+    await this.#note(cause, failure(toBoxRunError(error)));
+  }
+
+  /** The one place that assigns the state. */
+  async #enter(cause: BoxCause, change: BoxChange): Promise<void> {
     const row = this.#row;
     const next = step(boxTable, row.state, cause);
     if (next === null) throw new BoxRunError('RUNTIME_ERROR', `box ${row.id}: ${cause} in state ${row.state}`);
     this.#log.info({ from: row.state, to: next, cause }, 'box changes state');
     const status = next === 'removing' ? row.status : publicStatus(next);
     Object.assign(row, change, { state: next, status });
-    if (!holdsQuota(next)) this.#deps.quota.release(row.id);
     if (next === 'removed') return;
     const committed = { boxId: row.id, change: { ...change, state: next, status } };
     await this.#deps.writer.request('updateBox', committed, { resend: true });
-  }
-
-  /** The state that follows on a failure; that it cannot be committed is logged, and does not hide the failure itself. */
-  async #fail(cause: BoxCause, error: unknown): Promise<void> {
-    await this.#transition(cause, failure(toBoxRunError(error))).catch((problem: unknown) => {
-      this.#log.error({ err: problem, cause }, 'the state after a failure could not be committed');
-    });
   }
 
   async #stopNow(): Promise<void> {
@@ -213,7 +234,8 @@ class OwnedBox implements SupervisedBox {
   }
 
   /** Removes what a failed create has made. Where even that fails the row stays, in `error`, for somebody to look at. */
-  async #rollBack(): Promise<void> {
+  async #rollBack(reason: unknown): Promise<void> {
+    await this.#fail('remove-asked', reason); // Also while the writer is away: the engine must not stay.
     try {
       await this.#removeNow();
     } catch (error) {
@@ -228,7 +250,7 @@ class OwnedBox implements SupervisedBox {
   /** The worker is gone: a new one takes the running engine over, as long as the budget lasts. */
   async #recover(reason: string): Promise<void> {
     const { worker } = this.#deps;
-    if (this.state === 'ready') await this.#transition('worker-died');
+    if (this.state === 'ready') await this.#note('worker-died');
     while (this.state === 'recovering') {
       if (!this.#restarts.take()) {
         await worker.abandon();
@@ -237,7 +259,7 @@ class OwnedBox implements SupervisedBox {
         return;
       }
       try {
-        if (await worker.succeed(reason)) await this.#transition('brought-up');
+        if (await worker.succeed(reason)) await this.#note('brought-up');
         else await this.#engineDied('the engine ended together with its worker');
       } catch (error) {
         this.#log.error({ err: error }, 'a new worker could not take the box over');
@@ -250,10 +272,11 @@ class OwnedBox implements SupervisedBox {
     await this.#fail('engine-died', new BoxRunError('RUNTIME_ERROR', reason));
   }
 
-  /** For what comes uninvited: acts only on a box that was running until then. */
+  /** For what comes uninvited: acts only on a box that was running until then, under the same lease. */
   #onTrouble(doing: string, act: () => Promise<void>): void {
+    const { generation } = this.#row;
     this.#inTurn(async () => {
-      if (this.state === 'ready') await act();
+      if (this.state === 'ready' && this.#row.generation === generation) await act();
     }).catch((error: unknown) => {
       this.#log.error({ err: error }, `${doing} failed`);
     });

@@ -37,7 +37,7 @@ export function createFrameDecoder(): (piece: Buffer) => unknown[] {
     for (;;) {
       const wanted = nextFrameBytes(buffer?.subarray(offset) ?? pieces[0]);
       if (wanted === null || pendingBytes < wanted) break;
-      buffer ??= Buffer.concat(pieces);
+      buffer ??= whole(pieces);
       messages.push(unpack(buffer.subarray(offset + headerBytes, offset + wanted)));
       offset += wanted;
       pendingBytes -= wanted;
@@ -45,6 +45,11 @@ export function createFrameDecoder(): (piece: Buffer) => unknown[] {
     if (buffer !== undefined) pieces = pendingBytes === 0 ? [] : [buffer.subarray(offset)];
     return messages;
   };
+}
+
+function whole(pieces: readonly Buffer[]): Buffer {
+  const [first, second] = pieces;
+  return first !== undefined && second === undefined ? first : Buffer.concat(pieces);
 }
 
 /** Length of the next frame with its header, or null while even the header is incomplete. */

@@ -4,13 +4,13 @@ import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive, killAndWait, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
-import { BoxRunError } from '../../../shared/errors.ts';
+import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { BoxSpec } from '../driver.ts';
 import { hostnameOf, idShift, ociConfig } from './bundle.ts';
 import type { BoxCgroups } from './cgroups.ts';
-import type { Disk } from './disk.ts';
-import { stagedEtcDir, startMonitor } from './monitor.ts';
+import { diskReleased, type Disk } from './disk.ts';
+import { stagedEtcDir, startMonitor, type RunningBox } from './monitor.ts';
 import { connectBox, nameserver } from './network.ts';
 import type { BoxPaths } from './paths.ts';
 import { saveJson, type RunState } from './record.ts';
@@ -49,37 +49,47 @@ export async function makeHome(spec: BoxSpec, paths: BoxPaths): Promise<void> {
  * @throws RUNTIME_ERROR, TIMEOUT, CANCELED
  */
 export async function bootBox(options: BootOptions, signal: AbortSignal): Promise<RunState> {
-  const { spec, paths, cgroups, runtime, tools } = options;
+  const { spec, paths, runtime } = options;
   await checkVolumes(spec);
-  await rm(paths.runtimeRoot, { recursive: true, force: true });
-  cgroups.prepare();
-  const config = ociConfig({
-    spec,
-    cgroup: options.cgroup,
-    toolsDir: tools.dir,
-    etcDir: stagedEtcDir,
-    initArgs: tools.initArgs,
-    shift: idShift,
-    mapVolumes: runtime.mapsVolumes,
-  });
-  await writeFile(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
-  const running = await startMonitor(
-    {
-      boxId: spec.boxId,
-      paths,
-      runtime,
-      busybox: join(tools.dir, 'busybox'),
-      rootfsDir: options.rootfsDir,
-      disk: options.disk,
-      ownerId: idShift.base,
-    },
-    signal,
-  );
+  const running = await bringUp(options, signal);
   const network = spec.network ? await connectBox(paths, running.init) : null;
   if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
   const state: RunState = { ...running, network, runtime: runtime.name };
   await saveJson(paths.runState, state);
   return state;
+}
+
+/** Volumes whose file system cannot map ids are found out by trying; those are mounted with the host's ids, so as nobody's files. */
+async function bringUp(options: BootOptions, signal: AbortSignal): Promise<RunningBox> {
+  const { spec, paths, cgroups, runtime, tools, disk, rootfsDir } = options;
+  const unmapped = new Set<string>();
+  for (;;) {
+    await rm(paths.runtimeRoot, { recursive: true, force: true });
+    cgroups.prepare();
+    await writeConfig(options, unmapped);
+    const busybox = join(tools.dir, 'busybox');
+    try {
+      return await startMonitor({ boxId: spec.boxId, paths, runtime, busybox, rootfsDir, disk, ownerId: idShift.base }, signal);
+    } catch (error) {
+      const path = /mount_setattr `([^`]+)`/.exec(errorText(error))?.[1];
+      if (path === undefined || unmapped.has(path) || !spec.volumes.some((volume) => volume.host_path === path)) throw error;
+      unmapped.add(path);
+      await diskReleased(paths, limits.killTimeoutMs);
+    }
+  }
+}
+
+async function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions, unmapped: ReadonlySet<string>): Promise<void> {
+  const config = ociConfig({
+    spec,
+    cgroup,
+    toolsDir: tools.dir,
+    etcDir: stagedEtcDir,
+    initArgs: tools.initArgs,
+    shift: idShift,
+    mapsVolume: (hostPath) => runtime.mapsVolumes && !unmapped.has(hostPath),
+  });
+  await writeFile(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
 }
 
 async function checkVolumes(spec: BoxSpec): Promise<void> {

@@ -56,8 +56,8 @@ export interface BundleOptions {
   readonly etcDir: string;
   readonly initArgs: readonly string[];
   readonly shift: IdShift | null;
-  /** Whether the runtime and the file systems of the volumes can map ids. */
-  readonly mapVolumes: boolean;
+  /** Whether the runtime, and the file system at a volume's host path, can map ids. */
+  readonly mapsVolume: (hostPath: string) => boolean;
 }
 
 interface OciMount {
@@ -160,14 +160,14 @@ function fileMounts({ toolsDir, etcDir }: BundleOptions): OciMount[] {
   ];
 }
 
-function volumeMount(volume: BoxSpec['volumes'][number], { shift, mapVolumes }: BundleOptions): OciMount {
-  const mapped = shift !== null && mapVolumes;
+function volumeMount(volume: BoxSpec['volumes'][number], { shift, mapsVolume }: BundleOptions): OciMount {
+  const mapped = shift !== null && mapsVolume(volume.host_path);
   const mapping = mapped ? idMapping(shift) : [];
   return {
     destination: volume.guest_path,
     type: 'bind',
     source: volume.host_path,
-    options: ['rbind', volume.readonly ? 'ro' : 'rw', 'nosuid', 'nodev', ...(mapped ? ['idmap'] : [])],
+    options: ['rbind', volume.readonly ? (mapped ? 'ro' : 'rro') : 'rw', 'nosuid', 'nodev', ...(mapped ? ['idmap'] : [])],
     ...(mapped ? { uidMappings: mapping, gidMappings: mapping } : {}),
   };
 }

@@ -51,6 +51,8 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
   // Killing works on one hierarchy; on version 1 it must be one that can stop processes from forking on.
   const killing = join(unified ? root : join(root, 'freezer'), names.box);
   const boxDirs = hierarchies.map((hierarchy) => join(hierarchy, names.box));
+  // On a hybrid host runc puts boxes into the unified hierarchy as well, crun does not: there the driver only tidies up.
+  const beside = unified ? [] : [join(root, 'unified')];
   const controller = (name: string) => join(unified ? root : join(root, name), names.box);
 
   const tryRemoveExec = (execId: string) => tryRemoveTree(join(killing, execId));
@@ -84,14 +86,14 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
         () => {
           for (const pid of pidsBelow(killing)) killQuietly(pid, 'SIGKILL');
           for (const dir of [killing, ...subgroups(killing).map((name) => join(killing, name))]) killGroup(dir);
-          return boxDirs.map(tryRemoveTree).every(Boolean);
+          return [...boxDirs, ...beside.map((dir) => join(dir, names.box))].map(tryRemoveTree).every(Boolean);
         },
         timeoutMs,
         `killing the processes of ${names.box}`,
       );
     },
     removeParent() {
-      for (const hierarchy of hierarchies) tryRemoveDirectory(join(hierarchy, names.parent));
+      for (const hierarchy of [...hierarchies, ...beside]) tryRemoveDirectory(join(hierarchy, names.parent));
     },
     usage: () => (unified ? unifiedUsage(controller('')) : legacyUsage(controller)),
     oomKills: () => oomKills(join(controller('memory'), unified ? 'memory.events' : 'memory.oom_control')),

@@ -1,6 +1,6 @@
 // The disk of a box: what it writes over its image. A sparse ext4 image of the size asked for, mounted through a loop device, so that the size
 // is a real bound and removal is one unlink; where the host has no loop devices, a plain directory without a bound.
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readdirSync } from 'node:fs';
 import { mkdir, realpath, statfs, truncate, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -17,7 +17,7 @@ const releasePollMs = 2;
 
 /** Makes an empty disk of `sizeGb` GiB (1024³ bytes). */
 export async function createDisk(paths: BoxPaths, sizeGb: number): Promise<Disk> {
-  if (!existsSync('/dev/loop-control')) {
+  if (!hasLoopDevices()) {
     await mkdir(paths.diskDir, { recursive: true, mode: 0o700 });
     return { kind: 'directory', path: paths.diskDir };
   }
@@ -27,6 +27,16 @@ export async function createDisk(paths: BoxPaths, sizeGb: number): Promise<Disk>
   const options = 'lazy_itable_init=1,lazy_journal_init=1,nodiscard';
   await mustRun('mkfs.ext4', ['-q', '-F', '-m', '0', '-E', options, paths.diskImage], { timeoutMs: formatTimeoutMs });
   return { kind: 'image', path: paths.diskImage };
+}
+
+/** Opening the control device also loads the kernel's module. */
+function hasLoopDevices(): boolean {
+  try {
+    closeSync(openSync('/dev/loop-control', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** More than the whole file system below could never be used up, and a file cannot be of any size. */

@@ -73,7 +73,8 @@ export const stagedEtcDir = `${stageDir}/disk/etc`;
  */
 export async function startMonitor(options: MonitorOptions, signal: AbortSignal): Promise<RunningBox> {
   const { paths, runtime } = options;
-  await mkdir(stageDir, { recursive: true, mode: 0o755 });
+  // runc's exec enters a directory of that name on the host, too.
+  await mkdir(`${stageDir}/root`, { recursive: true, mode: 0o755 });
   for (const file of [paths.initPid, paths.runtimeLog]) await rm(file, { force: true });
   const unshare = await needTool('unshare');
   const mount = await needTool('mount');

@@ -10,7 +10,7 @@ import { ensureBaseImage } from '../../../shared/images/base.ts';
 import { findBusybox } from '../../../shared/images/busybox.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { createBoxDriver } from './box.ts';
-import { chooseRuntime, type OciRuntime } from './runtime.ts';
+import { tryRuntimes, type OciRuntime } from './runtime.ts';
 import { findTool, packageOf, type ToolName } from './tools.ts';
 
 export interface ContainerHostReport {
@@ -38,7 +38,7 @@ export async function probeContainerHost(): Promise<ContainerHostReport> {
     if ((await findTool(name)) === null) problems.push(`${name} is missing (package ${packageOf(name)}): ${without}`);
   }
   try {
-    const runtime = await chooseRuntime(tryRuntime);
+    const runtime = await tryRuntimes(tryRuntime);
     return { ok: true, problems, runtime: runtime.name };
   } catch (error) {
     return { ok: false, problems: [...problems, errorText(error)], runtime: null };

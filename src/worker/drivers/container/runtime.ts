@@ -28,25 +28,36 @@ export async function findRuntime(name: RuntimeName): Promise<OciRuntime | null>
   return { name, path, hideUnified: name === 'crun' && hybrid, mapsVolumes: name === 'crun' };
 }
 
+/** What is wrong with a runtime on this host, found out by using it; null when nothing is. */
+export type TryOut = (runtime: OciRuntime) => Promise<string | null>;
+
 let chosen: Promise<OciRuntime> | null = null;
 
 /**
- * The runtime to use; `tryOut` says whether one works, and is asked only where no earlier answer holds.
+ * The runtime to use. One is tried out only where no earlier answer holds.
  * @throws RUNTIME_ERROR when none works
  */
-export function chooseRuntime(tryOut: (runtime: OciRuntime) => Promise<string | null>): Promise<OciRuntime> {
-  chosen ??= choose(tryOut).catch((error: unknown) => {
-    chosen = null;
-    throw error;
-  });
+export function chooseRuntime(tryOut: TryOut): Promise<OciRuntime> {
+  chosen ??= remembered()
+    .then((known) => known ?? tryRuntimes(tryOut))
+    .catch((error: unknown) => {
+      chosen = null;
+      throw error;
+    });
   return chosen;
 }
 
-async function choose(tryOut: (runtime: OciRuntime) => Promise<string | null>): Promise<OciRuntime> {
+async function remembered(): Promise<OciRuntime | null> {
+  const known = await rememberedName(await installedStamp());
+  return known === null ? null : findRuntime(known);
+}
+
+/**
+ * The first runtime that passes, whatever was known before; remembered for the next.
+ * @throws RUNTIME_ERROR when none does
+ */
+export async function tryRuntimes(tryOut: TryOut): Promise<OciRuntime> {
   const stamp = await installedStamp();
-  const known = await rememberedName(stamp);
-  const runtime = known === null ? null : await findRuntime(known);
-  if (runtime !== null) return runtime;
   const reasons: string[] = [];
   for (const name of runtimeNames) {
     const candidate = await findRuntime(name);

@@ -1,0 +1,59 @@
+// What the driver says about hosts on which it cannot work, and that it works on either OCI runtime.
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { createBoxDriver } from '../../src/worker/drivers/container/box.ts';
+import { probeContainerHost, type ContainerHostReport } from '../../src/worker/drivers/container/driver.ts';
+import { findRuntime, runtimeNames, type OciRuntime } from '../../src/worker/drivers/container/runtime.ts';
+import type { CreateDriver } from '../../src/worker/drivers/driver.ts';
+import { bundleFixture } from '../support/bundle.ts';
+import { describeOnHost, useBoxes } from '../support/container-boxes.ts';
+
+const boxes = useBoxes();
+let fixture = '';
+beforeAll(async () => {
+  fixture = await bundleFixture(join(import.meta.dirname, '../fixtures/container-probe.ts'));
+});
+
+function probeAs(...args: string[]): ContainerHostReport {
+  const output = execFileSync('setpriv', [...args, process.execPath, fixture], { encoding: 'utf8', cwd: '/' });
+  return JSON.parse(output) as ContainerHostReport;
+}
+
+describe('the probe', () => {
+  test.runIf(process.getuid?.() === 0)('asks for root', () => {
+    const report = probeAs('--reuid', '0', '--bounding-set', '-sys_admin', '--inh-caps', '-sys_admin');
+    expect(report).toMatchObject({ ok: false, runtime: null });
+    expect(report.problems.join(' ')).toMatch(/no OCI runtime works on this host.*(permitted|unshare|denied)/s);
+  });
+});
+
+describeOnHost('this host', () => {
+  test('passes the probe', async () => {
+    expect(await probeContainerHost()).toMatchObject({ ok: true, runtime: expect.stringMatching(/^(crun|runc)$/) as unknown });
+  });
+});
+
+const installed = (await Promise.all(runtimeNames.map(findRuntime))).filter((runtime): runtime is OciRuntime => runtime !== null);
+
+describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const))('on %s', (_name, runtime) => {
+  const create: CreateDriver = (context) => createBoxDriver(context, { insecureRegistries: [], runtime: async () => runtime });
+
+  test('a box lives, runs commands, is taken over and killed whole', async () => {
+    const box = await boxes.started({ spec: { env: { A: '1' } } }, create);
+    expect(await box.run(['sh', '-c', 'echo $A; echo e >&2; exit 7'])).toEqual({ stdout: '1\n', stderr: 'e\n', exit: { exitCode: 7 } });
+    expect((await box.run(['nosuch'])).exit).toEqual({ exitCode: 127 });
+    expect((await box.run(['true'], { workdir: '/nowhere' })).exit).toEqual({ exitCode: 1 });
+    expect((await box.run(['sh', '-c', 'grep -E "^(CapEff|NoNewPrivs|Seccomp):" /proc/self/status'])).stdout).toBe('CapEff:\t00000000a00405fb\nNoNewPrivs:\t1\nSeccomp:\t2\n');
+    const tree = await box.exec(['sh', '-c', 'setsid sleep 1000 & echo up; sleep 1001']);
+    await once(tree.stdout, 'data');
+    await tree.killTree();
+    expect(await tree.exit).toEqual({ exitCode: 137 });
+    await box.driver.close();
+    const second = box.successor(create);
+    expect(await second.driver.reattach()).toBe('running');
+    expect((await second.run(['ps', '-o', 'args'])).stdout).not.toContain('sleep');
+    await second.driver.stop(100);
+  });
+});

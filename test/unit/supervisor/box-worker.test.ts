@@ -1,0 +1,250 @@
+// The worker of a box over time: a new lease before each successor, the predecessor dead before it, and no command left
+// running in the rows of a worker that is gone.
+import { describe, expect, it } from 'vitest';
+import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import type { Link } from '../../../src/shared/ipc/link.ts';
+import type { BoxRow } from '../../../src/shared/store/rows.ts';
+import { createBoxWorker, type BoxWorker } from '../../../src/supervisor/box-worker.ts';
+import { createImageGate } from '../../../src/supervisor/image-gate.ts';
+import { promiseInHand, quietLog, settle } from '../../support/unit.ts';
+import { boxRow } from '../writer/setup.ts';
+import { createHandleDouble, noProgress, type HandleDouble } from './setup.ts';
+
+interface Bench {
+  readonly worker: BoxWorker;
+  readonly row: BoxRow;
+  /** In the order in which the pool gives them. */
+  readonly handles: HandleDouble[];
+  /** What the writer was asked for, with what was true at that moment. */
+  readonly asked: string[];
+  failWriter: BoxRunError | null;
+  readonly lost: string[];
+}
+
+function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => createHandleDouble({}, `wrk_${n}`)) } = {}): Bench {
+  const row = boxRow({ generation: 1, image_source: { kind: 'registry', reference: 'x' } });
+  const asked: string[] = [];
+  const state = { failWriter: null as BoxRunError | null };
+  let next = adopted ? 1 : 0;
+  const writer: Pick<Link<WriterContract>, 'request'> = {
+    async request(method: string, params: unknown) {
+      const { generation } = params as { generation: number };
+      asked.push(`${method} ${generation}`);
+      if (state.failWriter !== null) throw state.failWriter;
+      return { ended: [] } as never;
+    },
+  };
+  const worker = createBoxWorker(
+    {
+      writer,
+      reader: { finishedExecIds: () => ['exec_done'] },
+      pool: { take: async () => handles[next++] as HandleDouble, adopt: () => undefined, fill: () => undefined, close: async () => undefined },
+      gate: createImageGate(), instanceId: 'inst_1', log: quietLog,
+    },
+    row,
+    adopted ? (handles[0] as HandleDouble) : null,
+  );
+  const lost: string[] = [];
+  worker.onLost = () => lost.push('lost');
+  worker.onEngineExit = (reason) => lost.push(reason);
+  return {
+    worker, row, handles, asked, lost,
+    get failWriter() {
+      return state.failWriter;
+    },
+    set failWriter(error) {
+      state.failWriter = error;
+    },
+  };
+}
+
+const signal = new AbortController().signal;
+
+describe('the first worker', () => {
+  it('is assigned the box under the lease of the row, and brings it up step by step', async () => {
+    const { worker, handles, asked } = createBench();
+    let assignment: unknown;
+    const [first] = handles;
+    if (first !== undefined) first.answers['assign'] = async (params) => { assignment = params; return null; };
+    expect(await worker.create(noProgress, signal)).toEqual({ engineId: 'engine-1' });
+    expect(first?.requests).toEqual(['assign', 'prepareImage', 'create', 'start']);
+    expect(assignment).toMatchObject({ boxId: boxRow().id, generation: 1, instanceId: 'inst_1', env: { A: 'ä' } });
+    expect(asked).toEqual([]);
+  });
+
+  it('that does not take the assignment is killed', async () => {
+    const { worker, handles } = createBench();
+    const [first] = handles;
+    if (first !== undefined) first.answers['assign'] = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'no engine'));
+    await expect(worker.create(noProgress, signal)).rejects.toMatchObject({ message: 'no engine' });
+    expect(first?.events).toEqual(['killed']);
+    expect(worker.present).toBeNull();
+  });
+});
+
+describe('starting again', () => {
+  it('takes a new lease, committed before the worker hears of it', async () => {
+    const { worker, handles, asked, row } = createBench();
+    let atAssign: string[] = [];
+    const [first] = handles;
+    if (first !== undefined) first.answers['assign'] = async () => { atAssign = [...asked]; return null; };
+    await worker.start(noProgress);
+    expect(atAssign).toEqual(['openLease 2']);
+    expect(row.generation).toBe(2);
+    expect(first?.requests).toEqual(['assign', 'prepareImage', 'start']);
+  });
+
+  it('lets a worker that is still there go first', async () => {
+    const { worker, handles } = createBench({ adopted: true });
+    await worker.start(noProgress);
+    expect(handles[0]?.events).toEqual(['dismissed']);
+    expect(handles[1]?.requests).toContain('start');
+  });
+
+  it('under a lease that the writer does not commit starts nothing', async () => {
+    const bench = createBench();
+    bench.failWriter = new BoxRunError('UNAVAILABLE', 'away');
+    await expect(bench.worker.start(noProgress)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(bench.handles[0]?.requests).toEqual([]);
+    expect(bench.row.generation).toBe(1);
+  });
+});
+
+describe('taking over from a dead worker', () => {
+  it('opens a lease, re-attaches, and only then ends what the dead one ran', async () => {
+    const { worker, handles, asked, row } = createBench({ adopted: true });
+    let atReattach: string[] = [];
+    let params: unknown;
+    const second = handles[1];
+    if (second !== undefined) second.answers['reattach'] = async (given) => { atReattach = [...asked]; params = given; return { running: true }; };
+    expect(await worker.succeed('worker exited')).toBe(true);
+    expect(handles[0]?.events).toEqual(['killed']);
+    expect(params).toEqual({ finishedExecs: ['exec_done'] });
+    expect(atReattach).toEqual(['openLease 2']);
+    expect(asked).toEqual(['openLease 2', 'closeLease 1']);
+    expect(row.generation).toBe(2);
+  });
+
+  it('waits until it is really dead', async () => {
+    const { worker, handles, asked } = createBench({ adopted: true });
+    const first = handles[0] as HandleDouble;
+    first.kill = async () => {
+      first.events.push('killed');
+    };
+    const succeeded = worker.succeed('worker exited');
+    await settle(10);
+    expect(asked).toEqual([]);
+    first.die();
+    await succeeded;
+  });
+
+  it('says so when the engine is gone too', async () => {
+    const { worker, handles } = createBench();
+    const [first] = handles;
+    if (first !== undefined) first.answers['reattach'] = async () => ({ running: false });
+    expect(await worker.succeed('worker exited')).toBe(false);
+  });
+});
+
+describe('a worker that is gone', () => {
+  it('is reported once when nobody asked it to go', async () => {
+    const { worker, handles, lost } = createBench({ adopted: true });
+    handles[0]?.die();
+    await settle();
+    expect(lost).toEqual(['lost']);
+    expect(worker.present).toBeNull();
+    await expect(worker.exec({ cmd: ['x'], env: null, workdir: null, timeoutMs: null })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+
+  it('is not reported when it was let go', async () => {
+    const { worker, lost } = createBench({ adopted: true });
+    await worker.stop();
+    await settle();
+    expect(lost).toEqual([]);
+  });
+
+  it('has its engine\'s end passed on while it is the box\'s worker, and not afterwards', async () => {
+    const { worker, handles, lost } = createBench({ adopted: true });
+    handles[0]?.onEngineExit?.('out of memory');
+    await worker.stop();
+    handles[0]?.onEngineExit?.('late');
+    expect(lost[0]).toBe('out of memory');
+  });
+});
+
+describe('stopping', () => {
+  it('asks the present worker, and lets it go', async () => {
+    const { worker, handles } = createBench({ adopted: true });
+    await worker.stop();
+    expect(handles[0]?.requests).toEqual(['stop']);
+    expect(handles[0]?.events).toEqual(['dismissed']);
+  });
+
+  it('without a worker takes the engine over first', async () => {
+    const { worker, handles, asked } = createBench();
+    await worker.stop();
+    expect(handles[0]?.requests).toEqual(['assign', 'reattach', 'stop']);
+    expect(asked).toEqual(['openLease 2', 'closeLease 1']);
+  });
+
+  it('in trouble never fails, has no worker afterwards, and no command left running in the rows', async () => {
+    const bench = createBench({ adopted: true });
+    const [first] = bench.handles;
+    if (first !== undefined) first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'hangs'));
+    await bench.worker.halt();
+    expect(first?.events).toEqual(['dismissed']);
+    expect(bench.worker.present).toBeNull();
+    expect(bench.asked).toContain('closeLease 1');
+    bench.failWriter = new BoxRunError('UNAVAILABLE', 'away');
+    await bench.worker.halt();
+  });
+});
+
+describe('giving a box up', () => {
+  it('lets its worker go and ends its commands in the rows', async () => {
+    const { worker, handles, asked, row } = createBench({ adopted: true });
+    await worker.abandon();
+    expect(handles[0]?.events).toEqual(['dismissed']);
+    expect(asked).toEqual(['closeLease 1']);
+    expect(row.generation).toBe(2);
+  });
+});
+
+describe('removing', () => {
+  it('takes the engine away, lets the worker go, and ends what is left in the rows', async () => {
+    const { worker, handles, asked } = createBench({ adopted: true });
+    await worker.remove();
+    expect(handles[0]?.requests).toEqual(['remove']);
+    expect(handles[0]?.events).toEqual(['dismissed']);
+    expect(asked).toEqual(['closeLease 1']);
+  });
+
+  it('without a worker takes one under a new lease', async () => {
+    const { worker, handles, asked } = createBench();
+    await worker.remove();
+    expect(asked[0]).toBe('openLease 2');
+    expect(handles[0]?.requests).toEqual(['assign', 'remove']);
+  });
+
+  it('right after the worker died waits for its death to be certain', async () => {
+    const { worker, handles } = createBench({ adopted: true });
+    handles[0]?.die();
+    await worker.remove();
+    expect(handles[1]?.requests).toEqual(['assign', 'remove']);
+  });
+});
+
+describe('the first use of an image', () => {
+  it('that waits for another box\'s can be canceled while it waits', async () => {
+    const gate = createImageGate();
+    const pull = promiseInHand<undefined>();
+    const other = gate.pass('x', () => pull.promise);
+    const stopping = new AbortController();
+    const waiting = gate.pass('x', async () => 'never', stopping.signal);
+    stopping.abort();
+    await expect(waiting).rejects.toMatchObject({ code: 'CANCELED' });
+    pull.resolve(undefined);
+    await other;
+  });
+});

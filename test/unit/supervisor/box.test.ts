@@ -1,0 +1,457 @@
+// One box of the supervisor: what each operation does to worker, row and quota, in which order, and what is left when it fails.
+import { describe, expect, it } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import { boxStates } from '../../../src/shared/lifecycle/box.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { eventually, promiseInHand, settle } from '../../support/unit.ts';
+import { createBoxBench, noProgress } from './setup.ts';
+
+const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));
+const order = { cmd: ['x'], env: null, workdir: null, timeoutMs: null };
+
+describe('creating', () => {
+  it('brings the box up, and answers when that is committed', async () => {
+    const { box, worker, committed, freeCpus } = createBoxBench({ state: 'creating', status: 'creating' });
+    expect(await box.create(noProgress)).toMatchObject({ status: 'running', boxlite_id: 'engine-1', name: 'web' });
+    expect(committed()).toMatchObject({ state: 'ready', status: 'running', boxlite_id: 'engine-1' });
+    expect(committed()?.['started_at']).not.toBeNull();
+    expect(worker.calls).toEqual(['create']);
+    expect(freeCpus()).toBe(0);
+  });
+
+  it('that fails leaves no engine, no row, no quota, and says why', async () => {
+    const { box, worker, committed, freeCpus, events } = createBoxBench({ state: 'creating', status: 'creating' });
+    worker.on.create = () => Promise.reject(new BoxRunError('IMAGE_PULL_FAILED', 'no such image', { hint: 'check' }));
+    await expect(box.create(noProgress)).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED', hint: 'check' });
+    expect(worker.calls).toEqual(['create', 'remove']);
+    expect(committed()).toBeUndefined();
+    expect(events).toEqual(['removed']);
+    expect(box.state).toBe('removed');
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('that fails, and whose rest cannot be removed, stays in error without its name and without quota', async () => {
+    const { box, worker, committed, freeCpus, events } = createBoxBench({ state: 'creating', status: 'creating' });
+    worker.on.create = broken;
+    worker.on.remove = () => Promise.reject(new BoxRunError('TIMEOUT', 'still mounted'));
+    await expect(box.create(noProgress)).rejects.toMatchObject({ message: 'engine says no' });
+    expect(committed()).toMatchObject({ state: 'failed', status: 'error', name: null });
+    expect(committed()?.['error_code']).not.toBeNull();
+    expect(events).toEqual(['name freed']);
+    expect(freeCpus()).toBe(4);
+    delete worker.on.remove;
+    await box.remove(false);
+    expect(committed()).toBeUndefined();
+  });
+
+  it('is stopped by a forced removal, and by no other', async () => {
+    const { box, worker, committed } = createBoxBench({ state: 'creating', status: 'creating' });
+    worker.on.create = (signal) => new Promise((_, reject) => {
+      signal?.addEventListener('abort', () => { reject(new BoxRunError('CANCELED', 'create was canceled')); });
+    });
+    const created = box.create(noProgress);
+    created.catch(() => undefined);
+    await settle();
+    const removed = Promise.allSettled([box.remove(true)]);
+    await expect(created).rejects.toMatchObject({ code: 'CANCELED' });
+    expect((await removed)[0]).toMatchObject({ status: 'rejected', reason: { code: 'BOX_NOT_FOUND' } });
+    expect(committed()).toBeUndefined();
+  });
+});
+
+describe('stopping and starting', () => {
+  it('stop lets the engine end, frees quota, and is committed on both sides of it', async () => {
+    const { box, worker, committed, requests, freeCpus } = createBoxBench();
+    worker.on.stop = async () => {
+      expect(committed()).toMatchObject({ state: 'stopping', status: 'running' });
+      expect(freeCpus()).toBe(0);
+    };
+    expect(await box.stop()).toMatchObject({ status: 'stopped' });
+    expect(requests).toEqual(['updateBox stopping', 'updateBox stopped']);
+    expect(committed()?.['stopped_at']).not.toBeNull();
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('start takes quota first, forgets an old error, and ends running', async () => {
+    const { box, worker, committed, requests, freeCpus } = createBoxBench({
+      state: 'failed', status: 'error', error_code: 'RUNTIME_ERROR', error_message: 'old', stopped_at: 'x',
+    });
+    worker.on.start = async () => {
+      expect(committed()).toMatchObject({ state: 'starting', status: 'creating' });
+      expect(freeCpus()).toBe(0);
+    };
+    expect(await box.start(noProgress)).toMatchObject({ status: 'running', error_code: null, error_message: null, stopped_at: null });
+    expect(requests).toEqual(['updateBox starting', 'updateBox ready']);
+    expect(freeCpus()).toBe(0);
+  });
+
+  it('start without room is refused, and nothing has happened', async () => {
+    const { box, worker, quota, committed } = createBoxBench({ state: 'stopped', status: 'stopped' });
+    quota.reserve('other', 1, 1);
+    await expect(box.start(noProgress)).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
+    expect(worker.calls).toEqual([]);
+    expect(committed()).toMatchObject({ state: 'stopped' });
+  });
+
+  it('start that fails ends in error with its reason, its quota free, nothing left running', async () => {
+    const { box, worker, committed, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
+    worker.on.start = broken;
+    await expect(box.start(noProgress)).rejects.toMatchObject({ message: 'engine says no' });
+    expect(worker.calls).toEqual(['start', 'halt']);
+    expect(committed()).toMatchObject({ state: 'failed', status: 'error', error_code: 'RUNTIME_ERROR', error_message: 'engine says no', name: 'web' });
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('stop that fails ends in error with its reason', async () => {
+    const { box, worker, committed } = createBoxBench();
+    worker.on.stop = broken;
+    await expect(box.stop()).rejects.toMatchObject({ message: 'engine says no' });
+    expect(committed()).toMatchObject({ state: 'failed', status: 'error', error_message: 'engine says no' });
+  });
+
+  it('go round as often as asked', async () => {
+    const { box, committed } = createBoxBench();
+    for (let time = 0; time < 20; time++) {
+      await box.stop();
+      await box.start(noProgress);
+    }
+    expect(committed()).toMatchObject({ state: 'ready' });
+  });
+});
+
+describe('what is not legal', () => {
+  const legal: Record<string, { stop: boolean; start: boolean; remove: boolean; exec: boolean }> = {
+    starting: { stop: false, start: false, remove: false, exec: false },
+    creating: { stop: false, start: false, remove: false, exec: false },
+    ready: { stop: true, start: false, remove: false, exec: true },
+    recovering: { stop: true, start: false, remove: false, exec: false },
+    stopping: { stop: false, start: false, remove: false, exec: false },
+    stopped: { stop: false, start: true, remove: true, exec: false },
+    failed: { stop: false, start: true, remove: true, exec: false },
+    removing: { stop: false, start: false, remove: true, exec: false },
+  };
+  const codes = { stop: ['BOX_NOT_RUNNING'], start: ['BOX_ALREADY_RUNNING'], remove: ['BOX_ALREADY_RUNNING'], exec: ['BOX_NOT_RUNNING', 'UNAVAILABLE'] };
+
+  for (const state of boxStates.filter((each) => each !== 'removed')) {
+    for (const verb of ['stop', 'start', 'remove', 'exec'] as const) {
+      const allowed = legal[state]?.[verb] ?? false;
+      it(`${verb} in state ${state} is ${allowed ? 'done' : 'refused and changes nothing'}`, async () => {
+        const { box, worker, committed } = createBoxBench({ state });
+        const before = committed();
+        const act = { stop: () => box.stop(), start: () => box.start(noProgress), remove: () => box.remove(false), exec: () => box.startExec(order) };
+        const [outcome] = await Promise.allSettled([act[verb]()]);
+        expect(outcome?.status).toBe(allowed ? 'fulfilled' : 'rejected');
+        if (outcome?.status !== 'rejected') return;
+        expect(codes[verb]).toContain((outcome.reason as BoxRunError).code);
+        expect(worker.calls).toEqual([]);
+        expect(committed()).toEqual(before);
+      });
+    }
+  }
+});
+
+describe('removing', () => {
+  it('by force works from every state, and leaves no row and no quota', async () => {
+    for (const state of boxStates.filter((each) => each !== 'removed')) {
+      const { box, worker, committed, freeCpus, events } = createBoxBench({ state });
+      await box.remove(true);
+      expect(worker.calls, state).toEqual(['remove']);
+      expect(committed(), state).toBeUndefined();
+      expect(events, state).toEqual(['removed']);
+      expect(freeCpus(), state).toBe(4);
+    }
+  });
+
+  it('takes the engine away before the row', async () => {
+    const { box, worker, committed } = createBoxBench({ state: 'stopped' });
+    worker.on.remove = async () => {
+      expect(committed()).toMatchObject({ state: 'removing' });
+    };
+    await box.remove(false);
+  });
+
+  it('that fails keeps the box, in error, and can be tried again', async () => {
+    const { box, worker, committed, events } = createBoxBench({ state: 'stopped', status: 'stopped' });
+    worker.on.remove = broken;
+    await expect(box.remove(false)).rejects.toMatchObject({ message: 'engine says no' });
+    expect(committed()).toMatchObject({ state: 'failed', status: 'error', name: 'web', error_message: 'engine says no' });
+    expect(events).toEqual([]);
+    delete worker.on.remove;
+    await box.remove(false);
+    expect(committed()).toBeUndefined();
+  });
+
+  it('twice at once is one removal; the second finds no box', async () => {
+    const { box, worker } = createBoxBench({ state: 'stopped' });
+    const [first, second] = await Promise.allSettled([box.remove(false), box.remove(false)]);
+    expect(first?.status).toBe('fulfilled');
+    expect(second).toMatchObject({ status: 'rejected', reason: { code: 'BOX_NOT_FOUND' } });
+    expect(worker.calls).toEqual(['remove']);
+  });
+});
+
+describe('operations on one box', () => {
+  it('run one after the other, in the order in which they came', async () => {
+    const { box, worker } = createBoxBench();
+    const stopping = promiseInHand<undefined>();
+    worker.on.stop = () => stopping.promise;
+    const outcomes = Promise.allSettled([box.stop(), box.start(noProgress), box.stop(), box.stop()]);
+    await settle();
+    expect(worker.calls).toEqual(['stop']);
+    stopping.resolve(undefined);
+    expect((await outcomes).map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled', 'rejected']);
+    expect(worker.calls).toEqual(['stop', 'start', 'stop']);
+  });
+
+  it('do not keep commands from running beside them', async () => {
+    const { box } = createBoxBench();
+    const execs = await Promise.all([box.startExec(order), box.startExec(order), box.cancelExec('exec_1')]);
+    expect(execs.map(({ id }) => id)).toEqual(['exec_1', 'exec_1', 'exec_1']);
+  });
+});
+
+describe('a worker that is lost', () => {
+  it('is followed by another, and the box goes on', async () => {
+    const { box, worker, committed, requests } = createBoxBench();
+    worker.onLost?.();
+    await expect.poll(() => worker.calls).toEqual(['succeed']);
+    await eventually('the box is ready', () => committed()?.['state'] === 'ready' && requests.length === 2);
+    expect(requests).toEqual(['updateBox recovering', 'updateBox ready']);
+    await box.startExec(order);
+  });
+
+  it('meanwhile a command gets UNAVAILABLE, which may be tried again', async () => {
+    const { box, worker } = createBoxBench();
+    worker.on.succeed = () => new Promise(() => undefined);
+    worker.onLost?.();
+    await eventually('it recovers', () => box.state === 'recovering');
+    await expect(box.startExec(order)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(box.cancelExec('exec_1')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+
+  it('together with its engine leaves the box stopped with an error', async () => {
+    const { worker, committed, freeCpus } = createBoxBench();
+    worker.on.succeed = () => Promise.resolve(false);
+    worker.onLost?.();
+    await eventually('it is stopped', () => committed()?.['state'] === 'stopped');
+    expect(committed()).toMatchObject({ status: 'stopped', error_code: 'RUNTIME_ERROR' });
+    expect(committed()?.['error_message']).toContain('engine');
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('again and again ends in error when the budget is used up, never round in a loop', async () => {
+    const { worker, committed } = createBoxBench();
+    worker.on.succeed = broken;
+    worker.onLost?.();
+    await eventually('it has failed', () => committed()?.['state'] === 'failed');
+    expect(worker.calls).toEqual([...Array.from({ length: limits.workerRestartsMax }, () => 'succeed'), 'abandon']);
+    expect(committed()).toMatchObject({ status: 'error', error_code: 'RUNTIME_ERROR', name: 'web' });
+  });
+
+  it('of which each successor dies too uses up the same budget', async () => {
+    const { worker, committed } = createBoxBench();
+    for (let time = 0; time <= limits.workerRestartsMax; time++) {
+      await eventually('it is ready', () => committed()?.['state'] === 'ready');
+      worker.onLost?.();
+      await eventually('it went on', () => worker.calls.length === time + 1);
+    }
+    await eventually('it has failed', () => committed()?.['state'] === 'failed');
+  });
+
+  it('while its box is being stopped is the stop\'s business', async () => {
+    const { box, worker, committed } = createBoxBench();
+    const stopping = promiseInHand<undefined>();
+    worker.on.stop = () => stopping.promise;
+    const stopped = box.stop();
+    await settle();
+    worker.onLost?.();
+    stopping.resolve(undefined);
+    await stopped;
+    await settle(10);
+    expect(worker.calls).toEqual(['stop']);
+    expect(committed()).toMatchObject({ state: 'stopped' });
+  });
+});
+
+describe('an engine that ends by itself', () => {
+  it('leaves the box stopped, with the reason, its worker gone and its quota free', async () => {
+    const { worker, committed, freeCpus } = createBoxBench();
+    worker.onEngineExit?.('out of memory');
+    await eventually('it is stopped', () => committed()?.['state'] === 'stopped');
+    expect(worker.calls).toEqual(['halt']);
+    expect(committed()).toMatchObject({ status: 'stopped', error_code: 'RUNTIME_ERROR', error_message: 'out of memory' });
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('can be started again', async () => {
+    const { box, worker, committed } = createBoxBench();
+    worker.onEngineExit?.('out of memory');
+    await eventually('it is stopped', () => committed()?.['state'] === 'stopped');
+    expect(await box.start(noProgress)).toMatchObject({ status: 'running', error_code: null });
+  });
+
+  it('during a stop does not touch the engine that a start right behind it has brought up', async () => {
+    const { box, worker, committed } = createBoxBench();
+    worker.on.start = async () => {
+      (box.row as { generation: number }).generation++; // As the new lease does.
+    };
+    const stopped = box.stop();
+    const started = box.start(noProgress);
+    worker.onEngineExit?.('it went by itself');
+    worker.onLost?.();
+    await Promise.all([stopped, started]);
+    await settle(10);
+    expect(worker.calls).toEqual(['stop', 'start']);
+    expect(committed()).toMatchObject({ state: 'ready' });
+  });
+});
+
+describe('going on after a restart of the supervisor', () => {
+  const resumed = async (...bench: Parameters<typeof createBoxBench>) => {
+    const made = createBoxBench(...bench);
+    await made.box.resume();
+    return made;
+  };
+
+  it('a box that was being created or removed is removed', async () => {
+    for (const state of ['creating', 'removing'] as const) {
+      const { worker, committed, freeCpus } = await resumed({ state });
+      expect(worker.calls).toEqual(['remove']);
+      expect(committed()).toBeUndefined();
+      expect(freeCpus()).toBe(4);
+    }
+  });
+
+  it('a box that was being created and cannot be removed stays in error without its name', async () => {
+    const bench = createBoxBench({ state: 'creating' });
+    bench.worker.on.remove = broken;
+    await bench.box.resume().catch(() => undefined);
+    expect(bench.committed()).toMatchObject({ state: 'failed', status: 'error', name: null });
+    expect(bench.events).toEqual(['name freed']);
+  });
+
+  it('the box of a run is removed, whatever it did', async () => {
+    for (const state of ['ready', 'stopped', 'failed', 'recovering', 'creating'] as const) {
+      const { committed } = await resumed({ state, ephemeral: true }, { running: true });
+      expect(committed(), state).toBeUndefined();
+    }
+  });
+
+  it('a running box with its worker is left alone', async () => {
+    const { worker, requests } = await resumed({ state: 'ready' }, { running: true });
+    expect(worker.calls).toEqual([]);
+    expect(requests).toEqual([]);
+  });
+
+  it('a running box whose engine has ended meanwhile is stopped, with an error', async () => {
+    const { worker, committed } = await resumed({ state: 'ready' }, { running: false });
+    expect(worker.calls).toEqual(['halt']);
+    expect(committed()).toMatchObject({ state: 'stopped', error_code: 'RUNTIME_ERROR' });
+  });
+
+  it('a running box without its worker gets another, and so does one that was recovering', async () => {
+    for (const state of ['ready', 'recovering'] as const) {
+      const { worker, committed } = await resumed({ state });
+      expect(worker.calls).toEqual(['succeed']);
+      expect(committed()).toMatchObject({ state: 'ready' });
+    }
+  });
+
+  it('a box that was being stopped is stopped', async () => {
+    const { worker, committed } = await resumed({ state: 'stopping' });
+    expect(worker.calls).toEqual(['stop']);
+    expect(committed()).toMatchObject({ state: 'stopped' });
+  });
+
+  it('a box that was being started ends in error, and nothing of it runs', async () => {
+    const { worker, committed, freeCpus } = await resumed({ state: 'starting' });
+    expect(worker.calls).toEqual(['halt']);
+    expect(committed()).toMatchObject({ state: 'failed', status: 'error' });
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('a box that was not running has no worker any more', async () => {
+    for (const state of ['stopped', 'failed'] as const) {
+      const { worker, committed } = await resumed({ state }, { running: false });
+      expect(worker.calls).toEqual(['abandon']);
+      expect(committed()).toMatchObject({ state });
+      expect((await resumed({ state })).worker.calls).toEqual([]);
+    }
+  });
+
+  it('a request that comes at once waits for its turn', async () => {
+    const { box, worker } = createBoxBench({ state: 'stopping' });
+    const going = box.resume();
+    await Promise.all([going, box.start(noProgress)]);
+    expect(worker.calls).toEqual(['stop', 'start']);
+  });
+});
+
+describe('a writer that is away', () => {
+  const away = new BoxRunError('UNAVAILABLE', 'the writer is not there');
+
+  it('when a stop begins makes the stop fail, and the box runs on', async () => {
+    const { box, worker, failures, freeCpus, committed } = createBoxBench();
+    failures.set('updateBox', away);
+    await expect(box.stop()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    failures.clear();
+    expect(worker.calls).toEqual([]);
+    await box.startExec(order);
+    expect(freeCpus()).toBe(0);
+    await box.stop();
+    expect(committed()).toMatchObject({ state: 'stopped' });
+  });
+
+  it('when a start begins makes the start fail, takes no quota, and the box can be started afterwards', async () => {
+    const { box, worker, failures, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
+    failures.set('updateBox', away);
+    await expect(box.start(noProgress)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(worker.calls).toEqual([]);
+    expect(freeCpus()).toBe(4);
+    failures.clear();
+    expect(await box.start(noProgress)).toMatchObject({ status: 'running' });
+  });
+
+  it('when a create ends still takes the engine away', async () => {
+    const { box, worker, failures, freeCpus, events } = createBoxBench({ state: 'creating', status: 'creating' });
+    worker.on.create = async () => {
+      failures.set('updateBox', away);
+      failures.set('removeBox', away);
+    };
+    await expect(box.create(noProgress)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(worker.calls).toEqual(['create', 'remove']);
+    expect(box.state).toBe('failed');
+    expect(events).toEqual(['name freed']);
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('when a start ends makes the start fail, and the box can be started afterwards', async () => {
+    const { box, worker, failures, committed } = createBoxBench({ state: 'stopped', status: 'stopped' });
+    worker.on.start = async () => {
+      failures.set('updateBox', away);
+    };
+    await expect(box.start(noProgress)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    failures.clear();
+    delete worker.on.start;
+    expect(await box.start(noProgress)).toMatchObject({ status: 'running' });
+    expect(committed()).toMatchObject({ state: 'ready' });
+  });
+
+  it('when a worker is lost does not keep another one from taking over', async () => {
+    const { box, worker, failures } = createBoxBench();
+    failures.set('updateBox', away);
+    worker.onLost?.();
+    await eventually('it was taken over', () => worker.calls.includes('succeed') && box.state === 'ready');
+    expect(worker.calls).toEqual(['succeed']);
+    await box.startExec(order);
+  });
+
+  it('when a removal ends keeps the box, which can be removed afterwards', async () => {
+    const { box, failures, committed } = createBoxBench({ state: 'stopped' });
+    failures.set('removeBox', away);
+    await expect(box.remove(false)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    failures.clear();
+    await box.remove(false);
+    expect(committed()).toBeUndefined();
+  });
+});

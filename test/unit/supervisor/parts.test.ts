@@ -1,0 +1,225 @@
+// The supervisor's smaller parts: quota, names, first use of images, spare workers.
+import { describe, expect, it } from 'vitest';
+import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
+import type { SupervisedBox } from '../../../src/supervisor/box.ts';
+import { createImageGate } from '../../../src/supervisor/image-gate.ts';
+import { createQuota } from '../../../src/supervisor/quota.ts';
+import { createWarmPool } from '../../../src/supervisor/warm-pool.ts';
+import { eventually, promiseInHand, quietLog, settle } from '../../support/unit.ts';
+import { boxRow } from '../writer/setup.ts';
+import { createHandleDouble, type HandleDouble } from './setup.ts';
+
+describe('quota', () => {
+  it('lets boxes have all there is, and not one more', () => {
+    const quota = createQuota({ cpu: 4, memoryMb: 1000 });
+    quota.reserve('a', 3, 400);
+    quota.reserve('b', 1, 600);
+    expect(() => { quota.reserve('c', 1, 0); }).toThrow(expect.objectContaining({ code: 'RESOURCE_EXCEEDED' }) as Error);
+    expect(() => { quota.reserve('c', 0, 1); }).toThrow(expect.objectContaining({ code: 'RESOURCE_EXCEEDED' }) as Error);
+    quota.release('b');
+    quota.reserve('c', 1, 600);
+  });
+
+  it('takes nothing at all when it refuses', () => {
+    const quota = createQuota({ cpu: 4, memoryMb: 1000 });
+    expect(() => { quota.reserve('a', 4, 1001); }).toThrow();
+    quota.reserve('b', 4, 1000);
+  });
+
+  it('says what was asked, what is in use, and which variable raises the limit', () => {
+    const quota = createQuota({ cpu: 2, memoryMb: 1000 });
+    quota.reserve('a', 1, 300);
+    expect(() => { quota.reserve('b', 2, 1); }).toThrow(expect.objectContaining({
+      message: 'CPUs: 2 asked, 1 of 2 in use', hint: expect.stringContaining('BOXRUN_MAX_CPU') as unknown,
+    }) as Error);
+    expect(() => { quota.reserve('b', 1, 701); }).toThrow(expect.objectContaining({
+      message: 'memory in MB: 701 asked, 300 of 1000 in use', hint: expect.stringContaining('BOXRUN_MAX_MEMORY_MB') as unknown,
+    }) as Error);
+  });
+
+  it('counts what boxes hold already, even over the limit', () => {
+    const quota = createQuota({ cpu: 2, memoryMb: 1000 });
+    quota.adopt('a', 8, 4000);
+    expect(() => { quota.reserve('b', 1, 1); }).toThrow();
+    quota.release('a');
+    quota.reserve('b', 2, 1000);
+  });
+
+  it('released twice, or never taken, is free once', () => {
+    const quota = createQuota({ cpu: 2, memoryMb: 1000 });
+    quota.reserve('a', 2, 1);
+    quota.release('a');
+    quota.release('a');
+    quota.release('nobody');
+    quota.reserve('b', 2, 1);
+    expect(() => { quota.reserve('c', 1, 1); }).toThrow();
+  });
+});
+
+describe('the registry', () => {
+  const box = (id: string, name: string | null) => ({ id, row: boxRow({ id, name }) }) as unknown as SupervisedBox;
+
+  it('finds boxes by id and by name', () => {
+    const registry = createBoxRegistry();
+    const web = box('box_1', 'web');
+    registry.add(web);
+    registry.add(box('box_2', null));
+    expect(registry.find('box_1')).toBe(web);
+    expect(registry.find('web')).toBe(web);
+    expect(registry.all()).toHaveLength(2);
+    for (const key of ['', 'nobody', 'WEB', '__proto__']) {
+      expect(() => registry.find(key)).toThrow(expect.objectContaining({ code: 'BOX_NOT_FOUND' }) as Error);
+    }
+  });
+
+  it('gives a name to one box at a time, from its claim to its removal', () => {
+    const registry = createBoxRegistry();
+    registry.claimName('web', 'box_1');
+    registry.claimName('web', 'box_1');
+    expect(() => { registry.claimName('web', 'box_2'); }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
+    registry.releaseName('web', 'box_2'); // Not its name.
+    expect(() => { registry.claimName('web', 'box_2'); }).toThrow();
+    const web = box('box_1', 'web');
+    registry.add(web);
+    registry.delete(web);
+    registry.claimName('web', 'box_2');
+    expect(() => registry.find('web')).toThrow();
+  });
+});
+
+describe('the first use of an image', () => {
+  it('is one at a time; after it went well all go at once', async () => {
+    const gate = createImageGate();
+    const pulls: string[] = [];
+    const pull = promiseInHand<undefined>();
+    const work = (name: string) => async () => {
+      pulls.push(name);
+      await pull.promise;
+      return name;
+    };
+    const all = Promise.all(['a', 'b', 'c'].map((name) => gate.pass('image', work(name))));
+    await settle();
+    expect(pulls).toEqual(['a']);
+    pull.resolve(undefined);
+    expect(await all).toEqual(['a', 'b', 'c']);
+    const later = promiseInHand<undefined>();
+    const both = [gate.pass('image', () => later.promise), gate.pass('image', async () => 'beside it')];
+    expect(await both[1]).toBe('beside it');
+    later.resolve(undefined);
+    await both[0];
+  });
+
+  it('that fails fails for its box alone; the next one tries', async () => {
+    const gate = createImageGate();
+    const running = { now: 0, most: 0 };
+    const attempts: number[] = [];
+    const work = (index: number) => async () => {
+      running.most = Math.max(running.most, ++running.now);
+      attempts.push(index);
+      await settle(1);
+      running.now--;
+      if (index < 2) throw new Error(`pull ${index} failed`);
+      return index;
+    };
+    const outcomes = await Promise.allSettled([0, 1, 2].map((index) => gate.pass('image', work(index))));
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled']);
+    expect(attempts).toEqual([0, 1, 2]);
+    expect(running.most).toBe(1);
+  });
+
+  it('does not wait for another image\'s', async () => {
+    const gate = createImageGate();
+    void gate.pass('slow', () => new Promise(() => undefined));
+    expect(await gate.pass('quick', async () => 1)).toBe(1);
+  });
+});
+
+describe('spare workers', () => {
+  function createPool(size: number) {
+    const started: HandleDouble[] = [];
+    const state = { fail: false, underWay: 0, most: 0 };
+    const pool = createWarmPool({
+      size, log: quietLog,
+      async start() {
+        state.most = Math.max(state.most, ++state.underWay);
+        await settle(1);
+        state.underWay--;
+        if (state.fail) throw new Error('does not come up');
+        const handle = createHandleDouble({}, `wrk_${started.length}`);
+        started.push(handle);
+        return handle;
+      },
+    });
+    return { pool, started, state };
+  }
+
+  it('are as many as asked for, started one at a time', async () => {
+    const { pool, started, state } = createPool(3);
+    pool.fill();
+    pool.fill();
+    await eventually('all are there', () => started.length === 3);
+    await settle(10);
+    expect(started).toHaveLength(3);
+    expect(state.most).toBe(1);
+  });
+
+  it('are taken once each, and replaced', async () => {
+    const { pool, started } = createPool(2);
+    pool.fill();
+    await eventually('two are there', () => started.length === 2);
+    const taken = await Promise.all([pool.take(), pool.take()]);
+    expect(new Set(taken).size).toBe(2);
+    await eventually('two more are there', () => started.length === 4);
+  });
+
+  it('that died are not given out, and are replaced', async () => {
+    const { pool, started } = createPool(1);
+    pool.fill();
+    await eventually('one is there', () => started.length === 1);
+    started[0]?.die();
+    await settle();
+    const taken = await pool.take();
+    expect(taken).not.toBe(started[0]);
+    expect(taken.peer.isOpen).toBe(true);
+    await eventually('there is a spare again', () => started.length === 3);
+  });
+
+  it('come back after a time in which none came up', async () => {
+    const { pool, started, state } = createPool(2);
+    state.fail = true;
+    pool.fill();
+    await settle(10);
+    await expect(pool.take()).rejects.toThrow('does not come up');
+    state.fail = false;
+    await pool.take();
+    await eventually('there are two spares', () => started.length === 3);
+  });
+
+  it('of size 0 are none: each worker is started when it is needed', async () => {
+    const { pool, started } = createPool(0);
+    pool.fill();
+    await settle(10);
+    expect(started).toHaveLength(0);
+    await pool.take();
+    await settle(10);
+    expect(started).toHaveLength(1);
+  });
+
+  it('that an earlier supervisor left are taken first', async () => {
+    const { pool, started } = createPool(1);
+    const adopted = createHandleDouble({}, 'wrk_old');
+    pool.adopt(adopted);
+    expect(await pool.take()).toBe(adopted);
+    await eventually('it is replaced', () => started.length === 1);
+  });
+
+  it('are all gone once the pool is closed, one that was just coming up too', async () => {
+    const { pool, started } = createPool(3);
+    pool.fill();
+    await eventually('one is there', () => started.length === 1);
+    await pool.close();
+    await settle(20);
+    expect(started.length).toBeLessThanOrEqual(2);
+    for (const handle of started) expect(handle.events).toEqual(['dismissed']);
+  });
+});

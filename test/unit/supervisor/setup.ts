@@ -1,0 +1,190 @@
+// Doubles around one box of the supervisor: a worker whose every call is in the test's hands, and a writer that keeps rows.
+import type { Box, Exec } from '../../../src/shared/api.ts';
+import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import type { Link } from '../../../src/shared/ipc/link.ts';
+import type { ServerPeer } from '../../../src/shared/ipc/client.ts';
+import type { WorkerContract } from '../../../src/shared/contracts/worker.ts';
+import type { BoxRow } from '../../../src/shared/store/rows.ts';
+import type { BoxWorker } from '../../../src/supervisor/box-worker.ts';
+import { createBox, type SupervisedBox } from '../../../src/supervisor/box.ts';
+import { createQuota, type Quota } from '../../../src/supervisor/quota.ts';
+import type { WorkerHandle } from '../../../src/supervisor/worker-handle.ts';
+import { promiseInHand, quietLog } from '../../support/unit.ts';
+import { boxRow } from '../writer/setup.ts';
+
+type WorkerCall = 'create' | 'start' | 'stop' | 'halt' | 'remove' | 'succeed' | 'abandon';
+
+export interface WorkerDouble extends BoxWorker {
+  present: { readonly running: boolean } | null;
+  readonly calls: string[];
+  /** Replaces what a call does; what it throws, the call throws. */
+  readonly on: Partial<Record<WorkerCall, (signal?: AbortSignal) => Promise<unknown>>>;
+}
+
+export function createWorkerDouble(present: { readonly running: boolean } | null = null): WorkerDouble {
+  const calls: string[] = [];
+  const on: WorkerDouble['on'] = {};
+  const call = async (name: WorkerCall, signal?: AbortSignal): Promise<unknown> => {
+    calls.push(name);
+    return on[name]?.(signal);
+  };
+  return {
+    present, calls, on,
+    onLost: null,
+    onEngineExit: null,
+    create: async (_, signal) => ((await call('create', signal)) as { engineId: string } | undefined) ?? { engineId: 'engine-1' },
+    async start() {
+      await call('start');
+    },
+    async stop() {
+      await call('stop');
+    },
+    async halt() {
+      await call('halt').catch(() => undefined);
+    },
+    async remove() {
+      await call('remove');
+    },
+    succeed: async () => ((await call('succeed')) as boolean | undefined) ?? true,
+    async abandon() {
+      await call('abandon');
+    },
+    exec: async (order) => ({ id: 'exec_1', cmd: order.cmd }) as Exec,
+    cancelExec: async (id) => ({ id }) as Exec,
+  };
+}
+
+export interface RowsDouble {
+  readonly writer: Pick<Link<WriterContract>, 'request'>;
+  /** As committed. */
+  readonly rows: Map<string, Record<string, unknown>>;
+  readonly requests: string[];
+  /** Thrown by the next requests of these names. */
+  readonly failures: Map<string, BoxRunError>;
+}
+
+export function createRowsDouble(...initial: BoxRow[]): RowsDouble {
+  const rows = new Map<string, Record<string, unknown>>(initial.map((row) => [row.id, { ...row }]));
+  const requests: string[] = [];
+  const failures = new Map<string, BoxRunError>();
+  const request = async (method: string, params: unknown) => {
+    const { boxId = '', change = {}, box } = params as { boxId?: string; change?: Record<string, unknown>; box?: BoxRow };
+    requests.push(method === 'updateBox' ? `updateBox ${String(change['state'] ?? Object.keys(change).join(','))}` : method);
+    await Promise.resolve();
+    const failure = failures.get(method);
+    if (failure !== undefined) throw failure;
+    if (method === 'insertBox' && box !== undefined) rows.set(box.id, { ...box });
+    if (method === 'updateBox') rows.set(boxId, { ...rows.get(boxId), ...change });
+    if (method === 'removeBox') rows.delete(boxId);
+    return null as never;
+  };
+  return { writer: { request: request as RowsDouble['writer']['request'] }, rows, requests, failures };
+}
+
+export interface BoxBench extends RowsDouble {
+  readonly box: SupervisedBox;
+  readonly worker: WorkerDouble;
+  readonly quota: Quota;
+  readonly events: string[];
+  /** The row as committed. */
+  committed(): Record<string, unknown> | undefined;
+  /** CPUs that are free of the 4 there are. */
+  freeCpus(): number;
+}
+
+export function createBoxBench(change: Partial<BoxRow> = {}, present: { readonly running: boolean } | null = null): BoxBench {
+  const row = boxRow({ name: 'web', cpu: 4, ...change });
+  const rows = createRowsDouble(row);
+  const worker = createWorkerDouble(present);
+  const quota = createQuota({ cpu: 4, memoryMb: 10_000 });
+  if (['creating', 'starting', 'ready', 'recovering', 'stopping', 'removing'].includes(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
+  const events: string[] = [];
+  const box = createBox(
+    {
+      writer: rows.writer, quota, log: quietLog, worker,
+      onRemoved: () => events.push('removed'),
+      onNameFreed: () => events.push('name freed'),
+    },
+    row,
+  );
+  return {
+    ...rows, box, worker, quota, events,
+    committed: () => rows.rows.get(row.id),
+    freeCpus() {
+      for (let cpus = 4; cpus > 0; cpus--) {
+        try {
+          quota.reserve('probe', cpus, 1);
+          quota.release('probe');
+          return cpus;
+        } catch {
+          // Less is free.
+        }
+      }
+      return 0;
+    },
+  };
+}
+
+export interface HandleDouble extends WorkerHandle {
+  readonly requests: string[];
+  readonly events: string[];
+  /** What the worker answers; null is the default answer. */
+  readonly answers: Partial<Record<string, (params: unknown) => Promise<unknown>>>;
+  /** The process dies, without being asked to. */
+  die(): void;
+}
+
+/** A worker as the supervisor holds it, without a process. */
+export function createHandleDouble(hello: Partial<ServerPeer<WorkerContract>['hello']> = {}, workerId = 'wrk_1'): HandleDouble {
+  const closed = promiseInHand<string>();
+  const requests: string[] = [];
+  const events: string[] = [];
+  let open = true;
+  const die = () => {
+    if (!open) return;
+    open = false;
+    closed.resolve('dead');
+  };
+  const peer: ServerPeer<WorkerContract> = {
+    hello: { workerId, pid: 1, boxId: null, generation: 0, running: false, ...hello },
+    closed: closed.promise,
+    get isOpen() {
+      return open;
+    },
+    close: die,
+    async request(method, params) {
+      requests.push(method);
+      if (!open) throw new BoxRunError('UNAVAILABLE', 'the connection has ended');
+      const answer = handle.answers[method]?.(params) ?? defaultAnswer(method);
+      const lost = closed.promise.then(() => {
+        throw new BoxRunError('UNAVAILABLE', 'the connection ended');
+      });
+      return (await Promise.race([answer, lost])) as never;
+    },
+  };
+  const handle: HandleDouble = {
+    workerId, peer, requests, events,
+    answers: {},
+    gone: closed.promise.then(() => undefined),
+    onEngineExit: null,
+    die,
+    async dismiss() {
+      events.push('dismissed');
+      die();
+    },
+    async kill() {
+      events.push('killed');
+      die();
+    },
+  };
+  return handle;
+}
+
+async function defaultAnswer(method: string): Promise<unknown> {
+  if (method === 'create') return { engineId: 'engine-1' };
+  return method === 'reattach' ? { running: true } : null;
+}
+
+export const noProgress = () => undefined;
+export type { Box };
