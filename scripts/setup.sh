@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up whatever is missing to build and run BoxRun on Debian or Ubuntu, and says nothing when nothing is: npm packages,
-# the packages that the container driver needs, and dist/. Run by `npm run demo` and `npm test`; may run any number of times.
+# the packages that the container driver needs, and dist/; with --test also those of the tests. May run any number of times.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,6 +45,12 @@ need unshare util-linux
 # The static busybox and the dynamic one have the same name.
 if ! head -c 4096 "$(command -v busybox || echo /dev/null)" | grep -q ELF || ldd "$(command -v busybox)" >/dev/null 2>&1; then
   missing+=(busybox-static)
+fi
+if [ "${1:-}" = --test ]; then # The tests push to a registry, and try system calls that no shell command makes.
+  need docker-registry docker-registry
+  need gcc gcc
+  [ -e /usr/include/string.h ] || missing+=(libc6-dev)
+  need xz xz-utils
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then sudo=(env); elif sudo -n true 2>/dev/null; then sudo=(sudo); else sudo=(); fi

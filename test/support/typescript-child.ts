@@ -16,14 +16,14 @@ export interface TypescriptChild {
   readonly exited: Promise<void>;
 }
 
-/** Runs `source`, whose imports are relative to the root of the project (`./src/...`). It is killed with the test. */
-export async function runTypescript(source: string): Promise<TypescriptChild> {
-  const outfile = join(temporaryDirectory(), 'child.mjs');
-  await build({
-    stdin: { contents: source, resolveDir: root, loader: 'ts' },
-    outfile, bundle: true, format: 'esm', platform: 'node', target: 'node20', logLevel: 'silent', external: ['better-sqlite3'],
-    banner: { js: "import { createRequire as nodeRequire } from 'node:module'; const require = nodeRequire(import.meta.url);" },
-  });
+/**
+ * Runs `source`, whose imports are relative to the root of the project (`./src/...`). It is killed with the test.
+ * `beside` are more programs, by file name, that lie in the same directory.
+ */
+export async function runTypescript(source: string, beside: Readonly<Record<string, string>> = {}): Promise<TypescriptChild> {
+  const directory = temporaryDirectory();
+  await Promise.all(Object.entries({ ...beside, 'child.mjs': source }).map(([name, contents]) => bundle(contents, join(directory, name))));
+  const outfile = join(directory, 'child.mjs');
   const child = spawn(process.execPath, [outfile], { stdio: ['ignore', 'pipe', 'inherit'], cwd: root });
   const exited = new Promise<void>((resolve) => child.once('exit', () => { resolve(); }));
   onTestFinished(async () => {
@@ -52,4 +52,12 @@ export async function runTypescript(source: string): Promise<TypescriptChild> {
       return ready === undefined ? new Promise((resolve) => readers.push(resolve)) : Promise.resolve(ready);
     },
   };
+}
+
+async function bundle(contents: string, outfile: string): Promise<void> {
+  await build({
+    stdin: { contents, resolveDir: root, loader: 'ts' },
+    outfile, bundle: true, format: 'esm', platform: 'node', target: 'node20', logLevel: 'silent', external: ['better-sqlite3'],
+    banner: { js: "import { createRequire as nodeRequire } from 'node:module'; const require = nodeRequire(import.meta.url);" },
+  });
 }

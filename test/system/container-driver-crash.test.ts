@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { beforeAll, expect, test } from 'vitest';
+import { isAlive, killAndWait } from '../../src/shared/child-process.ts';
 import { newId } from '../../src/shared/ids.ts';
 import type { RunState } from '../../src/worker/drivers/container/record.ts';
 import { bundleFixture } from '../support/bundle.ts';
@@ -80,7 +81,9 @@ describeOnHost('a new driver value', () => {
   test('says stopped, and tidies up, where the box ended while nobody watched', async () => {
     const first = await boxes.started();
     await first.driver.close();
-    process.kill(runState(first).init.pid, 'SIGKILL');
+    const { init, monitor } = runState(first);
+    await killAndWait(init, 5000);
+    await expect.poll(() => isAlive(monitor)).toBe(false);
     const second = first.successor(createContainer);
     expect(await second.driver.reattach()).toBe('stopped');
     expect(leftRunning(second)).toEqual([]);

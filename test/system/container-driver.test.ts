@@ -80,6 +80,16 @@ describeOnHost('the life of a box', () => {
     expect(readFileSync(join(box.dir, 'new'), 'utf8')).toBe('from-box\n');
   });
 
+  test('a volume may be a single file, and one of a file system that cannot map ids holds nobody\'s files', async () => {
+    const box = await boxes.started({ spec: { volumes: [
+      { host_path: '/etc/hostname', guest_path: '/root/file', readonly: true },
+      { host_path: '/proc/sys/kernel', guest_path: '/kernel', readonly: true },
+    ] } });
+    expect((await box.run(['cat', '/root/file'])).stdout).toBe(readFileSync('/etc/hostname', 'utf8'));
+    expect((await box.run(['ls', '-l', '/kernel/ostype'])).stdout).toContain('nobody');
+    expect((await box.run(['sh', '-c', 'echo x > /root/file || echo 1 > /kernel/panic'])).exit).toEqual({ exitCode: 1 });
+  });
+
   test('a volume whose host path is missing fails the start, names the path, and leaves nothing running', async () => {
     const box = await boxes.created({ spec: { volumes: [{ host_path: '/nowhere/at/all', guest_path: '/v', readonly: true }] } });
     await expect(box.start()).rejects.toMatchObject({ code: 'RUNTIME_ERROR', message: expect.stringContaining('/nowhere/at/all') as unknown });

@@ -10,7 +10,7 @@ import { createGunzip } from 'node:zlib';
 import { BoxRunError, errorText } from '../errors.ts';
 import { createTarWalker } from './tar.ts';
 
-export type ArchiveKind = 'oci' | 'docker' | 'rootfs';
+type ArchiveKind = 'oci' | 'docker' | 'rootfs';
 
 const magics: ReadonlyArray<readonly [name: 'gzip' | 'xz' | 'zstd', bytes: string]> = [
   ['gzip', '1f8b'],

@@ -17,7 +17,7 @@ export interface Descriptor {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-export interface Manifest {
+interface Manifest {
   readonly schemaVersion: 2;
   readonly mediaType?: string;
   readonly config: Descriptor;
@@ -32,7 +32,7 @@ export interface ImageConfig {
   readonly workingDir: string;
 }
 
-export interface LayoutImage {
+interface LayoutImage {
   readonly digest: string;
   readonly size: number;
   readonly mediaType: string;

@@ -13,7 +13,7 @@ const localNameExpression = new RegExp(
 );
 const localNameLengthMax = 200;
 
-export interface ImageReference {
+interface ImageReference {
   /** Registry as host or host:port; the public default where the reference names none. */
   readonly host: string;
   readonly path: string;

@@ -67,7 +67,7 @@ export interface TarEntry {
 }
 
 /** True when a block is a tar header: its checksum is right, and it is not the end of the archive. */
-export function isTarHeader(block: Buffer): boolean {
+function isTarHeader(block: Buffer): boolean {
   if (block.length < blockBytes || block[0] === 0) return false;
   return parseInt(text(block, 148, 8), 8) === checksum(block);
 }

@@ -35,9 +35,17 @@ function reachable<State extends string>(table: Table<State, string>, from: Stat
   return seen;
 }
 
-describe.each([
-  { name: 'box', table: boxTable as Table<string, string>, states: boxStates, causes: boxCauses, legal: parseSteps(boxSteps) },
-  { name: 'exec', table: execTable as Table<string, string>, states: execStates, causes: execCauses, legal: parseSteps(execSteps) },
+interface Machine {
+  readonly name: string;
+  readonly table: Table<string, string>;
+  readonly states: readonly string[];
+  readonly causes: readonly string[];
+  readonly legal: ReadonlyMap<string, string>;
+}
+
+describe.each<Machine>([
+  { name: 'box', table: boxTable, states: boxStates, causes: boxCauses, legal: parseSteps(boxSteps) },
+  { name: 'exec', table: execTable, states: execStates, causes: execCauses, legal: parseSteps(execSteps) },
 ])('the table of a $name', ({ table, states, causes, legal }) => {
   for (const state of states) {
     for (const cause of causes) {

@@ -214,12 +214,21 @@ describe('spare workers', () => {
   });
 
   it('are all gone once the pool is closed, one that was just coming up too', async () => {
-    const { pool, started } = createPool(3);
+    const ready = createHandleDouble({}, 'wrk_ready');
+    const late = createHandleDouble({}, 'wrk_late');
+    const coming = promiseInHand<HandleDouble>();
+    const pool = createWarmPool({ size: 2, log: quietLog, start: () => coming.promise });
+    pool.adopt(ready);
     pool.fill();
-    await eventually('one is there', () => started.length === 1);
-    await pool.close();
-    await settle(20);
-    expect(started.length).toBeLessThanOrEqual(2);
-    for (const handle of started) expect(handle.events).toEqual(['dismissed']);
+    let isClosed = false;
+    const closed = pool.close().then(() => {
+      isClosed = true;
+    });
+    await settle();
+    expect(ready.events).toEqual(['dismissed']);
+    expect(isClosed).toBe(false);
+    coming.resolve(late);
+    await closed;
+    expect(late.events).toEqual(['dismissed']);
   });
 });

@@ -1,5 +1,5 @@
 // Doubles around one box of the supervisor: a worker whose every call is in the test's hands, and a writer that keeps rows.
-import type { Box, Exec } from '../../../src/shared/api.ts';
+import type { Exec } from '../../../src/shared/api.ts';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import type { Link } from '../../../src/shared/ipc/link.ts';
@@ -70,7 +70,8 @@ export function createRowsDouble(...initial: BoxRow[]): RowsDouble {
   const failures = new Map<string, BoxRunError>();
   const request = async (method: string, params: unknown) => {
     const { boxId = '', change = {}, box } = params as { boxId?: string; change?: Record<string, unknown>; box?: BoxRow };
-    requests.push(method === 'updateBox' ? `updateBox ${String(change['state'] ?? Object.keys(change).join(','))}` : method);
+    const what = typeof change['state'] === 'string' ? change['state'] : Object.keys(change).join(',');
+    requests.push(method === 'updateBox' ? `updateBox ${what}` : method);
     await Promise.resolve();
     const failure = failures.get(method);
     if (failure !== undefined) throw failure;
@@ -79,7 +80,7 @@ export function createRowsDouble(...initial: BoxRow[]): RowsDouble {
     if (method === 'removeBox') rows.delete(boxId);
     return null as never;
   };
-  return { writer: { request: request as RowsDouble['writer']['request'] }, rows, requests, failures };
+  return { writer: { request }, rows, requests, failures };
 }
 
 export interface BoxBench extends RowsDouble {
@@ -187,4 +188,3 @@ async function defaultAnswer(method: string): Promise<unknown> {
 }
 
 export const noProgress = () => undefined;
-export type { Box };

@@ -1,52 +1,9 @@
-// One command, from its row to its exit event: the order of what is committed, how it ends, and that no output is cut.
-import { Readable } from 'node:stream';
+// One command, from its row to its exit event: the order of what is committed, and how it ends.
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { ExecOrder } from '../../../src/shared/contracts/worker.ts';
-import type { ExecChange } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createCommitQueue } from '../../../src/worker/commit-queue.ts';
-import { createExec, type RunningExec } from '../../../src/worker/exec.ts';
-import { eventually, promiseInHand, quietLog, settle } from '../../support/unit.ts';
-import { createDriverDouble, createWriterDouble, stored, type CommandDouble, type DriverDouble, type WriterDouble } from './setup.ts';
-
-interface Bench {
-  readonly driver: DriverDouble;
-  readonly writer: WriterDouble;
-  run(order?: Partial<ExecOrder>): RunningExec;
-  /** The command once the driver has it. */
-  command(index?: number): Promise<CommandDouble>;
-}
-
-function createBench(): Bench {
-  const driver = createDriverDouble();
-  const writer = createWriterDouble();
-  const queue = createCommitQueue({ link: writer.link, onRefused: () => undefined });
-  return {
-    driver, writer,
-    run: (order = {}) =>
-      createExec({ driver, queue, log: quietLog, boxId: 'box_a', generation: 3 }, { cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...order }),
-    async command(index = 0) {
-      await eventually('the driver has the command', () => driver.commands.length > index);
-      return driver.commands[index] as CommandDouble;
-    },
-  };
-}
-
-const summary = (changes: readonly ExecChange[]) =>
-  stored(changes).map((change) => (change.op === 'event' ? `${change.event.type} ${change.event.seq}` : change.op));
-
-function output(changes: readonly ExecChange[], stream: 'stdout' | 'stderr'): Buffer {
-  return Buffer.concat(stored(changes).flatMap((change) =>
-    change.op === 'event' && change.event.stream === stream ? [Buffer.from(change.event.data)] : []));
-}
-
-function exitOf(changes: readonly ExecChange[]): unknown {
-  const exits = stored(changes).filter((change) => change.op === 'event' && change.event.type === 'exit');
-  expect(exits).toHaveLength(1);
-  const [exit] = exits;
-  return exit?.op === 'event' ? JSON.parse(Buffer.from(exit.event.data).toString()) : null;
-}
+import { eventually, promiseInHand, settle } from '../../support/unit.ts';
+import { createExecBench, exitOf, output, summary } from './setup.ts';
 
 afterEach(() => {
   vi.useRealTimers();
@@ -54,7 +11,7 @@ afterEach(() => {
 
 describe('a command', () => {
   it('is committed as row, output, exit and finished row, in this order', async () => {
-    const { writer, run, command } = createBench();
+    const { writer, run, command } = createExecBench();
     const exec = run({ cmd: ['sh'], env: { A: 'b' }, workdir: '/tmp' });
     await exec.started;
     const { stdout, stderr, finish, request } = await command();
@@ -72,7 +29,7 @@ describe('a command', () => {
   });
 
   it('has started once its row is committed and the engine has it', async () => {
-    const { writer, driver, run } = createBench();
+    const { writer, driver, run } = createExecBench();
     const commit = promiseInHand<undefined>();
     const engine = promiseInHand<undefined>();
     writer.answer = () => commit.promise;
@@ -93,7 +50,7 @@ describe('a command', () => {
   });
 
   it('shows clients its end only when that is committed', async () => {
-    const { writer, run, command } = createBench();
+    const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
     const commit = promiseInHand<undefined>();
@@ -107,7 +64,7 @@ describe('a command', () => {
   });
 
   it('that printed before its start was answered loses nothing', async () => {
-    const { writer, driver, run } = createBench();
+    const { writer, driver, run } = createExecBench();
     driver.onStart = async (command) => {
       command.stdout.end('early');
       command.stderr.end();
@@ -122,7 +79,7 @@ describe('a command', () => {
 
 describe('a start', () => {
   it('that the engine refuses rejects, and the row ends as failed with the reason', async () => {
-    const { writer, driver, run } = createBench();
+    const { writer, driver, run } = createExecBench();
     driver.onStart = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'no more pids'));
     const exec = run();
     await expect(exec.started).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
@@ -133,7 +90,7 @@ describe('a start', () => {
   });
 
   it('in which the driver throws at once ends the same way', async () => {
-    const { writer, driver, run } = createBench();
+    const { writer, driver, run } = createExecBench();
     driver.exec = () => {
       throw new Error('broken driver');
     };
@@ -146,7 +103,7 @@ describe('a start', () => {
 
   it('that comes through after its deadline leaves no command behind', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    const { writer, driver, run } = createBench();
+    const { writer, driver, run } = createExecBench();
     const engine = promiseInHand<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
@@ -164,7 +121,7 @@ describe('a start', () => {
 
 describe('cancel', () => {
   it('kills the whole tree and ends the command as canceled', async () => {
-    const { writer, run, command } = createBench();
+    const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
     const running = await command();
@@ -177,7 +134,7 @@ describe('cancel', () => {
   });
 
   it('is over only when no process is left, even if the leader has gone before', async () => {
-    const { run, command } = createBench();
+    const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
     const running = await command();
@@ -195,7 +152,7 @@ describe('cancel', () => {
   });
 
   it('while the command is starting kills it as soon as it has started', async () => {
-    const { driver, run } = createBench();
+    const { driver, run } = createExecBench();
     const engine = promiseInHand<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
@@ -208,7 +165,7 @@ describe('cancel', () => {
   });
 
   it('while the command is starting, when the start fails, still ends it as canceled', async () => {
-    const { driver, run } = createBench();
+    const { driver, run } = createExecBench();
     const engine = promiseInHand<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
@@ -219,7 +176,7 @@ describe('cancel', () => {
   });
 
   it('asked for twice at once is one kill, and both wait for the end', async () => {
-    const { run, command } = createBench();
+    const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
     await Promise.all([exec.kill({ kind: 'canceled' }), exec.kill({ kind: 'canceled' })]);
@@ -228,7 +185,7 @@ describe('cancel', () => {
   });
 
   it('after the end changes nothing', async () => {
-    const { writer, run, command } = createBench();
+    const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
     (await command()).finish(0);
@@ -240,7 +197,7 @@ describe('cancel', () => {
   });
 
   it('whose kill fails says so, leaves the command running, and can be asked for again', async () => {
-    const { run, command } = createBench();
+    const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
     const running = await command();
@@ -254,7 +211,7 @@ describe('cancel', () => {
   });
 
   it('during the start, whose kill then fails, harms nobody else', async () => {
-    const { driver, run, command } = createBench();
+    const { driver, run, command } = createExecBench();
     const engine = promiseInHand<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
@@ -272,7 +229,7 @@ describe('cancel', () => {
 
 describe('a timeout', () => {
   it('kills the tree and ends the command as failed, saying so', async () => {
-    const { writer, run, command } = createBench();
+    const { writer, run, command } = createExecBench();
     const exec = run({ timeoutMs: 20 });
     await exec.finished;
     expect((await command()).kills).toBe(1);
@@ -282,7 +239,7 @@ describe('a timeout', () => {
 
   it('of a command that has ended before does nothing', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    const { run, command } = createBench();
+    const { run, command } = createExecBench();
     const exec = run({ timeoutMs: 1_000 });
     await exec.started;
     const running = await command();
@@ -295,7 +252,7 @@ describe('a timeout', () => {
   });
 
   it('does not replace the reason of a cancel that came first', async () => {
-    const { run, command } = createBench();
+    const { run, command } = createExecBench();
     const exec = run({ timeoutMs: 30 });
     await exec.started;
     const running = await command();
@@ -312,7 +269,7 @@ describe('a timeout', () => {
 
 describe('a lost engine', () => {
   it('ends the command at once as failed, with what was printed before', async () => {
-    const { writer, run, command } = createBench();
+    const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
     (await command()).stdout.write('before');
@@ -328,7 +285,7 @@ describe('a lost engine', () => {
   });
 
   it('that cannot say how a command ended makes it failed with its reason', async () => {
-    const { run, command } = createBench();
+    const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
     const running = await command();
@@ -340,7 +297,7 @@ describe('a lost engine', () => {
   });
 
   it('during the start ends it too', async () => {
-    const { writer, driver, run } = createBench();
+    const { writer, driver, run } = createExecBench();
     driver.onStart = () => new Promise(() => undefined);
     const exec = run();
     exec.lose('gone');
@@ -348,140 +305,5 @@ describe('a lost engine', () => {
     await exec.finished;
     expect(summary(writer.committed)).toEqual(['insert', 'exit 0', 'finish']);
     expect(exec.exec()).toMatchObject({ status: 'failed', error_message: 'gone' });
-  });
-});
-
-describe('reading output', () => {
-  it('stops at the bound of what the writer has not taken, and goes on from there', async () => {
-    const { writer, driver, run } = createBench();
-    const gate = promiseInHand<undefined>();
-    const total = 4 * limits.unackedBytesMax;
-    let given = 0;
-    const stdout = new Readable({
-      read(size) {
-        if (given >= total) this.push(null);
-        else {
-          given += size;
-          this.push(Buffer.alloc(size, 'x'));
-        }
-      },
-    });
-    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
-    writer.answer = () => gate.promise;
-    const exec = run();
-    await eventually('reading has stopped', async () => {
-      const before = given;
-      await settle(20);
-      return before > 0 && given === before;
-    });
-    expect(given).toBeLessThan(limits.unackedBytesMax + 4 * limits.eventBytesMax + stdout.readableHighWaterMark * 2);
-    gate.resolve(undefined);
-    await eventually('everything is read', () => given >= total, 10_000);
-    driver.commands[0]?.exit({ exitCode: 0 });
-    await exec.finished;
-    expect(output(writer.committed, 'stdout').length).toBe(given);
-  });
-
-  it('of a stream that breaks ends the command all the same', async () => {
-    const { run, command, writer } = createBench();
-    const exec = run();
-    await exec.started;
-    const running = await command();
-    running.stdout.write('so far');
-    await settle();
-    running.stdout.destroy(new Error('EIO'));
-    running.stderr.end();
-    running.exit({ exitCode: 0 });
-    await exec.finished;
-    expect(output(writer.committed, 'stdout').toString()).toBe('so far');
-  });
-});
-
-describe.concurrent('after the leader\'s exit', () => {
-  it('children that hold the pipes are waited for a little, and what they print later is no output', async () => {
-    const { writer, run, command } = createBench();
-    const exec = run();
-    await exec.started;
-    const running = await command();
-    running.stdout.write('leader');
-    await settle();
-    const from = performance.now();
-    running.exit({ exitCode: 0 });
-    const drip = setInterval(() => running.stdout.write('drip'), 20);
-    await exec.finished;
-    const tookMs = performance.now() - from;
-    expect(tookMs).toBeGreaterThanOrEqual(limits.exitDrainMs - 1);
-    expect(tookMs).toBeLessThan(limits.exitDrainMs * 4);
-    const committed = summary(writer.committed);
-    expect(committed.at(-1)).toBe('finish');
-    await new Promise((resolve) => setTimeout(resolve, 60));
-    clearInterval(drip);
-    expect(summary(writer.committed)).toEqual(committed);
-    // What they go on printing is read and dropped: a full pipe would stop them.
-    for (let time = 0; time < 50; time++) running.stdout.write(Buffer.alloc(65_536));
-    await eventually('it is all read', () => running.stdout.readableLength === 0);
-    expect(exec.exec().status).toBe('succeeded');
-  });
-
-  it('its own output that is still queued is read to the end, however long that takes', async () => {
-    const { writer, driver, run } = createBench();
-    let left = 60;
-    const stdout = new Readable({
-      read() {
-        // Bulk at a measured pace, over several of the short waits.
-        setTimeout(() => this.push(left-- > 0 ? Buffer.alloc(65_536, left) : null), 25);
-      },
-    });
-    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
-    const exec = run();
-    await exec.started;
-    driver.commands[0]?.exit({ exitCode: 0 });
-    await exec.finished;
-    expect(output(writer.committed, 'stdout').length).toBe(60 * 65_536);
-    expect(exec.exec().status).toBe('succeeded');
-  });
-
-  it('its output is complete even if the writer is away for longer than the wait', async () => {
-    const { writer, driver, run } = createBench();
-    let left = 300; // More than may be unacknowledged.
-    const stdout = new Readable({
-      read() {
-        this.push(left-- > 0 ? Buffer.alloc(65_536, left) : null);
-      },
-    });
-    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
-    const exec = run();
-    await exec.started;
-    const back = promiseInHand<undefined>();
-    writer.answer = () => back.promise;
-    driver.commands[0]?.exit({ exitCode: 0 });
-    await new Promise((resolve) => setTimeout(resolve, limits.exitDrainMs * 2.5));
-    expect(exec.exec().status).toBe('running');
-    back.resolve(undefined);
-    await exec.finished;
-    expect(output(writer.committed, 'stdout').length).toBe(300 * 65_536);
-  });
-
-  it('its output is complete even if this process could not run during the wait', async () => {
-    const { writer, driver, run } = createBench();
-    const pieces: Buffer[] = [];
-    const stdout = new Readable({
-      read() {
-        // As a socket does: what has come is handed over in the next turn of the event loop.
-        setImmediate(() => this.push(pieces.shift() ?? Buffer.alloc(0)));
-      },
-    });
-    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
-    const exec = run();
-    await exec.started;
-    driver.commands[0]?.exit({ exitCode: 0 });
-    await Promise.resolve();
-    setImmediate(() => {
-      const until = performance.now() + limits.exitDrainMs + 50;
-      while (performance.now() < until); // The host gives us no time.
-      pieces.push(Buffer.from('printed just before the exit'));
-    });
-    await exec.finished;
-    expect(output(writer.committed, 'stdout').toString()).toBe('printed just before the exit');
   });
 });

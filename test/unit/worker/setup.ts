@@ -1,9 +1,13 @@
 // Doubles at the worker's two boundaries: a writer behind a link, and a driver whose commands do what the test says.
 import { PassThrough, type Readable } from 'node:stream';
+import { expect } from 'vitest';
+import type { ExecOrder } from '../../../src/shared/contracts/worker.ts';
 import type { ExecChange, WriterContract } from '../../../src/shared/contracts/writer.ts';
 import type { Link } from '../../../src/shared/ipc/link.ts';
+import { createCommitQueue } from '../../../src/worker/commit-queue.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../../src/worker/drivers/driver.ts';
-import { promiseInHand } from '../../support/unit.ts';
+import { createExec, type RunningExec } from '../../../src/worker/exec.ts';
+import { eventually, promiseInHand, quietLog } from '../../support/unit.ts';
 
 export interface WriterDouble {
   readonly link: Pick<Link<WriterContract>, 'request' | 'ready'>;
@@ -115,4 +119,44 @@ export function createDriverDouble(): DriverDouble {
     },
   };
   return double;
+}
+
+export interface ExecBench {
+  readonly driver: DriverDouble;
+  readonly writer: WriterDouble;
+  run(order?: Partial<ExecOrder>): RunningExec;
+  /** The command once the driver has it. */
+  command(index?: number): Promise<CommandDouble>;
+}
+
+/** A command's exec between a driver and a writer in the test's hands. */
+export function createExecBench(): ExecBench {
+  const driver = createDriverDouble();
+  const writer = createWriterDouble();
+  const queue = createCommitQueue({ link: writer.link, onRefused: () => undefined });
+  return {
+    driver, writer,
+    run: (order = {}) =>
+      createExec({ driver, queue, log: quietLog, boxId: 'box_a', generation: 3 }, { cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...order }),
+    async command(index = 0) {
+      await eventually('the driver has the command', () => driver.commands.length > index);
+      return driver.commands[index] as CommandDouble;
+    },
+  };
+}
+
+/** What was stored, one word each. */
+export const summary = (changes: readonly ExecChange[]) =>
+  stored(changes).map((change) => (change.op === 'event' ? `${change.event.type} ${change.event.seq}` : change.op));
+
+export function output(changes: readonly ExecChange[], stream: 'stdout' | 'stderr'): Buffer {
+  return Buffer.concat(stored(changes).flatMap((change) =>
+    change.op === 'event' && change.event.stream === stream ? [Buffer.from(change.event.data)] : []));
+}
+
+export function exitOf(changes: readonly ExecChange[]): unknown {
+  const exits = stored(changes).filter((change) => change.op === 'event' && change.event.type === 'exit');
+  expect(exits).toHaveLength(1);
+  const [exit] = exits;
+  return exit?.op === 'event' ? JSON.parse(Buffer.from(exit.event.data).toString()) : null;
 }

@@ -12,7 +12,7 @@ const pollFirstMs = 1;
 const pollLongestMs = 20;
 const mkdirAttemptsMax = 50;
 
-export interface CgroupUsage {
+interface CgroupUsage {
   readonly cpuSeconds: number;
   readonly memoryBytes: number;
 }

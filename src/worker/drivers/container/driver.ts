@@ -7,7 +7,7 @@ import { chooseRuntime } from './runtime.ts';
 
 export { probeContainerHost, type ContainerHostReport } from './probe.ts';
 
-export interface ContainerDriverOptions {
+interface ContainerDriverOptions {
   /** Registries reached over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
 }

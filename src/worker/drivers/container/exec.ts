@@ -31,7 +31,7 @@ export interface ExecContext {
   readonly lingering: Set<string>;
 }
 
-export interface PreparedCommand {
+interface PreparedCommand {
   readonly workdir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly user: UserIds;

@@ -26,7 +26,7 @@ export async function endLeftovers(homeDir: string, cgroups: BoxCgroups, timeout
 }
 
 /** Pids of the processes on this host that carry the mark of this home. */
-export function markedProcesses(homeDir: string): number[] {
+function markedProcesses(homeDir: string): number[] {
   const mark = Buffer.from(`${homeMark}=${homeDir}\0`);
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)

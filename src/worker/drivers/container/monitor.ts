@@ -49,7 +49,7 @@ if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then umount /sys/fs/cgroup/unified 2>/dev/null
 exec "$@" >/dev/null 2>&1
 `;
 
-export interface MonitorOptions {
+interface MonitorOptions {
   readonly boxId: string;
   readonly paths: BoxPaths;
   readonly runtime: OciRuntime;

@@ -62,7 +62,7 @@ export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promis
   throw new BoxRunError('RUNTIME_ERROR', `the box could not be connected to the network: ${lastLines(text)}`);
 }
 
-export interface NetworkWatch {
+interface NetworkWatch {
   readonly init: ProcessIdentity;
   readonly network: ProcessIdentity;
   /** A new slirp4netns stands in for one that ended. */

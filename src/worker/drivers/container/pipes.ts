@@ -11,13 +11,13 @@ const batchSize = 64;
 const refillBelow = 24;
 const makeTimeoutMs = 10_000;
 
-export interface OutputPipe {
+interface OutputPipe {
   readonly reader: Socket;
   /** For the child; close it here once the child has it. */
   readonly childFd: number;
 }
 
-export interface InputPipe {
+interface InputPipe {
   readonly writer: Socket;
   readonly childFd: number;
 }

@@ -29,7 +29,7 @@ export async function findRuntime(name: RuntimeName): Promise<OciRuntime | null>
 }
 
 /** What is wrong with a runtime on this host, found out by using it; null when nothing is. */
-export type TryOut = (runtime: OciRuntime) => Promise<string | null>;
+type TryOut = (runtime: OciRuntime) => Promise<string | null>;
 
 let chosen: Promise<OciRuntime> | null = null;
 

@@ -102,7 +102,7 @@ function socketRules(): SeccompRule[] {
   ];
 }
 
-export interface SeccompProfile {
+interface SeccompProfile {
   readonly defaultAction: 'SCMP_ACT_ERRNO';
   readonly defaultErrnoRet: number;
   readonly architectures: readonly string[];

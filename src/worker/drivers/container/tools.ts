@@ -1,7 +1,7 @@
 // Programs of the host that this driver runs: where they are, which package brings them, and how they are called.
 // Found once per process; everything that is missing is said in one error.
 import { createHash } from 'node:crypto';
-import { access, chmod, constants, copyFile, readFile } from 'node:fs/promises';
+import { access, chmod, constants, copyFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runTool, type ToolResult } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -94,19 +94,25 @@ export interface BoxTools {
 
 /** Copies of busybox and init beside the images: /usr may be replaced under a running box, and /run may be mounted noexec. */
 export async function ensureBoxTools(imagesDir: string): Promise<BoxTools> {
-  const busybox = await readFile(await findBusybox());
-  const initPath = await findTool('catatonit');
-  const init = initPath !== null && (await isStaticProgram(initPath)) ? await readFile(initPath) : null;
-  const hash = createHash('sha256').update(busybox).update(init ?? '').digest('hex').slice(0, 16);
-  const dir = join(imagesDir, 'tools', hash);
+  const busybox = await findBusybox();
+  const catatonit = await findTool('catatonit');
+  const init = catatonit !== null && (await isStaticProgram(catatonit)) ? catatonit : null;
+  const versions = await Promise.all([busybox, ...(init === null ? [] : [init])].map(fileVersion));
+  const dir = join(imagesDir, 'tools', createHash('sha256').update(versions.join('\n')).digest('hex').slice(0, 16));
   if (!(await installedDirectory(dir))) {
     const temporary = await temporaryDirectory(imagesDir, dir);
-    await copyProgram(await findBusybox(), join(temporary, 'busybox'));
-    if (init !== null && initPath !== null) await copyProgram(initPath, join(temporary, 'init'));
+    await copyProgram(busybox, join(temporary, 'busybox'));
+    if (init !== null) await copyProgram(init, join(temporary, 'init'));
     await chmod(temporary, 0o755);
     await moveInto(temporary, dir, false);
   }
   return { dir, initArgs: init === null ? fallbackInit : [`${toolsInBox}/init`, '-P'] };
+}
+
+/** Changes whenever a package is upgraded, without reading the file. */
+async function fileVersion(path: string): Promise<string> {
+  const { size, mtimeMs, ctimeMs } = await stat(path);
+  return `${path} ${size} ${mtimeMs} ${ctimeMs}`;
 }
 
 /** A shell that waits reaps whatever is handed to it. */

@@ -12,7 +12,7 @@ export interface UserIds {
 export const rootUser: UserIds = { uid: 0, gid: 0, groups: [0], home: '/root' };
 
 /** Reads a file inside the box; an empty text where there is none. */
-export type ReadInBox = (path: string) => Promise<string>;
+type ReadInBox = (path: string) => Promise<string>;
 
 /**
  * @throws RUNTIME_ERROR when a name stands in no file of the box

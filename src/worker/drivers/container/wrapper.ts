@@ -3,8 +3,8 @@
 import { toolsInBox } from './paths.ts';
 
 /** Descriptors handed to the wrapper: its control group's cgroup.procs, and the pipe on which it reports. */
-export const joinFd = 3;
-export const reportFd = 4;
+const joinFd = 3;
+const reportFd = 4;
 export const wrapperFds = 2;
 
 const shell = `${toolsInBox}/busybox`;
@@ -90,7 +90,7 @@ done
 exec ${shell} env -i -- "$@"
 `;
 
-export interface WrappedProcess {
+interface WrappedProcess {
   readonly args: string[];
   readonly env: string[];
 }

@@ -1,0 +1,173 @@
+// Who may import whom: the parts of the project know each other only through `shared`, and each outside package has its place.
+import { describe, expect, it } from 'vitest';
+import { environmentUses, importsOf, readFiles, type SourceFile } from './sources.ts';
+
+const sources = readFiles('src', '.ts', '.tsx');
+
+/** What each part may import besides itself: a part, or single files of one. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  shared: [],
+  keeper: ['shared'],
+  supervisor: ['shared'],
+  gateway: ['shared'],
+  writer: ['shared'],
+  worker: ['shared'],
+  sdk: ['shared/api.ts', 'shared/errors.ts'],
+  ui: ['sdk'],
+  cli: ['sdk', 'shared'],
+};
+const single: Readonly<Record<string, string>> = {
+  'src/cli/commands/serve.ts': 'src/keeper/main.ts', // The process that it becomes.
+  'src/cli/main.ts': 'package.json', // Its version.
+};
+
+const partOf = (path: string) => path.split('/')[1] ?? '';
+
+function layerProblems(files: readonly SourceFile[]): string[] {
+  return files.flatMap((file) => {
+    const part = partOf(file.path);
+    const others = allowed[part];
+    if (others === undefined) return [`${file.path}: ${part} is no part of the project`];
+    return importsOf(file).flatMap(({ target, specifier }) => {
+      if (target === null) return [];
+      const inside = target.startsWith(`src/${part}/`) || others.some((other) => target === `src/${other}` || target.startsWith(`src/${other}/`));
+      return inside || single[file.path] === target ? [] : [`${file.path} imports ${specifier}`];
+    });
+  });
+}
+
+/** Packages with a place of their own: only files whose path starts like this import them. */
+const places: Readonly<Record<string, readonly string[]>> = {
+  'better-sqlite3': ['src/writer/', 'src/shared/store/'],
+  '@boxlite-ai/boxlite': ['src/worker/drivers/boxlite/'],
+  'node:child_process': [
+    'src/shared/child-process.ts', 'src/shared/own-process.ts', 'src/shared/lock.ts', 'src/worker/drivers/', 'src/cli/server.ts',
+  ],
+  'node:worker_threads': ['src/gateway/'],
+  msgpackr: ['src/shared/ipc/', 'src/shared/spill.ts'],
+  fastify: ['src/gateway/'],
+  piscina: ['src/gateway/'],
+  yargs: ['src/cli/'],
+};
+
+function placeProblems(files: readonly SourceFile[]): string[] {
+  return files.flatMap((file) =>
+    importsOf(file)
+      .filter(({ specifier }) => Object.entries(places).some(([name, paths]) =>
+        (specifier === name || specifier.startsWith(`${name}/`)) && !paths.some((path) => file.path.startsWith(path))))
+      .map(({ specifier }) => `${file.path} imports ${specifier}`));
+}
+
+/** Files that touch the environment, and why they do. Settings are read in config.ts alone. */
+const environmentReaders: Readonly<Record<string, string>> = {
+  'src/shared/config.ts': 'reads the settings',
+  'src/shared/own-process.ts': 'takes the orders out of it that its parent put there',
+  'src/shared/driver-probe.ts': 'hands it on to the worker that tries the engine',
+  'src/keeper/children.ts': 'hands it on to the children',
+  'src/supervisor/worker-handle.ts': 'hands it on to workers',
+  'src/worker/drivers/boxlite/engine.ts': 'tells the engine where its files are',
+  'src/worker/drivers/container/tools.ts': 'hands it on to tools, with a path and language of their own',
+  'src/cli/commands/doctor.ts': 'looks for tools where the shell would',
+};
+
+function environmentProblems(files: readonly SourceFile[]): string[] {
+  return files
+    .filter((file) => environmentUses(file) > 0 && environmentReaders[file.path] === undefined)
+    .map(({ path }) => `${path} reads process.env`);
+}
+
+/** Cycles of imports, each by its files. Imports of types alone leave no trace at run time, and count all the same. */
+function cycles(files: readonly SourceFile[]): string[] {
+  const imports = new Map(files.map((file) => [file.path, importsOf(file).flatMap(({ target }) => target ?? [])]));
+  const done = new Set<string>();
+  const found: string[] = [];
+  const visit = (path: string, trail: readonly string[]): void => {
+    const at = trail.indexOf(path);
+    if (at >= 0) found.push([...trail.slice(at), path].join(' -> '));
+    if (at >= 0 || done.has(path)) return;
+    for (const next of imports.get(path) ?? []) visit(next, [...trail, path]);
+    done.add(path);
+  };
+  for (const { path } of files) visit(path, []);
+  return found;
+}
+
+const fixture = (path: string, text: string): SourceFile => ({ path, text });
+
+describe('the parts of the project', () => {
+  it('import only what they may', () => {
+    expect(sources.length).toBeGreaterThan(50);
+    expect(layerProblems(sources)).toEqual([]);
+  });
+
+  it.each([
+    ['src/shared/x.ts', `import { a } from '../writer/a.ts';`],
+    ['src/gateway/x.ts', `import type { A } from '../supervisor/a.ts';`],
+    ['src/worker/drivers/x.ts', `export { a } from '../../writer/a.ts';`],
+    ['src/sdk/x.ts', `import { limits } from '../shared/limits.ts';`],
+    ['src/ui/x.ts', `import { errors } from '../shared/errors.ts';`],
+    ['src/cli/x.ts', `const { runKeeper } = await import('../keeper/main.ts');`],
+    ['src/cli/commands/serve.ts', `const { keepChild } = await import('../../keeper/children.ts');`],
+    ['src/keeper/x.ts', `let a: import('../gateway/a.ts').A;`],
+    ['src/writer/x.ts', `import '../../test/support/unit.ts';`],
+    ['src/news/x.ts', ''],
+  ])('would be caught: %s with %s', (path, text) => {
+    expect(layerProblems([fixture(path, text)])).toHaveLength(1);
+  });
+
+  it('may import themselves, what is shared, and packages', () => {
+    const fine = [
+      fixture('src/writer/x.ts', `import { a } from './a.ts'; import { b } from '../shared/b.ts'; import 'node:fs';`),
+      fixture('src/sdk/x.ts', `import type { Box } from '../shared/api.ts';`),
+      fixture('src/cli/commands/serve.ts', `await import('../../keeper/main.ts');`),
+      fixture('src/ui/x.ts', `import { connect } from '../sdk/index.ts'; // import '../gateway/a.ts'`),
+    ];
+    expect(layerProblems(fine)).toEqual([]);
+  });
+});
+
+describe('packages with a place of their own', () => {
+  it('are imported only there', () => {
+    expect(placeProblems(sources)).toEqual([]);
+  });
+
+  it.each([
+    ['src/gateway/x.ts', `import Database from 'better-sqlite3';`],
+    ['src/gateway/x.ts', `import type { Database } from 'better-sqlite3';`],
+    ['src/worker/x.ts', `await import('@boxlite-ai/boxlite');`],
+    ['src/supervisor/x.ts', `import { spawn } from 'node:child_process';`],
+    ['src/shared/x.ts', `import { Packr } from 'msgpackr/pack';`],
+  ])('would be caught: %s with %s', (path, text) => {
+    expect(placeProblems([fixture(path, text)])).toHaveLength(1);
+  });
+});
+
+describe('the environment', () => {
+  it('is read where it is said to be, and nowhere else', () => {
+    expect(environmentProblems(sources)).toEqual([]);
+    const readers = sources.filter((file) => environmentUses(file) > 0).map(({ path }) => path);
+    expect(readers.sort()).toEqual(Object.keys(environmentReaders).sort());
+  });
+
+  it('read elsewhere would be caught, and a mere mention would not', () => {
+    expect(environmentProblems([fixture('src/gateway/x.ts', `const home = process.env['HOME'];`)])).toHaveLength(1);
+    expect(environmentProblems([fixture('src/gateway/x.ts', `const { HOME } = process.env;`)])).toHaveLength(1);
+    expect(environmentProblems([fixture('src/gateway/x.ts', `// process.env is read in config.ts`)])).toEqual([]);
+  });
+});
+
+describe('imports', () => {
+  it('form no cycle', () => {
+    expect(cycles(sources)).toEqual([]);
+  });
+
+  it('in a cycle would be caught', () => {
+    const circle = [
+      fixture('src/shared/a.ts', `import { b } from './b.ts';`),
+      fixture('src/shared/b.ts', `import type { C } from './c/c.ts';`),
+      fixture('src/shared/c/c.ts', `import { a } from '../a.ts';`),
+    ];
+    expect(cycles(circle)).toEqual(['src/shared/a.ts -> src/shared/b.ts -> src/shared/c/c.ts -> src/shared/a.ts']);
+    expect(cycles(circle.slice(0, 2))).toEqual([]);
+  });
+});

@@ -1,0 +1,90 @@
+// The OCI configuration of a box, and its system call filter, as data.
+import { describe, expect, test } from 'vitest';
+import type { BoxSpec } from '../../../src/worker/drivers/driver.ts';
+import { boxCapabilities, hostnameOf, idShift, ociConfig, type BundleOptions } from '../../../src/worker/drivers/container/bundle.ts';
+import { cgroupOf } from '../../../src/worker/drivers/container/paths.ts';
+import { seccompProfile } from '../../../src/worker/drivers/container/seccomp.ts';
+
+const spec: BoxSpec = {
+  boxId: 'box_x7Kq0aZ-_b3T',
+  image: { kind: 'registry', reference: 'alpine:3.20' },
+  cpu: 3,
+  memoryMb: 512,
+  diskSizeGb: 8,
+  network: false,
+  workdir: '/work',
+  env: {},
+  volumes: [
+    { host_path: '/srv/a', guest_path: '/a', readonly: true },
+    { host_path: '/srv/b', guest_path: '/b', readonly: false },
+  ],
+};
+
+function config(overrides: Partial<BundleOptions> = {}) {
+  return ociConfig({
+    spec, cgroup: 'boxrun-x/box', toolsDir: '/tools', etcDir: '/etc-files', initArgs: ['/init'], shift: idShift, mapsVolume: () => true, ...overrides,
+  });
+}
+
+describe('the configuration of a box', () => {
+  test('has every namespace, and ids that are nobody on the host', () => {
+    const { linux } = config();
+    expect(linux.namespaces.map(({ type }) => type).sort()).toEqual(['cgroup', 'ipc', 'mount', 'network', 'pid', 'user', 'uts']);
+    expect(linux).toMatchObject({ uidMappings: [{ containerID: 0, hostID: idShift.base, size: 65_536 }] });
+    expect(config({ shift: null }).linux.namespaces.map(({ type }) => type)).not.toContain('user');
+  });
+
+  test('holds no capability but twelve, and its first process holds none', () => {
+    expect(boxCapabilities).toHaveLength(12);
+    for (const name of ['CAP_SYS_ADMIN', 'CAP_MKNOD', 'CAP_NET_RAW', 'CAP_NET_ADMIN', 'CAP_SYS_PTRACE']) expect(boxCapabilities).not.toContain(name);
+    expect(config().process).toMatchObject({ noNewPrivileges: true, capabilities: { bounding: boxCapabilities, effective: [], permitted: [], ambient: [] } });
+  });
+
+  test('bounds memory without swap, CPU and processes, and denies devices', () => {
+    expect(config().linux.resources).toEqual({
+      devices: [{ allow: false, access: 'rwm' }],
+      memory: { limit: 512 * 2 ** 20, swap: 512 * 2 ** 20 },
+      cpu: { quota: 300_000, period: 100_000 },
+      pids: { limit: 4096 },
+    });
+  });
+
+  test('mounts volumes with the host\'s ids where they can be mapped, read-only below as well where they cannot', () => {
+    const volumes = (mapsVolume: () => boolean) => config({ mapsVolume }).mounts.slice(-2).map(({ destination, options }) => [destination, ...options]);
+    expect(volumes(() => true)).toEqual([
+      ['/a', 'rbind', 'ro', 'nosuid', 'nodev', 'idmap'],
+      ['/b', 'rbind', 'rw', 'nosuid', 'nodev', 'idmap'],
+    ]);
+    expect(volumes(() => false)).toEqual([
+      ['/a', 'rbind', 'rro', 'nosuid', 'nodev'],
+      ['/b', 'rbind', 'rw', 'nosuid', 'nodev'],
+    ]);
+  });
+
+  test('gives a host name without underscores, and control groups that say whose they are', () => {
+    expect(hostnameOf(spec)).toBe('box-x7Kq0aZ-b3T');
+    expect(cgroupOf('inst_abc-_1', spec.boxId)).toEqual({ parent: 'boxrun-abc-_1', box: `boxrun-abc-_1/${spec.boxId}` });
+  });
+});
+
+describe('the system call filter', () => {
+  const { defaultAction, defaultErrnoRet, architectures, syscalls } = seccompProfile('amd64');
+  const plain = (action: string) => syscalls.filter((rule) => rule.action === action && rule.args === undefined).flatMap((rule) => rule.names);
+
+  test('answers what it does not know as a kernel that does not have it', () => {
+    expect([defaultAction, defaultErrnoRet, architectures]).toEqual(['SCMP_ACT_ERRNO', 38, ['SCMP_ARCH_X86_64']]);
+    expect(seccompProfile('arm64').architectures).toEqual(['SCMP_ARCH_AARCH64']);
+  });
+
+  test('names each call once', () => {
+    const names = [...plain('SCMP_ACT_ALLOW'), ...plain('SCMP_ACT_ERRNO')];
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  test('never allows the dangerous ones, nor clone3, whose flags it cannot see', () => {
+    const allowed = plain('SCMP_ACT_ALLOW');
+    for (const name of ['mount', 'umount2', 'unshare', 'setns', 'clone', 'clone3', 'ptrace', 'keyctl', 'bpf', 'io_uring_setup', 'open_by_handle_at', 'socket', 'personality']) {
+      expect(allowed).not.toContain(name);
+    }
+  });
+});

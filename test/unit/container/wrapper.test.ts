@@ -1,0 +1,75 @@
+// The few lines of shell in front of every command: run here with the host's busybox, as the box would run them.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findBusybox } from '../../../src/shared/images/busybox.ts';
+import { wrapCommand } from '../../../src/worker/drivers/container/wrapper.ts';
+
+const busybox = await findBusybox().catch(() => null);
+let dir = '';
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'boxrun-test-wrapper-'));
+  mkdirSync(join(dir, 'bin'));
+  writeFileSync(join(dir, 'bin', 'show'), '#!/bin/sh\nprintf "[%s]" "$@"\necho " $VALUE"\n');
+  writeFileSync(join(dir, 'bin', 'plain'), 'not executable');
+  writeFileSync(join(dir, 'bin', 'ls'), '#!/bin/sh\necho my ls\n');
+  for (const name of ['show', 'ls']) chmodSync(join(dir, 'bin', name), 0o755);
+});
+afterAll(() => {
+  rmSync(dir, { recursive: true, force: true });
+});
+
+async function run(cmd: readonly string[], options: { workdir?: string; env?: Record<string, string>; join?: string } = {}) {
+  const { args, env } = wrapCommand(cmd, options.workdir ?? dir, { PATH: `/nowhere:${dir}/bin`, ...options.env });
+  const [, ...rest] = args.map((arg) => arg.replaceAll('/dev/.boxrun/busybox', busybox ?? ''));
+  const group = openSync(options.join ?? join(dir, 'procs'), options.join === undefined ? 'w' : 'r+');
+  const child = spawn(busybox ?? '', rest, {
+    env: Object.fromEntries(env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)])),
+    stdio: ['ignore', 'pipe', 'pipe', group, 'pipe'],
+  });
+  const read = { out: '', err: '', report: '' };
+  child.stdout?.on('data', (data) => (read.out += String(data)));
+  child.stderr?.on('data', (data) => (read.err += String(data)));
+  (child.stdio[4] as NodeJS.ReadableStream).on('data', (data) => (read.report += String(data)));
+  const [code] = (await once(child, 'close')) as [number];
+  return { ...read, code };
+}
+
+describe.runIf(busybox !== null)('the wrapper', () => {
+  test('joins, reports, and becomes the command with its arguments as they are', async () => {
+    expect(await run(['show', 'a b', '', '*', '$(id)', '-n'])).toEqual({ out: '[a b][][*][$(id)][-n] \n', err: '', report: '\n', code: 0 });
+    expect(readFileSync(join(dir, 'procs'), 'utf8')).toBe('0\n');
+  });
+
+  test('takes the command from its PATH, never from the shell\'s own programs', async () => {
+    expect((await run(['ls'])).out).toBe('my ls\n');
+    expect((await run(['cat', '/etc/passwd'])).code).toBe(127);
+    expect((await run([`${dir}/bin/ls`])).out).toBe('my ls\n');
+    expect((await run(['./bin/ls'])).out).toBe('my ls\n');
+  });
+
+  test('says what is not found, not executable, or no directory', async () => {
+    expect(await run(['nosuch'])).toMatchObject({ code: 127, err: 'sh: nosuch: not found\n' });
+    expect(await run(['plain'])).toMatchObject({ code: 126, err: 'sh: plain: Permission denied\n' });
+    expect(await run(['/tmp'])).toMatchObject({ code: 126 });
+    expect(await run([''])).toMatchObject({ code: 127 });
+    expect(await run(['ls'], { workdir: '/no/where' })).toMatchObject({ code: 1, err: "sh: cd: can't cd to /no/where: No such file or directory\n" });
+    expect(await run(['ls'], { workdir: '/etc/passwd' })).toMatchObject({ code: 1, err: "sh: cd: can't cd to /etc/passwd: Not a directory\n" });
+  });
+
+  test('runs nothing where the control group cannot be joined', async () => {
+    const { code, out, report } = await run(['ls'], { join: '/proc/self/oom_score' });
+    expect([code, out, report]).toEqual([137, '', '']);
+  });
+
+  test.each([
+    ['plain names', { VALUE: 'v' }],
+    ['names that a shell drops', { VALUE: 'v', 'a.b-c': '1' }],
+    ['names that a shell uses itself', { VALUE: 'v', IFS: 'v', OPTIND: '7', PS1: '$(id)' }],
+  ])('keeps arguments and environment whole with %s', async (_what, env) => {
+    expect((await run(['show', 'x y', '*', ''], { env })).out).toBe('[x y][*][] v\n');
+  });
+});

@@ -1,0 +1,147 @@
+// The keeper's children: started again when they end, within a budget, and all ended when the keeper ends.
+import { describe, expect, it } from 'vitest';
+import { limits } from '../../../src/shared/limits.ts';
+import { keepChild, type KeptChild, type StartChild } from '../../../src/keeper/children.ts';
+import { eventually, promiseInHand, quietLog, settle } from '../../support/unit.ts';
+
+interface ChildDouble {
+  readonly number: number;
+  die(reason: string): void;
+  stops: number;
+}
+
+interface Bench {
+  readonly kept: KeptChild;
+  readonly started: ChildDouble[];
+  readonly givenUp: string[];
+  /** Replaces the next starts. */
+  onStart: (number: number) => Promise<void>;
+}
+
+function createBench(): Bench {
+  const started: ChildDouble[] = [];
+  const givenUp: string[] = [];
+  let starts = 0;
+  const bench = { onStart: async (_number: number): Promise<void> => undefined };
+  const startChild: StartChild = async () => {
+    const number = ++starts;
+    await bench.onStart(number);
+    const gone = promiseInHand<string>();
+    const child: ChildDouble = { number, die: gone.resolve, stops: 0 };
+    started.push(child);
+    return {
+      facts: { number },
+      gone: gone.promise,
+      async stop() {
+        child.stops++;
+        gone.resolve('stopped');
+      },
+    };
+  };
+  const kept = keepChild({ name: 'gateway', startChild, log: quietLog, onGivenUp: (reason) => givenUp.push(reason) });
+  return {
+    kept, started, givenUp,
+    get onStart() {
+      return bench.onStart;
+    },
+    set onStart(next) {
+      bench.onStart = next;
+    },
+  };
+}
+
+describe('a child', () => {
+  it('is started, and its facts are given on', async () => {
+    const { kept } = createBench();
+    expect(await kept.start()).toEqual({ number: 1 });
+  });
+
+  it('whose first start fails fails the start, and is not tried again', async () => {
+    const bench = createBench();
+    bench.onStart = () => Promise.reject(new Error('port in use'));
+    await expect(bench.kept.start()).rejects.toThrow('port in use');
+    await settle(10);
+    expect(bench.started).toHaveLength(0);
+    expect(bench.givenUp).toEqual([]);
+    await bench.kept.stop();
+  });
+
+  it('that ends is started again, each time', async () => {
+    const { kept, started } = createBench();
+    await kept.start();
+    for (let time = 0; time < 4; time++) {
+      started[time]?.die('SIGKILL');
+      await eventually('the next one is there', () => started.length === time + 2);
+    }
+  });
+
+  it('that does not come up again at once is tried until it does', async () => {
+    const bench = createBench();
+    await bench.kept.start();
+    bench.onStart = async (number) => {
+      if (number < 4) throw new Error('not yet');
+    };
+    bench.started[0]?.die('SIGKILL');
+    await eventually('it is there again', () => bench.started.length === 2);
+    expect(bench.started[1]?.number).toBe(4);
+  });
+
+  it('that ends too often is given up, once, with the last reason, and not started any more', async () => {
+    const { kept, started, givenUp } = createBench();
+    await kept.start();
+    for (let time = 0; time <= limits.childRestartsMax; time++) {
+      await eventually('it is there', () => started.length === time + 1);
+      started[time]?.die(`reason ${time}`);
+    }
+    await eventually('it is given up', () => givenUp.length === 1);
+    await settle(10);
+    expect(givenUp[0]).toContain('gateway');
+    expect(givenUp[0]).toContain(`reason ${limits.childRestartsMax}`);
+    expect(started).toHaveLength(limits.childRestartsMax + 1);
+  });
+
+  it('that never comes up again is given up too', async () => {
+    const bench = createBench();
+    await bench.kept.start();
+    bench.onStart = () => Promise.reject(new Error('broken for good'));
+    bench.started[0]?.die('SIGKILL');
+    await eventually('it is given up', () => bench.givenUp.length === 1);
+    expect(bench.givenUp[0]).toContain('broken for good');
+    await bench.kept.stop();
+  });
+});
+
+describe('stopping', () => {
+  it('ends the child, and it stays ended', async () => {
+    const { kept, started, givenUp } = createBench();
+    await kept.start();
+    await kept.stop();
+    await settle(10);
+    expect(started.map(({ stops }) => stops)).toEqual([1]);
+    expect(givenUp).toEqual([]);
+  });
+
+  it('while the child is just coming up again waits for it, and ends it', async () => {
+    const bench = createBench();
+    await bench.kept.start();
+    const coming = promiseInHand<undefined>();
+    bench.onStart = () => coming.promise;
+    bench.started[0]?.die('SIGKILL');
+    await settle();
+    let stopped = false;
+    const stopping = bench.kept.stop().then(() => {
+      stopped = true;
+    });
+    await settle();
+    expect(stopped).toBe(false);
+    coming.resolve(undefined);
+    await stopping;
+    expect(bench.started.map(({ stops }) => stops)).toEqual([0, 1]);
+  });
+
+  it('a child that was never started is no trouble', async () => {
+    const { kept, started } = createBench();
+    await kept.stop();
+    expect(started).toEqual([]);
+  });
+});

@@ -1,0 +1,215 @@
+// What gateways ask the supervisor for: names and quota in one step before anything is written, and boxes of runs that go
+// with whoever asked for them.
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { CreateBoxBody } from '../../../src/shared/api.ts';
+import { loadConfig } from '../../../src/shared/config.ts';
+import type { SupervisorContract } from '../../../src/shared/contracts/supervisor.ts';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import type { ClientPeer, RequestContext } from '../../../src/shared/ipc/server.ts';
+import { createBox } from '../../../src/supervisor/box.ts';
+import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
+import { createControl } from '../../../src/supervisor/control.ts';
+import { createQuota } from '../../../src/supervisor/quota.ts';
+import { eventually, promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { execRow } from '../writer/setup.ts';
+import { createRowsDouble, createWorkerDouble, type WorkerDouble } from './setup.ts';
+
+type Caller = RequestContext<SupervisorContract>;
+
+function createBench() {
+  const config = loadConfig({ stateDir: temporaryDirectory(), driver: 'container' }, {});
+  const registry = createBoxRegistry();
+  const quota = createQuota({ cpu: 4, memoryMb: 4000 });
+  const rows = createRowsDouble();
+  const workers: WorkerDouble[] = [];
+  const prepare: { next: (worker: WorkerDouble) => void } = { next: () => undefined };
+  const execs = new Map<string, string>();
+  const control = createControl({
+    config, registry, quota, log: quietLog, writer: rows.writer,
+    reader: { exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null) },
+    supervise(row) {
+      const worker = createWorkerDouble();
+      prepare.next(worker);
+      workers.push(worker);
+      const box = createBox(
+        {
+          writer: rows.writer, quota, log: quietLog, worker,
+          onRemoved: () => { registry.delete(box); },
+          onNameFreed: () => { if (row.name !== null) registry.releaseName(row.name, row.id); },
+        },
+        row,
+      );
+      return box;
+    },
+  });
+  return { ...control, registry, quota, rows, workers, prepare, execs };
+}
+
+function caller(): Caller & { leave(): void } {
+  const gone = new AbortController();
+  const peer: ClientPeer<SupervisorContract> = {
+    hello: { role: 'gateway' }, closed: new Promise(() => undefined), notify: () => undefined, bufferedBytes: () => 0, close: () => undefined,
+  };
+  return { peer, signal: gone.signal, progress: () => undefined, leave: () => { gone.abort(); } };
+}
+
+const body = (change: Partial<CreateBoxBody> = {}): CreateBoxBody => ({
+  image: 'alpine', cpu: 1, memory_mb: 100, disk_size_gb: 1, network: false, workdir: '/root', ...change,
+});
+
+describe('creating a box', () => {
+  it('answers with it running, its alias resolved, its row committed', async () => {
+    const { handlers, rows, registry } = createBench();
+    const box = await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
+    expect(box).toMatchObject({ name: 'web', status: 'running', cpu: 1 });
+    expect(box.id).toMatch(/^box_/);
+    expect(box.image).toContain('alpine');
+    expect(rows.rows.get(box.id)).toMatchObject({ state: 'ready', ephemeral: false, generation: 1, driver: 'container' });
+    expect(registry.find('web').id).toBe(box.id);
+  });
+
+  it('of a taken name is refused before anything is written', async () => {
+    const { handlers, rows } = createBench();
+    await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
+    const before = rows.requests.length;
+    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject({ code: 'NAME_ALREADY_EXISTS' });
+    expect(rows.requests).toHaveLength(before);
+  });
+
+  it('of one name or one quota many times at once succeeds once', async () => {
+    const { handlers } = createBench();
+    const named = await Promise.allSettled([1, 2, 3].map(async () => handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())));
+    expect(named.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    const large = await Promise.allSettled([1, 2, 3].map(async () => handlers.createBox({ body: body({ cpu: 3 }), ephemeral: false }, caller())));
+    expect(large.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  });
+
+  it.each([
+    ['without quota', { cpu: 5 }, 'RESOURCE_EXCEEDED'],
+    ['with a volume that is not there', { volumes: [{ host_path: join('/', 'no', 'such', 'path'), guest_path: '/x', readonly: true }] }, 'RUNTIME_ERROR'],
+  ] as const)('%s leaves neither name nor quota taken, and no row', async (_, change, code) => {
+    const { handlers, rows, quota } = createBench();
+    const failing = body({ name: 'web', ...(change as Partial<CreateBoxBody>) });
+    await expect(handlers.createBox({ body: failing, ephemeral: false }, caller())).rejects.toMatchObject({ code });
+    expect(rows.requests).toEqual([]);
+    quota.reserve('probe', 4, 4000);
+    quota.release('probe');
+    await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
+  });
+
+  it('that the writer or the engine refuses leaves neither name nor quota taken, and no row', async () => {
+    const { handlers, rows, quota, prepare } = createBench();
+    rows.failures.set('insertBox', new BoxRunError('UNAVAILABLE', 'away'));
+    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    rows.failures.clear();
+    prepare.next = (worker) => { worker.on.create = () => Promise.reject(new BoxRunError('IMAGE_PULL_FAILED', 'no')); };
+    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
+    prepare.next = () => undefined;
+    expect(rows.rows.size).toBe(0);
+    quota.reserve('probe', 4, 4000);
+    quota.release('probe');
+    await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
+  });
+});
+
+describe('the box of a run', () => {
+  it('goes when its gateway is gone, also while it is being made', async () => {
+    const { handlers, forgetGateway, rows, workers, prepare } = createBench();
+    const gateway = caller();
+    await handlers.createBox({ body: body(), ephemeral: true }, gateway);
+    prepare.next = (worker) => {
+      worker.on.create = (signal) => new Promise((_, reject) => {
+        signal?.addEventListener('abort', () => { reject(new BoxRunError('CANCELED', 'canceled')); });
+      });
+    };
+    const making = Promise.allSettled([handlers.createBox({ body: body(), ephemeral: true }, gateway)]);
+    await eventually('the second is being made', () => workers[1]?.calls.includes('create') === true);
+    expect(rows.rows.size).toBe(2);
+    forgetGateway(gateway.peer);
+    await making;
+    await expect.poll(() => rows.rows.size).toBe(0);
+  });
+
+  it('goes also when its gateway left before the row was written', async () => {
+    const { handlers, forgetGateway, rows } = createBench();
+    const gateway = caller();
+    const making = Promise.allSettled([handlers.createBox({ body: body(), ephemeral: true }, gateway)]);
+    gateway.leave();
+    forgetGateway(gateway.peer);
+    await making;
+    await expect.poll(() => rows.rows.size).toBe(0);
+  });
+
+  it('of another gateway stays, and so do boxes that are no run\'s', async () => {
+    const { handlers, forgetGateway, rows } = createBench();
+    const [one, other] = [caller(), caller()];
+    await handlers.createBox({ body: body(), ephemeral: true }, one);
+    const kept = await handlers.createBox({ body: body(), ephemeral: true }, other);
+    const plain = await handlers.createBox({ body: body(), ephemeral: false }, one);
+    forgetGateway(one.peer);
+    await expect.poll(() => [...rows.rows.keys()].sort()).toEqual([kept.id, plain.id].sort());
+  });
+});
+
+describe('what is asked of a box', () => {
+  it('that does not exist is BOX_NOT_FOUND', async () => {
+    const { handlers } = createBench();
+    const from = caller();
+    for (const ask of [
+      async () => handlers.startBox({ box: 'none' }, from), async () => handlers.stopBox({ box: 'none' }, from),
+      async () => handlers.removeBox({ box: 'none', force: true }, from), async () => handlers.startExec({ box: 'none', body: { cmd: ['x'] } }, from),
+      async () => handlers.cancelExec({ box: 'none', execId: 'exec_1' }, from),
+    ]) await expect(ask()).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
+  });
+
+  it('to cancel a command tells apart unknown, ended, and just ended', async () => {
+    const { handlers, execs, workers } = createBench();
+    const from = caller();
+    await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, from);
+    const cancel = async (execId: string) => handlers.cancelExec({ box: 'web', execId }, from);
+    await expect(cancel('exec_none')).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
+    execs.set('exec_done', 'succeeded');
+    await expect(cancel('exec_done')).rejects.toMatchObject({ code: 'EXEC_ALREADY_FINISHED' });
+    execs.set('exec_run', 'running');
+    expect(await cancel('exec_run')).toMatchObject({ id: 'exec_run' });
+    const [worker] = workers;
+    if (worker !== undefined) worker.cancelExec = () => Promise.reject(new BoxRunError('EXEC_NOT_FOUND', 'it is over'));
+    await expect(cancel('exec_run')).rejects.toMatchObject({ code: 'EXEC_ALREADY_FINISHED' });
+  });
+});
+
+describe('collecting garbage', () => {
+  it('removes what is stopped or failed for long enough, and nothing that runs', async () => {
+    const { handlers, rows } = createBench();
+    const from = caller();
+    const boxes = [];
+    for (let index = 0; index < 3; index++) boxes.push(await handlers.createBox({ body: body(), ephemeral: false }, from));
+    const [stopped, , running] = boxes;
+    for (const box of boxes.slice(0, 2)) await handlers.stopBox({ box: box.id }, from);
+    expect(await handlers.collectGarbage({ olderThanS: 3600 }, from)).toEqual({ removed: 0 });
+    await handlers.startBox({ box: boxes[1]?.id ?? '' }, from);
+    expect(await handlers.collectGarbage({ olderThanS: 0 }, from)).toEqual({ removed: 1 });
+    expect(rows.rows.has(stopped?.id ?? '')).toBe(false);
+    expect(rows.rows.has(running?.id ?? '')).toBe(true);
+    expect(rows.rows.size).toBe(2);
+  });
+
+  it('passes over a box that somebody starts or removes meanwhile', async () => {
+    const { handlers, workers } = createBench();
+    const from = caller();
+    const boxes = [];
+    for (let index = 0; index < 2; index++) {
+      const box = await handlers.createBox({ body: body(), ephemeral: false }, from);
+      await handlers.stopBox({ box: box.id }, from);
+      boxes.push(box);
+    }
+    const removing = promiseInHand<undefined>();
+    const [first] = workers;
+    if (first !== undefined) first.on.remove = () => removing.promise;
+    const collected = handlers.collectGarbage({ olderThanS: 0 }, from);
+    await handlers.startBox({ box: boxes[1]?.id ?? '' }, from);
+    removing.resolve(undefined);
+    expect(await collected).toEqual({ removed: 1 });
+  });
+});

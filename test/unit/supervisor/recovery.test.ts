@@ -1,0 +1,108 @@
+// What a supervisor does before it listens: spilled output sent on, quota taken from the rows, workers matched to their boxes.
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { loadConfig, stateDirectories, statePaths, type Config } from '../../../src/shared/config.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { writeSpill } from '../../../src/shared/spill.ts';
+import type { BoxRow } from '../../../src/shared/store/rows.ts';
+import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
+import type { SupervisedBox } from '../../../src/supervisor/box.ts';
+import { createQuota } from '../../../src/supervisor/quota.ts';
+import { recover } from '../../../src/supervisor/recovery.ts';
+import { createWarmPool } from '../../../src/supervisor/warm-pool.ts';
+import { quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, serveWriter } from '../writer/setup.ts';
+
+const execId = execRow().id;
+
+function createState(): Config {
+  const stateDir = temporaryDirectory();
+  for (const directory of stateDirectories(stateDir)) mkdirSync(directory, { recursive: true });
+  return loadConfig({ stateDir }, {});
+}
+
+async function recoverWith(config: Config, rows: BoxRow[]) {
+  const registry = createBoxRegistry();
+  const quota = createQuota({ cpu: 10, memoryMb: 10_000 });
+  const resumed: string[] = [];
+  await recover({
+    config, registry, quota, log: quietLog,
+    reader: { boxRows: () => rows },
+    pool: createWarmPool({ size: 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
+    supervise: (row) => ({ id: row.id, row, state: row.state, resume: async () => { resumed.push(row.id); } }) as unknown as SupervisedBox,
+  });
+  return { registry, quota, resumed };
+}
+
+describe('what workers spilled', () => {
+  it('is in the database before anything else happens, exactly once, and its file is gone', async () => {
+    const config = createState();
+    const { spillDir, writerSocket } = statePaths(config.stateDir);
+    const writer = await serveWriter(config.dbPath, writerSocket);
+    writer.statements.insertBox(boxRow());
+    writer.statements.changeExec(insertExec());
+    writer.statements.changeExec(addEvent(execId, logEvent(0)));
+    const changes = [addEvent(execId, logEvent(0)), addEvent(execId, logEvent(1)), finishExec(execId)];
+    await writeSpill(spillDir, 'wrk_1', { boxId: boxRow().id, generation: 1, changes });
+    await recoverWith(config, []);
+    expect(writer.rows('SELECT seq FROM events ORDER BY seq')).toEqual([{ seq: 0 }, { seq: 1 }]);
+    expect(writer.value('SELECT status FROM execs')).toBe('succeeded');
+    expect(readdirSync(spillDir)).toEqual([]);
+  });
+
+  it('may be longer than a frame, and more than one commit', async () => {
+    const config = createState();
+    const { spillDir, writerSocket } = statePaths(config.stateDir);
+    const writer = await serveWriter(config.dbPath, writerSocket);
+    writer.statements.insertBox(boxRow());
+    const count = Math.ceil(limits.frameBytesMax / limits.eventBytesMax) + 10;
+    const events = Array.from({ length: count }, (_, seq) => addEvent(execId, { ...logEvent(seq), data: Buffer.alloc(limits.eventBytesMax, 'x') }));
+    const exit = addEvent(execId, { seq: count, type: 'exit', stream: null, data: Buffer.from('{}') });
+    await writeSpill(spillDir, 'wrk_1', { boxId: boxRow().id, generation: 1, changes: [insertExec(), ...events, exit, finishExec(execId)] });
+    await recoverWith(config, []);
+    expect(writer.value('SELECT count(*) FROM events')).toBe(count + 1);
+    expect(writer.value('SELECT status FROM execs')).toBe('succeeded');
+    expect(readdirSync(spillDir)).toEqual([]);
+  });
+
+  it('of a lease that is over is dropped', async () => {
+    const config = createState();
+    const { spillDir, writerSocket } = statePaths(config.stateDir);
+    const writer = await serveWriter(config.dbPath, writerSocket);
+    writer.statements.insertBox(boxRow({ generation: 5 }));
+    await writeSpill(spillDir, 'wrk_1', { boxId: boxRow().id, generation: 1, changes: [insertExec()] });
+    await recoverWith(config, []);
+    expect(writer.value('SELECT count(*) FROM execs')).toBe(0);
+    expect(readdirSync(spillDir)).toEqual([]);
+  });
+
+  it('stays in its file when the writer is not there: the start fails', async () => {
+    const config = createState();
+    const { spillDir } = statePaths(config.stateDir);
+    await writeSpill(spillDir, 'wrk_1', { boxId: boxRow().id, generation: 1, changes: [insertExec()] });
+    await expect(recoverWith(config, [])).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(readdirSync(spillDir)).toEqual(['wrk_1.spill']);
+  });
+
+  it.fails('and cannot be read keeps nobody from starting', async () => {
+    const config = createState();
+    writeFileSync(join(statePaths(config.stateDir).spillDir, 'wrk_1.spill'), 'garbage');
+    await recoverWith(config, []);
+  });
+});
+
+describe('the boxes of the database', () => {
+  it('are all known, go on, and have their quota taken, when recovery ends', async () => {
+    const rows = [
+      boxRow({ id: 'box_1', name: 'web', state: 'ready', cpu: 3 }), boxRow({ id: 'box_2', state: 'stopped', cpu: 9 }),
+      boxRow({ id: 'box_3', state: 'recovering', cpu: 4 }), boxRow({ id: 'box_4', state: 'creating', cpu: 2 }),
+    ];
+    const { registry, quota, resumed } = await recoverWith(createState(), rows);
+    expect(registry.find('web').id).toBe('box_1');
+    expect(registry.all()).toHaveLength(4);
+    expect(resumed).toEqual(['box_1', 'box_2', 'box_3', 'box_4']);
+    expect(() => { quota.reserve('new', 2, 1); }).toThrow();
+    quota.reserve('new', 1, 1);
+  });
+});

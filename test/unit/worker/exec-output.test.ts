@@ -1,0 +1,141 @@
+// The output of one command: read no faster than the writer takes it, and none of it cut at the end.
+import { Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { limits } from '../../../src/shared/limits.ts';
+import { eventually, promiseInHand, settle } from '../../support/unit.ts';
+import { createExecBench, output, summary } from './setup.ts';
+
+describe('reading output', () => {
+  it('stops at the bound of what the writer has not taken, and goes on from there', async () => {
+    const { writer, driver, run } = createExecBench();
+    const gate = promiseInHand<undefined>();
+    const total = 4 * limits.unackedBytesMax;
+    let given = 0;
+    const stdout = new Readable({
+      read(size) {
+        if (given >= total) this.push(null);
+        else {
+          given += size;
+          this.push(Buffer.alloc(size, 'x'));
+        }
+      },
+    });
+    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
+    writer.answer = () => gate.promise;
+    const exec = run();
+    await eventually('reading has stopped', async () => {
+      const before = given;
+      await settle(20);
+      return before > 0 && given === before;
+    });
+    expect(given).toBeLessThan(limits.unackedBytesMax + 4 * limits.eventBytesMax + stdout.readableHighWaterMark * 2);
+    gate.resolve(undefined);
+    await eventually('everything is read', () => given >= total, 10_000);
+    driver.commands[0]?.exit({ exitCode: 0 });
+    await exec.finished;
+    expect(output(writer.committed, 'stdout').length).toBe(given);
+  });
+
+  it('of a stream that breaks ends the command all the same', async () => {
+    const { run, command, writer } = createExecBench();
+    const exec = run();
+    await exec.started;
+    const running = await command();
+    running.stdout.write('so far');
+    await settle();
+    running.stdout.destroy(new Error('EIO'));
+    running.stderr.end();
+    running.exit({ exitCode: 0 });
+    await exec.finished;
+    expect(output(writer.committed, 'stdout').toString()).toBe('so far');
+  });
+});
+
+describe.concurrent('after the leader\'s exit', () => {
+  it('children that hold the pipes are waited for a little, and what they print later is no output', async () => {
+    const { writer, run, command } = createExecBench();
+    const exec = run();
+    await exec.started;
+    const running = await command();
+    running.stdout.write('leader');
+    await settle();
+    const from = performance.now();
+    running.exit({ exitCode: 0 });
+    const drip = setInterval(() => running.stdout.write('drip'), 20);
+    await exec.finished;
+    const tookMs = performance.now() - from;
+    expect(tookMs).toBeGreaterThanOrEqual(limits.exitDrainMs - 1);
+    expect(tookMs).toBeLessThan(limits.exitDrainMs * 4);
+    const committed = summary(writer.committed);
+    expect(committed.at(-1)).toBe('finish');
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    clearInterval(drip);
+    expect(summary(writer.committed)).toEqual(committed);
+    // What they go on printing is read and dropped: a full pipe would stop them.
+    for (let time = 0; time < 50; time++) running.stdout.write(Buffer.alloc(65_536));
+    await eventually('it is all read', () => running.stdout.readableLength === 0);
+    expect(exec.exec().status).toBe('succeeded');
+  });
+
+  it('its own output that is still queued is read to the end, however long that takes', async () => {
+    const { writer, driver, run } = createExecBench();
+    let left = 60;
+    const stdout = new Readable({
+      read() {
+        // Bulk at a measured pace, over several of the short waits.
+        setTimeout(() => this.push(left-- > 0 ? Buffer.alloc(65_536, left) : null), 25);
+      },
+    });
+    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
+    const exec = run();
+    await exec.started;
+    driver.commands[0]?.exit({ exitCode: 0 });
+    await exec.finished;
+    expect(output(writer.committed, 'stdout').length).toBe(60 * 65_536);
+    expect(exec.exec().status).toBe('succeeded');
+  });
+
+  it('its output is complete even if the writer is away for longer than the wait', async () => {
+    const { writer, driver, run } = createExecBench();
+    let left = 300; // More than may be unacknowledged.
+    const stdout = new Readable({
+      read() {
+        this.push(left-- > 0 ? Buffer.alloc(65_536, left) : null);
+      },
+    });
+    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
+    const exec = run();
+    await exec.started;
+    const back = promiseInHand<undefined>();
+    writer.answer = () => back.promise;
+    driver.commands[0]?.exit({ exitCode: 0 });
+    await new Promise((resolve) => setTimeout(resolve, limits.exitDrainMs * 2.5));
+    expect(exec.exec().status).toBe('running');
+    back.resolve(undefined);
+    await exec.finished;
+    expect(output(writer.committed, 'stdout').length).toBe(300 * 65_536);
+  });
+
+  it('its output is complete even if this process could not run during the wait', async () => {
+    const { writer, driver, run } = createExecBench();
+    const pieces: Buffer[] = [];
+    const stdout = new Readable({
+      read() {
+        // As a socket does: what has come is handed over in the next turn of the event loop.
+        setImmediate(() => this.push(pieces.shift() ?? Buffer.alloc(0)));
+      },
+    });
+    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
+    const exec = run();
+    await exec.started;
+    driver.commands[0]?.exit({ exitCode: 0 });
+    await Promise.resolve();
+    setImmediate(() => {
+      const until = performance.now() + limits.exitDrainMs + 50;
+      while (performance.now() < until); // The host gives us no time.
+      pieces.push(Buffer.from('printed just before the exit'));
+    });
+    await exec.finished;
+    expect(output(writer.committed, 'stdout').toString()).toBe('printed just before the exit');
+  });
+});
