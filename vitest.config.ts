@@ -20,8 +20,13 @@ export default defineConfig({
       project('style', { testTimeoutMs: 60_000, parallel: true }),
       // What talks to real engines and processes runs one file at a time: two cores are few.
       project('contract', { testTimeoutMs: 60_000, parallel: false }),
+      // What unmodified clients, the documentation and the examples rely on.
+      project('compat', { testTimeoutMs: 120_000, parallel: false }),
+      project('conformance', { testTimeoutMs: 400_000, parallel: false }),
       project('system', { testTimeoutMs: 120_000, parallel: false }),
       project('crash', { testTimeoutMs: 120_000, parallel: false }),
+      // Packs, installs and uninstalls, which compiles native modules anew.
+      project('package', { testTimeoutMs: 120_000, parallel: false }),
       project('vm', { testTimeoutMs: 240_000, parallel: false }),
     ],
   },

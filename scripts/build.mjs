@@ -1,24 +1,18 @@
 // Builds dist/: one self-contained bundle per process, so that files replaced under a running server do not reach it.
-// Only packages with native parts or files of their own stay outside.
+// Only packages with native parts or files of their own stay outside. The command line alone is split, so that each command
+// loads what it needs and no more. Beside them, the SDK for browsers and the SDK's types.
 import { build } from 'esbuild';
+import { execFile } from 'node:child_process';
 import { rm } from 'node:fs/promises';
+import { promisify } from 'node:util';
 
-const external = ['better-sqlite3', '@boxlite-ai/boxlite', 'piscina', 'pino-pretty'];
+const external = ['better-sqlite3', '@boxlite-ai/boxlite', '@lydell/node-pty', 'piscina', 'pino-pretty'];
 
 await rm('dist', { recursive: true, force: true });
-await build({
-  entryPoints: {
-    cli: 'src/cli/main.ts',
-    supervisor: 'src/supervisor/main.ts',
-    gateway: 'src/gateway/main.ts',
-    'gateway-reader': 'src/gateway/reader-thread.ts',
-    writer: 'src/writer/main.ts',
-    worker: 'src/worker/main.ts',
-    sdk: 'src/sdk/index.ts',
-  },
+const types = promisify(execFile)(process.execPath, ['scripts/sdk-types.mjs']);
+const onNode = {
   outdir: 'dist',
   bundle: true,
-  splitting: false,
   format: 'esm',
   platform: 'node',
   target: 'node20.19',
@@ -27,4 +21,27 @@ await build({
   logLevel: 'warning',
   // Bundled CommonJS packages ask for Node's own modules through `require`.
   banner: { js: "import { createRequire as boxrunCreateRequire } from 'node:module'; const require = boxrunCreateRequire(import.meta.url);" },
+};
+const commandLine = build({ ...onNode, entryPoints: { cli: 'src/cli/main.ts' }, splitting: true, chunkNames: 'cli-[name]-[hash]' });
+const processes = build({
+  ...onNode,
+  entryPoints: {
+    supervisor: 'src/supervisor/main.ts',
+    gateway: 'src/gateway/main.ts',
+    'gateway-reader': 'src/gateway/reader-thread.ts',
+    writer: 'src/writer/main.ts',
+    worker: 'src/worker/main.ts',
+    sdk: 'src/sdk/index.ts',
+  },
 });
+const browser = build({
+  entryPoints: { 'sdk-browser': 'src/sdk/browser.ts' },
+  outdir: 'dist',
+  bundle: true,
+  format: 'esm',
+  platform: 'browser',
+  target: 'es2022',
+  sourcemap: true,
+  logLevel: 'warning',
+});
+await Promise.all([types, commandLine, processes, browser]);

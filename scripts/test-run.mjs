@@ -19,6 +19,7 @@ const steps = [
   vitest('style'),
   vitest('unit'),
   vitest('contract'),
+  vitest('compat'),
   vitest('system'),
   vitest('crash'),
   {

@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh --test
+scripts/setup-compat.sh
 exec node scripts/test-run.mjs "$@"

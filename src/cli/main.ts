@@ -1,54 +1,46 @@
-// The command `boxrun`: which commands there are, and how each of them ends. Usage errors exit 2, failures 1, and a command
-// that ran in a box gives its own exit code.
-import yargs from 'yargs';
+// The command `boxrun`: reads the command line, runs the command that it names, and ends as that says. Usage errors exit 2,
+// failures 1, and a command that ran in a box gives its own exit code. Loads no more than the command at hand needs.
 import packageJson from '../../package.json' with { type: 'json' };
-import { toBoxRunError } from '../shared/errors.ts';
-import { addBoxCommands } from './commands/boxes.ts';
-import { addDoctorCommand } from './commands/doctor.ts';
-import { addExecCommands } from './commands/exec.ts';
-import { addImageCommands } from './commands/images.ts';
-import { addServeCommand } from './commands/serve.ts';
-import type { CommandContext } from './context.ts';
+import { commandTable } from './command-table.ts';
 import { createInterrupts } from './interrupt.ts';
-import { splitCommand, UsageError } from './options.ts';
+import { loneDash, splitCommand, UsageError } from './options.ts';
+import { toBoxRunError } from '../shared/errors.ts';
 import { renderError } from './render.ts';
-
-const commands = ['serve', 'create', 'ls', 'start', 'stop', 'rm', 'exec', 'run', 'gc', 'images', 'doctor'];
+import type { withClient } from './server.ts';
 
 async function runCommandLine(args: readonly string[]): Promise<number> {
+  const interrupts = createInterrupts([process.stdout, process.stderr]);
+  // Asked by shells at each Tab: see completion.ts.
+  if (args[0] === '__complete') return (await import('./completion.ts')).printCandidates(args.slice(1), commandTable);
   const { own, command } = splitCommand(args);
   let exitCode = 0;
-  const context: CommandContext = {
-    command,
-    interrupts: createInterrupts([process.stdout, process.stderr]),
-    run: (work) => async (argv) => {
-      exitCode = await work(argv);
-    },
-  };
-  const parser = yargs(own)
-    .scriptName('boxrun')
-    .usage('$0 COMMAND\n\nRuns commands in isolated Linux boxes on this host.')
-    .locale('en')
-    .wrap(Math.min(100, process.stdout.columns || 100))
-    .strict()
-    .demandCommand(1, 'which command?')
-    .alias('help', 'h')
-    .version(packageJson.version)
-    .exitProcess(false)
-    .fail((message: string | null, error: Error | undefined) => {
-      throw error ?? new UsageError(message ?? 'not understood');
-    });
-  addServeCommand(parser, context);
-  addBoxCommands(parser, context);
-  addExecCommands(parser, context);
-  addImageCommands(parser, context);
-  addDoctorCommand(parser, context);
   try {
+    const [{ default: yargs }, { addCommands }] = await Promise.all([import('yargs'), import('./parser.ts')]);
+    const parser = yargs(own.map((word) => (word === '-' ? loneDash : word)))
+      .scriptName('boxrun')
+      .usage('$0 COMMAND\n\nRuns commands in isolated Linux boxes on this host.')
+      .locale('en')
+      .wrap(Math.min(100, process.stdout.columns || 100))
+      .strict()
+      .demandCommand(1, 'which command?')
+      .alias('help', 'h')
+      .version(packageJson.version)
+      .exitProcess(false)
+      .fail((message: string | null, error: Error | undefined) => {
+        throw error ?? new UsageError(message ?? 'not understood');
+      });
+    const context = {
+      command,
+      interrupts,
+      version: packageJson.version,
+      withClient: async (work: Parameters<typeof withClient>[0]) => (await import('./server.ts')).withClient(work),
+    };
+    addCommands(parser, commandTable, context, (code) => { exitCode = code; });
     await parser.parseAsync();
     return exitCode;
   } catch (error) {
     if (error instanceof UsageError) {
-      const about = own.filter((word) => commands.includes(word)).slice(0, 1);
+      const about = own.filter((word) => commandTable.some(({ name }) => name === word)).slice(0, 1);
       process.stderr.write(`boxrun: ${error.message}\nSee: ${['boxrun', ...about, '--help'].join(' ')}\n`);
       return 2;
     }

@@ -1,4 +1,5 @@
-// What users type, as values: numbers, volumes, durations. Anything else is a usage error (exit code 2).
+// What users type, as values: numbers, volumes, variables, durations. Anything else is a usage error (exit code 2).
+// Called by the commands before they ask a server for anything.
 import { resolve } from 'node:path';
 import type { Volume } from '../shared/api.ts';
 
@@ -27,6 +28,19 @@ export function parseVolume(text: string): Volume {
   }
   return { host_path: resolve(host), guest_path: guest, readonly: mode === 'ro' };
 }
+
+/** `KEY=VALUE`, each; of one key the last counts. */
+export function parseAssignments(option: string, texts: readonly string[]): Record<string, string> {
+  const pairs = texts.map((text) => {
+    const at = text.indexOf('=');
+    if (at < 1) throw new UsageError(`--${option} must be KEY=VALUE, not '${text}'`);
+    return [text.slice(0, at), text.slice(at + 1)] as const;
+  });
+  return Object.fromEntries(pairs);
+}
+
+/** Stands for `-`, which yargs would take for an empty word. */
+export const loneDash = '\0-';
 
 /** The arguments before the first `--`, and the command after it; null where there is no `--`. */
 export function splitCommand(args: readonly string[]): { own: string[]; command: string[] | null } {

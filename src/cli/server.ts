@@ -1,4 +1,5 @@
 // The server that a command talks to: found by the settings, and started in the background when nobody answers.
+// Loaded by the commands that need one; a server is started by the very file that runs now.
 import { spawn } from 'node:child_process';
 import { mkdirSync, openSync, closeSync, readFileSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -7,7 +8,7 @@ import { sleep } from '../shared/clock.ts';
 import { loadConfig, serverAddress, serverEnvironment, statePaths, type Config } from '../shared/config.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import { createClient, type BoxRunClient } from '../sdk/index.ts';
+import { BoxRun, type BoxRunClient } from '../sdk/index.ts';
 import { createProgressLine } from './render.ts';
 
 type Address = ReturnType<typeof serverAddress>;
@@ -20,12 +21,23 @@ export async function withClient(work: (client: BoxRunClient) => Promise<number>
   const config = loadConfig();
   const address = serverAddress(config);
   if (!(await answers(address))) await startServer(config, address);
-  const client = createClient('host' in address ? { url: `http://${hostInUrl(address.host)}:${address.port}` } : address);
+  const client = new BoxRun('host' in address ? { url: `http://${hostInUrl(address.host)}:${address.port}` } : address);
   try {
     return await work(client);
   } finally {
     await client.close();
   }
+}
+
+/** Where the server is, for people. */
+export function describeAddress(): string {
+  const address = serverAddress(loadConfig());
+  return 'host' in address ? `http://${hostInUrl(address.host)}:${address.port}` : address.socketPath;
+}
+
+/** True when a server answers, without starting one. */
+export async function isServerUp(): Promise<boolean> {
+  return answers(serverAddress(loadConfig()));
 }
 
 function hostInUrl(host: string): string {

@@ -3,16 +3,22 @@
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type HTTPMethods } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
+import packageJson from '../../package.json' with { type: 'json' };
 import { answerError, answerNotFound } from './error-handler.ts';
 import { createGuard } from './guards.ts';
+import { createOpenApiDocument } from './openapi.ts';
 import type { GatewayParts } from './parts.ts';
+import { addAttachRoutes } from './routes/attach.ts';
 import { addBoxRoutes } from './routes/boxes.ts';
+import { addDocsRoutes } from './routes/docs.ts';
 import { addExecRoutes } from './routes/execs.ts';
+import { addFileRoutes } from './routes/files.ts';
 import { addHealthRoutes } from './routes/health.ts';
+import { addOpenApiRoutes } from './routes/openapi.ts';
 import { addRunRoutes } from './routes/run.ts';
 import { addUiRoutes } from './routes/ui.ts';
 
-const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'];
+const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'TRACE'];
 
 export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   const log: FastifyBaseLogger = parts.log;
@@ -38,14 +44,24 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
     for (const name of [method].flat()) known.add(name);
     offered.set(url, known);
   });
-  addBoxRoutes(app, parts);
-  addExecRoutes(app, parts);
-  addRunRoutes(app, parts);
-  addHealthRoutes(app, parts);
-  addUiRoutes(app);
+  await addRoutes(app, parts);
   refuseOtherMethods(app, [...offered]);
   await app.ready();
   return app;
+}
+
+/** Every path with what it offers; openapi-operations.ts describes each. */
+export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
+  addBoxRoutes(app, parts);
+  addExecRoutes(app, parts);
+  addAttachRoutes(app);
+  await addFileRoutes(app, parts);
+  addRunRoutes(app, parts);
+  addHealthRoutes(app, parts);
+  addUiRoutes(app);
+  const document = createOpenApiDocument(packageJson.version);
+  addOpenApiRoutes(app, document);
+  addDocsRoutes(app, document);
 }
 
 /** Bodies are JSON; an empty one is no body, whatever its content type says. */

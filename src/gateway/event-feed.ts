@@ -24,6 +24,11 @@ export interface EventFeed {
    * @throws EXEC_NOT_FOUND when the exec is removed meanwhile, CANCELED when `signal` aborts
    */
   read(exec: ExecRef, afterSeq: number, signal: AbortSignal): AsyncGenerator<readonly Event[], void, void>;
+  /**
+   * Resolves when the exec has ended or is gone; the row then says how. Reads no event from the database.
+   * @throws CANCELED when `signal` aborts
+   */
+  ended(exec: ExecRef, signal: AbortSignal): Promise<void>;
   /** What the writer says: */
   events(execId: string, events: readonly Event[]): void;
   lagged(execId: string): void;
@@ -72,6 +77,7 @@ export function createEventFeed(deps: FeedDeps): EventFeed {
 
   return {
     read: (exec, afterSeq, signal) => readEvents({ deps, join, leave }, { exec, afterSeq, signal }),
+    ended: (exec, signal) => waitForExit({ deps, join, leave }, exec, signal),
     events(execId, events) {
       const bytes = events.reduce((sum, event) => sum + event.data.length, 0);
       for (const seat of topics.get(execId)?.seats ?? []) offer(seat, events, bytes);
@@ -154,6 +160,27 @@ async function* readEvents(parts: FeedParts, { exec, afterSeq, signal }: Reading
   }
 }
 
+/** The row is asked only when live events may have been missed. */
+async function waitForExit({ deps, join, leave }: FeedParts, exec: ExecRef, signal: AbortSignal): Promise<void> {
+  const seat: Seat = { queue: [], queuedBytes: 0, behind: true, wake: () => undefined };
+  const topic = join(exec.id, seat);
+  try {
+    for (;;) {
+      if (seat.behind) {
+        await raceAbort(topic.following, signal);
+        seat.behind = false;
+        if ((await deps.readExec(exec))?.status !== 'running') return;
+      }
+      if (seat.queue.some((events) => events.at(-1)?.type === 'exit')) return;
+      seat.queue = [];
+      seat.queuedBytes = 0;
+      await somethingNew(seat, signal);
+    }
+  } finally {
+    leave(exec.id, topic, seat);
+  }
+}
+
 /** What the database has after `lastSeq()`, page by page. */
 async function* history(deps: FeedDeps, execId: string, lastSeq: () => number): AsyncGenerator<readonly Event[], void, void> {
   for (;;) {
@@ -165,9 +192,7 @@ async function* history(deps: FeedDeps, execId: string, lastSeq: () => number): 
 
 /** The next live events after `lastSeq`; none when the seat has fallen behind. */
 async function nextLive(seat: Seat, lastSeq: number, signal: AbortSignal): Promise<readonly Event[]> {
-  while (seat.queue.length === 0 && !seat.behind) {
-    await raceAbort(new Promise<void>((resolve) => { seat.wake = resolve; }), signal);
-  }
+  await somethingNew(seat, signal);
   if (seat.behind) return [];
   const waiting = seat.queue.length === 1 ? (seat.queue[0] as readonly Event[]) : seat.queue.flat();
   seat.queue = [];
@@ -177,6 +202,12 @@ async function nextLive(seat: Seat, lastSeq: number, signal: AbortSignal): Promi
   if (isUnbroken(fresh, lastSeq)) return fresh;
   seat.behind = true;
   return [];
+}
+
+async function somethingNew(seat: Seat, signal: AbortSignal): Promise<void> {
+  while (seat.queue.length === 0 && !seat.behind) {
+    await raceAbort(new Promise<void>((resolve) => { seat.wake = resolve; }), signal);
+  }
 }
 
 function isUnbroken(events: readonly Event[], lastSeq: number): boolean {

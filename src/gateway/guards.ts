@@ -41,7 +41,7 @@ function hostName(host: string): string | null {
 }
 
 /** A host as it stands in a URL: IPv6 addresses in brackets. */
-export function nameInUrl(host: string): string {
+function nameInUrl(host: string): string {
   return isIP(host) === 6 ? `[${host.toLowerCase()}]` : host.toLowerCase();
 }
 

@@ -3,6 +3,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { stat, unlink } from 'node:fs/promises';
 import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { sleep } from '../shared/clock.ts';
 import { BoxRunError, errorText } from '../shared/errors.ts';
 import { connectTo, listenAt } from '../shared/ipc/socket.ts';
@@ -12,6 +13,8 @@ export interface ListenOptions {
   readonly tcp: { readonly host: string; readonly port: number } | null;
   readonly socketPath: string | null;
   readonly handle: (request: IncomingMessage, response: ServerResponse) => void;
+  /** A request for another protocol on its connection. */
+  readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Called with each connection that comes by the Unix socket, before any request of it. */
   readonly onLocalConnection: (socket: Socket) => void;
 }
@@ -29,11 +32,12 @@ export interface Listeners {
  * Listens everywhere or nowhere.
  * @throws UNAVAILABLE when an address is taken
  */
-export async function listen({ tcp, socketPath, handle, onLocalConnection }: ListenOptions): Promise<Listeners> {
+export async function listen({ tcp, socketPath, handle, upgrade, onLocalConnection }: ListenOptions): Promise<Listeners> {
   const servers: Server[] = [];
   const add = (): Server => {
     const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000 }, handle);
     server.on('clientError', answerGarbage);
+    if (upgrade !== undefined) server.on('upgrade', upgrade);
     servers.push(server);
     return server;
   };

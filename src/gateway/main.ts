@@ -1,9 +1,13 @@
 // The gateway process: clients come to it by HTTP, and it passes their commands to the supervisor. It owns connections only,
 // so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createApp } from './app.ts';
 import { listen } from './listeners.ts';
+import type { GatewayParts } from './parts.ts';
 import { createReaderPool } from './reader-pool.ts';
+import { webSocketRoute } from './routes/attach.ts';
+import { createUpgrade, createUpgradeGuard } from './web-socket.ts';
 import { statePaths } from '../shared/config.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
@@ -50,17 +54,23 @@ async function main(lifeline: Lifeline): Promise<void> {
   });
 
   const localConnections = new WeakSet<object>();
-  const app = await createApp({
+  const parts: GatewayParts = {
     config, log, supervisor, rows, feed,
+    keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     partsUp: () => ({ supervisor: supervisor.peer !== null, writer: writer.peer !== null }),
     isLocal: (socket) => localConnections.has(socket),
     closing: closing.signal,
-  });
+  };
+  const app = await createApp(parts);
+  const handle = (request: IncomingMessage, response: ServerResponse) => void app.routing(request, response);
   await Promise.allSettled([supervisor.ready(limits.partsWaitMs), writer.ready(limits.partsWaitMs)]);
   const listeners = await listen({
     tcp: config.tcp,
     socketPath: config.socketPath,
-    handle: (request, response) => void app.routing(request, response),
+    handle,
+    upgrade: createUpgrade({
+      guard: createUpgradeGuard(parts), route: (url) => webSocketRoute(parts, url), handle, closing: closing.signal,
+    }),
     onLocalConnection: (socket) => localConnections.add(socket),
   });
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });

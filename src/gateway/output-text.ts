@@ -1,4 +1,5 @@
 // Collected output of one stream, as text, up to a bound; what is beyond it is cut, and the text says so.
+// Used by /v1/run only; a character is never cut in half.
 
 export interface OutputText {
   add(bytes: Uint8Array): void;

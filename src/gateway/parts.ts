@@ -1,6 +1,9 @@
 // What the routes stand on: made by main.ts, replaced by doubles in tests.
+// Types only: what is in it is fixed when the gateway starts.
 import type { Config } from '../shared/config.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
+import type { WriterContract } from '../shared/contracts/writer.ts';
+import type { ParamsOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
 import type { EventFeed } from './event-feed.ts';
@@ -14,6 +17,8 @@ export interface GatewayParts {
   /** Every read goes there. */
   readonly rows: Rows;
   readonly feed: EventFeed;
+  /** Committed when it resolves. */
+  readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
   /** Which other processes answer, by name. */
   readonly partsUp: () => Readonly<Record<string, boolean>>;
   /** True for a connection of the Unix socket, which its mode protects. */

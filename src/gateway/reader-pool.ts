@@ -1,18 +1,20 @@
 // Reads from the database through a few threads; what waits for them is bounded.
 // Routes and the event feed read through this; nothing in the gateway holds a connection itself.
 import { Piscina } from 'piscina';
-import type { Box, BoxStatus, Exec } from '../shared/api.ts';
+import type { Box, Exec } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import type { EventPage } from '../shared/store/reader.ts';
+import type { BoxFilter, Page, PageRequest } from '../shared/store/lists.ts';
+import type { EventPage, KnownKey } from '../shared/store/reader.ts';
 import type { ReaderCall, ReaderThreadData } from './reader-thread.ts';
 
 export interface Rows {
   /** By id or name. */
   box(key: string): Promise<Box | null>;
-  boxes(status: BoxStatus | null): Promise<Box[]>;
+  boxes(filter: BoxFilter, page: PageRequest): Promise<Page<Box>>;
   exec(box: string, execId: string): Promise<Exec | null>;
-  execs(boxId: string): Promise<Exec[]>;
+  execs(boxId: string, page: PageRequest): Promise<Page<Exec>>;
+  knownKey(scope: string, key: string): Promise<KnownKey | null>;
   events(execId: string, afterSeq: number): Promise<EventPage>;
 }
 
@@ -40,9 +42,10 @@ export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
   }
   return {
     box: (key) => read({ read: 'box', key }),
-    boxes: (status) => read({ read: 'boxes', status }),
+    boxes: (filter, page) => read({ read: 'boxes', filter, page }),
     exec: (box, execId) => read({ read: 'exec', box, execId }),
-    execs: (boxId) => read({ read: 'execs', boxId }),
+    execs: (boxId, page) => read({ read: 'execs', boxId, page }),
+    knownKey: (scope, key) => read({ read: 'knownKey', scope, key }),
     events: (execId, afterSeq) => read({ read: 'events', execId, afterSeq }),
     close: () => pool.close({ force: true }),
   };

@@ -1,7 +1,7 @@
 // A thread that reads the database, with a read-only connection of its own, so that long lists and pages of history never
 // hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
 import { workerData } from 'node:worker_threads';
-import type { BoxStatus } from '../shared/api.ts';
+import type { BoxFilter, PageRequest } from '../shared/store/lists.ts';
 import { openReader, type Reader } from '../shared/store/reader.ts';
 
 export interface ReaderThreadData {
@@ -10,9 +10,10 @@ export interface ReaderThreadData {
 
 export type ReaderCall =
   | { readonly read: 'box'; readonly key: string }
-  | { readonly read: 'boxes'; readonly status: BoxStatus | null }
+  | { readonly read: 'boxes'; readonly filter: BoxFilter; readonly page: PageRequest }
   | { readonly read: 'exec'; readonly box: string; readonly execId: string }
-  | { readonly read: 'execs'; readonly boxId: string }
+  | { readonly read: 'execs'; readonly boxId: string; readonly page: PageRequest }
+  | { readonly read: 'knownKey'; readonly scope: string; readonly key: string }
   | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number };
 
 const { dbPath } = workerData as ReaderThreadData;
@@ -24,11 +25,13 @@ export default function answer(call: ReaderCall): unknown {
     case 'box':
       return reader.box(call.key);
     case 'boxes':
-      return reader.boxes(call.status);
+      return reader.boxes(call.filter, call.page);
     case 'exec':
       return reader.exec(call.box, call.execId);
     case 'execs':
-      return reader.execs(call.boxId);
+      return reader.execs(call.boxId, call.page);
+    case 'knownKey':
+      return reader.knownKey(call.scope, call.key);
     case 'events':
       return reader.events(call.execId, call.afterSeq);
   }

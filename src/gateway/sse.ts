@@ -5,6 +5,8 @@ import type { FastifyReply } from 'fastify';
 import type { Event } from '../shared/contracts/writer.ts';
 import { limits } from '../shared/limits.ts';
 
+export const eventStreamType = 'text/event-stream; charset=utf-8';
+
 /** How output is written: as text (what is no UTF-8 becomes U+FFFD), or byte for byte as base64. */
 export type SseEncoding = 'text' | 'base64';
 
@@ -49,7 +51,7 @@ export function openSseStream(reply: FastifyReply, closing: AbortSignal): SseStr
   const { raw } = reply;
   const ended = new AbortController();
   raw.writeHead(200, {
-    'content-type': 'text/event-stream; charset=utf-8',
+    'content-type': eventStreamType,
     'cache-control': 'no-cache, no-transform',
     // Reverse proxies must not collect what is live.
     'x-accel-buffering': 'no',

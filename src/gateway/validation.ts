@@ -2,7 +2,9 @@
 // clients) are left out, types are never converted: "2" is no number. What is wrong is said in words that name the field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
+import { boxStatuses } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
 
 /** What JSON Schema says of a schema, as far as the functions here look into it. */
 interface Shape {
@@ -30,6 +32,9 @@ const requirements: Readonly<Record<string, string>> = {
   force: 'true or false',
   status: 'one of creating, running, stopped, error, all',
   encoding: "'text' or 'base64'",
+  labels: "an object of at most 64 texts of at most 255 characters, by keys of 1 to 63 letters, digits, '_', '.', '/' or '-'",
+  label: `'key' or 'key=value', at most ${limits.labelFiltersMax} of them`,
+  cursor: 'what X-Next-Cursor said',
 };
 
 export type Parse<S extends TSchema> = (value: unknown) => Static<S>;
@@ -48,6 +53,26 @@ export function createParse<S extends TSchema>(schema: S): Parse<S> {
   };
 }
 
+/** As createParse, for a query, where everything is text: numbers are read, and what may come several times is a list. */
+export function createParseQuery<S extends TSchema>(schema: S): Parse<S> {
+  const parse = createParse(schema);
+  const { properties = {} } = schema as Shape;
+  return (query) => {
+    const fields = Object.entries(query as Record<string, unknown>).map(([name, value]) => [
+      name,
+      Object.hasOwn(properties, name) ? fromText(properties[name] as Shape, value) : undefined,
+    ]);
+    return parse(Object.fromEntries(fields));
+  };
+}
+
+function fromText({ type }: Shape, value: unknown): unknown {
+  if (type === 'array') return Array.isArray(value) ? value : [value];
+  if (type !== 'integer' || typeof value !== 'string') return value;
+  if (value === '') return undefined;
+  return /^-?\d{1,15}$/.test(value) ? Number(value) : value;
+}
+
 /** Known fields only, with defaults where none is given. Whether the result fits is for the validator to say. */
 function shaped(schema: TSchema, value: unknown): unknown {
   const { properties, items, anyOf } = schema as Shape;
@@ -59,7 +84,7 @@ function shaped(schema: TSchema, value: unknown): unknown {
   if (properties === undefined || !isRecord(value)) return value;
   const fields: Record<string, unknown> = {};
   for (const [key, property] of Object.entries(properties)) {
-    const given = Object.hasOwn(value, key) ? shaped(property, value[key]) : (property as Shape).default;
+    const given = Object.hasOwn(value, key) && value[key] !== undefined ? shaped(property, value[key]) : (property as Shape).default;
     if (given !== undefined) fields[key] = given;
   }
   return fields;
@@ -105,19 +130,19 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A whole number in a query, where everything is text. */
-export function numberInQuery(name: string, text: string | undefined): number | undefined {
-  if (text === undefined || text === '') return undefined;
-  const value = Number(text);
-  if (/^-?\d{1,15}$/.test(text)) return value;
-  throw new BoxRunError('VALIDATION_ERROR', `'${name}' must be a whole number`);
-}
-
+const page = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.pageRowsMax })),
+  cursor: Type.Optional(Type.String()),
+};
 export const BoxesQuery = Type.Object({
-  status: Type.Optional(Type.Enum(['creating', 'running', 'stopped', 'error', 'all'])),
+  status: Type.Optional(Type.Enum([...boxStatuses, 'all'])),
+  label: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { maxItems: limits.labelFiltersMax })),
+  ...page,
 });
+export const ExecsQuery = Type.Object(page);
 export const RemoveQuery = Type.Object({ force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])) });
+export const ExecQuery = Type.Object({ wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })) });
 export const EventsQuery = Type.Object({
-  after: Type.Optional(Type.String()),
+  after: Type.Optional(Type.Integer()),
   encoding: Type.Optional(Type.Enum(['text', 'base64'])),
 });

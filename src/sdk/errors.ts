@@ -23,13 +23,15 @@ function readBody(body: string): { code?: unknown; message?: unknown; hint?: unk
   }
 }
 
+const unreachableCodes = ['ECONNREFUSED', 'ENOENT', 'EACCES', 'ENOTFOUND', 'EHOSTUNREACH', 'ENOTSOCK', 'UND_ERR_CONNECT_TIMEOUT'];
+
 /** The error behind a request that got no answer, or whose answer broke off. */
 export function errorOfConnection(error: unknown, address: string, signal: AbortSignal | undefined): BoxRunError {
   if (error instanceof BoxRunError) return error;
   if (signal?.aborted) return new BoxRunError('CANCELED', 'the request was canceled', { cause: error });
   const cause = rootCause(error);
-  const code = (cause as NodeJS.ErrnoException).code ?? '';
-  if (['ECONNREFUSED', 'ENOENT', 'EACCES', 'ENOTFOUND', 'EHOSTUNREACH', 'ENOTSOCK', 'UND_ERR_CONNECT_TIMEOUT'].includes(code)) {
+  const code = (cause as { code?: string } | undefined)?.code ?? '';
+  if (unreachableCodes.includes(code)) {
     return new BoxRunError('UNAVAILABLE', `no server answers at ${address}`, { hint: 'start one with: boxrun serve', cause: error });
   }
   return new BoxRunError('UNAVAILABLE', `the connection to the server was lost: ${errorText(cause)}`, { cause: error });

@@ -1,8 +1,9 @@
-// Server-sent events out of an answer, and the events of an exec over as many connections as it takes.
+// Server-sent events out of an answer, and the events of an exec over as many connections as it takes. Called by client.ts.
+// Each event is given once, in order of seq, however often the connection is lost.
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import type { Exec } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { errorOfConnection } from './errors.ts';
+import { readChunks } from './byte-stream.ts';
 import type { Transport, TransportRequest } from './transport.ts';
 
 /** What a command has written, exactly. */
@@ -36,6 +37,8 @@ export interface ExecEventsOptions {
 const attemptsMax = 12;
 /** ... with pauses between them that grow up to this (milliseconds). */
 const longestPauseMs = 5_000;
+/** A server at work sends something at least every 15 s; so much silence means that it is gone (milliseconds). */
+const silenceMaxMs = 45_000;
 
 /** The messages of one answer. */
 export async function* readMessages(transport: Transport, request: TransportRequest): AsyncGenerator<EventSourceMessage, void, void> {
@@ -44,14 +47,14 @@ export async function* readMessages(transport: Transport, request: TransportRequ
   let messages: EventSourceMessage[] = [];
   const parser = createParser({ onEvent: (message) => messages.push(message) });
   try {
-    for await (const chunk of response.body ?? []) {
-      parser.feed(decoder.decode(chunk as Uint8Array, { stream: true }));
+    for await (const chunk of readChunks(response.body, silenceMaxMs)) {
+      parser.feed(decoder.decode(chunk, { stream: true }));
       const ready = messages;
       messages = [];
       yield* ready;
     }
   } catch (error) {
-    throw errorOfConnection(error, transport.address, request.signal);
+    throw transport.errorOf(error, request.signal);
   }
 }
 
@@ -75,7 +78,7 @@ export async function* readExecEvents(
     try {
       const query = `?encoding=base64&after=${lastSeq}`;
       for await (const message of readMessages(transport, { method: 'GET', path: `${path}${query}`, signal })) {
-        const event = parseExecEvent(message);
+        const event = parseExecEvent(message, transport.platform.bytesOfBase64);
         if (event === null || event.seq <= lastSeq) continue;
         lastSeq = event.seq;
         attempts = 0;
@@ -93,12 +96,14 @@ export async function* readExecEvents(
   });
 }
 
-function parseExecEvent({ event, data }: EventSourceMessage): ExecEvent | null {
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
+function parseExecEvent({ event, data }: EventSourceMessage, bytesOfBase64: (text: string) => Uint8Array): ExecEvent | null {
   if (event !== 'log' && event !== 'exit') return null;
-  const value = JSON.parse(data) as { stream: 'stdout' | 'stderr'; data?: string; data_b64?: string; seq: number };
+  const value = JSON.parse(data) as { stream: 'stdout' | 'stderr'; data?: string; data_b64: string; seq: number };
   if (event === 'log') {
-    const bytes = value.data_b64 === undefined ? Buffer.from(value.data ?? '') : Buffer.from(value.data_b64, 'base64');
-    return { type: 'log', seq: value.seq, stream: value.stream, bytes, get text() { return bytes.toString('utf8'); } };
+    const bytes = bytesOfBase64(value.data_b64);
+    return { type: 'log', seq: value.seq, stream: value.stream, bytes, get text() { return utf8.decode(bytes); } };
   }
   const exit = JSON.parse(value.data ?? '{}') as { exit_code?: number | null; error?: string };
   return { type: 'exit', seq: value.seq, exitCode: exit.exit_code ?? null, error: exit.error ?? null };

@@ -1,78 +1,82 @@
-// HTTP to one server, by TCP or by a Unix socket. Everything of the SDK that knows Node is in here.
-// A server at work sends something every few seconds, so silence means that it is gone: the timeouts are of silence.
-import { Agent, fetch, type Response } from 'undici';
+// Requests to one server, over what platform.ts gives. Everything of the SDK that speaks to the server goes through here, and
+// gets errors of the catalogue whatever goes wrong.
+import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer, errorOfConnection } from './errors.ts';
-
-/** Where the server is: a Unix socket, or the URL of a TCP address. */
-export type ServerAddress = { readonly socketPath: string } | { readonly url: string };
+import type { Platform, PlatformRequest, PlatformResponse } from './platform.ts';
 
 export interface TransportRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
   /** With its query. */
   readonly path: string;
-  readonly body?: unknown;
+  /** Sent as JSON. */
+  readonly json?: unknown;
+  /** Sent as it is; goes with `contentType`. */
+  readonly body?: Blob | ReadableStream<Uint8Array>;
+  readonly contentType?: string;
   readonly accept?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface Transport {
-  /** For people. */
-  readonly address: string;
+  readonly platform: Platform;
   /**
    * The answer, when it is a success.
-   * @throws the error of the answer; UNAVAILABLE when there is none; CANCELED when `signal` aborts
+   * @throws the error of the answer; UNAVAILABLE when there is none; CANCELED when `signal` aborts or the client is closed
    */
-  send(request: TransportRequest): Promise<Response>;
+  send(request: TransportRequest): Promise<PlatformResponse>;
   /** The JSON of the answer. */
   json<T>(request: TransportRequest): Promise<T>;
+  /** The error of the catalogue behind what broke a request or an answer off. */
+  errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError;
   close(): Promise<void>;
 }
 
-const headersTimeoutMs = 60_000;
-const bodyTimeoutMs = 45_000;
+export function createTransport(platform: Platform): Transport {
+  let closed = false;
 
-export function createTransport(server: ServerAddress): Transport {
-  const agent = new Agent({
-    headersTimeout: headersTimeoutMs,
-    bodyTimeout: bodyTimeoutMs,
-    ...('socketPath' in server ? { connect: { socketPath: server.socketPath } } : {}),
-  });
-  // The host of a Unix socket is nobody's; servers know this name.
-  const base = 'socketPath' in server ? 'http://localhost' : server.url.replace(/\/+$/, '');
-  const address = 'socketPath' in server ? server.socketPath : base;
+  function errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError {
+    if (closed && !(error instanceof BoxRunError)) return new BoxRunError('CANCELED', 'the client was closed', { cause: error });
+    return errorOfConnection(error, platform.address, signal);
+  }
 
-  async function send({ method, path, body, accept, headers, signal }: TransportRequest): Promise<Response> {
+  async function send(request: TransportRequest): Promise<PlatformResponse> {
+    if (closed) throw new BoxRunError('CANCELED', 'the client was closed');
     try {
-      const response = await fetch(`${base}${path}`, {
-        method,
-        dispatcher: agent,
-        headers: {
-          accept: accept ?? 'application/json',
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-          ...headers,
-        },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        ...(signal === undefined ? {} : { signal }),
-      });
+      const response = await platform.fetch(`${platform.base}${request.path}`, platformRequest(request));
       if (response.ok) return response;
       throw errorOfAnswer(response.status, await response.text());
     } catch (error) {
-      throw errorOfConnection(error, address, signal);
+      throw errorOf(error, request.signal);
     }
   }
 
   return {
-    address,
+    platform,
     send,
+    errorOf,
     async json<T>(request: TransportRequest) {
       const response = await send(request);
       try {
-        return (await response.json()) as T;
+        return JSON.parse(await response.text()) as T;
       } catch (error) {
-        throw errorOfConnection(error, address, request.signal);
+        throw errorOf(error, request.signal);
       }
     },
-    close: () => agent.close(),
+    async close() {
+      closed = true;
+      await platform.close();
+    },
+  };
+}
+
+function platformRequest({ method, json, body, contentType, accept = 'application/json', headers, signal }: TransportRequest): PlatformRequest {
+  const content = json === undefined ? body : JSON.stringify(json);
+  const type = json === undefined ? contentType : 'application/json';
+  return {
+    method,
+    headers: { accept, ...(type === undefined ? {} : { 'content-type': type }), ...headers },
+    ...(content === undefined ? {} : { body: content }),
+    ...(signal === undefined ? {} : { signal }),
   };
 }

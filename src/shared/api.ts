@@ -12,6 +12,13 @@ export const Environment = Type.Record(Type.String({ pattern: '^[^=\\u0000]+$' }
   additionalProperties: false,
 });
 
+/** What users note on a box, to find it again; it means nothing to BoxRun. */
+export const Labels = Type.Record(
+  Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$' }),
+  Type.String({ maxLength: 255 }),
+  { additionalProperties: false, maxProperties: 64 },
+);
+
 export const boxStatuses = ['creating', 'running', 'stopped', 'error'] as const;
 export type BoxStatus = (typeof boxStatuses)[number];
 export const execStatuses = ['running', 'succeeded', 'failed', 'canceled'] as const;
@@ -42,6 +49,8 @@ export const Box = Type.Object({
   created_at: Type.String(),
   started_at: nullable(Type.String()),
   stopped_at: nullable(Type.String()),
+  /** Empty where none were given. */
+  labels: Type.Record(Type.String(), Type.String()),
 });
 export type Box = Static<typeof Box>;
 
@@ -77,6 +86,7 @@ export const CreateBoxBody = Type.Object({
   name: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' }))),
   ...resources,
   workdir: { ...absolutePath, default: '/root' },
+  labels: Type.Optional(nullable(Labels)),
 });
 export type CreateBoxBody = Static<typeof CreateBoxBody>;
 
@@ -85,8 +95,25 @@ export const ExecBody = Type.Object({
   env: Type.Optional(nullable(Environment)),
   workdir: Type.Optional(nullable(absolutePath)),
   timeout_ms: Type.Optional(nullable(timeoutMs)),
+  /** NAME or ID, with :GROUP where wanted; the image's own where null. */
+  user: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$' }))),
+  /** Its input comes by the WebSocket of the exec; without it there is none. */
+  stdin: Type.Optional(Type.Boolean()),
+  /** A terminal, of `cols` by `rows` characters; stderr is merged into stdout. */
+  tty: Type.Optional(Type.Boolean()),
+  cols: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+  rows: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
 });
 export type ExecBody = Static<typeof ExecBody>;
+
+/** By name, with or without SIG, or by number. */
+export const SignalBody = Type.Object({ signal: Type.Union([Type.String(), Type.Integer({ minimum: 1, maximum: 64 })]) });
+export type SignalBody = Static<typeof SignalBody>;
+
+export const DownloadBody = Type.Object({ path: Type.String() });
+export type DownloadBody = Static<typeof DownloadBody>;
+export const UploadResult = Type.Object({ ok: Type.Boolean(), dest: Type.String() });
+export type UploadResult = Static<typeof UploadResult>;
 
 export const RunBody = Type.Object({ image, cmd, ...resources, timeout_ms: Type.Optional(nullable(timeoutMs)) });
 export type RunBody = Static<typeof RunBody>;
@@ -105,7 +132,7 @@ export type GcBody = Static<typeof GcBody>;
 export const GcResult = Type.Object({ removed: Type.Integer() });
 export type GcResult = Static<typeof GcResult>;
 
-export const Info = Type.Object({ max_cpu: Type.Integer(), max_memory_mb: Type.Integer() });
+export const Info = Type.Object({ max_cpu: Type.Integer(), max_memory_mb: Type.Integer(), driver: Type.String() });
 export type Info = Static<typeof Info>;
 
 /** Body of every error answer. */

@@ -1,7 +1,9 @@
 // Starting and ending processes: run a tool to its end under a deadline, tell a live pid from a reused one, TERM then KILL.
 // Used by keeper, supervisor, drivers and image tools; nothing else starts processes.
-import { spawn, type SpawnOptions } from 'node:child_process';
+import { spawn, type ChildProcess, type ChildProcessByStdio, type SpawnOptions } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { constants } from 'node:os';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from './errors.ts';
 
@@ -22,6 +24,7 @@ export interface ToolOptions {
   readonly onStderrLine?: (line: string) => void;
 }
 
+const signalNumbers = constants.signals;
 const toolOutputBytesMax = 1024 * 1024;
 
 /**
@@ -30,7 +33,7 @@ const toolOutputBytesMax = 1024 * 1024;
  * @throws TIMEOUT, CANCELED, RUNTIME_ERROR when the program cannot be started
  */
 export async function runTool(command: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
-  options.signal?.throwIfAborted();
+  if (options.signal?.aborted) throw new BoxRunError('CANCELED', `${command} was canceled`);
   const spawnOptions: SpawnOptions = { stdio: ['pipe', 'pipe', 'pipe'], detached: true };
   if (options.cwd !== undefined) spawnOptions.cwd = options.cwd;
   if (options.env !== undefined) spawnOptions.env = options.env;
@@ -49,21 +52,47 @@ export async function runTool(command: string, args: readonly string[], options:
   child.stdin?.on('error', () => undefined); // A tool may end without reading its input.
   child.stdin?.end(options.input ?? '');
   try {
-    const exitCode = await new Promise<number>((resolve, reject) => {
-      child.once('error', (error) => {
-        reject(new BoxRunError('RUNTIME_ERROR', `cannot start ${command}: ${error.message}`, { cause: error }));
-      });
-      child.once('close', (code, signal) => {
-        resolve(code ?? 128 + (signal === null ? 0 : 9));
-      });
-    });
+    const exitCode = await endOf(child, command);
     if (timedOut) throw new BoxRunError('TIMEOUT', `${command} took longer than ${options.timeoutMs} ms`);
     if (options.signal?.aborted) throw new BoxRunError('CANCELED', `${command} was canceled`);
+    // setpriv's own words and exit code when there is no such program.
+    if (exitCode === 127 && stderr().startsWith('setpriv:')) {
+      throw new BoxRunError('RUNTIME_ERROR', `cannot start ${command}: it is not installed`);
+    }
     return { exitCode, stdout: stdout(), stderr: stderr() };
   } finally {
     clearTimeout(timer);
     options.signal?.removeEventListener('abort', killGroup);
   }
+}
+
+/** Starts a program through which bytes are passed, from its standard input to its standard output; its errors are its exit code. */
+export function startFilter(command: string, args: readonly string[]): ChildProcessByStdio<Writable, Readable, null> {
+  return spawn(command, args, { stdio: ['pipe', 'pipe', 'ignore'] });
+}
+
+/** After the program itself, a child in a session of its own may hold its output for this long. */
+const outputGraceMs = 500;
+
+/** The exit code, as a shell would say it, when the output has come to its end too. */
+function endOf(child: ChildProcess, command: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.once('error', (error) => {
+      reject(new BoxRunError('RUNTIME_ERROR', `cannot start ${command}: ${error.message}`, { cause: error }));
+    });
+    child.once('exit', (code, signal) => {
+      const exitCode = code ?? 128 + (signal === null ? 0 : signalNumbers[signal]);
+      const grace = setTimeout(() => {
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+        resolve(exitCode);
+      }, outputGraceMs);
+      child.once('close', () => {
+        clearTimeout(grace);
+        resolve(exitCode);
+      });
+    });
+  });
 }
 
 function tail(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => void): () => string {

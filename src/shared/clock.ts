@@ -1,4 +1,5 @@
 // Time: RFC 3339 stamps for rows, and waits that can be cut short. Every wait in the project has a deadline.
+// Used by every process; nothing here keeps a process alive after its caller gave up.
 import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from './errors.ts';
 

@@ -3,6 +3,9 @@
 import { homedir, totalmem, availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { BoxRunError } from './errors.ts';
+import { limits } from './limits.ts';
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 export type DriverName = 'boxlite' | 'container';
 
@@ -45,7 +48,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  * Reads flags and environment.
  * @throws VALIDATION_ERROR naming the variable or flag whose value cannot be used
  */
-export function loadConfig(flags: ConfigFlags = {}, env: Environment = process.env): Config {
+export function loadConfig(flags: ConfigFlags = {}, environment: Environment = process.env): Config {
+  // An empty variable is one that is not set, as in a shell's ${NAME:-default}.
+  const env = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
   const stateDir = resolve(flags.stateDir ?? env['BOXRUN_STATE_DIR'] ?? join(homedir(), '.boxrun'));
   const tcpAsked = flags.host !== undefined || flags.port !== undefined;
   const socketOnly = flags.socket !== undefined && !tcpAsked;
@@ -57,16 +62,16 @@ export function loadConfig(flags: ConfigFlags = {}, env: Environment = process.e
       ? null
       : {
           host: flags.host ?? env['BOXRUN_HOST'] ?? '127.0.0.1',
-          port: flags.port ?? whole(env, 'BOXRUN_PORT', 9090, 0, 65_535),
+          port: wholeFlag('--port', flags.port, 0, 65_535) ?? whole(env, 'BOXRUN_PORT', 9090, 0, 65_535),
         },
     driver: driverName(flags.driver ?? env['BOXRUN_DRIVER'] ?? 'boxlite'),
     maxCpu: whole(env, 'BOXRUN_MAX_CPU', availableParallelism(), 1, 2 ** 31),
     maxMemoryMb: whole(env, 'BOXRUN_MAX_MEMORY_MB', Math.floor(totalmem() / 2 ** 20), 1, 2 ** 31),
-    spareWorkers: flags.workers ?? whole(env, 'BOXRUN_WORKERS', availableParallelism(), 0, 1024),
+    spareWorkers: wholeFlag('--workers', flags.workers, 0, 1024) ?? whole(env, 'BOXRUN_WORKERS', availableParallelism(), 0, 1024),
     onExit: exitChoice(flags.onExit ?? env['BOXRUN_ON_EXIT'] ?? 'detach'),
-    logLevel: flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info',
+    logLevel: logLevel(flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info'),
     insecureRegistries: (env['BOXRUN_INSECURE_REGISTRIES'] ?? '').split(',').filter((host) => host !== ''),
-    orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', 600_000, 0, 2 ** 31),
+    orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
   };
 }
@@ -120,10 +125,22 @@ export function stateDirectories(stateDir: string): string[] {
 
 function whole(env: Environment, name: string, fallback: number, least: number, most: number): number {
   const text = env[name];
-  if (text === undefined || text === '') return fallback;
+  return text === undefined ? fallback : wholeNumber(name, text, least, most);
+}
+
+function wholeFlag(name: string, value: number | undefined, least: number, most: number): number | undefined {
+  return value === undefined ? undefined : wholeNumber(name, String(value), least, most);
+}
+
+function wholeNumber(name: string, text: string, least: number, most: number): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new BoxRunError('VALIDATION_ERROR', `${name} is '${text}'; it must be a whole number from ${least} to ${most}`);
+}
+
+function logLevel(value: string): string {
+  if (logLevels.includes(value)) return value;
+  throw new BoxRunError('VALIDATION_ERROR', `there is no log level '${value}'`, { hint: `use ${logLevels.join(', ')}` });
 }
 
 function driverName(value: string): DriverName {

@@ -1,4 +1,5 @@
 // One after the other: work that must not overlap, in the order in which it was asked for.
+// Used by the supervisor for the operations on a box, and by the worker for its calls to the engine.
 
 export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
 

@@ -16,6 +16,29 @@ export const limits = {
   /** IPC: requests waiting for an answer at one peer; the next one is refused with TOO_MANY_REQUESTS. */
   requestsPendingMax: 10_000,
 
+  /** Streams of terminals and files: longest piece; longer ones are cut, and a peer that sends longer ones loses its connection. */
+  streamPieceBytesMax: 256 * 1024,
+  /** A token for a stream that is not used by then is void. */
+  streamTokenMs: 10_000,
+  /** Tokens handed out and not used yet, per worker; the next one is refused with TOO_MANY_REQUESTS. */
+  streamTokensMax: 1_000,
+  /** Streams open at once at one worker; the next one is refused with TOO_MANY_REQUESTS. */
+  streamsOpenMax: 256,
+  /** File transfers: bytes under way to or from the box that it has not confirmed (BoxLite's ring holds 1 MiB of text). */
+  fileBlockBytes: 512 * 1024,
+  /** Uploads: what the box says before it takes bytes (a directory made, a file opened) and at the end comes within this. */
+  fileAnswerMs: 60_000,
+  /** Input that the program in a terminal does not read; past it the terminal ends with RESOURCE_EXCEEDED. */
+  terminalInputBytesMax: 1024 * 1024,
+  /** Gateway: the rest of an upload that is refused is taken and dropped for this long; then the answer goes out anyway. */
+  uploadRefusedMs: 60_000,
+  /** Gateway: a WebSocket whose client reads slowly; past it the worker's stream is not read. */
+  webSocketBufferBytesMax: 1024 * 1024,
+  /** Gateway: longest message that a WebSocket takes; past it the connection is closed. */
+  webSocketMessageBytesMax: 4 * 1024 * 1024,
+  /** Gateway: ping on every WebSocket; one whose answer is missing by the next is cut. */
+  webSocketPingMs: 20_000,
+
   /** An output event is at most this long; longer reads are split. */
   eventBytesMax: 64 * 1024,
   /** Output waits this long for more of it before it is sent on. */
@@ -52,6 +75,13 @@ export const limits = {
   followerBufferBytesMax: 8 * 1024 * 1024,
   /** Writer: rows deleted by one transaction of a removal. */
   deleteSliceRows: 5_000,
+  /** A client's Idempotency-Key stands for what it made for this long. */
+  keyLifeMs: 24 * 60 * 60 * 1000,
+  /** Writer: removes keys whose time is over this often, and so many in one transaction. */
+  keySweepEveryMs: 10 * 60 * 1000,
+  keySweepSliceRows: 1_000,
+  /** Of each of stdout and stderr of a run under a key, bytes kept for a repeated answer; the rest is cut, and the answer says so. */
+  keptOutputBytesMax: 512 * 1024,
   /** Writer: operations in one group commit; the rest goes into the next. */
   groupOpsMax: 20_000,
   /** Writer without keeper and workers ends after this. */
@@ -69,6 +99,13 @@ export const limits = {
   processingEveryMs: 10_000,
   /** Gateway: JSON bodies; past it 413. */
   bodyBytesMax: 1024 * 1024,
+  /** Gateway: length of an Idempotency-Key, in characters. */
+  keyLengthMax: 255,
+  /** Gateway: longest hold of GET exec with `wait`, in seconds. */
+  execWaitMaxS: 300,
+  /** Gateway: rows of a list that one page may have, and labels that one list may ask for. */
+  pageRowsMax: 1_000,
+  labelFiltersMax: 16,
   /** Gateway: threads that read the database, and calls waiting for them. */
   readerThreads: 2,
   readerQueueMax: 4_096,

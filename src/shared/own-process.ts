@@ -90,13 +90,23 @@ function firstLine(
       const end = text.indexOf('\n');
       if (end < 0) return;
       clearTimeout(timer);
-      const facts = JSON.parse(text.slice(0, end)) as Readonly<Record<string, unknown>>;
-      if (facts['refusal'] === undefined) resolve(facts);
+      const facts = parseFacts(text.slice(0, end));
+      if (facts === null) fail('said something unreadable');
+      else if (facts['refusal'] === undefined) resolve(facts);
       else reject(decodeError(facts['refusal'] as WireError));
     });
   });
   ready.catch(() => undefined); // Whoever waits for it sees the error; nobody has to.
   return ready;
+}
+
+function parseFacts(line: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' ? (value as Readonly<Record<string, unknown>> | null) : null;
+  } catch {
+    return null;
+  }
 }
 
 export interface Lifeline {

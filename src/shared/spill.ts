@@ -36,7 +36,7 @@ export async function readSpills(dir: string): Promise<{ path: string; spill: Sp
   return Promise.all(
     names.map(async (name) => {
       const path = join(dir, name);
-      const value: unknown = await readFile(path).then((bytes) => packr.unpack(bytes) as unknown, () => null);
+      const value: unknown = await readFile(path).then((bytes) => packr.unpack(bytes) as unknown).catch(() => null);
       return { path, spill: fits(Spill, value) ? (value as Spill) : null, forget: () => unlink(path) };
     }),
   );

@@ -1,4 +1,5 @@
 // Every box of this state directory by id and by name. A name is taken from the moment a create is accepted.
+// Filled by control.ts and recovery.ts. One name never means two boxes.
 import { BoxRunError } from '../shared/errors.ts';
 import type { SupervisedBox } from './box.ts';
 

@@ -1,26 +1,31 @@
 // The worker of one box over time: the first, and each successor under a lease of a higher generation.
 // A successor is assigned only after its predecessor is dead and the generation is committed; box.ts decides when.
 import type { Exec } from '../shared/api.ts';
-import type { ExecOrder, Assignment } from '../shared/contracts/worker.ts';
+import type { ExecOrder, Assignment, StreamGrant, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import type { ResultOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
+import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 import type { ImageGate } from './image-gate.ts';
 import type { WarmPool } from './warm-pool.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
+/** An exec with how long its stages took, where its worker says so. */
+export type TimedExec = ResultOf<WorkerContract, 'exec'>;
+
 type ReportProgress = (stage: string, message: string) => void;
 
 export interface BoxWorker {
   /** What an adopted worker said of its engine; null when there is none. */
   readonly present: { readonly running: boolean } | null;
-  create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
+  create(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<{ engineId: string }>;
   /** Under a new lease. */
-  start(progress: ReportProgress): Promise<void>;
+  start(progress: ReportProgress, watch?: Stopwatch): Promise<void>;
   stop(): Promise<void>;
   /** `stop` for a box that is in trouble already: what goes wrong is logged, and the worker is gone in any case. */
   halt(): Promise<void>;
@@ -29,8 +34,11 @@ export interface BoxWorker {
   succeed(reason: string): Promise<boolean>;
   /** Lets the worker go and ends its commands, whatever it does; the engine's end is the next worker's business. */
   abandon(): Promise<void>;
-  exec(order: ExecOrder): Promise<Exec>;
+  exec(order: ExecOrder): Promise<TimedExec>;
   cancelExec(execId: string): Promise<Exec>;
+  signalExec(execId: string, signal: number): Promise<Exec>;
+  /** A one-time token for a stream straight to the worker. */
+  openStream(operation: StreamOperation): Promise<StreamGrant>;
   /** Called when the worker has died without being asked to go. */
   onLost: (() => void) | null;
   onEngineExit: ((reason: string) => void) | null;
@@ -69,26 +77,30 @@ class LeasedWorker implements BoxWorker {
     return this.#current === null ? null : { running: this.#current.peer.hello.running };
   }
 
-  async create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }> {
-    const { peer } = await this.#assign();
+  async create(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<{ engineId: string }> {
+    const { peer } = await watch.time('worker', () => this.#assign());
     return this.#deps.gate.pass(imageKey(this.#row), async () => {
       // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
       const options = { onProgress: progress, signal, waitAfterAbort: true };
-      await peer.request('prepareImage', {}, { ...options, timeoutMs: limits.imagePrepareTimeoutMs });
-      const created = await peer.request('create', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
-      await peer.request('start', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
+      const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
+      const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
+      await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
+      const created = await watch.time('create', () => peer.request('create', {}, startOptions));
+      await watch.time('start', () => peer.request('start', {}, startOptions));
       return created;
     }, signal);
   }
 
-  async start(progress: ReportProgress): Promise<void> {
+  async start(progress: ReportProgress, watch = createStopwatch()): Promise<void> {
     await this.#letGo();
-    await this.#openLease();
-    const { peer } = await this.#assign();
+    await watch.time('lease', () => this.#openLease());
+    const { peer } = await watch.time('worker', () => this.#assign());
     await this.#deps.gate.pass(imageKey(this.#row), async () => {
       const options = { onProgress: progress };
-      await peer.request('prepareImage', {}, { ...options, timeoutMs: limits.imagePrepareTimeoutMs });
-      await peer.request('start', {}, { ...options, timeoutMs: limits.boxStartTimeoutMs });
+      const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
+      await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
+      const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
+      await watch.time('start', () => peer.request('start', {}, startOptions));
     });
   }
 
@@ -127,7 +139,7 @@ class LeasedWorker implements BoxWorker {
     await this.#closeLease(this.#row.generation, 'worker exited');
   }
 
-  async exec(order: ExecOrder): Promise<Exec> {
+  async exec(order: ExecOrder): Promise<TimedExec> {
     const timeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs;
     return this.#present().peer.request('exec', order, { timeoutMs });
   }
@@ -135,6 +147,14 @@ class LeasedWorker implements BoxWorker {
   async cancelExec(execId: string): Promise<Exec> {
     const timeoutMs = limits.killTimeoutMs + limits.requestTimeoutMs;
     return this.#present().peer.request('cancel', { execId }, { timeoutMs });
+  }
+
+  async signalExec(execId: string, signal: number): Promise<Exec> {
+    return this.#present().peer.request('signal', { execId, signal });
+  }
+
+  async openStream(operation: StreamOperation): Promise<StreamGrant> {
+    return this.#present().peer.request('grant', { operation });
   }
 
   #attach(worker: WorkerHandle): WorkerHandle {

@@ -3,7 +3,7 @@
 import { publicBox, type BoxRow } from '../shared/store/rows.ts';
 import type { Box, Exec } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
-import type { ExecOrder } from '../shared/contracts/worker.ts';
+import type { ExecOrder, StreamGrant, StreamOperation } from '../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError, errorText, toBoxRunError } from '../shared/errors.ts';
 import { createInTurn } from '../shared/in-turn.ts';
@@ -13,7 +13,8 @@ import { step } from '../shared/lifecycle/machine.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
-import type { BoxWorker } from './box-worker.ts';
+import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
+import type { BoxWorker, TimedExec } from './box-worker.ts';
 import type { Quota } from './quota.ts';
 
 export type ReportProgress = (stage: string, message: string) => void;
@@ -34,12 +35,16 @@ export interface SupervisedBox {
   readonly row: Readonly<BoxRow>;
   readonly state: BoxState;
   /** Brings a new box up; its row is committed already. On failure nothing of it is left. */
-  create(progress: ReportProgress): Promise<Box>;
-  start(progress: ReportProgress): Promise<Box>;
+  create(progress: ReportProgress, watch?: Stopwatch): Promise<Box>;
+  start(progress: ReportProgress, watch?: Stopwatch): Promise<Box>;
   stop(): Promise<Box>;
   remove(force: boolean): Promise<void>;
-  startExec(order: ExecOrder): Promise<Exec>;
+  /** Resolves when everything that was asked for so far is done or has failed. */
+  settled(): Promise<void>;
+  startExec(order: ExecOrder): Promise<TimedExec>;
   cancelExec(execId: string): Promise<Exec>;
+  signalExec(execId: string, signal: number): Promise<Exec>;
+  openStream(operation: StreamOperation): Promise<StreamGrant>;
   /** After a restart of the supervisor: goes on from the state in the row. */
   resume(): Promise<void>;
 }
@@ -80,11 +85,12 @@ class OwnedBox implements SupervisedBox {
     return this.#row.state;
   }
 
-  create(progress: ReportProgress): Promise<Box> {
+  create(progress: ReportProgress, watch = createStopwatch()): Promise<Box> {
     return this.#inTurn(async () => {
       try {
-        const { engineId } = await this.#deps.worker.create(progress, this.#creating.signal);
-        await this.#transition('brought-up', { boxlite_id: engineId, started_at: timestamp() });
+        const { engineId } = await this.#deps.worker.create(progress, this.#creating.signal, watch);
+        const change = { boxlite_id: engineId, started_at: timestamp() };
+        await watch.time('commit', () => this.#transition('brought-up', change));
         return publicBox(this.#row);
       } catch (error) {
         this.#log.warn({ err: error }, 'creating a box failed; it is removed');
@@ -94,15 +100,16 @@ class OwnedBox implements SupervisedBox {
     });
   }
 
-  start(progress: ReportProgress): Promise<Box> {
+  start(progress: ReportProgress, watch = createStopwatch()): Promise<Box> {
     return this.#inTurn(async () => {
       const { row } = this;
       if (row.state !== 'stopped' && row.state !== 'failed') throw alreadyRunning(row);
       this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
       await this.#transition('start-asked', { error_code: null, error_message: null });
       try {
-        await this.#deps.worker.start(progress);
-        await this.#transition('brought-up', { started_at: timestamp(), stopped_at: null });
+        await this.#deps.worker.start(progress, watch);
+        const change = { started_at: timestamp(), stopped_at: null };
+        await watch.time('commit', () => this.#transition('brought-up', change));
         return publicBox(row);
       } catch (error) {
         await this.#deps.worker.halt();
@@ -133,7 +140,7 @@ class OwnedBox implements SupervisedBox {
     });
   }
 
-  async startExec(order: ExecOrder): Promise<Exec> {
+  async startExec(order: ExecOrder): Promise<TimedExec> {
     assertReady(this.row);
     return this.#deps.worker.exec(order);
   }
@@ -141,6 +148,20 @@ class OwnedBox implements SupervisedBox {
   async cancelExec(execId: string): Promise<Exec> {
     assertReady(this.row);
     return this.#deps.worker.cancelExec(execId);
+  }
+
+  async signalExec(execId: string, signal: number): Promise<Exec> {
+    assertReady(this.row);
+    return this.#deps.worker.signalExec(execId, signal);
+  }
+
+  async openStream(operation: StreamOperation): Promise<StreamGrant> {
+    assertReady(this.row);
+    return this.#deps.worker.openStream(operation);
+  }
+
+  settled(): Promise<void> {
+    return this.#inTurn(async () => undefined);
   }
 
   resume(): Promise<void> {

@@ -1,31 +1,38 @@
 // What each request to the supervisor does: find the box, check the rules that concern more than one box, and let it act.
+// Served to gateways by main.ts. A box of a run goes with whoever asked for it, whenever that is.
 import { stat } from 'node:fs/promises';
-import type { Box, CreateBoxBody } from '../shared/api.ts';
+import type { CreateBoxBody, ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
 import { statePaths, type Config } from '../shared/config.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
-import type { WriterContract } from '../shared/contracts/writer.ts';
+import type { ExecOrder } from '../shared/contracts/worker.ts';
+import type { KeyClaim, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import { resolveImage } from '../shared/images/store.ts';
+import type { ParamsOf, ResultOf } from '../shared/ipc/contract.ts';
 import type { ClientPeer, Handlers, RequestContext } from '../shared/ipc/server.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
+import { createStopwatch } from '../shared/stage-times.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
-import type { ReportProgress, SupervisedBox } from './box.ts';
+import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
+import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
 type Caller = RequestContext<SupervisorContract>;
+type CreateOrder = ParamsOf<SupervisorContract, 'createBox'>;
+type TimedBox = ResultOf<SupervisorContract, 'createBox'>;
 
 export interface ControlDeps {
   readonly config: Config;
   readonly registry: BoxRegistry;
   readonly quota: Quota;
   readonly writer: Pick<Link<WriterContract>, 'request'>;
-  readonly reader: Pick<Reader, 'exec'>;
+  readonly reader: Pick<Reader, 'exec' | 'knownKey'>;
   readonly log: Logger;
   /** Makes the box of a committed row. */
   readonly supervise: (row: BoxRow) => SupervisedBox;
@@ -40,23 +47,28 @@ export interface Control {
 export function createControl(deps: ControlDeps): Control {
   const { registry, reader, log } = deps;
   const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+  const known = createKnownRequests({ registry, reader });
 
-  async function createBox(body: CreateBoxBody, progress: ReportProgress): Promise<Box> {
-    const box = await admit(deps, body, false);
-    return box.create(progress);
+  function createBox(order: CreateOrder, { progress }: Caller): Promise<TimedBox> {
+    return known.boxOnce(order.claim, async () => {
+      const watch = createStopwatch();
+      const box = await watch.time('admit', () => admit(deps, order));
+      return { ...(await box.create(progress, watch)), timings: watch.times };
+    });
   }
 
-  async function createEphemeralBox(body: CreateBoxBody, { peer, progress, signal }: Caller): Promise<Box> {
-    const box = await admit(deps, body, true);
-    const created = box.create(progress);
-    if (signal.aborted) {
-      removeRun(box); // Whoever asked went while it was admitted: nobody else will ask for its removal.
-      return created;
-    }
+  async function createEphemeralBox(order: CreateOrder, { peer, progress, signal }: Caller): Promise<TimedBox> {
+    known.refuseSecondRun(order.claim);
+    const box = await admit(deps, order);
     const boxes = ephemeralBoxes.get(peer) ?? new Set();
-    for (const known of boxes) if (known.state === 'removed') boxes.delete(known);
+    for (const earlier of boxes) if (earlier.state === 'removed') boxes.delete(earlier);
     ephemeralBoxes.set(peer, boxes.add(box));
-    return created;
+    const created = box.create(progress);
+    // Whoever asked is gone: nobody waits for the image, and nobody else will ask for the removal.
+    const leave = () => { removeRun(box); };
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave, { once: true });
+    return created.finally(() => { signal.removeEventListener('abort', leave); });
   }
 
   function forgetGateway(gateway: Gateway): void {
@@ -67,41 +79,30 @@ export function createControl(deps: ControlDeps): Control {
   function removeRun(box: SupervisedBox): void {
     if (box.state === 'removed') return;
     box.remove(true).catch((error: unknown) => {
+      if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return; // Its create was undone before.
       log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
     });
   }
 
-  async function collectGarbage(olderThanS: number): Promise<number> {
-    const before = Date.now() - olderThanS * 1000;
-    const idle = registry.all().filter(({ state, row }) => {
-      const since = Date.parse(row.stopped_at ?? row.created_at);
-      return (state === 'stopped' || state === 'failed') && since <= before;
-    });
-    let removed = 0;
-    for (const box of idle) {
-      // Started or removed by somebody else meanwhile: then it is no garbage.
-      const gone = await box.remove(false).then(() => true, () => false);
-      if (gone) removed++;
-    }
-    return removed;
-  }
-
   const handlers: Handlers<SupervisorContract> = {
-    createBox: ({ body, ephemeral }, caller) =>
-      ephemeral ? createEphemeralBox(body, caller) : createBox(body, caller.progress),
-    startBox: ({ box }, { progress }) => registry.find(box).start(progress),
+    createBox: (order, caller) => (order.ephemeral ? createEphemeralBox(order, caller) : createBox(order, caller)),
+    async startBox({ box }, { progress }) {
+      const watch = createStopwatch();
+      return { ...(await registry.find(box).start(progress, watch)), timings: watch.times };
+    },
     stopBox: ({ box }) => registry.find(box).stop(),
     async removeBox({ box, force }) {
       await registry.find(box).remove(force);
       return null;
     },
-    startExec: ({ box, body }) =>
-      registry.find(box).startExec({
-        cmd: body.cmd,
-        env: body.env ?? null,
-        workdir: body.workdir ?? null,
-        timeoutMs: body.timeout_ms ?? null,
-      }),
+    startExec({ box, body, claim }) {
+      const target = registry.find(box);
+      return known.execOnce(target.id, claim, async (own) => {
+        const watch = createStopwatch();
+        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own)));
+        return { ...exec, timings: { ...watch.times, ...exec.timings } };
+      });
+    },
     async cancelExec({ box, execId }) {
       const target = registry.find(box);
       const exec = reader.exec(target.id, execId);
@@ -113,14 +114,22 @@ export function createControl(deps: ControlDeps): Control {
         throw unknown ? alreadyFinished(execId, 'finished') : error;
       });
     },
-    collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(olderThanS) }),
+    async signalExec({ box, execId, signal }) {
+      const target = registry.find(box);
+      const exec = reader.exec(target.id, execId);
+      if (exec === null) throw new BoxRunError('EXEC_NOT_FOUND', `box ${box} has no command ${execId}`);
+      if (exec.status !== 'running') throw alreadyFinished(execId, exec.status);
+      return target.signalExec(execId, signal);
+    },
+    openStream: ({ box, operation }) => registry.find(box).openStream(operation),
+    collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(deps, olderThanS) }),
   };
 
   return { handlers, forgetGateway };
 }
 
 /** From a request to a committed row: name and quota are taken in one step, before anything is written. */
-async function admit(deps: ControlDeps, body: CreateBoxBody, ephemeral: boolean): Promise<SupervisedBox> {
+async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder): Promise<SupervisedBox> {
   const { registry, quota, config } = deps;
   const id = newId('box');
   const name = body.name ?? null;
@@ -152,9 +161,9 @@ async function admit(deps: ControlDeps, body: CreateBoxBody, ephemeral: boolean)
       ephemeral,
       driver: config.driver,
       image_source: source,
-      labels: null,
+      labels: body.labels ?? null,
     };
-    await deps.writer.request('insertBox', { box: row }, { resend: true });
+    await deps.writer.request('insertBox', { box: row, ...(claim === undefined ? {} : { claim }) }, { resend: true });
     const box = deps.supervise(row);
     registry.add(box);
     return box;
@@ -163,6 +172,35 @@ async function admit(deps: ControlDeps, body: CreateBoxBody, ephemeral: boolean)
     if (name !== null) registry.releaseName(name, id);
     throw error;
   }
+}
+
+/** How many boxes were removed. */
+async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Promise<number> {
+  const before = Date.now() - olderThanS * 1000;
+  const idle = registry.all().filter(({ state, row }) => {
+    const since = Date.parse(row.stopped_at ?? row.created_at);
+    return (state === 'stopped' || state === 'failed') && since <= before;
+  });
+  let removed = 0;
+  for (const box of idle) {
+    // Started or removed by somebody else meanwhile: then it is no garbage.
+    const gone = await box.remove(false).then(() => true, () => false);
+    if (gone) removed++;
+  }
+  return removed;
+}
+
+function orderOf(body: ExecBody, claim: KeyClaim | undefined): ExecOrder {
+  return {
+    cmd: body.cmd,
+    env: body.env ?? null,
+    workdir: body.workdir ?? null,
+    timeoutMs: body.timeout_ms ?? null,
+    user: body.user ?? null,
+    tty: body.tty === true ? { cols: body.cols ?? 80, rows: body.rows ?? 24, term: body.env?.['TERM'] ?? 'xterm-256color' } : null,
+    stdin: body.stdin === true,
+    ...(claim === undefined ? {} : { claim }),
+  };
 }
 
 async function checkVolumes(body: CreateBoxBody): Promise<void> {

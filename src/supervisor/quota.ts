@@ -1,4 +1,5 @@
 // How many CPUs and how much memory boxes hold. Checked and reserved in one step; derived anew from the rows at each start.
+// Asked by control.ts (create) and box.ts (start); box.ts gives back. What is refused has taken nothing.
 import { BoxRunError } from '../shared/errors.ts';
 
 export interface Quota {

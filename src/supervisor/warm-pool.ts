@@ -1,4 +1,5 @@
 // Spare workers: started, connected, waiting for a box. A box takes one, and another is started in the background.
+// Used by box-worker.ts, filled by main.ts. No dead worker is given out, and none is left when the pool is closed.
 import { errorText } from '../shared/errors.ts';
 import type { Logger } from '../shared/log.ts';
 import type { WorkerHandle } from './worker-handle.ts';

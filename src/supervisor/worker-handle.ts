@@ -138,7 +138,7 @@ async function connectWorker(
 }
 
 async function forgetFiles(workersDir: string, workerId: string): Promise<void> {
-  for (const suffix of ['.sock', '.json', '.json.part']) {
+  for (const suffix of ['.sock', '.stream.sock', '.json', '.json.part']) {
     await unlink(join(workersDir, `${workerId}${suffix}`)).catch(() => undefined);
   }
 }

@@ -3,19 +3,26 @@
 import type { Exec } from '../shared/api.ts';
 import { sleep, withDeadline } from '../shared/clock.ts';
 import { boxHome, statePaths, type Config } from '../shared/config.ts';
-import type { Assignment, ExecOrder } from '../shared/contracts/worker.ts';
+import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { createInTurn } from '../shared/in-turn.ts';
+import type { ResultOf } from '../shared/ipc/contract.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
+import type { ByteStream } from '../shared/ipc/stream.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
+import { createStopwatch } from '../shared/stage-times.ts';
 import { writeSpill } from '../shared/spill.ts';
-import { createCommitQueue } from './commit-queue.ts';
+import { receiveUpload, sendDownload } from './box-files.ts';
+import { createCommitQueue, type CommitQueue } from './commit-queue.ts';
 import type { Driver, ReportProgress } from './drivers/driver.ts';
 import { createDriver } from './drivers/registry.ts';
 import { createExec, type RunningExec } from './exec.ts';
-import { createHoldEstimate } from './hold.ts';
+import { createHoldEstimate, type HoldEstimate } from './hold.ts';
+import { createTerminals, feedInput, type Terminals } from './terminal.ts';
+
+type TimedExec = ResultOf<WorkerContract, 'exec'>;
 
 export interface BoxRunner {
   readonly boxId: string;
@@ -27,8 +34,11 @@ export interface BoxRunner {
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   reattach(finishedExecs: ReadonlySet<string>): Promise<boolean>;
-  exec(order: ExecOrder): Promise<Exec>;
+  exec(order: ExecOrder): Promise<TimedExec>;
   cancel(execId: string): Promise<Exec>;
+  signal(execId: string, signal: number): Promise<Exec>;
+  /** A stream whose token was shown. @throws whatever goes wrong, for the other side */
+  serveStream(operation: StreamOperation, stream: ByteStream): Promise<void>;
   stop(): Promise<void>;
   remove(): Promise<void>;
   /** Lets go of the box: waits for acknowledgements, else spills; a running engine stays. */
@@ -52,11 +62,6 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
   const { boxId, generation } = assignment;
   const log = deps.log.child({ boxId, generation });
   const paths = statePaths(config.stateDir);
-  const execs = new Map<string, RunningExec>();
-  // What a supervisor asked for before it died may still be under way when its successor asks for something else.
-  const inTurn = createInTurn();
-  let running = false;
-
   const link: Link<WriterContract> = createLink({
     path: paths.writerSocket,
     contract: writerContract,
@@ -70,95 +75,197 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
       deps.onFenced();
     },
   });
+  let runner: AssignedRunner | null = null;
   const driver: Driver = await createDriver(assignment.driver, config, {
     spec: assignment,
     homeDir: boxHome(config.stateDir, boxId),
     imagesDir: paths.imagesDir,
     instanceId: assignment.instanceId,
     log,
-    onEngineExit(reason) {
-      if (!running) return;
-      running = false;
-      const lost = [...execs.values()];
-      for (const exec of lost) exec.lose(`the box ended: ${reason}`);
-      void Promise.all(lost.map((exec) => exec.finished)).then(() => {
-        deps.onEngineExit(reason);
-      });
-    },
+    onEngineExit: (reason) => runner?.engineExited(reason),
   });
-  const hold = createHoldEstimate(driver.shortExecMs);
+  runner = new AssignedRunner({ deps, assignment, log, link, queue, driver });
+  return runner;
+}
 
-  /** Ends every command, then the engine: what resists its kill ends with the engine. */
-  async function endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
-    const kills = [...execs.values()].map((exec) => exec.kill({ kind: 'box', message }));
-    for (const outcome of await Promise.allSettled(kills)) {
-      if (outcome.status === 'rejected') log.error({ err: outcome.reason as unknown }, 'a command could not be killed');
-    }
-    running = false;
-    await endEngine();
-    const left = [...execs.values()];
-    for (const exec of left) exec.lose(message);
-    await Promise.all(left.map((exec) => exec.finished));
+interface Parts {
+  readonly deps: BoxRunnerDeps;
+  readonly assignment: Assignment;
+  readonly log: Logger;
+  readonly link: Link<WriterContract>;
+  readonly queue: CommitQueue;
+  readonly driver: Driver;
+}
+
+class AssignedRunner implements BoxRunner {
+  readonly boxId: string;
+  readonly generation: number;
+  readonly #parts: Parts;
+  readonly #execs = new Map<string, RunningExec>();
+  readonly #terminals: Terminals;
+  readonly #hold: HoldEstimate;
+  readonly #byKey = new Map<string, RunningExec>();
+  // What a supervisor asked for before it died may still be under way when its successor asks for something else.
+  readonly #inTurn = createInTurn();
+  #running = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.boxId = parts.assignment.boxId;
+    this.generation = parts.assignment.generation;
+    this.#terminals = createTerminals(parts.driver, parts.log);
+    this.#hold = createHoldEstimate(parts.driver.shortExecMs);
   }
 
-  async function exec(order: ExecOrder): Promise<Exec> {
-    if (!running) throw new BoxRunError('BOX_NOT_RUNNING', `box ${boxId} is not running`);
-    if (execs.size >= limits.execsRunningMax) {
+  get running(): boolean {
+    return this.#running;
+  }
+
+  get execCount(): number {
+    return this.#execs.size;
+  }
+
+  prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void> {
+    return this.#inTurn(() => this.#parts.driver.prepareImage(progress, signal));
+  }
+
+  create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }> {
+    return this.#inTurn(() => this.#parts.driver.create(progress, signal));
+  }
+
+  start(progress: ReportProgress, signal: AbortSignal): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#parts.driver.start(progress, signal);
+      this.#running = true;
+    });
+  }
+
+  reattach(finishedExecs: ReadonlySet<string>): Promise<boolean> {
+    const { driver } = this.#parts;
+    return this.#inTurn(async () => {
+      this.#running = (await driver.reattach()) === 'running';
+      if (this.#running) await driver.killStrayExecs(finishedExecs);
+      return this.#running;
+    });
+  }
+
+  async exec(order: ExecOrder): Promise<TimedExec> {
+    // An order whose answer was lost with the supervisor comes again.
+    const known = order.claim === undefined ? undefined : this.#byKey.get(order.claim.key);
+    if (known !== undefined) return this.#answerTo(known, order);
+    const { driver, queue, log } = this.#parts;
+    const { boxId, generation } = this;
+    this.#needRunning();
+    if (this.#execs.size >= limits.execsRunningMax) {
       throw new BoxRunError('RESOURCE_EXCEEDED', `${limits.execsRunningMax} commands run in box ${boxId} already`);
     }
     const startedAt = performance.now();
     const created = createExec({ driver, queue, log, boxId, generation }, order);
-    execs.set(created.id, created);
+    this.#execs.set(created.id, created);
+    if (order.claim !== undefined) this.#byKey.set(order.claim.key, created);
     void created.finished.then(() => {
-      execs.delete(created.id);
-      hold.observe(performance.now() - startedAt);
+      this.#execs.delete(created.id);
+      if (order.claim !== undefined) this.#forgetLater(order.claim.key);
+      this.#hold.observe(performance.now() - startedAt);
     });
-    await created.started;
-    const waiting = new AbortController();
-    await Promise.race([created.finished, sleep(hold.holdMs(), waiting.signal)]);
-    waiting.abort();
-    return created.exec();
+    return this.#answerTo(created, order);
   }
 
-  return {
-    boxId,
-    generation,
-    get running() {
-      return running;
-    },
-    get execCount() {
-      return execs.size;
-    },
-    prepareImage: (progress, signal) => inTurn(() => driver.prepareImage(progress, signal)),
-    create: (progress, signal) => inTurn(() => driver.create(progress, signal)),
-    start: (progress, signal) =>
-      inTurn(async () => {
-        await driver.start(progress, signal);
-        running = true;
-      }),
-    reattach: (finishedExecs) =>
-      inTurn(async () => {
-        running = (await driver.reattach()) === 'running';
-        if (running) await driver.killStrayExecs(finishedExecs);
-        return running;
-      }),
-    exec,
-    async cancel(execId) {
-      const target = execs.get(execId);
-      if (target === undefined) throw new BoxRunError('EXEC_NOT_FOUND', `no command ${execId} runs in box ${boxId}`);
-      await target.kill({ kind: 'canceled' });
-      const exec = target.exec();
-      if (exec.status === 'canceled') return exec;
-      throw new BoxRunError('EXEC_ALREADY_FINISHED', `command ${execId} has ended already: ${exec.status}`);
-    },
-    stop: () => inTurn(() => endWith('the box was stopped', () => driver.stop(stopGraceMs))),
-    remove: () => inTurn(() => endWith('the box was removed', () => driver.remove())),
-    async release() {
-      await withDeadline(queue.committed(), limits.workerExitMs / 2, 'the writer').catch(async () => {
-        await writeSpill(paths.spillDir, deps.workerId, { boxId, generation, changes: [...queue.unacknowledged()] });
-      });
-      if (running) await driver.close();
-      link.close();
-    },
-  };
+  async #answerTo(exec: RunningExec, order: ExecOrder): Promise<TimedExec> {
+    const watch = createStopwatch();
+    await watch.time('spawn', () => exec.started);
+    if (order.stdin === true) return { ...exec.exec(), timings: watch.times }; // It waits for its input.
+    const waiting = new AbortController();
+    await watch.time('hold', () => Promise.race([exec.finished, sleep(this.#hold.holdMs(), waiting.signal)]));
+    waiting.abort();
+    return { ...exec.exec(), timings: watch.times };
+  }
+
+  /** Who looked for the key in the database just before its commit still finds it here. */
+  #forgetLater(key: string): void {
+    setTimeout(() => this.#byKey.delete(key), limits.requestTimeoutMs).unref();
+  }
+
+  async cancel(execId: string): Promise<Exec> {
+    const target = this.#find(execId);
+    await target.kill({ kind: 'canceled' });
+    const exec = target.exec();
+    if (exec.status === 'canceled') return exec;
+    throw new BoxRunError('EXEC_ALREADY_FINISHED', `command ${execId} has ended already: ${exec.status}`);
+  }
+
+  async signal(execId: string, signal: number): Promise<Exec> {
+    const target = this.#find(execId);
+    await (await target.handle()).signal(signal);
+    return target.exec();
+  }
+
+  async serveStream(operation: StreamOperation, stream: ByteStream): Promise<void> {
+    this.#needRunning();
+    const { driver, assignment } = this.#parts;
+    const files = { driver, workdir: assignment.workdir };
+    switch (operation.kind) {
+      case 'upload':
+        return receiveUpload(files, operation.path, stream);
+      case 'download':
+        return sendDownload(files, operation.path, stream);
+      case 'attach':
+        return this.#terminals.serve(operation, stream);
+      case 'input':
+        return feedInput(await this.#find(operation.execId).handle(), stream);
+    }
+  }
+
+  stop(): Promise<void> {
+    return this.#inTurn(() => this.#endWith('the box was stopped', () => this.#parts.driver.stop(stopGraceMs)));
+  }
+
+  remove(): Promise<void> {
+    return this.#inTurn(() => this.#endWith('the box was removed', () => this.#parts.driver.remove()));
+  }
+
+  async release(): Promise<void> {
+    const { deps, queue, driver, link } = this.#parts;
+    const { boxId, generation } = this;
+    await this.#terminals.end();
+    await withDeadline(queue.committed(), limits.workerExitMs / 2, 'the writer').catch(async () => {
+      const { spillDir } = statePaths(deps.config.stateDir);
+      await writeSpill(spillDir, deps.workerId, { boxId, generation, changes: [...queue.unacknowledged()] });
+    });
+    if (this.#running) await driver.close();
+    link.close();
+  }
+
+  engineExited(reason: string): void {
+    if (!this.#running) return;
+    this.#running = false;
+    const lost = [...this.#execs.values()];
+    for (const exec of lost) exec.lose(`the box ended: ${reason}`);
+    void Promise.all(lost.map((exec) => exec.finished)).then(() => {
+      this.#parts.deps.onEngineExit(reason);
+    });
+  }
+
+  /** Ends every command, then the engine: what resists its kill ends with the engine. */
+  async #endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
+    const kills = [...this.#execs.values()].map((exec) => exec.kill({ kind: 'box', message }));
+    for (const outcome of await Promise.allSettled([...kills, this.#terminals.end()])) {
+      if (outcome.status === 'rejected') this.#parts.log.error({ err: outcome.reason as unknown }, 'a command could not be killed');
+    }
+    this.#running = false;
+    await endEngine();
+    const left = [...this.#execs.values()];
+    for (const exec of left) exec.lose(message);
+    await Promise.all(left.map((exec) => exec.finished));
+  }
+
+  #needRunning(): void {
+    if (!this.#running) throw new BoxRunError('BOX_NOT_RUNNING', `box ${this.boxId} is not running`);
+  }
+
+  #find(execId: string): RunningExec {
+    const exec = this.#execs.get(execId);
+    if (exec === undefined) throw new BoxRunError('EXEC_NOT_FOUND', `no command ${execId} runs in box ${this.boxId}`);
+    return exec;
+  }
 }

@@ -1,16 +1,19 @@
 // What each request to a worker does. A spare has no box yet; the assignment gives it one for good.
+// Served by process.ts to the supervisor that holds the box's lease; box-runner.ts does the work.
 import type { WorkerContract, Assignment } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
 import type { BoxRunner } from './box-runner.ts';
+import type { Streams } from './streams.ts';
 
 export interface ControlDeps {
   readonly runner: () => BoxRunner | null;
   readonly assign: (assignment: Assignment) => Promise<void>;
   readonly leave: () => Promise<void>;
+  readonly streams: Pick<Streams, 'grant'>;
 }
 
-export function createHandlers({ runner, assign, leave }: ControlDeps): Handlers<WorkerContract> {
+export function createHandlers({ runner, assign, leave, streams }: ControlDeps): Handlers<WorkerContract> {
   const box = (): BoxRunner => {
     const assigned = runner();
     if (assigned === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
@@ -36,6 +39,11 @@ export function createHandlers({ runner, assign, leave }: ControlDeps): Handlers
     },
     exec: (order) => box().exec(order),
     cancel: ({ execId }) => box().cancel(execId),
+    signal: ({ execId, signal }) => box().signal(execId, signal),
+    grant({ operation }) {
+      box();
+      return streams.grant(operation);
+    },
     async stop() {
       await box().stop();
       return null;

@@ -1,8 +1,7 @@
-// One command in a box, from its row to its exit event. Owns its state; reads both streams from the first byte on.
+// One command in a box, from its row to its exit event. Owns its state; box-runner.ts makes it, output-reader.ts reads for it.
 // Order, always: the row, then every output event, then the exit event with the finished row.
-import type { Readable } from 'node:stream';
 import type { Exec } from '../shared/api.ts';
-import { sleep, timestamp, withDeadline } from '../shared/clock.ts';
+import { timestamp, withDeadline } from '../shared/clock.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import { errorText } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
@@ -12,7 +11,8 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type { Driver, ExecExit, ExecHandle } from './drivers/driver.ts';
-import { createOutputBuffer, type OutputStream } from './output-buffer.ts';
+import { createOutputBuffer, type OutputBuffer } from './output-buffer.ts';
+import { readOutput, type OutputReader } from './output-reader.ts';
 
 export interface ExecDeps {
   readonly driver: Pick<Driver, 'exec'>;
@@ -36,6 +36,8 @@ export interface RunningExec {
   readonly started: Promise<void>;
   /** Resolves when the exit event and the finished row are committed. Never rejects. */
   readonly finished: Promise<void>;
+  /** The engine's hold on it, once it has started. Rejects when the engine cannot start it. */
+  handle(): Promise<ExecHandle>;
   /** Kills the whole tree; resolves when it has ended. */
   kill(reason: KillReason): Promise<void>;
   /** Ends it at once as failed: the engine is gone. */
@@ -43,148 +45,152 @@ export interface RunningExec {
 }
 
 export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
-  const { queue, boxId, generation } = deps;
-  const id = newId('exec');
-  const log = deps.log.child({ execId: id });
-  const row: Exec = {
-    id, box_id: boxId, status: 'running', cmd: order.cmd, env: order.env, workdir: order.workdir,
-    timeout_ms: order.timeoutMs, exit_code: null, error_message: null, created_at: timestamp(), finished_at: null,
-  };
-  let state: ExecState = 'starting';
-  let handle: ExecHandle | null = null;
-  let killReason: KillReason | null = null;
-  let killing: Promise<void> | null = null;
-  let bytesRead = 0;
-  let heldBack = 0;
-  let wasHeldBack = false;
-  let announceFinished: () => void = () => undefined;
-  const finished = new Promise<void>((resolve) => {
-    announceFinished = resolve;
-  });
-  const output = createOutputBuffer((event) => {
-    queue.push({ op: 'event', execId: id, event, at: timestamp() });
-  });
+  return new OwnedExec(deps, order);
+}
 
-  function transition(cause: ExecCause): void {
-    const next = step(execTable, state, cause);
-    if (next === null) throw new Error(`exec ${id}: ${cause} in state ${state}`);
-    log.debug({ from: state, to: next, cause }, 'exec changes state');
-    state = next;
+class OwnedExec implements RunningExec {
+  readonly started: Promise<void>;
+  readonly finished: Promise<void>;
+  readonly #deps: ExecDeps;
+  readonly #order: ExecOrder;
+  readonly #row: Exec;
+  readonly #log: Logger;
+  readonly #output: OutputBuffer;
+  readonly #starting: Promise<ExecHandle>;
+  #announceFinished: () => void = () => undefined;
+  #timeoutTimer: NodeJS.Timeout | undefined;
+  #state: ExecState = 'starting';
+  #handle: ExecHandle | null = null;
+  #killReason: KillReason | null = null;
+  #killing: Promise<void> | null = null;
+  #reader: OutputReader | null = null;
+
+  constructor(deps: ExecDeps, order: ExecOrder) {
+    const id = newId('exec');
+    this.#deps = deps;
+    this.#order = order;
+    this.#log = deps.log.child({ execId: id });
+    this.#row = {
+      id, box_id: deps.boxId, status: 'running', cmd: order.cmd, env: order.env, workdir: order.workdir,
+      timeout_ms: order.timeoutMs, exit_code: null, error_message: null, created_at: timestamp(), finished_at: null,
+    };
+    this.finished = new Promise<void>((resolve) => {
+      this.#announceFinished = resolve;
+    });
+    this.#output = createOutputBuffer((event) => {
+      deps.queue.push({ op: 'event', execId: id, event, at: timestamp() });
+    });
+    const exec = { ...this.#row, generation: deps.generation };
+    deps.queue.push({ op: 'insert', exec, ...(order.claim === undefined ? {} : { claim: order.claim }) });
+    const committed = deps.queue.committed();
+    this.#starting = this.#startCommand();
+    this.started = this.#start(committed);
+    this.started.catch(() => undefined); // The caller of `started` sees it; a stop of the box may come without one.
+    const { timeoutMs } = order;
+    if (timeoutMs !== null) {
+      this.#timeoutTimer = setTimeout(() => {
+        this.kill({ kind: 'timeout', timeoutMs }).catch(this.#logFailedKill);
+      }, timeoutMs);
+    }
   }
 
-  function end(cause: ExecCause, outcome: ExecOutcome): void {
-    if (isFinished(state)) return;
-    transition(cause);
-    clearTimeout(timeoutTimer);
+  get id(): string {
+    return this.#row.id;
+  }
+
+  exec(): Exec {
+    return { ...this.#row };
+  }
+
+  handle(): Promise<ExecHandle> {
+    return this.#starting;
+  }
+
+  async kill(reason: KillReason): Promise<void> {
+    if (isFinished(this.#state)) {
+      await this.finished;
+      return;
+    }
+    this.#killReason ??= reason;
+    if (this.#state !== 'killing') this.#transition('kill-asked');
+    if (this.#handle !== null) await this.#killTree(this.#handle);
+    await this.finished;
+  }
+
+  lose(reason: string): void {
+    this.#end('engine-lost', { exitCode: null, errorMessage: reason, canceled: false });
+  }
+
+  #transition(cause: ExecCause): void {
+    const next = step(execTable, this.#state, cause);
+    if (next === null) throw new Error(`exec ${this.id}: ${cause} in state ${this.#state}`);
+    this.#log.debug({ from: this.#state, to: next, cause }, 'exec changes state');
+    this.#state = next;
+  }
+
+  #end(cause: ExecCause, outcome: ExecOutcome): void {
+    if (isFinished(this.#state)) return;
+    const { queue } = this.#deps;
+    this.#transition(cause);
+    clearTimeout(this.#timeoutTimer);
+    this.#reader?.discard();
     const status = finishedStatus(outcome);
     const at = timestamp();
-    output.end(exitEventData(outcome));
+    this.#output.end(exitEventData(outcome));
     const { exitCode, errorMessage } = outcome;
-    queue.push({ op: 'finish', execId: id, status, exitCode, errorMessage, at });
+    queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at });
     void queue.committed().then(() => {
-      Object.assign(row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at });
-      announceFinished();
+      Object.assign(this.#row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at });
+      this.#announceFinished();
     });
   }
 
-  async function start(): Promise<void> {
-    queue.push({ op: 'insert', exec: { ...row, generation } });
-    const committed = queue.committed();
-    const { cmd, workdir } = order;
-    const env = order.env ?? {};
-    const starting = (async () => deps.driver.exec({ execId: id, cmd, env, workdir, user: null, tty: null, stdin: false }))();
+  async #startCommand(): Promise<ExecHandle> {
+    const { cmd, workdir, env, user = null, tty = null, stdin = false } = this.#order;
+    return this.#deps.driver.exec({ execId: this.id, cmd, env: env ?? {}, workdir, user, tty, stdin });
+  }
+
+  async #start(committed: Promise<void>): Promise<void> {
+    const starting = this.#starting;
+    let handle: ExecHandle;
     try {
       handle = await withDeadline(starting, limits.execStartTimeoutMs, 'starting the command');
+      this.#handle = handle;
     } catch (error) {
       // A start that comes through after its deadline must not leave a command behind.
       void starting.then((late) => late.killTree()).catch(() => undefined);
       const errorMessage = errorText(error);
-      end('start-failed', { exitCode: null, errorMessage, canceled: killReason?.kind === 'canceled' });
+      this.#end('start-failed', { exitCode: null, errorMessage, canceled: this.#killReason?.kind === 'canceled' });
       throw error;
     }
-    if (!isFinished(state)) {
-      if (state === 'starting') transition('started');
-      else killTree(handle).catch(logFailedKill);
-      void supervise(handle);
+    if (!isFinished(this.#state)) {
+      if (this.#state === 'starting') this.#transition('started');
+      else this.#killTree(handle).catch(this.#logFailedKill);
+      void this.#supervise(handle);
     }
     await committed;
   }
 
-  async function supervise(running: ExecHandle): Promise<void> {
-    const pumps = [pump(running.stdout, 'stdout'), pump(running.stderr, 'stderr')];
+  async #supervise(running: ExecHandle): Promise<void> {
+    const { queue } = this.#deps;
+    const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
+    this.#reader = reader;
     const exit = await running.exit;
-    await drain(pumps.map((each) => each.ended), takeProgress);
-    if (killing !== null) await killing.catch(() => undefined);
-    for (const each of pumps) each.discard();
-    end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, killReason));
+    await reader.drain();
+    if (this.#killing !== null) await this.#killing.catch(() => undefined);
+    this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason));
   }
 
-  function pump(stream: Readable, name: OutputStream) {
-    let discarding = false;
-    const ended = (async () => {
-      for await (const piece of stream) {
-        if (discarding || isFinished(state)) continue; // Background children may go on writing until the box stops.
-        bytesRead += (piece as Buffer).length;
-        output.write(name, piece as Buffer);
-        if (queue.hasRoom) continue;
-        heldBack++;
-        await queue.room();
-        heldBack--;
-        wasHeldBack = true;
-      }
-    })().catch((error: unknown) => {
-      log.warn({ err: error, stream: name }, 'reading output failed');
-    });
-    return { ended, discard: () => { discarding = true; } };
-  }
-
-  /** What was read since the last call, and whether the writer's slowness kept us from reading. */
-  function takeProgress(): Progress {
-    const progress = { bytes: bytesRead, heldBack: wasHeldBack || heldBack > 0 };
-    bytesRead = 0;
-    wasHeldBack = false;
-    return progress;
-  }
-
-  async function killTree(running: ExecHandle): Promise<void> {
-    killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch((error: unknown) => {
-      killing = null; // It may be asked for again.
+  async #killTree(running: ExecHandle): Promise<void> {
+    this.#killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch((error: unknown) => {
+      this.#killing = null; // It may be asked for again.
       throw error;
     });
-    await killing;
+    await this.#killing;
   }
 
-  function logFailedKill(error: unknown): void {
-    log.error({ err: error }, 'a command could not be killed');
-  }
-
-  async function kill(reason: KillReason): Promise<void> {
-    if (isFinished(state)) {
-      await finished;
-      return;
-    }
-    killReason ??= reason;
-    if (state !== 'killing') transition('kill-asked');
-    if (handle !== null) await killTree(handle);
-    await finished;
-  }
-
-  const started = start();
-  started.catch(() => undefined); // The caller of `started` sees it; a stop of the box may come without one.
-  const { timeoutMs } = order;
-  const timeoutTimer = timeoutMs === null ? undefined : setTimeout(() => {
-    kill({ kind: 'timeout', timeoutMs }).catch(logFailedKill);
-  }, timeoutMs);
-
-  return {
-    id,
-    exec: () => ({ ...row }),
-    started,
-    finished,
-    kill,
-    lose(reason) {
-      end('engine-lost', { exitCode: null, errorMessage: reason, canceled: false });
-    },
+  readonly #logFailedKill = (error: unknown): void => {
+    this.#log.error({ err: error }, 'a command could not be killed');
   };
 }
 
@@ -196,36 +202,4 @@ function outcomeOf(exit: ExecExit, killed: KillReason | null): ExecOutcome {
   if (killed.kind === 'canceled') return { exitCode, errorMessage: 'canceled', canceled: true };
   const errorMessage = killed.kind === 'timeout' ? `timed out after ${killed.timeoutMs} ms` : killed.message;
   return { exitCode, errorMessage, canceled: false };
-}
-
-interface Progress {
-  readonly bytes: number;
-  readonly heldBack: boolean;
-}
-
-/**
- * Waits for the streams to end after the leader's exit. Background children may hold the pipes: they get
- * limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued. Time in which
- * the writer kept us from reading does not count.
- */
-async function drain(ended: readonly Promise<void>[], takeProgress: () => Progress): Promise<void> {
-  const allEnded = Promise.all(ended).then(() => true);
-  let leftMs: number = limits.exitDrainBusyMs;
-  takeProgress();
-  while (leftMs > 0) {
-    const pause = new AbortController();
-    const done = await Promise.race([allEnded, sleep(limits.exitDrainMs, pause.signal).then(() => false)]);
-    pause.abort();
-    if (done) return;
-    // On a busy host the pause may be over before anything was read: what is there now is read first.
-    await nextTurns(2);
-    const { bytes, heldBack } = takeProgress();
-    if (heldBack) continue;
-    if (bytes < limits.exitDrainBusyBytes) return;
-    leftMs -= limits.exitDrainMs;
-  }
-}
-
-async function nextTurns(turns: number): Promise<void> {
-  for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

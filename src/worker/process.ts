@@ -4,11 +4,13 @@ import { rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { processIdentity } from '../shared/child-process.ts';
 import { statePaths, type Config } from '../shared/config.ts';
-import { workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
+import { streamSocketPath, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import type { Logger } from '../shared/log.ts';
 import { createBoxRunner, type BoxRunner } from './box-runner.ts';
 import { createHandlers } from './control.ts';
+import { createStreams } from './streams.ts';
+import { BoxRunError } from '../shared/errors.ts';
 
 export interface WorkerProcess {
   /** Lets go of the box and exits; the answer to whoever asked goes out first. */
@@ -19,6 +21,7 @@ export interface WorkerProcess {
 export async function runWorker(config: Config, workerId: string, log: Logger): Promise<WorkerProcess> {
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
+  const streamPath = streamSocketPath(workersDir, workerId);
   const stateFilePath = join(workersDir, `${workerId}.json`);
   const startTicks = (await processIdentity(process.pid))?.startTicks ?? 0;
   let runner: BoxRunner | null = null;
@@ -47,7 +50,7 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
     clearTimeout(orphanTimer);
     if (server.peers.size > 0) return;
     orphanTimer = setTimeout(() => {
-      if ((runner?.execCount ?? 0) > 0) watchForSupervisor();
+      if ((runner?.execCount ?? 0) > 0 || streams.openCount > 0) watchForSupervisor();
       else void leave('no supervisor');
     }, config.orphanGraceMs);
   }
@@ -59,13 +62,17 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
         log.error({ err: error }, 'letting go of the box failed');
       });
       await unlink(stateFilePath).catch(() => undefined);
-      await unlink(socketPath).catch(() => undefined);
+      for (const path of [streamPath, socketPath]) await unlink(path).catch(() => undefined);
       // Two turns of the event loop: the answer to `leave` goes out before the end.
       setImmediate(() => setImmediate(() => process.exit(0)));
     })();
     return leaving;
   }
 
+  const streams = await createStreams(streamPath, log, async (operation, stream) => {
+    if (runner === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
+    await runner.serveStream(operation, stream);
+  });
   const server: IpcServer<WorkerContract> = await serveContract({
     path: socketPath,
     contract: workerContract,
@@ -76,7 +83,7 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
       generation: runner?.generation ?? 0,
       running: runner?.running ?? false,
     }),
-    handlers: createHandlers({ runner: () => runner, assign, leave: () => leave('told to') }),
+    handlers: createHandlers({ runner: () => runner, assign, leave: () => leave('told to'), streams }),
     log,
     onConnect: watchForSupervisor,
     onDisconnect: watchForSupervisor,

@@ -1,4 +1,5 @@
 // What each request to the writer does: submit the change to the group commit, and after the commit publish its events.
+// Served by main.ts to supervisor, workers, gateways and keeper. What is answered is committed.
 import { timestamp } from '../shared/clock.ts';
 import type { Event, ExecChange, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -17,9 +18,16 @@ export interface ControlDeps {
 
 export function createHandlers({ batch, statements, followers, onRetire }: ControlDeps): Handlers<WriterContract> {
   return {
-    async insertBox({ box }) {
+    async insertBox({ box, claim }) {
       await batch.submit(() => {
+        if (claim !== undefined) statements.claimKey(claim, box.id, timestamp());
         statements.insertBox(box);
+      });
+      return null;
+    },
+    async keepAnswer({ scope, key, rowId, answer }) {
+      await batch.submit(() => {
+        statements.keepAnswer(scope, key, rowId, answer);
       });
       return null;
     },

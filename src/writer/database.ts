@@ -1,4 +1,5 @@
 // Opens the database for writing: lock, durability, schema, and the identity that marks everything this state directory makes.
+// Called once by main.ts. While it is open no other process can open it for writing.
 import { closeSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { BoxRunError } from '../shared/errors.ts';

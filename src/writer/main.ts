@@ -1,4 +1,5 @@
 // The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers need it.
+// It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
 import { writerContract } from '../shared/contracts/writer.ts';
 import { statePaths } from '../shared/config.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
@@ -19,6 +20,7 @@ const log = createLogger('writer', config.logLevel);
 const database = await openDatabase(config.dbPath);
 const { db, instanceId } = database;
 const batch = createBatch(db);
+const statements = prepareStatements(db);
 const followers = createFollowers();
 let retired = false;
 let idleTimer: NodeJS.Timeout | undefined;
@@ -30,7 +32,7 @@ const server: IpcServer<typeof writerContract> = await serveContract({
   handlers: createHandlers({
     batch,
     followers,
-    statements: prepareStatements(db),
+    statements,
     onRetire() {
       retired = true;
       return leaveIfUnneeded();
@@ -46,6 +48,7 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     leaveIfUnneeded();
   },
 });
+const sweep = setInterval(() => void sweepKeys(), limits.keySweepEveryMs);
 process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();
@@ -63,7 +66,18 @@ function leaveIfUnneeded(): boolean {
   return true;
 }
 
+/** Slice by slice, so that nobody's change waits for long. */
+async function sweepKeys(): Promise<void> {
+  try {
+    const before = new Date(Date.now() - limits.keyLifeMs).toISOString();
+    while ((await batch.submit(() => statements.forgetKeysBefore(before))) === limits.keySweepSliceRows);
+  } catch (error) {
+    log.warn({ err: error }, 'keys whose time is over could not be removed');
+  }
+}
+
 async function end(reason: string): Promise<void> {
+  clearInterval(sweep);
   log.info({ reason }, 'the writer ends');
   await server.close();
   await batch.idle();

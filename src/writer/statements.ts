@@ -4,11 +4,12 @@ import type { Database } from 'better-sqlite3';
 import type { BoxChange, Event, ExecChange } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
+import { prepareKeyStatements, type KeyStatements } from './keys.ts';
 import { exitEventData } from '../shared/lifecycle/exec.ts';
 import { toSql, type BoxRow } from '../shared/store/rows.ts';
 import { BoxRow as BoxRowSchema, ExecRow as ExecRowSchema } from '../shared/store/rows.ts';
 
-export interface Statements {
+export interface Statements extends KeyStatements {
   insertBox(box: BoxRow): void;
   updateBox(boxId: string, change: BoxChange): void;
   /** Deletes one slice; true when nothing of the box is left. */
@@ -25,10 +26,11 @@ const insertInto = (table: string, columns: readonly string[]) =>
   `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map((name) => `$${name}`).join(', ')})`;
 
 export function prepareStatements(db: Database): Statements {
-  return { ...boxStatements(db), ...leaseStatements(db), ...execStatements(db) };
+  const keys = prepareKeyStatements(db);
+  return { ...keys, ...boxStatements(db, keys), ...leaseStatements(db), ...execStatements(db, keys) };
 }
 
-function boxStatements(db: Database) {
+function boxStatements(db: Database, keys: KeyStatements) {
   const insert = db.prepare(`${insertInto('boxes', Object.keys(BoxRowSchema.properties))} ON CONFLICT (id) DO NOTHING`);
   const nameOwner = db.prepare('SELECT id FROM boxes WHERE name = ?').pluck();
   const deleteEvents = db.prepare(
@@ -57,6 +59,7 @@ function boxStatements(db: Database) {
     removeBoxSlice(boxId: string) {
       if (deleteEvents.run(boxId, limits.deleteSliceRows).changes > 0) return false;
       if (deleteExecs.run(boxId, limits.deleteSliceRows).changes > 0) return false;
+      keys.freeKeys(boxId);
       deleteBox.run(boxId);
       return true;
     },
@@ -104,7 +107,7 @@ function leaseStatements(db: Database) {
   };
 }
 
-function execStatements(db: Database) {
+function execStatements(db: Database, keys: KeyStatements) {
   const insertExec = db.prepare(
     `${insertInto('execs', Object.keys(ExecRowSchema.properties))} ON CONFLICT (id) DO NOTHING`,
   );
@@ -120,6 +123,7 @@ function execStatements(db: Database) {
     changeExec(change: ExecChange) {
       if (change.op === 'insert') {
         insertExec.run(toSql(change.exec));
+        if (change.claim !== undefined) keys.noteKey(change.claim, change.exec.id, change.exec.created_at);
       } else if (change.op === 'event') {
         const { seq, type, stream, data } = change.event;
         insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });

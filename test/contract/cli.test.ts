@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { commandTable } from '../../src/cli/command-table.ts';
 import { eventually, processesOf } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
@@ -18,7 +19,7 @@ let server: TestServer;
 
 beforeAll(async () => {
   server = await startServer({ maxCpu: 8 });
-  await server.client.createBox({ image: 'base', name: 'web', cpu: 1, memory_mb: 128 });
+  await server.client.create({ image: 'base', name: 'web', cpu: 1, memory_mb: 128 });
 });
 afterAll(async () => {
   await server.close();
@@ -155,7 +156,7 @@ it.each([
   expect(stderr).toContain(message);
 });
 
-it.each(['serve', 'create', 'ls', 'start', 'stop', 'rm', 'exec', 'run', 'gc', 'images', 'doctor'])(
+it.each(commandTable.map(({ name }) => name))(
   'has an example in the help of %s',
   async (command) => {
     const { code, stdout } = await boxrun(command, '--help');

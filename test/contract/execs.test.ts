@@ -13,8 +13,8 @@ let other: Box;
 
 beforeAll(async () => {
   server = await startServer();
-  box = await server.client.createBox({ image: 'base', name: 'commands', cpu: 1, memory_mb: 256 });
-  other = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 64 });
+  box = await server.client.create({ image: 'base', name: 'commands', cpu: 1, memory_mb: 256 });
+  other = await server.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
 });
 afterAll(async () => {
   await server.close();

@@ -113,7 +113,7 @@ it('has a page, health and readiness', async () => {
 describe('when the server is told to end', () => {
   it('ends streams, removes its socket, and leaves running commands to the next one', async () => {
     const own = await startServer({ args: ['--on-exit', 'detach'] });
-    const box = await own.client.createBox({ image: 'base', cpu: 1, memory_mb: 64 });
+    const box = await own.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
     const exec = await own.client.startExec(box.id, { cmd: ['sh', '-c', 'echo begun; sleep 3; echo ended'] });
     const stream = own.call({ path: `/v1/boxes/${box.id}/exec/${exec.id}/events` });
     await eventually('the command has begun', async () => (await own.client.getExec(box.id, exec.id)).status === 'running');

@@ -39,7 +39,7 @@ async function initOf(pid: number): Promise<number> {
 
 it('ends its commands, stops the box with a reason, frees the quota, and keeps the disk', async () => {
   const { client } = server;
-  const box = await client.createBox({ image: 'base', name: 'mortal', cpu: 2, memory_mb: 128 });
+  const box = await client.create({ image: 'base', name: 'mortal', cpu: 2, memory_mb: 128 });
   await collect(client, await client.startExec('mortal', { cmd: ['sh', '-c', 'echo kept > /root/file'] }));
   const exec = await client.startExec('mortal', { cmd: ['sleep', '1000'], env: { MARKER: `engine-${box.id}` } });
   const output = collect(client, exec);
@@ -54,7 +54,7 @@ it('ends its commands, stops the box with a reason, frees the quota, and keeps t
   });
   expect(stopped.error_code).toBe('RUNTIME_ERROR');
   expect(stopped.error_message).not.toBeNull();
-  const other = await client.createBox({ image: 'base', cpu: 2, memory_mb: 128 });
+  const other = await client.create({ image: 'base', cpu: 2, memory_mb: 128 });
   await client.removeBox(other.id, { force: true });
   const started = await client.startBox('mortal');
   expect(started).toMatchObject({ status: 'running', error_code: null, error_message: null });

@@ -33,7 +33,7 @@ async function untilServing(box: string): Promise<number> {
 describe('while a command runs', () => {
   for (const role of ['supervisor', 'gateway', 'writer'] as const) {
     it(`goes on without a gap after SIGKILL of the ${role}, and the service is back within ${backWithinMs} ms`, async () => {
-      const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+      const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
       const exec = await server.client.startExec(box.id, { cmd: counting(1500) });
       const output = collect(server.client, exec);
       await server.kill(role);
@@ -47,7 +47,7 @@ describe('while a command runs', () => {
   }
 
   it('goes on after SIGKILL of the keeper, and the next serve adopts it within 2 s', async () => {
-    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const exec = await server.client.startExec(box.id, { cmd: counting(2500) });
     await server.kill('keeper');
     await eventually('supervisor and gateway are gone', async () =>
@@ -62,7 +62,7 @@ describe('while a command runs', () => {
   });
 
   it('goes on after an orderly end of the server, which leaves the box to the next one', async () => {
-    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const exec = await server.client.startExec(box.id, { cmd: counting(2000) });
     expect(await server.end()).toBe(0);
     await server.serve();
@@ -71,7 +71,7 @@ describe('while a command runs', () => {
   });
 
   it('ends as failed with an exit event after SIGKILL of its worker; the box runs on under a new one', async () => {
-    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const { client } = server;
     await collect(client, await client.startExec(box.id, { cmd: ['sh', '-c', 'echo kept > /root/file'] }));
     const exec = await client.startExec(box.id, { cmd: ['sh', '-c', 'echo first; sleep 1000 & sleep 1000'] });
@@ -90,7 +90,7 @@ describe('while a command runs', () => {
   });
 
   it('sets the box to error after its worker has failed too often, and rm still removes it', async () => {
-    const box = await server.client.createBox({ image: 'base', cpu: 1, memory_mb: 128 });
+    const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     for (let round = 0; round < 4; round++) {
       await eventually('a worker is there', async () =>
         (await processesOf(server.stateDir)).some((entry) => entry.box === box.id) &&
@@ -115,7 +115,7 @@ describe('while a box is created', () => {
     await new Promise<void>((resolve) => registry.listen(0, '127.0.0.1', resolve));
     const address = registry.address() as { port: number };
     const creating = server.client
-      .createBox({ image: `127.0.0.1:${address.port}/library/nothing:1`, name: 'half', memory_mb: 90_000 })
+      .create({ image: `127.0.0.1:${address.port}/library/nothing:1`, name: 'half', memory_mb: 90_000 })
       .then(() => null, (error: unknown) => error);
     const worker = await eventually('a worker has the box', async () =>
       (await processesOf(server.stateDir)).find(({ role, box }) => role === 'worker' && box !== 'spare'));
@@ -123,7 +123,7 @@ describe('while a box is created', () => {
     expect(await creating).toBeInstanceOf(BoxRunError);
     expect(await server.client.listBoxes()).toEqual([]);
     // Name and quota are free.
-    await server.client.createBox({ image: 'base', name: 'half', memory_mb: 90_000 });
+    await server.client.create({ image: 'base', name: 'half', memory_mb: 90_000 });
     registry.close();
   });
 });
@@ -132,7 +132,7 @@ describe('with every process killed at once', () => {
   it('has every acknowledged row after the next serve, and nothing runs that should not', async () => {
     const { client } = server;
     const boxes = [];
-    for (const name of ['one', 'two']) boxes.push(await client.createBox({ image: 'base', name, cpu: 1, memory_mb: 128 }));
+    for (const name of ['one', 'two']) boxes.push(await client.create({ image: 'base', name, cpu: 1, memory_mb: 128 }));
     const finished = await client.startExec('one', { cmd: ['echo', 'done'] });
     await collect(client, finished);
     const running = await client.startExec('two', { cmd: ['sleep', '1000'] });

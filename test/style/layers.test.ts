@@ -16,10 +16,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ui: ['sdk'],
   cli: ['sdk', 'shared'],
 };
-const single: Readonly<Record<string, string>> = {
-  'src/cli/commands/serve.ts': 'src/keeper/main.ts', // The process that it becomes.
-  'src/cli/main.ts': 'package.json', // Its version.
-};
+/** The process that `boxrun serve` becomes. */
+const single: Readonly<Record<string, string>> = { 'src/cli/commands/serve.ts': 'src/keeper/main.ts' };
 
 const partOf = (path: string) => path.split('/')[1] ?? '';
 
@@ -29,7 +27,7 @@ function layerProblems(files: readonly SourceFile[]): string[] {
     const others = allowed[part];
     if (others === undefined) return [`${file.path}: ${part} is no part of the project`];
     return importsOf(file).flatMap(({ target, specifier }) => {
-      if (target === null) return [];
+      if (target === null || target === 'package.json') return []; // Its version is everybody's.
       const inside = target.startsWith(`src/${part}/`) || others.some((other) => target === `src/${other}` || target.startsWith(`src/${other}/`));
       return inside || single[file.path] === target ? [] : [`${file.path} imports ${specifier}`];
     });
@@ -41,7 +39,10 @@ const places: Readonly<Record<string, readonly string[]>> = {
   'better-sqlite3': ['src/writer/', 'src/shared/store/'],
   '@boxlite-ai/boxlite': ['src/worker/drivers/boxlite/'],
   'node:child_process': [
-    'src/shared/child-process.ts', 'src/shared/own-process.ts', 'src/shared/lock.ts', 'src/worker/drivers/', 'src/cli/server.ts',
+    'src/shared/child-process.ts', 'src/shared/own-process.ts', 'src/shared/lock.ts', 'src/worker/drivers/',
+    'src/cli/server.ts', // Starts the server when none runs.
+    'src/cli/local-tar.ts', // Streams directories through the host's own tar.
+    'src/shared/images/archive.ts', // Streams an archive of any length through its decompressor.
   ],
   'node:worker_threads': ['src/gateway/'],
   msgpackr: ['src/shared/ipc/', 'src/shared/spill.ts'],
@@ -67,7 +68,9 @@ const environmentReaders: Readonly<Record<string, string>> = {
   'src/supervisor/worker-handle.ts': 'hands it on to workers',
   'src/worker/drivers/boxlite/engine.ts': 'tells the engine where its files are',
   'src/worker/drivers/container/tools.ts': 'hands it on to tools, with a path and language of their own',
+  'src/sdk/node.ts': 'finds the server where the command line finds it',
   'src/cli/commands/doctor.ts': 'looks for tools where the shell would',
+  'src/cli/terminal.ts': 'tells a box what kind of terminal this is',
 };
 
 function environmentProblems(files: readonly SourceFile[]): string[] {

@@ -22,9 +22,9 @@ export interface Import {
 
 const skipped = new Set(['node_modules', 'dist', '.git', '.vitest', 'package-lock.json']);
 
-/** Every file under `directory` whose name ends with one of `endings` (all where there is none). */
+/** Every file under `directory` whose name ends with one of `endings` (all where there is none); of the root, those right in it. */
 export function readFiles(directory: string, ...endings: string[]): SourceFile[] {
-  return readdirSync(join(root, directory), { withFileTypes: true, recursive: true })
+  return readdirSync(join(root, directory), { withFileTypes: true, recursive: directory !== '.' })
     .filter((entry) => entry.isFile() && (endings.length === 0 || endings.some((ending) => entry.name.endsWith(ending))))
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
     .filter((path) => !path.split('/').some((part) => skipped.has(part)))

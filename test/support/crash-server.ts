@@ -6,7 +6,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { createClient, type BoxRunClient, type Exec, type ExitEvent } from '../../src/sdk/index.ts';
+import { BoxRun, type BoxRunClient, type Exec, type ExitEvent } from '../../src/sdk/index.ts';
 import { eventually, processesOf, processOf, type Role } from './processes.ts';
 
 const bundle = join(import.meta.dirname, '../../dist/cli.js');
@@ -34,7 +34,7 @@ export interface CrashServerOptions {
 export async function startCrashServer(options: CrashServerOptions = {}): Promise<CrashServer> {
   const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-crash-'));
   const socketPath = join(stateDir, 'boxrun.sock');
-  const client = createClient({ socketPath });
+  const client = new BoxRun({ socketPath });
   let keeper: ChildProcess | null = null;
 
   async function serve(): Promise<void> {

@@ -7,7 +7,7 @@ import { request, type IncomingHttpHeaders, type IncomingMessage } from 'node:ht
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { createClient, type BoxRunClient } from '../../src/sdk/index.ts';
+import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
 import { eventually, processesOf } from './processes.ts';
 
 export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
@@ -74,7 +74,7 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
     BOXRUN_MAX_CPU: String(maxCpu),
     BOXRUN_MAX_MEMORY_MB: String(maxMemoryMb),
   };
-  const client = createClient({ socketPath });
+  const client = new BoxRun({ socketPath });
   let keeper: ChildProcess | null = null;
   let port = 0;
 

@@ -42,7 +42,7 @@ it(`runs ${boxCount} boxes with ${commandsPerBox} commands at once in each, exac
   const wrong: string[] = [];
   await Promise.all(
     Array.from({ length: boxCount }, async (_, boxIndex) => {
-      const box = await client.createBox({ image: 'base', name: `many-${boxIndex}`, cpu: 1, memory_mb: 64 });
+      const box = await client.create({ image: 'base', name: `many-${boxIndex}`, cpu: 1, memory_mb: 64 });
       await Promise.all(
         Array.from({ length: commandsPerBox }, async (_, index) => {
           const exec = await client.startExec(box.id, { cmd: command(boxIndex, index) });

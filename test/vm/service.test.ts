@@ -35,7 +35,7 @@ async function run(name: string, script: string): Promise<Awaited<ReturnType<typ
 
 describe('a box on a micro-VM', () => {
   it('does the main job through the API', async () => {
-    const created = await server.client.createBox({ ...box, name: 'api', env: { COLOUR: 'blue' } });
+    const created = await server.client.create({ ...box, name: 'api', env: { COLOUR: 'blue' } });
     expect(created).toMatchObject({ status: 'running', name: 'api', image: 'base' });
     const both = await run('api', 'echo "$COLOUR"; echo problem >&2; exit 7');
     expect(both).toMatchObject({ stdout: 'blue\n', stderr: 'problem\n', exit: { exitCode: 7 } });
@@ -108,7 +108,7 @@ describe('a box on a micro-VM', () => {
   });
 
   it('runs beside another one, and both answer at once', async () => {
-    await server.client.createBox({ ...box, name: 'second' });
+    await server.client.create({ ...box, name: 'second' });
     const outputs = await Promise.all(['api', 'second'].map((name) => run(name, 'cat /proc/sys/kernel/random/boot_id')));
     expect(new Set(outputs.map(({ stdout }) => stdout)).size).toBe(2);
     await server.client.removeBox('second', { force: true });

@@ -1,139 +1,127 @@
 // create, ls, start, stop, rm, gc: the life of boxes from the command line.
-import { boxStatuses } from '../../shared/api.ts';
-import type { CreateBoxInput } from '../../sdk/index.ts';
-import { refuseCommand, type CommandContext, type Parser } from '../context.ts';
-import { parseVolume, parseWhole } from '../options.ts';
-import { createProgressLine, renderBoxes } from '../render.ts';
-import { withClient } from '../server.ts';
+// Each asks the server once; `--json` gives the server's own words.
+import { boxInput, boxOptions, jsonOption, quietOption } from '../box-options.ts';
+import { defineCommand } from '../command.ts';
+import { parseAssignments, parseWhole } from '../options.ts';
+import { createProgressLine, printJson, printLines, renderBoxes } from '../render.ts';
 
-export function addBoxCommands(parser: Parser, context: CommandContext): void {
-  addCreate(parser, context);
-  addList(parser, context);
-  addStartAndStop(parser, context);
-  addRemove(parser, context);
-  addGarbage(parser, context);
+export const createCommand = defineCommand({
+  name: 'create',
+  describe: 'create a box and start it; prints its id',
+  positionals: { image: { describe: 'image, alias or imported image', default: 'default', kind: 'image' } },
+  options: {
+    name: { type: 'text', alias: 'n', describe: 'a name to call it by' },
+    ...boxOptions,
+    label: { type: 'list', alias: 'l', describe: 'note KEY=VALUE on it, to find it by; may be repeated' },
+    quiet: quietOption,
+    json: jsonOption,
+  },
+  examples: [
+    ['create base --name web --cpu 1 --memory 256', 'a box called web'],
+    ['create base -n site --cpu 1 -v .:/srv:ro -e STAGE=test', 'one that sees this directory, and a variable'],
+  ],
+  async run(values, { withClient }) {
+    const input = {
+      ...boxInput(values.image, values),
+      ...(values.name === undefined ? {} : { name: values.name }),
+      ...(values.label.length === 0 ? {} : { labels: parseAssignments('label', values.label) }),
+    };
+    return withClient(async (client) => {
+      const progress = createProgressLine(process.stderr);
+      try {
+        const onProgress = ({ message }: { message: string }) => { progress.show(message); };
+        const box = await client.create(input, process.stderr.isTTY ? { onProgress } : {});
+        progress.clear();
+        if (values.json) printJson(box);
+        else printLines(box.id, ...(values.quiet ? [] : [`Name: ${box.name ?? '-'}`, `Status: ${box.status}`]));
+      } finally {
+        progress.clear();
+      }
+      return 0;
+    });
+  },
+});
+
+const statuses = ['creating', 'running', 'stopped', 'error', 'all'] as const;
+
+export const listCommand = defineCommand({
+  name: 'ls',
+  describe: 'list boxes, newest first',
+  options: {
+    status: { type: 'text', alias: 's', choices: statuses, default: 'all', describe: 'only of this status' },
+    label: { type: 'list', alias: 'l', describe: 'only with this label, KEY or KEY=VALUE; may be repeated' },
+    quiet: quietOption,
+    json: jsonOption,
+  },
+  examples: [['ls -s running', 'the running ones'], ['ls -q', 'their ids']],
+  async run({ status, label, quiet, json }, { withClient }) {
+    return withClient(async (client) => {
+      const all = await client.listBoxes(status === 'all' ? undefined : status);
+      const boxes = all.filter(({ labels }) => label.every((wanted) => hasLabel(labels, wanted)));
+      if (json) printJson(boxes);
+      else if (quiet) printLines(...boxes.map(({ id }) => id));
+      else process.stdout.write(renderBoxes(boxes, Date.now(), process.stdout.columns));
+      return 0;
+    });
+  },
+});
+
+function hasLabel(labels: Readonly<Record<string, string>>, wanted: string): boolean {
+  const at = wanted.indexOf('=');
+  return at < 0 ? Object.hasOwn(labels, wanted) : labels[wanted.slice(0, at)] === wanted.slice(at + 1);
 }
 
-function addCreate(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'create [image]',
-    'create a box and start it; prints its id',
-    (command) =>
-      command
-        .positional('image', { type: 'string', default: 'default', describe: 'image, alias or imported image' })
-        .option('name', { alias: 'n', type: 'string', requiresArg: true, describe: 'a name to call it by' })
-        .option('cpu', { type: 'string', requiresArg: true, default: '2', describe: 'CPUs' })
-        .option('memory', { alias: 'm', type: 'string', requiresArg: true, default: '1024', describe: 'memory in MiB' })
-        .option('disk', { alias: 'd', type: 'string', requiresArg: true, default: '8', describe: 'disk in GiB' })
-        .option('network', { type: 'boolean', default: false, describe: 'let it reach the network' })
-        .option('volume', {
-          alias: 'v', type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount /host:/guest[:ro|rw]; may be repeated',
-        })
-        .example('$0 create alpine -n web --cpu 1 -v ./site:/srv:ro', 'a box called web'),
-    context.run(async (argv) => {
-      refuseCommand(context);
-      const input: CreateBoxInput = {
-        image: argv.image,
-        ...(argv.name === undefined ? {} : { name: argv.name }),
-        cpu: parseWhole('cpu', argv.cpu, 1),
-        memory_mb: parseWhole('memory', argv.memory, 1),
-        disk_size_gb: parseWhole('disk', argv.disk, 1),
-        network: argv.network,
-        ...(argv.volume.length === 0 ? {} : { volumes: argv.volume.map(parseVolume) }),
-      };
+const changeOfStatus = (verb: 'start' | 'stop', describe: string, kind: 'runningBox' | 'stoppedBox') =>
+  defineCommand({
+    name: verb,
+    describe,
+    positionals: { box: { describe: 'id or name', required: true, kind } },
+    options: { json: jsonOption },
+    examples: [[`${verb} web`, `${verb} the box called web`]],
+    async run({ box: key, json }, { withClient }) {
       return withClient(async (client) => {
-        const progress = createProgressLine(process.stderr);
-        try {
-          const onProgress = ({ message }: { message: string }) => { progress.show(message); };
-          const box = await client.createBox(input, process.stderr.isTTY ? { onProgress } : {});
-          progress.clear();
-          process.stdout.write(`${box.id}\nName: ${box.name ?? '-'}\nStatus: ${box.status}\n`);
-        } finally {
-          progress.clear();
-        }
+        const box = verb === 'start' ? await client.startBox(key) : await client.stopBox(key);
+        if (json) printJson(box);
+        else printLines(box.id, `Status: ${box.status}`);
         return 0;
       });
-    }),
-  );
-}
+    },
+  });
 
-function addList(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'ls',
-    'list boxes, newest first',
-    (command) =>
-      command
-        .option('status', { alias: 's', choices: [...boxStatuses, 'all'] as const, default: 'all' as const, describe: 'only of this status' })
-        .example('$0 ls -s running', 'the running ones'),
-    context.run(async ({ status }) => {
-      refuseCommand(context);
-      return withClient(async (client) => {
-        const boxes = await client.listBoxes(status === 'all' ? undefined : status);
-        process.stdout.write(renderBoxes(boxes, Date.now()));
-        return 0;
-      });
-    }),
-  );
-}
+export const startCommand = changeOfStatus('start', 'start a stopped box', 'stoppedBox');
+export const stopCommand = changeOfStatus('stop', 'stop a running box; its disk stays', 'runningBox');
 
-function addStartAndStop(parser: Parser, context: CommandContext): void {
-  const add = (verb: 'start' | 'stop', describe: string) =>
-    parser.command(
-      `${verb} <box>`,
-      describe,
-      (command) =>
-        command
-          .positional('box', { type: 'string', demandOption: true, describe: 'id or name' })
-          .example(`$0 ${verb} web`, `${verb} the box called web`),
-      context.run(async ({ box: key }) => {
-        refuseCommand(context);
-        return withClient(async (client) => {
-          const box = verb === 'start' ? await client.startBox(key) : await client.stopBox(key);
-          process.stdout.write(`${box.id}\nStatus: ${box.status}\n`);
-          return 0;
-        });
-      }),
-    );
-  add('start', 'start a stopped box');
-  add('stop', 'stop a running box; its disk stays');
-}
+export const removeCommand = defineCommand({
+  name: 'rm',
+  describe: 'remove a box with its disk',
+  positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
+  options: { force: { type: 'flag', alias: 'f', describe: 'even when it is running' }, json: jsonOption },
+  examples: [['rm -f web', 'stop and remove the box called web']],
+  async run({ box, force, json }, { withClient }) {
+    return withClient(async (client) => {
+      await client.removeBox(box, { force });
+      if (json) printJson({ removed: box });
+      else printLines(`Removed: ${box}`);
+      return 0;
+    });
+  },
+});
 
-function addRemove(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'rm <box>',
-    'remove a box with its disk',
-    (command) =>
-      command
-        .positional('box', { type: 'string', demandOption: true, describe: 'id or name' })
-        .option('force', { alias: 'f', type: 'boolean', default: false, describe: 'even when it is running' })
-        .example('$0 rm -f web', 'stop and remove the box called web'),
-    context.run(async ({ box, force }) => {
-      refuseCommand(context);
-      return withClient(async (client) => {
-        await client.removeBox(box, { force });
-        process.stdout.write(`Removed: ${box}\n`);
-        return 0;
-      });
-    }),
-  );
-}
-
-function addGarbage(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'gc',
-    'remove boxes that are stopped or failed for long',
-    (command) =>
-      command
-        .option('older-than', { type: 'string', requiresArg: true, default: '3600', describe: 'for longer than so many seconds' })
-        .example('$0 gc --older-than 86400', 'those of yesterday'),
-    context.run(async ({ olderThan }) => {
-      refuseCommand(context);
-      const olderThanS = parseWhole('older-than', olderThan, 0);
-      return withClient(async (client) => {
-        const { removed } = await client.collectGarbage(olderThanS);
-        process.stdout.write(`Removed: ${removed}\n`);
-        return 0;
-      });
-    }),
-  );
-}
+export const gcCommand = defineCommand({
+  name: 'gc',
+  describe: 'remove boxes that are stopped or failed for long',
+  options: {
+    'older-than': { type: 'text', default: '3600', describe: 'for longer than so many seconds' },
+    json: jsonOption,
+  },
+  examples: [['gc --older-than 86400', 'those of yesterday']],
+  async run(values, { withClient }) {
+    const olderThanS = parseWhole('older-than', values['older-than'], 0);
+    return withClient(async (client) => {
+      const result = await client.gc(olderThanS);
+      if (values.json) printJson(result);
+      else printLines(`Removed: ${result.removed}`);
+      return 0;
+    });
+  },
+});

@@ -1,10 +1,12 @@
 // doctor: whether this host can run boxes, and what is missing where it cannot. It tries things out; it changes nothing.
+// Its exit code says whether the chosen driver works.
 import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { loadConfig, stateDirectories, type Config, type DriverName } from '../../shared/config.ts';
-import { probeDriver } from '../../shared/driver-probe.ts';
 import { errorText } from '../../shared/errors.ts';
-import { refuseCommand, type CommandContext, type Parser } from '../context.ts';
+import { jsonOption } from '../box-options.ts';
+import { defineCommand } from '../command.ts';
+import { printJson } from '../render.ts';
 
 const drivers: readonly DriverName[] = ['boxlite', 'container'];
 
@@ -15,45 +17,60 @@ const tools: readonly (readonly [string, string])[] = [
   ['setpriv', 'util-linux'], ['flock', 'util-linux'], ['unshare', 'util-linux'],
 ];
 
-type Say = (good: boolean | null, what: string) => void;
-
-export function addDoctorCommand(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'doctor',
-    'tell whether this host can run boxes, and what is missing',
-    (command) =>
-      command
-        .option('driver', { choices: drivers, describe: 'the driver that must work', defaultDescription: 'BOXRUN_DRIVER, else boxlite' })
-        .example('$0 doctor --driver container', 'exit code 0 when containers work here'),
-    context.run(async ({ driver }) => {
-      refuseCommand(context);
-      return examine(loadConfig({ driver }));
-    }),
-  );
+/** One thing that was looked at; `good` is null where it is no matter of good or bad. */
+interface Finding {
+  readonly good: boolean | null;
+  readonly what: string;
+  readonly problems?: readonly string[];
 }
 
-async function examine(config: Config): Promise<number> {
-  const say: Say = (good, what) => process.stdout.write(`${good === null ? '  --  ' : good ? '  ok  ' : '  NO  '}${what}\n`);
+type Say = (good: boolean | null, what: string, problems?: readonly string[]) => void;
+
+export const doctorCommand = defineCommand({
+  name: 'doctor',
+  describe: 'tell whether this host can run boxes, and what is missing',
+  options: {
+    driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'the driver that must work', shownDefault: 'BOXRUN_DRIVER, else boxlite' },
+    json: jsonOption,
+  },
+  examples: [['doctor --driver container', 'exit code 0 when containers work here']],
+  async run({ driver, json }) {
+    const config = loadConfig({ driver });
+    const findings: Finding[] = [];
+    const say: Say = (good, what, problems = []) => {
+      findings.push({ good, what, problems });
+      if (json) return;
+      process.stdout.write(`${good === null ? '  --  ' : good ? '  ok  ' : '  NO  '}${what}\n`);
+      for (const problem of problems) process.stdout.write(`        ${problem}\n`);
+    };
+    const works = await examine(config, say);
+    if (json) printJson({ ok: works, driver: config.driver, findings });
+    else if (!works && config.driver === 'boxlite') {
+      process.stdout.write('Boxes can run as containers instead, less isolated from the host: boxrun serve --driver container\n');
+    }
+    return works ? 0 : 1;
+  },
+});
+
+/** True when the chosen driver works. */
+async function examine(config: Config, say: Say): Promise<boolean> {
   sayNode(say);
-  if (!sayStateDirectory(config, say)) return 1;
+  if (!sayStateDirectory(config, say)) return false;
   say(null, `limits: ${config.maxCpu} CPUs, ${config.maxMemoryMb} MiB over all boxes`);
   for (const [tool, source] of tools) {
     const path = findTool(tool);
     say(path === null ? null : true, path === null ? `${tool} is not there; package ${source}` : `${tool}: ${path}`);
   }
   sayKvm(say);
+  const { probeDriver } = await import('../../shared/driver-probe.ts');
   let chosenWorks = false;
   for (const driver of drivers) {
     const chosen = driver === config.driver;
     const { ok, problems } = await probeDriver({ ...config, driver }, { fresh: true });
     if (chosen) chosenWorks = ok;
-    say(ok ? true : chosen ? false : null, `driver ${driver}${chosen ? ' (chosen)' : ''}: ${ok ? 'works' : 'does not work here'}`);
-    for (const problem of problems) process.stdout.write(`        ${problem}\n`);
+    say(ok ? true : chosen ? false : null, `driver ${driver}${chosen ? ' (chosen)' : ''}: ${ok ? 'works' : 'does not work here'}`, problems);
   }
-  if (!chosenWorks && config.driver === 'boxlite') {
-    process.stdout.write('Boxes can run as containers instead, less isolated from the host: boxrun serve --driver container\n');
-  }
-  return chosenWorks ? 0 : 1;
+  return chosenWorks;
 }
 
 function sayNode(say: Say): void {

@@ -2,75 +2,81 @@
 // itself, so it needs no server; boxes find an imported image by its name, before any alias or registry.
 import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { jsonOption } from '../box-options.ts';
+import { defineCommand } from '../command.ts';
+import { printJson, printLines, renderAge, renderBytes, renderTable } from '../render.ts';
 import { loadConfig, stateDirectories, statePaths } from '../../shared/config.ts';
-import { importImage } from '../../shared/images/import.ts';
-import { imageAliases } from '../../shared/images/source.ts';
-import { listImages, removeImage } from '../../shared/images/store.ts';
-import { refuseCommand, type CommandContext, type Parser } from '../context.ts';
-import { renderAge, renderBytes, renderTable } from '../render.ts';
 
-export function addImageCommands(parser: Parser, context: CommandContext): void {
-  parser.command('images', 'list, import and remove images on this host', (command) => {
-    addList(command, context);
-    addImport(command, context);
-    addRemove(command, context);
-    return command.example('$0 images import tools ./tools.tar', 'then: boxrun create tools');
-  }, () => undefined);
+const listOptions = { quiet: { type: 'flag', alias: 'q', describe: 'print names only' }, json: jsonOption } as const;
+
+async function list({ quiet, json }: { readonly quiet: boolean; readonly json: boolean }): Promise<number> {
+  const [{ listImages }, { imageAliases }] = await Promise.all([import('../../shared/images/store.ts'), import('../../shared/images/source.ts')]);
+  const images = await listImages(imagesDir());
+  if (json) {
+    const imported = images.map(({ name, bytes, digest, importedAt }) => ({ name, bytes, digest, imported_at: importedAt }));
+    printJson({ images: [...imported, { name: 'base', bytes: null, digest: null, imported_at: null }], aliases: imageAliases });
+    return 0;
+  }
+  if (quiet) {
+    printLines(...images.map(({ name }) => name), 'base');
+    return 0;
+  }
+  const rows = images.map(({ name, bytes, digest, importedAt }) => [name, renderBytes(bytes), digest.slice(0, 19), renderAge(importedAt, Date.now())]);
+  process.stdout.write(renderTable(['NAME', 'SIZE', 'DIGEST', 'IMPORTED'], [...rows, ['base', '-', 'built in', '-']], process.stdout.columns));
+  const aliases = Object.entries(imageAliases).map(([name, reference]) => [name, reference]);
+  process.stdout.write(`\n${renderTable(['ALIAS', 'IMAGE'], aliases, process.stdout.columns)}`);
+  return 0;
 }
 
-function addList(parser: Parser, context: CommandContext): void {
-  parser.command(
-    ['list', '$0'],
-    'list imported images and the short names of others',
-    (command) => command.example('$0 images list', 'what is here'),
-    context.run(async () => {
-      refuseCommand(context);
-      const images = await listImages(imagesDir());
-      const imported = images.map(({ name, bytes, digest, importedAt }) => [
-        name, renderBytes(bytes), digest.slice(0, 19), renderAge(importedAt, Date.now()),
-      ]);
-      process.stdout.write(renderTable(['NAME', 'SIZE', 'DIGEST', 'IMPORTED'], [...imported, ['base', '-', 'built in', '-']]));
-      const aliases = Object.entries(imageAliases).map(([name, reference]) => [name, reference]);
-      process.stdout.write(`\n${renderTable(['ALIAS', 'IMAGE'], aliases)}`);
-      return 0;
-    }),
-  );
-}
+const listCommand = defineCommand({
+  name: 'list',
+  describe: 'list imported images and the short names of others',
+  options: listOptions,
+  examples: [['images list', 'the same as boxrun images']],
+  run: list,
+});
 
-function addImport(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'import <name> <path>',
-    'import an OCI layout (directory or tar), a docker-save tar, or a root file system tar',
-    (command) =>
-      command
-        .positional('name', { type: 'string', demandOption: true, describe: 'what to call it' })
-        .positional('path', { type: 'string', demandOption: true, describe: 'file or directory' })
-        .example('$0 images import debian ./rootfs.tar', 'then: boxrun create debian'),
-    context.run(async ({ name, path }) => {
-      refuseCommand(context);
-      const image = await importImage(imagesDir(), name, resolve(path));
-      process.stdout.write(`Imported: ${image.name}\nDigest: ${image.digest}\n`);
-      return 0;
-    }),
-  );
-}
+const importCommand = defineCommand({
+  name: 'import',
+  describe: 'import an OCI layout (directory or tar), a docker-save tar, or a root file system tar',
+  positionals: {
+    name: { describe: 'what to call it', required: true },
+    path: { describe: 'file or directory', required: true, kind: 'file' },
+  },
+  options: { json: jsonOption },
+  examples: [['images import tools ./rootfs.tar', 'then: boxrun create tools']],
+  async run({ name, path, json }) {
+    const { importImage } = await import('../../shared/images/import.ts');
+    const image = await importImage(imagesDir(), name, resolve(path));
+    if (json) printJson({ name: image.name, digest: image.digest });
+    else printLines(`Imported: ${image.name}`, `Digest: ${image.digest}`);
+    return 0;
+  },
+});
 
-function addRemove(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'rm <name>',
-    'remove an imported image; boxes made from it keep their disks',
-    (command) =>
-      command
-        .positional('name', { type: 'string', demandOption: true, describe: 'its name' })
-        .example('$0 images rm debian', 'the name means a registry again'),
-    context.run(async ({ name }) => {
-      refuseCommand(context);
-      await removeImage(imagesDir(), name);
-      process.stdout.write(`Removed: ${name}\n`);
-      return 0;
-    }),
-  );
-}
+const removeCommand = defineCommand({
+  name: 'rm',
+  describe: 'remove an imported image; boxes made from it keep their disks',
+  positionals: { name: { describe: 'its name', required: true, kind: 'image' } },
+  options: { json: jsonOption },
+  examples: [['images rm tools', 'the name means a registry again']],
+  async run({ name, json }) {
+    const { removeImage } = await import('../../shared/images/store.ts');
+    await removeImage(imagesDir(), name);
+    if (json) printJson({ removed: name });
+    else printLines(`Removed: ${name}`);
+    return 0;
+  },
+});
+
+export const imagesCommand = defineCommand({
+  name: 'images',
+  describe: 'list, import and remove images on this host',
+  options: listOptions,
+  examples: [['images', 'what is here'], ['images import tools ./rootfs.tar', 'then: boxrun create tools']],
+  subcommands: [listCommand, importCommand, removeCommand],
+  run: list,
+});
 
 function imagesDir(): string {
   const { stateDir } = loadConfig();

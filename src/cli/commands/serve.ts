@@ -1,43 +1,41 @@
 // serve: checks that the chosen driver works on this host, says what it offers, and then becomes the keeper.
+// The only command that loads a part of the server.
 import { mkdirSync } from 'node:fs';
 import { loadConfig, stateDirectories, type Config } from '../../shared/config.ts';
-import { probeDriver } from '../../shared/driver-probe.ts';
 import { BoxRunError } from '../../shared/errors.ts';
-import { refuseCommand, type CommandContext, type Parser } from '../context.ts';
+import { defineCommand } from '../command.ts';
 import { parseWhole } from '../options.ts';
 
-export function addServeCommand(parser: Parser, context: CommandContext): void {
-  parser.command(
-    'serve',
-    'run the server in the foreground; Ctrl-C ends it, boxes run on',
-    (command) =>
-      command
-        .option('host', { type: 'string', requiresArg: true, describe: 'address to listen on (BOXRUN_HOST)', defaultDescription: '127.0.0.1' })
-        .option('port', { type: 'string', requiresArg: true, describe: 'port to listen on (BOXRUN_PORT)', defaultDescription: '9090' })
-        .option('socket', { type: 'string', requiresArg: true, describe: 'Unix socket to listen on; alone: on nothing else (BOXRUN_SOCKET)' })
-        .option('workers', { type: 'string', requiresArg: true, describe: 'spare workers kept ready (BOXRUN_WORKERS)' })
-        .option('driver', { choices: ['boxlite', 'container'] as const, describe: 'engine of the boxes (BOXRUN_DRIVER)', defaultDescription: 'boxlite' })
-        .option('on-exit', { choices: ['detach', 'stop'] as const, describe: 'what becomes of running boxes', defaultDescription: 'detach' })
-        .option('log-level', { choices: ['trace', 'debug', 'info', 'warn', 'error'] as const, describe: 'how much the logs say' })
-        .example('$0 serve --port 9191', 'on another port'),
-    context.run(async (argv) => {
-      refuseCommand(context);
-      const config = loadConfig({
-        host: argv.host,
-        port: argv.port === undefined ? undefined : parseWhole('port', argv.port, 0),
-        socket: argv.socket,
-        workers: argv.workers === undefined ? undefined : parseWhole('workers', argv.workers, 0),
-        driver: argv.driver,
-        onExit: argv.onExit,
-        logLevel: argv.logLevel,
-      });
-      return serve(config);
-    }),
-  );
-}
+export const serveCommand = defineCommand({
+  name: 'serve',
+  describe: 'run the server in the foreground; Ctrl-C ends it, boxes run on',
+  options: {
+    host: { type: 'text', describe: 'address to listen on (BOXRUN_HOST)', shownDefault: '127.0.0.1' },
+    port: { type: 'text', describe: 'port to listen on (BOXRUN_PORT)', shownDefault: '9090' },
+    socket: { type: 'text', kind: 'file', describe: 'Unix socket to listen on; alone: on nothing else (BOXRUN_SOCKET)' },
+    workers: { type: 'text', describe: 'spare workers kept ready (BOXRUN_WORKERS)' },
+    driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'engine of the boxes (BOXRUN_DRIVER)', shownDefault: 'boxlite' },
+    'on-exit': { type: 'text', choices: ['detach', 'stop'], describe: 'what becomes of running boxes', shownDefault: 'detach' },
+    'log-level': { type: 'text', choices: ['trace', 'debug', 'info', 'warn', 'error'], describe: 'how much the logs say' },
+  },
+  examples: [['serve --port 9191', 'on another port']],
+  async run(values) {
+    const config = loadConfig({
+      host: values.host,
+      port: values.port === undefined ? undefined : parseWhole('port', values.port, 0),
+      socket: values.socket,
+      workers: values.workers === undefined ? undefined : parseWhole('workers', values.workers, 0),
+      driver: values.driver,
+      onExit: values['on-exit'],
+      logLevel: values['log-level'],
+    });
+    return serve(config);
+  },
+});
 
 async function serve(config: Config): Promise<number> {
   for (const directory of stateDirectories(config.stateDir)) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const { probeDriver } = await import('../../shared/driver-probe.ts');
   const probe = await probeDriver(config);
   if (!probe.ok) {
     throw new BoxRunError('RUNTIME_ERROR', `the ${config.driver} driver does not work on this host:\n${list(probe.problems)}`, {

@@ -2,16 +2,23 @@
 // the supervisor; nothing here knows what a box does.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { CreateBoxBody, GcBody, type Box } from '../../shared/api.ts';
+import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { isBoxId } from '../../shared/ids.ts';
+import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
+import { createStopwatch } from '../../shared/stage-times.ts';
+import type { LabelFilter } from '../../shared/store/lists.ts';
 import { asBoxRunError, errorBody } from '../error-handler.ts';
 import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
+import { pageOf, sendPage } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
 import { encodeNotice, openSseStream } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
-import { BoxesQuery, createParse, RemoveQuery } from '../validation.ts';
+import { claimOf } from '../request-key.ts';
+import { withServerTiming } from '../server-timing.ts';
+import { BoxesQuery, createParse, createParseQuery, RemoveQuery } from '../validation.ts';
 
 interface BoxPath {
   Params: { box: string };
@@ -19,8 +26,8 @@ interface BoxPath {
 
 const parseCreate = createParse(CreateBoxBody);
 const parseGc = createParse(GcBody);
-const parseBoxesQuery = createParse(BoxesQuery);
-const parseRemoveQuery = createParse(RemoveQuery);
+const parseBoxesQuery = createParseQuery(BoxesQuery);
+const parseRemoveQuery = createParseQuery(RemoveQuery);
 
 /** Everything that a create may wait for: an image from a slow registry, then the start of the box. */
 export const createTimeoutMs = limits.imagePrepareTimeoutMs + limits.boxStartTimeoutMs;
@@ -32,17 +39,19 @@ const gcTimeoutMs = 10 * removeTimeoutMs;
 
 export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing }: GatewayParts): void {
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
-    const body = createBody(request.body);
-    if (acceptsStream(request)) return streamCreate({ supervisor, closing }, body, request, reply);
-    const work = supervisor.request('createBox', { body, ephemeral: false }, { timeoutMs: createTimeoutMs });
+    const watch = createStopwatch();
+    const order = await watch.time('validate', async () => createOrder(request));
+    if (acceptsStream(request)) return streamCreate({ supervisor, closing }, order, request, reply);
+    const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs }));
     const box = await whileProcessing(reply, work);
-    return reply.code(201).send(box);
+    return reply.code(201).send(withServerTiming(reply, watch.times, box));
   };
   app.post('/v1/boxes', create);
 
-  app.get('/v1/boxes', async (request) => {
-    const { status } = parseBoxesQuery(request.query);
-    return rows.boxes(status === undefined || status === 'all' ? null : status);
+  app.get('/v1/boxes', async (request, reply) => {
+    const { status = 'all', label = [], ...page } = parseBoxesQuery(request.query);
+    const filter = { status: status === 'all' ? null : status, labels: label.map(labelFilter) };
+    return sendPage(await rows.boxes(filter, pageOf(page)), request, reply);
   });
 
   app.get<BoxPath>('/v1/boxes/:box', async (request) => {
@@ -53,7 +62,9 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing }
   app.post<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {
     const { key, action } = parseTarget(request.params.box);
     if (action === 'start') {
-      return whileProcessing(reply, supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs }));
+      const watch = createStopwatch();
+      const started = watch.time('supervisor', () => supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs }));
+      return withServerTiming(reply, watch.times, await whileProcessing(reply, started));
     }
     if (action === 'stop') {
       return whileProcessing(reply, supervisor.request('stopBox', { box: key }, { timeoutMs: stopTimeoutMs }));
@@ -79,12 +90,21 @@ export function raiseNoBox(key: string): never {
   throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${key}'`);
 }
 
-function createBody(value: unknown): CreateBoxBody {
-  const body = parseCreate(value);
+type CreateOrder = ParamsOf<SupervisorContract, 'createBox'>;
+
+function createOrder(request: FastifyRequest): CreateOrder {
+  const body: CreateBoxBody = parseCreate(request.body);
   if (typeof body.name === 'string' && isBoxId(body.name)) {
     throw new BoxRunError('VALIDATION_ERROR', "'name' must not have the form of a box id");
   }
-  return withCleanEnvironment(body);
+  const claim = claimOf(request, 'create', body);
+  return { body: withCleanEnvironment(body), ephemeral: false, ...(claim === undefined ? {} : { claim }) };
+}
+
+/** `key`, or `key=value`: a value may have a `=` in it, a key has none. */
+function labelFilter(text: string): LabelFilter {
+  const equals = text.indexOf('=');
+  return equals < 0 ? { key: text, value: null } : { key: text.slice(0, equals), value: text.slice(equals + 1) };
 }
 
 function acceptsStream(request: FastifyRequest): boolean {
@@ -94,7 +114,7 @@ function acceptsStream(request: FastifyRequest): boolean {
 /** A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves. */
 async function streamCreate(
   { supervisor, closing }: Pick<GatewayParts, 'supervisor' | 'closing'>,
-  body: CreateBoxBody,
+  order: CreateOrder,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
@@ -104,7 +124,8 @@ async function streamCreate(
       void stream.write(encodeNotice('progress', { stage, message }));
     };
     const options = { timeoutMs: createTimeoutMs, onProgress };
-    await stream.write(encodeNotice('box', await supervisor.request('createBox', { body, ephemeral: false }, options)));
+    const { timings: _timings, ...box } = await supervisor.request('createBox', order, options);
+    await stream.write(encodeNotice('box', box));
   } catch (error) {
     const known = asBoxRunError(error, request.id);
     if (known.status >= 500) request.log.error({ err: known.cause ?? known, request: request.id }, 'a create failed');

@@ -1,15 +1,22 @@
 // Commands in boxes over HTTP: start, list, get, cancel, and the stream of their events.
 // An exec is found only under the box that it belongs to.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { ExecBody, type Exec } from '../../shared/api.ts';
+import { ExecBody, SignalBody, type Exec } from '../../shared/api.ts';
+import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
+import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
+import { createStopwatch } from '../../shared/stage-times.ts';
 import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
+import { pageOf, sendPage } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeEvents, openSseStream, type SseEncoding } from '../sse.ts';
+import { encodeEvents, eventStreamType, openSseStream, type SseEncoding } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
-import { createParse, EventsQuery, numberInQuery } from '../validation.ts';
+import { claimOf } from '../request-key.ts';
+import { withServerTiming } from '../server-timing.ts';
+import { createParse, createParseQuery, EventsQuery, ExecQuery, ExecsQuery } from '../validation.ts';
+import { signalNumber } from '../signal-number.ts';
 import { raiseNoBox } from './boxes.ts';
 
 interface ExecPath {
@@ -17,7 +24,10 @@ interface ExecPath {
 }
 
 const parseExec = createParse(ExecBody);
-const parseEventsQuery = createParse(EventsQuery);
+const parseSignal = createParse(SignalBody);
+const parseEventsQuery = createParseQuery(EventsQuery);
+const parseExecsQuery = createParseQuery(ExecsQuery);
+const parseExecQuery = createParseQuery(ExecQuery);
 
 export const execTimeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs;
 const cancelTimeoutMs = limits.killTimeoutMs + limits.boxStopTimeoutMs + limits.requestTimeoutMs;
@@ -26,32 +36,75 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const { supervisor, rows } = parts;
 
   app.post<{ Params: { box: string } }>('/v1/boxes/:box/exec', async (request, reply) => {
-    const params = { box: keyOf(request.params.box), body: withCleanEnvironment(parseExec(request.body)) };
-    const work = supervisor.request('startExec', params, { timeoutMs: execTimeoutMs });
+    const watch = createStopwatch();
+    const order = await watch.time('validate', async () => execOrder(request));
+    const params = { box: keyOf(request.params.box), ...order };
+    const work = watch.time('supervisor', () => supervisor.request('startExec', params, { timeoutMs: execTimeoutMs }));
     const exec = await whileProcessing(reply, work);
-    return reply.code(201).send(exec);
+    return reply.code(201).send(withServerTiming(reply, watch.times, exec));
   });
 
-  app.get<{ Params: { box: string } }>('/v1/boxes/:box/execs', async (request) => {
+  app.get<{ Params: { box: string } }>('/v1/boxes/:box/execs', async (request, reply) => {
+    const page = pageOf(parseExecsQuery(request.query));
     const key = keyOf(request.params.box);
     const box = (await rows.box(key)) ?? raiseNoBox(key);
-    return rows.execs(box.id);
+    return sendPage(await rows.execs(box.id, page), request, reply);
   });
 
-  app.get<ExecPath>('/v1/boxes/:box/exec/:exec', async (request) => findExec(parts, request.params));
+  app.get<ExecPath>('/v1/boxes/:box/exec/:exec', async (request, reply) => {
+    const { wait = 0 } = parseExecQuery(request.query);
+    const exec = await findExec(parts, request.params);
+    if (wait === 0 || exec.status !== 'running') return exec;
+    await whileProcessing(reply, waitForEnd(parts, exec, wait, reply));
+    return findExec(parts, { box: exec.box_id, exec: exec.id });
+  });
 
   app.post<ExecPath>('/v1/boxes/:box/exec/:exec', async (request, reply): Promise<Exec> => {
     const { key, action } = parseTarget(request.params.exec);
-    if (action !== 'cancel') throw unknownAction(action, ['cancel']);
     const params = { box: keyOf(request.params.box), execId: key };
+    if (action === 'signal') {
+      return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal: signalNumber(parseSignal(request.body).signal) }));
+    }
+    if (action !== 'cancel') throw unknownAction(action, ['cancel', 'signal']);
     return whileProcessing(reply, supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs }));
   });
 
+  app.head<ExecPath>('/v1/boxes/:box/exec/:exec/events', async (request, reply) => {
+    await findExec(parts, request.params);
+    return reply.type(eventStreamType).send();
+  });
   app.get<ExecPath>('/v1/boxes/:box/exec/:exec/events', { exposeHeadRoute: false }, async (request, reply) => {
     const exec = await findExec(parts, request.params);
     const { encoding = 'text' } = parseEventsQuery(request.query);
     await streamEvents(parts, { exec, afterSeq: resumeAfter(request), encoding }, request, reply);
   });
+}
+
+type ExecOrder = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
+
+function execOrder(request: FastifyRequest): ExecOrder {
+  const body = parseExec(request.body);
+  const claim = claimOf(request, 'exec', body);
+  return { body: withCleanEnvironment(body), ...(claim === undefined ? {} : { claim }) };
+}
+
+/** Resolves when the exec has ended, the time is over, or the client or the gateway goes. */
+async function waitForEnd({ feed, closing }: GatewayParts, exec: Exec, waitS: number, reply: FastifyReply): Promise<void> {
+  const over = new AbortController();
+  const end = () => { over.abort(); };
+  const timer = setTimeout(end, waitS * 1000);
+  reply.raw.once('close', end);
+  closing.addEventListener('abort', end, { once: true });
+  if (closing.aborted) end();
+  try {
+    await feed.ended(exec, over.signal);
+  } catch (error) {
+    if (toBoxRunError(error).code !== 'CANCELED') throw error;
+  } finally {
+    clearTimeout(timer);
+    closing.removeEventListener('abort', end);
+    reply.raw.off('close', end);
+  }
 }
 
 async function findExec({ rows }: GatewayParts, params: ExecPath['Params']): Promise<Exec> {
@@ -68,7 +121,7 @@ function resumeAfter(request: FastifyRequest): number {
   const header = request.headers['last-event-id'];
   // A foreign id (of a stream that a proxy has merged, say) is no reason to refuse: such a client gets everything.
   if (typeof header === 'string' && /^\d{1,15}$/.test(header)) return Number(header);
-  return numberInQuery('after', parseEventsQuery(request.query).after) ?? -1;
+  return parseEventsQuery(request.query).after ?? -1;
 }
 
 interface EventStream {

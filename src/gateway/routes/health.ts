@@ -1,4 +1,5 @@
 // Facts about the server: its limits for clients, and for whoever watches it, whether it lives and is ready.
+// Asked by monitors and by clients at start; they tell the truth while parts are down.
 import type { FastifyInstance } from 'fastify';
 import type { GatewayParts } from '../parts.ts';
 

@@ -1,4 +1,5 @@
 // The page at /ui: what this server is and where its API lies. It loads nothing and runs no script.
+// Served to browsers; always safe to show, whatever the boxes are called.
 import type { FastifyInstance } from 'fastify';
 
 const endpoints: readonly (readonly [string, string])[] = [

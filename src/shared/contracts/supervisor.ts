@@ -1,9 +1,18 @@
 // What the supervisor is asked for, by gateways: every command that changes a box or an exec. `box` is an id or a name.
+// Served by supervisor/control.ts, called through a link of the gateway.
 import { Type } from 'typebox';
 import { Box, CreateBoxBody, Exec, ExecBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
+import { StreamGrant, StreamOperation } from './worker.ts';
+import { StageTimes } from '../stage-times.ts';
+import { KeyClaim } from './writer.ts';
 
 const box = Type.String();
+const timings = Type.Optional(StageTimes);
+const TimedBox = Type.Object({ ...Box.properties, timings });
+const TimedExec = Type.Object({ ...Exec.properties, timings });
+/** A request that comes again under the same key gets the row that the first one made. */
+const claim = Type.Optional(KeyClaim);
 
 export const supervisorContract = {
   name: 'supervisor',
@@ -12,12 +21,15 @@ export const supervisorContract = {
   serverHello: Type.Object({ pid: Type.Integer() }),
   requests: {
     /** With `ephemeral`, the box is removed when the calling gateway is gone. */
-    createBox: { params: Type.Object({ body: CreateBoxBody, ephemeral: Type.Boolean() }), result: Box },
-    startBox: { params: Type.Object({ box }), result: Box },
+    createBox: { params: Type.Object({ body: CreateBoxBody, ephemeral: Type.Boolean(), claim }), result: TimedBox },
+    startBox: { params: Type.Object({ box }), result: TimedBox },
     stopBox: { params: Type.Object({ box }), result: Box },
     removeBox: { params: Type.Object({ box, force: Type.Boolean() }), result: Done },
-    startExec: { params: Type.Object({ box, body: ExecBody }), result: Exec },
+    startExec: { params: Type.Object({ box, body: ExecBody, claim }), result: TimedExec },
     cancelExec: { params: Type.Object({ box, execId: Type.String() }), result: Exec },
+    signalExec: { params: Type.Object({ box, execId: Type.String(), signal: Type.Integer() }), result: Exec },
+    /** Where the bytes of a terminal or a file flow, past the supervisor. */
+    openStream: { params: Type.Object({ box, operation: StreamOperation }), result: StreamGrant },
     /** Removes boxes that are stopped or failed for longer than `olderThanS` seconds. */
     collectGarbage: {
       params: Type.Object({ olderThanS: Type.Integer({ minimum: 0 }) }),

@@ -1,8 +1,11 @@
 // What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and go.
+// Served by worker/control.ts, called by supervisor/box-worker.ts; generations tell workers of one box apart.
 import { Type, type Static } from 'typebox';
 import { Exec, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
+import { StageTimes } from '../stage-times.ts';
+import { KeyClaim } from './writer.ts';
 
 const Env = Type.Record(Type.String(), Type.String());
 const nullableText = Type.Union([Type.String(), Type.Null()]);
@@ -23,13 +26,57 @@ export const Assignment = Type.Object({
 });
 export type Assignment = Static<typeof Assignment>;
 
+const dimension = Type.Integer({ minimum: 1, maximum: 65_535 });
+const Tty = Type.Object({ cols: dimension, rows: dimension, term: Type.String() });
+
 export const ExecOrder = Type.Object({
   cmd: Type.Array(Type.String()),
   env: Type.Union([Env, Type.Null()]),
   workdir: nullableText,
   timeoutMs: Type.Union([Type.Integer(), Type.Null()]),
+  user: Type.Optional(nullableText),
+  tty: Type.Optional(Type.Union([Tty, Type.Null()])),
+  /** Input comes by a stream of its own. */
+  stdin: Type.Optional(Type.Boolean()),
+  /** Committed with the row; a second order with the same key gets the same exec. */
+  claim: Type.Optional(KeyClaim),
 });
 export type ExecOrder = Static<typeof ExecOrder>;
+
+/** What a stream of bytes to a worker is for. */
+export const StreamOperation = Type.Union([
+  Type.Object({ kind: Type.Literal('upload'), path: Type.String() }),
+  Type.Object({ kind: Type.Literal('download'), path: Type.String() }),
+  /** A shell in a terminal; `shell` null: /bin/bash, or /bin/sh where there is none. */
+  Type.Object({ kind: Type.Literal('attach'), shell: nullableText, tty: Tty }),
+  /** Input of a running command; its output is in its events. */
+  Type.Object({ kind: Type.Literal('input'), execId: Type.String() }),
+]);
+export type StreamOperation = Static<typeof StreamOperation>;
+
+/** Where a stream is opened, once, within limits.streamTokenMs. */
+export const StreamGrant = Type.Object({ socketPath: Type.String(), token: Type.String() });
+export type StreamGrant = Static<typeof StreamGrant>;
+
+/** Words of control on an open stream, to the worker. */
+export const StreamControl = Type.Union([
+  Type.Object({ type: Type.Literal('resize'), cols: dimension, rows: dimension }),
+  Type.Object({ type: Type.Literal('eof') }),
+]);
+export type StreamControl = Static<typeof StreamControl>;
+
+/** ... and from it: a download begins, an upload stands at its destination, a terminal's shell has ended. */
+export const StreamReport = Type.Union([
+  Type.Object({ type: Type.Literal('size'), bytes: Type.Union([Type.Integer(), Type.Null()]) }),
+  Type.Object({ type: Type.Literal('done') }),
+  Type.Object({ type: Type.Literal('exit'), code: Type.Union([Type.Integer(), Type.Null()]) }),
+]);
+export type StreamReport = Static<typeof StreamReport>;
+
+/** The socket for streams beside a worker's own. */
+export function streamSocketPath(workersDir: string, workerId: string): string {
+  return `${workersDir}/${workerId}.stream.sock`;
+}
 
 export const workerContract = {
   name: 'worker',
@@ -56,8 +103,12 @@ export const workerContract = {
       result: Type.Object({ running: Type.Boolean() }),
     },
     /** Starts a command; answers when its row is committed and it has started, and holds a little for a short one to finish. */
-    exec: { params: ExecOrder, result: Exec },
+    exec: { params: ExecOrder, result: Type.Object({ ...Exec.properties, timings: Type.Optional(StageTimes) }) },
     cancel: { params: Type.Object({ execId: Type.String() }), result: Exec },
+    /** To the leader of a command only. */
+    signal: { params: Type.Object({ execId: Type.String(), signal: Type.Integer() }), result: Exec },
+    /** A one-time token for a stream, known here before it is handed out; it dies with this worker and so with the lease. */
+    grant: { params: Type.Object({ operation: StreamOperation }), result: StreamGrant },
     /** Ends every command, then the engine; the disk stays. */
     stop: { params: Type.Object({}), result: Done },
     remove: { params: Type.Object({}), result: Done },

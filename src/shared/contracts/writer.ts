@@ -15,9 +15,16 @@ const Event = Type.Object({
 });
 export type Event = Static<typeof Event>;
 
+/**
+ * A key with which a client has marked a request, so that it can be sent again: committed together with the row that the request
+ * makes, and from then on standing for it. `bodyHash` tells whether what comes under the key is the same request.
+ */
+export const KeyClaim = Type.Object({ scope: Type.String(), key: Type.String(), bodyHash: Type.String() });
+export type KeyClaim = Static<typeof KeyClaim>;
+
 /** One change to an exec, in the order in which a worker made them. */
 export const ExecChange = Type.Union([
-  Type.Object({ op: Type.Literal('insert'), exec: ExecRow }),
+  Type.Object({ op: Type.Literal('insert'), exec: ExecRow, claim: Type.Optional(KeyClaim) }),
   Type.Object({ op: Type.Literal('event'), execId: Type.String(), event: Event, at: Type.String() }),
   Type.Object({
     op: Type.Literal('finish'),
@@ -46,8 +53,13 @@ export const writerContract = {
   ]),
   serverHello: Type.Object({ pid: Type.Integer(), instanceId: Type.String() }),
   requests: {
-    /** NAME_ALREADY_EXISTS when another box has the name. */
-    insertBox: { params: Type.Object({ box: BoxRow }), result: Done },
+    /** NAME_ALREADY_EXISTS when another box has the name; UNAVAILABLE when another row has the key. */
+    insertBox: { params: Type.Object({ box: BoxRow, claim: Type.Optional(KeyClaim) }), result: Done },
+    /** Keeps the answer to a request whose row is going to be removed, for as long as its key is known. */
+    keepAnswer: {
+      params: Type.Object({ scope: Type.String(), key: Type.String(), rowId: Type.String(), answer: Type.String() }),
+      result: Done,
+    },
     updateBox: { params: Type.Object({ boxId: Type.String(), change: BoxChange }), result: Done },
     /** Removes the box with its execs and events, in slices. */
     removeBox: { params: Type.Object({ boxId: Type.String() }), result: Done },

@@ -1,12 +1,12 @@
 // Archives that a user hands over: what kind they are, by their content and never by their name, and their bytes without compression.
 // Used by the importer. An archive is only ever read as a stream; no path in it is trusted.
-import { spawn } from 'node:child_process';
 import { closeSync, createReadStream, mkdirSync, openSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Writable, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
+import { startFilter } from '../child-process.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 import { createTarWalker } from './tar.ts';
 
@@ -30,7 +30,7 @@ export async function openArchive(path: string): Promise<Readable> {
   const compression = await compressionOf(path);
   if (compression === null) return file;
   if (compression === 'gzip') return forwardErrors(file, createGunzip());
-  const child = spawn(compression, ['-dc'], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const child = startFilter(compression, ['-dc']);
   child.once('error', () => {
     child.stdout.destroy(invalid(`${path} is compressed with ${compression}, which is not on this host`, `install the package ${packages[compression]}`));
   });

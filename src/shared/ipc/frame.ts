@@ -1,5 +1,5 @@
 // Frames on a byte stream: a u32 big-endian length, then one msgpackr message that stands on its own.
-// Used by connection.ts only. Records are off: a shared record table would be lost with the connection.
+// Used by connection.ts and stream.ts. Records are off: a shared record table would be lost with the connection.
 import { Packr } from 'msgpackr';
 import { limits } from '../limits.ts';
 
@@ -23,7 +23,7 @@ export function encodeFrame(message: unknown): Buffer {
 }
 
 /** Takes pieces as they come from a socket and gives whole messages. Memory is bounded by one frame and one piece. */
-export function createFrameDecoder(): (piece: Buffer) => unknown[] {
+export function createFrameDecoder(frameBytesMax: number = limits.frameBytesMax): (piece: Buffer) => unknown[] {
   let pieces: Buffer[] = [];
   let pendingBytes = 0;
   return (piece) => {
@@ -35,7 +35,7 @@ export function createFrameDecoder(): (piece: Buffer) => unknown[] {
     let buffer: Buffer | undefined;
     let offset = 0;
     for (;;) {
-      const wanted = nextFrameBytes(buffer?.subarray(offset) ?? pieces[0]);
+      const wanted = nextFrameBytes(buffer?.subarray(offset) ?? pieces[0], frameBytesMax);
       if (wanted === null || pendingBytes < wanted) break;
       buffer ??= whole(pieces);
       messages.push(unpack(buffer.subarray(offset + headerBytes, offset + wanted)));
@@ -53,10 +53,10 @@ function whole(pieces: readonly Buffer[]): Buffer {
 }
 
 /** Length of the next frame with its header, or null while even the header is incomplete. */
-function nextFrameBytes(front: Buffer | undefined): number | null {
+function nextFrameBytes(front: Buffer | undefined, frameBytesMax: number): number | null {
   if (front === undefined || front.length < headerBytes) return null;
   const bodyBytes = front.readUInt32BE(0);
-  if (bodyBytes > limits.frameBytesMax) throw new FrameError(`frame of ${bodyBytes} bytes announced`);
+  if (bodyBytes > frameBytesMax) throw new FrameError(`frame of ${bodyBytes} bytes announced`);
   return headerBytes + bodyBytes;
 }
 

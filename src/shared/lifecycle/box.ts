@@ -1,4 +1,5 @@
 // The life of a box. Owner: the supervisor's box.ts. Public statuses are a projection of these states.
+// Every cause that is not listed for a state is a bug of the owner, not a condition to tolerate.
 import type { BoxStatus } from '../api.ts';
 import type { Table } from './machine.ts';
 

@@ -1,4 +1,5 @@
 // The life of an exec. Owner: the worker's exec.ts.
+// A state that has no way out is final: the exit event is then the last one of the exec.
 import type { ExecStatus } from '../api.ts';
 import type { Table } from './machine.ts';
 

@@ -68,6 +68,11 @@ const migrations: readonly string[] = [
     PRIMARY KEY (scope, key)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  ALTER TABLE idempotency ADD COLUMN answer TEXT;
+  CREATE INDEX idempotency_created ON idempotency (created_at);
+  CREATE INDEX idempotency_row ON idempotency (row_id);
+  `,
 ];
 
 export const schemaVersion = migrations.length;

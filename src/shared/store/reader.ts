@@ -1,8 +1,9 @@
 // Reading the database: one read-only connection, short statements, no transaction left open.
 // Used by the gateway's reader threads and by the supervisor; only the writer writes.
 import Database from 'better-sqlite3';
-import type { Box, BoxStatus, Exec } from '../api.ts';
+import type { Box, Exec } from '../api.ts';
 import { limits } from '../limits.ts';
+import { prepareLists, type BoxFilter, type Page, type PageRequest } from './lists.ts';
 import { fromSql, publicBox, publicExec, type BoxRow, type EventRow, type ExecRow, type SqlRow } from './rows.ts';
 
 export interface EventPage {
@@ -11,13 +12,25 @@ export interface EventPage {
   readonly more: boolean;
 }
 
+/** What a client's key stands for. */
+export interface KnownKey {
+  readonly bodyHash: string;
+  readonly rowId: string;
+  /** The answer of a request whose row is gone by design. */
+  readonly answer: string | null;
+}
+
+const wholeList: PageRequest = { limit: null, after: null };
+
 export interface Reader {
   box(idOrName: string): Box | null;
-  boxes(status: BoxStatus | null): Box[];
+  boxes(filter: BoxFilter, page: PageRequest): Page<Box>;
   /** Everything of every box, for the supervisor. */
   boxRows(): BoxRow[];
   exec(boxIdOrName: string, execId: string): Exec | null;
-  execs(boxId: string): Exec[];
+  execs(boxId: string, page?: PageRequest): Page<Exec>;
+  /** Null when it was never used, or so long ago that it counts no more. */
+  knownKey(scope: string, key: string): KnownKey | null;
   /** Ids of the execs of a box that have ended. */
   finishedExecIds(boxId: string): string[];
   /** Events after `afterSeq` in order, up to the page bounds of limits.ts. */
@@ -31,12 +44,15 @@ export function openReader(path: string): Reader {
   db.pragma('busy_timeout = 5000');
   const byIdOrName = db.prepare('SELECT * FROM boxes WHERE id = $key OR name = $key LIMIT 1');
   const all = db.prepare('SELECT * FROM boxes ORDER BY created_at DESC, rowid DESC');
-  const byStatus = db.prepare('SELECT * FROM boxes WHERE status = ? ORDER BY created_at DESC, rowid DESC');
+  const lists = prepareLists(db);
   const oneExec = db.prepare(
     `SELECT execs.* FROM execs JOIN boxes ON boxes.id = execs.box_id
      WHERE execs.id = $exec AND (boxes.id = $box OR boxes.name = $box)`,
   );
-  const boxExecs = db.prepare('SELECT * FROM execs WHERE box_id = ? ORDER BY created_at DESC, rowid DESC');
+  const knownKey = db.prepare(
+    `SELECT body_hash AS bodyHash, row_id AS rowId, answer FROM idempotency
+     WHERE scope = ? AND key = ? AND created_at > ?`,
+  );
   const finished = db.prepare(`SELECT id FROM execs WHERE box_id = ? AND status <> 'running'`).pluck();
   const page = db.prepare(
     'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
@@ -48,15 +64,23 @@ export function openReader(path: string): Reader {
       const row = byIdOrName.get({ key: idOrName });
       return row === undefined ? null : publicBox(box(row));
     },
-    boxes(status) {
-      return (status === null ? all.all() : byStatus.all(status)).map((row) => publicBox(box(row)));
+    boxes(filter, page) {
+      const { rows, next } = lists.boxes(filter, page);
+      return { rows: rows.map((row) => publicBox(box(row))), next };
     },
     boxRows: () => all.all().map(box),
     exec(boxIdOrName, execId) {
       const row = oneExec.get({ box: boxIdOrName, exec: execId });
       return row === undefined ? null : publicExec(exec(row));
     },
-    execs: (boxId) => boxExecs.all(boxId).map((row) => publicExec(exec(row))),
+    execs(boxId, page = wholeList) {
+      const { rows, next } = lists.execs(boxId, page);
+      return { rows: rows.map((row) => publicExec(exec(row))), next };
+    },
+    knownKey(scope, key) {
+      const since = new Date(Date.now() - limits.keyLifeMs).toISOString();
+      return (knownKey.get(scope, key, since) as KnownKey | undefined) ?? null;
+    },
     finishedExecIds: (boxId) => finished.all(boxId) as string[],
     events(execId, afterSeq) {
       const events: EventRow[] = [];

@@ -63,7 +63,7 @@ const execFields = Object.keys(Exec.properties) as (keyof Exec)[];
 
 /** What clients see of a box. */
 export function publicBox(row: BoxRow): Box {
-  return Object.fromEntries(boxFields.map((field) => [field, row[field]])) as Box;
+  return { ...Object.fromEntries(boxFields.map((field) => [field, row[field]])), labels: row.labels ?? {} } as Box;
 }
 
 /** What clients see of an exec. */

@@ -79,6 +79,10 @@ export interface BoxMetrics {
 export interface Driver {
   /** How long /bin/true takes through this engine, start to exit; the first guess for holding answers. */
   readonly shortExecMs: number;
+  /** Inside the box: a static busybox that nothing in the box can replace. */
+  readonly busyboxPath: string;
+  /** False: output is text, bytes that are none are lost, and so is what comes faster than it is read. */
+  readonly outputIsExact: boolean;
   /**
    * Makes the image ready for this host: pull, unpack, conversion. The supervisor lets one worker at a time do so per image.
    * @throws IMAGE_PULL_FAILED

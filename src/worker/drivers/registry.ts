@@ -1,4 +1,5 @@
 // Which driver a name stands for. Each engine is loaded only in a worker that uses it.
+// Called once by box-runner.ts, at the assignment.
 import type { Config, DriverName } from '../../shared/config.ts';
 import type { Driver, DriverContext } from './driver.ts';
 

@@ -1,6 +1,6 @@
 // What users type, as values.
 import { expect, it } from 'vitest';
-import { parseSeconds, parseVolume, parseWhole, splitCommand, UsageError } from '../../../src/cli/options.ts';
+import { parseAssignments, parseSeconds, parseVolume, parseWhole, splitCommand, UsageError } from '../../../src/cli/options.ts';
 
 it('reads whole numbers', () => {
   expect(parseWhole('cpu', '12', 1)).toBe(12);
@@ -25,6 +25,11 @@ it('reads volumes', () => {
   for (const text of ['', '/a', ':/b', '/a:', '/a:b', '/a:/b:rx', '/a:/b:ro:x']) {
     expect(() => parseVolume(text)).toThrow(UsageError);
   }
+});
+
+it('reads variables, of which the last of a name counts', () => {
+  expect(parseAssignments('env', ['A=1', 'B=x=y', 'C=', 'A=2'])).toEqual({ A: '2', B: 'x=y', C: '' });
+  for (const text of ['', 'A', '=1']) expect(() => parseAssignments('env', [text])).toThrow(UsageError);
 });
 
 it('leaves what stands after the first -- alone', () => {

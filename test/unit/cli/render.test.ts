@@ -1,7 +1,7 @@
 // What the command line prints.
 import { expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
-import { renderAge, renderBytes, renderError, renderTable } from '../../../src/cli/render.ts';
+import { renderAge, renderBytes, renderCommand, renderDuration, renderError, renderTable } from '../../../src/cli/render.ts';
 
 it('prints errors with code, and a hint where there is one', () => {
   expect(renderError(new BoxRunError('BOX_NOT_FOUND', 'there is no box'))).toBe('Error: [BOX_NOT_FOUND] there is no box\n');
@@ -11,6 +11,27 @@ it('prints errors with code, and a hint where there is one', () => {
 it('makes columns as wide as they must be, and leaves no blanks at the end', () => {
   expect(renderTable(['A', 'LONG'], [['wide', 'x'], ['b', 'y']])).toBe('A     LONG\nwide  x\nb     y\n');
   expect(renderTable(['A', 'B'], [])).toBe('A  B\n');
+});
+
+it('cuts the widest columns of a table that would not fit, but never an id', () => {
+  const row = ['box_AAAAAAAAAAAA', 'a-name-of-twenty-two-c', 'x'.repeat(40)];
+  const lines = renderTable(['ID', 'NAME', 'IMAGE'], [row], 50).trimEnd().split('\n');
+  expect(Math.max(...lines.map((line) => line.length))).toBe(50);
+  expect(lines[1]).toMatch(/^box_AAAAAAAAAAAA  a-name-of-tw\S*…  x+…$/);
+  expect(renderTable(['ID', 'NAME', 'IMAGE'], [row])).toContain('x'.repeat(40));
+  expect(renderTable(['ID'], [['box_AAAAAAAAAAAA']], 5)).toContain('box_AAAAAAAAAAAA');
+});
+
+it('lets no cell steer the terminal', () => {
+  expect(renderTable(['COMMAND'], [['a\x1b[2J\nb\u202e\u2028']])).toBe('COMMAND\na [2J b\n');
+});
+
+it('tells commands as a shell would take them', () => {
+  expect(renderCommand(['sh', '-c', "echo 'a b'", ''])).toBe("sh -c 'echo '\\''a b'\\''' ''");
+});
+
+it('tells lengths of time', () => {
+  expect([0, 59_999, 60_000, 7_200_000, 172_800_000].map(renderDuration)).toEqual(['0 s', '59 s', '1 min', '2 h', '2 d']);
 });
 
 it('tells ages in the largest unit that fits', () => {

@@ -1,7 +1,8 @@
 // Bodies as values: defaults, unknown fields, no conversion of types, and messages that name the field.
-import { expect, it } from 'vitest';
+import { Type } from 'typebox';
+import { describe, expect, it } from 'vitest';
 import { CreateBoxBody, ExecBody, GcBody } from '../../../src/shared/api.ts';
-import { createParse, numberInQuery } from '../../../src/gateway/validation.ts';
+import { createParse, createParseQuery } from '../../../src/gateway/validation.ts';
 
 const parseCreate = createParse(CreateBoxBody);
 const parseExec = createParse(ExecBody);
@@ -55,11 +56,25 @@ it('says the range of a number without an upper bound', () => {
   expect(() => createParse(GcBody)({ older_than: -1 })).toThrow(invalid("'older_than' must be a whole number from 0"));
 });
 
-it('reads whole numbers in queries', () => {
-  expect(numberInQuery('after', '12')).toBe(12);
-  expect(numberInQuery('after', '-1')).toBe(-1);
-  expect(numberInQuery('after', undefined)).toBeUndefined();
-  for (const text of ['a', '1.5', '1e3', ' 1', '9'.repeat(20)]) {
-    expect(() => numberInQuery('after', text)).toThrow(invalid("'after' must be a whole number"));
-  }
+describe('a query', () => {
+  const parse = createParseQuery(Type.Object({
+    after: Type.Optional(Type.Integer({ maximum: 99 })),
+    label: Type.Optional(Type.Array(Type.String())),
+    status: Type.Optional(Type.Enum(['running', 'all'])),
+  }));
+
+  it('has whole numbers and lists in it', () => {
+    expect(parse({ after: '12', label: 'a=b', status: 'all' })).toEqual({ after: 12, label: ['a=b'], status: 'all' });
+    expect(parse({ after: '-1', label: ['a', 'b'] })).toEqual({ after: -1, label: ['a', 'b'] });
+    expect(parse({ after: '', unknown: 'x' })).toEqual({});
+  });
+
+  it.each(['a', '1.5', '1e3', ' 1', '9'.repeat(20), '100'])('has no number in "%s"', (text) => {
+    expect(() => parse({ after: text })).toThrow(invalid("'after' must be a whole number from 0 to 99"));
+  });
+
+  it('has one value where one is meant', () => {
+    expect(() => parse({ status: ['all', 'all'] })).toThrow(invalid("'status' must be"));
+    expect(() => parse({ after: ['1', '2'] })).toThrow(invalid("'after' must be"));
+  });
 });

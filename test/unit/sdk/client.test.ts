@@ -1,32 +1,13 @@
 // The client against small HTTP servers that answer as a BoxRun server may, or as it must not.
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import { mkdtempSync, rmSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, expect, it } from 'vitest';
-import { createClient, type BoxRunClient, type ExecEvent } from '../../../src/sdk/index.ts';
-
-type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-
-const cleanUp: (() => void)[] = [];
-afterEach(() => {
-  for (const step of cleanUp.splice(0).reverse()) step();
-});
-
-async function serve(handler: Handler): Promise<BoxRunClient> {
-  const server = createServer(handler);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const client = createClient({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
-  cleanUp.push(() => { server.closeAllConnections(); server.close(); }, () => void client.close());
-  return client;
-}
+import { expect, it } from 'vitest';
+import { BoxRun, type BoxRunClient, type ExecEvent } from '../../../src/sdk/index.ts';
+import { exitEvent, logEvent, serve, sse } from './setup.ts';
 
 const exec = { id: 'exec_a', box_id: 'box_a' };
-const sse = (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/event-stream' });
-const logEvent = (seq: number, text: string) =>
-  `id: ${seq}\nevent: log\ndata: ${JSON.stringify({ stream: 'stdout', data_b64: Buffer.from(text).toString('base64'), seq })}\n\n`;
-const exitEvent = (seq: number) => `id: ${seq}\nevent: exit\ndata: ${JSON.stringify({ stream: null, data: '{"exit_code":0}', seq })}\n\n`;
 
 async function collect(client: BoxRunClient, options = {}): Promise<ExecEvent[]> {
   const events: ExecEvent[] = [];
@@ -38,7 +19,7 @@ it('gives errors the code that the server gave', async () => {
   const client = await serve((_, response) => {
     response.writeHead(409).end(JSON.stringify({ code: 'NAME_ALREADY_EXISTS', message: 'taken', hint: 'another' }));
   });
-  await expect(client.createBox({ image: 'a' })).rejects.toMatchObject({
+  await expect(client.create({ image: 'a' })).rejects.toMatchObject({
     code: 'NAME_ALREADY_EXISTS', message: 'taken', hint: 'another', status: 409,
   });
 });
@@ -49,7 +30,7 @@ it('says so when it was no BoxRun server that answered', async () => {
 });
 
 it('is UNAVAILABLE when nobody answers, with a hint', async () => {
-  const client = createClient({ socketPath: '/nowhere/boxrun.sock' });
+  const client = new BoxRun({ socketPath: '/nowhere/boxrun.sock' });
   await expect(client.info()).rejects.toMatchObject({ code: 'UNAVAILABLE', hint: 'start one with: boxrun serve' });
   await client.close();
 });
@@ -67,10 +48,10 @@ it('is CANCELED by its signal', async () => {
 it('speaks by a Unix socket', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'boxrun-sdk-'));
   const socketPath = join(directory, 'a.sock');
-  const server = createServer((request, response) => { response.end(JSON.stringify([request.url])); });
+  const server = createServer((request, response) => { response.end(JSON.stringify([{ id: request.url }])); });
   await new Promise<void>((resolve) => server.listen(socketPath, resolve));
-  const client = createClient({ socketPath });
-  expect(await client.listBoxes('running')).toEqual(['/v1/boxes?status=running']);
+  const client = new BoxRun({ socketPath });
+  expect(await client.listBoxes('running')).toEqual([{ id: '/v1/boxes?status=running' }]);
   await client.close();
   server.close();
   rmSync(directory, { recursive: true });
@@ -131,12 +112,12 @@ it('tells the steps of a create, and how it ended', async () => {
     sse(response).end('event: progress\ndata: {"stage":"pull","message":"pulling"}\n\nevent: box\ndata: {"id":"box_a"}\n\n');
   });
   const steps: string[] = [];
-  const box = await client.createBox({ image: 'a' }, { onProgress: ({ message }) => steps.push(message) });
+  const box = await client.create({ image: 'a' }, { onProgress: ({ message }) => steps.push(message) });
   expect([box, steps]).toEqual([{ id: 'box_a' }, ['pulling']]);
   const failing = await serve((_, response) => {
     sse(response).end('event: error\ndata: {"code":"IMAGE_PULL_FAILED","message":"no such image"}\n\n');
   });
-  await expect(failing.createBox({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
+  await expect(failing.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
   const leaving = await serve((_, response) => { sse(response).end(': alive\n\n'); });
-  await expect(leaving.createBox({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  await expect(leaving.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });

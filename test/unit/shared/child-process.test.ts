@@ -53,11 +53,11 @@ describe('a tool', () => {
     expect((await shell('kill -KILL $$')).exitCode).toBe(137);
   });
 
-  it.fails('killed by another signal gives 128 + that signal', async () => {
+  it('killed by another signal gives 128 + that signal', async () => {
     expect((await shell('kill -TERM $$')).exitCode).toBe(143);
   });
 
-  it.fails('that does not exist is a RUNTIME_ERROR naming it', async () => {
+  it('that does not exist is a RUNTIME_ERROR naming it', async () => {
     await expect(runTool('no-such-tool', [], { timeoutMs: 1_000 })).rejects.toMatchObject({
       code: 'RUNTIME_ERROR', message: expect.stringContaining('no-such-tool') as unknown,
     });
@@ -68,7 +68,7 @@ describe('a tool that must end early', () => {
   it('is killed at its deadline with all its children: TIMEOUT', async () => {
     let pid = 0;
     const run = shell('sleep 60 & echo $! >&2; wait', {
-      timeoutMs: 300,
+      timeoutMs: 1_000,
       onStderrLine: (line) => {
         pid = Number(line);
       },
@@ -92,17 +92,17 @@ describe('a tool that must end early', () => {
     await gone(pid);
   });
 
-  it.fails('is not started when it was canceled before: CANCELED', async () => {
+  it('is not started when it was canceled before: CANCELED', async () => {
     await expect(shell('true', { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELED' });
   });
 
-  it.fails('ends at its deadline even when a child in a session of its own holds its output', { timeout: 3_000 }, async () => {
+  it('ends at its deadline even when a child in a session of its own holds its output', async () => {
     let pid = 0;
     onTestFinished(() => {
-      killQuietly(pid, 'SIGKILL');
+      if (pid > 0) killQuietly(pid, 'SIGKILL');
     });
     const run = shell('setsid sh -c \'echo $$ >&2; exec sleep 20\' & wait', {
-      timeoutMs: 300,
+      timeoutMs: 1_000,
       onStderrLine: (line) => {
         pid = Number(line);
       },

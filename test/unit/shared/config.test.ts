@@ -84,23 +84,23 @@ describe('settings', () => {
     expect(() => loadConfig({ onExit: 'explode' }, {})).toThrow(expect.objectContaining({ code: 'VALIDATION_ERROR' }) as Error);
   });
 
-  it.fails('refuse a port and a number of workers out of range in flags too', () => {
+  it('refuse a port and a number of workers out of range in flags too', () => {
     for (const flags of [{ port: 65_536 }, { port: NaN }, { port: -1 }, { workers: -1 }, { workers: 0.5 }]) {
       expect(() => loadConfig(flags, {}), JSON.stringify(flags)).toThrow();
     }
   });
 
-  it.fails('refuse a log level that does not exist', () => {
+  it('refuse a log level that does not exist', () => {
     expect(() => loadConfig({ logLevel: 'loud' }, {})).toThrow();
   });
 
-  it.fails('take an empty variable for one that is not set', () => {
+  it('take an empty variable for one that is not set', () => {
     const names = ['BOXRUN_STATE_DIR', 'BOXRUN_DB', 'BOXRUN_SOCKET', 'BOXRUN_HOST', 'BOXRUN_DRIVER', 'BOXRUN_ON_EXIT', 'BOXRUN_LOG_LEVEL', 'BOXLITE_RUNTIME_DIR'];
     const empty = Object.fromEntries(names.map((name) => [name, '']));
     expect(loadConfig({}, empty)).toEqual(loadConfig({}, {}));
   });
 
-  it.fails('allow no grace that a timer cannot wait', () => {
+  it('allow no grace that a timer cannot wait', () => {
     expect(() => loadConfig({}, { BOXRUN_ORPHAN_GRACE_MS: String(2 ** 31) })).toThrow();
   });
 });

@@ -1,6 +1,6 @@
 // The lock of a state directory: one holder at a time, and it dies with its process, however that ends.
 import { spawn } from 'node:child_process';
-import { statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { tryLock } from '../../../src/shared/lock.ts';
@@ -10,9 +10,12 @@ import { eventually, temporaryDirectory } from '../../support/unit.ts';
 describe('a lock', () => {
   it('has one holder until it is released, and is its owner\'s alone', async () => {
     const path = join(temporaryDirectory(), 'lock');
+    const openFiles = () => readdirSync('/proc/self/fd').length;
+    const before = openFiles();
     const lock = await tryLock(path);
     expect(lock).not.toBeNull();
     expect(await tryLock(path)).toBeNull();
+    await eventually('only the lock is left open', () => openFiles() <= before + 1);
     expect(statSync(path).mode & 0o777).toBe(0o600);
     lock?.release();
     const next = await tryLock(path);

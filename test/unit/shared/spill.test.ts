@@ -50,11 +50,11 @@ describe('a spill', () => {
     await expectLeftAlone(Buffer.from([0x81, 0xa1, 0x61, 0x01]));
   });
 
-  it.fails('that does not parse is told and left where it is', async () => {
+  it('that does not parse is told and left where it is', async () => {
     await expectLeftAlone(Buffer.from('garbage'));
   });
 
-  it.fails('that is empty is told and left where it is', async () => {
+  it('that is empty is told and left where it is', async () => {
     await expectLeftAlone(Buffer.alloc(0));
   });
 });

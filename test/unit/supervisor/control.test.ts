@@ -27,7 +27,7 @@ function createBench() {
   const execs = new Map<string, string>();
   const control = createControl({
     config, registry, quota, log: quietLog, writer: rows.writer,
-    reader: { exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null) },
+    reader: { knownKey: () => null, exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null) },
     supervise(row) {
       const worker = createWorkerDouble();
       prepare.next(worker);

@@ -52,6 +52,8 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     },
     exec: async (order) => ({ id: 'exec_1', cmd: order.cmd }) as Exec,
     cancelExec: async (id) => ({ id }) as Exec,
+    signalExec: async (id) => ({ id }) as Exec,
+    openStream: async () => { throw new Error('not used'); },
   };
 }
 

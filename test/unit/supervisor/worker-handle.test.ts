@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { processIdentity } from '../../../src/shared/child-process.ts';
 import { loadConfig, stateDirectories, statePaths, type Config } from '../../../src/shared/config.ts';
 import { workerContract, type WorkerContract, type WorkerStateFile } from '../../../src/shared/contracts/worker.ts';
-import { serveContract, type IpcServer } from '../../../src/shared/ipc/server.ts';
+import { serveContract, type Handlers, type IpcServer } from '../../../src/shared/ipc/server.ts';
 import { findWorkers, type WorkerHandle } from '../../../src/supervisor/worker-handle.ts';
 import { quietLog, settle, temporaryDirectory } from '../../support/unit.ts';
 
@@ -34,22 +34,17 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
   const stateFile = { workerId, pid, startTicks: identity?.startTicks ?? 0, boxId: 'box_a', generation: 3 };
   writeFileSync(join(workersDir, `${workerId}.json`), JSON.stringify(stateFile));
   if (options.mute) return { pid, stateFile, server: null };
-  const nothing = () => null;
+  const leave = () => {
+    child.kill('SIGKILL'); // As a worker does: its process ends, and the connection with it.
+    for (const peer of server.peers) setImmediate(() => { peer.close('left'); });
+    return null;
+  };
   const server = await serveContract<WorkerContract>({
     path: join(workersDir, `${workerId}.sock`),
     contract: workerContract,
     hello: () => ({ workerId, pid, boxId: 'box_a', generation: 3, running: true }),
     log: quietLog,
-    handlers: {
-      assign: nothing, prepareImage: nothing, start: nothing, stop: nothing, remove: nothing,
-      create: () => ({ engineId: 'e' }), reattach: () => ({ running: true }),
-      exec: () => { throw new Error('not used'); }, cancel: () => { throw new Error('not used'); },
-      leave() {
-        child.kill('SIGKILL'); // As a worker does: its process ends, and the connection with it.
-        for (const peer of server.peers) setImmediate(() => { peer.close('left'); });
-        return null;
-      },
-    },
+    handlers: { leave } as unknown as Handlers<WorkerContract>, // Nothing else is asked of it here.
     onConnect(peer) {
       if (options.exitedAtOnce) peer.notify('engineExited', { reason: 'right behind the hello' });
     },

@@ -39,6 +39,8 @@ function createEngine(context: DriverContext): Engine {
   };
   const driver: Driver = {
     shortExecMs: 5,
+    busyboxPath: '/busybox',
+    outputIsExact: true,
     prepareImage: () => Promise.resolve(),
     create: () => call('create', { engineId: 'engine-1' }),
     start: () => call('start', undefined),
@@ -92,7 +94,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
     assignment,
   );
   let released = false;
-  const { release } = runner;
+  const release = runner.release.bind(runner);
   runner.release = () => {
     released = true;
     return release();

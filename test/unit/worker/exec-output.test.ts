@@ -1,4 +1,5 @@
 // The output of one command: read no faster than the writer takes it, and none of it cut at the end.
+import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
@@ -118,24 +119,17 @@ describe.concurrent('after the leader\'s exit', () => {
 
   it('its output is complete even if this process could not run during the wait', async () => {
     const { writer, driver, run } = createExecBench();
-    const pieces: Buffer[] = [];
-    const stdout = new Readable({
-      read() {
-        // As a socket does: what has come is handed over in the next turn of the event loop.
-        setImmediate(() => this.push(pieces.shift() ?? Buffer.alloc(0)));
-      },
-    });
-    driver.streams = () => ({ stdout, stderr: Readable.from([]) });
+    const cat = spawn('cat', { stdio: ['pipe', 'pipe', 'ignore'] });
+    driver.streams = () => ({ stdout: cat.stdout, stderr: Readable.from([]) });
     const exec = run();
     await exec.started;
     driver.commands[0]?.exit({ exitCode: 0 });
-    await Promise.resolve();
-    setImmediate(() => {
-      const until = performance.now() + limits.exitDrainMs + 50;
-      while (performance.now() < until); // The host gives us no time.
-      pieces.push(Buffer.from('printed just before the exit'));
-    });
+    await settle();
+    cat.stdin.write('printed just before the exit');
+    // The host gives us no time: what cat prints lies in the pipe when the wait is over.
+    for (const until = performance.now() + limits.exitDrainMs + 100; performance.now() < until; );
     await exec.finished;
+    cat.kill('SIGKILL');
     expect(output(writer.committed, 'stdout').toString()).toBe('printed just before the exit');
   });
 });

@@ -154,6 +154,15 @@ describe('trouble of the database', () => {
     expect(seen()).toEqual([3]);
   });
 
+  it('in the middle of one change undoes the others of its group too', async () => {
+    const { batch, add, seen } = await openNumbers();
+    const waiting = [batch.submit(add(1)), batch.submit(() => {
+      throw Object.assign(new Error('disk I/O error'), { code: 'SQLITE_IOERR_WRITE' });
+    })];
+    await expectNothingButUnavailable(await Promise.allSettled(waiting));
+    expect(seen()).toEqual([]);
+  });
+
   it('such as a read-only file does the same, also to changes that were fine', async () => {
     const { db, batch, add, seen } = await openNumbers();
     db.pragma('query_only = ON');

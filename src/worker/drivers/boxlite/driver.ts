@@ -7,7 +7,7 @@ import { limits } from '../../../shared/limits.ts';
 import type { Driver, DriverContext } from '../driver.ts';
 import { bootBox } from './boot.ts';
 import { createBoxHome, type BoxHome } from './box-home.ts';
-import { checkSpec, engineOptions } from './box-options.ts';
+import { checkSpec, engineOptions, toolsPath } from './box-options.ts';
 import { engineError } from './engine-errors.ts';
 import { hasEngineRecords, prepareTools } from './host-files.ts';
 import { pullImage } from './image-pull.ts';
@@ -48,6 +48,8 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
 
   return {
     shortExecMs,
+    busyboxPath: `${toolsPath}/busybox`,
+    outputIsExact: false,
     async prepareImage(progress, signal) {
       if (spec.image.kind === 'layout') return;
       const runtime = await home.open();

@@ -4,6 +4,7 @@ import type { Driver, DriverContext } from '../driver.ts';
 import { execInBox, killStrayExecs, needRunning } from './commands.ts';
 import { createHolding, release, type BoxDriverOptions } from './holding.ts';
 import { createBox, reattachBox, removeBox, startBox, stopBox } from './lifecycle.ts';
+import { toolsInBox } from './paths.ts';
 
 const shortExecMs = 12;
 
@@ -11,6 +12,8 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
   const holding = createHolding(context, options);
   return {
     shortExecMs,
+    busyboxPath: `${toolsInBox}/busybox`,
+    outputIsExact: true,
     async prepareImage(progress, signal) {
       await holding.preparer.prepare(context.spec.image, progress, signal);
     },

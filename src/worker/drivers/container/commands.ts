@@ -21,12 +21,11 @@ export function needRunning({ running, context }: Holding): Running {
 export async function execInBox(holding: Holding, request: ExecRequest): Promise<ExecHandle> {
   const { spec } = holding.context;
   const current = needRunning(holding);
-  if (request.tty !== null) throw new BoxRunError('RUNTIME_ERROR', 'the container driver has no terminals yet');
   const { own, image, exec } = current;
   own.add(request.execId);
   try {
     const user = await userOf(current, request);
-    const env = { PATH: defaultPath, HOME: user.home, ...imageEnv(image), ...spec.env, ...request.env };
+    const env = { PATH: defaultPath, HOME: user.home, ...(request.tty === null ? {} : { TERM: request.tty.term }), ...imageEnv(image), ...spec.env, ...request.env };
     const handle = await startExec(exec, request, { workdir: request.workdir ?? spec.workdir, env, user });
     void handle.exit.then(() => own.delete(request.execId));
     return handle;

@@ -3,22 +3,23 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, constants, unlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { killQuietly } from '../../../shared/child-process.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
+import { newId } from '../../../shared/ids.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
 import { boxCapabilities } from './bundle.ts';
 import type { BoxCgroups } from './cgroups.ts';
 import { homeMark } from './monitor.ts';
-import type { BoxPaths } from './paths.ts';
+import { toolsInBox, type BoxPaths } from './paths.ts';
 import type { PipePool } from './pipes.ts';
 import type { OciRuntime } from './runtime.ts';
 import { lastLines, toolPath } from './tools.ts';
-import type { UserIds } from './users.ts';
+import { spawnTerminal } from './terminal.ts';
+import { rootUser, type UserIds } from './users.ts';
 import { wrapCommand, wrapperFds } from './wrapper.ts';
 
 export interface ExecContext {
@@ -31,16 +32,17 @@ export interface ExecContext {
   readonly lingering: Set<string>;
 }
 
-interface PreparedCommand {
+export interface PreparedCommand {
   readonly workdir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly user: UserIds;
 }
 
-interface StartedProcess {
-  readonly child: ChildProcess;
-  readonly stdout: Socket;
-  readonly stderr: Socket;
+export interface StartedProcess {
+  /** Resolves with what the wrapper reports, from inside the command's control group; rejects when the runtime ended without that. */
+  readonly begun: Promise<string>;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
   readonly stdin: Writable | null;
   readonly exit: Promise<ExecExit>;
   readonly files: ExecFiles;
@@ -56,13 +58,14 @@ interface ExecFiles {
  * @throws RUNTIME_ERROR when the runtime itself failed
  */
 export async function startExec(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle> {
-  const started = await spawnExec(context, request, command);
+  const started = await (request.tty === null ? spawnExec(context, request, command) : spawnTerminal(context, request, command, request.tty));
   const { stdout, stderr, stdin, exit } = started;
+  let report: string;
   try {
-    await withDeadline(hasBegun(started), limits.execStartTimeoutMs, `starting ${request.execId}`);
+    report = await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${request.execId}`);
   } catch (error) {
     await killTree(context, request.execId, started).catch(() => undefined);
-    const said = await drainText(stderr);
+    const said = await drainText(request.tty === null ? stderr : stdout);
     stdout.destroy();
     stdin?.destroy();
     if (error instanceof BoxRunError && error.code === 'TIMEOUT') throw error;
@@ -73,9 +76,7 @@ export async function startExec(context: ExecContext, request: ExecRequest, comm
     stderr,
     stdin,
     exit,
-    async resize() {
-      throw new BoxRunError('RUNTIME_ERROR', 'this command has no terminal');
-    },
+    resize: (cols, rows) => resizeTerminal(context, report.trim(), { cols, rows }),
     signal: (signal) => signalLeader(context, request.execId, started, signal),
     killTree: () => killTree(context, request.execId, started),
   };
@@ -85,7 +86,7 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
   const { paths, pipes, cgroups, runtime, boxId } = context;
   const opened: number[] = [];
   const sockets: Array<Readable | Writable> = [];
-  const files = { process: join(paths.execs, `${request.execId}.json`), pid: join(paths.execs, `${request.execId}.pid`) };
+  const files = filesOf(paths, request.execId);
   try {
     const output = await pipes.output();
     opened.push(output.childFd);
@@ -115,7 +116,9 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
       },
     );
     const exit = exitOf(context, request.execId, child, files);
-    return { child, stdout: output.reader, stderr: errors.reader, stdin: input?.writer ?? null, exit, files };
+    const begun = firstWords(child.stdio[4] as Duplex, child);
+    begun.catch(() => undefined); // Whoever waits for it sees it.
+    return { begun, stdout: output.reader, stderr: errors.reader, stdin: input?.writer ?? null, exit, files };
   } catch (error) {
     for (const socket of sockets) socket.destroy();
     removeQuietly(files.process);
@@ -126,13 +129,18 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
   }
 }
 
-function processSpec(request: ExecRequest, command: PreparedCommand) {
-  const { args, env } = wrapCommand(request.cmd, command.workdir, command.env);
+export function filesOf(paths: BoxPaths, execId: string): ExecFiles {
+  return { process: join(paths.execs, `${execId}.json`), pid: join(paths.execs, `${execId}.pid`) };
+}
+
+export function processSpec(request: ExecRequest, command: PreparedCommand) {
+  const { args, env } = wrapCommand(request.cmd, command.workdir, command.env, request.tty);
   const { uid, gid, groups } = command.user;
   // Only root starts with capabilities, as in any container.
   const held = uid === 0 ? boxCapabilities : [];
   return {
-    terminal: false,
+    terminal: request.tty !== null,
+    ...(request.tty === null ? {} : { consoleSize: { height: request.tty.rows, width: request.tty.cols } }),
     user: { uid, gid, additionalGids: groups },
     args,
     env,
@@ -142,30 +150,40 @@ function processSpec(request: ExecRequest, command: PreparedCommand) {
   };
 }
 
-/** Resolves once the wrapper has reported, from inside the command's control group; rejects when the runtime ended without that. */
-async function hasBegun({ child }: StartedProcess): Promise<void> {
-  const report = child.stdio[4] as Duplex;
-  await new Promise<void>((resolve, reject) => {
-    report.once('data', () => {
-      resolve();
+/** What comes first on `report`. */
+export async function firstWords(report: Readable, child: Pick<ChildProcess, 'once'> | null): Promise<string> {
+  return new Promise<string>((resolve, reject) => {
+    report.once('data', (piece: Buffer) => {
+      resolve(piece.toString());
     });
     report.once('end', () => {
       reject(new Error('the runtime ended before the command began'));
     });
     report.once('error', reject);
-    child.once('error', reject);
+    child?.once('error', reject);
   }).finally(() => {
     report.destroy();
   });
 }
 
+/**
+ * The size of the terminal at `device` in the box. The runtime's client does not hand a change on, so it is made inside.
+ * @throws RUNTIME_ERROR when the command has no terminal
+ */
+async function resizeTerminal(context: ExecContext, device: string, { cols, rows }: { cols: number; rows: number }): Promise<void> {
+  if (!/^\/dev\/(pts\/\d+|console)$/.test(device)) throw new BoxRunError('RUNTIME_ERROR', 'this command has no terminal');
+  const cmd = [`${toolsInBox}/busybox`, 'stty', '-F', device, 'rows', `${rows}`, 'cols', `${cols}`];
+  const request = { execId: newId('exec'), cmd, env: {}, workdir: '/', user: null, tty: null, stdin: false };
+  const handle = await startExec(context, request, { workdir: '/', env: {}, user: rootUser });
+  handle.stdout.resume();
+  handle.stderr.resume();
+  await withDeadline(handle.exit, limits.killTimeoutMs, 'resizing a terminal'); // One that has just ended cannot be resized.
+}
+
 function exitOf(context: ExecContext, execId: string, child: ChildProcess, files: ExecFiles): Promise<ExecExit> {
   return new Promise((resolve) => {
     const finish = (exit: ExecExit) => {
-      removeQuietly(files.process);
-      removeQuietly(files.pid);
-      context.lingering.add(execId);
-      sweepLingering(context);
+      forgetExec(context, execId, files);
       resolve(exit);
     };
     child.once('error', (error) => {
@@ -175,6 +193,14 @@ function exitOf(context: ExecContext, execId: string, child: ChildProcess, files
       finish(code === null ? { lost: `the OCI runtime's client was ended by ${signal ?? 'a signal'}` } : { exitCode: code });
     });
   });
+}
+
+/** A command has ended; its children may live on. */
+export function forgetExec(context: ExecContext, execId: string, files: ExecFiles): void {
+  removeQuietly(files.process);
+  removeQuietly(files.pid);
+  context.lingering.add(execId);
+  sweepLingering(context);
 }
 
 /** Removes the groups of commands that have ended with all their children. */
@@ -193,7 +219,7 @@ async function signalLeader({ cgroups }: ExecContext, execId: string, { files }:
   if (pid > 0 && cgroups.pids(execId).includes(pid)) killQuietly(pid, signal);
 }
 
-async function drainText(stream: Socket): Promise<string> {
+async function drainText(stream: Readable): Promise<string> {
   let text = '';
   try {
     for await (const chunk of stream) text += String(chunk);
@@ -203,7 +229,7 @@ async function drainText(stream: Socket): Promise<string> {
   return text;
 }
 
-function removeQuietly(path: string): void {
+export function removeQuietly(path: string): void {
   try {
     unlinkSync(path);
   } catch {

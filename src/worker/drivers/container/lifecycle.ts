@@ -95,7 +95,8 @@ export async function removeBox(holding: Holding): Promise<void> {
   await stopBox(holding, 0);
   await holding.cgroups.killAll(limits.killTimeoutMs);
   holding.cgroups.removeParent();
-  await rm(holding.paths.home, { recursive: true, force: true });
+  // A tool of a worker that was killed may be making files in it for its last moment.
+  await rm(holding.paths.home, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
 }
 
 async function needRecord({ context, paths }: Holding): Promise<BoxRecord> {

@@ -61,7 +61,8 @@ export function createPipePool(dir: string): PipePool {
   return {
     async open() {
       ready.length = 0;
-      await rm(dir, { recursive: true, force: true });
+      // A tool of a worker that was killed may be making pipes here for its last moment.
+      await rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
       await mkdir(dir, { recursive: true, mode: 0o700 });
       await make();
     },

@@ -24,6 +24,15 @@ echo >&${reportFd}
 exec ${reportFd}>&-
 `;
 
+/** The same in a terminal: the size is set before anything can ask for it, and the report is the terminal's device. */
+const joinAndReportTerminal = (rows: number, cols: number) => `
+echo 0 >&${joinFd} || exit 137
+exec ${joinFd}>&-
+stty rows ${rows} cols ${cols}
+readlink /proc/self/fd/0 >&${reportFd}
+exec ${reportFd}>&-
+`;
+
 const enterAndFind = `
 if ! cd "$1" 2>/dev/null; then
   __boxrun_why='Permission denied'
@@ -96,16 +105,22 @@ interface WrappedProcess {
 }
 
 /** The process to start in the box so that `cmd` runs in `workdir` with exactly `env`. */
-export function wrapCommand(cmd: readonly string[], workdir: string, env: Readonly<Record<string, string>>): WrappedProcess {
+export function wrapCommand(
+  cmd: readonly string[],
+  workdir: string,
+  env: Readonly<Record<string, string>>,
+  size: { readonly rows: number; readonly cols: number } | null = null,
+): WrappedProcess {
+  const join = size === null ? joinAndReport : joinAndReportTerminal(size.rows, size.cols);
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const call = (script: string, args: readonly string[]) => [shell, 'sh', '-c', script, 'sh', ...args];
   if (Object.keys(env).every(survivesShell)) {
-    return { args: call(joinAndReport + enterAndFind + becomeCommand, [workdir, ...cmd]), env: variables };
+    return { args: call(join + enterAndFind + becomeCommand, [workdir, ...cmd]), env: variables };
   }
   const [name = '', ...rest] = cmd;
   const args = [workdir, name, String(variables.length), String(rest.length), ...rest, ...variables];
   return {
-    args: call(joinAndReport + enterAndFind + becomeThroughEnv, args),
+    args: call(join + enterAndFind + becomeThroughEnv, args),
     env: [`PATH=${env['PATH'] ?? ''}`],
   };
 }

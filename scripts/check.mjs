@@ -1,0 +1,45 @@
+// What a change must pass before it is sent: types, lint, style and unit tests, two at a time, in under a minute.
+// Prints the time of each step, and the output of those that failed; ends with 1 when one did.
+import { spawn } from 'node:child_process';
+
+/** The longest first. */
+const steps = [
+  { name: 'unit', command: ['vitest', 'run', '--project', 'unit', '--silent=passed-only'] },
+  { name: 'lint', command: ['eslint', '.', '--max-warnings', '0'] },
+  { name: 'types', command: ['tsc', '--noEmit', '--incremental', '--tsBuildInfoFile', 'node_modules/.cache/types.tsbuildinfo'] },
+  { name: 'style', command: ['vitest', 'run', '--project', 'style', '--silent=passed-only'] },
+];
+
+/** Runs one step to its end; its output is shown only if it fails. */
+function run({ name, command: [program, ...args] }) {
+  const from = performance.now();
+  return new Promise((resolve) => {
+    const child = spawn(`node_modules/.bin/${program}`, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8');
+      stream.on('data', (piece) => {
+        output += piece;
+      });
+    }
+    const end = (good, detail) => {
+      const seconds = ((performance.now() - from) / 1000).toFixed(1);
+      console.log(`${good ? 'ok    ' : 'FAILED'}  ${name.padEnd(6)} ${seconds.padStart(5)} s`);
+      if (!good) console.log(detail);
+      resolve(good);
+    };
+    child.once('error', (error) => end(false, `cannot run ${program}: ${error.message}; has \`npm ci\` been run?`));
+    child.once('close', (code) => end(code === 0, output));
+  });
+}
+
+const from = performance.now();
+const waiting = [...steps];
+const results = [];
+async function work() {
+  for (let step = waiting.shift(); step !== undefined; step = waiting.shift()) results.push(await run(step));
+}
+await Promise.all([work(), work()]);
+const failed = results.filter((good) => !good).length;
+console.log(`${failed === 0 ? 'all good' : `${failed} of ${steps.length} failed`} in ${((performance.now() - from) / 1000).toFixed(1)} s`);
+process.exitCode = failed === 0 ? 0 : 1;

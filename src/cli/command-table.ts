@@ -1,0 +1,18 @@
+// Every command of `boxrun`, in the order of its help. Read by main.ts for the parser and by completion.ts, and by the tests
+// that compare it with docs/cli.md; it loads nothing but data.
+import type { CommandSpec } from './command.ts';
+import { createCommand, gcCommand, listCommand, removeCommand, startCommand, stopCommand } from './commands/boxes.ts';
+import { completionCommand } from './commands/completion.ts';
+import { doctorCommand } from './commands/doctor.ts';
+import { execCommand, runCommand } from './commands/exec.ts';
+import { copyCommand } from './commands/files.ts';
+import { imagesCommand } from './commands/images.ts';
+import { uninstallCommand, upgradeCommand } from './commands/install.ts';
+import { execsCommand, infoCommand, logsCommand } from './commands/records.ts';
+import { serveCommand } from './commands/serve.ts';
+import { attachCommand, shellCommand } from './commands/terminal.ts';
+
+export const commandTable: readonly CommandSpec[] = [
+  serveCommand, createCommand, listCommand, startCommand, stopCommand, removeCommand, execCommand, execsCommand, logsCommand, runCommand,
+  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, doctorCommand, completionCommand, upgradeCommand, uninstallCommand,
+];

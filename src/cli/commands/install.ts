@@ -1,0 +1,44 @@
+// upgrade and uninstall: the package itself, through npm, in the place where this very file is installed; and with it, as the
+// user says, the data. Each says what it does before it does it, and does nothing with --dry-run.
+import { defineCommand } from '../command.ts';
+import { UsageError } from '../options.ts';
+import { printLines } from '../render.ts';
+
+const dryRunOption = { type: 'flag', describe: 'only say what would be done' } as const;
+
+export const upgradeCommand = defineCommand({
+  name: 'upgrade',
+  describe: 'install the newest version, through npm',
+  options: { 'dry-run': dryRunOption },
+  examples: [['upgrade --dry-run', 'what would be run']],
+  async run(values, { version }) {
+    const [{ installedPrefix, runNpm }, { isServerUp }] = await Promise.all([import('../installation.ts'), import('../server.ts')]);
+    const prefix = installedPrefix();
+    if (prefix === null) {
+      printLines('This boxrun is not installed by npm, so npm cannot upgrade it; update its sources instead.');
+      return 1;
+    }
+    printLines(`This is boxrun ${version}.`);
+    const exitCode = await runNpm(['install', '--global', '--prefix', prefix, 'boxrun@latest'], values['dry-run']);
+    if (exitCode === 0 && (await isServerUp())) printLines('The server that runs now keeps its version until it is started again.');
+    return exitCode;
+  },
+});
+
+export const uninstallCommand = defineCommand({
+  name: 'uninstall',
+  describe: 'stop the boxes and the server, and remove boxrun, through npm',
+  options: {
+    yes: { type: 'flag', alias: 'y', describe: 'do not ask' },
+    'keep-data': { type: 'flag', describe: 'leave boxes, images and logs where they are (the default with --yes)' },
+    'purge-data': { type: 'flag', describe: 'remove boxes, images and logs for ever' },
+    'dry-run': dryRunOption,
+  },
+  examples: [['uninstall --dry-run --purge-data', 'what would be removed']],
+  async run(values) {
+    if (values['keep-data'] && values['purge-data']) throw new UsageError('choose one of --keep-data and --purge-data');
+    const { uninstall } = await import('../uninstall.ts');
+    const data = values['purge-data'] ? 'purge' : values['keep-data'] ? 'keep' : null;
+    return uninstall({ isAsked: !values.yes, data, isDryRun: values['dry-run'] });
+  },
+});

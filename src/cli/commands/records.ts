@@ -1,0 +1,83 @@
+// info, execs, logs: what a server is, which commands a box has run, and what one of them has written.
+// Reads only.
+import { jsonOption, quietOption } from '../box-options.ts';
+import { defineCommand } from '../command.ts';
+import { printJson, printLines, renderAge, renderCommand, renderDuration, renderTable } from '../render.ts';
+
+export const infoCommand = defineCommand({
+  name: 'info',
+  describe: 'tell what the server may use, and what its boxes take of it',
+  options: { json: jsonOption },
+  examples: [['info', 'where it listens, CPUs and memory, used and in all']],
+  async run({ json }, { version, withClient }) {
+    return withClient(async (client) => {
+      const [info, boxes] = await Promise.all([client.info(), client.listBoxes()]);
+      const active = boxes.filter(({ status }) => status === 'running' || status === 'creating');
+      const used = { cpu: 0, memory_mb: 0 };
+      for (const { cpu, memory_mb } of active) {
+        used.cpu += cpu;
+        used.memory_mb += memory_mb;
+      }
+      const { describeAddress } = await import('../server.ts');
+      const address = describeAddress();
+      if (json) {
+        printJson({ ...info, used_cpu: used.cpu, used_memory_mb: used.memory_mb, boxes: boxes.length, running: active.length, address, version });
+        return 0;
+      }
+      const driver = 'driver' in info ? String(info.driver) : '-';
+      process.stdout.write(renderTable(['WHAT', 'VALUE'], [
+        ['server', address], ['driver', driver], ['boxes', `${active.length} running, ${boxes.length} in all`],
+        ['CPUs', `${used.cpu} of ${info.max_cpu} used`], ['memory', `${used.memory_mb} of ${info.max_memory_mb} MiB used`], ['version', version],
+      ], process.stdout.columns));
+      return 0;
+    });
+  },
+});
+
+export const execsCommand = defineCommand({
+  name: 'execs',
+  describe: 'list the commands of a box, newest first',
+  positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
+  options: { quiet: quietOption, json: jsonOption },
+  examples: [['execs web', 'what ran in the box called web, and how it ended']],
+  async run({ box, quiet, json }, { withClient }) {
+    return withClient(async (client) => {
+      const execs = await client.listExecs(box);
+      const now = Date.now();
+      const rows = execs.map(({ id, status, exit_code, created_at, finished_at, cmd }) => [
+        id, status, exit_code === null ? '-' : String(exit_code), renderAge(created_at, now),
+        finished_at === null ? '-' : renderDuration(Date.parse(finished_at) - Date.parse(created_at)), renderCommand(cmd),
+      ]);
+      if (json) printJson(execs);
+      else if (quiet) printLines(...execs.map(({ id }) => id));
+      else process.stdout.write(renderTable(['ID', 'STATUS', 'CODE', 'STARTED', 'TOOK', 'COMMAND'], rows, process.stdout.columns));
+      return 0;
+    });
+  },
+});
+
+export const logsCommand = defineCommand({
+  name: 'logs',
+  describe: 'print what a command has written; boxrun execs BOX lists the commands',
+  positionals: {
+    box: { describe: 'id or name', required: true, kind: 'box' },
+    exec: { describe: 'id of the command', required: true, kind: 'exec' },
+  },
+  options: {
+    follow: { type: 'flag', alias: 'f', describe: 'go on until the command ends' },
+    json: { type: 'flag', describe: 'print JSON, one event a line' },
+  },
+  examples: [['logs web "$(boxrun execs -q web | head -n 1)"', 'of the newest command in the box called web']],
+  async run({ box, exec: execId, follow, json }, { interrupts, withClient }) {
+    return withClient(async (client) => {
+      const exec = await client.getExec(box, execId);
+      const interrupt = interrupts.catch();
+      try {
+        const { printEvents } = await import('../logs.ts');
+        return await printEvents(client, exec, { follow, json }, interrupt);
+      } finally {
+        interrupt.release();
+      }
+    });
+  },
+});

@@ -1,0 +1,71 @@
+// What a shell runs to complete `boxrun` at Tab: it asks the command itself for candidates (completion.ts) and adds nothing of
+// its own, so that no script has to change when a command does.
+
+const bash = `# boxrun in bash; to load it now: source <(boxrun completion bash)
+_boxrun() {
+  local line=\${COMP_LINE:0:COMP_POINT} candidate last colon=
+  local -a words
+  read -ra words <<<"$line"
+  [[ $line == *[[:space:]] ]] && words+=("")
+  last=\${words[\${#words[@]}-1]}
+  # bash takes what stands behind a colon for a word of its own.
+  [[ $last == *:* && $COMP_WORDBREAKS == *:* ]] && colon=\${last%"\${last##*:}"}
+  words[\${#words[@]}-1]="=$last"
+  COMPREPLY=()
+  while IFS= read -r candidate; do
+    case $candidate in
+      :files) compopt -o default ;;
+      :nospace) compopt -o nospace ;;
+      *) COMPREPLY+=("\${candidate#"$colon"}") ;;
+    esac
+  done < <("\${words[0]}" __complete "\${words[@]:1}" 2>/dev/null)
+}
+complete -F _boxrun boxrun
+`;
+
+const zsh = `#compdef boxrun
+# boxrun in zsh; to load it now: source <(boxrun completion zsh)
+_boxrun() {
+  local candidate suffix=' '
+  local -a given found
+  given=("\${(@)words[2,CURRENT-1]}" "=\${PREFIX}")
+  for candidate in "\${(@f)$("\${words[1]}" __complete "\${(@)given}" 2>/dev/null)}"; do
+    case $candidate in
+      '') ;;
+      :files) _files ;;
+      :nospace) suffix='' ;;
+      *) found+=("$candidate") ;;
+    esac
+  done
+  compadd -S "$suffix" -- "\${(@)found}"
+}
+compdef _boxrun boxrun
+`;
+
+const fish = `# boxrun in fish; to load it now: boxrun completion fish | source
+function __boxrun_candidates
+  set -l words (commandline -opc)
+  for candidate in ($words[1] __complete $words[2..-1] "="(commandline -ct) 2>/dev/null)
+    switch $candidate
+      case ':files'
+        __fish_complete_path (commandline -ct)
+      case ':nospace'
+      case '*'
+        echo $candidate
+    end
+  end
+end
+complete -c boxrun -f -a '(__boxrun_candidates)'
+`;
+
+const powershell = `# boxrun in PowerShell; to load it now: boxrun completion powershell | Out-String | Invoke-Expression
+Register-ArgumentCompleter -Native -CommandName boxrun -ScriptBlock {
+  param($wordToComplete, $commandAst, $cursorPosition)
+  $words = @($commandAst.CommandElements | Where-Object { $_.Extent.EndOffset -lt $cursorPosition } | Select-Object -Skip 1 | ForEach-Object { $_.ToString() })
+  & boxrun __complete @words "=$wordToComplete" 2>$null | Where-Object { $_ -and -not $_.StartsWith(':') } | ForEach-Object {
+    [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+  }
+}
+`;
+
+export const completionScripts = { bash, zsh, fish, powershell } as const;

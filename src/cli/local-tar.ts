@@ -1,0 +1,44 @@
+// tar(1) of this host, packing a directory into a stream and unpacking a stream into a directory. Used by copy.ts.
+// What comes out of a box is not trusted: nobody's owner, no special modes, no devices, nothing outside the directory.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { BoxRunError } from '../shared/errors.ts';
+
+export async function* packDirectory(directory: string, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
+  const child = spawn('tar', ['-cf', '-', '-C', directory, '.'], { stdio: ['ignore', 'pipe', 'pipe'], signal });
+  const ended = endOf(child, child.stderr);
+  ended.catch(() => undefined);
+  try {
+    yield* child.stdout as AsyncIterable<Buffer>;
+    await ended;
+  } finally {
+    child.kill();
+  }
+}
+
+export async function unpackInto(directory: string, archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+  const tar = ['tar', '-x', '--no-same-owner', '--no-same-permissions', '-C', directory, '-f', '-'];
+  // Root could make device nodes of whatever a box has packed.
+  const [command = '', ...args] = process.getuid?.() === 0 ? ['setpriv', '--bounding-set', '-mknod', '--inh-caps', '-mknod', '--', ...tar] : tar;
+  const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'], signal });
+  const ended = endOf(child, child.stderr);
+  ended.catch(() => undefined);
+  try {
+    await pipeline(Readable.from(archive), child.stdin);
+  } catch (error) {
+    child.kill();
+    if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
+  }
+  await ended;
+}
+
+/** @throws RUNTIME_ERROR with what tar said */
+async function endOf(child: ReturnType<typeof spawn>, stderr: Readable): Promise<void> {
+  let said = '';
+  stderr.setEncoding('utf8');
+  stderr.on('data', (piece: string) => { said = (said + piece).slice(-4096); });
+  const [code] = (await once(child, 'close')) as [number | null];
+  if (code !== 0) throw new BoxRunError('RUNTIME_ERROR', `tar failed: ${said.trim()}`);
+}

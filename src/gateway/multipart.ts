@@ -1,0 +1,122 @@
+// An upload's body: a form with the fields `file` and `dest`, in any order, read as a stream. A file that comes before its destination
+// is known is kept in a temporary file; nothing is held in memory as a whole. Called by routes/files.ts.
+import { Busboy, type BusboyInstance } from '@fastify/busboy';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { sleep } from '../shared/clock.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
+
+/** Takes a file to its destination; resolves when it stands there. */
+export type TakeFile = (file: Readable, dest: string) => Promise<void>;
+
+const fieldBytesMax = 16 * 1024;
+const fieldsMax = 16;
+
+/**
+ * Reads the form and gives its file to `take`, which may end early. Resolves with the destination when `take` has ended.
+ * @throws VALIDATION_ERROR for a form without one of the fields, and what `take` throws
+ */
+export async function readUpload(request: IncomingMessage, spoolDir: string, take: TakeFile): Promise<string> {
+  const form = openForm(request);
+  let dest: string | null = null;
+  let taken: Promise<void> | null = null;
+  let spool: string | null = null;
+  let spooled: Promise<string> | null = null;
+  let current: Readable | null = null;
+  let failForm: (error: Error) => void = () => undefined;
+  const read = new Promise<void>((resolve, reject) => {
+    failForm = reject;
+    form.on('field', (name, value, _nameCut, valueCut) => {
+      if (name !== 'dest') return;
+      if (valueCut) reject(missing("'dest' is too long"));
+      dest = value;
+    });
+    form.on('file', (name, file) => {
+      file.on('error', reject);
+      if (name !== 'file' || taken !== null || spooled !== null) {
+        file.resume();
+        return;
+      }
+      // What fails is told at once: whatever is still to come is of no interest.
+      if (dest !== null) {
+        current = file;
+        taken = take(file, dest);
+        taken.catch(reject);
+      } else {
+        spooled = keep(file, spoolDir, (path) => { spool = path; });
+        spooled.catch(reject);
+      }
+    });
+    form.on('finish', resolve);
+    form.on('error', (error) => { reject(badForm(error)); });
+  });
+  request.on('error', failForm);
+  request.on('close', () => { if (!request.complete) failForm(new BoxRunError('CANCELED', 'the client left')); });
+  try {
+    request.pipe(form);
+    await read;
+    if (dest === null || dest === '') throw missing("the field 'dest' is missing");
+    const waiting = spooled as Promise<string> | null;
+    if (waiting !== null) {
+      current = createReadStream(await waiting);
+      taken = take(current, dest);
+    }
+    if (taken === null) throw missing("the field 'file' is missing");
+    await taken;
+    return dest;
+  } catch (error) {
+    request.unpipe(form);
+    await takeInVain(request);
+    throw error;
+  } finally {
+    form.destroy();
+    current?.destroy(); // Whoever takes it must not wait for more.
+    if (spool !== null) await rm(spool, { recursive: true, force: true });
+  }
+}
+
+/** Many clients hear of a refusal only when they have sent everything. */
+async function takeInVain(request: IncomingMessage): Promise<void> {
+  request.resume();
+  if (request.complete || request.destroyed) return;
+  const wait = new AbortController();
+  const over = new Promise<void>((resolve) => {
+    request.once('end', resolve);
+    request.once('close', resolve);
+  });
+  await Promise.race([over, sleep(limits.uploadRefusedMs, wait.signal)]);
+  wait.abort();
+}
+
+function openForm(request: IncomingMessage): BusboyInstance {
+  const contentType = request.headers['content-type'] ?? '';
+  try {
+    return new Busboy({
+      headers: { ...request.headers, 'content-type': contentType },
+      limits: { fieldSize: fieldBytesMax, fields: fieldsMax, files: fieldsMax },
+    });
+  } catch (error) {
+    throw badForm(error);
+  }
+}
+
+async function keep(file: Readable, spoolDir: string, made: (path: string) => void): Promise<string> {
+  const directory = await mkdtemp(join(spoolDir, 'upload-'));
+  made(directory);
+  const path = join(directory, 'file');
+  await pipeline(file, createWriteStream(path, { mode: 0o600 }));
+  return path;
+}
+
+function missing(message: string): BoxRunError {
+  return new BoxRunError('VALIDATION_ERROR', message, { status: 400, hint: "send a form with the fields 'file' and 'dest'" });
+}
+
+function badForm(error: unknown): BoxRunError {
+  return new BoxRunError('VALIDATION_ERROR', `the body is no form: ${error instanceof Error ? error.message : String(error)}`, { status: 400 });
+}

@@ -1,0 +1,133 @@
+// Terminals and the input of commands over WebSockets: binary frames are bytes, text frames are words of control in JSON. A shell
+// ends with its connection; a command does not, and its output comes out of its events, all of it, however often one attaches.
+import type { FastifyInstance } from 'fastify';
+import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
+import { fits } from '../../shared/ipc/contract.ts';
+import type { ByteStream } from '../../shared/ipc/stream.ts';
+import { StreamControl, type StreamOperation } from '../../shared/contracts/worker.ts';
+import type { GatewayParts } from '../parts.ts';
+import { keyOf } from '../target.ts';
+import type { ClientSocket, WebSocketMessage } from '../web-socket.ts';
+import { nextItem, openWorkerStream } from '../worker-stream.ts';
+
+const boxPath = /^\/v1\/boxes\/([^/]+)\/attach\/?$/;
+const execPath = /^\/v1\/boxes\/([^/]+)\/exec\/([^/]+)\/attach\/?$/;
+
+type Attach = Extract<StreamOperation, { kind: 'attach' }>;
+
+/** The same paths without a WebSocket: says what is missing. */
+export function addAttachRoutes(app: FastifyInstance): void {
+  for (const url of ['/v1/boxes/:box/attach', '/v1/boxes/:box/exec/:exec/attach']) {
+    app.get(url, { exposeHeadRoute: false }, async (_request, reply) => {
+      void reply.header('upgrade', 'websocket').header('connection', 'upgrade');
+      throw new BoxRunError('VALIDATION_ERROR', 'this is a WebSocket', { status: 426, hint: 'connect with a WebSocket client' });
+    });
+  }
+}
+
+/** What serves the WebSocket at `url`, or null. */
+export function webSocketRoute(parts: GatewayParts, url: URL): ((client: ClientSocket) => Promise<void>) | null {
+  const box = boxPath.exec(url.pathname);
+  if (box !== null) return (client) => attachShell(parts, client, nameIn(box[1]), url.searchParams);
+  const exec = execPath.exec(url.pathname);
+  if (exec !== null) return (client) => attachExec(parts, client, { box: nameIn(exec[1]), exec: nameIn(exec[2]) });
+  return null;
+}
+
+async function attachShell(parts: GatewayParts, client: ClientSocket, box: string, query: URLSearchParams): Promise<void> {
+  const stream = await openWorkerStream(parts, box, shellOf(query));
+  closeTogether(client, stream);
+  client.onMessage((message) => pass(message, stream, client));
+  for (let item = await nextItem(stream); item !== null; item = await nextItem(stream)) {
+    if ('bytes' in item) await client.send(item.bytes);
+    else if (item.report.type === 'exit') client.sendWord({ type: 'exit', code: item.report.code });
+  }
+  client.close();
+}
+
+async function attachExec(parts: GatewayParts, client: ClientSocket, path: { box: string; exec: string }): Promise<void> {
+  const exec = await parts.rows.exec(path.box, path.exec);
+  if (exec === null) {
+    if ((await parts.rows.box(path.box)) === null) throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${path.box}'`);
+    throw new BoxRunError('EXEC_NOT_FOUND', `box '${path.box}' has no exec '${path.exec}'`);
+  }
+  const stream = exec.status === 'running' ? await openInput(parts, exec.box_id, exec.id) : null;
+  if (stream !== null) {
+    closeTogether(client, stream);
+    // What the worker has against it (no input, say) is for the client; that the command has ended, its events tell.
+    void nextItem(stream).catch((error: unknown) => {
+      const { code } = toBoxRunError(error);
+      if (code !== 'EXEC_NOT_FOUND' && code !== 'UNAVAILABLE') client.fail(error);
+    });
+  }
+  client.onMessage(async (message) => (stream === null ? undefined : pass(message, stream, client)));
+  for await (const events of parts.feed.read(exec, -1, AbortSignal.any([client.gone, parts.closing]))) {
+    for (const event of events) {
+      if (event.type === 'exit') {
+        const { exit_code: code, error } = JSON.parse(Buffer.from(event.data).toString()) as { exit_code: number | null; error?: string };
+        client.sendWord({ type: 'exit', code, ...(error === undefined ? {} : { error }) });
+      } else if (event.stream === 'stderr') {
+        client.sendWord({ type: 'stderr', data: Buffer.from(event.data).toString('base64') });
+      } else {
+        await client.send(event.data);
+      }
+    }
+  }
+  stream?.close();
+  client.close();
+}
+
+async function openInput(parts: GatewayParts, box: string, execId: string): Promise<ByteStream | null> {
+  return openWorkerStream(parts, box, { kind: 'input', execId });
+}
+
+function closeTogether(client: ClientSocket, stream: ByteStream): void {
+  const onGone = () => { stream.close(); };
+  if (client.gone.aborted) onGone();
+  client.gone.addEventListener('abort', onGone, { once: true });
+}
+
+/** One message of the client to the worker. */
+async function pass({ data, isBinary }: WebSocketMessage, stream: ByteStream, client: ClientSocket): Promise<void> {
+  try {
+    if (isBinary) await stream.send(data);
+    else await stream.control(controlOf(data));
+  } catch (error) {
+    const known = toBoxRunError(error);
+    if (known.code !== 'UNAVAILABLE') client.fail(known); // Else the other direction says why it ended.
+  }
+}
+
+function controlOf(data: Buffer): unknown {
+  let word: unknown = null;
+  try {
+    word = JSON.parse(data.toString());
+  } catch {
+    // It fits nothing.
+  }
+  if (fits(StreamControl, word)) return word;
+  throw new BoxRunError('VALIDATION_ERROR', 'a text frame must be {"type":"resize","cols":C,"rows":R} or {"type":"eof"}');
+}
+
+function shellOf(query: URLSearchParams): Attach {
+  const shell = query.get('shell');
+  const term = query.get('term') ?? 'xterm-256color';
+  if (shell?.includes('\0') === true || !/^[\w.+-]{1,64}$/.test(term)) throw new BoxRunError('VALIDATION_ERROR', "'shell' or 'term' cannot be used");
+  const size = { cols: sizeOf('cols', query, 80), rows: sizeOf('rows', query, 24) };
+  return { kind: 'attach', shell: shell === '' ? null : shell, tty: { ...size, term } };
+}
+
+function sizeOf(name: string, query: URLSearchParams, fallback: number): number {
+  const text = query.get(name) ?? `${fallback}`;
+  const value = Number(text);
+  if (/^\d{1,5}$/.test(text) && value >= 1 && value <= 65_535) return value;
+  throw new BoxRunError('VALIDATION_ERROR', `'${name}' must be a whole number from 1 to 65535`);
+}
+
+function nameIn(part: string | undefined): string {
+  try {
+    return keyOf(decodeURIComponent(part ?? ''));
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,99 @@
+// Files into boxes and out of them. The bytes go straight between the client and the box's worker, as fast as the slower of them:
+// neither this process nor the worker ever holds a file as a whole. A download that breaks off midway cuts the connection.
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { Readable } from 'node:stream';
+import { posix } from 'node:path';
+import { DownloadBody } from '../../shared/api.ts';
+import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
+import type { ByteStream } from '../../shared/ipc/stream.ts';
+import { whileProcessing } from '../long-answer.ts';
+import { readUpload } from '../multipart.ts';
+import type { GatewayParts } from '../parts.ts';
+import { keyOf } from '../target.ts';
+import { createParse } from '../validation.ts';
+import { nextItem, nextReport, openWorkerStream } from '../worker-stream.ts';
+
+interface BoxPath {
+  Params: { box: string };
+}
+
+const parseDownload = createParse(DownloadBody);
+
+export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
+  // Of its own, so that only here a form is no unsupported media type; it is read by the route itself.
+  await app.register(async (forms) => {
+    forms.addContentTypeParser('multipart/form-data', (_request, _body, done) => { done(null); });
+    forms.post<BoxPath>('/v1/boxes/:box/files/upload', async (request, reply) => {
+      if (!/^multipart\/form-data/i.test(request.headers['content-type'] ?? '')) {
+        throw new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be a form', { hint: 'send Content-Type: multipart/form-data' });
+      }
+      const box = keyOf(request.params.box);
+      const work = readUpload(request.raw, parts.config.stateDir, (file, dest) => upload(parts, box, file, dest));
+      return { ok: true, dest: await whileProcessing(reply, work) };
+    });
+  });
+
+  app.post<BoxPath>('/v1/boxes/:box/files/download', async (request, reply) => {
+    const { path } = parseDownload(request.body);
+    const stream = await openWorkerStream(parts, keyOf(request.params.box), { kind: 'download', path });
+    const onGone = () => { stream.close(); };
+    reply.raw.once('close', onGone);
+    try {
+      const { bytes } = await whileProcessing(reply, nextReport(stream, 'size'));
+      reply.hijack();
+      await sendFile(reply, stream, { bytes, name: posix.basename(path) });
+    } catch (error) {
+      if (!reply.raw.headersSent) throw error;
+      const known = toBoxRunError(error);
+      if (!reply.raw.destroyed) request.log.warn({ err: known }, 'a download broke off');
+      reply.raw.destroy();
+    } finally {
+      reply.raw.off('close', onGone);
+      stream.close();
+    }
+    return reply;
+  });
+}
+
+async function upload(parts: GatewayParts, box: string, file: Readable, dest: string): Promise<void> {
+  const stream = await openWorkerStream(parts, box, { kind: 'upload', path: dest });
+  try {
+    const done = nextReport(stream, 'done');
+    await Promise.race([sendAll(file, stream), done]);
+    await done;
+  } finally {
+    stream.close();
+  }
+}
+
+async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
+  for await (const piece of file) await stream.send(piece as Buffer);
+  if ((file as { truncated?: boolean }).truncated === true) throw new BoxRunError('VALIDATION_ERROR', 'the file was cut');
+  await stream.end();
+}
+
+async function sendFile(reply: FastifyReply, stream: ByteStream, file: { bytes: number | null; name: string }): Promise<void> {
+  const { raw } = reply;
+  raw.writeHead(200, {
+    'content-type': 'application/octet-stream',
+    'content-disposition': contentDisposition(file.name),
+    'x-content-type-options': 'nosniff',
+    ...(file.bytes === null ? {} : { 'content-length': file.bytes }),
+  });
+  for (let item = await nextItem(stream); item !== null; item = await nextItem(stream)) {
+    if (!('bytes' in item) || raw.write(item.bytes)) continue;
+    await new Promise<void>((resolve) => {
+      raw.once('drain', resolve);
+      raw.once('close', resolve);
+    });
+  }
+  raw.end();
+}
+
+/** A file's name for clients of every kind: plain where it can be, and exact in UTF-8 where it cannot. */
+function contentDisposition(name: string): string {
+  const plain = name.replace(/[^\x20-\x7e]|["\\%]/g, '_');
+  if (plain === name) return `attachment; filename="${name}"`;
+  const exact = encodeURIComponent(Buffer.from(name).toString()).replace(/['()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
+  return `attachment; filename="${plain}"; filename*=UTF-8''${exact}`;
+}

@@ -1,0 +1,147 @@
+// WebSockets on the gateway's listeners: the handshake with the same guards as every request, pings, and sending with back-pressure.
+// listeners.ts hands upgrades over; routes/attach.ts says what each path is for. Who is refused gets an answer in our form.
+import { ServerResponse, type IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
+import { WebSocketServer, type RawData, type WebSocket } from 'ws';
+import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
+import { errorBody } from './error-handler.ts';
+import { createGuard } from './guards.ts';
+import type { GatewayParts } from './parts.ts';
+
+export interface WebSocketMessage {
+  readonly data: Buffer;
+  readonly isBinary: boolean;
+}
+
+/** One connection to a client; takes messages one at a time, so that a slow receiver slows the client. */
+export interface ClientSocket {
+  /** Resolves when there is room for more. */
+  send(data: Uint8Array): Promise<void>;
+  sendWord(word: unknown): void;
+  /** From now on, each message is given to `take`; the next one comes when it has resolved. */
+  onMessage(take: (message: WebSocketMessage) => Promise<void>): void;
+  /** Says what went wrong, and closes. */
+  fail(error: unknown): void;
+  close(): void;
+  /** Aborts when the client has left. */
+  readonly gone: AbortSignal;
+}
+
+interface UpgradeOptions {
+  /** Refuses, by throwing, who may not come. */
+  readonly guard: (request: IncomingMessage) => void;
+  /** What serves the path; null where no WebSocket is. */
+  readonly route: (url: URL) => ((client: ClientSocket) => Promise<void>) | null;
+  /** For requests that want another protocol: they are answered as if they did not. */
+  readonly handle: (request: IncomingMessage, response: ServerResponse) => void;
+  readonly closing: AbortSignal;
+}
+
+/** A page of another origin may open a WebSocket as it may send a form: both are for commands, and refused alike. */
+export function createUpgradeGuard({ config, isLocal }: Pick<GatewayParts, 'config' | 'isLocal'>): UpgradeOptions['guard'] {
+  const guard = createGuard(config.tcp?.host ?? null);
+  return ({ socket, headers }) => {
+    if (!isLocal(socket)) guard({ method: 'POST', host: headers.host, origin: headers.origin });
+  };
+}
+
+type HandleUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+
+export function createUpgrade({ guard, route, handle, closing }: UpgradeOptions): HandleUpgrade {
+  const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: limits.webSocketMessageBytesMax });
+  closing.addEventListener('abort', () => {
+    for (const socket of server.clients) socket.close(1001, 'the server is going');
+  });
+  return (request, socket, head) => {
+    socket.on('error', () => undefined); // 'close' follows.
+    if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
+      answerPlainly(request, socket as Socket, handle);
+      return;
+    }
+    try {
+      guard(request);
+      const serve = route(new URL(request.url ?? '/', 'http://localhost'));
+      if (serve === null) throw new BoxRunError('NOT_FOUND', `there is no WebSocket at ${request.url ?? '/'}`);
+      server.handleUpgrade(request, socket, head, (accepted) => {
+        const client = createClientSocket(accepted);
+        serve(client).catch((error: unknown) => { client.fail(error); });
+      });
+    } catch (error) {
+      refuse(socket, toBoxRunError(error));
+    }
+  };
+}
+
+function createClientSocket(socket: WebSocket): ClientSocket {
+  const gone = new AbortController();
+  let isAlive = true;
+  socket.pause();
+  socket.on('error', () => undefined); // 'close' follows.
+  socket.on('pong', () => { isAlive = true; });
+  const pings = setInterval(() => {
+    // A client that we do not read cannot answer.
+    if (!isAlive && !socket.isPaused) socket.terminate();
+    isAlive = false;
+    socket.ping();
+  }, limits.webSocketPingMs);
+  socket.on('close', () => {
+    clearInterval(pings);
+    gone.abort();
+  });
+  const close = (code: number) => {
+    socket.close(code);
+    socket.resume(); // Its answer to that is waited for.
+  };
+  return {
+    gone: gone.signal,
+    async send(data) {
+      const written = new Promise<void>((resolve) => { socket.send(data, { binary: true }, () => { resolve(); }); });
+      if (socket.bufferedAmount > limits.webSocketBufferBytesMax) await written;
+    },
+    sendWord(word) {
+      socket.send(JSON.stringify(word), () => undefined);
+    },
+    onMessage(take) {
+      // What has been read already still comes while it is paused: it waits for its turn.
+      let waiting = 0;
+      let turn: Promise<void> = Promise.resolve();
+      socket.on('message', (raw: RawData, isBinary) => {
+        waiting++;
+        socket.pause();
+        turn = turn.then(() => take({ data: raw as Buffer, isBinary })).finally(() => {
+          if (--waiting === 0) socket.resume();
+        });
+      });
+      socket.resume();
+    },
+    fail(error) {
+      const { code, message } = toBoxRunError(error);
+      socket.send(JSON.stringify({ type: 'error', code, message }), () => undefined);
+      close(1011);
+    },
+    close: () => { close(1000); },
+  };
+}
+
+function answerPlainly(request: IncomingMessage, socket: Socket, handle: UpgradeOptions['handle']): void {
+  if (Number(request.headers['content-length'] ?? 0) > 0 || request.headers['transfer-encoding'] !== undefined) {
+    refuse(socket, new BoxRunError('VALIDATION_ERROR', `there is no upgrade to ${request.headers.upgrade ?? ''} here`, { status: 400 }));
+    return;
+  }
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket);
+  response.once('finish', () => { socket.destroySoon(); });
+  handle(request, response);
+}
+
+function refuse(socket: Duplex, error: BoxRunError): void {
+  const body = JSON.stringify(errorBody(error));
+  const head = [
+    `HTTP/1.1 ${error.status} Refused`, 'content-type: application/json; charset=utf-8',
+    `content-length: ${Buffer.byteLength(body)}`, 'connection: close',
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}

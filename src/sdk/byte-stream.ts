@@ -1,0 +1,58 @@
+// Bytes as streams and iterables, on both platforms: what turns one into the other. Used by files and event streams; nothing
+// here reads more than its reader asks for.
+import { BoxRunError } from '../shared/errors.ts';
+
+/** The pieces of `body`; UNAVAILABLE when nothing has come for `silenceMs` milliseconds, where that is given. */
+export async function* readChunks(body: ReadableStream<Uint8Array> | null, silenceMs?: number): AsyncGenerator<Uint8Array, void, void> {
+  if (body === null) return;
+  const reader = body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await (silenceMs === undefined ? reader.read() : withinSilence(reader.read(), silenceMs));
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+async function withinSilence<T>(read: Promise<T>, silenceMs: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => { reject(new BoxRunError('UNAVAILABLE', `the server said nothing for ${silenceMs} ms`)); }, silenceMs);
+  });
+  try {
+    return await Promise.race([read, silence]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A stream that takes from `source` only what its reader asks for. */
+export function streamOf(source: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const next = await iterator.next();
+        if (next.done === true) controller.close();
+        else controller.enqueue(next.value);
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+export function joinBytes(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(pieces.reduce((length, piece) => length + piece.byteLength, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.byteLength;
+  }
+  return whole;
+}

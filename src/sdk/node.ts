@@ -1,0 +1,71 @@
+// The platform of Node: undici for TCP and Unix sockets, local files, and where a server is found. Everything of the SDK that
+// knows Node is in here.
+import { createReadStream, createWriteStream, existsSync } from 'node:fs';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { Agent, fetch, WebSocket } from 'undici';
+import type { LocalFiles, Platform, PlatformResponse } from './platform.ts';
+
+/** Where a server is: a Unix socket, or the URL of a TCP address. */
+export type ServerAddress = { readonly socketPath: string } | { readonly url: string };
+
+// A server at work sends something every few seconds, so these are times of silence.
+const headersTimeoutMs = 60_000;
+const bodyTimeoutMs = 60_000;
+
+export function createNodePlatform(server: ServerAddress): Platform {
+  const agent = new Agent({
+    headersTimeout: headersTimeoutMs,
+    bodyTimeout: bodyTimeoutMs,
+    ...('socketPath' in server ? { connect: { socketPath: server.socketPath } } : {}),
+  });
+  // The host of a Unix socket is nobody's; servers know this name.
+  const base = 'socketPath' in server ? 'http://localhost' : server.url.replace(/\/+$/, '');
+  return {
+    base,
+    address: 'socketPath' in server ? server.socketPath : base,
+    files: localFiles,
+    streamsRequests: true,
+    async fetch(url, request): Promise<PlatformResponse> {
+      const streamed = request.body instanceof ReadableStream ? { duplex: 'half' as const } : {};
+      return fetch(url, { ...request, ...streamed, dispatcher: agent });
+    },
+    openWebSocket: (url) => new WebSocket(url, { dispatcher: agent }),
+    bytesOfBase64: (text) => Buffer.from(text, 'base64'),
+    close: () => agent.destroy(),
+  };
+}
+
+const localFiles: LocalFiles = {
+  read: (path) => createReadStream(path, { highWaterMark: 256 * 1024 }),
+  async write(path, content) {
+    await mkdir(dirname(path), { recursive: true });
+    const partial = `${path}.${process.pid}.part`;
+    try {
+      await pipeline(Readable.from(content), createWriteStream(partial, { flags: 'wx' }));
+      await rename(partial, path);
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw error;
+    }
+  },
+};
+
+/**
+ * Where a server of this user is expected, by the variables that `boxrun` knows too: BOXRUN_SOCKET; BOXRUN_HOST and
+ * BOXRUN_PORT; else the socket in BOXRUN_STATE_DIR (~/.boxrun) where it exists; else 127.0.0.1:9090.
+ */
+export function findServer(env: Readonly<Record<string, string | undefined>> = process.env): ServerAddress {
+  const given = (name: string) => (env[name] === '' ? undefined : env[name]);
+  const socketPath = given('BOXRUN_SOCKET');
+  if (socketPath !== undefined) return { socketPath };
+  const host = given('BOXRUN_HOST');
+  const port = given('BOXRUN_PORT');
+  const usualSocket = join(given('BOXRUN_STATE_DIR') ?? join(homedir(), '.boxrun'), 'boxrun.sock');
+  if (host === undefined && port === undefined && existsSync(usualSocket)) return { socketPath: usualSocket };
+  const name = host ?? '127.0.0.1';
+  return { url: `http://${name.includes(':') ? `[${name}]` : name}:${port ?? '9090'}` };
+}

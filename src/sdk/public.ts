@@ -1,0 +1,9 @@
+// What both entries of the SDK export, besides `BoxRun` itself: the types of what it takes and gives, and its errors.
+// Nothing else of the SDK is public.
+export type { Box, BoxStatus, Exec, ExecStatus, Info, Progress, RunResult } from '../shared/api.ts';
+export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts';
+export type { BoxHandle, BoxRunClient, CallOptions, Command, CreateBoxInput, RunInput } from './client.ts';
+export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent } from './event-stream.ts';
+export type { ExecResult } from './exec-result.ts';
+export type { Download, UploadSource } from './files.ts';
+export type { AttachOptions, Exit, Terminal } from './terminal.ts';

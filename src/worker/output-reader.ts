@@ -1,0 +1,88 @@
+// The two output streams of one command: read at once from the first byte, no faster than the writer takes it, and at the end
+// until the leader's own output is through. exec.ts makes one per command; every byte read before `discard` is written on.
+import type { Readable } from 'node:stream';
+import { sleep } from '../shared/clock.ts';
+import { limits } from '../shared/limits.ts';
+import type { Logger } from '../shared/log.ts';
+import type { CommitQueue } from './commit-queue.ts';
+import type { OutputBuffer, OutputStream } from './output-buffer.ts';
+
+export interface OutputReader {
+  /**
+   * To be called at the leader's exit; resolves when the streams have ended. Background children may hold them: they get
+   * limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued. Time in which
+   * the writer kept us from reading does not count.
+   */
+  drain(): Promise<void>;
+  /** From now on what comes is read and dropped: a full pipe would stop background children. */
+  discard(): void;
+}
+
+interface ReadOutputDeps {
+  readonly output: OutputBuffer;
+  readonly queue: Pick<CommitQueue, 'hasRoom' | 'room'>;
+  readonly log: Logger;
+}
+
+export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, deps: ReadOutputDeps): OutputReader {
+  let discarding = false;
+  let bytesRead = 0;
+  let heldBack = 0;
+  let wasHeldBack = false;
+
+  async function pump(name: OutputStream): Promise<void> {
+    for await (const piece of streams[name]) {
+      if (discarding) continue;
+      bytesRead += (piece as Buffer).length;
+      deps.output.write(name, piece as Buffer);
+      if (deps.queue.hasRoom) continue;
+      heldBack++;
+      await deps.queue.room();
+      heldBack--;
+      wasHeldBack = true;
+    }
+  }
+
+  /** What was read since the last call, and whether the writer's slowness kept us from reading. */
+  function takeProgress() {
+    const progress = { bytes: bytesRead, heldBack: wasHeldBack || heldBack > 0 };
+    bytesRead = 0;
+    wasHeldBack = false;
+    return progress;
+  }
+
+  const pumps = (['stdout', 'stderr'] as const).map((name) =>
+    pump(name).catch((error: unknown) => {
+      deps.log.warn({ err: error, stream: name }, 'reading output failed');
+    }),
+  );
+  const allEnded = Promise.all(pumps).then(() => true);
+
+  return {
+    async drain() {
+      let leftMs: number = limits.exitDrainBusyMs;
+      takeProgress();
+      while (leftMs > 0) {
+        if (await Promise.race([allEnded, pauseUnlessEnded(allEnded)])) return;
+        const { bytes, heldBack: stalled } = takeProgress();
+        if (stalled) continue;
+        if (bytes < limits.exitDrainBusyBytes) return;
+        leftMs -= limits.exitDrainMs;
+      }
+    },
+    discard() {
+      discarding = true;
+    },
+  };
+}
+
+async function pauseUnlessEnded(ended: Promise<boolean>): Promise<boolean> {
+  const pause = new AbortController();
+  void ended.then(() => {
+    pause.abort();
+  });
+  await sleep(limits.exitDrainMs, pause.signal);
+  // On a busy host the pause may be over before anything was read: what is there now is read first.
+  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+  return false;
+}

@@ -1,0 +1,33 @@
+// The examples, each run as it stands, and what it prints.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startServer, type TestServer } from '../support/server.ts';
+import { root, runProgram } from './program.ts';
+
+const printed: Readonly<Record<string, string | RegExp>> = {
+  'files.mjs': '18 bytes\napple\npear\nquince\n\n',
+  'many-boxes.mjs': '1 2 3 4\n',
+  'run-command.mjs': 'exit code 3\nstdout "I am root\\n"\nstderr "oops\\n"\n',
+  'stream-output.mjs': 'tick 1\ntick 2\ntick 3\nthe command was canceled\n',
+  'terminal.mjs': /30 100[^]*the shell exited with 7\n$/,
+};
+
+let server: TestServer;
+beforeAll(async () => {
+  server = await startServer();
+});
+afterAll(async () => {
+  await server.close();
+});
+
+it('has an expectation of each', () => {
+  expect(readdirSync(join(root, 'examples')).sort()).toEqual(Object.keys(printed).sort());
+});
+
+it.each(Object.entries(printed))('examples/%s', async (name, expected) => {
+  const output = await runProgram(server, { program: process.execPath, file: join(root, 'examples', name) });
+  if (typeof expected === 'string') expect(output).toBe(expected);
+  else expect(output).toMatch(expected);
+  expect(await server.client.listBoxes()).toEqual([]);
+});

@@ -1,0 +1,90 @@
+// Commands with input, terminals, users and signals over HTTP and WebSocket, through a real server and a real box.
+import { createHash } from 'node:crypto';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { collect } from '../support/crash-server.ts';
+import { startServer, type TestServer } from '../support/server.ts';
+import { openSocket } from '../support/web-socket.ts';
+
+let server: TestServer;
+let box: string;
+
+beforeAll(async () => {
+  server = await startServer();
+  box = (await server.client.create({ image: 'base' })).id;
+});
+afterAll(async () => { await server.close(); });
+
+const start = async (body: object): Promise<{ id: string; box_id: string; status: string }> =>
+  (await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body })).json as never;
+const attach = (exec: string) => openSocket(`ws://127.0.0.1:${server.port}/v1/boxes/${box}/exec/${exec}/attach`);
+const signal = (exec: string, name: unknown) =>
+  server.call({ method: 'POST', path: `/v1/boxes/${box}/exec/${exec}:signal`, body: { signal: name } });
+
+it('feeds a command, ends its input, and shows all of its output, stderr apart', async () => {
+  const exec = await start({ cmd: ['sh', '-c', 'echo early; md5sum; echo oops >&2; exit 4'], stdin: true });
+  expect(exec.status).toBe('running');
+  const socket = await attach(exec.id);
+  const input = Buffer.alloc(3_000_000, 'abcdefg\n');
+  for (let from = 0; from < input.length; from += 500_000) socket.type(input.subarray(from, from + 500_000));
+  socket.word({ type: 'eof' });
+  expect(await socket.closed).toBe(1000);
+  expect(socket.text()).toBe(`early\n${createHash('md5').update(input).digest('hex')}  -\n`);
+  expect(socket.words).toEqual([{ type: 'stderr', data: Buffer.from('oops\n').toString('base64') }, { type: 'exit', code: 4 }]);
+});
+
+it('outlives whoever feeds it, and shows everything again to the next one', async () => {
+  const exec = await start({ cmd: ['sh', '-c', 'read a; echo "got $a"; read b; echo "and $b"'], stdin: true });
+  const first = await attach(exec.id);
+  first.type('one\n');
+  await first.until(/got one\n/);
+  first.socket.terminate();
+  const second = await attach(exec.id);
+  second.type('two\n');
+  await second.closed;
+  expect(second.text()).toBe('got one\nand two\n');
+  const third = await attach(exec.id);
+  await third.closed;
+  expect(third.text()).toBe('got one\nand two\n');
+  expect(third.words).toEqual([{ type: 'exit', code: 0 }]);
+});
+
+it('gives a command a terminal, whose size changes', async () => {
+  const exec = await start({ cmd: ['sh', '-c', 'stty size; read a; stty size; [ -t 1 ] && echo "tty $TERM"'], tty: true, stdin: true, cols: 90, rows: 30 });
+  const socket = await attach(exec.id);
+  await socket.until(/30 90\r\n/);
+  socket.word({ type: 'resize', cols: 132, rows: 50 });
+  socket.type('\n');
+  await socket.until(/50 132\r\ntty xterm-256color\r\n/);
+  await socket.closed;
+});
+
+it('says so when a command takes no input', async () => {
+  const exec = await start({ cmd: ['sleep', '1000'] });
+  const socket = await attach(exec.id);
+  await socket.closed;
+  expect(socket.words).toMatchObject([{ type: 'error', code: 'VALIDATION_ERROR' }]);
+  const unknown = await attach('exec_aaaaaaaaaaaa');
+  await unknown.closed;
+  expect(unknown.words).toMatchObject([{ type: 'error', code: 'EXEC_NOT_FOUND' }]);
+  await server.client.cancelExec(box, exec.id);
+});
+
+it('runs a command as the user asked for', async () => {
+  const exec = await start({ cmd: ['sh', '-c', 'id -u; id -g'], user: '1234:55', workdir: '/' });
+  expect((await collect(server.client, exec)).stdout).toBe('1234\n55\n');
+  expect((await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'no body' } })).status).toBe(422);
+  expect((await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'nobody_here' } })).status).toBe(400);
+});
+
+it('sends a signal to a command, by name or number', async () => {
+  for (const [given, code] of [['TERM', 143], ['SIGINT', 130], [10, 138]] as const) {
+    const exec = await start({ cmd: ['sh', '-c', 'sleep 1000 & wait'] });
+    expect((await signal(exec.id, given)).status).toBe(200);
+    expect((await collect(server.client, exec)).exit.exitCode).toBe(code);
+    expect((await signal(exec.id, given)).json.code).toBe('EXEC_ALREADY_FINISHED');
+  }
+  const exec = await start({ cmd: ['sleep', '1000'] });
+  for (const wrong of ['NONE', 0, 65, null, '15x']) expect((await signal(exec.id, wrong)).status).toBe(422);
+  expect((await signal('exec_aaaaaaaaaaaa', 'TERM')).status).toBe(404);
+  await server.client.cancelExec(box, exec.id);
+});

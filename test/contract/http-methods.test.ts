@@ -1,0 +1,73 @@
+// What a web developer expects of every path: HEAD as GET without a body, OPTIONS and 405 with Allow, slashes, and times.
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { eventually } from '../support/processes.ts';
+import { startServer, type TestServer } from '../support/server.ts';
+
+let server: TestServer;
+let box: string;
+let exec: string;
+
+beforeAll(async () => {
+  server = await startServer();
+  box = (await server.client.create({ image: 'base', cpu: 1, memory_mb: 64 })).id;
+  exec = (await server.client.startExec(box, { cmd: ['true'] })).id;
+});
+afterAll(async () => {
+  await server.close();
+});
+
+it('HEAD says what GET would, without its body', async () => {
+  for (const path of ['/v1/info', '/v1/boxes', `/v1/boxes/${box}`, `/v1/boxes/${box}/execs`, `/v1/boxes/${box}/exec/${exec}`, `/v1/boxes/${box}/exec/${exec}/events`, '/healthz', '/ui', '/docs', '/openapi.json', '/', '/v1/boxes/nobody']) {
+    const [head, get] = await Promise.all([server.call({ method: 'HEAD', path }), server.call({ path })]);
+    expect([path, head.status, head.headers['content-type'], head.text]).toEqual([path, get.status, get.headers['content-type'], '']);
+  }
+});
+
+it('OPTIONS and 405 name the methods of a path', async () => {
+  for (const [path, allow] of [['/v1/boxes', 'GET, HEAD, OPTIONS, POST'], [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, POST'], ['/v1/run', 'OPTIONS, POST'], ['/openapi.json', 'GET, HEAD, OPTIONS']] as const) {
+    const options = await server.call({ method: 'OPTIONS', path });
+    expect([options.status, options.headers.allow?.split(', ').sort().join(', '), options.text]).toEqual([204, allow, '']);
+    for (const method of ['PUT', 'PATCH', 'TRACE']) {
+      const refused = await server.call({ method, path });
+      expect([refused.status, refused.json.code]).toEqual([405, 'METHOD_NOT_ALLOWED']);
+      expect(refused.headers.allow?.split(', ').sort().join(', ')).toBe(allow);
+    }
+  }
+  expect((await server.call({ method: 'OPTIONS', path: '/nowhere' })).status).toBe(404);
+});
+
+it('a slash at the end changes nothing', async () => {
+  for (const path of ['/v1/boxes/', '/v1/info/', `/v1/boxes/${box}/`, '/docs/']) expect((await server.call({ path })).status, path).toBe(200);
+});
+
+it('create, start and exec say how long their stages took', async () => {
+  const stages = (answer: { headers: Record<string, unknown> }) =>
+    String(answer.headers['server-timing']).split(', ').map((entry) => /^(\w+);dur=\d+\.\d$/.exec(entry)?.[1]);
+  const created = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64 } });
+  expect(stages(created)).toEqual(['validate', 'supervisor', 'admit', 'worker', 'image', 'create', 'start', 'commit', 'total']);
+  expect(created.json).not.toHaveProperty('timings');
+  const path = `/v1/boxes/${created.json['id'] as string}`;
+  expect(stages(await server.call({ method: 'POST', path: `${path}/exec`, body: { cmd: ['true'] } }))).toEqual(['validate', 'supervisor', 'worker', 'spawn', 'hold', 'total']);
+  await server.call({ method: 'POST', path: `${path}:stop` });
+  expect(stages(await server.call({ method: 'POST', path: `${path}:start` }))).toContain('start');
+});
+
+it('a run whose client leaves while the image is pulled ends at once', async () => {
+  // A registry that takes the connection and says nothing.
+  const registry = createServer(() => undefined).listen(0, '127.0.0.1');
+  await once(registry, 'listening');
+  const { port } = registry.address() as { port: number };
+  const leaving = new AbortController();
+  const body = { image: `127.0.0.1:${port}/slow:1`, cmd: ['true'], cpu: 1, memory_mb: 64 };
+  const running = server.call({ method: 'POST', path: '/v1/run', body, signal: leaving.signal }).catch(() => null);
+  const asked = once(registry, 'connection');
+  await asked;
+  const leftAt = performance.now();
+  leaving.abort();
+  await running;
+  await eventually('the box is gone', async () => !(await server.call({ path: '/v1/boxes' })).text.includes('/slow:1'));
+  expect(performance.now() - leftAt).toBeLessThan(5_000);
+  registry.close();
+});

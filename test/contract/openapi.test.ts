@@ -1,0 +1,93 @@
+// The description of the API is the API: every route is in it, every answer fits it, and people can read it.
+import fastify from 'fastify';
+import { pino } from 'pino';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { addRoutes } from '../../src/gateway/app.ts';
+import { operations } from '../../src/gateway/openapi-operations.ts';
+import type { GatewayParts } from '../../src/gateway/parts.ts';
+import { loadConfig } from '../../src/shared/config.ts';
+import { createConformance, type ApiDocument } from '../support/conformance.ts';
+import { startServer, type TestServer } from '../support/server.ts';
+
+let server: TestServer;
+let document: ApiDocument;
+
+beforeAll(async () => {
+  server = await startServer();
+  document = (await server.call({ path: '/openapi.json' })).json as unknown as ApiDocument;
+});
+afterAll(async () => {
+  await server.close();
+});
+
+it('has every route in it, and nothing else', async () => {
+  const app = fastify();
+  const routes = new Set<string>();
+  app.addHook('onRoute', ({ method, url }) => {
+    for (const name of [method].flat()) if (name !== 'HEAD') routes.add(`${name} ${url}`);
+  });
+  const config = loadConfig({}, { BOXRUN_STATE_DIR: '/nowhere' });
+  await addRoutes(app, { config, log: pino({ level: 'silent' }) } as unknown as GatewayParts);
+  await app.ready();
+  const described = operations.map(({ method, path }) => {
+    const url = path.replace(/:\w+$/, '').replaceAll(/\{(\w+)\}/g, ':$1');
+    return `${method.toUpperCase()} ${url}`;
+  });
+  expect([...routes].sort()).toEqual([...new Set(described)].sort());
+  expect(new Set(operations.map(({ id }) => id)).size).toBe(operations.length);
+});
+
+it('is OpenAPI 3.1 whose references lead somewhere', () => {
+  expect(document.openapi).toBe('3.1.0');
+  const text = JSON.stringify(document);
+  const references = [...text.matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name ?? '');
+  expect(references.length).toBeGreaterThan(30);
+  for (const name of references) expect(document.components.schemas).toHaveProperty(name);
+  for (const [path, methods] of Object.entries(document.paths)) {
+    for (const operation of Object.values(methods)) {
+      const named = operation.parameters.filter((each) => each.in === 'path').map(({ name }) => `{${name}}`);
+      expect([...path.matchAll(/\{\w+\}/g)].map(([name]) => name)).toEqual(named);
+    }
+  }
+});
+
+it('is true of answers, good and bad', async () => {
+  const { complaint } = createConformance(document);
+  const check = async (method: string, path: string, described: string, body?: unknown) => {
+    const answer = await server.call({ method, path, ...(body === undefined ? {} : { body }) });
+    expect(complaint(method, described, answer), `${method} ${path}`).toBeNull();
+    return answer;
+  };
+  const created = await check('POST', '/v1/boxes', '/v1/boxes', { image: 'base', name: 'shown', cpu: 1, memory_mb: 64, labels: { a: 'b' } });
+  expect(created.status).toBe(201);
+  await check('POST', '/v1/boxes', '/v1/boxes', { image: 'base', name: 'shown' });
+  await check('POST', '/v1/boxes', '/v1/boxes', { image: 1 });
+  await check('POST', '/v1/boxes', '/v1/boxes', { image: 'base', cpu: 255 });
+  await check('GET', '/v1/boxes', '/v1/boxes');
+  await check('GET', '/v1/boxes/shown', '/v1/boxes/{box}');
+  await check('GET', '/v1/boxes/nobody', '/v1/boxes/{box}');
+  const exec = await check('POST', '/v1/boxes/shown/exec', '/v1/boxes/{box}/exec', { cmd: ['true'] });
+  await check('GET', '/v1/boxes/shown/execs', '/v1/boxes/{box}/execs');
+  const path = `/v1/boxes/shown/exec/${exec.json['id'] as string}`;
+  await check('GET', path, '/v1/boxes/{box}/exec/{exec}');
+  await check('GET', `${path}/events`, '/v1/boxes/{box}/exec/{exec}/events');
+  await check('POST', `${path}:cancel`, '/v1/boxes/{box}/exec/{exec}:cancel');
+  await check('POST', '/v1/boxes/shown:start', '/v1/boxes/{box}:start');
+  await check('POST', '/v1/boxes/shown:stop', '/v1/boxes/{box}:stop');
+  await check('POST', '/v1/boxes/shown/exec', '/v1/boxes/{box}/exec', { cmd: ['true'] });
+  await check('DELETE', '/v1/boxes/shown', '/v1/boxes/{box}');
+  for (const plain of ['/v1/info', '/healthz', '/readyz', '/ui', '/docs', '/openapi.json', '/']) await check('GET', plain, plain);
+  await check('POST', '/v1/gc', '/v1/gc', { older_than: -1 });
+  const run = await check('POST', '/v1/run', '/v1/run', { image: 'base', cmd: ['echo', 'x'], cpu: 1, memory_mb: 64 });
+  expect(run.json).toMatchObject({ stdout: 'x\n' });
+});
+
+it('is a page, too, which loads nothing and runs no script', async () => {
+  const page = await server.call({ path: '/docs' });
+  expect(page.headers['content-security-policy']).toContain("default-src 'none'");
+  expect(page.text).not.toMatch(/<script|<img|<link|\son\w+=/i);
+  for (const { id, summary } of operations) {
+    expect(page.text).toContain(`id="${id}"`);
+    expect(page.text).toContain(summary);
+  }
+});

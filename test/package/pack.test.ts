@@ -1,0 +1,107 @@
+// The package as users get it: packed, installed into an empty prefix by npm, run there, and uninstalled by itself.
+// Prints its sizes and times. Nothing of the checkout is used once it is packed.
+import { execFile } from 'node:child_process';
+import { access, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { processesOf } from '../support/processes.ts';
+
+const run = promisify(execFile);
+const root = join(import.meta.dirname, '../..');
+
+interface Packed {
+  readonly filename: string;
+  readonly size: number;
+  readonly unpackedSize: number;
+  readonly files: readonly { readonly path: string }[];
+}
+
+let home: string;
+let prefix: string;
+let stateDir: string;
+let packed: Packed;
+
+const env = () => ({
+  ...process.env,
+  HOME: home, BOXRUN_STATE_DIR: stateDir, BOXRUN_DRIVER: 'container', BOXRUN_SOCKET: '', BOXRUN_HOST: '', BOXRUN_PORT: '0', BOXRUN_WORKERS: '0',
+});
+const boxrun = (...args: string[]) => run(join(prefix, 'bin/boxrun'), args, { env: { ...env(), BOXRUN_SOCKET: join(stateDir, 'boxrun.sock') } });
+const exists = (path: string) => access(path).then(() => true, () => false);
+
+async function treeBytes(directory: string): Promise<number> {
+  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
+  const sizes = await Promise.all(entries.filter((entry) => entry.isFile()).map(async (entry) => (await stat(join(entry.parentPath, entry.name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'boxrun-package-'));
+  prefix = join(home, 'prefix');
+  stateDir = join(home, 'state');
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', home, '--loglevel=error'], { cwd: root, maxBuffer: 2 ** 24 });
+  // What prepack prints comes before the list.
+  packed = (JSON.parse(stdout.slice(stdout.indexOf('[\n'))) as Packed[])[0] as Packed;
+  const startedAt = Date.now();
+  await run('npm', ['install', '--global', '--prefix', prefix, '--loglevel=error', join(home, packed.filename)], { maxBuffer: 2 ** 24 });
+  const seconds = ((Date.now() - startedAt) / 1000).toFixed(1);
+  const installed = await treeBytes(join(prefix, 'lib/node_modules/boxrun'));
+  console.log(`package ${mib(packed.size)}, unpacked ${mib(packed.unpackedSize)}; installed with what it needs ${mib(installed)} in ${seconds} s`);
+}, 900_000);
+afterAll(async () => {
+  await rm(home, { recursive: true, force: true });
+});
+
+it('holds what users need and nothing else', () => {
+  const paths = packed.files.map(({ path }) => path);
+  for (const path of ['README.md', 'CHANGELOG.md', 'docs/cli.md', 'bin/boxrun.js', 'dist/cli.js', 'dist/sdk.js', 'dist/sdk-browser.js', 'dist/types/sdk/index.d.ts']) {
+    expect(paths).toContain(path);
+  }
+  const foreign = paths.filter((path) => !/^(bin\/|dist\/|docs\/[\w-]+\.md$|package\.json$|README\.md$|CHANGELOG\.md$|LICENSE$)/.test(path) || /\.map$|\.test\./.test(path));
+  expect(foreign).toEqual([]);
+});
+
+it('tells what works on this host', async () => {
+  const { stdout } = await boxrun('doctor', '--driver', 'container');
+  expect(stdout).toContain('driver container (chosen): works');
+});
+
+it('runs a command in a box, starting its own server', async () => {
+  const { stdout } = await boxrun('run', 'base', '--cpu', '1', '-m', '64', '--', 'echo', 'hi');
+  expect(stdout).toBe('hi\n');
+});
+
+it('gives programs its SDK, with types', async () => {
+  const project = join(home, 'project');
+  await run('mkdir', ['-p', project]);
+  await symlink(join(prefix, 'lib/node_modules'), join(project, 'node_modules'));
+  await writeFile(join(project, 'package.json'), '{"type": "module"}');
+  await writeFile(join(project, 'main.ts'), `import { BoxRun, type Box } from 'boxrun/sdk';
+const client = new BoxRun({ socketPath: ${JSON.stringify(join(stateDir, 'boxrun.sock'))} });
+const info = await client.info();
+const limit: number = info.max_cpu;
+const boxes: readonly Box[] = await client.listBoxes();
+console.log(limit > 0, boxes.length);
+await client.close();
+`);
+  const options = ['--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2023,dom,esnext.disposable', '--skipLibCheck', 'main.ts'];
+  await run(join(root, 'node_modules/.bin/tsc'), options, { cwd: project }).catch(({ stdout }: { stdout: string }) => expect(stdout).toBe(''));
+  const { stdout } = await run(process.execPath, ['main.js'], { cwd: project });
+  expect(stdout).toBe('true 0\n');
+});
+
+it('says what an upgrade would run', async () => {
+  const { stdout } = await boxrun('upgrade', '--dry-run');
+  expect(stdout).toContain(`Would run: npm install --global --prefix ${prefix} boxrun@latest`);
+});
+
+it('uninstalls itself: server, data and package', async () => {
+  await boxrun('create', 'base', '--cpu', '1', '-m', '64');
+  const { stdout } = await boxrun('uninstall', '--yes', '--purge-data');
+  expect(stdout).toContain('Stopping the server');
+  expect(await processesOf(stateDir)).toEqual([]);
+  expect(await exists(stateDir)).toBe(false);
+  expect(await exists(join(prefix, 'lib/node_modules/boxrun'))).toBe(false);
+});

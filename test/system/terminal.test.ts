@@ -1,0 +1,115 @@
+// Terminals under a real pty: tmux holds `boxrun shell` and `boxrun attach`, types into them, changes their size, and looks at
+// the screen. The commands are those of docs/cli.md.
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { eventually } from '../support/processes.ts';
+import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+
+const run = promisify(execFile);
+const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');
+const [attachExample = '', shellExample = ''] = [...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs)].map(([, line]) => line ?? '');
+
+let server: TestServer;
+let directory: string;
+let socket: string;
+
+beforeAll(async () => {
+  server = await startServer({ maxCpu: 8 });
+  await server.client.create({ image: 'base', name: 'web', cpu: 1, memory_mb: 128 });
+});
+afterAll(async () => {
+  await server.close();
+});
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'boxrun-terminal-'));
+  socket = join(directory, 'tmux.sock');
+  const shell = { ...server.env, PATH: process.env['PATH'], TERM: 'xterm-256color', LANG: 'C.UTF-8', PS1: 'here> ', ENV: '' };
+  await run('tmux', ['-S', socket, '-f', '/dev/null', 'new-session', '-d', '-x', '100', '-y', '30', 'sh'], { env: shell });
+});
+afterEach(async () => {
+  await run('tmux', ['-S', socket, 'kill-server']).catch(() => undefined);
+  await rm(directory, { recursive: true, force: true });
+});
+
+const tmux = async (...args: string[]) => (await run('tmux', ['-S', socket, ...args])).stdout;
+const type = (...keys: string[]) => tmux('send-keys', ...keys);
+const screen = () => tmux('capture-pane', '-p');
+const shows = (pattern: RegExp) =>
+  eventually(`the screen shows ${pattern}`, async () => pattern.test(await screen()), 20_000).catch(async (error: Error) => {
+    throw new Error(`${error.message}; it shows:\n${await screen()}`);
+  });
+/** Runs a command line of the documentation, and waits for the prompt in the box. */
+async function open(line: string): Promise<void> {
+  await type(`stty -a > ${directory}/before; "${process.execPath}" "${cliBundle}" ${line}; echo "exit code $?"; stty -a > ${directory}/after; echo 'back'' here'`, 'Enter');
+  await shows(/^\S*\s?[#$] $|[#$]\s*\n*$/);
+  await type('echo "in"" the box"', 'Enter');
+  await shows(/^in the box$/m);
+}
+async function isRestored(): Promise<void> {
+  await shows(/^back here$/m);
+  const modes = async (name: string) => (await readFile(join(directory, name), 'utf8')).replace(/rows \d+; columns \d+;/, '');
+  expect(await modes('after')).toBe(await modes('before'));
+}
+
+it('drives a shell in a box of its own: prompt, size, a full-screen program, exit code; nothing of it stays', async () => {
+  await open(shellExample);
+  await type('stty size', 'Enter');
+  await shows(/^30 100$/m);
+  await tmux('resize-window', '-x', '120', '-y', '40');
+  await eventually('the size has changed', async () => {
+    await type('stty size', 'Enter');
+    return /^40 120$/m.test(await screen());
+  });
+  await type('clear; vi /tmp/note', 'Enter');
+  await shows(/^~$/m);
+  await type('i', 'written in vi');
+  await shows(/^written in vi$/m);
+  await type('Escape'); // Alone: with keys behind it, it would begin one of the longer keys.
+  await shows(/^- \/tmp\/note/m);
+  await type(':wq', 'Enter');
+  await shows(/^~ #\s*$/m);
+  const [{ id } = { id: '' }] = await server.client.listBoxes();
+  await eventually('the file is written', async () => (await server.client.exec(id, ['cat', '/tmp/note'])).stdout === 'written in vi\n');
+  await type('C-c');
+  await type('exit 7', 'Enter');
+  await shows(/^exit code 7$/m);
+  await isRestored();
+  await eventually('its box is gone', async () => (await server.client.listBoxes()).length === 1);
+});
+
+it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', async () => {
+  await open(attachExample);
+  await type('C-p', 'C-q');
+  await shows(/^exit code 0$/m);
+  await isRestored();
+  expect((await server.client.getBox('web')).status).toBe('running');
+});
+
+it('gives the terminal back when its box goes', async () => {
+  await open(attachExample);
+  await server.client.removeBox('web', { force: true });
+  await shows(/exit code 137$/m);
+  await isRestored();
+});
+
+it('gives the terminal back when it is told to end', async () => {
+  await server.client.create({ image: 'base', name: 'web', cpu: 1, memory_mb: 128 });
+  await open(attachExample);
+  const { stdout } = await run('pgrep', ['-f', `${cliBundle} ${attachExample}`]);
+  for (const pid of stdout.trim().split('\n')) {
+    const title = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (title.startsWith(process.execPath)) process.kill(Number(pid), 'SIGTERM');
+  }
+  await shows(/^exit code 143$/m);
+  await isRestored();
+});
+
+it('says what is needed where there is no terminal', async () => {
+  const failed = await run(process.execPath, [cliBundle, 'attach', 'web'], { env: server.env }).catch((error: { code: number; stderr: string }) => error);
+  expect(failed).toMatchObject({ code: 2 });
+  expect(failed.stderr).toContain('needs a terminal');
+});

@@ -1,0 +1,85 @@
+// A byte stream over a real socket: order, back-pressure, the difference between an end and a death, and rubbish.
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import { acceptStream, openStream, type ByteStream } from '../../../src/shared/ipc/stream.ts';
+import { connectTo } from '../../../src/shared/ipc/socket.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { eventually, temporaryDirectory } from '../../support/unit.ts';
+
+async function listening(onSocket: (socket: Socket) => void): Promise<string> {
+  const path = join(temporaryDirectory(), 's');
+  const server: Server = createServer(onSocket);
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  onTestFinished(() => { server.close(); });
+  return path;
+}
+
+async function pair(): Promise<{ client: ByteStream; server: ByteStream; token: string }> {
+  let accepted: Promise<{ token: string; stream: ByteStream }> | null = null;
+  const path = await listening((socket) => { accepted = acceptStream(socket); });
+  const client = await openStream(path, 'tok');
+  await eventually('the server has it', () => accepted !== null);
+  const { token, stream } = await (accepted as unknown as Promise<{ token: string; stream: ByteStream }>);
+  onTestFinished(() => {
+    client.close();
+    stream.close();
+  });
+  return { client, server: stream, token };
+}
+
+it('brings bytes and words over in order, and then the end', async () => {
+  const { client, server, token } = await pair();
+  expect(token).toBe('tok');
+  await client.send(Buffer.from('one'));
+  await client.control({ type: 'eof' });
+  await client.end();
+  expect(Buffer.from(((await server.next()) as { bytes: Uint8Array }).bytes).toString()).toBe('one');
+  expect(await server.next()).toEqual({ control: { type: 'eof' } });
+  expect(await server.next()).toBeNull();
+  expect(await server.next()).toBeNull();
+  await server.send(Buffer.from('back'));
+  expect(await client.next()).toMatchObject({ bytes: expect.anything() as unknown });
+});
+
+it('cuts long pieces, and sends no more than the other side takes', async () => {
+  const { client, server } = await pair();
+  const total = 32 * limits.streamPieceBytesMax;
+  let isSent = false;
+  const sending = client.send(Buffer.alloc(total, 7)).then(() => { isSent = true; });
+  const first = (await server.next()) as { bytes: Uint8Array };
+  expect(first.bytes.length).toBe(limits.streamPieceBytesMax);
+  expect(isSent).toBe(false);
+  let got = first.bytes.length;
+  while (got < total) got += ((await server.next()) as { bytes: Uint8Array }).bytes.length;
+  await sending;
+  expect(got).toBe(total);
+});
+
+it('never takes the death of the other side for its end', async () => {
+  const { client, server } = await pair();
+  await client.send(Buffer.from('half'));
+  client.finish();
+  await server.next();
+  await expect(server.next()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  await expect(server.send(Buffer.alloc(10_000_000))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+});
+
+it('hands on what went wrong', async () => {
+  const { client, server } = await pair();
+  await server.fail(new BoxRunError('BOX_NOT_RUNNING', 'it stopped'));
+  await expect(client.next()).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING', message: 'it stopped' });
+});
+
+it('refuses rubbish, and frames that are too long', async () => {
+  for (const rubbish of [Buffer.from([0, 0, 0, 1, 0xc1]), Buffer.from([0x7f, 0xff, 0xff, 0xff]), Buffer.from([0, 0, 0, 1, 5])]) {
+    const outcomes: Promise<unknown>[] = [];
+    const path = await listening((socket) => { outcomes.push(acceptStream(socket).catch((error: unknown) => error)); });
+    const socket = await connectTo(path);
+    onTestFinished(() => { socket.destroy(); });
+    socket.write(rubbish);
+    await eventually('it is accepted', () => outcomes.length === 1);
+    expect(await outcomes[0]).toMatchObject({ code: 'UNAVAILABLE' });
+  }
+});

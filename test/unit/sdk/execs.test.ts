@@ -1,0 +1,92 @@
+// Commands through the client and through a box in hand: what is kept of the output, and what becomes of a command that
+// nobody follows any more.
+import { expect, it } from 'vitest';
+import { promiseInHand } from '../../support/unit.ts';
+import { exitEvent, logEvent, serve, sse } from './setup.ts';
+
+const box = { id: 'box_a', name: 'a', status: 'running' };
+const exec = { id: 'exec_a', box_id: 'box_a', status: 'running' };
+
+/** A server with one box and one command, which writes `events`, and then waits to be canceled if they have no exit. */
+async function serveCommand(...events: string[]) {
+  const requests: string[] = [];
+  const canceled = promiseInHand<void>();
+  const client = await serve((request, response) => {
+    requests.push(`${request.method} ${request.url}`);
+    if (request.url?.includes('/events') === true) {
+      sse(response).write(events.join(''));
+      if (events.at(-1)?.includes('event: exit') === true) response.end();
+    } else if (request.url?.endsWith(':cancel') === true) {
+      response.end(JSON.stringify({ ...exec, status: 'canceled' }));
+      canceled.resolve();
+    } else {
+      response.end(JSON.stringify(request.url?.includes('/exec') === true ? exec : box));
+    }
+  });
+  return { client, requests, canceled: canceled.promise };
+}
+
+it('runs a command to its end, and keeps its output apart', async () => {
+  const { client, requests } = await serveCommand(logEvent(0, 'ö'), logEvent(1, 'oops', 'stderr'), logEvent(2, '\ufeffx'), exitEvent(3));
+  const result = await client.exec('a', ['ls']);
+  expect(result).toMatchObject({ exitCode: 0, error: null, stdout: 'ö\ufeffx', stderr: 'oops' });
+  expect(Buffer.from(result.stdoutBytes).toString()).toBe('ö\ufeffx');
+  expect(requests).toEqual(['POST /v1/boxes/a/exec', 'GET /v1/boxes/box_a/exec/exec_a/events?encoding=base64&after=-1']);
+});
+
+it('kills a command that writes more than is kept', async () => {
+  const { client, canceled } = await serveCommand(logEvent(0, 'a'.repeat(100)));
+  await expect(client.exec('a', ['yes'], { outputBytesMax: 99 })).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
+  await canceled;
+});
+
+it('kills a command whose loop is left, or whose signal aborts', async () => {
+  const left = await serveCommand(logEvent(0, 'a'));
+  for await (const event of left.client.execStream('a', ['yes'])) {
+    expect(event).toMatchObject({ type: 'log', text: 'a' });
+    break;
+  }
+  await left.canceled;
+  const aborted = await serveCommand(logEvent(0, 'a'));
+  const controller = new AbortController();
+  const loop = (async () => {
+    for await (const _event of aborted.client.execStream('a', ['yes'], { signal: controller.signal })) controller.abort();
+  })();
+  await expect(loop).rejects.toMatchObject({ code: 'CANCELED' });
+  await aborted.canceled;
+});
+
+it('leaves a command alone that has ended, or was started to go on', async () => {
+  const { client, requests } = await serveCommand(logEvent(0, 'a'), exitEvent(1));
+  await client.exec('a', { cmd: ['ls'], timeout_ms: 5 });
+  for await (const _event of client.execEvents(exec)) break;
+  expect(requests.filter((each) => each.includes(':cancel'))).toEqual([]);
+});
+
+it('ends what is under way when the client closes', async () => {
+  const { client } = await serveCommand(logEvent(0, 'a'));
+  const loop = (async () => {
+    for await (const _event of client.execEvents(exec)) void client.close();
+  })();
+  await expect(loop).rejects.toMatchObject({ code: 'CANCELED', message: 'the client was closed' });
+  await expect(client.info()).rejects.toMatchObject({ code: 'CANCELED' });
+});
+
+it('puts a box in hand: its fields, kept up to date, and its methods', async () => {
+  let status = 'running';
+  const requests: string[] = [];
+  const client = await serve((request, response) => {
+    requests.push(`${request.method} ${request.url}`);
+    if (request.url?.endsWith(':stop') === true) status = 'stopped';
+    if (request.method === 'DELETE') response.writeHead(404).end(JSON.stringify({ code: 'BOX_NOT_FOUND', message: 'no such box' }));
+    else response.end(JSON.stringify({ ...box, status }));
+  });
+  const handle = await client.create({ image: 'base' });
+  expect(JSON.parse(JSON.stringify(handle))).toEqual(box);
+  expect(handle.status).toBe('running');
+  await handle.stop();
+  expect(handle.status).toBe('stopped');
+  await expect(handle.remove()).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
+  await handle[Symbol.asyncDispose](); // Gone already: as it should be.
+  expect(requests).toEqual(['POST /v1/boxes', 'POST /v1/boxes/box_a:stop', 'DELETE /v1/boxes/box_a', 'DELETE /v1/boxes/box_a?force=true']);
+});

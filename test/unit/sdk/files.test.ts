@@ -1,0 +1,100 @@
+// Uploads and downloads: the form on the wire, every kind of source, streaming in both directions, and what breaks off.
+import { readFileSync, writeFileSync, existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import type { UploadSource } from '../../../src/sdk/index.ts';
+import { promiseInHand, temporaryDirectory } from '../../support/unit.ts';
+import { bodyOf, serve } from './setup.ts';
+
+/** The parts of a form by name, in order, as they stand on the wire. */
+function partsOf(body: Buffer, contentType: string | undefined): [string, string][] {
+  const boundary = /boundary=(.*)$/.exec(contentType ?? '')?.[1] ?? '';
+  return body.toString('latin1').split(`--${boundary}`).slice(1, -1).map((part) => {
+    const [head = '', ...content] = part.replace(/^\r\n|\r\n$/g, '').split('\r\n\r\n');
+    return [/name="(\w+)"/.exec(head)?.[1] ?? '', Buffer.from(content.join('\r\n\r\n'), 'latin1').toString()];
+  });
+}
+
+const bytes = new TextEncoder().encode('content\r\n--x--');
+async function* pieces() {
+  yield bytes.subarray(0, 3);
+  yield bytes.subarray(3);
+}
+const sources: Record<string, (directory: string) => UploadSource> = {
+  bytes: () => bytes,
+  'a Blob': () => new Blob([bytes]),
+  'an iterable': () => pieces(),
+  'a stream': () => new Blob([bytes]).stream(),
+  'a local file': (directory) => {
+    writeFileSync(join(directory, 'file'), bytes);
+    return join(directory, 'file');
+  },
+};
+
+it.each(Object.keys(sources))('uploads %s as a form, destination first', async (name) => {
+  const asked = promiseInHand<[string | undefined, [string, string][]]>();
+  const client = await serve((request, response) => {
+    void bodyOf(request).then((body) => {
+      asked.resolve([request.url, partsOf(body, request.headers['content-type'])]);
+      response.end('{"ok":true}');
+    });
+  });
+  await client.upload('web', sources[name]?.(temporaryDirectory()) ?? '', '/root/ü "x"\n');
+  expect(await asked.promise).toEqual(['/v1/boxes/web/files/upload', [['dest', '/root/ü "x"\n'], ['file', 'content\r\n--x--']]]);
+});
+
+it('sends an upload as it is read, not as a whole', async () => {
+  const more = promiseInHand<void>();
+  const client = await serve((request, response) => {
+    request.on('data', (piece: Buffer) => { if (piece.includes('first')) more.resolve(); });
+    request.on('end', () => response.end('{"ok":true}'));
+  });
+  async function* slow() {
+    yield new TextEncoder().encode('first');
+    await more.promise; // Comes only when the server has the beginning.
+    yield new TextEncoder().encode('second');
+  }
+  await client.upload('web', slow(), '/root/file');
+});
+
+it('fails as its source does', async () => {
+  const client = await serve((request, response) => { void bodyOf(request).then(() => response.end('{}'), () => undefined); });
+  await expect(client.upload('web', join(temporaryDirectory(), 'missing'), '/root/file')).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+it('downloads as bytes, as text, as a stream, and to a file that appears when it is complete', async () => {
+  const client = await serve((request, response) => {
+    void bodyOf(request).then((body) => response.setHeader('content-length', 7).end(body.includes('/root/ü') ? 'content' : ''));
+  });
+  const download = () => client.download('web', '/root/ü');
+  expect((await download()).size).toBe(7);
+  expect(await (await download()).text()).toBe('content');
+  expect(Buffer.from(await (await download()).bytes()).toString()).toBe('content');
+  expect(await new Response((await download()).body).text()).toBe('content');
+  const path = join(temporaryDirectory(), 'a/b/file');
+  await (await download()).saveTo(path);
+  expect(readFileSync(path, 'utf8')).toBe('content');
+});
+
+it('tells a download that breaks off, and leaves nothing behind', async () => {
+  const client = await serve((_request, response) => {
+    response.write('half');
+    setImmediate(() => response.destroy());
+  });
+  const directory = temporaryDirectory();
+  const download = await client.download('web', '/root/file');
+  expect(download.size).toBeNull();
+  await expect(download.saveTo(join(directory, 'file'))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  expect(existsSync(join(directory, 'file'))).toBe(false);
+  expect(readdirSync(directory)).toEqual([]);
+});
+
+it('ends a download by its signal', async () => {
+  const client = await serve((_request, response) => { response.write('half'); });
+  const controller = new AbortController();
+  const { body } = await client.download('web', '/root/file', { signal: controller.signal });
+  const reader = body.getReader();
+  await reader.read();
+  controller.abort();
+  await expect(reader.read()).rejects.toMatchObject({ code: 'CANCELED' });
+});

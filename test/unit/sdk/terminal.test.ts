@@ -1,0 +1,129 @@
+// Terminals against a small WebSocket server, on a Unix socket: bytes, size, exit, trouble, and closing.
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
+import { WebSocketServer, type WebSocket } from 'ws';
+import { BoxRun, type Terminal } from '../../../src/sdk/index.ts';
+import { findServer } from '../../../src/sdk/node.ts';
+import { promiseInHand, temporaryDirectory } from '../../support/unit.ts';
+import { serve } from './setup.ts';
+
+/** A client of a server that speaks by `handler` on each connection. */
+async function serveTerminal(handler: (socket: WebSocket, url: string) => void): Promise<BoxRun> {
+  const socketPath = join(temporaryDirectory(), 'a.sock');
+  const server = createServer();
+  const sockets = new WebSocketServer({ server });
+  sockets.on('connection', (socket, request) => { handler(socket, request.url ?? ''); });
+  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+  const client = new BoxRun({ socketPath });
+  onTestFinished(async () => {
+    await client.close();
+    for (const socket of sockets.clients) socket.terminate();
+    server.close();
+  });
+  return client;
+}
+
+async function textOf({ output }: Terminal): Promise<string> {
+  return new Response(output).text();
+}
+
+it('carries bytes, sizes and the exit code', async () => {
+  const asked = promiseInHand<string>();
+  const client = await serveTerminal((socket, url) => {
+    asked.resolve(url);
+    socket.on('message', (data: Buffer, isBinary) => {
+      socket.send(Buffer.from(isBinary ? `typed ${data.toString()}` : `control ${data.toString()}`));
+      if (isBinary && data.toString() === 'exit') socket.send('{"type":"exit","code":3}');
+    });
+  });
+  const terminal = await client.attach('web', { shell: '/bin/sh', cols: 100, rows: 30, term: 'xterm' });
+  expect(await asked.promise).toBe('/v1/boxes/web/attach?shell=%2Fbin%2Fsh&cols=100&rows=30&term=xterm');
+  terminal.resize(120, 40);
+  await terminal.write('exit');
+  expect(await terminal.exited).toEqual({ exitCode: 3, error: null });
+  expect(await textOf(terminal)).toBe('control {"type":"resize","cols":120,"rows":40}typed exit');
+  await expect(terminal.write('more')).rejects.toMatchObject({ code: 'CANCELED' });
+});
+
+it('carries the input of a command, its end, and stderr apart', async () => {
+  const client = await serveTerminal((socket, url) => {
+    socket.on('message', (data: Buffer, isBinary) => {
+      if (isBinary) socket.send(Buffer.from(`${url} ${data.toString()}`));
+      else socket.send(JSON.stringify({ type: 'stderr', data: data.toString('base64') }));
+      if (!isBinary) socket.send('{"type":"exit","code":null,"error":"timed out"}');
+    });
+  });
+  const terminal = await client.attachExec('web', 'exec_a');
+  await terminal.write('typed');
+  terminal.end();
+  expect(await terminal.exited).toEqual({ exitCode: null, error: 'timed out' });
+  expect(await textOf(terminal)).toBe('/v1/boxes/web/exec/exec_a/attach typed');
+  expect(await new Response(terminal.errors).text()).toBe('{"type":"eof"}');
+});
+
+it("fails with the server's error", async () => {
+  const client = await serveTerminal((socket) => {
+    socket.send('{"type":"error","code":"BOX_NOT_RUNNING","message":"it is stopped"}');
+    socket.close();
+  });
+  const terminal = await client.attach('web');
+  await expect(terminal.exited).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING', message: 'it is stopped' });
+  await expect(textOf(terminal)).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+});
+
+it('is UNAVAILABLE when the connection is lost or there is none, and says why it was refused', async () => {
+  const client = await serveTerminal((socket) => { socket.terminate(); });
+  const terminal = await client.attach('web');
+  await expect(terminal.exited).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  const refusing = await serve((_request, response) => { response.writeHead(404).end('{"code":"BOX_NOT_FOUND","message":"no such box"}'); });
+  await expect(refusing.attach('web')).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
+  const nobody = new BoxRun({ socketPath: join(temporaryDirectory(), 'nobody.sock') });
+  await expect(nobody.attach('web')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  await nobody.close();
+});
+
+it('closes by itself, by its signal and with its output', async () => {
+  let closed = 0;
+  const allClosed = promiseInHand<void>();
+  const client = await serveTerminal((socket) => {
+    socket.on('close', () => {
+      closed++;
+      if (closed === 3) allClosed.resolve();
+    });
+  });
+  const one = await client.attach('web');
+  await one[Symbol.asyncDispose]();
+  await expect(one.exited).rejects.toMatchObject({ code: 'CANCELED' });
+  const controller = new AbortController();
+  const two = await client.attach('web', { signal: controller.signal });
+  controller.abort();
+  await expect(two.exited).rejects.toMatchObject({ code: 'CANCELED' });
+  await expect(client.attach('web', { signal: controller.signal })).rejects.toMatchObject({ code: 'CANCELED' });
+  const three = await client.attach('web');
+  await three.output.cancel();
+  await allClosed.promise;
+});
+
+it('waits while much of what is typed is on its way', async () => {
+  const received = promiseInHand<void>();
+  let length = 0;
+  const client = await serveTerminal((socket) => {
+    socket.on('message', (data: Buffer) => {
+      length += data.byteLength;
+      if (length === 32 * 1024 * 1024) received.resolve();
+    });
+  });
+  const terminal = await client.attach('web');
+  for (let index = 0; index < 32; index++) await terminal.write(new Uint8Array(1024 * 1024));
+  await received.promise;
+  terminal.close();
+});
+
+it('finds the server of this user by the variables', () => {
+  const home = temporaryDirectory();
+  expect(findServer({ BOXRUN_SOCKET: '/a.sock', BOXRUN_PORT: '1' })).toEqual({ socketPath: '/a.sock' });
+  expect(findServer({ BOXRUN_HOST: '::1', BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({ url: 'http://[::1]:91' });
+  expect(findServer({ BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({ url: 'http://127.0.0.1:91' });
+  expect(findServer({ BOXRUN_STATE_DIR: home, BOXRUN_SOCKET: '' })).toEqual({ url: 'http://127.0.0.1:9090' });
+});
