@@ -20,8 +20,8 @@ export function createQuota(max: { readonly cpu: number; readonly memoryMb: numb
   }
 
   function refuse(what: string, asked: number, inUse: number, limit: number, variable: string): never {
-    throw new BoxRunError('RESOURCE_EXCEEDED', `${what}: ${asked} asked, ${inUse} of ${limit} in use`, {
-      hint: `stop or remove a box, ask for less, or raise ${variable} for the server`,
+    throw new BoxRunError('RESOURCE_EXCEEDED', `${what}: ${asked} asked, ${inUse} of ${limit} in use (${variable} raises the limit)`, {
+      hint: 'stop or remove a box, ask for less, or raise the limit of the server',
     });
   }
 

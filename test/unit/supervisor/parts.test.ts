@@ -30,10 +30,10 @@ describe('quota', () => {
     const quota = createQuota({ cpu: 2, memoryMb: 1000 });
     quota.reserve('a', 1, 300);
     expect(() => { quota.reserve('b', 2, 1); }).toThrow(expect.objectContaining({
-      message: 'CPUs: 2 asked, 1 of 2 in use', hint: expect.stringContaining('BOXRUN_MAX_CPU') as unknown,
+      message: 'CPUs: 2 asked, 1 of 2 in use (BOXRUN_MAX_CPU raises the limit)',
     }) as Error);
     expect(() => { quota.reserve('b', 1, 701); }).toThrow(expect.objectContaining({
-      message: 'memory in MB: 701 asked, 300 of 1000 in use', hint: expect.stringContaining('BOXRUN_MAX_MEMORY_MB') as unknown,
+      message: 'memory in MB: 701 asked, 300 of 1000 in use (BOXRUN_MAX_MEMORY_MB raises the limit)',
     }) as Error);
   });
 

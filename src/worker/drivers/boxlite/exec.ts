@@ -1,10 +1,7 @@
 // One command of a box: the engine's execution as streams of bytes, one exit, and a kill of the whole tree. Called by
 // driver.ts. The leader's end counts, never the streams': children may hold those open for as long as they like.
-//
-// The engine has no back-pressure: what the command writes is taken from its pipe at once, passes through a ring of
-// 1 MiB in the VM (which drops what the connection to the host cannot keep up with, and says so in the stream, as
-// `[boxlite] stdout output dropped N bytes`), and waits in the engine's memory on the host until it is read here, without
-// a bound. Here reading stops when the reader stops.
+// The engine has no back-pressure: output goes through a ring of 1 MiB in the VM, which drops what the host is too slow for and
+// says so in the stream (`[boxlite] stdout output dropped N bytes`), and waits unbounded on the host until it is read here.
 import { Readable, Writable } from 'node:stream';
 import { sleep, withDeadline } from '../../../shared/clock.ts';
 import { errorText } from '../../../shared/errors.ts';

@@ -1,9 +1,8 @@
 // One command in a running box: starts the runtime's exec with real pipes, knows when the command itself began, and kills its whole tree by its
 // control group. Called by driver.ts; the group is made, and named after the command, before anything starts.
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, openSync, constants, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, constants, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { killQuietly } from '../../../shared/child-process.ts';
 import { withDeadline } from '../../../shared/clock.ts';
@@ -11,47 +10,13 @@ import { BoxRunError } from '../../../shared/errors.ts';
 import { newId } from '../../../shared/ids.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
-import { boxCapabilities } from './bundle.ts';
-import type { BoxCgroups } from './cgroups.ts';
+import { filesOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type ExecFiles, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { homeMark } from './monitor.ts';
-import { toolsInBox, type BoxPaths } from './paths.ts';
-import type { PipePool } from './pipes.ts';
-import type { OciRuntime } from './runtime.ts';
+import { toolsInBox } from './paths.ts';
 import { lastLines, toolPath } from './tools.ts';
 import { spawnTerminal } from './terminal.ts';
-import { rootUser, type UserIds } from './users.ts';
-import { wrapCommand, wrapperFds } from './wrapper.ts';
-
-export interface ExecContext {
-  readonly boxId: string;
-  readonly paths: BoxPaths;
-  readonly runtime: OciRuntime;
-  readonly cgroups: BoxCgroups;
-  readonly pipes: PipePool;
-  /** Commands that have ended and whose background children have not. */
-  readonly lingering: Set<string>;
-}
-
-export interface PreparedCommand {
-  readonly workdir: string;
-  readonly env: Readonly<Record<string, string>>;
-  readonly user: UserIds;
-}
-
-export interface StartedProcess {
-  /** Resolves with what the wrapper reports, from inside the command's control group; rejects when the runtime ended without that. */
-  readonly begun: Promise<string>;
-  readonly stdout: Readable;
-  readonly stderr: Readable;
-  readonly stdin: Writable | null;
-  readonly exit: Promise<ExecExit>;
-  readonly files: ExecFiles;
-}
-
-interface ExecFiles {
-  readonly process: string;
-  readonly pid: string;
-}
+import { rootUser } from './users.ts';
+import { wrapperFds } from './wrapper.ts';
 
 /**
  * Starts a command. Resolves when it runs, or when it is known why it cannot (127, 126, missing directory: a handle like any other).
@@ -129,43 +94,6 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
   }
 }
 
-export function filesOf(paths: BoxPaths, execId: string): ExecFiles {
-  return { process: join(paths.execs, `${execId}.json`), pid: join(paths.execs, `${execId}.pid`) };
-}
-
-export function processSpec(request: ExecRequest, command: PreparedCommand) {
-  const { args, env } = wrapCommand(request.cmd, command.workdir, command.env, request.tty);
-  const { uid, gid, groups } = command.user;
-  // Only root starts with capabilities, as in any container.
-  const held = uid === 0 ? boxCapabilities : [];
-  return {
-    terminal: request.tty !== null,
-    ...(request.tty === null ? {} : { consoleSize: { height: request.tty.rows, width: request.tty.cols } }),
-    user: { uid, gid, additionalGids: groups },
-    args,
-    env,
-    cwd: '/',
-    capabilities: { bounding: boxCapabilities, effective: held, permitted: held, inheritable: [], ambient: [] },
-    noNewPrivileges: true,
-  };
-}
-
-/** What comes first on `report`. */
-export async function firstWords(report: Readable, child: Pick<ChildProcess, 'once'> | null): Promise<string> {
-  return new Promise<string>((resolve, reject) => {
-    report.once('data', (piece: Buffer) => {
-      resolve(piece.toString());
-    });
-    report.once('end', () => {
-      reject(new Error('the runtime ended before the command began'));
-    });
-    report.once('error', reject);
-    child?.once('error', reject);
-  }).finally(() => {
-    report.destroy();
-  });
-}
-
 /**
  * The size of the terminal at `device` in the box. The runtime's client does not hand a change on, so it is made inside.
  * @throws RUNTIME_ERROR when the command has no terminal
@@ -195,19 +123,6 @@ function exitOf(context: ExecContext, execId: string, child: ChildProcess, files
   });
 }
 
-/** A command has ended; its children may live on. */
-export function forgetExec(context: ExecContext, execId: string, files: ExecFiles): void {
-  removeQuietly(files.process);
-  removeQuietly(files.pid);
-  context.lingering.add(execId);
-  sweepLingering(context);
-}
-
-/** Removes the groups of commands that have ended with all their children. */
-export function sweepLingering({ cgroups, lingering }: ExecContext): void {
-  for (const execId of lingering) if (cgroups.tryRemoveExec(execId)) lingering.delete(execId);
-}
-
 async function killTree({ cgroups }: ExecContext, execId: string, { exit }: StartedProcess): Promise<void> {
   await cgroups.killExec(execId, limits.killTimeoutMs);
   await withDeadline(exit, limits.killTimeoutMs, `the end of ${execId}`);
@@ -227,12 +142,4 @@ async function drainText(stream: Readable): Promise<string> {
     // What was read is enough.
   }
   return text;
-}
-
-export function removeQuietly(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // Not there: nothing to remove.
-  }
 }

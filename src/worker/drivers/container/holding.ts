@@ -7,7 +7,7 @@ import type { DriverContext } from '../driver.ts';
 import { idShift } from './bundle.ts';
 import { createBoxCgroups, type BoxCgroups } from './cgroups.ts';
 import { diskReleased } from './disk.ts';
-import type { ExecContext } from './exec.ts';
+import type { ExecContext } from './exec-process.ts';
 import { createImagePreparer, type ImagePreparer, type PreparedImage } from './image.ts';
 import { endLeftovers } from './leftovers.ts';
 import type { AliveWatch } from './monitor.ts';

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { Readable, Writable } from 'node:stream';
 import type { IPty } from '@lydell/node-pty';
 import type { ExecExit, ExecRequest } from '../driver.ts';
-import { filesOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec.ts';
+import { filesOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { homeMark } from './monitor.ts';
 import { toolPath } from './tools.ts';
 import { wrapperFds } from './wrapper.ts';

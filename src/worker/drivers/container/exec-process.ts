@@ -1,0 +1,103 @@
+// What a started command is made of, with a terminal or without: its record for the runtime, its first words, its files, and what is
+// forgotten when it has ended. Used by exec.ts and terminal.ts.
+import type { ChildProcess } from 'node:child_process';
+import { unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import type { ExecExit, ExecRequest } from '../driver.ts';
+import { boxCapabilities } from './bundle.ts';
+import type { BoxCgroups } from './cgroups.ts';
+import type { BoxPaths } from './paths.ts';
+import type { PipePool } from './pipes.ts';
+import type { OciRuntime } from './runtime.ts';
+import type { UserIds } from './users.ts';
+import { wrapCommand } from './wrapper.ts';
+
+export interface ExecContext {
+  readonly boxId: string;
+  readonly paths: BoxPaths;
+  readonly runtime: OciRuntime;
+  readonly cgroups: BoxCgroups;
+  readonly pipes: PipePool;
+  /** Commands that have ended and whose background children have not. */
+  readonly lingering: Set<string>;
+}
+
+export interface PreparedCommand {
+  readonly workdir: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly user: UserIds;
+}
+
+export interface StartedProcess {
+  /** Resolves with what the wrapper reports, from inside the command's control group; rejects when the runtime ended without that. */
+  readonly begun: Promise<string>;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  readonly stdin: Writable | null;
+  readonly exit: Promise<ExecExit>;
+  readonly files: ExecFiles;
+}
+
+export interface ExecFiles {
+  readonly process: string;
+  readonly pid: string;
+}
+
+export function filesOf(paths: BoxPaths, execId: string): ExecFiles {
+  return { process: join(paths.execs, `${execId}.json`), pid: join(paths.execs, `${execId}.pid`) };
+}
+
+export function processSpec(request: ExecRequest, command: PreparedCommand) {
+  const { args, env } = wrapCommand(request.cmd, command.workdir, command.env, request.tty);
+  const { uid, gid, groups } = command.user;
+  // Only root starts with capabilities, as in any container.
+  const held = uid === 0 ? boxCapabilities : [];
+  return {
+    terminal: request.tty !== null,
+    ...(request.tty === null ? {} : { consoleSize: { height: request.tty.rows, width: request.tty.cols } }),
+    user: { uid, gid, additionalGids: groups },
+    args,
+    env,
+    cwd: '/',
+    capabilities: { bounding: boxCapabilities, effective: held, permitted: held, inheritable: [], ambient: [] },
+    noNewPrivileges: true,
+  };
+}
+
+/** What comes first on `report`. */
+export async function firstWords(report: Readable, child: Pick<ChildProcess, 'once'> | null): Promise<string> {
+  return new Promise<string>((resolve, reject) => {
+    report.once('data', (piece: Buffer) => {
+      resolve(piece.toString());
+    });
+    report.once('end', () => {
+      reject(new Error('the runtime ended before the command began'));
+    });
+    report.once('error', reject);
+    child?.once('error', reject);
+  }).finally(() => {
+    report.destroy();
+  });
+}
+
+/** A command has ended; its children may live on. */
+export function forgetExec(context: ExecContext, execId: string, files: ExecFiles): void {
+  removeQuietly(files.process);
+  removeQuietly(files.pid);
+  context.lingering.add(execId);
+  sweepLingering(context);
+}
+
+/** Removes the groups of commands that have ended with all their children. */
+export function sweepLingering({ cgroups, lingering }: ExecContext): void {
+  for (const execId of lingering) if (cgroups.tryRemoveExec(execId)) lingering.delete(execId);
+}
+
+export function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Not there: nothing to remove.
+  }
+}
