@@ -50,5 +50,14 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
 }
 
 process.exitCode = await runCommandLine(process.argv.slice(2));
-// Nothing that is left open may keep the program from ending.
+// Nothing that is left open may keep the program from ending, but what was written to a pipe has to be through first.
+await Promise.all([written(process.stdout), written(process.stderr)]);
 process.exit();
+
+/** Resolves when the reader has everything, or is gone. */
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.destroyed || stream.writableLength === 0) resolve();
+    else stream.write('', () => { resolve(); });
+  });
+}
