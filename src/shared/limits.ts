@@ -55,7 +55,7 @@ export const limits = {
   exitDrainMs: 500,
   /** After the leader's exit its own output may still be queued: while at least this much comes in each `exitDrainMs`, or the writer is slow, draining goes on ... */
   exitDrainBusyBytes: 64 * 1024,
-  /** ... for this long at the most. */
+  /** ... for this long at the most; without children, until nothing has come for this long. */
   exitDrainBusyMs: 30_000,
   /** Hold of an exec's answer, so that a short command comes back finished. */
   execHoldLeastMs: 25,

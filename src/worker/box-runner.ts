@@ -2,7 +2,8 @@
 // control.ts calls it for the supervisor; every command ends before the engine is stopped, removed or let go.
 import type { Exec } from '../shared/api.ts';
 import { sleep, withDeadline } from '../shared/clock.ts';
-import { boxHome, statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { boxHome, statePaths } from '../shared/state-dir.ts';
 import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';

@@ -176,7 +176,7 @@ class OwnedExec implements RunningExec {
     const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
     this.#reader = reader;
     const exit = await running.exit;
-    await reader.drain();
+    await reader.drain(async () => 'lost' in exit || (await running.hasChildren()));
     if (this.#killing !== null) await this.#killing.catch(() => undefined);
     this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason));
   }

@@ -10,10 +10,11 @@ import type { OutputBuffer, OutputStream } from './output-buffer.ts';
 export interface OutputReader {
   /**
    * To be called at the leader's exit; resolves when the streams have ended. Background children may hold them: they get
-   * limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued. Time in which
-   * the writer kept us from reading does not count.
+   * limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued. Without
+   * children all that comes is the leader's own, however slowly an engine brings it: then the end is waited for. Time in
+   * which the writer kept us from reading does not count.
    */
-  drain(): Promise<void>;
+  drain(hasChildren: () => Promise<boolean>): Promise<void>;
   /** From now on what comes is read and dropped: a full pipe would stop background children. */
   discard(): void;
 }
@@ -59,16 +60,20 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
   const allEnded = Promise.all(pumps).then(() => true);
 
   return {
-    async drain() {
+    async drain(hasChildren) {
       let leftMs: number = limits.exitDrainBusyMs;
+      let alone = false;
       takeProgress();
       while (leftMs > 0) {
         if (await Promise.race([allEnded, pauseUnlessEnded(allEnded)])) return;
+        // Who does not know takes them for children: the wait must end.
+        alone ||= !(await hasChildren().catch(() => true));
         const { bytes, heldBack: stalled } = takeProgress();
         if (stalled) continue;
-        if (bytes < limits.exitDrainBusyBytes) return;
-        leftMs -= limits.exitDrainMs;
+        if (!alone && bytes < limits.exitDrainBusyBytes) return;
+        leftMs = alone && bytes > 0 ? limits.exitDrainBusyMs : leftMs - limits.exitDrainMs;
       }
+      deps.log.warn({ alone }, 'output did not end in time after its command; what comes from now on is dropped');
     },
     discard() {
       discarding = true;

@@ -1,6 +1,7 @@
 // A worker without a box that tries the engine: what `serve` and `doctor` ask through shared/driver-probe.ts.
 // Its answer goes out in the ready line; whoever asked ends the process.
-import { statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import type { ProbeResult } from '../shared/driver-probe.ts';
 import { errorText } from '../shared/errors.ts';
 

@@ -3,7 +3,8 @@
 import { rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { processIdentity } from '../shared/child-process.ts';
-import { statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { streamSocketPath, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import type { Logger } from '../shared/log.ts';

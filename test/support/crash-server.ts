@@ -137,3 +137,11 @@ export function counting(lines: number): string[] {
 export function counted(lines: number): string {
   return Array.from({ length: lines }, (_, index) => `line-${index}\n`).join('');
 }
+
+/** For much text: says where two differ, not all that comes after. */
+export function expectSameText(actual: string, expected: string): void {
+  let at = 0;
+  while (at < actual.length && actual[at] === expected[at]) at++;
+  const around = (text: string) => ({ length: text.length, around: text.slice(Math.max(0, at - 20), at + 80) });
+  expect(around(actual)).toEqual(around(expected));
+}

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { collect, counted, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { collect, counted, expectSameText, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { eventually, processesOf } from '../support/processes.ts';
 
 const cli = join(import.meta.dirname, '../../bin/boxrun.js');
@@ -74,8 +74,7 @@ describe('a box on a micro-VM', () => {
   it('gives big output complete and in order', async () => {
     const lines = 60_000;
     const { stdout } = await run('api', `awk 'BEGIN { for (i = 0; i < ${lines}; i++) print "line-" i }'`);
-    // As one comparison: a difference of sixty thousand lines helps nobody.
-    expect(stdout === counted(lines)).toBe(true);
+    expectSameText(stdout, counted(lines));
   });
 
   it('kills the whole tree on cancel: background children, new sessions, double forks', async () => {

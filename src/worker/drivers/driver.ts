@@ -63,6 +63,8 @@ export interface ExecHandle {
   resize(cols: number, rows: number): Promise<void>;
   /** To the leader only. */
   signal(signal: number): Promise<void>;
+  /** After the leader's end: whether anything of its tree lives on. Nothing does: what still comes out is the leader's own. */
+  hasChildren(): Promise<boolean>;
   /** SIGKILL to the whole tree: background children, new sessions, double forks. Resolves when none is left. */
   killTree(): Promise<void>;
 }

@@ -47,7 +47,7 @@ function play(played: Played) {
 
 function handle(played: ReturnType<typeof play>, more: Partial<ExecDeps> = {}) {
   return createExecHandle({
-    request, exec: played.exec, killTree: async () => undefined, engineEnd: new Promise(() => undefined), isVmAlive: async () => true,
+    request, exec: played.exec, killTree: async () => undefined, hasChildren: async () => false, engineEnd: new Promise(() => undefined), isVmAlive: async () => true,
     onExit: () => undefined, ...more,
   });
 }

@@ -1,9 +1,10 @@
 // A worker's box on a real writer, with an engine whose every call is in the test's hands: calls one at a time, commands
 // ended before the engine, and nothing lost when the worker goes.
-import { mkdirSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { loadConfig, stateDirectories, statePaths } from '../../../src/shared/config.ts';
+import { loadConfig } from '../../../src/shared/config.ts';
+import { makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
 import type { Assignment, ExecOrder } from '../../../src/shared/contracts/worker.ts';
 import { readSpills } from '../../../src/shared/spill.ts';
 import { createBoxRunner, type BoxRunner } from '../../../src/worker/box-runner.ts';
@@ -73,7 +74,7 @@ const noProgress = [() => undefined, new AbortController().signal] as const;
 
 async function createBench({ started = true, generation = 1 } = {}): Promise<Bench> {
   const stateDir = temporaryDirectory();
-  for (const directory of stateDirectories(stateDir)) mkdirSync(directory, { recursive: true });
+  makeStateDirectories(stateDir);
   const config = loadConfig({ stateDir }, {});
   const writer = await serveWriter(config.dbPath, statePaths(stateDir).writerSocket);
   writer.statements.insertBox(boxRow({ generation: 1 }));

@@ -117,6 +117,23 @@ describe.concurrent('after the leader\'s exit', () => {
     expect(output(writer.committed, 'stdout').length).toBe(300 * 65_536);
   });
 
+  it('without children the end of its output is waited for, even if an engine brings it slowly and in small pieces', async () => {
+    const { writer, run, command } = createExecBench();
+    const exec = run();
+    await exec.started;
+    const running = await command();
+    running.children = false;
+    running.exit({ exitCode: 0 });
+    for (let piece = 0; piece < 3; piece++) {
+      await new Promise((resolve) => setTimeout(resolve, limits.exitDrainMs * 1.5));
+      running.stdout.write(`piece ${piece} `);
+    }
+    expect(exec.exec().status).toBe('running');
+    running.finish(0);
+    await exec.finished;
+    expect(output(writer.committed, 'stdout').toString()).toBe('piece 0 piece 1 piece 2 ');
+  });
+
   it('its output is complete even if this process could not run during the wait', async () => {
     const { writer, driver, run } = createExecBench();
     const cat = spawn('cat', { stdio: ['pipe', 'pipe', 'ignore'] });

@@ -62,6 +62,8 @@ export interface CommandDouble {
   readonly stdout: PassThrough;
   readonly stderr: PassThrough;
   kills: number;
+  /** Whether its tree lives on after the leader's exit. */
+  children: boolean;
   /** The leader's exit. */
   exit(how: ExecExit): void;
   /** Both streams end, then the leader exits. */
@@ -91,6 +93,7 @@ export function createDriverDouble(): DriverDouble {
         stdout: new PassThrough(),
         stderr: new PassThrough(),
         kills: 0,
+        children: true,
         exit: exit.resolve,
         finish(exitCode) {
           command.stdout.end();
@@ -111,6 +114,7 @@ export function createDriverDouble(): DriverDouble {
         exit: exit.promise,
         resize: () => Promise.resolve(),
         signal: () => Promise.resolve(),
+        hasChildren: () => Promise.resolve(command.children),
         killTree() {
           command.kills++;
           return command.onKill();

@@ -26,6 +26,7 @@ export interface ExecDeps {
   readonly request: ExecRequest;
   readonly exec: EngineExec;
   readonly killTree: () => Promise<void>;
+  readonly hasChildren: () => Promise<boolean>;
   /** Resolves with the reason when the VM has ended. */
   readonly engineEnd: Promise<string>;
   readonly isVmAlive: () => Promise<boolean>;
@@ -56,6 +57,7 @@ export async function createExecHandle(deps: ExecDeps): Promise<ExecHandle> {
     async signal(signal) {
       await exec.signal(signal).catch(refuse('sending a signal'));
     },
+    hasChildren: deps.hasChildren,
     async killTree() {
       await deps.killTree();
       await withDeadline(exit, limits.killTimeoutMs, 'the end of the killed command');

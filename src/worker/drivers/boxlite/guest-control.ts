@@ -10,12 +10,14 @@ import { limits } from '../../../shared/limits.ts';
 import type { EngineBox, EngineExec } from './engine.ts';
 import { engineError } from './engine-errors.ts';
 import { toolsPath } from './box-options.ts';
-import { killExecScript, killStraysScript, setUpScript, stopScript, sweepScript } from './guest-scripts.ts';
+import { hasProcessesScript, killExecScript, killStraysScript, setUpScript, stopScript, sweepScript } from './guest-scripts.ts';
 
 export interface GuestControl {
   /** After each boot and re-attach, before anything else. Also the proof that the VM answers. */
   setUp(timeoutMs: number): Promise<void>;
   killExec(execId: string): Promise<void>;
+  /** Whether a process of the command lives. */
+  hasProcesses(execId: string): Promise<boolean>;
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
   /** TERM, and KILL after `graceMs`; the disk is written out. */
   endCommands(graceMs: number): Promise<void>;
@@ -90,6 +92,9 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
     },
     async killExec(execId) {
       await control(killExecScript, [execId], limits.killTimeoutMs);
+    },
+    async hasProcesses(execId) {
+      return (await control(hasProcessesScript, [execId])).trim() === 'populated 1';
     },
     async killStrayExecs(finished) {
       await control(killStraysScript, [...finished]);

@@ -70,6 +70,13 @@ echo 0 >${cgroupRoot}/"$1"/cgroup.max.depth || exit 1
 kill_group ${cgroupRoot}/"$1"
 `;
 
+/** $1 an exec's id. Prints `populated 1` when a process of it lives; nothing when its cgroup has been removed. */
+export const hasProcessesScript = `
+BOXRUN_E=
+[ ! -e ${cgroupRoot}/"$1"/cgroup.events ] || read -r BOXRUN_E <${cgroupRoot}/"$1"/cgroup.events
+echo "$BOXRUN_E"
+`;
+
 /** Arguments: ids of execs whose background children live on. All others are killed and forgotten. */
 export const killStraysScript = `${killFunction}
 BOXRUN_R=0

@@ -101,6 +101,7 @@ export async function takeOverVm({ context, home, box: firstBox, setUpTimeoutMs,
         killTree: async () => {
           if (!released) await guest.killExec(request.execId);
         },
+        hasChildren: async () => !released && (await guest.hasProcesses(request.execId)),
         engineEnd: ended,
         isVmAlive: async () => !released && (await home.isVmAlive()),
         onExit: () => guest.forget(request.execId),

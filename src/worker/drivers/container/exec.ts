@@ -43,6 +43,7 @@ export async function startExec(context: ExecContext, request: ExecRequest, comm
     exit,
     resize: (cols, rows) => resizeTerminal(context, report.trim(), { cols, rows }),
     signal: (signal) => signalLeader(context, request.execId, started, signal),
+    hasChildren: () => Promise.resolve(context.cgroups.pids(request.execId).length > 0),
     killTree: () => killTree(context, request.execId, started),
   };
 }
