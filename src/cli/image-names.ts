@@ -1,6 +1,7 @@
 // The names that a box can be made from on this host: built in, imported, and short names of registry images.
 // Asked by the completion; reads directories only.
-import { statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { imageAliases } from '../shared/images/source.ts';
 import { listImages } from '../shared/images/store.ts';
 

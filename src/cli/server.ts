@@ -5,7 +5,8 @@ import { mkdirSync, openSync, closeSync, readFileSync, statSync } from 'node:fs'
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { sleep } from '../shared/clock.ts';
-import { loadConfig, serverAddress, serverEnvironment, statePaths, type Config } from '../shared/config.ts';
+import { loadConfig, serverAddress, serverEnvironment, type Config } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 import { BoxRun, type BoxRunClient } from '../sdk/index.ts';

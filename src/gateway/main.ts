@@ -8,7 +8,7 @@ import type { GatewayParts } from './parts.ts';
 import { createReaderPool } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
 import { createUpgrade, createUpgradeGuard } from './web-socket.ts';
-import { statePaths } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';

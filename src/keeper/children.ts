@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { killQuietly } from '../shared/child-process.ts';
 import { withDeadline } from '../shared/clock.ts';
-import { statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';

@@ -1,8 +1,9 @@
 // The keeper: what a `boxrun serve` process becomes. Owns the lock of the state directory, signals, and writer, supervisor and
 // gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can fail.
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
-import { stateDirectories, statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
@@ -19,9 +20,7 @@ export interface KeeperOptions {
  * @throws RUNTIME_ERROR when another server has the state directory, UNAVAILABLE when a child does not come up
  */
 export async function runKeeper(config: Config, { onReady }: KeeperOptions): Promise<number> {
-  for (const directory of stateDirectories(config.stateDir)) {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-  }
+  makeStateDirectories(config.stateDir);
   await chmod(config.stateDir, 0o700);
   const lock = await tryLock(statePaths(config.stateDir).lock);
   if (lock === null) {

@@ -4,6 +4,7 @@ import { homedir, totalmem, availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { BoxRunError } from './errors.ts';
 import { limits } from './limits.ts';
+import { defaultSocket } from './state-dir.ts';
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
@@ -57,7 +58,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
   return {
     stateDir,
     dbPath: resolve(env['BOXRUN_DB'] ?? join(stateDir, 'boxrun.db')),
-    socketPath: resolve(flags.socket ?? env['BOXRUN_SOCKET'] ?? join(stateDir, 'boxrun.sock')),
+    socketPath: resolve(flags.socket ?? env['BOXRUN_SOCKET'] ?? defaultSocket(stateDir)),
     tcp: socketOnly
       ? null
       : {
@@ -83,7 +84,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
 export function serverAddress(config: Config, env: Environment = process.env): { socketPath: string } | { host: string; port: number } {
   const named = (name: string) => (env[name] ?? '') !== '';
   if (!named('BOXRUN_SOCKET') && (named('BOXRUN_HOST') || named('BOXRUN_PORT')) && config.tcp !== null) return config.tcp;
-  return { socketPath: config.socketPath ?? join(config.stateDir, 'boxrun.sock') };
+  return { socketPath: config.socketPath ?? defaultSocket(config.stateDir) };
 }
 
 /** The environment of a server started on behalf of a client: the same settings, independent of the working directory. */
@@ -94,33 +95,6 @@ export function serverEnvironment(config: Config, env: Environment = process.env
     BOXRUN_DB: config.dbPath,
     ...(config.socketPath === null ? {} : { BOXRUN_SOCKET: config.socketPath }),
   };
-}
-
-/** Where the parts of a state directory are. */
-export function statePaths(stateDir: string) {
-  const runDir = join(stateDir, 'run');
-  return {
-    lock: join(stateDir, 'keeper.lock'),
-    runDir,
-    supervisorSocket: join(runDir, 'supervisor.sock'),
-    writerSocket: join(runDir, 'writer.sock'),
-    workersDir: join(runDir, 'workers'),
-    logsDir: join(stateDir, 'logs'),
-    spillDir: join(stateDir, 'spill'),
-    boxesDir: join(stateDir, 'boxes'),
-    imagesDir: join(stateDir, 'images'),
-    probeFile: join(stateDir, 'probe.json'),
-  };
-}
-
-export function boxHome(stateDir: string, boxId: string): string {
-  return join(statePaths(stateDir).boxesDir, boxId);
-}
-
-/** The directories that must exist before any process of a server starts; only their owner may look in. */
-export function stateDirectories(stateDir: string): string[] {
-  const paths = statePaths(stateDir);
-  return [stateDir, paths.runDir, paths.workersDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.imagesDir];
 }
 
 function whole(env: Environment, name: string, fallback: number, least: number, most: number): number {

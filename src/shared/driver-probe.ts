@@ -3,7 +3,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Type, type Static } from 'typebox';
-import { statePaths, type Config } from './config.ts';
+import { type Config } from './config.ts';
+import { statePaths } from './state-dir.ts';
 import { errorText } from './errors.ts';
 import { fits } from './ipc/contract.ts';
 import { startOwnProcess } from './own-process.ts';

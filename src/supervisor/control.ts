@@ -3,7 +3,8 @@
 import { stat } from 'node:fs/promises';
 import type { CreateBoxBody, ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
-import { statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import type { KeyClaim, WriterContract } from '../shared/contracts/writer.ts';

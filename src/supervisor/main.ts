@@ -1,6 +1,6 @@
 // The supervisor process: composes registry, quota, pool and recovery, and serves gateways. Started by the keeper; when the
 // keeper is gone it goes too, while its workers stay.
-import { statePaths } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';

@@ -1,7 +1,8 @@
 // What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and lets every
 // box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
 import { readdir } from 'node:fs/promises';
-import { statePaths, type Config } from '../shared/config.ts';
+import { type Config } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { writerContract, type ExecChange } from '../shared/contracts/writer.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { BoxRunError } from '../shared/errors.ts';

@@ -1,7 +1,7 @@
 // The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers need it.
 // It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
 import { writerContract } from '../shared/contracts/writer.ts';
-import { statePaths } from '../shared/config.ts';
+import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';

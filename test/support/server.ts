@@ -2,12 +2,14 @@
 // system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket; `close` asserts that nothing is left.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { request, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { expect } from 'vitest';
 import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
+import { defaultSocket, statePaths } from '../../src/shared/state-dir.ts';
 import { eventually, processesOf } from './processes.ts';
 
 export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
@@ -61,11 +63,14 @@ export interface ServerOptions {
   readonly maxCpu?: number;
   readonly maxMemoryMb?: number;
   readonly args?: readonly string[];
+  /** A path below a directory of its own. */
+  readonly stateDirName?: string;
 }
 
-export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [] }: ServerOptions = {}): Promise<TestServer> {
-  const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
-  const socketPath = join(stateDir, 'boxrun.sock');
+export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], stateDirName = '' }: ServerOptions = {}): Promise<TestServer> {
+  const top = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
+  const stateDir = resolve(top, stateDirName);
+  const socketPath = defaultSocket(stateDir);
   const env: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],
     HOME: stateDir,
@@ -116,11 +121,11 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
       await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
       const left = {
         boxes: await readdir(join(stateDir, 'boxes')),
-        sockets: (await readdir(stateDir)).filter((name) => name.endsWith('.sock')),
+        socket: existsSync(socketPath),
         mounts: (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(stateDir)),
       };
-      await rm(stateDir, { recursive: true, force: true });
-      expect(left).toEqual({ boxes: [], sockets: [], mounts: [] });
+      for (const path of [top, statePaths(stateDir).runDir]) await rm(path, { recursive: true, force: true });
+      expect(left).toEqual({ boxes: [], socket: false, mounts: [] });
     },
   };
 }

@@ -1,8 +1,9 @@
 // doctor: whether this host can run boxes, and what is missing where it cannot. It tries things out; it changes nothing.
 // Its exit code says whether the chosen driver works.
-import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { loadConfig, stateDirectories, type Config, type DriverName } from '../../shared/config.ts';
+import { loadConfig, type Config, type DriverName } from '../../shared/config.ts';
+import { makeStateDirectories } from '../../shared/state-dir.ts';
 import { errorText } from '../../shared/errors.ts';
 import { jsonOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
@@ -81,7 +82,7 @@ function sayNode(say: Say): void {
 
 function sayStateDirectory({ stateDir }: Config, say: Say): boolean {
   try {
-    for (const directory of stateDirectories(stateDir)) mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeStateDirectories(stateDir);
     accessSync(stateDir, constants.R_OK | constants.W_OK | constants.X_OK);
     say(true, `state directory ${stateDir}`);
     return true;

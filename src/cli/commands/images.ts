@@ -1,11 +1,11 @@
 // images: what is imported on this host, and importing more of it, for hosts without a registry. Works on the state directory
 // itself, so it needs no server; boxes find an imported image by its name, before any alias or registry.
-import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { jsonOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
 import { printJson, printLines, renderAge, renderBytes, renderTable } from '../render.ts';
-import { loadConfig, stateDirectories, statePaths } from '../../shared/config.ts';
+import { loadConfig } from '../../shared/config.ts';
+import { makeStateDirectories, statePaths } from '../../shared/state-dir.ts';
 
 const listOptions = { quiet: { type: 'flag', alias: 'q', describe: 'print names only' }, json: jsonOption } as const;
 
@@ -80,6 +80,6 @@ export const imagesCommand = defineCommand({
 
 function imagesDir(): string {
   const { stateDir } = loadConfig();
-  for (const directory of stateDirectories(stateDir)) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeStateDirectories(stateDir);
   return statePaths(stateDir).imagesDir;
 }

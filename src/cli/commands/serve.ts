@@ -1,7 +1,7 @@
 // serve: checks that the chosen driver works on this host, says what it offers, and then becomes the keeper.
 // The only command that loads a part of the server.
-import { mkdirSync } from 'node:fs';
-import { loadConfig, stateDirectories, type Config } from '../../shared/config.ts';
+import { loadConfig, type Config } from '../../shared/config.ts';
+import { makeStateDirectories } from '../../shared/state-dir.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { defineCommand } from '../command.ts';
 import { parseWhole } from '../options.ts';
@@ -34,7 +34,7 @@ export const serveCommand = defineCommand({
 });
 
 async function serve(config: Config): Promise<number> {
-  for (const directory of stateDirectories(config.stateDir)) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeStateDirectories(config.stateDir);
   const { probeDriver } = await import('../../shared/driver-probe.ts');
   const probe = await probeDriver(config);
   if (!probe.ok) {

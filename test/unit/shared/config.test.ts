@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { boxHome, loadConfig, stateDirectories, statePaths } from '../../../src/shared/config.ts';
+import { loadConfig } from '../../../src/shared/config.ts';
 
 describe('settings', () => {
   it('have defaults for everything', () => {
@@ -102,21 +102,5 @@ describe('settings', () => {
 
   it('allow no grace that a timer cannot wait', () => {
     expect(() => loadConfig({}, { BOXRUN_ORPHAN_GRACE_MS: String(2 ** 31) })).toThrow();
-  });
-});
-
-describe('the state directory', () => {
-  it('holds everything under itself', () => {
-    const paths = statePaths('/s');
-    for (const path of [...Object.values(paths), boxHome('/s', 'box_x'), ...stateDirectories('/s').slice(1)]) {
-      expect(path.startsWith('/s/'), path).toBe(true);
-    }
-  });
-
-  it('names each directory after the one that it is in', () => {
-    const directories = stateDirectories('/s');
-    for (const [index, path] of directories.entries()) {
-      if (index > 0) expect(directories.slice(0, index)).toContain(join(path, '..'));
-    }
   });
 });

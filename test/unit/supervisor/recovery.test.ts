@@ -1,8 +1,9 @@
 // What a supervisor does before it listens: spilled output sent on, quota taken from the rows, workers matched to their boxes.
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadConfig, stateDirectories, statePaths, type Config } from '../../../src/shared/config.ts';
+import { loadConfig, type Config } from '../../../src/shared/config.ts';
+import { makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { writeSpill } from '../../../src/shared/spill.ts';
 import type { BoxRow } from '../../../src/shared/store/rows.ts';
@@ -18,7 +19,7 @@ const execId = execRow().id;
 
 function createState(): Config {
   const stateDir = temporaryDirectory();
-  for (const directory of stateDirectories(stateDir)) mkdirSync(directory, { recursive: true });
+  makeStateDirectories(stateDir);
   return loadConfig({ stateDir }, {});
 }
 

@@ -1,10 +1,11 @@
 // Workers that an earlier supervisor left: found by their state files, connected to, and certainly dead before they count as gone.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { processIdentity } from '../../../src/shared/child-process.ts';
-import { loadConfig, stateDirectories, statePaths, type Config } from '../../../src/shared/config.ts';
+import { loadConfig, type Config } from '../../../src/shared/config.ts';
+import { makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
 import { workerContract, type WorkerContract, type WorkerStateFile } from '../../../src/shared/contracts/worker.ts';
 import { serveContract, type Handlers, type IpcServer } from '../../../src/shared/ipc/server.ts';
 import { findWorkers, type WorkerHandle } from '../../../src/supervisor/worker-handle.ts';
@@ -18,7 +19,7 @@ interface Left {
 
 function createState(): Config {
   const stateDir = temporaryDirectory();
-  for (const directory of stateDirectories(stateDir)) mkdirSync(directory, { recursive: true });
+  makeStateDirectories(stateDir);
   return loadConfig({ stateDir }, {});
 }
 

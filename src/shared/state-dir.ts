@@ -1,0 +1,81 @@
+// Where the parts of a state directory are, and how they are made: only their owner may look in. Read by every process; made by
+// whatever command comes first. Sockets move to a short directory when the kernel could not take their paths.
+import { createHash } from 'node:crypto';
+import { lstatSync, mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { BoxRunError } from './errors.ts';
+import { limits } from './limits.ts';
+
+/** The longest socket in the run directory while it is being bound: a worker's, with the process that binds it. */
+const longestSocket = '/workers/wrk_123456789012.stream.sock.1234567';
+const socketName = 'boxrun.sock';
+
+/** Where the parts of a state directory are. */
+export function statePaths(stateDir: string) {
+  const runDir = runDirectory(stateDir);
+  return {
+    lock: join(stateDir, 'keeper.lock'),
+    runDir,
+    supervisorSocket: join(runDir, 'supervisor.sock'),
+    writerSocket: join(runDir, 'writer.sock'),
+    workersDir: join(runDir, 'workers'),
+    logsDir: join(stateDir, 'logs'),
+    spillDir: join(stateDir, 'spill'),
+    boxesDir: join(stateDir, 'boxes'),
+    imagesDir: join(stateDir, 'images'),
+    probeFile: join(stateDir, 'probe.json'),
+  };
+}
+
+export function boxHome(stateDir: string, boxId: string): string {
+  return join(statePaths(stateDir).boxesDir, boxId);
+}
+
+/** Where clients look for a server when nobody says otherwise. */
+export function defaultSocket(stateDir: string): string {
+  const runDir = runDirectory(stateDir);
+  return join(isInside(runDir, stateDir) ? stateDir : runDir, socketName);
+}
+
+/**
+ * Makes what must exist before any process of a server starts.
+ * @throws RUNTIME_ERROR when the short directory for sockets is in somebody else's hands
+ */
+export function makeStateDirectories(stateDir: string): void {
+  const paths = statePaths(stateDir);
+  if (!isInside(paths.runDir, stateDir)) makeSafely(dirname(paths.runDir));
+  for (const directory of [stateDir, paths.runDir, paths.workersDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.imagesDir]) {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  }
+}
+
+/** `run` in the state directory, or, where sockets would have too long a path there, one for this state directory alone in /tmp. */
+function runDirectory(stateDir: string): string {
+  const inside = join(stateDir, 'run');
+  if (Buffer.byteLength(inside + longestSocket) <= limits.socketPathBytesMax) return inside;
+  const name = createHash('sha256').update(stateDir).digest('hex').slice(0, 12);
+  return join(shortDirectory(), name);
+}
+
+function ownUid(): number {
+  return process.getuid?.() ?? 0;
+}
+
+/** Not below TMPDIR: server and client must agree on it, and it must be short. */
+function shortDirectory(): string {
+  return `/tmp/boxrun-${ownUid()}`;
+}
+
+function isInside(path: string, directory: string): boolean {
+  return path.startsWith(`${directory}/`);
+}
+
+/** Anybody may make names in /tmp: one that another user made, or may write to, is not used. */
+function makeSafely(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const found = lstatSync(directory);
+  if (found.isDirectory() && found.uid === ownUid() && (found.mode & 0o077) === 0) return;
+  throw new BoxRunError('RUNTIME_ERROR', `${directory}, for sockets of a state directory with a long path, is not this user's alone`, {
+    hint: 'remove it, or use a shorter state directory (BOXRUN_STATE_DIR)',
+  });
+}

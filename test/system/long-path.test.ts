@@ -1,0 +1,21 @@
+// A state directory whose path no Unix socket could have: everything works, and clients find the server.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+
+let server: TestServer;
+beforeAll(async () => {
+  server = await startServer({ stateDirName: 'a directory with a long name/'.repeat(8) });
+});
+afterAll(async () => {
+  await server.close();
+});
+
+describe('in a state directory with a path of over two hundred bytes', () => {
+  it('the command line runs a command', async () => {
+    expect(server.stateDir.length).toBeGreaterThan(200);
+    const { stdout } = await promisify(execFile)(process.execPath, [cliBundle, 'run', 'base', '--', 'echo', 'hi'], { env: server.env });
+    expect(stdout).toBe('hi\n');
+  });
+});
