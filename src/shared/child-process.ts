@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { pendingReads } from './clock.ts';
 import { BoxRunError } from './errors.ts';
 
 export interface ToolResult {
@@ -83,9 +84,11 @@ function endOf(child: ChildProcess, command: string): Promise<number> {
     child.once('exit', (code, signal) => {
       const exitCode = code ?? 128 + (signal === null ? 0 : signalNumbers[signal]);
       const grace = setTimeout(() => {
-        child.stdout?.destroy();
-        child.stderr?.destroy();
-        resolve(exitCode);
+        void pendingReads().then(() => {
+          child.stdout?.destroy();
+          child.stderr?.destroy();
+          resolve(exitCode);
+        });
       }, outputGraceMs);
       child.once('close', () => {
         clearTimeout(grace);

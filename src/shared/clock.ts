@@ -16,6 +16,14 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
+ * Resolves when what lay readable in pipes and sockets has been read: on a busy host a timer fires before that. To be
+ * called after a wait for output, before giving it up.
+ */
+export async function pendingReads(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/**
  * The result of `work`, or TIMEOUT naming `what` after `ms` milliseconds. The work itself is not stopped:
  * pass it a signal of its own where it can be.
  */

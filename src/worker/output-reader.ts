@@ -1,7 +1,7 @@
 // The two output streams of one command: read at once from the first byte, no faster than the writer takes it, and at the end
 // until the leader's own output is through. exec.ts makes one per command; every byte read before `discard` is written on.
 import type { Readable } from 'node:stream';
-import { sleep } from '../shared/clock.ts';
+import { pendingReads, sleep } from '../shared/clock.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import type { CommitQueue } from './commit-queue.ts';
@@ -87,7 +87,6 @@ async function pauseUnlessEnded(ended: Promise<boolean>): Promise<boolean> {
     pause.abort();
   });
   await sleep(limits.exitDrainMs, pause.signal);
-  // On a busy host the pause may be over before anything was read: what is there now is read first.
-  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await pendingReads();
   return false;
 }

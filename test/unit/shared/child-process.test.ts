@@ -49,6 +49,18 @@ describe('a tool', () => {
     expect(lines).toEqual(['10%', '20%', 'done']);
   });
 
+  it('gives what came in time even if this process could not run until the time was over', async () => {
+    let exited: (() => void) | null = null;
+    const announced = new Promise<void>((resolve) => (exited = resolve));
+    // A child in a session of its own prints a little after the tool's end.
+    const result = shell('setsid sh -c "sleep 0.25; echo late; exec sleep 1" & echo exiting >&2', { onStderrLine: () => exited?.() });
+    await announced;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setImmediate(resolve)); // Timers come first after this, as after a time without the processor.
+    for (const until = performance.now() + 700; performance.now() < until; );
+    expect((await result).stdout).toBe('late\n');
+  });
+
   it('killed by KILL gives 137', async () => {
     expect((await shell('kill -KILL $$')).exitCode).toBe(137);
   });
