@@ -13,7 +13,7 @@ took() {
   echo "  ($((now - lap)) ms)"
   lap=$now
 }
-boxrun() { node bin/boxrun.js "$@"; }
+boxrun() { bin/boxrun "$@"; }
 # show COMMAND: prints a command line as a person would type it, and runs it.
 show() {
   echo "\$ $1"
@@ -50,7 +50,7 @@ answers() { node -e '
 
 # serve DRIVER: starts a server and waits until it is ready; fails when it ends before.
 serve() {
-  node bin/boxrun.js serve --driver "$1" --socket "$BOXRUN_SOCKET" --workers 1 --on-exit stop >"$said" 2>&1 &
+  bin/boxrun serve --driver "$1" --socket "$BOXRUN_SOCKET" --workers 1 --on-exit stop >"$said" 2>&1 &
   server=$!
   until grep -q 'BoxRun is ready' "$said"; do
     if ! kill -0 "$server" 2>/dev/null; then

@@ -8,7 +8,7 @@ import { limits } from '../../src/shared/limits.ts';
 import { collect, counted, expectSameText, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { eventually, processesOf } from '../support/processes.ts';
 
-const cli = join(import.meta.dirname, '../../bin/boxrun.js');
+const cli = join(import.meta.dirname, '../../dist/cli.js');
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
 let server: CrashServer;
 
