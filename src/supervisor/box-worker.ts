@@ -246,5 +246,6 @@ function assignmentOf(row: BoxRow, instanceId: string): Assignment {
     workdir: row.workdir,
     env: row.env ?? {},
     volumes: row.volumes ?? [],
+    engineId: row.boxlite_id,
   };
 }

@@ -63,11 +63,12 @@ export interface ServerOptions {
   readonly maxCpu?: number;
   readonly maxMemoryMb?: number;
   readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   /** A path below a directory of its own. */
   readonly stateDirName?: string;
 }
 
-export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], stateDirName = '' }: ServerOptions = {}): Promise<TestServer> {
+export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], env: extra = {}, stateDirName = '' }: ServerOptions = {}): Promise<TestServer> {
   const top = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
   const stateDir = resolve(top, stateDirName);
   const socketPath = defaultSocket(stateDir);
@@ -78,6 +79,7 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
     BOXRUN_DRIVER: 'container',
     BOXRUN_MAX_CPU: String(maxCpu),
     BOXRUN_MAX_MEMORY_MB: String(maxMemoryMb),
+    ...extra,
   };
   const client = new BoxRun({ socketPath });
   let keeper: ChildProcess | null = null;

@@ -23,6 +23,8 @@ export const Assignment = Type.Object({
   workdir: Type.String(),
   env: Env,
   volumes: Type.Array(Volume),
+  /** The engine's name for the box once it has been made. */
+  engineId: Type.Optional(nullableText),
 });
 export type Assignment = Static<typeof Assignment>;
 

@@ -1,7 +1,9 @@
 // The database's schema as numbered steps; `PRAGMA user_version` says how many were taken. Applied by the writer only.
 // The first three tables are the public ones of every BoxRun edition; the rest is this edition's own.
+import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
+import { isOtherEdition, setTablesAside, takeOverRows } from './other-edition.ts';
 
 const migrations: readonly string[] = [
   `
@@ -78,7 +80,8 @@ const migrations: readonly string[] = [
 export const schemaVersion = migrations.length;
 
 /**
- * Brings the schema up to date, each step in a transaction of its own.
+ * Brings the schema up to date, each step in a transaction of its own. A database of another BoxRun edition is taken over,
+ * with a backup beside it (`NAME.other-edition`).
  * @throws RUNTIME_ERROR for a database of a newer version, or one that another program made
  */
 export function migrate(db: Database): void {
@@ -88,11 +91,9 @@ export function migrate(db: Database): void {
       hint: 'install the newer BoxRun again, or use another state directory',
     });
   }
-  const tables = db.prepare(`SELECT count(*) AS n FROM sqlite_schema WHERE name = 'boxes'`).get() as { n: number };
-  if (found === 0 && tables.n > 0) {
-    throw new BoxRunError('RUNTIME_ERROR', 'the database was made by another edition of BoxRun', {
-      hint: 'use another state directory (BOXRUN_STATE_DIR) or database file (BOXRUN_DB)',
-    });
+  if (found === 0 && db.prepare('SELECT count(*) FROM sqlite_schema').pluck().get() !== 0) {
+    migrateOtherEdition(db);
+    return;
   }
   migrations.slice(found).forEach((sql, index) => {
     db.transaction(() => {
@@ -100,4 +101,29 @@ export function migrate(db: Database): void {
       db.pragma(`user_version = ${found + index + 1}`);
     }).immediate();
   });
+}
+
+/** In one transaction, after a backup beside the database. */
+function migrateOtherEdition(db: Database): void {
+  if (!isOtherEdition(db)) {
+    throw new BoxRunError('RUNTIME_ERROR', `${db.name} is not a database of BoxRun`, {
+      hint: 'use another state directory (BOXRUN_STATE_DIR) or database file (BOXRUN_DB)',
+    });
+  }
+  backUp(db, `${db.name}.other-edition`);
+  db.transaction(() => {
+    setTablesAside(db);
+    for (const sql of migrations) db.exec(sql);
+    takeOverRows(db);
+    db.pragma(`user_version = ${schemaVersion}`);
+  }).immediate();
+}
+
+/** Whole or not there: it appears by rename. */
+function backUp(db: Database, path: string): void {
+  const unfinished = `${path}.unfinished`;
+  rmSync(unfinished, { force: true });
+  closeSync(openSync(unfinished, 'wx', 0o600));
+  db.prepare('VACUUM INTO ?').run(unfinished);
+  renameSync(unfinished, path);
 }

@@ -18,6 +18,8 @@ export interface BoxSpec {
   readonly workdir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly volumes: readonly Volume[];
+  /** The engine's name for a box that has been made before; absent or null for a new one. */
+  readonly engineId?: string | null;
 }
 
 export interface DriverContext {

@@ -30,9 +30,9 @@ const handleRetryMs = 50;
 /** @throws RUNTIME_ERROR, TIMEOUT, CANCELED; nothing of the VM is left running then */
 export async function bootBox({ context, home, onLost, progress, signal }: BootOptions): Promise<LiveVm> {
   signal.throwIfAborted();
+  const box = await home.box();
   await checkSpec(context.spec);
   await prepareTools(context.imagesDir);
-  const box = await home.box();
   await home.killLeftovers('before a start');
   const boxDir = home.boxDir(box.id);
   // Evidence of an earlier end would be taken for this one's.

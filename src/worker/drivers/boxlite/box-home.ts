@@ -48,7 +48,11 @@ export function createBoxHome({ spec, homeDir, imagesDir, log }: DriverContext, 
     open,
     async box() {
       const box = await (await open()).get(spec.boxId);
-      if (box === null) throw new BoxRunError('RUNTIME_ERROR', `the engine has no box ${spec.boxId} in its home`);
+      if (box === null) {
+        throw new BoxRunError('RUNTIME_ERROR', `the disk of box ${spec.boxId} is not in this state directory`, {
+          hint: "another BoxRun edition keeps its boxes in the engine's own home: copy what you need out with that one, then remove this box and create a new one",
+        });
+      }
       return box;
     },
     boxDir: (engineId) => join(homeDir, 'boxes', engineId),

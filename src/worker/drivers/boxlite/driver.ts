@@ -53,6 +53,7 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
     async prepareImage(progress, signal) {
       if (spec.image.kind === 'layout') return;
       const runtime = await home.open();
+      if (spec.engineId !== undefined && spec.engineId !== null) await home.box(); // Without its disk no image helps.
       await pullImage({ runtime, reference: spec.image.reference, imagesDir: join(homeDir, 'images'), progress, signal });
     },
     async create(progress, signal) {

@@ -1,0 +1,131 @@
+// Takes over the database of another BoxRun edition: the same three tables, but times in other words, duplicate numbers of events, and
+// execs without an end. Called by migrations.ts inside its transaction, between the old tables' renaming and their removal.
+// What does not fit the rows of this edition stops the migration, and the database stays as it was.
+import type { Database } from 'better-sqlite3';
+import { Value } from 'typebox/value';
+import { timestamp } from '../clock.ts';
+import { BoxRunError } from '../errors.ts';
+import { imageAliases } from '../images/source.ts';
+import { exitEventData } from '../lifecycle/exec.ts';
+import { BoxRow, ExecRow, toSql, type SqlRow } from './rows.ts';
+
+const tables = ['boxes', 'execs', 'events'] as const;
+const aside = (table: string) => `other_${table}`;
+/** RFC 3339 in whatever zone and with however many digits, as this edition writes it. */
+const asTime = (column: string) => `coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', ${column}), ${column})`;
+const lostExec = 'its server ended while it ran';
+
+/** Whether the tables, in a database without a version, are those of a BoxRun. */
+export function isOtherEdition(db: Database): boolean {
+  return tables.every((table) => {
+    const names = columnsOf(db, table);
+    return ['id', 'created_at', ...(table === 'events' ? ['exec_id', 'seq', 'data'] : ['status'])].every((name) => names.has(name));
+  });
+}
+
+export function setTablesAside(db: Database): void {
+  for (const table of tables) db.exec(`ALTER TABLE ${table} RENAME TO ${aside(table)}`);
+}
+
+/** Fills this edition's tables from those that were set aside, and removes these. @throws RUNTIME_ERROR for a row that cannot be understood */
+export function takeOverRows(db: Database): void {
+  takeOverBoxes(db);
+  takeOverExecs(db);
+  for (const table of [...tables].reverse()) db.exec(`DROP TABLE ${aside(table)}`);
+}
+
+function columnsOf(db: Database, table: string): Set<string> {
+  return new Set(db.prepare('SELECT name FROM pragma_table_info(?)').pluck().all(table) as string[]);
+}
+
+function takeOverBoxes(db: Database): void {
+  const now = timestamp();
+  const insert = insertInto(db, 'boxes', Object.keys(BoxRow.properties));
+  for (const old of db.prepare(`SELECT *, ${times('created_at', 'started_at', 'stopped_at')} FROM ${aside('boxes')}`).all() as SqlRow[]) {
+    // None of them runs here; what was under way has ended with its server.
+    const status = old['status'] === 'error' ? 'error' : 'stopped';
+    insert.run(checked(BoxRow, 'box', {
+      ...old,
+      status,
+      state: status === 'error' ? 'failed' : 'stopped',
+      disk_size_gb: old['disk_size_gb'] ?? 8,
+      network: old['network'] === 1,
+      env: jsonOf(old['env'], 'object'),
+      volumes: volumesOf(old['volumes']),
+      stopped_at: old['stopped_at'] ?? (status === 'stopped' ? now : null),
+      generation: 0, ephemeral: false, driver: 'boxlite', labels: null,
+      image_source: { kind: 'registry', reference: imageAliases[String(old['image'])] ?? old['image'] },
+    }));
+  }
+}
+
+function takeOverExecs(db: Database): void {
+  const now = timestamp();
+  const insert = insertInto(db, 'execs', Object.keys(ExecRow.properties));
+  const insertEvent = insertInto(db, 'events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at']);
+  const execs = db
+    .prepare(`SELECT *, ${times('created_at', 'finished_at')} FROM ${aside('execs')} WHERE box_id IN (SELECT id FROM boxes)`)
+    .all() as SqlRow[];
+  for (const old of execs) {
+    const lost = old['status'] === 'running';
+    insert.run(checked(ExecRow, 'exec', {
+      ...old,
+      ...(lost ? { status: 'failed', error_message: lostExec } : {}),
+      cmd: jsonOf(old['cmd'], 'array') ?? [],
+      env: jsonOf(old['env'], 'object'),
+      finished_at: old['finished_at'] ?? now,
+      generation: 0,
+    }));
+  }
+  db.exec(`
+    INSERT INTO events (exec_id, seq, type, stream, data, created_at)
+    SELECT exec_id, row_number() OVER (PARTITION BY exec_id ORDER BY seq, id) - 1, 'log', coalesce(stream, 'stdout'),
+           CAST(data AS BLOB), ${asTime('created_at')}
+    FROM ${aside('events')} WHERE type = 'log' AND exec_id IN (SELECT id FROM execs)
+    ORDER BY id`);
+  // An exit each, and last: the others wrote none for a canceled command, and one for a lost command in no case.
+  const ends = db.prepare(
+    `SELECT id, status, exit_code, error_message, finished_at, (SELECT count(*) FROM events WHERE exec_id = execs.id) AS seq FROM execs`,
+  );
+  for (const exec of ends.all() as SqlRow[]) {
+    const canceled = exec['status'] === 'canceled';
+    const errorMessage = exec['error_message'] ?? (canceled ? 'canceled' : null);
+    const data = exitEventData({ exitCode: exec['exit_code'] as number | null, errorMessage: errorMessage as string | null, canceled });
+    insertEvent.run({
+      exec_id: exec['id'] ?? null, seq: exec['seq'] ?? 0, type: 'exit', stream: null,
+      data: Buffer.from(data), created_at: exec['finished_at'] ?? now,
+    });
+  }
+}
+
+function times(...columns: readonly string[]): string {
+  return columns.map((column) => `${asTime(column)} AS ${column}`).join(', ');
+}
+
+function insertInto(db: Database, table: string, columns: readonly string[]) {
+  return db.prepare(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map((name) => `$${name}`).join(', ')})`);
+}
+
+/** The fields of a row in SQLite's terms. */
+function checked(schema: typeof BoxRow | typeof ExecRow, kind: string, found: Record<string, unknown>): SqlRow {
+  const row = Object.fromEntries(Object.keys(schema.properties).map((name) => [name, found[name] ?? null]));
+  if (Value.Check(schema, row)) return toSql(row);
+  const [first] = Value.Errors(schema, row);
+  throw new BoxRunError('RUNTIME_ERROR', `the ${kind} ${String(found['id'])} of the other edition cannot be taken over: ${first?.instancePath ?? ''} ${first?.message ?? ''}`);
+}
+
+function jsonOf(text: unknown, kind: 'object' | 'array'): unknown {
+  if (typeof text !== 'string') return null;
+  try {
+    const value: unknown = JSON.parse(text);
+    const found = Array.isArray(value) ? 'array' : typeof value;
+    return value !== null && found === kind ? value : null;
+  } catch {
+    return null; // The other edition reads it as nothing too.
+  }
+}
+
+function volumesOf(text: unknown): unknown {
+  const volumes = jsonOf(text, 'array') as { host_path?: unknown; guest_path?: unknown; readonly?: unknown }[] | null;
+  return volumes?.map(({ host_path, guest_path, readonly }) => ({ host_path, guest_path, readonly: readonly === true })) ?? null;
+}
