@@ -64,7 +64,7 @@ export const limits = {
   execsRunningMax: 512,
   /** Processes and threads in one box (container driver); past it fork fails in the box with EAGAIN. */
   boxProcessesMax: 4096,
-  /** Whole-tree kill; past it the box is stopped and set to `error`. */
+  /** Whole-tree kill; past it the supervisor stops the box and sets it to `error`. */
   killTimeoutMs: 10_000,
   /** Start of a command in the box. */
   execStartTimeoutMs: 60_000,
@@ -124,9 +124,17 @@ export const limits = {
   imagePrepareTimeoutMs: 900_000,
   /** A registry that says nothing for this long is given up: IMAGE_PULL_FAILED. */
   registryTimeoutMs: 30_000,
+  /** Supervisor: one attempt to stop or to remove; past it the worker is ended and a new one does it. */
   boxStopTimeoutMs: 60_000,
   boxRemoveTimeoutMs: 60_000,
-  /** Supervisor: a worker told to go has this long; then SIGKILL. */
+  /** Supervisor: workers in turn that a start, stop or removal may use up; then it fails, and what may still run goes on counting. */
+  boxAttemptsMax: 3,
+  /** Supervisor: a worker that stops or removes a box is greeted this often; after so many greetings without an answer it is killed. */
+  workerPulseMs: 1_000,
+  workerPulsesMissedMax: 3,
+  /** Supervisor: a worker gives up bringing a box up by then, once told to; past it it is killed. */
+  cancelTimeoutMs: 10_000,
+  /** Supervisor: a worker told to go has this long; then SIGKILL. In half of it the writer takes its output; then it is spilled. */
   workerExitMs: 5_000,
   /** Adoption of what a predecessor left, per worker. */
   adoptTimeoutMs: 10_000,

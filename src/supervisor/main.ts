@@ -18,6 +18,7 @@ import { createControl } from './control.ts';
 import { createImageGate } from './image-gate.ts';
 import { createQuota } from './quota.ts';
 import { recover } from './recovery.ts';
+import { createSpills } from './spills.ts';
 import { createWarmPool } from './warm-pool.ts';
 import { startWorker, type WorkerHandle } from './worker-handle.ts';
 
@@ -43,6 +44,7 @@ const reader = openReader(config.dbPath);
 const registry = createBoxRegistry();
 const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
 const gate = createImageGate();
+const spills = createSpills(config, log);
 const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker({ config, log }), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
@@ -51,7 +53,7 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
       writer,
       quota,
       log,
-      worker: createBoxWorker({ writer, reader, pool, gate, instanceId, log }, row, adopted),
+      worker: createBoxWorker({ writer, reader, pool, gate, spills, instanceId, log }, row, adopted),
       onRemoved() {
         registry.delete(box);
       },
@@ -64,7 +66,7 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
   return box;
 }
 
-await recover({ config, reader, registry, quota, pool, log, supervise });
+await recover({ config, reader, registry, quota, pool, spills, log, supervise });
 const control = createControl({ config, registry, quota, writer, reader, log, supervise });
 const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,

@@ -28,14 +28,20 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
   let runner: BoxRunner | null = null;
   let orphanTimer: NodeJS.Timeout | undefined;
   let leaving: Promise<void> | null = null;
+  let unkillable: string | null = null;
 
   async function assign(assignment: Assignment): Promise<void> {
     process.title = `boxrun worker ${assignment.boxId}`;
     const onEngineExit = (reason: string) => {
       for (const peer of server.peers) peer.notify('engineExited', { reason });
     };
+    const onUnkillable = (reason: string) => {
+      log.error({ reason }, 'the box cannot go on');
+      unkillable = reason;
+      for (const peer of server.peers) peer.notify('unkillable', { reason });
+    };
     const onFenced = () => process.exit(1);
-    runner = await createBoxRunner({ config, workerId, log, onEngineExit, onFenced }, assignment);
+    runner = await createBoxRunner({ config, workerId, log, onEngineExit, onUnkillable, onFenced }, assignment);
     await writeStateFile();
   }
 
@@ -86,7 +92,10 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
     }),
     handlers: createHandlers({ runner: () => runner, assign, leave: () => leave('told to'), streams }),
     log,
-    onConnect: watchForSupervisor,
+    onConnect(peer) {
+      watchForSupervisor();
+      if (unkillable !== null) peer.notify('unkillable', { reason: unkillable });
+    },
     onDisconnect: watchForSupervisor,
   });
   await writeStateFile();
