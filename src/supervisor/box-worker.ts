@@ -108,29 +108,30 @@ class LeasedWorker implements BoxWorker {
     await this.#letGo();
     for (let attempt = 1; ; attempt++) {
       await watch.time('lease', () => this.#openLease());
-      const worker = await watch.time('worker', () => this.#assign());
-      const giveUp = this.#killUnlessCanceled(worker, signal);
+      let worker: WorkerHandle | null = null;
       try {
+        worker = await watch.time('worker', () => this.#assign());
         await this.#startOn(worker, progress, signal, watch);
         return;
       } catch (error) {
-        if (worker.peer.isOpen || signal.aborted || attempt === limits.boxAttemptsMax) throw error;
+        const lost = worker === null ? leavesOpen(error) : !worker.peer.isOpen;
+        if (!lost || signal.aborted || attempt === limits.boxAttemptsMax) throw error;
         this.#log.warn({ err: error, attempt }, 'a worker was lost while it started the box; another one starts it');
-        await worker.gone;
-      } finally {
-        giveUp();
+        await worker?.gone;
       }
     }
   }
 
-  async #startOn({ peer }: WorkerHandle, progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
+  async #startOn(worker: WorkerHandle, progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
+    const { peer } = worker;
+    const giveUp = this.#killUnlessCanceled(worker, signal);
     await this.#deps.gate.pass(imageKey(this.#row), async () => {
       const options = { onProgress: progress, signal, waitAfterAbort: true };
       const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
       await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
       const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
       await watch.time('start', () => peer.request('start', {}, startOptions));
-    }, signal);
+    }, signal).finally(giveUp);
   }
 
   async stop(): Promise<void> {
