@@ -94,11 +94,12 @@ describe('a worker that is killed', () => {
     const box = await client.create(size);
     await run(box.id, 'echo kept > /root/file');
     await client.stopBox(box.id);
-    await eventually('a spare is there', async () =>
-      (await processesOf(server.stateDir)).filter((entry) => entry.box === 'spare').length === 1);
+    const spares = async () => (await processesOf(server.stateDir)).filter((entry) => entry.box === 'spare').length;
+    await eventually('a spare is there', async () => (await spares()) === 1);
     await freeze('worker', 'spare');
     const started = client.startBox(box.id);
-    await untilState(box.id, 'starting');
+    await eventually('the spare is taken, and followed by another', async () => (await spares()) === 2);
+    expect(stateOf(box.id)).toBe('starting');
     for (const pid of frozen) process.kill(pid, 'SIGKILL');
     expect(await started).toMatchObject({ status: 'running', error_code: null });
     expect(await run(box.id, 'cat /root/file')).toBe('kept\n');
