@@ -1,6 +1,8 @@
 // Workers that are lost or hang while they start, stop or remove a box, engines that cannot be ended, and a writer that does not
 // answer: whatever was asked for is finished by somebody, and what may still run counts.
-import { closeSync, openSync, readdirSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -168,6 +170,33 @@ describe('an engine that cannot be ended', () => {
     await client.removeBox(other.id, { force: true });
     expect((await client.stopBox(box.id)).status).toBe('stopped');
     expect(await client.stopBox(box.id).then(() => null, codeOf)).toBe('BOX_NOT_RUNNING');
+    expect((await client.startBox(box.id)).status).toBe('running');
+  });
+});
+
+/** Only version 1 of control groups lets a part of a command escape the kill of the whole. */
+const freezer = '/sys/fs/cgroup/freezer';
+describe.runIf(existsSync(freezer))('a command that cannot be killed', () => {
+  it('takes its box down, which is in error then, its share free and nothing of it left running', async () => {
+    await start({ env: { BOXRUN_MAX_CPU: '2' } });
+    const { client } = server;
+    const box = await client.create(size);
+    const exec = await client.startExec(box.id, { cmd: ['sleep', '1000'] });
+    const group = readdirSync(freezer, { recursive: true, encoding: 'utf8' }).find((path) => path.endsWith(`/${exec.id}`));
+    const hidden = join(freezer, group ?? 'none', 'hidden');
+    mkdirSync(hidden);
+    const resisting = spawn('sleep', ['1000'], { stdio: 'ignore' });
+    const ended = once(resisting, 'exit');
+    writeFileSync(join(hidden, 'cgroup.procs'), String(resisting.pid));
+    expect(await client.cancelExec(box.id, exec.id).then(() => null, codeOf)).toBe('TIMEOUT');
+    const failed = await eventually('the box is in error', async () => {
+      const now = await client.getBox(box.id);
+      return now.status === 'error' && now;
+    }, 2 * limits.killTimeoutMs);
+    expect(failed).toMatchObject({ error_code: 'TIMEOUT', error_message: expect.stringContaining(exec.id) as string });
+    await ended; // With its box.
+    expect((await client.getExec(box.id, exec.id)).status).not.toBe('running');
+    await client.removeBox((await client.create(size)).id, { force: true });
     expect((await client.startBox(box.id)).status).toBe('running');
   });
 });
