@@ -27,9 +27,16 @@ function encodeEvent({ seq, type, stream, data }: Event, encoding: SseEncoding):
   return `id: ${seq}\nevent: ${type}\ndata: ${line}\n\n`;
 }
 
-/** A batch of events as one buffer. */
-export function encodeEvents(events: readonly Event[], encoding: SseEncoding): Buffer {
-  return Buffer.from(events.map((event) => encodeEvent(event, encoding)).join(''));
+/** A batch of events, in pieces: small events together, large ones alone, so that no batch stands in memory several times over. */
+export function* encodeEvents(events: readonly Event[], encoding: SseEncoding): Generator<Buffer, void, void> {
+  let text = '';
+  for (const event of events) {
+    text += encodeEvent(event, encoding);
+    if (text.length < limits.ssePieceChars) continue;
+    yield Buffer.from(text);
+    text = '';
+  }
+  if (text !== '') yield Buffer.from(text);
 }
 
 /** An event that is no exec's: without an id. */

@@ -30,7 +30,7 @@ export const limits = {
   fileAnswerMs: 60_000,
   /** Input that the program in a terminal does not read; past it the terminal ends with RESOURCE_EXCEEDED. */
   terminalInputBytesMax: 1024 * 1024,
-  /** Gateway: the rest of an upload that is refused is taken and dropped for this long; then the answer goes out anyway. */
+  /** Gateway: the rest of an upload that was refused is taken and dropped for this long; then its connection is cut. */
   uploadRefusedMs: 60_000,
   /** Gateway: a WebSocket whose client reads slowly; past it the worker's stream is not read. */
   webSocketBufferBytesMax: 1024 * 1024,
@@ -90,9 +90,11 @@ export const limits = {
   /** Gateway: events in one page of history. */
   replayPageEvents: 512,
   /** Gateway: bytes in one page of history. */
-  replayPageBytes: 1024 * 1024,
+  replayPageBytes: 512 * 1024,
   /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
   feedBufferBytesMax: 1024 * 1024,
+  /** Gateway: events are written to a client in pieces of this many characters, or of one event. */
+  ssePieceChars: 64 * 1024,
   /** Gateway: comment line on an idle event stream. */
   sseHeartbeatMs: 10_000,
   /** Gateway: `102 Processing`, first and every. */

@@ -139,7 +139,7 @@ async function streamEvents(
   const stream = openSseStream(reply, closing);
   try {
     for await (const events of feed.read(exec, afterSeq, stream.ended)) {
-      await stream.write(encodeEvents(events, encoding));
+      for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
       if (stream.ended.aborted) break;
     }
   } catch (error) {
