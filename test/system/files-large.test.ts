@@ -1,6 +1,8 @@
 // Large files and much output: exact to the byte, while no process of the server grows with them. The sizes are 64 MB and 200 MB;
 // BOXRUN_TEST_LARGE_MB sets that of the file (`npm run test:large`: 5 GiB). Peaks of memory are printed.
 import { createHash, randomBytes, type Hash } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { peakMemoryMb } from '../support/processes.ts';
 import { startServer, type TestServer } from '../support/server.ts';
@@ -21,6 +23,11 @@ afterAll(async () => {
   await server.close();
 });
 
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+/** What this process, a client, holds in buffers after a part of an upload. */
+let heldMb = 0;
+
 /** `megabytes` that do not repeat, made as they are asked for. */
 async function* content(megabytes: number, hash: Hash): AsyncGenerator<Uint8Array> {
   const block = randomBytes(2 ** 20);
@@ -29,6 +36,9 @@ async function* content(megabytes: number, hash: Hash): AsyncGenerator<Uint8Arra
     piece.writeUInt32BE(count, 0);
     hash.update(piece);
     yield piece;
+    if (count % 16 !== 15) continue;
+    collectGarbage();
+    heldMb = Math.max(heldMb, process.memoryUsage().arrayBuffers / 2 ** 20);
   }
 }
 
@@ -45,6 +55,7 @@ it(`brings ${fileMb} MB up and down unchanged`, { timeout: timeoutMs }, async ()
   let startedAt = performance.now();
   await server.client.upload(box, content(fileMb, sent), '/data/large');
   await expectLean(`${fileMb} MB up`, startedAt, fileMb);
+  expect(heldMb, 'the client').toBeLessThan(32);
   const received = createHash('sha256');
   let bytes = 0;
   startedAt = performance.now();
