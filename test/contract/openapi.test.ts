@@ -82,6 +82,21 @@ it('is true of answers, good and bad', async () => {
   expect(run.json).toMatchObject({ stdout: 'x\n' });
 });
 
+it('is what every answer in these tests is held against', () => {
+  const headers = { 'content-type': 'application/json; charset=utf-8' };
+  const complain = (method: string, path: string, status: number, body: unknown) =>
+    createConformance(document).complaintAt(method, path, { status, headers, text: JSON.stringify(body) });
+  expect(complain('GET', '/v1/boxes?limit=1', 200, [])).toBeNull();
+  expect(complain('GET', '/v1/boxes/one/', 404, { code: 'BOX_NOT_FOUND', message: 'm' })).toBeNull();
+  expect(complain('PUT', '/v1/boxes/one', 405, { code: 'METHOD_NOT_ALLOWED', message: 'm' })).toBeNull();
+  expect(complain('GET', '/v1/boxes/one', 200, { id: 'one' })).toMatch(/does not fit/);
+  expect(complain('GET', '/v1/boxes/one', 404, { code: 'EXEC_NOT_FOUND', message: 'm' })).toMatch(/does not fit/);
+  expect(complain('POST', '/v1/boxes/one:stop', 418, {})).toMatch(/not described/);
+  expect(complain('POST', '/v1/boxes/one:jump', 404, { error: 'no' })).toMatch(/another form/);
+  expect(complain('GET', '/nothing', 404, { code: 'ODD', message: 'm' })).toMatch(/unknown code/);
+  expect(complain('GET', '/nothing', 200, {})).toMatch(/nothing is described/);
+});
+
 it('is a page, too, which loads nothing and runs no script', async () => {
   const page = await server.call({ path: '/docs' });
   expect(page.headers['content-security-policy']).toContain("default-src 'none'");

@@ -1,5 +1,6 @@
 // A real `boxrun serve` for tests of the contract: from dist/, container driver, a state directory of its own, a port that the
-// system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket; `close` asserts that nothing is left.
+// system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket, and fails for an answer that is not as /openapi.json
+// describes it; `close` asserts that nothing is left.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -10,6 +11,7 @@ import { join, resolve } from 'node:path';
 import { expect } from 'vitest';
 import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
 import { defaultSocket, statePaths } from '../../src/shared/state-dir.ts';
+import { createConformance, type ApiDocument } from './conformance.ts';
 import { eventually, processesOf } from './processes.ts';
 
 export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
@@ -51,6 +53,8 @@ export interface TestServer {
   /** For the command line and other programs. */
   readonly env: NodeJS.ProcessEnv;
   call(call: Call): Promise<Answer>;
+  /** @throws when an answer that came another way is not as described */
+  check(method: string, path: string, answer: Pick<Answer, 'status' | 'headers' | 'text'>): void;
   /** Ends `serve` in order; boxes stay as they are told to. */
   stop(): Promise<void>;
   /** Starts it again. */
@@ -110,12 +114,24 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
   }
 
   await start();
+  const described = await callHttp({ path: '/openapi.json' }, { socketPath });
+  const conformance = createConformance(described.json as unknown as ApiDocument);
+
+  function check(method: string, path: string, answer: Pick<Answer, 'status' | 'headers' | 'text'>): void {
+    const complaint = conformance.complaintAt(method, path, answer);
+    if (complaint !== null) throw new Error(`${method} ${path} is not answered as described: ${complaint}`);
+  }
+
   return {
-    stateDir, socketPath, client, env, start, stop,
+    stateDir, socketPath, client, env, start, stop, check,
     get port() {
       return port;
     },
-    call: (call) => callHttp(call, call.via === 'socket' ? { socketPath } : { host: '127.0.0.1', port }),
+    async call(call) {
+      const answer = await callHttp(call, call.via === 'socket' ? { socketPath } : { host: '127.0.0.1', port });
+      check(call.method ?? 'GET', call.path, answer);
+      return answer;
+    },
     async close() {
       for (const box of await client.listBoxes()) await client.removeBox(box.id, { force: true });
       await client.close();
