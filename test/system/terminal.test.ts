@@ -1,6 +1,7 @@
 // Terminals under a real pty: tmux holds `boxrun shell` and `boxrun attach`, types into them, changes their size, and looks at
 // the screen. The commands are those of docs/cli.md.
 import { execFile } from 'node:child_process';
+import { existsSync, realpathSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -79,6 +80,32 @@ it('drives a shell in a box of its own: prompt, size, a full-screen program, exi
   await shows(/^exit code 7$/m);
   await isRestored();
   await eventually('its box is gone', async () => (await server.client.listBoxes()).length === 1);
+});
+
+it('shows full-screen programs, which follow the size of the terminal: vim and top of this machine, else those of busybox', async () => {
+  const vim = existsSync('/usr/bin/vim') ? realpathSync('/usr/bin/vim') : null;
+  const volumes = [{ host_path: '/usr', guest_path: '/usr', readonly: true }];
+  await server.client.create({ image: 'base', name: 'tools', cpu: 1, memory_mb: 256, ...(vim === null ? {} : { volumes }) });
+  await server.client.exec('tools', ['/bin/busybox', 'sh', '-c', 'for dir in lib lib64; do /bin/busybox ln -s usr/$dir /$dir; done']);
+  await open(attachExample.replace('web', 'tools'));
+  await type(vim === null ? 'clear; vi /root/note' : `clear; ${vim} -u NONE -N /root/note`, 'Enter');
+  await shows(/^~$/m);
+  await type('i', 'one screen');
+  await shows(/^one screen$/m);
+  await tmux('resize-window', '-x', '90', '-y', '36');
+  await type('Escape');
+  // The last of its lines is the last of the terminal.
+  await eventually('it fills the new size', async () => (await screen()).split('\n').filter((line) => line === '~').length >= 33);
+  await type(':wq', 'Enter');
+  await eventually('the file is written', async () => (await server.client.exec('tools', ['cat', '/root/note'])).stdout === 'one screen\n');
+  await type('clear; top', 'Enter');
+  await shows(/\bPID\b[\s\S]*\btop\b/);
+  await type('q');
+  await type('clear; echo "top"" is over"; stty size', 'Enter');
+  await shows(/^top is over\n36 90$/m);
+  await type('exit', 'Enter');
+  await isRestored();
+  await server.client.removeBox('tools', { force: true });
 });
 
 it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', async () => {
