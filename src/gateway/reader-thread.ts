@@ -41,5 +41,5 @@ export default function answer(call: ReaderCall): unknown {
 /** Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else, looks for it. */
 function handedOver(page: EventPage): unknown {
   const buffers = page.events.map(({ data }) => data.buffer);
-  return move({ [transferableSymbol]: buffers, [valueSymbol]: page } as unknown as Parameters<typeof move>[0]);
+  return move({ [transferableSymbol]: buffers, [valueSymbol]: page });
 }
