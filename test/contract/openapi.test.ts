@@ -93,6 +93,7 @@ it('is what every answer in these tests is held against', () => {
   expect(complain('GET', '/v1/boxes/one', 404, { code: 'EXEC_NOT_FOUND', message: 'm' })).toMatch(/does not fit/);
   expect(complain('POST', '/v1/boxes/one:stop', 418, {})).toMatch(/not described/);
   expect(complain('POST', '/v1/boxes/one:jump', 404, { error: 'no' })).toMatch(/another form/);
+  expect(complain('GET', '/v1/boxes/one:stop', 200, { id: 'one' })).toMatch(/does not fit/);
   expect(complain('GET', '/nothing', 404, { code: 'ODD', message: 'm' })).toMatch(/unknown code/);
   expect(complain('GET', '/nothing', 200, {})).toMatch(/nothing is described/);
 });

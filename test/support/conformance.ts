@@ -94,15 +94,18 @@ export function createConformance(document: ApiDocument): Conformance {
       Object.entries(methods).map(([method, operation]) => ({ method: method.toUpperCase(), path, operation }))),
     complaintAt(method, url, answer) {
       const bare = url.split('?', 1)[0] ?? '';
-      const found = patterns.find(({ pattern }) => pattern.test(bare))?.path;
-      const methods = found === undefined ? {} : document.paths[found] ?? {};
+      const pathOf = (text: string) => patterns.find(({ pattern }) => pattern.test(text))?.path ?? '';
+      const offers = (path: string) => (method === 'HEAD' ? 'get' : method.toLowerCase()) in (document.paths[path] ?? {});
+      // An action where none can be is ignored.
+      const found = [bare, bare.replace(/:[^/:]*$/, '')].map(pathOf).find(offers) ?? pathOf(bare);
+      const methods = document.paths[found] ?? {};
       // Both are offered everywhere, and described nowhere.
       if (method === 'HEAD' && 'get' in methods) {
         if (answer.text !== '') return 'a body in the answer to HEAD';
         return String(answer.status) in methods['get'].responses ? null : `status ${answer.status} is not described`;
       }
-      if (method === 'OPTIONS' && found !== undefined && answer.status === 204) return answer.text === '' ? null : 'a body with 204';
-      return found !== undefined && method.toLowerCase() in methods ? complaint(method, found, answer) : refusalComplaint(answer);
+      if (method === 'OPTIONS' && found !== '' && answer.status === 204) return answer.text === '' ? null : 'a body with 204';
+      return offers(found) ? complaint(method, found, answer) : refusalComplaint(answer);
     },
   };
 }
