@@ -98,6 +98,7 @@ it('shows full-screen programs, which follow the size of the terminal: vim and t
   await eventually('it fills the new size', async () => (await screen()).split('\n').filter((line) => line === '~').length >= 33);
   await type(':wq', 'Enter');
   await eventually('the file is written', async () => (await server.client.exec('tools', ['cat', '/root/note'])).stdout === 'one screen\n');
+  await shows(/^~ #\s*$/m); // Before that it is still vim that reads the keys.
   await type('clear; top', 'Enter');
   await shows(/\bPID\b[\s\S]*\btop\b/);
   await type('q');
