@@ -7,6 +7,7 @@ import { listen } from './listeners.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
+import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createUpgrade, createUpgradeGuard } from './web-socket.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
@@ -42,8 +43,13 @@ async function main(lifeline: Lifeline): Promise<void> {
     notices: {
       events: ({ execId, events }) => { feed.events(execId, events); },
       lagged: ({ execId }) => { feed.lagged(execId); },
+      states: ({ run, events }) => { states.states(run, events); },
+      statesLagged: () => { states.lagged(); },
     },
-    onUp: () => { feed.reconnected(); },
+    onUp: () => {
+      feed.reconnected();
+      states.reconnected();
+    },
     onDown: (reason) => { log.warn({ reason }, 'the writer is away'); },
   });
   const feed: EventFeed = createEventFeed({
@@ -52,10 +58,15 @@ async function main(lifeline: Lifeline): Promise<void> {
     readPage: rows.events,
     readExec: (exec) => rows.exec(exec.box_id, exec.id),
   });
+  const states: StateFeed = createStateFeed({
+    watch: () => writer.request('watchStates', {}, { resend: true, timeoutMs: followTimeoutMs }),
+    unwatch: () => writer.request('unwatchStates', {}),
+    after: (position) => writer.request('statesAfter', { position }, { resend: true, timeoutMs: followTimeoutMs }),
+  });
 
   const localConnections = new WeakSet<object>();
   const parts: GatewayParts = {
-    config, log, supervisor, rows, feed,
+    config, log, supervisor, rows, feed, states,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     partsUp: () => ({ supervisor: supervisor.peer !== null, writer: writer.peer !== null }),
     isLocal: (socket) => localConnections.has(socket),

@@ -7,6 +7,7 @@ import type { ParamsOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
 import type { EventFeed } from './event-feed.ts';
+import type { StateFeed } from './state-feed.ts';
 import type { Rows } from './reader-pool.ts';
 
 export interface GatewayParts {
@@ -17,6 +18,7 @@ export interface GatewayParts {
   /** Every read goes there. */
   readonly rows: Rows;
   readonly feed: EventFeed;
+  readonly states: StateFeed;
   /** Committed when it resolves. */
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
   /** Which other processes answer, by name. */

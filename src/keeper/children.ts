@@ -5,7 +5,7 @@ import { killQuietly } from '../shared/child-process.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
+import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
@@ -131,7 +131,7 @@ export function writerChild(config: Config): StartChild {
       path: statePaths(config.stateDir).writerSocket,
       contract: writerContract,
       hello: { role: 'keeper' },
-      notices: { events: () => undefined, lagged: () => undefined },
+      notices: noWriterNotices,
     });
   return async () => {
     const adopted = await connect().catch(() => null);

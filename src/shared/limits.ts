@@ -73,6 +73,9 @@ export const limits = {
 
   /** Writer: bytes waiting to be sent to one following gateway; past it the gateway is told to read history instead. */
   followerBufferBytesMax: 8 * 1024 * 1024,
+  /** Writer: changes of boxes and execs kept for clients that come back, and characters of them; of older ones they hear `reset`. */
+  statesKeptMax: 4_096,
+  statesKeptBytesMax: 8 * 1024 * 1024,
   /** Writer: rows deleted by one transaction of a removal. */
   deleteSliceRows: 5_000,
   /** A client's Idempotency-Key stands for what it made for this long. */
@@ -103,6 +106,8 @@ export const limits = {
   bodyBytesMax: 1024 * 1024,
   /** Gateway: length of an Idempotency-Key, in characters. */
   keyLengthMax: 255,
+  /** Gateway: length of the id at which a client resumes the stream of changes. */
+  stateIdLengthMax: 64,
   /** Gateway: longest hold of GET exec with `wait`, in seconds. */
   execWaitMaxS: 300,
   /** Gateway: rows of a list that one page may have, and labels that one list may ask for. */

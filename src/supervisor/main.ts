@@ -2,7 +2,7 @@
 // keeper is gone it goes too, while its workers stay.
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
-import { writerContract } from '../shared/contracts/writer.ts';
+import { noWriterNotices, writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
@@ -37,7 +37,7 @@ const writer = createLink({
   path: paths.writerSocket,
   contract: writerContract,
   hello: { role: 'supervisor' },
-  notices: { events: () => undefined, lagged: () => undefined },
+  notices: noWriterNotices,
 });
 const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
 const reader = openReader(config.dbPath);

@@ -1,7 +1,7 @@
 // What workers spilled because the writer did not answer, on its way to the database after all. Everything of a box is sent before
 // its lease is closed or the next generation granted: until then the writer takes it as from the worker that wrote it.
 import type { Config } from '../shared/config.ts';
-import { writerContract, type ExecChange } from '../shared/contracts/writer.ts';
+import { noWriterNotices, writerContract, type ExecChange } from '../shared/contracts/writer.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import { connectContract } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
@@ -42,7 +42,7 @@ export function createSpills(config: Config, log: Logger): Spills {
       path: writerSocket,
       contract: writerContract,
       hello: { role: 'worker', boxId, generation },
-      notices: { events: () => undefined, lagged: () => undefined },
+      notices: noWriterNotices,
     });
     try {
       for (const slice of slicesOf(changes)) await peer.request('changeExecs', { changes: slice });

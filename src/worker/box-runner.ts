@@ -5,7 +5,7 @@ import { sleep, withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { boxHome, statePaths } from '../shared/state-dir.ts';
 import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
-import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
+import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
@@ -68,7 +68,7 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'worker', boxId, generation },
-    notices: { events: () => undefined, lagged: () => undefined },
+    notices: noWriterNotices,
   });
   const queue = createCommitQueue({
     link,

@@ -6,23 +6,26 @@ import { BoxRunError } from '../shared/errors.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
 import type { Batch } from './batch.ts';
 import type { Followers } from './followers.ts';
+import type { StateLog } from './state-log.ts';
 import type { Statements } from './statements.ts';
 
 export interface ControlDeps {
   readonly batch: Batch;
   readonly statements: Statements;
   readonly followers: Followers;
+  readonly states: StateLog;
   /** Says whether the writer leaves now. */
   readonly onRetire: () => boolean;
 }
 
-export function createHandlers({ batch, statements, followers, onRetire }: ControlDeps): Handlers<WriterContract> {
+export function createHandlers({ batch, statements, followers, states, onRetire }: ControlDeps): Handlers<WriterContract> {
   return {
     async insertBox({ box, claim }) {
-      await batch.submit(() => {
+      const created = await batch.submit(() => {
         if (claim !== undefined) statements.claimKey(claim, box.id, timestamp());
-        statements.insertBox(box);
+        return statements.insertBox(box);
       });
+      if (created !== null) states.record([{ kind: 'box.created', box: created }]);
       return null;
     },
     async keepAnswer({ scope, key, rowId, answer }) {
@@ -32,13 +35,16 @@ export function createHandlers({ batch, statements, followers, onRetire }: Contr
       return null;
     },
     async updateBox({ boxId, change }) {
-      await batch.submit(() => {
-        statements.updateBox(boxId, change);
-      });
+      const changed = await batch.submit(() => statements.updateBox(boxId, change));
+      if (changed !== null) states.record([{ kind: 'box.changed', box: changed }]);
       return null;
     },
     async removeBox({ boxId }) {
-      while (!(await batch.submit(() => statements.removeBoxSlice(boxId))));
+      for (;;) {
+        const { isDone, removed } = await batch.submit(() => statements.removeBoxSlice(boxId));
+        if (removed !== null) states.record([{ kind: 'box.removed', box: removed }]);
+        if (isDone) break;
+      }
       return null;
     },
     async openLease({ boxId, generation }) {
@@ -49,16 +55,18 @@ export function createHandlers({ batch, statements, followers, onRetire }: Contr
     },
     async closeLease({ boxId, generation, reason }) {
       const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
-      for (const { execId, event } of ended) followers.publish(execId, [event]);
-      return { ended: ended.map(({ execId }) => execId) };
+      states.record(ended.map(({ exec }) => ({ kind: 'exec.finished', exec })));
+      for (const { exec, event } of ended) followers.publish(exec.id, [event]);
+      return { ended: ended.map(({ exec }) => exec.id) };
     },
     async changeExecs({ changes }, { peer }) {
       const identity = peer.hello;
       if (identity.role !== 'worker') throw new BoxRunError('FORBIDDEN', 'only workers change execs');
-      await batch.submit(() => {
+      const changed = await batch.submit(() => {
         statements.checkLease(identity.boxId, identity.generation);
-        for (const change of changes) statements.changeExec(change);
+        return changes.flatMap((change) => statements.changeExec(change) ?? []);
       }, changes.length);
+      states.record(changed);
       for (const [execId, events] of eventsByExec(changes)) followers.publish(execId, events);
       return null;
     },
@@ -70,6 +78,15 @@ export function createHandlers({ batch, statements, followers, onRetire }: Contr
       followers.remove(execId, peer);
       return null;
     },
+    watchStates(_, { peer }) {
+      states.watch(peer);
+      return null;
+    },
+    unwatchStates(_, { peer }) {
+      states.unwatch(peer);
+      return null;
+    },
+    statesAfter: ({ position }) => states.after(position),
     retire: () => ({ leaving: onRetire() }),
   };
 }

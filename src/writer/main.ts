@@ -10,6 +10,7 @@ import { createBatch } from './batch.ts';
 import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
 import { createFollowers } from './followers.ts';
+import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
 
 const { orders, ready } = takeOrders();
@@ -22,6 +23,7 @@ const { db, instanceId } = database;
 const batch = createBatch(db);
 const statements = prepareStatements(db);
 const followers = createFollowers();
+const states = createStateLog();
 let retired = false;
 let idleTimer: NodeJS.Timeout | undefined;
 
@@ -32,6 +34,7 @@ const server: IpcServer<typeof writerContract> = await serveContract({
   handlers: createHandlers({
     batch,
     followers,
+    states,
     statements,
     onRetire() {
       retired = true;
@@ -45,6 +48,7 @@ const server: IpcServer<typeof writerContract> = await serveContract({
   },
   onDisconnect(peer) {
     followers.drop(peer);
+    states.unwatch(peer);
     leaveIfUnneeded();
   },
 });

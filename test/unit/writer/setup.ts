@@ -8,6 +8,7 @@ import { createBatch, type Batch } from '../../../src/writer/batch.ts';
 import { createHandlers } from '../../../src/writer/control.ts';
 import { openDatabase, type WriterDatabase } from '../../../src/writer/database.ts';
 import { createFollowers } from '../../../src/writer/followers.ts';
+import { createStateLog } from '../../../src/writer/state-log.ts';
 import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
 import { quietLog, temporaryDirectory } from '../../support/unit.ts';
 
@@ -49,15 +50,17 @@ export interface ServedWriter extends OpenWriter {
 export async function serveWriter(path?: string, socketPath?: string): Promise<ServedWriter> {
   const writer = await openWriter(path);
   const followers = createFollowers();
+  const states = createStateLog();
   const listenPath = socketPath ?? join(dirname(writer.path), 'writer.sock');
   const server = await serveContract({
     path: listenPath,
     contract: writerContract,
     hello: () => ({ pid: process.pid, instanceId: writer.instanceId }),
-    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, onRetire: () => true }),
+    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, states, onRetire: () => true }),
     log: quietLog,
     onDisconnect: (peer) => {
       followers.drop(peer);
+      states.unwatch(peer);
     },
   });
   onTestFinished(() => server.close());
