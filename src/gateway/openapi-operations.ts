@@ -153,6 +153,7 @@ const streamOperations: readonly Operation[] = [
   },
   {
     method: 'get', path: '/v1/boxes/{box}/exec/{exec}/attach', id: 'attachExec', summary: 'Input and output of a command, over a WebSocket',
+    query: Type.Object({ output: Type.Optional(Type.Enum(['true', 'false'])) }),
     answers: { 101: upgrade, 426: noUpgrade }, errors: execErrors,
   },
 ];

@@ -29,6 +29,7 @@ export interface Conformance {
   complaint(method: string, path: string, answer: CheckedAnswer): string | null;
   /** The same for a path as it was sent; what is not described must be refused, in the form of every error. */
   complaintAt(method: string, url: string, answer: CheckedAnswer): string | null;
+  fits(schema: Schema, value: unknown): boolean;
   /** A schema whose references are resolved. */
   resolve(schema: Schema): Schema;
 }
@@ -88,6 +89,7 @@ export function createConformance(document: ApiDocument): Conformance {
   }
 
   return {
+    fits,
     resolve,
     complaint,
     operations: Object.entries(document.paths).flatMap(([path, methods]) =>

@@ -24,6 +24,8 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   readonly via?: 'tcp' | 'socket';
   readonly signal?: AbortSignal;
+  /** For an answer that does not end: its beginning is enough. */
+  readonly isEndless?: boolean;
 }
 
 export interface JsonBody {
@@ -150,7 +152,7 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
 
 type Target = { socketPath: string } | { host: string; port: number };
 
-async function callHttp({ method = 'GET', path, body, headers = {}, signal }: Call, target: Target): Promise<Answer> {
+async function callHttp({ method = 'GET', path, body, headers = {}, signal, isEndless = false }: Call, target: Target): Promise<Answer> {
   const payload = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
   const interim: number[] = [];
   const outgoing = request({
@@ -165,7 +167,10 @@ async function callHttp({ method = 'GET', path, body, headers = {}, signal }: Ca
   outgoing.end(payload);
   const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage];
   const pieces: Buffer[] = [];
-  for await (const piece of incoming) pieces.push(piece as Buffer);
+  for await (const piece of incoming) {
+    pieces.push(piece as Buffer);
+    if (isEndless && incoming.statusCode === 200) break;
+  }
   const text = Buffer.concat(pieces).toString('utf8');
   return {
     status: incoming.statusCode ?? 0,
