@@ -32,7 +32,7 @@ export async function printChanges(client: BoxRunClient, { since, json }: Change
 }
 
 /** Null for what is no change. */
-export function renderChange(event: StateEvent): string | null {
+function renderChange(event: StateEvent): string | null {
   if (event.type === 'ready' || event.type === 'reset') return null;
   const words = 'box' in event
     ? [event.box.id, event.box.name ?? '-', event.box.status, event.box.error_message ?? event.box.image]

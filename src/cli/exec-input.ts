@@ -1,5 +1,6 @@
 // Our input, as that of a command in a box: byte by byte until its end, or a terminal's keys. Used by exec; the command's output
 // comes another way (output.ts), which goes on over lost connections. Input cannot: nobody knows how much of it has arrived.
+import { fstatSync } from 'node:fs';
 import { BoxRunError, errorText } from '../shared/errors.ts';
 import type { BoxRunClient, Exec, Terminal } from '../sdk/index.ts';
 import { detached, type ExecInput } from './output.ts';
@@ -26,6 +27,8 @@ function pipeInput(terminal: Terminal, fail: (error: unknown) => void): () => vo
   const { stdin } = process;
   let isReleased = false;
   const pipe = async () => {
+    // Node would take it for an empty file.
+    if (fstatSync(0).isDirectory()) throw new Error('EISDIR: it is a directory');
     for await (const piece of stdin) await terminal.write(piece as Buffer);
     terminal.end();
   };

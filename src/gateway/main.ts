@@ -5,21 +5,44 @@ import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createApp } from './app.ts';
 import { listen } from './listeners.ts';
 import type { GatewayParts } from './parts.ts';
-import { createReaderPool } from './reader-pool.ts';
+import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
 import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createUpgrade, createUpgradeGuard } from './web-socket.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
-import { writerContract } from '../shared/contracts/writer.ts';
+import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
-import { createLink } from '../shared/ipc/link.ts';
+import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
 import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 
 /** A writer that is away for longer than this ends the streams that need it; their clients come again. */
 const followTimeoutMs = 60_000;
+
+type WriterLink = Pick<Link<WriterContract>, 'request'>;
+
+interface Feeds {
+  readonly feed: EventFeed;
+  readonly states: StateFeed;
+}
+
+function createFeeds(writer: WriterLink, rows: Rows): Feeds {
+  const patient = { resend: true, timeoutMs: followTimeoutMs };
+  const feed = createEventFeed({
+    follow: (execId) => writer.request('follow', { execId }, patient),
+    unfollow: (execId) => writer.request('unfollow', { execId }),
+    readPage: rows.events,
+    readExec: (exec) => rows.exec(exec.box_id, exec.id),
+  });
+  const states = createStateFeed({
+    watch: () => writer.request('watchStates', {}, patient),
+    unwatch: () => writer.request('unwatchStates', {}),
+    after: (position) => writer.request('statesAfter', { position }, patient),
+  });
+  return { feed, states };
+}
 
 async function main(lifeline: Lifeline): Promise<void> {
   process.title = 'boxrun gateway';
@@ -52,17 +75,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     },
     onDown: (reason) => { log.warn({ reason }, 'the writer is away'); },
   });
-  const feed: EventFeed = createEventFeed({
-    follow: (execId) => writer.request('follow', { execId }, { resend: true, timeoutMs: followTimeoutMs }),
-    unfollow: (execId) => writer.request('unfollow', { execId }),
-    readPage: rows.events,
-    readExec: (exec) => rows.exec(exec.box_id, exec.id),
-  });
-  const states: StateFeed = createStateFeed({
-    watch: () => writer.request('watchStates', {}, { resend: true, timeoutMs: followTimeoutMs }),
-    unwatch: () => writer.request('unwatchStates', {}),
-    after: (position) => writer.request('statesAfter', { position }, { resend: true, timeoutMs: followTimeoutMs }),
-  });
+  const { feed, states }: Feeds = createFeeds(writer, rows);
 
   const localConnections = new WeakSet<object>();
   const parts: GatewayParts = {

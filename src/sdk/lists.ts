@@ -24,7 +24,7 @@ export interface Page<Row> {
 }
 
 /** Rows that are asked for at a time where the whole list is iterated over. */
-export const pageRows = 200;
+const pageRows = 200;
 
 export function boxQuery({ status, labels = [] }: BoxFilter): URLSearchParams {
   const query = new URLSearchParams(status === undefined ? {} : { status });

@@ -56,7 +56,7 @@ export async function* readOn<Event>(transport: Transport, stream: Stream<Event>
   for (let attempts = 0; attempts < attemptsMax; ) {
     if (attempts > 0) await pause(Math.min(longestPauseMs, 50 * 2 ** attempts), signal);
     attempts++;
-    const startedAt = performance.now();
+    const startedAt = Date.now();
     try {
       for await (const message of readMessages(transport, { method: 'GET', path: stream.path(), signal })) {
         const step = stream.take(message);
@@ -69,7 +69,7 @@ export async function* readOn<Event>(transport: Transport, stream: Stream<Event>
       if (!(error instanceof BoxRunError) || error.code !== 'UNAVAILABLE') throw error;
       problem = error;
     }
-    if (performance.now() - startedAt > longestPauseMs) attempts = 0;
+    if (Date.now() - startedAt > longestPauseMs) attempts = 0;
     stream.onLost?.(problem);
   }
   throw new BoxRunError('UNAVAILABLE', `${stream.name()} was lost`, {

@@ -7,12 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { eventually } from '../support/processes.ts';
+import { eventually, processOf } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 const run = promisify(execFile);
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');
-const [attachExample = '', shellExample = ''] = [...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs)].map(([, line]) => line ?? '');
+const [execExample = '', attachExample = '', shellExample = ''] = [...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs)].map(([, line]) => line ?? '');
 
 let server: TestServer;
 let directory: string;
@@ -110,6 +110,51 @@ it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', asyn
   await shows(/^exit code 0$/m);
   await isRestored();
   expect((await server.client.getBox('web')).status).toBe('running');
+});
+
+it('gives a command this terminal: size, keys, Ctrl-C, TERM, exit code', async () => {
+  await open(execExample);
+  await type('stty size; echo "$TERM"', 'Enter');
+  await shows(/^30 100\n(tmux|screen)-256color$/m);
+  await tmux('resize-window', '-x', '120', '-y', '40');
+  await eventually('the size has changed', async () => {
+    await type('stty size', 'Enter');
+    return /^40 120$/m.test(await screen());
+  });
+  await type('sleep 4000; echo "sle""pt"', 'Enter');
+  await eventually('it sleeps', async () => (await server.client.exec('web', ['sh', '-c', 'ps | grep "[s]leep 4000"'])).exitCode === 0);
+  await type('C-c');
+  await type('echo "awa""ke"', 'Enter');
+  await shows(/^awake$/m);
+  await type('exit 9', 'Enter');
+  await shows(/^exit code 9$/m);
+  await isRestored();
+});
+
+it('leaves a command with Ctrl-P Ctrl-Q: it goes on in the box', async () => {
+  await open(execExample);
+  await type('C-p', 'C-q');
+  await shows(/the command goes on; to see it: boxrun logs -f box_\S+ exec_\S+$/m);
+  await shows(/^exit code 0$/m);
+  await isRestored();
+  const [exec] = await server.client.listExecs('web');
+  expect(exec?.status).toBe('running');
+  await server.client.cancelExec('web', exec?.id ?? '');
+});
+
+it('gives the terminal back when the command is canceled, and when the server is lost', async () => {
+  await open(execExample);
+  const [exec] = await server.client.listExecs('web');
+  await server.client.cancelExec('web', exec?.id ?? '');
+  await shows(/^exit code 137$/m);
+  await isRestored();
+  await type('clear', 'Enter');
+  await open(execExample);
+  process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
+  await shows(/the input of the command broke off/);
+  await shows(/^exit code 1$/m);
+  await isRestored();
+  await eventually('the gateway is back', async () => server.client.info().then(() => true, () => false));
 });
 
 it('gives the terminal back when its box goes', async () => {
