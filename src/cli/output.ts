@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import type { BoxRunClient } from '../sdk/index.ts';
 import type { Interrupt } from './interrupt.ts';
+import { createProgressLine } from './render.ts';
 
 /** Our input on its way to the command: see exec-input.ts. */
 export interface ExecInput {
@@ -38,6 +39,21 @@ export async function followExec(client: BoxRunClient, exec: ExecIds, interrupt:
   }
   if (input?.over.aborted === true) return endWithoutInput(client, exec, input.over.reason);
   throw new BoxRunError('UNAVAILABLE', `the stream of ${exec.id} was lost`);
+}
+
+/** The same for a command in a box of its own, which ends with our interest in it. While the box is made, a person sees how far that is. */
+export async function followRun(client: BoxRunClient, input: Parameters<BoxRunClient['runStream']>[0], { signal }: Interrupt): Promise<number> {
+  const progress = createProgressLine(process.stderr);
+  try {
+    for await (const event of client.runStream(input, { signal, onProgress: ({ message }) => progress.show(message) })) {
+      progress.clear();
+      if (event.type === 'exit') return exitCodeOf(event.exitCode, event.error);
+      await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
+    }
+  } finally {
+    progress.clear();
+  }
+  throw new BoxRunError('UNAVAILABLE', 'the stream of the run was lost');
 }
 
 /** Without its input a command would wait for ever, or take a part for the whole. */

@@ -5,7 +5,7 @@ import {
   Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Info, RunBody, RunResult, SignalBody, UploadResult,
 } from '../shared/api.ts';
 import type { ErrorCode } from '../shared/errors.ts';
-import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, RemoveQuery, StatesQuery } from './validation.ts';
+import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, RemoveQuery, RunQuery, StatesQuery } from './validation.ts';
 
 export type HeaderName = 'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location';
 
@@ -121,8 +121,13 @@ const execOperations: readonly Operation[] = [
   },
   {
     method: 'post', path: '/v1/run', id: 'run', summary: 'Run one command in a box of its own, which is removed afterwards',
-    headers: ['Idempotency-Key'], body: { schema: RunBody, required: true },
-    answers: { 200: json('How it ended, and its output', RunResult) },
+    headers: ['Idempotency-Key'], query: RunQuery, body: { schema: RunBody, required: true },
+    answers: {
+      200: {
+        description: 'How it ended, and its output. With Accept: text/event-stream, its progress, then the events log and exit, or error',
+        content: { 'application/json': RunResult, 'text/event-stream': text },
+      },
+    },
     errors: [...createErrors, ...execErrors, 'BOX_NOT_RUNNING'],
   },
 ];

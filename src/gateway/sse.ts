@@ -1,7 +1,7 @@
 // Server-sent events on the wire: the form of an exec's events, and a stream that waits for its client.
-// Used by the event stream of an exec, the stream of changes, and a create that reports progress.
+// Used by the event stream of an exec, the stream of changes, and by create and run where they report progress.
 import type { ServerResponse } from 'node:http';
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Event } from '../shared/contracts/writer.ts';
 import { limits } from '../shared/limits.ts';
 
@@ -9,6 +9,11 @@ export const eventStreamType = 'text/event-stream; charset=utf-8';
 
 /** How output is written: as text (what is no UTF-8 becomes U+FFFD), or byte for byte as base64. */
 export type SseEncoding = 'text' | 'base64';
+
+/** Whether a client asks for the steps of something long, not for its answer alone. */
+export function acceptsStream(request: FastifyRequest): boolean {
+  return request.headers.accept?.split(',').some((type) => type.trim().startsWith('text/event-stream')) ?? false;
+}
 
 // JSON escapes every other character at which some clients split lines.
 const lineSeparators = /[\u0085\u2028\u2029]/g;

@@ -145,6 +145,9 @@ export const ExecsQuery = Type.Object(page);
 export const RemoveQuery = Type.Object({ force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])) });
 export const ExecQuery = Type.Object({ wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })) });
 export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });
+/** Of a run whose output is streamed. */
+export const RunQuery = Type.Object({ encoding: Type.Optional(Type.Enum(['text', 'base64'])) });
+
 export const EventsQuery = Type.Object({
   /** Without it, the stream ends where there is nothing more by now, with the event `end`. */
   follow: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),

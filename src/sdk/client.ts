@@ -3,7 +3,7 @@
 import type { Box, BoxStatus, CreateBoxBody, Exec, ExecBody, GcResult, Info, Progress, RunBody, RunResult } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer } from './errors.ts';
-import { readExecEvents, type ExecEvent, type ExecEventsOptions } from './event-stream.ts';
+import { readExecEvents, readRunEvents, type ExecEvent, type ExecEventsOptions, type RunStreamOptions } from './event-stream.ts';
 import { collectResult, type ExecResult } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
@@ -226,6 +226,14 @@ export class BoxRunClient implements AsyncDisposable {
    */
   async run(input: RunInput, options?: MakeOptions): Promise<RunResult> {
     return this.#post('/v1/run', input, options);
+  }
+
+  /**
+   * The same with its output as it comes, of any length; the exit is the last event, and comes when the box is removed. Leaving the
+   * loop ends the command, and removes the box.
+   */
+  runStream(input: RunInput, options: RunStreamOptions = {}): AsyncGenerator<ExecEvent, void, void> {
+    return readRunEvents(this.#transport, input, options);
   }
 
   /** Removes boxes that are stopped or failed for longer than `olderThanS` seconds. */

@@ -1,8 +1,10 @@
 // The events of an exec, over as many connections as it takes. Called by client.ts.
 // Each event is given once, in order of seq, however often the connection is lost.
 import type { EventSourceMessage } from 'eventsource-parser';
-import type { Exec } from '../shared/api.ts';
-import { readOn, type Step } from './messages.ts';
+import type { Exec, Progress } from '../shared/api.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { errorOfAnswer } from './errors.ts';
+import { readMessages, readOn, type Step } from './messages.ts';
 import type { Transport } from './transport.ts';
 
 /** What a command has written, exactly. */
@@ -58,6 +60,33 @@ export function readExecEvents(
       return step;
     },
   });
+}
+
+export interface RunStreamOptions {
+  /** Told each step of making the box. */
+  readonly onProgress?: (progress: Progress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The events of a command in a box of its own, as they come; the exit comes when the box is removed.
+ * @throws as the run; UNAVAILABLE when the server goes, for the box goes with it
+ */
+export async function* readRunEvents(
+  transport: Transport,
+  input: unknown,
+  { onProgress, signal }: RunStreamOptions,
+): AsyncGenerator<ExecEvent, void, void> {
+  const request = { method: 'POST', path: '/v1/run?encoding=base64', json: input, signal } as const;
+  for await (const message of readMessages(transport, request)) {
+    if (message.event === 'progress') onProgress?.(JSON.parse(message.data) as Progress);
+    if (message.event === 'error') throw errorOfAnswer(200, message.data);
+    const step = stepOf(message, transport.platform.bytesOfBase64);
+    if (step === null || step.event === null) continue;
+    yield step.event;
+    if (step.isLast) return;
+  }
+  throw new BoxRunError('UNAVAILABLE', 'the server went during the run', { hint: 'the box of a run is removed whatever happens; run it again' });
 }
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });

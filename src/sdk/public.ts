@@ -3,7 +3,7 @@
 export type { Box, BoxStatus, Exec, ExecStatus, Info, Progress, RunResult } from '../shared/api.ts';
 export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts';
 export type { BoxHandle, BoxRunClient, CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RunInput } from './client.ts';
-export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent } from './event-stream.ts';
+export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOptions } from './event-stream.ts';
 export type { ExecResult } from './exec-result.ts';
 export type { Download, UploadSource } from './files.ts';
 export type { BoxFilter, Page, PageOptions } from './lists.ts';

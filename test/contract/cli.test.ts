@@ -124,6 +124,13 @@ it('runs a command in a box of its own', async () => {
   const size = ['--cpu', '1', '-m', '64'];
   const result = await boxrun('run', ...size, 'base', '--', 'sh', '-c', 'echo out; echo err >&2; exit 4');
   expect(result).toEqual({ code: 4, stdout: 'out\n', stderr: 'err\n' });
+  // Its output comes while it runs, byte for byte.
+  const talking = start(['run', ...size, 'base', '--', 'sh', '-c', "printf '\\377\\n'; sleep 300"]);
+  const [first] = (await once(talking.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
+  expect(first).toEqual(Buffer.from([0xff, 0x0a]));
+  talking.kill('SIGINT');
+  expect(await finish(talking)).toMatchObject({ code: 130 });
+  await eventually('its box is gone', async () => (await server.client.listBoxes()).length === 1);
   const child = start(['run', ...size, 'base', '--', 'sleep', '300']);
   await eventually('its box runs', async () => (await server.client.listBoxes()).length === 2);
   child.kill('SIGINT');

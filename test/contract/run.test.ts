@@ -1,5 +1,6 @@
 // One command in a box of its own: its answer, its limits, and that the box is gone whatever happens.
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { limits } from '../../src/shared/limits.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 import { eventually } from '../support/processes.ts';
 
@@ -74,4 +75,38 @@ it('tells a waiting client that it is at work', { timeout: 40_000 }, async () =>
   const answer = await run('sleep 11; echo done');
   expect(answer.json).toMatchObject({ exit_code: 0, stdout: 'done\n' });
   expect(answer.interim).toEqual([102]);
+});
+
+describe('as a stream', () => {
+  const input = (script: string) => ({ image: 'base', cmd: ['sh', '-c', script], cpu: 1, memory_mb: 128 });
+
+  it('tells its progress, gives more output than an answer keeps, and the exit when the box is removed', { timeout: 60_000 }, async () => {
+    const bytesAsked = limits.runOutputBytesMax + 1_000_000;
+    const steps: string[] = [];
+    const bytes = { stdout: 0, stderr: 0 };
+    const onProgress = ({ message }: { message: string }) => steps.push(message);
+    for await (const event of server.client.runStream(input(`head -c ${bytesAsked} /dev/zero; echo err >&2; exit 3`), { onProgress })) {
+      if (event.type === 'log') bytes[event.stream] += event.bytes.length;
+      else expect(event).toMatchObject({ exitCode: 3, error: null });
+    }
+    expect(bytes).toEqual({ stdout: bytesAsked, stderr: 4 });
+    expect(steps.length).toBeGreaterThan(0);
+    expect(await boxes()).toEqual([]);
+  });
+
+  it('ends with its reader, and removes the box', async () => {
+    for await (const event of server.client.runStream(input('echo up; sleep 1000'))) {
+      expect(event).toMatchObject({ type: 'log', text: 'up\n' });
+      break;
+    }
+    await eventually('the box is gone', async () => (await boxes()).length === 0);
+  });
+
+  it('tells what went wrong, and cannot be repeated', async () => {
+    const missing = server.client.runStream({ ...input('true'), image: '127.0.0.1:9/no:image' });
+    await expect(missing.next()).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
+    const headers = { accept: 'text/event-stream', 'idempotency-key': 'again' };
+    const refused = await server.call({ method: 'POST', path: '/v1/run', headers, body: input('true') });
+    expect(refused.status).toBe(422);
+  });
 });

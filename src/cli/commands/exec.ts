@@ -85,18 +85,14 @@ export const runCommand = defineCommand({
     };
     return withClient(async (client) => {
       const interrupt = interrupts.catch();
-      const { exitCodeOf, passOn } = await import('../output.ts');
+      const { signal } = interrupt;
       try {
-        const result = await client.run(input, { signal: interrupt.signal });
-        if (values.json) {
-          printJson(result);
-        } else {
-          await passOn(process.stdout, Buffer.from(result.stdout), interrupt.signal);
-          await passOn(process.stderr, Buffer.from(result.stderr), interrupt.signal);
-        }
-        return exitCodeOf(result.exit_code, result.error_message);
+        if (!values.json) return await (await import('../output.ts')).followRun(client, input, interrupt);
+        const result = await client.run(input, { signal });
+        printJson(result);
+        return (await import('../output.ts')).exitCodeOf(result.exit_code, result.error_message);
       } catch (error) {
-        if (!interrupt.signal.aborted) throw error;
+        if (!signal.aborted) throw error;
         if (!interrupt.isQuiet()) process.stderr.write('\nboxrun: canceled; the box is removed\n');
         return interrupt.exitCode();
       } finally {

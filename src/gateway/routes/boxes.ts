@@ -14,7 +14,7 @@ import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendPage } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeNotice, openSseStream } from '../sse.ts';
+import { acceptsStream, encodeNotice, openSseStream } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
 import { claimOf } from '../request-key.ts';
 import { withServerTiming } from '../server-timing.ts';
@@ -105,10 +105,6 @@ function createOrder(request: FastifyRequest): CreateOrder {
 function labelFilter(text: string): LabelFilter {
   const equals = text.indexOf('=');
   return equals < 0 ? { key: text, value: null } : { key: text.slice(0, equals), value: text.slice(equals + 1) };
-}
-
-function acceptsStream(request: FastifyRequest): boolean {
-  return request.headers.accept?.split(',').some((type) => type.trim().startsWith('text/event-stream')) ?? false;
 }
 
 /** A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves. */

@@ -6,30 +6,44 @@ import type { Event, KeyClaim } from '../../shared/contracts/writer.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { withCleanEnvironment } from '../environment.ts';
+import { asBoxRunError, errorBody } from '../error-handler.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { createOutputText } from '../output-text.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createRepeatedRuns, keptAnswer } from '../repeated-runs.ts';
 import { claimOf } from '../request-key.ts';
-import { createParse } from '../validation.ts';
+import { acceptsStream, encodeEvents, encodeNotice, openSseStream, type SseEncoding } from '../sse.ts';
+import { createParse, createParseQuery, RunQuery } from '../validation.ts';
 import { createTimeoutMs, removeTimeoutMs } from './boxes.ts';
 import { execTimeoutMs } from './execs.ts';
 
 const parseRun = createParse(RunBody);
+const parseRunQuery = createParseQuery(RunQuery);
 
 interface RunOrder {
   readonly body: RunBody;
-  readonly claim: KeyClaim | undefined;
+  readonly claim?: KeyClaim;
 }
+
+/** What is done with the command of a run: its events, up to the exit. */
+type UseEvents<Result> = (batches: AsyncIterable<readonly Event[]>) => Promise<Result>;
 
 export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const repeated = createRepeatedRuns(parts);
   app.post('/v1/run', async (request, reply) => {
+    const { encoding = 'text' } = parseRunQuery(request.query);
     const parsed = parseRun(request.body);
     const claim = claimOf(request, 'run', parsed);
-    const order = { body: withCleanEnvironment(parsed), claim };
+    const body = withCleanEnvironment(parsed);
     const gone = whenGone(reply, parts.closing);
-    return whileProcessing(reply, repeated.once(claim, () => runOnce(parts, order, gone, request)));
+    if (!acceptsStream(request)) {
+      const order = { body, ...(claim === undefined ? {} : { claim }) };
+      return whileProcessing(reply, repeated.once(claim, () => runOnce(parts, order, gone, request)));
+    }
+    if (claim !== undefined) {
+      throw new BoxRunError('VALIDATION_ERROR', 'a run whose output is streamed cannot be repeated', { hint: 'leave Idempotency-Key away' });
+    }
+    return streamRun(parts, { body }, { request, reply, gone, encoding });
   });
 }
 
@@ -46,24 +60,78 @@ function whenGone(reply: FastifyReply, closing: AbortSignal): AbortSignal {
   return gone.signal;
 }
 
-async function runOnce(
-  parts: GatewayParts,
+async function runOnce(parts: GatewayParts, order: RunOrder, gone: AbortSignal, request: FastifyRequest): Promise<RunResult> {
+  const { claim } = order;
+  return withOwnBox(parts, order, { gone, request }, async (box, run) => {
+    const result = await run(collect);
+    if (claim !== undefined) await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
+    return result;
+  });
+}
+
+interface StreamedRun {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly gone: AbortSignal;
+  readonly encoding: SseEncoding;
+}
+
+/** A run whose steps and output are told as they come, for a client with a person before it. The exit comes when its box is removed. */
+async function streamRun(parts: GatewayParts, order: RunOrder, { request, reply, gone, encoding }: StreamedRun): Promise<void> {
+  const stream = openSseStream(reply, parts.closing);
+  const onProgress = (stage: string, message: string) => {
+    void stream.write(encodeNotice('progress', { stage, message }));
+  };
+  const write = async (events: readonly Event[]) => {
+    for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
+  };
+  try {
+    const exit = await withOwnBox(parts, order, { gone, request, onProgress }, (_, run) =>
+      run(async (batches) => {
+        for await (const events of batches) {
+          await write(events.filter(({ type }) => type === 'log'));
+          const last = events.find(({ type }) => type === 'exit');
+          if (last !== undefined) return last;
+        }
+        throw endless();
+      }),
+    );
+    await write([exit]);
+  } catch (error) {
+    const known = asBoxRunError(error, request.id);
+    if (known.status >= 500 && !gone.aborted) request.log.error({ err: known.cause ?? known, request: request.id }, 'a run failed');
+    await stream.write(encodeNotice('error', errorBody(known)));
+  } finally {
+    stream.end();
+  }
+}
+
+interface RunOptions {
+  readonly gone: AbortSignal;
+  readonly request: FastifyRequest;
+  readonly onProgress?: (stage: string, message: string) => void;
+}
+
+/** Makes the box, lets `use` run the command in it, and removes it. */
+async function withOwnBox<Result>(
+  { supervisor, feed }: GatewayParts,
   { body, claim }: RunOrder,
-  gone: AbortSignal,
-  request: FastifyRequest,
-): Promise<RunResult> {
-  const { supervisor } = parts;
+  { gone, request, onProgress }: RunOptions,
+  use: (box: Box, run: <Outcome>(useEvents: UseEvents<Outcome>) => Promise<Outcome>) => Promise<Result>,
+): Promise<Result> {
   const { cmd, timeout_ms, ...rest } = body;
   const box = await supervisor.request(
     'createBox',
     { body: { ...rest, workdir: '/root' }, ephemeral: true, ...(claim === undefined ? {} : { claim }) },
     // A box that is made just when the client leaves must still be heard of, to be removed.
-    { timeoutMs: createTimeoutMs, signal: gone, waitAfterAbort: true },
+    { timeoutMs: createTimeoutMs, signal: gone, waitAfterAbort: true, ...(onProgress === undefined ? {} : { onProgress }) },
   );
   try {
-    const result = await runIn(parts, box, { cmd, ...(timeout_ms === undefined ? {} : { timeout_ms }) }, gone);
-    if (claim !== undefined) await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
-    return result;
+    return await use(box, async (useEvents) => {
+      const command = { cmd, ...(timeout_ms === undefined ? {} : { timeout_ms }) };
+      const exec = await supervisor.request('startExec', { box: box.id, body: command }, { timeoutMs: execTimeoutMs, signal: gone });
+      return useEvents(feed.read(exec, -1, gone));
+    });
   } finally {
     await supervisor
       .request('removeBox', { box: box.id, force: true }, { timeoutMs: removeTimeoutMs, resend: true })
@@ -81,21 +149,19 @@ async function keep({ keepAnswer, log }: GatewayParts, answer: Parameters<Gatewa
   });
 }
 
-async function runIn(
-  { supervisor, feed }: GatewayParts,
-  box: Box,
-  body: Pick<RunBody, 'cmd' | 'timeout_ms'>,
-  gone: AbortSignal,
-): Promise<RunResult> {
-  const exec = await supervisor.request('startExec', { box: box.id, body }, { timeoutMs: execTimeoutMs, signal: gone });
+async function collect(batches: AsyncIterable<readonly Event[]>): Promise<RunResult> {
   const output = { stdout: createOutputText(limits.runOutputBytesMax), stderr: createOutputText(limits.runOutputBytesMax) };
-  for await (const events of feed.read(exec, -1, gone)) {
+  for await (const events of batches) {
     for (const event of events) {
       if (event.type === 'exit') return { ...exitOf(event), stdout: output.stdout.text(), stderr: output.stderr.text() };
       if (event.stream !== null) output[event.stream].add(event.data);
     }
   }
-  throw new BoxRunError('RUNTIME_ERROR', 'the command ended without saying how');
+  throw endless();
+}
+
+function endless(): BoxRunError {
+  return new BoxRunError('RUNTIME_ERROR', 'the command ended without saying how');
 }
 
 function exitOf(event: Event): Pick<RunResult, 'exit_code' | 'error_message'> {
