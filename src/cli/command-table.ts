@@ -10,9 +10,11 @@ import { imagesCommand } from './commands/images.ts';
 import { uninstallCommand, upgradeCommand } from './commands/install.ts';
 import { eventsCommand, execsCommand, infoCommand, logsCommand } from './commands/records.ts';
 import { serveCommand } from './commands/serve.ts';
+import { uiCommand } from './commands/ui.ts';
 import { attachCommand, shellCommand } from './commands/terminal.ts';
 
 export const commandTable: readonly CommandSpec[] = [
   serveCommand, createCommand, listCommand, startCommand, stopCommand, removeCommand, execCommand, execsCommand, logsCommand, runCommand,
-  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, eventsCommand, doctorCommand, completionCommand, upgradeCommand, uninstallCommand,
+  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, eventsCommand, uiCommand, doctorCommand, completionCommand,
+  upgradeCommand, uninstallCommand,
 ];

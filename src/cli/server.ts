@@ -5,7 +5,7 @@ import { mkdirSync, openSync, closeSync, readFileSync, statSync } from 'node:fs'
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { sleep } from '../shared/clock.ts';
-import { loadConfig, serverAddress, serverEnvironment, type Config } from '../shared/config.ts';
+import { clientToken, loadConfig, serverAddress, serverEnvironment, type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
@@ -22,7 +22,10 @@ export async function withClient(work: (client: BoxRunClient) => Promise<number>
   const config = loadConfig();
   const address = serverAddress(config);
   if (!(await answers(address))) await startServer(config, address);
-  const client = new BoxRun('host' in address ? { url: `http://${hostInUrl(address.host)}:${address.port}` } : address);
+  const token = clientToken();
+  const client = new BoxRun('host' in address
+    ? { url: `http://${hostInUrl(address.host)}:${address.port}`, ...(token === null ? {} : { token }) }
+    : address);
   try {
     return await work(client);
   } finally {

@@ -2,10 +2,8 @@
 // Each path answers to every method: what it does not offer is 405 with what it does.
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type HTTPMethods } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
-import { limits } from '../shared/limits.ts';
 import packageJson from '../../package.json' with { type: 'json' };
 import { answerError, answerNotFound } from './error-handler.ts';
-import { createGuard } from './guards.ts';
 import { createOpenApiDocument } from './openapi.ts';
 import type { GatewayParts } from './parts.ts';
 import { addAttachRoutes } from './routes/attach.ts';
@@ -24,18 +22,14 @@ const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 
 export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   const log: FastifyBaseLogger = parts.log;
   const app: FastifyInstance = fastify({
-    bodyLimit: limits.bodyBytesMax,
+    bodyLimit: parts.config.caps.bodyMb * 1024 * 1024,
     logController: new fastify.LogController({ disableRequestLogging: true }),
     loggerInstance: log,
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   });
   acceptJsonOnly(app);
-  const guard = createGuard(parts.config.tcp?.host ?? null);
-  app.addHook('onRequest', async (request) => {
-    if (parts.isLocal(request.raw.socket)) return;
-    guard({ method: request.method, host: request.headers.host, origin: request.headers.origin });
-  });
+  app.addHook('onRequest', async (request) => { parts.guard(request.raw); });
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply));
 
@@ -60,7 +54,7 @@ export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Prom
   await addFileRoutes(app, parts);
   addRunRoutes(app, parts);
   addHealthRoutes(app, parts);
-  addUiRoutes(app);
+  addUiRoutes(app, parts);
   const document = createOpenApiDocument(packageJson.version);
   addOpenApiRoutes(app, document);
   addDocsRoutes(app, document);

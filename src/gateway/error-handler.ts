@@ -8,6 +8,12 @@ export function errorBody(error: BoxRunError): ErrorBody {
   return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
 }
 
+/** What goes along with an error: when to come again, and how to say who one is. */
+export function errorHeaders({ code }: BoxRunError): Readonly<Record<string, string>> {
+  if (errorCatalogue[code].retryable) return { 'retry-after': '1' };
+  return code === 'UNAUTHORIZED' ? { 'www-authenticate': 'Bearer' } : {};
+}
+
 /** The catalogue error for whatever a route or the framework has thrown. */
 export function asBoxRunError(error: unknown, requestId: string): BoxRunError {
   if (error instanceof BoxRunError) return error;
@@ -35,9 +41,11 @@ export function asBoxRunError(error: unknown, requestId: string): BoxRunError {
 export function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = asBoxRunError(thrown, request.id);
   if (error.status >= 500 && error.code !== 'UNAVAILABLE') {
-    request.log.error({ err: error.cause ?? error, request: request.id, url: request.url }, 'a request failed unexpectedly');
+    // Without its query, which may hold the code of a login.
+    const [path] = request.url.split('?', 1);
+    request.log.error({ err: error.cause ?? error, request: request.id, path }, 'a request failed unexpectedly');
   }
-  if (errorCatalogue[error.code].retryable) void reply.header('retry-after', '1');
+  void reply.headers(errorHeaders(error));
   return reply.code(error.status).type('application/json; charset=utf-8').send(JSON.stringify(errorBody(error)));
 }
 

@@ -73,6 +73,12 @@ export async function listen({ tcp, socketPath, handle, upgrade, onLocalConnecti
   };
 }
 
+/** Where a browser on this host finds a server that listens at that address. */
+export function urlOf({ host, port }: { readonly host: string; readonly port: number }): string {
+  const name = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
+}
+
 async function listenTcp(server: Server, { host, port }: { host: string; port: number }): Promise<number> {
   const deadline = Date.now() + limits.listenWaitMs;
   for (;;) {

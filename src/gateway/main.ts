@@ -2,13 +2,17 @@
 // so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './event-feed.ts';
+import { createAccess, loadCookieKey } from './access.ts';
 import { createApp } from './app.ts';
-import { listen } from './listeners.ts';
+import { createGuard } from './guards.ts';
+import { listen, urlOf } from './listeners.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
 import { createStateFeed, type StateFeed } from './state-feed.ts';
-import { createUpgrade, createUpgradeGuard } from './web-socket.ts';
+import { createStreamPlaces } from './stream-places.ts';
+import { createUpgrade } from './web-socket.ts';
+import { withDeadline } from '../shared/clock.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
@@ -77,12 +81,18 @@ async function main(lifeline: Lifeline): Promise<void> {
   });
   const { feed, states }: Feeds = createFeeds(writer, rows);
 
+  const token = await withDeadline(lifeline.secret, limits.helloTimeoutMs, "the keeper's word on the token");
+  const access = createAccess({ token, cookieKey: loadCookieKey(paths.cookieKey) });
   const localConnections = new WeakSet<object>();
+  const isLocal = (socket: object) => localConnections.has(socket);
+  let address: string | null = null;
   const parts: GatewayParts = {
-    config, log, supervisor, rows, feed, states,
+    config, log, supervisor, rows, feed, states, access,
+    guard: createGuard({ config, access, isLocal }),
+    places: createStreamPlaces(config.caps.streams),
+    address: () => address,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     partsUp: () => ({ supervisor: supervisor.peer !== null, writer: writer.peer !== null }),
-    isLocal: (socket) => localConnections.has(socket),
     closing: closing.signal,
   };
   const app = await createApp(parts);
@@ -93,10 +103,11 @@ async function main(lifeline: Lifeline): Promise<void> {
     socketPath: config.socketPath,
     handle,
     upgrade: createUpgrade({
-      guard: createUpgradeGuard(parts), route: (url) => webSocketRoute(parts, url), handle, closing: closing.signal,
+      guard: parts.guard, places: parts.places, route: (url) => webSocketRoute(parts, url), handle, closing: closing.signal,
     }),
     onLocalConnection: (socket) => localConnections.add(socket),
   });
+  address = listeners.tcp === null ? null : urlOf(listeners.tcp);
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 
   const stop = async (why: string): Promise<void> => {

@@ -2,12 +2,13 @@
 // openapi.ts makes the document of it; a test holds it against the routes. Errors that any request can meet are not listed.
 import { Type, type TObject, type TSchema } from 'typebox';
 import {
-  Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Info, RunBody, RunResult, SignalBody, UploadResult,
+  Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Info, RunBody, RunResult, SignalBody, UiLink,
+  UploadResult,
 } from '../shared/api.ts';
 import type { ErrorCode } from '../shared/errors.ts';
-import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, RemoveQuery, RunQuery, StatesQuery } from './validation.ts';
+import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, LoginQuery, RemoveQuery, RunQuery, StatesQuery } from './validation.ts';
 
-export type HeaderName = 'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location';
+export type HeaderName = 'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location' | 'Set-Cookie';
 
 export interface AnswerOffer {
   readonly description: string;
@@ -186,6 +187,11 @@ const serverOperations: readonly Operation[] = [
     answers: { 302: { description: 'To /ui', content: {}, headers: ['Location'] } },
   },
   { method: 'get', path: '/ui', id: 'ui', summary: 'The page of this server', answers: { 200: html('A page') } },
+  { method: 'post', path: '/v1/ui/link', id: 'uiLink', summary: 'A one-time link to the page, for a browser', answers: { 200: json('The link', UiLink) } },
+  {
+    method: 'get', path: '/ui/login', id: 'uiLogin', summary: 'Where that link leads: sets a cookie', query: LoginQuery,
+    answers: { 302: { description: 'To /ui', content: {}, headers: ['Location', 'Set-Cookie'] } },
+  },
   { method: 'get', path: '/docs', id: 'docs', summary: 'This description, to be read by people', answers: { 200: html('A page') } },
   {
     method: 'get', path: '/openapi.json', id: 'openapi', summary: 'This description',

@@ -24,6 +24,7 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
   'Server-Timing': { description: 'Milliseconds by stage', schema: { type: 'string' } },
   Link: { description: 'The next page, as rel="next"; absent on the last one', schema: { type: 'string' } },
   'X-Next-Cursor': { description: 'The cursor of the next page; absent on the last one', schema: { type: 'string' } },
+  'Set-Cookie': { description: 'Stands for the token from then on', schema: { type: 'string' } },
   Location: { description: 'Where it is', schema: { type: 'string' } },
 };
 

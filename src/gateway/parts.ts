@@ -6,9 +6,12 @@ import type { WriterContract } from '../shared/contracts/writer.ts';
 import type { ParamsOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
+import type { Access } from './access.ts';
 import type { EventFeed } from './event-feed.ts';
+import type { Guard } from './guards.ts';
 import type { StateFeed } from './state-feed.ts';
 import type { Rows } from './reader-pool.ts';
+import type { StreamPlaces } from './stream-places.ts';
 
 export interface GatewayParts {
   readonly config: Config;
@@ -23,8 +26,11 @@ export interface GatewayParts {
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
   /** Which other processes answer, by name. */
   readonly partsUp: () => Readonly<Record<string, boolean>>;
-  /** True for a connection of the Unix socket, which its mode protects. */
-  readonly isLocal: (socket: object) => boolean;
+  readonly guard: Guard;
+  readonly access: Pick<Access, 'newCookie'>;
+  readonly places: StreamPlaces;
+  /** Where browsers find this server, as http://HOST:PORT; null while it listens on no TCP address. */
+  readonly address: () => string | null;
   /** Aborts when the gateway goes: streams end then. */
   readonly closing: AbortSignal;
 }

@@ -4,6 +4,7 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Event } from '../shared/contracts/writer.ts';
 import { limits } from '../shared/limits.ts';
+import type { GatewayParts } from './parts.ts';
 
 export const eventStreamType = 'text/event-stream; charset=utf-8';
 
@@ -65,10 +66,15 @@ export interface SseStream {
   readonly ended: AbortSignal;
 }
 
-/** Takes the connection over and starts the stream; while nothing is sent, comments keep it alive. Ends when `closing` aborts. */
-export function openSseStream(reply: FastifyReply, closing: AbortSignal): SseStream {
-  reply.hijack();
+/**
+ * Takes the connection over and starts the stream; while nothing is sent, comments keep it alive. Ends when `closing` aborts.
+ * @throws TOO_MANY_REQUESTS when the client has too many of them
+ */
+export function openSseStream(reply: FastifyReply, { closing, places }: Pick<GatewayParts, 'closing' | 'places'>): SseStream {
   const { raw } = reply;
+  const { remoteAddress } = reply.request.socket;
+  places.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
+  reply.hijack();
   const ended = new AbortController();
   raw.writeHead(200, {
     'content-type': eventStreamType,

@@ -143,6 +143,7 @@ export const BoxesQuery = Type.Object({
 });
 export const ExecsQuery = Type.Object(page);
 export const RemoveQuery = Type.Object({ force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])) });
+export const LoginQuery = Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }) });
 export const ExecQuery = Type.Object({ wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })) });
 export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });
 /** Of a run whose output is streamed. */

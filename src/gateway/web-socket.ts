@@ -6,9 +6,9 @@ import type { Socket } from 'node:net';
 import { WebSocketServer, type RawData, type WebSocket } from 'ws';
 import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import { errorBody } from './error-handler.ts';
-import { createGuard } from './guards.ts';
-import type { GatewayParts } from './parts.ts';
+import { errorBody, errorHeaders } from './error-handler.ts';
+import type { Guard } from './guards.ts';
+import type { StreamPlaces } from './stream-places.ts';
 
 export interface WebSocketMessage {
   readonly data: Buffer;
@@ -30,8 +30,8 @@ export interface ClientSocket {
 }
 
 interface UpgradeOptions {
-  /** Refuses, by throwing, who may not come. */
-  readonly guard: (request: IncomingMessage) => void;
+  readonly guard: Guard;
+  readonly places: StreamPlaces;
   /** What serves the path; null where no WebSocket is. */
   readonly route: (url: URL) => ((client: ClientSocket) => Promise<void>) | null;
   /** For requests that want another protocol: they are answered as if they did not. */
@@ -41,17 +41,9 @@ interface UpgradeOptions {
   readonly pingMs?: number;
 }
 
-/** A page of another origin may open a WebSocket as it may send a form: both are for commands, and refused alike. */
-export function createUpgradeGuard({ config, isLocal }: Pick<GatewayParts, 'config' | 'isLocal'>): UpgradeOptions['guard'] {
-  const guard = createGuard(config.tcp?.host ?? null);
-  return ({ socket, headers }) => {
-    if (!isLocal(socket)) guard({ method: 'POST', host: headers.host, origin: headers.origin });
-  };
-}
-
 type HandleUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
-export function createUpgrade({ guard, route, handle, closing, pingMs = limits.webSocketPingMs }: UpgradeOptions): HandleUpgrade {
+export function createUpgrade({ guard, places, route, handle, closing, pingMs = limits.webSocketPingMs }: UpgradeOptions): HandleUpgrade {
   const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: limits.webSocketMessageBytesMax });
   closing.addEventListener('abort', () => {
     for (const socket of server.clients) socket.close(1001, 'the server is going');
@@ -63,9 +55,10 @@ export function createUpgrade({ guard, route, handle, closing, pingMs = limits.w
       return;
     }
     try {
-      guard(request);
+      guard(request, 'WebSocket');
       const serve = route(new URL(request.url ?? '/', 'http://localhost'));
       if (serve === null) throw new BoxRunError('NOT_FOUND', `there is no WebSocket at ${request.url ?? '/'}`);
+      places.take(request.socket);
       server.handleUpgrade(request, socket, head, (accepted) => {
         const client = createClientSocket(accepted, pingMs);
         serve(client).catch((error: unknown) => { client.fail(error); });
@@ -144,6 +137,7 @@ function refuse(socket: Duplex, error: BoxRunError): void {
   const head = [
     `HTTP/1.1 ${error.status} Refused`, 'content-type: application/json; charset=utf-8',
     `content-length: ${Buffer.byteLength(body)}`, 'connection: close',
+    ...Object.entries(errorHeaders(error)).map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

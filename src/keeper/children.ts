@@ -80,8 +80,9 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
   };
 }
 
-function launch(config: Config, role: Role, detached: boolean): OwnProcess {
+function launch(config: Config, role: Role, detached: boolean, secret?: string | null): OwnProcess {
   return startOwnProcess({
+    ...(secret === undefined ? {} : { secret }),
     orders: { role, config, workerId: null },
     logFile: join(statePaths(config.stateDir).logsDir, `${role}.log`),
     readyMs: limits.childReadyMs,
@@ -91,9 +92,9 @@ function launch(config: Config, role: Role, detached: boolean): OwnProcess {
 }
 
 /** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
-export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gateway'): StartChild {
+export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gateway', secret?: string | null): StartChild {
   return async () => {
-    const { ready, exited, pid } = launch(config(), role, false);
+    const { ready, exited, pid } = launch(config(), role, false, secret);
     const facts = await ready.catch((error: unknown) => {
       killQuietly(pid, 'SIGKILL');
       throw error;
@@ -112,10 +113,13 @@ export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gatewa
   };
 }
 
-/** A gateway that is started again listens on the port that the system chose for the first one: clients know that one. */
-export function gatewayChild(config: Config): StartChild {
+/**
+ * A gateway that is started again listens on the port that the system chose for the first one: clients know that one.
+ * @param token what requests by TCP need, or null
+ */
+export function gatewayChild(config: Config, token: string | null): StartChild {
   let present = config;
-  const start = ordinaryChild(() => present, 'gateway');
+  const start = ordinaryChild(() => present, 'gateway', token);
   return async () => {
     const child = await start();
     const { tcp } = child.facts as { tcp?: Config['tcp'] };

@@ -10,6 +10,8 @@ import { createLogger } from '../shared/log.ts';
 import { gatewayChild, keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
 
 export interface KeeperOptions {
+  /** What requests by TCP need; null: nothing. Only the gateway hears of it. */
+  readonly token: string | null;
   /** The server takes requests from now on; `facts` are the gateway's: where it listens. */
   readonly onReady: (facts: Facts) => void;
 }
@@ -19,7 +21,7 @@ export interface KeeperOptions {
  * A second signal ends it at once.
  * @throws RUNTIME_ERROR when another server has the state directory, UNAVAILABLE when a child does not come up
  */
-export async function runKeeper(config: Config, { onReady }: KeeperOptions): Promise<number> {
+export async function runKeeper(config: Config, { token, onReady }: KeeperOptions): Promise<number> {
   makeStateDirectories(config.stateDir);
   await chmod(config.stateDir, 0o700);
   const lock = await tryLock(statePaths(config.stateDir).lock);
@@ -52,7 +54,7 @@ export async function runKeeper(config: Config, { onReady }: KeeperOptions): Pro
   const children = [
     keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp }),
     keepChild({ name: 'supervisor', startChild: ordinaryChild(() => config, 'supervisor'), log, onGivenUp }),
-    keepChild({ name: 'gateway', startChild: gatewayChild(config), log, onGivenUp }),
+    keepChild({ name: 'gateway', startChild: gatewayChild(config, token), log, onGivenUp }),
   ];
   try {
     let facts: Facts = {};

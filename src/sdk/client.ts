@@ -1,6 +1,6 @@
 // The client of a BoxRun server: what the API offers, one method each, and what programs make of it: commands run to
 // their end, or followed as they run; and the same once more for a box in hand. The same on Node and in browsers.
-import type { Box, BoxStatus, CreateBoxBody, Exec, ExecBody, GcResult, Info, Progress, RunBody, RunResult } from '../shared/api.ts';
+import type { Box, BoxStatus, CreateBoxBody, Exec, ExecBody, GcResult, Info, Progress, RunBody, RunResult, UiLink } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer } from './errors.ts';
 import { readExecEvents, readRunEvents, type ExecEvent, type ExecEventsOptions, type RunStreamOptions } from './event-stream.ts';
@@ -61,6 +61,11 @@ export class BoxRunClient implements AsyncDisposable {
   /** Limits over all running boxes: CPUs, and memory in MiB. */
   async info(options?: CallOptions): Promise<Info> {
     return this.#get('/v1/info', options);
+  }
+
+  /** A link that logs one browser in to the server's page; it works once, and not for long. */
+  async uiLink(options?: CallOptions): Promise<UiLink> {
+    return this.#post('/v1/ui/link', undefined, options);
   }
 
   /**

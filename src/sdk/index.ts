@@ -8,7 +8,7 @@ export type { ServerAddress } from './node.ts';
 
 /**
  * A client of a BoxRun server. It connects with the first request.
- * @param server by default, the server of this user as BOXRUN_SOCKET, BOXRUN_HOST, BOXRUN_PORT and BOXRUN_STATE_DIR say
+ * @param server by default, the server of this user as BOXRUN_SOCKET, BOXRUN_HOST, BOXRUN_PORT, BOXRUN_TOKEN and BOXRUN_STATE_DIR say
  */
 export class BoxRun extends BoxRunClient {
   constructor(server: ServerAddress = findServer()) {

@@ -9,8 +9,8 @@ import { pipeline } from 'node:stream/promises';
 import { Agent, fetch, WebSocket } from 'undici';
 import type { LocalFiles, Platform, PlatformResponse } from './platform.ts';
 
-/** Where a server is: a Unix socket, or the URL of a TCP address. */
-export type ServerAddress = { readonly socketPath: string } | { readonly url: string };
+/** Where a server is: a Unix socket, or the URL of a TCP address, with the token that the server asks for there. */
+export type ServerAddress = { readonly socketPath: string } | { readonly url: string; readonly token?: string };
 
 // A server at work sends something every few seconds, so these are times of silence.
 const headersTimeoutMs = 60_000;
@@ -24,6 +24,8 @@ export function createNodePlatform(server: ServerAddress): Platform {
   });
   // The host of a Unix socket is nobody's; servers know this name.
   const base = 'socketPath' in server ? 'http://localhost' : server.url.replace(/\/+$/, '');
+  const token = 'token' in server ? server.token : undefined;
+  const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
   return {
     base,
     address: 'socketPath' in server ? server.socketPath : base,
@@ -32,9 +34,9 @@ export function createNodePlatform(server: ServerAddress): Platform {
     async fetch(url, request): Promise<PlatformResponse> {
       // A body that might have to be sent again, after a redirect, would be kept in memory as a whole.
       const streamed = request.body instanceof ReadableStream ? { duplex: 'half' as const, redirect: 'error' as const } : {};
-      return fetch(url, { ...request, ...streamed, dispatcher: agent });
+      return fetch(url, { ...request, headers: { ...request.headers, ...authorization }, ...streamed, dispatcher: agent });
     },
-    openWebSocket: (url) => new WebSocket(url, { dispatcher: agent }),
+    openWebSocket: (url) => new WebSocket(url, { dispatcher: agent, headers: authorization }),
     bytesOfBase64: (text) => Buffer.from(text, 'base64'),
     close: () => agent.destroy(),
   };
@@ -57,7 +59,7 @@ const localFiles: LocalFiles = {
 
 /**
  * Where a server of this user is expected, by the variables that `boxrun` knows too: BOXRUN_SOCKET; BOXRUN_HOST and
- * BOXRUN_PORT; else the socket in BOXRUN_STATE_DIR (~/.boxrun) where it exists; else 127.0.0.1:9090.
+ * BOXRUN_PORT; else the socket in BOXRUN_STATE_DIR (~/.boxrun) where it exists; else 127.0.0.1:9090. With BOXRUN_TOKEN, by TCP.
  */
 export function findServer(env: Readonly<Record<string, string | undefined>> = process.env): ServerAddress {
   const given = (name: string) => (env[name] === '' ? undefined : env[name]);
@@ -68,5 +70,6 @@ export function findServer(env: Readonly<Record<string, string | undefined>> = p
   const usualSocket = join(given('BOXRUN_STATE_DIR') ?? join(homedir(), '.boxrun'), 'boxrun.sock');
   if (host === undefined && port === undefined && existsSync(usualSocket)) return { socketPath: usualSocket };
   const name = host ?? '127.0.0.1';
-  return { url: `http://${name.includes(':') ? `[${name}]` : name}:${port ?? '9090'}` };
+  const token = given('BOXRUN_TOKEN');
+  return { url: `http://${name.includes(':') ? `[${name}]` : name}:${port ?? '9090'}`, ...(token === undefined ? {} : { token }) };
 }

@@ -1,6 +1,6 @@
 // What both entries of the SDK export, besides `BoxRun` itself: the types of what it takes and gives, and its errors.
 // Nothing else of the SDK is public.
-export type { Box, BoxStatus, Exec, ExecStatus, Info, Progress, RunResult } from '../shared/api.ts';
+export type { Box, BoxStatus, Exec, ExecStatus, Info, Progress, RunResult, UiLink } from '../shared/api.ts';
 export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts';
 export type { BoxHandle, BoxRunClient, CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RunInput } from './client.ts';
 export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOptions } from './event-stream.ts';

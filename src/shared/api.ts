@@ -147,6 +147,10 @@ export type GcResult = Static<typeof GcResult>;
 export const Info = Type.Object({ max_cpu: Type.Integer(), max_memory_mb: Type.Integer(), driver: Type.String() });
 export type Info = Static<typeof Info>;
 
+/** A link that logs one browser in, within `expires_in` seconds. */
+export const UiLink = Type.Object({ url: Type.String(), expires_in: Type.Integer() });
+export type UiLink = Static<typeof UiLink>;
+
 /** Body of every error answer. */
 export const ErrorBody = Type.Object({
   code: Type.String(),

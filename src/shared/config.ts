@@ -1,8 +1,10 @@
 // Settings of one server: the only reader of process.env. Flags win over the environment, the environment over defaults.
 // The command line builds a Config once; the keeper hands it to its children, and the supervisor to workers, as JSON.
+import { readFileSync } from 'node:fs';
 import { homedir, totalmem, availableParallelism } from 'node:os';
-import { join, resolve } from 'node:path';
-import { BoxRunError } from './errors.ts';
+import { delimiter, join, resolve } from 'node:path';
+import { capTable, capVariable, type CapName, type Caps, type CapSetting } from './caps.ts';
+import { BoxRunError, errorText } from './errors.ts';
 import { limits } from './limits.ts';
 import { defaultSocket } from './state-dir.ts';
 
@@ -17,6 +19,11 @@ export interface Config {
   readonly socketPath: string | null;
   /** TCP address for clients, or null for none. Port 0: chosen by the system. */
   readonly tcp: { readonly host: string; readonly port: number } | null;
+  /** Names by which clients may call the server, beside its own; in lower case. */
+  readonly allowedHosts: readonly string[];
+  /** Volumes must lie below one of these directories; anywhere when there is none. */
+  readonly volumeRoots: readonly string[];
+  readonly caps: Caps;
   readonly driver: DriverName;
   readonly maxCpu: number;
   readonly maxMemoryMb: number;
@@ -36,6 +43,9 @@ export interface ConfigFlags {
   stateDir?: string | undefined;
   host?: string | undefined;
   port?: number | undefined;
+  allowedHosts?: readonly string[] | undefined;
+  volumeRoots?: readonly string[] | undefined;
+  caps?: Readonly<Partial<Record<CapSetting, number | undefined>>> | undefined;
   socket?: string | undefined;
   driver?: string | undefined;
   workers?: number | undefined;
@@ -65,16 +75,47 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
           host: flags.host ?? env['BOXRUN_HOST'] ?? '127.0.0.1',
           port: wholeFlag('--port', flags.port, 0, 65_535) ?? whole(env, 'BOXRUN_PORT', 9090, 0, 65_535),
         },
+    allowedHosts: (given(flags.allowedHosts) ?? list(env['BOXRUN_ALLOW_HOSTS'], ',')).map(hostName),
+    volumeRoots: (given(flags.volumeRoots) ?? list(env['BOXRUN_VOLUME_ROOTS'], delimiter)).map((path) => resolve(path)),
+    caps: readCaps(flags.caps ?? {}, env),
     driver: driverName(flags.driver ?? env['BOXRUN_DRIVER'] ?? 'boxlite'),
     maxCpu: whole(env, 'BOXRUN_MAX_CPU', availableParallelism(), 1, 2 ** 31),
     maxMemoryMb: whole(env, 'BOXRUN_MAX_MEMORY_MB', Math.floor(totalmem() / 2 ** 20), 1, 2 ** 31),
     spareWorkers: wholeFlag('--workers', flags.workers, 0, 1024) ?? whole(env, 'BOXRUN_WORKERS', availableParallelism(), 0, 1024),
     onExit: exitChoice(flags.onExit ?? env['BOXRUN_ON_EXIT'] ?? 'detach'),
     logLevel: logLevel(flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info'),
-    insecureRegistries: (env['BOXRUN_INSECURE_REGISTRIES'] ?? '').split(',').filter((host) => host !== ''),
+    insecureRegistries: list(env['BOXRUN_INSECURE_REGISTRIES'], ','),
     orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
   };
+}
+
+/** A token may be named, or stand in a file. */
+export interface TokenFlags {
+  readonly token?: string | undefined;
+  readonly tokenFile?: string | undefined;
+}
+
+/**
+ * The token that TCP requests need, or null: from the flags, or from BOXRUN_TOKEN, which is taken out of the environment, so that
+ * no process started from here has it. It is no part of Config: that goes to every process.
+ * @throws VALIDATION_ERROR for a token that cannot be one, RUNTIME_ERROR for a file that cannot be read
+ */
+export function takeToken({ token, tokenFile }: TokenFlags = {}, env: NodeJS.ProcessEnv = process.env): string | null {
+  const variable = env['BOXRUN_TOKEN'];
+  delete env['BOXRUN_TOKEN'];
+  if (token !== undefined && tokenFile !== undefined) {
+    throw new BoxRunError('VALIDATION_ERROR', '--token and --token-file cannot be given both');
+  }
+  if (token !== undefined) return checkedToken(token, '--token');
+  if (tokenFile !== undefined) return checkedToken(readTokenFile(tokenFile), tokenFile);
+  return variable === undefined || variable === '' ? null : checkedToken(variable, 'BOXRUN_TOKEN');
+}
+
+/** The token with which a client of these settings calls the server, or null. */
+export function clientToken(env: Environment = process.env): string | null {
+  const token = env['BOXRUN_TOKEN'] ?? '';
+  return token === '' ? null : token;
 }
 
 /**
@@ -95,6 +136,47 @@ export function serverEnvironment(config: Config, env: Environment = process.env
     BOXRUN_DB: config.dbPath,
     ...(config.socketPath === null ? {} : { BOXRUN_SOCKET: config.socketPath }),
   };
+}
+
+function readTokenFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    throw new BoxRunError('RUNTIME_ERROR', `the file of the token cannot be read: ${errorText(error)}`);
+  }
+}
+
+/** Says where it comes from, never what it is. */
+function checkedToken(token: string, source: string): string {
+  const { tokenLengthLeast: least, tokenLengthMost: most } = limits;
+  if (token.length >= least && token.length <= most && /^[\x21-\x7e]+$/.test(token)) return token;
+  throw new BoxRunError('VALIDATION_ERROR', `the token of ${source} must have ${least} to ${most} visible ASCII characters, without blanks`, {
+    hint: 'a good one: head -c 24 /dev/urandom | base64',
+  });
+}
+
+function readCaps(flags: NonNullable<ConfigFlags['caps']>, env: Environment): Caps {
+  const caps = Object.entries(capTable).map(([name, { setting, fallback, least, most }]) => [
+    name,
+    wholeFlag(`--${setting}`, flags[setting], least, most) ?? whole(env, capVariable(setting), fallback, least, most),
+  ]);
+  return Object.fromEntries(caps) as Record<CapName, number>;
+}
+
+function hostName(text: string): string {
+  if (/^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/i.test(text)) return text.toLowerCase();
+  throw new BoxRunError('VALIDATION_ERROR', `'${text}' is no name for --allow-host, or BOXRUN_ALLOW_HOSTS`, {
+    hint: 'write the name alone, without scheme and port, as in box.example',
+  });
+}
+
+function list(text: string | undefined, separator: string): string[] {
+  return (text ?? '').split(separator).filter((item) => item !== '');
+}
+
+/** A flag that may be repeated, where it was given at all. */
+function given(values: readonly string[] | undefined): readonly string[] | undefined {
+  return values?.length === 0 ? undefined : values;
 }
 
 function whole(env: Environment, name: string, fallback: number, least: number, most: number): number {

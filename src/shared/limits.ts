@@ -60,8 +60,10 @@ export const limits = {
   /** Hold of an exec's answer, so that a short command comes back finished. */
   execHoldLeastMs: 25,
   execHoldMostMs: 250,
-  /** Execs running at once in one box; the next one is refused with RESOURCE_EXCEEDED. */
+  /** Execs running at once in one box (--max-execs); the next one is refused with RESOURCE_EXCEEDED. */
   execsRunningMax: 512,
+  /** Output kept of one exec (--max-output-mb); past it the command goes on, the rest is dropped, and its events say so. */
+  execOutputBytesMax: 4 * 1024 * 1024 * 1024,
   /** Processes and threads in one box (container driver); past it fork fails in the box with EAGAIN. */
   boxProcessesMax: 4096,
   /** Whole-tree kill; past it the supervisor stops the box and sets it to `error`. */
@@ -78,6 +80,8 @@ export const limits = {
   statesKeptBytesMax: 8 * 1024 * 1024,
   /** Writer: rows deleted by one transaction of a removal. */
   deleteSliceRows: 5_000,
+  /** Ended execs with their output are kept for this long (--retention-hours); 0: as long as their box. Past it they are removed. */
+  retentionHours: 0,
   /** A client's Idempotency-Key stands for what it made for this long. */
   keyLifeMs: 24 * 60 * 60 * 1000,
   /** Writer: removes keys whose time is over this often, and so many in one transaction. */
@@ -102,8 +106,19 @@ export const limits = {
   sseHeartbeatMs: 10_000,
   /** Gateway: `102 Processing`, first and every. */
   processingEveryMs: 10_000,
-  /** Gateway: JSON bodies; past it 413. */
+  /** Gateway: JSON bodies (--max-body-mb); past it 413. */
   bodyBytesMax: 1024 * 1024,
+  /** Gateway: event streams and WebSockets open at once of one client, by its address (--max-streams); the next one is refused with TOO_MANY_REQUESTS. */
+  streamsPerClientMax: 1_000,
+  /** A token for TCP: characters. */
+  tokenLengthLeast: 16,
+  tokenLengthMost: 512,
+  /** The dashboard's one-time link is void after this ... */
+  uiCodeMs: 60_000,
+  /** ... and the oldest one when so many wait. */
+  uiCodesMax: 100,
+  /** The dashboard's cookie is void after this. */
+  uiCookieMs: 12 * 60 * 60 * 1000,
   /** Gateway: length of an Idempotency-Key, in characters. */
   keyLengthMax: 255,
   /** Gateway: length of the id at which a client resumes the stream of changes. */
@@ -123,6 +138,12 @@ export const limits = {
   /** Gateway: streams get this long to end at shutdown. */
   gatewayCloseMs: 3_000,
 
+  /** Supervisor: boxes of one server, stopped ones too (--max-boxes); the next create is refused with RESOURCE_EXCEEDED. */
+  boxesMax: 1_000,
+  /** Supervisor: free disk for the state directory (--min-free-disk-mb); below it create and exec are refused with RESOURCE_EXCEEDED. */
+  freeDiskBytesMin: 256 * 1024 * 1024,
+  /** ... which is looked at anew after this. */
+  freeDiskStaleMs: 250,
   /** Supervisor: a spawned worker answers on its socket by then. */
   workerReadyMs: 15_000,
   /** Supervisor: bringing a box up, image pull not counted. */

@@ -50,6 +50,8 @@ export interface StartOptions {
   readonly detached: boolean;
   /** Environment of the child; orders are added. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Said to the child over the socket pair, so that it stands in no environment and no arguments. */
+  readonly secret?: string | null;
 }
 
 /** The bundle of a role, beside the one that runs now. */
@@ -78,6 +80,7 @@ export function startOwnProcess(options: StartOptions): OwnProcess {
   });
   const lifeline = child.stdio[lifelineFd] as Socket | null;
   lifeline?.on('error', () => undefined); // The child's death is seen as its exit.
+  if (options.secret !== undefined) lifeline?.write(`${JSON.stringify({ secret: options.secret })}\n`);
   return { child, pid: child.pid ?? -1, ready: firstLine(lifeline, exited, options), exited };
 }
 
@@ -128,6 +131,8 @@ export interface Lifeline {
   ready(facts?: Readonly<Record<string, unknown>>): void;
   /** Instead of `ready`: tells the parent why this process cannot do its work. Resolves when that is said; then exit. */
   refuse(reason: unknown): Promise<void>;
+  /** What the parent says by StartOptions.secret; never resolves where it says nothing. */
+  readonly secret: Promise<string | null>;
   /** Resolves when the parent is gone. */
   readonly parentGone: Promise<void>;
 }
@@ -148,7 +153,16 @@ export function takeOrders(env: Record<string, string | undefined> = process.env
       resolve();
     });
   });
-  lifeline.resume();
+  const secret = new Promise<string | null>((resolve) => {
+    let said = '';
+    lifeline.on('data', (piece: Buffer) => {
+      said += piece.toString('utf8');
+      const end = said.indexOf('\n');
+      if (end < 0) return;
+      lifeline.removeAllListeners('data').resume();
+      resolve((JSON.parse(said.slice(0, end)) as { secret: string | null }).secret);
+    });
+  });
   lifeline.unref();
   return {
     orders: JSON.parse(text) as ProcessOrders,
@@ -160,6 +174,7 @@ export function takeOrders(env: Record<string, string | undefined> = process.env
         lifeline.write(`${JSON.stringify({ refusal: encodeError(reason) })}\n`, () => { resolve(); });
       });
     },
+    secret,
     parentGone,
   };
 }

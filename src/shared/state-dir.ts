@@ -23,6 +23,7 @@ export function statePaths(stateDir: string) {
     spillDir: join(stateDir, 'spill'),
     boxesDir: join(stateDir, 'boxes'),
     imagesDir: join(stateDir, 'images'),
+    cookieKey: join(stateDir, 'cookie.key'),
     probeFile: join(stateDir, 'probe.json'),
   };
 }

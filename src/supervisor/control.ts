@@ -22,6 +22,7 @@ import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
 import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
+import { createUiCodes } from './ui-codes.ts';
 import { leavesOpen, untilThrough } from './until-through.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
@@ -49,6 +50,7 @@ export interface Control {
 export function createControl(deps: ControlDeps): Control {
   const { registry, reader, log } = deps;
   const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+  const uiCodes = createUiCodes();
   const known = createKnownRequests({ registry, reader });
 
   function createBox(order: CreateOrder, { progress }: Caller): Promise<TimedBox> {
@@ -123,6 +125,8 @@ export function createControl(deps: ControlDeps): Control {
       if (exec.status !== 'running') throw alreadyFinished(execId, exec.status);
       return target.signalExec(execId, signal);
     },
+    issueUiCode: () => ({ code: uiCodes.issue() }),
+    redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
     openStream: ({ box, operation }) => registry.find(box).openStream(operation),
     collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(deps, olderThanS) }),
   };

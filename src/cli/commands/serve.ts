@@ -1,10 +1,23 @@
 // serve: checks that the chosen driver works on this host, says what it offers, and then becomes the keeper.
 // The only command that loads a part of the server.
-import { loadConfig, type Config } from '../../shared/config.ts';
+import { capTable, type CapSetting } from '../../shared/caps.ts';
+import { loadConfig, takeToken, type Config } from '../../shared/config.ts';
+import { isLoopback } from '../../shared/loopback.ts';
 import { makeStateDirectories } from '../../shared/state-dir.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { defineCommand } from '../command.ts';
 import { parseWhole } from '../options.ts';
+
+interface CapOption {
+  readonly type: 'text';
+  readonly describe: string;
+  readonly shownDefault: string;
+}
+
+const capSettings = Object.values(capTable);
+const capOptions = Object.fromEntries(
+  capSettings.map(({ setting, describe, fallback }) => [setting, { type: 'text', describe, shownDefault: String(fallback) }]),
+) as Record<CapSetting, CapOption>;
 
 export const serveCommand = defineCommand({
   name: 'serve',
@@ -13,10 +26,15 @@ export const serveCommand = defineCommand({
     host: { type: 'text', describe: 'address to listen on (BOXRUN_HOST)', shownDefault: '127.0.0.1' },
     port: { type: 'text', describe: 'port to listen on (BOXRUN_PORT)', shownDefault: '9090' },
     socket: { type: 'text', kind: 'file', describe: 'Unix socket to listen on; alone: on nothing else (BOXRUN_SOCKET)' },
+    'allow-host': { type: 'list', describe: 'a further name by which clients call this server (BOXRUN_ALLOW_HOSTS)' },
+    token: { type: 'text', describe: 'what requests by TCP need; other users see it here: better a file' },
+    'token-file': { type: 'text', kind: 'file', describe: 'file with that token (or BOXRUN_TOKEN)' },
+    'volume-root': { type: 'list', kind: 'file', describe: 'volumes must lie below such a directory (BOXRUN_VOLUME_ROOTS)' },
     workers: { type: 'text', describe: 'spare workers kept ready (BOXRUN_WORKERS)' },
     driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'engine of the boxes (BOXRUN_DRIVER)', shownDefault: 'boxlite' },
     'on-exit': { type: 'text', choices: ['detach', 'stop'], describe: 'what becomes of running boxes', shownDefault: 'detach' },
     'log-level': { type: 'text', choices: ['trace', 'debug', 'info', 'warn', 'error'], describe: 'how much the logs say' },
+    ...capOptions,
   },
   examples: [['serve --port 9191', 'on another port']],
   async run(values) {
@@ -24,16 +42,31 @@ export const serveCommand = defineCommand({
       host: values.host,
       port: values.port === undefined ? undefined : parseWhole('port', values.port, 0),
       socket: values.socket,
+      allowedHosts: values['allow-host'],
+      volumeRoots: values['volume-root'],
+      caps: Object.fromEntries(capSettings.map(({ setting }) => {
+        const text = values[setting];
+        return [setting, text === undefined ? undefined : parseWhole(setting, text, 0)];
+      })),
       workers: values.workers === undefined ? undefined : parseWhole('workers', values.workers, 0),
       driver: values.driver,
       onExit: values['on-exit'],
       logLevel: values['log-level'],
     });
-    return serve(config);
+    if (values.token !== undefined) {
+      process.stderr.write('boxrun serve: other users of this host can see a token that is an argument; use --token-file\n');
+    }
+    const token = takeToken({ token: values.token, tokenFile: values['token-file'] });
+    if (config.tcp !== null && token === null && !isLoopback(config.tcp.host)) {
+      throw new BoxRunError('VALIDATION_ERROR', `${config.tcp.host} can be reached from other hosts: that needs a token`, {
+        hint: 'give --token-file FILE, or BOXRUN_TOKEN; or listen on 127.0.0.1',
+      });
+    }
+    return serve(config, token);
   },
 });
 
-async function serve(config: Config): Promise<number> {
+async function serve(config: Config, token: string | null): Promise<number> {
   makeStateDirectories(config.stateDir);
   const { probeDriver } = await import('../../shared/driver-probe.ts');
   const probe = await probeDriver(config);
@@ -47,20 +80,21 @@ async function serve(config: Config): Promise<number> {
   }
   // Loaded here only: no other command becomes a server.
   const { runKeeper } = await import('../../keeper/main.ts');
-  return runKeeper(config, { onReady: (facts) => process.stdout.write(describeServer(config, facts)) });
+  return runKeeper(config, { token, onReady: (facts) => process.stdout.write(describeServer(config, facts, token !== null)) });
 }
 
 function list(problems: readonly string[]): string {
   return problems.map((problem) => `  - ${problem}`).join('\n');
 }
 
-function describeServer(config: Config, facts: Readonly<Record<string, unknown>>): string {
+function describeServer(config: Config, facts: Readonly<Record<string, unknown>>, hasToken: boolean): string {
   const tcp = facts['tcp'] as { host: string; port: number } | null;
   const host = tcp?.host.includes(':') ? `[${tcp.host}]` : tcp?.host;
   return [
     'BoxRun is ready',
     ...(tcp === null ? [] : [`  listening   http://${host}:${tcp.port}`]),
     ...(config.socketPath === null ? [] : [`  ${tcp === null ? 'listening' : '         '}   ${config.socketPath}`]),
+    ...(tcp !== null && hasToken ? ['  token       needed by TCP; `boxrun ui` prints a link for a browser'] : []),
     `  driver      ${config.driver}`,
     `  limits      ${config.maxCpu} CPUs, ${config.maxMemoryMb} MiB over all boxes (BOXRUN_MAX_CPU, BOXRUN_MAX_MEMORY_MB)`,
     `  state       ${config.stateDir}`,

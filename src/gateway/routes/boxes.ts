@@ -37,11 +37,11 @@ export const removeTimeoutMs = stopTimeoutMs + limits.boxRemoveTimeoutMs;
 /** One box after the other may take its full time. */
 const gcTimeoutMs = 10 * removeTimeoutMs;
 
-export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing }: GatewayParts): void {
+export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing, places }: GatewayParts): void {
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => createOrder(request));
-    if (acceptsStream(request)) return streamCreate({ supervisor, closing }, order, request, reply);
+    if (acceptsStream(request)) return streamCreate({ supervisor, closing, places }, order, request, reply);
     const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs }));
     const box = await whileProcessing(reply, work);
     return reply.code(201).send(withServerTiming(reply, watch.times, box));
@@ -109,12 +109,12 @@ function labelFilter(text: string): LabelFilter {
 
 /** A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves. */
 async function streamCreate(
-  { supervisor, closing }: Pick<GatewayParts, 'supervisor' | 'closing'>,
+  { supervisor, closing, places }: Pick<GatewayParts, 'supervisor' | 'closing' | 'places'>,
   order: CreateOrder,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const stream = openSseStream(reply, closing);
+  const stream = openSseStream(reply, { closing, places });
   try {
     const onProgress = (stage: string, message: string) => {
       void stream.write(encodeNotice('progress', { stage, message }));

@@ -134,12 +134,12 @@ interface EventStream {
 }
 
 async function streamEvents(
-  { feed, closing }: GatewayParts,
+  { feed, closing, places }: GatewayParts,
   { exec, afterSeq, encoding, isFollowed }: EventStream,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const stream = openSseStream(reply, closing);
+  const stream = openSseStream(reply, { closing, places });
   try {
     const batches = isFollowed ? feed.read(exec, afterSeq, stream.ended) : feed.past(exec, afterSeq, stream.ended);
     for await (const events of batches) {

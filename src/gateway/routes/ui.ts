@@ -1,6 +1,12 @@
-// The page at /ui: what this server is and where its API lies. It loads nothing and runs no script.
-// Served to browsers; always safe to show, whatever the boxes are called.
+// The page at /ui: what this server is and where its API lies. It loads nothing and runs no script. Where a token is set, a
+// one-time link leads to it: who may command the server asks for one, and the browser that follows it gets a cookie.
 import type { FastifyInstance } from 'fastify';
+import type { UiLink } from '../../shared/api.ts';
+import { BoxRunError } from '../../shared/errors.ts';
+import { limits } from '../../shared/limits.ts';
+import { loginPath } from '../access.ts';
+import type { GatewayParts } from '../parts.ts';
+import { createParseQuery, LoginQuery } from '../validation.ts';
 
 const endpoints: readonly (readonly [string, string])[] = [
   ['GET /v1/info', 'limits and driver of this server'],
@@ -45,7 +51,28 @@ ${rows}
 </html>
 `;
 
-export function addUiRoutes(app: FastifyInstance): void {
+const parseLogin = createParseQuery(LoginQuery);
+
+export function addUiRoutes(app: FastifyInstance, { supervisor, access, address }: GatewayParts): void {
+  app.post('/v1/ui/link', async (_request, reply): Promise<UiLink> => {
+    const base = address();
+    if (base === null) {
+      throw new BoxRunError('RUNTIME_ERROR', 'the server listens on no TCP address, which a browser needs', { hint: 'start it with --port' });
+    }
+    const { code } = await supervisor.request('issueUiCode', {});
+    void reply.header('cache-control', 'no-store');
+    return { url: `${base}${loginPath}?code=${code}`, expires_in: limits.uiCodeMs / 1000 };
+  });
+  app.get(loginPath, { exposeHeadRoute: false }, async (request, reply) => {
+    const { code } = parseLogin(request.query);
+    const { valid } = await supervisor.request('redeemUiCode', { code });
+    if (!valid) {
+      throw new BoxRunError('FORBIDDEN', 'this link was used already, or is too old', { hint: '`boxrun ui` prints another one' });
+    }
+    return reply
+      .headers({ 'set-cookie': access.newCookie(), 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
+      .redirect('/ui', 302);
+  });
   app.get('/', async (_request, reply) => reply.redirect('/ui', 302));
   app.get('/ui', async (_request, reply) =>
     reply

@@ -30,6 +30,9 @@ export const supervisorContract = {
     signalExec: { params: Type.Object({ box, execId: Type.String(), signal: Type.Integer() }), result: Exec },
     /** Where the bytes of a terminal or a file flow, past the supervisor. */
     openStream: { params: Type.Object({ box, operation: StreamOperation }), result: StreamGrant },
+    /** A code for a one-time link to the dashboard, and whether one may come in by it, which uses it up. */
+    issueUiCode: { params: Type.Object({}), result: Type.Object({ code: Type.String() }) },
+    redeemUiCode: { params: Type.Object({ code: Type.String() }), result: Type.Object({ valid: Type.Boolean() }) },
     /** Removes boxes that are stopped or failed for longer than `olderThanS` seconds. */
     collectGarbage: {
       params: Type.Object({ olderThanS: Type.Integer({ minimum: 0 }) }),

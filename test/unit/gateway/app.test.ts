@@ -2,15 +2,19 @@
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
 import { createApp } from '../../../src/gateway/app.ts';
+import { createGuard } from '../../../src/gateway/guards.ts';
 import { createOutputText } from '../../../src/gateway/output-text.ts';
 import { parseTarget } from '../../../src/gateway/target.ts';
 import type { GatewayParts } from '../../../src/gateway/parts.ts';
+import { createStreamPlaces } from '../../../src/gateway/stream-places.ts';
 import { loadConfig } from '../../../src/shared/config.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 
+const config = loadConfig({}, { BOXRUN_STATE_DIR: '/nowhere', BOXRUN_MAX_CPU: '3', BOXRUN_MAX_MEMORY_MB: '9' });
+
 function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
   return {
-    config: loadConfig({}, { BOXRUN_STATE_DIR: '/nowhere', BOXRUN_MAX_CPU: '3', BOXRUN_MAX_MEMORY_MB: '9' }),
+    config,
     log: pino({ level: 'silent' }),
     supervisor: { request: () => Promise.reject(new BoxRunError('UNAVAILABLE', 'the supervisor is not there')) },
     rows: {
@@ -25,7 +29,10 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     feed: { ended: () => Promise.resolve(), read: () => { throw new Error('not asked for'); }, past: () => { throw new Error('not asked for'); }, events: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     states: { read: () => { throw new Error('not asked for'); }, states: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     partsUp: () => ({ supervisor: false, writer: true }),
-    isLocal: () => false,
+    guard: createGuard({ config, access: { check: () => undefined }, isLocal: () => false }),
+    access: { newCookie: () => 'cookie' },
+    places: createStreamPlaces(1),
+    address: () => null,
     closing: new AbortController().signal,
     ...changes,
   };
@@ -75,7 +82,8 @@ it('removes by id or name, with force only where it is asked for', async () => {
 it('asks a request that came by TCP for its name, not one of the Unix socket', async () => {
   const request = { url: '/v1/info', headers: { host: 'evil.example' } };
   expect((await (await createApp(createParts())).inject(request)).statusCode).toBe(403);
-  expect((await (await createApp(createParts({ isLocal: () => true }))).inject(request)).statusCode).toBe(200);
+  const guard = createGuard({ config, access: { check: () => undefined }, isLocal: () => true });
+  expect((await (await createApp(createParts({ guard }))).inject(request)).statusCode).toBe(200);
 });
 
 describe('a target', () => {

@@ -1,13 +1,13 @@
 // Which requests a page in a browser could have caused, and are refused.
 import { describe, expect, it } from 'vitest';
-import { createGuard } from '../../../src/gateway/guards.ts';
+import { createSourceCheck } from '../../../src/gateway/guards.ts';
 
 const get = (host: string | undefined, origin?: string) => ({ method: 'GET', host, origin });
 const post = (host: string, origin?: string) => ({ method: 'POST', host, origin });
 const refused = expect.objectContaining({ code: 'FORBIDDEN', status: 403 }) as Error;
 
 describe('on a loopback address', () => {
-  const guard = createGuard('127.0.0.1');
+  const guard = createSourceCheck('127.0.0.1');
 
   it.each(['localhost', 'LOCALHOST:9090', '127.0.0.1:9090', '[::1]', '[::1]:80'])('is called %s', (host) => {
     expect(() => { guard(get(host)); }).not.toThrow();
@@ -38,16 +38,23 @@ describe('on a loopback address', () => {
 });
 
 it('answers to the address that it listens on', () => {
-  expect(() => { createGuard('192.0.2.7')(get('192.0.2.7:9090')); }).not.toThrow();
-  expect(() => { createGuard('fd00::7')(get('[fd00::7]:9090')); }).not.toThrow();
-  expect(() => { createGuard('box.example')(get('BOX.example:9090')); }).not.toThrow();
-  expect(() => { createGuard('192.0.2.7')(get('192.0.2.8')); }).toThrow(refused);
+  expect(() => { createSourceCheck('192.0.2.7')(get('192.0.2.7:9090')); }).not.toThrow();
+  expect(() => { createSourceCheck('fd00::7')(get('[fd00::7]:9090')); }).not.toThrow();
+  expect(() => { createSourceCheck('box.example')(get('BOX.example:9090')); }).not.toThrow();
+  expect(() => { createSourceCheck('192.0.2.7')(get('192.0.2.8')); }).toThrow(refused);
 });
 
 it('answers to any address, but to no other name, where it listens on all', () => {
   for (const wildcard of ['0.0.0.0', '::']) {
-    expect(() => { createGuard(wildcard)(get('192.0.2.8:9090')); }).not.toThrow();
-    expect(() => { createGuard(wildcard)(get('[fd00::8]:9090')); }).not.toThrow();
-    expect(() => { createGuard(wildcard)(get('evil.example')); }).toThrow(refused);
+    expect(() => { createSourceCheck(wildcard)(get('192.0.2.8:9090')); }).not.toThrow();
+    expect(() => { createSourceCheck(wildcard)(get('[fd00::8]:9090')); }).not.toThrow();
+    expect(() => { createSourceCheck(wildcard)(get('evil.example')); }).toThrow(refused);
   }
+});
+
+it('answers to further names that it was given, and to no part of them', () => {
+  const guard = createSourceCheck('127.0.0.1', ['box.example']);
+  expect(() => { guard(get('box.example')); guard(get('Box.Example:443')); guard(post('box.example', 'https://box.example')); }).not.toThrow();
+  for (const name of ['a.box.example', 'box.example.evil', 'example']) expect(() => { guard(get(name)); }).toThrow(refused);
+  expect(() => { guard(post('box.example', 'https://evil.example')); }).toThrow(refused);
 });

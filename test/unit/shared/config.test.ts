@@ -2,7 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { loadConfig } from '../../../src/shared/config.ts';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { capTable, capVariable } from '../../../src/shared/caps.ts';
+import { loadConfig, takeToken } from '../../../src/shared/config.ts';
+import { isLoopback } from '../../../src/shared/loopback.ts';
 
 describe('settings', () => {
   it('have defaults for everything', () => {
@@ -103,4 +107,63 @@ describe('settings', () => {
   it('allow no grace that a timer cannot wait', () => {
     expect(() => loadConfig({}, { BOXRUN_ORPHAN_GRACE_MS: String(2 ** 31) })).toThrow();
   });
+});
+
+describe('caps', () => {
+  it('each have a default, a variable and a flag, which wins', () => {
+    expect(loadConfig({}, {}).caps).toEqual({
+      bodyMb: 1, outputMb: 4096, execs: 512, boxes: 1000, streams: 1000, retentionHours: 0, freeDiskMb: 256,
+    });
+    for (const [name, { setting, least }] of Object.entries(capTable)) {
+      const variable = capVariable(setting);
+      expect(loadConfig({}, { [variable]: `${least + 1}` }).caps).toMatchObject({ [name]: least + 1 });
+      expect(loadConfig({ caps: { [setting]: least } }, { [variable]: `${least + 1}` }).caps).toMatchObject({ [name]: least });
+      expect(() => loadConfig({}, { [variable]: `${least - 1}` })).toThrow(variable);
+      expect(() => loadConfig({ caps: { [setting]: least - 1 } }, {})).toThrow(`--${setting}`);
+    }
+  });
+});
+
+describe('names and directories that are allowed', () => {
+  it('come from flags, else from the environment', () => {
+    const env = { BOXRUN_ALLOW_HOSTS: 'A.example,[fd00::1]', BOXRUN_VOLUME_ROOTS: '/srv:/data/x/' };
+    expect(loadConfig({ allowedHosts: [], volumeRoots: [] }, env)).toMatchObject({ allowedHosts: ['a.example', '[fd00::1]'], volumeRoots: ['/srv', '/data/x'] });
+    expect(loadConfig({ allowedHosts: ['b'], volumeRoots: ['/b'] }, env)).toMatchObject({ allowedHosts: ['b'], volumeRoots: ['/b'] });
+  });
+
+  it.each(['http://a', 'a:80', 'a/b', '*', 'a b'])('a name is not %s', (name) => {
+    expect(() => loadConfig({ allowedHosts: [name] }, {})).toThrow('--allow-host');
+  });
+});
+
+describe('a token', () => {
+  const good = 'abcdefghijklmnop';
+
+  it('is taken out of the environment, which every process started from here gets', () => {
+    const env = { BOXRUN_TOKEN: good, A: '1' };
+    expect(takeToken({}, env)).toBe(good);
+    expect(env).toEqual({ A: '1' });
+    expect(takeToken({}, {})).toBeNull();
+    expect(takeToken({ token: good }, { BOXRUN_TOKEN: 'another-one-of-16' })).toBe(good);
+  });
+
+  it('stands in a file, where a newline is not a part of it', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'boxrun-test-token-'));
+    writeFileSync(join(dir, 'token'), `${good}\n`);
+    expect(takeToken({ tokenFile: join(dir, 'token') }, {})).toBe(good);
+    rmSync(dir, { recursive: true });
+    expect(() => takeToken({ tokenFile: join(dir, 'token') }, {})).toThrow('cannot be read');
+    expect(() => takeToken({ token: good, tokenFile: '/x' }, {})).toThrow('both');
+  });
+
+  it.each(['short', 'with blanks in the middle', 'ümlauts-are-no-ascii', `${good}\r\nX: y`, 'x'.repeat(513)])('is not %j, and the refusal does not repeat it', (token) => {
+    const refuse = () => takeToken({ token }, {});
+    expect(refuse).toThrow('16 to 512 visible ASCII');
+    expect(refuse).not.toThrow(token);
+  });
+});
+
+it('knows which addresses only this host reaches', () => {
+  for (const host of ['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1', 'localhost', 'LocalHost']) expect([host, isLoopback(host)]).toEqual([host, true]);
+  for (const host of ['0.0.0.0', '::', '10.0.0.1', '128.0.0.1', 'fd00::1', 'localhost.example', 'box', '']) expect([host, isLoopback(host)]).toEqual([host, false]);
 });
