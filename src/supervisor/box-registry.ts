@@ -4,6 +4,9 @@ import { BoxRunError } from '../shared/errors.ts';
 import type { SupervisedBox } from './box.ts';
 
 export interface BoxRegistry {
+  /** Before a box is made: there is room for one more. It stays taken until the box is deleted, or `releasePlace`. @throws RESOURCE_EXCEEDED */
+  claimPlace(boxId: string): void;
+  releasePlace(boxId: string): void;
   /** @throws BOX_NOT_FOUND */
   find(idOrName: string): SupervisedBox;
   all(): SupervisedBox[];
@@ -16,7 +19,9 @@ export interface BoxRegistry {
   delete(box: SupervisedBox): void;
 }
 
-export function createBoxRegistry(): BoxRegistry {
+/** @param boxesMax how many are made; there may be more of an earlier time */
+export function createBoxRegistry(boxesMax: number): BoxRegistry {
+  const claimed = new Set<string>();
   const byId = new Map<string, SupervisedBox>();
   const idByName = new Map<string, string>();
   const doubtful = new Set<string>();
@@ -28,6 +33,16 @@ export function createBoxRegistry(): BoxRegistry {
   }
 
   return {
+    claimPlace(boxId) {
+      const count = byId.size + claimed.size;
+      if (count >= boxesMax) {
+        throw new BoxRunError('RESOURCE_EXCEEDED', `there are ${count} boxes, of ${boxesMax} (BOXRUN_MAX_BOXES raises the limit)`, {
+          hint: 'remove some: `boxrun gc` takes those that are stopped for long',
+        });
+      }
+      claimed.add(boxId);
+    },
+    releasePlace: (boxId) => void claimed.delete(boxId),
     find(idOrName) {
       const box = byId.get(idOrName) ?? byId.get(idByName.get(idOrName) ?? '');
       if (box === undefined) throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${idOrName}'`);
@@ -51,6 +66,7 @@ export function createBoxRegistry(): BoxRegistry {
       if (idByName.get(name) === boxId) doubtful.add(name);
     },
     add(box) {
+      claimed.delete(box.id);
       byId.set(box.id, box);
       if (box.row.name !== null) idByName.set(box.row.name, box.id);
     },

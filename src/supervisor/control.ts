@@ -1,6 +1,5 @@
 // What each request to the supervisor does: find the box, check the rules that concern more than one box, and let it act.
 // Served to gateways by main.ts. A box of a run goes with whoever asked for it, whenever that is.
-import { stat } from 'node:fs/promises';
 import type { CreateBoxBody, ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
@@ -9,6 +8,7 @@ import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import type { KeyClaim, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { resolveHostPath } from '../shared/host-paths.ts';
 import { newId } from '../shared/ids.ts';
 import { resolveImage } from '../shared/images/store.ts';
 import type { ParamsOf, ResultOf } from '../shared/ipc/contract.ts';
@@ -20,6 +20,7 @@ import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
+import { createDiskFloor } from './disk-floor.ts';
 import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
 import { createUiCodes } from './ui-codes.ts';
@@ -48,14 +49,16 @@ export interface Control {
 }
 
 export function createControl(deps: ControlDeps): Control {
-  const { registry, reader, log } = deps;
+  const { config, registry, reader, log } = deps;
   const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
   const uiCodes = createUiCodes();
+  const diskFloor = createDiskFloor(config.stateDir, config.caps.freeDiskMb);
   const known = createKnownRequests({ registry, reader });
 
   function createBox(order: CreateOrder, { progress }: Caller): Promise<TimedBox> {
     return known.boxOnce(order.claim, async () => {
       const watch = createStopwatch();
+      await diskFloor.check();
       const box = await watch.time('admit', () => admit(deps, order));
       return { ...(await box.create(progress, watch)), timings: watch.times };
     });
@@ -63,6 +66,7 @@ export function createControl(deps: ControlDeps): Control {
 
   async function createEphemeralBox(order: CreateOrder, { peer, progress, signal }: Caller): Promise<TimedBox> {
     known.refuseSecondRun(order.claim);
+    await diskFloor.check();
     const box = await admit(deps, order);
     const boxes = ephemeralBoxes.get(peer) ?? new Set();
     for (const earlier of boxes) if (earlier.state === 'removed') boxes.delete(earlier);
@@ -103,6 +107,7 @@ export function createControl(deps: ControlDeps): Control {
       const target = registry.find(box);
       return known.execOnce(target.id, claim, async (own) => {
         const watch = createStopwatch();
+        await diskFloor.check();
         const exec = await watch.time('worker', () => target.startExec(orderOf(body, own)));
         return { ...exec, timings: { ...watch.times, ...exec.timings } };
       });
@@ -139,10 +144,11 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
   const { registry, quota, config } = deps;
   const id = newId('box');
   const name = body.name ?? null;
-  if (name !== null) registry.claimName(name, id);
+  registry.claimPlace(id);
   try {
+    if (name !== null) registry.claimName(name, id);
     quota.reserve(id, body.cpu, body.memory_mb);
-    await checkVolumes(body);
+    const volumes = await resolveVolumes(body, config);
     const source = await resolveImage(statePaths(config.stateDir).imagesDir, body.image);
     const row: BoxRow = {
       id,
@@ -156,7 +162,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       network: body.network,
       workdir: body.workdir,
       env: body.env ?? null,
-      volumes: body.volumes ?? null,
+      volumes,
       boxlite_id: null,
       error_code: null,
       error_message: null,
@@ -175,6 +181,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
     return box;
   } catch (error) {
     quota.release(id);
+    registry.releasePlace(id);
     if (leavesOpen(error)) {
       if (name !== null) registry.doubtName(name, id);
       void takeBack(deps, id, name);
@@ -225,11 +232,13 @@ function orderOf(body: ExecBody, claim: KeyClaim | undefined): ExecOrder {
   };
 }
 
-async function checkVolumes(body: CreateBoxBody): Promise<void> {
-  for (const { host_path: path } of body.volumes ?? []) {
-    const found = await stat(path).then(() => true, () => false);
-    if (!found) throw new BoxRunError('RUNTIME_ERROR', `volume host path does not exist: ${path}`);
-  }
+/** Where volumes are confined, the box keeps the path to which its links lead now: swapped later, they change nothing. */
+async function resolveVolumes({ volumes = null }: CreateBoxBody, { volumeRoots }: Config): Promise<BoxRow['volumes']> {
+  if (volumes === null) return null;
+  return Promise.all(volumes.map(async (volume) => {
+    const resolved = await resolveHostPath(volume.host_path, volumeRoots);
+    return volumeRoots.length === 0 ? volume : { ...volume, host_path: resolved };
+  }));
 }
 
 function alreadyFinished(execId: string, status: string): BoxRunError {

@@ -41,7 +41,7 @@ const writer = createLink({
 });
 const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
 const reader = openReader(config.dbPath);
-const registry = createBoxRegistry();
+const registry = createBoxRegistry(config.caps.boxes);
 const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
 const gate = createImageGate();
 const spills = createSpills(config, log);

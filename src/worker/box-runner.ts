@@ -7,6 +7,7 @@ import { boxHome, statePaths } from '../shared/state-dir.ts';
 import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { resolveHostPath } from '../shared/host-paths.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
@@ -136,8 +137,10 @@ class AssignedRunner implements BoxRunner {
   }
 
   start(progress: ReportProgress, signal: AbortSignal): Promise<void> {
+    const { driver, deps, assignment } = this.#parts;
     return this.#inTurn(async () => {
-      await this.#parts.driver.start(progress, signal);
+      for (const { host_path: path } of assignment.volumes) await resolveHostPath(path, deps.config.volumeRoots);
+      await driver.start(progress, signal);
       this.#running = true;
     });
   }
@@ -158,11 +161,13 @@ class AssignedRunner implements BoxRunner {
     const { driver, queue, log } = this.#parts;
     const { boxId, generation } = this;
     this.#needRunning();
-    if (this.#execs.size >= limits.execsRunningMax) {
-      throw new BoxRunError('RESOURCE_EXCEEDED', `${limits.execsRunningMax} commands run in box ${boxId} already`);
+    const { caps } = this.#parts.deps.config;
+    if (this.#execs.size >= caps.execs) {
+      throw new BoxRunError('RESOURCE_EXCEEDED', `${caps.execs} commands run in box ${boxId} already (BOXRUN_MAX_EXECS raises the limit)`);
     }
     const startedAt = performance.now();
-    const created = createExec({ driver, queue, log, boxId, generation, onUnkillable: this.#parts.deps.onUnkillable }, order);
+    const outputBytesMax = caps.outputMb * 1024 * 1024;
+    const created = createExec({ driver, queue, log, boxId, generation, outputBytesMax, onUnkillable: this.#parts.deps.onUnkillable }, order);
     this.#execs.set(created.id, created);
     if (order.claim !== undefined) this.#byKey.set(order.claim.key, created);
     void created.finished.then(() => {

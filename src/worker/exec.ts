@@ -20,6 +20,8 @@ export interface ExecDeps {
   readonly log: Logger;
   readonly boxId: string;
   readonly generation: number;
+  /** Of both streams together; what comes after is dropped, and the events say so. */
+  readonly outputBytesMax: number;
   /** It resists its kill past limits.killTimeoutMs. */
   readonly onUnkillable: (reason: string) => void;
 }
@@ -88,7 +90,7 @@ class OwnedExec implements RunningExec {
     });
     this.#output = createOutputBuffer((event) => {
       deps.queue.push({ op: 'event', execId: id, event, at: timestamp() });
-    });
+    }, deps.outputBytesMax);
     const exec = { ...this.#row, generation: deps.generation };
     deps.queue.push({ op: 'insert', exec, ...(order.claim === undefined ? {} : { claim: order.claim }) });
     const committed = deps.queue.committed();
@@ -145,7 +147,7 @@ class OwnedExec implements RunningExec {
     this.#reader?.discard();
     const status = finishedStatus(outcome);
     const at = timestamp();
-    this.#output.end(exitEventData(outcome));
+    this.#output.end((droppedBytes) => exitEventData(outcome, droppedBytes));
     const { exitCode, errorMessage } = outcome;
     queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at });
     this.#announceEnded();

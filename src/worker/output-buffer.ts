@@ -1,5 +1,6 @@
 // The output of one exec on its way to the writer: numbers it, brings small reads together, keeps characters whole.
-// Pure but for one timer; exec.ts feeds it. Bytes go through unchanged and in order; seq has no gap.
+// Pure but for one timer; exec.ts feeds it. Bytes go through unchanged and in order, up to a bound, where an event says that the rest
+// is dropped; seq has no gap.
 import type { Event } from '../shared/contracts/writer.ts';
 import { limits } from '../shared/limits.ts';
 
@@ -7,8 +8,8 @@ export type OutputStream = 'stdout' | 'stderr';
 
 export interface OutputBuffer {
   write(stream: OutputStream, bytes: Uint8Array): void;
-  /** Gives everything out, incomplete characters too, and then `exit` as the last event. */
-  end(exit: string): void;
+  /** Gives everything out, incomplete characters too, and then as the last event what `exit` makes of the number of bytes dropped. */
+  end(exit: (droppedBytes: number) => string): void;
 }
 
 interface Segment {
@@ -31,12 +32,14 @@ export function wholeCharactersLength(bytes: Uint8Array): number {
   return last;
 }
 
-/** `emit` gets events in order of seq, starting with 0. */
-export function createOutputBuffer(emit: (event: Event) => void): OutputBuffer {
+/** `emit` gets events in order of seq, starting with 0, with `bytesMax` bytes of output at the most. */
+export function createOutputBuffer(emit: (event: Event) => void, bytesMax: number): OutputBuffer {
   const carries: Record<OutputStream, Uint8Array> = { stdout: new Uint8Array(0), stderr: new Uint8Array(0) };
   let segments: Segment[] = [];
   let waitingBytes = 0;
   let nextSeq = 0;
+  let keptBytes = 0;
+  let droppedBytes = 0;
   let timer: NodeJS.Timeout | undefined;
 
   function append(stream: OutputStream, bytes: Uint8Array): void {
@@ -63,8 +66,29 @@ export function createOutputBuffer(emit: (event: Event) => void): OutputBuffer {
     waitingBytes = 0;
   }
 
+  /** Gives out characters that may never be completed. */
+  function flushAll(): void {
+    for (const stream of ['stdout', 'stderr'] as const) {
+      append(stream, carries[stream]);
+      carries[stream] = new Uint8Array(0);
+    }
+    flush();
+  }
+
+  function drop(byteCount: number): void {
+    if (byteCount === 0) return;
+    if (droppedBytes === 0) {
+      flushAll();
+      append('stderr', Buffer.from(`\n[boxrun: output cut after ${bytesMax} bytes; the command goes on]\n`));
+      flush();
+    }
+    droppedBytes += byteCount;
+  }
+
   return {
-    write(stream, bytes) {
+    write(stream, all) {
+      const bytes = all.subarray(0, bytesMax - keptBytes);
+      keptBytes += bytes.length;
       const carry = carries[stream];
       const joined = carry.length === 0 ? bytes : Buffer.concat([carry, bytes]);
       const length = wholeCharactersLength(joined);
@@ -72,12 +96,11 @@ export function createOutputBuffer(emit: (event: Event) => void): OutputBuffer {
       append(stream, joined.subarray(0, length));
       if (waitingBytes >= limits.outputFlushBytes) flush();
       else if (waitingBytes > 0) timer ??= setTimeout(flush, limits.outputFlushMs);
+      drop(all.length - bytes.length);
     },
     end(exit) {
-      append('stdout', carries.stdout);
-      append('stderr', carries.stderr);
-      flush();
-      emit({ seq: nextSeq++, type: 'exit', stream: null, data: Buffer.from(exit) });
+      flushAll();
+      emit({ seq: nextSeq++, type: 'exit', stream: null, data: Buffer.from(exit(droppedBytes)) });
     },
   };
 }

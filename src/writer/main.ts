@@ -12,6 +12,7 @@ import { openDatabase } from './database.ts';
 import { createFollowers } from './followers.ts';
 import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
+import { startSweeps } from './sweep.ts';
 
 const { orders, ready } = takeOrders();
 const { config } = orders;
@@ -52,7 +53,7 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     leaveIfUnneeded();
   },
 });
-const sweep = setInterval(() => void sweepKeys(), limits.keySweepEveryMs);
+const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
 process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();
@@ -70,18 +71,8 @@ function leaveIfUnneeded(): boolean {
   return true;
 }
 
-/** Slice by slice, so that nobody's change waits for long. */
-async function sweepKeys(): Promise<void> {
-  try {
-    const before = new Date(Date.now() - limits.keyLifeMs).toISOString();
-    while ((await batch.submit(() => statements.forgetKeysBefore(before))) === limits.keySweepSliceRows);
-  } catch (error) {
-    log.warn({ err: error }, 'keys whose time is over could not be removed');
-  }
-}
-
 async function end(reason: string): Promise<void> {
-  clearInterval(sweep);
+  sweeps.close();
   log.info({ reason }, 'the writer ends');
   await server.close();
   await batch.idle();

@@ -17,6 +17,8 @@ export interface Statements extends KeyStatements {
   updateBox(boxId: string, change: BoxChange): Box | null;
   /** Deletes one slice; done when nothing of the box is left. `removed` is what it was, with the slice that took its row. */
   removeBoxSlice(boxId: string): { isDone: boolean; removed: Box | null };
+  /** Deletes one slice of the execs that ended by `before`, with their events; true when none is left. */
+  removeExecsSlice(before: string): boolean;
   openLease(boxId: string, generation: number): void;
   closeLease(boxId: string, generation: number, reason: string, at: string): { exec: Exec; event: Event }[];
   /** @throws CANCELED when `generation` is not the box's */
@@ -125,7 +127,16 @@ function execStatements(db: Database, keys: KeyStatements) {
     `UPDATE execs SET status = $status, exit_code = $exitCode, error_message = $errorMessage, finished_at = $at
      WHERE id = $execId AND status = 'running' RETURNING *`,
   );
+  const deleteOldEvents = db.prepare(
+    `DELETE FROM events WHERE id IN (
+       SELECT events.id FROM execs JOIN events ON events.exec_id = execs.id WHERE execs.finished_at <= ? LIMIT ?)`,
+  );
+  const deleteOldExecs = db.prepare('DELETE FROM execs WHERE rowid IN (SELECT rowid FROM execs WHERE finished_at <= ? LIMIT ?)');
   return {
+    removeExecsSlice(before: string) {
+      if (deleteOldEvents.run(before, limits.deleteSliceRows).changes > 0) return false;
+      return deleteOldExecs.run(before, limits.deleteSliceRows).changes < limits.deleteSliceRows;
+    },
     changeExec(change: ExecChange): StateChange | null {
       if (change.op === 'insert') {
         const { changes } = insertExec.run(toSql(change.exec));

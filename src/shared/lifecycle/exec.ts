@@ -44,10 +44,11 @@ export function finishedStatus(outcome: ExecOutcome): Exclude<ExecStatus, 'runni
   return outcome.exitCode === 0 && outcome.errorMessage === null ? 'succeeded' : 'failed';
 }
 
-/** Text of the last event of an exec: `{"exit_code":0}`, with `error` where there is one. */
-export function exitEventData(outcome: ExecOutcome): string {
+/** Text of the last event of an exec: `{"exit_code":0}`, with `error` where there is one, and how much output was not kept, if any. */
+export function exitEventData(outcome: ExecOutcome, droppedBytes = 0): string {
   return JSON.stringify({
     exit_code: outcome.exitCode,
     ...(outcome.errorMessage === null ? {} : { error: outcome.errorMessage }),
+    ...(droppedBytes === 0 ? {} : { dropped_bytes: droppedBytes }),
   });
 }

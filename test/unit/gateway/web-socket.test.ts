@@ -12,7 +12,7 @@ async function serve(route: (client: ClientSocket) => Promise<void>): Promise<st
   const closing = new AbortController();
   const server = createServer();
   server.on('upgrade', createUpgrade({
-    guard: () => undefined, route: () => route, handle: () => undefined, closing: closing.signal, pingMs,
+    guard: () => undefined, places: { take: () => undefined }, route: () => route, handle: () => undefined, closing: closing.signal, pingMs,
   }));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -19,7 +19,7 @@ type Caller = RequestContext<SupervisorContract>;
 
 function createBench() {
   const config = loadConfig({ stateDir: temporaryDirectory(), driver: 'container' }, {});
-  const registry = createBoxRegistry();
+  const registry = createBoxRegistry(10);
   const quota = createQuota({ cpu: 4, memoryMb: 4000 });
   const rows = createRowsDouble();
   const workers: WorkerDouble[] = [];

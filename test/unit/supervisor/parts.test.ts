@@ -60,7 +60,7 @@ describe('the registry', () => {
   const box = (id: string, name: string | null) => ({ id, row: boxRow({ id, name }) }) as unknown as SupervisedBox;
 
   it('finds boxes by id and by name', () => {
-    const registry = createBoxRegistry();
+    const registry = createBoxRegistry(10);
     const web = box('box_1', 'web');
     registry.add(web);
     registry.add(box('box_2', null));
@@ -73,7 +73,7 @@ describe('the registry', () => {
   });
 
   it('gives a name to one box at a time, from its claim to its removal', () => {
-    const registry = createBoxRegistry();
+    const registry = createBoxRegistry(10);
     registry.claimName('web', 'box_1');
     registry.claimName('web', 'box_1');
     expect(() => { registry.claimName('web', 'box_2'); }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);

@@ -25,7 +25,7 @@ function createState(): Config {
 }
 
 async function recoverWith(config: Config, rows: BoxRow[]) {
-  const registry = createBoxRegistry();
+  const registry = createBoxRegistry(10);
   const quota = createQuota({ cpu: 10, memoryMb: 10_000 });
   const resumed: string[] = [];
   await recover({

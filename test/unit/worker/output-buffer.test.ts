@@ -12,9 +12,9 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function record() {
+function record(bytesMax = Infinity) {
   const events: Event[] = [];
-  return { events, buffer: createOutputBuffer((event) => events.push({ ...event, data: Buffer.from(event.data) })) };
+  return { events, buffer: createOutputBuffer((event) => events.push({ ...event, data: Buffer.from(event.data) }), bytesMax) };
 }
 
 const bytesOf = (events: readonly Event[], stream: OutputStream) =>
@@ -37,7 +37,7 @@ describe('text', () => {
           vi.advanceTimersByTime(limits.outputFlushMs);
         }
         for (const { data } of events) expect(isWholeText(data), `${first} ${second}`).toBe(true);
-        buffer.end('{}');
+        buffer.end(() => '{}');
         expect(bytesOf(events, 'stdout').equals(bytes)).toBe(true);
       }
     }
@@ -51,7 +51,7 @@ describe('text', () => {
       vi.advanceTimersByTime(limits.outputFlushMs);
     }
     for (const { data } of events) expect(isWholeText(data)).toBe(true);
-    buffer.end('{}');
+    buffer.end(() => '{}');
     expect(bytesOf(events, 'stdout').toString()).toBe(sample);
     expect(bytesOf(events, 'stderr').toString()).toBe(sample);
   });
@@ -61,7 +61,7 @@ describe('text', () => {
       const { events, buffer } = record();
       const text = 'x'.repeat(offset) + '\u{1f600}'.repeat(limits.eventBytesMax / 2);
       buffer.write('stdout', Buffer.from(text));
-      buffer.end('{}');
+      buffer.end(() => '{}');
       const logs = events.filter(({ type }) => type === 'log');
       expect(logs.length).toBeGreaterThan(1);
       for (const { data } of logs) {
@@ -76,7 +76,7 @@ describe('text', () => {
     const { events, buffer } = record();
     buffer.write('stdout', Buffer.from([0x61, 0xf0, 0x9f, 0x98]));
     buffer.write('stderr', Buffer.from([0xe2]));
-    buffer.end('{}');
+    buffer.end(() => '{}');
     expect(bytesOf(events, 'stdout')).toEqual(Buffer.from([0x61, 0xf0, 0x9f, 0x98]));
     expect(bytesOf(events, 'stderr')).toEqual(Buffer.from([0xe2]));
     expect(events.at(-1)?.type).toBe('exit');
@@ -118,7 +118,7 @@ describe('any bytes on both streams', () => {
         buffer.write(stream, pieces.shift() as Buffer);
         if (random.whole(0, 20) === 0) vi.advanceTimersByTime(random.whole(0, 10));
       }
-      buffer.end('{"exit_code":0}');
+      buffer.end(() => '{"exit_code":0}');
       expect(fault(events, wanted), `seed ${seed}`).toBeNull();
     }
   });
@@ -140,7 +140,7 @@ describe('small writes', () => {
     for (const [stream, text] of [['stdout', 'a'], ['stdout', 'b'], ['stderr', 'c'], ['stdout', 'd']] as const) {
       buffer.write(stream, Buffer.from(text));
     }
-    buffer.end('{}');
+    buffer.end(() => '{}');
     expect(events.map(({ stream, data }) => [stream, Buffer.from(data).toString()])).toEqual([
       ['stdout', 'ab'], ['stderr', 'c'], ['stdout', 'd'], [null, '{}'],
     ]);
@@ -157,7 +157,7 @@ describe('small writes', () => {
   it('leave no timer behind', () => {
     const { buffer } = record();
     buffer.write('stdout', Buffer.from('x'));
-    buffer.end('{}');
+    buffer.end(() => '{}');
     expect(vi.getTimerCount()).toBe(0);
   });
 });
@@ -165,7 +165,7 @@ describe('small writes', () => {
 describe('the end', () => {
   it('without any output is the exit alone, with seq 0', () => {
     const { events, buffer } = record();
-    buffer.end('{"exit_code":3}');
+    buffer.end(() => '{"exit_code":3}');
     expect(events).toEqual([{ seq: 0, type: 'exit', stream: null, data: Buffer.from('{"exit_code":3}') }]);
   });
 });
@@ -183,5 +183,36 @@ describe('whole characters', () => {
     expect(whole([0x41, 0xf0, 0x9f, 0x98])).toBe(1);
     expect(whole([0xf0, 0x9f, 0x98, 0x80])).toBe(4);
     expect(whole([0xc3, 0xa9, 0x80])).toBe(3);
+  });
+});
+
+describe('at the bound', () => {
+  it('output is cut to the byte, an event says so, and the exit tells how much is missing', () => {
+    const { events, buffer } = record(5);
+    buffer.write('stdout', Buffer.from('abc'));
+    buffer.write('stderr', Buffer.from('de\u20ac'));
+    for (let more = 0; more < 3; more++) buffer.write('stdout', Buffer.from('0123456789'));
+    buffer.end((droppedBytes) => `{"dropped":${droppedBytes}}`);
+    expect(bytesOf(events, 'stdout').toString()).toBe('abc');
+    expect(bytesOf(events, 'stderr').toString()).toBe('de\n[boxrun: output cut after 5 bytes; the command goes on]\n');
+    expect(Buffer.from(events.at(-1)?.data ?? []).toString()).toBe('{"dropped":33}');
+    expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index));
+  });
+
+  it('what just fits is whole, and nothing is said', () => {
+    const { events, buffer } = record(4);
+    buffer.write('stdout', Buffer.from('a\u20ac'));
+    buffer.end(String);
+    expect(bytesOf(events, 'stdout').toString()).toBe('a\u20ac');
+    expect(events.map(({ type }) => type)).toEqual(['log', 'exit']);
+    expect(Buffer.from(events.at(-1)?.data ?? []).toString()).toBe('0');
+  });
+
+  it('a character that is cut in two stands before the word on it', () => {
+    const { events, buffer } = record(2);
+    buffer.write('stdout', Buffer.from('a\u20acb'));
+    buffer.end(String);
+    expect(bytesOf(events, 'stdout')).toEqual(Buffer.from([0x61, 0xe2]));
+    expect(events.map(({ stream }) => stream)).toEqual(['stdout', 'stderr', null]);
   });
 });

@@ -136,7 +136,7 @@ export interface ExecBench {
 }
 
 /** A command's exec between a driver and a writer in the test's hands. */
-export function createExecBench(): ExecBench {
+export function createExecBench(outputBytesMax = Infinity): ExecBench {
   const driver = createDriverDouble();
   const writer = createWriterDouble();
   const unkillable: string[] = [];
@@ -144,7 +144,10 @@ export function createExecBench(): ExecBench {
   return {
     driver, writer, unkillable,
     run: (order = {}) =>
-      createExec({ driver, queue, log: quietLog, boxId: 'box_a', generation: 3, onUnkillable: (reason) => unkillable.push(reason) }, { cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...order }),
+      createExec(
+        { driver, queue, log: quietLog, boxId: 'box_a', generation: 3, outputBytesMax, onUnkillable: (reason) => unkillable.push(reason) },
+        { cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...order },
+      ),
     async command(index = 0) {
       await eventually('the driver has the command', () => driver.commands.length > index);
       return driver.commands[index] as CommandDouble;
