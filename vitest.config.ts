@@ -26,6 +26,8 @@ export default defineConfig({
       project('compat', { testTimeoutMs: 120_000, parallel: false }),
       project('conformance', { testTimeoutMs: 400_000, parallel: false }),
       project('system', { testTimeoutMs: 120_000, parallel: false }),
+      // Attacks, each refused: `npm run test:security` ends with a table of them.
+      project('security', { testTimeoutMs: 60_000, parallel: false }),
       project('crash', { testTimeoutMs: 120_000, parallel: false }),
       // Packs, installs and uninstalls, which compiles native modules anew.
       project('package', { testTimeoutMs: 120_000, parallel: false }),

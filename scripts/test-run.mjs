@@ -22,7 +22,7 @@ const stages = [
   ],
   [
     [vitest('contract'), vitest('crash')],
-    [vitest('compat'), vitest('system')],
+    [vitest('compat'), vitest('system'), vitest('security')],
   ],
   [[vm]],
 ];

@@ -1,4 +1,4 @@
-// What every HTTP client meets, whatever it asks for: error bodies, methods, content types, guards, health.
+// What every HTTP client meets, whatever it asks for: error bodies, methods, bodies, health. Who may ask is in test/security.
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -44,48 +44,17 @@ it('says which methods a path has', async () => {
   expect({ status: head.status, text: head.text }).toEqual({ status: 200, text: '' });
 });
 
-it('takes JSON only', async () => {
+it('takes JSON that fits', async () => {
   const post = (contentType: string, body: string) =>
     server.call({ method: 'POST', path: '/v1/boxes', body, headers: { 'content-type': contentType } });
-  expectError(await post('text/plain', '{"image":"base"}'), 415, 'UNSUPPORTED_MEDIA_TYPE');
-  expectError(await post('application/x-www-form-urlencoded', 'image=base'), 415, 'UNSUPPORTED_MEDIA_TYPE');
   expectError(await post('application/json', '{"image":'), 422, 'VALIDATION_ERROR');
   expectError(await post('application/json; charset=utf-8', '"base"'), 422, 'VALIDATION_ERROR');
   expectError(await post('application/json', ''), 422, 'VALIDATION_ERROR');
   expectError(await post('application/json', JSON.stringify({ image: 'x'.repeat(2 ** 20) })), 413, 'VALIDATION_ERROR');
-  expectError(await post('application/json', '{"__proto__":{"image":"base"}}'), 422, 'VALIDATION_ERROR');
 });
 
-describe('by TCP', () => {
-  it.each(['localhost', '127.0.0.1', '[::1]'])('answers to the name %s', async (name) => {
-    expect((await server.call({ path: '/v1/info', headers: { host: `${name}:${server.port}` } })).status).toBe(200);
-    expect((await server.call({ path: '/v1/info', headers: { host: name } })).status).toBe(200);
-  });
-
-  it.each(['evil.example', 'localhost.evil.example', '192.168.1.1:9090', 'localhost:80:80'])(
-    'refuses the name "%s"',
-    async (host) => {
-      expectError(await server.call({ path: '/v1/info', headers: { host } }), 403, 'FORBIDDEN');
-    },
-  );
-
-  it('refuses commands of foreign pages, not those of its own', async () => {
-    const gc = (origin: string) => server.call({ method: 'POST', path: '/v1/gc', headers: { origin } });
-    expectError(await gc('http://evil.example'), 403, 'FORBIDDEN');
-    expectError(await gc('null'), 403, 'FORBIDDEN');
-    expectError(await gc(`http://localhost:${server.port + 1}`), 403, 'FORBIDDEN');
-    expect((await gc(`http://127.0.0.1:${server.port}`)).status).toBe(200);
-    const read = await server.call({ path: '/v1/boxes', headers: { origin: 'http://evil.example' } });
-    expect(read.headers['access-control-allow-origin']).toBeUndefined();
-  });
-});
-
-it('asks nothing of the sort by the Unix socket, which only its owner can use', async () => {
-  const answer = await server.call({ path: '/v1/info', via: 'socket', headers: { host: 'whatever' } });
-  expect(answer.status).toBe(200);
-  const { mode } = await stat(server.socketPath);
-  expect((mode & 0o777).toString(8)).toBe('600');
-  expect(((await stat(server.stateDir)).mode & 0o777).toString(8)).toBe('700');
+it('asks nobody for a name by the Unix socket, which only its owner can use', async () => {
+  expect((await server.call({ path: '/v1/info', via: 'socket', headers: { host: 'whatever' } })).status).toBe(200);
 });
 
 it('answers to what is no HTTP as well', async () => {

@@ -74,7 +74,7 @@ it('holds what users need and nothing else', () => {
   for (const path of ['README.md', 'CHANGELOG.md', 'docs/cli.md', 'bin/boxrun', 'dist/cli.js', 'dist/sdk.js', 'dist/sdk-browser.js', 'dist/types/sdk/index.d.ts']) {
     expect(paths).toContain(path);
   }
-  const foreign = paths.filter((path) => !/^(bin\/|dist\/|docs\/[\w-]+\.md$|package\.json$|README\.md$|CHANGELOG\.md$|LICENSE$)/.test(path) || /\.map$|\.test\./.test(path));
+  const foreign = paths.filter((path) => !/^(bin\/|dist\/|docs\/[\w-]+\.md$|package\.json$|README\.md$|CHANGELOG\.md$|SECURITY\.md$|LICENSE$)/.test(path) || /\.map$|\.test\./.test(path));
   expect(foreign).toEqual([]);
 });
 

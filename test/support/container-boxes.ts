@@ -28,8 +28,8 @@ export interface BoxFactory {
   dispose(box: DriverHarness): Promise<void>;
 }
 
-/** Call once at the top of a test file. */
-export function useBoxes(): BoxFactory {
+/** Call once at the top of a test file. Boxes are removed after each test, or where tests share them, after the last one. */
+export function useBoxes(lifetime: 'test' | 'file' = 'test'): BoxFactory {
   let imagesDir = '';
   const boxes = new Set<DriverHarness>();
   const dispose = async (box: DriverHarness) => {
@@ -46,10 +46,12 @@ export function useBoxes(): BoxFactory {
   beforeAll(async () => {
     imagesDir = await temporaryDir('box-images');
   });
-  afterEach(async () => {
+  const disposeAll = async () => {
     for (const box of [...boxes]) await dispose(box);
-  });
-  afterAll(() => {
+  };
+  if (lifetime === 'test') afterEach(disposeAll);
+  afterAll(async () => {
+    await disposeAll();
     rmSync(imagesDir, { recursive: true, force: true });
   });
   return {

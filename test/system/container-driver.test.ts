@@ -46,6 +46,14 @@ describeOnHost('the life of a box', () => {
     await expect(box.driver.metrics()).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
   });
 
+  test('it tells its memory and CPU', async () => {
+    const box = await boxes.started();
+    await box.run(['sh', '-c', 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done']);
+    const { cpuSeconds, memoryBytes } = await box.driver.metrics();
+    expect(cpuSeconds).toBeGreaterThan(0.02);
+    expect(memoryBytes).toBeGreaterThan(50_000);
+  });
+
   test('stop lets processes end in good order, and kills those that will not', async () => {
     const box = await boxes.started();
     const polite = await box.exec(['sh', '-c', 'trap "echo bye > /root/bye; exit 5" TERM; echo up; while :; do sleep 0.05; done']);

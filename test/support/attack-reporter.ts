@@ -1,0 +1,31 @@
+// The table that `npm run test:security` ends with: each attack, and how it was refused.
+import type { Reporter, TestModule } from 'vitest/node';
+
+const whatWidth = 62;
+const howWidth = 90;
+
+function cut(text: string, width: number): string {
+  const line = text.replace(/\s+/g, ' ').trim();
+  return line.length > width ? `${line.slice(0, width - 1)}…` : line;
+}
+
+export default class AttackReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[]): void {
+    let refused = 0;
+    let succeeded = 0;
+    for (const module of modules) {
+      process.stdout.write(`\n${module.relativeModuleId}\n`);
+      for (const attack of module.children.allTests()) {
+        const { state } = attack.result();
+        if (state === 'skipped' || state === 'pending') continue;
+        const held = state === 'passed';
+        if (held && attack.meta().refusal === undefined) continue; // What is allowed, for comparison.
+        if (held) refused++;
+        else succeeded++;
+        const how = held ? attack.meta().refusal : 'NOT REFUSED';
+        process.stdout.write(`  ${cut(attack.fullName, whatWidth).padEnd(whatWidth)}  ${cut(how ?? '', howWidth)}\n`);
+      }
+    }
+    process.stdout.write(`\n${refused} attacks refused, ${succeeded} not\n`);
+  }
+}
