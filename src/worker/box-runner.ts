@@ -83,6 +83,7 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
     spec: assignment,
     homeDir: boxHome(config.stateDir, boxId),
     imagesDir: paths.imagesDir,
+    volumeRoots: config.volumeRoots,
     instanceId: assignment.instanceId,
     log,
     onEngineExit: (reason) => runner?.engineExited(reason),

@@ -1,4 +1,6 @@
 // `--volume-root`: what a box may mount of the host, with every link on the way, at create and again at start.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -64,6 +66,35 @@ describe('with --volume-root', () => {
     renameSync(path('root/was'), path('root/swapped'));
     expect((await server.call({ method: 'POST', path: `/v1/boxes/${id}:start` })).status).toBe(200);
     return how;
+  });
+
+  attack('swapping it again and again, while boxes are started', async () => {
+    mkdirSync(path('root/flip/inner'), { recursive: true });
+    const script = `
+      import { renameSync, symlinkSync, unlinkSync } from 'node:fs';
+      const [at, real, out] = ${JSON.stringify([path('root/flip/inner'), path('root/flip/real'), path('outside')])};
+      const wait = (ms) => { for (const end = performance.now() + ms; performance.now() < end;); };
+      process.stdout.write('up\\n');
+      for (;;) { renameSync(at, real); symlinkSync(out, at); wait(1); unlinkSync(at); renameSync(real, at); wait(Math.random() * 12); }`;
+    const id = String((await create(path('root/flip/inner'))).json['id']);
+    const flipper = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(flipper.stdout, 'data');
+    const outcomes = new Map<string, number>();
+    try {
+      for (let time = 0; time < 12; time++) {
+        await server.client.stopBox(id).catch(() => undefined);
+        const answer = await server.call({ method: 'POST', path: `/v1/boxes/${id}:start` });
+        if (answer.status === 200) expect(await inBox(id, 'ls /v; cat /v/secret')).not.toContain('secret');
+        const swapped = answer.json.message?.includes('changed while') === true;
+        const outcome = swapped ? 'FORBIDDEN after the mount' : (answer.json.code ?? 'started with the directory');
+        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+      }
+    } finally {
+      flipper.kill('SIGKILL');
+      await once(flipper, 'exit');
+    }
+    expect([...outcomes.keys()].filter((outcome) => !['FORBIDDEN', 'FORBIDDEN after the mount', 'RUNTIME_ERROR', 'started with the directory'].includes(outcome))).toEqual([]);
+    return [...outcomes].map(([outcome, times]) => `${times} × ${outcome}`).join(', ');
   });
 
   attack('a box planting a link in its volume, for a second box to follow', async () => {

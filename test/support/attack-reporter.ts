@@ -14,7 +14,7 @@ export default class AttackReporter implements Reporter {
     let refused = 0;
     let succeeded = 0;
     for (const module of modules) {
-      process.stdout.write(`\n${module.relativeModuleId}\n`);
+      let who = '';
       for (const attack of module.children.allTests()) {
         const { state } = attack.result();
         if (state === 'skipped' || state === 'pending') continue;
@@ -22,8 +22,12 @@ export default class AttackReporter implements Reporter {
         if (held && attack.meta().refusal === undefined) continue; // What is allowed, for comparison.
         if (held) refused++;
         else succeeded++;
+        // The outer name says who attacks, the inner one how.
+        const suite = attack.parent.type === 'suite' ? attack.parent.name : module.relativeModuleId;
+        if (suite !== who) process.stdout.write(`\n${suite} … (${module.relativeModuleId})\n`);
+        who = suite;
         const how = held ? attack.meta().refusal : 'NOT REFUSED';
-        process.stdout.write(`  ${cut(attack.fullName, whatWidth).padEnd(whatWidth)}  ${cut(how ?? '', howWidth)}\n`);
+        process.stdout.write(`  ${cut(attack.name, whatWidth).padEnd(whatWidth)}  ${cut(how ?? '', howWidth)}\n`);
       }
     }
     process.stdout.write(`\n${refused} attacks refused, ${succeeded} not\n`);

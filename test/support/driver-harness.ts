@@ -78,6 +78,7 @@ function bind(create: CreateDriver, place: Pick<DriverContext, 'spec' | 'homeDir
   });
   const context: DriverContext = {
     ...place,
+    volumeRoots: [],
     log: pino({ level: 'silent' }),
     onEngineExit: (reason) => {
       engineExits.push(reason);

@@ -28,6 +28,8 @@ export interface DriverContext {
   readonly homeDir: string;
   /** Directory shared by all boxes of this state directory: images, layers, what is prepared from them. */
   readonly imagesDir: string;
+  /** Directories of the host below which volumes must lie; anywhere when there is none. */
+  readonly volumeRoots: readonly string[];
   /** Identity of this database; marks everything that outlives a process, so that only its owner cleans it up. */
   readonly instanceId: string;
   readonly log: Logger;

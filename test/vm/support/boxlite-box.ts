@@ -52,7 +52,7 @@ export function makeBox(dir: string, boxId: string, image: ImageSource, more: Pa
   };
   const log = pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) });
   const driver = createBoxliteDriver(
-    { spec, homeDir, imagesDir: join(dir, 'images'), instanceId: 'inst_test', log, onEngineExit: (reason) => void exits.push(reason) },
+    { spec, homeDir, imagesDir: join(dir, 'images'), volumeRoots: [], instanceId: 'inst_test', log, onEngineExit: (reason) => void exits.push(reason) },
     { insecureRegistries, runtimeDir: null },
   );
   return { driver, homeDir, exits, logs };

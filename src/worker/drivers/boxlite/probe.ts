@@ -59,6 +59,7 @@ async function tryBox(imagesDir: string, options: BoxliteOptions): Promise<void>
       imagesDir,
       instanceId: 'probe',
       log: createLogger('probe', 'error'),
+      volumeRoots: [],
       onEngineExit: () => undefined,
     },
     options,

@@ -1,10 +1,11 @@
 // Bringing one box up and down: bundle, control groups, monitor, network, and the record of what runs. Called by box.ts only; whatever fails here
 // leaves things behind for its caller to end.
-import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive, killAndWait, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
+import { resolveHostPath } from '../../../shared/host-paths.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { BoxSpec } from '../driver.ts';
 import { hostnameOf, idShift, ociConfig } from './bundle.ts';
@@ -15,6 +16,7 @@ import { connectBox, nameserver } from './network.ts';
 import type { BoxPaths } from './paths.ts';
 import { saveJson, type RunState } from './record.ts';
 import type { OciRuntime } from './runtime.ts';
+import { expectMounted } from './volume-mounts.ts';
 import { mustRun, type BoxTools } from './tools.ts';
 
 const stopPollMs = 5;
@@ -22,6 +24,7 @@ const fifoTimeoutMs = 10_000;
 
 export interface BootOptions {
   readonly spec: BoxSpec;
+  readonly volumeRoots: readonly string[];
   readonly paths: BoxPaths;
   readonly cgroups: BoxCgroups;
   readonly cgroup: string;
@@ -46,12 +49,13 @@ export async function makeHome(spec: BoxSpec, paths: BoxPaths): Promise<void> {
 
 /**
  * From a home with a disk to a running box.
- * @throws RUNTIME_ERROR, TIMEOUT, CANCELED
+ * @throws RUNTIME_ERROR, TIMEOUT, CANCELED, FORBIDDEN for a volume
  */
 export async function bootBox(options: BootOptions, signal: AbortSignal): Promise<RunState> {
-  const { spec, paths, runtime } = options;
-  await checkVolumes(spec);
+  const { spec, volumeRoots, paths, runtime } = options;
+  const hostPaths = await Promise.all(spec.volumes.map(({ host_path: path }) => resolveHostPath(path, volumeRoots)));
   const running = await bringUp(options, signal);
+  if (volumeRoots.length > 0) await expectMounted(running.init.pid, hostPaths);
   const network = spec.network ? await connectBox(paths, running.init) : null;
   if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
   const state: RunState = { ...running, network, runtime: runtime.name };
@@ -90,16 +94,6 @@ async function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions,
     mapsVolume: (hostPath) => runtime.mapsVolumes && !unmapped.has(hostPath),
   });
   await writeFile(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
-}
-
-async function checkVolumes(spec: BoxSpec): Promise<void> {
-  for (const { host_path: path } of spec.volumes) {
-    const there = await stat(path).then(
-      () => true,
-      () => false,
-    );
-    if (!there) throw new BoxRunError('RUNTIME_ERROR', `the volume's host path ${path} does not exist`);
-  }
 }
 
 /** TERM to every process but the first, KILL to all after `graceMs`; resolves when nothing of the box runs any more. */

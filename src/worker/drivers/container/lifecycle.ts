@@ -46,7 +46,7 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
   holding.quiet = false;
   const alive = watchAlive(paths);
   try {
-    const boot = { spec, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk };
+    const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk };
     const state = await bootBox(boot, signal);
     await adopt(holding, { state, runtime, image }, alive.arm);
   } catch (error) {

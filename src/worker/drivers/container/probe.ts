@@ -72,6 +72,7 @@ export async function tryRuntime(runtime: OciRuntime): Promise<string | null> {
         imagesDir,
         instanceId: newId('inst'),
         log: pino({ level: 'silent' }),
+        volumeRoots: [],
         onEngineExit: () => undefined,
       },
       { insecureRegistries: [], runtime: async () => runtime },

@@ -1,0 +1,30 @@
+// What is mounted in a box, told apart from what was to be mounted: by the mount tables of host and box.
+import { describe, expect, it } from 'vitest';
+import { missingMounts, parseMounts } from '../../../src/worker/drivers/container/volume-mounts.ts';
+
+const host = parseMounts([
+  '27 1 8:1 / / rw - ext4 /dev/a rw',
+  '30 27 8:2 / /srv rw - ext4 /dev/b rw',
+  '31 27 8:3 /@data /srv/with\\040blank rw - btrfs /dev/c rw',
+  '32 27 0:50 / /over rw - tmpfs one rw',
+  '33 27 0:51 / /over rw - tmpfs two rw',
+].join('\n'));
+const box = (...mounts: string[]) => parseMounts(mounts.map((mount) => `40 30 ${mount} /v rw - x x rw`).join('\n'));
+
+describe('a volume is found', () => {
+  it.each([
+    ['/home/me', '8:1 /home/me'],
+    ['/srv', '8:2 /'],
+    ['/srv/site', '8:2 /site'],
+    ['/srvice', '8:1 /srvice'],
+    ['/srv/with blank/x y', '8:3 /@data/x\\040y'],
+    ['/over/x', '0:51 /x'],
+  ])('%s', (path, mount) => {
+    expect(missingMounts(host, box('8:9 /other', mount), [path])).toEqual([]);
+  });
+});
+
+it('is missed when something else was mounted', () => {
+  expect(missingMounts(host, box('8:1 /etc', '8:2 /site'), ['/srv/site', '/srv/other', '/etc/x'])).toEqual(['/srv/other', '/etc/x']);
+  expect(missingMounts(host, box('8:1 /site'), ['/srv/site'])).toEqual(['/srv/site']);
+});
