@@ -21,7 +21,7 @@ export function startSweeps(deps: SweepDeps): { close(): void } {
 }
 
 /** Resolves when everything that was due is gone, or logs why it is not. */
-export async function sweep({ batch, statements, log, retentionHours }: SweepDeps): Promise<void> {
+async function sweep({ batch, statements, log, retentionHours }: SweepDeps): Promise<void> {
   const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
   try {
     const keysBefore = ago(limits.keyLifeMs);
