@@ -113,22 +113,14 @@ export function createControl(deps: ControlDeps): Control {
       });
     },
     async cancelExec({ box, execId }) {
-      const target = registry.find(box);
-      const exec = reader.exec(target.id, execId);
-      if (exec === null) throw new BoxRunError('EXEC_NOT_FOUND', `box ${box} has no command ${execId}`);
-      if (exec.status !== 'running') throw alreadyFinished(execId, exec.status);
-      return target.cancelExec(execId).catch((error: unknown) => {
+      return boxWithRunning(deps, box, execId).cancelExec(execId).catch((error: unknown) => {
         // It ended between the two questions.
         const unknown = error instanceof BoxRunError && error.code === 'EXEC_NOT_FOUND';
         throw unknown ? alreadyFinished(execId, 'finished') : error;
       });
     },
     async signalExec({ box, execId, signal }) {
-      const target = registry.find(box);
-      const exec = reader.exec(target.id, execId);
-      if (exec === null) throw new BoxRunError('EXEC_NOT_FOUND', `box ${box} has no command ${execId}`);
-      if (exec.status !== 'running') throw alreadyFinished(execId, exec.status);
-      return target.signalExec(execId, signal);
+      return boxWithRunning(deps, box, execId).signalExec(execId, signal);
     },
     issueUiCode: () => ({ code: uiCodes.issue() }),
     redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
@@ -137,6 +129,15 @@ export function createControl(deps: ControlDeps): Control {
   };
 
   return { handlers, forgetGateway };
+}
+
+/** The box in which that command runs. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED */
+function boxWithRunning({ registry, reader }: ControlDeps, box: string, execId: string): SupervisedBox {
+  const target = registry.find(box);
+  const exec = reader.exec(target.id, execId);
+  if (exec === null) throw new BoxRunError('EXEC_NOT_FOUND', `box ${box} has no command ${execId}`);
+  if (exec.status !== 'running') throw alreadyFinished(execId, exec.status);
+  return target;
 }
 
 /** From a request to a committed row: name and quota are taken in one step, before anything is written. */
