@@ -3,6 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createApp } from './app.ts';
+import { askHealth } from './health.ts';
 import { listen } from './listeners.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool } from './reader-pool.ts';
@@ -32,6 +33,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },
+    heartbeat: true,
     notices: {},
     onDown: (reason) => { log.warn({ reason }, 'the supervisor is away'); },
   });
@@ -39,6 +41,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'gateway' },
+    heartbeat: true,
     notices: {
       events: ({ execId, events }) => { feed.events(execId, events); },
       lagged: ({ execId }) => { feed.lagged(execId); },
@@ -57,7 +60,7 @@ async function main(lifeline: Lifeline): Promise<void> {
   const parts: GatewayParts = {
     config, log, supervisor, rows, feed,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
-    partsUp: () => ({ supervisor: supervisor.peer !== null, writer: writer.peer !== null }),
+    health: () => askHealth({ supervisor, writer }),
     isLocal: (socket) => localConnections.has(socket),
     closing: closing.signal,
   };

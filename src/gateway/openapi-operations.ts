@@ -5,6 +5,7 @@ import {
   Box, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, GcBody, GcResult, Info, RunBody, RunResult, SignalBody, UploadResult,
 } from '../shared/api.ts';
 import type { ErrorCode } from '../shared/errors.ts';
+import { Health } from './health.ts';
 import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, RemoveQuery } from './validation.ts';
 
 export type HeaderName = 'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location';
@@ -29,7 +30,6 @@ export interface Operation {
 }
 
 const Ok = Type.Object({ ok: Type.Literal(true) });
-const Ready = Type.Object({ ok: Type.Boolean(), parts: Type.Record(Type.String(), Type.Boolean()) });
 const text = Type.String();
 
 const json = (description: string, schema: TSchema, ...headers: HeaderName[]): AnswerOffer => ({
@@ -162,7 +162,7 @@ const serverOperations: readonly Operation[] = [
   { method: 'get', path: '/healthz', id: 'live', summary: 'Whether the server is alive', answers: { 200: json('It is', Ok) } },
   {
     method: 'get', path: '/readyz', id: 'ready', summary: 'Whether every part of the server answers',
-    answers: { 200: json('They do', Ready), 503: json('Not now', Ready) },
+    answers: { 200: json('They do', Health), 503: json('Not now', Health) },
   },
   {
     method: 'get', path: '/', id: 'home', summary: 'To the page',

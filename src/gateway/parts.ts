@@ -7,6 +7,7 @@ import type { ParamsOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
 import type { EventFeed } from './event-feed.ts';
+import type { Health } from './health.ts';
 import type { Rows } from './reader-pool.ts';
 
 export interface GatewayParts {
@@ -19,8 +20,7 @@ export interface GatewayParts {
   readonly feed: EventFeed;
   /** Committed when it resolves. */
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
-  /** Which other processes answer, by name. */
-  readonly partsUp: () => Readonly<Record<string, boolean>>;
+  readonly health: () => Promise<Health>;
   /** True for a connection of the Unix socket, which its mode protects. */
   readonly isLocal: (socket: object) => boolean;
   /** Aborts when the gateway goes: streams end then. */

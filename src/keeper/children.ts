@@ -5,9 +5,7 @@ import { killQuietly } from '../shared/child-process.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
-import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { startOwnProcess, type OwnProcess, type Role } from '../shared/own-process.ts';
@@ -15,7 +13,7 @@ import { createRestartWindow } from '../shared/restart-window.ts';
 
 export type Facts = Readonly<Record<string, unknown>>;
 
-interface RunningChild {
+export interface RunningChild {
   readonly facts: Facts;
   readonly gone: Promise<string>;
   stop(): Promise<void>;
@@ -80,7 +78,8 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
   };
 }
 
-function launch(config: Config, role: Role, detached: boolean): OwnProcess {
+/** Starts a part of the server, with its log beside the others'. */
+export function launch(config: Config, role: Role, detached: boolean): OwnProcess {
   return startOwnProcess({
     orders: { role, config, workerId: null },
     logFile: join(statePaths(config.stateDir).logsDir, `${role}.log`),
@@ -121,40 +120,5 @@ export function gatewayChild(config: Config): StartChild {
     const { tcp } = child.facts as { tcp?: Config['tcp'] };
     if (tcp !== undefined) present = { ...config, tcp };
     return child;
-  };
-}
-
-/** The writer outlives a keeper while workers need it: one that is there is adopted, else a new one is started. */
-export function writerChild(config: Config): StartChild {
-  const connect = () =>
-    connectContract({
-      path: statePaths(config.stateDir).writerSocket,
-      contract: writerContract,
-      hello: { role: 'keeper' },
-      notices: { events: () => undefined, lagged: () => undefined },
-    });
-  return async () => {
-    const adopted = await connect().catch(() => null);
-    if (adopted !== null) return runningWriter(adopted, adopted.closed);
-    const { ready, exited, pid } = launch(config, 'writer', true);
-    try {
-      await ready;
-      return runningWriter(await connect(), exited);
-    } catch (error) {
-      killQuietly(pid, 'SIGKILL');
-      throw error;
-    }
-  };
-}
-
-function runningWriter(peer: ServerPeer<WriterContract>, gone: Promise<string>): RunningChild {
-  return {
-    facts: { instanceId: peer.hello.instanceId },
-    gone,
-    async stop() {
-      const answer = await peer.request('retire', {}).catch(() => ({ leaving: false }));
-      if (answer.leaving) await withDeadline(gone, limits.childStopMs, 'stopping the writer').catch(() => undefined);
-      peer.close('the keeper goes');
-    },
   };
 }

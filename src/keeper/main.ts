@@ -7,7 +7,8 @@ import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
-import { gatewayChild, keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
+import { gatewayChild, keepChild, ordinaryChild, type Facts } from './children.ts';
+import { writerChild } from './writer-child.ts';
 
 export interface KeeperOptions {
   /** The server takes requests from now on; `facts` are the gateway's: where it listens. */

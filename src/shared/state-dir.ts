@@ -18,6 +18,7 @@ export function statePaths(stateDir: string) {
     runDir,
     supervisorSocket: join(runDir, 'supervisor.sock'),
     writerSocket: join(runDir, 'writer.sock'),
+    writerFile: join(runDir, 'writer.json'),
     workersDir: join(runDir, 'workers'),
     logsDir: join(stateDir, 'logs'),
     spillDir: join(stateDir, 'spill'),

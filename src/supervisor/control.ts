@@ -22,6 +22,7 @@ import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
 import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
+import type { createWatchHandlers } from './watch.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
 type Caller = RequestContext<SupervisorContract>;
@@ -40,7 +41,7 @@ export interface ControlDeps {
 }
 
 export interface Control {
-  readonly handlers: Handlers<SupervisorContract>;
+  readonly handlers: Omit<Handlers<SupervisorContract>, keyof ReturnType<typeof createWatchHandlers>>;
   /** A gateway is gone: boxes that it made for one run go too. */
   forgetGateway(gateway: Gateway): void;
 }
@@ -85,7 +86,7 @@ export function createControl(deps: ControlDeps): Control {
     });
   }
 
-  const handlers: Handlers<SupervisorContract> = {
+  const handlers: Control['handlers'] = {
     createBox: (order, caller) => (order.ephemeral ? createEphemeralBox(order, caller) : createBox(order, caller)),
     async startBox({ box }, { progress }) {
       const watch = createStopwatch();

@@ -19,6 +19,7 @@ import { createImageGate } from './image-gate.ts';
 import { createQuota } from './quota.ts';
 import { recover } from './recovery.ts';
 import { createWarmPool } from './warm-pool.ts';
+import { createWatchHandlers } from './watch.ts';
 import { startWorker, type WorkerHandle } from './worker-handle.ts';
 
 const { orders, ready, parentGone } = takeOrders();
@@ -43,7 +44,8 @@ const reader = openReader(config.dbPath);
 const registry = createBoxRegistry();
 const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
 const gate = createImageGate();
-const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker({ config, log }), log });
+const census = new Set<WorkerHandle>();
+const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker({ config, log, census }), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(
@@ -64,13 +66,13 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
   return box;
 }
 
-await recover({ config, reader, registry, quota, pool, log, supervise });
+await recover({ config, reader, registry, quota, pool, census, log, supervise });
 const control = createControl({ config, registry, quota, writer, reader, log, supervise });
 const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,
   contract: supervisorContract,
   hello: () => ({ pid: process.pid }),
-  handlers: control.handlers,
+  handlers: { ...control.handlers, ...createWatchHandlers({ census }) },
   log,
   onDisconnect: control.forgetGateway,
 });

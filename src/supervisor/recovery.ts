@@ -25,6 +25,7 @@ export interface RecoveryDeps {
   readonly registry: BoxRegistry;
   readonly quota: Quota;
   readonly pool: WarmPool;
+  readonly census: Set<WorkerHandle>;
   readonly log: Logger;
   readonly supervise: (row: BoxRow, adopted: WorkerHandle | null) => SupervisedBox;
 }
@@ -55,9 +56,9 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
 }
 
 /** By box; spares go to the pool. */
-async function livingWorkers({ config, pool, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
+async function livingWorkers({ config, pool, census, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
   const names = await readdir(statePaths(config.stateDir).workersDir);
-  const found = findWorkers({ config, log }, names.filter((name) => name.endsWith('.json')));
+  const found = findWorkers({ config, log, census }, names.filter((name) => name.endsWith('.json')));
   const workers = new Map<string, WorkerHandle>();
   for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
     const { boxId } = worker.peer.hello;

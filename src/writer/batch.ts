@@ -10,6 +10,8 @@ export interface Batch {
    * @throws what `apply` throws (final), or UNAVAILABLE when the database could not commit (to be sent again)
    */
   submit<T>(apply: () => T, operations?: number): Promise<T>;
+  /** True after a group could not be committed, until one is. */
+  readonly isFailing: boolean;
   /** Resolves when nothing waits any more. */
   idle(): Promise<void>;
 }
@@ -36,6 +38,11 @@ function unavailable(error: unknown): BoxRunError {
   });
 }
 
+function tell(outcome: Outcome): void {
+  if ('error' in outcome) outcome.unit.reject(outcome.error);
+  else outcome.unit.resolve(outcome.value);
+}
+
 export function createBatch(db: Database): Batch {
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
@@ -45,6 +52,7 @@ export function createBatch(db: Database): Batch {
   const undo = db.prepare('ROLLBACK TO sender');
   let waiting: Unit[] = [];
   let scheduled = false;
+  let failing = false;
   let idleWaiters: (() => void)[] = [];
 
   function takeGroup(): Unit[] {
@@ -77,14 +85,13 @@ export function createBatch(db: Database): Batch {
       begin.run();
       outcomes = group.map(runUnit);
       commit.run();
+      failing = false;
     } catch (error) {
+      failing = true;
       if (db.inTransaction) rollback.run();
       outcomes = group.map((unit) => ({ unit, error: unavailable(error) }));
     }
-    for (const outcome of outcomes) {
-      if ('error' in outcome) outcome.unit.reject(outcome.error);
-      else outcome.unit.resolve(outcome.value);
-    }
+    outcomes.forEach(tell);
     scheduled = waiting.length > 0;
     if (scheduled) {
       setImmediate(runGroup);
@@ -102,6 +109,9 @@ export function createBatch(db: Database): Batch {
         scheduled = true;
         setImmediate(runGroup);
       });
+    },
+    get isFailing() {
+      return failing;
     },
     idle() {
       if (!scheduled) return Promise.resolve();

@@ -70,6 +70,11 @@ export function createHandlers({ batch, statements, followers, onRetire }: Contr
       followers.remove(execId, peer);
       return null;
     },
+    async health() {
+      // Where nobody changes anything at the moment, trying is the only way to find out that it works again.
+      if (batch.isFailing) await batch.submit(statements.tryOut).catch(() => undefined);
+      return { writable: !batch.isFailing };
+    },
     retire: () => ({ leaving: onRetire() }),
   };
 }

@@ -6,6 +6,7 @@ import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
 import { takeOrders } from '../shared/own-process.ts';
+import { writeProcessFile } from '../shared/process-file.ts';
 import { createBatch } from './batch.ts';
 import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
@@ -52,6 +53,7 @@ const sweep = setInterval(() => void sweepKeys(), limits.keySweepEveryMs);
 process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();
+await writeProcessFile(statePaths(config.stateDir).writerFile);
 ready({ instanceId });
 log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
 

@@ -20,6 +20,8 @@ export interface Statements extends KeyStatements {
   checkLease(boxId: string, generation: number): void;
   changeExec(change: ExecChange): void;
   lastSeq(execId: string): number;
+  /** A change without a meaning. */
+  tryOut(): void;
 }
 
 const insertInto = (table: string, columns: readonly string[]) =>
@@ -27,7 +29,11 @@ const insertInto = (table: string, columns: readonly string[]) =>
 
 export function prepareStatements(db: Database): Statements {
   const keys = prepareKeyStatements(db);
-  return { ...keys, ...boxStatements(db, keys), ...leaseStatements(db), ...execStatements(db, keys) };
+  const tryOut = db.prepare(`INSERT INTO meta (key, value) VALUES ('tried_out', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`);
+  return {
+    ...keys, ...boxStatements(db, keys), ...leaseStatements(db), ...execStatements(db, keys),
+    tryOut: () => { tryOut.run(new Date().toISOString()); },
+  };
 }
 
 function boxStatements(db: Database, keys: KeyStatements) {

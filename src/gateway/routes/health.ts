@@ -3,7 +3,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { GatewayParts } from '../parts.ts';
 
-export function addHealthRoutes(app: FastifyInstance, { config, partsUp }: GatewayParts): void {
+export function addHealthRoutes(app: FastifyInstance, { config, health }: GatewayParts): void {
   app.get('/v1/info', async () => ({
     max_cpu: config.maxCpu,
     max_memory_mb: config.maxMemoryMb,
@@ -13,9 +13,8 @@ export function addHealthRoutes(app: FastifyInstance, { config, partsUp }: Gatew
   // Live: this process answers. Ready: commands and streams would work now.
   app.get('/healthz', async () => ({ ok: true }));
   app.get('/readyz', async (_request, reply) => {
-    const parts = partsUp();
-    const ok = Object.values(parts).every((up) => up);
-    if (!ok) void reply.header('retry-after', '1');
-    return reply.code(ok ? 200 : 503).send({ ok, parts });
+    const found = await health();
+    if (!found.ok) void reply.header('retry-after', '1');
+    return reply.code(found.ok ? 200 : 503).send(found);
   });
 }

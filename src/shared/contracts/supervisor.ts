@@ -35,6 +35,8 @@ export const supervisorContract = {
       params: Type.Object({ olderThanS: Type.Integer({ minimum: 0 }) }),
       result: Type.Object({ removed: Type.Integer() }),
     },
+    /** For whoever watches the server: the workers, and those of them that give no sign of life. */
+    health: { params: Type.Object({}), result: Type.Object({ workers: Type.Integer(), silentWorkers: Type.Integer() }) },
   },
   notices: {},
 } as const satisfies Contract;

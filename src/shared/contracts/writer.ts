@@ -75,6 +75,8 @@ export const writerContract = {
     /** From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before. */
     follow: { params: Type.Object({ execId: Type.String() }), result: Type.Object({ lastSeq: Type.Integer() }) },
     unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
+    /** Whether the database takes changes: false after a failed commit, until one goes through again. */
+    health: { params: Type.Object({}), result: Type.Object({ writable: Type.Boolean() }) },
     /** The keeper's goodbye: the writer ends as soon as no worker needs it; `leaving` when that is now. */
     retire: { params: Type.Object({}), result: Type.Object({ leaving: Type.Boolean() }) },
   },

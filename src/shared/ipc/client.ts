@@ -1,6 +1,7 @@
 // The calling side of a contract: one connection to a server, requests with deadline and cancellation, notices in order.
 // Every waiting request ends when the connection does, with UNAVAILABLE. link.ts keeps such a connection up.
 import { BoxRunError, errorText } from '../errors.ts';
+import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../heartbeat.ts';
 import { limits } from '../limits.ts';
 import { createConnection, type Connection } from './connection.ts';
 import { fits, type ClientHello, type Contract, type MethodOf, type NoticeName, type NoticeOf, type ParamsOf, type ResultOf, type ServerHello } from './contract.ts';
@@ -24,6 +25,8 @@ export interface ServerPeer<C extends Contract> {
   request<M extends MethodOf<C>>(method: M, params: ParamsOf<C, M>, options?: RequestOptions): Promise<ResultOf<C, M>>;
   readonly closed: Promise<string>;
   readonly isOpen: boolean;
+  /** False while it is silent; always true without heartbeats. */
+  readonly isAnswering: boolean;
   close(reason: string): void;
 }
 
@@ -42,6 +45,8 @@ export interface ConnectOptions<C extends Contract> {
   readonly contract: C;
   readonly hello: ClientHello<C>;
   readonly notices: NoticeHandlers<C>;
+  /** Watches over the other side: a connection to one that gives no sign of life ends (limits.heartbeatMissesMax). */
+  readonly heartbeat?: boolean;
 }
 
 /**
@@ -53,7 +58,9 @@ export async function connectContract<C extends Contract>(options: ConnectOption
   const socket = await connectTo(options.path);
   const waiting = new Map<number, Waiting>();
   let welcome: ((hello: ServerHello<C>) => void) | null = null;
+  let heartbeat: Heartbeat | null = null;
   const connection = createConnection(socket, (message) => {
+    heartbeat?.heard();
     if (welcome !== null) {
       welcome(readHello(message, contract));
       welcome = null;
@@ -83,7 +90,17 @@ export async function connectContract<C extends Contract>(options: ConnectOption
       done(value);
     };
   });
-  return createPeer(connection, waiting, hello);
+  if (options.heartbeat === true) heartbeat = heartbeatOf(connection);
+  return createPeer(connection, waiting, hello, heartbeat);
+}
+
+function heartbeatOf(connection: Connection): Heartbeat {
+  const heartbeat = watchHeartbeat({
+    ask: () => { connection.send(['ping']); },
+    onSilent: () => { connection.close(noSignOfLife); },
+  });
+  void connection.closed.then(heartbeat.stop);
+  return heartbeat;
 }
 
 function readHello<C extends Contract>(message: WireMessage, contract: C): ServerHello<C> {
@@ -101,6 +118,7 @@ function receive<C extends Contract>(
   { contract, notices }: ConnectOptions<C>,
   waiting: Map<number, Waiting>,
 ): void {
+  if (message[0] === 'pong') return;
   if (message[0] === 'notice') {
     const [, name, payload] = message;
     const schema = Object.hasOwn(contract.notices, name) ? contract.notices[name] : undefined;
@@ -128,6 +146,7 @@ function createPeer<C extends Contract>(
   connection: Connection,
   waiting: Map<number, Waiting>,
   hello: ServerHello<C>,
+  heartbeat: Heartbeat | null,
 ): ServerPeer<C> {
   let lastId = 0;
   return {
@@ -135,6 +154,9 @@ function createPeer<C extends Contract>(
     closed: connection.closed,
     get isOpen() {
       return connection.isOpen;
+    },
+    get isAnswering() {
+      return connection.isOpen && (heartbeat?.isAnswering ?? true);
     },
     close: connection.close,
     request<M extends MethodOf<C>>(method: M, params: ParamsOf<C, M>, options: RequestOptions = {}) {

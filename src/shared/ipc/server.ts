@@ -127,6 +127,10 @@ function receive<C extends Contract>(message: WireMessage, receiver: Receiver<C>
     receiver.running.get(message[1])?.abort(new BoxRunError('CANCELED', 'the caller canceled it'));
     return;
   }
+  if (message[0] === 'ping') {
+    receiver.connection.send(['pong']);
+    return;
+  }
   if (message[0] !== 'request') throw new Error(`a ${message[0]} is not for a server`);
   const [, id, method, timeoutMs, params] = message;
   const schemas = Object.hasOwn(receiver.options.contract.requests, method)

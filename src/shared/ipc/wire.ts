@@ -17,7 +17,9 @@ export type WireMessage =
   | readonly ['result', id: number, value: unknown]
   | readonly ['error', id: number, error: WireError]
   | readonly ['progress', id: number, stage: string, message: string]
-  | readonly ['notice', name: string, payload: unknown];
+  | readonly ['notice', name: string, payload: unknown]
+  | readonly ['ping']
+  | readonly ['pong'];
 
 const shapes: Readonly<Record<string, readonly string[]>> = {
   hello: ['string', 'number', 'any'],
@@ -27,6 +29,8 @@ const shapes: Readonly<Record<string, readonly string[]>> = {
   error: ['number', 'object'],
   progress: ['number', 'string', 'string'],
   notice: ['string', 'any'],
+  ping: [],
+  pong: [],
 };
 
 /** The message, or null when it has none of the forms above. */
