@@ -30,6 +30,7 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   });
   acceptJsonOnly(app);
+  parts.meters.watch(app);
   const guard = createGuard(parts.config.tcp?.host ?? null);
   app.addHook('onRequest', async (request) => {
     if (parts.isLocal(request.raw.socket)) return;

@@ -5,6 +5,7 @@ import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createApp } from './app.ts';
 import { askHealth } from './health.ts';
 import { listen } from './listeners.ts';
+import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
@@ -16,6 +17,7 @@ import { errorText } from '../shared/errors.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
+import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 
 /** A writer that is away for longer than this ends the streams that need it; their clients come again. */
@@ -29,7 +31,10 @@ async function main(lifeline: Lifeline): Promise<void> {
   const closing = new AbortController();
 
   const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
+  const meters = createMeters('gateway');
+  const hop = createHopMeter(meters);
   const supervisor = createLink({
+    observe: hop('gateway_supervisor'),
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },
@@ -38,6 +43,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     onDown: (reason) => { log.warn({ reason }, 'the supervisor is away'); },
   });
   const writer = createLink({
+    observe: hop('gateway_writer'),
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'gateway' },
@@ -57,10 +63,12 @@ async function main(lifeline: Lifeline): Promise<void> {
   });
 
   const localConnections = new WeakSet<object>();
+  const health = () => askHealth({ supervisor, writer });
   const parts: GatewayParts = {
     config, log, supervisor, rows, feed,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
-    health: () => askHealth({ supervisor, writer }),
+    health,
+    meters: createGatewayMeters({ meters, supervisor, health, readersWaiting: rows.waiting }),
     isLocal: (socket) => localConnections.has(socket),
     closing: closing.signal,
   };

@@ -165,6 +165,10 @@ const serverOperations: readonly Operation[] = [
     answers: { 200: json('They do', Health), 503: json('Not now', Health) },
   },
   {
+    method: 'get', path: '/metrics', id: 'metrics', summary: 'Figures of every process, for Prometheus',
+    answers: { 200: { description: 'In its text format', content: { 'text/plain': Type.String() } } },
+  },
+  {
     method: 'get', path: '/', id: 'home', summary: 'To the page',
     answers: { 302: { description: 'To /ui', content: {}, headers: ['Location'] } },
   },

@@ -8,6 +8,7 @@ import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
 import type { EventFeed } from './event-feed.ts';
 import type { Health } from './health.ts';
+import type { GatewayMeters } from './meters.ts';
 import type { Rows } from './reader-pool.ts';
 
 export interface GatewayParts {
@@ -21,6 +22,7 @@ export interface GatewayParts {
   /** Committed when it resolves. */
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
   readonly health: () => Promise<Health>;
+  readonly meters: GatewayMeters;
   /** True for a connection of the Unix socket, which its mode protects. */
   readonly isLocal: (socket: object) => boolean;
   /** Aborts when the gateway goes: streams end then. */

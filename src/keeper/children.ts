@@ -31,10 +31,11 @@ export interface KeepOptions {
   readonly name: string;
   readonly startChild: StartChild;
   readonly log: Logger;
+  readonly onRestart?: (reason: string) => void;
   readonly onGivenUp: (reason: string) => void;
 }
 
-export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): KeptChild {
+export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepOptions): KeptChild {
   const restarts = createRestartWindow(limits.childRestartsMax);
   let stopping = false;
   let running: RunningChild | null = null;
@@ -57,6 +58,7 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
         return;
       }
       log.warn({ child: name, reason }, 'a child is gone; it is started again');
+      onRestart?.(reason);
       running = await startChild().catch((error: unknown) => {
         reason = errorText(error);
         return null;

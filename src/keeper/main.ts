@@ -2,12 +2,14 @@
 // gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can fail.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
+import { timestamp } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
-import { gatewayChild, keepChild, ordinaryChild, type Facts } from './children.ts';
+import { writeProcessFile } from '../shared/process-file.ts';
+import { gatewayChild, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
 import { writerChild } from './writer-child.ts';
 
 export interface KeeperOptions {
@@ -50,11 +52,23 @@ export async function runKeeper(config: Config, { onReady }: KeeperOptions): Pro
     process.stderr.write(`boxrun serve: ${reason}; see ${file}\n`);
     end(1);
   };
+  const restarts: Record<string, number> = { writer: 0, supervisor: 0, gateway: 0 };
+  const since = timestamp();
+  // For metrics and reports; the server does not depend on it.
+  const note = () => void writeProcessFile(statePaths(config.stateDir).keeperFile, { since, restarts }).catch(() => undefined);
+  const keep = (name: string, startChild: StartChild) => {
+    const onRestart = () => {
+      restarts[name] = (restarts[name] ?? 0) + 1;
+      note();
+    };
+    return keepChild({ name, startChild, log, onRestart, onGivenUp });
+  };
   const children = [
-    keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp }),
-    keepChild({ name: 'supervisor', startChild: ordinaryChild(() => config, 'supervisor'), log, onGivenUp }),
-    keepChild({ name: 'gateway', startChild: gatewayChild(config), log, onGivenUp }),
+    keep('writer', writerChild(config)),
+    keep('supervisor', ordinaryChild(() => config, 'supervisor')),
+    keep('gateway', gatewayChild(config)),
   ];
+  note();
   try {
     let facts: Facts = {};
     for (const child of children) facts = await child.start();

@@ -18,6 +18,7 @@ export function statePaths(stateDir: string) {
     runDir,
     supervisorSocket: join(runDir, 'supervisor.sock'),
     writerSocket: join(runDir, 'writer.sock'),
+    keeperFile: join(runDir, 'keeper.json'),
     writerFile: join(runDir, 'writer.json'),
     workersDir: join(runDir, 'workers'),
     logsDir: join(stateDir, 'logs'),

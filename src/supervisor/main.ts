@@ -8,6 +8,7 @@ import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
+import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { openReader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
@@ -16,11 +17,12 @@ import { createBoxRegistry } from './box-registry.ts';
 import { createBoxWorker } from './box-worker.ts';
 import { createControl } from './control.ts';
 import { createImageGate } from './image-gate.ts';
+import { createSupervisorMeters, measured } from './meters.ts';
 import { createQuota } from './quota.ts';
 import { recover } from './recovery.ts';
 import { createWarmPool } from './warm-pool.ts';
 import { createWatchHandlers } from './watch.ts';
-import { startWorker, type WorkerHandle } from './worker-handle.ts';
+import { startWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 
 const { orders, ready, parentGone } = takeOrders();
 const { config } = orders;
@@ -33,7 +35,10 @@ void parentGone.then(() => {
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 
 const paths = statePaths(config.stateDir);
+const meters = createMeters('supervisor');
+const hop = createHopMeter(meters);
 const writer = createLink({
+  observe: hop('supervisor_writer'),
   path: paths.writerSocket,
   contract: writerContract,
   hello: { role: 'supervisor' },
@@ -45,7 +50,11 @@ const registry = createBoxRegistry();
 const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
 const gate = createImageGate();
 const census = new Set<WorkerHandle>();
-const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker({ config, log, census }), log });
+const figures = createSupervisorMeters({
+  meters, registry, census, writer, limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb }, keeperFile: paths.keeperFile,
+});
+const workers: WorkerDeps = { config, log, census, onLost: figures.workerLost, observe: hop('supervisor_worker') };
+const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker(workers), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(
@@ -66,13 +75,13 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
   return box;
 }
 
-await recover({ config, reader, registry, quota, pool, census, log, supervise });
+await recover({ config, reader, registry, quota, pool, workers, log, supervise });
 const control = createControl({ config, registry, quota, writer, reader, log, supervise });
 const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,
   contract: supervisorContract,
   hello: () => ({ pid: process.pid }),
-  handlers: { ...control.handlers, ...createWatchHandlers({ census }) },
+  handlers: { ...measured(control.handlers, meters), ...createWatchHandlers({ census, figures }) },
   log,
   onDisconnect: control.forgetGateway,
 });

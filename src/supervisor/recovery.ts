@@ -17,7 +17,7 @@ import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
 import type { Quota } from './quota.ts';
 import type { WarmPool } from './warm-pool.ts';
-import { findWorkers, type WorkerHandle } from './worker-handle.ts';
+import { findWorkers, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 
 export interface RecoveryDeps {
   readonly config: Config;
@@ -25,7 +25,8 @@ export interface RecoveryDeps {
   readonly registry: BoxRegistry;
   readonly quota: Quota;
   readonly pool: WarmPool;
-  readonly census: Set<WorkerHandle>;
+  /** For the workers that are found. */
+  readonly workers: WorkerDeps;
   readonly log: Logger;
   readonly supervise: (row: BoxRow, adopted: WorkerHandle | null) => SupervisedBox;
 }
@@ -56,9 +57,9 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
 }
 
 /** By box; spares go to the pool. */
-async function livingWorkers({ config, pool, census, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
+async function livingWorkers({ config, pool, workers: deps }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
   const names = await readdir(statePaths(config.stateDir).workersDir);
-  const found = findWorkers({ config, log, census }, names.filter((name) => name.endsWith('.json')));
+  const found = findWorkers(deps, names.filter((name) => name.endsWith('.json')));
   const workers = new Map<string, WorkerHandle>();
   for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
     const { boxId } = worker.peer.hello;

@@ -33,6 +33,9 @@ export interface WorkerDeps {
   readonly log: Logger;
   /** Every worker that this supervisor holds, from its hello to its death. */
   readonly census: Set<WorkerHandle>;
+  /** A worker ended without being asked to. */
+  readonly onLost?: () => void;
+  readonly observe?: (method: string, seconds: number) => void;
 }
 
 /** @throws UNAVAILABLE when the process does not come up */
@@ -84,7 +87,7 @@ export async function findWorkers(deps: WorkerDeps, names: readonly string[]): P
 }
 
 async function connectWorker(
-  { config, log, census }: WorkerDeps,
+  { config, log, census, onLost, observe }: WorkerDeps,
   workerId: string,
   identity: ProcessIdentity,
 ): Promise<WorkerHandle> {
@@ -103,8 +106,11 @@ async function connectWorker(
       },
     },
     heartbeat: true,
+    ...(observe === undefined ? {} : { observe }),
   });
+  let asked = false;
   const kill = async () => {
+    asked = true;
     await killAndWait(identity, limits.killTimeoutMs);
   };
   const gone = peer.closed.then(async (reason) => {
@@ -113,6 +119,7 @@ async function connectWorker(
     // One that closed its connection may still be on its way out; one that lives on without us must not.
     await killAndWait(identity, limits.killTimeoutMs);
     census.delete(handle);
+    if (!asked) onLost?.();
     await forgetFiles(workersDir, workerId);
   });
   gone.catch((error: unknown) => {
@@ -136,6 +143,7 @@ async function connectWorker(
     },
     kill,
     async dismiss() {
+      asked = true;
       await peer.request('leave', {}, { timeoutMs: limits.workerExitMs }).catch(() => undefined);
       await withDeadline(peer.closed, limits.workerExitMs, 'leaving').catch(() => undefined);
       await kill();

@@ -14,6 +14,8 @@ export interface CommitQueue {
   readonly hasRoom: boolean;
   /** Resolves when there is room for more output. */
   room(): Promise<void>;
+  /** Bytes that are not acknowledged, and how often somebody had to wait for room. */
+  readonly figures: { readonly bytes: number; readonly pauses: number };
   /** What is not acknowledged, in order. */
   unacknowledged(): readonly ExecChange[];
 }
@@ -42,6 +44,7 @@ function isExitEvent(change: ExecChange | undefined): boolean {
 export function createCommitQueue({ link, onRefused }: CommitQueueOptions): CommitQueue {
   let queue: ExecChange[] = [];
   let queuedBytes = 0;
+  let pauses = 0;
   let pushedCount = 0;
   let committedCount = 0;
   let sending = false;
@@ -116,7 +119,13 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
     get hasRoom() {
       return hasRoom();
     },
-    room: () => waitUntil(hasRoom),
+    room() {
+      if (!hasRoom()) pauses++;
+      return waitUntil(hasRoom);
+    },
+    get figures() {
+      return { bytes: queuedBytes, pauses };
+    },
     unacknowledged: () => queue,
   };
 }

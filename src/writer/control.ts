@@ -4,19 +4,23 @@ import { timestamp } from '../shared/clock.ts';
 import type { Event, ExecChange, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
+import type { Meters } from '../shared/metrics.ts';
 import type { Batch } from './batch.ts';
 import type { Followers } from './followers.ts';
+import type { WriterMeters } from './meters.ts';
 import type { Statements } from './statements.ts';
 
 export interface ControlDeps {
   readonly batch: Batch;
   readonly statements: Statements;
   readonly followers: Followers;
+  readonly meters: Pick<Meters, 'snapshot'>;
+  readonly figures: WriterMeters;
   /** Says whether the writer leaves now. */
   readonly onRetire: () => boolean;
 }
 
-export function createHandlers({ batch, statements, followers, onRetire }: ControlDeps): Handlers<WriterContract> {
+export function createHandlers({ batch, statements, followers, meters, figures, onRetire }: ControlDeps): Handlers<WriterContract> {
   return {
     async insertBox({ box, claim }) {
       await batch.submit(() => {
@@ -49,16 +53,18 @@ export function createHandlers({ batch, statements, followers, onRetire }: Contr
     },
     async closeLease({ boxId, generation, reason }) {
       const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
+      figures.cutShort(ended.length);
       for (const { execId, event } of ended) followers.publish(execId, [event]);
       return { ended: ended.map(({ execId }) => execId) };
     },
     async changeExecs({ changes }, { peer }) {
       const identity = peer.hello;
       if (identity.role !== 'worker') throw new BoxRunError('FORBIDDEN', 'only workers change execs');
-      await batch.submit(() => {
+      const applied = await batch.submit(() => {
         statements.checkLease(identity.boxId, identity.generation);
-        for (const change of changes) statements.changeExec(change);
+        return changes.map(statements.changeExec).filter((change) => change !== null);
       }, changes.length);
+      figures.applied(applied);
       for (const [execId, events] of eventsByExec(changes)) followers.publish(execId, events);
       return null;
     },
@@ -70,6 +76,7 @@ export function createHandlers({ batch, statements, followers, onRetire }: Contr
       followers.remove(execId, peer);
       return null;
     },
+    metrics: () => meters.snapshot(),
     async health() {
       // Where nobody changes anything at the moment, trying is the only way to find out that it works again.
       if (batch.isFailing) await batch.submit(statements.tryOut).catch(() => undefined);

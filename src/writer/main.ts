@@ -5,12 +5,14 @@ import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
+import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
 import { createBatch } from './batch.ts';
 import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
 import { createFollowers } from './followers.ts';
+import { createWriterMeters } from './meters.ts';
 import { prepareStatements } from './statements.ts';
 
 const { orders, ready } = takeOrders();
@@ -23,6 +25,7 @@ const { db, instanceId } = database;
 const batch = createBatch(db);
 const statements = prepareStatements(db);
 const followers = createFollowers();
+const meters = createMeters('writer');
 let retired = false;
 let idleTimer: NodeJS.Timeout | undefined;
 
@@ -34,12 +37,15 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     batch,
     followers,
     statements,
+    meters,
+    figures: createWriterMeters(meters, batch),
     onRetire() {
       retired = true;
       return leaveIfUnneeded();
     },
   }),
   log,
+  observe: createHopMeter(meters)('writer'),
   onConnect({ hello }) {
     if (hello.role === 'keeper') retired = false; // The next keeper has adopted this writer.
     leaveIfUnneeded();

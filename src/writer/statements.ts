@@ -18,10 +18,17 @@ export interface Statements extends KeyStatements {
   closeLease(boxId: string, generation: number, reason: string, at: string): { execId: string; event: Event }[];
   /** @throws CANCELED when `generation` is not the box's */
   checkLease(boxId: string, generation: number): void;
-  changeExec(change: ExecChange): void;
+  /** Null when it had been made before. */
+  changeExec(change: ExecChange): AppliedChange | null;
   lastSeq(execId: string): number;
   /** A change without a meaning. */
   tryOut(): void;
+}
+
+export interface AppliedChange {
+  readonly change: ExecChange;
+  /** Of the command. */
+  readonly createdAt: string;
 }
 
 const insertInto = (table: string, columns: readonly string[]) =>
@@ -123,20 +130,23 @@ function execStatements(db: Database, keys: KeyStatements) {
   );
   const finish = db.prepare(
     `UPDATE execs SET status = $status, exit_code = $exitCode, error_message = $errorMessage, finished_at = $at
-     WHERE id = $execId AND status = 'running'`,
-  );
+     WHERE id = $execId AND status = 'running' RETURNING created_at`,
+  ).pluck();
   return {
-    changeExec(change: ExecChange) {
+    changeExec(change: ExecChange): AppliedChange | null {
       if (change.op === 'insert') {
-        insertExec.run(toSql(change.exec));
+        const { changes } = insertExec.run(toSql(change.exec));
         if (change.claim !== undefined) keys.noteKey(change.claim, change.exec.id, change.exec.created_at);
-      } else if (change.op === 'event') {
-        const { seq, type, stream, data } = change.event;
-        insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
-      } else {
-        const { execId, status, exitCode, errorMessage, at } = change;
-        finish.run({ execId, status, exitCode, errorMessage, at });
+        return changes === 0 ? null : { change, createdAt: change.exec.created_at };
       }
+      if (change.op === 'event') {
+        const { seq, type, stream, data } = change.event;
+        const { changes } = insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
+        return changes === 0 ? null : { change, createdAt: change.at };
+      }
+      const { execId, status, exitCode, errorMessage, at } = change;
+      const createdAt = finish.get({ execId, status, exitCode, errorMessage, at }) as string | undefined;
+      return createdAt === undefined ? null : { change, createdAt };
     },
   };
 }

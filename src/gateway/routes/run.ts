@@ -82,7 +82,7 @@ async function keep({ keepAnswer, log }: GatewayParts, answer: Parameters<Gatewa
 }
 
 async function runIn(
-  { supervisor, feed }: GatewayParts,
+  { supervisor, feed, meters }: GatewayParts,
   box: Box,
   body: Pick<RunBody, 'cmd' | 'timeout_ms'>,
   gone: AbortSignal,
@@ -91,7 +91,10 @@ async function runIn(
   const output = { stdout: createOutputText(limits.runOutputBytesMax), stderr: createOutputText(limits.runOutputBytesMax) };
   for await (const events of feed.read(exec, -1, gone)) {
     for (const event of events) {
-      if (event.type === 'exit') return { ...exitOf(event), stdout: output.stdout.text(), stderr: output.stderr.text() };
+      if (event.type === 'exit') {
+        meters.outputLost('run_cut', output.stdout.lostBytes + output.stderr.lostBytes);
+        return { ...exitOf(event), stdout: output.stdout.text(), stderr: output.stderr.text() };
+      }
       if (event.stream !== null) output[event.stream].add(event.data);
     }
   }

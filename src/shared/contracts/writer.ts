@@ -3,6 +3,7 @@
 // Every changing request does the same when it comes twice, so that it can be sent again after a lost connection.
 import { Type, type Static } from 'typebox';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
+import { MetricsSnapshot } from '../metrics.ts';
 import { BoxRow, ExecRow } from '../store/rows.ts';
 
 const nullableText = Type.Union([Type.String(), Type.Null()]);
@@ -75,6 +76,7 @@ export const writerContract = {
     /** From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before. */
     follow: { params: Type.Object({ execId: Type.String() }), result: Type.Object({ lastSeq: Type.Integer() }) },
     unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
+    metrics: { params: Type.Object({}), result: MetricsSnapshot },
     /** Whether the database takes changes: false after a failed commit, until one goes through again. */
     health: { params: Type.Object({}), result: Type.Object({ writable: Type.Boolean() }) },
     /** The keeper's goodbye: the writer ends as soon as no worker needs it; `leaving` when that is now. */

@@ -47,6 +47,8 @@ export interface ConnectOptions<C extends Contract> {
   readonly notices: NoticeHandlers<C>;
   /** Watches over the other side: a connection to one that gives no sign of life ends (limits.heartbeatMissesMax). */
   readonly heartbeat?: boolean;
+  /** Hears how many seconds each request took, however it ended. */
+  readonly observe?: (method: string, seconds: number) => void;
 }
 
 /**
@@ -91,7 +93,7 @@ export async function connectContract<C extends Contract>(options: ConnectOption
     };
   });
   if (options.heartbeat === true) heartbeat = heartbeatOf(connection);
-  return createPeer(connection, waiting, hello, heartbeat);
+  return createPeer(connection, waiting, { hello, heartbeat, observe: options.observe });
 }
 
 function heartbeatOf(connection: Connection): Heartbeat {
@@ -145,8 +147,9 @@ function receive<C extends Contract>(
 function createPeer<C extends Contract>(
   connection: Connection,
   waiting: Map<number, Waiting>,
-  hello: ServerHello<C>,
-  heartbeat: Heartbeat | null,
+  { hello, heartbeat, observe }: {
+    hello: ServerHello<C>; heartbeat: Heartbeat | null; observe: ((method: string, seconds: number) => void) | undefined;
+  },
 ): ServerPeer<C> {
   let lastId = 0;
   return {
@@ -164,6 +167,7 @@ function createPeer<C extends Contract>(
       if (options.signal?.aborted) return Promise.reject(new BoxRunError('CANCELED', `${method} was canceled`));
       const id = ++lastId;
       const timeoutMs = options.timeoutMs ?? limits.requestTimeoutMs;
+      const startedAt = performance.now();
       return new Promise<ResultOf<C, M>>((resolve, reject) => {
         const giveUp = (error: BoxRunError) => {
           connection.send(['cancel', id]);
@@ -178,6 +182,7 @@ function createPeer<C extends Contract>(
         }, timeoutMs);
         const settle: Waiting['settle'] = (outcome) => {
           clearTimeout(timer);
+          observe?.(method, (performance.now() - startedAt) / 1000);
           options.signal?.removeEventListener('abort', onAbort);
           waiting.delete(id);
           if ('error' in outcome) reject(outcome.error);

@@ -41,6 +41,8 @@ export interface ServeOptions<C extends Contract> {
   readonly hello: () => ServerHello<C>;
   readonly handlers: Handlers<C>;
   readonly log: Logger;
+  /** Hears how many seconds each request took, however it ended. */
+  readonly observe?: (method: string, seconds: number) => void;
   readonly onConnect?: (peer: ClientPeer<C>) => void;
   readonly onDisconnect?: (peer: ClientPeer<C>) => void;
 }
@@ -152,6 +154,7 @@ async function answer<C extends Contract>(
 ): Promise<void> {
   const { id, method } = request;
   const controller = new AbortController();
+  const startedAt = performance.now();
   running.set(id, controller);
   const timer = setTimeout(() => {
     controller.abort(new BoxRunError('TIMEOUT', `${method} took longer than ${request.timeoutMs} ms`));
@@ -172,6 +175,7 @@ async function answer<C extends Contract>(
     connection.send(['error', id, encodeError(error)]);
   } finally {
     clearTimeout(timer);
+    options.observe?.(method, (performance.now() - startedAt) / 1000);
     running.delete(id);
   }
 }

@@ -24,6 +24,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     keepAnswer: () => Promise.resolve(null),
     feed: { ended: () => Promise.resolve(), read: () => { throw new Error('not asked for'); }, events: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     health: () => Promise.resolve({ ok: false, parts: { supervisor: false, writer: true, database: true } }),
+    meters: { watch: vi.fn(), outputLost: vi.fn(), render: () => Promise.resolve('') },
     isLocal: () => false,
     closing: new AbortController().signal,
     ...changes,
