@@ -52,6 +52,7 @@ if [ "${1:-}" = --test ]; then # The tests push to a registry, and try system ca
   [ -e /usr/include/string.h ] || missing+=(libc6-dev)
   need xz xz-utils
   need tmux tmux
+  need strace strace
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then sudo=(env); elif sudo -n true 2>/dev/null; then sudo=(sudo); else sudo=(); fi

@@ -7,6 +7,7 @@ import { askHealth } from './health.ts';
 import { listen } from './listeners.ts';
 import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
+import { currentRequestId } from './request-scope.ts';
 import { createReaderPool } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
 import { createUpgrade, createUpgradeGuard } from './web-socket.ts';
@@ -26,7 +27,7 @@ const followTimeoutMs = 60_000;
 async function main(lifeline: Lifeline): Promise<void> {
   process.title = 'boxrun gateway';
   const { config } = lifeline.orders;
-  const log = createLogger('gateway', config.logLevel);
+  const log = createLogger('gateway', config);
   const paths = statePaths(config.stateDir);
   const closing = new AbortController();
 
@@ -34,7 +35,7 @@ async function main(lifeline: Lifeline): Promise<void> {
   const meters = createMeters('gateway');
   const hop = createHopMeter(meters);
   const supervisor = createLink({
-    observe: hop('gateway_supervisor'),
+    observe: hop('gateway_supervisor'), requestId: currentRequestId,
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },

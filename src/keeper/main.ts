@@ -33,7 +33,7 @@ export async function runKeeper(config: Config, { onReady }: KeeperOptions): Pro
   }
   process.title = 'boxrun keeper';
   const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
-  const log = createLogger('keeper', config.logLevel, { file });
+  const log = createLogger('keeper', config, { file });
 
   let end: (exitCode: number) => void = () => undefined;
   const ending = new Promise<number>((resolve) => {

@@ -1,19 +1,7 @@
 // Figures in the terms of Prometheus, as each process has them, and how those of several processes become one text. A snapshot
-// crosses processes by IPC; gateways render. Labels come from fixed sets, but for `box`, of which there are as many as boxes.
+// (metrics-snapshot.ts) crosses processes by IPC; gateways render. Labels come from fixed sets, but for `box`, of which there are as many as boxes.
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { Type, type Static } from 'typebox';
-
-const Labels = Type.Record(Type.String(), Type.Union([Type.String(), Type.Number()]));
-export const MetricsSnapshot = Type.Array(
-  Type.Object({
-    name: Type.String(),
-    help: Type.String(),
-    type: Type.String(),
-    aggregator: Type.String(),
-    values: Type.Array(Type.Object({ labels: Labels, value: Type.Number(), metricName: Type.Optional(Type.String()) })),
-  }),
-);
-export type MetricsSnapshot = Static<typeof MetricsSnapshot>;
+import type { MetricsSnapshot } from './metrics-snapshot.ts';
 
 export const prometheusType = 'text/plain; version=0.0.4; charset=utf-8';
 

@@ -97,11 +97,11 @@ export function createControl(deps: ControlDeps): Control {
       await registry.find(box).remove(force);
       return null;
     },
-    startExec({ box, body, claim }) {
+    startExec({ box, body, claim }, { requestId }) {
       const target = registry.find(box);
       return known.execOnce(target.id, claim, async (own) => {
         const watch = createStopwatch();
-        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own)));
+        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own, requestId)));
         return { ...exec, timings: { ...watch.times, ...exec.timings } };
       });
     },
@@ -192,7 +192,7 @@ async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Pr
   return removed;
 }
 
-function orderOf(body: ExecBody, claim: KeyClaim | undefined): ExecOrder {
+function orderOf(body: ExecBody, claim: KeyClaim | undefined, requestId: string | null): ExecOrder {
   return {
     cmd: body.cmd,
     env: body.env ?? null,
@@ -202,6 +202,7 @@ function orderOf(body: ExecBody, claim: KeyClaim | undefined): ExecOrder {
     tty: body.tty === true ? { cols: body.cols ?? 80, rows: body.rows ?? 24, term: body.env?.['TERM'] ?? 'xterm-256color' } : null,
     stdin: body.stdin === true,
     ...(claim === undefined ? {} : { claim }),
+    ...(requestId === null ? {} : { requestId }),
   };
 }
 

@@ -17,7 +17,7 @@ import { createBoxRegistry } from './box-registry.ts';
 import { createBoxWorker } from './box-worker.ts';
 import { createControl } from './control.ts';
 import { createImageGate } from './image-gate.ts';
-import { createSupervisorMeters, measured } from './meters.ts';
+import { createSupervisorMeters, logged, measured } from './meters.ts';
 import { createQuota } from './quota.ts';
 import { recover } from './recovery.ts';
 import { createWarmPool } from './warm-pool.ts';
@@ -27,7 +27,7 @@ import { startWorker, type WorkerDeps, type WorkerHandle } from './worker-handle
 const { orders, ready, parentGone } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun supervisor';
-const log = createLogger('supervisor', config.logLevel);
+const log = createLogger('supervisor', config);
 void parentGone.then(() => {
   log.warn('the keeper is gone');
   process.exit(0);
@@ -81,7 +81,7 @@ const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,
   contract: supervisorContract,
   hello: () => ({ pid: process.pid }),
-  handlers: { ...measured(control.handlers, meters), ...createWatchHandlers({ census, figures }) },
+  handlers: logged({ ...measured(control.handlers, meters), ...createWatchHandlers({ census, figures }) }, log),
   log,
   onDisconnect: control.forgetGateway,
 });

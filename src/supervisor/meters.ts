@@ -5,8 +5,11 @@ import type { WriterContract } from '../shared/contracts/writer.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import { boxStates, holdsQuota } from '../shared/lifecycle/box.ts';
+import { toBoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import type { Meters, MetricsSnapshot } from '../shared/metrics.ts';
+import type { Logger } from '../shared/log.ts';
+import type { Meters } from '../shared/metrics.ts';
+import type { MetricsSnapshot } from '../shared/metrics-snapshot.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { WorkerContract } from '../shared/contracts/worker.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
@@ -113,6 +116,30 @@ async function keeperRestarts(path: string): Promise<[string, number][]> {
 }
 
 type Creating = Pick<Handlers<SupervisorContract>, 'createBox' | 'startBox'>;
+
+/** Requests that are asked again and again, and change nothing. */
+const quiet = new Set(['health', 'metrics']);
+
+/** The same handlers, with a line in the log for each call: who asked for what, and how it ended. Never a body. */
+export function logged<H extends Readonly<Record<string, unknown>>>(handlers: H, log: Logger): H {
+  const entries = Object.entries(handlers).map(([request, handler]) => {
+    if (quiet.has(request)) return [request, handler];
+    const call = handler as (params: { box?: string; execId?: string }, context: { requestId: string | null }) => unknown;
+    return [request, async (params: { box?: string; execId?: string }, context: { requestId: string | null }) => {
+      const about = { requestId: context.requestId, request, box: params.box, execId: params.execId };
+      try {
+        const answer = await call(params, context);
+        const { id } = (answer ?? {}) as { id?: string };
+        log.debug({ ...about, id }, 'request done');
+        return answer;
+      } catch (error) {
+        log.debug({ ...about, code: toBoxRunError(error).code }, 'request failed');
+        throw error;
+      }
+    }];
+  });
+  return Object.fromEntries(entries) as H;
+}
 
 /** The same handlers, with the times of their stages and how they ended counted. */
 export function measured<H extends Creating>(handlers: H, meters: Meters): H {

@@ -41,6 +41,24 @@ function isExitEvent(change: ExecChange | undefined): boolean {
   return change?.op === 'event' && change.event.type === 'exit';
 }
 
+function createWaiters() {
+  let waiters: Waiter[] = [];
+  return {
+    wake(): void {
+      const due = waiters.filter((waiter) => waiter.until());
+      if (due.length === 0) return;
+      waiters = waiters.filter((waiter) => !due.includes(waiter));
+      for (const waiter of due) waiter.resolve();
+    },
+    waitUntil(until: () => boolean): Promise<void> {
+      if (until()) return Promise.resolve();
+      return new Promise((resolve) => {
+        waiters.push({ until, resolve });
+      });
+    },
+  };
+}
+
 export function createCommitQueue({ link, onRefused }: CommitQueueOptions): CommitQueue {
   let queue: ExecChange[] = [];
   let queuedBytes = 0;
@@ -49,16 +67,9 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
   let committedCount = 0;
   let sending = false;
   let refused = false;
-  let waiters: Waiter[] = [];
+  const waiters = createWaiters();
 
   const hasRoom = () => queuedBytes < limits.unackedBytesMax;
-
-  function wake(): void {
-    const due = waiters.filter((waiter) => waiter.until());
-    if (due.length === 0) return;
-    waiters = waiters.filter((waiter) => !due.includes(waiter));
-    for (const waiter of due) waiter.resolve();
-  }
 
   function nextBatch(): ExecChange[] {
     let bytes = 0;
@@ -91,16 +102,9 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
       queue = queue.slice(batch.length);
       committedCount += batch.length;
       for (const change of batch) queuedBytes -= sizeOf(change);
-      wake();
+      waiters.wake();
     }
     sending = false;
-  }
-
-  function waitUntil(until: () => boolean): Promise<void> {
-    if (until()) return Promise.resolve();
-    return new Promise((resolve) => {
-      waiters.push({ until, resolve });
-    });
   }
 
   return {
@@ -114,14 +118,14 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
     },
     committed() {
       const goal = pushedCount;
-      return waitUntil(() => committedCount >= goal);
+      return waiters.waitUntil(() => committedCount >= goal);
     },
     get hasRoom() {
       return hasRoom();
     },
     room() {
       if (!hasRoom()) pauses++;
-      return waitUntil(hasRoom);
+      return waiters.waitUntil(hasRoom);
     },
     get figures() {
       return { bytes: queuedBytes, pauses };

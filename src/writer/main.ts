@@ -15,12 +15,16 @@ import { createFollowers } from './followers.ts';
 import { createWriterMeters } from './meters.ts';
 import { prepareStatements } from './statements.ts';
 
-const { orders, ready } = takeOrders();
+const { orders, ready, refuse } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun writer';
-const log = createLogger('writer', config.logLevel);
+const log = createLogger('writer', config);
 
-const database = await openDatabase(config.dbPath);
+const database = await openDatabase(config.dbPath).catch(async (error: unknown) => {
+  log.fatal({ err: error }, 'the database cannot be opened');
+  await refuse(error);
+  return process.exit(1);
+});
 const { db, instanceId } = database;
 const batch = createBatch(db);
 const statements = prepareStatements(db);

@@ -17,6 +17,7 @@ export const serveCommand = defineCommand({
     driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'engine of the boxes (BOXRUN_DRIVER)', shownDefault: 'boxlite' },
     'on-exit': { type: 'text', choices: ['detach', 'stop'], describe: 'what becomes of running boxes', shownDefault: 'detach' },
     'log-level': { type: 'text', choices: ['trace', 'debug', 'info', 'warn', 'error'], describe: 'how much the logs say' },
+    'log-format': { type: 'text', choices: ['json', 'pretty'], describe: 'lines for programs, or for people (BOXRUN_LOG_FORMAT)', shownDefault: 'json' },
   },
   examples: [['serve --port 9191', 'on another port']],
   async run(values) {
@@ -28,6 +29,7 @@ export const serveCommand = defineCommand({
       driver: values.driver,
       onExit: values['on-exit'],
       logLevel: values['log-level'],
+      logFormat: values['log-format'],
     });
     return serve(config);
   },

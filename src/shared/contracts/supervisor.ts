@@ -4,7 +4,7 @@ import { Type } from 'typebox';
 import { Box, CreateBoxBody, Exec, ExecBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { StreamGrant, StreamOperation } from './worker.ts';
-import { MetricsSnapshot } from '../metrics.ts';
+import { MetricsSnapshot } from '../metrics-snapshot.ts';
 import { StageTimes } from '../stage-times.ts';
 import { KeyClaim } from './writer.ts';
 

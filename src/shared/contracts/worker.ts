@@ -40,6 +40,8 @@ export const ExecOrder = Type.Object({
   tty: Type.Optional(Type.Union([Tty, Type.Null()])),
   /** Input comes by a stream of its own. */
   stdin: Type.Optional(Type.Boolean()),
+  /** Of the client, for the logs. */
+  requestId: Type.Optional(Type.String()),
   /** Committed with the row; a second order with the same key gets the same exec. */
   claim: Type.Optional(KeyClaim),
 });

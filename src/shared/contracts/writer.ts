@@ -3,7 +3,7 @@
 // Every changing request does the same when it comes twice, so that it can be sent again after a lost connection.
 import { Type, type Static } from 'typebox';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
-import { MetricsSnapshot } from '../metrics.ts';
+import { MetricsSnapshot } from '../metrics-snapshot.ts';
 import { BoxRow, ExecRow } from '../store/rows.ts';
 
 const nullableText = Type.Union([Type.String(), Type.Null()]);

@@ -47,6 +47,8 @@ export interface ConnectOptions<C extends Contract> {
   readonly notices: NoticeHandlers<C>;
   /** Watches over the other side: a connection to one that gives no sign of life ends (limits.heartbeatMissesMax). */
   readonly heartbeat?: boolean;
+  /** The client's request on whose behalf one is made, for the logs of the other side. */
+  readonly requestId?: () => string | undefined;
   /** Hears how many seconds each request took, however it ended. */
   readonly observe?: (method: string, seconds: number) => void;
 }
@@ -93,7 +95,7 @@ export async function connectContract<C extends Contract>(options: ConnectOption
     };
   });
   if (options.heartbeat === true) heartbeat = heartbeatOf(connection);
-  return createPeer(connection, waiting, { hello, heartbeat, observe: options.observe });
+  return createPeer(connection, waiting, { ...options, welcome: hello, heartbeat });
 }
 
 function heartbeatOf(connection: Connection): Heartbeat {
@@ -147,13 +149,11 @@ function receive<C extends Contract>(
 function createPeer<C extends Contract>(
   connection: Connection,
   waiting: Map<number, Waiting>,
-  { hello, heartbeat, observe }: {
-    hello: ServerHello<C>; heartbeat: Heartbeat | null; observe: ((method: string, seconds: number) => void) | undefined;
-  },
+  { welcome, heartbeat, observe, requestId }: Pick<ConnectOptions<C>, 'observe' | 'requestId'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
 ): ServerPeer<C> {
   let lastId = 0;
   return {
-    hello,
+    hello: welcome,
     closed: connection.closed,
     get isOpen() {
       return connection.isOpen;
@@ -191,7 +191,7 @@ function createPeer<C extends Contract>(
         options.signal?.addEventListener('abort', onAbort, { once: true });
         waiting.set(id, { method, settle, onProgress: options.onProgress });
         try {
-          connection.send(['request', id, method, timeoutMs, params]);
+          connection.send(['request', id, method, timeoutMs, params, requestId?.() ?? null]);
         } catch (error) {
           settle({ error: new BoxRunError('RUNTIME_ERROR', `${method} cannot be sent: ${errorText(error)}`, { cause: error }) });
         }

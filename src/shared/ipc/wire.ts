@@ -12,7 +12,7 @@ export interface WireError {
 /** `id` numbers the requests of one connection. */
 export type WireMessage =
   | readonly ['hello', contract: string, version: number, identity: unknown]
-  | readonly ['request', id: number, method: string, timeoutMs: number, params: unknown]
+  | readonly ['request', id: number, method: string, timeoutMs: number, params: unknown, requestId: string | null]
   | readonly ['cancel', id: number]
   | readonly ['result', id: number, value: unknown]
   | readonly ['error', id: number, error: WireError]
@@ -23,7 +23,7 @@ export type WireMessage =
 
 const shapes: Readonly<Record<string, readonly string[]>> = {
   hello: ['string', 'number', 'any'],
-  request: ['number', 'string', 'number', 'any'],
+  request: ['number', 'string', 'number', 'any', 'any'],
   cancel: ['number'],
   result: ['number', 'any'],
   error: ['number', 'object'],
