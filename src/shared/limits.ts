@@ -151,6 +151,9 @@ export const limits = {
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
 
+  /** CLI: of each log, so many bytes of its end go into a debug bundle; of each box, so many of its newest commands. */
+  bundleLogBytesMax: 2 * 1024 * 1024,
+  bundleExecsMax: 200,
   /** CLI: wait for an auto-started server. */
   autoStartMs: 30_000,
 
