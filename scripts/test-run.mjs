@@ -1,60 +1,53 @@
-// Runs the test projects one after the other, prints the time of each, and ends with the sum: `N passed, N failed`.
-// A step that fails does not keep the later ones from running; the exit code says that one did.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+// Runs the test projects in stages, prints the output and the time of each, and ends with the sum: `N passed, N failed`.
+// The lanes of a stage run side by side, one for each of two processors, the steps of a lane one after the other. The emulated
+// host of the VM tests has a stage to itself: it is slow enough alone. A step that fails does not keep the others from running.
+import { spawn } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const reports = mkdtempSync(join(tmpdir(), 'boxrun-test-'));
-const report = (name) => join(reports, `${name}.json`);
+const directory = mkdtempSync(join(tmpdir(), 'boxrun-test-'));
+const report = (name) => join(directory, `${name}.json`);
 const vitest = (project) => ({
   name: project,
   command: ['node_modules/.bin/vitest', 'run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile.json=${report(project)}`],
   report: report(project),
 });
+const vm = { name: 'vm', command: ['node', 'test/vm/lab/run.mjs'], report: report('vm'), env: { BOXRUN_LAB_REPORT: report('vm') } };
 
-const steps = [
-  { name: 'types', command: ['node_modules/.bin/tsc', '--noEmit'] },
-  { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0'] },
-  vitest('style'),
-  vitest('unit'),
-  vitest('contract'),
-  vitest('compat'),
-  vitest('system'),
-  vitest('crash'),
-  {
-    name: 'vm',
-    command: ['node', 'test/vm/lab/run.mjs'],
-    report: report('vm'),
-    env: { BOXRUN_LAB_REPORT: report('vm') },
-  },
+const stages = [
+  [
+    [{ name: 'types', command: ['node_modules/.bin/tsc', '--noEmit'] }, vitest('style'), vitest('unit')],
+    [{ name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0'] }],
+  ],
+  [
+    [vitest('contract'), vitest('crash')],
+    [vitest('compat'), vitest('system')],
+  ],
+  [[vm]],
 ];
 
-const only = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
-const rows = [];
-let passed = 0;
-let failed = 0;
-for (const step of steps) {
-  if (only.length > 0 && !only.includes(step.name)) continue;
-  process.stdout.write(`\n== ${step.name}\n`);
+/** Its output goes to a file first: that of two steps at once could not be read. */
+async function run(step) {
   const startedAt = Date.now();
+  const said = join(directory, `${step.name}.txt`);
+  const output = openSync(said, 'w');
   const [command, ...args] = step.command;
-  const result = spawnSync(command, args, { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...step.env } });
+  const child = spawn(command, args, { stdio: ['ignore', output, output], env: { ...process.env, ...step.env } });
+  const good = await new Promise((resolve) => {
+    child.once('error', () => resolve(false));
+    child.once('exit', (code) => resolve(code === 0));
+  });
+  closeSync(output);
+  process.stdout.write(`\n== ${step.name}\n${readFileSync(said, 'utf8')}`);
   const counts = readCounts(step.report);
-  if (step.report === undefined) counts[result.status === 0 ? 'passed' : 'failed'] = 1;
-  else if (result.status !== 0 && counts.failed === 0) counts.failed = 1; // It broke before or after its tests.
-  else if (result.status === 0 && counts.passed === 0) counts.failed = 1; // No test is no success.
-  passed += counts.passed;
-  failed += counts.failed;
-  rows.push({ step: step.name, passed: counts.passed, failed: counts.failed, seconds: Math.round((Date.now() - startedAt) / 100) / 10 });
+  if (step.report === undefined) counts[good ? 'passed' : 'failed'] = 1;
+  else if (!good && counts.failed === 0) counts.failed = 1; // It broke before or after its tests.
+  else if (good && counts.passed === 0) counts.failed = 1; // No test is no success.
+  return { step: step.name, ...counts, seconds: Math.round((Date.now() - startedAt) / 100) / 10 };
 }
-rmSync(reports, { recursive: true, force: true });
-console.table(rows);
-process.stdout.write(`\n${passed} passed, ${failed} failed\n`);
-process.exitCode = failed === 0 && rows.length > 0 ? 0 : 1;
 
 function readCounts(path) {
-  if (path === undefined) return { passed: 0, failed: 0 };
   try {
     const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(path, 'utf8'));
     return { passed: numPassedTests, failed: numFailedTests };
@@ -62,3 +55,19 @@ function readCounts(path) {
     return { passed: 0, failed: 0 };
   }
 }
+
+const only = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
+const rows = [];
+const startedAt = Date.now();
+for (const lanes of stages) {
+  await Promise.all(
+    lanes.map(async (steps) => {
+      for (const step of steps) if (only.length === 0 || only.includes(step.name)) rows.push(await run(step));
+    }),
+  );
+}
+rmSync(directory, { recursive: true, force: true });
+console.table(rows);
+const sum = (field) => rows.reduce((total, row) => total + row[field], 0);
+process.stdout.write(`\n${sum('passed')} passed, ${sum('failed')} failed in ${Math.round((Date.now() - startedAt) / 1000)} s\n`);
+process.exitCode = sum('failed') === 0 && rows.length > 0 ? 0 : 1;

@@ -9,11 +9,11 @@ import { execCommand, runCommand } from './commands/exec.ts';
 import { copyCommand } from './commands/files.ts';
 import { imagesCommand } from './commands/images.ts';
 import { uninstallCommand, upgradeCommand } from './commands/install.ts';
-import { execsCommand, infoCommand, logsCommand } from './commands/records.ts';
+import { eventsCommand, execsCommand, infoCommand, logsCommand } from './commands/records.ts';
 import { serveCommand } from './commands/serve.ts';
 import { attachCommand, shellCommand } from './commands/terminal.ts';
 
 export const commandTable: readonly CommandSpec[] = [
   serveCommand, createCommand, listCommand, startCommand, stopCommand, removeCommand, execCommand, execsCommand, logsCommand, runCommand,
-  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, doctorCommand, debugCommand, completionCommand, upgradeCommand, uninstallCommand,
+  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, eventsCommand, doctorCommand, debugCommand, completionCommand, upgradeCommand, uninstallCommand,
 ];

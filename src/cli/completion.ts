@@ -38,7 +38,7 @@ export async function candidates(
   names: NameSource,
 ): Promise<string[]> {
   if (words.includes('--')) return []; // A command in a box: nobody here knows.
-  const place = findPlace(words, table);
+  const place = findPlace(table.find(({ name }) => name === words[0])?.reword?.(words) ?? words, table);
   const found = await candidatesAt(place, current, names);
   return found.filter((line) => line.startsWith(':') || line.startsWith(current));
 }

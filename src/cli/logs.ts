@@ -11,25 +11,17 @@ interface LogsOptions {
   readonly json: boolean;
 }
 
-/** The stream does not say where the past ends. Past events come without a pause, so a pause of this length is the end of them. */
-const pauseMs = 500;
-
 export async function printEvents(client: BoxRunClient, exec: Exec, { follow, json }: LogsOptions, interrupt: Interrupt): Promise<number> {
-  const pause = new AbortController();
-  const timer = follow || exec.status !== 'running' ? null : setTimeout(() => { pause.abort(); }, pauseMs);
-  const signal = AbortSignal.any([interrupt.signal, pause.signal]);
+  const { signal } = interrupt;
   try {
-    for await (const event of client.execEvents(exec, { signal })) {
-      if (json) await passOn(process.stdout, Buffer.from(`${JSON.stringify(jsonOf(event))}\n`), interrupt.signal);
-      else if (event.type === 'log') await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, interrupt.signal);
-      timer?.refresh();
+    for await (const event of client.execEvents(exec, { follow, signal })) {
+      if (json) await passOn(process.stdout, Buffer.from(`${JSON.stringify(jsonOf(event))}\n`), signal);
+      else if (event.type === 'log') await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
   } catch (error) {
     if (!signal.aborted) throw error;
-  } finally {
-    if (timer !== null) clearTimeout(timer);
   }
-  return interrupt.signal.aborted ? interrupt.exitCode() : 0;
+  return signal.aborted ? interrupt.exitCode() : 0;
 }
 
 function jsonOf(event: ExecEvent): unknown {

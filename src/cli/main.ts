@@ -12,7 +12,8 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
   const interrupts = createInterrupts([process.stdout, process.stderr]);
   // Asked by shells at each Tab: see completion.ts.
   if (args[0] === '__complete') return (await import('./completion.ts')).printCandidates(args.slice(1), commandTable);
-  const { own, command } = splitCommand(args);
+  const { own: given, command } = splitCommand(args);
+  const own = commandTable.find(({ name }) => name === given[0])?.reword?.(given) ?? given;
   let exitCode = 0;
   try {
     const [{ default: yargs }, { addCommands }] = await Promise.all([import('yargs'), import('./parser.ts')]);

@@ -39,6 +39,30 @@ export function parseAssignments(option: string, texts: readonly string[]): Reco
   return Object.fromEntries(pairs);
 }
 
+const numberText = /^(\d+(\.\d*)?|\.\d+)$/;
+
+/**
+ * Of `exec`: `-t` is a terminal, but before a number it is the older `--timeout`, alone or behind other letters (`-dt 5`, `-t5`).
+ * Together with `i` it is never a timeout.
+ */
+export function timeoutOrTty(words: readonly string[]): string[] {
+  const result: string[] = [];
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at] ?? '';
+    const next = words[at + 1] ?? '';
+    const [, others, seconds] = /^-([a-hj-z]*)t=?([\d.]*)$/.exec(word) ?? [];
+    const value = seconds === '' ? next : seconds;
+    if (others === undefined || value === undefined || !numberText.test(value)) {
+      result.push(word);
+      continue;
+    }
+    if (others !== '') result.push(`-${others}`);
+    result.push('--timeout', value);
+    if (seconds === '') at++;
+  }
+  return result;
+}
+
 /** Stands for `-`, which yargs would take for an empty word. */
 export const loneDash = '\0-';
 

@@ -1,24 +1,53 @@
 // The output of a command in a box, on its way to ours: each byte to the stream that it was written to, no faster than our
 // reader takes it; and the end of the command as our own exit code. Used by exec, run and logs.
 import { once } from 'node:events';
-import { BoxRunError } from '../shared/errors.ts';
+import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import type { BoxRunClient } from '../sdk/index.ts';
 import type { Interrupt } from './interrupt.ts';
 
+/** Our input on its way to the command: see exec-input.ts. */
+export interface ExecInput {
+  /** Aborts when there is no way on for the input: the reason is the error, or `detached` where a person has left. */
+  readonly over: AbortSignal;
+  /** Gives our own input back. */
+  release(): void;
+}
+
+export const detached = 'detached';
+
 type ExecIds = Parameters<BoxRunClient['execEvents']>[0];
 
-/** Passes everything on until the command ends; when we are interrupted, the command is. Gives the exit code. */
-export async function followExec(client: BoxRunClient, exec: ExecIds, interrupt: Interrupt): Promise<number> {
+/**
+ * Passes everything on until the command ends; when we are interrupted, or the way of its input is lost, the command is ended.
+ * Gives the exit code.
+ */
+export async function followExec(client: BoxRunClient, exec: ExecIds, interrupt: Interrupt, input: ExecInput | null = null): Promise<number> {
+  const signal = input === null ? interrupt.signal : AbortSignal.any([interrupt.signal, input.over]);
   try {
-    for await (const event of client.execEvents(exec, { signal: interrupt.signal })) {
+    for await (const event of client.execEvents(exec, { signal })) {
       if (event.type === 'exit') return exitCodeOf(event.exitCode, event.error);
-      await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, interrupt.signal);
+      await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
   } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
+    if (!signal.aborted) throw error;
   }
-  if (!interrupt.signal.aborted) throw new BoxRunError('UNAVAILABLE', `the stream of ${exec.id} was lost`);
-  return cancel(client, exec, interrupt);
+  if (interrupt.signal.aborted) return cancel(client, exec, interrupt);
+  if (input?.over.reason === detached) {
+    process.stderr.write(`\nboxrun: the command goes on; to see it: boxrun logs -f ${exec.box_id} ${exec.id}\n`);
+    return 0;
+  }
+  if (input?.over.aborted === true) return endWithoutInput(client, exec, input.over.reason);
+  throw new BoxRunError('UNAVAILABLE', `the stream of ${exec.id} was lost`);
+}
+
+/** Without its input a command would wait for ever, or take a part for the whole. */
+async function endWithoutInput(client: BoxRunClient, exec: ExecIds, reason: unknown): Promise<never> {
+  const known = toBoxRunError(reason);
+  const hint = await client.cancelExec(exec.box_id, exec.id).then(
+    () => 'the command in the box was canceled',
+    (error: unknown) => (toBoxRunError(error).code === 'EXEC_ALREADY_FINISHED' ? 'the command had ended already' : 'the command may still run'),
+  );
+  throw new BoxRunError(known.code, `the input of the command broke off: ${known.message}`, { hint });
 }
 
 /** Our exit code for a command that ended like this; says why where it did not end by itself. */
@@ -32,7 +61,7 @@ async function cancel(client: BoxRunClient, exec: ExecIds, interrupt: Interrupt)
   const done = await client.cancelExec(exec.box_id, exec.id).then(
     () => 'canceled the command in the box',
     (error: unknown) => {
-      if (error instanceof BoxRunError && error.code === 'EXEC_ALREADY_FINISHED') return 'the command had ended already';
+      if (toBoxRunError(error).code === 'EXEC_ALREADY_FINISHED') return 'the command had ended already';
       throw error;
     },
   );

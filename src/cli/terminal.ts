@@ -1,5 +1,5 @@
 // This terminal, connected to one in a box: keys go there as they are typed, and the screen comes back, at the size that this
-// one has. Used by attach and shell. However it ends, this terminal gets its own modes back.
+// one has. Used by attach, shell and exec. However it ends, this terminal gets its own modes back.
 import type { BoxRunClient, Terminal } from '../sdk/index.ts';
 import { createDetachKeys } from './detach-keys.ts';
 import type { Interrupt, Interrupts } from './interrupt.ts';
@@ -16,22 +16,22 @@ export function requireTerminal(): void {
   if (!process.stdin.isTTY || !process.stdout.isTTY) throw new UsageError('this needs a terminal; without one, use: boxrun exec BOX -- COMMAND');
 }
 
-/** What a terminal in a box is to be like: as this one. */
 function sizeHere(): { cols: number; rows: number } {
   return { cols: process.stdout.columns || 80, rows: process.stdout.rows || 24 };
+}
+
+/** What a terminal in a box is to be like: as this one. */
+export function terminalHere(): { cols: number; rows: number; term?: string } {
+  const term = process.env['TERM'];
+  return { ...sizeHere(), ...(term === undefined || term === '' ? {} : { term }) };
 }
 
 /** Opens a shell in `box` here, until it ends or is left. */
 export async function openHere(client: BoxRunClient, box: string, shell: string | undefined, interrupts: Interrupts): Promise<TerminalEnd> {
   const interrupt = interrupts.catch();
   try {
-    const term = process.env['TERM'];
-    const terminal = await client.attach(box, {
-      ...sizeHere(),
-      ...(shell === undefined ? {} : { shell }),
-      ...(term === undefined || term === '' ? {} : { term }),
-      signal: interrupt.signal,
-    });
+    const settings = { ...terminalHere(), ...(shell === undefined ? {} : { shell }) };
+    const terminal = await client.attach(box, { ...settings, signal: interrupt.signal });
     return await connect(terminal, interrupt);
   } finally {
     interrupt.release();
@@ -40,34 +40,12 @@ export async function openHere(client: BoxRunClient, box: string, shell: string 
 
 /** Connects this terminal to `terminal` until that ends. */
 async function connect(terminal: Terminal, interrupt: Interrupt): Promise<TerminalEnd> {
-  const keys = createDetachKeys();
   let isDetached = false;
   let isExited = false;
-  const onResize = () => {
-    const { cols, rows } = sizeHere();
-    terminal.resize(cols, rows);
-  };
-  const onKeys = (typed: Buffer) => {
-    const { bytes, isDetach } = keys.take(typed);
-    process.stdin.pause();
-    const sent = bytes.length === 0 ? Promise.resolve() : terminal.write(bytes);
-    // An error of the connection is told by `exited`.
-    void sent.catch(() => undefined).then(() => {
-      if (isDetach) {
-        isDetached = true;
-        terminal.close();
-      } else {
-        process.stdin.resume();
-      }
-    });
-  };
-  const restore = () => { process.stdin.setRawMode(false); };
-  // Whatever ends this program, but SIGKILL.
-  process.once('exit', restore);
-  process.stdin.setRawMode(true);
-  process.stdin.on('data', onKeys);
-  process.stdout.on('resize', onResize);
-  onResize();
+  const release = connectKeys(terminal, () => {
+    isDetached = true;
+    terminal.close();
+  });
   try {
     const shown = (async () => {
       for await (const piece of terminal.output) await passOn(process.stdout, piece, interrupt.signal);
@@ -82,12 +60,45 @@ async function connect(terminal: Terminal, interrupt: Interrupt): Promise<Termin
     if (interrupt.signal.aborted) return { exitCode: interrupt.exitCode(), isDetached: false };
     throw error;
   } finally {
-    process.stdin.off('data', onKeys);
-    process.stdin.pause();
-    process.stdout.off('resize', onResize);
-    process.off('exit', restore);
-    restore();
+    release();
     // The cursor stands where the box has left it.
     if (!isExited && !interrupt.isQuiet()) process.stderr.write('\n');
   }
+}
+
+/**
+ * Sends the keys of this terminal, each as it is typed, and its size whenever that changes.
+ * @returns what gives the terminal its own modes back
+ */
+export function connectKeys(terminal: Terminal, onDetach: () => void): () => void {
+  const { stdin, stdout } = process;
+  const keys = createDetachKeys();
+  const onResize = () => {
+    const { cols, rows } = sizeHere();
+    terminal.resize(cols, rows);
+  };
+  const onKeys = (typed: Buffer) => {
+    const { bytes, isDetach } = keys.take(typed);
+    stdin.pause();
+    const sent = bytes.length === 0 ? Promise.resolve() : terminal.write(bytes);
+    // An error of the connection is told by `exited`.
+    void sent.catch(() => undefined).then(() => {
+      if (isDetach) onDetach();
+      else stdin.resume();
+    });
+  };
+  const restore = () => { stdin.setRawMode(false); };
+  // Whatever ends this program, but SIGKILL.
+  process.once('exit', restore);
+  stdin.setRawMode(true);
+  stdin.on('data', onKeys);
+  stdout.on('resize', onResize);
+  onResize();
+  return () => {
+    stdin.off('data', onKeys);
+    stdin.pause();
+    stdout.off('resize', onResize);
+    process.off('exit', restore);
+    restore();
+  };
 }

@@ -13,6 +13,7 @@ import { logRequests } from './request-scope.ts';
 import { addAttachRoutes } from './routes/attach.ts';
 import { addBoxRoutes } from './routes/boxes.ts';
 import { addDocsRoutes } from './routes/docs.ts';
+import { addEventRoutes } from './routes/events.ts';
 import { addExecRoutes } from './routes/execs.ts';
 import { addFileRoutes } from './routes/files.ts';
 import { addHealthRoutes } from './routes/health.ts';
@@ -59,6 +60,7 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
 export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
   addBoxRoutes(app, parts);
   addExecRoutes(app, parts);
+  addEventRoutes(app, parts);
   addAttachRoutes(app);
   await addFileRoutes(app, parts);
   addRunRoutes(app, parts);

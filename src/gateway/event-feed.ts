@@ -4,13 +4,11 @@
 import type { Exec } from '../shared/api.ts';
 import type { Event } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { limits } from '../shared/limits.ts';
 import type { EventPage } from '../shared/store/reader.ts';
+import { createTopics, raceAbort, takeLive, type Seat, type TopicDeps, type Topics } from './topics.ts';
 
-export interface FeedDeps {
-  /** Resolves when the writer sends what is committed from then on; waits while the writer is down. */
-  follow(execId: string): Promise<unknown>;
-  unfollow(execId: string): Promise<unknown>;
+/** `follow` is by the id of the exec, and waits while the writer is down. */
+export interface FeedDeps extends TopicDeps {
   readPage(execId: string, afterSeq: number): Promise<EventPage>;
   readExec(exec: ExecRef): Promise<Exec | null>;
 }
@@ -24,6 +22,8 @@ export interface EventFeed {
    * @throws EXEC_NOT_FOUND when the exec is removed meanwhile, CANCELED when `signal` aborts
    */
   read(exec: ExecRef, afterSeq: number, signal: AbortSignal): AsyncGenerator<readonly Event[], void, void>;
+  /** Events after `afterSeq` as far as there are any by now. @throws CANCELED when `signal` aborts */
+  past(exec: ExecRef, afterSeq: number, signal: AbortSignal): AsyncGenerator<readonly Event[], void, void>;
   /**
    * Resolves when the exec has ended or is gone; the row then says how. Reads no event from the database.
    * @throws CANCELED when `signal` aborts
@@ -36,78 +36,28 @@ export interface EventFeed {
   reconnected(): void;
 }
 
-/** One reader's place in the live events. */
-interface Seat {
-  queue: (readonly Event[])[];
-  queuedBytes: number;
-  /** True when the queue has a hole in it: the database knows better. */
-  behind: boolean;
-  wake: () => void;
-}
-
-/** An exec that somebody follows: one `follow` at the writer for all of its readers. */
-interface Topic {
-  readonly seats: Set<Seat>;
-  following: Promise<unknown>;
+interface FeedParts {
+  readonly deps: FeedDeps;
+  readonly topics: Topics<readonly Event[]>;
 }
 
 export function createEventFeed(deps: FeedDeps): EventFeed {
-  const topics = new Map<string, Topic>();
-
-  function join(execId: string, seat: Seat): Topic {
-    const topic = topics.get(execId) ?? { seats: new Set<Seat>(), following: deps.follow(execId) };
-    topic.following.catch(() => undefined); // Each reader sees the error where it waits.
-    topic.seats.add(seat);
-    topics.set(execId, topic);
-    return topic;
-  }
-
-  function leave(execId: string, topic: Topic, seat: Seat): void {
-    topic.seats.delete(seat);
-    if (topic.seats.size > 0 || topics.get(execId) !== topic) return;
-    topics.delete(execId);
-    deps.unfollow(execId).catch(() => undefined); // A writer that is gone follows nothing either.
-  }
-
-  function followAgain(execId: string, topic: Topic): void {
-    topic.following = deps.follow(execId);
-    topic.following.catch(() => undefined);
-    for (const seat of topic.seats) fallBehind(seat);
-  }
-
+  const topics = createTopics<readonly Event[]>(deps);
+  const parts: FeedParts = { deps, topics };
   return {
-    read: (exec, afterSeq, signal) => readEvents({ deps, join, leave }, { exec, afterSeq, signal }),
-    ended: (exec, signal) => waitForExit({ deps, join, leave }, exec, signal),
+    read: (exec, afterSeq, signal) => readEvents(parts, { exec, afterSeq, signal }),
+    past: (exec, afterSeq, signal) => history(deps, { exec, afterSeq, signal }),
+    ended: (exec, signal) => waitForExit(parts, exec, signal),
     events(execId, events) {
-      const bytes = events.reduce((sum, event) => sum + event.data.length, 0);
-      for (const seat of topics.get(execId)?.seats ?? []) offer(seat, events, bytes);
+      topics.offer(execId, events, events.reduce((sum, event) => sum + event.data.length, 0));
     },
     lagged(execId) {
-      const topic = topics.get(execId);
-      if (topic !== undefined) followAgain(execId, topic);
+      topics.followAgain(execId);
     },
     reconnected() {
-      for (const [execId, topic] of topics) followAgain(execId, topic);
+      topics.followAgain();
     },
   };
-}
-
-function fallBehind(seat: Seat): void {
-  seat.queue = [];
-  seat.queuedBytes = 0;
-  seat.behind = true;
-  seat.wake();
-}
-
-function offer(seat: Seat, events: readonly Event[], bytes: number): void {
-  if (seat.behind) return;
-  if (seat.queue.length > 0 && seat.queuedBytes + bytes > limits.feedBufferBytesMax) {
-    fallBehind(seat);
-    return;
-  }
-  seat.queue.push(events);
-  seat.queuedBytes += bytes;
-  seat.wake();
 }
 
 interface Reading {
@@ -116,14 +66,7 @@ interface Reading {
   readonly signal: AbortSignal;
 }
 
-interface FeedParts {
-  readonly deps: FeedDeps;
-  readonly join: (execId: string, seat: Seat) => Topic;
-  readonly leave: (execId: string, topic: Topic, seat: Seat) => void;
-}
-
-async function* readEvents(parts: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
-  const { deps, join, leave } = parts;
+async function* readEvents({ deps, topics }: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
   const execId = exec.id;
   let lastSeq = afterSeq;
   const advance = (events: readonly Event[]): boolean => {
@@ -131,19 +74,18 @@ async function* readEvents(parts: FeedParts, { exec, afterSeq, signal }: Reading
     return events.at(-1)?.type === 'exit';
   };
   // First without following: most streams are of commands that have ended, and need no writer.
-  for await (const events of history(deps, execId, () => lastSeq)) {
+  for await (const events of history(deps, { exec, afterSeq, signal })) {
     yield events;
     if (advance(events)) return;
   }
-  const seat: Seat = { queue: [], queuedBytes: 0, behind: true, wake: () => undefined };
-  const topic = join(execId, seat);
+  const { topic, seat } = topics.join(execId);
   try {
     for (;;) {
       if (seat.behind) {
         await raceAbort(topic.following, signal);
         seat.behind = false;
         const row = await deps.readExec(exec);
-        for await (const events of history(deps, execId, () => lastSeq)) {
+        for await (const events of history(deps, { exec, afterSeq: lastSeq, signal })) {
           yield events;
           if (advance(events)) return;
         }
@@ -156,14 +98,13 @@ async function* readEvents(parts: FeedParts, { exec, afterSeq, signal }: Reading
       if (advance(events)) return;
     }
   } finally {
-    leave(execId, topic, seat);
+    topics.leave(execId, seat);
   }
 }
 
 /** The row is asked only when live events may have been missed. */
-async function waitForExit({ deps, join, leave }: FeedParts, exec: ExecRef, signal: AbortSignal): Promise<void> {
-  const seat: Seat = { queue: [], queuedBytes: 0, behind: true, wake: () => undefined };
-  const topic = join(exec.id, seat);
+async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: AbortSignal): Promise<void> {
+  const { topic, seat } = topics.join(exec.id);
   try {
     for (;;) {
       if (seat.behind) {
@@ -171,32 +112,28 @@ async function waitForExit({ deps, join, leave }: FeedParts, exec: ExecRef, sign
         seat.behind = false;
         if ((await deps.readExec(exec))?.status !== 'running') return;
       }
-      if (seat.queue.some((events) => events.at(-1)?.type === 'exit')) return;
-      seat.queue = [];
-      seat.queuedBytes = 0;
-      await somethingNew(seat, signal);
+      const batches = await takeLive(seat, signal);
+      if (batches.some((events) => events.at(-1)?.type === 'exit')) return;
     }
   } finally {
-    leave(exec.id, topic, seat);
+    topics.leave(exec.id, seat);
   }
 }
 
-/** What the database has after `lastSeq()`, page by page. */
-async function* history(deps: FeedDeps, execId: string, lastSeq: () => number): AsyncGenerator<readonly Event[], void, void> {
-  for (;;) {
-    const page = await deps.readPage(execId, lastSeq());
+/** What the database has after `afterSeq`, page by page. */
+async function* history(deps: FeedDeps, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
+  for (let lastSeq = afterSeq; ; ) {
+    const page = await raceAbort(deps.readPage(exec.id, lastSeq), signal);
     if (page.events.length > 0) yield page.events;
     if (!page.more) return;
+    lastSeq = page.events.at(-1)?.seq ?? lastSeq;
   }
 }
 
 /** The next live events after `lastSeq`; none when the seat has fallen behind. */
-async function nextLive(seat: Seat, lastSeq: number, signal: AbortSignal): Promise<readonly Event[]> {
-  await somethingNew(seat, signal);
-  if (seat.behind) return [];
-  const waiting = seat.queue.length === 1 ? (seat.queue[0] as readonly Event[]) : seat.queue.flat();
-  seat.queue = [];
-  seat.queuedBytes = 0;
+async function nextLive(seat: Seat<readonly Event[]>, lastSeq: number, signal: AbortSignal): Promise<readonly Event[]> {
+  const batches = await takeLive(seat, signal);
+  const waiting = batches.length === 1 ? (batches[0] as readonly Event[]) : batches.flat();
   // What is resent after a lost acknowledgement comes twice.
   const fresh = (waiting[0]?.seq ?? 0) > lastSeq ? waiting : waiting.filter((event) => event.seq > lastSeq);
   if (isUnbroken(fresh, lastSeq)) return fresh;
@@ -204,30 +141,6 @@ async function nextLive(seat: Seat, lastSeq: number, signal: AbortSignal): Promi
   return [];
 }
 
-async function somethingNew(seat: Seat, signal: AbortSignal): Promise<void> {
-  while (seat.queue.length === 0 && !seat.behind) {
-    await raceAbort(new Promise<void>((resolve) => { seat.wake = resolve; }), signal);
-  }
-}
-
 function isUnbroken(events: readonly Event[], lastSeq: number): boolean {
   return events.every((event, index) => event.seq === lastSeq + 1 + index);
-}
-
-async function raceAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) throw canceled();
-  let onAbort: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => { reject(canceled()); };
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
-}
-
-function canceled(): BoxRunError {
-  return new BoxRunError('CANCELED', 'the stream was closed');
 }

@@ -8,14 +8,15 @@ import { listen } from './listeners.ts';
 import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
 import { currentRequestId } from './request-scope.ts';
-import { createReaderPool } from './reader-pool.ts';
+import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
+import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createUpgrade, createUpgradeGuard } from './web-socket.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
-import { writerContract } from '../shared/contracts/writer.ts';
+import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
-import { createLink } from '../shared/ipc/link.ts';
+import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
@@ -23,6 +24,29 @@ import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 
 /** A writer that is away for longer than this ends the streams that need it; their clients come again. */
 const followTimeoutMs = 60_000;
+
+type WriterLink = Pick<Link<WriterContract>, 'request'>;
+
+interface Feeds {
+  readonly feed: EventFeed;
+  readonly states: StateFeed;
+}
+
+function createFeeds(writer: WriterLink, rows: Rows): Feeds {
+  const patient = { resend: true, timeoutMs: followTimeoutMs };
+  const feed = createEventFeed({
+    follow: (execId) => writer.request('follow', { execId }, patient),
+    unfollow: (execId) => writer.request('unfollow', { execId }),
+    readPage: rows.events,
+    readExec: (exec) => rows.exec(exec.box_id, exec.id),
+  });
+  const states = createStateFeed({
+    watch: () => writer.request('watchStates', {}, patient),
+    unwatch: () => writer.request('unwatchStates', {}),
+    after: (position) => writer.request('statesAfter', { position }, patient),
+  });
+  return { feed, states };
+}
 
 async function main(lifeline: Lifeline): Promise<void> {
   process.title = 'boxrun gateway';
@@ -52,21 +76,21 @@ async function main(lifeline: Lifeline): Promise<void> {
     notices: {
       events: ({ execId, events }) => { feed.events(execId, events); },
       lagged: ({ execId }) => { feed.lagged(execId); },
+      states: ({ run, events }) => { states.states(run, events); },
+      statesLagged: () => { states.lagged(); },
     },
-    onUp: () => { feed.reconnected(); },
+    onUp: () => {
+      feed.reconnected();
+      states.reconnected();
+    },
     onDown: (reason) => { log.warn({ reason }, 'the writer is away'); },
   });
-  const feed: EventFeed = createEventFeed({
-    follow: (execId) => writer.request('follow', { execId }, { resend: true, timeoutMs: followTimeoutMs }),
-    unfollow: (execId) => writer.request('unfollow', { execId }),
-    readPage: rows.events,
-    readExec: (exec) => rows.exec(exec.box_id, exec.id),
-  });
+  const { feed, states }: Feeds = createFeeds(writer, rows);
 
   const localConnections = new WeakSet<object>();
   const health = () => askHealth({ supervisor, writer });
   const parts: GatewayParts = {
-    config, log, supervisor, rows, feed,
+    config, log, supervisor, rows, feed, states,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     health,
     meters: createGatewayMeters({ meters, supervisor, health, readersWaiting: rows.waiting }),

@@ -7,7 +7,6 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { sleep } from '../shared/clock.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 
@@ -80,17 +79,24 @@ export async function readUpload(request: IncomingMessage, spoolDir: string, tak
   }
 }
 
-/** Many clients hear of a refusal only when they have sent everything. */
+/**
+ * Many clients read a refusal only when they have sent everything: their rest is taken, for a while. Who reads earlier gets it at
+ * once; but where the answer ends the connection, what is still on its way would be answered with a reset, so it waits.
+ */
 async function takeInVain(request: IncomingMessage): Promise<void> {
-  request.resume();
   if (request.complete || request.destroyed) return;
-  const wait = new AbortController();
+  request.resume();
   const over = new Promise<void>((resolve) => {
-    request.once('end', resolve);
-    request.once('close', resolve);
+    const timer = setTimeout(() => { request.destroy(); }, limits.uploadRefusedMs);
+    for (const end of ['end', 'close'] as const) {
+      request.once(end, () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    }
   });
-  await Promise.race([over, sleep(limits.uploadRefusedMs, wait.signal)]);
-  wait.abort();
+  const endsConnection = request.httpVersion === '1.0' || /\bclose\b/i.test(request.headers.connection ?? '');
+  if (endsConnection) await over;
 }
 
 function openForm(request: IncomingMessage): BusboyInstance {

@@ -2,11 +2,11 @@
 // openapi.ts makes the document of it; a test holds it against the routes. Errors that any request can meet are not listed.
 import { Type, type TObject, type TSchema } from 'typebox';
 import {
-  Box, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, GcBody, GcResult, Info, RunBody, RunResult, SignalBody, UploadResult,
+  Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Info, RunBody, RunResult, SignalBody, UploadResult,
 } from '../shared/api.ts';
 import type { ErrorCode } from '../shared/errors.ts';
 import { Health } from './health.ts';
-import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, RemoveQuery } from './validation.ts';
+import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, RemoveQuery, StatesQuery } from './validation.ts';
 
 export type HeaderName = 'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location';
 
@@ -43,7 +43,7 @@ const createErrors = ['RESOURCE_EXCEEDED', 'IMAGE_PULL_FAILED'] as const;
 
 /** By name, for those who show schemas. */
 export const namedSchemas: Readonly<Record<string, TSchema>> = {
-  Box, Exec, RunResult, GcResult, Info, CreateBoxBody, ExecBody, RunBody, GcBody, Error: ErrorBody,
+  Box, Exec, BoxState, ExecState, RunResult, GcResult, Info, CreateBoxBody, ExecBody, RunBody, GcBody, Error: ErrorBody,
 };
 
 const boxOperations: readonly Operation[] = [
@@ -117,7 +117,7 @@ const execOperations: readonly Operation[] = [
   {
     method: 'get', path: '/v1/boxes/{box}/exec/{exec}/events', id: 'followExec', summary: 'Its output and its exit, as server-sent events',
     query: EventsQuery, headers: ['Last-Event-ID'],
-    answers: { 200: { description: 'Events log, then exit', content: { 'text/event-stream': text } } }, errors: execErrors,
+    answers: { 200: { description: 'Events log, then exit; with follow=false, those that there are, then end', content: { 'text/event-stream': text } } }, errors: execErrors,
   },
   {
     method: 'post', path: '/v1/run', id: 'run', summary: 'Run one command in a box of its own, which is removed afterwards',
@@ -153,11 +153,23 @@ const streamOperations: readonly Operation[] = [
   },
   {
     method: 'get', path: '/v1/boxes/{box}/exec/{exec}/attach', id: 'attachExec', summary: 'Input and output of a command, over a WebSocket',
+    query: Type.Object({ output: Type.Optional(Type.Enum(['true', 'false'])) }),
     answers: { 101: upgrade, 426: noUpgrade }, errors: execErrors,
   },
 ];
 
 const serverOperations: readonly Operation[] = [
+  {
+    method: 'get', path: '/v1/events', id: 'watch', summary: 'Changes of boxes and commands as they happen, as server-sent events',
+    query: StatesQuery, headers: ['Last-Event-ID'],
+    answers: {
+      200: {
+        description: 'Without an id to go on behind: ready. Where that is too old: reset, that is, list anew. Then box.created, box.changed and '
+          + 'box.removed with a BoxState, exec.started and exec.finished with an ExecState',
+        content: { 'text/event-stream': text },
+      },
+    },
+  },
   { method: 'get', path: '/v1/info', id: 'info', summary: 'Limits and driver of this server', answers: { 200: json('Facts', Info) } },
   { method: 'get', path: '/healthz', id: 'live', summary: 'Whether the server is alive', answers: { 200: json('It is', Ok) } },
   {

@@ -20,7 +20,7 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
     description: 'A key of your choice: sent again within 24 hours with the same body, the request makes nothing twice',
     schema: { type: 'string', minLength: 1, maxLength: limits.keyLengthMax, pattern: '^[\\x21-\\x7e]+$' },
   },
-  'Last-Event-ID': { description: 'The seq of the last event that you have', schema: { type: 'string' } },
+  'Last-Event-ID': { description: 'The id of the last event that you have', schema: { type: 'string' } },
   'Server-Timing': { description: 'Milliseconds by stage', schema: { type: 'string' } },
   Link: { description: 'The next page, as rel="next"; absent on the last one', schema: { type: 'string' } },
   'X-Next-Cursor': { description: 'The cursor of the next page; absent on the last one', schema: { type: 'string' } },

@@ -9,6 +9,7 @@ import type { Logger } from '../shared/log.ts';
 import type { EventFeed } from './event-feed.ts';
 import type { Health } from './health.ts';
 import type { GatewayMeters } from './meters.ts';
+import type { StateFeed } from './state-feed.ts';
 import type { Rows } from './reader-pool.ts';
 
 export interface GatewayParts {
@@ -19,6 +20,7 @@ export interface GatewayParts {
   /** Every read goes there. */
   readonly rows: Rows;
   readonly feed: EventFeed;
+  readonly states: StateFeed;
   /** Committed when it resolves. */
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
   readonly health: () => Promise<Health>;

@@ -1,8 +1,9 @@
 // A thread that reads the database, with a read-only connection of its own, so that long lists and pages of history never
 // hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
 import { workerData } from 'node:worker_threads';
+import { move, transferableSymbol, valueSymbol } from 'piscina';
 import type { BoxFilter, PageRequest } from '../shared/store/lists.ts';
-import { openReader, type Reader } from '../shared/store/reader.ts';
+import { openReader, type EventPage, type Reader } from '../shared/store/reader.ts';
 
 export interface ReaderThreadData {
   readonly dbPath: string;
@@ -33,6 +34,12 @@ export default function answer(call: ReaderCall): unknown {
     case 'knownKey':
       return reader.knownKey(call.scope, call.key);
     case 'events':
-      return reader.events(call.execId, call.afterSeq);
+      return handedOver(reader.events(call.execId, call.afterSeq));
   }
+}
+
+/** Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else, looks for it. */
+function handedOver(page: EventPage): unknown {
+  const buffers = page.events.map(({ data }) => data.buffer);
+  return move({ [transferableSymbol]: buffers, [valueSymbol]: page });
 }

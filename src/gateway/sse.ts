@@ -1,5 +1,5 @@
 // Server-sent events on the wire: the form of an exec's events, and a stream that waits for its client.
-// Used by the event stream of an exec and by a create that reports progress.
+// Used by the event stream of an exec, the stream of changes, and a create that reports progress.
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import type { Event } from '../shared/contracts/writer.ts';
@@ -14,8 +14,11 @@ export type SseEncoding = 'text' | 'base64';
 const lineSeparators = /[\u0085\u2028\u2029]/g;
 
 function jsonLine(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.replace(lineSeparators, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return inOneLine(JSON.stringify(value));
+}
+
+function inOneLine(json: string): string {
+  return json.replace(lineSeparators, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 function encodeEvent({ seq, type, stream, data }: Event, encoding: SseEncoding): string {
@@ -27,9 +30,21 @@ function encodeEvent({ seq, type, stream, data }: Event, encoding: SseEncoding):
   return `id: ${seq}\nevent: ${type}\ndata: ${line}\n\n`;
 }
 
-/** A batch of events as one buffer. */
-export function encodeEvents(events: readonly Event[], encoding: SseEncoding): Buffer {
-  return Buffer.from(events.map((event) => encodeEvent(event, encoding)).join(''));
+/** A batch of events, in pieces: small events together, large ones alone, so that no batch stands in memory several times over. */
+export function* encodeEvents(events: readonly Event[], encoding: SseEncoding): Generator<Buffer, void, void> {
+  let text = '';
+  for (const event of events) {
+    text += encodeEvent(event, encoding);
+    if (text.length < limits.ssePieceChars) continue;
+    yield Buffer.from(text);
+    text = '';
+  }
+  if (text !== '') yield Buffer.from(text);
+}
+
+/** Messages whose content is JSON already, as one buffer. */
+export function encodeMessages(messages: readonly { readonly id: string; readonly kind: string; readonly json: string }[]): Buffer {
+  return Buffer.from(messages.map(({ id, kind, json }) => `id: ${id}\nevent: ${kind}\ndata: ${inOneLine(json)}\n\n`).join(''));
 }
 
 /** An event that is no exec's: without an id. */

@@ -30,6 +30,8 @@ const requirements: Readonly<Record<string, string>> = {
   network: 'true or false',
   readonly: 'true or false',
   force: 'true or false',
+  follow: 'true or false',
+  since: 'the id of an event',
   status: 'one of creating, running, stopped, error, all',
   encoding: "'text' or 'base64'",
   labels: "an object of at most 64 texts of at most 255 characters, by keys of 1 to 63 letters, digits, '_', '.', '/' or '-'",
@@ -142,7 +144,10 @@ export const BoxesQuery = Type.Object({
 export const ExecsQuery = Type.Object(page);
 export const RemoveQuery = Type.Object({ force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])) });
 export const ExecQuery = Type.Object({ wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })) });
+export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });
 export const EventsQuery = Type.Object({
+  /** Without it, the stream ends where there is nothing more by now, with the event `end`. */
+  follow: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),
   after: Type.Optional(Type.Integer()),
   encoding: Type.Optional(Type.Enum(['text', 'base64'])),
 });

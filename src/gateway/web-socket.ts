@@ -37,6 +37,8 @@ interface UpgradeOptions {
   /** For requests that want another protocol: they are answered as if they did not. */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => void;
   readonly closing: AbortSignal;
+  /** limits.webSocketPingMs when absent. */
+  readonly pingMs?: number;
 }
 
 /** A page of another origin may open a WebSocket as it may send a form: both are for commands, and refused alike. */
@@ -49,7 +51,7 @@ export function createUpgradeGuard({ config, isLocal }: Pick<GatewayParts, 'conf
 
 type HandleUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
-export function createUpgrade({ guard, route, handle, closing }: UpgradeOptions): HandleUpgrade {
+export function createUpgrade({ guard, route, handle, closing, pingMs = limits.webSocketPingMs }: UpgradeOptions): HandleUpgrade {
   const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: limits.webSocketMessageBytesMax });
   closing.addEventListener('abort', () => {
     for (const socket of server.clients) socket.close(1001, 'the server is going');
@@ -65,7 +67,7 @@ export function createUpgrade({ guard, route, handle, closing }: UpgradeOptions)
       const serve = route(new URL(request.url ?? '/', 'http://localhost'));
       if (serve === null) throw new BoxRunError('NOT_FOUND', `there is no WebSocket at ${request.url ?? '/'}`);
       server.handleUpgrade(request, socket, head, (accepted) => {
-        const client = createClientSocket(accepted);
+        const client = createClientSocket(accepted, pingMs);
         serve(client).catch((error: unknown) => { client.fail(error); });
       });
     } catch (error) {
@@ -74,18 +76,18 @@ export function createUpgrade({ guard, route, handle, closing }: UpgradeOptions)
   };
 }
 
-function createClientSocket(socket: WebSocket): ClientSocket {
+function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
   const gone = new AbortController();
   let isAlive = true;
   socket.pause();
   socket.on('error', () => undefined); // 'close' follows.
   socket.on('pong', () => { isAlive = true; });
   const pings = setInterval(() => {
-    // A client that we do not read cannot answer.
-    if (!isAlive && !socket.isPaused) socket.terminate();
-    isAlive = false;
+    if (!isAlive) socket.terminate();
+    // The answer of a client that we do not read waits unread: only a whole period of reading counts against it.
+    isAlive = socket.isPaused;
     socket.ping();
-  }, limits.webSocketPingMs);
+  }, pingMs);
   socket.on('close', () => {
     clearInterval(pings);
     gone.abort();

@@ -3,7 +3,7 @@
 import { isAlive, killAndWait, killQuietly, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
 import { sleep, withDeadline } from '../shared/clock.ts';
 import type { Config } from '../shared/config.ts';
-import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
+import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { noSignOfLife } from '../shared/heartbeat.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
@@ -22,7 +22,7 @@ export function writerChild(config: Config): StartChild {
       path: writerSocket,
       contract: writerContract,
       hello: { role: 'keeper' },
-      notices: { events: () => undefined, lagged: () => undefined },
+      notices: noWriterNotices,
       heartbeat: true,
     });
 

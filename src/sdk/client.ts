@@ -3,16 +3,38 @@
 import type { Box, BoxStatus, CreateBoxBody, Exec, ExecBody, GcResult, Info, Progress, RunBody, RunResult } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer } from './errors.ts';
-import { readExecEvents, readMessages, type ExecEvent, type ExecEventsOptions } from './event-stream.ts';
+import { readExecEvents, type ExecEvent, type ExecEventsOptions } from './event-stream.ts';
 import { collectResult, type ExecResult } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadSource } from './files.ts';
+import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
+import { readMessages } from './messages.ts';
 import type { Platform } from './platform.ts';
-import { openTerminal, type AttachOptions, type Terminal } from './terminal.ts';
+import { readStateEvents, type StateEvent, type StateEventsOptions } from './state-stream.ts';
+import { openTerminal, type AttachOptions, type AttachExecOptions, type Terminal } from './terminal.ts';
 import { createTransport, type Transport } from './transport.ts';
 
 export interface CallOptions {
   /** Ends the wait with CANCELED; what the server has begun goes on, where the method does not say otherwise. */
   readonly signal?: AbortSignal;
+}
+
+/** For calls that make something. */
+export interface MakeOptions extends CallOptions {
+  /**
+   * 1 to 255 visible characters of ASCII. Sent again within 24 hours with the same key, the same call makes nothing twice and gives
+   * the same answer; another call with it is refused with VALIDATION_ERROR.
+   */
+  readonly idempotencyKey?: string;
+}
+
+export interface CreateOptions extends MakeOptions {
+  /** Told each step. */
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface ExecOptions extends MakeOptions {
+  /** Bytes of output that are kept, both streams together; 64 MiB when absent. */
+  readonly outputBytesMax?: number;
 }
 
 export type CreateBoxInput = Pick<CreateBoxBody, 'image'> & Partial<CreateBoxBody>;
@@ -44,20 +66,30 @@ export class BoxRunClient implements AsyncDisposable {
   /**
    * Creates a box and starts it.
    * @param input `image`; `cpu` (2), `memory_mb` (1024, MiB), `disk_size_gb` (8, GiB), `network` (false), `workdir` (/root), `name`, `env`, `volumes`
-   * @param options with `onProgress`, each step of it is told
    * @throws NAME_ALREADY_EXISTS, RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
-  async create(input: CreateBoxInput, { onProgress, signal }: CallOptions & { onProgress?: (progress: Progress) => void } = {}): Promise<BoxHandle> {
-    const box = onProgress === undefined
-      ? await this.#transport.json<Box>({ method: 'POST', path: '/v1/boxes', json: input, signal })
-      : await createWithProgress(this.#transport, input, onProgress, signal);
+  async create(input: CreateBoxInput, options: CreateOptions = {}): Promise<BoxHandle> {
+    const box = options.onProgress === undefined
+      ? await this.#post<Box>('/v1/boxes', input, options)
+      : await createWithProgress(this.#transport, input, options);
     return createBoxHandle(this, box);
   }
 
-  /** Newest first; those of one status only where that is given. */
-  async listBoxes(status?: BoxStatus, options?: CallOptions): Promise<BoxHandle[]> {
-    const boxes = await this.#get<Box[]>(`/v1/boxes${status === undefined ? '' : `?status=${status}`}`, options);
-    return boxes.map((box) => createBoxHandle(this, box));
+  /** All boxes, or those that `filter` says (a status alone will do), newest first. */
+  async listBoxes(filter: BoxStatus | BoxFilter = {}, options?: CallOptions): Promise<BoxHandle[]> {
+    return (await this.pageOfBoxes(typeof filter === 'string' ? { status: filter } : filter, options)).rows;
+  }
+
+  /** One page of them. */
+  async pageOfBoxes({ limit, cursor, ...filter }: BoxFilter & PageOptions, options: CallOptions = {}): Promise<Page<BoxHandle>> {
+    const page = { ...(limit === undefined ? {} : { limit }), ...(cursor === undefined ? {} : { cursor }) };
+    const { rows, nextCursor } = await readPage<Box>(this.#transport, '/v1/boxes', boxQuery(filter), { ...page, ...options });
+    return { rows: rows.map((box) => createBoxHandle(this, box)), nextCursor };
+  }
+
+  /** All of them, one after the other; `limit` is how many are asked for at a time. */
+  eachBox(filter: BoxFilter & PageOptions = {}, options?: CallOptions): AsyncGenerator<BoxHandle, void, void> {
+    return eachRow((page) => this.pageOfBoxes({ ...filter, ...page }, options), filter);
   }
 
   /** @throws BOX_NOT_FOUND */
@@ -81,7 +113,7 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /** Starts a command and leaves it running; a short one may have finished in the answer already. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
-  async startExec(box: string, command: Command, options?: CallOptions): Promise<Exec> {
+  async startExec(box: string, command: Command, options?: MakeOptions): Promise<Exec> {
     return this.#post(`${boxPath(box)}/exec`, 'cmd' in command ? command : { cmd: command }, options);
   }
 
@@ -92,7 +124,17 @@ export class BoxRunClient implements AsyncDisposable {
 
   /** Newest first. @throws BOX_NOT_FOUND */
   async listExecs(box: string, options?: CallOptions): Promise<Exec[]> {
-    return this.#get(`${boxPath(box)}/execs`, options);
+    return (await this.pageOfExecs(box, {}, options)).rows;
+  }
+
+  /** One page of them. @throws BOX_NOT_FOUND */
+  async pageOfExecs(box: string, page: PageOptions, options: CallOptions = {}): Promise<Page<Exec>> {
+    return readPage(this.#transport, `${boxPath(box)}/execs`, new URLSearchParams(), { ...page, ...options });
+  }
+
+  /** All of them, one after the other; `limit` is how many are asked for at a time. @throws BOX_NOT_FOUND */
+  eachExec(box: string, page: PageOptions = {}, options?: CallOptions): AsyncGenerator<Exec, void, void> {
+    return eachRow((next) => this.pageOfExecs(box, next, options), page);
   }
 
   /** Kills a command with everything that it has started. @throws EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED */
@@ -119,11 +161,11 @@ export class BoxRunClient implements AsyncDisposable {
    * or aborting the signal, kills the command.
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
-  async *execStream(box: string, command: Command, options: CallOptions = {}): AsyncGenerator<ExecEvent, void, void> {
+  async *execStream(box: string, command: Command, options: MakeOptions = {}): AsyncGenerator<ExecEvent, void, void> {
     const exec = await this.startExec(box, command, options);
     let isLeft = true;
     try {
-      for await (const event of this.execEvents(exec, options)) {
+      for await (const event of this.execEvents(exec, signalOf(options))) {
         if (event.type === 'exit') isLeft = false;
         yield event;
       }
@@ -138,14 +180,9 @@ export class BoxRunClient implements AsyncDisposable {
 
   /**
    * Runs a command to its end. A command that fails is a result, not an error. Aborting the signal kills it.
-   * @param options `outputBytesMax`: bytes of output that are kept (64 MiB)
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING; RESOURCE_EXCEEDED when there is more output (the command is killed)
    */
-  async exec(
-    box: string,
-    command: Command,
-    { outputBytesMax = outputBytesMaxDefault, ...options }: CallOptions & { readonly outputBytesMax?: number } = {},
-  ): Promise<ExecResult> {
+  async exec(box: string, command: Command, { outputBytesMax = outputBytesMaxDefault, ...options }: ExecOptions = {}): Promise<ExecResult> {
     return collectResult(this.execStream(box, command, options), outputBytesMax);
   }
 
@@ -179,21 +216,29 @@ export class BoxRunClient implements AsyncDisposable {
    * Connects with a command that was started with `stdin` or `tty`: types into it, and shows its output from the first byte.
    * @throws BOX_NOT_FOUND, EXEC_NOT_FOUND
    */
-  async attachExec(box: string, execId: string, { signal }: CallOptions = {}): Promise<Terminal> {
-    return openTerminal(this.#transport, `${execPath(box, execId)}/attach`, execPath(box, execId), signal);
+  async attachExec(box: string, execId: string, { output = true, signal }: AttachExecOptions = {}): Promise<Terminal> {
+    return openTerminal(this.#transport, `${execPath(box, execId)}/attach${output ? '' : '?output=false'}`, execPath(box, execId), signal);
   }
 
   /**
    * Runs one command in a box of its own, which is removed whatever happens; when the signal aborts, too.
    * @throws RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
-  async run(input: RunInput, options?: CallOptions): Promise<RunResult> {
+  async run(input: RunInput, options?: MakeOptions): Promise<RunResult> {
     return this.#post('/v1/run', input, options);
   }
 
   /** Removes boxes that are stopped or failed for longer than `olderThanS` seconds. */
   async gc(olderThanS = 3600, options?: CallOptions): Promise<GcResult> {
     return this.#post('/v1/gc', { older_than: olderThanS }, options);
+  }
+
+  /**
+   * What changes from now on, or after the event `since`: boxes made, changed and removed, commands started and ended. Begins with
+   * `ready`, or with `reset` where what came after `since` is not known any more; goes on over lost connections.
+   */
+  events(options: StateEventsOptions = {}): AsyncGenerator<StateEvent, void, void> {
+    return readStateEvents(this.#transport, options);
   }
 
   /** Ends every request under way with CANCELED, and gives connections back. Boxes and commands stay as they are. */
@@ -209,8 +254,8 @@ export class BoxRunClient implements AsyncDisposable {
     return this.#transport.json<T>({ method: 'GET', path, signal });
   }
 
-  async #post<T>(path: string, json: unknown, { signal }: CallOptions = {}): Promise<T> {
-    return this.#transport.json<T>({ method: 'POST', path, json, signal });
+  async #post<T>(path: string, json: unknown, { idempotencyKey, signal }: MakeOptions = {}): Promise<T> {
+    return this.#transport.json<T>({ method: 'POST', path, json, headers: keyHeader(idempotencyKey), signal });
   }
 }
 
@@ -247,15 +292,15 @@ class BoxMethods implements AsyncDisposable {
     await this.#client.removeBox(this.#id, options);
   }
 
-  async exec(command: Command, options?: CallOptions & { readonly outputBytesMax?: number }): Promise<ExecResult> {
+  async exec(command: Command, options?: ExecOptions): Promise<ExecResult> {
     return this.#client.exec(this.#id, command, options);
   }
 
-  execStream(command: Command, options?: CallOptions): AsyncGenerator<ExecEvent, void, void> {
+  execStream(command: Command, options?: MakeOptions): AsyncGenerator<ExecEvent, void, void> {
     return this.#client.execStream(this.#id, command, options);
   }
 
-  async startExec(command: Command, options?: CallOptions): Promise<Exec> {
+  async startExec(command: Command, options?: MakeOptions): Promise<Exec> {
     return this.#client.startExec(this.#id, command, options);
   }
 
@@ -267,6 +312,14 @@ class BoxMethods implements AsyncDisposable {
     return this.#client.listExecs(this.#id, options);
   }
 
+  async pageOfExecs(page: PageOptions, options?: CallOptions): Promise<Page<Exec>> {
+    return this.#client.pageOfExecs(this.#id, page, options);
+  }
+
+  eachExec(page?: PageOptions, options?: CallOptions): AsyncGenerator<Exec, void, void> {
+    return this.#client.eachExec(this.#id, page, options);
+  }
+
   async cancelExec(execId: string, options?: CallOptions): Promise<Exec> {
     return this.#client.cancelExec(this.#id, execId, options);
   }
@@ -275,7 +328,7 @@ class BoxMethods implements AsyncDisposable {
     return this.#client.signalExec(this.#id, execId, name, options);
   }
 
-  async attachExec(execId: string, options?: CallOptions): Promise<Terminal> {
+  async attachExec(execId: string, options?: AttachExecOptions): Promise<Terminal> {
     return this.#client.attachExec(this.#id, execId, options);
   }
 
@@ -312,15 +365,23 @@ function execPath(box: string, execId: string): string {
 async function createWithProgress(
   transport: Transport,
   input: CreateBoxInput,
-  onProgress: (progress: Progress) => void,
-  signal: AbortSignal | undefined,
+  { onProgress, idempotencyKey, signal }: CreateOptions,
 ): Promise<Box> {
-  for await (const { event, data } of readMessages(transport, { method: 'POST', path: '/v1/boxes', json: input, signal })) {
-    if (event === 'progress') onProgress(JSON.parse(data) as Progress);
+  const request = { method: 'POST', path: '/v1/boxes', json: input, headers: keyHeader(idempotencyKey), signal } as const;
+  for await (const { event, data } of readMessages(transport, request)) {
+    if (event === 'progress') onProgress?.(JSON.parse(data) as Progress);
     else if (event === 'box') return JSON.parse(data) as Box;
     else if (event === 'error') throw errorOfAnswer(200, data);
   }
   throw new BoxRunError('UNAVAILABLE', 'the server went while it created the box', {
     hint: 'it may have been created: see `boxrun ls`',
   });
+}
+
+function keyHeader(key: string | undefined): Record<string, string> {
+  return key === undefined ? {} : { 'idempotency-key': key };
+}
+
+function signalOf({ signal }: CallOptions): CallOptions {
+  return signal === undefined ? {} : { signal };
 }

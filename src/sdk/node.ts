@@ -30,7 +30,8 @@ export function createNodePlatform(server: ServerAddress): Platform {
     files: localFiles,
     streamsRequests: true,
     async fetch(url, request): Promise<PlatformResponse> {
-      const streamed = request.body instanceof ReadableStream ? { duplex: 'half' as const } : {};
+      // A body that might have to be sent again, after a redirect, would be kept in memory as a whole.
+      const streamed = request.body instanceof ReadableStream ? { duplex: 'half' as const, redirect: 'error' as const } : {};
       return fetch(url, { ...request, ...streamed, dispatcher: agent });
     },
     openWebSocket: (url) => new WebSocket(url, { dispatcher: agent }),

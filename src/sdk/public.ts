@@ -2,8 +2,10 @@
 // Nothing else of the SDK is public.
 export type { Box, BoxStatus, Exec, ExecStatus, Info, Progress, RunResult } from '../shared/api.ts';
 export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts';
-export type { BoxHandle, BoxRunClient, CallOptions, Command, CreateBoxInput, RunInput } from './client.ts';
+export type { BoxHandle, BoxRunClient, CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RunInput } from './client.ts';
 export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent } from './event-stream.ts';
 export type { ExecResult } from './exec-result.ts';
 export type { Download, UploadSource } from './files.ts';
-export type { AttachOptions, Exit, Terminal } from './terminal.ts';
+export type { BoxFilter, Page, PageOptions } from './lists.ts';
+export type { BoxStateEvent, ExecStateEvent, ReadyEvent, ResetEvent, StateEvent, StateEventsOptions } from './state-stream.ts';
+export type { AttachExecOptions, AttachOptions, Exit, Terminal } from './terminal.ts';

@@ -17,6 +17,13 @@ export interface AttachOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface AttachExecOptions {
+  /** False: only for typing; the output is read elsewhere, such as with `execEvents`. */
+  readonly output?: boolean;
+  /** Closes the connection; the command goes on. */
+  readonly signal?: AbortSignal;
+}
+
 export interface Exit {
   /** Null where it did not end by itself; then `error` says why. */
   readonly exitCode: number | null;

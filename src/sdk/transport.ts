@@ -27,6 +27,7 @@ export interface Transport {
   send(request: TransportRequest): Promise<PlatformResponse>;
   /** The JSON of the answer. */
   json<T>(request: TransportRequest): Promise<T>;
+  jsonAnswer<T>(request: TransportRequest): Promise<{ readonly body: T; readonly headers: PlatformResponse['headers'] }>;
   /** The error of the catalogue behind what broke a request or an answer off. */
   errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError;
   close(): Promise<void>;
@@ -51,18 +52,21 @@ export function createTransport(platform: Platform): Transport {
     }
   }
 
+  async function jsonAnswer<T>(request: TransportRequest) {
+    const response = await send(request);
+    try {
+      return { body: JSON.parse(await response.text()) as T, headers: response.headers };
+    } catch (error) {
+      throw errorOf(error, request.signal);
+    }
+  }
+
   return {
     platform,
     send,
     errorOf,
-    async json<T>(request: TransportRequest) {
-      const response = await send(request);
-      try {
-        return JSON.parse(await response.text()) as T;
-      } catch (error) {
-        throw errorOf(error, request.signal);
-      }
-    },
+    jsonAnswer,
+    json: async <T>(request: TransportRequest) => (await jsonAnswer<T>(request)).body,
     async close() {
       closed = true;
       await platform.close();

@@ -69,6 +69,18 @@ export const Exec = Type.Object({
 });
 export type Exec = Static<typeof Exec>;
 
+/** What the stream of changes tells, beside where it begins (`ready`) and where it has a gap (`reset`). */
+export const stateKinds = ['box.created', 'box.changed', 'box.removed', 'exec.started', 'exec.finished'] as const;
+export type StateKind = (typeof stateKinds)[number];
+
+/** `data` of the events `box.created`, `box.changed` and `box.removed`: the box as it is then, or was at last. */
+export const BoxState = Type.Object({ at: Type.String(), box: Box });
+export type BoxState = Static<typeof BoxState>;
+
+/** `data` of the events `exec.started` and `exec.finished`. */
+export const ExecState = Type.Object({ at: Type.String(), exec: Exec });
+export type ExecState = Static<typeof ExecState>;
+
 const image = Type.String({ minLength: 1, maxLength: 512, pattern: '^[^\\u0000\\s]+$' });
 const cmd = Type.Array(textWithoutNul, { minItems: 1 });
 const timeoutMs = Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 });

@@ -39,7 +39,7 @@ export const limits = {
   fileAnswerMs: 60_000,
   /** Input that the program in a terminal does not read; past it the terminal ends with RESOURCE_EXCEEDED. */
   terminalInputBytesMax: 1024 * 1024,
-  /** Gateway: the rest of an upload that is refused is taken and dropped for this long; then the answer goes out anyway. */
+  /** Gateway: the rest of an upload that was refused is taken and dropped for this long; then its connection is cut. */
   uploadRefusedMs: 60_000,
   /** Gateway: a WebSocket whose client reads slowly; past it the worker's stream is not read. */
   webSocketBufferBytesMax: 1024 * 1024,
@@ -73,7 +73,7 @@ export const limits = {
   execsRunningMax: 512,
   /** Processes and threads in one box (container driver); past it fork fails in the box with EAGAIN. */
   boxProcessesMax: 4096,
-  /** Whole-tree kill; past it the box is stopped and set to `error`. */
+  /** Whole-tree kill; past it the supervisor stops the box and sets it to `error`. */
   killTimeoutMs: 10_000,
   /** Start of a command in the box. */
   execStartTimeoutMs: 60_000,
@@ -82,6 +82,9 @@ export const limits = {
 
   /** Writer: bytes waiting to be sent to one following gateway; past it the gateway is told to read history instead. */
   followerBufferBytesMax: 8 * 1024 * 1024,
+  /** Writer: changes of boxes and execs kept for clients that come back, and characters of them; of older ones they hear `reset`. */
+  statesKeptMax: 4_096,
+  statesKeptBytesMax: 8 * 1024 * 1024,
   /** Writer: rows deleted by one transaction of a removal. */
   deleteSliceRows: 5_000,
   /** A client's Idempotency-Key stands for what it made for this long. */
@@ -99,9 +102,11 @@ export const limits = {
   /** Gateway: events in one page of history. */
   replayPageEvents: 512,
   /** Gateway: bytes in one page of history. */
-  replayPageBytes: 1024 * 1024,
+  replayPageBytes: 512 * 1024,
   /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
   feedBufferBytesMax: 1024 * 1024,
+  /** Gateway: events are written to a client in pieces of this many characters, or of one event. */
+  ssePieceChars: 64 * 1024,
   /** Gateway: comment line on an idle event stream. */
   sseHeartbeatMs: 10_000,
   /** Gateway: `102 Processing`, first and every. */
@@ -110,6 +115,8 @@ export const limits = {
   bodyBytesMax: 1024 * 1024,
   /** Gateway: length of an Idempotency-Key, in characters. */
   keyLengthMax: 255,
+  /** Gateway: length of the id at which a client resumes the stream of changes. */
+  stateIdLengthMax: 64,
   /** Gateway: longest hold of GET exec with `wait`, in seconds. */
   execWaitMaxS: 300,
   /** Gateway: rows of a list that one page may have, and labels that one list may ask for. */
@@ -133,9 +140,17 @@ export const limits = {
   imagePrepareTimeoutMs: 900_000,
   /** A registry that says nothing for this long is given up: IMAGE_PULL_FAILED. */
   registryTimeoutMs: 30_000,
+  /** Supervisor: one attempt to stop or to remove; past it the worker is ended and a new one does it. */
   boxStopTimeoutMs: 60_000,
   boxRemoveTimeoutMs: 60_000,
-  /** Supervisor: a worker told to go has this long; then SIGKILL. */
+  /** Supervisor: workers in turn that a start, stop or removal may use up; then it fails, and what may still run goes on counting. */
+  boxAttemptsMax: 3,
+  /** Supervisor: a worker that stops or removes a box is greeted this often; after so many greetings without an answer it is killed. */
+  workerPulseMs: 1_000,
+  workerPulsesMissedMax: 3,
+  /** Supervisor: a worker gives up bringing a box up by then, once told to; past it it is killed. */
+  cancelTimeoutMs: 10_000,
+  /** Supervisor: a worker told to go has this long; then SIGKILL. In half of it the writer takes its output; then it is spilled. */
   workerExitMs: 5_000,
   /** Adoption of what a predecessor left, per worker. */
   adoptTimeoutMs: 10_000,

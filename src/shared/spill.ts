@@ -1,6 +1,6 @@
 // The last resort of a worker that must go while the writer is away: what is not acknowledged, in a file that the next
 // supervisor sends on. Written by the worker, loaded and deleted by the supervisor.
-import { open, readdir, readFile, rename, unlink } from 'node:fs/promises';
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';
 import { Type, type Static } from 'typebox';
@@ -37,7 +37,7 @@ export async function readSpills(dir: string): Promise<{ path: string; spill: Sp
     names.map(async (name) => {
       const path = join(dir, name);
       const value: unknown = await readFile(path).then((bytes) => packr.unpack(bytes) as unknown).catch(() => null);
-      return { path, spill: fits(Spill, value) ? (value as Spill) : null, forget: () => unlink(path) };
+      return { path, spill: fits(Spill, value) ? (value as Spill) : null, forget: () => rm(path, { force: true }) };
     }),
   );
 }

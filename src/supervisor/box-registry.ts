@@ -10,6 +10,8 @@ export interface BoxRegistry {
   /** @throws NAME_ALREADY_EXISTS */
   claimName(name: string, boxId: string): void;
   releaseName(name: string, boxId: string): void;
+  /** Until it is released nobody knows whether its box is in the database: who asks for it is to come again. */
+  doubtName(name: string, boxId: string): void;
   add(box: SupervisedBox): void;
   delete(box: SupervisedBox): void;
 }
@@ -17,9 +19,12 @@ export interface BoxRegistry {
 export function createBoxRegistry(): BoxRegistry {
   const byId = new Map<string, SupervisedBox>();
   const idByName = new Map<string, string>();
+  const doubtful = new Set<string>();
 
   function releaseName(name: string, boxId: string): void {
-    if (idByName.get(name) === boxId) idByName.delete(name);
+    if (idByName.get(name) !== boxId) return;
+    idByName.delete(name);
+    doubtful.delete(name);
   }
 
   return {
@@ -31,6 +36,9 @@ export function createBoxRegistry(): BoxRegistry {
     all: () => [...byId.values()],
     claimName(name, boxId) {
       const owner = idByName.get(name);
+      if (doubtful.has(name)) {
+        throw new BoxRunError('UNAVAILABLE', `a create of a box named '${name}' is being undone`, { hint: 'try again in a second' });
+      }
       if (owner !== undefined && owner !== boxId) {
         throw new BoxRunError('NAME_ALREADY_EXISTS', `a box named '${name}' exists already (${owner})`, {
           hint: 'remove that box or choose another name',
@@ -39,6 +47,9 @@ export function createBoxRegistry(): BoxRegistry {
       idByName.set(name, boxId);
     },
     releaseName,
+    doubtName(name, boxId) {
+      if (idByName.get(name) === boxId) doubtful.add(name);
+    },
     add(box) {
       byId.set(box.id, box);
       if (box.row.name !== null) idByName.set(box.row.name, box.id);

@@ -1,6 +1,7 @@
 // The worker of one box over time: the first, and each successor under a lease of a higher generation.
 // A successor is assigned only after its predecessor is dead and the generation is committed; box.ts decides when.
 import type { Exec } from '../shared/api.ts';
+import { sleep } from '../shared/clock.ts';
 import type { ExecOrder, Assignment, StreamGrant, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -12,6 +13,8 @@ import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 import type { ImageGate } from './image-gate.ts';
+import type { Spills } from './spills.ts';
+import { leavesOpen, untilThrough } from './until-through.ts';
 import type { WarmPool } from './warm-pool.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
@@ -24,11 +27,13 @@ export interface BoxWorker {
   /** What an adopted worker said of its engine; null when there is none. */
   readonly present: { readonly running: boolean } | null;
   create(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<{ engineId: string }>;
-  /** Under a new lease. */
-  start(progress: ReportProgress, watch?: Stopwatch): Promise<void>;
+  /** Under a new lease. A worker that is lost meanwhile is followed by another. */
+  start(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<void>;
+  /** Resolves when nothing of the engine runs any more. A worker that is lost or hangs meanwhile is followed by another. */
   stop(): Promise<void>;
-  /** `stop` for a box that is in trouble already: what goes wrong is logged, and the worker is gone in any case. */
-  halt(): Promise<void>;
+  /** `stop` for a box that is in trouble already; the worker is gone in any case. False: the engine may still run. */
+  halt(): Promise<boolean>;
+  /** As `stop`, and nothing of the box is left on the host. */
   remove(): Promise<void>;
   /** After the worker's death: a successor takes the engine over and the lost commands are ended. False: the engine is gone too. */
   succeed(reason: string): Promise<boolean>;
@@ -42,6 +47,8 @@ export interface BoxWorker {
   /** Called when the worker has died without being asked to go. */
   onLost: (() => void) | null;
   onEngineExit: ((reason: string) => void) | null;
+  /** A command resists its kill. */
+  onUnkillable: ((reason: string) => void) | null;
 }
 
 export interface BoxWorkerDeps {
@@ -49,6 +56,7 @@ export interface BoxWorkerDeps {
   readonly reader: Pick<Reader, 'finishedExecIds'>;
   readonly pool: WarmPool;
   readonly gate: ImageGate;
+  readonly spills: Pick<Spills, 'send' | 'sendLater'>;
   readonly instanceId: string;
   readonly log: Logger;
 }
@@ -61,10 +69,13 @@ export function createBoxWorker(deps: BoxWorkerDeps, row: BoxRow, adopted: Worke
 class LeasedWorker implements BoxWorker {
   onLost: (() => void) | null = null;
   onEngineExit: ((reason: string) => void) | null = null;
+  onUnkillable: ((reason: string) => void) | null = null;
   readonly #deps: BoxWorkerDeps;
   readonly #row: BoxRow;
   readonly #log: Logger;
   #current: WorkerHandle | null = null;
+  /** Told to go: its end is no loss. */
+  #leaving: WorkerHandle | null = null;
 
   constructor(deps: BoxWorkerDeps, row: BoxRow, adopted: WorkerHandle | null) {
     this.#deps = deps;
@@ -78,7 +89,9 @@ class LeasedWorker implements BoxWorker {
   }
 
   async create(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<{ engineId: string }> {
-    const { peer } = await watch.time('worker', () => this.#assign());
+    const worker = await watch.time('worker', () => this.#assign());
+    const { peer } = worker;
+    const giveUp = this.#killUnlessCanceled(worker, signal);
     return this.#deps.gate.pass(imageKey(this.#row), async () => {
       // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
       const options = { onProgress: progress, signal, waitAfterAbort: true };
@@ -88,39 +101,67 @@ class LeasedWorker implements BoxWorker {
       const created = await watch.time('create', () => peer.request('create', {}, startOptions));
       await watch.time('start', () => peer.request('start', {}, startOptions));
       return created;
-    }, signal);
+    }, signal).finally(giveUp);
   }
 
-  async start(progress: ReportProgress, watch = createStopwatch()): Promise<void> {
+  async start(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<void> {
     await this.#letGo();
-    await watch.time('lease', () => this.#openLease());
-    const { peer } = await watch.time('worker', () => this.#assign());
+    for (let attempt = 1; ; attempt++) {
+      await watch.time('lease', () => this.#openLease());
+      let worker: WorkerHandle | null = null;
+      try {
+        worker = await watch.time('worker', () => this.#assign());
+        await this.#startOn(worker, progress, signal, watch);
+        return;
+      } catch (error) {
+        const lost = worker === null ? leavesOpen(error) : !worker.peer.isOpen;
+        if (!lost || signal.aborted || attempt === limits.boxAttemptsMax) throw error;
+        this.#log.warn({ err: error, attempt }, 'a worker was lost while it started the box; another one starts it');
+        await worker?.gone;
+      }
+    }
+  }
+
+  async #startOn(worker: WorkerHandle, progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
+    const { peer } = worker;
+    const giveUp = this.#killUnlessCanceled(worker, signal);
     await this.#deps.gate.pass(imageKey(this.#row), async () => {
-      const options = { onProgress: progress };
+      const options = { onProgress: progress, signal, waitAfterAbort: true };
       const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
       await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
       const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
       await watch.time('start', () => peer.request('start', {}, startOptions));
-    });
+    }, signal).finally(giveUp);
   }
 
   async stop(): Promise<void> {
-    const worker = this.#living() ?? (await this.#takeOver('worker exited')).worker;
-    await worker.peer.request('stop', {}, { timeoutMs: limits.boxStopTimeoutMs });
+    const generation = this.#row.generation;
+    await this.#endEngine('stop', limits.boxStopTimeoutMs);
     await this.#letGo();
+    if (this.#row.generation > generation) await this.#endLost(this.#row.generation - 1);
   }
 
-  async halt(): Promise<void> {
-    for (const step of [() => this.stop(), () => this.abandon()]) {
-      await step().catch((error: unknown) => {
-        this.#log.error({ err: error }, 'stopping a box in trouble failed');
-      });
-    }
+  /** Commands of workers that were lost during a stop. The engine has ended, whether that can be committed now or later. */
+  async #endLost(generation: number): Promise<void> {
+    const close = () => this.#closeLease(generation, 'worker exited');
+    await close().catch((error: unknown) => {
+      this.#log.error({ err: error }, 'the commands of a lost worker cannot be ended yet');
+      if (leavesOpen(error)) void untilThrough(close).catch(() => undefined); // Its box has been removed.
+    });
+  }
+
+  async halt(): Promise<boolean> {
+    const noting = (error: unknown) => {
+      this.#log.error({ err: error }, 'stopping a box in trouble failed');
+      return false;
+    };
+    const ended = await this.#endEngine('stop', limits.boxStopTimeoutMs).then(() => true, noting);
+    await this.abandon().catch(noting);
+    return ended;
   }
 
   async remove(): Promise<void> {
-    const worker = this.#living() ?? (await this.#successor());
-    await worker.peer.request('remove', {}, { timeoutMs: limits.boxRemoveTimeoutMs });
+    await this.#endEngine('remove', limits.boxRemoveTimeoutMs);
     await this.#letGo();
     // Followers of a command that was lost hear of its end before its rows are gone.
     await this.#closeLease(this.#row.generation, 'the box was removed');
@@ -130,8 +171,7 @@ class LeasedWorker implements BoxWorker {
     const predecessor = this.#current;
     await predecessor?.kill();
     await predecessor?.gone;
-    const { running } = await this.#takeOver(reason);
-    return running;
+    return this.#takeOver(reason);
   }
 
   async abandon(): Promise<void> {
@@ -157,22 +197,89 @@ class LeasedWorker implements BoxWorker {
     return this.#present().peer.request('grant', { operation });
   }
 
+  /** By the present worker or, where that is lost or hangs, by successors: as long as the engine may live this has not succeeded. */
+  async #endEngine(how: 'stop' | 'remove', timeoutMs: number): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      let worker = this.#living();
+      try {
+        if (worker === null) {
+          worker = await this.#successor();
+          // Only under a worker that knows the engine do commands get time to end.
+          if (how === 'stop' && attempt === 1) await this.#reattach(worker).catch(rethrowIfOpen);
+        }
+        await this.#askAwake(worker, how, timeoutMs);
+        return;
+      } catch (error) {
+        if (!leavesOpen(error) || attempt === limits.boxAttemptsMax) throw error;
+        this.#log.warn({ err: error, how, attempt }, 'a worker did not end its box; another one does');
+        if (worker?.peer.isOpen === false) await worker.gone;
+        else if (worker !== null) await this.#letGo();
+      }
+    }
+  }
+
+  /** A request to a worker that is killed when its process does nothing any more. */
+  async #askAwake(worker: WorkerHandle, method: 'stop' | 'remove', timeoutMs: number): Promise<void> {
+    const answered = new AbortController();
+    void this.#killWhenSilent(worker, answered.signal);
+    try {
+      await worker.peer.request(method, {}, { timeoutMs });
+    } finally {
+      answered.abort();
+    }
+  }
+
+  async #killWhenSilent(worker: WorkerHandle, answered: AbortSignal): Promise<void> {
+    let missed = 0;
+    while (missed < limits.workerPulsesMissedMax) {
+      await sleep(limits.workerPulseMs, answered);
+      if (answered.aborted) return;
+      missed = (await worker.isAwake()) ? 0 : missed + 1;
+    }
+    if (!answered.aborted) await this.#kill(worker, 'it does not answer');
+  }
+
+  /** Once `signal` aborts, the worker has limits.cancelTimeoutMs to give up what it does. The function returned ends the watch. */
+  #killUnlessCanceled(worker: WorkerHandle, signal: AbortSignal): () => void {
+    let timer: NodeJS.Timeout | undefined;
+    const onAbort = () => {
+      timer = setTimeout(() => void this.#kill(worker, 'it does not give up what was canceled'), limits.cancelTimeoutMs);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    return () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+    };
+  }
+
+  async #kill(worker: WorkerHandle, reason: string): Promise<void> {
+    this.#log.warn({ workerId: worker.workerId, reason }, 'a worker is killed');
+    await worker.kill().catch((error: unknown) => {
+      this.#log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
+    });
+  }
+
   #attach(worker: WorkerHandle): WorkerHandle {
     this.#current = worker;
     worker.onEngineExit = (reason) => this.onEngineExit?.(reason);
+    worker.onUnkillable = (reason) => this.onUnkillable?.(reason);
     const forget = () => {
-      if (this.#current !== worker) return; // It was let go.
-      this.#current = null;
-      this.onLost?.();
+      if (this.#current === worker) this.#current = null;
+      if (this.#leaving !== worker) this.onLost?.();
     };
     worker.gone.then(forget, () => undefined);
     return worker;
   }
 
+  /** A worker that cannot be made to go stays the present one: no successor may come. */
   async #letGo(): Promise<void> {
     const worker = this.#current;
+    if (worker === null) return;
+    this.#leaving = worker;
+    await worker.dismiss();
     this.#current = null;
-    await worker?.dismiss();
+    void this.#deps.spills.sendLater(this.#row.id);
   }
 
   #living(): WorkerHandle | null {
@@ -205,26 +312,36 @@ class LeasedWorker implements BoxWorker {
     return this.#assign();
   }
 
-  /** A successor that has taken over what runs, its predecessor's commands ended. */
-  async #takeOver(reason: string): Promise<{ worker: WorkerHandle; running: boolean }> {
+  /** A successor takes over what runs, and its predecessor's commands are ended; false when nothing runs. */
+  async #takeOver(reason: string): Promise<boolean> {
     const worker = await this.#successor();
-    const finishedExecs = this.#deps.reader.finishedExecIds(this.#row.id);
-    const options = { timeoutMs: limits.boxStartTimeoutMs };
-    const { running } = await worker.peer.request('reattach', { finishedExecs }, options);
+    const running = await this.#reattach(worker);
     await this.#closeLease(this.#row.generation - 1, reason);
-    return { worker, running };
+    return running;
+  }
+
+  async #reattach({ peer }: WorkerHandle): Promise<boolean> {
+    const finishedExecs = this.#deps.reader.finishedExecIds(this.#row.id);
+    return (await peer.request('reattach', { finishedExecs }, { timeoutMs: limits.boxStartTimeoutMs })).running;
   }
 
   async #openLease(): Promise<void> {
+    await this.#deps.spills.send(this.#row.id);
     const generation = this.#row.generation + 1;
     await this.#deps.writer.request('openLease', { boxId: this.#row.id, generation }, { resend: true });
     this.#row.generation = generation;
   }
 
   async #closeLease(generation: number, reason: string): Promise<void> {
+    await this.#deps.spills.send(this.#row.id);
     await this.#deps.writer.request('closeLease', { boxId: this.#row.id, generation, reason }, { resend: true });
     this.#row.generation = Math.max(this.#row.generation, generation + 1);
   }
+}
+
+/** An engine that cannot be taken over can be ended all the same; a worker that is gone cannot do it. */
+function rethrowIfOpen(error: unknown): void {
+  if (leavesOpen(error)) throw error;
 }
 
 function imageKey(row: BoxRow): string {

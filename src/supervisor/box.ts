@@ -14,6 +14,7 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
+import { createCommittedRow, type CommittedRow } from './box-row.ts';
 import type { BoxWorker, TimedExec } from './box-worker.ts';
 import type { Quota } from './quota.ts';
 
@@ -58,18 +59,26 @@ class OwnedBox implements SupervisedBox {
   readonly #row: BoxRow;
   readonly #log: Logger;
   readonly #restarts = createRestartWindow(limits.workerRestartsMax);
-  readonly #creating = new AbortController();
+  readonly #committed: CommittedRow;
   readonly #inTurn = createInTurn();
+  /** Ends what brings the box up: a forced removal does not wait for it. */
+  #bringingUp = new AbortController();
+  /** Its worker has removed everything; only rows are left. */
+  #onlyRows = false;
 
   constructor(deps: BoxDeps, row: BoxRow) {
     this.#deps = deps;
     this.#row = row;
     this.#log = deps.log.child({ boxId: row.id });
+    this.#committed = createCommittedRow({ writer: deps.writer, log: this.#log }, row);
     deps.worker.onLost = () => {
       this.#onTrouble('recovering a box', () => this.#recover('worker exited'));
     };
     deps.worker.onEngineExit = (reason) => {
       this.#onTrouble('noting the end of an engine', () => this.#engineDied(reason));
+    };
+    deps.worker.onUnkillable = (reason) => {
+      this.#onTrouble('stopping a box with a command that cannot be killed', () => this.#endForCommand(reason));
     };
   }
 
@@ -88,7 +97,7 @@ class OwnedBox implements SupervisedBox {
   create(progress: ReportProgress, watch = createStopwatch()): Promise<Box> {
     return this.#inTurn(async () => {
       try {
-        const { engineId } = await this.#deps.worker.create(progress, this.#creating.signal, watch);
+        const { engineId } = await this.#deps.worker.create(progress, this.#bringingUp.signal, watch);
         const change = { boxlite_id: engineId, started_at: timestamp() };
         await watch.time('commit', () => this.#transition('brought-up', change));
         return publicBox(this.#row);
@@ -103,17 +112,17 @@ class OwnedBox implements SupervisedBox {
   start(progress: ReportProgress, watch = createStopwatch()): Promise<Box> {
     return this.#inTurn(async () => {
       const { row } = this;
-      if (row.state !== 'stopped' && row.state !== 'failed') throw alreadyRunning(row);
+      if (!startable.has(row.state)) throw alreadyRunning(row);
       this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
       await this.#transition('start-asked', { error_code: null, error_message: null });
+      this.#bringingUp = new AbortController();
       try {
-        await this.#deps.worker.start(progress, watch);
+        await this.#deps.worker.start(progress, this.#bringingUp.signal, watch);
         const change = { started_at: timestamp(), stopped_at: null };
         await watch.time('commit', () => this.#transition('brought-up', change));
         return publicBox(row);
       } catch (error) {
-        await this.#deps.worker.halt();
-        await this.#fail('start-failed', error);
+        await this.#endAs('start-failed', error);
         throw error;
       }
     });
@@ -121,17 +130,18 @@ class OwnedBox implements SupervisedBox {
 
   stop(): Promise<Box> {
     return this.#inTurn(async () => {
-      if (this.state !== 'ready' && this.state !== 'recovering') throw notRunning(this.row);
+      if (!stoppable.has(this.state)) throw notRunning(this.row);
       await this.#stopNow();
       return publicBox(this.#row);
     });
   }
 
   remove(force: boolean): Promise<void> {
-    if (force && this.state === 'creating') this.#creating.abort();
+    if (force && (this.state === 'creating' || this.state === 'starting')) this.#bringingUp.abort();
     return this.#inTurn(async () => {
       const { row } = this;
-      if (!force && holdsQuota(row.state) && row.state !== 'removing') {
+      const status = publicStatus(row.state);
+      if (!force && (status === 'creating' || status === 'running')) {
         throw new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is running`, {
           hint: 'stop it first, or remove it with force',
         });
@@ -179,9 +189,10 @@ class OwnedBox implements SupervisedBox {
       } else if (this.state === 'ready' || this.state === 'recovering') {
         await this.#recover('worker exited');
       } else if (this.state === 'starting') {
-        await worker.halt();
         const message = 'the server ended while the box was starting';
-        await this.#fail('start-failed', new BoxRunError('RUNTIME_ERROR', message));
+        await this.#endAs('start-failed', new BoxRunError('RUNTIME_ERROR', message));
+      } else if (this.state === 'stuck') {
+        if (await worker.halt()) await this.#note('found-ended');
       } else if (found !== null) {
         await worker.abandon();
       }
@@ -190,24 +201,19 @@ class OwnedBox implements SupervisedBox {
 
   /** To the next state; resolves when that is committed. What cannot be committed has not happened. */
   async #transition(cause: BoxCause, change: BoxChange = {}): Promise<void> {
-    const row = this.#row;
-    const before = { ...row };
-    try {
-      await this.#enter(cause, change);
-    } catch (error) {
-      for (const field of [...Object.keys(change), 'state', 'status'] as const) Object.assign(row, { [field]: before[field as keyof BoxRow] });
-      throw error;
-    } finally {
-      if (!holdsQuota(row.state)) this.#deps.quota.release(row.id);
-    }
+    await this.#enter(cause, change, (whole) => this.#committed.commit(whole));
   }
 
-  /** To a state that is so whether it can be committed or not; where that fails the next supervisor finds out anew. */
+  /** To a state that is so whether it can be committed or not; rejects when it is not committed yet. */
+  async #settle(cause: BoxCause, change: BoxChange = {}): Promise<void> {
+    await this.#enter(cause, change, (whole) => this.#committed.keep(whole));
+  }
+
+  /** `settle` where nobody waits for the commit. */
   async #note(cause: BoxCause, change: BoxChange = {}): Promise<void> {
-    await this.#enter(cause, change).catch((problem: unknown) => {
-      this.#log.error({ err: problem, cause }, 'a change of state could not be committed');
+    await this.#settle(cause, change).catch((problem: unknown) => {
+      this.#log.error({ err: problem, cause }, 'a change of state could not be committed yet');
     });
-    if (!holdsQuota(this.state)) this.#deps.quota.release(this.id);
   }
 
   async #fail(cause: BoxCause, error: unknown): Promise<void> {
@@ -215,43 +221,63 @@ class OwnedBox implements SupervisedBox {
     await this.#note(cause, failure(toBoxRunError(error)));
   }
 
-  /** The one place that assigns the state. */
-  async #enter(cause: BoxCause, change: BoxChange): Promise<void> {
+  /** Ends whatever may be left of the engine, and fails; where its end is not certain the box goes on counting. */
+  async #endAs(cause: BoxCause, error: unknown): Promise<void> {
+    const ended = await this.#deps.worker.halt();
+    await this.#fail(ended ? cause : 'end-failed', error);
+  }
+
+  /** The one place from which the state is assigned; the quota follows it. */
+  async #enter(cause: BoxCause, change: BoxChange, assign: (change: BoxChange) => Promise<void>): Promise<void> {
     const row = this.#row;
     const next = step(boxTable, row.state, cause);
     if (next === null) throw new BoxRunError('RUNTIME_ERROR', `box ${row.id}: ${cause} in state ${row.state}`);
     this.#log.info({ from: row.state, to: next, cause }, 'box changes state');
     const status = next === 'removing' ? row.status : publicStatus(next);
-    Object.assign(row, change, { state: next, status });
-    if (next === 'removed') return;
-    const committed = { boxId: row.id, change: { ...change, state: next, status } };
-    await this.#deps.writer.request('updateBox', committed, { resend: true });
+    try {
+      if (next === 'removed') Object.assign(row, { state: next, status });
+      else await assign({ ...change, state: next, status });
+    } finally {
+      const { quota } = this.#deps;
+      if (!holdsQuota(row.state)) quota.release(row.id);
+      else if (row.state === 'stuck') quota.adopt(row.id, row.cpu, row.memory_mb);
+    }
   }
 
   async #stopNow(): Promise<void> {
+    if (this.state !== 'stopping') await this.#transition('stop-asked');
     try {
-      if (this.state !== 'stopping') await this.#transition('stop-asked');
       await this.#deps.worker.stop();
-      await this.#transition('stop-done', { stopped_at: timestamp() });
     } catch (error) {
-      await this.#fail('stop-failed', error);
+      await this.#fail('end-failed', error);
       throw error;
     }
+    await this.#settle('stop-done', { stopped_at: timestamp() });
   }
 
   async #removeNow(): Promise<void> {
     const { writer, worker, onRemoved } = this.#deps;
     if (this.state === 'removed') throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${this.id}`);
-    try {
+    if (!this.#onlyRows) {
       if (this.state !== 'removing') await this.#transition('remove-asked');
-      await worker.remove();
+      try {
+        await worker.remove();
+      } catch (error) {
+        await this.#endAs('remove-failed', error);
+        throw error;
+      }
+      this.#onlyRows = true;
+    } else {
+      await this.#note('remove-asked'); // The row may be gone: a removal that was not answered may have been done.
+    }
+    try {
       await writer.request('removeBox', { boxId: this.id }, { resend: true, timeoutMs: limits.boxRemoveTimeoutMs });
-      await this.#transition('remove-done');
-      onRemoved();
     } catch (error) {
       await this.#fail('remove-failed', error);
       throw error;
     }
+    await this.#transition('remove-done');
+    onRemoved();
   }
 
   /** Removes what a failed create has made. Where even that fails the row stays, in `error`, for somebody to look at. */
@@ -262,9 +288,7 @@ class OwnedBox implements SupervisedBox {
     } catch (error) {
       this.#log.error({ err: error }, 'removing what a failed create left did not work');
       this.#deps.onNameFreed();
-      this.#row.name = null;
-      const change = { boxId: this.id, change: { name: null } };
-      await this.#deps.writer.request('updateBox', change, { resend: true }).catch(() => undefined);
+      await this.#committed.keep({ name: null }).catch(() => undefined);
     }
   }
 
@@ -274,9 +298,8 @@ class OwnedBox implements SupervisedBox {
     if (this.state === 'ready') await this.#note('worker-died');
     while (this.state === 'recovering') {
       if (!this.#restarts.take()) {
-        await worker.abandon();
         const message = `its worker failed ${limits.workerRestartsMax + 1} times in ${limits.restartWindowMs / 1000} s`;
-        await this.#fail('recovery-failed', new BoxRunError('RUNTIME_ERROR', message));
+        await this.#endAs('recovery-failed', new BoxRunError('RUNTIME_ERROR', message));
         return;
       }
       try {
@@ -288,9 +311,15 @@ class OwnedBox implements SupervisedBox {
     }
   }
 
+  /** Whatever the engine left behind goes with it. */
   async #engineDied(reason: string): Promise<void> {
-    await this.#deps.worker.halt(); // Whatever the engine left behind goes with it.
-    await this.#fail('engine-died', new BoxRunError('RUNTIME_ERROR', reason));
+    await this.#endAs('engine-died', new BoxRunError('RUNTIME_ERROR', reason));
+  }
+
+  /** Of a command that resists its kill nothing may go on: the whole box ends. */
+  async #endForCommand(reason: string): Promise<void> {
+    await this.#note('stop-asked');
+    await this.#endAs('kill-failed', new BoxRunError('TIMEOUT', reason));
   }
 
   /** For what comes uninvited: acts only on a box that was running until then, under the same lease. */
@@ -303,6 +332,10 @@ class OwnedBox implements SupervisedBox {
     });
   }
 }
+
+/** A box in error can be stopped: what may be left of its engine is ended then. */
+const stoppable: ReadonlySet<BoxState> = new Set<BoxState>(['ready', 'recovering', 'failed', 'stuck']);
+const startable: ReadonlySet<BoxState> = new Set<BoxState>(['stopped', 'failed', 'stuck']);
 
 function failure(error: BoxRunError): BoxChange {
   return { error_code: error.code, error_message: errorText(error), stopped_at: timestamp() };

@@ -23,6 +23,7 @@ import type { BoxRegistry } from './box-registry.ts';
 import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
 import type { createWatchHandlers } from './watch.ts';
+import { leavesOpen, untilThrough } from './until-through.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
 type Caller = RequestContext<SupervisorContract>;
@@ -171,9 +172,25 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
     return box;
   } catch (error) {
     quota.release(id);
-    if (name !== null) registry.releaseName(name, id);
+    if (leavesOpen(error)) {
+      if (name !== null) registry.doubtName(name, id);
+      void takeBack(deps, id, name);
+    } else if (name !== null) {
+      registry.releaseName(name, id);
+    }
     throw error;
   }
+}
+
+/**
+ * For a row whose commit was not answered: it may still come. Asked on the connection on which the row went, and so never before it.
+ * The name is free when the row is certainly not there.
+ */
+async function takeBack({ writer, registry, log }: ControlDeps, boxId: string, name: string | null): Promise<void> {
+  await untilThrough(() => writer.request('removeBox', { boxId }, { resend: true })).catch((error: unknown) => {
+    log.error({ err: error, boxId }, 'the row of a box that was given up cannot be removed');
+  });
+  if (name !== null) registry.releaseName(name, boxId);
 }
 
 /** How many boxes were removed. */
@@ -181,7 +198,7 @@ async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Pr
   const before = Date.now() - olderThanS * 1000;
   const idle = registry.all().filter(({ state, row }) => {
     const since = Date.parse(row.stopped_at ?? row.created_at);
-    return (state === 'stopped' || state === 'failed') && since <= before;
+    return (state === 'stopped' || state === 'failed' || state === 'stuck') && since <= before;
   });
   let removed = 0;
   for (const box of idle) {

@@ -100,7 +100,7 @@ function isMoving({ state }: SupervisedBox): boolean {
 
 /** A box that was never up stays only where a failed create could not be undone: the answer is that failure. */
 function answerOf({ row }: SupervisedBox): Box {
-  if (row.started_at !== null || row.state !== 'failed') return publicBox(row);
+  if (row.started_at !== null || row.status !== 'error') return publicBox(row);
   const code = isErrorCode(row.error_code) ? row.error_code : 'RUNTIME_ERROR';
   throw new BoxRunError(code, row.error_message ?? `box ${row.id} could not be created`);
 }

@@ -2,7 +2,7 @@
 // keeper is gone it goes too, while its workers stay.
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
-import { writerContract } from '../shared/contracts/writer.ts';
+import { noWriterNotices, writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
@@ -20,6 +20,7 @@ import { createImageGate } from './image-gate.ts';
 import { createSupervisorMeters, logged, measured } from './meters.ts';
 import { createQuota } from './quota.ts';
 import { recover } from './recovery.ts';
+import { createSpills } from './spills.ts';
 import { createWarmPool } from './warm-pool.ts';
 import { createWatchHandlers } from './watch.ts';
 import { startWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
@@ -42,13 +43,14 @@ const writer = createLink({
   path: paths.writerSocket,
   contract: writerContract,
   hello: { role: 'supervisor' },
-  notices: { events: () => undefined, lagged: () => undefined },
+  notices: noWriterNotices,
 });
 const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
 const reader = openReader(config.dbPath);
 const registry = createBoxRegistry();
 const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
 const gate = createImageGate();
+const spills = createSpills(config, log);
 const census = new Set<WorkerHandle>();
 const figures = createSupervisorMeters({
   meters, registry, census, writer, limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb }, keeperFile: paths.keeperFile,
@@ -62,7 +64,7 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
       writer,
       quota,
       log,
-      worker: createBoxWorker({ writer, reader, pool, gate, instanceId, log }, row, adopted),
+      worker: createBoxWorker({ writer, reader, pool, gate, spills, instanceId, log }, row, adopted),
       onRemoved() {
         registry.delete(box);
       },
@@ -75,7 +77,7 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
   return box;
 }
 
-await recover({ config, reader, registry, quota, pool, workers, log, supervise });
+await recover({ config, reader, registry, quota, pool, workers, spills, log, supervise });
 const control = createControl({ config, registry, quota, writer, reader, log, supervise });
 const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,

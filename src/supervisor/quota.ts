@@ -13,9 +13,10 @@ export interface Quota {
 export function createQuota(max: { readonly cpu: number; readonly memoryMb: number }): Quota {
   const held = new Map<string, { readonly cpu: number; readonly memoryMb: number }>();
 
-  function used(of: 'cpu' | 'memoryMb'): number {
+  /** By others than `boxId`: a box that holds its share already takes no second one. */
+  function used(of: 'cpu' | 'memoryMb', boxId: string): number {
     let sum = 0;
-    for (const share of held.values()) sum += share[of];
+    for (const [id, share] of held) if (id !== boxId) sum += share[of];
     return sum;
   }
 
@@ -27,8 +28,8 @@ export function createQuota(max: { readonly cpu: number; readonly memoryMb: numb
 
   return {
     reserve(boxId, cpu, memoryMb) {
-      const cpuUsed = used('cpu');
-      const memoryUsed = used('memoryMb');
+      const cpuUsed = used('cpu', boxId);
+      const memoryUsed = used('memoryMb', boxId);
       if (cpuUsed + cpu > max.cpu) refuse('CPUs', cpu, cpuUsed, max.cpu, 'BOXRUN_MAX_CPU');
       if (memoryUsed + memoryMb > max.memoryMb) {
         refuse('memory in MB', memoryMb, memoryUsed, max.memoryMb, 'BOXRUN_MAX_MEMORY_MB');

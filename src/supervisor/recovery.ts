@@ -3,19 +3,16 @@
 import { readdir } from 'node:fs/promises';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { writerContract, type ExecChange } from '../shared/contracts/writer.ts';
 import { withDeadline } from '../shared/clock.ts';
-import { BoxRunError } from '../shared/errors.ts';
-import { connectContract } from '../shared/ipc/client.ts';
 import { holdsQuota } from '../shared/lifecycle/box.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
-import { readSpills } from '../shared/spill.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
 import type { Quota } from './quota.ts';
+import type { Spills } from './spills.ts';
 import type { WarmPool } from './warm-pool.ts';
 import { findWorkers, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 
@@ -27,14 +24,15 @@ export interface RecoveryDeps {
   readonly pool: WarmPool;
   /** For the workers that are found. */
   readonly workers: WorkerDeps;
+  readonly spills: Pick<Spills, 'sendAll'>;
   readonly log: Logger;
   readonly supervise: (row: BoxRow, adopted: WorkerHandle | null) => SupervisedBox;
 }
 
 /** Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. */
 export async function recover(deps: RecoveryDeps): Promise<void> {
-  const { config, registry, quota, pool, log } = deps;
-  await sendSpills(config, log);
+  const { registry, quota, pool, spills, log } = deps;
+  await spills.sendAll();
   const workers = await livingWorkers(deps);
   for (const row of deps.reader.boxRows()) {
     const worker = workers.get(row.id) ?? null;
@@ -67,46 +65,4 @@ async function livingWorkers({ config, pool, workers: deps }: RecoveryDeps): Pro
     else workers.set(boxId, worker);
   }
   return workers;
-}
-
-async function sendSpills(config: Config, log: Logger): Promise<void> {
-  const { spillDir, writerSocket } = statePaths(config.stateDir);
-  for (const { path, spill, forget } of await readSpills(spillDir)) {
-    if (spill === null) {
-      log.error({ path }, 'a spill file does not parse; it is left where it is');
-      continue;
-    }
-    const { boxId, generation, changes } = spill;
-    const peer = await connectContract({
-      path: writerSocket,
-      contract: writerContract,
-      hello: { role: 'worker', boxId, generation },
-      notices: { events: () => undefined, lagged: () => undefined },
-    });
-    try {
-      for (const slice of slicesOf(changes)) await peer.request('changeExecs', { changes: slice });
-    } catch (error) {
-      if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') throw error;
-      log.error({ err: error, path }, 'the writer refused a spill for good');
-    } finally {
-      peer.close('done');
-    }
-    await forget();
-  }
-}
-
-/** A spill as a whole may be longer than a frame can be. An exit event stays with its finished row. */
-function* slicesOf(changes: readonly ExecChange[]): Generator<ExecChange[]> {
-  let slice: ExecChange[] = [];
-  let bytes = 0;
-  for (const change of changes) {
-    slice.push(change);
-    bytes += change.op === 'event' ? change.event.data.length : JSON.stringify(change).length;
-    const isExit = change.op === 'event' && change.event.type === 'exit';
-    if (isExit || (bytes < limits.commitBytesMax && slice.length < limits.commitOpsMax)) continue;
-    yield slice;
-    slice = [];
-    bytes = 0;
-  }
-  if (slice.length > 0) yield slice;
 }

@@ -10,7 +10,7 @@ import { workerContract, WorkerStateFile, type WorkerContract } from '../shared/
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import { noSignOfLife } from '../shared/heartbeat.ts';
-import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
+import { connectContract, type NoticeHandlers, type ServerPeer } from '../shared/ipc/client.ts';
 import { fits } from '../shared/ipc/contract.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -23,6 +23,10 @@ export interface WorkerHandle {
   readonly gone: Promise<void>;
   /** Who hears that the engine ended by itself; one at a time. */
   onEngineExit: ((reason: string) => void) | null;
+  /** ... and that a command resists its kill. */
+  onUnkillable: ((reason: string) => void) | null;
+  /** False when its process does not answer within limits.helloTimeoutMs: frozen, or too busy for anything. */
+  isAwake(): Promise<boolean>;
   /** Asks it to leave, then kills it; resolves when it is gone. A running engine stays. */
   dismiss(): Promise<void>;
   kill(): Promise<void>;
@@ -92,21 +96,13 @@ async function connectWorker(
   identity: ProcessIdentity,
 ): Promise<WorkerHandle> {
   const { workersDir } = statePaths(config.stateDir);
-  // The notice may come right behind the hello, before anybody listens here: it is kept until somebody does.
-  let listener: ((reason: string) => void) | null = null;
-  let missed: string | null = null;
-  const peer = await connectContract({
-    path: join(workersDir, `${workerId}.sock`),
-    contract: workerContract,
-    hello: { role: 'supervisor' },
-    notices: {
-      engineExited({ reason }) {
-        if (listener === null) missed = reason;
-        else listener(reason);
-      },
-    },
-    heartbeat: true,
-    ...(observe === undefined ? {} : { observe }),
+  const engineExit = createKeptNotice();
+  const unkillable = createKeptNotice();
+  const connect = (notices: NoticeHandlers<WorkerContract>) =>
+    connectContract({ path: join(workersDir, `${workerId}.sock`), contract: workerContract, hello: { role: 'supervisor' }, notices, heartbeat: true, ...(observe === undefined ? {} : { observe }) });
+  const peer = await connect({
+    engineExited: ({ reason }) => { engineExit.take(reason); },
+    unkillable: ({ reason }) => { unkillable.take(reason); },
   });
   let asked = false;
   const kill = async () => {
@@ -130,16 +126,23 @@ async function connectWorker(
     peer,
     gone,
     get onEngineExit() {
-      return listener;
+      return engineExit.listener;
     },
     set onEngineExit(next) {
-      listener = next;
-      if (next === null || missed === null) return;
-      const reason = missed;
-      missed = null;
-      queueMicrotask(() => {
-        next(reason);
-      });
+      engineExit.listener = next;
+    },
+    get onUnkillable() {
+      return unkillable.listener;
+    },
+    set onUnkillable(next) {
+      unkillable.listener = next;
+    },
+    async isAwake() {
+      // A second connection: every worker says hello, also one of an earlier version.
+      const ignore = () => undefined;
+      const greeted = await connect({ engineExited: ignore, unkillable: ignore }).catch(() => null);
+      greeted?.close('it is awake');
+      return greeted !== null;
     },
     kill,
     async dismiss() {
@@ -152,6 +155,35 @@ async function connectWorker(
   };
   census.add(handle);
   return handle;
+}
+
+interface KeptNotice {
+  listener: ((reason: string) => void) | null;
+  take(reason: string): void;
+}
+
+/** A notice may come right behind the hello, before anybody listens here: it is kept until somebody does. */
+function createKeptNotice(): KeptNotice {
+  let listener: ((reason: string) => void) | null = null;
+  let missed: string | null = null;
+  return {
+    get listener() {
+      return listener;
+    },
+    set listener(next) {
+      listener = next;
+      if (next === null || missed === null) return;
+      const reason = missed;
+      missed = null;
+      queueMicrotask(() => {
+        next(reason);
+      });
+    },
+    take(reason) {
+      if (listener === null) missed = reason;
+      else listener(reason);
+    },
+  };
 }
 
 async function forgetFiles(workersDir: string, workerId: string): Promise<void> {

@@ -5,7 +5,7 @@ import { sleep, withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { boxHome, statePaths } from '../shared/state-dir.ts';
 import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
-import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
+import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
@@ -54,6 +54,7 @@ export interface BoxRunnerDeps {
   readonly workerId: string;
   readonly log: Logger;
   readonly onEngineExit: (reason: string) => void;
+  readonly onUnkillable: (reason: string) => void;
   /** The writer says that another worker has the box: this one must go at once. */
   readonly onFenced: () => void;
 }
@@ -70,7 +71,7 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'worker', boxId, generation },
-    notices: { events: () => undefined, lagged: () => undefined },
+    notices: noWriterNotices,
   });
   const queue = createCommitQueue({
     link,
@@ -170,7 +171,7 @@ class AssignedRunner implements BoxRunner {
       throw new BoxRunError('RESOURCE_EXCEEDED', `${limits.execsRunningMax} commands run in box ${boxId} already`);
     }
     const startedAt = performance.now();
-    const created = createExec({ driver, queue, log, boxId, generation }, order);
+    const created = createExec({ driver, queue, log, boxId, generation, onUnkillable: this.#parts.deps.onUnkillable }, order);
     this.#execs.set(created.id, created);
     if (order.claim !== undefined) this.#byKey.set(order.claim.key, created);
     void created.finished.then(() => {
@@ -258,15 +259,26 @@ class AssignedRunner implements BoxRunner {
 
   /** Ends every command, then the engine: what resists its kill ends with the engine. */
   async #endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
-    const kills = [...this.#execs.values()].map((exec) => exec.kill({ kind: 'box', message }));
-    for (const outcome of await Promise.allSettled([...kills, this.#terminals.end()])) {
-      if (outcome.status === 'rejected') this.#parts.log.error({ err: outcome.reason as unknown }, 'a command could not be killed');
-    }
+    const { log } = this.#parts;
+    const execs = [...this.#execs.values()];
+    // A command that has ended need not be committed for the engine to end: the writer may be away.
+    const kills = execs.map((exec) => Promise.race([exec.kill({ kind: 'box', message }), exec.ended]));
+    const ends = Promise.allSettled([...kills, this.#terminals.end()]).then((outcomes) => {
+      for (const outcome of outcomes) {
+        if (outcome.status === 'rejected') log.error({ err: outcome.reason as unknown }, 'a command could not be killed');
+      }
+    });
+    await withDeadline(ends, limits.killTimeoutMs + limits.exitDrainBusyMs, 'ending the commands').catch((error: unknown) => {
+      log.error({ err: error }, 'commands do not end; they end with the engine');
+    });
     this.#running = false;
     await endEngine();
     const left = [...this.#execs.values()];
     for (const exec of left) exec.lose(message);
-    await Promise.all(left.map((exec) => exec.finished));
+    const committed = Promise.all(left.map((exec) => exec.finished));
+    await withDeadline(committed, limits.workerExitMs / 2, 'the writer').catch((error: unknown) => {
+      log.warn({ err: error }, 'the engine has ended before its commands could be committed');
+    });
   }
 
   #needRunning(): void {

@@ -3,7 +3,7 @@
 import type { Exec } from '../shared/api.ts';
 import { timestamp, withDeadline } from '../shared/clock.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
-import { errorText } from '../shared/errors.ts';
+import { BoxRunError, errorText } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import { exitEventData, execTable, finishedStatus, isFinished, type ExecCause, type ExecOutcome, type ExecState } from '../shared/lifecycle/exec.ts';
 import { step } from '../shared/lifecycle/machine.ts';
@@ -20,6 +20,8 @@ export interface ExecDeps {
   readonly log: Logger;
   readonly boxId: string;
   readonly generation: number;
+  /** It resists its kill past limits.killTimeoutMs. */
+  readonly onUnkillable: (reason: string) => void;
 }
 
 /** Why a command is killed, which decides how it ends. */
@@ -34,6 +36,8 @@ export interface RunningExec {
   exec(): Exec;
   /** Resolves when the row is committed and the command runs (or has ended already); rejects when the engine cannot start it. */
   readonly started: Promise<void>;
+  /** Resolves when nothing more comes of it, committed or not. Never rejects. */
+  readonly ended: Promise<void>;
   /** Resolves when the exit event and the finished row are committed. Never rejects. */
   readonly finished: Promise<void>;
   /** The engine's hold on it, once it has started. Rejects when the engine cannot start it. */
@@ -50,6 +54,7 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
 
 class OwnedExec implements RunningExec {
   readonly started: Promise<void>;
+  readonly ended: Promise<void>;
   readonly finished: Promise<void>;
   readonly #deps: ExecDeps;
   readonly #order: ExecOrder;
@@ -57,6 +62,7 @@ class OwnedExec implements RunningExec {
   readonly #log: Logger;
   readonly #output: OutputBuffer;
   readonly #starting: Promise<ExecHandle>;
+  #announceEnded: () => void = () => undefined;
   #announceFinished: () => void = () => undefined;
   #timeoutTimer: NodeJS.Timeout | undefined;
   #state: ExecState = 'starting';
@@ -74,6 +80,9 @@ class OwnedExec implements RunningExec {
       id, box_id: deps.boxId, status: 'running', cmd: order.cmd, env: order.env, workdir: order.workdir,
       timeout_ms: order.timeoutMs, exit_code: null, error_message: null, created_at: timestamp(), finished_at: null,
     };
+    this.ended = new Promise<void>((resolve) => {
+      this.#announceEnded = resolve;
+    });
     this.finished = new Promise<void>((resolve) => {
       this.#announceFinished = resolve;
     });
@@ -139,6 +148,7 @@ class OwnedExec implements RunningExec {
     this.#output.end(exitEventData(outcome));
     const { exitCode, errorMessage } = outcome;
     queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at });
+    this.#announceEnded();
     void queue.committed().then(() => {
       Object.assign(this.#row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at });
       this.#announceFinished();
@@ -184,6 +194,8 @@ class OwnedExec implements RunningExec {
   async #killTree(running: ExecHandle): Promise<void> {
     this.#killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch((error: unknown) => {
       this.#killing = null; // It may be asked for again.
+      const resists = error instanceof BoxRunError && error.code === 'TIMEOUT' && !isFinished(this.#state);
+      if (resists) this.#deps.onUnkillable(`command ${this.id} could not be killed within ${limits.killTimeoutMs} ms`);
       throw error;
     });
     await this.#killing;

@@ -6,6 +6,7 @@ import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { streamSocketPath, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
+import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import type { Logger } from '../shared/log.ts';
 import { createBoxRunner, type BoxRunner } from './box-runner.ts';
@@ -28,14 +29,20 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
   let runner: BoxRunner | null = null;
   let orphanTimer: NodeJS.Timeout | undefined;
   let leaving: Promise<void> | null = null;
+  let unkillable: string | null = null;
 
   async function assign(assignment: Assignment): Promise<void> {
     process.title = `boxrun worker ${assignment.boxId}`;
-    const onEngineExit = (reason: string) => {
-      for (const peer of server.peers) peer.notify('engineExited', { reason });
+    const tell = (notice: 'engineExited' | 'unkillable', reason: string) => {
+      for (const peer of server.peers) peer.notify(notice, { reason });
+    };
+    const onEngineExit = (reason: string) => { tell('engineExited', reason); };
+    const onUnkillable = (reason: string) => {
+      unkillable = reason;
+      tell('unkillable', reason);
     };
     const onFenced = () => process.exit(1);
-    runner = await createBoxRunner({ config, workerId, log, onEngineExit, onFenced }, assignment);
+    runner = await createBoxRunner({ config, workerId, log, onEngineExit, onUnkillable, onFenced }, assignment);
     await writeStateFile();
   }
 
@@ -77,19 +84,26 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
   const server: IpcServer<WorkerContract> = await serveContract({
     path: socketPath,
     contract: workerContract,
-    hello: () => ({
-      workerId,
-      pid: process.pid,
-      boxId: runner?.boxId ?? null,
-      generation: runner?.generation ?? 0,
-      running: runner?.running ?? false,
-    }),
+    hello: () => helloOf(workerId, runner),
     handlers: createHandlers({ runner: () => runner, assign, leave: () => leave('told to'), streams }),
     log,
-    onConnect: watchForSupervisor,
+    onConnect(peer) {
+      watchForSupervisor();
+      if (unkillable !== null) peer.notify('unkillable', { reason: unkillable });
+    },
     onDisconnect: watchForSupervisor,
   });
   await writeStateFile();
   watchForSupervisor();
   return { leave };
+}
+
+function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<WorkerContract> {
+  return {
+    workerId,
+    pid: process.pid,
+    boxId: runner?.boxId ?? null,
+    generation: runner?.generation ?? 0,
+    running: runner?.running ?? false,
+  };
 }

@@ -8,6 +8,7 @@ import type { Meters } from '../shared/metrics.ts';
 import type { Batch } from './batch.ts';
 import type { Followers } from './followers.ts';
 import type { WriterMeters } from './meters.ts';
+import type { StateLog } from './state-log.ts';
 import type { Statements } from './statements.ts';
 
 export interface ControlDeps {
@@ -16,17 +17,20 @@ export interface ControlDeps {
   readonly followers: Followers;
   readonly meters: Pick<Meters, 'snapshot'>;
   readonly figures: WriterMeters;
+  readonly states: StateLog;
   /** Says whether the writer leaves now. */
   readonly onRetire: () => boolean;
 }
 
-export function createHandlers({ batch, statements, followers, meters, figures, onRetire }: ControlDeps): Handlers<WriterContract> {
+export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
+  const { batch, statements, followers, states, figures, onRetire } = deps;
   return {
     async insertBox({ box, claim }) {
-      await batch.submit(() => {
+      const created = await batch.submit(() => {
         if (claim !== undefined) statements.claimKey(claim, box.id, timestamp());
-        statements.insertBox(box);
+        return statements.insertBox(box);
       });
+      if (created !== null) states.record([{ kind: 'box.created', box: created }]);
       return null;
     },
     async keepAnswer({ scope, key, rowId, answer }) {
@@ -36,13 +40,16 @@ export function createHandlers({ batch, statements, followers, meters, figures, 
       return null;
     },
     async updateBox({ boxId, change }) {
-      await batch.submit(() => {
-        statements.updateBox(boxId, change);
-      });
+      const changed = await batch.submit(() => statements.updateBox(boxId, change));
+      if (changed !== null) states.record([{ kind: 'box.changed', box: changed }]);
       return null;
     },
     async removeBox({ boxId }) {
-      while (!(await batch.submit(() => statements.removeBoxSlice(boxId))));
+      for (;;) {
+        const { isDone, removed } = await batch.submit(() => statements.removeBoxSlice(boxId));
+        if (removed !== null) states.record([{ kind: 'box.removed', box: removed }]);
+        if (isDone) break;
+      }
       return null;
     },
     async openLease({ boxId, generation }) {
@@ -54,17 +61,19 @@ export function createHandlers({ batch, statements, followers, meters, figures, 
     async closeLease({ boxId, generation, reason }) {
       const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
       figures.cutShort(ended.length);
-      for (const { execId, event } of ended) followers.publish(execId, [event]);
-      return { ended: ended.map(({ execId }) => execId) };
+      states.record(ended.map(({ exec }) => ({ kind: 'exec.finished', exec })));
+      for (const { exec, event } of ended) followers.publish(exec.id, [event]);
+      return { ended: ended.map(({ exec }) => exec.id) };
     },
     async changeExecs({ changes }, { peer }) {
       const identity = peer.hello;
       if (identity.role !== 'worker') throw new BoxRunError('FORBIDDEN', 'only workers change execs');
       const applied = await batch.submit(() => {
         statements.checkLease(identity.boxId, identity.generation);
-        return changes.map(statements.changeExec).filter((change) => change !== null);
+        return changes.flatMap((change) => statements.changeExec(change) ?? []);
       }, changes.length);
       figures.applied(applied);
+      states.record(applied.flatMap(({ state }) => state ?? []));
       for (const [execId, events] of eventsByExec(changes)) followers.publish(execId, events);
       return null;
     },
@@ -76,12 +85,16 @@ export function createHandlers({ batch, statements, followers, meters, figures, 
       followers.remove(execId, peer);
       return null;
     },
-    metrics: () => meters.snapshot(),
-    async health() {
-      // Where nobody changes anything at the moment, trying is the only way to find out that it works again.
-      if (batch.isFailing) await batch.submit(statements.tryOut).catch(() => undefined);
-      return { writable: !batch.isFailing };
+    ...watchHandlers(deps),
+    watchStates(_, { peer }) {
+      states.watch(peer);
+      return null;
     },
+    unwatchStates(_, { peer }) {
+      states.unwatch(peer);
+      return null;
+    },
+    statesAfter: ({ position }) => states.after(position),
     retire: () => ({ leaving: onRetire() }),
   };
 }
@@ -95,4 +108,16 @@ function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {
     else list.push(change.event);
   }
   return events;
+}
+
+/** For whoever watches the server. */
+function watchHandlers({ batch, statements, meters }: ControlDeps): Pick<Handlers<WriterContract>, 'metrics' | 'health'> {
+  return {
+    metrics: () => meters.snapshot(),
+    async health() {
+      // Where nobody changes anything at the moment, trying is the only way to find out that it works again.
+      if (batch.isFailing) await batch.submit(statements.tryOut).catch(() => undefined);
+      return { writable: !batch.isFailing };
+    },
+  };
 }

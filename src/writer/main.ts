@@ -13,6 +13,7 @@ import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
 import { createFollowers } from './followers.ts';
 import { createWriterMeters } from './meters.ts';
+import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
 
 const { orders, ready, refuse } = takeOrders();
@@ -30,6 +31,7 @@ const batch = createBatch(db);
 const statements = prepareStatements(db);
 const followers = createFollowers();
 const meters = createMeters('writer');
+const states = createStateLog();
 let retired = false;
 let idleTimer: NodeJS.Timeout | undefined;
 
@@ -40,6 +42,7 @@ const server: IpcServer<typeof writerContract> = await serveContract({
   handlers: createHandlers({
     batch,
     followers,
+    states,
     statements,
     meters,
     figures: createWriterMeters(meters, batch),
@@ -56,6 +59,7 @@ const server: IpcServer<typeof writerContract> = await serveContract({
   },
   onDisconnect(peer) {
     followers.drop(peer);
+    states.unwatch(peer);
     leaveIfUnneeded();
   },
 });

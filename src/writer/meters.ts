@@ -29,13 +29,13 @@ export function createWriterMeters(meters: Meters, batch: Batch): WriterMeters {
 
   return {
     applied(changes) {
-      for (const { change, createdAt } of changes) {
+      for (const { change, state } of changes) {
         if (change.op === 'insert') started.inc();
-        else if (change.op === 'finish') {
+        else if (change.op === 'finish' && state?.kind === 'exec.finished') {
           const { status } = change;
           finished.inc({ status });
-          seconds.observe({ status }, Math.max(0, (Date.parse(change.at) - Date.parse(createdAt)) / 1000));
-        } else {
+          seconds.observe({ status }, Math.max(0, (Date.parse(change.at) - Date.parse(state.exec.created_at)) / 1000));
+        } else if (change.op === 'event') {
           events.inc();
           if (change.event.type === 'log') bytes.inc(change.event.data.length);
         }

@@ -1,21 +1,24 @@
 // The changes to the database, as functions over prepared statements. Each is called inside a transaction of batch.ts, and
 // does the same when it comes twice: senders repeat what was not acknowledged.
 import type { Database } from 'better-sqlite3';
+import type { Box, Exec } from '../shared/api.ts';
 import type { BoxChange, Event, ExecChange } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 import { prepareKeyStatements, type KeyStatements } from './keys.ts';
 import { exitEventData } from '../shared/lifecycle/exec.ts';
-import { toSql, type BoxRow } from '../shared/store/rows.ts';
-import { BoxRow as BoxRowSchema, ExecRow as ExecRowSchema } from '../shared/store/rows.ts';
+import { BoxRow, ExecRow, fromSql, publicBox, publicExec, publicBoxFields, toSql, type SqlRow } from '../shared/store/rows.ts';
+import type { StateChange } from './state-log.ts';
 
 export interface Statements extends KeyStatements {
-  insertBox(box: BoxRow): void;
-  updateBox(boxId: string, change: BoxChange): void;
-  /** Deletes one slice; true when nothing of the box is left. */
-  removeBoxSlice(boxId: string): boolean;
+  /** The box as clients see it from then on; null when it was there already. */
+  insertBox(box: BoxRow): Box | null;
+  /** The box as clients see it from then on; null when nothing of that changes. */
+  updateBox(boxId: string, change: BoxChange): Box | null;
+  /** Deletes one slice; done when nothing of the box is left. `removed` is what it was, with the slice that took its row. */
+  removeBoxSlice(boxId: string): { isDone: boolean; removed: Box | null };
   openLease(boxId: string, generation: number): void;
-  closeLease(boxId: string, generation: number, reason: string, at: string): { execId: string; event: Event }[];
+  closeLease(boxId: string, generation: number, reason: string, at: string): { exec: Exec; event: Event }[];
   /** @throws CANCELED when `generation` is not the box's */
   checkLease(boxId: string, generation: number): void;
   /** Null when it had been made before. */
@@ -27,8 +30,8 @@ export interface Statements extends KeyStatements {
 
 export interface AppliedChange {
   readonly change: ExecChange;
-  /** Of the command. */
-  readonly createdAt: string;
+  /** What clients see of it; null for output. */
+  readonly state: StateChange | null;
 }
 
 const insertInto = (table: string, columns: readonly string[]) =>
@@ -44,7 +47,7 @@ export function prepareStatements(db: Database): Statements {
 }
 
 function boxStatements(db: Database, keys: KeyStatements) {
-  const insert = db.prepare(`${insertInto('boxes', Object.keys(BoxRowSchema.properties))} ON CONFLICT (id) DO NOTHING`);
+  const insert = db.prepare(`${insertInto('boxes', Object.keys(BoxRow.properties))} ON CONFLICT (id) DO NOTHING`);
   const nameOwner = db.prepare('SELECT id FROM boxes WHERE name = ?').pluck();
   const deleteEvents = db.prepare(
     `DELETE FROM events WHERE id IN (
@@ -53,28 +56,30 @@ function boxStatements(db: Database, keys: KeyStatements) {
   const deleteExecs = db.prepare(
     'DELETE FROM execs WHERE rowid IN (SELECT rowid FROM execs WHERE box_id = ? LIMIT ?)',
   );
-  const deleteBox = db.prepare('DELETE FROM boxes WHERE id = ?');
+  const deleteBox = db.prepare('DELETE FROM boxes WHERE id = ? RETURNING *');
+  const publicOf = (row: unknown) => publicBox(fromSql<BoxRow>(row as SqlRow));
   return {
     insertBox(box: BoxRow) {
       const owner = box.name === null ? undefined : (nameOwner.get(box.name) as string | undefined);
       if (owner !== undefined && owner !== box.id) {
         throw new BoxRunError('NAME_ALREADY_EXISTS', `the name '${box.name ?? ''}' is taken by ${owner}`);
       }
-      insert.run(toSql(box));
+      return insert.run(toSql(box)).changes === 0 ? null : publicBox(box);
     },
     updateBox(boxId: string, change: BoxChange) {
-      const columns = Object.keys(change).filter((name) => Object.hasOwn(BoxRowSchema.properties, name));
-      if (columns.length === 0) return;
+      const columns = Object.keys(change).filter((name) => Object.hasOwn(BoxRow.properties, name));
+      if (columns.length === 0) return null;
       const assignments = columns.map((name) => `${name} = $${name}`).join(', ');
-      const result = db.prepare(`UPDATE boxes SET ${assignments} WHERE id = $id`).run({ ...toSql(change), id: boxId });
-      if (result.changes === 0) throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${boxId}`);
+      const row = db.prepare(`UPDATE boxes SET ${assignments} WHERE id = $id RETURNING *`).get({ ...toSql(change), id: boxId });
+      if (row === undefined) throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${boxId}`);
+      return columns.some((name) => publicBoxFields.has(name)) ? publicOf(row) : null;
     },
     removeBoxSlice(boxId: string) {
-      if (deleteEvents.run(boxId, limits.deleteSliceRows).changes > 0) return false;
-      if (deleteExecs.run(boxId, limits.deleteSliceRows).changes > 0) return false;
+      if (deleteEvents.run(boxId, limits.deleteSliceRows).changes > 0) return { isDone: false, removed: null };
+      if (deleteExecs.run(boxId, limits.deleteSliceRows).changes > 0) return { isDone: false, removed: null };
       keys.freeKeys(boxId);
-      deleteBox.run(boxId);
-      return true;
+      const row = deleteBox.get(boxId);
+      return { isDone: true, removed: row === undefined ? null : publicOf(row) };
     },
   };
 }
@@ -88,7 +93,7 @@ function leaseStatements(db: Database) {
   const lastSeqOf = db.prepare('SELECT max(seq) FROM events WHERE exec_id = ?').pluck();
   const insertEvent = db.prepare(insertInto('events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at']));
   const fail = db.prepare(
-    `UPDATE execs SET status = 'failed', error_message = ?, finished_at = ? WHERE id = ? AND status = 'running'`,
+    `UPDATE execs SET status = 'failed', error_message = ?, finished_at = ? WHERE id = ? AND status = 'running' RETURNING *`,
   );
   const lastSeq = (execId: string) => (lastSeqOf.get(execId) as number | null) ?? -1;
   return {
@@ -107,8 +112,8 @@ function leaseStatements(db: Database) {
         const text = exitEventData({ exitCode: null, errorMessage, canceled: false });
         const data = Buffer.from(text);
         insertEvent.run({ exec_id: execId, seq, type: 'exit', stream: null, data, created_at: at });
-        fail.run(errorMessage, at, execId);
-        return { execId, event: { seq, type: 'exit' as const, stream: null, data } };
+        const row = fail.get(errorMessage, at, execId) as SqlRow;
+        return { exec: publicExec(fromSql<ExecRow>(row)), event: { seq, type: 'exit' as const, stream: null, data } };
       });
     },
     checkLease(boxId: string, generation: number) {
@@ -122,7 +127,7 @@ function leaseStatements(db: Database) {
 
 function execStatements(db: Database, keys: KeyStatements) {
   const insertExec = db.prepare(
-    `${insertInto('execs', Object.keys(ExecRowSchema.properties))} ON CONFLICT (id) DO NOTHING`,
+    `${insertInto('execs', Object.keys(ExecRow.properties))} ON CONFLICT (id) DO NOTHING`,
   );
   const insertEvent = db.prepare(
     `${insertInto('events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at'])}
@@ -130,23 +135,23 @@ function execStatements(db: Database, keys: KeyStatements) {
   );
   const finish = db.prepare(
     `UPDATE execs SET status = $status, exit_code = $exitCode, error_message = $errorMessage, finished_at = $at
-     WHERE id = $execId AND status = 'running' RETURNING created_at`,
-  ).pluck();
+     WHERE id = $execId AND status = 'running' RETURNING *`,
+  );
   return {
     changeExec(change: ExecChange): AppliedChange | null {
       if (change.op === 'insert') {
         const { changes } = insertExec.run(toSql(change.exec));
         if (change.claim !== undefined) keys.noteKey(change.claim, change.exec.id, change.exec.created_at);
-        return changes === 0 ? null : { change, createdAt: change.exec.created_at };
+        return changes === 0 ? null : { change, state: { kind: 'exec.started', exec: publicExec(change.exec) } };
       }
       if (change.op === 'event') {
         const { seq, type, stream, data } = change.event;
         const { changes } = insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
-        return changes === 0 ? null : { change, createdAt: change.at };
+        return changes === 0 ? null : { change, state: null };
       }
       const { execId, status, exitCode, errorMessage, at } = change;
-      const createdAt = finish.get({ execId, status, exitCode, errorMessage, at }) as string | undefined;
-      return createdAt === undefined ? null : { change, createdAt };
+      const row = finish.get({ execId, status, exitCode, errorMessage, at }) as SqlRow | undefined;
+      return row === undefined ? null : { change, state: { kind: 'exec.finished', exec: publicExec(fromSql<ExecRow>(row)) } };
     },
   };
 }

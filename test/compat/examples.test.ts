@@ -7,9 +7,11 @@ import { root, runProgram } from './program.ts';
 
 const printed: Readonly<Record<string, string | RegExp>> = {
   'files.mjs': '18 bytes\napple\npear\nquince\n\n',
+  'labels-and-keys.mjs': 'gamma done\nbeta done\nalpha done\n3\n',
   'many-boxes.mjs': '1 2 3 4\n',
   'run-command.mjs': 'exit code 3\nstdout "I am root\\n"\nstderr "oops\\n"\n',
   'stream-output.mjs': 'tick 1\ntick 2\ntick 3\nthe command was canceled\n',
+  'watch-changes.mjs': "0 boxes at first\nmayfly: created\nmayfly: 'sh -c exit 3' ended with 3\nmayfly: removed\n",
   'terminal.mjs': /30 100[^]*the shell exited with 7\n$/,
 };
 

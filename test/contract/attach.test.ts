@@ -57,6 +57,35 @@ it('resizes at any time, and the program is told', async () => {
   await leave(terminal);
 });
 
+it('takes a new size even before the shell has printed anything', async () => {
+  const terminal = await openSocket(url('?cols=80&rows=24'));
+  terminal.word({ type: 'resize', cols: 77, rows: 21 });
+  await terminal.until(prompt);
+  terminal.type('stty size\n');
+  await terminal.until(/21 77\r\n/);
+  await leave(terminal);
+});
+
+it('runs jobs in the background, brings them to the front, and stops them there', async () => {
+  const terminal = await openSocket(url());
+  const state = async () => (await shell("ps -o stat,args | grep '[s]leep 4001'")).trim().charAt(0);
+  terminal.type('sleep 4001 &\n');
+  await eventually('it runs in the background', async () => (await state()) === 'S');
+  terminal.type('jobs\n');
+  await terminal.until(/\[1\]\+? +Running +sleep 4001\r\n/);
+  terminal.type('fg\n');
+  await terminal.until(/fg\r\nsleep 4001\r\n/);
+  terminal.type('\x1a');
+  await terminal.until(/Stopped +sleep 4001/);
+  expect(await state()).toBe('T');
+  terminal.type('bg\n');
+  await eventually('it runs again', async () => (await state()) === 'S');
+  terminal.type('kill %1; wait; echo en""ded\n');
+  await terminal.until(/ended\r\n/);
+  expect(await state()).toBe('');
+  await leave(terminal);
+});
+
 it('has job control: Ctrl-C interrupts, Ctrl-Z stops, Ctrl-D ends', async () => {
   const terminal = await openSocket(url());
   terminal.type('sleep 1000; echo "code $?"\n');

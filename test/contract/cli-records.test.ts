@@ -1,4 +1,4 @@
-// The commands that look: ls, info, execs, logs with their JSON and ids; copies; completion in a real bash; and upgrade and uninstall
+// The commands that look: ls, info, execs, logs with their JSON and ids; copies; and upgrade and uninstall
 // as far as they can be tried where nothing is installed.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -107,23 +107,6 @@ it('says what is wrong with a copy', async () => {
   expect((await boxrun('cp', 'web:/no/such', 'x')).stderr).toMatch(/^Error: \[RUNTIME_ERROR\] /);
   expect(await boxrun('cp', 'no-such', 'web:/tmp/x')).toMatchObject({ code: 1 });
   expect((await boxrun('cp', 'site', 'nobody:/x')).stderr).toMatch(/^Error: \[BOX_NOT_FOUND\] /);
-});
-
-it('completes in a real bash, names of boxes included', async () => {
-  const complete = async (line: string) => {
-    const script = `source <(boxrun completion bash); COMP_LINE=${JSON.stringify(line)}; COMP_POINT=\${#COMP_LINE}; _boxrun; printf '%s\\n' "\${COMPREPLY[@]}"`;
-    return (await run('bash', ['--norc', '-c', script])).stdout.trimEnd();
-  };
-  expect(await complete('boxrun exe')).toBe('exec\nexecs');
-  expect(await complete('boxrun exec w')).toBe('web');
-  expect(await complete('boxrun exec web --work')).toBe('--workdir');
-  expect(await complete('boxrun cp w')).toBe('web:');
-});
-
-it.each(['zsh', 'fish', 'powershell'])('prints a script for %s', async (shell) => {
-  const { code, stdout } = await boxrun('completion', shell);
-  expect(code).toBe(0);
-  expect(stdout).toContain('__complete');
 });
 
 it('says what an upgrade and an uninstall would do, and does nothing unasked', async () => {

@@ -147,7 +147,10 @@ it.each([
   [['create', '-v', '/a'], '--volume must be'],
   [['exec', 'web'], 'put the command after --'],
   [['exec', 'web', '--'], 'put the command after --'],
-  [['exec', 'web', '-t', 'soon', '--', 'true'], '--timeout must be'],
+  [['exec', 'web', '--timeout', 'soon', '--', 'true'], '--timeout must be'],
+  [['exec', 'web', '-t', 'soon', '--', 'true'], 'Unknown argument'],
+  [['exec', 'web', '-it', '--', 'true'], 'needs a terminal'],
+  [['exec', 'web', '-id', '--', 'true'], 'choose one of'],
   [['ls', '--', 'x'], 'nothing may follow --'],
   [['ls', '-s', 'gone'], 'Invalid values'],
 ])('exits 2 when used wrongly: boxrun %j', async (args, message) => {

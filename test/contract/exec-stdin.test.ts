@@ -70,8 +70,16 @@ it('says so when a command takes no input', async () => {
 });
 
 it('runs a command as the user asked for', async () => {
-  const exec = await start({ cmd: ['sh', '-c', 'id -u; id -g'], user: '1234:55', workdir: '/' });
-  expect((await collect(server.client, exec)).stdout).toBe('1234\n55\n');
+  const show = ['sh', '-c', 'id -u; id -g; pwd'];
+  const run = async (body: object) => collect(server.client, await start(body));
+  expect((await run({ cmd: show, user: '1234:55', workdir: '/tmp' })).stdout).toBe('1234\n55\n/tmp\n');
+  // The directory of the box is /root, closed to others: who has not asked for it starts at the top.
+  expect((await run({ cmd: show, user: '1234:55' })).stdout).toBe('1234\n55\n/\n');
+  expect((await run({ cmd: show, user: '1234:55', env: { 'odd.name': '1' } })).stdout).toBe('1234\n55\n/\n');
+  expect((await run({ cmd: show })).stdout).toBe('0\n0\n/root\n');
+  const closed = await run({ cmd: show, user: '1234:55', workdir: '/root' });
+  expect(closed).toMatchObject({ stdout: '', exit: { exitCode: 1 } });
+  expect(closed.stderr).toContain('/root: Permission denied');
   expect((await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'no body' } })).status).toBe(422);
   expect((await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'nobody_here' } })).status).toBe(400);
 });

@@ -46,7 +46,9 @@ async function post(path: string, body: Buffer | string, contentType: string, vi
   const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
   const pieces: Buffer[] = [];
   for await (const piece of answer) pieces.push(piece as Buffer);
-  return { answer, content: Buffer.concat(pieces) };
+  const content = Buffer.concat(pieces);
+  server.check('POST', path, { status: answer.statusCode ?? 0, headers: answer.headers, text: content.toString() });
+  return { answer, content };
 }
 
 async function upload(parts: readonly Part[], target = box): Promise<Pick<Answer, 'status' | 'json'>> {

@@ -52,9 +52,9 @@ it('is OpenAPI 3.1 whose references lead somewhere', () => {
 });
 
 it('is true of answers, good and bad', async () => {
-  const { complaint } = createConformance(document);
+  const { complaint, fits } = createConformance(document);
   const check = async (method: string, path: string, described: string, body?: unknown) => {
-    const answer = await server.call({ method, path, ...(body === undefined ? {} : { body }) });
+    const answer = await server.call({ method, path, isEndless: path === '/v1/events', ...(body === undefined ? {} : { body }) });
     expect(complaint(method, described, answer), `${method} ${path}`).toBeNull();
     return answer;
   };
@@ -71,15 +71,32 @@ it('is true of answers, good and bad', async () => {
   const path = `/v1/boxes/shown/exec/${exec.json['id'] as string}`;
   await check('GET', path, '/v1/boxes/{box}/exec/{exec}');
   await check('GET', `${path}/events`, '/v1/boxes/{box}/exec/{exec}/events');
+  expect(fits({ $ref: '#/components/schemas/ExecState' }, { at: 'now', exec: exec.json })).toBe(true);
   await check('POST', `${path}:cancel`, '/v1/boxes/{box}/exec/{exec}:cancel');
   await check('POST', '/v1/boxes/shown:start', '/v1/boxes/{box}:start');
   await check('POST', '/v1/boxes/shown:stop', '/v1/boxes/{box}:stop');
   await check('POST', '/v1/boxes/shown/exec', '/v1/boxes/{box}/exec', { cmd: ['true'] });
   await check('DELETE', '/v1/boxes/shown', '/v1/boxes/{box}');
-  for (const plain of ['/v1/info', '/healthz', '/readyz', '/ui', '/docs', '/openapi.json', '/']) await check('GET', plain, plain);
+  for (const plain of ['/v1/events', '/v1/info', '/healthz', '/readyz', '/ui', '/docs', '/openapi.json', '/']) await check('GET', plain, plain);
   await check('POST', '/v1/gc', '/v1/gc', { older_than: -1 });
   const run = await check('POST', '/v1/run', '/v1/run', { image: 'base', cmd: ['echo', 'x'], cpu: 1, memory_mb: 64 });
   expect(run.json).toMatchObject({ stdout: 'x\n' });
+});
+
+it('is what every answer in these tests is held against', () => {
+  const headers = { 'content-type': 'application/json; charset=utf-8' };
+  const complain = (method: string, path: string, status: number, body: unknown) =>
+    createConformance(document).complaintAt(method, path, { status, headers, text: JSON.stringify(body) });
+  expect(complain('GET', '/v1/boxes?limit=1', 200, [])).toBeNull();
+  expect(complain('GET', '/v1/boxes/one/', 404, { code: 'BOX_NOT_FOUND', message: 'm' })).toBeNull();
+  expect(complain('PUT', '/v1/boxes/one', 405, { code: 'METHOD_NOT_ALLOWED', message: 'm' })).toBeNull();
+  expect(complain('GET', '/v1/boxes/one', 200, { id: 'one' })).toMatch(/does not fit/);
+  expect(complain('GET', '/v1/boxes/one', 404, { code: 'EXEC_NOT_FOUND', message: 'm' })).toMatch(/does not fit/);
+  expect(complain('POST', '/v1/boxes/one:stop', 418, {})).toMatch(/not described/);
+  expect(complain('POST', '/v1/boxes/one:jump', 404, { error: 'no' })).toMatch(/another form/);
+  expect(complain('GET', '/v1/boxes/one:stop', 200, { id: 'one' })).toMatch(/does not fit/);
+  expect(complain('GET', '/nothing', 404, { code: 'ODD', message: 'm' })).toMatch(/unknown code/);
+  expect(complain('GET', '/nothing', 200, {})).toMatch(/nothing is described/);
 });
 
 it('is a page, too, which loads nothing and runs no script', async () => {

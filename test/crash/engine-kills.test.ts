@@ -1,7 +1,7 @@
 // The engine of a box dies by itself: its commands end as failed, the box is stopped with the reason, its disk stays.
-import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { initOf, pidInBox } from '../support/box-processes.ts';
 import { eventually } from '../support/processes.ts';
 
 let server: CrashServer;
@@ -11,31 +11,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await server.close();
 });
-
-/** The host's pid of a process inside the box, by a marker in its environment. */
-async function pidInBox(marker: string): Promise<number> {
-  const { readdir } = await import('node:fs/promises');
-  return eventually(`a process with ${marker}`, async () => {
-    for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-      const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
-      const status = environment.includes(marker) ? await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '') : '';
-      // Two numbers in NSpid: a process in a pid namespace of its own.
-      if (/^NSpid:\t\d+\t\d+/m.test(status)) return Number(pid);
-    }
-    return null;
-  });
-}
-
-/** Process 1 of the pid namespace in which `pid` is. */
-async function initOf(pid: number): Promise<number> {
-  const { readdir, readlink } = await import('node:fs/promises');
-  const namespace = await readlink(`/proc/${pid}/ns/pid`);
-  for (const name of (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry))) {
-    const same = (await readlink(`/proc/${name}/ns/pid`).catch(() => '')) === namespace;
-    if (same && /^NSpid:\t\d+\t1$/m.test(await readFile(`/proc/${name}/status`, 'utf8'))) return Number(name);
-  }
-  throw new Error('no init found');
-}
 
 it('ends its commands, stops the box with a reason, frees the quota, and keeps the disk', async () => {
   const { client } = server;

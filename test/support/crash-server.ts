@@ -2,11 +2,12 @@
 // Closing asserts that nothing of it is left: no process, VM, mount, socket, box directory.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { BoxRun, type BoxRunClient, type Exec, type ExitEvent } from '../../src/sdk/index.ts';
+import { statePaths } from '../../src/shared/state-dir.ts';
 import { eventually, processesOf, processOf, type Role } from './processes.ts';
 
 const bundle = join(import.meta.dirname, '../../dist/cli.js');
@@ -65,7 +66,11 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
     return keeper.exitCode;
   }
 
+  // The answer to whether VMs boot holds for this boot of the host: the next server need not find out again.
+  const probe = join(tmpdir(), `boxrun-probe-${options.driver ?? 'container'}.json`);
+  await copyFile(probe, statePaths(stateDir).probeFile).catch(() => undefined);
   await serve();
+  await copyFile(statePaths(stateDir).probeFile, probe).catch(() => undefined);
   return {
     stateDir,
     client,

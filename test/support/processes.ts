@@ -57,3 +57,14 @@ export async function eventually<T>(
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
+
+/** The most resident memory that each process of a server has had so far, in MB, by role (and box). */
+export async function peakMemoryMb(stateDir: string): Promise<Record<string, number>> {
+  const peaks: Record<string, number> = {};
+  for (const { pid, role, box } of await processesOf(stateDir)) {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+    const [, kilobytes] = /^VmHWM:\s+(\d+) kB$/m.exec(status) ?? [];
+    if (kilobytes !== undefined) peaks[box === null ? role : `${role} ${box}`] = Math.round(Number(kilobytes) / 1024);
+  }
+  return peaks;
+}

@@ -1,5 +1,6 @@
 // A real `boxrun serve` for tests of the contract: from dist/, container driver, a state directory of its own, a port that the
-// system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket; `close` asserts that nothing is left.
+// system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket, and fails for an answer that is not as /openapi.json
+// describes it; `close` asserts that nothing is left.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -10,6 +11,7 @@ import { join, resolve } from 'node:path';
 import { expect } from 'vitest';
 import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
 import { defaultSocket, statePaths } from '../../src/shared/state-dir.ts';
+import { createConformance, type ApiDocument } from './conformance.ts';
 import { eventually, processesOf } from './processes.ts';
 
 export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
@@ -22,6 +24,8 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   readonly via?: 'tcp' | 'socket';
   readonly signal?: AbortSignal;
+  /** For an answer that does not end: its beginning is enough. */
+  readonly isEndless?: boolean;
 }
 
 export interface JsonBody {
@@ -51,6 +55,8 @@ export interface TestServer {
   /** For the command line and other programs. */
   readonly env: NodeJS.ProcessEnv;
   call(call: Call): Promise<Answer>;
+  /** @throws when an answer that came another way is not as described */
+  check(method: string, path: string, answer: Pick<Answer, 'status' | 'headers' | 'text'>): void;
   /** Ends `serve` in order; boxes stay as they are told to. */
   stop(): Promise<void>;
   /** Starts it again. */
@@ -110,12 +116,24 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
   }
 
   await start();
+  const described = await callHttp({ path: '/openapi.json' }, { socketPath });
+  const conformance = createConformance(described.json as unknown as ApiDocument);
+
+  function check(method: string, path: string, answer: Pick<Answer, 'status' | 'headers' | 'text'>): void {
+    const complaint = conformance.complaintAt(method, path, answer);
+    if (complaint !== null) throw new Error(`${method} ${path} is not answered as described: ${complaint}`);
+  }
+
   return {
-    stateDir, socketPath, client, env, start, stop,
+    stateDir, socketPath, client, env, start, stop, check,
     get port() {
       return port;
     },
-    call: (call) => callHttp(call, call.via === 'socket' ? { socketPath } : { host: '127.0.0.1', port }),
+    async call(call) {
+      const answer = await callHttp(call, call.via === 'socket' ? { socketPath } : { host: '127.0.0.1', port });
+      check(call.method ?? 'GET', call.path, answer);
+      return answer;
+    },
     async close() {
       for (const box of await client.listBoxes()) await client.removeBox(box.id, { force: true });
       await client.close();
@@ -134,7 +152,7 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
 
 type Target = { socketPath: string } | { host: string; port: number };
 
-async function callHttp({ method = 'GET', path, body, headers = {}, signal }: Call, target: Target): Promise<Answer> {
+async function callHttp({ method = 'GET', path, body, headers = {}, signal, isEndless = false }: Call, target: Target): Promise<Answer> {
   const payload = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
   const interim: number[] = [];
   const outgoing = request({
@@ -149,7 +167,10 @@ async function callHttp({ method = 'GET', path, body, headers = {}, signal }: Ca
   outgoing.end(payload);
   const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage];
   const pieces: Buffer[] = [];
-  for await (const piece of incoming) pieces.push(piece as Buffer);
+  for await (const piece of incoming) {
+    pieces.push(piece as Buffer);
+    if (isEndless && incoming.statusCode === 200) break;
+  }
   const text = Buffer.concat(pieces).toString('utf8');
   return {
     status: incoming.statusCode ?? 0,

@@ -1,17 +1,18 @@
 // Terminals under a real pty: tmux holds `boxrun shell` and `boxrun attach`, types into them, changes their size, and looks at
 // the screen. The commands are those of docs/cli.md.
 import { execFile } from 'node:child_process';
+import { existsSync, realpathSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { eventually } from '../support/processes.ts';
+import { eventually, processOf } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 const run = promisify(execFile);
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');
-const [attachExample = '', shellExample = ''] = [...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs)].map(([, line]) => line ?? '');
+const [execExample = '', attachExample = '', shellExample = ''] = [...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs)].map(([, line]) => line ?? '');
 
 let server: TestServer;
 let directory: string;
@@ -81,12 +82,85 @@ it('drives a shell in a box of its own: prompt, size, a full-screen program, exi
   await eventually('its box is gone', async () => (await server.client.listBoxes()).length === 1);
 });
 
+it('shows a full-screen editor that follows the size of the terminal: vim of this machine, else vi of busybox', async () => {
+  const vim = existsSync('/usr/bin/vim') ? realpathSync('/usr/bin/vim') : null;
+  const volumes = [{ host_path: '/usr', guest_path: '/usr', readonly: true }];
+  await server.client.create({ image: 'base', name: 'tools', cpu: 1, memory_mb: 256, ...(vim === null ? {} : { volumes }) });
+  await server.client.exec('tools', ['/bin/busybox', 'sh', '-c', 'for dir in lib lib64; do /bin/busybox ln -s usr/$dir /$dir; done']);
+  await open(attachExample.replace('web', 'tools'));
+  await type(vim === null ? 'clear; vi /root/note' : `clear; ${vim} -u NONE -N /root/note`, 'Enter');
+  await shows(/^~$/m);
+  await type('i', 'one screen');
+  await shows(/^one screen$/m);
+  await tmux('resize-window', '-x', '90', '-y', '36');
+  await type('Escape');
+  // The last of its lines is the last of the terminal.
+  await eventually('it fills the new size', async () => (await screen()).split('\n').filter((line) => line === '~').length >= 33);
+  await type(':wq', 'Enter');
+  await eventually('the file is written', async () => (await server.client.exec('tools', ['cat', '/root/note'])).stdout === 'one screen\n');
+  // Vim throws away a part of what is typed while it leaves.
+  await eventually('it is the shell that reads the keys', async () => {
+    await type('C-c');
+    await type('echo $((40 + 2))', 'Enter');
+    return /^42$/m.test(await screen());
+  });
+  await type('exit', 'Enter');
+  await shows(/^exit code 0$/m);
+  await isRestored();
+  await server.client.removeBox('tools', { force: true });
+});
+
 it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', async () => {
   await open(attachExample);
   await type('C-p', 'C-q');
   await shows(/^exit code 0$/m);
   await isRestored();
   expect((await server.client.getBox('web')).status).toBe('running');
+});
+
+it('gives a command this terminal: size, keys, Ctrl-C, TERM, exit code', async () => {
+  await open(execExample);
+  await type('stty size; echo "$TERM"', 'Enter');
+  await shows(/^30 100\n(tmux|screen)-256color$/m);
+  await tmux('resize-window', '-x', '120', '-y', '40');
+  await eventually('the size has changed', async () => {
+    await type('stty size', 'Enter');
+    return /^40 120$/m.test(await screen());
+  });
+  await type('sleep 4000; echo "sle""pt"', 'Enter');
+  await eventually('it sleeps', async () => (await server.client.exec('web', ['sh', '-c', 'ps | grep "[s]leep 4000"'])).exitCode === 0);
+  await type('C-c');
+  await type('echo "awa""ke"', 'Enter');
+  await shows(/^awake$/m);
+  await type('exit 9', 'Enter');
+  await shows(/^exit code 9$/m);
+  await isRestored();
+});
+
+it('leaves a command with Ctrl-P Ctrl-Q: it goes on in the box', async () => {
+  await open(execExample);
+  await type('C-p', 'C-q');
+  await shows(/the command goes on; to see it: boxrun logs -f box_\S+ exec_\S+$/m);
+  await shows(/^exit code 0$/m);
+  await isRestored();
+  const [exec] = await server.client.listExecs('web');
+  expect(exec?.status).toBe('running');
+  await server.client.cancelExec('web', exec?.id ?? '');
+});
+
+it('gives the terminal back when the command is canceled, and when the server is lost', async () => {
+  await open(execExample);
+  const [exec] = await server.client.listExecs('web');
+  await server.client.cancelExec('web', exec?.id ?? '');
+  await shows(/^exit code 137$/m);
+  await isRestored();
+  await type('clear', 'Enter');
+  await open(execExample);
+  process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
+  await shows(/the input of the command broke off/);
+  await shows(/^exit code 1$/m);
+  await isRestored();
+  await eventually('the gateway is back', async () => server.client.info().then(() => true, () => false));
 });
 
 it('gives the terminal back when its box goes', async () => {

@@ -56,8 +56,7 @@ export const listCommand = defineCommand({
   examples: [['ls -s running', 'the running ones'], ['ls -q', 'their ids']],
   async run({ status, label, quiet, json }, { withClient }) {
     return withClient(async (client) => {
-      const all = await client.listBoxes(status === 'all' ? undefined : status);
-      const boxes = all.filter(({ labels }) => label.every((wanted) => hasLabel(labels, wanted)));
+      const boxes = await client.listBoxes({ ...(status === 'all' ? {} : { status }), labels: label });
       if (json) printJson(boxes);
       else if (quiet) printLines(...boxes.map(({ id }) => id));
       else process.stdout.write(renderBoxes(boxes, Date.now(), process.stdout.columns));
@@ -65,11 +64,6 @@ export const listCommand = defineCommand({
     });
   },
 });
-
-function hasLabel(labels: Readonly<Record<string, string>>, wanted: string): boolean {
-  const at = wanted.indexOf('=');
-  return at < 0 ? Object.hasOwn(labels, wanted) : labels[wanted.slice(0, at)] === wanted.slice(at + 1);
-}
 
 const changeOfStatus = (verb: 'start' | 'stop', describe: string, kind: 'runningBox' | 'stoppedBox') =>
   defineCommand({

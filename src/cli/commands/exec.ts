@@ -2,52 +2,79 @@
 // Ctrl-C ends the command in the box too.
 import { boxInput, boxOptions, envOption, jsonOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
-import { parseAssignments, parseSeconds } from '../options.ts';
+import type { ExecInput } from '../output.ts';
+import { parseAssignments, parseSeconds, timeoutOrTty, UsageError } from '../options.ts';
 import { printJson, printLines } from '../render.ts';
 
-const timeoutOption = { type: 'text', alias: 't', describe: 'kill it after so many seconds' } as const;
+const timeoutOption = { type: 'text', describe: 'kill it after so many seconds' } as const;
 
 export const execCommand = defineCommand({
   name: 'exec',
   describe: 'run a command in a box: boxrun exec BOX -- COMMAND ...',
   positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
   options: {
+    interactive: { type: 'flag', alias: 'i', describe: 'give it our standard input' },
+    tty: { type: 'flag', alias: 't', describe: 'give it a terminal, this one if there is one (-t SECONDS is --timeout)' },
     detach: { type: 'flag', alias: 'd', describe: 'do not wait; prints the id of the command' },
     timeout: timeoutOption,
     env: envOption,
     workdir: { type: 'text', alias: 'w', describe: 'run it in this directory of the box', shownDefault: "the box's" },
+    user: { type: 'text', alias: 'u', describe: 'run it as this user, NAME or ID, with :GROUP where wanted', shownDefault: "the image's" },
   },
   takesCommand: 'exec web -- ls -l',
+  reword: timeoutOrTty,
   examples: [
     ['exec web -- sh -c "echo hello; exit 3"', 'everything after -- is the command; exits with 3'],
     ['exec -t 5 -e NAME=you -w /tmp web -- sh -c \'echo "$NAME in $(pwd)"\'', 'with a variable, in a directory, for 5 s at most'],
+    ['exec -i web -- wc -c < notes.txt', 'with input from a file or a pipe'],
+    ['exec -it web -- vi notes.txt', 'in this terminal; Ctrl-P Ctrl-Q leaves it, and the command goes on'],
   ],
-  async run({ box, detach, timeout, env, workdir }, { command, interrupts, withClient }) {
+  async run({ box, interactive, tty, detach, timeout, env, workdir, user }, { command, interrupts, withClient }) {
+    const { isFed, isTerminal } = inputHere({ interactive, tty, detach });
+    const { cols, rows, term } = (await import('../terminal.ts')).terminalHere();
+    const variables = { ...(tty && term !== undefined ? { TERM: term } : {}), ...parseAssignments('env', env) };
     const input = {
       cmd: [...command],
       ...(timeout === undefined ? {} : { timeout_ms: parseSeconds('timeout', timeout) }),
-      ...(env.length === 0 ? {} : { env: parseAssignments('env', env) }),
+      ...(Object.keys(variables).length === 0 ? {} : { env: variables }),
       ...(workdir === undefined ? {} : { workdir }),
+      ...(user === undefined ? {} : { user }),
+      ...(isFed ? { stdin: true } : {}),
+      ...(tty ? { tty, cols, rows } : {}),
     };
     return withClient(async (client) => {
       const interrupt = interrupts.catch();
+      let fed: ExecInput | null = null;
       try {
         const exec = await client.startExec(box, input);
-        if (!detach) return await (await import('../output.ts')).followExec(client, exec, interrupt);
-        printLines(exec.id);
-        return 0;
+        if (detach) {
+          printLines(exec.id);
+          return 0;
+        }
+        const [{ feedExec }, { followExec }] = await Promise.all([import('../exec-input.ts'), import('../output.ts')]);
+        fed = isFed ? await feedExec(client, exec, isTerminal) : null;
+        return await followExec(client, exec, interrupt, fed);
       } finally {
+        fed?.release();
         interrupt.release();
       }
     });
   },
 });
 
+/** Whether the command gets our input, and whether that is a terminal for its own one. */
+function inputHere({ interactive, tty, detach }: { interactive: boolean; tty: boolean; detach: boolean }): { isFed: boolean; isTerminal: boolean } {
+  if (detach && interactive) throw new UsageError('choose one of --detach and --interactive: nobody would be there to type');
+  const isTerminal = tty && !detach && process.stdin.isTTY;
+  if (interactive && tty && !isTerminal) throw new UsageError('-i with -t needs a terminal; leave -t away to give the command what comes from a pipe or a file');
+  return { isFed: interactive || isTerminal, isTerminal };
+}
+
 export const runCommand = defineCommand({
   name: 'run',
   describe: 'run one command in a box of its own: boxrun run IMAGE -- COMMAND ...',
   positionals: { image: { describe: 'image, alias or imported image', required: true, kind: 'image' } },
-  options: { timeout: timeoutOption, ...boxOptions, json: jsonOption },
+  options: { timeout: { ...timeoutOption, alias: 't' }, ...boxOptions, json: jsonOption },
   takesCommand: 'run alpine -- ls -l',
   examples: [['run base --cpu 1 -- echo hello', 'the box is removed afterwards']],
   async run(values, { command, interrupts, withClient }) {

@@ -1,4 +1,4 @@
-// info, execs, logs: what a server is, which commands a box has run, and what one of them has written.
+// info, execs, logs, events: what a server is, which commands a box has run, what one of them has written, and what changes.
 // Reads only.
 import { jsonOption, quietOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
@@ -52,6 +52,27 @@ export const execsCommand = defineCommand({
       else if (quiet) printLines(...execs.map(({ id }) => id));
       else process.stdout.write(renderTable(['ID', 'STATUS', 'CODE', 'STARTED', 'TOOK', 'COMMAND'], rows, process.stdout.columns));
       return 0;
+    });
+  },
+});
+
+export const eventsCommand = defineCommand({
+  name: 'events',
+  describe: 'tell of every change of a box and of every command as it happens, one line each; Ctrl-C ends it',
+  options: {
+    since: { type: 'text', describe: 'begin behind the event of this id, as --json tells it', shownDefault: 'now' },
+    json: { type: 'flag', describe: 'print JSON, one event a line' },
+  },
+  examples: [['events', 'what happens from now on'], ['events --json | grep exec.finished', 'for programs']],
+  async run({ since, json }, { interrupts, withClient }) {
+    return withClient(async (client) => {
+      const interrupt = interrupts.catch();
+      try {
+        const { printChanges } = await import('../changes.ts');
+        return await printChanges(client, { since, json }, interrupt);
+      } finally {
+        interrupt.release();
+      }
     });
   },
 });

@@ -1,6 +1,7 @@
 // Terminals and the input of commands over WebSockets: binary frames are bytes, text frames are words of control in JSON. A shell
 // ends with its connection; a command does not, and its output comes out of its events, all of it, however often one attaches.
 import type { FastifyInstance } from 'fastify';
+import type { Exec } from '../../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { fits } from '../../shared/ipc/contract.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
@@ -30,7 +31,7 @@ export function webSocketRoute(parts: GatewayParts, url: URL): ((client: ClientS
   const box = boxPath.exec(url.pathname);
   if (box !== null) return (client) => attachShell(parts, client, nameIn(box[1]), url.searchParams);
   const exec = execPath.exec(url.pathname);
-  if (exec !== null) return (client) => attachExec(parts, client, { box: nameIn(exec[1]), exec: nameIn(exec[2]) });
+  if (exec !== null) return (client) => attachExec(parts, client, { box: nameIn(exec[1]), exec: nameIn(exec[2]) }, url.searchParams.get('output') !== 'false');
   return null;
 }
 
@@ -45,7 +46,8 @@ async function attachShell(parts: GatewayParts, client: ClientSocket, box: strin
   client.close();
 }
 
-async function attachExec(parts: GatewayParts, client: ClientSocket, path: { box: string; exec: string }): Promise<void> {
+/** Without `withOutput`, the connection is for typing only, and says no more than the end of the command. */
+async function attachExec(parts: GatewayParts, client: ClientSocket, path: { box: string; exec: string }, withOutput: boolean): Promise<void> {
   const exec = await parts.rows.exec(path.box, path.exec);
   if (exec === null) {
     if ((await parts.rows.box(path.box)) === null) throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${path.box}'`);
@@ -61,7 +63,16 @@ async function attachExec(parts: GatewayParts, client: ClientSocket, path: { box
     });
   }
   client.onMessage(async (message) => (stream === null ? undefined : pass(message, stream, client)));
-  for await (const events of parts.feed.read(exec, -1, AbortSignal.any([client.gone, parts.closing]))) {
+  const over = AbortSignal.any([client.gone, parts.closing]);
+  if (withOutput) await showOutput(parts, client, exec, over);
+  else await tellExit(parts, client, exec, over);
+  stream?.close();
+  client.close();
+}
+
+/** Everything that the command writes, from its first byte, and how it ends. */
+async function showOutput({ feed }: GatewayParts, client: ClientSocket, exec: Exec, over: AbortSignal): Promise<void> {
+  for await (const events of feed.read(exec, -1, over)) {
     for (const event of events) {
       if (event.type === 'exit') {
         const { exit_code: code, error } = JSON.parse(Buffer.from(event.data).toString()) as { exit_code: number | null; error?: string };
@@ -73,8 +84,13 @@ async function attachExec(parts: GatewayParts, client: ClientSocket, path: { box
       }
     }
   }
-  stream?.close();
-  client.close();
+}
+
+async function tellExit({ feed, rows }: GatewayParts, client: ClientSocket, exec: Exec, over: AbortSignal): Promise<void> {
+  await feed.ended(exec, over);
+  const ended = await rows.exec(exec.box_id, exec.id);
+  if (ended === null) throw new BoxRunError('EXEC_NOT_FOUND', `exec ${exec.id} was removed`);
+  client.sendWord({ type: 'exit', code: ended.exit_code, ...(ended.error_message === null ? {} : { error: ended.error_message }) });
 }
 
 async function openInput(parts: GatewayParts, box: string, execId: string): Promise<ByteStream | null> {

@@ -11,7 +11,7 @@ import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendPage } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeEvents, eventStreamType, openSseStream, type SseEncoding } from '../sse.ts';
+import { encodeEvents, encodeNotice, eventStreamType, openSseStream, type SseEncoding } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
 import { claimOf } from '../request-key.ts';
 import { withServerTiming } from '../server-timing.ts';
@@ -75,8 +75,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
   app.get<ExecPath>('/v1/boxes/:box/exec/:exec/events', { exposeHeadRoute: false }, async (request, reply) => {
     const exec = await findExec(parts, request.params);
-    const { encoding = 'text' } = parseEventsQuery(request.query);
-    await streamEvents(parts, { exec, afterSeq: resumeAfter(request), encoding }, request, reply);
+    const { encoding = 'text', follow = 'true' } = parseEventsQuery(request.query);
+    const isFollowed = follow !== 'false' && follow !== '0';
+    await streamEvents(parts, { exec, afterSeq: resumeAfter(request), encoding, isFollowed }, request, reply);
   });
 }
 
@@ -128,20 +129,24 @@ interface EventStream {
   readonly exec: Exec;
   readonly afterSeq: number;
   readonly encoding: SseEncoding;
+  /** Until the exec ends; else what there is by now, and then the event `end`, without which it is not all. */
+  readonly isFollowed: boolean;
 }
 
 async function streamEvents(
   { feed, closing }: GatewayParts,
-  { exec, afterSeq, encoding }: EventStream,
+  { exec, afterSeq, encoding, isFollowed }: EventStream,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
   const stream = openSseStream(reply, closing);
   try {
-    for await (const events of feed.read(exec, afterSeq, stream.ended)) {
-      await stream.write(encodeEvents(events, encoding));
+    const batches = isFollowed ? feed.read(exec, afterSeq, stream.ended) : feed.past(exec, afterSeq, stream.ended);
+    for await (const events of batches) {
+      for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
       if (stream.ended.aborted) break;
     }
+    if (!isFollowed) await stream.write(encodeNotice('end', {}));
   } catch (error) {
     // The stream ends without an exit event, which tells the client to come again.
     const known = toBoxRunError(error);

@@ -11,7 +11,7 @@ import { readUpload } from '../multipart.ts';
 import type { GatewayParts } from '../parts.ts';
 import { keyOf } from '../target.ts';
 import { createParse } from '../validation.ts';
-import { nextItem, nextReport, openWorkerStream } from '../worker-stream.ts';
+import { nextItem, nextReport, openWorkerStream, type WorkerItem } from '../worker-stream.ts';
 
 interface BoxPath {
   Params: { box: string };
@@ -39,9 +39,9 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     const onGone = () => { stream.close(); };
     reply.raw.once('close', onGone);
     try {
-      const { bytes } = await whileProcessing(reply, nextReport(stream, 'size'));
+      const { bytes, first } = await whileProcessing(reply, beginDownload(stream));
       reply.hijack();
-      await sendFile(reply, stream, { bytes, name: posix.basename(path) });
+      await sendFile(reply, stream, { bytes, first, name: posix.basename(path) });
     } catch (error) {
       if (!reply.raw.headersSent) throw error;
       const known = toBoxRunError(error);
@@ -72,7 +72,19 @@ async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
   await stream.end();
 }
 
-async function sendFile(reply: FastifyReply, stream: ByteStream, file: { bytes: number | null; name: string }): Promise<void> {
+interface BegunDownload {
+  /** Null where nobody knows the length. */
+  readonly bytes: number | null;
+  readonly first: WorkerItem | null;
+}
+
+/** With the first piece of it: what fails before that is still told as an error. */
+async function beginDownload(stream: ByteStream): Promise<BegunDownload> {
+  const { bytes } = await nextReport(stream, 'size');
+  return { bytes, first: await nextItem(stream) };
+}
+
+async function sendFile(reply: FastifyReply, stream: ByteStream, file: BegunDownload & { readonly name: string }): Promise<void> {
   const { raw } = reply;
   raw.writeHead(200, {
     'content-type': 'application/octet-stream',
@@ -80,7 +92,7 @@ async function sendFile(reply: FastifyReply, stream: ByteStream, file: { bytes: 
     'x-content-type-options': 'nosniff',
     ...(file.bytes === null ? {} : { 'content-length': file.bytes }),
   });
-  for (let item = await nextItem(stream); item !== null; item = await nextItem(stream)) {
+  for (let item = file.first; item !== null; item = await nextItem(stream)) {
     if (!('bytes' in item) || raw.write(item.bytes)) continue;
     await new Promise<void>((resolve) => {
       raw.once('drain', resolve);

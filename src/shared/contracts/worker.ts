@@ -135,6 +135,8 @@ export const workerContract = {
   notices: {
     /** The engine ended by itself; its commands have been ended as failed. */
     engineExited: Type.Object({ reason: Type.String() }),
+    /** A command resists its kill past limits.killTimeoutMs: nothing may go on in this box. Said again to every supervisor that connects. */
+    unkillable: Type.Object({ reason: Type.String() }),
   },
 } as const satisfies Contract;
 export type WorkerContract = typeof workerContract;

@@ -2,6 +2,7 @@
 // workers (execs and their events), gateways (following committed events) and the keeper (its end).
 // Every changing request does the same when it comes twice, so that it can be sent again after a lost connection.
 import { Type, type Static } from 'typebox';
+import { stateKinds } from '../api.ts';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
 import { MetricsSnapshot } from '../metrics-snapshot.ts';
 import { BoxRow, ExecRow } from '../store/rows.ts';
@@ -45,6 +46,24 @@ export const BoxChange = Type.Partial(
 );
 export type BoxChange = Static<typeof BoxChange>;
 
+/** A committed change of a box or an exec; `json` is what clients are told of it. */
+const StateEvent = Type.Object({ seq: Type.Integer({ minimum: 1 }), kind: Type.Enum([...stateKinds]), json: Type.String() });
+export type StateEvent = Static<typeof StateEvent>;
+
+/** Behind one change: its seq counts within one run of the writer. */
+const StatePosition = Type.Object({ run: Type.String(), seq: Type.Integer({ minimum: 0 }) });
+export type StatePosition = Static<typeof StatePosition>;
+
+const StatePage = Type.Object({
+  events: Type.Array(StateEvent),
+  /** Behind the last of them. */
+  position: StatePosition,
+  more: Type.Boolean(),
+  /** What came after the position that was asked for is not known any more; nothing is told of it. */
+  isGap: Type.Boolean(),
+});
+export type StatePage = Static<typeof StatePage>;
+
 export const writerContract = {
   name: 'writer',
   version: 1,
@@ -79,6 +98,11 @@ export const writerContract = {
     metrics: { params: Type.Object({}), result: MetricsSnapshot },
     /** Whether the database takes changes: false after a failed commit, until one goes through again. */
     health: { params: Type.Object({}), result: Type.Object({ writable: Type.Boolean() }) },
+    /** From then on, `states` notices of every change of a box or an exec. */
+    watchStates: { params: Type.Object({}), result: Done },
+    unwatchStates: { params: Type.Object({}), result: Done },
+    /** The changes after `position`, a page of them; of null, the present position. */
+    statesAfter: { params: Type.Object({ position: Type.Union([StatePosition, Type.Null()]) }), result: StatePage },
     /** The keeper's goodbye: the writer ends as soon as no worker needs it; `leaving` when that is now. */
     retire: { params: Type.Object({}), result: Type.Object({ leaving: Type.Boolean() }) },
   },
@@ -86,6 +110,12 @@ export const writerContract = {
     events: Type.Object({ execId: Type.String(), events: Type.Array(Event) }),
     /** The follower fell too far behind: what came after is to be read from the database. */
     lagged: Type.Object({ execId: Type.String() }),
+    states: Type.Object({ run: Type.String(), events: Type.Array(StateEvent) }),
+    /** The watcher fell too far behind: it must watch again, and ask for what it has missed. */
+    statesLagged: Type.Object({}),
   },
 } as const satisfies Contract;
 export type WriterContract = typeof writerContract;
+
+/** For clients that follow and watch nothing. */
+export const noWriterNotices = { events: () => undefined, lagged: () => undefined, states: () => undefined, statesLagged: () => undefined };

@@ -4,7 +4,12 @@ import type { BoxStatus } from '../api.ts';
 import type { Table } from './machine.ts';
 
 export const boxStates = [
-  'creating', 'starting', 'ready', 'recovering', 'stopping', 'stopped', 'failed', 'removing', 'removed',
+  'creating', 'starting', 'ready', 'recovering', 'stopping', 'stopped',
+  /** In error, and certainly nothing of it runs. */
+  'failed',
+  /** In error, and its engine may live: it could not be ended, or nobody could find out. */
+  'stuck',
+  'removing', 'removed',
 ] as const;
 export type BoxState = (typeof boxStates)[number];
 
@@ -15,7 +20,12 @@ export const boxCauses = [
   'start-failed',
   'stop-asked',
   'stop-done',
-  'stop-failed',
+  /** A command could not be killed; the engine was ended for it. */
+  'kill-failed',
+  /** What is left of the engine could not be ended for certain. */
+  'end-failed',
+  /** Nothing of a box that was stuck runs any more. */
+  'found-ended',
   /** The engine ended by itself; the disk is there. */
   'engine-died',
   /** The worker is gone; the engine may still run. */
@@ -31,19 +41,27 @@ export const boxTable: Table<BoxState, BoxCause> = {
   // A create that fails is rolled back by removing the box.
   creating: { 'brought-up': 'ready', 'remove-asked': 'removing' },
   starting: {
-    'brought-up': 'ready', 'start-failed': 'failed', 'engine-died': 'stopped', 'remove-asked': 'removing',
-  },
-  ready: {
-    'stop-asked': 'stopping', 'engine-died': 'stopped', 'worker-died': 'recovering', 'remove-asked': 'removing',
-  },
-  recovering: {
-    'brought-up': 'ready', 'engine-died': 'stopped', 'recovery-failed': 'failed', 'stop-asked': 'stopping',
+    'brought-up': 'ready', 'start-failed': 'failed', 'end-failed': 'stuck', 'engine-died': 'stopped',
     'remove-asked': 'removing',
   },
-  stopping: { 'stop-done': 'stopped', 'stop-failed': 'failed', 'engine-died': 'stopped', 'remove-asked': 'removing' },
+  ready: {
+    'stop-asked': 'stopping', 'engine-died': 'stopped', 'end-failed': 'stuck', 'worker-died': 'recovering',
+    'remove-asked': 'removing',
+  },
+  recovering: {
+    'brought-up': 'ready', 'engine-died': 'stopped', 'recovery-failed': 'failed', 'end-failed': 'stuck',
+    'stop-asked': 'stopping', 'remove-asked': 'removing',
+  },
+  stopping: {
+    'stop-done': 'stopped', 'kill-failed': 'failed', 'end-failed': 'stuck', 'engine-died': 'stopped',
+    'remove-asked': 'removing',
+  },
   stopped: { 'start-asked': 'starting', 'remove-asked': 'removing' },
   failed: { 'start-asked': 'starting', 'stop-asked': 'stopping', 'remove-asked': 'removing' },
-  removing: { 'remove-done': 'removed', 'remove-failed': 'failed' },
+  stuck: {
+    'found-ended': 'failed', 'start-asked': 'starting', 'stop-asked': 'stopping', 'remove-asked': 'removing',
+  },
+  removing: { 'remove-done': 'removed', 'remove-failed': 'failed', 'end-failed': 'stuck' },
   removed: {},
 };
 
@@ -55,6 +73,7 @@ const projection: Readonly<Record<BoxState, BoxStatus>> = {
   stopping: 'running',
   stopped: 'stopped',
   failed: 'error',
+  stuck: 'error',
   removing: 'stopped',
   removed: 'stopped',
 };

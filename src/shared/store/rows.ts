@@ -59,6 +59,8 @@ export function fromSql<Row extends BoxRow | ExecRow>(columns: SqlRow): Row {
 }
 
 const boxFields = Object.keys(Box.properties) as (keyof Box)[];
+/** Those that clients see. */
+export const publicBoxFields: ReadonlySet<string> = new Set(boxFields);
 const execFields = Object.keys(Exec.properties) as (keyof Exec)[];
 
 /** What clients see of a box. */

@@ -44,7 +44,10 @@ export interface ExecRequest {
   readonly cmd: readonly string[];
   /** On top of the box's own environment. */
   readonly env: Readonly<Record<string, string>>;
-  /** Absolute; the box's own workdir where null. A missing one is an exec that fails (exit 1, message on stderr). */
+  /**
+   * Absolute. A missing one is an exec that fails (exit 1, message on stderr). Where null, the box's own workdir, or `/` for a user
+   * other than root to whom that is closed.
+   */
   readonly workdir: string | null;
   readonly user: string | null;
   /** A terminal: stderr is merged into stdout, and the size is set before the command sees it. */

@@ -7,20 +7,20 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { exitCodeOf, wrapCommand, type WrappedCommand } from '../../../src/worker/drivers/boxlite/command.ts';
 
-const plain: WrappedCommand = { execId: 'exec_1', cmd: ['ls', '-l'], workdir: '/root', size: null, env: [] };
+const plain: WrappedCommand = { execId: 'exec_1', cmd: ['ls', '-l'], workdir: '/root', isOwnDirectory: false, size: null, env: [] };
 
 describe('wrapping a command', () => {
   it('passes everything as arguments', () => {
     const { program, args } = wrapCommand({ ...plain, size: { cols: 80, rows: 24 } });
     expect(program).toBe('/.boxrun/busybox');
     expect(args.slice(0, 2)).toEqual(['sh', '-c']);
-    expect(args.slice(3)).toEqual(['exec_1', '/root', '24', '80', '0', 'ls', '-l']);
+    expect(args.slice(3)).toEqual(['exec_1', '/root', '24', '80', '', '0', 'ls', '-l']);
   });
 
   it('sets variables that a shell would swallow behind its back', () => {
     const { args, env } = wrapCommand({ ...plain, env: [['A', '1'], ['a.b', '2'], ['IFS', ':'], ['_', '3']] });
     expect(env).toEqual([['A', '1']]);
-    expect(args.slice(5)).toEqual(['', '', '3', 'a.b=2', 'IFS=:', '_=3', 'ls', '-l']);
+    expect(args.slice(5)).toEqual(['', '', '', '3', 'a.b=2', 'IFS=:', '_=3', 'ls', '-l']);
   });
 
   it('puts no value into the script', () => {

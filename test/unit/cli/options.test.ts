@@ -1,6 +1,6 @@
 // What users type, as values.
 import { expect, it } from 'vitest';
-import { parseAssignments, parseSeconds, parseVolume, parseWhole, splitCommand, UsageError } from '../../../src/cli/options.ts';
+import { parseAssignments, parseSeconds, parseVolume, parseWhole, splitCommand, timeoutOrTty, UsageError } from '../../../src/cli/options.ts';
 
 it('reads whole numbers', () => {
   expect(parseWhole('cpu', '12', 1)).toBe(12);
@@ -36,4 +36,20 @@ it('leaves what stands after the first -- alone', () => {
   expect(splitCommand(['exec', 'web', '--', 'a', '--', '-b'])).toEqual({ own: ['exec', 'web'], command: ['a', '--', '-b'] });
   expect(splitCommand(['exec', 'web', '--'])).toEqual({ own: ['exec', 'web'], command: [] });
   expect(splitCommand(['ls'])).toEqual({ own: ['ls'], command: null });
+});
+
+it.each([
+  ['exec web -t', 'exec web -t'],
+  ['exec -t web', 'exec -t web'],
+  ['exec -t 5 web', 'exec --timeout 5 web'],
+  ['exec web -t 0.5', 'exec web --timeout 0.5'],
+  ['exec -t5 web', 'exec --timeout 5 web'],
+  ['exec -t=5 web', 'exec --timeout 5 web'],
+  ['exec -dt 5 web', 'exec -d --timeout 5 web'],
+  ['exec -it 5', 'exec -it 5'],
+  ['exec -ti 5', 'exec -ti 5'],
+  ['exec -i -t web', 'exec -i -t web'],
+  ['exec --tty 5', 'exec --tty 5'],
+])('takes -t for a terminal, and before a number for a timeout: %s', (given, meant) => {
+  expect(timeoutOrTty(given.split(' ')).join(' ')).toBe(meant);
 });

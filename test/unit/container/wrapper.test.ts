@@ -23,7 +23,9 @@ afterAll(() => {
 });
 
 async function run(cmd: readonly string[], options: { workdir?: string; env?: Record<string, string>; join?: string } = {}) {
-  const { args, env } = wrapCommand(cmd, options.workdir ?? dir, { PATH: `/nowhere:${dir}/bin`, ...options.env });
+  const { args, env } = wrapCommand({
+    cmd, workdir: options.workdir ?? dir, isOwnDirectory: false, env: { PATH: `/nowhere:${dir}/bin`, ...options.env }, size: null,
+  });
   const [, ...rest] = args.map((arg) => arg.replaceAll('/dev/.boxrun/busybox', busybox ?? ''));
   const group = openSync(options.join ?? join(dir, 'procs'), options.join === undefined ? 'w' : 'r+');
   const child = spawn(busybox ?? '', rest, {

@@ -8,14 +8,18 @@ import { step, type Table } from '../../../src/shared/lifecycle/machine.ts';
 /** Every legal step, written out once more: a change of a table has to be made in two places, on purpose. */
 const boxSteps = `
   creating brought-up ready; creating remove-asked removing
-  starting brought-up ready; starting start-failed failed; starting engine-died stopped; starting remove-asked removing
-  ready stop-asked stopping; ready engine-died stopped; ready worker-died recovering; ready remove-asked removing
+  starting brought-up ready; starting start-failed failed; starting engine-died stopped; starting end-failed stuck
+  starting remove-asked removing
+  ready stop-asked stopping; ready engine-died stopped; ready end-failed stuck; ready worker-died recovering
+  ready remove-asked removing
   recovering brought-up ready; recovering engine-died stopped; recovering recovery-failed failed
-  recovering stop-asked stopping; recovering remove-asked removing
-  stopping stop-done stopped; stopping stop-failed failed; stopping engine-died stopped; stopping remove-asked removing
+  recovering end-failed stuck; recovering stop-asked stopping; recovering remove-asked removing
+  stopping stop-done stopped; stopping kill-failed failed; stopping engine-died stopped; stopping end-failed stuck
+  stopping remove-asked removing
   stopped start-asked starting; stopped remove-asked removing
   failed start-asked starting; failed stop-asked stopping; failed remove-asked removing
-  removing remove-done removed; removing remove-failed failed`;
+  stuck found-ended failed; stuck start-asked starting; stuck stop-asked stopping; stuck remove-asked removing
+  removing remove-done removed; removing remove-failed failed; removing end-failed stuck`;
 const execSteps = `
   starting started running; starting start-failed failed; starting kill-asked killing; starting engine-lost lost
   running kill-asked killing; running exited exited; running engine-lost lost
@@ -85,7 +89,7 @@ describe('a box', () => {
   it('is shown with one of the public statuses in every state', () => {
     const shown: Record<BoxState, string> = {
       creating: 'creating', starting: 'creating', ready: 'running', recovering: 'running', stopping: 'running',
-      stopped: 'stopped', failed: 'error', removing: 'stopped', removed: 'stopped',
+      stopped: 'stopped', failed: 'error', stuck: 'error', removing: 'stopped', removed: 'stopped',
     };
     for (const state of boxStates) {
       expect(publicStatus(state)).toBe(shown[state]);
@@ -97,8 +101,16 @@ describe('a box', () => {
     for (const state of boxStates) {
       if (['creating', 'running'].includes(publicStatus(state))) expect(holdsQuota(state), state).toBe(true);
     }
-    expect(holdsQuota('stopped')).toBe(false);
-    expect(holdsQuota('removed')).toBe(false);
+    for (const state of ['stopped', 'failed', 'removed'] as const) expect(holdsQuota(state), state).toBe(false);
+  });
+
+  it('in error holds quota as long as its engine may live', () => {
+    expect(boxStates.filter((state) => publicStatus(state) === 'error')).toEqual(['failed', 'stuck']);
+    expect(holdsQuota('stuck')).toBe(true);
+    for (const state of boxStates) {
+      const next = step(boxTable, state, 'end-failed');
+      if (next !== null) expect(holdsQuota(next), state).toBe(true);
+    }
   });
 });
 

@@ -43,7 +43,7 @@ describe('a worker that is lost', () => {
     worker.on.succeed = broken;
     worker.onLost?.();
     await eventually('it has failed', () => committed()?.['state'] === 'failed');
-    expect(worker.calls).toEqual([...Array.from({ length: limits.workerRestartsMax }, () => 'succeed'), 'abandon']);
+    expect(worker.calls).toEqual([...Array.from({ length: limits.workerRestartsMax }, () => 'succeed'), 'halt']);
     expect(committed()).toMatchObject({ status: 'error', error_code: 'RUNTIME_ERROR', name: 'web' });
   });
 
@@ -186,6 +186,77 @@ describe('going on after a restart of the supervisor', () => {
   });
 });
 
+describe('a box whose engine cannot be ended for certain', () => {
+  it('is in error and goes on counting, whatever it was doing', async () => {
+    for (const doing of ['stop', 'start', 'remove', 'recovery', 'end of the engine'] as const) {
+      const { box, worker, committed, freeCpus } = createBoxBench(doing === 'start' ? { state: 'stopped', status: 'stopped' } : {});
+      worker.on.succeed = broken;
+      worker.on.stop = worker.on.start = worker.on.remove = worker.on.halt = broken;
+      if (doing === 'stop') await expect(box.stop()).rejects.toThrow();
+      if (doing === 'start') await expect(box.start(noProgress)).rejects.toThrow();
+      if (doing === 'remove') await expect(box.remove(true)).rejects.toThrow();
+      if (doing === 'recovery') worker.onLost?.();
+      if (doing === 'end of the engine') worker.onEngineExit?.('gone');
+      await eventually(doing, () => committed()?.['state'] === 'stuck');
+      expect(committed(), doing).toMatchObject({ status: 'error', name: 'web' });
+      expect(freeCpus(), doing).toBe(0);
+    }
+  });
+
+  it('also when it counted for nothing before: a stopped one that cannot be removed', async () => {
+    const { box, worker, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
+    worker.on.remove = worker.on.halt = broken;
+    await expect(box.remove(false)).rejects.toThrow();
+    expect(freeCpus()).toBe(0);
+  });
+
+  it('is stopped by a stop, started by a start, removed without force, and counts no longer than that', async () => {
+    const stuck = () => createBoxBench({ state: 'stuck', status: 'error', error_code: 'TIMEOUT', error_message: 'hangs' });
+    const stopped = stuck();
+    expect(await stopped.box.stop()).toMatchObject({ status: 'stopped', error_message: 'hangs' });
+    expect(stopped.freeCpus()).toBe(4);
+    const started = stuck();
+    expect(await started.box.start(noProgress)).toMatchObject({ status: 'running', error_message: null });
+    expect(started.freeCpus()).toBe(0);
+    const removed = stuck();
+    await removed.box.remove(false);
+    expect(removed.committed()).toBeUndefined();
+    expect(removed.freeCpus()).toBe(4);
+  });
+
+  it('is tried again by the next supervisor', async () => {
+    const ended = createBoxBench({ state: 'stuck', status: 'error' });
+    await ended.box.resume();
+    expect(ended.committed()).toMatchObject({ state: 'failed', status: 'error' });
+    expect(ended.freeCpus()).toBe(4);
+    const still = createBoxBench({ state: 'stuck', status: 'error' });
+    still.worker.on.halt = broken;
+    await still.box.resume();
+    expect(still.committed()).toMatchObject({ state: 'stuck' });
+    expect(still.freeCpus()).toBe(0);
+  });
+});
+
+describe('a command that cannot be killed', () => {
+  it('stops its box and sets it to error, with the reason', async () => {
+    const { worker, committed, requests, freeCpus } = createBoxBench();
+    worker.onUnkillable?.('command exec_1 could not be killed');
+    await eventually('it is in error', () => committed()?.['state'] === 'failed');
+    expect(worker.calls).toEqual(['halt']);
+    expect(requests).toEqual(['updateBox stopping', 'updateBox failed']);
+    expect(committed()).toMatchObject({ status: 'error', error_code: 'TIMEOUT', error_message: 'command exec_1 could not be killed' });
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('of a box that is being stopped anyway is no news', async () => {
+    const { box, worker, committed } = createBoxBench();
+    worker.on.stop = async () => { worker.onUnkillable?.('late'); };
+    await box.stop();
+    await settle(10);
+    expect(committed()).toMatchObject({ state: 'stopped' });
+  });
+});
+
 describe('a writer that is away', () => {
   const away = new BoxRunError('UNAVAILABLE', 'the writer is not there');
 
@@ -234,6 +305,25 @@ describe('a writer that is away', () => {
     delete worker.on.start;
     expect(await box.start(noProgress)).toMatchObject({ status: 'running' });
     expect(committed()).toMatchObject({ state: 'ready' });
+  });
+
+  it('when something has changed is told of it as soon as it is back', async () => {
+    const { box, worker, failures, committed } = createBoxBench();
+    worker.on.stop = async () => { failures.set('updateBox', new BoxRunError('TIMEOUT', 'no answer')); };
+    await expect(box.stop()).rejects.toMatchObject({ code: 'TIMEOUT' });
+    expect(box.state).toBe('stopped');
+    expect(committed()).toMatchObject({ state: 'stopping' });
+    failures.clear();
+    await eventually('the row says so too', () => committed()?.['state'] === 'stopped');
+  });
+
+  it('and commits late what was given up is told what is so', async () => {
+    const { box, rows, failures, committed } = createBoxBench();
+    failures.set('updateBox', new BoxRunError('TIMEOUT', 'no answer'));
+    await expect(box.stop()).rejects.toMatchObject({ code: 'TIMEOUT' });
+    rows.set(box.id, { ...committed(), state: 'stopping' });
+    failures.clear();
+    await eventually('the row says so too', () => committed()?.['state'] === 'ready');
   });
 
   it('when a worker is lost does not keep another one from taking over', async () => {

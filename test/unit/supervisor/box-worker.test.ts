@@ -20,12 +20,14 @@ interface Bench {
   readonly asked: string[];
   failWriter: BoxRunError | null;
   readonly lost: string[];
+  /** From now on what is spilled is sent, and stands in `asked`. */
+  noteSpills(): void;
 }
 
 function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => createHandleDouble({}, `wrk_${n}`)) } = {}): Bench {
   const row = boxRow({ generation: 1, image_source: { kind: 'registry', reference: 'x' } });
   const asked: string[] = [];
-  const state = { failWriter: null as BoxRunError | null };
+  const state = { failWriter: null as BoxRunError | null, spilled: false };
   let next = adopted ? 1 : 0;
   const writer: Pick<Link<WriterContract>, 'request'> = {
     async request(method: string, params: unknown) {
@@ -40,7 +42,7 @@ function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => create
       writer,
       reader: { finishedExecIds: () => ['exec_done'] },
       pool: { take: async () => handles[next++] as HandleDouble, adopt: () => undefined, fill: () => undefined, close: async () => undefined },
-      gate: createImageGate(), instanceId: 'inst_1', log: quietLog,
+      gate: createImageGate(), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
     },
     row,
     adopted ? (handles[0] as HandleDouble) : null,
@@ -56,10 +58,14 @@ function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => create
     set failWriter(error) {
       state.failWriter = error;
     },
+    noteSpills() {
+      state.spilled = true;
+    },
   };
 }
 
 const signal = new AbortController().signal;
+const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));
 
 describe('the first worker', () => {
   it('is assigned the box under the lease of the row, and brings it up step by step', async () => {
@@ -89,7 +95,7 @@ describe('starting again', () => {
     let atAssign: string[] = [];
     const [first] = handles;
     if (first !== undefined) first.answers['assign'] = async () => { atAssign = [...asked]; return null; };
-    await worker.start(noProgress);
+    await worker.start(noProgress, signal);
     expect(atAssign).toEqual(['openLease 2']);
     expect(row.generation).toBe(2);
     expect(first?.requests).toEqual(['assign', 'prepareImage', 'start']);
@@ -97,7 +103,7 @@ describe('starting again', () => {
 
   it('lets a worker that is still there go first', async () => {
     const { worker, handles } = createBench({ adopted: true });
-    await worker.start(noProgress);
+    await worker.start(noProgress, signal);
     expect(handles[0]?.events).toEqual(['dismissed']);
     expect(handles[1]?.requests).toContain('start');
   });
@@ -105,9 +111,27 @@ describe('starting again', () => {
   it('under a lease that the writer does not commit starts nothing', async () => {
     const bench = createBench();
     bench.failWriter = new BoxRunError('UNAVAILABLE', 'away');
-    await expect(bench.worker.start(noProgress)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(bench.worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(bench.handles[0]?.requests).toEqual([]);
     expect(bench.row.generation).toBe(1);
+  });
+});
+
+describe('a worker that is lost while it starts the box', () => {
+  it('is followed by another one under a new lease', async () => {
+    const { worker, handles, asked } = createBench();
+    const first = handles[0] as HandleDouble;
+    first.answers['start'] = async () => { first.die(); return new Promise(() => undefined); };
+    await worker.start(noProgress, signal);
+    expect(handles[1]?.requests).toEqual(['assign', 'prepareImage', 'start']);
+    expect(asked).toEqual(['openLease 2', 'openLease 3']);
+  });
+
+  it('again and again makes the start fail', async () => {
+    const { worker, handles } = createBench();
+    for (const handle of handles) handle.answers['start'] = async () => { handle.die(); return new Promise(() => undefined); };
+    await expect(worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(handles.map(({ requests }) => requests.includes('start'))).toEqual([true, true, true, false]);
   });
 });
 
@@ -191,13 +215,76 @@ describe('stopping', () => {
   it('in trouble never fails, has no worker afterwards, and no command left running in the rows', async () => {
     const bench = createBench({ adopted: true });
     const [first] = bench.handles;
-    if (first !== undefined) first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'hangs'));
-    await bench.worker.halt();
+    if (first !== undefined) first.answers['stop'] = broken;
+    expect(await bench.worker.halt()).toBe(false);
     expect(first?.events).toEqual(['dismissed']);
     expect(bench.worker.present).toBeNull();
     expect(bench.asked).toContain('closeLease 1');
-    bench.failWriter = new BoxRunError('UNAVAILABLE', 'away');
-    await bench.worker.halt();
+    bench.failWriter = new BoxRunError('RUNTIME_ERROR', 'away');
+    expect(await bench.worker.halt()).toBe(false);
+  });
+
+  it('in trouble says that the engine has ended only when a worker has said so', async () => {
+    const bench = createBench({ adopted: true });
+    expect(await bench.worker.halt()).toBe(true);
+    expect(bench.handles[0]?.requests).toEqual(['stop']);
+  });
+
+  it('goes on with another worker when the first is lost meanwhile, and ends what the lost one ran', async () => {
+    const { worker, handles, asked } = createBench({ adopted: true });
+    const first = handles[0] as HandleDouble;
+    first.answers['stop'] = async () => { first.die(); return new Promise(() => undefined); };
+    await worker.stop();
+    expect(handles[1]?.requests).toEqual(['assign', 'stop']);
+    expect(asked).toEqual(['openLease 2', 'closeLease 1']);
+  });
+
+  it('that gets no answer in time ends the worker, and the next one does it', async () => {
+    const { worker, handles } = createBench({ adopted: true });
+    const first = handles[0] as HandleDouble;
+    first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
+    await worker.stop();
+    expect(first.events).toEqual(['dismissed']);
+    expect(handles[1]?.requests).toEqual(['assign', 'stop']);
+  });
+
+  it('gives up after a few workers', async () => {
+    const { worker, handles } = createBench({ adopted: true });
+    for (const handle of handles) handle.answers['stop'] = async () => { handle.die(); return new Promise(() => undefined); };
+    await expect(worker.stop()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(handles.map(({ requests }) => requests.includes('stop'))).toEqual([true, true, true, false]);
+  });
+
+  it('kills a worker whose process does not answer any more', { timeout: 20_000 }, async () => {
+    const { worker, handles } = createBench({ adopted: true });
+    const first = handles[0] as HandleDouble;
+    first.answers['stop'] = () => new Promise(() => undefined);
+    first.answers['hello'] = () => new Promise(() => undefined);
+    await worker.stop();
+    expect(first.events).toEqual(['killed']);
+    expect(handles[1]?.requests).toEqual(['assign', 'stop']);
+  });
+
+  it('never has two workers: one that cannot be killed keeps the next from coming', async () => {
+    const { worker, handles } = createBench({ adopted: true });
+    const first = handles[0] as HandleDouble;
+    first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
+    first.dismiss = () => Promise.reject(new BoxRunError('TIMEOUT', 'process 1 did not die'));
+    await expect(worker.stop()).rejects.toMatchObject({ message: 'process 1 did not die' });
+    expect(await worker.halt()).toBe(false);
+    expect(handles[1]?.requests).toEqual([]);
+  });
+});
+
+describe('what a worker spilled', () => {
+  it('is sent before the next lease is opened, and before one is closed', async () => {
+    const bench = createBench({ adopted: true });
+    bench.noteSpills();
+    await bench.worker.start(noProgress, signal);
+    expect(bench.asked).toEqual(['spills', 'openLease 2']);
+    bench.asked.length = 0;
+    await bench.worker.abandon();
+    expect(bench.asked).toEqual(['spills', 'closeLease 2']);
   });
 });
 
@@ -232,6 +319,17 @@ describe('removing', () => {
     handles[0]?.die();
     await worker.remove();
     expect(handles[1]?.requests).toEqual(['assign', 'remove']);
+  });
+});
+
+describe('a removal whose worker is lost meanwhile', () => {
+  it('is finished by another one', async () => {
+    const { worker, handles, asked } = createBench({ adopted: true });
+    const first = handles[0] as HandleDouble;
+    first.answers['remove'] = async () => { first.die(); return new Promise(() => undefined); };
+    await worker.remove();
+    expect(handles[1]?.requests).toEqual(['assign', 'remove']);
+    expect(asked).toEqual(['openLease 2', 'closeLease 2']);
   });
 });
 

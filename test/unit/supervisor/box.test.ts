@@ -101,11 +101,12 @@ describe('stopping and starting', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('stop that fails ends in error with its reason', async () => {
-    const { box, worker, committed } = createBoxBench();
+  it('stop that fails ends in error with its reason, and goes on counting', async () => {
+    const { box, worker, committed, freeCpus } = createBoxBench();
     worker.on.stop = broken;
     await expect(box.stop()).rejects.toMatchObject({ message: 'engine says no' });
-    expect(committed()).toMatchObject({ state: 'failed', status: 'error', error_message: 'engine says no' });
+    expect(committed()).toMatchObject({ state: 'stuck', status: 'error', error_message: 'engine says no' });
+    expect(freeCpus()).toBe(0);
   });
 
   it('go round as often as asked', async () => {
@@ -126,7 +127,8 @@ describe('what is not legal', () => {
     recovering: { stop: true, start: false, remove: false, exec: false },
     stopping: { stop: false, start: false, remove: false, exec: false },
     stopped: { stop: false, start: true, remove: true, exec: false },
-    failed: { stop: false, start: true, remove: true, exec: false },
+    failed: { stop: true, start: true, remove: true, exec: false },
+    stuck: { stop: true, start: true, remove: true, exec: false },
     removing: { stop: false, start: false, remove: true, exec: false },
   };
   const codes = { stop: ['BOX_NOT_RUNNING'], start: ['BOX_ALREADY_RUNNING'], remove: ['BOX_ALREADY_RUNNING'], exec: ['BOX_NOT_RUNNING', 'UNAVAILABLE'] };

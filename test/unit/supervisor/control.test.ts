@@ -113,6 +113,21 @@ describe('creating a box', () => {
   });
 });
 
+describe('a row whose commit is not answered', () => {
+  it('is taken back, and its name stays in doubt until that is certain', async () => {
+    const { handlers, rows, quota } = createBench();
+    const create = () => handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
+    for (const method of ['insertBox', 'removeBox']) rows.failures.set(method, new BoxRunError('TIMEOUT', 'no answer'));
+    await expect(create()).rejects.toMatchObject({ code: 'TIMEOUT' });
+    quota.reserve('probe', 4, 4000);
+    quota.release('probe');
+    await expect(create()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    rows.failures.clear();
+    await eventually('the name is free', async () => { try { await create(); return true; } catch { return false; } });
+    expect(rows.requests.filter((request) => request === 'removeBox').length).toBeGreaterThan(1);
+  });
+});
+
 describe('the box of a run', () => {
   it('goes when its gateway is gone, also while it is being made', async () => {
     const { handlers, forgetGateway, rows, workers, prepare } = createBench();

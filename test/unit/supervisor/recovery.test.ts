@@ -11,6 +11,7 @@ import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
 import type { SupervisedBox } from '../../../src/supervisor/box.ts';
 import { createQuota } from '../../../src/supervisor/quota.ts';
 import { recover } from '../../../src/supervisor/recovery.ts';
+import { createSpills } from '../../../src/supervisor/spills.ts';
 import { createWarmPool } from '../../../src/supervisor/warm-pool.ts';
 import { quietLog, temporaryDirectory } from '../../support/unit.ts';
 import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, serveWriter } from '../writer/setup.ts';
@@ -28,7 +29,7 @@ async function recoverWith(config: Config, rows: BoxRow[]) {
   const quota = createQuota({ cpu: 10, memoryMb: 10_000 });
   const resumed: string[] = [];
   await recover({
-    config, registry, quota, log: quietLog,
+    config, registry, quota, log: quietLog, spills: createSpills(config, quietLog),
     reader: { boxRows: () => rows },
     workers: { config, log: quietLog, census: new Set() }, pool: createWarmPool({ size: 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
     supervise: (row) => ({ id: row.id, row, state: row.state, resume: async () => { resumed.push(row.id); } }) as unknown as SupervisedBox,

@@ -3,6 +3,7 @@ import type { Exec } from '../../../src/shared/api.ts';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import type { Link } from '../../../src/shared/ipc/link.ts';
+import { holdsQuota } from '../../../src/shared/lifecycle/box.ts';
 import type { ServerPeer } from '../../../src/shared/ipc/client.ts';
 import type { WorkerContract } from '../../../src/shared/contracts/worker.ts';
 import type { BoxRow } from '../../../src/shared/store/rows.ts';
@@ -33,6 +34,7 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     present, calls, on,
     onLost: null,
     onEngineExit: null,
+    onUnkillable: null,
     create: async (_, signal) => ((await call('create', signal)) as { engineId: string } | undefined) ?? { engineId: 'engine-1' },
     async start() {
       await call('start');
@@ -40,9 +42,7 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     async stop() {
       await call('stop');
     },
-    async halt() {
-      await call('halt').catch(() => undefined);
-    },
+    halt: async () => call('halt').then((ended) => ended !== false, () => false),
     async remove() {
       await call('remove');
     },
@@ -101,7 +101,7 @@ export function createBoxBench(change: Partial<BoxRow> = {}, present: { readonly
   const rows = createRowsDouble(row);
   const worker = createWorkerDouble(present);
   const quota = createQuota({ cpu: 4, memoryMb: 10_000 });
-  if (['creating', 'starting', 'ready', 'recovering', 'stopping', 'removing'].includes(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
+  if (holdsQuota(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
   const events: string[] = [];
   const box = createBox(
     {
@@ -174,6 +174,8 @@ export function createHandleDouble(hello: Partial<ServerPeer<WorkerContract>['he
     answers: {},
     gone: closed.promise.then(() => undefined),
     onEngineExit: null,
+    onUnkillable: null,
+    isAwake: async () => handle.answers['hello'] === undefined,
     die,
     async dismiss() {
       events.push('dismissed');

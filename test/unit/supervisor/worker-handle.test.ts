@@ -47,7 +47,8 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
     log: quietLog,
     handlers: { leave } as unknown as Handlers<WorkerContract>, // Nothing else is asked of it here.
     onConnect(peer) {
-      if (options.exitedAtOnce) peer.notify('engineExited', { reason: 'right behind the hello' });
+      if (!options.exitedAtOnce) return;
+      for (const notice of ['engineExited', 'unkillable'] as const) peer.notify(notice, { reason: `${notice} right behind the hello` });
     },
   });
   onTestFinished(() => server.close());
@@ -103,16 +104,25 @@ describe('workers that are left', () => {
     expect(readdirSync(statePaths(config.stateDir).workersDir)).toEqual([]);
   });
 
-  it('whose engine ended right behind the hello have it heard of by whoever listens later', async () => {
+  it('and say something right behind the hello are heard by whoever listens later', async () => {
     const config = createState();
     await leaveWorker(config, 'wrk_a', { exitedAtOnce: true });
     const [worker] = await find(config);
     await settle(10);
     const heard: string[] = [];
-    if (worker !== undefined) worker.onEngineExit = (reason) => heard.push(reason);
+    if (worker !== undefined) worker.onEngineExit = worker.onUnkillable = (reason) => heard.push(reason);
     await settle();
-    expect(heard).toEqual(['right behind the hello']);
+    expect(heard.sort()).toEqual(['engineExited right behind the hello', 'unkillable right behind the hello']);
     expect(worker?.peer.isOpen).toBe(true);
+  });
+
+  it('are awake as long as they say hello to one more connection', async () => {
+    const config = createState();
+    const { server } = await leaveWorker(config, 'wrk_a');
+    const [worker] = await find(config);
+    expect(await worker?.isAwake()).toBe(true);
+    await server?.close();
+    expect(await worker?.isAwake()).toBe(false);
   });
 });
 

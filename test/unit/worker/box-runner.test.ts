@@ -6,6 +6,7 @@ import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { loadConfig } from '../../../src/shared/config.ts';
 import { makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
 import type { Assignment, ExecOrder } from '../../../src/shared/contracts/worker.ts';
+import { limits } from '../../../src/shared/limits.ts';
 import { readSpills } from '../../../src/shared/spill.ts';
 import { createBoxRunner, type BoxRunner } from '../../../src/worker/box-runner.ts';
 import type { Driver, DriverContext } from '../../../src/worker/drivers/driver.ts';
@@ -66,6 +67,7 @@ interface Bench {
   readonly writer: ServedWriter;
   readonly stateDir: string;
   readonly engineExits: string[];
+  readonly unkillable: string[];
   readonly fenced: () => boolean;
 }
 
@@ -79,6 +81,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
   const writer = await serveWriter(config.dbPath, statePaths(stateDir).writerSocket);
   writer.statements.insertBox(boxRow({ generation: 1 }));
   const engineExits: string[] = [];
+  const unkillable: string[] = [];
   let fenced = false;
   const assignment: Assignment = {
     boxId: boxRow().id, generation, instanceId: writer.instanceId, driver: 'container',
@@ -88,6 +91,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
     {
       config, workerId: 'wrk_test', log: quietLog,
       onEngineExit: (reason) => engineExits.push(reason),
+      onUnkillable: (reason) => unkillable.push(reason),
       onFenced: () => {
         fenced = true;
       },
@@ -105,7 +109,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
   });
   const engine = engines.at(-1) as Engine;
   if (started) await runner.start(...noProgress);
-  return { runner, engine, writer, stateDir, engineExits, fenced: () => fenced };
+  return { runner, engine, writer, stateDir, engineExits, unkillable, fenced: () => fenced };
 }
 
 beforeEach(() => {
@@ -160,11 +164,10 @@ describe('the engine\'s calls', () => {
 });
 
 describe('stop and remove', () => {
-  it.each(['stop', 'remove'] as const)('%s ends every command first, and their ends are committed', async (verb) => {
+  it.each(['stop', 'remove'] as const)('%s ends every command first, and answers when their ends are committed', async (verb) => {
     const { runner, engine, writer } = await createBench();
     await Promise.all([runner.exec(order()), runner.exec(order())]);
     engine.on[verb] = async () => {
-      expect(writer.value(`SELECT count(*) FROM execs WHERE status = 'running'`)).toBe(0);
       expect(engine.commands.commands.map(({ kills }) => kills)).toEqual([1, 1]);
     };
     await runner[verb]();
@@ -185,6 +188,35 @@ describe('stop and remove', () => {
     expect(engine.calls).toContain(`${verb} done`);
     expect(writer.rows('SELECT status FROM execs WHERE id = ?', exec.id)).toEqual([{ status: 'failed' }]);
     await eventually('it is forgotten', () => runner.execCount === 0);
+  });
+});
+
+describe('a command that resists its kill past the deadline', () => {
+  it('makes the box one that cannot go on, and says which command it was', { timeout: 20_000 }, async () => {
+    const { runner, engine, unkillable } = await createBench();
+    const exec = await runner.exec(order());
+    const [command] = engine.commands.commands;
+    if (command !== undefined) command.onKill = () => new Promise(() => undefined);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const canceled = runner.cancel(exec.id).catch((error: unknown) => error);
+    await vi.advanceTimersByTimeAsync(limits.killTimeoutMs - 1);
+    expect(unkillable).toEqual([]);
+    await vi.advanceTimersByTimeAsync(1);
+    vi.useRealTimers();
+    expect(await canceled).toMatchObject({ code: 'TIMEOUT' });
+    expect(unkillable).toEqual([`command ${exec.id} could not be killed within ${limits.killTimeoutMs} ms`]);
+    command?.finish(137);
+    await eventually('it is forgotten', () => runner.execCount === 0);
+  });
+
+  it('ends with the engine, and the box\'s end is not held up by it for ever', { timeout: 20_000 }, async () => {
+    const { runner, engine, writer } = await createBench();
+    const exec = await runner.exec(order());
+    const [command] = engine.commands.commands;
+    if (command !== undefined) command.onKill = () => new Promise(() => undefined);
+    await runner.stop();
+    expect(engine.calls).toContain('stop done');
+    expect(writer.rows('SELECT status FROM execs WHERE id = ?', exec.id)).toEqual([{ status: 'failed' }]);
   });
 });
 

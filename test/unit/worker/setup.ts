@@ -128,6 +128,8 @@ export function createDriverDouble(): DriverDouble {
 export interface ExecBench {
   readonly driver: DriverDouble;
   readonly writer: WriterDouble;
+  /** Why the box cannot go on. */
+  readonly unkillable: string[];
   run(order?: Partial<ExecOrder>): RunningExec;
   /** The command once the driver has it. */
   command(index?: number): Promise<CommandDouble>;
@@ -137,11 +139,12 @@ export interface ExecBench {
 export function createExecBench(): ExecBench {
   const driver = createDriverDouble();
   const writer = createWriterDouble();
+  const unkillable: string[] = [];
   const queue = createCommitQueue({ link: writer.link, onRefused: () => undefined });
   return {
-    driver, writer,
+    driver, writer, unkillable,
     run: (order = {}) =>
-      createExec({ driver, queue, log: quietLog, boxId: 'box_a', generation: 3 }, { cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...order }),
+      createExec({ driver, queue, log: quietLog, boxId: 'box_a', generation: 3, onUnkillable: (reason) => unkillable.push(reason) }, { cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...order }),
     async command(index = 0) {
       await eventually('the driver has the command', () => driver.commands.length > index);
       return driver.commands[index] as CommandDouble;

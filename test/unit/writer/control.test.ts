@@ -1,6 +1,6 @@
 // The writer as its clients see it, over its socket: acknowledged is committed, followers hear only of what is committed.
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { writerContract, type Event, type WriterContract } from '../../../src/shared/contracts/writer.ts';
+import { noWriterNotices, writerContract, type Event, type StateEvent, type WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { connectContract, type ServerPeer } from '../../../src/shared/ipc/client.ts';
 import type { ClientPeer } from '../../../src/shared/ipc/server.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -16,21 +16,26 @@ interface Follower {
   readonly peer: ServerPeer<WriterContract>;
   readonly heard: { execId: string; events: Event[] }[];
   readonly lagged: string[];
+  readonly states: { run: string; events: StateEvent[] }[];
 }
 
 async function connect({ socketPath }: ServedWriter, hello: Parameters<typeof connectContract<WriterContract>>[0]['hello']): Promise<Follower> {
   const heard: Follower['heard'] = [];
   const lagged: string[] = [];
+  const states: Follower['states'] = [];
   const peer = await connectContract({
     path: socketPath,
     contract: writerContract,
     hello,
-    notices: { events: (notice) => heard.push(notice), lagged: (notice) => lagged.push(notice.execId) },
+    notices: {
+      ...noWriterNotices,
+      events: (notice) => heard.push(notice), lagged: (notice) => lagged.push(notice.execId), states: (notice) => states.push(notice),
+    },
   });
   onTestFinished(() => {
     peer.close('the test is over');
   });
-  return { peer, heard, lagged };
+  return { peer, heard, lagged, states };
 }
 
 const supervisor = { role: 'supervisor' } as const;
@@ -122,12 +127,12 @@ describe('a follower', () => {
     const peer = await connectContract({
       path: writer.socketPath, contract: writerContract, hello: gateway,
       notices: {
+        ...noWriterNotices,
         events({ events }) {
           const stored = new Set(reader.events(execId, -1).events.map(({ seq }) => seq));
           missing.push(...events.map(({ seq }) => seq).filter((seq) => !stored.has(seq)));
           heard += events.length;
         },
-        lagged: () => undefined,
       },
     });
     await peer.request('follow', { execId });

@@ -7,7 +7,7 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
-import { writerContract } from '../../../src/shared/contracts/writer.ts';
+import { noWriterNotices, writerContract } from '../../../src/shared/contracts/writer.ts';
 import { connectContract } from '../../../src/shared/ipc/client.ts';
 import { runTypescript } from '../../support/typescript-child.ts';
 import { seededRandom, temporaryDirectory } from '../../support/unit.ts';
@@ -19,7 +19,7 @@ async function startWriter() {
   expect(await line()).toBe('ready');
   const peer = await connectContract({
     path: join(directory, 'writer.sock'), contract: writerContract, hello: { role: 'supervisor' },
-    notices: { events: () => undefined, lagged: () => undefined },
+    notices: noWriterNotices,
   });
   onTestFinished(() => { peer.close('done'); });
   const acknowledged: string[] = [];

@@ -10,6 +10,7 @@ import { createHandlers } from '../../../src/writer/control.ts';
 import { openDatabase, type WriterDatabase } from '../../../src/writer/database.ts';
 import { createFollowers } from '../../../src/writer/followers.ts';
 import { createWriterMeters } from '../../../src/writer/meters.ts';
+import { createStateLog } from '../../../src/writer/state-log.ts';
 import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
 import { quietLog, temporaryDirectory } from '../../support/unit.ts';
 
@@ -52,15 +53,17 @@ export async function serveWriter(path?: string, socketPath?: string): Promise<S
   const writer = await openWriter(path);
   const followers = createFollowers();
   const meters = createMeters('writer');
+  const states = createStateLog();
   const listenPath = socketPath ?? join(dirname(writer.path), 'writer.sock');
   const server = await serveContract({
     path: listenPath,
     contract: writerContract,
     hello: () => ({ pid: process.pid, instanceId: writer.instanceId }),
-    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, meters, figures: createWriterMeters(meters, writer.batch), onRetire: () => true }),
+    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, states, meters, figures: createWriterMeters(meters, writer.batch), onRetire: () => true }),
     log: quietLog,
     onDisconnect: (peer) => {
       followers.drop(peer);
+      states.unwatch(peer);
     },
   });
   onTestFinished(() => server.close());

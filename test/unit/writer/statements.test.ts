@@ -32,7 +32,7 @@ describe('every change does the same when it comes twice', () => {
     'insert': ({ statements }) => { statements.changeExec(insertExec({ id: 'exec_b' })); },
     'event': ({ statements }) => { statements.changeExec(addEvent(execId, logEvent(3))); },
     'finish': ({ statements }) => { statements.changeExec(finishExec(execId)); },
-    'removeBox': ({ statements }) => { while (!statements.removeBoxSlice(boxId)); },
+    'removeBox': ({ statements }) => { while (!statements.removeBoxSlice(boxId).isDone); },
   };
   for (const [name, change] of Object.entries(changes)) {
     it(name, async () => {
@@ -90,7 +90,8 @@ describe('a box row', () => {
     expect(() => { statements.insertBox(other); }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
     statements.updateBox(boxId, { name: null });
     statements.insertBox(other);
-    expect(statements.removeBoxSlice('box_other')).toBe(true);
+    expect(statements.removeBoxSlice('box_other')).toMatchObject({ isDone: true, removed: { id: 'box_other', name: 'n' } });
+    expect(statements.removeBoxSlice('box_other')).toEqual({ isDone: true, removed: null });
     statements.insertBox(boxRow({ id: 'box_third', name: 'n' }));
   });
 
@@ -136,7 +137,7 @@ describe('a lease', () => {
     statements.changeExec(finishExec('exec_done'));
     const ended = statements.closeLease(boxId, 1, 'worker exited', at);
     expect(() => { statements.checkLease(boxId, 1); }).toThrow();
-    expect(ended.map(({ execId: id, event }) => [id, event.seq, event.type]).sort()).toEqual([
+    expect(ended.map(({ exec, event }) => [exec.id, event.seq, event.type]).sort()).toEqual([
       [execId, 3, 'exit'], ['exec_silent', 0, 'exit'],
     ]);
     expect(rows(`SELECT status, exit_code, error_message, finished_at FROM execs WHERE id = ?`, execId)).toEqual([
@@ -155,7 +156,7 @@ describe('a lease', () => {
     statements.openLease(boxId, 2);
     statements.changeExec(insertExec({ id: 'exec_new', generation: 2 }));
     const ended = statements.closeLease(boxId, 1, 'worker exited', at);
-    expect(ended.map(({ execId: id }) => id)).toEqual([execId]);
+    expect(ended.map(({ exec }) => exec.id)).toEqual([execId]);
     statements.checkLease(boxId, 2);
     expect(value(`SELECT status FROM execs WHERE id = 'exec_new'`)).toBe('running');
   });
@@ -179,11 +180,11 @@ describe('removing a box', () => {
     const left: unknown[] = [];
     for (let slice = 0; ; slice++) {
       const before = value('SELECT count(*) FROM events') as number;
-      const done = statements.removeBoxSlice(boxId);
+      const { isDone } = statements.removeBoxSlice(boxId);
       const after = value('SELECT count(*) FROM events') as number;
       expect(before - after).toBeLessThanOrEqual(limits.deleteSliceRows);
       left.push(after);
-      if (done) break;
+      if (isDone) break;
       expect(slice).toBeLessThan(10);
     }
     expect(left.slice(0, 2)).toEqual([limits.deleteSliceRows + 1, 1]);

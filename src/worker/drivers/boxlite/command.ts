@@ -8,8 +8,8 @@ const shellNames = /^(IFS|OPTIND|OPTARG|PS[124]|PPID|RANDOM|LINENO|SHLVL|PWD|OLD
 const shellIdentifier = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * Arguments: $0 the exec's id; $1 directory; $2 rows and $3 columns of the terminal, or empty; $4 the number of
- * NAME=VALUE arguments that follow; these; the command. Its own variables bear a prefix that no user's variable has
+ * Arguments: $0 the exec's id; $1 directory; $2 rows and $3 columns of the terminal, or empty; $4 `own` when nobody asked for
+ * the directory; $5 the number of NAME=VALUE arguments that follow; these; the command. Its own variables bear a prefix that no user's variable has
  * (box-options.ts keeps those out). busybox would run its own applets for bare names, so PATH is searched here.
  *
  * The kill (guest-control.ts) first sets cgroup.max.depth of the command's cgroup, making it if it is not there yet: a
@@ -24,14 +24,14 @@ mkdir "$BOXRUN_G" 2>/dev/null
 }
 [ "$BOXRUN_D" = max ] || exit 137
 [ -z "$2" ] || stty rows "$2" cols "$3" 2>/dev/null
-cd -P -- "$1" 2>/dev/null || {
+cd -P -- "$1" 2>/dev/null || { [ "$4" = own ] && [ "$(${toolsPath}/busybox id -u)" != 0 ] && cd /; } || {
   if [ -d "$1" ]; then echo "boxrun: cannot change to directory $1: Permission denied" >&2
   elif [ -e "$1" ]; then echo "boxrun: cannot change to directory $1: Not a directory" >&2
   else echo "boxrun: cannot change to directory $1: No such file or directory" >&2; fi
   exit 1
 }
-BOXRUN_N=$4
-shift 4
+BOXRUN_N=$5
+shift 5
 BOXRUN_I=$BOXRUN_N
 while [ "$BOXRUN_I" -gt 0 ]; do set -- "$@" "$1"; shift; BOXRUN_I=$((BOXRUN_I - 1)); done
 BOXRUN_P=
@@ -82,6 +82,8 @@ export interface WrappedCommand {
   readonly execId: string;
   readonly cmd: readonly string[];
   readonly workdir: string;
+  /** Nobody asked for `workdir`: it is the box's own. A user to whom it is closed (/root is) starts at the top then. */
+  readonly isOwnDirectory: boolean;
   readonly size: { readonly cols: number; readonly rows: number } | null;
   /** Of the box and of this command, filtered. */
   readonly env: readonly [string, string][];
@@ -98,7 +100,7 @@ export function wrapCommand(command: WrappedCommand): EngineCommand {
   const odd = command.env.filter(([name]) => shellNames.test(name) || !shellIdentifier.test(name));
   const plain = command.env.filter((pair) => !odd.includes(pair));
   const { rows, cols } = command.size ?? { rows: '', cols: '' };
-  const header = [command.execId, command.workdir, `${rows}`, `${cols}`, `${odd.length}`];
+  const header = [command.execId, command.workdir, `${rows}`, `${cols}`, command.isOwnDirectory ? 'own' : '', `${odd.length}`];
   const args = ['sh', '-c', wrapperScript, ...header, ...odd.map(([name, value]) => `${name}=${value}`), ...command.cmd];
   return { program: `${toolsPath}/busybox`, args, env: plain };
 }

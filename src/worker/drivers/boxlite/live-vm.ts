@@ -119,5 +119,5 @@ function commandOf(spec: BoxSpec, request: ExecRequest): EngineCommand {
   const env = new Map([...boxEnvironment(spec.env), ...boxEnvironment(request.env)]);
   if (request.tty !== null && !env.has('TERM')) env.set('TERM', request.tty.term);
   const workdir = request.workdir ?? spec.workdir;
-  return wrapCommand({ execId: request.execId, cmd: request.cmd, workdir, size: request.tty, env: [...env] });
+  return wrapCommand({ execId: request.execId, cmd: request.cmd, workdir, isOwnDirectory: request.workdir === null, size: request.tty, env: [...env] });
 }

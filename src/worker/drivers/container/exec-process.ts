@@ -49,7 +49,9 @@ export function filesOf(paths: BoxPaths, execId: string): ExecFiles {
 }
 
 export function processSpec(request: ExecRequest, command: PreparedCommand) {
-  const { args, env } = wrapCommand(request.cmd, command.workdir, command.env, request.tty);
+  const { args, env } = wrapCommand({
+    cmd: request.cmd, workdir: command.workdir, isOwnDirectory: request.workdir === null, env: command.env, size: request.tty,
+  });
   const { uid, gid, groups } = command.user;
   // Only root starts with capabilities, as in any container.
   const held = uid === 0 ? boxCapabilities : [];

@@ -33,8 +33,11 @@ readlink /proc/self/fd/0 >&${reportFd}
 exec ${reportFd}>&-
 `;
 
-const enterAndFind = `
-if ! cd "$1" 2>/dev/null; then
+/** A box's own directory may be closed to a user (/root is): who has not asked for it starts at the top then. */
+const orTop = `&& { [ "$(${shell} id -u)" = 0 ] || ! cd /; }`;
+
+const enterAndFind = (isOwnDirectory: boolean) => `
+if ! cd "$1" 2>/dev/null ${isOwnDirectory ? orTop : ''}; then
   __boxrun_why='Permission denied'
   if [ ! -e "$1" ]; then
     __boxrun_why='No such file or directory'
@@ -104,23 +107,28 @@ interface WrappedProcess {
   readonly env: string[];
 }
 
+interface WrappedCommand {
+  readonly cmd: readonly string[];
+  readonly workdir: string;
+  /** Nobody asked for `workdir`: it is the box's own. */
+  readonly isOwnDirectory: boolean;
+  readonly env: Readonly<Record<string, string>>;
+  readonly size: { readonly rows: number; readonly cols: number } | null;
+}
+
 /** The process to start in the box so that `cmd` runs in `workdir` with exactly `env`. */
-export function wrapCommand(
-  cmd: readonly string[],
-  workdir: string,
-  env: Readonly<Record<string, string>>,
-  size: { readonly rows: number; readonly cols: number } | null = null,
-): WrappedProcess {
+export function wrapCommand({ cmd, workdir, isOwnDirectory, env, size }: WrappedCommand): WrappedProcess {
+  const enter = enterAndFind(isOwnDirectory);
   const join = size === null ? joinAndReport : joinAndReportTerminal(size.rows, size.cols);
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const call = (script: string, args: readonly string[]) => [shell, 'sh', '-c', script, 'sh', ...args];
   if (Object.keys(env).every(survivesShell)) {
-    return { args: call(join + enterAndFind + becomeCommand, [workdir, ...cmd]), env: variables };
+    return { args: call(join + enter + becomeCommand, [workdir, ...cmd]), env: variables };
   }
   const [name = '', ...rest] = cmd;
   const args = [workdir, name, String(variables.length), String(rest.length), ...rest, ...variables];
   return {
-    args: call(join + enterAndFind + becomeThroughEnv, args),
+    args: call(join + enter + becomeThroughEnv, args),
     env: [`PATH=${env['PATH'] ?? ''}`],
   };
 }

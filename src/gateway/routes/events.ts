@@ -1,0 +1,40 @@
+// The stream of changes of boxes and execs, as server-sent events: whoever lists and then follows it needs to poll nothing.
+// Its ids are positions: a client that comes again goes on behind the last one that it has, or is told to list anew.
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { toBoxRunError } from '../../shared/errors.ts';
+import type { GatewayParts } from '../parts.ts';
+import { encodeMessages, eventStreamType, openSseStream } from '../sse.ts';
+import { createParseQuery, StatesQuery } from '../validation.ts';
+
+const parseQuery = createParseQuery(StatesQuery);
+
+export function addEventRoutes(app: FastifyInstance, { states, closing }: GatewayParts): void {
+  app.head('/v1/events', async (request, reply) => {
+    parseQuery(request.query);
+    return reply.type(eventStreamType).send();
+  });
+  app.get('/v1/events', { exposeHeadRoute: false }, async (request, reply) => {
+    const since = sinceOf(request);
+    const stream = openSseStream(reply, closing);
+    try {
+      for await (const messages of states.read(since, stream.ended)) {
+        await stream.write(encodeMessages(messages));
+        if (stream.ended.aborted) break;
+      }
+    } catch (error) {
+      // The end of the stream tells the client to come again.
+      const known = toBoxRunError(error);
+      if (known.code !== 'CANCELED') request.log.warn({ err: known }, 'a stream of changes broke off');
+    } finally {
+      stream.end();
+    }
+  });
+}
+
+/** The id behind which to go on: of a reconnecting EventSource, or of the client's own choice; null for from now on. */
+function sinceOf(request: FastifyRequest): string | null {
+  const { since } = parseQuery(request.query);
+  const header = request.headers['last-event-id'];
+  if (typeof header === 'string' && header !== '') return header;
+  return since === undefined || since === '' ? null : since;
+}

@@ -1,0 +1,204 @@
+// Files, terminals and the input of commands on real micro-VMs, through the whole service. Output is text there and the engine
+// has no back-pressure, so what must be exact is shown to be. One box: boots are slow where the host is emulated.
+import { createHash, randomBytes } from 'node:crypto';
+import { access } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ExecBody } from '../../src/shared/api.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { eventually } from '../support/processes.ts';
+import { openSocket, type TestSocket } from '../support/web-socket.ts';
+
+const box = 'files';
+/** Where the host is emulated, an exec takes a good part of a second. */
+const slowMs = 20_000;
+/** busybox's shell asks for the cursor's position after its prompt. */
+const prompt = /[#$] (\x1b\[6n)?$/;
+let server: CrashServer;
+
+beforeAll(async () => {
+  server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'] });
+  await server.client.create({ image: 'base', name: box, cpu: 1, memory_mb: 256, disk_size_gb: 1 });
+}, 240_000);
+afterAll(async () => {
+  await server.close();
+}, 120_000);
+
+async function run(body: ExecBody): Promise<Awaited<ReturnType<typeof collect>>> {
+  return collect(server.client, await server.client.startExec(box, body));
+}
+const shell = async (script: string) => (await run({ cmd: ['sh', '-c', script] })).stdout;
+const put = (path: string, content: Uint8Array | string) => server.client.upload(box, Buffer.from(content), path);
+const get = async (path: string) => Buffer.from(await (await server.client.download(box, path)).bytes());
+const sha = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+const webSocket = (path: string) => openSocket(`ws+unix:${server.stateDir}/boxrun.sock:/v1/boxes/${box}${path}`);
+const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+
+describe('files', () => {
+  it('come up and down again unchanged: empty, every byte, and 3 MB at random, into directories that were not there', async () => {
+    for (const content of [Buffer.alloc(0), everyByte, randomBytes(3_000_001)]) {
+      const path = `/data/of/${content.length}/file`;
+      await put(path, content);
+      expect((await shell(`sha256sum <${path}`)).slice(0, 64)).toBe(sha(content));
+      expect(sha(await get(path))).toBe(sha(content));
+    }
+    expect(await shell('ls -A /data/of/*')).not.toContain('boxrun-upload');
+  });
+
+  it('keep names with blanks, quotes, newlines and letters of all kinds', async () => {
+    const name = `it's a "name"\n\\ grün 日本 🎉 $HOME`;
+    await put(`/names/${name}`, 'content');
+    expect((await get(`/names/${name}`)).toString()).toBe('content');
+    expect(await shell('ls -A /names | wc -l; cd /names; for n in *; do printf %s "$n" | md5sum; done'))
+      .toBe(`1\n${createHash('md5').update(name).digest('hex')}  -\n`);
+  });
+
+  it("reach the memory file systems of the box, where the engine's own copy does not", async () => {
+    await shell('mkdir -p /mem; mount -t tmpfs none /mem 2>/dev/null; df -P /dev/shm /tmp');
+    for (const path of ['/tmp/deep/file', '/dev/shm/file', '/run/file']) {
+      await put(path, path);
+      expect(await shell(`cat ${path}`)).toBe(path);
+      expect((await get(path)).toString()).toBe(path);
+    }
+  });
+
+  it('are refused with a reason where they cannot be', async () => {
+    const refused = { code: 'VALIDATION_ERROR', status: 422 };
+    await expect(put('/data', 'x')).rejects.toMatchObject({ ...refused, message: expect.stringContaining('directory') as string });
+    await expect(put('/data/../etc/x', 'x')).rejects.toMatchObject({ ...refused, message: expect.stringContaining("'..'") as string });
+    await expect(get('/data')).rejects.toMatchObject({ ...refused, message: expect.stringContaining('directory') as string });
+    await expect(get('/dev/zero')).rejects.toMatchObject(refused);
+    await expect(get('/missing')).rejects.toMatchObject({ code: 'RUNTIME_ERROR', message: expect.stringContaining('no such file') as string });
+    await expect(put('/proc/x', 'x')).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
+  });
+
+  it('never leave the box by a link', async () => {
+    const name = `boxrun-link-${randomBytes(6).toString('hex')}`;
+    await shell('ln -s ../../../../../../../../tmp /root/out; ln -s /proc/1/root/tmp /root/round');
+    await put(`/root/out/${name}`, 'inside');
+    expect(await shell(`cat /tmp/${name}`)).toBe('inside');
+    expect((await get(`/root/round/${name}`)).toString()).toBe('inside');
+    await expect(access(`/tmp/${name}`)).rejects.toThrow();
+  });
+
+  it('that are not sent to their end leave nothing', async () => {
+    const broken = async function* () {
+      yield randomBytes(600_000);
+      await eventually('the upload has begun', async () => (await shell('ls -A /half 2>/dev/null')) !== '', slowMs);
+      throw new Error('the source broke');
+    };
+    await expect(server.client.upload(box, broken(), '/half/file')).rejects.toThrow('the source broke');
+    await eventually('nothing of it is left', async () => (await shell('ls -A /half')) === '', slowMs);
+  });
+});
+
+describe('the input of a command', () => {
+  it('arrives byte for byte, NUL and what is no UTF-8 included, and ends', async () => {
+    const exec = await server.client.startExec(box, { cmd: ['sh', '-c', 'echo begun; sha256sum; exit 3'], stdin: true });
+    const input = Buffer.concat([everyByte, randomBytes(1_000_000), Buffer.from([0xff, 0, 0xc3])]);
+    const socket = await webSocket(`/exec/${exec.id}/attach`);
+    await socket.until(/begun\n/, slowMs);
+    socket.type(input);
+    socket.word({ type: 'eof' });
+    await socket.closed;
+    expect(socket.text()).toBe(`${sha(input)}  -\n`);
+    expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
+  });
+
+  it('comes through a terminal of the size asked for, which changes', async () => {
+    const cmd = ['sh', '-c', 'stty size; read a; stty size; [ -t 1 ] && echo "tty $TERM $a"'];
+    const exec = await server.client.startExec(box, { cmd, tty: true, stdin: true, cols: 90, rows: 30 });
+    const socket = await webSocket(`/exec/${exec.id}/attach`);
+    await socket.until(/30 90\r\n/, slowMs);
+    socket.word({ type: 'resize', cols: 132, rows: 50 });
+    socket.type('typed\n');
+    await socket.until(/50 132\r\ntty xterm-256color typed\r\n/, slowMs);
+    await socket.closed;
+  });
+});
+
+describe('a command', () => {
+  it('runs as the user asked for: in the directory of the box, or at the top where that is closed to them', async () => {
+    expect((await run({ cmd: ['sh', '-c', 'id -u; id -g; pwd'], user: '1234:55' })).stdout).toBe('1234\n55\n/\n');
+    expect((await run({ cmd: ['sh', '-c', 'id -un; pwd'], user: 'root' })).stdout).toBe('root\n/root\n');
+    const closed = await run({ cmd: ['pwd'], user: '1234:55', workdir: '/root' });
+    expect(closed).toMatchObject({ stdout: '', exit: { exitCode: 1 } });
+    expect(closed.stderr).toContain('Permission denied');
+  });
+
+  it('gets the signal that is sent', async () => {
+    const exec = await server.client.startExec(box, { cmd: ['sh', '-c', 'trap "echo caught; exit 9" USR1; echo up; while :; do sleep 0.1; done'] });
+    for await (const event of server.client.execEvents(exec)) {
+      if (event.type === 'exit') expect(event.exitCode).toBe(9);
+      else if (event.text.includes('up')) await signal(exec.id, 'USR1');
+    }
+  });
+});
+
+async function signal(exec: string, name: string): Promise<void> {
+  const { request } = await import('node:http');
+  const body = JSON.stringify({ signal: name });
+  await new Promise<void>((resolve, reject) => {
+    const outgoing = request(
+      { socketPath: `${server.stateDir}/boxrun.sock`, method: 'POST', path: `/v1/boxes/${box}/exec/${exec}:signal`, headers: { 'content-type': 'application/json' } },
+      (answer) => {
+        answer.resume();
+        if (answer.statusCode === 200) resolve();
+        else reject(new Error(`the signal was answered ${answer.statusCode}`));
+      },
+    );
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
+}
+
+describe('a terminal', () => {
+  it('gives a shell of the size asked for, follows its changes, and knows Ctrl-C, Ctrl-Z and the exit code', async () => {
+    const terminal = await webSocket('/attach?cols=101&rows=33&term=vt100');
+    await terminal.until(prompt, slowMs);
+    terminal.type('stty size; echo "[$TERM]"; tty; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all-""ttys\n');
+    await terminal.until(/33 101\r\n\[vt100\]\r\n\/dev\/pts\/\d+\r\nall-ttys\r\n/, slowMs);
+    terminal.word({ type: 'resize', cols: 120, rows: 40 });
+    await resized(terminal, '40 120');
+    terminal.type('sleep 6001; echo "code $?"\n');
+    await eventually('it sleeps', async () => (await shell('ps')).includes('sleep 6001'), slowMs);
+    terminal.type('\x03');
+    terminal.type('echo af""ter; sleep 6002\n');
+    await terminal.until(/after\r\n/, slowMs);
+    await eventually('it sleeps', async () => (await shell('ps')).includes('sleep 6002'), slowMs);
+    terminal.type('\x1a');
+    await terminal.until(/Stopped/, slowMs);
+    terminal.type('fg\n');
+    await terminal.until(/fg\r\nsleep 6002\r\n/, slowMs);
+    terminal.type('\x03');
+    terminal.type('exit 7\n');
+    expect(await terminal.closed).toBe(1000);
+    expect(terminal.words).toEqual([{ type: 'exit', code: 7 }]);
+  });
+
+  it('ends with Ctrl-D', async () => {
+    const terminal = await webSocket('/attach');
+    await terminal.until(prompt, slowMs);
+    terminal.type('\x04');
+    await terminal.closed;
+    expect(terminal.words).toEqual([{ type: 'exit', code: 0 }]);
+  });
+
+  it('takes the shell and everything started in it along when the client leaves', async () => {
+    const terminal = await webSocket('/attach');
+    await terminal.until(prompt, slowMs);
+    terminal.type('setsid sleep 3001 & sleep 3002 & (sleep 3003 &) ; sleep 3004\n');
+    await eventually('all run', async () => (await shell('ps | grep -c "[s]leep 300[1-4]"')).trim() === '4', slowMs);
+    const leftAt = performance.now();
+    terminal.socket.terminate();
+    await eventually('none runs', async () => (await shell('ps | grep -c "[s]leep 300[1-4]"')).trim() === '0', slowMs);
+    // 2 s on a host of its own; looking alone takes half a second where the host is emulated.
+    expect(performance.now() - leftAt).toBeLessThan(6_000);
+  });
+});
+
+async function resized(terminal: TestSocket, size: string): Promise<void> {
+  await eventually(`stty says ${size}`, async () => {
+    terminal.type('stty size\n');
+    return (await terminal.until(/\d+ \d+\r\n/, slowMs)).includes(size);
+  }, slowMs);
+}
