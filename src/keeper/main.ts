@@ -2,12 +2,15 @@
 // gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can fail.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
+import { timestamp } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
-import { gatewayChild, keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
+import { writeProcessFile } from '../shared/process-file.ts';
+import { gatewayChild, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
+import { writerChild } from './writer-child.ts';
 
 export interface KeeperOptions {
   /** What requests by TCP need; null: nothing. Only the gateway hears of it. */
@@ -32,7 +35,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   }
   process.title = 'boxrun keeper';
   const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
-  const log = createLogger('keeper', config.logLevel, { file });
+  const log = createLogger('keeper', config, { file });
 
   let end: (exitCode: number) => void = () => undefined;
   const ending = new Promise<number>((resolve) => {
@@ -51,11 +54,23 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     process.stderr.write(`boxrun serve: ${reason}; see ${file}\n`);
     end(1);
   };
+  const restarts: Record<string, number> = { writer: 0, supervisor: 0, gateway: 0 };
+  const since = timestamp();
+  // For metrics and reports; the server does not depend on it.
+  const note = () => void writeProcessFile(statePaths(config.stateDir).keeperFile, { since, restarts }).catch(() => undefined);
+  const keep = (name: string, startChild: StartChild) => {
+    const onRestart = () => {
+      restarts[name] = (restarts[name] ?? 0) + 1;
+      note();
+    };
+    return keepChild({ name, startChild, log, onRestart, onGivenUp });
+  };
   const children = [
-    keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp }),
-    keepChild({ name: 'supervisor', startChild: ordinaryChild(() => config, 'supervisor'), log, onGivenUp }),
-    keepChild({ name: 'gateway', startChild: gatewayChild(config, token), log, onGivenUp }),
+    keep('writer', writerChild(config)),
+    keep('supervisor', ordinaryChild(() => config, 'supervisor')),
+    keep('gateway', gatewayChild(config, token)),
   ];
+  note();
   try {
     let facts: Facts = {};
     for (const child of children) facts = await child.start();

@@ -24,6 +24,7 @@ import { createExec, type RunningExec } from './exec.ts';
 import { createHoldEstimate, type HoldEstimate } from './hold.ts';
 import { createTerminals, feedInput, type Terminals } from './terminal.ts';
 
+type BoxFigures = Pick<ResultOf<WorkerContract, 'figures'>, 'unacknowledgedBytes' | 'outputPauses' | 'engine'>;
 type TimedExec = ResultOf<WorkerContract, 'exec'>;
 
 export interface BoxRunner {
@@ -32,6 +33,8 @@ export interface BoxRunner {
   /** True while the engine runs under this worker. */
   readonly running: boolean;
   readonly execCount: number;
+  /** What it uses now; the engine's part is null where it does not run, or does not say. */
+  figures(): Promise<BoxFigures>;
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
@@ -127,6 +130,12 @@ class AssignedRunner implements BoxRunner {
 
   get execCount(): number {
     return this.#execs.size;
+  }
+
+  async figures(): Promise<BoxFigures> {
+    const { queue, driver } = this.#parts;
+    const engine = this.#running ? await driver.metrics().catch(() => null) : null;
+    return { unacknowledgedBytes: queue.figures.bytes, outputPauses: queue.figures.pauses, engine };
   }
 
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void> {

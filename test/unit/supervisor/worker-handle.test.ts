@@ -57,7 +57,7 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
 
 async function find(config: Config): Promise<WorkerHandle[]> {
   const { workersDir } = statePaths(config.stateDir);
-  const found = await findWorkers({ config, log: quietLog }, readdirSync(workersDir).filter((name) => name.endsWith('.json')));
+  const found = await findWorkers({ config, log: quietLog, census: new Set() }, readdirSync(workersDir).filter((name) => name.endsWith('.json')));
   onTestFinished(async () => {
     await Promise.all(found.map((worker) => worker.kill()));
   });
