@@ -77,6 +77,15 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       for (const [execId, events] of eventsByExec(changes)) followers.publish(execId, events);
       return null;
     },
+    ...followHandlers(deps),
+    ...watchHandlers(deps),
+    retire: () => ({ leaving: onRetire() }),
+  };
+}
+
+/** What gateways are told by themselves: events of commands, and changes of boxes. */
+function followHandlers({ statements, followers, states }: ControlDeps) {
+  return {
     follow({ execId }, { peer }) {
       followers.add(execId, peer);
       return { lastSeq: statements.lastSeq(execId) };
@@ -85,7 +94,6 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       followers.remove(execId, peer);
       return null;
     },
-    ...watchHandlers(deps),
     watchStates(_, { peer }) {
       states.watch(peer);
       return null;
@@ -95,8 +103,7 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       return null;
     },
     statesAfter: ({ position }) => states.after(position),
-    retire: () => ({ leaving: onRetire() }),
-  };
+  } satisfies Partial<Handlers<WriterContract>>;
 }
 
 function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {
