@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { commandTable } from '../../src/cli/command-table.ts';
+import { BoxRun } from '../../src/sdk/index.ts';
 import { eventually, processesOf } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
@@ -231,7 +232,9 @@ describe('serve', () => {
     const env = { ...server.env, BOXRUN_STATE_DIR: stateDir };
     const child = start(['serve', '--socket', socket, '--workers', '0'], env);
     const ended = finish(child);
-    await eventually('it answers', async () => (await finish(start(['ls'], { ...env, BOXRUN_SOCKET: socket }))).code === 0, 20_000);
+    const client = new BoxRun({ socketPath: socket });
+    await eventually('it answers', () => client.info().then(() => true, () => false), 60_000);
+    await client.close();
     child.kill('SIGTERM');
     const { code, stdout } = await ended;
     expect(code).toBe(0);
