@@ -17,6 +17,7 @@ import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
@@ -108,6 +109,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     onLocalConnection: (socket) => localConnections.add(socket),
   });
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
+  faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 
   const stop = async (why: string): Promise<void> => {

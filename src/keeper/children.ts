@@ -7,6 +7,7 @@ import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -59,10 +60,12 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
         return;
       }
       log.warn({ child: name, reason }, 'a child is gone; it is started again');
+      faultPoint('keeper.restart.child-gone');
       running = await startChild().catch((error: unknown) => {
         reason = errorText(error);
         return null;
       });
+      faultPoint('keeper.restart.child-started');
     }
   }
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type Config } from '../shared/config.ts';
 import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
 import { gatewayChild, keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
@@ -30,6 +31,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
       hint: 'stop it, or set BOXRUN_STATE_DIR to another directory',
     });
   }
+  faultPoint('keeper.boot.locked');
   process.title = 'boxrun keeper';
   const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
   const log = createLogger('keeper', config.logLevel, { file });
@@ -51,19 +53,26 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     process.stderr.write(`boxrun serve: ${reason}; see ${file}\n`);
     end(1);
   };
-  const children = [
-    keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp }),
-    keepChild({ name: 'supervisor', startChild: ordinaryChild(() => config, 'supervisor'), log, onGivenUp }),
-    keepChild({ name: 'gateway', startChild: gatewayChild(config, token), log, onGivenUp }),
-  ];
+  const writer = keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp });
+  const supervisor = keepChild({ name: 'supervisor', startChild: ordinaryChild(() => config, 'supervisor'), log, onGivenUp });
+  const gateway = keepChild({ name: 'gateway', startChild: gatewayChild(config, token), log, onGivenUp });
   try {
-    let facts: Facts = {};
-    for (const child of children) facts = await child.start();
+    await writer.start();
+    faultPoint('keeper.boot.writer-up');
+    await supervisor.start();
+    faultPoint('keeper.boot.supervisor-up');
+    const facts = await gateway.start();
+    faultPoint('keeper.boot.gateway-up');
     onReady(facts);
     log.info({ facts }, 'the server is ready');
     return await ending;
   } finally {
-    for (const child of children.reverse()) await child.stop();
+    faultPoint('keeper.end.asked');
+    await gateway.stop();
+    faultPoint('keeper.end.gateway-gone');
+    await supervisor.stop();
+    faultPoint('keeper.end.supervisor-gone');
+    await writer.stop();
     lock.release();
   }
 }

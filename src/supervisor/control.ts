@@ -8,6 +8,7 @@ import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import type { KeyClaim, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { resolveHostPath } from '../shared/host-paths.ts';
 import { newId } from '../shared/ids.ts';
 import { resolveImage } from '../shared/images/store.ts';
@@ -68,6 +69,7 @@ export function createControl(deps: ControlDeps): Control {
     known.refuseSecondRun(order.claim);
     await diskFloor.check();
     const box = await admit(deps, order);
+    faultPoint('supervisor.run.admitted');
     const boxes = ephemeralBoxes.get(peer) ?? new Set();
     for (const earlier of boxes) if (earlier.state === 'removed') boxes.delete(earlier);
     ephemeralBoxes.set(peer, boxes.add(box));
@@ -86,6 +88,7 @@ export function createControl(deps: ControlDeps): Control {
 
   function removeRun(box: SupervisedBox): void {
     if (box.state === 'removed') return;
+    faultPoint('supervisor.run.caller-gone');
     box.remove(true).catch((error: unknown) => {
       if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return; // Its create was undone before.
       log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
@@ -108,12 +111,16 @@ export function createControl(deps: ControlDeps): Control {
       return known.execOnce(target.id, claim, async (own) => {
         const watch = createStopwatch();
         await diskFloor.check();
+        faultPoint('supervisor.exec.passing');
         const exec = await watch.time('worker', () => target.startExec(orderOf(body, own)));
+        faultPoint('supervisor.exec.started');
         return { ...exec, timings: { ...watch.times, ...exec.timings } };
       });
     },
     async cancelExec({ box, execId }) {
-      return boxWithRunning(deps, box, execId).cancelExec(execId).catch((error: unknown) => {
+      const target = boxWithRunning(deps, box, execId);
+      faultPoint('supervisor.cancel.passing');
+      return target.cancelExec(execId).catch((error: unknown) => {
         // It ended between the two questions.
         const unknown = error instanceof BoxRunError && error.code === 'EXEC_NOT_FOUND';
         throw unknown ? alreadyFinished(execId, 'finished') : error;
@@ -176,7 +183,9 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       image_source: source,
       labels: body.labels ?? null,
     };
+    faultPoint('supervisor.create.admitted');
     await deps.writer.request('insertBox', { box: row, ...(claim === undefined ? {} : { claim }) }, { resend: true });
+    faultPoint('supervisor.create.inserted');
     const box = deps.supervise(row);
     registry.add(box);
     return box;
@@ -211,11 +220,13 @@ async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Pr
     const since = Date.parse(row.stopped_at ?? row.created_at);
     return (state === 'stopped' || state === 'failed' || state === 'stuck') && since <= before;
   });
+  faultPoint('supervisor.gc.chosen');
   let removed = 0;
   for (const box of idle) {
     // Started or removed by somebody else meanwhile: then it is no garbage.
     const gone = await box.remove(false).then(() => true, () => false);
     if (gone) removed++;
+    faultPoint('supervisor.gc.removed-one');
   }
   return removed;
 }

@@ -15,6 +15,7 @@ import type { Quota } from './quota.ts';
 import type { Spills } from './spills.ts';
 import type { WarmPool } from './warm-pool.ts';
 import { findWorkers, type WorkerHandle } from './worker-handle.ts';
+import { faultPoint } from '../shared/fault.ts';
 
 export interface RecoveryDeps {
   readonly config: Config;
@@ -31,7 +32,9 @@ export interface RecoveryDeps {
 export async function recover(deps: RecoveryDeps): Promise<void> {
   const { registry, quota, pool, spills, log } = deps;
   await spills.sendAll();
+  faultPoint('supervisor.adoption.spills-sent');
   const workers = await livingWorkers(deps);
+  faultPoint('supervisor.adoption.workers-found');
   for (const row of deps.reader.boxRows()) {
     const worker = workers.get(row.id) ?? null;
     const fits = worker !== null && worker.peer.hello.generation === row.generation;
@@ -49,6 +52,7 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
     log.warn({ boxId, workerId: worker.workerId }, 'a worker has a box that is not in the database; it is killed');
     await worker.kill();
   }
+  faultPoint('supervisor.adoption.boxes-known');
   pool.fill();
 }
 

@@ -13,6 +13,7 @@ import { createFollowers } from './followers.ts';
 import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
+import { faultPoint } from '../shared/fault.ts';
 
 const { orders, ready } = takeOrders();
 const { config } = orders;
@@ -57,6 +58,7 @@ const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps
 process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();
+faultPoint('writer.boot.listening');
 ready({ instanceId });
 log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
 
@@ -74,6 +76,7 @@ function leaveIfUnneeded(): boolean {
 async function end(reason: string): Promise<void> {
   sweeps.close();
   log.info({ reason }, 'the writer ends');
+  faultPoint('writer.end.asked');
   await server.close();
   await batch.idle();
   database.close();
