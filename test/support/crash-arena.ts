@@ -7,7 +7,7 @@ import { killQuietly } from '../../src/shared/child-process.ts';
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collect, startCrashServer, type Collected, type CrashServer } from './crash-server.ts';
-import { expectIntegrity, expectOrder } from './host-state.ts';
+import { expectIntegrity, expectOrder, markedProcesses } from './host-state.ts';
 import { eventually, processesOf, type Role } from './processes.ts';
 
 export const targets = ['supervisor', 'gateway', 'writer', 'worker', 'engine', 'keeper'] as const;
@@ -16,7 +16,7 @@ export type Target = (typeof targets)[number];
 const cpus = { witness: 1, subject: 3 };
 const reachMs = 30_000;
 /** Everything that may be waited for after a fault has a deadline of its own in the server; this is past all of them. */
-const calmMs = 150_000;
+export const calmMs = 150_000;
 
 /** What a command may do when the process that reads it, or its engine, is ended. */
 const lossReasons = /may be missing|box ended|the box was (stopped|removed)|exit code 137|was ended by|could not be started/;
@@ -134,18 +134,16 @@ export class Arena {
     return performance.now() - startedAt;
   }
 
-  /** Resolves when requests are answered again, and a command runs where a box was not hit. */
-  async untilBack(canExec: boolean): Promise<void> {
-    await eventually('the service is back', async () => {
-      try {
-        await this.client.listBoxes();
-        if (canExec) await this.client.startExec('witness', { cmd: ['true'] });
-        return true;
-      } catch (error) {
-        if (error instanceof BoxRunError && ['UNAVAILABLE', 'TIMEOUT'].includes(error.code)) return false;
-        throw error;
-      }
-    }, calmMs);
+  /** True when requests are answered, and where `canExec`, a command runs in the witness. */
+  async answers(canExec: boolean): Promise<boolean> {
+    try {
+      await this.client.listBoxes();
+      if (canExec) await this.client.startExec('witness', { cmd: ['true'] });
+      return true;
+    } catch (error) {
+      if (error instanceof BoxRunError && ['UNAVAILABLE', 'TIMEOUT'].includes(error.code)) return false;
+      throw error;
+    }
   }
 
   /** A command in the witness that prints numbered lines until it is told to end. */
@@ -153,7 +151,7 @@ export class Arena {
     const exec = await this.client.startExec('witness', { cmd: ['sh', '-c', `
       rm -f /root/stop; i=0
       while [ ! -e /root/stop ]; do echo line-$i; i=$((i+1)); [ $((i%10)) = 0 ] && sleep 0.05; done; echo end-$i`] });
-    const output = collect(this.client, exec);
+    const output = collectPatiently(this.client, exec);
     output.catch(() => undefined);
     return {
       conclude: async () => {
@@ -167,12 +165,12 @@ export class Arena {
 
   /** What was asked for is settled, nothing is lost and nothing left; then a new subject takes name and quota. */
   async expectCalm(isHit: (boxId: string) => boolean, witnessing: Witnessing): Promise<void> {
-    await expectOrder(this.server.stateDir, () => this.client.listBoxes());
-    const boxes = await this.client.listBoxes();
-    for (const box of boxes) {
-      if (box.status === 'running') await this.#expectRuns(box);
-      else await expectEnded(box, await this.client.listExecs(box.id));
-    }
+    let boxes: Box[] = [];
+    await eventually('every box is what it says', async () => {
+      await expectOrder(this.server.stateDir, () => this.client.listBoxes());
+      boxes = await this.client.listBoxes();
+      return this.#areAsTheySay(boxes);
+    }, calmMs);
     const witness = boxes.find(({ id }) => id === this.witnessId);
     if (witness === undefined) throw new Error('the witness is gone');
     if (witness.status !== 'running' && !isHit(witness.id)) throw new Error(`the witness is ${witness.status}`);
@@ -188,9 +186,21 @@ export class Arena {
     await expectOrder(this.server.stateDir, () => this.client.listBoxes());
   }
 
+  /** False while one is just changing: the end of an engine is noted a moment after it. */
+  async #areAsTheySay(boxes: readonly Box[]): Promise<boolean> {
+    try {
+      for (const box of boxes) if (box.status === 'running') await this.#expectRuns(box);
+      return true;
+    } catch (error) {
+      if (error instanceof BoxRunError && ['UNAVAILABLE', 'BOX_NOT_RUNNING'].includes(error.code)) return false;
+      throw error;
+    }
+  }
+
   async #expectRuns(box: Box): Promise<void> {
-    const { stdout } = await inTime(this.client.startExec(box.id, { cmd: ['echo', 'here'] }).then((exec) => collect(this.client, exec)), `${box.id} runs a command`);
-    if (stdout !== 'here\n') throw new Error(`${box.id} runs and does not answer: ${stdout}`);
+    const exec = await this.client.startExec(box.id, { cmd: ['echo', 'here'] });
+    const { stdout, exit } = await inTime(collectPatiently(this.client, exec), `${box.id} runs a command`);
+    if (stdout !== 'here\n' && exit.exitCode === 0) throw new Error(`${box.id} runs and does not answer: ${stdout}`);
   }
 
   async close(): Promise<void> {
@@ -199,15 +209,28 @@ export class Arena {
     rmSync(this.#faultDir, { recursive: true, force: true });
   }
 
-  /** After a failure: everything of this server goes, as far as it can. */
+  /** After a failure: everything of this server is killed. Its state directory stays, for whoever looks into the failure. */
   async abandon(): Promise<void> {
-    for (const { pid } of await processesOf(this.server.stateDir)) killQuietly(pid, 'SIGCONT');
-    for (const name of readdirSync(this.#faultDir).filter((entry) => entry.includes('.reached.'))) {
-      writeFileSync(join(this.#faultDir, `${name.split('.reached.')[0]}.go`), '');
+    for (let round = 0; round < 3; round++) {
+      for (const { pid } of await processesOf(this.server.stateDir)) killQuietly(pid, 'SIGKILL');
+      for (const pid of markedProcesses(this.server.stateDir).keys()) killQuietly(pid, 'SIGKILL');
+      await new Promise((resolve) => setTimeout(resolve, 200));
     }
-    if (!(await this.isServing())) await this.serveAgain().catch(() => undefined);
-    await this.server.close().catch(() => undefined);
+    await this.client.close();
     rmSync(this.#faultDir, { recursive: true, force: true });
+  }
+}
+
+/** Everything of a command, from the start again when the server was away for longer than a stream waits. */
+export async function collectPatiently(client: BoxRunClient, exec: Pick<Exec, 'id' | 'box_id'>): Promise<Collected> {
+  const deadline = Date.now() + calmMs;
+  for (;;) {
+    try {
+      return await collect(client, exec);
+    } catch (error) {
+      const away = error instanceof BoxRunError && error.code === 'UNAVAILABLE';
+      if (!away || Date.now() > deadline) throw error;
+    }
   }
 }
 
@@ -238,11 +261,6 @@ export function expectWhole({ stdout, exit }: Collected, end: RegExp): void {
   }
   const reason = exit.error ?? `exit code ${exit.exitCode}`;
   if (!lossReasons.test(reason)) throw new Error(`the output ends after ${printed.length} lines: ${reason}`);
-}
-
-async function expectEnded(box: Box, execs: readonly Exec[]): Promise<void> {
-  const running = execs.filter(({ status }) => status === 'running');
-  if (running.length > 0) throw new Error(`${box.id} is ${box.status}, and ${running.map(({ id }) => id).join(' ')} running`);
 }
 
 function readQuietly(path: string): string {

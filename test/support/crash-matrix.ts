@@ -1,8 +1,8 @@
 // The crash matrix: for each fault point and each process, SIGKILL at that moment, or SIGSTOP for longer than anybody waits; then
-// everything must be as the server says, and it must serve again by itself. One server for all cells of a point.
+// everything must be as the server says, and it must serve again by itself.
 import { faultPoints, type FaultPoint } from '../../src/shared/fault-points.ts';
 import { killQuietly } from '../../src/shared/child-process.ts';
-import { Arena, inTime, targets, type Hit, type Target } from './crash-arena.ts';
+import { Arena, calmMs, inTime, targets, type Hit, type Target } from './crash-arena.ts';
 import { isAnswer, scenarioOf, type Outcome } from './crash-scenarios.ts';
 import { eventually } from './processes.ts';
 
@@ -23,7 +23,8 @@ export interface CellResult extends Cell {
 }
 
 export interface MatrixOptions {
-  readonly cells: readonly Cell[];
+  /** Each on a server of its own. */
+  readonly groups: readonly (readonly Cell[])[];
   /** Longer than a request may take: whoever is asked, and frozen, has been given up by then. */
   readonly freezeMs: number;
   /** Servers at once. */
@@ -38,11 +39,15 @@ export function cellsOf(points: readonly FaultPoint[], faults: readonly Fault[],
   return points.flatMap((point) => faults.flatMap((fault) => processes.map((target) => ({ point, target, fault }))));
 }
 
-export async function runMatrix({ cells, freezeMs, parallel, onResult = () => undefined }: MatrixOptions): Promise<CellResult[]> {
-  const groups = [...new Set(cells.map(({ point }) => point))].map((point) => cells.filter((cell) => cell.point === point));
+export function groupsByPoint(cells: readonly Cell[]): Cell[][] {
+  return [...new Set(cells.map(({ point }) => point))].map((point) => cells.filter((cell) => cell.point === point));
+}
+
+export async function runMatrix({ groups, freezeMs, parallel, onResult = () => undefined }: MatrixOptions): Promise<CellResult[]> {
+  const waiting = [...groups];
   const results: CellResult[] = [];
   const work = async () => {
-    for (let group = groups.shift(); group !== undefined; group = groups.shift()) {
+    for (let group = waiting.shift(); group !== undefined; group = waiting.shift()) {
       await runGroup(group, freezeMs, (result) => {
         results.push(result);
         onResult(result);
@@ -114,10 +119,11 @@ async function makeFault(fault: Fault, pid: number): Promise<void> {
 
 /** Milliseconds until the service is back; where the keeper is gone, of the next `serve`. */
 async function backAgain(arena: Arena, canExec: boolean, since: number, acting: Promise<Outcome>): Promise<number> {
-  if (!(await arena.isServing())) {
-    await acting; // It may be the one that serves.
-    if (!(await arena.isServing())) return arena.serveAgain();
-  }
-  await arena.untilBack(canExec);
-  return performance.now() - since;
+  let answered = false;
+  void acting.then(() => { answered = true; });
+  return eventually('the service is back', async () => {
+    // What was asked for may itself be a `serve`.
+    if (answered && !(await arena.isServing())) return arena.serveAgain();
+    return (await arena.answers(canExec)) && performance.now() - since;
+  }, calmMs);
 }

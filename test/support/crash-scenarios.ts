@@ -2,8 +2,8 @@
 // after it, whether it was acknowledged or not. The crash matrix arms a point, starts its scenario, and makes a fault there.
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
 import { BoxRunError } from '../../src/sdk/index.ts';
-import { expectWhole, inTime, type Arena } from './crash-arena.ts';
-import { collect, type Collected } from './crash-server.ts';
+import { collectPatiently, expectWhole, inTime, type Arena } from './crash-arena.ts';
+import type { Collected } from './crash-server.ts';
 import { eventually } from './processes.ts';
 
 export type Outcome = { readonly value: unknown } | { readonly error: unknown };
@@ -34,7 +34,7 @@ const stopSubject = (arena: Arena) => arena.client.stopBox('subject');
 async function expectNoSleepers(arena: Arena): Promise<void> {
   if ((await arena.subject())?.status !== 'running') return;
   const exec = await arena.client.startExec('subject', { cmd: ['sh', '-c', 'ps | grep -c "[s]leep 1000"'] });
-  const { stdout } = await inTime(collect(arena.client, exec), 'the processes of the subject are listed');
+  const { stdout } = await inTime(collectPatiently(arena.client, exec), 'the processes of the subject are listed');
   if (stdout !== '0\n') throw new Error(`of an ended command there are ${stdout.trim()} processes`);
 }
 
@@ -57,7 +57,7 @@ const stop: Scenario = {
 
 const remove: Scenario = {
   async prepare(arena) {
-    await collect(arena.client, await arena.client.startExec('subject', { cmd: printing }));
+    await collectPatiently(arena.client, await arena.client.startExec('subject', { cmd: printing }));
   },
   act: removeSubject,
   verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? [null] : [null, 'stopped', 'running', 'error']),
@@ -67,7 +67,7 @@ const remove: Scenario = {
 const exec: Scenario = {
   async act(arena) {
     const started = await arena.client.startExec('subject', { cmd: printing });
-    return inTime(collect(arena.client, started), 'the command ends');
+    return inTime(collectPatiently(arena.client, started), 'the command ends');
   },
   async verify(arena, outcome, isHit) {
     if ('value' in outcome) {

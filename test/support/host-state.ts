@@ -36,7 +36,7 @@ async function findDisorder(stateDir: string, listBoxes: () => Promise<Box[]>): 
     ...wrongRows,
     ...(await processProblems(stateDir, running)),
     ...surplus('a home', readdirSync(join(stateDir, 'boxes')), all),
-    ...surplus('a process', markedBoxes(stateDir), running),
+    ...surplus('a process', markedProcesses(stateDir).values(), running),
     ...surplus('a control group', boxCgroups(instanceId), running),
     ...surplus('a loop device', loopBoxes(stateDir), running),
     ...readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(stateDir)).map((line) => `mount ${line}`),
@@ -108,14 +108,14 @@ async function processProblems(stateDir: string, running: ReadonlySet<string>): 
   return wrong;
 }
 
-/** Boxes of which a process on the host says in its environment that it works for them. */
-function markedBoxes(stateDir: string): Set<string> {
+/** Processes on the host that say in their environment for which box they work. */
+export function markedProcesses(stateDir: string): Map<number, string> {
   const mark = `BOXRUN_BOX_HOME=${join(stateDir, 'boxes')}/`;
-  const found = new Set<string>();
+  const found = new Map<number, string>();
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     const environment = quietly(() => readFileSync(`/proc/${pid}/environ`, 'latin1'), '');
     const at = environment.indexOf(mark);
-    if (at >= 0) found.add(/^[^\0/]*/.exec(environment.slice(at + mark.length))?.[0] ?? '');
+    if (at >= 0) found.set(Number(pid), /^[^\0/]*/.exec(environment.slice(at + mark.length))?.[0] ?? '');
   }
   return found;
 }
