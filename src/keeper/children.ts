@@ -6,12 +6,12 @@ import { withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
-import { errorText } from '../shared/errors.ts';
+import { BoxRunError, errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
-import { startOwnProcess, type OwnProcess, type Role } from '../shared/own-process.ts';
+import { startOwnProcess, wasKilledStarting, type OwnProcess, type Role } from '../shared/own-process.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 
 export type Facts = Readonly<Record<string, unknown>>;
@@ -25,7 +25,7 @@ interface RunningChild {
 export type StartChild = () => Promise<RunningChild>;
 
 export interface KeptChild {
-  /** Starts it and keeps it running. @throws what the first start throws */
+  /** Starts it and keeps it running. @throws what the first start throws; one that is killed meanwhile is started again */
   start(): Promise<Facts>;
   stop(): Promise<void>;
 }
@@ -71,9 +71,15 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
 
   return {
     async start() {
-      running = await startChild();
+      running = await startChild().catch(async (error: unknown) => {
+        if (!wasKilledStarting(error)) throw error;
+        await restart(errorText(error));
+        return running;
+      });
+      if (running === null) throw new BoxRunError('UNAVAILABLE', `the ${name} cannot be kept running`);
+      const { facts } = running;
       void watch();
-      return running.facts;
+      return facts;
     },
     async stop() {
       stopping = true;
