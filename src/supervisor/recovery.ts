@@ -1,8 +1,6 @@
 // What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and lets every
 // box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
-import { readdir } from 'node:fs/promises';
 import { type Config } from '../shared/config.ts';
-import { statePaths } from '../shared/state-dir.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { holdsQuota } from '../shared/lifecycle/box.ts';
 import { limits } from '../shared/limits.ts';
@@ -58,8 +56,7 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
 
 /** By box; spares go to the pool. */
 async function livingWorkers({ config, pool, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
-  const names = await readdir(statePaths(config.stateDir).workersDir);
-  const found = findWorkers({ config, log }, names.filter((name) => name.endsWith('.json')));
+  const found = findWorkers({ config, log });
   const workers = new Map<string, WorkerHandle>();
   for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
     const { boxId } = worker.peer.hello;

@@ -20,8 +20,8 @@ export interface WorkerProcess {
   leave(reason: string): Promise<void>;
 }
 
-/** Listens, and stays until told to leave, fenced, or orphaned for too long. */
-export async function runWorker(config: Config, workerId: string, log: Logger): Promise<WorkerProcess> {
+/** Listens, and stays until told to leave, fenced, or orphaned for too long. `parentIsGone`: nobody hears that it is ready. */
+export async function runWorker(config: Config, workerId: string, log: Logger, parentIsGone: () => boolean): Promise<WorkerProcess> {
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
   const streamPath = streamSocketPath(workersDir, workerId);
@@ -99,6 +99,8 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
   });
   faultPoint('worker.boot.listening');
   await writeStateFile();
+  // The next supervisor may have looked for workers before this one could be found.
+  if (parentIsGone() && server.peers.size === 0) await leave('its supervisor went while it started');
   watchForSupervisor();
   return { leave };
 }
