@@ -6,12 +6,13 @@ import { printMatrix } from '../support/crash-report.ts';
 
 const cells: readonly Cell[] = [
   { point: 'supervisor.create.inserted', target: 'supervisor', fault: 'kill' },
+  { point: 'worker.boot.listening', target: 'worker', fault: 'kill' },
+  { point: 'worker.boot.listening', target: 'supervisor', fault: 'kill' },
   { point: 'worker.create.disk-made', target: 'worker', fault: 'kill' },
   { point: 'writer.insert-box.committed', target: 'writer', fault: 'kill' },
   { point: 'worker.start.init-up', target: 'engine', fault: 'kill' },
   { point: 'gateway.exec.answering', target: 'gateway', fault: 'kill' },
   { point: 'worker.output.sending', target: 'writer', fault: 'kill' },
-  { point: 'supervisor.cancel.passing', target: 'supervisor', fault: 'kill' },
   { point: 'supervisor.succession.leased', target: 'keeper', fault: 'kill' },
   { point: 'worker.stop.halted', target: 'worker', fault: 'kill' },
   { point: 'supervisor.remove.ended', target: 'supervisor', fault: 'kill' },
