@@ -3,6 +3,7 @@
 import type { CommandSpec } from './command.ts';
 import { createCommand, gcCommand, listCommand, removeCommand, startCommand, stopCommand } from './commands/boxes.ts';
 import { completionCommand } from './commands/completion.ts';
+import { debugCommand } from './commands/debug.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { execCommand, runCommand } from './commands/exec.ts';
 import { copyCommand } from './commands/files.ts';
@@ -15,6 +16,6 @@ import { attachCommand, shellCommand } from './commands/terminal.ts';
 
 export const commandTable: readonly CommandSpec[] = [
   serveCommand, createCommand, listCommand, startCommand, stopCommand, removeCommand, execCommand, execsCommand, logsCommand, runCommand,
-  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, eventsCommand, uiCommand, doctorCommand, completionCommand,
-  upgradeCommand, uninstallCommand,
+  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, eventsCommand, uiCommand, doctorCommand, debugCommand,
+  completionCommand, upgradeCommand, uninstallCommand,
 ];

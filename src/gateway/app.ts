@@ -2,10 +2,12 @@
 // Each path answers to every method: what it does not offer is 405 with what it does.
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type HTTPMethods } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
+import { newId } from '../shared/ids.ts';
 import packageJson from '../../package.json' with { type: 'json' };
 import { answerError, answerNotFound } from './error-handler.ts';
 import { createOpenApiDocument } from './openapi.ts';
 import type { GatewayParts } from './parts.ts';
+import { logRequests } from './request-scope.ts';
 import { addAttachRoutes } from './routes/attach.ts';
 import { addBoxRoutes } from './routes/boxes.ts';
 import { addDocsRoutes } from './routes/docs.ts';
@@ -23,12 +25,15 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   const log: FastifyBaseLogger = parts.log;
   const app: FastifyInstance = fastify({
     bodyLimit: parts.config.caps.bodyMb * 1024 * 1024,
+    genReqId: () => newId('req'),
     logController: new fastify.LogController({ disableRequestLogging: true }),
     loggerInstance: log,
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   });
   acceptJsonOnly(app);
+  logRequests(app);
+  parts.meters.watch(app);
   app.addHook('onRequest', async (request) => { parts.guard(request.raw); });
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply));

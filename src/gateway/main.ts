@@ -5,8 +5,11 @@ import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createAccess, loadCookieKey } from './access.ts';
 import { createApp } from './app.ts';
 import { createGuard } from './guards.ts';
+import { askHealth } from './health.ts';
 import { listen, urlOf } from './listeners.ts';
+import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
+import { currentRequestId } from './request-scope.ts';
 import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
 import { createStateFeed, type StateFeed } from './state-feed.ts';
@@ -21,6 +24,7 @@ import { faultPoint } from '../shared/fault.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
+import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 
 /** A writer that is away for longer than this ends the streams that need it; their clients come again. */
@@ -52,22 +56,28 @@ function createFeeds(writer: WriterLink, rows: Rows): Feeds {
 async function main(lifeline: Lifeline): Promise<void> {
   process.title = 'boxrun gateway';
   const { config } = lifeline.orders;
-  const log = createLogger('gateway', config.logLevel);
+  const log = createLogger('gateway', config);
   const paths = statePaths(config.stateDir);
   const closing = new AbortController();
 
   const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
+  const meters = createMeters('gateway');
+  const hop = createHopMeter(meters);
   const supervisor = createLink({
+    observe: hop('gateway_supervisor'), requestId: currentRequestId,
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },
+    heartbeat: true,
     notices: {},
     onDown: (reason) => { log.warn({ reason }, 'the supervisor is away'); },
   });
   const writer = createLink({
+    observe: hop('gateway_writer'),
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'gateway' },
+    heartbeat: true,
     notices: {
       events: ({ execId, events }) => { feed.events(execId, events); },
       lagged: ({ execId }) => { feed.lagged(execId); },
@@ -87,13 +97,15 @@ async function main(lifeline: Lifeline): Promise<void> {
   const localConnections = new WeakSet<object>();
   const isLocal = (socket: object) => localConnections.has(socket);
   let address: string | null = null;
+  const health = () => askHealth({ supervisor, writer });
   const parts: GatewayParts = {
     config, log, supervisor, rows, feed, states, access,
     guard: createGuard({ config, access, isLocal }),
     places: createStreamPlaces(config.caps.streams),
     address: () => address,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
-    partsUp: () => ({ supervisor: supervisor.peer !== null, writer: writer.peer !== null }),
+    health,
+    meters: createGatewayMeters({ meters, supervisor, health, readersWaiting: rows.waiting }),
     closing: closing.signal,
   };
   const app = await createApp(parts);

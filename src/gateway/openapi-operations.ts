@@ -6,6 +6,7 @@ import {
   UploadResult,
 } from '../shared/api.ts';
 import type { ErrorCode } from '../shared/errors.ts';
+import { Health } from './health.ts';
 import { BoxesQuery, EventsQuery, ExecQuery, ExecsQuery, LoginQuery, RemoveQuery, RunQuery, StatesQuery } from './validation.ts';
 
 export type HeaderName = 'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location' | 'Set-Cookie';
@@ -30,7 +31,6 @@ export interface Operation {
 }
 
 const Ok = Type.Object({ ok: Type.Literal(true) });
-const Ready = Type.Object({ ok: Type.Boolean(), parts: Type.Record(Type.String(), Type.Boolean()) });
 const text = Type.String();
 
 const json = (description: string, schema: TSchema, ...headers: HeaderName[]): AnswerOffer => ({
@@ -180,7 +180,11 @@ const serverOperations: readonly Operation[] = [
   { method: 'get', path: '/healthz', id: 'live', summary: 'Whether the server is alive', answers: { 200: json('It is', Ok) } },
   {
     method: 'get', path: '/readyz', id: 'ready', summary: 'Whether every part of the server answers',
-    answers: { 200: json('They do', Ready), 503: json('Not now', Ready) },
+    answers: { 200: json('They do', Health), 503: json('Not now', Health) },
+  },
+  {
+    method: 'get', path: '/metrics', id: 'metrics', summary: 'Figures of every process, for Prometheus',
+    answers: { 200: { description: 'In its text format', content: { 'text/plain': Type.String() } } },
   },
   {
     method: 'get', path: '/', id: 'home', summary: 'To the page',

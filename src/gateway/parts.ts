@@ -9,6 +9,8 @@ import type { Logger } from '../shared/log.ts';
 import type { Access } from './access.ts';
 import type { EventFeed } from './event-feed.ts';
 import type { Guard } from './guards.ts';
+import type { Health } from './health.ts';
+import type { GatewayMeters } from './meters.ts';
 import type { StateFeed } from './state-feed.ts';
 import type { Rows } from './reader-pool.ts';
 import type { StreamPlaces } from './stream-places.ts';
@@ -24,8 +26,8 @@ export interface GatewayParts {
   readonly states: StateFeed;
   /** Committed when it resolves. */
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
-  /** Which other processes answer, by name. */
-  readonly partsUp: () => Readonly<Record<string, boolean>>;
+  readonly health: () => Promise<Health>;
+  readonly meters: GatewayMeters;
   readonly guard: Guard;
   readonly access: Pick<Access, 'newCookie'>;
   readonly places: StreamPlaces;

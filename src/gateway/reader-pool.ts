@@ -19,6 +19,8 @@ export interface Rows {
 }
 
 export interface ReaderPool extends Rows {
+  /** Calls that no thread has taken yet. */
+  waiting(): number;
   close(): Promise<void>;
 }
 
@@ -47,6 +49,7 @@ export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
     execs: (boxId, page) => read({ read: 'execs', boxId, page }),
     knownKey: (scope, key) => read({ read: 'knownKey', scope, key }),
     events: (execId, afterSeq) => read({ read: 'events', execId, afterSeq }),
+    waiting: () => pool.queueSize,
     close: () => pool.close({ force: true }),
   };
 }

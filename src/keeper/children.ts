@@ -5,10 +5,8 @@ import { killQuietly } from '../shared/child-process.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError, errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
-import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { startOwnProcess, wasKilledStarting, type OwnProcess, type Role } from '../shared/own-process.ts';
@@ -16,7 +14,7 @@ import { createRestartWindow } from '../shared/restart-window.ts';
 
 export type Facts = Readonly<Record<string, unknown>>;
 
-interface RunningChild {
+export interface RunningChild {
   readonly facts: Facts;
   readonly gone: Promise<string>;
   stop(): Promise<void>;
@@ -34,10 +32,11 @@ export interface KeepOptions {
   readonly name: string;
   readonly startChild: StartChild;
   readonly log: Logger;
+  readonly onRestart?: (reason: string) => void;
   readonly onGivenUp: (reason: string) => void;
 }
 
-export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): KeptChild {
+export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepOptions): KeptChild {
   const restarts = createRestartWindow(limits.childRestartsMax);
   let stopping = false;
   let running: RunningChild | null = null;
@@ -60,6 +59,7 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
         return;
       }
       log.warn({ child: name, reason }, 'a child is gone; it is started again');
+      onRestart?.(reason);
       faultPoint('keeper.restart.child-gone');
       running = await startChild().catch((error: unknown) => {
         reason = errorText(error);
@@ -89,7 +89,8 @@ export function keepChild({ name, startChild, log, onGivenUp }: KeepOptions): Ke
   };
 }
 
-function launch(config: Config, role: Role, detached: boolean, secret?: string | null): OwnProcess {
+/** Starts a part of the server, with its log beside the others'. */
+export function launch(config: Config, role: Role, detached: boolean, secret?: string | null): OwnProcess {
   return startOwnProcess({
     ...(secret === undefined ? {} : { secret }),
     orders: { role, config, workerId: null },
@@ -134,40 +135,5 @@ export function gatewayChild(config: Config, token: string | null): StartChild {
     const { tcp } = child.facts as { tcp?: Config['tcp'] };
     if (tcp !== undefined) present = { ...config, tcp };
     return child;
-  };
-}
-
-/** The writer outlives a keeper while workers need it: one that is there is adopted, else a new one is started. */
-export function writerChild(config: Config): StartChild {
-  const connect = () =>
-    connectContract({
-      path: statePaths(config.stateDir).writerSocket,
-      contract: writerContract,
-      hello: { role: 'keeper' },
-      notices: noWriterNotices,
-    });
-  return async () => {
-    const adopted = await connect().catch(() => null);
-    if (adopted !== null) return runningWriter(adopted, adopted.closed);
-    const { ready, exited, pid } = launch(config, 'writer', true);
-    try {
-      await ready;
-      return runningWriter(await connect(), exited);
-    } catch (error) {
-      killQuietly(pid, 'SIGKILL');
-      throw error;
-    }
-  };
-}
-
-function runningWriter(peer: ServerPeer<WriterContract>, gone: Promise<string>): RunningChild {
-  return {
-    facts: { instanceId: peer.hello.instanceId },
-    gone,
-    async stop() {
-      const answer = await peer.request('retire', {}).catch(() => ({ leaving: false }));
-      if (answer.leaving) await withDeadline(gone, limits.childStopMs, 'stopping the writer').catch(() => undefined);
-      peer.close('the keeper goes');
-    },
   };
 }

@@ -2,13 +2,16 @@
 // gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can fail.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
+import { timestamp } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
-import { gatewayChild, keepChild, ordinaryChild, writerChild, type Facts } from './children.ts';
+import { writeProcessFile } from '../shared/process-file.ts';
+import { gatewayChild, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
+import { writerChild } from './writer-child.ts';
 
 export interface KeeperOptions {
   /** What requests by TCP need; null: nothing. Only the gateway hears of it. */
@@ -34,7 +37,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   faultPoint('keeper.boot.locked');
   process.title = 'boxrun keeper';
   const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
-  const log = createLogger('keeper', config.logLevel, { file });
+  const log = createLogger('keeper', config, { file });
 
   let end: (exitCode: number) => void = () => undefined;
   const ending = new Promise<number>((resolve) => {
@@ -53,9 +56,21 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     process.stderr.write(`boxrun serve: ${reason}; see ${file}\n`);
     end(1);
   };
-  const writer = keepChild({ name: 'writer', startChild: writerChild(config), log, onGivenUp });
-  const supervisor = keepChild({ name: 'supervisor', startChild: ordinaryChild(() => config, 'supervisor'), log, onGivenUp });
-  const gateway = keepChild({ name: 'gateway', startChild: gatewayChild(config, token), log, onGivenUp });
+  const restarts: Record<string, number> = { writer: 0, supervisor: 0, gateway: 0 };
+  const since = timestamp();
+  // For metrics and reports; the server does not depend on it.
+  const note = () => void writeProcessFile(statePaths(config.stateDir).keeperFile, { since, restarts }).catch(() => undefined);
+  const keep = (name: string, startChild: StartChild) => {
+    const onRestart = () => {
+      restarts[name] = (restarts[name] ?? 0) + 1;
+      note();
+    };
+    return keepChild({ name, startChild, log, onRestart, onGivenUp });
+  };
+  const writer = keep('writer', writerChild(config));
+  const supervisor = keep('supervisor', ordinaryChild(() => config, 'supervisor'));
+  const gateway = keep('gateway', gatewayChild(config, token));
+  note();
   try {
     await writer.start();
     faultPoint('keeper.boot.writer-up');

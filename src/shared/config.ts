@@ -12,6 +12,8 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 export type DriverName = 'boxlite' | 'container';
 
+export type LogFormat = 'json' | 'pretty';
+
 export interface Config {
   readonly stateDir: string;
   readonly dbPath: string;
@@ -31,6 +33,7 @@ export interface Config {
   readonly spareWorkers: number;
   readonly onExit: 'detach' | 'stop';
   readonly logLevel: string;
+  readonly logFormat: LogFormat;
   /** Registries reached over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
   readonly orphanGraceMs: number;
@@ -51,6 +54,7 @@ export interface ConfigFlags {
   workers?: number | undefined;
   onExit?: string | undefined;
   logLevel?: string | undefined;
+  logFormat?: string | undefined;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -84,6 +88,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     spareWorkers: wholeFlag('--workers', flags.workers, 0, 1024) ?? whole(env, 'BOXRUN_WORKERS', availableParallelism(), 0, 1024),
     onExit: exitChoice(flags.onExit ?? env['BOXRUN_ON_EXIT'] ?? 'detach'),
     logLevel: logLevel(flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info'),
+    logFormat: logFormat(flags.logFormat ?? env['BOXRUN_LOG_FORMAT'] ?? 'json'),
     insecureRegistries: list(env['BOXRUN_INSECURE_REGISTRIES'], ','),
     orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
@@ -197,6 +202,11 @@ function wholeNumber(name: string, text: string, least: number, most: number): n
 function logLevel(value: string): string {
   if (logLevels.includes(value)) return value;
   throw new BoxRunError('VALIDATION_ERROR', `there is no log level '${value}'`, { hint: `use ${logLevels.join(', ')}` });
+}
+
+function logFormat(value: string): LogFormat {
+  if (value === 'json' || value === 'pretty') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `there is no log format '${value}'`, { hint: 'use json or pretty' });
 }
 
 function driverName(value: string): DriverName {

@@ -2,7 +2,7 @@
 // Made by the process that owns the thing; never reused.
 import { randomBytes } from 'node:crypto';
 
-export type IdPrefix = 'box' | 'exec' | 'wrk' | 'inst';
+export type IdPrefix = 'box' | 'exec' | 'wrk' | 'inst' | 'req';
 
 /** A fresh id such as `box_x7Kq0aZ-_b3T`. */
 export function newId(prefix: IdPrefix): string {

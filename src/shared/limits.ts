@@ -16,6 +16,15 @@ export const limits = {
   /** IPC: requests waiting for an answer at one peer; the next one is refused with TOO_MANY_REQUESTS. */
   requestsPendingMax: 10_000,
 
+  /** Heartbeats: a process that others depend on shows a sign of life this often. */
+  heartbeatEveryMs: 1_000,
+  /** ... after so many that are missing /readyz says that it does not answer, */
+  heartbeatDoubtMisses: 2,
+  /** ... and after so many it is given up: its connections are cut, and whoever started it kills it and starts it again. */
+  heartbeatMissesMax: 8,
+  /** Gateway: what /readyz and /metrics ask of another process comes within this, or counts as no answer. */
+  healthTimeoutMs: 1_000,
+
   /** Streams of terminals and files: longest piece; longer ones are cut, and a peer that sends longer ones loses its connection. */
   streamPieceBytesMax: 256 * 1024,
   /** A token for a stream that is not used by then is void. */
@@ -178,6 +187,9 @@ export const limits = {
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
 
+  /** CLI: of each log, so many bytes of its end go into a debug bundle; of each box, so many of its newest commands. */
+  bundleLogBytesMax: 2 * 1024 * 1024,
+  bundleExecsMax: 200,
   /** CLI: wait for an auto-started server. */
   autoStartMs: 30_000,
 

@@ -1,6 +1,9 @@
-// Logs: one JSON line per event on standard error, which the keeper and the supervisor point at files.
-// Never the content of output, nor values of environment variables.
-import { pino, type Logger } from 'pino';
+// Logs: one line per event, as JSON or for people, on standard error, which the keeper and the supervisor point at files. Ids of boxes, execs,
+// workers and requests are fields. Never the content of output, nor values of environment variables.
+import { createRequire } from 'node:module';
+import type prettyStream from 'pino-pretty';
+import { pino, type DestinationStream, type Logger } from 'pino';
+import type { LogFormat } from './config.ts';
 
 export type { Logger } from 'pino';
 
@@ -11,8 +14,20 @@ export interface LoggerOptions {
   readonly file?: string;
 }
 
+export interface LogSettings {
+  readonly logLevel: string;
+  readonly logFormat: LogFormat;
+}
+
 /** A logger for one process; `role` stands on each of its lines. */
-export function createLogger(role: string, level: string, options: LoggerOptions = {}): Logger {
-  const destination = pino.destination({ dest: options.file ?? 2, sync: true, mode: 0o600 });
-  return pino({ level, base: { role, pid: process.pid, ...options.fields } }, destination);
+export function createLogger(role: string, { logLevel, logFormat }: LogSettings, options: LoggerOptions = {}): Logger {
+  const lines = pino.destination({ dest: options.file ?? 2, sync: true, mode: 0o600 });
+  const destination = logFormat === 'pretty' ? forPeople(lines) : lines;
+  return pino({ level: logLevel, base: { role, pid: process.pid, ...options.fields } }, destination);
+}
+
+/** Loaded only where it is wanted. */
+function forPeople(destination: DestinationStream): DestinationStream {
+  const pretty = createRequire(import.meta.url)('pino-pretty') as typeof prettyStream;
+  return pretty({ destination, sync: true, colorize: false, translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l', singleLine: true });
 }

@@ -7,6 +7,8 @@ import { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { BoxRunError } from './errors.ts';
 import type { Config } from './config.ts';
+import { limits } from './limits.ts';
+import { noSignOfLife, watchHeartbeat } from './heartbeat.ts';
 import { decodeError, encodeError, type WireError } from './ipc/wire.ts';
 
 export type Role = 'supervisor' | 'gateway' | 'writer' | 'worker';
@@ -33,12 +35,14 @@ const lean: Readonly<Partial<Record<Role, { readonly args: readonly string[]; re
 
 const ordersVariable = 'BOXRUN_ORDERS';
 const lifelineFd = 3;
+const beat = '\n';
 
 export interface OwnProcess {
   readonly child: ChildProcess;
   readonly pid: number;
   /** Resolves with what the child said of itself; rejects with UNAVAILABLE when it ended or the deadline passed before. */
   readonly ready: Promise<Readonly<Record<string, unknown>>>;
+  /** Resolves when it has ended, with how; one that has not shown any sign of life for long is killed. */
   readonly exited: Promise<string>;
 }
 
@@ -70,9 +74,10 @@ export function startOwnProcess(options: StartOptions): OwnProcess {
     cwd: '/',
   });
   closeSync(log);
+  let silence: string | null = null;
   const exited = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => {
-      resolve(signal ?? `exit ${code ?? 'unknown'}`);
+      resolve(silence ?? signal ?? `exit ${code ?? 'unknown'}`);
     });
     child.once('error', (error) => {
       resolve(error.message);
@@ -81,7 +86,25 @@ export function startOwnProcess(options: StartOptions): OwnProcess {
   const lifeline = child.stdio[lifelineFd] as Socket | null;
   lifeline?.on('error', () => undefined); // The child's death is seen as its exit.
   if (options.secret !== undefined) lifeline?.write(`${JSON.stringify({ secret: options.secret })}\n`);
-  return { child, pid: child.pid ?? -1, ready: firstLine(lifeline, exited, options), exited };
+  const ready = firstLine(lifeline, exited, options);
+  if (beats(options.orders.role)) {
+    const onSilent = () => {
+      silence = noSignOfLife;
+      child.kill('SIGKILL');
+    };
+    const watch = () => {
+      const heartbeat = watchHeartbeat({ onSilent });
+      lifeline?.on('data', heartbeat.heard);
+      void exited.then(heartbeat.stop);
+    };
+    ready.then(watch, () => undefined);
+  }
+  return { child, pid: child.pid ?? -1, ready, exited };
+}
+
+/** Those that live and die with the keeper; the others are watched over through their own sockets. */
+function beats(role: Role): boolean {
+  return role === 'supervisor' || role === 'gateway';
 }
 
 function firstLine(
@@ -169,10 +192,15 @@ export function takeOrders(env: Record<string, string | undefined> = process.env
     });
   });
   lifeline.unref();
+  const orders = JSON.parse(text) as ProcessOrders;
   return {
-    orders: JSON.parse(text) as ProcessOrders,
+    orders,
     ready(facts = {}) {
       lifeline.write(`${JSON.stringify(facts)}\n`);
+      if (!beats(orders.role)) return;
+      const timer = setInterval(() => lifeline.write(beat), limits.heartbeatEveryMs / 2);
+      timer.unref();
+      void parentGone.then(() => { clearInterval(timer); });
     },
     refuse(reason) {
       return new Promise((resolve) => {

@@ -1,9 +1,9 @@
 // Where the parts of a state directory are, and how they are made: only their owner may look in. Read by every process; made by
 // whatever command comes first. Sockets move to a short directory when the kernel could not take their paths.
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdirSync } from 'node:fs';
+import { accessSync, constants, lstatSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { BoxRunError } from './errors.ts';
+import { BoxRunError, errorText } from './errors.ts';
 import { limits } from './limits.ts';
 
 /** The longest socket in the run directory while it is being bound: a worker's, with the process that binds it. */
@@ -18,6 +18,8 @@ export function statePaths(stateDir: string) {
     runDir,
     supervisorSocket: join(runDir, 'supervisor.sock'),
     writerSocket: join(runDir, 'writer.sock'),
+    keeperFile: join(runDir, 'keeper.json'),
+    writerFile: join(runDir, 'writer.json'),
     workersDir: join(runDir, 'workers'),
     logsDir: join(stateDir, 'logs'),
     spillDir: join(stateDir, 'spill'),
@@ -40,13 +42,20 @@ export function defaultSocket(stateDir: string): string {
 
 /**
  * Makes what must exist before any process of a server starts.
- * @throws RUNTIME_ERROR when the short directory for sockets is in somebody else's hands
+ * @throws RUNTIME_ERROR when it cannot be written to, or the short directory for sockets is in somebody else's hands
  */
 export function makeStateDirectories(stateDir: string): void {
   const paths = statePaths(stateDir);
   if (!isInside(paths.runDir, stateDir)) makeSafely(dirname(paths.runDir));
-  for (const directory of [stateDir, paths.runDir, paths.workersDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.imagesDir]) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  try {
+    for (const directory of [stateDir, paths.runDir, paths.workersDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.imagesDir]) {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+    }
+    accessSync(stateDir, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new BoxRunError('RUNTIME_ERROR', `the state directory ${stateDir} cannot be used: ${errorText(error)}`, {
+      hint: 'it must be a directory that this user can write to; BOXRUN_STATE_DIR names another one', cause: error,
+    });
   }
 }
 

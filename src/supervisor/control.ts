@@ -25,6 +25,7 @@ import { createDiskFloor } from './disk-floor.ts';
 import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
 import { createUiCodes } from './ui-codes.ts';
+import type { createWatchHandlers } from './watch.ts';
 import { leavesOpen, untilThrough } from './until-through.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
@@ -44,7 +45,7 @@ export interface ControlDeps {
 }
 
 export interface Control {
-  readonly handlers: Handlers<SupervisorContract>;
+  readonly handlers: Omit<Handlers<SupervisorContract>, keyof ReturnType<typeof createWatchHandlers>>;
   /** A gateway is gone: boxes that it made for one run go too. */
   forgetGateway(gateway: Gateway): void;
 }
@@ -95,7 +96,7 @@ export function createControl(deps: ControlDeps): Control {
     });
   }
 
-  const handlers: Handlers<SupervisorContract> = {
+  const handlers: Control['handlers'] = {
     createBox: (order, caller) => (order.ephemeral ? createEphemeralBox(order, caller) : createBox(order, caller)),
     async startBox({ box }, { progress }) {
       const watch = createStopwatch();
@@ -106,13 +107,13 @@ export function createControl(deps: ControlDeps): Control {
       await registry.find(box).remove(force);
       return null;
     },
-    startExec({ box, body, claim }) {
+    startExec({ box, body, claim }, { requestId }) {
       const target = registry.find(box);
       return known.execOnce(target.id, claim, async (own) => {
         const watch = createStopwatch();
         await diskFloor.check();
         faultPoint('supervisor.exec.passing');
-        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own)));
+        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own, requestId)));
         faultPoint('supervisor.exec.started');
         return { ...exec, timings: { ...watch.times, ...exec.timings } };
       });
@@ -231,7 +232,7 @@ async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Pr
   return removed;
 }
 
-function orderOf(body: ExecBody, claim: KeyClaim | undefined): ExecOrder {
+function orderOf(body: ExecBody, claim: KeyClaim | undefined, requestId: string | null): ExecOrder {
   return {
     cmd: body.cmd,
     env: body.env ?? null,
@@ -241,6 +242,7 @@ function orderOf(body: ExecBody, claim: KeyClaim | undefined): ExecOrder {
     tty: body.tty === true ? { cols: body.cols ?? 80, rows: body.rows ?? 24, term: body.env?.['TERM'] ?? 'xterm-256color' } : null,
     stdin: body.stdin === true,
     ...(claim === undefined ? {} : { claim }),
+    ...(requestId === null ? {} : { requestId }),
   };
 }
 

@@ -9,6 +9,7 @@ import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
+import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { openReader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
@@ -17,16 +18,18 @@ import { createBoxRegistry } from './box-registry.ts';
 import { createBoxWorker } from './box-worker.ts';
 import { createControl } from './control.ts';
 import { createImageGate } from './image-gate.ts';
+import { createSupervisorMeters, logged, measured } from './meters.ts';
 import { createQuota } from './quota.ts';
 import { recover } from './recovery.ts';
 import { createSpills } from './spills.ts';
 import { createWarmPool } from './warm-pool.ts';
-import { startWorker, type WorkerHandle } from './worker-handle.ts';
+import { createWatchHandlers } from './watch.ts';
+import { startWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 
 const { orders, ready, parentGone } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun supervisor';
-const log = createLogger('supervisor', config.logLevel);
+const log = createLogger('supervisor', config);
 void parentGone.then(() => {
   log.warn('the keeper is gone');
   process.exit(0);
@@ -34,7 +37,10 @@ void parentGone.then(() => {
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 
 const paths = statePaths(config.stateDir);
+const meters = createMeters('supervisor');
+const hop = createHopMeter(meters);
 const writer = createLink({
+  observe: hop('supervisor_writer'),
   path: paths.writerSocket,
   contract: writerContract,
   hello: { role: 'supervisor' },
@@ -46,7 +52,12 @@ const registry = createBoxRegistry(config.caps.boxes);
 const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
 const gate = createImageGate();
 const spills = createSpills(config, log);
-const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker({ config, log }), log });
+const census = new Set<WorkerHandle>();
+const figures = createSupervisorMeters({
+  meters, registry, census, writer, limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb }, keeperFile: paths.keeperFile,
+});
+const workers: WorkerDeps = { config, log, census, onLost: figures.workerLost, observe: hop('supervisor_worker') };
+const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker(workers), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(
@@ -67,13 +78,13 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
   return box;
 }
 
-await recover({ config, reader, registry, quota, pool, spills, log, supervise });
+await recover({ config, reader, registry, quota, pool, workers, spills, log, supervise });
 const control = createControl({ config, registry, quota, writer, reader, log, supervise });
 const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,
   contract: supervisorContract,
   hello: () => ({ pid: process.pid }),
-  handlers: control.handlers,
+  handlers: logged({ ...measured(control.handlers, meters), ...createWatchHandlers({ census, figures }) }, log),
   log,
   onDisconnect: control.forgetGateway,
 });

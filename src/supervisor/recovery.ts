@@ -12,7 +12,7 @@ import type { BoxRegistry } from './box-registry.ts';
 import type { Quota } from './quota.ts';
 import type { Spills } from './spills.ts';
 import type { WarmPool } from './warm-pool.ts';
-import { findWorkers, type WorkerHandle } from './worker-handle.ts';
+import { findWorkers, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 import { faultPoint } from '../shared/fault.ts';
 
 export interface RecoveryDeps {
@@ -21,6 +21,8 @@ export interface RecoveryDeps {
   readonly registry: BoxRegistry;
   readonly quota: Quota;
   readonly pool: WarmPool;
+  /** For the workers that are found. */
+  readonly workers: WorkerDeps;
   readonly spills: Pick<Spills, 'sendAll'>;
   readonly log: Logger;
   readonly supervise: (row: BoxRow, adopted: WorkerHandle | null) => SupervisedBox;
@@ -55,8 +57,8 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
 }
 
 /** By box; spares go to the pool. */
-async function livingWorkers({ config, pool, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
-  const found = findWorkers({ config, log });
+async function livingWorkers({ pool, workers: deps }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
+  const found = findWorkers(deps);
   const workers = new Map<string, WorkerHandle>();
   for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
     const { boxId } = worker.peer.hello;

@@ -9,6 +9,7 @@ import { statePaths } from '../shared/state-dir.ts';
 import { workerContract, WorkerStateFile, type WorkerContract } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
+import { noSignOfLife } from '../shared/heartbeat.ts';
 import { connectContract, type NoticeHandlers, type ServerPeer } from '../shared/ipc/client.ts';
 import { fits } from '../shared/ipc/contract.ts';
 import { limits } from '../shared/limits.ts';
@@ -34,10 +35,16 @@ export interface WorkerHandle {
 export interface WorkerDeps {
   readonly config: Config;
   readonly log: Logger;
+  /** Every worker that this supervisor holds, from its hello to its death. */
+  readonly census: Set<WorkerHandle>;
+  /** A worker ended without being asked to. */
+  readonly onLost?: () => void;
+  readonly observe?: (method: string, seconds: number) => void;
 }
 
 /** @throws UNAVAILABLE when the process does not come up */
-export async function startWorker({ config, log }: WorkerDeps): Promise<WorkerHandle> {
+export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
+  const { config } = deps;
   const workerId = newId('wrk');
   const started = startOwnProcess({
     orders: { role: 'worker', config, workerId },
@@ -51,7 +58,7 @@ export async function startWorker({ config, log }: WorkerDeps): Promise<WorkerHa
     await started.ready;
     const identity = await processIdentity(started.pid);
     if (identity === null) throw new BoxRunError('UNAVAILABLE', 'the worker ended at once');
-    return await connectWorker({ config, log }, workerId, identity);
+    return await connectWorker(deps, workerId, identity);
   } catch (error) {
     started.child.kill('SIGKILL');
     await started.exited;
@@ -91,7 +98,7 @@ export async function findWorkers(deps: WorkerDeps): Promise<WorkerHandle[]> {
 }
 
 async function connectWorker(
-  { config, log }: WorkerDeps,
+  { config, log, census, onLost, observe }: WorkerDeps,
   workerId: string,
   identity: ProcessIdentity,
 ): Promise<WorkerHandle> {
@@ -99,18 +106,23 @@ async function connectWorker(
   const engineExit = createKeptNotice();
   const unkillable = createKeptNotice();
   const connect = (notices: NoticeHandlers<WorkerContract>) =>
-    connectContract({ path: join(workersDir, `${workerId}.sock`), contract: workerContract, hello: { role: 'supervisor' }, notices });
+    connectContract({ path: join(workersDir, `${workerId}.sock`), contract: workerContract, hello: { role: 'supervisor' }, notices, heartbeat: true, ...(observe === undefined ? {} : { observe }) });
   const peer = await connect({
     engineExited: ({ reason }) => { engineExit.take(reason); },
     unkillable: ({ reason }) => { unkillable.take(reason); },
   });
+  let asked = false;
   const kill = async () => {
+    asked = true;
     await killAndWait(identity, limits.killTimeoutMs);
   };
   const gone = peer.closed.then(async (reason) => {
-    log.debug({ workerId, pid: identity.pid, reason }, 'the connection to a worker ended');
+    if (reason === noSignOfLife) log.warn({ workerId, pid: identity.pid, reason }, 'a worker hangs; it is killed');
+    else log.debug({ workerId, pid: identity.pid, reason }, 'the connection to a worker ended');
     // One that closed its connection may still be on its way out; one that lives on without us must not.
     await killAndWait(identity, limits.killTimeoutMs);
+    census.delete(handle);
+    if (!asked) onLost?.();
     await forgetFiles(workersDir, workerId);
   });
   gone.catch((error: unknown) => {
@@ -141,12 +153,14 @@ async function connectWorker(
     },
     kill,
     async dismiss() {
+      asked = true;
       await peer.request('leave', {}, { timeoutMs: limits.workerExitMs }).catch(() => undefined);
       await withDeadline(peer.closed, limits.workerExitMs, 'leaving').catch(() => undefined);
       await kill();
       await gone;
     },
   };
+  census.add(handle);
   return handle;
 }
 

@@ -25,6 +25,7 @@ import { createExec, type RunningExec } from './exec.ts';
 import { createHoldEstimate, type HoldEstimate } from './hold.ts';
 import { createTerminals, feedInput, type Terminals } from './terminal.ts';
 
+type BoxFigures = Pick<ResultOf<WorkerContract, 'figures'>, 'unacknowledgedBytes' | 'outputPauses' | 'engine'>;
 type TimedExec = ResultOf<WorkerContract, 'exec'>;
 
 export interface BoxRunner {
@@ -33,6 +34,8 @@ export interface BoxRunner {
   /** True while the engine runs under this worker. */
   readonly running: boolean;
   readonly execCount: number;
+  /** What it uses now; the engine's part is null where it does not run, or does not say. */
+  figures(): Promise<BoxFigures>;
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
@@ -128,6 +131,12 @@ class AssignedRunner implements BoxRunner {
 
   get execCount(): number {
     return this.#execs.size;
+  }
+
+  async figures(): Promise<BoxFigures> {
+    const { queue, driver } = this.#parts;
+    const engine = this.#running ? await driver.metrics().catch(() => null) : null;
+    return { unacknowledgedBytes: queue.figures.bytes, outputPauses: queue.figures.pauses, engine };
   }
 
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void> {

@@ -15,6 +15,8 @@ export interface CommitQueue {
   readonly hasRoom: boolean;
   /** Resolves when there is room for more output. */
   room(): Promise<void>;
+  /** Bytes that are not acknowledged, and how often somebody had to wait for room. */
+  readonly figures: { readonly bytes: number; readonly pauses: number };
   /** What is not acknowledged, in order. */
   unacknowledged(): readonly ExecChange[];
 }
@@ -40,23 +42,35 @@ function isExitEvent(change: ExecChange | undefined): boolean {
   return change?.op === 'event' && change.event.type === 'exit';
 }
 
+function createWaiters() {
+  let waiters: Waiter[] = [];
+  return {
+    wake(): void {
+      const due = waiters.filter((waiter) => waiter.until());
+      if (due.length === 0) return;
+      waiters = waiters.filter((waiter) => !due.includes(waiter));
+      for (const waiter of due) waiter.resolve();
+    },
+    waitUntil(until: () => boolean): Promise<void> {
+      if (until()) return Promise.resolve();
+      return new Promise((resolve) => {
+        waiters.push({ until, resolve });
+      });
+    },
+  };
+}
+
 export function createCommitQueue({ link, onRefused }: CommitQueueOptions): CommitQueue {
   let queue: ExecChange[] = [];
   let queuedBytes = 0;
+  let pauses = 0;
   let pushedCount = 0;
   let committedCount = 0;
   let sending = false;
   let refused = false;
-  let waiters: Waiter[] = [];
+  const waiters = createWaiters();
 
   const hasRoom = () => queuedBytes < limits.unackedBytesMax;
-
-  function wake(): void {
-    const due = waiters.filter((waiter) => waiter.until());
-    if (due.length === 0) return;
-    waiters = waiters.filter((waiter) => !due.includes(waiter));
-    for (const waiter of due) waiter.resolve();
-  }
 
   function nextBatch(): ExecChange[] {
     let bytes = 0;
@@ -91,16 +105,9 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
       queue = queue.slice(batch.length);
       committedCount += batch.length;
       for (const change of batch) queuedBytes -= sizeOf(change);
-      wake();
+      waiters.wake();
     }
     sending = false;
-  }
-
-  function waitUntil(until: () => boolean): Promise<void> {
-    if (until()) return Promise.resolve();
-    return new Promise((resolve) => {
-      waiters.push({ until, resolve });
-    });
   }
 
   return {
@@ -114,12 +121,18 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
     },
     committed() {
       const goal = pushedCount;
-      return waitUntil(() => committedCount >= goal);
+      return waiters.waitUntil(() => committedCount >= goal);
     },
     get hasRoom() {
       return hasRoom();
     },
-    room: () => waitUntil(hasRoom),
+    room() {
+      if (!hasRoom()) pauses++;
+      return waiters.waitUntil(hasRoom);
+    },
+    get figures() {
+      return { bytes: queuedBytes, pauses };
+    },
     unacknowledged: () => queue,
   };
 }

@@ -52,6 +52,11 @@ export function createHandlers({ runner, assign, leave, streams }: ControlDeps):
       await box().remove();
       return null;
     },
+    async figures() {
+      const assigned = runner();
+      const own = assigned === null ? { unacknowledgedBytes: 0, outputPauses: 0, engine: null } : await assigned.figures();
+      return { boxId: assigned?.boxId ?? null, execsRunning: assigned?.execCount ?? 0, residentBytes: process.memoryUsage.rss(), ...own };
+    },
     async leave() {
       await leave();
       return null;

@@ -78,7 +78,7 @@ class OwnedExec implements RunningExec {
     const id = newId('exec');
     this.#deps = deps;
     this.#order = order;
-    this.#log = deps.log.child({ execId: id });
+    this.#log = deps.log.child({ execId: id, ...(order.requestId === undefined ? {} : { requestId: order.requestId }) });
     this.#row = {
       id, box_id: deps.boxId, status: 'running', cmd: order.cmd, env: order.env, workdir: order.workdir,
       timeout_ms: order.timeoutMs, exit_code: null, error_message: null, created_at: timestamp(), finished_at: null,

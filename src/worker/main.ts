@@ -16,7 +16,7 @@ if (workerId === null) {
   ready({ ...(await probeEngine(config)) });
 } else {
   process.title = 'boxrun worker spare';
-  const log = createLogger('worker', config.logLevel, { fields: { workerId } });
+  const log = createLogger('worker', config, { fields: { workerId } });
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'an unexpected error ends the worker');
     process.exit(70);

@@ -10,6 +10,9 @@ export interface Batch {
    * @throws what `apply` throws (final), or UNAVAILABLE when the database could not commit (to be sent again)
    */
   submit<T>(apply: () => T, operations?: number): Promise<T>;
+  readonly figures: { readonly waiting: number; readonly done: number; readonly failed: number };
+  /** True after a group could not be committed, until one is. */
+  readonly isFailing: boolean;
   /** Resolves when nothing waits any more. */
   idle(): Promise<void>;
 }
@@ -36,6 +39,19 @@ function unavailable(error: unknown): BoxRunError {
   });
 }
 
+/** How many of those that wait go into the next group. */
+function groupLength(waiting: readonly Unit[]): number {
+  let operations = 0;
+  let count = 0;
+  while (count < waiting.length && operations < limits.groupOpsMax) operations += waiting[count++]?.operations ?? 0;
+  return count;
+}
+
+function tell(outcome: Outcome): void {
+  if ('error' in outcome) outcome.unit.reject(outcome.error);
+  else outcome.unit.resolve(outcome.value);
+}
+
 export function createBatch(db: Database): Batch {
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
@@ -43,18 +59,11 @@ export function createBatch(db: Database): Batch {
   const savepoint = db.prepare('SAVEPOINT sender');
   const release = db.prepare('RELEASE sender');
   const undo = db.prepare('ROLLBACK TO sender');
-  let waiting: Unit[] = [];
+  const waiting: Unit[] = [];
   let scheduled = false;
+  let failing = false;
+  const commits = { done: 0, failed: 0 };
   let idleWaiters: (() => void)[] = [];
-
-  function takeGroup(): Unit[] {
-    let operations = 0;
-    let count = 0;
-    while (count < waiting.length && operations < limits.groupOpsMax) operations += waiting[count++]?.operations ?? 0;
-    const group = waiting.slice(0, count);
-    waiting = waiting.slice(count);
-    return group;
-  }
 
   function runUnit(unit: Unit): Outcome {
     savepoint.run();
@@ -71,20 +80,21 @@ export function createBatch(db: Database): Batch {
   }
 
   function runGroup(): void {
-    const group = takeGroup();
+    const group = waiting.splice(0, groupLength(waiting));
     let outcomes: Outcome[];
     try {
       begin.run();
       outcomes = group.map(runUnit);
       commit.run();
+      failing = false;
+      commits.done++;
     } catch (error) {
+      failing = true;
+      commits.failed++;
       if (db.inTransaction) rollback.run();
       outcomes = group.map((unit) => ({ unit, error: unavailable(error) }));
     }
-    for (const outcome of outcomes) {
-      if ('error' in outcome) outcome.unit.reject(outcome.error);
-      else outcome.unit.resolve(outcome.value);
-    }
+    outcomes.forEach(tell);
     scheduled = waiting.length > 0;
     if (scheduled) {
       setImmediate(runGroup);
@@ -102,6 +112,12 @@ export function createBatch(db: Database): Batch {
         scheduled = true;
         setImmediate(runGroup);
       });
+    },
+    get figures() {
+      return { waiting: waiting.length, ...commits };
+    },
+    get isFailing() {
+      return failing;
     },
     idle() {
       if (!scheduled) return Promise.resolve();

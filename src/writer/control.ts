@@ -5,8 +5,10 @@ import type { Event, ExecChange, WriterContract } from '../shared/contracts/writ
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
+import type { Meters } from '../shared/metrics.ts';
 import type { Batch } from './batch.ts';
 import type { Followers } from './followers.ts';
+import type { WriterMeters } from './meters.ts';
 import type { StateLog } from './state-log.ts';
 import type { Statements } from './statements.ts';
 
@@ -14,12 +16,15 @@ export interface ControlDeps {
   readonly batch: Batch;
   readonly statements: Statements;
   readonly followers: Followers;
+  readonly meters: Pick<Meters, 'snapshot'>;
+  readonly figures: WriterMeters;
   readonly states: StateLog;
   /** Says whether the writer leaves now. */
   readonly onRetire: () => boolean;
 }
 
-export function createHandlers({ batch, statements, followers, states, onRetire }: ControlDeps): Handlers<WriterContract> {
+export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
+  const { batch, statements, followers, states, figures, onRetire } = deps;
   return {
     async insertBox({ box, claim }) {
       const created = await batch.submit(() => {
@@ -68,6 +73,7 @@ export function createHandlers({ batch, statements, followers, states, onRetire 
     async closeLease({ boxId, generation, reason }) {
       const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
       faultPoint('writer.close-lease.committed');
+      figures.cutShort(ended.length);
       states.record(ended.map(({ exec }) => ({ kind: 'exec.finished', exec })));
       for (const { exec, event } of ended) followers.publish(exec.id, [event]);
       return { ended: ended.map(({ exec }) => exec.id) };
@@ -75,14 +81,15 @@ export function createHandlers({ batch, statements, followers, states, onRetire 
     async changeExecs({ changes }, { peer }) {
       const identity = peer.hello;
       if (identity.role !== 'worker') throw new BoxRunError('FORBIDDEN', 'only workers change execs');
-      const changed = await batch.submit(() => {
+      const applied = await batch.submit(() => {
         statements.checkLease(identity.boxId, identity.generation);
         const made = changes.flatMap((change) => statements.changeExec(change) ?? []);
         faultPoint('writer.change-execs.applied');
         return made;
       }, changes.length);
       faultPoint('writer.change-execs.committed');
-      states.record(changed);
+      figures.applied(applied);
+      states.record(applied.flatMap(({ state }) => state ?? []));
       for (const [execId, events] of eventsByExec(changes)) followers.publish(execId, events);
       faultPoint('writer.change-execs.published');
       return null;
@@ -95,6 +102,7 @@ export function createHandlers({ batch, statements, followers, states, onRetire 
       followers.remove(execId, peer);
       return null;
     },
+    ...watchHandlers(deps),
     watchStates(_, { peer }) {
       states.watch(peer);
       return null;
@@ -117,4 +125,16 @@ function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {
     else list.push(change.event);
   }
   return events;
+}
+
+/** For whoever watches the server. */
+function watchHandlers({ batch, statements, meters }: ControlDeps): Pick<Handlers<WriterContract>, 'metrics' | 'health'> {
+  return {
+    metrics: () => meters.snapshot(),
+    async health() {
+      // Where nobody changes anything at the moment, trying is the only way to find out that it works again.
+      if (batch.isFailing) await batch.submit(statements.tryOut).catch(() => undefined);
+      return { writable: !batch.isFailing };
+    },
+  };
 }

@@ -2,7 +2,7 @@
 // Called once by main.ts. While it is open no other process can open it for writing.
 import { closeSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
-import { BoxRunError } from '../shared/errors.ts';
+import { BoxRunError, errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { newId } from '../shared/ids.ts';
 import { tryLock } from '../shared/lock.ts';
@@ -13,6 +13,17 @@ export interface WriterDatabase {
   readonly instanceId: string;
   /** Lets another writer have it. */
   close(): void;
+}
+
+/** What SQLite and the kernel say, with what to do about it. */
+function explained(error: unknown, path: string): unknown {
+  const code = String((error as { code?: unknown }).code);
+  const fail = (hint: string) => new BoxRunError('RUNTIME_ERROR', `the database ${path} cannot be opened: ${errorText(error)}`, { hint, cause: error });
+  if (/^SQLITE_(NOTADB|CORRUPT)/.test(code)) return fail('the file is damaged, or no database: put a backup in its place, or move it away to begin anew');
+  if (/^(SQLITE_(BUSY|LOCKED))/.test(code)) return fail('another program holds it: close that one');
+  if (/^(EROFS|EACCES|EPERM|SQLITE_(READONLY|CANTOPEN))/.test(code)) return fail('its directory must be writable for the user who runs the server');
+  if (/^(ENOSPC|EDQUOT|SQLITE_FULL)/.test(code)) return fail('free disk space');
+  return error;
 }
 
 /**
@@ -44,6 +55,6 @@ export async function openDatabase(path: string): Promise<WriterDatabase> {
     return { db, instanceId, close };
   } catch (error) {
     close();
-    throw error;
+    throw explained(error, path);
   }
 }

@@ -5,26 +5,34 @@ import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger } from '../shared/log.ts';
+import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
+import { writeProcessFile } from '../shared/process-file.ts';
 import { createBatch } from './batch.ts';
 import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
 import { createFollowers } from './followers.ts';
+import { createWriterMeters } from './meters.ts';
 import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
 import { faultPoint } from '../shared/fault.ts';
 
-const { orders, ready } = takeOrders();
+const { orders, ready, refuse } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun writer';
-const log = createLogger('writer', config.logLevel);
+const log = createLogger('writer', config);
 
-const database = await openDatabase(config.dbPath);
+const database = await openDatabase(config.dbPath).catch(async (error: unknown) => {
+  log.fatal({ err: error }, 'the database cannot be opened');
+  await refuse(error);
+  return process.exit(1);
+});
 const { db, instanceId } = database;
 const batch = createBatch(db);
 const statements = prepareStatements(db);
 const followers = createFollowers();
+const meters = createMeters('writer');
 const states = createStateLog();
 let retired = false;
 let idleTimer: NodeJS.Timeout | undefined;
@@ -38,12 +46,15 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     followers,
     states,
     statements,
+    meters,
+    figures: createWriterMeters(meters, batch),
     onRetire() {
       retired = true;
       return leaveIfUnneeded();
     },
   }),
   log,
+  observe: createHopMeter(meters)('writer'),
   onConnect({ hello }) {
     if (hello.role === 'keeper') retired = false; // The next keeper has adopted this writer.
     leaveIfUnneeded();
@@ -58,6 +69,7 @@ const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps
 process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();
+await writeProcessFile(statePaths(config.stateDir).writerFile);
 faultPoint('writer.boot.listening');
 ready({ instanceId });
 log.info({ db: config.dbPath, instanceId }, 'the writer is ready');

@@ -23,9 +23,17 @@ export interface Statements extends KeyStatements {
   closeLease(boxId: string, generation: number, reason: string, at: string): { exec: Exec; event: Event }[];
   /** @throws CANCELED when `generation` is not the box's */
   checkLease(boxId: string, generation: number): void;
-  /** What clients see of it; null for output, and for what was done already. */
-  changeExec(change: ExecChange): StateChange | null;
+  /** Null when it had been made before. */
+  changeExec(change: ExecChange): AppliedChange | null;
   lastSeq(execId: string): number;
+  /** A change without a meaning. */
+  tryOut(): void;
+}
+
+export interface AppliedChange {
+  readonly change: ExecChange;
+  /** What clients see of it; null for output. */
+  readonly state: StateChange | null;
 }
 
 const insertInto = (table: string, columns: readonly string[]) =>
@@ -33,7 +41,11 @@ const insertInto = (table: string, columns: readonly string[]) =>
 
 export function prepareStatements(db: Database): Statements {
   const keys = prepareKeyStatements(db);
-  return { ...keys, ...boxStatements(db, keys), ...leaseStatements(db), ...execStatements(db, keys) };
+  const tryOut = db.prepare(`INSERT INTO meta (key, value) VALUES ('tried_out', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`);
+  return {
+    ...keys, ...boxStatements(db, keys), ...leaseStatements(db), ...execStatements(db, keys),
+    tryOut: () => { tryOut.run(new Date().toISOString()); },
+  };
 }
 
 function boxStatements(db: Database, keys: KeyStatements) {
@@ -137,20 +149,20 @@ function execStatements(db: Database, keys: KeyStatements) {
       if (deleteOldEvents.run(before, limits.deleteSliceRows).changes > 0) return false;
       return deleteOldExecs.run(before, limits.deleteSliceRows).changes < limits.deleteSliceRows;
     },
-    changeExec(change: ExecChange): StateChange | null {
+    changeExec(change: ExecChange): AppliedChange | null {
       if (change.op === 'insert') {
         const { changes } = insertExec.run(toSql(change.exec));
         if (change.claim !== undefined) keys.noteKey(change.claim, change.exec.id, change.exec.created_at);
-        return changes === 0 ? null : { kind: 'exec.started', exec: publicExec(change.exec) };
+        return changes === 0 ? null : { change, state: { kind: 'exec.started', exec: publicExec(change.exec) } };
       }
       if (change.op === 'event') {
         const { seq, type, stream, data } = change.event;
-        insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
-        return null;
+        const { changes } = insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
+        return changes === 0 ? null : { change, state: null };
       }
       const { execId, status, exitCode, errorMessage, at } = change;
       const row = finish.get({ execId, status, exitCode, errorMessage, at }) as SqlRow | undefined;
-      return row === undefined ? null : { kind: 'exec.finished', exec: publicExec(fromSql<ExecRow>(row)) };
+      return row === undefined ? null : { change, state: { kind: 'exec.finished', exec: publicExec(fromSql<ExecRow>(row)) } };
     },
   };
 }

@@ -76,7 +76,7 @@ it('has a page, health and readiness', async () => {
   expect(page.headers['content-type']).toContain('text/html');
   expect(page.text).toContain('/v1/boxes');
   expect((await server.call({ path: '/healthz' })).json).toEqual({ ok: true });
-  expect((await server.call({ path: '/readyz' })).json).toEqual({ ok: true, parts: { supervisor: true, writer: true } });
+  expect((await server.call({ path: '/readyz' })).json).toMatchObject({ ok: true, parts: { supervisor: true, writer: true, database: true }, workers: { silent: 0 } });
 });
 
 describe('when the server is told to end', () => {

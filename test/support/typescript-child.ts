@@ -1,6 +1,7 @@
 // A process of its own that runs a piece of TypeScript against the project's sources, for tests that kill it.
 import { build } from 'esbuild';
 import { spawn, type ChildProcess } from 'node:child_process';
+import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
@@ -22,6 +23,7 @@ export interface TypescriptChild {
  */
 export async function runTypescript(source: string, beside: Readonly<Record<string, string>> = {}): Promise<TypescriptChild> {
   const directory = temporaryDirectory();
+  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules')); // What stays outside of the bundle.
   await Promise.all(Object.entries({ ...beside, 'child.mjs': source }).map(([name, contents]) => bundle(contents, join(directory, name))));
   const outfile = join(directory, 'child.mjs');
   const child = spawn(process.execPath, [outfile], { stdio: ['ignore', 'pipe', 'inherit'], cwd: root });

@@ -19,7 +19,7 @@ const tools: readonly (readonly [string, string])[] = [
 ];
 
 /** One thing that was looked at; `good` is null where it is no matter of good or bad. */
-interface Finding {
+export interface Finding {
   readonly good: boolean | null;
   readonly what: string;
   readonly problems?: readonly string[];
@@ -54,7 +54,7 @@ export const doctorCommand = defineCommand({
 });
 
 /** True when the chosen driver works. */
-async function examine(config: Config, say: Say): Promise<boolean> {
+export async function examine(config: Config, say: Say): Promise<boolean> {
   sayNode(say);
   if (!sayStateDirectory(config, say)) return false;
   say(null, `limits: ${config.maxCpu} CPUs, ${config.maxMemoryMb} MiB over all boxes`);

@@ -34,6 +34,7 @@ export const serveCommand = defineCommand({
     driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'engine of the boxes (BOXRUN_DRIVER)', shownDefault: 'boxlite' },
     'on-exit': { type: 'text', choices: ['detach', 'stop'], describe: 'what becomes of running boxes', shownDefault: 'detach' },
     'log-level': { type: 'text', choices: ['trace', 'debug', 'info', 'warn', 'error'], describe: 'how much the logs say' },
+    'log-format': { type: 'text', choices: ['json', 'pretty'], describe: 'lines for programs, or for people (BOXRUN_LOG_FORMAT)', shownDefault: 'json' },
     ...capOptions,
   },
   examples: [['serve --port 9191', 'on another port']],
@@ -52,6 +53,7 @@ export const serveCommand = defineCommand({
       driver: values.driver,
       onExit: values['on-exit'],
       logLevel: values['log-level'],
+      logFormat: values['log-format'],
     });
     if (values.token !== undefined) {
       process.stderr.write('boxrun serve: other users of this host can see a token that is an argument; use --token-file\n');

@@ -64,7 +64,7 @@ function whenGone(reply: FastifyReply, closing: AbortSignal): AbortSignal {
 async function runOnce(parts: GatewayParts, order: RunOrder, gone: AbortSignal, request: FastifyRequest): Promise<RunResult> {
   const { claim } = order;
   return withOwnBox(parts, order, { gone, request }, async (box, run) => {
-    const result = await run(collect);
+    const result = await run((batches) => collect(batches, parts.meters));
     faultPoint('gateway.run.collected');
     if (claim !== undefined) await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
     return result;
@@ -80,7 +80,7 @@ interface StreamedRun {
 
 /** A run whose steps and output are told as they come, for a client with a person before it. The exit comes when its box is removed. */
 async function streamRun(parts: GatewayParts, order: RunOrder, { request, reply, gone, encoding }: StreamedRun): Promise<void> {
-  const stream = openSseStream(reply, parts.closing);
+  const stream = openSseStream(reply, parts);
   const onProgress = (stage: string, message: string) => {
     void stream.write(encodeNotice('progress', { stage, message }));
   };
@@ -152,11 +152,14 @@ async function keep({ keepAnswer, log }: GatewayParts, answer: Parameters<Gatewa
   });
 }
 
-async function collect(batches: AsyncIterable<readonly Event[]>): Promise<RunResult> {
+async function collect(batches: AsyncIterable<readonly Event[]>, meters: GatewayParts['meters']): Promise<RunResult> {
   const output = { stdout: createOutputText(limits.runOutputBytesMax), stderr: createOutputText(limits.runOutputBytesMax) };
   for await (const events of batches) {
     for (const event of events) {
-      if (event.type === 'exit') return { ...exitOf(event), stdout: output.stdout.text(), stderr: output.stderr.text() };
+      if (event.type === 'exit') {
+        meters.outputLost('run_cut', output.stdout.lostBytes + output.stderr.lostBytes);
+        return { ...exitOf(event), stdout: output.stdout.text(), stderr: output.stderr.text() };
+      }
       if (event.stream !== null) output[event.stream].add(event.data);
     }
   }

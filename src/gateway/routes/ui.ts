@@ -23,7 +23,7 @@ const endpoints: readonly (readonly [string, string])[] = [
   ['POST /v1/boxes/{box}/exec/{exec}:cancel', 'kill a command and everything that it has started'],
   ['POST /v1/run', 'run one command in a box of its own'],
   ['POST /v1/gc', 'remove boxes that are stopped for long'],
-  ['GET /healthz, /readyz', 'is the server alive, is it ready'],
+  ['GET /healthz, /readyz, /metrics', 'is the server alive, is it ready, what does it do'],
 ];
 
 const rows = endpoints.map(([path, what]) => `<tr><td><code>${path}</code></td><td>${what}</td></tr>`).join('\n');

@@ -4,6 +4,7 @@ import { Type } from 'typebox';
 import { Box, CreateBoxBody, Exec, ExecBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { StreamGrant, StreamOperation } from './worker.ts';
+import { MetricsSnapshot } from '../metrics-snapshot.ts';
 import { StageTimes } from '../stage-times.ts';
 import { KeyClaim } from './writer.ts';
 
@@ -38,6 +39,10 @@ export const supervisorContract = {
       params: Type.Object({ olderThanS: Type.Integer({ minimum: 0 }) }),
       result: Type.Object({ removed: Type.Integer() }),
     },
+    /** The supervisor's own figures, and those of all that it could ask. */
+    metrics: { params: Type.Object({}), result: Type.Array(MetricsSnapshot) },
+    /** For whoever watches the server: the workers, and those of them that give no sign of life. */
+    health: { params: Type.Object({}), result: Type.Object({ workers: Type.Integer(), silentWorkers: Type.Integer() }) },
   },
   notices: {},
 } as const satisfies Contract;

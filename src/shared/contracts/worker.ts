@@ -40,6 +40,8 @@ export const ExecOrder = Type.Object({
   tty: Type.Optional(Type.Union([Tty, Type.Null()])),
   /** Input comes by a stream of its own. */
   stdin: Type.Optional(Type.Boolean()),
+  /** Of the client, for the logs. */
+  requestId: Type.Optional(Type.String()),
   /** Committed with the row; a second order with the same key gets the same exec. */
   claim: Type.Optional(KeyClaim),
 });
@@ -114,6 +116,19 @@ export const workerContract = {
     /** Ends every command, then the engine; the disk stays. */
     stop: { params: Type.Object({}), result: Done },
     remove: { params: Type.Object({}), result: Done },
+    /** What this worker and its engine use; `engine` null where none runs. */
+    figures: {
+      params: Type.Object({}),
+      result: Type.Object({
+        boxId: nullableText,
+        execsRunning: Type.Integer(),
+        unacknowledgedBytes: Type.Integer(),
+        /** Times that reading output had to wait for the writer. */
+        outputPauses: Type.Integer(),
+        residentBytes: Type.Integer(),
+        engine: Type.Union([Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number() }), Type.Null()]),
+      }),
+    },
     /** Sends what is not acknowledged and exits; a running engine stays. */
     leave: { params: Type.Object({}), result: Done },
   },

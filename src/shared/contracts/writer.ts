@@ -4,6 +4,7 @@
 import { Type, type Static } from 'typebox';
 import { stateKinds } from '../api.ts';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
+import { MetricsSnapshot } from '../metrics-snapshot.ts';
 import { BoxRow, ExecRow } from '../store/rows.ts';
 
 const nullableText = Type.Union([Type.String(), Type.Null()]);
@@ -94,6 +95,9 @@ export const writerContract = {
     /** From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before. */
     follow: { params: Type.Object({ execId: Type.String() }), result: Type.Object({ lastSeq: Type.Integer() }) },
     unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
+    metrics: { params: Type.Object({}), result: MetricsSnapshot },
+    /** Whether the database takes changes: false after a failed commit, until one goes through again. */
+    health: { params: Type.Object({}), result: Type.Object({ writable: Type.Boolean() }) },
     /** From then on, `states` notices of every change of a box or an exec. */
     watchStates: { params: Type.Object({}), result: Done },
     unwatchStates: { params: Type.Object({}), result: Done },

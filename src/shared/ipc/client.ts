@@ -1,6 +1,7 @@
 // The calling side of a contract: one connection to a server, requests with deadline and cancellation, notices in order.
 // Every waiting request ends when the connection does, with UNAVAILABLE. link.ts keeps such a connection up.
 import { BoxRunError, errorText } from '../errors.ts';
+import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../heartbeat.ts';
 import { limits } from '../limits.ts';
 import { createConnection, type Connection } from './connection.ts';
 import { fits, type ClientHello, type Contract, type MethodOf, type NoticeName, type NoticeOf, type ParamsOf, type ResultOf, type ServerHello } from './contract.ts';
@@ -24,6 +25,8 @@ export interface ServerPeer<C extends Contract> {
   request<M extends MethodOf<C>>(method: M, params: ParamsOf<C, M>, options?: RequestOptions): Promise<ResultOf<C, M>>;
   readonly closed: Promise<string>;
   readonly isOpen: boolean;
+  /** False while it is silent; always true without heartbeats. */
+  readonly isAnswering: boolean;
   close(reason: string): void;
 }
 
@@ -42,6 +45,12 @@ export interface ConnectOptions<C extends Contract> {
   readonly contract: C;
   readonly hello: ClientHello<C>;
   readonly notices: NoticeHandlers<C>;
+  /** Watches over the other side: a connection to one that gives no sign of life ends (limits.heartbeatMissesMax). */
+  readonly heartbeat?: boolean;
+  /** The client's request on whose behalf one is made, for the logs of the other side. */
+  readonly requestId?: () => string | undefined;
+  /** Hears how many seconds each request took, however it ended. */
+  readonly observe?: (method: string, seconds: number) => void;
 }
 
 /**
@@ -53,7 +62,9 @@ export async function connectContract<C extends Contract>(options: ConnectOption
   const socket = await connectTo(options.path);
   const waiting = new Map<number, Waiting>();
   let welcome: ((hello: ServerHello<C>) => void) | null = null;
+  let heartbeat: Heartbeat | null = null;
   const connection = createConnection(socket, (message) => {
+    heartbeat?.heard();
     if (welcome !== null) {
       welcome(readHello(message, contract));
       welcome = null;
@@ -83,7 +94,17 @@ export async function connectContract<C extends Contract>(options: ConnectOption
       done(value);
     };
   });
-  return createPeer(connection, waiting, hello);
+  if (options.heartbeat === true) heartbeat = heartbeatOf(connection);
+  return createPeer(connection, waiting, { ...options, welcome: hello, heartbeat });
+}
+
+function heartbeatOf(connection: Connection): Heartbeat {
+  const heartbeat = watchHeartbeat({
+    ask: () => { connection.send(['ping']); },
+    onSilent: () => { connection.close(noSignOfLife); },
+  });
+  void connection.closed.then(heartbeat.stop);
+  return heartbeat;
 }
 
 function readHello<C extends Contract>(message: WireMessage, contract: C): ServerHello<C> {
@@ -101,6 +122,7 @@ function receive<C extends Contract>(
   { contract, notices }: ConnectOptions<C>,
   waiting: Map<number, Waiting>,
 ): void {
+  if (message[0] === 'pong') return;
   if (message[0] === 'notice') {
     const [, name, payload] = message;
     const schema = Object.hasOwn(contract.notices, name) ? contract.notices[name] : undefined;
@@ -127,14 +149,17 @@ function receive<C extends Contract>(
 function createPeer<C extends Contract>(
   connection: Connection,
   waiting: Map<number, Waiting>,
-  hello: ServerHello<C>,
+  { welcome, heartbeat, observe, requestId }: Pick<ConnectOptions<C>, 'observe' | 'requestId'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
 ): ServerPeer<C> {
   let lastId = 0;
   return {
-    hello,
+    hello: welcome,
     closed: connection.closed,
     get isOpen() {
       return connection.isOpen;
+    },
+    get isAnswering() {
+      return connection.isOpen && (heartbeat?.isAnswering ?? true);
     },
     close: connection.close,
     request<M extends MethodOf<C>>(method: M, params: ParamsOf<C, M>, options: RequestOptions = {}) {
@@ -142,6 +167,7 @@ function createPeer<C extends Contract>(
       if (options.signal?.aborted) return Promise.reject(new BoxRunError('CANCELED', `${method} was canceled`));
       const id = ++lastId;
       const timeoutMs = options.timeoutMs ?? limits.requestTimeoutMs;
+      const startedAt = performance.now();
       return new Promise<ResultOf<C, M>>((resolve, reject) => {
         const giveUp = (error: BoxRunError) => {
           connection.send(['cancel', id]);
@@ -156,6 +182,7 @@ function createPeer<C extends Contract>(
         }, timeoutMs);
         const settle: Waiting['settle'] = (outcome) => {
           clearTimeout(timer);
+          observe?.(method, (performance.now() - startedAt) / 1000);
           options.signal?.removeEventListener('abort', onAbort);
           waiting.delete(id);
           if ('error' in outcome) reject(outcome.error);
@@ -164,7 +191,7 @@ function createPeer<C extends Contract>(
         options.signal?.addEventListener('abort', onAbort, { once: true });
         waiting.set(id, { method, settle, onProgress: options.onProgress });
         try {
-          connection.send(['request', id, method, timeoutMs, params]);
+          connection.send(['request', id, method, timeoutMs, params, requestId?.() ?? null]);
         } catch (error) {
           settle({ error: new BoxRunError('RUNTIME_ERROR', `${method} cannot be sent: ${errorText(error)}`, { cause: error }) });
         }

@@ -22,6 +22,8 @@ export interface RequestContext<C extends Contract> {
   /** Aborts when the client cancels, its deadline passes, or it is gone. */
   readonly signal: AbortSignal;
   readonly progress: (stage: string, message: string) => void;
+  /** Of the client's request behind it, where there is one. */
+  readonly requestId: string | null;
 }
 
 export type Handlers<C extends Contract> = {
@@ -41,6 +43,8 @@ export interface ServeOptions<C extends Contract> {
   readonly hello: () => ServerHello<C>;
   readonly handlers: Handlers<C>;
   readonly log: Logger;
+  /** Hears how many seconds each request took, however it ended. */
+  readonly observe?: (method: string, seconds: number) => void;
   readonly onConnect?: (peer: ClientPeer<C>) => void;
   readonly onDisconnect?: (peer: ClientPeer<C>) => void;
 }
@@ -127,8 +131,12 @@ function receive<C extends Contract>(message: WireMessage, receiver: Receiver<C>
     receiver.running.get(message[1])?.abort(new BoxRunError('CANCELED', 'the caller canceled it'));
     return;
   }
+  if (message[0] === 'ping') {
+    receiver.connection.send(['pong']);
+    return;
+  }
   if (message[0] !== 'request') throw new Error(`a ${message[0]} is not for a server`);
-  const [, id, method, timeoutMs, params] = message;
+  const [, id, method, timeoutMs, params, requestId] = message;
   const schemas = Object.hasOwn(receiver.options.contract.requests, method)
     ? receiver.options.contract.requests[method]
     : undefined;
@@ -139,15 +147,16 @@ function receive<C extends Contract>(message: WireMessage, receiver: Receiver<C>
     receiver.connection.send(['error', id, encodeError(refusal)]);
     return;
   }
-  void answer(receiver, { id, method, timeoutMs, params });
+  void answer(receiver, { id, method, timeoutMs, params, requestId: typeof requestId === 'string' ? requestId : null });
 }
 
 async function answer<C extends Contract>(
   { connection, options, running, peer }: Receiver<C>,
-  request: { id: number; method: string; timeoutMs: number; params: unknown },
+  request: { id: number; method: string; timeoutMs: number; params: unknown; requestId: string | null },
 ): Promise<void> {
   const { id, method } = request;
   const controller = new AbortController();
+  const startedAt = performance.now();
   running.set(id, controller);
   const timer = setTimeout(() => {
     controller.abort(new BoxRunError('TIMEOUT', `${method} took longer than ${request.timeoutMs} ms`));
@@ -155,6 +164,7 @@ async function answer<C extends Contract>(
   const context: RequestContext<C> = {
     peer,
     signal: controller.signal,
+    requestId: request.requestId,
     progress(stage, text) {
       connection.send(['progress', id, stage, text]);
     },
@@ -168,6 +178,7 @@ async function answer<C extends Contract>(
     connection.send(['error', id, encodeError(error)]);
   } finally {
     clearTimeout(timer);
+    options.observe?.(method, (performance.now() - startedAt) / 1000);
     running.delete(id);
   }
 }

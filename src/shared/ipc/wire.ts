@@ -12,21 +12,25 @@ export interface WireError {
 /** `id` numbers the requests of one connection. */
 export type WireMessage =
   | readonly ['hello', contract: string, version: number, identity: unknown]
-  | readonly ['request', id: number, method: string, timeoutMs: number, params: unknown]
+  | readonly ['request', id: number, method: string, timeoutMs: number, params: unknown, requestId: string | null]
   | readonly ['cancel', id: number]
   | readonly ['result', id: number, value: unknown]
   | readonly ['error', id: number, error: WireError]
   | readonly ['progress', id: number, stage: string, message: string]
-  | readonly ['notice', name: string, payload: unknown];
+  | readonly ['notice', name: string, payload: unknown]
+  | readonly ['ping']
+  | readonly ['pong'];
 
 const shapes: Readonly<Record<string, readonly string[]>> = {
   hello: ['string', 'number', 'any'],
-  request: ['number', 'string', 'number', 'any'],
+  request: ['number', 'string', 'number', 'any', 'any'],
   cancel: ['number'],
   result: ['number', 'any'],
   error: ['number', 'object'],
   progress: ['number', 'string', 'string'],
   notice: ['string', 'any'],
+  ping: [],
+  pong: [],
 };
 
 /** The message, or null when it has none of the forms above. */

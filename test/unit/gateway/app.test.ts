@@ -28,7 +28,8 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     keepAnswer: () => Promise.resolve(null),
     feed: { ended: () => Promise.resolve(), read: () => { throw new Error('not asked for'); }, past: () => { throw new Error('not asked for'); }, events: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     states: { read: () => { throw new Error('not asked for'); }, states: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
-    partsUp: () => ({ supervisor: false, writer: true }),
+    health: () => Promise.resolve({ ok: false, parts: { supervisor: false, writer: true, database: true } }),
+    meters: { watch: vi.fn(), outputLost: vi.fn(), render: () => Promise.resolve('') },
     guard: createGuard({ config, access: { check: () => undefined }, isLocal: () => false }),
     access: { newCookie: () => 'cookie' },
     places: createStreamPlaces(1),
@@ -45,7 +46,7 @@ it('answers 503 with Retry-After while the supervisor is away', async () => {
   expect(answer.headers['retry-after']).toBe('1');
   expect(answer.json()).toMatchObject({ code: 'UNAVAILABLE' });
   const ready = await app.inject({ url: '/readyz' });
-  expect([ready.statusCode, ready.json()]).toEqual([503, { ok: false, parts: { supervisor: false, writer: true } }]);
+  expect([ready.statusCode, ready.json()]).toEqual([503, { ok: false, parts: { supervisor: false, writer: true, database: true } }]);
   expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
 });
 

@@ -202,13 +202,13 @@ describe('notices', () => {
 
 describe('a client that breaks a rule loses its connection and disturbs nobody', () => {
   const cases: Record<string, unknown[]> = {
-    'no hello first': [['request', 1, 'wait', 100, {}]],
+    'no hello first': [['request', 1, 'wait', 100, {}, null]],
     'a hello that does not fit': [['hello', 'kitchen', kitchen.version, { guest: 7 }]],
     'a hello of another contract': [['hello', 'cellar', kitchen.version, { guest: 'x' }]],
-    'an unknown method': [hello, ['request', 1, 'burn', 100, {}]],
-    'a method every object has': [hello, ['request', 1, 'constructor', 100, {}]],
-    'parameters that do not fit': [hello, ['request', 1, 'cook', 100, { dish: 1, afterMs: 0 }]],
-    'text where bytes belong': [hello, ['request', 1, 'weigh', 100, { what: 'text' }]],
+    'an unknown method': [hello, ['request', 1, 'burn', 100, {}, null]],
+    'a method every object has': [hello, ['request', 1, 'constructor', 100, {}, null]],
+    'parameters that do not fit': [hello, ['request', 1, 'cook', 100, { dish: 1, afterMs: 0 }, null]],
+    'text where bytes belong': [hello, ['request', 1, 'weigh', 100, { what: 'text' }, null]],
     'a message of unknown form': [hello, { not: 'a list' }],
     'a message that only servers send': [hello, ['result', 1, null]],
     'a second hello': [hello, hello],

@@ -6,7 +6,7 @@ import { decodeError, encodeError, parseWireMessage } from '../../../src/shared/
 describe('wire messages', () => {
   it('of every form are recognised', () => {
     const messages = [
-      ['hello', 'worker', 1, {}], ['request', 1, 'exec', 100, null], ['cancel', 1], ['result', 1, null],
+      ['hello', 'worker', 1, {}], ['request', 1, 'exec', 100, null, null], ['cancel', 1], ['result', 1, null],
       ['error', 1, {}], ['progress', 1, 'pull', 'text'], ['notice', 'events', {}],
     ];
     for (const message of messages) expect(parseWireMessage(message)).toBe(message);
@@ -15,7 +15,7 @@ describe('wire messages', () => {
   it('of any other form are not', () => {
     const wrong: unknown[] = [
       null, undefined, 1, 'hello', {}, [], [1], ['goodbye'], ['hello'], ['hello', 'x', '1', {}], ['request', 1, 'm', 5],
-      ['request', '1', 'm', 5, {}], ['cancel'], ['cancel', 1, 2], ['constructor', 1], ['__proto__', 1], ['toString', 1],
+      ['request', '1', 'm', 5, {}, null], ['request', 1, 'm', 5, {}], ['cancel'], ['cancel', 1, 2], ['constructor', 1], ['__proto__', 1], ['toString', 1],
       ['error', 1, 'text'], ['notice', 1, {}],
     ];
     for (const value of wrong) expect(parseWireMessage(value), JSON.stringify(value)).toBeNull();

@@ -40,9 +40,9 @@ describe('a state directory', () => {
 });
 
 describe('a state directory with a long path', () => {
-  it('has its sockets elsewhere, and nothing else', () => {
-    const { runDir, workersDir, supervisorSocket, writerSocket, ...others } = statePaths(long);
-    for (const path of [runDir, workersDir, supervisorSocket, writerSocket, defaultSocket(long)]) {
+  it('has its sockets elsewhere, with what lies beside them, and nothing else', () => {
+    const { runDir, workersDir, supervisorSocket, writerSocket, keeperFile, writerFile, ...others } = statePaths(long);
+    for (const path of [runDir, workersDir, supervisorSocket, writerSocket, keeperFile, writerFile, defaultSocket(long)]) {
       expect(path.startsWith(`/tmp/boxrun-${process.getuid?.()}/`), path).toBe(true);
     }
     for (const path of Object.values(others)) expect(path.startsWith(`${long}/`), path).toBe(true);

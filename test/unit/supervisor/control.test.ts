@@ -51,7 +51,7 @@ function caller(): Caller & { leave(): void } {
   const peer: ClientPeer<SupervisorContract> = {
     hello: { role: 'gateway' }, closed: new Promise(() => undefined), notify: () => undefined, bufferedBytes: () => 0, close: () => undefined,
   };
-  return { peer, signal: gone.signal, progress: () => undefined, leave: () => { gone.abort(); } };
+  return { peer, signal: gone.signal, progress: () => undefined, requestId: null, leave: () => { gone.abort(); } };
 }
 
 const body = (change: Partial<CreateBoxBody> = {}): CreateBoxBody => ({

@@ -155,6 +155,9 @@ export function createHandleDouble(hello: Partial<ServerPeer<WorkerContract>['he
     get isOpen() {
       return open;
     },
+    get isAnswering() {
+      return open;
+    },
     close: die,
     async request(method, params) {
       requests.push(method);

@@ -56,7 +56,7 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
 }
 
 async function find(config: Config): Promise<WorkerHandle[]> {
-  const found = await findWorkers({ config, log: quietLog });
+  const found = await findWorkers({ config, log: quietLog, census: new Set() });
   onTestFinished(async () => {
     await Promise.all(found.map((worker) => worker.kill()));
   });

@@ -3,11 +3,13 @@ import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { writerContract, type Event, type ExecChange, type WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { serveContract, type IpcServer } from '../../../src/shared/ipc/server.ts';
+import { createMeters } from '../../../src/shared/metrics.ts';
 import type { BoxRow, ExecRow } from '../../../src/shared/store/rows.ts';
 import { createBatch, type Batch } from '../../../src/writer/batch.ts';
 import { createHandlers } from '../../../src/writer/control.ts';
 import { openDatabase, type WriterDatabase } from '../../../src/writer/database.ts';
 import { createFollowers } from '../../../src/writer/followers.ts';
+import { createWriterMeters } from '../../../src/writer/meters.ts';
 import { createStateLog } from '../../../src/writer/state-log.ts';
 import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
 import { quietLog, temporaryDirectory } from '../../support/unit.ts';
@@ -50,13 +52,14 @@ export interface ServedWriter extends OpenWriter {
 export async function serveWriter(path?: string, socketPath?: string): Promise<ServedWriter> {
   const writer = await openWriter(path);
   const followers = createFollowers();
+  const meters = createMeters('writer');
   const states = createStateLog();
   const listenPath = socketPath ?? join(dirname(writer.path), 'writer.sock');
   const server = await serveContract({
     path: listenPath,
     contract: writerContract,
     hello: () => ({ pid: process.pid, instanceId: writer.instanceId }),
-    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, states, onRetire: () => true }),
+    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, states, meters, figures: createWriterMeters(meters, writer.batch), onRetire: () => true }),
     log: quietLog,
     onDisconnect: (peer) => {
       followers.drop(peer);

@@ -58,7 +58,7 @@ async function tryBox(imagesDir: string, options: BoxliteOptions): Promise<void>
       homeDir: join(imagesDir, `${homePrefix}${process.pid}`),
       imagesDir,
       instanceId: 'probe',
-      log: createLogger('probe', 'error'),
+      log: createLogger('probe', { logLevel: 'error', logFormat: 'json' }),
       volumeRoots: [],
       onEngineExit: () => undefined,
     },

@@ -1,0 +1,84 @@
+// The keeper's oldest child. The writer outlives a keeper while workers need it, so one that is there is adopted, and only where there is none
+// another one is started. Called by main.ts. Two writers never run: one that does not answer is dead before the next one comes.
+import { isAlive, killAndWait, killQuietly, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
+import { sleep, withDeadline } from '../shared/clock.ts';
+import type { Config } from '../shared/config.ts';
+import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
+import { noSignOfLife } from '../shared/heartbeat.ts';
+import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
+import { limits } from '../shared/limits.ts';
+import { livingProcess } from '../shared/process-file.ts';
+import { statePaths } from '../shared/state-dir.ts';
+import { launch, type RunningChild, type StartChild } from './children.ts';
+
+type Peer = ServerPeer<WriterContract>;
+
+const pollMs = 20;
+
+export function writerChild(config: Config): StartChild {
+  const { writerSocket, writerFile } = statePaths(config.stateDir);
+  const connect = () =>
+    connectContract({
+      path: writerSocket,
+      contract: writerContract,
+      hello: { role: 'keeper' },
+      notices: noWriterNotices,
+      heartbeat: true,
+    });
+
+  /** One that lives gets as long to answer as any other process that is silent; then it is killed. */
+  async function adopt(): Promise<Peer | null> {
+    const deadline = performance.now() + limits.heartbeatEveryMs * limits.heartbeatMissesMax;
+    for (;;) {
+      const peer = await connect().catch(() => null);
+      if (peer !== null) return peer;
+      const silent = await livingProcess(writerFile);
+      if (silent === null) return null;
+      if (performance.now() > deadline) {
+        await killAndWait(silent, limits.killTimeoutMs);
+        return null;
+      }
+      await sleep(pollMs);
+    }
+  }
+
+  return async () => {
+    const adopted = await adopt();
+    if (adopted !== null) return running(adopted);
+    const { ready, pid } = launch(config, 'writer', true);
+    try {
+      await ready;
+      return await running(await connect());
+    } catch (error) {
+      killQuietly(pid, 'SIGKILL');
+      throw error;
+    }
+  };
+}
+
+async function running(peer: Peer): Promise<RunningChild> {
+  const identity = await processIdentity(peer.hello.pid);
+  let left = false;
+  const gone = peer.closed.then(async (reason) => {
+    if (identity === null || left) return reason;
+    // One that goes by itself commits what it has; one that hangs, or does not go, is ended.
+    if (reason !== noSignOfLife) await ended(identity, limits.childStopMs);
+    await killAndWait(identity, limits.killTimeoutMs);
+    return reason;
+  });
+  return {
+    facts: { instanceId: peer.hello.instanceId },
+    gone,
+    async stop() {
+      const answer = await peer.request('retire', {}).catch(() => ({ leaving: false }));
+      if (answer.leaving) await withDeadline(gone, limits.childStopMs, 'stopping the writer').catch(() => undefined);
+      left = true;
+      peer.close('the keeper goes');
+    },
+  };
+}
+
+async function ended(identity: ProcessIdentity, withinMs: number): Promise<void> {
+  const deadline = performance.now() + withinMs;
+  while ((await isAlive(identity)) && performance.now() < deadline) await sleep(pollMs);
+}

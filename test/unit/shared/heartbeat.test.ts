@@ -1,0 +1,49 @@
+// Heartbeats: silence is noticed, then ends the connection; any sign of life makes good for all that were missing.
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { watchHeartbeat } from '../../../src/shared/heartbeat.ts';
+import { limits } from '../../../src/shared/limits.ts';
+
+beforeEach(() => { vi.useFakeTimers(); });
+afterEach(() => { vi.useRealTimers(); });
+
+const tick = () => { vi.advanceTimersByTime(limits.heartbeatEveryMs); };
+
+describe('a heartbeat', () => {
+  it('asks at each tick, and is content with an answer to each', () => {
+    let silent = 0;
+    let asked = 0;
+    const heartbeat = watchHeartbeat({
+      ask: () => { asked++; heartbeat.heard(); },
+      onSilent: () => silent++,
+    });
+    for (let round = 0; round < 50; round++) tick();
+    expect([asked, silent, heartbeat.isAnswering]).toEqual([50, 0, true]);
+    heartbeat.stop();
+  });
+
+  it('doubts after a few misses and gives up, once, after more', () => {
+    let silent = 0;
+    const heartbeat = watchHeartbeat({ onSilent: () => silent++ });
+    tick(); // The first tick only begins to listen.
+    for (let miss = 1; miss <= limits.heartbeatMissesMax; miss++) {
+      expect(silent).toBe(0);
+      tick();
+      expect(heartbeat.isAnswering).toBe(miss < limits.heartbeatDoubtMisses);
+    }
+    expect(silent).toBe(1);
+    for (let round = 0; round < 20; round++) tick();
+    expect(silent).toBe(1);
+  });
+
+  it('forgets every miss at the first sign of life', () => {
+    let silent = 0;
+    const heartbeat = watchHeartbeat({ onSilent: () => silent++ });
+    for (let round = 0; round < limits.heartbeatMissesMax; round++) tick();
+    expect(heartbeat.isAnswering).toBe(false);
+    heartbeat.heard();
+    expect(heartbeat.isAnswering).toBe(true);
+    for (let round = 0; round < limits.heartbeatMissesMax; round++) tick();
+    expect(silent).toBe(0);
+    heartbeat.stop();
+  });
+});
