@@ -76,7 +76,7 @@ async function processes(config: Config): Promise<unknown> {
   return Promise.all([...(await named(runDir)), ...(await named(workersDir))].map(async (path) => {
     const said = JSON.parse(await readFile(path, 'utf8')) as { pid: number };
     const status = await readFile(`/proc/${said.pid}/status`, 'utf8').catch(() => '');
-    const found = Object.fromEntries([...status.matchAll(/^(Name|State|Threads|VmRSS|FDSize):\s*(.*)$/gm)].map(([, key, value]) => [key, value]));
+    const found = Object.fromEntries([...status.matchAll(/^(Name|State|Threads|VmRSS|FDSize):\s*(.*)$/gm)].map(([, key = '', value = '']) => [key, value] as const));
     return { ...said, found: status === '' ? null : found };
   }));
 }

@@ -16,6 +16,7 @@ import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createStreamPlaces } from './stream-places.ts';
 import { createUpgrade } from './web-socket.ts';
 import { withDeadline } from '../shared/clock.ts';
+import type { Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
@@ -23,8 +24,8 @@ import { errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger } from '../shared/log.ts';
-import { createHopMeter, createMeters } from '../shared/metrics.ts';
+import { createLogger, type Logger } from '../shared/log.ts';
+import { createHopMeter, createMeters, type Meters } from '../shared/metrics.ts';
 import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 
 /** A writer that is away for longer than this ends the streams that need it; their clients come again. */
@@ -53,15 +54,9 @@ function createFeeds(writer: WriterLink, rows: Rows): Feeds {
   return { feed, states };
 }
 
-async function main(lifeline: Lifeline): Promise<void> {
-  process.title = 'boxrun gateway';
-  const { config } = lifeline.orders;
-  const log = createLogger('gateway', config);
+/** The other processes, and what they tell by themselves. */
+function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
   const paths = statePaths(config.stateDir);
-  const closing = new AbortController();
-
-  const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
-  const meters = createMeters('gateway');
   const hop = createHopMeter(meters);
   const supervisor = createLink({
     observe: hop('gateway_supervisor'), requestId: currentRequestId,
@@ -91,7 +86,19 @@ async function main(lifeline: Lifeline): Promise<void> {
     onDown: (reason) => { log.warn({ reason }, 'the writer is away'); },
   });
   const { feed, states }: Feeds = createFeeds(writer, rows);
+  return { supervisor, writer, feed, states };
+}
 
+async function main(lifeline: Lifeline): Promise<void> {
+  process.title = 'boxrun gateway';
+  const { config } = lifeline.orders;
+  const log = createLogger('gateway', config);
+  const paths = statePaths(config.stateDir);
+  const closing = new AbortController();
+
+  const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
+  const meters = createMeters('gateway');
+  const { supervisor, writer, feed, states } = connect(config, log, meters, rows);
   const token = await withDeadline(lifeline.secret, limits.helloTimeoutMs, "the keeper's word on the token");
   const access = createAccess({ token, cookieKey: loadCookieKey(paths.cookieKey) });
   const localConnections = new WeakSet<object>();

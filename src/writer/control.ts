@@ -94,6 +94,15 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       faultPoint('writer.change-execs.published');
       return null;
     },
+    ...followHandlers(deps),
+    ...watchHandlers(deps),
+    retire: () => ({ leaving: onRetire() }),
+  };
+}
+
+/** What gateways are told by themselves: events of commands, and changes of boxes. */
+function followHandlers({ statements, followers, states }: ControlDeps) {
+  return {
     follow({ execId }, { peer }) {
       followers.add(execId, peer);
       return { lastSeq: statements.lastSeq(execId) };
@@ -102,7 +111,6 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       followers.remove(execId, peer);
       return null;
     },
-    ...watchHandlers(deps),
     watchStates(_, { peer }) {
       states.watch(peer);
       return null;
@@ -112,8 +120,7 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       return null;
     },
     statesAfter: ({ position }) => states.after(position),
-    retire: () => ({ leaving: onRetire() }),
-  };
+  } satisfies Partial<Handlers<WriterContract>>;
 }
 
 function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {
