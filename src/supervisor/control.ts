@@ -51,11 +51,14 @@ export interface Control {
 }
 
 export function createControl(deps: ControlDeps): Control {
-  const { config, registry, reader, log } = deps;
-  const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+  const { config, registry, reader } = deps;
   const uiCodes = createUiCodes();
   const diskFloor = createDiskFloor(config.stateDir, config.caps.freeDiskMb);
   const known = createKnownRequests({ registry, reader });
+  const runs = createRuns(deps, async (claim) => {
+    known.refuseSecondRun(claim);
+    await diskFloor.check();
+  });
 
   function createBox(order: CreateOrder, { progress }: Caller): Promise<TimedBox> {
     return known.boxOnce(order.claim, async () => {
@@ -66,38 +69,8 @@ export function createControl(deps: ControlDeps): Control {
     });
   }
 
-  async function createEphemeralBox(order: CreateOrder, { peer, progress, signal }: Caller): Promise<TimedBox> {
-    known.refuseSecondRun(order.claim);
-    await diskFloor.check();
-    const box = await admit(deps, order);
-    faultPoint('supervisor.run.admitted');
-    const boxes = ephemeralBoxes.get(peer) ?? new Set();
-    for (const earlier of boxes) if (earlier.state === 'removed') boxes.delete(earlier);
-    ephemeralBoxes.set(peer, boxes.add(box));
-    const created = box.create(progress);
-    // Whoever asked is gone: nobody waits for the image, and nobody else will ask for the removal.
-    const leave = () => { removeRun(box); };
-    if (signal.aborted) leave();
-    signal.addEventListener('abort', leave, { once: true });
-    return created.finally(() => { signal.removeEventListener('abort', leave); });
-  }
-
-  function forgetGateway(gateway: Gateway): void {
-    for (const box of ephemeralBoxes.get(gateway) ?? []) removeRun(box);
-    ephemeralBoxes.delete(gateway);
-  }
-
-  function removeRun(box: SupervisedBox): void {
-    if (box.state === 'removed') return;
-    faultPoint('supervisor.run.caller-gone');
-    box.remove(true).catch((error: unknown) => {
-      if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return; // Its create was undone before.
-      log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
-    });
-  }
-
   const handlers: Control['handlers'] = {
-    createBox: (order, caller) => (order.ephemeral ? createEphemeralBox(order, caller) : createBox(order, caller)),
+    createBox: (order, caller) => (order.ephemeral ? runs.create(order, caller) : createBox(order, caller)),
     async startBox({ box }, { progress }) {
       const watch = createStopwatch();
       return { ...(await registry.find(box).start(progress, watch)), timings: watch.times };
@@ -136,7 +109,43 @@ export function createControl(deps: ControlDeps): Control {
     collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(deps, olderThanS) }),
   };
 
-  return { handlers, forgetGateway };
+  return { handlers, forgetGateway: runs.forgetGateway };
+}
+
+/** The boxes that gateways make for one run: each goes with whoever asked for it. `check` refuses a run that may not be. */
+function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => Promise<void>) {
+  const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+
+  async function create(order: CreateOrder, { peer, progress, signal }: Caller): Promise<TimedBox> {
+    await check(order.claim);
+    const box = await admit(deps, order);
+    faultPoint('supervisor.run.admitted');
+    const boxes = ephemeralBoxes.get(peer) ?? new Set();
+    for (const earlier of boxes) if (earlier.state === 'removed') boxes.delete(earlier);
+    ephemeralBoxes.set(peer, boxes.add(box));
+    const created = box.create(progress);
+    // Whoever asked is gone: nobody waits for the image, and nobody else will ask for the removal.
+    const leave = () => { removeRun(box); };
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave, { once: true });
+    return created.finally(() => { signal.removeEventListener('abort', leave); });
+  }
+
+  function forgetGateway(gateway: Gateway): void {
+    for (const box of ephemeralBoxes.get(gateway) ?? []) removeRun(box);
+    ephemeralBoxes.delete(gateway);
+  }
+
+  function removeRun(box: SupervisedBox): void {
+    if (box.state === 'removed') return;
+    faultPoint('supervisor.run.caller-gone');
+    box.remove(true).catch((error: unknown) => {
+      if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return; // Its create was undone before.
+      deps.log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
+    });
+  }
+
+  return { create, forgetGateway };
 }
 
 /** The box in which that command runs. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED */

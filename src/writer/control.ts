@@ -38,9 +38,7 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       return null;
     },
     async keepAnswer({ scope, key, rowId, answer }) {
-      await batch.submit(() => {
-        statements.keepAnswer(scope, key, rowId, answer);
-      });
+      await batch.submit(() => { statements.keepAnswer(scope, key, rowId, answer); });
       return null;
     },
     async updateBox({ boxId, change }) {

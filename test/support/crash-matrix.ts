@@ -101,7 +101,7 @@ async function runCell(arena: Arena, { point, target, fault }: Cell, freezeMs: n
   const outcome = await inTime(acting, `an answer to what was asked at ${point}`);
   if ('error' in outcome && !isAnswer(outcome.error) && target !== 'keeper') throw outcome.error;
   await arena.expectCalm((boxId) => isHit(boxId) || point.startsWith('writer.end'), witnessing);
-  await scenario.verify?.(arena, outcome, isHit(subjectId) || (hit?.boxId != null && hit.boxId !== arena.witnessId), prepared);
+  await scenario.verify?.(arena, outcome, isHit(subjectId) || (hit !== null && hit.boxId !== null && hit.boxId !== arena.witnessId), prepared);
   await arena.renew();
   if (hit === null) return { outcome: 'absent', reason: `there is no ${target} at ${point}`, backMs: null };
   return { outcome: 'held', reason: '', backMs };
