@@ -29,6 +29,8 @@ export default defineConfig({
       // Attacks, each refused: `npm run test:security` ends with a table of them.
       project('security', { testTimeoutMs: 60_000, parallel: false }),
       project('crash', { testTimeoutMs: 120_000, parallel: false }),
+      // Every fault at every moment: hours.
+      project('matrix', { testTimeoutMs: 120_000, parallel: false }),
       // Packs, installs and uninstalls, which compiles native modules anew.
       project('package', { testTimeoutMs: 120_000, parallel: false }),
       project('vm', { testTimeoutMs: 240_000, parallel: false }),

@@ -21,6 +21,7 @@ import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract } from '../shared/contracts/supervisor.ts';
 import { writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
@@ -127,6 +128,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     onLocalConnection: (socket) => localConnections.add(socket),
   });
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
+  faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 
   const stop = async (why: string): Promise<void> => {

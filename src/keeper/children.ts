@@ -5,10 +5,11 @@ import { killQuietly } from '../shared/child-process.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { errorText } from '../shared/errors.ts';
+import { BoxRunError, errorText } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
-import { startOwnProcess, type OwnProcess, type Role } from '../shared/own-process.ts';
+import { startOwnProcess, wasKilledStarting, type OwnProcess, type Role } from '../shared/own-process.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 
 export type Facts = Readonly<Record<string, unknown>>;
@@ -22,7 +23,7 @@ export interface RunningChild {
 export type StartChild = () => Promise<RunningChild>;
 
 export interface KeptChild {
-  /** Starts it and keeps it running. @throws what the first start throws */
+  /** Starts it and keeps it running. @throws what the first start throws; one that is killed meanwhile is started again */
   start(): Promise<Facts>;
   stop(): Promise<void>;
 }
@@ -59,18 +60,26 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
       }
       log.warn({ child: name, reason }, 'a child is gone; it is started again');
       onRestart?.(reason);
+      faultPoint('keeper.restart.child-gone');
       running = await startChild().catch((error: unknown) => {
         reason = errorText(error);
         return null;
       });
+      faultPoint('keeper.restart.child-started');
     }
   }
 
   return {
     async start() {
-      running = await startChild();
+      running = await startChild().catch(async (error: unknown) => {
+        if (!wasKilledStarting(error)) throw error;
+        await restart(errorText(error));
+        return running;
+      });
+      if (running === null) throw new BoxRunError('UNAVAILABLE', `the ${name} cannot be kept running`);
+      const { facts } = running;
       void watch();
-      return running.facts;
+      return facts;
     },
     async stop() {
       stopping = true;

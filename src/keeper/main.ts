@@ -6,6 +6,7 @@ import { timestamp } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger } from '../shared/log.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
@@ -33,6 +34,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
       hint: 'stop it, or set BOXRUN_STATE_DIR to another directory',
     });
   }
+  faultPoint('keeper.boot.locked');
   process.title = 'boxrun keeper';
   const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
   const log = createLogger('keeper', config, { file });
@@ -65,20 +67,27 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     };
     return keepChild({ name, startChild, log, onRestart, onGivenUp });
   };
-  const children = [
-    keep('writer', writerChild(config)),
-    keep('supervisor', ordinaryChild(() => config, 'supervisor')),
-    keep('gateway', gatewayChild(config, token)),
-  ];
+  const writer = keep('writer', writerChild(config));
+  const supervisor = keep('supervisor', ordinaryChild(() => config, 'supervisor'));
+  const gateway = keep('gateway', gatewayChild(config, token));
   note();
   try {
-    let facts: Facts = {};
-    for (const child of children) facts = await child.start();
+    await writer.start();
+    faultPoint('keeper.boot.writer-up');
+    await supervisor.start();
+    faultPoint('keeper.boot.supervisor-up');
+    const facts = await gateway.start();
+    faultPoint('keeper.boot.gateway-up');
     onReady(facts);
     log.info({ facts }, 'the server is ready');
     return await ending;
   } finally {
-    for (const child of children.reverse()) await child.stop();
+    faultPoint('keeper.end.asked');
+    await gateway.stop();
+    faultPoint('keeper.end.gateway-gone');
+    await supervisor.stop();
+    faultPoint('keeper.end.supervisor-gone');
+    await writer.stop();
     lock.release();
   }
 }

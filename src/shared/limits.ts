@@ -193,6 +193,9 @@ export const limits = {
   /** CLI: wait for an auto-started server. */
   autoStartMs: 30_000,
 
+  /** Tests: a process that is held at a fault point goes on after this by itself. */
+  faultHoldMs: 60_000,
+
   /** Unix socket paths are cut silently by the kernel past this. */
   socketPathBytesMax: 107,
 } as const;

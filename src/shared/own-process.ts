@@ -113,15 +113,15 @@ function firstLine(
   { orders, readyMs, logFile }: StartOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
   const ready = new Promise<Readonly<Record<string, unknown>>>((resolve, reject) => {
-    const fail = (reason: string) => {
-      reject(new BoxRunError('UNAVAILABLE', `the ${orders.role} ${reason}`, { hint: `its log is ${logFile}` }));
+    const fail = (reason: string, cause?: string) => {
+      reject(new BoxRunError('UNAVAILABLE', `the ${orders.role} ${reason}`, { hint: `its log is ${logFile}`, cause }));
     };
     const timer = setTimeout(() => {
       fail(`was not ready within ${readyMs} ms`);
     }, readyMs);
     void exited.then((how) => {
       clearTimeout(timer);
-      fail(`ended before it was ready (${how})`);
+      fail(`ended before it was ready (${how})`, how);
     });
     let text = '';
     lifeline?.on('data', (piece: Buffer) => {
@@ -137,6 +137,11 @@ function firstLine(
   });
   ready.catch(() => undefined); // Whoever waits for it sees the error; nobody has to.
   return ready;
+}
+
+/** True for a child that a signal ended before it was ready: nothing that it would not start with again is known of it. */
+export function wasKilledStarting(error: unknown): boolean {
+  return error instanceof BoxRunError && typeof error.cause === 'string' && error.cause.startsWith('SIG');
 }
 
 function parseFacts(line: string): Readonly<Record<string, unknown>> | null {

@@ -5,6 +5,7 @@ import { sleep } from '../shared/clock.ts';
 import type { ExecOrder, Assignment, StreamGrant, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
@@ -90,6 +91,7 @@ class LeasedWorker implements BoxWorker {
 
   async create(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<{ engineId: string }> {
     const worker = await watch.time('worker', () => this.#assign());
+    faultPoint('supervisor.create.assigned');
     const { peer } = worker;
     const giveUp = this.#killUnlessCanceled(worker, signal);
     return this.#deps.gate.pass(imageKey(this.#row), async () => {
@@ -98,8 +100,11 @@ class LeasedWorker implements BoxWorker {
       const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
       const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
       await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
+      faultPoint('supervisor.create.image-ready');
       const created = await watch.time('create', () => peer.request('create', {}, startOptions));
+      faultPoint('supervisor.create.made');
       await watch.time('start', () => peer.request('start', {}, startOptions));
+      faultPoint('supervisor.create.started');
       return created;
     }, signal).finally(giveUp);
   }
@@ -108,10 +113,13 @@ class LeasedWorker implements BoxWorker {
     await this.#letGo();
     for (let attempt = 1; ; attempt++) {
       await watch.time('lease', () => this.#openLease());
+      faultPoint('supervisor.start.leased');
       let worker: WorkerHandle | null = null;
       try {
         worker = await watch.time('worker', () => this.#assign());
+        faultPoint('supervisor.start.assigned');
         await this.#startOn(worker, progress, signal, watch);
+        faultPoint('supervisor.start.started');
         return;
       } catch (error) {
         const lost = worker === null ? leavesOpen(error) : !worker.peer.isOpen;
@@ -171,6 +179,7 @@ class LeasedWorker implements BoxWorker {
     const predecessor = this.#current;
     await predecessor?.kill();
     await predecessor?.gone;
+    faultPoint('supervisor.succession.predecessor-dead');
     return this.#takeOver(reason);
   }
 
@@ -309,6 +318,7 @@ class LeasedWorker implements BoxWorker {
     await this.#current?.gone;
     this.#current = null;
     await this.#openLease();
+    faultPoint('supervisor.succession.leased');
     return this.#assign();
   }
 
@@ -316,7 +326,9 @@ class LeasedWorker implements BoxWorker {
   async #takeOver(reason: string): Promise<boolean> {
     const worker = await this.#successor();
     const running = await this.#reattach(worker);
+    faultPoint('supervisor.succession.reattached');
     await this.#closeLease(this.#row.generation - 1, reason);
+    faultPoint('supervisor.succession.closed');
     return running;
   }
 

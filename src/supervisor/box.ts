@@ -6,6 +6,7 @@ import { timestamp } from '../shared/clock.ts';
 import type { ExecOrder, StreamGrant, StreamOperation } from '../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError, errorText, toBoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import { boxTable, holdsQuota, publicStatus, type BoxCause, type BoxState } from '../shared/lifecycle/box.ts';
@@ -115,6 +116,7 @@ class OwnedBox implements SupervisedBox {
       if (!startable.has(row.state)) throw alreadyRunning(row);
       this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
       await this.#transition('start-asked', { error_code: null, error_message: null });
+      faultPoint('supervisor.start.asked');
       this.#bringingUp = new AbortController();
       try {
         await this.#deps.worker.start(progress, this.#bringingUp.signal, watch);
@@ -246,12 +248,14 @@ class OwnedBox implements SupervisedBox {
 
   async #stopNow(): Promise<void> {
     if (this.state !== 'stopping') await this.#transition('stop-asked');
+    faultPoint('supervisor.stop.asked');
     try {
       await this.#deps.worker.stop();
     } catch (error) {
       await this.#fail('end-failed', error);
       throw error;
     }
+    faultPoint('supervisor.stop.ended');
     await this.#settle('stop-done', { stopped_at: timestamp() });
   }
 
@@ -260,6 +264,7 @@ class OwnedBox implements SupervisedBox {
     if (this.state === 'removed') throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${this.id}`);
     if (!this.#onlyRows) {
       if (this.state !== 'removing') await this.#transition('remove-asked');
+      faultPoint('supervisor.remove.asked');
       try {
         await worker.remove();
       } catch (error) {
@@ -267,6 +272,7 @@ class OwnedBox implements SupervisedBox {
         throw error;
       }
       this.#onlyRows = true;
+      faultPoint('supervisor.remove.ended');
     } else {
       await this.#note('remove-asked'); // The row may be gone: a removal that was not answered may have been done.
     }
@@ -276,6 +282,7 @@ class OwnedBox implements SupervisedBox {
       await this.#fail('remove-failed', error);
       throw error;
     }
+    faultPoint('supervisor.remove.rows-gone');
     await this.#transition('remove-done');
     onRemoved();
   }

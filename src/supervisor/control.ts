@@ -8,6 +8,7 @@ import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import type { KeyClaim, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { resolveHostPath } from '../shared/host-paths.ts';
 import { newId } from '../shared/ids.ts';
 import { resolveImage } from '../shared/images/store.ts';
@@ -50,11 +51,14 @@ export interface Control {
 }
 
 export function createControl(deps: ControlDeps): Control {
-  const { config, registry, reader, log } = deps;
-  const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+  const { config, registry, reader } = deps;
   const uiCodes = createUiCodes();
   const diskFloor = createDiskFloor(config.stateDir, config.caps.freeDiskMb);
   const known = createKnownRequests({ registry, reader });
+  const runs = createRuns(deps, async (claim) => {
+    known.refuseSecondRun(claim);
+    await diskFloor.check();
+  });
 
   function createBox(order: CreateOrder, { progress }: Caller): Promise<TimedBox> {
     return known.boxOnce(order.claim, async () => {
@@ -65,10 +69,57 @@ export function createControl(deps: ControlDeps): Control {
     });
   }
 
-  async function createEphemeralBox(order: CreateOrder, { peer, progress, signal }: Caller): Promise<TimedBox> {
-    known.refuseSecondRun(order.claim);
-    await diskFloor.check();
+  const handlers: Control['handlers'] = {
+    createBox: (order, caller) => (order.ephemeral ? runs.create(order, caller) : createBox(order, caller)),
+    async startBox({ box }, { progress }) {
+      const watch = createStopwatch();
+      return { ...(await registry.find(box).start(progress, watch)), timings: watch.times };
+    },
+    stopBox: ({ box }) => registry.find(box).stop(),
+    async removeBox({ box, force }) {
+      await registry.find(box).remove(force);
+      return null;
+    },
+    startExec({ box, body, claim }, { requestId }) {
+      const target = registry.find(box);
+      return known.execOnce(target.id, claim, async (own) => {
+        const watch = createStopwatch();
+        await diskFloor.check();
+        faultPoint('supervisor.exec.passing');
+        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own, requestId)));
+        faultPoint('supervisor.exec.started');
+        return { ...exec, timings: { ...watch.times, ...exec.timings } };
+      });
+    },
+    async cancelExec({ box, execId }) {
+      const target = boxWithRunning(deps, box, execId);
+      faultPoint('supervisor.cancel.passing');
+      return target.cancelExec(execId).catch((error: unknown) => {
+        // It ended between the two questions.
+        const unknown = error instanceof BoxRunError && error.code === 'EXEC_NOT_FOUND';
+        throw unknown ? alreadyFinished(execId, 'finished') : error;
+      });
+    },
+    async signalExec({ box, execId, signal }) {
+      return boxWithRunning(deps, box, execId).signalExec(execId, signal);
+    },
+    issueUiCode: () => ({ code: uiCodes.issue() }),
+    redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
+    openStream: ({ box, operation }) => registry.find(box).openStream(operation),
+    collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(deps, olderThanS) }),
+  };
+
+  return { handlers, forgetGateway: runs.forgetGateway };
+}
+
+/** The boxes that gateways make for one run: each goes with whoever asked for it. `check` refuses a run that may not be. */
+function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => Promise<void>) {
+  const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+
+  async function create(order: CreateOrder, { peer, progress, signal }: Caller): Promise<TimedBox> {
+    await check(order.claim);
     const box = await admit(deps, order);
+    faultPoint('supervisor.run.admitted');
     const boxes = ephemeralBoxes.get(peer) ?? new Set();
     for (const earlier of boxes) if (earlier.state === 'removed') boxes.delete(earlier);
     ephemeralBoxes.set(peer, boxes.add(box));
@@ -87,49 +138,14 @@ export function createControl(deps: ControlDeps): Control {
 
   function removeRun(box: SupervisedBox): void {
     if (box.state === 'removed') return;
+    faultPoint('supervisor.run.caller-gone');
     box.remove(true).catch((error: unknown) => {
       if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return; // Its create was undone before.
-      log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
+      deps.log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
     });
   }
 
-  const handlers: Control['handlers'] = {
-    createBox: (order, caller) => (order.ephemeral ? createEphemeralBox(order, caller) : createBox(order, caller)),
-    async startBox({ box }, { progress }) {
-      const watch = createStopwatch();
-      return { ...(await registry.find(box).start(progress, watch)), timings: watch.times };
-    },
-    stopBox: ({ box }) => registry.find(box).stop(),
-    async removeBox({ box, force }) {
-      await registry.find(box).remove(force);
-      return null;
-    },
-    startExec({ box, body, claim }, { requestId }) {
-      const target = registry.find(box);
-      return known.execOnce(target.id, claim, async (own) => {
-        const watch = createStopwatch();
-        await diskFloor.check();
-        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own, requestId)));
-        return { ...exec, timings: { ...watch.times, ...exec.timings } };
-      });
-    },
-    async cancelExec({ box, execId }) {
-      return boxWithRunning(deps, box, execId).cancelExec(execId).catch((error: unknown) => {
-        // It ended between the two questions.
-        const unknown = error instanceof BoxRunError && error.code === 'EXEC_NOT_FOUND';
-        throw unknown ? alreadyFinished(execId, 'finished') : error;
-      });
-    },
-    async signalExec({ box, execId, signal }) {
-      return boxWithRunning(deps, box, execId).signalExec(execId, signal);
-    },
-    issueUiCode: () => ({ code: uiCodes.issue() }),
-    redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
-    openStream: ({ box, operation }) => registry.find(box).openStream(operation),
-    collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(deps, olderThanS) }),
-  };
-
-  return { handlers, forgetGateway };
+  return { create, forgetGateway };
 }
 
 /** The box in which that command runs. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED */
@@ -177,7 +193,9 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       image_source: source,
       labels: body.labels ?? null,
     };
+    faultPoint('supervisor.create.admitted');
     await deps.writer.request('insertBox', { box: row, ...(claim === undefined ? {} : { claim }) }, { resend: true });
+    faultPoint('supervisor.create.inserted');
     const box = deps.supervise(row);
     registry.add(box);
     return box;
@@ -212,11 +230,13 @@ async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Pr
     const since = Date.parse(row.stopped_at ?? row.created_at);
     return (state === 'stopped' || state === 'failed' || state === 'stuck') && since <= before;
   });
+  faultPoint('supervisor.gc.chosen');
   let removed = 0;
   for (const box of idle) {
     // Started or removed by somebody else meanwhile: then it is no garbage.
     const gone = await box.remove(false).then(() => true, () => false);
     if (gone) removed++;
+    faultPoint('supervisor.gc.removed-one');
   }
   return removed;
 }

@@ -4,6 +4,7 @@ import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
 import { noWriterNotices, writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
@@ -88,6 +89,7 @@ const server = await serveContract<SupervisorContract>({
   onDisconnect: control.forgetGateway,
 });
 process.on('SIGTERM', () => void end());
+faultPoint('supervisor.boot.listening');
 ready();
 log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready');
 

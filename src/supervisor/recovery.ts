@@ -1,8 +1,6 @@
 // What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and lets every
 // box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
-import { readdir } from 'node:fs/promises';
 import { type Config } from '../shared/config.ts';
-import { statePaths } from '../shared/state-dir.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { holdsQuota } from '../shared/lifecycle/box.ts';
 import { limits } from '../shared/limits.ts';
@@ -15,6 +13,7 @@ import type { Quota } from './quota.ts';
 import type { Spills } from './spills.ts';
 import type { WarmPool } from './warm-pool.ts';
 import { findWorkers, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
+import { faultPoint } from '../shared/fault.ts';
 
 export interface RecoveryDeps {
   readonly config: Config;
@@ -33,7 +32,9 @@ export interface RecoveryDeps {
 export async function recover(deps: RecoveryDeps): Promise<void> {
   const { registry, quota, pool, spills, log } = deps;
   await spills.sendAll();
+  faultPoint('supervisor.adoption.spills-sent');
   const workers = await livingWorkers(deps);
+  faultPoint('supervisor.adoption.workers-found');
   for (const row of deps.reader.boxRows()) {
     const worker = workers.get(row.id) ?? null;
     const fits = worker !== null && worker.peer.hello.generation === row.generation;
@@ -51,13 +52,13 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
     log.warn({ boxId, workerId: worker.workerId }, 'a worker has a box that is not in the database; it is killed');
     await worker.kill();
   }
+  faultPoint('supervisor.adoption.boxes-known');
   pool.fill();
 }
 
 /** By box; spares go to the pool. */
-async function livingWorkers({ config, pool, workers: deps }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
-  const names = await readdir(statePaths(config.stateDir).workersDir);
-  const found = findWorkers(deps, names.filter((name) => name.endsWith('.json')));
+async function livingWorkers({ pool, workers: deps }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
+  const found = findWorkers(deps);
   const workers = new Map<string, WorkerHandle>();
   for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
     const { boxId } = worker.peer.hello;

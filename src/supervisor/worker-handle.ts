@@ -1,6 +1,6 @@
 // One worker as the supervisor sees it: its process, its connection, and the certainty of its end.
 // `gone` resolves only when the process is dead: its successor must not open the box's home before.
-import { readFile, unlink } from 'node:fs/promises';
+import { readdir, readFile, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { killAndWait, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
 import { withDeadline } from '../shared/clock.ts';
@@ -61,20 +61,27 @@ export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
     return await connectWorker(deps, workerId, identity);
   } catch (error) {
     started.child.kill('SIGKILL');
+    await started.exited;
+    await forgetFiles(statePaths(config.stateDir).workersDir, workerId);
     throw error;
   }
 }
 
 /** Workers that an earlier supervisor started and that live. What is left of dead ones is cleared away. */
-export async function findWorkers(deps: WorkerDeps, names: readonly string[]): Promise<WorkerHandle[]> {
+export async function findWorkers(deps: WorkerDeps): Promise<WorkerHandle[]> {
   const { workersDir } = statePaths(deps.config.stateDir);
+  const names = await readdir(workersDir);
+  const recorded = names.filter((name) => name.endsWith('.json'));
+  // One that died, or is just coming up and goes by itself, before it had a state file.
+  const unrecorded = new Set(names.map(idOf).filter((id) => !recorded.includes(`${id}.json`)));
+  for (const id of unrecorded) await forgetFiles(workersDir, id);
   const found = await Promise.all(
-    names.map(async (name): Promise<WorkerHandle | null> => {
+    recorded.map(async (name): Promise<WorkerHandle | null> => {
       const value: unknown = await readFile(join(workersDir, name), 'utf8').then(JSON.parse).catch(() => null);
       const state = fits(WorkerStateFile, value) ? (value as WorkerStateFile) : null;
       const identity = state === null ? null : await processIdentity(state.pid);
       if (state === null || identity === null || identity.startTicks !== state.startTicks) {
-        await forgetFiles(workersDir, name.replace(/\.json$/, ''));
+        await forgetFiles(workersDir, idOf(name));
         return null;
       }
       try {
@@ -184,6 +191,11 @@ function createKeptNotice(): KeptNotice {
       else listener(reason);
     },
   };
+}
+
+/** The worker to which a file in its directory belongs. */
+function idOf(name: string): string {
+  return name.split('.')[0] ?? name;
 }
 
 async function forgetFiles(workersDir: string, workerId: string): Promise<void> {

@@ -7,6 +7,7 @@ import { boxHome, statePaths } from '../shared/state-dir.ts';
 import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { resolveHostPath } from '../shared/host-paths.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
@@ -159,7 +160,9 @@ class AssignedRunner implements BoxRunner {
     const { driver } = this.#parts;
     return this.#inTurn(async () => {
       this.#running = (await driver.reattach()) === 'running';
+      faultPoint('worker.reattach.adopted');
       if (this.#running) await driver.killStrayExecs(finishedExecs);
+      faultPoint('worker.reattach.strays-killed');
       return this.#running;
     });
   }
@@ -205,7 +208,9 @@ class AssignedRunner implements BoxRunner {
 
   async cancel(execId: string): Promise<Exec> {
     const target = this.#find(execId);
+    faultPoint('worker.cancel.asked');
     await target.kill({ kind: 'canceled' });
+    faultPoint('worker.cancel.ended');
     const exec = target.exec();
     if (exec.status === 'canceled') return exec;
     throw new BoxRunError('EXEC_ALREADY_FINISHED', `command ${execId} has ended already: ${exec.status}`);
@@ -278,7 +283,9 @@ class AssignedRunner implements BoxRunner {
       log.error({ err: error }, 'commands do not end; they end with the engine');
     });
     this.#running = false;
+    faultPoint('worker.stop.commands-ended');
     await endEngine();
+    faultPoint('worker.stop.engine-ended');
     const left = [...this.#execs.values()];
     for (const exec of left) exec.lose(message);
     const committed = Promise.all(left.map((exec) => exec.finished));

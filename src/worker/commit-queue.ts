@@ -2,6 +2,7 @@
 // A worker keeps what is not acknowledged; at the bound its commands' pipes are no longer read.
 import type { ExecChange, WriterContract } from '../shared/contracts/writer.ts';
 import { toBoxRunError, type BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { sleep } from '../shared/clock.ts';
@@ -86,6 +87,7 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
     while (queue.length > 0 && !refused) {
       const batch = nextBatch();
       try {
+        faultPoint('worker.output.sending');
         await link.request('changeExecs', { changes: batch }, { resend: true });
       } catch (error) {
         const known = toBoxRunError(error);
@@ -98,6 +100,7 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
         pauseMs = Math.min(pauseMs * 2, limits.reconnectLongestMs);
         continue;
       }
+      faultPoint('worker.output.acknowledged');
       pauseMs = limits.reconnectFirstMs;
       queue = queue.slice(batch.length);
       committedCount += batch.length;

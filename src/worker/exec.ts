@@ -4,6 +4,7 @@ import type { Exec } from '../shared/api.ts';
 import { timestamp, withDeadline } from '../shared/clock.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import { BoxRunError, errorText } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { newId } from '../shared/ids.ts';
 import { exitEventData, execTable, finishedStatus, isFinished, type ExecCause, type ExecOutcome, type ExecState } from '../shared/lifecycle/exec.ts';
 import { step } from '../shared/lifecycle/machine.ts';
@@ -93,6 +94,7 @@ class OwnedExec implements RunningExec {
     }, deps.outputBytesMax);
     const exec = { ...this.#row, generation: deps.generation };
     deps.queue.push({ op: 'insert', exec, ...(order.claim === undefined ? {} : { claim: order.claim }) });
+    faultPoint('worker.exec.queued');
     const committed = deps.queue.committed();
     this.#starting = this.#startCommand();
     this.started = this.#start(committed);
@@ -150,6 +152,7 @@ class OwnedExec implements RunningExec {
     this.#output.end((droppedBytes) => exitEventData(outcome, droppedBytes));
     const { exitCode, errorMessage } = outcome;
     queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at });
+    faultPoint('worker.exec.ended');
     this.#announceEnded();
     void queue.committed().then(() => {
       Object.assign(this.#row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at });
@@ -168,6 +171,7 @@ class OwnedExec implements RunningExec {
     try {
       handle = await withDeadline(starting, limits.execStartTimeoutMs, 'starting the command');
       this.#handle = handle;
+      faultPoint('worker.exec.started');
     } catch (error) {
       // A start that comes through after its deadline must not leave a command behind.
       void starting.then((late) => late.killTree()).catch(() => undefined);
@@ -188,6 +192,7 @@ class OwnedExec implements RunningExec {
     const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
     this.#reader = reader;
     const exit = await running.exit;
+    faultPoint('worker.exec.exited');
     await reader.drain(async () => 'lost' in exit || (await running.hasChildren()));
     if (this.#killing !== null) await this.#killing.catch(() => undefined);
     this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason));

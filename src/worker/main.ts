@@ -5,7 +5,9 @@ import { takeOrders } from '../shared/own-process.ts';
 import { probeEngine } from './probe.ts';
 import { runWorker } from './process.ts';
 
-const { orders, ready } = takeOrders();
+const { orders, ready, parentGone } = takeOrders();
+let parentIsGone = false;
+void parentGone.then(() => { parentIsGone = true; });
 const { config, workerId } = orders;
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 process.on('SIGHUP', () => undefined);
@@ -19,7 +21,7 @@ if (workerId === null) {
     log.fatal({ err: error }, 'an unexpected error ends the worker');
     process.exit(70);
   });
-  const worker = await runWorker(config, workerId, log);
+  const worker = await runWorker(config, workerId, log, () => parentIsGone);
   process.on('SIGTERM', () => void worker.leave('SIGTERM'));
   ready();
 }

@@ -6,6 +6,7 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type { OutputBuffer, OutputStream } from './output-buffer.ts';
+import { faultPoint } from '../shared/fault.ts';
 
 export interface OutputReader {
   /**
@@ -36,6 +37,7 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
       if (discarding) continue;
       bytesRead += (piece as Buffer).length;
       deps.output.write(name, piece as Buffer);
+      faultPoint('worker.output.read');
       if (deps.queue.hasRoom) continue;
       heldBack++;
       await deps.queue.room();

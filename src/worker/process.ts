@@ -13,14 +13,15 @@ import { createBoxRunner, type BoxRunner } from './box-runner.ts';
 import { createHandlers } from './control.ts';
 import { createStreams } from './streams.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 
 export interface WorkerProcess {
   /** Lets go of the box and exits; the answer to whoever asked goes out first. */
   leave(reason: string): Promise<void>;
 }
 
-/** Listens, and stays until told to leave, fenced, or orphaned for too long. */
-export async function runWorker(config: Config, workerId: string, log: Logger): Promise<WorkerProcess> {
+/** Listens, and stays until told to leave, fenced, or orphaned for too long. `parentIsGone`: nobody hears that it is ready. */
+export async function runWorker(config: Config, workerId: string, log: Logger, parentIsGone: () => boolean): Promise<WorkerProcess> {
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
   const streamPath = streamSocketPath(workersDir, workerId);
@@ -43,7 +44,9 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
     };
     const onFenced = () => process.exit(1);
     runner = await createBoxRunner({ config, workerId, log, onEngineExit, onUnkillable, onFenced }, assignment);
+    faultPoint('worker.assign.made');
     await writeStateFile();
+    faultPoint('worker.assign.recorded');
   }
 
   async function writeStateFile(): Promise<void> {
@@ -69,6 +72,7 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
       await runner?.release().catch((error: unknown) => {
         log.error({ err: error }, 'letting go of the box failed');
       });
+      faultPoint('worker.leave.released');
       await unlink(stateFilePath).catch(() => undefined);
       for (const path of [streamPath, socketPath]) await unlink(path).catch(() => undefined);
       // Two turns of the event loop: the answer to `leave` goes out before the end.
@@ -93,7 +97,10 @@ export async function runWorker(config: Config, workerId: string, log: Logger): 
     },
     onDisconnect: watchForSupervisor,
   });
+  faultPoint('worker.boot.listening');
   await writeStateFile();
+  // The next supervisor may have looked for workers before this one could be found.
+  if (parentIsGone() && server.peers.size === 0) await leave('its supervisor went while it started');
   watchForSupervisor();
   return { leave };
 }

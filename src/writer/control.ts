@@ -3,6 +3,7 @@
 import { timestamp } from '../shared/clock.ts';
 import type { Event, ExecChange, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
 import type { Meters } from '../shared/metrics.ts';
 import type { Batch } from './batch.ts';
@@ -28,19 +29,25 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
     async insertBox({ box, claim }) {
       const created = await batch.submit(() => {
         if (claim !== undefined) statements.claimKey(claim, box.id, timestamp());
-        return statements.insertBox(box);
+        const inserted = statements.insertBox(box);
+        faultPoint('writer.insert-box.applied');
+        return inserted;
       });
+      faultPoint('writer.insert-box.committed');
       if (created !== null) states.record([{ kind: 'box.created', box: created }]);
       return null;
     },
     async keepAnswer({ scope, key, rowId, answer }) {
-      await batch.submit(() => {
-        statements.keepAnswer(scope, key, rowId, answer);
-      });
+      await batch.submit(() => { statements.keepAnswer(scope, key, rowId, answer); });
       return null;
     },
     async updateBox({ boxId, change }) {
-      const changed = await batch.submit(() => statements.updateBox(boxId, change));
+      const changed = await batch.submit(() => {
+        const updated = statements.updateBox(boxId, change);
+        faultPoint('writer.update-box.applied');
+        return updated;
+      });
+      faultPoint('writer.update-box.committed');
       if (changed !== null) states.record([{ kind: 'box.changed', box: changed }]);
       return null;
     },
@@ -49,17 +56,21 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
         const { isDone, removed } = await batch.submit(() => statements.removeBoxSlice(boxId));
         if (removed !== null) states.record([{ kind: 'box.removed', box: removed }]);
         if (isDone) break;
+        faultPoint('writer.remove-box.slice-gone');
       }
+      faultPoint('writer.remove-box.committed');
       return null;
     },
     async openLease({ boxId, generation }) {
       await batch.submit(() => {
         statements.openLease(boxId, generation);
       });
+      faultPoint('writer.open-lease.committed');
       return null;
     },
     async closeLease({ boxId, generation, reason }) {
       const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
+      faultPoint('writer.close-lease.committed');
       figures.cutShort(ended.length);
       states.record(ended.map(({ exec }) => ({ kind: 'exec.finished', exec })));
       for (const { exec, event } of ended) followers.publish(exec.id, [event]);
@@ -70,11 +81,15 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       if (identity.role !== 'worker') throw new BoxRunError('FORBIDDEN', 'only workers change execs');
       const applied = await batch.submit(() => {
         statements.checkLease(identity.boxId, identity.generation);
-        return changes.flatMap((change) => statements.changeExec(change) ?? []);
+        const made = changes.flatMap((change) => statements.changeExec(change) ?? []);
+        faultPoint('writer.change-execs.applied');
+        return made;
       }, changes.length);
+      faultPoint('writer.change-execs.committed');
       figures.applied(applied);
       states.record(applied.flatMap(({ state }) => state ?? []));
       for (const [execId, events] of eventsByExec(changes)) followers.publish(execId, events);
+      faultPoint('writer.change-execs.published');
       return null;
     },
     ...followHandlers(deps),

@@ -3,6 +3,7 @@
 import { closeSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { BoxRunError, errorText } from '../shared/errors.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { newId } from '../shared/ids.ts';
 import { tryLock } from '../shared/lock.ts';
 import { migrate } from '../shared/store/migrations.ts';
@@ -35,6 +36,7 @@ export async function openDatabase(path: string): Promise<WriterDatabase> {
       hint: 'another server uses this database; stop it, or set BOXRUN_DB',
     });
   }
+  faultPoint('writer.boot.locked');
   let db: Database.Database | undefined;
   const close = () => {
     db?.close();

@@ -16,6 +16,7 @@ import { createWriterMeters } from './meters.ts';
 import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
+import { faultPoint } from '../shared/fault.ts';
 
 const { orders, ready, refuse } = takeOrders();
 const { config } = orders;
@@ -69,6 +70,7 @@ process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();
 await writeProcessFile(statePaths(config.stateDir).writerFile);
+faultPoint('writer.boot.listening');
 ready({ instanceId });
 log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
 
@@ -86,6 +88,7 @@ function leaveIfUnneeded(): boolean {
 async function end(reason: string): Promise<void> {
   sweeps.close();
   log.info({ reason }, 'the writer ends');
+  faultPoint('writer.end.asked');
   await server.close();
   await batch.idle();
   database.close();

@@ -63,6 +63,7 @@ function placeProblems(files: readonly SourceFile[]): string[] {
 const environmentReaders: Readonly<Record<string, string>> = {
   'src/shared/config.ts': 'reads the settings',
   'src/shared/own-process.ts': 'takes the orders out of it that its parent put there',
+  'src/shared/fault.ts': 'is told by tests, and by nobody else, where to hold a process',
   'src/shared/driver-probe.ts': 'hands it on to the worker that tries the engine',
   'src/keeper/children.ts': 'hands it on to the children',
   'src/supervisor/worker-handle.ts': 'hands it on to workers',

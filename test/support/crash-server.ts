@@ -30,10 +30,12 @@ export interface CrashServerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** container when absent. */
   readonly driver?: 'boxlite' | 'container';
+  /** A new one when absent. */
+  readonly stateDir?: string;
 }
 
 export async function startCrashServer(options: CrashServerOptions = {}): Promise<CrashServer> {
-  const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-crash-'));
+  const stateDir = options.stateDir ?? (await mkdtemp(join(tmpdir(), 'boxrun-crash-')));
   const socketPath = join(stateDir, 'boxrun.sock');
   const client = new BoxRun({ socketPath });
   let keeper: ChildProcess | null = null;
@@ -53,7 +55,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
     keeper = child;
     await eventually('the server answers', async () => {
-      if (child.exitCode !== null) throw new Error(`boxrun serve ended with ${child.exitCode}: ${said}`);
+      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`boxrun serve ended with ${child.exitCode ?? child.signalCode}: ${said}`);
       return client.info().then(() => true, () => false);
     }, 120_000);
   }

@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { CreateBoxBody, GcBody, type Box } from '../../shared/api.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError } from '../../shared/errors.ts';
+import { faultPoint } from '../../shared/fault.ts';
 import { isBoxId } from '../../shared/ids.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
@@ -42,8 +43,10 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing, 
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => createOrder(request));
     if (acceptsStream(request)) return streamCreate({ supervisor, closing, places }, order, request, reply);
+    faultPoint('gateway.create.validated');
     const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs }));
     const box = await whileProcessing(reply, work);
+    faultPoint('gateway.create.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, box));
   };
   app.post('/v1/boxes', create);
@@ -64,10 +67,14 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing, 
     if (action === 'start') {
       const watch = createStopwatch();
       const started = watch.time('supervisor', () => supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs }));
-      return withServerTiming(reply, watch.times, await whileProcessing(reply, started));
+      const box = await whileProcessing(reply, started);
+      faultPoint('gateway.start.answering');
+      return withServerTiming(reply, watch.times, box);
     }
     if (action === 'stop') {
-      return whileProcessing(reply, supervisor.request('stopBox', { box: key }, { timeoutMs: stopTimeoutMs }));
+      const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key }, { timeoutMs: stopTimeoutMs }));
+      faultPoint('gateway.stop.answering');
+      return box;
     }
     throw unknownAction(action, ['start', 'stop']);
   });
@@ -77,6 +84,7 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing, 
     const force = query.force === 'true' || query.force === '1';
     const params = { box: keyOf(request.params.box), force };
     await whileProcessing(reply, supervisor.request('removeBox', params, { timeoutMs: removeTimeoutMs }));
+    faultPoint('gateway.remove.answering');
     return { ok: true };
   });
 

@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ExecBody, SignalBody, type Exec } from '../../shared/api.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
+import { faultPoint } from '../../shared/fault.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
 import { createStopwatch } from '../../shared/stage-times.ts';
@@ -41,6 +42,7 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const params = { box: keyOf(request.params.box), ...order };
     const work = watch.time('supervisor', () => supervisor.request('startExec', params, { timeoutMs: execTimeoutMs }));
     const exec = await whileProcessing(reply, work);
+    faultPoint('gateway.exec.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, exec));
   });
 
@@ -66,7 +68,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
       return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal: signalNumber(parseSignal(request.body).signal) }));
     }
     if (action !== 'cancel') throw unknownAction(action, ['cancel', 'signal']);
-    return whileProcessing(reply, supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs }));
+    const canceled = await whileProcessing(reply, supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs }));
+    faultPoint('gateway.cancel.answering');
+    return canceled;
   });
 
   app.head<ExecPath>('/v1/boxes/:box/exec/:exec/events', async (request, reply) => {
@@ -144,6 +148,7 @@ async function streamEvents(
     const batches = isFollowed ? feed.read(exec, afterSeq, stream.ended) : feed.past(exec, afterSeq, stream.ended);
     for await (const events of batches) {
       for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
+      faultPoint('gateway.events.sent');
       if (stream.ended.aborted) break;
     }
     if (!isFollowed) await stream.write(encodeNotice('end', {}));

@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RunBody, type Box, type RunResult } from '../../shared/api.ts';
 import type { Event, KeyClaim } from '../../shared/contracts/writer.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
+import { faultPoint } from '../../shared/fault.ts';
 import { limits } from '../../shared/limits.ts';
 import { withCleanEnvironment } from '../environment.ts';
 import { asBoxRunError, errorBody } from '../error-handler.ts';
@@ -64,6 +65,7 @@ async function runOnce(parts: GatewayParts, order: RunOrder, gone: AbortSignal, 
   const { claim } = order;
   return withOwnBox(parts, order, { gone, request }, async (box, run) => {
     const result = await run((batches) => collect(batches, parts.meters));
+    faultPoint('gateway.run.collected');
     if (claim !== undefined) await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
     return result;
   });
@@ -126,6 +128,7 @@ async function withOwnBox<Result>(
     // A box that is made just when the client leaves must still be heard of, to be removed.
     { timeoutMs: createTimeoutMs, signal: gone, waitAfterAbort: true, ...(onProgress === undefined ? {} : { onProgress }) },
   );
+  faultPoint('gateway.run.created');
   try {
     return await use(box, async (useEvents) => {
       const command = { cmd, ...(timeout_ms === undefined ? {} : { timeout_ms }) };

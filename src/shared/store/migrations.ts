@@ -3,6 +3,7 @@
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
+import { faultPoint } from '../fault.ts';
 import { isOtherEdition, setTablesAside, takeOverRows } from './other-edition.ts';
 
 const migrations: readonly string[] = [
@@ -111,12 +112,15 @@ function migrateOtherEdition(db: Database): void {
     });
   }
   backUp(db, `${db.name}.other-edition`);
+  faultPoint('writer.migration.backed-up');
   db.transaction(() => {
     setTablesAside(db);
     for (const sql of migrations) db.exec(sql);
     takeOverRows(db);
     db.pragma(`user_version = ${schemaVersion}`);
+    faultPoint('writer.migration.uncommitted');
   }).immediate();
+  faultPoint('writer.migration.committed');
 }
 
 /** Whole or not there: it appears by rename. */

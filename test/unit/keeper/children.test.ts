@@ -1,5 +1,6 @@
 // The keeper's children: started again when they end, within a budget, and all ended when the keeper ends.
 import { describe, expect, it } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { keepChild, type KeptChild, type StartChild } from '../../../src/keeper/children.ts';
 import { eventually, promiseInHand, quietLog, settle } from '../../support/unit.ts';
@@ -54,6 +55,26 @@ describe('a child', () => {
   it('is started, and its facts are given on', async () => {
     const { kept } = createBench();
     expect(await kept.start()).toEqual({ number: 1 });
+  });
+
+  it('that is killed while it starts for the first time is started again', async () => {
+    const bench = createBench();
+    bench.onStart = async (number) => {
+      if (number < 3) throw new BoxRunError('UNAVAILABLE', 'the gateway ended before it was ready (SIGKILL)', { cause: 'SIGKILL' });
+    };
+    expect(await bench.kept.start()).toEqual({ number: 3 });
+  });
+
+  it('that is killed whenever it starts fails the start within its budget', async () => {
+    const bench = createBench();
+    let starts = 0;
+    bench.onStart = async () => {
+      starts++;
+      throw new BoxRunError('UNAVAILABLE', 'the gateway ended before it was ready (SIGKILL)', { cause: 'SIGKILL' });
+    };
+    await expect(bench.kept.start()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(starts).toBe(1 + limits.childRestartsMax);
+    expect(bench.givenUp).toHaveLength(1);
   });
 
   it('whose first start fails fails the start, and is not tried again', async () => {

@@ -56,8 +56,7 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
 }
 
 async function find(config: Config): Promise<WorkerHandle[]> {
-  const { workersDir } = statePaths(config.stateDir);
-  const found = await findWorkers({ config, log: quietLog, census: new Set() }, readdirSync(workersDir).filter((name) => name.endsWith('.json')));
+  const found = await findWorkers({ config, log: quietLog, census: new Set() });
   onTestFinished(async () => {
     await Promise.all(found.map((worker) => worker.kill()));
   });
@@ -94,6 +93,15 @@ describe('workers that are left', () => {
     writeFileSync(join(workersDir, 'wrk_form.json'), '{"pid": "x"}');
     expect(await find(config)).toEqual([]);
     expect(readdirSync(workersDir)).toEqual([]);
+  });
+
+  it('and died before they had a state file are cleared away', async () => {
+    const config = createState();
+    const { workersDir } = statePaths(config.stateDir);
+    for (const name of ['wrk_early.sock', 'wrk_early.stream.sock', 'wrk_half.json.part']) writeFileSync(join(workersDir, name), '');
+    await leaveWorker(config, 'wrk_a');
+    expect((await find(config)).map(({ workerId }) => workerId)).toEqual(['wrk_a']);
+    expect(readdirSync(workersDir).sort()).toEqual(['wrk_a.json', 'wrk_a.sock']);
   });
 
   it('and do not answer are killed', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive, killAndWait, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
+import { faultPoint } from '../../../shared/fault.ts';
 import { resolveHostPath } from '../../../shared/host-paths.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { BoxSpec } from '../driver.ts';
@@ -56,6 +57,7 @@ export async function bootBox(options: BootOptions, signal: AbortSignal): Promis
   const hostPaths = await Promise.all(spec.volumes.map(({ host_path: path }) => resolveHostPath(path, volumeRoots)));
   const running = await bringUp(options, signal);
   if (volumeRoots.length > 0) await expectMounted(running.init.pid, hostPaths);
+  faultPoint('worker.start.init-up');
   const network = spec.network ? await connectBox(paths, running.init) : null;
   if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
   const state: RunState = { ...running, network, runtime: runtime.name };

@@ -7,6 +7,7 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import { killQuietly } from '../../../shared/child-process.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
+import { faultPoint } from '../../../shared/fault.ts';
 import { newId } from '../../../shared/ids.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
@@ -81,6 +82,7 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
         env: { PATH: toolPath, [homeMark]: paths.home },
       },
     );
+    faultPoint('worker.exec.spawned');
     const exit = exitOf(context, request.execId, child, files);
     const begun = firstWords(child.stdio[4] as Duplex, child);
     begun.catch(() => undefined); // Whoever waits for it sees it.

@@ -3,6 +3,7 @@
 import { rm } from 'node:fs/promises';
 import { isAlive } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
+import { faultPoint } from '../../../shared/fault.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ReportProgress } from '../driver.ts';
 import { bootBox, haltBox, makeHome } from './boot.ts';
@@ -21,10 +22,14 @@ export async function createBox(holding: Holding, progress: ReportProgress, sign
   try {
     const image = await preparer.prepare(spec.image, progress, signal);
     await ensureBoxTools(context.imagesDir);
+    faultPoint('worker.create.image-ready');
     await makeHome(spec, paths);
+    faultPoint('worker.create.home-made');
     const disk = await createDisk(paths, spec.diskSizeGb);
     signal.throwIfAborted();
+    faultPoint('worker.create.disk-made');
     await saveJson(paths.record, { digest: image.digest, disk });
+    faultPoint('worker.create.recorded');
     holding.quiet = true;
     return { engineId: spec.boxId };
   } catch (error) {
@@ -45,9 +50,11 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
   progress('start', 'starting the box');
   holding.quiet = false;
   const alive = watchAlive(paths);
+  faultPoint('worker.start.prepared');
   try {
     const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk };
     const state = await bootBox(boot, signal);
+    faultPoint('worker.start.recorded');
     await adopt(holding, { state, runtime, image }, alive.arm);
   } catch (error) {
     alive.arm(() => undefined).close();
@@ -85,7 +92,9 @@ export async function stopBox(holding: Holding, graceMs: number): Promise<void> 
     return;
   }
   release(holding, current);
+  faultPoint('worker.stop.released');
   await haltBox(current.state, holding.cgroups, graceMs);
+  faultPoint('worker.stop.halted');
   await diskReleased(holding.paths, limits.killTimeoutMs);
   await rm(holding.paths.runState, { force: true });
   holding.quiet = true;
@@ -95,8 +104,10 @@ export async function removeBox(holding: Holding): Promise<void> {
   await stopBox(holding, 0);
   await holding.cgroups.killAll(limits.killTimeoutMs);
   holding.cgroups.removeParent();
+  faultPoint('worker.remove.quiet');
   // A tool of a worker that was killed may be making files in it for its last moment.
   await rm(holding.paths.home, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
+  faultPoint('worker.remove.home-gone');
 }
 
 async function needRecord({ context, paths }: Holding): Promise<BoxRecord> {

@@ -8,6 +8,7 @@ import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
+import { faultPoint } from '../../../shared/fault.ts';
 import { limits } from '../../../shared/limits.ts';
 import { stageDir, type BoxPaths } from './paths.ts';
 import { lastLines, needTool, toolPath } from './tools.ts';
@@ -107,6 +108,7 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
     });
   });
   child.unref();
+  faultPoint('worker.start.monitor-spawned');
   const init = await waitForInit(paths, ended, signal);
   const monitor = child.pid === undefined ? null : await processIdentity(child.pid);
   if (monitor === null) throw await startFailure(paths);

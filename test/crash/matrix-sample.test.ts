@@ -1,0 +1,27 @@
+// A sample of the crash matrix for every run, on one server: each process killed in the middle of each step, and one frozen. The
+// whole matrix is `npm run test:crash:matrix`.
+import { expect, it } from 'vitest';
+import { runMatrix, type Cell } from '../support/crash-matrix.ts';
+import { printMatrix } from '../support/crash-report.ts';
+
+const cells: readonly Cell[] = [
+  { point: 'supervisor.create.inserted', target: 'supervisor', fault: 'kill' },
+  { point: 'worker.boot.listening', target: 'worker', fault: 'kill' },
+  { point: 'worker.boot.listening', target: 'supervisor', fault: 'kill' },
+  { point: 'worker.create.disk-made', target: 'worker', fault: 'kill' },
+  { point: 'writer.insert-box.committed', target: 'writer', fault: 'kill' },
+  { point: 'worker.start.init-up', target: 'engine', fault: 'kill' },
+  { point: 'gateway.exec.answering', target: 'gateway', fault: 'kill' },
+  { point: 'worker.output.sending', target: 'writer', fault: 'kill' },
+  { point: 'supervisor.succession.leased', target: 'keeper', fault: 'kill' },
+  { point: 'worker.stop.halted', target: 'worker', fault: 'kill' },
+  { point: 'supervisor.remove.ended', target: 'supervisor', fault: 'kill' },
+  { point: 'gateway.run.created', target: 'gateway', fault: 'kill' },
+  { point: 'writer.change-execs.committed', target: 'writer', fault: 'freeze' },
+];
+
+it('holds wherever a process is killed', { timeout: 240_000 }, async () => {
+  const results = await runMatrix({ groups: [cells], freezeMs: 3_000, parallel: 1 });
+  printMatrix(results);
+  expect(results.filter(({ outcome }) => outcome !== 'held')).toEqual([]);
+});

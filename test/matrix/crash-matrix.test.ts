@@ -1,0 +1,28 @@
+// The whole crash matrix, printed: every fault point × every process × SIGKILL and SIGSTOP. Takes long: `npm run test:crash:matrix`
+// runs it, and scripts/crash-matrix.mjs says which part of it is wanted. A part of it is in the crash tests of every run.
+import { expect, it } from 'vitest';
+import { cellsOf, groupsByPoint, matrixPoints, runMatrix, type Cell, type Fault } from '../support/crash-matrix.ts';
+import { targets } from '../support/crash-arena.ts';
+import { printMatrix } from '../support/crash-report.ts';
+
+const wanted = {
+  points: new RegExp(process.env['BOXRUN_MATRIX_POINTS'] ?? ''),
+  faults: (process.env['BOXRUN_MATRIX_FAULTS'] ?? 'kill,freeze').split(','),
+  processes: (process.env['BOXRUN_MATRIX_PROCESSES'] ?? targets.join(',')).split(','),
+  parallel: Number(process.env['BOXRUN_MATRIX_PARALLEL'] ?? 2),
+  freezeMs: Number(process.env['BOXRUN_MATRIX_FREEZE_MS'] ?? 11_000),
+};
+
+it('holds in every cell', { timeout: 8 * 60 * 60 * 1000 }, async () => {
+  const points = matrixPoints.filter((point) => wanted.points.test(point));
+  const cells: Cell[] = cellsOf(points, wanted.faults as Fault[]).filter(({ target }) => wanted.processes.includes(target));
+  const results = await runMatrix({
+    groups: groupsByPoint(cells), freezeMs: wanted.freezeMs, parallel: wanted.parallel,
+    onResult: ({ point, target, fault, outcome, reason, backMs }) => {
+      process.stdout.write(`${point} × ${target} ${fault}: ${outcome}${backMs === null ? '' : ` (${Math.round(backMs)} ms)`}${reason === '' ? '' : `: ${reason}`}\n`);
+    },
+  });
+  printMatrix(results);
+  expect(results.filter(({ outcome }) => outcome === 'violated')).toEqual([]);
+  expect(results).toHaveLength(cells.length);
+});
