@@ -142,6 +142,7 @@ it('opens terminals, types into them, resizes them, and starts a new shell where
   await page.getByText('The shell ended with exit code 5.').waitFor();
   await page.getByRole('button', { name: 'Start a new shell here' }).click();
   await page.getByText('The shell ended').waitFor({ state: 'detached' });
+  await page.getByText('Connecting').waitFor({ state: 'detached' });
   await shows(/[#$] /);
   await page.locator('.terminal-host').click();
   await page.keyboard.type('printf "\\033[38;2;10;20;30mtrue colour\\033[0m\\n"\n');

@@ -29,6 +29,8 @@ export const shells: Store<readonly Shell[]> = createStore<readonly Shell[]>([])
 /** The next one is refused: each holds a connection and a screen with its history. */
 export const shellsMax = 16;
 const programs = ['/bin/bash', '/bin/sh'] as const;
+/** Boxes that have no bash: what is typed at once into the next shell of theirs is not lost in an attempt to start one. */
+const withoutBash = new Set<string>();
 /** Nobody has typed `exit 127` so soon (milliseconds). */
 const missingMs = 1_000;
 let nextNumber = 1;
@@ -99,6 +101,7 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
 /** One shell from its start to its end, the best that the box has; gives why it ended. */
 async function runShell(boxId: string, screen: Screen, onOpen: (terminal: Terminal) => void): Promise<string> {
   for (const [at, shell] of programs.entries()) {
+    if (at === 0 && withoutBash.has(boxId)) continue;
     const isLast = at === programs.length - 1;
     try {
       const terminal = await boxrun.attach(boxId, { shell, cols: screen.cols, rows: screen.rows });
@@ -108,8 +111,10 @@ async function runShell(boxId: string, screen: Screen, onOpen: (terminal: Termin
       const { exitCode, error } = await terminal.exited;
       // What a box says that does not have this shell. The one that is tried next begins with an empty screen.
       const isMissing = exitCode === 127 && performance.now() - openedAt < missingMs;
-      if (isMissing && !isLast) screen.reset();
-      else return error ?? `The shell ended with exit code ${exitCode ?? 'none'}.`;
+      if (isMissing && !isLast) {
+        withoutBash.add(boxId);
+        screen.reset();
+      } else return error ?? `The shell ended with exit code ${exitCode ?? 'none'}.`;
     } catch (error) {
       const isMissing = error instanceof BoxRunError && error.code === 'RUNTIME_ERROR';
       if (!isMissing || isLast) return reasonOf(error);
