@@ -24,6 +24,8 @@ export default defineConfig({
       project('contract', { testTimeoutMs: 60_000, parallel: false }),
       // What unmodified clients, the documentation and the examples rely on.
       project('compat', { testTimeoutMs: 120_000, parallel: false }),
+      // The dashboard in a real browser.
+      project('browser', { testTimeoutMs: 60_000, parallel: false }),
       project('conformance', { testTimeoutMs: 400_000, parallel: false }),
       project('system', { testTimeoutMs: 120_000, parallel: false }),
       // Attacks, each refused: `npm run test:security` ends with a table of them.

@@ -1,7 +1,8 @@
 // Builds dist/: one self-contained bundle per process, so that files replaced under a running server do not reach it.
 // Only packages with native parts or files of their own stay outside. The command line alone is split, so that each command
-// loads what it needs and no more. Beside them, the SDK for browsers and the SDK's types.
+// loads what it needs and no more. Beside them, the SDK for browsers, the SDK's types, and the dashboard in dist/ui.
 import { build } from 'esbuild';
+import { build as buildPage } from 'vite';
 import { execFile } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -44,4 +45,12 @@ const browser = build({
   sourcemap: true,
   logLevel: 'warning',
 });
-await Promise.all([types, commandLine, processes, browser]);
+const dashboard = buildPage({
+  configFile: false,
+  root: 'src/ui',
+  base: '/ui/',
+  logLevel: 'warn',
+  // Nothing inlined: the policy of the page allows files alone.
+  build: { outDir: '../../dist/ui', emptyOutDir: true, target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+});
+await Promise.all([types, commandLine, processes, browser, dashboard]);

@@ -7,6 +7,7 @@ const steps = [
   { name: 'unit', command: ['vitest', 'run', '--project', 'unit', '--silent=passed-only'] },
   { name: 'lint', command: ['eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] },
   { name: 'types', command: ['tsc', '--noEmit', '--incremental', '--tsBuildInfoFile', 'node_modules/.cache/types.tsbuildinfo'] },
+  { name: 'page types', command: ['tsc', '--noEmit', '-p', 'src/ui', '--incremental', '--tsBuildInfoFile', 'node_modules/.cache/types-ui.tsbuildinfo'] },
   { name: 'style', command: ['vitest', 'run', '--project', 'style', '--silent=passed-only'] },
 ];
 
@@ -24,7 +25,7 @@ function run({ name, command: [program, ...args] }) {
     }
     const end = (good, detail) => {
       const seconds = ((performance.now() - from) / 1000).toFixed(1);
-      console.log(`${good ? 'ok    ' : 'FAILED'}  ${name.padEnd(6)} ${seconds.padStart(5)} s`);
+      console.log(`${good ? 'ok    ' : 'FAILED'}  ${name.padEnd(10)} ${seconds.padStart(5)} s`);
       if (!good) console.log(detail);
       resolve(good);
     };

@@ -55,6 +55,7 @@ if [ "${1:-}" = --test ]; then # The tests push to a registry, and try system ca
   need strace strace
   need zsh zsh # Completion is tried in the shells themselves.
   need fish fish
+  need chromium chromium # The dashboard is tried in a real browser.
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then sudo=(env); elif sudo -n true 2>/dev/null; then sudo=(sudo); else sudo=(); fi

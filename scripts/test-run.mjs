@@ -18,10 +18,14 @@ const vm = { name: 'vm', command: ['node', 'test/vm/lab/run.mjs'], report: repor
 const stages = [
   [
     [{ name: 'types', command: ['node_modules/.bin/tsc', '--noEmit'] }, vitest('style'), vitest('unit')],
-    [{ name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0'] }],
+    [
+      { name: 'page types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'src/ui'] },
+      { name: 'browser types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'test/browser'] },
+      { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0'] },
+    ],
   ],
   [
-    [vitest('contract'), vitest('crash')],
+    [vitest('contract'), vitest('crash'), vitest('browser')],
     [vitest('compat'), vitest('system'), vitest('security')],
   ],
   [[vm]],

@@ -113,6 +113,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     health,
     meters: createGatewayMeters({ meters, supervisor, health, readersWaiting: rows.waiting }),
+    uiDirectory: new URL('./ui/', import.meta.url),
     closing: closing.signal,
   };
   const app = await createApp(parts);

@@ -37,6 +37,7 @@ const json = (description: string, schema: TSchema, ...headers: HeaderName[]): A
   description, content: { 'application/json': schema }, headers,
 });
 const html = (description: string): AnswerOffer => ({ description, content: { 'text/html': text } });
+const unchanged: AnswerOffer = { description: 'The same as the client has', content: {} };
 const pageHeaders = ['Link', 'X-Next-Cursor'] as const;
 const boxErrors = ['BOX_NOT_FOUND'] as const;
 const execErrors = ['BOX_NOT_FOUND', 'EXEC_NOT_FOUND'] as const;
@@ -190,11 +191,16 @@ const serverOperations: readonly Operation[] = [
     method: 'get', path: '/', id: 'home', summary: 'To the page',
     answers: { 302: { description: 'To /ui', content: {}, headers: ['Location'] } },
   },
-  { method: 'get', path: '/ui', id: 'ui', summary: 'The page of this server', answers: { 200: html('A page') } },
   { method: 'post', path: '/v1/ui/link', id: 'uiLink', summary: 'A one-time link to the page, for a browser', answers: { 200: json('The link', UiLink) } },
   {
     method: 'get', path: '/ui/login', id: 'uiLogin', summary: 'Where that link leads: sets a cookie', query: LoginQuery,
     answers: { 302: { description: 'To /ui', content: {}, headers: ['Location', 'Set-Cookie'] } },
+  },
+  { method: 'get', path: '/ui', id: 'ui', summary: 'The dashboard', answers: { 200: html('A page'), 304: unchanged } },
+  {
+    method: 'get', path: '/ui/assets/{file}', id: 'uiAsset', summary: 'A script or style sheet of the dashboard',
+    answers: { 200: { description: 'It', content: { 'text/javascript': text, 'text/css': text, 'image/svg+xml': text } }, 304: unchanged },
+    errors: ['NOT_FOUND'],
   },
   { method: 'get', path: '/docs', id: 'docs', summary: 'This description, to be read by people', answers: { 200: html('A page') } },
   {

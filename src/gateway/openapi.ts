@@ -32,6 +32,7 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
 const pathParameters: Readonly<Record<string, string>> = {
   box: 'Id or name of a box',
   exec: 'Id of a command of that box',
+  file: 'Its name, as the page says it',
 };
 
 export function createOpenApiDocument(version: string): JsonObject {

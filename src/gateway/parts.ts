@@ -33,6 +33,8 @@ export interface GatewayParts {
   readonly places: StreamPlaces;
   /** Where browsers find this server, as http://HOST:PORT; null while it listens on no TCP address. */
   readonly address: () => string | null;
+  /** Where the build put the dashboard, with a slash at its end. */
+  readonly uiDirectory: URL;
   /** Aborts when the gateway goes: streams end then. */
   readonly closing: AbortSignal;
 }

@@ -23,6 +23,8 @@ export interface Stream<Event> {
   readonly attemptsMax?: number | undefined;
   /** Told each time that there is no connection, before the next try. */
   readonly onLost?: ((error: BoxRunError) => void) | undefined;
+  /** Told each time that a connection stands, before anything of it is given. */
+  readonly onConnected?: (() => void) | undefined;
 }
 
 const attemptsMaxDefault = 12;
@@ -32,8 +34,13 @@ const longestPauseMs = 5_000;
 const silenceMaxMs = 45_000;
 
 /** The messages of one answer. */
-export async function* readMessages(transport: Transport, request: TransportRequest): AsyncGenerator<EventSourceMessage, void, void> {
+export async function* readMessages(
+  transport: Transport,
+  request: TransportRequest,
+  onConnected?: () => void,
+): AsyncGenerator<EventSourceMessage, void, void> {
   const response = await transport.send({ ...request, accept: 'text/event-stream' });
+  onConnected?.();
   const decoder = new TextDecoder();
   let messages: EventSourceMessage[] = [];
   const parser = createParser({ onEvent: (message) => messages.push(message) });
@@ -58,7 +65,7 @@ export async function* readOn<Event>(transport: Transport, stream: Stream<Event>
     attempts++;
     const startedAt = Date.now();
     try {
-      for await (const message of readMessages(transport, { method: 'GET', path: stream.path(), signal })) {
+      for await (const message of readMessages(transport, { method: 'GET', path: stream.path(), signal }, stream.onConnected)) {
         const step = stream.take(message);
         if (step === null) continue;
         attempts = 0;

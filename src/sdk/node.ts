@@ -34,7 +34,10 @@ export function createNodePlatform(server: ServerAddress): Platform {
     async fetch(url, request): Promise<PlatformResponse> {
       // A body that might have to be sent again, after a redirect, would be kept in memory as a whole.
       const streamed = request.body instanceof ReadableStream ? { duplex: 'half' as const, redirect: 'error' as const } : {};
-      return fetch(url, { ...request, headers: { ...request.headers, ...authorization }, ...streamed, dispatcher: agent });
+      // Where the types of browsers are known as well, these are other ones by name alone.
+      const init: object = { ...request, headers: { ...request.headers, ...authorization }, ...streamed, dispatcher: agent };
+      const answer: unknown = await fetch(url, init);
+      return answer as PlatformResponse;
     },
     openWebSocket: (url) => new WebSocket(url, { dispatcher: agent, headers: authorization }),
     bytesOfBase64: (text) => Buffer.from(text, 'base64'),

@@ -40,6 +40,8 @@ export interface StateEventsOptions {
   readonly attemptsMax?: number;
   /** Told whenever there is no connection, before the next try. */
   readonly onLost?: (error: BoxRunError) => void;
+  /** Told whenever a connection stands, again or for the first time; there may be nothing new to tell on it for long. */
+  readonly onConnected?: () => void;
   readonly signal?: AbortSignal;
 }
 

@@ -74,7 +74,7 @@ it('has a page, health and readiness', async () => {
   expect([root.status, root.headers.location]).toEqual([302, '/ui']);
   const page = await server.call({ path: '/ui' });
   expect(page.headers['content-type']).toContain('text/html');
-  expect(page.text).toContain('/v1/boxes');
+  expect(page.text).toContain('<title>BoxRun</title>');
   expect((await server.call({ path: '/healthz' })).json).toEqual({ ok: true });
   expect((await server.call({ path: '/readyz' })).json).toMatchObject({ ok: true, parts: { supervisor: true, writer: true, database: true }, workers: { silent: 0 } });
 });

@@ -20,7 +20,7 @@ function lengthProblems(files: readonly SourceFile[]): string[] {
 }
 
 function nameProblems(files: readonly SourceFile[]): string[] {
-  const kebab = /^[a-z0-9]+(-[a-z0-9]+)*(\.(test|config))?\.[a-z]+$/;
+  const kebab = /^[a-z0-9]+(-[a-z0-9]+)*(\.(test|config|d))?\.[a-z]+$/;
   return files.flatMap(({ path }) => {
     const parts = path.split('/');
     const name = parts.pop() ?? '';

@@ -13,7 +13,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   writer: ['shared'],
   worker: ['shared'],
   sdk: ['shared/api.ts', 'shared/errors.ts'],
-  ui: ['sdk'],
+  ui: ['sdk/browser.ts'],
   cli: ['sdk', 'shared'],
 };
 /** The process that `boxrun serve` becomes. */
@@ -49,6 +49,10 @@ const places: Readonly<Record<string, readonly string[]>> = {
   fastify: ['src/gateway/'],
   piscina: ['src/gateway/'],
   yargs: ['src/cli/'],
+  preact: ['src/ui/'],
+  uplot: ['src/ui/parts/'],
+  '@xterm/xterm': ['src/ui/terminal/'],
+  '@xterm/addon-fit': ['src/ui/terminal/'],
 };
 
 function placeProblems(files: readonly SourceFile[]): string[] {
@@ -110,6 +114,7 @@ describe('the parts of the project', () => {
     ['src/worker/drivers/x.ts', `export { a } from '../../writer/a.ts';`],
     ['src/sdk/x.ts', `import { limits } from '../shared/limits.ts';`],
     ['src/ui/x.ts', `import { errors } from '../shared/errors.ts';`],
+    ['src/ui/x.tsx', `import { BoxRun } from '../sdk/index.ts';`],
     ['src/cli/x.ts', `const { runKeeper } = await import('../keeper/main.ts');`],
     ['src/cli/commands/serve.ts', `const { keepChild } = await import('../../keeper/children.ts');`],
     ['src/keeper/x.ts', `let a: import('../gateway/a.ts').A;`],
@@ -124,7 +129,7 @@ describe('the parts of the project', () => {
       fixture('src/writer/x.ts', `import { a } from './a.ts'; import { b } from '../shared/b.ts'; import 'node:fs';`),
       fixture('src/sdk/x.ts', `import type { Box } from '../shared/api.ts';`),
       fixture('src/cli/commands/serve.ts', `await import('../../keeper/main.ts');`),
-      fixture('src/ui/x.ts', `import { connect } from '../sdk/index.ts'; // import '../gateway/a.ts'`),
+      fixture('src/ui/x.ts', `import { BoxRun } from '../sdk/browser.ts'; // import '../gateway/a.ts'`),
     ];
     expect(layerProblems(fine)).toEqual([]);
   });

@@ -1,59 +1,38 @@
-// The page at /ui: what this server is and where its API lies. It loads nothing and runs no script. Where a token is set, a
-// one-time link leads to it: who may command the server asks for one, and the browser that follows it gets a cookie.
-import type { FastifyInstance } from 'fastify';
+// The dashboard at /ui, out of the package: one page, and the scripts and style sheets that it loads. They talk to the API as every
+// other client does. The policy allows nothing but these files: no inline script or style, no other host, no frame around it.
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { UiLink } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { loginPath } from '../access.ts';
 import type { GatewayParts } from '../parts.ts';
+import { createUiFiles, type UiFile } from '../ui-files.ts';
 import { createParseQuery, LoginQuery } from '../validation.ts';
 
-const endpoints: readonly (readonly [string, string])[] = [
-  ['GET /v1/info', 'limits and driver of this server'],
-  ['POST /v1/boxes', 'create a box and start it'],
-  ['GET /v1/boxes', 'list boxes, newest first (?status=running|stopped|creating|error|all)'],
-  ['GET /v1/boxes/{box}', 'one box, by id or name'],
-  ['POST /v1/boxes/{box}:start', 'start a stopped box'],
-  ['POST /v1/boxes/{box}:stop', 'stop a running box; its disk stays'],
-  ['DELETE /v1/boxes/{box}', 'remove a box (?force=true for a running one)'],
-  ['POST /v1/boxes/{box}/exec', 'start a command in a box'],
-  ['GET /v1/boxes/{box}/execs', 'the commands of a box, newest first'],
-  ['GET /v1/boxes/{box}/exec/{exec}', 'one command'],
-  ['GET /v1/boxes/{box}/exec/{exec}/events', 'its output and its exit, as server-sent events'],
-  ['POST /v1/boxes/{box}/exec/{exec}:cancel', 'kill a command and everything that it has started'],
-  ['POST /v1/run', 'run one command in a box of its own'],
-  ['POST /v1/gc', 'remove boxes that are stopped for long'],
-  ['GET /healthz, /readyz, /metrics', 'is the server alive, is it ready, what does it do'],
-];
+const policy = [
+  "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
+  "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
+].join('; ');
 
-const rows = endpoints.map(([path, what]) => `<tr><td><code>${path}</code></td><td>${what}</td></tr>`).join('\n');
-
-const page = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>BoxRun</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
-table { border-collapse: collapse; display: block; overflow-x: auto }
-td { padding: .3rem 1rem .3rem 0; vertical-align: top; border-top: 1px solid #8884 }
-</style>
-</head>
-<body>
-<h1>BoxRun</h1>
-<p>This server runs isolated Linux boxes on this host. It is used through its API, and through the command line:
-<code>boxrun --help</code>.</p>
-<table>
-${rows}
-</table>
-</body>
-</html>
-`;
+/** The name of an asset changes with its content, so it never has to be asked for again; the page does, each time. */
+const caching = { page: 'no-cache', asset: 'public, max-age=31536000, immutable' } as const;
 
 const parseLogin = createParseQuery(LoginQuery);
 
-export function addUiRoutes(app: FastifyInstance, { supervisor, access, address }: GatewayParts): void {
+export function addUiRoutes(app: FastifyInstance, parts: GatewayParts): void {
+  addLoginRoutes(app, parts);
+  const files = createUiFiles(parts.uiDirectory);
+  app.get('/', async (_request, reply) => reply.redirect('/ui', 302));
+  app.get('/ui', async (request, reply) => send(request, reply, await files.page(), caching.page));
+  app.get<{ Params: { file: string } }>('/ui/assets/:file', async (request, reply) => {
+    const file = await files.asset(request.params.file);
+    if (file === null) throw new BoxRunError('NOT_FOUND', `there is no ${request.params.file} in the dashboard`, { hint: 'load the page anew' });
+    return send(request, reply, file, caching.asset);
+  });
+}
+
+/** Where a token is set: who may command the server asks for a one-time link, and the browser that follows it gets a cookie. */
+function addLoginRoutes(app: FastifyInstance, { supervisor, access, address }: GatewayParts): void {
   app.post('/v1/ui/link', async (_request, reply): Promise<UiLink> => {
     const base = address();
     if (base === null) {
@@ -73,12 +52,20 @@ export function addUiRoutes(app: FastifyInstance, { supervisor, access, address 
       .headers({ 'set-cookie': access.newCookie(), 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
       .redirect('/ui', 302);
   });
-  app.get('/', async (_request, reply) => reply.redirect('/ui', 302));
-  app.get('/ui', async (_request, reply) =>
-    reply
-      .type('text/html; charset=utf-8')
-      .header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-      .header('x-content-type-options', 'nosniff')
-      .send(page),
-  );
+}
+
+function send(request: FastifyRequest, reply: FastifyReply, file: UiFile, cacheControl: string): FastifyReply {
+  void reply
+    .type(file.type)
+    .header('cache-control', cacheControl)
+    .header('etag', file.etag)
+    .header('vary', 'accept-encoding')
+    .header('content-security-policy', policy)
+    .header('cross-origin-opener-policy', 'same-origin')
+    .header('cross-origin-resource-policy', 'same-origin')
+    .header('referrer-policy', 'no-referrer')
+    .header('x-content-type-options', 'nosniff');
+  if (request.headers['if-none-match'] === file.etag) return reply.code(304).send();
+  if (!/\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) return reply.send(file.plain);
+  return reply.header('content-encoding', 'gzip').send(file.gzipped);
 }

@@ -34,6 +34,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     access: { newCookie: () => 'cookie' },
     places: createStreamPlaces(1),
     address: () => null,
+    uiDirectory: new URL('file:///nowhere/'),
     closing: new AbortController().signal,
     ...changes,
   };

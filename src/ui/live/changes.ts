@@ -1,0 +1,99 @@
+// The boxes of the server as they are now, and its commands as they come and go: listed once, then followed through the stream of
+// changes, over lost connections. Nothing polls. Many changes at once are shown together, once a frame.
+import type { Box, BoxHandle, Exec, Info, StateEvent } from '../../sdk/browser.ts';
+import { boxrun, isCode } from './client.ts';
+import { createStore, type Store } from './store.ts';
+
+/** `loading`: nothing known yet. `live`: as it is now. `lost`: as it was when the server went. `refused`: a token is needed. */
+export type Connection = 'loading' | 'live' | 'lost' | 'refused';
+
+export interface Changes {
+  readonly connection: Store<Connection>;
+  readonly boxes: Store<ReadonlyMap<string, Box>>;
+  readonly info: Store<Info | null>;
+  /** What went wrong for good. */
+  readonly failure: Store<unknown>;
+  /** Told every change as it comes, before it is shown. */
+  onEvent(listener: (event: StateEvent) => void): () => void;
+  /** Follows until `signal` aborts. */
+  follow(signal: AbortSignal): Promise<void>;
+}
+
+/** After a failure that is not the server's absence, the next try comes after so long (milliseconds). */
+const retryMs = 3_000;
+
+function createChanges(): Changes {
+  const connection = createStore<Connection>('loading');
+  const boxes = createStore<ReadonlyMap<string, Box>>(new Map());
+  const info = createStore<Info | null>(null);
+  const failure = createStore<unknown>(null);
+  const listeners = new Set<(event: StateEvent) => void>();
+  let current = new Map<string, Box>();
+  let frame: number | null = null;
+
+  function show(): void {
+    frame ??= requestAnimationFrame(() => {
+      frame = null;
+      boxes.set(new Map(current));
+    });
+  }
+
+  async function listAll(signal: AbortSignal): Promise<void> {
+    const [rows, facts] = await Promise.all([boxrun.listBoxes({}, { signal }), boxrun.info({ signal })]);
+    current = new Map(rows.map((row: BoxHandle) => [row.id, row]));
+    boxes.set(new Map(current));
+    info.set(facts);
+    failure.set(null);
+    connection.set('live');
+  }
+
+  async function take(event: StateEvent, signal: AbortSignal): Promise<void> {
+    if (event.type === 'ready' || event.type === 'reset') await listAll(signal);
+    else if (event.type === 'box.removed') current.delete(event.box.id);
+    else if (event.type === 'box.created' || event.type === 'box.changed') current.set(event.box.id, event.box);
+    if (event.type.startsWith('box.')) show();
+    for (const listener of [...listeners]) listener(event);
+  }
+
+  async function followOnce(signal: AbortSignal): Promise<void> {
+    const events = boxrun.events({
+      attemptsMax: Infinity,
+      signal,
+      onLost: () => { if (connection.get() === 'live') connection.set('lost'); },
+      // Where nothing has changed meanwhile, nothing will be told: what is shown is true again.
+      onConnected: () => { if (connection.get() === 'lost') connection.set('live'); },
+    });
+    for await (const event of events) await take(event, signal);
+  }
+
+  return {
+    connection, boxes, info, failure,
+    onEvent(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async follow(signal) {
+      while (!signal.aborted) {
+        try {
+          await followOnce(signal);
+        } catch (error) {
+          if (signal.aborted) return;
+          failure.set(error);
+          const refused = isCode(error, 'UNAUTHORIZED') || isCode(error, 'FORBIDDEN');
+          connection.set(refused ? 'refused' : 'lost');
+          await new Promise((resolve) => setTimeout(resolve, retryMs));
+        }
+      }
+    },
+  };
+}
+
+export const changes: Changes = createChanges();
+
+/** A command's events only; `reset` means that some may have been missed. */
+export function onExecs(boxId: string, listener: (exec: Exec | 'missed') => void): () => void {
+  return changes.onEvent((event) => {
+    if (event.type === 'reset' || event.type === 'ready') listener('missed');
+    else if ((event.type === 'exec.started' || event.type === 'exec.finished') && event.exec.box_id === boxId) listener(event.exec);
+  });
+}

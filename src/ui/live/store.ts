@@ -1,0 +1,37 @@
+// A value that the page shows and something else changes: who shows it is drawn again when it changes. All state that outlives a
+// single part of the page is in one of these.
+import { useLayoutEffect, useReducer } from 'preact/hooks';
+
+export interface Store<Value> {
+  get(): Value;
+  set(value: Value): void;
+  /** Gives the function that ends it. */
+  subscribe(listener: () => void): () => void;
+}
+
+export function createStore<Value>(initial: Value): Store<Value> {
+  let current = initial;
+  const listeners = new Set<() => void>();
+  return {
+    get: () => current,
+    set(value) {
+      if (Object.is(value, current)) return;
+      current = value;
+      for (const listener of [...listeners]) listener();
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
+
+export function useStore<Value>(store: Pick<Store<Value>, 'get' | 'subscribe'>): Value {
+  const [, redraw] = useReducer((count: number) => count + 1, 0);
+  const drawn = store.get();
+  useLayoutEffect(() => {
+    if (!Object.is(store.get(), drawn)) redraw(0); // It changed between drawing and here.
+    return store.subscribe(() => { redraw(0); });
+  }, [store]);
+  return drawn;
+}

@@ -1,0 +1,21 @@
+// The dashboard: begins to follow the server, and shows what it says. Loaded by index.html; served by the gateway at /ui.
+// Everything comes from the server that the page came from, and everything that is shown is text.
+import { render } from 'preact';
+import { App } from './app.tsx';
+import { changes } from './live/changes.ts';
+import { history } from './live/history.ts';
+import { applyTheme } from './live/theme.ts';
+import { followAddress } from './router.ts';
+import './style/base.css';
+import './style/boxes.css';
+import './style/box.css';
+import './style/output.css';
+
+const left = new AbortController();
+addEventListener('pagehide', (event) => { if (!event.persisted) left.abort(); });
+
+applyTheme();
+followAddress();
+history.start(left.signal);
+void changes.follow(left.signal);
+render(<App />, document.body);

@@ -1,0 +1,54 @@
+// A command's output from its first byte, as lines, for as long as somebody looks at it: read once, over lost connections too.
+// Bytes become characters for each stream by itself, so that no character is torn.
+import { useEffect, useMemo, useReducer, useState } from 'preact/hooks';
+import { boxrun } from '../live/client.ts';
+import { createLogLines, type LogLines, type StreamName } from './log-lines.ts';
+
+export interface ExecOutput {
+  readonly lines: LogLines;
+  /** Another number whenever something came. */
+  readonly version: number;
+  readonly isEnded: boolean;
+  readonly error: unknown;
+}
+
+export function useExecOutput(boxId: string, execId: string): ExecOutput {
+  const lines = useMemo(() => createLogLines(), [boxId, execId]);
+  const [version, advance] = useReducer((count: number) => count + 1, 0);
+  const [isEnded, setEnded] = useState(false);
+  const [error, setError] = useState<unknown>(null);
+
+  useEffect(() => {
+    const left = new AbortController();
+    let frame: number | null = null;
+    const show = (): void => {
+      frame ??= requestAnimationFrame(() => {
+        frame = null;
+        advance(0);
+      });
+    };
+    setEnded(false);
+    setError(null);
+    readInto(lines, { id: execId, box_id: boxId }, left.signal, show).then(
+      () => { setEnded(true); },
+      (problem: unknown) => { if (!left.signal.aborted) setError(problem); },
+    );
+    return () => {
+      left.abort();
+      if (frame !== null) cancelAnimationFrame(frame);
+    };
+  }, [lines, boxId, execId]);
+
+  return { lines, version, isEnded, error };
+}
+
+async function readInto(lines: LogLines, exec: { id: string; box_id: string }, signal: AbortSignal, show: () => void): Promise<void> {
+  const decoders: Record<StreamName, TextDecoder> = { stdout: new TextDecoder(), stderr: new TextDecoder() };
+  for await (const event of boxrun.execEvents(exec, { signal })) {
+    if (event.type === 'exit') break;
+    lines.append(event.stream, decoders[event.stream].decode(event.bytes, { stream: true }));
+    show();
+  }
+  for (const stream of ['stdout', 'stderr'] as const) lines.append(stream, decoders[stream].decode());
+  show();
+}

@@ -1,0 +1,97 @@
+// One command: how it stands, and its output, live or from the past. `Esc` leads back to its box.
+// The output is read from the server for as long as this is shown.
+import { useEffect, useState } from 'preact/hooks';
+import type { Exec } from '../../sdk/browser.ts';
+import { boxTitle } from '../live/box-actions.ts';
+import { changes, onExecs } from '../live/changes.ts';
+import { boxrun, isCode } from '../live/client.ts';
+import { useKeys } from '../live/keys.ts';
+import { tellError } from '../live/notices.ts';
+import { useStore } from '../live/store.ts';
+import { useExecOutput } from '../output/exec-output.ts';
+import { OutputView } from '../output/output-view.tsx';
+import { CancelButton, durationOf } from '../parts/execs-tab.tsx';
+import { EmptyNote, ErrorNote, LoadingNote, Status } from '../parts/basics.tsx';
+import { formatCommand } from '../parts/format.ts';
+import { saveFile } from '../parts/save-file.ts';
+import { useNow } from '../parts/use-now.ts';
+import { goTo, hrefOf } from '../router.ts';
+
+export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly execId: string }) {
+  const { exec, error } = useExec(boxId, execId);
+  const output = useExecOutput(boxId, execId);
+  const box = useStore(changes.boxes).get(boxId);
+  const now = useNow();
+  useKeys({ Escape: () => { goTo({ view: 'box', box: boxId, tab: 'commands' }); } });
+
+  const download = (): void => {
+    collectOutput(boxId, execId).then((blob) => { saveFile(blob, `${execId}.log`); }, (problem: unknown) => { tellError('Download', problem); });
+  };
+  const isGone = isCode(error, 'BOX_NOT_FOUND') || isCode(error, 'EXEC_NOT_FOUND');
+  return (
+    <main id="main" class="exec-page">
+      <header class="page-head">
+        <p class="crumbs">
+          <a href={hrefOf({ view: 'boxes' })}>Boxes</a> / <a href={hrefOf({ view: 'box', box: boxId, tab: 'commands' })}>{box === undefined ? boxId : boxTitle(box)}</a>
+        </p>
+        <div class="head-line">
+          <h1 class="mono">{exec === null ? execId : formatCommand(exec.cmd)}</h1>
+          {exec === null ? null : (
+            <>
+              <Status status={exec.status} />
+              <span class="facts">{exec.exit_code === null ? '' : `exit code ${exec.exit_code}, `}{durationOf(exec, now)}</span>
+              <span class="grow" />
+              {exec.status === 'running' ? <CancelButton exec={exec} /> : null}
+            </>
+          )}
+        </div>
+        {exec === null || exec.error_message === null ? null : <p class="note error">{exec.error_message}</p>}
+      </header>
+      {isGone ? <EmptyNote title="This command is gone"><p>It went with its box, or the link is wrong.</p></EmptyNote> : null}
+      {!isGone && error !== null ? <ErrorNote error={error} /> : null}
+      {!isGone && output.error !== null && error === null ? <ErrorNote error={output.error} /> : null}
+      {exec === null && error === null ? <LoadingNote what="the command" /> : null}
+      {exec === null || isGone ? null : <OutputView output={output} onDownload={download} />}
+      {output.isEnded && output.lines.count === 0 ? <p class="note">It wrote nothing.</p> : null}
+    </main>
+  );
+}
+
+function useExec(boxId: string, execId: string): { readonly exec: Exec | null; readonly error: unknown } {
+  const [exec, setExec] = useState<Exec | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  useEffect(() => {
+    const left = new AbortController();
+    const read = (): void => {
+      boxrun.getExec(boxId, execId, { signal: left.signal }).then(
+        (found) => {
+          setExec(found);
+          setError(null);
+        },
+        (problem: unknown) => { if (!left.signal.aborted) setError(problem); },
+      );
+    };
+    const stopExecs = onExecs(boxId, (changed) => {
+      if (changed === 'missed') read();
+      else if (changed.id === execId) setExec(changed);
+    });
+    const stopBoxes = changes.onEvent((event) => { if (event.type === 'box.removed' && event.box.id === boxId) read(); });
+    setExec(null);
+    read();
+    return () => {
+      stopExecs();
+      stopBoxes();
+      left.abort();
+    };
+  }, [boxId, execId]);
+  return { exec, error };
+}
+
+/** All that was written by now, byte for byte. */
+async function collectOutput(boxId: string, execId: string): Promise<Blob> {
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  for await (const event of boxrun.execEvents({ id: execId, box_id: boxId }, { follow: false })) {
+    if (event.type === 'log') parts.push(new Uint8Array(event.bytes));
+  }
+  return new Blob(parts, { type: 'text/plain' });
+}

@@ -1,0 +1,43 @@
+// Everything that is known of a box, as a list. Shown on its page under `details`.
+// Reserved, not used: the server tells no consumption of single boxes.
+import type { ComponentChildren } from 'preact';
+import type { Box } from '../../sdk/browser.ts';
+import { formatMemory, formatTime } from './format.ts';
+
+export function BoxDetails({ box }: { readonly box: Box }) {
+  const pairs = (values: Readonly<Record<string, string>> | null): ComponentChildren => {
+    const entries = Object.entries(values ?? {});
+    return entries.length === 0 ? 'none' : <ul class="plain-list">{entries.map(([key, value]) => <li key={key}><code>{key}={value}</code></li>)}</ul>;
+  };
+  const rows: readonly (readonly [string, ComponentChildren])[] = [
+    ['Id', <code key="id">{box.id}</code>],
+    ['Image', box.image],
+    ['CPUs', box.cpu],
+    ['Memory', formatMemory(box.memory_mb)],
+    ['Disk', `${box.disk_size_gb} GB`],
+    ['Network', box.network ? 'yes' : 'no'],
+    ['Directory', <code key="workdir">{box.workdir}</code>],
+    ['Created', formatTime(box.created_at)],
+    ['Started', box.started_at === null ? 'never' : formatTime(box.started_at)],
+    ['Stopped', box.stopped_at === null ? 'never' : formatTime(box.stopped_at)],
+    ['Labels', pairs(box.labels)],
+    ['Environment', pairs(box.env)],
+    ['Volumes', volumesOf(box)],
+  ];
+  return (
+    <dl class="details">
+      {rows.map(([title, value]) => <div key={title}><dt>{title}</dt><dd>{value}</dd></div>)}
+    </dl>
+  );
+}
+
+function volumesOf({ volumes }: Box): ComponentChildren {
+  if (volumes === null || volumes.length === 0) return 'none';
+  return (
+    <ul class="plain-list">
+      {volumes.map((volume) => (
+        <li key={volume.guest_path}><code>{volume.host_path}</code> at <code>{volume.guest_path}</code>{volume.readonly ? ', read-only' : ''}</li>
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,112 @@
+// The table of boxes: sorted by its heads, selected by its boxes, walked with the arrow keys. Draws only the rows on the screen.
+// Shown by the page of boxes, which says what is in it.
+import { useRef } from 'preact/hooks';
+import type { Box } from '../../sdk/browser.ts';
+import { boxTitle, busyBoxes } from '../live/box-actions.ts';
+import { boxChoice, selectedBoxes, toggleSelected, type SortKey } from '../live/box-list.ts';
+import { useStore } from '../live/store.ts';
+import { hrefOf } from '../router.ts';
+import { Status } from './basics.tsx';
+import { formatAge, formatMemory, formatTime } from './format.ts';
+import { useRowWindow } from './window-rows.ts';
+
+/** As in boxes.css. */
+const rowHeight = 48;
+
+interface Column {
+  readonly key: SortKey;
+  readonly title: string;
+  readonly kind?: string;
+}
+
+const columns: readonly Column[] = [
+  { key: 'name', title: 'Name' },
+  { key: 'status', title: 'Status', kind: 'narrow' },
+  { key: 'image', title: 'Image', kind: 'wide' },
+  { key: 'cpu', title: 'CPU', kind: 'wide number' },
+  { key: 'memory_mb', title: 'Memory', kind: 'wide number' },
+  { key: 'created_at', title: 'Age', kind: 'age number' },
+];
+
+export function BoxTable({ boxes, now }: { readonly boxes: readonly Box[]; readonly now: number }) {
+  const body = useRef<HTMLTableSectionElement>(null);
+  const { first, end } = useRowWindow(body, boxes.length, rowHeight);
+  const selected = useStore(selectedBoxes);
+  const busy = useStore(busyBoxes);
+  const chosen = boxes.filter(({ id }) => selected.has(id)).length;
+  const selectAll = (): void => { selectedBoxes.set(chosen === boxes.length ? new Set() : new Set(boxes.map(({ id }) => id))); };
+  return (
+    <table class="boxes" aria-rowcount={boxes.length + 1}>
+      <caption class="unseen">Boxes</caption>
+      <thead>
+        <tr aria-rowindex={1}>
+          <th scope="col" class="select">
+            <label class="check">
+              <input type="checkbox" checked={chosen > 0 && chosen === boxes.length} indeterminate={chosen > 0 && chosen < boxes.length} onChange={selectAll} />
+              <span class="unseen">Select all</span>
+            </label>
+          </th>
+          {columns.map((column) => <SortHead key={column.key} column={column} />)}
+          <th scope="col" class="labels">Labels</th>
+        </tr>
+      </thead>
+      <tbody ref={body}>
+        <Gap rows={first} />
+        {boxes.slice(first, end).map((box, at) => (
+          <BoxRow key={box.id} box={box} index={first + at} isSelected={selected.has(box.id)} doing={busy.get(box.id) ?? null} now={now} />
+        ))}
+        <Gap rows={boxes.length - end} />
+      </tbody>
+    </table>
+  );
+}
+
+function SortHead({ column: { key, title, kind = '' } }: { readonly column: Column }) {
+  const choice = useStore(boxChoice);
+  const isSorted = choice.sort === key;
+  const order = choice.descending ? 'descending' : 'ascending';
+  return (
+    <th scope="col" class={kind} aria-sort={isSorted ? order : 'none'}>
+      <button type="button" class="sort" onClick={() => { boxChoice.set({ ...choice, sort: key, descending: isSorted ? !choice.descending : key === 'created_at' }); }}>
+        {title}<span aria-hidden="true">{isSorted ? (choice.descending ? ' ↓' : ' ↑') : ''}</span>
+      </button>
+    </th>
+  );
+}
+
+/** Stands for rows that are not drawn. */
+function Gap({ rows }: { readonly rows: number }) {
+  return rows === 0 ? null : <tr aria-hidden="true" class="gap"><td colSpan={columns.length + 2} style={{ height: `${rows * rowHeight}px` }} /></tr>;
+}
+
+interface BoxRowProps {
+  readonly box: Box;
+  readonly index: number;
+  readonly isSelected: boolean;
+  readonly doing: string | null;
+  readonly now: number;
+}
+
+function BoxRow({ box, index, isSelected, doing, now }: BoxRowProps) {
+  const labels = Object.entries(box.labels).map(([key, value]) => (value === '' ? key : `${key}=${value}`));
+  return (
+    <tr class={isSelected ? 'selected' : ''} aria-rowindex={index + 2} data-box={box.id}>
+      <td class="select">
+        <label class="check">
+          <input type="checkbox" checked={isSelected} onChange={() => { toggleSelected(box.id); }} />
+          <span class="unseen">Select {boxTitle(box)}</span>
+        </label>
+      </td>
+      <th scope="row">
+        <a href={hrefOf({ view: 'box', box: box.id, tab: 'commands' })} data-row={index}>{boxTitle(box)}</a>
+        {box.name === null ? null : <span class="box-id">{box.id}</span>}
+      </th>
+      <td class="narrow"><Status status={doing ?? box.status} /></td>
+      <td class="wide">{box.image}</td>
+      <td class="wide number">{box.cpu}</td>
+      <td class="wide number">{formatMemory(box.memory_mb)}</td>
+      <td class="age number" title={formatTime(box.created_at)}>{formatAge(box.created_at, now)}</td>
+      <td class="labels">{labels.map((label) => <span class="label" key={label}>{label}</span>)}</td>
+    </tr>
+  );
+}

@@ -1,0 +1,140 @@
+// Files into a box, by dropping or choosing them, and out of it, by their path.
+// Shown on the page of a box under `files`; uploads go on when one looks elsewhere.
+import { useState } from 'preact/hooks';
+import type { Box } from '../../sdk/browser.ts';
+import { boxTitle } from '../live/box-actions.ts';
+import { boxrun, describeError } from '../live/client.ts';
+import { createStore, useStore, type Store } from '../live/store.ts';
+import { Button, EmptyNote, ErrorNote, Field } from './basics.tsx';
+import { saveFile } from './save-file.ts';
+
+interface Transfer {
+  readonly id: number;
+  readonly boxId: string;
+  readonly text: string;
+  readonly status: 'running' | 'succeeded' | 'failed';
+  readonly detail: string;
+}
+
+const transfers: Store<readonly Transfer[]> = createStore<readonly Transfer[]>([]);
+const transfersShownMax = 50;
+let nextId = 1;
+
+export function FilesTab({ box }: { readonly box: Box }) {
+  const own = useStore(transfers).filter(({ boxId }) => boxId === box.id);
+  if (box.status !== 'running') {
+    return <EmptyNote title="The box does not run"><p>Start it to send files into it, or to get them out.</p></EmptyNote>;
+  }
+  return (
+    <>
+      <div class="files">
+        <Upload box={box} />
+        <Download box={box} />
+      </div>
+      <ul class="transfers" aria-live="polite" aria-label="Transfers">
+        {own.map(({ id, text, status, detail }) => (
+          <li key={id}><span class={`status ${status}`}>{status === 'running' ? 'under way' : status === 'succeeded' ? 'done' : 'failed'}</span> {text}{detail === '' ? '' : `: ${detail}`}</li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function Upload({ box }: { readonly box: Box }) {
+  const [directory, setDirectory] = useState(box.workdir);
+  const [isOver, setOver] = useState(false);
+  const send = (files: FileList | null): void => {
+    for (const file of files ?? []) {
+      const path = `${directory.replace(/\/+$/, '')}/${file.name}`;
+      void track(box.id, `${file.name} to ${path}`, async () => {
+        await boxrun.upload(box.id, file, path);
+        return formatBytes(file.size);
+      });
+    }
+  };
+  return (
+    <section
+      class={`card drop ${isOver ? 'over' : ''}`} aria-label="Upload"
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={() => { setOver(false); }}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        send(event.dataTransfer?.files ?? null);
+      }}
+    >
+      <h2>Upload</h2>
+      <Field label="Directory in the box" hint="Made where it is missing">
+        {(ids) => <input {...ids} class="mono" spellcheck={false} value={directory} onInput={(event) => { setDirectory(event.currentTarget.value); }} />}
+      </Field>
+      <Field label="Files">
+        {(ids) => (
+          <input
+            {...ids} type="file" multiple
+            onChange={(event) => {
+              send(event.currentTarget.files);
+              event.currentTarget.value = '';
+            }}
+          />
+        )}
+      </Field>
+      <p class="hint">Or drop them here.</p>
+    </section>
+  );
+}
+
+function Download({ box }: { readonly box: Box }) {
+  const [path, setPath] = useState('');
+  const [error, setError] = useState<unknown>(null);
+  const start = (): void => {
+    if (!path.startsWith('/')) {
+      setError(new Error('A path in the box begins with /'));
+      return;
+    }
+    setError(null);
+    void track(box.id, `${path} from ${boxTitle(box)}`, async () => {
+      const { body } = await boxrun.download(box.id, path);
+      const content = await new Response(body).blob();
+      saveFile(content, path.split('/').pop() ?? 'file');
+      return formatBytes(content.size);
+    });
+  };
+  return (
+    <section class="card" aria-label="Download">
+      <h2>Download</h2>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          start();
+        }}
+      >
+        <Field label="Path in the box">
+          {(ids) => <input {...ids} class="mono" required placeholder="/etc/os-release" spellcheck={false} value={path} onInput={(event) => { setPath(event.currentTarget.value); }} />}
+        </Field>
+        {error === null ? null : <ErrorNote error={error} />}
+        <Button type="submit" kind="primary">Download</Button>
+      </form>
+    </section>
+  );
+}
+
+async function track(boxId: string, text: string, work: () => Promise<string>): Promise<void> {
+  const transfer: Transfer = { id: nextId++, boxId, text, status: 'running', detail: '' };
+  const update = (changed: Transfer): void => {
+    transfers.set(transfers.get().map((each) => (each.id === changed.id ? changed : each)));
+  };
+  transfers.set([transfer, ...transfers.get()].slice(0, transfersShownMax));
+  try {
+    update({ ...transfer, status: 'succeeded', detail: await work() });
+  } catch (error) {
+    update({ ...transfer, status: 'failed', detail: describeError(error).message });
+  }
+}
+
+function formatBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} bytes`;
+  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;
+}

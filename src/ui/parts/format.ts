@@ -1,0 +1,73 @@
+// Figures and times as people read them. Pure; times in the language of the browser.
+// Commands, too: as they are typed, and as they are shown.
+
+export function formatMemory(megabytes: number): string {
+  if (megabytes < 1024) return `${megabytes} MB`;
+  const gigabytes = megabytes / 1024;
+  return `${Number.isInteger(gigabytes) ? gigabytes : gigabytes.toFixed(1)} GB`;
+}
+
+/** In one unit: 12 s, 3 min, 5 h, 2 d. */
+export function formatSpan(ms: number): string {
+  if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
+  const seconds = ms / 1_000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 100) return `${Math.floor(seconds)} s`;
+  if (seconds < 6_000) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 172_800) return `${Math.floor(seconds / 3_600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}
+
+/** Since `time`, in whole seconds at the least. */
+export function formatAge(time: string, now: number): string {
+  const seconds = Math.max(0, Math.floor((now - Date.parse(time)) / 1_000));
+  return seconds < 10 ? `${seconds} s` : formatSpan(seconds * 1_000);
+}
+
+export function formatTime(time: string): string {
+  return new Date(time).toLocaleString();
+}
+
+/** A command as one would type it. */
+export function formatCommand(cmd: readonly string[]): string {
+  return cmd.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
+}
+
+/**
+ * The words of a command line, with quotes and backslashes as in a shell, and nothing else of one.
+ * @throws Error for a quote that does not end
+ */
+export function parseCommand(line: string): string[] {
+  const words: string[] = [];
+  let word: string | null = null;
+  for (let at = 0; at < line.length; at++) {
+    const character = line[at] ?? '';
+    if (character === "'" || character === '"') {
+      const [quoted, end] = readQuoted(line, at);
+      word = (word ?? '') + quoted;
+      at = end;
+    } else if (character === '\\' && at + 1 < line.length) {
+      word = (word ?? '') + (line[++at] ?? '');
+    } else if (/\s/.test(character)) {
+      if (word !== null) words.push(word);
+      word = null;
+    } else {
+      word = (word ?? '') + character;
+    }
+  }
+  if (word !== null) words.push(word);
+  return words;
+}
+
+/** What stands in the quotes that begin at `start`, and where they end. */
+function readQuoted(line: string, start: number): [text: string, end: number] {
+  const quote = line[start];
+  let text = '';
+  for (let at = start + 1; at < line.length; at++) {
+    const character = line[at] ?? '';
+    if (character === quote) return [text, at];
+    const isEscape = quote === '"' && character === '\\' && /["\\$`]/.test(line[at + 1] ?? '');
+    text += isEscape ? (line[++at] ?? '') : character;
+  }
+  throw new Error('a quote does not end');
+}

@@ -1,0 +1,58 @@
+// What is in use of what there is, now and over the last hour. The charts come with a script of their own, once they are shown.
+// CPU and memory are what boxes reserve: what they use of it, the server does not tell.
+import { useEffect, useState } from 'preact/hooks';
+import { changes } from '../live/changes.ts';
+import { totalsOf } from '../live/history.ts';
+import { useStore } from '../live/store.ts';
+import { formatMemory } from './format.ts';
+import type * as ChartsModule from './history-charts.tsx';
+
+export function TotalsPanel() {
+  const { running, all, cpu, memoryMb, diskGb } = totalsOf(useStore(changes.boxes));
+  const info = useStore(changes.info);
+  const [isOpen, setOpen] = useState(() => innerHeight > 700 && innerWidth > 700);
+  return (
+    <section class="totals" aria-label="Totals">
+      <dl class="meters">
+        <Meter title="Boxes running" value={String(running)} of={`of ${all}`} share={all === 0 ? 0 : running / all} />
+        <Meter title="CPU reserved" value={String(cpu)} of={info === null ? '' : `of ${info.max_cpu}`} share={info === null ? 0 : cpu / info.max_cpu} />
+        <Meter
+          title="Memory reserved" value={formatMemory(memoryMb)} of={info === null ? '' : `of ${formatMemory(info.max_memory_mb)}`}
+          share={info === null ? 0 : memoryMb / info.max_memory_mb}
+        />
+        <Meter title="Disk, at most" value={`${diskGb} GB`} of="of all boxes" share={null} />
+      </dl>
+      <details open={isOpen} onToggle={(event) => { setOpen(event.currentTarget.open); }}>
+        <summary>Last hour</summary>
+        {isOpen ? <Charts /> : null}
+      </details>
+    </section>
+  );
+}
+
+interface MeterProps {
+  readonly title: string;
+  readonly value: string;
+  readonly of: string;
+  /** Null where there is no limit. */
+  readonly share: number | null;
+}
+
+function Meter({ title, value, of, share }: MeterProps) {
+  const percent = share === null ? 0 : Math.min(100, Math.round(share * 100));
+  return (
+    <div class="meter">
+      <dt>{title}</dt>
+      <dd><strong>{value}</strong> {of}</dd>
+      {share === null ? null : <span class={`bar ${percent >= 90 ? 'full' : ''}`} aria-hidden="true"><span style={{ width: `${percent}%` }} /></span>}
+    </div>
+  );
+}
+
+function Charts() {
+  const [module, setModule] = useState<typeof ChartsModule | null>(null);
+  useEffect(() => {
+    void import('./history-charts.tsx').then(setModule, () => undefined); // Without charts the figures remain.
+  }, []);
+  return module === null ? <p class="charts-space" /> : <module.HistoryCharts />;
+}

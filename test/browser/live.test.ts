@@ -1,0 +1,125 @@
+// The dashboard over time: a server that goes and comes back, and one with 500 boxes of which 50 change every second.
+// Frames a second and memory are printed.
+import { once } from 'node:events';
+import { createServer, type Server as HttpServer } from 'node:http';
+import { connect, createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startServer, type TestServer } from '../support/server.ts';
+import { expectNoComplaints, launchBrowser, openDashboard } from './chromium.ts';
+
+let server: TestServer;
+let browser: Browser;
+beforeAll(async () => {
+  [server, browser] = await Promise.all([startServer({ args: ['--on-exit', 'detach'] }), launchBrowser()]);
+});
+afterAll(async () => {
+  await browser.close();
+  await server.close();
+});
+
+async function portOf(listening: Server | HttpServer): Promise<number> {
+  listening.listen(0, '127.0.0.1');
+  await once(listening, 'listening');
+  return (listening.address() as AddressInfo).port;
+}
+
+it('says that the server is away, and goes on by itself when it is back', async () => {
+  // One address for the page, wherever the server comes back.
+  const front = createTcpServer((socket: Socket) => {
+    const target = connect(server.port, '127.0.0.1');
+    socket.pipe(target).pipe(socket);
+    for (const [one, other] of [[socket, target], [target, socket]] as const) {
+      one.on('error', () => other.destroy());
+      one.on('close', () => other.destroy());
+    }
+  });
+  const box = await server.client.create({ image: 'base', name: 'stays', cpu: 1, memory_mb: 64 });
+  const exec = await server.client.startExec(box.id, ['sh', '-c', 'echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo after']);
+  const dashboard = await openDashboard(browser, { port: await portOf(front) });
+  const { page, go } = dashboard;
+  await go(`/boxes/${box.id}/exec/${exec.id}`);
+  await page.getByRole('log').getByText('before').waitFor();
+  await server.stop();
+  await page.getByText('The server is away.').waitFor();
+  await page.getByRole('log').getByText('before').waitFor();
+  await server.start();
+  await page.getByText('The server is away.').waitFor({ state: 'detached' });
+  await page.locator('.connection.live').waitFor();
+  await server.client.exec(box.id, ['touch', '/tmp/go']);
+  await page.getByRole('log').getByText('after').waitFor();
+  await page.getByText('exit code 0').waitFor();
+  expect(await page.getByRole('log').getByText('before').count()).toBe(1);
+  await page.getByRole('link', { name: 'Boxes' }).click();
+  await server.client.create({ image: 'base', name: 'later', cpu: 1, memory_mb: 64 });
+  await page.getByRole('link', { name: 'later' }).waitFor();
+  expectNoComplaints(dashboard, /net::ERR_|WebSocket connection/);
+  await dashboard.close();
+  front.close();
+});
+
+const boxCount = 500;
+const changesPerSecond = 50;
+const measuredMs = 4_000;
+
+/** The dashboard of the real server, with boxes that are only told. */
+function createToldServer(): HttpServer {
+  const boxes = Array.from({ length: boxCount }, (_, at) => ({
+    id: `box_${String(at).padStart(12, '0')}`, name: `box-${at}`, status: 'running', image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 8, network: false,
+    workdir: '/root', env: null, volumes: null, boxlite_id: null, error_code: null, error_message: null, created_at: new Date(Date.now() - at * 60_000).toISOString(),
+    started_at: null, stopped_at: null, labels: { team: `team-${at % 7}` },
+  }));
+  return createServer((request, response) => {
+    const path = request.url ?? '';
+    if (path.startsWith('/v1/boxes')) response.setHeader('content-type', 'application/json').end(JSON.stringify(boxes));
+    else if (path === '/v1/info') response.setHeader('content-type', 'application/json').end(JSON.stringify({ max_cpu: 1_000, max_memory_mb: 1_000_000, driver: 'container' }));
+    else if (path.startsWith('/v1/events')) {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      let id = 0;
+      response.write(`id: x.${id}\nevent: ready\ndata: {}\n\n`);
+      const timer = setInterval(() => {
+        id++;
+        const at = (id * 37) % boxCount;
+        const box = { ...boxes[at], status: id % 2 === 0 ? 'running' : 'stopped', created_at: new Date().toISOString() };
+        response.write(`id: x.${id}\nevent: box.changed\ndata: ${JSON.stringify({ at: new Date().toISOString(), box })}\n\n`);
+      }, 1_000 / changesPerSecond);
+      response.on('close', () => { clearInterval(timer); });
+    } else {
+      void fetch(`http://127.0.0.1:${server.port}${path}`).then(async (answer) => {
+        for (const name of ['content-type', 'content-security-policy']) response.setHeader(name, answer.headers.get(name) ?? '');
+        response.end(Buffer.from(await answer.arrayBuffer()));
+      });
+    }
+  });
+}
+
+it('stays above 30 frames a second and under 150 MB with 500 boxes and 50 changes a second', async () => {
+  const told = createToldServer();
+  const dashboard = await openDashboard(browser, { port: await portOf(told) });
+  const { page } = dashboard;
+  await page.getByText(`of ${boxCount}`).first().waitFor();
+  const frames = await page.evaluate(async (ms) => {
+    const from = performance.now();
+    const times: number[] = [];
+    let last = from;
+    while (performance.now() - from < ms) {
+      const now = await new Promise<number>((resolve) => { requestAnimationFrame(resolve); });
+      times.push(now - last);
+      last = now;
+      scrollBy(0, times.length % 120 < 60 ? 60 : -60);
+    }
+    times.sort((a, b) => a - b);
+    return { perSecond: (times.length * 1_000) / (performance.now() - from), slow: times[Math.floor(times.length * 0.95)] ?? 0 };
+  }, measuredMs);
+  const session = await dashboard.context.newCDPSession(page);
+  await session.send('Performance.enable');
+  const { metrics } = await session.send('Performance.getMetrics');
+  const heapMb = (metrics.find(({ name }) => name === 'JSHeapTotalSize')?.value ?? Infinity) / 1e6;
+  console.log(`${boxCount} boxes, ${changesPerSecond} changes a second: ${frames.perSecond.toFixed(0)} frames a second, 95 % within ${frames.slow.toFixed(0)} ms, heap ${heapMb.toFixed(0)} MB`);
+  expect(frames.perSecond).toBeGreaterThan(30);
+  expect(heapMb).toBeLessThan(150);
+  expectNoComplaints(dashboard);
+  await dashboard.close();
+  told.closeAllConnections();
+  told.close();
+});

@@ -1,0 +1,60 @@
+// The parts of the dashboard that need no browser: addresses, forms, commands, lists of boxes and of commands.
+import { expect, it } from 'vitest';
+import type { Box, Exec } from '../../../src/shared/api.ts';
+import { merge } from '../../../src/ui/live/box-execs.ts';
+import { chooseBoxes } from '../../../src/ui/live/box-list.ts';
+import { createInputOf, emptyFields } from '../../../src/ui/parts/create-input.ts';
+import { formatAge, formatCommand, formatMemory, formatSpan, parseCommand } from '../../../src/ui/parts/format.ts';
+import { hrefOf, parseRoute } from '../../../src/ui/router.ts';
+
+const box = (id: string, changes: Partial<Box> = {}) => ({
+  id, name: id, status: 'running', image: 'base', cpu: 1, memory_mb: 64, created_at: `2026-01-01T00:00:0${id.length}Z`, labels: {}, ...changes,
+}) as Box;
+
+it('has an address for every view, and a view for every address', () => {
+  const routes = [{ view: 'boxes' }, { view: 'box', box: 'a/b%', tab: 'files' }, { view: 'exec', box: 'box_1', exec: 'exec_1' }] as const;
+  for (const route of routes) expect(parseRoute(hrefOf(route))).toEqual(route);
+  expect(parseRoute('#/boxes/x/elsewhere')).toEqual({ view: 'box', box: 'x', tab: 'commands' });
+  for (const odd of ['', '#', '#/%', '#/boxes/', '#main']) expect(parseRoute(odd)).toEqual({ view: 'boxes' });
+});
+
+it('makes a request of the form, and names the line that it cannot read', () => {
+  const input = createInputOf({ ...emptyFields, name: ' web ', env: 'A=1\n\nB=x=y', volumes: '/data:/srv:ro', labels: 'team=blue' });
+  expect(input).toEqual({
+    image: 'base', name: 'web', cpu: 2, memory_mb: 1024, disk_size_gb: 8, network: false, env: { A: '1', B: 'x=y' }, labels: { team: 'blue' },
+    volumes: [{ host_path: '/data', guest_path: '/srv', readonly: true }],
+  });
+  expect(() => createInputOf({ ...emptyFields, env: 'nothing' })).toThrow('"nothing" is no KEY=VALUE');
+  expect(() => createInputOf({ ...emptyFields, volumes: '/data' })).toThrow('/data');
+});
+
+it('reads a command as a shell would read its words, and writes it so that it could', () => {
+  expect(parseCommand(`echo 'a b' "c \\"d\\"" e\\ f ''`)).toEqual(['echo', 'a b', 'c "d"', 'e f', '']);
+  expect(() => parseCommand(`echo 'a`)).toThrow('a quote does not end');
+  const words = ['sh', '-c', `echo "it's"`, ''];
+  expect(parseCommand(formatCommand(words))).toEqual(words);
+});
+
+it('writes figures for people', () => {
+  expect([512, 1024, 1536].map(formatMemory)).toEqual(['512 MB', '1 GB', '1.5 GB']);
+  expect([5, 1_500, 90_000, 600_000, 7_200_000, 259_200_000].map(formatSpan)).toEqual(['5 ms', '1.5 s', '90 s', '10 min', '2 h', '3 d']);
+  expect(formatAge('2026-01-01T00:00:00Z', Date.parse('2026-01-01T00:00:03Z'))).toBe('3 s');
+});
+
+it('chooses boxes by words in names, images and labels, and keeps equal ones in their order', () => {
+  const boxes = new Map([box('a'), box('bb', { labels: { team: 'blue' } }), box('ccc', { status: 'stopped', image: 'ubuntu' })].map((each) => [each.id, each]));
+  const all = { text: '', status: 'all', sort: 'created_at', descending: true } as const;
+  const ids = (changes: object) => chooseBoxes(boxes, { ...all, ...changes }).map(({ id }) => id);
+  expect(ids({})).toEqual(['ccc', 'bb', 'a']);
+  expect(ids({ text: 'TEAM=blue' })).toEqual(['bb']);
+  expect(ids({ text: 'ubu cc' })).toEqual(['ccc']);
+  expect(ids({ status: 'running', sort: 'name', descending: false })).toEqual(['a', 'bb']);
+  expect(ids({ sort: 'cpu', descending: false })).toEqual(['a', 'bb', 'ccc']);
+});
+
+it('never lets a late answer make a finished command run again', () => {
+  const exec = (id: string, status: string, at: string) => ({ id, status, created_at: at }) as Exec;
+  const finished = exec('e1', 'succeeded', '2026-01-01T00:00:01Z');
+  expect(merge([exec('e1', 'running', '2026-01-01T00:00:01Z'), exec('e2', 'running', '2026-01-01T00:00:02Z')], [finished]).map(({ id, status }) => [id, status]))
+    .toEqual([['e2', 'running'], ['e1', 'succeeded']]);
+});
