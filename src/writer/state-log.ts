@@ -24,7 +24,8 @@ export interface StateLog {
 }
 
 export function createStateLog(): StateLog {
-  const run = randomBytes(9).toString('base64url');
+  // Hexadecimal: an id must never look like an option on a command line.
+  const run = randomBytes(8).toString('hex');
   const watchers = new Set<Peer>();
   const kept: StateEvent[] = [];
   let keptBytes = 0;
