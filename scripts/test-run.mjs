@@ -1,6 +1,6 @@
 // Runs the test projects in stages, prints the output and the time of each, and ends with the sum: `N passed, N failed`.
-// The lanes of a stage run side by side, one for each of two processors, the steps of a lane one after the other. The emulated
-// host of the VM tests has a stage to itself: it is slow enough alone. A step that fails does not keep the others from running.
+// Two steps of a stage run side by side, one for each of two processors. The emulated host of the VM tests has a stage to
+// itself: it is slow enough alone. A step that fails does not keep the others from running.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,20 +15,18 @@ const vitest = (project) => ({
 });
 const vm = { name: 'vm', command: ['node', 'test/vm/lab/run.mjs'], report: report('vm'), env: { BOXRUN_LAB_REPORT: report('vm') } };
 
+/** Of each stage the longest first. */
 const stages = [
   [
-    [{ name: 'types', command: ['node_modules/.bin/tsc', '--noEmit'] }, vitest('style'), vitest('unit')],
-    [
-      { name: 'page types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'src/ui'] },
-      { name: 'browser types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'test/browser'] },
-      { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0'] },
-    ],
+    { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0'] },
+    vitest('unit'),
+    { name: 'types', command: ['node_modules/.bin/tsc', '--noEmit'] },
+    { name: 'page types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'src/ui'] },
+    { name: 'browser types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'test/browser'] },
+    vitest('style'),
   ],
-  [
-    [vitest('contract'), vitest('crash'), vitest('browser')],
-    [vitest('compat'), vitest('system'), vitest('security')],
-  ],
-  [[vm]],
+  [vitest('contract'), vitest('crash'), vitest('system'), vitest('compat'), vitest('security'), vitest('browser')],
+  [vm],
 ];
 
 /** Its output goes to a file first: that of two steps at once could not be read. */
@@ -63,12 +61,12 @@ function readCounts(path) {
 const only = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
 const rows = [];
 const startedAt = Date.now();
-for (const lanes of stages) {
-  await Promise.all(
-    lanes.map(async (steps) => {
-      for (const step of steps) if (only.length === 0 || only.includes(step.name)) rows.push(await run(step));
-    }),
-  );
+for (const stage of stages) {
+  const waiting = stage.filter(({ name }) => only.length === 0 || only.includes(name));
+  const work = async () => {
+    for (let step = waiting.shift(); step !== undefined; step = waiting.shift()) rows.push(await run(step));
+  };
+  await Promise.all([work(), work()]);
 }
 rmSync(directory, { recursive: true, force: true });
 console.table(rows);
