@@ -58,4 +58,15 @@ end
 complete -c boxrun -f -a '(__boxrun_candidates)'
 `;
 
-export const completionScripts = { bash, zsh, fish } as const;
+// Of the four the one that no test has typed into: there is no PowerShell to be had where the tests run.
+const powershell = `# boxrun in PowerShell; to load it now: boxrun completion powershell | Out-String | Invoke-Expression
+Register-ArgumentCompleter -Native -CommandName boxrun -ScriptBlock {
+  param($wordToComplete, $commandAst, $cursorPosition)
+  $words = @($commandAst.CommandElements | Where-Object { $_.Extent.EndOffset -lt $cursorPosition } | Select-Object -Skip 1 | ForEach-Object { $_.ToString() })
+  & boxrun __complete @words "=$wordToComplete" 2>$null | Where-Object { $_ -and -not $_.StartsWith(':') } | ForEach-Object {
+    [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+  }
+}
+`;
+
+export const completionScripts = { bash, zsh, fish, powershell } as const;

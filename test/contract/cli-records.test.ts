@@ -109,6 +109,13 @@ it('says what is wrong with a copy', async () => {
   expect((await boxrun('cp', 'site', 'nobody:/x')).stderr).toMatch(/^Error: \[BOX_NOT_FOUND\] /);
 });
 
+it('prints a script for PowerShell too, which asks the command itself', async () => {
+  const { code, stdout } = await boxrun('completion', 'powershell');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/Register-ArgumentCompleter -Native -CommandName boxrun/);
+  expect(stdout).toContain('boxrun __complete');
+});
+
 it('says what an upgrade and an uninstall would do, and does nothing unasked', async () => {
   expect((await boxrun('upgrade')).stdout).toContain('not installed by npm');
   const dry = await boxrun('uninstall', '--dry-run', '--purge-data');
