@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 
 const { values } = parseArgs({ options: { minutes: { type: 'string', default: '10' }, seed: { type: 'string' } } });
 const seed = values.seed ?? String(Math.floor(Math.random() * 2 ** 31));
-const { status } = spawnSync('node_modules/.bin/vitest', ['run', '--project', 'crash', '--disableConsoleIntercept=true', 'test/crash/chaos.test.ts'], {
+const { status } = spawnSync('node_modules/.bin/vitest', ['run', '--project', 'chaos', '--disableConsoleIntercept=true'], {
   stdio: 'inherit',
   env: { ...process.env, BOXRUN_CHAOS_MINUTES: values.minutes, BOXRUN_CHAOS_SEED: seed },
 });
