@@ -12,6 +12,12 @@ export async function openWorkerStream(parts: Pick<GatewayParts, 'supervisor'>, 
   return openStream(socketPath, token);
 }
 
+/** Of a stream that broke off: the error, or what became of the box, which the supervisor knows: that tells a client more. */
+export async function reasonOfBreak(parts: Pick<GatewayParts, 'supervisor'>, box: string, operation: StreamOperation, error: unknown): Promise<unknown> {
+  if (!(error instanceof BoxRunError) || error.code !== 'UNAVAILABLE') return error;
+  return parts.supervisor.request('openStream', { box, operation }).then(() => error, (reason: unknown) => reason);
+}
+
 /** What a worker sends: bytes, or a word about them. */
 export type WorkerItem = { readonly bytes: Uint8Array } | { readonly report: StreamReport };
 

@@ -11,7 +11,7 @@ import { readUpload } from '../multipart.ts';
 import type { GatewayParts } from '../parts.ts';
 import { keyOf } from '../target.ts';
 import { createParse } from '../validation.ts';
-import { nextItem, nextReport, openWorkerStream, type WorkerItem } from '../worker-stream.ts';
+import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../worker-stream.ts';
 
 interface BoxPath {
   Params: { box: string };
@@ -35,7 +35,9 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
 
   app.post<BoxPath>('/v1/boxes/:box/files/download', async (request, reply) => {
     const { path } = parseDownload(request.body);
-    const stream = await openWorkerStream(parts, keyOf(request.params.box), { kind: 'download', path });
+    const box = keyOf(request.params.box);
+    const operation = { kind: 'download', path } as const;
+    const stream = await openWorkerStream(parts, box, operation);
     const onGone = () => { stream.close(); };
     reply.raw.once('close', onGone);
     try {
@@ -43,7 +45,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
       reply.hijack();
       await sendFile(reply, stream, { bytes, first, name: posix.basename(path) });
     } catch (error) {
-      if (!reply.raw.headersSent) throw error;
+      if (!reply.raw.headersSent) throw await reasonOfBreak(parts, box, operation, error);
       const known = toBoxRunError(error);
       if (!reply.raw.destroyed) request.log.warn({ err: known }, 'a download broke off');
       reply.raw.destroy();
@@ -56,11 +58,14 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
 }
 
 async function upload(parts: GatewayParts, box: string, file: Readable, dest: string): Promise<void> {
-  const stream = await openWorkerStream(parts, box, { kind: 'upload', path: dest });
+  const operation = { kind: 'upload', path: dest } as const;
+  const stream = await openWorkerStream(parts, box, operation);
   try {
     const done = nextReport(stream, 'done');
     await Promise.race([sendAll(file, stream), done]);
     await done;
+  } catch (error) {
+    throw await reasonOfBreak(parts, box, operation, error);
   } finally {
     stream.close();
   }
