@@ -15,7 +15,10 @@ export async function openWorkerStream(parts: Pick<GatewayParts, 'supervisor'>, 
 /** Of a stream that broke off: the error, or what became of the box, which the supervisor knows: that tells a client more. */
 export async function reasonOfBreak(parts: Pick<GatewayParts, 'supervisor'>, box: string, operation: StreamOperation, error: unknown): Promise<unknown> {
   if (!(error instanceof BoxRunError) || error.code !== 'UNAVAILABLE') return error;
-  return parts.supervisor.request('openStream', { box, operation }).then(() => error, (reason: unknown) => reason);
+  return parts.supervisor.request('openStream', { box, operation }).then(
+    () => error,
+    (reason: unknown) => (reason instanceof BoxRunError && reason.code.startsWith('BOX_') ? reason : error),
+  );
 }
 
 /** What a worker sends: bytes, or a word about them. */
