@@ -58,14 +58,11 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
 }
 
 async function upload(parts: GatewayParts, box: string, file: Readable, dest: string): Promise<void> {
-  const operation = { kind: 'upload', path: dest } as const;
-  const stream = await openWorkerStream(parts, box, operation);
+  const stream = await openWorkerStream(parts, box, { kind: 'upload', path: dest });
   try {
     const done = nextReport(stream, 'done');
     await Promise.race([sendAll(file, stream), done]);
     await done;
-  } catch (error) {
-    throw await reasonOfBreak(parts, box, operation, error);
   } finally {
     stream.close();
   }
