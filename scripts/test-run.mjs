@@ -18,7 +18,7 @@ const vm = { name: 'vm', command: ['node', 'test/vm/lab/run.mjs'], report: repor
 /** Of each stage the longest first. */
 const stages = [
   [
-    { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0'] },
+    { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] },
     vitest('unit'),
     { name: 'types', command: ['node_modules/.bin/tsc', '--noEmit'] },
     { name: 'page types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'src/ui'] },
