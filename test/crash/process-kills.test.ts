@@ -5,8 +5,9 @@ import { BoxRunError } from '../../src/sdk/index.ts';
 import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { eventually, processesOf } from '../support/processes.ts';
 
-/** Asked for are 2 s; on a machine that does other things too the figure is printed, and this is what must hold. */
-const backWithinMs = 10_000;
+const backWithinMs = 2_000;
+/** A whole `serve`, of which 2 s are asked: 1.4 s on an idle machine, 2.6 s seen with other tests beside it. The figure is printed. */
+const serveWithinMs = 10_000;
 const measured = (what: string, ms: number) => {
   console.log(`back after SIGKILL of the ${what}: ${Math.round(ms)} ms`);
   return ms;
@@ -59,7 +60,7 @@ describe('while a command runs', () => {
       (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
     const startedAt = performance.now();
     await server.serve();
-    expect(measured('keeper, from the next serve', performance.now() - startedAt)).toBeLessThan(backWithinMs);
+    expect(measured('keeper, from the next serve', performance.now() - startedAt)).toBeLessThan(serveWithinMs);
     expect((await server.client.getExec(box.id, exec.id)).status).toBe('running');
     const { stdout, exit } = await collect(server.client, exec);
     expect(stdout).toBe(counted(2500));
