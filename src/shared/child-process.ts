@@ -130,12 +130,22 @@ export interface ProcessIdentity {
 
 /** The identity of a live process, or null when it is gone or a zombie. */
 export async function processIdentity(pid: number): Promise<ProcessIdentity | null> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  if (stat === null) return null;
-  // The command name stands in parentheses and may itself hold spaces and parentheses.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  if (fields[0] === 'Z' || fields[0] === 'X') return null;
+  const fields = await statFields(pid);
+  if (fields === null || fields[0] === 'Z' || fields[0] === 'X') return null;
   return { pid, startTicks: Number(fields[19]) };
+}
+
+/** The parent of a process, or null when it is gone. */
+export async function parentOf(pid: number): Promise<number | null> {
+  const fields = await statFields(pid);
+  return fields === null ? null : Number(fields[1]);
+}
+
+/** /proc/PID/stat from its third field, the state, on (proc(5)); null when the process is gone. */
+async function statFields(pid: number): Promise<string[] | null> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  // The command name stands in parentheses and may itself hold spaces and parentheses.
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? null;
 }
 
 /** True while exactly that process lives. */

@@ -50,6 +50,11 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
     await once(tree.stdout, 'data');
     await tree.killTree();
     expect(await tree.exit).toEqual({ exitCode: 137 });
+    const trap = await box.exec(['sh', '-c', 'trap "exit 9" USR1; sleep 1000 & echo up; while :; do sleep 0.02; done']);
+    await once(trap.stdout, 'data');
+    await trap.signal(10);
+    expect(await trap.exit).toEqual({ exitCode: 9 });
+    await trap.killTree();
     await box.driver.close();
     const second = box.successor(create);
     expect(await second.driver.reattach()).toBe('running');

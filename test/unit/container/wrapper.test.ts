@@ -30,12 +30,12 @@ async function run(cmd: readonly string[], options: { workdir?: string; env?: Re
   const group = openSync(options.join ?? join(dir, 'procs'), options.join === undefined ? 'w' : 'r+');
   const child = spawn(busybox ?? '', rest, {
     env: Object.fromEntries(env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)])),
-    stdio: ['ignore', 'pipe', 'pipe', group, 'pipe'],
+    stdio: ['ignore', 'ignore', 'inherit', group, 'pipe', openSync('/dev/null', 'r'), 'pipe', 'pipe'],
   });
   const read = { out: '', err: '', report: '' };
-  child.stdout?.on('data', (data) => (read.out += String(data)));
-  child.stderr?.on('data', (data) => (read.err += String(data)));
-  (child.stdio[4] as NodeJS.ReadableStream).on('data', (data) => (read.report += String(data)));
+  for (const [name, fd] of [['report', 4], ['out', 6], ['err', 7]] as const) {
+    (child.stdio as readonly unknown[] as NodeJS.ReadableStream[])[fd]?.on('data', (data) => (read[name] += String(data)));
+  }
   const [code] = (await once(child, 'close')) as [number];
   return { ...read, code };
 }

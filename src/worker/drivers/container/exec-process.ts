@@ -36,16 +36,13 @@ export interface StartedProcess {
   readonly stderr: Readable;
   readonly stdin: Writable | null;
   readonly exit: Promise<ExecExit>;
-  readonly files: ExecFiles;
+  /** The runtime's client on the host: the parent of the command. */
+  readonly clientPid: number;
 }
 
-export interface ExecFiles {
-  readonly process: string;
-  readonly pid: string;
-}
-
-export function filesOf(paths: BoxPaths, execId: string): ExecFiles {
-  return { process: join(paths.execs, `${execId}.json`), pid: join(paths.execs, `${execId}.pid`) };
+/** Where the runtime reads what to start. */
+export function processFileOf(paths: BoxPaths, execId: string): string {
+  return join(paths.execs, `${execId}.json`);
 }
 
 export function processSpec(request: ExecRequest, command: PreparedCommand) {
@@ -84,9 +81,8 @@ export async function firstWords(report: Readable, child: Pick<ChildProcess, 'on
 }
 
 /** A command has ended; its children may live on. */
-export function forgetExec(context: ExecContext, execId: string, files: ExecFiles): void {
-  removeQuietly(files.process);
-  removeQuietly(files.pid);
+export function forgetExec(context: ExecContext, execId: string, processFile: string): void {
+  removeQuietly(processFile);
   context.lingering.add(execId);
   sweepLingering(context);
 }

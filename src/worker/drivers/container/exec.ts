@@ -2,16 +2,15 @@
 // control group. Called by driver.ts; the group is made, and named after the command, before anything starts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, constants, writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import type { Duplex, Readable, Writable } from 'node:stream';
-import { killQuietly } from '../../../shared/child-process.ts';
+import { killQuietly, parentOf } from '../../../shared/child-process.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
 import { newId } from '../../../shared/ids.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
-import { filesOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type ExecFiles, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { homeMark } from './monitor.ts';
 import { toolsInBox } from './paths.ts';
 import { lastLines, toolPath } from './tools.ts';
@@ -53,7 +52,7 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
   const { paths, pipes, cgroups, runtime, boxId } = context;
   const opened: number[] = [];
   const sockets: Array<Readable | Writable> = [];
-  const files = filesOf(paths, request.execId);
+  const processFile = processFileOf(paths, request.execId);
   try {
     const output = await pipes.output();
     opened.push(output.childFd);
@@ -62,34 +61,34 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
     opened.push(errors.childFd);
     sockets.push(errors.reader);
     const input = request.stdin ? await pipes.input() : null;
-    if (input !== null) {
-      opened.push(input.childFd);
-      sockets.push(input.writer);
-    }
-    writeFileSync(files.process, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
+    if (input !== null) sockets.push(input.writer);
+    const inputFd = input?.childFd ?? openSync('/dev/null', constants.O_RDONLY);
+    opened.push(inputFd);
+    writeFileSync(processFile, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
     const joinFile = openSync(cgroups.addExec(request.execId), constants.O_WRONLY);
     opened.push(joinFile);
     const child = spawn(
       runtime.path,
       [
-        ...['--root', paths.runtimeRoot, 'exec', '--process', files.process, '--pid-file', files.pid],
-        ...['--preserve-fds', String(wrapperFds), boxId],
+        ...['--root', paths.runtimeRoot, 'exec', '--process', processFile],
+        ...['--preserve-fds', String(wrapperFds.withStreams), boxId],
       ],
       {
         cwd: '/',
         detached: true,
-        stdio: [input?.childFd ?? 'ignore', output.childFd, errors.childFd, joinFile, 'pipe'],
+        // runc copies what it gets as 0 to 2, and waits for the command's last child to close it; the rest it hands on as it is.
+        stdio: ['ignore', 'ignore', errors.childFd, joinFile, 'pipe', inputFd, output.childFd, errors.childFd],
         env: { PATH: toolPath, [homeMark]: paths.home },
       },
     );
     faultPoint('worker.exec.spawned');
-    const exit = exitOf(context, request.execId, child, files);
+    const exit = exitOf(context, request.execId, child, processFile);
     const begun = firstWords(child.stdio[4] as Duplex, child);
     begun.catch(() => undefined); // Whoever waits for it sees it.
-    return { begun, stdout: output.reader, stderr: errors.reader, stdin: input?.writer ?? null, exit, files };
+    return { begun, stdout: output.reader, stderr: errors.reader, stdin: input?.writer ?? null, exit, clientPid: child.pid ?? 0 };
   } catch (error) {
     for (const socket of sockets) socket.destroy();
-    removeQuietly(files.process);
+    removeQuietly(processFile);
     cgroups.tryRemoveExec(request.execId);
     throw error;
   } finally {
@@ -111,10 +110,10 @@ async function resizeTerminal(context: ExecContext, device: string, { cols, rows
   await withDeadline(handle.exit, limits.killTimeoutMs, 'resizing a terminal'); // One that has just ended cannot be resized.
 }
 
-function exitOf(context: ExecContext, execId: string, child: ChildProcess, files: ExecFiles): Promise<ExecExit> {
+function exitOf(context: ExecContext, execId: string, child: ChildProcess, processFile: string): Promise<ExecExit> {
   return new Promise((resolve) => {
     const finish = (exit: ExecExit) => {
-      forgetExec(context, execId, files);
+      forgetExec(context, execId, processFile);
       resolve(exit);
     };
     child.once('error', (error) => {
@@ -131,10 +130,11 @@ async function killTree({ cgroups }: ExecContext, execId: string, { exit }: Star
   await withDeadline(exit, limits.killTimeoutMs, `the end of ${execId}`);
 }
 
-async function signalLeader({ cgroups }: ExecContext, execId: string, { files }: StartedProcess, signal: number): Promise<void> {
-  const pid = Number((await readFile(files.pid, 'utf8').catch(() => '')).trim());
-  // The pid is the leader's as long as it is in the command's group; afterwards it may be anybody's.
-  if (pid > 0 && cgroups.pids(execId).includes(pid)) killQuietly(pid, signal);
+/** The command itself is the one in its group whose parent is the runtime's client; what it has started has other parents. */
+async function signalLeader({ cgroups }: ExecContext, execId: string, { clientPid }: StartedProcess, signal: number): Promise<void> {
+  for (const pid of cgroups.pids(execId)) {
+    if ((await parentOf(pid)) === clientPid) killQuietly(pid, signal);
+  }
 }
 
 async function drainText(stream: Readable): Promise<string> {

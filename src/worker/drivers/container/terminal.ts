@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { Readable, Writable } from 'node:stream';
 import type { IPty } from '@lydell/node-pty';
 import type { ExecExit, ExecRequest } from '../driver.ts';
-import { filesOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { homeMark } from './monitor.ts';
 import { toolPath } from './tools.ts';
 import { wrapperFds } from './wrapper.ts';
@@ -21,22 +21,22 @@ export async function spawnTerminal(
 ): Promise<StartedProcess> {
   const { paths, pipes, cgroups, runtime, boxId } = context;
   const { spawn } = await import('@lydell/node-pty');
-  const files = filesOf(paths, request.execId);
+  const processFile = processFileOf(paths, request.execId);
   const report = await pipes.output();
   try {
-    writeFileSync(files.process, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
+    writeFileSync(processFile, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
     const pty = spawn(
       '/bin/sh',
       [
         ...['-c', openAndRun, 'sh', cgroups.addExec(request.execId), `/proc/${process.pid}/fd/${report.childFd}`],
-        ...[runtime.path, '--root', paths.runtimeRoot, 'exec', '--process', files.process, '--pid-file', files.pid],
-        ...['--preserve-fds', String(wrapperFds), boxId],
+        ...[runtime.path, '--root', paths.runtimeRoot, 'exec', '--process', processFile],
+        ...['--preserve-fds', String(wrapperFds.withTerminal), boxId],
       ],
       { cols, rows, cwd: '/', env: { PATH: toolPath, [homeMark]: paths.home }, encoding: null },
     );
     const exit = new Promise<ExecExit>((resolve) => {
       pty.onExit(({ exitCode, signal }) => {
-        forgetExec(context, request.execId, files);
+        forgetExec(context, request.execId, processFile);
         resolve(signal === undefined || signal === 0 ? { exitCode } : { lost: `the OCI runtime's client was ended by signal ${signal}` });
       });
     });
@@ -48,11 +48,11 @@ export async function spawnTerminal(
     });
     begun.catch(() => undefined); // Whoever waits for it sees it.
     ended.catch(() => undefined);
-    return { begun, ...streamsOf(pty), stderr: Readable.from([]), exit, files };
+    return { begun, ...streamsOf(pty), stderr: Readable.from([]), exit, clientPid: pty.pid };
   } catch (error) {
     report.reader.destroy();
     closeSync(report.childFd);
-    removeQuietly(files.process);
+    removeQuietly(processFile);
     cgroups.tryRemoveExec(request.execId);
     throw error;
   }

@@ -2,10 +2,12 @@
 // group, report, change directory, find the program as a shell would, and become it. Pure: builds the argument list.
 import { toolsInBox } from './paths.ts';
 
-/** Descriptors handed to the wrapper: its control group's cgroup.procs, and the pipe on which it reports. */
+/** Descriptors handed to the wrapper: its control group's cgroup.procs, the pipe on which it reports, and the command's own three. */
 const joinFd = 3;
 const reportFd = 4;
-export const wrapperFds = 2;
+const [stdinFd, stdoutFd, stderrFd] = [5, 6, 7];
+/** How many there are from 3 on. */
+export const wrapperFds = { withStreams: 5, withTerminal: 2 };
 
 const shell = `${toolsInBox}/busybox`;
 
@@ -19,7 +21,7 @@ const shellNames = new Set(
 // the environment are handed on.
 const joinAndReport = `
 echo 0 >&${joinFd} || exit 137
-exec ${joinFd}>&-
+exec ${joinFd}>&- <&${stdinFd} >&${stdoutFd} 2>&${stderrFd} ${stdinFd}<&- ${stdoutFd}>&- ${stderrFd}>&-
 echo >&${reportFd}
 exec ${reportFd}>&-
 `;
