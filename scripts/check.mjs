@@ -1,13 +1,13 @@
-// What a change must pass before it is sent: types, lint, style and unit tests, three at a time, in under a minute.
+// What a change must pass before it is sent: types, lint, style and unit tests, two at a time, in under a minute.
 // Prints the time of each step, and the output of those that failed; ends with 1 when one did.
 import { spawn } from 'node:child_process';
 
-/** The longest first; the unit tests leave a processor free for half of their time. */
+/** The longest first. The native compiler takes a tenth of the time; lint needs the other one's interface. */
 const steps = [
   { name: 'lint', command: ['eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] },
-  { name: 'types', command: ['tsc', '--noEmit', '--incremental', '--tsBuildInfoFile', 'node_modules/.cache/types.tsbuildinfo'] },
   { name: 'unit', command: ['vitest', 'run', '--project', 'unit', '--silent=passed-only'] },
-  { name: 'page types', command: ['tsc', '--noEmit', '-p', 'src/ui', '--incremental', '--tsBuildInfoFile', 'node_modules/.cache/types-ui.tsbuildinfo'] },
+  { name: 'types', command: ['../typescript-native/bin/tsc', '--noEmit'] },
+  { name: 'page types', command: ['../typescript-native/bin/tsc', '--noEmit', '-p', 'src/ui'] },
   { name: 'style', command: ['vitest', 'run', '--project', 'style', '--silent=passed-only'] },
 ];
 
@@ -40,7 +40,7 @@ const results = [];
 async function work() {
   for (let step = waiting.shift(); step !== undefined; step = waiting.shift()) results.push(await run(step));
 }
-await Promise.all([work(), work(), work()]);
+await Promise.all([work(), work()]);
 const failed = results.filter((good) => !good).length;
 console.log(`${failed === 0 ? 'all good' : `${failed} of ${steps.length} failed`} in ${((performance.now() - from) / 1000).toFixed(1)} s`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -21,9 +21,9 @@ const stages = [
   [
     { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] },
     vitest('unit'),
-    { name: 'types', command: ['node_modules/.bin/tsc', '--noEmit'] },
-    { name: 'page types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'src/ui'] },
-    { name: 'browser types', command: ['node_modules/.bin/tsc', '--noEmit', '-p', 'test/browser'] },
+    { name: 'types', command: ['node_modules/typescript-native/bin/tsc', '--noEmit'] },
+    { name: 'page types', command: ['node_modules/typescript-native/bin/tsc', '--noEmit', '-p', 'src/ui'] },
+    { name: 'browser types', command: ['node_modules/typescript-native/bin/tsc', '--noEmit', '-p', 'test/browser'] },
     vitest('style'),
   ],
   [vitest('contract'), vitest('crash'), vitest('system'), vitest('compat'), vitest('security'), vitest('browser')],

@@ -185,6 +185,6 @@ it.each([
   };
   writeFileSync(join(consumer, 'package.json'), '{"type": "module"}');
   writeFileSync(join(consumer, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.ts'] }));
-  const tsc = () => execFileSync(join(root, 'node_modules/.bin/tsc'), ['-p', consumer], { encoding: 'utf8', stdio: 'pipe' });
+  const tsc = () => execFileSync(join(root, 'node_modules/typescript/bin/tsc'), ['-p', consumer], { encoding: 'utf8', stdio: 'pipe' });
   expect(tsc()).toBe('');
 });
