@@ -18,6 +18,7 @@ import { addHealthRoutes } from './routes/health.ts';
 import { addOpenApiRoutes } from './routes/openapi.ts';
 import { addRunRoutes } from './routes/run.ts';
 import { addUiRoutes } from './routes/ui.ts';
+import { addUsageRoutes } from './routes/usage.ts';
 
 const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'TRACE'];
 
@@ -34,6 +35,7 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   acceptJsonOnly(app);
   logRequests(app);
   parts.meters.watch(app);
+  parts.usage.watch(app);
   app.addHook('onRequest', async (request) => { parts.guard(request.raw); });
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply));
@@ -59,6 +61,7 @@ export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Prom
   await addFileRoutes(app, parts);
   addRunRoutes(app, parts);
   addHealthRoutes(app, parts);
+  addUsageRoutes(app, parts);
   addUiRoutes(app, parts);
   const document = createOpenApiDocument(packageJson.version);
   addOpenApiRoutes(app, document);

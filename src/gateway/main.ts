@@ -14,6 +14,7 @@ import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
 import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createStreamPlaces } from './stream-places.ts';
+import { createUsage } from './usage.ts';
 import { createUpgrade } from './web-socket.ts';
 import { withDeadline } from '../shared/clock.ts';
 import type { Config } from '../shared/config.ts';
@@ -104,9 +105,10 @@ async function main(lifeline: Lifeline): Promise<void> {
   const localConnections = new WeakSet<object>();
   const isLocal = (socket: object) => localConnections.has(socket);
   let address: string | null = null;
+  const usage = createUsage({ supervisor });
   const health = () => askHealth({ supervisor, writer });
   const parts: GatewayParts = {
-    config, log, supervisor, rows, feed, states, access,
+    config, log, supervisor, rows, feed, states, access, usage,
     guard: createGuard({ config, access, isLocal }),
     places: createStreamPlaces(config.caps.streams),
     address: () => address,
@@ -129,6 +131,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     onLocalConnection: (socket) => localConnections.add(socket),
   });
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
+  usage.start(closing.signal);
   faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 

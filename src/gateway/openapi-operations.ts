@@ -2,8 +2,8 @@
 // openapi.ts makes the document of it; a test holds it against the routes. Errors that any request can meet are not listed.
 import { Type, type TObject, type TSchema } from 'typebox';
 import {
-  Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Info, RunBody, RunResult, SignalBody, UiLink,
-  UploadResult,
+  Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Images, Info, RunBody, RunResult, SignalBody, UiLink,
+  UploadResult, UsageHistory, UsageUpdate,
 } from '../shared/api.ts';
 import type { ErrorCode } from '../shared/errors.ts';
 import { Health } from './health.ts';
@@ -45,7 +45,8 @@ const createErrors = ['RESOURCE_EXCEEDED', 'IMAGE_PULL_FAILED'] as const;
 
 /** By name, for those who show schemas. */
 export const namedSchemas: Readonly<Record<string, TSchema>> = {
-  Box, Exec, BoxState, ExecState, RunResult, GcResult, Info, CreateBoxBody, ExecBody, RunBody, GcBody, Error: ErrorBody,
+  Box, Exec, BoxState, ExecState, RunResult, GcResult, Info, CreateBoxBody, ExecBody, RunBody, GcBody, Images, UsageHistory,
+  UsageUpdate, Error: ErrorBody,
 };
 
 const boxOperations: readonly Operation[] = [
@@ -177,6 +178,11 @@ const serverOperations: readonly Operation[] = [
       },
     },
   },
+  {
+    method: 'get', path: '/v1/usage', id: 'usage', summary: 'What boxes reserve and use, of the last hour and as it goes on, as server-sent events',
+    answers: { 200: { description: 'history with a UsageHistory, then a sample with a UsageUpdate every few seconds', content: { 'text/event-stream': text } } },
+  },
+  { method: 'get', path: '/v1/images', id: 'images', summary: 'Images that this host knows by name', answers: { 200: json('Images', Images) } },
   { method: 'get', path: '/v1/info', id: 'info', summary: 'Limits and driver of this server', answers: { 200: json('Facts', Info) } },
   { method: 'get', path: '/healthz', id: 'live', summary: 'Whether the server is alive', answers: { 200: json('It is', Ok) } },
   {

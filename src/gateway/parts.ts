@@ -14,6 +14,7 @@ import type { GatewayMeters } from './meters.ts';
 import type { StateFeed } from './state-feed.ts';
 import type { Rows } from './reader-pool.ts';
 import type { StreamPlaces } from './stream-places.ts';
+import type { Usage } from './usage.ts';
 
 export interface GatewayParts {
   readonly config: Config;
@@ -28,6 +29,7 @@ export interface GatewayParts {
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
   readonly health: () => Promise<Health>;
   readonly meters: GatewayMeters;
+  readonly usage: Pick<Usage, 'watch' | 'read'>;
   readonly guard: Guard;
   readonly access: Pick<Access, 'newCookie'>;
   readonly places: StreamPlaces;

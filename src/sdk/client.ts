@@ -1,6 +1,6 @@
 // The client of a BoxRun server: what the API offers, one method each, and what programs make of it: commands run to
 // their end, or followed as they run; and the same once more for a box in hand. The same on Node and in browsers.
-import type { Box, BoxStatus, CreateBoxBody, Exec, ExecBody, GcResult, Info, Progress, RunBody, RunResult, UiLink } from '../shared/api.ts';
+import type { Box, BoxStatus, Exec, GcResult, Images, Info, Progress, RunResult, UiLink } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer } from './errors.ts';
 import { readExecEvents, readRunEvents, type ExecEvent, type ExecEventsOptions, type RunStreamOptions } from './event-stream.ts';
@@ -8,39 +8,12 @@ import { collectResult, type ExecResult } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
 import { readMessages } from './messages.ts';
+import type { CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RunInput } from './options.ts';
 import type { Platform } from './platform.ts';
 import { readStateEvents, type StateEvent, type StateEventsOptions } from './state-stream.ts';
 import { openTerminal, type AttachOptions, type AttachExecOptions, type Terminal } from './terminal.ts';
 import { createTransport, type Transport } from './transport.ts';
-
-export interface CallOptions {
-  /** Ends the wait with CANCELED; what the server has begun goes on, where the method does not say otherwise. */
-  readonly signal?: AbortSignal;
-}
-
-/** For calls that make something. */
-export interface MakeOptions extends CallOptions {
-  /**
-   * 1 to 255 visible characters of ASCII. Sent again within 24 hours with the same key, the same call makes nothing twice and gives
-   * the same answer; another call with it is refused with VALIDATION_ERROR.
-   */
-  readonly idempotencyKey?: string;
-}
-
-export interface CreateOptions extends MakeOptions {
-  /** Told each step. */
-  readonly onProgress?: (progress: Progress) => void;
-}
-
-export interface ExecOptions extends MakeOptions {
-  /** Bytes of output that are kept, both streams together; 64 MiB when absent. */
-  readonly outputBytesMax?: number;
-}
-
-export type CreateBoxInput = Pick<CreateBoxBody, 'image'> & Partial<CreateBoxBody>;
-export type RunInput = Pick<RunBody, 'image' | 'cmd'> & Partial<RunBody>;
-/** A command: its words, or these with its settings (`cmd`, `env`, `workdir`, `timeout_ms`, `user`). No shell is involved. */
-export type Command = readonly string[] | ExecBody;
+import { readUsage, type UsageEvent, type UsageOptions } from './usage-stream.ts';
 
 /** What `exec` keeps of a command's output, both streams together, when nothing else is said (bytes). */
 const outputBytesMaxDefault = 64 * 1024 * 1024;
@@ -61,6 +34,11 @@ export class BoxRunClient implements AsyncDisposable {
   /** Limits over all running boxes: CPUs, and memory in MiB. */
   async info(options?: CallOptions): Promise<Info> {
     return this.#get('/v1/info', options);
+  }
+
+  /** Imported images, the built-in one, and the short names of others. */
+  async images(options?: CallOptions): Promise<Images> {
+    return this.#get('/v1/images', options);
   }
 
   /** A link that logs one browser in to the server's page; it works once, and not for long. */
@@ -252,6 +230,11 @@ export class BoxRunClient implements AsyncDisposable {
    */
   events(options: StateEventsOptions = {}): AsyncGenerator<StateEvent, void, void> {
     return readStateEvents(this.#transport, options);
+  }
+
+  /** What boxes reserve and use: the last hour first, then each moment as it is taken; goes on over lost connections. */
+  usage(options: UsageOptions = {}): AsyncGenerator<UsageEvent, void, void> {
+    return readUsage(this.#transport, options);
   }
 
   /** Ends every request under way with CANCELED, and gives connections back. Boxes and commands stay as they are. */

@@ -147,6 +147,47 @@ export type GcResult = Static<typeof GcResult>;
 export const Info = Type.Object({ max_cpu: Type.Integer(), max_memory_mb: Type.Integer(), driver: Type.String() });
 export type Info = Static<typeof Info>;
 
+/** What all boxes reserve and use at one moment, and what clients asked for since the moment before. */
+export const UsageSample = Type.Object({
+  at: Type.String(),
+  boxes_running: Type.Integer(),
+  cpu_reserved: Type.Number(),
+  memory_reserved_mb: Type.Number(),
+  /** In CPUs: 0.5 is half of one, over the time since the moment before. */
+  cpu_used: Type.Number(),
+  memory_used_mb: Type.Number(),
+  execs_per_second: Type.Number(),
+  /** Medians of the answers to creates and execs, in milliseconds; null where there was none. */
+  create_ms: nullable(Type.Number()),
+  exec_ms: nullable(Type.Number()),
+});
+export type UsageSample = Static<typeof UsageSample>;
+
+/** What a running box uses; its CPU is known from the second moment on. */
+export const BoxUsage = Type.Object({ cpu_used: nullable(Type.Number()), memory_used_mb: Type.Number() });
+export type BoxUsage = Static<typeof BoxUsage>;
+
+const boxUsage = Type.Record(Type.String(), BoxUsage);
+/** The event `history`, oldest first, and the boxes as they are now. */
+export const UsageHistory = Type.Object({ samples: Type.Array(UsageSample), boxes: boxUsage });
+export type UsageHistory = Static<typeof UsageHistory>;
+/** The event `sample`. */
+export const UsageUpdate = Type.Object({ sample: UsageSample, boxes: boxUsage });
+export type UsageUpdate = Static<typeof UsageUpdate>;
+
+/** `bytes`, `digest` and `imported_at` are null for the built-in image. */
+export const Images = Type.Object({
+  images: Type.Array(Type.Object({
+    name: Type.String(),
+    bytes: nullable(Type.Integer()),
+    digest: nullable(Type.String()),
+    imported_at: nullable(Type.String()),
+  })),
+  /** Short names, and the references that they stand for. */
+  aliases: Type.Record(Type.String(), Type.String()),
+});
+export type Images = Static<typeof Images>;
+
 /** A link that logs one browser in, within `expires_in` seconds. */
 export const UiLink = Type.Object({ url: Type.String(), expires_in: Type.Integer() });
 export type UiLink = Static<typeof UiLink>;

@@ -25,6 +25,11 @@ export const limits = {
   /** Gateway: what /readyz and /metrics ask of another process comes within this, or counts as no answer. */
   healthTimeoutMs: 1_000,
 
+  /** Gateway: moments of `/v1/usage` are taken this often, kept this many (an hour), and each looks at so many answers of a kind. */
+  usageSampleMs: 5_000,
+  usageSamplesMax: 720,
+  usageTimesMax: 1_000,
+
   /** Streams of terminals and files: longest piece; longer ones are cut, and a peer that sends longer ones loses its connection. */
   streamPieceBytesMax: 256 * 1024,
   /** A token for a stream that is not used by then is void. */

@@ -1,6 +1,7 @@
 // Every box of this state directory by id and by name. A name is taken from the moment a create is accepted.
 // Filled by control.ts and recovery.ts. One name never means two boxes.
 import { BoxRunError } from '../shared/errors.ts';
+import { holdsQuota } from '../shared/lifecycle/box.ts';
 import type { SupervisedBox } from './box.ts';
 
 export interface BoxRegistry {
@@ -74,5 +75,14 @@ export function createBoxRegistry(boxesMax: number): BoxRegistry {
       byId.delete(box.id);
       if (box.row.name !== null) releaseName(box.row.name, box.id);
     },
+  };
+}
+
+/** What the quota counts as taken by these boxes. */
+export function heldBy(boxes: readonly SupervisedBox[]): { readonly cpus: number; readonly memoryMb: number } {
+  const holding = boxes.filter(({ state }) => holdsQuota(state)).map(({ row }) => row);
+  return {
+    cpus: holding.reduce((sum, { cpu }) => sum + cpu, 0),
+    memoryMb: holding.reduce((sum, { memory_mb: mb }) => sum + mb, 0),
   };
 }

@@ -84,7 +84,7 @@ const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,
   contract: supervisorContract,
   hello: () => ({ pid: process.pid }),
-  handlers: logged({ ...measured(control.handlers, meters), ...createWatchHandlers({ census, figures }) }, log),
+  handlers: logged({ ...measured(control.handlers, meters), ...createWatchHandlers({ registry, census, figures }) }, log),
   log,
   onDisconnect: control.forgetGateway,
 });

@@ -2,21 +2,18 @@
 // start again. Asked for through watch.ts. Whoever does not answer in time is left out.
 import { readFile } from 'node:fs/promises';
 import type { WriterContract } from '../shared/contracts/writer.ts';
-import type { ResultOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
-import { boxStates, holdsQuota } from '../shared/lifecycle/box.ts';
+import { boxStates } from '../shared/lifecycle/box.ts';
 import { toBoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import type { Meters } from '../shared/metrics.ts';
 import type { MetricsSnapshot } from '../shared/metrics-snapshot.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
-import type { WorkerContract } from '../shared/contracts/worker.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
-import type { BoxRegistry } from './box-registry.ts';
+import { heldBy, type BoxRegistry } from './box-registry.ts';
+import { askWorkers, type WorkerFigures } from './worker-figures.ts';
 import type { WorkerHandle } from './worker-handle.ts';
-
-type Figures = ResultOf<WorkerContract, 'figures'>;
 
 export interface SupervisorMetersDeps {
   readonly meters: Meters;
@@ -34,8 +31,6 @@ export interface SupervisorMeters {
   workerLost(): void;
 }
 
-const ask = { timeoutMs: limits.healthTimeoutMs };
-
 export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMeters {
   const { meters, census, writer } = deps;
   const noteBoxes = boxGauges(deps);
@@ -48,13 +43,12 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
       restarts.inc({ process: 'worker' });
     },
     async gather() {
-      const asked = [...census].filter(({ peer }) => peer.isAnswering);
       const [figures, written] = await Promise.all([
-        Promise.all(asked.map(({ peer }) => peer.request('figures', {}, ask).catch(() => null))),
-        writer.request('metrics', {}, ask).catch(() => null),
+        askWorkers(census),
+        writer.request('metrics', {}, { timeoutMs: limits.healthTimeoutMs }).catch(() => null),
       ]);
       noteBoxes();
-      noteWorkers(asked, figures);
+      noteWorkers(figures);
       for (const [process, count] of await keeperRestarts(deps.keeperFile)) restarts.set({ process }, count);
       return [await meters.snapshot(), ...(written === null ? [] : [written])];
     },
@@ -70,13 +64,13 @@ function boxGauges({ meters, registry, limits: max }: SupervisorMetersDeps): () 
   return () => {
     const all = registry.all();
     for (const state of boxStates) boxes.set({ state }, all.filter((box) => box.state === state).length);
-    const holding = all.filter(({ state }) => holdsQuota(state)).map(({ row }) => row);
-    cpus.set({ kind: 'held' }, holding.reduce((sum, { cpu }) => sum + cpu, 0));
-    memory.set({ kind: 'held' }, holding.reduce((sum, { memory_mb: mb }) => sum + mb * 2 ** 20, 0));
+    const held = heldBy(all);
+    cpus.set({ kind: 'held' }, held.cpus);
+    memory.set({ kind: 'held' }, held.memoryMb * 2 ** 20);
   };
 }
 
-function workerGauges(meters: Meters): (workers: readonly WorkerHandle[], figures: readonly (Figures | null)[]) => void {
+function workerGauges(meters: Meters): (asked: readonly WorkerFigures[]) => void {
   const workers = meters.gauge('workers', 'Worker processes: those of boxes, spares, and those that do not answer.', ['kind']);
   const resident = meters.gauge('workers_resident_bytes', 'Memory of all workers.');
   const running = meters.gauge('execs_running', 'Commands that run now.');
@@ -87,26 +81,25 @@ function workerGauges(meters: Meters): (workers: readonly WorkerHandle[], figure
   const seenPauses = new WeakMap<WorkerHandle, number>();
   bounds.inc({ bound: 'unackedBytesMax' }, 0);
 
-  return (asked, figures) => {
-    const known = figures.filter((each) => each !== null);
-    const sum = (of: (each: Figures) => number) => known.reduce((total, each) => total + of(each), 0);
+  return (asked) => {
+    const known = asked.flatMap(({ figures }) => figures ?? []);
+    const sum = (of: (each: (typeof known)[number]) => number) => known.reduce((total, each) => total + of(each), 0);
     workers.set({ kind: 'box' }, known.filter(({ boxId }) => boxId !== null).length);
     workers.set({ kind: 'spare' }, known.filter(({ boxId }) => boxId === null).length);
-    workers.set({ kind: 'silent' }, figures.length - known.length);
+    workers.set({ kind: 'silent' }, asked.length - known.length);
     resident.set(sum((each) => each.residentBytes));
     running.set(sum((each) => each.execsRunning));
     queued.set(sum((each) => each.unacknowledgedBytes));
     cpu.reset();
     memory.reset();
-    asked.forEach((worker, index) => {
-      const each = figures[index] ?? null;
-      if (each === null) return;
-      bounds.inc({ bound: 'unackedBytesMax' }, Math.max(0, each.outputPauses - (seenPauses.get(worker) ?? 0)));
-      seenPauses.set(worker, each.outputPauses);
-      if (each.boxId === null || each.engine === null) return;
-      cpu.set({ box: each.boxId }, each.engine.cpuSeconds);
-      memory.set({ box: each.boxId }, each.engine.memoryBytes);
-    });
+    for (const { worker, figures } of asked) {
+      if (figures === null) continue;
+      bounds.inc({ bound: 'unackedBytesMax' }, Math.max(0, figures.outputPauses - (seenPauses.get(worker) ?? 0)));
+      seenPauses.set(worker, figures.outputPauses);
+      if (figures.boxId === null || figures.engine === null) continue;
+      cpu.set({ box: figures.boxId }, figures.engine.cpuSeconds);
+      memory.set({ box: figures.boxId }, figures.engine.memoryBytes);
+    }
   };
 }
 
@@ -118,7 +111,7 @@ async function keeperRestarts(path: string): Promise<[string, number][]> {
 type Creating = Pick<Handlers<SupervisorContract>, 'createBox' | 'startBox'>;
 
 /** Requests that are asked again and again, and change nothing. */
-const quiet = new Set(['health', 'metrics']);
+const quiet = new Set(['health', 'metrics', 'usage']);
 
 /** The same handlers, with a line in the log for each call: who asked for what, and how it ended. Never a body. */
 export function logged<H extends Readonly<Record<string, unknown>>>(handlers: H, log: Logger): H {

@@ -2,17 +2,28 @@
 // It answers while boxes are in trouble, too.
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
+import { publicStatus } from '../shared/lifecycle/box.ts';
+import { heldBy, type BoxRegistry } from './box-registry.ts';
 import type { SupervisorMeters } from './meters.ts';
+import { askWorkers } from './worker-figures.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 export interface WatchDeps {
+  readonly registry: Pick<BoxRegistry, 'all'>;
   readonly census: ReadonlySet<WorkerHandle>;
   readonly figures: Pick<SupervisorMeters, 'gather'>;
 }
 
-export function createWatchHandlers({ census, figures }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics'> {
+export function createWatchHandlers({ registry, census, figures }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'usage'> {
   return {
     metrics: () => figures.gather(),
+    async usage() {
+      const asked = await askWorkers(census);
+      const engines = asked.flatMap(({ figures: of }) => (of === null || of.boxId === null || of.engine === null ? [] : [{ boxId: of.boxId, ...of.engine }]));
+      const all = registry.all();
+      const held = heldBy(all);
+      return { cpusHeld: held.cpus, memoryHeldMb: held.memoryMb, running: all.filter(({ state }) => publicStatus(state) === 'running').length, engines };
+    },
     health() {
       const silent = [...census].filter(({ peer }) => !peer.isAnswering);
       return { workers: census.size, silentWorkers: silent.length };

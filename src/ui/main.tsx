@@ -3,8 +3,8 @@
 import { render } from 'preact';
 import { App } from './app.tsx';
 import { changes } from './live/changes.ts';
-import { history } from './live/history.ts';
 import { applyTheme } from './live/theme.ts';
+import { usage } from './live/usage.ts';
 import { followAddress } from './router.ts';
 import './style/base.css';
 import './style/boxes.css';
@@ -16,6 +16,6 @@ addEventListener('pagehide', (event) => { if (!event.persisted) left.abort(); })
 
 applyTheme();
 followAddress();
-history.start(left.signal);
 void changes.follow(left.signal);
+void usage.follow(left.signal);
 render(<App />, document.body);

@@ -59,6 +59,8 @@ it('says that there are no boxes, creates one through the form, and shows a refu
   await page.getByText('No boxes yet').waitFor();
   await page.keyboard.press('c');
   const dialog = page.getByRole('dialog', { name: 'Create a box' });
+  await dialog.locator('#known-images option[value="alpine"]').waitFor({ state: 'attached' });
+  expect(await dialog.locator('#known-images option[value="base"]').count()).toBe(1);
   await dialog.getByLabel('Name').fill('<img src=x onerror=alert(1)>');
   await dialog.getByLabel('CPUs').fill('1');
   await dialog.getByLabel('Memory').fill('64');
@@ -150,6 +152,15 @@ it('opens terminals, types into them, resizes them, and starts a new shell where
   await page.keyboard.press('F6');
   expect(await page.evaluate(() => document.activeElement?.closest('.terminal-host') === null)).toBe(true);
   expect(await dashboard.axeProblems()).toEqual([]);
+  await dashboard.context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  await page.evaluate(() => navigator.clipboard.writeText('echo pasted-$((20+3))'));
+  await page.locator('.terminal-host').click();
+  await page.keyboard.press('Control+v');
+  await page.keyboard.press('Enter');
+  await shows(/^pasted-23/);
+  await screen.getByText(/^pasted-23/).first().dblclick({ force: true });
+  await page.keyboard.press('Control+c');
+  await eventually('the word is copied', async () => (await page.evaluate(() => navigator.clipboard.readText())) === 'pasted-23');
   await page.getByRole('button', { name: 'Shell 1', exact: true }).click();
   await shows(/stty size/); // Typed there only; what came first may have scrolled away.
 });
@@ -230,6 +241,30 @@ it('searches, filters and sorts, by keyboard too, and removes many with one conf
   await page.keyboard.press('ArrowDown');
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'plum', level: 1 }).waitFor();
+});
+
+it('shows what a box uses, beside what it reserves, and the hour in charts', async () => {
+  const own = await openDashboard(browser, server);
+  const { page, go } = own;
+  const busy = page.getByRole('row').filter({ hasText: 'busy' });
+  const box = await server.client.create({ ...small, name: 'busy' });
+  const exec = await server.client.startExec(box.id, ['sh', '-c', 'while :; do :; done']);
+  await busy.getByText(/^0\.[1-9]\d? of$|^1(\.\d)? of$/).waitFor();
+  await busy.getByText(/^\d+ MB of$/).waitFor();
+  await page.locator('.chart').filter({ hasText: /CPU: (0\.\d+|1(\.\d)?) used, \d reserved/ }).waitFor();
+  await page.locator('.chart').filter({ hasText: /Memory: \d+ MB used, \d+ MB reserved/ }).waitFor();
+  await page.locator('.chart').filter({ hasText: /Create takes: \d/ }).waitFor();
+  await go(`/boxes/${box.id}/details`);
+  await page.getByText(/^1, (0\.\d+|1(\.\d)?) used$/).waitFor();
+  expect(await own.axeProblems()).toEqual([]);
+  // The server remembers: a page that is opened later shows what was before.
+  const later = await openDashboard(browser, server);
+  await later.page.locator('.chart').filter({ hasText: /Create takes: \d/ }).waitFor();
+  await later.close();
+  await server.client.cancelExec(box.id, exec.id);
+  await server.client.removeBox(box.id, { force: true });
+  expectNoComplaints(own);
+  await own.close();
 });
 
 it('has said nothing on the console', () => {

@@ -5,6 +5,7 @@ import { createServer, type Server as HttpServer } from 'node:http';
 import { connect, createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { UsageUpdate } from '../../src/shared/api.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 import { expectNoComplaints, launchBrowser, openDashboard } from './chromium.ts';
 
@@ -84,6 +85,11 @@ function createToldServer(): HttpServer {
         response.write(`id: x.${id}\nevent: box.changed\ndata: ${JSON.stringify({ at: new Date().toISOString(), box })}\n\n`);
       }, 1_000 / changesPerSecond);
       response.on('close', () => { clearInterval(timer); });
+    } else if (path === '/v1/usage') {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write('event: history\ndata: {"samples":[],"boxes":{}}\n\n');
+      const timer = setInterval(() => { response.write(`event: sample\ndata: ${JSON.stringify(toldUsage(boxes.map(({ id }) => id)))}\n\n`); }, 1_000);
+      response.on('close', () => { clearInterval(timer); });
     } else {
       void fetch(`http://127.0.0.1:${server.port}${path}`).then(async (answer) => {
         for (const name of ['content-type', 'content-security-policy']) response.setHeader(name, answer.headers.get(name) ?? '');
@@ -91,6 +97,18 @@ function createToldServer(): HttpServer {
       });
     }
   });
+}
+
+/** Each box uses something else each time. */
+function toldUsage(ids: readonly string[]): UsageUpdate {
+  const used = () => Math.round(Math.random() * 100) / 100;
+  return {
+    sample: {
+      at: new Date().toISOString(), boxes_running: ids.length, cpu_reserved: ids.length, memory_reserved_mb: 256 * ids.length,
+      cpu_used: used() * ids.length, memory_used_mb: used() * 256 * ids.length, execs_per_second: 50 * used(), create_ms: 100 * used(), exec_ms: 20 * used(),
+    },
+    boxes: Object.fromEntries(ids.map((id) => [id, { cpu_used: used(), memory_used_mb: 256 * used() }])),
+  };
 }
 
 it('stays above 30 frames a second and under 150 MB with 500 boxes and 50 changes a second', async () => {

@@ -18,6 +18,7 @@ beforeAll(async () => {
     await make(name, 1 + (at % 2), 512 * (1 + at), { team: at % 2 === 0 ? 'blue' : 'green', stage: 'test' });
   }
   await client.stopBox('notebook');
+  await client.startExec('agent-2', ['sh', '-c', 'head -c 90000000 /dev/zero > /tmp/data; while :; do :; done']);
   await client.exec('build-42', ['ls', '-l', '/']);
   await client.exec('build-42', ['sh', '-c', 'echo missing >&2; exit 2']);
   const script = `i=0; while [ $i -lt 400 ]; do i=$((i+1)); printf '\\033[36m[%03d]\\033[0m compile \\033[1mmodule_%d.c\\033[0m \\033[32mok\\033[0m\\n' $i $i; `
@@ -44,6 +45,7 @@ it.each(['light', 'dark'] as const)('shows every view in %s', async (colorScheme
   const box = await server.client.getBox('build-42');
   await page.locator('.chart').first().waitFor();
   await page.getByRole('link', { name: 'notebook' }).waitFor();
+  await page.getByRole('row').filter({ hasText: 'agent-2' }).getByText(/^[01](\.\d+)? of$/).waitFor();
   await picture(dashboard, `boxes-${colorScheme}`);
   await page.getByRole('button', { name: 'Create box' }).click();
   await page.getByRole('dialog').waitFor();

@@ -19,7 +19,7 @@ afterAll(async () => {
 });
 
 it('HEAD says what GET would, without its body', async () => {
-  for (const path of ['/v1/info', '/v1/boxes', `/v1/boxes/${box}`, `/v1/boxes/${box}/execs`, `/v1/boxes/${box}/exec/${exec}`, `/v1/boxes/${box}/exec/${exec}/events`, '/healthz', '/ui', '/docs', '/openapi.json', '/', '/v1/boxes/nobody']) {
+  for (const path of ['/v1/info', '/v1/images', '/v1/boxes', `/v1/boxes/${box}`, `/v1/boxes/${box}/execs`, `/v1/boxes/${box}/exec/${exec}`, `/v1/boxes/${box}/exec/${exec}/events`, '/healthz', '/ui', '/docs', '/openapi.json', '/', '/v1/boxes/nobody']) {
     const [head, get] = await Promise.all([server.call({ method: 'HEAD', path }), server.call({ path })]);
     expect([path, head.status, head.headers['content-type'], head.text]).toEqual([path, get.status, get.headers['content-type'], '']);
   }

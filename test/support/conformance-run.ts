@@ -35,7 +35,7 @@ export async function runConformance(server: TestServer, { count, seed }: { coun
   async function send(request: MadeRequest): Promise<void> {
     const { method, path, url, body, headers } = request;
     const signal = AbortSignal.timeout(deadlineMs);
-    const answer = await server.call({ method, path: url, headers, signal, isEndless: path === '/v1/events', ...(body === undefined ? {} : { body }) }).catch((error: unknown) => {
+    const answer = await server.call({ method, path: url, headers, signal, isEndless: path === '/v1/events' || path === '/v1/usage', ...(body === undefined ? {} : { body }) }).catch((error: unknown) => {
       complaints.push(`${method} ${url}: ${signal.aborted ? 'no answer in time' : String(error)}`);
       return null;
     });

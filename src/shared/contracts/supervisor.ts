@@ -41,6 +41,16 @@ export const supervisorContract = {
     },
     /** The supervisor's own figures, and those of all that it could ask. */
     metrics: { params: Type.Object({}), result: Type.Array(MetricsSnapshot) },
+    /** What boxes reserve, and what the engines of those that run use; an engine that does not say is left out. */
+    usage: {
+      params: Type.Object({}),
+      result: Type.Object({
+        cpusHeld: Type.Number(),
+        memoryHeldMb: Type.Number(),
+        running: Type.Integer(),
+        engines: Type.Array(Type.Object({ boxId: Type.String(), cpuSeconds: Type.Number(), memoryBytes: Type.Number() })),
+      }),
+    },
     /** For whoever watches the server: the workers, and those of them that give no sign of life. */
     health: { params: Type.Object({}), result: Type.Object({ workers: Type.Integer(), silentWorkers: Type.Integer() }) },
   },

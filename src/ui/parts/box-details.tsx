@@ -1,19 +1,23 @@
 // Everything that is known of a box, as a list. Shown on its page under `details`.
-// Reserved, not used: the server tells no consumption of single boxes.
+// CPUs and memory are what it reserves, and while it runs, what it uses now.
 import type { ComponentChildren } from 'preact';
 import type { Box } from '../../sdk/browser.ts';
-import { formatMemory, formatTime } from './format.ts';
+import { useStore } from '../live/store.ts';
+import { usage } from '../live/usage.ts';
+import { formatCpus, formatMemory, formatTime } from './format.ts';
 
 export function BoxDetails({ box }: { readonly box: Box }) {
   const pairs = (values: Readonly<Record<string, string>> | null): ComponentChildren => {
     const entries = Object.entries(values ?? {});
     return entries.length === 0 ? 'none' : <ul class="plain-list">{entries.map(([key, value]) => <li key={key}><code>{key}={value}</code></li>)}</ul>;
   };
+  const used = useStore(usage.boxes)[box.id];
+  const cpuUsed = used?.cpu_used ?? null;
   const rows: readonly (readonly [string, ComponentChildren])[] = [
     ['Id', <code key="id">{box.id}</code>],
     ['Image', box.image],
-    ['CPUs', box.cpu],
-    ['Memory', formatMemory(box.memory_mb)],
+    ['CPUs', `${box.cpu}${cpuUsed === null ? '' : `, ${formatCpus(cpuUsed)} used`}`],
+    ['Memory', `${formatMemory(box.memory_mb)}${used === undefined ? '' : `, ${formatMemory(Math.ceil(used.memory_used_mb))} used`}`],
     ['Disk', `${box.disk_size_gb} GB`],
     ['Network', box.network ? 'yes' : 'no'],
     ['Directory', <code key="workdir">{box.workdir}</code>],

@@ -1,13 +1,14 @@
 // The table of boxes: sorted by its heads, selected by its boxes, walked with the arrow keys. Draws only the rows on the screen.
 // Shown by the page of boxes, which says what is in it.
 import { useRef } from 'preact/hooks';
-import type { Box } from '../../sdk/browser.ts';
+import type { Box, BoxUsage } from '../../sdk/browser.ts';
 import { boxTitle, busyBoxes } from '../live/box-actions.ts';
 import { boxChoice, selectedBoxes, toggleSelected, type SortKey } from '../live/box-list.ts';
 import { useStore } from '../live/store.ts';
+import { usage } from '../live/usage.ts';
 import { hrefOf } from '../router.ts';
 import { Status } from './basics.tsx';
-import { formatAge, formatMemory, formatTime } from './format.ts';
+import { formatAge, formatCpus, formatMemory, formatTime } from './format.ts';
 import { useRowWindow } from './window-rows.ts';
 
 /** As in boxes.css. */
@@ -23,8 +24,8 @@ const columns: readonly Column[] = [
   { key: 'name', title: 'Name' },
   { key: 'status', title: 'Status', kind: 'narrow' },
   { key: 'image', title: 'Image', kind: 'wide' },
-  { key: 'cpu', title: 'CPU', kind: 'wide number' },
-  { key: 'memory_mb', title: 'Memory', kind: 'wide number' },
+  { key: 'cpu', title: 'CPU', kind: 'wide number cpu' },
+  { key: 'memory_mb', title: 'Memory', kind: 'wide number memory' },
   { key: 'created_at', title: 'Age', kind: 'age number' },
 ];
 
@@ -33,6 +34,7 @@ export function BoxTable({ boxes, now }: { readonly boxes: readonly Box[]; reado
   const { first, end } = useRowWindow(body, boxes.length, rowHeight);
   const selected = useStore(selectedBoxes);
   const busy = useStore(busyBoxes);
+  const used = useStore(usage.boxes);
   const chosen = boxes.filter(({ id }) => selected.has(id)).length;
   const selectAll = (): void => { selectedBoxes.set(chosen === boxes.length ? new Set() : new Set(boxes.map(({ id }) => id))); };
   return (
@@ -53,7 +55,7 @@ export function BoxTable({ boxes, now }: { readonly boxes: readonly Box[]; reado
       <tbody ref={body}>
         <Gap rows={first} />
         {boxes.slice(first, end).map((box, at) => (
-          <BoxRow key={box.id} box={box} index={first + at} isSelected={selected.has(box.id)} doing={busy.get(box.id) ?? null} now={now} />
+          <BoxRow key={box.id} box={box} used={used[box.id] ?? null} index={first + at} isSelected={selected.has(box.id)} doing={busy.get(box.id) ?? null} now={now} />
         ))}
         <Gap rows={boxes.length - end} />
       </tbody>
@@ -81,13 +83,15 @@ function Gap({ rows }: { readonly rows: number }) {
 
 interface BoxRowProps {
   readonly box: Box;
+  /** Null while it does not run, and until it is known. */
+  readonly used: BoxUsage | null;
   readonly index: number;
   readonly isSelected: boolean;
   readonly doing: string | null;
   readonly now: number;
 }
 
-function BoxRow({ box, index, isSelected, doing, now }: BoxRowProps) {
+function BoxRow({ box, used, index, isSelected, doing, now }: BoxRowProps) {
   const labels = Object.entries(box.labels).map(([key, value]) => (value === '' ? key : `${key}=${value}`));
   return (
     <tr class={isSelected ? 'selected' : ''} aria-rowindex={index + 2} data-box={box.id}>
@@ -103,10 +107,15 @@ function BoxRow({ box, index, isSelected, doing, now }: BoxRowProps) {
       </th>
       <td class="narrow"><Status status={doing ?? box.status} /></td>
       <td class="wide">{box.image}</td>
-      <td class="wide number">{box.cpu}</td>
-      <td class="wide number">{formatMemory(box.memory_mb)}</td>
+      <td class="wide number"><Use used={used === null || used.cpu_used === null ? null : formatCpus(used.cpu_used)} /> {box.cpu}</td>
+      <td class="wide number"><Use used={used === null ? null : formatMemory(Math.ceil(used.memory_used_mb))} /> {formatMemory(box.memory_mb)}</td>
       <td class="age number" title={formatTime(box.created_at)}>{formatAge(box.created_at, now)}</td>
       <td class="labels">{labels.map((label) => <span class="label" key={label}>{label}</span>)}</td>
     </tr>
   );
+}
+
+/** What is used, in front of what is reserved. */
+function Use({ used }: { readonly used: string | null }) {
+  return used === null ? null : <span class="used">{used} of</span>;
 }

@@ -1,6 +1,6 @@
 // The form of a new box: what it is made of, the stages while it is made, and the error with its hint where that fails.
 // Opened by the page of boxes. Closing it while a create runs leaves the create to the server.
-import { useRef, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Progress } from '../../sdk/browser.ts';
 import { changes } from '../live/changes.ts';
 import { boxrun } from '../live/client.ts';
@@ -84,6 +84,7 @@ interface FieldsetProps {
 }
 
 function CreateFieldset({ fields, onChange }: FieldsetProps) {
+  const images = useKnownImages();
   const number = (name: 'cpu' | 'memoryMb' | 'diskGb', label: string) => (
     <Field label={label}>
       {(ids) => <input {...ids} type="number" min="1" required value={fields[name]} onInput={(event) => { onChange({ [name]: event.currentTarget.value }); }} />}
@@ -101,7 +102,7 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
           {(ids) => (
             <>
               <input {...ids} required list="known-images" spellcheck={false} value={fields.image} onInput={(event) => { onChange({ image: event.currentTarget.value }); }} />
-              <datalist id="known-images">{knownImages().map((image) => <option key={image} value={image} />)}</datalist>
+              <datalist id="known-images">{images.map((image) => <option key={image} value={image} />)}</datalist>
             </>
           )}
         </Field>
@@ -130,10 +131,19 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
 const imagesKey = 'boxrun-images';
 const imagesMax = 12;
 
-/** `base`, those of the boxes that are there, and those used before in this browser. */
-function knownImages(): string[] {
+/** Those used before in this browser, those that the server knows by name, and those of the boxes that are there. */
+function useKnownImages(): string[] {
+  const [named, setNamed] = useState<readonly string[]>([]);
+  useEffect(() => {
+    const closed = new AbortController();
+    boxrun.images({ signal: closed.signal }).then(
+      ({ images, aliases }) => { setNamed([...images.map(({ name }) => name), ...Object.keys(aliases)]); },
+      () => undefined, // The others can be chosen all the same.
+    );
+    return () => { closed.abort(); };
+  }, []);
   const used = [...changes.boxes.get().values()].map(({ image }) => image);
-  return [...new Set([...rememberedImages(), 'base', ...used])].slice(0, 50);
+  return [...new Set([...rememberedImages(), ...named, ...used])].slice(0, 100);
 }
 
 function rememberedImages(): string[] {

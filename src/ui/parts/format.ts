@@ -7,6 +7,11 @@ export function formatMemory(megabytes: number): string {
   return `${Number.isInteger(gigabytes) ? gigabytes : gigabytes.toFixed(1)} GB`;
 }
 
+/** 0.25, 1.5, 12: two digits are enough to compare. */
+export function formatCpus(cpus: number): string {
+  return cpus >= 10 ? cpus.toFixed(0) : String(Number(cpus.toPrecision(2)));
+}
+
 /** In one unit: 12 s, 3 min, 5 h, 2 d. */
 export function formatSpan(ms: number): string {
   if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;

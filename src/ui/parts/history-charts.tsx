@@ -1,30 +1,46 @@
-// The charts of the last hour, drawn by uPlot: boxes, reserved CPU and memory, commands a second, and how long things took.
+// The charts of the last hour, drawn by uPlot: boxes, CPU and memory used and reserved, commands a second, and how long answers took.
 // Loaded when it is shown. What each chart says now stands over it in words, for those who do not see it as well.
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { history, type Sample } from '../live/history.ts';
+import type { UsageSample } from '../../sdk/browser.ts';
 import { useStore } from '../live/store.ts';
 import { theme, themeColour as colour } from '../live/theme.ts';
-import { formatMemory, formatSpan } from './format.ts';
+import { usage } from '../live/usage.ts';
+import { formatCpus, formatMemory, formatSpan } from './format.ts';
+
+interface Line {
+  /** What the figure is, where there are two. */
+  readonly name: string;
+  readonly read: (sample: UsageSample) => number | null;
+}
 
 interface ChartSpec {
   readonly title: string;
-  readonly read: (sample: Sample) => number | null;
+  /** The second one, if any, is drawn thinner. */
+  readonly lines: readonly Line[];
   readonly format: (value: number) => string;
 }
 
+const formatMegabytes = (value: number): string => formatMemory(Math.round(value));
+
 const charts: readonly ChartSpec[] = [
-  { title: 'Boxes running', read: ({ running }) => running, format: String },
-  { title: 'CPU reserved', read: ({ cpu }) => cpu, format: String },
-  { title: 'Memory reserved', read: ({ memoryMb }) => memoryMb, format: (value) => formatMemory(Math.round(value)) },
-  { title: 'Commands a second', read: ({ execsPerSecond }) => execsPerSecond, format: (value) => value.toFixed(1) },
-  { title: 'Create takes', read: ({ createMs }) => createMs, format: formatSpan },
-  { title: 'Commands take', read: ({ execMs }) => execMs, format: formatSpan },
+  { title: 'Boxes running', lines: [{ name: '', read: (sample) => sample.boxes_running }], format: String },
+  {
+    title: 'CPU', format: formatCpus,
+    lines: [{ name: 'used', read: (sample) => sample.cpu_used }, { name: 'reserved', read: (sample) => sample.cpu_reserved }],
+  },
+  {
+    title: 'Memory', format: formatMegabytes,
+    lines: [{ name: 'used', read: (sample) => sample.memory_used_mb }, { name: 'reserved', read: (sample) => sample.memory_reserved_mb }],
+  },
+  { title: 'Commands a second', lines: [{ name: '', read: (sample) => sample.execs_per_second }], format: (value) => value.toFixed(1) },
+  { title: 'Create takes', lines: [{ name: '', read: (sample) => sample.create_ms }], format: formatSpan },
+  { title: 'Commands take', lines: [{ name: '', read: (sample) => sample.exec_ms }], format: formatSpan },
 ];
 
 export function HistoryCharts() {
-  const samples = useStore(history.samples);
+  const samples = useStore(usage.samples);
   useStore(theme); // Canvases do not see style sheets: they are drawn anew in other colours.
   return (
     <div class="charts">
@@ -35,15 +51,14 @@ export function HistoryCharts() {
 
 const height = 90;
 
-function Chart({ title, read, format, samples }: ChartSpec & { readonly samples: readonly Sample[] }) {
+function Chart({ title, lines, format, samples }: ChartSpec & { readonly samples: readonly UsageSample[] }) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  const last = samples.map(read).findLast((value) => value !== null) ?? null;
 
   useLayoutEffect(() => {
     const element = host.current;
     if (element === null) return;
-    const made = new uPlot(optionsFor(element, format), [[], []], element);
+    const made = new uPlot(optionsFor(element, lines.length, format), [[], ...lines.map(() => [])], element);
     plot.current = made;
     const observer = new ResizeObserver(() => { made.setSize({ width: element.clientWidth, height }); });
     observer.observe(element);
@@ -52,21 +67,26 @@ function Chart({ title, read, format, samples }: ChartSpec & { readonly samples:
       made.destroy();
       plot.current = null;
     };
-  }, [format]);
+  }, [lines, format]);
 
   useLayoutEffect(() => {
-    plot.current?.setData([samples.map(({ at }) => at), samples.map(read)]);
-  }, [samples, read, format]);
+    plot.current?.setData([samples.map(({ at }) => Date.parse(at) / 1000), ...lines.map(({ read }) => samples.map(read))]);
+  }, [samples, lines, format]);
 
   return (
     <figure class="chart">
-      <figcaption>{title}: <strong>{last === null ? 'nothing yet' : format(last)}</strong></figcaption>
+      <figcaption>
+        {title}: {lines.map(({ name, read }, at) => {
+          const last = samples.map(read).findLast((value) => value !== null) ?? null;
+          return <span key={name}>{at > 0 ? ', ' : ''}<strong>{last === null ? 'nothing yet' : format(last)}</strong> {name}</span>;
+        })}
+      </figcaption>
       <div ref={host} class="plot" aria-hidden="true" />
     </figure>
   );
 }
 
-function optionsFor(element: HTMLElement, format: (value: number) => string): uPlot.Options {
+function optionsFor(element: HTMLElement, lines: number, format: (value: number) => string): uPlot.Options {
   const axis = { stroke: colour('--chart-text'), grid: { stroke: colour('--chart-grid'), width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' };
   return {
     width: element.clientWidth,
@@ -81,7 +101,11 @@ function optionsFor(element: HTMLElement, format: (value: number) => string): uP
       { ...axis, size: 22, space: 70, values: (_plot, marks) => marks.map((mark) => new Date(mark * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })) },
       { ...axis, size: 52, space: 28, values: (_plot, marks) => marks.map(format) },
     ],
-    series: [{}, { stroke: colour('--chart-line'), fill: colour('--chart-fill'), width: 1.5, spanGaps: true, points: { show: samplesAreFew } }],
+    series: [
+      {},
+      { stroke: colour('--chart-line'), fill: colour('--chart-fill'), width: 1.5, spanGaps: true, points: { show: samplesAreFew } },
+      { stroke: colour('--chart-text'), width: 1, dash: [4, 3], spanGaps: true, points: { show: false } },
+    ].slice(0, 1 + lines),
   };
 }
 

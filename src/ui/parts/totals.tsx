@@ -1,24 +1,30 @@
 // What is in use of what there is, now and over the last hour. The charts come with a script of their own, once they are shown.
-// CPU and memory are what boxes reserve: what they use of it, the server does not tell.
+// CPU and memory are what boxes reserve, and beside it what they use of that.
 import { useEffect, useState } from 'preact/hooks';
 import { changes } from '../live/changes.ts';
-import { totalsOf } from '../live/history.ts';
 import { useStore } from '../live/store.ts';
-import { formatMemory } from './format.ts';
+import { totalsOf, usage } from '../live/usage.ts';
+import { formatCpus, formatMemory } from './format.ts';
 import type * as ChartsModule from './history-charts.tsx';
 
 export function TotalsPanel() {
   const { running, all, cpu, memoryMb, diskGb } = totalsOf(useStore(changes.boxes));
   const info = useStore(changes.info);
+  const last = useStore(usage.samples).at(-1);
   const [isOpen, setOpen] = useState(() => innerHeight > 700 && innerWidth > 700);
   return (
     <section class="totals" aria-label="Totals">
       <dl class="meters">
         <Meter title="Boxes running" value={String(running)} of={`of ${all}`} share={all === 0 ? 0 : running / all} />
-        <Meter title="CPU reserved" value={String(cpu)} of={info === null ? '' : `of ${info.max_cpu}`} share={info === null ? 0 : cpu / info.max_cpu} />
+        <Meter
+          title="CPU reserved" value={String(cpu)} of={info === null ? '' : `of ${info.max_cpu}`} share={info === null ? 0 : cpu / info.max_cpu}
+          used={last === undefined ? null : formatCpus(last.cpu_used)} usedShare={last === undefined || info === null ? 0 : last.cpu_used / info.max_cpu}
+        />
         <Meter
           title="Memory reserved" value={formatMemory(memoryMb)} of={info === null ? '' : `of ${formatMemory(info.max_memory_mb)}`}
           share={info === null ? 0 : memoryMb / info.max_memory_mb}
+          used={last === undefined ? null : formatMemory(Math.ceil(last.memory_used_mb))}
+          usedShare={last === undefined || info === null ? 0 : last.memory_used_mb / info.max_memory_mb}
         />
         <Meter title="Disk, at most" value={`${diskGb} GB`} of="of all boxes" share={null} />
       </dl>
@@ -36,15 +42,19 @@ interface MeterProps {
   readonly of: string;
   /** Null where there is no limit. */
   readonly share: number | null;
+  /** Of what is reserved; absent or null where nobody says. */
+  readonly used?: string | null;
+  readonly usedShare?: number;
 }
 
-function Meter({ title, value, of, share }: MeterProps) {
-  const percent = share === null ? 0 : Math.min(100, Math.round(share * 100));
+function Meter({ title, value, of, share, used = null, usedShare = 0 }: MeterProps) {
+  const percentOf = (part: number): number => Math.min(100, Math.round(part * 100));
+  const percent = percentOf(share ?? 0);
   return (
     <div class="meter">
       <dt>{title}</dt>
-      <dd><strong>{value}</strong> {of}</dd>
-      {share === null ? null : <span class={`bar ${percent >= 90 ? 'full' : ''}`} aria-hidden="true"><span style={{ width: `${percent}%` }} /></span>}
+      <dd><strong>{value}</strong> {of}{used === null ? null : <span class="used">, {used} used</span>}</dd>
+      {share === null ? null : <span class={`bar ${percent >= 90 ? 'full' : ''}`} aria-hidden="true"><span style={{ width: `${percent}%` }} /><span class="used" style={{ width: `${percentOf(usedShare)}%` }} /></span>}
     </div>
   );
 }

@@ -30,6 +30,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     states: { read: () => { throw new Error('not asked for'); }, states: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     health: () => Promise.resolve({ ok: false, parts: { supervisor: false, writer: true, database: true } }),
     meters: { watch: vi.fn(), outputLost: vi.fn(), render: () => Promise.resolve('') },
+    usage: { watch: vi.fn(), read: () => { throw new Error('not asked for'); } },
     guard: createGuard({ config, access: { check: () => undefined }, isLocal: () => false }),
     access: { newCookie: () => 'cookie' },
     places: createStreamPlaces(1),

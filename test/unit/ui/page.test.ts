@@ -1,10 +1,11 @@
 // The parts of the dashboard that need no browser: addresses, forms, commands, lists of boxes and of commands.
 import { expect, it } from 'vitest';
-import type { Box, Exec } from '../../../src/shared/api.ts';
+import type { Box, Exec, UsageSample } from '../../../src/shared/api.ts';
 import { merge } from '../../../src/ui/live/box-execs.ts';
 import { chooseBoxes } from '../../../src/ui/live/box-list.ts';
 import { createInputOf, emptyFields } from '../../../src/ui/parts/create-input.ts';
 import { formatAge, formatCommand, formatMemory, formatSpan, parseCommand } from '../../../src/ui/parts/format.ts';
+import { withEvent } from '../../../src/ui/live/usage.ts';
 import { hrefOf, parseRoute } from '../../../src/ui/router.ts';
 
 const box = (id: string, changes: Partial<Box> = {}) => ({
@@ -57,4 +58,14 @@ it('never lets a late answer make a finished command run again', () => {
   const finished = exec('e1', 'succeeded', '2026-01-01T00:00:01Z');
   expect(merge([exec('e1', 'running', '2026-01-01T00:00:01Z'), exec('e2', 'running', '2026-01-01T00:00:02Z')], [finished]).map(({ id, status }) => [id, status]))
     .toEqual([['e2', 'running'], ['e1', 'succeeded']]);
+});
+
+it('keeps what it knows of the hour when the server begins anew', () => {
+  const at = (second: number) => ({ at: new Date(second * 1_000).toISOString() }) as UsageSample;
+  const known = [at(10), at(3_000), at(3_005)];
+  const seconds = (samples: readonly UsageSample[]) => samples.map((sample) => Date.parse(sample.at) / 1_000);
+  const now = 3_700_000;
+  expect(seconds(withEvent(known, { type: 'sample', sample: at(3_010), boxes: {} }, now))).toEqual([3_000, 3_005, 3_010]);
+  expect(seconds(withEvent(known, { type: 'history', samples: [], boxes: {} }, now))).toEqual([3_000, 3_005]);
+  expect(seconds(withEvent(known, { type: 'history', samples: [at(3_004), at(3_009)], boxes: {} }, now))).toEqual([3_000, 3_004, 3_009]);
 });

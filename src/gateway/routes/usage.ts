@@ -1,0 +1,38 @@
+// What boxes use now and have used in the last hour, as server-sent events, and the images that this host knows by name.
+// The dashboard's charts and its form stand on it.
+import type { FastifyInstance } from 'fastify';
+import type { Images } from '../../shared/api.ts';
+import { baseImageName } from '../../shared/images/base.ts';
+import { imageAliases } from '../../shared/images/source.ts';
+import { listImages } from '../../shared/images/store.ts';
+import { statePaths } from '../../shared/state-dir.ts';
+import type { GatewayParts } from '../parts.ts';
+import { encodeNotice, eventStreamType, openSseStream } from '../sse.ts';
+
+export function addUsageRoutes(app: FastifyInstance, { usage, config, closing, places }: GatewayParts): void {
+  app.get('/v1/images', async (): Promise<Images> => {
+    const images = await listImages(statePaths(config.stateDir).imagesDir);
+    return {
+      images: [
+        ...images.map(({ name, bytes, digest, importedAt }) => ({ name, bytes, digest, imported_at: importedAt })),
+        { name: baseImageName, bytes: null, digest: null, imported_at: null },
+      ],
+      aliases: imageAliases,
+    };
+  });
+
+  app.head('/v1/usage', async (_request, reply) => reply.type(eventStreamType).send());
+  app.get('/v1/usage', { exposeHeadRoute: false }, async (_request, reply) => {
+    const stream = openSseStream(reply, { closing, places });
+    try {
+      for await (const { kind, value } of usage.read(stream.ended)) {
+        await stream.write(encodeNotice(kind, value));
+        if (stream.ended.aborted) break;
+      }
+    } catch {
+      // The client is gone, or the gateway goes: both end the stream.
+    } finally {
+      stream.end();
+    }
+  });
+}

@@ -1,0 +1,31 @@
+// What the client's methods take. Public through public.ts.
+import type { CreateBoxBody, ExecBody, Progress, RunBody } from '../shared/api.ts';
+
+export interface CallOptions {
+  /** Ends the wait with CANCELED; what the server has begun goes on, where the method does not say otherwise. */
+  readonly signal?: AbortSignal;
+}
+
+/** For calls that make something. */
+export interface MakeOptions extends CallOptions {
+  /**
+   * 1 to 255 visible characters of ASCII. Sent again within 24 hours with the same key, the same call makes nothing twice and gives
+   * the same answer; another call with it is refused with VALIDATION_ERROR.
+   */
+  readonly idempotencyKey?: string;
+}
+
+export interface CreateOptions extends MakeOptions {
+  /** Told each step. */
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface ExecOptions extends MakeOptions {
+  /** Bytes of output that are kept, both streams together; 64 MiB when absent. */
+  readonly outputBytesMax?: number;
+}
+
+export type CreateBoxInput = Pick<CreateBoxBody, 'image'> & Partial<CreateBoxBody>;
+export type RunInput = Pick<RunBody, 'image' | 'cmd'> & Partial<RunBody>;
+/** A command: its words, or these with its settings (`cmd`, `env`, `workdir`, `timeout_ms`, `user`). No shell is involved. */
+export type Command = readonly string[] | ExecBody;

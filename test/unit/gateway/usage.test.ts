@@ -1,0 +1,64 @@
+// The hour of figures that a gateway keeps: how CPU seconds become CPUs, what a gap is, and that readers cannot hold it up.
+import { expect, it } from 'vitest';
+import { createUsage, type UsageMessage } from '../../../src/gateway/usage.ts';
+import type { SupervisorContract } from '../../../src/shared/contracts/supervisor.ts';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import type { ResultOf } from '../../../src/shared/ipc/contract.ts';
+
+type Told = ResultOf<SupervisorContract, 'usage'>;
+
+/** A supervisor whose one box has used one second of CPU more each time it is asked. */
+function createBench({ fails = () => false }: { fails?: (asked: number) => boolean } = {}) {
+  let asked = 0;
+  const tell = (): Told => ({
+    cpusHeld: 2, memoryHeldMb: 128, running: 1, engines: [{ boxId: 'box_1', cpuSeconds: asked, memoryBytes: 3 * 2 ** 20 }],
+  });
+  const request = () => {
+    asked++;
+    return fails(asked) ? Promise.reject(new BoxRunError('UNAVAILABLE', 'it is away')) : Promise.resolve(tell());
+  };
+  const left = new AbortController();
+  const usage = createUsage({ supervisor: { request: request as never }, everyMs: 20 });
+  usage.start(left.signal);
+  return { usage, left };
+}
+
+async function take(messages: AsyncGenerator<UsageMessage, void, void>, count: number): Promise<UsageMessage[]> {
+  const taken: UsageMessage[] = [];
+  for await (const message of messages) {
+    taken.push(message);
+    if (taken.length === count) break;
+  }
+  return taken;
+}
+
+it('tells the history, then every moment, with CPUs by what was used since the one before', async () => {
+  const { usage, left } = createBench();
+  const [first, ...rest] = await take(usage.read(left.signal), 4);
+  expect(first).toEqual({ kind: 'history', value: { samples: [], boxes: {} } });
+  const samples = rest.flatMap((each) => (each.kind === 'sample' ? [each.value] : []));
+  expect(samples[0]).toMatchObject({ sample: { boxes_running: 1, cpu_reserved: 2, memory_reserved_mb: 128, cpu_used: 0 }, boxes: { box_1: { cpu_used: null, memory_used_mb: 3 } } });
+  for (const { sample, boxes } of samples.slice(1)) {
+    // One second of CPU in at least 20 ms, and in far less than a minute.
+    expect(sample.cpu_used).toBeGreaterThan(1 / 60);
+    expect(sample.cpu_used).toBeLessThanOrEqual(1 / 0.015);
+    expect(boxes['box_1']?.cpu_used).toBe(sample.cpu_used);
+  }
+  const [again] = await take(usage.read(left.signal), 1);
+  expect(again?.kind === 'history' && again.value.samples.slice(0, 3)).toEqual(samples.map(({ sample }) => sample));
+  left.abort();
+});
+
+it('leaves a gap while the supervisor is away, and goes on', async () => {
+  const { usage, left } = createBench({ fails: (asked) => asked % 2 === 0 });
+  const messages = await take(usage.read(left.signal), 4);
+  expect(messages.map(({ kind }) => kind)).toEqual(['history', 'sample', 'sample', 'sample']);
+  left.abort();
+});
+
+it('ends with its reader', async () => {
+  const { usage, left } = createBench({ fails: () => true });
+  const reading = take(usage.read(left.signal), 2);
+  left.abort();
+  await expect(reading).rejects.toMatchObject({ code: 'CANCELED' });
+});
