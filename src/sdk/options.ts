@@ -1,4 +1,5 @@
-// What the client's methods take. Public through public.ts.
+// What the client's methods take, beside what the API itself defines.
+// Public through public.ts.
 import type { CreateBoxBody, ExecBody, Progress, RunBody } from '../shared/api.ts';
 
 export interface CallOptions {

@@ -1,4 +1,5 @@
 // What boxes reserve and use, as it goes on, over as many connections as it takes. Called by client.ts.
+// Without ids: every connection begins with all that the server remembers.
 import type { UsageHistory, UsageUpdate } from '../shared/api.ts';
 import type { BoxRunError } from '../shared/errors.ts';
 import { readOn } from './messages.ts';

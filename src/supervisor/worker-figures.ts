@@ -1,4 +1,5 @@
-// What workers say of themselves and of the engines that they hold, all asked at once. Whoever does not answer in time counts as silent.
+// What workers say of themselves and of the engines that they hold, all asked at once.
+// Whoever does not answer in time counts as silent. Used by meters.ts and watch.ts.
 import type { WorkerContract } from '../shared/contracts/worker.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
 import { limits } from '../shared/limits.ts';

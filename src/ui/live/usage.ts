@@ -1,4 +1,5 @@
-// What boxes use, now and over the last hour, as the server tells it. Where the server begins anew, the page keeps what it knows of before.
+// What boxes use, now and over the last hour, as the server tells it.
+// Where the server begins anew, the page keeps what it knows of before.
 import type { Box, BoxUsage, UsageEvent, UsageSample } from '../../sdk/browser.ts';
 import { boxrun } from './client.ts';
 import { createStore, type Store } from './store.ts';
