@@ -105,7 +105,7 @@ async function main(lifeline: Lifeline): Promise<void> {
   const localConnections = new WeakSet<object>();
   const isLocal = (socket: object) => localConnections.has(socket);
   let address: string | null = null;
-  const usage = createUsage({ supervisor });
+  const usage = createUsage({ supervisor, maxBoxes: config.caps.boxes, stateDir: config.stateDir });
   const health = () => askHealth({ supervisor, writer });
   const parts: GatewayParts = {
     config, log, supervisor, rows, feed, states, access, usage,

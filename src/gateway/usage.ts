@@ -1,6 +1,7 @@
 // The last hour of this server: what boxes reserve and use, and how fast clients were answered. One moment is taken every few seconds,
 // whether anybody looks or not, so that who opens the dashboard sees what was. Made by main.ts, given out by routes/usage.ts.
 // It is kept in memory: another gateway begins anew.
+import { statfs } from 'node:fs/promises';
 import type { FastifyInstance } from 'fastify';
 import type { BoxUsage, UsageHistory, UsageSample, UsageUpdate } from '../shared/api.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
@@ -27,11 +28,14 @@ type Held = ResultOf<SupervisorContract, 'usage'>;
 
 export interface UsageDeps {
   readonly supervisor: Pick<Link<SupervisorContract>, 'request'>;
+  readonly maxBoxes: number;
+  /** On the file system whose size and free space are told. */
+  readonly stateDir: string;
   /** limits.usageSampleMs when absent. */
   readonly everyMs?: number;
 }
 
-export function createUsage({ supervisor, everyMs = limits.usageSampleMs }: UsageDeps): Usage {
+export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.usageSampleMs }: UsageDeps): Usage {
   const answers = createAnswerTimes();
   const engines = createEngineMeter();
   const samples: UsageSample[] = [];
@@ -44,9 +48,14 @@ export function createUsage({ supervisor, everyMs = limits.usageSampleMs }: Usag
     if (isTaking) return;
     isTaking = true;
     try {
-      const held = await supervisor.request('usage', {}, { timeoutMs: 2 * limits.healthTimeoutMs });
+      const [held, { bavail, blocks, bsize }] = await Promise.all([
+        supervisor.request('usage', {}, { timeoutMs: 2 * limits.healthTimeoutMs }),
+        statfs(stateDir),
+      ]);
       boxes = engines.usageOf(held.engines);
-      samples.push(sampleOf(held, boxes, answers.takeAll()));
+      const megabytes = (count: number): number => Math.floor((count * bsize) / 2 ** 20);
+      const disk = { disk_free_mb: megabytes(bavail), disk_size_mb: megabytes(blocks) };
+      samples.push({ ...sampleOf(held, boxes, answers.takeAll()), max_boxes: maxBoxes, ...disk });
       samples.splice(0, samples.length - limits.usageSamplesMax);
       for (const wake of waiting.splice(0)) wake();
     } catch {
@@ -84,11 +93,14 @@ export function createUsage({ supervisor, everyMs = limits.usageSampleMs }: Usag
   };
 }
 
-function sampleOf({ running, cpusHeld, memoryHeldMb }: Held, boxes: Readonly<Record<string, BoxUsage>>, times: AnswerTimes): UsageSample {
+type Sampled = Omit<UsageSample, 'max_boxes' | 'disk_free_mb' | 'disk_size_mb'>;
+
+function sampleOf({ running, boxes: count, cpusHeld, memoryHeldMb }: Held, boxes: Readonly<Record<string, BoxUsage>>, times: AnswerTimes): Sampled {
   const all = Object.values(boxes);
   return {
     at: new Date().toISOString(),
     boxes_running: running,
+    boxes: count,
     cpu_reserved: cpusHeld,
     memory_reserved_mb: memoryHeldMb,
     cpu_used: rounded(all.reduce((sum, box) => sum + (box.cpu_used ?? 0), 0)),

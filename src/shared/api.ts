@@ -151,6 +151,12 @@ export type Info = Static<typeof Info>;
 export const UsageSample = Type.Object({
   at: Type.String(),
   boxes_running: Type.Integer(),
+  /** Stopped ones too, and how many there may be. */
+  boxes: Type.Integer(),
+  max_boxes: Type.Integer(),
+  /** Where the server keeps its state and the boxes their disks. */
+  disk_free_mb: Type.Integer(),
+  disk_size_mb: Type.Integer(),
   cpu_reserved: Type.Number(),
   memory_reserved_mb: Type.Number(),
   /** In CPUs: 0.5 is half of one, over the time since the moment before. */

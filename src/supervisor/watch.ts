@@ -22,7 +22,7 @@ export function createWatchHandlers({ registry, census, figures }: WatchDeps): P
       const engines = asked.flatMap(({ figures: of }) => (of === null || of.boxId === null || of.engine === null ? [] : [{ boxId: of.boxId, ...of.engine }]));
       const all = registry.all();
       const held = heldBy(all);
-      return { cpusHeld: held.cpus, memoryHeldMb: held.memoryMb, running: all.filter(({ state }) => publicStatus(state) === 'running').length, engines };
+      return { cpusHeld: held.cpus, memoryHeldMb: held.memoryMb, boxes: all.length, running: all.filter(({ state }) => publicStatus(state) === 'running').length, engines };
     },
     health() {
       const silent = [...census].filter(({ peer }) => !peer.isAnswering);

@@ -48,6 +48,7 @@ export const supervisorContract = {
         cpusHeld: Type.Number(),
         memoryHeldMb: Type.Number(),
         running: Type.Integer(),
+        boxes: Type.Integer(),
         engines: Type.Array(Type.Object({ boxId: Type.String(), cpuSeconds: Type.Number(), memoryBytes: Type.Number() })),
       }),
     },

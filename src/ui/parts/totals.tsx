@@ -15,7 +15,10 @@ export function TotalsPanel() {
   return (
     <section class="totals" aria-label="Totals">
       <dl class="meters">
-        <Meter title="Boxes running" value={String(running)} of={`of ${all}`} share={all === 0 ? 0 : running / all} />
+        <Meter
+          title="Boxes running" value={String(running)} of={`of ${all}${last === undefined ? '' : `; there may be ${last.max_boxes}`}`}
+          share={last === undefined ? 0 : all / last.max_boxes}
+        />
         <Meter
           title="CPU reserved" value={String(cpu)} of={info === null ? '' : `of ${info.max_cpu}`} share={info === null ? 0 : cpu / info.max_cpu}
           used={last === undefined ? null : formatCpus(last.cpu_used)} usedShare={last === undefined || info === null ? 0 : last.cpu_used / info.max_cpu}
@@ -26,7 +29,10 @@ export function TotalsPanel() {
           used={last === undefined ? null : formatMemory(Math.ceil(last.memory_used_mb))}
           usedShare={last === undefined || info === null ? 0 : last.memory_used_mb / info.max_memory_mb}
         />
-        <Meter title="Disk, at most" value={`${diskGb} GB`} of="of all boxes" share={null} />
+        <Meter
+          title="Disk, at most" value={`${diskGb} GB`} of={`of all boxes${last === undefined ? '' : `; ${formatMemory(last.disk_free_mb)} free`}`}
+          share={last === undefined ? null : 1 - last.disk_free_mb / last.disk_size_mb}
+        />
       </dl>
       <details open={isOpen} onToggle={(event) => { setOpen(event.currentTarget.open); }}>
         <summary>Last hour</summary>

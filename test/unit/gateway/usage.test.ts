@@ -4,6 +4,7 @@ import { createUsage, type UsageMessage } from '../../../src/gateway/usage.ts';
 import type { SupervisorContract } from '../../../src/shared/contracts/supervisor.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import type { ResultOf } from '../../../src/shared/ipc/contract.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
 
 type Told = ResultOf<SupervisorContract, 'usage'>;
 
@@ -11,14 +12,14 @@ type Told = ResultOf<SupervisorContract, 'usage'>;
 function createBench({ fails = () => false }: { fails?: (asked: number) => boolean } = {}) {
   let asked = 0;
   const tell = (): Told => ({
-    cpusHeld: 2, memoryHeldMb: 128, running: 1, engines: [{ boxId: 'box_1', cpuSeconds: asked, memoryBytes: 3 * 2 ** 20 }],
+    cpusHeld: 2, memoryHeldMb: 128, running: 1, boxes: 2, engines: [{ boxId: 'box_1', cpuSeconds: asked, memoryBytes: 3 * 2 ** 20 }],
   });
   const request = () => {
     asked++;
     return fails(asked) ? Promise.reject(new BoxRunError('UNAVAILABLE', 'it is away')) : Promise.resolve(tell());
   };
   const left = new AbortController();
-  const usage = createUsage({ supervisor: { request: request as never }, everyMs: 20 });
+  const usage = createUsage({ supervisor: { request: request as never }, maxBoxes: 9, stateDir: temporaryDirectory(), everyMs: 20 });
   usage.start(left.signal);
   return { usage, left };
 }
@@ -37,7 +38,10 @@ it('tells the history, then every moment, with CPUs by what was used since the o
   const [first, ...rest] = await take(usage.read(left.signal), 4);
   expect(first).toEqual({ kind: 'history', value: { samples: [], boxes: {} } });
   const samples = rest.flatMap((each) => (each.kind === 'sample' ? [each.value] : []));
-  expect(samples[0]).toMatchObject({ sample: { boxes_running: 1, cpu_reserved: 2, memory_reserved_mb: 128, cpu_used: 0 }, boxes: { box_1: { cpu_used: null, memory_used_mb: 3 } } });
+  expect(samples[0]).toMatchObject({ sample: { boxes_running: 1, boxes: 2, max_boxes: 9, cpu_reserved: 2, memory_reserved_mb: 128, cpu_used: 0 }, boxes: { box_1: { cpu_used: null, memory_used_mb: 3 } } });
+  const [{ sample: one } = { sample: null }] = samples;
+  expect(one?.disk_free_mb).toBeGreaterThan(0);
+  expect(one?.disk_size_mb).toBeGreaterThanOrEqual(one?.disk_free_mb ?? Infinity);
   for (const { sample, boxes } of samples.slice(1)) {
     // One second of CPU in at least 20 ms, and in far less than a minute.
     expect(sample.cpu_used).toBeGreaterThan(1 / 60);
