@@ -38,6 +38,8 @@ export default defineConfig({
       // Packs, installs and uninstalls, which compiles native modules anew.
       project('package', { testTimeoutMs: 120_000, parallel: false }),
       project('vm', { testTimeoutMs: 240_000, parallel: false }),
+      // Faults and attacks on real micro-VMs: minutes more than a change should wait for.
+      project('vm-long', { testTimeoutMs: 240_000, parallel: false }),
     ],
   },
 });

@@ -58,7 +58,7 @@ function planFor(argv) {
   ];
   return {
     foreignScript: undefined,
-    command: (shared) => ['node', 'node_modules/vitest/vitest.mjs', 'run', '--project', 'vm', ...reporters(shared), ...args],
+    command: (shared) => ['node', 'node_modules/vitest/vitest.mjs', 'run', ...(args.includes('--project') ? [] : ['--project', 'vm']), ...reporters(shared), ...args],
   };
 }
 

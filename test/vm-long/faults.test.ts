@@ -1,0 +1,92 @@
+// What must hold when a process dies under a box on a real micro-VM: writer, supervisor, worker, the VM itself, and all of them one after
+// another while commands run. The same promises as for containers; slow where the host is emulated, so few boxes and in order.
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findVmProcesses } from '../../src/worker/drivers/boxlite/vm-processes.ts';
+import { collect, counted, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { eventually } from '../support/processes.ts';
+
+const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
+const lines = 300;
+/** About 3 seconds on a fast host. */
+const count = `i=0; while [ $i -lt ${lines} ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.2; done`;
+let server: CrashServer;
+let id: string;
+
+beforeAll(async () => {
+  server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'] });
+  id = (await server.client.create({ ...box, name: 'vm' })).id;
+}, 240_000);
+afterAll(async () => {
+  await server.close();
+}, 120_000);
+
+const shell = (script: string) => server.client.startExec('vm', { cmd: ['sh', '-c', script] });
+const run = async (script: string) => collect(server.client, await shell(script));
+/** Commands run again: the box has a worker, whatever died. */
+const works = () => eventually('commands run', () => run('echo up').then(({ stdout }) => stdout === 'up\n', () => false), 90_000);
+const bootId = async () => (await run('cat /proc/sys/kernel/random/boot_id')).stdout;
+
+/** Starts the counting command, and waits for its first line. */
+async function begin() {
+  const exec = await shell(count);
+  const output = collect(server.client, exec);
+  for await (const event of server.client.execEvents(exec)) if (event.type === 'log') break;
+  return { exec, output };
+}
+
+describe('a command on a micro-VM', () => {
+  it.each(['writer', 'supervisor', 'gateway'] as const)('keeps every byte over the death of the %s, and its row is there', async (role) => {
+    const before = await bootId();
+    const { exec, output } = await begin();
+    await server.kill(role);
+    const { stdout, exit } = await output;
+    expect(stdout).toBe(counted(lines));
+    expect(exit.exitCode).toBe(0);
+    expect(await eventually('the row says so', () => server.client.getExec('vm', exec.id).catch(() => null))).toMatchObject({ status: 'succeeded', exit_code: 0 });
+    await works();
+    expect(await bootId()).toBe(before);
+  });
+
+  it('keeps every byte when the keeper dies and serve comes again', async () => {
+    const before = await bootId();
+    const { output } = await begin();
+    await server.kill('keeper');
+    await server.serve();
+    const { stdout, exit } = await output;
+    expect(stdout).toBe(counted(lines));
+    expect(exit.exitCode).toBe(0);
+    await works();
+    expect(await bootId()).toBe(before);
+  });
+
+  it('ends as failed with its worker, and says from where on output may be missing; the VM lives on', async () => {
+    const before = await bootId();
+    const { exec, output } = await begin();
+    await server.kill('worker', id);
+    const { stdout, exit, seqs } = await output;
+    expect(counted(lines).startsWith(stdout)).toBe(true);
+    expect(exit.error).toMatch(/worker exited.*seq \d+/);
+    expect(seqs.at(-1)).toBe(exit.seq);
+    expect((await server.client.getExec('vm', exec.id)).status).toBe('failed');
+    await works();
+    expect(await bootId()).toBe(before);
+    expect((await run('ps | grep -c "[l]ine-"')).stdout).toBe('0\n');
+  });
+
+  it('ends with its VM: the box is stopped, keeps its disk, and starts again', async () => {
+    await run('echo kept > /root/file; sync');
+    const before = await bootId();
+    const { exec, output } = await begin();
+    const shim = (await findVmProcesses(join(server.stateDir, 'boxes', id))).find(({ isShim }) => isShim);
+    process.kill(shim?.pid ?? 0, 'SIGKILL');
+    const { exit } = await output;
+    expect(exit.exitCode).not.toBe(0);
+    expect((await server.client.getExec('vm', exec.id)).status).toBe('failed');
+    await eventually('the box is stopped', async () => (await server.client.getBox('vm')).status === 'stopped', 30_000);
+    expect(await findVmProcesses(join(server.stateDir, 'boxes', id))).toEqual([]);
+    await server.client.startBox('vm');
+    expect((await run('cat /root/file')).stdout).toBe('kept\n');
+    expect(await bootId()).not.toBe(before);
+  });
+});
