@@ -228,13 +228,23 @@ class AssignedRunner implements BoxRunner {
     const files = { driver, workdir: assignment.workdir };
     switch (operation.kind) {
       case 'upload':
-        return receiveUpload(files, operation.path, stream);
+        return this.#transfer(() => receiveUpload(files, operation.path, stream));
       case 'download':
-        return sendDownload(files, operation.path, stream);
+        return this.#transfer(() => sendDownload(files, operation.path, stream));
       case 'attach':
         return this.#terminals.serve(operation, stream);
       case 'input':
         return feedInput(await this.#find(operation.execId).handle(), stream);
+    }
+  }
+
+  /** What a box that is stopped does to a file on its way is of no interest. */
+  async #transfer(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#needRunning();
+      throw error;
     }
   }
 

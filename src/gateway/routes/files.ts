@@ -29,7 +29,11 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
       }
       const box = keyOf(request.params.box);
       const work = readUpload(request.raw, parts.config.stateDir, (file, dest) => upload(parts, box, file, dest));
-      return { ok: true, dest: await whileProcessing(reply, work) };
+      // Asked for only here: until the form is let go, whatever it complains of would come before the answer.
+      const dest = await whileProcessing(reply, work.catch(async (error: unknown) => {
+        throw await reasonOfBreak(parts, box, { kind: 'upload', path: '/' }, error);
+      }));
+      return { ok: true, dest };
     });
   });
 
