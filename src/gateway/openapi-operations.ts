@@ -59,7 +59,7 @@ const boxOperations: readonly Operation[] = [
         content: { 'application/json': Box },
       },
       200: {
-        description: 'With Accept: text/event-stream, its progress, then the event box or error',
+        description: 'With Accept: text/event-stream, its progress, then the events timing and box, or error',
         content: { 'text/event-stream': text },
       },
     },

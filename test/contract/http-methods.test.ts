@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { eventually } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { parseSse, startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;
 let box: string;
@@ -48,6 +48,15 @@ it('create, start and exec say how long their stages took', async () => {
   const created = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64 } });
   expect(stages(created)).toEqual(['validate', 'supervisor', 'admit', 'worker', 'image', 'create', 'start', 'commit', 'total']);
   expect(created.json).not.toHaveProperty('timings');
+  // The head of a stream is sent before the work: there they are an event, just before the box.
+  const streamed = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64 }, headers: { accept: 'text/event-stream' } });
+  const [timing, box] = parseSse(streamed.text).slice(-2);
+  expect([timing?.event, box?.event]).toEqual(['timing', 'box']);
+  const times = JSON.parse(timing?.data ?? '') as Record<string, number>;
+  expect(Object.keys(times)).toEqual(stages(created));
+  expect(times['total']).toBeGreaterThan(0);
+  expect(times['supervisor']).toBeLessThanOrEqual(times['total'] ?? 0);
+  expect(JSON.parse(box?.data ?? '')).not.toHaveProperty('timings');
   const path = `/v1/boxes/${created.json['id'] as string}`;
   expect(stages(await server.call({ method: 'POST', path: `${path}/exec`, body: { cmd: ['true'] } }))).toEqual(['validate', 'supervisor', 'worker', 'spawn', 'hold', 'total']);
   await server.call({ method: 'POST', path: `${path}:stop` });

@@ -8,7 +8,7 @@ import { faultPoint } from '../../shared/fault.ts';
 import { isBoxId } from '../../shared/ids.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
-import { createStopwatch } from '../../shared/stage-times.ts';
+import { createStopwatch, type Stopwatch } from '../../shared/stage-times.ts';
 import type { LabelFilter } from '../../shared/store/lists.ts';
 import { asBoxRunError, errorBody } from '../error-handler.ts';
 import { withCleanEnvironment } from '../environment.ts';
@@ -18,7 +18,7 @@ import type { GatewayParts } from '../parts.ts';
 import { acceptsStream, encodeNotice, openSseStream } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
 import { claimOf } from '../request-key.ts';
-import { withServerTiming } from '../server-timing.ts';
+import { timingNotice, withServerTiming } from '../server-timing.ts';
 import { BoxesQuery, createParse, createParseQuery, RemoveQuery } from '../validation.ts';
 
 interface BoxPath {
@@ -42,7 +42,7 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing, 
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => createOrder(request));
-    if (acceptsStream(request)) return streamCreate({ supervisor, closing, places }, order, request, reply);
+    if (acceptsStream(request)) return streamCreate({ supervisor, closing, places }, { order, watch }, request, reply);
     faultPoint('gateway.create.validated');
     const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs }));
     const box = await whileProcessing(reply, work);
@@ -118,7 +118,7 @@ function labelFilter(text: string): LabelFilter {
 /** A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves. */
 async function streamCreate(
   { supervisor, closing, places }: Pick<GatewayParts, 'supervisor' | 'closing' | 'places'>,
-  order: CreateOrder,
+  { order, watch }: { readonly order: CreateOrder; readonly watch: Stopwatch },
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
@@ -128,7 +128,8 @@ async function streamCreate(
       void stream.write(encodeNotice('progress', { stage, message }));
     };
     const options = { timeoutMs: createTimeoutMs, onProgress };
-    const { timings: _timings, ...box } = await supervisor.request('createBox', order, options);
+    const { timings, ...box } = await watch.time('supervisor', () => supervisor.request('createBox', order, options));
+    await stream.write(timingNotice(reply, { ...watch.times, ...timings }));
     await stream.write(encodeNotice('box', box));
   } catch (error) {
     const known = asBoxRunError(error, request.id);
