@@ -52,6 +52,7 @@ if [ "${1:-}" = --test ]; then # The tests push to a registry, and try system ca
   [ -e /usr/include/string.h ] || missing+=(libc6-dev)
   need xz xz-utils
   need tmux tmux
+  need htop htop # Terminals are tried with it.
   need strace strace
   need zsh zsh # Completion is tried in the shells themselves.
   need fish fish

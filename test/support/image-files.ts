@@ -38,6 +38,20 @@ export async function makeSampleTars(dir: string, marker = 'sample'): Promise<Sa
   return { rootfsTar, scratchTar };
 }
 
+/** A root file system with `program` of this host, what it is linked with, a shell, and descriptions of terminals. Returns its tar. */
+export async function makeProgramTar(dir: string, program: string): Promise<string> {
+  const tree = join(dir, 'program-tree');
+  for (const sub of ['bin', 'etc', 'root', 'tmp', 'lib']) mkdirSync(join(tree, sub), { recursive: true });
+  copyFileSync(await findBusybox(), join(tree, 'bin/busybox'));
+  for (const name of ['sh', 'echo']) tool('ln', ['-sf', 'busybox', join(tree, 'bin', name)]);
+  const libraries = [...tool('ldd', [program]).matchAll(/(?:=> )?(\/\S+) \(0x/g)].map(([, path]) => path ?? '');
+  tool('cp', ['-L', '--parents', program, ...libraries, tree]);
+  tool('cp', ['-rL', '/lib/terminfo', join(tree, 'lib')]);
+  const tar = join(dir, 'program.tar');
+  tool('tar', ['--numeric-owner', '--owner=0', '--group=0', '-C', tree, '-cf', tar, '.']);
+  return tar;
+}
+
 export interface LayoutOptions {
   readonly architecture?: string;
   readonly config?: Readonly<Record<string, unknown>>;

@@ -7,12 +7,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { makeProgramTar } from '../support/image-files.ts';
 import { eventually, processOf } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 const run = promisify(execFile);
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');
 const [execExample = '', attachExample = '', shellExample = ''] = [...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs)].map(([, line]) => line ?? '');
+
+const htop = '/usr/bin/htop';
 
 let server: TestServer;
 let directory: string;
@@ -108,6 +111,26 @@ it('shows a full-screen editor that follows the size of the terminal: vim of thi
   await shows(/^exit code 0$/m);
   await isRestored();
   await server.client.removeBox('tools', { force: true });
+});
+
+it.skipIf(!existsSync(htop))('shows htop from an image of its own: it draws, follows the size of the terminal, and ends with q (skipped without htop: scripts/setup.sh --test)', async () => {
+  const tar = await makeProgramTar(directory, htop);
+  await run(process.execPath, [cliBundle, 'images', 'import', 'htop', tar], { env: server.env });
+  await server.client.create({ image: 'htop', name: 'watched', cpu: 1, memory_mb: 128 });
+  await open(attachExample.replace('web', 'watched'));
+  await type(`clear; ${htop}; echo "htop left with $?"`, 'Enter');
+  const lastLine = /^F1Help .*F10Quit\s*$/;
+  const screenLines = async () => (await screen()).replace(/\n$/, '').split('\n');
+  await eventually('it fills the screen', async () => lastLine.test((await screenLines())[29] ?? ''));
+  await shows(/^\s+\d+ (0|root) .* \/usr\/bin\/htop\s*$/m); // Among the processes of the box, itself.
+  await tmux('resize-window', '-x', '110', '-y', '38');
+  await eventually('it fills the new size', async () => lastLine.test((await screenLines())[37] ?? ''));
+  await type('q');
+  await shows(/^htop left with 0$/m);
+  await type('exit', 'Enter');
+  await shows(/^exit code 0$/m);
+  await isRestored();
+  await server.client.removeBox('watched', { force: true });
 });
 
 it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', async () => {
