@@ -2,6 +2,12 @@
 // Imports nothing; values that a user may want to change are read through config.ts instead.
 
 export const limits = {
+  /**
+   * Memory (resident) of any process of the server, whatever passes through it. Held by the bounds below, not by a check of its own;
+   * the tests of load and of large files fail past it.
+   */
+  processMemoryMbMax: 200,
+
   /** IPC: a longer frame closes the connection that sent it. */
   frameBytesMax: 16 * 1024 * 1024,
   /** IPC: deadline of a request that names none; the caller gets UNAVAILABLE. */
@@ -105,6 +111,11 @@ export const limits = {
   keptOutputBytesMax: 512 * 1024,
   /** Writer: operations in one group commit; the rest goes into the next. */
   groupOpsMax: 20_000,
+  /** Writer: changes with so many bytes of output let one group of smaller ones pass before them. */
+  largeChangeBytes: 128 * 1024,
+  /** ... and while smaller ones keep coming, at most this far apart, each group with large ones is followed by a rest as long as it, and no longer than this. */
+  largeChangeYieldMs: 250,
+  largeChangeRestMaxMs: 50,
   /** Writer without keeper and workers ends after this. */
   writerIdleExitMs: 5_000,
 

@@ -3,25 +3,19 @@
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
+import { createChangeLine, type ChangeSize, type Unit } from './change-line.ts';
 
 export interface Batch {
   /**
    * Runs `apply` inside the next group; resolves with its value once that is committed.
    * @throws what `apply` throws (final), or UNAVAILABLE when the database could not commit (to be sent again)
    */
-  submit<T>(apply: () => T, operations?: number): Promise<T>;
+  submit<T>(apply: () => T, size?: ChangeSize): Promise<T>;
   readonly figures: { readonly waiting: number; readonly done: number; readonly failed: number };
   /** True after a group could not be committed, until one is. */
   readonly isFailing: boolean;
   /** Resolves when nothing waits any more. */
   idle(): Promise<void>;
-}
-
-interface Unit {
-  readonly apply: () => unknown;
-  readonly operations: number;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: unknown) => void;
 }
 
 type Outcome = { readonly unit: Unit } & ({ readonly value: unknown } | { readonly error: unknown });
@@ -39,32 +33,19 @@ function unavailable(error: unknown): BoxRunError {
   });
 }
 
-/** How many of those that wait go into the next group. */
-function groupLength(waiting: readonly Unit[]): number {
-  let operations = 0;
-  let count = 0;
-  while (count < waiting.length && operations < limits.groupOpsMax) operations += waiting[count++]?.operations ?? 0;
-  return count;
-}
-
 function tell(outcome: Outcome): void {
   if ('error' in outcome) outcome.unit.reject(outcome.error);
   else outcome.unit.resolve(outcome.value);
 }
 
-export function createBatch(db: Database): Batch {
+/** Runs a group in one transaction. @throws when it could not be committed; then nothing of it is. */
+function createTransaction(db: Database): (group: readonly Unit[]) => Outcome[] {
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
   const rollback = db.prepare('ROLLBACK');
   const savepoint = db.prepare('SAVEPOINT sender');
   const release = db.prepare('RELEASE sender');
   const undo = db.prepare('ROLLBACK TO sender');
-  const waiting: Unit[] = [];
-  let scheduled = false;
-  let failing = false;
-  const commits = { done: 0, failed: 0 };
-  let idleWaiters: (() => void)[] = [];
-
   function runUnit(unit: Unit): Outcome {
     savepoint.run();
     try {
@@ -79,25 +60,60 @@ export function createBatch(db: Database): Batch {
     }
   }
 
-  function runGroup(): void {
-    const group = waiting.splice(0, groupLength(waiting));
-    let outcomes: Outcome[];
+  return (group) => {
     try {
       begin.run();
-      outcomes = group.map(runUnit);
+      const outcomes = group.map(runUnit);
       commit.run();
+      return outcomes;
+    } catch (error) {
+      if (db.inTransaction) rollback.run();
+      throw error;
+    }
+  };
+}
+
+export function createBatch(db: Database): Batch {
+  const runTransaction = createTransaction(db);
+  const waiting = createChangeLine();
+  let scheduled = false;
+  let resting: NodeJS.Timeout | null = null;
+  let failing = false;
+  const commits = { done: 0, failed: 0 };
+  let idleWaiters: (() => void)[] = [];
+
+  /** Runs the next group as soon as it may: at once where somebody waits for a small change. */
+  function schedule(): void {
+    if (scheduled) return;
+    if (resting !== null) clearTimeout(resting);
+    resting = null;
+    const restMs = waiting.waitMs();
+    if (restMs > 0) {
+      resting = setTimeout(schedule, Math.ceil(restMs));
+      return;
+    }
+    scheduled = true;
+    setImmediate(runGroup);
+  }
+
+  function runGroup(): void {
+    const group = waiting.takeGroup();
+    const startedAt = performance.now();
+    let outcomes: Outcome[];
+    try {
+      outcomes = runTransaction(group);
       failing = false;
       commits.done++;
     } catch (error) {
       failing = true;
       commits.failed++;
-      if (db.inTransaction) rollback.run();
       outcomes = group.map((unit) => ({ unit, error: unavailable(error) }));
     }
+    waiting.took(group, performance.now() - startedAt);
     outcomes.forEach(tell);
-    scheduled = waiting.length > 0;
-    if (scheduled) {
-      setImmediate(runGroup);
+    scheduled = false;
+    if (waiting.length > 0) {
+      schedule();
       return;
     }
     for (const waiter of idleWaiters) waiter();
@@ -105,12 +121,10 @@ export function createBatch(db: Database): Batch {
   }
 
   return {
-    submit<T>(apply: () => T, operations = 1) {
+    submit<T>(apply: () => T, { operations = 1, bytes = 0 }: ChangeSize = {}) {
       return new Promise<T>((resolve, reject) => {
-        waiting.push({ apply, operations, resolve: resolve as (value: unknown) => void, reject });
-        if (scheduled) return;
-        scheduled = true;
-        setImmediate(runGroup);
+        waiting.add({ apply, operations, isLarge: bytes >= limits.largeChangeBytes, resolve: resolve as (value: unknown) => void, reject });
+        schedule();
       });
     },
     get figures() {
@@ -120,7 +134,7 @@ export function createBatch(db: Database): Batch {
       return failing;
     },
     idle() {
-      if (!scheduled) return Promise.resolve();
+      if (waiting.length === 0 && !scheduled) return Promise.resolve();
       return new Promise((resolve) => {
         idleWaiters.push(resolve);
       });

@@ -84,7 +84,7 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
         const made = changes.flatMap((change) => statements.changeExec(change) ?? []);
         faultPoint('writer.change-execs.applied');
         return made;
-      }, changes.length);
+      }, { operations: changes.length, bytes: outputBytes(changes) });
       faultPoint('writer.change-execs.committed');
       figures.applied(applied);
       states.record(applied.flatMap(({ state }) => state ?? []));
@@ -119,6 +119,10 @@ function followHandlers({ statements, followers, states }: ControlDeps) {
     },
     statesAfter: ({ position }) => states.after(position),
   } satisfies Partial<Handlers<WriterContract>>;
+}
+
+function outputBytes(changes: readonly ExecChange[]): number {
+  return changes.reduce((sum, change) => sum + (change.op === 'event' ? change.event.data.length : 0), 0);
 }
 
 function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {

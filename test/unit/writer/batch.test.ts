@@ -43,6 +43,53 @@ async function openNumbers(): Promise<Numbers> {
   };
 }
 
+describe('large changes', () => {
+  const large = { bytes: limits.largeChangeBytes };
+
+  it('let small ones pass, once: they are not kept waiting for ever', async () => {
+    const { batch, add, commits } = await openNumbers();
+    const order: string[] = [];
+    const submit = async (name: string, value: number, size = {}) => {
+      await batch.submit(add(value), size);
+      order.push(name);
+    };
+    const first = Promise.all([submit('large', 1, large), submit('small', 2), submit('other large', 3, large)]);
+    const later = first.then(() => undefined);
+    // As soon as a small one is through, the next one comes.
+    for (let value = 10; value < 15; value++) await submit(`small ${value}`, value);
+    await later;
+    expect(order.slice(0, 2)).toEqual(['small', 'small 10']);
+    expect(order.indexOf('other large')).toBeLessThan(order.indexOf('small 12'));
+    expect(commits()).toBeLessThanOrEqual(7);
+  });
+
+  it('rest while small ones keep coming, but never long', async () => {
+    const { batch, add, db } = await openNumbers();
+    const slow = (value: number) => () => {
+      db.exec('WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 300000) SELECT max(n) FROM count');
+      return add(value)();
+    };
+    let isOver = false;
+    let smallOnes = 0;
+    const small = (async () => {
+      while (!isOver) await batch.submit(add(1_000 + smallOnes++));
+    })();
+    const startedAt = performance.now();
+    const largeOnes = 10;
+    for (let value = 0; value < largeOnes; value++) await batch.submit(slow(value), large);
+    isOver = true;
+    await small;
+    expect(smallOnes).toBeGreaterThan(2 * largeOnes); // More than one between each two.
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+  });
+
+  it('wait for nobody when they are alone', async () => {
+    const { batch, add, commits } = await openNumbers();
+    await Promise.all([batch.submit(add(1), large), batch.submit(add(2), large)]);
+    expect(commits()).toBe(1);
+  });
+});
+
 describe('a group', () => {
   it('is everything that waits, in one transaction, each with its own value', async () => {
     const { batch, commits, add, seen } = await openNumbers();
@@ -78,9 +125,9 @@ describe('a group', () => {
   it('is bounded by operations: the rest goes into the next', async () => {
     const { batch, commits, add } = await openNumbers();
     const half = limits.groupOpsMax / 2;
-    await Promise.all([1, 2, 3, 4, 5].map((value) => batch.submit(add(value), half)));
+    await Promise.all([1, 2, 3, 4, 5].map((value) => batch.submit(add(value), { operations: half })));
     expect(commits()).toBe(3);
-    await batch.submit(add(6), limits.groupOpsMax * 3);
+    await batch.submit(add(6), { operations: limits.groupOpsMax * 3 });
     expect(commits()).toBe(4);
   });
 
@@ -177,8 +224,8 @@ describe('idle', () => {
   it('resolves at once when nothing waits, else after the last commit', async () => {
     const { batch, add, seen } = await openNumbers();
     await batch.idle();
-    void batch.submit(add(1), limits.groupOpsMax);
-    void batch.submit(add(2), limits.groupOpsMax);
+    void batch.submit(add(1), { operations: limits.groupOpsMax });
+    void batch.submit(add(2), { operations: limits.groupOpsMax });
     await batch.idle();
     expect(seen()).toEqual([1, 2]);
   });
