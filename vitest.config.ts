@@ -31,6 +31,8 @@ export default defineConfig({
       // Attacks, each refused: `npm run test:security` ends with a table of them.
       project('security', { testTimeoutMs: 60_000, parallel: false }),
       project('crash', { testTimeoutMs: 120_000, parallel: false }),
+      // By `npm run test:load`: what is loud, slow or stuck, and what others notice of it. A few minutes, most of them of one gigabyte.
+      project('load', { testTimeoutMs: 120_000, parallel: false }),
       // By `npm run test:chaos`: it still finds what nobody has explained (docs/HACKING.md, Known gaps).
       project('chaos', { testTimeoutMs: 120_000, parallel: false }),
       // Every fault at every moment: hours.

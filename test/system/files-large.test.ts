@@ -4,12 +4,12 @@ import { createHash, randomBytes, type Hash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { limits } from '../../src/shared/limits.ts';
 import { peakMemoryMb } from '../support/processes.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 
 const fileMb = Number(process.env['BOXRUN_TEST_LARGE_MB'] ?? 64);
 const outputMb = 200;
-const peakMbMax = 200;
 /** 5 GiB at a tenth of the rate that was measured. */
 const timeoutMs = 120_000 + fileMb * 200;
 let server: TestServer;
@@ -46,7 +46,7 @@ async function expectLean(what: string, startedAt: number, megabytes: number): P
   const seconds = (performance.now() - startedAt) / 1000;
   const peaks = await peakMemoryMb(server.stateDir);
   console.log(`${what}: ${seconds.toFixed(1)} s, ${Math.round(megabytes / seconds)} MB/s; peaks in MB: ${JSON.stringify(peaks)}`);
-  for (const [role, peak] of Object.entries(peaks)) expect(peak, `${role}, ${what}`).toBeLessThan(peakMbMax);
+  for (const [role, peak] of Object.entries(peaks)) expect(peak, `${role}, ${what}`).toBeLessThan(limits.processMemoryMbMax);
   expect(Object.keys(peaks).length).toBeGreaterThanOrEqual(5);
 }
 
