@@ -4,12 +4,14 @@
 import type { Exec } from '../shared/api.ts';
 import type { Event } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
 import type { EventPage } from '../shared/store/reader.ts';
 import { createTopics, raceAbort, takeLive, type Seat, type TopicDeps, type Topics } from './topics.ts';
 
 /** `follow` is by the id of the exec, and waits while the writer is down. */
 export interface FeedDeps extends TopicDeps {
-  readPage(execId: string, afterSeq: number): Promise<EventPage>;
+  /** A page ends with the first event past `bytesMax`. */
+  readPage(execId: string, afterSeq: number, bytesMax: number): Promise<EventPage>;
   readExec(exec: ExecRef): Promise<Exec | null>;
 }
 
@@ -39,14 +41,25 @@ export interface EventFeed {
 interface FeedParts {
   readonly deps: FeedDeps;
   readonly topics: Topics<readonly Event[]>;
+  readonly pages: PageShare;
+}
+
+/** Each reader of history holds a page, for as long as its client takes: together no more than one that is bounded. */
+interface PageShare {
+  readers: number;
+}
+
+function pageBytes({ readers }: PageShare): number {
+  return Math.max(limits.replayPageBytesLeast, Math.min(limits.replayPageBytes, limits.replayBytesMax / readers));
 }
 
 export function createEventFeed(deps: FeedDeps): EventFeed {
   const topics = createTopics<readonly Event[]>(deps);
-  const parts: FeedParts = { deps, topics };
+  const pages: PageShare = { readers: 0 };
+  const parts: FeedParts = { deps, topics, pages };
   return {
     read: (exec, afterSeq, signal) => readEvents(parts, { exec, afterSeq, signal }),
-    past: (exec, afterSeq, signal) => history(deps, { exec, afterSeq, signal }),
+    past: (exec, afterSeq, signal) => history(parts, { exec, afterSeq, signal }),
     ended: (exec, signal) => waitForExit(parts, exec, signal),
     events(execId, events) {
       topics.offer(execId, events, events.reduce((sum, event) => sum + event.data.length, 0));
@@ -66,7 +79,8 @@ interface Reading {
   readonly signal: AbortSignal;
 }
 
-async function* readEvents({ deps, topics }: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
+async function* readEvents(parts: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
+  const { deps, topics } = parts;
   const execId = exec.id;
   let lastSeq = afterSeq;
   const advance = (events: readonly Event[]): boolean => {
@@ -74,7 +88,7 @@ async function* readEvents({ deps, topics }: FeedParts, { exec, afterSeq, signal
     return events.at(-1)?.type === 'exit';
   };
   // First without following: most streams are of commands that have ended, and need no writer.
-  for await (const events of history(deps, { exec, afterSeq, signal })) {
+  for await (const events of history(parts, { exec, afterSeq, signal })) {
     yield events;
     if (advance(events)) return;
   }
@@ -85,7 +99,7 @@ async function* readEvents({ deps, topics }: FeedParts, { exec, afterSeq, signal
         await raceAbort(topic.following, signal);
         seat.behind = false;
         const row = await deps.readExec(exec);
-        for await (const events of history(deps, { exec, afterSeq: lastSeq, signal })) {
+        for await (const events of history(parts, { exec, afterSeq: lastSeq, signal })) {
           yield events;
           if (advance(events)) return;
         }
@@ -121,12 +135,17 @@ async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: A
 }
 
 /** What the database has after `afterSeq`, page by page. */
-async function* history(deps: FeedDeps, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
-  for (let lastSeq = afterSeq; ; ) {
-    const page = await raceAbort(deps.readPage(exec.id, lastSeq), signal);
-    if (page.events.length > 0) yield page.events;
-    if (!page.more) return;
-    lastSeq = page.events.at(-1)?.seq ?? lastSeq;
+async function* history({ deps, pages }: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
+  pages.readers++;
+  try {
+    for (let lastSeq = afterSeq; ; ) {
+      const page = await raceAbort(deps.readPage(exec.id, lastSeq, pageBytes(pages)), signal);
+      if (page.events.length > 0) yield page.events;
+      if (!page.more) return;
+      lastSeq = page.events.at(-1)?.seq ?? lastSeq;
+    }
+  } finally {
+    pages.readers--;
   }
 }
 

@@ -15,7 +15,7 @@ export interface Rows {
   exec(box: string, execId: string): Promise<Exec | null>;
   execs(boxId: string, page: PageRequest): Promise<Page<Exec>>;
   knownKey(scope: string, key: string): Promise<KnownKey | null>;
-  events(execId: string, afterSeq: number): Promise<EventPage>;
+  events(execId: string, afterSeq: number, bytesMax: number): Promise<EventPage>;
 }
 
 export interface ReaderPool extends Rows {
@@ -48,7 +48,7 @@ export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
     exec: (box, execId) => read({ read: 'exec', box, execId }),
     execs: (boxId, page) => read({ read: 'execs', boxId, page }),
     knownKey: (scope, key) => read({ read: 'knownKey', scope, key }),
-    events: (execId, afterSeq) => read({ read: 'events', execId, afterSeq }),
+    events: (execId, afterSeq, bytesMax) => read({ read: 'events', execId, afterSeq, bytesMax }),
     waiting: () => pool.queueSize,
     close: () => pool.close({ force: true }),
   };

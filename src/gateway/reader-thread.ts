@@ -15,7 +15,7 @@ export type ReaderCall =
   | { readonly read: 'exec'; readonly box: string; readonly execId: string }
   | { readonly read: 'execs'; readonly boxId: string; readonly page: PageRequest }
   | { readonly read: 'knownKey'; readonly scope: string; readonly key: string }
-  | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number };
+  | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number; readonly bytesMax: number };
 
 const { dbPath } = workerData as ReaderThreadData;
 let reader: Reader | undefined;
@@ -34,7 +34,7 @@ export default function answer(call: ReaderCall): unknown {
     case 'knownKey':
       return reader.knownKey(call.scope, call.key);
     case 'events':
-      return handedOver(reader.events(call.execId, call.afterSeq));
+      return handedOver(reader.events(call.execId, call.afterSeq, call.bytesMax));
   }
 }
 

@@ -7,6 +7,8 @@ export const limits = {
    * the tests of load and of large files fail past it.
    */
   processMemoryMbMax: 200,
+  /** ... of the gateway with many clients at once that do not read (40 streams of megabytes) or only wait (500). */
+  gatewayMemoryMbMax: 256,
 
   /** IPC: a longer frame closes the connection that sent it. */
   frameBytesMax: 16 * 1024 * 1024,
@@ -123,6 +125,9 @@ export const limits = {
   replayPageEvents: 512,
   /** Gateway: bytes in one page of history. */
   replayPageBytes: 512 * 1024,
+  /** ... of all pages that readers hold at once, as long as their clients take: past it pages are smaller, but never under the least. */
+  replayBytesMax: 8 * 1024 * 1024,
+  replayPageBytesLeast: 16 * 1024,
   /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
   feedBufferBytesMax: 1024 * 1024,
   /** Gateway: events are written to a client in pieces of this many characters, or of one event. */

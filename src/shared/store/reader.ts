@@ -34,7 +34,7 @@ export interface Reader {
   /** Ids of the execs of a box that have ended. */
   finishedExecIds(boxId: string): string[];
   /** Events after `afterSeq` in order, up to the page bounds of limits.ts. */
-  events(execId: string, afterSeq: number): EventPage;
+  events(execId: string, afterSeq: number, bytesMax?: number): EventPage;
   close(): void;
 }
 
@@ -82,14 +82,14 @@ export function openReader(path: string): Reader {
       return (knownKey.get(scope, key, since) as KnownKey | undefined) ?? null;
     },
     finishedExecIds: (boxId) => finished.all(boxId) as string[],
-    events(execId, afterSeq) {
+    events(execId, afterSeq, bytesMax = limits.replayPageBytes) {
       const events: EventRow[] = [];
       let bytes = 0;
       for (const row of page.iterate(execId, afterSeq, limits.replayPageEvents)) {
         const event = row as EventRow;
         events.push(event);
         bytes += event.data.length;
-        if (bytes >= limits.replayPageBytes) return { events, more: true };
+        if (bytes >= bytesMax) return { events, more: true };
       }
       return { events, more: events.length === limits.replayPageEvents };
     },
