@@ -60,7 +60,7 @@ function median(values: readonly number[]): number {
 export async function expectBoundedMemory(stateDir: string, what: string): Promise<void> {
   const peaks = await peakMemoryMb(stateDir);
   console.log(`${what}: peaks of memory in MB: ${JSON.stringify(peaks)}`);
-  for (const [role, peak] of Object.entries(peaks)) expect(peak, `${role}, ${what}`).toBeLessThan(limits.processMemoryMbMax);
+  for (const [role, peak] of Object.entries(peaks)) expect(peak, `${role}, ${what}`).toBeLessThan(role === 'gateway' ? limits.gatewayMemoryMbMax : limits.processMemoryMbMax);
 }
 
 export interface StuckClient {
