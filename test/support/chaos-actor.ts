@@ -1,6 +1,6 @@
 // One client of the chaos: does random things to boxes of its own, one after the other, and knows what each may answer. What was
 // acknowledged must stay so; only where a fault came between may an answer be missing, and then the box itself is asked.
-import { BoxRunError, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
+import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collectPatiently, expectWhole, inTime } from './crash-arena.ts';
 import type { Random } from './random.ts';
 
@@ -46,6 +46,8 @@ export interface ActorOptions {
 
 const passing = new Set(['UNAVAILABLE', 'TIMEOUT', 'CANCELED']);
 const boxesMax = 2;
+/** A create that was given up has reached the database by then, or never will. */
+const comesWithinMs = 20_000;
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
 
 const operations = {
@@ -57,6 +59,9 @@ const drawn = (Object.keys(operations) as Operation[]).flatMap((kind) => Array.f
 export class Actor {
   readonly #options: ActorOptions;
   readonly #boxes = new Map<string, ModelBox>();
+  readonly #openCreates: { readonly name: string; readonly at: number }[] = [];
+  /** Acknowledged removals. */
+  readonly #removed = new Set<string>();
 
   constructor(options: ActorOptions) {
     this.#options = options;
@@ -110,15 +115,30 @@ export class Actor {
     const name = [0, 1].map((index) => `${own}-${index}`).find((entry) => !this.#boxes.has(entry)) as string;
     const since = Date.now();
     const made = await this.#ask(since, null, () => client.create({ ...size, name }, signal === null ? {} : { signal })).catch((error: unknown) => {
-      if (signal?.aborted === true && error instanceof BoxRunError && error.code === 'CANCELED') return null;
+      if (!(error instanceof BoxRunError)) throw error;
+      if (signal?.aborted === true && error.code === 'CANCELED') return null;
+      if (error.code === 'NAME_ALREADY_EXISTS' && this.#mayHaveCome(name)) return null;
       throw error;
     });
     const found = made ?? (await this.#look(name));
-    if (found === null) return;
-    this.#boxes.set(name, { name, id: found.id, status: 'running', unsure: made === null, removing: false, sureAt: Date.now(), execs: [] });
+    if (found === null) this.#openCreates.push({ name, at: Date.now() });
+    else this.#know(name, found, { status: 'running', unsure: made === null });
   }
 
-  /** What there is under a name once nothing is being made there; the answer that said so is missing. */
+  /** A create without an answer whose box was not there yet may still be on its way through the server. */
+  #mayHaveCome(name: string): boolean {
+    return this.#openCreates.some((open) => open.name === name && open.at + comesWithinMs > Date.now());
+  }
+
+  /** A box whose create was answered, or for which one that was not answered is the reason. */
+  #know(name: string, { id }: Pick<Box, 'id'>, { status, unsure }: Pick<ModelBox, 'status' | 'unsure'>): void {
+    if (this.#removed.has(id)) throw new Error(`${id} was removed, and is there`);
+    const open = this.#openCreates.findIndex((entry) => entry.name === name);
+    if (open >= 0) this.#openCreates.splice(open, 1);
+    this.#boxes.set(name, { name, id, status, unsure, removing: false, sureAt: Date.now(), execs: [] });
+  }
+
+  /** What there is under a name once nothing is being made there; null: nothing, or nothing yet. */
   async #look(name: string) {
     const deadline = Date.now() + 90_000;
     for (;;) {
@@ -127,7 +147,6 @@ export class Actor {
         if (box.status !== 'creating') return box;
       } catch (error) {
         if (!(error instanceof BoxRunError)) throw error;
-        // One that the supervisor has not admitted when it dies never comes; one that it has is in the database by then.
         if (error.code === 'BOX_NOT_FOUND') return null;
         if (!passing.has(error.code)) throw error;
       }
@@ -209,8 +228,11 @@ export class Actor {
     box.removing = true;
     for (const exec of box.execs) exec.ended = true;
     const removed = await this.#ask(since, box, () => this.#options.client.removeBox(box.name, { force: true }).then(() => true));
-    if (removed === true) this.#boxes.delete(box.name);
-    else box.unsure = true;
+    if (removed !== true) box.unsure = true;
+    else {
+      this.#boxes.delete(box.name);
+      this.#removed.add(box.id);
+    }
   }
 
   async #run(signal: AbortSignal | null): Promise<void> {
@@ -258,9 +280,12 @@ export class Actor {
       found.delete(box.name);
     }
     for (const [name, box] of found) {
-      // A create that was given up, and went on.
       if (name?.startsWith(`${this.#options.name}-`) !== true || this.#boxes.has(name)) continue;
-      this.#boxes.set(name, { name, id: box.id, status: box.status === 'running' ? 'running' : 'stopped', unsure: false, removing: false, sureAt: Date.now(), execs: [] });
+      try {
+        this.#know(name, box, { status: box.status === 'running' ? 'running' : 'stopped', unsure: false });
+      } catch (error) {
+        this.#violation(String(error));
+      }
     }
   }
 

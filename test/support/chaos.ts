@@ -4,6 +4,7 @@ import { killQuietly } from '../../src/shared/child-process.ts';
 import { Actor, type Faults } from './chaos-actor.ts';
 import { startCrashServer, type CrashServer } from './crash-server.ts';
 import { expectIntegrity, expectOrder } from './host-state.ts';
+import { getLocal } from './local-http.ts';
 import { eventually, processesOf } from './processes.ts';
 import { createRandom, type Random } from './random.ts';
 
@@ -53,6 +54,7 @@ export async function runChaos({ seed, durationMs, onRound = () => undefined }: 
     await playRound(actors, killer, Math.min(roundMs, deadline - Date.now()));
     rounds++;
     try {
+      await eventually('every part of the server is ready', () => isReady(server.stateDir), aftermathMs);
       await expectOrder(server.stateDir, () => server.client.listBoxes());
       for (const actor of actors) await actor.expectTruth();
     } catch (error) {
@@ -61,6 +63,7 @@ export async function runChaos({ seed, durationMs, onRound = () => undefined }: 
     onRound(report(rounds));
   }
   await finish(server).catch((error: unknown) => { violations.push(`at the end: ${String(error)}`); });
+  if (violations.length > 0) await server.abandon();
   return report(rounds);
 }
 
@@ -79,6 +82,10 @@ async function finish(server: CrashServer): Promise<void> {
   await server.client.create({ image: 'base', name: 'actor0-0', cpu: boxCpus + spareCpus, memory_mb: 64, disk_size_gb: 1 });
   expectIntegrity(server.stateDir);
   await server.close();
+}
+
+async function isReady(stateDir: string): Promise<boolean> {
+  return getLocal(stateDir, '/readyz').then(({ status }) => status === 200, () => false);
 }
 
 class Killer implements Faults {

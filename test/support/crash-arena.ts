@@ -3,11 +3,10 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { killQuietly } from '../../src/shared/child-process.ts';
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collect, startCrashServer, type Collected, type CrashServer } from './crash-server.ts';
-import { expectIntegrity, expectOrder, markedProcesses } from './host-state.ts';
+import { expectIntegrity, expectOrder } from './host-state.ts';
 import { eventually, processesOf, type Role } from './processes.ts';
 
 export const targets = ['supervisor', 'gateway', 'writer', 'worker', 'engine', 'keeper'] as const;
@@ -209,14 +208,8 @@ export class Arena {
     rmSync(this.#faultDir, { recursive: true, force: true });
   }
 
-  /** After a failure: everything of this server is killed. Its state directory stays, for whoever looks into the failure. */
   async abandon(): Promise<void> {
-    for (let round = 0; round < 3; round++) {
-      for (const { pid } of await processesOf(this.server.stateDir)) killQuietly(pid, 'SIGKILL');
-      for (const pid of markedProcesses(this.server.stateDir).keys()) killQuietly(pid, 'SIGKILL');
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-    await this.client.close();
+    await this.server.abandon();
     rmSync(this.#faultDir, { recursive: true, force: true });
   }
 }

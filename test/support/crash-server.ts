@@ -7,7 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { BoxRun, type BoxRunClient, type Exec, type ExitEvent } from '../../src/sdk/index.ts';
+import { killQuietly } from '../../src/shared/child-process.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
+import { boxedProcesses, markedProcesses } from './host-state.ts';
 import { eventually, processesOf, processOf, type Role } from './processes.ts';
 
 const bundle = join(import.meta.dirname, '../../dist/cli.js');
@@ -23,6 +25,8 @@ export interface CrashServer {
   end(): Promise<number | null>;
   /** Removes every box, ends the server, and asserts that nothing is left. */
   close(): Promise<void>;
+  /** After a failure: everything of this server is killed. Its state directory stays, for whoever looks into the failure. */
+  abandon(): Promise<void>;
 }
 
 export interface CrashServerOptions {
@@ -94,6 +98,15 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
       const sockets = await readdir(join(stateDir, 'run', 'workers'));
       await rm(stateDir, { recursive: true, force: true });
       expect({ leftBoxes, mounts, sockets, engines }).toEqual({ leftBoxes: [], mounts: [], sockets: [], engines: [] });
+    },
+    async abandon() {
+      for (let round = 0; round < 3; round++) {
+        for (const { pid } of await processesOf(stateDir)) killQuietly(pid, 'SIGKILL');
+        for (const pid of markedProcesses(stateDir).keys()) killQuietly(pid, 'SIGKILL');
+        for (const pid of boxedProcesses(stateDir)) killQuietly(pid, 'SIGKILL');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+      await client.close();
     },
   };
 }

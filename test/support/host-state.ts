@@ -120,10 +120,33 @@ export function markedProcesses(stateDir: string): Map<number, string> {
   return found;
 }
 
+/** Processes inside of boxes: they carry no mark, and live on when only their monitor is killed. */
+export function boxedProcesses(stateDir: string): number[] {
+  const pidsBelow = (dir: string): number[] => [
+    ...quietly(() => readFileSync(join(dir, 'cgroup.procs'), 'utf8'), '').split('\n').filter((line) => line !== '').map(Number),
+    ...subdirectories(dir).flatMap((name) => pidsBelow(join(dir, name))),
+  ];
+  return instanceCgroups(quietly(() => instanceIdOf(stateDir), 'inst_none')).flatMap(pidsBelow);
+}
+
 function boxCgroups(instanceId: string): Set<string> {
+  return new Set(instanceCgroups(instanceId).flatMap(subdirectories));
+}
+
+/** The group of one database, in each hierarchy. */
+export function instanceCgroups(instanceId: string): string[] {
   const parent = `boxrun-${instanceId.replace(/^inst_/, '')}`;
   const tops = ['/sys/fs/cgroup', ...subdirectories('/sys/fs/cgroup').map((name) => join('/sys/fs/cgroup', name))];
-  return new Set(tops.flatMap((top) => subdirectories(join(top, parent))));
+  return tops.map((top) => join(top, parent));
+}
+
+export function instanceIdOf(stateDir: string): string {
+  const db = new Database(join(stateDir, 'boxrun.db'), { readonly: true });
+  try {
+    return db.prepare(`SELECT value FROM meta WHERE key = 'instance_id'`).pluck().get() as string;
+  } finally {
+    db.close();
+  }
 }
 
 function subdirectories(path: string): string[] {

@@ -1,0 +1,55 @@
+// The model by which chaos judges: what it takes for a violation must be one.
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { Actor } from '../support/chaos-actor.ts';
+import { startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { eventually } from '../support/processes.ts';
+
+const heldPoint = 'supervisor.create.admitted';
+let faultDir: string;
+let server: CrashServer;
+let violations: string[];
+beforeEach(async () => {
+  faultDir = mkdtempSync(join(tmpdir(), 'boxrun-faults-'));
+  violations = [];
+  server = await startCrashServer({ args: ['--workers', '0'], env: { BOXRUN_FAULT_DIR: faultDir } });
+});
+afterEach(async () => {
+  await server.close();
+  rmSync(faultDir, { recursive: true });
+});
+
+/** One that does just these things, the first of everything that it may choose from, and leaves a create after `leaveAfterMs`. */
+function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
+  const script = [...kinds];
+  return new Actor({
+    name: 'actor', client: server.client, onOperation: () => undefined, onViolation: (what) => violations.push(what),
+    faults: { anySince: () => false, onBoxSince: () => false },
+    random: { below: () => leaveAfterMs, pick: (values) => (values.every((value) => typeof value === 'string') ? script.shift() : values[0]) as never },
+  });
+}
+
+it('expects a create that was left to come later than the answer that there is no such box', async () => {
+  const actor = actorOf(['createThatIsLeft', 'create', 'remove', 'create'], 100);
+  writeFileSync(join(faultDir, `${heldPoint}.armed`), '');
+  await actor.act();
+  await eventually('the create is held', async () => readdirSync(faultDir).some((name) => name.startsWith(`${heldPoint}.reached`)));
+  expect(await server.client.listBoxes()).toEqual([]);
+  writeFileSync(join(faultDir, `${heldPoint}.go`), '');
+  await actor.act(); // Refused: the name is taken by the box that came after all.
+  await actor.expectTruth();
+  expect(await server.client.listBoxes()).toMatchObject([{ name: 'actor-0', status: 'running' }]);
+  await actor.act();
+  await actor.act();
+  await actor.expectTruth();
+  expect(await server.client.listBoxes()).toMatchObject([{ name: 'actor-0', status: 'running' }]);
+  expect(violations).toEqual([]);
+});
+
+it('takes a name for stolen that no create of its own has taken', async () => {
+  await server.client.create({ image: 'base', name: 'actor-0', cpu: 1, memory_mb: 64, disk_size_gb: 1 });
+  await actorOf(['create'], 0).act();
+  expect(violations).toEqual([expect.stringContaining('NAME_ALREADY_EXISTS')]);
+});
