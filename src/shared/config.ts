@@ -37,6 +37,7 @@ export interface Config {
   /** Registries reached over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
   readonly orphanGraceMs: number;
+  readonly reconcileEveryMs: number;
   /** Where the BoxLite engine keeps its runtime files; its own default where null. */
   readonly boxliteRuntimeDir: string | null;
 }
@@ -91,6 +92,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     logFormat: logFormat(flags.logFormat ?? env['BOXRUN_LOG_FORMAT'] ?? 'json'),
     insecureRegistries: list(env['BOXRUN_INSECURE_REGISTRIES'], ','),
     orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
+    reconcileEveryMs: whole(env, 'BOXRUN_RECONCILE_MS', limits.reconcileEveryMs, 1, 2 ** 31 - 1),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
   };
 }

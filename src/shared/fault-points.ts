@@ -38,6 +38,8 @@ export const faultPoints = {
   'supervisor.run.caller-gone': 'whoever asked for a run is gone; its box is there',
   'supervisor.gc.chosen': 'it is decided which boxes are garbage; all are there',
   'supervisor.gc.removed-one': 'one of them is removed; the answer is open',
+  'supervisor.reconcile.ended': 'nothing of a box that is in no database runs any more; its home is in place',
+  'supervisor.reconcile.set-aside': 'its home is set aside; the rest of it is there',
   'supervisor.succession.predecessor-dead': 'a lost worker is dead for certain; there is no lease for its successor',
   'supervisor.succession.leased': 'the next generation is committed; it has no worker',
   'supervisor.succession.reattached': 'the successor has the engine; its predecessor\'s commands are still running in their rows',

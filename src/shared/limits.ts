@@ -196,6 +196,13 @@ export const limits = {
   workerExitMs: 5_000,
   /** Adoption of what a predecessor left, per worker. */
   adoptTimeoutMs: 10_000,
+  /** Supervisor: compares the host, the database and itself this often (BOXRUN_RECONCILE_MS); what is wrong twice in a row is set right, */
+  reconcileEveryMs: 60_000,
+  /** ... so many things in one sweep, each within so long; the others come later, and those that fail come again, */
+  reconcileStepsMax: 20,
+  reconcileStepMs: 120_000,
+  /** ... and so many are remembered from one sweep to the next; more are looked at when these are gone. */
+  reconcileFoundMax: 1_000,
   /** Restarts allowed within the window: of one box's worker (then the box goes to `error`), of each child of the keeper (then `serve` ends). */
   workerRestartsMax: 3,
   childRestartsMax: 10,

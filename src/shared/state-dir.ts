@@ -25,6 +25,8 @@ export function statePaths(stateDir: string) {
     spillDir: join(stateDir, 'spill'),
     boxesDir: join(stateDir, 'boxes'),
     imagesDir: join(stateDir, 'images'),
+    /** Homes of boxes that are in no database: moved there, never removed. */
+    lostDir: join(stateDir, 'lost'),
     cookieKey: join(stateDir, 'cookie.key'),
     probeFile: join(stateDir, 'probe.json'),
   };

@@ -11,6 +11,8 @@ export interface BoxRegistry {
   /** @throws BOX_NOT_FOUND */
   find(idOrName: string): SupervisedBox;
   all(): SupervisedBox[];
+  /** True also while it is being admitted. */
+  knows(boxId: string): boolean;
   /** @throws NAME_ALREADY_EXISTS */
   claimName(name: string, boxId: string): void;
   releaseName(name: string, boxId: string): void;
@@ -50,6 +52,7 @@ export function createBoxRegistry(boxesMax: number): BoxRegistry {
       return box;
     },
     all: () => [...byId.values()],
+    knows: (boxId) => byId.has(boxId) || claimed.has(boxId),
     claimName(name, boxId) {
       const owner = idByName.get(name);
       if (doubtful.has(name)) {

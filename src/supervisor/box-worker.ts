@@ -27,6 +27,8 @@ type ReportProgress = (stage: string, message: string) => void;
 export interface BoxWorker {
   /** What an adopted worker said of its engine; null when there is none. */
   readonly present: { readonly running: boolean } | null;
+  /** Whether its worker says that the engine runs; null when there is none, or none that answers. */
+  isRunning(): Promise<boolean | null>;
   create(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<{ engineId: string }>;
   /** Under a new lease. A worker that is lost meanwhile is followed by another. */
   start(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<void>;
@@ -87,6 +89,10 @@ class LeasedWorker implements BoxWorker {
 
   get present(): { readonly running: boolean } | null {
     return this.#current === null ? null : { running: this.#current.peer.hello.running };
+  }
+
+  async isRunning(): Promise<boolean | null> {
+    return (await this.#current?.greet())?.running ?? null;
   }
 
   async create(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<{ engineId: string }> {
@@ -243,7 +249,7 @@ class LeasedWorker implements BoxWorker {
     while (missed < limits.workerPulsesMissedMax) {
       await sleep(limits.workerPulseMs, answered);
       if (answered.aborted) return;
-      missed = (await worker.isAwake()) ? 0 : missed + 1;
+      missed = (await worker.greet()) === null ? missed + 1 : 0;
     }
     if (!answered.aborted) await this.#kill(worker, 'it does not answer');
   }

@@ -5,7 +5,7 @@ import type { Box, Exec } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
 import type { ExecOrder, StreamGrant, StreamOperation } from '../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../shared/contracts/writer.ts';
-import { BoxRunError, errorText, toBoxRunError } from '../shared/errors.ts';
+import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { Link } from '../shared/ipc/link.ts';
@@ -15,7 +15,9 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
+import { alreadyRunning, assertReady, failure, notRunning } from './box-answers.ts';
 import { createCommittedRow, type CommittedRow } from './box-row.ts';
+import { judgeBox, type BoxTrouble, type OutsideView } from './box-trouble.ts';
 import type { BoxWorker, TimedExec } from './box-worker.ts';
 import type { Quota } from './quota.ts';
 
@@ -49,6 +51,12 @@ export interface SupervisedBox {
   openStream(operation: StreamOperation): Promise<StreamGrant>;
   /** After a restart of the supervisor: goes on from the state in the row. */
   resume(): Promise<void>;
+  /** What is not as its row says; null while it is changing, or all is well. */
+  findTrouble(seen: OutsideView): Promise<BoxTrouble | null>;
+  /** Ends a trouble that was found, unless the box has gone on since. @throws what keeps it from that */
+  setRight(found: BoxTrouble): Promise<void>;
+  /** Its row is gone: lets go of name, place, quota and worker. What is left on the host belongs to no box from then on. */
+  forget(): Promise<void>;
 }
 
 export function createBox(deps: BoxDeps, row: BoxRow): SupervisedBox {
@@ -201,6 +209,31 @@ class OwnedBox implements SupervisedBox {
     });
   }
 
+  findTrouble(seen: OutsideView): Promise<BoxTrouble | null> {
+    return judgeBox(this.#row, this.#deps.worker, seen);
+  }
+
+  setRight({ kind, state, generation }: BoxTrouble): Promise<void> {
+    return this.#inTurn(async () => {
+      const { worker } = this.#deps;
+      if (this.state !== state || this.#row.generation !== generation) return;
+      if (kind === 'worker') return this.#recover('worker exited');
+      if (kind === 'commands') return worker.abandon();
+      if (state === 'ready') return this.#engineDied('the engine had ended, and nobody said so');
+      if (!(await worker.halt())) throw new BoxRunError('RUNTIME_ERROR', `what runs of box ${this.id} cannot be ended`);
+      if (this.state === 'stuck') await this.#note('found-ended');
+    });
+  }
+
+  forget(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.state !== 'removing') await this.#note('remove-asked');
+      await this.#deps.worker.abandon();
+      await this.#transition('remove-done');
+      this.#deps.onRemoved();
+    });
+  }
+
   /** To the next state; resolves when that is committed. What cannot be committed has not happened. */
   async #transition(cause: BoxCause, change: BoxChange = {}): Promise<void> {
     await this.#enter(cause, change, (whole) => this.#committed.commit(whole));
@@ -343,25 +376,3 @@ class OwnedBox implements SupervisedBox {
 /** A box in error can be stopped: what may be left of its engine is ended then. */
 const stoppable: ReadonlySet<BoxState> = new Set<BoxState>(['ready', 'recovering', 'failed', 'stuck']);
 const startable: ReadonlySet<BoxState> = new Set<BoxState>(['stopped', 'failed', 'stuck']);
-
-function failure(error: BoxRunError): BoxChange {
-  return { error_code: error.code, error_message: errorText(error), stopped_at: timestamp() };
-}
-
-function assertReady(row: BoxRow): void {
-  if (row.state === 'ready') return;
-  if (row.state === 'recovering') {
-    throw new BoxRunError('UNAVAILABLE', `box ${row.name ?? row.id} is being taken over by a new worker`);
-  }
-  throw notRunning(row);
-}
-
-function notRunning(row: BoxRow): BoxRunError {
-  return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${row.status}`, {
-    hint: row.status === 'creating' ? 'wait until it runs' : 'start it first',
-  });
-}
-
-function alreadyRunning(row: BoxRow): BoxRunError {
-  return new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is ${row.status}`);
-}

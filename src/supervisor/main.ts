@@ -17,9 +17,11 @@ import { createBox, type SupervisedBox } from './box.ts';
 import { createBoxRegistry } from './box-registry.ts';
 import { createBoxWorker } from './box-worker.ts';
 import { createControl } from './control.ts';
+import { findDisorder } from './disorder.ts';
 import { createImageGate } from './image-gate.ts';
 import { createSupervisorMeters, logged, measured } from './meters.ts';
 import { createQuota } from './quota.ts';
+import { createReconciliation } from './reconciliation.ts';
 import { recover } from './recovery.ts';
 import { createSpills } from './spills.ts';
 import { createWarmPool } from './warm-pool.ts';
@@ -56,7 +58,8 @@ const census = new Set<WorkerHandle>();
 const figures = createSupervisorMeters({
   meters, registry, census, writer, limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb }, keeperFile: paths.keeperFile,
 });
-const workers: WorkerDeps = { config, log, census, onLost: figures.workerLost, observe: hop('supervisor_worker') };
+const starting = new Set<string>();
+const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
 const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker(workers), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
@@ -91,11 +94,17 @@ const server = await serveContract<SupervisorContract>({
 process.on('SIGTERM', () => void end());
 faultPoint('supervisor.boot.listening');
 ready();
+const reconciliation = createReconciliation({
+  meters, log,
+  look: () => findDisorder({ config, instanceId, reader, registry, quota, pool, workers, supervise, log }),
+});
+reconciliation.start(config.reconcileEveryMs);
 log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready');
 
 async function end(): Promise<void> {
   log.info({ onExit: config.onExit }, 'the supervisor ends');
   await server.close();
+  await reconciliation.close();
   await pool.close();
   const runs = registry.all().filter(({ row }) => row.ephemeral);
   await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined))); // Else the next supervisor does it.

@@ -30,7 +30,7 @@ export interface RecoveryDeps {
 
 /** Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. */
 export async function recover(deps: RecoveryDeps): Promise<void> {
-  const { registry, quota, pool, spills, log } = deps;
+  const { pool, spills, log } = deps;
   await spills.sendAll();
   faultPoint('supervisor.adoption.spills-sent');
   const workers = await livingWorkers(deps);
@@ -41,10 +41,7 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
     workers.delete(row.id);
     // A worker of another generation holds the box's home: it must be dead before a successor comes.
     if (worker !== null && !fits) await worker.kill();
-    const box = deps.supervise(row, fits ? worker : null);
-    registry.add(box);
-    if (holdsQuota(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
-    box.resume().catch((error: unknown) => {
+    void takeUp(deps, row, fits ? worker : null).catch((error: unknown) => {
       log.error({ err: error, boxId: row.id }, 'a box could not go on after the restart');
     });
   }
@@ -54,6 +51,14 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
   }
   faultPoint('supervisor.adoption.boxes-known');
   pool.fill();
+}
+
+/** A box that is known from its row alone: known and counted at once; resolves when it has gone on from there. */
+export function takeUp({ registry, quota, supervise }: Pick<RecoveryDeps, 'registry' | 'quota' | 'supervise'>, row: BoxRow, worker: WorkerHandle | null): Promise<void> {
+  const box = supervise(row, worker);
+  registry.add(box);
+  if (holdsQuota(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
+  return box.resume();
 }
 
 /** By box; spares go to the pool. */

@@ -25,8 +25,8 @@ export interface WorkerHandle {
   onEngineExit: ((reason: string) => void) | null;
   /** ... and that a command resists its kill. */
   onUnkillable: ((reason: string) => void) | null;
-  /** False when its process does not answer within limits.helloTimeoutMs: frozen, or too busy for anything. */
-  isAwake(): Promise<boolean>;
+  /** What it says of itself now; null when its process does not answer within limits.helloTimeoutMs: frozen, or too busy for anything. */
+  greet(): Promise<ServerPeer<WorkerContract>['hello'] | null>;
   /** Asks it to leave, then kills it; resolves when it is gone. A running engine stays. */
   dismiss(): Promise<void>;
   kill(): Promise<void>;
@@ -37,6 +37,8 @@ export interface WorkerDeps {
   readonly log: Logger;
   /** Every worker that this supervisor holds, from its hello to its death. */
   readonly census: Set<WorkerHandle>;
+  /** Ids of those that are on their way to it. */
+  readonly starting: Set<string>;
   /** A worker ended without being asked to. */
   readonly onLost?: () => void;
   readonly observe?: (method: string, seconds: number) => void;
@@ -46,6 +48,7 @@ export interface WorkerDeps {
 export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
   const { config } = deps;
   const workerId = newId('wrk');
+  deps.starting.add(workerId);
   const started = startOwnProcess({
     orders: { role: 'worker', config, workerId },
     logFile: join(statePaths(config.stateDir).logsDir, 'workers.log'),
@@ -64,6 +67,8 @@ export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
     await started.exited;
     await forgetFiles(statePaths(config.stateDir).workersDir, workerId);
     throw error;
+  } finally {
+    deps.starting.delete(workerId);
   }
 }
 
@@ -144,12 +149,12 @@ async function connectWorker(
     set onUnkillable(next) {
       unkillable.listener = next;
     },
-    async isAwake() {
+    async greet() {
       // A second connection: every worker says hello, also one of an earlier version.
       const ignore = () => undefined;
       const greeted = await connect({ engineExited: ignore, unkillable: ignore }).catch(() => null);
       greeted?.close('it is awake');
-      return greeted !== null;
+      return greeted?.hello ?? null;
     },
     kill,
     async dismiss() {

@@ -8,6 +8,7 @@ import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
+import { makeMarkedHome } from '../shared/host-marks.ts';
 import { resolveHostPath } from '../shared/host-paths.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
@@ -144,7 +145,11 @@ class AssignedRunner implements BoxRunner {
   }
 
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }> {
-    return this.#inTurn(() => this.#parts.driver.create(progress, signal));
+    const { driver, deps, assignment } = this.#parts;
+    return this.#inTurn(async () => {
+      makeMarkedHome(boxHome(deps.config.stateDir, this.boxId), assignment);
+      return driver.create(progress, signal);
+    });
   }
 
   start(progress: ReportProgress, signal: AbortSignal): Promise<void> {

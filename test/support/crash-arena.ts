@@ -1,12 +1,15 @@
 // A server in which faults are made: a box that witnesses them with a command whose output can be checked, and room for one more
 // box, the subject. Scenarios act on the subject; whatever a fault does to name or quota, the next subject cannot be made.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
+import { makeMarkedHome } from '../../src/shared/host-marks.ts';
+import { newId } from '../../src/shared/ids.ts';
+import { statePaths } from '../../src/shared/state-dir.ts';
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collect, startCrashServer, type Collected, type CrashServer } from './crash-server.ts';
-import { expectIntegrity, expectOrder } from './host-state.ts';
+import { expectIntegrity, expectOrder, instanceIdOf } from './host-state.ts';
 import { eventually, processesOf, type Role } from './processes.ts';
 
 export const targets = ['supervisor', 'gateway', 'writer', 'worker', 'engine', 'keeper'] as const;
@@ -43,7 +46,7 @@ export class Arena {
 
   static async open(): Promise<Arena> {
     const faultDir = mkdtempSync(join(tmpdir(), 'boxrun-faults-'));
-    const env = { BOXRUN_FAULT_DIR: faultDir, BOXRUN_MAX_CPU: String(cpus.witness + cpus.subject) };
+    const env = { BOXRUN_FAULT_DIR: faultDir, BOXRUN_RECONCILE_MS: '500', BOXRUN_MAX_CPU: String(cpus.witness + cpus.subject) };
     const server = await startCrashServer({ args: ['--workers', '1'], env });
     const arena = new Arena(server, faultDir);
     arena.witnessId = (await server.client.create({ image: 'base', name: 'witness', cpu: cpus.witness, memory_mb: 64, disk_size_gb: 1 })).id;
@@ -57,6 +60,25 @@ export class Arena {
 
   makeSubject(): Promise<Box> {
     return this.client.create({ image: 'base', name: 'subject', cpu: cpus.subject, memory_mb: 64, disk_size_gb: 1 });
+  }
+
+  /** A home with a disk that bears the mark of this server's database, of a box that is not in it. */
+  plantStray(): string {
+    const boxId = newId('box');
+    const home = join(this.server.stateDir, 'boxes', boxId);
+    makeMarkedHome(home, { instanceId: instanceIdOf(this.server.stateDir), driver: 'container' });
+    writeFileSync(join(home, 'disk.img'), 'disk');
+    return boxId;
+  }
+
+  homes(): string[] {
+    return readdirSync(join(this.server.stateDir, 'boxes'));
+  }
+
+  /** Of boxes that were set aside. */
+  keptDisks(): number {
+    const { lostDir } = statePaths(this.server.stateDir);
+    return existsSync(lostDir) ? readdirSync(lostDir).filter((name) => existsSync(join(lostDir, name, 'disk.img'))).length : 0;
   }
 
   run(cmd: string[], signal?: AbortSignal) {

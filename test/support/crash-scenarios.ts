@@ -136,6 +136,18 @@ const gc: Scenario = {
   verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? [null] : [null, 'stopped', 'error']),
 };
 
+/** What is on the host of a box that is in no database: nothing of it is left, and its disk is kept. */
+const reconcile: Scenario = {
+  async act(arena) {
+    const boxId = arena.plantStray();
+    await eventually('the stray is gone', async () => !arena.homes().includes(boxId), 60_000);
+    return boxId;
+  },
+  verify: async (arena) => {
+    await eventually('its disk is set aside', async () => arena.keptDisks() > 0, 60_000);
+  },
+};
+
 /** A death that is the way to the point: a command in the subject is under way meanwhile. */
 function death(role: 'supervisor' | 'gateway' | 'writer' | 'worker'): Scenario {
   return {
@@ -178,7 +190,7 @@ const byStep: Readonly<Record<string, Scenario>> = {
   'keeper.boot': serve, 'keeper.restart': death('gateway'), 'keeper.end': end,
   'supervisor.boot': death('supervisor'), 'supervisor.adoption': death('supervisor'),
   'supervisor.create': create, 'supervisor.start': start, 'supervisor.exec': exec, 'supervisor.cancel': cancel, 'supervisor.stop': stop,
-  'supervisor.remove': remove, 'supervisor.run': run, 'supervisor.gc': gc, 'supervisor.succession': death('worker'),
+  'supervisor.remove': remove, 'supervisor.run': run, 'supervisor.gc': gc, 'supervisor.succession': death('worker'), 'supervisor.reconcile': reconcile,
   'writer.boot': death('writer'), 'writer.insert-box': create, 'writer.update-box': stop, 'writer.remove-box': remove,
   'writer.open-lease': death('worker'), 'writer.close-lease': death('worker'), 'writer.change-execs': exec, 'writer.end': endOfAll,
   'worker.boot': create, 'worker.assign': create, 'worker.create': create, 'worker.start': start, 'worker.reattach': death('worker'),

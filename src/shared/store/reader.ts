@@ -27,6 +27,8 @@ export interface Reader {
   boxes(filter: BoxFilter, page: PageRequest): Page<Box>;
   /** Everything of every box, for the supervisor. */
   boxRows(): BoxRow[];
+  /** Boxes that do not run, with commands that do. */
+  boxesWithAdriftExecs(): string[];
   exec(boxIdOrName: string, execId: string): Exec | null;
   execs(boxId: string, page?: PageRequest): Page<Exec>;
   /** Null when it was never used, or so long ago that it counts no more. */
@@ -53,6 +55,10 @@ export function openReader(path: string): Reader {
     `SELECT body_hash AS bodyHash, row_id AS rowId, answer FROM idempotency
      WHERE scope = ? AND key = ? AND created_at > ?`,
   );
+  const adrift = db.prepare(
+    `SELECT DISTINCT execs.box_id FROM execs JOIN boxes ON boxes.id = execs.box_id
+     WHERE execs.status = 'running' AND boxes.state IN ('stopped', 'failed')`,
+  ).pluck();
   const finished = db.prepare(`SELECT id FROM execs WHERE box_id = ? AND status <> 'running'`).pluck();
   const page = db.prepare(
     'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
@@ -69,6 +75,7 @@ export function openReader(path: string): Reader {
       return { rows: rows.map((row) => publicBox(box(row))), next };
     },
     boxRows: () => all.all().map(box),
+    boxesWithAdriftExecs: () => adrift.all() as string[],
     exec(boxIdOrName, execId) {
       const row = oneExec.get({ box: boxIdOrName, exec: execId });
       return row === undefined ? null : publicExec(exec(row));

@@ -31,7 +31,7 @@ async function recoverWith(config: Config, rows: BoxRow[]) {
   await recover({
     config, registry, quota, log: quietLog, spills: createSpills(config, quietLog),
     reader: { boxRows: () => rows },
-    workers: { config, log: quietLog, census: new Set() }, pool: createWarmPool({ size: 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
+    workers: { config, log: quietLog, census: new Set(), starting: new Set() }, pool: createWarmPool({ size: 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
     supervise: (row) => ({ id: row.id, row, state: row.state, resume: async () => { resumed.push(row.id); } }) as unknown as SupervisedBox,
   });
   return { registry, quota, resumed };

@@ -54,6 +54,9 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     cancelExec: async (id) => ({ id }) as Exec,
     signalExec: async (id) => ({ id }) as Exec,
     openStream: async () => { throw new Error('not used'); },
+    async isRunning() {
+      return this.present?.running ?? null;
+    },
   };
 }
 
@@ -175,7 +178,7 @@ export function createHandleDouble(hello: Partial<ServerPeer<WorkerContract>['he
     gone: closed.promise.then(() => undefined),
     onEngineExit: null,
     onUnkillable: null,
-    isAwake: async () => handle.answers['hello'] === undefined,
+    greet: async () => (handle.answers['hello'] === undefined ? peer.hello : null),
     die,
     async dismiss() {
       events.push('dismissed');

@@ -4,8 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { killQuietly } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
+import { homeMark } from '../../../shared/host-marks.ts';
 import type { BoxCgroups } from './cgroups.ts';
-import { homeMark } from './monitor.ts';
 
 const pollMs = 3;
 

@@ -9,13 +9,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
+import { homeMark } from '../../../shared/host-marks.ts';
 import { limits } from '../../../shared/limits.ts';
 import { stageDir, type BoxPaths } from './paths.ts';
 import { lastLines, needTool, toolPath } from './tools.ts';
 import type { OciRuntime } from './runtime.ts';
-
-/** Set in the environment of every process on the host that works for a box, so that none can be lost. */
-export const homeMark = 'BOXRUN_BOX_HOME';
 
 const readyPollMs = 2;
 

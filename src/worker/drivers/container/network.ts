@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream';
 import { isAlive, killQuietly, processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
-import { homeMark } from './monitor.ts';
+import { homeMark } from '../../../shared/host-marks.ts';
 import type { BoxPaths } from './paths.ts';
 import { lastLines, mustRun, needTool, toolPath } from './tools.ts';
 

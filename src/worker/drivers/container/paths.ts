@@ -1,6 +1,7 @@
 // Names and places of one box on the host: files below its home, its control groups, its container id.
 // Read by every part of this driver; makes nothing itself.
 import { join } from 'node:path';
+import { instanceCgroup } from '../../../shared/host-marks.ts';
 
 /** Directory of the host, readable by all, over which each box's monitor mounts in its own mount namespace; empty for everyone else. */
 export const stageDir = '/run/boxrun/stage';
@@ -53,7 +54,6 @@ export function boxPaths(homeDir: string): BoxPaths {
 
 /** Below the top of each hierarchy: one group for this database, in it one for each box, in that one for each command. */
 export function cgroupOf(instanceId: string, boxId: string): { parent: string; box: string } {
-  const short = instanceId.replace(/^inst_/, '').replace(/[^A-Za-z0-9_-]/g, '-');
-  const parent = `boxrun-${short}`;
+  const parent = instanceCgroup(instanceId);
   return { parent, box: `${parent}/${boxId}` };
 }

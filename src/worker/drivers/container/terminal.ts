@@ -4,9 +4,9 @@ import { closeSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { Readable, Writable } from 'node:stream';
 import type { IPty } from '@lydell/node-pty';
+import { homeMark } from '../../../shared/host-marks.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
 import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
-import { homeMark } from './monitor.ts';
 import { toolPath } from './tools.ts';
 import { wrapperFds } from './wrapper.ts';
 

@@ -1,0 +1,30 @@
+// What the owner of a box says when it has failed, or when something is not possible in its present state.
+// Used by box.ts; changes nothing.
+import { timestamp } from '../shared/clock.ts';
+import type { BoxChange } from '../shared/contracts/writer.ts';
+import { BoxRunError, errorText } from '../shared/errors.ts';
+import type { BoxRow } from '../shared/store/rows.ts';
+
+/** For the row of a box that ended with `error`. */
+export function failure(error: BoxRunError): BoxChange {
+  return { error_code: error.code, error_message: errorText(error), stopped_at: timestamp() };
+}
+
+/** @throws UNAVAILABLE, BOX_NOT_RUNNING */
+export function assertReady(row: BoxRow): void {
+  if (row.state === 'ready') return;
+  if (row.state === 'recovering') {
+    throw new BoxRunError('UNAVAILABLE', `box ${row.name ?? row.id} is being taken over by a new worker`);
+  }
+  throw notRunning(row);
+}
+
+export function notRunning(row: BoxRow): BoxRunError {
+  return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${row.status}`, {
+    hint: row.status === 'creating' ? 'wait until it runs' : 'start it first',
+  });
+}
+
+export function alreadyRunning(row: BoxRow): BoxRunError {
+  return new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is ${row.status}`);
+}

@@ -1,0 +1,203 @@
+// When reconciliation acts: on what two sweeps in a row have found, within bounds, and never on what is somebody else's.
+import { describe, expect, it } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
+import { createMeters } from '../../../src/shared/metrics.ts';
+import { limits } from '../../../src/shared/limits.ts';
+import { createReconciliation, type Finding } from '../../../src/supervisor/reconciliation.ts';
+import { eventually, promiseInHand, quietLog } from '../../support/unit.ts';
+import { createBoxBench } from './setup.ts';
+
+function bench(found: Finding[]) {
+  const meters = createMeters('supervisor');
+  const reconciliation = createReconciliation({ look: async () => found, meters, log: quietLog });
+  async function value(name: string, kind?: string): Promise<number | undefined> {
+    const metrics = (await meters.snapshot()) as unknown as { name: string; values: { value: number; labels: { kind?: string } }[] }[];
+    const values = metrics.find((metric) => metric.name === `boxrun_reconcile_${name}`)?.values;
+    return values?.find(({ labels }) => labels.kind === kind)?.value;
+  }
+  return { reconciliation, value };
+}
+
+function finding(key: string, settle: Finding['settle'], kind: Finding['things'][number]['kind'] = 'home'): Finding {
+  return { key, cause: 'a test', things: [{ kind, what: key }], settle };
+}
+
+describe('reconciliation', () => {
+  it('acts on what two sweeps in a row have found, and not before', async () => {
+    const settled: string[] = [];
+    const found = [finding('a', async () => void settled.push('a'))];
+    const { reconciliation, value } = bench(found);
+    await reconciliation.sweep();
+    expect(settled).toEqual([]);
+    expect(await value('found_total', 'home')).toBe(0);
+    await reconciliation.sweep();
+    expect(settled).toEqual(['a']);
+    expect(await value('found_total', 'home')).toBe(1);
+    expect(await value('settled_total', 'home')).toBe(1);
+  });
+
+  it('forgets what one sweep has not found', async () => {
+    const settled: string[] = [];
+    const found = [finding('a', async () => void settled.push('a'))];
+    const { reconciliation } = bench(found);
+    await reconciliation.sweep();
+    const kept = found.splice(0);
+    await reconciliation.sweep();
+    found.push(...kept);
+    await reconciliation.sweep();
+    expect(settled).toEqual([]);
+  });
+
+  it('leaves what is not its own, and says how much of it there is', async () => {
+    const { reconciliation, value } = bench([finding('theirs', null)]);
+    for (let sweep = 0; sweep < 3; sweep++) await reconciliation.sweep();
+    expect(await value('left')).toBe(1);
+    expect(await value('found_total', 'home')).toBe(1);
+    expect(await value('settled_total', 'home')).toBe(0);
+  });
+
+  it('tries again what failed, and goes on with the rest', async () => {
+    const settled: string[] = [];
+    let failures = 1;
+    const stubborn = async () => {
+      if (failures-- > 0) throw new Error('not yet');
+      settled.push('a');
+    };
+    const { reconciliation, value } = bench([finding('a', stubborn), finding('b', async () => void settled.push('b'))]);
+    await reconciliation.sweep();
+    await reconciliation.sweep();
+    expect(settled).toEqual(['b']);
+    expect(await value('failed_total', 'home')).toBe(1);
+    await reconciliation.sweep();
+    expect(settled).toEqual(['b', 'a', 'b']);
+    expect(await value('found_total', 'home')).toBe(2);
+  });
+
+  it('takes so many steps in a sweep and the others in the next', async () => {
+    const left = new Set(Array.from({ length: limits.reconcileStepsMax + 3 }, (_, index) => `thing ${index}`));
+    const found: Finding[] = [];
+    const { reconciliation } = bench(found);
+    const sweep = async () => {
+      found.splice(0, found.length, ...[...left].map((key) => finding(key, async () => void left.delete(key))));
+      await reconciliation.sweep();
+    };
+    await sweep();
+    await sweep();
+    expect(left.size).toBe(3);
+    await sweep();
+    expect(left.size).toBe(0);
+  });
+
+  it('sweeps at once when it is started, goes on after a sweep that failed, and not after it is closed', async () => {
+    const meters = createMeters('supervisor');
+    let sweeps = 0;
+    const look = async () => {
+      sweeps++;
+      throw new Error('no');
+    };
+    const reconciliation = createReconciliation({ look, meters, log: quietLog });
+    reconciliation.start(1);
+    await eventually('it has swept three times', () => sweeps >= 3);
+    await reconciliation.close();
+    const before = sweeps;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(sweeps).toBe(before);
+  });
+
+  it('when it is closed begins nothing new, and waits for what it has begun', async () => {
+    const begun: string[] = [];
+    const first = promiseInHand<undefined>();
+    const slow = async () => {
+      begun.push('a');
+      await first.promise;
+    };
+    const { reconciliation } = bench([finding('a', slow), finding('b', async () => void begun.push('b'))]);
+    reconciliation.start(1);
+    await eventually('it acts', () => begun.length === 1);
+    const closed = reconciliation.close();
+    first.resolve(undefined);
+    await closed;
+    expect(begun).toEqual(['a']);
+  });
+});
+
+describe('a box that is not what its row says', () => {
+  const quiet = { isOnHost: false, hasRunningRows: false };
+
+  it.each(['creating', 'starting', 'stopping', 'removing'] as const)('is left alone while it changes: %s', async (state) => {
+    const { box } = createBoxBench({ state });
+    expect(await box.findTrouble({ isOnHost: true, hasRunningRows: true })).toBeNull();
+  });
+
+  it('is well when its worker has its engine, or when it is stopped and nothing of it is there', async () => {
+    expect(await createBoxBench({ state: 'ready' }, { running: true }).box.findTrouble({ ...quiet, isOnHost: true })).toBeNull();
+    expect(await createBoxBench({ state: 'stopped' }).box.findTrouble(quiet)).toBeNull();
+  });
+
+  it('gets a worker when it runs without one', async () => {
+    const { box, worker } = createBoxBench({ state: 'ready' });
+    const trouble = await box.findTrouble(quiet);
+    expect(trouble).toMatchObject({ kind: 'worker' });
+    if (trouble !== null) await box.setRight(trouble);
+    expect(worker.calls).toEqual(['succeed']);
+    expect(box.state).toBe('ready');
+  });
+
+  it('is stopped with a reason when its worker says that the engine does not run', async () => {
+    const { box, committed, freeCpus } = createBoxBench({ state: 'ready' }, { running: false });
+    const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
+    if (trouble !== null) await box.setRight(trouble);
+    expect(committed()).toMatchObject({ state: 'stopped', error_code: 'RUNTIME_ERROR' });
+    expect(freeCpus()).toBe(4);
+  });
+
+  it.each(['stopped', 'failed'] as const)('has its engine ended when it is %s', async (state) => {
+    const { box, worker } = createBoxBench({ state });
+    const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
+    if (trouble !== null) await box.setRight(trouble);
+    expect(worker.calls).toEqual(['halt']);
+    expect(box.state).toBe(state);
+  });
+
+  it('has the commands ended that its rows say run', async () => {
+    const { box, worker } = createBoxBench({ state: 'stopped' });
+    const trouble = await box.findTrouble({ ...quiet, hasRunningRows: true });
+    if (trouble !== null) await box.setRight(trouble);
+    expect(worker.calls).toEqual(['abandon']);
+  });
+
+  it('no longer counts when it was stuck and nothing of it is there', async () => {
+    const { box, committed, freeCpus } = createBoxBench({ state: 'stuck' });
+    expect(await box.findTrouble({ ...quiet, isOnHost: true })).toBeNull();
+    const trouble = await box.findTrouble(quiet);
+    if (trouble !== null) await box.setRight(trouble);
+    expect(committed()).toMatchObject({ state: 'failed' });
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('is not touched when it has gone on since it was found', async () => {
+    const { box, worker } = createBoxBench({ state: 'stopped' });
+    const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
+    await box.start(() => undefined);
+    if (trouble !== null) await box.setRight(trouble);
+    expect(worker.calls).toEqual(['start']);
+    expect(box.state).toBe('ready');
+  });
+
+  it('lets go of everything when its row is gone', async () => {
+    const { box, worker, events, failures, freeCpus } = createBoxBench({ state: 'ready' }, { running: true });
+    failures.set('updateBox', new BoxRunError('BOX_NOT_FOUND', 'no such row'));
+    await box.forget();
+    expect(worker.calls).toEqual(['abandon']);
+    expect(events).toEqual(['removed']);
+    expect(box.state).toBe('removed');
+    expect(freeCpus()).toBe(4);
+  });
+
+  it('stays a finding when its engine cannot be ended', async () => {
+    const { box, worker } = createBoxBench({ state: 'stopped' });
+    worker.on.halt = async () => false;
+    const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
+    await expect(trouble === null ? null : box.setRight(trouble)).rejects.toThrow('cannot be ended');
+  });
+});
