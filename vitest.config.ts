@@ -35,6 +35,8 @@ export default defineConfig({
       project('load', { testTimeoutMs: 120_000, parallel: false }),
       // By `npm run test:chaos`: it still finds what nobody has explained (docs/HACKING.md, Known gaps).
       project('chaos', { testTimeoutMs: 120_000, parallel: false }),
+      // A thousand boxes: many minutes.
+      project('soak', { testTimeoutMs: 120_000, parallel: false }),
       // Every fault at every moment: hours.
       project('matrix', { testTimeoutMs: 120_000, parallel: false }),
       // Packs, installs and uninstalls, which compiles native modules anew.

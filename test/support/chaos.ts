@@ -37,7 +37,7 @@ const spareCpus = 6;
 const prey = ['supervisor', 'gateway', 'writer', 'worker', 'worker', 'engine', 'keeper'] as const;
 
 export async function runChaos({ seed, durationMs, onRound = () => undefined }: ChaosOptions): Promise<ChaosReport> {
-  const server = await startCrashServer({ args: ['--workers', '1'], env: { BOXRUN_MAX_CPU: String(boxCpus + spareCpus) } });
+  const server = await startCrashServer({ args: ['--workers', '1'], env: { BOXRUN_MAX_CPU: String(boxCpus + spareCpus), BOXRUN_RECONCILE_MS: '1000' } });
   const counts = { operations: {} as Record<string, number>, faults: {} as Record<string, number> };
   const violations: string[] = [];
   const count = (of: Record<string, number>, kind: string) => { of[kind] = (of[kind] ?? 0) + 1; };

@@ -38,7 +38,7 @@ async function findDisorder(stateDir: string, listBoxes: () => Promise<Box[]>): 
     ...surplus('a home', readdirSync(join(stateDir, 'boxes')), all),
     ...surplus('a process', markedProcesses(stateDir).values(), running),
     ...surplus('a control group', boxCgroups(instanceId), running),
-    ...surplus('a loop device', loopBoxes(stateDir), running),
+    ...surplus('a loop device', boxLoops(stateDir), running),
     ...readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(stateDir)).map((line) => `mount ${line}`),
     ...readdirSync(join(stateDir, 'spill')).map((name) => `spill ${name}`),
   ];
@@ -154,7 +154,8 @@ function subdirectories(path: string): string[] {
   return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
 }
 
-function loopBoxes(stateDir: string): Set<string> {
+/** Boxes whose disk is on a loop device. */
+export function boxLoops(stateDir: string): Set<string> {
   const files = readdirSync('/sys/block').filter((name) => name.startsWith('loop'))
     .map((name) => quietly(() => readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').trim(), ''));
   const boxes = join(stateDir, 'boxes/');
