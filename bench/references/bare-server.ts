@@ -1,0 +1,48 @@
+// The references that are servers: a bare fastify on a Unix socket, in a process of its own as the gateway is one. Its routes give an
+// object again that it was handed, or the output of a command in a box as the events that BoxRun would send, and keep nothing.
+import { once } from 'node:events';
+import fastify from 'fastify';
+import { encodeEvents } from '../../src/gateway/sse.ts';
+import type { Event } from '../../src/shared/contracts/writer.ts';
+import { exitEventData } from '../../src/shared/lifecycle/exec.ts';
+import { createOutputBuffer } from '../../src/worker/output-buffer.ts';
+import { createRawExec, type RawBox } from '../support/raw-exec.ts';
+
+export interface BareServerOrders {
+  readonly socketPath: string;
+  /** What GET of each path answers. */
+  readonly objects: Readonly<Record<string, unknown>>;
+  /** Where the commands of GET /stream/NAME run. */
+  readonly box: RawBox | null;
+  readonly commands: Readonly<Record<string, readonly string[]>>;
+}
+
+const orders = JSON.parse(process.env['BENCH_ORDERS'] ?? '') as BareServerOrders;
+const app = fastify();
+for (const [path, object] of Object.entries(orders.objects)) app.get(path, async () => object);
+if (orders.box !== null) {
+  const exec = await createRawExec(orders.box);
+  app.get<{ Params: { name: string } }>('/stream/:name', async (request, reply) => {
+    const { raw } = reply.hijack();
+    raw.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+    let waiting: Event[] = [];
+    const output = createOutputBuffer((event) => { waiting.push(event); }, Number.MAX_SAFE_INTEGER);
+    const send = (): Promise<void> | undefined => {
+      const events = waiting;
+      waiting = [];
+      let isFull = false;
+      for (const piece of encodeEvents(events, 'text')) isFull = !raw.write(piece);
+      return isFull ? once(raw, 'drain').then(() => undefined) : undefined;
+    };
+    const exitCode = await exec(orders.commands[request.params.name] ?? [], (piece) => {
+      output.write('stdout', piece);
+      return send();
+    });
+    output.end(() => exitEventData({ exitCode, errorMessage: null, canceled: false }));
+    await send();
+    raw.end();
+  });
+}
+await app.listen({ path: orders.socketPath });
+process.stdout.write('ready\n');
+process.on('SIGTERM', () => process.exit(0));

@@ -1,0 +1,26 @@
+"""Runs `true` in a box again and again through the Python SDK; prints how many milliseconds each took, as JSON.
+
+Arguments: the box, and how often.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+from boxrun_sdk import BoxHandle, BoxRunClient
+
+
+async def main(box_id, count):
+    client = BoxRunClient()
+    box = BoxHandle(client, await client.get_box(box_id))
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        await box.exec(["true"])
+        times.append((time.perf_counter() - started) * 1000)
+    await client.close()
+    json.dump(times, sys.stdout)
+
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,14 @@
+// Every benchmark, in the order in which they run.
+import { apiGet } from './suites/api-get.ts';
+import { create, createMany } from './suites/create.ts';
+import { execStream } from './suites/exec-stream.ts';
+import { execLatency, execThroughput } from './suites/exec.ts';
+import { growth } from './suites/growth.ts';
+import { replay } from './suites/replay.ts';
+import { vmCreate, vmExec } from './suites/vm.ts';
+import { writer } from './suites/writer.ts';
+import type { Suite } from './support/measure.ts';
+
+export const suites: readonly Suite[] = [
+  execThroughput, execLatency, execStream, writer, replay, apiGet, create, createMany, growth, vmExec, vmCreate,
+];

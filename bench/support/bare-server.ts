@@ -1,0 +1,20 @@
+// Starts references/bare-server.ts as a process of its own, and ends it.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { BareServerOrders } from '../references/bare-server.ts';
+import { places } from './places.ts';
+
+export async function withBareServer<T>(orders: BareServerOrders, use: () => Promise<T>): Promise<T> {
+  const child = spawn(process.execPath, [places.bareServer], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, BENCH_ORDERS: JSON.stringify(orders) },
+  });
+  const exited = once(child, 'exit');
+  try {
+    await Promise.race([once(child.stdout, 'data'), exited.then(() => { throw new Error('the bare server did not start'); })]);
+    return await use();
+  } finally {
+    child.kill('SIGTERM');
+    await exited;
+  }
+}

@@ -1,0 +1,98 @@
+// HTTP over a Unix socket with as little work as possible, so that what is measured is the server: one connection per value, one
+// request at a time, answers by their length; and event streams, of which only the size and the end are looked at.
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+
+export interface Answer {
+  readonly status: number;
+  readonly body: Buffer;
+}
+
+export interface Connection {
+  request(method: string, path: string, body?: string): Promise<Answer>;
+  close(): void;
+}
+
+const headEnd = Buffer.from('\r\n\r\n');
+
+export async function openConnection(socketPath: string): Promise<Connection> {
+  const socket = await connectTo(socketPath);
+  let received: Buffer = Buffer.alloc(0);
+  let waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | null = null;
+  socket.on('data', (piece: Buffer) => {
+    received = received.length === 0 ? piece : Buffer.concat([received, piece]);
+    for (let parsed = parseAnswer(received); parsed !== null; parsed = parseAnswer(received)) {
+      received = received.subarray(parsed.length);
+      if (parsed.status < 200) continue;
+      waiting?.resolve(parsed);
+      waiting = null;
+    }
+  });
+  socket.on('close', () => waiting?.reject(new Error('the server closed the connection')));
+  socket.on('error', (error) => waiting?.reject(error));
+  return {
+    request(method, path, body = '') {
+      const head = `${method} ${path} HTTP/1.1\r\nhost: localhost\r\n`;
+      const rest = body === '' ? '\r\n' : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+      return new Promise((resolve, reject) => {
+        waiting = { resolve, reject };
+        socket.write(head + rest);
+      });
+    },
+    close: () => socket.destroy(),
+  };
+}
+
+export async function openConnections(socketPath: string, count: number): Promise<Connection[]> {
+  return Promise.all(Array.from({ length: count }, () => openConnection(socketPath)));
+}
+
+interface ParsedAnswer extends Answer {
+  readonly length: number;
+}
+
+function parseAnswer(received: Buffer): ParsedAnswer | null {
+  const end = received.indexOf(headEnd);
+  if (end < 0) return null;
+  const head = received.toString('latin1', 0, end);
+  const status = Number(head.slice(9, 12));
+  const bodyBytes = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
+  const length = end + headEnd.length + bodyBytes;
+  if (received.length < length) return null;
+  return { status, length, body: received.subarray(end + headEnd.length, length) };
+}
+
+/** The answer as JSON. @throws for a status that is not 2xx */
+export async function callJson<T>(connection: Connection, method: string, path: string, body?: unknown): Promise<T> {
+  const { status, body: bytes } = await connection.request(method, path, body === undefined ? '' : JSON.stringify(body));
+  if (status >= 300) throw new Error(`${method} ${path}: ${status} ${bytes.toString()}`);
+  return JSON.parse(bytes.toString()) as T;
+}
+
+/**
+ * Reads an event stream to its end; resolves with the number of bytes on the wire.
+ * @throws when it ends without an exit event
+ */
+export async function drainStream(socketPath: string, path: string): Promise<number> {
+  const socket = await connectTo(socketPath);
+  let bytes = 0;
+  let tail: Buffer = Buffer.alloc(0);
+  socket.on('data', (piece: Buffer) => {
+    bytes += piece.length;
+    tail = piece.length >= tailBytes ? piece : Buffer.concat([tail, piece]).subarray(-tailBytes);
+  });
+  const closed = once(socket, 'close');
+  socket.write(`GET ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`);
+  await closed;
+  if (!tail.includes('event: exit')) throw new Error(`${path} ended after ${bytes} bytes without an exit event: ${tail.toString()}`);
+  return bytes;
+}
+
+const tailBytes = 1024;
+
+async function connectTo(socketPath: string): Promise<Socket> {
+  const socket = connect(socketPath);
+  socket.setNoDelay(true);
+  await once(socket, 'connect');
+  return socket;
+}

@@ -1,0 +1,104 @@
+// The reference for boxes: the same bundle, disk and mounts, started and ended by the OCI runtime from a bare loop. Nobody keeps a record of
+// it, and no worker holds it.
+import { closeSync, mkdirSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { newId } from '../../src/shared/ids.ts';
+import { resolveImage } from '../../src/shared/images/store.ts';
+import { limits } from '../../src/shared/limits.ts';
+import { boxHome, statePaths } from '../../src/shared/state-dir.ts';
+import { bootBox, haltBox, makeHome, type BootOptions } from '../../src/worker/drivers/container/boot.ts';
+import { idShift } from '../../src/worker/drivers/container/bundle.ts';
+import { createBoxCgroups } from '../../src/worker/drivers/container/cgroups.ts';
+import { createDisk, diskReleased } from '../../src/worker/drivers/container/disk.ts';
+import { createImagePreparer } from '../../src/worker/drivers/container/image.ts';
+import { startMonitor, watchAlive, type RunningBox } from '../../src/worker/drivers/container/monitor.ts';
+import { boxPaths, cgroupOf, type BoxPaths } from '../../src/worker/drivers/container/paths.ts';
+import { tryRuntime } from '../../src/worker/drivers/container/probe.ts';
+import { chooseRuntime } from '../../src/worker/drivers/container/runtime.ts';
+import { ensureBoxTools } from '../../src/worker/drivers/container/tools.ts';
+
+export interface RawBoxes {
+  /** Everything of a new box up to its first process. */
+  create(): Promise<RawContainer>;
+  /** Without files and disk: those are made here, before anything is measured. */
+  prepare(): Promise<RawContainer>;
+}
+
+export interface RawContainer {
+  readonly boxId: string;
+  /** Mounts, namespaces, first process. */
+  start(): Promise<void>;
+  /** Kills it and waits until nothing runs and nothing is mounted. */
+  stop(): Promise<void>;
+  remove(): Promise<void>;
+}
+
+const notCanceled = new AbortController().signal;
+
+/** Boxes of the built-in image beside those of a server, with control groups of their own. */
+export async function createRawBoxes({ stateDir, instanceId }: { readonly stateDir: string; readonly instanceId: string }): Promise<RawBoxes> {
+  const { imagesDir, boxesDir } = statePaths(stateDir);
+  mkdirSync(boxesDir, { recursive: true });
+  const source = await resolveImage(imagesDir, 'base');
+  const preparer = createImagePreparer({ imagesDir, insecureRegistries: [], shift: idShift });
+  const { rootfsDir } = await preparer.prepare(source, () => undefined, notCanceled);
+  const tools = await ensureBoxTools(imagesDir);
+  const runtime = await chooseRuntime(tryRuntime);
+
+  async function make(): Promise<{ boot: BootOptions; box: (running: RunningBox | null) => RawContainer }> {
+    const boxId = newId('box');
+    const paths = boxPaths(boxHome(stateDir, boxId));
+    const names = cgroupOf(instanceId, boxId);
+    const cgroups = createBoxCgroups(names);
+    const spec = { boxId, image: source, cpu: 1, memoryMb: 128, diskSizeGb: 1, network: false, workdir: '/root', env: {}, volumes: [] };
+    await makeHome(spec, paths);
+    const disk = await createDisk(paths, spec.diskSizeGb);
+    const boot: BootOptions = { spec, volumeRoots: [], paths, cgroups, cgroup: names.box, runtime, tools, rootfsDir, disk };
+    const monitor = { boxId, paths, runtime, busybox: join(tools.dir, 'busybox'), rootfsDir, disk, ownerId: idShift.base };
+    const box = (first: RunningBox | null): RawContainer => {
+      let running = first;
+      return {
+        boxId,
+        async start() {
+          rmSync(paths.runtimeRoot, { recursive: true, force: true });
+          cgroups.prepare();
+          running = await held(paths, () => startMonitor(monitor, notCanceled));
+        },
+        async stop() {
+          if (running !== null) await haltBox({ ...running, network: null, runtime: runtime.name }, cgroups, 0);
+          running = null;
+          await diskReleased(paths, limits.killTimeoutMs);
+        },
+        async remove() {
+          await this.stop();
+          await rm(paths.home, { recursive: true, force: true });
+        },
+      };
+    };
+    return { boot, box };
+  }
+
+  return {
+    async create() {
+      const { boot, box } = await make();
+      return box(await held(boot.paths, () => bootBox(boot, notCanceled)));
+    },
+    async prepare() {
+      const { boot, box } = await make();
+      const made = box(await held(boot.paths, () => bootBox(boot, notCanceled))); // Writes the bundle, and the disk's first directories.
+      await made.stop();
+      return made;
+    },
+  };
+}
+
+/** The monitor opens its end of a FIFO; somebody must have the other one open meanwhile. */
+async function held<T>(paths: BoxPaths, start: () => Promise<T>): Promise<T> {
+  const { fd } = watchAlive(paths);
+  try {
+    return await start();
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,61 @@
+// The reference for commands: one `crun exec` each from a bare loop, in the same boxes as ours, with the same flags, record, wrapper and
+// control group. It keeps nothing, says nothing to anybody, and its streams are what Node gives a child at the least cost.
+import { spawn } from 'node:child_process';
+import { closeSync, constants, openSync, unlinkSync, writeFileSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { newId } from '../../src/shared/ids.ts';
+import { boxHome } from '../../src/shared/state-dir.ts';
+import { defaultPath } from '../../src/worker/drivers/container/bundle.ts';
+import { createBoxCgroups } from '../../src/worker/drivers/container/cgroups.ts';
+import { processFileOf, processSpec } from '../../src/worker/drivers/container/exec-process.ts';
+import { boxPaths, cgroupOf } from '../../src/worker/drivers/container/paths.ts';
+import { tryRuntime } from '../../src/worker/drivers/container/probe.ts';
+import { chooseRuntime } from '../../src/worker/drivers/container/runtime.ts';
+import { toolPath } from '../../src/worker/drivers/container/tools.ts';
+import { rootUser } from '../../src/worker/drivers/container/users.ts';
+import { wrapperFds } from '../../src/worker/drivers/container/wrapper.ts';
+
+/** Resolves when the command has ended and its streams are read; the pieces of its output go to `onPiece`, which may make it wait. */
+export type RawExec = (cmd: readonly string[], onPiece?: (piece: Buffer) => Promise<void> | undefined) => Promise<number>;
+
+export interface RawBox {
+  readonly boxId: string;
+  readonly instanceId: string;
+  readonly stateDir: string;
+}
+
+export async function createRawExec({ boxId, instanceId, stateDir }: RawBox): Promise<RawExec> {
+  const runtime = await chooseRuntime(tryRuntime);
+  const paths = boxPaths(boxHome(stateDir, boxId));
+  const cgroups = createBoxCgroups(cgroupOf(instanceId, boxId));
+  const nothing = openSync('/dev/null', constants.O_RDWR);
+  return async (cmd, onPiece) => {
+    const execId = newId('exec');
+    const request = { execId, cmd, env: {}, workdir: null, user: null, tty: null, stdin: false };
+    const processFile = processFileOf(paths, execId);
+    const env = { PATH: defaultPath, HOME: rootUser.home };
+    writeFileSync(processFile, JSON.stringify(processSpec(request, { workdir: '/root', env, user: rootUser })), { mode: 0o600 });
+    const joinFile = openSync(cgroups.addExec(execId), constants.O_WRONLY);
+    const args = ['--root', paths.runtimeRoot, 'exec', '--process', processFile, '--preserve-fds', String(wrapperFds.withStreams), boxId];
+    const child = spawn(runtime.path, args, {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', 'ignore', nothing, joinFile, nothing, nothing, 'pipe', 'pipe'],
+      env: { PATH: toolPath },
+    });
+    closeSync(joinFile);
+    const streams: readonly unknown[] = child.stdio; // The types know of five.
+    const [output, errors] = streams.slice(6) as [Readable, Readable];
+    errors.resume();
+    const closed = new Promise<number>((resolve, reject) => {
+      child.once('close', (code) => { resolve(code ?? -1); });
+      child.once('error', reject);
+    });
+    if (onPiece === undefined) output.resume();
+    else for await (const piece of output) await onPiece(piece as Buffer);
+    const exitCode = await closed;
+    cgroups.tryRemoveExec(execId);
+    unlinkSync(processFile);
+    return exitCode;
+  };
+}

@@ -1,0 +1,102 @@
+// The server under test: `boxrun serve` from dist/ with a state directory of its own, container driver, no port. Under --profile each of
+// its processes writes a CPU profile when it ends.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import type { Box } from '../../src/shared/api.ts';
+import { loadConfig, type Config } from '../../src/shared/config.ts';
+import { defaultSocket, statePaths } from '../../src/shared/state-dir.ts';
+import { eventually, processesOf, type Role } from '../../test/support/processes.ts';
+import { callJson, openConnection, type Connection } from './http.ts';
+import type { Context } from './measure.ts';
+import { places } from './places.ts';
+
+export interface BenchServer {
+  readonly stateDir: string;
+  readonly socketPath: string;
+  readonly config: Config;
+  /** Marks everything that this server makes on the host. */
+  readonly instanceId: string;
+  /** For what is not measured. */
+  readonly admin: Connection;
+  createBox(fields?: Readonly<Record<string, unknown>>): Promise<Box>;
+  pids(role: Role): Promise<number[]>;
+}
+
+export interface ServerOptions {
+  readonly args?: readonly string[];
+  readonly driver?: 'container' | 'boxlite';
+  /** Fills the database before the server starts. */
+  readonly seed?: (dbPath: string) => void;
+}
+
+export const smallBox = { image: 'base', cpu: 1, memory_mb: 128, disk_size_gb: 1 };
+
+/** Starts a server, lets `use` measure, and takes everything away again. */
+export async function withServer<T>(context: Context, options: ServerOptions, use: (server: BenchServer) => Promise<T>): Promise<T> {
+  const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-bench-'));
+  const env: NodeJS.ProcessEnv = {
+    PATH: process.env['PATH'],
+    HOME: stateDir,
+    BOXRUN_STATE_DIR: stateDir,
+    BOXRUN_DRIVER: options.driver ?? 'container',
+    BOXRUN_MAX_CPU: '100000',
+    BOXRUN_MAX_MEMORY_MB: '100000000',
+    ...profileVariables(context),
+  };
+  const config = loadConfig({}, env);
+  options.seed?.(config.dbPath);
+  const keeper = await start(env, defaultSocket(stateDir), options.args ?? []);
+  const socketPath = defaultSocket(stateDir);
+  const admin = await openConnection(socketPath);
+  try {
+    return await use({
+      stateDir, socketPath, config, admin,
+      instanceId: readInstanceId(config.dbPath),
+      createBox: (fields = {}) => callJson<Box>(admin, 'POST', '/v1/boxes', { ...smallBox, ...fields }),
+      pids: async (role) => (await processesOf(stateDir)).filter((found) => found.role === role).map(({ pid }) => pid),
+    });
+  } finally {
+    await end(keeper, admin, stateDir);
+  }
+}
+
+async function start(env: NodeJS.ProcessEnv, socketPath: string, args: readonly string[]): Promise<ChildProcess> {
+  const keeper = spawn(process.execPath, [join(places.dist, 'cli.js'), 'serve', '--socket', socketPath, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  for (const stream of [keeper.stdout, keeper.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
+  await eventually('the server is ready', async () => {
+    if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
+    return said.includes('BoxRun is ready');
+  }, 120_000);
+  return keeper;
+}
+
+async function end(keeper: ChildProcess, admin: Connection, stateDir: string): Promise<void> {
+  const running = await callJson<Box[]>(admin, 'GET', '/v1/boxes?status=running');
+  for (const { id } of running) await admin.request('DELETE', `/v1/boxes/${id}?force=true`);
+  admin.close();
+  const exited = once(keeper, 'exit');
+  keeper.kill('SIGTERM');
+  await exited;
+  await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0, 30_000);
+  for (const path of [statePaths(stateDir).runDir, stateDir]) await rm(path, { recursive: true, force: true });
+}
+
+/** What makes Node profile a process, and those that it starts. */
+export function profileVariables({ profileDir }: Context): Readonly<Record<string, string>> {
+  if (profileDir === null) return {};
+  mkdirSync(profileDir, { recursive: true });
+  return { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileDir}` };
+}
+
+function readInstanceId(dbPath: string): string {
+  const db = new Database(dbPath, { readonly: true });
+  const id = db.prepare(`SELECT value FROM meta WHERE key = 'instance_id'`).pluck().get() as string;
+  db.close();
+  return id;
+}

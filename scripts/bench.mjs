@@ -1,0 +1,31 @@
+// Runs the benchmarks: `npm run bench -- [NAME…] [--short] [--profile] [--check]`. Node 20 takes no TypeScript, so bench/ is bundled first,
+// below node_modules, so that packages are found; the server under test is the one in dist/.
+import { build } from 'esbuild';
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '..');
+const outdir = join(root, 'node_modules/.cache/boxrun-bench');
+
+if (!existsSync(join(root, 'dist/cli.js'))) {
+  console.error('bench: there is no dist/; run `npm run build` first');
+  process.exit(1);
+}
+await build({
+  absWorkingDir: root,
+  entryPoints: { main: 'bench/main.ts', 'bare-server': 'bench/references/bare-server.ts' },
+  outdir,
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20.19',
+  packages: 'external',
+  sourcemap: 'inline',
+  logLevel: 'error',
+});
+const env = { ...process.env, BENCH_ROOT: root };
+const { status } = spawnSync(process.execPath, ['--expose-gc', join(outdir, 'main.mjs'), ...process.argv.slice(2)], { stdio: 'inherit', env });
+process.exitCode = status ?? 1;
