@@ -2,6 +2,7 @@
 // so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './event-feed.ts';
+import { createAnswerCache } from './answer-cache.ts';
 import { createAccess, loadCookieKey } from './access.ts';
 import { createApp } from './app.ts';
 import { createGuard } from './guards.ts';
@@ -28,6 +29,7 @@ import { limits } from '../shared/limits.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
 import { createHopMeter, createMeters, type Meters } from '../shared/metrics.ts';
 import { takeOrders, type Lifeline } from '../shared/own-process.ts';
+import { watchCommits } from '../shared/store/commit-watch.ts';
 
 /** A writer that is away for longer than this ends the streams that need it; their clients come again. */
 const followTimeoutMs = 60_000;
@@ -109,6 +111,7 @@ async function main(lifeline: Lifeline): Promise<void> {
   const health = () => askHealth({ supervisor, writer });
   const parts: GatewayParts = {
     config, log, supervisor, rows, feed, states, access, usage,
+    answers: createAnswerCache(watchCommits(config.dbPath)),
     guard: createGuard({ config, access, isLocal }),
     places: createStreamPlaces(config.caps.streams),
     address: () => address,

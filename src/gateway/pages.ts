@@ -2,22 +2,27 @@
 // know them; where the next page begins stands in headers. Used by the routes that list.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
-import type { Page, PageRequest, Position } from '../shared/store/lists.ts';
+import type { PageRequest, Position } from '../shared/store/lists.ts';
+import type { Answer } from './answer-cache.ts';
 
 /** @throws VALIDATION_ERROR for a cursor that is none of ours */
 export function pageOf({ limit, cursor }: { readonly limit?: number; readonly cursor?: string }): PageRequest {
   return { limit: limit ?? null, after: cursor === undefined ? null : decodeCursor(cursor) };
 }
 
-/** The rows of a page; `Link` and `X-Next-Cursor` say where the next one begins, if there is one. */
-export function sendPage<Row>({ rows, next }: Page<Row>, request: FastifyRequest, reply: FastifyReply): Row[] {
-  if (next === null) return rows;
+/** Sends what is JSON already. `Link` and `X-Next-Cursor` say where the next page begins, if there is one. */
+export function sendAnswer({ json, next }: Answer, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  void reply.type('application/json; charset=utf-8');
+  if (next !== null) linkNext(next, request, reply);
+  return reply.send(json);
+}
+
+function linkNext(next: Position, request: FastifyRequest, reply: FastifyReply): void {
   const cursor = encodeCursor(next);
   const [path = '', query = ''] = request.url.split('?', 2);
   const parameters = new URLSearchParams(query);
   parameters.set('cursor', cursor);
   void reply.header('link', `<${path}?${parameters.toString()}>; rel="next"`).header('x-next-cursor', cursor);
-  return rows;
 }
 
 function encodeCursor({ createdAt, rowid }: Position): string {

@@ -6,6 +6,7 @@ import type { WriterContract } from '../shared/contracts/writer.ts';
 import type { ParamsOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
+import type { AnswerCache } from './answer-cache.ts';
 import type { Access } from './access.ts';
 import type { EventFeed } from './event-feed.ts';
 import type { Guard } from './guards.ts';
@@ -23,6 +24,8 @@ export interface GatewayParts {
   readonly supervisor: Pick<Link<SupervisorContract>, 'request'>;
   /** Every read goes there. */
   readonly rows: Rows;
+  /** ... through this, where clients ask for the same again and again. */
+  readonly answers: AnswerCache;
   readonly feed: EventFeed;
   readonly states: StateFeed;
   /** Committed when it resolves. */

@@ -11,9 +11,10 @@ import { limits } from '../../shared/limits.ts';
 import { createStopwatch, type Stopwatch } from '../../shared/stage-times.ts';
 import type { LabelFilter } from '../../shared/store/lists.ts';
 import { asBoxRunError, errorBody } from '../error-handler.ts';
+import { pageAnswer, rowAnswer } from '../answer-cache.ts';
 import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
-import { pageOf, sendPage } from '../pages.ts';
+import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
 import { acceptsStream, encodeNotice, openSseStream } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
@@ -38,7 +39,7 @@ export const removeTimeoutMs = stopTimeoutMs + limits.boxRemoveTimeoutMs;
 /** One box after the other may take its full time. */
 const gcTimeoutMs = 10 * removeTimeoutMs;
 
-export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing, places }: GatewayParts): void {
+export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, closing, places }: GatewayParts): void {
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => createOrder(request));
@@ -54,12 +55,15 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, closing, 
   app.get('/v1/boxes', async (request, reply) => {
     const { status = 'all', label = [], ...page } = parseBoxesQuery(request.query);
     const filter = { status: status === 'all' ? null : status, labels: label.map(labelFilter) };
-    return sendPage(await rows.boxes(filter, pageOf(page)), request, reply);
+    const part = pageOf(page);
+    const list = async () => pageAnswer(await rows.boxes(filter, part));
+    return sendAnswer(await answers.get(request.url, list), request, reply);
   });
 
-  app.get<BoxPath>('/v1/boxes/:box', async (request) => {
+  app.get<BoxPath>('/v1/boxes/:box', async (request, reply) => {
     const key = keyOf(request.params.box);
-    return (await rows.box(key)) ?? raiseNoBox(key);
+    const box = await answers.get(`box ${key}`, async () => rowAnswer(await rows.box(key)));
+    return sendAnswer(box ?? raiseNoBox(key), request, reply);
   });
 
   app.post<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {

@@ -8,9 +8,10 @@ import { faultPoint } from '../../shared/fault.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
 import { createStopwatch } from '../../shared/stage-times.ts';
+import { pageAnswer, rowAnswer } from '../answer-cache.ts';
 import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
-import { pageOf, sendPage } from '../pages.ts';
+import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
 import { encodeEvents, encodeNotice, eventStreamType, openSseStream, type SseEncoding } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
@@ -34,7 +35,7 @@ export const execTimeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs
 const cancelTimeoutMs = limits.killTimeoutMs + limits.boxStopTimeoutMs + limits.requestTimeoutMs;
 
 export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
-  const { supervisor, rows } = parts;
+  const { supervisor, rows, answers } = parts;
 
   app.post<{ Params: { box: string } }>('/v1/boxes/:box/exec', async (request, reply) => {
     const watch = createStopwatch();
@@ -49,14 +50,19 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   app.get<{ Params: { box: string } }>('/v1/boxes/:box/execs', async (request, reply) => {
     const page = pageOf(parseExecsQuery(request.query));
     const key = keyOf(request.params.box);
-    const box = (await rows.box(key)) ?? raiseNoBox(key);
-    return sendPage(await rows.execs(box.id, page), request, reply);
+    const list = async () => pageAnswer(await rows.execs(((await rows.box(key)) ?? raiseNoBox(key)).id, page));
+    return sendAnswer(await answers.get(request.url, list), request, reply);
   });
 
   app.get<ExecPath>('/v1/boxes/:box/exec/:exec', async (request, reply) => {
     const { wait = 0 } = parseExecQuery(request.query);
+    if (wait === 0) {
+      const { box, exec } = request.params;
+      const found = await answers.get(`exec ${box} ${exec}`, async () => rowAnswer(await findExec(parts, request.params)));
+      return sendAnswer(found, request, reply);
+    }
     const exec = await findExec(parts, request.params);
-    if (wait === 0 || exec.status !== 'running') return exec;
+    if (exec.status !== 'running') return exec;
     await whileProcessing(reply, waitForEnd(parts, exec, wait, reply));
     return findExec(parts, { box: exec.box_id, exec: exec.id });
   });

@@ -1,6 +1,7 @@
 // The application with doubles behind it: what it asks of the supervisor, and how failures of other processes reach clients.
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
+import { createAnswerCache } from '../../../src/gateway/answer-cache.ts';
 import { createApp } from '../../../src/gateway/app.ts';
 import { createGuard } from '../../../src/gateway/guards.ts';
 import { createOutputText } from '../../../src/gateway/output-text.ts';
@@ -25,6 +26,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
       knownKey: () => Promise.resolve(null),
       events: () => Promise.resolve({ events: [], more: false }),
     },
+    answers: createAnswerCache({ version: () => null }),
     keepAnswer: () => Promise.resolve(null),
     feed: { ended: () => Promise.resolve(), read: () => { throw new Error('not asked for'); }, past: () => { throw new Error('not asked for'); }, events: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     states: { read: () => { throw new Error('not asked for'); }, states: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },

@@ -5,6 +5,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Box, Exec, type BoxStatus } from '../../../src/shared/api.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { migrate, schemaVersion } from '../../../src/shared/store/migrations.ts';
+import { watchCommits } from '../../../src/shared/store/commit-watch.ts';
 import { openReader, type Reader } from '../../../src/shared/store/reader.ts';
 import { fromSql, publicBox, publicExec, toSql, type BoxRow } from '../../../src/shared/store/rows.ts';
 import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
@@ -199,5 +200,24 @@ describe('migrations', () => {
     statements.changeExec(addEvent(execId, logEvent(0)));
     const again = db.prepare(`INSERT INTO events (exec_id, seq, type, data, created_at) VALUES (?, 0, 'log', x'00', 'now')`);
     expect(() => again.run(execId)).toThrow(/UNIQUE/);
+  });
+});
+
+describe('watchCommits', () => {
+  it('cannot say before the database is there, and changes its number with each commit of another connection', () => {
+    const path = join(temporaryDirectory(), 'boxrun.db');
+    const commits = watchCommits(path);
+    expect(commits.version()).toBeNull();
+    const db = new Database(path);
+    db.pragma('journal_mode = WAL');
+    db.exec('CREATE TABLE t (x)');
+    const before = commits.version();
+    expect(commits.version()).toBe(before);
+    db.exec('BEGIN; INSERT INTO t VALUES (1)');
+    expect(commits.version()).toBe(before);
+    db.exec('COMMIT');
+    expect(commits.version()).not.toBe(before);
+    commits.close();
+    db.close();
   });
 });

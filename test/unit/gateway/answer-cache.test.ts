@@ -1,0 +1,63 @@
+// Answers that are kept while nothing is committed: never older than the last commit before the question.
+import { expect, it } from 'vitest';
+import { createAnswerCache, rowAnswer } from '../../../src/gateway/answer-cache.ts';
+import { limits } from '../../../src/shared/limits.ts';
+
+function createCounted() {
+  let version: number | null = 1;
+  let reads = 0;
+  let value = 'first';
+  const cache = createAnswerCache({ version: () => version });
+  return {
+    change(next: string) {
+      value = next;
+      version = (version ?? 0) + 1;
+    },
+    lose() { version = null; },
+    async get(key = 'a') {
+      return (await cache.get(key, async () => {
+        reads++;
+        return rowAnswer({ value });
+      })).json;
+    },
+    cache,
+    get reads() { return reads; },
+  };
+}
+
+it('reads once while nothing is committed, and again after a commit', async () => {
+  const counted = createCounted();
+  expect([await counted.get(), await counted.get(), counted.reads]).toEqual(['{"value":"first"}', '{"value":"first"}', 1]);
+  counted.change('second');
+  expect([await counted.get(), await counted.get(), counted.reads]).toEqual(['{"value":"second"}', '{"value":"second"}', 2]);
+});
+
+it('does not keep what was read while something was committed', async () => {
+  const counted = createCounted();
+  await counted.cache.get('a', async () => {
+    counted.change('second');
+    return rowAnswer({ value: 'first' });
+  });
+  expect(await counted.get()).toBe('{"value":"second"}');
+});
+
+it('keeps nothing that is not there, and nothing while the database cannot say', async () => {
+  const counted = createCounted();
+  expect(await counted.cache.get('a', async () => null)).toBeNull();
+  expect(await counted.get()).toBe('{"value":"first"}');
+  counted.lose();
+  await counted.get('b');
+  await counted.get('b');
+  expect(counted.reads).toBe(3);
+});
+
+it('forgets everything at its bound', async () => {
+  const { cache } = createCounted();
+  let reads = 0;
+  const half = async () => {
+    reads++;
+    return rowAnswer({ text: 'x'.repeat(limits.answersKeptChars / 2) });
+  };
+  for (const key of ['a', 'b', 'a', 'b']) await cache.get(key, half);
+  expect(reads).toBe(4);
+});
