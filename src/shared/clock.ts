@@ -1,6 +1,5 @@
 // Time: RFC 3339 stamps for rows, and waits that can be cut short. Every wait in the project has a deadline.
 // Used by every process; nothing here keeps a process alive after its caller gave up.
-import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from './errors.ts';
 
 /** The present moment as RFC 3339 in UTC with milliseconds. */
@@ -11,8 +10,39 @@ export function timestamp(): string {
 /**
  * Waits `ms` milliseconds; resolves early, without an error, when `signal` aborts.
  */
-export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  await delay(ms, undefined, signal ? { signal } : {}).catch(() => undefined);
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted === true) {
+      resolve();
+      return;
+    }
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener('abort', done, { once: true });
+  });
+}
+
+/** True when `work` resolves within `ms` milliseconds, false at their end; cheaper than a sleep that is cut short. */
+export function settledWithin(work: Promise<unknown>, ms: number): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      resolve(false);
+    }, ms);
+    work.then(
+      () => {
+        clearTimeout(timer);
+        resolve(true);
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error);
+      },
+    );
+  });
 }
 
 /**

@@ -1,7 +1,7 @@
 // The worker's one box: its driver, its commands, and the line to the writer. Made at the assignment; lives until the worker goes.
 // control.ts calls it for the supervisor; every command ends before the engine is stopped, removed or let go.
 import type { Exec } from '../shared/api.ts';
-import { sleep, withDeadline } from '../shared/clock.ts';
+import { settledWithin, withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { boxHome, statePaths } from '../shared/state-dir.ts';
 import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
@@ -200,9 +200,7 @@ class AssignedRunner implements BoxRunner {
     const watch = createStopwatch();
     await watch.time('spawn', () => exec.started);
     if (order.stdin === true) return { ...exec.exec(), timings: watch.times }; // It waits for its input.
-    const waiting = new AbortController();
-    await watch.time('hold', () => Promise.race([exec.finished, sleep(this.#hold.holdMs(), waiting.signal)]));
-    waiting.abort();
+    await watch.time('hold', () => settledWithin(exec.finished, this.#hold.holdMs()));
     return { ...exec.exec(), timings: watch.times };
   }
 

@@ -1,7 +1,7 @@
 // The two output streams of one command: read at once from the first byte, no faster than the writer takes it, and at the end
 // until the leader's own output is through. exec.ts makes one per command; every byte read before `discard` is written on.
 import type { Readable } from 'node:stream';
-import { pendingReads, sleep } from '../shared/clock.ts';
+import { pendingReads, settledWithin } from '../shared/clock.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import type { CommitQueue } from './commit-queue.ts';
@@ -67,7 +67,8 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
       let alone = false;
       takeProgress();
       while (leftMs > 0) {
-        if (await Promise.race([allEnded, pauseUnlessEnded(allEnded)])) return;
+        if (await settledWithin(allEnded, limits.exitDrainMs)) return;
+        if (await Promise.race([allEnded, pendingReads().then(() => false)])) return;
         // Who does not know takes them for children: the wait must end.
         alone ||= !(await hasChildren().catch(() => true));
         const { bytes, heldBack: stalled } = takeProgress();
@@ -81,14 +82,4 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
       discarding = true;
     },
   };
-}
-
-async function pauseUnlessEnded(ended: Promise<boolean>): Promise<boolean> {
-  const pause = new AbortController();
-  void ended.then(() => {
-    pause.abort();
-  });
-  await sleep(limits.exitDrainMs, pause.signal);
-  await pendingReads();
-  return false;
 }
