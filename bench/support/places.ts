@@ -11,6 +11,7 @@ export const places = {
   results: join(root, 'bench/results.json'),
   budgets: join(root, 'bench/budgets.json'),
   profiles: join(root, 'node_modules/.cache/boxrun-bench/profiles'),
+  profiler: join(root, 'bench/support/profiler.mjs'),
   bareServer: fileURLToPath(new URL('./bare-server.mjs', import.meta.url)),
   python: join(root, 'node_modules/.cache/boxrun-compat/venv/bin/python'),
 };

@@ -91,7 +91,7 @@ async function end(keeper: ChildProcess, admin: Connection, stateDir: string): P
 export function profileVariables({ profileDir }: Context): Readonly<Record<string, string>> {
   if (profileDir === null) return {};
   mkdirSync(profileDir, { recursive: true });
-  return { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileDir}` };
+  return { NODE_OPTIONS: `--import=${places.profiler}`, BENCH_PROFILES: profileDir };
 }
 
 function readInstanceId(dbPath: string): string {

@@ -176,6 +176,8 @@ export const limits = {
   freeDiskBytesMin: 256 * 1024 * 1024,
   /** ... which is looked at anew after this. */
   freeDiskStaleMs: 250,
+  /** Supervisor: a new spare waits with its start while boxes come up, so long at the most. */
+  spareWaitMs: 1_000,
   /** Supervisor: a spawned worker answers on its socket by then. */
   workerReadyMs: 15_000,
   /** Supervisor: bringing a box up, image pull not counted. */

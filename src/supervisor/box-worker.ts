@@ -95,7 +95,11 @@ class LeasedWorker implements BoxWorker {
     return (await this.#current?.greet())?.running ?? null;
   }
 
-  async create(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<{ engineId: string }> {
+  create(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<{ engineId: string }> {
+    return this.#deps.pool.undisturbed(() => this.#create(progress, signal, watch));
+  }
+
+  async #create(progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<{ engineId: string }> {
     const worker = await watch.time('worker', () => this.#assign());
     faultPoint('supervisor.create.assigned');
     const { peer } = worker;
@@ -115,7 +119,11 @@ class LeasedWorker implements BoxWorker {
     }, signal).finally(giveUp);
   }
 
-  async start(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<void> {
+  start(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<void> {
+    return this.#deps.pool.undisturbed(() => this.#start(progress, signal, watch));
+  }
+
+  async #start(progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
     await this.#letGo();
     for (let attempt = 1; ; attempt++) {
       await watch.time('lease', () => this.#openLease());

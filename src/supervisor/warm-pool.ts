@@ -1,6 +1,8 @@
 // Spare workers: started, connected, waiting for a box. A box takes one, and another is started in the background.
 // Used by box-worker.ts, filled by main.ts. No dead worker is given out, and none is left when the pool is closed.
+import { settledWithin } from '../shared/clock.ts';
 import { errorText } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
@@ -10,6 +12,8 @@ export interface WarmPool {
   /** Adds a spare that an earlier supervisor left. */
   adopt(worker: WorkerHandle): void;
   fill(): void;
+  /** Does `work`, the start of a box, say; a spare begins to start meanwhile only after limits.spareWaitMs. */
+  undisturbed<T>(work: () => Promise<T>): Promise<T>;
   /** Dismisses every spare and starts no more. */
   close(): Promise<void>;
 }
@@ -24,6 +28,9 @@ export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool 
   const spares = new Set<WorkerHandle>();
   let filling: Promise<void> | null = null;
   let closed = false;
+  let underWay = 0;
+  let quiet: Promise<void> = Promise.resolve();
+  let announceQuiet: () => void = () => undefined;
 
   function adopt(worker: WorkerHandle): void {
     spares.add(worker);
@@ -42,6 +49,10 @@ export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool 
   async function fillUp(): Promise<void> {
     // One at a time: filling must not take the cores from the boxes.
     while (spares.size < size && !closed) {
+      if (underWay > 0) {
+        await settledWithin(quiet, limits.spareWaitMs);
+        if (closed) return;
+      }
       try {
         adopt(await start());
       } catch (error) {
@@ -60,6 +71,14 @@ export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool 
   return {
     adopt,
     fill,
+    async undisturbed(work) {
+      if (underWay++ === 0) quiet = new Promise((resolve) => { announceQuiet = resolve; });
+      try {
+        return await work();
+      } finally {
+        if (--underWay === 0) announceQuiet();
+      }
+    },
     async take() {
       try {
         for (const spare of spares) {

@@ -1,5 +1,8 @@
 // The worker process: one box, one engine handle, a socket of its own. Started by a supervisor, outlives it.
 // Without a worker id it only tries the engine and says how that went.
+import { workerContract } from '../shared/contracts/worker.ts';
+import { writerContract } from '../shared/contracts/writer.ts';
+import { prepareContract } from '../shared/ipc/contract.ts';
 import { createLogger } from '../shared/log.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { probeEngine } from './probe.ts';
@@ -24,4 +27,5 @@ if (workerId === null) {
   const worker = await runWorker(config, workerId, log, () => parentIsGone);
   process.on('SIGTERM', () => void worker.leave('SIGTERM'));
   ready();
+  for (const contract of [workerContract, writerContract]) prepareContract(contract);
 }

@@ -195,6 +195,29 @@ describe('spare workers', () => {
     await eventually('there are two spares', () => started.length === 3);
   });
 
+  it('begin to start when no box comes up any more', async () => {
+    const { pool, started } = createPool(1);
+    let isUp: () => void = () => undefined;
+    const coming = pool.undisturbed(async () => {
+      await pool.take();
+      await new Promise<void>((resolve) => { isUp = resolve; });
+    });
+    await settle(20);
+    expect(started).toHaveLength(1);
+    isUp();
+    await coming;
+    await eventually('there is a spare', () => started.length === 2);
+  });
+
+  it('start in the end while boxes come up all the time', async () => {
+    const { pool, started } = createPool(1);
+    void pool.undisturbed(() => new Promise(() => undefined));
+    pool.fill();
+    await settle(20);
+    expect(started).toHaveLength(0);
+    await eventually('there is a spare', () => started.length === 1);
+  });
+
   it('of size 0 are none: each worker is started when it is needed', async () => {
     const { pool, started } = createPool(0);
     pool.fill();

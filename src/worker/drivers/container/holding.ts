@@ -13,7 +13,7 @@ import { endLeftovers } from './leftovers.ts';
 import type { AliveWatch } from './monitor.ts';
 import { keepConnected } from './network.ts';
 import { boxPaths, cgroupOf, type BoxPaths } from './paths.ts';
-import { createPipePool } from './pipes.ts';
+import { createPipePool, type PipePool } from './pipes.ts';
 import { saveJson, type RunState } from './record.ts';
 import type { OciRuntime } from './runtime.ts';
 import type { UserIds } from './users.ts';
@@ -65,15 +65,21 @@ export function createHolding(context: DriverContext, options: BoxDriverOptions)
   };
 }
 
-/** Takes a running box on: from now on its end is noticed, and commands can be started. */
-export async function adopt(
-  holding: Holding,
-  box: { readonly state: RunState; readonly runtime: OciRuntime; readonly image: PreparedImage },
-  arm: (onGone: () => void) => AliveWatch,
-): Promise<void> {
-  const { context, paths, cgroups } = holding;
+/** Pipes for the commands of a box; those of a predecessor are gone then. */
+export async function openPipes({ paths }: Holding): Promise<PipePool> {
   const pipes = createPipePool(paths.pipes);
   await pipes.open();
+  return pipes;
+}
+
+/** Takes a running box on: from now on its end is noticed, and commands can be started. */
+export function adopt(
+  holding: Holding,
+  box: { readonly state: RunState; readonly runtime: OciRuntime; readonly image: PreparedImage; readonly pipes: PipePool },
+  arm: (onGone: () => void) => AliveWatch,
+): void {
+  const { context, paths, cgroups } = holding;
+  const { pipes } = box;
   const current: Running = {
     state: box.state,
     image: box.image,

@@ -8,7 +8,7 @@ import { limits } from '../../../shared/limits.ts';
 import type { ReportProgress } from '../driver.ts';
 import { bootBox, haltBox, makeHome } from './boot.ts';
 import { createDisk, diskReleased } from './disk.ts';
-import { adopt, quieten, release, type Holding } from './holding.ts';
+import { adopt, openPipes, quieten, release, type Holding } from './holding.ts';
 import type { PreparedImage } from './image.ts';
 import { watchAlive } from './monitor.ts';
 import { connectBox } from './network.ts';
@@ -51,13 +51,17 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
   holding.quiet = false;
   const alive = watchAlive(paths);
   faultPoint('worker.start.prepared');
+  // What commands will need is made while the box comes up.
+  const pipes = openPipes(holding);
+  pipes.catch(() => undefined);
   try {
     const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk };
     const state = await bootBox(boot, signal);
     faultPoint('worker.start.recorded');
-    await adopt(holding, { state, runtime, image }, alive.arm);
+    adopt(holding, { state, runtime, image, pipes: await pipes }, alive.arm);
   } catch (error) {
     alive.arm(() => undefined).close();
+    await pipes.catch(() => undefined); // Nothing is made in the home any more.
     await quieten(holding);
     throw asCanceled(error, signal);
   }
@@ -73,7 +77,7 @@ export async function reattachBox(holding: Holding): Promise<'running' | 'stoppe
   }
   const image = await imageOf(holding, await needRecord(holding));
   const network = await reconnected(holding, state);
-  await adopt(holding, { state: { ...state, network }, runtime, image }, watchAlive(paths).arm);
+  adopt(holding, { state: { ...state, network }, runtime, image, pipes: await openPipes(holding) }, watchAlive(paths).arm);
   return 'running';
 }
 
