@@ -49,8 +49,11 @@ interface PageShare {
   readers: number;
 }
 
+/** The page that is sent, and the next one, which is read meanwhile. */
+const pagesPerReader = 2;
+
 function pageBytes({ readers }: PageShare): number {
-  return Math.max(limits.replayPageBytesLeast, Math.min(limits.replayPageBytes, limits.replayBytesMax / readers));
+  return Math.max(limits.replayPageBytesLeast, Math.min(limits.replayPageBytes, limits.replayBytesMax / (readers * pagesPerReader)));
 }
 
 export function createEventFeed(deps: FeedDeps): EventFeed {
@@ -134,15 +137,16 @@ async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: A
   }
 }
 
-/** What the database has after `afterSeq`, page by page. */
+/** What the database has after `afterSeq`, page by page; while one is sent, the next one is read. */
 async function* history({ deps, pages }: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
   pages.readers++;
   try {
-    for (let lastSeq = afterSeq; ; ) {
-      const page = await raceAbort(deps.readPage(exec.id, lastSeq, pageBytes(pages)), signal);
+    let next: Promise<EventPage> | null = deps.readPage(exec.id, afterSeq, pageBytes(pages));
+    while (next !== null) {
+      const page: EventPage = await raceAbort(next, signal);
+      next = page.more ? deps.readPage(exec.id, page.events.at(-1)?.seq ?? afterSeq, pageBytes(pages)) : null;
+      next?.catch(() => undefined); // Nobody may ask for it any more.
       if (page.events.length > 0) yield page.events;
-      if (!page.more) return;
-      lastSeq = page.events.at(-1)?.seq ?? lastSeq;
     }
   } finally {
     pages.readers--;
