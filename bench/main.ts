@@ -24,7 +24,7 @@ console.log(renderTable(measures));
 if (!values.check) saveResults(measures, positionals.length === 0);
 
 function suitesToRun(names: readonly string[]): Suite[] {
-  if (names.length === 0) return suites.filter(({ needsVm = false }) => !needsVm);
+  if (names.length === 0) return suites.filter(({ onlyByName = false }) => !onlyByName);
   return names.map((name) => {
     const suite = suites.find((each) => each.name === name);
     if (suite !== undefined) return suite;

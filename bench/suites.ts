@@ -7,8 +7,9 @@ import { growth } from './suites/growth.ts';
 import { replay } from './suites/replay.ts';
 import { vmCreate, vmExec } from './suites/vm.ts';
 import { writer } from './suites/writer.ts';
+import { workers } from './suites/workers.ts';
 import type { Suite } from './support/measure.ts';
 
 export const suites: readonly Suite[] = [
-  execThroughput, execLatency, execStream, writer, replay, apiGet, create, createMany, growth, vmExec, vmCreate,
+  execThroughput, execLatency, execStream, writer, replay, apiGet, create, createMany, growth, workers, vmExec, vmCreate,
 ];

@@ -2,13 +2,13 @@
 // And a hundred boxes at once.
 import { readFileSync } from 'node:fs';
 import type { Box } from '../../src/shared/api.ts';
-import { eventually, processesOf } from '../../test/support/processes.ts';
+import { processesOf } from '../../test/support/processes.ts';
 import { expectSuccess, runExec } from '../support/execs.ts';
 import { callJson, openConnections } from '../support/http.ts';
 import { compare, median, ratioAtLeast, single, type Context, type Measure, type Round, type Suite } from '../support/measure.ts';
 import { createRawBoxes, type RawBoxes } from '../support/raw-box.ts';
 import { createRawExec } from '../support/raw-exec.ts';
-import { smallBox, withServer, type BenchServer } from '../support/server.ts';
+import { smallBox, sparesAreReady, withServer, type BenchServer } from '../support/server.ts';
 
 export const create: Suite = {
   name: 'create',
@@ -86,14 +86,6 @@ function comparedStep(name: string, ours: readonly number[], reference: readonly
 function onTopOf(name: string, ours: readonly number[], reference: readonly number[], mostMs: number): Measure {
   const extraMs = median(ours) - median(reference);
   return single(name, 'ms', extraMs, { text: `≤ ${mostMs}`, met: extraMs <= mostMs });
-}
-
-/** Spares that listen, beside those that are coming up. */
-async function sparesAreReady({ stateDir }: BenchServer, count: number): Promise<void> {
-  await eventually('the spare workers are there', async () => {
-    const spares = (await processesOf(stateDir)).filter(({ box }) => box === 'spare');
-    return spares.length >= count;
-  });
 }
 
 export const createMany: Suite = {

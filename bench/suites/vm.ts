@@ -29,7 +29,7 @@ interface VmSides {
 
 export const vmExec: Suite = {
   name: 'vm-exec',
-  needsVm: true,
+  onlyByName: true,
   run: (context) => withVms(context, async ({ server, bare }) => {
     const { id } = await server.createBox(vmBox);
     const box = await bare.create();
@@ -50,7 +50,7 @@ export const vmExec: Suite = {
 
 export const vmCreate: Suite = {
   name: 'vm-create',
-  needsVm: true,
+  onlyByName: true,
   run: (context) => withVms(context, async ({ server, bare }) => [await compare({
     name: 'vm-create',
     unit: 'ms',

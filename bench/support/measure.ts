@@ -31,8 +31,8 @@ export interface Context {
 
 export interface Suite {
   readonly name: string;
-  /** Only in the VM lab. */
-  readonly needsVm?: boolean;
+  /** It runs only when it is asked for: in the VM lab, or without a reference. */
+  readonly onlyByName?: boolean;
   run(context: Context): Promise<Measure[]>;
 }
 

@@ -87,6 +87,14 @@ async function end(keeper: ChildProcess, admin: Connection, stateDir: string): P
   for (const path of [statePaths(stateDir).runDir, stateDir]) await rm(path, { recursive: true, force: true });
 }
 
+/** Waits for spare workers that are up, beside those that are coming up. */
+export async function sparesAreReady({ stateDir }: BenchServer, count: number): Promise<void> {
+  await eventually('the spare workers are there', async () => {
+    const spares = (await processesOf(stateDir)).filter(({ box }) => box === 'spare');
+    return spares.length >= count;
+  });
+}
+
 /** What makes Node profile a process, and those that it starts. */
 export function profileVariables({ profileDir }: Context): Readonly<Record<string, string>> {
   if (profileDir === null) return {};

@@ -1,6 +1,6 @@
 // Waits with deadlines, work one after the other, and the budget of restarts.
 import { describe, expect, it } from 'vitest';
-import { sleep, timestamp, withDeadline } from '../../../src/shared/clock.ts';
+import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shared/clock.ts';
 import { createInTurn } from '../../../src/shared/in-turn.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createRestartWindow } from '../../../src/shared/restart-window.ts';
@@ -55,6 +55,14 @@ describe('work in turn', () => {
     expect((await outcomes).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     expect(events).toEqual(['first begins', 'first ends', 'second', 'third']);
     expect(await results[2]).toBe(3);
+  });
+});
+
+describe('settledWithin', () => {
+  it('says whether work was over in time, and throws what the work throws', async () => {
+    expect(await settledWithin(Promise.resolve(), 10_000)).toBe(true);
+    expect(await settledWithin(new Promise(() => undefined), 5)).toBe(false);
+    await expect(settledWithin(Promise.reject(new Error('broken')), 10_000)).rejects.toThrow('broken');
   });
 });
 
