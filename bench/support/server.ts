@@ -3,7 +3,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -87,11 +87,13 @@ async function end(keeper: ChildProcess, admin: Connection, stateDir: string): P
   for (const path of [statePaths(stateDir).runDir, stateDir]) await rm(path, { recursive: true, force: true });
 }
 
-/** Waits for spare workers that are up, beside those that are coming up. */
+/** Waits for spare workers that listen: those have a state file that names no box. */
 export async function sparesAreReady({ stateDir }: BenchServer, count: number): Promise<void> {
+  const { workersDir } = statePaths(stateDir);
   await eventually('the spare workers are there', async () => {
-    const spares = (await processesOf(stateDir)).filter(({ box }) => box === 'spare');
-    return spares.length >= count;
+    const files = (await readdir(workersDir)).filter((name) => name.endsWith('.json'));
+    const states = await Promise.all(files.map((name) => readFile(join(workersDir, name), 'utf8').catch(() => '')));
+    return states.filter((state) => state.includes('"boxId":null')).length >= count;
   });
 }
 
