@@ -44,7 +44,7 @@ interface FeedParts {
   readonly pages: PageShare;
 }
 
-/** Each reader of history holds a page, for as long as its client takes: together no more than one that is bounded. */
+/** Each reader of history holds pages, for as long as its client takes: together no more than one that is bounded. */
 interface PageShare {
   readers: number;
 }
