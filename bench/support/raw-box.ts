@@ -72,6 +72,7 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
         },
         async remove() {
           await this.stop();
+          cgroups.removeParent();
           await rm(paths.home, { recursive: true, force: true });
         },
       };
