@@ -33,7 +33,7 @@ export default defineConfig({
       project('crash', { testTimeoutMs: 120_000, parallel: false }),
       // By `npm run test:load`: what is loud, slow or stuck, and what others notice of it. A few minutes, most of them of one gigabyte.
       project('load', { testTimeoutMs: 120_000, parallel: false }),
-      // By `npm run test:chaos`: it still finds what nobody has explained (docs/HACKING.md, Known gaps).
+      // By `npm run test:chaos`: minutes.
       project('chaos', { testTimeoutMs: 120_000, parallel: false }),
       // A thousand boxes: many minutes.
       project('soak', { testTimeoutMs: 120_000, parallel: false }),
