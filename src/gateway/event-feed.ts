@@ -44,16 +44,13 @@ interface FeedParts {
   readonly pages: PageShare;
 }
 
-/** Each reader of history holds pages, for as long as its client takes: together no more than one that is bounded. */
+/** Each reader of history holds a page, for as long as its client takes: all pages together are bounded. */
 interface PageShare {
   readers: number;
 }
 
-/** The page that is sent, and the next one, which is read meanwhile. */
-const pagesPerReader = 2;
-
 function pageBytes({ readers }: PageShare): number {
-  return Math.max(limits.replayPageBytesLeast, Math.min(limits.replayPageBytes, limits.replayBytesMax / (readers * pagesPerReader)));
+  return Math.max(limits.replayPageBytesLeast, Math.min(limits.replayPageBytes, limits.replayBytesMax / readers));
 }
 
 export function createEventFeed(deps: FeedDeps): EventFeed {
@@ -137,16 +134,15 @@ async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: A
   }
 }
 
-/** What the database has after `afterSeq`, page by page; while one is sent, the next one is read. */
+/** What the database has after `afterSeq`, page by page. The next one is read when the one before has been sent: memory for one page is enough. */
 async function* history({ deps, pages }: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
   pages.readers++;
   try {
-    let next: Promise<EventPage> | null = deps.readPage(exec.id, afterSeq, pageBytes(pages));
-    while (next !== null) {
-      const page: EventPage = await raceAbort(next, signal);
-      next = page.more ? deps.readPage(exec.id, page.events.at(-1)?.seq ?? afterSeq, pageBytes(pages)) : null;
-      next?.catch(() => undefined); // Nobody may ask for it any more.
+    for (let after = afterSeq; ; ) {
+      const page = await raceAbort(deps.readPage(exec.id, after, pageBytes(pages)), signal);
       if (page.events.length > 0) yield page.events;
+      if (!page.more) return;
+      after = page.events.at(-1)?.seq ?? after;
     }
   } finally {
     pages.readers--;

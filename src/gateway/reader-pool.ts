@@ -6,7 +6,6 @@ import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 import type { BoxFilter, Page, PageRequest } from '../shared/store/lists.ts';
 import type { EventPage, KnownKey } from '../shared/store/reader.ts';
-import { unpackPage, type PackedPage } from './event-page.ts';
 import type { ReaderCall, ReaderThreadData } from './reader-thread.ts';
 
 export interface Rows {
@@ -49,7 +48,7 @@ export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
     exec: (box, execId) => read({ read: 'exec', box, execId }),
     execs: (boxId, page) => read({ read: 'execs', boxId, page }),
     knownKey: (scope, key) => read({ read: 'knownKey', scope, key }),
-    events: async (execId, afterSeq, bytesMax) => unpackPage(await read<PackedPage>({ read: 'events', execId, afterSeq, bytesMax })),
+    events: (execId, afterSeq, bytesMax) => read({ read: 'events', execId, afterSeq, bytesMax }),
     waiting: () => pool.queueSize,
     close: () => pool.close({ force: true }),
   };

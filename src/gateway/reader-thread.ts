@@ -3,7 +3,6 @@
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import type { BoxFilter, PageRequest } from '../shared/store/lists.ts';
-import { packPage } from './event-page.ts';
 import { openReader, type EventPage, type Reader } from '../shared/store/reader.ts';
 
 export interface ReaderThreadData {
@@ -41,6 +40,6 @@ export default function answer(call: ReaderCall): unknown {
 
 /** Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else, looks for it. */
 function handedOver(page: EventPage): unknown {
-  const packed = packPage(page);
-  return move({ [transferableSymbol]: [packed.heads.buffer, packed.bytes.buffer], [valueSymbol]: packed });
+  const buffers = page.events.map(({ data }) => data.buffer);
+  return move({ [transferableSymbol]: buffers, [valueSymbol]: page });
 }

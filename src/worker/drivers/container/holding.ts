@@ -67,7 +67,7 @@ export function createHolding(context: DriverContext, options: BoxDriverOptions)
 
 /** Pipes for the commands of a box; those of a predecessor are gone then. */
 export async function openPipes({ paths }: Holding): Promise<PipePool> {
-  const pipes = createPipePool(paths.pipes);
+  const pipes = createPipePool(paths);
   await pipes.open();
   return pipes;
 }

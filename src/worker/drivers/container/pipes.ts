@@ -5,7 +5,9 @@ import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { mustRun } from './tools.ts';
+import { homeMark } from '../../../shared/host-marks.ts';
+import type { BoxPaths } from './paths.ts';
+import { mustRun, toolEnvironment } from './tools.ts';
 
 const batchSize = 64;
 const refillBelow = 24;
@@ -29,7 +31,7 @@ export interface PipePool {
   input(): Promise<InputPipe>;
 }
 
-export function createPipePool(dir: string): PipePool {
+export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'home'>): PipePool {
   const ready: string[] = [];
   let made = 0;
   let refill: Promise<void> | null = null;
@@ -37,7 +39,8 @@ export function createPipePool(dir: string): PipePool {
   const make = async () => {
     const names = Array.from({ length: batchSize }, () => join(dir, `${process.pid}-${(made += 1)}`));
     // Anyone may open them who can reach them: inside the box, through /dev/stdout, as whatever user the command runs.
-    await mustRun('mkfifo', ['-m', '666', ...names], { timeoutMs: makeTimeoutMs });
+    // With the mark of the box: it may work while the box comes up, and must end with it.
+    await mustRun('mkfifo', ['-m', '666', ...names], { timeoutMs: makeTimeoutMs, env: toolEnvironment({ [homeMark]: home }) });
     ready.push(...names);
   };
   const startRefill = () => {
