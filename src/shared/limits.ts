@@ -214,8 +214,8 @@ export const limits = {
   /** A worker with no command running and no supervisor for this long leaves; its box stays. */
   orphanGraceMs: 600_000,
 
-  /** Keeper: a child says it is ready by then. */
-  childReadyMs: 20_000,
+  /** Keeper: a child says it is ready by then; where the processor is emulated, the first one took more than 20 s. */
+  childReadyMs: 60_000,
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
 
