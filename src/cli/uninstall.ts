@@ -126,7 +126,7 @@ async function removeData({ stateDir, dbPath, socketPath }: Config, isDryRun: bo
     .map((name) => join(dirname(dbPath), name));
   const own = [
     ...databases, ...(socketPath === null ? [] : [socketPath]),
-    paths.runDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.lostDir, paths.imagesDir, paths.probeFile, paths.lock,
+    paths.runDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.lostDir, paths.imagesDir, paths.probeFile, paths.cookieKey, paths.lock,
   ];
   for (const path of own) await rm(path, { recursive: true, force: true });
   const left = await rmdir(stateDir).then(() => [], () => readdir(stateDir));
