@@ -26,7 +26,7 @@ import { errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger, type Logger } from '../shared/log.ts';
+import { createLogger, logWarnings, type Logger } from '../shared/log.ts';
 import { createHopMeter, createMeters, type Meters } from '../shared/metrics.ts';
 import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 import { watchCommits } from '../shared/store/commit-watch.ts';
@@ -96,6 +96,7 @@ async function main(lifeline: Lifeline): Promise<void> {
   process.title = 'boxrun gateway';
   const { config } = lifeline.orders;
   const log = createLogger('gateway', config);
+  logWarnings(log);
   const paths = statePaths(config.stateDir);
   const closing = new AbortController();
 

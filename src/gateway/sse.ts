@@ -1,8 +1,8 @@
 // Server-sent events on the wire: the form of an exec's events, and a stream that waits for its client.
 // Used by the event stream of an exec, the stream of changes, and by create and run where they report progress.
-import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Event } from '../shared/contracts/writer.ts';
+import { drained } from '../shared/drained.ts';
 import { limits } from '../shared/limits.ts';
 import type { GatewayParts } from './parts.ts';
 
@@ -106,16 +106,4 @@ export function openSseStream(reply: FastifyReply, { closing, places }: Pick<Gat
     end,
     ended: ended.signal,
   };
-}
-
-function drained(raw: ServerResponse, ended: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      raw.off('drain', done);
-      ended.removeEventListener('abort', done);
-      resolve();
-    };
-    raw.once('drain', done);
-    ended.addEventListener('abort', done, { once: true });
-  });
 }

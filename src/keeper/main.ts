@@ -8,7 +8,7 @@ import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { tryLock } from '../shared/lock.ts';
-import { createLogger } from '../shared/log.ts';
+import { createLogger, logWarnings } from '../shared/log.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
 import { gatewayChild, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
 import { writerChild } from './writer-child.ts';
@@ -38,6 +38,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   process.title = 'boxrun keeper';
   const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
   const log = createLogger('keeper', config, { file });
+  logWarnings(log);
 
   let end: (exitCode: number) => void = () => undefined;
   const ending = new Promise<number>((resolve) => {

@@ -31,3 +31,8 @@ function forPeople(destination: DestinationStream): DestinationStream {
   const pretty = createRequire(import.meta.url)('pino-pretty') as typeof prettyStream;
   return pretty({ destination, sync: true, colorize: false, translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l', singleLine: true });
 }
+
+/** What Node warns of (a listener added ever again, a promise that nobody waits for) goes into the log of the process. */
+export function logWarnings(log: Logger): void {
+  process.on('warning', (warning) => { log.warn({ err: warning }, 'a warning from Node'); });
+}

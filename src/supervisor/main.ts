@@ -8,7 +8,7 @@ import { faultPoint } from '../shared/fault.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger } from '../shared/log.ts';
+import { createLogger, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { openReader } from '../shared/store/reader.ts';
@@ -32,6 +32,7 @@ const { orders, ready, parentGone } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun supervisor';
 const log = createLogger('supervisor', config);
+logWarnings(log);
 void parentGone.then(() => {
   log.warn('the keeper is gone');
   process.exit(0);

@@ -3,7 +3,7 @@
 import { workerContract } from '../shared/contracts/worker.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { prepareContract } from '../shared/ipc/contract.ts';
-import { createLogger } from '../shared/log.ts';
+import { createLogger, logWarnings } from '../shared/log.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { probeEngine } from './probe.ts';
 import { runWorker } from './process.ts';
@@ -20,6 +20,7 @@ if (workerId === null) {
 } else {
   process.title = 'boxrun worker spare';
   const log = createLogger('worker', config, { fields: { workerId } });
+  logWarnings(log);
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'an unexpected error ends the worker');
     process.exit(70);

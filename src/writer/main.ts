@@ -4,7 +4,7 @@ import { writerContract } from '../shared/contracts/writer.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger } from '../shared/log.ts';
+import { createLogger, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
@@ -22,6 +22,7 @@ const { orders, ready, refuse } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun writer';
 const log = createLogger('writer', config);
+logWarnings(log);
 
 const database = await openDatabase(config.dbPath).catch(async (error: unknown) => {
   log.fatal({ err: error }, 'the database cannot be opened');

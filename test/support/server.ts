@@ -142,12 +142,19 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
       const left = {
         boxes: await readdir(join(stateDir, 'boxes')),
         socket: existsSync(socketPath),
+        warnings: await warningsIn(statePaths(stateDir).logsDir),
         mounts: (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(stateDir)),
       };
       for (const path of [top, statePaths(stateDir).runDir]) await rm(path, { recursive: true, force: true });
-      expect(left).toEqual({ boxes: [], socket: false, mounts: [] });
+      expect(left).toEqual({ boxes: [], socket: false, warnings: [], mounts: [] });
     },
   };
+}
+
+/** What Node warned of in any process: a leak is one, which no answer shows. */
+async function warningsIn(logsDir: string): Promise<string[]> {
+  const logs = await Promise.all((await readdir(logsDir)).map((name) => readFile(join(logsDir, name), 'utf8')));
+  return logs.join('').split('\n').filter((line) => line.includes('a warning from Node'));
 }
 
 type Target = { socketPath: string } | { host: string; port: number };

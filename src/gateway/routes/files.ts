@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Readable } from 'node:stream';
 import { posix } from 'node:path';
 import { DownloadBody } from '../../shared/api.ts';
+import { drained } from '../../shared/drained.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { whileProcessing } from '../long-answer.ts';
@@ -99,11 +100,7 @@ async function sendFile(reply: FastifyReply, stream: ByteStream, file: BegunDown
     ...(file.bytes === null ? {} : { 'content-length': file.bytes }),
   });
   for (let item = file.first; item !== null; item = await nextItem(stream)) {
-    if (!('bytes' in item) || raw.write(item.bytes)) continue;
-    await new Promise<void>((resolve) => {
-      raw.once('drain', resolve);
-      raw.once('close', resolve);
-    });
+    if ('bytes' in item && !raw.write(item.bytes)) await drained(raw);
   }
   raw.end();
 }

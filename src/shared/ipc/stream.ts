@@ -2,6 +2,7 @@
 // Sending waits for the other side, reading takes only what is asked for. Each direction ends with an explicit `end`: the death
 // of a peer is never taken for the end of its bytes. The client's first message names the token that says what it is about.
 import type { Socket } from 'node:net';
+import { drained } from '../drained.ts';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { createFrameDecoder, encodeFrame } from './frame.ts';
@@ -147,7 +148,7 @@ class SocketStream implements ByteStream {
   async write(message: StreamMessage): Promise<void> {
     if (!this.#socket.writable) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
     if (this.#socket.write(encodeFrame(message))) return;
-    await Promise.race([new Promise<void>((resolve) => { this.#socket.once('drain', resolve); }), this.closed]);
+    await drained(this.#socket);
     if (this.#socket.destroyed) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
   }
 
