@@ -1,5 +1,6 @@
 // The gateway process: clients come to it by HTTP, and it passes their commands to the supervisor. It owns connections only,
 // so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
+import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createAnswerCache } from './answer-cache.ts';
@@ -66,7 +67,7 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },
-    heartbeat: true,
+    silenceMs: config.silenceMs,
     notices: {},
     onDown: (reason) => { log.warn({ reason }, 'the supervisor is away'); },
   });
@@ -75,7 +76,7 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'gateway' },
-    heartbeat: true,
+    silenceMs: config.silenceMs,
     notices: {
       events: ({ execId, events }) => { feed.events(execId, events); },
       lagged: ({ execId }) => { feed.lagged(execId); },
@@ -99,6 +100,7 @@ async function main(lifeline: Lifeline): Promise<void> {
   logWarnings(log);
   const paths = statePaths(config.stateDir);
   const closing = new AbortController();
+  setMaxListeners(0, closing.signal); // Each stream hears of it while it is open.
 
   const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
   const meters = createMeters('gateway');

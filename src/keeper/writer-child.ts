@@ -23,12 +23,12 @@ export function writerChild(config: Config): StartChild {
       contract: writerContract,
       hello: { role: 'keeper' },
       notices: noWriterNotices,
-      heartbeat: true,
+      silenceMs: config.silenceMs,
     });
 
   /** One that lives gets as long to answer as any other process that is silent; then it is killed. */
   async function adopt(): Promise<Peer | null> {
-    const deadline = performance.now() + limits.heartbeatEveryMs * limits.heartbeatMissesMax;
+    const deadline = performance.now() + config.silenceMs;
     for (;;) {
       const peer = await connect().catch(() => null);
       if (peer !== null) return peer;

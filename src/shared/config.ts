@@ -38,6 +38,8 @@ export interface Config {
   readonly insecureRegistries: readonly string[];
   readonly orphanGraceMs: number;
   readonly reconcileEveryMs: number;
+  /** A process without a sign of life for so long is ended and started again. */
+  readonly silenceMs: number;
   /** Where the BoxLite engine keeps its runtime files; its own default where null. */
   readonly boxliteRuntimeDir: string | null;
 }
@@ -93,6 +95,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     insecureRegistries: list(env['BOXRUN_INSECURE_REGISTRIES'], ','),
     orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
     reconcileEveryMs: whole(env, 'BOXRUN_RECONCILE_MS', limits.reconcileEveryMs, 1, 2 ** 31 - 1),
+    silenceMs: whole(env, 'BOXRUN_SILENCE_MS', limits.silenceMs, limits.heartbeatEveryMs * limits.heartbeatDoubtMisses, 2 ** 31 - 1),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
   };
 }

@@ -4,7 +4,7 @@
 import { limits } from './limits.ts';
 
 /** The reason with which a connection ends whose other side gave no sign of life. */
-export const noSignOfLife = `no sign of life for ${(limits.heartbeatEveryMs * limits.heartbeatMissesMax) / 1000} s`;
+export const noSignOfLife = 'no sign of life within BOXRUN_SILENCE_MS';
 
 export interface Heartbeat {
   /** Anything came from the other side. */
@@ -17,24 +17,24 @@ export interface Heartbeat {
 export interface HeartbeatOptions {
   /** Called at each tick, so that there is something to hear. */
   readonly ask?: () => void;
-  /** Called once, after limits.heartbeatMissesMax ticks of silence. */
+  /** Called once, after so many milliseconds of silence (Config.silenceMs). */
+  readonly silenceMs: number;
   readonly onSilent: () => void;
-  readonly everyMs?: number;
 }
 
-export function watchHeartbeat({ ask, onSilent, everyMs = limits.heartbeatEveryMs }: HeartbeatOptions): Heartbeat {
+export function watchHeartbeat({ ask, silenceMs, onSilent }: HeartbeatOptions): Heartbeat {
   let silent = false;
   let misses = 0;
   const timer = setInterval(() => {
     misses = silent ? misses + 1 : 0;
     silent = true;
-    if (misses < limits.heartbeatMissesMax) {
+    if (misses * limits.heartbeatEveryMs < silenceMs) {
       ask?.();
       return;
     }
     clearInterval(timer);
     onSilent();
-  }, everyMs);
+  }, limits.heartbeatEveryMs);
   timer.unref();
   return {
     heard() {

@@ -28,8 +28,8 @@ export const limits = {
   heartbeatEveryMs: 1_000,
   /** ... after so many that are missing /readyz says that it does not answer, */
   heartbeatDoubtMisses: 2,
-  /** ... and after so many it is given up: its connections are cut, and whoever started it kills it and starts it again. */
-  heartbeatMissesMax: 8,
+  /** ... and after so long (BOXRUN_SILENCE_MS) it is given up: its connections are cut, and whoever started it kills it and starts it again. */
+  silenceMs: 8_000,
   /** Gateway: what /readyz and /metrics ask of another process comes within this, or counts as no answer. */
   healthTimeoutMs: 1_000,
 

@@ -93,7 +93,7 @@ export function startOwnProcess(options: StartOptions): OwnProcess {
       child.kill('SIGKILL');
     };
     const watch = () => {
-      const heartbeat = watchHeartbeat({ onSilent });
+      const heartbeat = watchHeartbeat({ silenceMs: options.orders.config.silenceMs, onSilent });
       lifeline?.on('data', heartbeat.heard);
       void exited.then(heartbeat.stop);
     };

@@ -111,7 +111,7 @@ async function connectWorker(
   const engineExit = createKeptNotice();
   const unkillable = createKeptNotice();
   const connect = (notices: NoticeHandlers<WorkerContract>) =>
-    connectContract({ path: join(workersDir, `${workerId}.sock`), contract: workerContract, hello: { role: 'supervisor' }, notices, heartbeat: true, ...(observe === undefined ? {} : { observe }) });
+    connectContract({ path: join(workersDir, `${workerId}.sock`), contract: workerContract, hello: { role: 'supervisor' }, notices, silenceMs: config.silenceMs, ...(observe === undefined ? {} : { observe }) });
   const peer = await connect({
     engineExited: ({ reason }) => { engineExit.take(reason); },
     unkillable: ({ reason }) => { unkillable.take(reason); },

@@ -9,7 +9,7 @@ import { getLocal } from '../support/local-http.ts';
 
 /** A sign of life may just have come; then the silence is counted, and the next process has to come up. */
 const noticedMs = (limits.heartbeatDoubtMisses + 3) * limits.heartbeatEveryMs;
-const endedMs = (limits.heartbeatMissesMax + 6) * limits.heartbeatEveryMs;
+const endedMs = limits.silenceMs + 6 * limits.heartbeatEveryMs;
 
 interface Ready {
   readonly ok: boolean;

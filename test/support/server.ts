@@ -138,6 +138,8 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
       for (const box of await client.listBoxes()) await client.removeBox(box.id, { force: true });
       await client.close();
       await stop();
+      // There nobody can look at the log afterwards.
+      if (process.env['BOXRUN_IN_LAB'] !== undefined) process.stderr.write(await readFile(join(statePaths(stateDir).logsDir, 'keeper.log'), 'utf8'));
       await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
       const left = {
         boxes: await readdir(join(stateDir, 'boxes')),

@@ -45,8 +45,8 @@ export interface ConnectOptions<C extends Contract> {
   readonly contract: C;
   readonly hello: ClientHello<C>;
   readonly notices: NoticeHandlers<C>;
-  /** Watches over the other side: a connection to one that gives no sign of life ends (limits.heartbeatMissesMax). */
-  readonly heartbeat?: boolean;
+  /** Watches over the other side: a connection to one that gives no sign of life for so many milliseconds ends. */
+  readonly silenceMs?: number;
   /** The client's request on whose behalf one is made, for the logs of the other side. */
   readonly requestId?: () => string | undefined;
   /** Hears how many seconds each request took, however it ended. */
@@ -94,12 +94,13 @@ export async function connectContract<C extends Contract>(options: ConnectOption
       done(value);
     };
   });
-  if (options.heartbeat === true) heartbeat = heartbeatOf(connection);
+  if (options.silenceMs !== undefined) heartbeat = heartbeatOf(connection, options.silenceMs);
   return createPeer(connection, waiting, { ...options, welcome: hello, heartbeat });
 }
 
-function heartbeatOf(connection: Connection): Heartbeat {
+function heartbeatOf(connection: Connection, silenceMs: number): Heartbeat {
   const heartbeat = watchHeartbeat({
+    silenceMs,
     ask: () => { connection.send(['ping']); },
     onSilent: () => { connection.close(noSignOfLife); },
   });

@@ -13,6 +13,7 @@ describe('a heartbeat', () => {
     let silent = 0;
     let asked = 0;
     const heartbeat = watchHeartbeat({
+      silenceMs: limits.silenceMs,
       ask: () => { asked++; heartbeat.heard(); },
       onSilent: () => silent++,
     });
@@ -23,9 +24,9 @@ describe('a heartbeat', () => {
 
   it('doubts after a few misses and gives up, once, after more', () => {
     let silent = 0;
-    const heartbeat = watchHeartbeat({ onSilent: () => silent++ });
+    const heartbeat = watchHeartbeat({ silenceMs: limits.silenceMs, onSilent: () => silent++ });
     tick(); // The first tick only begins to listen.
-    for (let miss = 1; miss <= limits.heartbeatMissesMax; miss++) {
+    for (let miss = 1; miss <= limits.silenceMs / limits.heartbeatEveryMs; miss++) {
       expect(silent).toBe(0);
       tick();
       expect(heartbeat.isAnswering).toBe(miss < limits.heartbeatDoubtMisses);
@@ -37,12 +38,12 @@ describe('a heartbeat', () => {
 
   it('forgets every miss at the first sign of life', () => {
     let silent = 0;
-    const heartbeat = watchHeartbeat({ onSilent: () => silent++ });
-    for (let round = 0; round < limits.heartbeatMissesMax; round++) tick();
+    const heartbeat = watchHeartbeat({ silenceMs: limits.silenceMs, onSilent: () => silent++ });
+    for (let round = 0; round < limits.silenceMs / limits.heartbeatEveryMs; round++) tick();
     expect(heartbeat.isAnswering).toBe(false);
     heartbeat.heard();
     expect(heartbeat.isAnswering).toBe(true);
-    for (let round = 0; round < limits.heartbeatMissesMax; round++) tick();
+    for (let round = 0; round < limits.silenceMs / limits.heartbeatEveryMs; round++) tick();
     expect(silent).toBe(0);
     heartbeat.stop();
   });

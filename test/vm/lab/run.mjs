@@ -125,7 +125,8 @@ async function runEmulated(plan, cacheFolder, runFolder, signal) {
 function commandFile(words) {
   const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
   const colour = process.stdout.isTTY ? 'FORCE_COLOR=1' : 'NO_COLOR=1';
-  return `export BOXRUN_IN_LAB=1 BOXRUN_LAB_SHARE=/share CI=1 ${colour}\nexec ${quoted}\n`;
+  // One emulated processor for everything: a process may have to wait for long before it runs.
+  return `export BOXRUN_IN_LAB=1 BOXRUN_LAB_SHARE=/share BOXRUN_SILENCE_MS=60000 CI=1 ${colour}\nexec ${quoted}\n`;
 }
 
 /** @param {string | undefined} report @returns {string} what vitest reported, if it did. */
