@@ -59,10 +59,19 @@ export function isErrorCode(value: unknown): value is ErrorCode {
   return typeof value === 'string' && Object.hasOwn(errorCatalogue, value);
 }
 
+/** True where the process or the host has no file descriptor left (open(2)). */
+export function lacksDescriptors(error: unknown): boolean {
+  return error instanceof Error && ['EMFILE', 'ENFILE'].includes(String((error as { code?: unknown }).code));
+}
+
 /** The catalogue error behind `error`; anything unknown is a failure of BoxRun itself: 500 RUNTIME_ERROR. */
 export function toBoxRunError(error: unknown): BoxRunError {
   if (error instanceof BoxRunError) return error;
   const message = error instanceof Error ? error.message : String(error);
+  if (lacksDescriptors(error)) {
+    const hint = 'run less at once, or start the server with a higher limit of open files (ulimit -n)';
+    return new BoxRunError('RESOURCE_EXCEEDED', 'a process of the server has no file descriptor left', { hint, cause: message });
+  }
   return new BoxRunError('RUNTIME_ERROR', message, { status: 500, cause: error });
 }
 

@@ -2,10 +2,13 @@
 // Frames a second and memory are printed.
 import { once } from 'node:events';
 import { createServer, type Server as HttpServer } from 'node:http';
+import { join } from 'node:path';
 import { connect, createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import Database from 'better-sqlite3';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { UsageUpdate } from '../../src/shared/api.ts';
+import { newId } from '../../src/shared/ids.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 import { expectNoComplaints, launchBrowser, openDashboard } from './chromium.ts';
 
@@ -148,4 +151,57 @@ it('stays above 30 frames a second and under 150 MB with 500 boxes and 50 change
   await dashboard.close();
   told.closeAllConnections();
   told.close();
+});
+
+/** While no server has it open. */
+function withDatabase(work: (db: Database.Database) => void): void {
+  const db = new Database(join(server.stateDir, 'boxrun.db'));
+  work(db);
+  db.close();
+}
+
+/** Boxes at rest like the box `pattern`, more than a host holds at once. */
+function insertStoppedBoxes(db: Database.Database, pattern: string, count: number): void {
+  const insert = db.prepare(`insert into boxes (id, name, status, image, cpu, memory_mb, disk_size_gb, network, workdir, created_at, state, driver, image_source)
+    select ?, ?, 'stopped', image, cpu, memory_mb, disk_size_gb, network, workdir, ?, 'stopped', driver, image_source from boxes where id = ?`);
+  db.transaction(() => {
+    for (let at = 0; at < count; at++) insert.run(newId('box'), `rest-${at}`, new Date(Date.now() - at * 1_000).toISOString(), pattern);
+  })();
+}
+
+it('shows 500 boxes of a real server and what its commands change, as fast as they do', async () => {
+  const box = await server.client.create({ image: 'base', name: 'busy', cpu: 1, memory_mb: 64 });
+  const others = (await server.client.listBoxes()).length;
+  await server.stop();
+  withDatabase((db) => { insertStoppedBoxes(db, box.id, boxCount - others); });
+  await server.start();
+  const dashboard = await openDashboard(browser, { port: server.port });
+  const { page, go } = dashboard;
+  await page.getByText(`of ${boxCount}`).first().waitFor();
+  let isMeasured = false;
+  let commands = 0;
+  const from = performance.now();
+  const run = async () => {
+    for (; !isMeasured; commands++) await server.client.exec('busy', ['true']);
+  };
+  const running = Promise.all([run(), run()]);
+  const { perSecond, slow } = await measureFrames(page);
+  isMeasured = true;
+  await running;
+  const changes = (2 * commands * 1_000) / (performance.now() - from);
+  const session = await dashboard.context.newCDPSession(page);
+  await session.send('Performance.enable');
+  const { metrics } = await session.send('Performance.getMetrics');
+  const heapMb = (metrics.find(({ name }) => name === 'JSHeapTotalSize')?.value ?? Infinity) / 1e6;
+  // Engine, server and page share the processors: the frames are told, the test before this one holds them against the number.
+  console.log(`${boxCount} boxes of a real server, ${changes.toFixed(0)} changes a second: ${perSecond.toFixed(0)} frames a second, 95 % within ${slow.toFixed(0)} ms; heap ${heapMb.toFixed(0)} MB`);
+  expect(heapMb).toBeLessThan(150);
+  await server.client.stopBox('busy');
+  await go(`/boxes/${box.id}`);
+  await page.getByRole('main').getByText('stopped').first().waitFor();
+  expectNoComplaints(dashboard);
+  await dashboard.close();
+  await server.stop();
+  withDatabase((db) => db.exec("delete from boxes where name like 'rest-%'"));
+  await server.start();
 });

@@ -1,7 +1,7 @@
 // The distribution's static busybox: finding it, and making sure that it is the static program and no link that ends nowhere.
 // Used by the base image and by drivers, which mount it into boxes whose image may hold no shell.
 import { open, realpath } from 'node:fs/promises';
-import { BoxRunError } from '../errors.ts';
+import { BoxRunError, lacksDescriptors } from '../errors.ts';
 
 const candidates = ['/bin/busybox', '/usr/bin/busybox', '/bin/busybox-static', '/usr/bin/busybox-static', '/bin/busybox.static'];
 const programHeaderInterpreter = 3;
@@ -22,7 +22,10 @@ export async function findBusybox(): Promise<string> {
 
 /** True for a 64-bit ELF program that asks for no dynamic loader. */
 export async function isStaticProgram(path: string): Promise<boolean> {
-  const file = await open(path, 'r').catch(() => null);
+  const file = await open(path, 'r').catch((error: unknown) => {
+    if (lacksDescriptors(error)) throw error;
+    return null;
+  });
   if (file === null) return false;
   try {
     const head = Buffer.alloc(4096);
