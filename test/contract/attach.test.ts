@@ -16,8 +16,8 @@ beforeAll(async () => {
 });
 afterAll(async () => { await server.close(); });
 
-/** busybox's shell asks for the cursor's position after its prompt. */
-const prompt = /[#$] (\x1b\[6n)?$/;
+/** busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes. */
+const prompt = /[#$] (\x1b\[(6n|J))*$/;
 const url = (query = '', target = box) => `ws://127.0.0.1:${server.port}/v1/boxes/${target}/attach${query}`;
 
 async function shell(script: string): Promise<string> {

@@ -11,8 +11,8 @@ import { openSocket, type TestSocket } from '../support/web-socket.ts';
 const box = 'files';
 /** Where the host is emulated, an exec takes a good part of a second. */
 const slowMs = 20_000;
-/** busybox's shell asks for the cursor's position after its prompt. */
-const prompt = /[#$] (\x1b\[6n)?$/;
+/** busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes. */
+const prompt = /[#$] (\x1b\[(6n|J))*$/;
 let server: CrashServer;
 
 beforeAll(async () => {
