@@ -1,11 +1,12 @@
 // Builds dist/: one self-contained bundle per process, so that files replaced under a running server do not reach it.
 // Only packages with native parts or files of their own stay outside. The command line alone is split, so that each command
-// loads what it needs and no more. Beside them, the SDK for browsers, the SDK's types, and the dashboard in dist/ui.
+// loads what it needs and no more. Beside them, the SDK for browsers, the SDK's types, the dashboard in dist/ui, and the runner.
 import { build } from 'esbuild';
 import { build as buildPage } from 'vite';
 import { execFile } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { buildRunner } from './build-runner.mjs';
 
 const external = ['better-sqlite3', '@boxlite-ai/boxlite', '@lydell/node-pty', 'piscina', 'pino-pretty'];
 
@@ -53,4 +54,4 @@ const dashboard = buildPage({
   // Nothing inlined: the policy of the page allows files alone.
   build: { outDir: '../../dist/ui', emptyOutDir: true, target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
 });
-await Promise.all([types, commandLine, processes, browser, dashboard]);
+await Promise.all([types, commandLine, processes, browser, dashboard, buildRunner()]);

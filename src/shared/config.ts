@@ -12,6 +12,9 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 export type DriverName = 'boxlite' | 'container';
 
+/** Whether a program in the box starts commands (container driver): once a box has had some; never; or from the first command on. */
+export type RunnerMode = 'auto' | 'off' | 'always';
+
 export type LogFormat = 'json' | 'pretty';
 
 export interface Config {
@@ -42,6 +45,7 @@ export interface Config {
   readonly silenceMs: number;
   /** Where the BoxLite engine keeps its runtime files; its own default where null. */
   readonly boxliteRuntimeDir: string | null;
+  readonly runner: RunnerMode;
 }
 
 /** What flags may say; undefined falls through to the environment. */
@@ -97,6 +101,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     reconcileEveryMs: whole(env, 'BOXRUN_RECONCILE_MS', limits.reconcileEveryMs, 1, 2 ** 31 - 1),
     silenceMs: whole(env, 'BOXRUN_SILENCE_MS', limits.silenceMs, limits.heartbeatEveryMs * limits.heartbeatDoubtMisses, 2 ** 31 - 1),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
+    runner: runnerMode(env['BOXRUN_RUNNER'] ?? 'auto'),
   };
 }
 
@@ -217,6 +222,11 @@ function logFormat(value: string): LogFormat {
 function driverName(value: string): DriverName {
   if (value === 'boxlite' || value === 'container') return value;
   throw new BoxRunError('VALIDATION_ERROR', `there is no driver '${value}'`, { hint: 'use boxlite or container' });
+}
+
+function runnerMode(value: string): RunnerMode {
+  if (value === 'auto' || value === 'off' || value === 'always') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `BOXRUN_RUNNER is '${value}'`, { hint: 'use auto, off or always' });
 }
 
 function exitChoice(value: string): 'detach' | 'stop' {

@@ -92,6 +92,15 @@ export const limits = {
   killTimeoutMs: 10_000,
   /** Start of a command in the box. */
   execStartTimeoutMs: 60_000,
+  /** Runner (container driver): its start; past it, or without one, commands take the ordinary path. */
+  runnerStartTimeoutMs: 10_000,
+  /** ... starts in limits.restartWindowMs; then none is tried until the window has passed. */
+  runnerStartsMax: 3,
+  /** ... is asked for a sign of life this often while it has commands; after so many without one it is given up, and its commands with it. */
+  runnerPingMs: 5_000,
+  runnerPingsUnansweredMax: 6,
+  /** ... reports the end of a command whose tree is dead within this; then it counts as killed. */
+  runnerReportMs: 1_000,
   /** /v1/run: bytes kept of each of stdout and stderr; the rest is cut, and the answer says so. */
   runOutputBytesMax: 16 * 1024 * 1024,
 

@@ -16,7 +16,12 @@ if (!host.ok) {
 }
 export const describeOnHost = host.ok ? describe : describe.skip;
 
-export const createContainer: CreateDriver = (context) => createContainerDriver(context, { insecureRegistries: [] });
+/** The ordinary path: one start of the runtime for each command. */
+export const createContainer: CreateDriver = (context) => createContainerDriver(context, { insecureRegistries: [], runner: 'off' });
+/** Every command by the runner that stays in the box. */
+export const createWithRunner: CreateDriver = (context) => createContainerDriver(context, { insecureRegistries: [], runner: 'always' });
+/** What must hold on both. */
+export const execPaths = [['one start of the runtime each', createContainer], ['the runner in the box', createWithRunner]] as const;
 
 export interface BoxFactory {
   readonly imagesDir: () => string;

@@ -105,7 +105,7 @@ describeOnHost('after SIGKILL of a worker', () => {
     const box = await createDriverHarness(createContainer, { imagesDir: boxes.imagesDir(), spec: { network } });
     const { log: _log, onEngineExit: _onEngineExit, ...context } = box.context;
     const orders = join(box.dir, 'orders.json');
-    writeFileSync(orders, JSON.stringify({ context, until, execs }));
+    writeFileSync(orders, JSON.stringify({ context, until, execs, runner: 'off' }));
     const child = spawn(process.execPath, [fixture, orders], { stdio: ['ignore', 'pipe', 'inherit'] });
     const lines = createInterface(child.stdout);
     const kill = async () => {

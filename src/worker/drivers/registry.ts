@@ -8,7 +8,7 @@ export async function createDriver(name: DriverName, config: Config, context: Dr
   const { insecureRegistries } = config;
   if (name === 'container') {
     const { createContainerDriver } = await import('./container/driver.ts');
-    return createContainerDriver(context, { insecureRegistries });
+    return createContainerDriver(context, { insecureRegistries, runner: config.runner });
   }
   const { createBoxliteDriver } = await import('./boxlite/driver.ts');
   return createBoxliteDriver(context, { insecureRegistries, runtimeDir: config.boxliteRuntimeDir });

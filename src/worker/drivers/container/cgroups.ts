@@ -1,7 +1,7 @@
 // Control groups, version 1 (also hybrid) and 2, behind one value: the groups of one box, and one group for each of its commands, by which
 // the whole tree of a command is killed. Owned by the driver of that box. A group that could be removed holds no process and
 // never will again, whoever still has it open: that is what makes killing free of races.
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -20,8 +20,10 @@ interface CgroupUsage {
 export interface BoxCgroups {
   /** Makes the box's groups, so that the parent cannot vanish under a runtime that starts. */
   prepare(): void;
-  /** Makes the group of a command; returns the file to which its first process writes 0 to join. */
-  addExec(execId: string): string;
+  /** Makes the group of a command; returns the file to which its first process writes 0 to join, which belongs to `ownerId` (root). */
+  addExec(execId: string, ownerId?: number): string;
+  /** The directory of those groups. */
+  readonly execsDir: string;
   /** Commands that have a group. */
   execIds(): string[];
   /** Removes a command's group if nothing is in it; true when it is gone. */
@@ -55,17 +57,28 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
   const beside = unified ? [] : [join(root, 'unified')];
   const controller = (name: string) => join(unified ? root : join(root, name), names.box);
 
+  let isShared = false;
+
   const tryRemoveExec = (execId: string) => tryRemoveTree(join(killing, execId));
 
   return {
     prepare() {
       for (const dir of boxDirs) makeDirectory(dir);
     },
-    addExec(execId) {
+    addExec(execId, ownerId) {
       const dir = join(killing, execId);
       mkdirSync(dir);
-      return join(dir, 'cgroup.procs');
+      const procs = join(dir, 'cgroup.procs');
+      if (ownerId === undefined) return procs;
+      chownSync(procs, ownerId, ownerId);
+      if (unified && !isShared) {
+        // Who moves a process on version 2 needs the group above both places as well.
+        chownSync(join(killing, 'cgroup.procs'), ownerId, ownerId);
+        isShared = true;
+      }
+      return procs;
     },
+    execsDir: killing,
     execIds: () => subgroups(killing),
     tryRemoveExec,
     async killExec(execId, timeoutMs) {
@@ -161,6 +174,7 @@ function tryWrite(path: string, value: string): boolean {
 }
 
 function tryRemoveTree(dir: string): boolean {
+  if (tryRemoveDirectory(dir)) return true;
   for (const name of subgroups(dir)) tryRemoveTree(join(dir, name));
   return tryRemoveDirectory(dir);
 }

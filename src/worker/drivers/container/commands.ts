@@ -9,6 +9,7 @@ import { sweepLingering, type ExecContext } from './exec-process.ts';
 import type { Holding, Running } from './holding.ts';
 import type { PreparedImage } from './image.ts';
 import { toolsInBox } from './paths.ts';
+import { isRunnerOfThisWorker } from './runner/runner.ts';
 import { resolveUser, rootUser, type UserIds } from './users.ts';
 
 const lookupBytesMax = 1024 * 1024;
@@ -38,7 +39,7 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
 
 export async function killStrayExecs(holding: Holding, finished: ReadonlySet<string>): Promise<void> {
   const { exec, own } = needRunning(holding);
-  const others = holding.cgroups.execIds().filter((execId) => !own.has(execId));
+  const others = holding.cgroups.execIds().filter((execId) => !own.has(execId) && !isRunnerOfThisWorker(execId));
   for (const execId of others) if (finished.has(execId)) exec.lingering.add(execId);
   sweepLingering(exec);
   const strays = others.filter((execId) => !exec.lingering.has(execId) && !finished.has(execId));

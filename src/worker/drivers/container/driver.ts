@@ -1,5 +1,6 @@
 // Entry of the container driver, for hosts without usable KVM: boxes as containers of an OCI runtime from the distribution. Loaded by the
 // worker when it is configured; the probe is for `serve` and `doctor`.
+import type { RunnerMode } from '../../../shared/config.ts';
 import type { Driver, DriverContext } from '../driver.ts';
 import { createBoxDriver } from './box.ts';
 import { tryRuntime } from './probe.ts';
@@ -10,6 +11,7 @@ export { probeContainerHost, type ContainerHostReport } from './probe.ts';
 interface ContainerDriverOptions {
   /** Registries reached over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
+  readonly runner: RunnerMode;
 }
 
 /** A driver for one box. The runtime is tried out once per host, on the first start. */

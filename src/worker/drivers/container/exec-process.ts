@@ -4,11 +4,14 @@ import type { ChildProcess } from 'node:child_process';
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import type { ProcessIdentity } from '../../../shared/child-process.ts';
+import type { Logger } from '../../../shared/log.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
 import { boxCapabilities } from './bundle.ts';
 import type { BoxCgroups } from './cgroups.ts';
 import type { BoxPaths } from './paths.ts';
 import type { PipePool } from './pipes.ts';
+import type { Runner } from './runner/runner.ts';
 import type { OciRuntime } from './runtime.ts';
 import type { UserIds } from './users.ts';
 import { wrapCommand } from './wrapper.ts';
@@ -19,6 +22,10 @@ export interface ExecContext {
   readonly runtime: OciRuntime;
   readonly cgroups: BoxCgroups;
   readonly pipes: PipePool;
+  readonly runner: Runner;
+  /** The box's first process. */
+  readonly init: ProcessIdentity;
+  readonly log: Logger;
   /** Commands that have ended and whose background children have not. */
   readonly lingering: Set<string>;
 }
@@ -81,8 +88,8 @@ export async function firstWords(report: Readable, child: Pick<ChildProcess, 'on
 }
 
 /** A command has ended; its children may live on. */
-export function forgetExec(context: ExecContext, execId: string, processFile: string): void {
-  removeQuietly(processFile);
+export function forgetExec(context: ExecContext, execId: string, processFile: string | null): void {
+  if (processFile !== null) removeQuietly(processFile);
   context.lingering.add(execId);
   sweepLingering(context);
 }

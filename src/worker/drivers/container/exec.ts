@@ -13,6 +13,7 @@ import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
 import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { toolsInBox } from './paths.ts';
+import { startByRunner } from './runner/exec.ts';
 import { lastLines, toolPath } from './tools.ts';
 import { spawnTerminal } from './terminal.ts';
 import { rootUser } from './users.ts';
@@ -23,6 +24,13 @@ import { wrapperFds } from './wrapper.ts';
  * @throws RUNTIME_ERROR when the runtime itself failed
  */
 export async function startExec(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle> {
+  const runner = request.tty === null ? await context.runner.ready() : null;
+  const handle = runner === null ? null : await startByRunner(runner, context, request, command);
+  return handle ?? startByRuntime(context, request, command);
+}
+
+/** The ordinary path: one start of the OCI runtime. */
+async function startByRuntime(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle> {
   const started = await (request.tty === null ? spawnExec(context, request, command) : spawnTerminal(context, request, command, request.tty));
   const { stdout, stderr, stdin, exit } = started;
   let report: string;

@@ -2,6 +2,7 @@
 // the box may still be alive on the host. All changes of "running" go through adopt and release here.
 import { rm } from 'node:fs/promises';
 import type { ProcessIdentity } from '../../../shared/child-process.ts';
+import type { RunnerMode } from '../../../shared/config.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { DriverContext } from '../driver.ts';
 import { idShift } from './bundle.ts';
@@ -15,6 +16,7 @@ import { keepConnected } from './network.ts';
 import { boxPaths, cgroupOf, type BoxPaths } from './paths.ts';
 import { createPipePool, type PipePool } from './pipes.ts';
 import { saveJson, type RunState } from './record.ts';
+import { createRunner, type Runner } from './runner/runner.ts';
 import type { OciRuntime } from './runtime.ts';
 import type { UserIds } from './users.ts';
 
@@ -37,6 +39,7 @@ export interface Holding {
   readonly cgroups: BoxCgroups;
   readonly preparer: ImagePreparer;
   readonly runtime: () => Promise<OciRuntime>;
+  readonly runnerMode: RunnerMode;
   running: Running | null;
   /** True when this value knows that nothing of the box is left on the host but its files. */
   quiet: boolean;
@@ -44,6 +47,7 @@ export interface Holding {
 
 export interface BoxDriverOptions {
   readonly insecureRegistries: readonly string[];
+  readonly runner: RunnerMode;
   readonly runtime: () => Promise<OciRuntime>;
 }
 
@@ -60,6 +64,7 @@ export function createHolding(context: DriverContext, options: BoxDriverOptions)
       shift: idShift,
     }),
     runtime: options.runtime,
+    runnerMode: options.runner,
     running: null,
     quiet: false,
   };
@@ -83,7 +88,7 @@ export function adopt(
   const current: Running = {
     state: box.state,
     image: box.image,
-    exec: { boxId: context.spec.boxId, paths, runtime: box.runtime, cgroups, pipes, lingering: new Set() },
+    exec: { boxId: context.spec.boxId, paths, runtime: box.runtime, cgroups, pipes, runner: runnerOf(holding, box.runtime), init: box.state.init, log: context.log, lingering: new Set() },
     users: new Map(),
     own: new Set(),
     unwatchNetwork: watchNetwork(holding, box.state, (network) => {
@@ -95,6 +100,10 @@ export function adopt(
     }),
   };
   holding.running = current;
+}
+
+function runnerOf({ context, paths, cgroups, runnerMode }: Holding, runtime: OciRuntime): Runner {
+  return createRunner({ mode: runnerMode, boxId: context.spec.boxId, paths, runtime, cgroups, log: context.log });
 }
 
 function watchNetwork({ context, paths }: Holding, state: RunState, save: (network: ProcessIdentity) => Promise<void>): () => void {
@@ -114,6 +123,7 @@ function watchNetwork({ context, paths }: Holding, state: RunState, save: (netwo
 export function release(holding: Holding, current: Running): void {
   current.watch.close();
   current.unwatchNetwork();
+  current.exec.runner.letGo();
   holding.running = null;
 }
 

@@ -75,7 +75,7 @@ export async function tryRuntime(runtime: OciRuntime): Promise<string | null> {
         volumeRoots: [],
         onEngineExit: () => undefined,
       },
-      { insecureRegistries: [], runtime: async () => runtime },
+      { insecureRegistries: [], runner: 'off', runtime: async () => runtime },
     );
     try {
       return await withDeadline(runOnce(driver), trialTimeoutMs, 'the trial box');

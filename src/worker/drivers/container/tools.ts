@@ -8,6 +8,7 @@ import { BoxRunError } from '../../../shared/errors.ts';
 import { findBusybox, isStaticProgram } from '../../../shared/images/busybox.ts';
 import { installedDirectory, moveInto, temporaryDirectory } from '../../../shared/images/layouts.ts';
 import { toolsInBox } from './paths.ts';
+import { findRunnerProgram } from './runner/program.ts';
 
 /** Administrators' programs are not in every user's PATH. */
 export const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -97,12 +98,15 @@ export async function ensureBoxTools(imagesDir: string): Promise<BoxTools> {
   const busybox = await findBusybox();
   const catatonit = await findTool('catatonit');
   const init = catatonit !== null && (await isStaticProgram(catatonit)) ? catatonit : null;
-  const versions = await Promise.all([busybox, ...(init === null ? [] : [init])].map(fileVersion));
+  const runner = await findRunnerProgram();
+  const versions = await Promise.all([busybox, init, runner].filter((path) => path !== null).map(fileVersion));
   const dir = join(imagesDir, 'tools', createHash('sha256').update(versions.join('\n')).digest('hex').slice(0, 16));
   if (!(await installedDirectory(dir))) {
     const temporary = await temporaryDirectory(imagesDir, dir);
     await copyProgram(busybox, join(temporary, 'busybox'));
     if (init !== null) await copyProgram(init, join(temporary, 'init'));
+    // What may be executed and not read lets nobody in the box look into its process, from its first moment on.
+    if (runner !== null) await copyProgram(runner, join(temporary, 'runner'), 0o711);
     await chmod(temporary, 0o755);
     await moveInto(temporary, dir, false);
   }
@@ -118,7 +122,7 @@ async function fileVersion(path: string): Promise<string> {
 /** A shell that waits reaps whatever is handed to it. */
 const fallbackInit = [`${toolsInBox}/busybox`, 'sh', '-c', 'while :; do sleep 86400 & wait $!; done'];
 
-async function copyProgram(from: string, to: string): Promise<void> {
+async function copyProgram(from: string, to: string, mode = 0o755): Promise<void> {
   await copyFile(from, to);
-  await chmod(to, 0o755);
+  await chmod(to, mode);
 }

@@ -1,6 +1,7 @@
 // What runs between the OCI runtime and a user's command: a few lines of shell, in the driver's own busybox, that join the command's control
 // group, report, change directory, find the program as a shell would, and become it. Pure: builds the argument list.
 import { toolsInBox } from './paths.ts';
+import { logicalPath } from './runner/frames.ts';
 
 /** Descriptors handed to the wrapper: its control group's cgroup.procs, the pipe on which it reports, and the command's own three. */
 const joinFd = 3;
@@ -133,6 +134,12 @@ export function wrapCommand({ cmd, workdir, isOwnDirectory, env, size }: Wrapped
     args: call(join + enter + becomeThroughEnv, args),
     env: [`PATH=${env['PATH'] ?? ''}`],
   };
+}
+
+/** The same environment for a start without the shell in between: where that is a shell's, it says the directory too. */
+export function environmentOf(env: Readonly<Record<string, string>>, workdir: string): string[] {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  return Object.keys(env).every(survivesShell) ? [...variables, `PWD=${logicalPath(workdir)}`] : variables;
 }
 
 function survivesShell(name: string): boolean {

@@ -1,0 +1,103 @@
+// What worker and runner say to each other, as bytes: orders to it, reports of a fixed length from it. Pure. The same formats stand in
+// runner.c; all numbers are 32 bits in the machine's own order. The runner lives in the box, so its reports are checked here.
+import { endianness } from 'node:os';
+
+/** An order that is longer is not for the runner. */
+const orderBytesMax = 1024 * 1024;
+/** Of one argument or variable: what the kernel takes, less the byte at its end. */
+const wordBytesMax = 128 * 1024 - 1;
+const wordsMax = 16_384;
+const groupsMax = 1_024;
+const headerBytes = 12;
+const reportBytes = 16;
+
+const orderKinds = { run: 1, signal: 2, ping: 3 } as const;
+const reportKinds = ['ready', 'started', 'failed', 'exited', 'pong'] as const;
+const stages = ['fork', 'join', 'streams', 'ids', 'frame', 'killed'] as const;
+
+export type StartStage = (typeof stages)[number];
+
+export type Report =
+  | { readonly kind: 'ready' | 'pong' | 'started'; readonly id: number }
+  | { readonly kind: 'failed'; readonly id: number; readonly stage: StartStage; readonly errno: number }
+  | { readonly kind: 'exited'; readonly id: number; readonly exitCode: number };
+
+export interface RunOrder {
+  /** Name of the command's control group, below the box's. */
+  readonly group: string;
+  /** Names of its FIFOs; without input it reads from /dev/null. */
+  readonly input: string | null;
+  readonly output: string;
+  readonly errors: string;
+  readonly cmd: readonly string[];
+  readonly env: readonly string[];
+  readonly workdir: string;
+  readonly isOwnDirectory: boolean;
+  readonly user: { readonly uid: number; readonly gid: number; readonly groups: readonly number[] };
+}
+
+/** The frame that starts a command, or null where it is too large, or has what no argument can hold. */
+export function encodeRun(id: number, order: RunOrder): Buffer | null {
+  const { user, cmd, env } = order;
+  if (cmd.length + env.length > wordsMax || user.groups.length > groupsMax) return null;
+  const words = [order.group, order.input ?? '', order.output, order.errors, logicalPath(order.workdir), order.workdir, ...cmd, ...env];
+  if (words.some((word) => word.includes('\0') || word.length > wordBytesMax)) return null;
+  const text = Buffer.from(`${words.join('\0')}\0`);
+  if (text.length > orderBytesMax - headerBytes - 4 * (7 + groupsMax)) return null;
+  const flags = order.isOwnDirectory ? 1 : 0;
+  return frame(orderKinds.run, id, [user.uid, user.gid, flags, user.groups.length, cmd.length, env.length, ...user.groups], text);
+}
+
+export function encodeSignal(id: number, signal: number): Buffer {
+  return frame(orderKinds.signal, id, [signal]);
+}
+
+export function encodePing(id: number): Buffer {
+  return frame(orderKinds.ping, id, []);
+}
+
+/** As a shell's `cd` understands an absolute path, and says it in PWD: `..` takes back the name before it, whatever that is. */
+export function logicalPath(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split('/')) {
+    if (part === '..') parts.pop();
+    else if (part !== '' && part !== '.') parts.push(part);
+  }
+  return `${/^\/\/(?!\/)/.test(path) ? '//' : '/'}${parts.join('/')}`;
+}
+
+const writeNumber = endianness() === 'LE' ? Buffer.prototype.writeUInt32LE : Buffer.prototype.writeUInt32BE;
+const readNumber = endianness() === 'LE' ? Buffer.prototype.readUInt32LE : Buffer.prototype.readUInt32BE;
+
+function frame(kind: number, id: number, numbers: readonly number[], text: Buffer = Buffer.alloc(0)): Buffer {
+  const filledFrom = headerBytes + 4 * numbers.length + text.length;
+  const filling = 4 - (filledFrom % 4);
+  const bytes = Buffer.alloc(filledFrom + filling, filling);
+  [bytes.length - 4, kind, id, ...numbers].forEach((value, index) => writeNumber.call(bytes, value, 4 * index));
+  text.copy(bytes, filledFrom - text.length);
+  return bytes;
+}
+
+/** Gives the reports in pieces of a stream, each once. @throws when they are none */
+export function createReportReader(): (piece: Buffer) => Report[] {
+  let rest: Buffer = Buffer.alloc(0);
+  return (piece) => {
+    const bytes = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
+    const whole = bytes.length - (bytes.length % reportBytes);
+    rest = bytes.subarray(whole);
+    const reports: Report[] = [];
+    for (let at = 0; at < whole; at += reportBytes) {
+      const [kind = 0, id = 0, value = 0, detail = 0] = [0, 4, 8, 12].map((offset) => readNumber.call(bytes, at + offset));
+      reports.push(reportOf(reportKinds[kind - 1], id, value, detail));
+    }
+    return reports;
+  };
+}
+
+function reportOf(kind: (typeof reportKinds)[number] | undefined, id: number, value: number, detail: number): Report {
+  const stage = stages[detail - 1];
+  if (kind === 'failed' && stage !== undefined) return { kind, id, stage, errno: value };
+  if (kind === 'exited' && value <= 255) return { kind, id, exitCode: value };
+  if (kind === 'ready' || kind === 'pong' || kind === 'started') return { kind, id };
+  throw new Error(`the runner said what it cannot say: ${kind ?? 'nothing known'} ${value} ${detail}`);
+}

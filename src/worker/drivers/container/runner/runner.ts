@@ -1,0 +1,175 @@
+// The runner of one box: whether there is one, its start by a single exec of the OCI runtime, its end, and when another one is tried.
+// Commands that come while none is ready take the ordinary path, so nothing ever waits for it. Owned by the driver of that box.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, constants, openSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { withDeadline } from '../../../../shared/clock.ts';
+import type { RunnerMode } from '../../../../shared/config.ts';
+import { errorText } from '../../../../shared/errors.ts';
+import { homeMark } from '../../../../shared/host-marks.ts';
+import { limits } from '../../../../shared/limits.ts';
+import type { Logger } from '../../../../shared/log.ts';
+import { createRestartWindow } from '../../../../shared/restart-window.ts';
+import { boxCapabilities, defaultPath } from '../bundle.ts';
+import type { BoxCgroups } from '../cgroups.ts';
+import { toolsInBox, type BoxPaths } from '../paths.ts';
+import type { OciRuntime } from '../runtime.ts';
+import { toolPath } from '../tools.ts';
+import { createChannel, type RunnerChannel } from './channel.ts';
+import { findRunnerProgram } from './program.ts';
+
+/** Descriptors handed on: its control group's cgroup.procs, the line to us, the directories of the FIFOs and of the control groups. */
+const inheritedFds = 4;
+/** A box for a single command, or two, is better off without. */
+const commandsBefore = 1;
+
+export interface RunnerOptions {
+  readonly mode: RunnerMode;
+  readonly boxId: string;
+  readonly paths: BoxPaths;
+  readonly runtime: OciRuntime;
+  readonly cgroups: BoxCgroups;
+  readonly log: Logger;
+}
+
+export interface Runner {
+  /** The line to a runner that takes commands now, or null: then the ordinary path is to be taken. */
+  ready(): Promise<RunnerChannel | null>;
+  /** No new commands; it ends after the last one that it has. */
+  letGo(): void;
+}
+
+/** Control groups of runners are named after the worker: it alone has a use for them. */
+export function isRunnerOfThisWorker(group: string): boolean {
+  return group.startsWith(groupPrefix);
+}
+const groupPrefix = `runner-${process.pid}-`;
+let started = 0;
+
+export function createRunner(options: RunnerOptions): Runner {
+  return new BoxRunner(options);
+}
+
+class BoxRunner implements Runner {
+  readonly #options: RunnerOptions;
+  readonly #window = createRestartWindow(limits.runnerStartsMax);
+  #channel: RunnerChannel | null = null;
+  #starting: Promise<void> | null = null;
+  #client: ChildProcess | null = null;
+  #commands = 0;
+  #isOver: boolean;
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+    this.#isOver = options.mode === 'off';
+  }
+
+  async ready(): Promise<RunnerChannel | null> {
+    if (this.#channel !== null || this.#isOver) return this.#channel;
+    this.#commands += 1;
+    const { mode } = this.#options;
+    if (mode === 'always' || this.#commands > commandsBefore) {
+      this.#starting ??= this.#start().finally(() => {
+        this.#starting = null;
+      });
+    }
+    if (mode === 'always') await this.#starting;
+    return this.#channel;
+  }
+
+  letGo(): void {
+    this.#isOver = true;
+    this.#client?.kill('SIGKILL');
+    this.#channel?.closeWhenIdle();
+  }
+
+  async #start(): Promise<void> {
+    const { log, cgroups } = this.#options;
+    const program = await findRunnerProgram();
+    if (program === null) {
+      this.#isOver = true;
+      return;
+    }
+    if (!this.#window.take()) return;
+    const group = `${groupPrefix}${(started += 1)}`;
+    let channel: RunnerChannel | null = null;
+    try {
+      channel = await this.#launch(program, group);
+      await withDeadline(this.#readiness(channel), limits.runnerStartTimeoutMs, 'starting the runner');
+      if (this.#isOver) throw new Error('the box was let go');
+    } catch (error) {
+      channel?.close('it did not start');
+      await this.#clean(group);
+      if (!this.#isOver) log.warn({ err: error }, 'the runner of the box did not start; commands take the ordinary path');
+      return;
+    }
+    this.#channel = channel;
+    log.debug({ group }, 'the runner of the box is ready');
+    void channel.closed.then(async (reason) => {
+      this.#channel = null;
+      if (!this.#isOver) log.warn({ reason }, 'the runner of the box is gone; commands take the ordinary path until there is another');
+      await this.#clean(group);
+    });
+    void cgroups;
+  }
+
+  async #launch(program: string, group: string): Promise<RunnerChannel> {
+    const { boxId, paths, runtime, cgroups } = this.#options;
+    const processFile = join(paths.execs, `${group}.json`);
+    await writeFile(processFile, JSON.stringify(processSpec), { mode: 0o600 });
+    if (this.#isOver) throw new Error('the box was let go');
+    const joinFile = openSync(cgroups.addExec(group), constants.O_WRONLY);
+    const client = spawn(
+      program,
+      [
+        ...['launch', paths.pipes, cgroups.execsDir],
+        ...[runtime.path, '--root', paths.runtimeRoot, '--log', join(paths.run, 'runner.log')],
+        ...['exec', '--detach', '--process', processFile, '--preserve-fds', String(inheritedFds), boxId],
+      ],
+      { cwd: '/', detached: true, stdio: ['ignore', 'ignore', 'ignore', joinFile, 'pipe'], env: { PATH: toolPath, [homeMark]: paths.home } },
+    );
+    closeSync(joinFile);
+    this.#client = client;
+    client.once('exit', () => {
+      this.#client = null;
+    });
+    client.unref();
+    return createChannel(client.stdio[4] as Duplex);
+  }
+
+  #readiness(channel: RunnerChannel): Promise<void> {
+    const client = this.#client;
+    const failed = new Promise<never>((_, reject) => {
+      client?.once('error', reject);
+      client?.once('exit', (code) => {
+        if (code !== 0) reject(new Error(`the OCI runtime ended with ${code ?? 'a signal'}`));
+      });
+      void channel.closed.then((reason) => {
+        reject(new Error(reason));
+      });
+    });
+    failed.catch(() => undefined); // After it has become ready nobody waits any more.
+    return Promise.race([channel.ready, failed]);
+  }
+
+  async #clean(group: string): Promise<void> {
+    const { cgroups, log } = this.#options;
+    this.#client?.kill('SIGKILL');
+    await cgroups.killExec(group, limits.killTimeoutMs).catch((error: unknown) => {
+      log.warn({ error: errorText(error) }, 'the runner of the box could not be ended');
+    });
+  }
+}
+
+/** As a command of root. */
+const processSpec = {
+  terminal: false,
+  user: { uid: 0, gid: 0, additionalGids: [0] },
+  args: [`${toolsInBox}/runner`, 'serve'],
+  env: [`PATH=${defaultPath}`],
+  cwd: '/',
+  capabilities: { bounding: boxCapabilities, effective: boxCapabilities, permitted: boxCapabilities, inheritable: [], ambient: [] },
+  noNewPrivileges: true,
+};
