@@ -4,13 +4,13 @@ import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
-const source = 'src/worker/drivers/container/runner/runner.c';
+const sources = ['runner.c', 'command.c'].map((name) => `src/worker/drivers/container/runner/${name}`);
 const program = `dist/runner-linux-${process.arch}`;
 
 export async function buildRunner() {
   await mkdir('dist', { recursive: true });
   try {
-    await promisify(execFile)('cc', ['-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror', '-o', program, source]);
+    await promisify(execFile)('cc', ['-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror', '-o', program, ...sources]);
   } catch (error) {
     const reason = error.code === 'ENOENT' ? 'there is no C compiler (apt install gcc libc6-dev)' : error.stderr?.trim() || error.message;
     console.warn(`build: without the runner of the container driver, whose commands will start more slowly: ${reason}`);

@@ -31,6 +31,8 @@ export interface BoxFactory {
   started(overrides?: HarnessOverrides, create?: CreateDriver): Promise<DriverHarness>;
   /** Removes a box now, and fails if anything of it is left. */
   dispose(box: DriverHarness): Promise<void>;
+  /** The same, whose boxes are by another driver where none is named. */
+  by(create: CreateDriver): BoxFactory;
 }
 
 /** Call once at the top of a test file. Boxes are removed after each test, or where tests share them, after the last one. */
@@ -42,7 +44,7 @@ export function useBoxes(lifetime: 'test' | 'file' = 'test'): BoxFactory {
     await box.dispose();
     await expectNoLeaks({ boxId: box.boxId, homeDir: box.context.homeDir, instanceId: box.context.instanceId });
   };
-  const created = async (overrides: HarnessOverrides = {}, create: CreateDriver = createContainer) => {
+  const created = async (overrides: HarnessOverrides, create: CreateDriver) => {
     const box = await createDriverHarness(create, { imagesDir, ...overrides });
     boxes.add(box);
     await box.create();
@@ -59,14 +61,16 @@ export function useBoxes(lifetime: 'test' | 'file' = 'test'): BoxFactory {
     await disposeAll();
     rmSync(imagesDir, { recursive: true, force: true });
   });
-  return {
+  const factory = (usual: CreateDriver): BoxFactory => ({
     imagesDir: () => imagesDir,
-    created,
-    async started(overrides, create) {
+    created: (overrides = {}, create = usual) => created(overrides, create),
+    async started(overrides = {}, create = usual) {
       const box = await created(overrides, create);
       await box.start();
       return box;
     },
     dispose,
-  };
+    by: factory,
+  });
+  return factory(createContainer);
 }

@@ -98,6 +98,7 @@ export async function stopBox(holding: Holding, graceMs: number): Promise<void> 
   release(holding, current);
   faultPoint('worker.stop.released');
   await haltBox(current.state, holding.cgroups, graceMs);
+  await current.exec.runner.gone();
   faultPoint('worker.stop.halted');
   await diskReleased(holding.paths, limits.killTimeoutMs);
   await rm(holding.paths.runState, { force: true });

@@ -39,6 +39,8 @@ export interface Runner {
   ready(): Promise<RunnerChannel | null>;
   /** No new commands; it ends after the last one that it has. */
   letGo(): void;
+  /** Resolves when nothing of a runner is left on the host. After `letGo`, in a box that has ended. */
+  gone(): Promise<void>;
 }
 
 /** Control groups of runners are named after the worker: it alone has a use for them. */
@@ -57,7 +59,8 @@ class BoxRunner implements Runner {
   readonly #window = createRestartWindow(limits.runnerStartsMax);
   #channel: RunnerChannel | null = null;
   #starting: Promise<void> | null = null;
-  #client: ChildProcess | null = null;
+  #launcher: ChildProcess | null = null;
+  #launcherEnd: Promise<void> = Promise.resolve();
   #commands = 0;
   #isOver: boolean;
 
@@ -81,12 +84,17 @@ class BoxRunner implements Runner {
 
   letGo(): void {
     this.#isOver = true;
-    this.#client?.kill('SIGKILL');
-    this.#channel?.closeWhenIdle();
+    if (this.#channel === null) this.#launcher?.kill('SIGKILL');
+    else this.#channel.closeWhenIdle();
+  }
+
+  async gone(): Promise<void> {
+    await this.#starting;
+    await withDeadline(this.#launcherEnd, limits.killTimeoutMs, 'the end of the runner');
   }
 
   async #start(): Promise<void> {
-    const { log, cgroups } = this.#options;
+    const { log } = this.#options;
     const program = await findRunnerProgram();
     if (program === null) {
       this.#isOver = true;
@@ -101,6 +109,7 @@ class BoxRunner implements Runner {
       if (this.#isOver) throw new Error('the box was let go');
     } catch (error) {
       channel?.close('it did not start');
+      this.#launcher?.kill('SIGKILL');
       await this.#clean(group);
       if (!this.#isOver) log.warn({ err: error }, 'the runner of the box did not start; commands take the ordinary path');
       return;
@@ -112,7 +121,6 @@ class BoxRunner implements Runner {
       if (!this.#isOver) log.warn({ reason }, 'the runner of the box is gone; commands take the ordinary path until there is another');
       await this.#clean(group);
     });
-    void cgroups;
   }
 
   async #launch(program: string, group: string): Promise<RunnerChannel> {
@@ -121,7 +129,7 @@ class BoxRunner implements Runner {
     await writeFile(processFile, JSON.stringify(processSpec), { mode: 0o600 });
     if (this.#isOver) throw new Error('the box was let go');
     const joinFile = openSync(cgroups.addExec(group), constants.O_WRONLY);
-    const client = spawn(
+    const launcher = spawn(
       program,
       [
         ...['launch', paths.pipes, cgroups.execsDir],
@@ -131,20 +139,25 @@ class BoxRunner implements Runner {
       { cwd: '/', detached: true, stdio: ['ignore', 'ignore', 'ignore', joinFile, 'pipe'], env: { PATH: toolPath, [homeMark]: paths.home } },
     );
     closeSync(joinFile);
-    this.#client = client;
-    client.once('exit', () => {
-      this.#client = null;
+    this.#launcher = launcher;
+    this.#launcherEnd = new Promise((resolve) => {
+      const ended = () => {
+        this.#launcher = null;
+        resolve();
+      };
+      launcher.once('exit', ended);
+      launcher.once('error', ended);
     });
-    client.unref();
-    return createChannel(client.stdio[4] as Duplex);
+    launcher.unref();
+    return createChannel(launcher.stdio[4] as Duplex);
   }
 
   #readiness(channel: RunnerChannel): Promise<void> {
-    const client = this.#client;
+    const launcher = this.#launcher;
     const failed = new Promise<never>((_, reject) => {
-      client?.once('error', reject);
-      client?.once('exit', (code) => {
-        if (code !== 0) reject(new Error(`the OCI runtime ended with ${code ?? 'a signal'}`));
+      launcher?.once('error', reject);
+      launcher?.once('exit', () => {
+        reject(new Error('the OCI runtime did not start it; see runner.log'));
       });
       void channel.closed.then((reason) => {
         reject(new Error(reason));
@@ -156,7 +169,6 @@ class BoxRunner implements Runner {
 
   async #clean(group: string): Promise<void> {
     const { cgroups, log } = this.#options;
-    this.#client?.kill('SIGKILL');
     await cgroups.killExec(group, limits.killTimeoutMs).catch((error: unknown) => {
       log.warn({ error: errorText(error) }, 'the runner of the box could not be ended');
     });

@@ -1,0 +1,171 @@
+// The way from an order to the command, in the processes that the runner makes for it: control group, streams, session, ids, directory,
+// program. It does what wrapper.ts does, with the same words: who reads them cannot tell which way a command took.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "runner.h"
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+static const char shell[] = "/dev/.boxrun/busybox";
+static char leaderStack[stackBytes] __attribute__((aligned(16)));
+
+static void complain(const char *first, const char *second, const char *third) {
+  struct iovec parts[] = {
+      {(char *)"sh: ", 4}, {(char *)first, strlen(first)}, {(char *)second, strlen(second)}, {(char *)": ", 2}, {(char *)third, strlen(third)}, {(char *)"\n", 1},
+  };
+  (void)!writev(2, parts, sizeof parts / sizeof *parts);
+}
+
+/** As the shell's `test -x` decides: by the mode alone. */
+static int isExecutable(const struct stat *file, const struct order *order) {
+  mode_t bits = S_IXOTH;
+  if (order->uid == 0) bits = S_IXUSR | S_IXGRP | S_IXOTH;
+  else if (file->st_uid == order->uid) bits = S_IXUSR;
+  else if (file->st_gid == order->gid) bits = S_IXGRP;
+  else
+    for (uint32_t at = 0; at < order->groupCount; at++)
+      if (file->st_gid == order->groups[at]) bits = S_IXGRP;
+  return (file->st_mode & bits) != 0;
+}
+
+/** The program's path as a shell would find it: the first file in PATH that may be executed, else the first file. NULL: none. */
+static char *findProgram(const struct order *order) {
+  const char *name = order->args[0];
+  if (*name == '\0') return NULL;
+  if (strchr(name, '/') != NULL) return order->args[0];
+  const char *path = NULL;
+  for (char **entry = order->env; *entry != NULL; entry++)
+    if (strncmp(*entry, "PATH=", 5) == 0) path = *entry + 5;
+  if (path == NULL) return NULL;
+  char *found = NULL;
+  while (*path != '\0') {
+    const char *end = strchrnul(path, ':');
+    const size_t length = end - path;
+    char *candidate = malloc(length + strlen(name) + 3);
+    if (candidate == NULL) return NULL;
+    if (length == 0) strcpy(candidate, ".");
+    else memcpy(candidate, path, length), candidate[length] = '\0';
+    strcat(candidate, "/");
+    strcat(candidate, name);
+    struct stat file;
+    if (stat(candidate, &file) == 0 && S_ISREG(file.st_mode)) {
+      if (isExecutable(&file, order)) return candidate;
+      if (found == NULL) found = candidate;
+    }
+    path = *end == ':' ? end + 1 : end;
+  }
+  return found;
+}
+
+static void enterDirectory(struct order *order) {
+  if (chdir(order->enter) == 0) return;
+  // A box's own directory may be closed to a user: who has not asked for it starts at the top then.
+  if ((order->flags & flagOwnDirectory) && order->uid != 0 && chdir("/") == 0) {
+    for (char **entry = order->env; *entry != NULL; entry++)
+      if (strncmp(*entry, "PWD=", 4) == 0) *entry = (char *)"PWD=/";
+    return;
+  }
+  struct stat directory;
+  const char *why = "Permission denied";
+  if (stat(order->directory, &directory) != 0) why = "No such file or directory";
+  else if (!S_ISDIR(directory.st_mode)) why = "Not a directory";
+  complain("cd: can't cd to ", order->directory, why);
+  _exit(1);
+}
+
+static void becomeCommand(struct order *order) {
+  char *name = order->args[0];
+  char *path = findProgram(order);
+  struct stat file;
+  if (path == NULL || stat(path, &file) != 0) {
+    complain(name, "", "not found");
+    _exit(127);
+  }
+  if (S_ISDIR(file.st_mode) || !isExecutable(&file, order)) {
+    complain(name, "", "Permission denied");
+    _exit(126);
+  }
+  execve(path, order->args, order->env);
+  if (errno == ENOEXEC) {
+    // A script that does not say what runs it. There is room before the arguments: see readOrder.
+    char **args = order->args - 1;
+    args[0] = (char *)"ash";
+    args[1] = path;
+    execve(shell, args, order->env);
+  }
+  const int code = errno;
+  complain(path, "", code == ENOENT || code == ENOTDIR ? "not found" : strerror(code));
+  _exit(code == ENOENT ? 127 : 126);
+}
+
+struct start {
+  struct order *order;
+  struct command *command;
+};
+
+static void fail(struct command *command, uint32_t stage) {
+  command->failedErrno = errno;
+  command->failedStage = stage;
+  _exit(1);
+}
+
+static void takeIds(const struct order *order, struct command *command) {
+  // Past the C library, which would look for threads. From root to another user the kernel drops all capabilities.
+  if (syscall(SYS_setgroups, (size_t)order->groupCount, order->groups) != 0) fail(command, stageIds);
+  if (syscall(SYS_setresgid, order->gid, order->gid, order->gid) != 0) fail(command, stageIds);
+  if (syscall(SYS_setresuid, order->uid, order->uid, order->uid) != 0) fail(command, stageIds);
+}
+
+static int lead(void *argument) {
+  const struct start *start = argument;
+  struct order *order = start->order;
+  takeIds(order, start->command);
+  say(saysStarted, start->command->id, start->command->leader, 0);
+  if (syscall(SYS_close_range, 3u, ~0u, 0u) != 0)
+    for (int fd = sysconf(_SC_OPEN_MAX); fd > 2; fd--) close(fd);
+  sigprocmask(SIG_SETMASK, &signalsBefore, NULL);
+  enterDirectory(order);
+  becomeCommand(order);
+  return 1;
+}
+
+static void putStream(const char *name, int flags, int fd, struct command *command) {
+  const int opened = openat(pipesFd, name, flags | O_NOFOLLOW | O_CLOEXEC);
+  if (opened < 0 || dup2(opened, fd) < 0) fail(command, stageStreams);
+}
+
+/**
+ * The first of two processes. It joins the command's control group, then makes a session and is its leader, so that the command
+ * is not, which a program may count on (setsid). The second one borrows its memory and is the runner's own child; with the second's
+ * exec this one ends.
+ */
+void startCommand(struct order *order, struct command *command) {
+  const size_t length = strlen(order->cgroup);
+  char procs[length + sizeof "/cgroup.procs"];
+  memcpy(procs, order->cgroup, length);
+  strcpy(procs + length, "/cgroup.procs");
+  // A command that was killed before it began has no group any more.
+  const int join = openat(groupsFd, procs, O_WRONLY | O_CLOEXEC);
+  if (join < 0 || write(join, "0", 1) != 1) fail(command, stageJoin);
+  close(join);
+  if (*order->input != '\0') putStream(order->input, O_RDONLY, 0, command);
+  putStream(order->output, O_WRONLY, 1, command);
+  putStream(order->errors, O_WRONLY, 2, command);
+  setsid();
+  struct start start = {order, command};
+  // The kernel writes the leader's number before the leader runs: whenever there is one, the runner knows it.
+  const int flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
+  if (clone(lead, leaderStack + stackBytes, flags, &start, &command->leader) < 0) fail(command, stageFork);
+  _exit(0);
+}
+

@@ -1,0 +1,60 @@
+// What the two parts of the runner share: its descriptors, the formats of orders and reports (frames.ts has the same), and what it knows
+// of a command. runner.c is the process that stays; command.c is what runs in the processes that it makes.
+#ifndef BOXRUN_RUNNER_H
+#define BOXRUN_RUNNER_H
+
+#include <signal.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// Inherited: the file by which it joins its own control group, the socket, and two directories, each the top of a mount that is seen
+// nowhere else, so that no ".." leads out of it: the one of the FIFOs, and the one of the commands' control groups.
+enum { joinFd = 3, controlFd = 4, pipesFd = 5, groupsFd = 6 };
+enum { frameBytesMax = 1 << 20, commandsMax = 4096, groupsMax = 1024, wordsMax = 1 << 16, stackBytes = 1 << 16 };
+enum { kindRun = 1, kindSignal = 2, kindPing = 3 };
+enum { saysReady = 1, saysStarted = 2, saysFailed = 3, saysExited = 4, saysPong = 5 };
+enum { flagOwnDirectory = 1 };
+/** Where a start failed, for the reports. */
+enum { stageFork = 1, stageJoin = 2, stageStreams = 3, stageIds = 4, stageFrame = 5, stageKilled = 6 };
+
+struct header {
+  uint32_t bytes; // of what follows this number
+  uint32_t kind;
+  uint32_t id;
+};
+
+struct report {
+  uint32_t kind;
+  uint32_t id;
+  int32_t value;
+  uint32_t detail;
+};
+
+/** In memory that the starting processes share with the runner, until they become commands. */
+struct command {
+  uint32_t id;
+  int32_t helper; // not yet reaped, else 0
+  pid_t leader; // 0 before there is one
+  int32_t isReaped; // the leader
+  int32_t status; // the leader's, as a shell would say it
+  uint32_t failedStage;
+  int32_t failedErrno;
+};
+
+struct order {
+  uint32_t uid, gid, flags, groupCount, argCount, envCount;
+  const uint32_t *groups;
+  char *cgroup, *input, *output, *errors, *enter, *directory;
+  char **args; // ends with NULL
+  char **env;
+};
+
+/** The signal mask with which the runner was started, and commands start. */
+extern sigset_t signalsBefore;
+
+void say(uint32_t kind, uint32_t id, int32_t value, uint32_t detail);
+
+/** In a process of its own: starts the command, and ends. */
+void startCommand(struct order *order, struct command *command) __attribute__((noreturn));
+
+#endif
