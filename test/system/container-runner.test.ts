@@ -1,0 +1,216 @@
+// The runner in the box beside the ordinary path: the same results, privileges and limits; what a hostile root in the box can do to it, and what
+// is left when it is killed.
+import { once } from 'node:events';
+import { expect, test } from 'vitest';
+import { createContainerDriver } from '../../src/worker/drivers/container/driver.ts';
+import type { ExecRequest } from '../../src/worker/drivers/driver.ts';
+import { createContainer, createWithRunner, describeOnHost, useBoxes } from '../support/container-boxes.ts';
+import { collect, type DriverHarness } from '../support/driver-harness.ts';
+import { findLeaks } from '../support/leaks.ts';
+
+const shared = useBoxes('file');
+const boxes = useBoxes();
+
+const isRunner = /^\s*(\d+) .*\/\.boxrun\/runner serve/m;
+
+/** The runner's number in the box, or null. */
+async function runnerIn(box: DriverHarness): Promise<number | null> {
+  const found = isRunner.exec((await box.run(['ps', '-o', 'pid,args'])).stdout);
+  return found === null ? null : Number(found[1]);
+}
+
+describeOnHost('the same command on both paths', () => {
+  const sh = (script: string): readonly string[] => ['sh', '-c', script];
+  const setUp = [
+    'cp /bin/busybox /dev/shm/ls', 'mkdir -p /dirs/ls "/a b"', 'printf "#!/no/such\\n" > /bin/badint', 'printf "#!/root\\n" > /bin/dirint',
+    'printf "echo \\$0 \\$#: \\$@\\n" > /bin/plainscript', 'printf "\\177ELFxxxx" > /bin/badelf', ': > /bin/empty', 'ln -s /bin /link', 'ln -s loop /loop',
+    'printf "#!/bin/sh\\necho mine" > "/a b/ls"', 'chmod +x /bin/* "/a b/ls"', 'echo text > /bin/text', 'chmod 700 /bin/empty', 'mkfifo -m 666 /fifo',
+  ].join('; ');
+  const cases: ReadonlyArray<readonly [cmd: readonly string[], request?: Partial<ExecRequest>]> = [
+    [sh('echo out; echo err >&2; exit 3')], [sh('kill -9 $$')], [sh('kill -TERM $$')], [sh('kill -SEGV $$; exit 0')], [['/bin/false']],
+    [sh('cat; echo "ends at once"')], [sh('read line; echo $?')], [sh('printf "\\0\\377\\n\\r"')],
+    [['nosuch', 'a']], [['/no/such']], [['']], [['/etc']], [['/bin/text']], [['text']], [['/loop']], [['/fifo']], [['/no\nsuch']],
+    [['badint', 'x']], [['/bin/dirint']], [['plainscript', 'a', 'b c', '']], [['/bin/plainscript']], [['badelf']], [['empty']], [['/dev/shm/ls']],
+    [['ls', '/a b'], { env: { PATH: '/dev/shm:/bin' } }], [['ls', '-d', '/a b'], { env: { PATH: '/dirs:/bin' } }], [['ls'], { env: { PATH: '/nowhere::/a b' } }],
+    [['ls'], { env: { PATH: '' } }], [['busybox', 'echo', 'here'], { env: { PATH: ':' }, workdir: '/bin' }], [['busybox', 'true'], { env: { PATH: '/dirs:' }, workdir: '/bin' }],
+    [sh('pwd; echo $PWD; env | sort'), { workdir: '/link/../usr//bin/.' }], [['env'], { workdir: '//usr' }], [['pwd'], { workdir: '/link' }],
+    [['pwd'], { workdir: '/loop' }], [['pwd'], { workdir: '/no/where' }], [['pwd'], { workdir: '/bin/text' }], [['pwd'], { workdir: '/../..' }],
+    [['env'], { env: { 'a.b': '1', '-x': '', IFS: ',', 'with space': 'ü', _: 'under' } }], [['env'], { env: { PWD: '/elsewhere', SHLVL: '7' } }], [['env'], { env: { Q: 'a\nb="c"' } }],
+    [sh('id; pwd; env | sort'), { user: '1000:1000' }], [['pwd'], { user: '1000', workdir: '/root' }], [['pwd'], { user: '1000', workdir: '/tmp' }], [['empty'], { user: '1000:5', workdir: '/' }],
+    [sh('id'), { user: '7:8' }], [sh('echo x > /root/x'), { user: '65534' }], [['id'], { user: '0:5' }],
+    [sh('sleep 1000 >/dev/null 2>&1 & echo left behind')], [sh('umask; ulimit -a; cat /proc/self/oom_score_adj')],
+    [sh('trap'), {}], [sh('setsid sh -c "echo in a session"; echo $?')], [['setsid', 'echo', 'no leader before']], [sh('kill -0 0 && echo own group')],
+  ];
+
+  test('ends with the same code and says the same', async () => {
+    const [ordinary, quick] = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithRunner)]);
+    for (const box of [ordinary, quick]) await box.run(sh(setUp));
+    expect(await runnerIn(ordinary)).toBeNull();
+    expect(await runnerIn(quick)).not.toBeNull();
+    for (const [cmd, request] of cases) {
+      const [one, other] = [await ordinary.run(cmd, request), await quick.run(cmd, request)];
+      // The wrapper's shell also says in which of its own lines a start failed; a program started through env has env's words for it.
+      const plain = { ...one, stderr: one.stderr.replace(/^sh: exec: line \d+: /, 'sh: '), stdout: sorted(one.stdout) };
+      expect({ ...other, stdout: sorted(other.stdout) }, JSON.stringify([cmd, request])).toEqual(plain);
+    }
+  });
+
+  /** The order of variables is nobody's promise. */
+  const sorted = (text: string) => text.split('\n').sort().join('\n');
+
+  const probe = `
+    grep -vE "^(Pid|Tgid|PPid|NStgid|NSpid|NSpgid|NSsid|Vm|Rss|.*ctxt_switches|SigQ|Hugetlb)" /proc/self/status; cat /proc/self/limits /proc/self/oom_score_adj
+    sed s/exec_.*/exec/ /proc/self/cgroup; umask; ls /proc/self/fd; cat /proc/self/timerslack_ns /proc/self/loginuid /proc/self/personality /proc/self/coredump_filter
+    cat /proc/self/attr/current; for n in /proc/self/ns/*; do [ "$(readlink $n)" = "$(readlink /proc/$1/\${n#/proc/self/})" ] && echo same; done; stat -c %F%t%T /proc/self/fd/0
+    for f in /proc/self/fd/*; do [ -p $f ] && echo pipe; [ -c $f ] && echo device; done; grep -c . /proc/self/mountinfo; pwd; echo $-; cut -d" " -f7-8,18-19,40-41 /proc/self/stat`;
+
+  test.each([['root', null], ['a user', '1000:1000'], ['a user with groups', '7:8']])('has the same privileges, limits, groups and descriptors, as %s', async (_name, user) => {
+    const [ordinary, quick] = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithRunner)]);
+    const ask = async (box: DriverHarness) => (await box.run(['sh', '-c', probe, 'sh', '1'], { user, workdir: '/' })).stdout.split('\n');
+    const [one, other] = [await ask(ordinary), await ask(quick)];
+    expect(one.join()).toContain('CapBnd');
+    expect(one).toContain('NoNewPrivs:\t1');
+    expect(one).toContain('Seccomp:\t2');
+    expect(other).toEqual(one);
+  });
+
+  test('gets an input that is closed at once, and one that nobody closes while it runs', async () => {
+    const quick = await shared.started({}, createWithRunner);
+    const closed = await quick.exec(['sh', '-c', 'cat; echo end'], { stdin: true });
+    closed.stdin?.end();
+    expect((await collect(closed)).stdout).toBe('end\n');
+    const open = await quick.exec(['sh', '-c', 'read line; echo "got $line"'], { stdin: true });
+    open.stdin?.write('one\n');
+    expect((await collect(open)).stdout).toBe('got one\n');
+    open.stdin?.destroy();
+  });
+
+  test('many at once keep their streams apart', async () => {
+    const quick = await shared.started({}, createWithRunner);
+    const all = await Promise.all(Array.from({ length: 60 }, (_, index) => quick.run(['sh', '-c', `echo out ${index}; echo err ${index} >&2; exit ${index}`])));
+    expect(all).toEqual(all.map((_, index) => ({ exit: { exitCode: index }, stdout: `out ${index}\n`, stderr: `err ${index}\n` })));
+  });
+
+  test('what is too long for an argument fails alike', async () => {
+    const both = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithRunner)]);
+    const long = `: ${'x'.repeat(140_000)}`;
+    for (const box of both) await expect(box.run(['sh', '-c', long])).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
+    for (const box of both) expect((await box.run(['sh', '-c', 'echo "$#"', 'sh', ...Array.from({ length: 5_000 }, () => 'y'.repeat(100))])).stdout).toBe('5000\n');
+  });
+});
+
+describeOnHost('a hostile root in the box', () => {
+  test('cannot look into the runner, trace it, or find a way out by its descriptors', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    const runner = await runnerIn(box);
+    const attempts = [
+      `ls /proc/${runner}/fd`, `ls /proc/${runner}/fd/`, `cat /proc/${runner}/environ`, `cat /proc/${runner}/maps`, `head -c1 /proc/${runner}/mem`, `cat /proc/${runner}/fd/4`,
+      `ls /proc/${runner}/fd/5/..`, `ls /proc/${runner}/fd/6/..`, `ls /proc/${runner}/root/`, `ls /proc/${runner}/cwd/`, `cat /proc/${runner}/exe`, `cat /proc/${runner}/stack`,
+      'cat /dev/.boxrun/runner', 'cp /dev/.boxrun/runner /tmp/x', 'chmod 755 /dev/.boxrun/runner', 'mv /dev/.boxrun/runner /dev/.boxrun/r',
+    ];
+    for (const attempt of attempts) {
+      const { exit, stdout } = await box.run(['sh', '-c', attempt]);
+      expect([attempt, stdout]).toEqual([attempt, '']);
+      expect(exit, attempt).not.toEqual({ exitCode: 0 });
+    }
+  });
+
+  test('finds no descriptor of the runner in a command, however early it looks', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    const spy = 'for i in $(seq 3000); do for p in /proc/[0-9]*; do case "$(readlink $p/exe 2>/dev/null)" in *runner*) echo "$p"; ls -l $p/fd;; esac; done; done 2>/dev/null';
+    const watching = await box.exec(['sh', '-c', spy]);
+    watching.stderr.resume();
+    const seen = collect(watching);
+    for (let round = 0; round < 40; round += 1) await box.run(['true'], { user: round % 2 === 0 ? null : '1000', workdir: '/' });
+    await watching.killTree();
+    expect((await seen).stdout).toBe('');
+  });
+
+  test('cannot move its processes by the control groups that it sees', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    const script = 'for f in $(find /sys/fs/cgroup -name cgroup.procs); do (echo $$ > $f) 2>/dev/null && echo "$f"; chmod 666 $f 2>/dev/null && echo "$f"; done; mkdir /sys/fs/cgroup/freezer/x 2>&1 | head -1 >&2';
+    expect((await box.run(['sh', '-c', script])).stdout).toBe('');
+  });
+
+  test('that ends the runner loses its commands with a reason, and the next command works', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    await box.run(['true']);
+    const victim = await box.exec(['sh', '-c', 'echo up; setsid sleep 1000 & sleep 1001']);
+    await once(victim.stdout, 'data');
+    victim.stdout.resume();
+    const first = await runnerIn(box);
+    const killer = await box.exec(['sh', '-c', `kill -9 ${first}; sleep 1002`]);
+    expect(await victim.exit).toEqual({ lost: 'the runner in the box ended' });
+    expect(await killer.exit).toEqual({ lost: 'the runner in the box ended' });
+    const { stdout } = await box.run(['ps', '-o', 'pid,args']);
+    expect(stdout).not.toContain('sleep');
+    const second = await runnerIn(box);
+    expect(second).not.toBeNull();
+    expect(second).not.toBe(first);
+    await box.driver.stop(0);
+    expect(findLeaks({ boxId: box.boxId }).filter((line) => !line.startsWith('directory'))).toEqual([]);
+  });
+
+  test('that kills it again and again gets the ordinary path', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    for (let round = 0; round < 5; round += 1) await box.run(['sh', '-c', 'kill -9 $(pidof runner) 2>/dev/null; sleep 0.01; exit 0']);
+    expect((await box.run(['echo', 'still'])).stdout).toBe('still\n');
+    expect(await runnerIn(box)).toBeNull();
+  });
+
+  test('that stops it cannot keep a command from being killed', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    const victim = await box.exec(['sh', '-c', 'kill -STOP $(pidof runner); echo stopped; sleep 1000']);
+    await once(victim.stdout, 'data');
+    await victim.killTree();
+    expect(await victim.exit).toEqual({ exitCode: 137 });
+  });
+
+  test('with a bomb of forks is killed whole, and the box goes on', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    const bomb = await box.exec(['sh', '-c', 'f() { f | f & }; echo up; f; sleep 1000']);
+    await once(bomb.stdout, 'data');
+    bomb.stdout.resume();
+    bomb.stderr.resume();
+    await bomb.killTree();
+    expect(await bomb.exit).toEqual({ exitCode: 137 });
+    expect((await box.run(['echo', 'on'])).stdout).toBe('on\n');
+  });
+});
+
+describeOnHost('the runner', () => {
+  test('is started once a box has had a command, and not before', async () => {
+    const box = await boxes.started({}, (context) => createContainerDriver(context, { insecureRegistries: [], runner: 'auto' }));
+    expect(await runnerIn(box)).toBeNull();
+    await expect.poll(() => runnerIn(box)).not.toBeNull();
+    expect((await box.run(['sh', '-c', 'exit 4'])).exit).toEqual({ exitCode: 4 });
+  });
+
+  test('goes with the driver that had it, after its last command', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    const last = await box.exec(['sh', '-c', 'read line; exit 6'], { stdin: true });
+    await box.driver.close();
+    const next = box.successor(createContainer);
+    expect(await next.driver.reattach()).toBe('running');
+    expect(await runnerIn(next)).not.toBeNull();
+    last.stdin?.end('\n');
+    expect(await last.exit).toEqual({ exitCode: 6 });
+    await expect.poll(() => runnerIn(next)).toBeNull();
+  });
+
+  test('holds nothing that a stop or a removal would wait for, idle or busy', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    await box.run(['true']);
+    await box.driver.stop(0);
+    await box.start();
+    const sleeper = await box.exec(['sleep', '1000']);
+    await boxes.dispose(box);
+    expect(await sleeper.exit).toEqual({ exitCode: 137 });
+  });
+
+  test('takes little of the box: less memory than a shell', async () => {
+    const box = await boxes.started({}, createWithRunner);
+    const status = (await box.run(['cat', `/proc/${await runnerIn(box)}/status`])).stdout;
+    expect(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1])).toBeLessThan(1_000);
+  });
+});
