@@ -44,6 +44,8 @@ export async function withServer<T>(context: Context, options: ServerOptions, us
     HOME: stateDir,
     BOXRUN_STATE_DIR: stateDir,
     BOXRUN_DRIVER: options.driver ?? 'container',
+    // Unset: as users have it.
+    BOXRUN_RUNNER: process.env['BOXRUN_RUNNER'],
     BOXRUN_MAX_CPU: '100000',
     BOXRUN_MAX_MEMORY_MB: '100000000',
     ...profileVariables(context),
