@@ -2,9 +2,9 @@
 // FIFOs are made ahead, many at a time, and each is unlinked once both of its ends are open: nobody can open it by name,
 // and none is used twice. Owned by the driver of one box.
 import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { homeMark } from '../../../shared/host-marks.ts';
 import type { BoxPaths } from './paths.ts';
 import { mustRun, toolEnvironment } from './tools.ts';
@@ -24,22 +24,11 @@ interface InputPipe {
   readonly childFd: number;
 }
 
-/** A pipe whose other end the box's runner opens, by its name in the directory. Either taken, once that has been done, or dropped. */
-export interface NamedOutput {
-  readonly name: string;
-  take(): Socket;
-  drop(): void;
-}
-
-export type NamedInput = NamedOutput;
-
 export interface PipePool {
   /** Empties the directory and makes the first pipes. */
   open(): Promise<void>;
   output(): Promise<OutputPipe>;
   input(): Promise<InputPipe>;
-  namedOutput(): Promise<NamedOutput>;
-  namedInput(): Promise<NamedInput>;
 }
 
 export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'home'>): PipePool {
@@ -78,8 +67,6 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
       // A tool of a worker that was killed may be making pipes here for its last moment.
       await rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
       await mkdir(dir, { recursive: true, mode: 0o700 });
-      // The runner is nobody on this host, and opens pipes in it by name; the directory above stays closed to all.
-      await chmod(dir, 0o711);
       await make();
     },
     async output() {
@@ -98,33 +85,6 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
       closeSync(both);
       unlinkSync(path);
       return { writer: new Socket({ fd: ours, readable: false, writable: true }), childFd };
-    },
-    async namedOutput() {
-      const path = await take();
-      const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-      // Read only once the other side has opened it too: before, there seems to be nobody who writes.
-      return namedPipe(path, fd, () => new Socket({ fd, readable: true, writable: false }));
-    },
-    async namedInput() {
-      const path = await take();
-      const both = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-      const fd = openOther(path, constants.O_WRONLY | constants.O_NONBLOCK, both);
-      closeSync(both);
-      return namedPipe(path, fd, () => new Socket({ fd, readable: false, writable: true }));
-    },
-  };
-}
-
-function namedPipe(path: string, fd: number, toSocket: () => Socket): NamedOutput {
-  return {
-    name: basename(path),
-    take() {
-      unlinkSync(path);
-      return toSocket();
-    },
-    drop() {
-      unlinkSync(path);
-      closeSync(fd);
     },
   };
 }

@@ -11,35 +11,36 @@ import { limits } from '../../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../driver.ts';
 import { idShift } from '../bundle.ts';
 import { forgetExec, type ExecContext, type PreparedCommand } from '../exec-process.ts';
-import type { NamedInput, NamedOutput } from '../pipes.ts';
 import { environmentOf } from '../wrapper.ts';
-import { RunnerGone, StartRefused, type RunnerChannel, type RunnerCommand } from './channel.ts';
+import { RunnerGone, StartRefused, type RunnerCommand } from './channel.ts';
+import type { NamedPipe } from './pipes.ts';
+import type { ReadyRunner } from './runner.ts';
 
 const initPollMs = 5;
 
 interface Streams {
-  readonly output: NamedOutput;
-  readonly errors: NamedOutput;
-  readonly input: NamedInput | null;
+  readonly output: NamedPipe;
+  readonly errors: NamedPipe;
+  readonly input: NamedPipe | null;
 }
 
 /**
  * @throws RUNTIME_ERROR when it was killed before it began; TIMEOUT
  */
-export async function startByRunner(channel: RunnerChannel, context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle | null> {
+export async function startByRunner({ channel, pipes }: ReadyRunner, context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle | null> {
   const { cgroups } = context;
   const { execId } = request;
-  const opened: Array<NamedOutput | NamedInput> = [];
-  const keep = <T extends NamedOutput | NamedInput>(pipe: T): T => {
+  const opened: NamedPipe[] = [];
+  const keep = (pipe: NamedPipe): NamedPipe => {
     opened.push(pipe);
     return pipe;
   };
   let started: RunnerCommand | null = null;
   try {
     const streams = {
-      output: keep(await context.pipes.namedOutput()),
-      errors: keep(await context.pipes.namedOutput()),
-      input: request.stdin ? keep(await context.pipes.namedInput()) : null,
+      output: keep(await pipes.output()),
+      errors: keep(await pipes.output()),
+      input: request.stdin ? keep(await pipes.input()) : null,
     };
     cgroups.addExec(execId, idShift.base);
     started = channel.run(orderOf(request, command, streams));

@@ -16,12 +16,6 @@
 #include <unistd.h>
 #include "runner.h"
 
-#ifndef OPEN_TREE_CLONE
-#define OPEN_TREE_CLONE 1
-#endif
-#ifndef SYS_open_tree
-#define SYS_open_tree 428
-#endif
 static struct command *commands;
 static unsigned commandsTop; // no command at or past it
 static unsigned running;
@@ -217,37 +211,8 @@ static int serve(void) {
   return 0;
 }
 
-static int becomeRuntime(char **args) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  for (int index = 0; index < 2; index++) {
-    const int tree = (int)syscall(SYS_open_tree, AT_FDCWD, args[index], OPEN_TREE_CLONE);
-    if (tree < 0) return 1;
-    if (tree != pipesFd + index && (dup2(tree, pipesFd + index) < 0 || close(tree) != 0)) return 1;
-  }
-  execv(args[2], args + 2);
-  return 1;
-}
-
-/**
- * On the host: opens the two directories, each as the top of a mount of its own, for the OCI runtime, which starts the runner and
- * goes. Then this is the runner's parent, without any descriptor but the standard ones, and ends when it has reaped it: the box's
- * first process cannot end before that, and the host's first process may take its time.
- */
-static int launch(char **args) {
-  prctl(PR_SET_CHILD_SUBREAPER, 1);
-  const pid_t runtime = fork();
-  if (runtime < 0) return 1;
-  if (runtime == 0) _exit(becomeRuntime(args));
-  close(joinFd);
-  close(controlFd);
-  int status, failed = 0;
-  for (pid_t pid; (pid = wait(&status)) > 0 || errno == EINTR;)
-    if (pid == runtime && status != 0) failed = 1;
-  return failed;
-}
-
 int main(int count, char **args) {
-  if (count > 4 && strcmp(args[1], "launch") == 0) return launch(args + 2);
+  if (count > 3 && strcmp(args[1], "launch") == 0) return launch(args + 2);
   if (count == 2 && strcmp(args[1], "serve") == 0) return serve();
   return 2;
 }

@@ -1,5 +1,5 @@
 // What the two parts of the runner share: its descriptors, the formats of orders and reports (frames.ts has the same), and what it knows
-// of a command. runner.c is the process that stays; command.c is what runs in the processes that it makes.
+// of a command. runner.c is the process that stays in the box; command.c runs in those that it makes; launch.c is its half on the host.
 #ifndef BOXRUN_RUNNER_H
 #define BOXRUN_RUNNER_H
 
@@ -10,6 +10,8 @@
 // Inherited: the file by which it joins its own control group, the socket, and two directories, each the top of a mount that is seen
 // nowhere else, so that no ".." leads out of it: the one of the FIFOs, and the one of the commands' control groups.
 enum { joinFd = 3, controlFd = 4, pipesFd = 5, groupsFd = 6 };
+/** On the host alone: the line by which the worker asks for FIFOs, so many at a time. It comes at the place of pipesFd. */
+enum { poolFd = 7, pipesBatch = 256 };
 enum { frameBytesMax = 1 << 20, commandsMax = 4096, groupsMax = 1024, wordsMax = 1 << 16, stackBytes = 1 << 16 };
 enum { kindRun = 1, kindSignal = 2, kindPing = 3 };
 enum { saysReady = 1, saysStarted = 2, saysFailed = 3, saysExited = 4, saysPong = 5 };
@@ -53,6 +55,9 @@ struct order {
 extern sigset_t signalsBefore;
 
 void say(uint32_t kind, uint32_t id, int32_t value, uint32_t detail);
+
+/** On the host: the directory of the commands' control groups, and the command line of the OCI runtime that starts the runner. */
+int launch(char **args);
 
 /** In a process of its own: starts the command, and ends. */
 void startCommand(struct order *order, struct command *command) __attribute__((noreturn));

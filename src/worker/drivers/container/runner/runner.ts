@@ -18,10 +18,13 @@ import { toolsInBox, type BoxPaths } from '../paths.ts';
 import type { OciRuntime } from '../runtime.ts';
 import { toolPath } from '../tools.ts';
 import { createChannel, type RunnerChannel } from './channel.ts';
+import { createNamedPipes, type NamedPipes } from './pipes.ts';
 import { findRunnerProgram } from './program.ts';
 
-/** Descriptors handed on: its control group's cgroup.procs, the line to us, the directories of the FIFOs and of the control groups. */
+/** Descriptors that the runner inherits: its control group's cgroup.procs, the line to us, the directories of pipes and of control groups. */
 const inheritedFds = 4;
+/** Where its half on the host has the directory of pipes; at first, the line by which it is asked for them. */
+const pipesFd = 5;
 /** A box for a single command, or two, is better off without. */
 const commandsBefore = 1;
 
@@ -34,9 +37,14 @@ export interface RunnerOptions {
   readonly log: Logger;
 }
 
+export interface ReadyRunner {
+  readonly channel: RunnerChannel;
+  readonly pipes: NamedPipes;
+}
+
 export interface Runner {
-  /** The line to a runner that takes commands now, or null: then the ordinary path is to be taken. */
-  ready(): Promise<RunnerChannel | null>;
+  /** A runner that takes commands now, or null: then the ordinary path is to be taken. */
+  ready(): Promise<ReadyRunner | null>;
   /** No new commands; it ends after the last one that it has. */
   letGo(): void;
   /** Resolves when nothing of a runner is left on the host. After `letGo`, in a box that has ended. */
@@ -57,7 +65,7 @@ export function createRunner(options: RunnerOptions): Runner {
 class BoxRunner implements Runner {
   readonly #options: RunnerOptions;
   readonly #window = createRestartWindow(limits.runnerStartsMax);
-  #channel: RunnerChannel | null = null;
+  #ready: ReadyRunner | null = null;
   #starting: Promise<void> | null = null;
   #launcher: ChildProcess | null = null;
   #launcherEnd: Promise<void> = Promise.resolve();
@@ -69,8 +77,8 @@ class BoxRunner implements Runner {
     this.#isOver = options.mode === 'off';
   }
 
-  async ready(): Promise<RunnerChannel | null> {
-    if (this.#channel !== null || this.#isOver) return this.#channel;
+  async ready(): Promise<ReadyRunner | null> {
+    if (this.#ready !== null || this.#isOver) return this.#ready;
     this.#commands += 1;
     const { mode } = this.#options;
     if (mode === 'always' || this.#commands > commandsBefore) {
@@ -79,13 +87,13 @@ class BoxRunner implements Runner {
       });
     }
     if (mode === 'always') await this.#starting;
-    return this.#channel;
+    return this.#ready;
   }
 
   letGo(): void {
     this.#isOver = true;
-    if (this.#channel === null) this.#launcher?.kill('SIGKILL');
-    else this.#channel.closeWhenIdle();
+    if (this.#ready === null) this.#launcher?.kill('SIGKILL');
+    else this.#ready.channel.closeWhenIdle();
   }
 
   async gone(): Promise<void> {
@@ -102,28 +110,28 @@ class BoxRunner implements Runner {
     }
     if (!this.#window.take()) return;
     const group = `${groupPrefix}${(started += 1)}`;
-    let channel: RunnerChannel | null = null;
+    let launched: ReadyRunner | null = null;
     try {
-      channel = await this.#launch(program, group);
-      await withDeadline(this.#readiness(channel), limits.runnerStartTimeoutMs, 'starting the runner');
+      launched = await this.#launch(program, group);
+      await withDeadline(this.#readiness(launched.channel), limits.runnerStartTimeoutMs, 'starting the runner');
       if (this.#isOver) throw new Error('the box was let go');
     } catch (error) {
-      channel?.close('it did not start');
+      launched?.channel.close('it did not start');
       this.#launcher?.kill('SIGKILL');
       await this.#clean(group);
       if (!this.#isOver) log.warn({ err: error }, 'the runner of the box did not start; commands take the ordinary path');
       return;
     }
-    this.#channel = channel;
+    this.#ready = launched;
     log.debug({ group }, 'the runner of the box is ready');
-    void channel.closed.then(async (reason) => {
-      this.#channel = null;
+    void launched.channel.closed.then(async (reason) => {
+      this.#ready = null;
       if (!this.#isOver) log.warn({ reason }, 'the runner of the box is gone; commands take the ordinary path until there is another');
       await this.#clean(group);
     });
   }
 
-  async #launch(program: string, group: string): Promise<RunnerChannel> {
+  async #launch(program: string, group: string): Promise<ReadyRunner> {
     const { boxId, paths, runtime, cgroups } = this.#options;
     const processFile = join(paths.execs, `${group}.json`);
     await writeFile(processFile, JSON.stringify(processSpec), { mode: 0o600 });
@@ -132,11 +140,11 @@ class BoxRunner implements Runner {
     const launcher = spawn(
       program,
       [
-        ...['launch', paths.pipes, cgroups.execsDir],
+        ...['launch', cgroups.execsDir],
         ...[runtime.path, '--root', paths.runtimeRoot, '--log', join(paths.run, 'runner.log')],
         ...['exec', '--detach', '--process', processFile, '--preserve-fds', String(inheritedFds), boxId],
       ],
-      { cwd: '/', detached: true, stdio: ['ignore', 'ignore', 'ignore', joinFile, 'pipe'], env: { PATH: toolPath, [homeMark]: paths.home } },
+      { cwd: '/', detached: true, stdio: ['ignore', 'ignore', 'ignore', joinFile, 'pipe', 'pipe'], env: { PATH: toolPath, [homeMark]: paths.home } },
     );
     closeSync(joinFile);
     this.#launcher = launcher;
@@ -149,7 +157,8 @@ class BoxRunner implements Runner {
       launcher.once('error', ended);
     });
     launcher.unref();
-    return createChannel(launcher.stdio[4] as Duplex);
+    const [control, pool] = (launcher.stdio as readonly unknown[]).slice(4) as [Duplex, Duplex]; // The types know of five.
+    return { channel: createChannel(control), pipes: createNamedPipes(pool, `/proc/${launcher.pid}/fd/${pipesFd}`) };
   }
 
   #readiness(channel: RunnerChannel): Promise<void> {

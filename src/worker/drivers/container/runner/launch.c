@@ -1,0 +1,94 @@
+// The part of the runner that stays on the host: it makes the two directories that the runner gets, becomes its parent, and makes FIFOs for the
+// worker, in a file system of its own that is mounted nowhere. On a disk each FIFO would wait for whatever else is written there.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "runner.h"
+
+// The same on every architecture (since Linux 5.2); older headers lack them.
+enum { callOpenTree = 428, callFsopen = 430, callFsconfig = 431, callFsmount = 432 };
+enum { openTreeClone = 1, configString = 1, configCreate = 6, mountNosuid = 2, mountNodev = 4, mountNoexec = 8 };
+
+static int isPut(int opened, int fd) {
+  if (opened == fd) return 1;
+  return opened >= 0 && dup2(opened, fd) == fd && close(opened) == 0;
+}
+
+/** Only who has this process's descriptor can reach it: the worker, as root through /proc, and the runner, which may open what is there. */
+static int makePipesDirectory(void) {
+  const int type = (int)syscall(callFsopen, "tmpfs", 1);
+  if (type < 0) return -1;
+  if (syscall(callFsconfig, type, configString, "mode", "0711", 0) != 0 || syscall(callFsconfig, type, configString, "size", "64k", 0) != 0) return -1;
+  if (syscall(callFsconfig, type, configCreate, NULL, NULL, 0) != 0) return -1;
+  const int mounted = (int)syscall(callFsmount, type, 0, mountNosuid | mountNodev | mountNoexec);
+  close(type);
+  return mounted;
+}
+
+/** Makes the next FIFOs, named by their numbers, and says so. */
+static int makePipes(void) {
+  static unsigned made;
+  for (unsigned count = 0; count < pipesBatch; count++) {
+    char name[16];
+    snprintf(name, sizeof name, "%u", ++made);
+    if (mknodat(pipesFd, name, S_IFIFO | 0666, 0) != 0) return -1;
+  }
+  return send(poolFd, "", 1, MSG_NOSIGNAL) == 1 ? 0 : -1;
+}
+
+static int becomeRuntime(char **args, const sigset_t *signals) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  sigprocmask(SIG_SETMASK, signals, NULL);
+  // As the top of a mount of its own: no ".." leads out of it.
+  if (isPut((int)syscall(callOpenTree, AT_FDCWD, args[0], openTreeClone), groupsFd)) execv(args[1], args + 1);
+  return 1;
+}
+
+/** Until the runner has ended. Its own parent is gone by then, and the box's first process cannot end before somebody has reaped it. */
+static int stay(pid_t runtime, int signals) {
+  int failed = 0;
+  struct pollfd watched[] = {{poolFd, POLLIN, 0}, {signals, POLLIN, 0}};
+  for (;;) {
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+      if (pid == runtime && status != 0) failed = 1;
+    if (pid < 0) return failed;
+    if (poll(watched, 2, -1) < 0) continue;
+    struct signalfd_siginfo info;
+    if (watched[1].revents != 0) (void)!read(signals, &info, sizeof info);
+    char asked;
+    // A worker that is gone asks for nothing more.
+    if (watched[0].revents != 0 && (recv(poolFd, &asked, 1, 0) != 1 || makePipes() != 0)) watched[0].fd = -1;
+  }
+}
+
+int launch(char **args) {
+  const mode_t mask = umask(0);
+  if (!isPut(fcntl(pipesFd, F_DUPFD_CLOEXEC, poolFd), poolFd)) return 1;
+  fcntl(poolFd, F_SETFD, FD_CLOEXEC);
+  if (!isPut(makePipesDirectory(), pipesFd)) return 1;
+  sigset_t ends, before;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &ends, &before);
+  const int signals = signalfd(-1, &ends, SFD_CLOEXEC);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  const pid_t runtime = fork();
+  if (signals < 0 || runtime < 0) return 1;
+  umask(mask);
+  if (runtime == 0) _exit(becomeRuntime(args, &before));
+  umask(0);
+  close(joinFd);
+  close(controlFd);
+  return stay(runtime, signals);
+}
