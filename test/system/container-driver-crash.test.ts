@@ -9,11 +9,12 @@ import { isAlive, killAndWait } from '../../src/shared/child-process.ts';
 import { newId } from '../../src/shared/ids.ts';
 import type { RunState } from '../../src/worker/drivers/container/record.ts';
 import { bundleFixture } from '../support/bundle.ts';
-import { createContainer, describeOnHost, useBoxes } from '../support/container-boxes.ts';
+import { createWithRunner, describeOnHost, execPaths, useBoxes } from '../support/container-boxes.ts';
 import { createDriverHarness, type DriverHarness } from '../support/driver-harness.ts';
 import { expectNoLeaks, findLeaks } from '../support/leaks.ts';
 
-const boxes = useBoxes();
+const allBoxes = useBoxes();
+const onBothPaths = describeOnHost.each(execPaths);
 let fixture = '';
 beforeAll(async () => {
   fixture = await bundleFixture(join(import.meta.dirname, '../fixtures/container-holder.ts'));
@@ -31,7 +32,8 @@ async function argsIn(box: DriverHarness): Promise<string> {
   return (await box.run(['ps', '-o', 'args'])).stdout;
 }
 
-describeOnHost('the end of a box that nobody asked for', () => {
+onBothPaths('the end of a box that nobody asked for, by %s', (_path, create) => {
+  const boxes = allBoxes.by(create);
   test.each(['init', 'monitor'] as const)('is reported once, tidied up, and the box can start again: its %s is killed', async (part) => {
     const box = await boxes.started();
     await box.run(['sh', '-c', 'echo kept > /root/file; sync']);
@@ -49,13 +51,14 @@ describeOnHost('the end of a box that nobody asked for', () => {
   });
 });
 
-describeOnHost('a new driver value', () => {
+onBothPaths('a new driver value, by %s', (_path, create) => {
+  const boxes = allBoxes.by(create);
   test('takes over a running box, its commands live on, and it sees the end', async () => {
     const first = await boxes.started();
     const keep = await first.exec(['sleep', '1111'], { execId: 'exec_keep' });
     const stray = await first.exec(['sh', '-c', 'setsid sleep 2222 & sleep 3333'], { execId: 'exec_stray' });
     await first.driver.close();
-    const second = first.successor(createContainer);
+    const second = first.successor(create);
     expect(await second.driver.reattach()).toBe('running');
     expect(await argsIn(second)).toMatch(/sleep 1111[^]*sleep 2222|sleep 2222[^]*sleep 1111/);
     await second.driver.killStrayExecs(new Set(['exec_keep']));
@@ -84,7 +87,7 @@ describeOnHost('a new driver value', () => {
     const { init, monitor } = runState(first);
     await killAndWait(init, 5000);
     await expect.poll(() => isAlive(monitor)).toBe(false);
-    const second = first.successor(createContainer);
+    const second = first.successor(create);
     expect(await second.driver.reattach()).toBe('stopped');
     expect(leftRunning(second)).toEqual([]);
     await second.start();
@@ -94,18 +97,19 @@ describeOnHost('a new driver value', () => {
 
   test('says stopped for a box that was never started, or of which nothing is left', async () => {
     const box = await boxes.created();
-    expect(await box.successor(createContainer).driver.reattach()).toBe('stopped');
+    expect(await box.successor(create).driver.reattach()).toBe('stopped');
     await box.driver.remove();
-    expect(await box.successor(createContainer).driver.reattach()).toBe('stopped');
+    expect(await box.successor(create).driver.reattach()).toBe('stopped');
   });
 });
 
-describeOnHost('after SIGKILL of a worker', () => {
+onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
+  const boxes = allBoxes.by(create);
   async function holder(until: 'created' | 'starting' | 'started', execs: Record<string, readonly string[]> = {}, network = false) {
-    const box = await createDriverHarness(createContainer, { imagesDir: boxes.imagesDir(), spec: { network } });
+    const box = await createDriverHarness(create, { imagesDir: boxes.imagesDir(), spec: { network } });
     const { log: _log, onEngineExit: _onEngineExit, ...context } = box.context;
     const orders = join(box.dir, 'orders.json');
-    writeFileSync(orders, JSON.stringify({ context, until, execs, runner: 'off' }));
+    writeFileSync(orders, JSON.stringify({ context, until, execs, runner: create === createWithRunner ? 'always' : 'off' }));
     const child = spawn(process.execPath, [fixture, orders], { stdio: ['ignore', 'pipe', 'inherit'] });
     const lines = createInterface(child.stdout);
     const kill = async () => {
