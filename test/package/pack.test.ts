@@ -71,7 +71,7 @@ afterAll(async () => {
 
 it('holds what users need and nothing else', () => {
   const paths = packed.files.map(({ path }) => path);
-  for (const path of ['README.md', 'CHANGELOG.md', 'docs/cli.md', 'bin/boxrun', 'dist/cli.js', 'dist/sdk.js', 'dist/sdk-browser.js', 'dist/types/sdk/index.d.ts']) {
+  for (const path of ['README.md', 'CHANGELOG.md', 'docs/cli.md', 'bin/boxrun', 'dist/cli.js', 'dist/sdk.js', 'dist/sdk-browser.js', 'dist/types/sdk/index.d.ts', `dist/runner-linux-${process.arch}`]) {
     expect(paths).toContain(path);
   }
   const foreign = paths.filter((path) => !/^(bin\/|dist\/|docs\/[\w-]+\.md$|package\.json$|README\.md$|CHANGELOG\.md$|SECURITY\.md$|LICENSE$)/.test(path) || /\.map$|\.test\./.test(path));

@@ -16,7 +16,7 @@ describe('settings', () => {
       dbPath: join(homedir(), '.boxrun/boxrun.db'),
       socketPath: join(homedir(), '.boxrun/boxrun.sock'),
       tcp: { host: '127.0.0.1', port: 9090 },
-      driver: 'boxlite', onExit: 'detach', logLevel: 'info', logFormat: 'json', insecureRegistries: [], boxliteRuntimeDir: null,
+      driver: 'boxlite', onExit: 'detach', logLevel: 'info', logFormat: 'json', insecureRegistries: [], boxliteRuntimeDir: null, runner: 'auto',
     });
     expect(config.maxCpu).toBeGreaterThan(0);
     expect(config.maxMemoryMb).toBeGreaterThan(0);
@@ -27,12 +27,12 @@ describe('settings', () => {
       BOXRUN_STATE_DIR: '/s', BOXRUN_DB: '/d/x.db', BOXRUN_SOCKET: '/q.sock', BOXRUN_HOST: '::1', BOXRUN_PORT: '0',
       BOXRUN_DRIVER: 'container', BOXRUN_MAX_CPU: '7', BOXRUN_MAX_MEMORY_MB: '512', BOXRUN_WORKERS: '0',
       BOXRUN_ON_EXIT: 'stop', BOXRUN_LOG_LEVEL: 'debug', BOXRUN_LOG_FORMAT: 'pretty', BOXRUN_INSECURE_REGISTRIES: 'a:1,b:2', BOXRUN_ORPHAN_GRACE_MS: '5',
-      BOXRUN_RECONCILE_MS: '6', BOXRUN_SILENCE_MS: '7000', BOXLITE_RUNTIME_DIR: '/r',
+      BOXRUN_RECONCILE_MS: '6', BOXRUN_SILENCE_MS: '7000', BOXLITE_RUNTIME_DIR: '/r', BOXRUN_RUNNER: 'off',
     };
     expect(loadConfig({}, env)).toMatchObject({
       stateDir: '/s', dbPath: '/d/x.db', socketPath: '/q.sock', tcp: { host: '::1', port: 0 }, driver: 'container', maxCpu: 7,
       maxMemoryMb: 512, spareWorkers: 0, onExit: 'stop', logLevel: 'debug', logFormat: 'pretty', insecureRegistries: ['a:1', 'b:2'],
-      orphanGraceMs: 5, reconcileEveryMs: 6, silenceMs: 7000, boxliteRuntimeDir: '/r',
+      orphanGraceMs: 5, reconcileEveryMs: 6, silenceMs: 7000, boxliteRuntimeDir: '/r', runner: 'off',
     });
   });
 

@@ -1,6 +1,8 @@
 // What worker and runner say to each other, as bytes: orders to it, reports of a fixed length from it. Pure. The same formats stand in
-// runner.c; all numbers are 32 bits in the machine's own order. The runner lives in the box, so its reports are checked here.
-import { endianness } from 'node:os';
+// runner.h; all numbers are of 32 bits, little-endian as every processor on which boxes run. The runner lives in the box, so its reports are checked here.
+
+/** Of everything here; a runner of another one does not start. */
+export const runnerVersion = '1';
 
 /** An order that is longer is not for the runner. */
 const orderBytesMax = 1024 * 1024;
@@ -66,14 +68,11 @@ export function logicalPath(path: string): string {
   return `${/^\/\/(?!\/)/.test(path) ? '//' : '/'}${parts.join('/')}`;
 }
 
-const writeNumber = endianness() === 'LE' ? Buffer.prototype.writeUInt32LE : Buffer.prototype.writeUInt32BE;
-const readNumber = endianness() === 'LE' ? Buffer.prototype.readUInt32LE : Buffer.prototype.readUInt32BE;
-
 function frame(kind: number, id: number, numbers: readonly number[], text: Buffer = Buffer.alloc(0)): Buffer {
   const filledFrom = headerBytes + 4 * numbers.length + text.length;
   const filling = 4 - (filledFrom % 4);
   const bytes = Buffer.alloc(filledFrom + filling, filling);
-  [bytes.length - 4, kind, id, ...numbers].forEach((value, index) => writeNumber.call(bytes, value, 4 * index));
+  [bytes.length - 4, kind, id, ...numbers].forEach((value, index) => bytes.writeUInt32LE(value, 4 * index));
   text.copy(bytes, filledFrom - text.length);
   return bytes;
 }
@@ -87,7 +86,7 @@ export function createReportReader(): (piece: Buffer) => Report[] {
     rest = bytes.subarray(whole);
     const reports: Report[] = [];
     for (let at = 0; at < whole; at += reportBytes) {
-      const [kind = 0, id = 0, value = 0, detail = 0] = [0, 4, 8, 12].map((offset) => readNumber.call(bytes, at + offset));
+      const [kind = 0, id = 0, value = 0, detail = 0] = [0, 4, 8, 12].map((offset) => bytes.readUInt32LE(at + offset));
       reports.push(reportOf(reportKinds[kind - 1], id, value, detail));
     }
     return reports;

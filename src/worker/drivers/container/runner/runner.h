@@ -19,6 +19,9 @@ enum { flagOwnDirectory = 1 };
 /** Where a start failed, for the reports. */
 enum { stageFork = 1, stageJoin = 2, stageStreams = 3, stageIds = 4, stageFrame = 5, stageKilled = 6 };
 
+/** Of all that is said and inherited here; frames.ts has the same. A box may be older than its worker, and a worker older than the program. */
+#define RUNNER_VERSION "1"
+
 struct header {
   uint32_t bytes; // of what follows this number
   uint32_t kind;

@@ -18,6 +18,7 @@ import { toolsInBox, type BoxPaths } from '../paths.ts';
 import type { OciRuntime } from '../runtime.ts';
 import { toolPath } from '../tools.ts';
 import { createChannel, type RunnerChannel } from './channel.ts';
+import { runnerVersion } from './frames.ts';
 import { createNamedPipes, type NamedPipes } from './pipes.ts';
 import { findRunnerProgram } from './program.ts';
 
@@ -140,7 +141,7 @@ class BoxRunner implements Runner {
     const launcher = spawn(
       program,
       [
-        ...['launch', cgroups.execsDir],
+        ...['launch', runnerVersion, cgroups.execsDir],
         ...[runtime.path, '--root', paths.runtimeRoot, '--log', join(paths.run, 'runner.log')],
         ...['exec', '--detach', '--process', processFile, '--preserve-fds', String(inheritedFds), boxId],
       ],
@@ -188,7 +189,7 @@ class BoxRunner implements Runner {
 const processSpec = {
   terminal: false,
   user: { uid: 0, gid: 0, additionalGids: [0] },
-  args: [`${toolsInBox}/runner`, 'serve'],
+  args: [`${toolsInBox}/runner`, 'serve', runnerVersion],
   env: [`PATH=${defaultPath}`],
   cwd: '/',
   capabilities: { bounding: boxCapabilities, effective: boxCapabilities, permitted: boxCapabilities, inheritable: [], ambient: [] },
