@@ -61,11 +61,15 @@ static int stay(pid_t runtime, int signals) {
     int status;
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-      if (pid == runtime && status != 0) failed = 1;
+      if (pid == runtime) {
+        if (status != 0) failed = 1;
+        runtime = 0;
+      }
     if (pid < 0) return failed;
     if (poll(watched, 2, -1) < 0) continue;
     struct signalfd_siginfo info;
-    if (watched[1].revents != 0) (void)!read(signals, &info, sizeof info);
+    // Asked to end, it ends the start; what has been started already, its control group ends.
+    if (watched[1].revents != 0 && read(signals, &info, sizeof info) > 0 && info.ssi_signo == SIGTERM && runtime != 0) kill(runtime, SIGKILL);
     char asked;
     // A worker that is gone asks for nothing more.
     if (watched[0].revents != 0 && (recv(poolFd, &asked, 1, 0) != 1 || makePipes() != 0)) watched[0].fd = -1;
@@ -80,6 +84,7 @@ int launch(char **args) {
   sigset_t ends, before;
   sigemptyset(&ends);
   sigaddset(&ends, SIGCHLD);
+  sigaddset(&ends, SIGTERM);
   sigprocmask(SIG_BLOCK, &ends, &before);
   const int signals = signalfd(-1, &ends, SFD_CLOEXEC);
   prctl(PR_SET_CHILD_SUBREAPER, 1);

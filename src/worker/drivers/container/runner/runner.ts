@@ -93,7 +93,7 @@ class BoxRunner implements Runner {
 
   letGo(): void {
     this.#isOver = true;
-    if (this.#ready === null) this.#launcher?.kill('SIGKILL');
+    if (this.#ready === null) this.#launcher?.kill('SIGTERM');
     else this.#ready.channel.closeWhenIdle();
   }
 
@@ -118,15 +118,16 @@ class BoxRunner implements Runner {
       if (this.#isOver) throw new Error('the box was let go');
     } catch (error) {
       launched?.channel.close('it did not start');
-      this.#launcher?.kill('SIGKILL');
+      this.#launcher?.kill('SIGTERM');
       await this.#clean(group);
       if (!this.#isOver) log.warn({ err: error }, 'the runner of the box did not start; commands take the ordinary path');
       return;
     }
     this.#ready = launched;
     log.debug({ group }, 'the runner of the box is ready');
-    void launched.channel.closed.then(async (reason) => {
-      this.#ready = null;
+    const { channel } = launched;
+    void channel.closed.then(async (reason) => {
+      if (this.#ready?.channel === channel) this.#ready = null;
       if (!this.#isOver) log.warn({ reason }, 'the runner of the box is gone; commands take the ordinary path until there is another');
       await this.#clean(group);
     });
@@ -151,8 +152,12 @@ class BoxRunner implements Runner {
     this.#launcher = launcher;
     this.#launcherEnd = new Promise((resolve) => {
       const ended = () => {
-        this.#launcher = null;
         resolve();
+        if (this.#launcher !== launcher) return; // Another one has begun.
+        this.#launcher = null;
+        // With it the pipes are gone: a runner that lives on takes no more commands.
+        this.#ready?.channel.closeWhenIdle();
+        this.#ready = null;
       };
       launcher.once('exit', ended);
       launcher.once('error', ended);
