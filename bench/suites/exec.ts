@@ -43,7 +43,7 @@ async function compareThroughput({ isShort }: Context, server: BenchServer, boxe
     rounds: isShort ? 4 : 5,
     ours: () => throughput(parallel, durationMs, (lane) => runExec(of(connections, lane), of(boxes, lane))),
     reference: () => throughput(parallel, durationMs, async (lane) => { expectSuccess(await of(raw, lane)(command)); }),
-    ...(parallel > 1 ? { goal: ratioAtLeast(parallel === 8 ? 3 : 0.9) } : {}),
+    ...(parallel > 1 ? { goal: ratioAtLeast(3) } : {}),
   });
   for (const connection of connections) connection.close();
   return measure;
