@@ -7,6 +7,7 @@ import type { FaultPoint } from '../../src/shared/fault-points.ts';
 import { makeMarkedHome } from '../../src/shared/host-marks.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
+import { openReader } from '../../src/shared/store/reader.ts';
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collect, startCrashServer, type Collected, type CrashServer } from './crash-server.ts';
 import { expectIntegrity, expectOrder, instanceIdOf } from './host-state.ts';
@@ -79,6 +80,16 @@ export class Arena {
   keptDisks(): number {
     const { lostDir } = statePaths(this.server.stateDir);
     return existsSync(lostDir) ? readdirSync(lostDir).filter((name) => existsSync(join(lostDir, name, 'disk.img'))).length : 0;
+  }
+
+  /** As the database has it: clients do not see every state. */
+  stateOf(boxId: string): string | null {
+    const reader = openReader(join(this.server.stateDir, 'boxrun.db'));
+    try {
+      return reader.boxRows().find(({ id }) => id === boxId)?.state ?? null;
+    } finally {
+      reader.close();
+    }
   }
 
   run(cmd: string[], signal?: AbortSignal) {
