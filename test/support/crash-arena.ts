@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
+import { killQuietly } from '../../src/shared/child-process.ts';
 import { makeMarkedHome } from '../../src/shared/host-marks.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
@@ -151,6 +152,18 @@ export class Arena {
   async pidOf(role: Role, box?: string): Promise<number> {
     return eventually(`there is a ${role}`, async () =>
       (await processesOf(this.server.stateDir)).find((entry) => entry.role === role && (box === undefined || entry.box === box))?.pid);
+  }
+
+  async freezeWriter(): Promise<void> {
+    for (const { role, pid } of await processesOf(this.server.stateDir)) if (role === 'writer') killQuietly(pid, 'SIGSTOP');
+  }
+
+  async isAlive(pid: number): Promise<boolean> {
+    return (await processesOf(this.server.stateDir)).some((entry) => entry.pid === pid);
+  }
+
+  spills(): number {
+    return readdirSync(statePaths(this.server.stateDir).spillDir).filter((name) => name.endsWith('.spill')).length;
   }
 
   async isServing(): Promise<boolean> {
