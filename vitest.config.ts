@@ -33,7 +33,7 @@ export default defineConfig({
       project('crash', { testTimeoutMs: 120_000, parallel: false }),
       // By `npm run test:load`: what is loud, slow or stuck, and what others notice of it. A few minutes, most of them of one gigabyte.
       project('load', { testTimeoutMs: 120_000, parallel: false }),
-      // By `npm run test:chaos`: minutes.
+      // One minute of it; by `npm run test:chaos` more.
       project('chaos', { testTimeoutMs: 120_000, parallel: false }),
       // A thousand boxes: many minutes.
       project('soak', { testTimeoutMs: 120_000, parallel: false }),

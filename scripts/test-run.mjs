@@ -26,7 +26,7 @@ const stages = [
     { name: 'browser types', command: ['node_modules/typescript-native/bin/tsc', '--noEmit', '-p', 'test/browser'] },
     vitest('style'),
   ],
-  [vitest('contract'), vitest('crash'), vitest('system'), vitest('compat'), vitest('security'), vitest('browser')],
+  [vitest('contract'), vitest('crash'), vitest('system'), vitest('compat'), vitest('browser'), vitest('chaos'), vitest('security')],
   [vm],
 ];
 

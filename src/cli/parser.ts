@@ -45,10 +45,16 @@ function yargsOption(option: OptionSpec) {
     ...base,
     type: 'string',
     requiresArg: true,
+    coerce: lastOf,
     ...(option.choices === undefined ? {} : { choices: option.choices }),
     ...(option.default === undefined ? {} : { default: option.default }),
     ...(option.shownDefault === undefined ? {} : { defaultDescription: option.shownDefault }),
   } as const;
+}
+
+/** An option that is given twice has its last value, as in other programs: a script adds its own to what it was given. */
+function lastOf(value: unknown): unknown {
+  return Array.isArray(value) ? value.at(-1) : value;
 }
 
 function withDashes(values: Record<string, unknown>): Record<string, unknown> {

@@ -29,6 +29,7 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
     genReqId: () => newId('req'),
     logController: new fastify.LogController({ disableRequestLogging: true }),
     loggerInstance: log,
+    childLoggerFactory: (logger) => logger, // One for each request costs more than what it would add: that is said where something is logged.
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   });
@@ -36,7 +37,11 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   logRequests(app);
   parts.meters.watch(app);
   parts.usage.watch(app);
-  app.addHook('onRequest', async (request) => { parts.guard(request.raw); });
+  // No hook of every request is an async function: its promise would cost more than what most of them do.
+  app.addHook('onRequest', (request, _reply, done) => {
+    parts.guard(request.raw);
+    done();
+  });
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply));
 

@@ -43,7 +43,7 @@ export function answerError(thrown: unknown, request: FastifyRequest, reply: Fas
   if (error.status >= 500 && error.code !== 'UNAVAILABLE') {
     // Without its query, which may hold the code of a login.
     const [path] = request.url.split('?', 1);
-    request.log.error({ err: error.cause ?? error, request: request.id, path }, 'a request failed unexpectedly');
+    request.log.error({ err: error.cause ?? error, requestId: request.id, path }, 'a request failed unexpectedly');
   }
   void reply.headers(errorHeaders(error));
   return reply.code(error.status).type('application/json; charset=utf-8').send(JSON.stringify(errorBody(error)));

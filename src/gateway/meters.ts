@@ -36,15 +36,19 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
     gauge.set({ queue: 'gateway_reads' }, readersWaiting());
   });
 
+  const onClose = () => { open.dec(); };
+
   return {
     watch(app) {
-      app.addHook('onRequest', async (_request, reply) => {
+      app.addHook('onRequest', (_request, reply, done) => {
         open.inc();
-        reply.raw.once('close', () => { open.dec(); });
+        reply.raw.once('close', onClose);
+        done();
       });
-      app.addHook('onResponse', async ({ method, routeOptions }, reply) => {
+      app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
         // The pattern of the path, never the path: its values are without number.
         seconds.observe({ method, route: routeOptions.url ?? 'none', status: reply.statusCode }, reply.elapsedTime / 1000);
+        done();
       });
     },
     outputLost(reason, bytes) {

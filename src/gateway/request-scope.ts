@@ -14,8 +14,9 @@ export function logRequests(app: FastifyInstance): void {
   app.addHook('onRequest', (request, _reply, done) => {
     scope.run(request.id, done);
   });
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     const { id: requestId, method, routeOptions, params } = request;
     request.log.debug({ requestId, method, route: routeOptions.url, params, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request answered');
+    done();
   });
 }

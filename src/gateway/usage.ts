@@ -146,7 +146,8 @@ function createAnswerTimes() {
   let since = performance.now();
   return {
     watch(app: FastifyInstance): void {
-      app.addHook('onResponse', async ({ method, routeOptions: { url } }, { statusCode, elapsedTime }) => {
+      app.addHook('onResponse', ({ method, routeOptions: { url } }, { statusCode, elapsedTime }, done) => {
+        done();
         if (method !== 'POST' || statusCode >= 300) return;
         if (url === '/v1/boxes/:box/exec' || url === '/v1/run') execs++;
         const times = url === '/v1/boxes/:box/exec' ? execMs : url === '/v1/boxes' ? createMs : null;

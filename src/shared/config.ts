@@ -34,6 +34,8 @@ export interface Config {
   readonly maxMemoryMb: number;
   /** Spare workers, started and waiting for a box. */
   readonly spareWorkers: number;
+  /** Workers at once, those of running boxes and spare ones; null: as many as CPUs and memory allow. */
+  readonly maxWorkers: number | null;
   readonly onExit: 'detach' | 'stop';
   readonly logLevel: string;
   readonly logFormat: LogFormat;
@@ -58,7 +60,8 @@ export interface ConfigFlags {
   caps?: Readonly<Partial<Record<CapSetting, number | undefined>>> | undefined;
   socket?: string | undefined;
   driver?: string | undefined;
-  workers?: number | undefined;
+  /** MIN or MIN:MAX. */
+  workers?: string | undefined;
   onExit?: string | undefined;
   logLevel?: string | undefined;
   logFormat?: string | undefined;
@@ -92,7 +95,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     driver: driverName(flags.driver ?? env['BOXRUN_DRIVER'] ?? 'boxlite'),
     maxCpu: whole(env, 'BOXRUN_MAX_CPU', availableParallelism(), 1, 2 ** 31),
     maxMemoryMb: whole(env, 'BOXRUN_MAX_MEMORY_MB', Math.floor(totalmem() / 2 ** 20), 1, 2 ** 31),
-    spareWorkers: wholeFlag('--workers', flags.workers, 0, 1024) ?? whole(env, 'BOXRUN_WORKERS', availableParallelism(), 0, 1024),
+    ...workerNumbers(flags.workers, env),
     onExit: exitChoice(flags.onExit ?? env['BOXRUN_ON_EXIT'] ?? 'detach'),
     logLevel: logLevel(flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info'),
     logFormat: logFormat(flags.logFormat ?? env['BOXRUN_LOG_FORMAT'] ?? 'json'),
@@ -178,6 +181,17 @@ function readCaps(flags: NonNullable<ConfigFlags['caps']>, env: Environment): Ca
   return Object.fromEntries(caps) as Record<CapName, number>;
 }
 
+/** `MIN` spare ones, or `MIN:MAX`: spare ones, and all together. */
+function workerNumbers(flag: string | undefined, env: Environment): Pick<Config, 'spareWorkers' | 'maxWorkers'> {
+  const name = flag === undefined ? 'BOXRUN_WORKERS' : '--workers';
+  const [min = '', max, ...more] = (flag ?? env['BOXRUN_WORKERS'] ?? String(availableParallelism())).split(':');
+  if (more.length > 0) {
+    throw new BoxRunError('VALIDATION_ERROR', `${name} has more than two numbers`, { hint: 'write MIN, or MIN:MAX, as in 2:20' });
+  }
+  const spareWorkers = wholeNumber(name, min, 0, 1024);
+  return { spareWorkers, maxWorkers: max === undefined ? null : wholeNumber(`${name}, after the colon,`, max, Math.max(spareWorkers, 1), 2 ** 31) };
+}
+
 function hostName(text: string): string {
   if (/^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/i.test(text)) return text.toLowerCase();
   throw new BoxRunError('VALIDATION_ERROR', `'${text}' is no name for --allow-host, or BOXRUN_ALLOW_HOSTS`, {
@@ -204,7 +218,7 @@ function wholeFlag(name: string, value: number | undefined, least: number, most:
 }
 
 function wholeNumber(name: string, text: string, least: number, most: number): number {
-  const value = Number(text);
+  const value = text === '' ? NaN : Number(text);
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new BoxRunError('VALIDATION_ERROR', `${name} is '${text}'; it must be a whole number from ${least} to ${most}`);
 }

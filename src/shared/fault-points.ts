@@ -16,6 +16,8 @@ export const faultPoints = {
   'supervisor.adoption.spills-sent': 'what workers spilled is committed; no worker is looked for',
   'supervisor.adoption.workers-found': 'it is connected to the living workers; no box is known',
   'supervisor.adoption.boxes-known': 'every box is known and its quota taken, each goes on with what it was at; the pool is empty',
+  'supervisor.spill.read': 'a spill is read; nothing of it is sent to the writer',
+  'supervisor.spill.committed': 'what was spilled is committed; its file is there',
   'supervisor.create.admitted': 'name and quota are taken; no row is sent',
   'supervisor.create.inserted': 'the row is committed as creating; the box has no worker',
   'supervisor.create.assigned': 'a worker has the box; nothing is made',
@@ -92,6 +94,8 @@ export const faultPoints = {
   'worker.stop.engine-ended': 'the engine has ended and its record is gone; the supervisor has no answer',
   'worker.remove.quiet': 'nothing of the box runs; its home is there',
   'worker.remove.home-gone': 'its home is gone; the supervisor has no answer',
+  'worker.spill.unnamed': 'what the writer did not take is in a file; the file has no name that anybody looks for',
+  'worker.spill.named': 'it has its name; the worker has not let go of the box',
   'worker.leave.released': 'everything is committed or spilled; state file and sockets are there',
 
   'gateway.boot.listening': 'the gateway takes requests; the keeper does not know it',

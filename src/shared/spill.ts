@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Packr } from 'msgpackr';
 import { Type, type Static } from 'typebox';
 import { ExecChange } from './contracts/writer.ts';
+import { faultPoint } from './fault.ts';
 import { fits } from './ipc/contract.ts';
 
 const Spill = Type.Object({
@@ -17,17 +18,19 @@ export type Spill = Static<typeof Spill>;
 const packr = new Packr({ useRecords: false });
 const suffix = '.spill';
 
-/** Writes durably: complete under its name, or not there at all. */
+/** Writes durably: complete under its name, or not there at all. What a death leaves ends with the process id of whoever wrote it. */
 export async function writeSpill(dir: string, workerId: string, spill: Spill): Promise<void> {
   const path = join(dir, `${workerId}${suffix}`);
-  const file = await open(`${path}.part`, 'w', 0o600);
+  const unnamed = `${path}.${process.pid}`;
+  const file = await open(unnamed, 'w', 0o600);
   try {
     await file.writeFile(packr.pack(spill));
     await file.sync();
   } finally {
     await file.close();
   }
-  await rename(`${path}.part`, path);
+  faultPoint('worker.spill.unnamed');
+  await rename(unnamed, path);
 }
 
 /** The spills in `dir`; `forget` deletes one once it is committed. A file that does not parse is left where it is. */

@@ -11,7 +11,7 @@ import type { Quota } from './quota.ts';
 import { takeUp, type RecoveryDeps } from './recovery.ts';
 import type { Finding } from './reconciliation.ts';
 import { endStray, releaseDisk } from './stray-boxes.ts';
-import { endStrayWorker, findStrayWorkers, findUnnamedSockets, removeUnnamedSocket, socketDirs, type OwnWorkers } from './stray-files.ts';
+import { endStrayWorker, findStrayWorkers, findUnnamedFiles, removeUnnamedFile, socketDirs, type OwnWorkers } from './stray-files.ts';
 import type { WarmPool } from './warm-pool.ts';
 
 export interface DisorderDeps {
@@ -98,15 +98,15 @@ async function findTroubles({ registry, reader }: DisorderDeps, byBox: ReadonlyM
 }
 
 async function findFiles({ config, workers }: DisorderDeps): Promise<Finding[]> {
-  const { runDir, workersDir } = statePaths(config.stateDir);
-  const places = { workersDir, socketDirs: socketDirs(runDir, config.socketPath) };
+  const { runDir, workersDir, spillDir } = statePaths(config.stateDir);
+  const places = { workersDir, unnamedDirs: [...socketDirs(runDir, config.socketPath), spillDir] };
   const strays = (await findStrayWorkers(places, workers)).map((id): Finding => ({
     key: `worker ${id}`, cause: 'no worker of this supervisor has it', things: [{ kind: 'worker-file', what: id }],
     settle: () => endStrayWorker(places, workers, id),
   }));
-  const sockets = (await findUnnamedSockets(places)).map((path): Finding => ({
-    key: `socket ${path}`, cause: 'whoever bound it has ended', things: [{ kind: 'socket', what: path }],
-    settle: () => removeUnnamedSocket(path),
+  const unnamed = (await findUnnamedFiles(places)).map((path): Finding => ({
+    key: `unnamed ${path}`, cause: 'whoever made it has ended', things: [{ kind: 'unnamed-file', what: path }],
+    settle: () => removeUnnamedFile(path),
   }));
-  return [...strays, ...sockets];
+  return [...strays, ...unnamed];
 }

@@ -52,7 +52,7 @@ const writer = createLink({
 const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
 const reader = openReader(config.dbPath);
 const registry = createBoxRegistry(config.caps.boxes);
-const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb });
+const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, workers: config.maxWorkers }, () => { pool.fill(); });
 const gate = createImageGate();
 const spills = createSpills(config, log);
 const census = new Set<WorkerHandle>();
@@ -61,7 +61,7 @@ const figures = createSupervisorMeters({
 });
 const starting = new Set<string>();
 const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
-const pool = createWarmPool({ size: config.spareWorkers, start: () => startWorker(workers), log });
+const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => startWorker(workers), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(

@@ -7,7 +7,7 @@ import type { Logger } from '../shared/log.ts';
 import type { Meters } from '../shared/metrics.ts';
 
 export const findingKinds = [
-  'home', 'cgroup', 'process', 'mount', 'loop', 'worker-file', 'socket', 'row', 'box', 'worker', 'engine', 'commands',
+  'home', 'cgroup', 'process', 'mount', 'loop', 'worker-file', 'unnamed-file', 'row', 'box', 'worker', 'engine', 'commands',
 ] as const;
 export type FindingKind = (typeof findingKinds)[number];
 

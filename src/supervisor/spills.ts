@@ -2,6 +2,7 @@
 // its lease is closed or the next generation granted: until then the writer takes it as from the worker that wrote it.
 import type { Config } from '../shared/config.ts';
 import { noWriterNotices, writerContract, type ExecChange } from '../shared/contracts/writer.ts';
+import { faultPoint } from '../shared/fault.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import { connectContract } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
@@ -28,10 +29,12 @@ export function createSpills(config: Config, log: Logger): Spills {
       if (spill === null) {
         log.error({ path }, 'a spill file does not parse; it is left where it is');
       } else if (wanted(spill)) {
+        faultPoint('supervisor.spill.read');
         await sendOne(spill).catch((error: unknown) => {
           if (leavesOpen(error)) throw error;
           log.error({ err: error, path }, 'the writer refused a spill for good');
         });
+        faultPoint('supervisor.spill.committed');
         await forget();
       }
     }

@@ -1,5 +1,5 @@
-// Files of the run directory whose process is gone: a worker's sockets and state file, and sockets that were bound and never got their
-// name. A worker that lives and that this supervisor does not hold is ended with them: it should have gone by itself.
+// Files of processes that are gone: a worker's sockets and state file, and sockets and spills that never got their name. A worker that
+// lives and that this supervisor does not hold is ended with them: it should have gone by itself.
 import { readdir, readFile, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isAlive, killAndWait, processIdentity } from '../shared/child-process.ts';
@@ -10,8 +10,8 @@ import type { WorkerHandle } from './worker-handle.ts';
 
 export interface FilePlaces {
   readonly workersDir: string;
-  /** Where the sockets of the other processes are. */
-  readonly socketDirs: readonly string[];
+  /** Where the sockets of the other processes and the spills are. */
+  readonly unnamedDirs: readonly string[];
 }
 
 /** The workers that this supervisor has. */
@@ -39,21 +39,21 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
   }
 }
 
-/** Sockets are bound under a name that ends with the process, and get their own by rename (ipc/socket.ts). */
-export async function findUnnamedSockets({ socketDirs }: FilePlaces): Promise<string[]> {
-  const found = await Promise.all(socketDirs.map(async (directory) => {
-    const names = (await readdir(directory)).filter((name) => /^[a-z]+\.sock\.\d+$/.test(name));
+/** Sockets and spills are made under a name that ends with the process, and get their own by rename (ipc/socket.ts, spill.ts). */
+export async function findUnnamedFiles({ unnamedDirs }: FilePlaces): Promise<string[]> {
+  const found = await Promise.all(unnamedDirs.map(async (directory) => {
+    const names = (await readdir(directory)).filter((name) => /^([a-z]+\.sock|\w+\.spill)\.\d+$/.test(name));
     return names.map((name) => join(directory, name));
   }));
-  const gone = await Promise.all(found.flat().map(async (path) => ((await isBinderAlive(path)) ? null : path)));
+  const gone = await Promise.all(found.flat().map(async (path) => ((await isMakerAlive(path)) ? null : path)));
   return gone.filter((path) => path !== null);
 }
 
-export async function removeUnnamedSocket(path: string): Promise<void> {
-  if (!(await isBinderAlive(path))) await unlink(path).catch(() => undefined);
+export async function removeUnnamedFile(path: string): Promise<void> {
+  if (!(await isMakerAlive(path))) await unlink(path).catch(() => undefined);
 }
 
-async function isBinderAlive(path: string): Promise<boolean> {
+async function isMakerAlive(path: string): Promise<boolean> {
   return (await processIdentity(Number(basename(path).split('.').at(-1)))) !== null;
 }
 

@@ -19,7 +19,8 @@ export interface WarmPool {
 }
 
 export interface WarmPoolOptions {
-  readonly size: number;
+  /** How many spares there are to be, now. */
+  readonly size: () => number;
   readonly start: () => Promise<WorkerHandle>;
   readonly log: Logger;
 }
@@ -48,13 +49,15 @@ export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool 
 
   async function fillUp(): Promise<void> {
     // One at a time: filling must not take the cores from the boxes.
-    while (spares.size < size && !closed) {
+    while (spares.size < size() && !closed) {
       if (underWay > 0) {
         await settledWithin(quiet, limits.spareWaitMs);
         if (closed) return;
       }
       try {
-        adopt(await start());
+        const spare = await start();
+        if (spares.size < size()) adopt(spare);
+        else await spare.dismiss();
       } catch (error) {
         log.warn({ reason: errorText(error) }, 'a spare worker did not come up');
         return; // The next `take` tries again.

@@ -266,6 +266,7 @@ class AssignedRunner implements BoxRunner {
     await withDeadline(queue.committed(), limits.workerExitMs / 2, 'the writer').catch(async () => {
       const { spillDir } = statePaths(deps.config.stateDir);
       await writeSpill(spillDir, deps.workerId, { boxId, generation, changes: [...queue.unacknowledged()] });
+      faultPoint('worker.spill.named');
     });
     if (this.#running) await driver.close();
     link.close();

@@ -20,6 +20,20 @@ afterAll(async () => { await server.close(); });
 
 const create = () => server.call({ method: 'POST', path: '/v1/boxes', body: small });
 
+it('a server with --workers MIN:MAX has no more workers, spare ones among them, and says so to who wants one more', async () => {
+  const own = await startServer({ args: ['--workers', '1:2'] });
+  const made = [await own.client.create(small), await own.client.create(small)];
+  await expect(own.client.create(small)).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED', message: expect.stringContaining('--workers') as string });
+  const workers = async () => (await processesOf(own.stateDir)).filter(({ role }) => role === 'worker').map(({ box }) => box).sort();
+  expect(await workers()).toEqual(made.map(({ id }) => id).sort());
+  await own.client.stopBox(made[0]?.id ?? '');
+  await eventually('a spare one comes', async () => (await workers()).includes('spare'));
+  expect(await workers()).toHaveLength(2);
+  expect((await own.client.create(small)).status).toBe('running');
+  await expect(own.client.startBox(made[0]?.id ?? '')).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
+  await own.close();
+});
+
 describe('a server with small caps', () => {
   it('takes bodies of the length that it was told, and no longer ones', async () => {
     const post = (bytes: number) => server.call({ method: 'POST', path: '/v1/boxes', body: { ...small, name: '-', env: { A: 'x'.repeat(bytes) } } });

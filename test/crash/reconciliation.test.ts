@@ -180,13 +180,13 @@ it('goes on from rows that nobody looks after, ends commands that nobody runs, a
   await eventually('its home is set aside', async () => !existsSync(homeOf(gone.id)), 30_000);
 });
 
-it('clears away workers, their files, and sockets that nobody has', async () => {
+it('clears away workers, their files, and sockets and spills that nobody has', async () => {
   const { stateDir } = server;
-  const { runDir, workersDir } = statePaths(stateDir);
+  const { runDir, workersDir, spillDir } = statePaths(stateDir);
   const { pid } = spawnSync('true');
   const planted = [
     join(workersDir, `${newId('wrk')}.json`), join(workersDir, `${newId('wrk')}.sock`), join(workersDir, `${newId('wrk')}.sock.${pid}`),
-    join(runDir, `writer.sock.${pid}`), join(stateDir, `boxrun.sock.${pid}`),
+    join(runDir, `writer.sock.${pid}`), join(stateDir, `boxrun.sock.${pid}`), join(spillDir, `${newId('wrk')}.spill.${pid}`),
   ];
   for (const path of planted) writeFileSync(path, '{}');
   const worker = spawn('sleep', ['1000'], { stdio: 'ignore' });

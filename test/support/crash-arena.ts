@@ -4,9 +4,11 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
+import { killQuietly } from '../../src/shared/child-process.ts';
 import { makeMarkedHome } from '../../src/shared/host-marks.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
+import { openReader } from '../../src/shared/store/reader.ts';
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collect, startCrashServer, type Collected, type CrashServer } from './crash-server.ts';
 import { expectIntegrity, expectOrder, instanceIdOf } from './host-state.ts';
@@ -81,6 +83,16 @@ export class Arena {
     return existsSync(lostDir) ? readdirSync(lostDir).filter((name) => existsSync(join(lostDir, name, 'disk.img'))).length : 0;
   }
 
+  /** As the database has it: clients do not see every state. */
+  stateOf(boxId: string): string | null {
+    const reader = openReader(join(this.server.stateDir, 'boxrun.db'));
+    try {
+      return reader.boxRows().find(({ id }) => id === boxId)?.state ?? null;
+    } finally {
+      reader.close();
+    }
+  }
+
   run(cmd: string[], signal?: AbortSignal) {
     const input = { image: 'base', cmd, cpu: cpus.subject, memory_mb: 64, disk_size_gb: 1 };
     return this.client.run(input, signal === undefined ? {} : { signal });
@@ -140,6 +152,18 @@ export class Arena {
   async pidOf(role: Role, box?: string): Promise<number> {
     return eventually(`there is a ${role}`, async () =>
       (await processesOf(this.server.stateDir)).find((entry) => entry.role === role && (box === undefined || entry.box === box))?.pid);
+  }
+
+  async freezeWriter(): Promise<void> {
+    for (const { role, pid } of await processesOf(this.server.stateDir)) if (role === 'writer') killQuietly(pid, 'SIGSTOP');
+  }
+
+  async isAlive(pid: number): Promise<boolean> {
+    return (await processesOf(this.server.stateDir)).some((entry) => entry.pid === pid);
+  }
+
+  spills(): number {
+    return readdirSync(statePaths(this.server.stateDir).spillDir).filter((name) => name.endsWith('.spill')).length;
   }
 
   async isServing(): Promise<boolean> {

@@ -97,7 +97,8 @@ async function runCell(arena: Arena, { point, target, fault }: Cell, freezeMs: n
     killQuietly(hit.pid, 'SIGCONT');
   }
   const resumedAt = fault === 'freeze' ? performance.now() : faultAt;
-  const backMs = await backAgain(arena, !isHit(arena.witnessId) && !point.startsWith('writer.end'), resumedAt, acting);
+  const canExec = !isHit(arena.witnessId) && !point.startsWith('writer.end');
+  const backMs = await backAgain(arena, { canExec, isEnding: point.includes('.end.'), servesItself: point.startsWith('keeper.boot.') }, resumedAt, acting);
   const outcome = await inTime(acting, `an answer to what was asked at ${point}`);
   if ('error' in outcome && !isAnswer(outcome.error) && target !== 'keeper') throw outcome.error;
   await arena.expectCalm((boxId) => isHit(boxId) || point.startsWith('writer.end'), witnessing);
@@ -118,12 +119,15 @@ async function makeFault(fault: Fault, pid: number): Promise<void> {
 }
 
 /** Milliseconds until the service is back; where the keeper is gone, of the next `serve`. */
-async function backAgain(arena: Arena, canExec: boolean, since: number, acting: Promise<Outcome>): Promise<number> {
+async function backAgain(
+  arena: Arena, { canExec, isEnding, servesItself }: { canExec: boolean; isEnding: boolean; servesItself: boolean }, since: number, acting: Promise<Outcome>,
+): Promise<number> {
   let answered = false;
   void acting.then(() => { answered = true; });
   return eventually('the service is back', async () => {
-    // What was asked for may itself be a `serve`.
-    if (answered && !(await arena.isServing())) return arena.serveAgain();
+    if (isEnding && !answered) return false; // It answers still, and will not for long.
+    // Who asked for a command waits for its output until there is a server again.
+    if ((answered || !servesItself) && !(await arena.isServing())) return arena.serveAgain();
     return (await arena.answers(canExec)) && performance.now() - since;
   }, calmMs);
 }

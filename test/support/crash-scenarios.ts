@@ -1,7 +1,8 @@
 // What makes a process come by each fault point: an operation on the subject, what must be so before it, and what may be so
 // after it, whether it was acknowledged or not. The crash matrix arms a point, starts its scenario, and makes a fault there.
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
-import { BoxRunError } from '../../src/sdk/index.ts';
+import { killQuietly } from '../../src/shared/child-process.ts';
+import { BoxRunError, type Box, type Exec } from '../../src/sdk/index.ts';
 import { collectPatiently, expectWhole, inTime, type Arena } from './crash-arena.ts';
 import type { Collected } from './crash-server.ts';
 import { eventually } from './processes.ts';
@@ -186,8 +187,43 @@ const endOfAll: Scenario = {
   act: (arena) => arena.server.end(),
 };
 
+/** The writer is away while a box is stopped, until the keeper gives it up; what the box's command printed last is spilled meanwhile. */
+const spill: Scenario = {
+  async prepare(arena) {
+    const counting = ['sh', '-c', 'i=0; while true; do echo line-$i; i=$((i+1)); sleep 0.01; done'];
+    return arena.client.startExec('subject', { cmd: counting });
+  },
+  async act(arena) {
+    const { id } = (await arena.subject()) as Box;
+    const worker = await arena.pidOf('worker', id);
+    process.kill(worker, 'SIGSTOP');
+    const stopped = stopSubject(arena);
+    try {
+      await eventually('the subject is stopping', async () => arena.stateOf(id) === 'stopping');
+      await arena.freezeWriter();
+    } finally {
+      killQuietly(worker, 'SIGCONT');
+    }
+    await eventually('the worker has spilled, or is gone', async () => {
+      if (arena.spills() > 0 || !(await arena.isAlive(worker))) return true;
+      await arena.freezeWriter(); // Another one may have come: on a busy host a worker takes its time.
+      return false;
+    }, 60_000);
+    return stopped;
+  },
+  async verify(arena, outcome, isHit, exec) {
+    await stop.verify?.(arena, outcome, isHit, exec);
+    const { id } = exec as Exec;
+    if ((await arena.client.getExec('subject', id)).status === 'running') await arena.client.cancelExec('subject', id);
+    const collected = await inTime(collectPatiently(arena.client, exec as Exec), 'the command has ended');
+    if (!collected.stdout.startsWith('line-0\n')) throw new Error('the command has printed nothing');
+    expectWhole(collected, /^end-(\d+)$/);
+  },
+};
+
 const byStep: Readonly<Record<string, Scenario>> = {
   'keeper.boot': serve, 'keeper.restart': death('gateway'), 'keeper.end': end,
+  'supervisor.spill': spill, 'worker.spill': spill,
   'supervisor.boot': death('supervisor'), 'supervisor.adoption': death('supervisor'),
   'supervisor.create': create, 'supervisor.start': start, 'supervisor.exec': exec, 'supervisor.cancel': cancel, 'supervisor.stop': stop,
   'supervisor.remove': remove, 'supervisor.run': run, 'supervisor.gc': gc, 'supervisor.succession': death('worker'), 'supervisor.reconcile': reconcile,

@@ -70,7 +70,9 @@ describeOnHost('without a network', () => {
   test('a box reaches itself and nothing else', async () => {
     const box = await boxes.started();
     expect(await connect(box, otherSide, tcpPort)).toMatchObject({ answer: '', code: 1 });
-    const itself = await box.run(['sh', '-c', 'echo itself | nc -l -p 4000 127.0.0.1 & for i in $(seq 200); do nc -w 1 127.0.0.1 4000 </dev/null && break; sleep 0.05; done; wait']);
+    // With an open standard input: whoever listens would take its end for the end of the connection, and might not have spoken yet.
+    const asking = 'for i in $(seq 200); do nc 127.0.0.1 4000 <&3 && break; sleep 0.05; done';
+    const itself = await box.run(['sh', '-c', `mkfifo /run/open; exec 3<>/run/open; echo itself | nc -l -p 4000 127.0.0.1 & ${asking}; wait`]);
     expect(itself.stdout.trim()).toBe('itself');
     expect((await box.run(['cat', '/etc/resolv.conf'])).stdout).toBe('');
   });

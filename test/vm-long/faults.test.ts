@@ -1,10 +1,14 @@
 // What must hold when a process dies under a box on a real micro-VM: writer, supervisor, worker, the VM itself, and all of them one after
 // another while commands run. The same promises as for containers; slow where the host is emulated, so few boxes and in order.
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { killQuietly } from '../../src/shared/child-process.ts';
+import { statePaths } from '../../src/shared/state-dir.ts';
 import { findVmProcesses } from '../../src/worker/drivers/boxlite/vm-processes.ts';
 import { collect, counted, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually, processesOf } from '../support/processes.ts';
 
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
 const lines = 300;
@@ -14,7 +18,7 @@ let server: CrashServer;
 let id: string;
 
 beforeAll(async () => {
-  server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'] });
+  server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'], env: { BOXRUN_RECONCILE_MS: '2000' } });
   id = (await server.client.create({ ...box, name: 'vm' })).id;
 }, 240_000);
 afterAll(async () => {
@@ -89,4 +93,27 @@ describe('a command on a micro-VM', () => {
     expect((await run('cat /root/file')).stdout).toBe('kept\n');
     expect(await bootId()).not.toBe(before);
   });
+});
+
+it('a micro-VM that runs for a box of its own that is in no database is ended, and its disk set aside', async () => {
+  const home = join(server.stateDir, 'boxes', id);
+  const { lostDir } = statePaths(server.stateDir);
+  const vm = await findVmProcesses(home);
+  expect(vm.length).toBeGreaterThan(0);
+  const others = async () => (await processesOf(server.stateDir)).filter(({ pid }) => vm.every((entry) => entry.pid !== pid));
+  await server.kill('keeper'); // It would start the others again.
+  for (const { pid } of await others()) killQuietly(pid, 'SIGKILL');
+  await eventually('the VM is all that is left', async () => (await others()).length === 0);
+  expect((await findVmProcesses(home)).length).toBe(vm.length);
+  const database = new Database(join(server.stateDir, 'boxrun.db'));
+  database.pragma('foreign_keys = ON');
+  for (const from of ['events WHERE exec_id IN (SELECT id FROM execs WHERE box_id = ?)', 'execs WHERE box_id = ?', 'boxes WHERE id = ?']) {
+    database.prepare(`DELETE FROM ${from}`).run(id);
+  }
+  database.close();
+  await server.serve();
+  expect(await server.client.listBoxes()).toEqual([]);
+  await eventually('its home is set aside', async () => !existsSync(home), 90_000);
+  expect(await findVmProcesses(home)).toEqual([]);
+  expect(readdirSync(lostDir).filter((name) => name.startsWith(id))).toHaveLength(1);
 });

@@ -30,14 +30,14 @@ export const serveCommand = defineCommand({
     token: { type: 'text', describe: 'what requests by TCP need; other users see it here: better a file' },
     'token-file': { type: 'text', kind: 'file', describe: 'file with that token (or BOXRUN_TOKEN)' },
     'volume-root': { type: 'list', kind: 'file', describe: 'volumes must lie below such a directory (BOXRUN_VOLUME_ROOTS)' },
-    workers: { type: 'text', describe: 'spare workers kept ready (BOXRUN_WORKERS)' },
+    workers: { type: 'text', describe: 'MIN spare workers kept ready, or MIN:MAX, with MAX at once for spare ones and running boxes (BOXRUN_WORKERS)' },
     driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'engine of the boxes (BOXRUN_DRIVER)', shownDefault: 'boxlite' },
     'on-exit': { type: 'text', choices: ['detach', 'stop'], describe: 'what becomes of running boxes', shownDefault: 'detach' },
     'log-level': { type: 'text', choices: ['trace', 'debug', 'info', 'warn', 'error'], describe: 'how much the logs say' },
     'log-format': { type: 'text', choices: ['json', 'pretty'], describe: 'lines for programs, or for people (BOXRUN_LOG_FORMAT)', shownDefault: 'json' },
     ...capOptions,
   },
-  examples: [['serve --port 9191', 'on another port']],
+  examples: [['serve --port 9191', 'on another port'], ['serve --workers 4:40', 'four workers ready, and forty at most']],
   async run(values) {
     const config = loadConfig({
       host: values.host,
@@ -49,7 +49,7 @@ export const serveCommand = defineCommand({
         const text = values[setting];
         return [setting, text === undefined ? undefined : parseWhole(setting, text, 0)];
       })),
-      workers: values.workers === undefined ? undefined : parseWhole('workers', values.workers, 0),
+      workers: values.workers,
       driver: values.driver,
       onExit: values['on-exit'],
       logLevel: values['log-level'],

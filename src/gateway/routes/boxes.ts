@@ -137,7 +137,7 @@ async function streamCreate(
     await stream.write(encodeNotice('box', box));
   } catch (error) {
     const known = asBoxRunError(error, request.id);
-    if (known.status >= 500) request.log.error({ err: known.cause ?? known, request: request.id }, 'a create failed');
+    if (known.status >= 500) request.log.error({ err: known.cause ?? known, requestId: request.id }, 'a create failed');
     await stream.write(encodeNotice('error', errorBody(known)));
   } finally {
     stream.end();

@@ -24,7 +24,7 @@ export function addEventRoutes(app: FastifyInstance, { states, closing, places }
     } catch (error) {
       // The end of the stream tells the client to come again.
       const known = toBoxRunError(error);
-      if (known.code !== 'CANCELED') request.log.warn({ err: known }, 'a stream of changes broke off');
+      if (known.code !== 'CANCELED') request.log.warn({ err: known, requestId: request.id }, 'a stream of changes broke off');
     } finally {
       stream.end();
     }

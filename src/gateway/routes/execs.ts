@@ -161,7 +161,7 @@ async function streamEvents(
   } catch (error) {
     // The stream ends without an exit event, which tells the client to come again.
     const known = toBoxRunError(error);
-    if (known.code !== 'CANCELED') request.log.warn({ err: known, exec: exec.id }, 'an event stream broke off');
+    if (known.code !== 'CANCELED') request.log.warn({ err: known, requestId: request.id, exec: exec.id }, 'an event stream broke off');
   } finally {
     stream.end();
   }

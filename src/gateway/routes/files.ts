@@ -52,7 +52,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     } catch (error) {
       if (!reply.raw.headersSent) throw await reasonOfBreak(parts, box, operation, error);
       const known = toBoxRunError(error);
-      if (!reply.raw.destroyed) request.log.warn({ err: known }, 'a download broke off');
+      if (!reply.raw.destroyed) request.log.warn({ err: known, requestId: request.id }, 'a download broke off');
       reply.raw.destroy();
     } finally {
       reply.raw.off('close', onGone);

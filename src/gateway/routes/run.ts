@@ -101,7 +101,7 @@ async function streamRun(parts: GatewayParts, order: RunOrder, { request, reply,
     await write([exit]);
   } catch (error) {
     const known = asBoxRunError(error, request.id);
-    if (known.status >= 500 && !gone.aborted) request.log.error({ err: known.cause ?? known, request: request.id }, 'a run failed');
+    if (known.status >= 500 && !gone.aborted) request.log.error({ err: known.cause ?? known, requestId: request.id }, 'a run failed');
     await stream.write(encodeNotice('error', errorBody(known)));
   } finally {
     stream.end();
@@ -140,7 +140,7 @@ async function withOwnBox<Result>(
       .request('removeBox', { box: box.id, force: true }, { timeoutMs: removeTimeoutMs, resend: true })
       .catch((error: unknown) => {
         const known = toBoxRunError(error);
-        if (known.code !== 'BOX_NOT_FOUND') request.log.warn({ err: known, box: box.id }, 'the box of a run was not removed');
+        if (known.code !== 'BOX_NOT_FOUND') request.log.warn({ err: known, requestId: request.id, box: box.id }, 'the box of a run was not removed');
       });
   }
 }

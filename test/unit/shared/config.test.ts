@@ -25,13 +25,13 @@ describe('settings', () => {
   it('come from the environment', () => {
     const env = {
       BOXRUN_STATE_DIR: '/s', BOXRUN_DB: '/d/x.db', BOXRUN_SOCKET: '/q.sock', BOXRUN_HOST: '::1', BOXRUN_PORT: '0',
-      BOXRUN_DRIVER: 'container', BOXRUN_MAX_CPU: '7', BOXRUN_MAX_MEMORY_MB: '512', BOXRUN_WORKERS: '0',
+      BOXRUN_DRIVER: 'container', BOXRUN_MAX_CPU: '7', BOXRUN_MAX_MEMORY_MB: '512', BOXRUN_WORKERS: '0:9',
       BOXRUN_ON_EXIT: 'stop', BOXRUN_LOG_LEVEL: 'debug', BOXRUN_LOG_FORMAT: 'pretty', BOXRUN_INSECURE_REGISTRIES: 'a:1,b:2', BOXRUN_ORPHAN_GRACE_MS: '5',
       BOXRUN_RECONCILE_MS: '6', BOXRUN_SILENCE_MS: '7000', BOXLITE_RUNTIME_DIR: '/r', BOXRUN_RUNNER: 'off',
     };
     expect(loadConfig({}, env)).toMatchObject({
       stateDir: '/s', dbPath: '/d/x.db', socketPath: '/q.sock', tcp: { host: '::1', port: 0 }, driver: 'container', maxCpu: 7,
-      maxMemoryMb: 512, spareWorkers: 0, onExit: 'stop', logLevel: 'debug', logFormat: 'pretty', insecureRegistries: ['a:1', 'b:2'],
+      maxMemoryMb: 512, spareWorkers: 0, maxWorkers: 9, onExit: 'stop', logLevel: 'debug', logFormat: 'pretty', insecureRegistries: ['a:1', 'b:2'],
       orphanGraceMs: 5, reconcileEveryMs: 6, silenceMs: 7000, boxliteRuntimeDir: '/r', runner: 'off',
     });
   });
@@ -42,10 +42,10 @@ describe('settings', () => {
       BOXRUN_WORKERS: '9', BOXRUN_ON_EXIT: 'detach', BOXRUN_LOG_LEVEL: 'warn',
     };
     const flags = {
-      stateDir: '/f', host: 'localhost', port: 2, socket: '/f.sock', driver: 'container', workers: 3, onExit: 'stop', logLevel: 'trace',
+      stateDir: '/f', host: 'localhost', port: 2, socket: '/f.sock', driver: 'container', workers: '3', onExit: 'stop', logLevel: 'trace',
     };
     expect(loadConfig(flags, env)).toMatchObject({
-      stateDir: '/f', tcp: { host: 'localhost', port: 2 }, socketPath: '/f.sock', driver: 'container', spareWorkers: 3,
+      stateDir: '/f', tcp: { host: 'localhost', port: 2 }, socketPath: '/f.sock', driver: 'container', spareWorkers: 3, maxWorkers: null,
       onExit: 'stop', logLevel: 'trace',
     });
   });
@@ -89,7 +89,7 @@ describe('settings', () => {
   });
 
   it('refuse a port and a number of workers out of range in flags too', () => {
-    for (const flags of [{ port: 65_536 }, { port: NaN }, { port: -1 }, { workers: -1 }, { workers: 0.5 }]) {
+    for (const flags of [{ port: 65_536 }, { port: NaN }, { port: -1 }, { workers: '-1' }, { workers: '0.5' }, { workers: '' }, { workers: '3:2' }, { workers: '0:0' }, { workers: '1:' }, { workers: '1:2:3' }]) {
       expect(() => loadConfig(flags, {}), JSON.stringify(flags)).toThrow();
     }
   });

@@ -7,6 +7,9 @@ import { createFaultPoint } from '../../../src/shared/fault.ts';
 import { faultPoints } from '../../../src/shared/fault-points.ts';
 import { readFiles } from '../../style/sources.ts';
 
+/** Code of one process that lies in src/shared. */
+const sharedBy: Readonly<Record<string, string>> = { 'src/shared/store/migrations.ts': 'writer', 'src/shared/spill.ts': 'worker' };
+
 let directory: string;
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'boxrun-fault-'));
@@ -20,7 +23,7 @@ it('has in the code exactly the points of the table, each once, in the process t
     [...text.matchAll(/\bfaultPoint\('([^']+)'\)/g)].map(([, point]) => ({ path, point: point ?? '' })));
   expect(inCode.map(({ point }) => point).sort()).toEqual(Object.keys(faultPoints).sort());
   for (const { path, point } of inCode) {
-    const folder = path === 'src/shared/store/migrations.ts' ? 'writer' : path.split('/')[1];
+    const folder = sharedBy[path] ?? path.split('/')[1];
     expect(`${folder}: ${point}`).toBe(`${point.split('.')[0]}: ${point}`);
   }
   expect(inCode.length).toBeGreaterThanOrEqual(40);

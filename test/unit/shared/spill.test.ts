@@ -31,7 +31,7 @@ describe('a spill', () => {
 
   it('that was cut off while it was written is not taken for one', async () => {
     const dir = temporaryDirectory();
-    writeFileSync(join(dir, 'wrk_1.spill.part'), 'half');
+    writeFileSync(join(dir, 'wrk_1.spill.4711'), 'half');
     expect(await readSpills(dir)).toEqual([]);
   });
 

@@ -20,7 +20,7 @@ type Caller = RequestContext<SupervisorContract>;
 function createBench() {
   const config = loadConfig({ stateDir: temporaryDirectory(), driver: 'container' }, {});
   const registry = createBoxRegistry(10);
-  const quota = createQuota({ cpu: 4, memoryMb: 4000 });
+  const quota = createQuota({ cpu: 4, memoryMb: 4000, workers: null });
   const rows = createRowsDouble();
   const workers: WorkerDouble[] = [];
   const prepare: { next: (worker: WorkerDouble) => void } = { next: () => undefined };

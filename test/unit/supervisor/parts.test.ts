@@ -11,7 +11,7 @@ import { createHandleDouble, type HandleDouble } from './setup.ts';
 
 describe('quota', () => {
   it('lets boxes have all there is, and not one more', () => {
-    const quota = createQuota({ cpu: 4, memoryMb: 1000 });
+    const quota = createQuota({ cpu: 4, memoryMb: 1000, workers: null });
     quota.reserve('a', 3, 400);
     quota.reserve('b', 1, 600);
     expect(() => { quota.reserve('c', 1, 0); }).toThrow(expect.objectContaining({ code: 'RESOURCE_EXCEEDED' }) as Error);
@@ -21,13 +21,13 @@ describe('quota', () => {
   });
 
   it('takes nothing at all when it refuses', () => {
-    const quota = createQuota({ cpu: 4, memoryMb: 1000 });
+    const quota = createQuota({ cpu: 4, memoryMb: 1000, workers: null });
     expect(() => { quota.reserve('a', 4, 1001); }).toThrow();
     quota.reserve('b', 4, 1000);
   });
 
   it('says what was asked, what is in use, and which variable raises the limit', () => {
-    const quota = createQuota({ cpu: 2, memoryMb: 1000 });
+    const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.reserve('a', 1, 300);
     expect(() => { quota.reserve('b', 2, 1); }).toThrow(expect.objectContaining({
       message: 'CPUs: 2 asked, 1 of 2 in use (BOXRUN_MAX_CPU raises the limit)',
@@ -38,7 +38,7 @@ describe('quota', () => {
   });
 
   it('counts what boxes hold already, even over the limit', () => {
-    const quota = createQuota({ cpu: 2, memoryMb: 1000 });
+    const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.adopt('a', 8, 4000);
     expect(() => { quota.reserve('b', 1, 1); }).toThrow();
     quota.release('a');
@@ -46,13 +46,33 @@ describe('quota', () => {
   });
 
   it('released twice, or never taken, is free once', () => {
-    const quota = createQuota({ cpu: 2, memoryMb: 1000 });
+    const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.reserve('a', 2, 1);
     quota.release('a');
     quota.release('a');
     quota.release('nobody');
     quota.reserve('b', 2, 1);
     expect(() => { quota.reserve('c', 1, 1); }).toThrow();
+  });
+});
+
+describe('a quota of workers', () => {
+  it('is one for each box that runs, and leaves the rest to spare ones', () => {
+    let released = 0;
+    const quota = createQuota({ cpu: 99, memoryMb: 9999, workers: 2 }, () => { released += 1; });
+    quota.reserve('a', 1, 1);
+    expect(quota.sparable()).toBe(1);
+    quota.reserve('b', 1, 1);
+    quota.reserve('b', 1, 1); // It has its own.
+    expect(() => { quota.reserve('c', 1, 1); }).toThrow(expect.objectContaining({
+      code: 'RESOURCE_EXCEEDED', message: 'workers: 1 asked, 2 of 2 in use (--workers MIN:MAX raises the limit)',
+    }) as Error);
+    quota.adopt('d', 1, 1);
+    expect(quota.sparable()).toBe(0);
+    quota.release('a');
+    quota.release('b');
+    quota.release('b');
+    expect([quota.sparable(), released]).toEqual([1, 2]);
   });
 });
 
@@ -139,7 +159,7 @@ describe('spare workers', () => {
     const started: HandleDouble[] = [];
     const state = { fail: false, underWay: 0, most: 0 };
     const pool = createWarmPool({
-      size, log: quietLog,
+      size: () => size, log: quietLog,
       async start() {
         state.most = Math.max(state.most, ++state.underWay);
         await settle(1);
@@ -161,6 +181,18 @@ describe('spare workers', () => {
     await settle(10);
     expect(started).toHaveLength(3);
     expect(state.most).toBe(1);
+  });
+
+  it('are no more than there may be by now', async () => {
+    let wanted = 2;
+    const coming = promiseInHand<HandleDouble>();
+    const pool = createWarmPool({ size: () => wanted, log: quietLog, start: () => coming.promise });
+    pool.fill();
+    wanted = 0;
+    const spare = createHandleDouble({}, 'wrk_late');
+    coming.resolve(spare);
+    await spare.gone;
+    await pool.close();
   });
 
   it('are taken once each, and replaced', async () => {
@@ -240,7 +272,7 @@ describe('spare workers', () => {
     const ready = createHandleDouble({}, 'wrk_ready');
     const late = createHandleDouble({}, 'wrk_late');
     const coming = promiseInHand<HandleDouble>();
-    const pool = createWarmPool({ size: 2, log: quietLog, start: () => coming.promise });
+    const pool = createWarmPool({ size: () => 2, log: quietLog, start: () => coming.promise });
     pool.adopt(ready);
     pool.fill();
     let isClosed = false;

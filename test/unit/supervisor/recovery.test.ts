@@ -26,12 +26,12 @@ function createState(): Config {
 
 async function recoverWith(config: Config, rows: BoxRow[]) {
   const registry = createBoxRegistry(10);
-  const quota = createQuota({ cpu: 10, memoryMb: 10_000 });
+  const quota = createQuota({ cpu: 10, memoryMb: 10_000, workers: null });
   const resumed: string[] = [];
   await recover({
     config, registry, quota, log: quietLog, spills: createSpills(config, quietLog),
     reader: { boxRows: () => rows },
-    workers: { config, log: quietLog, census: new Set(), starting: new Set() }, pool: createWarmPool({ size: 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
+    workers: { config, log: quietLog, census: new Set(), starting: new Set() }, pool: createWarmPool({ size: () => 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
     supervise: (row) => ({ id: row.id, row, state: row.state, resume: async () => { resumed.push(row.id); } }) as unknown as SupervisedBox,
   });
   return { registry, quota, resumed };

@@ -103,7 +103,7 @@ export function createBoxBench(change: Partial<BoxRow> = {}, present: { readonly
   const row = boxRow({ name: 'web', cpu: 4, ...change });
   const rows = createRowsDouble(row);
   const worker = createWorkerDouble(present);
-  const quota = createQuota({ cpu: 4, memoryMb: 10_000 });
+  const quota = createQuota({ cpu: 4, memoryMb: 10_000, workers: null });
   if (holdsQuota(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
   const events: string[] = [];
   const box = createBox(
