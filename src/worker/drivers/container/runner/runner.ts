@@ -13,7 +13,7 @@ import { limits } from '../../../../shared/limits.ts';
 import type { Logger } from '../../../../shared/log.ts';
 import { createRestartWindow } from '../../../../shared/restart-window.ts';
 import { boxCapabilities, defaultPath } from '../bundle.ts';
-import type { BoxCgroups } from '../cgroups.ts';
+import { isUnified, type BoxCgroups } from '../cgroups.ts';
 import { toolsInBox, type BoxPaths } from '../paths.ts';
 import type { OciRuntime } from '../runtime.ts';
 import { toolPath } from '../tools.ts';
@@ -75,7 +75,8 @@ class BoxRunner implements Runner {
 
   constructor(options: RunnerOptions) {
     this.#options = options;
-    this.#isOver = options.mode === 'off';
+    // Nobody has yet seen a runner join control groups where version 2 alone is mounted.
+    this.#isOver = options.mode === 'off' || (options.mode === 'auto' && isUnified());
   }
 
   async ready(): Promise<ReadyRunner | null> {
