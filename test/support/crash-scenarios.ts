@@ -83,6 +83,15 @@ const exec: Scenario = {
   },
 };
 
+/** In a box that has had commands, so that its runner starts the next one. */
+const execByRunner: Scenario = {
+  ...exec,
+  prepare: (arena) => eventually('the subject has a runner', async () => {
+    const { stdout } = await collectPatiently(arena.client, await arena.client.startExec('subject', { cmd: ['ps'] }));
+    return stdout.includes('/runner serve');
+  }),
+};
+
 const cancel: Scenario = {
   prepare: async (arena) => (await arena.client.startExec('subject', { cmd: sleeping })).id,
   act: (arena, id) => arena.client.cancelExec('subject', id as string),
@@ -237,6 +246,7 @@ const byStep: Readonly<Record<string, Scenario>> = {
 
 export function scenarioOf(point: FaultPoint): Scenario {
   if (point === 'supervisor.run.caller-gone') return createThatIsLeft;
+  if (point === 'worker.exec.ordered') return execByRunner;
   const [process, step] = point.split('.');
   const scenario = byStep[`${process}.${step}`];
   if (scenario === undefined) throw new Error(`no scenario leads to ${point}`);

@@ -45,7 +45,7 @@ export async function startByRunner({ channel, pipes }: ReadyRunner, context: Ex
     cgroups.addExec(execId, idShift.base);
     started = channel.run(orderOf(request, command, streams));
     if (started !== null) {
-      faultPoint('worker.exec.spawned');
+      faultPoint('worker.exec.ordered');
       await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${execId}`);
       return handleOf(context, execId, started, streams);
     }
