@@ -54,7 +54,8 @@ describe('while a command runs', () => {
 
   it('goes on after SIGKILL of the keeper, and the next serve adopts it', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
-    const exec = await server.client.startExec(box.id, { cmd: counting(2500) });
+    const untilTold = 'while [ ! -e /root/told ]; do sleep 0.05; done';
+    const exec = await server.client.startExec(box.id, { cmd: ['sh', '-c', `${counting(2500).at(-1)}; ${untilTold}`] });
     await server.kill('keeper');
     await eventually('supervisor and gateway are gone', async () =>
       (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
@@ -62,6 +63,7 @@ describe('while a command runs', () => {
     await server.serve();
     expect(measured('keeper, from the next serve', performance.now() - startedAt)).toBeLessThan(serveWithinMs);
     expect((await server.client.getExec(box.id, exec.id)).status).toBe('running');
+    await server.client.startExec(box.id, { cmd: ['touch', '/root/told'] });
     const { stdout, exit } = await collect(server.client, exec);
     expect(stdout).toBe(counted(2500));
     expect(exit.exitCode).toBe(0);
