@@ -1,6 +1,6 @@
 // Runs the test projects in stages, prints the output and the time of each, and ends with the sum: `N passed, N failed`.
-// Two steps of a stage run side by side, one for each of two processors. The emulated host of the VM tests has a stage to
-// itself: it is slow enough alone. A step that fails does not keep the others from running. With CI set, test files that failed are
+// Two steps of a stage run side by side, one for each of two processors. The emulated host of the VM tests, which is slow enough
+// alone, takes one of them; beside it stands what waits for nothing and is no test of time. A step that fails does not keep the others from running. With CI set, test files that failed are
 // run once more at the end, alone: what passes then does not stop a change, and is named as unsteady, which is a bug to be found.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
@@ -16,10 +16,11 @@ const vitest = (project) => ({
 });
 const vm = { name: 'vm', command: ['node', 'test/vm/lab/run.mjs'], report: report('vm'), env: { BOXRUN_LAB_REPORT: report('vm') } };
 
+const lint = { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] };
+
 /** Of each stage the longest first. */
 const stages = [
   [
-    { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] },
     vitest('unit'),
     { name: 'types', command: ['node_modules/typescript-native/bin/tsc', '--noEmit'] },
     { name: 'page types', command: ['node_modules/typescript-native/bin/tsc', '--noEmit', '-p', 'src/ui'] },
@@ -27,7 +28,7 @@ const stages = [
     vitest('style'),
   ],
   [vitest('contract'), vitest('crash'), vitest('system'), vitest('compat'), vitest('browser'), vitest('chaos'), vitest('security')],
-  [vm],
+  [vm, lint],
 ];
 
 /** Its output goes to a file first: that of two steps at once could not be read. */
