@@ -71,8 +71,8 @@ export const limits = {
   unackedBytesMax: 8 * 1024 * 1024,
   /** Worker: operations in one commit request. */
   commitOpsMax: 512,
-  /** Worker: bytes in one commit request (well under frameBytesMax). */
-  commitBytesMax: 1024 * 1024,
+  /** Worker: bytes in one commit request (well under frameBytesMax): a short command of another box waits until one of these is on the disk. */
+  commitBytesMax: 512 * 1024,
   /** After the leader's exit, background children may hold its pipes this long; then the exec ends without them. */
   exitDrainMs: 500,
   /** After the leader's exit its own output may still be queued: while at least this much comes in each `exitDrainMs`, or the writer is slow, draining goes on ... */
@@ -124,9 +124,10 @@ export const limits = {
   groupOpsMax: 20_000,
   /** Writer: changes with so many bytes of output let one group of smaller ones pass before them. */
   largeChangeBytes: 128 * 1024,
-  /** ... and while smaller ones keep coming, at most this far apart, each group with large ones is followed by a rest as long as it, and no longer than this. */
+  /** ... and while changes come that somebody waits for, at most this far apart, each group with large ones is followed by a rest so many times as long as it took, and no longer than this. */
   largeChangeYieldMs: 250,
-  largeChangeRestMaxMs: 50,
+  largeChangeRestFactor: 10,
+  largeChangeRestMaxMs: 100,
   /** Writer without keeper and workers ends after this. */
   writerIdleExitMs: 5_000,
 

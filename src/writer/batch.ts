@@ -3,14 +3,14 @@
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import { createChangeLine, type ChangeSize, type Unit } from './change-line.ts';
+import { createChangeLine, type ChangeTraits, type Unit } from './change-line.ts';
 
 export interface Batch {
   /**
    * Runs `apply` inside the next group; resolves with its value once that is committed.
    * @throws what `apply` throws (final), or UNAVAILABLE when the database could not commit (to be sent again)
    */
-  submit<T>(apply: () => T, size?: ChangeSize): Promise<T>;
+  submit<T>(apply: () => T, size?: ChangeTraits): Promise<T>;
   readonly figures: { readonly waiting: number; readonly done: number; readonly failed: number };
   /** True after a group could not be committed, until one is. */
   readonly isFailing: boolean;
@@ -121,9 +121,10 @@ export function createBatch(db: Database): Batch {
   }
 
   return {
-    submit<T>(apply: () => T, { operations = 1, bytes = 0 }: ChangeSize = {}) {
+    submit<T>(apply: () => T, { operations = 1, bytes = 0, isOutput = false, sender }: ChangeTraits = {}) {
       return new Promise<T>((resolve, reject) => {
-        waiting.add({ apply, operations, isLarge: bytes >= limits.largeChangeBytes, resolve: resolve as (value: unknown) => void, reject });
+        const isLarge = bytes >= limits.largeChangeBytes;
+        waiting.add({ apply, operations, isLarge, isAwaited: !isLarge && !isOutput, sender, resolve: resolve as (value: unknown) => void, reject });
         schedule();
       });
     },

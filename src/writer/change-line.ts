@@ -2,17 +2,28 @@
 // that has time. Used by batch.ts.
 import { limits } from '../shared/limits.ts';
 
-export interface ChangeSize {
+export interface ChangeTraits {
   readonly operations?: number;
   readonly bytes?: number;
+  /** Nothing but what a command prints: nobody waits for that as for the begin and the end of one. */
+  readonly isOutput?: boolean;
+  /** Whose change it is: the box's id. */
+  readonly sender?: string;
 }
 
 export interface Unit {
   readonly apply: () => unknown;
   readonly operations: number;
   readonly isLarge: boolean;
+  readonly isAwaited: boolean;
+  readonly sender: string | undefined;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
+}
+
+interface Awaited {
+  readonly sender: string | undefined;
+  readonly at: number;
 }
 
 /** How many of those that wait go into the next group. */
@@ -25,22 +36,34 @@ function groupLength(waiting: readonly Unit[]): number {
 
 /**
  * What waits, in groups. Somebody waits for a small change; a large one is output that has time. So it lets the small ones that are there
- * go first, once; and while small ones keep coming, large ones rest after each group for as long as it took, so that one loud
- * command does not have the disk and a processor for itself. Two changes of one sender whose order matters are never under way
+ * go first, once; and while awaited ones of other senders keep coming, large ones rest after each group for some times as long as it
+ * took, so that one loud command does not have the disk and a processor for itself. Two changes of one sender whose order matters are never under way
  * together when one of them is large.
  */
 export function createChangeLine() {
   let line: Unit[] = [];
   let hasLetPass = false;
   let restUntil = 0;
-  let lastSmallAt = -Infinity;
+  let lastAwaited: Awaited = { sender: undefined, at: -Infinity };
+  let lastOfAnother = lastAwaited;
+
+  function noteAwaited({ sender }: Unit): void {
+    if (sender !== lastAwaited.sender) lastOfAnother = lastAwaited;
+    lastAwaited = { sender, at: performance.now() };
+  }
+
+  /** When somebody else than the sender of these last waited for a change. */
+  function othersWaitedAt(units: readonly Unit[]): number {
+    return units.every(({ sender }) => sender === lastAwaited.sender) ? lastOfAnother.at : lastAwaited.at;
+  }
+
   return {
     get length() {
       return line.length;
     },
     add(unit: Unit): void {
       line.push(unit);
-      if (!unit.isLarge) lastSmallAt = performance.now();
+      if (unit.isAwaited) noteAwaited(unit);
     },
     /** How long until a group can be taken. */
     waitMs(): number {
@@ -58,9 +81,10 @@ export function createChangeLine() {
       return group;
     },
     took(group: readonly Unit[], ms: number): void {
+      const large = group.filter(({ isLarge }) => isLarge);
+      if (large.length === 0) return;
       const now = performance.now();
-      const isShared = now - lastSmallAt < limits.largeChangeYieldMs;
-      if (isShared && group.some(({ isLarge }) => isLarge)) restUntil = now + Math.min(ms, limits.largeChangeRestMaxMs);
+      if (now - othersWaitedAt(large) < limits.largeChangeYieldMs) restUntil = now + Math.min(limits.largeChangeRestFactor * ms, limits.largeChangeRestMaxMs);
     },
   };
 }

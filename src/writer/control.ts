@@ -84,7 +84,7 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
         const made = changes.flatMap((change) => statements.changeExec(change) ?? []);
         faultPoint('writer.change-execs.applied');
         return made;
-      }, { operations: changes.length, bytes: outputBytes(changes) });
+      }, { operations: changes.length, bytes: outputBytes(changes), isOutput: changes.every(isOutput), sender: identity.boxId });
       faultPoint('writer.change-execs.committed');
       figures.applied(applied);
       states.record(applied.flatMap(({ state }) => state ?? []));
@@ -119,6 +119,10 @@ function followHandlers({ statements, followers, states }: ControlDeps) {
     },
     statesAfter: ({ position }) => states.after(position),
   } satisfies Partial<Handlers<WriterContract>>;
+}
+
+function isOutput(change: ExecChange): boolean {
+  return change.op === 'event' && change.event.type === 'log';
 }
 
 function outputBytes(changes: readonly ExecChange[]): number {

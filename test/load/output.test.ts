@@ -44,7 +44,7 @@ function kept(execId: string): { bytes: number; events: number; sha256: string }
   }
 }
 
-it('a command that prints 1 GB loses none of it, and slows others no more than one that computes', { timeout: 300_000 }, async () => {
+it('a command that prints 1 GB loses none of it, and slows others by less than a fifth', { timeout: 300_000 }, async () => {
   const megabytes = 1_000;
   const block = `${'0123456789abcdef'.repeat(6)}abc\n`.repeat(10_000);
   await server.client.upload(loud, Buffer.from(block), '/root/block');
@@ -55,10 +55,10 @@ it('a command that prints 1 GB loses none of it, and slows others no more than o
   await tell(printing, 'SIGSTOP');
   await tell(computing, 'SIGSTOP');
   const printed = { on: async () => { await tell(printing, 'SIGCONT'); }, off: async () => { await tell(printing, 'SIGSTOP'); } };
-  await compareLatency('1 GB of output, to an idle box', short, printed, { samples: 20 });
+  const toIdle = await compareLatency('1 GB of output, to an idle box', short, printed, { samples: 20 });
   // A box may use the processor that it was given, which costs the others what it costs on this machine. Printing must cost no more.
   await tell(computing, 'SIGCONT');
-  const { ratio } = await compareLatency('1 GB of output, to a box that computes', short, {
+  const toComputing = await compareLatency('1 GB of output, to a box that computes', short, {
     on: async () => {
       await tell(computing, 'SIGSTOP');
       await printed.on();
@@ -77,7 +77,8 @@ it('a command that prints 1 GB loses none of it, and slows others no more than o
   for (let count = 0; count < megabytes; count++) whole.update(block);
   expect(kept(printing.id)).toMatchObject({ bytes: megabytes * 1_000_000, sha256: whole.digest('hex') });
   await expectBoundedMemory(server.stateDir, '1 GB of output');
-  expect(ratio).toBeLessThan(1.2);
+  expect(toIdle.ratio).toBeLessThan(1.2);
+  expect(toComputing.ratio).toBeLessThan(1.2);
 });
 
 it('a million short lines come in order, and in fewer events than lines', { timeout: 120_000 }, async () => {
