@@ -54,6 +54,7 @@ export async function openDatabase(path: string): Promise<WriterDatabase> {
     db.pragma(`page_size = ${pageBytes}`); // A database that is there keeps its own.
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
+    db.pragma('temp_store = MEMORY'); // What a savepoint changes would go to a file from 64 KiB on, and at no descriptor left to nowhere.
     db.pragma(`wal_autocheckpoint = ${checkpointBytes / pageBytes}`);
     db.pragma('foreign_keys = ON');
     migrate(db);
