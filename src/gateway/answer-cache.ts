@@ -19,6 +19,16 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
   const answers = new Map<string, Answer>();
   let keptVersion: number | null = null;
   let keptChars = 0;
+  let asked: { readonly version: number | null } | null = null;
+
+  /** Asked once for all requests that have come when the event loop turns: those were sent before it was. */
+  function versionNow(): number | null {
+    if (asked === null) {
+      asked = { version: commits.version() };
+      setImmediate(() => { asked = null; });
+    }
+    return asked.version;
+  }
 
   function forgetAll(): void {
     answers.clear();
@@ -35,7 +45,7 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
 
   return {
     async get(key, read) {
-      const version = commits.version();
+      const version = versionNow();
       if (version !== keptVersion) {
         forgetAll();
         keptVersion = version;

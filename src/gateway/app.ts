@@ -7,7 +7,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { answerError, answerNotFound } from './error-handler.ts';
 import { createOpenApiDocument } from './openapi.ts';
 import type { GatewayParts } from './parts.ts';
-import { logRequests } from './request-scope.ts';
+import { logRequests } from './request-log.ts';
 import { addAttachRoutes } from './routes/attach.ts';
 import { addBoxRoutes } from './routes/boxes.ts';
 import { addDocsRoutes } from './routes/docs.ts';

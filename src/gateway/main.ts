@@ -11,7 +11,6 @@ import { askHealth } from './health.ts';
 import { listen, urlOf } from './listeners.ts';
 import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
-import { currentRequestId } from './request-scope.ts';
 import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
 import { createStateFeed, type StateFeed } from './state-feed.ts';
@@ -63,7 +62,7 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
   const paths = statePaths(config.stateDir);
   const hop = createHopMeter(meters);
   const supervisor = createLink({
-    observe: hop('gateway_supervisor'), requestId: currentRequestId,
+    observe: hop('gateway_supervisor'),
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },

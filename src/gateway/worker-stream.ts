@@ -6,9 +6,17 @@ import { fits } from '../shared/ipc/contract.ts';
 import { openStream, type ByteStream } from '../shared/ipc/stream.ts';
 import type { GatewayParts } from './parts.ts';
 
-/** @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, UNAVAILABLE */
-export async function openWorkerStream(parts: Pick<GatewayParts, 'supervisor'>, box: string, operation: StreamOperation): Promise<ByteStream> {
-  const { socketPath, token } = await parts.supervisor.request('openStream', { box, operation });
+/**
+ * @param about the client's request on whose behalf it is, for the logs
+ * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, UNAVAILABLE
+ */
+export async function openWorkerStream(
+  parts: Pick<GatewayParts, 'supervisor'>,
+  box: string,
+  operation: StreamOperation,
+  about: { readonly requestId?: string } = {},
+): Promise<ByteStream> {
+  const { socketPath, token } = await parts.supervisor.request('openStream', { box, operation }, about);
   return openStream(socketPath, token);
 }
 

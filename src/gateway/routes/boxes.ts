@@ -45,7 +45,7 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, 
     const order = await watch.time('validate', async () => createOrder(request));
     if (acceptsStream(request)) return streamCreate({ supervisor, closing, places }, { order, watch }, request, reply);
     faultPoint('gateway.create.validated');
-    const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs }));
+    const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs, requestId: request.id }));
     const box = await whileProcessing(reply, work);
     faultPoint('gateway.create.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, box));
@@ -70,13 +70,13 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, 
     const { key, action } = parseTarget(request.params.box);
     if (action === 'start') {
       const watch = createStopwatch();
-      const started = watch.time('supervisor', () => supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs }));
+      const started = watch.time('supervisor', () => supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs, requestId: request.id }));
       const box = await whileProcessing(reply, started);
       faultPoint('gateway.start.answering');
       return withServerTiming(reply, watch.times, box);
     }
     if (action === 'stop') {
-      const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key }, { timeoutMs: stopTimeoutMs }));
+      const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key }, { timeoutMs: stopTimeoutMs, requestId: request.id }));
       faultPoint('gateway.stop.answering');
       return box;
     }
@@ -87,14 +87,14 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, 
     const query = parseRemoveQuery(request.query);
     const force = query.force === 'true' || query.force === '1';
     const params = { box: keyOf(request.params.box), force };
-    await whileProcessing(reply, supervisor.request('removeBox', params, { timeoutMs: removeTimeoutMs }));
+    await whileProcessing(reply, supervisor.request('removeBox', params, { timeoutMs: removeTimeoutMs, requestId: request.id }));
     faultPoint('gateway.remove.answering');
     return { ok: true };
   });
 
   app.post('/v1/gc', async (request, reply) => {
     const { older_than: olderThanS } = parseGc(request.body ?? {});
-    return whileProcessing(reply, supervisor.request('collectGarbage', { olderThanS }, { timeoutMs: gcTimeoutMs }));
+    return whileProcessing(reply, supervisor.request('collectGarbage', { olderThanS }, { timeoutMs: gcTimeoutMs, requestId: request.id }));
   });
 }
 
@@ -131,7 +131,7 @@ async function streamCreate(
     const onProgress = (stage: string, message: string) => {
       void stream.write(encodeNotice('progress', { stage, message }));
     };
-    const options = { timeoutMs: createTimeoutMs, onProgress };
+    const options = { timeoutMs: createTimeoutMs, requestId: request.id, onProgress };
     const { timings, ...box } = await watch.time('supervisor', () => supervisor.request('createBox', order, options));
     await stream.write(timingNotice(reply, { ...watch.times, ...timings }));
     await stream.write(encodeNotice('box', box));

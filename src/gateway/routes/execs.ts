@@ -41,7 +41,7 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => execOrder(request));
     const params = { box: keyOf(request.params.box), ...order };
-    const work = watch.time('supervisor', () => supervisor.request('startExec', params, { timeoutMs: execTimeoutMs }));
+    const work = watch.time('supervisor', () => supervisor.request('startExec', params, { timeoutMs: execTimeoutMs, requestId: request.id }));
     const exec = await whileProcessing(reply, work);
     faultPoint('gateway.exec.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, exec));
@@ -71,10 +71,11 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const { key, action } = parseTarget(request.params.exec);
     const params = { box: keyOf(request.params.box), execId: key };
     if (action === 'signal') {
-      return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal: signalNumber(parseSignal(request.body).signal) }));
+      const signal = signalNumber(parseSignal(request.body).signal);
+      return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal }, { requestId: request.id }));
     }
     if (action !== 'cancel') throw unknownAction(action, ['cancel', 'signal']);
-    const canceled = await whileProcessing(reply, supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs }));
+    const canceled = await whileProcessing(reply, supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs, requestId: request.id }));
     faultPoint('gateway.cancel.answering');
     return canceled;
   });

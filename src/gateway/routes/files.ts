@@ -29,7 +29,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
         throw new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be a form', { hint: 'send Content-Type: multipart/form-data' });
       }
       const box = keyOf(request.params.box);
-      const work = readUpload(request.raw, parts.config.stateDir, (file, dest) => upload(parts, box, file, dest));
+      const work = readUpload(request.raw, parts.config.stateDir, (file, dest) => upload(parts, { box, dest, requestId: request.id }, file));
       // Asked for only here: until the form is let go, whatever it complains of would come before the answer.
       const dest = await whileProcessing(reply, work.catch(async (error: unknown) => {
         throw await reasonOfBreak(parts, box, { kind: 'upload', path: '/' }, error);
@@ -42,7 +42,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     const { path } = parseDownload(request.body);
     const box = keyOf(request.params.box);
     const operation = { kind: 'download', path } as const;
-    const stream = await openWorkerStream(parts, box, operation);
+    const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
     const onGone = () => { stream.close(); };
     reply.raw.once('close', onGone);
     try {
@@ -62,8 +62,14 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
   });
 }
 
-async function upload(parts: GatewayParts, box: string, file: Readable, dest: string): Promise<void> {
-  const stream = await openWorkerStream(parts, box, { kind: 'upload', path: dest });
+interface UploadTarget {
+  readonly box: string;
+  readonly dest: string;
+  readonly requestId: string;
+}
+
+async function upload(parts: GatewayParts, { box, dest, requestId }: UploadTarget, file: Readable): Promise<void> {
+  const stream = await openWorkerStream(parts, box, { kind: 'upload', path: dest }, { requestId });
   try {
     const done = nextReport(stream, 'done');
     await Promise.race([sendAll(file, stream), done]);

@@ -126,18 +126,18 @@ async function withOwnBox<Result>(
     'createBox',
     { body: { ...rest, workdir: '/root' }, ephemeral: true, ...(claim === undefined ? {} : { claim }) },
     // A box that is made just when the client leaves must still be heard of, to be removed.
-    { timeoutMs: createTimeoutMs, signal: gone, waitAfterAbort: true, ...(onProgress === undefined ? {} : { onProgress }) },
+    { timeoutMs: createTimeoutMs, requestId: request.id, signal: gone, waitAfterAbort: true, ...(onProgress === undefined ? {} : { onProgress }) },
   );
   faultPoint('gateway.run.created');
   try {
     return await use(box, async (useEvents) => {
       const command = { cmd, ...(timeout_ms === undefined ? {} : { timeout_ms }) };
-      const exec = await supervisor.request('startExec', { box: box.id, body: command }, { timeoutMs: execTimeoutMs, signal: gone });
+      const exec = await supervisor.request('startExec', { box: box.id, body: command }, { timeoutMs: execTimeoutMs, requestId: request.id, signal: gone });
       return useEvents(feed.read(exec, -1, gone));
     });
   } finally {
     await supervisor
-      .request('removeBox', { box: box.id, force: true }, { timeoutMs: removeTimeoutMs, resend: true })
+      .request('removeBox', { box: box.id, force: true }, { timeoutMs: removeTimeoutMs, requestId: request.id, resend: true })
       .catch((error: unknown) => {
         const known = toBoxRunError(error);
         if (known.code !== 'BOX_NOT_FOUND') request.log.warn({ err: known, requestId: request.id, box: box.id }, 'the box of a run was not removed');

@@ -15,6 +15,8 @@ export interface RequestOptions {
   /** After an abort, still wait for the answer: for requests that make something, whose result may have crossed the cancel. */
   readonly waitAfterAbort?: boolean;
   readonly onProgress?: ((stage: string, message: string) => void) | undefined;
+  /** The client's request on whose behalf this one is made, for the logs of the other side. */
+  readonly requestId?: string;
 }
 
 export interface ServerPeer<C extends Contract> {
@@ -47,8 +49,6 @@ export interface ConnectOptions<C extends Contract> {
   readonly notices: NoticeHandlers<C>;
   /** Watches over the other side: a connection to one that gives no sign of life for so many milliseconds ends. */
   readonly silenceMs?: number;
-  /** The client's request on whose behalf one is made, for the logs of the other side. */
-  readonly requestId?: () => string | undefined;
   /** Hears how many seconds each request took, however it ended. */
   readonly observe?: (method: string, seconds: number) => void;
 }
@@ -150,7 +150,7 @@ function receive<C extends Contract>(
 function createPeer<C extends Contract>(
   connection: Connection,
   waiting: Map<number, Waiting>,
-  { welcome, heartbeat, observe, requestId }: Pick<ConnectOptions<C>, 'observe' | 'requestId'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
+  { welcome, heartbeat, observe }: Pick<ConnectOptions<C>, 'observe'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
 ): ServerPeer<C> {
   let lastId = 0;
   return {
@@ -192,7 +192,7 @@ function createPeer<C extends Contract>(
         options.signal?.addEventListener('abort', onAbort, { once: true });
         waiting.set(id, { method, settle, onProgress: options.onProgress });
         try {
-          connection.send(['request', id, method, timeoutMs, params, requestId?.() ?? null]);
+          connection.send(['request', id, method, timeoutMs, params, options.requestId ?? null]);
         } catch (error) {
           settle({ error: new BoxRunError('RUNTIME_ERROR', `${method} cannot be sent: ${errorText(error)}`, { cause: error }) });
         }

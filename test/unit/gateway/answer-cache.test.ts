@@ -1,4 +1,5 @@
 // Answers that are kept while nothing is committed: never older than the last commit before the question.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createAnswerCache, rowAnswer } from '../../../src/gateway/answer-cache.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -14,7 +15,9 @@ function createCounted() {
       version = (version ?? 0) + 1;
     },
     lose() { version = null; },
+    /** As a request that comes alone. */
     async get(key = 'a') {
+      await nextTurn();
       return (await cache.get(key, async () => {
         reads++;
         return rowAnswer({ value });
@@ -30,6 +33,17 @@ it('reads once while nothing is committed, and again after a commit', async () =
   expect([await counted.get(), await counted.get(), counted.reads]).toEqual(['{"value":"first"}', '{"value":"first"}', 1]);
   counted.change('second');
   expect([await counted.get(), await counted.get(), counted.reads]).toEqual(['{"value":"second"}', '{"value":"second"}', 2]);
+});
+
+it('asks the database once for requests that come together', async () => {
+  let asked = 0;
+  const cache = createAnswerCache({ version: () => ++asked });
+  const ask = () => cache.get('a', async () => rowAnswer({ value: 'first' }));
+  await Promise.all([ask(), ask(), ask()]);
+  expect(asked).toBe(1);
+  await nextTurn();
+  await ask();
+  expect(asked).toBe(2);
 });
 
 it('does not keep what was read while something was committed', async () => {
