@@ -32,9 +32,17 @@ const processes = build({
     gateway: 'src/gateway/main.ts',
     'gateway-reader': 'src/gateway/reader-thread.ts',
     writer: 'src/writer/main.ts',
-    worker: 'src/worker/main.ts',
     sdk: 'src/sdk/index.ts',
   },
+});
+// CommonJS, since only of that can what V8 compiles be kept.
+const worker = build({
+  ...onNode,
+  entryPoints: { worker: 'src/worker/entry.ts', 'worker-main': 'src/worker/main.ts' },
+  outExtension: { '.js': '.cjs' },
+  format: 'cjs',
+  define: { 'import.meta.url': 'boxrunImportMetaUrl' },
+  banner: { js: "'use strict'; const boxrunImportMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
 });
 const browser = build({
   entryPoints: { 'sdk-browser': 'src/sdk/browser.ts' },
@@ -54,4 +62,4 @@ const dashboard = buildPage({
   // Nothing inlined: the policy of the page allows files alone.
   build: { outDir: '../../dist/ui', emptyOutDir: true, target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
 });
-await Promise.all([types, commandLine, processes, browser, dashboard, buildRunner()]);
+await Promise.all([types, commandLine, processes, worker, browser, dashboard, buildRunner()]);

@@ -23,6 +23,8 @@ export function statePaths(stateDir: string) {
     workersDir: join(runDir, 'workers'),
     logsDir: join(stateDir, 'logs'),
     spillDir: join(stateDir, 'spill'),
+    /** What V8 has compiled of a worker's code. */
+    compiledDir: join(stateDir, 'compiled'),
     boxesDir: join(stateDir, 'boxes'),
     imagesDir: join(stateDir, 'images'),
     /** Homes of boxes that are in no database: moved there, never removed. */

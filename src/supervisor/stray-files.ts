@@ -6,7 +6,7 @@ import { isAlive, killAndWait, processIdentity } from '../shared/child-process.t
 import { WorkerStateFile } from '../shared/contracts/worker.ts';
 import { fits } from '../shared/ipc/contract.ts';
 import { limits } from '../shared/limits.ts';
-import type { WorkerHandle } from './worker-handle.ts';
+import { forgetFiles, idOf, type WorkerHandle } from './worker-handle.ts';
 
 export interface FilePlaces {
   readonly workersDir: string;
@@ -34,9 +34,7 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
     const state = value as WorkerStateFile;
     if (await isAlive(state)) await killAndWait(state, limits.killTimeoutMs);
   }
-  for (const name of await readdir(workersDir)) {
-    if (idOf(name) === workerId) await unlink(join(workersDir, name)).catch(() => undefined);
-  }
+  await forgetFiles(workersDir, workerId);
 }
 
 /** Sockets and spills are made under a name that ends with the process, and get their own by rename (ipc/socket.ts, spill.ts). */
@@ -59,11 +57,6 @@ async function isMakerAlive(path: string): Promise<boolean> {
 
 function isOwn(id: string, { census, starting }: OwnWorkers): boolean {
   return starting.has(id) || [...census].some(({ workerId }) => workerId === id);
-}
-
-/** The worker to which a file in its directory belongs. */
-function idOf(name: string): string {
-  return name.split('.')[0] ?? name;
 }
 
 /** Where `socketPath`, the gateways' own, may lie as well. */

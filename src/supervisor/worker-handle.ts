@@ -1,6 +1,6 @@
 // One worker as the supervisor sees it: its process, its connection, and the certainty of its end.
 // `gone` resolves only when the process is dead: its successor must not open the box's home before.
-import { readdir, readFile, unlink } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { killAndWait, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
 import { withDeadline } from '../shared/clock.ts';
@@ -199,12 +199,13 @@ function createKeptNotice(): KeptNotice {
 }
 
 /** The worker to which a file in its directory belongs. */
-function idOf(name: string): string {
+export function idOf(name: string): string {
   return name.split('.')[0] ?? name;
 }
 
-async function forgetFiles(workersDir: string, workerId: string): Promise<void> {
-  for (const suffix of ['.sock', '.stream.sock', '.json', '.json.part']) {
-    await unlink(join(workersDir, `${workerId}${suffix}`)).catch(() => undefined);
+/** Removes everything of a worker that is gone. */
+export async function forgetFiles(workersDir: string, workerId: string): Promise<void> {
+  for (const name of await readdir(workersDir).catch(() => [])) {
+    if (idOf(name) === workerId) await rm(join(workersDir, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }

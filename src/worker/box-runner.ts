@@ -56,6 +56,8 @@ export interface BoxRunnerDeps {
   readonly config: Config;
   readonly workerId: string;
   readonly log: Logger;
+  /** What this worker has made ahead for its driver. */
+  readonly aheadDir: string;
   readonly onEngineExit: (reason: string) => void;
   readonly onUnkillable: (reason: string) => void;
   /** The writer says that another worker has the box: this one must go at once. */
@@ -89,6 +91,7 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
     homeDir: boxHome(config.stateDir, boxId),
     imagesDir: paths.imagesDir,
     volumeRoots: config.volumeRoots,
+    aheadDir: deps.aheadDir,
     instanceId: assignment.instanceId,
     log,
     onEngineExit: (reason) => runner?.engineExited(reason),

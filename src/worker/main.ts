@@ -8,16 +8,19 @@ import { takeOrders } from '../shared/own-process.ts';
 import { probeEngine } from './probe.ts';
 import { runWorker } from './process.ts';
 
-const { orders, ready, parentGone } = takeOrders();
-let parentIsGone = false;
-void parentGone.then(() => { parentIsGone = true; });
-const { config, workerId } = orders;
-process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
-process.on('SIGHUP', () => undefined);
-if (workerId === null) {
-  process.title = 'boxrun probe';
-  ready({ ...(await probeEngine(config)) });
-} else {
+/** Called once, by entry.ts; `keepCompiled` keeps what is compiled of this process for others. */
+export async function main(keepCompiled: () => void): Promise<void> {
+  const { orders, ready, parentGone } = takeOrders();
+  let parentIsGone = false;
+  void parentGone.then(() => { parentIsGone = true; });
+  const { config, workerId } = orders;
+  process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+  process.on('SIGHUP', () => undefined);
+  if (workerId === null) {
+    process.title = 'boxrun probe';
+    ready({ ...(await probeEngine(config)) });
+    return;
+  }
   process.title = 'boxrun worker spare';
   const log = createLogger('worker', config, { fields: { workerId } });
   logWarnings(log);
@@ -25,8 +28,10 @@ if (workerId === null) {
     log.fatal({ err: error }, 'an unexpected error ends the worker');
     process.exit(70);
   });
-  const worker = await runWorker(config, workerId, log, () => parentIsGone);
+  const worker = await runWorker({ config, workerId, log, parentIsGone: () => parentIsGone, keepCompiled });
   process.on('SIGTERM', () => void worker.leave('SIGTERM'));
   ready();
-  for (const contract of [workerContract, writerContract]) prepareContract(contract);
+  prepareContract(workerContract, 'server');
+  prepareContract(writerContract, 'client');
+  performance.now(); // Node loads what is behind it at the first use, which takes milliseconds.
 }

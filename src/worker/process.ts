@@ -1,16 +1,17 @@
 // The life of a worker process: its socket, the state file by which the next supervisor finds it, and when it leaves.
 // main.ts runs it; box-runner.ts has the box.
-import { rename, unlink, writeFile } from 'node:fs/promises';
+import { rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { streamSocketPath, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
+import { aheadDirOf, streamSocketPath, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
 import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import type { Logger } from '../shared/log.ts';
 import { createBoxRunner, type BoxRunner } from './box-runner.ts';
 import { createHandlers } from './control.ts';
+import { prepareAhead } from './drivers/registry.ts';
 import { createStreams } from './streams.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
@@ -20,13 +21,23 @@ export interface WorkerProcess {
   leave(reason: string): Promise<void>;
 }
 
-/** Listens, and stays until told to leave, fenced, or orphaned for too long. `parentIsGone`: nobody hears that it is ready. */
-export async function runWorker(config: Config, workerId: string, log: Logger, parentIsGone: () => boolean): Promise<WorkerProcess> {
+interface WorkerOptions {
+  readonly config: Config;
+  readonly workerId: string;
+  readonly log: Logger;
+  /** Nobody hears that it is ready. */
+  readonly parentIsGone: () => boolean;
+  /** Called at the end of a worker that had a box: nearly all of its code has run then. */
+  readonly keepCompiled: () => void;
+}
+
+/** Listens, and stays until told to leave, fenced, or orphaned for too long. */
+export async function runWorker({ config, workerId, log, parentIsGone, keepCompiled }: WorkerOptions): Promise<WorkerProcess> {
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
   const streamPath = streamSocketPath(workersDir, workerId);
-  const stateFilePath = join(workersDir, `${workerId}.json`);
-  const startTicks = (await processIdentity(process.pid))?.startTicks ?? 0;
+  const aheadDir = aheadDirOf(workersDir, workerId);
+  const stateFile = await createStateFile(workersDir, workerId);
   let runner: BoxRunner | null = null;
   let orphanTimer: NodeJS.Timeout | undefined;
   let leaving: Promise<void> | null = null;
@@ -43,17 +54,11 @@ export async function runWorker(config: Config, workerId: string, log: Logger, p
       tell('unkillable', reason);
     };
     const onFenced = () => process.exit(1);
-    runner = await createBoxRunner({ config, workerId, log, onEngineExit, onUnkillable, onFenced }, assignment);
+    await prepared;
+    runner = await createBoxRunner({ config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced }, assignment);
     faultPoint('worker.assign.made');
-    await writeStateFile();
+    await stateFile.write(runner);
     faultPoint('worker.assign.recorded');
-  }
-
-  async function writeStateFile(): Promise<void> {
-    const { boxId, generation } = runner ?? { boxId: null, generation: 0 };
-    const state: WorkerStateFile = { workerId, pid: process.pid, startTicks, boxId, generation };
-    await writeFile(`${stateFilePath}.part`, JSON.stringify(state), { mode: 0o600 });
-    await rename(`${stateFilePath}.part`, stateFilePath);
   }
 
   /** Without a supervisor and without a command there is nothing to stay for; the box stays as it is. */
@@ -73,14 +78,18 @@ export async function runWorker(config: Config, workerId: string, log: Logger, p
         log.error({ err: error }, 'letting go of the box failed');
       });
       faultPoint('worker.leave.released');
-      await unlink(stateFilePath).catch(() => undefined);
-      for (const path of [streamPath, socketPath]) await unlink(path).catch(() => undefined);
-      // Two turns of the event loop: the answer to `leave` goes out before the end.
-      setImmediate(() => setImmediate(() => process.exit(0)));
+      for (const path of [stateFile.path, streamPath, socketPath]) await unlink(path).catch(() => undefined);
+      await prepared;
+      await rm(aheadDir, { recursive: true, force: true }).catch(() => undefined);
+      exitSoon(runner === null ? () => undefined : keepCompiled);
     })();
     return leaving;
   }
 
+  // Beside its start: what fails here is said when a box needs it.
+  const prepared = prepareAhead(config.driver, config, aheadDir).catch((error: unknown) => {
+    log.debug({ err: error }, 'nothing could be prepared for a box to come');
+  });
   const streams = await createStreams(streamPath, log, async (operation, stream) => {
     if (runner === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
     await runner.serveStream(operation, stream);
@@ -98,11 +107,34 @@ export async function runWorker(config: Config, workerId: string, log: Logger, p
     onDisconnect: watchForSupervisor,
   });
   faultPoint('worker.boot.listening');
-  await writeStateFile();
+  await stateFile.write(null);
   // The next supervisor may have looked for workers before this one could be found.
   if (parentIsGone() && server.peers.size === 0) await leave('its supervisor went while it started');
   watchForSupervisor();
   return { leave };
+}
+
+/** Two turns of the event loop: the answer to `leave` goes out before the end. */
+function exitSoon(before: () => void): void {
+  setImmediate(() => setImmediate(() => {
+    before();
+    process.exit(0);
+  }));
+}
+
+/** By it the next supervisor finds this worker. */
+async function createStateFile(workersDir: string, workerId: string) {
+  const path = join(workersDir, `${workerId}.json`);
+  const startTicks = (await processIdentity(process.pid))?.startTicks ?? 0;
+  return {
+    path,
+    async write(box: Pick<BoxRunner, 'boxId' | 'generation'> | null): Promise<void> {
+      const { boxId, generation } = box ?? { boxId: null, generation: 0 };
+      const state: WorkerStateFile = { workerId, pid: process.pid, startTicks, boxId, generation };
+      await writeFile(`${path}.part`, JSON.stringify(state), { mode: 0o600 });
+      await rename(`${path}.part`, path);
+    },
+  };
 }
 
 function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<WorkerContract> {

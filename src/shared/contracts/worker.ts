@@ -77,6 +77,11 @@ export const StreamReport = Type.Union([
 ]);
 export type StreamReport = Static<typeof StreamReport>;
 
+/** What a worker makes before it has a box, and has not used yet. */
+export function aheadDirOf(workersDir: string, workerId: string): string {
+  return `${workersDir}/${workerId}.ahead`;
+}
+
 /** The socket for streams beside a worker's own. */
 export function streamSocketPath(workersDir: string, workerId: string): string {
   return `${workersDir}/${workerId}.stream.sock`;

@@ -37,10 +37,12 @@ export const Done = Type.Null();
 
 const compiled = new WeakMap<TSchema, (value: unknown) => boolean>();
 
-/** Compiles every schema of a contract ahead, so that the first messages do not wait for that. */
-export function prepareContract({ clientHello, serverHello, requests, notices }: Contract): void {
-  const ofRequests = Object.values(requests).flatMap(({ params, result }) => [params, result]);
-  for (const schema of [clientHello, serverHello, ...ofRequests, ...Object.values(notices)]) fits(schema, null);
+/** Compiles ahead what this side of a contract checks, so that the first messages do not wait for that. */
+export function prepareContract({ clientHello, serverHello, requests, notices }: Contract, side: 'client' | 'server'): void {
+  const received = side === 'server'
+    ? [clientHello, ...Object.values(requests).map(({ params }) => params)]
+    : [serverHello, ...Object.values(requests).map(({ result }) => result), ...Object.values(notices)];
+  for (const schema of received) fits(schema, null);
 }
 
 /** True when `value` fits; schemas are compiled once. */

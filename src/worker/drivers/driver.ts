@@ -30,6 +30,8 @@ export interface DriverContext {
   readonly imagesDir: string;
   /** Directories of the host below which volumes must lie; anywhere when there is none. */
   readonly volumeRoots: readonly string[];
+  /** Where `prepareAhead` of this driver has been in this process, if it has. */
+  readonly aheadDir?: string;
   /** Identity of this database; marks everything that outlives a process, so that only its owner cleans it up. */
   readonly instanceId: string;
   readonly log: Logger;

@@ -1,6 +1,7 @@
 // Which driver a name stands for. Each engine is loaded only in a worker that uses it.
-// Called once by box-runner.ts, at the assignment.
+// Called by the worker's process.ts before it has a box, and once by box-runner.ts, at the assignment.
 import type { Config, DriverName } from '../../shared/config.ts';
+import { statePaths } from '../../shared/state-dir.ts';
 import type { Driver, DriverContext } from './driver.ts';
 
 /** Makes the driver of one box; throws RUNTIME_ERROR when the engine cannot be loaded on this host. */
@@ -12,4 +13,18 @@ export async function createDriver(name: DriverName, config: Config, context: Dr
   }
   const { createBoxliteDriver } = await import('./boxlite/driver.ts');
   return createBoxliteDriver(context, { insecureRegistries, runtimeDir: config.boxliteRuntimeDir });
+}
+
+/**
+ * Loads the engine, and makes in `dir` what a box will need, whichever it is.
+ * @throws RUNTIME_ERROR when that does not work; then it is done for the box, or says there what is wrong
+ */
+export async function prepareAhead(name: DriverName, config: Config, dir: string): Promise<void> {
+  if (name === 'container') {
+    const { prepareAhead: prepare } = await import('./container/driver.ts');
+    await prepare(dir, statePaths(config.stateDir).imagesDir);
+  } else {
+    const { loadEngine } = await import('./boxlite/driver.ts');
+    await loadEngine(config.boxliteRuntimeDir);
+  }
 }

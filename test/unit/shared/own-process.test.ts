@@ -22,7 +22,7 @@ async function startPair(child: string, options: { readyMs?: number; detached?: 
     import { startOwnProcess } from './src/shared/own-process.ts';
     const started = startOwnProcess({
       orders: { role: 'writer', config: ${config}, workerId: 'wrk_7' }, logFile: ${JSON.stringify(join(directory, 'log'))},
-      readyMs: ${options.readyMs ?? 20_000}, detached: ${options.detached ?? false}, env: { ...process.env, EXTRA: 'yes' },
+      readyMs: ${options.readyMs ?? 20_000}, detached: ${options.detached ?? false}, env: { ...process.env, EXTRA: 'yes', NODE_EXTRA_CA_CERTS: '/dev/null' },
     });
     console.log('pid ' + started.pid);
     started.ready.then((facts) => console.log('ready ' + JSON.stringify(facts)), (error) => console.log(error.code + ' ' + error.message + ' | ' + error.hint));
@@ -43,10 +43,10 @@ describe('a process of ours', () => {
     const { line } = await startPair(`
       import { takeOrders } from './src/shared/own-process.ts';
       const { orders, ready } = takeOrders();
-      ready({ role: orders.role, workerId: orders.workerId, left: process.env.BOXRUN_ORDERS ?? null, extra: process.env.EXTRA, cwd: process.cwd() });
+      ready({ role: orders.role, workerId: orders.workerId, left: process.env.BOXRUN_ORDERS ?? null, extra: process.env.EXTRA, certificates: process.env.NODE_EXTRA_CA_CERTS ?? null, cwd: process.cwd() });
       setInterval(() => {}, 1000);
     `);
-    expect(JSON.parse((await line()).replace('ready ', ''))).toEqual({ role: 'writer', workerId: 'wrk_7', left: null, extra: 'yes', cwd: '/' });
+    expect(JSON.parse((await line()).replace('ready ', ''))).toEqual({ role: 'writer', workerId: 'wrk_7', left: null, extra: 'yes', certificates: null, cwd: '/' });
   });
 
   it('that ends before it is ready is UNAVAILABLE, with the way to its log', async () => {

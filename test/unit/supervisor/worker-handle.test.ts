@@ -1,6 +1,6 @@
 // Workers that an earlier supervisor left: found by their state files, connected to, and certainly dead before they count as gone.
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { processIdentity } from '../../../src/shared/child-process.ts';
@@ -99,6 +99,7 @@ describe('workers that are left', () => {
     const config = createState();
     const { workersDir } = statePaths(config.stateDir);
     for (const name of ['wrk_early.sock', 'wrk_early.stream.sock', 'wrk_half.json.part']) writeFileSync(join(workersDir, name), '');
+    mkdirSync(join(workersDir, 'wrk_early.ahead', 'pipes'), { recursive: true });
     await leaveWorker(config, 'wrk_a');
     expect((await find(config)).map(({ workerId }) => workerId)).toEqual(['wrk_a']);
     expect(readdirSync(workersDir).sort()).toEqual(['wrk_a.json', 'wrk_a.sock']);

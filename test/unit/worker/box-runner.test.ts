@@ -90,7 +90,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
   const runner: { -readonly [K in keyof BoxRunner]: BoxRunner[K] } = await createBoxRunner(
     {
       config, workerId: 'wrk_test', log: quietLog,
-      onEngineExit: (reason) => engineExits.push(reason),
+      aheadDir: '/nowhere', onEngineExit: (reason) => engineExits.push(reason),
       onUnkillable: (reason) => unkillable.push(reason),
       onFenced: () => {
         fenced = true;

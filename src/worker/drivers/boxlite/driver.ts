@@ -9,6 +9,7 @@ import { bootBox } from './boot.ts';
 import { createBoxHome, type BoxHome } from './box-home.ts';
 import { checkSpec, engineOptions, toolsPath } from './box-options.ts';
 import { engineError } from './engine-errors.ts';
+export { loadEngine } from './engine.ts';
 import { hasEngineRecords, prepareTools } from './host-files.ts';
 import { pullImage } from './image-pull.ts';
 import { takeOverVm, type LiveVm } from './live-vm.ts';

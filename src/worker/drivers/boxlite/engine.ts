@@ -1,4 +1,4 @@
-// The native binding: loaded when the first box needs it, and opened once for a home. The rest of this folder sees only
+// The native binding: loaded before a spare worker has a box, and opened once for a home. The rest of this folder sees only
 // the types below, so that what the engine calls things stays here. A home has one runtime at a time, guarded by a lock
 // that its process holds until it exits.
 import type { Boxlite } from '@boxlite-ai/boxlite';
@@ -23,19 +23,24 @@ export interface EngineOptions {
 const lockWaitMs = 3_000;
 const lockRetryMs = 50;
 
-/**
- * Opens the home's runtime.
- * @throws RUNTIME_ERROR when the binding cannot be loaded or another process has the home open
- */
-export async function openEngine(options: EngineOptions): Promise<EngineRuntime> {
+/** @throws RUNTIME_ERROR when the binding cannot be loaded */
+export async function loadEngine(runtimeDir: string | null) {
   // The engine reads this variable itself, and has no option for it.
-  if (options.runtimeDir !== null) process.env['BOXLITE_RUNTIME_DIR'] = options.runtimeDir;
-  const JsBoxlite = await import('@boxlite-ai/boxlite').then(
+  if (runtimeDir !== null) process.env['BOXLITE_RUNTIME_DIR'] = runtimeDir;
+  return import('@boxlite-ai/boxlite').then(
     (binding) => binding.getJsBoxlite(),
     (error: unknown) => {
       throw engineError(error, 'loading the BoxLite engine');
     },
   );
+}
+
+/**
+ * Opens the home's runtime.
+ * @throws RUNTIME_ERROR when the binding cannot be loaded or another process has the home open
+ */
+export async function openEngine(options: EngineOptions): Promise<EngineRuntime> {
+  const JsBoxlite = await loadEngine(options.runtimeDir);
   const imageRegistries = options.insecureRegistries.map((host) => ({ host, transport: 'http' as const }));
   const deadline = Date.now() + lockWaitMs;
   for (;;) {

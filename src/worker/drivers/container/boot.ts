@@ -9,6 +9,7 @@ import { faultPoint } from '../../../shared/fault.ts';
 import { resolveHostPath } from '../../../shared/host-paths.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { BoxSpec } from '../driver.ts';
+import { aheadPaths, takeAhead } from './ahead.ts';
 import { hostnameOf, idShift, ociConfig } from './bundle.ts';
 import type { BoxCgroups } from './cgroups.ts';
 import { diskReleased, type Disk } from './disk.ts';
@@ -35,8 +36,8 @@ export interface BootOptions {
   readonly disk: Disk;
 }
 
-/** The directories, files and the FIFO of a new home. */
-export async function makeHome(spec: BoxSpec, paths: BoxPaths): Promise<void> {
+/** The directories, files and the FIFO of a new home; the FIFO from `aheadDir` where one is there. */
+export async function makeHome(spec: BoxSpec, paths: BoxPaths, aheadDir?: string): Promise<void> {
   await mkdir(paths.home, { recursive: true, mode: 0o700 });
   await chmod(paths.home, 0o700);
   for (const dir of [paths.bundle, paths.etc, paths.run, paths.execs]) await mkdir(dir, { recursive: true, mode: 0o755 });
@@ -44,6 +45,7 @@ export async function makeHome(spec: BoxSpec, paths: BoxPaths): Promise<void> {
   await writeFile(join(paths.etc, 'hosts'), `127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t${host}\n`);
   await writeFile(join(paths.etc, 'hostname'), `${host}\n`);
   await writeFile(join(paths.etc, 'resolv.conf'), spec.network ? `nameserver ${nameserver}\n` : '');
+  if (aheadDir !== undefined && (await takeAhead(aheadPaths(aheadDir).alive, paths.alive))) return;
   await rm(paths.alive, { force: true });
   await mustRun('mkfifo', ['-m', '600', paths.alive], { timeoutMs: fifoTimeoutMs });
 }

@@ -2,9 +2,11 @@
 // worker when it is configured; the probe is for `serve` and `doctor`.
 import type { RunnerMode } from '../../../shared/config.ts';
 import type { Driver, DriverContext } from '../driver.ts';
+import { makeFifosAhead } from './ahead.ts';
 import { createBoxDriver } from './box.ts';
 import { tryRuntime } from './probe.ts';
 import { chooseRuntime } from './runtime.ts';
+import { ensureBoxTools } from './tools.ts';
 
 export { probeContainerHost, type ContainerHostReport } from './probe.ts';
 
@@ -17,4 +19,9 @@ interface ContainerDriverOptions {
 /** A driver for one box. The runtime is tried out once per host, on the first start. */
 export function createContainerDriver(context: DriverContext, options: ContainerDriverOptions): Driver {
   return createBoxDriver(context, { ...options, runtime: () => chooseRuntime(tryRuntime) });
+}
+
+/** What the first box of a process would have to load, find, choose and make, done before there is one. @throws RUNTIME_ERROR, TIMEOUT */
+export async function prepareAhead(dir: string, imagesDir: string): Promise<void> {
+  await Promise.all([makeFifosAhead(dir), ensureBoxTools(imagesDir), chooseRuntime(tryRuntime)]);
 }

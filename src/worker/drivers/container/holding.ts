@@ -71,9 +71,9 @@ export function createHolding(context: DriverContext, options: BoxDriverOptions)
 }
 
 /** Pipes for the commands of a box; those of a predecessor are gone then. */
-export async function openPipes({ paths }: Holding): Promise<PipePool> {
+export async function openPipes({ context, paths }: Holding): Promise<PipePool> {
   const pipes = createPipePool(paths);
-  await pipes.open();
+  await pipes.open(context.aheadDir);
   return pipes;
 }
 

@@ -23,9 +23,9 @@ export async function createBox(holding: Holding, progress: ReportProgress, sign
     const image = await preparer.prepare(spec.image, progress, signal);
     await ensureBoxTools(context.imagesDir);
     faultPoint('worker.create.image-ready');
-    await makeHome(spec, paths);
+    await makeHome(spec, paths, context.aheadDir);
     faultPoint('worker.create.home-made');
-    const disk = await createDisk(paths, spec.diskSizeGb);
+    const disk = await createDisk(paths, context.imagesDir, spec.diskSizeGb);
     signal.throwIfAborted();
     faultPoint('worker.create.disk-made');
     await saveJson(paths.record, { digest: image.digest, disk });

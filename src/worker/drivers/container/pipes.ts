@@ -1,11 +1,12 @@
 // Real pipes for the streams of commands. Node gives a child socket pairs, which a program cannot open again as /dev/stdout or /dev/stdin; so
 // FIFOs are made ahead, many at a time, and each is unlinked once both of its ends are open: nobody can open it by name,
 // and none is used twice. Owned by the driver of one box.
-import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, unlinkSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { homeMark } from '../../../shared/host-marks.ts';
+import { aheadPaths, takeAhead } from './ahead.ts';
 import type { BoxPaths } from './paths.ts';
 import { mustRun, toolEnvironment } from './tools.ts';
 
@@ -25,8 +26,8 @@ interface InputPipe {
 }
 
 export interface PipePool {
-  /** Empties the directory and makes the first pipes. */
-  open(): Promise<void>;
+  /** Empties the directory and makes the first pipes, or takes those that were made ahead. */
+  open(aheadDir?: string): Promise<void>;
   output(): Promise<OutputPipe>;
   input(): Promise<InputPipe>;
 }
@@ -62,10 +63,14 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
   };
 
   return {
-    async open() {
+    async open(aheadDir) {
       ready.length = 0;
       // A tool of a worker that was killed may be making pipes here for its last moment.
       await rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
+      if (aheadDir !== undefined && (await takeAhead(aheadPaths(aheadDir).pipes, dir))) {
+        ready.push(...readdirSync(dir).map((name) => join(dir, name)));
+        return;
+      }
       await mkdir(dir, { recursive: true, mode: 0o700 });
       await make();
     },

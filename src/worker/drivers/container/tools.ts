@@ -26,6 +26,7 @@ const packages = {
   mount: 'util-linux',
   mkfifo: 'coreutils',
   'mkfs.ext4': 'e2fsprogs',
+  tar: 'tar',
 } as const;
 
 export type ToolName = keyof typeof packages;
