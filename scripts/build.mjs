@@ -4,7 +4,7 @@
 import { build } from 'esbuild';
 import { build as buildPage } from 'vite';
 import { execFile } from 'node:child_process';
-import { rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { buildRunner } from './build-runner.mjs';
 
@@ -35,14 +35,18 @@ const processes = build({
     sdk: 'src/sdk/index.ts',
   },
 });
-// CommonJS, since only of that can what V8 compiles be kept.
-const worker = build({
+// CommonJS, since only of that can what V8 compiles be kept (src/worker/compiled-code.ts).
+const onCommonJs = {
   ...onNode,
-  entryPoints: { worker: 'src/worker/entry.ts', 'worker-main': 'src/worker/main.ts' },
   outExtension: { '.js': '.cjs' },
   format: 'cjs',
   define: { 'import.meta.url': 'boxrunImportMetaUrl' },
   banner: { js: "'use strict'; const boxrunImportMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
+};
+const worker = build({ ...onCommonJs, entryPoints: { worker: 'src/worker/entry.ts' } });
+const workerMain = build({ ...onCommonJs, entryPoints: { 'worker-main': 'src/worker/main.ts' } }).then(async () => {
+  const source = await readFile('dist/worker-main.cjs', 'utf8');
+  await writeFile('dist/worker-main.cjs', source.replaceAll(/\bimport\((?="[^"]+"\))/g, 'importModule('));
 });
 const browser = build({
   entryPoints: { 'sdk-browser': 'src/sdk/browser.ts' },
@@ -62,4 +66,4 @@ const dashboard = buildPage({
   // Nothing inlined: the policy of the page allows files alone.
   build: { outDir: '../../dist/ui', emptyOutDir: true, target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
 });
-await Promise.all([types, commandLine, processes, worker, browser, dashboard, buildRunner()]);
+await Promise.all([types, commandLine, processes, worker, workerMain, browser, dashboard, buildRunner()]);

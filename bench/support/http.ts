@@ -15,32 +15,44 @@ export interface Connection {
 
 const headEnd = Buffer.from('\r\n\r\n');
 
+interface OpenSocket {
+  readonly socket: Socket;
+  waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | null;
+}
+
+/** A server may close a connection on which nothing has come for a while: the next request opens it again. */
 export async function openConnection(socketPath: string): Promise<Connection> {
-  const socket = await connectTo(socketPath);
+  let open = await openSocket(socketPath);
+  return {
+    async request(method, path, body = '') {
+      if (open.socket.destroyed || open.socket.readableEnded) open = await openSocket(socketPath);
+      const { socket } = open;
+      const head = `${method} ${path} HTTP/1.1\r\nhost: localhost\r\n`;
+      const rest = body === '' ? '\r\n' : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+      return new Promise((resolve, reject) => {
+        open.waiting = { resolve, reject };
+        socket.write(head + rest);
+      });
+    },
+    close: () => open.socket.destroy(),
+  };
+}
+
+async function openSocket(socketPath: string): Promise<OpenSocket> {
+  const open: OpenSocket = { socket: await connectTo(socketPath), waiting: null };
   let received: Buffer = Buffer.alloc(0);
-  let waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | null = null;
-  socket.on('data', (piece: Buffer) => {
+  open.socket.on('data', (piece: Buffer) => {
     received = received.length === 0 ? piece : Buffer.concat([received, piece]);
     for (let parsed = parseAnswer(received); parsed !== null; parsed = parseAnswer(received)) {
       received = received.subarray(parsed.length);
       if (parsed.status < 200) continue;
-      waiting?.resolve(parsed);
-      waiting = null;
+      open.waiting?.resolve(parsed);
+      open.waiting = null;
     }
   });
-  socket.on('close', () => waiting?.reject(new Error('the server closed the connection')));
-  socket.on('error', (error) => waiting?.reject(error));
-  return {
-    request(method, path, body = '') {
-      const head = `${method} ${path} HTTP/1.1\r\nhost: localhost\r\n`;
-      const rest = body === '' ? '\r\n' : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
-      return new Promise((resolve, reject) => {
-        waiting = { resolve, reject };
-        socket.write(head + rest);
-      });
-    },
-    close: () => socket.destroy(),
-  };
+  open.socket.on('close', () => open.waiting?.reject(new Error('the server closed the connection')));
+  open.socket.on('error', (error) => open.waiting?.reject(error));
+  return open;
 }
 
 export async function openConnections(socketPath: string, count: number): Promise<Connection[]> {

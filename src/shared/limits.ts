@@ -67,6 +67,10 @@ export const limits = {
   outputFlushMs: 4,
   /** ... or until this much has come together. */
   outputFlushBytes: 64 * 1024,
+  /** Worker: the row of a command that has only begun waits this long for what comes next; a short one is then committed whole, at once. */
+  execRowDelayMs: 3,
+  /** Worker: a command's pipe is first looked at when the command has ended, or after this long; until then it holds what is written. */
+  outputFirstLookMs: 2,
   /** Worker: output not yet acknowledged by the writer; at it, reading its commands' pipes stops. */
   unackedBytesMax: 8 * 1024 * 1024,
   /** Worker: operations in one commit request. */

@@ -1,5 +1,5 @@
-// The way from a worker to the writer: changes in order, one batch under way at a time, sent again until acknowledged.
-// A worker keeps what is not acknowledged; at the bound its commands' pipes are no longer read.
+// The way from a worker to the writer: changes in order, one batch under way at a time, sent again until acknowledged. Rows of commands that
+// have only begun wait a little for what comes next. A worker keeps what is not acknowledged; at the bound its commands' pipes are no longer read.
 import type { ExecChange, WriterContract } from '../shared/contracts/writer.ts';
 import { toBoxRunError, type BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
@@ -37,6 +37,10 @@ function sizeOf(change: ExecChange): number {
   return change.op === 'insert' ? JSON.stringify(change.exec).length + 100 : 500;
 }
 
+function isUrgent({ op }: ExecChange): boolean {
+  return op !== 'insert';
+}
+
 /** The exit event and the finished row belong into one transaction. */
 function isExitEvent(change: ExecChange | undefined): boolean {
   return change?.op === 'event' && change.event.type === 'exit';
@@ -68,6 +72,9 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
   let committedCount = 0;
   let sending = false;
   let refused = false;
+  /** Those in the queue that do not wait for others. */
+  let urgentCount = 0;
+  let rowTimer: NodeJS.Timeout | undefined;
   const waiters = createWaiters();
 
   const hasRoom = () => queuedBytes < limits.unackedBytesMax;
@@ -84,7 +91,7 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
 
   async function sendAll(): Promise<void> {
     let pauseMs: number = limits.reconnectFirstMs;
-    while (queue.length > 0 && !refused) {
+    while (!refused) {
       const batch = nextBatch();
       try {
         faultPoint('worker.output.sending');
@@ -104,10 +111,32 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
       pauseMs = limits.reconnectFirstMs;
       queue = queue.slice(batch.length);
       committedCount += batch.length;
-      for (const change of batch) queuedBytes -= sizeOf(change);
+      for (const change of batch) {
+        queuedBytes -= sizeOf(change);
+        if (isUrgent(change)) urgentCount--;
+      }
       waiters.wake();
+      if (urgentCount === 0) break;
     }
     sending = false;
+    if (queue.length > 0) schedule();
+  }
+
+  function schedule(): void {
+    if (sending || refused) return;
+    if (urgentCount === 0) {
+      rowTimer ??= setTimeout(begin, limits.execRowDelayMs);
+      return;
+    }
+    begin();
+  }
+
+  function begin(): void {
+    clearTimeout(rowTimer);
+    rowTimer = undefined;
+    if (sending) return;
+    sending = true;
+    setImmediate(() => void sendAll()); // What the same turn of the event loop adds goes along.
   }
 
   return {
@@ -115,9 +144,8 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
       queue.push(change);
       queuedBytes += sizeOf(change);
       pushedCount++;
-      if (sending || refused) return;
-      sending = true;
-      setImmediate(() => void sendAll()); // What the same turn of the event loop adds goes along.
+      if (isUrgent(change)) urgentCount++;
+      schedule();
     },
     committed() {
       const goal = pushedCount;

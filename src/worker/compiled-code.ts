@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
-import { constants, Script } from 'node:vm';
+import { Script } from 'node:vm';
 
 interface LoadedBundle {
   readonly exports: unknown;
@@ -12,20 +12,23 @@ interface LoadedBundle {
   keepCompiled(): void;
 }
 
-type CommonJsModule = (exports: unknown, require: NodeJS.Require, module: { exports: unknown }, file: string, directory: string) => void;
+type ImportModule = (name: string) => Promise<unknown>;
+type Bundle = (exports: unknown, require: NodeJS.Require, module: { exports: unknown }, file: string, directory: string, importModule: ImportModule) => void;
+
+/** In code that is run by `Script`, Node has no stable `import()`: scripts/build.mjs makes those of a bundle calls of this. */
+const importModule: ImportModule = (name) => import(name);
 
 /** Runs the CommonJS bundle `file`; compiled code is in `compiledDir`, to which nobody else may write. */
 export function loadBundle(file: string, compiledDir: string): LoadedBundle {
   const source = readFileSync(file, 'utf8');
   const kept = join(compiledDir, `${basename(file)}.${digest(source).toString('hex').slice(0, 16)}.${process.versions.v8}`);
   const cachedData = readKept(kept);
-  const script = new Script(`(function (exports, require, module, __filename, __dirname) {${source}\n})`, {
+  const script = new Script(`(function (exports, require, module, __filename, __dirname, importModule) {${source}\n})`, {
     filename: file,
     ...(cachedData === null ? {} : { cachedData }),
-    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   });
   const module = { exports: {} };
-  (script.runInThisContext() as CommonJsModule)(module.exports, createRequire(file), module, file, dirname(file));
+  (script.runInThisContext() as Bundle)(module.exports, createRequire(file), module, file, dirname(file), importModule);
   return {
     exports: module.exports,
     keepCompiled() {

@@ -32,18 +32,32 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
   let heldBack = 0;
   let wasHeldBack = false;
 
-  async function pump(name: OutputStream): Promise<void> {
-    for await (const piece of streams[name]) {
-      if (discarding) continue;
-      bytesRead += (piece as Buffer).length;
-      deps.output.write(name, piece as Buffer);
-      faultPoint('worker.output.read');
-      if (deps.queue.hasRoom) continue;
-      heldBack++;
-      await deps.queue.room();
-      heldBack--;
-      wasHeldBack = true;
-    }
+  function take(name: OutputStream, piece: Buffer): void {
+    if (discarding) return;
+    bytesRead += piece.length;
+    deps.output.write(name, piece);
+    faultPoint('worker.output.read');
+    if (!deps.queue.hasRoom) void holdBack(streams[name]);
+  }
+
+  async function holdBack(stream: Readable): Promise<void> {
+    stream.pause();
+    heldBack++;
+    await deps.queue.room();
+    heldBack--;
+    wasHeldBack = true;
+    stream.resume();
+  }
+
+  /** Resolves when the stream has ended, or is gone. Events cost a short command a third of what iterating costs it. */
+  function pump(name: OutputStream): Promise<void> {
+    const stream = streams[name];
+    return new Promise((resolve, reject) => {
+      stream.once('end', resolve);
+      stream.once('close', resolve);
+      stream.once('error', reject);
+      stream.on('data', (piece: Buffer) => { take(name, piece); });
+    });
   }
 
   /** What was read since the last call, and whether the writer's slowness kept us from reading. */

@@ -51,11 +51,33 @@ describe('changes', () => {
     expect(queue.unacknowledged()).toEqual([]);
   });
 
+  it('that are a row alone wait for what comes next, and go along with it', async () => {
+    const { queue, writer } = openQueue();
+    queue.push(insertExec());
+    await settle(3);
+    expect(writer.batches).toEqual([]);
+    queue.push(exitEvent('exec_a', 0));
+    queue.push(finishExec('exec_a'));
+    await queue.committed();
+    expect(writer.batches.map((batch) => batch.map(({ op }) => op))).toEqual([['insert', 'event', 'finish']]);
+  });
+
+  it('that are a row alone go by themselves when nothing comes, also while others are under way', async () => {
+    const { queue, writer } = openQueue();
+    queue.push(insertExec());
+    await queue.committed();
+    queue.push(addEvent('exec_a', logEvent(0)));
+    await settle(3);
+    queue.push(insertExec({ id: 'exec_b' }));
+    await queue.committed();
+    expect(writer.batches.map((batch) => batch.map(({ op }) => op))).toEqual([['insert'], ['event'], ['insert']]);
+  });
+
   it('are committed only when they are acknowledged', async () => {
     const { queue, writer } = openQueue();
     const answer = promiseInHand<undefined>();
     writer.answer = () => answer.promise;
-    queue.push(insertExec());
+    queue.push(addEvent('exec_a', logEvent(0)));
     let committed = false;
     const waiting = queue.committed().then(() => {
       committed = true;
@@ -63,7 +85,7 @@ describe('changes', () => {
     await settle(10);
     expect(committed).toBe(false);
     expect(queue.unacknowledged()).toHaveLength(1);
-    queue.push(addEvent('exec_a', logEvent(0))); // What is pushed later is not waited for.
+    queue.push(addEvent('exec_a', logEvent(1))); // What is pushed later is not waited for.
     writer.answer = () => new Promise(() => undefined);
     answer.resolve(undefined);
     await waiting;

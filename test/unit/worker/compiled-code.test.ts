@@ -14,7 +14,7 @@ function setUp(text = bundle(42)) {
   writeFileSync(file, text);
   const load = () => {
     const { exports, keepCompiled } = loadBundle(file, compiledDir);
-    return { exports: exports as { answer: () => number; os: string; where: string }, keepCompiled };
+    return { exports: exports as { answer: () => unknown; os: string; where: string }, keepCompiled };
   };
   return { file, load, kept: () => readdirSync(compiledDir).map((name) => join(compiledDir, name)) };
 }
@@ -26,6 +26,13 @@ describe('a bundle', () => {
     first.keepCompiled();
     expect(kept()).toHaveLength(1);
     for (const { exports } of [first, load()]) expect([exports.answer(), exports.os, exports.where]).toEqual([42, '\n', file]);
+  });
+
+  it('imports other modules, kept or not', async () => {
+    const { load } = setUp(`module.exports.answer = async () => (await importModule('node:os')).EOL;`);
+    const first = load();
+    first.keepCompiled();
+    for (const { exports } of [first, load()]) expect(await exports.answer()).toBe('\n');
   });
 
   it('keeps nothing twice', () => {

@@ -241,6 +241,7 @@ describe('a timeout', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const { run, command } = createExecBench();
     const exec = run({ timeoutMs: 1_000 });
+    await vi.advanceTimersByTimeAsync(limits.execRowDelayMs);
     await exec.started;
     const running = await command();
     running.finish(0);

@@ -13,15 +13,15 @@ import { idShift } from '../bundle.ts';
 import { forgetExec, type ExecContext, type PreparedCommand } from '../exec-process.ts';
 import { environmentOf } from '../wrapper.ts';
 import { RunnerGone, StartRefused, type RunnerCommand } from './channel.ts';
-import type { NamedPipe } from './pipes.ts';
+import type { InputPipe, OutputPipe } from './pipes.ts';
 import type { ReadyRunner } from './runner.ts';
 
 const initPollMs = 5;
 
 interface Streams {
-  readonly output: NamedPipe;
-  readonly errors: NamedPipe;
-  readonly input: NamedPipe | null;
+  readonly output: OutputPipe;
+  readonly errors: OutputPipe;
+  readonly input: InputPipe | null;
 }
 
 /**
@@ -30,8 +30,8 @@ interface Streams {
 export async function startByRunner({ channel, pipes }: ReadyRunner, context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle | null> {
   const { cgroups } = context;
   const { execId } = request;
-  const opened: NamedPipe[] = [];
-  const keep = (pipe: NamedPipe): NamedPipe => {
+  const opened: Array<OutputPipe | InputPipe> = [];
+  const keep = <Pipe extends OutputPipe | InputPipe>(pipe: Pipe): Pipe => {
     opened.push(pipe);
     return pipe;
   };
@@ -94,10 +94,11 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
     forgetExec(context, execId, null);
     return how;
   });
+  const firstLook = settledWithin(exit, limits.outputFirstLookMs);
   const stdin: Socket | null = streams.input?.take() ?? null;
   return {
-    stdout: streams.output.take(),
-    stderr: streams.errors.take(),
+    stdout: streams.output.take(firstLook),
+    stderr: streams.errors.take(firstLook),
     stdin,
     exit,
     resize: () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'this command has no terminal')),

@@ -2,27 +2,36 @@
 // by name, and we through the descriptor of that half. Each name is used once, and unlinked as soon as both sides have it.
 import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { withDeadline } from '../../../../shared/clock.ts';
 import { limits } from '../../../../shared/limits.ts';
 import { RunnerGone } from './channel.ts';
+import { createOutputPipe } from './output-pipe.ts';
 
 /** Made at a time; the same number stands in runner.h. */
 const batch = 256;
 const refillBelow = 128;
 
 /** Either taken, once the runner has opened its end, or dropped. */
-export interface NamedPipe {
+interface NamedPipe {
   readonly name: string;
-  take(): Socket;
   drop(): void;
+}
+
+export interface OutputPipe extends NamedPipe {
+  /** Nothing is read before `firstLook` resolves. */
+  take(firstLook: Promise<unknown>): Readable;
+}
+
+export interface InputPipe extends NamedPipe {
+  take(): Socket;
 }
 
 export interface NamedPipes {
   /** For what a command writes. */
-  output(): Promise<NamedPipe>;
+  output(): Promise<OutputPipe>;
   /** For what it reads. */
-  input(): Promise<NamedPipe>;
+  input(): Promise<InputPipe>;
 }
 
 /** `line` leads to the half on the host, whose descriptor of the directory is `dir`. */
@@ -62,7 +71,7 @@ export function createNamedPipes(line: Duplex, dir: string): NamedPipes {
       const path = `${dir}/${name}`;
       const fd = openPipe(path, constants.O_RDONLY);
       // Read only once the other side has opened it too: before, there seems to be nobody who writes.
-      return namedPipe(name, path, fd, () => new Socket({ fd, readable: true, writable: false }));
+      return { ...namedPipe(name, path, fd), take: (firstLook) => taken(path, createOutputPipe(fd, firstLook)) };
     },
     async input() {
       const name = await nextName();
@@ -71,7 +80,7 @@ export function createNamedPipes(line: Duplex, dir: string): NamedPipes {
       const both = openPipe(path, constants.O_RDWR);
       try {
         const fd = openPipe(path, constants.O_WRONLY);
-        return namedPipe(name, path, fd, () => new Socket({ fd, readable: false, writable: true }));
+        return { ...namedPipe(name, path, fd), take: () => taken(path, new Socket({ fd, readable: false, writable: true })) };
       } finally {
         closeSync(both);
       }
@@ -88,13 +97,14 @@ function openPipe(path: string, flags: number): number {
   }
 }
 
-function namedPipe(name: string, path: string, fd: number, toSocket: () => Socket): NamedPipe {
+function taken<Stream>(path: string, stream: Stream): Stream {
+  unlinkQuietly(path);
+  return stream;
+}
+
+function namedPipe(name: string, path: string, fd: number): NamedPipe {
   return {
     name,
-    take() {
-      unlinkQuietly(path);
-      return toSocket();
-    },
     drop() {
       unlinkQuietly(path);
       closeSync(fd);
