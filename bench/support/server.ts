@@ -96,7 +96,7 @@ export async function sparesAreReady({ stateDir }: BenchServer, count: number): 
     const files = (await readdir(workersDir)).filter((name) => name.endsWith('.json'));
     const states = await Promise.all(files.map((name) => readFile(join(workersDir, name), 'utf8').catch(() => '')));
     return states.filter((state) => state.includes('"boxId":null')).length >= count;
-  });
+  }, 120_000);
 }
 
 /** What makes Node profile a process, and those that it starts. */

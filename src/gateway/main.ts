@@ -137,6 +137,7 @@ async function main(lifeline: Lifeline): Promise<void> {
   });
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
   usage.start(closing.signal);
+  if (config.gateways > 1) parts.meters.report(closing.signal);
   faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 

@@ -13,6 +13,8 @@ export interface GatewayMeters {
   /** Output that was given up knowingly, and why. */
   outputLost(reason: 'run_cut', bytes: number): void;
   render(): Promise<string>;
+  /** Tells the supervisor this gateway's figures, now and again, until `signal` aborts: for where there are several gateways. */
+  report(signal: AbortSignal): void;
 }
 
 export interface GatewayMetersDeps {
@@ -53,6 +55,15 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
     },
     outputLost(reason, bytes) {
       if (bytes > 0) lost.inc({ reason }, bytes);
+    },
+    report(signal) {
+      const tell = async () => {
+        const figures = (await meters.snapshot()).filter(({ name }) => name !== 'boxrun_part_up'); // Everybody's, not this gateway's.
+        await supervisor.request('reportFigures', { figures }).catch(() => undefined); // It is away: again soon.
+      };
+      const timer = setInterval(() => void tell(), limits.gatewayReportEveryMs);
+      signal.addEventListener('abort', () => { clearInterval(timer); }, { once: true });
+      void tell();
     },
     async render() {
       const [gathered, { parts: up }] = await Promise.all([

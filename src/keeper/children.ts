@@ -9,8 +9,9 @@ import { BoxRunError, errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
-import { startOwnProcess, wasKilledStarting, type OwnProcess, type Role } from '../shared/own-process.ts';
+import { startOwnProcess, wasKilledStarting, type OwnProcess, type Role, type SpawnNode } from '../shared/own-process.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
+import { spawnOnSharedPort } from './shared-port.ts';
 
 export type Facts = Readonly<Record<string, unknown>>;
 
@@ -89,10 +90,15 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
   };
 }
 
+interface LaunchOptions {
+  readonly secret?: string | null;
+  readonly spawnNode?: SpawnNode;
+}
+
 /** Starts a part of the server, with its log beside the others'. */
-export function launch(config: Config, role: Role, detached: boolean, secret?: string | null): OwnProcess {
+export function launch(config: Config, role: Role, detached: boolean, options: LaunchOptions = {}): OwnProcess {
   return startOwnProcess({
-    ...(secret === undefined ? {} : { secret }),
+    ...options,
     orders: { role, config, workerId: null },
     logFile: join(statePaths(config.stateDir).logsDir, `${role}.log`),
     readyMs: limits.childReadyMs,
@@ -102,9 +108,9 @@ export function launch(config: Config, role: Role, detached: boolean, secret?: s
 }
 
 /** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
-export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gateway', secret?: string | null): StartChild {
+export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gateway', options: LaunchOptions = {}): StartChild {
   return async () => {
-    const { ready, exited, pid } = launch(config(), role, false, secret);
+    const { ready, exited, pid } = launch(config(), role, false, options);
     const facts = await ready.catch((error: unknown) => {
       killQuietly(pid, 'SIGKILL');
       throw error;
@@ -124,12 +130,21 @@ export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gatewa
 }
 
 /**
- * A gateway that is started again listens on the port that the system chose for the first one: clients know that one.
+ * The gateways, the one with the Unix socket first.
  * @param token what requests by TCP need, or null
  */
-export function gatewayChild(config: Config, token: string | null): StartChild {
+export function gatewayChildren(config: Config, token: string | null): StartChild[] {
+  if (config.gateways === 1) return [onlyGateway(config, token)];
+  return Array.from({ length: config.gateways }, (_, index) => {
+    const own = index === 0 ? config : { ...config, socketPath: null };
+    return ordinaryChild(() => own, 'gateway', { secret: token, spawnNode: spawnOnSharedPort });
+  });
+}
+
+/** One that is started again listens on the port that the system chose for the first one: clients know that one. */
+function onlyGateway(config: Config, token: string | null): StartChild {
   let present = config;
-  const start = ordinaryChild(() => present, 'gateway', token);
+  const start = ordinaryChild(() => present, 'gateway', { secret: token });
   return async () => {
     const child = await start();
     const { tcp } = child.facts as { tcp?: Config['tcp'] };

@@ -10,7 +10,7 @@ import { faultPoint } from '../shared/fault.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger, logWarnings } from '../shared/log.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
-import { gatewayChild, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
+import { gatewayChildren, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
 import { writerChild } from './writer-child.ts';
 
 export interface KeeperOptions {
@@ -70,21 +70,22 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   };
   const writer = keep('writer', writerChild(config));
   const supervisor = keep('supervisor', ordinaryChild(() => config, 'supervisor'));
-  const gateway = keep('gateway', gatewayChild(config, token));
+  const gateways = gatewayChildren(config, token).map((startChild) => keep('gateway', startChild));
   note();
   try {
     await writer.start();
     faultPoint('keeper.boot.writer-up');
     await supervisor.start();
     faultPoint('keeper.boot.supervisor-up');
-    const facts = await gateway.start();
+    // The first one has the Unix socket, and its words are told.
+    const [facts = {}] = await Promise.all(gateways.map((gateway) => gateway.start()));
     faultPoint('keeper.boot.gateway-up');
     onReady(facts);
     log.info({ facts }, 'the server is ready');
     return await ending;
   } finally {
     faultPoint('keeper.end.asked');
-    await gateway.stop();
+    await Promise.all(gateways.map((gateway) => gateway.stop()));
     faultPoint('keeper.end.gateway-gone');
     await supervisor.stop();
     faultPoint('keeper.end.supervisor-gone');

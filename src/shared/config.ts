@@ -32,6 +32,8 @@ export interface Config {
   readonly driver: DriverName;
   readonly maxCpu: number;
   readonly maxMemoryMb: number;
+  /** Processes that answer clients, all on the TCP port, one of them on the Unix socket too. */
+  readonly gateways: number;
   /** Spare workers, started and waiting for a box. */
   readonly spareWorkers: number;
   /** Workers at once, those of running boxes and spare ones; null: as many as CPUs and memory allow. */
@@ -60,6 +62,7 @@ export interface ConfigFlags {
   caps?: Readonly<Partial<Record<CapSetting, number | undefined>>> | undefined;
   socket?: string | undefined;
   driver?: string | undefined;
+  gateways?: number | undefined;
   /** MIN or MIN:MAX. */
   workers?: string | undefined;
   onExit?: string | undefined;
@@ -95,6 +98,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     driver: driverName(flags.driver ?? env['BOXRUN_DRIVER'] ?? 'boxlite'),
     maxCpu: whole(env, 'BOXRUN_MAX_CPU', availableParallelism(), 1, 2 ** 31),
     maxMemoryMb: whole(env, 'BOXRUN_MAX_MEMORY_MB', Math.floor(totalmem() / 2 ** 20), 1, 2 ** 31),
+    gateways: gatewayCount(flags.gateways, env, socketOnly),
     ...workerNumbers(flags.workers, env),
     onExit: exitChoice(flags.onExit ?? env['BOXRUN_ON_EXIT'] ?? 'detach'),
     logLevel: logLevel(flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info'),
@@ -179,6 +183,15 @@ function readCaps(flags: NonNullable<ConfigFlags['caps']>, env: Environment): Ca
     wholeFlag(`--${setting}`, flags[setting], least, most) ?? whole(env, capVariable(setting), fallback, least, most),
   ]);
   return Object.fromEntries(caps) as Record<CapName, number>;
+}
+
+function gatewayCount(flag: number | undefined, env: Environment, socketOnly: boolean): number {
+  const most = limits.gatewaysMax;
+  const count = wholeFlag('--gateways', flag, 1, most) ?? whole(env, 'BOXRUN_GATEWAYS', 1, 1, most);
+  if (count === 1 || !socketOnly) return count;
+  throw new BoxRunError('VALIDATION_ERROR', `${count} gateways share a TCP port, and with --socket alone there is none`, {
+    hint: 'give --port too, or leave --gateways out',
+  });
 }
 
 /** `MIN` spare ones, or `MIN:MAX`: spare ones, and all together. */

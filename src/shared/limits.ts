@@ -67,6 +67,10 @@ export const limits = {
   outputFlushMs: 4,
   /** ... or until this much has come together. */
   outputFlushBytes: 64 * 1024,
+  /** Gateways on one port; more than processors buys nothing. */
+  gatewaysMax: 64,
+  /** One of several gateways tells its figures to the supervisor, from which the others have them, so often. */
+  gatewayReportEveryMs: 5_000,
   /** Worker: the row of a command that has only begun waits this long for what comes next; a short one is then committed whole, at once. */
   execRowDelayMs: 3,
   /** Worker: a command's pipe is first looked at when the command has ended, or after this long; until then it holds what is written. */

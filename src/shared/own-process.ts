@@ -1,7 +1,7 @@
 // A process of ours seen from both sides: the parent starts it, hands it its settings and hears when it is ready; the child
 // hears when the parent is gone. Both use one socket pair on descriptor 3, which needs no path and dies with either side.
 // Used by keeper and supervisor (start) and by each main.ts (the rest).
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -50,6 +50,11 @@ export interface OwnProcess {
   readonly exited: Promise<string>;
 }
 
+/** Starts `file` as a program of Node with these arguments to Node, streams and environment, in the root directory. */
+export type SpawnNode = (file: string, nodeArgs: readonly string[], options: { stdio: StdioOptions; detached: boolean; env: NodeJS.ProcessEnv }) => ChildProcess;
+
+const spawnNodeAlone: SpawnNode = (file, nodeArgs, options) => spawn(process.execPath, [...nodeArgs, file], { ...options, cwd: '/' });
+
 export interface StartOptions {
   readonly orders: ProcessOrders;
   readonly logFile: string;
@@ -58,6 +63,8 @@ export interface StartOptions {
   readonly detached: boolean;
   /** Environment of the child; orders are added. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Starts Node otherwise than by itself: so that processes share a port, say. */
+  readonly spawnNode?: SpawnNode;
   /** Said to the child over the socket pair, so that it stands in no environment and no arguments. */
   readonly secret?: string | null;
 }
@@ -75,12 +82,11 @@ function bundleOf(role: Role): string {
 /** Starts one of BoxRun's own processes, with its standard streams on a log file. */
 export function startOwnProcess(options: StartOptions): OwnProcess {
   const log = openSync(options.logFile, 'a', 0o600);
-  const { role } = options.orders;
-  const child = spawn(process.execPath, ['--no-warnings', ...(lean[role]?.args ?? []), bundleOf(role)], {
+  const { orders: { role }, spawnNode = spawnNodeAlone } = options;
+  const child = spawnNode(bundleOf(role), ['--no-warnings', ...(lean[role]?.args ?? [])], {
     stdio: ['ignore', log, log, 'pipe'],
     detached: options.detached,
     env: { ...options.env, ...slowing, ...lean[role]?.env, [ordersVariable]: JSON.stringify(options.orders) },
-    cwd: '/',
   });
   closeSync(log);
   let silence: string | null = null;

@@ -111,7 +111,7 @@ async function keeperRestarts(path: string): Promise<[string, number][]> {
 type Creating = Pick<Handlers<SupervisorContract>, 'createBox' | 'startBox'>;
 
 /** Requests that are asked again and again, and change nothing. */
-const quiet = new Set(['health', 'metrics', 'usage']);
+const quiet = new Set(['health', 'metrics', 'reportFigures', 'usage']);
 
 /** The same handlers, with a line in the log for each call: who asked for what, and how it ended. Never a body. */
 export function logged<H extends Readonly<Record<string, unknown>>>(handlers: H, log: Logger): H {

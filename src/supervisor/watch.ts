@@ -1,12 +1,15 @@
 // What the supervisor tells whoever watches the server: nothing here changes anything. Served beside control.ts by main.ts.
 // It answers while boxes are in trouble, too.
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
-import type { Handlers } from '../shared/ipc/server.ts';
+import type { ClientPeer, Handlers } from '../shared/ipc/server.ts';
+import type { MetricsSnapshot } from '../shared/metrics-snapshot.ts';
 import { publicStatus } from '../shared/lifecycle/box.ts';
 import { heldBy, type BoxRegistry } from './box-registry.ts';
 import type { SupervisorMeters } from './meters.ts';
 import { askWorkers } from './worker-figures.ts';
 import type { WorkerHandle } from './worker-handle.ts';
+
+type Gateway = ClientPeer<SupervisorContract>;
 
 export interface WatchDeps {
   readonly registry: Pick<BoxRegistry, 'all'>;
@@ -14,9 +17,18 @@ export interface WatchDeps {
   readonly figures: Pick<SupervisorMeters, 'gather'>;
 }
 
-export function createWatchHandlers({ registry, census, figures }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'usage'> {
+export function createWatchHandlers({ registry, census, figures }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'reportFigures' | 'usage'> {
+  const reported = new Map<Gateway, MetricsSnapshot>();
   return {
-    metrics: () => figures.gather(),
+    reportFigures({ figures: said }, { peer }) {
+      if (!reported.has(peer)) void peer.closed.then(() => reported.delete(peer));
+      reported.set(peer, said);
+      return null;
+    },
+    async metrics(_, { peer }) {
+      const others = [...reported].filter(([gateway]) => gateway !== peer);
+      return [...(await figures.gather()), ...others.map(([, said]) => said)];
+    },
     async usage() {
       const asked = await askWorkers(census);
       const engines = asked.flatMap(({ figures: of }) => (of === null || of.boxId === null || of.engine === null ? [] : [{ boxId: of.boxId, ...of.engine }]));

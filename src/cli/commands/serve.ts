@@ -30,6 +30,7 @@ export const serveCommand = defineCommand({
     token: { type: 'text', describe: 'what requests by TCP need; other users see it here: better a file' },
     'token-file': { type: 'text', kind: 'file', describe: 'file with that token (or BOXRUN_TOKEN)' },
     'volume-root': { type: 'list', kind: 'file', describe: 'volumes must lie below such a directory (BOXRUN_VOLUME_ROOTS)' },
+    gateways: { type: 'text', describe: 'processes that answer clients on that port (BOXRUN_GATEWAYS)', shownDefault: '1' },
     workers: { type: 'text', describe: 'MIN spare workers kept ready, or MIN:MAX, with MAX at once for spare ones and running boxes (BOXRUN_WORKERS)' },
     driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'engine of the boxes (BOXRUN_DRIVER)', shownDefault: 'boxlite' },
     'on-exit': { type: 'text', choices: ['detach', 'stop'], describe: 'what becomes of running boxes', shownDefault: 'detach' },
@@ -49,6 +50,7 @@ export const serveCommand = defineCommand({
         const text = values[setting];
         return [setting, text === undefined ? undefined : parseWhole(setting, text, 0)];
       })),
+      gateways: values.gateways === undefined ? undefined : parseWhole('gateways', values.gateways, 1),
       workers: values.workers,
       driver: values.driver,
       onExit: values['on-exit'],

@@ -39,7 +39,9 @@ export const supervisorContract = {
       params: Type.Object({ olderThanS: Type.Integer({ minimum: 0 }) }),
       result: Type.Object({ removed: Type.Integer() }),
     },
-    /** The supervisor's own figures, and those of all that it could ask. */
+    /** One of several gateways says its figures, for the others to have. */
+    reportFigures: { params: Type.Object({ figures: MetricsSnapshot }), result: Done },
+    /** The supervisor's own figures, those of all that it could ask, and what other gateways said last. */
     metrics: { params: Type.Object({}), result: Type.Array(MetricsSnapshot) },
     /** What boxes reserve, and what the engines of those that run use; an engine that does not say is left out. */
     usage: {

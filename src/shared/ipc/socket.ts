@@ -20,7 +20,8 @@ export async function listenAt(server: Server, path: string): Promise<void> {
   await unlink(temporary).catch(() => undefined);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(temporary, () => {
+    // Not to be shared by processes that share a port.
+    server.listen({ path: temporary, exclusive: true }, () => {
       server.off('error', reject);
       resolve();
     });

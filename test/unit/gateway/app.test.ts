@@ -31,7 +31,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     feed: { ended: () => Promise.resolve(), read: () => { throw new Error('not asked for'); }, past: () => { throw new Error('not asked for'); }, events: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     states: { read: () => { throw new Error('not asked for'); }, states: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
     health: () => Promise.resolve({ ok: false, parts: { supervisor: false, writer: true, database: true } }),
-    meters: { watch: vi.fn(), outputLost: vi.fn(), render: () => Promise.resolve('') },
+    meters: { watch: vi.fn(), outputLost: vi.fn(), report: vi.fn(), render: () => Promise.resolve('') },
     usage: { watch: vi.fn(), read: () => { throw new Error('not asked for'); } },
     guard: createGuard({ config, access: { check: () => undefined }, isLocal: () => false }),
     access: { newCookie: () => 'cookie' },

@@ -25,13 +25,13 @@ describe('settings', () => {
   it('come from the environment', () => {
     const env = {
       BOXRUN_STATE_DIR: '/s', BOXRUN_DB: '/d/x.db', BOXRUN_SOCKET: '/q.sock', BOXRUN_HOST: '::1', BOXRUN_PORT: '0',
-      BOXRUN_DRIVER: 'container', BOXRUN_MAX_CPU: '7', BOXRUN_MAX_MEMORY_MB: '512', BOXRUN_WORKERS: '0:9',
+      BOXRUN_DRIVER: 'container', BOXRUN_MAX_CPU: '7', BOXRUN_MAX_MEMORY_MB: '512', BOXRUN_WORKERS: '0:9', BOXRUN_GATEWAYS: '3',
       BOXRUN_ON_EXIT: 'stop', BOXRUN_LOG_LEVEL: 'debug', BOXRUN_LOG_FORMAT: 'pretty', BOXRUN_INSECURE_REGISTRIES: 'a:1,b:2', BOXRUN_ORPHAN_GRACE_MS: '5',
       BOXRUN_RECONCILE_MS: '6', BOXRUN_SILENCE_MS: '7000', BOXLITE_RUNTIME_DIR: '/r', BOXRUN_RUNNER: 'off',
     };
     expect(loadConfig({}, env)).toMatchObject({
       stateDir: '/s', dbPath: '/d/x.db', socketPath: '/q.sock', tcp: { host: '::1', port: 0 }, driver: 'container', maxCpu: 7,
-      maxMemoryMb: 512, spareWorkers: 0, maxWorkers: 9, onExit: 'stop', logLevel: 'debug', logFormat: 'pretty', insecureRegistries: ['a:1', 'b:2'],
+      maxMemoryMb: 512, spareWorkers: 0, maxWorkers: 9, gateways: 3, onExit: 'stop', logLevel: 'debug', logFormat: 'pretty', insecureRegistries: ['a:1', 'b:2'],
       orphanGraceMs: 5, reconcileEveryMs: 6, silenceMs: 7000, boxliteRuntimeDir: '/r', runner: 'off',
     });
   });
@@ -52,6 +52,13 @@ describe('settings', () => {
 
   it('put database and socket into the state directory unless they are named', () => {
     expect(loadConfig({ stateDir: '/f' }, {})).toMatchObject({ dbPath: '/f/boxrun.db', socketPath: '/f/boxrun.sock' });
+  });
+
+  it('of several gateways need a TCP port, and are no more than there may be', () => {
+    expect(loadConfig({}, {}).gateways).toBe(1);
+    expect(loadConfig({ gateways: 2, socket: '/f.sock', port: 7 }, {}).gateways).toBe(2);
+    expect(() => loadConfig({ gateways: 2, socket: '/f.sock' }, {})).toThrow('2 gateways share a TCP port');
+    for (const gateways of [0, 65, 1.5]) expect(() => loadConfig({ gateways }, {})).toThrow(`--gateways is '${gateways}'`);
   });
 
   it('of --socket alone leave no TCP address; with --host or --port both are there', () => {
