@@ -272,7 +272,11 @@ describe('a box whose process dies', () => {
     const volumes = [{ host_path: volume, guest_path: '/data', readonly: false }];
     const other = makeBox(dir, 'box_cccccccccccc', image, { volumes, network: true });
     try {
+      const templates = join(dir, 'images', 'boxlite-homes');
+      const kept = readdirSync(templates).flatMap((key) => readdirSync(join(templates, key, 'bases')));
       await timed('second box', createAndStart(other));
+      // It began with the guest's disk of the first box of its image, which is gone.
+      expect(readdirSync(join(other.homeDir, 'bases')).map((name) => kept.includes(name))).toEqual([true]);
       const both = await Promise.all([run(other, ['sh', '-c', 'cat /data/file; echo made >/data/made; df >/dev/null']), run(box, [busybox, 'true'])]);
       expect(both[0]).toEqual({ exit: { exitCode: 0 }, stdout: 'from the host', stderr: '' });
       expect(both[1].exit).toEqual({ exitCode: 0 });

@@ -43,7 +43,9 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
   try {
     const started = await startVm(home, isFirst ? limits.imagePrepareTimeoutMs : limits.boxStartTimeoutMs, signal);
     progress('start', 'the VM is up');
-    return await takeOverVm({ context, home, box: started, setUpTimeoutMs: setUpMs, onLost });
+    const live = await takeOverVm({ context, home, box: started, setUpTimeoutMs: setUpMs, onLost });
+    if (isFirst) await home.keepTemplate();
+    return live;
   } catch (error) {
     const { reason, logs } = await diagnose(boxDir);
     context.log.error({ err: error, engineId: box.id, reason, ...logs }, 'the VM did not start');

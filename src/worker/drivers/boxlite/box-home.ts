@@ -6,6 +6,7 @@ import { BoxRunError } from '../../../shared/errors.ts';
 import type { DriverContext } from '../driver.ts';
 import { openEngine, type EngineBox, type EngineOptions, type EngineRuntime } from './engine.ts';
 import { prepareHome, removeCgroups, removeHome } from './host-files.ts';
+import { createTemplateHome } from './template-home.ts';
 import { findVmProcesses, killVmProcesses } from './vm-processes.ts';
 
 export interface BoxHome {
@@ -15,6 +16,8 @@ export interface BoxHome {
    * @throws RUNTIME_ERROR when the box was never created
    */
   box(): Promise<EngineBox>;
+  /** After a first start: what boxes of this image to come can begin with. Never rejects. */
+  keepTemplate(): Promise<void>;
   /** The engine's own directory of the box. */
   boxDir(engineId: string): string;
   isVmAlive(): Promise<boolean>;
@@ -27,16 +30,23 @@ export interface BoxHome {
 const engineRemoveMs = 10_000;
 
 export function createBoxHome({ spec, homeDir, imagesDir, log }: DriverContext, options: Omit<EngineOptions, 'homeDir'>): BoxHome {
+  const template = createTemplateHome(imagesDir, spec.image);
   let runtime: Promise<EngineRuntime> | null = null;
 
   function open(): Promise<EngineRuntime> {
     if (runtime !== null) return runtime;
-    const opening = prepareHome(homeDir, imagesDir).then(() => openEngine({ homeDir, ...options }));
+    const opening = prepareHome(homeDir, imagesDir).then(seed).then(() => openEngine({ homeDir, ...options }));
     runtime = opening;
     opening.catch(() => {
       runtime = null;
     });
     return opening;
+  }
+
+  async function seed(): Promise<void> {
+    await template.seed(homeDir).catch((error: unknown) => {
+      log.warn({ err: error }, 'the home could not be made like an earlier one');
+    });
   }
 
   async function killLeftovers(when: string): Promise<void> {
@@ -54,6 +64,11 @@ export function createBoxHome({ spec, homeDir, imagesDir, log }: DriverContext, 
         });
       }
       return box;
+    },
+    async keepTemplate() {
+      await template.keep(homeDir).catch((error: unknown) => {
+        log.warn({ err: error }, 'the home could not be kept for boxes to come');
+      });
     },
     boxDir: (engineId) => join(homeDir, 'boxes', engineId),
     isVmAlive: async () => (await findVmProcesses(homeDir)).some((each) => each.isShim),
