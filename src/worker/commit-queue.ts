@@ -64,35 +64,64 @@ function createWaiters() {
   };
 }
 
+/** What is not acknowledged, in order, and how much that is. */
+function createBacklog() {
+  let changes: ExecChange[] = [];
+  let bytes = 0;
+  let urgentCount = 0;
+  return {
+    get changes(): readonly ExecChange[] {
+      return changes;
+    },
+    get bytes() {
+      return bytes;
+    },
+    /** Whether anything of it is not to wait for more. */
+    get isUrgent() {
+      return urgentCount > 0;
+    },
+    add(change: ExecChange): void {
+      changes.push(change);
+      bytes += sizeOf(change);
+      if (isUrgent(change)) urgentCount++;
+    },
+    nextBatch(): ExecChange[] {
+      let batchBytes = 0;
+      let count = 0;
+      while (count < changes.length && count < limits.commitOpsMax && batchBytes < limits.commitBytesMax) {
+        batchBytes += sizeOf(changes[count++] as ExecChange);
+      }
+      if (isExitEvent(changes[count - 1])) count++;
+      return changes.slice(0, count);
+    },
+    /** Takes a batch off. */
+    drop(batch: readonly ExecChange[]): void {
+      changes = changes.slice(batch.length);
+      for (const change of batch) {
+        bytes -= sizeOf(change);
+        if (isUrgent(change)) urgentCount--;
+      }
+    },
+  };
+}
+
 export function createCommitQueue({ link, onRefused }: CommitQueueOptions): CommitQueue {
-  let queue: ExecChange[] = [];
-  let queuedBytes = 0;
+  const backlog = createBacklog();
   let pauses = 0;
   let pushedCount = 0;
   let committedCount = 0;
   let sending = false;
   let refused = false;
-  /** Those in the queue that do not wait for others. */
-  let urgentCount = 0;
   let rowTimer: NodeJS.Timeout | undefined;
   const waiters = createWaiters();
 
-  const hasRoom = () => queuedBytes < limits.unackedBytesMax;
+  const hasRoom = () => backlog.bytes < limits.unackedBytesMax;
 
-  function nextBatch(): ExecChange[] {
-    let bytes = 0;
-    let count = 0;
-    while (count < queue.length && count < limits.commitOpsMax && bytes < limits.commitBytesMax) {
-      bytes += sizeOf(queue[count++] as ExecChange);
-    }
-    if (isExitEvent(queue[count - 1])) count++;
-    return queue.slice(0, count);
-  }
-
+  /** Sends as long as there is anything that is not to wait. */
   async function sendAll(): Promise<void> {
     let pauseMs: number = limits.reconnectFirstMs;
-    while (!refused) {
-      const batch = nextBatch();
+    do {
+      const batch = backlog.nextBatch();
       try {
         faultPoint('worker.output.sending');
         await link.request('changeExecs', { changes: batch }, { resend: true });
@@ -105,30 +134,22 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
         }
         await sleep(pauseMs);
         pauseMs = Math.min(pauseMs * 2, limits.reconnectLongestMs);
-        continue;
+        continue; // What is sent again may be a row alone; it goes with whatever has come since.
       }
       faultPoint('worker.output.acknowledged');
       pauseMs = limits.reconnectFirstMs;
-      queue = queue.slice(batch.length);
+      backlog.drop(batch);
       committedCount += batch.length;
-      for (const change of batch) {
-        queuedBytes -= sizeOf(change);
-        if (isUrgent(change)) urgentCount--;
-      }
       waiters.wake();
-      if (urgentCount === 0) break;
-    }
+    } while (backlog.isUrgent);
     sending = false;
-    if (queue.length > 0) schedule();
+    schedule();
   }
 
   function schedule(): void {
-    if (sending || refused) return;
-    if (urgentCount === 0) {
-      rowTimer ??= setTimeout(begin, limits.execRowDelayMs);
-      return;
-    }
-    begin();
+    if (sending || refused || backlog.changes.length === 0) return;
+    if (backlog.isUrgent) begin();
+    else rowTimer ??= setTimeout(begin, limits.execRowDelayMs);
   }
 
   function begin(): void {
@@ -141,10 +162,8 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
 
   return {
     push(change) {
-      queue.push(change);
-      queuedBytes += sizeOf(change);
+      backlog.add(change);
       pushedCount++;
-      if (isUrgent(change)) urgentCount++;
       schedule();
     },
     committed() {
@@ -159,8 +178,8 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
       return waiters.waitUntil(hasRoom);
     },
     get figures() {
-      return { bytes: queuedBytes, pauses };
+      return { bytes: backlog.bytes, pauses };
     },
-    unacknowledged: () => queue,
+    unacknowledged: () => backlog.changes,
   };
 }

@@ -93,15 +93,24 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
     }
   };
 
+  /** Boxes stand on what is prepared, so it stays: each is looked for once. */
+  const known = new Map<string, PreparedImage>();
+  const remembered = async (key: string, look: () => Promise<PreparedImage | null>): Promise<PreparedImage | null> => {
+    const image = known.get(key) ?? (await look());
+    if (image !== null) known.set(key, image).set(image.digest, image);
+    return image;
+  };
+
   return {
-    load,
+    load: (digest) => remembered(digest, () => load(digest)),
     async prepare(source, progress, signal) {
       signal.throwIfAborted();
-      const present = await find(source);
+      const key = JSON.stringify(source);
+      const present = await remembered(key, () => find(source));
       if (present !== null) return present;
-      return source.kind === 'layout'
-        ? prepareLayout(source.layoutDir, progress, signal)
-        : pull(source.reference, progress, signal);
+      const made = await (source.kind === 'layout' ? prepareLayout(source.layoutDir, progress, signal) : pull(source.reference, progress, signal));
+      known.set(key, made).set(made.digest, made);
+      return made;
     },
   };
 }

@@ -94,8 +94,22 @@ export interface BoxTools {
   readonly initArgs: readonly string[];
 }
 
-/** Copies of busybox and init beside the images: /usr may be replaced under a running box, and /run may be mounted noexec. */
-export async function ensureBoxTools(imagesDir: string): Promise<BoxTools> {
+const ensured = new Map<string, Promise<BoxTools>>();
+
+/**
+ * Copies of busybox and init beside the images: /usr may be replaced under a running box, and /run may be mounted noexec. Looked for
+ * once in a process, which lives for one box.
+ */
+export function ensureBoxTools(imagesDir: string): Promise<BoxTools> {
+  const known = ensured.get(imagesDir);
+  if (known !== undefined) return known;
+  const making = makeBoxTools(imagesDir);
+  ensured.set(imagesDir, making);
+  making.catch(() => ensured.delete(imagesDir));
+  return making;
+}
+
+async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
   const busybox = await findBusybox();
   const catatonit = await findTool('catatonit');
   const init = catatonit !== null && (await isStaticProgram(catatonit)) ? catatonit : null;
