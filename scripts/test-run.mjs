@@ -18,6 +18,9 @@ const vm = { name: 'vm', command: ['node', 'test/vm/lab/run.mjs'], report: repor
 
 const lint = { name: 'lint', command: ['node_modules/.bin/eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] };
 
+/** Against budgets, of what takes less than three minutes together; alone, so that nothing is measured but the server. */
+const bench = { name: 'bench', command: ['node', 'scripts/bench.mjs', '--check', 'exec-throughput', 'exec-latency', 'exec-stream', 'writer', 'replay', 'api-get', 'create', 'create-many'] };
+
 /** Of each stage the longest first. */
 const stages = [
   [
@@ -28,6 +31,7 @@ const stages = [
     vitest('style'),
   ],
   [vitest('contract'), vitest('crash'), vitest('system'), vitest('compat'), vitest('browser'), vitest('chaos'), vitest('security')],
+  [bench],
   [vm, lint],
 ];
 

@@ -40,7 +40,7 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
 /** Sockets and spills are made under a name that ends with the process, and get their own by rename (ipc/socket.ts, spill.ts). */
 export async function findUnnamedFiles({ unnamedDirs }: FilePlaces): Promise<string[]> {
   const found = await Promise.all(unnamedDirs.map(async (directory) => {
-    const names = (await readdir(directory)).filter((name) => /^([a-z]+\.sock|\w+\.spill)\.\d+$/.test(name));
+    const names = (await readdir(directory)).filter((name) => /^([a-z]+\.sock|[\w-]+\.spill)\.\d+$/.test(name));
     return names.map((name) => join(directory, name));
   }));
   const gone = await Promise.all(found.flat().map(async (path) => ((await isMakerAlive(path)) ? null : path)));
