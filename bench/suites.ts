@@ -3,6 +3,7 @@ import { apiGet } from './suites/api-get.ts';
 import { create, createMany } from './suites/create.ts';
 import { execStream } from './suites/exec-stream.ts';
 import { execLatency, execThroughput } from './suites/exec.ts';
+import { gateways } from './suites/gateways.ts';
 import { growth } from './suites/growth.ts';
 import { replay } from './suites/replay.ts';
 import { vmCreate, vmExec } from './suites/vm.ts';
@@ -11,5 +12,5 @@ import { workers } from './suites/workers.ts';
 import type { Suite } from './support/measure.ts';
 
 export const suites: readonly Suite[] = [
-  execThroughput, execLatency, execStream, writer, replay, apiGet, create, createMany, growth, workers, vmExec, vmCreate,
+  execThroughput, execLatency, execStream, writer, replay, apiGet, create, createMany, growth, workers, gateways, vmExec, vmCreate,
 ];

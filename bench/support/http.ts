@@ -1,4 +1,4 @@
-// HTTP over a Unix socket with as little work as possible, so that what is measured is the server: one connection per value, one
+// HTTP over a Unix socket, or a port of this host, with as little work as possible, so that what is measured is the server: one connection per value, one
 // request at a time, answers by their length; and event streams, of which only the size and the end are looked at.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -13,6 +13,9 @@ export interface Connection {
   close(): void;
 }
 
+/** The path of a Unix socket, or a port of this host. */
+export type Address = string | number;
+
 const headEnd = Buffer.from('\r\n\r\n');
 
 interface OpenSocket {
@@ -21,11 +24,11 @@ interface OpenSocket {
 }
 
 /** A server may close a connection on which nothing has come for a while: the next request opens it again. */
-export async function openConnection(socketPath: string): Promise<Connection> {
-  let open = await openSocket(socketPath);
+export async function openConnection(address: Address): Promise<Connection> {
+  let open = await openSocket(address);
   return {
     async request(method, path, body = '') {
-      if (open.socket.destroyed || open.socket.readableEnded) open = await openSocket(socketPath);
+      if (open.socket.destroyed || open.socket.readableEnded) open = await openSocket(address);
       const { socket } = open;
       const head = `${method} ${path} HTTP/1.1\r\nhost: localhost\r\n`;
       const rest = body === '' ? '\r\n' : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
@@ -38,8 +41,8 @@ export async function openConnection(socketPath: string): Promise<Connection> {
   };
 }
 
-async function openSocket(socketPath: string): Promise<OpenSocket> {
-  const open: OpenSocket = { socket: await connectTo(socketPath), waiting: null };
+async function openSocket(address: Address): Promise<OpenSocket> {
+  const open: OpenSocket = { socket: await connectTo(address), waiting: null };
   let received: Buffer = Buffer.alloc(0);
   open.socket.on('data', (piece: Buffer) => {
     received = received.length === 0 ? piece : Buffer.concat([received, piece]);
@@ -55,8 +58,8 @@ async function openSocket(socketPath: string): Promise<OpenSocket> {
   return open;
 }
 
-export async function openConnections(socketPath: string, count: number): Promise<Connection[]> {
-  return Promise.all(Array.from({ length: count }, () => openConnection(socketPath)));
+export async function openConnections(address: Address, count: number): Promise<Connection[]> {
+  return Promise.all(Array.from({ length: count }, () => openConnection(address)));
 }
 
 interface ParsedAnswer extends Answer {
@@ -85,8 +88,8 @@ export async function callJson<T>(connection: Connection, method: string, path: 
  * Reads an event stream to its end; resolves with the number of bytes on the wire.
  * @throws when it ends without an exit event
  */
-export async function drainStream(socketPath: string, path: string): Promise<number> {
-  const socket = await connectTo(socketPath);
+export async function drainStream(address: Address, path: string): Promise<number> {
+  const socket = await connectTo(address);
   let bytes = 0;
   let tail: Buffer = Buffer.alloc(0);
   socket.on('data', (piece: Buffer) => {
@@ -102,8 +105,8 @@ export async function drainStream(socketPath: string, path: string): Promise<num
 
 const tailBytes = 1024;
 
-async function connectTo(socketPath: string): Promise<Socket> {
-  const socket = connect(socketPath);
+async function connectTo(address: Address): Promise<Socket> {
+  const socket = typeof address === 'number' ? connect(address, '127.0.0.1') : connect(address);
   socket.setNoDelay(true);
   await once(socket, 'connect');
   return socket;

@@ -18,6 +18,8 @@ import { places } from './places.ts';
 export interface BenchServer {
   readonly stateDir: string;
   readonly socketPath: string;
+  /** Where it listens by TCP too; null where it was not asked to. */
+  readonly port: number | null;
   readonly config: Config;
   /** Marks everything that this server makes on the host. */
   readonly instanceId: string;
@@ -52,12 +54,12 @@ export async function withServer<T>(context: Context, options: ServerOptions, us
   };
   const config = loadConfig({}, env);
   options.seed?.(config.dbPath);
-  const keeper = await start(env, defaultSocket(stateDir), options.args ?? []);
+  const { keeper, port } = await start(env, defaultSocket(stateDir), options.args ?? []);
   const socketPath = defaultSocket(stateDir);
   const admin = await openConnection(socketPath);
   try {
     return await use({
-      stateDir, socketPath, config, admin,
+      stateDir, socketPath, port, config, admin,
       instanceId: readInstanceId(config.dbPath),
       createBox: (fields = {}) => callJson<Box>(admin, 'POST', '/v1/boxes', { ...smallBox, ...fields }),
       pids: async (role) => (await processesOf(stateDir)).filter((found) => found.role === role).map(({ pid }) => pid),
@@ -67,7 +69,7 @@ export async function withServer<T>(context: Context, options: ServerOptions, us
   }
 }
 
-async function start(env: NodeJS.ProcessEnv, socketPath: string, args: readonly string[]): Promise<ChildProcess> {
+async function start(env: NodeJS.ProcessEnv, socketPath: string, args: readonly string[]): Promise<{ keeper: ChildProcess; port: number | null }> {
   const keeper = spawn(process.execPath, [join(places.dist, 'cli.js'), 'serve', '--socket', socketPath, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [keeper.stdout, keeper.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
@@ -75,7 +77,8 @@ async function start(env: NodeJS.ProcessEnv, socketPath: string, args: readonly 
     if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
     return said.includes('BoxRun is ready');
   }, 120_000);
-  return keeper;
+  const port = /http:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1];
+  return { keeper, port: port === undefined ? null : Number(port) };
 }
 
 async function end(keeper: ChildProcess, admin: Connection, stateDir: string): Promise<void> {

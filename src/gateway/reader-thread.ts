@@ -2,6 +2,7 @@
 // hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
+import { limits } from '../shared/limits.ts';
 import type { BoxFilter, PageRequest } from '../shared/store/lists.ts';
 import { openReader, type EventPage, type Reader } from '../shared/store/reader.ts';
 
@@ -38,8 +39,27 @@ export default function answer(call: ReaderCall): unknown {
   }
 }
 
-/** Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else, looks for it. */
+/**
+ * Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else, looks for it. Those
+ * of small events go in one buffer, since each buffer is an object of its own on its way; a page of large ones would stand there twice.
+ */
 function handedOver(page: EventPage): unknown {
-  const buffers = page.events.map(({ data }) => data.buffer);
-  return move({ [transferableSymbol]: buffers, [valueSymbol]: page });
+  const bytes = page.events.reduce((sum, { data }) => sum + data.length, 0);
+  const sent = bytes <= limits.replayJoinedBytesMax ? joined(page, bytes) : page;
+  const buffers = [...new Set(sent.events.map(({ data }) => data.buffer))];
+  return move({ [transferableSymbol]: buffers, [valueSymbol]: sent });
+}
+
+function joined({ events, more }: EventPage, bytes: number): EventPage {
+  const all = new Uint8Array(bytes);
+  let at = 0;
+  return {
+    more,
+    events: events.map((event) => {
+      const data = all.subarray(at, at + event.data.length);
+      data.set(event.data);
+      at += data.length;
+      return { ...event, data };
+    }),
+  };
 }

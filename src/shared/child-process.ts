@@ -154,6 +154,9 @@ export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
   return now !== null && now.startTicks === identity.startTicks;
 }
 
+/** Most processes are gone within a millisecond or two; one that is not is asked after less and less often. */
+const deathPollMostMs = 16;
+
 /**
  * Kills exactly that process and waits until it is gone.
  * @throws TIMEOUT when it is still there after `timeoutMs` milliseconds (a process in uninterruptible sleep)
@@ -161,10 +164,10 @@ export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
 export async function killAndWait(identity: ProcessIdentity, timeoutMs: number): Promise<void> {
   if (await isAlive(identity)) killQuietly(identity.pid, 'SIGKILL');
   const deadline = Date.now() + timeoutMs;
-  while (await isAlive(identity)) {
+  for (let pauseMs = 1; await isAlive(identity); pauseMs = Math.min(2 * pauseMs, deathPollMostMs)) {
     if (Date.now() > deadline) {
       throw new BoxRunError('TIMEOUT', `process ${identity.pid} did not die within ${timeoutMs} ms`);
     }
-    await delay(5);
+    await delay(pauseMs);
   }
 }

@@ -22,7 +22,7 @@ import type { OciRuntime } from './runtime.ts';
 import { expectMounted } from './volume-mounts.ts';
 import { mustRun, type BoxTools } from './tools.ts';
 
-const stopPollMs = 5;
+const stopPollMs = 2;
 const fifoTimeoutMs = 10_000;
 
 export interface BootOptions {
