@@ -41,6 +41,7 @@ need catatonit catatonit
 need slirp4netns slirp4netns
 need nft nftables
 need mkfs.ext4 e2fsprogs
+need tar tar
 need unshare util-linux
 # The static busybox and the dynamic one have the same name.
 if ! head -c 4096 "$(command -v busybox || echo /dev/null)" | grep -q ELF || ldd "$(command -v busybox)" >/dev/null 2>&1; then

@@ -1,7 +1,7 @@
 // Empty disks by size: mkfs.ext4 makes one of each size, once; of every other one its few hundred KiB are written, which takes a
 // millisecond instead of two programs. Called by disk.ts; an archive of an empty disk is there whole or not at all.
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { temporaryDirectory } from '../../../shared/images/layouts.ts';
 import { mustRun } from './tools.ts';
@@ -27,8 +27,7 @@ const archivesName = 'ext4-2';
  * @throws RUNTIME_ERROR, TIMEOUT
  */
 export async function emptyDisk(imagesDir: string, sizeBytes: number): Promise<EmptyDisk> {
-  const archives = join(imagesDir, 'disks', archivesName);
-  const archive = join(archives, `${sizeBytes}.tar`);
+  const archive = join(imagesDir, 'disks', archivesName, `${sizeBytes}.tar`);
   const known = await readFile(archive).catch(() => null);
   if (known !== null) return { sizeBytes, pieces: piecesOf(known) };
   const temporary = await temporaryDirectory(imagesDir, archive);
@@ -40,7 +39,6 @@ export async function emptyDisk(imagesDir: string, sizeBytes: number): Promise<E
     // tar(1) finds the holes without reading them, which Node has no call for.
     const format = ['--format=posix', '--sparse', '--sparse-version=1.0', '--hole-detection=seek'];
     await mustRun('tar', ['-c', ...format, '-C', temporary, '-f', join(temporary, 'tar'), 'disk'], { timeoutMs: makeTimeoutMs });
-    await mkdir(archives, { recursive: true });
     await rename(join(temporary, 'tar'), archive);
   } finally {
     await rm(temporary, { recursive: true, force: true });

@@ -20,7 +20,7 @@ export interface ContainerHostReport {
   readonly runtime: string | null;
 }
 
-const needed: readonly ToolName[] = ['umoci', 'unshare', 'mount', 'mkfifo', 'mkfs.ext4'];
+const needed: readonly ToolName[] = ['umoci', 'unshare', 'mount', 'mkfifo', 'mkfs.ext4', 'tar'];
 const partial: ReadonlyArray<readonly [name: ToolName, without: string]> = [
   ['skopeo', 'images cannot be pulled from registries'],
   ['catatonit', 'a shell is the first process of a box'],
