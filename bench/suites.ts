@@ -5,6 +5,7 @@ import { execStream } from './suites/exec-stream.ts';
 import { execLatency, execThroughput } from './suites/exec.ts';
 import { gateways } from './suites/gateways.ts';
 import { growth } from './suites/growth.ts';
+import { hops } from './suites/hops.ts';
 import { replay } from './suites/replay.ts';
 import { vmCreate, vmExec } from './suites/vm.ts';
 import { writer } from './suites/writer.ts';
@@ -12,5 +13,5 @@ import { workers } from './suites/workers.ts';
 import type { Suite } from './support/measure.ts';
 
 export const suites: readonly Suite[] = [
-  execThroughput, execLatency, execStream, writer, replay, apiGet, create, createMany, growth, workers, gateways, vmExec, vmCreate,
+  execThroughput, execLatency, execStream, hops, writer, replay, apiGet, create, createMany, growth, workers, gateways, vmExec, vmCreate,
 ];
