@@ -49,7 +49,10 @@ export async function* readMessages(
       parser.feed(decoder.decode(chunk, { stream: true }));
       const ready = messages;
       messages = [];
-      yield* ready;
+      for (const message of ready) {
+        request.signal?.throwIfAborted(); // What has come before the abort is not given after it.
+        yield message;
+      }
     }
   } catch (error) {
     throw transport.errorOf(error, request.signal);

@@ -50,6 +50,8 @@ export const limits = {
   fileBlockBytes: 512 * 1024,
   /** Uploads: what the box says before it takes bytes (a directory made, a file opened) and at the end comes within this. */
   fileAnswerMs: 60_000,
+  /** ... and after one that failed, the box has this long to remove what came of it. */
+  fileTidyMs: 10_000,
   /** Input that the program in a terminal does not read; past it the terminal ends with RESOURCE_EXCEEDED. */
   terminalInputBytesMax: 1024 * 1024,
   /** Gateway: the rest of an upload that was refused is taken and dropped for this long; then its connection is cut. */

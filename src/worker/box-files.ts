@@ -93,7 +93,7 @@ export async function receiveUpload({ driver, workdir }: BoxFilesDeps, path: str
   } catch (error) {
     throw await command.explain(error, path);
   } finally {
-    await command.close();
+    await command.close(limits.fileTidyMs);
   }
 }
 
@@ -171,8 +171,8 @@ interface Script {
   within<T>(work: Promise<T>): Promise<T>;
   /** The error that the script's own words make of what went wrong. */
   explain(error: unknown, path: string): Promise<unknown>;
-  /** Ends it, and waits until it has ended. */
-  close(): Promise<void>;
+  /** Ends its input, and waits until it has ended; past `graceMs` it is killed. */
+  close(graceMs?: number): Promise<void>;
 }
 
 async function startScript(driver: BoxFilesDeps['driver'], script: string, args: readonly string[]): Promise<Script> {
@@ -235,17 +235,17 @@ class RunningScript implements Script {
     return error;
   }
 
-  close(): Promise<void> {
-    this.#closing ??= this.#end();
+  close(graceMs: number = limits.exitDrainMs): Promise<void> {
+    this.#closing ??= this.#end(graceMs);
     return this.#closing;
   }
 
-  async #end(): Promise<void> {
+  async #end(graceMs: number): Promise<void> {
     const { stdin, stdout, exit } = this.#handle;
     stdin?.end();
     // Input's end is its end: an unfinished upload is removed by then. What is stuck is killed.
     stdout.resume();
-    const ended = await withDeadline(exit, limits.exitDrainMs, 'the end').then(() => true, () => false);
+    const ended = await withDeadline(exit, graceMs, 'the end').then(() => true, () => false);
     if (!ended) await this.#handle.killTree().catch(() => undefined);
     stdout.destroy();
   }

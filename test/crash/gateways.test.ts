@@ -37,15 +37,19 @@ describe('several gateways', () => {
     const pids = await gatewaysOf(running);
     expect(pids).toHaveLength(3);
     const streams = new AbortController();
-    const open = await Promise.all(Array.from({ length: 60 }, () => fetch(`http://127.0.0.1:${running.port}/v1/events`, { signal: streams.signal })));
-    expect(open.map(({ status }) => status).every((status) => status === 200)).toBe(true);
-    const counts = pids.map((pid) => connectionsOf(pid, running.port));
-    expect(counts.reduce((sum, count) => sum + count)).toBeGreaterThanOrEqual(60);
-    expect(Math.min(...counts)).toBeGreaterThan(0);
+    let open = 0;
+    // The kernel gives a connection to whoever takes it first: how many each gets is nobody's promise.
+    await eventually('each has taken some', async () => {
+      const answers = await Promise.all(Array.from({ length: 20 }, () => fetch(`http://127.0.0.1:${running.port}/v1/events`, { signal: streams.signal })));
+      expect(answers.every(({ status }) => status === 200)).toBe(true);
+      open += answers.length;
+      return pids.every((pid) => connectionsOf(pid, running.port) > 0);
+    }, 30_000);
+    expect(pids.reduce((sum, pid) => sum + connectionsOf(pid, running.port), 0)).toBeGreaterThanOrEqual(open);
     // Whoever is asked knows of the streams of all: one by its own count, the others by what was reported.
     await eventually('every answer counts all streams', async () => {
       const answers = await Promise.all(Array.from({ length: 6 }, () => ask(running, '/metrics')));
-      return answers.every(({ text }) => Number(/^boxrun_http_requests_open (\d+)/m.exec(text)?.[1]) >= 60);
+      return answers.every(({ text }) => Number(/^boxrun_http_requests_open (\d+)/m.exec(text)?.[1]) >= open);
     }, 20_000);
     streams.abort();
   });
