@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Box } from '../../src/shared/api.ts';
 import { loadConfig, type Config } from '../../src/shared/config.ts';
+import { errorText } from '../../src/shared/errors.ts';
 import { defaultSocket, statePaths } from '../../src/shared/state-dir.ts';
 import { eventually, processesOf, type Role } from '../../test/support/processes.ts';
 import { callJson, openConnection, type Connection } from './http.ts';
@@ -64,6 +65,9 @@ export async function withServer<T>(context: Context, options: ServerOptions, us
       createBox: (fields = {}) => callJson<Box>(admin, 'POST', '/v1/boxes', { ...smallBox, ...fields }),
       pids: async (role) => (await processesOf(stateDir)).filter((found) => found.role === role).map(({ pid }) => pid),
     });
+  } catch (error) {
+    context.say(`failed: ${errorText(error)}`); // Ending a server in that state may fail too, and say something else.
+    throw error;
   } finally {
     await end(keeper, admin, stateDir);
   }

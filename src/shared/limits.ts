@@ -200,6 +200,8 @@ export const limits = {
   freeDiskStaleMs: 250,
   /** Supervisor: a new spare waits with its start while boxes come up, so long at the most. */
   spareWaitMs: 1_000,
+  /** Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow to say hello. */
+  workerStartsPerCpu: 2,
   /** Supervisor: a spawned worker answers on its socket by then. */
   workerReadyMs: 15_000,
   /** Supervisor: bringing a box up, image pull not counted. */

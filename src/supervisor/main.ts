@@ -1,10 +1,12 @@
 // The supervisor process: composes registry, quota, pool and recovery, and serves gateways. Started by the keeper; when the
 // keeper is gone it goes too, while its workers stay.
+import { availableParallelism } from 'node:os';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
 import { noWriterNotices, writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
+import { createTurns } from '../shared/in-turn.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
@@ -61,7 +63,8 @@ const figures = createSupervisorMeters({
 });
 const starting = new Set<string>();
 const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
-const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => startWorker(workers), log });
+const startInTurn = createTurns(limits.workerStartsPerCpu * availableParallelism());
+const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => startInTurn(() => startWorker(workers)), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(

@@ -1,7 +1,7 @@
 // Waits with deadlines, work one after the other, and the budget of restarts.
 import { describe, expect, it } from 'vitest';
 import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shared/clock.ts';
-import { createInTurn } from '../../../src/shared/in-turn.ts';
+import { createInTurn, createTurns } from '../../../src/shared/in-turn.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createRestartWindow } from '../../../src/shared/restart-window.ts';
 import { promiseInHand, settle } from '../../support/unit.ts';
@@ -85,5 +85,26 @@ describe('a budget of restarts', () => {
 
   it('of zero gives none', () => {
     expect(createRestartWindow(0).take()).toBe(false);
+  });
+});
+
+describe('work of which so much may run at once', () => {
+  it('runs so much, then one for each that ends, well or not, in the order in which it was asked for', async () => {
+    const turns = createTurns(2);
+    const hands = Array.from({ length: 5 }, () => promiseInHand<number>());
+    const begun: number[] = [];
+    const results = hands.map((hand, index) => turns(() => {
+      begun.push(index);
+      return hand.promise;
+    }).catch(() => 'failed'));
+    await settle();
+    expect(begun).toEqual([0, 1]);
+    hands[1]?.reject(new Error('no'));
+    await settle();
+    expect(begun).toEqual([0, 1, 2]);
+    for (const [index, hand] of hands.entries()) if (index !== 1) hand.resolve(index);
+    expect(await Promise.all(results)).toEqual([0, 'failed', 2, 3, 4]);
+    expect(begun).toEqual([0, 1, 2, 3, 4]);
+    expect(await turns(() => Promise.resolve('again'))).toBe('again');
   });
 });
