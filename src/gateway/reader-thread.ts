@@ -45,7 +45,7 @@ export default function answer(call: ReaderCall): unknown {
  */
 function handedOver(page: EventPage): unknown {
   const bytes = page.events.reduce((sum, { data }) => sum + data.length, 0);
-  const sent = bytes <= limits.replayJoinedBytesMax ? joined(page, bytes) : page;
+  const sent = bytes <= page.events.length * limits.replayJoinedBytesMax ? joined(page, bytes) : page;
   const buffers = [...new Set(sent.events.map(({ data }) => data.buffer))];
   return move({ [transferableSymbol]: buffers, [valueSymbol]: sent });
 }
