@@ -1,5 +1,5 @@
 // Homes that begin where an earlier box's home has come to: with the guest's root file system, which the engine else builds in each fresh home,
-// and the image in its index, for which it else asks the registry. Kept by driver.ts after the first start of an image's first box, used by
+// and the image in its index, for which it else asks the registry. Kept by boot.ts after the first start of an image's first box, used by
 // box-home.ts before the engine opens a home. Whatever does not fit is left out, and the engine makes its own.
 import { createHash } from 'node:crypto';
 import { copyFile, link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
