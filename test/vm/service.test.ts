@@ -1,6 +1,7 @@
 // The whole service on real micro-VMs: API and command line, kills of whole trees, a worker and a supervisor that die.
 // Boots are slow where the host is emulated, so the tests share one server and few boxes, in order.
 import { execFile } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -41,6 +42,14 @@ describe('a box on a micro-VM', () => {
     expect(both).toMatchObject({ stdout: 'blue\n', stderr: 'problem\n', exit: { exitCode: 7 } });
     // A kernel of its own: isolation by hardware, not by namespaces of this one.
     expect((await run('api', 'uname -r')).stdout).not.toBe((await promisify(execFile)('uname', ['-r'])).stdout);
+  });
+
+  it('begins with the guest of an earlier box of its image: here the one that tried the host', async () => {
+    const { id } = await server.client.getBox('api');
+    const templates = join(server.stateDir, 'images', 'boxlite-homes');
+    const kept = readdirSync(templates).flatMap((key) => readdirSync(join(templates, key, 'bases')));
+    expect(kept).toHaveLength(1);
+    expect(readdirSync(join(server.stateDir, 'boxes', id, 'bases'))).toEqual(kept);
   });
 
   it('holds the answer for a short command: it comes back finished, or after the longest hold', async () => {

@@ -1,5 +1,5 @@
 // Homes that begin where an earlier one has come to: with its guest's disk and its image's index, under their own name, and with nobody's box.
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -56,7 +56,7 @@ describe('a template home', () => {
     const { imagesDir, first, path } = homes();
     const template = createTemplateHome(imagesDir, image);
     await template.keep(first);
-    for (const box of ['box_second000000', 'box_third0000000']) {
+    for (const box of ['box_second000000', 'box_longer_than_the_first', 'box_x']) {
       const home = path(box);
       expect(await template.seed(home)).toBe(true);
       const disk = join(home, 'bases', 'ZOt9.ext4');
@@ -76,15 +76,13 @@ describe('a template home', () => {
     expect(await createTemplateHome(imagesDir, { kind: 'registry', reference: 'debian:12' }).seed(path('box_second000000'))).toBe(false);
   });
 
-  it('leaves alone a home that has been opened, and one whose name has another length', async () => {
-    const { imagesDir, first, path } = homes();
+  it('leaves alone a home that has been opened', async () => {
+    const { imagesDir, first } = homes();
     const template = createTemplateHome(imagesDir, image);
     await template.keep(first);
     const before = readFileSync(join(first, 'db', 'boxlite.db'));
     expect(await template.seed(first)).toBe(false);
     expect(readFileSync(join(first, 'db', 'boxlite.db'))).toEqual(before);
-    expect(await template.seed(path('box_longer_than_the_first'))).toBe(false);
-    expect(existsSync(path('box_longer_than_the_first'))).toBe(false);
   });
 
   it('is not made of a damaged database, and leaves nothing behind', async () => {

@@ -2,7 +2,7 @@
 // and the image in its index, for which it else asks the registry. Kept by boot.ts after the first start of an image's first box, used by
 // box-home.ts before the engine opens a home. Whatever does not fit is left out, and the engine makes its own.
 import { createHash } from 'node:crypto';
-import { copyFile, link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { installedDirectory, moveInto, temporaryDirectory } from '../../../shared/images/layouts.ts';
 import type { ImageSource } from '../../../shared/images/source.ts';
@@ -33,13 +33,16 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
     async seed(homeDir) {
       if (await hasEngineRecords(homeDir)) return false;
       const madeOf = (await readFile(origin, 'utf8').then(JSON.parse).catch(() => null)) as HomeOrigin | null;
-      if (madeOf === null || madeOf.homeDir.length !== homeDir.length) return false;
+      if (madeOf === null) return false;
       try {
         await linkFiles(join(template, 'bases'), join(homeDir, 'bases'));
-        const database = await readFile(join(template, databaseName));
-        renamePaths(database, `${madeOf.homeDir}/`, `${homeDir}/`);
         await mkdir(join(homeDir, 'db'), { recursive: true });
-        await writeFile(join(homeDir, 'db', databaseName), database, { mode: 0o600 });
+        const database = join(homeDir, 'db', databaseName);
+        await copyFile(join(template, databaseName), `${database}.new`);
+        await chmod(`${database}.new`, 0o600);
+        const { replaceText } = await import('../../../shared/store/closed-database.ts');
+        replaceText(`${database}.new`, `${madeOf.homeDir}/`, `${homeDir}/`);
+        await rename(`${database}.new`, database);
         return true;
       } catch (error) {
         for (const name of ['bases', 'db']) await rm(join(homeDir, name), { recursive: true, force: true });
@@ -53,7 +56,7 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
         // Copies: to open the engine's own files in this process would end the engine's locks on them (fcntl(2)).
         const database = join(temporary, databaseName);
         for (const suffix of ['', '-wal']) await copyFile(join(homeDir, 'db', `${databaseName}${suffix}`), `${database}${suffix}`);
-        const { takeRowsOut } = await import('../../../shared/store/row-removal.ts');
+        const { takeRowsOut } = await import('../../../shared/store/closed-database.ts');
         takeRowsOut(database, tablesOfBoxes);
         await linkFiles(join(homeDir, 'bases'), join(temporary, 'bases'));
         await writeFile(join(temporary, basename(origin)), JSON.stringify({ homeDir } satisfies HomeOrigin));
@@ -69,12 +72,4 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
 async function linkFiles(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
   for (const name of await readdir(from)) await link(join(from, name), join(to, name));
-}
-
-/**
- * Homes of one state directory have names of one length, so that a name can stand in the place of another in the database's file:
- * no index of the engine's is on a path, and pages have no checksums (SQLite, "Database File Format").
- */
-function renamePaths(database: Buffer, from: string, to: string): void {
-  for (let at = database.indexOf(from); at >= 0; at = database.indexOf(from, at + to.length)) database.write(to, at);
 }
