@@ -5,7 +5,7 @@ import type { Exec } from '../shared/api.ts';
 import type { Event } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import type { EventPage } from '../shared/store/reader.ts';
+import { bytesOf, hasSmallEvents, type EventPage } from '../shared/store/reader.ts';
 import { createTopics, raceAbort, takeLive, type Seat, type TopicDeps, type Topics } from './topics.ts';
 
 /** `follow` is by the id of the exec, and waits while the writer is down. */
@@ -62,7 +62,7 @@ export function createEventFeed(deps: FeedDeps): EventFeed {
     past: (exec, afterSeq, signal) => history(parts, { exec, afterSeq, signal }),
     ended: (exec, signal) => waitForExit(parts, exec, signal),
     events(execId, events) {
-      topics.offer(execId, events, events.reduce((sum, event) => sum + event.data.length, 0));
+      topics.offer(execId, events, bytesOf(events));
     },
     lagged(execId) {
       topics.followAgain(execId);
@@ -134,15 +134,22 @@ async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: A
   }
 }
 
-/** What the database has after `afterSeq`, page by page. The next one is read when the one before has been sent: memory for one page is enough. */
+/**
+ * What the database has after `afterSeq`, page by page. The next one is read when the one before has been sent, so that memory for one page
+ * is enough; only behind a page of small events it is read meanwhile.
+ */
 async function* history({ deps, pages }: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
   pages.readers++;
   try {
+    const readPage = (after: number) => deps.readPage(exec.id, after, pageBytes(pages));
+    let coming: Promise<EventPage> | null = readPage(afterSeq);
     for (let after = afterSeq; ; ) {
-      const page = await raceAbort(deps.readPage(exec.id, after, pageBytes(pages)), signal);
+      const page: EventPage = await raceAbort(coming ?? readPage(after), signal);
+      after = page.events.at(-1)?.seq ?? after;
+      coming = page.more && hasSmallEvents(page) ? readPage(after) : null;
+      coming?.catch(() => undefined); // Whoever takes it sees it; the reader may leave before.
       if (page.events.length > 0) yield page.events;
       if (!page.more) return;
-      after = page.events.at(-1)?.seq ?? after;
     }
   } finally {
     pages.readers--;

@@ -2,9 +2,8 @@
 // hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
-import { limits } from '../shared/limits.ts';
 import type { BoxFilter, PageRequest } from '../shared/store/lists.ts';
-import { openReader, type EventPage, type Reader } from '../shared/store/reader.ts';
+import { bytesOf, hasSmallEvents, openReader, type EventPage, type Reader } from '../shared/store/reader.ts';
 
 export interface ReaderThreadData {
   readonly dbPath: string;
@@ -44,14 +43,13 @@ export default function answer(call: ReaderCall): unknown {
  * of small events go in one buffer, since each buffer is an object of its own on its way; a page of large ones would stand there twice.
  */
 function handedOver(page: EventPage): unknown {
-  const bytes = page.events.reduce((sum, { data }) => sum + data.length, 0);
-  const sent = bytes <= page.events.length * limits.replayJoinedBytesMax ? joined(page, bytes) : page;
+  const sent = hasSmallEvents(page) ? joined(page) : page;
   const buffers = [...new Set(sent.events.map(({ data }) => data.buffer))];
   return move({ [transferableSymbol]: buffers, [valueSymbol]: sent });
 }
 
-function joined({ events, more }: EventPage, bytes: number): EventPage {
-  const all = new Uint8Array(bytes);
+function joined({ events, more }: EventPage): EventPage {
+  const all = new Uint8Array(bytesOf(events));
   let at = 0;
   return {
     more,

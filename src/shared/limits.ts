@@ -148,8 +148,8 @@ export const limits = {
   /** ... of all pages that readers hold at once, as long as their clients take: past it pages are smaller, but never under the least. */
   replayBytesMax: 8 * 1024 * 1024,
   replayPageBytesLeast: 16 * 1024,
-  /** Gateway: a page whose events have no more bytes than this, on average, comes from its thread in one buffer. */
-  replayJoinedBytesMax: 256,
+  /** Gateway: a page whose events have no more bytes than this, on average, comes from its thread in one buffer, and the next one is read while it is sent. */
+  smallEventBytes: 256,
   /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
   feedBufferBytesMax: 1024 * 1024,
   /** Gateway: events are written to a client in pieces of this many characters, or of one event. */

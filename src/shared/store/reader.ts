@@ -12,6 +12,15 @@ export interface EventPage {
   readonly more: boolean;
 }
 
+export function bytesOf(events: readonly Pick<EventRow, 'data'>[]): number {
+  return events.reduce((sum, { data }) => sum + data.length, 0);
+}
+
+/** A page of small events is itself small, however many those are: it may be copied, or read before it is needed. */
+export function hasSmallEvents({ events }: EventPage): boolean {
+  return bytesOf(events) <= events.length * limits.smallEventBytes;
+}
+
 /** What a client's key stands for. */
 export interface KnownKey {
   readonly bodyHash: string;

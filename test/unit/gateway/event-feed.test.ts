@@ -213,6 +213,21 @@ it('holds no more than its bound for a reader that takes nothing, and loses noth
   expect(double.calls.pages).toBeGreaterThan(pagesBefore);
 });
 
+it.each([
+  { what: 'small', bytes: limits.smallEventBytes, pages: 2 },
+  { what: 'large', bytes: limits.smallEventBytes + 1, pages: 1 },
+])('holds for a slow reader of $what events $pages pages of history', async ({ bytes, pages }) => {
+  const double = createDouble();
+  double.commit([...upTo(15).map((seq) => log(seq, bytes)), exit(16)]);
+  const slow = double.feed.read(exec, -1, never);
+  const first = (await slow.next()).value ?? [];
+  await turns(5);
+  expect(double.calls.pages).toBe(pages);
+  const rest: Event[] = [];
+  for await (const batch of slow) rest.push(...batch);
+  expect(seqs([...first, ...rest])).toEqual(upTo(16));
+});
+
 it('ends for a reader that leaves, and unfollows with the last one', async () => {
   const double = createDouble();
   const leaving = new AbortController();
