@@ -198,8 +198,8 @@ export const limits = {
   freeDiskBytesMin: 256 * 1024 * 1024,
   /** ... which is looked at anew after this. */
   freeDiskStaleMs: 250,
-  /** Supervisor: a new spare waits with its start while boxes come up, so long at the most. */
-  spareWaitMs: 1_000,
+  /** Supervisor: a new spare waits with its start while boxes come up or go, so long at the most. */
+  spareWaitMs: 10_000,
   /** Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow to say hello. */
   workerStartsPerCpu: 2,
   /** Supervisor: a spawned worker answers on its socket by then. */

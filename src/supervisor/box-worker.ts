@@ -2,7 +2,7 @@
 // A successor is assigned only after its predecessor is dead and the generation is committed; box.ts decides when.
 import type { Exec } from '../shared/api.ts';
 import { sleep } from '../shared/clock.ts';
-import type { ExecOrder, Assignment, StreamGrant, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
+import type { ExecOrder, StreamGrant, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
@@ -13,6 +13,7 @@ import type { Logger } from '../shared/log.ts';
 import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
+import { assignmentOf } from './assignment.ts';
 import type { ImageGate } from './image-gate.ts';
 import type { Spills } from './spills.ts';
 import { leavesOpen, untilThrough } from './until-through.ts';
@@ -156,7 +157,11 @@ class LeasedWorker implements BoxWorker {
     }, signal).finally(giveUp);
   }
 
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
+    return this.#deps.pool.undisturbed(() => this.#stop());
+  }
+
+  async #stop(): Promise<void> {
     const generation = this.#row.generation;
     await this.#endEngine('stop', limits.boxStopTimeoutMs);
     await this.#letGo();
@@ -182,7 +187,11 @@ class LeasedWorker implements BoxWorker {
     return ended;
   }
 
-  async remove(): Promise<void> {
+  remove(): Promise<void> {
+    return this.#deps.pool.undisturbed(() => this.#remove());
+  }
+
+  async #remove(): Promise<void> {
     await this.#endEngine('remove', limits.boxRemoveTimeoutMs);
     await this.#letGo();
     // Followers of a command that was lost hear of its end before its rows are gone.
@@ -372,23 +381,4 @@ function rethrowIfOpen(error: unknown): void {
 
 function imageKey(row: BoxRow): string {
   return `${row.driver} ${JSON.stringify(row.image_source)}`;
-}
-
-function assignmentOf(row: BoxRow, instanceId: string): Assignment {
-  if (row.image_source === null) throw new BoxRunError('RUNTIME_ERROR', `box ${row.id} has no image`);
-  return {
-    boxId: row.id,
-    generation: row.generation,
-    instanceId,
-    driver: row.driver,
-    image: row.image_source,
-    cpu: row.cpu,
-    memoryMb: row.memory_mb,
-    diskSizeGb: row.disk_size_gb,
-    network: row.network,
-    workdir: row.workdir,
-    env: row.env ?? {},
-    volumes: row.volumes ?? [],
-    engineId: row.boxlite_id,
-  };
 }

@@ -12,7 +12,7 @@ export interface WarmPool {
   /** Adds a spare that an earlier supervisor left. */
   adopt(worker: WorkerHandle): void;
   fill(): void;
-  /** Does `work`, the start of a box, say; a spare begins to start meanwhile only after limits.spareWaitMs. */
+  /** Does `work`, the start or the end of a box; a spare begins to start meanwhile only after `waitMs`. */
   undisturbed<T>(work: () => Promise<T>): Promise<T>;
   /** Dismisses every spare and starts no more. */
   close(): Promise<void>;
@@ -23,9 +23,11 @@ export interface WarmPoolOptions {
   readonly size: () => number;
   readonly start: () => Promise<WorkerHandle>;
   readonly log: Logger;
+  /** How long a spare waits at the most with its start while boxes come up or go: milliseconds. */
+  readonly waitMs?: number;
 }
 
-export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool {
+export function createWarmPool({ size, start, log, waitMs = limits.spareWaitMs }: WarmPoolOptions): WarmPool {
   const spares = new Set<WorkerHandle>();
   let filling: Promise<void> | null = null;
   let closed = false;
@@ -51,7 +53,7 @@ export function createWarmPool({ size, start, log }: WarmPoolOptions): WarmPool 
     // One at a time: filling must not take the cores from the boxes.
     while (spares.size < size() && !closed) {
       if (underWay > 0) {
-        await settledWithin(quiet, limits.spareWaitMs);
+        await settledWithin(quiet, waitMs);
         if (closed) return;
       }
       try {

@@ -155,10 +155,11 @@ describe('the first use of an image', () => {
 });
 
 describe('spare workers', () => {
-  function createPool(size: number) {
+  function createPool(size: number, options: { readonly waitMs?: number } = {}) {
     const started: HandleDouble[] = [];
     const state = { fail: false, underWay: 0, most: 0 };
     const pool = createWarmPool({
+      ...options,
       size: () => size, log: quietLog,
       async start() {
         state.most = Math.max(state.most, ++state.underWay);
@@ -242,7 +243,7 @@ describe('spare workers', () => {
   });
 
   it('start in the end while boxes come up all the time', async () => {
-    const { pool, started } = createPool(1);
+    const { pool, started } = createPool(1, { waitMs: 100 });
     void pool.undisturbed(() => new Promise(() => undefined));
     pool.fill();
     await settle(20);
