@@ -10,14 +10,23 @@ import { createRawExec } from '../support/raw-exec.ts';
 import { withServer, type BenchServer } from '../support/server.ts';
 
 const command = ['/bin/true'];
+/** How many commands a box has had when its worker is no longer new: V8 optimizes what has run often (docs/performance.md). */
+const firstCommands = 1_000;
+const warmUp = { parallelPerBox: 4, leastParallel: 8, ms: { oneBox: 12_000, manyBoxes: 30_000 } };
 
 export const execThroughput: Suite = {
   name: 'exec-throughput',
   run: (context) => withServer(context, {}, async (server) => {
     const shapes = context.isShort ? [[8, 1], [32, 8]] : [[1, 1], [8, 1], [32, 1], [1, 8], [8, 8], [32, 8]];
     const boxes = await createBoxes(server, 8);
-    const measures: Measure[] = [];
+    const measures: Measure[] = context.isShort ? [] : [await measureNew(server, boxes[0] ?? '')];
+    let warm = 0;
     for (const [parallel = 1, boxCount = 1] of shapes) {
+      if (!context.isShort && boxCount > warm) {
+        context.say(`warming up ${boxCount} boxes`);
+        await warmedUp(server, boxes.slice(0, boxCount));
+        warm = boxCount;
+      }
       context.say(`${parallel} in parallel over ${boxCount} boxes`);
       measures.push(await compareThroughput(context, server, boxes.slice(0, boxCount), parallel));
     }
@@ -25,17 +34,40 @@ export const execThroughput: Suite = {
   }),
 };
 
+/** What a new box gives at first. */
+async function measureNew(server: BenchServer, boxId: string): Promise<Measure> {
+  const connections = await openConnections(server.socketPath, 8);
+  let left = firstCommands;
+  const startedAt = performance.now();
+  await Promise.all(connections.map(async (connection) => {
+    while (left-- > 0) await runExec(connection, boxId);
+    connection.close();
+  }));
+  return single('exec-throughput/8x1-new', 'commands/s', firstCommands / ((performance.now() - startedAt) / 1000));
+}
+
+async function warmedUp(server: BenchServer, boxes: readonly string[]): Promise<void> {
+  const parallel = Math.max(warmUp.leastParallel, warmUp.parallelPerBox * boxes.length);
+  const connections = await openConnections(server.socketPath, parallel);
+  await throughput(parallel, boxes.length === 1 ? warmUp.ms.oneBox : warmUp.ms.manyBoxes, (lane) => runExec(of(connections, lane), of(boxes, lane)));
+  for (const connection of connections) connection.close();
+}
+
 async function createBoxes(server: BenchServer, count: number): Promise<string[]> {
   const boxes: string[] = [];
   for (let index = 0; index < count; index++) boxes.push((await server.createBox()).id);
   return boxes;
 }
 
+/** Lanes take turns over a list. */
+function of<T>(list: readonly T[], lane: number): T {
+  return list[lane % list.length] as T;
+}
+
 async function compareThroughput({ isShort }: Context, server: BenchServer, boxes: readonly string[], parallel: number): Promise<Measure> {
   const connections = await openConnections(server.socketPath, parallel);
   const raw = await Promise.all(boxes.map((boxId) => createRawExec({ ...server, boxId })));
   const durationMs = isShort ? 1_200 : 1_500;
-  const of = <T>(list: readonly T[], lane: number) => list[lane % list.length] as T;
   const measure = await compare({
     name: `exec-throughput/${parallel}x${boxes.length}`,
     unit: 'commands/s',
