@@ -2,7 +2,6 @@
 // it, and no worker holds it.
 import { closeSync, mkdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { newId } from '../../src/shared/ids.ts';
 import { resolveImage } from '../../src/shared/images/store.ts';
 import { limits } from '../../src/shared/limits.ts';
@@ -55,7 +54,7 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
     await makeHome(spec, paths);
     const disk = await createDisk(paths, imagesDir, spec.diskSizeGb);
     const boot: BootOptions = { spec, volumeRoots: [], paths, cgroups, cgroup: names.box, runtime, tools, rootfsDir, disk };
-    const monitor = { boxId, paths, runtime, busybox: join(tools.dir, 'busybox'), rootfsDir, disk, ownerId: idShift.base };
+    const monitor = { boxId, paths, runtime, tools, rootfsDir, disk, ownerId: idShift.base };
     const box = (first: RunningBox | null): RawContainer => {
       let running = first;
       return {

@@ -86,8 +86,8 @@ async function start(env: NodeJS.ProcessEnv, socketPath: string, args: readonly 
 }
 
 async function end(keeper: ChildProcess, admin: Connection, stateDir: string): Promise<void> {
-  const running = await callJson<Box[]>(admin, 'GET', '/v1/boxes?status=running');
-  for (const { id } of running) await admin.request('DELETE', `/v1/boxes/${id}?force=true`);
+  const boxes = await callJson<Box[]>(admin, 'GET', '/v1/boxes?limit=1000'); // Also those that a benchmark that failed was still making.
+  for (const { id } of boxes) await admin.request('DELETE', `/v1/boxes/${id}?force=true`);
   admin.close();
   const exited = once(keeper, 'exit');
   keeper.kill('SIGTERM');

@@ -1,8 +1,10 @@
 // What the driver says about hosts on which it cannot work, and that it works on either OCI runtime.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createBoxDriver } from '../../src/worker/drivers/container/box.ts';
 import { probeContainerHost, type ContainerHostReport } from '../../src/worker/drivers/container/driver.ts';
 import { findRuntime, runtimeNames, type OciRuntime } from '../../src/worker/drivers/container/runtime.ts';
@@ -35,6 +37,24 @@ describeOnHost('this host', () => {
   });
 });
 
+/** The runtime, with half a second between making a box's first process, whose pid it writes down, and letting it begin. */
+function slowStarter({ name, path }: OciRuntime): string {
+  const script = join(mkdtempSync(join(tmpdir(), 'boxrun-slow-')), name);
+  onTestFinished(() => { rmSync(dirname(script), { recursive: true }); });
+  // Its arguments: --root R --log L run --bundle B --pid-file P ID
+  writeFileSync(script, `#!/bin/sh
+case " $* " in *" run "*) ;; *) exec ${path} "$@" ;; esac
+root=$2 log=$4 bundle=$7 pid=$9
+shift 9
+${path} --root "$root" --log "$log" create --bundle "$bundle" --pid-file "$pid" "$1" || exit
+sleep 0.5
+${path} --root "$root" --log "$log" start "$1"
+while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.02; done
+${path} --root "$root" delete -f "$1"
+`, { mode: 0o755 });
+  return script;
+}
+
 const installed = (await Promise.all(runtimeNames.map(findRuntime))).filter((runtime): runtime is OciRuntime => runtime !== null);
 
 describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const))('on %s', (_name, runtime) => {
@@ -60,5 +80,11 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
     expect(await second.driver.reattach()).toBe('running');
     expect((await second.run(['ps', '-o', 'args'])).stdout).not.toContain('sleep');
     await second.driver.stop(100);
+  });
+
+  test('a box is up when its own first process runs, not when its pid is known: a command can be started at once', async () => {
+    const path = slowStarter(runtime);
+    const box = await boxes.started({}, (context) => createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => ({ ...runtime, path }) }));
+    expect((await box.run(['cat', '/proc/1/cmdline'])).stdout).toMatch(/^\/dev\/\.boxrun\//);
   });
 });

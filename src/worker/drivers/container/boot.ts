@@ -77,9 +77,8 @@ async function bringUp(options: BootOptions, signal: AbortSignal): Promise<Runni
     await rm(paths.runtimeRoot, { recursive: true, force: true });
     cgroups.prepare();
     await writeConfig(options, unmapped);
-    const busybox = join(tools.dir, 'busybox');
     try {
-      return await startMonitor({ boxId: spec.boxId, paths, runtime, busybox, rootfsDir, disk, ownerId: idShift.base }, signal);
+      return await startMonitor({ boxId: spec.boxId, paths, runtime, tools, rootfsDir, disk, ownerId: idShift.base }, signal);
     } catch (error) {
       const path = /mount_setattr `([^`]+)`/.exec(errorText(error))?.[1];
       if (path === undefined || unmapped.has(path) || !spec.volumes.some((volume) => volume.host_path === path)) throw error;

@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -12,7 +13,7 @@ import { faultPoint } from '../../../shared/fault.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import { limits } from '../../../shared/limits.ts';
 import { stageDir, type BoxPaths } from './paths.ts';
-import { lastLines, needTool, toolPath } from './tools.ts';
+import { lastLines, needTool, toolPath, type BoxTools } from './tools.ts';
 import type { OciRuntime } from './runtime.ts';
 
 const readyPollMs = 2;
@@ -52,7 +53,7 @@ interface MonitorOptions {
   readonly boxId: string;
   readonly paths: BoxPaths;
   readonly runtime: OciRuntime;
-  readonly busybox: string;
+  readonly tools: BoxTools;
   readonly rootfsDir: string;
   readonly disk: { readonly path: string; readonly kind: 'image' | 'directory' };
   readonly ownerId: number;
@@ -71,7 +72,7 @@ export const stagedEtcDir = `${stageDir}/disk/etc`;
  * @throws RUNTIME_ERROR with what the runtime said; CANCELED. The caller cleans up.
  */
 export async function startMonitor(options: MonitorOptions, signal: AbortSignal): Promise<RunningBox> {
-  const { paths, runtime } = options;
+  const { paths, runtime, tools } = options;
   // runc's exec enters a directory of that name on the host, too.
   await mkdir(`${stageDir}/root`, { recursive: true, mode: 0o755 });
   for (const file of [paths.initPid, paths.runtimeLog]) await rm(file, { force: true });
@@ -82,7 +83,7 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
   const child = spawn(
     unshare,
     [
-      ...['-m', '--propagation', 'slave', options.busybox, 'sh', '-c', monitorScript, 'monitor'],
+      ...['-m', '--propagation', 'slave', join(tools.dir, 'busybox'), 'sh', '-c', monitorScript, 'monitor'],
       ...[stageDir, options.disk.path, options.disk.kind, paths.etc],
       ...[String(options.ownerId), options.rootfsDir, mount],
       ...[runtime.path, '--root', paths.runtimeRoot, '--log', paths.runtimeLog, 'run', '--bundle', paths.bundle],
@@ -107,7 +108,7 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
   });
   child.unref();
   faultPoint('worker.start.monitor-spawned');
-  const init = await waitForInit(paths, ended, signal);
+  const init = await waitForInit(options, ended, signal);
   const monitor = child.pid === undefined ? null : await processIdentity(child.pid);
   if (monitor === null) throw await startFailure(paths);
   return { init, monitor };
@@ -117,7 +118,7 @@ function monitorEnvironment(home: string, runtime: OciRuntime): NodeJS.ProcessEn
   return { PATH: toolPath, [homeMark]: home, ...(runtime.hideUnified ? { BOXRUN_HIDE_UNIFIED: '1' } : {}) };
 }
 
-async function waitForInit(paths: BoxPaths, ended: Promise<'ended'>, signal: AbortSignal): Promise<ProcessIdentity> {
+async function waitForInit({ paths, tools }: MonitorOptions, ended: Promise<'ended'>, signal: AbortSignal): Promise<ProcessIdentity> {
   const deadline = Date.now() + limits.boxStartTimeoutMs;
   let over = false;
   void ended.then(() => {
@@ -127,11 +128,17 @@ async function waitForInit(paths: BoxPaths, ended: Promise<'ended'>, signal: Abo
     if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
     const pid = Number((await readFile(paths.initPid, 'utf8').catch(() => '')).trim());
     const identity = pid > 0 ? await processIdentity(pid) : null;
-    if (identity !== null) return identity;
+    if (identity !== null && (await hasBegun(pid, tools))) return identity;
     if (over) throw await startFailure(paths);
     if (Date.now() > deadline) throw new BoxRunError('TIMEOUT', 'the OCI runtime did not bring the box up in time');
     await Promise.race([delay(readyPollMs), ended]);
   }
+}
+
+/** Until the first process is the box's own program it is the runtime's, whose namespaces nobody may enter: a command would be refused. */
+async function hasBegun(pid: number, { initArgs }: BoxTools): Promise<boolean> {
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  return commandLine.split('\0')[0] === initArgs[0];
 }
 
 async function startFailure(paths: BoxPaths): Promise<BoxRunError> {
