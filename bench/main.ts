@@ -21,7 +21,7 @@ const { values, positionals } = parseArgs({
 const asked = suitesToRun(positionals);
 const measures = values.check ? await check(asked) : await runAll(asked);
 console.log(renderTable(measures));
-if (!values.check) saveResults(measures, positionals.length === 0);
+if (!values.check) saveResults(measures, positionals.length === 0 && process.exitCode === undefined);
 
 function suitesToRun(names: readonly string[]): Suite[] {
   if (names.length === 0) return suites.filter(({ onlyByName = false }) => !onlyByName);
@@ -35,7 +35,15 @@ function suitesToRun(names: readonly string[]): Suite[] {
 
 async function runAll(chosen: readonly Suite[]): Promise<Measure[]> {
   const all: Measure[] = [];
-  for (const suite of chosen) all.push(...(await runSuite(suite)));
+  for (const suite of chosen) {
+    try {
+      all.push(...(await runSuite(suite)));
+    } catch (error) {
+      // What the others have measured, for minutes, is not lost with it.
+      console.error(`${suite.name}: failed:`, error);
+      process.exitCode = 1;
+    }
+  }
   return all;
 }
 
