@@ -1,5 +1,6 @@
 // One after the other, or so many at once: work in the order in which it was asked for.
-// Used by the supervisor for the operations on a box and for starting workers, and by the worker for its calls to the engine.
+// Used by the supervisor for the operations on a box, for starting workers and for boxes that come and go together, and by the worker for its calls to the engine.
+import { BoxRunError } from './errors.ts';
 
 export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
@@ -13,19 +14,57 @@ export function createInTurn(): InTurn {
   };
 }
 
-/** Gives a function that runs `most` works at once, and each other one when one of them has ended, well or not. */
-export function createTurns(most: number): InTurn {
-  const waiting: (() => void)[] = [];
+/** As InTurn; whoever still waits when `signal` aborts is refused with CANCELED. */
+export type Turns = <T>(work: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
+
+/**
+ * Gives a function that runs `most` works at once, and each other one when one of them has ended, well or not, or has lasted for `longestMs`
+ * milliseconds: what hangs keeps nobody waiting for longer.
+ */
+export function createTurns(most: number, longestMs: number = Number.POSITIVE_INFINITY): Turns {
+  const waiting = new Set<() => void>();
   let running = 0;
-  return async (work) => {
+
+  function pass(): void {
+    const [next] = waiting;
+    if (next === undefined) {
+      running--;
+      return;
+    }
+    waiting.delete(next);
+    next(); // It takes this one's turn.
+  }
+
+  function wait(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const go = () => {
+        signal?.removeEventListener('abort', giveUp);
+        resolve();
+      };
+      const giveUp = () => {
+        waiting.delete(go);
+        reject(new BoxRunError('CANCELED', 'canceled while waiting for its turn'));
+      };
+      waiting.add(go);
+      signal?.addEventListener('abort', giveUp, { once: true });
+      if (signal?.aborted === true) giveUp();
+    });
+  }
+
+  return async (work, signal) => {
     if (running < most) running++;
-    else await new Promise<void>((resolve) => { waiting.push(resolve); });
+    else await wait(signal);
+    let passed = false;
+    const passOnce = () => {
+      if (!passed) pass();
+      passed = true;
+    };
+    const timer = longestMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(passOnce, longestMs);
     try {
       return await work();
     } finally {
-      const next = waiting.shift();
-      if (next === undefined) running--;
-      else next(); // It takes this one's turn.
+      clearTimeout(timer);
+      passOnce();
     }
   };
 }

@@ -202,6 +202,9 @@ export const limits = {
   spareWaitMs: 10_000,
   /** Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow to say hello. */
   workerStartsPerCpu: 2,
+  /** Supervisor: boxes that come up or are removed at once, for each processor; each other one waits until one of them is done or has had so many ms. Many together take longer than one after the other. */
+  boxTurnsPerCpu: 2,
+  boxTurnMs: 2_000,
   /** Supervisor: a spawned worker answers on its socket by then. */
   workerReadyMs: 15_000,
   /** Supervisor: bringing a box up, image pull not counted. */

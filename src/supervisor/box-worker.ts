@@ -6,6 +6,7 @@ import type { ExecOrder, StreamGrant, StreamOperation, WorkerContract } from '..
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
+import type { Turns } from '../shared/in-turn.ts';
 import type { ResultOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
@@ -60,6 +61,8 @@ export interface BoxWorkerDeps {
   readonly reader: Pick<Reader, 'finishedExecIds'>;
   readonly pool: WarmPool;
   readonly gate: ImageGate;
+  /** For what keeps the host busy: a box that comes up or is removed. */
+  readonly turns: Turns;
   readonly spills: Pick<Spills, 'send' | 'sendLater'>;
   readonly instanceId: string;
   readonly log: Logger;
@@ -112,11 +115,15 @@ class LeasedWorker implements BoxWorker {
       const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
       await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
       faultPoint('supervisor.create.image-ready');
-      const created = await watch.time('create', () => peer.request('create', {}, startOptions));
-      faultPoint('supervisor.create.made');
-      await watch.time('start', () => peer.request('start', {}, startOptions));
-      faultPoint('supervisor.create.started');
-      return created;
+      const askedAt = performance.now();
+      return this.#deps.turns(async () => {
+        watch.times['turn'] = performance.now() - askedAt;
+        const created = await watch.time('create', () => peer.request('create', {}, startOptions));
+        faultPoint('supervisor.create.made');
+        await watch.time('start', () => peer.request('start', {}, startOptions));
+        faultPoint('supervisor.create.started');
+        return created;
+      }, signal);
     }, signal).finally(giveUp);
   }
 
@@ -153,7 +160,7 @@ class LeasedWorker implements BoxWorker {
       const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
       await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
       const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
-      await watch.time('start', () => peer.request('start', {}, startOptions));
+      await this.#deps.turns(() => watch.time('start', () => peer.request('start', {}, startOptions)), signal);
     }, signal).finally(giveUp);
   }
 
@@ -192,8 +199,10 @@ class LeasedWorker implements BoxWorker {
   }
 
   async #remove(): Promise<void> {
-    await this.#endEngine('remove', limits.boxRemoveTimeoutMs);
-    await this.#letGo();
+    await this.#deps.turns(async () => {
+      await this.#endEngine('remove', limits.boxRemoveTimeoutMs);
+      await this.#letGo();
+    });
     // Followers of a command that was lost hear of its end before its rows are gone.
     await this.#closeLease(this.#row.generation, 'the box was removed');
   }

@@ -64,6 +64,7 @@ const figures = createSupervisorMeters({
 const starting = new Set<string>();
 const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
 const startInTurn = createTurns(limits.workerStartsPerCpu * availableParallelism());
+const turns = createTurns(limits.boxTurnsPerCpu * availableParallelism(), limits.boxTurnMs);
 const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => startInTurn(() => startWorker(workers)), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
@@ -72,7 +73,7 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
       writer,
       quota,
       log,
-      worker: createBoxWorker({ writer, reader, pool, gate, spills, instanceId, log }, row, adopted),
+      worker: createBoxWorker({ writer, reader, pool, gate, turns, spills, instanceId, log }, row, adopted),
       onRemoved() {
         registry.delete(box);
       },

@@ -4,7 +4,7 @@ import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shar
 import { createInTurn, createTurns } from '../../../src/shared/in-turn.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createRestartWindow } from '../../../src/shared/restart-window.ts';
-import { promiseInHand, settle } from '../../support/unit.ts';
+import { eventually, promiseInHand, settle } from '../../support/unit.ts';
 
 describe('waiting', () => {
   it('can be cut short, without an error', async () => {
@@ -106,5 +106,50 @@ describe('work of which so much may run at once', () => {
     expect(await Promise.all(results)).toEqual([0, 'failed', 2, 3, 4]);
     expect(begun).toEqual([0, 1, 2, 3, 4]);
     expect(await turns(() => Promise.resolve('again'))).toBe('again');
+  });
+
+  it('gives a turn on when it has lasted too long, and once only', async () => {
+    const turns = createTurns(1, 30);
+    const hung = promiseInHand<string>();
+    const begun: string[] = [];
+    const work = (name: string, promise: Promise<string>) => turns(() => {
+      begun.push(name);
+      return promise;
+    });
+    const first = work('first', hung.promise);
+    const held = promiseInHand<string>();
+    const second = work('second', held.promise);
+    await settle();
+    expect(begun).toEqual(['first']);
+    await eventually('the second has its turn', () => begun.length === 2);
+    hung.resolve('late');
+    expect(await first).toBe('late');
+    const third = work('third', Promise.resolve('3'));
+    held.resolve('2');
+    expect(await Promise.all([second, third])).toEqual(['2', '3']);
+    // Nobody's end has made room for more than one.
+    const last = promiseInHand<string>();
+    void work('fourth', last.promise);
+    void work('fifth', last.promise);
+    await settle();
+    expect(begun).toEqual(['first', 'second', 'third', 'fourth']);
+    last.resolve('');
+  });
+
+  it('lets go of whoever does not want to wait any more', async () => {
+    const turns = createTurns(1);
+    const hand = promiseInHand<string>();
+    const first = turns(() => hand.promise);
+    const leaving = new AbortController();
+    const never = turns(() => Promise.reject(new Error('it had its turn')), leaving.signal);
+    const third = turns(() => Promise.resolve('third'), leaving.signal);
+    third.catch(() => undefined);
+    leaving.abort();
+    await expect(never).rejects.toMatchObject({ code: 'CANCELED' });
+    await expect(third).rejects.toMatchObject({ code: 'CANCELED' });
+    await expect(turns(() => Promise.resolve('fourth'), leaving.signal)).rejects.toMatchObject({ code: 'CANCELED' });
+    const last = turns(() => Promise.resolve('last'));
+    hand.resolve('first');
+    expect(await Promise.all([first, last])).toEqual(['first', 'last']);
   });
 });

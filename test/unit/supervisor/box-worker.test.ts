@@ -42,7 +42,7 @@ function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => create
       writer,
       reader: { finishedExecIds: () => ['exec_done'] },
       pool: { take: async () => handles[next++] as HandleDouble, adopt: () => undefined, fill: () => undefined, undisturbed: (work) => work(), close: async () => undefined },
-      gate: createImageGate(), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
+      gate: createImageGate(), turns: (work) => work(), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
     },
     row,
     adopted ? (handles[0] as HandleDouble) : null,
