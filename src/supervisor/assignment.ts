@@ -1,4 +1,5 @@
-// What a worker is told of its box, from the box's row. Used by box-worker.ts.
+// What a worker is told of its box, from the box's row, under the row's present lease.
+// Used by box-worker.ts, after that lease is committed.
 import type { Assignment } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { BoxRow } from '../shared/store/rows.ts';

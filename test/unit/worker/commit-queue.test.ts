@@ -1,5 +1,5 @@
 // The way to the writer: in order, one batch at a time, again until acknowledged, and bounded.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ExecChange } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -52,6 +52,8 @@ describe('changes', () => {
   });
 
   it('that are a row alone wait for what comes next, and go along with it', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // A few milliseconds of waiting must not pass by themselves.
+    onTestFinished(() => { vi.useRealTimers(); });
     const { queue, writer } = openQueue();
     queue.push(insertExec());
     await settle(3);
