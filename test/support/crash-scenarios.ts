@@ -133,8 +133,17 @@ const createThatIsLeft: Scenario = {
   prepare: removeSubject,
   async act(arena) {
     const leaving = new AbortController();
-    const running = arena.run(sleeping, leaving.signal);
-    await eventually('its box is being created', async () => (await arena.client.listBoxes()).length > 1, 30_000).finally(() => { leaving.abort(); });
+    let running: Promise<unknown> = Promise.resolve();
+    try {
+      // Told at once: a box is created sooner than somebody who looks again and again sees it.
+      for await (const { type } of arena.client.events({ signal: AbortSignal.timeout(30_000) })) {
+        if (type === 'ready') running = arena.run(sleeping, leaving.signal);
+        running.catch(() => undefined);
+        if (type === 'box.created') break;
+      }
+    } finally {
+      leaving.abort();
+    }
     await running;
   },
   verify: (arena, outcome, isHit, prepared) => runThatIsLeft.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
