@@ -14,11 +14,14 @@ export function createInTurn(): InTurn {
   };
 }
 
-/** As InTurn; whoever still waits when `signal` aborts is refused with CANCELED. */
-export type Turns = <T>(work: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
+export interface Turns {
+  /** Does `work` when its turn has come. @throws what `work` throws; CANCELED when `signal` aborts before */
+  take<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  readonly waiting: number;
+}
 
 /**
- * Gives a function that runs `most` works at once, and each other one when one of them has ended, well or not, or has lasted for `longestMs`
+ * Turns for `most` works at once; each other one begins when one of them has ended, well or not, or has lasted for `longestMs`
  * milliseconds: what hangs keeps nobody waiting for longer.
  */
 export function createTurns(most: number, longestMs: number = Number.POSITIVE_INFINITY): Turns {
@@ -51,20 +54,25 @@ export function createTurns(most: number, longestMs: number = Number.POSITIVE_IN
     });
   }
 
-  return async (work, signal) => {
-    if (running < most) running++;
-    else await wait(signal);
-    let passed = false;
-    const passOnce = () => {
-      if (!passed) pass();
-      passed = true;
-    };
-    const timer = longestMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(passOnce, longestMs);
-    try {
-      return await work();
-    } finally {
-      clearTimeout(timer);
-      passOnce();
-    }
+  return {
+    get waiting() {
+      return waiting.size;
+    },
+    async take(work, signal) {
+      if (running < most) running++;
+      else await wait(signal);
+      let passed = false;
+      const passOnce = () => {
+        if (!passed) pass();
+        passed = true;
+      };
+      const timer = longestMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(passOnce, longestMs);
+      try {
+        return await work();
+      } finally {
+        clearTimeout(timer);
+        passOnce();
+      }
+    },
   };
 }

@@ -116,7 +116,7 @@ class LeasedWorker implements BoxWorker {
       await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
       faultPoint('supervisor.create.image-ready');
       const askedAt = performance.now();
-      return this.#deps.turns(async () => {
+      return this.#deps.turns.take(async () => {
         watch.times['turn'] = performance.now() - askedAt;
         const created = await watch.time('create', () => peer.request('create', {}, startOptions));
         faultPoint('supervisor.create.made');
@@ -160,7 +160,7 @@ class LeasedWorker implements BoxWorker {
       const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
       await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
       const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
-      await this.#deps.turns(() => watch.time('start', () => peer.request('start', {}, startOptions)), signal);
+      await this.#deps.turns.take(() => watch.time('start', () => peer.request('start', {}, startOptions)), signal);
     }, signal).finally(giveUp);
   }
 
@@ -199,7 +199,7 @@ class LeasedWorker implements BoxWorker {
   }
 
   async #remove(): Promise<void> {
-    await this.#deps.turns(async () => {
+    await this.#deps.turns.take(async () => {
       await this.#endEngine('remove', limits.boxRemoveTimeoutMs);
       await this.#letGo();
     });

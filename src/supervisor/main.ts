@@ -58,14 +58,16 @@ const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, wo
 const gate = createImageGate();
 const spills = createSpills(config, log);
 const census = new Set<WorkerHandle>();
+const turns = {
+  workerStarts: createTurns(limits.workerStartsPerCpu * availableParallelism()),
+  boxes: createTurns(limits.boxTurnsPerCpu * availableParallelism(), limits.boxTurnMs),
+};
 const figures = createSupervisorMeters({
-  meters, registry, census, writer, limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb }, keeperFile: paths.keeperFile,
+  meters, registry, census, writer, turns, limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb }, keeperFile: paths.keeperFile,
 });
 const starting = new Set<string>();
 const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
-const startInTurn = createTurns(limits.workerStartsPerCpu * availableParallelism());
-const turns = createTurns(limits.boxTurnsPerCpu * availableParallelism(), limits.boxTurnMs);
-const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => startInTurn(() => startWorker(workers)), log });
+const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => turns.workerStarts.take(() => startWorker(workers)), log });
 
 function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(
@@ -73,7 +75,7 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
       writer,
       quota,
       log,
-      worker: createBoxWorker({ writer, reader, pool, gate, turns, spills, instanceId, log }, row, adopted),
+      worker: createBoxWorker({ writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log }, row, adopted),
       onRemoved() {
         registry.delete(box);
       },

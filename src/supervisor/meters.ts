@@ -10,6 +10,7 @@ import type { Logger } from '../shared/log.ts';
 import type { Meters } from '../shared/metrics.ts';
 import type { MetricsSnapshot } from '../shared/metrics-snapshot.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
+import type { Turns } from '../shared/in-turn.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
 import { heldBy, type BoxRegistry } from './box-registry.ts';
 import { askWorkers, type WorkerFigures } from './worker-figures.ts';
@@ -21,6 +22,7 @@ export interface SupervisorMetersDeps {
   readonly census: ReadonlySet<WorkerHandle>;
   readonly writer: Pick<Link<WriterContract>, 'request'>;
   readonly limits: { readonly cpu: number; readonly memoryMb: number };
+  readonly turns: Readonly<Record<'boxes' | 'workerStarts', Pick<Turns, 'waiting'>>>;
   /** What the keeper says of itself. */
   readonly keeperFile: string;
 }
@@ -35,6 +37,10 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
   const { meters, census, writer } = deps;
   const noteBoxes = boxGauges(deps);
   const noteWorkers = workerGauges(meters);
+  meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
+    gauge.set({ queue: 'box_turns' }, deps.turns.boxes.waiting);
+    gauge.set({ queue: 'worker_starts' }, deps.turns.workerStarts.waiting);
+  });
   const restarts = meters.gauge('restarts', 'Processes that were started again since the keeper (workers: the supervisor) started.', ['process']);
   restarts.set({ process: 'worker' }, 0);
 

@@ -49,7 +49,7 @@ it('counts boxes, commands, events, bytes and times, and the engine of each box'
   expect(value('boxrun_http_request_seconds_count', 'POST', '/v1/boxes/:box/exec')).toBe(3);
   expect(value('boxrun_box_memory_bytes', box.id)).toBeGreaterThan(0);
   expect(value('boxrun_box_cpu_seconds', box.id)).toBeGreaterThan(0);
-  expect(value('boxrun_queue_depth', 'writer_changes')).toBe(0);
+  for (const queue of ['writer_changes', 'gateway_reads', 'box_turns', 'worker_starts']) expect(value('boxrun_queue_depth', `"${queue}"`), queue).toBe(0);
   expect(value('boxrun_bounds_hit_total', 'unackedBytesMax')).toBe(0);
   for (const role of ['gateway', 'supervisor', 'writer']) expect(value('boxrun_process_resident_bytes', role), role).toBeGreaterThan(2 ** 20);
   expect(value('boxrun_restarts')).toBe(0);

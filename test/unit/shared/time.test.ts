@@ -93,7 +93,7 @@ describe('work of which so much may run at once', () => {
     const turns = createTurns(2);
     const hands = Array.from({ length: 5 }, () => promiseInHand<number>());
     const begun: number[] = [];
-    const results = hands.map((hand, index) => turns(() => {
+    const results = hands.map((hand, index) => turns.take(() => {
       begun.push(index);
       return hand.promise;
     }).catch(() => 'failed'));
@@ -105,14 +105,14 @@ describe('work of which so much may run at once', () => {
     for (const [index, hand] of hands.entries()) if (index !== 1) hand.resolve(index);
     expect(await Promise.all(results)).toEqual([0, 'failed', 2, 3, 4]);
     expect(begun).toEqual([0, 1, 2, 3, 4]);
-    expect(await turns(() => Promise.resolve('again'))).toBe('again');
+    expect(await turns.take(() => Promise.resolve('again'))).toBe('again');
   });
 
   it('gives a turn on when it has lasted too long, and once only', async () => {
     const turns = createTurns(1, 30);
     const hung = promiseInHand<string>();
     const begun: string[] = [];
-    const work = (name: string, promise: Promise<string>) => turns(() => {
+    const work = (name: string, promise: Promise<string>) => turns.take(() => {
       begun.push(name);
       return promise;
     });
@@ -139,16 +139,16 @@ describe('work of which so much may run at once', () => {
   it('lets go of whoever does not want to wait any more', async () => {
     const turns = createTurns(1);
     const hand = promiseInHand<string>();
-    const first = turns(() => hand.promise);
+    const first = turns.take(() => hand.promise);
     const leaving = new AbortController();
-    const never = turns(() => Promise.reject(new Error('it had its turn')), leaving.signal);
-    const third = turns(() => Promise.resolve('third'), leaving.signal);
+    const never = turns.take(() => Promise.reject(new Error('it had its turn')), leaving.signal);
+    const third = turns.take(() => Promise.resolve('third'), leaving.signal);
     third.catch(() => undefined);
     leaving.abort();
     await expect(never).rejects.toMatchObject({ code: 'CANCELED' });
     await expect(third).rejects.toMatchObject({ code: 'CANCELED' });
-    await expect(turns(() => Promise.resolve('fourth'), leaving.signal)).rejects.toMatchObject({ code: 'CANCELED' });
-    const last = turns(() => Promise.resolve('last'));
+    await expect(turns.take(() => Promise.resolve('fourth'), leaving.signal)).rejects.toMatchObject({ code: 'CANCELED' });
+    const last = turns.take(() => Promise.resolve('last'));
     hand.resolve('first');
     expect(await Promise.all([first, last])).toEqual(['first', 'last']);
   });

@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
+import { createTurns } from '../../../src/shared/in-turn.ts';
 import type { Link } from '../../../src/shared/ipc/link.ts';
 import type { BoxRow } from '../../../src/shared/store/rows.ts';
 import { createBoxWorker, type BoxWorker } from '../../../src/supervisor/box-worker.ts';
@@ -42,7 +43,7 @@ function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => create
       writer,
       reader: { finishedExecIds: () => ['exec_done'] },
       pool: { take: async () => handles[next++] as HandleDouble, adopt: () => undefined, fill: () => undefined, undisturbed: (work) => work(), close: async () => undefined },
-      gate: createImageGate(), turns: (work) => work(), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
+      gate: createImageGate(), turns: createTurns(1), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
     },
     row,
     adopted ? (handles[0] as HandleDouble) : null,
