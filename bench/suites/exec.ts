@@ -12,7 +12,7 @@ import { withServer, type BenchServer } from '../support/server.ts';
 const command = ['/bin/true'];
 /** How many commands a box has had when its worker is no longer new: V8 optimizes what has run often (docs/performance.md). */
 const firstCommands = 1_000;
-const warmUp = { parallelPerBox: 4, leastParallel: 8, ms: { oneBox: 12_000, manyBoxes: 30_000 } };
+const warmUp = { parallelPerBox: 4, leastParallel: 8, ms: { oneBox: 12_000, manyBoxes: 50_000 } };
 
 export const execThroughput: Suite = {
   name: 'exec-throughput',

@@ -1,6 +1,7 @@
 // The life of a worker process: its socket, the state file by which the next supervisor finds it, and when it leaves.
 // main.ts runs it; box-runner.ts has the box.
-import { rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { renameSync, writeFileSync } from 'node:fs';
+import { rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
@@ -57,7 +58,7 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
     await prepared;
     runner = await createBoxRunner({ config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced }, assignment);
     faultPoint('worker.assign.made');
-    await stateFile.write(runner);
+    stateFile.write(runner);
     faultPoint('worker.assign.recorded');
   }
 
@@ -107,7 +108,7 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
     onDisconnect: watchForSupervisor,
   });
   faultPoint('worker.boot.listening');
-  await stateFile.write(null);
+  stateFile.write(null);
   // The next supervisor may have looked for workers before this one could be found.
   if (parentIsGone() && server.peers.size === 0) await leave('its supervisor went while it started');
   watchForSupervisor();
@@ -128,11 +129,11 @@ async function createStateFile(workersDir: string, workerId: string) {
   const startTicks = (await processIdentity(process.pid))?.startTicks ?? 0;
   return {
     path,
-    async write(box: Pick<BoxRunner, 'boxId' | 'generation'> | null): Promise<void> {
+    write(box: Pick<BoxRunner, 'boxId' | 'generation'> | null): void {
       const { boxId, generation } = box ?? { boxId: null, generation: 0 };
       const state: WorkerStateFile = { workerId, pid: process.pid, startTicks, boxId, generation };
-      await writeFile(`${path}.part`, JSON.stringify(state), { mode: 0o600 });
-      await rename(`${path}.part`, path);
+      writeFileSync(`${path}.part`, JSON.stringify(state), { mode: 0o600 });
+      renameSync(`${path}.part`, path);
     },
   };
 }

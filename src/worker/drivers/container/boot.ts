@@ -1,7 +1,6 @@
 // Bringing one box up and down: bundle, control groups, monitor, network, and the record of what runs. Called by box.ts only; whatever fails here
-// leaves things behind for its caller to end.
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
+// leaves things behind for its caller to end. Small files are written without a way through a thread: that takes ten times as long.
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive, killAndWait, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
@@ -39,7 +38,6 @@ export interface BootOptions {
 
 /** The directories, files and the FIFO of a new home; the FIFO from `aheadDir` where one is there. */
 export async function makeHome(spec: BoxSpec, paths: BoxPaths, aheadDir?: string): Promise<void> {
-  // Each takes microseconds, and a way through a thread ten times as long.
   mkdirSync(paths.home, { recursive: true, mode: 0o700 });
   chmodSync(paths.home, 0o700);
   for (const dir of [paths.bundle, paths.etc, paths.run, paths.execs]) mkdirSync(dir, { recursive: true, mode: 0o755 });
@@ -48,7 +46,7 @@ export async function makeHome(spec: BoxSpec, paths: BoxPaths, aheadDir?: string
   writeFileSync(join(paths.etc, 'hostname'), `${host}\n`);
   writeFileSync(join(paths.etc, 'resolv.conf'), spec.network ? `nameserver ${nameserver}\n` : '');
   if (aheadDir !== undefined && (await takeAhead(aheadPaths(aheadDir).alive, paths.alive))) return;
-  await rm(paths.alive, { force: true });
+  rmSync(paths.alive, { force: true });
   await mustRun('mkfifo', ['-m', '600', paths.alive], { timeoutMs: fifoTimeoutMs });
 }
 
@@ -65,7 +63,7 @@ export async function bootBox(options: BootOptions, signal: AbortSignal): Promis
   const network = spec.network ? await connectBox(paths, running.init) : null;
   if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
   const state: RunState = { ...running, network, runtime: runtime.name };
-  await saveJson(paths.runState, state);
+  saveJson(paths.runState, state);
   return state;
 }
 
@@ -74,9 +72,9 @@ async function bringUp(options: BootOptions, signal: AbortSignal): Promise<Runni
   const { spec, paths, cgroups, runtime, tools, disk, rootfsDir } = options;
   const unmapped = new Set<string>();
   for (;;) {
-    await rm(paths.runtimeRoot, { recursive: true, force: true });
+    rmSync(paths.runtimeRoot, { recursive: true, force: true });
     cgroups.prepare();
-    await writeConfig(options, unmapped);
+    writeConfig(options, unmapped);
     try {
       return await startMonitor({ boxId: spec.boxId, paths, runtime, tools, rootfsDir, disk, ownerId: idShift.base }, signal);
     } catch (error) {
@@ -88,7 +86,7 @@ async function bringUp(options: BootOptions, signal: AbortSignal): Promise<Runni
   }
 }
 
-async function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions, unmapped: ReadonlySet<string>): Promise<void> {
+function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions, unmapped: ReadonlySet<string>): void {
   const config = ociConfig({
     spec,
     cgroup,
@@ -98,7 +96,7 @@ async function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions,
     shift: idShift,
     mapsVolume: (hostPath) => runtime.mapsVolumes && !unmapped.has(hostPath),
   });
-  await writeFile(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
+  writeFileSync(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
 }
 
 /** TERM to every process but the first, KILL to all after `graceMs`; resolves when nothing of the box runs any more. */

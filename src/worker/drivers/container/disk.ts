@@ -1,7 +1,7 @@
 // The disk of a box: what it writes over its image. A sparse ext4 image of the size asked for, mounted through a loop device, so that the size
 // is a real bound and removal is one unlink; where the host has no loop devices, a plain directory without a bound.
-import { closeSync, openSync, readFileSync, readdirSync } from 'node:fs';
-import { mkdir, realpath, statfs } from 'node:fs/promises';
+import { closeSync, openSync, readFileSync, readdirSync, statfsSync } from 'node:fs';
+import { mkdir, realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { emptyDisk, writeDisk } from './empty-disk.ts';
@@ -20,7 +20,7 @@ export async function createDisk(paths: BoxPaths, imagesDir: string, sizeGb: num
     await mkdir(paths.diskDir, { recursive: true, mode: 0o700 });
     return { kind: 'directory', path: paths.diskDir };
   }
-  writeDisk(paths.diskImage, await emptyDisk(imagesDir, await imageBytes(paths.home, sizeGb)));
+  writeDisk(paths.diskImage, await emptyDisk(imagesDir, imageBytes(paths.home, sizeGb)));
   return { kind: 'image', path: paths.diskImage };
 }
 
@@ -35,8 +35,8 @@ function hasLoopDevices(): boolean {
 }
 
 /** More than the whole file system below could never be used up, and a file cannot be of any size. */
-async function imageBytes(dir: string, sizeGb: number): Promise<number> {
-  const below = await statfs(dir);
+function imageBytes(dir: string, sizeGb: number): number {
+  const below = statfsSync(dir);
   return Math.min(sizeGb * 2 ** 30, below.blocks * below.bsize);
 }
 

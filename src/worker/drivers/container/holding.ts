@@ -93,7 +93,7 @@ export function adopt(
     own: new Set(),
     unwatchNetwork: watchNetwork(holding, box.state, (network) => {
       current.state = { ...current.state, network };
-      return saveJson(paths.runState, current.state);
+      saveJson(paths.runState, current.state);
     }),
     watch: arm(() => {
       if (holding.running === current) void engineExited(holding, current);
@@ -106,16 +106,15 @@ function runnerOf({ context, paths, cgroups, runnerMode }: Holding, runtime: Oci
   return createRunner({ mode: runnerMode, boxId: context.spec.boxId, paths, runtime, cgroups, log: context.log });
 }
 
-function watchNetwork({ context, paths }: Holding, state: RunState, save: (network: ProcessIdentity) => Promise<void>): () => void {
+function watchNetwork({ context, paths }: Holding, state: RunState, onReplaced: (network: ProcessIdentity) => void): () => void {
   if (state.network === null) return () => undefined;
-  const onTrouble = (error: unknown) => {
-    context.log.warn({ err: error }, 'the network of the box could not be kept as it should be');
-  };
   return keepConnected(paths, {
     init: state.init,
     network: state.network,
-    onReplaced: (network) => void save(network).catch(onTrouble),
-    onTrouble,
+    onReplaced,
+    onTrouble(error) {
+      context.log.warn({ err: error }, 'the network of the box could not be kept as it should be');
+    },
   });
 }
 

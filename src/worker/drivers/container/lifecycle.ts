@@ -28,7 +28,7 @@ export async function createBox(holding: Holding, progress: ReportProgress, sign
     const disk = await createDisk(paths, context.imagesDir, spec.diskSizeGb);
     signal.throwIfAborted();
     faultPoint('worker.create.disk-made');
-    await saveJson(paths.record, { digest: image.digest, disk });
+    saveJson(paths.record, { digest: image.digest, disk });
     faultPoint('worker.create.recorded');
     holding.quiet = true;
     return { engineId: spec.boxId };
@@ -43,7 +43,7 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
   const { spec } = context;
   if (holding.running !== null) throw new BoxRunError('BOX_ALREADY_RUNNING', `the box ${spec.boxId} is running`);
   if (!holding.quiet) await quieten(holding);
-  const record = await needRecord(holding);
+  const record = needRecord(holding);
   const image = await imageOf(holding, record);
   const tools = await ensureBoxTools(context.imagesDir);
   const runtime = await holding.runtime();
@@ -69,13 +69,13 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
 
 export async function reattachBox(holding: Holding): Promise<'running' | 'stopped'> {
   const { paths } = holding;
-  const state = await loadJson<RunState>(paths.runState);
+  const state = loadJson<RunState>(paths.runState);
   const runtime = state === null ? null : await findRuntime(state.runtime as RuntimeName);
   if (state === null || runtime === null || !(await isAlive(state.init)) || !(await isAlive(state.monitor))) {
     await quieten(holding);
     return 'stopped';
   }
-  const image = await imageOf(holding, await needRecord(holding));
+  const image = await imageOf(holding, needRecord(holding));
   const network = await reconnected(holding, state);
   adopt(holding, { state: { ...state, network }, runtime, image, pipes: await openPipes(holding) }, watchAlive(paths).arm);
   return 'running';
@@ -85,7 +85,7 @@ export async function reattachBox(holding: Holding): Promise<'running' | 'stoppe
 async function reconnected({ context, paths }: Holding, state: RunState): Promise<RunState['network']> {
   if (!context.spec.network || (state.network !== null && (await isAlive(state.network)))) return state.network;
   const network = await connectBox(paths, state.init);
-  await saveJson(paths.runState, { ...state, network });
+  saveJson(paths.runState, { ...state, network });
   return network;
 }
 
@@ -115,8 +115,8 @@ export async function removeBox(holding: Holding): Promise<void> {
   faultPoint('worker.remove.home-gone');
 }
 
-async function needRecord({ context, paths }: Holding): Promise<BoxRecord> {
-  const record = await loadJson<BoxRecord>(paths.record);
+function needRecord({ context, paths }: Holding): BoxRecord {
+  const record = loadJson<BoxRecord>(paths.record);
   if (record !== null) return record;
   throw new BoxRunError('RUNTIME_ERROR', `the box ${context.spec.boxId} has no disk on this host`);
 }

@@ -2,8 +2,7 @@
 // ends when the box's first process does. It runs in its own session, outlives the worker, and keeps the write end of a
 // FIFO open: whoever reads the other end sees its death, parent or not.
 import { spawn } from 'node:child_process';
-import { closeSync, constants, openSync } from 'node:fs';
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { closeSync, constants, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -74,8 +73,8 @@ export const stagedEtcDir = `${stageDir}/disk/etc`;
 export async function startMonitor(options: MonitorOptions, signal: AbortSignal): Promise<RunningBox> {
   const { paths, runtime, tools } = options;
   // runc's exec enters a directory of that name on the host, too.
-  await mkdir(`${stageDir}/root`, { recursive: true, mode: 0o755 });
-  for (const file of [paths.initPid, paths.runtimeLog]) await rm(file, { force: true });
+  mkdirSync(`${stageDir}/root`, { recursive: true, mode: 0o755 });
+  for (const file of [paths.initPid, paths.runtimeLog]) rmSync(file, { force: true });
   const unshare = await needTool('unshare');
   const mount = await needTool('mount');
   const log = openSync(paths.monitorLog, 'w', 0o600);
@@ -110,7 +109,7 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
   faultPoint('worker.start.monitor-spawned');
   const init = await waitForInit(options, ended, signal);
   const monitor = child.pid === undefined ? null : await processIdentity(child.pid);
-  if (monitor === null) throw await startFailure(paths);
+  if (monitor === null) throw startFailure(paths);
   return { init, monitor };
 }
 
@@ -126,26 +125,31 @@ async function waitForInit({ paths, tools }: MonitorOptions, ended: Promise<'end
   });
   for (;;) {
     if (signal.aborted) throw new BoxRunError('CANCELED', 'the start of the box was canceled');
-    const pid = Number((await readFile(paths.initPid, 'utf8').catch(() => '')).trim());
+    const pid = Number(textOf(paths.initPid).trim());
     const identity = pid > 0 ? await processIdentity(pid) : null;
-    if (identity !== null && (await hasBegun(pid, tools))) return identity;
-    if (over) throw await startFailure(paths);
+    if (identity !== null && hasBegun(pid, tools)) return identity;
+    if (over) throw startFailure(paths);
     if (Date.now() > deadline) throw new BoxRunError('TIMEOUT', 'the OCI runtime did not bring the box up in time');
     await Promise.race([delay(readyPollMs), ended]);
   }
 }
 
 /** Until the first process is the box's own program it is the runtime's, whose namespaces nobody may enter: a command would be refused. */
-async function hasBegun(pid: number, { initArgs }: BoxTools): Promise<boolean> {
-  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-  return commandLine.split('\0')[0] === initArgs[0];
+function hasBegun(pid: number, { initArgs }: BoxTools): boolean {
+  return textOf(`/proc/${pid}/cmdline`).split('\0')[0] === initArgs[0];
 }
 
-async function startFailure(paths: BoxPaths): Promise<BoxRunError> {
-  const [script, engine] = await Promise.all(
-    [paths.monitorLog, paths.runtimeLog].map((path) => readFile(path, 'utf8').catch(() => '')),
-  );
-  const said = `${script ?? ''}${engine ?? ''}`;
+/** Empty where the file is not there, or not yet. */
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function startFailure(paths: BoxPaths): BoxRunError {
+  const said = `${textOf(paths.monitorLog)}${textOf(paths.runtimeLog)}`;
   return new BoxRunError('RUNTIME_ERROR', `the box did not start: ${lastLines(said)}`);
 }
 

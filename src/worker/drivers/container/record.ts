@@ -1,6 +1,6 @@
 // What this driver writes down about a box in its home: at creation (image, disk), and while it runs (which processes hold it), so that a new
 // worker can take over. Written whole by rename; read leniently, since a worker may have died at any moment.
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ProcessIdentity } from '../../../shared/child-process.ts';
 import type { Disk } from './disk.ts';
 
@@ -18,15 +18,15 @@ export interface RunState {
   readonly runtime: string;
 }
 
-export async function saveJson(path: string, value: BoxRecord | RunState): Promise<void> {
+export function saveJson(path: string, value: BoxRecord | RunState): void {
   const temporary = `${path}.new`;
-  await writeFile(temporary, JSON.stringify(value), { mode: 0o600 });
-  await rename(temporary, path);
+  writeFileSync(temporary, JSON.stringify(value), { mode: 0o600 });
+  renameSync(temporary, path);
 }
 
-export async function loadJson<T extends BoxRecord | RunState>(path: string): Promise<T | null> {
+export function loadJson<T extends BoxRecord | RunState>(path: string): T | null {
   try {
-    return JSON.parse(await readFile(path, 'utf8')) as T;
+    return JSON.parse(readFileSync(path, 'utf8')) as T;
   } catch {
     return null;
   }
