@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { mustRun } from './tools.ts';
 
 const makeTimeoutMs = 10_000;
-/** As many as a box starts with; pipes.ts makes more. */
-const pipeCount = 64;
+/** As many as the first commands of a box need, until the runner takes over; pipes.ts makes more. Each is a file to be removed again. */
+const pipeCount = 16;
 
 export function aheadPaths(dir: string) {
   return { alive: join(dir, 'alive'), pipes: join(dir, 'pipes') };

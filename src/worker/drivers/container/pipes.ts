@@ -11,7 +11,7 @@ import type { BoxPaths } from './paths.ts';
 import { mustRun, toolEnvironment } from './tools.ts';
 
 const batchSize = 64;
-const refillBelow = 24;
+const refillBelow = 8;
 const makeTimeoutMs = 10_000;
 
 interface OutputPipe {
