@@ -199,7 +199,7 @@ export const limits = {
   /** ... which is looked at anew after this. */
   freeDiskStaleMs: 250,
   /** Supervisor: a new spare waits with its start while boxes come up or go, so long at the most. */
-  spareWaitMs: 10_000,
+  spareWaitMs: 5_000,
   /** Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow to say hello. */
   workerStartsPerCpu: 2,
   /** Supervisor: boxes that come up or are removed at once, for each processor; each other one waits until one of them is done or has had so many ms. Many together take longer than one after the other. */

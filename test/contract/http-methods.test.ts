@@ -46,7 +46,7 @@ it('create, start and exec say how long their stages took', async () => {
   const stages = (answer: { headers: Record<string, unknown> }) =>
     String(answer.headers['server-timing']).split(', ').map((entry) => /^(\w+);dur=\d+\.\d$/.exec(entry)?.[1]);
   const created = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64 } });
-  expect(stages(created)).toEqual(['validate', 'supervisor', 'admit', 'worker', 'image', 'create', 'start', 'commit', 'total']);
+  expect(stages(created)).toEqual(['validate', 'supervisor', 'admit', 'worker', 'image', 'turn', 'create', 'start', 'commit', 'total']);
   expect(created.json).not.toHaveProperty('timings');
   // The head of a stream is sent before the work: there they are an event, just before the box.
   const streamed = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64 }, headers: { accept: 'text/event-stream' } });
