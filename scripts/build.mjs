@@ -24,7 +24,15 @@ const onNode = {
   // Bundled CommonJS packages ask for Node's own modules through `require`.
   banner: { js: "import { createRequire as boxrunCreateRequire } from 'node:module'; const require = boxrunCreateRequire(import.meta.url);" },
 };
-const commandLine = build({ ...onNode, entryPoints: { cli: 'src/cli/main.ts' }, splitting: true, chunkNames: 'cli-[name]-[hash]' });
+// The npm name that `boxrun upgrade` installs. Leave it unset until that name belongs to this project.
+const publishedName = process.env.BOXRUN_PUBLISHED_NAME ?? '';
+const commandLine = build({
+  ...onNode,
+  entryPoints: { cli: 'src/cli/main.ts' },
+  splitting: true,
+  chunkNames: 'cli-[name]-[hash]',
+  define: { boxrunPublishedName: JSON.stringify(publishedName) },
+});
 const processes = build({
   ...onNode,
   entryPoints: {

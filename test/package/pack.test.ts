@@ -107,9 +107,12 @@ await client.close();
   expect(stdout).toBe('true 0\n');
 });
 
-it('says what an upgrade would run', async () => {
-  const { stdout } = await boxrun('upgrade', '--dry-run');
-  expect(stdout).toContain(`Would run: npm install --global --prefix ${prefix} boxrun@latest`);
+it('says how to update, and installs nothing by a name that nobody owns', async () => {
+  const refused = await boxrun('upgrade').then(() => null, (error: { code: number; stdout: string }) => error);
+  expect(refused).toMatchObject({ code: 1 });
+  expect(refused?.stdout).toContain('not published');
+  expect(refused?.stdout).toContain(`npm install --global --prefix ${prefix} ./boxrun-*.tgz`);
+  expect(refused?.stdout).not.toContain('Running: npm');
 });
 
 it('uninstalls itself: server, data and package', async () => {

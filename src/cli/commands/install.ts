@@ -1,5 +1,5 @@
-// upgrade and uninstall: the package itself, through npm, in the place where this very file is installed; and with it, as the
-// user says, the data. Each says what it does before it does it, and does nothing with --dry-run.
+// upgrade and uninstall: the package itself, in the place where this very file is installed, and the data if the user says so.
+// Each command says what it does before it does it, and changes nothing with --dry-run.
 import { defineCommand } from '../command.ts';
 import { UsageError } from '../options.ts';
 import { printLines } from '../render.ts';
@@ -8,19 +8,22 @@ const dryRunOption = { type: 'flag', describe: 'only say what would be done' } a
 
 export const upgradeCommand = defineCommand({
   name: 'upgrade',
-  describe: 'install the newest version, through npm',
+  describe: 'install the newest version, or say how to update',
   options: { 'dry-run': dryRunOption },
   examples: [['upgrade --dry-run', 'what would be run']],
   async run(values, { version }) {
-    const [{ installedPrefix, runNpm }, { isServerUp }] = await Promise.all([import('../installation.ts'), import('../server.ts')]);
-    const prefix = installedPrefix();
-    if (prefix === null) {
-      printLines('This boxrun is not installed by npm, so npm cannot upgrade it; update its sources instead.');
+    const [{ installedPrefix, planUpgrade, publishedName, runNpm }, { isServerUp }] = await Promise.all([
+      import('../installation.ts'),
+      import('../server.ts'),
+    ]);
+    const plan = planUpgrade(installedPrefix(), publishedName);
+    printLines(`This is boxrun ${version}.`);
+    if (plan.kind === 'by hand') {
+      printLines(...plan.lines);
       return 1;
     }
-    printLines(`This is boxrun ${version}.`);
-    const exitCode = await runNpm(['install', '--global', '--prefix', prefix, 'boxrun@latest'], values['dry-run']);
-    if (exitCode === 0 && (await isServerUp())) printLines('The server that runs now keeps its version until it is started again.');
+    const exitCode = await runNpm(plan.npmArgs, values['dry-run']);
+    if (exitCode === 0 && (await isServerUp())) printLines('The running server keeps its version until you restart it.');
     return exitCode;
   },
 });
