@@ -1,49 +1,63 @@
-// One project per kind of promise; `npm test` runs them in order, `vitest run --project NAME` runs one.
+// One project per kind of promise. `npm test` runs them as scripts/test-plan.mjs says, `vitest run --project NAME` runs one.
+import { rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 
-const project = (name: string, options: { testTimeoutMs: number; parallel: boolean; isolate?: boolean }) => ({
+/** Files that start servers and engines: one at a time, because two processors are few, unless `npm test` asks for more. */
+const serverFilesAtOnce = Number(process.env['BOXRUN_TEST_FILES_AT_ONCE'] ?? 1);
+
+/** For test/support/state-seed.ts: what all servers of a run start with. */
+const seed = join(tmpdir(), `boxrun-seed-${process.pid}`);
+process.env['BOXRUN_TEST_SEED'] = seed;
+process.once('exit', () => {
+  rmSync(seed, { recursive: true, force: true });
+});
+
+const project = (name: string, options: { testTimeoutMs: number; parallel: number; isolate?: boolean }) => ({
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
     pool: 'forks' as const,
     testTimeout: options.testTimeoutMs,
     hookTimeout: options.testTimeoutMs,
-    fileParallelism: options.parallel,
-    maxWorkers: options.parallel ? 2 : 1,
+    fileParallelism: options.parallel > 1,
+    maxWorkers: options.parallel,
     isolate: options.isolate ?? true,
   },
 });
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       // Their files share a process: loading the same modules for each took more than half of the time.
-      project('unit', { testTimeoutMs: 10_000, parallel: true, isolate: false }),
-      project('style', { testTimeoutMs: 60_000, parallel: true }),
-      // What talks to real engines and processes runs one file at a time: two cores are few.
-      project('contract', { testTimeoutMs: 60_000, parallel: false }),
+      project('unit', { testTimeoutMs: 10_000, parallel: 2, isolate: false }),
+      project('style', { testTimeoutMs: 60_000, parallel: 2 }),
+      project('contract', { testTimeoutMs: 60_000, parallel: serverFilesAtOnce, isolate: false }),
       // What unmodified clients, the documentation and the examples rely on.
-      project('compat', { testTimeoutMs: 120_000, parallel: false }),
+      project('compat', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),
       // The dashboard in a real browser.
-      project('browser', { testTimeoutMs: 60_000, parallel: false }),
-      project('conformance', { testTimeoutMs: 400_000, parallel: false }),
-      project('system', { testTimeoutMs: 120_000, parallel: false }),
+      project('browser', { testTimeoutMs: 60_000, parallel: serverFilesAtOnce, isolate: false }),
+      project('conformance', { testTimeoutMs: 400_000, parallel: 1 }),
+      project('system', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),
       // Attacks, each refused: `npm run test:security` ends with a table of them.
-      project('security', { testTimeoutMs: 60_000, parallel: false }),
-      project('crash', { testTimeoutMs: 120_000, parallel: false }),
+      project('security', { testTimeoutMs: 60_000, parallel: serverFilesAtOnce, isolate: false }),
+      project('crash', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),
       // By `npm run test:load`: what is loud, slow or stuck, and what others notice of it. A few minutes, most of them of one gigabyte.
-      project('load', { testTimeoutMs: 120_000, parallel: false }),
+      project('load', { testTimeoutMs: 120_000, parallel: 1 }),
       // One minute of it; by `npm run test:chaos` more.
-      project('chaos', { testTimeoutMs: 120_000, parallel: false }),
+      project('chaos', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),
       // A thousand boxes: many minutes.
-      project('soak', { testTimeoutMs: 120_000, parallel: false }),
+      project('soak', { testTimeoutMs: 120_000, parallel: 1 }),
       // Every fault at every moment: hours.
-      project('matrix', { testTimeoutMs: 120_000, parallel: false }),
+      project('matrix', { testTimeoutMs: 120_000, parallel: 1 }),
       // Packs, installs and uninstalls, which compiles native modules anew.
-      project('package', { testTimeoutMs: 120_000, parallel: false }),
-      project('vm', { testTimeoutMs: 240_000, parallel: false }),
+      project('package', { testTimeoutMs: 120_000, parallel: 1 }),
+      project('vm', { testTimeoutMs: 240_000, parallel: 1 }),
       // Faults and attacks on real micro-VMs: minutes more than a change should wait for.
-      project('vm-long', { testTimeoutMs: 240_000, parallel: false }),
+      project('vm-long', { testTimeoutMs: 240_000, parallel: 1 }),
     ],
   },
 });

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline/promises';
 import { killAndWait, killQuietly, isAlive, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
 import { sleep } from '../shared/clock.ts';
 import { loadConfig, type Config } from '../shared/config.ts';
-import { statePaths } from '../shared/state-dir.ts';
+import { probeFileOf, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { installedPrefix, runNpm } from './installation.ts';
 import { UsageError } from './options.ts';
@@ -126,7 +126,9 @@ async function removeData({ stateDir, dbPath, socketPath }: Config, isDryRun: bo
     .map((name) => join(dirname(dbPath), name));
   const own = [
     ...databases, ...(socketPath === null ? [] : [socketPath]),
-    paths.runDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.lostDir, paths.imagesDir, paths.probeFile, paths.cookieKey, paths.lock,
+    paths.runDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.lostDir, paths.imagesDir, paths.compiledDir,
+    probeFileOf(stateDir, 'boxlite'), probeFileOf(stateDir, 'container'), join(stateDir, 'probe.json'), // The last one is of an older version.
+    paths.cookieKey, paths.lock,
   ];
   for (const path of own) await rm(path, { recursive: true, force: true });
   const left = await rmdir(stateDir).then(() => [], () => readdir(stateDir));

@@ -30,8 +30,12 @@ export function statePaths(stateDir: string) {
     /** Homes of boxes that are in no database: moved there, never removed. */
     lostDir: join(stateDir, 'lost'),
     cookieKey: join(stateDir, 'cookie.key'),
-    probeFile: join(stateDir, 'probe.json'),
   };
+}
+
+/** What a try of the driver on this host has found; see driver-probe.ts. */
+export function probeFileOf(stateDir: string, driver: 'boxlite' | 'container'): string {
+  return join(stateDir, `probe-${driver}.json`);
 }
 
 export function boxHome(stateDir: string, boxId: string): string {

@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import { BoxRun, type BoxRunClient, type Exec, type ExitEvent } from '../../src/sdk/index.ts';
 import { killQuietly } from '../../src/shared/child-process.ts';
-import { statePaths } from '../../src/shared/state-dir.ts';
+import { probeFileOf } from '../../src/shared/state-dir.ts';
 import { boxedProcesses, markedProcesses } from './host-state.ts';
 import { eventually, processesOf, processOf, type Role } from './processes.ts';
+import { seedState } from './state-seed.ts';
 
 const bundle = join(import.meta.dirname, '../../dist/cli.js');
 
@@ -73,10 +74,12 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   }
 
   // The answer to whether VMs boot holds for this boot of the host: the next server need not find out again.
-  const probe = join(tmpdir(), `boxrun-probe-${options.driver ?? 'container'}.json`);
-  await copyFile(probe, statePaths(stateDir).probeFile).catch(() => undefined);
+  const probe = join(tmpdir(), 'boxrun-probe-boxlite.json');
+  const ownProbe = probeFileOf(stateDir, 'boxlite');
+  if (options.driver === 'boxlite') await copyFile(probe, ownProbe).catch(() => undefined);
+  else if (options.stateDir === undefined) await seedState(stateDir);
   await serve();
-  await copyFile(statePaths(stateDir).probeFile, probe).catch(() => undefined);
+  if (options.driver === 'boxlite') await copyFile(ownProbe, probe).catch(() => undefined);
   return {
     stateDir,
     client,

@@ -4,7 +4,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { request, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -13,6 +13,7 @@ import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
 import { defaultSocket, statePaths } from '../../src/shared/state-dir.ts';
 import { createConformance, type ApiDocument } from './conformance.ts';
 import { eventually, processesOf } from './processes.ts';
+import { seedState } from './state-seed.ts';
 
 export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
 
@@ -72,11 +73,14 @@ export interface ServerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** A path below a directory of its own. */
   readonly stateDirName?: string;
+  /** Whether the state directory is empty, as that of a new user. Otherwise it has what an earlier server left: see state-seed.ts. */
+  readonly isFresh?: boolean;
 }
 
-export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], env: extra = {}, stateDirName = '' }: ServerOptions = {}): Promise<TestServer> {
+export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], env: extra = {}, stateDirName = '', isFresh = false }: ServerOptions = {}): Promise<TestServer> {
   const top = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
   const stateDir = resolve(top, stateDirName);
+  if (!isFresh) await seedInto(stateDir);
   const socketPath = defaultSocket(stateDir);
   const env: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],
@@ -151,6 +155,11 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
       expect(left).toEqual({ boxes: [], socket: false, warnings: [], mounts: [] });
     },
   };
+}
+
+async function seedInto(stateDir: string): Promise<void> {
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  await seedState(stateDir);
 }
 
 /** What Node warned of in any process: a leak is one, which no answer shows. */

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
 import { collect, counted, expectSameText, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { eventually, processesOf } from '../support/processes.ts';
+import { describeFilesAndTerminals } from './support/files-and-terminals.ts';
 
 const cli = join(import.meta.dirname, '../../dist/cli.js');
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
@@ -107,6 +108,11 @@ describe('a box on a micro-VM', () => {
     expect((await run('api', 'ps | grep -c "[s]leep 800"')).stdout).toBe('0\n');
   });
 
+});
+
+describeFilesAndTerminals(() => ({ server, box: 'api' }));
+
+describe('a box on a micro-VM, over time', () => {
   it('keeps its disk over stop and start', async () => {
     await run('api', 'echo kept > /root/file; sync');
     await server.client.stopBox('api');

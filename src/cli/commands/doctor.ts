@@ -32,10 +32,11 @@ export const doctorCommand = defineCommand({
   describe: 'tell whether this host can run boxes, and what is missing',
   options: {
     driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'the driver that must work', shownDefault: 'BOXRUN_DRIVER, else boxlite' },
+    fresh: { type: 'flag', describe: 'try the drivers again, even if a kept answer still holds' },
     json: jsonOption,
   },
   examples: [['doctor --driver container', 'exit code 0 when containers work here']],
-  async run({ driver, json }) {
+  async run({ driver, fresh, json }) {
     const config = loadConfig({ driver });
     const findings: Finding[] = [];
     const say: Say = (good, what, problems = []) => {
@@ -44,7 +45,7 @@ export const doctorCommand = defineCommand({
       process.stdout.write(`${good === null ? '  --  ' : good ? '  ok  ' : '  NO  '}${what}\n`);
       for (const problem of problems) process.stdout.write(`        ${problem}\n`);
     };
-    const works = await examine(config, say);
+    const works = await examine(config, say, fresh);
     if (json) printJson({ ok: works, driver: config.driver, findings });
     else if (!works && config.driver === 'boxlite') {
       process.stdout.write('Boxes can run as containers instead, less isolated from the host: boxrun serve --driver container\n');
@@ -54,7 +55,7 @@ export const doctorCommand = defineCommand({
 });
 
 /** True when the chosen driver works. */
-export async function examine(config: Config, say: Say): Promise<boolean> {
+export async function examine(config: Config, say: Say, fresh = false): Promise<boolean> {
   sayNode(say);
   if (!sayStateDirectory(config, say)) return false;
   say(null, `limits: ${config.maxCpu} CPUs, ${config.maxMemoryMb} MiB over all boxes`);
@@ -67,9 +68,10 @@ export async function examine(config: Config, say: Say): Promise<boolean> {
   let chosenWorks = false;
   for (const driver of drivers) {
     const chosen = driver === config.driver;
-    const { ok, problems } = await probeDriver({ ...config, driver }, { fresh: true });
+    const { ok, problems, isKept } = await probeDriver({ ...config, driver }, { fresh });
     if (chosen) chosenWorks = ok;
-    say(ok ? true : chosen ? false : null, `driver ${driver}${chosen ? ' (chosen)' : ''}: ${ok ? 'works' : 'does not work here'}`, problems);
+    const verdict = `${ok ? 'works' : 'does not work here'}${isKept ? ' (tried earlier; `boxrun doctor --fresh` tries again)' : ''}`;
+    say(ok ? true : chosen ? false : null, `driver ${driver}${chosen ? ' (chosen)' : ''}: ${verdict}`, problems);
   }
   return chosenWorks;
 }

@@ -75,10 +75,11 @@ async function serve(config: Config, token: string | null): Promise<number> {
   const { probeDriver } = await import('../../shared/driver-probe.ts');
   const probe = await probeDriver(config);
   if (!probe.ok) {
+    const again = probe.isKept ? '`boxrun doctor --fresh` tries it again; ' : '';
     throw new BoxRunError('RUNTIME_ERROR', `the ${config.driver} driver does not work on this host:\n${list(probe.problems)}`, {
       hint:
         config.driver === 'boxlite'
-          ? 'boxes can run as containers instead, less isolated from the host: boxrun serve --driver container (or BOXRUN_DRIVER=container)'
+          ? `${again}boxes can run as containers, less isolated from the host: boxrun serve --driver container (or BOXRUN_DRIVER=container)`
           : '`boxrun doctor` explains more',
     });
   }

@@ -1,27 +1,19 @@
-// Files, terminals and the input of commands on real micro-VMs, through the whole service. Output is text there and the engine
-// has no back-pressure, so what must be exact is shown to be. One box: boots are slow where the host is emulated.
+// Tests of files, terminals and the input of commands on a real micro-VM, through the whole service. They run on the server and
+// the box of service.test.ts, because each boot takes many seconds where the host is emulated.
 import { createHash, randomBytes } from 'node:crypto';
 import { access } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ExecBody } from '../../src/shared/api.ts';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/processes.ts';
-import { openSocket, type TestSocket } from '../support/web-socket.ts';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { ExecBody } from '../../../src/shared/api.ts';
+import { collect, type CrashServer } from '../../support/crash-server.ts';
+import { eventually } from '../../support/processes.ts';
+import { openSocket, type TestSocket } from '../../support/web-socket.ts';
 
-const box = 'files';
 /** Where the host is emulated, an exec takes a good part of a second. */
 const slowMs = 20_000;
 /** busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes. */
 const prompt = /[#$] (\x1b\[(6n|J))*$/;
 let server: CrashServer;
-
-beforeAll(async () => {
-  server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'] });
-  await server.client.create({ image: 'base', name: box, cpu: 1, memory_mb: 256, disk_size_gb: 1 });
-}, 240_000);
-afterAll(async () => {
-  await server.close();
-}, 120_000);
+let box: string;
 
 async function run(body: ExecBody): Promise<Awaited<ReturnType<typeof collect>>> {
   return collect(server.client, await server.client.startExec(box, body));
@@ -33,7 +25,18 @@ const sha = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('he
 const webSocket = (path: string) => openSocket(`ws+unix:${server.stateDir}/boxrun.sock:/v1/boxes/${box}${path}`);
 const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
 
-describe('files', () => {
+/** Defines the tests. `place` gives the server and the name of a running box, once both are there. */
+export function describeFilesAndTerminals(place: () => { readonly server: CrashServer; readonly box: string }): void {
+  beforeAll(() => {
+    ({ server, box } = place());
+  });
+  describe('files', describeFiles);
+  describe('the input of a command', describeInput);
+  describe('a command', describeCommands);
+  describe('a terminal', describeTerminals);
+}
+
+function describeFiles(): void {
   it('come up and down again unchanged: empty, every byte, and 3 MB at random, into directories that were not there', async () => {
     for (const content of [Buffer.alloc(0), everyByte, randomBytes(3_000_001)]) {
       const path = `/data/of/${content.length}/file`;
@@ -89,9 +92,9 @@ describe('files', () => {
     await expect(server.client.upload(box, broken(), '/half/file')).rejects.toThrow('the source broke');
     await eventually('nothing of it is left', async () => (await shell('ls -A /half')) === '', slowMs);
   });
-});
+}
 
-describe('the input of a command', () => {
+function describeInput(): void {
   it('arrives byte for byte, NUL and what is no UTF-8 included, and ends', async () => {
     const exec = await server.client.startExec(box, { cmd: ['sh', '-c', 'echo begun; sha256sum; exit 3'], stdin: true });
     const input = Buffer.concat([everyByte, randomBytes(1_000_000), Buffer.from([0xff, 0, 0xc3])]);
@@ -114,9 +117,9 @@ describe('the input of a command', () => {
     await socket.until(/50 132\r\ntty xterm-256color typed\r\n/, slowMs);
     await socket.closed;
   });
-});
+}
 
-describe('a command', () => {
+function describeCommands(): void {
   it('runs as the user asked for: in the directory of the box, or at the top where that is closed to them', async () => {
     expect((await run({ cmd: ['sh', '-c', 'id -u; id -g; pwd'], user: '1234:55' })).stdout).toBe('1234\n55\n/\n');
     expect((await run({ cmd: ['sh', '-c', 'id -un; pwd'], user: 'root' })).stdout).toBe('root\n/root\n');
@@ -132,26 +135,9 @@ describe('a command', () => {
       else if (event.text.includes('up')) await signal(exec.id, 'USR1');
     }
   });
-});
-
-async function signal(exec: string, name: string): Promise<void> {
-  const { request } = await import('node:http');
-  const body = JSON.stringify({ signal: name });
-  await new Promise<void>((resolve, reject) => {
-    const outgoing = request(
-      { socketPath: `${server.stateDir}/boxrun.sock`, method: 'POST', path: `/v1/boxes/${box}/exec/${exec}:signal`, headers: { 'content-type': 'application/json' } },
-      (answer) => {
-        answer.resume();
-        if (answer.statusCode === 200) resolve();
-        else reject(new Error(`the signal was answered ${answer.statusCode}`));
-      },
-    );
-    outgoing.on('error', reject);
-    outgoing.end(body);
-  });
 }
 
-describe('a terminal', () => {
+function describeTerminals(): void {
   it('gives a shell of the size asked for, follows its changes, and knows Ctrl-C, Ctrl-Z and the exit code', async () => {
     const terminal = await webSocket('/attach?cols=101&rows=33&term=vt100');
     await terminal.until(prompt, slowMs);
@@ -194,7 +180,24 @@ describe('a terminal', () => {
     // 2 s on a host of its own; looking alone takes half a second where the host is emulated.
     expect(performance.now() - leftAt).toBeLessThan(6_000);
   });
-});
+}
+
+async function signal(exec: string, name: string): Promise<void> {
+  const { request } = await import('node:http');
+  const body = JSON.stringify({ signal: name });
+  await new Promise<void>((resolve, reject) => {
+    const outgoing = request(
+      { socketPath: `${server.stateDir}/boxrun.sock`, method: 'POST', path: `/v1/boxes/${box}/exec/${exec}:signal`, headers: { 'content-type': 'application/json' } },
+      (answer) => {
+        answer.resume();
+        if (answer.statusCode === 200) resolve();
+        else reject(new Error(`the signal was answered ${answer.statusCode}`));
+      },
+    );
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
+}
 
 async function resized(terminal: TestSocket, size: string): Promise<void> {
   await eventually(`stty says ${size}`, async () => {
