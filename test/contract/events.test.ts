@@ -141,6 +141,8 @@ it('loses nothing when the gateway or the supervisor dies, and says reset when t
   const ids = client.seen.map(({ id }) => Number(id.split('.')[1]));
   expect(ids).toEqual(ids.map((_, index) => (ids[0] ?? 0) + index));
   await kill('writer');
+  // What happens before it is told so is part of the list that it has to read anew.
+  await eventually('it is told to list anew', async () => client.seen.some(({ type }) => type === 'reset'));
   const exec = await server.client.startExec(box.id, ['true']);
   await eventually('it hears on', async () => kindsOf(client.seen, exec.id).includes('exec.finished'));
   expect(client.seen.filter(({ type }) => type === 'reset')).toHaveLength(1);

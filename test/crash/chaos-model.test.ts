@@ -8,6 +8,8 @@ import { startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { eventually } from '../support/processes.ts';
 
 const heldPoint = 'supervisor.create.admitted';
+/** Long enough for the create to reach the held point on a busy machine, before its client leaves. */
+const leaveAfterMs = 2_000;
 let faultDir: string;
 let server: CrashServer;
 let violations: string[];
@@ -39,7 +41,7 @@ async function namesOfRunning(): Promise<(string | null)[]> {
 }
 
 it('expects a create that was left to come later than the answer that there is no such box', async () => {
-  const actor = actorOf(['createThatIsLeft', 'create', 'remove', 'create'], 100);
+  const actor = actorOf(['createThatIsLeft', 'create', 'remove', 'create'], leaveAfterMs);
   writeFileSync(join(faultDir, `${heldPoint}.armed`), '');
   await actor.act();
   await eventually('the create is held', async () => readdirSync(faultDir).some((name) => name.startsWith(`${heldPoint}.reached`)));

@@ -24,7 +24,7 @@ afterAll(() => {
 
 async function run(cmd: readonly string[], options: { workdir?: string; env?: Record<string, string>; join?: string } = {}) {
   const { args, env } = wrapCommand({
-    cmd, workdir: options.workdir ?? dir, isOwnDirectory: false, env: { PATH: `/nowhere:${dir}/bin`, ...options.env }, size: null,
+    cmd, workdir: options.workdir ?? dir, isOwnDirectory: false, env: { PATH: `/nowhere:${dir}/bin`, ...options.env }, isTerminal: false,
   });
   const [, ...rest] = args.map((arg) => arg.replaceAll('/dev/.boxrun/busybox', busybox ?? ''));
   const group = openSync(options.join ?? join(dir, 'procs'), options.join === undefined ? 'w' : 'r+');

@@ -37,14 +37,16 @@ export interface PreparedCommand {
 }
 
 export interface StartedProcess {
-  /** Resolves with what the wrapper reports, from inside the command's control group; rejects when the runtime ended without that. */
+  /** Resolves when the wrapper reports, from inside the command's control group; rejects when the runtime ended without that. */
   readonly begun: Promise<string>;
   readonly stdout: Readable;
   readonly stderr: Readable;
   readonly stdin: Writable | null;
   readonly exit: Promise<ExecExit>;
-  /** The runtime's client on the host: the parent of the command. */
+  /** The process on the host that is the parent of the command. */
   readonly clientPid: number;
+  /** Of a command with a terminal. */
+  readonly resize?: (size: { readonly cols: number; readonly rows: number }) => void;
 }
 
 /** Where the runtime reads what to start. */
@@ -54,7 +56,7 @@ export function processFileOf(paths: BoxPaths, execId: string): string {
 
 export function processSpec(request: ExecRequest, command: PreparedCommand) {
   const { args, env } = wrapCommand({
-    cmd: request.cmd, workdir: command.workdir, isOwnDirectory: request.workdir === null, env: command.env, size: request.tty,
+    cmd: request.cmd, workdir: command.workdir, isOwnDirectory: request.workdir === null, env: command.env, isTerminal: request.tty !== null,
   });
   const { uid, gid, groups } = command.user;
   // Only root starts with capabilities, as in any container.

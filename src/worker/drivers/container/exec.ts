@@ -2,21 +2,18 @@
 // control group. Called by driver.ts; the group is made, and named after the command, before anything starts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, constants, writeFileSync } from 'node:fs';
-import type { Duplex, Readable, Writable } from 'node:stream';
+import { Readable, type Duplex, type Writable } from 'node:stream';
 import { killQuietly, parentOf } from '../../../shared/child-process.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
-import { newId } from '../../../shared/ids.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
 import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
-import { toolsInBox } from './paths.ts';
 import { startByRunner } from './runner/exec.ts';
 import { lastLines, toolPath } from './tools.ts';
 import { spawnTerminal } from './terminal.ts';
-import { rootUser } from './users.ts';
 import { wrapperFds } from './wrapper.ts';
 
 /**
@@ -33,23 +30,28 @@ export async function startExec(context: ExecContext, request: ExecRequest, comm
 async function startByRuntime(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle> {
   const started = await (request.tty === null ? spawnExec(context, request, command) : spawnTerminal(context, request, command, request.tty));
   const { stdout, stderr, stdin, exit } = started;
-  let report: string;
   try {
-    report = await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${request.execId}`);
+    await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${request.execId}`);
   } catch (error) {
     await killTree(context, request.execId, started).catch(() => undefined);
-    const said = await drainText(request.tty === null ? stderr : stdout);
+    const said = await drainText(stderr);
     stdout.destroy();
     stdin?.destroy();
     if (error instanceof BoxRunError && error.code === 'TIMEOUT') throw error;
     throw new BoxRunError('RUNTIME_ERROR', `the command could not be started in the box: ${lastLines(said)}`, { cause: error });
   }
+  // A command with a terminal has no stderr of its own: what comes there is the runtime's.
+  if (request.tty !== null) stderr.resume();
   return {
     stdout,
-    stderr,
+    stderr: request.tty === null ? stderr : Readable.from([]),
     stdin,
     exit,
-    resize: (cols, rows) => resizeTerminal(context, report.trim(), { cols, rows }),
+    resize(cols, rows) {
+      if (started.resize === undefined) return Promise.reject(new BoxRunError('RUNTIME_ERROR', 'this command has no terminal'));
+      started.resize({ cols, rows });
+      return Promise.resolve();
+    },
     signal: (signal) => signalLeader(context, request.execId, started, signal),
     hasChildren: () => Promise.resolve(context.cgroups.pids(request.execId).length > 0),
     killTree: () => killTree(context, request.execId, started),
@@ -102,20 +104,6 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
   } finally {
     for (const fd of opened) closeSync(fd);
   }
-}
-
-/**
- * The size of the terminal at `device` in the box. The runtime's client does not hand a change on, so it is made inside.
- * @throws RUNTIME_ERROR when the command has no terminal
- */
-async function resizeTerminal(context: ExecContext, device: string, { cols, rows }: { cols: number; rows: number }): Promise<void> {
-  if (!/^\/dev\/(pts\/\d+|console)$/.test(device)) throw new BoxRunError('RUNTIME_ERROR', 'this command has no terminal');
-  const cmd = [`${toolsInBox}/busybox`, 'stty', '-F', device, 'rows', `${rows}`, 'cols', `${cols}`];
-  const request = { execId: newId('exec'), cmd, env: {}, workdir: '/', user: null, tty: null, stdin: false };
-  const handle = await startExec(context, request, { workdir: '/', env: {}, user: rootUser });
-  handle.stdout.resume();
-  handle.stderr.resume();
-  await withDeadline(handle.exit, limits.killTimeoutMs, 'resizing a terminal'); // One that has just ended cannot be resized.
 }
 
 function exitOf(context: ExecContext, execId: string, child: ChildProcess, processFile: string): Promise<ExecExit> {

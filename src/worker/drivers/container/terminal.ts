@@ -1,18 +1,24 @@
-// A command with a terminal: the runtime makes one inside the box, and its client copies between that and one of the host, which is made
-// here. Called by exec.ts. The native module is loaded with the first terminal only.
-import { closeSync, writeFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
-import { Readable, Writable } from 'node:stream';
-import type { IPty } from '@lydell/node-pty';
+// A command with a terminal. The OCI runtime makes the terminal inside the box and sends it to a program of ours on the host
+// (runner/terminal.c), which copies between it and two pipes. No byte is lost or added on the way, and full pipes make both sides wait.
+import { spawn } from 'node:child_process';
+import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
+import type { Duplex, Readable, Writable } from 'node:stream';
+import { BoxRunError } from '../../../shared/errors.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
+import { idShift } from './bundle.ts';
 import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import { runnerVersion } from './runner/frames.ts';
+import { findRunnerProgram } from './runner/program.ts';
 import { toolPath } from './tools.ts';
 import { wrapperFds } from './wrapper.ts';
 
-/** The wrapper's descriptors cannot be handed over by the module: a shell opens them ($1 the control group, $2 the report). */
-const openAndRun = 'exec 3>"$1" 4>"$2" || exit 1; shift 2; exec "$@"';
+/** As in runner.h: what the program says, and the word of the runtime's command line that it replaces. */
+const says = { exited: 1, failed: 2 };
+const reportBytes = 8;
+const terminalSocketWord = '@terminal-socket';
 
+/** @throws RUNTIME_ERROR when the program is not there */
 export async function spawnTerminal(
   context: ExecContext,
   request: ExecRequest,
@@ -20,67 +26,93 @@ export async function spawnTerminal(
   { cols, rows }: { readonly cols: number; readonly rows: number },
 ): Promise<StartedProcess> {
   const { paths, pipes, cgroups, runtime, boxId } = context;
-  const { spawn } = await import('@lydell/node-pty');
+  const program = await findRunnerProgram();
+  if (program === null) {
+    throw new BoxRunError('RUNTIME_ERROR', 'this build of BoxRun has no program for terminals', {
+      hint: 'install gcc and libc6-dev, then build again: npm run build',
+    });
+  }
   const processFile = processFileOf(paths, request.execId);
-  const report = await pipes.output();
+  const opened: number[] = [];
+  const streams: (Readable | Writable)[] = [];
   try {
+    const output = await pipes.output();
+    opened.push(output.childFd);
+    streams.push(output.reader);
+    const input = await pipes.input();
+    opened.push(input.childFd);
+    streams.push(input.writer);
     writeFileSync(processFile, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
-    const pty = spawn(
-      '/bin/sh',
+    const joinFile = openSync(cgroups.addExec(request.execId), constants.O_WRONLY);
+    opened.push(joinFile);
+    const runDir = openSync(paths.run, constants.O_RDONLY | constants.O_DIRECTORY);
+    opened.push(runDir);
+    const { uid, gid } = command.user;
+    const child = spawn(
+      program,
       [
-        ...['-c', openAndRun, 'sh', cgroups.addExec(request.execId), `/proc/${process.pid}/fd/${report.childFd}`],
-        ...[runtime.path, '--root', paths.runtimeRoot, 'exec', '--process', processFile],
-        ...['--preserve-fds', String(wrapperFds.withTerminal), boxId],
+        ...['terminal', runnerVersion, `${rows}`, `${cols}`, `${idShift.base + uid}`, `${idShift.base + gid}`],
+        ...[runtime.path, '--root', paths.runtimeRoot, 'exec', '--detach', '--console-socket', terminalSocketWord],
+        ...['--process', processFile, '--preserve-fds', String(wrapperFds.withTerminal), boxId],
       ],
-      { cols, rows, cwd: '/', env: { PATH: toolPath, [homeMark]: paths.home }, encoding: null },
+      {
+        cwd: '/',
+        detached: true,
+        stdio: [input.childFd, output.childFd, 'pipe', joinFile, 'pipe', 'pipe', runDir],
+        env: { PATH: toolPath, [homeMark]: paths.home },
+      },
     );
-    const exit = new Promise<ExecExit>((resolve) => {
-      pty.onExit(({ exitCode, signal }) => {
-        forgetExec(context, request.execId, processFile);
-        resolve(signal === undefined || signal === 0 ? { exitCode } : { lost: `the OCI runtime's client was ended by signal ${signal}` });
-      });
+    const [stderr, , report, line] = child.stdio.slice(2) as [Readable, null, Duplex, Duplex];
+    const exit = exitOf(child, line).then((how) => {
+      forgetExec(context, request.execId, processFile);
+      return how;
     });
-    const ended = exit.then(() => {
-      throw new Error('the runtime ended before the command began');
-    });
-    const begun = Promise.race([firstWords(report.reader, null), ended]).finally(() => {
-      closeSync(report.childFd); // The shell opens it through us.
-    });
+    const begun = firstWords(report, child);
     begun.catch(() => undefined); // Whoever waits for it sees it.
-    ended.catch(() => undefined);
-    return { begun, ...streamsOf(pty), stderr: Readable.from([]), exit, clientPid: pty.pid };
+    return {
+      begun,
+      stdout: output.reader,
+      stderr,
+      stdin: input.writer,
+      exit,
+      clientPid: child.pid ?? 0,
+      resize: (size) => {
+        if (line.writable) line.write(sizeMessage(size));
+      },
+    };
   } catch (error) {
-    report.reader.destroy();
-    closeSync(report.childFd);
+    for (const stream of streams) stream.destroy();
     removeQuietly(processFile);
     cgroups.tryRemoveExec(request.execId);
     throw error;
+  } finally {
+    for (const fd of opened) closeSync(fd);
   }
 }
 
-/** The terminal's two directions with back-pressure, for which the module's own interface has no words; its socket does. */
-function streamsOf(pty: IPty): { stdout: Readable; stdin: Writable } {
-  const socket = (pty as unknown as { readonly _socket: Socket })._socket;
-  const stdout = new Readable({
-    read() {
-      socket.resume();
-    },
-    destroy(error, done) {
-      socket.resume(); // What still comes is dropped.
-      done(error);
-    },
+/** Two numbers of two bytes each, as the processor has them. */
+function sizeMessage({ cols, rows }: { readonly cols: number; readonly rows: number }): Buffer {
+  return Buffer.from(Uint16Array.of(rows, cols).buffer);
+}
+
+/** How the command ended, as the program says it; the program itself ends later, when it has given all output. */
+function exitOf(child: ReturnType<typeof spawn>, line: Duplex): Promise<ExecExit> {
+  return new Promise((resolve) => {
+    let said = Buffer.alloc(0);
+    line.on('data', (piece: Buffer) => {
+      said = Buffer.concat([said, piece]);
+      for (; said.length >= reportBytes; said = said.subarray(reportBytes)) {
+        const [kind = 0, value = 0] = new Int32Array(Uint8Array.from(said.subarray(0, reportBytes)).buffer);
+        if (kind === says.exited) resolve({ exitCode: value });
+        else if (kind === says.failed) resolve({ lost: `the OCI runtime ended with code ${value}` });
+      }
+    });
+    line.on('error', () => undefined); // The end of the program says more.
+    child.once('error', (error) => {
+      resolve({ lost: `the terminal's program could not be started: ${error.message}` });
+    });
+    child.once('close', (code, signal) => {
+      resolve({ lost: `the terminal's program was ended by ${signal ?? `code ${code}`}` });
+    });
   });
-  socket.on('data', (piece: Buffer) => {
-    if (!stdout.destroyed && !stdout.push(piece)) socket.pause();
-  });
-  socket.on('close', () => {
-    if (!stdout.destroyed) stdout.push(null);
-  });
-  const stdin = new Writable({
-    write(piece: Buffer, _encoding, done) {
-      if (socket.destroyed) done();
-      else socket.write(piece, () => { done(); });
-    },
-  });
-  return { stdout, stdin };
 }

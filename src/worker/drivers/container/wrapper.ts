@@ -7,8 +7,10 @@ import { logicalPath } from './runner/frames.ts';
 const joinFd = 3;
 const reportFd = 4;
 const [stdinFd, stdoutFd, stderrFd] = [5, 6, 7];
+/** With a terminal, instead of those three: a line comes here when the terminal has its owner and its size. */
+const goFd = 5;
 /** How many there are from 3 on. */
-export const wrapperFds = { withStreams: 5, withTerminal: 2 };
+export const wrapperFds = { withStreams: 5, withTerminal: 3 };
 
 const shell = `${toolsInBox}/busybox`;
 
@@ -27,12 +29,14 @@ echo >&${reportFd}
 exec ${reportFd}>&-
 `;
 
-/** The same in a terminal: the size is set before anything can ask for it, and the report is the terminal's device. */
-const joinAndReportTerminal = (rows: number, cols: number) => `
+/** The same in a terminal, which has its owner and its size before the command can ask for them. */
+const joinAndReportTerminal = `
 echo 0 >&${joinFd} || exit 137
 exec ${joinFd}>&-
-stty rows ${rows} cols ${cols}
-readlink /proc/self/fd/0 >&${reportFd}
+read -r __boxrun_go <&${goFd} || exit 1
+exec ${goFd}<&-
+unset __boxrun_go
+echo >&${reportFd}
 exec ${reportFd}>&-
 `;
 
@@ -116,13 +120,13 @@ interface WrappedCommand {
   /** Nobody asked for `workdir`: it is the box's own. */
   readonly isOwnDirectory: boolean;
   readonly env: Readonly<Record<string, string>>;
-  readonly size: { readonly rows: number; readonly cols: number } | null;
+  readonly isTerminal: boolean;
 }
 
 /** The process to start in the box so that `cmd` runs in `workdir` with exactly `env`. */
-export function wrapCommand({ cmd, workdir, isOwnDirectory, env, size }: WrappedCommand): WrappedProcess {
+export function wrapCommand({ cmd, workdir, isOwnDirectory, env, isTerminal }: WrappedCommand): WrappedProcess {
   const enter = enterAndFind(isOwnDirectory);
-  const join = size === null ? joinAndReport : joinAndReportTerminal(size.rows, size.cols);
+  const join = isTerminal ? joinAndReportTerminal : joinAndReport;
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const call = (script: string, args: readonly string[]) => [shell, 'sh', '-c', script, 'sh', ...args];
   if (Object.keys(env).every(survivesShell)) {

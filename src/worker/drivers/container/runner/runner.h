@@ -62,6 +62,17 @@ void say(uint32_t kind, uint32_t id, int32_t value, uint32_t detail);
 /** On the host: the directory of the commands' control groups, and the command line of the OCI runtime that starts the runner. */
 int launch(char **args);
 
+/** What a terminal's process says to the worker, and the word that it replaces in the runtime's command line. See terminal.c. */
+enum { terminalExited = 1, terminalFailed = 2 };
+struct terminalReport {
+  uint32_t kind;
+  int32_t value;
+};
+#define terminalSocketWord "@terminal-socket"
+
+/** On the host: starts the runtime for a command with a terminal, and copies. */
+int serveTerminal(int count, char **args);
+
 /** In a process of its own: starts the command, and ends. */
 void startCommand(struct order *order, struct command *command) __attribute__((noreturn));
 

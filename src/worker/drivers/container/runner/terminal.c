@@ -1,0 +1,215 @@
+// A command's terminal, on the host: starts the OCI runtime, takes the terminal that it makes in the box, and copies bytes between
+// that and the worker until nobody has the terminal open. It copies only what the other side can take, so nothing is lost and nobody
+// is held up but the program in the terminal.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "runner.h"
+
+// Inherited: 0 and 1 are the worker's pipes. The wrapper in the box gets the first two of these, and the third in place of the line.
+enum { reportFd = 4, lineFd = 5, goFd = 5, runDirFd = 6 };
+enum { pieceBytes = 1 << 16 };
+
+/** Bytes on their way in one direction. */
+struct flow {
+  int from, to; // -1 when that end is closed
+  size_t at, end;
+  char bytes[pieceBytes];
+};
+static struct flow input, output;
+static pid_t runtime; // 0 when it has ended
+static int isLeaderUp = 1;
+
+struct size {
+  uint16_t rows, cols;
+};
+
+static int setSize(int terminal, struct size size) {
+  const struct winsize wanted = {.ws_row = size.rows, .ws_col = size.cols};
+  return ioctl(terminal, TIOCSWINSZ, &wanted);
+}
+
+/** The line to the worker is gone when the worker is. */
+static void tell(uint32_t kind, int32_t value) {
+  const struct terminalReport report = {kind, value};
+  (void)!send(lineFd, &report, sizeof report, MSG_NOSIGNAL);
+}
+
+static char socketPath[108];
+
+static void leave(int code) {
+  unlink(socketPath);
+  _exit(code);
+}
+
+/** Listens where the runtime is told to send the terminal. Paths of sockets are short, so both sides reach it by a descriptor. */
+static int listenForTerminal(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  snprintf(socketPath, sizeof socketPath, "/proc/%d/fd/%d/terminal-%d", getpid(), runDirFd, getpid());
+  strcpy(address.sun_path, socketPath);
+  const int server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (server < 0 || bind(server, (struct sockaddr *)&address, sizeof address) != 0 || listen(server, 1) != 0) return -1;
+  return server;
+}
+
+static int receiveTerminal(int server) {
+  const int peer = accept4(server, NULL, NULL, SOCK_CLOEXEC);
+  if (peer < 0) return -1;
+  char name[256], space[CMSG_SPACE(sizeof(int))];
+  struct iovec part = {name, sizeof name};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+  int terminal = -1;
+  if (recvmsg(peer, &message, MSG_CMSG_CLOEXEC) > 0) {
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) memcpy(&terminal, CMSG_DATA(header), sizeof terminal);
+  }
+  close(peer);
+  return terminal;
+}
+
+/**
+ * The terminal belongs to the user of the command, as login and sshd do it: /dev/stdout can be opened again.
+ * Returns its inner side. As long as that is open here, no reader of the terminal finds its end.
+ */
+static int prepareTerminal(int terminal, uid_t uid, gid_t gid, struct size size) {
+  const int inner = ioctl(terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (inner < 0 || fchown(inner, uid, gid) != 0 || fchmod(inner, 0620) != 0) return -1;
+  if (setSize(terminal, size) != 0 || fcntl(terminal, F_SETFL, O_NONBLOCK) != 0) return -1;
+  return inner;
+}
+
+static pid_t startRuntime(char **args, int go, const sigset_t *signals) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  signal(SIGPIPE, SIG_DFL);
+  sigprocmask(SIG_SETMASK, signals, NULL);
+  for (char **word = args; *word != NULL; word++)
+    if (strcmp(*word, terminalSocketWord) == 0) *word = socketPath;
+  const int none = open("/dev/null", O_RDWR);
+  if (none >= 0 && dup2(none, 0) == 0 && dup2(none, 1) == 1 && dup2(go, goFd) == goFd) execv(args[0], args);
+  _exit(127);
+}
+
+/** Moves what can be moved without waiting. */
+static void move(struct flow *flow) {
+  if (flow->at == flow->end && flow->from >= 0) {
+    const ssize_t got = read(flow->from, flow->bytes, sizeof flow->bytes);
+    if (got > 0) flow->at = 0, flow->end = got;
+    // A terminal that nobody in the box has open says EIO, a pipe without a writer says 0.
+    else if (got == 0 || (errno != EAGAIN && errno != EINTR)) flow->from = -1;
+  }
+  if (flow->at == flow->end) return;
+  // Without a reader the rest is dropped, so that the program in the terminal can go on to its end.
+  const ssize_t put = flow->to < 0 ? (ssize_t)(flow->end - flow->at) : write(flow->to, flow->bytes + flow->at, flow->end - flow->at);
+  if (put > 0) flow->at += put;
+  else if (put < 0 && errno != EAGAIN && errno != EINTR) flow->to = -1;
+}
+
+static short wishOf(const struct flow *flow, int isReadingEnd) {
+  const int isEmpty = flow->at == flow->end;
+  if (isReadingEnd) return isEmpty && flow->from >= 0 ? POLLIN : 0;
+  return !isEmpty && flow->to >= 0 ? POLLOUT : 0;
+}
+
+static void reap(int signals) {
+  struct signalfd_siginfo info;
+  while (read(signals, &info, sizeof info) == (ssize_t)sizeof info) {}
+  int status;
+  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    if (pid != runtime) {
+      isLeaderUp = 0; // The command: at the runtime's end it becomes our child.
+      tell(terminalExited, code);
+      continue;
+    }
+    runtime = 0;
+    if (code != 0) tell(terminalFailed, code), leave(1);
+  }
+}
+
+/** Sizes come from the worker; the end of the line says that the worker is gone. */
+static void followSizes(int terminal) {
+  struct size size;
+  const ssize_t got = recv(lineFd, &size, sizeof size, MSG_DONTWAIT);
+  if (got == (ssize_t)sizeof size) setSize(terminal, size);
+  else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) leave(0);
+}
+
+/** Until the command has ended, nobody in the box has the terminal open, and the worker has all of it or wants no more. */
+static void copy(int terminal, int inner, int signals) {
+  struct flow *in = &input, *out = &output;
+  *in = (struct flow){.from = 0, .to = terminal};
+  *out = (struct flow){.from = terminal, .to = 1};
+  while (isLeaderUp || (out->to >= 0 && (out->from >= 0 || out->at < out->end))) {
+    const short wish = wishOf(out, 1) | (out->from < 0 ? 0 : wishOf(in, 0));
+    struct pollfd watched[] = {
+        {signals, POLLIN, 0},
+        {lineFd, POLLIN, 0},
+        {wishOf(in, 1) ? in->from : -1, POLLIN, 0},
+        {wish ? terminal : -1, wish, 0}, // Without a wish, its end would be told again and again.
+        {out->to, wishOf(out, 0), 0},
+    };
+    if (poll(watched, sizeof watched / sizeof *watched, -1) < 0) continue;
+    if (watched[0].revents != 0) reap(signals);
+    if (watched[1].revents != 0) followSizes(terminal);
+    if (watched[4].revents & (POLLERR | POLLNVAL)) out->to = -1;
+    // With the runtime gone, the command has the terminal, or had it.
+    if (runtime == 0 && inner >= 0) close(inner), inner = -1;
+    move(in);
+    move(out);
+  }
+}
+
+/** Arguments: rows, columns, uid and gid of the terminal's owner on the host, the command line of the runtime. */
+int serveTerminal(int count, char **args) {
+  if (count < 5) return 2;
+  const struct size size = {(uint16_t)atoi(args[0]), (uint16_t)atoi(args[1])};
+  const uid_t uid = (uid_t)strtoul(args[2], NULL, 10);
+  const gid_t gid = (gid_t)strtoul(args[3], NULL, 10);
+  sigset_t ends, before;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &ends, &before);
+  signal(SIGPIPE, SIG_IGN);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  for (int fd = 0; fd <= 1; fd++) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  for (int fd = lineFd; fd <= runDirFd; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  int go[2];
+  const int signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+  const int server = listenForTerminal();
+  if (signals < 0 || server < 0 || pipe2(go, O_CLOEXEC) != 0) return 1;
+  runtime = startRuntime(args + 4, go[0], &before);
+  if (runtime < 0) leave(1);
+  close(joinFd);
+  close(reportFd);
+  close(go[0]);
+  int terminal = -1;
+  while (runtime > 0 && terminal < 0) {
+    struct pollfd watched[] = {{signals, POLLIN, 0}, {server, POLLIN, 0}, {lineFd, 0, 0}};
+    if (poll(watched, 3, -1) < 0) continue;
+    if (watched[1].revents != 0) terminal = receiveTerminal(server);
+    else if (watched[0].revents != 0) reap(signals);
+    if (watched[2].revents != 0) break; // The worker is gone, and with us the runtime.
+  }
+  const int inner = terminal < 0 ? -1 : prepareTerminal(terminal, uid, gid, size);
+  if (inner < 0) leave(1);
+  unlink(socketPath);
+  close(server);
+  (void)!write(go[1], "\n", 1);
+  close(go[1]);
+  copy(terminal, inner, signals);
+  return 0;
+}
