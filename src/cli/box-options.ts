@@ -2,10 +2,16 @@
 // Whatever cannot be meant is a usage error before a server is asked.
 import type { CreateBoxInput } from '../sdk/index.ts';
 import type { Values } from './command.ts';
+import { defaultDetachKeys } from './detach-keys.ts';
 import { parseAssignments, parseVolume, parseWhole } from './options.ts';
 
 export const envOption = { type: 'list', alias: 'e', describe: 'set a variable, KEY=VALUE; may be repeated' } as const;
 export const jsonOption = { type: 'flag', describe: 'print JSON' } as const;
+export const detachKeysOption = {
+  type: 'text',
+  default: defaultDetachKeys,
+  describe: 'keys that leave the terminal, like ctrl-p,ctrl-q; empty: none do',
+} as const;
 export const quietOption = { type: 'flag', alias: 'q', describe: 'print ids only' } as const;
 
 export const boxOptions = {

@@ -6,14 +6,14 @@ import type { BoxRunClient, Exec, Terminal } from '../sdk/index.ts';
 import { detached, type ExecInput } from './output.ts';
 import { connectKeys } from './terminal.ts';
 
-/** Connects our input with that of `exec`, which was started with `stdin`. */
-export async function feedExec(client: BoxRunClient, exec: Exec, isTerminal: boolean): Promise<ExecInput> {
+/** Connects our input with that of `exec`, which was started with `stdin`. `detachKeys` are null unless our input is a terminal. */
+export async function feedExec(client: BoxRunClient, exec: Exec, detachKeys: readonly number[] | null): Promise<ExecInput> {
   const terminal = await client.attachExec(exec.box_id, exec.id, { output: false });
   const over = new AbortController();
   const fail = (error: unknown) => { over.abort(error); };
   // The end of the command is told with its output.
   void terminal.exited.catch(fail);
-  const release = isTerminal ? connectKeys(terminal, () => { over.abort(detached); }) : pipeInput(terminal, fail);
+  const release = detachKeys === null ? pipeInput(terminal, fail) : await connectKeys(terminal, detachKeys, () => { over.abort(detached); });
   return {
     over: over.signal,
     release() {

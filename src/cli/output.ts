@@ -10,7 +10,7 @@ import { createProgressLine } from './render.ts';
 export interface ExecInput {
   /** Aborts when there is no way on for the input: the reason is the error, or `detached` where a person has left. */
   readonly over: AbortSignal;
-  /** Gives our own input back. */
+  /** Gives our own input, and our terminal its modes, back. May be called again. */
   release(): void;
 }
 
@@ -26,12 +26,17 @@ export async function followExec(client: BoxRunClient, exec: ExecIds, interrupt:
   const signal = input === null ? interrupt.signal : AbortSignal.any([interrupt.signal, input.over]);
   try {
     for await (const event of client.execEvents(exec, { signal })) {
-      if (event.type === 'exit') return exitCodeOf(event.exitCode, event.error);
+      if (event.type === 'exit') {
+        input?.release();
+        return exitCodeOf(event.exitCode, event.error);
+      }
       await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
   } catch (error) {
     if (!signal.aborted) throw error;
   }
+  // What is printed from here on needs the terminal's own modes.
+  input?.release();
   if (interrupt.signal.aborted) return cancel(client, exec, interrupt);
   if (input?.over.reason === detached) {
     process.stderr.write(`\nboxrun: the command goes on; to see it: boxrun logs -f ${exec.box_id} ${exec.id}\n`);

@@ -1,10 +1,11 @@
 // This terminal, connected to one in a box: keys go there as they are typed, and the screen comes back, at the size that this
 // one has. Used by attach, shell and exec. However it ends, this terminal gets its own modes back.
 import type { BoxRunClient, Terminal } from '../sdk/index.ts';
-import { createDetachKeys } from './detach-keys.ts';
+import { createDetachKeys, detachWaitMs } from './detach-keys.ts';
 import type { Interrupt, Interrupts } from './interrupt.ts';
 import { UsageError } from './options.ts';
 import { passOn } from './output.ts';
+import { enterRawMode } from './terminal-modes.ts';
 
 interface TerminalEnd {
   readonly exitCode: number;
@@ -27,22 +28,27 @@ export function terminalHere(): { cols: number; rows: number; term?: string } {
 }
 
 /** Opens a shell in `box` here, until it ends or is left. */
-export async function openHere(client: BoxRunClient, box: string, shell: string | undefined, interrupts: Interrupts): Promise<TerminalEnd> {
+export async function openHere(
+  client: BoxRunClient,
+  box: string,
+  { shell, detachKeys }: { readonly shell: string | undefined; readonly detachKeys: readonly number[] },
+  interrupts: Interrupts,
+): Promise<TerminalEnd> {
   const interrupt = interrupts.catch();
   try {
     const settings = { ...terminalHere(), ...(shell === undefined ? {} : { shell }) };
     const terminal = await client.attach(box, { ...settings, signal: interrupt.signal });
-    return await connect(terminal, interrupt);
+    return await connect(terminal, detachKeys, interrupt);
   } finally {
     interrupt.release();
   }
 }
 
 /** Connects this terminal to `terminal` until that ends. */
-async function connect(terminal: Terminal, interrupt: Interrupt): Promise<TerminalEnd> {
+async function connect(terminal: Terminal, detachKeys: readonly number[], interrupt: Interrupt): Promise<TerminalEnd> {
   let isDetached = false;
   let isExited = false;
-  const release = connectKeys(terminal, () => {
+  const release = await connectKeys(terminal, detachKeys, () => {
     isDetached = true;
     terminal.close();
   });
@@ -70,35 +76,37 @@ async function connect(terminal: Terminal, interrupt: Interrupt): Promise<Termin
  * Sends the keys of this terminal, each as it is typed, and its size whenever that changes.
  * @returns what gives the terminal its own modes back
  */
-export function connectKeys(terminal: Terminal, onDetach: () => void): () => void {
+export async function connectKeys(terminal: Terminal, detachKeys: readonly number[], onDetach: () => void): Promise<() => void> {
   const { stdin, stdout } = process;
-  const keys = createDetachKeys();
+  const keys = createDetachKeys(detachKeys);
+  let waiting: NodeJS.Timeout | undefined;
   const onResize = () => {
     const { cols, rows } = sizeHere();
     terminal.resize(cols, rows);
   };
+  const send = async (bytes: Uint8Array) => {
+    // An error of the connection is told by `exited`.
+    if (bytes.length > 0) await terminal.write(bytes).catch(() => undefined);
+  };
   const onKeys = (typed: Buffer) => {
+    clearTimeout(waiting);
     const { bytes, isDetach } = keys.take(typed);
     stdin.pause();
-    const sent = bytes.length === 0 ? Promise.resolve() : terminal.write(bytes);
-    // An error of the connection is told by `exited`.
-    void sent.catch(() => undefined).then(() => {
+    void send(bytes).then(() => {
       if (isDetach) onDetach();
       else stdin.resume();
     });
+    if (!isDetach) waiting = setTimeout(() => void send(keys.flush()), detachWaitMs);
   };
-  const restore = () => { stdin.setRawMode(false); };
-  // Whatever ends this program, but SIGKILL.
-  process.once('exit', restore);
-  stdin.setRawMode(true);
+  const restore = await enterRawMode(stdin);
   stdin.on('data', onKeys);
   stdout.on('resize', onResize);
   onResize();
   return () => {
+    clearTimeout(waiting);
     stdin.off('data', onKeys);
     stdin.pause();
     stdout.off('resize', onResize);
-    process.off('exit', restore);
     restore();
   };
 }

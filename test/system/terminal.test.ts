@@ -85,6 +85,24 @@ it('drives a shell in a box of its own: prompt, size, a full-screen program, exi
   await eventually('its box is gone', async () => (await server.client.listBoxes()).length === 1);
 });
 
+it('gets every byte of the box unchanged: where a program there turns LF into no CR LF, this terminal does not either', async () => {
+  await open(attachExample);
+  await type("clear; stty -opost; printf 'one\\n*two\\r\\n'; stty opost", 'Enter');
+  await shows(/^one\n {3}\*two$/m);
+  await type('exit 0', 'Enter');
+  await isRestored();
+});
+
+it('passes a single Ctrl-P on after a moment, and leaves with keys of the user’s choice', async () => {
+  await open(`${attachExample} --detach-keys ctrl-a,d`);
+  await type("stty raw -echo; head -c 1 | od -An -c; stty sane", 'Enter');
+  await type('C-a');
+  await shows(/001/);
+  await type('C-a', 'd');
+  await shows(/^exit code 0$/m);
+  await isRestored();
+});
+
 it('shows a full-screen editor that follows the size of the terminal: vim of this machine, else vi of busybox', async () => {
   const vim = existsSync('/usr/bin/vim') ? realpathSync('/usr/bin/vim') : null;
   const volumes = [{ host_path: '/usr', guest_path: '/usr', readonly: true }];

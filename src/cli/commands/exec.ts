@@ -1,7 +1,8 @@
 // exec and run: commands in boxes. Output passes through byte by byte as it comes, and the exit code becomes our own.
 // Ctrl-C ends the command in the box too.
-import { boxInput, boxOptions, envOption, jsonOption } from '../box-options.ts';
+import { boxInput, boxOptions, detachKeysOption, envOption, jsonOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
+import { parseDetachKeys } from '../detach-keys.ts';
 import type { ExecInput } from '../output.ts';
 import { parseAssignments, parseSeconds, timeoutOrTty, UsageError } from '../options.ts';
 import { printJson, printLines } from '../render.ts';
@@ -15,6 +16,7 @@ export const execCommand = defineCommand({
   options: {
     interactive: { type: 'flag', alias: 'i', describe: 'give it our standard input' },
     tty: { type: 'flag', alias: 't', describe: 'give it a terminal, this one if there is one (-t SECONDS is --timeout)' },
+    'detach-keys': detachKeysOption,
     detach: { type: 'flag', alias: 'd', describe: 'do not wait; prints the id of the command' },
     timeout: timeoutOption,
     env: envOption,
@@ -29,8 +31,9 @@ export const execCommand = defineCommand({
     ['exec -i web -- wc -c < notes.txt', 'with input from a file or a pipe'],
     ['exec -it web -- vi notes.txt', 'in this terminal; Ctrl-P Ctrl-Q leaves it, and the command goes on'],
   ],
-  async run({ box, interactive, tty, detach, timeout, env, workdir, user }, { command, interrupts, withClient }) {
+  async run({ box, interactive, tty, detach, timeout, env, workdir, user, 'detach-keys': keys }, { command, interrupts, withClient }) {
     const { isFed, isTerminal } = inputHere({ interactive, tty, detach });
+    const detachKeys = parseDetachKeys(keys);
     const { cols, rows, term } = (await import('../terminal.ts')).terminalHere();
     const variables = { ...(tty && term !== undefined ? { TERM: term } : {}), ...parseAssignments('env', env) };
     const input = {
@@ -52,7 +55,7 @@ export const execCommand = defineCommand({
           return 0;
         }
         const [{ feedExec }, { followExec }] = await Promise.all([import('../exec-input.ts'), import('../output.ts')]);
-        fed = isFed ? await feedExec(client, exec, isTerminal) : null;
+        fed = isFed ? await feedExec(client, exec, isTerminal ? detachKeys : null) : null;
         return await followExec(client, exec, interrupt, fed);
       } finally {
         fed?.release();

@@ -1,7 +1,8 @@
 // attach and shell: a terminal in a box. The shell's exit code becomes our own, and this terminal is as it was before.
 // Ctrl-P Ctrl-Q leaves without waiting for the shell.
-import { boxInput, boxOptions } from '../box-options.ts';
+import { boxInput, boxOptions, detachKeysOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
+import { parseDetachKeys } from '../detach-keys.ts';
 import { createProgressLine } from '../render.ts';
 
 const shellOption = { type: 'text', describe: 'program to run', shownDefault: '/bin/bash, else /bin/sh' } as const;
@@ -10,12 +11,13 @@ export const attachCommand = defineCommand({
   name: 'attach',
   describe: 'open a terminal in a box; Ctrl-P Ctrl-Q leaves it, which ends its shell',
   positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
-  options: { shell: shellOption },
+  options: { shell: shellOption, 'detach-keys': detachKeysOption },
   examples: [['attach web --shell /bin/sh', 'a shell in the box called web']],
-  async run({ box, shell }, { interrupts, withClient }) {
+  async run({ box, shell, 'detach-keys': keys }, { interrupts, withClient }) {
     const { openHere, requireTerminal } = await import('../terminal.ts');
     requireTerminal();
-    return withClient(async (client) => (await openHere(client, box, shell, interrupts)).exitCode);
+    const detachKeys = parseDetachKeys(keys);
+    return withClient(async (client) => (await openHere(client, box, { shell, detachKeys }, interrupts)).exitCode);
   },
 });
 
@@ -26,6 +28,7 @@ export const shellCommand = defineCommand({
   options: {
     name: { type: 'text', alias: 'n', describe: 'a name to call it by' },
     shell: shellOption,
+    'detach-keys': detachKeysOption,
     keep: { type: 'flag', describe: 'leave the box as it is afterwards; Ctrl-P Ctrl-Q does so too' },
     ...boxOptions,
   },
@@ -33,6 +36,7 @@ export const shellCommand = defineCommand({
   async run(values, { interrupts, withClient }) {
     const { openHere, requireTerminal } = await import('../terminal.ts');
     requireTerminal();
+    const detachKeys = parseDetachKeys(values['detach-keys']);
     const input = { ...boxInput(values.image, values), ...(values.name === undefined ? {} : { name: values.name }) };
     return withClient(async (client) => {
       const progress = createProgressLine(process.stderr);
@@ -40,7 +44,7 @@ export const shellCommand = defineCommand({
       const box = await client.create(input, { onProgress }).finally(() => { progress.clear(); });
       let isKept = values.keep;
       try {
-        const { exitCode, isDetached } = await openHere(client, box.id, values.shell, interrupts);
+        const { exitCode, isDetached } = await openHere(client, box.id, { shell: values.shell, detachKeys }, interrupts);
         isKept ||= isDetached;
         return exitCode;
       } finally {
