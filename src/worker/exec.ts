@@ -189,6 +189,8 @@ class OwnedExec implements RunningExec {
 
   async #supervise(running: ExecHandle): Promise<void> {
     const { queue } = this.#deps;
+    // Input for a command that reads no more is no fault of the worker: without a listener it would end all commands of the box.
+    running.stdin?.on('error', () => undefined);
     const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
     this.#reader = reader;
     const exit = await running.exit;

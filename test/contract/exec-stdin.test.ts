@@ -48,6 +48,22 @@ it('outlives whoever feeds it, and shows everything again to the next one', asyn
   expect(third.words).toEqual([{ type: 'exit', code: 0 }]);
 });
 
+it.each([false, true])('drops input for a command that reads no more, and every other command of the box goes on (terminal: %s)', async (tty) => {
+  const beside = await start({ cmd: ['sh', '-c', 'while [ ! -e /root/over ]; do sleep 0.1; done; echo beside'] });
+  for (let round = 0; round < 10; round += 1) {
+    const exec = await start({ cmd: ['sh', '-c', 'echo up; read a; exec <&-; sleep 0.2; exit 3'], stdin: true, tty });
+    const socket = await attach(exec.id);
+    await socket.until(/up\r?\n/);
+    // More than the pipe holds, so that some of it is being written when the command ends.
+    for (let piece = 0; piece < 8; piece += 1) socket.type(Buffer.alloc(200_000, 'more\n'));
+    await socket.closed;
+    expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
+  }
+  await start({ cmd: ['touch', '/root/over'] });
+  expect((await collect(server.client, beside as never)).stdout).toBe('beside\n');
+  await start({ cmd: ['rm', '/root/over'] });
+});
+
 it('gives a command a terminal, whose size changes', async () => {
   const exec = await start({ cmd: ['sh', '-c', 'stty size; read a; stty size; [ -t 1 ] && echo "tty $TERM"'], tty: true, stdin: true, cols: 90, rows: 30 });
   const socket = await attach(exec.id);
