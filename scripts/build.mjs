@@ -8,7 +8,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { buildRunner } from './build-runner.mjs';
 
-const external = ['better-sqlite3', '@boxlite-ai/boxlite', '@lydell/node-pty', 'piscina', 'pino-pretty'];
+const external = ['better-sqlite3', '@boxlite-ai/boxlite', 'piscina', 'pino-pretty'];
 
 await rm('dist', { recursive: true, force: true });
 const types = promisify(execFile)(process.execPath, ['scripts/sdk-types.mjs']);
