@@ -2,7 +2,7 @@
 // openapi.ts makes the document of it; a test holds it against the routes. Errors that any request can meet are not listed.
 import { Type, type TObject, type TSchema } from 'typebox';
 import {
-  Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Images, Info, RunBody, RunResult, SignalBody, UiLink,
+  Box, BoxState, CreateBoxBody, DownloadBody, ErrorBody, Exec, ExecBody, ExecState, GcBody, GcResult, Images, Info, RunBody, RunResult, SignalBody, StopBody, UiLink,
   UploadResult, UsageHistory, UsageUpdate,
 } from '../shared/api.ts';
 import type { ErrorCode } from '../shared/errors.ts';
@@ -80,7 +80,7 @@ const boxOperations: readonly Operation[] = [
   },
   {
     method: 'post', path: '/v1/boxes/{box}:stop', id: 'stopBox', summary: 'Stop a running box; its disk stays',
-    answers: { 200: json('The box, stopped', Box) }, errors: [...boxErrors, 'BOX_NOT_RUNNING'],
+    body: { schema: StopBody, required: false }, answers: { 200: json('The box, stopped', Box) }, errors: [...boxErrors, 'BOX_NOT_RUNNING'],
   },
   {
     method: 'delete', path: '/v1/boxes/{box}', id: 'removeBox', summary: 'Remove a box with its disk, its commands and their output',

@@ -2,7 +2,7 @@
 // clients) are left out, types are never converted: "2" is no number. What is wrong is said in words that name the field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { boxStatuses } from '../shared/api.ts';
+import { boxStatuses, graceS } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 
@@ -70,9 +70,10 @@ export function createParseQuery<S extends TSchema>(schema: S): Parse<S> {
 
 function fromText({ type }: Shape, value: unknown): unknown {
   if (type === 'array') return Array.isArray(value) ? value : [value];
-  if (type !== 'integer' || typeof value !== 'string') return value;
+  if ((type !== 'integer' && type !== 'number') || typeof value !== 'string') return value;
   if (value === '') return undefined;
-  return /^-?\d{1,15}$/.test(value) ? Number(value) : value;
+  const pattern = type === 'integer' ? /^-?\d{1,15}$/ : /^-?\d{1,15}(\.\d{1,6})?$/;
+  return pattern.test(value) ? Number(value) : value;
 }
 
 /** Known fields only, with defaults where none is given. Whether the result fits is for the validator to say. */
@@ -123,6 +124,7 @@ function requirementOf(schema: TSchema, path: readonly string[]): { field: strin
   const field = path.join('.');
   const property = (schema as Shape).properties?.[path[0] ?? ''] as Shape | undefined;
   const number = property?.anyOf === undefined ? property : (property.anyOf[0] as Shape);
+  if (number?.type === 'number') return { field, requirement: `a number from ${number.minimum ?? 0} to ${number.maximum ?? 'any'}` };
   if (number?.type !== 'integer') return { field, requirement: 'as the API describes it' };
   const range = number.maximum === undefined ? '' : ` to ${number.maximum}`;
   return { field, requirement: `a whole number from ${number.minimum ?? 0}${range}` };
@@ -142,7 +144,7 @@ export const BoxesQuery = Type.Object({
   ...page,
 });
 export const ExecsQuery = Type.Object(page);
-export const RemoveQuery = Type.Object({ force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])) });
+export const RemoveQuery = Type.Object({ force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])), grace_s: Type.Optional(graceS) });
 export const LoginQuery = Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }) });
 export const ExecQuery = Type.Object({ wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })) });
 export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });

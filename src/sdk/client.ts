@@ -8,7 +8,7 @@ import { collectResult, type ExecResult } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
 import { readMessages } from './messages.ts';
-import type { CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RunInput } from './options.ts';
+import type { CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RemoveOptions, RunInput, StopOptions } from './options.ts';
 import type { Platform } from './platform.ts';
 import { readStateEvents, type StateEvent, type StateEventsOptions } from './state-stream.ts';
 import { openTerminal, type AttachOptions, type AttachExecOptions, type Terminal } from './terminal.ts';
@@ -85,14 +85,24 @@ export class BoxRunClient implements AsyncDisposable {
     return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:start`, undefined, options));
   }
 
-  /** Ends what runs in a box; its disk stays. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
-  async stopBox(box: string, options?: CallOptions): Promise<BoxHandle> {
-    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:stop`, undefined, options));
+  /**
+   * Ends what runs in a box; its disk stays.
+   * @param options.graceS how long processes have to end by themselves before they are killed, in seconds; 5 when absent
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
+   */
+  async stopBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
+    const body = graceS === undefined ? undefined : { grace_s: graceS };
+    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:stop`, body, options));
   }
 
-  /** Removes a box with its disk and its commands; a running one only with `force`. @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING */
-  async removeBox(box: string, { force = false, signal }: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
-    await this.#transport.json({ method: 'DELETE', path: `${boxPath(box)}${force ? '?force=true' : ''}`, signal });
+  /**
+   * Removes a box with its disk and its commands; a running one only with `force`.
+   * @param options.graceS how long its processes have to end by themselves, in seconds; 1 when absent
+   * @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING
+   */
+  async removeBox(box: string, { force = false, graceS, signal }: RemoveOptions = {}): Promise<void> {
+    const query = new URLSearchParams({ ...(force ? { force: 'true' } : {}), ...(graceS === undefined ? {} : { grace_s: String(graceS) }) });
+    await this.#transport.json({ method: 'DELETE', path: `${boxPath(box)}${query.size === 0 ? '' : `?${query}`}`, signal });
   }
 
   /** Starts a command and leaves it running; a short one may have finished in the answer already. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
@@ -280,11 +290,11 @@ class BoxMethods implements AsyncDisposable {
     Object.assign(this, await this.#client.startBox(this.#id, options));
   }
 
-  async stop(options?: CallOptions): Promise<void> {
+  async stop(options?: StopOptions): Promise<void> {
     Object.assign(this, await this.#client.stopBox(this.#id, options));
   }
 
-  async remove(options?: CallOptions & { readonly force?: boolean }): Promise<void> {
+  async remove(options?: RemoveOptions): Promise<void> {
     await this.#client.removeBox(this.#id, options);
   }
 

@@ -7,6 +7,17 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
+/** For calls that end what runs in a box. */
+export interface StopOptions extends CallOptions {
+  /** How long processes have to end by themselves before they are killed, in seconds. */
+  readonly graceS?: number;
+}
+
+export interface RemoveOptions extends StopOptions {
+  /** Whether a running box is removed too. */
+  readonly force?: boolean;
+}
+
 /** For calls that make something. */
 export interface MakeOptions extends CallOptions {
   /**

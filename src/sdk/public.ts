@@ -7,7 +7,7 @@ export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOption
 export type { ExecResult } from './exec-result.ts';
 export type { Download, UploadSource } from './files.ts';
 export type { BoxFilter, Page, PageOptions } from './lists.ts';
-export type { CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RunInput } from './options.ts';
+export type { CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RemoveOptions, RunInput, StopOptions } from './options.ts';
 export type { BoxStateEvent, ExecStateEvent, ReadyEvent, ResetEvent, StateEvent, StateEventsOptions } from './state-stream.ts';
 export type { AttachExecOptions, AttachOptions, Exit, Terminal } from './terminal.ts';
 export type { UsageEvent, UsageHistoryEvent, UsageOptions, UsageSampleEvent } from './usage-stream.ts';

@@ -139,6 +139,11 @@ export const RunResult = Type.Object({
 export type RunResult = Static<typeof RunResult>;
 
 /** Seconds; boxes stopped or failed for longer are removed. */
+/** How long processes have to end by themselves (TERM, and HUP for terminals) before they are killed, in seconds. */
+export const graceS = Type.Number({ minimum: 0, maximum: 600 });
+export const StopBody = Type.Object({ grace_s: Type.Optional(graceS) });
+export type StopBody = Static<typeof StopBody>;
+
 export const GcBody = Type.Object({ older_than: Type.Integer({ minimum: 0, default: 3600 }) });
 export type GcBody = Static<typeof GcBody>;
 export const GcResult = Type.Object({ removed: Type.Integer() });

@@ -141,6 +141,12 @@ export async function parentOf(pid: number): Promise<number | null> {
   return fields === null ? null : Number(fields[1]);
 }
 
+/** Whether the process has a controlling terminal. */
+export async function hasTerminal(pid: number): Promise<boolean> {
+  const fields = await statFields(pid);
+  return fields !== null && Number(fields[4]) !== 0;
+}
+
 /** /proc/PID/stat from its third field, the state, on (proc(5)); null when the process is gone. */
 async function statFields(pid: number): Promise<string[] | null> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);

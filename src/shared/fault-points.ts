@@ -89,7 +89,7 @@ export const faultPoints = {
   'worker.exec.ended': 'exit event and finished row are queued; they are not sent',
   'worker.cancel.asked': 'a command is to be canceled; it runs',
   'worker.cancel.ended': 'it is dead and its row committed; the supervisor has no answer',
-  'worker.stop.commands-ended': 'the commands have ended; the engine runs',
+  'worker.stop.commands-told': 'no new command begins; the commands and the engine run',
   'worker.stop.released': 'the worker no longer watches the engine; it runs',
   'worker.stop.halted': 'nothing of the engine runs; its disk may be in use',
   'worker.stop.engine-ended': 'the engine has ended and its record is gone; the supervisor has no answer',

@@ -215,6 +215,13 @@ export const limits = {
   registryTimeoutMs: 30_000,
   /** Supervisor: one attempt to stop or to remove; past it the worker is ended and a new one does it. */
   boxStopTimeoutMs: 60_000,
+  /**
+   * Stop of a box: its processes have this long to end after they were asked to (TERM); then they are killed.
+   * A client may ask for another time, 600 s at most (`graceS` in api.ts); more is refused with VALIDATION_ERROR.
+   */
+  stopGraceMs: 5_000,
+  /** Removal of a running box: the same. */
+  removeGraceMs: 1_000,
   boxRemoveTimeoutMs: 60_000,
   /** Supervisor: workers in turn that a start, stop or removal may use up; then it fails, and what may still run goes on counting. */
   boxAttemptsMax: 3,

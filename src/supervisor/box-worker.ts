@@ -35,11 +35,12 @@ export interface BoxWorker {
   /** Under a new lease. A worker that is lost meanwhile is followed by another. */
   start(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<void>;
   /** Resolves when nothing of the engine runs any more. A worker that is lost or hangs meanwhile is followed by another. */
-  stop(): Promise<void>;
+  /** The processes of the box have `graceMs` to end by themselves. */
+  stop(graceMs: number): Promise<void>;
   /** `stop` for a box that is in trouble already; the worker is gone in any case. False: the engine may still run. */
   halt(): Promise<boolean>;
   /** As `stop`, and nothing of the box is left on the host. */
-  remove(): Promise<void>;
+  remove(graceMs: number): Promise<void>;
   /** After the worker's death: a successor takes the engine over and the lost commands are ended. False: the engine is gone too. */
   succeed(reason: string): Promise<boolean>;
   /** Lets the worker go and ends its commands, whatever it does; the engine's end is the next worker's business. */
@@ -164,13 +165,13 @@ class LeasedWorker implements BoxWorker {
     }, signal).finally(giveUp);
   }
 
-  stop(): Promise<void> {
-    return this.#deps.pool.undisturbed(() => this.#stop());
+  stop(graceMs: number): Promise<void> {
+    return this.#deps.pool.undisturbed(() => this.#stop(graceMs));
   }
 
-  async #stop(): Promise<void> {
+  async #stop(graceMs: number): Promise<void> {
     const generation = this.#row.generation;
-    await this.#endEngine('stop', limits.boxStopTimeoutMs);
+    await this.#endEngine('stop', limits.boxStopTimeoutMs, graceMs);
     await this.#letGo();
     if (this.#row.generation > generation) await this.#endLost(this.#row.generation - 1);
   }
@@ -189,18 +190,18 @@ class LeasedWorker implements BoxWorker {
       this.#log.error({ err: error }, 'stopping a box in trouble failed');
       return false;
     };
-    const ended = await this.#endEngine('stop', limits.boxStopTimeoutMs).then(() => true, noting);
+    const ended = await this.#endEngine('stop', limits.boxStopTimeoutMs, 0).then(() => true, noting);
     await this.abandon().catch(noting);
     return ended;
   }
 
-  remove(): Promise<void> {
-    return this.#deps.pool.undisturbed(() => this.#remove());
+  remove(graceMs: number): Promise<void> {
+    return this.#deps.pool.undisturbed(() => this.#remove(graceMs));
   }
 
-  async #remove(): Promise<void> {
+  async #remove(graceMs: number): Promise<void> {
     await this.#deps.turns.take(async () => {
-      await this.#endEngine('remove', limits.boxRemoveTimeoutMs);
+      await this.#endEngine('remove', limits.boxRemoveTimeoutMs, graceMs);
       await this.#letGo();
     });
     // Followers of a command that was lost hear of its end before its rows are gone.
@@ -239,7 +240,7 @@ class LeasedWorker implements BoxWorker {
   }
 
   /** By the present worker or, where that is lost or hangs, by successors: as long as the engine may live this has not succeeded. */
-  async #endEngine(how: 'stop' | 'remove', timeoutMs: number): Promise<void> {
+  async #endEngine(how: 'stop' | 'remove', timeoutMs: number, graceMs: number): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       let worker = this.#living();
       try {
@@ -248,7 +249,7 @@ class LeasedWorker implements BoxWorker {
           // Only under a worker that knows the engine do commands get time to end.
           if (how === 'stop' && attempt === 1) await this.#reattach(worker).catch(rethrowIfOpen);
         }
-        await this.#askAwake(worker, how, timeoutMs);
+        await this.#askAwake(worker, how, { graceMs, timeoutMs: timeoutMs + graceMs });
         return;
       } catch (error) {
         if (!leavesOpen(error) || attempt === limits.boxAttemptsMax) throw error;
@@ -260,11 +261,15 @@ class LeasedWorker implements BoxWorker {
   }
 
   /** A request to a worker that is killed when its process does nothing any more. */
-  async #askAwake(worker: WorkerHandle, method: 'stop' | 'remove', timeoutMs: number): Promise<void> {
+  async #askAwake(
+    worker: WorkerHandle,
+    method: 'stop' | 'remove',
+    { graceMs, timeoutMs }: { readonly graceMs: number; readonly timeoutMs: number },
+  ): Promise<void> {
     const answered = new AbortController();
     void this.#killWhenSilent(worker, answered.signal);
     try {
-      await worker.peer.request(method, {}, { timeoutMs });
+      await worker.peer.request(method, { graceMs }, { timeoutMs });
     } finally {
       answered.abort();
     }

@@ -41,8 +41,9 @@ export interface SupervisedBox {
   /** Brings a new box up; its row is committed already. On failure nothing of it is left. */
   create(progress: ReportProgress, watch?: Stopwatch): Promise<Box>;
   start(progress: ReportProgress, watch?: Stopwatch): Promise<Box>;
-  stop(): Promise<Box>;
-  remove(force: boolean): Promise<void>;
+  /** Its processes have `graceMs` to end by themselves. */
+  stop(graceMs?: number): Promise<Box>;
+  remove(force: boolean, graceMs?: number): Promise<void>;
   /** Resolves when everything that was asked for so far is done or has failed. */
   settled(): Promise<void>;
   startExec(order: ExecOrder): Promise<TimedExec>;
@@ -138,15 +139,15 @@ class OwnedBox implements SupervisedBox {
     });
   }
 
-  stop(): Promise<Box> {
+  stop(graceMs: number = limits.stopGraceMs): Promise<Box> {
     return this.#inTurn(async () => {
       if (!stoppable.has(this.state)) throw notRunning(this.row);
-      await this.#stopNow();
+      await this.#stopNow(graceMs);
       return publicBox(this.#row);
     });
   }
 
-  remove(force: boolean): Promise<void> {
+  remove(force: boolean, graceMs: number = limits.removeGraceMs): Promise<void> {
     if (force && (this.state === 'creating' || this.state === 'starting')) this.#bringingUp.abort();
     return this.#inTurn(async () => {
       const { row } = this;
@@ -156,7 +157,7 @@ class OwnedBox implements SupervisedBox {
           hint: 'stop it first, or remove it with force',
         });
       }
-      await this.#removeNow();
+      await this.#removeNow(graceMs);
     });
   }
 
@@ -279,11 +280,11 @@ class OwnedBox implements SupervisedBox {
     }
   }
 
-  async #stopNow(): Promise<void> {
+  async #stopNow(graceMs: number = limits.stopGraceMs): Promise<void> {
     if (this.state !== 'stopping') await this.#transition('stop-asked');
     faultPoint('supervisor.stop.asked');
     try {
-      await this.#deps.worker.stop();
+      await this.#deps.worker.stop(graceMs);
     } catch (error) {
       await this.#fail('end-failed', error);
       throw error;
@@ -292,14 +293,14 @@ class OwnedBox implements SupervisedBox {
     await this.#settle('stop-done', { stopped_at: timestamp() });
   }
 
-  async #removeNow(): Promise<void> {
+  async #removeNow(graceMs: number = limits.removeGraceMs): Promise<void> {
     const { writer, worker, onRemoved } = this.#deps;
     if (this.state === 'removed') throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${this.id}`);
     if (!this.#onlyRows) {
       if (this.state !== 'removing') await this.#transition('remove-asked');
       faultPoint('supervisor.remove.asked');
       try {
-        await worker.remove();
+        await worker.remove(graceMs);
       } catch (error) {
         await this.#endAs('remove-failed', error);
         throw error;

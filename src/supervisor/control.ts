@@ -75,9 +75,9 @@ export function createControl(deps: ControlDeps): Control {
       const watch = createStopwatch();
       return { ...(await registry.find(box).start(progress, watch)), timings: watch.times };
     },
-    stopBox: ({ box }) => registry.find(box).stop(),
-    async removeBox({ box, force }) {
-      await registry.find(box).remove(force);
+    stopBox: ({ box, graceMs }) => registry.find(box).stop(graceMs),
+    async removeBox({ box, force, graceMs }) {
+      await registry.find(box).remove(force, graceMs);
       return null;
     },
     startExec({ box, body, claim }, { requestId }) {

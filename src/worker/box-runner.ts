@@ -46,8 +46,9 @@ export interface BoxRunner {
   signal(execId: string, signal: number): Promise<Exec>;
   /** A stream whose token was shown. @throws whatever goes wrong, for the other side */
   serveStream(operation: StreamOperation, stream: ByteStream): Promise<void>;
-  stop(): Promise<void>;
-  remove(): Promise<void>;
+  /** Processes of the box have `graceMs` to end by themselves. */
+  stop(graceMs?: number): Promise<void>;
+  remove(graceMs?: number): Promise<void>;
   /** Lets go of the box: waits for acknowledgements, else spills; a running engine stays. */
   release(): Promise<void>;
 }
@@ -63,8 +64,6 @@ export interface BoxRunnerDeps {
   /** The writer says that another worker has the box: this one must go at once. */
   readonly onFenced: () => void;
 }
-
-const stopGraceMs = 5_000;
 
 /** @throws RUNTIME_ERROR when the engine cannot be loaded */
 export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignment): Promise<BoxRunner> {
@@ -254,12 +253,13 @@ class AssignedRunner implements BoxRunner {
     }
   }
 
-  stop(): Promise<void> {
-    return this.#inTurn(() => this.#endWith('the box was stopped', () => this.#parts.driver.stop(stopGraceMs)));
+  stop(graceMs: number = limits.stopGraceMs): Promise<void> {
+    return this.#inTurn(() => this.#endWith('the box was stopped', () => this.#parts.driver.stop(graceMs)));
   }
 
-  remove(): Promise<void> {
-    return this.#inTurn(() => this.#endWith('the box was removed', () => this.#parts.driver.remove()));
+  remove(graceMs: number = limits.removeGraceMs): Promise<void> {
+    const { driver } = this.#parts;
+    return this.#inTurn(() => this.#endWith('the box was removed', () => driver.remove(graceMs)));
   }
 
   async release(): Promise<void> {
@@ -285,24 +285,23 @@ class AssignedRunner implements BoxRunner {
     });
   }
 
-  /** Ends every command, then the engine: what resists its kill ends with the engine. */
+  /** Ends the engine, which gives every process of the box its time to end. What a command still writes belongs to its output. */
   async #endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
     const { log } = this.#parts;
+    this.#running = false; // No new commands.
     const execs = [...this.#execs.values()];
-    // A command that has ended need not be committed for the engine to end: the writer may be away.
-    const kills = execs.map((exec) => Promise.race([exec.kill({ kind: 'box', message }), exec.ended]));
-    const ends = Promise.allSettled([...kills, this.#terminals.end()]).then((outcomes) => {
-      for (const outcome of outcomes) {
-        if (outcome.status === 'rejected') log.error({ err: outcome.reason as unknown }, 'a command could not be killed');
-      }
-    });
-    await withDeadline(ends, limits.killTimeoutMs + limits.exitDrainBusyMs, 'ending the commands').catch((error: unknown) => {
-      log.error({ err: error }, 'commands do not end; they end with the engine');
-    });
-    this.#running = false;
-    faultPoint('worker.stop.commands-ended');
+    for (const exec of execs) exec.expectEnd({ kind: 'box', message });
+    faultPoint('worker.stop.commands-told');
     await endEngine();
     faultPoint('worker.stop.engine-ended');
+    // With the engine every process of the box has ended: a command whose end nobody tells is lost.
+    await Promise.all(execs.map(async (exec) => {
+      if (!(await settledWithin(exec.exited, limits.runnerReportMs))) exec.lose(message);
+    }));
+    const ends = Promise.all([...execs.map((exec) => exec.ended), this.#terminals.end()]);
+    await withDeadline(ends, limits.exitDrainBusyMs, 'the output of the commands').catch((error: unknown) => {
+      log.error({ err: error }, 'the output of commands does not end');
+    });
     const left = [...this.#execs.values()];
     for (const exec of left) exec.lose(message);
     const committed = Promise.all(left.map((exec) => exec.finished));

@@ -44,12 +44,12 @@ export function createHandlers({ runner, assign, leave, streams }: ControlDeps):
       box();
       return streams.grant(operation);
     },
-    async stop() {
-      await box().stop();
+    async stop({ graceMs }) {
+      await box().stop(graceMs);
       return null;
     },
-    async remove() {
-      await box().remove();
+    async remove({ graceMs }) {
+      await box().remove(graceMs);
       return null;
     },
     async figures() {

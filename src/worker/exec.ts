@@ -39,6 +39,8 @@ export interface RunningExec {
   exec(): Exec;
   /** Resolves when the row is committed and the command runs (or has ended already); rejects when the engine cannot start it. */
   readonly started: Promise<void>;
+  /** Resolves when its leader has ended; output may still come. Never rejects. */
+  readonly exited: Promise<void>;
   /** Resolves when nothing more comes of it, committed or not. Never rejects. */
   readonly ended: Promise<void>;
   /** Resolves when the exit event and the finished row are committed. Never rejects. */
@@ -47,6 +49,8 @@ export interface RunningExec {
   handle(): Promise<ExecHandle>;
   /** Kills the whole tree; resolves when it has ended. */
   kill(reason: KillReason): Promise<void>;
+  /** Somebody else asks the command to end: however it ends from now on, this is the reason. */
+  expectEnd(reason: KillReason): void;
   /** Ends it at once as failed: the engine is gone. */
   lose(reason: string): void;
 }
@@ -57,6 +61,7 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
 
 class OwnedExec implements RunningExec {
   readonly started: Promise<void>;
+  readonly exited: Promise<void>;
   readonly ended: Promise<void>;
   readonly finished: Promise<void>;
   readonly #deps: ExecDeps;
@@ -65,6 +70,7 @@ class OwnedExec implements RunningExec {
   readonly #log: Logger;
   readonly #output: OutputBuffer;
   readonly #starting: Promise<ExecHandle>;
+  #announceExited: () => void = () => undefined;
   #announceEnded: () => void = () => undefined;
   #announceFinished: () => void = () => undefined;
   #timeoutTimer: NodeJS.Timeout | undefined;
@@ -83,6 +89,9 @@ class OwnedExec implements RunningExec {
       id, box_id: deps.boxId, status: 'running', cmd: order.cmd, env: order.env, workdir: order.workdir,
       timeout_ms: order.timeoutMs, exit_code: null, error_message: null, created_at: timestamp(), finished_at: null,
     };
+    this.exited = new Promise<void>((resolve) => {
+      this.#announceExited = resolve;
+    });
     this.ended = new Promise<void>((resolve) => {
       this.#announceEnded = resolve;
     });
@@ -130,6 +139,10 @@ class OwnedExec implements RunningExec {
     await this.finished;
   }
 
+  expectEnd(reason: KillReason): void {
+    this.#killReason ??= reason;
+  }
+
   lose(reason: string): void {
     this.#end('engine-lost', { exitCode: null, errorMessage: reason, canceled: false });
   }
@@ -153,6 +166,7 @@ class OwnedExec implements RunningExec {
     const { exitCode, errorMessage } = outcome;
     queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at });
     faultPoint('worker.exec.ended');
+    this.#announceExited();
     this.#announceEnded();
     void queue.committed().then(() => {
       Object.assign(this.#row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at });
@@ -194,6 +208,7 @@ class OwnedExec implements RunningExec {
     const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
     this.#reader = reader;
     const exit = await running.exit;
+    this.#announceExited();
     faultPoint('worker.exec.exited');
     await reader.drain(async () => 'lost' in exit || (await running.hasChildren()));
     if (this.#killing !== null) await this.#killing.catch(() => undefined);

@@ -1,8 +1,9 @@
 // create, ls, start, stop, rm, gc: the life of boxes from the command line.
 // Each asks the server once; `--json` gives the server's own words.
 import { boxInput, boxOptions, jsonOption, quietOption } from '../box-options.ts';
+import type { Box } from '../../sdk/index.ts';
 import { defineCommand } from '../command.ts';
-import { parseAssignments, parseWhole } from '../options.ts';
+import { parseAssignments, parseSeconds, parseWhole } from '../options.ts';
 import { createProgressLine, printJson, printLines, renderBoxes } from '../render.ts';
 
 export const createCommand = defineCommand({
@@ -65,35 +66,55 @@ export const listCommand = defineCommand({
   },
 });
 
-const changeOfStatus = (verb: 'start' | 'stop', describe: string, kind: 'runningBox' | 'stoppedBox') =>
-  defineCommand({
-    name: verb,
-    describe,
-    positionals: { box: { describe: 'id or name', required: true, kind } },
-    options: { json: jsonOption },
-    examples: [[`${verb} web`, `${verb} the box called web`]],
-    async run({ box: key, json }, { withClient }) {
-      return withClient(async (client) => {
-        const box = verb === 'start' ? await client.startBox(key) : await client.stopBox(key);
-        if (json) printJson(box);
-        else printLines(box.id, `Status: ${box.status}`);
-        return 0;
-      });
-    },
-  });
+const graceOption = { type: 'text', describe: 'seconds in which processes may end by themselves, before they are killed' } as const;
 
-export const startCommand = changeOfStatus('start', 'start a stopped box', 'stoppedBox');
-export const stopCommand = changeOfStatus('stop', 'stop a running box; its disk stays', 'runningBox');
+export const startCommand = defineCommand({
+  name: 'start',
+  describe: 'start a stopped box',
+  positionals: { box: { describe: 'id or name', required: true, kind: 'stoppedBox' } },
+  options: { json: jsonOption },
+  examples: [['start web', 'start the box called web']],
+  async run({ box, json }, { withClient }) {
+    return withClient(async (client) => printStatus(await client.startBox(box), json));
+  },
+});
+
+export const stopCommand = defineCommand({
+  name: 'stop',
+  describe: 'stop a running box; its disk stays',
+  positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
+  options: { grace: { ...graceOption, default: '5' }, json: jsonOption },
+  examples: [['stop --grace 30 web', 'its processes have 30 s to end by themselves']],
+  async run({ box, grace, json }, { withClient }) {
+    const graceS = parseGrace(grace);
+    return withClient(async (client) => printStatus(await client.stopBox(box, { graceS }), json));
+  },
+});
+
+function parseGrace(text: string): number {
+  return text === '0' ? 0 : parseSeconds('grace', text) / 1000;
+}
+
+function printStatus(box: Box, json: boolean): number {
+  if (json) printJson(box);
+  else printLines(box.id, `Status: ${box.status}`);
+  return 0;
+}
 
 export const removeCommand = defineCommand({
   name: 'rm',
   describe: 'remove a box with its disk',
   positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
-  options: { force: { type: 'flag', alias: 'f', describe: 'even when it is running' }, json: jsonOption },
+  options: {
+    force: { type: 'flag', alias: 'f', describe: 'even when it is running' },
+    grace: { ...graceOption, default: '1' },
+    json: jsonOption,
+  },
   examples: [['rm -f web', 'stop and remove the box called web']],
-  async run({ box, force, json }, { withClient }) {
+  async run({ box, force, grace, json }, { withClient }) {
+    const graceS = parseGrace(grace);
     return withClient(async (client) => {
-      await client.removeBox(box, { force });
+      await client.removeBox(box, { force, graceS });
       if (json) printJson({ removed: box });
       else printLines(`Removed: ${box}`);
       return 0;

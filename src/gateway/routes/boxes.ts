@@ -1,7 +1,7 @@
 // Boxes over HTTP: create, list, get, start, stop, remove, collect garbage. Reads come from the database, commands go to
 // the supervisor; nothing here knows what a box does.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { CreateBoxBody, GcBody, type Box } from '../../shared/api.ts';
+import { CreateBoxBody, GcBody, StopBody, type Box } from '../../shared/api.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/fault.ts';
@@ -28,6 +28,7 @@ interface BoxPath {
 
 const parseCreate = createParse(CreateBoxBody);
 const parseGc = createParse(GcBody);
+const parseStop = createParse(StopBody);
 const parseBoxesQuery = createParseQuery(BoxesQuery);
 const parseRemoveQuery = createParseQuery(RemoveQuery);
 
@@ -76,7 +77,9 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, 
       return withServerTiming(reply, watch.times, box);
     }
     if (action === 'stop') {
-      const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key }, { timeoutMs: stopTimeoutMs, requestId: request.id }));
+      const grace = graceOf(parseStop(request.body ?? {}));
+      const options = { timeoutMs: stopTimeoutMs + (grace.graceMs ?? limits.stopGraceMs), requestId: request.id };
+      const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key, ...grace }, options));
       faultPoint('gateway.stop.answering');
       return box;
     }
@@ -86,8 +89,9 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, 
   app.delete<BoxPath>('/v1/boxes/:box', async (request, reply) => {
     const query = parseRemoveQuery(request.query);
     const force = query.force === 'true' || query.force === '1';
-    const params = { box: keyOf(request.params.box), force };
-    await whileProcessing(reply, supervisor.request('removeBox', params, { timeoutMs: removeTimeoutMs, requestId: request.id }));
+    const grace = graceOf(query);
+    const options = { timeoutMs: removeTimeoutMs + (grace.graceMs ?? limits.removeGraceMs), requestId: request.id };
+    await whileProcessing(reply, supervisor.request('removeBox', { box: keyOf(request.params.box), force, ...grace }, options));
     faultPoint('gateway.remove.answering');
     return { ok: true };
   });
@@ -100,6 +104,10 @@ export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, 
 
 export function raiseNoBox(key: string): never {
   throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${key}'`);
+}
+
+function graceOf({ grace_s: graceS }: StopBody): { graceMs?: number } {
+  return graceS === undefined ? {} : { graceMs: Math.round(graceS * 1000) };
 }
 
 type CreateOrder = ParamsOf<SupervisorContract, 'createBox'>;

@@ -9,6 +9,8 @@ import { StageTimes } from '../stage-times.ts';
 import { KeyClaim } from './writer.ts';
 
 const box = Type.String();
+/** How long the processes of the box have to end by themselves. */
+const graceMs = Type.Optional(Type.Integer({ minimum: 0 }));
 const timings = Type.Optional(StageTimes);
 const TimedBox = Type.Object({ ...Box.properties, timings });
 const TimedExec = Type.Object({ ...Exec.properties, timings });
@@ -24,8 +26,8 @@ export const supervisorContract = {
     /** With `ephemeral`, the box is removed when the calling gateway is gone. */
     createBox: { params: Type.Object({ body: CreateBoxBody, ephemeral: Type.Boolean(), claim }), result: TimedBox },
     startBox: { params: Type.Object({ box }), result: TimedBox },
-    stopBox: { params: Type.Object({ box }), result: Box },
-    removeBox: { params: Type.Object({ box, force: Type.Boolean() }), result: Done },
+    stopBox: { params: Type.Object({ box, graceMs }), result: Box },
+    removeBox: { params: Type.Object({ box, force: Type.Boolean(), graceMs }), result: Done },
     startExec: { params: Type.Object({ box, body: ExecBody, claim }), result: TimedExec },
     cancelExec: { params: Type.Object({ box, execId: Type.String() }), result: Exec },
     signalExec: { params: Type.Object({ box, execId: Type.String(), signal: Type.Integer() }), result: Exec },

@@ -87,6 +87,9 @@ export function streamSocketPath(workersDir: string, workerId: string): string {
   return `${workersDir}/${workerId}.stream.sock`;
 }
 
+/** How long the processes of the box have to end by themselves; the worker's own default when absent. */
+const graceMs = Type.Optional(Type.Integer({ minimum: 0 }));
+
 export const workerContract = {
   name: 'worker',
   version: 1,
@@ -119,8 +122,8 @@ export const workerContract = {
     /** A one-time token for a stream, known here before it is handed out; it dies with this worker and so with the lease. */
     grant: { params: Type.Object({ operation: StreamOperation }), result: StreamGrant },
     /** Ends every command, then the engine; the disk stays. */
-    stop: { params: Type.Object({}), result: Done },
-    remove: { params: Type.Object({}), result: Done },
+    stop: { params: Type.Object({ graceMs }), result: Done },
+    remove: { params: Type.Object({ graceMs }), result: Done },
     /** What this worker and its engine use; `engine` null where none runs. */
     figures: {
       params: Type.Object({}),

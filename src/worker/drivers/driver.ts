@@ -109,10 +109,16 @@ export interface Driver {
   exec(request: ExecRequest): Promise<ExecHandle>;
   /** Kills the whole trees of commands that a predecessor started, except those named in `finished`: their background children live on. */
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
-  /** TERM to what runs, KILL after `graceMs` milliseconds; the disk stays. Resolves when no process of the box is left. */
+  /**
+   * Asks what runs to end (HUP to what has a terminal, TERM to all), kills it after `graceMs` milliseconds; the disk stays.
+   * Resolves when no process of the box is left.
+   */
   stop(graceMs: number): Promise<void>;
-  /** From any state, half-made ones included, and repeatable: no process, mount, cgroup, socket or file of the box is left. */
-  remove(): Promise<void>;
+  /**
+   * From any state, half-made ones included, and repeatable: no process, mount, cgroup, socket or file of the box is left.
+   * What runs is asked to end first, and has `graceMs` milliseconds for it (none when absent).
+   */
+  remove(graceMs?: number): Promise<void>;
   metrics(): Promise<BoxMetrics>;
   /** Lets go of a running box without stopping it. */
   close(): Promise<void>;

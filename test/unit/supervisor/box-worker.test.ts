@@ -184,7 +184,7 @@ describe('a worker that is gone', () => {
 
   it('is not reported when it was let go', async () => {
     const { worker, lost } = createBench({ adopted: true });
-    await worker.stop();
+    await worker.stop(0);
     await settle();
     expect(lost).toEqual([]);
   });
@@ -192,7 +192,7 @@ describe('a worker that is gone', () => {
   it('has its engine\'s end passed on while it is the box\'s worker, and not afterwards', async () => {
     const { worker, handles, lost } = createBench({ adopted: true });
     handles[0]?.onEngineExit?.('out of memory');
-    await worker.stop();
+    await worker.stop(0);
     handles[0]?.onEngineExit?.('late');
     expect(lost[0]).toBe('out of memory');
   });
@@ -201,14 +201,14 @@ describe('a worker that is gone', () => {
 describe('stopping', () => {
   it('asks the present worker, and lets it go', async () => {
     const { worker, handles } = createBench({ adopted: true });
-    await worker.stop();
+    await worker.stop(0);
     expect(handles[0]?.requests).toEqual(['stop']);
     expect(handles[0]?.events).toEqual(['dismissed']);
   });
 
   it('without a worker takes the engine over first', async () => {
     const { worker, handles, asked } = createBench();
-    await worker.stop();
+    await worker.stop(0);
     expect(handles[0]?.requests).toEqual(['assign', 'reattach', 'stop']);
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
   });
@@ -235,7 +235,7 @@ describe('stopping', () => {
     const { worker, handles, asked } = createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = async () => { first.die(); return new Promise(() => undefined); };
-    await worker.stop();
+    await worker.stop(0);
     expect(handles[1]?.requests).toEqual(['assign', 'stop']);
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
   });
@@ -244,7 +244,7 @@ describe('stopping', () => {
     const { worker, handles } = createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
-    await worker.stop();
+    await worker.stop(0);
     expect(first.events).toEqual(['dismissed']);
     expect(handles[1]?.requests).toEqual(['assign', 'stop']);
   });
@@ -252,7 +252,7 @@ describe('stopping', () => {
   it('gives up after a few workers', async () => {
     const { worker, handles } = createBench({ adopted: true });
     for (const handle of handles) handle.answers['stop'] = async () => { handle.die(); return new Promise(() => undefined); };
-    await expect(worker.stop()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(worker.stop(0)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(handles.map(({ requests }) => requests.includes('stop'))).toEqual([true, true, true, false]);
   });
 
@@ -261,7 +261,7 @@ describe('stopping', () => {
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => new Promise(() => undefined);
     first.answers['hello'] = () => new Promise(() => undefined);
-    await worker.stop();
+    await worker.stop(0);
     expect(first.events).toEqual(['killed']);
     expect(handles[1]?.requests).toEqual(['assign', 'stop']);
   });
@@ -271,7 +271,7 @@ describe('stopping', () => {
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
     first.dismiss = () => Promise.reject(new BoxRunError('TIMEOUT', 'process 1 did not die'));
-    await expect(worker.stop()).rejects.toMatchObject({ message: 'process 1 did not die' });
+    await expect(worker.stop(0)).rejects.toMatchObject({ message: 'process 1 did not die' });
     expect(await worker.halt()).toBe(false);
     expect(handles[1]?.requests).toEqual([]);
   });
@@ -302,7 +302,7 @@ describe('giving a box up', () => {
 describe('removing', () => {
   it('takes the engine away, lets the worker go, and ends what is left in the rows', async () => {
     const { worker, handles, asked } = createBench({ adopted: true });
-    await worker.remove();
+    await worker.remove(0);
     expect(handles[0]?.requests).toEqual(['remove']);
     expect(handles[0]?.events).toEqual(['dismissed']);
     expect(asked).toEqual(['closeLease 1']);
@@ -310,7 +310,7 @@ describe('removing', () => {
 
   it('without a worker takes one under a new lease', async () => {
     const { worker, handles, asked } = createBench();
-    await worker.remove();
+    await worker.remove(0);
     expect(asked[0]).toBe('openLease 2');
     expect(handles[0]?.requests).toEqual(['assign', 'remove']);
   });
@@ -318,7 +318,7 @@ describe('removing', () => {
   it('right after the worker died waits for its death to be certain', async () => {
     const { worker, handles } = createBench({ adopted: true });
     handles[0]?.die();
-    await worker.remove();
+    await worker.remove(0);
     expect(handles[1]?.requests).toEqual(['assign', 'remove']);
   });
 });
@@ -328,7 +328,7 @@ describe('a removal whose worker is lost meanwhile', () => {
     const { worker, handles, asked } = createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['remove'] = async () => { first.die(); return new Promise(() => undefined); };
-    await worker.remove();
+    await worker.remove(0);
     expect(handles[1]?.requests).toEqual(['assign', 'remove']);
     expect(asked).toEqual(['openLease 2', 'closeLease 2']);
   });

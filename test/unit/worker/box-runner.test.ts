@@ -18,6 +18,8 @@ interface Engine {
   readonly driver: Driver;
   readonly commands: DriverDouble;
   readonly calls: string[];
+  /** What stop and remove were told, in milliseconds. */
+  readonly graces: (number | undefined)[];
   readonly context: DriverContext;
   /** Replaces what a call does. */
   readonly on: Partial<Record<'create' | 'start' | 'stop' | 'remove' | 'close' | 'reattach', () => Promise<unknown>>>;
@@ -32,6 +34,7 @@ vi.mock('../../../src/worker/drivers/registry.ts', () => ({
 function createEngine(context: DriverContext): Engine {
   const commands = createDriverDouble();
   const calls: string[] = [];
+  const graces: (number | undefined)[] = [];
   const on: Engine['on'] = {};
   const call = async <T>(name: keyof Engine['on'], value: T): Promise<T> => {
     calls.push(name);
@@ -51,12 +54,18 @@ function createEngine(context: DriverContext): Engine {
     async killStrayExecs(finished) {
       calls.push(`killStrayExecs except ${[...finished].join(',')}`);
     },
-    stop: () => call('stop', undefined),
-    remove: () => call('remove', undefined),
+    stop: (graceMs) => {
+      graces.push(graceMs);
+      return call('stop', undefined);
+    },
+    remove: (graceMs) => {
+      graces.push(graceMs);
+      return call('remove', undefined);
+    },
     metrics: () => Promise.resolve({ cpuSeconds: 0, memoryBytes: 0 }),
     close: () => call('close', undefined),
   };
-  const engine = { driver, commands, calls, context, on };
+  const engine = { driver, commands, calls, graces, context, on };
   engines.push(engine);
   return engine;
 }
@@ -164,26 +173,28 @@ describe('the engine\'s calls', () => {
 });
 
 describe('stop and remove', () => {
-  it.each(['stop', 'remove'] as const)('%s ends every command first, and answers when their ends are committed', async (verb) => {
+  it.each(['stop', 'remove'] as const)('%s lets the commands end by themselves, and answers when their ends are committed', async (verb) => {
     const { runner, engine, writer } = await createBench();
     await Promise.all([runner.exec(order()), runner.exec(order())]);
     engine.on[verb] = async () => {
-      expect(engine.commands.commands.map(({ kills }) => kills)).toEqual([1, 1]);
+      await expect(runner.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+      for (const command of engine.commands.commands) {
+        command.stdout.write('last words');
+        command.finish(143);
+      }
     };
-    await runner[verb]();
-    expect(engine.calls).toContain(`${verb} done`);
-    expect(writer.rows('SELECT DISTINCT status, error_message FROM execs')).toEqual([
-      { status: 'failed', error_message: verb === 'stop' ? 'the box was stopped' : 'the box was removed' },
+    await runner[verb](1_234);
+    expect(engine.commands.commands.map(({ kills }) => kills)).toEqual([0, 0]);
+    expect(engine.graces).toEqual([1_234]);
+    expect(writer.rows('SELECT DISTINCT status, exit_code, error_message FROM execs')).toEqual([
+      { status: 'failed', exit_code: 143, error_message: verb === 'stop' ? 'the box was stopped' : 'the box was removed' },
     ]);
     expect(runner.running).toBe(false);
-    await expect(runner.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
   });
 
-  it.each(['stop', 'remove'] as const)('%s goes on when a command resists its kill: it ends with the engine', async (verb) => {
+  it.each(['stop', 'remove'] as const)('%s goes on when nobody tells the end of a command: it ends with the engine', async (verb) => {
     const { runner, engine, writer } = await createBench();
     const exec = await runner.exec(order());
-    const [command] = engine.commands.commands;
-    if (command !== undefined) command.onKill = () => Promise.reject(new Error('unkillable'));
     await runner[verb]();
     expect(engine.calls).toContain(`${verb} done`);
     expect(writer.rows('SELECT status FROM execs WHERE id = ?', exec.id)).toEqual([{ status: 'failed' }]);

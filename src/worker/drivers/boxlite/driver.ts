@@ -77,8 +77,9 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
       await stopVm(context, home, vm, graceMs);
       vm?.end('the box was stopped');
     },
-    async remove() {
+    async remove(graceMs = 0) {
       const vm = takeLive();
+      if (graceMs > 0) await endCommands(context, vm, graceMs);
       await home.remove();
       vm?.end('the box was removed');
     },
@@ -122,10 +123,15 @@ async function adopt(context: DriverContext, home: BoxHome, onLost: (vm: LiveVm,
   return null;
 }
 
-async function stopVm({ log }: DriverContext, home: BoxHome, vm: LiveVm | null, graceMs: number): Promise<void> {
+async function endCommands({ log }: DriverContext, vm: LiveVm | null, graceMs: number): Promise<void> {
   await vm?.endCommands(graceMs).catch((error: unknown) => {
     log.warn({ err: error }, 'commands could not be asked to end');
   });
+}
+
+async function stopVm(context: DriverContext, home: BoxHome, vm: LiveVm | null, graceMs: number): Promise<void> {
+  const { log } = context;
+  await endCommands(context, vm, graceMs);
   if (await home.isVmAlive()) {
     const box = await home.box();
     await withDeadline(box.stop(), engineStopMs, 'stopping the VM').catch((error: unknown) => {

@@ -101,9 +101,20 @@ for BOXRUN_A in "$@"; do
 done
 `;
 
-/** $1 grace in steps of 50 ms. TERM to every command, then KILL to what is left of them; the disks are written out. */
+/**
+ * $1 grace in steps of 50 ms. Every process of a command is asked to end (HUP if it has a terminal, TERM, and CONT in case it is
+ * stopped). What is left after that time is killed; the disks are written out.
+ */
 export const stopScript = `${killFunction}
-cat ${cgroupRoot}/*/cgroup.procs 2>/dev/null | while read -r BOXRUN_P; do kill -TERM "$BOXRUN_P" 2>/dev/null; done
+cat ${cgroupRoot}/*/cgroup.procs 2>/dev/null | while read -r BOXRUN_P; do
+  BOXRUN_T=
+  read -r BOXRUN_T <"/proc/$BOXRUN_P/stat"
+  # After the name: state, parent, group, session, terminal.
+  set -- "$1" \${BOXRUN_T##*) }
+  [ "\${6:-0}" = 0 ] || kill -HUP "$BOXRUN_P" 2>/dev/null
+  kill -TERM "$BOXRUN_P" 2>/dev/null
+  kill -CONT "$BOXRUN_P" 2>/dev/null
+done
 BOXRUN_S=$1
 while grep -q "populated 1" ${cgroupRoot}/cgroup.events; do
   [ "$BOXRUN_S" -gt 0 ] || { kill_group ${cgroupRoot}; break; }

@@ -3,7 +3,7 @@
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isAlive, killAndWait, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
+import { isAlive, killAndWait, hasTerminal, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
 import { resolveHostPath } from '../../../shared/host-paths.ts';
@@ -99,11 +99,11 @@ function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions, unmap
   writeFileSync(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
 }
 
-/** TERM to every process but the first, KILL to all after `graceMs`; resolves when nothing of the box runs any more. */
+/** Asks every process but the first to end, kills all after `graceMs`; resolves when nothing of the box runs any more. */
 export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: number): Promise<void> {
   const others = () => cgroups.pids().filter((pid) => pid !== state.init.pid);
   if (graceMs > 0) {
-    for (const pid of others()) killQuietly(pid, 'SIGTERM');
+    await Promise.all(others().map(askToEnd));
     const deadline = Date.now() + graceMs;
     while (others().length > 0 && Date.now() < deadline) await delay(stopPollMs);
   }
@@ -112,6 +112,13 @@ export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: num
   await ended(state.monitor);
   await cgroups.killAll(limits.killTimeoutMs);
   if (state.network !== null) await killAndWait(state.network, limits.killTimeoutMs);
+}
+
+/** An interactive shell ignores TERM and ends with HUP; a stopped process takes no signal before CONT. */
+async function askToEnd(pid: number): Promise<void> {
+  if (await hasTerminal(pid)) killQuietly(pid, 'SIGHUP');
+  killQuietly(pid, 'SIGTERM');
+  killQuietly(pid, 'SIGCONT');
 }
 
 /** The monitor ends by itself, after it has tidied up; a stuck one is killed. */

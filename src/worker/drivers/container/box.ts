@@ -23,7 +23,7 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
     exec: (request) => execInBox(holding, request),
     killStrayExecs: (finished) => killStrayExecs(holding, finished),
     stop: (graceMs) => stopBox(holding, graceMs),
-    remove: () => removeBox(holding),
+    remove: (graceMs) => removeBox(holding, graceMs),
     async metrics() {
       needRunning(holding);
       return holding.cgroups.usage();

@@ -105,8 +105,8 @@ export async function stopBox(holding: Holding, graceMs: number): Promise<void> 
   holding.quiet = true;
 }
 
-export async function removeBox(holding: Holding): Promise<void> {
-  await stopBox(holding, 0);
+export async function removeBox(holding: Holding, graceMs = 0): Promise<void> {
+  await stopBox(holding, graceMs);
   await holding.cgroups.killAll(limits.killTimeoutMs);
   holding.cgroups.removeParent();
   faultPoint('worker.remove.quiet');
