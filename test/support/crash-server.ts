@@ -36,6 +36,8 @@ export interface CrashServerOptions {
   readonly driver?: 'boxlite' | 'container';
   /** A new one when absent. */
   readonly stateDir?: string;
+  /** The file of the command line; that of dist/ when absent. It is looked for at each start. */
+  readonly program?: string;
 }
 
 export async function startCrashServer(options: CrashServerOptions = {}): Promise<CrashServer> {
@@ -45,7 +47,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   let keeper: ChildProcess | null = null;
 
   async function serve(): Promise<void> {
-    const child = spawn(process.execPath, [bundle, 'serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])], {
+    const child = spawn(process.execPath, [options.program ?? bundle, 'serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])], {
       env: {
         ...process.env,
         BOXRUN_STATE_DIR: stateDir,
@@ -73,10 +75,11 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   }
 
   // The answer to whether VMs boot holds for this boot of the host: the next server need not find out again.
-  const probe = join(tmpdir(), `boxrun-probe-${options.driver ?? 'container'}.json`);
-  await copyFile(probe, statePaths(stateDir).probeFile).catch(() => undefined);
+  // It holds for one program alone.
+  const probe = options.program === undefined ? join(tmpdir(), `boxrun-probe-${options.driver ?? 'container'}.json`) : null;
+  if (probe !== null) await copyFile(probe, statePaths(stateDir).probeFile).catch(() => undefined);
   await serve();
-  await copyFile(statePaths(stateDir).probeFile, probe).catch(() => undefined);
+  if (probe !== null) await copyFile(statePaths(stateDir).probeFile, probe).catch(() => undefined);
   return {
     stateDir,
     client,

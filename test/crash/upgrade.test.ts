@@ -1,0 +1,245 @@
+// An upgrade: the program of an earlier commit serves boxes, the present one takes its place and its state directory. Nothing is
+// lost, and the old workers of boxes that run through it work for the new supervisor. Every change must keep this so.
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
+import type { Box, Exec } from '../../src/shared/api.ts';
+import { BoxRunError } from '../../src/sdk/index.ts';
+import { statePaths } from '../../src/shared/state-dir.ts';
+import { collect, expectSameText, startCrashServer, type Collected, type CrashServer } from '../support/crash-server.ts';
+import { expectIntegrity } from '../support/host-state.ts';
+import { getLocal } from '../support/local-http.ts';
+import { installOldProgram, unpackOldState, upgradeProgram } from '../support/old-program.ts';
+import { eventually, processesOf, processOf, type Role } from '../support/processes.ts';
+import { parsePrometheus, sumOf } from '../support/prometheus.ts';
+
+const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
+const maxCpu = 6;
+/** Prints a number each time, until there is a file; then it ends with 7. */
+const countingUntilDone = ['sh', '-c', 'i=0; until [ -e /root/done ]; do echo line-$i; i=$((i+1)); sleep 0.01; done; echo $i lines; exit 7'];
+
+let directory: string;
+let server: CrashServer;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'boxrun-upgrade-'));
+});
+afterEach(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+
+/** What an old server has been doing when its program is replaced. */
+interface Before {
+  /** Has a worker with a command that counts. */
+  readonly counting: Box;
+  readonly followed: Promise<Collected>;
+  readonly stopped: Box;
+  readonly idle: Box;
+  /** Commands of `counting`, as they were. */
+  readonly execs: readonly Exec[];
+  readonly workers: readonly number[];
+  readonly writer: number;
+}
+
+async function run(box: string, command: string): Promise<string> {
+  return (await collect(server.client, await server.client.startExec(box, { cmd: ['sh', '-c', command] }))).stdout;
+}
+
+async function workerPids(): Promise<number[]> {
+  return (await processesOf(server.stateDir)).filter(({ role }) => role === 'worker').map(({ pid }) => pid);
+}
+
+async function startOldServer(): Promise<Before> {
+  const program = await installOldProgram(join(directory, 'program'));
+  server = await startCrashServer({ program, args: ['--workers', '1'], env: { BOXRUN_MAX_CPU: String(maxCpu) } });
+  onTestFailed(() => server.abandon());
+  const { client } = server;
+  const counting = await client.create({ ...size, name: 'counting', labels: { tier: 'web' } });
+  const stopped = await client.create({ ...size, name: 'stopped' });
+  const idle = await client.create({ ...size, name: 'idle' });
+  await run(stopped.id, 'echo kept > /root/file');
+  await client.stopBox(stopped.id);
+  await collect(client, await client.startExec(counting.id, { cmd: ['sh', '-c', 'echo out; echo err >&2; exit 3'] }));
+  const exec = await client.startExec(counting.id, { cmd: countingUntilDone });
+  const followed = collect(client, exec);
+  followed.catch(() => undefined); // The test asks later.
+  await eventually('it counts', async () => (await collectSoFar(exec)) > 20);
+  await eventually('a spare is there', async () => (await processesOf(server.stateDir)).some(({ box }) => box === 'spare'));
+  return {
+    counting, followed, stopped, idle,
+    execs: await client.listExecs(counting.id),
+    workers: await workerPids(),
+    writer: (await processOf(server.stateDir, 'writer')).pid,
+  };
+}
+
+async function collectSoFar(exec: Exec): Promise<number> {
+  let events = 0;
+  for await (const _ of server.client.execEvents(exec, { follow: false })) events++;
+  return events;
+}
+
+let upgradedAt = 0;
+async function startNewServer(): Promise<void> {
+  upgradedAt = Date.now();
+  await server.serve();
+}
+
+/** The counting command goes on under its old worker; then it ends, and nothing of its output is missing or there twice. */
+async function expectNothingLost({ counting, followed, execs, stopped, idle }: Before): Promise<void> {
+  const { client } = server;
+  await run(counting.id, 'touch /root/done');
+  const { stdout, stderr, exit } = await followed;
+  const lines = Number(/(\d+) lines\n$/.exec(stdout)?.[1]);
+  expectSameText(stdout, `${Array.from({ length: lines }, (_, index) => `line-${index}\n`).join('')}${lines} lines\n`);
+  expect({ stderr, exitCode: exit.exitCode, error: exit.error }).toEqual({ stderr: '', exitCode: 7, error: null });
+  const later = await client.listExecs(counting.id);
+  for (const exec of execs) {
+    expect(later).toContainEqual(exec.status === 'running' ? expect.objectContaining({ id: exec.id, status: 'failed', exit_code: 7 }) : exec);
+  }
+  const [first] = execs.filter(({ exit_code: code }) => code === 3);
+  expect(await collect(client, first as Exec)).toMatchObject({ stdout: 'out\n', stderr: 'err\n', exit: { exitCode: 3 } });
+  expect(await client.getBox('counting')).toMatchObject({ id: counting.id, status: 'running', labels: { tier: 'web' }, started_at: counting.started_at });
+  await client.startBox(stopped.id);
+  expect(await run(stopped.id, 'cat /root/file')).toBe('kept\n');
+  expect(await run(idle.id, 'echo here')).toBe('here\n');
+}
+
+/** Each box holds its share, once. */
+async function expectQuota(cpusHeld: number): Promise<void> {
+  const asked = maxCpu - cpusHeld + 1;
+  const refusal: unknown = await server.client.create({ ...size, cpu: asked }).catch((error: unknown) => error);
+  expect(refusal).toBeInstanceOf(BoxRunError);
+  expect(refusal).toMatchObject({ code: 'RESOURCE_EXCEEDED', message: expect.stringContaining(`${cpusHeld} of ${maxCpu} in use`) as string });
+}
+
+/** Nothing that a process of either program has said since the new server started is an error, or about a message that it did not take. */
+async function expectQuietLogs(): Promise<void> {
+  const { logsDir } = statePaths(server.stateDir);
+  const logs = await Promise.all((await readdir(logsDir)).map((name) => readFile(join(logsDir, name), 'utf8')));
+  const lines = logs.join('').split('\n').filter((line) => line !== '');
+  const misunderstood = /does not fit|do not fit|of unknown form|no request|not for a|no hello|spoke|speaks|unexpected/;
+  const isBad = (line: string) => {
+    const { level, time } = JSON.parse(line) as { level: number; time: number };
+    return time >= upgradedAt && (level >= 50 || misunderstood.test(line));
+  };
+  expect(lines.filter(isBad)).toEqual([]);
+}
+
+/** Whatever can be asked of the worker of a box is done by one of the old program. */
+async function expectWholeService(box: string): Promise<void> {
+  const { client } = server;
+  const reader = await client.startExec(box, { cmd: ['sh', '-c', 'read a; echo "got $a"; cat'], stdin: true });
+  const input = await client.attachExec(box, reader.id);
+  await input.write('one\ntwo\n');
+  input.end();
+  expect(await collect(client, reader)).toMatchObject({ stdout: 'got one\ntwo\n', exit: { exitCode: 0 } });
+  const terminal = await client.startExec(box, { cmd: ['sh', '-c', 'stty size; [ -t 0 ] && echo "tty $TERM"'], tty: true, cols: 90, rows: 30 });
+  expect((await collect(client, terminal)).stdout).toBe('30 90\r\ntty xterm-256color\r\n');
+  const shell = await client.attach(box, { shell: '/bin/sh' });
+  await shell.write('exit 4\n');
+  expect(await shell.exited).toMatchObject({ exitCode: 4 });
+  const bytes = Buffer.alloc(300_000, 'abc\n');
+  await client.upload(box, bytes, '/root/up');
+  expect(await run(box, 'wc -c < /root/up')).toBe('300000\n');
+  const { body } = await client.download(box, '/root/up');
+  expect(Buffer.from(await new Response(body).arrayBuffer()).equals(bytes)).toBe(true);
+  const [canceled, signaled] = [await client.startExec(box, ['sleep', '1000']), await client.startExec(box, ['sleep', '1000'])];
+  expect(await client.cancelExec(box, canceled.id)).toMatchObject({ status: 'canceled' });
+  await client.signalExec(box, signaled.id, 'TERM');
+  expect(await collect(client, signaled)).toMatchObject({ exit: { exitCode: 143 } });
+  const samples = parsePrometheus((await getLocal(server.stateDir, '/metrics')).text);
+  expect(sumOf(samples, 'boxrun_box_memory_bytes', box)).toBeGreaterThan(0);
+}
+
+describe('an upgrade', () => {
+  it('of a server that is ended in order loses nothing, and old workers do all that a new supervisor asks', async () => {
+    const before = await startOldServer();
+    const { client } = server;
+    await upgradeProgram(join(directory, 'program'));
+    // Until it ends, the old server starts workers of the new program.
+    const late = await client.create({ ...size, name: 'late' });
+    await eventually('a spare of the new program is there', async () =>
+      (await processesOf(server.stateDir)).some(({ box, pid }) => box === 'spare' && !before.workers.includes(pid)));
+    const later = await client.create({ ...size, name: 'later' });
+    expect(await run(later.id, 'echo mixed')).toBe('mixed\n');
+    expect(await server.end()).toBe(0);
+    await startNewServer();
+    for (const { id } of [before.counting, before.idle]) expect(before.workers).toContain((await processOf(server.stateDir, 'worker', id)).pid);
+    await expectQuota(4);
+    await expectWholeService(before.counting.id);
+    await expectNothingLost(before);
+    expect([await run(late.id, 'echo late'), await run(later.id, 'echo later')]).toEqual(['late\n', 'later\n']);
+    await run(before.counting.id, 'echo stays > /root/file; sync');
+    expect((await client.stopBox(before.counting.id)).status).toBe('stopped');
+    await expectQuota(4);
+    await client.startBox(before.counting.id);
+    expect(before.workers).not.toContain((await processOf(server.stateDir, 'worker', before.counting.id)).pid);
+    expect(await run(before.counting.id, 'cat /root/file')).toBe('stays\n');
+    expectIntegrity(server.stateDir);
+    await expectQuietLogs();
+    await server.close();
+  });
+
+  it.each<[string, ...Role[]]>([
+    ['keeper is killed while its writer lives', 'keeper'],
+    ['keeper and writer are killed', 'keeper', 'writer'],
+  ])('of a server whose %s loses nothing', async (_, ...killed) => {
+    const before = await startOldServer();
+    const { client, stateDir } = server;
+    for (const role of killed) await server.kill(role);
+    await eventually('only what outlives a keeper is left', async () =>
+      (await processesOf(stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
+    await upgradeProgram(join(directory, 'program'));
+    await startNewServer();
+    const writer = await processOf(stateDir, 'writer');
+    expect(writer.pid).not.toBe(before.writer);
+    for (const { id } of [before.counting, before.idle]) expect(before.workers).toContain((await processOf(stateDir, 'worker', id)).pid);
+    await expectQuota(2);
+    await eventually('the spare is one of the new program', async () =>
+      (await processesOf(stateDir)).filter(({ box }) => box === 'spare').every(({ pid }) => !before.workers.includes(pid)));
+    await expectNothingLost(before);
+    await expectQuietLogs();
+    await server.kill('worker', before.idle.id);
+    await eventually('a new worker has taken the box over', () => run(before.idle.id, 'echo after').catch(() => null));
+    expect(before.workers).not.toContain((await processOf(stateDir, 'worker', before.idle.id)).pid);
+    expect(await client.getBox('idle')).toMatchObject({ status: 'running', error_code: null });
+    expectIntegrity(stateDir);
+    await server.close();
+  });
+});
+
+describe('a state directory of the old program', () => {
+  it('is opened with every box, command and event in it', async () => {
+    const stateDir = join(directory, 'state');
+    const old = await unpackOldState(stateDir);
+    upgradedAt = Date.now();
+    server = await startCrashServer({ stateDir, args: ['--workers', '0'] });
+    onTestFailed(() => server.abandon());
+    const { client } = server;
+    const boxes = await client.listBoxes();
+    expect(boxes).toMatchObject(old.boxes);
+    expect(new Set(boxes.map(({ status }) => status))).toEqual(new Set(['stopped', 'error']));
+    for (const box of boxes) expect(await client.listExecs(box.id)).toMatchObject(old.execs[box.id] ?? []);
+    const execs = Object.values(old.execs).flat() as unknown as Exec[];
+    expect(execs.length).toBeGreaterThan(3);
+    for (const exec of execs) {
+      const path = `/v1/boxes/${exec.box_id}/exec/${exec.id}/events?follow=false`;
+      expect(readStream((await getLocal(stateDir, path)).text)).toMatchObject(readStream(old.events[exec.id] ?? ''));
+    }
+    expect((await client.listBoxes({ labels: ['tier=web'] })).map(({ name }) => name)).toEqual(['web']);
+    const made = await client.create({ ...size, name: 'new' });
+    expect(await run(made.id, 'echo works')).toBe('works\n');
+    expectIntegrity(stateDir);
+    await expectQuietLogs();
+    await server.close();
+  });
+});
+
+/** Events of a stream, their data as JSON. */
+function readStream(text: string): { id: string | undefined; event: string | undefined; data: unknown }[] {
+  return text.split('\n\n').filter((block) => block.includes('data:')).map((block) => {
+    const field = (name: string) => new RegExp(`^${name}: ?(.*)$`, 'm').exec(block)?.[1];
+    return { id: field('id'), event: field('event'), data: JSON.parse(field('data') ?? 'null') as unknown };
+  });
+}
