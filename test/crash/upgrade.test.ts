@@ -1,9 +1,9 @@
 // An upgrade: the program of an earlier commit serves boxes, the present one takes its place and its state directory. Nothing is
 // lost, and the old workers of boxes that run through it work for the new supervisor. Every change must keep this so.
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFailed } from 'vitest';
 import type { Box, Exec } from '../../src/shared/api.ts';
 import { BoxRunError } from '../../src/sdk/index.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
@@ -16,15 +16,27 @@ import { parsePrometheus, sumOf } from '../support/prometheus.ts';
 
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
 const maxCpu = 6;
-/** Prints a number each time, until there is a file; then it ends with 7. */
-const countingUntilDone = ['sh', '-c', 'i=0; until [ -e /root/done ]; do echo line-$i; i=$((i+1)); sleep 0.01; done; echo $i lines; exit 7'];
+/** Prints up to a thousand lines a second until there is a file; then it ends with 7. */
+const countingUntilDone = ['sh', '-c',
+  'i=0; until [ -e /root/done ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.02; done; echo $i lines; exit 7'];
+/** Reads two lines, and says how it ends. */
+const reading = { cmd: ['sh', '-c', 'read a; read b; echo "$a and $b"; exit 5'], stdin: true };
+const key = { idempotencyKey: 'sent-again-after-the-upgrade' };
 
+/** Everything of these tests. The programs are at one place for all of them, so that each tries the driver out once. */
 let directory: string;
+let programDir: string;
+let stateDir: string;
 let server: CrashServer;
-beforeEach(async () => {
+beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'boxrun-upgrade-'));
+  programDir = join(directory, 'program');
 });
-afterEach(async () => {
+beforeEach(async () => {
+  await rm(programDir, { recursive: true, force: true });
+  stateDir = await mkdtemp(join(directory, 'state-'));
+});
+afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
@@ -34,7 +46,9 @@ interface Before {
   readonly counting: Box;
   readonly followed: Promise<Collected>;
   readonly stopped: Box;
+  /** Has a worker, and a command that waits for its second line. */
   readonly idle: Box;
+  readonly waiting: Exec;
   /** Commands of `counting`, as they were. */
   readonly execs: readonly Exec[];
   readonly workers: readonly number[];
@@ -46,12 +60,14 @@ async function run(box: string, command: string): Promise<string> {
 }
 
 async function workerPids(): Promise<number[]> {
-  return (await processesOf(server.stateDir)).filter(({ role }) => role === 'worker').map(({ pid }) => pid);
+  return (await processesOf(stateDir)).filter(({ role }) => role === 'worker').map(({ pid }) => pid);
 }
 
 async function startOldServer(): Promise<Before> {
-  const program = await installOldProgram(join(directory, 'program'));
-  server = await startCrashServer({ program, args: ['--workers', '1'], env: { BOXRUN_MAX_CPU: String(maxCpu) } });
+  const program = await installOldProgram(programDir);
+  await withProbe('old', async () => {
+    server = await startCrashServer({ stateDir, program, args: ['--workers', '1'], env: { BOXRUN_MAX_CPU: String(maxCpu) } });
+  });
   onTestFailed(() => server.abandon());
   const { client } = server;
   const counting = await client.create({ ...size, name: 'counting', labels: { tier: 'web' } });
@@ -63,30 +79,42 @@ async function startOldServer(): Promise<Before> {
   const exec = await client.startExec(counting.id, { cmd: countingUntilDone });
   const followed = collect(client, exec);
   followed.catch(() => undefined); // The test asks later.
-  await eventually('it counts', async () => (await collectSoFar(exec)) > 20);
-  await eventually('a spare is there', async () => (await processesOf(server.stateDir)).some(({ box }) => box === 'spare'));
+  const waiting = await client.startExec(idle.id, reading, key);
+  const input = await client.attachExec(idle.id, waiting.id, { output: false });
+  input.exited.catch(() => undefined); // The server goes first.
+  await input.write('one\n');
+  await eventually('it counts', async () => (await eventCount(exec)) > 20);
+  await eventually('a spare is there', async () => (await processesOf(stateDir)).some(({ box }) => box === 'spare'));
   return {
-    counting, followed, stopped, idle,
+    counting, followed, stopped, idle, waiting,
     execs: await client.listExecs(counting.id),
     workers: await workerPids(),
-    writer: (await processOf(server.stateDir, 'writer')).pid,
+    writer: (await processOf(stateDir, 'writer')).pid,
   };
 }
 
-async function collectSoFar(exec: Exec): Promise<number> {
-  let events = 0;
-  for await (const _ of server.client.execEvents(exec, { follow: false })) events++;
-  return events;
+/** How many events of the command are committed. */
+async function eventCount(exec: Exec): Promise<number> {
+  const { text } = await getLocal(stateDir, `/v1/boxes/${exec.box_id}/exec/${exec.id}/events?follow=false`);
+  return text.split('\nevent: log\n').length - 1;
 }
 
 let upgradedAt = 0;
 async function startNewServer(): Promise<void> {
   upgradedAt = Date.now();
-  await server.serve();
+  await withProbe('new', () => server.serve());
+}
+
+/** Starts a server with what the same program found out about the driver in an earlier test. */
+async function withProbe(program: 'old' | 'new', start: () => Promise<void>): Promise<void> {
+  const [kept, { probeFile }] = [join(directory, `${program}-probe.json`), statePaths(stateDir)];
+  await copyFile(kept, probeFile).catch(() => undefined);
+  await start();
+  await copyFile(probeFile, kept);
 }
 
 /** The counting command goes on under its old worker; then it ends, and nothing of its output is missing or there twice. */
-async function expectNothingLost({ counting, followed, execs, stopped, idle }: Before): Promise<void> {
+async function expectNothingLost({ counting, followed, execs, stopped, idle, waiting }: Before): Promise<void> {
   const { client } = server;
   await run(counting.id, 'touch /root/done');
   const { stdout, stderr, exit } = await followed;
@@ -100,6 +128,11 @@ async function expectNothingLost({ counting, followed, execs, stopped, idle }: B
   const [first] = execs.filter(({ exit_code: code }) => code === 3);
   expect(await collect(client, first as Exec)).toMatchObject({ stdout: 'out\n', stderr: 'err\n', exit: { exitCode: 3 } });
   expect(await client.getBox('counting')).toMatchObject({ id: counting.id, status: 'running', labels: { tier: 'web' }, started_at: counting.started_at });
+  expect((await client.startExec(idle.id, reading, key)).id).toBe(waiting.id);
+  const input = await client.attachExec(idle.id, waiting.id, { output: false });
+  await input.write('two\n');
+  expect(await collect(client, waiting)).toMatchObject({ stdout: 'one and two\n', exit: { exitCode: 5 } });
+  input.close();
   await client.startBox(stopped.id);
   expect(await run(stopped.id, 'cat /root/file')).toBe('kept\n');
   expect(await run(idle.id, 'echo here')).toBe('here\n');
@@ -115,11 +148,12 @@ async function expectQuota(cpusHeld: number): Promise<void> {
 
 /** Nothing that a process of either program has said since the new server started is an error, or about a message that it did not take. */
 async function expectQuietLogs(): Promise<void> {
-  const { logsDir } = statePaths(server.stateDir);
+  const { logsDir } = statePaths(stateDir);
   const logs = await Promise.all((await readdir(logsDir)).map((name) => readFile(join(logsDir, name), 'utf8')));
   const lines = logs.join('').split('\n').filter((line) => line !== '');
   const misunderstood = /does not fit|do not fit|of unknown form|no request|not for a|no hello|spoke|speaks|unexpected/;
   const isBad = (line: string) => {
+    if (!line.startsWith('{')) return true; // What Node says of a crash.
     const { level, time } = JSON.parse(line) as { level: number; time: number };
     return time >= upgradedAt && (level >= 50 || misunderstood.test(line));
   };
@@ -148,7 +182,7 @@ async function expectWholeService(box: string): Promise<void> {
   expect(await client.cancelExec(box, canceled.id)).toMatchObject({ status: 'canceled' });
   await client.signalExec(box, signaled.id, 'TERM');
   expect(await collect(client, signaled)).toMatchObject({ exit: { exitCode: 143 } });
-  const samples = parsePrometheus((await getLocal(server.stateDir, '/metrics')).text);
+  const samples = parsePrometheus((await getLocal(stateDir, '/metrics')).text);
   expect(sumOf(samples, 'boxrun_box_memory_bytes', box)).toBeGreaterThan(0);
 }
 
@@ -156,16 +190,16 @@ describe('an upgrade', () => {
   it('of a server that is ended in order loses nothing, and old workers do all that a new supervisor asks', async () => {
     const before = await startOldServer();
     const { client } = server;
-    await upgradeProgram(join(directory, 'program'));
+    await upgradeProgram(programDir);
     // Until it ends, the old server starts workers of the new program.
     const late = await client.create({ ...size, name: 'late' });
     await eventually('a spare of the new program is there', async () =>
-      (await processesOf(server.stateDir)).some(({ box, pid }) => box === 'spare' && !before.workers.includes(pid)));
+      (await processesOf(stateDir)).some(({ box, pid }) => box === 'spare' && !before.workers.includes(pid)));
     const later = await client.create({ ...size, name: 'later' });
     expect(await run(later.id, 'echo mixed')).toBe('mixed\n');
     expect(await server.end()).toBe(0);
     await startNewServer();
-    for (const { id } of [before.counting, before.idle]) expect(before.workers).toContain((await processOf(server.stateDir, 'worker', id)).pid);
+    for (const { id } of [before.counting, before.idle]) expect(before.workers).toContain((await processOf(stateDir, 'worker', id)).pid);
     await expectQuota(4);
     await expectWholeService(before.counting.id);
     await expectNothingLost(before);
@@ -174,9 +208,9 @@ describe('an upgrade', () => {
     expect((await client.stopBox(before.counting.id)).status).toBe('stopped');
     await expectQuota(4);
     await client.startBox(before.counting.id);
-    expect(before.workers).not.toContain((await processOf(server.stateDir, 'worker', before.counting.id)).pid);
+    expect(before.workers).not.toContain((await processOf(stateDir, 'worker', before.counting.id)).pid);
     expect(await run(before.counting.id, 'cat /root/file')).toBe('stays\n');
-    expectIntegrity(server.stateDir);
+    expectIntegrity(stateDir);
     await expectQuietLogs();
     await server.close();
   });
@@ -186,18 +220,23 @@ describe('an upgrade', () => {
     ['keeper and writer are killed', 'keeper', 'writer'],
   ])('of a server whose %s loses nothing', async (_, ...killed) => {
     const before = await startOldServer();
-    const { client, stateDir } = server;
+    const { client } = server;
     for (const role of killed) await server.kill(role);
     await eventually('only what outlives a keeper is left', async () =>
       (await processesOf(stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
-    await upgradeProgram(join(directory, 'program'));
+    await upgradeProgram(programDir);
     await startNewServer();
     const writer = await processOf(stateDir, 'writer');
     expect(writer.pid).not.toBe(before.writer);
     for (const { id } of [before.counting, before.idle]) expect(before.workers).toContain((await processOf(stateDir, 'worker', id)).pid);
     await expectQuota(2);
-    await eventually('the spare is one of the new program', async () =>
-      (await processesOf(stateDir)).filter(({ box }) => box === 'spare').every(({ pid }) => !before.workers.includes(pid)));
+    const spare = await eventually('the only spare is one of the new program', async () => {
+      const spares = (await processesOf(stateDir)).filter(({ box }) => box === 'spare');
+      return spares.length === 1 && !before.workers.includes(spares[0]?.pid ?? -1) && spares[0];
+    });
+    await server.kill('supervisor');
+    await eventually('the next supervisor has taken over', () => run(before.idle.id, 'echo back').catch(() => null));
+    expect((await processesOf(stateDir)).filter(({ box }) => box === 'spare')).toEqual([spare]);
     await expectNothingLost(before);
     await expectQuietLogs();
     await server.kill('worker', before.idle.id);
@@ -211,7 +250,6 @@ describe('an upgrade', () => {
 
 describe('a state directory of the old program', () => {
   it('is opened with every box, command and event in it', async () => {
-    const stateDir = join(directory, 'state');
     const old = await unpackOldState(stateDir);
     upgradedAt = Date.now();
     server = await startCrashServer({ stateDir, args: ['--workers', '0'] });

@@ -42,7 +42,7 @@ export interface OldAnswers {
   readonly events: Readonly<Record<string, string>>;
 }
 
-/** Unpacks that state directory into `stateDir`, which is made. */
+/** Unpacks that state directory into `stateDir`. */
 export async function unpackOldState(stateDir: string): Promise<OldAnswers> {
   await unpack('state', stateDir);
   const directory = join(stateDir, 'answers');
@@ -66,7 +66,7 @@ export async function unpackOldState(stateDir: string): Promise<OldAnswers> {
 }
 
 async function unpack(name: string, directory: string): Promise<void> {
-  await mkdir(directory, { mode: 0o700 });
+  await mkdir(directory, { recursive: true });
   await run('tar', ['--extract', '--xz', '--file', join(fixtures, `${name}.tar.xz`), '--directory', directory]);
 }
 
