@@ -16,7 +16,8 @@ const external = ['better-sqlite3', '@boxlite-ai/boxlite', '@lydell/node-pty', '
 async function buildId() {
   const sources = (await readdir('src', { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
   const digest = createHash('sha256');
-  for (const path of [...sources.map(({ parentPath, name }) => join(parentPath, name)).sort(), 'scripts/build.mjs', 'package-lock.json']) {
+  const paths = sources.map(({ parentPath, name }) => join(parentPath, name)).sort();
+  for (const path of [...paths, 'scripts/build.mjs', 'package-lock.json']) {
     digest.update(path).update(await readFile(path));
   }
   return digest.digest('hex').slice(0, 16);

@@ -1,6 +1,6 @@
-// The keeper's oldest child. The writer outlives a keeper while workers need it, so one that is there is adopted. Another one is
-// started where there is none, or where the one that is there does not answer or is of another build: that one could not migrate the
-// database, nor take what new processes ask of it. Two writers never run: the old one is dead before the next one comes.
+// The keeper's oldest child. The writer outlives a keeper while workers need it, so one that is there is adopted.
+// One that does not answer is replaced, and so is one of another build: it cannot migrate the database, nor do all that
+// new processes ask. Two writers never run: the old one is dead before the next one comes.
 import { buildId } from '../shared/build.ts';
 import { isAlive, killAndWait, killQuietly, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
 import { sleep, withDeadline } from '../shared/clock.ts';

@@ -1,5 +1,5 @@
-// Says which build of BoxRun this process runs. Processes of one build understand each other in everything. Those of two builds
-// meet after an upgrade: they share only what their contracts promise to keep.
+// Says which build of BoxRun this process runs. Processes of one build understand each other in everything.
+// Processes of two builds meet after an upgrade. They share only what their contracts promise to keep.
 
 /** Put in by scripts/build.mjs. */
 declare const boxrunBuild: string | undefined;

@@ -62,7 +62,7 @@ export function takeUp({ registry, quota, supervise }: Pick<RecoveryDeps, 'regis
   return box.resume();
 }
 
-/** By box. A spare goes to the pool, but not one of another build: it may not know everything that a new box asks for. */
+/** By box. Spares go to the pool, except those of another build: they may not know all that a new box asks for. */
 async function livingWorkers({ pool, workers: deps, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
   const found = findWorkers(deps);
   const workers = new Map<string, WorkerHandle>();

@@ -8,6 +8,13 @@ export interface Schema {
   readonly [keyword: string]: unknown;
 }
 
+interface DescribedParameter {
+  readonly name: string;
+  readonly in: 'path' | 'query' | 'header';
+  readonly required: boolean;
+  readonly schema: Schema;
+}
+
 interface DescribedAnswer {
   readonly content?: Readonly<Record<string, { readonly schema: Schema }>>;
   readonly headers?: Readonly<Record<string, unknown>>;
@@ -15,7 +22,7 @@ interface DescribedAnswer {
 
 export interface DescribedOperation {
   readonly operationId: string;
-  readonly parameters: readonly { readonly name: string; readonly in: 'path' | 'query' | 'header'; readonly required: boolean; readonly schema: Schema }[];
+  readonly parameters: readonly DescribedParameter[];
   readonly requestBody?: { readonly required: boolean; readonly content: Readonly<Record<string, { readonly schema: Schema }>> };
   readonly responses: Readonly<Record<string, DescribedAnswer>>;
 }

@@ -47,7 +47,8 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   let keeper: ChildProcess | null = null;
 
   async function serve(): Promise<void> {
-    const child = spawn(process.execPath, [options.program ?? bundle, 'serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])], {
+    const args = ['serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])];
+    const child = spawn(process.execPath, [options.program ?? bundle, ...args], {
       env: {
         ...process.env,
         BOXRUN_STATE_DIR: stateDir,
@@ -76,7 +77,8 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
 
   // The answer to whether VMs boot holds for this boot of the host: the next server need not find out again.
   // It holds for one program alone.
-  const probe = options.program === undefined ? join(tmpdir(), `boxrun-probe-${options.driver ?? 'container'}.json`) : null;
+  const kept = join(tmpdir(), `boxrun-probe-${options.driver ?? 'container'}.json`);
+  const probe = options.program === undefined ? kept : null;
   if (probe !== null) await copyFile(probe, statePaths(stateDir).probeFile).catch(() => undefined);
   await serve();
   if (probe !== null) await copyFile(statePaths(stateDir).probeFile, probe).catch(() => undefined);

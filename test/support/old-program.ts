@@ -21,12 +21,14 @@ export async function installOldProgram(directory: string): Promise<string> {
   return join(directory, 'dist/cli.js');
 }
 
-/** Puts the program of dist/ in the place of the one in `directory`; whoever runs that one goes on with what it has loaded. */
+/** Puts the program of dist/ in the place of that in `directory`. Processes go on with what they have loaded of it. */
 export async function upgradeProgram(directory: string): Promise<void> {
   const next = `${directory}.next`;
   await mkdir(next);
-  const isNeeded = (path: string) => !path.endsWith('.map') && !path.includes('/dist/types') && !path.includes('/dist/ui');
-  for (const part of ['bin', 'dist', 'package.json']) await cp(join(root, part), join(next, part), { recursive: true, filter: isNeeded });
+  const isNeeded = (path: string) =>
+    !path.endsWith('.map') && !path.includes('/dist/types') && !path.includes('/dist/ui');
+  for (const part of ['bin', 'dist', 'package.json'])
+    await cp(join(root, part), join(next, part), { recursive: true, filter: isNeeded });
   await linkPackages(next);
   await rename(directory, `${directory}.old`);
   await rename(next, directory);

@@ -1,6 +1,6 @@
 // Compares two versions of a JSON Schema and says what breaks a client that was written for the older one.
-// Of a request, the server must still accept everything that it accepted. Of an answer, a client must meet no form that it did not
-// know, and must find every field that it knew. Added optional fields break nothing.
+// Of a request, the server must still accept everything that it accepted. Of an answer, a client must meet no form that
+// it did not know, and must find every field that it knew. Added optional fields break nothing.
 import type { Schema } from './conformance.ts';
 
 export type Schemas = Readonly<Record<string, Schema>>;
@@ -17,7 +17,7 @@ export interface SchemaComparison {
 /** Present where the older version had none: values are refused that were accepted. */
 const lowerBounds = ['minimum', 'exclusiveMinimum', 'minLength', 'minItems', 'minProperties'];
 const upperBounds = ['maximum', 'exclusiveMaximum', 'maxLength', 'maxItems', 'maxProperties'];
-/** Nobody can compute whether a new value of these accepts all that the old one did. So any new value counts as a break. */
+/** Nobody can compute whether a new value of these accepts all that the old one did. So any new value is a break. */
 const rules = ['pattern', 'format', 'multipleOf', 'uniqueItems', 'propertyNames'];
 
 export function createSchemaComparison(before: Schemas, after: Schemas): SchemaComparison {
@@ -38,15 +38,16 @@ export function createSchemaComparison(before: Schemas, after: Schemas): SchemaC
 
   function formChanges(direction: Direction, was: Schema, is: Schema, at: string): readonly string[] {
     const [old, now] = [alternatives(was, before), alternatives(is, after)];
-    const compare = (one: Schema, other: Schema) => overlap(one, other)
-      ? [
-          ...typeChanges(direction, one, other, at),
-          ...enumChanges(direction, one, other, at),
-          ...(direction === 'request' ? ruleChanges(one, other, at) : []),
-          ...objectChanges(direction, one, other, at),
-          ...itemChanges(direction, one, other, at),
-        ]
-      : typeChanges(direction, one, other, at);
+    const compare = (one: Schema, other: Schema) =>
+      overlap(one, other)
+        ? [
+            ...typeChanges(direction, one, other, at),
+            ...enumChanges(direction, one, other, at),
+            ...(direction === 'request' ? ruleChanges(one, other, at) : []),
+            ...objectChanges(direction, one, other, at),
+            ...itemChanges(direction, one, other, at),
+          ]
+        : typeChanges(direction, one, other, at);
     if (direction === 'request') return old.flatMap((one) => closest(one, now, (other) => compare(one, other)));
     // A form that the server never gives any more breaks nobody, but the fields in it are gone.
     const gone = old.filter((one) => !isNull(one) && !now.some((other) => overlap(one, other)));
@@ -63,9 +64,12 @@ export function createSchemaComparison(before: Schemas, after: Schemas): SchemaC
       const other = now[name];
       return other === undefined ? [`${at}.${name} was removed`] : changes(direction, schema, other, `${at}.${name}`);
     });
-    const presence = direction === 'request'
-      ? needs.filter((name) => !needed.includes(name)).map((name) => `${at}.${name} is required now`)
-      : needed.filter((name) => name in now && !needs.includes(name)).map((name) => `${at}.${name} may be absent now`);
+    const presence =
+      direction === 'request'
+        ? needs.filter((name) => !needed.includes(name)).map((name) => `${at}.${name} is required now`)
+        : needed
+            .filter((name) => name in now && !needs.includes(name))
+            .map((name) => `${at}.${name} may be absent now`);
     return [...own, ...presence, ...otherFieldChanges(direction, was, is, at)];
   }
 
@@ -86,7 +90,7 @@ export function createSchemaComparison(before: Schemas, after: Schemas): SchemaC
     ];
   }
 
-  function itemChanges(direction: Direction, was: Schema, is: Schema, at: string): string[] {
+  function itemChanges(direction: Direction, was: Schema, is: Schema, at: string): readonly string[] {
     const [old, now] = [was['items'], is['items']];
     if (isSchema(old) && isSchema(now)) return changes(direction, old, now, `${at}[]`);
     if (direction === 'request') return isSchema(now) ? [`${at} accepts fewer elements now`] : [];
@@ -100,7 +104,11 @@ export function createSchemaComparison(before: Schemas, after: Schemas): SchemaC
 }
 
 /** The fewest breaks between a form and one of several; one of the same type says most. */
-function closest(form: Schema, others: readonly Schema[], compare: (other: Schema) => readonly string[]): readonly string[] {
+function closest(
+  form: Schema,
+  others: readonly Schema[],
+  compare: (other: Schema) => readonly string[],
+): readonly string[] {
   const near = others.filter((other) => overlap(form, other));
   const tries = (near.length > 0 ? near : others).map(compare);
   return tries.sort((one, other) => one.length - other.length)[0] ?? [];
@@ -165,7 +173,8 @@ function merge(one: Schema, other: Schema): Schema {
   }
   const required = [...new Set([...listOf(one, 'required'), ...listOf(other, 'required')])];
   return {
-    ...one, ...other,
+    ...one,
+    ...other,
     ...(Object.keys(properties).length === 0 ? {} : { properties }),
     ...(required.length === 0 ? {} : { required }),
   };
