@@ -4,11 +4,24 @@
 import { build } from 'esbuild';
 import { build as buildPage } from 'vite';
 import { execFile } from 'node:child_process';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildRunner } from './build-runner.mjs';
 
 const external = ['better-sqlite3', '@boxlite-ai/boxlite', 'piscina', 'pino-pretty'];
+
+/** By it a process tells whether another one is of the same build (src/shared/build.ts): equal for equal sources. */
+async function buildId() {
+  const sources = (await readdir('src', { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
+  const digest = createHash('sha256');
+  const paths = sources.map(({ parentPath, name }) => join(parentPath, name)).sort();
+  for (const path of [...paths, 'scripts/build.mjs', 'package-lock.json']) {
+    digest.update(path).update(await readFile(path));
+  }
+  return digest.digest('hex').slice(0, 16);
+}
 
 await rm('dist', { recursive: true, force: true });
 const types = promisify(execFile)(process.execPath, ['scripts/sdk-types.mjs']);
@@ -21,6 +34,7 @@ const onNode = {
   sourcemap: true,
   external,
   logLevel: 'warning',
+  define: { boxrunBuild: JSON.stringify(await buildId()) },
   // Bundled CommonJS packages ask for Node's own modules through `require`.
   banner: { js: "import { createRequire as boxrunCreateRequire } from 'node:module'; const require = boxrunCreateRequire(import.meta.url);" },
 };
@@ -48,7 +62,7 @@ const onCommonJs = {
   ...onNode,
   outExtension: { '.js': '.cjs' },
   format: 'cjs',
-  define: { 'import.meta.url': 'boxrunImportMetaUrl' },
+  define: { ...onNode.define, 'import.meta.url': 'boxrunImportMetaUrl' },
   banner: { js: "'use strict'; const boxrunImportMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
 };
 const worker = build({ ...onCommonJs, entryPoints: { worker: 'src/worker/entry.ts' } });

@@ -1,5 +1,7 @@
-// The keeper's oldest child. The writer outlives a keeper while workers need it, so one that is there is adopted, and only where there is none
-// another one is started. Called by main.ts. Two writers never run: one that does not answer is dead before the next one comes.
+// The keeper's oldest child. The writer outlives a keeper while workers need it, so one that is there is adopted.
+// One that does not answer is replaced, and so is one of another build: it cannot migrate the database, nor do all that
+// new processes ask. Two writers never run: the old one is dead before the next one comes.
+import { buildId } from '../shared/build.ts';
 import { isAlive, killAndWait, killQuietly, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
 import { sleep, withDeadline } from '../shared/clock.ts';
 import type { Config } from '../shared/config.ts';
@@ -31,7 +33,11 @@ export function writerChild(config: Config): StartChild {
     const deadline = performance.now() + config.silenceMs;
     for (;;) {
       const peer = await connect().catch(() => null);
-      if (peer !== null) return peer;
+      if (peer?.hello.build === buildId) return peer;
+      if (peer !== null) {
+        await retire(peer);
+        return null;
+      }
       const silent = await livingProcess(writerFile);
       if (silent === null) return null;
       if (performance.now() > deadline) {
@@ -54,6 +60,16 @@ export function writerChild(config: Config): StartChild {
       throw error;
     }
   };
+}
+
+/** It commits what it has. What its clients get no answer for, they send to the next one. */
+async function retire(peer: Peer): Promise<void> {
+  const identity = await processIdentity(peer.hello.pid);
+  peer.close('its successor comes');
+  if (identity === null) return;
+  killQuietly(identity.pid, 'SIGTERM');
+  await ended(identity, limits.childStopMs);
+  await killAndWait(identity, limits.killTimeoutMs);
 }
 
 async function running(peer: Peer): Promise<RunningChild> {

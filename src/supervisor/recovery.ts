@@ -1,5 +1,6 @@
 // What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and lets every
 // box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
+import { buildId } from '../shared/build.ts';
 import { type Config } from '../shared/config.ts';
 import { withDeadline } from '../shared/clock.ts';
 import { holdsQuota } from '../shared/lifecycle/box.ts';
@@ -61,14 +62,22 @@ export function takeUp({ registry, quota, supervise }: Pick<RecoveryDeps, 'regis
   return box.resume();
 }
 
-/** By box; spares go to the pool. */
-async function livingWorkers({ pool, workers: deps }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
+/** By box. Spares go to the pool, except those of another build: they may not know all that a new box asks for. */
+async function livingWorkers({ pool, workers: deps, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
   const found = findWorkers(deps);
   const workers = new Map<string, WorkerHandle>();
   for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
-    const { boxId } = worker.peer.hello;
-    if (boxId === null) pool.adopt(worker);
-    else workers.set(boxId, worker);
+    const { boxId, build } = worker.peer.hello;
+    if (boxId !== null) workers.set(boxId, worker);
+    else if (build === buildId) pool.adopt(worker);
+    else void dismissOld(worker, log);
   }
   return workers;
+}
+
+async function dismissOld(spare: WorkerHandle, log: Logger): Promise<void> {
+  log.info({ workerId: spare.workerId }, 'a spare worker of another build is sent away');
+  await spare.dismiss().catch((error: unknown) => {
+    log.error({ err: error, workerId: spare.workerId }, 'a spare worker of another build does not go');
+  });
 }

@@ -3,6 +3,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { buildId } from '../shared/build.ts';
 import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
@@ -145,5 +146,6 @@ function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<Worker
     boxId: runner?.boxId ?? null,
     generation: runner?.generation ?? 0,
     running: runner?.running ?? false,
+    build: buildId,
   };
 }

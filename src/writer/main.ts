@@ -1,5 +1,6 @@
 // The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers need it.
 // It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
+import { buildId } from '../shared/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
@@ -41,7 +42,7 @@ let idleTimer: NodeJS.Timeout | undefined;
 const server: IpcServer<typeof writerContract> = await serveContract({
   path: statePaths(config.stateDir).writerSocket,
   contract: writerContract,
-  hello: () => ({ pid: process.pid, instanceId }),
+  hello: () => ({ pid: process.pid, instanceId, build: buildId }),
   handlers: createHandlers({
     batch,
     followers,

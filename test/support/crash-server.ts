@@ -37,6 +37,8 @@ export interface CrashServerOptions {
   readonly driver?: 'boxlite' | 'container';
   /** A new one when absent. */
   readonly stateDir?: string;
+  /** The file of the command line; that of dist/ when absent. It is looked for at each start. */
+  readonly program?: string;
 }
 
 export async function startCrashServer(options: CrashServerOptions = {}): Promise<CrashServer> {
@@ -46,7 +48,8 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   let keeper: ChildProcess | null = null;
 
   async function serve(): Promise<void> {
-    const child = spawn(process.execPath, [bundle, 'serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])], {
+    const args = ['serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])];
+    const child = spawn(process.execPath, [options.program ?? bundle, ...args], {
       env: {
         ...process.env,
         BOXRUN_STATE_DIR: stateDir,
@@ -77,7 +80,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   const probe = join(tmpdir(), 'boxrun-probe-boxlite.json');
   const ownProbe = probeFileOf(stateDir, 'boxlite');
   if (options.driver === 'boxlite') await copyFile(probe, ownProbe).catch(() => undefined);
-  else if (options.stateDir === undefined) await seedState(stateDir);
+  else if (options.stateDir === undefined && options.program === undefined) await seedState(stateDir);
   await serve();
   if (options.driver === 'boxlite') await copyFile(ownProbe, probe).catch(() => undefined);
   return {

@@ -102,6 +102,8 @@ export const workerContract = {
     generation: Type.Integer(),
     /** True while the engine runs under this worker. */
     running: Type.Boolean(),
+    /** shared/build.ts; absent in workers of builds that did not say it yet. */
+    build: Type.Optional(Type.String()),
   }),
   requests: {
     /** Makes a spare the worker of one box, for good. */

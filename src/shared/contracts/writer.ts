@@ -71,7 +71,8 @@ export const writerContract = {
     Type.Object({ role: Type.Union([Type.Literal('keeper'), Type.Literal('supervisor'), Type.Literal('gateway')]) }),
     Type.Object({ role: Type.Literal('worker'), boxId: Type.String(), generation: Type.Integer() }),
   ]),
-  serverHello: Type.Object({ pid: Type.Integer(), instanceId: Type.String() }),
+  /** `build` is shared/build.ts; absent in writers of builds that did not say it yet. */
+  serverHello: Type.Object({ pid: Type.Integer(), instanceId: Type.String(), build: Type.Optional(Type.String()) }),
   requests: {
     /** NAME_ALREADY_EXISTS when another box has the name; UNAVAILABLE when another row has the key. */
     insertBox: { params: Type.Object({ box: BoxRow, claim: Type.Optional(KeyClaim) }), result: Done },
