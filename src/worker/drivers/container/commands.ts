@@ -3,16 +3,14 @@
 import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecHandle, ExecRequest } from '../driver.ts';
+import { readBoxText } from './box-text.ts';
 import { defaultPath } from './bundle.ts';
 import { startExec } from './exec.ts';
-import { sweepLingering, type ExecContext } from './exec-process.ts';
+import { sweepLingering } from './exec-process.ts';
 import type { Holding, Running } from './holding.ts';
 import type { PreparedImage } from './image.ts';
-import { toolsInBox } from './paths.ts';
 import { isRunnerOfThisWorker } from './runner/runner.ts';
-import { resolveUser, rootUser, type UserIds } from './users.ts';
-
-const lookupBytesMax = 1024 * 1024;
+import { resolveUser, type UserIds } from './users.ts';
 
 /** @throws BOX_NOT_RUNNING */
 export function needRunning({ running, context }: Holding): Running {
@@ -26,7 +24,7 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
   const { own, image, exec } = current;
   own.add(request.execId);
   try {
-    const user = await userOf(current, request);
+    const user = userOf(current, request);
     const env = { PATH: defaultPath, HOME: user.home, ...(request.tty === null ? {} : { TERM: request.tty.term }), ...imageEnv(image), ...spec.env, ...request.env };
     const handle = await startExec(exec, request, { workdir: request.workdir ?? spec.workdir, env, user });
     void handle.exit.then(() => own.delete(request.execId));
@@ -46,17 +44,8 @@ export async function killStrayExecs(holding: Holding, finished: ReadonlySet<str
   await Promise.all(strays.map((execId) => holding.cgroups.killExec(execId, limits.killTimeoutMs)));
 }
 
-async function userOf({ image, users, exec }: Running, request: ExecRequest): Promise<UserIds> {
-  const name = request.user ?? image.config.user;
-  const known = name === '' ? rootUser : users.get(name);
-  if (known !== undefined) return known;
-  let lookups = 0;
-  const user = await resolveUser(name, (path) => {
-    lookups += 1;
-    return readInBox(exec, `${request.execId}.user${lookups}`, path);
-  });
-  users.set(name, user);
-  return user;
+function userOf({ image, state }: Running, request: ExecRequest): UserIds {
+  return resolveUser(request.user ?? image.config.user, (path) => readBoxText(state.init.pid, path));
 }
 
 function imageEnv({ config }: PreparedImage): Record<string, string> {
@@ -65,20 +54,4 @@ function imageEnv({ config }: PreparedImage): Record<string, string> {
     return [entry.slice(0, equals), entry.slice(equals + 1)];
   });
   return Object.fromEntries(entries.filter(([name]) => name !== ''));
-}
-
-async function readInBox(exec: ExecContext, execId: string, path: string): Promise<string> {
-  const cmd = [`${toolsInBox}/busybox`, 'cat', path];
-  const request = { execId, cmd, env: {}, workdir: '/', user: null, tty: null, stdin: false };
-  const handle = await startExec(exec, request, { workdir: '/', env: { PATH: defaultPath }, user: rootUser });
-  handle.stderr.resume();
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of handle.stdout as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > lookupBytesMax) break;
-    parts.push(chunk);
-  }
-  await handle.killTree();
-  return Buffer.concat(parts).toString('utf8');
 }

@@ -18,7 +18,6 @@ import { createPipePool, type PipePool } from './pipes.ts';
 import { saveJson, type RunState } from './record.ts';
 import { createRunner, type Runner } from './runner/runner.ts';
 import type { OciRuntime } from './runtime.ts';
-import type { UserIds } from './users.ts';
 
 export interface Running {
   state: RunState;
@@ -26,7 +25,6 @@ export interface Running {
   readonly image: PreparedImage;
   readonly watch: AliveWatch;
   readonly unwatchNetwork: () => void;
-  readonly users: Map<string, UserIds>;
   /** Commands that this driver value started and that have not ended. */
   readonly own: Set<string>;
 }
@@ -89,7 +87,6 @@ export function adopt(
     state: box.state,
     image: box.image,
     exec: { boxId: context.spec.boxId, paths, runtime: box.runtime, cgroups, pipes, runner: runnerOf(holding, box.runtime), init: box.state.init, log: context.log, lingering: new Set() },
-    users: new Map(),
     own: new Set(),
     unwatchNetwork: watchNetwork(holding, box.state, (network) => {
       current.state = { ...current.state, network };
