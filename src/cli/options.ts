@@ -2,6 +2,7 @@
 // Called by the commands before they ask a server for anything.
 import { resolve } from 'node:path';
 import type { Volume } from '../shared/api.ts';
+import { userProblem } from '../shared/box-user.ts';
 
 /** A mistake in the command line itself. */
 export class UsageError extends Error {}
@@ -18,6 +19,13 @@ export function parseSeconds(option: string, text: string): number {
   const ms = Math.round(Number(text) * 1000);
   if (text.trim() !== '' && Number.isFinite(ms) && ms > 0) return ms;
   throw new UsageError(`--${option} must be a number of seconds above 0, not '${text}'`);
+}
+
+/** `NAME|ID[:GROUP]`; whether the name is there, only the box knows. */
+export function parseUser(text: string): string {
+  const problem = userProblem(text);
+  if (problem !== null) throw new UsageError(`--user '${text}' ${problem}`);
+  return text;
 }
 
 /** `/host:/guest[:ro|rw]`; the host's path may be relative to the working directory. */

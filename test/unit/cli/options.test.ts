@@ -1,6 +1,6 @@
 // What users type, as values.
 import { expect, it } from 'vitest';
-import { parseAssignments, parseSeconds, parseVolume, parseWhole, splitCommand, timeoutOrTty, UsageError } from '../../../src/cli/options.ts';
+import { parseAssignments, parseSeconds, parseUser, parseVolume, parseWhole, splitCommand, timeoutOrTty, UsageError } from '../../../src/cli/options.ts';
 
 it('reads whole numbers', () => {
   expect(parseWhole('cpu', '12', 1)).toBe(12);
@@ -14,6 +14,13 @@ it('reads seconds as milliseconds', () => {
   expect(parseSeconds('timeout', '0.25')).toBe(250);
   for (const text of ['', '0', '-1', 'soon', '0.0001', 'Infinity']) {
     expect(() => parseSeconds('timeout', text)).toThrow(UsageError);
+  }
+});
+
+it('reads users, and takes no id that a box does not have', () => {
+  for (const text of ['ana', 'ana:wheel', '0', '65535:65535', 'a4294967295']) expect(parseUser(text)).toBe(text);
+  for (const text of ['4294967295', '65536', '0:4294967295', 'ana:65536', '00000000004294967295', '1:2:3']) {
+    expect(() => parseUser(text)).toThrow(UsageError);
   }
 });
 

@@ -1,5 +1,6 @@
 // Which ids a command runs with: `USER[:GROUP]` as in an image's configuration, numbers or names. Names, groups and HOME are read from
 // the box's own files for each command, also for root: the box may have changed them since the last one. Pure but for the reading.
+import { boxIdMax } from '../../../shared/box-user.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 
 export interface UserIds {
@@ -12,15 +13,12 @@ export interface UserIds {
 /** For what the driver itself runs in a box. */
 export const rootUser: UserIds = { uid: 0, gid: 0, groups: [0], home: '/root' };
 
-/** Of users and groups; a box has 65,536 of each. */
-export const idMax = 65_535;
-
 /** Reads a file of the box; an empty text where there is none. */
 type ReadInBox = (path: string) => string;
 
 /**
  * @param user as in an image's configuration; empty: root
- * @throws RUNTIME_ERROR when a name stands in no file of the box, or an id is above `idMax`
+ * @throws RUNTIME_ERROR when a name stands in no file of the box, or an id is above `boxIdMax`
  */
 export function resolveUser(user: string, readInBox: ReadInBox): UserIds {
   const [name = '', group = ''] = (user === '' ? '0' : user).split(':');
@@ -53,8 +51,8 @@ function isNumber(text: string): boolean {
 function idOf(kind: 'user' | 'group', name: string, text: string): number {
   if (!isNumber(text)) throw new BoxRunError('RUNTIME_ERROR', `there is no ${kind} '${name}' in the box`);
   const id = Number(text);
-  if (id <= idMax) return id;
-  throw new BoxRunError('RUNTIME_ERROR', `the ${kind} '${name}' has the id ${text}, and ids in a box end at ${idMax}`, {
+  if (id <= boxIdMax) return id;
+  throw new BoxRunError('RUNTIME_ERROR', `the ${kind} '${name}' has the id ${text}, and ids in a box end at ${boxIdMax}`, {
     hint: 'give it a smaller id in /etc/passwd or /etc/group of the box',
   });
 }
