@@ -3,7 +3,7 @@
 // an engine's own words.
 import type { Readable, Writable } from 'node:stream';
 import type { Logger } from 'pino';
-import type { Volume } from '../../shared/api.ts';
+import type { Ulimit, Volume } from '../../shared/api.ts';
 import type { ImageSource } from '../../shared/images/source.ts';
 
 /** What a box is to be. Validated by the gateway; paths are absolute. */
@@ -18,6 +18,8 @@ export interface BoxSpec {
   readonly workdir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly volumes: readonly Volume[];
+  /** Of its commands, over the fixed ones. */
+  readonly ulimits?: readonly Ulimit[];
   /** The engine's name for a box that has been made before; absent or null for a new one. */
   readonly engineId?: string | null;
 }

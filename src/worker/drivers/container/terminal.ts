@@ -6,7 +6,7 @@ import { Readable, Writable } from 'node:stream';
 import type { IPty } from '@lydell/node-pty';
 import { homeMark } from '../../../shared/host-marks.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
-import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import { processFileOf, firstWords, forgetExec, processText, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { toolPath } from './tools.ts';
 import { wrapperFds } from './wrapper.ts';
 
@@ -24,7 +24,7 @@ export async function spawnTerminal(
   const processFile = processFileOf(paths, request.execId);
   const report = await pipes.output();
   try {
-    writeFileSync(processFile, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
+    writeFileSync(processFile, processText(context.limits, request, command), { mode: 0o600 });
     const pty = spawn(
       '/bin/sh',
       [
