@@ -61,8 +61,11 @@ export interface ExecRequest {
   readonly stdin: boolean;
 }
 
-/** `exitCode` as a shell would say it: 127 not found, 126 not executable, 128+n for signal n. `lost`: the engine cannot tell, with its reason. */
-export type ExecExit = { readonly exitCode: number } | { readonly lost: string };
+/**
+ * `exitCode` as a shell would say it: 127 not found, 126 not executable, 128+n for signal n. `lost`: the engine cannot tell, with its reason.
+ * `outOfMemory`: the kernel killed something for lack of memory meanwhile, in words for the user.
+ */
+export type ExecExit = { readonly exitCode: number; readonly outOfMemory?: string } | { readonly lost: string };
 
 export interface ExecHandle {
   /** Bytes as the command wrote them, with back-pressure where the engine has it. Ends when the last holder of the pipe is gone. */

@@ -1,8 +1,9 @@
 // Commands in a running box: environment and user as the image, the box and the request say, each over the one before; and the end of commands
 // that a predecessor of this worker left. Called by box.ts, in parallel.
+import { constants } from 'node:os';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
-import type { ExecHandle, ExecRequest } from '../driver.ts';
+import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
 import { readBoxText } from './box-text.ts';
 import { defaultPath } from './bundle.ts';
 import { startExec } from './exec.ts';
@@ -12,6 +13,9 @@ import type { PreparedImage } from './image.ts';
 import { isRunnerOfThisWorker } from './runner/runner.ts';
 import { resolveUser, type UserIds } from './users.ts';
 
+/** Exit code of what SIGKILL ended, be it the command or the child for which it waited. */
+const killedCode = 128 + constants.signals.SIGKILL;
+
 /** @throws BOX_NOT_RUNNING */
 export function needRunning({ running, context }: Holding): Running {
   if (running !== null) return running;
@@ -20,19 +24,31 @@ export function needRunning({ running, context }: Holding): Running {
 
 export async function execInBox(holding: Holding, request: ExecRequest): Promise<ExecHandle> {
   const { spec } = holding.context;
+  const { cgroups } = holding;
   const current = needRunning(holding);
   const { own, image, exec } = current;
   own.add(request.execId);
   try {
     const user = userOf(current, request);
     const env = { PATH: defaultPath, HOME: user.home, ...(request.tty === null ? {} : { TERM: request.tty.term }), ...imageEnv(image), ...spec.env, ...request.env };
+    const killsBefore = cgroups.oomKills();
     const handle = await startExec(exec, request, { workdir: request.workdir ?? spec.workdir, env, user });
-    void handle.exit.then(() => own.delete(request.execId));
-    return handle;
+    const exit = handle.exit.then((how) => {
+      own.delete(request.execId);
+      return withMemoryKills(how, cgroups.oomKills() - killsBefore, spec.memoryMb);
+    });
+    return { ...handle, exit };
   } catch (error) {
     own.delete(request.execId);
     throw error;
   }
+}
+
+/** The kernel counts its kills for the whole box, so of a command that was not killed itself this says no more than what happened meanwhile. */
+function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecExit {
+  if (kills <= 0 || 'lost' in exit) return exit;
+  const what = exit.exitCode === killedCode ? 'the kernel killed it' : `while it ran, the kernel killed ${kills} of the processes of its box`;
+  return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
 export async function killStrayExecs(holding: Holding, finished: ReadonlySet<string>): Promise<void> {
