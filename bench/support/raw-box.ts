@@ -53,7 +53,7 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
     const spec = { boxId, image: source, cpu: 1, memoryMb: 128, diskSizeGb: 1, network: false, workdir: '/root', env: {}, volumes: [] };
     await makeHome(spec, paths);
     const disk = await createDisk(paths, imagesDir, spec.diskSizeGb);
-    const boot: BootOptions = { spec, volumeRoots: [], paths, cgroups, cgroup: names.box, runtime, tools, rootfsDir, disk };
+    const boot: BootOptions = { spec, volumeRoots: [], paths, cgroups, cgroup: names.box, runtime, tools, rootfsDir, disk, limits: [] };
     const monitor = { boxId, paths, runtime, tools, rootfsDir, disk, ownerId: idShift.base };
     const box = (first: RunningBox | null): RawContainer => {
       let running = first;

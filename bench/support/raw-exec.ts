@@ -7,7 +7,7 @@ import { newId } from '../../src/shared/ids.ts';
 import { boxHome } from '../../src/shared/state-dir.ts';
 import { defaultPath } from '../../src/worker/drivers/container/bundle.ts';
 import { createBoxCgroups } from '../../src/worker/drivers/container/cgroups.ts';
-import { processFileOf, processSpec } from '../../src/worker/drivers/container/exec-process.ts';
+import { processFileOf, processText } from '../../src/worker/drivers/container/exec-process.ts';
 import { boxPaths, cgroupOf } from '../../src/worker/drivers/container/paths.ts';
 import { tryRuntime } from '../../src/worker/drivers/container/probe.ts';
 import { chooseRuntime } from '../../src/worker/drivers/container/runtime.ts';
@@ -34,7 +34,7 @@ export async function createRawExec({ boxId, instanceId, stateDir }: RawBox): Pr
     const request = { execId, cmd, env: {}, workdir: null, user: null, tty: null, stdin: false };
     const processFile = processFileOf(paths, execId);
     const env = { PATH: defaultPath, HOME: rootUser.home };
-    writeFileSync(processFile, JSON.stringify(processSpec(request, { workdir: '/root', env, user: rootUser })), { mode: 0o600 });
+    writeFileSync(processFile, processText([], request, { workdir: '/root', env, user: rootUser }), { mode: 0o600 });
     const joinFile = openSync(cgroups.addExec(execId), constants.O_WRONLY);
     const args = ['--root', paths.runtimeRoot, 'exec', '--process', processFile, '--preserve-fds', String(wrapperFds.withStreams), boxId];
     const child = spawn(runtime.path, args, {

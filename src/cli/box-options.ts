@@ -3,7 +3,7 @@
 import type { CreateBoxInput } from '../sdk/index.ts';
 import type { Values } from './command.ts';
 import { defaultDetachKeys } from './detach-keys.ts';
-import { parseAssignments, parseVolume, parseWhole } from './options.ts';
+import { parseAssignments, parseUlimit, parseVolume, parseWhole } from './options.ts';
 
 export const envOption = { type: 'list', alias: 'e', describe: 'set a variable, KEY=VALUE; may be repeated' } as const;
 export const jsonOption = { type: 'flag', describe: 'print JSON' } as const;
@@ -21,6 +21,7 @@ export const boxOptions = {
   network: { type: 'flag', describe: 'let it reach the network' },
   volume: { type: 'list', alias: 'v', kind: 'file', describe: 'mount /host:/guest[:ro|rw]; may be repeated' },
   env: envOption,
+  ulimit: { type: 'list', describe: 'limit its commands, NAME=SOFT[:HARD], -1 for unlimited; may be repeated' },
 } as const;
 
 type BoxValues = Values<object, typeof boxOptions>;
@@ -34,5 +35,6 @@ export function boxInput(image: string, values: BoxValues): CreateBoxInput {
     network: values.network,
     ...(values.volume.length === 0 ? {} : { volumes: values.volume.map(parseVolume) }),
     ...(values.env.length === 0 ? {} : { env: parseAssignments('env', values.env) }),
+    ...(values.ulimit.length === 0 ? {} : { ulimits: values.ulimit.map(parseUlimit) }),
   };
 }

@@ -1,7 +1,8 @@
 // What users type, as values: numbers, volumes, variables, durations. Anything else is a usage error (exit code 2).
 // Called by the commands before they ask a server for anything.
 import { resolve } from 'node:path';
-import type { Volume } from '../shared/api.ts';
+import { ulimitNames, type Ulimit, type Volume } from '../shared/api.ts';
+import { userProblem } from '../shared/box-user.ts';
 
 /** A mistake in the command line itself. */
 export class UsageError extends Error {}
@@ -20,6 +21,13 @@ export function parseSeconds(option: string, text: string): number {
   throw new UsageError(`--${option} must be a number of seconds above 0, not '${text}'`);
 }
 
+/** `NAME|ID[:GROUP]`; whether the name is there, only the box knows. */
+export function parseUser(text: string): string {
+  const problem = userProblem(text);
+  if (problem !== null) throw new UsageError(`--user '${text}' ${problem}`);
+  return text;
+}
+
 /** `/host:/guest[:ro|rw]`; the host's path may be relative to the working directory. */
 export function parseVolume(text: string): Volume {
   const [host, guest, mode = 'rw', ...rest] = text.split(':');
@@ -27,6 +35,14 @@ export function parseVolume(text: string): Volume {
     throw new UsageError(`--volume must be /host:/guest, /host:/guest:ro or /host:/guest:rw, not '${text}'`);
   }
   return { host_path: resolve(host), guest_path: guest, readonly: mode === 'ro' };
+}
+
+/** `NAME=SOFT[:HARD]`; without HARD it is SOFT. */
+export function parseUlimit(text: string): Ulimit {
+  const [, word, soft = '', hard = soft] = /^([a-z]+)=(-1|\d{1,15})(?::(-1|\d{1,15}))?$/.exec(text) ?? [];
+  const name = ulimitNames.find((known) => known === word);
+  if (name !== undefined) return { name, soft: Number(soft), hard: Number(hard) };
+  throw new UsageError(`--ulimit must be NAME=SOFT[:HARD], NAME one of ${ulimitNames.join(', ')}, not '${text}'`);
 }
 
 /** `KEY=VALUE`, each; of one key the last counts. */

@@ -28,7 +28,7 @@ export async function followExec(client: BoxRunClient, exec: ExecIds, interrupt:
     for await (const event of client.execEvents(exec, { signal })) {
       if (event.type === 'exit') {
         input?.release();
-        return exitCodeOf(event.exitCode, event.error);
+        return exitCodeOf(event.exitCode, event.error, event.warning);
       }
       await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
@@ -52,7 +52,7 @@ export async function followRun(client: BoxRunClient, input: Parameters<BoxRunCl
   try {
     for await (const event of client.runStream(input, { signal, onProgress: ({ message }) => progress.show(message) })) {
       progress.clear();
-      if (event.type === 'exit') return exitCodeOf(event.exitCode, event.error);
+      if (event.type === 'exit') return exitCodeOf(event.exitCode, event.error, event.warning);
       await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
   } finally {
@@ -72,8 +72,9 @@ async function endWithoutInput(client: BoxRunClient, exec: ExecIds, reason: unkn
 }
 
 /** Our exit code for a command that ended like this; says why where it did not end by itself. */
-export function exitCodeOf(exitCode: number | null, error: string | null): number {
-  if (error !== null) process.stderr.write(`boxrun: ${error}\n`);
+export function exitCodeOf(exitCode: number | null, error: string | null, warning?: string): number {
+  const word = error ?? warning ?? null;
+  if (word !== null) process.stderr.write(`boxrun: ${word}\n`);
   if (exitCode === null) return 1;
   return exitCode === 0 && error !== null ? 1 : exitCode;
 }

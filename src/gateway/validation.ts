@@ -2,7 +2,7 @@
 // clients) are left out, types are never converted: "2" is no number. What is wrong is said in words that name the field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { boxStatuses, graceS } from '../shared/api.ts';
+import { boxStatuses, graceS, ulimitNames } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 
@@ -27,6 +27,7 @@ const requirements: Readonly<Record<string, string>> = {
   cmd: 'a list of at least one text, none with a NUL character',
   env: "an object of texts without NUL characters, whose names are not empty and have no '='",
   volumes: 'a list of objects with host_path, guest_path and readonly',
+  ulimits: `a list of objects with name (one of ${ulimitNames.join(', ')}), soft and hard; numbers from 0, or -1 for unlimited`,
   network: 'true or false',
   readonly: 'true or false',
   force: 'true or false',
@@ -117,7 +118,8 @@ function describe(schema: TSchema, value: unknown, problem: Problem | undefined)
 
 function requirementOf(schema: TSchema, path: readonly string[]): { field: string; requirement: string } {
   // The innermost name that we know: the entries of `env` and `cmd` are explained by the field that they stand in.
-  const depth = path.findLastIndex((name) => Object.hasOwn(requirements, name));
+  // The name of a limit is none of a box.
+  const depth = path[0] === 'ulimits' ? 0 : path.findLastIndex((name) => Object.hasOwn(requirements, name));
   if (depth >= 0) {
     return { field: path.slice(0, depth + 1).join('.'), requirement: requirements[path[depth] ?? ''] ?? '' };
   }

@@ -102,7 +102,7 @@ export class BoxRunClient implements AsyncDisposable {
    */
   async removeBox(box: string, { force = false, graceS, signal }: RemoveOptions = {}): Promise<void> {
     const query = new URLSearchParams({ ...(force ? { force: 'true' } : {}), ...(graceS === undefined ? {} : { grace_s: String(graceS) }) });
-    await this.#transport.json({ method: 'DELETE', path: `${boxPath(box)}${query.size === 0 ? '' : `?${query}`}`, signal });
+    await this.#transport.json({ method: 'DELETE', path: `${boxPath(box)}${query.size === 0 ? '' : `?${query.toString()}`}`, signal });
   }
 
   /** Starts a command and leaves it running; a short one may have finished in the answer already. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */

@@ -22,8 +22,10 @@ export interface ExitEvent {
   readonly type: 'exit';
   readonly seq: number;
   readonly exitCode: number | null;
-  /** Where it did not end by itself: canceled, timed out, or lost. */
+  /** Where it did not end by itself: canceled, timed out, out of memory, or lost. */
   readonly error: string | null;
+  /** It has succeeded, but a child of it was killed for lack of memory. */
+  readonly warning?: string;
 }
 
 export type ExecEvent = LogEvent | ExitEvent;
@@ -100,6 +102,7 @@ function stepOf({ event, data }: EventSourceMessage, bytesOfBase64: (text: strin
     const log: LogEvent = { type: 'log', seq: value.seq, stream: value.stream, bytes, get text() { return utf8.decode(bytes); } };
     return { event: log, isLast: false };
   }
-  const exit = JSON.parse(value.data ?? '{}') as { exit_code?: number | null; error?: string };
-  return { event: { type: 'exit', seq: value.seq, exitCode: exit.exit_code ?? null, error: exit.error ?? null }, isLast: true };
+  const exit = JSON.parse(value.data ?? '{}') as { exit_code?: number | null; error?: string; warning?: string };
+  const warning = exit.warning === undefined ? {} : { warning: exit.warning };
+  return { event: { type: 'exit', seq: value.seq, exitCode: exit.exit_code ?? null, error: exit.error ?? null, ...warning }, isLast: true };
 }

@@ -31,6 +31,16 @@ export const Volume = Type.Object({
 });
 export type Volume = Static<typeof Volume>;
 
+/** As setrlimit(2) names them. */
+export const ulimitNames = [
+  'core', 'cpu', 'data', 'fsize', 'locks', 'memlock', 'msgqueue', 'nice', 'nofile', 'nproc', 'rss', 'rtprio', 'rttime', 'sigpending', 'stack',
+] as const;
+
+const ulimitValue = Type.Integer({ minimum: -1, maximum: Number.MAX_SAFE_INTEGER });
+/** A limit of each process, in the units of setrlimit(2); -1 is unlimited. */
+export const Ulimit = Type.Object({ name: Type.Enum([...ulimitNames]), soft: ulimitValue, hard: ulimitValue });
+export type Ulimit = Static<typeof Ulimit>;
+
 export const Box = Type.Object({
   id: Type.String(),
   name: nullable(Type.String()),
@@ -51,6 +61,8 @@ export const Box = Type.Object({
   stopped_at: nullable(Type.String()),
   /** Empty where none were given. */
   labels: Type.Record(Type.String(), Type.String()),
+  /** Those that were asked for. */
+  ulimits: nullable(Type.Array(Ulimit)),
 });
 export type Box = Static<typeof Box>;
 
@@ -91,6 +103,8 @@ const resources = {
   network: Type.Boolean({ default: false }),
   env: Type.Optional(nullable(Environment)),
   volumes: Type.Optional(nullable(Type.Array(Volume))),
+  /** Of its commands, each name once; the others have fixed values. */
+  ulimits: Type.Optional(nullable(Type.Array(Ulimit, { maxItems: ulimitNames.length }))),
 };
 
 export const CreateBoxBody = Type.Object({

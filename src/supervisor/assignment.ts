@@ -20,6 +20,7 @@ export function assignmentOf(row: BoxRow, instanceId: string): Assignment {
     workdir: row.workdir,
     env: row.env ?? {},
     volumes: row.volumes ?? [],
+    ulimits: row.ulimits ?? [],
     engineId: row.boxlite_id,
   };
 }

@@ -19,6 +19,7 @@ import type { Logger } from '../shared/log.ts';
 import { createStopwatch } from '../shared/stage-times.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
+import { checkUlimits } from '../shared/ulimits.ts';
 import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
 import { createDiskFloor } from './disk-floor.ts';
@@ -166,6 +167,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
   try {
     if (name !== null) registry.claimName(name, id);
     quota.reserve(id, body.cpu, body.memory_mb);
+    checkUlimits(body.ulimits ?? [], config.driver);
     const volumes = await resolveVolumes(body, config);
     const source = await resolveImage(statePaths(config.stateDir).imagesDir, body.image);
     const row: BoxRow = {
@@ -192,6 +194,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       driver: config.driver,
       image_source: source,
       labels: body.labels ?? null,
+      ulimits: body.ulimits ?? null,
     };
     faultPoint('supervisor.create.admitted');
     await deps.writer.request('insertBox', { box: row, ...(claim === undefined ? {} : { claim }) }, { resend: true });

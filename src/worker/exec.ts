@@ -234,7 +234,12 @@ class OwnedExec implements RunningExec {
 function outcomeOf(exit: ExecExit, killed: KillReason | null): ExecOutcome {
   const exitCode = 'exitCode' in exit ? exit.exitCode : null;
   const lost = 'lost' in exit ? exit.lost : null;
-  if (killed === null) return { exitCode, errorMessage: lost, canceled: false };
+  if (killed === null) {
+    const memory = ('exitCode' in exit ? exit.outOfMemory : null) ?? null;
+    // An error would make a command that has succeeded a failed one.
+    if (exitCode === 0 && memory !== null) return { exitCode, errorMessage: null, canceled: false, warning: memory };
+    return { exitCode, errorMessage: lost ?? memory, canceled: false };
+  }
   if (killed.kind === 'canceled') return { exitCode, errorMessage: 'canceled', canceled: true };
   const errorMessage = killed.kind === 'timeout' ? `timed out after ${killed.timeoutMs} ms` : killed.message;
   return { exitCode, errorMessage, canceled: false };

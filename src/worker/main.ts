@@ -1,5 +1,6 @@
 // The worker process: one box, one engine handle, a socket of its own. Started by a supervisor, outlives it.
 // Without a worker id it only tries the engine and says how that went.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { workerContract } from '../shared/contracts/worker.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { prepareContract } from '../shared/ipc/contract.ts';
@@ -14,6 +15,7 @@ export async function main(keepCompiled: () => void): Promise<void> {
   let parentIsGone = false;
   void parentGone.then(() => { parentIsGone = true; });
   const { config, workerId } = orders;
+  stopInheriting();
   process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
   process.on('SIGHUP', () => undefined);
   if (workerId === null) {
@@ -34,4 +36,15 @@ export async function main(keepCompiled: () => void): Promise<void> {
   prepareContract(workerContract, 'server');
   prepareContract(writerContract, 'client');
   performance.now(); // Node loads what is behind it at the first use, which takes milliseconds.
+}
+
+/** What the server was started with and the processes of a box would inherit: the runtime has no word for it where it starts commands. */
+function stopInheriting(): void {
+  process.umask(0o022);
+  const score = '/proc/self/oom_score_adj';
+  try {
+    if (readFileSync(score, 'utf8').trim() !== '0') writeFileSync(score, '0');
+  } catch {
+    // Only root may lower it, and a box runs with a higher one too.
+  }
 }

@@ -5,7 +5,7 @@ import { startServer, type Answer, type TestServer } from '../support/server.ts'
 
 const boxFields = [
   'id', 'name', 'status', 'image', 'cpu', 'memory_mb', 'disk_size_gb', 'network', 'workdir', 'env', 'volumes', 'boxlite_id',
-  'error_code', 'error_message', 'created_at', 'started_at', 'stopped_at', 'labels',
+  'error_code', 'error_message', 'created_at', 'started_at', 'stopped_at', 'labels', 'ulimits',
 ];
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 let server: TestServer;

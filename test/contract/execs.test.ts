@@ -48,6 +48,12 @@ function expectError(answer: Answer, status: number, code: string): void {
   expect({ status: answer.status, code: answer.json.code }).toEqual({ status, code });
 }
 
+it.each(['4294967295', '65536', '0:4294967295', 'root:65536', '1:2:3'])('refuses the user %s, which no box can have', async (user) => {
+  const answer = await start({ cmd: ['id'], user });
+  expectError(answer, 422, 'VALIDATION_ERROR');
+  expect(answer.json.message).toMatch(/^'user' (has the id|must be)/);
+});
+
 it('runs a command and tells how it ended', async () => {
   const answer = await start({ cmd: ['sh', '-c', 'echo $A; pwd; exit 3'], env: { A: 'hello', BOXLITE_X: 'no' }, workdir: '/tmp' });
   expect(answer.status).toBe(201);

@@ -71,13 +71,15 @@ export interface ServerOptions {
   readonly maxMemoryMb?: number;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** A program and its arguments that become `serve`: so it has what they set. */
+  readonly launcher?: readonly [string, ...string[]];
   /** A path below a directory of its own. */
   readonly stateDirName?: string;
   /** Whether the state directory is empty, as that of a new user. Otherwise it has what an earlier server left: see state-seed.ts. */
   readonly isFresh?: boolean;
 }
 
-export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], env: extra = {}, stateDirName = '', isFresh = false }: ServerOptions = {}): Promise<TestServer> {
+export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], env: extra = {}, launcher, stateDirName = '', isFresh = false }: ServerOptions = {}): Promise<TestServer> {
   const top = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
   const stateDir = resolve(top, stateDirName);
   if (!isFresh) await seedInto(stateDir);
@@ -96,7 +98,9 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
   let port = 0;
 
   async function start(): Promise<void> {
-    const child = spawn(process.execPath, [cliBundle, 'serve', '--port', '0', '--workers', '1', ...args], {
+    const command = [process.execPath, cliBundle, 'serve', '--port', '0', '--workers', '1', ...args] as const;
+    const [program, ...rest] = launcher === undefined ? command : ([...launcher, ...command] as const);
+    const child = spawn(program, rest, {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -125,6 +125,11 @@ describe('refuses', () => {
 
   test('a directory that is no layout', () => refused(join(dir, 'tree'), 'no OCI layout'));
 
+  test.each(['4294967295', '65536', 'ana:4294967295'])('an image whose user is %s, which no box can have', async (User) => {
+    const odd = await makeLayout(join(dir, `user-${User.replace(':', '-')}`), sample.rootfsTar, { config: { User } });
+    await refused(odd, 'ids in a box are 0 to 65535');
+  });
+
   test('an image for another architecture', async () => {
     const foreign = await makeLayout(join(dir, 'foreign'), sample.rootfsTar, { architecture: 'riscv64' });
     await refused(foreign, 'is for riscv64');

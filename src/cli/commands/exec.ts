@@ -4,7 +4,7 @@ import { boxInput, boxOptions, detachKeysOption, envOption, jsonOption } from '.
 import { defineCommand } from '../command.ts';
 import { parseDetachKeys } from '../detach-keys.ts';
 import type { ExecInput } from '../output.ts';
-import { parseAssignments, parseSeconds, timeoutOrTty, UsageError } from '../options.ts';
+import { parseAssignments, parseSeconds, parseUser, timeoutOrTty, UsageError } from '../options.ts';
 import { printJson, printLines } from '../render.ts';
 
 const timeoutOption = { type: 'text', describe: 'kill it after so many seconds' } as const;
@@ -41,7 +41,7 @@ export const execCommand = defineCommand({
       ...(timeout === undefined ? {} : { timeout_ms: parseSeconds('timeout', timeout) }),
       ...(Object.keys(variables).length === 0 ? {} : { env: variables }),
       ...(workdir === undefined ? {} : { workdir }),
-      ...(user === undefined ? {} : { user }),
+      ...(user === undefined ? {} : { user: parseUser(user) }),
       ...(isFed ? { stdin: true } : {}),
       ...(tty ? { tty, cols, rows } : {}),
     };

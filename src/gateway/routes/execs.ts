@@ -2,6 +2,7 @@
 // An exec is found only under the box that it belongs to.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ExecBody, SignalBody, type Exec } from '../../shared/api.ts';
+import { userProblem } from '../../shared/box-user.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/fault.ts';
@@ -96,6 +97,10 @@ type ExecOrder = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
 
 function execOrder(request: FastifyRequest): ExecOrder {
   const body = parseExec(request.body);
+  const problem = typeof body.user === 'string' ? userProblem(body.user) : null;
+  if (problem !== null) {
+    throw new BoxRunError('VALIDATION_ERROR', `'user' ${problem}`, { hint: 'name a user of the box, or give a smaller id' });
+  }
   const claim = claimOf(request, 'exec', body);
   return { body: withCleanEnvironment(body), ...(claim === undefined ? {} : { claim }) };
 }

@@ -1,7 +1,7 @@
 // What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and go.
 // Served by worker/control.ts, called by supervisor/box-worker.ts; generations tell workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { Exec, Volume } from '../api.ts';
+import { Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { StageTimes } from '../stage-times.ts';
@@ -23,6 +23,7 @@ export const Assignment = Type.Object({
   workdir: Type.String(),
   env: Env,
   volumes: Type.Array(Volume),
+  ulimits: Type.Optional(Type.Array(Ulimit)),
   /** The engine's name for the box once it has been made. */
   engineId: Type.Optional(nullableText),
 });

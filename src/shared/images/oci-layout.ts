@@ -7,6 +7,7 @@ import { arch } from 'node:os';
 import { join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { userProblem } from '../box-user.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 
 export interface Descriptor {
@@ -56,7 +57,8 @@ export function hostArchitecture(): string {
 
 /**
  * The one image for this host in a layout directory.
- * @throws VALIDATION_ERROR when the directory is no layout, is damaged, holds several images or none for this host
+ * @throws VALIDATION_ERROR when the directory is no layout, is damaged, holds several images or none for this host, or
+ *   one whose user no box can have
  */
 export async function readLayout(dir: string): Promise<LayoutImage> {
   const index = await readJson<{ manifests?: Descriptor[] }>(join(dir, 'index.json'));
@@ -66,7 +68,10 @@ export async function readLayout(dir: string): Promise<LayoutImage> {
   if (digests.size > 1) {
     throw invalid(`${dir} holds ${digests.size} images`, 'export one image only');
   }
-  return found[0] as LayoutImage;
+  const image = found[0] as LayoutImage;
+  const problem = userProblem(image.config.user);
+  if (problem !== null) throw invalid(`the image's user '${image.config.user}' ${problem}`, 'build it with another USER');
+  return image;
 }
 
 async function candidates(dir: string, descriptors: readonly Descriptor[], depth: number): Promise<LayoutImage[]> {

@@ -37,6 +37,8 @@ export interface ExecOutcome {
   readonly exitCode: number | null;
   readonly errorMessage: string | null;
   readonly canceled: boolean;
+  /** Of one that has succeeded, what the user should know. */
+  readonly warning?: string;
 }
 
 export function finishedStatus(outcome: ExecOutcome): Exclude<ExecStatus, 'running'> {
@@ -44,11 +46,12 @@ export function finishedStatus(outcome: ExecOutcome): Exclude<ExecStatus, 'runni
   return outcome.exitCode === 0 && outcome.errorMessage === null ? 'succeeded' : 'failed';
 }
 
-/** Text of the last event of an exec: `{"exit_code":0}`, with `error` where there is one, and how much output was not kept, if any. */
+/** Text of the last event of an exec: `{"exit_code":0}`, with `error` or `warning` where there is one, and how much output was not kept, if any. */
 export function exitEventData(outcome: ExecOutcome, droppedBytes = 0): string {
   return JSON.stringify({
     exit_code: outcome.exitCode,
     ...(outcome.errorMessage === null ? {} : { error: outcome.errorMessage }),
+    ...(outcome.warning === undefined ? {} : { warning: outcome.warning }),
     ...(droppedBytes === 0 ? {} : { dropped_bytes: droppedBytes }),
   });
 }

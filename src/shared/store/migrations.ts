@@ -76,6 +76,7 @@ const migrations: readonly string[] = [
   CREATE INDEX idempotency_created ON idempotency (created_at);
   CREATE INDEX idempotency_row ON idempotency (row_id);
   `,
+  `ALTER TABLE boxes ADD COLUMN ulimits TEXT`,
 ];
 
 export const schemaVersion = migrations.length;

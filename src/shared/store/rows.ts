@@ -32,7 +32,7 @@ export type EventRow = Static<typeof EventRow>;
 export type SqlValue = string | number | bigint | Uint8Array | null;
 export type SqlRow = Record<string, SqlValue>;
 
-const jsonColumns = new Set(['env', 'volumes', 'cmd', 'image_source', 'labels']);
+const jsonColumns = new Set(['env', 'volumes', 'cmd', 'image_source', 'labels', 'ulimits']);
 const booleanColumns = new Set(['network', 'ephemeral']);
 
 /** Column values for the fields of a row, in SQLite's terms. */

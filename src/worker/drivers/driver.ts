@@ -3,7 +3,7 @@
 // an engine's own words.
 import type { Readable, Writable } from 'node:stream';
 import type { Logger } from 'pino';
-import type { Volume } from '../../shared/api.ts';
+import type { Ulimit, Volume } from '../../shared/api.ts';
 import type { ImageSource } from '../../shared/images/source.ts';
 
 /** What a box is to be. Validated by the gateway; paths are absolute. */
@@ -18,6 +18,8 @@ export interface BoxSpec {
   readonly workdir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly volumes: readonly Volume[];
+  /** Of its commands, over the fixed ones. */
+  readonly ulimits?: readonly Ulimit[];
   /** The engine's name for a box that has been made before; absent or null for a new one. */
   readonly engineId?: string | null;
 }
@@ -59,8 +61,11 @@ export interface ExecRequest {
   readonly stdin: boolean;
 }
 
-/** `exitCode` as a shell would say it: 127 not found, 126 not executable, 128+n for signal n. `lost`: the engine cannot tell, with its reason. */
-export type ExecExit = { readonly exitCode: number } | { readonly lost: string };
+/**
+ * `exitCode` as a shell would say it: 127 not found, 126 not executable, 128+n for signal n. `lost`: the engine cannot tell, with its reason.
+ * `outOfMemory`: the kernel killed something for lack of memory meanwhile, in words for the user.
+ */
+export type ExecExit = { readonly exitCode: number; readonly outOfMemory?: string } | { readonly lost: string };
 
 export interface ExecHandle {
   /** Bytes as the command wrote them, with back-pressure where the engine has it. Ends when the last holder of the pipe is gone. */

@@ -1,6 +1,6 @@
 // What users type, as values.
 import { expect, it } from 'vitest';
-import { parseAssignments, parseSeconds, parseVolume, parseWhole, splitCommand, timeoutOrTty, UsageError } from '../../../src/cli/options.ts';
+import { parseAssignments, parseSeconds, parseUlimit, parseUser, parseVolume, parseWhole, splitCommand, timeoutOrTty, UsageError } from '../../../src/cli/options.ts';
 
 it('reads whole numbers', () => {
   expect(parseWhole('cpu', '12', 1)).toBe(12);
@@ -14,6 +14,21 @@ it('reads seconds as milliseconds', () => {
   expect(parseSeconds('timeout', '0.25')).toBe(250);
   for (const text of ['', '0', '-1', 'soon', '0.0001', 'Infinity']) {
     expect(() => parseSeconds('timeout', text)).toThrow(UsageError);
+  }
+});
+
+it('reads users, and takes no id that a box does not have', () => {
+  for (const text of ['ana', 'ana:wheel', '0', '65535:65535', 'a4294967295']) expect(parseUser(text)).toBe(text);
+  for (const text of ['4294967295', '65536', '0:4294967295', 'ana:65536', '00000000004294967295', '1:2:3']) {
+    expect(() => parseUser(text)).toThrow(UsageError);
+  }
+});
+
+it('reads limits', () => {
+  expect(parseUlimit('nofile=1024:2048')).toEqual({ name: 'nofile', soft: 1024, hard: 2048 });
+  expect(parseUlimit('core=-1')).toEqual({ name: 'core', soft: -1, hard: -1 });
+  for (const text of ['', 'nofile', 'nofile=', 'nofile=x', 'files=1', 'nofile=1:', 'nofile=1:2:3', 'nofile=-2', 'constructor=1']) {
+    expect(() => parseUlimit(text)).toThrow(UsageError);
   }
 });
 

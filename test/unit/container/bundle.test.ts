@@ -22,7 +22,7 @@ const spec: BoxSpec = {
 
 function config(overrides: Partial<BundleOptions> = {}) {
   return ociConfig({
-    spec, cgroup: 'boxrun-x/box', toolsDir: '/tools', etcDir: '/etc-files', initArgs: ['/init'], shift: idShift, mapsVolume: () => true, ...overrides,
+    spec, cgroup: 'boxrun-x/box', toolsDir: '/tools', etcDir: '/etc-files', initArgs: ['/init'], shift: idShift, limits: [], mapsVolume: () => true, ...overrides,
   });
 }
 

@@ -3,7 +3,8 @@
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isAlive, killAndWait, hasTerminal, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
+import type { Ulimit } from '../../../shared/api.ts';
+import { hasTerminal, isAlive, killAndWait, killQuietly, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
 import { resolveHostPath } from '../../../shared/host-paths.ts';
@@ -16,6 +17,7 @@ import { diskReleased, type Disk } from './disk.ts';
 import { stagedEtcDir, startMonitor, type RunningBox } from './monitor.ts';
 import { connectBox, nameserver } from './network.ts';
 import type { BoxPaths } from './paths.ts';
+import { ociText } from './process-limits.ts';
 import { saveJson, type RunState } from './record.ts';
 import type { OciRuntime } from './runtime.ts';
 import { expectMounted } from './volume-mounts.ts';
@@ -34,6 +36,8 @@ export interface BootOptions {
   readonly tools: BoxTools;
   readonly rootfsDir: string;
   readonly disk: Disk;
+  /** Of the first process; commands have theirs. */
+  readonly limits: readonly Ulimit[];
 }
 
 /** The directories, files and the FIFO of a new home; the FIFO from `aheadDir` where one is there. */
@@ -86,7 +90,7 @@ async function bringUp(options: BootOptions, signal: AbortSignal): Promise<Runni
   }
 }
 
-function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions, unmapped: ReadonlySet<string>): void {
+function writeConfig({ spec, paths, cgroup, runtime, tools, limits: processLimits }: BootOptions, unmapped: ReadonlySet<string>): void {
   const config = ociConfig({
     spec,
     cgroup,
@@ -94,9 +98,10 @@ function writeConfig({ spec, paths, cgroup, runtime, tools }: BootOptions, unmap
     etcDir: stagedEtcDir,
     initArgs: tools.initArgs,
     shift: idShift,
+    limits: processLimits,
     mapsVolume: (hostPath) => runtime.mapsVolumes && !unmapped.has(hostPath),
   });
-  writeFileSync(join(paths.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
+  writeFileSync(join(paths.bundle, 'config.json'), ociText(config), { mode: 0o600 });
 }
 
 /** Asks every process but the first to end, kills all after `graceMs`; resolves when nothing of the box runs any more. */

@@ -1,9 +1,11 @@
 // The OCI configuration of a box: namespaces, capabilities, mounts, limits. Pure: spec in, data out; driver.ts writes it to the bundle.
 // A box gets what a default container gets, less MKNOD, NET_RAW and much of the system calls, and user ids that are nobody's on the host.
+import type { Ulimit } from '../../../shared/api.ts';
 import { hostArchitecture } from '../../../shared/images/oci-layout.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { BoxSpec } from '../driver.ts';
 import { stageDir, toolsInBox } from './paths.ts';
+import { boxUmask, processLimits } from './process-limits.ts';
 import { seccompProfile } from './seccomp.ts';
 
 /** Ids of the host that stand for 0…65,535 in every box; above the ranges that distributions and systemd give away. */
@@ -56,6 +58,8 @@ export interface BundleOptions {
   readonly etcDir: string;
   readonly initArgs: readonly string[];
   readonly shift: IdShift | null;
+  /** Of the first process. */
+  readonly limits: readonly Ulimit[];
   /** Whether the runtime, and the file system at a volume's host path, can map ids. */
   readonly mapsVolume: (hostPath: string) => boolean;
 }
@@ -86,13 +90,14 @@ export function ociConfig(options: BundleOptions) {
     hostname: hostnameOf(spec),
     process: {
       terminal: false,
-      user: { uid: 0, gid: 0 },
+      user: { uid: 0, gid: 0, umask: boxUmask },
       args: options.initArgs,
       env: [`PATH=${defaultPath}`],
       // The runtime makes it where it is missing, as for a WORKDIR.
       cwd: spec.workdir,
       capabilities: { bounding: boxCapabilities, effective: [], inheritable: [], permitted: [], ambient: [] },
       noNewPrivileges: true,
+      ...processLimits(options.limits),
     },
     mounts: [...systemMounts(), ...fileMounts(options), ...spec.volumes.map((volume) => volumeMount(volume, options))],
     linux: {

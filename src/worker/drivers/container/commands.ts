@@ -1,18 +1,20 @@
 // Commands in a running box: environment and user as the image, the box and the request say, each over the one before; and the end of commands
 // that a predecessor of this worker left. Called by box.ts, in parallel.
+import { constants } from 'node:os';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
-import type { ExecHandle, ExecRequest } from '../driver.ts';
+import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
+import { readBoxText } from './box-text.ts';
 import { defaultPath } from './bundle.ts';
 import { startExec } from './exec.ts';
-import { sweepLingering, type ExecContext } from './exec-process.ts';
+import { sweepLingering } from './exec-process.ts';
 import type { Holding, Running } from './holding.ts';
 import type { PreparedImage } from './image.ts';
-import { toolsInBox } from './paths.ts';
 import { isRunnerOfThisWorker } from './runner/runner.ts';
-import { resolveUser, rootUser, type UserIds } from './users.ts';
+import { resolveUser, type UserIds } from './users.ts';
 
-const lookupBytesMax = 1024 * 1024;
+/** Exit code of what SIGKILL ended, be it the command or the child for which it waited. */
+const killedCode = 128 + constants.signals.SIGKILL;
 
 /** @throws BOX_NOT_RUNNING */
 export function needRunning({ running, context }: Holding): Running {
@@ -22,19 +24,31 @@ export function needRunning({ running, context }: Holding): Running {
 
 export async function execInBox(holding: Holding, request: ExecRequest): Promise<ExecHandle> {
   const { spec } = holding.context;
+  const { cgroups } = holding;
   const current = needRunning(holding);
   const { own, image, exec } = current;
   own.add(request.execId);
   try {
-    const user = await userOf(current, request);
+    const user = userOf(current, request);
     const env = { PATH: defaultPath, HOME: user.home, ...(request.tty === null ? {} : { TERM: request.tty.term }), ...imageEnv(image), ...spec.env, ...request.env };
+    const killsBefore = cgroups.oomKills();
     const handle = await startExec(exec, request, { workdir: request.workdir ?? spec.workdir, env, user });
-    void handle.exit.then(() => own.delete(request.execId));
-    return handle;
+    const exit = handle.exit.then((how) => {
+      own.delete(request.execId);
+      return withMemoryKills(how, cgroups.oomKills() - killsBefore, spec.memoryMb);
+    });
+    return { ...handle, exit };
   } catch (error) {
     own.delete(request.execId);
     throw error;
   }
+}
+
+/** The kernel counts its kills for the whole box, so of a command that was not killed itself this says no more than what happened meanwhile. */
+function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecExit {
+  if (kills <= 0 || 'lost' in exit) return exit;
+  const what = exit.exitCode === killedCode ? 'the kernel killed it' : `while it ran, the kernel killed ${kills} of the processes of its box`;
+  return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
 export async function killStrayExecs(holding: Holding, finished: ReadonlySet<string>): Promise<void> {
@@ -46,17 +60,8 @@ export async function killStrayExecs(holding: Holding, finished: ReadonlySet<str
   await Promise.all(strays.map((execId) => holding.cgroups.killExec(execId, limits.killTimeoutMs)));
 }
 
-async function userOf({ image, users, exec }: Running, request: ExecRequest): Promise<UserIds> {
-  const name = request.user ?? image.config.user;
-  const known = name === '' ? rootUser : users.get(name);
-  if (known !== undefined) return known;
-  let lookups = 0;
-  const user = await resolveUser(name, (path) => {
-    lookups += 1;
-    return readInBox(exec, `${request.execId}.user${lookups}`, path);
-  });
-  users.set(name, user);
-  return user;
+function userOf({ image, state }: Running, request: ExecRequest): UserIds {
+  return resolveUser(request.user ?? image.config.user, (path) => readBoxText(state.init.pid, path));
 }
 
 function imageEnv({ config }: PreparedImage): Record<string, string> {
@@ -65,20 +70,4 @@ function imageEnv({ config }: PreparedImage): Record<string, string> {
     return [entry.slice(0, equals), entry.slice(equals + 1)];
   });
   return Object.fromEntries(entries.filter(([name]) => name !== ''));
-}
-
-async function readInBox(exec: ExecContext, execId: string, path: string): Promise<string> {
-  const cmd = [`${toolsInBox}/busybox`, 'cat', path];
-  const request = { execId, cmd, env: {}, workdir: '/', user: null, tty: null, stdin: false };
-  const handle = await startExec(exec, request, { workdir: '/', env: { PATH: defaultPath }, user: rootUser });
-  handle.stderr.resume();
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of handle.stdout as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > lookupBytesMax) break;
-    parts.push(chunk);
-  }
-  await handle.killTree();
-  return Buffer.concat(parts).toString('utf8');
 }

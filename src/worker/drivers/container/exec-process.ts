@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import type { Ulimit } from '../../../shared/api.ts';
 import type { ProcessIdentity } from '../../../shared/child-process.ts';
 import type { Logger } from '../../../shared/log.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
@@ -11,6 +12,7 @@ import { boxCapabilities } from './bundle.ts';
 import type { BoxCgroups } from './cgroups.ts';
 import type { BoxPaths } from './paths.ts';
 import type { PipePool } from './pipes.ts';
+import { boxUmask, ociText, processLimits } from './process-limits.ts';
 import type { Runner } from './runner/runner.ts';
 import type { OciRuntime } from './runtime.ts';
 import type { UserIds } from './users.ts';
@@ -18,6 +20,8 @@ import { wrapCommand } from './wrapper.ts';
 
 export interface ExecContext {
   readonly boxId: string;
+  /** All of a command. */
+  readonly limits: readonly Ulimit[];
   readonly paths: BoxPaths;
   readonly runtime: OciRuntime;
   readonly cgroups: BoxCgroups;
@@ -54,23 +58,25 @@ export function processFileOf(paths: BoxPaths, execId: string): string {
   return join(paths.execs, `${execId}.json`);
 }
 
-export function processSpec(request: ExecRequest, command: PreparedCommand) {
+/** What to start, for that file. */
+export function processText(limits: readonly Ulimit[], request: ExecRequest, command: PreparedCommand): string {
   const { args, env } = wrapCommand({
     cmd: request.cmd, workdir: command.workdir, isOwnDirectory: request.workdir === null, env: command.env, isTerminal: request.tty !== null,
   });
   const { uid, gid, groups } = command.user;
   // Only root starts with capabilities, as in any container.
   const held = uid === 0 ? boxCapabilities : [];
-  return {
+  return ociText({
     terminal: request.tty !== null,
     ...(request.tty === null ? {} : { consoleSize: { height: request.tty.rows, width: request.tty.cols } }),
-    user: { uid, gid, additionalGids: groups },
+    user: { uid, gid, additionalGids: groups, umask: boxUmask },
     args,
     env,
     cwd: '/',
     capabilities: { bounding: boxCapabilities, effective: held, permitted: held, inheritable: [], ambient: [] },
     noNewPrivileges: true,
-  };
+    ...processLimits(limits),
+  });
 }
 
 /** What comes first on `report`. */

@@ -10,7 +10,7 @@ import { faultPoint } from '../../../shared/fault.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
-import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import { processFileOf, firstWords, forgetExec, processText, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { startByRunner } from './runner/exec.ts';
 import { lastLines, toolPath } from './tools.ts';
 import { spawnTerminal } from './terminal.ts';
@@ -74,7 +74,7 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
     if (input !== null) sockets.push(input.writer);
     const inputFd = input?.childFd ?? openSync('/dev/null', constants.O_RDONLY);
     opened.push(inputFd);
-    writeFileSync(processFile, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
+    writeFileSync(processFile, processText(context.limits, request, command), { mode: 0o600 });
     const joinFile = openSync(cgroups.addExec(request.execId), constants.O_WRONLY);
     opened.push(joinFile);
     const child = spawn(

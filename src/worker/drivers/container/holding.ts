@@ -1,6 +1,7 @@
 // What this worker holds of its box: the fixed parts (places, control groups, images), the running state if there is one, and whether anything of
 // the box may still be alive on the host. All changes of "running" go through adopt and release here.
 import { rm } from 'node:fs/promises';
+import type { Ulimit } from '../../../shared/api.ts';
 import type { ProcessIdentity } from '../../../shared/child-process.ts';
 import type { RunnerMode } from '../../../shared/config.ts';
 import { limits } from '../../../shared/limits.ts';
@@ -18,7 +19,6 @@ import { createPipePool, type PipePool } from './pipes.ts';
 import { saveJson, type RunState } from './record.ts';
 import { createRunner, type Runner } from './runner/runner.ts';
 import type { OciRuntime } from './runtime.ts';
-import type { UserIds } from './users.ts';
 
 export interface Running {
   state: RunState;
@@ -26,7 +26,6 @@ export interface Running {
   readonly image: PreparedImage;
   readonly watch: AliveWatch;
   readonly unwatchNetwork: () => void;
-  readonly users: Map<string, UserIds>;
   /** Commands that this driver value started and that have not ended. */
   readonly own: Set<string>;
 }
@@ -77,10 +76,19 @@ export async function openPipes({ context, paths }: Holding): Promise<PipePool> 
   return pipes;
 }
 
+interface AdoptedBox {
+  readonly state: RunState;
+  readonly runtime: OciRuntime;
+  readonly image: PreparedImage;
+  readonly pipes: PipePool;
+  /** Of its commands. */
+  readonly limits: readonly Ulimit[];
+}
+
 /** Takes a running box on: from now on its end is noticed, and commands can be started. */
 export function adopt(
   holding: Holding,
-  box: { readonly state: RunState; readonly runtime: OciRuntime; readonly image: PreparedImage; readonly pipes: PipePool },
+  box: AdoptedBox,
   arm: (onGone: () => void) => AliveWatch,
 ): void {
   const { context, paths, cgroups } = holding;
@@ -88,8 +96,10 @@ export function adopt(
   const current: Running = {
     state: box.state,
     image: box.image,
-    exec: { boxId: context.spec.boxId, paths, runtime: box.runtime, cgroups, pipes, runner: runnerOf(holding, box.runtime), init: box.state.init, log: context.log, lingering: new Set() },
-    users: new Map(),
+    exec: {
+      boxId: context.spec.boxId, limits: box.limits, paths, runtime: box.runtime, cgroups,
+      pipes, runner: runnerOf(holding, box), init: box.state.init, log: context.log, lingering: new Set(),
+    },
     own: new Set(),
     unwatchNetwork: watchNetwork(holding, box.state, (network) => {
       current.state = { ...current.state, network };
@@ -102,8 +112,8 @@ export function adopt(
   holding.running = current;
 }
 
-function runnerOf({ context, paths, cgroups, runnerMode }: Holding, runtime: OciRuntime): Runner {
-  return createRunner({ mode: runnerMode, boxId: context.spec.boxId, paths, runtime, cgroups, log: context.log });
+function runnerOf({ context, paths, cgroups, runnerMode }: Holding, { runtime, limits: ulimits }: AdoptedBox): Runner {
+  return createRunner({ mode: runnerMode, boxId: context.spec.boxId, limits: ulimits, paths, runtime, cgroups, log: context.log });
 }
 
 function watchNetwork({ context, paths }: Holding, state: RunState, onReplaced: (network: ProcessIdentity) => void): () => void {

@@ -6,6 +6,7 @@ import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/p
 import { basename, dirname, join } from 'node:path';
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { runTool } from '../../../shared/child-process.ts';
+import { findBusybox } from '../../../shared/images/busybox.ts';
 import { moveInto, temporaryDirectory } from '../../../shared/images/layouts.ts';
 import { readLayout, type ImageConfig } from '../../../shared/images/oci-layout.ts';
 import { canonicalReference, encodeName, parseReference } from '../../../shared/images/reference.ts';
@@ -123,6 +124,19 @@ async function unpack(layoutDir: string, target: string, shift: IdShift | null, 
     cwd: dirname(layoutDir),
     signal,
   });
+  if (shift !== null) await giveToRoot(target, shift, signal);
+}
+
+/** Directories that no layer names are made by the unpacker, and belong to the host's root: nobody's in a box. */
+async function giveToRoot(dir: string, { base }: IdShift, signal: AbortSignal): Promise<void> {
+  const busybox = await findBusybox();
+  const chown = ['-exec', busybox, 'chown', '-h', `${base}:${base}`, '{}', '+'];
+  const result = await runTool(busybox, ['find', dir, '-xdev', '(', '-user', '0', '-o', '-group', '0', ')', ...chown], {
+    timeoutMs: limits.imagePrepareTimeoutMs,
+    env: toolEnvironment(),
+    signal,
+  });
+  if (result.exitCode !== 0) throw new BoxRunError('RUNTIME_ERROR', `the unpacked image cannot be given to a box: ${lastLines(result.stderr)}`);
 }
 
 /** The manifest first, under a short deadline, so that a registry that does not answer fails soon; then the layers. */

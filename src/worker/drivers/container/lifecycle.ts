@@ -1,6 +1,7 @@
 // The life of a box on an OCI runtime: made, started, taken over, stopped, removed. Each step either reaches its end or leaves nothing running;
 // removal works from any half-made state. Called by box.ts, one call at a time.
 import { rm } from 'node:fs/promises';
+import type { Ulimit } from '../../../shared/api.ts';
 import { isAlive } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
@@ -12,6 +13,7 @@ import { adopt, openPipes, quieten, release, type Holding } from './holding.ts';
 import type { PreparedImage } from './image.ts';
 import { watchAlive } from './monitor.ts';
 import { connectBox } from './network.ts';
+import { limitsOfCommands } from './process-limits.ts';
 import { loadJson, saveJson, type BoxRecord, type RunState } from './record.ts';
 import { findRuntime, type RuntimeName } from './runtime.ts';
 import { ensureBoxTools } from './tools.ts';
@@ -55,10 +57,11 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
   const pipes = openPipes(holding);
   pipes.catch(() => undefined);
   try {
-    const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk };
+    const [firstLimits, commandLimits] = await boxLimits(holding);
+    const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk, limits: firstLimits };
     const state = await bootBox(boot, signal);
     faultPoint('worker.start.recorded');
-    adopt(holding, { state, runtime, image, pipes: await pipes }, alive.arm);
+    adopt(holding, { state, runtime, image, pipes: await pipes, limits: commandLimits }, alive.arm);
   } catch (error) {
     alive.arm(() => undefined).close();
     await pipes.catch(() => undefined); // Nothing is made in the home any more.
@@ -77,8 +80,14 @@ export async function reattachBox(holding: Holding): Promise<'running' | 'stoppe
   }
   const image = await imageOf(holding, needRecord(holding));
   const network = await reconnected(holding, state);
-  adopt(holding, { state: { ...state, network }, runtime, image, pipes: await openPipes(holding) }, watchAlive(paths).arm);
+  const [, commandLimits] = await boxLimits(holding);
+  adopt(holding, { state: { ...state, network }, runtime, image, pipes: await openPipes(holding), limits: commandLimits }, watchAlive(paths).arm);
   return 'running';
+}
+
+/** Of the first process, and of commands: what a user limits is theirs. */
+async function boxLimits({ context }: Holding): Promise<[Ulimit[], Ulimit[]]> {
+  return [await limitsOfCommands([]), await limitsOfCommands(context.spec.ulimits ?? [])];
 }
 
 /** Whoever died with the worker may have been slirp4netns: a box that is to have a network gets it back. */

@@ -2,9 +2,9 @@
 // ends when the box's first process does. It runs in its own session, outlives the worker, and keeps the write end of a
 // FIFO open: whoever reads the other end sees its death, parent or not.
 import { spawn } from 'node:child_process';
-import { closeSync, constants, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, constants, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -72,8 +72,7 @@ export const stagedEtcDir = `${stageDir}/disk/etc`;
  */
 export async function startMonitor(options: MonitorOptions, signal: AbortSignal): Promise<RunningBox> {
   const { paths, runtime, tools } = options;
-  // runc's exec enters a directory of that name on the host, too.
-  mkdirSync(`${stageDir}/root`, { recursive: true, mode: 0o755 });
+  makeStage();
   for (const file of [paths.initPid, paths.runtimeLog]) rmSync(file, { force: true });
   const unshare = await needTool('unshare');
   const mount = await needTool('mount');
@@ -111,6 +110,13 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
   const monitor = child.pid === undefined ? null : await processIdentity(child.pid);
   if (monitor === null) throw startFailure(paths);
   return { init, monitor };
+}
+
+/** runc's exec enters a directory of that name on the host, too. Whoever made it first may have had a umask. */
+function makeStage(): void {
+  const root = `${stageDir}/root`;
+  mkdirSync(root, { recursive: true });
+  for (const dir of [root, stageDir, dirname(stageDir)]) chmodSync(dir, 0o755);
 }
 
 function monitorEnvironment(home: string, runtime: OciRuntime): NodeJS.ProcessEnv {

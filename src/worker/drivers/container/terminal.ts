@@ -7,7 +7,7 @@ import { BoxRunError } from '../../../shared/errors.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
 import { idShift } from './bundle.ts';
-import { processFileOf, firstWords, forgetExec, processSpec, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import { processFileOf, firstWords, forgetExec, processText, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { runnerVersion } from './runner/frames.ts';
 import { findRunnerProgram } from './runner/program.ts';
 import { toolPath } from './tools.ts';
@@ -42,7 +42,7 @@ export async function spawnTerminal(
     const input = await pipes.input();
     opened.push(input.childFd);
     streams.push(input.writer);
-    writeFileSync(processFile, JSON.stringify(processSpec(request, command)), { mode: 0o600 });
+    writeFileSync(processFile, processText(context.limits, request, command), { mode: 0o600 });
     const joinFile = openSync(cgroups.addExec(request.execId), constants.O_WRONLY);
     opened.push(joinFile);
     const runDir = openSync(paths.run, constants.O_RDONLY | constants.O_DIRECTORY);

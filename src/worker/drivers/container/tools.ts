@@ -24,6 +24,7 @@ const packages = {
   nsenter: 'util-linux',
   unshare: 'util-linux',
   mount: 'util-linux',
+  prlimit: 'util-linux',
   mkfifo: 'coreutils',
   'mkfs.ext4': 'e2fsprogs',
   tar: 'tar',

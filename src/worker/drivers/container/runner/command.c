@@ -120,6 +120,11 @@ static void fail(struct command *command, uint32_t stage) {
 }
 
 static void takeIds(const struct order *order, struct command *command) {
+  // The kernel takes this one for "do not change", and the runner is root.
+  if (order->uid == UINT32_MAX || order->gid == UINT32_MAX) {
+    errno = EINVAL;
+    fail(command, stageIds);
+  }
   // Past the C library, which would look for threads. From root to another user the kernel drops all capabilities.
   if (syscall(SYS_setgroups, (size_t)order->groupCount, order->groups) != 0) fail(command, stageIds);
   if (syscall(SYS_setresgid, order->gid, order->gid, order->gid) != 0) fail(command, stageIds);

@@ -5,6 +5,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import type { Ulimit } from '../../../../shared/api.ts';
 import { withDeadline } from '../../../../shared/clock.ts';
 import type { RunnerMode } from '../../../../shared/config.ts';
 import { errorText } from '../../../../shared/errors.ts';
@@ -15,6 +16,7 @@ import { createRestartWindow } from '../../../../shared/restart-window.ts';
 import { boxCapabilities, defaultPath } from '../bundle.ts';
 import { isUnified, type BoxCgroups } from '../cgroups.ts';
 import { toolsInBox, type BoxPaths } from '../paths.ts';
+import { boxUmask, ociText, processLimits } from '../process-limits.ts';
 import type { OciRuntime } from '../runtime.ts';
 import { toolPath } from '../tools.ts';
 import { createChannel, type RunnerChannel } from './channel.ts';
@@ -32,6 +34,8 @@ const commandsBefore = 1;
 export interface RunnerOptions {
   readonly mode: RunnerMode;
   readonly boxId: string;
+  /** Of commands. */
+  readonly limits: readonly Ulimit[];
   readonly paths: BoxPaths;
   readonly runtime: OciRuntime;
   readonly cgroups: BoxCgroups;
@@ -135,9 +139,9 @@ class BoxRunner implements Runner {
   }
 
   async #launch(program: string, group: string): Promise<ReadyRunner> {
-    const { boxId, paths, runtime, cgroups } = this.#options;
+    const { boxId, limits: ulimits, paths, runtime, cgroups } = this.#options;
     const processFile = join(paths.execs, `${group}.json`);
-    await writeFile(processFile, JSON.stringify(processSpec), { mode: 0o600 });
+    await writeFile(processFile, ociText({ ...processSpec, ...processLimits(ulimits) }), { mode: 0o600 });
     if (this.#isOver) throw new Error('the box was let go');
     const joinFile = openSync(cgroups.addExec(group), constants.O_WRONLY);
     const launcher = spawn(
@@ -191,10 +195,10 @@ class BoxRunner implements Runner {
   }
 }
 
-/** As a command of root. */
+/** As a command of root; its commands inherit its limits. */
 const processSpec = {
   terminal: false,
-  user: { uid: 0, gid: 0, additionalGids: [0] },
+  user: { uid: 0, gid: 0, additionalGids: [0], umask: boxUmask },
   args: [`${toolsInBox}/runner`, 'serve', runnerVersion],
   env: [`PATH=${defaultPath}`],
   cwd: '/',

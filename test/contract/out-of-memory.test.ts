@@ -1,0 +1,71 @@
+// A command that is killed for lack of memory, itself or by a child: what the exec, its events and the command line say. By the ordinary
+// way (a box's first command), by the runner in the box, and in a terminal.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ExitEvent } from '../../src/sdk/event-stream.ts';
+import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+
+/** Grows until it is killed. */
+const hog = 'x=0123456789abcdef; while :; do x=$x$x; done';
+const child = `sh -c '${hog}'`;
+const limit = 'the box has 64 MiB';
+
+let server: TestServer;
+beforeAll(async () => {
+  server = await startServer();
+});
+afterAll(async () => {
+  await server.close();
+});
+
+const newBox = () => server.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
+const ended = async (box: string, cmd: readonly string[], rest: object = {}) => {
+  const exec = await server.client.startExec(box, { cmd: [...cmd], ...rest });
+  let exit: ExitEvent | null = null;
+  for await (const event of server.client.execEvents(exec)) if (event.type === 'exit') exit = event;
+  return { exec: await server.client.getExec(box, exec.id), exit };
+};
+
+describe.each([['the ordinary way', {}, false], ['the runner', {}, true], ['a terminal', { tty: true }, true]] as const)('by %s', (_way, rest, isLater) => {
+  it.each([['itself', ['sh', '-c', hog]], ['by a child', ['sh', '-c', `${child}; exit $?`]]])('a command that is killed %s says so, and the limit', async (_who, cmd) => {
+    const box = await newBox();
+    if (isLater) await ended(box.id, ['true']);
+    const { exec, exit } = await ended(box.id, cmd, rest);
+    const message = `out of memory: the kernel killed it; ${limit}`;
+    expect(exec).toMatchObject({ status: 'failed', exit_code: 137, error_message: message });
+    expect(exit).toMatchObject({ exitCode: 137, error: message });
+  });
+
+  it('a command that fails because of a child says so, and one that goes on says it as a warning', async () => {
+    const box = await newBox();
+    if (isLater) await ended(box.id, ['true']);
+    const message = `out of memory: while it ran, the kernel killed 1 of the processes of its box; ${limit}`;
+    const failed = await ended(box.id, ['sh', '-c', `${child} || exit 3`], rest);
+    expect(failed.exec).toMatchObject({ status: 'failed', exit_code: 3, error_message: message });
+    const fine = await ended(box.id, ['sh', '-c', `${child} || true`], rest);
+    expect(fine.exec).toMatchObject({ status: 'succeeded', exit_code: 0, error_message: null });
+    expect(fine.exit).toMatchObject({ exitCode: 0, error: null, warning: message });
+  });
+});
+
+it('a command that is killed by a signal of another says nothing of memory, nor does one after a hog', async () => {
+  const box = await newBox();
+  await ended(box.id, ['sh', '-c', hog]);
+  for (const cmd of [['sh', '-c', 'kill -9 $$'], ['false']]) {
+    const { exec } = await ended(box.id, cmd);
+    expect(exec).toMatchObject({ status: 'failed', error_message: null });
+  }
+});
+
+it('the command line says it on stderr and keeps the exit code, for exec and run', async () => {
+  const box = await newBox();
+  const cli = (...args: string[]) => promisify(execFile)(process.execPath, [cliBundle, ...args], { env: server.env });
+  const killed = { code: 137, stderr: expect.stringContaining(`boxrun: out of memory: the kernel killed it; ${limit}`) as string };
+  await expect(cli('exec', box.id, '--', 'sh', '-c', hog)).rejects.toMatchObject(killed);
+  await expect(cli('run', 'base', '--cpu', '1', '-m', '64', '--', 'sh', '-c', hog)).rejects.toMatchObject(killed);
+  const fine = await cli('exec', box.id, '--', 'sh', '-c', `${child} || true`);
+  expect(fine.stderr).toContain('boxrun: out of memory: while it ran');
+  const answer = await server.client.run({ image: 'base', cpu: 1, memory_mb: 64, cmd: ['sh', '-c', hog] });
+  expect(answer).toMatchObject({ exit_code: 137, error_message: `out of memory: the kernel killed it; ${limit}` });
+});
