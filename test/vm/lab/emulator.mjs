@@ -4,8 +4,12 @@
 
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import path from 'node:path';
 import { limits, qemuArguments } from './recipe.mjs';
+
+/** From -20 to 19, lower is preferred. */
+const emulatorNice = -10;
 
 /** Words of a kernel whose emulated processor got stuck. */
 const stuck = /soft lockup|self-detected stall|Kernel panic/;
@@ -28,7 +32,9 @@ export async function startHost(host, { disks, share, consoleLog, deadlineMs, on
   const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', ...host.qemu, ...args], {
     env: host.qemuEnv,
     stdio: ['pipe', 'pipe', 'pipe'],
+    detached: true, // A session of its own: see preferEmulator.
   });
+  if (qemu.pid !== undefined) preferEmulator(qemu.pid);
   const startedMs = Date.now();
   /** @type {Outcome | undefined} */
   let verdict;
@@ -62,6 +68,21 @@ export async function startHost(host, { disks, share, consoleLog, deadlineMs, on
   // A warning for every feature that the emulated processor lacks is not why it ended.
   const errors = complaint.split('\n').filter((line) => line && !line.includes('warning:'));
   return { kind: 'froze', reason: [`QEMU ended (${ended}) before the command did`, ...errors].join(': ') };
+}
+
+/**
+ * Other tests run beside the emulated host, and BoxLite's own times are tight for an emulated processor. The kernel shares processors
+ * among sessions first, so the weight of QEMU's session counts. Needs root; without it the emulator has a share like everybody else.
+ *
+ * @param {number} pid of QEMU
+ */
+function preferEmulator(pid) {
+  try {
+    setPriority(pid, emulatorNice);
+    writeFileSync(`/proc/${pid}/autogroup`, String(emulatorNice));
+  } catch {
+    // Not root, or a kernel that does not group by session.
+  }
 }
 
 /**
