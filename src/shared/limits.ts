@@ -154,8 +154,10 @@ export const limits = {
   feedBufferBytesMax: 1024 * 1024,
   /** Gateway: events are written to a client in pieces of this many characters, or of one event. */
   ssePieceChars: 64 * 1024,
-  /** Gateway: comment line on an idle event stream. */
+  /** Gateway: comment line on an event stream that is idle for this long (BOXRUN_SSE_HEARTBEAT_MS), and what may be set. */
   sseHeartbeatMs: 10_000,
+  sseHeartbeatMsLeast: 10,
+  sseHeartbeatMsMost: 15_000,
   /** Gateway: `102 Processing`, first and every. */
   processingEveryMs: 10_000,
   /** Gateway: JSON bodies (--max-body-mb); past it 413. */
