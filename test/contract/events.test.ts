@@ -30,7 +30,7 @@ async function watch(headers: Record<string, string> = {}, query = ''): Promise<
   let text = '';
   incoming.on('data', (piece: Buffer) => { text += piece.toString(); });
   incoming.on('error', () => undefined);
-  return { incoming, messages: () => parseSse(text.slice(0, text.lastIndexOf('\n\n') + 2)), close: () => { outgoing.destroy(); } };
+  return { incoming, messages: () => parseSse(text), close: () => { outgoing.destroy(); } };
 }
 
 /** Watches through the SDK. */
@@ -141,6 +141,7 @@ it('loses nothing when the gateway or the supervisor dies, and says reset when t
   const ids = client.seen.map(({ id }) => Number(id.split('.')[1]));
   expect(ids).toEqual(ids.map((_, index) => (ids[0] ?? 0) + index));
   await kill('writer');
+  await eventually('it is told to list anew', async () => client.seen.some(({ type }) => type === 'reset'));
   const exec = await server.client.startExec(box.id, ['true']);
   await eventually('it hears on', async () => kindsOf(client.seen, exec.id).includes('exec.finished'));
   expect(client.seen.filter(({ type }) => type === 'reset')).toHaveLength(1);
