@@ -12,16 +12,6 @@ class Heartbeats(WithBox):
         """A stream that the SDK has no method for, read as the SDK reads its own."""
         return aconnect_sse(self.client._http, method, path, timeout=None, **options)
 
-    async def silence(self, path):
-        """Returns when another reader of the same stream has had several comments in a row."""
-        comments = 0
-        async with self.client._http.stream("GET", path, timeout=None) as response:
-            async for line in response.aiter_lines():
-                comments = comments + 1 if line.startswith(":") else 0
-                if comments == 5:
-                    return
-        self.fail("the stream has ended")
-
     async def start_silent(self, name):
         script = f"echo first; while [ ! -e /root/{name} ]; do sleep 0.05; done; echo second"
         info = await self.client.start_exec(self.box.id, ["sh", "-c", script])
