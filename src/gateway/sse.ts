@@ -58,8 +58,20 @@ export function encodeNotice(event: string, value: unknown): Buffer {
   return Buffer.from(`event: ${event}\ndata: ${jsonLine(value)}\n\n`);
 }
 
+/**
+ * A comment, with one line break. An empty line behind it would be the end of an event for clients that remember the last id:
+ * httpx-sse, in the Python SDK, would give an event without data.
+ */
+const heartbeatLine = ': alive\n';
+
+/** What a stream needs of the gateway. */
+export type StreamParts = Pick<GatewayParts, 'closing' | 'places' | 'config'>;
+
 export interface SseStream {
-  /** Resolves when the client can take more, or the stream has ended. */
+  /**
+   * Sends `chunk`, which has whole events: a comment may follow it. Resolves when the client can take more, or the stream has
+   * ended.
+   */
   write(chunk: Buffer): Promise<void>;
   end(): void;
   /** Aborts when the client is gone, or the gateway goes. */
@@ -70,7 +82,7 @@ export interface SseStream {
  * Takes the connection over and starts the stream; while nothing is sent, comments keep it alive. Ends when `closing` aborts.
  * @throws TOO_MANY_REQUESTS when the client has too many of them
  */
-export function openSseStream(reply: FastifyReply, { closing, places }: Pick<GatewayParts, 'closing' | 'places'>): SseStream {
+export function openSseStream(reply: FastifyReply, { closing, places, config }: StreamParts): SseStream {
   const { raw } = reply;
   const { remoteAddress } = reply.request.socket;
   places.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
@@ -85,8 +97,8 @@ export function openSseStream(reply: FastifyReply, { closing, places }: Pick<Gat
   raw.flushHeaders();
   raw.socket?.setNoDelay(true);
   const heartbeat = setInterval(() => {
-    if (!raw.writableNeedDrain) raw.write(': alive\n\n');
-  }, limits.sseHeartbeatMs);
+    if (!raw.writableNeedDrain) raw.write(heartbeatLine);
+  }, config.sseHeartbeatMs);
   const end = () => {
     clearInterval(heartbeat);
     closing.removeEventListener('abort', end);

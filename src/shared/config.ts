@@ -47,6 +47,8 @@ export interface Config {
   readonly reconcileEveryMs: number;
   /** A process without a sign of life for so long is ended and started again. */
   readonly silenceMs: number;
+  /** A comment on an event stream that has been idle for so long. */
+  readonly sseHeartbeatMs: number;
   /** Where the BoxLite engine keeps its runtime files; its own default where null. */
   readonly boxliteRuntimeDir: string | null;
   readonly runner: RunnerMode;
@@ -107,6 +109,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
     reconcileEveryMs: whole(env, 'BOXRUN_RECONCILE_MS', limits.reconcileEveryMs, 1, 2 ** 31 - 1),
     silenceMs: whole(env, 'BOXRUN_SILENCE_MS', limits.silenceMs, limits.heartbeatEveryMs * limits.heartbeatDoubtMisses, 2 ** 31 - 1),
+    sseHeartbeatMs: whole(env, 'BOXRUN_SSE_HEARTBEAT_MS', limits.sseHeartbeatMs, limits.sseHeartbeatMsLeast, limits.sseHeartbeatMsMost),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
     runner: runnerMode(env['BOXRUN_RUNNER'] ?? 'auto'),
   };

@@ -63,8 +63,11 @@ export const limits = {
   /** Gateway: ping on every WebSocket; one whose answer is missing by the next is cut. */
   webSocketPingMs: 20_000,
 
-  /** An output event is at most this long; longer reads are split. */
-  eventBytesMax: 64 * 1024,
+  /**
+   * An output event is at most this long; longer reads are split. So its line is shorter than 64 KiB, at which Go's bufio.Scanner
+   * and clients that use it give up: base64 of it always, text where JSON does not make it twice as long.
+   */
+  eventBytesMax: 32 * 1024,
   /** Output waits this long for more of it before it is sent on. */
   outputFlushMs: 4,
   /** ... or until this much has come together. */
@@ -154,8 +157,10 @@ export const limits = {
   feedBufferBytesMax: 1024 * 1024,
   /** Gateway: events are written to a client in pieces of this many characters, or of one event. */
   ssePieceChars: 64 * 1024,
-  /** Gateway: comment line on an idle event stream. */
+  /** Gateway: comment line on an event stream that is idle for this long (BOXRUN_SSE_HEARTBEAT_MS), and what may be set. */
   sseHeartbeatMs: 10_000,
+  sseHeartbeatMsLeast: 10,
+  sseHeartbeatMsMost: 15_000,
   /** Gateway: `102 Processing`, first and every. */
   processingEveryMs: 10_000,
   /** Gateway: JSON bodies (--max-body-mb); past it 413. */

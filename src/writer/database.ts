@@ -15,7 +15,7 @@ export interface WriterDatabase {
   close(): void;
 }
 
-/** Output comes in pieces of up to 64 KiB, and each page of them costs system calls: docs/performance.md. */
+/** Output comes in pieces of up to 32 KiB, and each page of them costs system calls: docs/performance.md. */
 const pageBytes = 16 * 1024;
 /** The log of changes that is brought into the database at once: bytes. */
 const checkpointBytes = 16 * 1024 * 1024;

@@ -52,7 +52,8 @@ describe.each(['tcp', 'socket'] as const)('the Python SDK by %s', (via) => {
   let home: string;
 
   beforeAll(async () => {
-    server = await startServer();
+    // Comments come whenever a stream is silent for a moment: no test may notice them.
+    server = await startServer({ env: { BOXRUN_SSE_HEARTBEAT_MS: '25' } });
     home = await mkdtemp(join(tmpdir(), 'boxrun-home-'));
     // The SDK takes ~/.boxrun/boxrun.sock where it exists, and BOXRUN_HOST and BOXRUN_PORT where it does not.
     if (via === 'socket') await symlink(server.stateDir, join(home, '.boxrun'));

@@ -30,7 +30,7 @@ async function watch(headers: Record<string, string> = {}, query = ''): Promise<
   let text = '';
   incoming.on('data', (piece: Buffer) => { text += piece.toString(); });
   incoming.on('error', () => undefined);
-  return { incoming, messages: () => parseSse(text.slice(0, text.lastIndexOf('\n\n') + 2)), close: () => { outgoing.destroy(); } };
+  return { incoming, messages: () => parseSse(text), close: () => { outgoing.destroy(); } };
 }
 
 /** Watches through the SDK. */

@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { request, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createParser } from 'eventsource-parser';
 import { expect } from 'vitest';
 import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
 import { defaultSocket, statePaths } from '../../src/shared/state-dir.ts';
@@ -214,16 +215,13 @@ export interface SseMessage {
   readonly data: string;
 }
 
-/** Messages of an event stream, by the letter of the format: one field a line, an empty line after each message. */
+/** The messages of an event stream that are complete. */
 export function parseSse(text: string): SseMessage[] {
-  return text
-    .split('\n\n')
-    .filter((block) => block !== '' && !block.startsWith(':'))
-    .map((block) => {
-      const fields = new Map(block.split('\n').map((line) => {
-        const colon = line.indexOf(': ');
-        return [line.slice(0, colon), line.slice(colon + 2)] as const;
-      }));
-      return { id: fields.get('id') ?? null, event: fields.get('event') ?? null, data: fields.get('data') ?? '' };
-    });
+  const messages: SseMessage[] = [];
+  const parser = createParser({
+    onEvent: ({ id = null, event = null, data }) => messages.push({ id, event, data }),
+    onError: (error) => { throw error; },
+  });
+  parser.feed(text);
+  return messages;
 }

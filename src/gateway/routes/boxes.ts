@@ -16,7 +16,7 @@ import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { acceptsStream, encodeNotice, openSseStream } from '../sse.ts';
+import { acceptsStream, encodeNotice, openSseStream, type StreamParts } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
 import { claimOf } from '../request-key.ts';
 import { timingNotice, withServerTiming } from '../server-timing.ts';
@@ -40,11 +40,12 @@ export const removeTimeoutMs = stopTimeoutMs + limits.boxRemoveTimeoutMs;
 /** One box after the other may take its full time. */
 const gcTimeoutMs = 10 * removeTimeoutMs;
 
-export function addBoxRoutes(app: FastifyInstance, { supervisor, rows, answers, closing, places }: GatewayParts): void {
+export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
+  const { supervisor, rows, answers } = parts;
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => createOrder(request));
-    if (acceptsStream(request)) return streamCreate({ supervisor, closing, places }, { order, watch }, request, reply);
+    if (acceptsStream(request)) return streamCreate(parts, { order, watch }, request, reply);
     faultPoint('gateway.create.validated');
     const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs, requestId: request.id }));
     const box = await whileProcessing(reply, work);
@@ -129,18 +130,18 @@ function labelFilter(text: string): LabelFilter {
 
 /** A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves. */
 async function streamCreate(
-  { supervisor, closing, places }: Pick<GatewayParts, 'supervisor' | 'closing' | 'places'>,
+  parts: StreamParts & Pick<GatewayParts, 'supervisor'>,
   { order, watch }: { readonly order: CreateOrder; readonly watch: Stopwatch },
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const stream = openSseStream(reply, { closing, places });
+  const stream = openSseStream(reply, parts);
   try {
     const onProgress = (stage: string, message: string) => {
       void stream.write(encodeNotice('progress', { stage, message }));
     };
     const options = { timeoutMs: createTimeoutMs, requestId: request.id, onProgress };
-    const { timings, ...box } = await watch.time('supervisor', () => supervisor.request('createBox', order, options));
+    const { timings, ...box } = await watch.time('supervisor', () => parts.supervisor.request('createBox', order, options));
     await stream.write(timingNotice(reply, { ...watch.times, ...timings }));
     await stream.write(encodeNotice('box', box));
   } catch (error) {

@@ -8,14 +8,14 @@ import { createParseQuery, StatesQuery } from '../validation.ts';
 
 const parseQuery = createParseQuery(StatesQuery);
 
-export function addEventRoutes(app: FastifyInstance, { states, closing, places }: GatewayParts): void {
+export function addEventRoutes(app: FastifyInstance, { states, ...parts }: GatewayParts): void {
   app.head('/v1/events', async (request, reply) => {
     parseQuery(request.query);
     return reply.type(eventStreamType).send();
   });
   app.get('/v1/events', { exposeHeadRoute: false }, async (request, reply) => {
     const since = sinceOf(request);
-    const stream = openSseStream(reply, { closing, places });
+    const stream = openSseStream(reply, parts);
     try {
       for await (const messages of states.read(since, stream.ended)) {
         await stream.write(encodeMessages(messages));

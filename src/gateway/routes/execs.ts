@@ -14,7 +14,7 @@ import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeEvents, encodeNotice, eventStreamType, openSseStream, type SseEncoding } from '../sse.ts';
+import { encodeEvents, encodeNotice, eventStreamType, openSseStream, type SseEncoding, type StreamParts } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
 import { claimOf } from '../request-key.ts';
 import { withServerTiming } from '../server-timing.ts';
@@ -150,12 +150,12 @@ interface EventStream {
 }
 
 async function streamEvents(
-  { feed, closing, places }: GatewayParts,
+  { feed, ...parts }: StreamParts & Pick<GatewayParts, 'feed'>,
   { exec, afterSeq, encoding, isFollowed }: EventStream,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const stream = openSseStream(reply, { closing, places });
+  const stream = openSseStream(reply, parts);
   try {
     const batches = isFollowed ? feed.read(exec, afterSeq, stream.ended) : feed.past(exec, afterSeq, stream.ended);
     for await (const events of batches) {

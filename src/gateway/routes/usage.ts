@@ -9,9 +9,9 @@ import { statePaths } from '../../shared/state-dir.ts';
 import type { GatewayParts } from '../parts.ts';
 import { encodeNotice, eventStreamType, openSseStream } from '../sse.ts';
 
-export function addUsageRoutes(app: FastifyInstance, { usage, config, closing, places }: GatewayParts): void {
+export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: GatewayParts): void {
   app.get('/v1/images', async (): Promise<Images> => {
-    const images = await listImages(statePaths(config.stateDir).imagesDir);
+    const images = await listImages(statePaths(parts.config.stateDir).imagesDir);
     return {
       images: [
         ...images.map(({ name, bytes, digest, importedAt }) => ({ name, bytes, digest, imported_at: importedAt })),
@@ -23,7 +23,7 @@ export function addUsageRoutes(app: FastifyInstance, { usage, config, closing, p
 
   app.head('/v1/usage', async (_request, reply) => reply.type(eventStreamType).send());
   app.get('/v1/usage', { exposeHeadRoute: false }, async (_request, reply) => {
-    const stream = openSseStream(reply, { closing, places });
+    const stream = openSseStream(reply, parts);
     try {
       for await (const { kind, value } of usage.read(stream.ended)) {
         await stream.write(encodeNotice(kind, value));

@@ -75,3 +75,13 @@ class WithBox(WithClient):
         events = [event async for event in self.box.exec_stream(["sh", "-c", script], **options)]
         self.assertEqual(events[-1].type, "exit")
         return "".join(event.data for event in events if event.stream == "stdout")
+
+    async def silence(self, path):
+        """Returns when another reader of the same stream has had several comments: the server sends many."""
+        comments = 0
+        async with self.client._http.stream("GET", path, timeout=None) as response:
+            async for line in response.aiter_lines():
+                comments += line.startswith(":")
+                if comments == 5:
+                    return
+        self.fail("the stream has ended")

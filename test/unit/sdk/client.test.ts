@@ -65,11 +65,31 @@ it('escapes what it puts into paths', async () => {
 it('reads events as bytes and text', async () => {
   const client = await serve((request, response) => {
     expect(request.url).toBe('/v1/boxes/box_a/exec/exec_a/events?encoding=base64&after=-1');
-    sse(response).end(`: alive\n\n${logEvent(0, 'hällo')}${exitEvent(1)}`);
+    sse(response).end(`${logEvent(0, 'hällo')}${exitEvent(1)}`);
   });
   const [log, exit] = await collect(client);
   expect(log).toMatchObject({ type: 'log', seq: 0, stream: 'stdout', text: 'hällo' });
   expect(exit).toEqual({ type: 'exit', seq: 1, exitCode: 0, error: null });
+});
+
+const comments = ': alive\n: alive\n';
+it.each([
+  ['before, between and behind events', `${comments}${logEvent(0, 'a')}${comments}${exitEvent(1)}${comments}`],
+  ['with an empty line behind them', `: alive\n\n${logEvent(0, 'a')}: alive\n\n: alive\n\n${exitEvent(1)}`],
+  ['in the midst of an event', (logEvent(0, 'a') + exitEvent(1)).replaceAll(/^event: /gm, `${comments}event: `)],
+  ['without text', `:\n${logEvent(0, 'a')}:\n:\n${exitEvent(1)}`],
+])('passes over comments %s, whatever ends a line and wherever the bytes are cut', async (_where, text) => {
+  const forms = [text, text.replaceAll('\n', '\r\n'), `\ufeff${text}`];
+  for (const body of forms.map((form) => Buffer.from(form))) {
+    for (const length of [1, 7, body.length]) {
+      const client = await serve((_request, response) => {
+        sse(response).flushHeaders();
+        for (let at = 0; at < body.length; at += length) response.write(body.subarray(at, at + length));
+        response.end();
+      });
+      expect(await collect(client)).toMatchObject([{ seq: 0, text: 'a' }, { seq: 1, exitCode: 0 }]);
+    }
+  }
 });
 
 it('goes on after the last event when the connection is lost, and drops what comes twice', async () => {
@@ -118,6 +138,6 @@ it('tells the steps of a create, and how it ended', async () => {
     sse(response).end('event: error\ndata: {"code":"IMAGE_PULL_FAILED","message":"no such image"}\n\n');
   });
   await expect(failing.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
-  const leaving = await serve((_, response) => { sse(response).end(': alive\n\n'); });
+  const leaving = await serve((_, response) => { sse(response).end(': alive\n'); });
   await expect(leaving.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });

@@ -151,7 +151,9 @@ describe('small writes', () => {
     buffer.write('stdout', Buffer.alloc(limits.outputFlushBytes - 1, 'x'));
     expect(events).toHaveLength(0);
     buffer.write('stderr', Buffer.from('y'));
-    expect(events.map(({ data }) => data.length)).toEqual([limits.outputFlushBytes - 1, 1]);
+    expect(events.map(({ stream, data }) => [stream, data.length])).toEqual([
+      ['stdout', limits.eventBytesMax], ['stdout', limits.outputFlushBytes - 1 - limits.eventBytesMax], ['stderr', 1],
+    ]);
   });
 
   it('leave no timer behind', () => {
