@@ -225,8 +225,12 @@ export const limits = {
   cancelTimeoutMs: 10_000,
   /** Supervisor: a worker told to go has this long; then SIGKILL. In half of it the writer takes its output; then it is spilled. */
   workerExitMs: 5_000,
-  /** Adoption of what a predecessor left, per worker. */
+  /** Adoption by a worker of the version before: it is told of so many of the newest commands that have ended. Background children of older ones are killed. */
+  finishedExecsTold: 100_000,
+  /** Adoption of a running VM: it answers by then. */
   adoptTimeoutMs: 10_000,
+  /** Adoption: the workers that a predecessor left get this long to say hello before boxes are served; a later one is waited for by its own box alone. */
+  adoptPatienceMs: 1_000,
   /** Supervisor: compares the host, the database and itself this often (BOXRUN_RECONCILE_MS); what is wrong twice in a row is set right, */
   reconcileEveryMs: 60_000,
   /** ... so many things in one sweep, each within so long; the others come later, and those that fail come again, */

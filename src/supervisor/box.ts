@@ -5,7 +5,7 @@ import type { Box, Exec } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
 import type { ExecOrder, StreamGrant, StreamOperation } from '../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../shared/contracts/writer.ts';
-import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
+import { BoxRunError, errorText, toBoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { Link } from '../shared/ipc/link.ts';
@@ -187,7 +187,8 @@ class OwnedBox implements SupervisedBox {
   resume(): Promise<void> {
     return this.#inTurn(async () => {
       const { worker } = this.#deps;
-      const found = worker.present;
+      const found = await worker.adopt().catch((error: unknown) => this.#hangs(error));
+      if (found === 'hangs') return;
       if (this.state === 'creating') {
         await this.#rollBack(new BoxRunError('RUNTIME_ERROR', 'the server ended while the box was being created'));
       } else if (this.row.ephemeral || this.state === 'removing') {
@@ -207,6 +208,14 @@ class OwnedBox implements SupervisedBox {
         await worker.abandon();
       }
     });
+  }
+
+  /** Its worker neither answers nor dies. What was to be removed is tried all the same; all else waits for somebody, or for its end. */
+  async #hangs(error: unknown): Promise<'hangs' | null> {
+    if (step(boxTable, this.state, 'end-failed') === null || this.state === 'removing' || this.row.ephemeral) return null;
+    const reason = `its worker hangs, and cannot be killed: ${errorText(error)}`;
+    await this.#fail('end-failed', new BoxRunError('TIMEOUT', reason, { cause: error }));
+    return 'hangs';
   }
 
   findTrouble(seen: OutsideView): Promise<BoxTrouble | null> {

@@ -28,7 +28,7 @@ import { recover } from './recovery.ts';
 import { createSpills } from './spills.ts';
 import { createWarmPool } from './warm-pool.ts';
 import { createWatchHandlers } from './watch.ts';
-import { startWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
+import { startWorker, type FoundWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 
 const { orders, ready, parentGone } = takeOrders();
 const { config } = orders;
@@ -69,13 +69,13 @@ const starting = new Set<string>();
 const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
 const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => turns.workerStarts.take(() => startWorker(workers)), log });
 
-function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
+function supervise(row: BoxRow, found: FoundWorker | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(
     {
       writer,
       quota,
       log,
-      worker: createBoxWorker({ writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log }, row, adopted),
+      worker: createBoxWorker({ writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log }, row, found),
       onRemoved() {
         registry.delete(box);
       },

@@ -40,7 +40,10 @@ export interface BoxRunner {
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
-  reattach(finishedExecs: ReadonlySet<string>): Promise<boolean>;
+  /** After a predecessor's death; `execIds` are the commands of which processes were found. */
+  adopt(): Promise<{ running: boolean; execIds: string[] }>;
+  /** Kills what the predecessor left, except what is in `finishedExecs`. */
+  endStrays(finishedExecs: ReadonlySet<string>): Promise<void>;
   exec(order: ExecOrder): Promise<TimedExec>;
   cancel(execId: string): Promise<Exec>;
   signal(execId: string, signal: number): Promise<Exec>;
@@ -164,14 +167,19 @@ class AssignedRunner implements BoxRunner {
     });
   }
 
-  reattach(finishedExecs: ReadonlySet<string>): Promise<boolean> {
+  adopt(): Promise<{ running: boolean; execIds: string[] }> {
     const { driver } = this.#parts;
     return this.#inTurn(async () => {
       this.#running = (await driver.reattach()) === 'running';
       faultPoint('worker.reattach.adopted');
-      if (this.#running) await driver.killStrayExecs(finishedExecs);
+      return { running: this.#running, execIds: this.#running ? await driver.foundExecs() : [] };
+    });
+  }
+
+  endStrays(finishedExecs: ReadonlySet<string>): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#parts.driver.killStrayExecs(finishedExecs);
       faultPoint('worker.reattach.strays-killed');
-      return this.#running;
     });
   }
 

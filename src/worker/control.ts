@@ -34,8 +34,15 @@ export function createHandlers({ runner, assign, leave, streams }: ControlDeps):
       await box().start(progress, signal);
       return null;
     },
+    adopt: () => box().adopt(),
+    async endStrays({ finishedExecs }) {
+      await box().endStrays(new Set(finishedExecs));
+      return null;
+    },
     async reattach({ finishedExecs }) {
-      return { running: await box().reattach(new Set(finishedExecs)) };
+      const { running } = await box().adopt();
+      if (running) await box().endStrays(new Set(finishedExecs));
+      return { running };
     },
     exec: (order) => box().exec(order),
     cancel: ({ execId }) => box().cancel(execId),

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { aheadDirOf, streamSocketPath, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
+import { aheadDirOf, streamSocketPath, requestsTaken, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
 import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import type { Logger } from '../shared/log.ts';
@@ -145,5 +145,6 @@ function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<Worker
     boxId: runner?.boxId ?? null,
     generation: runner?.generation ?? 0,
     running: runner?.running ?? false,
+    takes: [...requestsTaken],
   };
 }

@@ -99,6 +99,8 @@ export const workerContract = {
     generation: Type.Integer(),
     /** True while the engine runs under this worker. */
     running: Type.Boolean(),
+    /** Requests that workers of the version before do not know; see `takes`. */
+    takes: Type.Optional(Type.Array(Type.String())),
   }),
   requests: {
     /** Makes a spare the worker of one box, for good. */
@@ -106,7 +108,11 @@ export const workerContract = {
     prepareImage: { params: Type.Object({}), result: Done },
     create: { params: Type.Object({}), result: Type.Object({ engineId: Type.String() }) },
     start: { params: Type.Object({}), result: Done },
-    /** Takes over from a dead predecessor; commands not in `finishedExecs` are killed. */
+    /** Takes over from a dead predecessor, and names the commands of which it finds processes. `endStrays` must follow. */
+    adopt: { params: Type.Object({}), result: Type.Object({ running: Type.Boolean(), execIds: Type.Array(Type.String()) }) },
+    /** Kills the commands that a predecessor left, except those in `finishedExecs`: their background children live on. */
+    endStrays: { params: Type.Object({ finishedExecs: Type.Array(Type.String()) }), result: Done },
+    /** Both in one, as supervisors of the version before ask for it. */
     reattach: {
       params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
       result: Type.Object({ running: Type.Boolean() }),
@@ -145,6 +151,15 @@ export const workerContract = {
   },
 } as const satisfies Contract;
 export type WorkerContract = typeof workerContract;
+
+const newRequests = ['adopt', 'endStrays'] as const satisfies readonly (keyof WorkerContract['requests'])[];
+/** For the hello of a worker: requests that one of the version before does not know, and that would end its connection. */
+export const requestsTaken: readonly string[] = newRequests;
+
+/** Whether a worker with this hello knows the request. */
+export function takes(hello: { readonly takes?: readonly string[] }, request: (typeof newRequests)[number]): boolean {
+  return hello.takes?.includes(request) ?? false;
+}
 
 /** Beside a worker's socket: who it is, for a supervisor that did not start it. A pid alone may have been reused. */
 export const WorkerStateFile = Type.Object({
