@@ -119,15 +119,18 @@ export const limits = {
   /** Writer: changes of boxes and execs kept for clients that come back, and characters of them; of older ones they hear `reset`. */
   statesKeptMax: 4_096,
   statesKeptBytesMax: 8 * 1024 * 1024,
-  /** Writer: rows deleted by one transaction of a removal. */
+  /** Writer: rows deleted by one transaction of a removal or a sweep, and how long it goes on with that; the rest comes later. */
   deleteSliceRows: 5_000,
+  deleteSliceMs: 8,
+  /** Writer: between two slices a sweep rests so many times as long as a slice took. */
+  sweepRestFactor: 4,
   /** Ended execs with their output are kept for this long (--retention-hours); 0: as long as their box. Past it they are removed. */
   retentionHours: 0,
   /** A client's Idempotency-Key stands for what it made for this long. */
   keyLifeMs: 24 * 60 * 60 * 1000,
   /** Writer: removes keys whose time is over this often, and so many in one transaction. */
   keySweepEveryMs: 10 * 60 * 1000,
-  keySweepSliceRows: 1_000,
+  keySweepSliceRows: 32,
   /** Of each of stdout and stderr of a run under a key, bytes kept for a repeated answer; the rest is cut, and the answer says so. */
   keptOutputBytesMax: 512 * 1024,
   /** Writer: operations in one group commit; the rest goes into the next. */

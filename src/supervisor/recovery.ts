@@ -2,6 +2,7 @@
 // box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
 import { type Config } from '../shared/config.ts';
 import { settledWithin } from '../shared/clock.ts';
+import { settingsDigest } from '../shared/contracts/settings.ts';
 import { holdsQuota } from '../shared/lifecycle/box.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -71,14 +72,16 @@ async function sendSpills(spills: Pick<Spills, 'sendAll'>, log: Logger): Promise
 }
 
 /** One that got a box, and had no time to write that down, has done nothing for it yet. */
-async function adoptSpare({ pool, log }: RecoveryDeps, { arrival }: FoundWorker): Promise<void> {
+async function adoptSpare({ config, pool, log }: RecoveryDeps, { arrival }: FoundWorker): Promise<void> {
   const worker = await arrival.catch(() => null); // It is logged, and reconciliation tries again.
   if (worker === null) return;
-  if (worker.peer.hello.boxId === null) {
+  const { boxId, settingsDigest: digest } = worker.peer.hello;
+  if (boxId === null && digest === settingsDigest(config)) {
     pool.adopt(worker);
     return;
   }
-  await worker.kill().catch((error: unknown) => {
+  // A spare that was started with other settings would bring a box up with those.
+  await (boxId === null ? worker.dismiss() : worker.kill()).catch((error: unknown) => {
     log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
   });
 }

@@ -6,7 +6,8 @@ import { killAndWait, processIdentity, type ProcessIdentity } from '../shared/ch
 import { withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { workerContract, WorkerStateFile, type WorkerContract } from '../shared/contracts/worker.ts';
+import { takes, workerContract, WorkerStateFile, type WorkerContract } from '../shared/contracts/worker.ts';
+import { workerSettingsOf } from '../shared/contracts/settings.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import { noSignOfLife } from '../shared/heartbeat.ts';
@@ -118,7 +119,9 @@ function foundWorker(deps: WorkerDeps, { workerId, boxId }: WorkerStateFile, ide
   async function arrive(): Promise<WorkerHandle | null> {
     deps.starting.add(workerId);
     try {
-      return await connectWorker(deps, workerId, identity);
+      const worker = await connectWorker(deps, workerId, identity);
+      if (takes(worker.peer.hello, 'settings')) await worker.peer.request('settings', workerSettingsOf(deps.config), { timeoutMs: limits.helloTimeoutMs });
+      return worker;
     } catch (error) {
       deps.log.warn({ err: error, workerId, pid: identity.pid }, 'a worker does not answer; it is killed');
       await killWithin(limits.workerExitMs);

@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
+import { settingsDigest, type WorkerSettings } from '../shared/contracts/settings.ts';
 import { aheadDirOf, streamSocketPath, requestsTaken, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
 import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
-import type { Logger } from '../shared/log.ts';
+import type { ProcessLog } from '../shared/log.ts';
 import { createBoxRunner, type BoxRunner } from './box-runner.ts';
 import { createHandlers } from './control.ts';
 import { prepareAhead } from './drivers/registry.ts';
@@ -25,7 +26,7 @@ export interface WorkerProcess {
 interface WorkerOptions {
   readonly config: Config;
   readonly workerId: string;
-  readonly log: Logger;
+  readonly processLog: ProcessLog;
   /** Nobody hears that it is ready. */
   readonly parentIsGone: () => boolean;
   /** Called at the end of a worker that had a box: nearly all of its code has run then. */
@@ -33,7 +34,10 @@ interface WorkerOptions {
 }
 
 /** Listens, and stays until told to leave, fenced, or orphaned for too long. */
-export async function runWorker({ config, workerId, log, parentIsGone, keepCompiled }: WorkerOptions): Promise<WorkerProcess> {
+export async function runWorker({ config: started, workerId, processLog, parentIsGone, keepCompiled }: WorkerOptions): Promise<WorkerProcess> {
+  const { log } = processLog;
+  const digest = settingsDigest(started);
+  let config = started;
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
   const streamPath = streamSocketPath(workersDir, workerId);
@@ -60,6 +64,14 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
     faultPoint('worker.assign.made');
     stateFile.write(runner);
     faultPoint('worker.assign.recorded');
+  }
+
+  function takeSettings(settings: WorkerSettings): void {
+    const { logLevel, logFormat, orphanGraceMs, outputMb, execs } = settings;
+    config = { ...config, logLevel, logFormat, orphanGraceMs, caps: { ...config.caps, outputMb, execs } };
+    processLog.change(settings);
+    runner?.takeSettings(settings);
+    log.info({ settings }, 'the worker has new settings');
   }
 
   /** Without a supervisor and without a command there is nothing to stay for; the box stays as it is. */
@@ -98,8 +110,8 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
   const server: IpcServer<WorkerContract> = await serveContract({
     path: socketPath,
     contract: workerContract,
-    hello: () => helloOf(workerId, runner),
-    handlers: createHandlers({ runner: () => runner, assign, leave: () => leave('told to'), streams }),
+    hello: () => helloOf(workerId, runner, digest),
+    handlers: createHandlers({ runner: () => runner, assign, takeSettings, leave: () => leave('told to'), streams }),
     log,
     onConnect(peer) {
       watchForSupervisor();
@@ -138,7 +150,7 @@ async function createStateFile(workersDir: string, workerId: string) {
   };
 }
 
-function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<WorkerContract> {
+function helloOf(workerId: string, runner: BoxRunner | null, digest: string): ServerHello<WorkerContract> {
   return {
     workerId,
     pid: process.pid,
@@ -146,5 +158,6 @@ function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<Worker
     generation: runner?.generation ?? 0,
     running: runner?.running ?? false,
     takes: [...requestsTaken],
+    settingsDigest: digest,
   };
 }

@@ -1,7 +1,7 @@
 // What each request to the writer does: submit the change to the group commit, and after the commit publish its events.
 // Served by main.ts to supervisor, workers, gateways and keeper. What is answered is committed.
 import { timestamp } from '../shared/clock.ts';
-import type { Event, ExecChange, WriterContract } from '../shared/contracts/writer.ts';
+import type { Event, ExecChange, WriterContract, WriterSettings } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
@@ -19,6 +19,7 @@ export interface ControlDeps {
   readonly meters: Pick<Meters, 'snapshot'>;
   readonly figures: WriterMeters;
   readonly states: StateLog;
+  readonly onSettings: (settings: WriterSettings) => void;
   /** Says whether the writer leaves now. */
   readonly onRetire: () => boolean;
 }
@@ -94,6 +95,10 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
     },
     ...followHandlers(deps),
     ...watchHandlers(deps),
+    settings(given) {
+      deps.onSettings(given);
+      return null;
+    },
     retire: () => ({ leaving: onRetire() }),
   };
 }

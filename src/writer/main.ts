@@ -4,7 +4,7 @@ import { writerContract } from '../shared/contracts/writer.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger, logWarnings } from '../shared/log.ts';
+import { createProcessLog, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
@@ -21,7 +21,8 @@ import { faultPoint } from '../shared/fault.ts';
 const { orders, ready, refuse } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun writer';
-const log = createLogger('writer', config);
+const processLog = createProcessLog('writer', config);
+const { log } = processLog;
 logWarnings(log);
 
 const database = await openDatabase(config.dbPath).catch(async (error: unknown) => {
@@ -35,13 +36,14 @@ const statements = prepareStatements(db);
 const followers = createFollowers();
 const meters = createMeters('writer');
 const states = createStateLog();
+const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
 let retired = false;
 let idleTimer: NodeJS.Timeout | undefined;
 
 const server: IpcServer<typeof writerContract> = await serveContract({
   path: statePaths(config.stateDir).writerSocket,
   contract: writerContract,
-  hello: () => ({ pid: process.pid, instanceId }),
+  hello: () => ({ pid: process.pid, instanceId, dbPath: config.dbPath }),
   handlers: createHandlers({
     batch,
     followers,
@@ -49,6 +51,11 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     statements,
     meters,
     figures: createWriterMeters(meters, batch),
+    onSettings(settings) {
+      processLog.change(settings);
+      sweeps.keepFor(settings.retentionHours);
+      log.info({ settings }, 'the writer has new settings');
+    },
     onRetire() {
       retired = true;
       return leaveIfUnneeded();
@@ -66,7 +73,6 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     leaveIfUnneeded();
   },
 });
-const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
 process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();

@@ -5,6 +5,7 @@ import { Exec, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { StageTimes } from '../stage-times.ts';
+import { WorkerSettings } from './settings.ts';
 import { KeyClaim } from './writer.ts';
 
 const Env = Type.Record(Type.String(), Type.String());
@@ -101,6 +102,8 @@ export const workerContract = {
     running: Type.Boolean(),
     /** Requests that workers of the version before do not know; see `takes`. */
     takes: Type.Optional(Type.Array(Type.String())),
+    /** Of the settings with which it was started; see settingsDigest. */
+    settingsDigest: Type.Optional(Type.String()),
   }),
   requests: {
     /** Makes a spare the worker of one box, for good. */
@@ -140,6 +143,8 @@ export const workerContract = {
         engine: Type.Union([Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number() }), Type.Null()]),
       }),
     },
+    /** From a supervisor that adopts this worker: what its own `serve` was told. */
+    settings: { params: WorkerSettings, result: Done },
     /** Sends what is not acknowledged and exits; a running engine stays. */
     leave: { params: Type.Object({}), result: Done },
   },
@@ -152,7 +157,7 @@ export const workerContract = {
 } as const satisfies Contract;
 export type WorkerContract = typeof workerContract;
 
-const newRequests = ['adopt', 'endStrays'] as const satisfies readonly (keyof WorkerContract['requests'])[];
+const newRequests = ['adopt', 'endStrays', 'settings'] as const satisfies readonly (keyof WorkerContract['requests'])[];
 /** For the hello of a worker: requests that one of the version before does not know, and that would end its connection. */
 export const requestsTaken: readonly string[] = newRequests;
 
