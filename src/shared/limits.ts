@@ -250,6 +250,8 @@ export const limits = {
 
   /** Keeper: a child says it is ready by then; where the processor is emulated, the first one took more than 20 s. */
   childReadyMs: 60_000,
+  /** Keeper, supervisor: what a child says of itself before it is ready, in characters; one that says more is given up. */
+  lifelineCharsMax: 64 * 1024,
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
 

@@ -18,14 +18,14 @@ import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
 import { faultPoint } from '../shared/fault.ts';
 
-const { orders, ready, refuse } = takeOrders();
+const { orders, ready, refuse, working } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun writer';
 const processLog = createProcessLog('writer', config);
 const { log } = processLog;
 logWarnings(log);
 
-const database = await openDatabase(config.dbPath).catch(async (error: unknown) => {
+const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
   log.fatal({ err: error }, 'the database cannot be opened');
   await refuse(error);
   return process.exit(1);
