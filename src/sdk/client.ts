@@ -91,7 +91,7 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /** Removes a box with its disk and its commands; a running one only with `force`. @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING */
-  async removeBox(box: string, { force = false, signal }: CallOptions & { readonly force?: boolean } = {}): Promise<void> {
+  async removeBox(box: string, { force = false, signal }: CallOptions & { readonly force?: boolean | undefined } = {}): Promise<void> {
     await this.#transport.json({ method: 'DELETE', path: `${boxPath(box)}${force ? '?force=true' : ''}`, signal });
   }
 
@@ -101,7 +101,7 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /** With `waitS`, waits up to so many seconds for the command to end. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND */
-  async getExec(box: string, execId: string, { waitS, ...options }: CallOptions & { readonly waitS?: number } = {}): Promise<Exec> {
+  async getExec(box: string, execId: string, { waitS, ...options }: CallOptions & { readonly waitS?: number | undefined } = {}): Promise<Exec> {
     return this.#get(`${execPath(box, execId)}${waitS === undefined ? '' : `?wait=${waitS}`}`, options);
   }
 
@@ -191,7 +191,7 @@ export class BoxRunClient implements AsyncDisposable {
   /** Opens a terminal with a shell of its own in a box. Errors of the box come from here, or by the terminal's `exited`. */
   async attach(box: string, { signal, ...settings }: AttachOptions = {}): Promise<Terminal> {
     const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(settings)) query.set(name, String(value));
+    for (const [name, value] of Object.entries(settings)) if (value !== undefined) query.set(name, String(value));
     return openTerminal(this.#transport, `${boxPath(box)}/attach?${query.toString()}`, boxPath(box), signal);
   }
 
@@ -284,7 +284,7 @@ class BoxMethods implements AsyncDisposable {
     Object.assign(this, await this.#client.stopBox(this.#id, options));
   }
 
-  async remove(options?: CallOptions & { readonly force?: boolean }): Promise<void> {
+  async remove(options?: CallOptions & { readonly force?: boolean | undefined }): Promise<void> {
     await this.#client.removeBox(this.#id, options);
   }
 
@@ -300,7 +300,7 @@ class BoxMethods implements AsyncDisposable {
     return this.#client.startExec(this.#id, command, options);
   }
 
-  async getExec(execId: string, options?: CallOptions & { readonly waitS?: number }): Promise<Exec> {
+  async getExec(execId: string, options?: CallOptions & { readonly waitS?: number | undefined }): Promise<Exec> {
     return this.#client.getExec(this.#id, execId, options);
   }
 
