@@ -201,6 +201,13 @@ export const limits = {
   freeDiskBytesMin: 256 * 1024 * 1024,
   /** ... which is looked at anew after this. */
   freeDiskStaleMs: 250,
+  /** Container driver: boxes may fill the host's disk up to here; a write past it ends with ENOSPC in the box. Looked at so often. */
+  diskMarginBytes: 128 * 1024 * 1024,
+  diskRoomEveryMs: 500,
+  /** Supervisor: looks this often whether the disk is nearly full. */
+  diskWatchEveryMs: 1_000,
+  /** A file of this size is given up when the disk is full, so that boxes can be removed and the database be written. */
+  diskReserveBytes: 32 * 1024 * 1024,
   /** Supervisor: a new spare waits with its start while boxes come up or go, so long at the most. */
   spareWaitMs: 5_000,
   /** Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow to say hello. */

@@ -15,7 +15,7 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
-import { alreadyRunning, assertReady, failure, notRunning } from './box-answers.ts';
+import { alreadyRunning, assertReady, diskIsFull, failure, notRunning } from './box-answers.ts';
 import { createCommittedRow, type CommittedRow } from './box-row.ts';
 import { judgeBox, type BoxTrouble, type OutsideView } from './box-trouble.ts';
 import type { BoxWorker, TimedExec } from './box-worker.ts';
@@ -49,6 +49,8 @@ export interface SupervisedBox {
   cancelExec(execId: string): Promise<Exec>;
   signalExec(execId: string, signal: number): Promise<Exec>;
   openStream(operation: StreamOperation): Promise<StreamGrant>;
+  /** While the host's disk is nearly full, a running box says so. */
+  noteHostDisk(isFull: boolean): Promise<void>;
   /** After a restart of the supervisor: goes on from the state in the row. */
   resume(): Promise<void>;
   /** What is not as its row says; null while it is changing, or all is well. */
@@ -182,6 +184,16 @@ class OwnedBox implements SupervisedBox {
 
   settled(): Promise<void> {
     return this.#inTurn(async () => undefined);
+  }
+
+  async noteHostDisk(isFull: boolean): Promise<void> {
+    const { row } = this;
+    const says = row.error_code === diskIsFull.error_code && row.error_message === diskIsFull.error_message;
+    if (says === isFull || row.state !== 'ready' || (isFull && row.error_code !== null)) return;
+    const change = isFull ? diskIsFull : { error_code: null, error_message: null };
+    await this.#committed.keep(change).catch((problem: unknown) => {
+      this.#log.error({ err: problem }, 'what the box says of the disk could not be committed yet');
+    });
   }
 
   resume(): Promise<void> {

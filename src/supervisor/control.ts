@@ -21,6 +21,7 @@ import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
+import type { DiskWatch } from './disk-watch.ts';
 import { createDiskFloor } from './disk-floor.ts';
 import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
@@ -40,6 +41,7 @@ export interface ControlDeps {
   readonly writer: Pick<Link<WriterContract>, 'request'>;
   readonly reader: Pick<Reader, 'exec' | 'knownKey'>;
   readonly log: Logger;
+  readonly disk: Pick<DiskWatch, 'makeRoom'>;
   /** Makes the box of a committed row. */
   readonly supervise: (row: BoxRow) => SupervisedBox;
 }
@@ -77,6 +79,7 @@ export function createControl(deps: ControlDeps): Control {
     },
     stopBox: ({ box }) => registry.find(box).stop(),
     async removeBox({ box, force }) {
+      await deps.disk.makeRoom();
       await registry.find(box).remove(force);
       return null;
     },
@@ -106,7 +109,10 @@ export function createControl(deps: ControlDeps): Control {
     issueUiCode: () => ({ code: uiCodes.issue() }),
     redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
     openStream: ({ box, operation }) => registry.find(box).openStream(operation),
-    collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(deps, olderThanS) }),
+    async collectGarbage({ olderThanS }) {
+      await deps.disk.makeRoom();
+      return { removed: await collectGarbage(deps, olderThanS) };
+    },
   };
 
   return { handlers, forgetGateway: runs.forgetGateway };

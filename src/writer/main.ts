@@ -1,6 +1,7 @@
 // The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers need it.
 // It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
 import { writerContract } from '../shared/contracts/writer.ts';
+import { createDiskReserve } from '../shared/disk-reserve.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
@@ -31,7 +32,12 @@ const database = await openDatabase(config.dbPath, working).catch(async (error: 
   return process.exit(1);
 });
 const { db, instanceId } = database;
-const batch = createBatch(db);
+const reserve = createDiskReserve(config);
+const batch = createBatch(db, () => {
+  const isGiven = reserve.release();
+  if (isGiven) log.warn('the disk is full: the reserve is given up for the database');
+  return isGiven;
+});
 const statements = prepareStatements(db);
 const followers = createFollowers();
 const meters = createMeters('writer');
