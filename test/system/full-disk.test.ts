@@ -49,7 +49,7 @@ it('two boxes that fill it get ENOSPC, keep what was written over a restart, say
   const boxes = [await createBox('one'), await createBox('two')];
   // In pieces, until one does not fit: in the first box each is on the disk before it counts, in the other `sync` comes at the end.
   const fill = (how: string) =>
-    `n=0; while dd if=/dev/urandom of=/root/f$n bs=1M count=8 ${how} 2>/root/said; do n=$((n+1)); done; cat /root/said; rm /root/f$n; sync && echo synced; cat /root/f* | md5sum`;
+    `n=0; while dd if=/dev/urandom of=/root/f$n bs=1M count=8 ${how} 2>/dev/shm/said; do n=$((n+1)); done; cat /dev/shm/said; rm /root/f$n; sync && echo synced; cat /root/f* | md5sum`;
   const filled = await Promise.all(boxes.map((box, index) => run(box, fill(index === 0 ? 'conv=fsync' : ''))));
   for (const { stdout } of filled) {
     expect(stdout).toContain('No space left on device');
