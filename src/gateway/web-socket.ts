@@ -4,6 +4,7 @@ import { ServerResponse, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
 import { WebSocketServer, type RawData, type WebSocket } from 'ws';
+import type { AttachOutput } from '../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 import { errorBody, errorHeaders } from './error-handler.ts';
@@ -19,7 +20,7 @@ export interface WebSocketMessage {
 export interface ClientSocket {
   /** Resolves when there is room for more. */
   send(data: Uint8Array): Promise<void>;
-  sendWord(word: unknown): void;
+  sendWord(word: AttachOutput): void;
   /** From now on, each message is given to `take`; the next one comes when it has resolved. */
   onMessage(take: (message: WebSocketMessage) => Promise<void>): void;
   /** Says what went wrong, and closes. */
@@ -113,7 +114,8 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
     },
     fail(error) {
       const { code, message } = toBoxRunError(error);
-      socket.send(JSON.stringify({ type: 'error', code, message }), () => undefined);
+      const word: AttachOutput = { type: 'error', code, message };
+      socket.send(JSON.stringify(word), () => undefined);
       close(1011);
     },
     close: () => { close(1000); },

@@ -1,7 +1,7 @@
 // What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and go.
 // Served by worker/control.ts, called by supervisor/box-worker.ts; generations tell workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { Exec, Volume } from '../api.ts';
+import { AttachInput, Exec, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { StageTimes } from '../stage-times.ts';
@@ -64,10 +64,7 @@ export const StreamGrant = Type.Object({ socketPath: Type.String(), token: Type.
 export type StreamGrant = Static<typeof StreamGrant>;
 
 /** Words of control on an open stream, to the worker. */
-export const StreamControl = Type.Union([
-  Type.Object({ type: Type.Literal('resize'), cols: dimension, rows: dimension }),
-  Type.Object({ type: Type.Literal('eof') }),
-]);
+export const StreamControl = AttachInput;
 export type StreamControl = Static<typeof StreamControl>;
 
 /** ... and from it: a download begins, an upload stands at its destination, a terminal's shell has ended. */
