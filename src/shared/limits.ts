@@ -183,6 +183,8 @@ export const limits = {
   /** Gateway: rows of a list that one page may have, and labels that one list may ask for. */
   pageRowsMax: 1_000,
   labelFiltersMax: 16,
+  /** ... and prepared statements for lists that a reader keeps; past it all are prepared anew. */
+  listStatementsMax: 64,
   /** Gateway: characters of answers kept while nothing is committed; past it they are forgotten, and read again. */
   answersKeptChars: 4 * 1024 * 1024,
   /** Gateway: threads that read the database, and calls waiting for them. */

@@ -25,7 +25,7 @@ export interface ControlDeps {
 }
 
 export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
-  const { batch, statements, followers, states, figures, onRetire } = deps;
+  const { batch, statements, followers, states, figures } = deps;
   return {
     async insertBox({ box, claim }) {
       const created = await batch.submit(() => {
@@ -95,12 +95,19 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
     },
     ...followHandlers(deps),
     ...watchHandlers(deps),
+    ...keeperHandlers(deps),
+  };
+}
+
+/** For the keeper alone. */
+function keeperHandlers({ onSettings, onRetire }: ControlDeps) {
+  return {
     settings(given) {
-      deps.onSettings(given);
+      onSettings(given);
       return null;
     },
     retire: () => ({ leaving: onRetire() }),
-  };
+  } satisfies Partial<Handlers<WriterContract>>;
 }
 
 /** What gateways are told by themselves: events of commands, and changes of boxes. */

@@ -16,7 +16,7 @@ async function openWithBoxes(): Promise<OpenWriter> {
   return writer;
 }
 
-function add({ statements }: OpenWriter, id: string, { box = 'box_a', created = old, finished = old as string | null, events = 3 } = {}): void {
+function add({ statements }: OpenWriter, id: string, { box = 'box_a', created = old, finished = old, events = 3 }: { box?: string; created?: string; finished?: string | null; events?: number } = {}): void {
   const status = finished === null ? 'running' : 'succeeded';
   statements.changeExec(insertExec({ id, box_id: box, created_at: created, finished_at: finished, status }));
   for (let seq = 0; seq < events; seq++) statements.changeExec(addEvent(id, logEvent(seq)));
