@@ -14,6 +14,8 @@ export const Health = Type.Object({
     writer: Type.Boolean(),
     /** It takes changes: false while its disk is full, or another program holds it. */
     database: Type.Boolean(),
+    /** The state directory's disk has room: false while nothing new is started for want of it, or boxes cannot write. */
+    disk: Type.Optional(Type.Boolean()),
   }),
   /** Absent while the supervisor is down. One box's worker that hangs does not make the server unready. */
   workers: Type.Optional(Type.Object({ total: Type.Integer(), silent: Type.Integer() })),
@@ -33,7 +35,7 @@ export async function askHealth({ supervisor, writer }: HealthDeps): Promise<Hea
     supervisor.peer?.isAnswering === true ? supervisor.request('health', {}, ask).catch(() => null) : null,
     writer.peer?.isAnswering === true ? writer.request('health', {}, ask).catch(() => null) : null,
   ]);
-  const parts = { supervisor: boxes !== null, writer: database !== null, database: database?.writable === true };
+  const parts = { supervisor: boxes !== null, writer: database !== null, database: database?.writable === true, disk: boxes?.diskHasRoom ?? true };
   return {
     ok: Object.values(parts).every((up) => up),
     parts,

@@ -4,6 +4,7 @@ import { ServerResponse, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
 import { WebSocketServer, type RawData, type WebSocket } from 'ws';
+import type { AttachOutput } from '../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 import { errorBody, errorHeaders } from './error-handler.ts';
@@ -19,7 +20,8 @@ export interface WebSocketMessage {
 export interface ClientSocket {
   /** Resolves when there is room for more. */
   send(data: Uint8Array): Promise<void>;
-  sendWord(word: unknown): void;
+  /** As `send`: output may come as words too. */
+  sendWord(word: AttachOutput): Promise<void>;
   /** From now on, each message is given to `take`; the next one comes when it has resolved. */
   onMessage(take: (message: WebSocketMessage) => Promise<void>): void;
   /** Says what went wrong, and closes. */
@@ -44,7 +46,7 @@ interface UpgradeOptions {
 type HandleUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
 export function createUpgrade({ guard, places, route, handle, closing, pingMs = limits.webSocketPingMs }: UpgradeOptions): HandleUpgrade {
-  const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: limits.webSocketMessageBytesMax });
+  const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, autoPong: false, maxPayload: limits.webSocketMessageBytesMax });
   closing.addEventListener('abort', () => {
     for (const socket of server.clients) socket.close(1001, 'the server is going');
   });
@@ -75,6 +77,8 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
   socket.pause();
   socket.on('error', () => undefined); // 'close' follows.
   socket.on('pong', () => { isAlive = true; });
+  // A client that sends pings and does not read would have us keep the answers.
+  socket.on('ping', (data) => { if (socket.bufferedAmount < limits.webSocketBufferBytesMax) socket.pong(data); });
   const pings = setInterval(() => {
     if (!isAlive) socket.terminate();
     // The answer of a client that we do not read waits unread: only a whole period of reading counts against it.
@@ -89,15 +93,14 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
     socket.close(code);
     socket.resume(); // Its answer to that is waited for.
   };
+  const send = async (data: Uint8Array | string, binary: boolean) => {
+    const written = new Promise<void>((resolve) => { socket.send(data, { binary }, () => { resolve(); }); });
+    if (socket.bufferedAmount > limits.webSocketBufferBytesMax) await written;
+  };
   return {
     gone: gone.signal,
-    async send(data) {
-      const written = new Promise<void>((resolve) => { socket.send(data, { binary: true }, () => { resolve(); }); });
-      if (socket.bufferedAmount > limits.webSocketBufferBytesMax) await written;
-    },
-    sendWord(word) {
-      socket.send(JSON.stringify(word), () => undefined);
-    },
+    send: (data) => send(data, true),
+    sendWord: (word) => send(JSON.stringify(word), false),
     onMessage(take) {
       // What has been read already still comes while it is paused: it waits for its turn.
       let waiting = 0;
@@ -113,7 +116,8 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
     },
     fail(error) {
       const { code, message } = toBoxRunError(error);
-      socket.send(JSON.stringify({ type: 'error', code, message }), () => undefined);
+      const word: AttachOutput = { type: 'error', code, message };
+      socket.send(JSON.stringify(word), () => undefined);
       close(1011);
     },
     close: () => { close(1000); },

@@ -6,6 +6,7 @@ import { isAlive, killAndWait, killQuietly, processIdentity, type ProcessIdentit
 import { sleep, withDeadline } from '../shared/clock.ts';
 import type { Config } from '../shared/config.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
+import { BoxRunError } from '../shared/errors.ts';
 import { noSignOfLife } from '../shared/heartbeat.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
@@ -50,7 +51,10 @@ export function writerChild(config: Config): StartChild {
 
   return async () => {
     const adopted = await adopt();
-    if (adopted !== null) return running(adopted);
+    if (adopted !== null) {
+      await handOver(adopted, config);
+      return running(adopted);
+    }
     const { ready, pid } = launch(config, 'writer', true);
     try {
       await ready;
@@ -70,6 +74,22 @@ async function retire(peer: Peer): Promise<void> {
   killQuietly(identity.pid, 'SIGTERM');
   await ended(identity, limits.childStopMs);
   await killAndWait(identity, limits.killTimeoutMs);
+}
+
+/**
+ * The writer of an earlier `serve` works on with the settings of this one.
+ * @throws RUNTIME_ERROR when it writes another database: rows of running boxes are in that one
+ */
+async function handOver(peer: Peer, { dbPath, logLevel, logFormat, caps }: Config): Promise<void> {
+  const { dbPath: written } = peer.hello;
+  if (written === undefined) return; // Of the version before: it keeps the settings with which it was started.
+  if (written !== dbPath) {
+    peer.close('another database is wanted');
+    throw new BoxRunError('RUNTIME_ERROR', `boxes of this state directory run, and their database is ${written}, not ${dbPath}`, {
+      hint: `start the server with BOXRUN_DB=${written} and stop the boxes, then start it with the other database`,
+    });
+  }
+  await peer.request('settings', { logLevel, logFormat, retentionHours: caps.retentionHours });
 }
 
 async function running(peer: Peer): Promise<RunningChild> {

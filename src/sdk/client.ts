@@ -111,7 +111,7 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /** With `waitS`, waits up to so many seconds for the command to end. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND */
-  async getExec(box: string, execId: string, { waitS, ...options }: CallOptions & { readonly waitS?: number } = {}): Promise<Exec> {
+  async getExec(box: string, execId: string, { waitS, ...options }: CallOptions & { readonly waitS?: number | undefined } = {}): Promise<Exec> {
     return this.#get(`${execPath(box, execId)}${waitS === undefined ? '' : `?wait=${waitS}`}`, options);
   }
 
@@ -201,7 +201,7 @@ export class BoxRunClient implements AsyncDisposable {
   /** Opens a terminal with a shell of its own in a box. Errors of the box come from here, or by the terminal's `exited`. */
   async attach(box: string, { signal, ...settings }: AttachOptions = {}): Promise<Terminal> {
     const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(settings)) query.set(name, String(value));
+    for (const [name, value] of Object.entries(settings)) if (value !== undefined) query.set(name, String(value));
     return openTerminal(this.#transport, `${boxPath(box)}/attach?${query.toString()}`, boxPath(box), signal);
   }
 
@@ -310,7 +310,7 @@ class BoxMethods implements AsyncDisposable {
     return this.#client.startExec(this.#id, command, options);
   }
 
-  async getExec(execId: string, options?: CallOptions & { readonly waitS?: number }): Promise<Exec> {
+  async getExec(execId: string, options?: CallOptions & { readonly waitS?: number | undefined }): Promise<Exec> {
     return this.#client.getExec(this.#id, execId, options);
   }
 

@@ -32,10 +32,10 @@ export type ExecEvent = LogEvent | ExitEvent;
 
 export interface ExecEventsOptions {
   /** Only events after this seq; all when absent. */
-  readonly after?: number;
+  readonly after?: number | undefined;
   /** False: only what there is by now, of a running command without an exit. */
-  readonly follow?: boolean;
-  readonly signal?: AbortSignal;
+  readonly follow?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -66,8 +66,8 @@ export function readExecEvents(
 
 export interface RunStreamOptions {
   /** Told each step of making the box. */
-  readonly onProgress?: (progress: Progress) => void;
-  readonly signal?: AbortSignal;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**

@@ -5,16 +5,16 @@ import type { Transport } from './transport.ts';
 
 /** Which boxes. */
 export interface BoxFilter {
-  readonly status?: BoxStatus;
+  readonly status?: BoxStatus | undefined;
   /** `key`, or `key=value`; all of them must hold. */
-  readonly labels?: readonly string[];
+  readonly labels?: readonly string[] | undefined;
 }
 
 export interface PageOptions {
   /** Rows at most, 1 to 1000; all when absent. */
-  readonly limit?: number;
+  readonly limit?: number | undefined;
   /** `nextCursor` of the page before; the first page when absent. */
-  readonly cursor?: string;
+  readonly cursor?: string | undefined;
 }
 
 export interface Page<Row> {

@@ -3,14 +3,17 @@
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Agent, fetch, WebSocket } from 'undici';
+import { defaultSocket } from '../shared/socket-place.ts';
 import type { LocalFiles, Platform, PlatformResponse } from './platform.ts';
 
 /** Where a server is: a Unix socket, or the URL of a TCP address, with the token that the server asks for there. */
-export type ServerAddress = { readonly socketPath: string } | { readonly url: string; readonly token?: string };
+export type ServerAddress =
+  | { readonly socketPath: string; readonly url?: undefined }
+  | { readonly url: string; readonly token?: string | undefined; readonly socketPath?: undefined };
 
 // A server at work sends something every few seconds, so these are times of silence.
 const headersTimeoutMs = 60_000;
@@ -20,15 +23,15 @@ export function createNodePlatform(server: ServerAddress): Platform {
   const agent = new Agent({
     headersTimeout: headersTimeoutMs,
     bodyTimeout: bodyTimeoutMs,
-    ...('socketPath' in server ? { connect: { socketPath: server.socketPath } } : {}),
+    ...(server.socketPath === undefined ? {} : { connect: { socketPath: server.socketPath } }),
   });
   // The host of a Unix socket is nobody's; servers know this name.
-  const base = 'socketPath' in server ? 'http://localhost' : server.url.replace(/\/+$/, '');
-  const token = 'token' in server ? server.token : undefined;
+  const base = server.socketPath === undefined ? server.url.replace(/\/+$/, '') : 'http://localhost';
+  const token = server.socketPath === undefined ? server.token : undefined;
   const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
   return {
     base,
-    address: 'socketPath' in server ? server.socketPath : base,
+    address: server.socketPath ?? base,
     files: localFiles,
     streamsRequests: true,
     async fetch(url, request): Promise<PlatformResponse> {
@@ -62,7 +65,8 @@ const localFiles: LocalFiles = {
 
 /**
  * Where a server of this user is expected, by the variables that `boxrun` knows too: BOXRUN_SOCKET; BOXRUN_HOST and
- * BOXRUN_PORT; else the socket in BOXRUN_STATE_DIR (~/.boxrun) where it exists; else 127.0.0.1:9090. With BOXRUN_TOKEN, by TCP.
+ * BOXRUN_PORT; else the socket of BOXRUN_STATE_DIR (~/.boxrun) where it exists, which is in /tmp for a directory with a long path; else
+ * 127.0.0.1:9090. With BOXRUN_TOKEN, by TCP.
  */
 export function findServer(env: Readonly<Record<string, string | undefined>> = process.env): ServerAddress {
   const given = (name: string) => (env[name] === '' ? undefined : env[name]);
@@ -70,7 +74,7 @@ export function findServer(env: Readonly<Record<string, string | undefined>> = p
   if (socketPath !== undefined) return { socketPath };
   const host = given('BOXRUN_HOST');
   const port = given('BOXRUN_PORT');
-  const usualSocket = join(given('BOXRUN_STATE_DIR') ?? join(homedir(), '.boxrun'), 'boxrun.sock');
+  const usualSocket = defaultSocket(resolve(given('BOXRUN_STATE_DIR') ?? join(homedir(), '.boxrun')));
   if (host === undefined && port === undefined && existsSync(usualSocket)) return { socketPath: usualSocket };
   const name = host ?? '127.0.0.1';
   const token = given('BOXRUN_TOKEN');

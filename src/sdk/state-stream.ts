@@ -35,14 +35,14 @@ export type StateEvent = ReadyEvent | ResetEvent | BoxStateEvent | ExecStateEven
 
 export interface StateEventsOptions {
   /** The id of the last event that is known; from now on when absent. */
-  readonly since?: string;
+  readonly since?: string | undefined;
   /** Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be Infinity. */
-  readonly attemptsMax?: number;
+  readonly attemptsMax?: number | undefined;
   /** Told whenever there is no connection, before the next try. */
-  readonly onLost?: (error: BoxRunError) => void;
+  readonly onLost?: ((error: BoxRunError) => void) | undefined;
   /** Told whenever a connection stands, again or for the first time; there may be nothing new to tell on it for long. */
-  readonly onConnected?: () => void;
-  readonly signal?: AbortSignal;
+  readonly onConnected?: (() => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const kinds: Readonly<Record<StateKind, true>> = {

@@ -6,22 +6,22 @@ import type { Transport } from './transport.ts';
 
 export interface AttachOptions {
   /** Program of the terminal; /bin/bash when absent. */
-  readonly shell?: string;
+  readonly shell?: string | undefined;
   /** Width in characters; 80 when absent. */
-  readonly cols?: number;
+  readonly cols?: number | undefined;
   /** Height in lines; 24 when absent. */
-  readonly rows?: number;
+  readonly rows?: number | undefined;
   /** TERM; xterm-256color when absent. */
-  readonly term?: string;
+  readonly term?: string | undefined;
   /** Closes the terminal. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface AttachExecOptions {
   /** False: only for typing; the output is read elsewhere, such as with `execEvents`. */
-  readonly output?: boolean;
+  readonly output?: boolean | undefined;
   /** Closes the connection; the command goes on. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Exit {

@@ -19,10 +19,10 @@ export type UsageEvent = UsageHistoryEvent | UsageSampleEvent;
 
 export interface UsageOptions {
   /** Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be Infinity. */
-  readonly attemptsMax?: number;
+  readonly attemptsMax?: number | undefined;
   /** Told whenever there is no connection, before the next try. */
-  readonly onLost?: (error: BoxRunError) => void;
-  readonly signal?: AbortSignal;
+  readonly onLost?: ((error: BoxRunError) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** @throws CANCELED; UNAVAILABLE when the server stays away */

@@ -132,6 +132,22 @@ export const ExecBody = Type.Object({
 });
 export type ExecBody = Static<typeof ExecBody>;
 
+const terminalSize = Type.Integer({ minimum: 1, maximum: 65_535 });
+
+/** Text frames on the WebSocket of a shell or a command, from the client: the size of its terminal, and the end of its input. */
+export const AttachInput = Type.Union([
+  Type.Object({ type: Type.Literal('resize'), cols: terminalSize, rows: terminalSize }),
+  Type.Object({ type: Type.Literal('eof') }),
+]);
+
+/** ... and from the server. `data` is base64. */
+export const AttachOutput = Type.Union([
+  Type.Object({ type: Type.Literal('stderr'), data: Type.String() }),
+  Type.Object({ type: Type.Literal('exit'), code: nullable(Type.Integer()), error: Type.Optional(Type.String()) }),
+  Type.Object({ type: Type.Literal('error'), code: Type.String(), message: Type.String() }),
+]);
+export type AttachOutput = Static<typeof AttachOutput>;
+
 /** By name, with or without SIG, or by number. */
 export const SignalBody = Type.Object({ signal: Type.Union([Type.String(), Type.Integer({ minimum: 1, maximum: 64 })]) });
 export type SignalBody = Static<typeof SignalBody>;

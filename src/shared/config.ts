@@ -6,7 +6,7 @@ import { delimiter, join, resolve } from 'node:path';
 import { capTable, capVariable, type CapName, type Caps, type CapSetting } from './caps.ts';
 import { BoxRunError, errorText } from './errors.ts';
 import { limits } from './limits.ts';
-import { defaultSocket } from './state-dir.ts';
+import { defaultSocket } from './socket-place.ts';
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 

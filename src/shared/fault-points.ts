@@ -49,6 +49,7 @@ export const faultPoints = {
 
   'writer.boot.locked': 'the database is locked; it is not open',
   'writer.boot.listening': 'the writer takes requests; the keeper does not know it',
+  'writer.migration.version-backed-up': 'the database of an earlier version is copied; nothing in it has changed',
   'writer.migration.backed-up': 'the database of another edition is copied; nothing in it has changed',
   'writer.migration.uncommitted': 'its rows are taken over in a transaction that is open',
   'writer.migration.committed': 'its rows are taken over for good; nothing else is',

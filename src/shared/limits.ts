@@ -122,15 +122,18 @@ export const limits = {
   /** Writer: changes of boxes and execs kept for clients that come back, and characters of them; of older ones they hear `reset`. */
   statesKeptMax: 4_096,
   statesKeptBytesMax: 8 * 1024 * 1024,
-  /** Writer: rows deleted by one transaction of a removal. */
+  /** Writer: rows deleted by one transaction of a removal or a sweep, and how long it goes on with that; the rest comes later. */
   deleteSliceRows: 5_000,
+  deleteSliceMs: 8,
+  /** Writer: between two slices a sweep rests so many times as long as a slice took. */
+  sweepRestFactor: 4,
   /** Ended execs with their output are kept for this long (--retention-hours); 0: as long as their box. Past it they are removed. */
   retentionHours: 0,
   /** A client's Idempotency-Key stands for what it made for this long. */
   keyLifeMs: 24 * 60 * 60 * 1000,
   /** Writer: removes keys whose time is over this often, and so many in one transaction. */
   keySweepEveryMs: 10 * 60 * 1000,
-  keySweepSliceRows: 1_000,
+  keySweepSliceRows: 32,
   /** Of each of stdout and stderr of a run under a key, bytes kept for a repeated answer; the rest is cut, and the answer says so. */
   keptOutputBytesMax: 512 * 1024,
   /** Writer: operations in one group commit; the rest goes into the next. */
@@ -185,6 +188,8 @@ export const limits = {
   /** Gateway: rows of a list that one page may have, and labels that one list may ask for. */
   pageRowsMax: 1_000,
   labelFiltersMax: 16,
+  /** ... and prepared statements for lists that a reader keeps; past it all are prepared anew. */
+  listStatementsMax: 64,
   /** Gateway: characters of answers kept while nothing is committed; past it they are forgotten, and read again. */
   answersKeptChars: 4 * 1024 * 1024,
   /** Gateway: threads that read the database, and calls waiting for them. */
@@ -203,6 +208,13 @@ export const limits = {
   freeDiskBytesMin: 256 * 1024 * 1024,
   /** ... which is looked at anew after this. */
   freeDiskStaleMs: 250,
+  /** Container driver: boxes may fill the host's disk up to here; a write past it ends with ENOSPC in the box. Looked at so often. */
+  diskMarginBytes: 128 * 1024 * 1024,
+  diskRoomEveryMs: 500,
+  /** Supervisor: looks this often whether the disk is nearly full. */
+  diskWatchEveryMs: 1_000,
+  /** A file of this size is given up when the disk is full, so that boxes can be removed and the database be written. */
+  diskReserveBytes: 32 * 1024 * 1024,
   /** Supervisor: a new spare waits with its start while boxes come up or go, so long at the most. */
   spareWaitMs: 5_000,
   /** Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow to say hello. */
@@ -237,8 +249,12 @@ export const limits = {
   cancelTimeoutMs: 10_000,
   /** Supervisor: a worker told to go has this long; then SIGKILL. In half of it the writer takes its output; then it is spilled. */
   workerExitMs: 5_000,
-  /** Adoption of what a predecessor left, per worker. */
+  /** Adoption by a worker of the version before: it is told of so many of the newest commands that have ended. Background children of older ones are killed. */
+  finishedExecsTold: 100_000,
+  /** Adoption of a running VM: it answers by then. */
   adoptTimeoutMs: 10_000,
+  /** Adoption: the workers that a predecessor left get this long to say hello before boxes are served; a later one is waited for by its own box alone. */
+  adoptPatienceMs: 1_000,
   /** Supervisor: compares the host, the database and itself this often (BOXRUN_RECONCILE_MS); what is wrong twice in a row is set right, */
   reconcileEveryMs: 60_000,
   /** ... so many things in one sweep, each within so long; the others come later, and those that fail come again, */
@@ -255,6 +271,8 @@ export const limits = {
 
   /** Keeper: a child says it is ready by then; where the processor is emulated, the first one took more than 20 s. */
   childReadyMs: 60_000,
+  /** Keeper, supervisor: what a child says of itself before it is ready, in characters; one that says more is given up. */
+  lifelineCharsMax: 64 * 1024,
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
 

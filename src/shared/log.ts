@@ -20,10 +20,35 @@ export interface LogSettings {
 }
 
 /** A logger for one process; `role` stands on each of its lines. */
-export function createLogger(role: string, { logLevel, logFormat }: LogSettings, options: LoggerOptions = {}): Logger {
+export function createLogger(role: string, settings: LogSettings, options: LoggerOptions = {}): Logger {
+  return createProcessLog(role, settings, options).log;
+}
+
+export interface ProcessLog {
+  readonly log: Logger;
+  /** From now on. Loggers that were made of this one before keep their level. */
+  change(settings: LogSettings): void;
+}
+
+/** For a process that outlives whoever gave it its settings. */
+export function createProcessLog(role: string, { logLevel, logFormat }: LogSettings, options: LoggerOptions = {}): ProcessLog {
   const lines = pino.destination({ dest: options.file ?? 2, sync: true, mode: 0o600 });
-  const destination = logFormat === 'pretty' ? forPeople(lines) : lines;
-  return pino({ level: logLevel, base: { role, pid: process.pid, ...options.fields } }, destination);
+  let formats: Partial<Record<LogFormat, DestinationStream>> = { json: lines };
+  const streamFor = (format: LogFormat): DestinationStream => {
+    const stream = formats[format] ?? forPeople(lines);
+    formats = { ...formats, [format]: stream };
+    return stream;
+  };
+  let stream = streamFor(logFormat);
+  const destination: DestinationStream = { write: (line) => { stream.write(line); } };
+  const log = pino({ level: logLevel, base: { role, pid: process.pid, ...options.fields } }, destination);
+  return {
+    log,
+    change(settings) {
+      log.level = settings.logLevel;
+      stream = streamFor(settings.logFormat);
+    },
+  };
 }
 
 /** Loaded only where it is wanted. */

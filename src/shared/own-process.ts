@@ -128,30 +128,52 @@ function firstLine(
   { orders, readyMs, logFile }: StartOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
   const ready = new Promise<Readonly<Record<string, unknown>>>((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
+      lifeline?.off('data', onData);
+    };
     const fail = (reason: string, cause?: string) => {
+      end();
       reject(new BoxRunError('UNAVAILABLE', `the ${orders.role} ${reason}`, { hint: `its log is ${logFile}`, cause }));
     };
     const timer = setTimeout(() => {
       fail(`was not ready within ${readyMs} ms`);
     }, readyMs);
     void exited.then((how) => {
-      clearTimeout(timer);
       fail(`ended before it was ready (${how})`, how);
     });
-    let text = '';
-    lifeline?.on('data', (piece: Buffer) => {
-      text += piece.toString('utf8');
-      const end = text.indexOf('\n');
-      if (end < 0) return;
-      clearTimeout(timer);
-      const facts = parseFacts(text.slice(0, end));
-      if (facts === null) fail('said something unreadable');
-      else if (facts['refusal'] === undefined) resolve(facts);
-      else reject(decodeError(facts['refusal'] as WireError));
+    const onData = linesOf((line) => {
+      const facts = line === null ? null : parseFacts(line);
+      if (facts === null) {
+        fail('said something unreadable');
+      } else if (facts['working'] === true) {
+        timer.refresh();
+      } else {
+        end();
+        lifeline?.resume(); // What comes from now on is read, whether somebody listens or not.
+        if (facts['refusal'] === undefined) resolve(facts);
+        else reject(decodeError(facts['refusal'] as WireError));
+      }
     });
+    lifeline?.on('data', onData);
   });
   ready.catch(() => undefined); // Whoever waits for it sees the error; nobody has to.
   return ready;
+}
+
+/** Gives each line to `onLine`; null once for a line that is longer than any that a process of ours says. */
+function linesOf(onLine: (line: string | null) => void): (piece: Buffer) => void {
+  let text = '';
+  return (piece) => {
+    text += piece.toString('utf8');
+    const lines = text.split('\n');
+    text = lines.pop() ?? '';
+    for (const line of lines) onLine(line);
+    if (text.length > limits.lifelineCharsMax) {
+      text = '';
+      onLine(null);
+    }
+  };
 }
 
 /** True for a child that a signal ended before it was ready: nothing that it would not start with again is known of it. */
@@ -172,6 +194,8 @@ export interface Lifeline {
   readonly orders: ProcessOrders;
   /** Tells the parent that this process does its work from now on, and what the parent should know of it. */
   ready(facts?: Readonly<Record<string, unknown>>): void;
+  /** Before `ready`: it will take a while yet. The parent waits from now on as long as it would from the start. */
+  working(): void;
   /** Instead of `ready`: tells the parent why this process cannot do its work. Resolves when that is said; then exit. */
   refuse(reason: unknown): Promise<void>;
   /** What the parent says by StartOptions.secret; never resolves where it says nothing. */
@@ -216,6 +240,9 @@ export function takeOrders(env: Record<string, string | undefined> = process.env
       const timer = setInterval(() => lifeline.write(beat), limits.heartbeatEveryMs / 2);
       timer.unref();
       void parentGone.then(() => { clearInterval(timer); });
+    },
+    working() {
+      lifeline.write(`${JSON.stringify({ working: true })}\n`);
     },
     refuse(reason) {
       return new Promise((resolve) => {

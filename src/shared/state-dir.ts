@@ -1,14 +1,9 @@
 // Where the parts of a state directory are, and how they are made: only their owner may look in. Read by every process; made by
 // whatever command comes first. Sockets move to a short directory when the kernel could not take their paths.
-import { createHash } from 'node:crypto';
 import { accessSync, constants, lstatSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BoxRunError, errorText } from './errors.ts';
-import { limits } from './limits.ts';
-
-/** The longest socket in the run directory while it is being bound: a worker's, with the process that binds it. */
-const longestSocket = '/workers/wrk_123456789012.stream.sock.1234567';
-const socketName = 'boxrun.sock';
+import { isInside, ownUid, runDirectory } from './socket-place.ts';
 
 /** Where the parts of a state directory are. */
 export function statePaths(stateDir: string) {
@@ -42,12 +37,6 @@ export function boxHome(stateDir: string, boxId: string): string {
   return join(statePaths(stateDir).boxesDir, boxId);
 }
 
-/** Where clients look for a server when nobody says otherwise. */
-export function defaultSocket(stateDir: string): string {
-  const runDir = runDirectory(stateDir);
-  return join(isInside(runDir, stateDir) ? stateDir : runDir, socketName);
-}
-
 /**
  * Makes what must exist before any process of a server starts.
  * @throws RUNTIME_ERROR when it cannot be written to, or the short directory for sockets is in somebody else's hands
@@ -65,27 +54,6 @@ export function makeStateDirectories(stateDir: string): void {
       hint: 'it must be a directory that this user can write to; BOXRUN_STATE_DIR names another one', cause: error,
     });
   }
-}
-
-/** `run` in the state directory, or, where sockets would have too long a path there, one for this state directory alone in /tmp. */
-function runDirectory(stateDir: string): string {
-  const inside = join(stateDir, 'run');
-  if (Buffer.byteLength(inside + longestSocket) <= limits.socketPathBytesMax) return inside;
-  const name = createHash('sha256').update(stateDir).digest('hex').slice(0, 12);
-  return join(shortDirectory(), name);
-}
-
-function ownUid(): number {
-  return process.getuid?.() ?? 0;
-}
-
-/** Not below TMPDIR: server and client must agree on it, and it must be short. */
-function shortDirectory(): string {
-  return `/tmp/boxrun-${ownUid()}`;
-}
-
-function isInside(path: string, directory: string): boolean {
-  return path.startsWith(`${directory}/`);
 }
 
 /** Anybody may make names in /tmp: one that another user made, or may write to, is not used. */

@@ -10,6 +10,12 @@ export function failure(error: BoxRunError): BoxChange {
   return { error_code: error.code, error_message: errorText(error), stopped_at: timestamp() };
 }
 
+/** For the row of a box that runs while the disk of the host is nearly full. */
+export const diskIsFull = {
+  error_code: 'RESOURCE_EXCEEDED',
+  error_message: "the disk of the host is nearly full: what the box writes fails with ENOSPC until room is made",
+} as const;
+
 /** @throws UNAVAILABLE, BOX_NOT_RUNNING */
 export function assertReady(row: BoxRow): void {
   if (row.state === 'ready') return;

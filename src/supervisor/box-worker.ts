@@ -1,8 +1,7 @@
 // The worker of one box over time: the first, and each successor under a lease of a higher generation.
 // A successor is assigned only after its predecessor is dead and the generation is committed; box.ts decides when.
 import type { Exec } from '../shared/api.ts';
-import { sleep } from '../shared/clock.ts';
-import type { ExecOrder, StreamGrant, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
+import { takes, type ExecOrder, type StreamGrant, type StreamOperation, type WorkerContract } from '../shared/contracts/worker.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
@@ -19,7 +18,8 @@ import type { ImageGate } from './image-gate.ts';
 import type { Spills } from './spills.ts';
 import { leavesOpen, untilThrough } from './until-through.ts';
 import type { WarmPool } from './warm-pool.ts';
-import type { WorkerHandle } from './worker-handle.ts';
+import type { FoundWorker, WorkerHandle } from './worker-handle.ts';
+import { askAwake, killUnlessCanceled } from './worker-watch.ts';
 
 /** An exec with how long its stages took, where its worker says so. */
 export type TimedExec = ResultOf<WorkerContract, 'exec'>;
@@ -27,8 +27,13 @@ export type TimedExec = ResultOf<WorkerContract, 'exec'>;
 type ReportProgress = (stage: string, message: string) => void;
 
 export interface BoxWorker {
-  /** What an adopted worker said of its engine; null when there is none. */
+  /** What the present worker said of its engine; null when there is none. */
   readonly present: { readonly running: boolean } | null;
+  /**
+   * Takes the worker that an earlier supervisor left, if it has the present lease; another one is dead after this.
+   * @throws TIMEOUT when it neither answers nor dies: then no successor may come
+   */
+  adopt(): Promise<{ readonly running: boolean } | null>;
   /** Whether its worker says that the engine runs; null when there is none, or none that answers. */
   isRunning(): Promise<boolean | null>;
   create(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<{ engineId: string }>;
@@ -59,7 +64,7 @@ export interface BoxWorker {
 
 export interface BoxWorkerDeps {
   readonly writer: Pick<Link<WriterContract>, 'request'>;
-  readonly reader: Pick<Reader, 'finishedExecIds'>;
+  readonly reader: Pick<Reader, 'finishedAmong' | 'newestFinishedExecIds'>;
   readonly pool: WarmPool;
   readonly gate: ImageGate;
   /** For what keeps the host busy: a box that comes up or is removed. */
@@ -70,8 +75,8 @@ export interface BoxWorkerDeps {
 }
 
 /** `row.generation` is the present lease's; this file is the only one to raise it. */
-export function createBoxWorker(deps: BoxWorkerDeps, row: BoxRow, adopted: WorkerHandle | null): BoxWorker {
-  return new LeasedWorker(deps, row, adopted);
+export function createBoxWorker(deps: BoxWorkerDeps, row: BoxRow, found: FoundWorker | null): BoxWorker {
+  return new LeasedWorker(deps, row, found);
 }
 
 class LeasedWorker implements BoxWorker {
@@ -82,18 +87,29 @@ class LeasedWorker implements BoxWorker {
   readonly #row: BoxRow;
   readonly #log: Logger;
   #current: WorkerHandle | null = null;
+  /** Left by an earlier supervisor, and neither the present worker nor dead yet. */
+  #found: FoundWorker | null;
   /** Told to go: its end is no loss. */
   #leaving: WorkerHandle | null = null;
 
-  constructor(deps: BoxWorkerDeps, row: BoxRow, adopted: WorkerHandle | null) {
+  constructor(deps: BoxWorkerDeps, row: BoxRow, found: FoundWorker | null) {
     this.#deps = deps;
     this.#row = row;
     this.#log = deps.log.child({ boxId: row.id });
-    if (adopted !== null) this.#attach(adopted);
+    this.#found = found;
   }
 
   get present(): { readonly running: boolean } | null {
     return this.#current === null ? null : { running: this.#current.peer.hello.running };
+  }
+
+  async adopt(): Promise<{ readonly running: boolean } | null> {
+    const worker = (await this.#found?.arrival) ?? null;
+    // A worker of another generation holds the box's home: it must be dead before a successor comes.
+    if (worker !== null && worker.peer.hello.generation !== this.#row.generation) await worker.kill();
+    else if (worker !== null) this.#attach(worker);
+    this.#found = null;
+    return this.present;
   }
 
   async isRunning(): Promise<boolean | null> {
@@ -108,7 +124,7 @@ class LeasedWorker implements BoxWorker {
     const worker = await watch.time('worker', () => this.#assign());
     faultPoint('supervisor.create.assigned');
     const { peer } = worker;
-    const giveUp = this.#killUnlessCanceled(worker, signal);
+    const giveUp = killUnlessCanceled(worker, signal, this.#log);
     return this.#deps.gate.pass(imageKey(this.#row), async () => {
       // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
       const options = { onProgress: progress, signal, waitAfterAbort: true };
@@ -133,6 +149,7 @@ class LeasedWorker implements BoxWorker {
   }
 
   async #start(progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
+    await this.#endFound();
     await this.#letGo();
     for (let attempt = 1; ; attempt++) {
       await watch.time('lease', () => this.#openLease());
@@ -155,7 +172,7 @@ class LeasedWorker implements BoxWorker {
 
   async #startOn(worker: WorkerHandle, progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
     const { peer } = worker;
-    const giveUp = this.#killUnlessCanceled(worker, signal);
+    const giveUp = killUnlessCanceled(worker, signal, this.#log);
     await this.#deps.gate.pass(imageKey(this.#row), async () => {
       const options = { onProgress: progress, signal, waitAfterAbort: true };
       const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
@@ -249,7 +266,7 @@ class LeasedWorker implements BoxWorker {
           // Only under a worker that knows the engine do commands get time to end.
           if (how === 'stop' && attempt === 1) await this.#reattach(worker).catch(rethrowIfOpen);
         }
-        await this.#askAwake(worker, how, { graceMs, timeoutMs: timeoutMs + graceMs });
+        await askAwake(worker, how, { graceMs, timeoutMs: timeoutMs + graceMs }, this.#log);
         return;
       } catch (error) {
         if (!leavesOpen(error) || attempt === limits.boxAttemptsMax) throw error;
@@ -258,52 +275,6 @@ class LeasedWorker implements BoxWorker {
         else if (worker !== null) await this.#letGo();
       }
     }
-  }
-
-  /** A request to a worker that is killed when its process does nothing any more. */
-  async #askAwake(
-    worker: WorkerHandle,
-    method: 'stop' | 'remove',
-    { graceMs, timeoutMs }: { readonly graceMs: number; readonly timeoutMs: number },
-  ): Promise<void> {
-    const answered = new AbortController();
-    void this.#killWhenSilent(worker, answered.signal);
-    try {
-      await worker.peer.request(method, { graceMs }, { timeoutMs });
-    } finally {
-      answered.abort();
-    }
-  }
-
-  async #killWhenSilent(worker: WorkerHandle, answered: AbortSignal): Promise<void> {
-    let missed = 0;
-    while (missed < limits.workerPulsesMissedMax) {
-      await sleep(limits.workerPulseMs, answered);
-      if (answered.aborted) return;
-      missed = (await worker.greet()) === null ? missed + 1 : 0;
-    }
-    if (!answered.aborted) await this.#kill(worker, 'it does not answer');
-  }
-
-  /** Once `signal` aborts, the worker has limits.cancelTimeoutMs to give up what it does. The function returned ends the watch. */
-  #killUnlessCanceled(worker: WorkerHandle, signal: AbortSignal): () => void {
-    let timer: NodeJS.Timeout | undefined;
-    const onAbort = () => {
-      timer = setTimeout(() => void this.#kill(worker, 'it does not give up what was canceled'), limits.cancelTimeoutMs);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
-    return () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
-    };
-  }
-
-  async #kill(worker: WorkerHandle, reason: string): Promise<void> {
-    this.#log.warn({ workerId: worker.workerId, reason }, 'a worker is killed');
-    await worker.kill().catch((error: unknown) => {
-      this.#log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
-    });
   }
 
   #attach(worker: WorkerHandle): WorkerHandle {
@@ -326,6 +297,12 @@ class LeasedWorker implements BoxWorker {
     await worker.dismiss();
     this.#current = null;
     void this.#deps.spills.sendLater(this.#row.id);
+  }
+
+  /** One that hung when this supervisor came is dead after this. @throws TIMEOUT when it does not die */
+  async #endFound(): Promise<void> {
+    await this.#found?.end();
+    this.#found = null;
   }
 
   #living(): WorkerHandle | null {
@@ -352,6 +329,7 @@ class LeasedWorker implements BoxWorker {
 
   /** A worker under a new lease; its predecessor is dead. */
   async #successor(): Promise<WorkerHandle> {
+    await this.#endFound();
     await this.#current?.gone;
     this.#current = null;
     await this.#openLease();
@@ -369,9 +347,18 @@ class LeasedWorker implements BoxWorker {
     return running;
   }
 
+  /** The worker names the commands that it finds in the box, and those of them that had ended keep their background children. */
   async #reattach({ peer }: WorkerHandle): Promise<boolean> {
-    const finishedExecs = this.#deps.reader.finishedExecIds(this.#row.id);
-    return (await peer.request('reattach', { finishedExecs }, { timeoutMs: limits.boxStartTimeoutMs })).running;
+    const { reader } = this.#deps;
+    const options = { timeoutMs: limits.boxStartTimeoutMs };
+    if (!takes(peer.hello, 'adopt')) {
+      // Of an earlier version: it must be told before it knows which commands are there.
+      const finishedExecs = reader.newestFinishedExecIds(this.#row.id, limits.finishedExecsTold);
+      return (await peer.request('reattach', { finishedExecs }, options)).running;
+    }
+    const { running, execIds } = await peer.request('adopt', {}, options);
+    if (running) await peer.request('endStrays', { finishedExecs: reader.finishedAmong(this.#row.id, execIds) }, options);
+    return running;
   }
 
   async #openLease(): Promise<void> {

@@ -5,7 +5,7 @@ import type { Box, Exec } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
 import type { ExecOrder, StreamGrant, StreamOperation } from '../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../shared/contracts/writer.ts';
-import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
+import { BoxRunError, errorText, toBoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { createInTurn } from '../shared/in-turn.ts';
 import type { Link } from '../shared/ipc/link.ts';
@@ -15,7 +15,7 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
-import { alreadyRunning, assertReady, failure, notRunning } from './box-answers.ts';
+import { alreadyRunning, assertReady, diskIsFull, failure, notRunning } from './box-answers.ts';
 import { createCommittedRow, type CommittedRow } from './box-row.ts';
 import { judgeBox, type BoxTrouble, type OutsideView } from './box-trouble.ts';
 import type { BoxWorker, TimedExec } from './box-worker.ts';
@@ -50,6 +50,8 @@ export interface SupervisedBox {
   cancelExec(execId: string): Promise<Exec>;
   signalExec(execId: string, signal: number): Promise<Exec>;
   openStream(operation: StreamOperation): Promise<StreamGrant>;
+  /** While the host's disk is nearly full, a running box says so. */
+  noteHostDisk(isFull: boolean): Promise<void>;
   /** After a restart of the supervisor: goes on from the state in the row. */
   resume(): Promise<void>;
   /** What is not as its row says; null while it is changing, or all is well. */
@@ -185,10 +187,21 @@ class OwnedBox implements SupervisedBox {
     return this.#inTurn(async () => undefined);
   }
 
+  async noteHostDisk(isFull: boolean): Promise<void> {
+    const { row } = this;
+    const says = row.error_code === diskIsFull.error_code && row.error_message === diskIsFull.error_message;
+    if (says === isFull || row.state !== 'ready' || (isFull && row.error_code !== null)) return;
+    const change = isFull ? diskIsFull : { error_code: null, error_message: null };
+    await this.#committed.keep(change).catch((problem: unknown) => {
+      this.#log.error({ err: problem }, 'what the box says of the disk could not be committed yet');
+    });
+  }
+
   resume(): Promise<void> {
     return this.#inTurn(async () => {
       const { worker } = this.#deps;
-      const found = worker.present;
+      const found = await worker.adopt().catch((error: unknown) => this.#hangs(error));
+      if (found === 'hangs') return;
       if (this.state === 'creating') {
         await this.#rollBack(new BoxRunError('RUNTIME_ERROR', 'the server ended while the box was being created'));
       } else if (this.row.ephemeral || this.state === 'removing') {
@@ -208,6 +221,14 @@ class OwnedBox implements SupervisedBox {
         await worker.abandon();
       }
     });
+  }
+
+  /** Its worker neither answers nor dies. What was to be removed is tried all the same; all else waits for somebody, or for its end. */
+  async #hangs(error: unknown): Promise<'hangs' | null> {
+    if (step(boxTable, this.state, 'end-failed') === null || this.state === 'removing' || this.row.ephemeral) return null;
+    const reason = `its worker hangs, and cannot be killed: ${errorText(error)}`;
+    await this.#fail('end-failed', new BoxRunError('TIMEOUT', reason, { cause: error }));
+    return 'hangs';
   }
 
   findTrouble(seen: OutsideView): Promise<BoxTrouble | null> {

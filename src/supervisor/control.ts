@@ -22,6 +22,7 @@ import type { BoxRow } from '../shared/store/rows.ts';
 import { checkUlimits } from '../shared/ulimits.ts';
 import type { SupervisedBox } from './box.ts';
 import type { BoxRegistry } from './box-registry.ts';
+import type { DiskWatch } from './disk-watch.ts';
 import { createDiskFloor } from './disk-floor.ts';
 import { createKnownRequests } from './known-requests.ts';
 import type { Quota } from './quota.ts';
@@ -41,6 +42,7 @@ export interface ControlDeps {
   readonly writer: Pick<Link<WriterContract>, 'request'>;
   readonly reader: Pick<Reader, 'exec' | 'knownKey'>;
   readonly log: Logger;
+  readonly disk: Pick<DiskWatch, 'makeRoom'>;
   /** Makes the box of a committed row. */
   readonly supervise: (row: BoxRow) => SupervisedBox;
 }
@@ -78,6 +80,7 @@ export function createControl(deps: ControlDeps): Control {
     },
     stopBox: ({ box, graceMs }) => registry.find(box).stop(graceMs),
     async removeBox({ box, force, graceMs }) {
+      await deps.disk.makeRoom();
       await registry.find(box).remove(force, graceMs);
       return null;
     },
@@ -107,7 +110,10 @@ export function createControl(deps: ControlDeps): Control {
     issueUiCode: () => ({ code: uiCodes.issue() }),
     redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
     openStream: ({ box, operation }) => registry.find(box).openStream(operation),
-    collectGarbage: async ({ olderThanS }) => ({ removed: await collectGarbage(deps, olderThanS) }),
+    async collectGarbage({ olderThanS }) {
+      await deps.disk.makeRoom();
+      return { removed: await collectGarbage(deps, olderThanS) };
+    },
   };
 
   return { handlers, forgetGateway: runs.forgetGateway };

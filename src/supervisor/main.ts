@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
 import { noWriterNotices, writerContract } from '../shared/contracts/writer.ts';
+import { createDiskReserve } from '../shared/disk-reserve.ts';
 import { errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { createTurns } from '../shared/in-turn.ts';
@@ -20,6 +21,7 @@ import { createBoxRegistry } from './box-registry.ts';
 import { createBoxWorker } from './box-worker.ts';
 import { createControl } from './control.ts';
 import { findDisorder } from './disorder.ts';
+import { watchDisk } from './disk-watch.ts';
 import { createImageGate } from './image-gate.ts';
 import { createSupervisorMeters, logged, measured } from './meters.ts';
 import { createQuota } from './quota.ts';
@@ -28,7 +30,7 @@ import { recover } from './recovery.ts';
 import { createSpills } from './spills.ts';
 import { createWarmPool } from './warm-pool.ts';
 import { createWatchHandlers } from './watch.ts';
-import { startWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
+import { startWorker, type FoundWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 
 const { orders, ready, parentGone } = takeOrders();
 const { config } = orders;
@@ -69,13 +71,13 @@ const starting = new Set<string>();
 const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
 const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => turns.workerStarts.take(() => startWorker(workers)), log });
 
-function supervise(row: BoxRow, adopted: WorkerHandle | null = null): SupervisedBox {
+function supervise(row: BoxRow, found: FoundWorker | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(
     {
       writer,
       quota,
       log,
-      worker: createBoxWorker({ writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log }, row, adopted),
+      worker: createBoxWorker({ writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log }, row, found),
       onRemoved() {
         registry.delete(box);
       },
@@ -89,12 +91,13 @@ function supervise(row: BoxRow, adopted: WorkerHandle | null = null): Supervised
 }
 
 await recover({ config, reader, registry, quota, pool, workers, spills, log, supervise });
-const control = createControl({ config, registry, quota, writer, reader, log, supervise });
+const disk = watchDisk({ stateDir: config.stateDir, floorMb: config.caps.freeDiskMb, registry, reserve: createDiskReserve(config), log });
+const control = createControl({ config, registry, quota, writer, reader, log, disk, supervise });
 const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,
   contract: supervisorContract,
   hello: () => ({ pid: process.pid }),
-  handlers: logged({ ...measured(control.handlers, meters), ...createWatchHandlers({ registry, census, figures }) }, log),
+  handlers: logged({ ...measured(control.handlers, meters), ...createWatchHandlers({ registry, census, figures, disk }) }, log),
   log,
   onDisconnect: control.forgetGateway,
 });
@@ -111,6 +114,7 @@ log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready'
 async function end(): Promise<void> {
   log.info({ onExit: config.onExit }, 'the supervisor ends');
   await server.close();
+  disk.close();
   await reconciliation.close();
   await pool.close();
   const runs = registry.all().filter(({ row }) => row.ephemeral);

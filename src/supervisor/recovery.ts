@@ -2,7 +2,8 @@
 // box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
 import { buildId } from '../shared/build.ts';
 import { type Config } from '../shared/config.ts';
-import { withDeadline } from '../shared/clock.ts';
+import { settledWithin } from '../shared/clock.ts';
+import { settingsDigest } from '../shared/contracts/settings.ts';
 import { holdsQuota } from '../shared/lifecycle/box.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -13,7 +14,8 @@ import type { BoxRegistry } from './box-registry.ts';
 import type { Quota } from './quota.ts';
 import type { Spills } from './spills.ts';
 import type { WarmPool } from './warm-pool.ts';
-import { findWorkers, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
+import { leavesOpen, untilThrough } from './until-through.ts';
+import { findWorkers, type FoundWorker, type WorkerDeps } from './worker-handle.ts';
 import { faultPoint } from '../shared/fault.ts';
 
 export interface RecoveryDeps {
@@ -26,58 +28,69 @@ export interface RecoveryDeps {
   readonly workers: WorkerDeps;
   readonly spills: Pick<Spills, 'sendAll'>;
   readonly log: Logger;
-  readonly supervise: (row: BoxRow, adopted: WorkerHandle | null) => SupervisedBox;
+  readonly supervise: (row: BoxRow, found: FoundWorker | null) => SupervisedBox;
 }
 
-/** Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. */
+/**
+ * Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. Workers that
+ * answer are there by then. One that does not is waited for by its own box, and by nobody else.
+ */
 export async function recover(deps: RecoveryDeps): Promise<void> {
   const { pool, spills, log } = deps;
-  await spills.sendAll();
+  await sendSpills(spills, log);
   faultPoint('supervisor.adoption.spills-sent');
-  const workers = await livingWorkers(deps);
+  const found = await findWorkers(deps.workers);
+  await settledWithin(Promise.allSettled(found.map(({ arrival }) => arrival)), limits.adoptPatienceMs);
   faultPoint('supervisor.adoption.workers-found');
+  const byBox = new Map(found.flatMap((worker) => (worker.boxId === null ? [] : [[worker.boxId, worker] as const])));
   for (const row of deps.reader.boxRows()) {
-    const worker = workers.get(row.id) ?? null;
-    const fits = worker !== null && worker.peer.hello.generation === row.generation;
-    workers.delete(row.id);
-    // A worker of another generation holds the box's home: it must be dead before a successor comes.
-    if (worker !== null && !fits) await worker.kill();
-    void takeUp(deps, row, fits ? worker : null).catch((error: unknown) => {
+    const worker = byBox.get(row.id) ?? null;
+    byBox.delete(row.id);
+    void takeUp(deps, row, worker).catch((error: unknown) => {
       log.error({ err: error, boxId: row.id }, 'a box could not go on after the restart');
     });
   }
-  for (const [boxId, worker] of workers) {
-    log.warn({ boxId, workerId: worker.workerId }, 'a worker has a box that is not in the database; it is killed');
-    await worker.kill();
+  for (const worker of byBox.values()) {
+    log.warn({ boxId: worker.boxId, workerId: worker.workerId }, 'a worker has a box that is not in the database; it is killed');
+    void worker.end().catch(() => undefined); // It is logged, and reconciliation tries again.
   }
+  for (const worker of found.filter(({ boxId }) => boxId === null)) void adoptSpare(deps, worker);
   faultPoint('supervisor.adoption.boxes-known');
   pool.fill();
 }
 
+/** What the writer does not take now (its disk is full, say) goes when it can: before the lease of its box is closed, in any case. */
+async function sendSpills(spills: Pick<Spills, 'sendAll'>, log: Logger): Promise<void> {
+  try {
+    await spills.sendAll();
+  } catch (error) {
+    if (!leavesOpen(error)) throw error;
+    log.warn({ err: error }, 'what workers spilled cannot be sent yet');
+    void untilThrough(() => spills.sendAll()).catch((problem: unknown) => {
+      log.error({ err: problem }, 'what workers spilled cannot be sent');
+    });
+  }
+}
+
+/** One that got a box, and had no time to write that down, has done nothing for it yet. */
+async function adoptSpare({ config, pool, log }: RecoveryDeps, { arrival }: FoundWorker): Promise<void> {
+  const worker = await arrival.catch(() => null); // It is logged, and reconciliation tries again.
+  if (worker === null) return;
+  const { boxId, build, settingsDigest: digest } = worker.peer.hello;
+  if (boxId === null && build === buildId && digest === settingsDigest(config)) {
+    pool.adopt(worker);
+    return;
+  }
+  // A spare of another build may not know all that a new box asks for, and one of other settings would bring it up with those.
+  await (boxId === null ? worker.dismiss() : worker.kill()).catch((error: unknown) => {
+    log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
+  });
+}
+
 /** A box that is known from its row alone: known and counted at once; resolves when it has gone on from there. */
-export function takeUp({ registry, quota, supervise }: Pick<RecoveryDeps, 'registry' | 'quota' | 'supervise'>, row: BoxRow, worker: WorkerHandle | null): Promise<void> {
+export function takeUp({ registry, quota, supervise }: Pick<RecoveryDeps, 'registry' | 'quota' | 'supervise'>, row: BoxRow, worker: FoundWorker | null): Promise<void> {
   const box = supervise(row, worker);
   registry.add(box);
   if (holdsQuota(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);
   return box.resume();
-}
-
-/** By box. Spares go to the pool, except those of another build: they may not know all that a new box asks for. */
-async function livingWorkers({ pool, workers: deps, log }: RecoveryDeps): Promise<Map<string, WorkerHandle>> {
-  const found = findWorkers(deps);
-  const workers = new Map<string, WorkerHandle>();
-  for (const worker of await withDeadline(found, limits.adoptTimeoutMs, 'finding workers')) {
-    const { boxId, build } = worker.peer.hello;
-    if (boxId !== null) workers.set(boxId, worker);
-    else if (build === buildId) pool.adopt(worker);
-    else void dismissOld(worker, log);
-  }
-  return workers;
-}
-
-async function dismissOld(spare: WorkerHandle, log: Logger): Promise<void> {
-  log.info({ workerId: spare.workerId }, 'a spare worker of another build is sent away');
-  await spare.dismiss().catch((error: unknown) => {
-    log.error({ err: error, workerId: spare.workerId }, 'a spare worker of another build does not go');
-  });
 }

@@ -70,7 +70,8 @@ export function createWarmPool({ size, start, log, waitMs = limits.spareWaitMs }
   async function dismissAll(): Promise<void> {
     const leaving = [...spares];
     spares.clear();
-    await Promise.all(leaving.map((worker) => worker.dismiss()));
+    // One that cannot be killed keeps the others from nothing.
+    await Promise.allSettled(leaving.map((worker) => worker.dismiss()));
   }
 
   return {

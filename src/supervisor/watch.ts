@@ -5,6 +5,7 @@ import type { ClientPeer, Handlers } from '../shared/ipc/server.ts';
 import type { MetricsSnapshot } from '../shared/metrics-snapshot.ts';
 import { publicStatus } from '../shared/lifecycle/box.ts';
 import { heldBy, type BoxRegistry } from './box-registry.ts';
+import type { DiskWatch } from './disk-watch.ts';
 import type { SupervisorMeters } from './meters.ts';
 import { askWorkers } from './worker-figures.ts';
 import type { WorkerHandle } from './worker-handle.ts';
@@ -15,9 +16,10 @@ export interface WatchDeps {
   readonly registry: Pick<BoxRegistry, 'all'>;
   readonly census: ReadonlySet<WorkerHandle>;
   readonly figures: Pick<SupervisorMeters, 'gather'>;
+  readonly disk: Pick<DiskWatch, 'hasRoom'>;
 }
 
-export function createWatchHandlers({ registry, census, figures }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'reportFigures' | 'usage'> {
+export function createWatchHandlers({ registry, census, figures, disk }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'reportFigures' | 'usage'> {
   const reported = new Map<Gateway, MetricsSnapshot>();
   return {
     reportFigures({ figures: said }, { peer }) {
@@ -38,7 +40,7 @@ export function createWatchHandlers({ registry, census, figures }: WatchDeps): P
     },
     health() {
       const silent = [...census].filter(({ peer }) => !peer.isAnswering);
-      return { workers: census.size, silentWorkers: silent.length };
+      return { workers: census.size, silentWorkers: silent.length, diskHasRoom: disk.hasRoom };
     },
   };
 }

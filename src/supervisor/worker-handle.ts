@@ -6,7 +6,8 @@ import { killAndWait, processIdentity, type ProcessIdentity } from '../shared/ch
 import { withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { workerContract, WorkerStateFile, type WorkerContract } from '../shared/contracts/worker.ts';
+import { takes, workerContract, WorkerStateFile, type WorkerContract } from '../shared/contracts/worker.ts';
+import { workerSettingsOf } from '../shared/contracts/settings.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import { noSignOfLife } from '../shared/heartbeat.ts';
@@ -30,6 +31,17 @@ export interface WorkerHandle {
   /** Asks it to leave, then kills it; resolves when it is gone. A running engine stays. */
   dismiss(): Promise<void>;
   kill(): Promise<void>;
+}
+
+/** A worker that an earlier supervisor started, as its state file tells of it. */
+export interface FoundWorker {
+  readonly workerId: string;
+  /** Null for a spare. */
+  readonly boxId: string | null;
+  /** Its handle when it has said hello; null when it is dead. Rejects when it neither answers nor dies: it hangs. */
+  readonly arrival: Promise<WorkerHandle | null>;
+  /** Resolves when it is certainly dead. @throws TIMEOUT when it does not die */
+  end(): Promise<void>;
 }
 
 export interface WorkerDeps {
@@ -72,8 +84,11 @@ export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
   }
 }
 
-/** Workers that an earlier supervisor started and that live. What is left of dead ones is cleared away. */
-export async function findWorkers(deps: WorkerDeps): Promise<WorkerHandle[]> {
+/**
+ * Workers that an earlier supervisor started and that live. What is left of dead ones is cleared away. It waits for no worker: each
+ * arrives by itself, so that one that hangs keeps nobody else waiting.
+ */
+export async function findWorkers(deps: WorkerDeps): Promise<FoundWorker[]> {
   const { workersDir } = statePaths(deps.config.stateDir);
   const names = await readdir(workersDir);
   const recorded = names.filter((name) => name.endsWith('.json'));
@@ -81,7 +96,7 @@ export async function findWorkers(deps: WorkerDeps): Promise<WorkerHandle[]> {
   const unrecorded = new Set(names.map(idOf).filter((id) => !recorded.includes(`${id}.json`)));
   for (const id of unrecorded) await forgetFiles(workersDir, id);
   const found = await Promise.all(
-    recorded.map(async (name): Promise<WorkerHandle | null> => {
+    recorded.map(async (name): Promise<FoundWorker | null> => {
       const value: unknown = await readFile(join(workersDir, name), 'utf8').then(JSON.parse).catch(() => null);
       const state = fits(WorkerStateFile, value) ? (value as WorkerStateFile) : null;
       const identity = state === null ? null : await processIdentity(state.pid);
@@ -89,17 +104,37 @@ export async function findWorkers(deps: WorkerDeps): Promise<WorkerHandle[]> {
         await forgetFiles(workersDir, idOf(name));
         return null;
       }
-      try {
-        return await connectWorker(deps, state.workerId, identity);
-      } catch (error) {
-        deps.log.warn({ err: error, workerId: state.workerId, pid: state.pid }, 'a worker does not answer; it is killed');
-        await killAndWait(identity, limits.workerExitMs);
-        await forgetFiles(workersDir, state.workerId);
-        return null;
-      }
+      return foundWorker(deps, state, identity);
     }),
   );
   return found.filter((worker) => worker !== null);
+}
+
+function foundWorker(deps: WorkerDeps, { workerId, boxId }: WorkerStateFile, identity: ProcessIdentity): FoundWorker {
+  const { workersDir } = statePaths(deps.config.stateDir);
+  const killWithin = async (ms: number) => {
+    await killAndWait(identity, ms);
+    await forgetFiles(workersDir, workerId);
+  };
+  async function arrive(): Promise<WorkerHandle | null> {
+    deps.starting.add(workerId);
+    try {
+      const worker = await connectWorker(deps, workerId, identity);
+      if (takes(worker.peer.hello, 'settings')) await worker.peer.request('settings', workerSettingsOf(deps.config), { timeoutMs: limits.helloTimeoutMs });
+      return worker;
+    } catch (error) {
+      deps.log.warn({ err: error, workerId, pid: identity.pid }, 'a worker does not answer; it is killed');
+      await killWithin(limits.workerExitMs);
+      return null;
+    } finally {
+      deps.starting.delete(workerId);
+    }
+  }
+  const arrival = arrive();
+  arrival.catch((error: unknown) => {
+    deps.log.error({ err: error, workerId, boxId, pid: identity.pid }, 'a worker hangs, and cannot be killed');
+  });
+  return { workerId, boxId, arrival, end: () => killWithin(limits.killTimeoutMs) };
 }
 
 async function connectWorker(
@@ -159,8 +194,8 @@ async function connectWorker(
     kill,
     async dismiss() {
       asked = true;
-      await peer.request('leave', {}, { timeoutMs: limits.workerExitMs }).catch(() => undefined);
-      await withDeadline(peer.closed, limits.workerExitMs, 'leaving').catch(() => undefined);
+      const left = peer.request('leave', {}, { timeoutMs: limits.workerExitMs }).then(() => peer.closed);
+      await withDeadline(left, limits.workerExitMs, 'leaving').catch(() => undefined);
       await kill();
       await gone;
     },

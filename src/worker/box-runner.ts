@@ -4,6 +4,7 @@ import type { Exec } from '../shared/api.ts';
 import { settledWithin, withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { boxHome, statePaths } from '../shared/state-dir.ts';
+import type { WorkerSettings } from '../shared/contracts/settings.ts';
 import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../shared/contracts/worker.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -35,12 +36,17 @@ export interface BoxRunner {
   /** True while the engine runs under this worker. */
   readonly running: boolean;
   readonly execCount: number;
+  /** For commands from now on. */
+  takeSettings(settings: WorkerSettings): void;
   /** What it uses now; the engine's part is null where it does not run, or does not say. */
   figures(): Promise<BoxFigures>;
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
-  reattach(finishedExecs: ReadonlySet<string>): Promise<boolean>;
+  /** After a predecessor's death; `execIds` are the commands of which processes were found. */
+  adopt(): Promise<{ running: boolean; execIds: string[] }>;
+  /** Kills what the predecessor left, except what is in `finishedExecs`. */
+  endStrays(finishedExecs: ReadonlySet<string>): Promise<void>;
   exec(order: ExecOrder): Promise<TimedExec>;
   cancel(execId: string): Promise<Exec>;
   signal(execId: string, signal: number): Promise<Exec>;
@@ -119,9 +125,11 @@ class AssignedRunner implements BoxRunner {
   // What a supervisor asked for before it died may still be under way when its successor asks for something else.
   readonly #inTurn = createInTurn();
   #running = false;
+  #caps: Pick<WorkerSettings, 'execs' | 'outputMb'>;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#caps = parts.deps.config.caps;
     this.boxId = parts.assignment.boxId;
     this.generation = parts.assignment.generation;
     this.#terminals = createTerminals(parts.driver, parts.log);
@@ -134,6 +142,11 @@ class AssignedRunner implements BoxRunner {
 
   get execCount(): number {
     return this.#execs.size;
+  }
+
+  takeSettings({ execs, outputMb, logLevel }: WorkerSettings): void {
+    this.#caps = { execs, outputMb };
+    this.#parts.log.level = logLevel;
   }
 
   async figures(): Promise<BoxFigures> {
@@ -163,14 +176,19 @@ class AssignedRunner implements BoxRunner {
     });
   }
 
-  reattach(finishedExecs: ReadonlySet<string>): Promise<boolean> {
+  adopt(): Promise<{ running: boolean; execIds: string[] }> {
     const { driver } = this.#parts;
     return this.#inTurn(async () => {
       this.#running = (await driver.reattach()) === 'running';
       faultPoint('worker.reattach.adopted');
-      if (this.#running) await driver.killStrayExecs(finishedExecs);
+      return { running: this.#running, execIds: this.#running ? await driver.foundExecs() : [] };
+    });
+  }
+
+  endStrays(finishedExecs: ReadonlySet<string>): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#parts.driver.killStrayExecs(finishedExecs);
       faultPoint('worker.reattach.strays-killed');
-      return this.#running;
     });
   }
 
@@ -181,7 +199,7 @@ class AssignedRunner implements BoxRunner {
     const { driver, queue, log } = this.#parts;
     const { boxId, generation } = this;
     this.#needRunning();
-    const { caps } = this.#parts.deps.config;
+    const caps = this.#caps;
     if (this.#execs.size >= caps.execs) {
       throw new BoxRunError('RESOURCE_EXCEEDED', `${caps.execs} commands run in box ${boxId} already (BOXRUN_MAX_EXECS raises the limit)`);
     }

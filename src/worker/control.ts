@@ -1,5 +1,6 @@
 // What each request to a worker does. A spare has no box yet; the assignment gives it one for good.
 // Served by process.ts to the supervisor that holds the box's lease; box-runner.ts does the work.
+import type { WorkerSettings } from '../shared/contracts/settings.ts';
 import type { WorkerContract, Assignment } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
@@ -9,11 +10,12 @@ import type { Streams } from './streams.ts';
 export interface ControlDeps {
   readonly runner: () => BoxRunner | null;
   readonly assign: (assignment: Assignment) => Promise<void>;
+  readonly takeSettings: (settings: WorkerSettings) => void;
   readonly leave: () => Promise<void>;
   readonly streams: Pick<Streams, 'grant'>;
 }
 
-export function createHandlers({ runner, assign, leave, streams }: ControlDeps): Handlers<WorkerContract> {
+export function createHandlers({ runner, assign, takeSettings, leave, streams }: ControlDeps): Handlers<WorkerContract> {
   const box = (): BoxRunner => {
     const assigned = runner();
     if (assigned === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
@@ -34,8 +36,15 @@ export function createHandlers({ runner, assign, leave, streams }: ControlDeps):
       await box().start(progress, signal);
       return null;
     },
+    adopt: () => box().adopt(),
+    async endStrays({ finishedExecs }) {
+      await box().endStrays(new Set(finishedExecs));
+      return null;
+    },
     async reattach({ finishedExecs }) {
-      return { running: await box().reattach(new Set(finishedExecs)) };
+      const { running } = await box().adopt();
+      if (running) await box().endStrays(new Set(finishedExecs));
+      return { running };
     },
     exec: (order) => box().exec(order),
     cancel: ({ execId }) => box().cancel(execId),
@@ -56,6 +65,10 @@ export function createHandlers({ runner, assign, leave, streams }: ControlDeps):
       const assigned = runner();
       const own = assigned === null ? { unacknowledgedBytes: 0, outputPauses: 0, engine: null } : await assigned.figures();
       return { boxId: assigned?.boxId ?? null, execsRunning: assigned?.execCount ?? 0, residentBytes: process.memoryUsage.rss(), ...own };
+    },
+    settings(given) {
+      takeSettings(given);
+      return null;
     },
     async leave() {
       await leave();

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { workerContract } from '../shared/contracts/worker.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { prepareContract } from '../shared/ipc/contract.ts';
-import { createLogger, logWarnings } from '../shared/log.ts';
+import { createProcessLog, logWarnings } from '../shared/log.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { probeEngine } from './probe.ts';
 import { runWorker } from './process.ts';
@@ -24,13 +24,14 @@ export async function main(keepCompiled: () => void): Promise<void> {
     return;
   }
   process.title = 'boxrun worker spare';
-  const log = createLogger('worker', config, { fields: { workerId } });
+  const processLog = createProcessLog('worker', config, { fields: { workerId } });
+  const { log } = processLog;
   logWarnings(log);
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'an unexpected error ends the worker');
     process.exit(70);
   });
-  const worker = await runWorker({ config, workerId, log, parentIsGone: () => parentIsGone, keepCompiled });
+  const worker = await runWorker({ config, workerId, processLog, parentIsGone: () => parentIsGone, keepCompiled });
   process.on('SIGTERM', () => void worker.leave('SIGTERM'));
   ready();
   prepareContract(workerContract, 'server');

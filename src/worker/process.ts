@@ -7,10 +7,11 @@ import { buildId } from '../shared/build.ts';
 import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
-import { aheadDirOf, streamSocketPath, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
+import { settingsDigest, type WorkerSettings } from '../shared/contracts/settings.ts';
+import { aheadDirOf, streamSocketPath, requestsTaken, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
 import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
-import type { Logger } from '../shared/log.ts';
+import type { Logger, ProcessLog } from '../shared/log.ts';
 import { createBoxRunner, type BoxRunner } from './box-runner.ts';
 import { createHandlers } from './control.ts';
 import { prepareAhead } from './drivers/registry.ts';
@@ -26,7 +27,7 @@ export interface WorkerProcess {
 interface WorkerOptions {
   readonly config: Config;
   readonly workerId: string;
-  readonly log: Logger;
+  readonly processLog: ProcessLog;
   /** Nobody hears that it is ready. */
   readonly parentIsGone: () => boolean;
   /** Called at the end of a worker that had a box: nearly all of its code has run then. */
@@ -34,7 +35,9 @@ interface WorkerOptions {
 }
 
 /** Listens, and stays until told to leave, fenced, or orphaned for too long. */
-export async function runWorker({ config, workerId, log, parentIsGone, keepCompiled }: WorkerOptions): Promise<WorkerProcess> {
+export async function runWorker({ config: started, workerId, processLog, parentIsGone, keepCompiled }: WorkerOptions): Promise<WorkerProcess> {
+  const { log } = processLog;
+  let config = started;
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
   const streamPath = streamSocketPath(workersDir, workerId);
@@ -47,20 +50,22 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
 
   async function assign(assignment: Assignment): Promise<void> {
     process.title = `boxrun worker ${assignment.boxId}`;
-    const tell = (notice: 'engineExited' | 'unkillable', reason: string) => {
-      for (const peer of server.peers) peer.notify(notice, { reason });
-    };
-    const onEngineExit = (reason: string) => { tell('engineExited', reason); };
+    const onEngineExit = (reason: string) => { tell(server.peers, 'engineExited', reason); };
     const onUnkillable = (reason: string) => {
       unkillable = reason;
-      tell('unkillable', reason);
+      tell(server.peers, 'unkillable', reason);
     };
-    const onFenced = () => process.exit(1);
     await prepared;
-    runner = await createBoxRunner({ config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced }, assignment);
+    runner = await createBoxRunner({ config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced: () => process.exit(1) }, assignment);
     faultPoint('worker.assign.made');
     stateFile.write(runner);
     faultPoint('worker.assign.recorded');
+  }
+
+  function takeSettings(settings: WorkerSettings): void {
+    config = changed(config, settings);
+    processLog.change(settings);
+    runner?.takeSettings(settings);
   }
 
   /** Without a supervisor and without a command there is nothing to stay for; the box stays as it is. */
@@ -76,9 +81,7 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
   function leave(reason: string): Promise<void> {
     leaving ??= (async () => {
       log.info({ reason }, 'the worker leaves');
-      await runner?.release().catch((error: unknown) => {
-        log.error({ err: error }, 'letting go of the box failed');
-      });
+      await letGo(runner, log);
       faultPoint('worker.leave.released');
       for (const path of [stateFile.path, streamPath, socketPath]) await unlink(path).catch(() => undefined);
       await prepared;
@@ -99,8 +102,8 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
   const server: IpcServer<WorkerContract> = await serveContract({
     path: socketPath,
     contract: workerContract,
-    hello: () => helloOf(workerId, runner),
-    handlers: createHandlers({ runner: () => runner, assign, leave: () => leave('told to'), streams }),
+    hello: () => helloOf(workerId, runner, started),
+    handlers: createHandlers({ runner: () => runner, assign, takeSettings, leave: () => leave('told to'), streams }),
     log,
     onConnect(peer) {
       watchForSupervisor();
@@ -114,6 +117,20 @@ export async function runWorker({ config, workerId, log, parentIsGone, keepCompi
   if (parentIsGone() && server.peers.size === 0) await leave('its supervisor went while it started');
   watchForSupervisor();
   return { leave };
+}
+
+function tell(peers: IpcServer<WorkerContract>['peers'], notice: 'engineExited' | 'unkillable', reason: string): void {
+  for (const peer of peers) peer.notify(notice, { reason });
+}
+
+async function letGo(runner: BoxRunner | null, log: Logger): Promise<void> {
+  await runner?.release().catch((error: unknown) => {
+    log.error({ err: error }, 'letting go of the box failed');
+  });
+}
+
+function changed(config: Config, { logLevel, logFormat, orphanGraceMs, outputMb, execs }: WorkerSettings): Config {
+  return { ...config, logLevel, logFormat, orphanGraceMs, caps: { ...config.caps, outputMb, execs } };
 }
 
 /** Two turns of the event loop: the answer to `leave` goes out before the end. */
@@ -139,7 +156,7 @@ async function createStateFile(workersDir: string, workerId: string) {
   };
 }
 
-function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<WorkerContract> {
+function helloOf(workerId: string, runner: BoxRunner | null, started: Config): ServerHello<WorkerContract> {
   return {
     workerId,
     pid: process.pid,
@@ -147,5 +164,7 @@ function helloOf(workerId: string, runner: BoxRunner | null): ServerHello<Worker
     generation: runner?.generation ?? 0,
     running: runner?.running ?? false,
     build: buildId,
+    takes: [...requestsTaken],
+    settingsDigest: settingsDigest(started),
   };
 }

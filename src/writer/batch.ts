@@ -26,6 +26,11 @@ function isPassing(error: unknown): boolean {
   return typeof code === 'string' && /^SQLITE_(FULL|IOERR|BUSY|LOCKED|NOMEM|CANTOPEN|READONLY)/.test(code);
 }
 
+/** A full disk shows as an I/O error too, where the log of changes cannot grow. */
+function isForWantOfRoom(error: unknown): boolean {
+  return /^SQLITE_(FULL|IOERR)/.test(String((error as { code?: unknown }).code));
+}
+
 function unavailable(error: unknown): BoxRunError {
   return new BoxRunError('UNAVAILABLE', `the database cannot be written: ${String(error)}`, {
     hint: 'free disk space, or close whatever program holds the database',
@@ -73,7 +78,8 @@ function createTransaction(db: Database): (group: readonly Unit[]) => Outcome[] 
   };
 }
 
-export function createBatch(db: Database): Batch {
+/** @param makeRoom gives up what is kept for a full disk; false when there is nothing to give */
+export function createBatch(db: Database, makeRoom: () => boolean = () => false): Batch {
   const runTransaction = createTransaction(db);
   const waiting = createChangeLine();
   let scheduled = false;
@@ -96,12 +102,21 @@ export function createBatch(db: Database): Batch {
     setImmediate(runGroup);
   }
 
+  function runWithRoom(group: readonly Unit[]): Outcome[] {
+    try {
+      return runTransaction(group);
+    } catch (error) {
+      if (!isForWantOfRoom(error) || !makeRoom()) throw error;
+      return runTransaction(group);
+    }
+  }
+
   function runGroup(): void {
     const group = waiting.takeGroup();
     const startedAt = performance.now();
     let outcomes: Outcome[];
     try {
-      outcomes = runTransaction(group);
+      outcomes = runWithRoom(group);
       failing = false;
       commits.done++;
     } catch (error) {

@@ -1,7 +1,7 @@
 // What each request to the writer does: submit the change to the group commit, and after the commit publish its events.
 // Served by main.ts to supervisor, workers, gateways and keeper. What is answered is committed.
 import { timestamp } from '../shared/clock.ts';
-import type { Event, ExecChange, WriterContract } from '../shared/contracts/writer.ts';
+import type { Event, ExecChange, WriterContract, WriterSettings } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
@@ -19,12 +19,13 @@ export interface ControlDeps {
   readonly meters: Pick<Meters, 'snapshot'>;
   readonly figures: WriterMeters;
   readonly states: StateLog;
+  readonly onSettings: (settings: WriterSettings) => void;
   /** Says whether the writer leaves now. */
   readonly onRetire: () => boolean;
 }
 
 export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
-  const { batch, statements, followers, states, figures, onRetire } = deps;
+  const { batch, statements, followers, states, figures } = deps;
   return {
     async insertBox({ box, claim }) {
       const created = await batch.submit(() => {
@@ -94,8 +95,19 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
     },
     ...followHandlers(deps),
     ...watchHandlers(deps),
-    retire: () => ({ leaving: onRetire() }),
+    ...keeperHandlers(deps),
   };
+}
+
+/** For the keeper alone. */
+function keeperHandlers({ onSettings, onRetire }: ControlDeps) {
+  return {
+    settings(given) {
+      onSettings(given);
+      return null;
+    },
+    retire: () => ({ leaving: onRetire() }),
+  } satisfies Partial<Handlers<WriterContract>>;
 }
 
 /** What gateways are told by themselves: events of commands, and changes of boxes. */

@@ -6,7 +6,7 @@ import { BoxRunError, errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { newId } from '../shared/ids.ts';
 import { tryLock } from '../shared/lock.ts';
-import { migrate } from '../shared/store/migrations.ts';
+import { backUpBeforeMigration, migrate } from '../shared/store/migrations.ts';
 
 export interface WriterDatabase {
   readonly db: Database.Database;
@@ -32,9 +32,10 @@ function explained(error: unknown, path: string): unknown {
 }
 
 /**
+ * @param onProgress called while a backup is made, which takes as long as the database is large
  * @throws RUNTIME_ERROR when another writer has the database, or its version is unknown
  */
-export async function openDatabase(path: string): Promise<WriterDatabase> {
+export async function openDatabase(path: string, onProgress: () => void = () => undefined): Promise<WriterDatabase> {
   const lock = await tryLock(`${path}.lock`);
   if (lock === null) {
     throw new BoxRunError('RUNTIME_ERROR', `another process writes ${path}`, {
@@ -57,6 +58,7 @@ export async function openDatabase(path: string): Promise<WriterDatabase> {
     db.pragma('temp_store = MEMORY'); // What a savepoint changes would go to a file from 64 KiB on, and at no descriptor left to nowhere.
     db.pragma(`wal_autocheckpoint = ${checkpointBytes / pageBytes}`);
     db.pragma('foreign_keys = ON');
+    await backUpBeforeMigration(db, onProgress);
     migrate(db);
     db.prepare(`INSERT INTO meta (key, value) VALUES ('instance_id', ?) ON CONFLICT (key) DO NOTHING`).run(newId('inst'));
     const instanceId = db.prepare(`SELECT value FROM meta WHERE key = 'instance_id'`).pluck().get() as string;

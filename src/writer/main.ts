@@ -2,10 +2,11 @@
 // It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
 import { buildId } from '../shared/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
+import { createDiskReserve } from '../shared/disk-reserve.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger, logWarnings } from '../shared/log.ts';
+import { createProcessLog, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
@@ -19,30 +20,37 @@ import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
 import { faultPoint } from '../shared/fault.ts';
 
-const { orders, ready, refuse } = takeOrders();
+const { orders, ready, refuse, working } = takeOrders();
 const { config } = orders;
 process.title = 'boxrun writer';
-const log = createLogger('writer', config);
+const processLog = createProcessLog('writer', config);
+const { log } = processLog;
 logWarnings(log);
 
-const database = await openDatabase(config.dbPath).catch(async (error: unknown) => {
+const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
   log.fatal({ err: error }, 'the database cannot be opened');
   await refuse(error);
   return process.exit(1);
 });
 const { db, instanceId } = database;
-const batch = createBatch(db);
+const reserve = createDiskReserve(config);
+const batch = createBatch(db, () => {
+  const isGiven = reserve.release();
+  if (isGiven) log.warn('the disk is full: the reserve is given up for the database');
+  return isGiven;
+});
 const statements = prepareStatements(db);
 const followers = createFollowers();
 const meters = createMeters('writer');
 const states = createStateLog();
+const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
 let retired = false;
 let idleTimer: NodeJS.Timeout | undefined;
 
 const server: IpcServer<typeof writerContract> = await serveContract({
   path: statePaths(config.stateDir).writerSocket,
   contract: writerContract,
-  hello: () => ({ pid: process.pid, instanceId, build: buildId }),
+  hello: () => ({ pid: process.pid, instanceId, build: buildId, dbPath: config.dbPath }),
   handlers: createHandlers({
     batch,
     followers,
@@ -50,6 +58,11 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     statements,
     meters,
     figures: createWriterMeters(meters, batch),
+    onSettings(settings) {
+      processLog.change(settings);
+      sweeps.keepFor(settings.retentionHours);
+      log.info({ settings }, 'the writer has new settings');
+    },
     onRetire() {
       retired = true;
       return leaveIfUnneeded();
@@ -67,7 +80,6 @@ const server: IpcServer<typeof writerContract> = await serveContract({
     leaveIfUnneeded();
   },
 });
-const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
 process.on('SIGTERM', () => void end('SIGTERM'));
 process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
 leaveIfUnneeded();

@@ -4,21 +4,19 @@ import type { Database } from 'better-sqlite3';
 import type { Box, Exec } from '../shared/api.ts';
 import type { BoxChange, Event, ExecChange } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { limits } from '../shared/limits.ts';
 import { prepareKeyStatements, type KeyStatements } from './keys.ts';
+import { prepareRemovals, type RemovalStatements } from './removal.ts';
 import { exitEventData } from '../shared/lifecycle/exec.ts';
 import { BoxRow, ExecRow, fromSql, publicBox, publicExec, publicBoxFields, toSql, type SqlRow } from '../shared/store/rows.ts';
 import type { StateChange } from './state-log.ts';
 
-export interface Statements extends KeyStatements {
+export interface Statements extends KeyStatements, Pick<RemovalStatements, 'removeExpiredSlice'> {
   /** The box as clients see it from then on; null when it was there already. */
   insertBox(box: BoxRow): Box | null;
   /** The box as clients see it from then on; null when nothing of that changes. */
   updateBox(boxId: string, change: BoxChange): Box | null;
   /** Deletes one slice; done when nothing of the box is left. `removed` is what it was, with the slice that took its row. */
   removeBoxSlice(boxId: string): { isDone: boolean; removed: Box | null };
-  /** Deletes one slice of the execs that ended by `before`, with their events; true when none is left. */
-  removeExecsSlice(before: string): boolean;
   openLease(boxId: string, generation: number): void;
   closeLease(boxId: string, generation: number, reason: string, at: string): { exec: Exec; event: Event }[];
   /** @throws CANCELED when `generation` is not the box's */
@@ -41,23 +39,18 @@ const insertInto = (table: string, columns: readonly string[]) =>
 
 export function prepareStatements(db: Database): Statements {
   const keys = prepareKeyStatements(db);
+  const removals = prepareRemovals(db);
   const tryOut = db.prepare(`INSERT INTO meta (key, value) VALUES ('tried_out', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`);
   return {
-    ...keys, ...boxStatements(db, keys), ...leaseStatements(db), ...execStatements(db, keys),
+    ...keys, ...boxStatements(db, keys, removals), ...leaseStatements(db), ...execStatements(db, keys),
+    removeExpiredSlice: removals.removeExpiredSlice,
     tryOut: () => { tryOut.run(new Date().toISOString()); },
   };
 }
 
-function boxStatements(db: Database, keys: KeyStatements) {
+function boxStatements(db: Database, keys: KeyStatements, removals: RemovalStatements) {
   const insert = db.prepare(`${insertInto('boxes', Object.keys(BoxRow.properties))} ON CONFLICT (id) DO NOTHING`);
   const nameOwner = db.prepare('SELECT id FROM boxes WHERE name = ?').pluck();
-  const deleteEvents = db.prepare(
-    `DELETE FROM events WHERE id IN (
-       SELECT events.id FROM events JOIN execs ON execs.id = events.exec_id WHERE execs.box_id = ? LIMIT ?)`,
-  );
-  const deleteExecs = db.prepare(
-    'DELETE FROM execs WHERE rowid IN (SELECT rowid FROM execs WHERE box_id = ? LIMIT ?)',
-  );
   const deleteBox = db.prepare('DELETE FROM boxes WHERE id = ? RETURNING *');
   const publicOf = (row: unknown) => publicBox(fromSql<BoxRow>(row as SqlRow));
   return {
@@ -77,8 +70,7 @@ function boxStatements(db: Database, keys: KeyStatements) {
       return columns.some((name) => publicBoxFields.has(name)) ? publicOf(row) : null;
     },
     removeBoxSlice(boxId: string) {
-      if (deleteEvents.run(boxId, limits.deleteSliceRows).changes > 0) return { isDone: false, removed: null };
-      if (deleteExecs.run(boxId, limits.deleteSliceRows).changes > 0) return { isDone: false, removed: null };
+      if (!removals.removeExecsSlice(boxId)) return { isDone: false, removed: null };
       keys.freeKeys(boxId);
       const row = deleteBox.get(boxId);
       return { isDone: true, removed: row === undefined ? null : publicOf(row) };
@@ -139,16 +131,7 @@ function execStatements(db: Database, keys: KeyStatements) {
     `UPDATE execs SET status = $status, exit_code = $exitCode, error_message = $errorMessage, finished_at = $at
      WHERE id = $execId AND status = 'running' RETURNING *`,
   );
-  const deleteOldEvents = db.prepare(
-    `DELETE FROM events WHERE id IN (
-       SELECT events.id FROM execs JOIN events ON events.exec_id = execs.id WHERE execs.finished_at <= ? LIMIT ?)`,
-  );
-  const deleteOldExecs = db.prepare('DELETE FROM execs WHERE rowid IN (SELECT rowid FROM execs WHERE finished_at <= ? LIMIT ?)');
   return {
-    removeExecsSlice(before: string) {
-      if (deleteOldEvents.run(before, limits.deleteSliceRows).changes > 0) return false;
-      return deleteOldExecs.run(before, limits.deleteSliceRows).changes < limits.deleteSliceRows;
-    },
     changeExec(change: ExecChange): AppliedChange | null {
       if (change.op === 'insert') {
         const { changes } = insertExec.run(toSql(change.exec));

@@ -12,7 +12,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   gateway: ['shared'],
   writer: ['shared'],
   worker: ['shared'],
-  sdk: ['shared/api.ts', 'shared/errors.ts'],
+  sdk: ['shared/api.ts', 'shared/errors.ts', 'shared/socket-place.ts'],
   ui: ['sdk/browser.ts'],
   cli: ['sdk', 'shared'],
 };

@@ -1,6 +1,6 @@
 // One plain GET by a server's Unix socket, on a connection of its own and under a deadline: for tests that kill whoever answers.
 import { request } from 'node:http';
-import { defaultSocket } from '../../src/shared/state-dir.ts';
+import { defaultSocket } from '../../src/shared/socket-place.ts';
 
 export interface LocalAnswer {
   readonly status: number;

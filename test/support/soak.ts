@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
 import { limits } from '../../src/shared/limits.ts';
-import { defaultSocket } from '../../src/shared/state-dir.ts';
+import { defaultSocket } from '../../src/shared/socket-place.ts';
 import { startCrashServer, type CrashServer } from './crash-server.ts';
 import { boxedProcesses, boxLoops, expectIntegrity, expectOrder, instanceCgroups, instanceIdOf, markedProcesses } from './host-state.ts';
 import { processesOf } from './processes.ts';

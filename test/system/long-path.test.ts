@@ -2,6 +2,8 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BoxRun } from '../../src/sdk/index.ts';
+import { findServer } from '../../src/sdk/node.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;
@@ -17,5 +19,10 @@ describe('in a state directory with a path of over two hundred bytes', () => {
     expect(server.stateDir.length).toBeGreaterThan(200);
     const { stdout } = await promisify(execFile)(process.execPath, [cliBundle, 'run', 'base', '--', 'echo', 'hi'], { env: server.env });
     expect(stdout).toBe('hi\n');
+  });
+
+  it('the SDK finds the server by the variables', async () => {
+    await using client = new BoxRun(findServer(server.env));
+    expect(await client.info()).toHaveProperty('max_cpu');
   });
 });

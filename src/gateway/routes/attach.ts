@@ -41,7 +41,7 @@ async function attachShell(parts: GatewayParts, client: ClientSocket, box: strin
   client.onMessage((message) => pass(message, stream, client));
   for (let item = await nextItem(stream); item !== null; item = await nextItem(stream)) {
     if ('bytes' in item) await client.send(item.bytes);
-    else if (item.report.type === 'exit') client.sendWord({ type: 'exit', code: item.report.code });
+    else if (item.report.type === 'exit') await client.sendWord({ type: 'exit', code: item.report.code });
   }
   client.close();
 }
@@ -76,9 +76,9 @@ async function showOutput({ feed }: GatewayParts, client: ClientSocket, exec: Ex
     for (const event of events) {
       if (event.type === 'exit') {
         const { exit_code: code, error } = JSON.parse(Buffer.from(event.data).toString()) as { exit_code: number | null; error?: string };
-        client.sendWord({ type: 'exit', code, ...(error === undefined ? {} : { error }) });
+        await client.sendWord({ type: 'exit', code, ...(error === undefined ? {} : { error }) });
       } else if (event.stream === 'stderr') {
-        client.sendWord({ type: 'stderr', data: Buffer.from(event.data).toString('base64') });
+        await client.sendWord({ type: 'stderr', data: Buffer.from(event.data).toString('base64') });
       } else {
         await client.send(event.data);
       }
@@ -90,7 +90,7 @@ async function tellExit({ feed, rows }: GatewayParts, client: ClientSocket, exec
   await feed.ended(exec, over);
   const ended = await rows.exec(exec.box_id, exec.id);
   if (ended === null) throw new BoxRunError('EXEC_NOT_FOUND', `exec ${exec.id} was removed`);
-  client.sendWord({ type: 'exit', code: ended.exit_code, ...(ended.error_message === null ? {} : { error: ended.error_message }) });
+  await client.sendWord({ type: 'exit', code: ended.exit_code, ...(ended.error_message === null ? {} : { error: ended.error_message }) });
 }
 
 async function openInput(parts: GatewayParts, box: string, execId: string): Promise<ByteStream | null> {

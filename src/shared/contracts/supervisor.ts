@@ -57,7 +57,15 @@ export const supervisorContract = {
       }),
     },
     /** For whoever watches the server: the workers, and those of them that give no sign of life. */
-    health: { params: Type.Object({}), result: Type.Object({ workers: Type.Integer(), silentWorkers: Type.Integer() }) },
+    health: {
+      params: Type.Object({}),
+      result: Type.Object({
+        workers: Type.Integer(),
+        silentWorkers: Type.Integer(),
+        /** False while the disk has too little room; a supervisor of the version before does not say. */
+        diskHasRoom: Type.Optional(Type.Boolean()),
+      }),
+    },
   },
   notices: {},
 } as const satisfies Contract;

@@ -1,10 +1,11 @@
 // What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and go.
 // Served by worker/control.ts, called by supervisor/box-worker.ts; generations tell workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { Exec, Ulimit, Volume } from '../api.ts';
+import { AttachInput, Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { StageTimes } from '../stage-times.ts';
+import { WorkerSettings } from './settings.ts';
 import { KeyClaim } from './writer.ts';
 
 const Env = Type.Record(Type.String(), Type.String());
@@ -64,10 +65,7 @@ export const StreamGrant = Type.Object({ socketPath: Type.String(), token: Type.
 export type StreamGrant = Static<typeof StreamGrant>;
 
 /** Words of control on an open stream, to the worker. */
-export const StreamControl = Type.Union([
-  Type.Object({ type: Type.Literal('resize'), cols: dimension, rows: dimension }),
-  Type.Object({ type: Type.Literal('eof') }),
-]);
+export const StreamControl = AttachInput;
 export type StreamControl = Static<typeof StreamControl>;
 
 /** ... and from it: a download begins, an upload stands at its destination, a terminal's shell has ended. */
@@ -105,6 +103,10 @@ export const workerContract = {
     running: Type.Boolean(),
     /** shared/build.ts; absent in workers of builds that did not say it yet. */
     build: Type.Optional(Type.String()),
+    /** Requests that workers of the version before do not know; see `takes`. */
+    takes: Type.Optional(Type.Array(Type.String())),
+    /** Of the settings with which it was started; see settingsDigest. */
+    settingsDigest: Type.Optional(Type.String()),
   }),
   requests: {
     /** Makes a spare the worker of one box, for good. */
@@ -112,7 +114,11 @@ export const workerContract = {
     prepareImage: { params: Type.Object({}), result: Done },
     create: { params: Type.Object({}), result: Type.Object({ engineId: Type.String() }) },
     start: { params: Type.Object({}), result: Done },
-    /** Takes over from a dead predecessor; commands not in `finishedExecs` are killed. */
+    /** Takes over from a dead predecessor, and names the commands of which it finds processes. `endStrays` must follow. */
+    adopt: { params: Type.Object({}), result: Type.Object({ running: Type.Boolean(), execIds: Type.Array(Type.String()) }) },
+    /** Kills the commands that a predecessor left, except those in `finishedExecs`: their background children live on. */
+    endStrays: { params: Type.Object({ finishedExecs: Type.Array(Type.String()) }), result: Done },
+    /** Both in one, as supervisors of the version before ask for it. */
     reattach: {
       params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
       result: Type.Object({ running: Type.Boolean() }),
@@ -140,6 +146,8 @@ export const workerContract = {
         engine: Type.Union([Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number() }), Type.Null()]),
       }),
     },
+    /** From a supervisor that adopts this worker: what its own `serve` was told. */
+    settings: { params: WorkerSettings, result: Done },
     /** Sends what is not acknowledged and exits; a running engine stays. */
     leave: { params: Type.Object({}), result: Done },
   },
@@ -151,6 +159,15 @@ export const workerContract = {
   },
 } as const satisfies Contract;
 export type WorkerContract = typeof workerContract;
+
+const newRequests = ['adopt', 'endStrays', 'settings'] as const satisfies readonly (keyof WorkerContract['requests'])[];
+/** For the hello of a worker: requests that one of the version before does not know, and that would end its connection. */
+export const requestsTaken: readonly string[] = newRequests;
+
+/** Whether a worker with this hello knows the request. */
+export function takes(hello: { readonly takes?: readonly string[] }, request: (typeof newRequests)[number]): boolean {
+  return hello.takes?.includes(request) ?? false;
+}
 
 /** Beside a worker's socket: who it is, for a supervisor that did not start it. A pid alone may have been reused. */
 export const WorkerStateFile = Type.Object({

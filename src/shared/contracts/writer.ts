@@ -4,6 +4,7 @@
 import { Type, type Static } from 'typebox';
 import { stateKinds } from '../api.ts';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
+import { LogSettings } from './settings.ts';
 import { MetricsSnapshot } from '../metrics-snapshot.ts';
 import { BoxRow, ExecRow } from '../store/rows.ts';
 
@@ -64,6 +65,10 @@ const StatePage = Type.Object({
 });
 export type StatePage = Static<typeof StatePage>;
 
+/** Settings that may change while a writer lives. */
+export const WriterSettings = Type.Object({ ...LogSettings.properties, retentionHours: Type.Integer({ minimum: 0 }) });
+export type WriterSettings = Static<typeof WriterSettings>;
+
 export const writerContract = {
   name: 'writer',
   version: 1,
@@ -71,8 +76,14 @@ export const writerContract = {
     Type.Object({ role: Type.Union([Type.Literal('keeper'), Type.Literal('supervisor'), Type.Literal('gateway')]) }),
     Type.Object({ role: Type.Literal('worker'), boxId: Type.String(), generation: Type.Integer() }),
   ]),
-  /** `build` is shared/build.ts; absent in writers of builds that did not say it yet. */
-  serverHello: Type.Object({ pid: Type.Integer(), instanceId: Type.String(), build: Type.Optional(Type.String()) }),
+  serverHello: Type.Object({
+    pid: Type.Integer(),
+    instanceId: Type.String(),
+    /** shared/build.ts; absent in writers of builds that did not say it yet. */
+    build: Type.Optional(Type.String()),
+    /** The database that it writes, where it says so. Writers of the version before do not, and take no `settings`. */
+    dbPath: Type.Optional(Type.String()),
+  }),
   requests: {
     /** NAME_ALREADY_EXISTS when another box has the name; UNAVAILABLE when another row has the key. */
     insertBox: { params: Type.Object({ box: BoxRow, claim: Type.Optional(KeyClaim) }), result: Done },
@@ -104,6 +115,8 @@ export const writerContract = {
     unwatchStates: { params: Type.Object({}), result: Done },
     /** The changes after `position`, a page of them; of null, the present position. */
     statesAfter: { params: Type.Object({ position: Type.Union([StatePosition, Type.Null()]) }), result: StatePage },
+    /** From a keeper that adopts this writer: what its own `serve` was told. */
+    settings: { params: WriterSettings, result: Done },
     /** The keeper's goodbye: the writer ends as soon as no worker needs it; `leaving` when that is now. */
     retire: { params: Type.Object({}), result: Type.Object({ leaving: Type.Boolean() }) },
   },

@@ -2,6 +2,7 @@
 // removed meanwhile shift nothing. Used by reader.ts; routes turn positions into cursors for clients.
 import type { Database, Statement } from 'better-sqlite3';
 import type { BoxStatus } from '../api.ts';
+import { limits } from '../limits.ts';
 import type { SqlRow, SqlValue } from './rows.ts';
 
 /** Of a row in a list: rows made within one millisecond are told apart by their rowid. */
@@ -50,6 +51,8 @@ export function prepareLists(db: Database): Lists {
     const where = all.map(([sql]) => sql).join(' AND ') || 'true';
     const sql = `SELECT rowid AS position, * FROM ${table} WHERE ${where} ORDER BY created_at DESC, rowid DESC LIMIT ?`;
     const statement = statements.get(sql) ?? db.prepare(sql);
+    // What a client asks for decides the text, so there are many: with every mix of labels another one.
+    if (statements.size >= limits.listStatementsMax) statements.clear();
     statements.set(sql, statement);
     // One more than is asked for tells whether there are more.
     const found = statement.all(...all.flatMap(([, ...values]) => values), limit === null ? -1 : limit + 1) as SqlRow[];

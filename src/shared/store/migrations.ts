@@ -80,13 +80,43 @@ const migrations: readonly string[] = [
 ];
 
 export const schemaVersion = migrations.length;
+/** Of a backup: 16 MiB. */
+const pagesPerStep = 1024;
+
+/**
+ * Before a migration of this edition's own schema: a copy of the database as it is, in `NAME.version-N`. A later one of the same version
+ * takes its place. Other processes may read meanwhile.
+ * @param onProgress called several times a second
+ */
+export async function backUpBeforeMigration(db: Database, onProgress: () => void): Promise<void> {
+  const found = db.pragma('user_version', { simple: true }) as number;
+  if (found === 0 || found >= schemaVersion) return;
+  const path = `${db.name}.version-${found}`;
+  const unfinished = `${path}.unfinished`;
+  try {
+    rmSync(unfinished, { force: true });
+    closeSync(openSync(unfinished, 'wx', 0o600));
+    await db.backup(unfinished, {
+      progress: () => {
+        onProgress();
+        return pagesPerStep;
+      },
+    });
+    renameSync(unfinished, path);
+  } catch (error) {
+    rmSync(unfinished, { force: true });
+    throw error;
+  }
+  faultPoint('writer.migration.version-backed-up');
+}
 
 /**
  * Brings the schema up to date, each step in a transaction of its own. A database of another BoxRun edition is taken over,
  * with a backup beside it (`NAME.other-edition`).
+ * @param to the version to stop at
  * @throws RUNTIME_ERROR for a database of a newer version, or one that another program made
  */
-export function migrate(db: Database): void {
+export function migrate(db: Database, to = schemaVersion): void {
   const found = db.pragma('user_version', { simple: true }) as number;
   if (found > schemaVersion) {
     throw new BoxRunError('RUNTIME_ERROR', `the database has version ${found}, this BoxRun knows ${schemaVersion}`, {
@@ -97,7 +127,7 @@ export function migrate(db: Database): void {
     migrateOtherEdition(db);
     return;
   }
-  migrations.slice(found).forEach((sql, index) => {
+  migrations.slice(found, to).forEach((sql, index) => {
     db.transaction(() => {
       db.exec(sql);
       db.pragma(`user_version = ${found + index + 1}`);

@@ -42,8 +42,10 @@ export interface Reader {
   execs(boxId: string, page?: PageRequest): Page<Exec>;
   /** Null when it was never used, or so long ago that it counts no more. */
   knownKey(scope: string, key: string): KnownKey | null;
-  /** Ids of the execs of a box that have ended. */
-  finishedExecIds(boxId: string): string[];
+  /** Which of these are execs of the box that have ended. */
+  finishedAmong(boxId: string, execIds: readonly string[]): string[];
+  /** Ids of the execs of a box that have ended, so many of the newest. */
+  newestFinishedExecIds(boxId: string, countMax: number): string[];
   /** Events after `afterSeq` in order, up to the page bounds of limits.ts. */
   events(execId: string, afterSeq: number, bytesMax?: number): EventPage;
   close(): void;
@@ -68,7 +70,10 @@ export function openReader(path: string): Reader {
     `SELECT DISTINCT execs.box_id FROM execs JOIN boxes ON boxes.id = execs.box_id
      WHERE execs.status = 'running' AND boxes.state IN ('stopped', 'failed')`,
   ).pluck();
-  const finished = db.prepare(`SELECT id FROM execs WHERE box_id = ? AND status <> 'running'`).pluck();
+  const isFinished = db.prepare(`SELECT 1 FROM execs WHERE id = ? AND box_id = ? AND status <> 'running'`).pluck();
+  const newestFinished = db.prepare(
+    `SELECT id FROM execs WHERE box_id = ? AND status <> 'running' ORDER BY created_at DESC LIMIT ?`,
+  ).pluck();
   const page = db.prepare(
     'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
   );
@@ -97,7 +102,8 @@ export function openReader(path: string): Reader {
       const since = new Date(Date.now() - limits.keyLifeMs).toISOString();
       return (knownKey.get(scope, key, since) as KnownKey | undefined) ?? null;
     },
-    finishedExecIds: (boxId) => finished.all(boxId) as string[],
+    finishedAmong: (boxId, execIds) => execIds.filter((id) => isFinished.get(id, boxId) !== undefined),
+    newestFinishedExecIds: (boxId, countMax) => newestFinished.all(boxId, countMax) as string[],
     events(execId, afterSeq, bytesMax = limits.replayPageBytes) {
       const events: EventRow[] = [];
       let bytes = 0;

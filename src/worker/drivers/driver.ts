@@ -112,6 +112,8 @@ export interface Driver {
   reattach(): Promise<'running' | 'stopped'>;
   /** Rejects only when the engine itself fails: a command that cannot be started is a handle that exits 126 or 127 with a message on stderr. */
   exec(request: ExecRequest): Promise<ExecHandle>;
+  /** Commands that a predecessor started and of which processes may be left. */
+  foundExecs(): Promise<string[]>;
   /** Kills the whole trees of commands that a predecessor started, except those named in `finished`: their background children live on. */
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
   /**

@@ -8,11 +8,11 @@ import { createUpgrade, type ClientSocket } from '../../../src/gateway/web-socke
 
 const pingMs = 40;
 
-async function serve(route: (client: ClientSocket) => Promise<void>): Promise<string> {
+async function serve(route: (client: ClientSocket) => Promise<void>, everyMs = pingMs): Promise<string> {
   const closing = new AbortController();
   const server = createServer();
   server.on('upgrade', createUpgrade({
-    guard: () => undefined, places: { take: () => undefined }, route: () => route, handle: () => undefined, closing: closing.signal, pingMs,
+    guard: () => undefined, places: { take: () => undefined }, route: () => route, handle: () => undefined, closing: closing.signal, pingMs: everyMs,
   }));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -71,4 +71,44 @@ it('keeps a client that it does not read from for a while: its answer cannot be 
   expect(echo.toString()).toBe('slow');
   for (let ping = 0; ping < 3; ping++) await once(socket, 'ping');
   expect(socket.readyState).toBe(WebSocket.OPEN);
+});
+
+it.each(['bytes', 'words'] as const)('waits with more %s for a client that does not read', async (kind) => {
+  const piece = Buffer.alloc(256 * 1024, 'x');
+  const word = { type: 'stderr', data: piece.toString('base64') } as const;
+  const tries = 200;
+  let sent = 0;
+  const url = await serve(async (client) => {
+    for (; sent < tries; sent++) await (kind === 'bytes' ? client.send(piece) : client.sendWord(word));
+  });
+  const socket = await connect(url, false);
+  socket.pause();
+  // The sockets of both sides take some megabytes.
+  let before = -1;
+  while (sent !== before) {
+    before = sent;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  expect(sent).toBeLessThan(tries);
+});
+
+it('keeps no answers to the pings of a client that does not read', { timeout: 60_000 }, async () => {
+  const pings = 300_000;
+  let taken = 0;
+  const url = await serve(async (client) => { client.onMessage(async () => { taken++; }); }, 60_000);
+  const socket = await connect(url, false);
+  socket.pause();
+  for (let sent = 0; sent < pings; sent++) {
+    socket.ping('x'.repeat(125));
+    if (sent % 1_000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  socket.send('the last');
+  await expect.poll(() => taken, { timeout: 30_000 }).toBe(1);
+  let answers = 0;
+  socket.on('pong', () => { answers++; });
+  const closed = once(socket, 'close');
+  socket.resume();
+  socket.close();
+  await closed;
+  expect(answers).toBeLessThan(pings / 2);
 });

@@ -1,8 +1,11 @@
 // Terminals against a small WebSocket server, on a Unix socket: bytes, size, exit, trouble, and closing.
 import { createServer } from 'node:http';
-import { join } from 'node:path';
+import { rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { WebSocketServer, type WebSocket } from 'ws';
+import { loadConfig } from '../../../src/shared/config.ts';
+import { makeStateDirectories } from '../../../src/shared/state-dir.ts';
 import { BoxRun, type Terminal } from '../../../src/sdk/index.ts';
 import { findServer } from '../../../src/sdk/node.ts';
 import { promiseInHand, temporaryDirectory } from '../../support/unit.ts';
@@ -44,6 +47,14 @@ it('carries bytes, sizes and the exit code', async () => {
   expect(await terminal.exited).toEqual({ exitCode: 3, error: null });
   expect(await textOf(terminal)).toBe('control {"type":"resize","cols":120,"rows":40}typed exit');
   await expect(terminal.write('more')).rejects.toMatchObject({ code: 'CANCELED' });
+});
+
+it('takes an option that is undefined as one that is absent', async () => {
+  const asked = promiseInHand<string>();
+  const client = await serveTerminal((_, url) => { asked.resolve(url); });
+  const terminal = await client.attach('web', { shell: undefined, cols: undefined, rows: 30, term: undefined, signal: undefined });
+  expect(await asked.promise).toBe('/v1/boxes/web/attach?rows=30');
+  terminal.close();
 });
 
 it('carries the input of a command, its end, and stderr apart', async () => {
@@ -126,4 +137,14 @@ it('finds the server of this user by the variables', () => {
   expect(findServer({ BOXRUN_HOST: '::1', BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({ url: 'http://[::1]:91' });
   expect(findServer({ BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({ url: 'http://127.0.0.1:91' });
   expect(findServer({ BOXRUN_STATE_DIR: home, BOXRUN_SOCKET: '' })).toEqual({ url: 'http://127.0.0.1:9090' });
+});
+
+it('finds the server of a state directory with a long path where its sockets are', () => {
+  const stateDir = join(temporaryDirectory(), ...Array.from({ length: 8 }, () => 'a directory with a long name'));
+  makeStateDirectories(stateDir);
+  const socketPath = loadConfig({ stateDir }, {}).socketPath ?? '';
+  onTestFinished(() => { rmSync(dirname(socketPath), { recursive: true, force: true }); });
+  expect(findServer({ BOXRUN_STATE_DIR: stateDir })).toEqual({ url: 'http://127.0.0.1:9090' });
+  writeFileSync(socketPath, '');
+  expect(findServer({ BOXRUN_STATE_DIR: stateDir })).toEqual({ socketPath });
 });

@@ -14,7 +14,7 @@ interface Pair extends TypescriptChild {
 }
 
 /** A parent that starts `child` as its writer, and prints what it hears. */
-async function startPair(child: string, options: { readyMs?: number; detached?: boolean } = {}): Promise<Pair> {
+async function startPair(child: string, options: { readyMs?: number; detached?: boolean; countsListeners?: boolean } = {}): Promise<Pair> {
   const directory = temporaryDirectory();
   const config = JSON.stringify(loadConfig({ stateDir: directory }, {}));
   const parent = await runTypescript(
@@ -25,7 +25,8 @@ async function startPair(child: string, options: { readyMs?: number; detached?: 
       readyMs: ${options.readyMs ?? 20_000}, detached: ${options.detached ?? false}, env: { ...process.env, EXTRA: 'yes', NODE_EXTRA_CA_CERTS: '/dev/null' },
     });
     console.log('pid ' + started.pid);
-    started.ready.then((facts) => console.log('ready ' + JSON.stringify(facts)), (error) => console.log(error.code + ' ' + error.message + ' | ' + error.hint));
+    const listeners = () => started.child.stdio[3].listenerCount('data');
+    started.ready.then((facts) => console.log('ready ' + JSON.stringify(facts) + (${options.countsListeners ?? false} ? ' listeners ' + listeners() : '')), (error) => console.log(error.code + ' ' + error.message + ' | ' + error.hint));
     started.exited.then((how) => console.log('exited ' + how));
     `,
     { 'writer.js': child },
@@ -63,6 +64,43 @@ describe('a process of ours', () => {
     expect(await line()).toContain('UNAVAILABLE the writer was not ready within 50 ms');
     killQuietly(childPid, 'SIGKILL');
     expect(await line()).toBe('exited SIGKILL');
+  });
+
+  it('that says that it works on has as long again', async () => {
+    const { line } = await startPair(`
+      import { takeOrders } from './src/shared/own-process.ts';
+      const { ready, working } = takeOrders();
+      let times = 0;
+      const timer = setInterval(() => {
+        if (++times < 12) return working();
+        clearInterval(timer);
+        ready({ times });
+      }, 500);
+      setInterval(() => {}, 1000);
+    `, { readyMs: 4_000 });
+    expect(await line()).toBe('ready {"times":12}');
+  });
+
+  it('that is ready is not listened to any more, and what it says then is not kept', async () => {
+    const { line, childPid } = await startPair(`
+      import { takeOrders } from './src/shared/own-process.ts';
+      const { ready, working } = takeOrders();
+      ready();
+      for (let index = 0; index < 100_000; index++) working();
+      setInterval(() => {}, 1000);
+    `, { countsListeners: true });
+    expect(await line()).toBe('ready {} listeners 0');
+    expect(await processIdentity(childPid)).not.toBeNull();
+  });
+
+  it('that says more than it could have to say, without an end, is given up', async () => {
+    const { line, childPid } = await startPair(`
+      import { Socket } from 'node:net';
+      new Socket({ fd: 3 }).write('x'.repeat(1_000_000));
+      setInterval(() => {}, 1000);
+    `);
+    expect(await line()).toContain('UNAVAILABLE the writer said something unreadable');
+    killQuietly(childPid, 'SIGKILL');
   });
 
   const faithful = `

@@ -9,7 +9,8 @@ import { streamSocketPath } from '../../../src/shared/contracts/worker.ts';
 import { newId } from '../../../src/shared/ids.ts';
 import { listenAt } from '../../../src/shared/ipc/socket.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { boxHome, defaultSocket, makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
+import { defaultSocket } from '../../../src/shared/socket-place.ts';
+import { boxHome, makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
 
 const long = '/s/'.padEnd(limits.socketPathBytesMax, 'long');
 let made: string[] = [];

@@ -90,7 +90,8 @@ describe('execs', () => {
     for (const [index, ms] of [1, 3, 2, 2].entries()) statements.changeExec(insertExec({ id: `exec_${index}`, created_at: createdAt(ms) }));
     statements.changeExec(finishExec('exec_2'));
     expect(reader.execs(boxRow().id).rows.map(({ id }) => id)).toEqual(['exec_1', 'exec_3', 'exec_2', 'exec_0']);
-    expect(reader.finishedExecIds(boxRow().id)).toEqual(['exec_2']);
+    expect(reader.newestFinishedExecIds(boxRow().id, 10)).toEqual(['exec_2']);
+    expect(reader.finishedAmong(boxRow().id, ['exec_2', execRow().id, 'exec_unknown'])).toEqual(['exec_2']);
     expect(reader.execs('box_none').rows).toEqual([]);
   });
 });

@@ -1,16 +1,18 @@
 // The worker of a box over time: a new lease before each successor, the predecessor dead before it, and no command left
 // running in the rows of a worker that is gone.
 import { describe, expect, it } from 'vitest';
+import { requestsTaken } from '../../../src/shared/contracts/worker.ts';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { createTurns } from '../../../src/shared/in-turn.ts';
 import type { Link } from '../../../src/shared/ipc/link.ts';
 import type { BoxRow } from '../../../src/shared/store/rows.ts';
-import { createBoxWorker, type BoxWorker } from '../../../src/supervisor/box-worker.ts';
+import { createBoxWorker, type BoxWorker, type BoxWorkerDeps } from '../../../src/supervisor/box-worker.ts';
 import { createImageGate } from '../../../src/supervisor/image-gate.ts';
+import type { FoundWorker } from '../../../src/supervisor/worker-handle.ts';
 import { promiseInHand, quietLog, settle } from '../../support/unit.ts';
 import { boxRow } from '../writer/setup.ts';
-import { createHandleDouble, noProgress, type HandleDouble } from './setup.ts';
+import { createHandleDouble, foundDouble, noProgress, type HandleDouble } from './setup.ts';
 
 interface Bench {
   readonly worker: BoxWorker;
@@ -21,11 +23,13 @@ interface Bench {
   readonly asked: string[];
   failWriter: BoxRunError | null;
   readonly lost: string[];
+  /** As `worker`, with one that an earlier supervisor left. */
+  anotherWorker(found: FoundWorker): BoxWorker;
   /** From now on what is spilled is sent, and stands in `asked`. */
   noteSpills(): void;
 }
 
-function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => createHandleDouble({}, `wrk_${n}`)) } = {}): Bench {
+async function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => createHandleDouble({ generation: 1 }, `wrk_${n}`)) } = {}): Promise<Bench> {
   const row = boxRow({ generation: 1, image_source: { kind: 'registry', reference: 'x' } });
   const asked: string[] = [];
   const state = { failWriter: null as BoxRunError | null, spilled: false };
@@ -38,21 +42,20 @@ function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => create
       return { ended: [] } as never;
     },
   };
-  const worker = createBoxWorker(
-    {
+  const deps: BoxWorkerDeps = {
       writer,
-      reader: { finishedExecIds: () => ['exec_done'] },
-      pool: { take: async () => handles[next++] as HandleDouble, adopt: () => undefined, fill: () => undefined, undisturbed: (work) => work(), close: async () => undefined },
-      gate: createImageGate(), turns: createTurns(1), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
-    },
-    row,
-    adopted ? (handles[0] as HandleDouble) : null,
-  );
+    reader: { finishedAmong: (_, ids) => ids.filter((id) => id === 'exec_done'), newestFinishedExecIds: () => ['exec_done'] },
+    pool: { take: async () => handles[next++] as HandleDouble, adopt: () => undefined, fill: () => undefined, undisturbed: (work) => work(), close: async () => undefined },
+    gate: createImageGate(), turns: createTurns(1), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
+  };
+  const worker = createBoxWorker(deps, row, adopted ? foundDouble(handles[0] as HandleDouble) : null);
+  await worker.adopt();
   const lost: string[] = [];
   worker.onLost = () => lost.push('lost');
   worker.onEngineExit = (reason) => lost.push(reason);
   return {
     worker, row, handles, asked, lost,
+    anotherWorker: (found) => createBoxWorker(deps, row, found),
     get failWriter() {
       return state.failWriter;
     },
@@ -70,7 +73,7 @@ const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine say
 
 describe('the first worker', () => {
   it('is assigned the box under the lease of the row, and brings it up step by step', async () => {
-    const { worker, handles, asked } = createBench();
+    const { worker, handles, asked } = await createBench();
     let assignment: unknown;
     const [first] = handles;
     if (first !== undefined) first.answers['assign'] = async (params) => { assignment = params; return null; };
@@ -81,7 +84,7 @@ describe('the first worker', () => {
   });
 
   it('that does not take the assignment is killed', async () => {
-    const { worker, handles } = createBench();
+    const { worker, handles } = await createBench();
     const [first] = handles;
     if (first !== undefined) first.answers['assign'] = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'no engine'));
     await expect(worker.create(noProgress, signal)).rejects.toMatchObject({ message: 'no engine' });
@@ -92,7 +95,7 @@ describe('the first worker', () => {
 
 describe('starting again', () => {
   it('takes a new lease, committed before the worker hears of it', async () => {
-    const { worker, handles, asked, row } = createBench();
+    const { worker, handles, asked, row } = await createBench();
     let atAssign: string[] = [];
     const [first] = handles;
     if (first !== undefined) first.answers['assign'] = async () => { atAssign = [...asked]; return null; };
@@ -103,14 +106,14 @@ describe('starting again', () => {
   });
 
   it('lets a worker that is still there go first', async () => {
-    const { worker, handles } = createBench({ adopted: true });
+    const { worker, handles } = await createBench({ adopted: true });
     await worker.start(noProgress, signal);
     expect(handles[0]?.events).toEqual(['dismissed']);
     expect(handles[1]?.requests).toContain('start');
   });
 
   it('under a lease that the writer does not commit starts nothing', async () => {
-    const bench = createBench();
+    const bench = await createBench();
     bench.failWriter = new BoxRunError('UNAVAILABLE', 'away');
     await expect(bench.worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(bench.handles[0]?.requests).toEqual([]);
@@ -120,7 +123,7 @@ describe('starting again', () => {
 
 describe('a worker that is lost while it starts the box', () => {
   it('is followed by another one under a new lease', async () => {
-    const { worker, handles, asked } = createBench();
+    const { worker, handles, asked } = await createBench();
     const first = handles[0] as HandleDouble;
     first.answers['start'] = async () => { first.die(); return new Promise(() => undefined); };
     await worker.start(noProgress, signal);
@@ -129,7 +132,7 @@ describe('a worker that is lost while it starts the box', () => {
   });
 
   it('again and again makes the start fail', async () => {
-    const { worker, handles } = createBench();
+    const { worker, handles } = await createBench();
     for (const handle of handles) handle.answers['start'] = async () => { handle.die(); return new Promise(() => undefined); };
     await expect(worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(handles.map(({ requests }) => requests.includes('start'))).toEqual([true, true, true, false]);
@@ -138,7 +141,7 @@ describe('a worker that is lost while it starts the box', () => {
 
 describe('taking over from a dead worker', () => {
   it('opens a lease, re-attaches, and only then ends what the dead one ran', async () => {
-    const { worker, handles, asked, row } = createBench({ adopted: true });
+    const { worker, handles, asked, row } = await createBench({ adopted: true });
     let atReattach: string[] = [];
     let params: unknown;
     const second = handles[1];
@@ -151,8 +154,20 @@ describe('taking over from a dead worker', () => {
     expect(row.generation).toBe(2);
   });
 
+  it('asks a successor what it finds, and names only those of that which had ended', async () => {
+    const handles = ['wrk_1', 'wrk_2'].map((id) => createHandleDouble({ generation: 1, takes: [...requestsTaken] }, id));
+    const { worker } = await createBench({ adopted: true, handles });
+    const successor = handles[1] as HandleDouble;
+    let params: unknown;
+    successor.answers['adopt'] = async () => ({ running: true, execIds: ['exec_lost', 'exec_done'] });
+    successor.answers['endStrays'] = async (given) => { params = given; return null; };
+    expect(await worker.succeed('worker exited')).toBe(true);
+    expect(successor.requests).toEqual(['assign', 'adopt', 'endStrays']);
+    expect(params).toEqual({ finishedExecs: ['exec_done'] });
+  });
+
   it('waits until it is really dead', async () => {
-    const { worker, handles, asked } = createBench({ adopted: true });
+    const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.kill = async () => {
       first.events.push('killed');
@@ -165,16 +180,40 @@ describe('taking over from a dead worker', () => {
   });
 
   it('says so when the engine is gone too', async () => {
-    const { worker, handles } = createBench();
+    const { worker, handles } = await createBench();
     const [first] = handles;
     if (first !== undefined) first.answers['reattach'] = async () => ({ running: false });
     expect(await worker.succeed('worker exited')).toBe(false);
   });
 });
 
+describe('a worker that an earlier supervisor left', () => {
+  it('and that neither answers nor dies has no successor until it is dead', async () => {
+    const bench = await createBench();
+    const handle = createHandleDouble({ generation: 1 });
+    let isDead = false;
+    const unkillable = new BoxRunError('TIMEOUT', 'it did not die');
+    const found = { ...foundDouble(handle), arrival: Promise.reject(unkillable), end: async () => { if (!isDead) throw unkillable; } };
+    const worker = bench.anotherWorker(found);
+    await expect(worker.adopt()).rejects.toMatchObject({ code: 'TIMEOUT' });
+    await expect(worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'TIMEOUT' });
+    expect(bench.asked).toEqual([]);
+    isDead = true;
+    await worker.start(noProgress, signal);
+    expect(bench.asked).toEqual(['openLease 2']);
+  });
+
+  it('under another lease is killed, and not taken', async () => {
+    const bench = await createBench();
+    const handle = createHandleDouble({ generation: 7, running: true });
+    expect(await bench.anotherWorker(foundDouble(handle)).adopt()).toBeNull();
+    expect(handle.events).toEqual(['killed']);
+  });
+});
+
 describe('a worker that is gone', () => {
   it('is reported once when nobody asked it to go', async () => {
-    const { worker, handles, lost } = createBench({ adopted: true });
+    const { worker, handles, lost } = await createBench({ adopted: true });
     handles[0]?.die();
     await settle();
     expect(lost).toEqual(['lost']);
@@ -183,14 +222,14 @@ describe('a worker that is gone', () => {
   });
 
   it('is not reported when it was let go', async () => {
-    const { worker, lost } = createBench({ adopted: true });
+    const { worker, lost } = await createBench({ adopted: true });
     await worker.stop(0);
     await settle();
     expect(lost).toEqual([]);
   });
 
   it('has its engine\'s end passed on while it is the box\'s worker, and not afterwards', async () => {
-    const { worker, handles, lost } = createBench({ adopted: true });
+    const { worker, handles, lost } = await createBench({ adopted: true });
     handles[0]?.onEngineExit?.('out of memory');
     await worker.stop(0);
     handles[0]?.onEngineExit?.('late');
@@ -200,21 +239,21 @@ describe('a worker that is gone', () => {
 
 describe('stopping', () => {
   it('asks the present worker, and lets it go', async () => {
-    const { worker, handles } = createBench({ adopted: true });
+    const { worker, handles } = await createBench({ adopted: true });
     await worker.stop(0);
     expect(handles[0]?.requests).toEqual(['stop']);
     expect(handles[0]?.events).toEqual(['dismissed']);
   });
 
   it('without a worker takes the engine over first', async () => {
-    const { worker, handles, asked } = createBench();
+    const { worker, handles, asked } = await createBench();
     await worker.stop(0);
     expect(handles[0]?.requests).toEqual(['assign', 'reattach', 'stop']);
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
   });
 
   it('in trouble never fails, has no worker afterwards, and no command left running in the rows', async () => {
-    const bench = createBench({ adopted: true });
+    const bench = await createBench({ adopted: true });
     const [first] = bench.handles;
     if (first !== undefined) first.answers['stop'] = broken;
     expect(await bench.worker.halt()).toBe(false);
@@ -226,13 +265,13 @@ describe('stopping', () => {
   });
 
   it('in trouble says that the engine has ended only when a worker has said so', async () => {
-    const bench = createBench({ adopted: true });
+    const bench = await createBench({ adopted: true });
     expect(await bench.worker.halt()).toBe(true);
     expect(bench.handles[0]?.requests).toEqual(['stop']);
   });
 
   it('goes on with another worker when the first is lost meanwhile, and ends what the lost one ran', async () => {
-    const { worker, handles, asked } = createBench({ adopted: true });
+    const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = async () => { first.die(); return new Promise(() => undefined); };
     await worker.stop(0);
@@ -241,7 +280,7 @@ describe('stopping', () => {
   });
 
   it('that gets no answer in time ends the worker, and the next one does it', async () => {
-    const { worker, handles } = createBench({ adopted: true });
+    const { worker, handles } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
     await worker.stop(0);
@@ -250,14 +289,14 @@ describe('stopping', () => {
   });
 
   it('gives up after a few workers', async () => {
-    const { worker, handles } = createBench({ adopted: true });
+    const { worker, handles } = await createBench({ adopted: true });
     for (const handle of handles) handle.answers['stop'] = async () => { handle.die(); return new Promise(() => undefined); };
     await expect(worker.stop(0)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(handles.map(({ requests }) => requests.includes('stop'))).toEqual([true, true, true, false]);
   });
 
   it('kills a worker whose process does not answer any more', { timeout: 20_000 }, async () => {
-    const { worker, handles } = createBench({ adopted: true });
+    const { worker, handles } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => new Promise(() => undefined);
     first.answers['hello'] = () => new Promise(() => undefined);
@@ -267,7 +306,7 @@ describe('stopping', () => {
   });
 
   it('never has two workers: one that cannot be killed keeps the next from coming', async () => {
-    const { worker, handles } = createBench({ adopted: true });
+    const { worker, handles } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
     first.dismiss = () => Promise.reject(new BoxRunError('TIMEOUT', 'process 1 did not die'));
@@ -279,7 +318,7 @@ describe('stopping', () => {
 
 describe('what a worker spilled', () => {
   it('is sent before the next lease is opened, and before one is closed', async () => {
-    const bench = createBench({ adopted: true });
+    const bench = await createBench({ adopted: true });
     bench.noteSpills();
     await bench.worker.start(noProgress, signal);
     expect(bench.asked).toEqual(['spills', 'openLease 2']);
@@ -291,7 +330,7 @@ describe('what a worker spilled', () => {
 
 describe('giving a box up', () => {
   it('lets its worker go and ends its commands in the rows', async () => {
-    const { worker, handles, asked, row } = createBench({ adopted: true });
+    const { worker, handles, asked, row } = await createBench({ adopted: true });
     await worker.abandon();
     expect(handles[0]?.events).toEqual(['dismissed']);
     expect(asked).toEqual(['closeLease 1']);
@@ -301,7 +340,7 @@ describe('giving a box up', () => {
 
 describe('removing', () => {
   it('takes the engine away, lets the worker go, and ends what is left in the rows', async () => {
-    const { worker, handles, asked } = createBench({ adopted: true });
+    const { worker, handles, asked } = await createBench({ adopted: true });
     await worker.remove(0);
     expect(handles[0]?.requests).toEqual(['remove']);
     expect(handles[0]?.events).toEqual(['dismissed']);
@@ -309,14 +348,14 @@ describe('removing', () => {
   });
 
   it('without a worker takes one under a new lease', async () => {
-    const { worker, handles, asked } = createBench();
+    const { worker, handles, asked } = await createBench();
     await worker.remove(0);
     expect(asked[0]).toBe('openLease 2');
     expect(handles[0]?.requests).toEqual(['assign', 'remove']);
   });
 
   it('right after the worker died waits for its death to be certain', async () => {
-    const { worker, handles } = createBench({ adopted: true });
+    const { worker, handles } = await createBench({ adopted: true });
     handles[0]?.die();
     await worker.remove(0);
     expect(handles[1]?.requests).toEqual(['assign', 'remove']);
@@ -325,7 +364,7 @@ describe('removing', () => {
 
 describe('a removal whose worker is lost meanwhile', () => {
   it('is finished by another one', async () => {
-    const { worker, handles, asked } = createBench({ adopted: true });
+    const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['remove'] = async () => { first.die(); return new Promise(() => undefined); };
     await worker.remove(0);

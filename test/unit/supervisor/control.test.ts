@@ -26,7 +26,7 @@ function createBench() {
   const prepare: { next: (worker: WorkerDouble) => void } = { next: () => undefined };
   const execs = new Map<string, string>();
   const control = createControl({
-    config, registry, quota, log: quietLog, writer: rows.writer,
+    config, registry, quota, log: quietLog, writer: rows.writer, disk: { makeRoom: async () => undefined },
     reader: { knownKey: () => null, exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null) },
     supervise(row) {
       const worker = createWorkerDouble();

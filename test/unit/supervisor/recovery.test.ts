@@ -79,12 +79,15 @@ describe('what workers spilled', () => {
     expect(readdirSync(spillDir)).toEqual([]);
   });
 
-  it('stays in its file when the writer is not there: the start fails', async () => {
+  it('stays in its file while the writer does not take it, keeps nobody from starting, and goes as soon as it is taken', async () => {
     const config = createState();
-    const { spillDir } = statePaths(config.stateDir);
+    const { spillDir, writerSocket } = statePaths(config.stateDir);
     await writeSpill(spillDir, 'wrk_1', { boxId: boxRow().id, generation: 1, changes: [insertExec()] });
-    await expect(recoverWith(config, [])).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect((await recoverWith(config, [boxRow()])).resumed).toEqual([boxRow().id]);
     expect(readdirSync(spillDir)).toEqual(['wrk_1.spill']);
+    const writer = await serveWriter(config.dbPath, writerSocket);
+    writer.statements.insertBox(boxRow());
+    await expect.poll(() => readdirSync(spillDir), { timeout: 5_000 }).toEqual([]);
   });
 
   it('and cannot be read keeps nobody from starting', async () => {

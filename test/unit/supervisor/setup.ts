@@ -10,11 +10,11 @@ import type { BoxRow } from '../../../src/shared/store/rows.ts';
 import type { BoxWorker } from '../../../src/supervisor/box-worker.ts';
 import { createBox, type SupervisedBox } from '../../../src/supervisor/box.ts';
 import { createQuota, type Quota } from '../../../src/supervisor/quota.ts';
-import type { WorkerHandle } from '../../../src/supervisor/worker-handle.ts';
+import type { FoundWorker, WorkerHandle } from '../../../src/supervisor/worker-handle.ts';
 import { promiseInHand, quietLog } from '../../support/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 
-type WorkerCall = 'create' | 'start' | 'stop' | 'halt' | 'remove' | 'succeed' | 'abandon';
+type WorkerCall = 'adopt' | 'create' | 'start' | 'stop' | 'halt' | 'remove' | 'succeed' | 'abandon';
 
 export interface WorkerDouble extends BoxWorker {
   present: { readonly running: boolean } | null;
@@ -54,6 +54,10 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     cancelExec: async (id) => ({ id }) as Exec,
     signalExec: async (id) => ({ id }) as Exec,
     openStream: async () => { throw new Error('not used'); },
+    async adopt() {
+      await on.adopt?.();
+      return this.present;
+    },
     async isRunning() {
       return this.present?.running ?? null;
     },
@@ -192,8 +196,15 @@ export function createHandleDouble(hello: Partial<ServerPeer<WorkerContract>['he
   return handle;
 }
 
+/** As an earlier supervisor left it. */
+export function foundDouble(handle: HandleDouble): FoundWorker {
+  const { workerId, peer } = handle;
+  return { workerId, boxId: peer.hello.boxId, arrival: Promise.resolve(handle), end: () => handle.kill() };
+}
+
 async function defaultAnswer(method: string): Promise<unknown> {
   if (method === 'create') return { engineId: 'engine-1' };
+  if (method === 'adopt') return { running: true, execIds: [] };
   return method === 'reattach' ? { running: true } : null;
 }
 

@@ -56,7 +56,8 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
 }
 
 async function find(config: Config): Promise<WorkerHandle[]> {
-  const found = await findWorkers({ config, log: quietLog, census: new Set(), starting: new Set() });
+  const all = await findWorkers({ config, log: quietLog, census: new Set(), starting: new Set() });
+  const found = (await Promise.all(all.map(({ arrival }) => arrival))).filter((worker) => worker !== null);
   onTestFinished(async () => {
     await Promise.all(found.map((worker) => worker.kill()));
   });

@@ -51,6 +51,7 @@ function createEngine(context: DriverContext): Engine {
     start: () => call('start', undefined),
     reattach: () => call<'running' | 'stopped'>('reattach', 'running'),
     exec: (request) => commands.exec(request),
+    foundExecs: () => Promise.resolve(['exec_done', 'exec_lost']),
     async killStrayExecs(finished) {
       calls.push(`killStrayExecs except ${[...finished].join(',')}`);
     },
@@ -258,7 +259,8 @@ describe('an engine that ends by itself', () => {
 describe('taking over', () => {
   it('a running engine makes it take commands, and ends strays but not what had finished', async () => {
     const { runner, engine } = await createBench({ started: false });
-    expect(await runner.reattach(new Set(['exec_done']))).toBe(true);
+    expect(await runner.adopt()).toEqual({ running: true, execIds: ['exec_done', 'exec_lost'] });
+    await runner.endStrays(new Set(['exec_done']));
     expect(engine.calls).toEqual(['reattach', 'reattach done', 'killStrayExecs except exec_done']);
     expect(runner.running).toBe(true);
   });
@@ -266,7 +268,7 @@ describe('taking over', () => {
   it('a dead one leaves it stopped', async () => {
     const { runner, engine } = await createBench({ started: false });
     engine.on.reattach = () => Promise.resolve('stopped');
-    expect(await runner.reattach(new Set())).toBe(false);
+    expect(await runner.adopt()).toEqual({ running: false, execIds: [] });
     expect(runner.running).toBe(false);
     expect(engine.calls.some((call) => call.startsWith('killStrayExecs'))).toBe(false);
   });

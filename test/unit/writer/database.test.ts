@@ -1,9 +1,10 @@
 // Opening the database: one writer at a time, durable, with foreign keys, and only what this version understands.
 import Database from 'better-sqlite3';
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { schemaVersion } from '../../../src/shared/store/migrations.ts';
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { migrate, schemaVersion } from '../../../src/shared/store/migrations.ts';
+import { openDatabase } from '../../../src/writer/database.ts';
 import { temporaryDirectory } from '../../support/unit.ts';
 import { addEvent, boxRow, finishExec, insertExec, logEvent, openWriter } from './setup.ts';
 
@@ -80,5 +81,47 @@ describe('the database', () => {
     const { statements, batch } = await openWriter();
     await expect(batch.submit(() => { statements.changeExec(insertExec()); })).rejects.toThrow(/FOREIGN KEY/);
     await expect(batch.submit(() => { statements.changeExec(addEvent('exec_none', logEvent(0))); })).rejects.toThrow(/FOREIGN KEY/);
+  });
+});
+
+describe('a database of an earlier version', () => {
+  it('is copied beside itself before it is changed, and the copy opens with everything that was in it', async () => {
+    const path = join(temporaryDirectory(), 'boxrun.db');
+    const made = new Database(path);
+    migrate(made, schemaVersion - 1);
+    made.exec(`INSERT INTO meta (key, value) VALUES ('instance_id', 'inst_of_before')`);
+    made.close();
+    let steps = 0;
+    const { db, close, instanceId } = await openDatabase(path, () => { steps++; });
+    onTestFinished(close);
+    expect(db.pragma('user_version', { simple: true })).toBe(schemaVersion);
+    expect(instanceId).toBe('inst_of_before');
+    expect(steps).toBeGreaterThan(0);
+    const backup = `${path}.version-${schemaVersion - 1}`;
+    expect(statSync(backup).mode & 0o777).toBe(0o600);
+    const copy = new Database(backup, { readonly: true });
+    onTestFinished(() => { copy.close(); });
+    expect(copy.pragma('user_version', { simple: true })).toBe(schemaVersion - 1);
+    expect(copy.prepare('SELECT value FROM meta').pluck().get()).toBe('inst_of_before');
+  });
+
+  it('is not changed where it cannot be copied', async () => {
+    const path = join(temporaryDirectory(), 'boxrun.db');
+    const made = new Database(path);
+    migrate(made, schemaVersion - 1);
+    made.close();
+    mkdirSync(`${path}.version-${schemaVersion - 1}`);
+    writeFileSync(join(`${path}.version-${schemaVersion - 1}`, 'in the way'), '');
+    await expect(openDatabase(path)).rejects.toThrow();
+    const left = new Database(path, { readonly: true });
+    onTestFinished(() => { left.close(); });
+    expect(left.pragma('user_version', { simple: true })).toBe(schemaVersion - 1);
+    expect(readdirSync(dirname(path)).filter((name) => name.endsWith('.unfinished'))).toEqual([]);
+  });
+
+  it('of this version is not copied again', async () => {
+    const path = join(temporaryDirectory(), 'boxrun.db');
+    for (let times = 0; times < 2; times++) (await openDatabase(path)).close();
+    expect(readdirSync(dirname(path)).filter((name) => name.includes('version'))).toEqual([]);
   });
 });

@@ -59,7 +59,7 @@ export async function serveWriter(path?: string, socketPath?: string): Promise<S
     path: listenPath,
     contract: writerContract,
     hello: () => ({ pid: process.pid, instanceId: writer.instanceId }),
-    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, states, meters, figures: createWriterMeters(meters, writer.batch), onRetire: () => true }),
+    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, states, meters, figures: createWriterMeters(meters, writer.batch), onSettings: () => undefined, onRetire: () => true }),
     log: quietLog,
     onDisconnect: (peer) => {
       followers.drop(peer);

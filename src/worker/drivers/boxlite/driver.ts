@@ -71,6 +71,7 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
       return live === null ? 'stopped' : 'running';
     },
     exec: async (request) => running().exec(checkExecId(request)),
+    foundExecs: async () => running().foundExecs(),
     killStrayExecs: async (finished) => running().killStrayExecs(finished),
     async stop(graceMs) {
       const vm = takeLive();

@@ -10,7 +10,7 @@ import { limits } from '../../../shared/limits.ts';
 import type { EngineBox, EngineExec } from './engine.ts';
 import { engineError } from './engine-errors.ts';
 import { toolsPath } from './box-options.ts';
-import { hasProcessesScript, killExecScript, killStraysScript, setUpScript, stopScript, sweepScript } from './guest-scripts.ts';
+import { hasProcessesScript, killExecScript, killStraysScript, listScript, setUpScript, stopScript, sweepScript } from './guest-scripts.ts';
 
 export interface GuestControl {
   /** After each boot and re-attach, before anything else. Also the proof that the VM answers. */
@@ -18,6 +18,8 @@ export interface GuestControl {
   killExec(execId: string): Promise<void>;
   /** Whether a process of the command lives. */
   hasProcesses(execId: string): Promise<boolean>;
+  /** Commands that have a cgroup. */
+  foundExecs(): Promise<string[]>;
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
   /** TERM, and KILL after `graceMs`; the disk is written out. */
   endCommands(graceMs: number): Promise<void>;
@@ -36,7 +38,8 @@ export interface GuestControlOptions {
 const sweepCount = 32;
 const stopStepMs = 50;
 const controlTimeoutMs = 15_000;
-const outputTextMax = 64 * 1024;
+/** The names of all commands that a box can have at once fit in. */
+const outputTextMax = 1024 * 1024;
 /** The engine's network forwards it to 127.0.0.1 of the host. */
 const engineHostAddress = '192.168.127.254/32';
 
@@ -95,6 +98,9 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
     },
     async hasProcesses(execId) {
       return (await control(hasProcessesScript, [execId])).trim() === 'populated 1';
+    },
+    async foundExecs() {
+      return (await control(listScript, [])).split('\n').filter((id) => id !== '');
     },
     async killStrayExecs(finished) {
       await control(killStraysScript, [...finished]);

@@ -77,6 +77,14 @@ BOXRUN_E=
 echo "$BOXRUN_E"
 `;
 
+/** Prints the ids of execs that have a cgroup. */
+export const listScript = `
+for BOXRUN_D in ${cgroupRoot}/*/; do
+  BOXRUN_D=\${BOXRUN_D%/}
+  [ ! -d "$BOXRUN_D" ] || echo "\${BOXRUN_D##*/}"
+done
+`;
+
 /** Arguments: ids of execs whose background children live on. All others are killed and forgotten. */
 export const killStraysScript = `${killFunction}
 BOXRUN_R=0

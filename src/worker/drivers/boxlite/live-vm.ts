@@ -17,6 +17,7 @@ import { watchVm } from './vm-watch.ts';
 
 export interface LiveVm {
   exec(request: ExecRequest): Promise<ExecHandle>;
+  foundExecs(): Promise<string[]>;
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
   /** TERM to all commands, KILL after `graceMs`. */
   endCommands(graceMs: number): Promise<void>;
@@ -107,6 +108,7 @@ export async function takeOverVm({ context, home, box: firstBox, setUpTimeoutMs,
         onExit: () => guest.forget(request.execId),
       });
     },
+    foundExecs: () => guest.foundExecs(),
     killStrayExecs: (finished) => guest.killStrayExecs(finished),
     endCommands: (graceMs) => guest.endCommands(graceMs),
     release,

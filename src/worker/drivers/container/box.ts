@@ -1,7 +1,7 @@
 // The container driver as the worker sees it: one value holds one box on an OCI runtime that the caller chose. Only composition: the life of the box
 // is in lifecycle.ts, its commands in commands.ts, what both share in holding.ts.
 import type { Driver, DriverContext } from '../driver.ts';
-import { execInBox, killStrayExecs, needRunning } from './commands.ts';
+import { execInBox, foundExecs, killStrayExecs, needRunning } from './commands.ts';
 import { createHolding, release, type BoxDriverOptions } from './holding.ts';
 import { createBox, reattachBox, removeBox, startBox, stopBox } from './lifecycle.ts';
 import { toolsInBox } from './paths.ts';
@@ -21,6 +21,7 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
     start: (progress, signal) => startBox(holding, progress, signal),
     reattach: () => reattachBox(holding),
     exec: (request) => execInBox(holding, request),
+    foundExecs: async () => foundExecs(holding),
     killStrayExecs: (finished) => killStrayExecs(holding, finished),
     stop: (graceMs) => stopBox(holding, graceMs),
     remove: (graceMs) => removeBox(holding, graceMs),

@@ -51,9 +51,15 @@ function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecE
   return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
+/** What a predecessor started, by the control groups that are there. */
+export function foundExecs(holding: Holding): string[] {
+  const { own } = needRunning(holding);
+  return holding.cgroups.execIds().filter((execId) => !own.has(execId) && !isRunnerOfThisWorker(execId));
+}
+
 export async function killStrayExecs(holding: Holding, finished: ReadonlySet<string>): Promise<void> {
-  const { exec, own } = needRunning(holding);
-  const others = holding.cgroups.execIds().filter((execId) => !own.has(execId) && !isRunnerOfThisWorker(execId));
+  const { exec } = needRunning(holding);
+  const others = foundExecs(holding);
   for (const execId of others) if (finished.has(execId)) exec.lingering.add(execId);
   sweepLingering(exec);
   const strays = others.filter((execId) => !exec.lingering.has(execId) && !finished.has(execId));

@@ -9,6 +9,7 @@ import type { DriverContext } from '../driver.ts';
 import { idShift } from './bundle.ts';
 import { createBoxCgroups, type BoxCgroups } from './cgroups.ts';
 import { diskReleased } from './disk.ts';
+import { keepDiskRoom } from './disk-room.ts';
 import type { ExecContext } from './exec-process.ts';
 import { createImagePreparer, type ImagePreparer, type PreparedImage } from './image.ts';
 import { endLeftovers } from './leftovers.ts';
@@ -26,6 +27,7 @@ export interface Running {
   readonly image: PreparedImage;
   readonly watch: AliveWatch;
   readonly unwatchNetwork: () => void;
+  readonly diskRoom: { close(): void };
   /** Commands that this driver value started and that have not ended. */
   readonly own: Set<string>;
 }
@@ -105,6 +107,7 @@ export function adopt(
       current.state = { ...current.state, network };
       saveJson(paths.runState, current.state);
     }),
+    diskRoom: keepDiskRoom(paths, box.state.init.pid, context.log),
     watch: arm(() => {
       if (holding.running === current) void engineExited(holding, current);
     }),
@@ -132,6 +135,7 @@ function watchNetwork({ context, paths }: Holding, state: RunState, onReplaced: 
 export function release(holding: Holding, current: Running): void {
   current.watch.close();
   current.unwatchNetwork();
+  current.diskRoom.close();
   current.exec.runner.letGo();
   holding.running = null;
 }

@@ -1,0 +1,27 @@
+// Settings that a process takes on while it lives: writer and workers outlive the `serve` that started them, and the next one may have been
+// told otherwise. Everything else of a Config is used when a process or a box starts.
+import { createHash } from 'node:crypto';
+import { Type, type Static } from 'typebox';
+import type { Config } from '../config.ts';
+
+export const LogSettings = Type.Object({
+  logLevel: Type.String(),
+  logFormat: Type.Union([Type.Literal('json'), Type.Literal('pretty')]),
+});
+
+export const WorkerSettings = Type.Object({
+  ...LogSettings.properties,
+  orphanGraceMs: Type.Integer({ minimum: 0 }),
+  outputMb: Type.Integer({ minimum: 1 }),
+  execs: Type.Integer({ minimum: 1 }),
+});
+export type WorkerSettings = Static<typeof WorkerSettings>;
+
+export function workerSettingsOf({ logLevel, logFormat, orphanGraceMs, caps }: Config): WorkerSettings {
+  return { logLevel, logFormat, orphanGraceMs, outputMb: caps.outputMb, execs: caps.execs };
+}
+
+/** The same for equal settings, and for no others. */
+export function settingsDigest(config: Config): string {
+  return createHash('sha256').update(JSON.stringify(config)).digest('hex');
+}

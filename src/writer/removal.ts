@@ -1,0 +1,97 @@
+// Deletes commands with their events, of a box that is removed or of commands that ended long ago. Each call deletes one slice inside the
+// caller's transaction: it ends after so many rows or so many milliseconds, so that no change of anybody else waits for long.
+// A slice reads only what it deletes, and a bounded number of commands that stay.
+import type { Database } from 'better-sqlite3';
+import { limits } from '../shared/limits.ts';
+
+/** Up to where a sweep has looked; null: begin, or at the end. */
+export type SweepPosition = { readonly boxId: string; readonly createdAt: string; readonly rowid: number } | null;
+
+export interface RemovalStatements {
+  /** True when no command of the box is left. */
+  removeExecsSlice(boxId: string): boolean;
+  /** Of all boxes, commands that ended by `before`; where the next slice goes on, or null when none is left. */
+  removeExpiredSlice(before: string, from: SweepPosition): SweepPosition;
+}
+
+interface ExecRef {
+  readonly rowid: number;
+  readonly id: string;
+  readonly createdAt: string;
+  readonly finishedAt: string | null;
+}
+
+interface Slice {
+  readonly isOver: () => boolean;
+  note(rows: number): void;
+}
+
+/** Output comes in pieces of up to 64 KiB: of so few rows a statement takes about a millisecond. */
+const rowsPerStatement = 16;
+const execsPerPage = 64;
+
+function startSlice(): Slice {
+  const endsAt = performance.now() + limits.deleteSliceMs;
+  let rows = 0;
+  return {
+    isOver: () => rows >= limits.deleteSliceRows || performance.now() >= endsAt,
+    note(more) { rows += more; },
+  };
+}
+
+export function prepareRemovals(db: Database): RemovalStatements {
+  const columns = 'rowid, id, created_at AS createdAt, finished_at AS finishedAt';
+  const execsOf = db.prepare(`SELECT ${columns} FROM execs WHERE box_id = ? LIMIT ${execsPerPage}`);
+  const createdBy = db.prepare(
+    `SELECT ${columns} FROM execs
+     WHERE box_id = $boxId AND created_at <= $before AND (created_at, rowid) > ($createdAt, $rowid)
+     ORDER BY created_at, rowid LIMIT ${execsPerPage}`,
+  );
+  const nextBox = db.prepare('SELECT id FROM boxes WHERE id > ? ORDER BY id LIMIT 1').pluck();
+  const deleteEvents = db.prepare(
+    `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE exec_id = ? LIMIT ${rowsPerStatement})`,
+  );
+  const deleteExec = db.prepare('DELETE FROM execs WHERE rowid = ?');
+
+  /** False when the slice was over before the command was gone. */
+  function removeExec({ id, rowid }: ExecRef, slice: Slice): boolean {
+    for (;;) {
+      if (slice.isOver()) return false;
+      const { changes } = deleteEvents.run(id);
+      slice.note(changes);
+      if (changes < rowsPerStatement) break;
+    }
+    slice.note(deleteExec.run(rowid).changes);
+    return true;
+  }
+
+  return {
+    removeExecsSlice(boxId) {
+      const slice = startSlice();
+      for (;;) {
+        const page = execsOf.all(boxId) as ExecRef[];
+        if (page.length === 0) return true;
+        if (!page.every((exec) => removeExec(exec, slice))) return false;
+      }
+    },
+    removeExpiredSlice(before, from) {
+      const slice = startSlice();
+      let position = from;
+      for (let looks = 0; ; looks++) {
+        if (looks > 0 && slice.isOver()) return position;
+        const page = position === null ? [] : (createdBy.all({ ...position, before }) as ExecRef[]);
+        if (page.length === 0) {
+          const boxId = nextBox.get(position?.boxId ?? '') as string | undefined;
+          if (boxId === undefined) return null;
+          position = { boxId, createdAt: '', rowid: 0 };
+          continue;
+        }
+        for (const exec of page) {
+          const isExpired = exec.finishedAt !== null && exec.finishedAt <= before;
+          if (isExpired && !removeExec(exec, slice)) return position;
+          position = { boxId: position?.boxId ?? '', createdAt: exec.createdAt, rowid: exec.rowid };
+        }
+      }
+    },
+  };
+}

@@ -1,0 +1,111 @@
+// History that is removed: only what is due, slice by slice, and without a look at what stays.
+import { describe, expect, it } from 'vitest';
+import { limits } from '../../../src/shared/limits.ts';
+import { startSweeps } from '../../../src/writer/sweep.ts';
+import type { SweepPosition } from '../../../src/writer/removal.ts';
+import { quietLog } from '../../support/unit.ts';
+import { addEvent, boxRow, insertExec, logEvent, openWriter, type OpenWriter } from './setup.ts';
+
+const before = '2026-02-01T00:00:00.000Z';
+const old = '2026-01-01T00:00:00.000Z';
+const young = '2026-03-01T00:00:00.000Z';
+
+async function openWithBoxes(): Promise<OpenWriter> {
+  const writer = await openWriter();
+  for (const id of ['box_a', 'box_b']) writer.statements.insertBox(boxRow({ id }));
+  return writer;
+}
+
+function add({ statements }: OpenWriter, id: string, { box = 'box_a', created = old, finished = old, events = 3 }: { box?: string; created?: string; finished?: string | null; events?: number } = {}): void {
+  const status = finished === null ? 'running' : 'succeeded';
+  statements.changeExec(insertExec({ id, box_id: box, created_at: created, finished_at: finished, status }));
+  for (let seq = 0; seq < events; seq++) statements.changeExec(addEvent(id, logEvent(seq)));
+}
+
+/** The number of slices. */
+function removeAll({ db, statements }: OpenWriter): number {
+  const removeSlice = db.transaction((from: SweepPosition) => statements.removeExpiredSlice(before, from));
+  let position: SweepPosition = null;
+  for (let slices = 1; ; slices++) {
+    position = removeSlice(position);
+    if (position === null) return slices;
+    expect(slices).toBeLessThan(1_000);
+  }
+}
+
+const left = ({ rows }: OpenWriter) => rows('SELECT id FROM execs ORDER BY id').map(({ id }) => id);
+
+describe('commands that ended long ago', () => {
+  it('go with their events, of every box, and nothing else goes', async () => {
+    const writer = await openWithBoxes();
+    add(writer, 'exec_old_a');
+    add(writer, 'exec_old_b', { box: 'box_b' });
+    add(writer, 'exec_runs', { finished: null });
+    add(writer, 'exec_ended_late', { finished: young });
+    add(writer, 'exec_young', { created: young, finished: young });
+    expect(removeAll(writer)).toBe(1);
+    expect(left(writer)).toEqual(['exec_ended_late', 'exec_runs', 'exec_young']);
+    expect(writer.value('SELECT count(*) FROM events')).toBe(9);
+  });
+
+  it('go in slices of bounded length, one command with much output too', async () => {
+    const writer = await openWithBoxes();
+    writer.db.transaction(() => {
+      add(writer, 'exec_loud', { events: 2 * limits.deleteSliceRows });
+      for (let index = 0; index < 100; index++) add(writer, `exec_${index}`, { finished: index % 2 === 0 ? old : null });
+    })();
+    expect(removeAll(writer)).toBeGreaterThan(2);
+    expect(writer.value(`SELECT count(*) FROM execs WHERE status <> 'running'`)).toBe(0);
+    expect(writer.value('SELECT count(*) FROM execs')).toBe(50);
+  });
+
+  it('are found by an index: no slice reads the history that stays', async () => {
+    const { db } = await openWithBoxes();
+    const prepared: string[] = [];
+    const prepare = db.prepare.bind(db);
+    const noting = new Proxy(db, {
+      get: (target, name) => (name === 'prepare' ? (sql: string) => { prepared.push(sql); return prepare(sql); } : Reflect.get(target, name) as unknown),
+    });
+    const { prepareRemovals } = await import('../../../src/writer/removal.ts');
+    prepareRemovals(noting);
+    expect(prepared).toHaveLength(5);
+    for (const sql of prepared) {
+      const parameters = sql.includes('$') ? [{ boxId: '', before: '', createdAt: '', rowid: 0 }] : [''];
+      const plan = db.prepare(`EXPLAIN QUERY PLAN ${sql}`).all(...parameters) as { detail: string }[];
+      expect(plan.map(({ detail }) => detail).filter((detail) => detail.startsWith('SCAN'))).toEqual([]);
+    }
+  });
+
+  it('do not keep a change of somebody else waiting until the sweep is through', async () => {
+    const writer = await openWithBoxes();
+    writer.db.transaction(() => { add(writer, 'exec_loud', { events: 20_000 }); })();
+    const sweeps = startSweeps({ batch: writer.batch, statements: writer.statements, log: quietLog, retentionHours: 24 });
+    await writer.batch.submit(() => { writer.statements.insertBox(boxRow({ id: 'box_c' })); });
+    expect(writer.value('SELECT count(*) FROM events')).toBeGreaterThan(0);
+    await expect.poll(() => left(writer), { timeout: 10_000 }).toEqual([]);
+    sweeps.close();
+  });
+
+  it('go as soon as the retention is made shorter', async () => {
+    const writer = await openWithBoxes();
+    add(writer, 'exec_old');
+    const sweeps = startSweeps({ batch: writer.batch, statements: writer.statements, log: quietLog, retentionHours: 0 });
+    await writer.batch.idle();
+    expect(left(writer)).toEqual(['exec_old']);
+    sweeps.keepFor(24);
+    await expect.poll(() => left(writer), { timeout: 10_000 }).toEqual([]);
+    sweeps.close();
+  });
+});
+
+describe('the history of a box that is removed', () => {
+  it('is not looked through again with each slice', async () => {
+    const writer = await openWithBoxes();
+    writer.db.transaction(() => { for (let index = 0; index < 3 * limits.deleteSliceRows; index++) add(writer, `exec_${index}`, { events: 0 }); })();
+    let slices = 1;
+    const removeSlice = writer.db.transaction(() => writer.statements.removeBoxSlice('box_a'));
+    while (!removeSlice().isDone) slices++;
+    expect(slices).toBeGreaterThan(2);
+    expect(left(writer)).toEqual([]);
+  });
+});
