@@ -45,7 +45,7 @@ const commandLine = build({
   entryPoints: { cli: 'src/cli/main.ts' },
   splitting: true,
   chunkNames: 'cli-[name]-[hash]',
-  define: { boxrunPublishedName: JSON.stringify(publishedName) },
+  define: { ...onNode.define, boxrunPublishedName: JSON.stringify(publishedName) },
 });
 const processes = build({
   ...onNode,
