@@ -55,7 +55,7 @@ describe('while everything is well', () => {
     expect(await ask('/healthz')).toMatchObject({ status: 200, text: '{"ok":true}' });
     expect(await ready()).toEqual({
       status: 200,
-      body: { ok: true, parts: { supervisor: true, writer: true, database: true }, workers: { total: 0, silent: 0 } },
+      body: { ok: true, parts: { supervisor: true, writer: true, database: true, disk: true }, workers: { total: 0, silent: 0 } },
     });
   });
 });

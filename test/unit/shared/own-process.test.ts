@@ -66,19 +66,19 @@ describe('a process of ours', () => {
     expect(await line()).toBe('exited SIGKILL');
   });
 
-  it('that says that it works on has as long again', async () => {
+  it('that says that it works on has as long again', { timeout: 40_000 }, async () => {
     const { line } = await startPair(`
       import { takeOrders } from './src/shared/own-process.ts';
       const { ready, working } = takeOrders();
       let times = 0;
       const timer = setInterval(() => {
-        if (++times < 12) return working();
+        if (++times < 14) return working();
         clearInterval(timer);
         ready({ times });
       }, 500);
       setInterval(() => {}, 1000);
-    `, { readyMs: 4_000 });
-    expect(await line()).toBe('ready {"times":12}');
+    `, { readyMs: 5_000 });
+    expect(await line()).toBe('ready {"times":14}');
   });
 
   it('that is ready is not listened to any more, and what it says then is not kept', async () => {
