@@ -8,6 +8,7 @@ import { noSignOfLife } from '../shared/heartbeat.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
 import { livingProcess } from '../shared/process-file.ts';
+import { schemaVersion } from '../shared/store/schema-version.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { launch, type RunningChild, type StartChild } from './children.ts';
 
@@ -44,7 +45,8 @@ export function writerChild(config: Config): StartChild {
 
   return async () => {
     const adopted = await adopt();
-    if (adopted !== null) return running(adopted);
+    if (adopted?.hello.schema === schemaVersion) return running(adopted);
+    if (adopted !== null) await replace(adopted);
     const { ready, pid } = launch(config, 'writer', true);
     try {
       await ready;
@@ -54,6 +56,16 @@ export function writerChild(config: Config): StartChild {
       throw error;
     }
   };
+}
+
+/** A writer of another version would not know what this one's processes write; what it has not committed comes again. */
+async function replace(peer: Peer): Promise<void> {
+  const identity = await processIdentity(peer.hello.pid);
+  peer.close('a writer of another version takes its place');
+  if (identity === null) return;
+  killQuietly(identity.pid, 'SIGTERM');
+  await ended(identity, limits.childStopMs);
+  await killAndWait(identity, limits.killTimeoutMs);
 }
 
 async function running(peer: Peer): Promise<RunningChild> {

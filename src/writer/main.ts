@@ -16,6 +16,7 @@ import { createWriterMeters } from './meters.ts';
 import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
+import { schemaVersion } from '../shared/store/schema-version.ts';
 import { faultPoint } from '../shared/fault.ts';
 
 const { orders, ready, refuse } = takeOrders();
@@ -41,7 +42,7 @@ let idleTimer: NodeJS.Timeout | undefined;
 const server: IpcServer<typeof writerContract> = await serveContract({
   path: statePaths(config.stateDir).writerSocket,
   contract: writerContract,
-  hello: () => ({ pid: process.pid, instanceId }),
+  hello: () => ({ pid: process.pid, instanceId, schema: schemaVersion }),
   handlers: createHandlers({
     batch,
     followers,

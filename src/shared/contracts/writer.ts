@@ -41,7 +41,7 @@ export type ExecChange = Static<typeof ExecChange>;
 
 export const BoxChange = Type.Partial(
   Type.Pick(BoxRow, [
-    'name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'image_source',
+    'name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'image_source', 'id_block',
   ]),
 );
 export type BoxChange = Static<typeof BoxChange>;
@@ -71,7 +71,8 @@ export const writerContract = {
     Type.Object({ role: Type.Union([Type.Literal('keeper'), Type.Literal('supervisor'), Type.Literal('gateway')]) }),
     Type.Object({ role: Type.Literal('worker'), boxId: Type.String(), generation: Type.Integer() }),
   ]),
-  serverHello: Type.Object({ pid: Type.Integer(), instanceId: Type.String() }),
+  /** `schema`: of its database; absent in a writer of an earlier version. */
+  serverHello: Type.Object({ pid: Type.Integer(), instanceId: Type.String(), schema: Type.Optional(Type.Integer()) }),
   requests: {
     /** NAME_ALREADY_EXISTS when another box has the name; UNAVAILABLE when another row has the key. */
     insertBox: { params: Type.Object({ box: BoxRow, claim: Type.Optional(KeyClaim) }), result: Done },

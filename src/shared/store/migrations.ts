@@ -4,6 +4,7 @@ import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
 import { faultPoint } from '../fault.ts';
+import { schemaVersion } from './schema-version.ts';
 import { isOtherEdition, setTablesAside, takeOverRows } from './other-edition.ts';
 
 const migrations: readonly string[] = [
@@ -77,9 +78,10 @@ const migrations: readonly string[] = [
   CREATE INDEX idempotency_row ON idempotency (row_id);
   `,
   `ALTER TABLE boxes ADD COLUMN ulimits TEXT`,
+  `ALTER TABLE boxes ADD COLUMN id_block INTEGER`,
 ];
 
-export const schemaVersion = migrations.length;
+if (migrations.length !== schemaVersion) throw new Error('schema-version.ts does not say how many migrations there are');
 
 /**
  * Brings the schema up to date, each step in a transaction of its own. A database of another BoxRun edition is taken over,

@@ -3,7 +3,7 @@ import Database from 'better-sqlite3';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { schemaVersion } from '../../../src/shared/store/migrations.ts';
+import { schemaVersion } from '../../../src/shared/store/schema-version.ts';
 import { temporaryDirectory } from '../../support/unit.ts';
 import { addEvent, boxRow, finishExec, insertExec, logEvent, openWriter } from './setup.ts';
 

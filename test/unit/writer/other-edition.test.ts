@@ -3,7 +3,7 @@ import Database from 'better-sqlite3';
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { schemaVersion } from '../../../src/shared/store/migrations.ts';
+import { schemaVersion } from '../../../src/shared/store/schema-version.ts';
 import { writeOtherEdition } from '../../support/other-edition.ts';
 import { temporaryDirectory } from '../../support/unit.ts';
 import { openWriter } from './setup.ts';

@@ -62,6 +62,9 @@ void say(uint32_t kind, uint32_t id, int32_t value, uint32_t detail);
 /** On the host: the directory of the commands' control groups, and the command line of the OCI runtime that starts the runner. */
 int launch(char **args);
 
+/** On the host, before the box is there: its user namespace and the mounts that show its files in its range of ids. */
+int ranges(char **args);
+
 /** In a process of its own: starts the command, and ends. */
 void startCommand(struct order *order, struct command *command) __attribute__((noreturn));
 
