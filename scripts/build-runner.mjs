@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
-const sources = ['runner.c', 'command.c', 'launch.c', 'terminal.c'].map((name) => `src/worker/drivers/container/runner/${name}`);
+const sources = ['runner.c', 'command.c', 'launch.c', 'ranges.c', 'terminal.c'].map((name) => `src/worker/drivers/container/runner/${name}`);
 const program = `dist/runner-linux-${process.arch}`;
 
 export async function buildRunner() {

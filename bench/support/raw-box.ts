@@ -7,7 +7,7 @@ import { resolveImage } from '../../src/shared/images/store.ts';
 import { limits } from '../../src/shared/limits.ts';
 import { boxHome, statePaths } from '../../src/shared/state-dir.ts';
 import { bootBox, haltBox, makeHome, type BootOptions } from '../../src/worker/drivers/container/boot.ts';
-import { idShift } from '../../src/worker/drivers/container/bundle.ts';
+import { sharedRange } from '../../src/shared/id-ranges.ts';
 import { createBoxCgroups } from '../../src/worker/drivers/container/cgroups.ts';
 import { createDisk, diskReleased } from '../../src/worker/drivers/container/disk.ts';
 import { createImagePreparer } from '../../src/worker/drivers/container/image.ts';
@@ -40,7 +40,7 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
   const { imagesDir, boxesDir } = statePaths(stateDir);
   mkdirSync(boxesDir, { recursive: true });
   const source = await resolveImage(imagesDir, 'base');
-  const preparer = createImagePreparer({ imagesDir, insecureRegistries: [], shift: idShift });
+  const preparer = createImagePreparer({ imagesDir, insecureRegistries: [], shift: sharedRange });
   const { rootfsDir } = await preparer.prepare(source, () => undefined, notCanceled);
   const tools = await ensureBoxTools(imagesDir);
   const runtime = await chooseRuntime(tryRuntime);
@@ -53,8 +53,8 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
     const spec = { boxId, image: source, cpu: 1, memoryMb: 128, diskSizeGb: 1, network: false, workdir: '/root', env: {}, volumes: [] };
     await makeHome(spec, paths);
     const disk = await createDisk(paths, imagesDir, spec.diskSizeGb);
-    const boot: BootOptions = { spec, volumeRoots: [], paths, cgroups, cgroup: names.box, runtime, tools, rootfsDir, disk, limits: [] };
-    const monitor = { boxId, paths, runtime, tools, rootfsDir, disk, ownerId: idShift.base };
+    const boot: BootOptions = { spec, volumeRoots: [], paths, cgroups, cgroup: names.box, runtime, tools, rootfsDir, disk, limits: [], onSharedIds: () => undefined };
+    const monitor = { boxId, paths, runtime, tools, rootfsDir, disk, ownIds: null };
     const box = (first: RunningBox | null): RawContainer => {
       let running = first;
       return {

@@ -25,7 +25,7 @@ export function boxRow(id: string): BoxRow {
   return {
     id, name: null, status: 'stopped', state: 'stopped', image: 'base', cpu: 1, memory_mb: 128, disk_size_gb: 1, network: false,
     workdir: '/root', env: null, volumes: null, boxlite_id: id, error_code: null, error_message: null, created_at: at, started_at: at,
-    stopped_at: at, generation: 2, ephemeral: false, driver: 'container', ulimits: null, labels: { suite: 'bench' },
+    stopped_at: at, generation: 2, ephemeral: false, driver: 'container', ulimits: null, id_block: null, labels: { suite: 'bench' },
     image_source: { kind: 'registry', reference: 'bench.invalid/none:1' },
   };
 }

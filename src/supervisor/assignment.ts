@@ -21,6 +21,7 @@ export function assignmentOf(row: BoxRow, instanceId: string): Assignment {
     env: row.env ?? {},
     volumes: row.volumes ?? [],
     ulimits: row.ulimits ?? [],
+    idBlock: row.id_block,
     engineId: row.boxlite_id,
   };
 }

@@ -1,6 +1,7 @@
 // Every box of this state directory by id and by name. A name is taken from the moment a create is accepted.
 // Filled by control.ts and recovery.ts. One name never means two boxes.
 import { BoxRunError } from '../shared/errors.ts';
+import { idBlocks } from '../shared/id-ranges.ts';
 import { holdsQuota } from '../shared/lifecycle/box.ts';
 import type { SupervisedBox } from './box.ts';
 
@@ -8,6 +9,8 @@ export interface BoxRegistry {
   /** Before a box is made: there is room for one more. It stays taken until the box is deleted, or `releasePlace`. @throws RESOURCE_EXCEEDED */
   claimPlace(boxId: string): void;
   releasePlace(boxId: string): void;
+  /** A block of ids that no other box has, until the box is deleted or `releasePlace`. @throws RESOURCE_EXCEEDED */
+  claimIdBlock(boxId: string): number;
   /** @throws BOX_NOT_FOUND */
   find(idOrName: string): SupervisedBox;
   all(): SupervisedBox[];
@@ -22,12 +25,16 @@ export interface BoxRegistry {
   delete(box: SupervisedBox): void;
 }
 
-/** @param boxesMax how many are made; there may be more of an earlier time */
-export function createBoxRegistry(boxesMax: number): BoxRegistry {
+/**
+ * @param boxesMax how many are made; there may be more of an earlier time
+ * @param firstBlock where the search for a free block of ids begins
+ */
+export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry {
   const claimed = new Set<string>();
   const byId = new Map<string, SupervisedBox>();
   const idByName = new Map<string, string>();
   const doubtful = new Set<string>();
+  const blockByBox = new Map<string, number>();
 
   function releaseName(name: string, boxId: string): void {
     if (idByName.get(name) !== boxId) return;
@@ -45,7 +52,20 @@ export function createBoxRegistry(boxesMax: number): BoxRegistry {
       }
       claimed.add(boxId);
     },
-    releasePlace: (boxId) => void claimed.delete(boxId),
+    releasePlace(boxId) {
+      claimed.delete(boxId);
+      blockByBox.delete(boxId);
+    },
+    claimIdBlock(boxId) {
+      const taken = new Set(blockByBox.values());
+      for (let step = 0; step < idBlocks; step++) {
+        const block = (firstBlock + step) % idBlocks;
+        if (taken.has(block)) continue;
+        blockByBox.set(boxId, block);
+        return block;
+      }
+      throw new BoxRunError('RESOURCE_EXCEEDED', `all ${idBlocks} ranges of ids are taken by boxes`, { hint: 'remove some' });
+    },
     find(idOrName) {
       const box = byId.get(idOrName) ?? byId.get(idByName.get(idOrName) ?? '');
       if (box === undefined) throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${idOrName}'`);
@@ -72,10 +92,12 @@ export function createBoxRegistry(boxesMax: number): BoxRegistry {
     add(box) {
       claimed.delete(box.id);
       byId.set(box.id, box);
+      if (box.row.id_block !== null) blockByBox.set(box.id, box.row.id_block);
       if (box.row.name !== null) idByName.set(box.row.name, box.id);
     },
     delete(box) {
       byId.delete(box.id);
+      blockByBox.delete(box.id);
       if (box.row.name !== null) releaseName(box.row.name, box.id);
     },
   };

@@ -19,7 +19,7 @@ export interface CommittedRowDeps {
   readonly log: Logger;
 }
 
-const changing = ['name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at'] as const;
+const changing = ['name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'id_block'] as const;
 
 /** Changes `row` itself. */
 export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRow): CommittedRow {

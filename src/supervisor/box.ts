@@ -32,6 +32,8 @@ export interface BoxDeps {
   readonly onRemoved: () => void;
   /** The box stays without its name. */
   readonly onNameFreed: () => void;
+  /** A range of ids of the host for this box alone; null where its driver has no use for one. @throws RESOURCE_EXCEEDED */
+  readonly claimIdBlock: () => number | null;
 }
 
 export interface SupervisedBox {
@@ -126,7 +128,9 @@ class OwnedBox implements SupervisedBox {
       const { row } = this;
       if (!startable.has(row.state)) throw alreadyRunning(row);
       this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
-      await this.#transition('start-asked', { error_code: null, error_message: null });
+      // A box of an earlier version gets its own range now.
+      const idBlock = row.id_block ?? this.#deps.claimIdBlock();
+      await this.#transition('start-asked', { error_code: null, error_message: null, id_block: idBlock });
       faultPoint('supervisor.start.asked');
       this.#bringingUp = new AbortController();
       try {

@@ -199,6 +199,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       ephemeral,
       driver: config.driver,
       image_source: source,
+      id_block: config.driver === 'container' ? registry.claimIdBlock(id) : null,
       labels: body.labels ?? null,
       ulimits: body.ulimits ?? null,
     };

@@ -10,6 +10,7 @@ import { faultPoint } from '../shared/fault.ts';
 import { createTurns } from '../shared/in-turn.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
+import { firstBlockOf } from '../shared/id-ranges.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
@@ -55,7 +56,7 @@ const writer = createLink({
 });
 const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
 const reader = openReader(config.dbPath);
-const registry = createBoxRegistry(config.caps.boxes);
+const registry = createBoxRegistry(config.caps.boxes, firstBlockOf(instanceId));
 const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, workers: config.maxWorkers }, () => { pool.fill(); });
 const gate = createImageGate();
 const spills = createSpills(config, log);
@@ -81,6 +82,7 @@ function supervise(row: BoxRow, found: FoundWorker | null = null): SupervisedBox
       onRemoved() {
         registry.delete(box);
       },
+      claimIdBlock: () => (row.driver === 'container' ? registry.claimIdBlock(row.id) : null),
       onNameFreed() {
         if (row.name !== null) registry.releaseName(row.name, row.id);
       },

@@ -7,7 +7,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { idShift } from '../../src/worker/drivers/container/bundle.ts';
+import { sharedRange } from '../../src/shared/id-ranges.ts';
 import { attack } from '../support/attacks.ts';
 import { describeOnHost, useBoxes } from '../support/container-boxes.ts';
 import type { DriverHarness } from '../support/driver-harness.ts';
@@ -87,9 +87,9 @@ describeOnHost('a hostile command as root', () => {
     const handle = await shared.exec(['sh', '-c', `echo $$; exec sleep ${seconds}`]);
     await once(handle.stdout, 'data');
     const shifted = execFileSync('ps', ['-eo', 'uid,args'], { encoding: 'utf8' }).split('\n').filter((line) => line.endsWith(`sleep ${seconds}`));
-    expect(shifted.map((line) => Number(line.trim().split(' ')[0]))).toEqual([idShift.base]);
+    expect(shifted.map((line) => Number(line.trim().split(' ')[0]))).toEqual([sharedRange.base]);
     await handle.killTree();
-    return `its root is user ${idShift.base} there, who owns nothing`;
+    return `its root is user ${sharedRange.base} there, who owns nothing`;
   });
 
   attack('sees processes, mounts, interfaces, the name or control groups of the host', async () => {

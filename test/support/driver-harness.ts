@@ -67,10 +67,11 @@ export async function createDriverHarness(create: CreateDriver, overrides: Harne
   };
   const homeDir = overrides.homeDir ?? join(dir, boxId);
   const instanceId = overrides.instanceId ?? newId('inst');
-  return bind(create, { spec, homeDir, imagesDir, instanceId }, dir);
+  return bindDriver(create, { spec, homeDir, imagesDir, instanceId }, dir);
 }
 
-function bind(create: CreateDriver, place: Pick<DriverContext, 'spec' | 'homeDir' | 'imagesDir' | 'instanceId'>, dir: string): DriverHarness {
+/** A harness for a box that is there, or is to be. */
+export function bindDriver(create: CreateDriver, place: Pick<DriverContext, 'spec' | 'homeDir' | 'imagesDir' | 'instanceId'>, dir: string): DriverHarness {
   const engineExits: string[] = [];
   let tell: (reason: string) => void = () => undefined;
   const engineExit = new Promise<string>((resolve) => {
@@ -101,7 +102,7 @@ function bind(create: CreateDriver, place: Pick<DriverContext, 'spec' | 'homeDir
     start: () => driver.start(() => undefined, new AbortController().signal),
     exec,
     run: async (cmd, request) => collect(await exec(cmd, request)),
-    successor: (next) => bind(next, place, dir),
+    successor: (next) => bindDriver(next, place, dir),
     async dispose() {
       await driver.remove();
       await rm(dir, { recursive: true, force: true });

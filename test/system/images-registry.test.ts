@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { importImage } from '../../src/shared/images/import.ts';
 import { limits } from '../../src/shared/limits.ts';
-import { idShift } from '../../src/worker/drivers/container/bundle.ts';
+import { sharedRange } from '../../src/shared/id-ranges.ts';
 import { createImagePreparer, type ImagePreparer } from '../../src/worker/drivers/container/image.ts';
 import { createContainerDriver } from '../../src/worker/drivers/container/driver.ts';
 import { describeOnHost, useBoxes } from '../support/container-boxes.ts';
@@ -36,7 +36,7 @@ afterAll(async () => {
 });
 
 function preparer(imagesDir: string, insecureRegistries: readonly string[] = [registry.host]): ImagePreparer {
-  return createImagePreparer({ imagesDir, insecureRegistries, shift: idShift });
+  return createImagePreparer({ imagesDir, insecureRegistries, shift: sharedRange });
 }
 
 function freshDir(): string {

@@ -25,6 +25,7 @@ export const Assignment = Type.Object({
   env: Env,
   volumes: Type.Array(Volume),
   ulimits: Type.Optional(Type.Array(Ulimit)),
+  idBlock: Type.Optional(Type.Union([Type.Integer(), Type.Null()])),
   /** The engine's name for the box once it has been made. */
   engineId: Type.Optional(nullableText),
 });

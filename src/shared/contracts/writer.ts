@@ -42,7 +42,7 @@ export type ExecChange = Static<typeof ExecChange>;
 
 export const BoxChange = Type.Partial(
   Type.Pick(BoxRow, [
-    'name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'image_source',
+    'name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'image_source', 'id_block',
   ]),
 );
 export type BoxChange = Static<typeof BoxChange>;

@@ -77,6 +77,7 @@ const migrations: readonly string[] = [
   CREATE INDEX idempotency_row ON idempotency (row_id);
   `,
   `ALTER TABLE boxes ADD COLUMN ulimits TEXT`,
+  `ALTER TABLE boxes ADD COLUMN id_block INTEGER`,
 ];
 
 export const schemaVersion = migrations.length;

@@ -53,7 +53,7 @@ function takeOverBoxes(db: Database): void {
       env: jsonOf(old['env'], 'object'),
       volumes: volumesOf(old['volumes']),
       stopped_at: old['stopped_at'] ?? (status === 'stopped' ? now : null),
-      generation: 0, ephemeral: false, driver: 'boxlite', labels: null, ulimits: null,
+      generation: 0, ephemeral: false, driver: 'boxlite', labels: null, ulimits: null, id_block: null,
       image_source: { kind: 'registry', reference: imageAliases[String(old['image'])] ?? old['image'] },
     }));
   }

@@ -14,6 +14,8 @@ export const BoxRow = Type.Object({
   ephemeral: Type.Boolean(),
   driver: Type.Union([Type.Literal('boxlite'), Type.Literal('container')]),
   image_source: Type.Union([ImageSource, Type.Null()]),
+  /** Its range of ids on the host (id-ranges.ts); null until it has one. */
+  id_block: Type.Union([Type.Integer({ minimum: 0 }), Type.Null()]),
   labels: Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()]),
 });
 export type BoxRow = Static<typeof BoxRow>;

@@ -20,6 +20,8 @@ export interface BoxSpec {
   readonly volumes: readonly Volume[];
   /** Of its commands, over the fixed ones. */
   readonly ulimits?: readonly Ulimit[];
+  /** Of ids of the host, for this box alone; absent or null: it has none of its own. */
+  readonly idBlock?: number | null;
   /** The engine's name for a box that has been made before; absent or null for a new one. */
   readonly engineId?: string | null;
 }

@@ -1,7 +1,8 @@
 // The OCI configuration of a box, and its system call filter, as data.
 import { describe, expect, test } from 'vitest';
 import type { BoxSpec } from '../../../src/worker/drivers/driver.ts';
-import { boxCapabilities, hostnameOf, idShift, ociConfig, type BundleOptions } from '../../../src/worker/drivers/container/bundle.ts';
+import { sharedRange } from '../../../src/shared/id-ranges.ts';
+import { boxCapabilities, hostnameOf, ociConfig, type BundleOptions } from '../../../src/worker/drivers/container/bundle.ts';
 import { cgroupOf } from '../../../src/worker/drivers/container/paths.ts';
 import { seccompProfile } from '../../../src/worker/drivers/container/seccomp.ts';
 
@@ -22,7 +23,7 @@ const spec: BoxSpec = {
 
 function config(overrides: Partial<BundleOptions> = {}) {
   return ociConfig({
-    spec, cgroup: 'boxrun-x/box', toolsDir: '/tools', etcDir: '/etc-files', initArgs: ['/init'], shift: idShift, limits: [], mapsVolume: () => true, ...overrides,
+    spec, cgroup: 'boxrun-x/box', toolsDir: '/tools', etcDir: '/etc-files', initArgs: ['/init'], shift: sharedRange, userNamespace: null, limits: [], mapsVolume: () => true, ...overrides,
   });
 }
 
@@ -30,7 +31,7 @@ describe('the configuration of a box', () => {
   test('has every namespace, and ids that are nobody on the host', () => {
     const { linux } = config();
     expect(linux.namespaces.map(({ type }) => type).sort()).toEqual(['cgroup', 'ipc', 'mount', 'network', 'pid', 'user', 'uts']);
-    expect(linux).toMatchObject({ uidMappings: [{ containerID: 0, hostID: idShift.base, size: 65_536 }] });
+    expect(linux).toMatchObject({ uidMappings: [{ containerID: 0, hostID: sharedRange.base, size: 65_536 }] });
     expect(config({ shift: null }).linux.namespaces.map(({ type }) => type)).not.toContain('user');
   });
 

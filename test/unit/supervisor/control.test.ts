@@ -36,6 +36,7 @@ function createBench() {
         {
           writer: rows.writer, quota, log: quietLog, worker,
           onRemoved: () => { registry.delete(box); },
+          claimIdBlock: () => null,
           onNameFreed: () => { if (row.name !== null) registry.releaseName(row.name, row.id); },
         },
         row,

@@ -115,6 +115,7 @@ export function createBoxBench(change: Partial<BoxRow> = {}, present: { readonly
       writer: rows.writer, quota, log: quietLog, worker,
       onRemoved: () => events.push('removed'),
       onNameFreed: () => events.push('name freed'),
+      claimIdBlock: () => null,
     },
     row,
   );

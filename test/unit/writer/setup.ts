@@ -76,7 +76,7 @@ export function boxRow(change: Partial<BoxRow> = {}): BoxRow {
     network: false, workdir: '/root', env: { A: 'ä' }, volumes: [{ host_path: '/x', guest_path: '/y', readonly: true }],
     boxlite_id: null, error_code: null, error_message: null, created_at: '2026-01-01T00:00:00.000Z', started_at: null,
     stopped_at: null, state: 'ready', generation: 1, ephemeral: false, driver: 'container',
-    image_source: null, labels: null, ulimits: null, ...change,
+    image_source: null, labels: null, ulimits: null, id_block: null, ...change,
   };
 }
 

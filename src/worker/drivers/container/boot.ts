@@ -8,13 +8,14 @@ import { hasTerminal, isAlive, killAndWait, killQuietly, type ProcessIdentity } 
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
 import { resolveHostPath } from '../../../shared/host-paths.ts';
+import { rangeOf, sharedRange } from '../../../shared/id-ranges.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { BoxSpec } from '../driver.ts';
 import { aheadPaths, takeAhead } from './ahead.ts';
-import { hostnameOf, idShift, ociConfig } from './bundle.ts';
+import { hostnameOf, ociConfig, type BundleOptions } from './bundle.ts';
 import type { BoxCgroups } from './cgroups.ts';
 import { diskReleased, type Disk } from './disk.ts';
-import { stagedEtcDir, startMonitor, type RunningBox } from './monitor.ts';
+import { stagedEtcDir, stagedUserNamespace, startMonitor, type RunningBox } from './monitor.ts';
 import { connectBox, nameserver } from './network.ts';
 import type { BoxPaths } from './paths.ts';
 import { ociText } from './process-limits.ts';
@@ -38,6 +39,8 @@ export interface BootOptions {
   readonly disk: Disk;
   /** Of the first process; commands have theirs. */
   readonly limits: readonly Ulimit[];
+  /** The box gets the range of ids that it shares with others, and why. */
+  readonly onSharedIds: (reason: string) => void;
 }
 
 /** The directories, files and the FIFO of a new home; the FIFO from `aheadDir` where one is there. */
@@ -72,16 +75,25 @@ export async function bootBox(options: BootOptions, signal: AbortSignal): Promis
 }
 
 /** Volumes whose file system cannot map ids are found out by trying; those are mounted with the host's ids, so as nobody's files. */
-async function bringUp(options: BootOptions, signal: AbortSignal): Promise<RunningBox> {
+async function bringUp(options: BootOptions, signal: AbortSignal): Promise<RunningBox & { readonly rootId: number }> {
   const { spec, paths, cgroups, runtime, tools, disk, rootfsDir } = options;
   const unmapped = new Set<string>();
+  let ownIds = ownIdsOf(options);
   for (;;) {
     rmSync(paths.runtimeRoot, { recursive: true, force: true });
     cgroups.prepare();
-    writeConfig(options, unmapped);
+    const shift = ownIds === null ? sharedRange : rangeOf(ownIds.block);
+    writeConfig(options, unmapped, { shift, userNamespace: ownIds === null ? null : stagedUserNamespace });
     try {
-      return await startMonitor({ boxId: spec.boxId, paths, runtime, tools, rootfsDir, disk, ownerId: idShift.base }, signal);
+      const running = await startMonitor({ boxId: spec.boxId, paths, runtime, tools, rootfsDir, disk, ownIds }, signal);
+      return { ...running, rootId: shift.base };
     } catch (error) {
+      if (ownIds !== null && errorText(error).includes(noOwnIds)) {
+        options.onSharedIds(errorText(error));
+        ownIds = null;
+        await diskReleased(paths, limits.killTimeoutMs);
+        continue;
+      }
       const path = /mount_setattr `([^`]+)`/.exec(errorText(error))?.[1];
       if (path === undefined || unmapped.has(path) || !spec.volumes.some((volume) => volume.host_path === path)) throw error;
       unmapped.add(path);
@@ -90,14 +102,29 @@ async function bringUp(options: BootOptions, signal: AbortSignal): Promise<Runni
   }
 }
 
-function writeConfig({ spec, paths, cgroup, runtime, tools, limits: processLimits }: BootOptions, unmapped: ReadonlySet<string>): void {
+/** How ranges.c begins what it says. */
+const noOwnIds = 'no ids of its own for the box';
+
+function ownIdsOf({ spec, tools, onSharedIds }: BootOptions): { program: string; block: number } | null {
+  const block = spec.idBlock ?? null;
+  if (block === null) return null;
+  if (tools.runner !== null) return { program: tools.runner, block };
+  onSharedIds('the program that makes ranges of ids was not built');
+  return null;
+}
+
+function writeConfig(
+  { spec, paths, cgroup, runtime, tools, limits: processLimits }: BootOptions,
+  unmapped: ReadonlySet<string>,
+  ids: Pick<BundleOptions, 'shift' | 'userNamespace'>,
+): void {
   const config = ociConfig({
     spec,
     cgroup,
     toolsDir: tools.dir,
     etcDir: stagedEtcDir,
     initArgs: tools.initArgs,
-    shift: idShift,
+    ...ids,
     limits: processLimits,
     mapsVolume: (hostPath) => runtime.mapsVolumes && !unmapped.has(hostPath),
   });

@@ -2,18 +2,12 @@
 // A box gets what a default container gets, less MKNOD, NET_RAW and much of the system calls, and user ids that are nobody's on the host.
 import type { Ulimit } from '../../../shared/api.ts';
 import { hostArchitecture } from '../../../shared/images/oci-layout.ts';
+import type { IdRange } from '../../../shared/id-ranges.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { BoxSpec } from '../driver.ts';
 import { stageDir, toolsInBox } from './paths.ts';
 import { boxUmask, processLimits } from './process-limits.ts';
 import { seccompProfile } from './seccomp.ts';
-
-/** Ids of the host that stand for 0…65,535 in every box; above the ranges that distributions and systemd give away. */
-export interface IdShift {
-  readonly base: number;
-  readonly size: number;
-}
-export const idShift: IdShift = { base: 1_900_000_000, size: 65_536 };
 
 export const boxCapabilities = [
   'CAP_AUDIT_WRITE',
@@ -57,7 +51,10 @@ export interface BundleOptions {
   /** Directory with hosts, hostname and resolv.conf of this box. */
   readonly etcDir: string;
   readonly initArgs: readonly string[];
-  readonly shift: IdShift | null;
+  /** Ids of the host that stand for 0…65,535 in the box. */
+  readonly shift: IdRange | null;
+  /** Where the box's user namespace is, made already; null: the runtime makes it. */
+  readonly userNamespace: string | null;
   /** Of the first process. */
   readonly limits: readonly Ulimit[];
   /** Whether the runtime, and the file system at a volume's host path, can map ids. */
@@ -81,9 +78,10 @@ interface IdMapping {
 
 /** The content of the bundle's config.json. */
 export function ociConfig(options: BundleOptions) {
-  const { spec, shift } = options;
+  const { spec, shift, userNamespace } = options;
   const mapping = shift === null ? [] : idMapping(shift);
-  const namespaces = ['pid', 'ipc', 'uts', 'mount', 'network', 'cgroup', ...(shift === null ? [] : ['user'])];
+  const own = ['pid', 'ipc', 'uts', 'mount', 'network', 'cgroup', ...(shift === null || userNamespace !== null ? [] : ['user'])];
+  const namespaces = [...own.map((type) => ({ type })), ...(userNamespace === null ? [] : [{ type: 'user', path: userNamespace }])];
   return {
     ociVersion: '1.0.2',
     root: { path: `${stageDir}/root`, readonly: false },
@@ -101,8 +99,8 @@ export function ociConfig(options: BundleOptions) {
     },
     mounts: [...systemMounts(), ...fileMounts(options), ...spec.volumes.map((volume) => volumeMount(volume, options))],
     linux: {
-      namespaces: namespaces.map((type) => ({ type })),
-      ...(shift === null ? {} : { uidMappings: mapping, gidMappings: mapping }),
+      namespaces,
+      ...(shift === null || userNamespace !== null ? {} : { uidMappings: mapping, gidMappings: mapping }),
       cgroupsPath: `/${options.cgroup}`,
       resources: boxResources(spec),
       seccomp: seccompProfile(hostArchitecture()),
@@ -117,7 +115,7 @@ export function hostnameOf(spec: BoxSpec): string {
   return spec.boxId.replace(/[^A-Za-z0-9]+/g, '-').replace(/-+$/, '');
 }
 
-function idMapping(shift: IdShift): IdMapping[] {
+function idMapping(shift: IdRange): IdMapping[] {
   return [{ containerID: 0, hostID: shift.base, size: shift.size }];
 }
 

@@ -20,6 +20,8 @@ import { wrapCommand } from './wrapper.ts';
 
 export interface ExecContext {
   readonly boxId: string;
+  /** The host's id of the box's root. */
+  readonly rootId: number;
   /** All of a command. */
   readonly limits: readonly Ulimit[];
   readonly paths: BoxPaths;

@@ -4,9 +4,9 @@ import { rm } from 'node:fs/promises';
 import type { Ulimit } from '../../../shared/api.ts';
 import type { ProcessIdentity } from '../../../shared/child-process.ts';
 import type { RunnerMode } from '../../../shared/config.ts';
+import { sharedRange } from '../../../shared/id-ranges.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { DriverContext } from '../driver.ts';
-import { idShift } from './bundle.ts';
 import { createBoxCgroups, type BoxCgroups } from './cgroups.ts';
 import { diskReleased } from './disk.ts';
 import { keepDiskRoom } from './disk-room.ts';
@@ -62,7 +62,7 @@ export function createHolding(context: DriverContext, options: BoxDriverOptions)
     preparer: createImagePreparer({
       imagesDir: context.imagesDir,
       insecureRegistries: options.insecureRegistries,
-      shift: idShift,
+      shift: sharedRange,
     }),
     runtime: options.runtime,
     runnerMode: options.runner,
@@ -99,7 +99,7 @@ export function adopt(
     state: box.state,
     image: box.image,
     exec: {
-      boxId: context.spec.boxId, limits: box.limits, paths, runtime: box.runtime, cgroups,
+      boxId: context.spec.boxId, rootId: box.state.rootId ?? sharedRange.base, limits: box.limits, paths, runtime: box.runtime, cgroups,
       pipes, runner: runnerOf(holding, box), init: box.state.init, log: context.log, lingering: new Set(),
     },
     own: new Set(),

@@ -6,6 +6,7 @@ import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/p
 import { basename, dirname, join } from 'node:path';
 import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { runTool } from '../../../shared/child-process.ts';
+import type { IdRange } from '../../../shared/id-ranges.ts';
 import { findBusybox } from '../../../shared/images/busybox.ts';
 import { moveInto, temporaryDirectory } from '../../../shared/images/layouts.ts';
 import { readLayout, type ImageConfig } from '../../../shared/images/oci-layout.ts';
@@ -13,7 +14,6 @@ import { canonicalReference, encodeName, parseReference } from '../../../shared/
 import type { ImageSource } from '../../../shared/images/source.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ReportProgress } from '../driver.ts';
-import type { IdShift } from './bundle.ts';
 import { lastLines, mustRun, needTool, toolEnvironment } from './tools.ts';
 
 export interface PreparedImage {
@@ -32,7 +32,7 @@ export interface ImagePreparer {
 interface PreparerOptions {
   readonly imagesDir: string;
   readonly insecureRegistries: readonly string[];
-  readonly shift: IdShift | null;
+  readonly shift: IdRange | null;
 }
 
 export function createImagePreparer(options: PreparerOptions): ImagePreparer {
@@ -116,7 +116,7 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
   };
 }
 
-async function unpack(layoutDir: string, target: string, shift: IdShift | null, signal: AbortSignal): Promise<void> {
+async function unpack(layoutDir: string, target: string, shift: IdRange | null, signal: AbortSignal): Promise<void> {
   const map = shift === null ? [] : ['--uid-map', `0:${shift.base}:${shift.size}`, '--gid-map', `0:${shift.base}:${shift.size}`];
   const image = `${basename(layoutDir)}:latest`;
   await mustRun('umoci', ['raw', 'unpack', '--image', image, ...map, target], {
@@ -128,7 +128,7 @@ async function unpack(layoutDir: string, target: string, shift: IdShift | null, 
 }
 
 /** Directories that no layer names are made by the unpacker, and belong to the host's root: nobody's in a box. */
-async function giveToRoot(dir: string, { base }: IdShift, signal: AbortSignal): Promise<void> {
+async function giveToRoot(dir: string, { base }: IdRange, signal: AbortSignal): Promise<void> {
   const busybox = await findBusybox();
   const chown = ['-exec', busybox, 'chown', '-h', `${base}:${base}`, '{}', '+'];
   const result = await runTool(busybox, ['find', dir, '-xdev', '(', '-user', '0', '-o', '-group', '0', ')', ...chown], {

@@ -58,7 +58,11 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
   pipes.catch(() => undefined);
   try {
     const [firstLimits, commandLimits] = await boxLimits(holding);
-    const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk, limits: firstLimits };
+    const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk, limits: firstLimits,
+      onSharedIds: (reason: string) => {
+        context.log.warn({ reason }, 'the box has no range of ids of its own: it shares one with other boxes');
+      },
+    };
     const state = await bootBox(boot, signal);
     faultPoint('worker.start.recorded');
     adopt(holding, { state, runtime, image, pipes: await pipes, limits: commandLimits }, alive.arm);

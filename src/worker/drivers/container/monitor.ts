@@ -10,21 +10,24 @@ import { processIdentity, type ProcessIdentity } from '../../../shared/child-pro
 import { BoxRunError } from '../../../shared/errors.ts';
 import { faultPoint } from '../../../shared/fault.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
+import { creatorOf, rangeOf, rangeSize, sharedRange } from '../../../shared/id-ranges.ts';
 import { limits } from '../../../shared/limits.ts';
 import { stageDir, type BoxPaths } from './paths.ts';
+import { runnerVersion } from './runner/frames.ts';
 import { lastLines, needTool, toolPath, type BoxTools } from './tools.ts';
 import type { OciRuntime } from './runtime.ts';
 
 const readyPollMs = 2;
 
-// Arguments: stage, disk, kind of disk, files for /etc, owner of the root, root file system of the image, mount program, then the runtime's command line.
+// Arguments: stage, disk, kind of disk, files for /etc, owner of the root on the disk, root file system of the image, mount program, the program that makes a
+// range of ids (or nothing), the range's creator and first id, its version; then the runtime's command line.
 // It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop device needs the host's mount, which retries when
 // another box takes the same free loop device first. The runtime hands its standard output on to the box's first process, which must not
 // hold a file of the host: what the runtime itself has to say goes to its --log.
 const monitorScript = `
 set -e
-stage=$1 disk=$2 kind=$3 etc=$4 owner=$5 image=$6 mount=$7
-shift 7
+stage=$1 disk=$2 kind=$3 etc=$4 owner=$5 image=$6 mount=$7 ranges=$8 creator=$9 base=\${10} version=\${11}
+shift 11
 mount -t tmpfs -o mode=755,nosuid,nodev,size=64k tmpfs "$stage"
 mkdir "$stage/root" "$stage/disk"
 if [ "$kind" = image ]; then
@@ -41,6 +44,11 @@ if [ ! -d upper ]; then
   chmod 755 new
   mv new upper
 fi
+if [ -n "$ranges" ]; then
+  mkdir "$stage/image"
+  "$ranges" ranges "$version" "$creator" "$base" "$owner" ${rangeSize} "$image" "$stage/image" "$stage/disk" "$stage/userns"
+  image=$stage/image
+fi
 cd "$image"
 mount -t overlay -o "nodev,nosuid,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
 cd /
@@ -55,13 +63,17 @@ interface MonitorOptions {
   readonly tools: BoxTools;
   readonly rootfsDir: string;
   readonly disk: { readonly path: string; readonly kind: 'image' | 'directory' };
-  readonly ownerId: number;
+  /** Makes the box's own range of ids; null: it has the shared one. */
+  readonly ownIds: { readonly program: string; readonly block: number } | null;
 }
 
 export interface RunningBox {
   readonly init: ProcessIdentity;
   readonly monitor: ProcessIdentity;
 }
+
+/** Where the box's user namespace is, where it has a range of ids of its own. */
+export const stagedUserNamespace = `${stageDir}/userns`;
 
 /** Where crun and runc find the files for /etc: on the box's disk, so that what the box writes there counts. */
 export const stagedEtcDir = `${stageDir}/disk/etc`;
@@ -83,7 +95,7 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
     [
       ...['-m', '--propagation', 'slave', join(tools.dir, 'busybox'), 'sh', '-c', monitorScript, 'monitor'],
       ...[stageDir, options.disk.path, options.disk.kind, paths.etc],
-      ...[String(options.ownerId), options.rootfsDir, mount],
+      ...[String(sharedRange.base), options.rootfsDir, mount, ...rangeArgs(options.ownIds)],
       ...[runtime.path, '--root', paths.runtimeRoot, '--log', paths.runtimeLog, 'run', '--bundle', paths.bundle],
       ...['--pid-file', paths.initPid, options.boxId],
     ],
@@ -110,6 +122,11 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
   const monitor = child.pid === undefined ? null : await processIdentity(child.pid);
   if (monitor === null) throw startFailure(paths);
   return { init, monitor };
+}
+
+function rangeArgs(ownIds: MonitorOptions['ownIds']): string[] {
+  if (ownIds === null) return ['', '', '', ''];
+  return [ownIds.program, String(creatorOf(ownIds.block)), String(rangeOf(ownIds.block).base), runnerVersion];
 }
 
 /** runc's exec enters a directory of that name on the host, too. Whoever made it first may have had a umask. */

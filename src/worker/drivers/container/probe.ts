@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { errorText } from '../../../shared/errors.ts';
+import { trialBlock } from '../../../shared/id-ranges.ts';
 import { newId } from '../../../shared/ids.ts';
 import { ensureBaseImage } from '../../../shared/images/base.ts';
 import { findBusybox } from '../../../shared/images/busybox.ts';
@@ -38,7 +39,11 @@ export async function probeContainerHost(): Promise<ContainerHostReport> {
     if ((await findTool(name)) === null) problems.push(`${name} is missing (package ${packageOf(name)}): ${without}`);
   }
   try {
-    const runtime = await tryRuntimes(tryRuntime);
+    let sharedIds: string | null = null;
+    const runtime = await tryRuntimes((candidate) => tryRuntime(candidate, (reason) => { sharedIds = reason; }));
+    if (sharedIds !== null) {
+      problems.push(`boxes share one range of ids, which needs Linux 5.19 to be otherwise: one can use up what the kernel counts per user (${String(sharedIds)})`);
+    }
     return { ok: true, problems, runtime: runtime.name };
   } catch (error) {
     return { ok: false, problems: [...problems, errorText(error)], runtime: null };
@@ -59,7 +64,7 @@ async function missing(): Promise<string[]> {
 }
 
 /** Makes a box, runs a command in it and removes it; null when that worked, else what did not. */
-export async function tryRuntime(runtime: OciRuntime): Promise<string | null> {
+export async function tryRuntime(runtime: OciRuntime, onSharedIds: (reason: string) => void = () => undefined): Promise<string | null> {
   const dir = await mkdtemp(join(tmpdir(), 'boxrun-probe-'));
   try {
     const imagesDir = join(dir, 'images');
@@ -67,11 +72,11 @@ export async function tryRuntime(runtime: OciRuntime): Promise<string | null> {
     const boxId = newId('box');
     const driver = createBoxDriver(
       {
-        spec: { boxId, image, cpu: 1, memoryMb: 64, diskSizeGb: 1, network: false, workdir: '/', env: {}, volumes: [] },
+        spec: { boxId, image, idBlock: trialBlock, cpu: 1, memoryMb: 64, diskSizeGb: 1, network: false, workdir: '/', env: {}, volumes: [] },
         homeDir: join(dir, boxId),
         imagesDir,
         instanceId: newId('inst'),
-        log: pino({ level: 'silent' }),
+        log: pino({ level: 'warn' }, { write: (line) => { onSharedIds(String((JSON.parse(line) as { reason?: unknown }).reason)); } }),
         volumeRoots: [],
         onEngineExit: () => undefined,
       },

@@ -16,6 +16,8 @@ export interface RunState {
   readonly monitor: ProcessIdentity;
   readonly network: ProcessIdentity | null;
   readonly runtime: string;
+  /** The host's id of the box's root; absent in records of an earlier version: then that of the shared range. */
+  readonly rootId?: number;
 }
 
 export function saveJson(path: string, value: BoxRecord | RunState): void {

@@ -6,7 +6,6 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
-import { idShift } from './bundle.ts';
 import { processFileOf, firstWords, forgetExec, processText, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
 import { runnerVersion } from './runner/frames.ts';
 import { findRunnerProgram } from './runner/program.ts';
@@ -25,7 +24,7 @@ export async function spawnTerminal(
   command: PreparedCommand,
   { cols, rows }: { readonly cols: number; readonly rows: number },
 ): Promise<StartedProcess> {
-  const { paths, pipes, cgroups, runtime, boxId } = context;
+  const { paths, pipes, cgroups, runtime, boxId, rootId } = context;
   const program = await findRunnerProgram();
   if (program === null) {
     throw new BoxRunError('RUNTIME_ERROR', 'this build of BoxRun has no program for terminals', {
@@ -51,7 +50,7 @@ export async function spawnTerminal(
     const child = spawn(
       program,
       [
-        ...['terminal', runnerVersion, `${rows}`, `${cols}`, `${idShift.base + uid}`, `${idShift.base + gid}`],
+        ...['terminal', runnerVersion, `${rows}`, `${cols}`, `${rootId + uid}`, `${rootId + gid}`],
         ...[runtime.path, '--root', paths.runtimeRoot, 'exec', '--detach', '--console-socket', terminalSocketWord],
         ...['--process', processFile, '--preserve-fds', String(wrapperFds.withTerminal), boxId],
       ],

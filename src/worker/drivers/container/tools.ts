@@ -91,6 +91,8 @@ async function isExecutable(path: string): Promise<boolean> {
 export interface BoxTools {
   /** Mounted read-only into every box. */
   readonly dir: string;
+  /** The runner's program, which also makes the box's range of ids; null where it could not be built. */
+  readonly runner: string | null;
   /** Command line of a box's first process, which reaps whatever is orphaned there. */
   readonly initArgs: readonly string[];
 }
@@ -126,7 +128,7 @@ async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
     await chmod(temporary, 0o755);
     await moveInto(temporary, dir, false);
   }
-  return { dir, initArgs: init === null ? fallbackInit : [`${toolsInBox}/init`, '-P'] };
+  return { dir, runner: runner === null ? null : join(dir, 'runner'), initArgs: init === null ? fallbackInit : [`${toolsInBox}/init`, '-P'] };
 }
 
 /** Changes whenever a package is upgraded, without reading the file. */

@@ -9,7 +9,6 @@ import { BoxRunError, errorText } from '../../../../shared/errors.ts';
 import { faultPoint } from '../../../../shared/fault.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../driver.ts';
-import { idShift } from '../bundle.ts';
 import { forgetExec, type ExecContext, type PreparedCommand } from '../exec-process.ts';
 import { environmentOf } from '../wrapper.ts';
 import { RunnerGone, StartRefused, type RunnerCommand } from './channel.ts';
@@ -42,7 +41,7 @@ export async function startByRunner({ channel, pipes }: ReadyRunner, context: Ex
       errors: keep(await pipes.output()),
       input: request.stdin ? keep(await pipes.input()) : null,
     };
-    cgroups.addExec(execId, idShift.base);
+    cgroups.addExec(execId, context.rootId);
     started = channel.run(orderOf(request, command, streams));
     if (started !== null) {
       faultPoint('worker.exec.ordered');

@@ -215,6 +215,7 @@ int main(int count, char **args) {
   if (count < 3 || strcmp(args[2], RUNNER_VERSION) != 0) return 2;
   if (count > 4 && strcmp(args[1], "launch") == 0) return launch(args + 3);
   if (count > 4 && strcmp(args[1], "terminal") == 0) return serveTerminal(count - 3, args + 3);
+  if (count == 11 && strcmp(args[1], "ranges") == 0) return ranges(args + 3);
   if (count == 3 && strcmp(args[1], "serve") == 0) return serve();
   return 2;
 }

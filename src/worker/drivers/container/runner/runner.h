@@ -73,6 +73,9 @@ struct terminalReport {
 /** On the host: starts the runtime for a command with a terminal, and copies. */
 int serveTerminal(int count, char **args);
 
+/** On the host, before the box is there: its user namespace and the mounts that show its files in its range of ids. */
+int ranges(char **args);
+
 /** In a process of its own: starts the command, and ends. */
 void startCommand(struct order *order, struct command *command) __attribute__((noreturn));
 
