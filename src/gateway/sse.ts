@@ -59,8 +59,8 @@ export function encodeNotice(event: string, value: unknown): Buffer {
 }
 
 /**
- * A comment, with one line break. An empty line behind it would be the end of an event for clients that remember the last id:
- * httpx-sse, in the Python SDK, would give an event without data.
+ * A comment, with one line break. Clients that remember the last id would take an empty line behind it for the end of
+ * an event: httpx-sse, in the Python SDK, would give an event without data.
  */
 const heartbeatLine = ': alive\n';
 
@@ -69,8 +69,8 @@ export type StreamParts = Pick<GatewayParts, 'closing' | 'places' | 'config'>;
 
 export interface SseStream {
   /**
-   * Sends `chunk`, which has whole events: a comment may follow it. Resolves when the client can take more, or the stream has
-   * ended.
+   * Sends `chunk`, which has whole events: a comment may follow it. Resolves when the client can take more, or the
+   * stream has ended.
    */
   write(chunk: Buffer): Promise<void>;
   end(): void;

@@ -109,7 +109,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
     reconcileEveryMs: whole(env, 'BOXRUN_RECONCILE_MS', limits.reconcileEveryMs, 1, 2 ** 31 - 1),
     silenceMs: whole(env, 'BOXRUN_SILENCE_MS', limits.silenceMs, limits.heartbeatEveryMs * limits.heartbeatDoubtMisses, 2 ** 31 - 1),
-    sseHeartbeatMs: whole(env, 'BOXRUN_SSE_HEARTBEAT_MS', limits.sseHeartbeatMs, limits.sseHeartbeatMsLeast, limits.sseHeartbeatMsMost),
+    sseHeartbeatMs: sseHeartbeat(env),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
     runner: runnerMode(env['BOXRUN_RUNNER'] ?? 'auto'),
   };
@@ -237,6 +237,11 @@ function wholeNumber(name: string, text: string, least: number, most: number): n
   const value = text === '' ? NaN : Number(text);
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new BoxRunError('VALIDATION_ERROR', `${name} is '${text}'; it must be a whole number from ${least} to ${most}`);
+}
+
+function sseHeartbeat(env: Environment): number {
+  const { sseHeartbeatMs, sseHeartbeatMsLeast: least, sseHeartbeatMsMost: most } = limits;
+  return whole(env, 'BOXRUN_SSE_HEARTBEAT_MS', sseHeartbeatMs, least, most);
 }
 
 function logLevel(value: string): string {

@@ -64,8 +64,8 @@ export const limits = {
   webSocketPingMs: 20_000,
 
   /**
-   * An output event is at most this long; longer reads are split. So its line is shorter than 64 KiB, at which Go's bufio.Scanner
-   * and clients that use it give up: base64 of it always, text where JSON does not make it twice as long.
+   * An output event is at most this long; longer reads are split. Go's bufio.Scanner, and clients that use it, take no
+   * line of 64 KiB: base64 of an event is always shorter, text is where JSON does not make it twice as long.
    */
   eventBytesMax: 32 * 1024,
   /** Output waits this long for more of it before it is sent on. */
@@ -160,7 +160,7 @@ export const limits = {
   feedBufferBytesMax: 1024 * 1024,
   /** Gateway: events are written to a client in pieces of this many characters, or of one event. */
   ssePieceChars: 64 * 1024,
-  /** Gateway: comment line on an event stream that is idle for this long (BOXRUN_SSE_HEARTBEAT_MS), and what may be set. */
+  /** Gateway: comment line on an event stream that is idle for this long (BOXRUN_SSE_HEARTBEAT_MS; from, to). */
   sseHeartbeatMs: 10_000,
   sseHeartbeatMsLeast: 10,
   sseHeartbeatMsMost: 15_000,

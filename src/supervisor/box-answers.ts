@@ -2,6 +2,7 @@
 // Used by box.ts; changes nothing.
 import { timestamp } from '../shared/clock.ts';
 import type { BoxChange } from '../shared/contracts/writer.ts';
+import type { BoxState } from '../shared/lifecycle/box.ts';
 import { BoxRunError, errorText } from '../shared/errors.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 
@@ -34,3 +35,7 @@ export function notRunning(row: BoxRow): BoxRunError {
 export function alreadyRunning(row: BoxRow): BoxRunError {
   return new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is ${row.status}`);
 }
+
+/** A box in error can be stopped: what may be left of its engine is ended then. */
+export const stoppable: ReadonlySet<BoxState> = new Set<BoxState>(['ready', 'recovering', 'failed', 'stuck']);
+export const startable: ReadonlySet<BoxState> = new Set<BoxState>(['stopped', 'failed', 'stuck']);

@@ -15,7 +15,7 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
-import { alreadyRunning, assertReady, diskIsFull, failure, notRunning } from './box-answers.ts';
+import { alreadyRunning, assertReady, diskIsFull, failure, notRunning, startable, stoppable } from './box-answers.ts';
 import { createCommittedRow, type CommittedRow } from './box-row.ts';
 import { judgeBox, type BoxTrouble, type OutsideView } from './box-trouble.ts';
 import type { BoxWorker, TimedExec } from './box-worker.ts';
@@ -398,7 +398,3 @@ class OwnedBox implements SupervisedBox {
     });
   }
 }
-
-/** A box in error can be stopped: what may be left of its engine is ended then. */
-const stoppable: ReadonlySet<BoxState> = new Set<BoxState>(['ready', 'recovering', 'failed', 'stuck']);
-const startable: ReadonlySet<BoxState> = new Set<BoxState>(['stopped', 'failed', 'stuck']);

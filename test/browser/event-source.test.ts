@@ -1,5 +1,5 @@
-// The EventSource of a real browser on streams of a real server, without the SDK: silent commands, changes, and a connection
-// that is lost and made again by the browser. The server sends comments whenever a stream is silent for a moment.
+// The EventSource of a real browser on streams of a real server, without the SDK: silent commands, changes, and a lost
+// connection that the browser makes again. The server sends comments whenever a stream is silent for a moment.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { eventually, processOf } from '../support/processes.ts';
@@ -66,7 +66,8 @@ it('follows a silent command, also over a gateway that is killed, with each even
   await silence(path);
   const gateway = await processOf(server.stateDir, 'gateway');
   process.kill(gateway.pid, 'SIGKILL');
-  await eventually('another gateway answers', async () => (await fetch(`http://127.0.0.1:${server.port}/healthz`).catch(() => null))?.ok);
+  const health = `http://127.0.0.1:${server.port}/healthz`;
+  await eventually('another gateway answers', async () => (await fetch(health).catch(() => null))?.ok);
   await silence(path);
   await server.client.exec(box, ['touch', '/root/go']);
   await eventually('the exit has come', async () => (await source.messages()).at(-1)?.event === 'exit', 30_000);
@@ -74,7 +75,8 @@ it('follows a silent command, also over a gateway that is killed, with each even
   expect(messages.map(({ id }) => id)).toEqual(messages.map((_, index) => String(index)));
   const logs = messages.slice(0, -1);
   expect(new Set(logs.map(({ event }) => event))).toEqual(new Set(['log']));
-  expect(logs.map(({ data }) => (JSON.parse(data) as { data: string }).data).join('')).toBe(text + 'line\n'.repeat(100_000));
+  const output = logs.map(({ data }) => (JSON.parse(data) as { data: string }).data).join('');
+  expect(output).toBe(text + 'line\n'.repeat(100_000));
 });
 
 it('follows the changes of commands between long silences', async () => {
@@ -85,5 +87,6 @@ it('follows the changes of commands between long silences', async () => {
   await eventually('the end is told', async () => (await source.messages()).at(-1)?.event === 'exec.finished');
   const messages = await source.messages();
   expect(messages.map(({ event }) => event)).toEqual(['ready', 'exec.started', 'exec.finished']);
-  expect(messages.slice(1).map(({ data }) => (JSON.parse(data) as { exec: { id: string } }).exec.id)).toEqual([exec.id, exec.id]);
+  const execs = messages.slice(1).map(({ data }) => (JSON.parse(data) as { exec: { id: string } }).exec);
+  expect(execs).toMatchObject([{ id: exec.id }, { id: exec.id }]);
 });

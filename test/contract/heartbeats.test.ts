@@ -1,4 +1,4 @@
-// Event streams on which nothing happens: a comment keeps each alive, and is nothing that a client could take for an event.
+// Event streams on which nothing happens: a comment keeps each alive, and no client could take it for an event.
 // The server sends comments far more often than it does by default.
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
@@ -66,14 +66,16 @@ it('a silent command: comments of one line each come before, between and behind 
   await eventually('the other one has ended', async () => resumed.incoming.complete);
   for (const each of [stream, resumed]) expect(formProblems(each.text())).toEqual([]);
   expect(stream.text()).toMatch(/^(: alive\n)+id: 0\n[^\n]+\n[^\n]+\n\n(: alive\n)+id: 1\n/);
-  expect(parseSse(stream.text()).map(({ id, event }) => [id, event])).toEqual([['0', 'log'], ['1', 'log'], ['2', 'exit']]);
+  const kinds = parseSse(stream.text()).map(({ id, event }) => [id, event]);
+  expect(kinds).toEqual([['0', 'log'], ['1', 'log'], ['2', 'exit']]);
   expect(parseSse(resumed.text())).toEqual(parseSse(stream.text()).slice(1));
   expect(resumed.text()).toMatch(/^(: alive\n)+id: 1\n/);
 });
 
 it('a slow client of large events gets no comment in the midst of one', async () => {
   const bytes = 8 * 1024 * 1024;
-  const exec = await server.client.startExec(box, ['sh', '-c', `head -c ${bytes} /dev/zero; echo; sleep 0.2; echo end`]);
+  const script = `head -c ${bytes} /dev/zero; echo; sleep 0.2; echo end`;
+  const exec = await server.client.startExec(box, ['sh', '-c', script]);
   const stream = await openStream(`/v1/boxes/${box}/exec/${exec.id}/events`);
   stream.incoming.pause();
   await server.client.getExec(box, exec.id, { waitS: 30 });
@@ -92,7 +94,8 @@ it('the changes of boxes, and what boxes use', async () => {
   await eventually('it is told', async () => parseSse(changes.text()).some(({ data }) => data.includes(exec.id)));
   const { id = '' } = parseSse(changes.text())[0] ?? {};
   const resumed = await openStream('/v1/events', { 'last-event-id': id ?? '' });
-  await eventually('it is told again, and then idle', async () => resumed.text().includes(exec.id) && countComments(resumed.text()) > 5);
+  await eventually('it is told again', async () => resumed.text().includes(exec.id));
+  await eventually('it is idle', async () => countComments(resumed.text()) > 5);
   for (const each of [changes, usage, resumed]) {
     each.close();
     expect(formProblems(each.text())).toEqual([]);
@@ -103,7 +106,8 @@ it('the changes of boxes, and what boxes use', async () => {
 it('a create and a run whose steps are told', async () => {
   const headers = { accept: 'text/event-stream' };
   const created = await server.call({ method: 'POST', path: '/v1/boxes', body: small, headers });
-  const ran = await server.call({ method: 'POST', path: '/v1/run', body: { ...small, cmd: ['sh', '-c', 'echo told; sleep 0.5'] }, headers });
+  const body = { ...small, cmd: ['sh', '-c', 'echo told; sleep 0.5'] };
+  const ran = await server.call({ method: 'POST', path: '/v1/run', body, headers });
   for (const { text } of [created, ran]) expect(formProblems(text)).toEqual([]);
   expect(parseSse(created.text).at(-1)).toMatchObject({ id: null, event: 'box' });
   expect(ran.text).toContain('\n\n: alive\n: alive\n');

@@ -141,7 +141,8 @@ async function streamCreate(
       void stream.write(encodeNotice('progress', { stage, message }));
     };
     const options = { timeoutMs: createTimeoutMs, requestId: request.id, onProgress };
-    const { timings, ...box } = await watch.time('supervisor', () => parts.supervisor.request('createBox', order, options));
+    const created = watch.time('supervisor', () => parts.supervisor.request('createBox', order, options));
+    const { timings, ...box } = await created;
     await stream.write(timingNotice(reply, { ...watch.times, ...timings }));
     await stream.write(encodeNotice('box', box));
   } catch (error) {

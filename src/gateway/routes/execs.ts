@@ -14,7 +14,9 @@ import { withCleanEnvironment } from '../environment.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeEvents, encodeNotice, eventStreamType, openSseStream, type SseEncoding, type StreamParts } from '../sse.ts';
+import {
+  encodeEvents, encodeNotice, eventStreamType, openSseStream, type SseEncoding, type StreamParts,
+} from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
 import { claimOf } from '../request-key.ts';
 import { withServerTiming } from '../server-timing.ts';

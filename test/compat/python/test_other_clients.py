@@ -1,4 +1,4 @@
-"""Event streams through a client that the SDK does not use: sseclient-py, which takes pieces of bytes from any HTTP client."""
+"""Event streams through a client that the SDK does not use: sseclient-py, which takes bytes from any HTTP client."""
 
 import asyncio
 import json

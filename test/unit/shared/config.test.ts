@@ -27,12 +27,13 @@ describe('settings', () => {
       BOXRUN_STATE_DIR: '/s', BOXRUN_DB: '/d/x.db', BOXRUN_SOCKET: '/q.sock', BOXRUN_HOST: '::1', BOXRUN_PORT: '0',
       BOXRUN_DRIVER: 'container', BOXRUN_MAX_CPU: '7', BOXRUN_MAX_MEMORY_MB: '512', BOXRUN_WORKERS: '0:9', BOXRUN_GATEWAYS: '3',
       BOXRUN_ON_EXIT: 'stop', BOXRUN_LOG_LEVEL: 'debug', BOXRUN_LOG_FORMAT: 'pretty', BOXRUN_INSECURE_REGISTRIES: 'a:1,b:2', BOXRUN_ORPHAN_GRACE_MS: '5',
-      BOXRUN_RECONCILE_MS: '6', BOXRUN_SILENCE_MS: '7000', BOXRUN_SSE_HEARTBEAT_MS: '50', BOXLITE_RUNTIME_DIR: '/r', BOXRUN_RUNNER: 'off',
+      BOXRUN_RECONCILE_MS: '6', BOXRUN_SILENCE_MS: '7000', BOXLITE_RUNTIME_DIR: '/r', BOXRUN_RUNNER: 'off',
+      BOXRUN_SSE_HEARTBEAT_MS: '50',
     };
     expect(loadConfig({}, env)).toMatchObject({
       stateDir: '/s', dbPath: '/d/x.db', socketPath: '/q.sock', tcp: { host: '::1', port: 0 }, driver: 'container', maxCpu: 7,
       maxMemoryMb: 512, spareWorkers: 0, maxWorkers: 9, gateways: 3, onExit: 'stop', logLevel: 'debug', logFormat: 'pretty', insecureRegistries: ['a:1', 'b:2'],
-      orphanGraceMs: 5, reconcileEveryMs: 6, silenceMs: 7000, sseHeartbeatMs: 50, boxliteRuntimeDir: '/r', runner: 'off',
+      orphanGraceMs: 5, reconcileEveryMs: 6, silenceMs: 7000, boxliteRuntimeDir: '/r', runner: 'off', sseHeartbeatMs: 50,
     });
   });
 
