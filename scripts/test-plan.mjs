@@ -7,11 +7,15 @@ export const serverProjects = ['contract', 'crash', 'system', 'compat', 'browser
 /** Files of `serverProjects` that run at once. Half of their time is waiting, so there are more of them than processors. */
 const serverFilesAtOnce = '3';
 
-const vitest = (name, projects = [name], env = {}) => ({
+/** Counts the frames that a browser draws: nothing may run beside it. */
+const framesFile = 'test/browser/live.test.ts';
+
+const vitest = (name, projects = [name], { env = {}, args = [], files = [] } = {}) => ({
   name,
   projects,
   env,
-  command: ['node_modules/.bin/vitest', 'run', ...projects.flatMap((project) => ['--project', project]), '--reporter=default'],
+  files,
+  command: ['node_modules/.bin/vitest', 'run', ...projects.flatMap((project) => ['--project', project]), ...args, '--reporter=default'],
 });
 
 const types = (name, project) => ({ name, command: ['node_modules/typescript-native/bin/tsc', '--noEmit', '-p', project] });
@@ -35,8 +39,10 @@ const bench = { name: 'bench', command: ['node', 'scripts/bench.mjs', '--check',
 export function planOf(only) {
   const isWanted = (name) => only.length === 0 || only.includes(name);
   const wantedProjects = serverProjects.filter((name) => isWanted(name) || only.includes('servers'));
-  const servers = vitest('servers', wantedProjects, { BOXRUN_TEST_FILES_AT_ONCE: serverFilesAtOnce });
+  const servers = vitest('servers', wantedProjects, { env: { BOXRUN_TEST_FILES_AT_ONCE: serverFilesAtOnce }, args: ['--exclude', framesFile] });
+  const frames = vitest('frames', ['browser'], { files: [framesFile] });
   const checks = [types('types', '.'), types('page types', 'src/ui'), types('browser types', 'test/browser'), vitest('unit'), vitest('style'), lint];
   const rest = [...checks.filter(({ name }) => isWanted(name)), ...(wantedProjects.length === 0 ? [] : [servers])];
-  return { beside: [isWanted('vm') ? [vm] : [], rest], alone: isWanted('bench') ? [bench] : [] };
+  const alone = [...(wantedProjects.includes('browser') ? [frames] : []), ...(isWanted('bench') ? [bench] : [])];
+  return { beside: [isWanted('vm') ? [vm] : [], rest], alone };
 }

@@ -82,7 +82,7 @@ await inTurn(plan.alone);
 const unsteady = [];
 if (process.env.CI === 'true') {
   for (const { step, rows, failedFiles } of ended.filter(({ failedFiles }) => failedFiles.length > 0)) {
-    const again = await run({ ...step, name: `${step.name}, again`, files: failedFiles, env: { ...step.env, BOXRUN_TEST_FILES_AT_ONCE: '1' } });
+    const again = await run({ ...step, name: `${step.name} again`, files: failedFiles, env: { ...step.env, BOXRUN_TEST_FILES_AT_ONCE: '1' } });
     for (const row of rows.filter(({ failed }) => failed > 0)) {
       if (again.failedFiles.some((path) => path.split('/')[1] === row.name)) continue;
       Object.assign(row, { passed: row.passed + row.failed, failed: 0 });
