@@ -120,8 +120,9 @@ describe('over time', () => {
     const hoursAgo = (hours: number) => new Date(Date.now() - hours * 3_600_000).toISOString();
     const execs = db.prepare('SELECT id FROM execs ORDER BY created_at, rowid').pluck().all() as string[];
     expect(execs).toHaveLength(2);
-    db.prepare('UPDATE execs SET finished_at = ? WHERE id = ?').run(hoursAgo(49), execs[0]);
-    db.prepare('UPDATE execs SET finished_at = ? WHERE id = ?').run(hoursAgo(47), execs[1]);
+    const setTimes = db.prepare('UPDATE execs SET created_at = ?, finished_at = ? WHERE id = ?');
+    setTimes.run(hoursAgo(49.5), hoursAgo(49), execs[0]);
+    setTimes.run(hoursAgo(49.5), hoursAgo(47), execs[1]); // Long ago it began, not so long ago it ended.
     db.close();
     await own.start();
     await eventually('the old one is gone', async () => (await own.client.listExecs(box.id)).length === 1);
