@@ -11,14 +11,16 @@ import { isAlive, killQuietly, processIdentity } from '../../src/shared/child-pr
 import { statePaths } from '../../src/shared/state-dir.ts';
 import { startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { eventually, processesOf } from '../support/processes.ts';
+import { seedState } from '../support/state-seed.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 let stateDir: string;
 let database: string;
 
-beforeEach(() => {
+beforeEach(async () => {
   stateDir = mkdtempSync(join(tmpdir(), 'boxrun-crash-'));
   database = join(stateDir, 'boxrun.db');
+  await seedState(stateDir);
 });
 afterEach(() => { rmSync(stateDir, { recursive: true, force: true }); });
 

@@ -9,6 +9,7 @@ import { collect, startCrashServer, type CrashServer } from '../support/crash-se
 import { expectIntegrity } from '../support/host-state.ts';
 import { writeOtherEdition } from '../support/other-edition.ts';
 import { eventually, processesOf, processOf } from '../support/processes.ts';
+import { seedState } from '../support/state-seed.ts';
 
 let directory: string;
 beforeEach(() => {
@@ -26,6 +27,7 @@ it.each(points.flatMap((point) => (['writer', 'keeper'] as const).map((role) => 
     const faultDir = join(directory, 'faults');
     const stateDir = join(directory, 'state');
     for (const made of [faultDir, stateDir]) mkdirSync(made);
+    await seedState(stateDir);
     writeOtherEdition(join(stateDir, 'boxrun.db'));
     writeFileSync(join(faultDir, `${point}.armed`), '');
     const options = { stateDir, args: ['--workers', '0'], env: { BOXRUN_FAULT_DIR: faultDir } };
