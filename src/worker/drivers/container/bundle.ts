@@ -4,6 +4,7 @@ import type { Ulimit } from '../../../shared/api.ts';
 import { hostArchitecture } from '../../../shared/images/oci-layout.ts';
 import type { IdRange } from '../../../shared/id-ranges.ts';
 import { limits } from '../../../shared/limits.ts';
+import { byDepth, guestPlace } from '../../../shared/volume-places.ts';
 import type { BoxSpec } from '../driver.ts';
 import { stageDir, toolsInBox } from './paths.ts';
 import { boxUmask, processLimits } from './process-limits.ts';
@@ -97,7 +98,7 @@ export function ociConfig(options: BundleOptions) {
       noNewPrivileges: true,
       ...processLimits(options.limits),
     },
-    mounts: [...systemMounts(), ...fileMounts(options), ...spec.volumes.map((volume) => volumeMount(volume, options))],
+    mounts: allMounts(options),
     linux: {
       namespaces,
       ...(shift === null || userNamespace !== null ? {} : { uidMappings: mapping, gidMappings: mapping }),
@@ -128,6 +129,14 @@ function boxResources(spec: BoxSpec) {
     cpu: { quota: spec.cpu * cpuPeriodMicros, period: cpuPeriodMicros },
     pids: { limit: limits.boxProcessesMax },
   };
+}
+
+/** A volume stands in for what the box would have at its place. What is inside a volume comes after it. */
+function allMounts(options: BundleOptions): OciMount[] {
+  const volumes = options.spec.volumes.map((volume) => volumeMount(volume, options));
+  const places = new Set(volumes.map(({ destination }) => destination));
+  const own = [...systemMounts(), ...fileMounts(options)].filter(({ destination }) => !places.has(destination));
+  return byDepth([...own, ...volumes], ({ destination }) => destination);
 }
 
 function systemMounts(): OciMount[] {
@@ -167,7 +176,7 @@ function volumeMount(volume: BoxSpec['volumes'][number], { shift, mapsVolume }: 
   const mapped = shift !== null && mapsVolume(volume.host_path);
   const mapping = mapped ? idMapping(shift) : [];
   return {
-    destination: volume.guest_path,
+    destination: guestPlace(volume.guest_path),
     type: 'bind',
     source: volume.host_path,
     options: ['rbind', volume.readonly ? (mapped ? 'ro' : 'rro') : 'rw', 'nosuid', 'nodev', ...(mapped ? ['idmap'] : [])],
