@@ -104,6 +104,7 @@ export function ociConfig(options: BundleOptions) {
       ...(shift === null || userNamespace !== null ? {} : { uidMappings: mapping, gidMappings: mapping }),
       cgroupsPath: `/${options.cgroup}`,
       resources: boxResources(spec),
+      sysctl: networkSettings(shift),
       seccomp: seccompProfile(hostArchitecture()),
       maskedPaths,
       readonlyPaths,
@@ -118,6 +119,12 @@ export function hostnameOf(spec: BoxSpec): string {
 
 function idMapping(shift: IdRange): IdMapping[] {
   return [{ containerID: 0, hostID: shift.base, size: shift.size }];
+}
+
+/** Of the box's own network namespace: every user may ping and listen on every port, as with Docker. */
+function networkSettings(shift: IdRange | null) {
+  const lastGroup = (shift?.size ?? 2 ** 31) - 1;
+  return { 'net.ipv4.ping_group_range': `0 ${lastGroup}`, 'net.ipv4.ip_unprivileged_port_start': '0' };
 }
 
 function boxResources(spec: BoxSpec) {
@@ -135,11 +142,12 @@ function boxResources(spec: BoxSpec) {
 function allMounts(options: BundleOptions): OciMount[] {
   const volumes = options.spec.volumes.map((volume) => volumeMount(volume, options));
   const places = new Set(volumes.map(({ destination }) => destination));
-  const own = [...systemMounts(), ...fileMounts(options)].filter(({ destination }) => !places.has(destination));
+  const own = [...systemMounts(options.spec), ...fileMounts(options)].filter(({ destination }) => !places.has(destination));
   return byDepth([...own, ...volumes], ({ destination }) => destination);
 }
 
-function systemMounts(): OciMount[] {
+/** /dev/shm may take half of the box's memory, as on a machine. The kernel would take the half of the host's. */
+function systemMounts({ memoryMb }: BoxSpec): OciMount[] {
   const plain = ['nosuid', 'noexec', 'nodev'];
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: plain },
@@ -150,7 +158,7 @@ function systemMounts(): OciMount[] {
       source: 'devpts',
       options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
     },
-    { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: [...plain, 'mode=1777', 'size=65536k'] },
+    { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: [...plain, 'mode=1777', `size=${memoryMb * 512}k`] },
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: plain },
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...plain, 'ro'] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...plain, 'relatime', 'ro'] },

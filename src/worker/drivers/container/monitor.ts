@@ -58,7 +58,7 @@ if [ -n "$ranges" ]; then
   image=$stage/image
 fi
 cd "$image"
-mount -t overlay -o "nodev,nosuid,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
+mount -t overlay -o "nodev,nosuid,redirect_dir=on,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
 cd /
 if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then umount /sys/fs/cgroup/unified 2>/dev/null || :; fi
 exec "$@" >/dev/null 2>&1
