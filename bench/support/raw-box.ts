@@ -1,5 +1,6 @@
 // The reference for boxes: the same bundle, disk and mounts, started and ended by the OCI runtime from a bare loop. Nobody keeps a record of
 // it, and no worker holds it.
+import { tmpdir } from 'node:os';
 import { closeSync, mkdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { newId } from '../../src/shared/ids.ts';
@@ -43,7 +44,7 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
   const preparer = createImagePreparer({ imagesDir, insecureRegistries: [], shift: sharedRange });
   const { rootfsDir } = await preparer.prepare(source, () => undefined, notCanceled);
   const tools = await ensureBoxTools(imagesDir);
-  const runtime = await chooseRuntime(tryRuntime);
+  const runtime = await chooseRuntime((candidate) => tryRuntime(candidate, tmpdir()));
 
   async function make(): Promise<{ boot: BootOptions; box: (running: RunningBox | null) => RawContainer }> {
     const boxId = newId('box');

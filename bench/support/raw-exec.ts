@@ -1,5 +1,6 @@
 // The reference for commands: one `crun exec` each from a bare loop, in the same boxes as ours, with the same flags, record, wrapper and
 // control group. It keeps nothing, says nothing to anybody, and its streams are what Node gives a child at the least cost.
+import { tmpdir } from 'node:os';
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
@@ -25,7 +26,7 @@ export interface RawBox {
 }
 
 export async function createRawExec({ boxId, instanceId, stateDir }: RawBox): Promise<RawExec> {
-  const runtime = await chooseRuntime(tryRuntime);
+  const runtime = await chooseRuntime((candidate) => tryRuntime(candidate, tmpdir()));
   const paths = boxPaths(boxHome(stateDir, boxId));
   const cgroups = createBoxCgroups(cgroupOf(instanceId, boxId));
   const nothing = openSync('/dev/null', constants.O_RDWR);

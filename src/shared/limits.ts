@@ -170,6 +170,9 @@ export const limits = {
   bodyBytesMax: 1024 * 1024,
   /** Gateway: event streams and WebSockets open at once of one client, by its address (--max-streams); the next one is refused with TOO_MANY_REQUESTS. */
   streamsPerClientMax: 1_000,
+  /** Volumes of a box on BoxLite, whose micro-VM has places for few devices: the driver's own takes one, a network another; more get 422. */
+  microVmVolumesMax: 2,
+  microVmVolumesWithNetworkMax: 1,
   /** A token for TCP: characters. */
   tokenLengthLeast: 16,
   tokenLengthMost: 512,

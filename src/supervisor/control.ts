@@ -1,6 +1,6 @@
 // What each request to the supervisor does: find the box, check the rules that concern more than one box, and let it act.
 // Served to gateways by main.ts. A box of a run goes with whoever asked for it, whenever that is.
-import type { CreateBoxBody, ExecBody } from '../shared/api.ts';
+import type { ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
@@ -9,7 +9,6 @@ import type { ExecOrder } from '../shared/contracts/worker.ts';
 import type { KeyClaim, WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
-import { resolveHostPath } from '../shared/host-paths.ts';
 import { newId } from '../shared/ids.ts';
 import { resolveImage } from '../shared/images/store.ts';
 import type { ParamsOf, ResultOf } from '../shared/ipc/contract.ts';
@@ -29,6 +28,7 @@ import type { Quota } from './quota.ts';
 import { createUiCodes } from './ui-codes.ts';
 import type { createWatchHandlers } from './watch.ts';
 import { leavesOpen, untilThrough } from './until-through.ts';
+import { admitVolumes } from './volumes.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
 type Caller = RequestContext<SupervisorContract>;
@@ -174,7 +174,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
     if (name !== null) registry.claimName(name, id);
     quota.reserve(id, body.cpu, body.memory_mb);
     checkUlimits(body.ulimits ?? [], config.driver);
-    const volumes = await resolveVolumes(body, config);
+    const volumes = await admitVolumes(body, config);
     const source = await resolveImage(statePaths(config.stateDir).imagesDir, body.image);
     const row: BoxRow = {
       id,
@@ -263,15 +263,6 @@ function orderOf(body: ExecBody, claim: KeyClaim | undefined, requestId: string 
     ...(claim === undefined ? {} : { claim }),
     ...(requestId === null ? {} : { requestId }),
   };
-}
-
-/** Where volumes are confined, the box keeps the path to which its links lead now: swapped later, they change nothing. */
-async function resolveVolumes({ volumes = null }: CreateBoxBody, { volumeRoots }: Config): Promise<BoxRow['volumes']> {
-  if (volumes === null) return null;
-  return Promise.all(volumes.map(async (volume) => {
-    const resolved = await resolveHostPath(volume.host_path, volumeRoots);
-    return volumeRoots.length === 0 ? volume : { ...volume, host_path: resolved };
-  }));
 }
 
 function alreadyFinished(execId: string, status: string): BoxRunError {

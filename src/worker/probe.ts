@@ -10,7 +10,7 @@ export async function probeEngine(config: Config): Promise<ProbeResult> {
   try {
     if (config.driver === 'container') {
       const { probeContainerHost } = await import('./drivers/container/probe.ts');
-      const { ok, problems } = await probeContainerHost();
+      const { ok, problems } = await probeContainerHost(statePaths(config.stateDir).imagesDir);
       return { ok, problems };
     }
     const { probeBoxliteHost } = await import('./drivers/boxlite/probe.ts');

@@ -88,3 +88,41 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
     expect((await box.run(['cat', '/proc/1/cmdline'])).stdout).toMatch(/^\/dev\/\.boxrun\//);
   });
 });
+
+/** Runs the probe where the shell has changed the host first, in a mount namespace of its own; $1 is the place of the boxes. */
+function probeWhere(change: string, place: string): ContainerHostReport {
+  const output = execFileSync('unshare', ['-m', 'sh', '-ec', `${change}; exec "$2" "$3" "$1/images"`, 'sh', place, process.execPath, fixture], { encoding: 'utf8' });
+  return JSON.parse(output) as ContainerHostReport;
+}
+
+describeOnHost('on a host with an unusual /dev or state directory', () => {
+  const staticDev = `
+    mkdir "$1/dev"; for name in null zero full random urandom tty ptmx; do cp -a "/dev/$name" "$1/dev/"; done
+    mkdir "$1/dev/pts" "$1/dev/shm" "$1/dev/fd.d"; ln -s /proc/self/fd "$1/dev/fd"`;
+  const onOverlay = `
+    mkdir "$1/tmpfs"; mount -t tmpfs tmpfs "$1/tmpfs"; mkdir "$1/tmpfs/upper" "$1/tmpfs/work" "$1/tmpfs/lower" "$1/images"
+    mount -t overlay overlay -o "lowerdir=$1/tmpfs/lower,upperdir=$1/tmpfs/upper,workdir=$1/tmpfs/work" "$1/images"`;
+  const place = () => {
+    const dir = mkdtempSync(join(tmpdir(), 'boxrun-unusual-'));
+    onTestFinished(() => { rmSync(dir, { recursive: true, force: true }); });
+    return dir;
+  };
+
+  test('a static /dev without nodes for loop devices is enough', () => {
+    const report = probeWhere(`${staticDev}; cp -a /dev/loop-control "$1/dev/"; mount --bind "$1/dev" /dev`, place());
+    expect(report).toMatchObject({ ok: true });
+  });
+
+  test('a /dev to which nothing can be added is told, with what to do', () => {
+    const report = probeWhere(`${staticDev}; cp -a /dev/loop-control "$1/dev/"; mount --bind "$1/dev" /dev; mount -o remount,ro,bind /dev`, place());
+    expect(report.ok).toBe(false);
+    expect(report.problems.join(' ')).toMatch(/loop device.*allow this host more of them, or give the server the \/dev of the host/s);
+  });
+
+  test('a state directory on overlayfs works with loop devices, and is told without them', () => {
+    expect(probeWhere(onOverlay, place())).toMatchObject({ ok: true });
+    const report = probeWhere(`${onOverlay}; ${staticDev}; mount --bind "$1/dev" /dev`, place());
+    expect(report.ok).toBe(false);
+    expect(report.problems.join(' ')).toMatch(/give the server loop devices \(\/dev\/loop-control\), or another state directory/);
+  });
+});

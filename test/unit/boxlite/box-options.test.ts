@@ -36,7 +36,8 @@ describe('checking a specification', () => {
     ['two volumes at one place', { volumes: [volume('/data'), volume('/data/')] }, /two volumes/],
     ['a volume that is not there', { volumes: [volume('/data', '/no/such/place')] }, /there is no \/no\/such\/place/],
   ] as const)('refuses %s', async (_name, change, message) => {
-    await expect(checkSpec({ ...spec, ...change })).rejects.toMatchObject({ code: 'RUNTIME_ERROR', message: expect.stringMatching(message) as string });
+    const code = 'volumes' in change && !message.source.includes('there is no') ? 'VALIDATION_ERROR' : 'RUNTIME_ERROR';
+    await expect(checkSpec({ ...spec, ...change })).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string });
   });
 
   it('refuses a volume that is a file, with a hint', async () => {

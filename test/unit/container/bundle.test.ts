@@ -51,7 +51,7 @@ describe('the configuration of a box', () => {
   });
 
   test('mounts volumes with the host\'s ids where they can be mapped, read-only below as well where they cannot', () => {
-    const volumes = (mapsVolume: () => boolean) => config({ mapsVolume }).mounts.slice(-2).map(({ destination, options }) => [destination, ...options]);
+    const volumes = (mapsVolume: () => boolean) => config({ mapsVolume }).mounts.filter(({ destination }) => /^\/[ab]$/.test(destination)).map(({ destination, options }) => [destination, ...options]);
     expect(volumes(() => true)).toEqual([
       ['/a', 'rbind', 'ro', 'nosuid', 'nodev', 'idmap'],
       ['/b', 'rbind', 'rw', 'nosuid', 'nodev', 'idmap'],

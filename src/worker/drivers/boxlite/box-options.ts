@@ -2,8 +2,8 @@
 // the engine out of the box, and adds the hidden volume that everything in guest-control.ts rests on. Pure but for
 // asking whether host paths exist. Called by driver.ts before anything is made.
 import { stat } from 'node:fs/promises';
-import { posix } from 'node:path';
 import { BoxRunError } from '../../../shared/errors.ts';
+import { byDepth, checkVolumePlaces, guestPlace } from '../../../shared/volume-places.ts';
 import { canonicalReference } from '../../../shared/images/reference.ts';
 import type { BoxSpec } from '../driver.ts';
 import type { EngineBoxOptions } from './engine.ts';
@@ -21,7 +21,7 @@ const cpuMost = 255;
  */
 const initScript = 'trap "exit 0" TERM; while :; do sleep 2000000 & wait; done';
 
-/** @throws RUNTIME_ERROR naming what cannot be */
+/** @throws RUNTIME_ERROR, VALIDATION_ERROR naming what cannot be */
 export async function checkSpec(spec: BoxSpec): Promise<void> {
   if (spec.memoryMb < memoryMbLeast) {
     throw new BoxRunError('RUNTIME_ERROR', `a micro-VM needs at least ${memoryMbLeast} MB of memory, not ${spec.memoryMb}`);
@@ -29,14 +29,8 @@ export async function checkSpec(spec: BoxSpec): Promise<void> {
   if (!Number.isInteger(spec.cpu) || spec.cpu < 1 || spec.cpu > cpuMost) {
     throw new BoxRunError('RUNTIME_ERROR', `a micro-VM has 1 to ${cpuMost} CPUs, not ${spec.cpu}`);
   }
-  const taken = new Set<string>();
+  checkVolumePlaces(spec.volumes, 'boxlite', spec.network);
   for (const volume of spec.volumes) {
-    const guestPath = posix.normalize(volume.guest_path).replace(/(.)\/$/, '$1');
-    if (guestPath === '/' || guestPath === toolsPath || guestPath.startsWith(`${toolsPath}/`)) {
-      throw new BoxRunError('RUNTIME_ERROR', `a volume cannot be mounted at ${volume.guest_path}`);
-    }
-    if (taken.has(guestPath)) throw new BoxRunError('RUNTIME_ERROR', `two volumes are mounted at ${guestPath}`);
-    taken.add(guestPath);
     const found = await stat(volume.host_path).catch(() => null);
     if (found === null) throw new BoxRunError('RUNTIME_ERROR', `volume: there is no ${volume.host_path} on the host`);
     if (!found.isDirectory()) {
@@ -67,9 +61,9 @@ export function engineOptions(spec: BoxSpec, toolsDir: string): EngineBoxOptions
     // The first volume is the engine's `uservol0`, which guest-control.ts counts on.
     volumes: [
       { hostPath: toolsDir, guestPath: toolsPath, readOnly: true },
-      ...spec.volumes.map((volume) => ({
+      ...byDepth(spec.volumes, ({ guest_path: path }) => path).map((volume) => ({
         hostPath: volume.host_path,
-        guestPath: volume.guest_path,
+        guestPath: guestPlace(volume.guest_path),
         readOnly: volume.readonly,
       })),
     ],

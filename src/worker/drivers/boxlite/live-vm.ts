@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { BoxRunError } from '../../../shared/errors.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../driver.ts';
 import type { BoxHome } from './box-home.ts';
-import { boxEnvironment } from './box-options.ts';
+import { startable } from '../argument-list.ts';
+import { boxEnvironment, toolsPath } from './box-options.ts';
 import { wrapCommand, type EngineCommand } from './command.ts';
 import { diagnose } from './diagnosis.ts';
 import type { EngineBox, EngineExec } from './engine.ts';
@@ -120,6 +121,8 @@ export async function takeOverVm({ context, home, box: firstBox, setUpTimeoutMs,
 function commandOf(spec: BoxSpec, request: ExecRequest): EngineCommand {
   const env = new Map([...boxEnvironment(spec.env), ...boxEnvironment(request.env)]);
   if (request.tty !== null && !env.has('TERM')) env.set('TERM', request.tty.term);
-  const workdir = request.workdir ?? spec.workdir;
-  return wrapCommand({ execId: request.execId, cmd: request.cmd, workdir, isOwnDirectory: request.workdir === null, size: request.tty, env: [...env] });
+  const asked = { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env: Object.fromEntries(env) };
+  const command = startable(asked, [], `${toolsPath}/busybox`, 'boxrun');
+  const isOwnDirectory = request.workdir === null;
+  return wrapCommand({ ...command, execId: request.execId, isOwnDirectory, size: request.tty, env: Object.entries(command.env) });
 }

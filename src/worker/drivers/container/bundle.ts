@@ -4,6 +4,7 @@ import type { Ulimit } from '../../../shared/api.ts';
 import { hostArchitecture } from '../../../shared/images/oci-layout.ts';
 import type { IdRange } from '../../../shared/id-ranges.ts';
 import { limits } from '../../../shared/limits.ts';
+import { byDepth, guestPlace } from '../../../shared/volume-places.ts';
 import type { BoxSpec } from '../driver.ts';
 import { stageDir, toolsInBox } from './paths.ts';
 import { boxUmask, processLimits } from './process-limits.ts';
@@ -97,12 +98,13 @@ export function ociConfig(options: BundleOptions) {
       noNewPrivileges: true,
       ...processLimits(options.limits),
     },
-    mounts: [...systemMounts(), ...fileMounts(options), ...spec.volumes.map((volume) => volumeMount(volume, options))],
+    mounts: allMounts(options),
     linux: {
       namespaces,
       ...(shift === null || userNamespace !== null ? {} : { uidMappings: mapping, gidMappings: mapping }),
       cgroupsPath: `/${options.cgroup}`,
       resources: boxResources(spec),
+      sysctl: networkSettings(shift),
       seccomp: seccompProfile(hostArchitecture()),
       maskedPaths,
       readonlyPaths,
@@ -119,6 +121,12 @@ function idMapping(shift: IdRange): IdMapping[] {
   return [{ containerID: 0, hostID: shift.base, size: shift.size }];
 }
 
+/** Of the box's own network namespace: every user may ping and listen on every port, as with Docker. */
+function networkSettings(shift: IdRange | null) {
+  const lastGroup = (shift?.size ?? 2 ** 31) - 1;
+  return { 'net.ipv4.ping_group_range': `0 ${lastGroup}`, 'net.ipv4.ip_unprivileged_port_start': '0' };
+}
+
 function boxResources(spec: BoxSpec) {
   const memoryBytes = spec.memoryMb * 2 ** 20;
   return {
@@ -130,7 +138,16 @@ function boxResources(spec: BoxSpec) {
   };
 }
 
-function systemMounts(): OciMount[] {
+/** A volume stands in for what the box would have at its place. What is inside a volume comes after it. */
+function allMounts(options: BundleOptions): OciMount[] {
+  const volumes = options.spec.volumes.map((volume) => volumeMount(volume, options));
+  const places = new Set(volumes.map(({ destination }) => destination));
+  const own = [...systemMounts(options.spec), ...fileMounts(options)].filter(({ destination }) => !places.has(destination));
+  return byDepth([...own, ...volumes], ({ destination }) => destination);
+}
+
+/** /dev/shm may take half of the box's memory, as on a machine. The kernel would take the half of the host's. */
+function systemMounts({ memoryMb }: BoxSpec): OciMount[] {
   const plain = ['nosuid', 'noexec', 'nodev'];
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: plain },
@@ -141,7 +158,7 @@ function systemMounts(): OciMount[] {
       source: 'devpts',
       options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
     },
-    { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: [...plain, 'mode=1777', 'size=65536k'] },
+    { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: [...plain, 'mode=1777', `size=${memoryMb * 512}k`] },
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: plain },
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...plain, 'ro'] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...plain, 'relatime', 'ro'] },
@@ -167,7 +184,7 @@ function volumeMount(volume: BoxSpec['volumes'][number], { shift, mapsVolume }: 
   const mapped = shift !== null && mapsVolume(volume.host_path);
   const mapping = mapped ? idMapping(shift) : [];
   return {
-    destination: volume.guest_path,
+    destination: guestPlace(volume.guest_path),
     type: 'bind',
     source: volume.host_path,
     options: ['rbind', volume.readonly ? (mapped ? 'ro' : 'rro') : 'rw', 'nosuid', 'nodev', ...(mapped ? ['idmap'] : [])],

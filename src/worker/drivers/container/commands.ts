@@ -3,6 +3,7 @@
 import { constants } from 'node:os';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
+import { startable } from '../argument-list.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
 import { readBoxText } from './box-text.ts';
 import { defaultPath } from './bundle.ts';
@@ -10,6 +11,7 @@ import { startExec } from './exec.ts';
 import { sweepLingering } from './exec-process.ts';
 import type { Holding, Running } from './holding.ts';
 import type { PreparedImage } from './image.ts';
+import { toolsInBox } from './paths.ts';
 import { isRunnerOfThisWorker } from './runner/runner.ts';
 import { resolveUser, type UserIds } from './users.ts';
 
@@ -32,7 +34,8 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
     const user = userOf(current, request);
     const env = { PATH: defaultPath, HOME: user.home, ...(request.tty === null ? {} : { TERM: request.tty.term }), ...imageEnv(image), ...spec.env, ...request.env };
     const killsBefore = cgroups.oomKills();
-    const handle = await startExec(exec, request, { workdir: request.workdir ?? spec.workdir, env, user });
+    const command = startable({ cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env }, exec.limits, `${toolsInBox}/busybox`, 'sh');
+    const handle = await startExec(exec, { ...request, cmd: command.cmd }, { workdir: command.workdir, env: command.env, user });
     const exit = handle.exit.then((how) => {
       own.delete(request.execId);
       return withMemoryKills(how, cgroups.oomKills() - killsBefore, spec.memoryMb);

@@ -18,10 +18,10 @@ interface ContainerDriverOptions {
 
 /** A driver for one box. The runtime is tried out once per host, on the first start. */
 export function createContainerDriver(context: DriverContext, options: ContainerDriverOptions): Driver {
-  return createBoxDriver(context, { ...options, runtime: () => chooseRuntime(tryRuntime) });
+  return createBoxDriver(context, { ...options, runtime: () => chooseRuntime((runtime) => tryRuntime(runtime, context.imagesDir)) });
 }
 
 /** What the first box of a process would have to load, find, choose and make, done before there is one. @throws RUNTIME_ERROR, TIMEOUT */
 export async function prepareAhead(dir: string, imagesDir: string): Promise<void> {
-  await Promise.all([makeFifosAhead(dir), ensureBoxTools(imagesDir), chooseRuntime(tryRuntime)]);
+  await Promise.all([makeFifosAhead(dir), ensureBoxTools(imagesDir), chooseRuntime((runtime) => tryRuntime(runtime, imagesDir))]);
 }

@@ -23,7 +23,8 @@ const readyPollMs = 2;
 // range of ids (or nothing), the range's creator and first id, its version; then the runtime's command line.
 // It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop device needs the host's mount, which retries when
 // another box takes the same free loop device first. The runtime hands its standard output on to the box's first process, which must not
-// hold a file of the host: what the runtime itself has to say goes to its --log.
+// hold a file of the host: what the runtime itself has to say goes to its --log. In a static /dev the kernel's next loop device may have no
+// node: then the missing ones are made.
 const monitorScript = `
 set -e
 stage=$1 disk=$2 kind=$3 etc=$4 owner=$5 image=$6 mount=$7 ranges=$8 creator=$9 base=\${10} version=\${11}
@@ -31,7 +32,14 @@ shift 11
 mount -t tmpfs -o mode=755,nosuid,nodev,size=64k tmpfs "$stage"
 mkdir "$stage/root" "$stage/disk"
 if [ "$kind" = image ]; then
-  "$mount" -t ext4 -o loop,nodev,nosuid,noatime,discard "$disk" "$stage/disk"
+  attempt=0
+  until "$mount" -t ext4 -o loop,nodev,nosuid,noatime,discard "$disk" "$stage/disk"; do
+    attempt=$((attempt + 1))
+    [ "$attempt" -lt 5 ] || exit 1
+    for device in /sys/block/loop*; do
+      [ -b "/dev/\${device##*/}" ] || mknod -m 600 "/dev/\${device##*/}" b $(tr : ' ' <"$device/dev") || :
+    done
+  done
 else
   mount -o bind "$disk" "$stage/disk"
 fi
@@ -50,7 +58,7 @@ if [ -n "$ranges" ]; then
   image=$stage/image
 fi
 cd "$image"
-mount -t overlay -o "nodev,nosuid,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
+mount -t overlay -o "nodev,nosuid,redirect_dir=on,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
 cd /
 if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then umount /sys/fs/cgroup/unified 2>/dev/null || :; fi
 exec "$@" >/dev/null 2>&1
@@ -171,9 +179,16 @@ function textOf(path: string): string {
   }
 }
 
+const hints: ReadonlyArray<readonly [RegExp, string]> = [
+  [/loop device/, 'the disk of a box needs a loop device: allow this host more of them, or give the server the /dev of the host'],
+  [/overlay/, 'without loop devices the state directory must be on a file system on which overlayfs can write, such as ext4 or xfs: '
+    + 'give the server loop devices (/dev/loop-control), or another state directory (BOXRUN_STATE_DIR)'],
+];
+
 function startFailure(paths: BoxPaths): BoxRunError {
   const said = `${textOf(paths.monitorLog)}${textOf(paths.runtimeLog)}`;
-  return new BoxRunError('RUNTIME_ERROR', `the box did not start: ${lastLines(said)}`);
+  const hint = hints.find(([pattern]) => pattern.test(said))?.[1];
+  return new BoxRunError('RUNTIME_ERROR', `the box did not start: ${lastLines(said)}`, hint === undefined ? {} : { hint });
 }
 
 export interface AliveWatch {

@@ -4,6 +4,7 @@
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { BlockList } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { isAlive, killQuietly, processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';
@@ -11,10 +12,8 @@ import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import type { BoxPaths } from './paths.ts';
+import { nameserver6, needsIpv6, readHostResolver } from './resolver.ts';
 import { lastLines, mustRun, needTool, toolPath } from './tools.ts';
-
-/** slirp4netns answers DNS here, by the host's own resolver. */
-export const nameserver = '10.0.2.3';
 
 const readyTimeoutMs = 10_000;
 const rulesTimeoutMs = 10_000;
@@ -28,7 +27,8 @@ const blockedAlways = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0-
  * @throws RUNTIME_ERROR
  */
 export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promise<ProcessIdentity> {
-  await setRules(init, initialRules(hostAddresses()));
+  const hasIpv6 = needsIpv6(readHostResolver());
+  await setRules(init, initialRules(hostAddresses(), hasIpv6));
   const program = await needTool('slirp4netns');
   const log = openSync(paths.networkLog, 'a', 0o600);
   const alive = openSync(paths.alive, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -36,6 +36,7 @@ export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promis
     program,
     [
       ...['--configure', '--mtu=65520', '--disable-host-loopback', '--enable-sandbox', '--enable-seccomp'],
+      ...(hasIpv6 ? ['--enable-ipv6'] : []),
       ...['--ready-fd=3', '--exit-fd=4', String(init.pid), 'tap0'],
     ],
     { cwd: '/', detached: true, stdio: ['ignore', log, log, 'pipe', alive], env: { PATH: toolPath, [homeMark]: paths.home } },
@@ -103,7 +104,7 @@ export function keepConnected(paths: BoxPaths, { init, network, onReplaced, onTr
   };
 }
 
-/** IPv4 addresses of this host's interfaces; boxes have no IPv6. */
+/** IPv4 addresses of this host's interfaces; boxes reach nothing else by IPv6 than a name server. */
 export function hostAddresses(): string[] {
   const addresses = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
@@ -112,7 +113,24 @@ export function hostAddresses(): string[] {
   return [...new Set(addresses)].sort();
 }
 
-function initialRules(addresses: readonly string[]): string {
+/** Whether a box may not reach that IPv4 address, of the host or of none. */
+export function isClosed(address: string): boolean {
+  const closed = new BlockList();
+  for (const own of hostAddresses()) closed.addAddress(own);
+  for (const [network = '', bits] of blockedAlways.map((block) => block.split('/'))) {
+    if (bits !== undefined) closed.addSubnet(network, Number(bits));
+  }
+  closed.addRange('224.0.0.0', '255.255.255.255');
+  closed.addSubnet('10.0.2.0', 24);
+  return closed.check(address);
+}
+
+/** Where names can only be asked for by IPv6: to that one address, and what finds out who has it. */
+const nameRules = `
+    ip6 daddr ${nameserver6} meta l4proto { tcp, udp } th dport 53 accept
+    icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept`;
+
+function initialRules(addresses: readonly string[], hasIpv6: boolean): string {
   return `
 add table inet boxrun
 delete table inet boxrun
@@ -123,7 +141,7 @@ table inet boxrun {
     type filter hook output priority 0; policy accept;
     oifname "lo" accept
     ip daddr @never reject
-    ip daddr @host reject
+    ip daddr @host reject${hasIpv6 ? nameRules : ''}
     meta nfproto ipv6 reject
   }
 }

@@ -1,14 +1,15 @@
 // Whether this host can run boxes as containers, told by doing it: the built-in image, a box, a command. For `boxrun doctor`, for `serve`, and for
 // the choice of the runtime. Everything it makes is gone when it returns.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { errorText } from '../../../shared/errors.ts';
+import { BoxRunError, errorText } from '../../../shared/errors.ts';
 import { trialBlock } from '../../../shared/id-ranges.ts';
 import { newId } from '../../../shared/ids.ts';
 import { ensureBaseImage } from '../../../shared/images/base.ts';
 import { findBusybox } from '../../../shared/images/busybox.ts';
+import { temporaryDirectory } from '../../../shared/images/layouts.ts';
 import { withDeadline } from '../../../shared/clock.ts';
 import { createBoxDriver } from './box.ts';
 import { tryRuntimes, type OciRuntime } from './runtime.ts';
@@ -31,8 +32,11 @@ const partial: ReadonlyArray<readonly [name: ToolName, without: string]> = [
 ];
 const trialTimeoutMs = 60_000;
 
-/** What stands in the way of the container driver on this host. */
-export async function probeContainerHost(): Promise<ContainerHostReport> {
+/**
+ * What stands in the way of the container driver on this host.
+ * @param place a directory of the state directory: what a box needs may be there on one file system, and missing on another
+ */
+export async function probeContainerHost(place: string = defaultPlace()): Promise<ContainerHostReport> {
   const problems = await missing();
   if (problems.length > 0) return { ok: false, problems, runtime: null };
   for (const [name, without] of partial) {
@@ -40,7 +44,7 @@ export async function probeContainerHost(): Promise<ContainerHostReport> {
   }
   try {
     let sharedIds: string | null = null;
-    const runtime = await tryRuntimes((candidate) => tryRuntime(candidate, (reason) => { sharedIds = reason; }));
+    const runtime = await tryRuntimes((candidate) => tryRuntime(candidate, place, (reason) => { sharedIds = reason; }));
     if (sharedIds !== null) {
       problems.push(`boxes share one range of ids, which needs Linux 5.19 to be otherwise: one can use up what the kernel counts per user (${String(sharedIds)})`);
     }
@@ -63,9 +67,13 @@ async function missing(): Promise<string[]> {
   return problems;
 }
 
-/** Makes a box, runs a command in it and removes it; null when that worked, else what did not. */
-export async function tryRuntime(runtime: OciRuntime, onSharedIds: (reason: string) => void = () => undefined): Promise<string | null> {
-  const dir = await mkdtemp(join(tmpdir(), 'boxrun-probe-'));
+function defaultPlace(): string {
+  return join(tmpdir(), 'boxrun-probe');
+}
+
+/** Makes a box in the file system of `place`, runs a command in it and removes it; null when that worked, else what did not. */
+export async function tryRuntime(runtime: OciRuntime, place: string, onSharedIds: (reason: string) => void = () => undefined): Promise<string | null> {
+  const dir = await temporaryDirectory(place, join(place, 'trial'));
   try {
     const imagesDir = join(dir, 'images');
     const image = { kind: 'layout' as const, name: 'base', ...(await ensureBaseImage(imagesDir)) };
@@ -88,7 +96,7 @@ export async function tryRuntime(runtime: OciRuntime, onSharedIds: (reason: stri
       await driver.remove();
     }
   } catch (error) {
-    return errorText(error);
+    return error instanceof BoxRunError && error.hint !== undefined ? `${error.message} (${error.hint})` : errorText(error);
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

@@ -1,5 +1,5 @@
 // Which system calls a box may make: those that ordinary programs need, an explicit refusal (EPERM) for the dangerous ones, and ENOSYS for
-// everything else, so that programs fall back as on an older kernel. Pure data for the OCI configuration, tighter than
+// everything else, so that programs fall back as on an older kernel, or on one without NUMA (mbind and relatives). Pure data for the OCI configuration, tighter than
 // the usual default: no mount, no namespaces, no tracing of other processes, no key rings, no 32-bit entry.
 
 const EPERM = 1;
@@ -46,11 +46,10 @@ const allowed = `
 
 const refused = `
   acct add_key bpf clock_settime delete_module fanotify_init finit_module fsconfig fsmount fsopen fspick
-  get_kernel_syms get_mempolicy init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp
-  kexec_file_load kexec_load keyctl lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr mbind migrate_pages mount mount_setattr
-  move_mount move_pages nfsservctl open_by_handle_at open_tree open_tree_attr perf_event_open pidfd_getfd pivot_root process_madvise
-  process_vm_readv process_vm_writev ptrace query_module quotactl quotactl_fd reboot request_key set_mempolicy
-  set_mempolicy_home_node setdomainname sethostname setns settimeofday swapoff swapon sysfs syslog umount
+  get_kernel_syms init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp
+  kexec_file_load kexec_load keyctl lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr mount mount_setattr
+  move_mount nfsservctl open_by_handle_at open_tree open_tree_attr perf_event_open pidfd_getfd pivot_root process_madvise
+  process_vm_readv process_vm_writev ptrace query_module quotactl quotactl_fd reboot request_key setdomainname sethostname setns settimeofday swapoff swapon sysfs syslog umount
   umount2 unshare uselib userfaultfd ustat vhangup vm86 vm86old
 `;
 

@@ -1,13 +1,13 @@
 // What worker and runner say to each other, as bytes: orders to it, reports of a fixed length from it. Pure. The same formats stand in
 // runner.h; all numbers are of 32 bits, little-endian as every processor on which boxes run. The runner lives in the box, so its reports are checked here.
 
+import { wordBytesMax } from '../../argument-list.ts';
+
 /** Of everything here; a runner of another one does not start. */
 export const runnerVersion = '1';
 
 /** An order that is longer is not for the runner. */
 const orderBytesMax = 1024 * 1024;
-/** Of one argument or variable: what the kernel takes, less the byte at its end. */
-const wordBytesMax = 128 * 1024 - 1;
 const wordsMax = 16_384;
 const groupsMax = 1_024;
 const headerBytes = 12;
@@ -43,7 +43,7 @@ export function encodeRun(id: number, order: RunOrder): Buffer | null {
   const { user, cmd, env } = order;
   if (cmd.length + env.length > wordsMax || user.groups.length > groupsMax) return null;
   const words = [order.group, order.input ?? '', order.output, order.errors, logicalPath(order.workdir), order.workdir, ...cmd, ...env];
-  if (words.some((word) => word.includes('\0') || word.length > wordBytesMax)) return null;
+  if (words.some((word) => word.includes('\0') || Buffer.byteLength(word) >= wordBytesMax)) return null;
   const text = Buffer.from(`${words.join('\0')}\0`);
   if (text.length > orderBytesMax - headerBytes - 4 * (7 + groupsMax)) return null;
   const flags = order.isOwnDirectory ? 1 : 0;
