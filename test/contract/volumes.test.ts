@@ -95,10 +95,10 @@ describe("a volume where the box has files of its own", () => {
   });
 
   it('must have the working directory, where it is read-only', async () => {
-    const missing = await create(volumes('empty:/work:ro'), { workdir: '/work/here' });
+    const missing = await create(volumes('empty:/place:ro'), { workdir: '/place/here' });
     expect([missing.status, missing.json.code]).toEqual([422, 'VALIDATION_ERROR']);
-    expect((await create(volumes('file:/work'), { workdir: '/work' })).status).toBe(422);
-    expect((await create(volumes('empty:/work:ro'), { workdir: '/work' })).status).toBe(201);
+    expect((await create(volumes('file:/place'), { workdir: '/place' })).status).toBe(422);
+    expect((await create(volumes('empty:/place:ro'), { workdir: '/place' })).status).toBe(201);
   });
 });
 
