@@ -9,7 +9,6 @@ import { defaultPath } from './bundle.ts';
 import { startExec } from './exec.ts';
 import { sweepLingering } from './exec-process.ts';
 import type { Holding, Running } from './holding.ts';
-import type { PreparedImage } from './image.ts';
 import { isRunnerOfThisWorker } from './runner/runner.ts';
 import { resolveUser, type UserIds } from './users.ts';
 
@@ -30,7 +29,8 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
   own.add(request.execId);
   try {
     const user = userOf(current, request);
-    const env = { PATH: defaultPath, HOME: user.home, ...(request.tty === null ? {} : { TERM: request.tty.term }), ...imageEnv(image), ...spec.env, ...request.env };
+    const given = { PATH: defaultPath, ...(request.tty === null ? {} : { TERM: request.tty.term }) };
+    const env = { HOME: user.home, ...withImageEnv(given, image.config.env), ...spec.env, ...request.env };
     const killsBefore = cgroups.oomKills();
     const handle = await startExec(exec, request, { workdir: request.workdir ?? spec.workdir, env, user });
     const exit = handle.exit.then((how) => {
@@ -70,10 +70,13 @@ function userOf({ image, state }: Running, request: ExecRequest): UserIds {
   return resolveUser(request.user ?? image.config.user, (path) => readBoxText(state.init.pid, path));
 }
 
-function imageEnv({ config }: PreparedImage): Record<string, string> {
-  const entries = config.env.map((entry): [string, string] => {
+/** What an image sets, on top of what a box has anyway. An entry without `=` takes the variable away, as in Docker. */
+function withImageEnv(given: Readonly<Record<string, string>>, entries: readonly string[]): Record<string, string> {
+  const env = new Map(Object.entries(given));
+  for (const entry of entries) {
     const equals = entry.indexOf('=');
-    return [entry.slice(0, equals), entry.slice(equals + 1)];
-  });
-  return Object.fromEntries(entries.filter(([name]) => name !== ''));
+    if (equals < 0) env.delete(entry);
+    else if (equals > 0) env.set(entry.slice(0, equals), entry.slice(equals + 1));
+  }
+  return Object.fromEntries(env);
 }
