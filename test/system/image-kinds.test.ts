@@ -1,5 +1,6 @@
-// Images as other tools build them, each as a real box of the container driver: how layers are compressed, files with holes, owners,
-// what a layer takes away, odd entries. And images of which no box can be made: their import is refused.
+// Images as other tools build them, each as a real box of the container driver: how layers are compressed, files with
+// holes, owners, what a layer takes away, odd entries. And images of which no box can be made: their import is
+// refused.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

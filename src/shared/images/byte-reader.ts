@@ -1,5 +1,5 @@
-// Reads a stream in pieces of a wanted size, for formats with headers. It holds no more than the piece that is asked for and one
-// chunk of the stream.
+// Reads a stream in pieces of a wanted size, for formats with headers. It holds no more than the piece that is asked
+// for and one chunk of the stream.
 
 export interface ByteReader {
   /** Exactly so many bytes; null where the stream has ended. @throws Error when it ends within them */

@@ -1,5 +1,5 @@
-// Extended headers of tars (POSIX pax): reading their records, and writing them. Values are bytes in latin1, because names need not
-// be text.
+// Extended headers of tars (POSIX pax): reading their records, and writing them. Values are bytes in latin1, because
+// names need not be text.
 import { metadataBytesMax, octal, blockBytes, checksum, padding } from './tar.ts';
 
 export type PaxRecord = readonly [key: string, value: string];

@@ -1,6 +1,6 @@
-// Makes the layers of an image plain, so that every unpacker and both drivers take them: gzip or no compression, no files with holes,
-// no owners that a box does not have. A layer is changed only where it must be. Each layer is checked against its digest in the
-// image's configuration.
+// Makes the layers of an image plain, so that every unpacker and both drivers take them: gzip or no compression, no
+// files with holes, no owners that a box does not have. A layer is changed only where it must be. Each layer is
+// checked against its digest in the image's configuration.
 import { createHash } from 'node:crypto';
 import { copyFile, link, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,5 +1,6 @@
-// Unpacks an image that is imported once, for trial, with the tool that the container driver uses. So an import refuses what a create
-// would refuse later (a hard link to nothing, for example), which nobody can tell from headers alone.
+// Unpacks an image that is imported once, for trial, with the tool that the container driver uses. So an import
+// refuses what a create would refuse later (a hard link to nothing, for example), which nobody can tell from headers
+// alone.
 import { rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { runTool } from '../child-process.ts';

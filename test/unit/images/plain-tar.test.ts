@@ -1,4 +1,5 @@
-// Layers made plain: GNU tar writes archives with holes and large ids in each of its forms, and GNU tar reads what becomes of them.
+// Layers made plain: GNU tar writes archives with holes and large ids in each of its forms, and GNU tar reads what
+// becomes of them.
 import { execFileSync } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
