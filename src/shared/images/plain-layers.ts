@@ -10,7 +10,8 @@ import { boxIdMax } from '../box-user.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 import { compressionOf, openArchive } from './archive.ts';
 import {
-  beginLayout, blobPath, createMeter, finishLayoutOf, layerTypes, manifestType, markPlain, readLayout, writeBlobFrom, type Descriptor, type LayoutImage,
+  beginLayout, blobPath, createMeter, finishLayoutOf, layerTypes, manifestType, markPlain, readLayout, writeBlobFrom,
+  type Descriptor, type LayoutImage,
 } from './oci-layout.ts';
 import { nobodyId, noFindings, plainTar, type TarFindings } from './plain-tar.ts';
 
@@ -49,8 +50,11 @@ async function lookAndMake(dir: string, toDir: string, signal: AbortSignal | und
   if (image.mediaType === manifestType && layers.every(({ isPlain }) => isPlain)) return { dir, warnings };
   await beginLayout(toDir);
   const made: { descriptor: Descriptor; diffId: string }[] = [];
-  for (const layer of layers) made.push(layer.isPlain ? await keepLayer(dir, toDir, layer) : await makeLayerPlain(dir, toDir, layer, signal));
-  await finishLayoutOf(toDir, image.rawConfig, made.map(({ descriptor }) => descriptor), made.map(({ diffId }) => diffId));
+  for (const layer of layers) {
+    made.push(layer.isPlain ? await keepLayer(dir, toDir, layer) : await makeLayerPlain(dir, toDir, layer, signal));
+  }
+  const descriptors = made.map(({ descriptor }) => descriptor);
+  await finishLayoutOf(toDir, image.rawConfig, descriptors, made.map(({ diffId }) => diffId));
   return { dir: toDir, warnings };
 }
 
@@ -72,13 +76,19 @@ export async function makeLayoutPlain(dir: string): Promise<readonly string[]> {
 async function checkLayers(dir: string, image: LayoutImage, signal: AbortSignal | undefined): Promise<CheckedLayer[]> {
   const diffIds = image.rawConfig.rootfs?.diff_ids ?? [];
   const { layers } = image.manifest;
-  if (diffIds.length !== layers.length) throw refused(`the image has ${layers.length} layers, and its configuration names ${diffIds.length}`);
+  if (diffIds.length !== layers.length) {
+    throw refused(`the image has ${layers.length} layers, and its configuration names ${diffIds.length}`);
+  }
   const checked: CheckedLayer[] = [];
-  for (const [index, descriptor] of layers.entries()) checked.push(await checkLayer(dir, descriptor, diffIds[index] as string, signal));
+  for (const [index, descriptor] of layers.entries()) {
+    checked.push(await checkLayer(dir, descriptor, diffIds[index] as string, signal));
+  }
   return checked;
 }
 
-async function checkLayer(dir: string, descriptor: Descriptor, diffId: string, signal: AbortSignal | undefined): Promise<CheckedLayer> {
+async function checkLayer(
+  dir: string, descriptor: Descriptor, diffId: string, signal: AbortSignal | undefined,
+): Promise<CheckedLayer> {
   const path = blobPath(dir, descriptor.digest);
   const findings = noFindings();
   const hash = createHash('sha256');
@@ -93,8 +103,11 @@ async function checkLayer(dir: string, descriptor: Descriptor, diffId: string, s
     throw error instanceof BoxRunError ? error : refused(`layer ${descriptor.digest} cannot be used: ${errorText(error)}`);
   }
   const digest = `sha256:${hash.digest('hex')}`;
-  if (digest !== diffId) throw refused(`the content of layer ${descriptor.digest} is damaged: it is ${digest}, and the image says ${diffId}`);
-  const hasType = compression === null ? descriptor.mediaType === layerTypes.plain : compression === 'gzip' && descriptor.mediaType === layerTypes.gzip;
+  if (digest !== diffId) {
+    throw refused(`the content of layer ${descriptor.digest} is damaged: it is ${digest}, and the image says ${diffId}`);
+  }
+  const expected = compression === null ? layerTypes.plain : compression === 'gzip' ? layerTypes.gzip : null;
+  const hasType = descriptor.mediaType === expected;
   const isPlain = hasType && findings.sparse + findings.foreign + findings.globals === 0;
   return { descriptor, diffId, findings, isPlain };
 }
@@ -126,7 +139,8 @@ function warningsOf({ foreign, firstForeign }: TarFindings): string[] {
   if (firstForeign === null) return [];
   const { path, id } = firstForeign;
   const which = foreign === 1 ? `${path} has` : `${foreign} files (the first is ${path}) have`;
-  return [`${which} an owner above ${boxIdMax} (${id}); in a box ${foreign === 1 ? 'it belongs' : 'they belong'} to nobody (${nobodyId})`];
+  const belong = foreign === 1 ? 'it belongs' : 'they belong';
+  return [`${which} an owner above ${boxIdMax} (${id}); in a box ${belong} to nobody (${nobodyId})`];
 }
 
 function refused(message: string): BoxRunError {

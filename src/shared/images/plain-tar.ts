@@ -136,7 +136,9 @@ function pathOf({ header, records, names }: Entry): string {
   return long < 0 ? headerPath(header) : (names[long + 1] as Buffer).toString('utf8').replace(/\0.*$/s, '');
 }
 
-async function* plainSparse(entry: Entry, owners: readonly OwnerField[], { file, mapBytes }: SparseHeader, reader: ByteReader): AsyncGenerator<Buffer> {
+async function* plainSparse(
+  entry: Entry, owners: readonly OwnerField[], { file, mapBytes }: SparseHeader, reader: ByteReader,
+): AsyncGenerator<Buffer> {
   const stored = bodyBytes(entry) - (typeOf(entry.header) === 'S' ? 0 : mapBytes);
   if (stored !== dataBytes(file)) throw new Error('damaged archive: the map of a file with holes is wrong');
   yield* rewritten(entry, owners, { size: file.size });
@@ -145,8 +147,10 @@ async function* plainSparse(entry: Entry, owners: readonly OwnerField[], { file,
   yield Buffer.alloc(padding(file.size));
 }
 
-/** The entry's blocks with nobody as owner where its own is foreign, and as an ordinary file of `size` bytes where that is given. */
-function* rewritten(entry: Entry, owners: readonly OwnerField[], { size }: { readonly size?: number }): Generator<Buffer> {
+/** The entry's blocks: nobody as owner where its own is foreign, and an ordinary file of `size` bytes where that is given. */
+function* rewritten(
+  entry: Entry, owners: readonly OwnerField[], { size }: { readonly size?: number },
+): Generator<Buffer> {
   const header = Buffer.from(entry.header);
   const dropped = new Set<string>(owners.map(({ key }) => key));
   let records = [...entry.records];

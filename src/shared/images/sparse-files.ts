@@ -20,7 +20,9 @@ export interface SparseHeader {
 const zeros = Buffer.alloc(64 * 1024);
 
 /** What the entry says of holes, or null. Reads the map from the stream where it stands in front of the data. */
-export async function readSparse(header: Buffer, records: readonly PaxRecord[], reader: ByteReader): Promise<SparseHeader | null> {
+export async function readSparse(
+  header: Buffer, records: readonly PaxRecord[], reader: ByteReader,
+): Promise<SparseHeader | null> {
   if (header[156] === 'S'.charCodeAt(0)) return readOldForm(header, reader);
   const size = Number(recordOf(records, 'GNU.sparse.realsize') ?? recordOf(records, 'GNU.sparse.size'));
   if (recordOf(records, 'GNU.sparse.major') === '1') {

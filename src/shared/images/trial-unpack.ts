@@ -15,12 +15,14 @@ export async function tryUnpack(dir: string): Promise<void> {
   if (process.getuid?.() !== 0 || !(await hasUnpacker())) return;
   const target = join(dir, 'trial');
   try {
-    const { exitCode, stderr } = await runTool('umoci', ['raw', 'unpack', '--image', `${basename(dir)}:latest`, target], {
+    const unpack = ['raw', 'unpack', '--image', `${basename(dir)}:latest`, target];
+    const { exitCode, stderr } = await runTool('umoci', unpack, {
       timeoutMs: limits.imagePrepareTimeoutMs,
       cwd: dirname(dir),
     });
     if (exitCode === 0) return;
-    throw new BoxRunError('VALIDATION_ERROR', `the image cannot be unpacked: ${stderr.trim().split('\n').pop() ?? 'umoci refused it'}`, {
+    const reason = stderr.trim().split('\n').pop() ?? 'umoci refused it';
+    throw new BoxRunError('VALIDATION_ERROR', `the image cannot be unpacked: ${reason}`, {
       hint: 'build or export the image again',
     });
   } finally {
