@@ -37,6 +37,7 @@ need() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null || missing+=("$
 PATH="$PATH:/usr/sbin:/sbin" command -v runc >/dev/null || need crun crun
 need skopeo skopeo
 need umoci umoci
+need zstd zstd
 need catatonit catatonit
 need slirp4netns slirp4netns
 need nft nftables

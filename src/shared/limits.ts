@@ -231,6 +231,10 @@ export const limits = {
   boxStartTimeoutMs: 120_000,
   /** Supervisor: everything an image needs before its first use. */
   imagePrepareTimeoutMs: 900_000,
+  /** Images: holes in the files of a layer, which become zeros on the disk of the host. An image with more is refused. */
+  imageHoleBytesMax: 8 * 1024 ** 3,
+  /** ... and pieces of data between the holes of one file. */
+  sparsePiecesMax: 1_000_000,
   /** A registry that says nothing for this long is given up: IMAGE_PULL_FAILED. */
   registryTimeoutMs: 30_000,
   /** Supervisor: one attempt to stop or to remove; past it the worker is ended and a new one does it. */

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { findBusybox } from '../../src/shared/images/busybox.ts';
-import { beginLayout, hostArchitecture, manifestType, writeBlob, type Descriptor } from '../../src/shared/images/oci-layout.ts';
+import { beginLayout, hostArchitecture, layerTypes, manifestType, writeBlob, type Descriptor } from '../../src/shared/images/oci-layout.ts';
 
 /** Runs a tool of the host; throws with what it said. */
 export function tool(command: string, args: readonly string[], options: { cwd?: string; input?: string } = {}): string {
@@ -54,26 +54,39 @@ export async function makeProgramTar(dir: string, program: string): Promise<stri
 
 export interface LayoutOptions {
   readonly architecture?: string;
+  readonly os?: string;
   readonly config?: Readonly<Record<string, unknown>>;
 }
 
 /** An OCI layout directory with one uncompressed layer. */
 export async function makeLayout(dir: string, layerTar: string, options: LayoutOptions = {}): Promise<string> {
+  return makeLayeredLayout(dir, [{ tar: readFileSync(layerTar) }], options);
+}
+
+export interface SampleLayer {
+  readonly tar: Buffer;
+  /** The blob where it is not the tar itself. */
+  readonly compressed?: Buffer;
+  readonly mediaType?: string;
+}
+
+/** An OCI layout directory with these layers, the lowest first. */
+export async function makeLayeredLayout(dir: string, samples: readonly SampleLayer[], options: LayoutOptions = {}): Promise<string> {
   await beginLayout(dir);
-  const content = readFileSync(layerTar);
-  const layer = await writeBlob(dir, 'application/vnd.oci.image.layer.v1.tar', content);
+  const layers: Descriptor[] = [];
+  for (const { tar, compressed, mediaType } of samples) layers.push(await writeBlob(dir, mediaType ?? layerTypes.plain, compressed ?? tar));
   const architecture = options.architecture ?? hostArchitecture();
   const config = await writeBlob(
     dir,
     'application/vnd.oci.image.config.v1+json',
     JSON.stringify({
       architecture,
-      os: 'linux',
+      os: options.os ?? 'linux',
       config: options.config ?? {},
-      rootfs: { type: 'layers', diff_ids: [`sha256:${createHash('sha256').update(content).digest('hex')}`] },
+      rootfs: { type: 'layers', diff_ids: samples.map(({ tar }) => `sha256:${createHash('sha256').update(tar).digest('hex')}`) },
     }),
   );
-  const manifest = await writeBlob(dir, manifestType, JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers: [layer] }));
+  const manifest = await writeBlob(dir, manifestType, JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers }));
   writeIndex(dir, [{ ...manifest, annotations: { 'org.opencontainers.image.ref.name': 'latest' } }]);
   return dir;
 }

@@ -132,7 +132,7 @@ describe('refuses', () => {
 
   test('an image for another architecture', async () => {
     const foreign = await makeLayout(join(dir, 'foreign'), sample.rootfsTar, { architecture: 'riscv64' });
-    await refused(foreign, 'is for riscv64');
+    await refused(foreign, 'is for linux on riscv64');
   });
 
   test('a layout with a blob that was changed', async () => {

@@ -13,7 +13,7 @@ const drivers: readonly DriverName[] = ['boxlite', 'container'];
 
 /** What the container driver and image imports use, and the Debian package that has it. */
 const tools: readonly (readonly [string, string])[] = [
-  ['crun', 'crun'], ['runc', 'runc (instead of crun)'], ['skopeo', 'skopeo'], ['umoci', 'umoci'], ['busybox', 'busybox-static'],
+  ['crun', 'crun'], ['runc', 'runc (instead of crun)'], ['skopeo', 'skopeo'], ['umoci', 'umoci'], ['zstd', 'zstd'], ['busybox', 'busybox-static'],
   ['catatonit', 'catatonit'], ['slirp4netns', 'slirp4netns'], ['nft', 'nftables'], ['iptables', 'iptables'],
   ['setpriv', 'util-linux'], ['flock', 'util-linux'], ['unshare', 'util-linux'],
 ];

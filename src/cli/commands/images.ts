@@ -48,7 +48,8 @@ const importCommand = defineCommand({
   async run({ name, path, json }) {
     const { importImage } = await import('../../shared/images/import.ts');
     const image = await importImage(imagesDir(), name, resolve(path));
-    if (json) printJson({ name: image.name, digest: image.digest });
+    for (const warning of image.warnings) process.stderr.write(`Warning: ${warning}\n`);
+    if (json) printJson({ name: image.name, digest: image.digest, warnings: image.warnings });
     else printLines(`Imported: ${image.name}`, `Digest: ${image.digest}`);
     return 0;
   },

@@ -52,7 +52,7 @@ function forwardErrors(source: Readable, through: ReturnType<typeof createGunzip
   return source.pipe(through);
 }
 
-async function compressionOf(path: string): Promise<'gzip' | 'xz' | 'zstd' | null> {
+export async function compressionOf(path: string): Promise<'gzip' | 'xz' | 'zstd' | null> {
   const file = await open(path, 'r');
   try {
     const head = Buffer.alloc(6);

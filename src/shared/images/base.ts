@@ -8,12 +8,11 @@ import { runTool } from '../child-process.ts';
 import { BoxRunError } from '../errors.ts';
 import { findBusybox } from './busybox.ts';
 import { imagePaths, installLayout, installedDigest } from './layouts.ts';
-import { beginLayout, finishLayout, writeBlob } from './oci-layout.ts';
+import { beginLayout, finishLayout, layerTypes, writeBlob } from './oci-layout.ts';
 import { packTar, type TarFile } from './tar.ts';
 
 export const baseImageName = 'base';
 const listTimeoutMs = 10_000;
-const layerType = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 const directories: ReadonlyArray<readonly [path: string, mode: number]> = [
@@ -56,7 +55,7 @@ export async function ensureBaseImage(imagesDir: string): Promise<{ layoutDir: s
   const layer = packTar(await baseFiles());
   await installLayout(imagesDir, layoutDir, { replace: false }, async (dir) => {
     await beginLayout(dir);
-    const blob = await writeBlob(dir, layerType, gzipSync(layer, { level: 6 }));
+    const blob = await writeBlob(dir, layerTypes.gzip, gzipSync(layer, { level: 6 }));
     const diffId = `sha256:${createHash('sha256').update(layer).digest('hex')}`;
     await finishLayout(dir, [blob], [diffId], [`PATH=${defaultPath}`]);
   });

@@ -8,31 +8,35 @@ import { BoxRunError, errorText } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { classifyArchive, createRootfsCheck, extractLayout, notAnImage, openArchive } from './archive.ts';
 import { imagePaths, installLayout } from './layouts.ts';
-import { beginLayout, copyLayout, createMeter, finishLayout, readLayout, writeBlobFrom } from './oci-layout.ts';
+import { beginLayout, copyLayout, createMeter, finishLayout, layerTypes, writeBlobFrom } from './oci-layout.ts';
+import { makeLayoutPlain } from './plain-layers.ts';
 import { localName } from './reference.ts';
 import { listImages, type ImportedImage } from './store.ts';
+import { tryUnpack } from './trial-unpack.ts';
 
-const layerType = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
  * Imports what is at `path` under `name`.
- * @throws VALIDATION_ERROR for a bad name, a missing path, something that is no image, an image for another architecture
+ * @throws VALIDATION_ERROR for a bad name, a missing path, something that is no image, an image that no box can
+ *   have (for another architecture, damaged, with files that cannot be unpacked)
  */
-export async function importImage(imagesDir: string, name: string, path: string): Promise<ImportedImage> {
+export async function importImage(imagesDir: string, name: string, path: string): Promise<ImportedImage & { readonly warnings: readonly string[] }> {
   const canonical = localName(name);
   const file = await stat(path).catch(() => null);
   if (file === null) throw new BoxRunError('VALIDATION_ERROR', `${path} does not exist`);
   if (!file.isDirectory() && !file.isFile()) throw new BoxRunError('VALIDATION_ERROR', `${path} is neither file nor directory`);
   const target = imagePaths(imagesDir).layout(canonical);
+  const warnings: string[] = [];
   await installLayout(imagesDir, target, { replace: true }, async (dir) => {
     if (file.isDirectory()) await importDirectory(path, dir);
     else await importFile(path, dir);
-    await readLayout(dir);
+    warnings.push(...(await makeLayoutPlain(dir)));
+    await tryUnpack(dir);
   });
   const imported = (await listImages(imagesDir)).find((image) => image.name === canonical);
   if (imported === undefined) throw new BoxRunError('RUNTIME_ERROR', `'${canonical}' was taken away while it was imported`);
-  return imported;
+  return { ...imported, warnings };
 }
 
 async function importDirectory(path: string, dir: string): Promise<void> {
@@ -89,7 +93,7 @@ async function importRootfs(path: string, dir: string): Promise<void> {
   // Fast rather than small: the layer is written once and read once.
   const stages = [createRootfsCheck(), plain.stream, createGzip({ level: 1 })];
   try {
-    const layer = await writeBlobFrom(dir, layerType, stages, await openArchive(path));
+    const layer = await writeBlobFrom(dir, layerTypes.gzip, stages, await openArchive(path));
     await finishLayout(dir, [layer], [`sha256:${plain.hash.digest('hex')}`], [`PATH=${defaultPath}`]);
   } catch (error) {
     if (error instanceof BoxRunError) throw error;

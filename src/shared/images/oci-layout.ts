@@ -2,7 +2,7 @@
 // Used by the base image, the importer and the container driver. Every blob that is copied is checked against its digest.
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { Transform } from 'node:stream';
@@ -27,20 +27,25 @@ interface Manifest {
 
 /** What of an image's configuration a box honours. */
 export interface ImageConfig {
-  readonly architecture: string;
   readonly env: readonly string[];
   readonly user: string;
-  readonly workingDir: string;
 }
 
-interface LayoutImage {
-  readonly digest: string;
-  readonly size: number;
-  readonly mediaType: string;
+export interface LayoutImage extends Descriptor {
   readonly manifest: Manifest;
   readonly config: ImageConfig;
+  /** The configuration as its file has it. */
+  readonly rawConfig: RawConfig;
+  /** Whether `markPlain` was called. */
+  readonly isPlain: boolean;
 }
 
+export const layerTypes = {
+  plain: 'application/vnd.oci.image.layer.v1.tar',
+  gzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+} as const;
+/** In the index of a layout: `plainLayout` has looked at the layers. */
+const plainMark = 'boxrun.layers.plain';
 export const manifestType = 'application/vnd.oci.image.manifest.v1+json';
 const indexTypes = new Set([
   'application/vnd.oci.image.index.v1+json',
@@ -90,28 +95,37 @@ async function candidates(dir: string, descriptors: readonly Descriptor[], depth
     if (!Array.isArray(manifest.layers) || typeof manifest.config?.digest !== 'string') {
       throw invalid(`${dir}: ${descriptor.digest} is not an image manifest`);
     }
-    const config = toImageConfig(await readBlob<RawConfig>(dir, manifest.config.digest));
-    if (config.architecture !== hostArchitecture()) {
+    const rawConfig = await readBlob<RawConfig>(dir, manifest.config.digest);
+    const { architecture = 'unknown', os = 'linux' } = rawConfig;
+    if (architecture !== hostArchitecture() || os !== 'linux') {
       if (descriptors.length > 1) continue;
-      throw invalid(`the image is for ${config.architecture}; this host is ${hostArchitecture()}`);
+      throw invalid(`the image is for ${os} on ${architecture}; boxes here are linux on ${hostArchitecture()}`);
     }
-    images.push({ digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType, manifest, config });
+    const config = toImageConfig(rawConfig);
+    const isPlain = descriptor.annotations?.[plainMark] !== undefined;
+    images.push({ digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType, manifest, config, rawConfig, isPlain });
   }
   return images;
 }
 
 interface RawConfig {
-  architecture?: string;
-  config?: { Env?: string[] | null; User?: string | null; WorkingDir?: string | null } | null;
+  readonly architecture?: string;
+  readonly os?: string;
+  readonly config?: { readonly Env?: string[] | null; readonly User?: string | null } | null;
+  readonly rootfs?: { readonly type?: string; readonly diff_ids?: readonly string[] };
 }
 
+/** @throws VALIDATION_ERROR for fields that are used and are not what the specification says */
 function toImageConfig(raw: RawConfig): ImageConfig {
-  return {
-    architecture: raw.architecture ?? 'unknown',
-    env: raw.config?.Env ?? [],
-    user: raw.config?.User ?? '',
-    workingDir: raw.config?.WorkingDir ?? '',
-  };
+  const env: unknown = raw.config?.Env ?? [];
+  const user: unknown = raw.config?.User ?? '';
+  if (!Array.isArray(env) || !env.every(isText)) throw invalid('the Env of the image\'s configuration is no list of texts');
+  if (!isText(user)) throw invalid('the User of the image\'s configuration is no text');
+  return { env, user };
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && !value.includes('\0');
 }
 
 /** Where a blob stands; digests are checked for form, since they come from files that others wrote. */
@@ -154,10 +168,12 @@ export async function writeBlob(dir: string, mediaType: string, content: Buffer 
 }
 
 /** Stores what `stages` give, the last of them a stream of the blob's bytes. */
-export async function writeBlobFrom(dir: string, mediaType: string, stages: NodeJS.ReadWriteStream[], source: NodeJS.ReadableStream): Promise<Descriptor> {
+export async function writeBlobFrom(
+  dir: string, mediaType: string, stages: NodeJS.ReadWriteStream[], source: NodeJS.ReadableStream, signal?: AbortSignal,
+): Promise<Descriptor> {
   const meter = createMeter();
   const temporary = join(dir, 'blobs', 'incoming');
-  await pipeline([source, ...stages, meter.stream, createWriteStream(temporary)]);
+  await pipeline([source, ...stages, meter.stream, createWriteStream(temporary)], signal === undefined ? {} : { signal });
   const digest = `sha256:${meter.hash.digest('hex')}`;
   await rename(temporary, blobPath(dir, digest));
   return { mediaType, digest, size: meter.size() };
@@ -179,15 +195,15 @@ export function createMeter(): { stream: Transform; hash: Hash; size: () => numb
 
 /** Writes configuration, manifest and index of an image whose layers are in place; returns the manifest's digest. */
 export async function finishLayout(dir: string, layers: readonly Descriptor[], diffIds: readonly string[], env: readonly string[]): Promise<string> {
+  return finishLayoutOf(dir, { architecture: hostArchitecture(), os: 'linux', config: { Env: [...env] } }, layers, diffIds);
+}
+
+/** The same for an image that has a configuration already; its layers may be others. */
+export async function finishLayoutOf(dir: string, raw: RawConfig, layers: readonly Descriptor[], diffIds: readonly string[]): Promise<string> {
   const config = await writeBlob(
     dir,
     'application/vnd.oci.image.config.v1+json',
-    JSON.stringify({
-      architecture: hostArchitecture(),
-      os: 'linux',
-      config: { Env: env },
-      rootfs: { type: 'layers', diff_ids: diffIds },
-    }),
+    JSON.stringify({ ...raw, rootfs: { type: 'layers', diff_ids: diffIds } }),
   );
   const manifest = await writeBlob(
     dir,
@@ -198,13 +214,20 @@ export async function finishLayout(dir: string, layers: readonly Descriptor[], d
   return manifest.digest;
 }
 
-async function writeIndex(dir: string, manifest: Descriptor): Promise<void> {
+async function writeIndex(dir: string, { mediaType, digest, size }: Descriptor, isPlain = false): Promise<void> {
   const entry = {
-    ...manifest,
+    mediaType,
+    digest,
+    size,
     platform: { architecture: hostArchitecture(), os: 'linux' },
-    annotations: { 'org.opencontainers.image.ref.name': 'latest' },
+    annotations: { 'org.opencontainers.image.ref.name': 'latest', ...(isPlain ? { [plainMark]: '1' } : {}) },
   };
   await writeFile(join(dir, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [entry] }));
+}
+
+/** Notes that nobody needs to look at the layers of this layout again. */
+export async function markPlain(dir: string): Promise<void> {
+  await writeIndex(dir, await readLayout(dir), true);
 }
 
 /**
@@ -222,7 +245,9 @@ export async function copyLayout(fromDir: string, toDir: string): Promise<string
     });
     if (copied.digest !== digest) throw invalid(`the content of ${digest} is damaged: it is ${copied.digest}`);
   }
-  await writeIndex(toDir, { mediaType: image.mediaType, digest: image.digest, size: image.size });
+  // The index of another tool may have the size wrong.
+  const { size } = await stat(blobPath(toDir, image.digest));
+  await writeIndex(toDir, { mediaType: image.mediaType, digest: image.digest, size });
   return image.digest;
 }
 

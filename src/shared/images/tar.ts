@@ -2,8 +2,8 @@
 // through headers of archives that others wrote. Nothing is ever extracted to a path that an archive names.
 import { Transform, type TransformCallback } from 'node:stream';
 
-const blockBytes = 512;
-const metadataBytesMax = 1024 * 1024;
+export const blockBytes = 512;
+export const metadataBytesMax = 1024 * 1024;
 
 export interface TarFile {
   /** Relative, without a leading slash or dot. */
@@ -45,17 +45,17 @@ function header(file: TarFile, size: number): Buffer {
   return block;
 }
 
-function octal(block: Buffer, value: number, offset: number, length: number): void {
+export function octal(block: Buffer, value: number, offset: number, length: number): void {
   block.write(`${value.toString(8).padStart(length - 1, '0')}\0`, offset);
 }
 
-function checksum(block: Buffer): number {
+export function checksum(block: Buffer): number {
   let sum = 0;
   for (let at = 0; at < blockBytes; at += 1) sum += at >= 148 && at < 156 ? 32 : (block[at] as number);
   return sum;
 }
 
-function padding(size: number): number {
+export function padding(size: number): number {
   return (blockBytes - (size % blockBytes)) % blockBytes;
 }
 
@@ -67,7 +67,7 @@ export interface TarEntry {
 }
 
 /** True when a block is a tar header: its checksum is right, and it is not the end of the archive. */
-function isTarHeader(block: Buffer): boolean {
+export function isTarHeader(block: Buffer): boolean {
   if (block.length < blockBytes || block[0] === 0) return false;
   return parseInt(text(block, 148, 8), 8) === checksum(block);
 }
@@ -89,7 +89,7 @@ export function createTarWalker(onEntry: (entry: TarEntry) => ((chunk: Buffer) =
     }
     if (!isTarHeader(block)) throw new Error('damaged archive: a header was expected and is none');
     const type = String.fromCharCode(block[156] || 48);
-    const size = sizeField(block);
+    const size = numberField(block, 124, 12);
     if (type === 'x' || type === 'g' || type === 'L' || type === 'K') {
       if (size > metadataBytesMax) throw new Error('damaged archive: a header is too long');
       const parts: Buffer[] = [];
@@ -171,17 +171,19 @@ function readMetadata(type: string, content: Buffer, override: { path?: string; 
   }
 }
 
-function headerPath(block: Buffer): string {
+export function headerPath(block: Buffer): string {
   const prefix = block.toString('latin1', 257, 262) === 'ustar' && block[262] === 0 ? text(block, 345, 155) : '';
   const name = text(block, 0, 100);
   return prefix === '' ? name : `${prefix}/${name}`;
 }
 
-function sizeField(block: Buffer): number {
-  const first = block[124] as number;
-  if ((first & 0x80) === 0) return parseInt(text(block, 124, 12) || '0', 8);
-  // GNU: big-endian binary where octal digits do not suffice.
-  return Number(block.readBigUInt64BE(128));
+/** A number of a header: octal digits or, where they do not suffice, big-endian binary (GNU). NaN where it is neither. */
+export function numberField(block: Buffer, offset: number, length: number): number {
+  const first = block[offset] as number;
+  if ((first & 0x80) === 0) return parseInt(text(block, offset, length) || '0', 8);
+  let value = first & 0x7f;
+  for (let at = offset + 1; at < offset + length; at += 1) value = value * 256 + (block[at] as number);
+  return value;
 }
 
 function text(block: Buffer, offset: number, length: number): string {

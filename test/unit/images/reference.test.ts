@@ -37,6 +37,18 @@ describe('names of imported images', () => {
     expect(() => localName(text)).toThrow(expect.objectContaining({ code: 'VALIDATION_ERROR' }));
   });
 
+  test('that would be too long as file names are no names', () => {
+    expect(tryLocalName('a/'.repeat(60) + 'a')).toBeNull();
+    expect(tryLocalName('a'.repeat(190))).not.toBeNull();
+  });
+
+  test('of registries are files too, however long', () => {
+    const reference = canonicalReference(`${'a/'.repeat(110)}b:${'t'.repeat(128)}`);
+    expect(encodeName(reference).length).toBeLessThan(200);
+    expect(encodeName(reference)).not.toBe(encodeName(`${reference}x`));
+    expect(() => parseReference(`${'a/'.repeat(130)}b`)).toThrow(expect.objectContaining({ code: 'IMAGE_PULL_FAILED' }));
+  });
+
   test('become one file name each, and come back', () => {
     for (const name of ['tools:latest', 'a/b/c:1', 'registry.example:5000/x@sha256:00']) {
       expect(encodeName(name)).not.toMatch(/[/:]/);

@@ -1,5 +1,6 @@
 // The supervisor's smaller parts: quota, names, first use of images, spare workers.
 import { describe, expect, it } from 'vitest';
+import { BoxRunError } from '../../../src/shared/errors.ts';
 import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
 import type { SupervisedBox } from '../../../src/supervisor/box.ts';
 import { createImageGate } from '../../../src/supervisor/image-gate.ts';
@@ -129,7 +130,33 @@ describe('the first use of an image', () => {
     await both[0];
   });
 
-  it('that fails fails for its box alone; the next one tries', async () => {
+  it('whose pull fails fails for all who waited for it, and a later one pulls again', async () => {
+    const gate = createImageGate();
+    const pull = promiseInHand<string>();
+    const pulls: number[] = [];
+    const create = (index: number) => gate.pass('image', () => {
+      pulls.push(index);
+      return pull.promise;
+    });
+    const all = Promise.allSettled([0, 1, 2, 3].map(create));
+    await settle();
+    pull.reject(new BoxRunError('IMAGE_PULL_FAILED', 'the registry did not answer in time'));
+    for (const outcome of await all) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'IMAGE_PULL_FAILED' } });
+    expect(pulls).toEqual([0]);
+    expect(await gate.pass('image', async () => 'there')).toBe('there');
+  });
+
+  it('whose pull was canceled by its own client goes on with the next one', async () => {
+    const gate = createImageGate();
+    const pull = promiseInHand<string>();
+    const first = gate.pass('image', () => pull.promise);
+    const second = gate.pass('image', async () => 'there');
+    pull.reject(new BoxRunError('CANCELED', 'the client left'));
+    await expect(first).rejects.toMatchObject({ code: 'CANCELED' });
+    expect(await second).toBe('there');
+  });
+
+  it('that fails for another reason than its pull fails for its box alone; the next one tries', async () => {
     const gate = createImageGate();
     const running = { now: 0, most: 0 };
     const attempts: number[] = [];
@@ -138,7 +165,7 @@ describe('the first use of an image', () => {
       attempts.push(index);
       await settle(1);
       running.now--;
-      if (index < 2) throw new Error(`pull ${index} failed`);
+      if (index < 2) throw new Error(`box ${index} failed`);
       return index;
     };
     const outcomes = await Promise.allSettled([0, 1, 2].map((index) => gate.pass('image', work(index))));

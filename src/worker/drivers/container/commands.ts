@@ -10,7 +10,6 @@ import { defaultPath } from './bundle.ts';
 import { startExec } from './exec.ts';
 import { sweepLingering } from './exec-process.ts';
 import type { Holding, Running } from './holding.ts';
-import type { PreparedImage } from './image.ts';
 import { toolsInBox } from './paths.ts';
 import { isRunnerOfThisWorker } from './runner/runner.ts';
 import { resolveUser, type UserIds } from './users.ts';
@@ -32,7 +31,8 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
   own.add(request.execId);
   try {
     const user = userOf(current, request);
-    const env = { PATH: defaultPath, HOME: user.home, ...(request.tty === null ? {} : { TERM: request.tty.term }), ...imageEnv(image), ...spec.env, ...request.env };
+    const given = { PATH: defaultPath, ...(request.tty === null ? {} : { TERM: request.tty.term }) };
+    const env = { HOME: user.home, ...withImageEnv(given, image.config.env), ...spec.env, ...request.env };
     const killsBefore = cgroups.oomKills();
     const command = startable({ cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env }, exec.limits, `${toolsInBox}/busybox`, 'sh');
     const handle = await startExec(exec, { ...request, cmd: command.cmd }, { workdir: command.workdir, env: command.env, user });
@@ -73,10 +73,13 @@ function userOf({ image, state }: Running, request: ExecRequest): UserIds {
   return resolveUser(request.user ?? image.config.user, (path) => readBoxText(state.init.pid, path));
 }
 
-function imageEnv({ config }: PreparedImage): Record<string, string> {
-  const entries = config.env.map((entry): [string, string] => {
+/** What an image sets, on top of what a box has anyway. An entry without `=` takes the variable away, as in Docker. */
+function withImageEnv(given: Readonly<Record<string, string>>, entries: readonly string[]): Record<string, string> {
+  const env = new Map(Object.entries(given));
+  for (const entry of entries) {
     const equals = entry.indexOf('=');
-    return [entry.slice(0, equals), entry.slice(equals + 1)];
-  });
-  return Object.fromEntries(entries.filter(([name]) => name !== ''));
+    if (equals < 0) env.delete(entry);
+    else if (equals > 0) env.set(entry.slice(0, equals), entry.slice(equals + 1));
+  }
+  return Object.fromEntries(env);
 }

@@ -10,6 +10,7 @@ import type { IdRange } from '../../../shared/id-ranges.ts';
 import { findBusybox } from '../../../shared/images/busybox.ts';
 import { moveInto, temporaryDirectory } from '../../../shared/images/layouts.ts';
 import { readLayout, type ImageConfig } from '../../../shared/images/oci-layout.ts';
+import { plainLayout } from '../../../shared/images/plain-layers.ts';
 import { canonicalReference, encodeName, parseReference } from '../../../shared/images/reference.ts';
 import type { ImageSource } from '../../../shared/images/source.ts';
 import { limits } from '../../../shared/limits.ts';
@@ -67,7 +68,7 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
     const target = rootfsDir(image.digest);
     const temporary = await temporaryDirectory(imagesDir, target);
     try {
-      await unpack(layoutDir, join(temporary, 'rootfs'), shift, signal);
+      for (const warning of await unpackPlain(layoutDir, temporary, shift, signal)) progress('unpack', warning);
       await writeFile(join(temporary, 'config.json'), JSON.stringify(image.config));
       await moveInto(temporary, target, false);
     } finally {
@@ -114,6 +115,15 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
       return made;
     },
   };
+}
+
+/** Unpacks into `rootfs` below `temporary`; the layers are made plain before. Returns warnings for the user. */
+async function unpackPlain(layoutDir: string, temporary: string, shift: IdRange | null, signal: AbortSignal): Promise<readonly string[]> {
+  const layout = join(temporary, 'layout');
+  const plain = await plainLayout(layoutDir, layout, signal);
+  await unpack(plain.dir, join(temporary, 'rootfs'), shift, signal);
+  await rm(layout, { recursive: true, force: true });
+  return plain.warnings;
 }
 
 async function unpack(layoutDir: string, target: string, shift: IdRange | null, signal: AbortSignal): Promise<void> {
@@ -211,12 +221,14 @@ async function remember(path: string, value: { reference: string; digest: string
   await rename(temporary, path);
 }
 
+const pullHint = 'check the name, the network and the credentials (skopeo login), or import the image with `boxrun images import`';
+
 function asPullFailure(reference: string, error: unknown): unknown {
   if (error instanceof BoxRunError && error.code === 'CANCELED') return error;
   if ((error as Error | null)?.name === 'AbortError') return new BoxRunError('CANCELED', `pulling ${reference} was canceled`);
   const reason = error instanceof BoxRunError && error.code === 'TIMEOUT' ? 'the registry did not answer in time' : errorText(error);
   return new BoxRunError('IMAGE_PULL_FAILED', `cannot pull ${reference}: ${reason}`, {
     cause: error,
-    hint: 'check the name, the network and the credentials (skopeo login), or import the image with `boxrun images import`',
+    hint: (error instanceof BoxRunError ? error.hint : undefined) ?? pullHint,
   });
 }

@@ -25,6 +25,7 @@ export interface ContainerHostReport {
 const needed: readonly ToolName[] = ['umoci', 'unshare', 'mount', 'mkfifo', 'mkfs.ext4', 'tar'];
 const partial: ReadonlyArray<readonly [name: ToolName, without: string]> = [
   ['skopeo', 'images cannot be pulled from registries'],
+  ['zstd', 'images with layers that are compressed with zstd cannot be used'],
   ['catatonit', 'a shell is the first process of a box'],
   ['slirp4netns', 'boxes with a network cannot start'],
   ['nft', 'boxes with a network cannot start'],

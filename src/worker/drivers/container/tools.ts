@@ -28,6 +28,7 @@ const packages = {
   mkfifo: 'coreutils',
   'mkfs.ext4': 'e2fsprogs',
   tar: 'tar',
+  zstd: 'zstd',
 } as const;
 
 export type ToolName = keyof typeof packages;
