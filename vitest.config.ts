@@ -1,11 +1,14 @@
-// One project per kind of promise. `npm test` runs them as scripts/test-plan.mjs says, `vitest run --project NAME` runs one.
+// One project per kind of promise. `npm test` runs them as scripts/test-plan.mjs says, `vitest run --project NAME` runs
+// one.
 import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { LongestFirst } from './test/support/longest-first.ts';
 
-/** Files that start servers and engines: one at a time, because two processors are few, unless `npm test` asks for more. */
+/**
+ * Files that start servers and engines: one at a time, because two processors are few, unless `npm test` asks for more.
+ */
 const serverFilesAtOnce = Number(process.env['BOXRUN_TEST_FILES_AT_ONCE'] ?? 1);
 
 /** For test/support/state-seed.ts: what all servers of a run start with. */
@@ -45,7 +48,8 @@ export default defineConfig({
       // Attacks, each refused: `npm run test:security` ends with a table of them.
       project('security', { testTimeoutMs: 60_000, parallel: serverFilesAtOnce, isolate: false }),
       project('crash', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),
-      // By `npm run test:load`: what is loud, slow or stuck, and what others notice of it. A few minutes, most of them of one gigabyte.
+      // By `npm run test:load`: what is loud, slow or stuck, and what others notice of it. A few minutes, most of them
+      // of one gigabyte.
       project('load', { testTimeoutMs: 120_000, parallel: 1 }),
       // One minute of it; by `npm run test:chaos` more.
       project('chaos', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),

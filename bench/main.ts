@@ -1,5 +1,5 @@
-// `npm run bench`: runs the suites that are asked for, one after the other, prints a table, and writes results.json; with --check the
-// ratios are held against budgets.json. Called by scripts/bench.mjs.
+// `npm run bench`: runs the suites that are asked for, one after the other, prints a table, and writes results.json;
+// with --check the ratios are held against budgets.json. Called by scripts/bench.mjs.
 import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { belowBudget, readBudgets } from './support/budgets.ts';
@@ -54,7 +54,9 @@ async function runSuite(suite: Suite): Promise<Measure[]> {
   const context: Context = {
     isShort: values.short || values.check,
     profileDir,
-    say: (text) => { console.error(`${suite.name}: ${text}`); },
+    say: (text) => {
+      console.error(`${suite.name}: ${text}`);
+    },
   };
   const measured = await suite.run(context);
   context.say(`done in ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);

@@ -13,5 +13,18 @@ import { workers } from './suites/workers.ts';
 import type { Suite } from './support/measure.ts';
 
 export const suites: readonly Suite[] = [
-  execThroughput, execLatency, execStream, hops, writer, replay, apiGet, create, createMany, growth, workers, gateways, vmExec, vmCreate,
+  execThroughput,
+  execLatency,
+  execStream,
+  hops,
+  writer,
+  replay,
+  apiGet,
+  create,
+  createMany,
+  growth,
+  workers,
+  gateways,
+  vmExec,
+  vmCreate,
 ];

@@ -1,4 +1,5 @@
-// Watches what happens on a server while a box lives: no polling, and nothing is missed between the list and the changes.
+// Watches what happens on a server while a box lives: no polling, and nothing is missed between the list and the
+// changes.
 import { BoxRun } from 'boxrun/sdk';
 
 const boxrun = new BoxRun();

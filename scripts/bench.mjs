@@ -1,5 +1,5 @@
-// Runs the benchmarks: `npm run bench -- [NAME…] [--short] [--profile] [--check]`. Node 20 takes no TypeScript, so bench/ is bundled first,
-// below node_modules, so that packages are found; the server under test is the one in dist/.
+// Runs the benchmarks: `npm run bench -- [NAME…] [--short] [--profile] [--check]`. Node 20 takes no TypeScript, so
+// bench/ is bundled first, below node_modules, so that packages are found; the server under test is the one in dist/.
 import { build } from 'esbuild';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -27,5 +27,8 @@ await build({
   logLevel: 'error',
 });
 const env = { ...process.env, BENCH_ROOT: root };
-const { status } = spawnSync(process.execPath, ['--expose-gc', join(outdir, 'main.mjs'), ...process.argv.slice(2)], { stdio: 'inherit', env });
+const { status } = spawnSync(process.execPath, ['--expose-gc', join(outdir, 'main.mjs'), ...process.argv.slice(2)], {
+  stdio: 'inherit',
+  env,
+});
 process.exitCode = status ?? 1;

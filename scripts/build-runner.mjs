@@ -1,10 +1,12 @@
-// Compiles the runner of the container driver into dist/, static and for this processor. Where there is no C compiler, or no static C
-// library, it says so and goes on: commands then take the ordinary path.
+// Compiles the runner of the container driver into dist/, static and for this processor. Where there is no C compiler,
+// or no static C library, it says so and goes on: commands then take the ordinary path.
 import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
-const sources = ['runner.c', 'command.c', 'launch.c', 'ranges.c', 'terminal.c'].map((name) => `src/worker/drivers/container/runner/${name}`);
+const sources = ['runner.c', 'command.c', 'launch.c', 'ranges.c', 'terminal.c'].map(
+  (name) => `src/worker/drivers/container/runner/${name}`,
+);
 const program = `dist/runner-linux-${process.arch}`;
 
 export async function buildRunner() {
@@ -12,7 +14,10 @@ export async function buildRunner() {
   try {
     await promisify(execFile)('cc', ['-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror', '-o', program, ...sources]);
   } catch (error) {
-    const reason = error.code === 'ENOENT' ? 'there is no C compiler (apt install gcc libc6-dev)' : error.stderr?.trim() || error.message;
+    const reason =
+      error.code === 'ENOENT'
+        ? 'there is no C compiler (apt install gcc libc6-dev)'
+        : error.stderr?.trim() || error.message;
     console.warn(`build: without the runner of the container driver, whose commands will start more slowly: ${reason}`);
   }
 }

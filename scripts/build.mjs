@@ -1,6 +1,7 @@
 // Builds dist/: one self-contained bundle per process, so that files replaced under a running server do not reach it.
-// Only packages with native parts or files of their own stay outside. The command line alone is split, so that each command
-// loads what it needs and no more. Beside them, the SDK for browsers, the SDK's types, the dashboard in dist/ui, and the runner.
+// Only packages with native parts or files of their own stay outside. The command line alone is split, so that each
+// command loads what it needs and no more. Beside them, the SDK for browsers, the SDK's types, the dashboard in
+// dist/ui, and the runner.
 import { build } from 'esbuild';
 import { build as buildPage } from 'vite';
 import { execFile } from 'node:child_process';
@@ -36,7 +37,9 @@ const onNode = {
   logLevel: 'warning',
   define: { boxrunBuild: JSON.stringify(await buildId()) },
   // Bundled CommonJS packages ask for Node's own modules through `require`.
-  banner: { js: "import { createRequire as boxrunCreateRequire } from 'node:module'; const require = boxrunCreateRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as boxrunCreateRequire } from 'node:module'; const require = boxrunCreateRequire(import.meta.url);",
+  },
 };
 // The npm name that `boxrun upgrade` installs. Leave it unset until that name belongs to this project.
 const publishedName = process.env.BOXRUN_PUBLISHED_NAME ?? '';
@@ -86,6 +89,12 @@ const dashboard = buildPage({
   base: '/ui/',
   logLevel: 'warn',
   // Nothing inlined: the policy of the page allows files alone.
-  build: { outDir: '../../dist/ui', emptyOutDir: true, target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  build: {
+    outDir: '../../dist/ui',
+    emptyOutDir: true,
+    target: 'es2022',
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
 });
 await Promise.all([types, commandLine, processes, worker, workerMain, browser, dashboard, buildRunner()]);

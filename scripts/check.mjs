@@ -4,11 +4,28 @@ import { spawn } from 'node:child_process';
 import { setPriority } from 'node:os';
 
 /**
- * The longest first, and before the others: it runs on one processor, and nothing is done before it. The native compiler takes a
- * tenth of the time; lint needs the other one's interface.
+ * The longest first, and before the others: it runs on one processor, and nothing is done before it. The native
+ * compiler takes a tenth of the time; lint needs the other one's interface.
  */
 const steps = [
-  { name: 'lint', isFirst: true, command: ['eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'] },
+  {
+    name: 'lint',
+    isFirst: true,
+    command: ['eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'],
+  },
+  {
+    name: 'format',
+    command: [
+      'prettier',
+      '--check',
+      '.',
+      '--log-level',
+      'warn',
+      '--cache',
+      '--cache-location',
+      'node_modules/.cache/prettier/files',
+    ],
+  },
   { name: 'unit', command: ['vitest', 'run', '--project', 'unit', '--silent=passed-only'] },
   { name: 'types', command: ['../typescript-native/bin/tsc', '--noEmit'] },
   { name: 'page types', command: ['../typescript-native/bin/tsc', '--noEmit', '-p', 'src/ui'] },
@@ -19,7 +36,10 @@ const steps = [
 function run({ name, isFirst = false, command: [program, ...args] }) {
   const from = performance.now();
   return new Promise((resolve) => {
-    const child = spawn(`node_modules/.bin/${program}`, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+    const child = spawn(`node_modules/.bin/${program}`, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1' },
+    });
     if (!isFirst && child.pid !== undefined) setPriority(child.pid, 10);
     let output = '';
     for (const stream of [child.stdout, child.stderr]) {
@@ -47,5 +67,7 @@ async function work() {
 }
 await Promise.all([work(), work()]);
 const failed = results.filter((good) => !good).length;
-console.log(`${failed === 0 ? 'all good' : `${failed} of ${steps.length} failed`} in ${((performance.now() - from) / 1000).toFixed(1)} s`);
+console.log(
+  `${failed === 0 ? 'all good' : `${failed} of ${steps.length} failed`} in ${((performance.now() - from) / 1000).toFixed(1)} s`,
+);
 process.exitCode = failed === 0 ? 0 : 1;

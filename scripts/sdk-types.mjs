@@ -12,10 +12,14 @@ const checker = program.getTypeChecker();
 
 function writtenOut(source) {
   const flags = ts.TypeFormatFlags;
-  const format = flags.NoTruncation | flags.InTypeAlias | flags.MultilineObjectLiterals | flags.UseSingleQuotesForStringLiteralType;
+  const format =
+    flags.NoTruncation | flags.InTypeAlias | flags.MultilineObjectLiterals | flags.UseSingleQuotesForStringLiteralType;
   const aliases = source.statements.filter(ts.isTypeAliasDeclaration);
   return aliases
-    .map(({ name }) => `export type ${name.text} = ${checker.typeToString(checker.getTypeAtLocation(name), undefined, format)};\n`)
+    .map(
+      ({ name }) =>
+        `export type ${name.text} = ${checker.typeToString(checker.getTypeAtLocation(name), undefined, format)};\n`,
+    )
     .join('')
     .replaceAll(/([{;])((?: {4})+)/g, '$1\n$2');
 }
@@ -26,6 +30,12 @@ const { diagnostics } = program.emit(undefined, (path, text, _mark, _onError, so
 });
 const problems = [...ts.getPreEmitDiagnostics(program), ...diagnostics];
 if (problems.length > 0) {
-  process.stderr.write(ts.formatDiagnostics(problems, { getCurrentDirectory: ts.sys.getCurrentDirectory, getCanonicalFileName: (name) => name, getNewLine: () => '\n' }));
+  process.stderr.write(
+    ts.formatDiagnostics(problems, {
+      getCurrentDirectory: ts.sys.getCurrentDirectory,
+      getCanonicalFileName: (name) => name,
+      getNewLine: () => '\n',
+    }),
+  );
   process.exitCode = 1;
 }

@@ -1,6 +1,6 @@
 // Runs the steps of test-plan.mjs, prints the output and the time of each, and ends with the sum: `N passed, N failed`.
-// A failed step does not keep the others from running. With CI set, the test files that failed run once more at the end, alone.
-// What passes then does not stop a change, but the last line names its file: an unsteady test is a bug.
+// A failed step does not keep the others from running. With CI set, the test files that failed run once more at the
+// end, alone. What passes then does not stop a change, but the last line names its file: an unsteady test is a bug.
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,8 @@ function referenceSeconds() {
 }
 
 /**
- * Runs one step to its end. Its output goes to a file first, because the output of steps that run at the same time cannot be read.
+ * Runs one step to its end. Its output goes to a file first, because the output of steps that run at the same time
+ * cannot be read.
  * @returns {Promise<{rows: object[], failedFiles: string[]}>} a row of the summary for each project, or for the step
  */
 async function run(step) {
@@ -45,12 +46,20 @@ async function run(step) {
 }
 
 function summaryOf(step, report, isGood, seconds) {
-  if (step.projects === undefined) return { rows: [{ name: step.name, passed: isGood ? 1 : 0, failed: isGood ? 0 : 1, seconds }], failedFiles: [] };
+  if (step.projects === undefined)
+    return { rows: [{ name: step.name, passed: isGood ? 1 : 0, failed: isGood ? 0 : 1, seconds }], failedFiles: [] };
   const results = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')).testResults : [];
   const files = results.map(({ name, status, startTime, endTime, assertionResults }) => {
     const path = projectPath(name);
     const count = (wanted) => assertionResults.filter((test) => test.status === wanted).length;
-    return { path, project: path.split('/')[1], isFailed: status === 'failed', ms: endTime - startTime, passed: count('passed'), failed: count('failed') };
+    return {
+      path,
+      project: path.split('/')[1],
+      isFailed: status === 'failed',
+      ms: endTime - startTime,
+      passed: count('passed'),
+      failed: count('failed'),
+    };
   });
   const rows = step.projects.map((name) => {
     const own = files.filter(({ project }) => project === name);
@@ -82,7 +91,12 @@ await inTurn(plan.alone);
 const unsteady = [];
 if (process.env.CI === 'true') {
   for (const { step, rows, failedFiles } of ended.filter(({ failedFiles }) => failedFiles.length > 0)) {
-    const again = await run({ ...step, name: `${step.name} again`, files: failedFiles, env: { ...step.env, BOXRUN_TEST_FILES_AT_ONCE: '1' } });
+    const again = await run({
+      ...step,
+      name: `${step.name} again`,
+      files: failedFiles,
+      env: { ...step.env, BOXRUN_TEST_FILES_AT_ONCE: '1' },
+    });
     for (const row of rows.filter(({ failed }) => failed > 0)) {
       if (again.failedFiles.some((path) => path.split('/')[1] === row.name)) continue;
       Object.assign(row, { passed: row.passed + row.failed, failed: 0 });
@@ -96,7 +110,13 @@ rmSync(directory, { recursive: true, force: true });
 const rows = ended.flatMap((each) => each.rows);
 const sum = (field) => rows.reduce((total, row) => total + row[field], 0);
 console.table(rows);
-console.log(`Reference work (20 × node -e 0): ${referenceBefore} s before, ${referenceAfter} s after. Tests: ${secondsSince(startedAt)} s.`);
+console.log(
+  `Reference work (20 × node -e 0): ${referenceBefore} s before, ${referenceAfter} s after. Tests: ${secondsSince(startedAt)} s.`,
+);
 console.log(`\n${sum('passed')} passed, ${sum('failed')} failed`);
-console.log(unsteady.length === 0 ? 'No test file needed a second run.' : `Unsteady, passed on the second run only: ${unsteady.join(', ')}`);
+console.log(
+  unsteady.length === 0
+    ? 'No test file needed a second run.'
+    : `Unsteady, passed on the second run only: ${unsteady.join(', ')}`,
+);
 process.exitCode = sum('failed') === 0 && rows.length > 0 ? 0 : 1;

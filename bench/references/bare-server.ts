@@ -1,5 +1,6 @@
-// The references that are servers: a bare fastify on a Unix socket, in a process of its own as the gateway is one. Its routes give an
-// object again that it was handed, or the output of a command in a box as the events that BoxRun would send, and keep nothing.
+// The references that are servers: a bare fastify on a Unix socket, in a process of its own as the gateway is one. Its
+// routes give an object again that it was handed, or the output of a command in a box as the events that BoxRun would
+// send, and keep nothing.
 import { once } from 'node:events';
 import fastify from 'fastify';
 import { encodeEvents } from '../../src/gateway/sse.ts';
@@ -26,7 +27,9 @@ if (orders.box !== null) {
     const { raw } = reply.hijack();
     raw.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
     let waiting: Event[] = [];
-    const output = createOutputBuffer((event) => { waiting.push(event); }, Number.MAX_SAFE_INTEGER);
+    const output = createOutputBuffer((event) => {
+      waiting.push(event);
+    }, Number.MAX_SAFE_INTEGER);
     const send = (): Promise<void> | undefined => {
       const events = waiting;
       waiting = [];

@@ -1,4 +1,5 @@
-// Reading by HTTP: a box, an exec, a list of a hundred boxes; against a bare fastify route that gives the same object from memory.
+// Reading by HTTP: a box, an exec, a list of a hundred boxes; against a bare fastify route that gives the same object
+// from memory.
 import { join } from 'node:path';
 import type { Exec } from '../../src/shared/api.ts';
 import { withBareServer } from '../support/bare-server.ts';
@@ -11,7 +12,16 @@ const parallel = 16;
 
 export const apiGet: Suite = {
   name: 'api-get',
-  run: (context) => withServer(context, { seed: (db) => { seedBoxes(db, 100); } }, (server) => measureApiGet(context, server, 'api-get')),
+  run: (context) =>
+    withServer(
+      context,
+      {
+        seed: (db) => {
+          seedBoxes(db, 100);
+        },
+      },
+      (server) => measureApiGet(context, server, 'api-get'),
+    ),
 };
 
 export async function measureApiGet(context: Context, server: BenchServer, name: string): Promise<Measure[]> {
@@ -19,7 +29,8 @@ export async function measureApiGet(context: Context, server: BenchServer, name:
   const exec = await callJson<Exec>(server.admin, 'POST', `/v1/boxes/${id}/exec`, { cmd: ['/bin/true'] });
   const paths = { box: `/v1/boxes/${id}`, exec: `/v1/boxes/${id}/exec/${exec.id}`, list: '/v1/boxes?limit=100' };
   const objects: Record<string, unknown> = {};
-  for (const path of Object.values(paths)) objects[path.replace(/\?.*/, '')] = await callJson(server.admin, 'GET', path);
+  for (const path of Object.values(paths))
+    objects[path.replace(/\?.*/, '')] = await callJson(server.admin, 'GET', path);
   const orders = { socketPath: join(server.stateDir, 'bare.sock'), objects, box: null, commands: {} };
   return withBareServer(orders, async () => {
     const ours = await openConnections(server.socketPath, parallel);
@@ -27,15 +38,17 @@ export async function measureApiGet(context: Context, server: BenchServer, name:
     const measures: Measure[] = [];
     for (const [what, path] of Object.entries(paths)) {
       context.say(what);
-      measures.push(await compare({
-        name: `${name}/${what}`,
-        unit: 'requests/s',
-        better: 'more',
-        rounds: context.isShort ? 4 : 5,
-        ours: () => requests(ours, path, context),
-        reference: () => requests(bare, path, context),
-        goal: ratioAtLeast(0.6),
-      }));
+      measures.push(
+        await compare({
+          name: `${name}/${what}`,
+          unit: 'requests/s',
+          better: 'more',
+          rounds: context.isShort ? 4 : 5,
+          ours: () => requests(ours, path, context),
+          reference: () => requests(bare, path, context),
+          goal: ratioAtLeast(0.6),
+        }),
+      );
     }
     for (const connection of [...ours, ...bare]) connection.close();
     return measures;

@@ -1,11 +1,20 @@
-// The life of a box: create with a spare worker and without, stop, start, remove; against the OCI runtime with a bundle that is there already.
-// And a hundred boxes at once.
+// The life of a box: create with a spare worker and without, stop, start, remove; against the OCI runtime with a bundle
+// that is there already. And a hundred boxes at once.
 import { readFileSync } from 'node:fs';
 import type { Box } from '../../src/shared/api.ts';
 import { processesOf } from '../../test/support/processes.ts';
 import { expectSuccess, runExec } from '../support/execs.ts';
 import { callJson, openConnections } from '../support/http.ts';
-import { compare, median, ratioAtLeast, single, type Context, type Measure, type Round, type Suite } from '../support/measure.ts';
+import {
+  compare,
+  median,
+  ratioAtLeast,
+  single,
+  type Context,
+  type Measure,
+  type Round,
+  type Suite,
+} from '../support/measure.ts';
 import { createRawBoxes, type RawBoxes } from '../support/raw-box.ts';
 import { createRawExec } from '../support/raw-exec.ts';
 import { smallBox, sparesAreReady, withServer, type BenchServer } from '../support/server.ts';
@@ -39,7 +48,9 @@ async function measureLife(context: Context, server: BenchServer): Promise<Measu
     await liveOurs(server, life.ours);
     await liveRaw(raw, life.reference);
   }
-  const measures = (['create', 'stop', 'start', 'remove'] as const).map((step) => comparedStep(step === 'create' ? 'create/warm' : `create/${step}`, life.ours[step], life.reference[step]));
+  const measures = (['create', 'stop', 'start', 'remove'] as const).map((step) =>
+    comparedStep(step === 'create' ? 'create/warm' : `create/${step}`, life.ours[step], life.reference[step]),
+  );
   return [...measures, onTopOf('create/warm-on-top', life.ours.create, life.reference.create, 15)];
 }
 
@@ -93,7 +104,10 @@ export const createMany: Suite = {
   async run(context) {
     const count = context.isShort ? 20 : 100;
     // As many spares as a small host has by default, and one for each box.
-    return [...(await measureMany(context, 'create-many', count, 2)), ...(await measureMany(context, 'create-many/warm', count, count))];
+    return [
+      ...(await measureMany(context, 'create-many', count, 2)),
+      ...(await measureMany(context, 'create-many/warm', count, count)),
+    ];
   },
 };
 
@@ -110,7 +124,9 @@ async function measureMany(context: Context, name: string, count: number, spares
       async ours() {
         context.say(`waiting for ${spares} spare workers`);
         await sparesAreReady(server, spares);
-        return manyOurs(server, count, async () => { idleMb = await workerPssMb(server); });
+        return manyOurs(server, count, async () => {
+          idleMb = await workerPssMb(server);
+        });
       },
       async reference() {
         await sparesAreReady(server, spares); // They start after boxes have gone, which must not slow the reference.
@@ -126,13 +142,23 @@ async function measureMany(context: Context, name: string, count: number, spares
 async function manyOurs(server: BenchServer, count: number, between: () => Promise<void>): Promise<Round> {
   const connections = await openConnections(server.socketPath, count);
   const elapsed: number[] = [];
-  const ids = await time(elapsed, () => Promise.all(connections.map(async (connection) => {
-    const { id } = await callJson<Box>(connection, 'POST', '/v1/boxes', smallBox);
-    await runExec(connection, id);
-    return id;
-  })));
+  const ids = await time(elapsed, () =>
+    Promise.all(
+      connections.map(async (connection) => {
+        const { id } = await callJson<Box>(connection, 'POST', '/v1/boxes', smallBox);
+        await runExec(connection, id);
+        return id;
+      }),
+    ),
+  );
   await between();
-  await time(elapsed, () => Promise.all(connections.map((connection, index) => callJson(connection, 'DELETE', `/v1/boxes/${ids[index] ?? ''}?force=true`))));
+  await time(elapsed, () =>
+    Promise.all(
+      connections.map((connection, index) =>
+        callJson(connection, 'DELETE', `/v1/boxes/${ids[index] ?? ''}?force=true`),
+      ),
+    ),
+  );
   for (const connection of connections) connection.close();
   return { figure: count / (elapsed.reduce((sum, ms) => sum + ms, 0) / 1000) };
 }
@@ -140,12 +166,16 @@ async function manyOurs(server: BenchServer, count: number, between: () => Promi
 async function manyRaw(server: BenchServer, raw: RawBoxes, count: number): Promise<Round> {
   const elapsed: number[] = [];
   const lanes = Array.from({ length: count }, () => null);
-  const boxes = await time(elapsed, () => Promise.all(lanes.map(async () => {
-    const box = await raw.create();
-    const exec = await createRawExec({ ...server, boxId: box.boxId });
-    expectSuccess(await exec(['/bin/true']));
-    return box;
-  })));
+  const boxes = await time(elapsed, () =>
+    Promise.all(
+      lanes.map(async () => {
+        const box = await raw.create();
+        const exec = await createRawExec({ ...server, boxId: box.boxId });
+        expectSuccess(await exec(['/bin/true']));
+        return box;
+      }),
+    ),
+  );
   await time(elapsed, () => Promise.all(boxes.map((box) => box.remove())));
   return { figure: count / (elapsed.reduce((sum, ms) => sum + ms, 0) / 1000) };
 }
@@ -153,8 +183,10 @@ async function manyRaw(server: BenchServer, raw: RawBoxes, count: number): Promi
 /** Of workers with a box and no command: memory that is theirs, and their part of what they share. */
 async function workerPssMb({ stateDir }: BenchServer): Promise<number> {
   const workers = (await processesOf(stateDir)).filter(({ role, box }) => role === 'worker' && box !== 'spare');
-  return median(workers.map(({ pid }) => {
-    const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-    return Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? 0) / 1024;
-  }));
+  return median(
+    workers.map(({ pid }) => {
+      const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+      return Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? 0) / 1024;
+    }),
+  );
 }

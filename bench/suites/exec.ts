@@ -4,34 +4,61 @@ import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { expectSuccess, runExec } from '../support/execs.ts';
 import { openConnections } from '../support/http.ts';
-import { compare, latency, median, ratioAtLeast, single, throughput, type Comparison, type Context, type Measure, type Suite } from '../support/measure.ts';
+import {
+  compare,
+  latency,
+  median,
+  ratioAtLeast,
+  single,
+  throughput,
+  type Comparison,
+  type Context,
+  type Measure,
+  type Suite,
+} from '../support/measure.ts';
 import { places } from '../support/places.ts';
 import { createRawExec } from '../support/raw-exec.ts';
 import { withServer, type BenchServer } from '../support/server.ts';
 
 const command = ['/bin/true'];
-/** How many commands a box has had when its worker is no longer new: V8 optimizes what has run often (docs/performance.md). */
+/**
+ * How many commands a box has had when its worker is no longer new: V8 optimizes what has run often
+ * (docs/performance.md).
+ */
 const firstCommands = 1_000;
 const warmUp = { parallelPerBox: 4, leastParallel: 8, ms: { oneBox: 12_000, manyBoxes: 50_000 } };
 
 export const execThroughput: Suite = {
   name: 'exec-throughput',
-  run: (context) => withServer(context, {}, async (server) => {
-    const shapes = context.isShort ? [[8, 1], [32, 8]] : [[1, 1], [8, 1], [32, 1], [1, 8], [8, 8], [32, 8]];
-    const boxes = await createBoxes(server, 8);
-    const measures: Measure[] = context.isShort ? [] : [await measureNew(server, boxes[0] ?? '')];
-    let warm = 0;
-    for (const [parallel = 1, boxCount = 1] of shapes) {
-      if (!context.isShort && boxCount > warm) {
-        context.say(`warming up ${boxCount} boxes`);
-        await warmedUp(server, boxes.slice(0, boxCount));
-        warm = boxCount;
+  run: (context) =>
+    withServer(context, {}, async (server) => {
+      const shapes = context.isShort
+        ? [
+            [8, 1],
+            [32, 8],
+          ]
+        : [
+            [1, 1],
+            [8, 1],
+            [32, 1],
+            [1, 8],
+            [8, 8],
+            [32, 8],
+          ];
+      const boxes = await createBoxes(server, 8);
+      const measures: Measure[] = context.isShort ? [] : [await measureNew(server, boxes[0] ?? '')];
+      let warm = 0;
+      for (const [parallel = 1, boxCount = 1] of shapes) {
+        if (!context.isShort && boxCount > warm) {
+          context.say(`warming up ${boxCount} boxes`);
+          await warmedUp(server, boxes.slice(0, boxCount));
+          warm = boxCount;
+        }
+        context.say(`${parallel} in parallel over ${boxCount} boxes`);
+        measures.push(await compareThroughput(context, server, boxes.slice(0, boxCount), parallel));
       }
-      context.say(`${parallel} in parallel over ${boxCount} boxes`);
-      measures.push(await compareThroughput(context, server, boxes.slice(0, boxCount), parallel));
-    }
-    return measures;
-  }),
+      return measures;
+    }),
 };
 
 /** What a new box gives at first. */
@@ -39,17 +66,21 @@ async function measureNew(server: BenchServer, boxId: string): Promise<Measure> 
   const connections = await openConnections(server.socketPath, 8);
   let left = firstCommands;
   const startedAt = performance.now();
-  await Promise.all(connections.map(async (connection) => {
-    while (left-- > 0) await runExec(connection, boxId);
-    connection.close();
-  }));
+  await Promise.all(
+    connections.map(async (connection) => {
+      while (left-- > 0) await runExec(connection, boxId);
+      connection.close();
+    }),
+  );
   return single('exec-throughput/8x1-new', 'commands/s', firstCommands / ((performance.now() - startedAt) / 1000));
 }
 
 async function warmedUp(server: BenchServer, boxes: readonly string[]): Promise<void> {
   const parallel = Math.max(warmUp.leastParallel, warmUp.parallelPerBox * boxes.length);
   const connections = await openConnections(server.socketPath, parallel);
-  await throughput(parallel, boxes.length === 1 ? warmUp.ms.oneBox : warmUp.ms.manyBoxes, (lane) => runExec(of(connections, lane), of(boxes, lane)));
+  await throughput(parallel, boxes.length === 1 ? warmUp.ms.oneBox : warmUp.ms.manyBoxes, (lane) =>
+    runExec(of(connections, lane), of(boxes, lane)),
+  );
   for (const connection of connections) connection.close();
 }
 
@@ -64,7 +95,12 @@ function of<T>(list: readonly T[], lane: number): T {
   return list[lane % list.length] as T;
 }
 
-async function compareThroughput({ isShort }: Context, server: BenchServer, boxes: readonly string[], parallel: number): Promise<Measure> {
+async function compareThroughput(
+  { isShort }: Context,
+  server: BenchServer,
+  boxes: readonly string[],
+  parallel: number,
+): Promise<Measure> {
   const connections = await openConnections(server.socketPath, parallel);
   const raw = await Promise.all(boxes.map((boxId) => createRawExec({ ...server, boxId })));
   const durationMs = isShort ? 1_200 : 1_500;
@@ -74,7 +110,10 @@ async function compareThroughput({ isShort }: Context, server: BenchServer, boxe
     better: 'more',
     rounds: isShort ? 4 : 5,
     ours: () => throughput(parallel, durationMs, (lane) => runExec(of(connections, lane), of(boxes, lane))),
-    reference: () => throughput(parallel, durationMs, async (lane) => { expectSuccess(await of(raw, lane)(command)); }),
+    reference: () =>
+      throughput(parallel, durationMs, async (lane) => {
+        expectSuccess(await of(raw, lane)(command));
+      }),
     ...(parallel > 1 ? { goal: ratioAtLeast(3) } : {}),
   });
   for (const connection of connections) connection.close();
@@ -83,10 +122,11 @@ async function compareThroughput({ isShort }: Context, server: BenchServer, boxe
 
 export const execLatency: Suite = {
   name: 'exec-latency',
-  run: (context) => withServer(context, {}, async (server) => [
-    ...(await measureLatency(context, server, 'exec-latency')),
-    ...(await pythonLatency(context, server)),
-  ]),
+  run: (context) =>
+    withServer(context, {}, async (server) => [
+      ...(await measureLatency(context, server, 'exec-latency')),
+      ...(await pythonLatency(context, server)),
+    ]),
 };
 
 /** One at a time: the medians compared, and what comes on top of the reference at p50 and p99. */
@@ -102,7 +142,10 @@ export async function measureLatency({ isShort }: Context, server: BenchServer, 
     better: 'less',
     rounds: isShort ? 4 : 6,
     ours: () => latency(count, () => runExec(connection, boxId)),
-    reference: () => latency(count, async () => { expectSuccess(await raw(command)); }),
+    reference: () =>
+      latency(count, async () => {
+        expectSuccess(await raw(command));
+      }),
   };
   const measure = await compare(comparison);
   connection.close();
@@ -112,7 +155,12 @@ export async function measureLatency({ isShort }: Context, server: BenchServer, 
 function onTop(name: string, { percentiles }: Measure): Measure[] {
   if (percentiles?.reference === null || percentiles === null) return [];
   const { ours, reference } = percentiles;
-  return ([['p50', 2], ['p99', 5]] as const).map(([which, mostMs]) => {
+  return (
+    [
+      ['p50', 2],
+      ['p99', 5],
+    ] as const
+  ).map(([which, mostMs]) => {
     const extraMs = ours[which] - reference[which];
     return single(`${name}/on-top-${which}`, 'ms', extraMs, { text: `≤ ${mostMs}`, met: extraMs <= mostMs });
   });

@@ -1,5 +1,5 @@
-// What `--gateways N` buys: reads, commands, and event streams of many clients at once, each on a connection of its own by TCP. Only by name: it
-// has no reference. Clients, gateways and boxes share the host's processors.
+// What `--gateways N` buys: reads, commands, and event streams of many clients at once, each on a connection of its own
+// by TCP. Only by name: it has no reference. Clients, gateways and boxes share the host's processors.
 import { runExec } from '../support/execs.ts';
 import { drainStream, openConnections } from '../support/http.ts';
 import { median, single, throughput, type Context, type Measure, type Suite } from '../support/measure.ts';
@@ -68,9 +68,15 @@ async function execs(server: BenchServer, port: number, context: Context): Promi
 
 type Connections = Awaited<ReturnType<typeof openConnections>>;
 
-async function lanes(port: number, { isShort }: Context, work: (connection: Connections[number]) => Promise<void>): Promise<number> {
+async function lanes(
+  port: number,
+  { isShort }: Context,
+  work: (connection: Connections[number]) => Promise<void>,
+): Promise<number> {
   const connections = await openConnections(port, clients);
-  const { figure } = await throughput(clients, isShort ? 800 : 1_500, (lane) => work(connections[lane] as Connections[number]));
+  const { figure } = await throughput(clients, isShort ? 800 : 1_500, (lane) =>
+    work(connections[lane] as Connections[number]),
+  );
   for (const connection of connections) connection.close();
   return figure;
 }

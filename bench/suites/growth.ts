@@ -1,5 +1,5 @@
-// What a large database costs: commands, reads and replay on a server with 10,000 boxes and millions of events, against a server with an
-// empty one, which runs beside it in the same minutes.
+// What a large database costs: commands, reads and replay on a server with 10,000 boxes and millions of events, against
+// a server with an empty one, which runs beside it in the same minutes.
 import type { Exec } from '../../src/shared/api.ts';
 import { runExec } from '../support/execs.ts';
 import { callJson, drainStream, openConnections } from '../support/http.ts';
@@ -14,7 +14,9 @@ const parallel = 16;
 export const growth: Suite = {
   name: 'growth',
   run(context) {
-    const size = context.isShort ? { boxes: 2_000, execs: 10, events: 20_000 } : { boxes: 10_000, execs: 50, events: 100_000 };
+    const size = context.isShort
+      ? { boxes: 2_000, execs: 10, events: 20_000 }
+      : { boxes: 10_000, execs: 50, events: 100_000 };
     const replayed = context.isShort ? 20_000 : 100_000;
     const paths = { grown: '', empty: '' };
     const seed = (which: keyof typeof paths, boxes: number, execs: number) => (dbPath: string) => {
@@ -28,19 +30,36 @@ export const growth: Suite = {
       withServer(context, { args, seed: seed('empty', 1, 0) }, async (empty) => [
         await compareCommands(context, grown, empty),
         ...(await compareReads(context, grown, empty)),
-        await compared(context, 'growth/replay', 'ms', 'less', (server) => latency(1, async () => {
-          await drainStream(server.socketPath, server === grown ? paths.grown : paths.empty);
-        }), grown, empty),
-      ]));
+        await compared(
+          context,
+          'growth/replay',
+          'ms',
+          'less',
+          (server) =>
+            latency(1, async () => {
+              await drainStream(server.socketPath, server === grown ? paths.grown : paths.empty);
+            }),
+          grown,
+          empty,
+        ),
+      ]),
+    );
   },
 };
 
 function compared(
-  { isShort }: Context, name: string, unit: string, better: 'more' | 'less',
-  measure: (server: BenchServer) => ReturnType<Side>, grown: BenchServer, empty: BenchServer,
+  { isShort }: Context,
+  name: string,
+  unit: string,
+  better: 'more' | 'less',
+  measure: (server: BenchServer) => ReturnType<Side>,
+  grown: BenchServer,
+  empty: BenchServer,
 ): Promise<Measure> {
   return compare({
-    name, unit, better,
+    name,
+    unit,
+    better,
     rounds: isShort ? 3 : 5,
     ours: () => measure(grown),
     reference: () => measure(empty),
@@ -49,9 +68,19 @@ function compared(
 }
 
 async function compareCommands(context: Context, grown: BenchServer, empty: BenchServer): Promise<Measure> {
-  const boxes = new Map([[grown, (await grown.createBox()).id], [empty, (await empty.createBox()).id]]);
-  return compared(context, 'growth/exec-latency', 'ms', 'less', (server) =>
-    latency(context.isShort ? 40 : 80, () => runExec(server.admin, boxes.get(server) ?? '')), grown, empty);
+  const boxes = new Map([
+    [grown, (await grown.createBox()).id],
+    [empty, (await empty.createBox()).id],
+  ]);
+  return compared(
+    context,
+    'growth/exec-latency',
+    'ms',
+    'less',
+    (server) => latency(context.isShort ? 40 : 80, () => runExec(server.admin, boxes.get(server) ?? '')),
+    grown,
+    empty,
+  );
 }
 
 async function compareReads(context: Context, grown: BenchServer, empty: BenchServer): Promise<Measure[]> {
@@ -63,12 +92,25 @@ async function compareReads(context: Context, grown: BenchServer, empty: BenchSe
   }
   const measures: Measure[] = [];
   for (const what of ['box', 'exec'] as const) {
-    const connections = new Map([[grown, await openConnections(grown.socketPath, parallel)], [empty, await openConnections(empty.socketPath, parallel)]]);
-    measures.push(await compared(context, `growth/get-${what}`, 'requests/s', 'more', (server) =>
-      throughput(parallel, context.isShort ? 500 : 1_000, async (lane) => {
-        const answer = await connections.get(server)?.[lane]?.request('GET', paths.get(server)?.[what] ?? '');
-        if (answer?.status !== 200) throw new Error(`GET ${what}: ${answer?.status ?? 'no connection'}`);
-      }), grown, empty));
+    const connections = new Map([
+      [grown, await openConnections(grown.socketPath, parallel)],
+      [empty, await openConnections(empty.socketPath, parallel)],
+    ]);
+    measures.push(
+      await compared(
+        context,
+        `growth/get-${what}`,
+        'requests/s',
+        'more',
+        (server) =>
+          throughput(parallel, context.isShort ? 500 : 1_000, async (lane) => {
+            const answer = await connections.get(server)?.[lane]?.request('GET', paths.get(server)?.[what] ?? '');
+            if (answer?.status !== 200) throw new Error(`GET ${what}: ${answer?.status ?? 'no connection'}`);
+          }),
+        grown,
+        empty,
+      ),
+    );
     for (const connection of [...connections.values()].flat()) connection.close();
   }
   return measures;

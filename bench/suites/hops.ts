@@ -1,5 +1,6 @@
-// What a command and an event cost inside the processes that they pass, in microseconds each: the pieces that every hop is made of, alone and
-// warm, by tinybench. What a hop costs beyond these is the kernel's: sockets, disk, other processes' turns.
+// What a command and an event cost inside the processes that they pass, in microseconds each: the pieces that every hop
+// is made of, alone and warm, by tinybench. What a hop costs beyond these is the kernel's: sockets, disk, other
+// processes' turns.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,19 +49,32 @@ function addMessages(bench: Bench): void {
   const message = ['request', 1, 'startExec', 40_000, order, newId('exec')];
   const frame = encodeFrame(message);
   const decode = createFrameDecoder();
-  bench.add('message-sent', () => { encodeFrame(message); });
+  bench.add('message-sent', () => {
+    encodeFrame(message);
+  });
   bench.add('message-received', () => {
-    for (const value of decode(frame)) if (parseWireMessage(value) === null || !fits(supervisorContract.requests.startExec.params, order)) throw new Error('it does not fit');
+    for (const value of decode(frame))
+      if (parseWireMessage(value) === null || !fits(supervisorContract.requests.startExec.params, order))
+        throw new Error('it does not fit');
   });
 }
 
 /** Of 40 bytes each, in pages: an event's part of it. */
 function addEvents(bench: Bench): void {
   const line = Buffer.from('line 12345 of the output of a test run.\n');
-  const events = Array.from({ length: eventsInPage }, (_, seq): Event => ({ seq, type: 'log', stream: 'stdout', data: line }));
+  const events = Array.from({ length: eventsInPage }, (_, seq): Event => ({
+    seq,
+    type: 'log',
+    stream: 'stdout',
+    data: line,
+  }));
   const piece = Buffer.alloc(64 * 1024, line);
-  bench.add('64-KiB-numbered', () => { createOutputBuffer(() => undefined, Infinity).write('stdout', piece); });
-  bench.add('512-events-encoded', () => { for (const piece of encodeEvents(events, 'text')) if (piece.length === 0) throw new Error('nothing encoded'); });
+  bench.add('64-KiB-numbered', () => {
+    createOutputBuffer(() => undefined, Infinity).write('stdout', piece);
+  });
+  bench.add('512-events-encoded', () => {
+    for (const piece of encodeEvents(events, 'text')) if (piece.length === 0) throw new Error('nothing encoded');
+  });
 }
 
 /** In a transaction of its own, as durable as the writer's: the row, and the end with its event. */
@@ -68,13 +82,20 @@ function addCommits(bench: Bench, db: ReturnType<typeof openForWriting>): void {
   const statements = prepareStatements(db);
   const box = boxRow(newId('box'));
   statements.insertBox(box);
-  const run = db.transaction((changes: readonly ExecChange[]) => { for (const change of changes) statements.changeExec(change); });
+  const run = db.transaction((changes: readonly ExecChange[]) => {
+    for (const change of changes) statements.changeExec(change);
+  });
   bench.add('short-command-committed', () => {
     const exec = { ...execRow(newId('exec'), box.id), status: 'running' as const, finished_at: null, exit_code: null };
     const at = exec.created_at;
     run([
       { op: 'insert', exec },
-      { op: 'event', execId: exec.id, event: { seq: 0, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') }, at },
+      {
+        op: 'event',
+        execId: exec.id,
+        event: { seq: 0, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') },
+        at,
+      },
       { op: 'finish', execId: exec.id, status: 'succeeded', exitCode: 0, errorMessage: null, at },
     ]);
   });

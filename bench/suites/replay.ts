@@ -1,5 +1,5 @@
-// The output of a command that has ended, a million events of it, sent again; against a loop that reads the same rows and encodes them.
-// The gateway's memory must not grow with it.
+// The output of a command that has ended, a million events of it, sent again; against a loop that reads the same rows
+// and encodes them. The gateway's memory must not grow with it.
 import { readFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { encodeEvents } from '../../src/gateway/sse.ts';
@@ -21,7 +21,9 @@ export const replay: Suite = {
       const [boxId = ''] = seedBoxes(dbPath, 1);
       execPath = `/v1/boxes/${boxId}/exec/${seedExec(dbPath, boxId, events)}`;
     };
-    return withServer(context, { seed, args: ['--workers', '0'] }, (server) => measureReplay(context, server, { name: 'replay', execPath, events }));
+    return withServer(context, { seed, args: ['--workers', '0'] }, (server) =>
+      measureReplay(context, server, { name: 'replay', execPath, events }),
+    );
   },
 };
 
@@ -31,7 +33,11 @@ export interface ReplayOf {
   readonly events: number;
 }
 
-export async function measureReplay(context: Context, server: BenchServer, { name, execPath, events }: ReplayOf): Promise<Measure[]> {
+export async function measureReplay(
+  context: Context,
+  server: BenchServer,
+  { name, execPath, events }: ReplayOf,
+): Promise<Measure[]> {
   const execId = execPath.split('/').at(-1) ?? '';
   const [gateway = 0] = await server.pids('gateway');
   const ours = () => rate(events, () => drainStream(server.socketPath, `${execPath}/events`));
@@ -47,7 +53,10 @@ export async function measureReplay(context: Context, server: BenchServer, { nam
     goal: ratioAtLeast(0.6),
   });
   const grownMb = peakMb(gateway) - memoryBefore;
-  return [speed, single(`${name}/gateway-growth`, 'MB', grownMb, { text: `≤ ${growthMostMb}`, met: grownMb <= growthMostMb })];
+  return [
+    speed,
+    single(`${name}/gateway-growth`, 'MB', grownMb, { text: `≤ ${growthMostMb}`, met: grownMb <= growthMostMb }),
+  ];
 }
 
 async function rate(events: number, work: () => Promise<number>) {

@@ -1,5 +1,6 @@
-// Boxes and commands on real micro-VMs through BoxRun, against the engine's bare binding in this process: one home, the same options. For the
-// VM lab, or a host whose KVM works: node test/vm/lab/run.mjs --shell-script scripts/bench.mjs vm-exec vm-create
+// Boxes and commands on real micro-VMs through BoxRun, against the engine's bare binding in this process: one home, the
+// same options. For the VM lab, or a host whose KVM works: node test/vm/lab/run.mjs --shell-script scripts/bench.mjs
+// vm-exec vm-create
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,44 +31,52 @@ interface VmSides {
 export const vmExec: Suite = {
   name: 'vm-exec',
   onlyByName: true,
-  run: (context) => withVms(context, async ({ server, bare }) => {
-    const { id } = await server.createBox(vmBox);
-    const box = await bare.create();
-    const count = context.isShort ? 3 : 10;
-    const measure = await compare({
-      name: 'vm-exec',
-      unit: 'ms',
-      better: 'less',
-      rounds: context.isShort ? 3 : 5,
-      ours: () => latency(count, () => runExec(server.admin, id)),
-      reference: () => latency(count, () => runBare(box)),
-      goal: ratioAtLeast(0.9),
-    });
-    await bare.remove();
-    return [measure];
-  }),
+  run: (context) =>
+    withVms(context, async ({ server, bare }) => {
+      const { id } = await server.createBox(vmBox);
+      const box = await bare.create();
+      const count = context.isShort ? 3 : 10;
+      const measure = await compare({
+        name: 'vm-exec',
+        unit: 'ms',
+        better: 'less',
+        rounds: context.isShort ? 3 : 5,
+        ours: () => latency(count, () => runExec(server.admin, id)),
+        reference: () => latency(count, () => runBare(box)),
+        goal: ratioAtLeast(0.9),
+      });
+      await bare.remove();
+      return [measure];
+    }),
 };
 
 export const vmCreate: Suite = {
   name: 'vm-create',
   onlyByName: true,
-  run: (context) => withVms(context, async ({ server, bare }) => [await compare({
-    name: 'vm-create',
-    unit: 'ms',
-    better: 'less',
-    rounds: context.isShort ? 2 : 5,
-    async ours() {
-      const round = await latency(1, async () => { await server.createBox({ ...vmBox, name: 'measured' }); });
-      await server.admin.request('DELETE', '/v1/boxes/measured?force=true');
-      return round;
-    },
-    async reference() {
-      const round = await latency(1, async () => { await bare.create(); });
-      await bare.remove();
-      return round;
-    },
-    goal: ratioAtLeast(0.9),
-  })]),
+  run: (context) =>
+    withVms(context, async ({ server, bare }) => [
+      await compare({
+        name: 'vm-create',
+        unit: 'ms',
+        better: 'less',
+        rounds: context.isShort ? 2 : 5,
+        async ours() {
+          const round = await latency(1, async () => {
+            await server.createBox({ ...vmBox, name: 'measured' });
+          });
+          await server.admin.request('DELETE', '/v1/boxes/measured?force=true');
+          return round;
+        },
+        async reference() {
+          const round = await latency(1, async () => {
+            await bare.create();
+          });
+          await bare.remove();
+          return round;
+        },
+        goal: ratioAtLeast(0.9),
+      }),
+    ]),
 };
 
 async function withVms(context: Context, use: (sides: VmSides) => Promise<Measure[]>): Promise<Measure[]> {
@@ -91,7 +100,17 @@ async function createBareEngine({ stateDir }: BenchServer, runtime: EngineRuntim
   return {
     async create() {
       const name = `bare-${(made += 1)}`;
-      const spec = { boxId: name, image, cpu: vmBox.cpu, memoryMb: vmBox.memory_mb, diskSizeGb: vmBox.disk_size_gb, network: false, workdir: '/', env: {}, volumes: [] };
+      const spec = {
+        boxId: name,
+        image,
+        cpu: vmBox.cpu,
+        memoryMb: vmBox.memory_mb,
+        diskSizeGb: vmBox.disk_size_gb,
+        network: false,
+        workdir: '/',
+        env: {},
+        volumes: [],
+      };
       const box = await runtime.create(engineOptions(spec, toolsDir), name);
       await box.start();
       await runBare(box); // BoxRun, too, answers only when the box takes commands.
@@ -111,9 +130,11 @@ async function createBareEngine({ stateDir }: BenchServer, runtime: EngineRuntim
 async function runBare(box: EngineBox): Promise<void> {
   const exec = await box.exec('/bin/true', [], null, false, null, execTimeoutS);
   const [stdout, stderr] = await Promise.all([exec.stdout(), exec.stderr()]);
-  await Promise.all([stdout, stderr].map(async (stream) => {
-    while ((await stream.next()) !== null); // Read to its end.
-  }));
+  await Promise.all(
+    [stdout, stderr].map(async (stream) => {
+      while ((await stream.next()) !== null); // Read to its end.
+    }),
+  );
   const { exitCode } = await exec.wait();
   if (exitCode !== 0) throw new Error(`the reference ended with ${exitCode}`);
 }

@@ -1,4 +1,5 @@
-// What `--workers N` buys: how long one create takes, and eight at once, with so many spare workers. Only by name: it has no reference.
+// What `--workers N` buys: how long one create takes, and eight at once, with so many spare workers. Only by name: it
+// has no reference.
 import type { Box } from '../../src/shared/api.ts';
 import { callJson, openConnections } from '../support/http.ts';
 import { median, single, type Context, type Measure, type Suite } from '../support/measure.ts';
@@ -12,7 +13,11 @@ export const workers: Suite = {
   async run(context) {
     const measures: Measure[] = [];
     for (const count of [0, 1, 2, 4, 8]) {
-      measures.push(...(await withServer(context, { args: ['--workers', String(count)] }, (server) => measureSpares(context, server, count))));
+      measures.push(
+        ...(await withServer(context, { args: ['--workers', String(count)] }, (server) =>
+          measureSpares(context, server, count),
+        )),
+      );
     }
     return measures;
   },
@@ -38,9 +43,15 @@ async function createTogether(server: BenchServer, spares: number, boxes: number
   await sparesAreReady(server, spares);
   const connections = await openConnections(server.socketPath, boxes);
   const startedAt = performance.now();
-  const made = await Promise.all(connections.map((connection) => callJson<Box>(connection, 'POST', '/v1/boxes', smallBox)));
+  const made = await Promise.all(
+    connections.map((connection) => callJson<Box>(connection, 'POST', '/v1/boxes', smallBox)),
+  );
   const elapsedMs = performance.now() - startedAt;
-  await Promise.all(connections.map((connection, index) => callJson(connection, 'DELETE', `/v1/boxes/${made[index]?.id ?? ''}?force=true`)));
+  await Promise.all(
+    connections.map((connection, index) =>
+      callJson(connection, 'DELETE', `/v1/boxes/${made[index]?.id ?? ''}?force=true`),
+    ),
+  );
   for (const connection of connections) connection.close();
   return elapsedMs;
 }

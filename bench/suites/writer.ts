@@ -1,5 +1,6 @@
-// Events committed per second by the writer process, sent by 32 workers at once; against a loop that inserts the same rows into the same
-// schema, as durably, a thousand in a transaction. The messages are encoded beforehand: what is measured is the writer.
+// Events committed per second by the writer process, sent by 32 workers at once; against a loop that inserts the same
+// rows into the same schema, as durably, a thousand in a transaction. The messages are encoded beforehand: what is
+// measured is the writer.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -32,7 +33,12 @@ export const writer: Suite = {
     const config = loadConfig({ stateDir }, {});
     makeStateDirectories(stateDir);
     const child = await startWriter(context, config);
-    const keeper = await connectContract({ path: statePaths(stateDir).writerSocket, contract: writerContract, hello: { role: 'keeper' }, notices: noWriterNotices });
+    const keeper = await connectContract({
+      path: statePaths(stateDir).writerSocket,
+      contract: writerContract,
+      hello: { role: 'keeper' },
+      notices: noWriterNotices,
+    });
     const bare = openForWriting(join(stateDir, 'bare.db'));
     const bareBox = newId('box');
     bare.prepare(insertInto('boxes', Object.keys(boxRow(bareBox)))).run(toSql(boxRow(bareBox)));
@@ -44,10 +50,15 @@ export const writer: Suite = {
         better: 'more',
         rounds: context.isShort ? 4 : 7,
         ours: async () => {
-          const senders = await Promise.all(Array.from({ length: workers }, () => prepareSender(keeper, config, requestsEach)));
+          const senders = await Promise.all(
+            Array.from({ length: workers }, () => prepareSender(keeper, config, requestsEach)),
+          );
           return timed(events, () => Promise.all(senders.map((send) => send())));
         },
-        reference: async () => timed(events, async () => { insertRows(bare, bareBox, requestsEach); }),
+        reference: async () =>
+          timed(events, async () => {
+            insertRows(bare, bareBox, requestsEach);
+          }),
         goal: ratioAtLeast(0.6),
       });
       return [measure];
@@ -65,7 +76,11 @@ export const writer: Suite = {
 async function startWriter(context: Context, config: Config): Promise<ChildProcess> {
   const child = spawn(process.execPath, ['--no-warnings', join(places.dist, 'writer.js')], {
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
-    env: { PATH: process.env['PATH'], ...profileVariables(context), BOXRUN_ORDERS: JSON.stringify({ role: 'writer', config: { ...config, logLevel: 'error' }, workerId: null }) },
+    env: {
+      PATH: process.env['PATH'],
+      ...profileVariables(context),
+      BOXRUN_ORDERS: JSON.stringify({ role: 'writer', config: { ...config, logLevel: 'error' }, workerId: null }),
+    },
   });
   await once(child.stdio[3] as Socket, 'data'); // It is ready.
   return child;
@@ -73,7 +88,10 @@ async function startWriter(context: Context, config: Config): Promise<ChildProce
 
 type Peer = Awaited<ReturnType<typeof connectContract<typeof writerContract>>>;
 
-/** A worker with a box and a command of its own; the function returned sends all of its output, one request under way at a time. */
+/**
+ * A worker with a box and a command of its own; the function returned sends all of its output, one request under way at
+ * a time.
+ */
 async function prepareSender(keeper: Peer, { stateDir }: Config, requests: number): Promise<() => Promise<void>> {
   const box = boxRow(newId('box'));
   const exec = { ...execRow(newId('exec'), box.id), generation: box.generation, status: 'running' as const };
@@ -83,7 +101,9 @@ async function prepareSender(keeper: Peer, { stateDir }: Config, requests: numbe
   const hello = { role: 'worker', boxId: box.id, generation: box.generation };
   socket.write(encodeFrame(['hello', writerContract.name, writerContract.version, hello]));
   await take();
-  const frames = Array.from({ length: requests }, (_, request) => encodeFrame(['request', request + 2, 'changeExecs', timeoutMs, { changes: changesOf(exec.id, request) }, null]));
+  const frames = Array.from({ length: requests }, (_, request) =>
+    encodeFrame(['request', request + 2, 'changeExecs', timeoutMs, { changes: changesOf(exec.id, request) }, null]),
+  );
   socket.write(encodeFrame(['request', 1, 'changeExecs', timeoutMs, { changes: [{ op: 'insert', exec }] }, null]));
   await take();
   return async () => {
@@ -105,7 +125,10 @@ function answersOf(socket: Socket): () => Promise<readonly unknown[]> {
     wake();
   });
   return async () => {
-    while (come.length === 0) await new Promise<void>((resolve) => { wake = resolve; });
+    while (come.length === 0)
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
     return come.shift() ?? [];
   };
 }

@@ -11,7 +11,12 @@ export async function withBareServer<T>(orders: BareServerOrders, use: () => Pro
   });
   const exited = once(child, 'exit');
   try {
-    await Promise.race([once(child.stdout, 'data'), exited.then(() => { throw new Error('the bare server did not start'); })]);
+    await Promise.race([
+      once(child.stdout, 'data'),
+      exited.then(() => {
+        throw new Error('the bare server did not start');
+      }),
+    ]);
     return await use();
   } finally {
     child.kill('SIGTERM');

@@ -3,11 +3,16 @@ import type { Exec } from '../../src/shared/api.ts';
 import { callJson, type Connection } from './http.ts';
 
 /** Runs /bin/true (or `cmd`) to its end. @throws when it does not succeed */
-export async function runExec(connection: Connection, boxId: string, cmd: readonly string[] = ['/bin/true']): Promise<void> {
+export async function runExec(
+  connection: Connection,
+  boxId: string,
+  cmd: readonly string[] = ['/bin/true'],
+): Promise<void> {
   const path = `/v1/boxes/${boxId}/exec`;
   let exec = await callJson<Exec>(connection, 'POST', path, { cmd });
   if (exec.status === 'running') exec = await callJson<Exec>(connection, 'GET', `${path}/${exec.id}?wait=60`);
-  if (exec.status !== 'succeeded') throw new Error(`${cmd.join(' ')} ended as ${exec.status}: ${exec.error_message ?? ''}`);
+  if (exec.status !== 'succeeded')
+    throw new Error(`${cmd.join(' ')} ended as ${exec.status}: ${exec.error_message ?? ''}`);
 }
 
 /** @throws for any other exit code than 0 */

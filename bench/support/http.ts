@@ -1,5 +1,6 @@
-// HTTP over a Unix socket, or a port of this host, with as little work as possible, so that what is measured is the server: one connection per value, one
-// request at a time, answers by their length; and event streams, of which only the size and the end are looked at.
+// HTTP over a Unix socket, or a port of this host, with as little work as possible, so that what is measured is the
+// server: one connection per value, one request at a time, answers by their length; and event streams, of which only
+// the size and the end are looked at.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
@@ -31,7 +32,10 @@ export async function openConnection(address: Address): Promise<Connection> {
       if (open.socket.destroyed || open.socket.readableEnded) open = await openSocket(address);
       const { socket } = open;
       const head = `${method} ${path} HTTP/1.1\r\nhost: localhost\r\n`;
-      const rest = body === '' ? '\r\n' : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+      const rest =
+        body === ''
+          ? '\r\n'
+          : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
       return new Promise((resolve, reject) => {
         open.waiting = { resolve, reject };
         socket.write(head + rest);
@@ -79,7 +83,11 @@ function parseAnswer(received: Buffer): ParsedAnswer | null {
 
 /** The answer as JSON. @throws for a status that is not 2xx */
 export async function callJson<T>(connection: Connection, method: string, path: string, body?: unknown): Promise<T> {
-  const { status, body: bytes } = await connection.request(method, path, body === undefined ? '' : JSON.stringify(body));
+  const { status, body: bytes } = await connection.request(
+    method,
+    path,
+    body === undefined ? '' : JSON.stringify(body),
+  );
   if (status >= 300) throw new Error(`${method} ${path}: ${status} ${bytes.toString()}`);
   return JSON.parse(bytes.toString()) as T;
 }
@@ -99,7 +107,8 @@ export async function drainStream(address: Address, path: string): Promise<numbe
   const closed = once(socket, 'close');
   socket.write(`GET ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`);
   await closed;
-  if (!tail.includes('event: exit')) throw new Error(`${path} ended after ${bytes} bytes without an exit event: ${tail.toString()}`);
+  if (!tail.includes('event: exit'))
+    throw new Error(`${path} ended after ${bytes} bytes without an exit event: ${tail.toString()}`);
   return bytes;
 }
 

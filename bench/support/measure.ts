@@ -1,5 +1,5 @@
-// What a benchmark gives, and how two sides are compared: alternately in one run, so that whatever else the machine does meets both.
-// Used by every suite; main.ts prints and saves the result.
+// What a benchmark gives, and how two sides are compared: alternately in one run, so that whatever else the machine
+// does meets both. Used by every suite; main.ts prints and saves the result.
 
 export interface Percentiles {
   readonly p50: number;
@@ -81,11 +81,14 @@ export async function compare({ name, unit, better, rounds, ours, reference, goa
   });
   const samples = sides.ours.samples.length > 0 && sides.reference.samples.length > 0;
   const result = {
-    name, unit,
+    name,
+    unit,
     ours: median(sides.ours.figures),
     reference: median(sides.reference.figures),
     ratio: median(ratios),
-    percentiles: samples ? { ours: percentilesOf(sides.ours.samples), reference: percentilesOf(sides.reference.samples) } : null,
+    percentiles: samples
+      ? { ours: percentilesOf(sides.ours.samples), reference: percentilesOf(sides.reference.samples) }
+      : null,
   };
   return { ...result, goal: goal?.(result) ?? null };
 }
@@ -112,13 +115,19 @@ export function single(name: string, unit: string, ours: number, goal: Measure['
 }
 
 /** The goal that the ratio is at least so much. */
-export const ratioAtLeast = (least: number) => ({ ratio }: Omit<Measure, 'goal'>): Measure['goal'] => ({
-  text: `≥ ${least}`,
-  met: (ratio ?? 0) >= least,
-});
+export const ratioAtLeast =
+  (least: number) =>
+  ({ ratio }: Omit<Measure, 'goal'>): Measure['goal'] => ({
+    text: `≥ ${least}`,
+    met: (ratio ?? 0) >= least,
+  });
 
 /** Operations per second of `parallel` loops, each on its own, for `durationMs`; and how long each operation took. */
-export async function throughput(parallel: number, durationMs: number, operation: (lane: number) => Promise<void>): Promise<Round> {
+export async function throughput(
+  parallel: number,
+  durationMs: number,
+  operation: (lane: number) => Promise<void>,
+): Promise<Round> {
   const samples: number[] = [];
   const startedAt = performance.now();
   const lane = async (index: number) => {

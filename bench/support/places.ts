@@ -1,5 +1,5 @@
-// Where the benchmarks find what they use: the project, the server under test, and the programs bundled beside this one.
-// Set by scripts/bench.mjs.
+// Where the benchmarks find what they use: the project, the server under test, and the programs bundled beside this
+// one. Set by scripts/bench.mjs.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 

@@ -1,4 +1,5 @@
-// Loaded first into each process of a server under --profile: records where its time goes, and writes that down at its end. Node's own
+// Loaded first into each process of a server under --profile: records where its time goes, and writes that down at its
+// end. Node's own
 // --cpu-prof cannot be handed on in NODE_OPTIONS.
 import { writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector';

@@ -1,5 +1,5 @@
-// The reference for boxes: the same bundle, disk and mounts, started and ended by the OCI runtime from a bare loop. Nobody keeps a record of
-// it, and no worker holds it.
+// The reference for boxes: the same bundle, disk and mounts, started and ended by the OCI runtime from a bare loop.
+// Nobody keeps a record of it, and no worker holds it.
 import { tmpdir } from 'node:os';
 import { closeSync, mkdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -37,7 +37,13 @@ export interface RawContainer {
 const notCanceled = new AbortController().signal;
 
 /** Boxes of the built-in image beside those of a server, with control groups of their own. */
-export async function createRawBoxes({ stateDir, instanceId }: { readonly stateDir: string; readonly instanceId: string }): Promise<RawBoxes> {
+export async function createRawBoxes({
+  stateDir,
+  instanceId,
+}: {
+  readonly stateDir: string;
+  readonly instanceId: string;
+}): Promise<RawBoxes> {
   const { imagesDir, boxesDir } = statePaths(stateDir);
   mkdirSync(boxesDir, { recursive: true });
   const source = await resolveImage(imagesDir, 'base');
@@ -51,10 +57,32 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
     const paths = boxPaths(boxHome(stateDir, boxId));
     const names = cgroupOf(instanceId, boxId);
     const cgroups = createBoxCgroups(names);
-    const spec = { boxId, image: source, cpu: 1, memoryMb: 128, diskSizeGb: 1, network: false, workdir: '/root', env: {}, volumes: [] };
+    const spec = {
+      boxId,
+      image: source,
+      cpu: 1,
+      memoryMb: 128,
+      diskSizeGb: 1,
+      network: false,
+      workdir: '/root',
+      env: {},
+      volumes: [],
+    };
     await makeHome(spec, paths);
     const disk = await createDisk(paths, imagesDir, spec.diskSizeGb);
-    const boot: BootOptions = { spec, volumeRoots: [], paths, cgroups, cgroup: names.box, runtime, tools, rootfsDir, disk, limits: [], onSharedIds: () => undefined };
+    const boot: BootOptions = {
+      spec,
+      volumeRoots: [],
+      paths,
+      cgroups,
+      cgroup: names.box,
+      runtime,
+      tools,
+      rootfsDir,
+      disk,
+      limits: [],
+      onSharedIds: () => undefined,
+    };
     const monitor = { boxId, paths, runtime, tools, rootfsDir, disk, ownIds: null };
     const box = (first: RunningBox | null): RawContainer => {
       let running = first;
@@ -87,7 +115,8 @@ export async function createRawBoxes({ stateDir, instanceId }: { readonly stateD
     },
     async prepare() {
       const { boot, box } = await make();
-      const made = box(await held(boot.paths, () => bootBox(boot, notCanceled))); // Writes the bundle, and the disk's first directories.
+      // Writes the bundle, and the disk's first directories.
+      const made = box(await held(boot.paths, () => bootBox(boot, notCanceled)));
       await made.stop();
       return made;
     },

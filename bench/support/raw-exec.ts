@@ -1,5 +1,6 @@
-// The reference for commands: one `crun exec` each from a bare loop, in the same boxes as ours, with the same flags, record, wrapper and
-// control group. It keeps nothing, says nothing to anybody, and its streams are what Node gives a child at the least cost.
+// The reference for commands: one `crun exec` each from a bare loop, in the same boxes as ours, with the same flags,
+// record, wrapper and control group. It keeps nothing, says nothing to anybody, and its streams are what Node gives a
+// child at the least cost.
 import { tmpdir } from 'node:os';
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, unlinkSync, writeFileSync } from 'node:fs';
@@ -16,8 +17,14 @@ import { toolPath } from '../../src/worker/drivers/container/tools.ts';
 import { rootUser } from '../../src/worker/drivers/container/users.ts';
 import { wrapperFds } from '../../src/worker/drivers/container/wrapper.ts';
 
-/** Resolves when the command has ended and its streams are read; the pieces of its output go to `onPiece`, which may make it wait. */
-export type RawExec = (cmd: readonly string[], onPiece?: (piece: Buffer) => Promise<void> | undefined) => Promise<number>;
+/**
+ * Resolves when the command has ended and its streams are read; the pieces of its output go to `onPiece`, which may
+ * make it wait.
+ */
+export type RawExec = (
+  cmd: readonly string[],
+  onPiece?: (piece: Buffer) => Promise<void> | undefined,
+) => Promise<number>;
 
 export interface RawBox {
   readonly boxId: string;
@@ -37,7 +44,16 @@ export async function createRawExec({ boxId, instanceId, stateDir }: RawBox): Pr
     const env = { PATH: defaultPath, HOME: rootUser.home };
     writeFileSync(processFile, processText([], request, { workdir: '/root', env, user: rootUser }), { mode: 0o600 });
     const joinFile = openSync(cgroups.addExec(execId), constants.O_WRONLY);
-    const args = ['--root', paths.runtimeRoot, 'exec', '--process', processFile, '--preserve-fds', String(wrapperFds.withStreams), boxId];
+    const args = [
+      '--root',
+      paths.runtimeRoot,
+      'exec',
+      '--process',
+      processFile,
+      '--preserve-fds',
+      String(wrapperFds.withStreams),
+      boxId,
+    ];
     const child = spawn(runtime.path, args, {
       cwd: '/',
       detached: true,
@@ -49,7 +65,9 @@ export async function createRawExec({ boxId, instanceId, stateDir }: RawBox): Pr
     const [output, errors] = streams.slice(6) as [Readable, Readable];
     errors.resume();
     const closed = new Promise<number>((resolve, reject) => {
-      child.once('close', (code) => { resolve(code ?? -1); });
+      child.once('close', (code) => {
+        resolve(code ?? -1);
+      });
       child.once('error', reject);
     });
     if (onPiece === undefined) output.resume();

@@ -8,12 +8,27 @@ import { places } from './places.ts';
 const headings = ['benchmark', 'unit', 'ours', 'reference', 'ratio', 'goal', ''];
 
 export function renderTable(measures: readonly Measure[]): string {
-  const rows = [headings, ...measures.map(({ name, unit, ours, reference, ratio, goal }) => [
-    name, unit, shown(ours), reference === null ? '' : shown(reference), ratio === null ? '' : ratio.toFixed(2),
-    goal?.text ?? '', goal === null ? '' : goal.met ? 'met' : 'MISSED',
-  ])];
+  const rows = [
+    headings,
+    ...measures.map(({ name, unit, ours, reference, ratio, goal }) => [
+      name,
+      unit,
+      shown(ours),
+      reference === null ? '' : shown(reference),
+      ratio === null ? '' : ratio.toFixed(2),
+      goal?.text ?? '',
+      goal === null ? '' : goal.met ? 'met' : 'MISSED',
+    ]),
+  ];
   const widths = headings.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) => row.map((cell, column) => (column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  ').trimEnd()).join('\n');
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => (column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 }
 
 function shown(value: number): string {
@@ -49,5 +64,7 @@ function machine() {
 }
 
 function rounded(measure: Measure): Measure {
-  return JSON.parse(JSON.stringify(measure, (_, value: unknown) => (typeof value === 'number' ? Number(value.toPrecision(4)) : value))) as Measure;
+  return JSON.parse(
+    JSON.stringify(measure, (_, value: unknown) => (typeof value === 'number' ? Number(value.toPrecision(4)) : value)),
+  ) as Measure;
 }

@@ -1,4 +1,5 @@
-// Rows put straight into the database of a server that does not run yet: boxes that are stopped, and finished commands with their output.
+// Rows put straight into the database of a server that does not run yet: boxes that are stopped, and finished commands
+// with their output.
 import Database from 'better-sqlite3';
 import { newId } from '../../src/shared/ids.ts';
 import { migrate } from '../../src/shared/store/migrations.ts';
@@ -23,17 +24,48 @@ export const eventColumns = ['exec_id', 'seq', 'type', 'stream', 'data', 'create
 
 export function boxRow(id: string): BoxRow {
   return {
-    id, name: null, status: 'stopped', state: 'stopped', image: 'base', cpu: 1, memory_mb: 128, disk_size_gb: 1, network: false,
-    workdir: '/root', env: null, volumes: null, boxlite_id: id, error_code: null, error_message: null, created_at: at, started_at: at,
-    stopped_at: at, generation: 2, ephemeral: false, driver: 'container', ulimits: null, id_block: null, labels: { suite: 'bench' },
+    id,
+    name: null,
+    status: 'stopped',
+    state: 'stopped',
+    image: 'base',
+    cpu: 1,
+    memory_mb: 128,
+    disk_size_gb: 1,
+    network: false,
+    workdir: '/root',
+    env: null,
+    volumes: null,
+    boxlite_id: id,
+    error_code: null,
+    error_message: null,
+    created_at: at,
+    started_at: at,
+    stopped_at: at,
+    generation: 2,
+    ephemeral: false,
+    driver: 'container',
+    ulimits: null,
+    id_block: null,
+    labels: { suite: 'bench' },
     image_source: { kind: 'registry', reference: 'bench.invalid/none:1' },
   };
 }
 
 export function execRow(id: string, boxId: string): ExecRow {
   return {
-    id, box_id: boxId, status: 'succeeded', cmd: ['make', 'test'], env: null, workdir: null, timeout_ms: null, exit_code: 0,
-    error_message: null, created_at: at, finished_at: at, generation: 1,
+    id,
+    box_id: boxId,
+    status: 'succeeded',
+    cmd: ['make', 'test'],
+    env: null,
+    workdir: null,
+    timeout_ms: null,
+    exit_code: 0,
+    error_message: null,
+    created_at: at,
+    finished_at: at,
+    generation: 1,
   };
 }
 
@@ -57,7 +89,14 @@ export function seedExec(dbPath: string, boxId: string, events: number): string 
   db.transaction(() => {
     db.prepare(insertInto('execs', Object.keys(ExecRow.properties))).run(toSql(execRow(id, boxId)));
     for (let seq = 0; seq < events - 1; seq++) {
-      insert.run({ exec_id: id, seq, type: 'log', stream: 'stdout', data: Buffer.from(`line ${seq} of the output of a test run\n`), created_at: at });
+      insert.run({
+        exec_id: id,
+        seq,
+        type: 'log',
+        stream: 'stdout',
+        data: Buffer.from(`line ${seq} of the output of a test run\n`),
+        created_at: at,
+      });
     }
     const data = Buffer.from(JSON.stringify({ exit_code: 0 }));
     insert.run({ exec_id: id, seq: events - 1, type: 'exit', stream: null, data, created_at: at });

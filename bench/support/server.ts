@@ -1,5 +1,5 @@
-// The server under test: `boxrun serve` from dist/ with a state directory of its own, container driver, no port. Under --profile each of
-// its processes writes a CPU profile when it ends.
+// The server under test: `boxrun serve` from dist/ with a state directory of its own, container driver, no port. Under
+// --profile each of its processes writes a CPU profile when it ends.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
@@ -41,7 +41,11 @@ export interface ServerOptions {
 export const smallBox = { image: 'base', cpu: 1, memory_mb: 128, disk_size_gb: 1 };
 
 /** Starts a server, lets `use` measure, and takes everything away again. */
-export async function withServer<T>(context: Context, options: ServerOptions, use: (server: BenchServer) => Promise<T>): Promise<T> {
+export async function withServer<T>(
+  context: Context,
+  options: ServerOptions,
+  use: (server: BenchServer) => Promise<T>,
+): Promise<T> {
   const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-bench-'));
   const env: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],
@@ -61,7 +65,11 @@ export async function withServer<T>(context: Context, options: ServerOptions, us
   const admin = await openConnection(socketPath);
   try {
     return await use({
-      stateDir, socketPath, port, config, admin,
+      stateDir,
+      socketPath,
+      port,
+      config,
+      admin,
       instanceId: readInstanceId(config.dbPath),
       createBox: (fields = {}) => callJson<Box>(admin, 'POST', '/v1/boxes', { ...smallBox, ...fields }),
       pids: async (role) => (await processesOf(stateDir)).filter((found) => found.role === role).map(({ pid }) => pid),
@@ -74,37 +82,57 @@ export async function withServer<T>(context: Context, options: ServerOptions, us
   }
 }
 
-async function start(env: NodeJS.ProcessEnv, socketPath: string, args: readonly string[]): Promise<{ keeper: ChildProcess; port: number | null }> {
-  const keeper = spawn(process.execPath, [join(places.dist, 'cli.js'), 'serve', '--socket', socketPath, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+async function start(
+  env: NodeJS.ProcessEnv,
+  socketPath: string,
+  args: readonly string[],
+): Promise<{ keeper: ChildProcess; port: number | null }> {
+  const keeper = spawn(process.execPath, [join(places.dist, 'cli.js'), 'serve', '--socket', socketPath, ...args], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let said = '';
   for (const stream of [keeper.stdout, keeper.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
-  await eventually('the server is ready', async () => {
-    if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
-    return said.includes('BoxRun is ready');
-  }, 120_000);
+  await eventually(
+    'the server is ready',
+    async () => {
+      if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
+      return said.includes('BoxRun is ready');
+    },
+    120_000,
+  );
   const port = /http:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1];
   return { keeper, port: port === undefined ? null : Number(port) };
 }
 
 async function end(keeper: ChildProcess, admin: Connection, stateDir: string): Promise<void> {
-  const boxes = await callJson<Box[]>(admin, 'GET', '/v1/boxes?limit=1000'); // Also those that a benchmark that failed was still making.
+  // Also those that a benchmark that failed was still making.
+  const boxes = await callJson<Box[]>(admin, 'GET', '/v1/boxes?limit=1000');
   for (const { id } of boxes) await admin.request('DELETE', `/v1/boxes/${id}?force=true`);
   admin.close();
   const exited = once(keeper, 'exit');
   keeper.kill('SIGTERM');
   await exited;
-  await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0, 30_000);
+  await eventually(
+    'every process of the server is gone',
+    async () => (await processesOf(stateDir)).length === 0,
+    30_000,
+  );
   for (const path of [statePaths(stateDir).runDir, stateDir]) await rm(path, { recursive: true, force: true });
 }
 
 /** Waits for spare workers that listen: those have a state file that names no box. */
 export async function sparesAreReady({ stateDir }: BenchServer, count: number): Promise<void> {
   const { workersDir } = statePaths(stateDir);
-  await eventually('the spare workers are there', async () => {
-    const files = (await readdir(workersDir)).filter((name) => name.endsWith('.json'));
-    const states = await Promise.all(files.map((name) => readFile(join(workersDir, name), 'utf8').catch(() => '')));
-    return states.filter((state) => state.includes('"boxId":null')).length >= count;
-  }, 120_000);
+  await eventually(
+    'the spare workers are there',
+    async () => {
+      const files = (await readdir(workersDir)).filter((name) => name.endsWith('.json'));
+      const states = await Promise.all(files.map((name) => readFile(join(workersDir, name), 'utf8').catch(() => '')));
+      return states.filter((state) => state.includes('"boxId":null')).length >= count;
+    },
+    120_000,
+  );
 }
 
 /** What makes Node profile a process, and those that it starts. */

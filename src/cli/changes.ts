@@ -1,5 +1,5 @@
-// The changes of boxes and commands as lines: what `boxrun events` prints, until it is interrupted. A server that goes and comes
-// again is no end; that some changes were missed is said.
+// The changes of boxes and commands as lines: what `boxrun events` prints, until it is interrupted. A server that goes
+// and comes again is no end; that some changes were missed is said.
 import type { BoxRunClient, StateEvent } from '../sdk/index.ts';
 import type { Interrupt } from './interrupt.ts';
 import { passOn } from './output.ts';
@@ -11,7 +11,11 @@ interface ChangesOptions {
   readonly json: boolean;
 }
 
-export async function printChanges(client: BoxRunClient, { since, json }: ChangesOptions, interrupt: Interrupt): Promise<number> {
+export async function printChanges(
+  client: BoxRunClient,
+  { since, json }: ChangesOptions,
+  interrupt: Interrupt,
+): Promise<number> {
   const { signal } = interrupt;
   let isLost = false;
   const onLost = () => {
@@ -34,9 +38,10 @@ export async function printChanges(client: BoxRunClient, { since, json }: Change
 /** Null for what is no change. */
 function renderChange(event: StateEvent): string | null {
   if (event.type === 'ready' || event.type === 'reset') return null;
-  const words = 'box' in event
-    ? [event.box.id, event.box.name ?? '-', event.box.status, event.box.error_message ?? event.box.image]
-    : [event.exec.id, event.exec.box_id, ended(event.exec), renderCommand(event.exec.cmd)];
+  const words =
+    'box' in event
+      ? [event.box.id, event.box.name ?? '-', event.box.status, event.box.error_message ?? event.box.image]
+      : [event.exec.id, event.exec.box_id, ended(event.exec), renderCommand(event.exec.cmd)];
   return withoutControls([event.at, event.type.padEnd('exec.finished'.length), ...words].join('  '));
 }
 

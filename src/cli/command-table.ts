@@ -1,5 +1,5 @@
-// Every command of `boxrun`, in the order of its help. Read by main.ts for the parser and by completion.ts, and by the tests
-// that compare it with docs/cli.md; it loads nothing but data.
+// Every command of `boxrun`, in the order of its help. Read by main.ts for the parser and by completion.ts, and by the
+// tests that compare it with docs/cli.md; it loads nothing but data.
 import type { CommandSpec } from './command.ts';
 import { createCommand, gcCommand, listCommand, removeCommand, startCommand, stopCommand } from './commands/boxes.ts';
 import { completionCommand } from './commands/completion.ts';
@@ -15,7 +15,27 @@ import { uiCommand } from './commands/ui.ts';
 import { attachCommand, shellCommand } from './commands/terminal.ts';
 
 export const commandTable: readonly CommandSpec[] = [
-  serveCommand, createCommand, listCommand, startCommand, stopCommand, removeCommand, execCommand, execsCommand, logsCommand, runCommand,
-  attachCommand, shellCommand, copyCommand, gcCommand, imagesCommand, infoCommand, eventsCommand, uiCommand, doctorCommand, debugCommand,
-  completionCommand, upgradeCommand, uninstallCommand,
+  serveCommand,
+  createCommand,
+  listCommand,
+  startCommand,
+  stopCommand,
+  removeCommand,
+  execCommand,
+  execsCommand,
+  logsCommand,
+  runCommand,
+  attachCommand,
+  shellCommand,
+  copyCommand,
+  gcCommand,
+  imagesCommand,
+  infoCommand,
+  eventsCommand,
+  uiCommand,
+  doctorCommand,
+  debugCommand,
+  completionCommand,
+  upgradeCommand,
+  uninstallCommand,
 ];

@@ -1,6 +1,6 @@
-// What a command of the command line is: words, flags and an example as plain data, and the work behind them. The data alone
-// makes the parser, the help and the completion; whatever is heavy is loaded by the work, when it runs.
-// Defined in commands/*.ts, collected in command-table.ts.
+// What a command of the command line is: words, flags and an example as plain data, and the work behind them. The data
+// alone makes the parser, the help and the completion; whatever is heavy is loaded by the work, when it runs. Defined
+// in commands/*.ts, collected in command-table.ts.
 import type { BoxRunClient } from '../sdk/index.ts';
 import type { Interrupts } from './interrupt.ts';
 
@@ -38,14 +38,20 @@ export type OptionSpec = OptionBase &
 type Positionals = Readonly<Record<string, PositionalSpec>>;
 type Options = Readonly<Record<string, OptionSpec>>;
 
-type PositionalValue<S> = S extends { choices: readonly (infer C)[] } ? C : S extends { required: true } | { default: string } ? string : string | undefined;
+type PositionalValue<S> = S extends { choices: readonly (infer C)[] }
+  ? C
+  : S extends { required: true } | { default: string }
+    ? string
+    : string | undefined;
 type OptionValue<S> = S extends { type: 'flag' }
   ? boolean
   : S extends { type: 'list' }
     ? readonly string[]
     : (S extends { choices: readonly (infer C)[] } ? C : string) | (S extends { default: string } ? never : undefined);
 
-export type Values<P, O> = { readonly [K in keyof P]: PositionalValue<P[K]> } & { readonly [K in keyof O]: OptionValue<O[K]> };
+export type Values<P, O> = { readonly [K in keyof P]: PositionalValue<P[K]> } & {
+  readonly [K in keyof O]: OptionValue<O[K]>;
+};
 
 /** What a command gets to work with. */
 export interface CommandContext {

@@ -1,5 +1,5 @@
-// What a shell runs to complete `boxrun` at Tab: it asks the command itself for candidates (completion.ts) and adds nothing of
-// its own, so that no script has to change when a command does.
+// What a shell runs to complete `boxrun` at Tab: it asks the command itself for candidates (completion.ts) and adds
+// nothing of its own, so that no script has to change when a command does.
 
 const bash = `# boxrun in bash; to load it now: source <(boxrun completion bash)
 _boxrun() {

@@ -1,5 +1,5 @@
-// What may stand at a place of the command line: asked by the scripts of commands/completion.ts at each Tab, so it loads
-// little, waits for nobody long, and never starts a server. Says nothing where it does not know.
+// What may stand at a place of the command line: asked by the scripts of commands/completion.ts at each Tab, so it
+// loads little, waits for nobody long, and never starts a server. Says nothing where it does not know.
 import { request } from 'node:http';
 import type { Box, Exec } from '../shared/api.ts';
 import { loadConfig, serverAddress } from '../shared/config.ts';
@@ -20,8 +20,8 @@ export interface NameSource {
 }
 
 /**
- * Prints the candidates for the last of `words`, one a line. Shells put `=` before that word, so that an empty one is not lost.
- * Gives the exit code.
+ * Prints the candidates for the last of `words`, one a line. Shells put `=` before that word, so that an empty one is
+ * not lost. Gives the exit code.
  */
 export async function printCandidates(words: readonly string[], table: readonly CommandSpec[]): Promise<number> {
   const last = words.at(-1) ?? '=';
@@ -73,11 +73,17 @@ function findPlace(words: readonly string[], table: readonly CommandSpec[]): Pla
 
 /** The option that `word` names, if its value comes as the next word. */
 function optionBehind(spec: CommandSpec | null, word: string): OptionSpec | null {
-  const found = Object.entries(spec?.options ?? {}).find(([name, { alias }]) => word === `--${name}` || word === `-${alias ?? ''}`)?.[1];
+  const found = Object.entries(spec?.options ?? {}).find(
+    ([name, { alias }]) => word === `--${name}` || word === `-${alias ?? ''}`,
+  )?.[1];
   return found === undefined || found.type === 'flag' ? null : found;
 }
 
-async function candidatesAt({ spec, commands, option, positionals }: Place, current: string, names: NameSource): Promise<string[]> {
+async function candidatesAt(
+  { spec, commands, option, positionals }: Place,
+  current: string,
+  names: NameSource,
+): Promise<string[]> {
   if (option !== null) return valuesOf(option.type === 'flag' ? {} : option, current, positionals, names);
   if (current.startsWith('-')) return flagsOf(spec);
   if (positionals.length === 0 && commands.length > 0) return commands.map(({ name }) => name);
@@ -88,7 +94,12 @@ async function candidatesAt({ spec, commands, option, positionals }: Place, curr
 
 function flagsOf(spec: CommandSpec | null): string[] {
   const own = Object.keys(spec?.options ?? {}).map((name) => `--${name}`);
-  return [...own, '--help', ...(spec === null ? ['--version'] : []), ...(spec?.takesCommand === undefined ? [] : ['--'])];
+  return [
+    ...own,
+    '--help',
+    ...(spec === null ? ['--version'] : []),
+    ...(spec?.takesCommand === undefined ? [] : ['--']),
+  ];
 }
 
 async function valuesOf(
@@ -100,12 +111,18 @@ async function valuesOf(
   if (choices !== undefined) return [...choices];
   if (kind === undefined) return [];
   switch (kind) {
-    case 'box': return [...(await names.boxes(null))];
-    case 'runningBox': return [...(await names.boxes('running'))];
-    case 'stoppedBox': return [...(await names.boxes('stopped'))];
-    case 'exec': return [...(await names.execs(positionals[0] ?? ''))];
-    case 'image': return [...(await names.images())];
-    case 'file': return [filesWanted];
+    case 'box':
+      return [...(await names.boxes(null))];
+    case 'runningBox':
+      return [...(await names.boxes('running'))];
+    case 'stoppedBox':
+      return [...(await names.boxes('stopped'))];
+    case 'exec':
+      return [...(await names.execs(positionals[0] ?? ''))];
+    case 'image':
+      return [...(await names.images())];
+    case 'file':
+      return [filesWanted];
     case 'boxOrFile': {
       if (current.includes(':')) return []; // A path in a box.
       const boxes = current.includes('/') ? [] : (await names.boxes('running')).map((name) => `${name}:`);
@@ -131,19 +148,24 @@ const serverNames: NameSource = {
 /** One answer of a server that runs already. */
 function get<T>(path: string): Promise<T> {
   return new Promise((resolve, reject) => {
-    const outgoing = request({ ...serverAddress(loadConfig()), path, agent: false, timeout: answerTimeoutMs }, (incoming) => {
-      let text = '';
-      incoming.setEncoding('utf8');
-      incoming.on('data', (piece: string) => { text += piece; });
-      incoming.on('error', reject);
-      incoming.on('end', () => {
-        try {
-          resolve(JSON.parse(text) as T);
-        } catch (error) {
-          reject(error instanceof Error ? error : new Error(String(error)));
-        }
-      });
-    });
+    const outgoing = request(
+      { ...serverAddress(loadConfig()), path, agent: false, timeout: answerTimeoutMs },
+      (incoming) => {
+        let text = '';
+        incoming.setEncoding('utf8');
+        incoming.on('data', (piece: string) => {
+          text += piece;
+        });
+        incoming.on('error', reject);
+        incoming.on('end', () => {
+          try {
+            resolve(JSON.parse(text) as T);
+          } catch (error) {
+            reject(error instanceof Error ? error : new Error(String(error)));
+          }
+        });
+      },
+    );
     outgoing.on('timeout', () => outgoing.destroy(new Error('the server takes too long')));
     outgoing.on('error', reject);
     outgoing.end();

@@ -1,5 +1,5 @@
-// The work of `boxrun cp`: single files stream through the API; directories travel as tar archives, packed and unpacked on each
-// side by its own tar. Nothing is held in memory, and what breaks off leaves no half file behind.
+// The work of `boxrun cp`: single files stream through the API; directories travel as tar archives, packed and unpacked
+// on each side by its own tar. Nothing is held in memory, and what breaks off leaves no half file behind.
 import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
@@ -30,18 +30,26 @@ interface Work {
   count(bytes: AsyncIterable<Uint8Array>, total: number | null): AsyncIterable<Uint8Array>;
 }
 
-export async function runCopy(client: BoxRunClient, { direction, local, remote }: Copy, { isQuiet, signal }: CopyOptions): Promise<void> {
+export async function runCopy(
+  client: BoxRunClient,
+  { direction, local, remote }: Copy,
+  { isQuiet, signal }: CopyOptions,
+): Promise<void> {
   const progress = createProgressLine(process.stderr);
   const { id, workdir } = await client.getBox(remote.box, { signal });
   const work: Work = {
-    client, box: id, local, signal,
+    client,
+    box: id,
+    local,
+    signal,
     path: posix.resolve(workdir, remote.path),
     isNamedDirectory: /(^|\/)(\.{1,2})?$/.test(remote.path),
     async *count(bytes, total) {
       let done = 0;
       for await (const piece of bytes) {
         done += piece.byteLength;
-        const share = total === null || total === 0 ? '' : ` of ${renderBytes(total)}, ${Math.floor((100 * done) / total)} %`;
+        const share =
+          total === null || total === 0 ? '' : ` of ${renderBytes(total)}, ${Math.floor((100 * done) / total)} %`;
         if (!isQuiet && local !== '-') progress.show(`${renderBytes(done)}${share}`);
         yield piece;
       }
@@ -65,7 +73,9 @@ async function upload(work: Work): Promise<void> {
   const found = await stat(local);
   const target = isDirectoryThere ? posix.join(path, basename(resolve(local))) : path;
   if (found.isDirectory()) return uploadDirectory(work, target);
-  await client.upload(box, work.count(createReadStream(local, { highWaterMark: 256 * 1024 }), found.size), target, { signal });
+  await client.upload(box, work.count(createReadStream(local, { highWaterMark: 256 * 1024 }), found.size), target, {
+    signal,
+  });
 }
 
 async function uploadDirectory({ client, box, local, signal, count }: Work, target: string): Promise<void> {
@@ -119,7 +129,12 @@ async function downloadDirectory({ client, box, local, path, signal, count }: Wo
 
 /** In a directory that is there, or named as one, a copy keeps its name. */
 async function localTarget(local: string, path: string): Promise<string> {
-  const isDirectoryHere = local.endsWith('/') || (await stat(local).then((found) => found.isDirectory(), () => false));
+  const isDirectoryHere =
+    local.endsWith('/') ||
+    (await stat(local).then(
+      (found) => found.isDirectory(),
+      () => false,
+    ));
   return isDirectoryHere ? join(local, posix.basename(path)) : local;
 }
 

@@ -5,7 +5,9 @@ import { UsageError } from './options.ts';
 /** As docker has it. */
 export const defaultDetachKeys = 'ctrl-p,ctrl-q';
 
-/** A key that waits for the next one is passed on after this time: the program in the box may wait for just that key. */
+/**
+ * A key that waits for the next one is passed on after this time: the program in the box may wait for just that key.
+ */
 export const detachWaitMs = 500;
 
 export interface DetachKeys {
@@ -39,7 +41,8 @@ export function createDetachKeys(sequence: readonly number[]): DetachKeys {
       for (const key of typed) {
         waiting.push(key);
         while (!isBeginning()) bytes.push(waiting.shift() as number);
-        if (sequence.length > 0 && waiting.length === sequence.length) return { bytes: Uint8Array.from(bytes), isDetach: true };
+        if (sequence.length > 0 && waiting.length === sequence.length)
+          return { bytes: Uint8Array.from(bytes), isDetach: true };
       }
       return { bytes: Uint8Array.from(bytes), isDetach: false };
     },

@@ -1,19 +1,34 @@
-// Our input, as that of a command in a box: byte by byte until its end, or a terminal's keys. Used by exec; the command's output
-// comes another way (output.ts), which goes on over lost connections. Input cannot: nobody knows how much of it has arrived.
+// Our input, as that of a command in a box: byte by byte until its end, or a terminal's keys. Used by exec; the
+// command's output comes another way (output.ts), which goes on over lost connections. Input cannot: nobody knows how
+// much of it has arrived.
 import { fstatSync } from 'node:fs';
 import { BoxRunError, errorText } from '../shared/errors.ts';
 import type { BoxRunClient, Exec, Terminal } from '../sdk/index.ts';
 import { detached, type ExecInput } from './output.ts';
 import { connectKeys } from './terminal.ts';
 
-/** Connects our input with that of `exec`, which was started with `stdin`. `detachKeys` are null unless our input is a terminal. */
-export async function feedExec(client: BoxRunClient, exec: Exec, detachKeys: readonly number[] | null): Promise<ExecInput> {
+/**
+ * Connects our input with that of `exec`, which was started with `stdin`. `detachKeys` are null unless our input is a
+ * terminal.
+ */
+export async function feedExec(
+  client: BoxRunClient,
+  exec: Exec,
+  detachKeys: readonly number[] | null,
+): Promise<ExecInput> {
   const terminal = await client.attachExec(exec.box_id, exec.id, { output: false });
   const over = new AbortController();
-  const fail = (error: unknown) => { over.abort(error); };
+  const fail = (error: unknown) => {
+    over.abort(error);
+  };
   // The end of the command is told with its output.
   void terminal.exited.catch(fail);
-  const release = detachKeys === null ? pipeInput(terminal, fail) : await connectKeys(terminal, detachKeys, () => { over.abort(detached); });
+  const release =
+    detachKeys === null
+      ? pipeInput(terminal, fail)
+      : await connectKeys(terminal, detachKeys, () => {
+          over.abort(detached);
+        });
   return {
     over: over.signal,
     release() {

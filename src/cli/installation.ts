@@ -8,7 +8,10 @@ import { printLines } from './render.ts';
 /** A native module may have to be compiled. */
 const npmTimeoutMs = 15 * 60_000;
 
-/** The prefix of the global npm installation that this file belongs to; null for a checkout, or a package inside another one. */
+/**
+ * The prefix of the global npm installation that this file belongs to; null for a checkout, or a package inside another
+ * one.
+ */
 export function installedPrefix(file: string = fileURLToPath(import.meta.url)): string | null {
   const root = dirname(dirname(file));
   const modules = join('lib', 'node_modules', 'boxrun');
@@ -18,8 +21,9 @@ export function installedPrefix(file: string = fileURLToPath(import.meta.url)): 
 declare const boxrunPublishedName: string | undefined;
 
 /**
- * The name of this package in the public npm registry. The build sets it (`BOXRUN_PUBLISHED_NAME`, see scripts/build.mjs).
- * It is null until the package is published: whoever registers a name that nobody owns runs code on every host that installs it.
+ * The name of this package in the public npm registry. The build sets it (`BOXRUN_PUBLISHED_NAME`, see
+ * scripts/build.mjs). It is null until the package is published: whoever registers a name that nobody owns runs code on
+ * every host that installs it.
  */
 export const publishedName: string | null = (typeof boxrunPublishedName === 'string' && boxrunPublishedName) || null;
 
@@ -35,7 +39,10 @@ export type UpgradePlan =
  */
 export function planUpgrade(prefix: string | null, name: string | null): UpgradePlan {
   if (prefix === null) {
-    return { kind: 'by hand', lines: ['It runs from a checkout. To update it, run there:', '  git pull && npm ci && npm run build'] };
+    return {
+      kind: 'by hand',
+      lines: ['It runs from a checkout. To update it, run there:', '  git pull && npm ci && npm run build'],
+    };
   }
   if (name === null) {
     const lines = [

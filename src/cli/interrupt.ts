@@ -38,7 +38,9 @@ export function createInterrupts(outputs: readonly NodeJS.WriteStream[]): Interr
         controller.abort();
       };
       const usualOnPipe = onPipe;
-      onPipe = () => { take('SIGPIPE'); };
+      onPipe = () => {
+        take('SIGPIPE');
+      };
       for (const name of signals) process.on(name, take);
       return {
         signal: controller.signal,

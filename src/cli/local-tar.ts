@@ -18,10 +18,15 @@ export async function* packDirectory(directory: string, signal: AbortSignal): As
   }
 }
 
-export async function unpackInto(directory: string, archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+export async function unpackInto(
+  directory: string,
+  archive: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
   const tar = ['tar', '-x', '--no-same-owner', '--no-same-permissions', '-C', directory, '-f', '-'];
   // Root could make device nodes of whatever a box has packed.
-  const [command = '', ...args] = process.getuid?.() === 0 ? ['setpriv', '--bounding-set', '-mknod', '--inh-caps', '-mknod', '--', ...tar] : tar;
+  const [command = '', ...args] =
+    process.getuid?.() === 0 ? ['setpriv', '--bounding-set', '-mknod', '--inh-caps', '-mknod', '--', ...tar] : tar;
   const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'], signal });
   const ended = endOf(child, child.stderr);
   ended.catch(() => undefined);
@@ -38,7 +43,9 @@ export async function unpackInto(directory: string, archive: AsyncIterable<Uint8
 async function endOf(child: ReturnType<typeof spawn>, stderr: Readable): Promise<void> {
   let said = '';
   stderr.setEncoding('utf8');
-  stderr.on('data', (piece: string) => { said = (said + piece).slice(-4096); });
+  stderr.on('data', (piece: string) => {
+    said = (said + piece).slice(-4096);
+  });
   const [code] = (await once(child, 'close')) as [number | null];
   if (code !== 0) throw new BoxRunError('RUNTIME_ERROR', `tar failed: ${said.trim()}`);
 }

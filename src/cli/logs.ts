@@ -1,5 +1,5 @@
-// The events of one command, from the first: what `boxrun logs` prints. Looking on changes nothing: an interrupt ends the
-// looking, never the command.
+// The events of one command, from the first: what `boxrun logs` prints. Looking on changes nothing: an interrupt ends
+// the looking, never the command.
 import type { Exec, BoxRunClient, ExecEvent } from '../sdk/index.ts';
 import type { Interrupt } from './interrupt.ts';
 import { passOn } from './output.ts';
@@ -11,12 +11,18 @@ interface LogsOptions {
   readonly json: boolean;
 }
 
-export async function printEvents(client: BoxRunClient, exec: Exec, { follow, json }: LogsOptions, interrupt: Interrupt): Promise<number> {
+export async function printEvents(
+  client: BoxRunClient,
+  exec: Exec,
+  { follow, json }: LogsOptions,
+  interrupt: Interrupt,
+): Promise<number> {
   const { signal } = interrupt;
   try {
     for await (const event of client.execEvents(exec, { follow, signal })) {
       if (json) await passOn(process.stdout, Buffer.from(`${JSON.stringify(jsonOf(event))}\n`), signal);
-      else if (event.type === 'log') await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
+      else if (event.type === 'log')
+        await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -1,5 +1,6 @@
-// The command `boxrun`: reads the command line, runs the command that it names, and ends as that says. Usage errors exit 2,
-// failures 1, and a command that ran in a box gives its own exit code. Loads no more than the command at hand needs.
+// The command `boxrun`: reads the command line, runs the command that it names, and ends as that says. Usage errors
+// exit 2, failures 1, and a command that ran in a box gives its own exit code. Loads no more than the command at hand
+// needs.
 import packageJson from '../../package.json' with { type: 'json' };
 import { commandTable } from './command-table.ts';
 import { createInterrupts } from './interrupt.ts';
@@ -36,7 +37,9 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
       version: packageJson.version,
       withClient: async (work: Parameters<typeof withClient>[0]) => (await import('./server.ts')).withClient(work),
     };
-    addCommands(parser, commandTable, context, (code) => { exitCode = code; });
+    addCommands(parser, commandTable, context, (code) => {
+      exitCode = code;
+    });
     await parser.parseAsync();
     return exitCode;
   } catch (error) {
@@ -59,6 +62,9 @@ process.exit();
 function written(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => {
     if (stream.destroyed || stream.writableLength === 0) resolve();
-    else stream.write('', () => { resolve(); });
+    else
+      stream.write('', () => {
+        resolve();
+      });
   });
 }

@@ -58,8 +58,8 @@ export function parseAssignments(option: string, texts: readonly string[]): Reco
 const numberText = /^(\d+(\.\d*)?|\.\d+)$/;
 
 /**
- * Of `exec`: `-t` is a terminal, but before a number it is the older `--timeout`, alone or behind other letters (`-dt 5`, `-t5`).
- * Together with `i` it is never a timeout.
+ * Of `exec`: `-t` is a terminal, but before a number it is the older `--timeout`, alone or behind other letters (`-dt
+ * 5`, `-t5`). Together with `i` it is never a timeout.
  */
 export function timeoutOrTty(words: readonly string[]): string[] {
   const result: string[] = [];

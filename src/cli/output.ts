@@ -1,5 +1,5 @@
-// The output of a command in a box, on its way to ours: each byte to the stream that it was written to, no faster than our
-// reader takes it; and the end of the command as our own exit code. Used by exec, run and logs.
+// The output of a command in a box, on its way to ours: each byte to the stream that it was written to, no faster than
+// our reader takes it; and the end of the command as our own exit code. Used by exec, run and logs.
 import { once } from 'node:events';
 import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import type { BoxRunClient } from '../sdk/index.ts';
@@ -19,10 +19,15 @@ export const detached = 'detached';
 type ExecIds = Parameters<BoxRunClient['execEvents']>[0];
 
 /**
- * Passes everything on until the command ends; when we are interrupted, or the way of its input is lost, the command is ended.
- * Gives the exit code.
+ * Passes everything on until the command ends; when we are interrupted, or the way of its input is lost, the command is
+ * ended. Gives the exit code.
  */
-export async function followExec(client: BoxRunClient, exec: ExecIds, interrupt: Interrupt, input: ExecInput | null = null): Promise<number> {
+export async function followExec(
+  client: BoxRunClient,
+  exec: ExecIds,
+  interrupt: Interrupt,
+  input: ExecInput | null = null,
+): Promise<number> {
   const signal = input === null ? interrupt.signal : AbortSignal.any([interrupt.signal, input.over]);
   try {
     for await (const event of client.execEvents(exec, { signal })) {
@@ -46,11 +51,21 @@ export async function followExec(client: BoxRunClient, exec: ExecIds, interrupt:
   throw new BoxRunError('UNAVAILABLE', `the stream of ${exec.id} was lost`);
 }
 
-/** The same for a command in a box of its own, which ends with our interest in it. While the box is made, a person sees how far that is. */
-export async function followRun(client: BoxRunClient, input: Parameters<BoxRunClient['runStream']>[0], { signal }: Interrupt): Promise<number> {
+/**
+ * The same for a command in a box of its own, which ends with our interest in it. While the box is made, a person sees
+ * how far that is.
+ */
+export async function followRun(
+  client: BoxRunClient,
+  input: Parameters<BoxRunClient['runStream']>[0],
+  { signal }: Interrupt,
+): Promise<number> {
   const progress = createProgressLine(process.stderr);
   try {
-    for await (const event of client.runStream(input, { signal, onProgress: ({ message }) => progress.show(message) })) {
+    for await (const event of client.runStream(input, {
+      signal,
+      onProgress: ({ message }) => progress.show(message),
+    })) {
       progress.clear();
       if (event.type === 'exit') return exitCodeOf(event.exitCode, event.error, event.warning);
       await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
@@ -66,7 +81,10 @@ async function endWithoutInput(client: BoxRunClient, exec: ExecIds, reason: unkn
   const known = toBoxRunError(reason);
   const hint = await client.cancelExec(exec.box_id, exec.id).then(
     () => 'the command in the box was canceled',
-    (error: unknown) => (toBoxRunError(error).code === 'EXEC_ALREADY_FINISHED' ? 'the command had ended already' : 'the command may still run'),
+    (error: unknown) =>
+      toBoxRunError(error).code === 'EXEC_ALREADY_FINISHED'
+        ? 'the command had ended already'
+        : 'the command may still run',
   );
   throw new BoxRunError(known.code, `the input of the command broke off: ${known.message}`, { hint });
 }

@@ -8,7 +8,12 @@ import { loneDash, UsageError } from './options.ts';
 type RunContext = Omit<CommandContext, 'command'> & { readonly command: readonly string[] | null };
 
 /** Adds `specs` to `parser`; the command that is called puts its exit code into `onDone`. */
-export function addCommands(parser: Argv, specs: readonly CommandSpec[], context: RunContext, onDone: (exitCode: number) => void): void {
+export function addCommands(
+  parser: Argv,
+  specs: readonly CommandSpec[],
+  context: RunContext,
+  onDone: (exitCode: number) => void,
+): void {
   for (const spec of specs) addCommand(parser, spec, context, onDone);
 }
 
@@ -32,7 +37,12 @@ function addCommand(parser: Argv, spec: CommandSpec, context: RunContext, onDone
       return command;
     },
     async (values) => {
-      onDone(await spec.run({ ...absentValues(spec), ...withDashes(values) }, { ...context, command: commandOf(spec, context.command) }));
+      onDone(
+        await spec.run(
+          { ...absentValues(spec), ...withDashes(values) },
+          { ...context, command: commandOf(spec, context.command) },
+        ),
+      );
     },
   );
 }
@@ -52,7 +62,9 @@ function yargsOption(option: OptionSpec) {
   } as const;
 }
 
-/** An option that is given twice has its last value, as in other programs: a script adds its own to what it was given. */
+/**
+ * An option that is given twice has its last value, as in other programs: a script adds its own to what it was given.
+ */
 function lastOf(value: unknown): unknown {
   return Array.isArray(value) ? value.at(-1) : value;
 }
@@ -61,7 +73,9 @@ function withDashes(values: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, value === loneDash ? '-' : value]));
 }
 
-/** What flags and lists are where the command line does not have them. As defaults of yargs they would clutter the help. */
+/**
+ * What flags and lists are where the command line does not have them. As defaults of yargs they would clutter the help.
+ */
 function absentValues({ options = {} }: CommandSpec): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   for (const [name, { type }] of Object.entries(options)) {
@@ -76,6 +90,7 @@ function commandOf({ takesCommand }: CommandSpec, command: readonly string[] | n
     if (command !== null) throw new UsageError('nothing may follow -- here');
     return [];
   }
-  if (command === null || command.length === 0) throw new UsageError(`put the command after --, as in: boxrun ${takesCommand}`);
+  if (command === null || command.length === 0)
+    throw new UsageError(`put the command after --, as in: boxrun ${takesCommand}`);
   return command;
 }

@@ -1,5 +1,5 @@
-// How the command line speaks: tables, errors, progress. Results go to standard output, everything else to standard error.
-// Whatever a box or an image is called, nothing that it prints here can steer a terminal.
+// How the command line speaks: tables, errors, progress. Results go to standard output, everything else to standard
+// error. Whatever a box or an image is called, nothing that it prints here can steer a terminal.
 import type { Box } from '../shared/api.ts';
 import type { BoxRunError } from '../shared/errors.ts';
 
@@ -15,17 +15,27 @@ const leastWidth = 6;
 const neverCut = new Set(['ID', 'STATUS']);
 
 /** Columns as wide as their longest cell; where a line would be longer than `widthMax`, the widest columns are cut. */
-export function renderTable(header: readonly string[], rows: readonly (readonly string[])[], widthMax = Infinity): string {
+export function renderTable(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  widthMax = Infinity,
+): string {
   const plain = rows.map((row) => row.map(withoutControls));
   const widths = header.map((title, column) => Math.max(title.length, ...plain.map((row) => row[column]?.length ?? 0)));
   const mayCut = (column: number) => !neverCut.has(header[column] ?? '') && (widths[column] ?? 0) > leastWidth;
   for (let excess = sum(widths) + gap.length * (widths.length - 1) - widthMax; excess > 0; excess--) {
-    const widest = header.map((_, column) => column).filter(mayCut).sort((a, b) => (widths[b] ?? 0) - (widths[a] ?? 0))[0];
+    const widest = header
+      .map((_, column) => column)
+      .filter(mayCut)
+      .sort((a, b) => (widths[b] ?? 0) - (widths[a] ?? 0))[0];
     if (widest === undefined) break;
     widths[widest] = (widths[widest] ?? 0) - 1;
   }
   const line = (cells: readonly string[]) =>
-    cells.map((cell, column) => cut(cell, widths[column] ?? 0).padEnd(widths[column] ?? 0)).join(gap).trimEnd();
+    cells
+      .map((cell, column) => cut(cell, widths[column] ?? 0).padEnd(widths[column] ?? 0))
+      .join(gap)
+      .trimEnd();
   return `${[header, ...plain].map(line).join('\n')}\n`;
 }
 
@@ -43,7 +53,13 @@ export function withoutControls(text: string): string {
 
 export function renderBoxes(boxes: readonly Box[], nowMs: number, widthMax?: number): string {
   const rows = boxes.map((box) => [
-    box.id, box.name ?? '-', box.status, box.image, String(box.cpu), `${box.memory_mb} MiB`, renderAge(box.created_at, nowMs),
+    box.id,
+    box.name ?? '-',
+    box.status,
+    box.image,
+    String(box.cpu),
+    `${box.memory_mb} MiB`,
+    renderAge(box.created_at, nowMs),
   ]);
   return renderTable(['ID', 'NAME', 'STATUS', 'IMAGE', 'CPU', 'MEMORY', 'CREATED'], rows, widthMax);
 }
@@ -92,7 +108,9 @@ export function createProgressLine(stream: NodeJS.WriteStream): ProgressLine {
   return {
     show(message) {
       if (!stream.isTTY) return;
-      stream.write(`\r\x1b[K${message.replace(/[^\x20-\x7e\u00a0-\uffff]/g, ' ').slice(0, Math.max(20, (stream.columns || 80) - 1))}`);
+      stream.write(
+        `\r\x1b[K${message.replace(/[^\x20-\x7e\u00a0-\uffff]/g, ' ').slice(0, Math.max(20, (stream.columns || 80) - 1))}`,
+      );
       shown = true;
     },
     clear() {

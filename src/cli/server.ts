@@ -23,9 +23,11 @@ export async function withClient(work: (client: BoxRunClient) => Promise<number>
   const address = serverAddress(config);
   if (!(await answers(address))) await startServer(config, address);
   const token = clientToken();
-  const client = new BoxRun('host' in address
-    ? { url: `http://${hostInUrl(address.host)}:${address.port}`, ...(token === null ? {} : { token }) }
-    : address);
+  const client = new BoxRun(
+    'host' in address
+      ? { url: `http://${hostInUrl(address.host)}:${address.port}`, ...(token === null ? {} : { token }) }
+      : address,
+  );
   try {
     return await work(client);
   } finally {
@@ -55,9 +57,15 @@ function answers(address: Address): Promise<boolean> {
       socket.destroy();
       resolve(answered);
     };
-    socket.setTimeout(connectTimeoutMs, () => { done(false); });
-    socket.once('connect', () => { done(true); });
-    socket.once('error', () => { done(false); });
+    socket.setTimeout(connectTimeoutMs, () => {
+      done(false);
+    });
+    socket.once('connect', () => {
+      done(true);
+    });
+    socket.once('error', () => {
+      done(false);
+    });
   });
 }
 
@@ -85,8 +93,12 @@ async function startServer(config: Config, address: Address): Promise<void> {
   closeSync(log);
   child.unref();
   let ended = false;
-  child.once('exit', () => { ended = true; });
-  child.once('error', () => { ended = true; });
+  child.once('exit', () => {
+    ended = true;
+  });
+  child.once('error', () => {
+    ended = true;
+  });
   const progress = createProgressLine(process.stderr);
   progress.show('starting the server ...');
   try {
@@ -95,7 +107,9 @@ async function startServer(config: Config, address: Address): Promise<void> {
       const said = readFileSync(logFile).subarray(logStart).toString('utf8').trim();
       // Another command has started a server at the same moment: that one is waited for.
       if (ended && !said.includes('uses the state directory')) {
-        throw new BoxRunError('UNAVAILABLE', `the server could not be started:\n${said}`, { hint: '`boxrun doctor` explains more' });
+        throw new BoxRunError('UNAVAILABLE', `the server could not be started:\n${said}`, {
+          hint: '`boxrun doctor` explains more',
+        });
       }
       if (Date.now() > deadline) {
         throw new BoxRunError('UNAVAILABLE', `the server did not answer within ${limits.autoStartMs / 1000} s`, {

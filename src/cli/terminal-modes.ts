@@ -11,8 +11,11 @@ export async function enterRawMode(stdin: NodeJS.ReadStream): Promise<() => void
   };
   const enter = async () => {
     stdin.setRawMode(true);
-    // Node's raw mode leaves output as it is: the terminal would still make CR LF of LF, and full-screen programs would draw wrongly.
-    await runTool('stty', ['-F', `/proc/${process.pid}/fd/0`, '-opost'], { timeoutMs: sttyTimeoutMs }).catch(() => undefined);
+    // Node's raw mode leaves output as it is: the terminal would still make CR LF of LF, and full-screen programs would
+    // draw wrongly.
+    await runTool('stty', ['-F', `/proc/${process.pid}/fd/0`, '-opost'], { timeoutMs: sttyTimeoutMs }).catch(
+      () => undefined,
+    );
   };
   // A shell that stopped us has set its own modes, and does not know ours.
   const onContinue = () => {

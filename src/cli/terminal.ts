@@ -1,5 +1,5 @@
-// This terminal, connected to one in a box: keys go there as they are typed, and the screen comes back, at the size that this
-// one has. Used by attach, shell and exec. However it ends, this terminal gets its own modes back.
+// This terminal, connected to one in a box: keys go there as they are typed, and the screen comes back, at the size
+// that this one has. Used by attach, shell and exec. However it ends, this terminal gets its own modes back.
 import type { BoxRunClient, Terminal } from '../sdk/index.ts';
 import { createDetachKeys, detachWaitMs } from './detach-keys.ts';
 import type { Interrupt, Interrupts } from './interrupt.ts';
@@ -14,7 +14,8 @@ interface TerminalEnd {
 }
 
 export function requireTerminal(): void {
-  if (!process.stdin.isTTY || !process.stdout.isTTY) throw new UsageError('this needs a terminal; without one, use: boxrun exec BOX -- COMMAND');
+  if (!process.stdin.isTTY || !process.stdout.isTTY)
+    throw new UsageError('this needs a terminal; without one, use: boxrun exec BOX -- COMMAND');
 }
 
 function sizeHere(): { cols: number; rows: number } {
@@ -76,7 +77,11 @@ async function connect(terminal: Terminal, detachKeys: readonly number[], interr
  * Sends the keys of this terminal, each as it is typed, and its size whenever that changes.
  * @returns what gives the terminal its own modes back
  */
-export async function connectKeys(terminal: Terminal, detachKeys: readonly number[], onDetach: () => void): Promise<() => void> {
+export async function connectKeys(
+  terminal: Terminal,
+  detachKeys: readonly number[],
+  onDetach: () => void,
+): Promise<() => void> {
   const { stdin, stdout } = process;
   const keys = createDetachKeys(detachKeys);
   let waiting: NodeJS.Timeout | undefined;

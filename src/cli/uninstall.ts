@@ -1,5 +1,5 @@
-// The end of boxrun on this host, in order: boxes, server, data where that is wanted, package. Nothing is removed that boxrun
-// has not made, and nothing before the user has said yes.
+// The end of boxrun on this host, in order: boxes, server, data where that is wanted, package. Nothing is removed that
+// boxrun has not made, and nothing before the user has said yes.
 import { existsSync } from 'node:fs';
 import { readdir, readFile, readlink, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -54,8 +54,13 @@ async function ask(question: string): Promise<boolean> {
   }
 }
 
-/** Stops what runs; with `purge`, removes every box, which gives mounts and networks back. Boxes outlive their server. */
-async function endBoxes(config: Config, { purge, isDryRun }: { readonly purge: boolean; readonly isDryRun: boolean }): Promise<void> {
+/**
+ * Stops what runs; with `purge`, removes every box, which gives mounts and networks back. Boxes outlive their server.
+ */
+async function endBoxes(
+  config: Config,
+  { purge, isDryRun }: { readonly purge: boolean; readonly isDryRun: boolean },
+): Promise<void> {
   const boxesThere = (await readdir(statePaths(config.stateDir).boxesDir).catch(() => [])).length > 0;
   const isNeeded = (await isServerUp()) || (await processesOf(config.stateDir)).length > 0 || (purge && boxesThere);
   if (!isNeeded) return;
@@ -122,15 +127,31 @@ async function removeData({ stateDir, dbPath, socketPath }: Config, isDryRun: bo
   if (isDryRun) return;
   const paths = statePaths(stateDir);
   const databases = (await readdir(dirname(dbPath)).catch(() => []))
-    .filter((name) => name === basename(dbPath) || name.startsWith(`${basename(dbPath)}-`) || name.startsWith(`${basename(dbPath)}.`))
+    .filter(
+      (name) =>
+        name === basename(dbPath) || name.startsWith(`${basename(dbPath)}-`) || name.startsWith(`${basename(dbPath)}.`),
+    )
     .map((name) => join(dirname(dbPath), name));
   const own = [
-    ...databases, ...(socketPath === null ? [] : [socketPath]),
-    paths.runDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.lostDir, paths.imagesDir, paths.compiledDir,
-    probeFileOf(stateDir, 'boxlite'), probeFileOf(stateDir, 'container'), join(stateDir, 'probe.json'), // The last one is of an older version.
-    paths.cookieKey, paths.lock,
+    ...databases,
+    ...(socketPath === null ? [] : [socketPath]),
+    paths.runDir,
+    paths.logsDir,
+    paths.spillDir,
+    paths.boxesDir,
+    paths.lostDir,
+    paths.imagesDir,
+    paths.compiledDir,
+    probeFileOf(stateDir, 'boxlite'),
+    probeFileOf(stateDir, 'container'),
+    join(stateDir, 'probe.json'), // The last one is of an older version.
+    paths.cookieKey,
+    paths.lock,
   ];
   for (const path of own) await rm(path, { recursive: true, force: true });
-  const left = await rmdir(stateDir).then(() => [], () => readdir(stateDir));
+  const left = await rmdir(stateDir).then(
+    () => [],
+    () => readdir(stateDir),
+  );
   if (left.length > 0) printLines(`Not boxrun's, and left in ${stateDir}: ${left.join(', ')}`);
 }

@@ -1,6 +1,6 @@
-// The token that requests by TCP need where one is set, and the cookie that stands for it in the dashboard: an HMAC keyed by a
-// file of the state directory and the token itself, so that any gateway can check it, and a new token voids it.
-// Asked by guards.ts for each request, and by routes/ui.ts for a new cookie. Without a token everybody may ask.
+// The token that requests by TCP need where one is set, and the cookie that stands for it in the dashboard: an HMAC
+// keyed by a file of the state directory and the token itself, so that any gateway can check it, and a new token voids
+// it. Asked by guards.ts for each request, and by routes/ui.ts for a new cookie. Without a token everybody may ask.
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { linkSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { BoxRunError } from '../shared/errors.ts';
@@ -11,7 +11,11 @@ export const loginPath = '/ui/login';
 
 export interface Access {
   /** @throws UNAUTHORIZED */
-  check(request: { readonly path: string; readonly authorization: string | undefined; readonly cookie: string | undefined }): void;
+  check(request: {
+    readonly path: string;
+    readonly authorization: string | undefined;
+    readonly cookie: string | undefined;
+  }): void;
   /** A value for Set-Cookie. */
   newCookie(): string;
 }
@@ -74,7 +78,9 @@ export function loadCookieKey(path: string): Buffer {
   }
   const key = readFileSync(path);
   if (key.length === keyBytes) return key;
-  throw new BoxRunError('RUNTIME_ERROR', `${path} is no key of a server`, { hint: 'remove it; whoever is logged in to the dashboard logs in again' });
+  throw new BoxRunError('RUNTIME_ERROR', `${path} is no key of a server`, {
+    hint: 'remove it; whoever is logged in to the dashboard logs in again',
+  });
 }
 
 function hash(text: string): Buffer {

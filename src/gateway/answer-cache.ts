@@ -1,5 +1,6 @@
-// Answers to reads, ready to be sent, for as long as nothing at all has been committed: then the database would say the same. Made by
-// main.ts, asked by the routes that get and list. So no answer is older than what any client has been told before it asked.
+// Answers to reads, ready to be sent, for as long as nothing at all has been committed: then the database would say the
+// same. Made by main.ts, asked by the routes that get and list. So no answer is older than what any client has been
+// told before it asked.
 import { limits } from '../shared/limits.ts';
 import type { CommitWatch } from '../shared/store/commit-watch.ts';
 import type { Page, Position } from '../shared/store/lists.ts';
@@ -25,7 +26,9 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
   function versionNow(): number | null {
     if (asked === null) {
       asked = { version: commits.version() };
-      setImmediate(() => { asked = null; });
+      setImmediate(() => {
+        asked = null;
+      });
     }
     return asked.version;
   }

@@ -29,7 +29,8 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
     genReqId: () => newId('req'),
     logController: new fastify.LogController({ disableRequestLogging: true }),
     loggerInstance: log,
-    childLoggerFactory: (logger) => logger, // One for each request costs more than what it would add: that is said where something is logged.
+    // One for each request costs more than what it would add: that is said where something is logged.
+    childLoggerFactory: (logger) => logger,
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   });
@@ -37,9 +38,11 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   logRequests(app);
   parts.meters.watch(app);
   parts.usage.watch(app);
-  // The one hook of every request that is an async function, since each costs a promise: no answer begins before all that came with
-  // the request is parsed, and garbage after it is answered with 400, not in the middle of a stream.
-  app.addHook('onRequest', async (request) => { parts.guard(request.raw); });
+  // The one hook of every request that is an async function, since each costs a promise: no answer begins before all
+  // that came with the request is parsed, and garbage after it is answered with 400, not in the middle of a stream.
+  app.addHook('onRequest', async (request) => {
+    parts.guard(request.raw);
+  });
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply));
 

@@ -46,7 +46,10 @@ export function answerError(thrown: unknown, request: FastifyRequest, reply: Fas
     request.log.error({ err: error.cause ?? error, requestId: request.id, path }, 'a request failed unexpectedly');
   }
   void reply.headers(errorHeaders(error));
-  return reply.code(error.status).type('application/json; charset=utf-8').send(JSON.stringify(errorBody(error)));
+  return reply
+    .code(error.status)
+    .type('application/json; charset=utf-8')
+    .send(JSON.stringify(errorBody(error)));
 }
 
 export function answerNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -19,8 +19,8 @@ export type ExecRef = Pick<Exec, 'id' | 'box_id'>;
 
 export interface EventFeed {
   /**
-   * Events after `afterSeq`, in batches, ending with the exit event (at once, without any, when that is not after `afterSeq`). Memory for one reader is bounded: when it is slow,
-   * it gets what it has missed from the database.
+   * Events after `afterSeq`, in batches, ending with the exit event (at once, without any, when that is not after
+   * `afterSeq`). Memory for one reader is bounded: when it is slow, it gets what it has missed from the database.
    * @throws EXEC_NOT_FOUND when the exec is removed meanwhile, CANCELED when `signal` aborts
    */
   read(exec: ExecRef, afterSeq: number, signal: AbortSignal): AsyncGenerator<readonly Event[], void, void>;
@@ -79,7 +79,10 @@ interface Reading {
   readonly signal: AbortSignal;
 }
 
-async function* readEvents(parts: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
+async function* readEvents(
+  parts: FeedParts,
+  { exec, afterSeq, signal }: Reading,
+): AsyncGenerator<readonly Event[], void, void> {
   const { deps, topics } = parts;
   const execId = exec.id;
   let lastSeq = afterSeq;
@@ -135,15 +138,18 @@ async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: A
 }
 
 /**
- * What the database has after `afterSeq`, page by page. The next one is read when the one before has been sent, so that memory for one page
- * is enough; only behind a page of small events it is read meanwhile.
+ * What the database has after `afterSeq`, page by page. The next one is read when the one before has been sent, so that
+ * memory for one page is enough; only behind a page of small events it is read meanwhile.
  */
-async function* history({ deps, pages }: FeedParts, { exec, afterSeq, signal }: Reading): AsyncGenerator<readonly Event[], void, void> {
+async function* history(
+  { deps, pages }: FeedParts,
+  { exec, afterSeq, signal }: Reading,
+): AsyncGenerator<readonly Event[], void, void> {
   pages.readers++;
   try {
     const readPage = (after: number) => deps.readPage(exec.id, after, pageBytes(pages));
     let coming: Promise<EventPage> | null = readPage(afterSeq);
-    for (let after = afterSeq; ; ) {
+    for (let after = afterSeq; ;) {
       const page: EventPage = await raceAbort(coming ?? readPage(after), signal);
       after = page.events.at(-1)?.seq ?? after;
       coming = page.more && hasSmallEvents(page) ? readPage(after) : null;

@@ -1,6 +1,6 @@
-// Who may ask, by TCP: a page in the user's browser must not command boxes. Host must be a name of ours (a foreign one means
-// DNS rebinding), and a request that changes something must not come from a page of another origin. Where a token is set, each
-// request needs it as well. The Unix socket is protected by its mode, and no page can reach it.
+// Who may ask, by TCP: a page in the user's browser must not command boxes. Host must be a name of ours (a foreign one
+// means DNS rebinding), and a request that changes something must not come from a page of another origin. Where a token
+// is set, each request needs it as well. The Unix socket is protected by its mode, and no page can reach it.
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { Config } from '../shared/config.ts';
@@ -37,10 +37,13 @@ export function createGuard({ config, access, isLocal }: GuardDeps): Guard {
 }
 
 /**
- * Refuses, with FORBIDDEN, what does not come from a client of this server. `boundHost` is the address that it listens on,
- * `allowedHosts` are further names of it.
+ * Refuses, with FORBIDDEN, what does not come from a client of this server. `boundHost` is the address that it listens
+ * on, `allowedHosts` are further names of it.
  */
-export function createSourceCheck(boundHost: string | null, allowedHosts: readonly string[] = []): (request: GuardedRequest) => void {
+export function createSourceCheck(
+  boundHost: string | null,
+  allowedHosts: readonly string[] = [],
+): (request: GuardedRequest) => void {
   const names = new Set([...loopbackNames, ...(boundHost === null ? [] : [nameInUrl(boundHost)]), ...allowedHosts]);
   const anyAddress = boundHost !== null && wildcardHosts.has(boundHost);
   // An address cannot be rebound, so on a wildcard each literal one is ours.

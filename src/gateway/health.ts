@@ -1,5 +1,5 @@
-// Whether the server could do its work now, asked for by /readyz: the other processes are asked, under a short deadline, and whoever
-// does not answer is down. Made by main.ts, from its links.
+// Whether the server could do its work now, asked for by /readyz: the other processes are asked, under a short
+// deadline, and whoever does not answer is down. Made by main.ts, from its links.
 import type { Static } from 'typebox';
 import { Type } from 'typebox';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
@@ -14,7 +14,9 @@ export const Health = Type.Object({
     writer: Type.Boolean(),
     /** It takes changes: false while its disk is full, or another program holds it. */
     database: Type.Boolean(),
-    /** The state directory's disk has room: false while nothing new is started for want of it, or boxes cannot write. */
+    /**
+     * The state directory's disk has room: false while nothing new is started for want of it, or boxes cannot write.
+     */
     disk: Type.Optional(Type.Boolean()),
   }),
   /** Absent while the supervisor is down. One box's worker that hangs does not make the server unready. */
@@ -35,7 +37,12 @@ export async function askHealth({ supervisor, writer }: HealthDeps): Promise<Hea
     supervisor.peer?.isAnswering === true ? supervisor.request('health', {}, ask).catch(() => null) : null,
     writer.peer?.isAnswering === true ? writer.request('health', {}, ask).catch(() => null) : null,
   ]);
-  const parts = { supervisor: boxes !== null, writer: database !== null, database: database?.writable === true, disk: boxes?.diskHasRoom ?? true };
+  const parts = {
+    supervisor: boxes !== null,
+    writer: database !== null,
+    database: database?.writable === true,
+    disk: boxes?.diskHasRoom ?? true,
+  };
   return {
     ok: Object.values(parts).every((up) => up),
     parts,

@@ -32,7 +32,13 @@ export interface Listeners {
  * Listens everywhere or nowhere.
  * @throws UNAVAILABLE when an address is taken
  */
-export async function listen({ tcp, socketPath, handle, upgrade, onLocalConnection }: ListenOptions): Promise<Listeners> {
+export async function listen({
+  tcp,
+  socketPath,
+  handle,
+  upgrade,
+  onLocalConnection,
+}: ListenOptions): Promise<Listeners> {
   const servers: Server[] = [];
   const add = (): Server => {
     const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000 }, handle);
@@ -112,7 +118,9 @@ async function listenLocal(server: Server, path: string): Promise<number | null>
   }
   const found = await stat(path).catch(() => null);
   if (found !== null && !found.isSocket()) {
-    throw new BoxRunError('UNAVAILABLE', `${path} is there, and no socket`, { hint: 'choose another path with --socket' });
+    throw new BoxRunError('UNAVAILABLE', `${path} is there, and no socket`, {
+      hint: 'choose another path with --socket',
+    });
   }
   await listenAt(server, path);
   return inodeOf(path);
@@ -137,7 +145,10 @@ function answerGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
   }
   const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
   const status = tooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request';
-  const body = JSON.stringify({ code: 'VALIDATION_ERROR', message: tooLarge ? 'the headers are too long' : 'this is no HTTP request' });
+  const body = JSON.stringify({
+    code: 'VALIDATION_ERROR',
+    message: tooLarge ? 'the headers are too long' : 'this is no HTTP request',
+  });
   socket.end(
     `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`,
   );

@@ -1,5 +1,5 @@
-// The gateway process: clients come to it by HTTP, and it passes their commands to the supervisor. It owns connections only,
-// so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
+// The gateway process: clients come to it by HTTP, and it passes their commands to the supervisor. It owns connections
+// only, so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
 import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './event-feed.ts';
@@ -68,7 +68,9 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
     hello: { role: 'gateway' },
     silenceMs: config.silenceMs,
     notices: {},
-    onDown: (reason) => { log.warn({ reason }, 'the supervisor is away'); },
+    onDown: (reason) => {
+      log.warn({ reason }, 'the supervisor is away');
+    },
   });
   const writer = createLink({
     observe: hop('gateway_writer'),
@@ -77,16 +79,26 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
     hello: { role: 'gateway' },
     silenceMs: config.silenceMs,
     notices: {
-      events: ({ execId, events }) => { feed.events(execId, events); },
-      lagged: ({ execId }) => { feed.lagged(execId); },
-      states: ({ run, events }) => { states.states(run, events); },
-      statesLagged: () => { states.lagged(); },
+      events: ({ execId, events }) => {
+        feed.events(execId, events);
+      },
+      lagged: ({ execId }) => {
+        feed.lagged(execId);
+      },
+      states: ({ run, events }) => {
+        states.states(run, events);
+      },
+      statesLagged: () => {
+        states.lagged();
+      },
     },
     onUp: () => {
       feed.reconnected();
       states.reconnected();
     },
-    onDown: (reason) => { log.warn({ reason }, 'the writer is away'); },
+    onDown: (reason) => {
+      log.warn({ reason }, 'the writer is away');
+    },
   });
   const { feed, states }: Feeds = createFeeds(writer, rows);
   return { supervisor, writer, feed, states };
@@ -112,7 +124,14 @@ async function main(lifeline: Lifeline): Promise<void> {
   const usage = createUsage({ supervisor, maxBoxes: config.caps.boxes, stateDir: config.stateDir });
   const health = () => askHealth({ supervisor, writer });
   const parts: GatewayParts = {
-    config, log, supervisor, rows, feed, states, access, usage,
+    config,
+    log,
+    supervisor,
+    rows,
+    feed,
+    states,
+    access,
+    usage,
     answers: createAnswerCache(watchCommits(config.dbPath)),
     guard: createGuard({ config, access, isLocal }),
     places: createStreamPlaces(config.caps.streams),
@@ -131,7 +150,11 @@ async function main(lifeline: Lifeline): Promise<void> {
     socketPath: config.socketPath,
     handle,
     upgrade: createUpgrade({
-      guard: parts.guard, places: parts.places, route: (url) => webSocketRoute(parts, url), handle, closing: closing.signal,
+      guard: parts.guard,
+      places: parts.places,
+      route: (url) => webSocketRoute(parts, url),
+      handle,
+      closing: closing.signal,
     }),
     onLocalConnection: (socket) => localConnections.add(socket),
   });
@@ -159,7 +182,9 @@ async function main(lifeline: Lifeline): Promise<void> {
 
 const lifeline = takeOrders();
 main(lifeline).catch(async (error: unknown) => {
-  process.stderr.write(`${JSON.stringify({ level: 60, role: 'gateway', msg: 'cannot start', err: errorText(error) })}\n`);
+  process.stderr.write(
+    `${JSON.stringify({ level: 60, role: 'gateway', msg: 'cannot start', err: errorText(error) })}\n`,
+  );
   await lifeline.refuse(error);
   process.exit(1);
 });

@@ -1,5 +1,5 @@
-// The gateway's figures, and the text of /metrics: its own with those that the supervisor gathers. Made by main.ts; app.ts counts requests.
-// While the supervisor is down there is still what the gateway knows by itself.
+// The gateway's figures, and the text of /metrics: its own with those that the supervisor gathers. Made by main.ts;
+// app.ts counts requests. While the supervisor is down there is still what the gateway knows by itself.
 import type { FastifyInstance } from 'fastify';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { Link } from '../shared/ipc/link.ts';
@@ -13,7 +13,10 @@ export interface GatewayMeters {
   /** Output that was given up knowingly, and why. */
   outputLost(reason: 'run_cut', bytes: number): void;
   render(): Promise<string>;
-  /** Tells the supervisor this gateway's figures, now and again, until `signal` aborts: for where there are several gateways. */
+  /**
+   * Tells the supervisor this gateway's figures, now and again, until `signal` aborts: for where there are several
+   * gateways.
+   */
   report(signal: AbortSignal): void;
 }
 
@@ -29,7 +32,11 @@ const gatherTimeoutMs = 2 * limits.healthTimeoutMs;
 
 export function createGatewayMeters({ meters, supervisor, health, readersWaiting }: GatewayMetersDeps): GatewayMeters {
   const open = meters.gauge('http_requests_open', 'Requests under way, streams among them.');
-  const seconds = meters.histogram('http_request_seconds', 'Requests by route, from head to the end of the answer.', ['method', 'route', 'status']);
+  const seconds = meters.histogram('http_request_seconds', 'Requests by route, from head to the end of the answer.', [
+    'method',
+    'route',
+    'status',
+  ]);
   const lost = meters.counter('output_lost_bytes_total', 'Bytes of output given up knowingly, by reason.', ['reason']);
   const parts = meters.gauge('part_up', '1 for each part of the server that answers, else 0.', ['part']);
   lost.inc({ reason: 'run_cut' }, 0);
@@ -38,7 +45,9 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
     gauge.set({ queue: 'gateway_reads' }, readersWaiting());
   });
 
-  const onClose = () => { open.dec(); };
+  const onClose = () => {
+    open.dec();
+  };
 
   return {
     watch(app) {
@@ -49,7 +58,10 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
       });
       app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
         // The pattern of the path, never the path: its values are without number.
-        seconds.observe({ method, route: routeOptions.url ?? 'none', status: reply.statusCode }, reply.elapsedTime / 1000);
+        seconds.observe(
+          { method, route: routeOptions.url ?? 'none', status: reply.statusCode },
+          reply.elapsedTime / 1000,
+        );
         done();
       });
     },
@@ -62,7 +74,13 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
         await supervisor.request('reportFigures', { figures }).catch(() => undefined); // It is away: again soon.
       };
       const timer = setInterval(() => void tell(), limits.gatewayReportEveryMs);
-      signal.addEventListener('abort', () => { clearInterval(timer); }, { once: true });
+      signal.addEventListener(
+        'abort',
+        () => {
+          clearInterval(timer);
+        },
+        { once: true },
+      );
       void tell();
     },
     async render() {

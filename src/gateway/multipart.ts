@@ -1,5 +1,6 @@
-// An upload's body: a form with the fields `file` and `dest`, in any order, read as a stream. A file that comes before its destination
-// is known is kept in a temporary file; nothing is held in memory as a whole. Called by routes/files.ts.
+// An upload's body: a form with the fields `file` and `dest`, in any order, read as a stream. A file that comes before
+// its destination is known is kept in a temporary file; nothing is held in memory as a whole. Called by
+// routes/files.ts.
 import { Busboy, type BusboyInstance } from '@fastify/busboy';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -17,7 +18,8 @@ const fieldBytesMax = 16 * 1024;
 const fieldsMax = 16;
 
 /**
- * Reads the form and gives its file to `take`, which may end early. Resolves with the destination when `take` has ended.
+ * Reads the form and gives its file to `take`, which may end early. Resolves with the destination when `take` has
+ * ended.
  * @throws VALIDATION_ERROR for a form without one of the fields, and what `take` throws
  */
 export async function readUpload(request: IncomingMessage, spoolDir: string, take: TakeFile): Promise<string> {
@@ -47,15 +49,21 @@ export async function readUpload(request: IncomingMessage, spoolDir: string, tak
         taken = take(file, dest);
         taken.catch(reject);
       } else {
-        spooled = keep(file, spoolDir, (path) => { spool = path; });
+        spooled = keep(file, spoolDir, (path) => {
+          spool = path;
+        });
         spooled.catch(reject);
       }
     });
     form.on('finish', resolve);
-    form.on('error', (error) => { reject(badForm(error)); });
+    form.on('error', (error) => {
+      reject(badForm(error));
+    });
   });
   request.on('error', failForm);
-  request.on('close', () => { if (!request.complete) failForm(new BoxRunError('CANCELED', 'the client left')); });
+  request.on('close', () => {
+    if (!request.complete) failForm(new BoxRunError('CANCELED', 'the client left'));
+  });
   try {
     request.pipe(form);
     await read;
@@ -80,14 +88,17 @@ export async function readUpload(request: IncomingMessage, spoolDir: string, tak
 }
 
 /**
- * Many clients read a refusal only when they have sent everything: their rest is taken, for a while. Who reads earlier gets it at
- * once; but where the answer ends the connection, what is still on its way would be answered with a reset, so it waits.
+ * Many clients read a refusal only when they have sent everything: their rest is taken, for a while. Who reads earlier
+ * gets it at once; but where the answer ends the connection, what is still on its way would be answered with a reset,
+ * so it waits.
  */
 async function takeInVain(request: IncomingMessage): Promise<void> {
   if (request.complete || request.destroyed) return;
   request.resume();
   const over = new Promise<void>((resolve) => {
-    const timer = setTimeout(() => { request.destroy(); }, limits.uploadRefusedMs);
+    const timer = setTimeout(() => {
+      request.destroy();
+    }, limits.uploadRefusedMs);
     for (const end of ['end', 'close'] as const) {
       request.once(end, () => {
         clearTimeout(timer);
@@ -120,9 +131,16 @@ async function keep(file: Readable, spoolDir: string, made: (path: string) => vo
 }
 
 function missing(message: string): BoxRunError {
-  return new BoxRunError('VALIDATION_ERROR', message, { status: 400, hint: "send a form with the fields 'file' and 'dest'" });
+  return new BoxRunError('VALIDATION_ERROR', message, {
+    status: 400,
+    hint: "send a form with the fields 'file' and 'dest'",
+  });
 }
 
 function badForm(error: unknown): BoxRunError {
-  return new BoxRunError('VALIDATION_ERROR', `the body is no form: ${error instanceof Error ? error.message : String(error)}`, { status: 400 });
+  return new BoxRunError(
+    'VALIDATION_ERROR',
+    `the body is no form: ${error instanceof Error ? error.message : String(error)}`,
+    { status: 400 },
+  );
 }

@@ -1,5 +1,5 @@
-// The OpenAPI 3.1 document, made once of the operations: paths, parameters, and for each status the errors that it may carry.
-// Served at /openapi.json, shown at /docs, and held against every answer in the tests.
+// The OpenAPI 3.1 document, made once of the operations: paths, parameters, and for each status the errors that it may
+// carry. Served at /openapi.json, shown at /docs, and held against every answer in the tests.
 import type { TSchema } from 'typebox';
 import { errorCatalogue, type ErrorCode } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
@@ -10,9 +10,19 @@ type JsonObject = Readonly<Record<string, Json>>;
 
 /** What any request may be answered with, whatever it asks for. */
 const commonErrors: readonly (readonly [number, ErrorCode])[] = [
-  [400, 'VALIDATION_ERROR'], [400, 'TIMEOUT'], [400, 'RUNTIME_ERROR'], [400, 'CANCELED'],
-  [401, 'UNAUTHORIZED'], [403, 'FORBIDDEN'], [413, 'VALIDATION_ERROR'], [414, 'VALIDATION_ERROR'], [415, 'UNSUPPORTED_MEDIA_TYPE'],
-  [422, 'VALIDATION_ERROR'], [429, 'TOO_MANY_REQUESTS'], [500, 'RUNTIME_ERROR'], [503, 'UNAVAILABLE'],
+  [400, 'VALIDATION_ERROR'],
+  [400, 'TIMEOUT'],
+  [400, 'RUNTIME_ERROR'],
+  [400, 'CANCELED'],
+  [401, 'UNAUTHORIZED'],
+  [403, 'FORBIDDEN'],
+  [413, 'VALIDATION_ERROR'],
+  [414, 'VALIDATION_ERROR'],
+  [415, 'UNSUPPORTED_MEDIA_TYPE'],
+  [422, 'VALIDATION_ERROR'],
+  [429, 'TOO_MANY_REQUESTS'],
+  [500, 'RUNTIME_ERROR'],
+  [503, 'UNAVAILABLE'],
 ];
 
 const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
@@ -44,11 +54,17 @@ export function createOpenApiDocument(version: string): JsonObject {
   const schemas = Object.entries(namedSchemas).map(([name, schema]) => [name, plain(schema, new Map())] as const);
   return {
     openapi: '3.1.0',
-    info: { title: 'BoxRun', version, description: 'Isolated Linux boxes on one host. An added field may come with any version.' },
+    info: {
+      title: 'BoxRun',
+      version,
+      description: 'Isolated Linux boxes on one host. An added field may come with any version.',
+    },
     paths,
     components: {
       schemas: Object.fromEntries(schemas),
-      securitySchemes: { token: { type: 'http', scheme: 'bearer', description: 'Only where the server was started with a token' } },
+      securitySchemes: {
+        token: { type: 'http', scheme: 'bearer', description: 'Only where the server was started with a token' },
+      },
     },
     security: [{}, { token: [] }],
   };
@@ -62,19 +78,31 @@ function describeOperation(operation: Operation, names: Names): JsonObject {
     operationId: id,
     summary,
     parameters: parametersOf(operation, names),
-    ...(body === undefined ? {} : {
-      requestBody: { required: body.required, content: { [body.contentType ?? 'application/json']: { schema: plain(body.schema, names) } } },
-    }),
+    ...(body === undefined
+      ? {}
+      : {
+          requestBody: {
+            required: body.required,
+            content: { [body.contentType ?? 'application/json']: { schema: plain(body.schema, names) } },
+          },
+        }),
     responses: { ...errorAnswers(operation), ...goodAnswers(operation, names) },
   };
 }
 
 function parametersOf({ path, query, headers = [] }: Operation, names: Names): Json {
   const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => ({
-    name, in: 'path', required: true, description: pathParameters[name] ?? '', schema: { type: 'string', minLength: 1 },
+    name,
+    in: 'path',
+    required: true,
+    description: pathParameters[name] ?? '',
+    schema: { type: 'string', minLength: 1 },
   }));
   const inQuery = Object.entries(query?.properties ?? {}).map(([name, schema]) => ({
-    name, in: 'query', required: false, schema: plain(schema, names),
+    name,
+    in: 'query',
+    required: false,
+    schema: plain(schema, names),
   }));
   const inHeader = headers.map((name) => ({ name, in: 'header', required: false, ...headerDescriptions[name] }));
   return [...inPath, ...inQuery, ...inHeader];
@@ -89,20 +117,29 @@ function describeAnswer({ description, content, headers = [] }: AnswerOffer, nam
   return {
     description,
     ...(types.length === 0 ? {} : { content: Object.fromEntries(types) }),
-    ...(headers.length === 0 ? {} : { headers: Object.fromEntries(headers.map((name) => [name, headerDescriptions[name]])) }),
+    ...(headers.length === 0
+      ? {}
+      : { headers: Object.fromEntries(headers.map((name) => [name, headerDescriptions[name]])) }),
   };
 }
 
 /** One answer for each status, with the codes that it can have. */
 function errorAnswers({ errors = [] }: Operation): JsonObject {
   const codes = new Map<number, Set<ErrorCode>>();
-  for (const [status, code] of [...commonErrors, ...errors.map((code) => [errorCatalogue[code].status, code] as const)]) {
+  for (const [status, code] of [
+    ...commonErrors,
+    ...errors.map((code) => [errorCatalogue[code].status, code] as const),
+  ]) {
     codes.set(status, (codes.get(status) ?? new Set()).add(code));
   }
-  return Object.fromEntries([...codes].map(([status, known]) => {
-    const schema = { allOf: [{ $ref: '#/components/schemas/Error' }, { properties: { code: { enum: [...known] } } }] };
-    return [String(status), { description: [...known].join(', '), content: { 'application/json': { schema } } }];
-  }));
+  return Object.fromEntries(
+    [...codes].map(([status, known]) => {
+      const schema = {
+        allOf: [{ $ref: '#/components/schemas/Error' }, { properties: { code: { enum: [...known] } } }],
+      };
+      return [String(status), { description: [...known].join(', '), content: { 'application/json': { schema } } }];
+    }),
+  );
 }
 
 /** A schema as plain JSON; those with a name are referred to. */

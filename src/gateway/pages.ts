@@ -1,5 +1,5 @@
-// Lists in pages: a cursor is the position of a page's last row, opaque to clients. Bodies stay plain arrays, as old clients
-// know them; where the next page begins stands in headers. Used by the routes that list.
+// Lists in pages: a cursor is the position of a page's last row, opaque to clients. Bodies stay plain arrays, as old
+// clients know them; where the next page begins stands in headers. Used by the routes that list.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
 import type { PageRequest, Position } from '../shared/store/lists.ts';
@@ -30,7 +30,10 @@ function encodeCursor({ createdAt, rowid }: Position): string {
 }
 
 function decodeCursor(cursor: string): Position {
-  const [, createdAt, rowid] = /^(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z) (\d{1,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
+  const [, createdAt, rowid] =
+    /^(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z) (\d{1,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
   if (createdAt !== undefined && rowid !== undefined) return { createdAt, rowid: Number(rowid) };
-  throw new BoxRunError('VALIDATION_ERROR', "'cursor' must be what X-Next-Cursor said", { hint: 'begin again without it' });
+  throw new BoxRunError('VALIDATION_ERROR', "'cursor' must be what X-Next-Cursor said", {
+    hint: 'begin again without it',
+  });
 }

@@ -1,5 +1,5 @@
-// A thread that reads the database, with a read-only connection of its own, so that long lists and pages of history never
-// hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
+// A thread that reads the database, with a read-only connection of its own, so that long lists and pages of history
+// never hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import type { BoxFilter, PageRequest } from '../shared/store/lists.ts';
@@ -39,8 +39,9 @@ export default function answer(call: ReaderCall): unknown {
 }
 
 /**
- * Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else, looks for it. Those
- * of small events go in one buffer, since each buffer is an object of its own on its way; a page of large ones would stand there twice.
+ * Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else,
+ * looks for it. Those of small events go in one buffer, since each buffer is an object of its own on its way; a page of
+ * large ones would stand there twice.
  */
 function handedOver(page: EventPage): unknown {
   const sent = hasSmallEvents(page) ? joined(page) : page;

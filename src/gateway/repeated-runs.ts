@@ -1,5 +1,6 @@
-// Runs under a client's key: one that comes again gets the answer of the first, also while that is under way. A run's box and
-// events are gone when it ends, so its answer is kept by itself, before the box goes. A run that broke off may be run again.
+// Runs under a client's key: one that comes again gets the answer of the first, also while that is under way. A run's
+// box and events are gone when it ends, so its answer is kept by itself, before the box goes. A run that broke off may
+// be run again.
 import type { RunResult } from '../shared/api.ts';
 import type { KeyClaim } from '../shared/contracts/writer.ts';
 import { toBoxRunError } from '../shared/errors.ts';

@@ -14,7 +14,10 @@ export function claimOf(request: FastifyRequest, scope: string, body: object): K
   const key = request.headers['idempotency-key'];
   if (key === undefined) return undefined;
   if (typeof key !== 'string' || key.length > limits.keyLengthMax || !/^[\x21-\x7e]+$/.test(key)) {
-    throw new BoxRunError('VALIDATION_ERROR', `'Idempotency-Key' must be 1 to ${limits.keyLengthMax} visible ASCII characters`);
+    throw new BoxRunError(
+      'VALIDATION_ERROR',
+      `'Idempotency-Key' must be 1 to ${limits.keyLengthMax} visible ASCII characters`,
+    );
   }
   const bodyHash = createHash('sha256').update(JSON.stringify(body, inKeyOrder)).digest('hex');
   return { scope, key, bodyHash };

@@ -1,11 +1,14 @@
 // The Server-Timing header: how long the stages of a create, start or exec took, for people who look for lost time.
-// Called by the routes that make or start something; nothing depends on the numbers. A stream's head is sent before its work is
-// done, and what a trailer would say no script in a browser can read: there the times come as an event.
+// Called by the routes that make or start something; nothing depends on the numbers. A stream's head is sent before its
+// work is done, and what a trailer would say no script in a browser can read: there the times come as an event.
 import type { FastifyReply } from 'fastify';
 import type { StageTimes } from '../shared/stage-times.ts';
 import { encodeNotice } from './sse.ts';
 
-/** `answer` without the times that came with it; they go into the header, with `times` of the gateway before and the total behind. */
+/**
+ * `answer` without the times that came with it; they go into the header, with `times` of the gateway before and the
+ * total behind.
+ */
 export function withServerTiming<T extends { readonly timings?: StageTimes }>(
   reply: FastifyReply,
   times: StageTimes,

@@ -10,5 +10,7 @@ export function signalNumber(signal: string | number): number {
   const known: Readonly<Record<string, number>> = constants.signals;
   const number = Object.hasOwn(known, name) ? known[name] : undefined;
   if (number !== undefined) return number;
-  throw new BoxRunError('VALIDATION_ERROR', `there is no signal '${signal}'`, { hint: 'use a name such as TERM, or a number' });
+  throw new BoxRunError('VALIDATION_ERROR', `there is no signal '${signal}'`, {
+    hint: 'use a name such as TERM, or a number',
+  });
 }

@@ -36,7 +36,10 @@ function encodeEvent({ seq, type, stream, data }: Event, encoding: SseEncoding):
   return `id: ${seq}\nevent: ${type}\ndata: ${line}\n\n`;
 }
 
-/** A batch of events, in pieces: small events together, large ones alone, so that no batch stands in memory several times over. */
+/**
+ * A batch of events, in pieces: small events together, large ones alone, so that no batch stands in memory several
+ * times over.
+ */
 export function* encodeEvents(events: readonly Event[], encoding: SseEncoding): Generator<Buffer, void, void> {
   let text = '';
   for (const event of events) {
@@ -49,8 +52,12 @@ export function* encodeEvents(events: readonly Event[], encoding: SseEncoding): 
 }
 
 /** Messages whose content is JSON already, as one buffer. */
-export function encodeMessages(messages: readonly { readonly id: string; readonly kind: string; readonly json: string }[]): Buffer {
-  return Buffer.from(messages.map(({ id, kind, json }) => `id: ${id}\nevent: ${kind}\ndata: ${inOneLine(json)}\n\n`).join(''));
+export function encodeMessages(
+  messages: readonly { readonly id: string; readonly kind: string; readonly json: string }[],
+): Buffer {
+  return Buffer.from(
+    messages.map(({ id, kind, json }) => `id: ${id}\nevent: ${kind}\ndata: ${inOneLine(json)}\n\n`).join(''),
+  );
 }
 
 /** An event that is no exec's: without an id. */
@@ -79,7 +86,8 @@ export interface SseStream {
 }
 
 /**
- * Takes the connection over and starts the stream; while nothing is sent, comments keep it alive. Ends when `closing` aborts.
+ * Takes the connection over and starts the stream; while nothing is sent, comments keep it alive. Ends when `closing`
+ * aborts.
  * @throws TOO_MANY_REQUESTS when the client has too many of them
  */
 export function openSseStream(reply: FastifyReply, { closing, places, config }: StreamParts): SseStream {

@@ -1,6 +1,6 @@
-// The changes of boxes and execs for everyone who watches: from a position on, or from now on, each once and in order, out of
-// the writer's log. Where that does not reach back far enough, or is of another run of the writer, a reader gets `reset`, which
-// tells it to list anew, and goes on from there.
+// The changes of boxes and execs for everyone who watches: from a position on, or from now on, each once and in order,
+// out of the writer's log. Where that does not reach back far enough, or is of another run of the writer, a reader gets
+// `reset`, which tells it to list anew, and goes on from there.
 import type { StateEvent, StatePage, StatePosition } from '../shared/contracts/writer.ts';
 import { createTopics, raceAbort, takeLive, type Topics } from './topics.ts';
 
@@ -21,7 +21,8 @@ export interface StateMessage {
 
 export interface StateFeed {
   /**
-   * Batches of messages without end. The first is `ready` where `afterId` is null, and `reset` where it cannot be served.
+   * Batches of messages without end. The first is `ready` where `afterId` is null, and `reset` where it cannot be
+   * served.
    * @throws CANCELED when `signal` aborts, UNAVAILABLE when the writer stays away
    */
   read(afterId: string | null, signal: AbortSignal): AsyncGenerator<readonly StateMessage[], void, void>;
@@ -45,7 +46,11 @@ export function createStateFeed(deps: StateFeedDeps): StateFeed {
   return {
     read: (afterId, signal) => readStates({ deps, topics }, afterId, signal),
     states(run, events) {
-      topics.offer(everything, { run, events }, events.reduce((sum, { json }) => sum + json.length, 0));
+      topics.offer(
+        everything,
+        { run, events },
+        events.reduce((sum, { json }) => sum + json.length, 0),
+      );
     },
     lagged() {
       topics.followAgain(everything);
@@ -61,7 +66,11 @@ interface FeedParts {
   readonly topics: Topics<Batch>;
 }
 
-async function* readStates({ deps, topics }: FeedParts, afterId: string | null, signal: AbortSignal): AsyncGenerator<readonly StateMessage[], void, void> {
+async function* readStates(
+  { deps, topics }: FeedParts,
+  afterId: string | null,
+  signal: AbortSignal,
+): AsyncGenerator<readonly StateMessage[], void, void> {
   let position = afterId === null ? null : positionOf(afterId);
   const { topic, seat } = topics.join(everything);
   try {
@@ -93,8 +102,12 @@ async function* readStates({ deps, topics }: FeedParts, afterId: string | null, 
   }
 }
 
-async function* pagesAfter(deps: StateFeedDeps, from: StatePosition | null, signal: AbortSignal): AsyncGenerator<StatePage, void, void> {
-  for (let position = from; ; ) {
+async function* pagesAfter(
+  deps: StateFeedDeps,
+  from: StatePosition | null,
+  signal: AbortSignal,
+): AsyncGenerator<StatePage, void, void> {
+  for (let position = from; ;) {
     const page = await raceAbort(deps.after(position), signal);
     yield page;
     if (!page.more) return;
@@ -102,9 +115,17 @@ async function* pagesAfter(deps: StateFeedDeps, from: StatePosition | null, sign
   }
 }
 
-const mark = (kind: 'ready' | 'reset', position: StatePosition): StateMessage => ({ id: idOf(position), kind, json: '{}' });
+const mark = (kind: 'ready' | 'reset', position: StatePosition): StateMessage => ({
+  id: idOf(position),
+  kind,
+  json: '{}',
+});
 
-const messageOf = (run: string, { seq, kind, json }: StateEvent): StateMessage => ({ id: idOf({ run, seq }), kind, json });
+const messageOf = (run: string, { seq, kind, json }: StateEvent): StateMessage => ({
+  id: idOf({ run, seq }),
+  kind,
+  json,
+});
 
 const idOf = ({ run, seq }: StatePosition) => `${run}.${seq}`;
 

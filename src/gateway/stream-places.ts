@@ -1,5 +1,6 @@
-// How many event streams and WebSockets each client has open: past its share the next one is refused, so that no client takes
-// every descriptor of the server. A client is an address; everyone at the Unix socket is one. Asked where streams are opened.
+// How many event streams and WebSockets each client has open: past its share the next one is refused, so that no client
+// takes every descriptor of the server. A client is an address; everyone at the Unix socket is one. Asked where streams
+// are opened.
 import { BoxRunError } from '../shared/errors.ts';
 
 export interface StreamPlaces {

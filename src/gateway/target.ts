@@ -21,6 +21,12 @@ export function keyOf(text: string): string {
 export function unknownAction(action: string | null, known: readonly string[]): BoxRunError {
   const actions = known.map((name) => `:${name}`).join(', ');
   return action === null || action === ''
-    ? new BoxRunError('VALIDATION_ERROR', 'the action is missing', { status: 400, hint: `add one of ${actions} to the path` })
-    : new BoxRunError('VALIDATION_ERROR', `there is no action ':${action}'`, { status: 400, hint: `use one of ${actions}` });
+    ? new BoxRunError('VALIDATION_ERROR', 'the action is missing', {
+        status: 400,
+        hint: `add one of ${actions} to the path`,
+      })
+    : new BoxRunError('VALIDATION_ERROR', `there is no action ':${action}'`, {
+        status: 400,
+        hint: `use one of ${actions}`,
+      });
 }

@@ -1,5 +1,6 @@
-// Live messages of the writer for readers at their own pace: one `follow` for all readers of a topic, a seat with a bounded queue
-// for each. A seat that misses something, for whatever reason, is `behind`: its reader asks for the past, and goes on.
+// Live messages of the writer for readers at their own pace: one `follow` for all readers of a topic, a seat with a
+// bounded queue for each. A seat that misses something, for whatever reason, is `behind`: its reader asks for the past,
+// and goes on.
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 
@@ -91,7 +92,12 @@ function fallBehind(seat: Seat<unknown>): void {
 /** What waits in the seat; nothing when it has fallen behind. Waits for one of both. */
 export async function takeLive<Item>(seat: Seat<Item>, signal: AbortSignal): Promise<Item[]> {
   while (seat.queue.length === 0 && !seat.behind) {
-    await raceAbort(new Promise<void>((resolve) => { seat.wake = resolve; }), signal);
+    await raceAbort(
+      new Promise<void>((resolve) => {
+        seat.wake = resolve;
+      }),
+      signal,
+    );
   }
   if (seat.behind) return [];
   const { queue } = seat;
@@ -105,7 +111,9 @@ export async function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promi
   if (signal.aborted) throw canceled();
   let onAbort: () => void = () => undefined;
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => { reject(canceled()); };
+    onAbort = () => {
+      reject(canceled());
+    };
     signal.addEventListener('abort', onAbort, { once: true });
   });
   try {

@@ -1,5 +1,6 @@
-// The files of the dashboard, as the build left them beside this process: read on first use, kept compressed and plain, because
-// they are few and small. Called by routes/ui.ts; nothing outside of the list made at that time is ever read or named.
+// The files of the dashboard, as the build left them beside this process: read on first use, kept compressed and plain,
+// because they are few and small. Called by routes/ui.ts; nothing outside of the list made at that time is ever read or
+// named.
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
@@ -45,11 +46,17 @@ export function createUiFiles(directory: URL): UiFiles {
       try {
         return await file('index.html');
       } catch (error) {
-        throw new BoxRunError('UNAVAILABLE', 'the dashboard is missing from this installation', { hint: 'run `npm run build`', cause: error });
+        throw new BoxRunError('UNAVAILABLE', 'the dashboard is missing from this installation', {
+          hint: 'run `npm run build`',
+          cause: error,
+        });
       }
     },
     async asset(name) {
-      assetNames ??= readdir(new URL('assets/', directory)).then((names) => new Set(names), () => new Set());
+      assetNames ??= readdir(new URL('assets/', directory)).then(
+        (names) => new Set(names),
+        () => new Set(),
+      );
       return (await assetNames).has(name) ? file(`assets/${name}`) : null;
     },
   };

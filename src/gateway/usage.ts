@@ -1,6 +1,6 @@
-// The last hour of this server: what boxes reserve and use, and how fast clients were answered. One moment is taken every few seconds,
-// whether anybody looks or not, so that who opens the dashboard sees what was. Made by main.ts, given out by routes/usage.ts.
-// It is kept in memory: another gateway begins anew.
+// The last hour of this server: what boxes reserve and use, and how fast clients were answered. One moment is taken
+// every few seconds, whether anybody looks or not, so that who opens the dashboard sees what was. Made by main.ts,
+// given out by routes/usage.ts. It is kept in memory: another gateway begins anew.
 import { statfs } from 'node:fs/promises';
 import type { FastifyInstance } from 'fastify';
 import type { BoxUsage, UsageHistory, UsageSample, UsageUpdate } from '../shared/api.ts';
@@ -10,7 +10,8 @@ import type { Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { raceAbort } from './topics.ts';
 
-export type UsageMessage = { readonly kind: 'history'; readonly value: UsageHistory } | { readonly kind: 'sample'; readonly value: UsageUpdate };
+export type UsageMessage =
+  { readonly kind: 'history'; readonly value: UsageHistory } | { readonly kind: 'sample'; readonly value: UsageUpdate };
 
 export interface Usage {
   /** Counts the answers of `app`. */
@@ -70,7 +71,13 @@ export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.u
     start(signal) {
       void take();
       const timer = setInterval(() => void take(), everyMs);
-      signal.addEventListener('abort', () => { clearInterval(timer); }, { once: true });
+      signal.addEventListener(
+        'abort',
+        () => {
+          clearInterval(timer);
+        },
+        { once: true },
+      );
     },
     async *read(signal) {
       let told = samples.at(-1);
@@ -84,7 +91,12 @@ export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.u
         }
         let wake = () => {};
         try {
-          await raceAbort(new Promise<void>((resolve) => { waiting.push(wake = resolve); }), signal);
+          await raceAbort(
+            new Promise<void>((resolve) => {
+              waiting.push((wake = resolve));
+            }),
+            signal,
+          );
         } finally {
           waiting = waiting.filter((each) => each !== wake);
         }
@@ -95,7 +107,11 @@ export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.u
 
 type Sampled = Omit<UsageSample, 'max_boxes' | 'disk_free_mb' | 'disk_size_mb'>;
 
-function sampleOf({ running, boxes: count, cpusHeld, memoryHeldMb }: Held, boxes: Readonly<Record<string, BoxUsage>>, times: AnswerTimes): Sampled {
+function sampleOf(
+  { running, boxes: count, cpusHeld, memoryHeldMb }: Held,
+  boxes: Readonly<Record<string, BoxUsage>>,
+  times: AnswerTimes,
+): Sampled {
   const all = Object.values(boxes);
   return {
     at: new Date().toISOString(),
@@ -156,7 +172,11 @@ function createAnswerTimes() {
     },
     takeAll(): AnswerTimes {
       const now = performance.now();
-      const taken = { execsPerSecond: (execs * 1000) / Math.max(1, now - since), createMs: median(createMs), execMs: median(execMs) };
+      const taken = {
+        execsPerSecond: (execs * 1000) / Math.max(1, now - since),
+        createMs: median(createMs),
+        execMs: median(execMs),
+      };
       execs = 0;
       createMs = [];
       execMs = [];

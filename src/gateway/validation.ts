@@ -1,5 +1,6 @@
 // Checking of bodies and queries against the public schemas: defaults are filled in, unknown fields (of newer or older
-// clients) are left out, types are never converted: "2" is no number. What is wrong is said in words that name the field.
+// clients) are left out, types are never converted: "2" is no number. What is wrong is said in words that name the
+// field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { boxStatuses, graceS, ulimitNames } from '../shared/api.ts';
@@ -35,7 +36,8 @@ const requirements: Readonly<Record<string, string>> = {
   since: 'the id of an event',
   status: 'one of creating, running, stopped, error, all',
   encoding: "'text' or 'base64'",
-  labels: "an object of at most 64 texts of at most 255 characters, by keys of 1 to 63 letters, digits, '_', '.', '/' or '-'",
+  labels:
+    "an object of at most 64 texts of at most 255 characters, by keys of 1 to 63 letters, digits, '_', '.', '/' or '-'",
   label: `'key' or 'key=value', at most ${limits.labelFiltersMax} of them`,
   cursor: 'what X-Next-Cursor said',
 };
@@ -56,7 +58,9 @@ export function createParse<S extends TSchema>(schema: S): Parse<S> {
   };
 }
 
-/** As createParse, for a query, where everything is text: numbers are read, and what may come several times is a list. */
+/**
+ * As createParse, for a query, where everything is text: numbers are read, and what may come several times is a list.
+ */
 export function createParseQuery<S extends TSchema>(schema: S): Parse<S> {
   const parse = createParse(schema);
   const { properties = {} } = schema as Shape;
@@ -88,7 +92,10 @@ function shaped(schema: TSchema, value: unknown): unknown {
   if (properties === undefined || !isRecord(value)) return value;
   const fields: Record<string, unknown> = {};
   for (const [key, property] of Object.entries(properties)) {
-    const given = Object.hasOwn(value, key) && value[key] !== undefined ? shaped(property, value[key]) : (property as Shape).default;
+    const given =
+      Object.hasOwn(value, key) && value[key] !== undefined
+        ? shaped(property, value[key])
+        : (property as Shape).default;
     if (given !== undefined) fields[key] = given;
   }
   return fields;
@@ -126,7 +133,8 @@ function requirementOf(schema: TSchema, path: readonly string[]): { field: strin
   const field = path.join('.');
   const property = (schema as Shape).properties?.[path[0] ?? ''] as Shape | undefined;
   const number = property?.anyOf === undefined ? property : (property.anyOf[0] as Shape);
-  if (number?.type === 'number') return { field, requirement: `a number from ${number.minimum ?? 0} to ${number.maximum ?? 'any'}` };
+  if (number?.type === 'number')
+    return { field, requirement: `a number from ${number.minimum ?? 0} to ${number.maximum ?? 'any'}` };
   if (number?.type !== 'integer') return { field, requirement: 'as the API describes it' };
   const range = number.maximum === undefined ? '' : ` to ${number.maximum}`;
   return { field, requirement: `a whole number from ${number.minimum ?? 0}${range}` };
@@ -146,9 +154,14 @@ export const BoxesQuery = Type.Object({
   ...page,
 });
 export const ExecsQuery = Type.Object(page);
-export const RemoveQuery = Type.Object({ force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])), grace_s: Type.Optional(graceS) });
+export const RemoveQuery = Type.Object({
+  force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),
+  grace_s: Type.Optional(graceS),
+});
 export const LoginQuery = Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }) });
-export const ExecQuery = Type.Object({ wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })) });
+export const ExecQuery = Type.Object({
+  wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })),
+});
 export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });
 /** Of a run whose output is streamed. */
 export const RunQuery = Type.Object({ encoding: Type.Optional(Type.Enum(['text', 'base64'])) });

@@ -1,5 +1,6 @@
-// WebSockets on the gateway's listeners: the handshake with the same guards as every request, pings, and sending with back-pressure.
-// listeners.ts hands upgrades over; routes/attach.ts says what each path is for. Who is refused gets an answer in our form.
+// WebSockets on the gateway's listeners: the handshake with the same guards as every request, pings, and sending with
+// back-pressure. listeners.ts hands upgrades over; routes/attach.ts says what each path is for. Who is refused gets an
+// answer in our form.
 import { ServerResponse, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
@@ -45,8 +46,20 @@ interface UpgradeOptions {
 
 type HandleUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
-export function createUpgrade({ guard, places, route, handle, closing, pingMs = limits.webSocketPingMs }: UpgradeOptions): HandleUpgrade {
-  const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, autoPong: false, maxPayload: limits.webSocketMessageBytesMax });
+export function createUpgrade({
+  guard,
+  places,
+  route,
+  handle,
+  closing,
+  pingMs = limits.webSocketPingMs,
+}: UpgradeOptions): HandleUpgrade {
+  const server = new WebSocketServer({
+    noServer: true,
+    perMessageDeflate: false,
+    autoPong: false,
+    maxPayload: limits.webSocketMessageBytesMax,
+  });
   closing.addEventListener('abort', () => {
     for (const socket of server.clients) socket.close(1001, 'the server is going');
   });
@@ -63,7 +76,9 @@ export function createUpgrade({ guard, places, route, handle, closing, pingMs = 
       places.take(request.socket);
       server.handleUpgrade(request, socket, head, (accepted) => {
         const client = createClientSocket(accepted, pingMs);
-        serve(client).catch((error: unknown) => { client.fail(error); });
+        serve(client).catch((error: unknown) => {
+          client.fail(error);
+        });
       });
     } catch (error) {
       refuse(socket, toBoxRunError(error));
@@ -76,9 +91,13 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
   let isAlive = true;
   socket.pause();
   socket.on('error', () => undefined); // 'close' follows.
-  socket.on('pong', () => { isAlive = true; });
+  socket.on('pong', () => {
+    isAlive = true;
+  });
   // A client that sends pings and does not read would have us keep the answers.
-  socket.on('ping', (data) => { if (socket.bufferedAmount < limits.webSocketBufferBytesMax) socket.pong(data); });
+  socket.on('ping', (data) => {
+    if (socket.bufferedAmount < limits.webSocketBufferBytesMax) socket.pong(data);
+  });
   const pings = setInterval(() => {
     if (!isAlive) socket.terminate();
     // The answer of a client that we do not read waits unread: only a whole period of reading counts against it.
@@ -94,7 +113,11 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
     socket.resume(); // Its answer to that is waited for.
   };
   const send = async (data: Uint8Array | string, binary: boolean) => {
-    const written = new Promise<void>((resolve) => { socket.send(data, { binary }, () => { resolve(); }); });
+    const written = new Promise<void>((resolve) => {
+      socket.send(data, { binary }, () => {
+        resolve();
+      });
+    });
     if (socket.bufferedAmount > limits.webSocketBufferBytesMax) await written;
   };
   return {
@@ -108,9 +131,11 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
       socket.on('message', (raw: RawData, isBinary) => {
         waiting++;
         socket.pause();
-        turn = turn.then(() => take({ data: raw as Buffer, isBinary })).finally(() => {
-          if (--waiting === 0) socket.resume();
-        });
+        turn = turn
+          .then(() => take({ data: raw as Buffer, isBinary }))
+          .finally(() => {
+            if (--waiting === 0) socket.resume();
+          });
       });
       socket.resume();
     },
@@ -120,27 +145,38 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
       socket.send(JSON.stringify(word), () => undefined);
       close(1011);
     },
-    close: () => { close(1000); },
+    close: () => {
+      close(1000);
+    },
   };
 }
 
 function answerPlainly(request: IncomingMessage, socket: Socket, handle: UpgradeOptions['handle']): void {
   if (Number(request.headers['content-length'] ?? 0) > 0 || request.headers['transfer-encoding'] !== undefined) {
-    refuse(socket, new BoxRunError('VALIDATION_ERROR', `there is no upgrade to ${request.headers.upgrade ?? ''} here`, { status: 400 }));
+    refuse(
+      socket,
+      new BoxRunError('VALIDATION_ERROR', `there is no upgrade to ${request.headers.upgrade ?? ''} here`, {
+        status: 400,
+      }),
+    );
     return;
   }
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(socket);
-  response.once('finish', () => { socket.destroySoon(); });
+  response.once('finish', () => {
+    socket.destroySoon();
+  });
   handle(request, response);
 }
 
 function refuse(socket: Duplex, error: BoxRunError): void {
   const body = JSON.stringify(errorBody(error));
   const head = [
-    `HTTP/1.1 ${error.status} Refused`, 'content-type: application/json; charset=utf-8',
-    `content-length: ${Buffer.byteLength(body)}`, 'connection: close',
+    `HTTP/1.1 ${error.status} Refused`,
+    'content-type: application/json; charset=utf-8',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
     ...Object.entries(errorHeaders(error)).map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);

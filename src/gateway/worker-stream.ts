@@ -1,5 +1,5 @@
-// Bytes straight from and to a worker, past the supervisor, which only says where: used for terminals, files and the input of
-// commands. Routes ask for a stream by what it is for; what the worker reports on it is checked here.
+// Bytes straight from and to a worker, past the supervisor, which only says where: used for terminals, files and the
+// input of commands. Routes ask for a stream by what it is for; what the worker reports on it is checked here.
 import { StreamReport, type StreamOperation } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { fits } from '../shared/ipc/contract.ts';
@@ -20,8 +20,16 @@ export async function openWorkerStream(
   return openStream(socketPath, token);
 }
 
-/** Of a stream that broke off: the error, or what became of the box, which the supervisor knows: that tells a client more. */
-export async function reasonOfBreak(parts: Pick<GatewayParts, 'supervisor'>, box: string, operation: StreamOperation, error: unknown): Promise<unknown> {
+/**
+ * Of a stream that broke off: the error, or what became of the box, which the supervisor knows: that tells a client
+ * more.
+ */
+export async function reasonOfBreak(
+  parts: Pick<GatewayParts, 'supervisor'>,
+  box: string,
+  operation: StreamOperation,
+  error: unknown,
+): Promise<unknown> {
   if (!(error instanceof BoxRunError) || error.code !== 'UNAVAILABLE') return error;
   return parts.supervisor.request('openStream', { box, operation }).then(
     () => error,
@@ -45,8 +53,12 @@ export async function nextItem(stream: ByteStream): Promise<WorkerItem | null> {
 }
 
 /** The report that must come next. */
-export async function nextReport<T extends StreamReport['type']>(stream: ByteStream, type: T): Promise<Extract<StreamReport, { type: T }>> {
+export async function nextReport<T extends StreamReport['type']>(
+  stream: ByteStream,
+  type: T,
+): Promise<Extract<StreamReport, { type: T }>> {
   const item = await nextItem(stream);
-  if (item !== null && 'report' in item && item.report.type === type) return item.report as Extract<StreamReport, { type: T }>;
+  if (item !== null && 'report' in item && item.report.type === type)
+    return item.report as Extract<StreamReport, { type: T }>;
   throw new BoxRunError('UNAVAILABLE', `the worker did not report ${type}`);
 }

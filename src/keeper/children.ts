@@ -9,7 +9,13 @@ import { BoxRunError, errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
-import { startOwnProcess, wasKilledStarting, type OwnProcess, type Role, type SpawnNode } from '../shared/own-process.ts';
+import {
+  startOwnProcess,
+  wasKilledStarting,
+  type OwnProcess,
+  type Role,
+  type SpawnNode,
+} from '../shared/own-process.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 import { spawnOnSharedPort } from './shared-port.ts';
 
@@ -24,7 +30,10 @@ export interface RunningChild {
 export type StartChild = () => Promise<RunningChild>;
 
 export interface KeptChild {
-  /** Starts it and keeps it running. @throws what the first start throws; one that is killed meanwhile is started again */
+  /**
+   * Starts it and keeps it running.
+   * @throws what the first start throws; one that is killed meanwhile is started again
+   */
   start(): Promise<Facts>;
   stop(): Promise<void>;
 }
@@ -108,7 +117,11 @@ export function launch(config: Config, role: Role, detached: boolean, options: L
 }
 
 /** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
-export function ordinaryChild(config: () => Config, role: 'supervisor' | 'gateway', options: LaunchOptions = {}): StartChild {
+export function ordinaryChild(
+  config: () => Config,
+  role: 'supervisor' | 'gateway',
+  options: LaunchOptions = {},
+): StartChild {
   return async () => {
     const { ready, exited, pid } = launch(config(), role, false, options);
     const facts = await ready.catch((error: unknown) => {

@@ -1,5 +1,6 @@
-// The keeper: what a `boxrun serve` process becomes. Owns the lock of the state directory, signals, and writer, supervisor and
-// gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can fail.
+// The keeper: what a `boxrun serve` process becomes. Owns the lock of the state directory, signals, and writer,
+// supervisor and gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can
+// fail.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { timestamp } from '../shared/clock.ts';
@@ -60,7 +61,8 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   const restarts: Record<string, number> = { writer: 0, supervisor: 0, gateway: 0 };
   const since = timestamp();
   // For metrics and reports; the server does not depend on it.
-  const note = () => void writeProcessFile(statePaths(config.stateDir).keeperFile, { since, restarts }).catch(() => undefined);
+  const note = () =>
+    void writeProcessFile(statePaths(config.stateDir).keeperFile, { since, restarts }).catch(() => undefined);
   const keep = (name: string, startChild: StartChild) => {
     const onRestart = () => {
       restarts[name] = (restarts[name] ?? 0) + 1;
@@ -69,7 +71,10 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     return keepChild({ name, startChild, log, onRestart, onGivenUp });
   };
   const writer = keep('writer', writerChild(config));
-  const supervisor = keep('supervisor', ordinaryChild(() => config, 'supervisor'));
+  const supervisor = keep(
+    'supervisor',
+    ordinaryChild(() => config, 'supervisor'),
+  );
   const gateways = gatewayChildren(config, token).map((startChild) => keep('gateway', startChild));
   note();
   try {

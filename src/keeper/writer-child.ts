@@ -85,9 +85,13 @@ async function handOver(peer: Peer, { dbPath, logLevel, logFormat, caps }: Confi
   if (written === undefined) return; // Of the version before: it keeps the settings with which it was started.
   if (written !== dbPath) {
     peer.close('another database is wanted');
-    throw new BoxRunError('RUNTIME_ERROR', `boxes of this state directory run, and their database is ${written}, not ${dbPath}`, {
-      hint: `start the server with BOXRUN_DB=${written} and stop the boxes, then start it with the other database`,
-    });
+    throw new BoxRunError(
+      'RUNTIME_ERROR',
+      `boxes of this state directory run, and their database is ${written}, not ${dbPath}`,
+      {
+        hint: `start the server with BOXRUN_DB=${written} and stop the boxes, then start it with the other database`,
+      },
+    );
   }
   await peer.request('settings', { logLevel, logFormat, retentionHours: caps.retentionHours });
 }

@@ -1,9 +1,12 @@
-// Bytes as streams and iterables, on both platforms: what turns one into the other. Used by files and event streams; nothing
-// here reads more than its reader asks for.
+// Bytes as streams and iterables, on both platforms: what turns one into the other. Used by files and event streams;
+// nothing here reads more than its reader asks for.
 import { BoxRunError } from '../shared/errors.ts';
 
 /** The pieces of `body`; UNAVAILABLE when nothing has come for `silenceMs` milliseconds, where that is given. */
-export async function* readChunks(body: ReadableStream<Uint8Array> | null, silenceMs?: number): AsyncGenerator<Uint8Array, void, void> {
+export async function* readChunks(
+  body: ReadableStream<Uint8Array> | null,
+  silenceMs?: number,
+): AsyncGenerator<Uint8Array, void, void> {
   if (body === null) return;
   const reader = body.getReader();
   try {
@@ -20,7 +23,9 @@ export async function* readChunks(body: ReadableStream<Uint8Array> | null, silen
 async function withinSilence<T>(read: Promise<T>, silenceMs: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => { reject(new BoxRunError('UNAVAILABLE', `the server said nothing for ${silenceMs} ms`)); }, silenceMs);
+    timer = setTimeout(() => {
+      reject(new BoxRunError('UNAVAILABLE', `the server said nothing for ${silenceMs} ms`));
+    }, silenceMs);
   });
   try {
     return await Promise.race([read, silence]);

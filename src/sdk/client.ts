@@ -3,12 +3,28 @@
 import type { Box, BoxStatus, Exec, GcResult, Images, Info, Progress, RunResult, UiLink } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer } from './errors.ts';
-import { readExecEvents, readRunEvents, type ExecEvent, type ExecEventsOptions, type RunStreamOptions } from './event-stream.ts';
+import {
+  readExecEvents,
+  readRunEvents,
+  type ExecEvent,
+  type ExecEventsOptions,
+  type RunStreamOptions,
+} from './event-stream.ts';
 import { collectResult, type ExecResult } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
 import { readMessages } from './messages.ts';
-import type { CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RemoveOptions, RunInput, StopOptions } from './options.ts';
+import type {
+  CallOptions,
+  Command,
+  CreateBoxInput,
+  CreateOptions,
+  ExecOptions,
+  MakeOptions,
+  RemoveOptions,
+  RunInput,
+  StopOptions,
+} from './options.ts';
 import type { Platform } from './platform.ts';
 import { readStateEvents, type StateEvent, type StateEventsOptions } from './state-stream.ts';
 import { openTerminal, type AttachOptions, type AttachExecOptions, type Terminal } from './terminal.ts';
@@ -21,8 +37,9 @@ const outputBytesMaxDefault = 64 * 1024 * 1024;
 const cancelTimeoutMs = 10_000;
 
 /**
- * Talks to one server. Wherever a method takes `box`, it is an id or a name. Every method throws BoxRunError: with the code
- * of the server's answer, UNAVAILABLE when the server cannot be reached, CANCELED when the signal aborts or the client closes.
+ * Talks to one server. Wherever a method takes `box`, it is an id or a name. Every method throws BoxRunError: with the
+ * code of the server's answer, UNAVAILABLE when the server cannot be reached, CANCELED when the signal aborts or the
+ * client closes.
  */
 export class BoxRunClient implements AsyncDisposable {
   readonly #transport: Transport;
@@ -48,13 +65,15 @@ export class BoxRunClient implements AsyncDisposable {
 
   /**
    * Creates a box and starts it.
-   * @param input `image`; `cpu` (2), `memory_mb` (1024, MiB), `disk_size_gb` (8, GiB), `network` (false), `workdir` (/root), `name`, `env`, `volumes`
+   * @param input `image`; `cpu` (2), `memory_mb` (1024, MiB), `disk_size_gb` (8, GiB), `network` (false), `workdir`
+   * (/root), `name`, `env`, `volumes`
    * @throws NAME_ALREADY_EXISTS, RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
   async create(input: CreateBoxInput, options: CreateOptions = {}): Promise<BoxHandle> {
-    const box = options.onProgress === undefined
-      ? await this.#post<Box>('/v1/boxes', input, options)
-      : await createWithProgress(this.#transport, input, options);
+    const box =
+      options.onProgress === undefined
+        ? await this.#post<Box>('/v1/boxes', input, options)
+        : await createWithProgress(this.#transport, input, options);
     return createBoxHandle(this, box);
   }
 
@@ -64,9 +83,15 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /** One page of them. */
-  async pageOfBoxes({ limit, cursor, ...filter }: BoxFilter & PageOptions, options: CallOptions = {}): Promise<Page<BoxHandle>> {
+  async pageOfBoxes(
+    { limit, cursor, ...filter }: BoxFilter & PageOptions,
+    options: CallOptions = {},
+  ): Promise<Page<BoxHandle>> {
     const page = { ...(limit === undefined ? {} : { limit }), ...(cursor === undefined ? {} : { cursor }) };
-    const { rows, nextCursor } = await readPage<Box>(this.#transport, '/v1/boxes', boxQuery(filter), { ...page, ...options });
+    const { rows, nextCursor } = await readPage<Box>(this.#transport, '/v1/boxes', boxQuery(filter), {
+      ...page,
+      ...options,
+    });
     return { rows: rows.map((box) => createBoxHandle(this, box)), nextCursor };
   }
 
@@ -87,7 +112,8 @@ export class BoxRunClient implements AsyncDisposable {
 
   /**
    * Ends what runs in a box; its disk stays.
-   * @param options.graceS how long processes have to end by themselves before they are killed, in seconds; 5 when absent
+   * @param options.graceS how long processes have to end by themselves before they are killed, in seconds; 5 when
+   * absent
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async stopBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
@@ -101,17 +127,31 @@ export class BoxRunClient implements AsyncDisposable {
    * @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING
    */
   async removeBox(box: string, { force = false, graceS, signal }: RemoveOptions = {}): Promise<void> {
-    const query = new URLSearchParams({ ...(force ? { force: 'true' } : {}), ...(graceS === undefined ? {} : { grace_s: String(graceS) }) });
-    await this.#transport.json({ method: 'DELETE', path: `${boxPath(box)}${query.size === 0 ? '' : `?${query.toString()}`}`, signal });
+    const query = new URLSearchParams({
+      ...(force ? { force: 'true' } : {}),
+      ...(graceS === undefined ? {} : { grace_s: String(graceS) }),
+    });
+    await this.#transport.json({
+      method: 'DELETE',
+      path: `${boxPath(box)}${query.size === 0 ? '' : `?${query.toString()}`}`,
+      signal,
+    });
   }
 
-  /** Starts a command and leaves it running; a short one may have finished in the answer already. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
+  /**
+   * Starts a command and leaves it running; a short one may have finished in the answer already.
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
+   */
   async startExec(box: string, command: Command, options?: MakeOptions): Promise<Exec> {
     return this.#post(`${boxPath(box)}/exec`, 'cmd' in command ? command : { cmd: command }, options);
   }
 
   /** With `waitS`, waits up to so many seconds for the command to end. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND */
-  async getExec(box: string, execId: string, { waitS, ...options }: CallOptions & { readonly waitS?: number | undefined } = {}): Promise<Exec> {
+  async getExec(
+    box: string,
+    execId: string,
+    { waitS, ...options }: CallOptions & { readonly waitS?: number | undefined } = {},
+  ): Promise<Exec> {
     return this.#get(`${execPath(box, execId)}${waitS === undefined ? '' : `?wait=${waitS}`}`, options);
   }
 
@@ -145,13 +185,16 @@ export class BoxRunClient implements AsyncDisposable {
    * command as it is.
    * @throws BOX_NOT_FOUND, EXEC_NOT_FOUND
    */
-  execEvents(exec: Pick<Exec, 'id' | 'box_id'>, options: ExecEventsOptions = {}): AsyncGenerator<ExecEvent, void, void> {
+  execEvents(
+    exec: Pick<Exec, 'id' | 'box_id'>,
+    options: ExecEventsOptions = {},
+  ): AsyncGenerator<ExecEvent, void, void> {
     return readExecEvents(this.#transport, exec, options);
   }
 
   /**
-   * Runs a command and gives its events as they come; the exit is the last one. The command belongs to the loop: leaving it,
-   * or aborting the signal, kills the command.
+   * Runs a command and gives its events as they come; the exit is the last one. The command belongs to the loop:
+   * leaving it, or aborting the signal, kills the command.
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async *execStream(box: string, command: Command, options: MakeOptions = {}): AsyncGenerator<ExecEvent, void, void> {
@@ -167,7 +210,10 @@ export class BoxRunClient implements AsyncDisposable {
       if (options.signal?.aborted !== true) isLeft = false;
       throw error;
     } finally {
-      if (isLeft) await this.cancelExec(exec.box_id, exec.id, { signal: AbortSignal.timeout(cancelTimeoutMs) }).catch(() => undefined);
+      if (isLeft)
+        await this.cancelExec(exec.box_id, exec.id, { signal: AbortSignal.timeout(cancelTimeoutMs) }).catch(
+          () => undefined,
+        );
     }
   }
 
@@ -175,7 +221,11 @@ export class BoxRunClient implements AsyncDisposable {
    * Runs a command to its end. A command that fails is a result, not an error. Aborting the signal kills it.
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING; RESOURCE_EXCEEDED when there is more output (the command is killed)
    */
-  async exec(box: string, command: Command, { outputBytesMax = outputBytesMaxDefault, ...options }: ExecOptions = {}): Promise<ExecResult> {
+  async exec(
+    box: string,
+    command: Command,
+    { outputBytesMax = outputBytesMaxDefault, ...options }: ExecOptions = {},
+  ): Promise<ExecResult> {
     return collectResult(this.execStream(box, command, options), outputBytesMax);
   }
 
@@ -183,7 +233,8 @@ export class BoxRunClient implements AsyncDisposable {
    * Writes a file into a box; it appears at `path` when it is complete.
    * @param source bytes in any form; a string is the path of a local file
    * @param path absolute, in the box, with the name of the file
-   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory), RUNTIME_ERROR (the disk is full); what `source` throws
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory), RUNTIME_ERROR (the disk is full);
+   * what `source` throws
    */
   async upload(box: string, source: UploadSource, path: string, options: CallOptions = {}): Promise<void> {
     await uploadFile(this.#transport, source, { boxPath: boxPath(box), path, ...options });
@@ -192,13 +243,16 @@ export class BoxRunClient implements AsyncDisposable {
   /**
    * Reads a file out of a box.
    * @param path absolute, in the box
-   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory), RUNTIME_ERROR (there is no such file)
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory), RUNTIME_ERROR (there is no such
+   * file)
    */
   async download(box: string, path: string, options: CallOptions = {}): Promise<Download> {
     return downloadFile(this.#transport, { boxPath: boxPath(box), path, ...options });
   }
 
-  /** Opens a terminal with a shell of its own in a box. Errors of the box come from here, or by the terminal's `exited`. */
+  /**
+   * Opens a terminal with a shell of its own in a box. Errors of the box come from here, or by the terminal's `exited`.
+   */
   async attach(box: string, { signal, ...settings }: AttachOptions = {}): Promise<Terminal> {
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries(settings)) if (value !== undefined) query.set(name, String(value));
@@ -206,11 +260,17 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Connects with a command that was started with `stdin` or `tty`: types into it, and shows its output from the first byte.
+   * Connects with a command that was started with `stdin` or `tty`: types into it, and shows its output from the first
+   * byte.
    * @throws BOX_NOT_FOUND, EXEC_NOT_FOUND
    */
   async attachExec(box: string, execId: string, { output = true, signal }: AttachExecOptions = {}): Promise<Terminal> {
-    return openTerminal(this.#transport, `${execPath(box, execId)}/attach${output ? '' : '?output=false'}`, execPath(box, execId), signal);
+    return openTerminal(
+      this.#transport,
+      `${execPath(box, execId)}/attach${output ? '' : '?output=false'}`,
+      execPath(box, execId),
+      signal,
+    );
   }
 
   /**
@@ -222,8 +282,8 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * The same with its output as it comes, of any length; the exit is the last event, and comes when the box is removed. Leaving the
-   * loop ends the command, and removes the box.
+   * The same with its output as it comes, of any length; the exit is the last event, and comes when the box is removed.
+   * Leaving the loop ends the command, and removes the box.
    */
   runStream(input: RunInput, options: RunStreamOptions = {}): AsyncGenerator<ExecEvent, void, void> {
     return readRunEvents(this.#transport, input, options);
@@ -235,14 +295,17 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * What changes from now on, or after the event `since`: boxes made, changed and removed, commands started and ended. Begins with
-   * `ready`, or with `reset` where what came after `since` is not known any more; goes on over lost connections.
+   * What changes from now on, or after the event `since`: boxes made, changed and removed, commands started and ended.
+   * Begins with `ready`, or with `reset` where what came after `since` is not known any more; goes on over lost
+   * connections.
    */
   events(options: StateEventsOptions = {}): AsyncGenerator<StateEvent, void, void> {
     return readStateEvents(this.#transport, options);
   }
 
-  /** What boxes reserve and use: the last hour first, then each moment as it is taken; goes on over lost connections. */
+  /**
+   * What boxes reserve and use: the last hour first, then each moment as it is taken; goes on over lost connections.
+   */
   usage(options: UsageOptions = {}): AsyncGenerator<UsageEvent, void, void> {
     return readUsage(this.#transport, options);
   }
@@ -265,7 +328,10 @@ export class BoxRunClient implements AsyncDisposable {
   }
 }
 
-/** The fields of a box, and its methods; as JSON, it is the box alone. `start`, `stop` and `refresh` bring the fields up to date. */
+/**
+ * The fields of a box, and its methods; as JSON, it is the box alone. `start`, `stop` and `refresh` bring the fields up
+ * to date.
+ */
 export type BoxHandle = Readonly<Box> & BoxMethods;
 
 function createBoxHandle(client: BoxRunClient, box: Box): BoxHandle {
@@ -373,7 +439,13 @@ async function createWithProgress(
   input: CreateBoxInput,
   { onProgress, idempotencyKey, signal }: CreateOptions,
 ): Promise<Box> {
-  const request = { method: 'POST', path: '/v1/boxes', json: input, headers: keyHeader(idempotencyKey), signal } as const;
+  const request = {
+    method: 'POST',
+    path: '/v1/boxes',
+    json: input,
+    headers: keyHeader(idempotencyKey),
+    signal,
+  } as const;
   for await (const { event, data } of readMessages(transport, request)) {
     if (event === 'progress') onProgress?.(JSON.parse(data) as Progress);
     else if (event === 'box') return JSON.parse(data) as Box;

@@ -6,7 +6,10 @@ import { BoxRunError, errorText, isErrorCode } from '../shared/errors.ts';
 export function errorOfAnswer(status: number, body: string): BoxRunError {
   const { code, message, hint } = readBody(body);
   if (isErrorCode(code)) {
-    return new BoxRunError(code, typeof message === 'string' ? message : code, { status, ...(typeof hint === 'string' ? { hint } : {}) });
+    return new BoxRunError(code, typeof message === 'string' ? message : code, {
+      status,
+      ...(typeof hint === 'string' ? { hint } : {}),
+    });
   }
   return new BoxRunError('RUNTIME_ERROR', `the server answered with status ${status}`, {
     status,
@@ -23,7 +26,15 @@ function readBody(body: string): { code?: unknown; message?: unknown; hint?: unk
   }
 }
 
-const unreachableCodes = ['ECONNREFUSED', 'ENOENT', 'EACCES', 'ENOTFOUND', 'EHOSTUNREACH', 'ENOTSOCK', 'UND_ERR_CONNECT_TIMEOUT'];
+const unreachableCodes = [
+  'ECONNREFUSED',
+  'ENOENT',
+  'EACCES',
+  'ENOTFOUND',
+  'EHOSTUNREACH',
+  'ENOTSOCK',
+  'UND_ERR_CONNECT_TIMEOUT',
+];
 
 /** The error behind a request that got no answer, or whose answer broke off. */
 export function errorOfConnection(error: unknown, address: string, signal: AbortSignal | undefined): BoxRunError {
@@ -32,7 +43,10 @@ export function errorOfConnection(error: unknown, address: string, signal: Abort
   const cause = rootCause(error);
   const code = (cause as { code?: string } | undefined)?.code ?? '';
   if (unreachableCodes.includes(code)) {
-    return new BoxRunError('UNAVAILABLE', `no server answers at ${address}`, { hint: 'start one with: boxrun serve', cause: error });
+    return new BoxRunError('UNAVAILABLE', `no server answers at ${address}`, {
+      hint: 'start one with: boxrun serve',
+      cause: error,
+    });
   }
   return new BoxRunError('UNAVAILABLE', `the connection to the server was lost: ${errorText(cause)}`, { cause: error });
 }

@@ -88,21 +88,37 @@ export async function* readRunEvents(
     yield step.event;
     if (step.isLast) return;
   }
-  throw new BoxRunError('UNAVAILABLE', 'the server went during the run', { hint: 'the box of a run is removed whatever happens; run it again' });
+  throw new BoxRunError('UNAVAILABLE', 'the server went during the run', {
+    hint: 'the box of a run is removed whatever happens; run it again',
+  });
 }
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
-function stepOf({ event, data }: EventSourceMessage, bytesOfBase64: (text: string) => Uint8Array): Step<ExecEvent> | null {
+function stepOf(
+  { event, data }: EventSourceMessage,
+  bytesOfBase64: (text: string) => Uint8Array,
+): Step<ExecEvent> | null {
   if (event === 'end') return { event: null, isLast: true };
   if (event !== 'log' && event !== 'exit') return null;
   const value = JSON.parse(data) as { stream: 'stdout' | 'stderr'; data?: string; data_b64: string; seq: number };
   if (event === 'log') {
     const bytes = bytesOfBase64(value.data_b64);
-    const log: LogEvent = { type: 'log', seq: value.seq, stream: value.stream, bytes, get text() { return utf8.decode(bytes); } };
+    const log: LogEvent = {
+      type: 'log',
+      seq: value.seq,
+      stream: value.stream,
+      bytes,
+      get text() {
+        return utf8.decode(bytes);
+      },
+    };
     return { event: log, isLast: false };
   }
   const exit = JSON.parse(value.data ?? '{}') as { exit_code?: number | null; error?: string; warning?: string };
   const warning = exit.warning === undefined ? {} : { warning: exit.warning };
-  return { event: { type: 'exit', seq: value.seq, exitCode: exit.exit_code ?? null, error: exit.error ?? null, ...warning }, isLast: true };
+  return {
+    event: { type: 'exit', seq: value.seq, exitCode: exit.exit_code ?? null, error: exit.error ?? null, ...warning },
+    isLast: true,
+  };
 }

@@ -1,5 +1,5 @@
-// A command run to its end: its exit, and its output as a whole, within a bound. Made by the client's `exec` from the events
-// of the command.
+// A command run to its end: its exit, and its output as a whole, within a bound. Made by the client's `exec` from the
+// events of the command.
 import { BoxRunError } from '../shared/errors.ts';
 import { joinBytes } from './byte-stream.ts';
 import type { ExecEvent } from './event-stream.ts';
@@ -22,7 +22,8 @@ export async function collectResult(events: AsyncIterable<ExecEvent>, outputByte
   const pieces: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
   let length = 0;
   for await (const event of events) {
-    if (event.type === 'exit') return resultOf(event.exitCode, event.error, joinBytes(pieces.stdout), joinBytes(pieces.stderr));
+    if (event.type === 'exit')
+      return resultOf(event.exitCode, event.error, joinBytes(pieces.stdout), joinBytes(pieces.stderr));
     length += event.bytes.byteLength;
     if (length > outputBytesMax) {
       throw new BoxRunError('RESOURCE_EXCEEDED', `the command wrote more than ${outputBytesMax} bytes`, {
@@ -34,7 +35,19 @@ export async function collectResult(events: AsyncIterable<ExecEvent>, outputByte
   throw new BoxRunError('UNAVAILABLE', 'the stream ended before the command');
 }
 
-function resultOf(exitCode: number | null, error: string | null, stdoutBytes: Uint8Array, stderrBytes: Uint8Array): ExecResult {
+function resultOf(
+  exitCode: number | null,
+  error: string | null,
+  stdoutBytes: Uint8Array,
+  stderrBytes: Uint8Array,
+): ExecResult {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  return { exitCode, error, stdout: decoder.decode(stdoutBytes), stderr: decoder.decode(stderrBytes), stdoutBytes, stderrBytes };
+  return {
+    exitCode,
+    error,
+    stdout: decoder.decode(stdoutBytes),
+    stderr: decoder.decode(stderrBytes),
+    stdoutBytes,
+    stderrBytes,
+  };
 }

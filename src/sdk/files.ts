@@ -1,5 +1,5 @@
-// Files into a box and out of it, as streams. Called by client.ts; a file is never held in memory as a whole, but where its
-// reader asks for that, or a browser can send it in no other way.
+// Files into a box and out of it, as streams. Called by client.ts; a file is never held in memory as a whole, but where
+// its reader asks for that, or a browser can send it in no other way.
 import { BoxRunError } from '../shared/errors.ts';
 import { joinBytes, readChunks, streamOf } from './byte-stream.ts';
 import type { LocalFiles } from './platform.ts';
@@ -37,7 +37,11 @@ const silenceMaxMs = 60_000;
 const encoder = new TextEncoder();
 
 /** @throws what reading `source` throws, as it is, besides errors of the server and the connection */
-export async function uploadFile(transport: Transport, source: UploadSource, { boxPath, path, signal }: FileCall): Promise<void> {
+export async function uploadFile(
+  transport: Transport,
+  source: UploadSource,
+  { boxPath, path, signal }: FileCall,
+): Promise<void> {
   const { platform } = transport;
   const boundary = `boxrun-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join('')}`;
   const part = (header: string) => `--${boundary}\r\nContent-Disposition: form-data; ${header}\r\n`;
@@ -47,7 +51,9 @@ export async function uploadFile(transport: Transport, source: UploadSource, { b
   );
   const tail = encoder.encode(`\r\n--${boundary}--\r\n`);
   let failure: { readonly error: unknown } | null = null;
-  const onFailure = (error: unknown) => { failure = { error }; };
+  const onFailure = (error: unknown) => {
+    failure = { error };
+  };
   const body = platform.streamsRequests
     ? streamOf(chunksBetween(head, chunksOf(source, platform.files), tail, onFailure))
     : new Blob([head, await blobOf(source, platform.files), tail]);
@@ -77,7 +83,8 @@ async function* chunksBetween(
 
 async function* chunksOf(source: UploadSource, files: LocalFiles | null): AsyncGenerator<Uint8Array> {
   if (typeof source === 'string') yield* localFiles(files).read(source);
-  else if (ArrayBuffer.isView(source)) yield source; // Of another realm too.
+  else if (ArrayBuffer.isView(source))
+    yield source; // Of another realm too.
   else if (source instanceof Blob) yield* readChunks(source.stream());
   else yield* source;
 }
@@ -137,6 +144,9 @@ async function allOf(content: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
 }
 
 function localFiles(files: LocalFiles | null): LocalFiles {
-  if (files === null) throw new BoxRunError('VALIDATION_ERROR', 'there are no local files in a browser', { hint: 'use a File, a Blob or a stream' });
+  if (files === null)
+    throw new BoxRunError('VALIDATION_ERROR', 'there are no local files in a browser', {
+      hint: 'use a File, a Blob or a stream',
+    });
   return files;
 }

@@ -42,13 +42,20 @@ export async function readPage<Row>(
   if (limit !== undefined) parameters.set('limit', String(limit));
   if (cursor !== undefined) parameters.set('cursor', cursor);
   const text = parameters.toString();
-  const { body, headers } = await transport.jsonAnswer<Row[]>({ method: 'GET', path: text === '' ? path : `${path}?${text}`, signal });
+  const { body, headers } = await transport.jsonAnswer<Row[]>({
+    method: 'GET',
+    path: text === '' ? path : `${path}?${text}`,
+    signal,
+  });
   return { rows: body, nextCursor: headers.get('x-next-cursor') };
 }
 
 /** All rows; the next page is asked for when its first row is wanted. */
-export async function* eachRow<Row>(read: (page: PageOptions) => Promise<Page<Row>>, { limit = pageRows, cursor }: PageOptions): AsyncGenerator<Row, void, void> {
-  for (let next: string | null | undefined = cursor; next !== null; ) {
+export async function* eachRow<Row>(
+  read: (page: PageOptions) => Promise<Page<Row>>,
+  { limit = pageRows, cursor }: PageOptions,
+): AsyncGenerator<Row, void, void> {
+  for (let next: string | null | undefined = cursor; next !== null;) {
     const page: Page<Row> = await read({ limit, ...(next === undefined ? {} : { cursor: next }) });
     yield* page.rows;
     next = page.nextCursor;

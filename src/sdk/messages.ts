@@ -1,5 +1,5 @@
-// Server-sent events out of an answer, and out of as many answers as it takes: a connection that is lost is made again, and asks
-// for what comes behind the last message. Called by event-stream.ts, state-stream.ts and client.ts.
+// Server-sent events out of an answer, and out of as many answers as it takes: a connection that is lost is made again,
+// and asks for what comes behind the last message. Called by event-stream.ts, state-stream.ts and client.ts.
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { BoxRunError } from '../shared/errors.ts';
 import { readChunks } from './byte-stream.ts';
@@ -63,12 +63,16 @@ export async function* readMessages(
 export async function* readOn<Event>(transport: Transport, stream: Stream<Event>): AsyncGenerator<Event, void, void> {
   const { signal, attemptsMax = attemptsMaxDefault } = stream;
   let problem = new BoxRunError('UNAVAILABLE', 'the server ended the stream');
-  for (let attempts = 0; attempts < attemptsMax; ) {
+  for (let attempts = 0; attempts < attemptsMax;) {
     if (attempts > 0) await pause(Math.min(longestPauseMs, 50 * 2 ** attempts), signal);
     attempts++;
     const startedAt = Date.now();
     try {
-      for await (const message of readMessages(transport, { method: 'GET', path: stream.path(), signal }, stream.onConnected)) {
+      for await (const message of readMessages(
+        transport,
+        { method: 'GET', path: stream.path(), signal },
+        stream.onConnected,
+      )) {
         const step = stream.take(message);
         if (step === null) continue;
         attempts = 0;

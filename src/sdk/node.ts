@@ -1,5 +1,5 @@
-// The platform of Node: undici for TCP and Unix sockets, local files, and where a server is found. Everything of the SDK that
-// knows Node is in here.
+// The platform of Node: undici for TCP and Unix sockets, local files, and where a server is found. Everything of the
+// SDK that knows Node is in here.
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
@@ -36,9 +36,15 @@ export function createNodePlatform(server: ServerAddress): Platform {
     streamsRequests: true,
     async fetch(url, request): Promise<PlatformResponse> {
       // A body that might have to be sent again, after a redirect, would be kept in memory as a whole.
-      const streamed = request.body instanceof ReadableStream ? { duplex: 'half' as const, redirect: 'error' as const } : {};
+      const streamed =
+        request.body instanceof ReadableStream ? { duplex: 'half' as const, redirect: 'error' as const } : {};
       // Where the types of browsers are known as well, these are other ones by name alone.
-      const init: object = { ...request, headers: { ...request.headers, ...authorization }, ...streamed, dispatcher: agent };
+      const init: object = {
+        ...request,
+        headers: { ...request.headers, ...authorization },
+        ...streamed,
+        dispatcher: agent,
+      };
       const answer: unknown = await fetch(url, init);
       return answer as PlatformResponse;
     },
@@ -65,7 +71,8 @@ const localFiles: LocalFiles = {
 
 /**
  * Where a server of this user is expected, by the variables that `boxrun` knows too: BOXRUN_SOCKET; BOXRUN_HOST and
- * BOXRUN_PORT; else the socket of BOXRUN_STATE_DIR (~/.boxrun) where it exists, which is in /tmp for a directory with a long path; else
+ * BOXRUN_PORT; else the socket of BOXRUN_STATE_DIR (~/.boxrun) where it exists, which is in /tmp for a directory with a
+ * long path; else
  * 127.0.0.1:9090. With BOXRUN_TOKEN, by TCP.
  */
 export function findServer(env: Readonly<Record<string, string | undefined>> = process.env): ServerAddress {
@@ -78,5 +85,8 @@ export function findServer(env: Readonly<Record<string, string | undefined>> = p
   if (host === undefined && port === undefined && existsSync(usualSocket)) return { socketPath: usualSocket };
   const name = host ?? '127.0.0.1';
   const token = given('BOXRUN_TOKEN');
-  return { url: `http://${name.includes(':') ? `[${name}]` : name}:${port ?? '9090'}`, ...(token === undefined ? {} : { token }) };
+  return {
+    url: `http://${name.includes(':') ? `[${name}]` : name}:${port ?? '9090'}`,
+    ...(token === undefined ? {} : { token }),
+  };
 }

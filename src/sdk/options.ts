@@ -1,5 +1,5 @@
-// What the client's methods take, beside what the API itself defines. An option that is undefined is as one that is absent.
-// Public through public.ts.
+// What the client's methods take, beside what the API itself defines. An option that is undefined is as one that is
+// absent. Public through public.ts.
 import type { CreateBoxBody, ExecBody, Progress, RunBody } from '../shared/api.ts';
 
 export interface CallOptions {
@@ -21,8 +21,8 @@ export interface RemoveOptions extends StopOptions {
 /** For calls that make something. */
 export interface MakeOptions extends CallOptions {
   /**
-   * 1 to 255 visible characters of ASCII. Sent again within 24 hours with the same key, the same call makes nothing twice and gives
-   * the same answer; another call with it is refused with VALIDATION_ERROR.
+   * 1 to 255 visible characters of ASCII. Sent again within 24 hours with the same key, the same call makes nothing
+   * twice and gives the same answer; another call with it is refused with VALIDATION_ERROR.
    */
   readonly idempotencyKey?: string | undefined;
 }
@@ -39,5 +39,8 @@ export interface ExecOptions extends MakeOptions {
 
 export type CreateBoxInput = Pick<CreateBoxBody, 'image'> & Partial<CreateBoxBody>;
 export type RunInput = Pick<RunBody, 'image' | 'cmd'> & Partial<RunBody>;
-/** A command: its words, or these with its settings (`cmd`, `env`, `workdir`, `timeout_ms`, `user`). No shell is involved. */
+/**
+ * A command: its words, or these with its settings (`cmd`, `env`, `workdir`, `timeout_ms`, `user`). No shell is
+ * involved.
+ */
 export type Command = readonly string[] | ExecBody;

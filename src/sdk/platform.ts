@@ -23,7 +23,10 @@ export interface PlatformWebSocket {
   readonly bufferedAmount: number;
   send(data: string | Uint8Array): void;
   close(code?: number): void;
-  addEventListener(type: 'open' | 'error' | 'close', listener: (event: { readonly error?: unknown; readonly reason?: string }) => void): void;
+  addEventListener(
+    type: 'open' | 'error' | 'close',
+    listener: (event: { readonly error?: unknown; readonly reason?: string }) => void,
+  ): void;
   addEventListener(type: 'message', listener: (event: { readonly data: unknown }) => void): void;
 }
 

@@ -1,13 +1,42 @@
 // What both entries of the SDK export, besides `BoxRun` itself: the types of what it takes and gives, and its errors.
 // Nothing else of the SDK is public.
-export type { Box, BoxStatus, BoxUsage, Exec, ExecStatus, Images, Info, Progress, RunResult, UiLink, UsageSample } from '../shared/api.ts';
+export type {
+  Box,
+  BoxStatus,
+  BoxUsage,
+  Exec,
+  ExecStatus,
+  Images,
+  Info,
+  Progress,
+  RunResult,
+  UiLink,
+  UsageSample,
+} from '../shared/api.ts';
 export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts';
 export type { BoxHandle, BoxRunClient } from './client.ts';
 export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOptions } from './event-stream.ts';
 export type { ExecResult } from './exec-result.ts';
 export type { Download, UploadSource } from './files.ts';
 export type { BoxFilter, Page, PageOptions } from './lists.ts';
-export type { CallOptions, Command, CreateBoxInput, CreateOptions, ExecOptions, MakeOptions, RemoveOptions, RunInput, StopOptions } from './options.ts';
-export type { BoxStateEvent, ExecStateEvent, ReadyEvent, ResetEvent, StateEvent, StateEventsOptions } from './state-stream.ts';
+export type {
+  CallOptions,
+  Command,
+  CreateBoxInput,
+  CreateOptions,
+  ExecOptions,
+  MakeOptions,
+  RemoveOptions,
+  RunInput,
+  StopOptions,
+} from './options.ts';
+export type {
+  BoxStateEvent,
+  ExecStateEvent,
+  ReadyEvent,
+  ResetEvent,
+  StateEvent,
+  StateEventsOptions,
+} from './state-stream.ts';
 export type { AttachExecOptions, AttachOptions, Exit, Terminal } from './terminal.ts';
 export type { UsageEvent, UsageHistoryEvent, UsageOptions, UsageSampleEvent } from './usage-stream.ts';

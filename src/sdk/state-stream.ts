@@ -36,17 +36,26 @@ export type StateEvent = ReadyEvent | ResetEvent | BoxStateEvent | ExecStateEven
 export interface StateEventsOptions {
   /** The id of the last event that is known; from now on when absent. */
   readonly since?: string | undefined;
-  /** Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be Infinity. */
+  /**
+   * Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be
+   * Infinity.
+   */
   readonly attemptsMax?: number | undefined;
   /** Told whenever there is no connection, before the next try. */
   readonly onLost?: ((error: BoxRunError) => void) | undefined;
-  /** Told whenever a connection stands, again or for the first time; there may be nothing new to tell on it for long. */
+  /**
+   * Told whenever a connection stands, again or for the first time; there may be nothing new to tell on it for long.
+   */
   readonly onConnected?: (() => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 const kinds: Readonly<Record<StateKind, true>> = {
-  'box.created': true, 'box.changed': true, 'box.removed': true, 'exec.started': true, 'exec.finished': true,
+  'box.created': true,
+  'box.changed': true,
+  'box.removed': true,
+  'exec.started': true,
+  'exec.finished': true,
 };
 
 /** @throws CANCELED; UNAVAILABLE when the server stays away */
@@ -70,5 +79,5 @@ export function readStateEvents(
 /** Null for what only a newer server tells. */
 function eventOf({ event = '', data }: EventSourceMessage, id: string): StateEvent | null {
   if (event === 'ready' || event === 'reset') return { type: event, id };
-  return Object.hasOwn(kinds, event) ? { type: event, id, ...(JSON.parse(data) as object) } as StateEvent : null;
+  return Object.hasOwn(kinds, event) ? ({ type: event, id, ...(JSON.parse(data) as object) } as StateEvent) : null;
 }

@@ -1,5 +1,6 @@
-// A terminal, or a command with its input, over a WebSocket: bytes both ways in binary frames, control as JSON in text frames.
-// It is open until the server tells the exit, something fails, or it is closed here; whichever comes first settles it.
+// A terminal, or a command with its input, over a WebSocket: bytes both ways in binary frames, control as JSON in text
+// frames. It is open until the server tells the exit, something fails, or it is closed here; whichever comes first
+// settles it.
 import { BoxRunError, isErrorCode } from '../shared/errors.ts';
 import type { PlatformWebSocket } from './platform.ts';
 import type { Transport } from './transport.ts';
@@ -37,8 +38,8 @@ export interface Terminal extends AsyncDisposable {
   /** What a command without a terminal of its own writes to stderr. */
   readonly errors: ReadableStream<Uint8Array>;
   /**
-   * How the shell or command has ended. Rejects with the server's error (BOX_NOT_FOUND, BOX_NOT_RUNNING, EXEC_NOT_FOUND),
-   * UNAVAILABLE when the connection is lost, CANCELED when it was closed here.
+   * How the shell or command has ended. Rejects with the server's error (BOX_NOT_FOUND, BOX_NOT_RUNNING,
+   * EXEC_NOT_FOUND), UNAVAILABLE when the connection is lost, CANCELED when it was closed here.
    */
   readonly exited: Promise<Exit>;
   /** Types `data`; resolves when there is room for more. */
@@ -50,7 +51,9 @@ export interface Terminal extends AsyncDisposable {
   close(): void;
 }
 
-/** Output that nobody reads is kept up to here, then the terminal is closed (bytes): a WebSocket cannot be told to wait. */
+/**
+ * Output that nobody reads is kept up to here, then the terminal is closed (bytes): a WebSocket cannot be told to wait.
+ */
 const unreadBytesMax = 64 * 1024 * 1024;
 /** Input waits while so much of it is on its way (bytes) ... */
 const unsentBytesMax = 1024 * 1024;
@@ -61,22 +64,34 @@ const unsentPollMs = 5;
  * Opens the WebSocket at `path` of the server; resolves when the connection stands.
  * @param ownerPath what it belongs to: asked for the reason when the WebSocket is refused
  */
-export async function openTerminal(transport: Transport, path: string, ownerPath: string, signal?: AbortSignal): Promise<Terminal> {
+export async function openTerminal(
+  transport: Transport,
+  path: string,
+  ownerPath: string,
+  signal?: AbortSignal,
+): Promise<Terminal> {
   if (signal?.aborted) throw new BoxRunError('CANCELED', 'the request was canceled');
   const { base, openWebSocket } = transport.platform;
   const socket = openWebSocket(`${base.replace(/^http/, 'ws')}${path}`);
   socket.binaryType = 'arraybuffer';
   const terminal = createTerminal(socket, transport, signal);
-  const onAbort = () => { terminal.close(); };
+  const onAbort = () => {
+    terminal.close();
+  };
   signal?.addEventListener('abort', onAbort, { once: true });
   socket.addEventListener('close', () => signal?.removeEventListener('abort', onAbort));
-  const opened = new Promise<void>((resolve) => { socket.addEventListener('open', () => { resolve(); }); });
+  const opened = new Promise<void>((resolve) => {
+    socket.addEventListener('open', () => {
+      resolve();
+    });
+  });
   try {
     await Promise.race([opened, terminal.exited]);
     return terminal;
   } catch (error) {
     // A WebSocket that is refused does not say why; a plain request does.
-    if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') await transport.json({ method: 'GET', path: ownerPath, signal });
+    if (error instanceof BoxRunError && error.code === 'UNAVAILABLE')
+      await transport.json({ method: 'GET', path: ownerPath, signal });
     throw error;
   }
 }
@@ -91,7 +106,12 @@ interface ByteQueue {
 function createByteQueue(onCancel: () => void): ByteQueue {
   let controller!: ReadableStreamDefaultController<Uint8Array>;
   const stream = new ReadableStream<Uint8Array>(
-    { start: (own) => { controller = own; }, cancel: onCancel },
+    {
+      start: (own) => {
+        controller = own;
+      },
+      cancel: onCancel,
+    },
     { highWaterMark: unreadBytesMax, size: (chunk) => chunk?.byteLength ?? 0 },
   );
   return { stream, controller };
@@ -104,7 +124,9 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
   exited.promise.catch(() => undefined); // Whoever wants to know asks.
   let isOver = false;
   let connectionError: unknown = new Error('its WebSocket was closed');
-  const close = () => { fail(new BoxRunError('CANCELED', 'the terminal was closed')); };
+  const close = () => {
+    fail(new BoxRunError('CANCELED', 'the terminal was closed'));
+  };
   const output = createByteQueue(close);
   const errors = createByteQueue(() => undefined);
   const queues = [output.controller, errors.controller];
@@ -123,16 +145,25 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
   }
   function put({ controller }: ByteQueue, bytes: Uint8Array): void {
     if (controller.desiredSize === null) return; // Canceled: nobody wants it.
-    if (controller.desiredSize <= 0) fail(new BoxRunError('RESOURCE_EXCEEDED', 'the output of the terminal was not read'));
+    if (controller.desiredSize <= 0)
+      fail(new BoxRunError('RESOURCE_EXCEEDED', 'the output of the terminal was not read'));
     else controller.enqueue(bytes);
   }
   function onControl({ type, code, message, error, data }: Fields): void {
     if (type === 'stderr') put(errors, transport.platform.bytesOfBase64(String(data)));
     else if (type === 'error') {
-      fail(new BoxRunError(isErrorCode(code) ? code : 'RUNTIME_ERROR', typeof message === 'string' ? message : 'the terminal failed'));
+      fail(
+        new BoxRunError(
+          isErrorCode(code) ? code : 'RUNTIME_ERROR',
+          typeof message === 'string' ? message : 'the terminal failed',
+        ),
+      );
     } else if (type === 'exit') {
       end(() => {
-        exited.resolve({ exitCode: typeof code === 'number' ? code : null, error: typeof error === 'string' ? error : null });
+        exited.resolve({
+          exitCode: typeof code === 'number' ? code : null,
+          error: typeof error === 'string' ? error : null,
+        });
         for (const queue of queues) if (queue.desiredSize !== null) queue.close();
       });
     }
@@ -146,7 +177,9 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
     if (typeof data === 'string') onControl(JSON.parse(data) as Fields);
     else put(output, new Uint8Array(data as ArrayBuffer));
   });
-  socket.addEventListener('error', ({ error }) => { if (error instanceof Error && error.message !== '') connectionError = error; });
+  socket.addEventListener('error', ({ error }) => {
+    if (error instanceof Error && error.message !== '') connectionError = error;
+  });
   socket.addEventListener('close', () => {
     fail(transport.errorOf(connectionError, signal));
     closed.resolve();
@@ -158,10 +191,15 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
     async write(data) {
       if (isOver) throw new BoxRunError('CANCELED', 'the terminal is closed');
       socket.send(typeof data === 'string' ? encoder.encode(data) : data);
-      while (socket.bufferedAmount > unsentBytesMax && !isOver) await new Promise((resolve) => setTimeout(resolve, unsentPollMs));
+      while (socket.bufferedAmount > unsentBytesMax && !isOver)
+        await new Promise((resolve) => setTimeout(resolve, unsentPollMs));
     },
-    resize: (cols, rows) => { sendControl({ type: 'resize', cols, rows }); },
-    end: () => { sendControl({ type: 'eof' }); },
+    resize: (cols, rows) => {
+      sendControl({ type: 'resize', cols, rows });
+    },
+    end: () => {
+      sendControl({ type: 'eof' });
+    },
     close,
     async [Symbol.asyncDispose]() {
       close();

@@ -1,5 +1,5 @@
-// Requests to one server, over what platform.ts gives. Everything of the SDK that speaks to the server goes through here, and
-// gets errors of the catalogue whatever goes wrong.
+// Requests to one server, over what platform.ts gives. Everything of the SDK that speaks to the server goes through
+// here, and gets errors of the catalogue whatever goes wrong.
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer, errorOfConnection } from './errors.ts';
 import type { Platform, PlatformRequest, PlatformResponse } from './platform.ts';
@@ -22,12 +22,15 @@ export interface Transport {
   readonly platform: Platform;
   /**
    * The answer, when it is a success.
-   * @throws the error of the answer; UNAVAILABLE when there is none; CANCELED when `signal` aborts or the client is closed
+   * @throws the error of the answer; UNAVAILABLE when there is none; CANCELED when `signal` aborts or the client is
+   * closed
    */
   send(request: TransportRequest): Promise<PlatformResponse>;
   /** The JSON of the answer. */
   json<T>(request: TransportRequest): Promise<T>;
-  jsonAnswer<T>(request: TransportRequest): Promise<{ readonly body: T; readonly headers: PlatformResponse['headers'] }>;
+  jsonAnswer<T>(
+    request: TransportRequest,
+  ): Promise<{ readonly body: T; readonly headers: PlatformResponse['headers'] }>;
   /** The error of the catalogue behind what broke a request or an answer off. */
   errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError;
   close(): Promise<void>;
@@ -37,7 +40,8 @@ export function createTransport(platform: Platform): Transport {
   let closed = false;
 
   function errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError {
-    if (closed && !(error instanceof BoxRunError)) return new BoxRunError('CANCELED', 'the client was closed', { cause: error });
+    if (closed && !(error instanceof BoxRunError))
+      return new BoxRunError('CANCELED', 'the client was closed', { cause: error });
     return errorOfConnection(error, platform.address, signal);
   }
 
@@ -74,7 +78,15 @@ export function createTransport(platform: Platform): Transport {
   };
 }
 
-function platformRequest({ method, json, body, contentType, accept = 'application/json', headers, signal }: TransportRequest): PlatformRequest {
+function platformRequest({
+  method,
+  json,
+  body,
+  contentType,
+  accept = 'application/json',
+  headers,
+  signal,
+}: TransportRequest): PlatformRequest {
   const content = json === undefined ? body : JSON.stringify(json);
   const type = json === undefined ? contentType : 'application/json';
   return {

@@ -18,7 +18,10 @@ export interface UsageSampleEvent extends UsageUpdate {
 export type UsageEvent = UsageHistoryEvent | UsageSampleEvent;
 
 export interface UsageOptions {
-  /** Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be Infinity. */
+  /**
+   * Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be
+   * Infinity.
+   */
   readonly attemptsMax?: number | undefined;
   /** Told whenever there is no connection, before the next try. */
   readonly onLost?: ((error: BoxRunError) => void) | undefined;

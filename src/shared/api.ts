@@ -33,7 +33,21 @@ export type Volume = Static<typeof Volume>;
 
 /** As setrlimit(2) names them. */
 export const ulimitNames = [
-  'core', 'cpu', 'data', 'fsize', 'locks', 'memlock', 'msgqueue', 'nice', 'nofile', 'nproc', 'rss', 'rtprio', 'rttime', 'sigpending', 'stack',
+  'core',
+  'cpu',
+  'data',
+  'fsize',
+  'locks',
+  'memlock',
+  'msgqueue',
+  'nice',
+  'nofile',
+  'nproc',
+  'rss',
+  'rtprio',
+  'rttime',
+  'sigpending',
+  'stack',
 ] as const;
 
 const ulimitValue = Type.Integer({ minimum: -1, maximum: Number.MAX_SAFE_INTEGER });
@@ -134,7 +148,10 @@ export type ExecBody = Static<typeof ExecBody>;
 
 const terminalSize = Type.Integer({ minimum: 1, maximum: 65_535 });
 
-/** Text frames on the WebSocket of a shell or a command, from the client: the size of its terminal, and the end of its input. */
+/**
+ * Text frames on the WebSocket of a shell or a command, from the client: the size of its terminal, and the end of its
+ * input.
+ */
 export const AttachInput = Type.Union([
   Type.Object({ type: Type.Literal('resize'), cols: terminalSize, rows: terminalSize }),
   Type.Object({ type: Type.Literal('eof') }),
@@ -149,7 +166,9 @@ export const AttachOutput = Type.Union([
 export type AttachOutput = Static<typeof AttachOutput>;
 
 /** By name, with or without SIG, or by number. */
-export const SignalBody = Type.Object({ signal: Type.Union([Type.String(), Type.Integer({ minimum: 1, maximum: 64 })]) });
+export const SignalBody = Type.Object({
+  signal: Type.Union([Type.String(), Type.Integer({ minimum: 1, maximum: 64 })]),
+});
 export type SignalBody = Static<typeof SignalBody>;
 
 export const DownloadBody = Type.Object({ path: Type.String() });
@@ -218,12 +237,14 @@ export type UsageUpdate = Static<typeof UsageUpdate>;
 
 /** `bytes`, `digest` and `imported_at` are null for the built-in image. */
 export const Images = Type.Object({
-  images: Type.Array(Type.Object({
-    name: Type.String(),
-    bytes: nullable(Type.Integer()),
-    digest: nullable(Type.String()),
-    imported_at: nullable(Type.String()),
-  })),
+  images: Type.Array(
+    Type.Object({
+      name: Type.String(),
+      bytes: nullable(Type.Integer()),
+      digest: nullable(Type.String()),
+      imported_at: nullable(Type.String()),
+    }),
+  ),
   /** Short names, and the references that they stand for. */
   aliases: Type.Record(Type.String(), Type.String()),
 });

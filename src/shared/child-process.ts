@@ -1,5 +1,5 @@
-// Starting and ending processes: run a tool to its end under a deadline, tell a live pid from a reused one, TERM then KILL.
-// Used by keeper, supervisor, drivers and image tools; nothing else starts processes.
+// Starting and ending processes: run a tool to its end under a deadline, tell a live pid from a reused one, TERM then
+// KILL. Used by keeper, supervisor, drivers and image tools; nothing else starts processes.
 import { spawn, type ChildProcess, type ChildProcessByStdio, type SpawnOptions } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
@@ -29,8 +29,8 @@ const signalNumbers = constants.signals;
 const toolOutputBytesMax = 1024 * 1024;
 
 /**
- * Runs a program to its end and gives what it printed (the last MiB of each stream). A non-zero exit is a result, not an error.
- * The tool gets a process group of its own, and dies with this process (setpriv --pdeathsig).
+ * Runs a program to its end and gives what it printed (the last MiB of each stream). A non-zero exit is a result, not
+ * an error. The tool gets a process group of its own, and dies with this process (setpriv --pdeathsig).
  * @throws TIMEOUT, CANCELED, RUNTIME_ERROR when the program cannot be started
  */
 export async function runTool(command: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
@@ -67,7 +67,10 @@ export async function runTool(command: string, args: readonly string[], options:
   }
 }
 
-/** Starts a program through which bytes are passed, from its standard input to its standard output; its errors are its exit code. */
+/**
+ * Starts a program through which bytes are passed, from its standard input to its standard output; its errors are its
+ * exit code.
+ */
 export function startFilter(command: string, args: readonly string[]): ChildProcessByStdio<Writable, Readable, null> {
   return spawn(command, args, { stdio: ['pipe', 'pipe', 'ignore'] });
 }

@@ -1,5 +1,6 @@
-// Settings of one server: the only reader of process.env. Flags win over the environment, the environment over defaults.
-// The command line builds a Config once; the keeper hands it to its children, and the supervisor to workers, as JSON.
+// Settings of one server: the only reader of process.env. Flags win over the environment, the environment over
+// defaults. The command line builds a Config once; the keeper hands it to its children, and the supervisor to workers,
+// as JSON.
 import { readFileSync } from 'node:fs';
 import { homedir, totalmem, availableParallelism } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
@@ -12,7 +13,10 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 export type DriverName = 'boxlite' | 'container';
 
-/** Whether a program in the box starts commands (container driver): once a box has had some; never; or from the first command on. */
+/**
+ * Whether a program in the box starts commands (container driver): once a box has had some; never; or from the first
+ * command on.
+ */
 export type RunnerMode = 'auto' | 'off' | 'always';
 
 export type LogFormat = 'json' | 'pretty';
@@ -108,7 +112,13 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     insecureRegistries: list(env['BOXRUN_INSECURE_REGISTRIES'], ','),
     orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
     reconcileEveryMs: whole(env, 'BOXRUN_RECONCILE_MS', limits.reconcileEveryMs, 1, 2 ** 31 - 1),
-    silenceMs: whole(env, 'BOXRUN_SILENCE_MS', limits.silenceMs, limits.heartbeatEveryMs * limits.heartbeatDoubtMisses, 2 ** 31 - 1),
+    silenceMs: whole(
+      env,
+      'BOXRUN_SILENCE_MS',
+      limits.silenceMs,
+      limits.heartbeatEveryMs * limits.heartbeatDoubtMisses,
+      2 ** 31 - 1,
+    ),
     sseHeartbeatMs: sseHeartbeat(env),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
     runner: runnerMode(env['BOXRUN_RUNNER'] ?? 'auto'),
@@ -122,8 +132,8 @@ export interface TokenFlags {
 }
 
 /**
- * The token that TCP requests need, or null: from the flags, or from BOXRUN_TOKEN, which is taken out of the environment, so that
- * no process started from here has it. It is no part of Config: that goes to every process.
+ * The token that TCP requests need, or null: from the flags, or from BOXRUN_TOKEN, which is taken out of the
+ * environment, so that no process started from here has it. It is no part of Config: that goes to every process.
  * @throws VALIDATION_ERROR for a token that cannot be one, RUNTIME_ERROR for a file that cannot be read
  */
 export function takeToken({ token, tokenFile }: TokenFlags = {}, env: NodeJS.ProcessEnv = process.env): string | null {
@@ -144,16 +154,22 @@ export function clientToken(env: Environment = process.env): string | null {
 }
 
 /**
- * Where a client finds the server of these settings: a socket that is named, else a TCP address that is named, else the socket
- * in the state directory.
+ * Where a client finds the server of these settings: a socket that is named, else a TCP address that is named, else the
+ * socket in the state directory.
  */
-export function serverAddress(config: Config, env: Environment = process.env): { socketPath: string } | { host: string; port: number } {
+export function serverAddress(
+  config: Config,
+  env: Environment = process.env,
+): { socketPath: string } | { host: string; port: number } {
   const named = (name: string) => (env[name] ?? '') !== '';
-  if (!named('BOXRUN_SOCKET') && (named('BOXRUN_HOST') || named('BOXRUN_PORT')) && config.tcp !== null) return config.tcp;
+  if (!named('BOXRUN_SOCKET') && (named('BOXRUN_HOST') || named('BOXRUN_PORT')) && config.tcp !== null)
+    return config.tcp;
   return { socketPath: config.socketPath ?? defaultSocket(config.stateDir) };
 }
 
-/** The environment of a server started on behalf of a client: the same settings, independent of the working directory. */
+/**
+ * The environment of a server started on behalf of a client: the same settings, independent of the working directory.
+ */
 export function serverEnvironment(config: Config, env: Environment = process.env): NodeJS.ProcessEnv {
   return {
     ...env,
@@ -175,9 +191,13 @@ function readTokenFile(path: string): string {
 function checkedToken(token: string, source: string): string {
   const { tokenLengthLeast: least, tokenLengthMost: most } = limits;
   if (token.length >= least && token.length <= most && /^[\x21-\x7e]+$/.test(token)) return token;
-  throw new BoxRunError('VALIDATION_ERROR', `the token of ${source} must have ${least} to ${most} visible ASCII characters, without blanks`, {
-    hint: 'a good one: head -c 24 /dev/urandom | base64',
-  });
+  throw new BoxRunError(
+    'VALIDATION_ERROR',
+    `the token of ${source} must have ${least} to ${most} visible ASCII characters, without blanks`,
+    {
+      hint: 'a good one: head -c 24 /dev/urandom | base64',
+    },
+  );
 }
 
 function readCaps(flags: NonNullable<ConfigFlags['caps']>, env: Environment): Caps {
@@ -192,9 +212,13 @@ function gatewayCount(flag: number | undefined, env: Environment, socketOnly: bo
   const most = limits.gatewaysMax;
   const count = wholeFlag('--gateways', flag, 1, most) ?? whole(env, 'BOXRUN_GATEWAYS', 1, 1, most);
   if (count === 1 || !socketOnly) return count;
-  throw new BoxRunError('VALIDATION_ERROR', `${count} gateways share a TCP port, and with --socket alone there is none`, {
-    hint: 'give --port too, or leave --gateways out',
-  });
+  throw new BoxRunError(
+    'VALIDATION_ERROR',
+    `${count} gateways share a TCP port, and with --socket alone there is none`,
+    {
+      hint: 'give --port too, or leave --gateways out',
+    },
+  );
 }
 
 /** `MIN` spare ones, or `MIN:MAX`: spare ones, and all together. */
@@ -202,10 +226,16 @@ function workerNumbers(flag: string | undefined, env: Environment): Pick<Config,
   const name = flag === undefined ? 'BOXRUN_WORKERS' : '--workers';
   const [min = '', max, ...more] = (flag ?? env['BOXRUN_WORKERS'] ?? String(availableParallelism())).split(':');
   if (more.length > 0) {
-    throw new BoxRunError('VALIDATION_ERROR', `${name} has more than two numbers`, { hint: 'write MIN, or MIN:MAX, as in 2:20' });
+    throw new BoxRunError('VALIDATION_ERROR', `${name} has more than two numbers`, {
+      hint: 'write MIN, or MIN:MAX, as in 2:20',
+    });
   }
   const spareWorkers = wholeNumber(name, min, 0, 1024);
-  return { spareWorkers, maxWorkers: max === undefined ? null : wholeNumber(`${name}, after the colon,`, max, Math.max(spareWorkers, 1), 2 ** 31) };
+  return {
+    spareWorkers,
+    maxWorkers:
+      max === undefined ? null : wholeNumber(`${name}, after the colon,`, max, Math.max(spareWorkers, 1), 2 ** 31),
+  };
 }
 
 function hostName(text: string): string {
@@ -246,7 +276,9 @@ function sseHeartbeat(env: Environment): number {
 
 function logLevel(value: string): string {
   if (logLevels.includes(value)) return value;
-  throw new BoxRunError('VALIDATION_ERROR', `there is no log level '${value}'`, { hint: `use ${logLevels.join(', ')}` });
+  throw new BoxRunError('VALIDATION_ERROR', `there is no log level '${value}'`, {
+    hint: `use ${logLevels.join(', ')}`,
+  });
 }
 
 function logFormat(value: string): LogFormat {

@@ -1,5 +1,6 @@
-// A file that only takes room: it is given up when the disk is full, so that boxes can still be removed and the database be written.
-// The supervisor makes it while there is room; whoever needs the room removes it. One on each disk that the server writes to.
+// A file that only takes room: it is given up when the disk is full, so that boxes can still be removed and the
+// database be written. The supervisor makes it while there is room; whoever needs the room removes it. One on each disk
+// that the server writes to.
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { open, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';

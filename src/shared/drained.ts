@@ -1,5 +1,6 @@
-// Waiting for the slower side of a connection. Used by ipc/stream.ts, and by the gateway where it sends streams and files.
-// A long transfer waits a hundred thousand times on one connection: whatever a wait leaves behind there would become its end.
+// Waiting for the slower side of a connection. Used by ipc/stream.ts, and by the gateway where it sends streams and
+// files. A long transfer waits a hundred thousand times on one connection: whatever a wait leaves behind there would
+// become its end.
 import type { Writable } from 'node:stream';
 
 /** Resolves when `writable` takes more, or never will: it is closed, or `over` aborts. */

@@ -47,7 +47,8 @@ export async function probeDriver(
     const facts = await worker.ready;
     if (!fits(ProbeResult, facts)) throw new Error('its answer does not fit');
     const result = facts as ProbeResult;
-    if (isWorthKeeping(config.driver, result)) await writeFile(keptFile, JSON.stringify({ key, result }), { mode: 0o600 });
+    if (isWorthKeeping(config.driver, result))
+      await writeFile(keptFile, JSON.stringify({ key, result }), { mode: 0o600 });
     return { ...result, isKept: false };
   } catch (error) {
     return { ok: false, problems: [`trying the ${config.driver} driver failed: ${errorText(error)}`], isKept: false };
@@ -57,8 +58,8 @@ export async function probeDriver(
 }
 
 /**
- * A container driver that does not work lacks a program, which the user installs in a minute, and it answers at once. A VM that
- * does not boot takes up to 20 s, and boots only after something has changed that is part of the key.
+ * A container driver that does not work lacks a program, which the user installs in a minute, and it answers at once. A
+ * VM that does not boot takes up to 20 s, and boots only after something has changed that is part of the key.
  */
 function isWorthKeeping(driver: DriverName, { ok }: ProbeResult): boolean {
   return ok || driver === 'boxlite';
@@ -69,7 +70,10 @@ async function keyOf(driver: DriverName): Promise<string> {
   const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
   const parts: unknown[] = [driver, bootId.trim(), import.meta.url];
   if (driver === 'boxlite') {
-    const kvm = await stat('/dev/kvm').then(({ uid, gid, mode }) => [uid, gid, mode], () => null);
+    const kvm = await stat('/dev/kvm').then(
+      ({ uid, gid, mode }) => [uid, gid, mode],
+      () => null,
+    );
     parts.push(release(), engineVersion(), kvm, process.getuid?.() ?? null, process.getgroups?.() ?? null);
   }
   return JSON.stringify(parts);

@@ -70,7 +70,10 @@ export function toBoxRunError(error: unknown): BoxRunError {
   const message = error instanceof Error ? error.message : String(error);
   if (lacksDescriptors(error)) {
     const hint = 'run less at once, or start the server with a higher limit of open files (ulimit -n)';
-    return new BoxRunError('RESOURCE_EXCEEDED', 'a process of the server has no file descriptor left', { hint, cause: message });
+    return new BoxRunError('RESOURCE_EXCEEDED', 'a process of the server has no file descriptor left', {
+      hint,
+      cause: message,
+    });
   }
   return new BoxRunError('RUNTIME_ERROR', message, { status: 500, cause: error });
 }

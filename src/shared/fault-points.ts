@@ -1,5 +1,6 @@
-// The points at which tests may hold a process, by name: the process, the step it is in, the moment. Each says what has happened
-// there, and what has not. A test asserts that the code has exactly these; the crash matrix kills every process at each of them.
+// The points at which tests may hold a process, by name: the process, the step it is in, the moment. Each says what has
+// happened there, and what has not. A test asserts that the code has exactly these; the crash matrix kills every
+// process at each of them.
 
 export const faultPoints = {
   'keeper.boot.locked': 'the state directory is locked; no child is started',
@@ -15,7 +16,8 @@ export const faultPoints = {
   'supervisor.boot.listening': 'the supervisor takes requests; the keeper does not know it',
   'supervisor.adoption.spills-sent': 'what workers spilled is committed; no worker is looked for',
   'supervisor.adoption.workers-found': 'it is connected to the living workers; no box is known',
-  'supervisor.adoption.boxes-known': 'every box is known and its quota taken, each goes on with what it was at; the pool is empty',
+  'supervisor.adoption.boxes-known':
+    'every box is known and its quota taken, each goes on with what it was at; the pool is empty',
   'supervisor.spill.read': 'a spill is read; nothing of it is sent to the writer',
   'supervisor.spill.committed': 'what was spilled is committed; its file is there',
   'supervisor.create.admitted': 'name and quota are taken; no row is sent',
@@ -36,7 +38,7 @@ export const faultPoints = {
   'supervisor.remove.asked': 'the row says removing; the worker has not heard of it',
   'supervisor.remove.ended': 'nothing of the box is left but its rows',
   'supervisor.remove.rows-gone': 'the rows are gone; name and registry still know the box',
-  'supervisor.run.admitted': 'the row of a run\'s box is committed, marked as ephemeral; nothing else is',
+  'supervisor.run.admitted': "the row of a run's box is committed, marked as ephemeral; nothing else is",
   'supervisor.run.caller-gone': 'whoever asked for a run is gone; its box is there',
   'supervisor.gc.chosen': 'it is decided which boxes are garbage; all are there',
   'supervisor.gc.removed-one': 'one of them is removed; the answer is open',
@@ -44,7 +46,8 @@ export const faultPoints = {
   'supervisor.reconcile.set-aside': 'its home is set aside; the rest of it is there',
   'supervisor.succession.predecessor-dead': 'a lost worker is dead for certain; there is no lease for its successor',
   'supervisor.succession.leased': 'the next generation is committed; it has no worker',
-  'supervisor.succession.reattached': 'the successor has the engine; its predecessor\'s commands are still running in their rows',
+  'supervisor.succession.reattached':
+    "the successor has the engine; its predecessor's commands are still running in their rows",
   'supervisor.succession.closed': 'these have ended as failed; the row says recovering',
 
   'writer.boot.locked': 'the database is locked; it is not open',
@@ -57,7 +60,7 @@ export const faultPoints = {
   'writer.insert-box.committed': 'it is committed and not acknowledged',
   'writer.update-box.applied': 'the change of a box is in an open transaction',
   'writer.update-box.committed': 'it is committed and not acknowledged',
-  'writer.remove-box.slice-gone': 'a part of a box\'s execs and events is deleted; its row is there',
+  'writer.remove-box.slice-gone': "a part of a box's execs and events is deleted; its row is there",
   'writer.remove-box.committed': 'everything of it is deleted; this is not acknowledged',
   'writer.open-lease.committed': 'a generation is committed and not acknowledged',
   'writer.close-lease.committed': 'lost commands have ended in their rows; nobody has heard of it',
@@ -80,7 +83,7 @@ export const faultPoints = {
   'worker.reattach.adopted': 'a successor has the engine; commands of its predecessor run in it',
   'worker.reattach.strays-killed': 'these are dead; the supervisor has no answer',
   'worker.exec.queued': 'the row of a command is on its way to the writer; nothing is started',
-  'worker.exec.spawned': 'the runtime\'s client is started; nothing of the command is known',
+  'worker.exec.spawned': "the runtime's client is started; nothing of the command is known",
   'worker.exec.ordered': 'the runner in the box has the order to start a command; nothing of the command is known',
   'worker.exec.started': 'the command runs; its output is not read',
   'worker.output.read': 'output is read and numbered; it is not sent',

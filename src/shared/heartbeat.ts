@@ -1,6 +1,6 @@
-// Whether the other side of a connection still does anything: a process that hangs keeps its connections open, and its silence is all
-// that shows it. Used by ipc/client.ts (asks, and is answered) and own-process.ts (the child beats by itself).
-// Silence is counted in ticks of this process's own clock: a host that slept, or a busy one, accuses nobody.
+// Whether the other side of a connection still does anything: a process that hangs keeps its connections open, and its
+// silence is all that shows it. Used by ipc/client.ts (asks, and is answered) and own-process.ts (the child beats by
+// itself). Silence is counted in ticks of this process's own clock: a host that slept, or a busy one, accuses nobody.
 import { limits } from './limits.ts';
 
 /** The reason with which a connection ends whose other side gave no sign of life. */

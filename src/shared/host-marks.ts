@@ -1,5 +1,6 @@
-// By what a thing on the host says to which box, and to which database, it belongs. Drivers mark what they make; the supervisor looks for
-// what bears the mark of its database and belongs to no box. A home without a mark, or with another one, is nobody's business here.
+// By what a thing on the host says to which box, and to which database, it belongs. Drivers mark what they make; the
+// supervisor looks for what bears the mark of its database and belongs to no box. A home without a mark, or with
+// another one, is nobody's business here.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -30,7 +31,9 @@ export function makeMarkedHome(homeDir: string, { instanceId, driver }: HomeOwne
 
 /** Null when the home does not say. */
 export async function ownerOf(homeDir: string): Promise<HomeOwner | null> {
-  const value = (await readFile(join(homeDir, ownerFile), 'utf8').then(JSON.parse).catch(() => null)) as Partial<HomeOwner> | null;
+  const value = (await readFile(join(homeDir, ownerFile), 'utf8')
+    .then(JSON.parse)
+    .catch(() => null)) as Partial<HomeOwner> | null;
   const { instanceId, driver } = value ?? {};
   if (typeof instanceId !== 'string' || (driver !== 'boxlite' && driver !== 'container')) return null;
   return { instanceId, driver };

@@ -1,5 +1,6 @@
-// Paths of the host that a box may mount: where they lead, and whether that is below a directory that the server allows.
-// Asked by the supervisor when a box is made, and by its worker before each start: a link may have been swapped in meanwhile.
+// Paths of the host that a box may mount: where they lead, and whether that is below a directory that the server
+// allows. Asked by the supervisor when a box is made, and by its worker before each start: a link may have been swapped
+// in meanwhile.
 import { constants } from 'node:fs';
 import { open, readlink, realpath } from 'node:fs/promises';
 import { BoxRunError } from './errors.ts';
@@ -17,11 +18,19 @@ export async function resolveHostPath(path: string, roots: readonly string[]): P
   if (roots.length === 0) return resolved;
   for (const root of roots) {
     const directory = await realpath(root).catch(() => null);
-    if (directory !== null && (resolved === directory || resolved.startsWith(directory === '/' ? '/' : `${directory}/`))) return resolved;
+    if (
+      directory !== null &&
+      (resolved === directory || resolved.startsWith(directory === '/' ? '/' : `${directory}/`))
+    )
+      return resolved;
   }
-  throw new BoxRunError('FORBIDDEN', `volume host path ${path} leads to ${resolved}, where this server mounts nothing`, {
-    hint: `it must lie below ${roots.join(' or ')} (--volume-root)`,
-  });
+  throw new BoxRunError(
+    'FORBIDDEN',
+    `volume host path ${path} leads to ${resolved}, where this server mounts nothing`,
+    {
+      hint: `it must lie below ${roots.join(' or ')} (--volume-root)`,
+    },
+  );
 }
 
 /** One walk of the kernel, and its word on where it ended: no component can change between two looks. */

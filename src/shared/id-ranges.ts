@@ -1,6 +1,7 @@
-// Ids of the host that boxes of the container driver use: a block of 65,536 for each box, and for each block one user of the host who
-// creates the box's user namespace. The kernel charges that user for what it counts per user, so no two boxes may share a block. All
-// lie above the ranges that distributions and systemd give away, and below those that systemd keeps for others.
+// Ids of the host that boxes of the container driver use: a block of 65,536 for each box, and for each block one user
+// of the host who creates the box's user namespace. The kernel charges that user for what it counts per user, so no two
+// boxes may share a block. All lie above the ranges that distributions and systemd give away, and below those that
+// systemd keeps for others.
 import { createHash } from 'node:crypto';
 
 export interface IdRange {

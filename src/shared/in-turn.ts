@@ -1,5 +1,6 @@
 // One after the other, or so many at once: work in the order in which it was asked for.
-// Used by the supervisor for the operations on a box, for starting workers and for boxes that come and go together, and by the worker for its calls to the engine.
+// Used by the supervisor for the operations on a box, for starting workers and for boxes that come and go together, and
+// by the worker for its calls to the engine.
 import { BoxRunError } from './errors.ts';
 
 export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
@@ -21,8 +22,8 @@ export interface Turns {
 }
 
 /**
- * Turns for `most` works at once; each other one begins when one of them has ended, well or not, or has lasted for `longestMs`
- * milliseconds: what hangs keeps nobody waiting for longer.
+ * Turns for `most` works at once; each other one begins when one of them has ended, well or not, or has lasted for
+ * `longestMs` milliseconds: what hangs keeps nobody waiting for longer.
  */
 export function createTurns(most: number, longestMs: number = Number.POSITIVE_INFINITY): Turns {
   const waiting = new Set<() => void>();

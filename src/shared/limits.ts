@@ -3,8 +3,8 @@
 
 export const limits = {
   /**
-   * Memory (resident) of any process of the server, whatever passes through it. Held by the bounds below, not by a check of its own;
-   * the tests of load and of large files fail past it.
+   * Memory (resident) of any process of the server, whatever passes through it. Held by the bounds below, not by a
+   * check of its own; the tests of load and of large files fail past it.
    */
   processMemoryMbMax: 200,
   /** ... of the gateway with many clients at once that do not read (40 streams of megabytes) or only wait (500). */
@@ -28,17 +28,26 @@ export const limits = {
   heartbeatEveryMs: 1_000,
   /** ... after so many that are missing /readyz says that it does not answer, */
   heartbeatDoubtMisses: 2,
-  /** ... and after so long (BOXRUN_SILENCE_MS) it is given up: its connections are cut, and whoever started it kills it and starts it again. */
+  /**
+   * ... and after so long (BOXRUN_SILENCE_MS) it is given up: its connections are cut, and whoever started it kills it
+   * and starts it again.
+   */
   silenceMs: 8_000,
   /** Gateway: what /readyz and /metrics ask of another process comes within this, or counts as no answer. */
   healthTimeoutMs: 1_000,
 
-  /** Gateway: moments of `/v1/usage` are taken this often, kept this many (an hour), and each looks at so many answers of a kind. */
+  /**
+   * Gateway: moments of `/v1/usage` are taken this often, kept this many (an hour), and each looks at so many answers
+   * of a kind.
+   */
   usageSampleMs: 5_000,
   usageSamplesMax: 720,
   usageTimesMax: 1_000,
 
-  /** Streams of terminals and files: longest piece; longer ones are cut, and a peer that sends longer ones loses its connection. */
+  /**
+   * Streams of terminals and files: longest piece; longer ones are cut, and a peer that sends longer ones loses its
+   * connection.
+   */
   streamPieceBytesMax: 256 * 1024,
   /** A token for a stream that is not used by then is void. */
   streamTokenMs: 10_000,
@@ -46,9 +55,14 @@ export const limits = {
   streamTokensMax: 1_000,
   /** Streams open at once at one worker; the next one is refused with TOO_MANY_REQUESTS. */
   streamsOpenMax: 256,
-  /** File transfers: bytes under way to or from the box that it has not confirmed (BoxLite's ring holds 1 MiB of text). */
+  /**
+   * File transfers: bytes under way to or from the box that it has not confirmed (BoxLite's ring holds 1 MiB of text).
+   */
   fileBlockBytes: 512 * 1024,
-  /** Uploads: what the box says before it takes bytes (a directory made, a file opened) and at the end comes within this. */
+  /**
+   * Uploads: what the box says before it takes bytes (a directory made, a file opened) and at the end comes within
+   * this.
+   */
   fileAnswerMs: 60_000,
   /** ... and after one that failed, the box has this long to remove what came of it. */
   fileTidyMs: 10_000,
@@ -76,19 +90,31 @@ export const limits = {
   gatewaysMax: 64,
   /** One of several gateways tells its figures to the supervisor, from which the others have them, so often. */
   gatewayReportEveryMs: 5_000,
-  /** Worker: the row of a command that has only begun waits this long for what comes next; a short one is then committed whole, at once. */
+  /**
+   * Worker: the row of a command that has only begun waits this long for what comes next; a short one is then committed
+   * whole, at once.
+   */
   execRowDelayMs: 3,
-  /** Worker: a command's pipe is first looked at when the command has ended, or after this long; until then it holds what is written. */
+  /**
+   * Worker: a command's pipe is first looked at when the command has ended, or after this long; until then it holds
+   * what is written.
+   */
   outputFirstLookMs: 2,
   /** Worker: output not yet acknowledged by the writer; at it, reading its commands' pipes stops. */
   unackedBytesMax: 8 * 1024 * 1024,
   /** Worker: operations in one commit request. */
   commitOpsMax: 512,
-  /** Worker: bytes in one commit request (well under frameBytesMax): a short command of another box waits until one of these is on the disk. */
+  /**
+   * Worker: bytes in one commit request (well under frameBytesMax): a short command of another box waits until one of
+   * these is on the disk.
+   */
   commitBytesMax: 512 * 1024,
   /** After the leader's exit, background children may hold its pipes this long; then the exec ends without them. */
   exitDrainMs: 500,
-  /** After the leader's exit its own output may still be queued: while at least this much comes in each `exitDrainMs`, or the writer is slow, draining goes on ... */
+  /**
+   * After the leader's exit its own output may still be queued: while at least this much comes in each `exitDrainMs`,
+   * or the writer is slow, draining goes on ...
+   */
   exitDrainBusyBytes: 64 * 1024,
   /** ... for this long at the most; without children, until nothing has come for this long. */
   exitDrainBusyMs: 30_000,
@@ -97,7 +123,9 @@ export const limits = {
   execHoldMostMs: 250,
   /** Execs running at once in one box (--max-execs); the next one is refused with RESOURCE_EXCEEDED. */
   execsRunningMax: 512,
-  /** Output kept of one exec (--max-output-mb); past it the command goes on, the rest is dropped, and its events say so. */
+  /**
+   * Output kept of one exec (--max-output-mb); past it the command goes on, the rest is dropped, and its events say so.
+   */
   execOutputBytesMax: 4 * 1024 * 1024 * 1024,
   /** Processes and threads in one box (container driver); past it fork fails in the box with EAGAIN. */
   boxProcessesMax: 4096,
@@ -109,7 +137,10 @@ export const limits = {
   runnerStartTimeoutMs: 10_000,
   /** ... starts in limits.restartWindowMs; then none is tried until the window has passed. */
   runnerStartsMax: 3,
-  /** ... is asked for a sign of life this often while it has commands; after so many without one it is given up, and its commands with it. */
+  /**
+   * ... is asked for a sign of life this often while it has commands; after so many without one it is given up, and its
+   * commands with it.
+   */
   runnerPingMs: 5_000,
   runnerPingsUnansweredMax: 6,
   /** ... reports the end of a command whose tree is dead within this; then it counts as killed. */
@@ -119,28 +150,43 @@ export const limits = {
 
   /** Writer: bytes waiting to be sent to one following gateway; past it the gateway is told to read history instead. */
   followerBufferBytesMax: 8 * 1024 * 1024,
-  /** Writer: changes of boxes and execs kept for clients that come back, and characters of them; of older ones they hear `reset`. */
+  /**
+   * Writer: changes of boxes and execs kept for clients that come back, and characters of them; of older ones they hear
+   * `reset`.
+   */
   statesKeptMax: 4_096,
   statesKeptBytesMax: 8 * 1024 * 1024,
-  /** Writer: rows deleted by one transaction of a removal or a sweep, and how long it goes on with that; the rest comes later. */
+  /**
+   * Writer: rows deleted by one transaction of a removal or a sweep, and how long it goes on with that; the rest comes
+   * later.
+   */
   deleteSliceRows: 5_000,
   deleteSliceMs: 8,
   /** Writer: between two slices a sweep rests so many times as long as a slice took. */
   sweepRestFactor: 4,
-  /** Ended execs with their output are kept for this long (--retention-hours); 0: as long as their box. Past it they are removed. */
+  /**
+   * Ended execs with their output are kept for this long (--retention-hours); 0: as long as their box. Past it they are
+   * removed.
+   */
   retentionHours: 0,
   /** A client's Idempotency-Key stands for what it made for this long. */
   keyLifeMs: 24 * 60 * 60 * 1000,
   /** Writer: removes keys whose time is over this often, and so many in one transaction. */
   keySweepEveryMs: 10 * 60 * 1000,
   keySweepSliceRows: 32,
-  /** Of each of stdout and stderr of a run under a key, bytes kept for a repeated answer; the rest is cut, and the answer says so. */
+  /**
+   * Of each of stdout and stderr of a run under a key, bytes kept for a repeated answer; the rest is cut, and the
+   * answer says so.
+   */
   keptOutputBytesMax: 512 * 1024,
   /** Writer: operations in one group commit; the rest goes into the next. */
   groupOpsMax: 20_000,
   /** Writer: changes with so many bytes of output let one group of smaller ones pass before them. */
   largeChangeBytes: 128 * 1024,
-  /** ... and while changes come that somebody waits for, at most this far apart, each group with large ones is followed by a rest so many times as long as it took, and no longer than this. */
+  /**
+   * ... and while changes come that somebody waits for, at most this far apart, each group with large ones is followed
+   * by a rest so many times as long as it took, and no longer than this.
+   */
   largeChangeYieldMs: 250,
   largeChangeRestFactor: 10,
   largeChangeRestMaxMs: 100,
@@ -151,10 +197,16 @@ export const limits = {
   replayPageEvents: 512,
   /** Gateway: bytes in one page of history. */
   replayPageBytes: 512 * 1024,
-  /** ... of all pages that readers hold at once, as long as their clients take: past it pages are smaller, but never under the least. */
+  /**
+   * ... of all pages that readers hold at once, as long as their clients take: past it pages are smaller, but never
+   * under the least.
+   */
   replayBytesMax: 8 * 1024 * 1024,
   replayPageBytesLeast: 16 * 1024,
-  /** Gateway: a page whose events have no more bytes than this, on average, comes from its thread in one buffer, and the next one is read while it is sent. */
+  /**
+   * Gateway: a page whose events have no more bytes than this, on average, comes from its thread in one buffer, and the
+   * next one is read while it is sent.
+   */
   smallEventBytes: 256,
   /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
   feedBufferBytesMax: 1024 * 1024,
@@ -168,9 +220,15 @@ export const limits = {
   processingEveryMs: 10_000,
   /** Gateway: JSON bodies (--max-body-mb); past it 413. */
   bodyBytesMax: 1024 * 1024,
-  /** Gateway: event streams and WebSockets open at once of one client, by its address (--max-streams); the next one is refused with TOO_MANY_REQUESTS. */
+  /**
+   * Gateway: event streams and WebSockets open at once of one client, by its address (--max-streams); the next one is
+   * refused with TOO_MANY_REQUESTS.
+   */
   streamsPerClientMax: 1_000,
-  /** Volumes of a box on BoxLite, whose micro-VM has places for few devices: the driver's own takes one, a network another; more get 422. */
+  /**
+   * Volumes of a box on BoxLite, whose micro-VM has places for few devices: the driver's own takes one, a network
+   * another; more get 422.
+   */
   microVmVolumesMax: 2,
   microVmVolumesWithNetworkMax: 1,
   /** A token for TCP: characters. */
@@ -198,31 +256,50 @@ export const limits = {
   /** Gateway: threads that read the database, and calls waiting for them. */
   readerThreads: 2,
   readerQueueMax: 4_096,
-  /** Gateway: an address that is in use gets this long to be freed, by a predecessor that is just going; then the start fails. */
+  /**
+   * Gateway: an address that is in use gets this long to be freed, by a predecessor that is just going; then the start
+   * fails.
+   */
   listenWaitMs: 4_000,
   /** Gateway: the other processes get this long to answer before it takes requests anyway. */
   partsWaitMs: 5_000,
   /** Gateway: streams get this long to end at shutdown. */
   gatewayCloseMs: 3_000,
 
-  /** Supervisor: boxes of one server, stopped ones too (--max-boxes); the next create is refused with RESOURCE_EXCEEDED. */
+  /**
+   * Supervisor: boxes of one server, stopped ones too (--max-boxes); the next create is refused with RESOURCE_EXCEEDED.
+   */
   boxesMax: 1_000,
-  /** Supervisor: free disk for the state directory (--min-free-disk-mb); below it create and exec are refused with RESOURCE_EXCEEDED. */
+  /**
+   * Supervisor: free disk for the state directory (--min-free-disk-mb); below it create and exec are refused with
+   * RESOURCE_EXCEEDED.
+   */
   freeDiskBytesMin: 256 * 1024 * 1024,
   /** ... which is looked at anew after this. */
   freeDiskStaleMs: 250,
-  /** Container driver: boxes may fill the host's disk up to here; a write past it ends with ENOSPC in the box. Looked at so often. */
+  /**
+   * Container driver: boxes may fill the host's disk up to here; a write past it ends with ENOSPC in the box. Looked at
+   * so often.
+   */
   diskMarginBytes: 128 * 1024 * 1024,
   diskRoomEveryMs: 500,
   /** Supervisor: looks this often whether the disk is nearly full. */
   diskWatchEveryMs: 1_000,
-  /** A file of this size is given up when the disk is full, so that boxes can be removed and the database be written. */
+  /**
+   * A file of this size is given up when the disk is full, so that boxes can be removed and the database be written.
+   */
   diskReserveBytes: 32 * 1024 * 1024,
   /** Supervisor: a new spare waits with its start while boxes come up or go, so long at the most. */
   spareWaitMs: 5_000,
-  /** Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow to say hello. */
+  /**
+   * Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow
+   * to say hello.
+   */
   workerStartsPerCpu: 2,
-  /** Supervisor: boxes that come up or are removed at once, for each processor; each other one waits until one of them is done or has had so many ms. Many together take longer than one after the other. */
+  /**
+   * Supervisor: boxes that come up or are removed at once, for each processor; each other one waits until one of them
+   * is done or has had so many ms. Many together take longer than one after the other.
+   */
   boxTurnsPerCpu: 2,
   boxTurnMs: 2_000,
   /** Supervisor: a spawned worker answers on its socket by then. */
@@ -231,7 +308,9 @@ export const limits = {
   boxStartTimeoutMs: 120_000,
   /** Supervisor: everything an image needs before its first use. */
   imagePrepareTimeoutMs: 900_000,
-  /** Images: holes in the files of a layer, which become zeros on the disk of the host. An image with more is refused. */
+  /**
+   * Images: holes in the files of a layer, which become zeros on the disk of the host. An image with more is refused.
+   */
   imageHoleBytesMax: 8 * 1024 ** 3,
   /** ... and pieces of data between the holes of one file. */
   sparsePiecesMax: 1_000_000,
@@ -247,29 +326,50 @@ export const limits = {
   /** Removal of a running box: the same. */
   removeGraceMs: 1_000,
   boxRemoveTimeoutMs: 60_000,
-  /** Supervisor: workers in turn that a start, stop or removal may use up; then it fails, and what may still run goes on counting. */
+  /**
+   * Supervisor: workers in turn that a start, stop or removal may use up; then it fails, and what may still run goes on
+   * counting.
+   */
   boxAttemptsMax: 3,
-  /** Supervisor: a worker that stops or removes a box is greeted this often; after so many greetings without an answer it is killed. */
+  /**
+   * Supervisor: a worker that stops or removes a box is greeted this often; after so many greetings without an answer
+   * it is killed.
+   */
   workerPulseMs: 1_000,
   workerPulsesMissedMax: 3,
   /** Supervisor: a worker gives up bringing a box up by then, once told to; past it it is killed. */
   cancelTimeoutMs: 10_000,
-  /** Supervisor: a worker told to go has this long; then SIGKILL. In half of it the writer takes its output; then it is spilled. */
+  /**
+   * Supervisor: a worker told to go has this long; then SIGKILL. In half of it the writer takes its output; then it is
+   * spilled.
+   */
   workerExitMs: 5_000,
-  /** Adoption by a worker of the version before: it is told of so many of the newest commands that have ended. Background children of older ones are killed. */
+  /**
+   * Adoption by a worker of the version before: it is told of so many of the newest commands that have ended.
+   * Background children of older ones are killed.
+   */
   finishedExecsTold: 100_000,
   /** Adoption of a running VM: it answers by then. */
   adoptTimeoutMs: 10_000,
-  /** Adoption: the workers that a predecessor left get this long to say hello before boxes are served; a later one is waited for by its own box alone. */
+  /**
+   * Adoption: the workers that a predecessor left get this long to say hello before boxes are served; a later one is
+   * waited for by its own box alone.
+   */
   adoptPatienceMs: 1_000,
-  /** Supervisor: compares the host, the database and itself this often (BOXRUN_RECONCILE_MS); what is wrong twice in a row is set right, */
+  /**
+   * Supervisor: compares the host, the database and itself this often (BOXRUN_RECONCILE_MS); what is wrong twice in a
+   * row is set right,
+   */
   reconcileEveryMs: 60_000,
   /** ... so many things in one sweep, each within so long; the others come later, and those that fail come again, */
   reconcileStepsMax: 20,
   reconcileStepMs: 120_000,
   /** ... and so many are remembered from one sweep to the next; more are looked at when these are gone. */
   reconcileFoundMax: 1_000,
-  /** Restarts allowed within the window: of one box's worker (then the box goes to `error`), of each child of the keeper (then `serve` ends). */
+  /**
+   * Restarts allowed within the window: of one box's worker (then the box goes to `error`), of each child of the keeper
+   * (then `serve` ends).
+   */
   workerRestartsMax: 3,
   childRestartsMax: 10,
   restartWindowMs: 60_000,
@@ -278,7 +378,9 @@ export const limits = {
 
   /** Keeper: a child says it is ready by then; where the processor is emulated, the first one took more than 20 s. */
   childReadyMs: 60_000,
-  /** Keeper, supervisor: what a child says of itself before it is ready, in characters; one that says more is given up. */
+  /**
+   * Keeper, supervisor: what a child says of itself before it is ready, in characters; one that says more is given up.
+   */
   lifelineCharsMax: 64 * 1024,
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,

@@ -1,5 +1,5 @@
-// A lock file that dies with its process: flock(2) on a descriptor that stays open here and is closed on exec by default.
-// One for the keeper of a state directory, one for the writer of a database.
+// A lock file that dies with its process: flock(2) on a descriptor that stays open here and is closed on exec by
+// default. One for the keeper of a state directory, one for the writer of a database.
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 
@@ -23,7 +23,12 @@ export async function tryLock(path: string): Promise<FileLock | null> {
     child.once('error', reject);
     child.once('exit', resolve);
   });
-  if (exitCode === 0) return { release: () => { closeSync(fd); } };
+  if (exitCode === 0)
+    return {
+      release: () => {
+        closeSync(fd);
+      },
+    };
   closeSync(fd);
   if (exitCode === conflictExitCode) return null;
   throw new Error(`flock(1) failed on ${path} with exit code ${exitCode}`);

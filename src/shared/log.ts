@@ -1,5 +1,6 @@
-// Logs: one line per event, as JSON or for people, on standard error, which the keeper and the supervisor point at files. Ids of boxes, execs,
-// workers and requests are fields. Never the content of output, nor values of environment variables.
+// Logs: one line per event, as JSON or for people, on standard error, which the keeper and the supervisor point at
+// files. Ids of boxes, execs, workers and requests are fields. Never the content of output, nor values of environment
+// variables.
 import { createRequire } from 'node:module';
 import type prettyStream from 'pino-pretty';
 import { pino, type DestinationStream, type Logger } from 'pino';
@@ -31,7 +32,11 @@ export interface ProcessLog {
 }
 
 /** For a process that outlives whoever gave it its settings. */
-export function createProcessLog(role: string, { logLevel, logFormat }: LogSettings, options: LoggerOptions = {}): ProcessLog {
+export function createProcessLog(
+  role: string,
+  { logLevel, logFormat }: LogSettings,
+  options: LoggerOptions = {},
+): ProcessLog {
   const lines = pino.destination({ dest: options.file ?? 2, sync: true, mode: 0o600 });
   let formats: Partial<Record<LogFormat, DestinationStream>> = { json: lines };
   const streamFor = (format: LogFormat): DestinationStream => {
@@ -40,7 +45,11 @@ export function createProcessLog(role: string, { logLevel, logFormat }: LogSetti
     return stream;
   };
   let stream = streamFor(logFormat);
-  const destination: DestinationStream = { write: (line) => { stream.write(line); } };
+  const destination: DestinationStream = {
+    write: (line) => {
+      stream.write(line);
+    },
+  };
   const log = pino({ level: logLevel, base: { role, pid: process.pid, ...options.fields } }, destination);
   return {
     log,
@@ -54,10 +63,20 @@ export function createProcessLog(role: string, { logLevel, logFormat }: LogSetti
 /** Loaded only where it is wanted. */
 function forPeople(destination: DestinationStream): DestinationStream {
   const pretty = createRequire(import.meta.url)('pino-pretty') as typeof prettyStream;
-  return pretty({ destination, sync: true, colorize: false, translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l', singleLine: true });
+  return pretty({
+    destination,
+    sync: true,
+    colorize: false,
+    translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l',
+    singleLine: true,
+  });
 }
 
-/** What Node warns of (a listener added ever again, a promise that nobody waits for) goes into the log of the process. */
+/**
+ * What Node warns of (a listener added ever again, a promise that nobody waits for) goes into the log of the process.
+ */
 export function logWarnings(log: Logger): void {
-  process.on('warning', (warning) => { log.warn({ err: warning }, 'a warning from Node'); });
+  process.on('warning', (warning) => {
+    log.warn({ err: warning }, 'a warning from Node');
+  });
 }

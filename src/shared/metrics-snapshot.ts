@@ -1,5 +1,5 @@
-// The figures of one process at one moment, as they cross to another one. Apart from metrics.ts, so that workers, which only know the
-// contracts, do not load what counts.
+// The figures of one process at one moment, as they cross to another one. Apart from metrics.ts, so that workers, which
+// only know the contracts, do not load what counts.
 import { Type, type Static } from 'typebox';
 
 const Labels = Type.Record(Type.String(), Type.Union([Type.String(), Type.Number()]));

@@ -1,6 +1,6 @@
-// A process of ours seen from both sides: the parent starts it, hands it its settings and hears when it is ready; the child
-// hears when the parent is gone. Both use one socket pair on descriptor 3, which needs no path and dies with either side.
-// Used by keeper and supervisor (start) and by each main.ts (the rest).
+// A process of ours seen from both sides: the parent starts it, hands it its settings and hears when it is ready; the
+// child hears when the parent is gone. Both use one socket pair on descriptor 3, which needs no path and dies with
+// either side. Used by keeper and supervisor (start) and by each main.ts (the rest).
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -23,18 +23,23 @@ export interface ProcessOrders {
 }
 
 /**
- * What keeps a process small that passes much data on, most of it in buffers outside of JavaScript's heap: garbage is looked for
- * sooner, and what is freed goes back to the system (mallopt(3)) instead of to pools of each thread. It has no other children's
- * environment in its hands: the gateway starts no process.
+ * What keeps a process small that passes much data on, most of it in buffers outside of JavaScript's heap: garbage is
+ * looked for sooner, and what is freed goes back to the system (mallopt(3)) instead of to pools of each thread. It has
+ * no other children's environment in its hands: the gateway starts no process.
  */
-const lean: Readonly<Partial<Record<Role, { readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> }>>> = {
+const lean: Readonly<
+  Partial<Record<Role, { readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> }>>
+> = {
   gateway: {
     args: ['--max-semi-space-size=4'],
     env: { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '65536' },
   },
 };
 
-/** Where it is set, Node reads and parses every root certificate at its start, 80 ms each time. Our processes speak no TLS. */
+/**
+ * Where it is set, Node reads and parses every root certificate at its start, 80 ms each time. Our processes speak no
+ * TLS.
+ */
 const slowing: Readonly<Record<string, undefined>> = { NODE_EXTRA_CA_CERTS: undefined };
 
 const ordersVariable = 'BOXRUN_ORDERS';
@@ -44,16 +49,23 @@ const beat = '\n';
 export interface OwnProcess {
   readonly child: ChildProcess;
   readonly pid: number;
-  /** Resolves with what the child said of itself; rejects with UNAVAILABLE when it ended or the deadline passed before. */
+  /**
+   * Resolves with what the child said of itself; rejects with UNAVAILABLE when it ended or the deadline passed before.
+   */
   readonly ready: Promise<Readonly<Record<string, unknown>>>;
   /** Resolves when it has ended, with how; one that has not shown any sign of life for long is killed. */
   readonly exited: Promise<string>;
 }
 
 /** Starts `file` as a program of Node with these arguments to Node, streams and environment, in the root directory. */
-export type SpawnNode = (file: string, nodeArgs: readonly string[], options: { stdio: StdioOptions; detached: boolean; env: NodeJS.ProcessEnv }) => ChildProcess;
+export type SpawnNode = (
+  file: string,
+  nodeArgs: readonly string[],
+  options: { stdio: StdioOptions; detached: boolean; env: NodeJS.ProcessEnv },
+) => ChildProcess;
 
-const spawnNodeAlone: SpawnNode = (file, nodeArgs, options) => spawn(process.execPath, [...nodeArgs, file], { ...options, cwd: '/' });
+const spawnNodeAlone: SpawnNode = (file, nodeArgs, options) =>
+  spawn(process.execPath, [...nodeArgs, file], { ...options, cwd: '/' });
 
 export interface StartOptions {
   readonly orders: ProcessOrders;
@@ -74,7 +86,10 @@ export function compiledDirOf(env: Readonly<Record<string, string | undefined>> 
   return statePaths((JSON.parse(env[ordersVariable] ?? 'null') as ProcessOrders).config.stateDir).compiledDir;
 }
 
-/** The bundle of a role, beside the one that runs now; a worker's is CommonJS, which Node starts a few milliseconds sooner. */
+/**
+ * The bundle of a role, beside the one that runs now; a worker's is CommonJS, which Node starts a few milliseconds
+ * sooner.
+ */
 function bundleOf(role: Role): string {
   return fileURLToPath(new URL(role === 'worker' ? './worker.cjs' : `./${role}.js`, import.meta.url));
 }
@@ -82,7 +97,10 @@ function bundleOf(role: Role): string {
 /** Starts one of BoxRun's own processes, with its standard streams on a log file. */
 export function startOwnProcess(options: StartOptions): OwnProcess {
   const log = openSync(options.logFile, 'a', 0o600);
-  const { orders: { role }, spawnNode = spawnNodeAlone } = options;
+  const {
+    orders: { role },
+    spawnNode = spawnNodeAlone,
+  } = options;
   const child = spawnNode(bundleOf(role), ['--no-warnings', ...(lean[role]?.args ?? [])], {
     stdio: ['ignore', log, log, 'pipe'],
     detached: options.detached,
@@ -176,7 +194,9 @@ function linesOf(onLine: (line: string | null) => void): (piece: Buffer) => void
   };
 }
 
-/** True for a child that a signal ended before it was ready: nothing that it would not start with again is known of it. */
+/**
+ * True for a child that a signal ended before it was ready: nothing that it would not start with again is known of it.
+ */
 export function wasKilledStarting(error: unknown): boolean {
   return error instanceof BoxRunError && typeof error.cause === 'string' && error.cause.startsWith('SIG');
 }
@@ -196,7 +216,9 @@ export interface Lifeline {
   ready(facts?: Readonly<Record<string, unknown>>): void;
   /** Before `ready`: it will take a while yet. The parent waits from now on as long as it would from the start. */
   working(): void;
-  /** Instead of `ready`: tells the parent why this process cannot do its work. Resolves when that is said; then exit. */
+  /**
+   * Instead of `ready`: tells the parent why this process cannot do its work. Resolves when that is said; then exit.
+   */
   refuse(reason: unknown): Promise<void>;
   /** What the parent says by StartOptions.secret; never resolves where it says nothing. */
   readonly secret: Promise<string | null>;
@@ -239,14 +261,18 @@ export function takeOrders(env: Record<string, string | undefined> = process.env
       if (!beats(orders.role)) return;
       const timer = setInterval(() => lifeline.write(beat), limits.heartbeatEveryMs / 2);
       timer.unref();
-      void parentGone.then(() => { clearInterval(timer); });
+      void parentGone.then(() => {
+        clearInterval(timer);
+      });
     },
     working() {
       lifeline.write(`${JSON.stringify({ working: true })}\n`);
     },
     refuse(reason) {
       return new Promise((resolve) => {
-        lifeline.write(`${JSON.stringify({ refusal: encodeError(reason) })}\n`, () => { resolve(); });
+        lifeline.write(`${JSON.stringify({ refusal: encodeError(reason) })}\n`, () => {
+          resolve();
+        });
       });
     },
     secret,

@@ -1,5 +1,5 @@
-// A budget of restarts in a sliding window: past it, whoever restarts gives up and says so, instead of going round for ever.
-// Used by the keeper for its children and by the supervisor for the workers of a box.
+// A budget of restarts in a sliding window: past it, whoever restarts gives up and says so, instead of going round for
+// ever. Used by the keeper for its children and by the supervisor for the workers of a box.
 import { limits } from './limits.ts';
 
 export interface RestartWindow {

@@ -1,5 +1,6 @@
-// Where the sockets of a state directory are. They move to a short directory when the kernel could not take their paths.
-// Server and clients find the same place by the path of the state directory alone; the SDK for Node uses this file too.
+// Where the sockets of a state directory are. They move to a short directory when the kernel could not take their
+// paths. Server and clients find the same place by the path of the state directory alone; the SDK for Node uses this
+// file too.
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { limits } from './limits.ts';
@@ -14,7 +15,10 @@ export function defaultSocket(stateDir: string): string {
   return join(isInside(runDir, stateDir) ? stateDir : runDir, socketName);
 }
 
-/** `run` in the state directory, or, where sockets would have too long a path there, one for this state directory alone in /tmp. */
+/**
+ * `run` in the state directory, or, where sockets would have too long a path there, one for this state directory alone
+ * in /tmp.
+ */
 export function runDirectory(stateDir: string): string {
   const inside = join(stateDir, 'run');
   if (Buffer.byteLength(inside + longestSocket) <= limits.socketPathBytesMax) return inside;

@@ -18,7 +18,10 @@ export type Spill = Static<typeof Spill>;
 const packr = new Packr({ useRecords: false });
 const suffix = '.spill';
 
-/** Writes durably: complete under its name, or not there at all. What a death leaves ends with the process id of whoever wrote it. */
+/**
+ * Writes durably: complete under its name, or not there at all. What a death leaves ends with the process id of whoever
+ * wrote it.
+ */
 export async function writeSpill(dir: string, workerId: string, spill: Spill): Promise<void> {
   const path = join(dir, `${workerId}${suffix}`);
   const unnamed = `${path}.${process.pid}`;
@@ -34,12 +37,16 @@ export async function writeSpill(dir: string, workerId: string, spill: Spill): P
 }
 
 /** The spills in `dir`; `forget` deletes one once it is committed. A file that does not parse is left where it is. */
-export async function readSpills(dir: string): Promise<{ path: string; spill: Spill | null; forget: () => Promise<void> }[]> {
+export async function readSpills(
+  dir: string,
+): Promise<{ path: string; spill: Spill | null; forget: () => Promise<void> }[]> {
   const names = (await readdir(dir)).filter((name) => name.endsWith(suffix));
   return Promise.all(
     names.map(async (name) => {
       const path = join(dir, name);
-      const value: unknown = await readFile(path).then((bytes) => packr.unpack(bytes) as unknown).catch(() => null);
+      const value: unknown = await readFile(path)
+        .then((bytes) => packr.unpack(bytes) as unknown)
+        .catch(() => null);
       return { path, spill: fits(Spill, value) ? (value as Spill) : null, forget: () => rm(path, { force: true }) };
     }),
   );

@@ -1,5 +1,5 @@
-// How long the stages of a request took, measured where they happen and handed up beside the answer; clients see them as the
-// Server-Timing header. Only for people who look for lost time: nothing depends on them.
+// How long the stages of a request took, measured where they happen and handed up beside the answer; clients see them
+// as the Server-Timing header. Only for people who look for lost time: nothing depends on them.
 import { Type, type Static } from 'typebox';
 
 /** Milliseconds by stage. */

@@ -1,5 +1,5 @@
-// Where the parts of a state directory are, and how they are made: only their owner may look in. Read by every process; made by
-// whatever command comes first. Sockets move to a short directory when the kernel could not take their paths.
+// Where the parts of a state directory are, and how they are made: only their owner may look in. Read by every process;
+// made by whatever command comes first. Sockets move to a short directory when the kernel could not take their paths.
 import { accessSync, constants, lstatSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BoxRunError, errorText } from './errors.ts';
@@ -45,13 +45,22 @@ export function makeStateDirectories(stateDir: string): void {
   const paths = statePaths(stateDir);
   if (!isInside(paths.runDir, stateDir)) makeSafely(dirname(paths.runDir));
   try {
-    for (const directory of [stateDir, paths.runDir, paths.workersDir, paths.logsDir, paths.spillDir, paths.boxesDir, paths.imagesDir]) {
+    for (const directory of [
+      stateDir,
+      paths.runDir,
+      paths.workersDir,
+      paths.logsDir,
+      paths.spillDir,
+      paths.boxesDir,
+      paths.imagesDir,
+    ]) {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
     }
     accessSync(stateDir, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new BoxRunError('RUNTIME_ERROR', `the state directory ${stateDir} cannot be used: ${errorText(error)}`, {
-      hint: 'it must be a directory that this user can write to; BOXRUN_STATE_DIR names another one', cause: error,
+      hint: 'it must be a directory that this user can write to; BOXRUN_STATE_DIR names another one',
+      cause: error,
     });
   }
 }
@@ -61,7 +70,11 @@ function makeSafely(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const found = lstatSync(directory);
   if (found.isDirectory() && found.uid === ownUid() && (found.mode & 0o077) === 0) return;
-  throw new BoxRunError('RUNTIME_ERROR', `${directory}, for sockets of a state directory with a long path, is not this user's alone`, {
-    hint: 'remove it, or use a shorter state directory (BOXRUN_STATE_DIR)',
-  });
+  throw new BoxRunError(
+    'RUNTIME_ERROR',
+    `${directory}, for sockets of a state directory with a long path, is not this user's alone`,
+    {
+      hint: 'remove it, or use a shorter state directory (BOXRUN_STATE_DIR)',
+    },
+  );
 }

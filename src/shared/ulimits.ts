@@ -1,5 +1,5 @@
-// Limits of one process in a box (setrlimit(2)): the fixed ones that every command gets, whatever the server has itself, and which
-// others a create may ask for. The supervisor checks them, the container driver sets them.
+// Limits of one process in a box (setrlimit(2)): the fixed ones that every command gets, whatever the server has
+// itself, and which others a create may ask for. The supervisor checks them, the container driver sets them.
 import type { Ulimit } from './api.ts';
 import { BoxRunError } from './errors.ts';
 
@@ -8,7 +8,10 @@ const unlimited = -1;
 const nofileMax = 1_048_576;
 const mib = 2 ** 20;
 
-/** As a process of a container by Docker has them, where the daemon runs under systemd; but no core files, which are the host's business. */
+/**
+ * As a process of a container by Docker has them, where the daemon runs under systemd; but no core files, which are the
+ * host's business.
+ */
 const defaults: readonly Ulimit[] = [
   { name: 'core', soft: 0, hard: 0 },
   { name: 'cpu', soft: unlimited, hard: unlimited },
@@ -36,10 +39,14 @@ export function ulimitsOf(asked: readonly Ulimit[]): Ulimit[] {
 export function checkUlimits(asked: readonly Ulimit[], driver: 'boxlite' | 'container'): void {
   if (asked.length === 0) return;
   if (driver === 'boxlite') {
-    throw invalid('ulimits cannot be set in the micro-VMs of the boxlite driver', 'leave them away, or call `ulimit` in the command');
+    throw invalid(
+      'ulimits cannot be set in the micro-VMs of the boxlite driver',
+      'leave them away, or call `ulimit` in the command',
+    );
   }
   for (const [index, { name, soft, hard }] of asked.entries()) {
-    if (asked.findIndex((other) => other.name === name) < index) throw invalid(`the limit '${name}' is given twice`, 'give it once');
+    if (asked.findIndex((other) => other.name === name) < index)
+      throw invalid(`the limit '${name}' is given twice`, 'give it once');
     if (hard !== unlimited && (soft === unlimited || soft > hard)) {
       throw invalid(`the soft limit of '${name}' is above the hard one`, 'a process could never have it');
     }

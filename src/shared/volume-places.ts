@@ -1,5 +1,5 @@
-// Where volumes stand in a box: the written form of a place, the order in which mounts go, and the places that cannot be had. Pure.
-// The supervisor checks a create by it before an image is pulled, and the drivers mount in its order.
+// Where volumes stand in a box: the written form of a place, the order in which mounts go, and the places that cannot
+// be had. Pure. The supervisor checks a create by it before an image is pulled, and the drivers mount in its order.
 import { posix } from 'node:path';
 import type { Volume } from './api.ts';
 import type { DriverName } from './config.ts';
@@ -10,11 +10,27 @@ import { limits } from './limits.ts';
 const pathBytesMax = 4095;
 const nameBytesMax = 255;
 
-/** Each with everything below it. The kernel's own file systems: what lies over them breaks programs, and nothing can be made in them. */
+/**
+ * Each with everything below it. The kernel's own file systems: what lies over them breaks programs, and nothing can be
+ * made in them.
+ */
 const kernelPlaces = ['/proc', '/sys'];
 /** What a box has in /dev. A volume may lie beside it, and at /dev/shm. */
 const devicePlaces = [
-  'console', 'fd', 'full', 'mqueue', 'null', 'ptmx', 'pts', 'random', 'stderr', 'stdin', 'stdout', 'tty', 'urandom', 'zero',
+  'console',
+  'fd',
+  'full',
+  'mqueue',
+  'null',
+  'ptmx',
+  'pts',
+  'random',
+  'stderr',
+  'stdin',
+  'stdout',
+  'tty',
+  'urandom',
+  'zero',
 ].map((name) => `/dev/${name}`);
 /** Where a driver has its own programs in a box. */
 const toolPlaces: Readonly<Record<DriverName, string>> = { boxlite: '/.boxrun', container: '/dev/.boxrun' };
@@ -40,7 +56,8 @@ export function checkVolumePlaces(volumes: readonly Volume[], driver: DriverName
   for (const { guest_path: path } of volumes) {
     const place = guestPlace(path);
     const why = whyImpossible(place, driver);
-    if (why !== null) throw invalid(`a volume cannot be mounted at ${shown(path)}: ${why}`, 'mount it at another place in the box');
+    if (why !== null)
+      throw invalid(`a volume cannot be mounted at ${shown(path)}: ${why}`, 'mount it at another place in the box');
     const other = taken.get(place);
     if (other !== undefined) {
       const names = other === path ? path : `${other} and ${path} are one place`;
@@ -51,13 +68,17 @@ export function checkVolumePlaces(volumes: readonly Volume[], driver: DriverName
   const most = network ? limits.microVmVolumesWithNetworkMax : limits.microVmVolumesMax;
   if (driver === 'boxlite' && volumes.length > most) {
     const kind = network ? 'with a network' : 'without a network';
-    throw invalid(`a micro-VM ${kind} has at most ${most} volume${most === 1 ? '' : 's'}, not ${volumes.length}`, 'mount one directory that holds the others');
+    throw invalid(
+      `a micro-VM ${kind} has at most ${most} volume${most === 1 ? '' : 's'}, not ${volumes.length}`,
+      'mount one directory that holds the others',
+    );
   }
 }
 
 function whyImpossible(place: string, driver: DriverName): string | null {
   if (Buffer.byteLength(place) > pathBytesMax) return `a path has at most ${pathBytesMax} bytes`;
-  if (place.split('/').some((name) => Buffer.byteLength(name) > nameBytesMax)) return `a name in a path has at most ${nameBytesMax} bytes`;
+  if (place.split('/').some((name) => Buffer.byteLength(name) > nameBytesMax))
+    return `a name in a path has at most ${nameBytesMax} bytes`;
   if (place === '/') return 'the image is there';
   if (place === '/dev') return 'the devices of the box are there';
   const isAtOrBelow = (above: string) => place === above || isBelow(place, above);

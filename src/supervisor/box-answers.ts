@@ -14,7 +14,7 @@ export function failure(error: BoxRunError): BoxChange {
 /** For the row of a box that runs while the disk of the host is nearly full. */
 export const diskIsFull = {
   error_code: 'RESOURCE_EXCEEDED',
-  error_message: "the disk of the host is nearly full: what the box writes fails with ENOSPC until room is made",
+  error_message: 'the disk of the host is nearly full: what the box writes fails with ENOSPC until room is made',
 } as const;
 
 /** @throws UNAVAILABLE, BOX_NOT_RUNNING */

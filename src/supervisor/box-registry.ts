@@ -6,7 +6,10 @@ import { holdsQuota } from '../shared/lifecycle/box.ts';
 import type { SupervisedBox } from './box.ts';
 
 export interface BoxRegistry {
-  /** Before a box is made: there is room for one more. It stays taken until the box is deleted, or `releasePlace`. @throws RESOURCE_EXCEEDED */
+  /**
+   * Before a box is made: there is room for one more. It stays taken until the box is deleted, or `releasePlace`.
+   * @throws RESOURCE_EXCEEDED
+   */
   claimPlace(boxId: string): void;
   releasePlace(boxId: string): void;
   /** A block of ids that no other box has, until the box is deleted or `releasePlace`. @throws RESOURCE_EXCEEDED */
@@ -46,9 +49,13 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
     claimPlace(boxId) {
       const count = byId.size + claimed.size;
       if (count >= boxesMax) {
-        throw new BoxRunError('RESOURCE_EXCEEDED', `there are ${count} boxes, of ${boxesMax} (BOXRUN_MAX_BOXES raises the limit)`, {
-          hint: 'remove some: `boxrun gc` takes those that are stopped for long',
-        });
+        throw new BoxRunError(
+          'RESOURCE_EXCEEDED',
+          `there are ${count} boxes, of ${boxesMax} (BOXRUN_MAX_BOXES raises the limit)`,
+          {
+            hint: 'remove some: `boxrun gc` takes those that are stopped for long',
+          },
+        );
       }
       claimed.add(boxId);
     },
@@ -64,7 +71,9 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
         blockByBox.set(boxId, block);
         return block;
       }
-      throw new BoxRunError('RESOURCE_EXCEEDED', `all ${idBlocks} ranges of ids are taken by boxes`, { hint: 'remove some' });
+      throw new BoxRunError('RESOURCE_EXCEEDED', `all ${idBlocks} ranges of ids are taken by boxes`, {
+        hint: 'remove some',
+      });
     },
     find(idOrName) {
       const box = byId.get(idOrName) ?? byId.get(idByName.get(idOrName) ?? '');
@@ -76,7 +85,9 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
     claimName(name, boxId) {
       const owner = idByName.get(name);
       if (doubtful.has(name)) {
-        throw new BoxRunError('UNAVAILABLE', `a create of a box named '${name}' is being undone`, { hint: 'try again in a second' });
+        throw new BoxRunError('UNAVAILABLE', `a create of a box named '${name}' is being undone`, {
+          hint: 'try again in a second',
+        });
       }
       if (owner !== undefined && owner !== boxId) {
         throw new BoxRunError('NAME_ALREADY_EXISTS', `a box named '${name}' exists already (${owner})`, {

@@ -1,5 +1,6 @@
-// The row of one box on its way to the database. box.ts decides what it says; here is what happens when the writer does not
-// acknowledge it: nobody knows then what the database says, so it is told again until it does what the supervisor knows.
+// The row of one box on its way to the database. box.ts decides what it says; here is what happens when the writer does
+// not acknowledge it: nobody knows then what the database says, so it is told again until it does what the supervisor
+// knows.
 import { type BoxChange, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { Link } from '../shared/ipc/link.ts';
@@ -19,7 +20,17 @@ export interface CommittedRowDeps {
   readonly log: Logger;
 }
 
-const changing = ['name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'id_block'] as const;
+const changing = [
+  'name',
+  'status',
+  'state',
+  'boxlite_id',
+  'error_code',
+  'error_message',
+  'started_at',
+  'stopped_at',
+  'id_block',
+] as const;
 
 /** Changes `row` itself. */
 export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRow): CommittedRow {

@@ -1,5 +1,5 @@
-// What can be wrong with a box beside its row, by what is seen of it on the host and what its worker says. Judged here, only; box.ts, the
-// owner, sets it right. A box that is changing is never in trouble.
+// What can be wrong with a box beside its row, by what is seen of it on the host and what its worker says. Judged here,
+// only; box.ts, the owner, sets it right. A box that is changing is never in trouble.
 import type { BoxState } from '../shared/lifecycle/box.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 import type { BoxWorker } from './box-worker.ts';
@@ -28,7 +28,9 @@ export async function judgeBox(
   const trouble = (kind: BoxTrouble['kind'], cause: string): BoxTrouble => ({ kind, cause, state, generation });
   if (state === 'ready' || state === 'recovering') {
     if (worker.present === null) return trouble('worker', 'it runs, and has no worker');
-    return state === 'ready' && (await worker.isRunning()) === false ? trouble('engine', 'it runs, and its engine does not') : null;
+    return state === 'ready' && (await worker.isRunning()) === false
+      ? trouble('engine', 'it runs, and its engine does not')
+      : null;
   }
   if (state === 'stuck') return isOnHost ? null : trouble('engine', 'it was thought to run, and nothing of it does');
   if (state !== 'stopped' && state !== 'failed') return null;

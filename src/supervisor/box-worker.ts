@@ -1,7 +1,13 @@
 // The worker of one box over time: the first, and each successor under a lease of a higher generation.
 // A successor is assigned only after its predecessor is dead and the generation is committed; box.ts decides when.
 import type { Exec } from '../shared/api.ts';
-import { takes, type ExecOrder, type StreamGrant, type StreamOperation, type WorkerContract } from '../shared/contracts/worker.ts';
+import {
+  takes,
+  type ExecOrder,
+  type StreamGrant,
+  type StreamOperation,
+  type WorkerContract,
+} from '../shared/contracts/worker.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
@@ -39,14 +45,19 @@ export interface BoxWorker {
   create(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<{ engineId: string }>;
   /** Under a new lease. A worker that is lost meanwhile is followed by another. */
   start(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<void>;
-  /** Resolves when nothing of the engine runs any more. A worker that is lost or hangs meanwhile is followed by another. */
+  /**
+   * Resolves when nothing of the engine runs any more. A worker that is lost or hangs meanwhile is followed by another.
+   */
   /** The processes of the box have `graceMs` to end by themselves. */
   stop(graceMs: number): Promise<void>;
   /** `stop` for a box that is in trouble already; the worker is gone in any case. False: the engine may still run. */
   halt(): Promise<boolean>;
   /** As `stop`, and nothing of the box is left on the host. */
   remove(graceMs: number): Promise<void>;
-  /** After the worker's death: a successor takes the engine over and the lost commands are ended. False: the engine is gone too. */
+  /**
+   * After the worker's death: a successor takes the engine over and the lost commands are ended. False: the engine is
+   * gone too.
+   */
   succeed(reason: string): Promise<boolean>;
   /** Lets the worker go and ends its commands, whatever it does; the engine's end is the next worker's business. */
   abandon(): Promise<void>;
@@ -125,23 +136,29 @@ class LeasedWorker implements BoxWorker {
     faultPoint('supervisor.create.assigned');
     const { peer } = worker;
     const giveUp = killUnlessCanceled(worker, signal, this.#log);
-    return this.#deps.gate.pass(imageKey(this.#row), async () => {
-      // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
-      const options = { onProgress: progress, signal, waitAfterAbort: true };
-      const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
-      const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
-      await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
-      faultPoint('supervisor.create.image-ready');
-      const askedAt = performance.now();
-      return this.#deps.turns.take(async () => {
-        watch.times['turn'] = performance.now() - askedAt;
-        const created = await watch.time('create', () => peer.request('create', {}, startOptions));
-        faultPoint('supervisor.create.made');
-        await watch.time('start', () => peer.request('start', {}, startOptions));
-        faultPoint('supervisor.create.started');
-        return created;
-      }, signal);
-    }, signal).finally(giveUp);
+    return this.#deps.gate
+      .pass(
+        imageKey(this.#row),
+        async () => {
+          // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
+          const options = { onProgress: progress, signal, waitAfterAbort: true };
+          const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
+          const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
+          await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
+          faultPoint('supervisor.create.image-ready');
+          const askedAt = performance.now();
+          return this.#deps.turns.take(async () => {
+            watch.times['turn'] = performance.now() - askedAt;
+            const created = await watch.time('create', () => peer.request('create', {}, startOptions));
+            faultPoint('supervisor.create.made');
+            await watch.time('start', () => peer.request('start', {}, startOptions));
+            faultPoint('supervisor.create.started');
+            return created;
+          }, signal);
+        },
+        signal,
+      )
+      .finally(giveUp);
   }
 
   start(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<void> {
@@ -173,13 +190,19 @@ class LeasedWorker implements BoxWorker {
   async #startOn(worker: WorkerHandle, progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
     const { peer } = worker;
     const giveUp = killUnlessCanceled(worker, signal, this.#log);
-    await this.#deps.gate.pass(imageKey(this.#row), async () => {
-      const options = { onProgress: progress, signal, waitAfterAbort: true };
-      const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
-      await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
-      const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
-      await this.#deps.turns.take(() => watch.time('start', () => peer.request('start', {}, startOptions)), signal);
-    }, signal).finally(giveUp);
+    await this.#deps.gate
+      .pass(
+        imageKey(this.#row),
+        async () => {
+          const options = { onProgress: progress, signal, waitAfterAbort: true };
+          const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
+          await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
+          const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
+          await this.#deps.turns.take(() => watch.time('start', () => peer.request('start', {}, startOptions)), signal);
+        },
+        signal,
+      )
+      .finally(giveUp);
   }
 
   stop(graceMs: number): Promise<void> {
@@ -193,7 +216,9 @@ class LeasedWorker implements BoxWorker {
     if (this.#row.generation > generation) await this.#endLost(this.#row.generation - 1);
   }
 
-  /** Commands of workers that were lost during a stop. The engine has ended, whether that can be committed now or later. */
+  /**
+   * Commands of workers that were lost during a stop. The engine has ended, whether that can be committed now or later.
+   */
   async #endLost(generation: number): Promise<void> {
     const close = () => this.#closeLease(generation, 'worker exited');
     await close().catch((error: unknown) => {
@@ -256,7 +281,10 @@ class LeasedWorker implements BoxWorker {
     return this.#present().peer.request('grant', { operation });
   }
 
-  /** By the present worker or, where that is lost or hangs, by successors: as long as the engine may live this has not succeeded. */
+  /**
+   * By the present worker or, where that is lost or hangs, by successors: as long as the engine may live this has not
+   * succeeded.
+   */
   async #endEngine(how: 'stop' | 'remove', timeoutMs: number, graceMs: number): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       let worker = this.#living();
@@ -347,7 +375,10 @@ class LeasedWorker implements BoxWorker {
     return running;
   }
 
-  /** The worker names the commands that it finds in the box, and those of them that had ended keep their background children. */
+  /**
+   * The worker names the commands that it finds in the box, and those of them that had ended keep their background
+   * children.
+   */
   async #reattach({ peer }: WorkerHandle): Promise<boolean> {
     const { reader } = this.#deps;
     const options = { timeoutMs: limits.boxStartTimeoutMs };
@@ -357,7 +388,8 @@ class LeasedWorker implements BoxWorker {
       return (await peer.request('reattach', { finishedExecs }, options)).running;
     }
     const { running, execIds } = await peer.request('adopt', {}, options);
-    if (running) await peer.request('endStrays', { finishedExecs: reader.finishedAmong(this.#row.id, execIds) }, options);
+    if (running)
+      await peer.request('endStrays', { finishedExecs: reader.finishedAmong(this.#row.id, execIds) }, options);
     return running;
   }
 

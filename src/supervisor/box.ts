@@ -1,5 +1,5 @@
-// One box: its state, its row, its worker. The only place that assigns a box's state; every change is committed before it is
-// answered. Operations that change the box run one after the other; commands run beside them.
+// One box: its state, its row, its worker. The only place that assigns a box's state; every change is committed before
+// it is answered. Operations that change the box run one after the other; commands run beside them.
 import { publicBox, type BoxRow } from '../shared/store/rows.ts';
 import type { Box, Exec } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
@@ -32,7 +32,10 @@ export interface BoxDeps {
   readonly onRemoved: () => void;
   /** The box stays without its name. */
   readonly onNameFreed: () => void;
-  /** A range of ids of the host for this box alone; null where its driver has no use for one. @throws RESOURCE_EXCEEDED */
+  /**
+   * A range of ids of the host for this box alone; null where its driver has no use for one.
+   * @throws RESOURCE_EXCEEDED
+   */
   readonly claimIdBlock: () => number | null;
 }
 
@@ -60,7 +63,9 @@ export interface SupervisedBox {
   findTrouble(seen: OutsideView): Promise<BoxTrouble | null>;
   /** Ends a trouble that was found, unless the box has gone on since. @throws what keeps it from that */
   setRight(found: BoxTrouble): Promise<void>;
-  /** Its row is gone: lets go of name, place, quota and worker. What is left on the host belongs to no box from then on. */
+  /**
+   * Its row is gone: lets go of name, place, quota and worker. What is left on the host belongs to no box from then on.
+   */
   forget(): Promise<void>;
 }
 
@@ -227,9 +232,13 @@ class OwnedBox implements SupervisedBox {
     });
   }
 
-  /** Its worker neither answers nor dies. What was to be removed is tried all the same; all else waits for somebody, or for its end. */
+  /**
+   * Its worker neither answers nor dies. What was to be removed is tried all the same; all else waits for somebody, or
+   * for its end.
+   */
   async #hangs(error: unknown): Promise<'hangs' | null> {
-    if (step(boxTable, this.state, 'end-failed') === null || this.state === 'removing' || this.row.ephemeral) return null;
+    if (step(boxTable, this.state, 'end-failed') === null || this.state === 'removing' || this.row.ephemeral)
+      return null;
     const reason = `its worker hangs, and cannot be killed: ${errorText(error)}`;
     await this.#fail('end-failed', new BoxRunError('TIMEOUT', reason, { cause: error }));
     return 'hangs';
@@ -346,7 +355,9 @@ class OwnedBox implements SupervisedBox {
     onRemoved();
   }
 
-  /** Removes what a failed create has made. Where even that fails the row stays, in `error`, for somebody to look at. */
+  /**
+   * Removes what a failed create has made. Where even that fails the row stays, in `error`, for somebody to look at.
+   */
   async #rollBack(reason: unknown): Promise<void> {
     await this.#fail('remove-asked', reason); // Also while the writer is away: the engine must not stay.
     try {

@@ -1,5 +1,5 @@
-// What each request to the supervisor does: find the box, check the rules that concern more than one box, and let it act.
-// Served to gateways by main.ts. A box of a run goes with whoever asked for it, whenever that is.
+// What each request to the supervisor does: find the box, check the rules that concern more than one box, and let it
+// act. Served to gateways by main.ts. A box of a run goes with whoever asked for it, whenever that is.
 import type { ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
@@ -119,7 +119,9 @@ export function createControl(deps: ControlDeps): Control {
   return { handlers, forgetGateway: runs.forgetGateway };
 }
 
-/** The boxes that gateways make for one run: each goes with whoever asked for it. `check` refuses a run that may not be. */
+/**
+ * The boxes that gateways make for one run: each goes with whoever asked for it. `check` refuses a run that may not be.
+ */
 function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => Promise<void>) {
   const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
 
@@ -132,10 +134,14 @@ function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => P
     ephemeralBoxes.set(peer, boxes.add(box));
     const created = box.create(progress);
     // Whoever asked is gone: nobody waits for the image, and nobody else will ask for the removal.
-    const leave = () => { removeRun(box); };
+    const leave = () => {
+      removeRun(box);
+    };
     if (signal.aborted) leave();
     signal.addEventListener('abort', leave, { once: true });
-    return created.finally(() => { signal.removeEventListener('abort', leave); });
+    return created.finally(() => {
+      signal.removeEventListener('abort', leave);
+    });
   }
 
   function forgetGateway(gateway: Gateway): void {
@@ -223,8 +229,8 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
 }
 
 /**
- * For a row whose commit was not answered: it may still come. Asked on the connection on which the row went, and so never before it.
- * The name is free when the row is certainly not there.
+ * For a row whose commit was not answered: it may still come. Asked on the connection on which the row went, and so
+ * never before it. The name is free when the row is certainly not there.
  */
 async function takeBack({ writer, registry, log }: ControlDeps, boxId: string, name: string | null): Promise<void> {
   await untilThrough(() => writer.request('removeBox', { boxId }, { resend: true })).catch((error: unknown) => {
@@ -244,7 +250,10 @@ async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Pr
   let removed = 0;
   for (const box of idle) {
     // Started or removed by somebody else meanwhile: then it is no garbage.
-    const gone = await box.remove(false).then(() => true, () => false);
+    const gone = await box.remove(false).then(
+      () => true,
+      () => false,
+    );
     if (gone) removed++;
     faultPoint('supervisor.gc.removed-one');
   }
@@ -258,7 +267,10 @@ function orderOf(body: ExecBody, claim: KeyClaim | undefined, requestId: string 
     workdir: body.workdir ?? null,
     timeoutMs: body.timeout_ms ?? null,
     user: body.user ?? null,
-    tty: body.tty === true ? { cols: body.cols ?? 80, rows: body.rows ?? 24, term: body.env?.['TERM'] ?? 'xterm-256color' } : null,
+    tty:
+      body.tty === true
+        ? { cols: body.cols ?? 80, rows: body.rows ?? 24, term: body.env?.['TERM'] ?? 'xterm-256color' }
+        : null,
     stdin: body.stdin === true,
     ...(claim === undefined ? {} : { claim }),
     ...(requestId === null ? {} : { requestId }),

@@ -1,5 +1,5 @@
-// The floor of free disk: below it nothing new is started, so that what runs can still write its output and the database its
-// rows. Asked by control.ts before a create and an exec; a look at the disk is good for a moment.
+// The floor of free disk: below it nothing new is started, so that what runs can still write its output and the
+// database its rows. Asked by control.ts before a create and an exec; a look at the disk is good for a moment.
 import { statfs } from 'node:fs/promises';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
@@ -24,9 +24,13 @@ export function createDiskFloor(path: string, leastMb: number): DiskFloor {
         staleAt = performance.now() + limits.freeDiskStaleMs;
       }
       if (freeMb >= leastMb) return;
-      throw new BoxRunError('RESOURCE_EXCEEDED', `${freeMb} MB of disk are free at ${path}, and ${leastMb} must stay (BOXRUN_MIN_FREE_DISK_MB)`, {
-        hint: 'remove boxes or images, free disk elsewhere, or lower --min-free-disk-mb of the server',
-      });
+      throw new BoxRunError(
+        'RESOURCE_EXCEEDED',
+        `${freeMb} MB of disk are free at ${path}, and ${leastMb} must stay (BOXRUN_MIN_FREE_DISK_MB)`,
+        {
+          hint: 'remove boxes or images, free disk elsewhere, or lower --min-free-disk-mb of the server',
+        },
+      );
     },
   };
 }

@@ -1,6 +1,6 @@
-// Whether the disk of the host is nearly full, looked at every second: then boxes are told (their row says so, and clients hear of it),
-// /readyz says so, and the reserve is given up for whoever removes something. What boxes write ends with ENOSPC by then: see the
-// container driver's disk-room.ts.
+// Whether the disk of the host is nearly full, looked at every second: then boxes are told (their row says so, and
+// clients hear of it), /readyz says so, and the reserve is given up for whoever removes something. What boxes write
+// ends with ENOSPC by then: see the container driver's disk-room.ts.
 import { statfs } from 'node:fs/promises';
 import type { DiskReserve } from '../shared/disk-reserve.ts';
 import { limits } from '../shared/limits.ts';
@@ -50,8 +50,12 @@ export function watchDisk({ stateDir, floorMb, registry, reserve, log }: DiskWat
   let looking: Promise<void> | null = null;
   const timer = setInterval(() => {
     looking ??= look()
-      .catch((error: unknown) => { log.warn({ err: error }, 'looking at the disk failed'); })
-      .finally(() => { looking = null; });
+      .catch((error: unknown) => {
+        log.warn({ err: error }, 'looking at the disk failed');
+      })
+      .finally(() => {
+        looking = null;
+      });
   }, limits.diskWatchEveryMs);
   timer.unref();
   return {
@@ -59,7 +63,8 @@ export function watchDisk({ stateDir, floorMb, registry, reserve, log }: DiskWat
       return !isFull && !isBelowFloor;
     },
     async makeRoom() {
-      if ((await freeBytes()) < limits.diskReserveBytes && reserve.release()) log.warn({ stateDir }, 'the disk is full: the reserve is given up for a removal');
+      if ((await freeBytes()) < limits.diskReserveBytes && reserve.release())
+        log.warn({ stateDir }, 'the disk is full: the reserve is given up for a removal');
     },
     close() {
       clearInterval(timer);

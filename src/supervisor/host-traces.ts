@@ -1,5 +1,5 @@
-// What is on the host of any box of this state directory: homes, control groups, processes, mounts, loop devices. Only looks. Read by
-// reconciliation.ts, which knows what should be there.
+// What is on the host of any box of this state directory: homes, control groups, processes, mounts, loop devices. Only
+// looks. Read by reconciliation.ts, which knows what should be there.
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isBoxId } from '../shared/ids.ts';
@@ -35,7 +35,13 @@ export async function findTraces({ boxesDir, instanceId }: HostPlaces): Promise<
     const owner = await ownerOf(what);
     if (owner !== null) owners.set(boxId, owner);
   }
-  const traces = [homes, await findCgroups(instanceId), await findProcesses(boxIn), await findMounts(boxIn), await findLoops(boxIn)];
+  const traces = [
+    homes,
+    await findCgroups(instanceId),
+    await findProcesses(boxIn),
+    await findMounts(boxIn),
+    await findLoops(boxIn),
+  ];
   return { traces: traces.flat(), owners };
 }
 
@@ -56,10 +62,14 @@ async function findHomes(boxesDir: string): Promise<Trace[]> {
 /** Of version 2 there is one hierarchy, at the top; of version 1 there are several below it. */
 async function findCgroups(instanceId: string): Promise<Trace[]> {
   const tops = [cgroupRoot, ...(await names(cgroupRoot)).map((name) => join(cgroupRoot, name))];
-  const found = await Promise.all(tops.map(async (top) => {
-    const parent = join(top, instanceCgroup(instanceId));
-    return (await names(parent)).filter(isBoxId).map((boxId): Trace => ({ kind: 'cgroup', boxId, what: join(parent, boxId) }));
-  }));
+  const found = await Promise.all(
+    tops.map(async (top) => {
+      const parent = join(top, instanceCgroup(instanceId));
+      return (await names(parent))
+        .filter(isBoxId)
+        .map((boxId): Trace => ({ kind: 'cgroup', boxId, what: join(parent, boxId) }));
+    }),
+  );
   return found.flat();
 }
 
@@ -68,10 +78,13 @@ async function findProcesses(boxIn: (text: string) => string | null): Promise<Tr
   const found: Trace[] = [];
   for (const pid of (await names('/proc')).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)) {
     const [environment, argv] = await Promise.all(['environ', 'cmdline'].map((file) => text(`/proc/${pid}/${file}`)));
-    const marked = environment?.split('\0').find((entry) => entry.startsWith(`${homeMark}=`))?.slice(homeMark.length + 1);
+    const marked = environment
+      ?.split('\0')
+      .find((entry) => entry.startsWith(`${homeMark}=`))
+      ?.slice(homeMark.length + 1);
     const [program = '', ...args] = argv?.split('\0') ?? [];
     const isVm = /(^|\/)(bwrap|boxlite-shim)$/.test(program);
-    const boxId = boxIn(`${marked ?? ''}/`) ?? (isVm ? args.map(boxIn).find((each) => each !== null) ?? null : null);
+    const boxId = boxIn(`${marked ?? ''}/`) ?? (isVm ? (args.map(boxIn).find((each) => each !== null) ?? null) : null);
     if (boxId !== null) found.push({ kind: 'process', boxId, what: pid });
   }
   return found;
@@ -88,10 +101,12 @@ async function findMounts(boxIn: (text: string) => string | null): Promise<Trace
 
 async function findLoops(boxIn: (text: string) => string | null): Promise<Trace[]> {
   const devices = (await names('/sys/block')).filter((name) => name.startsWith('loop'));
-  const found = await Promise.all(devices.map(async (name): Promise<Trace[]> => {
-    const boxId = boxIn((await text(`/sys/block/${name}/loop/backing_file`)).replace(/ \(deleted\)|\n$/g, ''));
-    return boxId === null ? [] : [{ kind: 'loop', boxId, what: `/dev/${name}` }];
-  }));
+  const found = await Promise.all(
+    devices.map(async (name): Promise<Trace[]> => {
+      const boxId = boxIn((await text(`/sys/block/${name}/loop/backing_file`)).replace(/ \(deleted\)|\n$/g, ''));
+      return boxId === null ? [] : [{ kind: 'loop', boxId, what: `/dev/${name}` }];
+    }),
+  );
   return found.flat();
 }
 

@@ -1,12 +1,13 @@
-// First use of an image, one box at a time: pull, unpack and conversion are then done once, and the others find them ready.
-// An image whose first use has gone well is open to all. A pull that fails fails for all who waited for it.
+// First use of an image, one box at a time: pull, unpack and conversion are then done once, and the others find them
+// ready. An image whose first use has gone well is open to all. A pull that fails fails for all who waited for it.
 
 import { BoxRunError } from '../shared/errors.ts';
 
 export interface ImageGate {
   /**
    * Runs `work` alone while `key` is not proven.
-   * @throws what `work` throws; IMAGE_PULL_FAILED of another box's work while this one waits for it; CANCELED when `signal`
+   * @throws what `work` throws; IMAGE_PULL_FAILED of another box's work while this one waits for it; CANCELED when
+   * `signal`
    *   aborts while it waits
    */
   pass<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
@@ -23,12 +24,16 @@ export function createImageGate(): ImageGate {
     async pass(key, work, signal) {
       for (let other = inside.get(key); other !== undefined && !proven.has(key); other = inside.get(key)) {
         const failedPull = await outcomeOrAborted(other, signal);
-        if (signal?.aborted) throw new BoxRunError('CANCELED', 'canceled while waiting for another first use of the image');
+        if (signal?.aborted)
+          throw new BoxRunError('CANCELED', 'canceled while waiting for another first use of the image');
         if (failedPull !== null) throw failedPull;
       }
       if (proven.has(key)) return work();
       const running = work();
-      inside.set(key, running.then(() => null, pullFailure));
+      inside.set(
+        key,
+        running.then(() => null, pullFailure),
+      );
       try {
         const value = await running;
         proven.add(key);

@@ -1,5 +1,6 @@
-// Requests that a client has marked with a key, so that it can send them again: whatever comes a second time gets what the first
-// one made, also while that is still being made. control.ts asks before it makes anything; the keys themselves are the writer's.
+// Requests that a client has marked with a key, so that it can send them again: whatever comes a second time gets what
+// the first one made, also while that is still being made. control.ts asks before it makes anything; the keys
+// themselves are the writer's.
 import type { Box } from '../shared/api.ts';
 import type { KeyClaim } from '../shared/contracts/writer.ts';
 import { BoxRunError, isErrorCode } from '../shared/errors.ts';
@@ -18,7 +19,11 @@ export interface KnownRequestsDeps {
 export interface KnownRequests {
   /** The box of an earlier create under `claim`, or what `make` makes. */
   boxOnce(claim: KeyClaim | undefined, make: () => Promise<Box>): Promise<Box>;
-  execOnce(boxId: string, claim: KeyClaim | undefined, make: (claim: KeyClaim | undefined) => Promise<TimedExec>): Promise<TimedExec>;
+  execOnce(
+    boxId: string,
+    claim: KeyClaim | undefined,
+    make: (claim: KeyClaim | undefined) => Promise<TimedExec>,
+  ): Promise<TimedExec>;
   /** @throws UNAVAILABLE while a run under `claim` is under way: its answer will be kept, or its key be free again */
   refuseSecondRun(claim: KeyClaim | undefined): void;
 }
@@ -31,7 +36,11 @@ interface UnderWay {
 export function createKnownRequests({ registry, reader }: KnownRequestsDeps): KnownRequests {
   const underWay = new Map<string, UnderWay>();
 
-  async function once<T>(claim: KeyClaim, recall: (rowId: string) => Promise<T | null>, make: () => Promise<T>): Promise<T> {
+  async function once<T>(
+    claim: KeyClaim,
+    recall: (rowId: string) => Promise<T | null>,
+    make: () => Promise<T>,
+  ): Promise<T> {
     const name = `${claim.scope} ${claim.key}`;
     const first = underWay.get(name);
     if (first !== undefined) {
@@ -47,7 +56,11 @@ export function createKnownRequests({ registry, reader }: KnownRequestsDeps): Kn
     }
   }
 
-  async function recallOrMake<T>(claim: KeyClaim, recall: (rowId: string) => Promise<T | null>, make: () => Promise<T>): Promise<T> {
+  async function recallOrMake<T>(
+    claim: KeyClaim,
+    recall: (rowId: string) => Promise<T | null>,
+    make: () => Promise<T>,
+  ): Promise<T> {
     for (;;) {
       const known = reader.knownKey(claim.scope, claim.key);
       if (known === null) return make();
@@ -74,22 +87,27 @@ export function createKnownRequests({ registry, reader }: KnownRequestsDeps): Kn
   }
 
   return {
-    boxOnce: (claim, make) =>
-      claim === undefined ? make() : once(claim, (boxId) => recallBox(claim, boxId), make),
+    boxOnce: (claim, make) => (claim === undefined ? make() : once(claim, (boxId) => recallBox(claim, boxId), make)),
     execOnce(boxId, claim, make) {
       if (claim === undefined) return make(undefined);
       const own = { ...claim, scope: `${claim.scope} ${boxId}` };
-      return once(own, async (execId) => {
-        const exec = reader.exec(boxId, execId);
-        if (exec !== null) return exec;
-        throw new BoxRunError('EXEC_NOT_FOUND', `box ${boxId} has no command ${execId} any more`);
-      }, () => make(own));
+      return once(
+        own,
+        async (execId) => {
+          const exec = reader.exec(boxId, execId);
+          if (exec !== null) return exec;
+          throw new BoxRunError('EXEC_NOT_FOUND', `box ${boxId} has no command ${execId} any more`);
+        },
+        () => make(own),
+      );
     },
     refuseSecondRun(claim) {
       const known = claim === undefined ? null : reader.knownKey(claim.scope, claim.key);
       if (claim === undefined || known === null) return;
       checkSameRequest(claim, known);
-      throw new BoxRunError('UNAVAILABLE', 'a run with this Idempotency-Key is under way', { hint: 'send it again in a second' });
+      throw new BoxRunError('UNAVAILABLE', 'a run with this Idempotency-Key is under way', {
+        hint: 'send it again in a second',
+      });
     },
   };
 }

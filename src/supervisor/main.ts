@@ -1,5 +1,5 @@
-// The supervisor process: composes registry, quota, pool and recovery, and serves gateways. Started by the keeper; when the
-// keeper is gone it goes too, while its workers stay.
+// The supervisor process: composes registry, quota, pool and recovery, and serves gateways. Started by the keeper; when
+// the keeper is gone it goes too, while its workers stay.
 import { availableParallelism } from 'node:os';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
@@ -57,7 +57,9 @@ const writer = createLink({
 const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
 const reader = openReader(config.dbPath);
 const registry = createBoxRegistry(config.caps.boxes, firstBlockOf(instanceId));
-const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, workers: config.maxWorkers }, () => { pool.fill(); });
+const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, workers: config.maxWorkers }, () => {
+  pool.fill();
+});
 const gate = createImageGate();
 const spills = createSpills(config, log);
 const census = new Set<WorkerHandle>();
@@ -66,11 +68,28 @@ const turns = {
   boxes: createTurns(limits.boxTurnsPerCpu * availableParallelism(), limits.boxTurnMs),
 };
 const figures = createSupervisorMeters({
-  meters, registry, census, writer, turns, limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb }, keeperFile: paths.keeperFile,
+  meters,
+  registry,
+  census,
+  writer,
+  turns,
+  limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb },
+  keeperFile: paths.keeperFile,
 });
 const starting = new Set<string>();
-const workers: WorkerDeps = { config, log, census, starting, onLost: figures.workerLost, observe: hop('supervisor_worker') };
-const pool = createWarmPool({ size: () => Math.min(config.spareWorkers, quota.sparable()), start: () => turns.workerStarts.take(() => startWorker(workers)), log });
+const workers: WorkerDeps = {
+  config,
+  log,
+  census,
+  starting,
+  onLost: figures.workerLost,
+  observe: hop('supervisor_worker'),
+};
+const pool = createWarmPool({
+  size: () => Math.min(config.spareWorkers, quota.sparable()),
+  start: () => turns.workerStarts.take(() => startWorker(workers)),
+  log,
+});
 
 function supervise(row: BoxRow, found: FoundWorker | null = null): SupervisedBox {
   const box: SupervisedBox = createBox(
@@ -93,13 +112,22 @@ function supervise(row: BoxRow, found: FoundWorker | null = null): SupervisedBox
 }
 
 await recover({ config, reader, registry, quota, pool, workers, spills, log, supervise });
-const disk = watchDisk({ stateDir: config.stateDir, floorMb: config.caps.freeDiskMb, registry, reserve: createDiskReserve(config), log });
+const disk = watchDisk({
+  stateDir: config.stateDir,
+  floorMb: config.caps.freeDiskMb,
+  registry,
+  reserve: createDiskReserve(config),
+  log,
+});
 const control = createControl({ config, registry, quota, writer, reader, log, disk, supervise });
 const server = await serveContract<SupervisorContract>({
   path: paths.supervisorSocket,
   contract: supervisorContract,
   hello: () => ({ pid: process.pid }),
-  handlers: logged({ ...measured(control.handlers, meters), ...createWatchHandlers({ registry, census, figures, disk }) }, log),
+  handlers: logged(
+    { ...measured(control.handlers, meters), ...createWatchHandlers({ registry, census, figures, disk }) },
+    log,
+  ),
   log,
   onDisconnect: control.forgetGateway,
 });
@@ -107,7 +135,8 @@ process.on('SIGTERM', () => void end());
 faultPoint('supervisor.boot.listening');
 ready();
 const reconciliation = createReconciliation({
-  meters, log,
+  meters,
+  log,
   look: () => findDisorder({ config, instanceId, reader, registry, quota, pool, workers, supervise, log }),
 });
 reconciliation.start(config.reconcileEveryMs);
@@ -123,9 +152,13 @@ async function end(): Promise<void> {
   await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined))); // Else the next supervisor does it.
   if (config.onExit === 'stop') {
     const running = registry.all().filter(({ state }) => state === 'ready');
-    await Promise.all(running.map((box) => box.stop().catch((error: unknown) => {
-      log.error({ boxId: box.id, reason: errorText(error) }, 'stopping a box at exit failed');
-    })));
+    await Promise.all(
+      running.map((box) =>
+        box.stop().catch((error: unknown) => {
+          log.error({ boxId: box.id, reason: errorText(error) }, 'stopping a box at exit failed');
+        }),
+      ),
+    );
   }
   process.exit(0);
 }

@@ -1,5 +1,5 @@
-// The supervisor's figures, and those that it gathers: of its boxes, of every worker, of the writer, and of what the keeper has had to
-// start again. Asked for through watch.ts. Whoever does not answer in time is left out.
+// The supervisor's figures, and those that it gathers: of its boxes, of every worker, of the writer, and of what the
+// keeper has had to start again. Asked for through watch.ts. Whoever does not answer in time is left out.
 import { readFile } from 'node:fs/promises';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import type { Link } from '../shared/ipc/link.ts';
@@ -41,7 +41,11 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
     gauge.set({ queue: 'box_turns' }, deps.turns.boxes.waiting);
     gauge.set({ queue: 'worker_starts' }, deps.turns.workerStarts.waiting);
   });
-  const restarts = meters.gauge('restarts', 'Processes that were started again since the keeper (workers: the supervisor) started.', ['process']);
+  const restarts = meters.gauge(
+    'restarts',
+    'Processes that were started again since the keeper (workers: the supervisor) started.',
+    ['process'],
+  );
   restarts.set({ process: 'worker' }, 0);
 
   return {
@@ -77,10 +81,15 @@ function boxGauges({ meters, registry, limits: max }: SupervisorMetersDeps): () 
 }
 
 function workerGauges(meters: Meters): (asked: readonly WorkerFigures[]) => void {
-  const workers = meters.gauge('workers', 'Worker processes: those of boxes, spares, and those that do not answer.', ['kind']);
+  const workers = meters.gauge('workers', 'Worker processes: those of boxes, spares, and those that do not answer.', [
+    'kind',
+  ]);
   const resident = meters.gauge('workers_resident_bytes', 'Memory of all workers.');
   const running = meters.gauge('execs_running', 'Commands that run now.');
-  const queued = meters.gauge('worker_unacknowledged_bytes', 'Output on its way to the writer; at unackedBytesMax a worker reads no more.');
+  const queued = meters.gauge(
+    'worker_unacknowledged_bytes',
+    'Output on its way to the writer; at unackedBytesMax a worker reads no more.',
+  );
   const bounds = meters.counter('bounds_hit_total', 'Times that a bound of limits.ts was reached.', ['bound']);
   const cpu = meters.gauge('box_cpu_seconds', 'CPU time that a box has used since it was started.', ['box']);
   const memory = meters.gauge('box_memory_bytes', 'Memory that a box uses.', ['box']);
@@ -110,7 +119,9 @@ function workerGauges(meters: Meters): (asked: readonly WorkerFigures[]) => void
 }
 
 async function keeperRestarts(path: string): Promise<[string, number][]> {
-  const file = (await readFile(path, 'utf8').then(JSON.parse).catch(() => null)) as { restarts?: Record<string, number> } | null;
+  const file = (await readFile(path, 'utf8')
+    .then(JSON.parse)
+    .catch(() => null)) as { restarts?: Record<string, number> } | null;
   return Object.entries(file?.restarts ?? {});
 }
 
@@ -123,26 +134,35 @@ const quiet = new Set(['health', 'metrics', 'reportFigures', 'usage']);
 export function logged<H extends Readonly<Record<string, unknown>>>(handlers: H, log: Logger): H {
   const entries = Object.entries(handlers).map(([request, handler]) => {
     if (quiet.has(request)) return [request, handler];
-    const call = handler as (params: { box?: string; execId?: string }, context: { requestId: string | null }) => unknown;
-    return [request, async (params: { box?: string; execId?: string }, context: { requestId: string | null }) => {
-      const about = { requestId: context.requestId, request, box: params.box, execId: params.execId };
-      try {
-        const answer = await call(params, context);
-        const { id } = (answer ?? {}) as { id?: string };
-        log.debug({ ...about, id }, 'request done');
-        return answer;
-      } catch (error) {
-        log.debug({ ...about, code: toBoxRunError(error).code }, 'request failed');
-        throw error;
-      }
-    }];
+    const call = handler as (
+      params: { box?: string; execId?: string },
+      context: { requestId: string | null },
+    ) => unknown;
+    return [
+      request,
+      async (params: { box?: string; execId?: string }, context: { requestId: string | null }) => {
+        const about = { requestId: context.requestId, request, box: params.box, execId: params.execId };
+        try {
+          const answer = await call(params, context);
+          const { id } = (answer ?? {}) as { id?: string };
+          log.debug({ ...about, id }, 'request done');
+          return answer;
+        } catch (error) {
+          log.debug({ ...about, code: toBoxRunError(error).code }, 'request failed');
+          throw error;
+        }
+      },
+    ];
   });
   return Object.fromEntries(entries) as H;
 }
 
 /** The same handlers, with the times of their stages and how they ended counted. */
 export function measured<H extends Creating>(handlers: H, meters: Meters): H {
-  const seconds = meters.histogram('box_start_seconds', 'Making or starting a box, by stage; `total` is all of it.', ['request', 'stage']);
+  const seconds = meters.histogram('box_start_seconds', 'Making or starting a box, by stage; `total` is all of it.', [
+    'request',
+    'stage',
+  ]);
   const results = meters.counter('box_starts_total', 'Boxes made or started, by how it ended.', ['request', 'result']);
   const timed = <K extends keyof Creating>(name: K): Creating[K] => {
     const handler = handlers[name] as (...args: unknown[]) => Promise<{ timings?: Record<string, number> }>;

@@ -1,5 +1,5 @@
-// How many workers, CPUs and how much memory boxes hold. Checked and reserved in one step; derived anew from the rows at each start.
-// Asked by control.ts (create) and box.ts (start); box.ts gives back. What is refused has taken nothing.
+// How many workers, CPUs and how much memory boxes hold. Checked and reserved in one step; derived anew from the rows
+// at each start. Asked by control.ts (create) and box.ts (start); box.ts gives back. What is refused has taken nothing.
 import { BoxRunError } from '../shared/errors.ts';
 
 export interface Quota {
@@ -32,9 +32,13 @@ export function createQuota(max: QuotaLimits, onRelease: () => void = () => unde
   }
 
   function refuse(what: string, asked: number, inUse: number, limit: number, raisedBy: string): never {
-    throw new BoxRunError('RESOURCE_EXCEEDED', `${what}: ${asked} asked, ${inUse} of ${limit} in use (${raisedBy} raises the limit)`, {
-      hint: 'stop or remove a box, ask for less, or raise the limit of the server',
-    });
+    throw new BoxRunError(
+      'RESOURCE_EXCEEDED',
+      `${what}: ${asked} asked, ${inUse} of ${limit} in use (${raisedBy} raises the limit)`,
+      {
+        hint: 'stop or remove a box, ask for less, or raise the limit of the server',
+      },
+    );
   }
 
   return {

@@ -1,5 +1,6 @@
-// Sweeps over the host, the database and the supervisor's own knowledge: what is found wrong in two sweeps in a row is said, counted and set
-// right, so many things a sweep. disorder.ts knows what can be wrong; here is only when something is done about it, and for how long.
+// Sweeps over the host, the database and the supervisor's own knowledge: what is found wrong in two sweeps in a row is
+// said, counted and set right, so many things a sweep. disorder.ts knows what can be wrong; here is only when something
+// is done about it, and for how long.
 import type { Counter, Gauge } from 'prom-client';
 import { sleep, withDeadline } from '../shared/clock.ts';
 import { limits } from '../shared/limits.ts';
@@ -7,7 +8,18 @@ import type { Logger } from '../shared/log.ts';
 import type { Meters } from '../shared/metrics.ts';
 
 export const findingKinds = [
-  'home', 'cgroup', 'process', 'mount', 'loop', 'worker-file', 'unnamed-file', 'row', 'box', 'worker', 'engine', 'commands',
+  'home',
+  'cgroup',
+  'process',
+  'mount',
+  'loop',
+  'worker-file',
+  'unnamed-file',
+  'row',
+  'box',
+  'worker',
+  'engine',
+  'commands',
 ] as const;
 export type FindingKind = (typeof findingKinds)[number];
 
@@ -44,7 +56,10 @@ export function createReconciliation({ look, meters, log }: ReconciliationDeps):
   let running: Promise<void> = Promise.resolve();
 
   async function sweep(): Promise<void> {
-    const findings = (await withDeadline(look(), limits.reconcileStepMs, 'looking at the host')).slice(0, limits.reconcileFoundMax);
+    const findings = (await withDeadline(look(), limits.reconcileStepMs, 'looking at the host')).slice(
+      0,
+      limits.reconcileFoundMax,
+    );
     const before = sightings;
     sightings = new Map(findings.map(({ key }) => [key, (before.get(key) ?? 0) + 1]));
     figures.sweeps.inc();
@@ -95,7 +110,8 @@ export function createReconciliation({ look, meters, log }: ReconciliationDeps):
     sweep,
     async close() {
       closing.abort();
-      await withDeadline(running, limits.workerExitMs, 'the last sweep').catch(() => undefined); // The next supervisor goes on with it.
+      // The next supervisor goes on with it.
+      await withDeadline(running, limits.workerExitMs, 'the last sweep').catch(() => undefined);
     },
   };
 }
@@ -116,7 +132,10 @@ function createFigures(meters: ReconciliationDeps['meters']): Figures {
   };
   return {
     sweeps: meters.counter('reconcile_sweeps_total', 'Comparisons of the host with the database.'),
-    left: meters.gauge('reconcile_left', 'Things of boxes that are in no database and bear no mark of this one: left as they are.'),
+    left: meters.gauge(
+      'reconcile_left',
+      'Things of boxes that are in no database and bear no mark of this one: left as they are.',
+    ),
     found: byKind('reconcile_found_total', 'Things that two sweeps in a row found wrong.'),
     settled: byKind('reconcile_settled_total', 'Things that were set right.'),
     failed: byKind('reconcile_failed_total', 'Attempts to set things right that failed; they are made again.'),

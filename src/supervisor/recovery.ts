@@ -1,5 +1,6 @@
-// What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and lets every
-// box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an old one holds.
+// What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and
+// lets every box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an
+// old one holds.
 import { buildId } from '../shared/build.ts';
 import { type Config } from '../shared/config.ts';
 import { settledWithin } from '../shared/clock.ts';
@@ -32,8 +33,8 @@ export interface RecoveryDeps {
 }
 
 /**
- * Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. Workers that
- * answer are there by then. One that does not is waited for by its own box, and by nobody else.
+ * Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. Workers
+ * that answer are there by then. One that does not is waited for by its own box, and by nobody else.
  */
 export async function recover(deps: RecoveryDeps): Promise<void> {
   const { pool, spills, log } = deps;
@@ -51,7 +52,10 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
     });
   }
   for (const worker of byBox.values()) {
-    log.warn({ boxId: worker.boxId, workerId: worker.workerId }, 'a worker has a box that is not in the database; it is killed');
+    log.warn(
+      { boxId: worker.boxId, workerId: worker.workerId },
+      'a worker has a box that is not in the database; it is killed',
+    );
     void worker.end().catch(() => undefined); // It is logged, and reconciliation tries again.
   }
   for (const worker of found.filter(({ boxId }) => boxId === null)) void adoptSpare(deps, worker);
@@ -59,7 +63,10 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
   pool.fill();
 }
 
-/** What the writer does not take now (its disk is full, say) goes when it can: before the lease of its box is closed, in any case. */
+/**
+ * What the writer does not take now (its disk is full, say) goes when it can: before the lease of its box is closed, in
+ * any case.
+ */
 async function sendSpills(spills: Pick<Spills, 'sendAll'>, log: Logger): Promise<void> {
   try {
     await spills.sendAll();
@@ -81,14 +88,19 @@ async function adoptSpare({ config, pool, log }: RecoveryDeps, { arrival }: Foun
     pool.adopt(worker);
     return;
   }
-  // A spare of another build may not know all that a new box asks for, and one of other settings would bring it up with those.
+  // A spare of another build may not know all that a new box asks for, and one of other settings would bring it up with
+  // those.
   await (boxId === null ? worker.dismiss() : worker.kill()).catch((error: unknown) => {
     log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
   });
 }
 
 /** A box that is known from its row alone: known and counted at once; resolves when it has gone on from there. */
-export function takeUp({ registry, quota, supervise }: Pick<RecoveryDeps, 'registry' | 'quota' | 'supervise'>, row: BoxRow, worker: FoundWorker | null): Promise<void> {
+export function takeUp(
+  { registry, quota, supervise }: Pick<RecoveryDeps, 'registry' | 'quota' | 'supervise'>,
+  row: BoxRow,
+  worker: FoundWorker | null,
+): Promise<void> {
   const box = supervise(row, worker);
   registry.add(box);
   if (holdsQuota(row.state)) quota.adopt(row.id, row.cpu, row.memory_mb);

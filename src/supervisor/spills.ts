@@ -1,5 +1,6 @@
-// What workers spilled because the writer did not answer, on its way to the database after all. Everything of a box is sent before
-// its lease is closed or the next generation granted: until then the writer takes it as from the worker that wrote it.
+// What workers spilled because the writer did not answer, on its way to the database after all. Everything of a box is
+// sent before its lease is closed or the next generation granted: until then the writer takes it as from the worker
+// that wrote it.
 import type { Config } from '../shared/config.ts';
 import { noWriterNotices, writerContract, type ExecChange } from '../shared/contracts/writer.ts';
 import { faultPoint } from '../shared/fault.ts';

@@ -1,5 +1,6 @@
-// Ends what is on the host of a box that is in no database, and sets its home aside: only what bears the mark of this database, and
-// by a worker, which knows how its engine ends. Called by disorder.ts for what was found twice. No disk is ever deleted.
+// Ends what is on the host of a box that is in no database, and sets its home aside: only what bears the mark of this
+// database, and by a worker, which knows how its engine ends. Called by disorder.ts for what was found twice. No disk
+// is ever deleted.
 import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runTool } from '../shared/child-process.ts';
@@ -31,7 +32,10 @@ export interface StrayBox {
 const toolMs = 10_000;
 
 /** @throws what keeps it from its end; it may be tried again */
-export async function endStray({ config, instanceId, pool, log }: StrayDeps, { boxId, driver, hasHome, traces }: StrayBox): Promise<void> {
+export async function endStray(
+  { config, instanceId, pool, log }: StrayDeps,
+  { boxId, driver, hasHome, traces }: StrayBox,
+): Promise<void> {
   await releaseDisk(traces);
   const worker = await pool.take();
   try {
@@ -50,9 +54,17 @@ export async function endStray({ config, instanceId, pool, log }: StrayDeps, { b
   }
 }
 
-/** Mounts and loop devices that the host has made of something in the home; the innermost first. What is in use goes with its user. */
+/**
+ * Mounts and loop devices that the host has made of something in the home; the innermost first. What is in use goes
+ * with its user.
+ */
 export async function releaseDisk(traces: readonly Trace[]): Promise<void> {
-  const of = (kind: Trace['kind']) => traces.filter((trace) => trace.kind === kind).map(({ what }) => what).sort().reverse();
+  const of = (kind: Trace['kind']) =>
+    traces
+      .filter((trace) => trace.kind === kind)
+      .map(({ what }) => what)
+      .sort()
+      .reverse();
   for (const path of of('mount')) await need('umount', ['--lazy', path]);
   for (const device of of('loop')) await need('losetup', ['--detach', device]);
 }
@@ -73,7 +85,18 @@ async function setAside(stateDir: string, boxId: string): Promise<string> {
 /** For a worker that is to end a box and nothing else: of what it says, only the place counts. */
 function strayAssignment(boxId: string, driver: DriverName, instanceId: string): Assignment {
   return {
-    boxId, driver, instanceId, generation: 0, image: { kind: 'registry', reference: 'none' },
-    cpu: 1, memoryMb: 1, diskSizeGb: 1, network: false, workdir: '/', env: {}, volumes: [], engineId: null,
+    boxId,
+    driver,
+    instanceId,
+    generation: 0,
+    image: { kind: 'registry', reference: 'none' },
+    cpu: 1,
+    memoryMb: 1,
+    diskSizeGb: 1,
+    network: false,
+    workdir: '/',
+    env: {},
+    volumes: [],
+    engineId: null,
   };
 }

@@ -1,5 +1,5 @@
-// Files of processes that are gone: a worker's sockets and state file, and sockets and spills that never got their name. A worker that
-// lives and that this supervisor does not hold is ended with them: it should have gone by itself.
+// Files of processes that are gone: a worker's sockets and state file, and sockets and spills that never got their
+// name. A worker that lives and that this supervisor does not hold is ended with them: it should have gone by itself.
 import { readdir, readFile, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isAlive, killAndWait, processIdentity } from '../shared/child-process.ts';
@@ -29,7 +29,9 @@ export async function findStrayWorkers({ workersDir }: FilePlaces, own: OwnWorke
 /** @throws TIMEOUT when a process does not die */
 export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers, workerId: string): Promise<void> {
   if (isOwn(workerId, own)) return;
-  const value: unknown = await readFile(join(workersDir, `${workerId}.json`), 'utf8').then(JSON.parse).catch(() => null);
+  const value: unknown = await readFile(join(workersDir, `${workerId}.json`), 'utf8')
+    .then(JSON.parse)
+    .catch(() => null);
   if (fits(WorkerStateFile, value)) {
     const state = value as WorkerStateFile;
     if (await isAlive(state)) await killAndWait(state, limits.killTimeoutMs);
@@ -37,12 +39,17 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
   await forgetFiles(workersDir, workerId);
 }
 
-/** Sockets and spills are made under a name that ends with the process, and get their own by rename (ipc/socket.ts, spill.ts). */
+/**
+ * Sockets and spills are made under a name that ends with the process, and get their own by rename (ipc/socket.ts,
+ * spill.ts).
+ */
 export async function findUnnamedFiles({ unnamedDirs }: FilePlaces): Promise<string[]> {
-  const found = await Promise.all(unnamedDirs.map(async (directory) => {
-    const names = (await readdir(directory)).filter((name) => /^([a-z]+\.sock|[\w-]+\.spill)\.\d+$/.test(name));
-    return names.map((name) => join(directory, name));
-  }));
+  const found = await Promise.all(
+    unnamedDirs.map(async (directory) => {
+      const names = (await readdir(directory)).filter((name) => /^([a-z]+\.sock|[\w-]+\.spill)\.\d+$/.test(name));
+      return names.map((name) => join(directory, name));
+    }),
+  );
   const gone = await Promise.all(found.flat().map(async (path) => ((await isMakerAlive(path)) ? null : path)));
   return gone.filter((path) => path !== null);
 }

@@ -1,6 +1,6 @@
-// The codes of one-time links to the dashboard: handed out to who may command the server, and taken back once, here, where there
-// is one process for all gateways. They are gone with this process; the user asks for another link.
-// Called by control.ts for gateways.
+// The codes of one-time links to the dashboard: handed out to who may command the server, and taken back once, here,
+// where there is one process for all gateways. They are gone with this process; the user asks for another link. Called
+// by control.ts for gateways.
 import { randomBytes } from 'node:crypto';
 import { limits } from '../shared/limits.ts';
 
@@ -15,7 +15,8 @@ export function createUiCodes(now: () => number = Date.now): UiCodes {
   const expiries = new Map<string, number>();
 
   function dropOld(): void {
-    for (const [code, expiry] of expiries) if (expiry <= now() || expiries.size >= limits.uiCodesMax) expiries.delete(code);
+    for (const [code, expiry] of expiries)
+      if (expiry <= now() || expiries.size >= limits.uiCodesMax) expiries.delete(code);
   }
 
   return {

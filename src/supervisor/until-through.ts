@@ -1,5 +1,5 @@
-// Work that must reach the writer sooner or later: done again, with growing pauses, while the writer is away or does not answer.
-// Used where nobody waits for the outcome, or everybody may wait as long as it takes.
+// Work that must reach the writer sooner or later: done again, with growing pauses, while the writer is away or does
+// not answer. Used where nobody waits for the outcome, or everybody may wait as long as it takes.
 import { sleep } from '../shared/clock.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';

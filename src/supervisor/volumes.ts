@@ -1,5 +1,6 @@
-// The volumes of a create, checked before anything is made or pulled: their places in the box, their paths on the host, and what has to
-// be there so that one can be mounted inside another. Asks the host only about paths that the server may mount.
+// The volumes of a create, checked before anything is made or pulled: their places in the box, their paths on the host,
+// and what has to be there so that one can be mounted inside another. Asks the host only about paths that the server
+// may mount.
 import { lstat, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CreateBoxBody, Volume } from '../shared/api.ts';
@@ -26,13 +27,23 @@ export async function admitVolumes(body: CreateBoxBody, { driver, volumeRoots }:
   const { volumes = null, network, workdir } = body;
   if (volumes === null) return null;
   checkVolumePlaces(volumes, driver, network);
-  const resolved = await Promise.all(volumes.map(async (volume) => ({ volume, path: await resolveHostPath(volume.host_path, volumeRoots) })));
-  const mounts = await Promise.all(resolved.map(async ({ volume, path }) => {
-    // What has gone meanwhile, the start of the box finds missing.
-    const found = await stat(path).catch(() => null);
-    const kind = found === null || found.isDirectory() ? ('directory' as const) : ('file' as const);
-    return { path, kind, place: guestPlace(volume.guest_path), readonly: volume.readonly, what: `the volume at ${volume.guest_path}` };
-  }));
+  const resolved = await Promise.all(
+    volumes.map(async (volume) => ({ volume, path: await resolveHostPath(volume.host_path, volumeRoots) })),
+  );
+  const mounts = await Promise.all(
+    resolved.map(async ({ volume, path }) => {
+      // What has gone meanwhile, the start of the box finds missing.
+      const found = await stat(path).catch(() => null);
+      const kind = found === null || found.isDirectory() ? ('directory' as const) : ('file' as const);
+      return {
+        path,
+        kind,
+        place: guestPlace(volume.guest_path),
+        readonly: volume.readonly,
+        what: `the volume at ${volume.guest_path}`,
+      };
+    }),
+  );
   const own = driver === 'boxlite' ? [] : [...filesOfBox(mounts), directoryOfBox(workdir)];
   for (const needed of [...mounts, ...own]) {
     const above = byDepth(mounts, ({ place }) => place).findLast(({ place }) => holds(place, needed));
@@ -56,10 +67,20 @@ function directoryOfBox(workdir: string): Needed {
   return { place: guestPlace(workdir), kind: 'directory', what: ownDirectory };
 }
 
-/** Whether `needed` is there in the volume `above`, or can be made. A link leads where only the box knows: that is left to the start. */
-async function checkInside(above: Needed & { readonly path: string; readonly readonly: boolean }, needed: Needed): Promise<void> {
-  const rest = needed.place.slice(above.place.length).split('/').filter((name) => name !== '');
-  if (above.kind === 'file') throw invalid(`${needed.what} cannot be inside ${above.what}, which is a file`, 'mount them beside each other');
+/**
+ * Whether `needed` is there in the volume `above`, or can be made. A link leads where only the box knows: that is left
+ * to the start.
+ */
+async function checkInside(
+  above: Needed & { readonly path: string; readonly readonly: boolean },
+  needed: Needed,
+): Promise<void> {
+  const rest = needed.place
+    .slice(above.place.length)
+    .split('/')
+    .filter((name) => name !== '');
+  if (above.kind === 'file')
+    throw invalid(`${needed.what} cannot be inside ${above.what}, which is a file`, 'mount them beside each other');
   let path = above.path;
   for (const [index, name] of rest.entries()) {
     path = join(path, name);
@@ -69,10 +90,16 @@ async function checkInside(above: Needed & { readonly path: string; readonly rea
     if (found === null) {
       if (!above.readonly) return;
       const hint = `make the ${wanted} ${path} on the host, or mount the volume writable`;
-      throw invalid(`${needed.what} needs a place in ${above.what}, which is read-only and has no ${wanted} ${rest.join('/')}`, hint);
+      throw invalid(
+        `${needed.what} needs a place in ${above.what}, which is read-only and has no ${wanted} ${rest.join('/')}`,
+        hint,
+      );
     }
     if (found.isDirectory() !== (wanted === 'directory')) {
-      throw invalid(`${needed.what} needs a ${wanted} in ${above.what}, and ${path} is none`, 'mount it at another place in the box');
+      throw invalid(
+        `${needed.what} needs a ${wanted} in ${above.what}, and ${path} is none`,
+        'mount it at another place in the box',
+      );
     }
   }
 }

@@ -78,7 +78,10 @@ export function createWarmPool({ size, start, log, waitMs = limits.spareWaitMs }
     adopt,
     fill,
     async undisturbed(work) {
-      if (underWay++ === 0) quiet = new Promise((resolve) => { announceQuiet = resolve; });
+      if (underWay++ === 0)
+        quiet = new Promise((resolve) => {
+          announceQuiet = resolve;
+        });
       try {
         return await work();
       } finally {

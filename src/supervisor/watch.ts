@@ -1,5 +1,5 @@
-// What the supervisor tells whoever watches the server: nothing here changes anything. Served beside control.ts by main.ts.
-// It answers while boxes are in trouble, too.
+// What the supervisor tells whoever watches the server: nothing here changes anything. Served beside control.ts by
+// main.ts. It answers while boxes are in trouble, too.
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { ClientPeer, Handlers } from '../shared/ipc/server.ts';
 import type { MetricsSnapshot } from '../shared/metrics-snapshot.ts';
@@ -19,7 +19,12 @@ export interface WatchDeps {
   readonly disk: Pick<DiskWatch, 'hasRoom'>;
 }
 
-export function createWatchHandlers({ registry, census, figures, disk }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'reportFigures' | 'usage'> {
+export function createWatchHandlers({
+  registry,
+  census,
+  figures,
+  disk,
+}: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'reportFigures' | 'usage'> {
   const reported = new Map<Gateway, MetricsSnapshot>();
   return {
     reportFigures({ figures: said }, { peer }) {
@@ -33,10 +38,18 @@ export function createWatchHandlers({ registry, census, figures, disk }: WatchDe
     },
     async usage() {
       const asked = await askWorkers(census);
-      const engines = asked.flatMap(({ figures: of }) => (of === null || of.boxId === null || of.engine === null ? [] : [{ boxId: of.boxId, ...of.engine }]));
+      const engines = asked.flatMap(({ figures: of }) =>
+        of === null || of.boxId === null || of.engine === null ? [] : [{ boxId: of.boxId, ...of.engine }],
+      );
       const all = registry.all();
       const held = heldBy(all);
-      return { cpusHeld: held.cpus, memoryHeldMb: held.memoryMb, boxes: all.length, running: all.filter(({ state }) => publicStatus(state) === 'running').length, engines };
+      return {
+        cpusHeld: held.cpus,
+        memoryHeldMb: held.memoryMb,
+        boxes: all.length,
+        running: all.filter(({ state }) => publicStatus(state) === 'running').length,
+        engines,
+      };
     },
     health() {
       const silent = [...census].filter(({ peer }) => !peer.isAnswering);

@@ -13,8 +13,10 @@ export interface WorkerFigures {
 
 export function askWorkers(census: ReadonlySet<WorkerHandle>): Promise<WorkerFigures[]> {
   const asked = [...census].filter(({ peer }) => peer.isAnswering);
-  return Promise.all(asked.map(async (worker) => ({
-    worker,
-    figures: await worker.peer.request('figures', {}, { timeoutMs: limits.healthTimeoutMs }).catch(() => null),
-  })));
+  return Promise.all(
+    asked.map(async (worker) => ({
+      worker,
+      figures: await worker.peer.request('figures', {}, { timeoutMs: limits.healthTimeoutMs }).catch(() => null),
+    })),
+  );
 }

@@ -26,7 +26,10 @@ export interface WorkerHandle {
   onEngineExit: ((reason: string) => void) | null;
   /** ... and that a command resists its kill. */
   onUnkillable: ((reason: string) => void) | null;
-  /** What it says of itself now; null when its process does not answer within limits.helloTimeoutMs: frozen, or too busy for anything. */
+  /**
+   * What it says of itself now; null when its process does not answer within limits.helloTimeoutMs: frozen, or too busy
+   * for anything.
+   */
   greet(): Promise<ServerPeer<WorkerContract>['hello'] | null>;
   /** Asks it to leave, then kills it; resolves when it is gone. A running engine stays. */
   dismiss(): Promise<void>;
@@ -85,8 +88,8 @@ export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
 }
 
 /**
- * Workers that an earlier supervisor started and that live. What is left of dead ones is cleared away. It waits for no worker: each
- * arrives by itself, so that one that hangs keeps nobody else waiting.
+ * Workers that an earlier supervisor started and that live. What is left of dead ones is cleared away. It waits for no
+ * worker: each arrives by itself, so that one that hangs keeps nobody else waiting.
  */
 export async function findWorkers(deps: WorkerDeps): Promise<FoundWorker[]> {
   const { workersDir } = statePaths(deps.config.stateDir);
@@ -97,7 +100,9 @@ export async function findWorkers(deps: WorkerDeps): Promise<FoundWorker[]> {
   for (const id of unrecorded) await forgetFiles(workersDir, id);
   const found = await Promise.all(
     recorded.map(async (name): Promise<FoundWorker | null> => {
-      const value: unknown = await readFile(join(workersDir, name), 'utf8').then(JSON.parse).catch(() => null);
+      const value: unknown = await readFile(join(workersDir, name), 'utf8')
+        .then(JSON.parse)
+        .catch(() => null);
       const state = fits(WorkerStateFile, value) ? (value as WorkerStateFile) : null;
       const identity = state === null ? null : await processIdentity(state.pid);
       if (state === null || identity === null || identity.startTicks !== state.startTicks) {
@@ -120,7 +125,8 @@ function foundWorker(deps: WorkerDeps, { workerId, boxId }: WorkerStateFile, ide
     deps.starting.add(workerId);
     try {
       const worker = await connectWorker(deps, workerId, identity);
-      if (takes(worker.peer.hello, 'settings')) await worker.peer.request('settings', workerSettingsOf(deps.config), { timeoutMs: limits.helloTimeoutMs });
+      if (takes(worker.peer.hello, 'settings'))
+        await worker.peer.request('settings', workerSettingsOf(deps.config), { timeoutMs: limits.helloTimeoutMs });
       return worker;
     } catch (error) {
       deps.log.warn({ err: error, workerId, pid: identity.pid }, 'a worker does not answer; it is killed');
@@ -146,10 +152,21 @@ async function connectWorker(
   const engineExit = createKeptNotice();
   const unkillable = createKeptNotice();
   const connect = (notices: NoticeHandlers<WorkerContract>) =>
-    connectContract({ path: join(workersDir, `${workerId}.sock`), contract: workerContract, hello: { role: 'supervisor' }, notices, silenceMs: config.silenceMs, ...(observe === undefined ? {} : { observe }) });
+    connectContract({
+      path: join(workersDir, `${workerId}.sock`),
+      contract: workerContract,
+      hello: { role: 'supervisor' },
+      notices,
+      silenceMs: config.silenceMs,
+      ...(observe === undefined ? {} : { observe }),
+    });
   const peer = await connect({
-    engineExited: ({ reason }) => { engineExit.take(reason); },
-    unkillable: ({ reason }) => { unkillable.take(reason); },
+    engineExited: ({ reason }) => {
+      engineExit.take(reason);
+    },
+    unkillable: ({ reason }) => {
+      unkillable.take(reason);
+    },
   });
   let asked = false;
   const kill = async () => {
@@ -241,6 +258,7 @@ export function idOf(name: string): string {
 /** Removes everything of a worker that is gone. */
 export async function forgetFiles(workersDir: string, workerId: string): Promise<void> {
   for (const name of await readdir(workersDir).catch(() => [])) {
-    if (idOf(name) === workerId) await rm(join(workersDir, name), { recursive: true, force: true }).catch(() => undefined);
+    if (idOf(name) === workerId)
+      await rm(join(workersDir, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }

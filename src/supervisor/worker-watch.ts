@@ -1,5 +1,5 @@
-// Watches over a worker that was asked for something: one whose process does nothing any more is killed, and so is one that does not
-// give up what was canceled. Whoever asked sees the end of its connection.
+// Watches over a worker that was asked for something: one whose process does nothing any more is killed, and so is one
+// that does not give up what was canceled. Whoever asked sees the end of its connection.
 import { sleep } from '../shared/clock.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -21,7 +21,10 @@ export async function askAwake(
   }
 }
 
-/** Once `signal` aborts, the worker has limits.cancelTimeoutMs to give up what it does. The function returned ends the watch. */
+/**
+ * Once `signal` aborts, the worker has limits.cancelTimeoutMs to give up what it does. The function returned ends the
+ * watch.
+ */
 export function killUnlessCanceled(worker: WorkerHandle, signal: AbortSignal, log: Logger): () => void {
   let timer: NodeJS.Timeout | undefined;
   const onAbort = () => {

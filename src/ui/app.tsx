@@ -1,5 +1,5 @@
-// The frame of the page: its head, the connection to the server, the view that the address names, notices, and the list of keys.
-// Shown once, by main.tsx.
+// The frame of the page: its head, the connection to the server, the view that the address names, notices, and the list
+// of keys. Shown once, by main.tsx.
 import { useState } from 'preact/hooks';
 import { changes } from './live/changes.ts';
 import { useKeys } from './live/keys.ts';
@@ -16,24 +16,50 @@ export function App() {
   const [isHelping, setHelping] = useState(false);
   const current = useStore(route);
   const connection = useStore(changes.connection);
-  useKeys({ '?': () => { setHelping(true); } });
+  useKeys({
+    '?': () => {
+      setHelping(true);
+    },
+  });
   return (
     <>
-      <a class="skip" href="#main" onClick={skipToMain}>To the content</a>
+      <a class="skip" href="#main" onClick={skipToMain}>
+        To the content
+      </a>
       <header class="top">
-        <a class="brand" href={hrefOf({ view: 'boxes' })}>BoxRun</a>
+        <a class="brand" href={hrefOf({ view: 'boxes' })}>
+          BoxRun
+        </a>
         <ConnectionState />
         <span class="grow" />
-        <a class="button quiet" href="/docs">API</a>
-        <Button kind="quiet" label="Keys" onClick={() => { setHelping(true); }}>?</Button>
+        <a class="button quiet" href="/docs">
+          API
+        </a>
+        <Button
+          kind="quiet"
+          label="Keys"
+          onClick={() => {
+            setHelping(true);
+          }}
+        >
+          ?
+        </Button>
         <ThemeButton />
       </header>
       {connection === 'lost' ? (
-        <p class="banner" role="alert">The server is away. What is shown is what was known; it goes on by itself when the server is back.</p>
+        <p class="banner" role="alert">
+          The server is away. What is shown is what was known; it goes on by itself when the server is back.
+        </p>
       ) : null}
       {connection === 'refused' ? <Refused /> : <View route={current} />}
       <Notices />
-      {isHelping ? <KeysDialog onClose={() => { setHelping(false); }} /> : null}
+      {isHelping ? (
+        <KeysDialog
+          onClose={() => {
+            setHelping(false);
+          }}
+        />
+      ) : null}
     </>
   );
 }
@@ -48,7 +74,11 @@ const connectionWords = { loading: 'connecting', live: 'live', lost: 'server awa
 
 function ConnectionState() {
   const connection = useStore(changes.connection);
-  return <span class={`connection ${connection}`} role="status">{connectionWords[connection]}</span>;
+  return (
+    <span class={`connection ${connection}`} role="status">
+      {connectionWords[connection]}
+    </span>
+  );
 }
 
 /** The server wants a token that this browser does not have. */
@@ -65,7 +95,11 @@ function Refused() {
 function ThemeButton() {
   const current = useStore(theme);
   const other = current === 'dark' ? 'light' : 'dark';
-  return <Button kind="quiet" label={`Make it ${other}`} onClick={toggleTheme}>{current === 'dark' ? '☀' : '☾'}</Button>;
+  return (
+    <Button kind="quiet" label={`Make it ${other}`} onClick={toggleTheme}>
+      {current === 'dark' ? '☀' : '☾'}
+    </Button>
+  );
 }
 
 function Notices() {
@@ -73,12 +107,31 @@ function Notices() {
   return (
     <div class="notices">
       <div role="status" aria-live="polite">
-        {shown.filter(({ kind }) => kind === 'done').map(({ id, text }) => <p key={id} class="notice">{text}</p>)}
+        {shown
+          .filter(({ kind }) => kind === 'done')
+          .map(({ id, text }) => (
+            <p key={id} class="notice">
+              {text}
+            </p>
+          ))}
       </div>
       <div role="alert">
-        {shown.filter(({ kind }) => kind === 'error').map(({ id, text }) => (
-          <p key={id} class="notice error">{text} <Button kind="quiet" label="Dismiss" onClick={() => { dismiss(id); }}>✕</Button></p>
-        ))}
+        {shown
+          .filter(({ kind }) => kind === 'error')
+          .map(({ id, text }) => (
+            <p key={id} class="notice error">
+              {text}{' '}
+              <Button
+                kind="quiet"
+                label="Dismiss"
+                onClick={() => {
+                  dismiss(id);
+                }}
+              >
+                ✕
+              </Button>
+            </p>
+          ))}
       </div>
     </div>
   );
@@ -99,7 +152,16 @@ function KeysDialog({ onClose }: { readonly onClose: () => void }) {
   return (
     <Dialog title="Keys" onClose={onClose}>
       <dl class="keys">
-        {keys.map(([key, meaning]) => <div key={key}><dt>{key.split(' ').map((each) => <kbd key={each}>{each}</kbd>)}</dt><dd>{meaning}</dd></div>)}
+        {keys.map(([key, meaning]) => (
+          <div key={key}>
+            <dt>
+              {key.split(' ').map((each) => (
+                <kbd key={each}>{each}</kbd>
+              ))}
+            </dt>
+            <dd>{meaning}</dd>
+          </div>
+        ))}
       </dl>
     </Dialog>
   );

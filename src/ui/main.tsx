@@ -1,5 +1,5 @@
-// The dashboard: begins to follow the server, and shows what it says. Loaded by index.html; served by the gateway at /ui.
-// Everything comes from the server that the page came from, and everything that is shown is text.
+// The dashboard: begins to follow the server, and shows what it says. Loaded by index.html; served by the gateway at
+// /ui. Everything comes from the server that the page came from, and everything that is shown is text.
 import { render } from 'preact';
 import { App } from './app.tsx';
 import { changes } from './live/changes.ts';
@@ -12,7 +12,9 @@ import './style/box.css';
 import './style/output.css';
 
 const left = new AbortController();
-addEventListener('pagehide', (event) => { if (!event.persisted) left.abort(); });
+addEventListener('pagehide', (event) => {
+  if (!event.persisted) left.abort();
+});
 
 applyTheme();
 followAddress();

@@ -1,5 +1,5 @@
-// Where in the page one is, as the part of the address behind `#`: the server sees none of it, and every view can be linked to.
-// Links are plain links; the browser's own Back and Forward work.
+// Where in the page one is, as the part of the address behind `#`: the server sees none of it, and every view can be
+// linked to. Links are plain links; the browser's own Back and Forward work.
 import { createStore, type Store } from './live/store.ts';
 
 export const boxTabs = ['commands', 'terminal', 'files', 'details'] as const;

@@ -1,8 +1,9 @@
-// Files into and out of a box, whatever its engine: a script of the driver's busybox inside the box reads or writes them, so that no
-// path and no link leads out of it, and every file system of the box can be reached. Called by box-runner.ts for each stream.
+// Files into and out of a box, whatever its engine: a script of the driver's busybox inside the box reads or writes
+// them, so that no path and no link leads out of it, and every file system of the box can be reached.
 //
-// The script takes and gives blocks as it is told to, which gives back-pressure where the engine has none. An upload stands
-// at its destination only after the word `commit`; when its input ends without it, the script removes what it wrote.
+// The script takes and gives blocks as it is told to, which gives back-pressure where the engine has none. An upload
+// stands at its destination only after the word `commit`; when its input ends without it, the script removes what it
+// wrote.
 import { posix } from 'node:path';
 import { withDeadline } from '../shared/clock.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -21,7 +22,9 @@ export interface BoxFilesDeps {
 /** Exit codes of the scripts beside 0 and 1, for what the caller got wrong. */
 const refusedExit = 20;
 
-/** $1 destination, $2 its directory, $3 a name beside it. Answers `ready`, the length of each block written, and `done`. */
+/**
+ * $1 destination, $2 its directory, $3 a name beside it. Answers `ready`, the length of each block written, and `done`.
+ */
 const uploadScript = `
 refuse() { echo "$1" >&2; exit ${refusedExit}; }
 give_up() { rm -f -- "$3"; exit 1; }
@@ -62,7 +65,10 @@ const downloadScript = `${openFile}
 exec cat <&4
 `;
 
-/** $1 the file, $2 bytes of a block. Gives its length as a line; then for each line of input the next block as a line of base64. */
+/**
+ * $1 the file, $2 bytes of a block. Gives its length as a line; then for each line of input the next block as a line of
+ * base64.
+ */
 const downloadTextScript = `${openFile}
 while read -r n; do
   dd bs="$2" count=1 iflag=fullblock status=none <&4 | base64 -w 0 || exit 1
@@ -71,7 +77,11 @@ done
 `;
 
 /** @throws VALIDATION_ERROR for what cannot be the path of a file, RUNTIME_ERROR with what the box says */
-export async function receiveUpload({ driver, workdir }: BoxFilesDeps, path: string, stream: ByteStream): Promise<void> {
+export async function receiveUpload(
+  { driver, workdir }: BoxFilesDeps,
+  path: string,
+  stream: ByteStream,
+): Promise<void> {
   const destination = checkedPath(path, workdir);
   const directory = posix.dirname(destination);
   const part = posix.join(directory, `.boxrun-upload-${newId('exec').slice(5)}`);
@@ -139,7 +149,8 @@ async function* textBlocks(command: Script): AsyncGenerator<Uint8Array> {
     await command.write('\n');
     const line = await command.within(command.output.line());
     // The engine says so in the stream when it has dropped something.
-    if (!/^[A-Za-z0-9+/]*={0,2}$/.test(line)) throw new BoxRunError('RUNTIME_ERROR', 'its content did not come through whole');
+    if (!/^[A-Za-z0-9+/]*={0,2}$/.test(line))
+      throw new BoxRunError('RUNTIME_ERROR', 'its content did not come through whole');
     if (line === '') return;
     yield Buffer.from(line, 'base64');
   }
@@ -179,7 +190,11 @@ async function startScript(driver: BoxFilesDeps['driver'], script: string, args:
   const handle = await driver.exec({
     execId: newId('exec'),
     cmd: [driver.busyboxPath, 'sh', '-c', script, 'sh', ...args],
-    env: {}, workdir: '/', user: '0', tty: null, stdin: true,
+    env: {},
+    workdir: '/',
+    user: '0',
+    tty: null,
+    stdin: true,
   });
   return new RunningScript(handle);
 }
@@ -205,12 +220,14 @@ class RunningScript implements Script {
   async write(data: string | Uint8Array): Promise<void> {
     const { stdin } = this.#handle;
     if (stdin === null || !stdin.writable) throw new BoxRunError('RUNTIME_ERROR', 'the box takes no input');
-    await this.within(new Promise<void>((resolve, reject) => {
-      stdin.write(data, (error) => {
-        if (error === null || error === undefined) resolve();
-        else reject(error);
-      });
-    }));
+    await this.within(
+      new Promise<void>((resolve, reject) => {
+        stdin.write(data, (error) => {
+          if (error === null || error === undefined) resolve();
+          else reject(error);
+        });
+      }),
+    );
   }
 
   async expect(line: string): Promise<void> {
@@ -226,10 +243,18 @@ class RunningScript implements Script {
     if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') return error;
     this.#handle.stdin?.end();
     const exit = await withDeadline(this.#handle.exit, limits.exitDrainMs, 'the end').catch(() => null);
-    await new Promise((resolve) => { setImmediate(resolve); }); // Its last words may still be in the pipe.
-    const words = this.#words.trim().split('\n').at(-1)?.replace(/^(sh|dd|mv|cat|mkdir|stat): /, '') ?? '';
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    }); // Its last words may still be in the pipe.
+    const words =
+      this.#words
+        .trim()
+        .split('\n')
+        .at(-1)
+        ?.replace(/^(sh|dd|mv|cat|mkdir|stat): /, '') ?? '';
     if (exit !== null && 'lost' in exit) return new BoxRunError('RUNTIME_ERROR', `'${path}': ${exit.lost}`);
-    if (exit?.exitCode === 137) return new BoxRunError('RUNTIME_ERROR', `'${path}': the box was stopped, or ran out of memory`);
+    if (exit?.exitCode === 137)
+      return new BoxRunError('RUNTIME_ERROR', `'${path}': the box was stopped, or ran out of memory`);
     if (exit?.exitCode === refusedExit) return new BoxRunError('VALIDATION_ERROR', `'${path}': ${words}`);
     if (words !== '') return new BoxRunError('RUNTIME_ERROR', `'${path}': ${words}`);
     return error;
@@ -245,7 +270,10 @@ class RunningScript implements Script {
     stdin?.end();
     // Input's end is its end: an unfinished upload is removed by then. What is stuck is killed.
     stdout.resume();
-    const ended = await withDeadline(exit, graceMs, 'the end').then(() => true, () => false);
+    const ended = await withDeadline(exit, graceMs, 'the end').then(
+      () => true,
+      () => false,
+    );
     if (!ended) await this.#handle.killTree().catch(() => undefined);
     stdout.destroy();
   }

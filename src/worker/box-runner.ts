@@ -1,5 +1,6 @@
-// The worker's one box: its driver, its commands, and the line to the writer. Made at the assignment; lives until the worker goes.
-// control.ts calls it for the supervisor; every command ends before the engine is stopped, removed or let go.
+// The worker's one box: its driver, its commands, and the line to the writer. Made at the assignment; lives until the
+// worker goes. control.ts calls it for the supervisor; every command ends before the engine is stopped, removed or let
+// go.
 import type { Exec } from '../shared/api.ts';
 import { settledWithin, withDeadline } from '../shared/clock.ts';
 import { type Config } from '../shared/config.ts';
@@ -201,11 +202,17 @@ class AssignedRunner implements BoxRunner {
     this.#needRunning();
     const caps = this.#caps;
     if (this.#execs.size >= caps.execs) {
-      throw new BoxRunError('RESOURCE_EXCEEDED', `${caps.execs} commands run in box ${boxId} already (BOXRUN_MAX_EXECS raises the limit)`);
+      throw new BoxRunError(
+        'RESOURCE_EXCEEDED',
+        `${caps.execs} commands run in box ${boxId} already (BOXRUN_MAX_EXECS raises the limit)`,
+      );
     }
     const startedAt = performance.now();
     const outputBytesMax = caps.outputMb * 1024 * 1024;
-    const created = createExec({ driver, queue, log, boxId, generation, outputBytesMax, onUnkillable: this.#parts.deps.onUnkillable }, order);
+    const created = createExec(
+      { driver, queue, log, boxId, generation, outputBytesMax, onUnkillable: this.#parts.deps.onUnkillable },
+      order,
+    );
     this.#execs.set(created.id, created);
     if (order.claim !== undefined) this.#byKey.set(order.claim.key, created);
     void created.finished.then(() => {
@@ -303,7 +310,10 @@ class AssignedRunner implements BoxRunner {
     });
   }
 
-  /** Ends the engine, which gives every process of the box its time to end. What a command still writes belongs to its output. */
+  /**
+   * Ends the engine, which gives every process of the box its time to end. What a command still writes belongs to its
+   * output.
+   */
   async #endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
     const { log } = this.#parts;
     this.#running = false; // No new commands.
@@ -313,9 +323,11 @@ class AssignedRunner implements BoxRunner {
     await endEngine();
     faultPoint('worker.stop.engine-ended');
     // With the engine every process of the box has ended: a command whose end nobody tells is lost.
-    await Promise.all(execs.map(async (exec) => {
-      if (!(await settledWithin(exec.exited, limits.runnerReportMs))) exec.lose(message);
-    }));
+    await Promise.all(
+      execs.map(async (exec) => {
+        if (!(await settledWithin(exec.exited, limits.runnerReportMs))) exec.lose(message);
+      }),
+    );
     const ends = Promise.all([...execs.map((exec) => exec.ended), this.#terminals.end()]);
     await withDeadline(ends, limits.exitDrainBusyMs, 'the output of the commands').catch((error: unknown) => {
       log.error({ err: error }, 'the output of commands does not end');

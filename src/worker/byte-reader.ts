@@ -1,5 +1,5 @@
-// Lines and bytes out of one stream, as they are asked for. What is not asked for stays in the stream, which gives back-pressure.
-// Used by box-files.ts to talk with its scripts.
+// Lines and bytes out of one stream, as they are asked for. What is not asked for stays in the stream, which gives
+// back-pressure. Used by box-files.ts to talk with its scripts.
 import type { Readable } from 'node:stream';
 import { BoxRunError } from '../shared/errors.ts';
 

@@ -1,5 +1,6 @@
-// The way from a worker to the writer: changes in order, one batch under way at a time, sent again until acknowledged. Rows of commands that
-// have only begun wait a little for what comes next. A worker keeps what is not acknowledged; at the bound its commands' pipes are no longer read.
+// The way from a worker to the writer: changes in order, one batch under way at a time, sent again until acknowledged.
+// Rows of commands that have only begun wait a little for what comes next. A worker keeps what is not acknowledged; at
+// the bound its commands' pipes are no longer read.
 import type { ExecChange, WriterContract } from '../shared/contracts/writer.ts';
 import { toBoxRunError, type BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';

@@ -1,5 +1,6 @@
-// A bundle together with what V8 compiled of it for an earlier process: without that, half of a worker's start is compiling the same
-// megabyte again. Used by entry.ts. What does not fit (another build, another V8, damaged) is ignored, and replaced when a process ends well.
+// A bundle together with what V8 compiled of it for an earlier process: without that, half of a worker's start is
+// compiling the same megabyte again. Used by entry.ts. What does not fit (another build, another V8, damaged) is
+// ignored, and replaced when a process ends well.
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -13,20 +14,36 @@ interface LoadedBundle {
 }
 
 type ImportModule = (name: string) => Promise<unknown>;
-type Bundle = (exports: unknown, require: NodeJS.Require, module: { exports: unknown }, file: string, directory: string, importModule: ImportModule) => void;
+type Bundle = (
+  exports: unknown,
+  require: NodeJS.Require,
+  module: { exports: unknown },
+  file: string,
+  directory: string,
+  importModule: ImportModule,
+) => void;
 
-/** In code that is run by `Script`, Node has no stable `import()`: scripts/build.mjs makes those of a bundle calls of this. */
+/**
+ * In code that is run by `Script`, Node has no stable `import()`: scripts/build.mjs makes those of a bundle calls of
+ * this.
+ */
 const importModule: ImportModule = (name) => import(name);
 
 /** Runs the CommonJS bundle `file`; compiled code is in `compiledDir`, to which nobody else may write. */
 export function loadBundle(file: string, compiledDir: string): LoadedBundle {
   const source = readFileSync(file, 'utf8');
-  const kept = join(compiledDir, `${basename(file)}.${digest(source).toString('hex').slice(0, 16)}.${process.versions.v8}`);
+  const kept = join(
+    compiledDir,
+    `${basename(file)}.${digest(source).toString('hex').slice(0, 16)}.${process.versions.v8}`,
+  );
   const cachedData = readKept(kept);
-  const script = new Script(`(function (exports, require, module, __filename, __dirname, importModule) {${source}\n})`, {
-    filename: file,
-    ...(cachedData === null ? {} : { cachedData }),
-  });
+  const script = new Script(
+    `(function (exports, require, module, __filename, __dirname, importModule) {${source}\n})`,
+    {
+      filename: file,
+      ...(cachedData === null ? {} : { cachedData }),
+    },
+  );
   const module = { exports: {} };
   (script.runInThisContext() as Bundle)(module.exports, createRequire(file), module, file, dirname(file), importModule);
   return {

@@ -15,7 +15,13 @@ export interface ControlDeps {
   readonly streams: Pick<Streams, 'grant'>;
 }
 
-export function createHandlers({ runner, assign, takeSettings, leave, streams }: ControlDeps): Handlers<WorkerContract> {
+export function createHandlers({
+  runner,
+  assign,
+  takeSettings,
+  leave,
+  streams,
+}: ControlDeps): Handlers<WorkerContract> {
   const box = (): BoxRunner => {
     const assigned = runner();
     if (assigned === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
@@ -63,8 +69,14 @@ export function createHandlers({ runner, assign, takeSettings, leave, streams }:
     },
     async figures() {
       const assigned = runner();
-      const own = assigned === null ? { unacknowledgedBytes: 0, outputPauses: 0, engine: null } : await assigned.figures();
-      return { boxId: assigned?.boxId ?? null, execsRunning: assigned?.execCount ?? 0, residentBytes: process.memoryUsage.rss(), ...own };
+      const own =
+        assigned === null ? { unacknowledgedBytes: 0, outputPauses: 0, engine: null } : await assigned.figures();
+      return {
+        boxId: assigned?.boxId ?? null,
+        execsRunning: assigned?.execCount ?? 0,
+        residentBytes: process.memoryUsage.rss(),
+        ...own,
+      };
     },
     settings(given) {
       takeSettings(given);

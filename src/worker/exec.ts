@@ -1,12 +1,20 @@
-// One command in a box, from its row to its exit event. Owns its state; box-runner.ts makes it, output-reader.ts reads for it.
-// Order, always: the row, then every output event, then the exit event with the finished row.
+// One command in a box, from its row to its exit event. Owns its state; box-runner.ts makes it, output-reader.ts reads
+// for it. Order, always: the row, then every output event, then the exit event with the finished row.
 import type { Exec } from '../shared/api.ts';
 import { timestamp, withDeadline } from '../shared/clock.ts';
 import type { ExecOrder } from '../shared/contracts/worker.ts';
 import { BoxRunError, errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { newId } from '../shared/ids.ts';
-import { exitEventData, execTable, finishedStatus, isFinished, type ExecCause, type ExecOutcome, type ExecState } from '../shared/lifecycle/exec.ts';
+import {
+  exitEventData,
+  execTable,
+  finishedStatus,
+  isFinished,
+  type ExecCause,
+  type ExecOutcome,
+  type ExecState,
+} from '../shared/lifecycle/exec.ts';
 import { step } from '../shared/lifecycle/machine.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -37,7 +45,10 @@ export interface RunningExec {
   readonly id: string;
   /** The row as clients see it now. */
   exec(): Exec;
-  /** Resolves when the row is committed and the command runs (or has ended already); rejects when the engine cannot start it. */
+  /**
+   * Resolves when the row is committed and the command runs (or has ended already); rejects when the engine cannot
+   * start it.
+   */
   readonly started: Promise<void>;
   /** Resolves when its leader has ended; output may still come. Never rejects. */
   readonly exited: Promise<void>;
@@ -84,10 +95,22 @@ class OwnedExec implements RunningExec {
     const id = newId('exec');
     this.#deps = deps;
     this.#order = order;
-    this.#log = deps.log.child({ execId: id, ...(order.requestId === undefined ? {} : { requestId: order.requestId }) });
+    this.#log = deps.log.child({
+      execId: id,
+      ...(order.requestId === undefined ? {} : { requestId: order.requestId }),
+    });
     this.#row = {
-      id, box_id: deps.boxId, status: 'running', cmd: order.cmd, env: order.env, workdir: order.workdir,
-      timeout_ms: order.timeoutMs, exit_code: null, error_message: null, created_at: timestamp(), finished_at: null,
+      id,
+      box_id: deps.boxId,
+      status: 'running',
+      cmd: order.cmd,
+      env: order.env,
+      workdir: order.workdir,
+      timeout_ms: order.timeoutMs,
+      exit_code: null,
+      error_message: null,
+      created_at: timestamp(),
+      finished_at: null,
     };
     this.exited = new Promise<void>((resolve) => {
       this.#announceExited = resolve;
@@ -203,7 +226,8 @@ class OwnedExec implements RunningExec {
 
   async #supervise(running: ExecHandle): Promise<void> {
     const { queue } = this.#deps;
-    // Input for a command that reads no more is no fault of the worker: without a listener it would end all commands of the box.
+    // Input for a command that reads no more is no fault of the worker: without a listener it would end all commands of
+    // the box.
     running.stdin?.on('error', () => undefined);
     const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
     this.#reader = reader;
@@ -216,12 +240,15 @@ class OwnedExec implements RunningExec {
   }
 
   async #killTree(running: ExecHandle): Promise<void> {
-    this.#killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch((error: unknown) => {
-      this.#killing = null; // It may be asked for again.
-      const resists = error instanceof BoxRunError && error.code === 'TIMEOUT' && !isFinished(this.#state);
-      if (resists) this.#deps.onUnkillable(`command ${this.id} could not be killed within ${limits.killTimeoutMs} ms`);
-      throw error;
-    });
+    this.#killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch(
+      (error: unknown) => {
+        this.#killing = null; // It may be asked for again.
+        const resists = error instanceof BoxRunError && error.code === 'TIMEOUT' && !isFinished(this.#state);
+        if (resists)
+          this.#deps.onUnkillable(`command ${this.id} could not be killed within ${limits.killTimeoutMs} ms`);
+        throw error;
+      },
+    );
     await this.#killing;
   }
 

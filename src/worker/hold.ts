@@ -1,5 +1,6 @@
-// How long an exec's answer is held back so that a short command comes back finished: a little more than what short commands
-// have taken on this engine. A running mean of those that ended within the longest hold; bounded on both sides.
+// How long an exec's answer is held back so that a short command comes back finished: a little more than what short
+// commands have taken on this engine. A running mean of those that ended within the longest hold; bounded on both
+// sides.
 import { limits } from '../shared/limits.ts';
 
 export interface HoldEstimate {
@@ -15,8 +16,7 @@ const headroomMs = 10;
 export function createHoldEstimate(firstGuessMs: number): HoldEstimate {
   let shortMs = firstGuessMs;
   return {
-    holdMs: () =>
-      Math.min(limits.execHoldMostMs, Math.max(limits.execHoldLeastMs, shortMs * headroom + headroomMs)),
+    holdMs: () => Math.min(limits.execHoldMostMs, Math.max(limits.execHoldLeastMs, shortMs * headroom + headroomMs)),
     observe(durationMs) {
       if (durationMs > limits.execHoldMostMs) return;
       // A command that waits for something is no measure of the engine: only somewhat longer ones move the mean.

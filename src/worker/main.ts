@@ -13,7 +13,9 @@ import { runWorker } from './process.ts';
 export async function main(keepCompiled: () => void): Promise<void> {
   const { orders, ready, parentGone } = takeOrders();
   let parentIsGone = false;
-  void parentGone.then(() => { parentIsGone = true; });
+  void parentGone.then(() => {
+    parentIsGone = true;
+  });
   const { config, workerId } = orders;
   stopInheriting();
   process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
@@ -39,7 +41,10 @@ export async function main(keepCompiled: () => void): Promise<void> {
   performance.now(); // Node loads what is behind it at the first use, which takes milliseconds.
 }
 
-/** What the server was started with and the processes of a box would inherit: the runtime has no word for it where it starts commands. */
+/**
+ * What the server was started with and the processes of a box would inherit: the runtime has no word for it where it
+ * starts commands.
+ */
 function stopInheriting(): void {
   process.umask(0o022);
   const score = '/proc/self/oom_score_adj';

@@ -1,6 +1,6 @@
 // The output of one exec on its way to the writer: numbers it, brings small reads together, keeps characters whole.
-// Pure but for one timer; exec.ts feeds it. Bytes go through unchanged and in order, up to a bound, where an event says that the rest
-// is dropped; seq has no gap.
+// Pure but for one timer; exec.ts feeds it. Bytes go through unchanged and in order, up to a bound, where an event says
+// that the rest is dropped; seq has no gap.
 import type { Event } from '../shared/contracts/writer.ts';
 import { limits } from '../shared/limits.ts';
 
@@ -8,7 +8,10 @@ export type OutputStream = 'stdout' | 'stderr';
 
 export interface OutputBuffer {
   write(stream: OutputStream, bytes: Uint8Array): void;
-  /** Gives everything out, incomplete characters too, and then as the last event what `exit` makes of the number of bytes dropped. */
+  /**
+   * Gives everything out, incomplete characters too, and then as the last event what `exit` makes of the number of
+   * bytes dropped.
+   */
   end(exit: (droppedBytes: number) => string): void;
 }
 
@@ -26,7 +29,8 @@ export function wholeCharactersLength(bytes: Uint8Array): number {
   for (let back = 1; back <= Math.min(3, last); back++) {
     const byte = bytes[last - back] as number;
     if ((byte & 0b1100_0000) === 0b1000_0000) continue; // A continuation byte: look for its lead.
-    const length = byte >= 0xf0 && byte < 0xf8 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1;
+    const length =
+      byte >= 0xf0 && byte < 0xf8 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1;
     return length > back ? last - back : last;
   }
   return last;

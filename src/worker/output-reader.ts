@@ -1,5 +1,6 @@
-// The two output streams of one command: read at once from the first byte, no faster than the writer takes it, and at the end
-// until the leader's own output is through. exec.ts makes one per command; every byte read before `discard` is written on.
+// The two output streams of one command: read at once from the first byte, no faster than the writer takes it, and at
+// the end until the leader's own output is through. exec.ts makes one per command; every byte read before `discard` is
+// written on.
 import type { Readable } from 'node:stream';
 import { pendingReads, settledWithin } from '../shared/clock.ts';
 import { limits } from '../shared/limits.ts';
@@ -10,10 +11,10 @@ import { faultPoint } from '../shared/fault.ts';
 
 export interface OutputReader {
   /**
-   * To be called at the leader's exit; resolves when the streams have ended. Background children may hold them: they get
-   * limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued. Without
-   * children all that comes is the leader's own, however slowly an engine brings it: then the end is waited for. Time in
-   * which the writer kept us from reading does not count.
+   * To be called at the leader's exit; resolves when the streams have ended. Background children may hold them: they
+   * get limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued.
+   * Without children all that comes is the leader's own, however slowly an engine brings it: then the end is waited
+   * for. Time in which the writer kept us from reading does not count.
    */
   drain(hasChildren: () => Promise<boolean>): Promise<void>;
   /** From now on what comes is read and dropped: a full pipe would stop background children. */
@@ -56,7 +57,9 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
       stream.once('end', resolve);
       stream.once('close', resolve);
       stream.once('error', reject);
-      stream.on('data', (piece: Buffer) => { take(name, piece); });
+      stream.on('data', (piece: Buffer) => {
+        take(name, piece);
+      });
     });
   }
 

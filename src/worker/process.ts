@@ -8,7 +8,15 @@ import { processIdentity } from '../shared/child-process.ts';
 import { type Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { settingsDigest, type WorkerSettings } from '../shared/contracts/settings.ts';
-import { aheadDirOf, streamSocketPath, requestsTaken, workerContract, type Assignment, type WorkerContract, type WorkerStateFile } from '../shared/contracts/worker.ts';
+import {
+  aheadDirOf,
+  streamSocketPath,
+  requestsTaken,
+  workerContract,
+  type Assignment,
+  type WorkerContract,
+  type WorkerStateFile,
+} from '../shared/contracts/worker.ts';
 import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import type { Logger, ProcessLog } from '../shared/log.ts';
@@ -35,7 +43,13 @@ interface WorkerOptions {
 }
 
 /** Listens, and stays until told to leave, fenced, or orphaned for too long. */
-export async function runWorker({ config: started, workerId, processLog, parentIsGone, keepCompiled }: WorkerOptions): Promise<WorkerProcess> {
+export async function runWorker({
+  config: started,
+  workerId,
+  processLog,
+  parentIsGone,
+  keepCompiled,
+}: WorkerOptions): Promise<WorkerProcess> {
   const { log } = processLog;
   let config = started;
   const { workersDir } = statePaths(config.stateDir);
@@ -50,13 +64,18 @@ export async function runWorker({ config: started, workerId, processLog, parentI
 
   async function assign(assignment: Assignment): Promise<void> {
     process.title = `boxrun worker ${assignment.boxId}`;
-    const onEngineExit = (reason: string) => { tell(server.peers, 'engineExited', reason); };
+    const onEngineExit = (reason: string) => {
+      tell(server.peers, 'engineExited', reason);
+    };
     const onUnkillable = (reason: string) => {
       unkillable = reason;
       tell(server.peers, 'unkillable', reason);
     };
     await prepared;
-    runner = await createBoxRunner({ config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced: () => process.exit(1) }, assignment);
+    runner = await createBoxRunner(
+      { config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced: () => process.exit(1) },
+      assignment,
+    );
     faultPoint('worker.assign.made');
     stateFile.write(runner);
     faultPoint('worker.assign.recorded');
@@ -135,10 +154,12 @@ function changed(config: Config, { logLevel, logFormat, orphanGraceMs, outputMb,
 
 /** Two turns of the event loop: the answer to `leave` goes out before the end. */
 function exitSoon(before: () => void): void {
-  setImmediate(() => setImmediate(() => {
-    before();
-    process.exit(0);
-  }));
+  setImmediate(() =>
+    setImmediate(() => {
+      before();
+      process.exit(0);
+    }),
+  );
 }
 
 /** By it the next supervisor finds this worker. */

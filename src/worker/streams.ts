@@ -1,5 +1,6 @@
-// Streams of bytes to this worker's box: hands out one-time tokens, and runs what a token stands for when it is shown. Its socket is
-// beside the worker's own; process.ts makes it, box-runner.ts says what the operations do. A token is used up by its connection.
+// Streams of bytes to this worker's box: hands out one-time tokens, and runs what a token stands for when it is shown.
+// Its socket is beside the worker's own; process.ts makes it, box-runner.ts says what the operations do. A token is
+// used up by its connection.
 import { randomBytes } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import type { StreamGrant, StreamOperation } from '../shared/contracts/worker.ts';
@@ -26,7 +27,9 @@ interface Granted {
 
 /** A client that is still sending hears of the failure only when what it has sent is taken, and then leaves. */
 async function takeInVain(stream: ByteStream): Promise<void> {
-  const timer = setTimeout(() => { stream.close(); }, limits.connectTimeoutMs);
+  const timer = setTimeout(() => {
+    stream.close();
+  }, limits.connectTimeoutMs);
   try {
     while ((await stream.next()) !== null);
   } catch {
@@ -56,7 +59,8 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
       await stream.end();
     } catch (error) {
       const known = toBoxRunError(error);
-      if (known.status >= 500 && known.code !== 'UNAVAILABLE') log.error({ err: error }, 'a stream failed unexpectedly');
+      if (known.status >= 500 && known.code !== 'UNAVAILABLE')
+        log.error({ err: error }, 'a stream failed unexpectedly');
       await stream.fail(known);
       await takeInVain(stream);
     } finally {
@@ -75,7 +79,9 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
         log.warn({ err: error }, 'a stream ended before it began');
         socket.destroy();
       })
-      .finally(() => { openCount--; });
+      .finally(() => {
+        openCount--;
+      });
   });
   await listenAt(server, socketPath);
   return {
@@ -83,7 +89,8 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
       return openCount;
     },
     grant(operation) {
-      if (granted.size >= limits.streamTokensMax) throw new BoxRunError('TOO_MANY_REQUESTS', 'too many streams wait to be opened');
+      if (granted.size >= limits.streamTokensMax)
+        throw new BoxRunError('TOO_MANY_REQUESTS', 'too many streams wait to be opened');
       const token = randomBytes(24).toString('base64url');
       const expiry = setTimeout(() => granted.delete(token), limits.streamTokenMs);
       granted.set(token, { operation, expiry });

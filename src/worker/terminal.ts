@@ -1,5 +1,6 @@
-// Terminals in the box: a shell whose bytes go over a stream, without a row in the database. It lives as long as its stream: who
-// leaves takes the shell and everything started in it along. Also the input of commands, which outlive the streams that feed them.
+// Terminals in the box: a shell whose bytes go over a stream, without a row in the database. It lives as long as its
+// stream: who leaves takes the shell and everything started in it along. Also the input of commands, which outlive the
+// streams that feed them.
 import type { Writable } from 'node:stream';
 import { sleep } from '../shared/clock.ts';
 import { StreamControl, type StreamOperation } from '../shared/contracts/worker.ts';
@@ -37,7 +38,11 @@ export function createTerminals(driver: Pick<Driver, 'exec' | 'busyboxPath'>, lo
       const handle = await driver.exec({
         execId: newId('exec'),
         cmd: shell === null ? [driver.busyboxPath, 'sh', '-c', defaultShell] : [shell],
-        env: { TERM: tty.term }, workdir: null, user: null, tty, stdin: true,
+        env: { TERM: tty.term },
+        workdir: null,
+        user: null,
+        tty,
+        stdin: true,
       });
       open.add(handle);
       handle.stderr.resume();
@@ -79,7 +84,10 @@ async function show(handle: ExecHandle, stream: ByteStream): Promise<number | nu
   return exit.exitCode;
 }
 
-/** Rejects when the client has left, or typed more than is read. A terminal's input is always taken, so that its end is noticed. */
+/**
+ * Rejects when the client has left, or typed more than is read. A terminal's input is always taken, so that its end is
+ * noticed.
+ */
 async function typeInto(handle: ExecHandle, stream: ByteStream): Promise<never> {
   const { stdin } = handle;
   stdin?.on('error', () => undefined); // The shell has ended; its exit says so.
@@ -97,12 +105,16 @@ async function typeInto(handle: ExecHandle, stream: ByteStream): Promise<never> 
 }
 
 /**
- * Bytes and words for a running command, until the stream ends; the command goes on. Input waits for the command to read.
+ * Bytes and words for a running command, until the stream ends; the command goes on. Input waits for the command to
+ * read.
  * @throws VALIDATION_ERROR when the command has no input
  */
 export async function feedInput(handle: ExecHandle, stream: ByteStream): Promise<void> {
   const { stdin } = handle;
-  if (stdin === null) throw new BoxRunError('VALIDATION_ERROR', 'the command was started without stdin', { hint: 'start it with "stdin": true' });
+  if (stdin === null)
+    throw new BoxRunError('VALIDATION_ERROR', 'the command was started without stdin', {
+      hint: 'start it with "stdin": true',
+    });
   for (let item = await stream.next(); item !== null; item = await stream.next()) {
     if ('bytes' in item) await writeAll(stdin, item.bytes);
     else await obey(item.control, handle, () => stdin.end());
@@ -119,12 +131,20 @@ async function obey(word: unknown, handle: ExecHandle, onEof: () => void): Promi
 async function writeAll(stdin: Writable, bytes: Uint8Array): Promise<void> {
   if (!stdin.writable) return; // It has ended, or closed its input.
   await new Promise<void>((resolve) => {
-    stdin.write(bytes, () => { resolve(); });
+    stdin.write(bytes, () => {
+      resolve();
+    });
   });
 }
 
 function once(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => { reject(signal.reason instanceof Error ? signal.reason : new Error(errorText(signal.reason))); }, { once: true });
+    signal.addEventListener(
+      'abort',
+      () => {
+        reject(signal.reason instanceof Error ? signal.reason : new Error(errorText(signal.reason)));
+      },
+      { once: true },
+    );
   });
 }

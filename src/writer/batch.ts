@@ -139,7 +139,15 @@ export function createBatch(db: Database, makeRoom: () => boolean = () => false)
     submit<T>(apply: () => T, { operations = 1, bytes = 0, isOutput = false, sender }: ChangeTraits = {}) {
       return new Promise<T>((resolve, reject) => {
         const isLarge = bytes >= limits.largeChangeBytes;
-        waiting.add({ apply, operations, isLarge, isAwaited: !isLarge && !isOutput, sender, resolve: resolve as (value: unknown) => void, reject });
+        waiting.add({
+          apply,
+          operations,
+          isLarge,
+          isAwaited: !isLarge && !isOutput,
+          sender,
+          resolve: resolve as (value: unknown) => void,
+          reject,
+        });
         schedule();
       });
     },

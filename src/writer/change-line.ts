@@ -1,5 +1,5 @@
-// Changes that wait for the group commit, and which of them go next: first come, first served, but for large ones, which are output
-// that has time. Used by batch.ts.
+// Changes that wait for the group commit, and which of them go next: first come, first served, but for large ones,
+// which are output that has time. Used by batch.ts.
 import { limits } from '../shared/limits.ts';
 
 export interface ChangeTraits {
@@ -35,10 +35,10 @@ function groupLength(waiting: readonly Unit[]): number {
 }
 
 /**
- * What waits, in groups. Somebody waits for a small change; a large one is output that has time. So it lets the small ones that are there
- * go first, once; and while awaited ones of other senders keep coming, large ones rest after each group for some times as long as it
- * took, so that one loud command does not have the disk and a processor for itself. Two changes of one sender whose order matters are never under way
- * together when one of them is large.
+ * What waits, in groups. Somebody waits for a small change; a large one is output that has time. So it lets the small
+ * ones that are there go first, once; and while awaited ones of other senders keep coming, large ones rest after each
+ * group for some times as long as it took, so that one loud command does not have the disk and a processor for itself.
+ * Two changes of one sender whose order matters are never under way together when one of them is large.
  */
 export function createChangeLine() {
   let line: Unit[] = [];
@@ -84,7 +84,8 @@ export function createChangeLine() {
       const large = group.filter(({ isLarge }) => isLarge);
       if (large.length === 0) return;
       const now = performance.now();
-      if (now - othersWaitedAt(large) < limits.largeChangeYieldMs) restUntil = now + Math.min(limits.largeChangeRestFactor * ms, limits.largeChangeRestMaxMs);
+      if (now - othersWaitedAt(large) < limits.largeChangeYieldMs)
+        restUntil = now + Math.min(limits.largeChangeRestFactor * ms, limits.largeChangeRestMaxMs);
     },
   };
 }

@@ -39,7 +39,9 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       return null;
     },
     async keepAnswer({ scope, key, rowId, answer }) {
-      await batch.submit(() => { statements.keepAnswer(scope, key, rowId, answer); });
+      await batch.submit(() => {
+        statements.keepAnswer(scope, key, rowId, answer);
+      });
       return null;
     },
     async updateBox({ boxId, change }) {
@@ -80,12 +82,20 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
     async changeExecs({ changes }, { peer }) {
       const identity = peer.hello;
       if (identity.role !== 'worker') throw new BoxRunError('FORBIDDEN', 'only workers change execs');
-      const applied = await batch.submit(() => {
-        statements.checkLease(identity.boxId, identity.generation);
-        const made = changes.flatMap((change) => statements.changeExec(change) ?? []);
-        faultPoint('writer.change-execs.applied');
-        return made;
-      }, { operations: changes.length, bytes: outputBytes(changes), isOutput: changes.every(isOutput), sender: identity.boxId });
+      const applied = await batch.submit(
+        () => {
+          statements.checkLease(identity.boxId, identity.generation);
+          const made = changes.flatMap((change) => statements.changeExec(change) ?? []);
+          faultPoint('writer.change-execs.applied');
+          return made;
+        },
+        {
+          operations: changes.length,
+          bytes: outputBytes(changes),
+          isOutput: changes.every(isOutput),
+          sender: identity.boxId,
+        },
+      );
       faultPoint('writer.change-execs.committed');
       figures.applied(applied);
       states.record(applied.flatMap(({ state }) => state ?? []));
@@ -153,7 +163,11 @@ function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {
 }
 
 /** For whoever watches the server. */
-function watchHandlers({ batch, statements, meters }: ControlDeps): Pick<Handlers<WriterContract>, 'metrics' | 'health'> {
+function watchHandlers({
+  batch,
+  statements,
+  meters,
+}: ControlDeps): Pick<Handlers<WriterContract>, 'metrics' | 'health'> {
   return {
     metrics: () => meters.snapshot(),
     async health() {

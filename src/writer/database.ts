@@ -1,5 +1,5 @@
-// Opens the database for writing: lock, durability, schema, and the identity that marks everything this state directory makes.
-// Called once by main.ts. While it is open no other process can open it for writing.
+// Opens the database for writing: lock, durability, schema, and the identity that marks everything this state directory
+// makes. Called once by main.ts. While it is open no other process can open it for writing.
 import { closeSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { BoxRunError, errorText } from '../shared/errors.ts';
@@ -23,10 +23,16 @@ const checkpointBytes = 16 * 1024 * 1024;
 /** What SQLite and the kernel say, with what to do about it. */
 function explained(error: unknown, path: string): unknown {
   const code = String((error as { code?: unknown }).code);
-  const fail = (hint: string) => new BoxRunError('RUNTIME_ERROR', `the database ${path} cannot be opened: ${errorText(error)}`, { hint, cause: error });
-  if (/^SQLITE_(NOTADB|CORRUPT)/.test(code)) return fail('the file is damaged, or no database: put a backup in its place, or move it away to begin anew');
+  const fail = (hint: string) =>
+    new BoxRunError('RUNTIME_ERROR', `the database ${path} cannot be opened: ${errorText(error)}`, {
+      hint,
+      cause: error,
+    });
+  if (/^SQLITE_(NOTADB|CORRUPT)/.test(code))
+    return fail('the file is damaged, or no database: put a backup in its place, or move it away to begin anew');
   if (/^(SQLITE_(BUSY|LOCKED))/.test(code)) return fail('another program holds it: close that one');
-  if (/^(EROFS|EACCES|EPERM|SQLITE_(READONLY|CANTOPEN))/.test(code)) return fail('its directory must be writable for the user who runs the server');
+  if (/^(EROFS|EACCES|EPERM|SQLITE_(READONLY|CANTOPEN))/.test(code))
+    return fail('its directory must be writable for the user who runs the server');
   if (/^(ENOSPC|EDQUOT|SQLITE_FULL)/.test(code)) return fail('free disk space');
   return error;
 }
@@ -55,12 +61,15 @@ export async function openDatabase(path: string, onProgress: () => void = () => 
     db.pragma(`page_size = ${pageBytes}`); // A database that is there keeps its own.
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
-    db.pragma('temp_store = MEMORY'); // What a savepoint changes would go to a file from 64 KiB on, and at no descriptor left to nowhere.
+    // What a savepoint changes would go to a file from 64 KiB on, and at no descriptor left to nowhere.
+    db.pragma('temp_store = MEMORY');
     db.pragma(`wal_autocheckpoint = ${checkpointBytes / pageBytes}`);
     db.pragma('foreign_keys = ON');
     await backUpBeforeMigration(db, onProgress);
     migrate(db);
-    db.prepare(`INSERT INTO meta (key, value) VALUES ('instance_id', ?) ON CONFLICT (key) DO NOTHING`).run(newId('inst'));
+    db.prepare(`INSERT INTO meta (key, value) VALUES ('instance_id', ?) ON CONFLICT (key) DO NOTHING`).run(
+      newId('inst'),
+    );
     const instanceId = db.prepare(`SELECT value FROM meta WHERE key = 'instance_id'`).pluck().get() as string;
     return { db, instanceId, close };
   } catch (error) {

@@ -1,5 +1,6 @@
-// The keys with which clients mark requests, so that a request which comes again makes nothing twice. A key is written in the
-// transaction of the row that it stands for. Called by control.ts and statements.ts, inside a transaction of batch.ts.
+// The keys with which clients mark requests, so that a request which comes again makes nothing twice. A key is written
+// in the transaction of the row that it stands for. Called by control.ts and statements.ts, inside a transaction of
+// batch.ts.
 import type { Database } from 'better-sqlite3';
 import type { KeyClaim } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -11,7 +12,10 @@ export interface KeyStatements {
   /** As claimKey, but a key that is taken stays as it is: for rows that are there whatever becomes of the key. */
   noteKey(claim: KeyClaim, rowId: string, at: string): void;
   keepAnswer(scope: string, key: string, rowId: string, answer: string): void;
-  /** Before a box is deleted: frees the keys of a create that failed and of a run that broke off, so that both can be tried again. */
+  /**
+   * Before a box is deleted: frees the keys of a create that failed and of a run that broke off, so that both can be
+   * tried again.
+   */
   freeKeys(boxId: string): void;
   /** One slice; how many they were. */
   forgetKeysBefore(before: string): number;
@@ -42,7 +46,9 @@ export function prepareKeyStatements(db: Database): KeyStatements {
     claimKey(claim, rowId, at) {
       noteKey(claim, rowId, at);
       if (rowOf.get(claim.scope, claim.key) === rowId) return;
-      throw new BoxRunError('UNAVAILABLE', 'another request with this Idempotency-Key came first', { hint: 'send it again' });
+      throw new BoxRunError('UNAVAILABLE', 'another request with this Idempotency-Key came first', {
+        hint: 'send it again',
+      });
     },
     keepAnswer(scope, key, rowId, answer) {
       keep.run(answer, scope, key, rowId);

@@ -1,5 +1,5 @@
-// The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers need it.
-// It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
+// The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers
+// need it. It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
 import { buildId } from '../shared/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { createDiskReserve } from '../shared/disk-reserve.ts';

@@ -1,5 +1,5 @@
-// The writer's figures: it alone knows what is committed, so it counts commands, events and bytes. Noted by control.ts after the commit,
-// so that what comes twice counts once.
+// The writer's figures: it alone knows what is committed, so it counts commands, events and bytes. Noted by control.ts
+// after the commit, so that what comes twice counts once.
 import type { Meters } from '../shared/metrics.ts';
 import type { AppliedChange } from './statements.ts';
 import type { Batch } from './batch.ts';
@@ -16,7 +16,8 @@ export function createWriterMeters(meters: Meters, batch: Batch): WriterMeters {
   const events = meters.counter('events_written_total', 'Events committed.');
   const bytes = meters.counter('output_bytes_written_total', 'Bytes of output committed.');
   const cut = meters.counter(
-    'execs_cut_short_total', 'Commands ended with their worker: output after the seq that their exit event names may be missing.',
+    'execs_cut_short_total',
+    'Commands ended with their worker: output after the seq that their exit event names may be missing.',
   );
   for (const status of ['succeeded', 'failed', 'canceled']) finished.inc({ status }, 0);
   meters.gauge('commits', 'Group commits since the writer started, and those that failed.', ['result'], (gauge) => {

@@ -1,6 +1,6 @@
-// Deletes commands with their events, of a box that is removed or of commands that ended long ago. Each call deletes one slice inside the
-// caller's transaction: it ends after so many rows or so many milliseconds, so that no change of anybody else waits for long.
-// A slice reads only what it deletes, and a bounded number of commands that stay.
+// Deletes commands with their events, of a box that is removed or of commands that ended long ago. Each call deletes
+// one slice inside the caller's transaction: it ends after so many rows or so many milliseconds, so that no change of
+// anybody else waits for long. A slice reads only what it deletes, and a bounded number of commands that stay.
 import type { Database } from 'better-sqlite3';
 import { limits } from '../shared/limits.ts';
 
@@ -35,7 +35,9 @@ function startSlice(): Slice {
   let rows = 0;
   return {
     isOver: () => rows >= limits.deleteSliceRows || performance.now() >= endsAt,
-    note(more) { rows += more; },
+    note(more) {
+      rows += more;
+    },
   };
 }
 

@@ -1,5 +1,5 @@
-// The last changes of boxes and execs, numbered in the order of their commits, for gateways that watch. In memory alone and
-// bounded: a run of the writer has a name of its own, and whoever asks for what is not here any more is told so.
+// The last changes of boxes and execs, numbered in the order of their commits, for gateways that watch. In memory alone
+// and bounded: a run of the writer has a name of its own, and whoever asks for what is not here any more is told so.
 import { randomBytes } from 'node:crypto';
 import type { Box, Exec, StateKind } from '../shared/api.ts';
 import { timestamp } from '../shared/clock.ts';
@@ -45,7 +45,7 @@ export function createStateLog(): StateLog {
     record(changes) {
       const events = changes.map(keep);
       for (const peer of watchers) {
-        for (let from = 0; from < events.length; ) {
+        for (let from = 0; from < events.length;) {
           const piece = firstPage(events, from);
           from += piece.length;
           if (peer.bufferedBytes() > limits.followerBufferBytesMax) {
@@ -59,7 +59,8 @@ export function createStateLog(): StateLog {
     },
     after(position) {
       const oldest = kept[0]?.seq ?? lastSeq + 1;
-      const isKnown = position !== null && position.run === run && position.seq >= oldest - 1 && position.seq <= lastSeq;
+      const isKnown =
+        position !== null && position.run === run && position.seq >= oldest - 1 && position.seq <= lastSeq;
       if (!isKnown) return { position: { run, seq: lastSeq }, events: [], more: false, isGap: position !== null };
       const events = firstPage(kept, position.seq + 1 - oldest);
       const seq = events.at(-1)?.seq ?? position.seq;

@@ -1,5 +1,5 @@
-// The changes to the database, as functions over prepared statements. Each is called inside a transaction of batch.ts, and
-// does the same when it comes twice: senders repeat what was not acknowledged.
+// The changes to the database, as functions over prepared statements. Each is called inside a transaction of batch.ts,
+// and does the same when it comes twice: senders repeat what was not acknowledged.
 import type { Database } from 'better-sqlite3';
 import type { Box, Exec } from '../shared/api.ts';
 import type { BoxChange, Event, ExecChange } from '../shared/contracts/writer.ts';
@@ -7,7 +7,16 @@ import { BoxRunError } from '../shared/errors.ts';
 import { prepareKeyStatements, type KeyStatements } from './keys.ts';
 import { prepareRemovals, type RemovalStatements } from './removal.ts';
 import { exitEventData } from '../shared/lifecycle/exec.ts';
-import { BoxRow, ExecRow, fromSql, publicBox, publicExec, publicBoxFields, toSql, type SqlRow } from '../shared/store/rows.ts';
+import {
+  BoxRow,
+  ExecRow,
+  fromSql,
+  publicBox,
+  publicExec,
+  publicBoxFields,
+  toSql,
+  type SqlRow,
+} from '../shared/store/rows.ts';
 import type { StateChange } from './state-log.ts';
 
 export interface Statements extends KeyStatements, Pick<RemovalStatements, 'removeExpiredSlice'> {
@@ -15,7 +24,10 @@ export interface Statements extends KeyStatements, Pick<RemovalStatements, 'remo
   insertBox(box: BoxRow): Box | null;
   /** The box as clients see it from then on; null when nothing of that changes. */
   updateBox(boxId: string, change: BoxChange): Box | null;
-  /** Deletes one slice; done when nothing of the box is left. `removed` is what it was, with the slice that took its row. */
+  /**
+   * Deletes one slice; done when nothing of the box is left. `removed` is what it was, with the slice that took its
+   * row.
+   */
   removeBoxSlice(boxId: string): { isDone: boolean; removed: Box | null };
   openLease(boxId: string, generation: number): void;
   closeLease(boxId: string, generation: number, reason: string, at: string): { exec: Exec; event: Event }[];
@@ -40,11 +52,18 @@ const insertInto = (table: string, columns: readonly string[]) =>
 export function prepareStatements(db: Database): Statements {
   const keys = prepareKeyStatements(db);
   const removals = prepareRemovals(db);
-  const tryOut = db.prepare(`INSERT INTO meta (key, value) VALUES ('tried_out', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`);
+  const tryOut = db.prepare(
+    `INSERT INTO meta (key, value) VALUES ('tried_out', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+  );
   return {
-    ...keys, ...boxStatements(db, keys, removals), ...leaseStatements(db), ...execStatements(db, keys),
+    ...keys,
+    ...boxStatements(db, keys, removals),
+    ...leaseStatements(db),
+    ...execStatements(db, keys),
     removeExpiredSlice: removals.removeExpiredSlice,
-    tryOut: () => { tryOut.run(new Date().toISOString()); },
+    tryOut: () => {
+      tryOut.run(new Date().toISOString());
+    },
   };
 }
 
@@ -65,7 +84,9 @@ function boxStatements(db: Database, keys: KeyStatements, removals: RemovalState
       const columns = Object.keys(change).filter((name) => Object.hasOwn(BoxRow.properties, name));
       if (columns.length === 0) return null;
       const assignments = columns.map((name) => `${name} = $${name}`).join(', ');
-      const row = db.prepare(`UPDATE boxes SET ${assignments} WHERE id = $id RETURNING *`).get({ ...toSql(change), id: boxId });
+      const row = db
+        .prepare(`UPDATE boxes SET ${assignments} WHERE id = $id RETURNING *`)
+        .get({ ...toSql(change), id: boxId });
       if (row === undefined) throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${boxId}`);
       return columns.some((name) => publicBoxFields.has(name)) ? publicOf(row) : null;
     },
@@ -120,9 +141,7 @@ function leaseStatements(db: Database) {
 }
 
 function execStatements(db: Database, keys: KeyStatements) {
-  const insertExec = db.prepare(
-    `${insertInto('execs', Object.keys(ExecRow.properties))} ON CONFLICT (id) DO NOTHING`,
-  );
+  const insertExec = db.prepare(`${insertInto('execs', Object.keys(ExecRow.properties))} ON CONFLICT (id) DO NOTHING`);
   const insertEvent = db.prepare(
     `${insertInto('events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at'])}
      ON CONFLICT (exec_id, seq) DO NOTHING`,
@@ -145,7 +164,9 @@ function execStatements(db: Database, keys: KeyStatements) {
       }
       const { execId, status, exitCode, errorMessage, at } = change;
       const row = finish.get({ execId, status, exitCode, errorMessage, at }) as SqlRow | undefined;
-      return row === undefined ? null : { change, state: { kind: 'exec.finished', exec: publicExec(fromSql<ExecRow>(row)) } };
+      return row === undefined
+        ? null
+        : { change, state: { kind: 'exec.finished', exec: publicExec(fromSql<ExecRow>(row)) } };
     },
   };
 }

@@ -1,5 +1,6 @@
-// What the writer removes by itself, now and then: keys of requests whose time is over, and commands that ended longer ago than
-// they are to be kept. In short slices with rests between them, so that nobody's change waits for a sweep. Started by main.ts.
+// What the writer removes by itself, now and then: keys of requests whose time is over, and commands that ended longer
+// ago than they are to be kept. In short slices with rests between them, so that nobody's change waits for a sweep.
+// Started by main.ts.
 import { sleep } from '../shared/clock.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
@@ -31,8 +32,12 @@ export function startSweeps(deps: SweepDeps): Sweeps {
 
   function sweepNow(): void {
     running ??= sweep(deps, retentionHours, closing.signal)
-      .catch((error: unknown) => { log.warn({ err: error }, 'what is too old could not be removed'); })
-      .finally(() => { running = null; });
+      .catch((error: unknown) => {
+        log.warn({ err: error }, 'what is too old could not be removed');
+      })
+      .finally(() => {
+        running = null;
+      });
   }
 
   sweepNow();

@@ -1,5 +1,6 @@
-// The distribution's Chromium on the dashboard of a real server. Every message on a page's console and every script error is kept, so that
-// a test can demand that there was none; and the page is held against axe-core's rules of accessibility.
+// The distribution's Chromium on the dashboard of a real server. Every message on a page's console and every script
+// error is kept, so that a test can demand that there was none; and the page is held against axe-core's rules of
+// accessibility.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
@@ -23,19 +24,34 @@ export interface Dashboard {
 
 export async function launchBrowser(): Promise<Browser> {
   // The sandbox of Chromium cannot be had by root, as whom these tests run.
-  return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-precise-memory-info'] });
+  return chromium.launch({
+    executablePath,
+    args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-precise-memory-info'],
+  });
 }
 
 export async function openDashboard(
   browser: Browser,
   { port }: Pick<TestServer, 'port'>,
-  { width = 1280, height = 800, colorScheme = 'light' }: { width?: number; height?: number; colorScheme?: 'light' | 'dark' } = {},
+  {
+    width = 1280,
+    height = 800,
+    colorScheme = 'light',
+  }: { width?: number; height?: number; colorScheme?: 'light' | 'dark' } = {},
 ): Promise<Dashboard> {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme, acceptDownloads: true, locale: 'en-GB', timezoneId: 'UTC' });
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme,
+    acceptDownloads: true,
+    locale: 'en-GB',
+    timezoneId: 'UTC',
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
   const complaints: string[] = [];
-  page.on('console', (message) => { if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text()); });
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
+  });
   page.on('pageerror', (error) => complaints.push(String(error)));
   const go = async (view: string): Promise<void> => {
     await page.goto(`http://127.0.0.1:${port}/ui#${view}`);
@@ -43,18 +59,38 @@ export async function openDashboard(
   };
   await go('/');
   return {
-    page, context, complaints, go,
+    page,
+    context,
+    complaints,
+    go,
     async axeProblems() {
       // Through the debugger, which the page's policy does not bind.
       await page.evaluate(axe);
       const violations = await page.evaluate(async () => {
-        const { axe: loaded } = globalThis as unknown as { axe: { run(options: object): Promise<{ violations: { id: string; impact: string; nodes: { target: string[]; failureSummary: string }[] }[] }> } };
-        const { violations: found } = await loaded.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
+        const { axe: loaded } = globalThis as unknown as {
+          axe: {
+            run(options: object): Promise<{
+              violations: { id: string; impact: string; nodes: { target: string[]; failureSummary: string }[] }[];
+            }>;
+          };
+        };
+        const { violations: found } = await loaded.run({
+          runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+        });
         return found;
       });
       return violations
         .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-        .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ target, failureSummary }) => `${target.join(' ')} (${failureSummary.split('\n').slice(1, 2).join('').trim()})`).join('; ')}`);
+        .map(
+          ({ id, nodes }) =>
+            `${id}: ${nodes
+              .slice(0, 3)
+              .map(
+                ({ target, failureSummary }) =>
+                  `${target.join(' ')} (${failureSummary.split('\n').slice(1, 2).join('').trim()})`,
+              )
+              .join('; ')}`,
+        );
     },
     close: () => context.close(),
   };

@@ -1,5 +1,5 @@
-// The dashboard in a real browser, with a real server and real boxes, as a person uses it: by what is written on the page.
-// Nothing serious for axe-core, nothing on the console.
+// The dashboard in a real browser, with a real server and real boxes, as a person uses it: by what is written on the
+// page. Nothing serious for axe-core, nothing on the console.
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { expectNoComplaints, launchBrowser, openDashboard, type Dashboard } from './chromium.ts';
@@ -20,7 +20,8 @@ afterAll(async () => {
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 } as const;
 const names = () => dashboard.page.locator('tbody [data-row]').allTextContents();
-const row = (name: string) => dashboard.page.getByRole('row').filter({ has: dashboard.page.getByRole('link', { name, exact: true }) });
+const row = (name: string) =>
+  dashboard.page.getByRole('row').filter({ has: dashboard.page.getByRole('link', { name, exact: true }) });
 
 it('comes by a policy without anything inline, compressed, and kept where it does not change', async () => {
   const page = await server.call({ path: '/ui', headers: { 'accept-encoding': 'gzip' } });
@@ -28,7 +29,9 @@ it('comes by a policy without anything inline, compressed, and kept where it doe
   const policy = String(page.headers['content-security-policy']);
   expect(policy).toContain("default-src 'none'; script-src 'self'; style-src 'self'");
   expect(policy).not.toContain('unsafe');
-  expect((await server.call({ path: '/ui', headers: { 'if-none-match': String(page.headers.etag) } })).status).toBe(304);
+  expect((await server.call({ path: '/ui', headers: { 'if-none-match': String(page.headers.etag) } })).status).toBe(
+    304,
+  );
   const plain = await server.call({ path: '/ui' });
   expect(plain.text).not.toMatch(/<style|style=|<script(?![^>]* src=)|\son\w+=/i);
   const [asset = ''] = /\/ui\/assets\/[\w-]+\.js/.exec(plain.text) ?? [];
@@ -42,10 +45,12 @@ it('comes by a policy without anything inline, compressed, and kept where it doe
 it('loads with at most 200 kB, charts and all, from its own server alone', async () => {
   const own = await openDashboard(browser, server);
   await own.page.locator('.chart').first().waitFor();
-  const loaded = await own.page.evaluate(() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
-    .map((entry) => entry as PerformanceResourceTiming)
-    .filter(({ name }) => !name.includes('/v1/'))
-    .map(({ name, transferSize }) => ({ name, transferSize })));
+  const loaded = await own.page.evaluate(() =>
+    [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
+      .map((entry) => entry as PerformanceResourceTiming)
+      .filter(({ name }) => !name.includes('/v1/'))
+      .map(({ name, transferSize }) => ({ name, transferSize })),
+  );
   const bytes = loaded.reduce((sum, { transferSize }) => sum + transferSize, 0);
   console.log(`first load: ${(bytes / 1000).toFixed(1)} kB in ${loaded.length} files`);
   expect(loaded.length).toBeGreaterThan(3);
@@ -84,9 +89,11 @@ it('says that there are no boxes, creates one through the form, and shows a refu
 it('runs a command and shows its output as it grows, in its colours, with stderr marked', async () => {
   const { page } = dashboard;
   await page.getByRole('link', { name: 'commands' }).click();
-  await page.getByLabel('Command', { exact: true }).fill(
-    `printf '\\033[31mred\\033[0m plain\\n'; echo '<img src=x onerror=alert(1)>' >&2; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo later; exit 3`,
-  );
+  await page
+    .getByLabel('Command', { exact: true })
+    .fill(
+      `printf '\\033[31mred\\033[0m plain\\n'; echo '<img src=x onerror=alert(1)>' >&2; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo later; exit 3`,
+    );
   await page.keyboard.press('Enter');
   const output = page.getByRole('log');
   await output.getByText('red', { exact: true }).waitFor();
@@ -126,7 +133,9 @@ it('opens terminals, types into them, resizes them, and starts a new shell where
   await shows(/[#$] /);
   await page.keyboard.type('echo $((6*7))\n');
   await shows(/^42/);
-  await page.keyboard.type('set -- $(stty size); was=$2; echo wid""e; while [ $2 = $was ]; do set -- $(stty size); done; echo nar""rower: $((was > $2))\n');
+  await page.keyboard.type(
+    'set -- $(stty size); was=$2; echo wid""e; while [ $2 = $was ]; do set -- $(stty size); done; echo nar""rower: $((was > $2))\n',
+  );
   await shows(/^wide/);
   await page.setViewportSize({ width: 700, height: 800 });
   await shows(/^narrower: 1/);
@@ -143,7 +152,10 @@ it('opens terminals, types into them, resizes them, and starts a new shell where
   await shows(/[#$] /);
   await page.locator('.terminal-host').click();
   await page.keyboard.type('printf "\\033[38;2;10;20;30mtrue colour\\033[0m\\n"\n');
-  await eventually('colours come through', async () => (await screen.locator('span[style*="rgb(10, 20, 30)"]').count()) > 0);
+  await eventually(
+    'colours come through',
+    async () => (await screen.locator('span[style*="rgb(10, 20, 30)"]').count()) > 0,
+  );
   await page.keyboard.press('F6');
   expect(await page.evaluate(() => document.activeElement?.closest('.terminal-host') === null)).toBe(true);
   expect(await dashboard.axeProblems()).toEqual([]);
@@ -153,9 +165,15 @@ it('opens terminals, types into them, resizes them, and starts a new shell where
   await page.keyboard.press('Control+v');
   await page.keyboard.press('Enter');
   await shows(/^pasted-23/);
-  await screen.getByText(/^pasted-23/).first().dblclick({ force: true });
+  await screen
+    .getByText(/^pasted-23/)
+    .first()
+    .dblclick({ force: true });
   await page.keyboard.press('Control+c');
-  await eventually('the word is copied', async () => (await page.evaluate(() => navigator.clipboard.readText())) === 'pasted-23');
+  await eventually(
+    'the word is copied',
+    async () => (await page.evaluate(() => navigator.clipboard.readText())) === 'pasted-23',
+  );
   await page.getByRole('button', { name: 'Shell 1', exact: true }).click();
   await shows(/narrower/); // Typed there only; what came first may have scrolled away.
 });
@@ -164,21 +182,27 @@ it('uploads by choosing and by dropping, and downloads', async () => {
   const { page } = dashboard;
   await page.getByRole('link', { name: 'files' }).click();
   await page.getByLabel('Directory in the box').fill('/root/in');
-  await page.getByLabel('Files', { exact: true }).setInputFiles({ name: 'one.txt', mimeType: 'text/plain', buffer: Buffer.from('chosen\n') });
+  await page
+    .getByLabel('Files', { exact: true })
+    .setInputFiles({ name: 'one.txt', mimeType: 'text/plain', buffer: Buffer.from('chosen\n') });
   await page.getByRole('listitem').filter({ hasText: 'one.txt' }).getByText('done').waitFor();
   await page.evaluate(() => {
     const data = new DataTransfer();
     data.items.add(new File(['dropped\n'], 'two.txt'));
-    document.querySelector('.drop')?.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+    document
+      .querySelector('.drop')
+      ?.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
   });
   await page.getByRole('listitem').filter({ hasText: 'two.txt' }).getByText('done').waitFor();
-  expect((await server.client.exec('first', ['cat', '/root/in/one.txt', '/root/in/two.txt'])).stdout).toBe('chosen\ndropped\n');
+  expect((await server.client.exec('first', ['cat', '/root/in/one.txt', '/root/in/two.txt'])).stdout).toBe(
+    'chosen\ndropped\n',
+  );
   await page.getByLabel('Path in the box').fill('/root/in/two.txt');
   const download = page.waitForEvent('download');
   await page.getByRole('button', { name: 'Download' }).click();
   const file = await download;
   expect(file.suggestedFilename()).toBe('two.txt');
-  expect(await new Response(await file.createReadStream() as unknown as BodyInit).text()).toBe('dropped\n');
+  expect(await new Response((await file.createReadStream()) as unknown as BodyInit).text()).toBe('dropped\n');
   await page.getByLabel('Path in the box').fill('/nothing/there');
   await page.getByRole('button', { name: 'Download' }).click();
   await page.getByRole('listitem').filter({ hasText: '/nothing/there' }).getByText('failed').waitFor();
@@ -188,9 +212,15 @@ it('uploads by choosing and by dropping, and downloads', async () => {
 it('stops and starts a box, and says when it is gone', async () => {
   const { page } = dashboard;
   const head = page.locator('.page-head');
-  for (const [button, status] of [['Stop', 'stopped'], ['Start', 'running']] as const) {
+  for (const [button, status] of [
+    ['Stop', 'stopped'],
+    ['Start', 'running'],
+  ] as const) {
     await head.getByRole('button', { name: button }).click();
-    await page.getByRole('dialog').getByRole('button', { name: `${button} 1 box` }).click();
+    await page
+      .getByRole('dialog')
+      .getByRole('button', { name: `${button} 1 box` })
+      .click();
     await head.getByText(status, { exact: true }).waitFor();
     expect((await server.client.getBox('first')).status).toBe(status);
   }
@@ -246,15 +276,27 @@ it('shows what a box uses, beside what it reserves, and the hour in charts', asy
   const exec = await server.client.startExec(box.id, ['sh', '-c', 'while :; do :; done']);
   await busy.getByText(/^0\.[1-9]\d? of$|^1(\.\d)? of$/).waitFor();
   await busy.getByText(/^\d+ MB of$/).waitFor();
-  await page.locator('.chart').filter({ hasText: /CPU: (0\.\d+|1(\.\d)?) used, \d reserved/ }).waitFor();
-  await page.locator('.chart').filter({ hasText: /Memory: \d+ MB used, \d+ MB reserved/ }).waitFor();
-  await page.locator('.chart').filter({ hasText: /Create takes: \d/ }).waitFor();
+  await page
+    .locator('.chart')
+    .filter({ hasText: /CPU: (0\.\d+|1(\.\d)?) used, \d reserved/ })
+    .waitFor();
+  await page
+    .locator('.chart')
+    .filter({ hasText: /Memory: \d+ MB used, \d+ MB reserved/ })
+    .waitFor();
+  await page
+    .locator('.chart')
+    .filter({ hasText: /Create takes: \d/ })
+    .waitFor();
   await go(`/boxes/${box.id}/details`);
   await page.getByText(/^1, (0\.\d+|1(\.\d)?) used$/).waitFor();
   expect(await own.axeProblems()).toEqual([]);
   // The server remembers: a page that is opened later shows what was before.
   const later = await openDashboard(browser, server);
-  await later.page.locator('.chart').filter({ hasText: /Create takes: \d/ }).waitFor();
+  await later.page
+    .locator('.chart')
+    .filter({ hasText: /Create takes: \d/ })
+    .waitFor();
   await later.close();
   await server.client.cancelExec(box.id, exec.id);
   await server.client.removeBox(box.id, { force: true });

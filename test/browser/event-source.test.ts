@@ -29,17 +29,20 @@ afterAll(async () => {
 
 /** Opens an EventSource in the page, which closes it at `last`; what has come so far can be asked for. */
 async function follow(path: string, last: string): Promise<{ messages(): Promise<Message[]> }> {
-  const handle = await page.evaluateHandle(([url = '', end = '']) => {
-    const source = new EventSource(url);
-    const messages: Message[] = [];
-    for (const kind of ['message', 'log', 'exit', 'ready', 'reset', 'exec.started', 'exec.finished']) {
-      source.addEventListener(kind, ({ lastEventId, type, data }: MessageEvent) => {
-        messages.push({ id: lastEventId, event: type, data: data as string });
-        if (type === end) source.close();
-      });
-    }
-    return messages;
-  }, [path, last]);
+  const handle = await page.evaluateHandle(
+    ([url = '', end = '']) => {
+      const source = new EventSource(url);
+      const messages: Message[] = [];
+      for (const kind of ['message', 'log', 'exit', 'ready', 'reset', 'exec.started', 'exec.finished']) {
+        source.addEventListener(kind, ({ lastEventId, type, data }: MessageEvent) => {
+          messages.push({ id: lastEventId, event: type, data: data as string });
+          if (type === end) source.close();
+        });
+      }
+      return messages;
+    },
+    [path, last],
+  );
   return {
     messages: () => handle.jsonValue(),
   };

@@ -33,13 +33,20 @@ it('says that the server is away, and goes on by itself when it is back', async 
   const front = createTcpServer((socket: Socket) => {
     const target = connect(server.port, '127.0.0.1');
     socket.pipe(target).pipe(socket);
-    for (const [one, other] of [[socket, target], [target, socket]] as const) {
+    for (const [one, other] of [
+      [socket, target],
+      [target, socket],
+    ] as const) {
       one.on('error', () => other.destroy());
       one.on('close', () => other.destroy());
     }
   });
   const box = await server.client.create({ image: 'base', name: 'stays', cpu: 1, memory_mb: 64 });
-  const exec = await server.client.startExec(box.id, ['sh', '-c', 'echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo after']);
+  const exec = await server.client.startExec(box.id, [
+    'sh',
+    '-c',
+    'echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo after',
+  ]);
   const dashboard = await openDashboard(browser, { port: await portOf(front) });
   const { page, go } = dashboard;
   await go(`/boxes/${box.id}/exec/${exec.id}`);
@@ -70,14 +77,32 @@ const roundsMax = 4;
 /** The dashboard of the real server, with boxes that are only told. */
 function createToldServer(): HttpServer {
   const boxes = Array.from({ length: boxCount }, (_, at) => ({
-    id: `box_${String(at).padStart(12, '0')}`, name: `box-${at}`, status: 'running', image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 8, network: false,
-    workdir: '/root', env: null, volumes: null, boxlite_id: null, error_code: null, error_message: null, created_at: new Date(Date.now() - at * 60_000).toISOString(),
-    started_at: null, stopped_at: null, labels: { team: `team-${at % 7}` },
+    id: `box_${String(at).padStart(12, '0')}`,
+    name: `box-${at}`,
+    status: 'running',
+    image: 'base',
+    cpu: 1,
+    memory_mb: 256,
+    disk_size_gb: 8,
+    network: false,
+    workdir: '/root',
+    env: null,
+    volumes: null,
+    boxlite_id: null,
+    error_code: null,
+    error_message: null,
+    created_at: new Date(Date.now() - at * 60_000).toISOString(),
+    started_at: null,
+    stopped_at: null,
+    labels: { team: `team-${at % 7}` },
   }));
   return createServer((request, response) => {
     const path = request.url ?? '';
     if (path.startsWith('/v1/boxes')) response.setHeader('content-type', 'application/json').end(JSON.stringify(boxes));
-    else if (path === '/v1/info') response.setHeader('content-type', 'application/json').end(JSON.stringify({ max_cpu: 1_000, max_memory_mb: 1_000_000, driver: 'container' }));
+    else if (path === '/v1/info')
+      response
+        .setHeader('content-type', 'application/json')
+        .end(JSON.stringify({ max_cpu: 1_000, max_memory_mb: 1_000_000, driver: 'container' }));
     else if (path.startsWith('/v1/events')) {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       let id = 0;
@@ -85,18 +110,31 @@ function createToldServer(): HttpServer {
       const timer = setInterval(() => {
         id++;
         const at = (id * 37) % boxCount;
-        const box = { ...boxes[at], status: id % 2 === 0 ? 'running' : 'stopped', created_at: new Date().toISOString() };
-        response.write(`id: x.${id}\nevent: box.changed\ndata: ${JSON.stringify({ at: new Date().toISOString(), box })}\n\n`);
+        const box = {
+          ...boxes[at],
+          status: id % 2 === 0 ? 'running' : 'stopped',
+          created_at: new Date().toISOString(),
+        };
+        response.write(
+          `id: x.${id}\nevent: box.changed\ndata: ${JSON.stringify({ at: new Date().toISOString(), box })}\n\n`,
+        );
       }, 1_000 / changesPerSecond);
-      response.on('close', () => { clearInterval(timer); });
+      response.on('close', () => {
+        clearInterval(timer);
+      });
     } else if (path === '/v1/usage') {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       response.write('event: history\ndata: {"samples":[],"boxes":{}}\n\n');
-      const timer = setInterval(() => { response.write(`event: sample\ndata: ${JSON.stringify(toldUsage(boxes.map(({ id }) => id)))}\n\n`); }, 1_000);
-      response.on('close', () => { clearInterval(timer); });
+      const timer = setInterval(() => {
+        response.write(`event: sample\ndata: ${JSON.stringify(toldUsage(boxes.map(({ id }) => id)))}\n\n`);
+      }, 1_000);
+      response.on('close', () => {
+        clearInterval(timer);
+      });
     } else {
       void fetch(`http://127.0.0.1:${server.port}${path}`).then(async (answer) => {
-        for (const name of ['content-type', 'content-security-policy']) response.setHeader(name, answer.headers.get(name) ?? '');
+        for (const name of ['content-type', 'content-security-policy'])
+          response.setHeader(name, answer.headers.get(name) ?? '');
         response.end(Buffer.from(await answer.arrayBuffer()));
       });
     }
@@ -108,8 +146,19 @@ function toldUsage(ids: readonly string[]): UsageUpdate {
   const used = () => Math.round(Math.random() * 100) / 100;
   return {
     sample: {
-      at: new Date().toISOString(), boxes_running: ids.length, boxes: ids.length, max_boxes: 1_000, disk_free_mb: 9_000, disk_size_mb: 10_000, cpu_reserved: ids.length, memory_reserved_mb: 256 * ids.length,
-      cpu_used: used() * ids.length, memory_used_mb: used() * 256 * ids.length, execs_per_second: 50 * used(), create_ms: 100 * used(), exec_ms: 20 * used(),
+      at: new Date().toISOString(),
+      boxes_running: ids.length,
+      boxes: ids.length,
+      max_boxes: 1_000,
+      disk_free_mb: 9_000,
+      disk_size_mb: 10_000,
+      cpu_reserved: ids.length,
+      memory_reserved_mb: 256 * ids.length,
+      cpu_used: used() * ids.length,
+      memory_used_mb: used() * 256 * ids.length,
+      execs_per_second: 50 * used(),
+      create_ms: 100 * used(),
+      exec_ms: 20 * used(),
     },
     boxes: Object.fromEntries(ids.map((id) => [id, { cpu_used: used(), memory_used_mb: 256 * used() }])),
   };
@@ -122,13 +171,18 @@ function measureFrames(page: Page): Promise<{ readonly perSecond: number; readon
     const times: number[] = [];
     let last = from;
     while (performance.now() - from < ms) {
-      const now = await new Promise<number>((resolve) => { requestAnimationFrame(resolve); });
+      const now = await new Promise<number>((resolve) => {
+        requestAnimationFrame(resolve);
+      });
       times.push(now - last);
       last = now;
       scrollBy(0, times.length % 120 < 60 ? 60 : -60);
     }
     times.sort((a, b) => a - b);
-    return { perSecond: (times.length * 1_000) / (performance.now() - from), slow: times[Math.floor(times.length * 0.95)] ?? 0 };
+    return {
+      perSecond: (times.length * 1_000) / (performance.now() - from),
+      slow: times[Math.floor(times.length * 0.95)] ?? 0,
+    };
   }, measuredMs);
 }
 
@@ -139,12 +193,15 @@ it('stays above 30 frames a second and under 150 MB with 500 boxes and 50 change
   await page.getByText(`of ${boxCount}`).first().waitFor();
   // What else this machine does can only take frames away: the best of a few rounds is what the page is able to.
   const rounds = [];
-  for (let round = 0; round < roundsMax && Math.max(0, ...rounds.map(({ perSecond }) => perSecond)) <= 30; round++) rounds.push(await measureFrames(page));
+  for (let round = 0; round < roundsMax && Math.max(0, ...rounds.map(({ perSecond }) => perSecond)) <= 30; round++)
+    rounds.push(await measureFrames(page));
   const session = await dashboard.context.newCDPSession(page);
   await session.send('Performance.enable');
   const { metrics } = await session.send('Performance.getMetrics');
   const heapMb = (metrics.find(({ name }) => name === 'JSHeapTotalSize')?.value ?? Infinity) / 1e6;
-  console.log(`${boxCount} boxes, ${changesPerSecond} changes a second: ${rounds.map(({ perSecond, slow }) => `${perSecond.toFixed(0)} frames a second, 95 % within ${slow.toFixed(0)} ms`).join('; ')}; heap ${heapMb.toFixed(0)} MB`);
+  console.log(
+    `${boxCount} boxes, ${changesPerSecond} changes a second: ${rounds.map(({ perSecond, slow }) => `${perSecond.toFixed(0)} frames a second, 95 % within ${slow.toFixed(0)} ms`).join('; ')}; heap ${heapMb.toFixed(0)} MB`,
+  );
   expect(Math.max(...rounds.map(({ perSecond }) => perSecond))).toBeGreaterThan(30);
   expect(heapMb).toBeLessThan(150);
   expectNoComplaints(dashboard);
@@ -162,10 +219,12 @@ function withDatabase(work: (db: Database.Database) => void): void {
 
 /** Boxes at rest like the box `pattern`, more than a host holds at once. */
 function insertStoppedBoxes(db: Database.Database, pattern: string, count: number): void {
-  const insert = db.prepare(`insert into boxes (id, name, status, image, cpu, memory_mb, disk_size_gb, network, workdir, created_at, state, driver, image_source)
+  const insert =
+    db.prepare(`insert into boxes (id, name, status, image, cpu, memory_mb, disk_size_gb, network, workdir, created_at, state, driver, image_source)
     select ?, ?, 'stopped', image, cpu, memory_mb, disk_size_gb, network, workdir, ?, 'stopped', driver, image_source from boxes where id = ?`);
   db.transaction(() => {
-    for (let at = 0; at < count; at++) insert.run(newId('box'), `rest-${at}`, new Date(Date.now() - at * 1_000).toISOString(), pattern);
+    for (let at = 0; at < count; at++)
+      insert.run(newId('box'), `rest-${at}`, new Date(Date.now() - at * 1_000).toISOString(), pattern);
   })();
 }
 
@@ -173,7 +232,9 @@ it('shows 500 boxes of a real server and what its commands change, as fast as th
   const box = await server.client.create({ image: 'base', name: 'busy', cpu: 1, memory_mb: 64 });
   const others = (await server.client.listBoxes()).length;
   await server.stop();
-  withDatabase((db) => { insertStoppedBoxes(db, box.id, boxCount - others); });
+  withDatabase((db) => {
+    insertStoppedBoxes(db, box.id, boxCount - others);
+  });
   await server.start();
   const dashboard = await openDashboard(browser, { port: server.port });
   const { page, go } = dashboard;
@@ -193,8 +254,11 @@ it('shows 500 boxes of a real server and what its commands change, as fast as th
   await session.send('Performance.enable');
   const { metrics } = await session.send('Performance.getMetrics');
   const heapMb = (metrics.find(({ name }) => name === 'JSHeapTotalSize')?.value ?? Infinity) / 1e6;
-  // Engine, server and page share the processors: the frames are told, the test before this one holds them against the number.
-  console.log(`${boxCount} boxes of a real server, ${changes.toFixed(0)} changes a second: ${perSecond.toFixed(0)} frames a second, 95 % within ${slow.toFixed(0)} ms; heap ${heapMb.toFixed(0)} MB`);
+  // Engine, server and page share the processors: the frames are told, the test before this one holds them against the
+  // number.
+  console.log(
+    `${boxCount} boxes of a real server, ${changes.toFixed(0)} changes a second: ${perSecond.toFixed(0)} frames a second, 95 % within ${slow.toFixed(0)} ms; heap ${heapMb.toFixed(0)} MB`,
+  );
   expect(heapMb).toBeLessThan(150);
   await server.client.stopBox('busy');
   await go(`/boxes/${box.id}`);

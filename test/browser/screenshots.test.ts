@@ -1,5 +1,6 @@
-// The main views in light and dark, and on a phone: shown whole, without a line too wide, and nothing serious for axe-core.
-// With BOXRUN_TEST_SCREENSHOTS set to a directory, their pictures are put there: those of docs/dashboard.md are made so.
+// The main views in light and dark, and on a phone: shown whole, without a line too wide, and nothing serious for
+// axe-core. With BOXRUN_TEST_SCREENSHOTS set to a directory, their pictures are put there: those of docs/dashboard.md
+// are made so.
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -13,7 +14,8 @@ let execId: string;
 beforeAll(async () => {
   [server, browser] = await Promise.all([startServer({ maxCpu: 16, maxMemoryMb: 16_384 }), launchBrowser()]);
   const { client } = server;
-  const make = (name: string, cpu: number, memory_mb: number, labels: Record<string, string>) => client.create({ image: 'base', name, cpu, memory_mb, labels });
+  const make = (name: string, cpu: number, memory_mb: number, labels: Record<string, string>) =>
+    client.create({ image: 'base', name, cpu, memory_mb, labels });
   for (const [at, name] of ['build-42', 'agent-1', 'agent-2', 'notebook'].entries()) {
     await make(name, 1 + (at % 2), 512 * (1 + at), { team: at % 2 === 0 ? 'blue' : 'green', stage: 'test' });
   }
@@ -21,8 +23,9 @@ beforeAll(async () => {
   await client.startExec('agent-2', ['sh', '-c', 'head -c 90000000 /dev/zero > /tmp/data; while :; do :; done']);
   await client.exec('build-42', ['ls', '-l', '/']);
   await client.exec('build-42', ['sh', '-c', 'echo missing >&2; exit 2']);
-  const script = `i=0; while [ $i -lt 400 ]; do i=$((i+1)); printf '\\033[36m[%03d]\\033[0m compile \\033[1mmodule_%d.c\\033[0m \\033[32mok\\033[0m\\n' $i $i; `
-    + `[ $((i % 9)) = 0 ] && echo "module_$i.c: warning: unused variable" >&2; done; printf '\\033[32;1mdone\\033[0m: 400 modules\\n'`;
+  const script =
+    `i=0; while [ $i -lt 400 ]; do i=$((i+1)); printf '\\033[36m[%03d]\\033[0m compile \\033[1mmodule_%d.c\\033[0m \\033[32mok\\033[0m\\n' $i $i; ` +
+    `[ $((i % 9)) = 0 ] && echo "module_$i.c: warning: unused variable" >&2; done; printf '\\033[32;1mdone\\033[0m: 400 modules\\n'`;
   execId = (await client.startExec('build-42', ['sh', '-c', script])).id;
   await client.getExec('build-42', execId, { waitS: 20 });
 });
@@ -45,7 +48,11 @@ it.each(['light', 'dark'] as const)('shows every view in %s', async (colorScheme
   const box = await server.client.getBox('build-42');
   await page.locator('.chart').first().waitFor();
   await page.getByRole('link', { name: 'notebook' }).waitFor();
-  await page.getByRole('row').filter({ hasText: 'agent-2' }).getByText(/^[01](\.\d+)? of$/).waitFor();
+  await page
+    .getByRole('row')
+    .filter({ hasText: 'agent-2' })
+    .getByText(/^[01](\.\d+)? of$/)
+    .waitFor();
   await picture(dashboard, `boxes-${colorScheme}`);
   await page.getByRole('button', { name: 'Create box' }).click();
   await page.getByRole('dialog').waitFor();
@@ -65,13 +72,19 @@ it.each(['light', 'dark'] as const)('shows every view in %s', async (colorScheme
   await page.locator('.xterm-rows').getByText(/[#$] /).first().waitFor();
   await page.locator('.terminal-host').click();
   await page.keyboard.type('ls -l / | head -n 12; echo ready\n');
-  await page.locator('.xterm-rows').getByText(/^ready/).waitFor();
+  await page
+    .locator('.xterm-rows')
+    .getByText(/^ready/)
+    .waitFor();
   await picture(dashboard, `terminal-${colorScheme}`);
   expectNoComplaints(dashboard);
   await dashboard.close();
 });
 
-it.each([[360, 'phone'], [2560, 'wide']] as const)('is whole at %i pixels', async (width, name) => {
+it.each([
+  [360, 'phone'],
+  [2560, 'wide'],
+] as const)('is whole at %i pixels', async (width, name) => {
   const dashboard = await openDashboard(browser, server, { width, height: width === 360 ? 740 : 1200 });
   const { page, go } = dashboard;
   const box = await server.client.getBox('build-42');

@@ -1,5 +1,6 @@
-// Chaos: clients that do random things while random processes are killed and frozen; nothing acknowledged may be lost, nothing left.
-// Of each run the seed is printed: `npm run test:chaos -- --seed N` plays it again, `--minutes M` for longer.
+// Chaos: clients that do random things while random processes are killed and frozen; nothing acknowledged may be lost,
+// nothing left. Of each run the seed is printed: `npm run test:chaos -- --seed N` plays it again, `--minutes M` for
+// longer.
 import { expect, it } from 'vitest';
 import { runChaos, summaryOf } from '../support/chaos.ts';
 

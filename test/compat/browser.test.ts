@@ -1,5 +1,5 @@
-// The SDK as a browser has it: bundled for browsers by the `browser` condition, free of everything of Node, and run where
-// there are only the globals of the web. The real pages of real browsers are tested with the dashboard.
+// The SDK as a browser has it: bundled for browsers by the `browser` condition, free of everything of Node, and run
+// where there are only the globals of the web. The real pages of real browsers are tested with the dashboard.
 import { build } from 'esbuild';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -27,7 +27,14 @@ async function bundle(body: string, from = 'boxrun/sdk'): Promise<{ script: stri
   const entry = join(directory, 'page.js');
   await writeFile(entry, `import * as sdk from '${from}';\nglobalThis.result = (async () => {${body}})();\n`);
   const { outputFiles, metafile } = await build({
-    entryPoints: [entry], bundle: true, platform: 'browser', format: 'iife', target: 'es2022', write: false, metafile: true, logLevel: 'error',
+    entryPoints: [entry],
+    bundle: true,
+    platform: 'browser',
+    format: 'iife',
+    target: 'es2022',
+    write: false,
+    metafile: true,
+    logLevel: 'error',
   });
   return { script: outputFiles[0]?.text ?? '', inputs: Object.keys(metafile.inputs) };
 }
@@ -35,20 +42,41 @@ async function bundle(body: string, from = 'boxrun/sdk'): Promise<{ script: stri
 /** Runs `script` in a realm that has what browsers have, as far as the SDK may use it; nothing else is there. */
 async function runPage(script: string): Promise<unknown> {
   const page = createContext({
-    AbortController, AbortSignal, Blob, ReadableStream, Response, TextDecoder, TextEncoder, URL, URLSearchParams, WebSocket,
-    atob, clearTimeout, crypto, fetch, setTimeout,
+    AbortController,
+    AbortSignal,
+    Blob,
+    ReadableStream,
+    Response,
+    TextDecoder,
+    TextEncoder,
+    URL,
+    URLSearchParams,
+    WebSocket,
+    atob,
+    clearTimeout,
+    crypto,
+    fetch,
+    setTimeout,
     location: { origin: `http://127.0.0.1:${server.port}` },
   });
   runInContext(script, page);
   const result = page['result'] as Promise<unknown>;
   // What is thrown there is no error of this realm.
-  return JSON.parse(JSON.stringify(await result.catch((error: unknown) => { throw new Error(`the page failed: ${String(error)}`); })));
+  return JSON.parse(
+    JSON.stringify(
+      await result.catch((error: unknown) => {
+        throw new Error(`the page failed: ${String(error)}`);
+      }),
+    ),
+  );
 }
 
 it('bundles for browsers without anything of Node', async () => {
   for (const from of ['boxrun/sdk', 'boxrun/sdk/browser']) {
     const { script, inputs } = await bundle('return sdk.BoxRun.name', from);
-    expect(inputs.filter((path) => !path.endsWith('page.js')).map((path) => path.split('/').pop())).toEqual(['sdk-browser.js']);
+    expect(inputs.filter((path) => !path.endsWith('page.js')).map((path) => path.split('/').pop())).toEqual([
+      'sdk-browser.js',
+    ]);
     expect(script).not.toMatch(/\bBuffer\b|\bprocess\b|\brequire\b|node:|undici/);
     console.log(`The SDK in a page: ${(script.length / 1024).toFixed(0)} KB before minification`);
     expect(await runPage(script)).toBe('BoxRun');
@@ -71,7 +99,13 @@ it('runs commands, streams and reports errors with the globals of the web alone'
     return { stdout, exitCode, events, code, aborted, last: last.status, closed };
   `);
   expect(await runPage(script)).toEqual({
-    stdout: 'ä\n', exitCode: 2, events: ['one\n', 'two\n', 0], code: [true, 'BOX_NOT_FOUND'], aborted: 'CANCELED', last: 'canceled', closed: 'CANCELED',
+    stdout: 'ä\n',
+    exitCode: 2,
+    events: ['one\n', 'two\n', 0],
+    code: [true, 'BOX_NOT_FOUND'],
+    aborted: 'CANCELED',
+    last: 'canceled',
+    closed: 'CANCELED',
   });
 });
 
@@ -92,7 +126,11 @@ it('uploads and downloads with the globals of the web alone', async () => {
     await boxrun.close();
     return { texts, local, code };
   `);
-  expect(await runPage(script)).toEqual({ texts: ['a blob', 'bytes', 'a stream'], local: 'VALIDATION_ERROR', code: 'RUNTIME_ERROR' });
+  expect(await runPage(script)).toEqual({
+    texts: ['a blob', 'bytes', 'a stream'],
+    local: 'VALIDATION_ERROR',
+    code: 'RUNTIME_ERROR',
+  });
 });
 
 it('opens terminals with the globals of the web alone', async () => {

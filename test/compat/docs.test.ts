@@ -1,5 +1,6 @@
 // Every example of docs/sdk.md: each block is run as a program of its own, and prints what the comments after its
-// `console.log` and `print` say. A block that imports nothing goes on from the first one, with `boxrun` and `box` there.
+// `console.log` and `print` say. A block that imports nothing goes on from the first one, with `boxrun` and `box`
+// there.
 import { transform } from 'esbuild';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -24,7 +25,9 @@ function blocksOf(markdown: string): Block[] {
 }
 
 const expectedOutput = (code: string) =>
-  [...code.matchAll(/\b(?:console\.log|print)\(.*\);?\s*(?:\/\/|#) (.*)$/gm)].map((match) => `${match[1] ?? ''}\n`).join('');
+  [...code.matchAll(/\b(?:console\.log|print)\(.*\);?\s*(?:\/\/|#) (.*)$/gm)]
+    .map((match) => `${match[1] ?? ''}\n`)
+    .join('');
 
 const before = `import { BoxRun, BoxRunError } from 'boxrun/sdk';
 const boxrun = new BoxRun();
@@ -55,16 +58,22 @@ it('finds the examples', () => {
   expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(['sh', 'js', 'ts', 'python']));
 });
 
-const programs = blocks.filter(({ language }) => language !== 'sh').map((block) => ({ name: `${block.language} in line ${block.line}`, ...block }));
+const programs = blocks
+  .filter(({ language }) => language !== 'sh')
+  .map((block) => ({ name: `${block.language} in line ${block.line}`, ...block }));
 it.each(programs)('docs/sdk.md, $name', async ({ language, code, line }) => {
   const expected = expectedOutput(code);
   if (language === 'python') {
-    expect(await runProgram(server, { program: python, file: join(directory, `${line}.py`), text: code })).toBe(expected);
+    expect(await runProgram(server, { program: python, file: join(directory, `${line}.py`), text: code })).toBe(
+      expected,
+    );
   } else {
     const text = code.includes('import ') ? code : `${before}${code}${after}`;
     // Node 20 has no `await using` yet.
     const { code: runnable } = await transform(text, { loader: 'ts', target: 'node20', format: 'esm' });
-    expect(await runProgram(server, { program: process.execPath, file: join(directory, `${line}.mjs`), text: runnable })).toBe(expected);
+    expect(
+      await runProgram(server, { program: process.execPath, file: join(directory, `${line}.mjs`), text: runnable }),
+    ).toBe(expected);
   }
   expect(await server.client.listBoxes()).toEqual([]);
 });

@@ -28,7 +28,12 @@ export async function runProgram(server: TestServer, { program, file, text }: Pr
   if (text !== undefined) await writeFile(file, text);
   const { stdout } = await promisify(execFile)(program, [file], {
     cwd: dirname(file),
-    env: { PATH: process.env['PATH'], HOME: server.stateDir, BOXRUN_HOST: '127.0.0.1', BOXRUN_PORT: String(server.port) },
+    env: {
+      PATH: process.env['PATH'],
+      HOME: server.stateDir,
+      BOXRUN_HOST: '127.0.0.1',
+      BOXRUN_PORT: String(server.port),
+    },
     timeout: 60_000,
   });
   return stdout;

@@ -22,24 +22,36 @@ interface Line {
 }
 
 /** Nothing of this process: no proxy, no home, no other server. */
-const environment = (more: Record<string, string>) => ({ PATH: process.env['PATH'], PYTHONDONTWRITEBYTECODE: '1', ...more });
+const environment = (more: Record<string, string>) => ({
+  PATH: process.env['PATH'],
+  PYTHONDONTWRITEBYTECODE: '1',
+  ...more,
+});
 
 const names = listTests();
 
 function listTests(): string[] {
   if (!existsSync(python)) throw new Error('the Python SDK is not installed: run scripts/setup-compat.sh');
-  const { stdout, stderr, status } = spawnSync(python, [runner, '--list'], { encoding: 'utf8', env: environment({ HOME: tmpdir() }) });
+  const { stdout, stderr, status } = spawnSync(python, [runner, '--list'], {
+    encoding: 'utf8',
+    env: environment({ HOME: tmpdir() }),
+  });
   if (status !== 0) throw new Error(`the Python tests cannot be listed: ${stderr}`);
   return linesOf(stdout).flatMap(({ test }) => test ?? []);
 }
 
 function linesOf(text: string): Line[] {
-  return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Line);
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Line);
 }
 
 async function runTests(env: Record<string, string>, onLine: (line: Line) => void): Promise<void> {
   const child = spawn(python, [runner], { env: environment(env), stdio: ['ignore', 'pipe', 'inherit'] });
-  createInterface(child.stdout).on('line', (line) => { onLine(JSON.parse(line) as Line); });
+  createInterface(child.stdout).on('line', (line) => {
+    onLine(JSON.parse(line) as Line);
+  });
   const [code] = (await once(child, 'close')) as [number | null];
   if (code !== 0) throw new Error(`the Python tests ended with ${code}`);
 }
@@ -57,15 +69,23 @@ describe.each(['tcp', 'socket'] as const)('the Python SDK by %s', (via) => {
     home = await mkdtemp(join(tmpdir(), 'boxrun-home-'));
     // The SDK takes ~/.boxrun/boxrun.sock where it exists, and BOXRUN_HOST and BOXRUN_PORT where it does not.
     if (via === 'socket') await symlink(server.stateDir, join(home, '.boxrun'));
-    await runTests({ HOME: home, BOXRUN_PORT: via === 'tcp' ? String(server.port) : '1' }, ({ test, fixture, figure, problem }) => {
-      if (test !== undefined) problems.set(test, problem ?? null);
-      if (fixture !== undefined) fixtures.push(`${fixture}\n${problem ?? ''}`);
-      if (figure !== undefined) figures.push(figure);
-    });
+    await runTests(
+      { HOME: home, BOXRUN_PORT: via === 'tcp' ? String(server.port) : '1' },
+      ({ test, fixture, figure, problem }) => {
+        if (test !== undefined) problems.set(test, problem ?? null);
+        if (fixture !== undefined) fixtures.push(`${fixture}\n${problem ?? ''}`);
+        if (figure !== undefined) figures.push(figure);
+      },
+    );
   }, 300_000);
   afterAll(async () => {
     const passed = [...problems.values()].filter((problem) => problem === null).length;
-    console.log([`The Python SDK by ${via}: ${passed} of ${names.length} tests passed`, ...figures.map((each) => `  ${each}`)].join('\n'));
+    console.log(
+      [
+        `The Python SDK by ${via}: ${passed} of ${names.length} tests passed`,
+        ...figures.map((each) => `  ${each}`),
+      ].join('\n'),
+    );
     await server.close();
     await rm(home, { recursive: true, force: true });
   });

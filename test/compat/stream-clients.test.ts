@@ -50,7 +50,9 @@ async function viaEventSource(url: string, _headers: Headers, onMessage: OnMessa
         if (kind === 'exit') resolve();
       });
     }
-    source.addEventListener('error', () => { reject(new Error('the EventSource lost its connection')); });
+    source.addEventListener('error', () => {
+      reject(new Error('the EventSource lost its connection'));
+    });
   });
   source.close();
 }
@@ -85,13 +87,18 @@ async function viaLines(url: string, headers: Headers, onMessage: OnMessage): Pr
 }
 
 const clients: readonly [string, Client][] = [
-  ['eventsource-parser', viaParser], ['the EventSource of undici', viaEventSource], ['curl -N', viaCurl],
+  ['eventsource-parser', viaParser],
+  ['the EventSource of undici', viaEventSource],
+  ['curl -N', viaCurl],
   ['lines alone', viaLines],
 ];
 
 const valueOf = ({ data }: Message) => JSON.parse(data) as { stream: string | null; data: string; data_b64?: string };
 const textOf = (messages: readonly Message[]) =>
-  messages.filter(({ event }) => event === 'log').map((message) => valueOf(message).data).join('');
+  messages
+    .filter(({ event }) => event === 'log')
+    .map((message) => valueOf(message).data)
+    .join('');
 
 function expectWhole(messages: readonly Message[], firstId = 0): void {
   expect(messages.map(({ id }) => id)).toEqual(messages.map((_, index) => String(firstId + index)));

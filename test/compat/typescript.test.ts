@@ -1,4 +1,5 @@
-// The TypeScript SDK against a real server: what its unit tests cannot know of the server, by TCP and by the Unix socket.
+// The TypeScript SDK against a real server: what its unit tests cannot know of the server, by TCP and by the Unix
+// socket.
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
@@ -26,7 +27,9 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
   let boxrun: BoxRun;
   let box: BoxHandle;
   beforeAll(async () => {
-    boxrun = new BoxRun(via === 'tcp' ? { url: `http://127.0.0.1:${server.port}/` } : { socketPath: server.socketPath });
+    boxrun = new BoxRun(
+      via === 'tcp' ? { url: `http://127.0.0.1:${server.port}/` } : { socketPath: server.socketPath },
+    );
     box = await boxrun.create({ ...small, name: `typescript-${via}` });
   });
   afterAll(async () => {
@@ -52,10 +55,16 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
   });
 
   it('runs commands', async () => {
-    const result = await box.exec({ cmd: ['sh', '-c', 'echo $A; pwd; echo oops >&2; exit 3'], env: { A: 'b' }, workdir: '/tmp' });
+    const result = await box.exec({
+      cmd: ['sh', '-c', 'echo $A; pwd; echo oops >&2; exit 3'],
+      env: { A: 'b' },
+      workdir: '/tmp',
+    });
     expect(result).toMatchObject({ exitCode: 3, error: null, stdout: 'b\n/tmp\n', stderr: 'oops\n' });
     expect((await box.exec(['printf', 'a\\377'])).stdoutBytes).toEqual(Uint8Array.from([0x61, 0xff]));
-    expect(await box.exec({ cmd: ['sleep', '1000'], timeout_ms: 200 })).toMatchObject({ error: expect.stringContaining('timed out') as string });
+    expect(await box.exec({ cmd: ['sleep', '1000'], timeout_ms: 200 })).toMatchObject({
+      error: expect.stringContaining('timed out') as string,
+    });
     expect(await boxrun.run({ ...small, cmd: ['echo', 'hi'] })).toMatchObject({ exit_code: 0, stdout: 'hi\n' });
   });
 
@@ -76,7 +85,9 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
   it('kills a command whose loop is left', async () => {
     for await (const _event of box.execStream(['sh', '-c', 'echo started; sleep 1000'])) break;
     expect((await box.listExecs())[0]?.status).toBe('canceled');
-    await expect(box.exec(['sleep', '1000'], { signal: AbortSignal.timeout(300) })).rejects.toMatchObject({ code: 'CANCELED' });
+    await expect(box.exec(['sleep', '1000'], { signal: AbortSignal.timeout(300) })).rejects.toMatchObject({
+      code: 'CANCELED',
+    });
     expect((await box.listExecs())[0]?.status).toBe('canceled');
   });
 
@@ -89,7 +100,11 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     const hash = createHash('sha256').update(content).digest('hex');
     expect((await box.exec(['sha256sum', '/root/large file'])).stdout).toContain(hash);
     const download = await box.download('/root/large file');
-    expect(createHash('sha256').update(await download.bytes()).digest('hex')).toBe(hash);
+    expect(
+      createHash('sha256')
+        .update(await download.bytes())
+        .digest('hex'),
+    ).toBe(hash);
     await expect(box.download('/root/nothing')).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
     await expect(box.upload(content, '/root')).rejects.toMatchObject({ code: 'VALIDATION_ERROR' });
     await expect(boxrun.upload('nobody', content, '/root/a')).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
@@ -108,7 +123,9 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     expect(await terminal.exited).toEqual({ exitCode: 4, error: null });
     await shown;
     expect(text).toContain('40 120');
-    await expect(boxrun.attach('nobody').then(async ({ exited }) => exited)).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
+    await expect(boxrun.attach('nobody').then(async ({ exited }) => exited)).rejects.toMatchObject({
+      code: 'BOX_NOT_FOUND',
+    });
   });
 
   it('types into a command, ends its input, signals it, and waits for its end', async () => {
@@ -141,19 +158,29 @@ it('goes on after the last event when connections are lost again and again', asy
     connections++;
     const outgoing = connect(server.socketPath);
     let passed = 0;
-    const cut = () => { incoming.destroy(); outgoing.destroy(); };
+    const cut = () => {
+      incoming.destroy();
+      outgoing.destroy();
+    };
     incoming.on('error', cut).on('close', cut).pipe(outgoing);
-    outgoing.on('error', cut).on('close', cut).on('data', (data: Buffer) => {
-      passed += data.length;
-      incoming.write(data);
-      if (passed > cutAfterBytes) incoming.end(cut);
-    });
+    outgoing
+      .on('error', cut)
+      .on('close', cut)
+      .on('data', (data: Buffer) => {
+        passed += data.length;
+        incoming.write(data);
+        if (passed > cutAfterBytes) incoming.end(cut);
+      });
   });
   const proxyPath = join(directory, 'proxy.sock');
   await new Promise<void>((resolve) => proxy.listen(proxyPath, resolve));
   const boxrun = new BoxRun({ socketPath: proxyPath });
   const box = await boxrun.create(small);
-  const { stdout } = await box.exec(['sh', '-c', 'i=0; while [ $i -lt 40 ]; do head -c 50000 /dev/zero | tr "\\\\0" x; echo " $i"; i=$((i + 1)); done']);
+  const { stdout } = await box.exec([
+    'sh',
+    '-c',
+    'i=0; while [ $i -lt 40 ]; do head -c 50000 /dev/zero | tr "\\\\0" x; echo " $i"; i=$((i + 1)); done',
+  ]);
   expect(stdout).toBe(Array.from({ length: 40 }, (_, index) => `${'x'.repeat(50_000)} ${index}\n`).join(''));
   expect(connections).toBeGreaterThan(5);
   console.log(`The TypeScript SDK: 2 MB of output over ${connections} connections that were cut`);
@@ -164,11 +191,17 @@ it('goes on after the last event when connections are lost again and again', asy
 
 it.each([
   ['Node', 'boxrun/sdk', { lib: ['ES2023', 'ESNext.Disposable'], types: ['node'] }],
-  ['a browser', 'boxrun/sdk/browser', { lib: ['ES2023', 'ESNext.Disposable', 'DOM', 'DOM.Iterable', 'DOM.AsyncIterable'], types: [] }],
+  [
+    'a browser',
+    'boxrun/sdk/browser',
+    { lib: ['ES2023', 'ESNext.Disposable', 'DOM', 'DOM.Iterable', 'DOM.AsyncIterable'], types: [] },
+  ],
 ])('ships types for %s', async (_platform, entry, options) => {
   const consumer = mkdtempSync(join(directory, 'consumer-'));
   await installInto(consumer);
-  writeFileSync(join(consumer, 'program.ts'), `
+  writeFileSync(
+    join(consumer, 'program.ts'),
+    `
     import { BoxRun, BoxRunError, type Box, type ErrorCode, type ExecEvent } from '${entry}';
     const boxrun = new BoxRun({ url: 'http://localhost:1' });
     const box = await boxrun.create({ image: 'base' });
@@ -179,12 +212,20 @@ it.each([
     // @ts-expect-error An image is needed.
     await boxrun.create({ name: 'a' });
     export { plain, size };
-  `);
+  `,
+  );
   const compilerOptions = {
-    ...options, strict: true, noEmit: true, target: 'es2023', module: 'nodenext', exactOptionalPropertyTypes: true, typeRoots: [join(root, 'node_modules/@types')],
+    ...options,
+    strict: true,
+    noEmit: true,
+    target: 'es2023',
+    module: 'nodenext',
+    exactOptionalPropertyTypes: true,
+    typeRoots: [join(root, 'node_modules/@types')],
   };
   writeFileSync(join(consumer, 'package.json'), '{"type": "module"}');
   writeFileSync(join(consumer, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.ts'] }));
-  const tsc = () => execFileSync(join(root, 'node_modules/typescript/bin/tsc'), ['-p', consumer], { encoding: 'utf8', stdio: 'pipe' });
+  const tsc = () =>
+    execFileSync(join(root, 'node_modules/typescript/bin/tsc'), ['-p', consumer], { encoding: 'utf8', stdio: 'pipe' });
   expect(tsc()).toBe('');
 });

@@ -3,14 +3,18 @@ import { expect, it } from 'vitest';
 import { runConformance } from '../support/conformance-run.ts';
 import { startServer } from '../support/server.ts';
 
-it('is met with answers as described: no failure of the server, no hang, no box left', { timeout: 400_000 }, async () => {
-  const seed = Number(process.env['BOXRUN_TEST_SEED'] ?? Date.now() % 2 ** 31);
-  const server = await startServer({ maxCpu: 200, maxMemoryMb: 200_000 });
-  const startedAt = Date.now();
-  const { complaints, leaked, ...counts } = await runConformance(server, { count: 5_200, seed });
-  console.log(JSON.stringify({ seed, seconds: Math.round((Date.now() - startedAt) / 1000), ...counts }));
-  await server.close();
-  expect(complaints.slice(0, 20)).toEqual([]);
-  expect(leaked).toEqual([]);
-  expect(counts.requests).toBeGreaterThanOrEqual(5_000);
-});
+it(
+  'is met with answers as described: no failure of the server, no hang, no box left',
+  { timeout: 400_000 },
+  async () => {
+    const seed = Number(process.env['BOXRUN_TEST_SEED'] ?? Date.now() % 2 ** 31);
+    const server = await startServer({ maxCpu: 200, maxMemoryMb: 200_000 });
+    const startedAt = Date.now();
+    const { complaints, leaked, ...counts } = await runConformance(server, { count: 5_200, seed });
+    console.log(JSON.stringify({ seed, seconds: Math.round((Date.now() - startedAt) / 1000), ...counts }));
+    await server.close();
+    expect(complaints.slice(0, 20)).toEqual([]);
+    expect(leaked).toEqual([]);
+    expect(counts.requests).toBeGreaterThanOrEqual(5_000);
+  },
+);

@@ -10,13 +10,18 @@ import { startServer } from '../support/server.ts';
 const path = join(import.meta.dirname, '../../docs/api.md');
 
 it('every example succeeds', { timeout: 120_000 }, async () => {
-  const examples = [...(await readFile(path, 'utf8')).matchAll(/```sh\n([\s\S]*?)```/g)].map(([, script]) => script ?? '');
+  const examples = [...(await readFile(path, 'utf8')).matchAll(/```sh\n([\s\S]*?)```/g)].map(
+    ([, script]) => script ?? '',
+  );
   expect(examples.length).toBeGreaterThan(12);
   const server = await startServer();
   try {
     for (const script of examples) {
       const env = { ...process.env, BOXRUN: `http://127.0.0.1:${server.port}` };
-      const { stdout } = await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], { env, timeout: 60_000 });
+      const { stdout } = await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], {
+        env,
+        timeout: 60_000,
+      });
       expect(stdout.length, script).toBeGreaterThan(0);
     }
   } finally {

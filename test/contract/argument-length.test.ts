@@ -1,5 +1,5 @@
-// Long arguments as clients send them: by HTTP, in runs and on the command line. The words and codes on each path inside a box are in
-// test/system/argument-length.test.ts.
+// Long arguments as clients send them: by HTTP, in runs and on the command line. The words and codes on each path
+// inside a box are in test/system/argument-length.test.ts.
 import { execFile } from 'node:child_process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
@@ -28,15 +28,29 @@ it('answers an argument above 128 KiB with exit code 126 and a message, for comm
 
 it('keeps the command as it was asked for, and refuses a body above its limit as before', async () => {
   const long = 'x'.repeat(200_000);
-  const { json } = await server.call({ method: 'POST', path: '/v1/boxes/web/exec?wait=10', body: { cmd: ['true', long] } });
+  const { json } = await server.call({
+    method: 'POST',
+    path: '/v1/boxes/web/exec?wait=10',
+    body: { cmd: ['true', long] },
+  });
   expect([json['exit_code'], json['cmd']]).toEqual([126, ['true', long]]);
-  expect((await server.call({ method: 'POST', path: '/v1/boxes/web/exec', body: { cmd: ['true', 'x'.repeat(1_100_000)] } })).status).toBe(413);
+  expect(
+    (await server.call({ method: 'POST', path: '/v1/boxes/web/exec', body: { cmd: ['true', 'x'.repeat(1_100_000)] } }))
+      .status,
+  ).toBe(413);
 });
 
 it('takes from the command line as much as the host lets it have', async () => {
   const said = await new Promise<string>((resolve) => {
     const script = 'printf %s "$0" | wc -c';
-    execFile(process.execPath, [cliBundle, 'exec', 'web', '--', 'sh', '-c', script, '€'.repeat(43_690)], { env: server.env }, (_error, stdout) => { resolve(stdout); });
+    execFile(
+      process.execPath,
+      [cliBundle, 'exec', 'web', '--', 'sh', '-c', script, '€'.repeat(43_690)],
+      { env: server.env },
+      (_error, stdout) => {
+        resolve(stdout);
+      },
+    );
   });
   expect(said.trim()).toBe('131070');
 });

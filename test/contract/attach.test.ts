@@ -14,9 +14,13 @@ beforeAll(async () => {
   server = await startServer();
   box = (await server.client.create({ image: 'base', name: 'term' })).id;
 });
-afterAll(async () => { await server.close(); });
+afterAll(async () => {
+  await server.close();
+});
 
-/** busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes. */
+/**
+ * busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes.
+ */
 const prompt = /[#$] (\x1b\[(6n|J))*$/;
 const url = (query = '', target = box) => `ws://127.0.0.1:${server.port}/v1/boxes/${target}/attach${query}`;
 
@@ -124,16 +128,23 @@ it('slows the program down while nobody reads, and loses nothing', async () => {
   await terminal.until(prompt);
   terminal.socket.pause();
   terminal.type('stty -opost; seq 1 2000000; echo the-""end\n');
-  const position = async () => (await shell('p=$(pidof seq) && cat /proc/$p/io 2>/dev/null | grep wchar || echo none')).trim();
+  const position = async () =>
+    (await shell('p=$(pidof seq) && cat /proc/$p/io 2>/dev/null | grep wchar || echo none')).trim();
   await eventually('seq runs', async () => (await position()).startsWith('wchar'), 30_000);
   let before = '';
-  await eventually('seq stands still', async () => {
-    const now = await position();
-    const same = now === before && now !== 'none';
-    before = now;
-    await new Promise((resolve) => { setTimeout(resolve, 200); });
-    return same;
-  }, 30_000);
+  await eventually(
+    'seq stands still',
+    async () => {
+      const now = await position();
+      const same = now === before && now !== 'none';
+      before = now;
+      await new Promise((resolve) => {
+        setTimeout(resolve, 200);
+      });
+      return same;
+    },
+    30_000,
+  );
   terminal.socket.resume();
   const all = await terminal.until(/\n1\n[\s\S]*the-end/, 30_000);
   expect(all.trim().split('\n').length).toBe(2_000_001);
@@ -154,7 +165,9 @@ it('says what is wrong, then closes', async () => {
   const stopped = await server.client.create({ image: 'base' });
   await server.client.stopBox(stopped.id);
   for (const [address, code] of [
-    [url('', 'nobody'), 'BOX_NOT_FOUND'], [url('', stopped.id), 'BOX_NOT_RUNNING'], [url('?cols=0'), 'VALIDATION_ERROR'],
+    [url('', 'nobody'), 'BOX_NOT_FOUND'],
+    [url('', stopped.id), 'BOX_NOT_RUNNING'],
+    [url('?cols=0'), 'VALIDATION_ERROR'],
   ] as const) {
     const terminal = await openSocket(address);
     await terminal.closed;
@@ -180,7 +193,10 @@ it('refuses pages of other origins, other paths, and requests that are no WebSoc
   const own = await openSocket(url(), { headers: { origin: `http://127.0.0.1:${server.port}` } });
   await leave(own);
   expect((await server.call({ path: `/v1/boxes/${box}/attach` })).status).toBe(426);
-  const plain = await server.call({ path: '/v1/info', headers: { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c' } });
+  const plain = await server.call({
+    path: '/v1/info',
+    headers: { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c' },
+  });
   expect({ status: plain.status, cpu: plain.json['max_cpu'] }).toEqual({ status: 200, cpu: 64 });
 });
 

@@ -1,5 +1,6 @@
-// Ranges of ids over the life of boxes: each box has its own, in its row, also after a restart of the server; those of removed boxes are
-// used again; and a box of an earlier version keeps running in the shared range and gets its own at its next start.
+// Ranges of ids over the life of boxes: each box has its own, in its row, also after a restart of the server; those of
+// removed boxes are used again; and a box of an earlier version keeps running in the shared range and gets its own at
+// its next start.
 import Database from 'better-sqlite3';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -28,8 +29,18 @@ const blockOf = (boxId: string): number | null => {
     db.close();
   }
 };
-const initOf = (boxId: string) => (JSON.parse(readFileSync(join(boxHome(server.stateDir, boxId), 'run/state.json'), 'utf8')) as { init: { pid: number } }).init.pid;
-const baseOf = (boxId: string) => Number(readFileSync(`/proc/${initOf(boxId)}/uid_map`, 'utf8').trim().split(/\s+/)[1]);
+const initOf = (boxId: string) =>
+  (
+    JSON.parse(readFileSync(join(boxHome(server.stateDir, boxId), 'run/state.json'), 'utf8')) as {
+      init: { pid: number };
+    }
+  ).init.pid;
+const baseOf = (boxId: string) =>
+  Number(
+    readFileSync(`/proc/${initOf(boxId)}/uid_map`, 'utf8')
+      .trim()
+      .split(/\s+/)[1],
+  );
 const create = () => server.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
 const say = async (boxId: string, script: string) => (await server.client.exec(boxId, ['sh', '-c', script])).stdout;
 
@@ -76,12 +87,23 @@ it('a box of an earlier version keeps working, and has a range of its own from i
 it('commands, terminals, users and files work in it', async () => {
   const box = await create();
   for (const user of [null, '1000:1000']) {
-    const { stdout } = await server.client.exec(box.id, { cmd: ['sh', '-c', 'id -u; touch /tmp/$(id -u) && rm /tmp/$(id -u) && echo written'], user, workdir: '/' });
+    const { stdout } = await server.client.exec(box.id, {
+      cmd: ['sh', '-c', 'id -u; touch /tmp/$(id -u) && rm /tmp/$(id -u) && echo written'],
+      user,
+      workdir: '/',
+    });
     expect(stdout).toBe(`${user === null ? 0 : 1000}\nwritten\n`);
   }
-  const tty = await server.client.exec(box.id, { cmd: ['sh', '-c', 'tty > /tmp/tty; echo seen > /dev/tty'], tty: true });
+  const tty = await server.client.exec(box.id, {
+    cmd: ['sh', '-c', 'tty > /tmp/tty; echo seen > /dev/tty'],
+    tty: true,
+  });
   expect(tty.exitCode).toBe(0);
   await server.client.upload(box.id, new TextEncoder().encode('up'), '/root/up');
   expect(await say(box.id, 'cat /root/up; stat -c %u /root/up')).toBe('up0\n');
-  expect(execFileSync('find', [boxHome(server.stateDir, box.id), '-maxdepth', '1', '-user', String(baseOf(box.id))], { encoding: 'utf8' })).toBe('');
+  expect(
+    execFileSync('find', [boxHome(server.stateDir, box.id), '-maxdepth', '1', '-user', String(baseOf(box.id))], {
+      encoding: 'utf8',
+    }),
+  ).toBe('');
 });

@@ -1,5 +1,5 @@
-// Limits of commands: fixed ones whatever the server was started with, and those that a create asks for. The server here has odd limits,
-// a umask that gives others nothing, and a /run of its own in which no BoxRun has been.
+// Limits of commands: fixed ones whatever the server was started with, and those that a create asks for. The server
+// here has odd limits, a umask that gives others nothing, and a /run of its own in which no BoxRun has been.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -13,26 +13,58 @@ import { makeSampleTars, tool } from '../support/image-files.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 const odd = [
-  'mount -t tmpfs -o mode=755 tmpfs /run', 'ulimit -Sn 4000', 'ulimit -c unlimited', 'ulimit -Ss 4096', 'ulimit -Sl 64', 'umask 077',
-  'echo 300 > /proc/self/oom_score_adj', 'exec "$@"',
+  'mount -t tmpfs -o mode=755 tmpfs /run',
+  'ulimit -Sn 4000',
+  'ulimit -c unlimited',
+  'ulimit -Ss 4096',
+  'ulimit -Sl 64',
+  'umask 077',
+  'echo 300 > /proc/self/oom_score_adj',
+  'exec "$@"',
 ].join('; ');
 
 const wanted = {
-  'cpu time': 'unlimited unlimited', 'file size': 'unlimited unlimited', 'data size': 'unlimited unlimited', 'stack size': '8388608 unlimited',
-  'core file size': '0 0', 'resident set': 'unlimited unlimited', processes: 'unlimited unlimited', 'open files': '1024 524288',
-  'locked memory': '8388608 8388608', 'address space': 'unlimited unlimited', 'file locks': 'unlimited unlimited', 'pending signals': '32768 32768',
-  'msgqueue size': '819200 819200', 'nice priority': '0 0', 'realtime priority': '0 0', 'realtime timeout': 'unlimited unlimited',
+  'cpu time': 'unlimited unlimited',
+  'file size': 'unlimited unlimited',
+  'data size': 'unlimited unlimited',
+  'stack size': '8388608 unlimited',
+  'core file size': '0 0',
+  'resident set': 'unlimited unlimited',
+  processes: 'unlimited unlimited',
+  'open files': '1024 524288',
+  'locked memory': '8388608 8388608',
+  'address space': 'unlimited unlimited',
+  'file locks': 'unlimited unlimited',
+  'pending signals': '32768 32768',
+  'msgqueue size': '819200 819200',
+  'nice priority': '0 0',
+  'realtime priority': '0 0',
+  'realtime timeout': 'unlimited unlimited',
 };
 
 const limitsIn = (text: string) =>
-  Object.fromEntries([...text.matchAll(/^Max (\S+(?: \S+)*?) {2,}(\S+) +(\S+)/gm)].map(([, name, soft, hard]) => [name ?? '', `${soft} ${hard}`]));
+  Object.fromEntries(
+    [...text.matchAll(/^Max (\S+(?: \S+)*?) {2,}(\S+) +(\S+)/gm)].map(([, name, soft, hard]) => [
+      name ?? '',
+      `${soft} ${hard}`,
+    ]),
+  );
 /** A host may not let us raise what we have: then that is what a box gets. */
 const own = limitsIn(readFileSync('/proc/self/limits', 'utf8'));
-const lower = (one: string, other = 'unlimited') => (other === 'unlimited' || Number(one) <= Number(other) ? one : other);
-const fixed = Object.fromEntries(Object.entries(wanted).map(([name, limit]) => {
-  const ceiling = own[name]?.split(' ')[1];
-  return [name, limit.split(' ').map((value) => lower(value, ceiling)).join(' ')];
-}));
+const lower = (one: string, other = 'unlimited') =>
+  other === 'unlimited' || Number(one) <= Number(other) ? one : other;
+const fixed = Object.fromEntries(
+  Object.entries(wanted).map(([name, limit]) => {
+    const ceiling = own[name]?.split(' ')[1];
+    return [
+      name,
+      limit
+        .split(' ')
+        .map((value) => lower(value, ceiling))
+        .join(' '),
+    ];
+  }),
+);
 
 let server: TestServer;
 beforeAll(async () => {
@@ -47,7 +79,11 @@ const output = async (box: string, script: string, rest: object = {}): Promise<s
 /** The first command takes the ordinary path, later ones the runner; a terminal has neither pipe. */
 const ways = ['the first command', 'a command by the runner', 'a command of a user', 'a terminal'] as const;
 const toFile = async (box: string, way: (typeof ways)[number], script: string): Promise<string> => {
-  await output(box, `{ ${script}; } > /tmp/said`, { ...(way === 'a terminal' ? { tty: true } : {}), ...(way === 'a command of a user' ? { user: '1000' } : {}), workdir: '/tmp' });
+  await output(box, `{ ${script}; } > /tmp/said`, {
+    ...(way === 'a terminal' ? { tty: true } : {}),
+    ...(way === 'a command of a user' ? { user: '1000' } : {}),
+    workdir: '/tmp',
+  });
   return output(box, 'cat /tmp/said; rm -f /tmp/said');
 };
 
@@ -63,7 +99,10 @@ describe('a command', () => {
   });
 
   it('has the limits that its box was made with, also after a stop and a start', async () => {
-    const ulimits = [{ name: 'nofile' as const, soft: 100, hard: 200 }, { name: 'core' as const, soft: 0, hard: -1 }];
+    const ulimits = [
+      { name: 'nofile' as const, soft: 100, hard: 200 },
+      { name: 'core' as const, soft: 0, hard: -1 },
+    ];
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128, ulimits });
     expect(box.ulimits).toEqual(ulimits);
     const expected = { ...fixed, 'open files': '100 200', 'core file size': '0 unlimited' };
@@ -75,10 +114,18 @@ describe('a command', () => {
   });
 
   it('gets them by the command line and by a run', async () => {
-    const cli = async (...args: string[]) => (await promisify(execFile)(process.execPath, [cliBundle, ...args], { env: server.env })).stdout;
+    const cli = async (...args: string[]) =>
+      (await promisify(execFile)(process.execPath, [cliBundle, ...args], { env: server.env })).stdout;
     const args = ['--cpu', '1', '-m', '128', '--ulimit', 'nofile=64:128', '--ulimit', 'stack=1048576'];
-    expect(await cli('run', 'base', ...args, '--', 'sh', '-c', 'ulimit -n; ulimit -Hn; ulimit -s')).toBe('64\n128\n1024\n');
-    expect(JSON.parse(await cli('create', 'base', '--json', ...args)) as Box).toMatchObject({ ulimits: [{ name: 'nofile', soft: 64, hard: 128 }, { name: 'stack', soft: 1048576, hard: 1048576 }] });
+    expect(await cli('run', 'base', ...args, '--', 'sh', '-c', 'ulimit -n; ulimit -Hn; ulimit -s')).toBe(
+      '64\n128\n1024\n',
+    );
+    expect(JSON.parse(await cli('create', 'base', '--json', ...args)) as Box).toMatchObject({
+      ulimits: [
+        { name: 'nofile', soft: 64, hard: 128 },
+        { name: 'stack', soft: 1048576, hard: 1048576 },
+      ],
+    });
   });
 
   it.each([
@@ -89,7 +136,13 @@ describe('a command', () => {
     [[{ name: 'nofile', soft: 2, hard: 1 }], "the soft limit of 'nofile' is above the hard one"],
     [[{ name: 'core', soft: -1, hard: 1 }], "the soft limit of 'core' is above the hard one"],
     [[{ name: 'nofile', soft: 1, hard: -1 }], "the limit 'nofile' ends at 1048576"],
-    [[{ name: 'core', soft: 1, hard: 1 }, { name: 'core', soft: 0, hard: 0 }], "the limit 'core' is given twice"],
+    [
+      [
+        { name: 'core', soft: 1, hard: 1 },
+        { name: 'core', soft: 0, hard: 0 },
+      ],
+      "the limit 'core' is given twice",
+    ],
   ])('is refused limits such as %j before a box is made', async (ulimits, message) => {
     const answer = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', ulimits } });
     expect({ status: answer.status, code: answer.json.code }).toEqual({ status: 422, code: 'VALIDATION_ERROR' });
@@ -110,7 +163,9 @@ describe('with a umask of 077 before the server was started', () => {
       await makeSampleTars(dir);
       // Files and links alone: the unpacker has to make their directories.
       const tar = join(dir, 'bare.tar');
-      tool('sh', ['-c', `find . ! -type d | tar --numeric-owner --owner=0 --group=0 --no-recursion -T - -cf ${tar}`], { cwd: join(dir, 'tree') });
+      tool('sh', ['-c', `find . ! -type d | tar --numeric-owner --owner=0 --group=0 --no-recursion -T - -cf ${tar}`], {
+        cwd: join(dir, 'tree'),
+      });
       await importImage(join(server.stateDir, 'images'), 'bare', tar);
       const box = await server.client.create({ image: 'bare', cpu: 1, memory_mb: 128, workdir: '/' });
       expect(await output(box.id, 'busybox stat -c "%u:%g %a" / /etc /bin')).toBe('0:0 755\n0:0 755\n0:0 755\n');

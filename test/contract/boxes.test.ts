@@ -4,8 +4,25 @@ import type { Box } from '../../src/shared/api.ts';
 import { startServer, type Answer, type TestServer } from '../support/server.ts';
 
 const boxFields = [
-  'id', 'name', 'status', 'image', 'cpu', 'memory_mb', 'disk_size_gb', 'network', 'workdir', 'env', 'volumes', 'boxlite_id',
-  'error_code', 'error_message', 'created_at', 'started_at', 'stopped_at', 'labels', 'ulimits',
+  'id',
+  'name',
+  'status',
+  'image',
+  'cpu',
+  'memory_mb',
+  'disk_size_gb',
+  'network',
+  'workdir',
+  'env',
+  'volumes',
+  'boxlite_id',
+  'error_code',
+  'error_message',
+  'created_at',
+  'started_at',
+  'stopped_at',
+  'labels',
+  'ulimits',
 ];
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 let server: TestServer;
@@ -17,7 +34,8 @@ afterAll(async () => {
   await server.close();
 });
 
-const create = (body: unknown, via: 'tcp' | 'socket' = 'tcp') => server.call({ method: 'POST', path: '/v1/boxes', body, via });
+const create = (body: unknown, via: 'tcp' | 'socket' = 'tcp') =>
+  server.call({ method: 'POST', path: '/v1/boxes', body, via });
 const remove = (id: string) => server.call({ method: 'DELETE', path: `/v1/boxes/${id}?force=true` });
 
 function expectError(answer: Answer, status: number, code: string): string {
@@ -34,8 +52,19 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     const box = created.json as Box;
     expect(Object.keys(box).sort()).toEqual([...boxFields].sort());
     expect(box).toMatchObject({
-      name: `life-${via}`, status: 'running', image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 8, network: false,
-      workdir: '/root', env: { A: '1' }, volumes: null, error_code: null, error_message: null, stopped_at: null,
+      name: `life-${via}`,
+      status: 'running',
+      image: 'base',
+      cpu: 1,
+      memory_mb: 64,
+      disk_size_gb: 8,
+      network: false,
+      workdir: '/root',
+      env: { A: '1' },
+      volumes: null,
+      error_code: null,
+      error_message: null,
+      stopped_at: null,
     });
     expect(box.id).toMatch(/^box_[A-Za-z0-9_-]{12}$/);
     expect(new Date(box.created_at).toISOString()).toBe(box.created_at);
@@ -52,7 +81,11 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     const headers = { 'content-type': 'application/json' };
     const started = await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:start`, headers, via });
     expect(started.json).toMatchObject({ id: box.id, status: 'running' });
-    expectError(await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:start`, via }), 409, 'BOX_ALREADY_RUNNING');
+    expectError(
+      await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:start`, via }),
+      409,
+      'BOX_ALREADY_RUNNING',
+    );
     expectError(await server.call({ method: 'DELETE', path: `/v1/boxes/${box.id}`, via }), 409, 'BOX_ALREADY_RUNNING');
     const removed = await server.call({ method: 'DELETE', path: `/v1/boxes/${box.id}?force=true`, via });
     expect({ status: removed.status, body: removed.json }).toEqual({ status: 200, body: { ok: true } });
@@ -83,7 +116,10 @@ it('lists boxes newest first, by status', async () => {
 
 it('ignores an accidental action on GET and DELETE, and refuses an unknown or missing one on POST', async () => {
   const box = (await create(small)).json as Box;
-  expect((await server.call({ path: `/v1/boxes/${box.id}:stop` })).json).toMatchObject({ id: box.id, status: 'running' });
+  expect((await server.call({ path: `/v1/boxes/${box.id}:stop` })).json).toMatchObject({
+    id: box.id,
+    status: 'running',
+  });
   expectError(await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:explode` }), 400, 'VALIDATION_ERROR');
   expectError(await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:` }), 400, 'VALIDATION_ERROR');
   expectError(await server.call({ method: 'POST', path: `/v1/boxes/${box.id}` }), 400, 'VALIDATION_ERROR');
@@ -105,8 +141,16 @@ describe('a body that is not valid', () => {
     ['a name like an id', { ...small, name: 'box_abcdefghijkl' }, "'name' must not have the form of a box id"],
     ['an environment key with =', { ...small, env: { 'A=B': 'x' } }, "'env' must be an object of texts"],
     ['an environment value that is no text', { ...small, env: { A: 1 } }, "'env' must be an object of texts"],
-    ['a relative volume', { ...small, volumes: [{ host_path: 'a', guest_path: '/b' }] }, "'volumes.0.host_path' must be"],
-    ['a volume without guest path', { ...small, volumes: [{ host_path: '/tmp' }] }, "'volumes.0.guest_path' is missing"],
+    [
+      'a relative volume',
+      { ...small, volumes: [{ host_path: 'a', guest_path: '/b' }] },
+      "'volumes.0.host_path' must be",
+    ],
+    [
+      'a volume without guest path',
+      { ...small, volumes: [{ host_path: '/tmp' }] },
+      "'volumes.0.guest_path' is missing",
+    ],
     ['network as text', { ...small, network: 'yes' }, "'network' must be true or false"],
     ['a list', [], 'the body must be a JSON object'],
     ['no JSON', '{"image":', 'the body is no JSON'],
@@ -181,7 +225,10 @@ it('keeps the disk over stop and start', async () => {
 
 it('tells the steps of a create to a client that asks for them', async () => {
   const answer = await server.call({
-    method: 'POST', path: '/v1/boxes', body: small, headers: { accept: 'text/event-stream' },
+    method: 'POST',
+    path: '/v1/boxes',
+    body: small,
+    headers: { accept: 'text/event-stream' },
   });
   expect(answer.headers['content-type']).toContain('text/event-stream');
   const last = answer.text.trimEnd().split('\n\n').at(-1) ?? '';
@@ -190,7 +237,10 @@ it('tells the steps of a create to a client that asks for them', async () => {
   expect(box.status).toBe('running');
   await remove(box.id);
   const failed = await server.call({
-    method: 'POST', path: '/v1/boxes', body: { ...small, cpu: 5 }, headers: { accept: 'text/event-stream' },
+    method: 'POST',
+    path: '/v1/boxes',
+    body: { ...small, cpu: 5 },
+    headers: { accept: 'text/event-stream' },
   });
   expect(failed.text).toContain('event: error\ndata: {"code":"RESOURCE_EXCEEDED"');
 });

@@ -13,18 +13,28 @@ const small = { image: 'base', cpu: 1, memory_mb: 64 };
 
 beforeAll(async () => {
   server = await startServer({
-    args: ['--max-boxes', '2', '--max-execs', '2', '--max-streams', '2', '--max-body-mb', '2'], env: { BOXRUN_MAX_OUTPUT_MB: '1' },
+    args: ['--max-boxes', '2', '--max-execs', '2', '--max-streams', '2', '--max-body-mb', '2'],
+    env: { BOXRUN_MAX_OUTPUT_MB: '1' },
   });
 });
-afterAll(async () => { await server.close(); });
+afterAll(async () => {
+  await server.close();
+});
 
 const create = () => server.call({ method: 'POST', path: '/v1/boxes', body: small });
 
 it('a server with --workers MIN:MAX has no more workers, spare ones among them, and says so to who wants one more', async () => {
   const own = await startServer({ args: ['--workers', '1:2'] });
   const made = [await own.client.create(small), await own.client.create(small)];
-  await expect(own.client.create(small)).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED', message: expect.stringContaining('--workers') as string });
-  const workers = async () => (await processesOf(own.stateDir)).filter(({ role }) => role === 'worker').map(({ box }) => box).sort();
+  await expect(own.client.create(small)).rejects.toMatchObject({
+    code: 'RESOURCE_EXCEEDED',
+    message: expect.stringContaining('--workers') as string,
+  });
+  const workers = async () =>
+    (await processesOf(own.stateDir))
+      .filter(({ role }) => role === 'worker')
+      .map(({ box }) => box)
+      .sort();
   expect(await workers()).toEqual(made.map(({ id }) => id).sort());
   await own.client.stopBox(made[0]?.id ?? '');
   await eventually('a spare one comes', async () => (await workers()).includes('spare'));
@@ -36,7 +46,8 @@ it('a server with --workers MIN:MAX has no more workers, spare ones among them, 
 
 describe('a server with small caps', () => {
   it('takes bodies of the length that it was told, and no longer ones', async () => {
-    const post = (bytes: number) => server.call({ method: 'POST', path: '/v1/boxes', body: { ...small, name: '-', env: { A: 'x'.repeat(bytes) } } });
+    const post = (bytes: number) =>
+      server.call({ method: 'POST', path: '/v1/boxes', body: { ...small, name: '-', env: { A: 'x'.repeat(bytes) } } });
     expect((await post(1_500_000)).status).toBe(422); // The name: it was read.
     expect(await post(2_200_000)).toMatchObject({ status: 413, json: { code: 'VALIDATION_ERROR' } });
   });
@@ -45,7 +56,10 @@ describe('a server with small caps', () => {
     const answers = await Promise.all(Array.from({ length: 6 }, create));
     expect(answers.map(({ status }) => status).sort()).toEqual([201, 201, 409, 409, 409, 409]);
     const refused = answers.find(({ status }) => status === 409);
-    expect(refused?.json).toMatchObject({ code: 'RESOURCE_EXCEEDED', message: expect.stringContaining('BOXRUN_MAX_BOXES') as string });
+    expect(refused?.json).toMatchObject({
+      code: 'RESOURCE_EXCEEDED',
+      message: expect.stringContaining('BOXRUN_MAX_BOXES') as string,
+    });
     const [box] = await server.client.listBoxes();
     await server.client.stopBox(box?.id ?? '');
     expect((await create()).status).toBe(409); // A stopped one counts: it has a disk.
@@ -56,7 +70,10 @@ describe('a server with small caps', () => {
   it('runs as many commands in a box as it was told', async () => {
     const [box] = await server.client.listBoxes('running');
     const sleeping = ['sleep', '60'];
-    const execs = [await server.client.startExec(box?.id ?? '', sleeping), await server.client.startExec(box?.id ?? '', sleeping)];
+    const execs = [
+      await server.client.startExec(box?.id ?? '', sleeping),
+      await server.client.startExec(box?.id ?? '', sleeping),
+    ];
     await expect(server.client.startExec(box?.id ?? '', sleeping)).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
     for (const exec of execs) await server.client.cancelExec(box?.id ?? '', exec.id);
     expect((await server.client.exec(box?.id ?? '', ['true'])).exitCode).toBe(0);
@@ -64,10 +81,21 @@ describe('a server with small caps', () => {
 
   it('cuts output to the byte, says so, and lets the command go on', async () => {
     const [box] = await server.client.listBoxes('running');
-    const exec = await server.client.startExec(box?.id ?? '', ['sh', '-c', 'yes | head -c 3000000; echo went on > /root/after; exit 3']);
+    const exec = await server.client.startExec(box?.id ?? '', [
+      'sh',
+      '-c',
+      'yes | head -c 3000000; echo went on > /root/after; exit 3',
+    ]);
     const { text } = await server.call({ path: `/v1/boxes/${box?.id}/exec/${exec.id}/events` });
-    const messages = parseSse(text).map(({ event, data }) => ({ event, ...(JSON.parse(data) as { stream: string | null; data: string; seq: number }) }));
-    const output = (stream: string) => messages.filter((message) => message.stream === stream).map(({ data }) => data).join('');
+    const messages = parseSse(text).map(({ event, data }) => ({
+      event,
+      ...(JSON.parse(data) as { stream: string | null; data: string; seq: number }),
+    }));
+    const output = (stream: string) =>
+      messages
+        .filter((message) => message.stream === stream)
+        .map(({ data }) => data)
+        .join('');
     expect(output('stdout').length).toBe(1024 * 1024);
     expect(output('stderr')).toBe('\n[boxrun: output cut after 1048576 bytes; the command goes on]\n');
     expect(messages.map(({ seq }) => seq)).toEqual(messages.map((_, index) => index));
@@ -87,10 +115,20 @@ describe('a server with small caps', () => {
     };
     const streams = [await open(), await open()];
     const refused = await server.call({ path });
-    expect(refused).toMatchObject({ status: 429, json: { code: 'TOO_MANY_REQUESTS' }, headers: { 'retry-after': '1' } });
-    const terminal = await server.call({ path: `/v1/boxes/${box?.id}/attach`, headers: {
-      connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'MDEyMzQ1Njc4OWFiY2RlZg==',
-    } });
+    expect(refused).toMatchObject({
+      status: 429,
+      json: { code: 'TOO_MANY_REQUESTS' },
+      headers: { 'retry-after': '1' },
+    });
+    const terminal = await server.call({
+      path: `/v1/boxes/${box?.id}/attach`,
+      headers: {
+        connection: 'Upgrade',
+        upgrade: 'websocket',
+        'sec-websocket-version': '13',
+        'sec-websocket-key': 'MDEyMzQ1Njc4OWFiY2RlZg==',
+      },
+    });
     expect(terminal.status).toBe(429);
     expect((await server.call({ path: '/v1/info' })).status).toBe(200); // It is only streams.
     streams[0]?.destroy();
@@ -111,7 +149,10 @@ describe('over time', () => {
   it('commands that ended long ago go with their output, where it was told to forget', async () => {
     const own = await startServer({ env: { BOXRUN_RETENTION_HOURS: '48' } });
     const box = await own.client.create(small);
-    const [old, young] = [await own.client.exec(box.id, ['echo', 'old']), await own.client.exec(box.id, ['echo', 'young'])];
+    const [old, young] = [
+      await own.client.exec(box.id, ['echo', 'old']),
+      await own.client.exec(box.id, ['echo', 'young']),
+    ];
     expect([old.stdout, young.stdout]).toEqual(['old\n', 'young\n']);
     await own.client.stopBox(box.id);
     await own.stop();

@@ -11,11 +11,19 @@ import { eventually } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');
-const blocks = [...page.matchAll(/```sh(?: (\w+))?\n(.*?)```/gs)].map(([, kind, text]) => ({ kind: kind ?? 'plain', text: text ?? '' }));
-const sections = new Map(page.split(/^### /m).slice(1).flatMap((section) => {
-  const heading = section.split('\n', 1)[0] ?? '';
-  return heading.split(', ').map((each) => [each.split(' ', 1)[0] ?? '', section] as const);
+const blocks = [...page.matchAll(/```sh(?: (\w+))?\n(.*?)```/gs)].map(([, kind, text]) => ({
+  kind: kind ?? 'plain',
+  text: text ?? '',
 }));
+const sections = new Map(
+  page
+    .split(/^### /m)
+    .slice(1)
+    .flatMap((section) => {
+      const heading = section.split('\n', 1)[0] ?? '';
+      return heading.split(', ').map((each) => [each.split(' ', 1)[0] ?? '', section] as const);
+    }),
+);
 
 let server: TestServer;
 let directory: string;
@@ -58,9 +66,15 @@ it('has examples that work, in their order', async () => {
 it('has an example of a server that works', async () => {
   const [block] = blocks.filter(({ kind }) => kind === 'server');
   const stateDir = join(directory, 'state');
-  const child = spawn('bash', ['-c', `exec ${(block?.text ?? '').replace('9191', '0')}`], { cwd: directory, env: { ...env, BOXRUN_STATE_DIR: stateDir, BOXRUN_WORKERS: '0' } });
+  const child = spawn('bash', ['-c', `exec ${(block?.text ?? '').replace('9191', '0')}`], {
+    cwd: directory,
+    env: { ...env, BOXRUN_STATE_DIR: stateDir, BOXRUN_WORKERS: '0' },
+  });
   let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => { said += piece.toString(); });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (piece: Buffer) => {
+      said += piece.toString();
+    });
   const ended = once(child, 'exit');
   await eventually('it listens', async () => said.includes('http://127.0.0.1:') || child.exitCode !== null, 30_000);
   child.kill('SIGTERM');

@@ -1,5 +1,5 @@
-// Input for commands from the command line (exec -i and -t without a terminal), and boxrun events, against a real server. What needs
-// a terminal is in test/system/terminal.test.ts.
+// Input for commands from the command line (exec -i and -t without a terminal), and boxrun events, against a real
+// server. What needs a terminal is in test/system/terminal.test.ts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -39,10 +39,18 @@ function start(args: readonly string[], stdin: 'pipe' | number = 'pipe'): Runnin
   child.stderr?.on('data', (piece: Buffer) => pieces.stderr.push(piece));
   child.stdin?.on('error', () => undefined); // Nobody reads it any more.
   const ended = once(child, 'close').then(([code]) => code as number | null);
-  return { child, ended, stdout: () => Buffer.concat(pieces.stdout), stderr: () => Buffer.concat(pieces.stderr).toString() };
+  return {
+    child,
+    ended,
+    stdout: () => Buffer.concat(pieces.stdout),
+    stderr: () => Buffer.concat(pieces.stderr).toString(),
+  };
 }
 
-async function give(input: Uint8Array | string, ...args: string[]): Promise<{ code: number | null; stdout: Buffer; stderr: string }> {
+async function give(
+  input: Uint8Array | string,
+  ...args: string[]
+): Promise<{ code: number | null; stdout: Buffer; stderr: string }> {
   const running = start(args);
   running.child.stdin?.end(input);
   return { code: await running.ended, stdout: running.stdout(), stderr: running.stderr() };
@@ -109,12 +117,19 @@ describe('exec -i', () => {
     await eventually('it has begun', async () => running.stdout().length > 0);
     process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
     expect(await running.ended).toBe(1);
-    expect(running.stderr()).toMatch(/^Error: \[UNAVAILABLE\] the input of the command broke off: .*\nHint: the command /);
+    expect(running.stderr()).toMatch(
+      /^Error: \[UNAVAILABLE\] the input of the command broke off: .*\nHint: the command /,
+    );
   });
 });
 
 it('gives a command a terminal with -t, also where we have none', async () => {
-  await eventually('the gateway is back', async () => server.client.info().then(() => true, () => false));
+  await eventually('the gateway is back', async () =>
+    server.client.info().then(
+      () => true,
+      () => false,
+    ),
+  );
   const result = await give('ignored', 'exec', '-t', 'web', '--', 'sh', '-c', '[ -t 1 ] && stty size; id -u');
   expect({ code: result.code, stdout: result.stdout.toString() }).toEqual({ code: 0, stdout: '24 80\r\n0\r\n' });
   expect((await give('', 'exec', '-u', '1234', '-w', '/', 'web', '--', 'id', '-u')).stdout.toString()).toBe('1234\n');
@@ -148,10 +163,14 @@ describe('events', () => {
       return running.lines().some((line) => line.includes('exec.finished'));
     });
     const { id } = await server.client.getBox('web');
-    expect(running.lines().join('\n')).toMatch(new RegExp(`^\\d{4}-\\S+Z  exec\\.finished  exec_\\S+  ${id}  failed \\(3\\)  sh -c 'exit 3'$`, 'm'));
+    expect(running.lines().join('\n')).toMatch(
+      new RegExp(`^\\d{4}-\\S+Z  exec\\.finished  exec_\\S+  ${id}  failed \\(3\\)  sh -c 'exit 3'$`, 'm'),
+    );
     running.child.stdout?.destroy();
     const ended = { isOver: false };
-    void running.ended.then(() => { ended.isOver = true; });
+    void running.ended.then(() => {
+      ended.isOver = true;
+    });
     await eventually('it ends', async () => {
       if (!ended.isOver) await server.client.startExec('web', ['true']);
       return ended.isOver;
@@ -164,7 +183,12 @@ describe('events', () => {
     await eventually('it is ready', async () => running.lines().length === 1);
     process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
     await eventually('it says so', async () => running.stderr().includes('the connection was lost'));
-    await eventually('the server is back', async () => server.client.startExec('web', ['true']).then(() => true, () => false));
+    await eventually('the server is back', async () =>
+      server.client.startExec('web', ['true']).then(
+        () => true,
+        () => false,
+      ),
+    );
     await eventually('it tells on', async () => running.lines().some((line) => line.includes('exec.finished')));
     running.child.kill('SIGINT');
     expect(await running.ended).toBe(130);

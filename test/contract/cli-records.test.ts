@@ -44,9 +44,17 @@ it('gives JSON and ids for programs', async () => {
   expect((await boxrun('ls', '-q')).stdout).toBe(`${id}\n`);
   expect(JSON.parse((await boxrun('ls', '--json')).stdout)).toMatchObject([{ id, name: 'web', status: 'running' }]);
   expect((await boxrun('ls', '-q', '--label', 'none=such')).stdout).toBe('');
-  expect(JSON.parse((await boxrun('info', '--json')).stdout)).toMatchObject({ max_cpu: 8, used_cpu: 1, running: 1, boxes: 1 });
+  expect(JSON.parse((await boxrun('info', '--json')).stdout)).toMatchObject({
+    max_cpu: 8,
+    used_cpu: 1,
+    running: 1,
+    boxes: 1,
+  });
   expect((await boxrun('info')).stdout).toMatch(/^CPUs\s+1 of 8 used$/m);
-  expect(JSON.parse((await boxrun('images', '--json')).stdout)).toMatchObject({ images: [{ name: 'base' }], aliases: { default: 'ubuntu:24.04' } });
+  expect(JSON.parse((await boxrun('images', '--json')).stdout)).toMatchObject({
+    images: [{ name: 'base' }],
+    aliases: { default: 'ubuntu:24.04' },
+  });
   expect((await boxrun('images', '-q')).stdout).toBe('base\n');
 });
 
@@ -59,18 +67,38 @@ it('finds boxes by their labels', async () => {
 });
 
 it('sets variables and the directory of a command', async () => {
-  const { stdout } = await boxrun('exec', '-e', 'A=1 2', '-e', 'B=', '-w', '/tmp', 'web', '--', 'sh', '-c', 'echo "$A|${B-none}|$(pwd)"');
+  const { stdout } = await boxrun(
+    'exec',
+    '-e',
+    'A=1 2',
+    '-e',
+    'B=',
+    '-w',
+    '/tmp',
+    'web',
+    '--',
+    'sh',
+    '-c',
+    'echo "$A|${B-none}|$(pwd)"',
+  );
   expect(stdout).toBe('1 2||/tmp\n');
-  expect((await boxrun('run', 'base', '--cpu', '1', '-m', '64', '-e', 'A=x', '--json', '--', 'sh', '-c', 'echo $A; exit 3'))).toMatchObject({ code: 3 });
+  expect(
+    await boxrun('run', 'base', '--cpu', '1', '-m', '64', '-e', 'A=x', '--json', '--', 'sh', '-c', 'echo $A; exit 3'),
+  ).toMatchObject({ code: 3 });
 });
 
 it('lists commands and prints again what they wrote', async () => {
   const exec = await server.client.startExec('web', ['sh', '-c', 'echo out; echo err >&2; exit 5']);
   expect(await boxrun('logs', '-f', 'web', exec.id)).toEqual({ code: 0, stdout: 'out\n', stderr: 'err\n' });
-  const events = (await boxrun('logs', '--json', 'web', exec.id)).stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as object);
+  const events = (await boxrun('logs', '--json', 'web', exec.id)).stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as object);
   expect(events.at(-1)).toEqual({ seq: events.length - 1, type: 'exit', exit_code: 5, error: null });
   expect((await boxrun('execs', '-q', 'web')).stdout.split('\n')[0]).toBe(exec.id);
-  expect((await boxrun('execs', 'web')).stdout).toMatch(new RegExp(`^${exec.id}\\s+failed\\s+5\\s.*sh -c 'echo out; echo err >&2; exit 5'$`, 'm'));
+  expect((await boxrun('execs', 'web')).stdout).toMatch(
+    new RegExp(`^${exec.id}\\s+failed\\s+5\\s.*sh -c 'echo out; echo err >&2; exit 5'$`, 'm'),
+  );
 });
 
 it('prints what a command has written by now, or follows it; looking on changes nothing', async () => {
@@ -117,7 +145,10 @@ it('prints a script for PowerShell too, which asks the command itself', async ()
 });
 
 it('says what an upgrade and an uninstall would do, and does nothing unasked', async () => {
-  expect(await boxrun('upgrade')).toMatchObject({ code: 1, stdout: expect.stringContaining('git pull && npm ci') as string });
+  expect(await boxrun('upgrade')).toMatchObject({
+    code: 1,
+    stdout: expect.stringContaining('git pull && npm ci') as string,
+  });
   const dry = await boxrun('uninstall', '--dry-run', '--purge-data');
   expect(dry.stdout).toMatch(/Would remove every box\nWould stop the server\nWould remove the data in /);
   expect(await boxrun('uninstall')).toMatchObject({ code: 2, stderr: expect.stringContaining('--yes') as string });

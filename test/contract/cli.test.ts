@@ -1,4 +1,5 @@
-// The command line against a real server: what it prints, its exit codes, interrupts, broken pipes, and the start of a server.
+// The command line against a real server: what it prints, its exit codes, interrupts, broken pipes, and the start of a
+// server.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -61,13 +62,17 @@ it('creates, lists, stops, starts and removes a box', async () => {
 describe('exec', () => {
   it('passes output and exit code through', async () => {
     expect(await boxrun('exec', 'web', '--', 'sh', '-c', 'echo out; echo err >&2; exit 9')).toEqual({
-      code: 9, stdout: 'out\n', stderr: 'err\n',
+      code: 9,
+      stdout: 'out\n',
+      stderr: 'err\n',
     });
     expect((await boxrun('exec', 'web', '--', 'no-such-command')).code).toBe(127);
   });
 
   it('takes everything after -- as it is', async () => {
-    expect((await boxrun('exec', 'web', '--', 'echo', '--help', '-t', '5', '--', '007', '')).stdout).toBe('--help -t 5 -- 007 \n');
+    expect((await boxrun('exec', 'web', '--', 'echo', '--help', '-t', '5', '--', '007', '')).stdout).toBe(
+      '--help -t 5 -- 007 \n',
+    );
   });
 
   it('gives bytes exactly', async () => {
@@ -117,7 +122,10 @@ describe('exec', () => {
     child.stdout?.destroy();
     const { code, stderr } = await finish(child);
     expect({ code, stderr }).toEqual({ code: 141, stderr: '' });
-    await eventually('the command is canceled', async () => (await server.client.listExecs('web'))[0]?.status === 'canceled');
+    await eventually(
+      'the command is canceled',
+      async () => (await server.client.listExecs('web'))[0]?.status === 'canceled',
+    );
   });
 });
 
@@ -167,14 +175,11 @@ it.each([
   expect(stderr).toContain(message);
 });
 
-it.each(commandTable.map(({ name }) => name))(
-  'has an example in the help of %s',
-  async (command) => {
-    const { code, stdout } = await boxrun(command, '--help');
-    expect(code).toBe(0);
-    expect(stdout).toContain('Examples:');
-  },
-);
+it.each(commandTable.map(({ name }) => name))('has an example in the help of %s', async (command) => {
+  const { code, stdout } = await boxrun(command, '--help');
+  expect(code).toBe(0);
+  expect(stdout).toContain('Examples:');
+});
 
 it('lists images, and short names of others', async () => {
   const { code, stdout } = await boxrun('images');
@@ -198,7 +203,9 @@ describe('without a server', () => {
   it('starts one in the background, once, and leaves it running', async () => {
     await withStateDir(async (env, stateDir) => {
       const port = 20_000 + (process.pid % 20_000);
-      const results = await Promise.all([1, 2, 3].map(() => finish(start(['ls'], { ...env, BOXRUN_PORT: String(port) }))));
+      const results = await Promise.all(
+        [1, 2, 3].map(() => finish(start(['ls'], { ...env, BOXRUN_PORT: String(port) }))),
+      );
       for (const result of results) expect(result).toMatchObject({ code: 0, stderr: '' });
       const keepers = (await processesOf(stateDir)).filter(({ role }) => role === 'keeper');
       expect(keepers).toHaveLength(1);
@@ -233,7 +240,15 @@ describe('serve', () => {
     const child = start(['serve', '--socket', socket, '--workers', '0'], env);
     const ended = finish(child);
     const client = new BoxRun({ socketPath: socket });
-    await eventually('it answers', () => client.info().then(() => true, () => false), 60_000);
+    await eventually(
+      'it answers',
+      () =>
+        client.info().then(
+          () => true,
+          () => false,
+        ),
+      60_000,
+    );
     await client.close();
     child.kill('SIGTERM');
     const { code, stdout } = await ended;

@@ -1,4 +1,5 @@
-// boxrun debug bundle: has what a bug report needs and none of what boxes were given or said, whether the server is up or down.
+// boxrun debug bundle: has what a bug report needs and none of what boxes were given or said, whether the server is up
+// or down.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -15,7 +16,13 @@ const secrets = ['secret-of-a-box', 'secret-of-a-command', 'secret-label', 'secr
 async function unpack(path: string): Promise<{ names: string[]; text: string }> {
   const { stdout: listed } = await run('tar', ['-tzf', path]);
   const { stdout: text } = await run('tar', ['-xzOf', path], { maxBuffer: 64 * 2 ** 20 });
-  return { names: listed.trim().split('\n').map((name) => name.replace('boxrun-debug/', '')), text };
+  return {
+    names: listed
+      .trim()
+      .split('\n')
+      .map((name) => name.replace('boxrun-debug/', '')),
+    text,
+  };
 }
 
 it('has logs, versions, findings and states, and no secret, with the server up and down', async () => {
@@ -23,8 +30,18 @@ it('has logs, versions, findings and states, and no secret, with the server up a
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
   const server = await startServer({ args: ['--log-level', 'trace'] });
   const { client, env } = server;
-  const box = await client.create({ image: 'base', name: 'kept', cpu: 1, memory_mb: 128, env: { PASSWORD: 'secret-of-a-box' }, labels: { team: 'secret-label' } });
-  const exec = await client.startExec('kept', { cmd: ['sh', '-c', 'printf "%s%s\\n" spoken- aloud', 'secret-argument'], env: { TOKEN: 'secret-of-a-command' } });
+  const box = await client.create({
+    image: 'base',
+    name: 'kept',
+    cpu: 1,
+    memory_mb: 128,
+    env: { PASSWORD: 'secret-of-a-box' },
+    labels: { team: 'secret-label' },
+  });
+  const exec = await client.startExec('kept', {
+    cmd: ['sh', '-c', 'printf "%s%s\\n" spoken- aloud', 'secret-argument'],
+    env: { TOKEN: 'secret-of-a-command' },
+  });
   expect((await collect(client, exec)).stdout).toBe('spoken-aloud\n');
 
   const bundle = async (name: string) => {
@@ -35,11 +52,31 @@ it('has logs, versions, findings and states, and no secret, with the server up a
     return unpack(path);
   };
   const up = await bundle('up.tar.gz');
-  expect(up.names).toEqual(expect.arrayContaining([
-    'versions.json', 'settings.json', 'doctor.json', 'states.json', 'processes.json', 'readyz.json', 'metrics.txt',
-    'logs/keeper.log', 'logs/supervisor.log', 'logs/gateway.log', 'logs/writer.log', 'logs/workers.log',
-  ]));
-  for (const word of [box.id, exec.id, process.version, 'boxrun_boxes{state="ready"} 1', 'state directory', 'box changes state']) expect(up.text).toContain(word);
+  expect(up.names).toEqual(
+    expect.arrayContaining([
+      'versions.json',
+      'settings.json',
+      'doctor.json',
+      'states.json',
+      'processes.json',
+      'readyz.json',
+      'metrics.txt',
+      'logs/keeper.log',
+      'logs/supervisor.log',
+      'logs/gateway.log',
+      'logs/writer.log',
+      'logs/workers.log',
+    ]),
+  );
+  for (const word of [
+    box.id,
+    exec.id,
+    process.version,
+    'boxrun_boxes{state="ready"} 1',
+    'state directory',
+    'box changes state',
+  ])
+    expect(up.text).toContain(word);
   for (const secret of secrets) expect(up.text, secret).not.toContain(secret);
 
   await client.stopBox('kept');

@@ -1,5 +1,5 @@
-// The stream of changes, through a real server: what it tells, how a client resumes it, and what becomes of it when processes of
-// the server die. Plain HTTP where the form counts, else the SDK.
+// The stream of changes, through a real server: what it tells, how a client resumes it, and what becomes of it when
+// processes of the server die. Plain HTTP where the form counts, else the SDK.
 import { request, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -28,9 +28,17 @@ async function watch(headers: Record<string, string> = {}, query = ''): Promise<
   outgoing.end();
   const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage];
   let text = '';
-  incoming.on('data', (piece: Buffer) => { text += piece.toString(); });
+  incoming.on('data', (piece: Buffer) => {
+    text += piece.toString();
+  });
   incoming.on('error', () => undefined);
-  return { incoming, messages: () => parseSse(text), close: () => { outgoing.destroy(); } };
+  return {
+    incoming,
+    messages: () => parseSse(text),
+    close: () => {
+      outgoing.destroy();
+    },
+  };
 }
 
 /** Watches through the SDK. */
@@ -40,16 +48,26 @@ function follow(client: BoxRunClient, options: StateEventsOptions = {}) {
   const ended = (async () => {
     for await (const event of client.events({ ...options, signal: controller.signal })) seen.push(event);
   })().catch((error: unknown) => error);
-  return { seen, ended, stop: () => { controller.abort(); } };
+  return {
+    seen,
+    ended,
+    stop: () => {
+      controller.abort();
+    },
+  };
 }
 
 const idOf = (event: StateEvent) => ('box' in event ? event.box.id : 'exec' in event ? event.exec.id : '');
-const kindsOf = (events: readonly StateEvent[], id: string) => events.filter((event) => idOf(event) === id).map(({ type }) => type);
+const kindsOf = (events: readonly StateEvent[], id: string) =>
+  events.filter((event) => idOf(event) === id).map(({ type }) => type);
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 
 it('tells the life of a box and of its commands, each as the API shows it', async () => {
   const watcher = await watch();
-  expect(watcher.incoming.headers).toMatchObject({ 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache, no-transform' });
+  expect(watcher.incoming.headers).toMatchObject({
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-cache, no-transform',
+  });
   await eventually('it is ready', async () => watcher.messages().length === 1);
   const box = await server.client.create({ ...small, name: 'told', labels: { a: 'b\u2028' } });
   const shown = (await server.call({ path: '/v1/boxes/told' })).json;
@@ -64,19 +82,36 @@ it('tells the life of a box and of its commands, each as the API shows it', asyn
   const document = (await server.call({ path: '/openapi.json' })).json as unknown as ApiDocument;
   const { fits } = createConformance(document);
   for (const { event, data } of messages.slice(1)) {
-    expect(fits({ $ref: `#/components/schemas/${event?.startsWith('box.') === true ? 'BoxState' : 'ExecState'}` }, JSON.parse(data)), data).toBe(true);
+    expect(
+      fits(
+        { $ref: `#/components/schemas/${event?.startsWith('box.') === true ? 'BoxState' : 'ExecState'}` },
+        JSON.parse(data),
+      ),
+      data,
+    ).toBe(true);
     expect(data).not.toMatch(/\u2028|generation|event_type/);
   }
   const kinds = messages.map(({ event }) => event);
   expect(kinds.filter((kind, index) => kind !== kinds[index - 1])).toEqual([
-    'ready', 'box.created', 'box.changed', 'exec.started', 'exec.finished', 'box.changed', 'box.removed',
+    'ready',
+    'box.created',
+    'box.changed',
+    'exec.started',
+    'exec.finished',
+    'box.changed',
+    'box.removed',
   ]);
-  const last = (kind: string, field: string) => messages.filter(({ event }) => event === kind).map(({ data }) => (JSON.parse(data) as Record<string, unknown>)[field]);
+  const last = (kind: string, field: string) =>
+    messages
+      .filter(({ event }) => event === kind)
+      .map(({ data }) => (JSON.parse(data) as Record<string, unknown>)[field]);
   expect(last('box.created', 'box')).toMatchObject([{ id: box.id, status: 'creating', name: 'told' }]);
   expect(last('box.changed', 'box')).toContainEqual(shown);
   expect(last('box.changed', 'box')).toContainEqual(stopped);
   expect(last('box.removed', 'box')).toEqual([stopped]);
-  expect(last('exec.started', 'exec')).toMatchObject([{ id: exec.id, status: 'running', cmd: ['sh', '-c', 'echo output; exit 3'] }]);
+  expect(last('exec.started', 'exec')).toMatchObject([
+    { id: exec.id, status: 'running', cmd: ['sh', '-c', 'echo output; exit 3'] },
+  ]);
   expect(last('exec.finished', 'exec')).toEqual([ended]);
   const ids = messages.map(({ id }) => Number(id?.split('.')[1]));
   expect(ids).toEqual(ids.map((_, index) => (ids[0] ?? 0) + index));
@@ -92,15 +127,21 @@ it('goes on behind an id, by header or by query, the header first; and says rese
   await server.client.removeBox(box.id, { force: true });
   const all = await watch({ 'last-event-id': readyId }, '?since=nonsense');
   const same = await watch({}, `?since=${readyId}`);
-  await eventually('the removal is told', async () => [all, same].every((each) => each.messages().at(-1)?.event === 'box.removed'));
+  await eventually('the removal is told', async () =>
+    [all, same].every((each) => each.messages().at(-1)?.event === 'box.removed'),
+  );
   expect(all.messages()).toEqual(same.messages());
   expect(all.messages().slice(0, first.messages().length - 1)).toEqual(first.messages().slice(1));
   const foreign = await watch({ 'last-event-id': '17' });
   await eventually('it says so', async () => foreign.messages().length === 1);
   expect(foreign.messages()).toEqual([{ id: all.messages().at(-1)?.id, event: 'reset', data: '{}' }]);
   for (const each of [all, same, foreign]) each.close();
-  expect((await server.call({ path: `/v1/events?since=${'x'.repeat(65)}` })).json).toMatchObject({ code: 'VALIDATION_ERROR' });
-  expect((await server.call({ method: 'HEAD', path: '/v1/events' })).headers['content-type']).toContain('text/event-stream');
+  expect((await server.call({ path: `/v1/events?since=${'x'.repeat(65)}` })).json).toMatchObject({
+    code: 'VALIDATION_ERROR',
+  });
+  expect((await server.call({ method: 'HEAD', path: '/v1/events' })).headers['content-type']).toContain(
+    'text/event-stream',
+  );
   expect((await server.call({ method: 'POST', path: '/v1/events' })).status).toBe(405);
 });
 
@@ -122,8 +163,15 @@ it('tells many clients the same, and none of them twice', async () => {
 async function kill(role: 'gateway' | 'supervisor' | 'writer'): Promise<void> {
   const { pid } = await processOf(server.stateDir, role);
   process.kill(pid, 'SIGKILL');
-  await eventually(`another ${role} works`, async () =>
-    (await processOf(server.stateDir, role).catch(() => null))?.pid !== pid && (await server.client.startExec('lasting', ['true']).then(() => true, () => false)));
+  await eventually(
+    `another ${role} works`,
+    async () =>
+      (await processOf(server.stateDir, role).catch(() => null))?.pid !== pid &&
+      (await server.client.startExec('lasting', ['true']).then(
+        () => true,
+        () => false,
+      )),
+  );
 }
 
 it('loses nothing when the gateway or the supervisor dies, and says reset when the writer does', async () => {
@@ -158,7 +206,11 @@ it('goes on after an orderly restart of the server', async () => {
   await server.stop();
   await server.start();
   const box = await server.client.create(small);
-  await eventually('it hears on', async () => kindsOf(client.seen, box.id).includes('box.created') || client.seen.some(({ type }) => type === 'reset'));
+  await eventually(
+    'it hears on',
+    async () =>
+      kindsOf(client.seen, box.id).includes('box.created') || client.seen.some(({ type }) => type === 'reset'),
+  );
   client.stop();
   await client.ended;
 });
@@ -167,14 +219,22 @@ it('gives a stream with follow=false only what there is, and says that this is a
   const box = await server.client.create(small);
   const exec = await server.client.startExec(box.id, ['sh', '-c', 'echo one; sleep 300']);
   const path = `/v1/boxes/${box.id}/exec/${exec.id}/events`;
-  await eventually('it has written', async () => (await server.call({ path: `${path}?follow=false` })).text.includes('one'));
+  await eventually('it has written', async () =>
+    (await server.call({ path: `${path}?follow=false` })).text.includes('one'),
+  );
   const messages = parseSse((await server.call({ path: `${path}?follow=false` })).text);
   expect(messages.map(({ event }) => event)).toEqual(['log', 'end']);
-  expect(parseSse((await server.call({ path: `${path}?follow=false&after=0` })).text).map(({ event }) => event)).toEqual(['end']);
+  expect(
+    parseSse((await server.call({ path: `${path}?follow=false&after=0` })).text).map(({ event }) => event),
+  ).toEqual(['end']);
   const past: unknown[] = [];
   for await (const event of server.client.execEvents(exec, { follow: false })) past.push(event.type);
   expect(past).toEqual(['log']);
   await server.client.cancelExec(box.id, exec.id);
-  expect(parseSse((await server.call({ path: `${path}?follow=false` })).text).map(({ event }) => event)).toEqual(['log', 'exit', 'end']);
+  expect(parseSse((await server.call({ path: `${path}?follow=false` })).text).map(({ event }) => event)).toEqual([
+    'log',
+    'exit',
+    'end',
+  ]);
   expect((await server.call({ path: `${path}?follow=maybe` })).json).toMatchObject({ code: 'VALIDATION_ERROR' });
 });

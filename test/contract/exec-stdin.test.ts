@@ -12,7 +12,9 @@ beforeAll(async () => {
   server = await startServer();
   box = (await server.client.create({ image: 'base' })).id;
 });
-afterAll(async () => { await server.close(); });
+afterAll(async () => {
+  await server.close();
+});
 
 const start = async (body: object): Promise<{ id: string; box_id: string; status: string }> =>
   (await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body })).json as never;
@@ -29,7 +31,10 @@ it('feeds a command, ends its input, and shows all of its output, stderr apart',
   socket.word({ type: 'eof' });
   expect(await socket.closed).toBe(1000);
   expect(socket.text()).toBe(`early\n${createHash('md5').update(input).digest('hex')}  -\n`);
-  expect(socket.words).toEqual([{ type: 'stderr', data: Buffer.from('oops\n').toString('base64') }, { type: 'exit', code: 4 }]);
+  expect(socket.words).toEqual([
+    { type: 'stderr', data: Buffer.from('oops\n').toString('base64') },
+    { type: 'exit', code: 4 },
+  ]);
 });
 
 it('outlives whoever feeds it, and shows everything again to the next one', async () => {
@@ -48,24 +53,33 @@ it('outlives whoever feeds it, and shows everything again to the next one', asyn
   expect(third.words).toEqual([{ type: 'exit', code: 0 }]);
 });
 
-it.each([false, true])('drops input for a command that reads no more, and every other command of the box goes on (terminal: %s)', async (tty) => {
-  const beside = await start({ cmd: ['sh', '-c', 'while [ ! -e /root/over ]; do sleep 0.1; done; echo beside'] });
-  for (let round = 0; round < 10; round += 1) {
-    const exec = await start({ cmd: ['sh', '-c', 'echo up; read a; exec <&-; sleep 0.2; exit 3'], stdin: true, tty });
-    const socket = await attach(exec.id);
-    await socket.until(/up\r?\n/);
-    // More than the pipe holds, so that some of it is being written when the command ends.
-    for (let piece = 0; piece < 8; piece += 1) socket.type(Buffer.alloc(200_000, 'more\n'));
-    await socket.closed;
-    expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
-  }
-  await start({ cmd: ['touch', '/root/over'] });
-  expect((await collect(server.client, beside as never)).stdout).toBe('beside\n');
-  await start({ cmd: ['rm', '/root/over'] });
-});
+it.each([false, true])(
+  'drops input for a command that reads no more, and every other command of the box goes on (terminal: %s)',
+  async (tty) => {
+    const beside = await start({ cmd: ['sh', '-c', 'while [ ! -e /root/over ]; do sleep 0.1; done; echo beside'] });
+    for (let round = 0; round < 10; round += 1) {
+      const exec = await start({ cmd: ['sh', '-c', 'echo up; read a; exec <&-; sleep 0.2; exit 3'], stdin: true, tty });
+      const socket = await attach(exec.id);
+      await socket.until(/up\r?\n/);
+      // More than the pipe holds, so that some of it is being written when the command ends.
+      for (let piece = 0; piece < 8; piece += 1) socket.type(Buffer.alloc(200_000, 'more\n'));
+      await socket.closed;
+      expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
+    }
+    await start({ cmd: ['touch', '/root/over'] });
+    expect((await collect(server.client, beside as never)).stdout).toBe('beside\n');
+    await start({ cmd: ['rm', '/root/over'] });
+  },
+);
 
 it('gives a command a terminal, whose size changes', async () => {
-  const exec = await start({ cmd: ['sh', '-c', 'stty size; read a; stty size; [ -t 1 ] && echo "tty $TERM"'], tty: true, stdin: true, cols: 90, rows: 30 });
+  const exec = await start({
+    cmd: ['sh', '-c', 'stty size; read a; stty size; [ -t 1 ] && echo "tty $TERM"'],
+    tty: true,
+    stdin: true,
+    cols: 90,
+    rows: 30,
+  });
   const socket = await attach(exec.id);
   await socket.until(/30 90\r\n/);
   socket.word({ type: 'resize', cols: 132, rows: 50 });
@@ -96,12 +110,22 @@ it('runs a command as the user asked for', async () => {
   const closed = await run({ cmd: show, user: '1234:55', workdir: '/root' });
   expect(closed).toMatchObject({ stdout: '', exit: { exitCode: 1 } });
   expect(closed.stderr).toContain('/root: Permission denied');
-  expect((await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'no body' } })).status).toBe(422);
-  expect((await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'nobody_here' } })).status).toBe(400);
+  expect(
+    (await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'no body' } }))
+      .status,
+  ).toBe(422);
+  expect(
+    (await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: 'nobody_here' } }))
+      .status,
+  ).toBe(400);
 });
 
 it('sends a signal to a command, by name or number', async () => {
-  for (const [given, code] of [['TERM', 143], ['SIGINT', 130], [10, 138]] as const) {
+  for (const [given, code] of [
+    ['TERM', 143],
+    ['SIGINT', 130],
+    [10, 138],
+  ] as const) {
     const exec = await start({ cmd: ['sh', '-c', 'sleep 1000 & wait'] });
     expect((await signal(exec.id, given)).status).toBe(200);
     expect((await collect(server.client, exec)).exit.exitCode).toBe(code);

@@ -1,11 +1,22 @@
-// Commands in boxes over HTTP, against a real server: exec objects, event streams with resume, cancel, timeouts, output as it is.
+// Commands in boxes over HTTP, against a real server: exec objects, event streams with resume, cancel, timeouts, output
+// as it is.
 import { request, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box, Exec } from '../../src/shared/api.ts';
 import { parseSse, startServer, type Answer, type SseMessage, type TestServer } from '../support/server.ts';
 
 const execFields = [
-  'id', 'box_id', 'status', 'cmd', 'env', 'workdir', 'timeout_ms', 'exit_code', 'error_message', 'created_at', 'finished_at',
+  'id',
+  'box_id',
+  'status',
+  'cmd',
+  'env',
+  'workdir',
+  'timeout_ms',
+  'exit_code',
+  'error_message',
+  'created_at',
+  'finished_at',
 ];
 let server: TestServer;
 let box: Box;
@@ -24,9 +35,13 @@ const start = (body: unknown, key = box.id) => server.call({ method: 'POST', pat
 const shell = async (script: string, rest: object = {}): Promise<Exec> =>
   (await start({ cmd: ['sh', '-c', script], ...rest })).json as Exec;
 const eventsPath = (exec: Pick<Exec, 'id'>, query = '') => `/v1/boxes/${box.id}/exec/${exec.id}/events${query}`;
-const events = async (exec: Pick<Exec, 'id'>, query = '', headers: Record<string, string> = {}): Promise<SseMessage[]> =>
-  parseSse((await server.call({ path: eventsPath(exec, query), headers })).text);
-const cancel = (exec: Pick<Exec, 'id'>) => server.call({ method: 'POST', path: `/v1/boxes/${box.id}/exec/${exec.id}:cancel` });
+const events = async (
+  exec: Pick<Exec, 'id'>,
+  query = '',
+  headers: Record<string, string> = {},
+): Promise<SseMessage[]> => parseSse((await server.call({ path: eventsPath(exec, query), headers })).text);
+const cancel = (exec: Pick<Exec, 'id'>) =>
+  server.call({ method: 'POST', path: `/v1/boxes/${box.id}/exec/${exec.id}:cancel` });
 const textOf = (messages: readonly SseMessage[], stream: 'stdout' | 'stderr') =>
   messages
     .filter(({ event }) => event === 'log')
@@ -37,7 +52,10 @@ const textOf = (messages: readonly SseMessage[], stream: 'stdout' | 'stderr') =>
 const exitOf = (messages: readonly SseMessage[]) => {
   const last = messages.at(-1);
   expect(last?.event).toBe('exit');
-  return JSON.parse((JSON.parse(last?.data ?? '{}') as { data: string }).data) as { exit_code: number | null; error?: string };
+  return JSON.parse((JSON.parse(last?.data ?? '{}') as { data: string }).data) as {
+    exit_code: number | null;
+    error?: string;
+  };
 };
 const finished = async (exec: Pick<Exec, 'id'>): Promise<Exec> => {
   await events(exec);
@@ -48,14 +66,21 @@ function expectError(answer: Answer, status: number, code: string): void {
   expect({ status: answer.status, code: answer.json.code }).toEqual({ status, code });
 }
 
-it.each(['4294967295', '65536', '0:4294967295', 'root:65536', '1:2:3'])('refuses the user %s, which no box can have', async (user) => {
-  const answer = await start({ cmd: ['id'], user });
-  expectError(answer, 422, 'VALIDATION_ERROR');
-  expect(answer.json.message).toMatch(/^'user' (has the id|must be)/);
-});
+it.each(['4294967295', '65536', '0:4294967295', 'root:65536', '1:2:3'])(
+  'refuses the user %s, which no box can have',
+  async (user) => {
+    const answer = await start({ cmd: ['id'], user });
+    expectError(answer, 422, 'VALIDATION_ERROR');
+    expect(answer.json.message).toMatch(/^'user' (has the id|must be)/);
+  },
+);
 
 it('runs a command and tells how it ended', async () => {
-  const answer = await start({ cmd: ['sh', '-c', 'echo $A; pwd; exit 3'], env: { A: 'hello', BOXLITE_X: 'no' }, workdir: '/tmp' });
+  const answer = await start({
+    cmd: ['sh', '-c', 'echo $A; pwd; exit 3'],
+    env: { A: 'hello', BOXLITE_X: 'no' },
+    workdir: '/tmp',
+  });
   expect(answer.status).toBe(201);
   const exec = answer.json as Exec;
   expect(Object.keys(exec).sort()).toEqual([...execFields].sort());
@@ -102,7 +127,9 @@ it('follows a running command, and resumes after any event', async () => {
 });
 
 it('gives every one of many followers the same, whenever they come', async () => {
-  const exec = await shell('i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); [ $((i % 40)) = 0 ] && sleep 0.05; done');
+  const exec = await shell(
+    'i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); [ $((i % 40)) = 0 ] && sleep 0.05; done',
+  );
   const streams = await Promise.all(
     Array.from({ length: 20 }, async (_, index) => {
       await new Promise((resolve) => setTimeout(resolve, index * 30));
@@ -116,22 +143,26 @@ it('gives every one of many followers the same, whenever they come', async () =>
   }
 });
 
-it('does not let one follower that reads nothing hold up others, and loses nothing for it', { timeout: 60_000 }, async () => {
-  const bytes = 24 * 1024 * 1024;
-  const exec = await shell(`head -c ${bytes} /dev/zero | tr '\\0' 'x'`);
-  const stuck = request({ host: '127.0.0.1', port: server.port, path: eventsPath(exec), agent: false });
-  const response = new Promise<IncomingMessage>((resolve) => stuck.once('response', resolve));
-  stuck.end();
-  const slow = await response; // Nobody reads it for now.
-  slow.pause();
-  expect(textOf(await events(exec), 'stdout')).toHaveLength(bytes);
-  let text = '';
-  slow.setEncoding('utf8');
-  for await (const piece of slow) text += piece as string;
-  const messages = parseSse(text);
-  expect(textOf(messages, 'stdout')).toHaveLength(bytes);
-  expect(messages.map(({ id }) => Number(id))).toEqual(messages.map((_, index) => index));
-});
+it(
+  'does not let one follower that reads nothing hold up others, and loses nothing for it',
+  { timeout: 60_000 },
+  async () => {
+    const bytes = 24 * 1024 * 1024;
+    const exec = await shell(`head -c ${bytes} /dev/zero | tr '\\0' 'x'`);
+    const stuck = request({ host: '127.0.0.1', port: server.port, path: eventsPath(exec), agent: false });
+    const response = new Promise<IncomingMessage>((resolve) => stuck.once('response', resolve));
+    stuck.end();
+    const slow = await response; // Nobody reads it for now.
+    slow.pause();
+    expect(textOf(await events(exec), 'stdout')).toHaveLength(bytes);
+    let text = '';
+    slow.setEncoding('utf8');
+    for await (const piece of slow) text += piece as string;
+    const messages = parseSse(text);
+    expect(textOf(messages, 'stdout')).toHaveLength(bytes);
+    expect(messages.map(({ id }) => Number(id))).toEqual(messages.map((_, index) => index));
+  },
+);
 
 describe('output', () => {
   it('keeps stdout and stderr apart, in order of their own', async () => {
@@ -140,7 +171,9 @@ describe('output', () => {
   });
 
   it('brings characters whole that are written in pieces', async () => {
-    const messages = await events(await shell("printf '\\303'; sleep 0.1; printf '\\244 \\360\\237'; sleep 0.1; printf '\\230\\200\\n'"));
+    const messages = await events(
+      await shell("printf '\\303'; sleep 0.1; printf '\\244 \\360\\237'; sleep 0.1; printf '\\230\\200\\n'"),
+    );
     expect(textOf(messages, 'stdout')).toBe('ä 😀\n');
   });
 
@@ -185,7 +218,9 @@ describe('a command that cannot be run', () => {
 it('cancels a command: whole tree, exit event, end of every stream; once', async () => {
   const exec = await shell('(setsid sleep 300 &) ; sleep 300 & echo started; wait');
   const following = events(exec);
-  await expect.poll(async () => (await server.call({ path: `/v1/boxes/${box.id}/exec/${exec.id}` })).json.status).toBe('running');
+  await expect
+    .poll(async () => (await server.call({ path: `/v1/boxes/${box.id}/exec/${exec.id}` })).json.status)
+    .toBe('running');
   const answer = await cancel(exec);
   expect(answer.status).toBe(200);
   expect(answer.json).toMatchObject({ id: exec.id, status: 'canceled' });
@@ -213,7 +248,12 @@ it('ends soon after its leader when background children hold the pipes', async (
 it('lists the commands of a box, newest first', async () => {
   const list = (await server.call({ path: '/v1/boxes/commands/execs' })).list as Exec[];
   expect(list.length).toBeGreaterThan(10);
-  expect(list.map(({ created_at }) => created_at)).toEqual(list.map(({ created_at }) => created_at).sort().reverse());
+  expect(list.map(({ created_at }) => created_at)).toEqual(
+    list
+      .map(({ created_at }) => created_at)
+      .sort()
+      .reverse(),
+  );
   expect(Object.keys(list[0] ?? {}).sort()).toEqual([...execFields].sort());
 });
 
@@ -252,6 +292,10 @@ describe('errors', () => {
     const exec = await shell('true');
     const answer = await server.call({ method: 'POST', path: `/v1/boxes/${box.id}/exec/${exec.id}:pause` });
     expectError(answer, 400, 'VALIDATION_ERROR');
-    expectError(await server.call({ method: 'POST', path: `/v1/boxes/${box.id}/exec/${exec.id}` }), 400, 'VALIDATION_ERROR');
+    expectError(
+      await server.call({ method: 'POST', path: `/v1/boxes/${box.id}/exec/${exec.id}` }),
+      400,
+      'VALIDATION_ERROR',
+    );
   });
 });

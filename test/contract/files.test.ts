@@ -1,5 +1,5 @@
-// Files up and down over HTTP, through a real server and a real box: exact to the byte, whatever they are called, and nothing
-// at the destination that is not complete.
+// Files up and down over HTTP, through a real server and a real box: exact to the byte, whatever they are called, and
+// nothing at the destination that is not complete.
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
@@ -17,7 +17,9 @@ beforeAll(async () => {
   server = await startServer();
   box = (await server.client.create({ image: 'base' })).id;
 });
-afterAll(async () => { await server.close(); });
+afterAll(async () => {
+  await server.close();
+});
 
 async function shell(script: string): Promise<string> {
   const exec = await server.client.startExec(box, { cmd: ['sh', '-c', script] });
@@ -33,13 +35,24 @@ interface Part {
 function form(parts: readonly Part[]): { body: Buffer; contentType: string } {
   const boundary = `b${randomBytes(8).toString('hex')}`;
   const pieces = parts.flatMap(({ name, value, fileName }) => [
-    Buffer.from(`--${boundary}\r\ncontent-disposition: form-data; name="${name}"${fileName === undefined ? '' : `; filename="${fileName}"`}\r\n\r\n`),
-    Buffer.from(value), Buffer.from('\r\n'),
+    Buffer.from(
+      `--${boundary}\r\ncontent-disposition: form-data; name="${name}"${fileName === undefined ? '' : `; filename="${fileName}"`}\r\n\r\n`,
+    ),
+    Buffer.from(value),
+    Buffer.from('\r\n'),
   ]);
-  return { body: Buffer.concat([...pieces, Buffer.from(`--${boundary}--\r\n`)]), contentType: `multipart/form-data; boundary=${boundary}` };
+  return {
+    body: Buffer.concat([...pieces, Buffer.from(`--${boundary}--\r\n`)]),
+    contentType: `multipart/form-data; boundary=${boundary}`,
+  };
 }
 
-async function post(path: string, body: Buffer | string, contentType: string, via: 'tcp' | 'socket' = 'tcp'): Promise<{ answer: IncomingMessage; content: Buffer }> {
+async function post(
+  path: string,
+  body: Buffer | string,
+  contentType: string,
+  via: 'tcp' | 'socket' = 'tcp',
+): Promise<{ answer: IncomingMessage; content: Buffer }> {
   const target = via === 'socket' ? { socketPath: server.socketPath } : { host: '127.0.0.1', port: server.port };
   const outgoing = request({ ...target, method: 'POST', path, agent: false, headers: { 'content-type': contentType } });
   outgoing.end(body);
@@ -57,30 +70,53 @@ async function upload(parts: readonly Part[], target = box): Promise<Pick<Answer
   return { status: answer.statusCode ?? 0, json: JSON.parse(content.toString()) as Answer['json'] };
 }
 
-const put = (dest: string, content: Buffer | string) => upload([{ name: 'dest', value: dest }, { name: 'file', value: content, fileName: 'f' }]);
-const get = (path: string, target = box) => post(`/v1/boxes/${target}/files/download`, JSON.stringify({ path }), 'application/json');
+const put = (dest: string, content: Buffer | string) =>
+  upload([
+    { name: 'dest', value: dest },
+    { name: 'file', value: content, fileName: 'f' },
+  ]);
+const get = (path: string, target = box) =>
+  post(`/v1/boxes/${target}/files/download`, JSON.stringify({ path }), 'application/json');
 const sha = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
 
 it('brings bytes up and down again unchanged, whichever field of the form comes first', async () => {
   for (const length of [0, 1, 65_536, 300_001, 5_000_000]) {
     const content = randomBytes(length);
     const file = { name: 'file', value: content, fileName: 'x.bin' };
-    const parts = length % 2 === 0 ? [{ name: 'dest', value: '/data/x.bin' }, file] : [file, { name: 'dest', value: '/data/x.bin' }];
+    const parts =
+      length % 2 === 0
+        ? [{ name: 'dest', value: '/data/x.bin' }, file]
+        : [file, { name: 'dest', value: '/data/x.bin' }];
     expect(await upload(parts)).toEqual({ status: 200, json: { ok: true, dest: '/data/x.bin' } });
     expect((await shell('sha256sum </data/x.bin')).slice(0, 64)).toBe(sha(content));
     const { answer, content: back } = await get('/data/x.bin');
-    expect(answer.headers).toMatchObject({ 'content-length': `${length}`, 'content-type': 'application/octet-stream', 'content-disposition': 'attachment; filename="x.bin"' });
+    expect(answer.headers).toMatchObject({
+      'content-length': `${length}`,
+      'content-type': 'application/octet-stream',
+      'content-disposition': 'attachment; filename="x.bin"',
+    });
     expect(sha(back)).toBe(sha(content));
   }
   expect((await readdir(server.stateDir)).filter((name) => name.startsWith('upload-'))).toEqual([]);
 });
 
 it('keeps names as they are, with blanks, quotes, newlines and letters of all kinds', async () => {
-  for (const name of ['a b', `it's "quoted"`, 'new\nline', 'grün 日本 🎉', '-n', '100%', 'back\\slash', '*?[x]$HOME`id`']) {
+  for (const name of [
+    'a b',
+    `it's "quoted"`,
+    'new\nline',
+    'grün 日本 🎉',
+    '-n',
+    '100%',
+    'back\\slash',
+    '*?[x]$HOME`id`',
+  ]) {
     expect(await put(`/names/${name}`, name)).toMatchObject({ status: 200 });
     const { answer, content } = await get(`/names/${name}`);
     expect(content.toString()).toBe(name);
-    expect(answer.headers['content-disposition']).toMatch(/^attachment; filename="[^"\r\n]*"(; filename\*=UTF-8''[\w.%~-]+)?$/);
+    expect(answer.headers['content-disposition']).toMatch(
+      /^attachment; filename="[^"\r\n]*"(; filename\*=UTF-8''[\w.%~-]+)?$/,
+    );
   }
   expect(await shell('ls -A /names | wc -l')).toBe('8\n');
 });
@@ -107,9 +143,14 @@ it('refuses what cannot be a file, and says why', async () => {
     const { answer, content } = await get(path);
     return { status: answer.statusCode, ...(JSON.parse(content.toString()) as object) };
   };
-  expect(await download('/missing')).toMatchObject({ status: 400, code: 'RUNTIME_ERROR', message: expect.stringContaining('/missing') as string });
+  expect(await download('/missing')).toMatchObject({
+    status: 400,
+    code: 'RUNTIME_ERROR',
+    message: expect.stringContaining('/missing') as string,
+  });
   expect(await download('/dangling')).toMatchObject({ status: 400, code: 'RUNTIME_ERROR' });
-  for (const path of ['/dir', '/fifo', '/dev/zero', '/etc/../etc/passwd', '']) expect(await download(path)).toMatchObject({ status: 422, code: 'VALIDATION_ERROR' });
+  for (const path of ['/dir', '/fifo', '/dev/zero', '/etc/../etc/passwd', ''])
+    expect(await download(path)).toMatchObject({ status: 422, code: 'VALIDATION_ERROR' });
 });
 
 it('answers 400 for a form without one of its fields, and for what is no form', async () => {
@@ -125,7 +166,9 @@ it('answers 400 for a form without one of its fields, and for what is no form', 
   expect((await post(path, 'x', 'multipart/form-data')).answer.statusCode).toBe(400);
   expect((await post(path, '{}', 'application/json')).answer.statusCode).toBe(415);
   expect((await post('/v1/boxes/none/files/upload', body, contentType)).answer.statusCode).toBe(404);
-  expect((await post('/v1/boxes/none/files/download', '{"path":"/x"}', 'application/json')).answer.statusCode).toBe(404);
+  expect((await post('/v1/boxes/none/files/download', '{"path":"/x"}', 'application/json')).answer.statusCode).toBe(
+    404,
+  );
   expect((await post(`/v1/boxes/${box}/files/download`, '{}', 'application/json')).answer.statusCode).toBe(422);
   expect(await shell('ls /never 2>/dev/null')).toBe('');
   await eventually('nothing of it is left', async () => (await shell('ls -A / | grep upload')) === '');
@@ -139,12 +182,24 @@ it('reads files whose length nobody knows', async () => {
 
 it('says when the disk is full, and leaves nothing of the file', async () => {
   const small = await server.client.create({ image: 'base', disk_size_gb: 1 });
-  const exec = await server.client.startExec(small.id, { cmd: ['sh', '-c', 'dd if=/dev/zero of=/fill bs=1M 2>/dev/null; dd if=/dev/zero of=/fill2 bs=1k 2>/dev/null; truncate -s -1M /fill; sync'] });
+  const exec = await server.client.startExec(small.id, {
+    cmd: [
+      'sh',
+      '-c',
+      'dd if=/dev/zero of=/fill bs=1M 2>/dev/null; dd if=/dev/zero of=/fill2 bs=1k 2>/dev/null; truncate -s -1M /fill; sync',
+    ],
+  });
   await collect(server.client, exec);
   const dest = { name: 'dest', value: '/data/big' };
   const answer = await upload([dest, { name: 'file', value: randomBytes(4_000_000), fileName: 'f' }], small.id);
-  expect(answer).toMatchObject({ status: 400, json: { code: 'RUNTIME_ERROR', message: expect.stringContaining('No space left') as string } });
-  const { stdout } = await collect(server.client, await server.client.startExec(small.id, { cmd: ['ls', '-A', '/data'] }));
+  expect(answer).toMatchObject({
+    status: 400,
+    json: { code: 'RUNTIME_ERROR', message: expect.stringContaining('No space left') as string },
+  });
+  const { stdout } = await collect(
+    server.client,
+    await server.client.startExec(small.id, { cmd: ['ls', '-A', '/data'] }),
+  );
   expect(stdout).toBe('');
   await server.client.removeBox(small.id, { force: true });
 });
@@ -163,7 +218,13 @@ it('leaves nothing at the destination when the client leaves midway', async () =
 it('refuses a stopped box', async () => {
   const other = await server.client.create({ image: 'base' });
   await server.client.stopBox(other.id);
-  const answer = await upload([{ name: 'dest', value: '/x' }, { name: 'file', value: 'x', fileName: 'x' }], other.id);
+  const answer = await upload(
+    [
+      { name: 'dest', value: '/x' },
+      { name: 'file', value: 'x', fileName: 'x' },
+    ],
+    other.id,
+  );
   expect(answer).toMatchObject({ status: 400, json: { code: 'BOX_NOT_RUNNING' } });
   expect((await get('/x', other.id)).content.toString()).toContain('BOX_NOT_RUNNING');
   await server.client.removeBox(other.id);
@@ -178,7 +239,9 @@ it('says of a transfer whose box is stopped midway that the box does not run', a
       if (sent === 64) stopping.push(server.client.stopBox(other.id));
     }
   };
-  await expect(server.client.upload(other.id, endless(), '/data/file')).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+  await expect(server.client.upload(other.id, endless(), '/data/file')).rejects.toMatchObject({
+    code: 'BOX_NOT_RUNNING',
+  });
   expect(stopping).toHaveLength(1);
   await Promise.all(stopping);
   await server.client.startBox(other.id);

@@ -31,8 +31,16 @@ async function openStream(path: string, headers: Record<string, string> = {}): P
   incoming.setEncoding('utf8');
   incoming.on('error', () => undefined);
   let text = '';
-  incoming.on('data', (piece: string) => { text += piece; });
-  return { incoming, text: () => text, close: () => { outgoing.destroy(); } };
+  incoming.on('data', (piece: string) => {
+    text += piece;
+  });
+  return {
+    incoming,
+    text: () => text,
+    close: () => {
+      outgoing.destroy();
+    },
+  };
 }
 
 const countComments = (text: string) => text.match(/^:/gm)?.length ?? 0;
@@ -40,13 +48,16 @@ const countComments = (text: string) => text.match(/^:/gm)?.length ?? 0;
 /** What is not comments, then the lines of one event, then one empty line, and so on. */
 function formProblems(text: string): string[] {
   let isInEvent = false;
-  return text.split('\n').slice(0, -1).flatMap((line, index) => {
-    const wasInEvent = isInEvent;
-    isInEvent = line !== '' && !line.startsWith(':');
-    if (line === '') return wasInEvent ? [] : [`line ${index} is empty, and no event is before it`];
-    if (line.startsWith(':')) return wasInEvent ? [`line ${index} is a comment in the midst of an event`] : [];
-    return /^(id|event|data): ./.test(line) ? [] : [`line ${index} is no field: ${line.slice(0, 100)}`];
-  });
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .flatMap((line, index) => {
+      const wasInEvent = isInEvent;
+      isInEvent = line !== '' && !line.startsWith(':');
+      if (line === '') return wasInEvent ? [] : [`line ${index} is empty, and no event is before it`];
+      if (line.startsWith(':')) return wasInEvent ? [`line ${index} is a comment in the midst of an event`] : [];
+      return /^(id|event|data): ./.test(line) ? [] : [`line ${index} is no field: ${line.slice(0, 100)}`];
+    });
 }
 
 /** A command that writes, is silent until the file /root/NAME is there, and writes again. */
@@ -67,7 +78,11 @@ it('a silent command: comments of one line each come before, between and behind 
   for (const each of [stream, resumed]) expect(formProblems(each.text())).toEqual([]);
   expect(stream.text()).toMatch(/^(: alive\n)+id: 0\n[^\n]+\n[^\n]+\n\n(: alive\n)+id: 1\n/);
   const kinds = parseSse(stream.text()).map(({ id, event }) => [id, event]);
-  expect(kinds).toEqual([['0', 'log'], ['1', 'log'], ['2', 'exit']]);
+  expect(kinds).toEqual([
+    ['0', 'log'],
+    ['1', 'log'],
+    ['2', 'exit'],
+  ]);
   expect(parseSse(resumed.text())).toEqual(parseSse(stream.text()).slice(1));
   expect(resumed.text()).toMatch(/^(: alive\n)+id: 1\n/);
 });
@@ -111,5 +126,12 @@ it('a create and a run whose steps are told', async () => {
   for (const { text } of [created, ran]) expect(formProblems(text)).toEqual([]);
   expect(parseSse(created.text).at(-1)).toMatchObject({ id: null, event: 'box' });
   expect(ran.text).toContain('\n\n: alive\n: alive\n');
-  expect(parseSse(ran.text).slice(-2).map(({ id, event }) => [id, event])).toEqual([['0', 'log'], ['1', 'exit']]);
+  expect(
+    parseSse(ran.text)
+      .slice(-2)
+      .map(({ id, event }) => [id, event]),
+  ).toEqual([
+    ['0', 'log'],
+    ['1', 'exit'],
+  ]);
 });

@@ -1,4 +1,5 @@
-// What a web developer expects of every path: HEAD as GET without a body, OPTIONS and 405 with Allow, slashes, and times.
+// What a web developer expects of every path: HEAD as GET without a body, OPTIONS and 405 with Allow, slashes, and
+// times.
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -19,16 +20,44 @@ afterAll(async () => {
 });
 
 it('HEAD says what GET would, without its body', async () => {
-  for (const path of ['/v1/info', '/v1/images', '/v1/boxes', `/v1/boxes/${box}`, `/v1/boxes/${box}/execs`, `/v1/boxes/${box}/exec/${exec}`, `/v1/boxes/${box}/exec/${exec}/events`, '/healthz', '/ui', '/docs', '/openapi.json', '/', '/v1/boxes/nobody']) {
+  for (const path of [
+    '/v1/info',
+    '/v1/images',
+    '/v1/boxes',
+    `/v1/boxes/${box}`,
+    `/v1/boxes/${box}/execs`,
+    `/v1/boxes/${box}/exec/${exec}`,
+    `/v1/boxes/${box}/exec/${exec}/events`,
+    '/healthz',
+    '/ui',
+    '/docs',
+    '/openapi.json',
+    '/',
+    '/v1/boxes/nobody',
+  ]) {
     const [head, get] = await Promise.all([server.call({ method: 'HEAD', path }), server.call({ path })]);
-    expect([path, head.status, head.headers['content-type'], head.text]).toEqual([path, get.status, get.headers['content-type'], '']);
+    expect([path, head.status, head.headers['content-type'], head.text]).toEqual([
+      path,
+      get.status,
+      get.headers['content-type'],
+      '',
+    ]);
   }
 });
 
 it('OPTIONS and 405 name the methods of a path', async () => {
-  for (const [path, allow] of [['/v1/boxes', 'GET, HEAD, OPTIONS, POST'], [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, POST'], ['/v1/run', 'OPTIONS, POST'], ['/openapi.json', 'GET, HEAD, OPTIONS']] as const) {
+  for (const [path, allow] of [
+    ['/v1/boxes', 'GET, HEAD, OPTIONS, POST'],
+    [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, POST'],
+    ['/v1/run', 'OPTIONS, POST'],
+    ['/openapi.json', 'GET, HEAD, OPTIONS'],
+  ] as const) {
     const options = await server.call({ method: 'OPTIONS', path });
-    expect([options.status, options.headers.allow?.split(', ').sort().join(', '), options.text]).toEqual([204, allow, '']);
+    expect([options.status, options.headers.allow?.split(', ').sort().join(', '), options.text]).toEqual([
+      204,
+      allow,
+      '',
+    ]);
     for (const method of ['PUT', 'PATCH', 'TRACE']) {
       const refused = await server.call({ method, path });
       expect([refused.status, refused.json.code]).toEqual([405, 'METHOD_NOT_ALLOWED']);
@@ -39,17 +68,40 @@ it('OPTIONS and 405 name the methods of a path', async () => {
 });
 
 it('a slash at the end changes nothing', async () => {
-  for (const path of ['/v1/boxes/', '/v1/info/', `/v1/boxes/${box}/`, '/docs/']) expect((await server.call({ path })).status, path).toBe(200);
+  for (const path of ['/v1/boxes/', '/v1/info/', `/v1/boxes/${box}/`, '/docs/'])
+    expect((await server.call({ path })).status, path).toBe(200);
 });
 
 it('create, start and exec say how long their stages took', async () => {
   const stages = (answer: { headers: Record<string, unknown> }) =>
-    String(answer.headers['server-timing']).split(', ').map((entry) => /^(\w+);dur=\d+\.\d$/.exec(entry)?.[1]);
-  const created = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64 } });
-  expect(stages(created)).toEqual(['validate', 'supervisor', 'admit', 'worker', 'image', 'turn', 'create', 'start', 'commit', 'total']);
+    String(answer.headers['server-timing'])
+      .split(', ')
+      .map((entry) => /^(\w+);dur=\d+\.\d$/.exec(entry)?.[1]);
+  const created = await server.call({
+    method: 'POST',
+    path: '/v1/boxes',
+    body: { image: 'base', cpu: 1, memory_mb: 64 },
+  });
+  expect(stages(created)).toEqual([
+    'validate',
+    'supervisor',
+    'admit',
+    'worker',
+    'image',
+    'turn',
+    'create',
+    'start',
+    'commit',
+    'total',
+  ]);
   expect(created.json).not.toHaveProperty('timings');
   // The head of a stream is sent before the work: there they are an event, just before the box.
-  const streamed = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64 }, headers: { accept: 'text/event-stream' } });
+  const streamed = await server.call({
+    method: 'POST',
+    path: '/v1/boxes',
+    body: { image: 'base', cpu: 1, memory_mb: 64 },
+    headers: { accept: 'text/event-stream' },
+  });
   const [timing, box] = parseSse(streamed.text).slice(-2);
   expect([timing?.event, box?.event]).toEqual(['timing', 'box']);
   const times = JSON.parse(timing?.data ?? '') as Record<string, number>;
@@ -58,7 +110,14 @@ it('create, start and exec say how long their stages took', async () => {
   expect(times['supervisor']).toBeLessThanOrEqual(times['total'] ?? 0);
   expect(JSON.parse(box?.data ?? '')).not.toHaveProperty('timings');
   const path = `/v1/boxes/${created.json['id'] as string}`;
-  expect(stages(await server.call({ method: 'POST', path: `${path}/exec`, body: { cmd: ['true'] } }))).toEqual(['validate', 'supervisor', 'worker', 'spawn', 'hold', 'total']);
+  expect(stages(await server.call({ method: 'POST', path: `${path}/exec`, body: { cmd: ['true'] } }))).toEqual([
+    'validate',
+    'supervisor',
+    'worker',
+    'spawn',
+    'hold',
+    'total',
+  ]);
   await server.call({ method: 'POST', path: `${path}:stop` });
   expect(stages(await server.call({ method: 'POST', path: `${path}:start` }))).toContain('start');
 });

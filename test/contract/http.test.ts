@@ -1,4 +1,5 @@
-// What every HTTP client meets, whatever it asks for: error bodies, methods, bodies, health. Who may ask is in test/security.
+// What every HTTP client meets, whatever it asks for: error bodies, methods, bodies, health. Who may ask is in
+// test/security.
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -62,7 +63,9 @@ it('answers to what is no HTTP as well', async () => {
     const socket = connect(server.port, '127.0.0.1', () => socket.write('rubbish\r\n\r\n'));
     let said = '';
     socket.on('data', (piece: Buffer) => (said += piece.toString()));
-    socket.on('close', () => { resolve(said); });
+    socket.on('close', () => {
+      resolve(said);
+    });
     socket.on('error', reject);
   });
   expect(text).toContain('400 Bad Request');
@@ -76,7 +79,11 @@ it('has a page, health and readiness', async () => {
   expect(page.headers['content-type']).toContain('text/html');
   expect(page.text).toContain('<title>BoxRun</title>');
   expect((await server.call({ path: '/healthz' })).json).toEqual({ ok: true });
-  expect((await server.call({ path: '/readyz' })).json).toMatchObject({ ok: true, parts: { supervisor: true, writer: true, database: true }, workers: { silent: 0 } });
+  expect((await server.call({ path: '/readyz' })).json).toMatchObject({
+    ok: true,
+    parts: { supervisor: true, writer: true, database: true },
+    workers: { silent: 0 },
+  });
 });
 
 describe('when the server is told to end', () => {
@@ -85,7 +92,10 @@ describe('when the server is told to end', () => {
     const box = await own.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
     const exec = await own.client.startExec(box.id, { cmd: ['sh', '-c', 'echo begun; sleep 3; echo ended'] });
     const stream = own.call({ path: `/v1/boxes/${box.id}/exec/${exec.id}/events` });
-    await eventually('the command has begun', async () => (await own.client.getExec(box.id, exec.id)).status === 'running');
+    await eventually(
+      'the command has begun',
+      async () => (await own.client.getExec(box.id, exec.id)).status === 'running',
+    );
     await new Promise((resolve) => setTimeout(resolve, 200));
     const startedAt = Date.now();
     await own.stop();

@@ -16,9 +16,11 @@ afterAll(async () => {
 
 const post = (path: string, key: string, body: object): Promise<Answer> =>
   server.call({ method: 'POST', path, body, headers: { 'idempotency-key': key } });
-const create = (key: string, rest: object = {}) => post('/v1/boxes', key, { image: 'base', cpu: 1, memory_mb: 64, ...rest });
+const create = (key: string, rest: object = {}) =>
+  post('/v1/boxes', key, { image: 'base', cpu: 1, memory_mb: 64, ...rest });
 const exec = (key: string, cmd: readonly string[]) => post(`/v1/boxes/${box}/exec`, key, { cmd });
-const run = (key: string, script: string) => post('/v1/run', key, { image: 'base', cpu: 1, memory_mb: 64, cmd: ['sh', '-c', script] });
+const run = (key: string, script: string) =>
+  post('/v1/run', key, { image: 'base', cpu: 1, memory_mb: 64, cmd: ['sh', '-c', script] });
 const boxCount = async () => (await server.client.listBoxes()).length;
 
 function expectOtherBody(answer: Answer): void {
@@ -53,7 +55,9 @@ describe('a create', () => {
 
 describe('a command', () => {
   it('under one key is started once', async () => {
-    const answers = await Promise.all([1, 2, 3].map(() => exec('exec-1', ['sh', '-c', 'echo x >> /root/count; cat /root/count'])));
+    const answers = await Promise.all(
+      [1, 2, 3].map(() => exec('exec-1', ['sh', '-c', 'echo x >> /root/count; cat /root/count'])),
+    );
     answers.push(await exec('exec-1', ['sh', '-c', 'echo x >> /root/count; cat /root/count']));
     expect(new Set(answers.map(({ json }) => json['id'])).size).toBe(1);
     expect((await server.client.exec(box, ['cat', '/root/count'])).stdout).toBe('x\n');
@@ -79,7 +83,9 @@ describe('a run', () => {
     const before = await boxCount();
     const body = { image: 'base', cpu: 1, memory_mb: 64, cmd: ['sh', '-c', 'sleep 2; echo done'] };
     const headers = { 'idempotency-key': 'run-3' };
-    const broken = server.call({ method: 'POST', path: '/v1/run', body, headers, signal: leaving.signal }).catch(() => null);
+    const broken = server
+      .call({ method: 'POST', path: '/v1/run', body, headers, signal: leaving.signal })
+      .catch(() => null);
     await eventually('its box is there', async () => (await boxCount()) > before);
     leaving.abort();
     await broken;
@@ -94,15 +100,20 @@ it('survives the death of any process', { timeout: 90_000 }, async () => {
   for (const role of ['gateway', 'supervisor', 'writer'] as const) {
     const { pid } = await processOf(server.stateDir, role);
     process.kill(pid, 'SIGKILL');
-    await eventually(`the ${role} is back`, async () => {
-      const ready = await server.call({ path: '/readyz' }).catch(() => null);
-      const now = await processOf(server.stateDir, role).catch(() => null);
-      return ready?.status === 200 && now !== null && now.pid !== pid;
-    }, 20_000);
-    const again = () => eventually('the answer', async () => {
-      const answer = await create('crash-1').catch(() => null);
-      return answer !== null && answer.status !== 503 ? answer : null;
-    });
+    await eventually(
+      `the ${role} is back`,
+      async () => {
+        const ready = await server.call({ path: '/readyz' }).catch(() => null);
+        const now = await processOf(server.stateDir, role).catch(() => null);
+        return ready?.status === 200 && now !== null && now.pid !== pid;
+      },
+      20_000,
+    );
+    const again = () =>
+      eventually('the answer', async () => {
+        const answer = await create('crash-1').catch(() => null);
+        return answer !== null && answer.status !== 503 ? answer : null;
+      });
     expect((await again()).json['id']).toBe(made);
     expect((await exec('crash-2', ['true'])).json['id']).toBe(started);
     expect((await run('crash-3', 'cat /proc/sys/kernel/random/uuid')).text).toBe(ran);

@@ -27,16 +27,21 @@ it('ten creates that wait for the same pull fail together when it fails, and a l
   const create = () => server.call({ method: 'POST', path: '/v1/boxes', body });
   try {
     const answers = Array.from({ length: 10 }, create);
-    await eventually('all boxes have a worker', async () => {
-      const workers = await processesOf(server.stateDir);
-      return workers.filter(({ role, box }) => role === 'worker' && box !== 'spare').length === 10;
-    }, 30_000);
+    await eventually(
+      'all boxes have a worker',
+      async () => {
+        const workers = await processesOf(server.stateDir);
+        return workers.filter(({ role, box }) => role === 'worker' && box !== 'spare').length === 10;
+      },
+      30_000,
+    );
     await eventually('the registry is asked', async () => asked.times > 0);
     expect(asked.times).toBe(1);
     hangs = false;
     const failedAt = performance.now();
     for (const socket of sockets) socket.destroy();
-    for (const { status, json } of await Promise.all(answers)) expect([status, json.code]).toEqual([400, 'IMAGE_PULL_FAILED']);
+    for (const { status, json } of await Promise.all(answers))
+      expect([status, json.code]).toEqual([400, 'IMAGE_PULL_FAILED']);
     expect(performance.now() - failedAt).toBeLessThan(10_000);
     expect(asked.times).toBeLessThan(4); // Each box asked for itself earlier. One that comes late may.
 

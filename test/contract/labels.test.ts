@@ -47,6 +47,8 @@ it.each([
 });
 
 it('may be 64, with keys of 63 and values of 255 characters', async () => {
-  const labels = Object.fromEntries(Array.from({ length: 64 }, (_, index) => [`${index}`.padEnd(63, 'k'), 'x'.repeat(255)]));
+  const labels = Object.fromEntries(
+    Array.from({ length: 64 }, (_, index) => [`${index}`.padEnd(63, 'k'), 'x'.repeat(255)]),
+  );
   expect((await create({ name: 'many', labels })).status).toBe(201);
 });

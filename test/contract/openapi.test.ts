@@ -54,11 +54,22 @@ it('is OpenAPI 3.1 whose references lead somewhere', () => {
 it('is true of answers, good and bad', async () => {
   const { complaint, fits } = createConformance(document);
   const check = async (method: string, path: string, described: string, body?: unknown) => {
-    const answer = await server.call({ method, path, isEndless: path === '/v1/events' || path === '/v1/usage', ...(body === undefined ? {} : { body }) });
+    const answer = await server.call({
+      method,
+      path,
+      isEndless: path === '/v1/events' || path === '/v1/usage',
+      ...(body === undefined ? {} : { body }),
+    });
     expect(complaint(method, described, answer), `${method} ${path}`).toBeNull();
     return answer;
   };
-  const created = await check('POST', '/v1/boxes', '/v1/boxes', { image: 'base', name: 'shown', cpu: 1, memory_mb: 64, labels: { a: 'b' } });
+  const created = await check('POST', '/v1/boxes', '/v1/boxes', {
+    image: 'base',
+    name: 'shown',
+    cpu: 1,
+    memory_mb: 64,
+    labels: { a: 'b' },
+  });
   expect(created.status).toBe(201);
   await check('POST', '/v1/boxes', '/v1/boxes', { image: 'base', name: 'shown' });
   await check('POST', '/v1/boxes', '/v1/boxes', { image: 1 });
@@ -77,7 +88,19 @@ it('is true of answers, good and bad', async () => {
   await check('POST', '/v1/boxes/shown:stop', '/v1/boxes/{box}:stop');
   await check('POST', '/v1/boxes/shown/exec', '/v1/boxes/{box}/exec', { cmd: ['true'] });
   await check('DELETE', '/v1/boxes/shown', '/v1/boxes/{box}');
-  for (const plain of ['/v1/events', '/v1/usage', '/v1/images', '/v1/info', '/healthz', '/readyz', '/ui', '/docs', '/openapi.json', '/']) await check('GET', plain, plain);
+  for (const plain of [
+    '/v1/events',
+    '/v1/usage',
+    '/v1/images',
+    '/v1/info',
+    '/healthz',
+    '/readyz',
+    '/ui',
+    '/docs',
+    '/openapi.json',
+    '/',
+  ])
+    await check('GET', plain, plain);
   await check('POST', '/v1/gc', '/v1/gc', { older_than: -1 });
   const run = await check('POST', '/v1/run', '/v1/run', { image: 'base', cmd: ['echo', 'x'], cpu: 1, memory_mb: 64 });
   expect(run.json).toMatchObject({ stdout: 'x\n' });

@@ -1,5 +1,5 @@
-// A command that is killed for lack of memory, itself or by a child: what the exec, its events and the command line say. By the ordinary
-// way (a box's first command), by the runner in the box, and in a terminal.
+// A command that is killed for lack of memory, itself or by a child: what the exec, its events and the command line
+// say. By the ordinary way (a box's first command), by the runner in the box, and in a terminal.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -27,8 +27,15 @@ const ended = async (box: string, cmd: readonly string[], rest: object = {}) => 
   return { exec: await server.client.getExec(box, exec.id), exit };
 };
 
-describe.each([['the ordinary way', {}, false], ['the runner', {}, true], ['a terminal', { tty: true }, true]] as const)('by %s', (_way, rest, isLater) => {
-  it.each([['itself', ['sh', '-c', hog]], ['by a child', ['sh', '-c', `${child}; exit $?`]]])('a command that is killed %s says so, and the limit', async (_who, cmd) => {
+describe.each([
+  ['the ordinary way', {}, false],
+  ['the runner', {}, true],
+  ['a terminal', { tty: true }, true],
+] as const)('by %s', (_way, rest, isLater) => {
+  it.each([
+    ['itself', ['sh', '-c', hog]],
+    ['by a child', ['sh', '-c', `${child}; exit $?`]],
+  ])('a command that is killed %s says so, and the limit', async (_who, cmd) => {
     const box = await newBox();
     if (isLater) await ended(box.id, ['true']);
     const { exec, exit } = await ended(box.id, cmd, rest);
@@ -61,7 +68,10 @@ it('a command that is killed by a signal of another says nothing of memory, nor 
 it('the command line says it on stderr and keeps the exit code, for exec and run', async () => {
   const box = await newBox();
   const cli = (...args: string[]) => promisify(execFile)(process.execPath, [cliBundle, ...args], { env: server.env });
-  const killed = { code: 137, stderr: expect.stringContaining(`boxrun: out of memory: the kernel killed it; ${limit}`) as string };
+  const killed = {
+    code: 137,
+    stderr: expect.stringContaining(`boxrun: out of memory: the kernel killed it; ${limit}`) as string,
+  };
   await expect(cli('exec', box.id, '--', 'sh', '-c', hog)).rejects.toMatchObject(killed);
   await expect(cli('run', 'base', '--cpu', '1', '-m', '64', '--', 'sh', '-c', hog)).rejects.toMatchObject(killed);
   const fine = await cli('exec', box.id, '--', 'sh', '-c', `${child} || true`);

@@ -12,7 +12,8 @@ afterAll(async () => {
 });
 
 const create = async (labels: object = {}) =>
-  (await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64, labels } })).json['id'] as string;
+  (await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64, labels } }))
+    .json['id'] as string;
 
 async function pages(first: string, between: () => Promise<unknown> = async () => undefined): Promise<string[][]> {
   const found: string[][] = [];
@@ -42,14 +43,27 @@ it('of the commands of a box', async () => {
   const box = await create();
   const made: string[] = [];
   for (let count = 0; count < 4; count++) {
-    made.unshift((await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['true'] } })).json['id'] as string);
+    made.unshift(
+      (await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['true'] } })).json[
+        'id'
+      ] as string,
+    );
   }
   expect(await pages(`/v1/boxes/${box}/execs`)).toEqual([made]);
   expect(await pages(`/v1/boxes/${box}/execs?limit=3`)).toEqual([made.slice(0, 3), made.slice(3)]);
 });
 
-it.each(['limit=0', 'limit=-1', 'limit=1001', 'limit=x', 'limit=1.5', 'limit=1&limit=2', 'cursor=', 'cursor=rubbish', 'cursor=MjAyNg'])(
-  'are refused with %s', async (query) => {
-    const answer = await server.call({ path: `/v1/boxes?${query}` });
-    expect([answer.status, answer.json.code]).toEqual([422, 'VALIDATION_ERROR']);
-  });
+it.each([
+  'limit=0',
+  'limit=-1',
+  'limit=1001',
+  'limit=x',
+  'limit=1.5',
+  'limit=1&limit=2',
+  'cursor=',
+  'cursor=rubbish',
+  'cursor=MjAyNg',
+])('are refused with %s', async (query) => {
+  const answer = await server.call({ path: `/v1/boxes?${query}` });
+  expect([answer.status, answer.json.code]).toEqual([422, 'VALIDATION_ERROR']);
+});

@@ -80,19 +80,26 @@ it('tells a waiting client that it is at work', { timeout: 40_000 }, async () =>
 describe('as a stream', () => {
   const input = (script: string) => ({ image: 'base', cmd: ['sh', '-c', script], cpu: 1, memory_mb: 128 });
 
-  it('tells its progress, gives more output than an answer keeps, and the exit when the box is removed', { timeout: 60_000 }, async () => {
-    const bytesAsked = limits.runOutputBytesMax + 1_000_000;
-    const steps: string[] = [];
-    const bytes = { stdout: 0, stderr: 0 };
-    const onProgress = ({ message }: { message: string }) => steps.push(message);
-    for await (const event of server.client.runStream(input(`head -c ${bytesAsked} /dev/zero; echo err >&2; exit 3`), { onProgress })) {
-      if (event.type === 'log') bytes[event.stream] += event.bytes.length;
-      else expect(event).toMatchObject({ exitCode: 3, error: null });
-    }
-    expect(bytes).toEqual({ stdout: bytesAsked, stderr: 4 });
-    expect(steps.length).toBeGreaterThan(0);
-    expect(await boxes()).toEqual([]);
-  });
+  it(
+    'tells its progress, gives more output than an answer keeps, and the exit when the box is removed',
+    { timeout: 60_000 },
+    async () => {
+      const bytesAsked = limits.runOutputBytesMax + 1_000_000;
+      const steps: string[] = [];
+      const bytes = { stdout: 0, stderr: 0 };
+      const onProgress = ({ message }: { message: string }) => steps.push(message);
+      for await (const event of server.client.runStream(
+        input(`head -c ${bytesAsked} /dev/zero; echo err >&2; exit 3`),
+        { onProgress },
+      )) {
+        if (event.type === 'log') bytes[event.stream] += event.bytes.length;
+        else expect(event).toMatchObject({ exitCode: 3, error: null });
+      }
+      expect(bytes).toEqual({ stdout: bytesAsked, stderr: 4 });
+      expect(steps.length).toBeGreaterThan(0);
+      expect(await boxes()).toEqual([]);
+    },
+  );
 
   it('ends with its reader, and removes the box', async () => {
     for await (const event of server.client.runStream(input('echo up; sleep 1000'))) {

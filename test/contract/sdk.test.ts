@@ -63,12 +63,24 @@ it('makes nothing twice under one key', async () => {
   const steps: string[] = [];
   const again = await client.create(input, { idempotencyKey: 'box-1', onProgress: ({ stage }) => steps.push(stage) });
   expect(again.id).toBe(made.id);
-  await expect(client.create({ ...input, cpu: 2 }, { idempotencyKey: 'box-1' })).rejects.toMatchObject({ code: 'VALIDATION_ERROR' });
-  const results = await Promise.all([1, 2].map(() => made.exec(['sh', '-c', 'echo x >> /root/count; wc -l < /root/count'], { idempotencyKey: 'exec-1' })));
+  await expect(client.create({ ...input, cpu: 2 }, { idempotencyKey: 'box-1' })).rejects.toMatchObject({
+    code: 'VALIDATION_ERROR',
+  });
+  const results = await Promise.all(
+    [1, 2].map(() =>
+      made.exec(['sh', '-c', 'echo x >> /root/count; wc -l < /root/count'], { idempotencyKey: 'exec-1' }),
+    ),
+  );
   expect(results.map(({ stdout }) => stdout.trim())).toEqual(['1', '1']);
-  expect((await made.startExec(['true'], { idempotencyKey: 'exec-2' })).id).toBe((await made.startExec(['true'], { idempotencyKey: 'exec-2' })).id);
-  const runs = [await client.run({ ...input, cmd: ['sh', '-c', 'cat /proc/sys/kernel/random/uuid'] }, { idempotencyKey: 'run-1' })];
-  runs.push(await client.run({ ...input, cmd: ['sh', '-c', 'cat /proc/sys/kernel/random/uuid'] }, { idempotencyKey: 'run-1' }));
+  expect((await made.startExec(['true'], { idempotencyKey: 'exec-2' })).id).toBe(
+    (await made.startExec(['true'], { idempotencyKey: 'exec-2' })).id,
+  );
+  const runs = [
+    await client.run({ ...input, cmd: ['sh', '-c', 'cat /proc/sys/kernel/random/uuid'] }, { idempotencyKey: 'run-1' }),
+  ];
+  runs.push(
+    await client.run({ ...input, cmd: ['sh', '-c', 'cat /proc/sys/kernel/random/uuid'] }, { idempotencyKey: 'run-1' }),
+  );
   expect(runs[1]).toEqual(runs[0]);
   await made.remove({ force: true });
 });
@@ -83,7 +95,10 @@ it('types into a command without its output, which comes by its events', async (
   expect(await new Response(input.output).text()).toBe('');
   const events = await all(server.client.execEvents(exec));
   expect(events.map((event) => (event.type === 'log' ? event.text : event.exitCode))).toEqual(['typed\n', 5]);
-  await expect((await box.attachExec(exec.id, { output: false })).exited).resolves.toEqual({ exitCode: 5, error: null });
+  await expect((await box.attachExec(exec.id, { output: false })).exited).resolves.toEqual({
+    exitCode: 5,
+    error: null,
+  });
 });
 
 it('tells of changes until the signal aborts, and resumes by id', async () => {

@@ -1,4 +1,5 @@
-// A stop asks before it kills: what runs in a box has time to end by itself, and what it writes in that time is part of its output.
+// A stop asks before it kills: what runs in a box has time to end by itself, and what it writes in that time is part of
+// its output.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect } from '../support/crash-server.ts';
 import { eventually, processesOf } from '../support/processes.ts';
@@ -21,44 +22,60 @@ afterAll(async () => {
 async function begin(box: string, script: string, more: { tty?: boolean } = {}) {
   const exec = await server.client.startExec(box, { cmd: ['sh', '-c', script], ...more });
   await eventually('it is up', async () =>
-    (await server.call({ path: `/v1/boxes/${box}/exec/${exec.id}/events?follow=false` })).text.includes('up'));
+    (await server.call({ path: `/v1/boxes/${box}/exec/${exec.id}/events?follow=false` })).text.includes('up'),
+  );
   return { exec, ended: collect(server.client, exec) };
 }
 
-describe.each(['one start of the runtime each', 'the runner in the box'])('a stopped box, its commands by %s', (path) => {
-  it('lets a command end by itself, and keeps what it says last', async () => {
-    const box = await server.client.create(small);
-    // The second command of a box has the runner started, where the host has one.
-    if (path.includes('runner')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
-    const { exec, ended } = await begin(box.id, polite);
-    await server.client.stopBox(box.id);
-    expect(await ended).toMatchObject({ stdout: 'up\nasked\nbye\n', exit: { exitCode: 3, error: 'the box was stopped' } });
-    expect(await server.client.getExec(box.id, exec.id)).toMatchObject({ status: 'failed', exit_code: 3 });
-    await server.client.removeBox(box.id);
-  });
+describe.each(['one start of the runtime each', 'the runner in the box'])(
+  'a stopped box, its commands by %s',
+  (path) => {
+    it('lets a command end by itself, and keeps what it says last', async () => {
+      const box = await server.client.create(small);
+      // The second command of a box has the runner started, where the host has one.
+      if (path.includes('runner'))
+        for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
+      const { exec, ended } = await begin(box.id, polite);
+      await server.client.stopBox(box.id);
+      expect(await ended).toMatchObject({
+        stdout: 'up\nasked\nbye\n',
+        exit: { exitCode: 3, error: 'the box was stopped' },
+      });
+      expect(await server.client.getExec(box.id, exec.id)).toMatchObject({ status: 'failed', exit_code: 3 });
+      await server.client.removeBox(box.id);
+    });
 
-  it('kills what does not end in the time that the caller gives', async () => {
-    const box = await server.client.create(small);
-    if (path.includes('runner')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
-    const { ended } = await begin(box.id, stubborn);
-    const startedAt = performance.now();
-    const stopped = await server.client.stopBox(box.id, { graceS: 1.5 });
-    expect(performance.now() - startedAt).toBeGreaterThan(1_500);
-    expect(stopped.status).toBe('stopped');
-    expect((await ended).exit).toMatchObject({ exitCode: 137, error: 'the box was stopped' });
-    await server.client.startBox(box.id);
-    const again = await begin(box.id, stubborn);
-    await server.client.stopBox(box.id, { graceS: 0 });
-    expect((await again.ended).exit.exitCode).toBe(137);
-    await server.client.removeBox(box.id);
-  });
-});
+    it('kills what does not end in the time that the caller gives', async () => {
+      const box = await server.client.create(small);
+      if (path.includes('runner'))
+        for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
+      const { ended } = await begin(box.id, stubborn);
+      const startedAt = performance.now();
+      const stopped = await server.client.stopBox(box.id, { graceS: 1.5 });
+      expect(performance.now() - startedAt).toBeGreaterThan(1_500);
+      expect(stopped.status).toBe('stopped');
+      expect((await ended).exit).toMatchObject({ exitCode: 137, error: 'the box was stopped' });
+      await server.client.startBox(box.id);
+      const again = await begin(box.id, stubborn);
+      await server.client.stopBox(box.id, { graceS: 0 });
+      expect((await again.ended).exit.exitCode).toBe(137);
+      await server.client.removeBox(box.id);
+    });
+  },
+);
 
 it('hangs up the terminals of a stopped box, whose shells ignore TERM', async () => {
   const box = await server.client.create(small);
-  const { ended } = await begin(box.id, 'trap "" TERM; trap "echo hung up; exit 5" HUP; echo up; while :; do sleep 0.1; done', { tty: true });
+  const { ended } = await begin(
+    box.id,
+    'trap "" TERM; trap "echo hung up; exit 5" HUP; echo up; while :; do sleep 0.1; done',
+    { tty: true },
+  );
   const shells = [];
-  for (const typed of ['', 'trap "" TERM; trap "echo left > /root/left; exit 6" HUP; echo u""p; while :; do sleep 0.1; done\n']) {
+  for (const typed of [
+    '',
+    'trap "" TERM; trap "echo left > /root/left; exit 6" HUP; echo u""p; while :; do sleep 0.1; done\n',
+  ]) {
     const shell = await openSocket(`ws+unix:${server.socketPath}:/v1/boxes/${box.id}/attach`);
     shell.type('echo u""p\n');
     await shell.until(/up\r\n/);
@@ -81,7 +98,10 @@ it('hangs up the terminals of a stopped box, whose shells ignore TERM', async ()
 it('asks children, sessions of their own and stopped processes too', async () => {
   const box = await server.client.create(small);
   const child = (name: string) => `sh -c 'trap "echo ${name} >> /root/asked; exit" TERM; while :; do sleep 0.1; done'`;
-  await begin(box.id, `${child('child')} & setsid ${child('session')} & ${child('stopped')} & sleep 0.5; kill -STOP $!; echo up; sleep 600`);
+  await begin(
+    box.id,
+    `${child('child')} & setsid ${child('session')} & ${child('stopped')} & sleep 0.5; kill -STOP $!; echo up; sleep 600`,
+  );
   await server.client.stopBox(box.id, { graceS: 20 });
   await server.client.startBox(box.id);
   const { stdout } = await server.client.exec(box.id, ['sort', '/root/asked']);
@@ -103,21 +123,32 @@ it('gives the processes of a box that is removed by force one second, or what th
   expect((await slow.ended).exit.exitCode).toBe(137);
 });
 
-it.each([{ grace_s: -1 }, { grace_s: 601 }, { grace_s: 'soon' }])('refuses a time that cannot be meant: %j', async (body) => {
-  const box = await server.client.create(small);
-  const answer = await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:stop`, body });
-  expect(answer).toMatchObject({ status: 422, json: { code: 'VALIDATION_ERROR', message: expect.stringContaining('grace_s') as string } });
-  const removal = await server.call({ method: 'DELETE', path: `/v1/boxes/${box.id}?force=true&grace_s=${body.grace_s}` });
-  expect(removal.status).toBe(422);
-  expect((await server.client.getBox(box.id)).status).toBe('running');
-  await server.client.removeBox(box.id, { force: true });
-});
+it.each([{ grace_s: -1 }, { grace_s: 601 }, { grace_s: 'soon' }])(
+  'refuses a time that cannot be meant: %j',
+  async (body) => {
+    const box = await server.client.create(small);
+    const answer = await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:stop`, body });
+    expect(answer).toMatchObject({
+      status: 422,
+      json: { code: 'VALIDATION_ERROR', message: expect.stringContaining('grace_s') as string },
+    });
+    const removal = await server.call({
+      method: 'DELETE',
+      path: `/v1/boxes/${box.id}?force=true&grace_s=${body.grace_s}`,
+    });
+    expect(removal.status).toBe(422);
+    expect((await server.client.getBox(box.id)).status).toBe('running');
+    await server.client.removeBox(box.id, { force: true });
+  },
+);
 
 it('lets commands end by themselves when the server ends with --on-exit stop', async () => {
   const own = await startServer({ args: ['--on-exit', 'stop'] });
   const box = await own.client.create(small);
   const exec = await own.client.startExec(box.id, { cmd: ['sh', '-c', polite] });
-  await eventually('it is up', async () => (await own.call({ path: `/v1/boxes/${box.id}/exec/${exec.id}/events?follow=false` })).text.includes('up'));
+  await eventually('it is up', async () =>
+    (await own.call({ path: `/v1/boxes/${box.id}/exec/${exec.id}/events?follow=false` })).text.includes('up'),
+  );
   await own.stop();
   await eventually('the writer is gone', async () => (await processesOf(own.stateDir)).length === 0);
   await own.start();

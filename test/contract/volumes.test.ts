@@ -1,5 +1,5 @@
-// Volumes as a client asks for them: inside each other in any order, at places where the box has files of its own, and at places that
-// cannot be had, which are refused before an image is asked for.
+// Volumes as a client asks for them: inside each other in any order, at places where the box has files of its own, and
+// at places that cannot be had, which are refused before an image is asked for.
 import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,7 +17,16 @@ const file = (name: string, text = `${name}\n`) => {
 
 beforeAll(async () => {
   top = mkdtempSync(join(tmpdir(), 'boxrun-test-places-'));
-  for (const name of ['parent/mark', 'child/mark', 'grandchild/mark', 'full/sub/deep/mark', 'file', 'etc/only-here', 'closed-etc/mark']) file(name);
+  for (const name of [
+    'parent/mark',
+    'child/mark',
+    'grandchild/mark',
+    'full/sub/deep/mark',
+    'file',
+    'etc/only-here',
+    'closed-etc/mark',
+  ])
+    file(name);
   mkdirSync(path('empty'));
   symlinkSync('sub', path('full/link'));
   server = await startServer();
@@ -28,15 +37,23 @@ afterAll(async () => {
 });
 
 /** `name:guest path[:ro]` */
-const volumes = (...texts: string[]) => texts.map((text) => {
-  const [name = '', guestPath = '', mode] = text.split(':');
-  return { host_path: path(name), guest_path: guestPath, readonly: mode === 'ro' };
-});
+const volumes = (...texts: string[]) =>
+  texts.map((text) => {
+    const [name = '', guestPath = '', mode] = text.split(':');
+    return { host_path: path(name), guest_path: guestPath, readonly: mode === 'ro' };
+  });
 const create = (list: unknown, more: object = {}) =>
-  server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64, volumes: list, ...more } });
-const boxrun = (...args: string[]) => new Promise<{ code: unknown; stderr: string }>((resolve) => {
-  execFile(process.execPath, [cliBundle, ...args], { env: server.env }, (error, _stdout, stderr) => { resolve({ code: error?.code ?? 0, stderr }); });
-});
+  server.call({
+    method: 'POST',
+    path: '/v1/boxes',
+    body: { image: 'base', cpu: 1, memory_mb: 64, volumes: list, ...more },
+  });
+const boxrun = (...args: string[]) =>
+  new Promise<{ code: unknown; stderr: string }>((resolve) => {
+    execFile(process.execPath, [cliBundle, ...args], { env: server.env }, (error, _stdout, stderr) => {
+      resolve({ code: error?.code ?? 0, stderr });
+    });
+  });
 /** What a script prints in a box with these volumes. */
 async function inBox(script: string, ...texts: string[]): Promise<string> {
   const answer = await create(volumes(...texts));
@@ -52,7 +69,9 @@ describe('volumes inside each other', () => {
     ['child first', ['grandchild:/v/sub/deep', 'child:/v/sub', 'parent:/v']],
     ['written in other ways', ['grandchild:/v/./sub//deep/', 'child:/v/x/../sub', 'parent:/v//']],
   ])('are all there, %s', async (_order, list) => {
-    expect(await inBox('cat /v/mark /v/sub/mark /v/sub/deep/mark', ...list)).toBe('parent/mark\nchild/mark\ngrandchild/mark\n');
+    expect(await inBox('cat /v/mark /v/sub/mark /v/sub/deep/mark', ...list)).toBe(
+      'parent/mark\nchild/mark\ngrandchild/mark\n',
+    );
   });
 
   it('may be files, and may lie in one that is read-only and has the directory', async () => {
@@ -66,9 +85,17 @@ describe('volumes inside each other', () => {
   });
 
   it.each([
-    ['a read-only one without the directory', ['child:/v/sub', 'empty:/v:ro'], /which is read-only and has no directory sub$/],
+    [
+      'a read-only one without the directory',
+      ['child:/v/sub', 'empty:/v:ro'],
+      /which is read-only and has no directory sub$/,
+    ],
     ['a file', ['child:/v/sub', 'file:/v'], /which is a file$/],
-    ['one that has a file there', ['child:/v/mark', 'parent:/v'], /needs a directory in the volume at \/v, and .*mark is none$/],
+    [
+      'one that has a file there',
+      ['child:/v/mark', 'parent:/v'],
+      /needs a directory in the volume at \/v, and .*mark is none$/,
+    ],
   ])('are refused in %s', async (_what, list, message) => {
     const answer = await create(volumes(...list), { image: 'registry.invalid/never' });
     expect([answer.status, answer.json.code]).toEqual([422, 'VALIDATION_ERROR']);
@@ -76,17 +103,25 @@ describe('volumes inside each other', () => {
   });
 });
 
-describe("a volume where the box has files of its own", () => {
+describe('a volume where the box has files of its own', () => {
   it('at /etc leaves hosts, hostname and resolv.conf as they are in every box', async () => {
-    const said = await inBox('cat /etc/only-here; grep -c localhost /etc/hosts; test -s /etc/hostname && ls /etc', 'etc:/etc');
+    const said = await inBox(
+      'cat /etc/only-here; grep -c localhost /etc/hosts; test -s /etc/hostname && ls /etc',
+      'etc:/etc',
+    );
     expect(said).toBe('etc/only-here\n2\nhostname\nhosts\nonly-here\nresolv.conf\n');
   });
 
   it('that is read-only must have these files, or is refused', async () => {
     const answer = await create(volumes('closed-etc:/etc:ro'));
-    expect([answer.status, answer.json.message]).toEqual([422, expect.stringMatching(/\/etc\/hosts .* read-only and has no file hosts$/)]);
+    expect([answer.status, answer.json.message]).toEqual([
+      422,
+      expect.stringMatching(/\/etc\/hosts .* read-only and has no file hosts$/),
+    ]);
     for (const name of ['hosts', 'hostname', 'resolv.conf']) file(`closed-etc/${name}`, 'from the host\n');
-    expect(await inBox('cat /etc/mark; head -n 1 /etc/hosts', 'closed-etc:/etc:ro')).toBe('closed-etc/mark\n127.0.0.1\tlocalhost\n');
+    expect(await inBox('cat /etc/mark; head -n 1 /etc/hosts', 'closed-etc:/etc:ro')).toBe(
+      'closed-etc/mark\n127.0.0.1\tlocalhost\n',
+    );
   });
 
   it('at the place of one of them stands in for it', async () => {
@@ -103,22 +138,32 @@ describe("a volume where the box has files of its own", () => {
 });
 
 describe('a place that cannot be had', () => {
-  it.each(['/', '/proc', '/proc/sys', '/sys/', '/dev', '/x/../dev', '/dev/.boxrun', '/dev/pts'])('is refused before an image is pulled: %s', async (place) => {
-    const before = (await server.call({ path: '/v1/boxes' })).list.length;
-    const refused = [
-      await create([{ host_path: top, guest_path: place }], { image: 'registry.invalid/never', name: 'never' }),
-      await server.call({ method: 'POST', path: '/v1/run', body: { image: 'registry.invalid/never', cmd: ['true'], volumes: [{ host_path: top, guest_path: place }] } }),
-    ];
-    for (const { status, json } of refused) {
-      expect([status, json.code, json['hint']]).toEqual([422, 'VALIDATION_ERROR', expect.any(String)]);
-      expect(json.message).toContain(place);
-    }
-    expect((await server.call({ path: '/v1/boxes' })).list.length).toBe(before);
-  });
+  it.each(['/', '/proc', '/proc/sys', '/sys/', '/dev', '/x/../dev', '/dev/.boxrun', '/dev/pts'])(
+    'is refused before an image is pulled: %s',
+    async (place) => {
+      const before = (await server.call({ path: '/v1/boxes' })).list.length;
+      const refused = [
+        await create([{ host_path: top, guest_path: place }], { image: 'registry.invalid/never', name: 'never' }),
+        await server.call({
+          method: 'POST',
+          path: '/v1/run',
+          body: { image: 'registry.invalid/never', cmd: ['true'], volumes: [{ host_path: top, guest_path: place }] },
+        }),
+      ];
+      for (const { status, json } of refused) {
+        expect([status, json.code, json['hint']]).toEqual([422, 'VALIDATION_ERROR', expect.any(String)]);
+        expect(json.message).toContain(place);
+      }
+      expect((await server.call({ path: '/v1/boxes' })).list.length).toBe(before);
+    },
+  );
 
   it('is said by the command line, and so are two volumes at one place', async () => {
     const one = await boxrun('create', 'registry.invalid/never', '-v', `${top}:/proc`);
-    expect([one.code, one.stderr]).toEqual([1, expect.stringContaining('[VALIDATION_ERROR] a volume cannot be mounted at /proc')]);
+    expect([one.code, one.stderr]).toEqual([
+      1,
+      expect.stringContaining('[VALIDATION_ERROR] a volume cannot be mounted at /proc'),
+    ]);
     const two = await boxrun('run', 'registry.invalid/never', '-v', `${top}:/a`, '-v', `${top}:/a/`, '--', 'true');
     expect([two.code, two.stderr]).toEqual([1, expect.stringContaining('one place')]);
   });

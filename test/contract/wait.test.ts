@@ -1,4 +1,5 @@
-// A long poll for the end of a command: it is answered when the command has ended or the time is over, whichever is first.
+// A long poll for the end of a command: it is answered when the command has ended or the time is over, whichever is
+// first.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startServer, type TestServer } from '../support/server.ts';
 
@@ -13,7 +14,8 @@ afterAll(async () => {
   await server.close();
 });
 
-const start = async (script: string) => `/v1/boxes/${box}/exec/${(await server.client.startExec(box, { cmd: ['sh', '-c', script] })).id}`;
+const start = async (script: string) =>
+  `/v1/boxes/${box}/exec/${(await server.client.startExec(box, { cmd: ['sh', '-c', script] })).id}`;
 
 it('comes with the end of the command', async () => {
   const path = await start('sleep 1; exit 3');
@@ -42,7 +44,10 @@ it('tells a waiting client of the removal of the box', async () => {
   await server.client.removeBox(other.id, { force: true });
   const { status, json } = await waiting;
   // It may see the end of the command just before the rows are gone, or just after.
-  expect([[200, 'failed'], [404, undefined]]).toContainEqual([status, json.status]);
+  expect([
+    [200, 'failed'],
+    [404, undefined],
+  ]).toContainEqual([status, json.status]);
 });
 
 it.each(['-1', '301', 'x', '1.5'])('is refused for %s seconds', async (wait) => {

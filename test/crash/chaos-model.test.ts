@@ -23,20 +23,34 @@ afterEach(async () => {
   rmSync(faultDir, { recursive: true });
 });
 
-/** One that does just these things, the first of everything that it may choose from, and leaves a create after `leaveAfterMs`. */
+/**
+ * One that does just these things, the first of everything that it may choose from, and leaves a create after
+ * `leaveAfterMs`.
+ */
 function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
   const script = [...kinds];
   return new Actor({
-    name: 'actor', client: server.client, onOperation: () => undefined, onViolation: (what) => violations.push(what),
+    name: 'actor',
+    client: server.client,
+    onOperation: () => undefined,
+    onViolation: (what) => violations.push(what),
     faults: { anySince: () => false, onBoxSince: () => false },
-    random: { below: () => leaveAfterMs, pick: (values) => (values.every((value) => typeof value === 'string') ? script.shift() : values[0]) as never },
+    random: {
+      below: () => leaveAfterMs,
+      pick: (values) => (values.every((value) => typeof value === 'string') ? script.shift() : values[0]) as never,
+    },
   });
 }
 
-/** The names of all boxes, once none is on its way any more: a create that was left still is, when its name is already taken. */
+/**
+ * The names of all boxes, once none is on its way any more: a create that was left still is, when its name is already
+ * taken.
+ */
 async function namesOfRunning(): Promise<(string | null)[]> {
   let boxes: Awaited<ReturnType<typeof server.client.listBoxes>> = [];
-  await eventually('every box runs', async () => (boxes = await server.client.listBoxes()).every(({ status }) => status === 'running'));
+  await eventually('every box runs', async () =>
+    (boxes = await server.client.listBoxes()).every(({ status }) => status === 'running'),
+  );
   return boxes.map(({ name }) => name);
 }
 
@@ -44,7 +58,9 @@ it('expects a create that was left to come later than the answer that there is n
   const actor = actorOf(['createThatIsLeft', 'create', 'remove', 'create'], leaveAfterMs);
   writeFileSync(join(faultDir, `${heldPoint}.armed`), '');
   await actor.act();
-  await eventually('the create is held', async () => readdirSync(faultDir).some((name) => name.startsWith(`${heldPoint}.reached`)));
+  await eventually('the create is held', async () =>
+    readdirSync(faultDir).some((name) => name.startsWith(`${heldPoint}.reached`)),
+  );
   expect(await server.client.listBoxes()).toEqual([]);
   writeFileSync(join(faultDir, `${heldPoint}.go`), '');
   await actor.act(); // Refused: the name is taken by the box that came after all.

@@ -1,4 +1,5 @@
-// Several gateways on one port: each takes clients, all tell what any of them has counted, and the port outlives each of them.
+// Several gateways on one port: each takes clients, all tell what any of them has counted, and the port outlives each
+// of them.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { eventually, processesOf } from '../support/processes.ts';
@@ -15,7 +16,8 @@ async function start(gateways: number): Promise<TestServer> {
   return server;
 }
 
-const gatewaysOf = async ({ stateDir }: TestServer) => (await processesOf(stateDir)).filter(({ role }) => role === 'gateway').map(({ pid }) => pid);
+const gatewaysOf = async ({ stateDir }: TestServer) =>
+  (await processesOf(stateDir)).filter(({ role }) => role === 'gateway').map(({ pid }) => pid);
 
 /** By TCP, each request on a connection of its own: the kernel chooses the gateway. */
 async function ask({ port }: TestServer, path: string): Promise<{ status: number; text: string }> {
@@ -36,8 +38,12 @@ function linkOf(path: string): string {
 function connectionsOf(pid: number, port: number): number {
   const own = new Set(readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`)));
   const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/));
-  return lines.filter(([, address, , state, , , , , , inode]) => address === local && state === '01' && own.has(`socket:[${inode}]`)).length;
+  const lines = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/));
+  return lines.filter(
+    ([, address, , state, , , , , , inode]) => address === local && state === '01' && own.has(`socket:[${inode}]`),
+  ).length;
 }
 
 describe('several gateways', () => {
@@ -48,18 +54,30 @@ describe('several gateways', () => {
     const streams = new AbortController();
     const open: Response[] = []; // Held: an answer that nobody holds is closed when garbage is collected.
     // The kernel gives a connection to whoever takes it first: how many each gets is nobody's promise.
-    await eventually('each has taken some', async () => {
-      const answers = await Promise.all(Array.from({ length: 20 }, () => fetch(`http://127.0.0.1:${running.port}/v1/events`, { signal: streams.signal })));
-      expect(answers.every(({ status }) => status === 200)).toBe(true);
-      open.push(...answers);
-      return pids.every((pid) => connectionsOf(pid, running.port) > 0);
-    }, 30_000);
+    await eventually(
+      'each has taken some',
+      async () => {
+        const answers = await Promise.all(
+          Array.from({ length: 20 }, () =>
+            fetch(`http://127.0.0.1:${running.port}/v1/events`, { signal: streams.signal }),
+          ),
+        );
+        expect(answers.every(({ status }) => status === 200)).toBe(true);
+        open.push(...answers);
+        return pids.every((pid) => connectionsOf(pid, running.port) > 0);
+      },
+      30_000,
+    );
     expect(pids.reduce((sum, pid) => sum + connectionsOf(pid, running.port), 0)).toBeGreaterThanOrEqual(open.length);
     // Whoever is asked knows of the streams of all: one by its own count, the others by what was reported.
-    await eventually('every answer counts all streams', async () => {
-      const answers = await Promise.all(Array.from({ length: 6 }, () => ask(running, '/metrics')));
-      return answers.every(({ text }) => Number(/^boxrun_http_requests_open (\d+)/m.exec(text)?.[1]) >= open.length);
-    }, 20_000);
+    await eventually(
+      'every answer counts all streams',
+      async () => {
+        const answers = await Promise.all(Array.from({ length: 6 }, () => ask(running, '/metrics')));
+        return answers.every(({ text }) => Number(/^boxrun_http_requests_open (\d+)/m.exec(text)?.[1]) >= open.length);
+      },
+      20_000,
+    );
     streams.abort();
   });
 
@@ -71,7 +89,10 @@ describe('several gateways', () => {
       const answers = await Promise.all(Array.from({ length: 20 }, () => ask(running, '/v1/info')));
       expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));
       await eventually('there are two again', async () => (await gatewaysOf(running)).length === 2);
-      await eventually('the socket answers', async () => (await running.call({ path: '/v1/info', via: 'socket' }).catch(() => null))?.status === 200);
+      await eventually(
+        'the socket answers',
+        async () => (await running.call({ path: '/v1/info', via: 'socket' }).catch(() => null))?.status === 200,
+      );
     }
     expect((await ask(running, '/metrics')).text).toMatch(/^boxrun_restarts\{process="gateway"\} 2$/m);
   });

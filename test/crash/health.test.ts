@@ -1,9 +1,16 @@
-// /healthz and /readyz while parts of the server are killed or hang, and heartbeats: a process that is stopped is noticed, ended and
-// started again; commands go on, and their output is complete.
+// /healthz and /readyz while parts of the server are killed or hang, and heartbeats: a process that is stopped is
+// noticed, ended and started again; commands go on, and their output is complete.
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { collect, counted, counting, expectSameText, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import {
+  collect,
+  counted,
+  counting,
+  expectSameText,
+  startCrashServer,
+  type CrashServer,
+} from '../support/crash-server.ts';
 import { eventually, processesOf, processOf, type Role } from '../support/processes.ts';
 import { getLocal } from '../support/local-http.ts';
 
@@ -45,8 +52,11 @@ async function stopProcess(role: Role, box?: string): Promise<number> {
 }
 
 const replaced = (role: Role, pid: number) =>
-  eventually(`another ${role} is there`, async () =>
-    (await processesOf(server.stateDir)).some((entry) => entry.role === role && entry.pid !== pid), endedMs);
+  eventually(
+    `another ${role} is there`,
+    async () => (await processesOf(server.stateDir)).some((entry) => entry.role === role && entry.pid !== pid),
+    endedMs,
+  );
 
 const log = (name: string) => readFile(`${server.stateDir}/logs/${name}.log`, 'utf8');
 
@@ -55,7 +65,11 @@ describe('while everything is well', () => {
     expect(await ask('/healthz')).toMatchObject({ status: 200, text: '{"ok":true}' });
     expect(await ready()).toEqual({
       status: 200,
-      body: { ok: true, parts: { supervisor: true, writer: true, database: true, disk: true }, workers: { total: 0, silent: 0 } },
+      body: {
+        ok: true,
+        parts: { supervisor: true, writer: true, database: true, disk: true },
+        workers: { total: 0, silent: 0 },
+      },
     });
   });
 });
@@ -85,10 +99,14 @@ describe('a process that hangs', () => {
     const exec = await server.client.startExec(box.id, { cmd: counting(6_000) });
     const output = collect(server.client, exec);
     const pid = await stopProcess(role);
-    const doubted = await eventually('it is seen not to answer', async () => {
-      const now = await ready();
-      return now?.body.parts[role] === false && now;
-    }, noticedMs);
+    const doubted = await eventually(
+      'it is seen not to answer',
+      async () => {
+        const now = await ready();
+        return now?.body.parts[role] === false && now;
+      },
+      noticedMs,
+    );
     expect(doubted.status).toBe(503);
     await replaced(role, pid);
     await untilReady();
@@ -130,7 +148,8 @@ describe('a process that hangs', () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     await server.kill('keeper');
     await eventually('supervisor and gateway are gone', async () =>
-      (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
+      (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'),
+    );
     const pid = await stopProcess('writer');
     await server.serve();
     expect((await processOf(server.stateDir, 'writer')).pid).not.toBe(pid);

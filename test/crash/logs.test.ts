@@ -1,4 +1,5 @@
-// The logs of every process: what happened to which box and command, for which request, and never what a command was given or said.
+// The logs of every process: what happened to which box and command, for which request, and never what a command was
+// given or said.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
@@ -21,14 +22,21 @@ async function allLogs(): Promise<string> {
   return (await Promise.all((await readdir(dir)).map((name) => readFile(join(dir, name), 'utf8')))).join('');
 }
 
-const lines = async () => (await allLogs()).trim().split('\n').map((line) => JSON.parse(line) as Line);
+const lines = async () =>
+  (await allLogs())
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Line);
 
 it('say what happened, by ids, and keep environment and output to themselves at the level trace', async () => {
   server = await startCrashServer({ args: ['--workers', '0', '--log-level', 'trace'] });
   const { client } = server;
   const env = { PASSWORD: 'secret-of-a-box' };
   const box = await client.create({ image: 'base', name: 'quiet', cpu: 1, memory_mb: 128, env });
-  const say = { cmd: ['sh', '-c', 'printf "%s%s\\n" spoken- aloud; printf "%s%s\\n" whispered- softly >&2; echo "$TOKEN"'], env: { TOKEN: 'secret-of-a-command' } };
+  const say = {
+    cmd: ['sh', '-c', 'printf "%s%s\\n" spoken- aloud; printf "%s%s\\n" whispered- softly >&2; echo "$TOKEN"'],
+    env: { TOKEN: 'secret-of-a-command' },
+  };
   const exec = await client.startExec('quiet', say);
   const { stdout } = await collect(client, exec);
   expect(stdout).toContain('spoken-aloud');
@@ -39,22 +47,39 @@ it('say what happened, by ids, and keep environment and output to themselves at 
   await collect(client, await client.startExec('quiet', { cmd: ['sleep', '100'], env: say.env, timeout_ms: 50 }));
   const lost = await client.startExec('quiet', { cmd: ['sleep', '100'], env: say.env });
   await server.kill('worker', box.id);
-  await eventually('the lost command has ended', async () => (await client.getExec('quiet', lost.id)).status === 'failed');
+  await eventually(
+    'the lost command has ended',
+    async () => (await client.getExec('quiet', lost.id)).status === 'failed',
+  );
   await client.stopBox('quiet');
   await client.startBox('quiet');
 
   const text = await allLogs();
   for (const secret of ['secret-of-a-box', 'secret-of-a-command', 'spoken-aloud', 'whispered-softly']) {
-    expect(text.split('\n').filter((line) => line.includes(secret)), secret).toEqual([]);
+    expect(
+      text.split('\n').filter((line) => line.includes(secret)),
+      secret,
+    ).toEqual([]);
   }
   const said = await lines();
-  const states = said.filter(({ msg, boxId }) => msg === 'box changes state' && boxId === box.id).map(({ from, to, cause }) => [from, to, cause]);
+  const states = said
+    .filter(({ msg, boxId }) => msg === 'box changes state' && boxId === box.id)
+    .map(({ from, to, cause }) => [from, to, cause]);
   expect(states.slice(0, 3)).toEqual([
-    ['creating', 'ready', 'brought-up'], ['ready', 'recovering', 'worker-died'], ['recovering', 'ready', 'brought-up'],
+    ['creating', 'ready', 'brought-up'],
+    ['ready', 'recovering', 'worker-died'],
+    ['recovering', 'ready', 'brought-up'],
   ]);
   const ofExec = said.filter(({ execId, msg }) => execId === exec.id && msg === 'exec changes state');
-  expect(ofExec.map(({ to, cause }) => [to, cause])).toEqual([['running', 'started'], ['exited', 'exited']]);
-  expect(ofExec[0]).toMatchObject({ role: 'worker', boxId: box.id, workerId: expect.stringMatching(/^wrk_/) as unknown });
+  expect(ofExec.map(({ to, cause }) => [to, cause])).toEqual([
+    ['running', 'started'],
+    ['exited', 'exited'],
+  ]);
+  expect(ofExec[0]).toMatchObject({
+    role: 'worker',
+    boxId: box.id,
+    workerId: expect.stringMatching(/^wrk_/) as unknown,
+  });
   // One id leads from the request through each process.
   const { requestId } = ofExec[0] as Line;
   const roles = new Set(said.filter((line) => line['requestId'] === requestId).map(({ role }) => role));

@@ -1,5 +1,5 @@
-// A sample of the crash matrix for every run, on one server: each process killed in the middle of each step, and one frozen. The
-// whole matrix is `npm run test:crash:matrix`.
+// A sample of the crash matrix for every run, on one server: each process killed in the middle of each step, and one
+// frozen. The whole matrix is `npm run test:crash:matrix`.
 import { expect, it } from 'vitest';
 import { runMatrix, type Cell } from '../support/crash-matrix.ts';
 import { printMatrix } from '../support/crash-report.ts';

@@ -1,4 +1,5 @@
-// /metrics: the figures follow what is done, come from every process, and are there, as far as there are any, while parts are down.
+// /metrics: the figures follow what is done, come from every process, and are there, as far as there are any, while
+// parts are down.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { getLocal } from '../support/local-http.ts';
@@ -26,7 +27,12 @@ it('counts boxes, commands, events, bytes and times, and the engine of each box'
   expect(sumOf(before, 'boxrun_boxes')).toBe(0);
   expect(sumOf(before, 'boxrun_execs_started_total')).toBe(0);
   const box = await client.create({ image: 'base', cpu: 1, memory_mb: 128 });
-  await collect(client, await client.startExec(box.id, { cmd: ['sh', '-c', 'head -c 1000 /dev/zero | tr "\\0" x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'] }));
+  await collect(
+    client,
+    await client.startExec(box.id, {
+      cmd: ['sh', '-c', 'head -c 1000 /dev/zero | tr "\\0" x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'],
+    }),
+  );
   await collect(client, await client.startExec(box.id, { cmd: ['false'] }));
   const sleeping = await client.startExec(box.id, { cmd: ['sleep', '1000'] });
   const after = await scrape();
@@ -49,17 +55,24 @@ it('counts boxes, commands, events, bytes and times, and the engine of each box'
   expect(value('boxrun_http_request_seconds_count', 'POST', '/v1/boxes/:box/exec')).toBe(3);
   expect(value('boxrun_box_memory_bytes', box.id)).toBeGreaterThan(0);
   expect(value('boxrun_box_cpu_seconds', box.id)).toBeGreaterThan(0);
-  for (const queue of ['writer_changes', 'gateway_reads', 'box_turns', 'worker_starts']) expect(value('boxrun_queue_depth', `"${queue}"`), queue).toBe(0);
+  for (const queue of ['writer_changes', 'gateway_reads', 'box_turns', 'worker_starts'])
+    expect(value('boxrun_queue_depth', `"${queue}"`), queue).toBe(0);
   expect(value('boxrun_bounds_hit_total', 'unackedBytesMax')).toBe(0);
-  for (const role of ['gateway', 'supervisor', 'writer']) expect(value('boxrun_process_resident_bytes', role), role).toBeGreaterThan(2 ** 20);
+  for (const role of ['gateway', 'supervisor', 'writer'])
+    expect(value('boxrun_process_resident_bytes', role), role).toBeGreaterThan(2 ** 20);
   expect(value('boxrun_restarts')).toBe(0);
 
   await server.kill('worker', box.id);
   await server.kill('writer');
-  await eventually('the lost command has ended', async () => (await client.getExec(box.id, sleeping.id)).status === 'failed');
+  await eventually(
+    'the lost command has ended',
+    async () => (await client.getExec(box.id, sleeping.id)).status === 'failed',
+  );
   const later = await eventually('all answer', async () => {
     const now = await scrape();
-    return ['supervisor', 'writer', 'database', 'disk'].every((part) => sumOf(now, 'boxrun_part_up', part) === 1) && now;
+    return (
+      ['supervisor', 'writer', 'database', 'disk'].every((part) => sumOf(now, 'boxrun_part_up', part) === 1) && now
+    );
   });
   expect(sumOf(later, 'boxrun_restarts', 'worker')).toBe(1);
   expect(sumOf(later, 'boxrun_restarts', 'writer')).toBe(1);
@@ -90,5 +103,8 @@ it('answers with what there is while the writer, and then the supervisor too, is
   expect(sumOf(gatewayOnly, 'boxrun_boxes')).toBeNull();
   expect(sumOf(gatewayOnly, 'boxrun_http_request_seconds_count')).toBeGreaterThan(0);
   process.kill(pid, 'SIGCONT');
-  await eventually('the figures of the writer are back', async () => sumOf(await scrape(), 'boxrun_events_written_total') === 0);
+  await eventually(
+    'the figures of the writer are back',
+    async () => sumOf(await scrape(), 'boxrun_events_written_total') === 0,
+  );
 });

@@ -1,5 +1,5 @@
-// The takeover of a database of another edition, cut off at each of its steps by the death of writer or keeper: the server starts
-// its writer again by itself, or the next one comes, and has every row, once.
+// The takeover of a database of another edition, cut off at each of its steps by the death of writer or keeper: the
+// server starts its writer again by itself, or the next one comes, and has every row, once.
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,11 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-const points: readonly FaultPoint[] = ['writer.migration.backed-up', 'writer.migration.uncommitted', 'writer.migration.committed'];
+const points: readonly FaultPoint[] = [
+  'writer.migration.backed-up',
+  'writer.migration.uncommitted',
+  'writer.migration.committed',
+];
 
 it.each(points.flatMap((point) => (['writer', 'keeper'] as const).map((role) => ({ point, role }))))(
   'at $point survives the death of the $role',
@@ -32,7 +36,11 @@ it.each(points.flatMap((point) => (['writer', 'keeper'] as const).map((role) => 
     writeFileSync(join(faultDir, `${point}.armed`), '');
     const options = { stateDir, args: ['--workers', '0'], env: { BOXRUN_FAULT_DIR: faultDir } };
     const first = startCrashServer(options).catch(() => null);
-    await eventually(`${point} is reached`, async () => readdirSync(faultDir).some((name) => name.includes('.reached.')), 30_000);
+    await eventually(
+      `${point} is reached`,
+      async () => readdirSync(faultDir).some((name) => name.includes('.reached.')),
+      30_000,
+    );
     process.kill((await processOf(stateDir, role)).pid, 'SIGKILL');
     writeFileSync(join(faultDir, `${point}.go`), '');
     const started = await first;
@@ -40,8 +48,16 @@ it.each(points.flatMap((point) => (['writer', 'keeper'] as const).map((role) => 
     const server: CrashServer = started ?? (await startCrashServer(options));
     const web = await server.client.getBox('web');
     expect(await server.client.listBoxes()).toHaveLength(4);
-    expect((await server.client.listExecs(web.id)).map(({ status }) => status).sort()).toEqual(['canceled', 'failed', 'failed', 'succeeded']);
-    expect(await collect(server.client, { id: 'exec_failed000000', box_id: web.id })).toMatchObject({ stdout: 'one two', stderr: 'grün' });
+    expect((await server.client.listExecs(web.id)).map(({ status }) => status).sort()).toEqual([
+      'canceled',
+      'failed',
+      'failed',
+      'succeeded',
+    ]);
+    expect(await collect(server.client, { id: 'exec_failed000000', box_id: web.id })).toMatchObject({
+      stdout: 'one two',
+      stderr: 'grün',
+    });
     expectIntegrity(stateDir);
     await server.close();
     expect(await processesOf(stateDir)).toEqual([]);

@@ -5,7 +5,10 @@ import { BoxRunError } from '../../src/sdk/index.ts';
 import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { eventually, processesOf } from '../support/processes.ts';
 
-/** Asked are 2 s, which the crash matrix measures on a machine of its own. Here other tests run beside, and the figure is printed. */
+/**
+ * Asked are 2 s, which the crash matrix measures on a machine of its own. Here other tests run beside, and the figure
+ * is printed.
+ */
 const backWithinMs = 8_000;
 /** A whole `serve`, of which 2 s are asked too. */
 const serveWithinMs = 10_000;
@@ -59,7 +62,8 @@ describe('while a command runs', () => {
     const exec = await server.client.startExec(box.id, { cmd: ['sh', '-c', `${counting(2500).at(-1)}; ${untilTold}`] });
     await server.kill('keeper');
     await eventually('supervisor and gateway are gone', async () =>
-      (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
+      (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'),
+    );
     const startedAt = performance.now();
     await server.serve();
     expect(measured('keeper, from the next serve', performance.now() - startedAt)).toBeLessThan(serveWithinMs);
@@ -86,7 +90,8 @@ describe('while a command runs', () => {
     const exec = await client.startExec(box.id, { cmd: ['sh', '-c', 'echo first; sleep 1000 & sleep 1000'] });
     const output = collect(client, exec);
     await eventually('the first line is committed', async () =>
-      (await client.listExecs(box.id)).some(({ id, status }) => id === exec.id && status === 'running'));
+      (await client.listExecs(box.id)).some(({ id, status }) => id === exec.id && status === 'running'),
+    );
     await server.kill('worker', box.id);
     const { exit } = await output;
     expect(exit.exitCode).toBeNull();
@@ -101,9 +106,12 @@ describe('while a command runs', () => {
   it('sets the box to error after its worker has failed too often, and rm still removes it', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     for (let round = 0; round < 4; round++) {
-      await eventually('a worker is there', async () =>
-        (await processesOf(server.stateDir)).some((entry) => entry.box === box.id) &&
-        (await server.client.getBox(box.id)).status === 'running');
+      await eventually(
+        'a worker is there',
+        async () =>
+          (await processesOf(server.stateDir)).some((entry) => entry.box === box.id) &&
+          (await server.client.getBox(box.id)).status === 'running',
+      );
       await untilServing(box.id);
       await server.kill('worker', box.id);
     }
@@ -125,9 +133,13 @@ describe('while a box is created', () => {
     const address = registry.address() as { port: number };
     const creating = server.client
       .create({ image: `127.0.0.1:${address.port}/library/nothing:1`, name: 'half', memory_mb: 90_000 })
-      .then(() => null, (error: unknown) => error);
+      .then(
+        () => null,
+        (error: unknown) => error,
+      );
     const worker = await eventually('a worker has the box', async () =>
-      (await processesOf(server.stateDir)).find(({ role, box }) => role === 'worker' && box !== 'spare'));
+      (await processesOf(server.stateDir)).find(({ role, box }) => role === 'worker' && box !== 'spare'),
+    );
     await server.kill('worker', worker.box ?? undefined);
     expect(await creating).toBeInstanceOf(BoxRunError);
     expect(await server.client.listBoxes()).toEqual([]);

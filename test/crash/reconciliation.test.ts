@@ -1,5 +1,5 @@
-// Reconciliation against real strays: what bears the mark of this database and belongs to no box is ended, and its home set aside; what
-// bears another mark, or none, stays as it is; and what the database says is made true.
+// Reconciliation against real strays: what bears the mark of this database and belongs to no box is ended, and its home
+// set aside; what bears another mark, or none, stays as it is; and what the database says is made true.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -20,7 +20,10 @@ let server: CrashServer;
 let cleanUp: (() => void)[];
 beforeEach(async () => {
   cleanUp = [];
-  server = await startCrashServer({ args: ['--workers', '0'], env: { BOXRUN_RECONCILE_MS: '100', BOXRUN_MAX_CPU: '4' } });
+  server = await startCrashServer({
+    args: ['--workers', '0'],
+    env: { BOXRUN_RECONCILE_MS: '100', BOXRUN_MAX_CPU: '4' },
+  });
 });
 afterEach(async () => {
   for (const clean of cleanUp.reverse()) clean();
@@ -33,13 +36,17 @@ function plantHome(owner: string | null): string {
   const boxId = newId('box');
   mkdirSync(homeOf(boxId));
   writeFileSync(join(homeOf(boxId), 'disk.img'), Buffer.alloc(1024 * 1024, 'disk'));
-  if (owner !== null) writeFileSync(join(homeOf(boxId), 'owner.json'), JSON.stringify({ instanceId: owner, driver: 'container' }));
+  if (owner !== null)
+    writeFileSync(join(homeOf(boxId), 'owner.json'), JSON.stringify({ instanceId: owner, driver: 'container' }));
   return boxId;
 }
 
 /** A process that works for a box, as what the driver starts on the host does. */
 function plantProcess(boxId: string): ChildProcess {
-  const child = spawn('sleep', ['1000'], { env: { PATH: process.env['PATH'], BOXRUN_BOX_HOME: homeOf(boxId) }, stdio: 'ignore' });
+  const child = spawn('sleep', ['1000'], {
+    env: { PATH: process.env['PATH'], BOXRUN_BOX_HOME: homeOf(boxId) },
+    stdio: 'ignore',
+  });
   cleanUp.push(() => child.kill('SIGKILL'));
   return child;
 }
@@ -90,17 +97,22 @@ it('ends what runs for a box of its own that is in no database, and sets its dis
   await eventually('both processes are dead', async () => (await isDead(marked)) && (await isDead(child)));
   await eventually('the control group is gone', async () => !existsSync(group));
   expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(boxId);
-  expect(must('losetup', '--list', '--noheadings', '--output', 'BACK-FILE')).not.toContain(boxId); // Its number may be taken again.
+  // Its number may be taken again.
+  expect(must('losetup', '--list', '--noheadings', '--output', 'BACK-FILE')).not.toContain(boxId);
   const { lostDir } = statePaths(stateDir);
   const [aside = ''] = readdirSync(lostDir);
   expect(aside).toMatch(new RegExp(`^${boxId}-\\d+$`));
   expect(readFileSync(join(lostDir, aside, 'disk.img')).equals(Buffer.alloc(1024 * 1024, 'disk'))).toBe(true);
   expect((await collect(client, exec)).stdout).toBe(counted(2000));
   await eventually('it is counted', async () => (await metric('settled_total', 'home')) === 1);
-  for (const kind of ['home', 'process', 'cgroup', 'mount', 'loop']) expect(await metric('found_total', kind)).toBeGreaterThan(0);
-  const lines = readFileSync(join(stateDir, 'logs', 'supervisor.log'), 'utf8').split('\n').filter((line) => line.includes('found by reconciliation'));
+  for (const kind of ['home', 'process', 'cgroup', 'mount', 'loop'])
+    expect(await metric('found_total', kind)).toBeGreaterThan(0);
+  const lines = readFileSync(join(stateDir, 'logs', 'supervisor.log'), 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('found by reconciliation'));
   expect(lines.map((line) => JSON.parse(line) as unknown)).toContainEqual(
-    expect.objectContaining({ kind: 'home', boxId, cause: 'its box is in no database', what: homeOf(boxId) }));
+    expect.objectContaining({ kind: 'home', boxId, cause: 'its box is in no database', what: homeOf(boxId) }),
+  );
 });
 
 it('leaves what bears the mark of another database, or none', async () => {
@@ -140,14 +152,30 @@ it('stops a box whose engine was killed behind the back of all who could say so'
   const { client, stateDir } = server;
   const box = await client.create({ ...size, name: 'silent' });
   const engine = Number(readFileSync(join(homeOf(box.id), 'run', 'init.pid'), 'utf8'));
-  const pids = [(await processOf(stateDir, 'supervisor')).pid, (await processOf(stateDir, 'worker', box.id)).pid, engine];
+  const pids = [
+    (await processOf(stateDir, 'supervisor')).pid,
+    (await processOf(stateDir, 'worker', box.id)).pid,
+    engine,
+  ];
   for (const pid of pids) process.kill(pid, 'SIGKILL');
-  const stopped = await eventually('it is stopped', async () => {
-    const now = await client.getBox('silent').catch(() => null);
-    return now?.status === 'stopped' && now;
-  }, 30_000);
+  const stopped = await eventually(
+    'it is stopped',
+    async () => {
+      const now = await client.getBox('silent').catch(() => null);
+      return now?.status === 'stopped' && now;
+    },
+    30_000,
+  );
   expect(stopped.error_message).not.toBeNull();
-  await eventually('it starts again', async () => client.startBox('silent').then(() => true, () => false), 30_000);
+  await eventually(
+    'it starts again',
+    async () =>
+      client.startBox('silent').then(
+        () => true,
+        () => false,
+      ),
+    30_000,
+  );
 });
 
 it('goes on from rows that nobody looks after, ends commands that nobody runs, and forgets a box whose row is gone', async () => {
@@ -159,7 +187,11 @@ it('goes on from rows that nobody looks after, ends commands that nobody runs, a
   const db = new Database(join(stateDir, 'boxrun.db'));
   const model = db.prepare('SELECT * FROM boxes WHERE id = ?').get(box.id) as Record<string, unknown>;
   const row = (change: Partial<BoxRow>) => ({ ...model, ...toSql(change) });
-  const insert = db.prepare(`INSERT INTO boxes (${Object.keys(model).join(', ')}) VALUES (${Object.keys(model).map((name) => `$${name}`).join(', ')})`);
+  const insert = db.prepare(
+    `INSERT INTO boxes (${Object.keys(model).join(', ')}) VALUES (${Object.keys(model)
+      .map((name) => `$${name}`)
+      .join(', ')})`,
+  );
   insert.run(row({ id: newId('box'), name: 'half', state: 'creating', status: 'creating' }));
   insert.run(row({ id: newId('box'), name: 'absent', state: 'ready', status: 'running' }));
   const execId = db.prepare('SELECT id FROM execs WHERE box_id = ?').pluck().get(box.id) as string;
@@ -167,16 +199,36 @@ it('goes on from rows that nobody looks after, ends commands that nobody runs, a
   db.prepare(`UPDATE execs SET status = 'running', exit_code = NULL, finished_at = NULL WHERE id = ?`).run(execId);
   db.prepare('DELETE FROM boxes WHERE id = ?').run(gone.id);
   db.close();
-  await eventually('half a box is undone', async () => (await client.listBoxes()).every(({ name }) => name !== 'half'), 30_000);
-  await eventually('a box that does not run says so', async () => (await client.getBox('absent')).status === 'stopped', 30_000);
-  const ended = await eventually('a command that does not run says so', async () => {
-    const now = await client.getExec('model', execId);
-    return now.status === 'failed' && now;
-  }, 30_000);
+  await eventually(
+    'half a box is undone',
+    async () => (await client.listBoxes()).every(({ name }) => name !== 'half'),
+    30_000,
+  );
+  await eventually(
+    'a box that does not run says so',
+    async () => (await client.getBox('absent')).status === 'stopped',
+    30_000,
+  );
+  const ended = await eventually(
+    'a command that does not run says so',
+    async () => {
+      const now = await client.getExec('model', execId);
+      return now.status === 'failed' && now;
+    },
+    30_000,
+  );
   expect(ended.error_message).toContain('may be missing');
   expect((await collect(client, ended)).exit.error).toBe(ended.error_message);
   await client.create({ ...size, name: 'half' });
-  await eventually('the name is free', async () => client.create({ ...size, name: 'gone' }).then(() => true, () => false), 30_000);
+  await eventually(
+    'the name is free',
+    async () =>
+      client.create({ ...size, name: 'gone' }).then(
+        () => true,
+        () => false,
+      ),
+    30_000,
+  );
   await eventually('its home is set aside', async () => !existsSync(homeOf(gone.id)), 30_000);
 });
 
@@ -185,8 +237,12 @@ it('clears away workers, their files, and sockets and spills that nobody has', a
   const { runDir, workersDir, spillDir } = statePaths(stateDir);
   const { pid } = spawnSync('true');
   const planted = [
-    join(workersDir, `${newId('wrk')}.json`), join(workersDir, `${newId('wrk')}.sock`), join(workersDir, `${newId('wrk')}.sock.${pid}`),
-    join(runDir, `writer.sock.${pid}`), join(stateDir, `boxrun.sock.${pid}`), join(spillDir, `${newId('wrk')}.spill.${pid}`),
+    join(workersDir, `${newId('wrk')}.json`),
+    join(workersDir, `${newId('wrk')}.sock`),
+    join(workersDir, `${newId('wrk')}.sock.${pid}`),
+    join(runDir, `writer.sock.${pid}`),
+    join(stateDir, `boxrun.sock.${pid}`),
+    join(spillDir, `${newId('wrk')}.spill.${pid}`),
   ];
   for (const path of planted) writeFileSync(path, '{}');
   const worker = spawn('sleep', ['1000'], { stdio: 'ignore' });

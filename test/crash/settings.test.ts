@@ -27,8 +27,12 @@ async function createBusyBox() {
 function addOldExec(stateDir: string, boxId: string): string {
   const db = new Database(join(stateDir, 'boxrun.db'));
   const at = '2026-01-01T00:00:00.000Z';
-  db.prepare(`INSERT INTO execs (id, box_id, status, cmd, exit_code, created_at, finished_at) VALUES ('exec_of_january', ?, 'succeeded', '["true"]', 0, ?, ?)`).run(boxId, at, at);
-  db.prepare(`INSERT INTO events (exec_id, seq, type, stream, data, created_at) VALUES ('exec_of_january', 0, 'exit', NULL, x'7b7d', ?)`).run(at);
+  db.prepare(
+    `INSERT INTO execs (id, box_id, status, cmd, exit_code, created_at, finished_at) VALUES ('exec_of_january', ?, 'succeeded', '["true"]', 0, ?, ?)`,
+  ).run(boxId, at, at);
+  db.prepare(
+    `INSERT INTO events (exec_id, seq, type, stream, data, created_at) VALUES ('exec_of_january', 0, 'exit', NULL, x'7b7d', ?)`,
+  ).run(at);
   db.close();
   return 'exec_of_january';
 }
@@ -42,21 +46,38 @@ describe('a server that is started again with other settings', () => {
     const old = addOldExec(server.stateDir, box.id);
     Object.assign(env, { BOXRUN_MAX_EXECS: '1', BOXRUN_RETENTION_HOURS: '24' });
     await server.serve();
-    await expect(server.client.startExec(box.id, { cmd: ['true'] })).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
-    await eventually('the old command is gone', () => server.client.getExec(box.id, old).then(() => false, () => true), 20_000);
+    await expect(server.client.startExec(box.id, { cmd: ['true'] })).rejects.toMatchObject({
+      code: 'RESOURCE_EXCEEDED',
+    });
+    await eventually(
+      'the old command is gone',
+      () =>
+        server.client.getExec(box.id, old).then(
+          () => false,
+          () => true,
+        ),
+      20_000,
+    );
     expect((await processOf(server.stateDir, 'writer')).pid).toBe(writer.pid);
     expect((await processOf(server.stateDir, 'worker', box.id)).pid).toBe(worker.pid);
   });
 
   it('keeps no spare worker of the old settings', async () => {
     await createBusyBox();
-    const spare = await eventually('a spare is there', async () => (await processesOf(server.stateDir)).find(({ box }) => box === 'spare'));
+    const spare = await eventually('a spare is there', async () =>
+      (await processesOf(server.stateDir)).find(({ box }) => box === 'spare'),
+    );
     env['BOXRUN_INSECURE_REGISTRIES'] = 'registry.example:5000';
     await server.kill('keeper');
     await eventually('supervisor and gateway are gone', async () =>
-      (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'));
+      (await processesOf(server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'),
+    );
     await server.serve();
-    await eventually('the old spare is gone', async () => (await processesOf(server.stateDir)).every(({ pid }) => pid !== spare?.pid), 20_000);
+    await eventually(
+      'the old spare is gone',
+      async () => (await processesOf(server.stateDir)).every(({ pid }) => pid !== spare?.pid),
+      20_000,
+    );
   });
 
   it('does not start with another database while boxes run, and says what to do', async () => {
@@ -66,6 +87,8 @@ describe('a server that is started again with other settings', () => {
     await expect(server.serve()).rejects.toThrow(/their database is .*boxrun\.db/);
     delete env['BOXRUN_DB'];
     await server.serve();
-    expect((await collect(server.client, await server.client.startExec(box.id, { cmd: ['echo', 'hi'] }))).stdout).toBe('hi\n');
+    expect((await collect(server.client, await server.client.startExec(box.id, { cmd: ['echo', 'hi'] }))).stdout).toBe(
+      'hi\n',
+    );
   });
 });

@@ -1,5 +1,5 @@
-// Workers that are lost or hang while they start, stop or remove a box, engines that cannot be ended, and a writer that does not
-// answer: whatever was asked for is finished by somebody, and what may still run counts.
+// Workers that are lost or hang while they start, stop or remove a box, engines that cannot be ended, and a writer that
+// does not answer: whatever was asked for is finished by somebody, and what may still run counts.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
@@ -129,10 +129,13 @@ describe('a worker that hangs', () => {
     const registry = createServer(() => undefined); // Never answers, so that the create is surely under way.
     await new Promise<void>((resolve) => registry.listen(0, '127.0.0.1', resolve));
     const { port } = registry.address() as { port: number };
-    const creating = server.client
-      .create({ image: `127.0.0.1:${port}/library/nothing:1`, name: 'half' }).then(() => null, (error: unknown) => error);
+    const creating = server.client.create({ image: `127.0.0.1:${port}/library/nothing:1`, name: 'half' }).then(
+      () => null,
+      (error: unknown) => error,
+    );
     const worker = await eventually('a worker has the box', async () =>
-      (await processesOf(server.stateDir)).find(({ role, box }) => role === 'worker' && box !== 'spare'));
+      (await processesOf(server.stateDir)).find(({ role, box }) => role === 'worker' && box !== 'spare'),
+    );
     await freeze('worker', worker.box ?? undefined);
     const startedAt = performance.now();
     await server.client.removeBox('half', { force: true }).catch((error: unknown) => {
@@ -159,8 +162,10 @@ describe('an engine that cannot be ended', () => {
       expect(await client.getBox(box.id)).toMatchObject({ status: 'error', error_code: 'TIMEOUT', name: 'held' });
       expect(await client.create(size).then(() => null, codeOf)).toBe('RESOURCE_EXCEEDED');
       await server.kill('supervisor');
-      await eventually('the next supervisor counts it too', async () =>
-        (await client.create(size).then(() => null, codeOf)) === 'RESOURCE_EXCEEDED');
+      await eventually(
+        'the next supervisor counts it too',
+        async () => (await client.create(size).then(() => null, codeOf)) === 'RESOURCE_EXCEEDED',
+      );
     } finally {
       closeSync(held);
     }
@@ -182,17 +187,23 @@ describe.runIf(existsSync(freezer))('a command that cannot be killed', () => {
     const { client } = server;
     const box = await client.create(size);
     const exec = await client.startExec(box.id, { cmd: ['sleep', '1000'] });
-    const group = readdirSync(freezer, { recursive: true, encoding: 'utf8' }).find((path) => path.endsWith(`/${exec.id}`));
+    const group = readdirSync(freezer, { recursive: true, encoding: 'utf8' }).find((path) =>
+      path.endsWith(`/${exec.id}`),
+    );
     const hidden = join(freezer, group ?? 'none', 'hidden');
     mkdirSync(hidden);
     const resisting = spawn('sleep', ['1000'], { stdio: 'ignore' });
     const ended = once(resisting, 'exit');
     writeFileSync(join(hidden, 'cgroup.procs'), String(resisting.pid));
     expect(await client.cancelExec(box.id, exec.id).then(() => null, codeOf)).toBe('TIMEOUT');
-    const failed = await eventually('the box is in error', async () => {
-      const now = await client.getBox(box.id);
-      return now.status === 'error' && now;
-    }, 2 * limits.killTimeoutMs);
+    const failed = await eventually(
+      'the box is in error',
+      async () => {
+        const now = await client.getBox(box.id);
+        return now.status === 'error' && now;
+      },
+      2 * limits.killTimeoutMs,
+    );
     expect(failed).toMatchObject({ error_code: 'TIMEOUT', error_message: expect.stringContaining(exec.id) as string });
     await ended; // With its box.
     expect((await client.getExec(box.id, exec.id)).status).not.toBe('running');
@@ -208,11 +219,18 @@ describe('a writer that does not answer', () => {
     const goOn = await freeze('writer');
     const created = await client.create({ ...size, name: 'late' }).catch(codeOf);
     goOn();
-    const box = typeof created !== 'string' ? created : await eventually('the name is free', () =>
-      client.create({ ...size, name: 'late' }).catch((error: unknown) => {
-        if (codeOf(error) !== 'UNAVAILABLE') throw error;
-        return null;
-      }), 30_000);
+    const box =
+      typeof created !== 'string'
+        ? created
+        : await eventually(
+            'the name is free',
+            () =>
+              client.create({ ...size, name: 'late' }).catch((error: unknown) => {
+                if (codeOf(error) !== 'UNAVAILABLE') throw error;
+                return null;
+              }),
+            30_000,
+          );
     expect((await client.listBoxes()).map(({ id, status }) => [id, status])).toEqual([[box.id, 'running']]);
     expect(await run(box.id, 'echo here')).toBe('here\n');
   });
@@ -222,7 +240,8 @@ describe('a writer that does not answer', () => {
     const { client } = server;
     const box = await client.create(size);
     // It notes how many lines it has printed.
-    const counting = 'i=0; while true; do echo line-$i; i=$((i+1)); echo $i > /root/new; mv /root/new /root/printed; sleep 0.01; done';
+    const counting =
+      'i=0; while true; do echo line-$i; i=$((i+1)); echo $i > /root/new; mv /root/new /root/printed; sleep 0.01; done';
     const exec = await client.startExec(box.id, { cmd: ['sh', '-c', counting] });
     await eventually('it prints', async () => eventCount(exec.id) > 5);
     const workerGoesOn = await freeze('worker', box.id);
@@ -231,7 +250,9 @@ describe('a writer that does not answer', () => {
     const writerGoesOn = await freeze('writer');
     workerGoesOn();
     const spillDir = join(server.stateDir, 'spill');
-    await eventually('the worker has spilled', async () => readdirSync(spillDir).some((name) => name.endsWith('.spill')));
+    await eventually('the worker has spilled', async () =>
+      readdirSync(spillDir).some((name) => name.endsWith('.spill')),
+    );
     writerGoesOn();
     expect((await stopped).status).toBe('stopped');
     await client.startBox(box.id); // Under the next generation.
@@ -241,7 +262,10 @@ describe('a writer that does not answer', () => {
     expect(lines).toEqual(lines.map((_, index) => `line-${index}`));
     expect(lines.length).toBeGreaterThanOrEqual(printed);
     expect(exit.error).toBe('the box was stopped'); // Its own end, not that of a lost worker.
-    expect(await client.getExec(box.id, exec.id)).toMatchObject({ status: 'failed', error_message: 'the box was stopped' });
+    expect(await client.getExec(box.id, exec.id)).toMatchObject({
+      status: 'failed',
+      error_message: 'the box was stopped',
+    });
     expect(readdirSync(spillDir)).toEqual([]);
   });
 });

@@ -1,5 +1,5 @@
-// SIGKILL to a worker or the gateway while a file is under way: the client hears of it, the destination is as it was, and the next
-// transfer goes well.
+// SIGKILL to a worker or the gateway while a file is under way: the client hears of it, the destination is as it was,
+// and the next transfer goes well.
 import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
@@ -36,7 +36,10 @@ async function killDuringUpload(role: Role): Promise<unknown> {
       }
     }
   };
-  const outcome = await server.client.upload(box, endless(), '/data/file').then(() => null, (error: unknown) => error);
+  const outcome = await server.client.upload(box, endless(), '/data/file').then(
+    () => null,
+    (error: unknown) => error,
+  );
   broken = true;
   return outcome;
 }
@@ -53,7 +56,9 @@ for (const role of ['worker', 'gateway'] as const) {
     await eventually('no temporary file is left', async () => (await shellAgain('ls -A /data')) === 'file\n');
     const content = randomBytes(1_000_000);
     await server.client.upload(box, content, '/data/file');
-    expect((await shell('sha256sum </data/file')).slice(0, 64)).toBe(createHash('sha256').update(content).digest('hex'));
+    expect((await shell('sha256sum </data/file')).slice(0, 64)).toBe(
+      createHash('sha256').update(content).digest('hex'),
+    );
   });
 
   it(`a download whose ${role} is killed fails, and is never taken for whole`, async () => {

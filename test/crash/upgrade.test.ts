@@ -321,7 +321,7 @@ describe('a state directory of the old program', () => {
     const old = await unpackOldState(stateDir);
     upgradedAt = Date.now();
     server = await startCrashServer({ stateDir, args: ['--workers', '0'] });
-      const { client } = server;
+    const { client } = server;
     const boxes = await client.listBoxes();
     expect(boxes).toMatchObject(old.boxes);
     expect(new Set(boxes.map(({ status }) => status))).toEqual(new Set(['stopped', 'error']));

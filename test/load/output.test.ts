@@ -1,5 +1,5 @@
-// Commands that print more than anybody wants, or leave their output open: every byte is kept and counted, nobody else waits for
-// them, and no process grows.
+// Commands that print more than anybody wants, or leave their output open: every byte is kept and counted, nobody else
+// waits for them, and no process grows.
 import Database from 'better-sqlite3';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -21,7 +21,9 @@ beforeAll(async () => {
   loud = (await server.client.create({ image: 'base', name: 'loud', cpu: 1, memory_mb: 128, disk_size_gb: 2 })).id;
   other = (await server.client.create({ image: 'base', name: 'other', cpu: 1, memory_mb: 128 })).id;
 });
-afterAll(async () => { await server.close(); });
+afterAll(async () => {
+  await server.close();
+});
 
 const short = () => server.client.startExec(other, ['true']);
 
@@ -32,7 +34,9 @@ function kept(execId: string): { bytes: number; events: number; sha256: string }
     const hash = createHash('sha256');
     let bytes = 0;
     let events = 0;
-    for (const row of db.prepare("SELECT data FROM events WHERE exec_id = ? AND type = 'log' ORDER BY seq").iterate(execId)) {
+    for (const row of db
+      .prepare("SELECT data FROM events WHERE exec_id = ? AND type = 'log' ORDER BY seq")
+      .iterate(execId)) {
       const { data } = row as { data: Buffer };
       hash.update(data);
       bytes += data.length;
@@ -44,42 +48,66 @@ function kept(execId: string): { bytes: number; events: number; sha256: string }
   }
 }
 
-it('a command that prints 1 GB loses none of it, and slows others by less than a fifth', { timeout: 300_000 }, async () => {
-  const megabytes = 1_000;
-  const block = `${'0123456789abcdef'.repeat(6)}abc\n`.repeat(10_000);
-  await server.client.upload(loud, Buffer.from(block), '/root/block');
-  const startedAt = performance.now();
-  const printing = await server.client.startExec(loud, ['cat', ...Array.from({ length: megabytes }, () => '/root/block')]);
-  const computing = await server.client.startExec(loud, ['sh', '-c', 'while :; do :; done']);
-  const tell = (exec: Exec, name: 'SIGCONT' | 'SIGSTOP') => server.client.signalExec(loud, exec.id, name);
-  await tell(printing, 'SIGSTOP');
-  await tell(computing, 'SIGSTOP');
-  const printed = { on: async () => { await tell(printing, 'SIGCONT'); }, off: async () => { await tell(printing, 'SIGSTOP'); } };
-  const toIdle = await compareLatency('1 GB of output, to an idle box', short, printed, { samples: 20 });
-  // A box may use the processor that it was given, which costs the others what it costs on this machine. Printing must cost no more.
-  await tell(computing, 'SIGCONT');
-  const toComputing = await compareLatency('1 GB of output, to a box that computes', short, {
-    on: async () => {
-      await tell(computing, 'SIGSTOP');
-      await printed.on();
-    },
-    off: async () => {
-      await printed.off();
-      await tell(computing, 'SIGCONT');
-    },
-  }, { samples: 20 });
-  expect((await server.client.getExec(loud, printing.id)).status).toBe('running'); // There was a load all the time.
-  await server.client.cancelExec(loud, computing.id);
-  await printed.on();
-  await eventually('it has ended', async () => (await server.client.getExec(loud, printing.id)).status === 'succeeded', 200_000);
-  console.log(`1 GB of output: ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
-  const whole = createHash('sha256');
-  for (let count = 0; count < megabytes; count++) whole.update(block);
-  expect(kept(printing.id)).toMatchObject({ bytes: megabytes * 1_000_000, sha256: whole.digest('hex') });
-  await expectBoundedMemory(server.stateDir, '1 GB of output');
-  expect(toIdle.ratio).toBeLessThan(1.2);
-  expect(toComputing.ratio).toBeLessThan(1.2);
-});
+it(
+  'a command that prints 1 GB loses none of it, and slows others by less than a fifth',
+  { timeout: 300_000 },
+  async () => {
+    const megabytes = 1_000;
+    const block = `${'0123456789abcdef'.repeat(6)}abc\n`.repeat(10_000);
+    await server.client.upload(loud, Buffer.from(block), '/root/block');
+    const startedAt = performance.now();
+    const printing = await server.client.startExec(loud, [
+      'cat',
+      ...Array.from({ length: megabytes }, () => '/root/block'),
+    ]);
+    const computing = await server.client.startExec(loud, ['sh', '-c', 'while :; do :; done']);
+    const tell = (exec: Exec, name: 'SIGCONT' | 'SIGSTOP') => server.client.signalExec(loud, exec.id, name);
+    await tell(printing, 'SIGSTOP');
+    await tell(computing, 'SIGSTOP');
+    const printed = {
+      on: async () => {
+        await tell(printing, 'SIGCONT');
+      },
+      off: async () => {
+        await tell(printing, 'SIGSTOP');
+      },
+    };
+    const toIdle = await compareLatency('1 GB of output, to an idle box', short, printed, { samples: 20 });
+    // A box may use the processor that it was given, which costs the others what it costs on this machine. Printing
+    // must cost no more.
+    await tell(computing, 'SIGCONT');
+    const toComputing = await compareLatency(
+      '1 GB of output, to a box that computes',
+      short,
+      {
+        on: async () => {
+          await tell(computing, 'SIGSTOP');
+          await printed.on();
+        },
+        off: async () => {
+          await printed.off();
+          await tell(computing, 'SIGCONT');
+        },
+      },
+      { samples: 20 },
+    );
+    expect((await server.client.getExec(loud, printing.id)).status).toBe('running'); // There was a load all the time.
+    await server.client.cancelExec(loud, computing.id);
+    await printed.on();
+    await eventually(
+      'it has ended',
+      async () => (await server.client.getExec(loud, printing.id)).status === 'succeeded',
+      200_000,
+    );
+    console.log(`1 GB of output: ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+    const whole = createHash('sha256');
+    for (let count = 0; count < megabytes; count++) whole.update(block);
+    expect(kept(printing.id)).toMatchObject({ bytes: megabytes * 1_000_000, sha256: whole.digest('hex') });
+    await expectBoundedMemory(server.stateDir, '1 GB of output');
+    expect(toIdle.ratio).toBeLessThan(1.2);
+    expect(toComputing.ratio).toBeLessThan(1.2);
+  },
+);
 
 it('a million short lines come in order, and in fewer events than lines', { timeout: 120_000 }, async () => {
   const lines = 1_000_000;
@@ -108,15 +136,32 @@ it('a million short lines come in order, and in fewer events than lines', { time
 
 it('a command that closes its output and lives on runs until it ends, and costs nothing meanwhile', async () => {
   await inLoud('mkfifo /root/gate');
-  const waiting = await server.client.startExec(loud, ['sh', '-c', 'echo before; exec >&- 2>&-; read line </root/gate; exit 5']);
-  await eventually('it has closed its output', async () => (await server.client.exec(loud, ['sh', '-c', 'for f in /proc/[0-9]*; do grep -qs "read line </root" $f/cmdline && [ ! -e $f/fd/1 ] && exit 0; done; exit 1'])).exitCode === 0);
+  const waiting = await server.client.startExec(loud, [
+    'sh',
+    '-c',
+    'echo before; exec >&- 2>&-; read line </root/gate; exit 5',
+  ]);
+  await eventually(
+    'it has closed its output',
+    async () =>
+      (
+        await server.client.exec(loud, [
+          'sh',
+          '-c',
+          'for f in /proc/[0-9]*; do grep -qs "read line </root" $f/cmdline && [ ! -e $f/fd/1 ] && exit 0; done; exit 1',
+        ])
+      ).exitCode === 0,
+  );
   const { pid } = await processOf(server.stateDir, 'worker', loud);
   const before = await processorMs(pid);
   for (let count = 0; count < 100; count++) await short();
-  expect(await processorMs(pid) - before).toBeLessThan(300); // Of the one and a half seconds or more that these took.
+  expect((await processorMs(pid)) - before).toBeLessThan(300); // Of the one and a half seconds or more that these took.
   expect((await server.client.getExec(loud, waiting.id)).status).toBe('running');
   await inLoud('echo go >/root/gate');
-  expect(await collect(server.client, waiting)).toMatchObject({ stdout: 'before\n', exit: { exitCode: 5, error: null } });
+  expect(await collect(server.client, waiting)).toMatchObject({
+    stdout: 'before\n',
+    exit: { exitCode: 5, error: null },
+  });
 });
 
 async function inLoud(script: string): Promise<void> {
@@ -126,17 +171,28 @@ async function inLoud(script: string): Promise<void> {
 /** Time that the processor has spent on a process. */
 async function processorMs(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-  const [utime = 0, stime = 0] = stat.slice(stat.lastIndexOf(')') + 2).split(' ').slice(11, 13).map(Number);
+  const [utime = 0, stime = 0] = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(11, 13)
+    .map(Number);
   return (utime + stime) * 10;
 }
 
 it('commands whose children hold their output end without them; the children live on until the box stops', async () => {
   const count = 20;
   const startedAt = performance.now();
-  const execs = await Promise.all(Array.from({ length: count }, () => server.client.startExec(loud, ['sh', '-c', 'sleep 4321 & echo started'])));
-  for (const exec of execs) expect(await collect(server.client, exec)).toMatchObject({ stdout: 'started\n', exit: { exitCode: 0, error: null } });
+  const execs = await Promise.all(
+    Array.from({ length: count }, () => server.client.startExec(loud, ['sh', '-c', 'sleep 4321 & echo started'])),
+  );
+  for (const exec of execs)
+    expect(await collect(server.client, exec)).toMatchObject({
+      stdout: 'started\n',
+      exit: { exitCode: 0, error: null },
+    });
   expect(performance.now() - startedAt).toBeLessThan(limits.exitDrainMs + 5_000);
-  const children = async () => (await server.client.exec(loud, ['sh', '-c', 'ps | grep -c "[s]leep 4321"'])).stdout.trim();
+  const children = async () =>
+    (await server.client.exec(loud, ['sh', '-c', 'ps | grep -c "[s]leep 4321"'])).stdout.trim();
   expect(await children()).toBe(`${count}`);
   await server.client.stopBox(loud);
   await server.client.startBox(loud);

@@ -1,5 +1,6 @@
-// The whole crash matrix, printed: every fault point × every process × SIGKILL and SIGSTOP. Takes long: `npm run test:crash:matrix`
-// runs it, and scripts/crash-matrix.mjs says which part of it is wanted. A part of it is in the crash tests of every run.
+// The whole crash matrix, printed: every fault point × every process × SIGKILL and SIGSTOP. Takes long: `npm run
+// test:crash:matrix` runs it, and scripts/crash-matrix.mjs says which part of it is wanted. A part of it is in the
+// crash tests of every run.
 import { expect, it } from 'vitest';
 import { cellsOf, groupsByPoint, matrixPoints, runMatrix, type Cell, type Fault } from '../support/crash-matrix.ts';
 import { targets } from '../support/crash-arena.ts';
@@ -15,11 +16,17 @@ const wanted = {
 
 it('holds in every cell', { timeout: 8 * 60 * 60 * 1000 }, async () => {
   const points = matrixPoints.filter((point) => wanted.points.test(point));
-  const cells: Cell[] = cellsOf(points, wanted.faults as Fault[]).filter(({ target }) => wanted.processes.includes(target));
+  const cells: Cell[] = cellsOf(points, wanted.faults as Fault[]).filter(({ target }) =>
+    wanted.processes.includes(target),
+  );
   const results = await runMatrix({
-    groups: groupsByPoint(cells), freezeMs: wanted.freezeMs, parallel: wanted.parallel,
+    groups: groupsByPoint(cells),
+    freezeMs: wanted.freezeMs,
+    parallel: wanted.parallel,
     onResult: ({ point, target, fault, outcome, reason, backMs }) => {
-      process.stdout.write(`${point} × ${target} ${fault}: ${outcome}${backMs === null ? '' : ` (${Math.round(backMs)} ms)`}${reason === '' ? '' : `: ${reason}`}\n`);
+      process.stdout.write(
+        `${point} × ${target} ${fault}: ${outcome}${backMs === null ? '' : ` (${Math.round(backMs)} ms)`}${reason === '' ? '' : `: ${reason}`}\n`,
+      );
     },
   });
   printMatrix(results);

@@ -1,5 +1,6 @@
 // The package as users get it: packed, installed into an empty prefix by npm, run there, and uninstalled by itself.
-// Prints its sizes and times. Nothing of the checkout is used once it is packed, but for SQLite's binary (see prebuiltSqlite).
+// Prints its sizes and times. Nothing of the checkout is used once it is packed, but for SQLite's binary (see
+// prebuiltSqlite).
 import { execFile } from 'node:child_process';
 import { access, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -25,22 +26,38 @@ let packed: Packed;
 
 const env = () => ({
   ...process.env,
-  HOME: home, BOXRUN_STATE_DIR: stateDir, BOXRUN_DRIVER: 'container', BOXRUN_SOCKET: '', BOXRUN_HOST: '', BOXRUN_PORT: '0', BOXRUN_WORKERS: '0',
+  HOME: home,
+  BOXRUN_STATE_DIR: stateDir,
+  BOXRUN_DRIVER: 'container',
+  BOXRUN_SOCKET: '',
+  BOXRUN_HOST: '',
+  BOXRUN_PORT: '0',
+  BOXRUN_WORKERS: '0',
 });
-const boxrun = (...args: string[]) => run(join(prefix, 'bin/boxrun'), args, { env: { ...env(), BOXRUN_SOCKET: join(stateDir, 'boxrun.sock') } });
-const exists = (path: string) => access(path).then(() => true, () => false);
+const boxrun = (...args: string[]) =>
+  run(join(prefix, 'bin/boxrun'), args, { env: { ...env(), BOXRUN_SOCKET: join(stateDir, 'boxrun.sock') } });
+const exists = (path: string) =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
 
 async function treeBytes(directory: string): Promise<number> {
   const entries = await readdir(directory, { withFileTypes: true, recursive: true });
-  const sizes = await Promise.all(entries.filter((entry) => entry.isFile()).map(async (entry) => (await stat(join(entry.parentPath, entry.name))).size));
+  const sizes = await Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).size),
+  );
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /**
- * Most users get SQLite's native module as a binary for their Node, which its installer downloads; where that site cannot be reached,
- * it is compiled for minutes. This puts the binary of the checkout where the installer looks before it downloads, packed as it
- * would come from there. One that does not fit (another Node) is not looked at, and the installer does what it would do.
+ * Most users get SQLite's native module as a binary for their Node, which its installer downloads; where that site
+ * cannot be reached, it is compiled for minutes. This puts the binary of the checkout where the installer looks before
+ * it downloads, packed as it would come from there. One that does not fit (another Node) is not looked at, and the
+ * installer does what it would do.
  */
 async function prebuiltSqlite(directory: string): Promise<NodeJS.ProcessEnv> {
   const source = join(root, 'node_modules/better-sqlite3');
@@ -55,15 +72,23 @@ beforeAll(async () => {
   home = await mkdtemp(join(tmpdir(), 'boxrun-package-'));
   prefix = join(home, 'prefix');
   stateDir = join(home, 'state');
-  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', home, '--loglevel=error'], { cwd: root, maxBuffer: 2 ** 24 });
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', home, '--loglevel=error'], {
+    cwd: root,
+    maxBuffer: 2 ** 24,
+  });
   // What prepack prints comes before the list.
   packed = (JSON.parse(stdout.slice(stdout.indexOf('[\n'))) as Packed[])[0] as Packed;
   const installEnv = { ...process.env, ...(await prebuiltSqlite(join(home, 'prebuilds'))) };
   const startedAt = Date.now();
-  await run('npm', ['install', '--global', '--prefix', prefix, '--loglevel=error', join(home, packed.filename)], { maxBuffer: 2 ** 24, env: installEnv });
+  await run('npm', ['install', '--global', '--prefix', prefix, '--loglevel=error', join(home, packed.filename)], {
+    maxBuffer: 2 ** 24,
+    env: installEnv,
+  });
   const seconds = ((Date.now() - startedAt) / 1000).toFixed(1);
   const installed = await treeBytes(join(prefix, 'lib/node_modules/boxrun'));
-  console.log(`package ${mib(packed.size)}, unpacked ${mib(packed.unpackedSize)}; installed with what it needs ${mib(installed)} in ${seconds} s`);
+  console.log(
+    `package ${mib(packed.size)}, unpacked ${mib(packed.unpackedSize)}; installed with what it needs ${mib(installed)} in ${seconds} s`,
+  );
 }, 900_000);
 afterAll(async () => {
   await rm(home, { recursive: true, force: true });
@@ -71,10 +96,25 @@ afterAll(async () => {
 
 it('holds what users need and nothing else', () => {
   const paths = packed.files.map(({ path }) => path);
-  for (const path of ['README.md', 'CHANGELOG.md', 'docs/cli.md', 'bin/boxrun', 'dist/cli.js', 'dist/sdk.js', 'dist/sdk-browser.js', 'dist/types/sdk/index.d.ts', `dist/runner-linux-${process.arch}`]) {
+  for (const path of [
+    'README.md',
+    'CHANGELOG.md',
+    'docs/cli.md',
+    'bin/boxrun',
+    'dist/cli.js',
+    'dist/sdk.js',
+    'dist/sdk-browser.js',
+    'dist/types/sdk/index.d.ts',
+    `dist/runner-linux-${process.arch}`,
+  ]) {
     expect(paths).toContain(path);
   }
-  const foreign = paths.filter((path) => !/^(bin\/|dist\/|docs\/[\w-]+\.md$|package\.json$|README\.md$|CHANGELOG\.md$|SECURITY\.md$|LICENSE$)/.test(path) || /\.map$|\.test\./.test(path));
+  const foreign = paths.filter(
+    (path) =>
+      !/^(bin\/|dist\/|docs\/[\w-]+\.md$|package\.json$|README\.md$|CHANGELOG\.md$|SECURITY\.md$|LICENSE$)/.test(
+        path,
+      ) || /\.map$|\.test\./.test(path),
+  );
   expect(foreign).toEqual([]);
 });
 
@@ -93,22 +133,40 @@ it('gives programs its SDK, with types', async () => {
   await mkdir(project);
   await symlink(join(prefix, 'lib/node_modules'), join(project, 'node_modules'));
   await writeFile(join(project, 'package.json'), '{"type": "module"}');
-  await writeFile(join(project, 'main.ts'), `import { BoxRun, type Box } from 'boxrun/sdk';
+  await writeFile(
+    join(project, 'main.ts'),
+    `import { BoxRun, type Box } from 'boxrun/sdk';
 const client = new BoxRun({ socketPath: ${JSON.stringify(join(stateDir, 'boxrun.sock'))} });
 const info = await client.info();
 const limit: number = info.max_cpu;
 const boxes: readonly Box[] = await client.listBoxes();
 console.log(limit > 0, boxes.length);
 await client.close();
-`);
-  const options = ['--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2023,dom,esnext.disposable', '--skipLibCheck', 'main.ts'];
-  await run(join(root, 'node_modules/typescript/bin/tsc'), options, { cwd: project }).catch(({ stdout }: { stdout: string }) => expect(stdout).toBe(''));
+`,
+  );
+  const options = [
+    '--strict',
+    '--module',
+    'nodenext',
+    '--target',
+    'es2022',
+    '--lib',
+    'es2023,dom,esnext.disposable',
+    '--skipLibCheck',
+    'main.ts',
+  ];
+  await run(join(root, 'node_modules/typescript/bin/tsc'), options, { cwd: project }).catch(
+    ({ stdout }: { stdout: string }) => expect(stdout).toBe(''),
+  );
   const { stdout } = await run(process.execPath, ['main.js'], { cwd: project });
   expect(stdout).toBe('true 0\n');
 });
 
 it('says how to update, and installs nothing by a name that nobody owns', async () => {
-  const refused = await boxrun('upgrade').then(() => null, (error: { code: number; stdout: string }) => error);
+  const refused = await boxrun('upgrade').then(
+    () => null,
+    (error: { code: number; stdout: string }) => error,
+  );
   expect(refused).toMatchObject({ code: 1 });
   expect(refused?.stdout).toContain('not published');
   expect(refused?.stdout).toContain(`npm install --global --prefix ${prefix} ./boxrun-*.tgz`);

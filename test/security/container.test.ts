@@ -1,5 +1,6 @@
-// What a hostile command in a box of the container driver can do: each attempt is made for real and must be refused. And the limits on
-// memory, processes, CPU and disk, which must bite. Where nothing can be left behind, the attempts share a box.
+// What a hostile command in a box of the container driver can do: each attempt is made for real and must be refused.
+// And the limits on memory, processes, CPU and disk, which must bite. Where nothing can be left behind, the attempts
+// share a box.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,7 +19,13 @@ let dir = '';
 let shared: DriverHarness;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'boxrun-test-isolation-'));
-  execFileSync('gcc', ['-static', '-O1', '-o', join(dir, 'syscalls'), join(import.meta.dirname, '../fixtures/syscalls.c')]);
+  execFileSync('gcc', [
+    '-static',
+    '-O1',
+    '-o',
+    join(dir, 'syscalls'),
+    join(import.meta.dirname, '../fixtures/syscalls.c'),
+  ]);
   shared = await boxes.started({ spec: { volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] } });
 });
 afterAll(() => {
@@ -39,37 +46,69 @@ const attempts: readonly (readonly [what: string, script: string])[] = [
   ['writes other kernel files', 'echo b > /proc/sysrq-trigger'],
   ['sets the core pattern', 'echo "|/tmp/x" > /proc/sys/kernel/core_pattern'],
   ['writes to /sys', 'echo 1 > /sys/kernel/profiling || touch /sys/kernel/x'],
-  ['leaves its control group', 'for f in $(find /sys/fs/cgroup -name cgroup.procs); do echo $$ > $f && exit 0; done; exit 1'],
-  ['makes a control group', 'for f in $(find /sys/fs/cgroup -name cgroup.procs); do mkdir ${f%/*}/x && exit 0; done; exit 1'],
+  [
+    'leaves its control group',
+    'for f in $(find /sys/fs/cgroup -name cgroup.procs); do echo $$ > $f && exit 0; done; exit 1',
+  ],
+  [
+    'makes a control group',
+    'for f in $(find /sys/fs/cgroup -name cgroup.procs); do mkdir ${f%/*}/x && exit 0; done; exit 1',
+  ],
   ['mounts', 'mount -t tmpfs x /tmp || mount -t proc x /tmp || mount -o bind /etc /tmp'],
   ["remounts its root or the driver's programs", 'mount -o remount,rw /dev/.boxrun || mount -o remount,dev /'],
   ['unmounts', 'umount /proc/kcore || umount /sys/firmware || umount /dev/.boxrun || umount -l /proc'],
-  ["replaces the driver's programs", 'mv /dev/.boxrun /dev/x || rm -rf /dev/.boxrun || cp /bin/ls /dev/.boxrun/busybox || touch /dev/.boxrun/x'],
+  [
+    "replaces the driver's programs",
+    'mv /dev/.boxrun /dev/x || rm -rf /dev/.boxrun || cp /bin/ls /dev/.boxrun/busybox || touch /dev/.boxrun/x',
+  ],
   ['makes namespaces', 'unshare -m true || unshare -U true || unshare -n true || unshare -p true'],
   ['enters namespaces', 'nsenter -t 1 -m true'],
   ['makes a device', 'mknod /tmp/sda b 8 0 || mknod /tmp/mem c 1 1 || mknod /dev/kvm c 10 232'],
   ['loads modules', 'insmod /etc/passwd || modprobe loop || rmmod loop'],
   ['uses raw sockets', 'arping -c1 127.0.0.1 || traceroute -I -m 1 -w 1 127.0.0.1'],
-  ['changes its network', 'ip link add d type dummy || ip addr add 10.9.9.9/8 dev lo || ip link set lo down || ip route add default dev lo'],
+  [
+    'changes its network',
+    'ip link add d type dummy || ip addr add 10.9.9.9/8 dev lo || ip link set lo down || ip route add default dev lo',
+  ],
   ['sets the clock or the host name', 'date -s 2000-01-01; hostname other || [ $(date +%Y) -lt 2020 ]'],
   ['raises its limits', 'ulimit -n 10000000 || ulimit -Hn 10000000'],
   ['makes itself hard to kill', 'echo -1000 > /proc/self/oom_score_adj'],
-  ['reads the kernel', 'cat /proc/kcore | head -c1 | grep . || cat /proc/keys | grep . || cat /proc/timer_list | grep . || dmesg || ls /sys/firmware | grep .'],
-  ['escapes by a second chroot', 'mkdir -p /tmp/c && cp /bin/busybox /tmp/c/ && chroot /tmp/c /busybox sh -c "cd ../../../../..; ./busybox ls etc/hostname"'],
+  [
+    'reads the kernel',
+    'cat /proc/kcore | head -c1 | grep . || cat /proc/keys | grep . || cat /proc/timer_list | grep . || dmesg || ls /sys/firmware | grep .',
+  ],
+  [
+    'escapes by a second chroot',
+    'mkdir -p /tmp/c && cp /bin/busybox /tmp/c/ && chroot /tmp/c /busybox sh -c "cd ../../../../..; ./busybox ls etc/hostname"',
+  ],
 ];
 
 describeOnHost('a hostile command as root', () => {
-  attack('makes more than 40 dangerous system calls: ptrace, keyctl, unshare, bpf, io_uring, mount, kexec, …', async () => {
-    const { stdout } = await shared.run(['/probe/syscalls']);
-    const results = new Map(stdout.trim().split('\n').map((line) => line.split(' ') as [string, string]));
-    const allowed = ['inet_socket', 'unix_socket'];
-    for (const name of allowed) expect([name, results.get(name)]).toEqual([name, '0']);
-    const answers: Record<string, number> = { clone3: ENOSYS, personality: ENOSYS, vsock_socket: EAFNOSUPPORT, alg_socket: EAFNOSUPPORT, packet_socket: EAFNOSUPPORT };
-    const refused = [...results].filter(([name]) => !allowed.includes(name));
-    expect(refused.length).toBeGreaterThan(40);
-    for (const [name, errno] of refused) expect([name, Number(errno)]).toEqual([name, answers[name] ?? EPERM]);
-    return `all ${refused.length}: EPERM, or ENOSYS and EAFNOSUPPORT where programs go on with that`;
-  });
+  attack(
+    'makes more than 40 dangerous system calls: ptrace, keyctl, unshare, bpf, io_uring, mount, kexec, …',
+    async () => {
+      const { stdout } = await shared.run(['/probe/syscalls']);
+      const results = new Map(
+        stdout
+          .trim()
+          .split('\n')
+          .map((line) => line.split(' ') as [string, string]),
+      );
+      const allowed = ['inet_socket', 'unix_socket'];
+      for (const name of allowed) expect([name, results.get(name)]).toEqual([name, '0']);
+      const answers: Record<string, number> = {
+        clone3: ENOSYS,
+        personality: ENOSYS,
+        vsock_socket: EAFNOSUPPORT,
+        alg_socket: EAFNOSUPPORT,
+        packet_socket: EAFNOSUPPORT,
+      };
+      const refused = [...results].filter(([name]) => !allowed.includes(name));
+      expect(refused.length).toBeGreaterThan(40);
+      for (const [name, errno] of refused) expect([name, Number(errno)]).toEqual([name, answers[name] ?? EPERM]);
+      return `all ${refused.length}: EPERM, or ENOSYS and EAFNOSUPPORT where programs go on with that`;
+    },
+  );
 
   attack('has or gains capabilities', async () => {
     const { out } = await sh(shared, 'grep -E "^(Cap|NoNewPrivs|Seccomp):?" /proc/self/status');
@@ -77,7 +116,10 @@ describeOnHost('a hostile command as root', () => {
     expect(out).toContain('CapBnd:\t00000000a00405fb');
     expect(out).toContain('NoNewPrivs:\t1');
     expect(out).toContain('Seccomp:\t2');
-    const other = await shared.run(['sh', '-c', 'grep -E "^Cap(Eff|Prm|Inh|Amb)" /proc/self/status'], { user: '1000', workdir: '/' });
+    const other = await shared.run(['sh', '-c', 'grep -E "^Cap(Eff|Prm|Inh|Amb)" /proc/self/status'], {
+      user: '1000',
+      workdir: '/',
+    });
     expect(other.stdout.match(/0000000000000000/g)).toHaveLength(4);
     return '12 within its user namespace, none for other users, no new ones, seccomp filter on';
   });
@@ -86,7 +128,9 @@ describeOnHost('a hostile command as root', () => {
     const seconds = `1000.${process.pid}`; // Told apart from what other tests run.
     const handle = await shared.exec(['sh', '-c', `echo $$; exec sleep ${seconds}`]);
     await once(handle.stdout, 'data');
-    const shifted = execFileSync('ps', ['-eo', 'uid,args'], { encoding: 'utf8' }).split('\n').filter((line) => line.endsWith(`sleep ${seconds}`));
+    const shifted = execFileSync('ps', ['-eo', 'uid,args'], { encoding: 'utf8' })
+      .split('\n')
+      .filter((line) => line.endsWith(`sleep ${seconds}`));
     expect(shifted.map((line) => Number(line.trim().split(' ')[0]))).toEqual([sharedRange.base]);
     await handle.killTree();
     return `its root is user ${sharedRange.base} there, who owns nothing`;
@@ -97,7 +141,12 @@ describeOnHost('a hostile command as root', () => {
     const mounts = await sh(shared, 'cat /proc/self/mountinfo');
     expect(mounts.out).not.toContain(shared.context.homeDir);
     expect(mounts.out).not.toContain(shared.context.imagesDir.concat('/rootfs'));
-    expect(await sh(shared, 'ls /sys/class/net; cat /sys/class/net/lo/operstate; ip addr show lo | grep -c "inet 127.0.0.1"')).toMatchObject({ out: 'lo\nunknown\n1' });
+    expect(
+      await sh(
+        shared,
+        'ls /sys/class/net; cat /sys/class/net/lo/operstate; ip addr show lo | grep -c "inet 127.0.0.1"',
+      ),
+    ).toMatchObject({ out: 'lo\nunknown\n1' });
     expect((await sh(shared, 'hostname')).out).not.toBe(execFileSync('hostname', { encoding: 'utf8' }).trim());
     expect((await sh(shared, 'cut -d: -f3 /proc/self/cgroup | sort -u')).out).toMatch(/^\/(\n\/exec_[\w-]+)?$/);
     expect((await sh(shared, 'env; cat /proc/1/environ | tr "\\0" "\\n"')).out).not.toContain('BOXRUN');
@@ -108,7 +157,10 @@ describeOnHost('a hostile command as root', () => {
 
   attack('kills or traces processes of the host', async () => {
     // Ids of the host are other processes here, or none.
-    const { out } = await sh(shared, `kill -0 ${process.pid} 2>&1; cat /proc/${process.pid}/environ 2>&1; ls /proc/${process.ppid}/root 2>&1`);
+    const { out } = await sh(
+      shared,
+      `kill -0 ${process.pid} 2>&1; cat /proc/${process.pid}/environ 2>&1; ls /proc/${process.ppid}/root 2>&1`,
+    );
     expect(out).toMatch(/No such process|no such process/i);
     expect(out.match(/No such file/g)).toHaveLength(2);
     return out;
@@ -123,8 +175,14 @@ describeOnHost('a hostile command as root', () => {
   }
 
   attack('gets root back by a setuid program', async () => {
-    await sh(shared, 'cp /bin/busybox /tmp/su; chmod 4755 /tmp/su; echo secret > /root/.secret; chmod 700 /root; chmod 600 /root/.secret');
-    const { stdout, stderr } = await shared.run(['sh', '-c', 'ls -l /tmp/su; /tmp/su root -c "cat /root/.secret"; cat /root/.secret'], { user: '1000', workdir: '/' });
+    await sh(
+      shared,
+      'cp /bin/busybox /tmp/su; chmod 4755 /tmp/su; echo secret > /root/.secret; chmod 700 /root; chmod 600 /root/.secret',
+    );
+    const { stdout, stderr } = await shared.run(
+      ['sh', '-c', 'ls -l /tmp/su; /tmp/su root -c "cat /root/.secret"; cat /root/.secret'],
+      { user: '1000', workdir: '/' },
+    );
     expect(stdout).toContain('-rwsr-xr-x');
     expect(stdout).not.toContain('secret');
     expect(stderr).toContain('su: must be suid to work properly'); // Its mode says that it is.
@@ -150,7 +208,10 @@ describeOnHost('a hostile command as root', () => {
     const marker = join(dir, 'host-file');
     writeFileSync(marker, 'host\n');
     const box = await boxes.started();
-    await sh(box, `rm -rf /etc/passwd /etc/group; ln -s ${marker} /etc/passwd; ln -s / /tmp/host; ln -sfn ${dir} /root/link; rm -rf /home; ln -s ${dir} /home`);
+    await sh(
+      box,
+      `rm -rf /etc/passwd /etc/group; ln -s ${marker} /etc/passwd; ln -s / /tmp/host; ln -sfn ${dir} /root/link; rm -rf /home; ln -s ${dir} /home`,
+    );
     expect((await sh(box, 'ls /tmp/host/etc; cat /root/link/host-file')).out).not.toContain('host-file');
     await expect(box.run(['id'], { user: 'host' })).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
     await box.driver.stop(0);
@@ -162,7 +223,9 @@ describeOnHost('a hostile command as root', () => {
   });
 
   attack('plants links where volumes and files are mounted at the next start', async () => {
-    const box = await boxes.started({ spec: { volumes: [{ host_path: dir, guest_path: '/data/inner', readonly: true }] } });
+    const box = await boxes.started({
+      spec: { volumes: [{ host_path: dir, guest_path: '/data/inner', readonly: true }] },
+    });
     const evil = join(dir, 'evil');
     mkdirSync(evil);
     await sh(box, `rm -rf /opt; ln -s ${evil} /opt`);
@@ -190,7 +253,11 @@ describeOnHost('a command that takes all there is', () => {
     bomb.stdout.resume();
     await once(bomb.stderr, 'data');
     bomb.stderr.resume();
-    const counted = execFileSync('find', ['/sys/fs/cgroup', '-path', `*/${box.boxId}/pids.current`, '-exec', 'cat', '{}', ';'], { encoding: 'utf8' });
+    const counted = execFileSync(
+      'find',
+      ['/sys/fs/cgroup', '-path', `*/${box.boxId}/pids.current`, '-exec', 'cat', '{}', ';'],
+      { encoding: 'utf8' },
+    );
     expect(Number(counted)).toBeGreaterThan(limits.boxProcessesMax / 2);
     expect(Number(counted)).toBeLessThanOrEqual(limits.boxProcessesMax);
     await bomb.killTree();

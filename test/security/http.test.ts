@@ -1,5 +1,5 @@
-// Who may command the server by TCP: not a page in the user's browser, whatever name it has made for itself, and with a token
-// set nobody without it. Real servers from dist/.
+// Who may command the server by TCP: not a page in the user's browser, whatever name it has made for itself, and with a
+// token set nobody without it. Real servers from dist/.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -34,7 +34,10 @@ const bearer = { authorization: `Bearer ${token}` };
 
 async function webSocketRefusal(server: TestServer, headers: Record<string, string>): Promise<string> {
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}/v1/boxes/none/attach`, { headers });
-  const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, { statusCode: number; statusMessage: string }];
+  const [, answer] = (await once(socket, 'unexpected-response')) as [
+    unknown,
+    { statusCode: number; statusMessage: string },
+  ];
   socket.on('error', () => undefined);
   socket.terminate();
   return `${answer.statusCode}`;
@@ -45,20 +48,40 @@ describe('a page in the browser', () => {
     for (const name of ['localhost', '127.0.0.1', '[::1]', 'box.example', 'BOX.example']) {
       expect((await open.call({ path: '/v1/info', headers: { host: `${name}:${open.port}` } })).status).toBe(200);
     }
-    expect((await open.call({ method: 'POST', path: '/v1/gc', headers: { origin: `http://127.0.0.1:${open.port}` } })).status).toBe(200);
+    expect(
+      (await open.call({ method: 'POST', path: '/v1/gc', headers: { origin: `http://127.0.0.1:${open.port}` } }))
+        .status,
+    ).toBe(200);
   });
 
-  for (const host of ['evil.example', 'localhost.evil.example', 'box.example.evil', '192.168.1.1:9090', 'localhost:80:80']) {
-    attack(`reaches the server as ${host}, by DNS rebinding`, async () => refusalOf(await open.call({ path: '/v1/boxes', headers: { host } }), 'FORBIDDEN'));
+  for (const host of [
+    'evil.example',
+    'localhost.evil.example',
+    'box.example.evil',
+    '192.168.1.1:9090',
+    'localhost:80:80',
+  ]) {
+    attack(`reaches the server as ${host}, by DNS rebinding`, async () =>
+      refusalOf(await open.call({ path: '/v1/boxes', headers: { host } }), 'FORBIDDEN'),
+    );
   }
 
   const commands = [
-    ['POST', '/v1/boxes'], ['POST', '/v1/boxes/x:stop'], ['DELETE', '/v1/boxes/x'], ['POST', '/v1/boxes/x/exec'], ['POST', '/v1/run'], ['POST', '/v1/gc'],
-    ['POST', '/v1/boxes/x/files/upload'], ['POST', '/v1/boxes/x/files/download'], ['POST', '/v1/boxes/x/exec/y:cancel'], ['POST', '/v1/ui/link'],
+    ['POST', '/v1/boxes'],
+    ['POST', '/v1/boxes/x:stop'],
+    ['DELETE', '/v1/boxes/x'],
+    ['POST', '/v1/boxes/x/exec'],
+    ['POST', '/v1/run'],
+    ['POST', '/v1/gc'],
+    ['POST', '/v1/boxes/x/files/upload'],
+    ['POST', '/v1/boxes/x/files/download'],
+    ['POST', '/v1/boxes/x/exec/y:cancel'],
+    ['POST', '/v1/ui/link'],
   ] as const;
   for (const [method, path] of commands) {
     attack(`of another origin sends ${method} ${path}`, async () => {
-      for (const origin of ['null', `http://localhost:${open.port + 1}`]) refusalOf(await open.call({ method, path, headers: { origin } }), 'FORBIDDEN');
+      for (const origin of ['null', `http://localhost:${open.port + 1}`])
+        refusalOf(await open.call({ method, path, headers: { origin } }), 'FORBIDDEN');
       return refusalOf(await open.call({ method, path, headers: { origin: 'http://evil.example' } }), 'FORBIDDEN');
     });
   }
@@ -66,7 +89,11 @@ describe('a page in the browser', () => {
   attack('of another origin reads an answer', async () => {
     const { headers } = await open.call({ path: '/v1/boxes', headers: { origin: 'http://evil.example' } });
     expect(Object.keys(headers).filter((name) => name.startsWith('access-control'))).toEqual([]);
-    const asked = await open.call({ method: 'OPTIONS', path: '/v1/boxes', headers: { origin: 'http://evil.example', 'access-control-request-method': 'POST' } });
+    const asked = await open.call({
+      method: 'OPTIONS',
+      path: '/v1/boxes',
+      headers: { origin: 'http://evil.example', 'access-control-request-method': 'POST' },
+    });
     expect(Object.keys(asked.headers).filter((name) => name.startsWith('access-control'))).toEqual([]);
     return 'no Access-Control header: the browser keeps the answer from it';
   });
@@ -78,9 +105,23 @@ describe('a page in the browser', () => {
     return status;
   });
 
-  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'text/plain; application/json']) {
+  for (const type of [
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    'text/plain; application/json',
+  ]) {
     attack(`sends a command as a form may: ${type}`, async () =>
-      refusalOf(await open.call({ method: 'POST', path: '/v1/boxes', body: '{"image":"base"}', headers: { 'content-type': type } }), 'UNSUPPORTED_MEDIA_TYPE'));
+      refusalOf(
+        await open.call({
+          method: 'POST',
+          path: '/v1/boxes',
+          body: '{"image":"base"}',
+          headers: { 'content-type': type },
+        }),
+        'UNSUPPORTED_MEDIA_TYPE',
+      ),
+    );
   }
 
   attack('puts the server into a frame, or a script into its page', async () => {
@@ -92,15 +133,35 @@ describe('a page in the browser', () => {
 });
 
 describe('somebody without the token', () => {
-  for (const path of ['/v1/info', '/v1/boxes', '/healthz', '/readyz', '/ui', '/docs', '/openapi.json', '/nothing', '/ui/login/', '/ui/login%2f']) {
+  for (const path of [
+    '/v1/info',
+    '/v1/boxes',
+    '/healthz',
+    '/readyz',
+    '/ui',
+    '/docs',
+    '/openapi.json',
+    '/nothing',
+    '/ui/login/',
+    '/ui/login%2f',
+  ]) {
     attack(`asks for ${path}`, async () => refusalOf(await locked.call({ path }), 'UNAUTHORIZED'));
   }
 
   attack('guesses', async () => {
-    for (const authorization of [`Bearer ${token.slice(0, -1)}`, `Bearer ${token}1`, `Basic ${token}`, 'Bearer', token]) {
+    for (const authorization of [
+      `Bearer ${token.slice(0, -1)}`,
+      `Bearer ${token}1`,
+      `Basic ${token}`,
+      'Bearer',
+      token,
+    ]) {
       refusalOf(await locked.call({ path: '/v1/info', headers: { authorization } }), 'UNAUTHORIZED');
     }
-    const answer = await locked.call({ path: '/v1/info', headers: { authorization: 'Bearer wrong-wrong-wrong-wrong' } });
+    const answer = await locked.call({
+      path: '/v1/info',
+      headers: { authorization: 'Bearer wrong-wrong-wrong-wrong' },
+    });
     expect(answer.headers['www-authenticate']).toBe('Bearer');
     return refusalOf(answer, 'UNAUTHORIZED');
   });
@@ -126,7 +187,8 @@ describe('somebody without the token', () => {
     await expect(stranger.info()).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
     await expect((await client.attach('none')).exited).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
     const env = { PATH: process.env['PATH'], HOME: dir, BOXRUN_HOST: '127.0.0.1', BOXRUN_PORT: `${locked.port}` };
-    const cli = (extra: NodeJS.ProcessEnv) => spawnSync(process.execPath, [cliBundle, 'ls'], { env: { ...env, ...extra }, encoding: 'utf8' });
+    const cli = (extra: NodeJS.ProcessEnv) =>
+      spawnSync(process.execPath, [cliBundle, 'ls'], { env: { ...env, ...extra }, encoding: 'utf8' });
     expect(cli({ BOXRUN_TOKEN: token })).toMatchObject({ status: 0 });
     const refused = cli({});
     expect([refused.status, refused.stderr]).toEqual([1, expect.stringContaining('[UNAUTHORIZED]')]);
@@ -150,7 +212,10 @@ describe('the link to the dashboard', () => {
     const headers = { cookie: cookie.split(';')[0] ?? '' };
     expect((await locked.call({ path: '/ui', headers })).status).toBe(200);
     expect((await locked.call({ path: '/v1/boxes', headers })).status).toBe(200);
-    refusalOf(await locked.call({ method: 'POST', path: '/v1/gc', headers: { ...headers, origin: 'http://evil.example' } }), 'FORBIDDEN');
+    refusalOf(
+      await locked.call({ method: 'POST', path: '/v1/gc', headers: { ...headers, origin: 'http://evil.example' } }),
+      'FORBIDDEN',
+    );
     const forged = headers.cookie.replace(/=\d+/, '=99999999999999');
     refusalOf(await locked.call({ path: '/ui', headers: { cookie: forged } }), 'UNAUTHORIZED');
   });
@@ -173,7 +238,8 @@ describe('another user of the host', () => {
     const pids = (await processesOf(locked.stateDir)).map(({ pid }) => pid);
     expect(pids.length).toBeGreaterThan(3);
     for (const pid of pids) {
-      for (const file of ['cmdline', 'environ']) expect(readFileSync(`/proc/${pid}/${file}`, 'latin1')).not.toContain(token);
+      for (const file of ['cmdline', 'environ'])
+        expect(readFileSync(`/proc/${pid}/${file}`, 'latin1')).not.toContain(token);
     }
     const logs = join(locked.stateDir, 'logs');
     for (const name of readdirSync(logs)) expect(readFileSync(join(logs, name), 'utf8')).not.toContain(token);
@@ -181,7 +247,10 @@ describe('another user of the host', () => {
   });
 
   attack('reads the token that was given as an argument', async () => {
-    const own = await startServer({ args: ['--token', 'token-as-an-argument'], env: { BOXRUN_TOKEN: 'token-in-environment' } });
+    const own = await startServer({
+      args: ['--token', 'token-as-an-argument'],
+      env: { BOXRUN_TOKEN: 'token-in-environment' },
+    });
     try {
       for (const { pid } of await processesOf(own.stateDir)) {
         expect(readFileSync(`/proc/${pid}/cmdline`, 'latin1')).not.toContain('token-as-an-argument');
@@ -194,10 +263,19 @@ describe('another user of the host', () => {
 
   attack('uses the Unix socket, or reads the state directory', async () => {
     const mode = (path: string) => (statSync(path).mode & 0o777).toString(8);
-    expect([mode(locked.socketPath), mode(locked.stateDir), mode(join(locked.stateDir, 'cookie.key'))]).toEqual(['600', '700', '600']);
+    expect([mode(locked.socketPath), mode(locked.stateDir), mode(join(locked.stateDir, 'cookie.key'))]).toEqual([
+      '600',
+      '700',
+      '600',
+    ]);
     const script = `import{connect}from'node:net';connect(${JSON.stringify(locked.socketPath)}).on('error',(e)=>console.log(e.code)).on('connect',()=>console.log('in'))`;
     chmodSync(dir, 0o755);
-    const child = spawnSync(process.execPath, ['--input-type=module', '-e', script], { uid: 65_534, gid: 65_534, encoding: 'utf8', cwd: '/' });
+    const child = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      uid: 65_534,
+      gid: 65_534,
+      encoding: 'utf8',
+      cwd: '/',
+    });
     expect(child.stdout.trim()).toBe('EACCES');
     return 'EACCES: socket 0600 in a directory 0700';
   });
@@ -206,7 +284,8 @@ describe('another user of the host', () => {
     const state = join(dir, 'refused');
     for (const host of ['0.0.0.0', '::', '192.0.2.1', 'box.example']) {
       const child = spawn(process.execPath, [cliBundle, 'serve', '--host', host, '--port', '0'], {
-        env: { PATH: process.env['PATH'], HOME: dir, BOXRUN_STATE_DIR: state, BOXRUN_DRIVER: 'container' }, stdio: ['ignore', 'ignore', 'pipe'],
+        env: { PATH: process.env['PATH'], HOME: dir, BOXRUN_STATE_DIR: state, BOXRUN_DRIVER: 'container' },
+        stdio: ['ignore', 'ignore', 'pipe'],
       });
       let said = '';
       child.stderr.on('data', (piece: Buffer) => (said += piece.toString()));
@@ -227,16 +306,26 @@ describe('rubbish', () => {
   });
 
   attack('two lengths, or a length and chunks, to smuggle a second request', async () => {
-    const answers = await Promise.all([
-      'POST /v1/gc HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ncontent-length: 40\r\n\r\nabcd',
-      'POST /v1/gc HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/info HTTP/1.1\r\nhost: localhost\r\n\r\n',
-    ].map((text) => raw(text)));
+    const answers = await Promise.all(
+      [
+        'POST /v1/gc HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ncontent-length: 40\r\n\r\nabcd',
+        'POST /v1/gc HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/info HTTP/1.1\r\nhost: localhost\r\n\r\n',
+      ].map((text) => raw(text)),
+    );
     for (const text of answers) expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 400']);
     return '400, and the connection is closed';
   });
 
   attack('prototype pollution', async () =>
-    refusalOf(await open.call({ method: 'POST', path: '/v1/boxes', body: '{"__proto__":{"image":"base"},"constructor":{"prototype":{"image":"base"}}}' }), 'VALIDATION_ERROR'));
+    refusalOf(
+      await open.call({
+        method: 'POST',
+        path: '/v1/boxes',
+        body: '{"__proto__":{"image":"base"},"constructor":{"prototype":{"image":"base"}}}',
+      }),
+      'VALIDATION_ERROR',
+    ),
+  );
 });
 
 async function raw(text: string): Promise<string> {

@@ -1,5 +1,6 @@
-// Images that mean harm: entries and links that lead out of the root file system, devices, and directories that the driver mounts
-// over. Each is imported both ways, as a root file system and as a layer of an OCI layout, and a box is made of it where that goes.
+// Images that mean harm: entries and links that lead out of the root file system, devices, and directories that the
+// driver mounts over. Each is imported both ways, as a root file system and as a layer of an OCI layout, and a box is
+// made of it where that goes.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
@@ -38,7 +39,8 @@ interface Entry {
 /** An entry as a block, and its content: `evil` where it is a file. Nothing is checked: that is the point. */
 function block({ path, type, target = '', device = [0, 0] }: Entry): Buffer {
   const header = Buffer.alloc(512);
-  const octal = (value: number, offset: number, length: number) => header.write(`${value.toString(8).padStart(length - 1, '0')}\0`, offset);
+  const octal = (value: number, offset: number, length: number) =>
+    header.write(`${value.toString(8).padStart(length - 1, '0')}\0`, offset);
   const content = type === '0' ? Buffer.from('evil') : Buffer.alloc(0);
   header.write(path, 0, 100);
   octal(0o777, 100, 8);
@@ -51,7 +53,11 @@ function block({ path, type, target = '', device = [0, 0] }: Entry): Buffer {
   header.write('ustar\u000000', 257);
   octal(device[0], 329, 8);
   octal(device[1], 337, 8);
-  octal(header.reduce((sum, byte) => sum + byte, 0), 148, 8);
+  octal(
+    header.reduce((sum, byte) => sum + byte, 0),
+    148,
+    8,
+  );
   return content.length === 0 ? header : Buffer.concat([header, content, Buffer.alloc(512 - content.length)]);
 }
 
@@ -73,7 +79,10 @@ const forms = {
 };
 
 /** The image's box, or why there is none. */
-async function boxOf(entries: readonly Entry[], form: keyof typeof forms): Promise<Awaited<ReturnType<typeof boxes.started>> | string> {
+async function boxOf(
+  entries: readonly Entry[],
+  form: keyof typeof forms,
+): Promise<Awaited<ReturnType<typeof boxes.started>> | string> {
   const name = `hostile-${(count += 1)}`;
   try {
     await importImage(boxes.imagesDir(), name, await forms[form](hostileTar(entries)));
@@ -91,20 +100,72 @@ function expectNothingEscaped(): void {
 
 /** The attack, and what a command in the box would see of its success. */
 const slips: readonly (readonly [what: string, entries: () => readonly Entry[], look: string])[] = [
-  ['an entry with ..', () => [{ path: '../../escaped', type: '0' }, { path: 'etc/../../../escaped', type: '0' }], 'cat /nothing'],
+  [
+    'an entry with ..',
+    () => [
+      { path: '../../escaped', type: '0' },
+      { path: 'etc/../../../escaped', type: '0' },
+    ],
+    'cat /nothing',
+  ],
   ['an absolute entry', () => [{ path: `${outside()}/escaped`, type: '0' }], 'cat /nothing'],
-  ['a file behind an absolute link', () => [{ path: 'way', type: '2', target: outside() }, { path: 'way/escaped', type: '0' }], 'cat /way/secret'],
-  ['a file behind a link upwards', () => [{ path: 'up', type: '2', target: `../../../../../../../..${outside()}` }, { path: 'up/escaped', type: '0' }], 'cat /up/secret'],
-  ['a hard link to a file of the host', () => [{ path: 'stolen', type: '1', target: `${outside()}/secret` }], 'cat /stolen'],
-  ['a hard link upwards', () => [{ path: 'stolen', type: '1', target: `../../../../../../../..${outside()}/secret` }], 'cat /stolen'],
-  ['a hard link through a link', () => [{ path: 'way', type: '2', target: outside() }, { path: 'stolen', type: '1', target: 'way/secret' }], 'cat /stolen'],
-  ['a whiteout of the directory above', () => [{ path: 'etc/.wh...', type: '0' }, { path: '.wh...', type: '0' }], 'cat /nothing'],
+  [
+    'a file behind an absolute link',
+    () => [
+      { path: 'way', type: '2', target: outside() },
+      { path: 'way/escaped', type: '0' },
+    ],
+    'cat /way/secret',
+  ],
+  [
+    'a file behind a link upwards',
+    () => [
+      { path: 'up', type: '2', target: `../../../../../../../..${outside()}` },
+      { path: 'up/escaped', type: '0' },
+    ],
+    'cat /up/secret',
+  ],
+  [
+    'a hard link to a file of the host',
+    () => [{ path: 'stolen', type: '1', target: `${outside()}/secret` }],
+    'cat /stolen',
+  ],
+  [
+    'a hard link upwards',
+    () => [{ path: 'stolen', type: '1', target: `../../../../../../../..${outside()}/secret` }],
+    'cat /stolen',
+  ],
+  [
+    'a hard link through a link',
+    () => [
+      { path: 'way', type: '2', target: outside() },
+      { path: 'stolen', type: '1', target: 'way/secret' },
+    ],
+    'cat /stolen',
+  ],
+  [
+    'a whiteout of the directory above',
+    () => [
+      { path: 'etc/.wh...', type: '0' },
+      { path: '.wh...', type: '0' },
+    ],
+    'cat /nothing',
+  ],
   [
     'links where the driver mounts',
     () => ['proc', 'sys', 'dev'].map((path): Entry => ({ path, type: '2', target: outside() })),
     'cat /nothing',
   ],
-  ['links where the driver writes files', () => ['etc/hosts', 'etc/hostname', 'etc/resolv.conf'].map((path): Entry => ({ path, type: '2', target: `${outside()}/escaped` })), 'cat /nothing'],
+  [
+    'links where the driver writes files',
+    () =>
+      ['etc/hosts', 'etc/hostname', 'etc/resolv.conf'].map((path): Entry => ({
+        path,
+        type: '2',
+        target: `${outside()}/escaped`,
+      })),
+    'cat /nothing',
+  ],
   ['a link as the working directory', () => [{ path: 'root', type: '2', target: outside() }], 'cat secret'],
 ];
 
@@ -125,7 +186,14 @@ describeOnHost('an image with', () => {
 
   for (const form of Object.keys(forms) as (keyof typeof forms)[]) {
     attack(`devices, as ${form}`, async () => {
-      const box = await boxOf([{ path: 'disk', type: '4', device: [8, 0] }, { path: 'mem', type: '3', device: [1, 1] }, { path: 'null', type: '3', device: [1, 3] }], form);
+      const box = await boxOf(
+        [
+          { path: 'disk', type: '4', device: [8, 0] },
+          { path: 'mem', type: '3', device: [1, 1] },
+          { path: 'null', type: '3', device: [1, 3] },
+        ],
+        form,
+      );
       if (typeof box === 'string') return box;
       const { stderr, exit } = await box.run(['sh', '-c', 'for d in disk mem null; do cat /$d; done >/dev/null']);
       expect(stderr.match(/Permission denied|Operation not permitted|No such/g)).toHaveLength(3);
@@ -138,11 +206,20 @@ describeOnHost('an image with', () => {
 describe('an archive that names paths', () => {
   attack('of blobs, in a manifest', async () => {
     const layout = await makeLayout(join(dir, 'paths'), hostileTar([]));
-    writeFileSync(join(layout, 'index.json'), JSON.stringify({
-      schemaVersion: 2, manifests: [{ mediaType: 'application/vnd.oci.image.manifest.v1+json', digest: 'sha256:../../../etc/passwd', size: 1 }],
-    }));
+    writeFileSync(
+      join(layout, 'index.json'),
+      JSON.stringify({
+        schemaVersion: 2,
+        manifests: [
+          { mediaType: 'application/vnd.oci.image.manifest.v1+json', digest: 'sha256:../../../etc/passwd', size: 1 },
+        ],
+      }),
+    );
     const error: unknown = await importImage(boxes.imagesDir(), 'paths', layout).catch((reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'VALIDATION_ERROR', message: expect.stringContaining('not a sha256 digest') as string });
+    expect(error).toMatchObject({
+      code: 'VALIDATION_ERROR',
+      message: expect.stringContaining('not a sha256 digest') as string,
+    });
     return errorText(error);
   });
 });

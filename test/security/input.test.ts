@@ -1,5 +1,5 @@
-// What a client sends as names, paths, arguments and environment: none of it is taken for a path of the host, a shell's text or
-// an option of a tool. A real server and a real box.
+// What a client sends as names, paths, arguments and environment: none of it is taken for a path of the host, a shell's
+// text or an option of a tool. A real server and a real box.
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,30 +15,70 @@ beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'boxrun-test-input-'));
   writeFileSync(join(dir, 'secret'), 'of the host\n');
   server = await startServer();
-  box = (await server.client.create({ image: 'base', cpu: 1, memory_mb: 128, env: { BOXLITE_HOME: '/x', BOXRUN_TOKEN: 'y', MY_BOXRUN_: 'kept' } })).id;
+  box = (
+    await server.client.create({
+      image: 'base',
+      cpu: 1,
+      memory_mb: 128,
+      env: { BOXLITE_HOME: '/x', BOXRUN_TOKEN: 'y', MY_BOXRUN_: 'kept' },
+    })
+  ).id;
 });
 afterAll(async () => {
   await server.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
-const create = (body: object) => server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64, ...body } });
+const create = (body: object) =>
+  server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', cpu: 1, memory_mb: 64, ...body } });
 const run = async (cmd: readonly string[], more: object = {}) => server.client.exec(box, { cmd: [...cmd], ...more });
 const sh = async (script: string) => (await run(['sh', '-c', script])).stdout;
 
 describe('a name', () => {
-  for (const name of ['../../etc', '/etc', '-rf', '--help', '$(touch /tmp/x)', 'a;reboot', 'a b', 'a\nb', 'a\u0000b', '.', '..', 'box_abcdefghijkl', '']) {
+  for (const name of [
+    '../../etc',
+    '/etc',
+    '-rf',
+    '--help',
+    '$(touch /tmp/x)',
+    'a;reboot',
+    'a b',
+    'a\nb',
+    'a\u0000b',
+    '.',
+    '..',
+    'box_abcdefghijkl',
+    '',
+  ]) {
     attack(`of a box: ${JSON.stringify(name)}`, async () => refusalOf(await create({ name }), 'VALIDATION_ERROR'));
   }
 
-  for (const image of ['../../etc', '/etc/passwd', '--help', '-f', 'dir:/etc', 'oci:/etc', 'docker-archive:/etc/passwd', 'docker://a', '$(id)', 'a;id', 'a b', 'a\u0000b']) {
+  for (const image of [
+    '../../etc',
+    '/etc/passwd',
+    '--help',
+    '-f',
+    'dir:/etc',
+    'oci:/etc',
+    'docker-archive:/etc/passwd',
+    'docker://a',
+    '$(id)',
+    'a;id',
+    'a b',
+    'a\u0000b',
+  ]) {
     attack(`of an image: ${JSON.stringify(image)}`, async () => {
       const answer = await create({ image });
       return refusalOf(answer, answer.status === 422 ? 'VALIDATION_ERROR' : 'IMAGE_PULL_FAILED');
     });
   }
 
-  for (const path of ['/v1/boxes/..%2f..%2fetc', '/v1/boxes/%2e%2e', '/v1/boxes/$(id)/execs', "/v1/boxes/'%20OR%201=1--"]) {
+  for (const path of [
+    '/v1/boxes/..%2f..%2fetc',
+    '/v1/boxes/%2e%2e',
+    '/v1/boxes/$(id)/execs',
+    "/v1/boxes/'%20OR%201=1--",
+  ]) {
     attack(`in a path: ${path}`, async () => refusalOf(await server.call({ path }), 'BOX_NOT_FOUND'));
   }
 });
@@ -54,7 +94,14 @@ describe('a command', () => {
   });
 
   attack('whose environment steers the engine, or the shell that starts it', async () => {
-    const env = { BOXLITE_EXECUTOR: 'host', BOXRUN_ORDERS: '{}', LD_PRELOAD: '/nothing.so', 'A B': '1', 'X;id': '2', PLAIN: '$(id)\n`id`' };
+    const env = {
+      BOXLITE_EXECUTOR: 'host',
+      BOXRUN_ORDERS: '{}',
+      LD_PRELOAD: '/nothing.so',
+      'A B': '1',
+      'X;id': '2',
+      PLAIN: '$(id)\n`id`',
+    };
     const { stdout } = await run(['env'], { env });
     expect(stdout).not.toMatch(/^(BOXLITE|BOXRUN)_/m);
     expect(stdout).toContain('PLAIN=$(id)\n`id`');
@@ -64,7 +111,11 @@ describe('a command', () => {
 
   for (const env of [{ 'A=B': 'x' }, { '': 'x' }, { A: 'x\u0000y' }, { 'A\u0000': 'x' }]) {
     attack(`with the variable ${JSON.stringify(env)}`, async () =>
-      refusalOf(await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['true'], env } }), 'VALIDATION_ERROR'));
+      refusalOf(
+        await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['true'], env } }),
+        'VALIDATION_ERROR',
+      ),
+    );
   }
 
   attack('in a directory, or as a user, that is an option or a path out', async () => {
@@ -72,7 +123,11 @@ describe('a command', () => {
     expect(await at({ workdir: '/../../../..' })).toBe(0);
     expect((await run(['ls', `.${dir}`], { workdir: '/../../../..' })).exitCode).not.toBe(0);
     expect(await at({ workdir: '/--help' })).not.toBe(0);
-    const answer = await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['id'], user: '--help' } });
+    const answer = await server.call({
+      method: 'POST',
+      path: `/v1/boxes/${box}/exec`,
+      body: { cmd: ['id'], user: '--help' },
+    });
     return refusalOf(answer, 'VALIDATION_ERROR');
   });
 
@@ -89,11 +144,18 @@ describe('a command', () => {
 describe('a file', () => {
   const boundary = 'b1234567890';
   const upload = (dest: string, fileName = 'f') => {
-    const part = (head: string, value: string) => `--${boundary}\r\ncontent-disposition: form-data; ${head}\r\n\r\n${value}\r\n`;
+    const part = (head: string, value: string) =>
+      `--${boundary}\r\ncontent-disposition: form-data; ${head}\r\n\r\n${value}\r\n`;
     const body = `${part('name="dest"', dest)}${part(`name="file"; filename="${fileName}"`, 'evil')}--${boundary}--\r\n`;
-    return server.call({ method: 'POST', path: `/v1/boxes/${box}/files/upload`, body, headers: { 'content-type': `multipart/form-data; boundary=${boundary}` } });
+    return server.call({
+      method: 'POST',
+      path: `/v1/boxes/${box}/files/upload`,
+      body,
+      headers: { 'content-type': `multipart/form-data; boundary=${boundary}` },
+    });
   };
-  const download = (path: string) => server.call({ method: 'POST', path: `/v1/boxes/${box}/files/download`, body: { path } });
+  const download = (path: string) =>
+    server.call({ method: 'POST', path: `/v1/boxes/${box}/files/download`, body: { path } });
 
   for (const path of ['/../../etc/passwd', '/root/../../x', '..', '../x', '/a/..']) {
     attack(`goes up and down by ${path}`, async () => {
@@ -103,7 +165,9 @@ describe('a file', () => {
   }
 
   attack('is copied through a link to the host that a command has planted', async () => {
-    await sh(`ln -s ${dir}/secret /root/leak; ln -s ${dir} /root/way; ln -s /proc/1/root/${dir}/secret /root/leak2; ln -s /proc/self/cwd/${dir}/secret /root/leak3`);
+    await sh(
+      `ln -s ${dir}/secret /root/leak; ln -s ${dir} /root/way; ln -s /proc/1/root/${dir}/secret /root/leak2; ln -s /proc/self/cwd/${dir}/secret /root/leak3`,
+    );
     for (const path of ['/root/leak', '/root/way/secret', '/root/leak2', '/root/leak3']) {
       const answer = await download(path);
       expect(answer.text).not.toContain('of the host');
@@ -127,7 +191,7 @@ describe('a file', () => {
   });
 
   attack('gives headers of its own by its name', async () => {
-    await sh("printf evil > \"$(printf '/root/a\\r\\nX-Evil: 1')\"");
+    await sh('printf evil > "$(printf \'/root/a\\r\\nX-Evil: 1\')"');
     const answer = await download('/root/a\r\nX-Evil: 1');
     expect(answer.headers['x-evil']).toBeUndefined();
     expect(answer.text).toBe('evil');

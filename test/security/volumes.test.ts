@@ -29,7 +29,8 @@ afterAll(async () => {
 
 const create = (hostPath: string, readonly = true) =>
   server.call({
-    method: 'POST', path: '/v1/boxes',
+    method: 'POST',
+    path: '/v1/boxes',
     body: { image: 'base', cpu: 1, memory_mb: 64, volumes: [{ host_path: hostPath, guest_path: '/v', readonly }] },
   });
 const inBox = async (box: string, script: string) => (await server.client.exec(box, ['sh', '-c', script])).stdout;
@@ -46,7 +47,9 @@ describe('with --volume-root', () => {
   });
 
   for (const name of ['outside', 'root-beside', 'root/../outside', 'root/link-out', 'root/link-out/secret', '']) {
-    attack(`mounting ${name === '' ? 'the directory above' : name}`, async () => refusalOf(await create(path(name)), 'FORBIDDEN'));
+    attack(`mounting ${name === '' ? 'the directory above' : name}`, async () =>
+      refusalOf(await create(path(name)), 'FORBIDDEN'),
+    );
   }
   for (const host of ['/', '/etc/shadow', '/proc/self/root', '/proc/1/root/etc', '/var/run/docker.sock']) {
     attack(`mounting ${host}`, async () => {
@@ -77,7 +80,9 @@ describe('with --volume-root', () => {
       process.stdout.write('up\\n');
       for (;;) { renameSync(at, real); symlinkSync(out, at); wait(1); unlinkSync(at); renameSync(real, at); wait(Math.random() * 12); }`;
     const id = String((await create(path('root/flip/inner'))).json['id']);
-    const flipper = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const flipper = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await once(flipper.stdout, 'data');
     const outcomes = new Map<string, number>();
     try {
@@ -93,7 +98,12 @@ describe('with --volume-root', () => {
       flipper.kill('SIGKILL');
       await once(flipper, 'exit');
     }
-    expect([...outcomes.keys()].filter((outcome) => !['FORBIDDEN', 'FORBIDDEN after the mount', 'RUNTIME_ERROR', 'started with the directory'].includes(outcome))).toEqual([]);
+    expect(
+      [...outcomes.keys()].filter(
+        (outcome) =>
+          !['FORBIDDEN', 'FORBIDDEN after the mount', 'RUNTIME_ERROR', 'started with the directory'].includes(outcome),
+      ),
+    ).toEqual([]);
     return [...outcomes].map(([outcome, times]) => `${times} × ${outcome}`).join(', ');
   });
 

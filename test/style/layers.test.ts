@@ -1,4 +1,5 @@
-// Who may import whom: the parts of the project know each other only through `shared`, and each outside package has its place.
+// Who may import whom: the parts of the project know each other only through `shared`, and each outside package has its
+// place.
 import { describe, expect, it } from 'vitest';
 import { environmentUses, importsOf, readFiles, type SourceFile } from './sources.ts';
 
@@ -28,7 +29,9 @@ function layerProblems(files: readonly SourceFile[]): string[] {
     if (others === undefined) return [`${file.path}: ${part} is no part of the project`];
     return importsOf(file).flatMap(({ target, specifier }) => {
       if (target === null || target === 'package.json') return []; // Its version is everybody's.
-      const inside = target.startsWith(`src/${part}/`) || others.some((other) => target === `src/${other}` || target.startsWith(`src/${other}/`));
+      const inside =
+        target.startsWith(`src/${part}/`) ||
+        others.some((other) => target === `src/${other}` || target.startsWith(`src/${other}/`));
       return inside || single[file.path] === target ? [] : [`${file.path} imports ${specifier}`];
     });
   });
@@ -39,7 +42,10 @@ const places: Readonly<Record<string, readonly string[]>> = {
   'better-sqlite3': ['src/writer/', 'src/shared/store/'],
   '@boxlite-ai/boxlite': ['src/worker/drivers/boxlite/'],
   'node:child_process': [
-    'src/shared/child-process.ts', 'src/shared/own-process.ts', 'src/shared/lock.ts', 'src/worker/drivers/',
+    'src/shared/child-process.ts',
+    'src/shared/own-process.ts',
+    'src/shared/lock.ts',
+    'src/worker/drivers/',
     'src/cli/server.ts', // Starts the server when none runs.
     'src/cli/local-tar.ts', // Streams directories through the host's own tar.
     'src/shared/images/archive.ts', // Streams an archive of any length through its decompressor.
@@ -58,9 +64,15 @@ const places: Readonly<Record<string, readonly string[]>> = {
 function placeProblems(files: readonly SourceFile[]): string[] {
   return files.flatMap((file) =>
     importsOf(file)
-      .filter(({ specifier }) => Object.entries(places).some(([name, paths]) =>
-        (specifier === name || specifier.startsWith(`${name}/`)) && !paths.some((path) => file.path.startsWith(path))))
-      .map(({ specifier }) => `${file.path} imports ${specifier}`));
+      .filter(({ specifier }) =>
+        Object.entries(places).some(
+          ([name, paths]) =>
+            (specifier === name || specifier.startsWith(`${name}/`)) &&
+            !paths.some((path) => file.path.startsWith(path)),
+        ),
+      )
+      .map(({ specifier }) => `${file.path} imports ${specifier}`),
+  );
 }
 
 /** Files that touch the environment, and why they do. Settings are read in config.ts alone. */

@@ -1,5 +1,5 @@
-// The project's files as the style tests see them: their text, what they import, and the rules as functions from files to
-// problems, so that each rule can be shown to fail.
+// The project's files as the style tests see them: their text, what they import, and the rules as functions from files
+// to problems, so that each rule can be shown to fail.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,10 +22,15 @@ export interface Import {
 
 const skipped = new Set(['node_modules', 'dist', '.git', '.vitest', 'package-lock.json']);
 
-/** Every file under `directory` whose name ends with one of `endings` (all where there is none); of the root, those right in it. */
+/**
+ * Every file under `directory` whose name ends with one of `endings` (all where there is none); of the root, those
+ * right in it.
+ */
 export function readFiles(directory: string, ...endings: string[]): SourceFile[] {
   return readdirSync(join(root, directory), { withFileTypes: true, recursive: directory !== '.' })
-    .filter((entry) => entry.isFile() && (endings.length === 0 || endings.some((ending) => entry.name.endsWith(ending))))
+    .filter(
+      (entry) => entry.isFile() && (endings.length === 0 || endings.some((ending) => entry.name.endsWith(ending))),
+    )
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
     .filter((path) => !path.split('/').some((part) => skipped.has(part)))
     .sort()
@@ -44,7 +49,10 @@ export function importsOf(file: SourceFile): Import[] {
   const visit = (node: ts.Node): void => {
     if (ts.isImportDeclaration(node)) {
       const clause = node.importClause;
-      add(node.moduleSpecifier, clause?.phaseModifier === ts.SyntaxKind.TypeKeyword || onlyTypes(clause?.namedBindings));
+      add(
+        node.moduleSpecifier,
+        clause?.phaseModifier === ts.SyntaxKind.TypeKeyword || onlyTypes(clause?.namedBindings),
+      );
     } else if (ts.isExportDeclaration(node)) {
       add(node.moduleSpecifier, node.isTypeOnly);
     } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
@@ -59,14 +67,20 @@ export function importsOf(file: SourceFile): Import[] {
 }
 
 function onlyTypes(bindings: ts.NamedImportBindings | undefined): boolean {
-  return bindings !== undefined && ts.isNamedImports(bindings) && bindings.elements.length > 0 && bindings.elements.every((each) => each.isTypeOnly);
+  return (
+    bindings !== undefined &&
+    ts.isNamedImports(bindings) &&
+    bindings.elements.length > 0 &&
+    bindings.elements.every((each) => each.isTypeOnly)
+  );
 }
 
 /** How often `file` reads `process.env`. */
 export function environmentUses(file: SourceFile): number {
   let uses = 0;
   const visit = (node: ts.Node): void => {
-    if (ts.isPropertyAccessExpression(node) && node.name.text === 'env' && node.expression.getText() === 'process') uses++;
+    if (ts.isPropertyAccessExpression(node) && node.name.text === 'env' && node.expression.getText() === 'process')
+      uses++;
     ts.forEachChild(node, visit);
   };
   visit(parse(file));

@@ -1,5 +1,6 @@
-// Requests made up from /openapi.json: for each operation some that fit its schemas and some that do not. What they need to have
-// an effect (images, boxes, commands that end soon) is put in their way; everything else is chance, by a seed.
+// Requests made up from /openapi.json: for each operation some that fit its schemas and some that do not. What they
+// need to have an effect (images, boxes, commands that end soon) is put in their way; everything else is chance, by a
+// seed.
 import fc from 'fast-check';
 import type { Conformance, DescribedOperation, Schema } from './conformance.ts';
 
@@ -38,11 +39,34 @@ const slowOperations = new Set(['createBox', 'run', 'startBox', 'stopBox', 'remo
 
 const hostile = fc.oneof(
   fc.jsonValue({ maxDepth: 2 }),
-  fc.constantFrom<unknown>('', '\0', 'x'.repeat(5_000), -1, 0, 1.5, 2 ** 53, -(2 ** 40), [], {}, [null], { '__proto__': 1 }, '../../etc', "'; DROP TABLE boxes", '😀', '\ud800'),
+  fc.constantFrom<unknown>(
+    '',
+    '\0',
+    'x'.repeat(5_000),
+    -1,
+    0,
+    1.5,
+    2 ** 53,
+    -(2 ** 40),
+    [],
+    {},
+    [null],
+    { __proto__: 1 },
+    '../../etc',
+    "'; DROP TABLE boxes",
+    '😀',
+    '\ud800',
+  ),
 );
-const hostileText = fc.oneof(fc.string({ unit: 'binary', maxLength: 40 }), fc.constantFrom('0', '-1', '1e9', 'null', 'true', '%', ':', ':stop', 'a:b', '..', 'x'.repeat(300)));
+const hostileText = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 40 }),
+  fc.constantFrom('0', '-1', '1e9', 'null', 'true', '%', ':', ':stop', 'a:b', '..', 'x'.repeat(300)),
+);
 
-export function requestsFor({ operations, resolve }: Conformance, targets: { readonly boxes: readonly string[]; readonly execs: readonly string[] }): fc.Arbitrary<MadeRequest> {
+export function requestsFor(
+  { operations, resolve }: Conformance,
+  targets: { readonly boxes: readonly string[]; readonly execs: readonly string[] },
+): fc.Arbitrary<MadeRequest> {
   const valueFor = (name: string, given: Schema): fc.Arbitrary<unknown> => {
     const schema = resolve(given);
     const useful = usefulValues[name];
@@ -59,41 +83,88 @@ export function requestsFor({ operations, resolve }: Conformance, targets: { rea
 
   const bodyFor = (operation: DescribedOperation, valid: boolean): fc.Arbitrary<string | undefined> => {
     const schema = operation.requestBody?.content['application/json']?.schema;
-    if (schema === undefined) return valid ? fc.constant(undefined) : fc.option(hostile.map((value) => JSON.stringify(value)), { nil: undefined });
-    const { properties = {}, required = [] } = resolve(schema) as { properties?: Record<string, Schema>; required?: string[] };
-    const good = fc.record(Object.fromEntries(Object.entries(properties).map(([name, each]) => [name, valueFor(name, each)])), {
-      requiredKeys: [...new Set([...required, 'cpu', 'memory_mb'])].filter((name) => Object.hasOwn(properties, name)),
-    });
+    if (schema === undefined)
+      return valid
+        ? fc.constant(undefined)
+        : fc.option(
+            hostile.map((value) => JSON.stringify(value)),
+            { nil: undefined },
+          );
+    const { properties = {}, required = [] } = resolve(schema) as {
+      properties?: Record<string, Schema>;
+      required?: string[];
+    };
+    const good = fc.record(
+      Object.fromEntries(Object.entries(properties).map(([name, each]) => [name, valueFor(name, each)])),
+      {
+        requiredKeys: [...new Set([...required, 'cpu', 'memory_mb'])].filter((name) => Object.hasOwn(properties, name)),
+      },
+    );
     if (valid) return good.map((value) => JSON.stringify(value));
-    const spoilt = fc.tuple(good, fc.constantFrom(...Object.keys(properties)), hostile)
+    const spoilt = fc
+      .tuple(good, fc.constantFrom(...Object.keys(properties)), hostile)
       .map(([value, name, bad]) => JSON.stringify({ ...value, [name]: bad }))
       // What is spoilt may still be valid (a missing field, say): it must not make boxes without number.
-      .map((text) => (slowOperations.has(operation.operationId) ? JSON.stringify({ ...(JSON.parse(text) as object), image: 7 }) : text));
-    return fc.oneof(spoilt, hostile.map((value) => JSON.stringify(value)), fc.string({ maxLength: 30 }));
+      .map((text) =>
+        slowOperations.has(operation.operationId)
+          ? JSON.stringify({ ...(JSON.parse(text) as object), image: 7 })
+          : text,
+      );
+    return fc.oneof(
+      spoilt,
+      hostile.map((value) => JSON.stringify(value)),
+      fc.string({ maxLength: 30 }),
+    );
   };
 
   const pathFor = (path: string, valid: boolean): fc.Arbitrary<string> => {
     const parts = path.split(/(\{\w+\})/).map((part) => {
-      if (part === '{box}') return valid ? fc.constantFrom(...targets.boxes) : fc.oneof(hostileText, fc.constantFrom(...targets.boxes));
-      if (part === '{exec}') return valid ? fc.constantFrom(...targets.execs) : fc.oneof(hostileText, fc.constantFrom(...targets.execs));
+      if (part === '{box}')
+        return valid ? fc.constantFrom(...targets.boxes) : fc.oneof(hostileText, fc.constantFrom(...targets.boxes));
+      if (part === '{exec}')
+        return valid ? fc.constantFrom(...targets.execs) : fc.oneof(hostileText, fc.constantFrom(...targets.execs));
       return null;
     });
-    const texts = path.split(/(\{\w+\})/).map((part, index) => parts[index]?.map((text) => encoded(text === '' ? 'x' : text)) ?? fc.constant(part));
+    const texts = path
+      .split(/(\{\w+\})/)
+      .map((part, index) => parts[index]?.map((text) => encoded(text === '' ? 'x' : text)) ?? fc.constant(part));
     return fc.tuple(...texts).map((pieces) => pieces.join(''));
   };
 
   const queryFor = (operation: DescribedOperation, valid: boolean): fc.Arbitrary<string> => {
-    const fields = operation.parameters.filter((each) => each.in === 'query').map(({ name, schema }) => {
-      const value = valid && name !== 'cursor' ? valueFor(name, schema).map((each) => [each].flat().join(',')) : hostileText;
-      return fc.option(value.map((text) => `${name}=${encoded(text)}`), { nil: '', freq: 1 });
-    });
+    const fields = operation.parameters
+      .filter((each) => each.in === 'query')
+      .map(({ name, schema }) => {
+        const value =
+          valid && name !== 'cursor' ? valueFor(name, schema).map((each) => [each].flat().join(',')) : hostileText;
+        return fc.option(
+          value.map((text) => `${name}=${encoded(text)}`),
+          { nil: '', freq: 1 },
+        );
+      });
     return fc.tuple(...fields).map((texts) => texts.filter((text) => text !== '').join('&'));
   };
 
-  const headersFor = (operation: DescribedOperation, hasBody: boolean, valid: boolean): fc.Arbitrary<Record<string, string>> => {
-    const type = valid ? fc.constant('application/json') : fc.constantFrom('application/json', 'application/json', 'application/json', 'text/plain', 'multipart/form-data; boundary=x');
-    const eventId = operation.parameters.some(({ name }) => name === 'Last-Event-ID') ? fc.constantFrom('0', '5', 'x', '-1', undefined) : fc.constant(undefined);
-    const key = operation.parameters.some(({ name }) => name === 'Idempotency-Key') ? fc.constantFrom(undefined, undefined, 'k'.repeat(300), 'a b', 'one') : fc.constant(undefined);
+  const headersFor = (
+    operation: DescribedOperation,
+    hasBody: boolean,
+    valid: boolean,
+  ): fc.Arbitrary<Record<string, string>> => {
+    const type = valid
+      ? fc.constant('application/json')
+      : fc.constantFrom(
+          'application/json',
+          'application/json',
+          'application/json',
+          'text/plain',
+          'multipart/form-data; boundary=x',
+        );
+    const eventId = operation.parameters.some(({ name }) => name === 'Last-Event-ID')
+      ? fc.constantFrom('0', '5', 'x', '-1', undefined)
+      : fc.constant(undefined);
+    const key = operation.parameters.some(({ name }) => name === 'Idempotency-Key')
+      ? fc.constantFrom(undefined, undefined, 'k'.repeat(300), 'a b', 'one')
+      : fc.constant(undefined);
     return fc.tuple(type, eventId, key).map(([contentType, id, idempotency]) => ({
       ...(hasBody ? { 'content-type': contentType } : {}),
       ...(id === undefined ? {} : { 'last-event-id': id }),
@@ -101,18 +172,28 @@ export function requestsFor({ operations, resolve }: Conformance, targets: { rea
     }));
   };
 
-  const requestFor = ({ method, path, operation }: Conformance['operations'][number], valid: boolean): fc.Arbitrary<MadeRequest> =>
+  const requestFor = (
+    { method, path, operation }: Conformance['operations'][number],
+    valid: boolean,
+  ): fc.Arbitrary<MadeRequest> =>
     fc.tuple(pathFor(path, valid), queryFor(operation, valid), bodyFor(operation, valid)).chain(([url, query, body]) =>
       headersFor(operation, body !== undefined, valid).map((headers) => ({
-        method, path, body, headers, url: query === '' ? url : `${url}?${query}`,
-      })));
+        method,
+        path,
+        body,
+        headers,
+        url: query === '' ? url : `${url}?${query}`,
+      })),
+    );
 
-  return fc.oneof(...operations.flatMap((each) => {
-    const slow = slowOperations.has(each.operation.operationId);
-    const spoilt = { arbitrary: requestFor(each, false), weight: 50 };
-    // Spoilt removals and starts may still hit a box; that is meant to be.
-    return [{ arbitrary: requestFor(each, true), weight: slow ? 4 : 50 }, slow ? { ...spoilt, weight: 96 } : spoilt];
-  }));
+  return fc.oneof(
+    ...operations.flatMap((each) => {
+      const slow = slowOperations.has(each.operation.operationId);
+      const spoilt = { arbitrary: requestFor(each, false), weight: 50 };
+      // Spoilt removals and starts may still hit a box; that is meant to be.
+      return [{ arbitrary: requestFor(each, true), weight: slow ? 4 : 50 }, slow ? { ...spoilt, weight: 96 } : spoilt];
+    }),
+  );
 }
 
 function encoded(text: string): string {

@@ -1,5 +1,5 @@
-// Tests that are attacks: each tries something for real, asserts that it was refused, and says how; attack-reporter.ts prints what
-// they said. `attack` is a test like any other.
+// Tests that are attacks: each tries something for real, asserts that it was refused, and says how; attack-reporter.ts
+// prints what they said. `attack` is a test like any other.
 import { test } from 'vitest';
 import type { Answer } from './server.ts';
 
@@ -19,6 +19,7 @@ export function attack(what: string, run: () => Promise<string>): void {
 
 /** The refusal of a request, in a few words; throws when it was none, or another one than `code`. */
 export function refusalOf(answer: Pick<Answer, 'status' | 'json' | 'text'>, code: string): string {
-  if (answer.status < 400 || answer.json.code !== code) throw new Error(`not refused with ${code}: ${answer.status} ${answer.text.slice(0, 500)}`);
+  if (answer.status < 400 || answer.json.code !== code)
+    throw new Error(`not refused with ${code}: ${answer.status} ${answer.text.slice(0, 500)}`);
   return `${answer.status} ${code}: ${answer.json.message ?? ''}`;
 }

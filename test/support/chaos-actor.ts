@@ -1,5 +1,6 @@
-// One client of the chaos: does random things to boxes of its own, one after the other, and knows what each may answer. What was
-// acknowledged must stay so; only where a fault came between may an answer be missing, and then the box itself is asked.
+// One client of the chaos: does random things to boxes of its own, one after the other, and knows what each may answer.
+// What was acknowledged must stay so; only where a fault came between may an answer be missing, and then the box itself
+// is asked.
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collectPatiently, expectWhole, inTime } from './crash-arena.ts';
 import type { Random } from './random.ts';
@@ -51,10 +52,22 @@ const comesWithinMs = 20_000;
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
 
 const operations = {
-  create: 2, createThatIsLeft: 1, exec: 6, execInBackground: 4, execThatIsLeft: 2, cancel: 3, stop: 2, start: 3, remove: 1, run: 1, runThatIsLeft: 1,
+  create: 2,
+  createThatIsLeft: 1,
+  exec: 6,
+  execInBackground: 4,
+  execThatIsLeft: 2,
+  cancel: 3,
+  stop: 2,
+  start: 3,
+  remove: 1,
+  run: 1,
+  runThatIsLeft: 1,
 };
 type Operation = keyof typeof operations;
-const drawn = (Object.keys(operations) as Operation[]).flatMap((kind) => Array.from({ length: operations[kind] }, () => kind));
+const drawn = (Object.keys(operations) as Operation[]).flatMap((kind) =>
+  Array.from({ length: operations[kind] }, () => kind),
+);
 
 export class Actor {
   readonly #options: ActorOptions;
@@ -77,23 +90,38 @@ export class Actor {
     try {
       await this.#operate(kind, box as ModelBox);
     } catch (error) {
-      this.#violation(`${kind} of ${box?.id ?? 'a box'}: ${error instanceof BoxRunError ? error.code : ''} ${String(error)}`);
+      this.#violation(
+        `${kind} of ${box?.id ?? 'a box'}: ${error instanceof BoxRunError ? error.code : ''} ${String(error)}`,
+      );
     }
   }
 
   async #operate(kind: Operation, box: ModelBox): Promise<void> {
     switch (kind) {
-      case 'create': return this.#create(null);
-      case 'createThatIsLeft': return this.#create(this.#leaveSoon());
-      case 'exec': return this.#exec(box);
-      case 'execInBackground': { await this.#startExec(box, this.#counting()); return; }
-      case 'execThatIsLeft': return this.#execThatIsLeft(box);
-      case 'cancel': return this.#cancel(box);
-      case 'stop': return this.#change(box, 'stopped', () => this.#options.client.stopBox(box.name));
-      case 'start': return this.#change(box, 'running', () => this.#options.client.startBox(box.name));
-      case 'remove': return this.#remove(box);
-      case 'run': return this.#run(null);
-      case 'runThatIsLeft': return this.#run(this.#leaveSoon());
+      case 'create':
+        return this.#create(null);
+      case 'createThatIsLeft':
+        return this.#create(this.#leaveSoon());
+      case 'exec':
+        return this.#exec(box);
+      case 'execInBackground': {
+        await this.#startExec(box, this.#counting());
+        return;
+      }
+      case 'execThatIsLeft':
+        return this.#execThatIsLeft(box);
+      case 'cancel':
+        return this.#cancel(box);
+      case 'stop':
+        return this.#change(box, 'stopped', () => this.#options.client.stopBox(box.name));
+      case 'start':
+        return this.#change(box, 'running', () => this.#options.client.startBox(box.name));
+      case 'remove':
+        return this.#remove(box);
+      case 'run':
+        return this.#run(null);
+      case 'runThatIsLeft':
+        return this.#run(this.#leaveSoon());
     }
   }
 
@@ -114,7 +142,9 @@ export class Actor {
     const { client, name: own } = this.#options;
     const name = [0, 1].map((index) => `${own}-${index}`).find((entry) => !this.#boxes.has(entry)) as string;
     const since = Date.now();
-    const made = await this.#ask(since, null, () => client.create({ ...size, name }, signal === null ? {} : { signal })).catch((error: unknown) => {
+    const made = await this.#ask(since, null, () =>
+      client.create({ ...size, name }, signal === null ? {} : { signal }),
+    ).catch((error: unknown) => {
       if (!(error instanceof BoxRunError)) throw error;
       if (signal?.aborted === true && error.code === 'CANCELED') return null;
       if (error.code === 'NAME_ALREADY_EXISTS' && this.#mayHaveCome(name)) return null;
@@ -157,13 +187,19 @@ export class Actor {
 
   #counting(): string[] {
     const lines = 50 + this.#options.random.below(1500);
-    return ['sh', '-c', `i=0; while [ $i -lt ${lines} ]; do echo line-$i; i=$((i+1)); [ $((i%50)) = 0 ] && sleep 0.03; done; echo end-$i`];
+    return [
+      'sh',
+      '-c',
+      `i=0; while [ $i -lt ${lines} ]; do echo line-$i; i=$((i+1)); [ $((i%50)) = 0 ] && sleep 0.03; done; echo end-$i`,
+    ];
   }
 
   async #startExec(box: ModelBox, cmd: string[], sleeps = false): Promise<(Exec & ModelExec) | null> {
     const startedAt = Date.now();
     if (box.status === 'stopped' && !box.unsure) {
-      await this.#expectRefusal('BOX_NOT_RUNNING', box, startedAt, () => this.#options.client.startExec(box.name, { cmd }));
+      await this.#expectRefusal('BOX_NOT_RUNNING', box, startedAt, () =>
+        this.#options.client.startExec(box.name, { cmd }),
+      );
       return null;
     }
     const exec = await this.#ask(startedAt, box, () => this.#options.client.startExec(box.name, { cmd }));
@@ -182,7 +218,11 @@ export class Actor {
     const exec = await this.#startExec(box, this.#counting());
     if (exec === null) return;
     try {
-      for await (const event of this.#options.client.execEvents({ id: exec.id, box_id: box.id }, { signal: this.#leaveSoon() })) void event;
+      for await (const event of this.#options.client.execEvents(
+        { id: exec.id, box_id: box.id },
+        { signal: this.#leaveSoon() },
+      ))
+        void event;
     } catch (error) {
       if (!(error instanceof BoxRunError) || error.code !== 'CANCELED') throw error;
     }
@@ -216,10 +256,15 @@ export class Actor {
     try {
       await work();
     } catch (error) {
-      if (error instanceof BoxRunError && (error.code === code || passing.has(error.code) || faults.onBoxSince(box.id, box.sureAt))) return;
+      if (
+        error instanceof BoxRunError &&
+        (error.code === code || passing.has(error.code) || faults.onBoxSince(box.id, box.sureAt))
+      )
+        return;
       throw error;
     }
-    if (!faults.anySince(since) && !faults.onBoxSince(box.id, box.sureAt)) throw new Error(`should be refused with ${code}`);
+    if (!faults.anySince(since) && !faults.onBoxSince(box.id, box.sureAt))
+      throw new Error(`should be refused with ${code}`);
     box.unsure = true;
   }
 
@@ -227,7 +272,9 @@ export class Actor {
     const since = Date.now();
     box.removing = true;
     for (const exec of box.execs) exec.ended = true;
-    const removed = await this.#ask(since, box, () => this.#options.client.removeBox(box.name, { force: true }).then(() => true));
+    const removed = await this.#ask(since, box, () =>
+      this.#options.client.removeBox(box.name, { force: true }).then(() => true),
+    );
     if (removed !== true) box.unsure = true;
     else {
       this.#boxes.delete(box.name);
@@ -239,8 +286,11 @@ export class Actor {
     const since = Date.now();
     const input = { ...size, cmd: ['sh', '-c', signal === null ? 'echo out' : 'sleep 1000'] };
     try {
-      const result = await this.#ask(since, null, () => this.#options.client.run(input, signal === null ? {} : { signal }));
-      if (result !== null && result.stdout !== 'out\n' && !this.#options.faults.anySince(since)) throw new Error(`said ${JSON.stringify(result)}`);
+      const result = await this.#ask(since, null, () =>
+        this.#options.client.run(input, signal === null ? {} : { signal }),
+      );
+      if (result !== null && result.stdout !== 'out\n' && !this.#options.faults.anySince(since))
+        throw new Error(`said ${JSON.stringify(result)}`);
     } catch (error) {
       if (!(signal !== null && error instanceof BoxRunError && error.code === 'CANCELED')) throw error;
     }
@@ -250,7 +300,10 @@ export class Actor {
   async #expectOutput(box: ModelBox, exec: ModelExec): Promise<void> {
     let collected;
     try {
-      collected = await inTime(collectPatiently(this.#options.client, { id: exec.id, box_id: box.id }), `the end of ${exec.id}`);
+      collected = await inTime(
+        collectPatiently(this.#options.client, { id: exec.id, box_id: box.id }),
+        `the end of ${exec.id}`,
+      );
     } catch (error) {
       const gone = error instanceof BoxRunError && ['EXEC_NOT_FOUND', 'BOX_NOT_FOUND'].includes(error.code);
       if (gone && box.removing) return;
@@ -258,11 +311,15 @@ export class Actor {
     }
     if (exec.sleeps) return;
     const excused = exec.ended || this.#options.faults.onBoxSince(box.id, exec.startedAt);
-    if (!excused && collected.exit.exitCode !== 0) throw new Error(`${exec.id} was not hit, and ended with ${collected.exit.error ?? collected.exit.exitCode}`);
+    if (!excused && collected.exit.exitCode !== 0)
+      throw new Error(`${exec.id} was not hit, and ended with ${collected.exit.error ?? collected.exit.exitCode}`);
     expectWhole(collected, /^end-(\d+)$/);
   }
 
-  /** With no fault under way: every box is there that must be, and every command has its row and output. Then nothing is unsure. */
+  /**
+   * With no fault under way: every box is there that must be, and every command has its row and output. Then nothing is
+   * unsure.
+   */
   async expectTruth(): Promise<void> {
     const { client, faults } = this.#options;
     const found = new Map((await client.listBoxes()).map((box) => [box.name, box]));
@@ -275,8 +332,17 @@ export class Actor {
         continue;
       }
       if (sure && now.status !== box.status) this.#violation(`${box.id} is ${now.status} and was left ${box.status}`);
-      for (const exec of box.execs) await this.#expectKept(box, exec, now.status).catch((error: unknown) => { this.#violation(`${box.id}: ${String(error)}`); });
-      Object.assign(box, { status: now.status === 'running' ? 'running' : 'stopped', unsure: now.status === 'error', removing: false, sureAt: Date.now(), execs: [] });
+      for (const exec of box.execs)
+        await this.#expectKept(box, exec, now.status).catch((error: unknown) => {
+          this.#violation(`${box.id}: ${String(error)}`);
+        });
+      Object.assign(box, {
+        status: now.status === 'running' ? 'running' : 'stopped',
+        unsure: now.status === 'error',
+        removing: false,
+        sureAt: Date.now(),
+        execs: [],
+      });
       found.delete(box.name);
     }
     for (const [name, box] of found) {
@@ -291,7 +357,8 @@ export class Actor {
 
   async #expectKept(box: ModelBox, exec: ModelExec, status: string): Promise<void> {
     const row = await this.#options.client.getExec(box.id, exec.id);
-    if (row.status === 'running' && status !== 'running') throw new Error(`${exec.id} is running in a box that is ${status}`);
+    if (row.status === 'running' && status !== 'running')
+      throw new Error(`${exec.id} is running in a box that is ${status}`);
     if (row.status === 'running' && exec.canceled === true) throw new Error(`${exec.id} was canceled and is running`);
     if (row.status === 'running' && exec.sleeps) await this.#options.client.cancelExec(box.id, exec.id);
     await this.#expectOutput(box, exec);

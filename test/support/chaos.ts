@@ -1,5 +1,5 @@
-// Chaos that a seed decides: clients that do random things, and a killer that kills and freezes random processes, in rounds of some
-// seconds. After each round everything must be as the clients' models and the server itself say.
+// Chaos that a seed decides: clients that do random things, and a killer that kills and freezes random processes, in
+// rounds of some seconds. After each round everything must be as the clients' models and the server itself say.
 import { killQuietly } from '../../src/shared/child-process.ts';
 import { Actor, type Faults } from './chaos-actor.ts';
 import { startCrashServer, type CrashServer } from './crash-server.ts';
@@ -24,7 +24,10 @@ export interface ChaosReport {
 
 const actorCount = 3;
 const roundMs = 8_000;
-/** The keeper gives up a child that dies more often than 10 times a minute, and a box its worker after 3: that is not what is tried here. */
+/**
+ * The keeper gives up a child that dies more often than 10 times a minute, and a box its worker after 3: that is not
+ * what is tried here.
+ */
 const pauseLeastMs = 500;
 const pauseMostMs = 1_800;
 const freezeMostMs = 3_000;
@@ -37,16 +40,32 @@ const spareCpus = 6;
 const prey = ['supervisor', 'gateway', 'writer', 'worker', 'worker', 'engine', 'keeper'] as const;
 
 export async function runChaos({ seed, durationMs, onRound = () => undefined }: ChaosOptions): Promise<ChaosReport> {
-  const server = await startCrashServer({ args: ['--workers', '1'], env: { BOXRUN_MAX_CPU: String(boxCpus + spareCpus), BOXRUN_RECONCILE_MS: '1000' } });
+  const server = await startCrashServer({
+    args: ['--workers', '1'],
+    env: { BOXRUN_MAX_CPU: String(boxCpus + spareCpus), BOXRUN_RECONCILE_MS: '1000' },
+  });
   const counts = { operations: {} as Record<string, number>, faults: {} as Record<string, number> };
   const violations: string[] = [];
-  const count = (of: Record<string, number>, kind: string) => { of[kind] = (of[kind] ?? 0) + 1; };
-  const killer = new Killer(server, createRandom(seed), (kind) => { count(counts.faults, kind); });
-  const actors = Array.from({ length: actorCount }, (_, index) => new Actor({
-    name: `actor${index}`, client: server.client, random: createRandom(seed * 31 + index + 1), faults: killer,
-    onOperation: (kind) => { count(counts.operations, kind); },
-    onViolation: (what) => violations.push(what),
-  }));
+  const count = (of: Record<string, number>, kind: string) => {
+    of[kind] = (of[kind] ?? 0) + 1;
+  };
+  const killer = new Killer(server, createRandom(seed), (kind) => {
+    count(counts.faults, kind);
+  });
+  const actors = Array.from(
+    { length: actorCount },
+    (_, index) =>
+      new Actor({
+        name: `actor${index}`,
+        client: server.client,
+        random: createRandom(seed * 31 + index + 1),
+        faults: killer,
+        onOperation: (kind) => {
+          count(counts.operations, kind);
+        },
+        onViolation: (what) => violations.push(what),
+      }),
+  );
   const report = (rounds: number): ChaosReport => ({ seed, rounds, ...counts, violations });
   const deadline = Date.now() + durationMs;
   let rounds = 0;
@@ -62,7 +81,9 @@ export async function runChaos({ seed, durationMs, onRound = () => undefined }: 
     }
     onRound(report(rounds));
   }
-  await finish(server).catch((error: unknown) => { violations.push(`at the end: ${String(error)}`); });
+  await finish(server).catch((error: unknown) => {
+    violations.push(`at the end: ${String(error)}`);
+  });
   if (violations.length > 0) await server.abandon();
   return report(rounds);
 }
@@ -79,13 +100,22 @@ async function playRound(actors: readonly Actor[], killer: Killer, ms: number): 
 /** Everything is free again: name, quota, host. */
 async function finish(server: CrashServer): Promise<void> {
   for (const box of await server.client.listBoxes()) await server.client.removeBox(box.id, { force: true });
-  await server.client.create({ image: 'base', name: 'actor0-0', cpu: boxCpus + spareCpus, memory_mb: 64, disk_size_gb: 1 });
+  await server.client.create({
+    image: 'base',
+    name: 'actor0-0',
+    cpu: boxCpus + spareCpus,
+    memory_mb: 64,
+    disk_size_gb: 1,
+  });
   expectIntegrity(server.stateDir);
   await server.close();
 }
 
 async function isReady(stateDir: string): Promise<boolean> {
-  return getLocal(stateDir, '/readyz').then(({ status }) => status === 200, () => false);
+  return getLocal(stateDir, '/readyz').then(
+    ({ status }) => status === 200,
+    () => false,
+  );
 }
 
 class Killer implements Faults {
@@ -144,8 +174,12 @@ class Killer implements Faults {
   }
 
   async #serveAgain(): Promise<void> {
-    await eventually('what goes with a keeper is gone', async () =>
-      (await processesOf(this.#server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'), 30_000);
+    await eventually(
+      'what goes with a keeper is gone',
+      async () =>
+        (await processesOf(this.#server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'),
+      30_000,
+    );
     await this.#server.serve();
   }
 }
@@ -167,8 +201,15 @@ function pause(ms: number): Promise<void> {
 
 /** A line of counts. */
 export function summaryOf({ seed, rounds, operations, faults, violations }: ChaosReport): string {
-  const sum = (counts: Readonly<Record<string, number>>) => Object.values(counts).reduce((total, value) => total + value, 0);
-  const list = (counts: Readonly<Record<string, number>>) => Object.entries(counts).sort().map(([kind, value]) => `${kind} ${value}`).join(', ');
-  return `seed ${seed}, ${rounds} rounds: ${sum(operations)} operations (${list(operations)}), ${sum(faults)} faults (${list(faults)}), `
-    + `${violations.length} violated invariants${violations.map((what) => `\n  ${what}`).join('')}\n`;
+  const sum = (counts: Readonly<Record<string, number>>) =>
+    Object.values(counts).reduce((total, value) => total + value, 0);
+  const list = (counts: Readonly<Record<string, number>>) =>
+    Object.entries(counts)
+      .sort()
+      .map(([kind, value]) => `${kind} ${value}`)
+      .join(', ');
+  return (
+    `seed ${seed}, ${rounds} rounds: ${sum(operations)} operations (${list(operations)}), ${sum(faults)} faults (${list(faults)}), ` +
+    `${violations.length} violated invariants${violations.map((what) => `\n  ${what}`).join('')}\n`
+  );
 }

@@ -1,5 +1,6 @@
 // A run of made-up requests against a live server: a few at a time, each with a deadline, every answer held against the
-// description, and every box that came of it removed. Used in its short form by the contract tests, in its long one by itself.
+// description, and every box that came of it removed. Used in its short form by the contract tests, in its long one by
+// itself.
 import fc from 'fast-check';
 import { requestsFor, type MadeRequest } from './api-requests.ts';
 import { createConformance, type ApiDocument } from './conformance.ts';
@@ -17,7 +18,10 @@ export interface ConformanceReport {
 const atOnce = 6;
 const deadlineMs = 60_000;
 
-export async function runConformance(server: TestServer, { count, seed }: { count: number; seed: number }): Promise<ConformanceReport> {
+export async function runConformance(
+  server: TestServer,
+  { count, seed }: { count: number; seed: number },
+): Promise<ConformanceReport> {
   const document = (await server.call({ path: '/openapi.json' })).json as unknown as ApiDocument;
   const conformance = createConformance(document);
   const made = new Set<string>();
@@ -35,26 +39,41 @@ export async function runConformance(server: TestServer, { count, seed }: { coun
   async function send(request: MadeRequest): Promise<void> {
     const { method, path, url, body, headers } = request;
     const signal = AbortSignal.timeout(deadlineMs);
-    const answer = await server.call({ method, path: url, headers, signal, isEndless: path === '/v1/events' || path === '/v1/usage', ...(body === undefined ? {} : { body }) }).catch((error: unknown) => {
-      complaints.push(`${method} ${url}: ${signal.aborted ? 'no answer in time' : String(error)}`);
-      return null;
-    });
+    const answer = await server
+      .call({
+        method,
+        path: url,
+        headers,
+        signal,
+        isEndless: path === '/v1/events' || path === '/v1/usage',
+        ...(body === undefined ? {} : { body }),
+      })
+      .catch((error: unknown) => {
+        complaints.push(`${method} ${url}: ${signal.aborted ? 'no answer in time' : String(error)}`);
+        return null;
+      });
     if (answer === null) return;
     byStatus[answer.status] = (byStatus[answer.status] ?? 0) + 1;
     seen.add(`${method} ${path}`);
     if (answer.status === 201 && path === '/v1/boxes') made.add(answer.json['id'] as string);
-    const complaint = answer.status >= 500 ? `${answer.status} ${answer.text}` : conformance.complaint(method, path, answer);
+    const complaint =
+      answer.status >= 500 ? `${answer.status} ${answer.text}` : conformance.complaint(method, path, answer);
     if (complaint !== null) complaints.push(`${method} ${url} ${(body ?? '').slice(0, 200)}: ${complaint}`);
   }
 
   // In rounds, each with a box of its own: earlier ones get stopped and removed on the way.
   const perRound = 250;
   for (let from = 0; from < count; from += perRound) {
-    const requests = fc.sample(requestsFor(conformance, await targets()), { numRuns: Math.min(perRound, count - from), seed: seed + from });
+    const requests = fc.sample(requestsFor(conformance, await targets()), {
+      numRuns: Math.min(perRound, count - from),
+      seed: seed + from,
+    });
     const queue = requests.values();
-    await Promise.all(Array.from({ length: atOnce }, async () => {
-      for (const request of queue) await send(request);
-    }));
+    await Promise.all(
+      Array.from({ length: atOnce }, async () => {
+        for (const request of queue) await send(request);
+      }),
+    );
     for (const id of made) await server.call({ method: 'DELETE', path: `/v1/boxes/${id}?force=true` });
     made.clear();
   }

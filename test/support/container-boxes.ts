@@ -1,4 +1,5 @@
-// Boxes of the container driver for system tests: one images directory per test file, every box removed and looked for after each test.
+// Boxes of the container driver for system tests: one images directory per test file, every box removed and looked for
+// after each test.
 import { rmSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe } from 'vitest';
 import type { CreateDriver } from '../../src/worker/drivers/driver.ts';
@@ -7,7 +8,10 @@ import { probeContainerHost } from '../../src/worker/drivers/container/probe.ts'
 import { createDriverHarness, temporaryDir, type DriverHarness, type HarnessOverrides } from './driver-harness.ts';
 import { expectNoLeaks } from './leaks.ts';
 
-/** Unprivileged hosts cannot run these tests at all: there they are skipped, and the reason is printed. CI must be able to run them. */
+/**
+ * Unprivileged hosts cannot run these tests at all: there they are skipped, and the reason is printed. CI must be able
+ * to run them.
+ */
 const host = await probeContainerHost();
 if (!host.ok) {
   const reason = `no containers on this host: ${host.problems.join('; ')}`;
@@ -17,11 +21,16 @@ if (!host.ok) {
 export const describeOnHost = host.ok ? describe : describe.skip;
 
 /** The ordinary path: one start of the runtime for each command. */
-export const createContainer: CreateDriver = (context) => createContainerDriver(context, { insecureRegistries: [], runner: 'off' });
+export const createContainer: CreateDriver = (context) =>
+  createContainerDriver(context, { insecureRegistries: [], runner: 'off' });
 /** Every command by the runner that stays in the box. */
-export const createWithRunner: CreateDriver = (context) => createContainerDriver(context, { insecureRegistries: [], runner: 'always' });
+export const createWithRunner: CreateDriver = (context) =>
+  createContainerDriver(context, { insecureRegistries: [], runner: 'always' });
 /** What must hold on both. */
-export const execPaths = [['one start of the runtime each', createContainer], ['the runner in the box', createWithRunner]] as const;
+export const execPaths = [
+  ['one start of the runtime each', createContainer],
+  ['the runner in the box', createWithRunner],
+] as const;
 
 export interface BoxFactory {
   readonly imagesDir: () => string;
@@ -35,7 +44,10 @@ export interface BoxFactory {
   by(create: CreateDriver): BoxFactory;
 }
 
-/** Call once at the top of a test file. Boxes are removed after each test, or where tests share them, after the last one. */
+/**
+ * Call once at the top of a test file. Boxes are removed after each test, or where tests share them, after the last
+ * one.
+ */
 export function useBoxes(lifetime: 'test' | 'file' = 'test'): BoxFactory {
   let imagesDir = '';
   const boxes = new Set<DriverHarness>();

@@ -1,5 +1,6 @@
-// A server in which faults are made: a box that witnesses them with a command whose output can be checked, and room for one more
-// box, the subject. Scenarios act on the subject; whatever a fault does to name or quota, the next subject cannot be made.
+// A server in which faults are made: a box that witnesses them with a command whose output can be checked, and room for
+// one more box, the subject. Scenarios act on the subject; whatever a fault does to name or quota, the next subject
+// cannot be made.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,11 +20,14 @@ export type Target = (typeof targets)[number];
 
 const cpus = { witness: 1, subject: 3 };
 const reachMs = 30_000;
-/** Everything that may be waited for after a fault has a deadline of its own in the server; this is past all of them. */
+/**
+ * Everything that may be waited for after a fault has a deadline of its own in the server; this is past all of them.
+ */
 export const calmMs = 150_000;
 
 /** What a command may do when the process that reads it, or its engine, is ended. */
-const lossReasons = /may be missing|box ended|the box was (stopped|removed)|exit code 137|was ended by|could not be started/;
+const lossReasons =
+  /may be missing|box ended|the box was (stopped|removed)|exit code 137|was ended by|could not be started/;
 
 export interface Witnessing {
   /** Ends the command, and checks what it has printed. @throws when that is neither whole nor accounted for */
@@ -48,10 +52,16 @@ export class Arena {
 
   static async open(): Promise<Arena> {
     const faultDir = mkdtempSync(join(tmpdir(), 'boxrun-faults-'));
-    const env = { BOXRUN_FAULT_DIR: faultDir, BOXRUN_RECONCILE_MS: '500', BOXRUN_MAX_CPU: String(cpus.witness + cpus.subject) };
+    const env = {
+      BOXRUN_FAULT_DIR: faultDir,
+      BOXRUN_RECONCILE_MS: '500',
+      BOXRUN_MAX_CPU: String(cpus.witness + cpus.subject),
+    };
     const server = await startCrashServer({ args: ['--workers', '1'], env });
     const arena = new Arena(server, faultDir);
-    arena.witnessId = (await server.client.create({ image: 'base', name: 'witness', cpu: cpus.witness, memory_mb: 64, disk_size_gb: 1 })).id;
+    arena.witnessId = (
+      await server.client.create({ image: 'base', name: 'witness', cpu: cpus.witness, memory_mb: 64, disk_size_gb: 1 })
+    ).id;
     await arena.makeSubject();
     return arena;
   }
@@ -80,7 +90,9 @@ export class Arena {
   /** Of boxes that were set aside. */
   keptDisks(): number {
     const { lostDir } = statePaths(this.server.stateDir);
-    return existsSync(lostDir) ? readdirSync(lostDir).filter((name) => existsSync(join(lostDir, name, 'disk.img'))).length : 0;
+    return existsSync(lostDir)
+      ? readdirSync(lostDir).filter((name) => existsSync(join(lostDir, name, 'disk.img'))).length
+      : 0;
   }
 
   /** As the database has it: clients do not see every state. */
@@ -110,11 +122,15 @@ export class Arena {
 
   /** The process that is held there. */
   reached(point: FaultPoint): Promise<number> {
-    return eventually(`${point} is reached`, async () => {
-      const prefix = `${point}.reached.`;
-      const name = readdirSync(this.#faultDir).find((entry) => entry.startsWith(prefix));
-      return name !== undefined && Number(name.slice(prefix.length));
-    }, reachMs);
+    return eventually(
+      `${point} is reached`,
+      async () => {
+        const prefix = `${point}.reached.`;
+        const name = readdirSync(this.#faultDir).find((entry) => entry.startsWith(prefix));
+        return name !== undefined && Number(name.slice(prefix.length));
+      },
+      reachMs,
+    );
   }
 
   release(point: FaultPoint): void {
@@ -127,7 +143,10 @@ export class Arena {
     this.release(point);
   }
 
-  /** The process to be hit: the held one where it is of that kind, else the subject's, else the witness's. Null: there is none now. */
+  /**
+   * The process to be hit: the held one where it is of that kind, else the subject's, else the witness's. Null: there
+   * is none now.
+   */
   async find(target: Target, held: number): Promise<Hit | null> {
     const found = await processesOf(this.server.stateDir);
     const own = found.find(({ pid }) => pid === held);
@@ -150,12 +169,18 @@ export class Arena {
   }
 
   async pidOf(role: Role, box?: string): Promise<number> {
-    return eventually(`there is a ${role}`, async () =>
-      (await processesOf(this.server.stateDir)).find((entry) => entry.role === role && (box === undefined || entry.box === box))?.pid);
+    return eventually(
+      `there is a ${role}`,
+      async () =>
+        (await processesOf(this.server.stateDir)).find(
+          (entry) => entry.role === role && (box === undefined || entry.box === box),
+        )?.pid,
+    );
   }
 
   async freezeWriter(): Promise<void> {
-    for (const { role, pid } of await processesOf(this.server.stateDir)) if (role === 'writer') killQuietly(pid, 'SIGSTOP');
+    for (const { role, pid } of await processesOf(this.server.stateDir))
+      if (role === 'writer') killQuietly(pid, 'SIGSTOP');
   }
 
   async isAlive(pid: number): Promise<boolean> {
@@ -170,10 +195,16 @@ export class Arena {
     return (await processesOf(this.server.stateDir)).some(({ role }) => role === 'keeper');
   }
 
-  /** After the keeper's death: the next `serve`, once what goes with a keeper is gone. Milliseconds from that `serve` on. */
+  /**
+   * After the keeper's death: the next `serve`, once what goes with a keeper is gone. Milliseconds from that `serve`
+   * on.
+   */
   async serveAgain(): Promise<number> {
-    await eventually('supervisor and gateway are gone', async () =>
-      (await processesOf(this.server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'), 30_000);
+    await eventually(
+      'supervisor and gateway are gone',
+      async () => (await processesOf(this.server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'),
+      30_000,
+    );
     const startedAt = performance.now();
     await this.server.serve();
     return performance.now() - startedAt;
@@ -193,9 +224,15 @@ export class Arena {
 
   /** A command in the witness that prints numbered lines until it is told to end. */
   async witness(): Promise<Witnessing> {
-    const exec = await this.client.startExec('witness', { cmd: ['sh', '-c', `
+    const exec = await this.client.startExec('witness', {
+      cmd: [
+        'sh',
+        '-c',
+        `
       rm -f /root/stop; i=0
-      while [ ! -e /root/stop ]; do echo line-$i; i=$((i+1)); [ $((i%10)) = 0 ] && sleep 0.05; done; echo end-$i`] });
+      while [ ! -e /root/stop ]; do echo line-$i; i=$((i+1)); [ $((i%10)) = 0 ] && sleep 0.05; done; echo end-$i`,
+      ],
+    });
     const output = collectPatiently(this.client, exec);
     output.catch(() => undefined);
     return {
@@ -211,11 +248,15 @@ export class Arena {
   /** What was asked for is settled, nothing is lost and nothing left; then a new subject takes name and quota. */
   async expectCalm(isHit: (boxId: string) => boolean, witnessing: Witnessing): Promise<void> {
     let boxes: Box[] = [];
-    await eventually('every box is what it says', async () => {
-      await expectOrder(this.server.stateDir, () => this.client.listBoxes());
-      boxes = await this.client.listBoxes();
-      return this.#areAsTheySay(boxes);
-    }, calmMs);
+    await eventually(
+      'every box is what it says',
+      async () => {
+        await expectOrder(this.server.stateDir, () => this.client.listBoxes());
+        boxes = await this.client.listBoxes();
+        return this.#areAsTheySay(boxes);
+      },
+      calmMs,
+    );
     const witness = boxes.find(({ id }) => id === this.witnessId);
     if (witness === undefined) throw new Error('the witness is gone');
     if (witness.status !== 'running' && !isHit(witness.id)) throw new Error(`the witness is ${witness.status}`);
@@ -277,7 +318,9 @@ export async function collectPatiently(client: BoxRunClient, exec: Pick<Exec, 'i
 export async function inTime<T>(work: Promise<T>, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const over = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => { reject(new Error(`does not happen: ${what}`)); }, calmMs);
+    timer = setTimeout(() => {
+      reject(new Error(`does not happen: ${what}`));
+    }, calmMs);
   });
   try {
     return await Promise.race([work, over]);

@@ -1,5 +1,5 @@
-// The crash matrix: for each fault point and each process, SIGKILL at that moment, or SIGSTOP for longer than anybody waits; then
-// everything must be as the server says, and it must serve again by itself.
+// The crash matrix: for each fault point and each process, SIGKILL at that moment, or SIGSTOP for longer than anybody
+// waits; then everything must be as the server says, and it must serve again by itself.
 import { faultPoints, type FaultPoint } from '../../src/shared/fault-points.ts';
 import { killQuietly } from '../../src/shared/child-process.ts';
 import { Arena, calmMs, inTime, targets, type Hit, type Target } from './crash-arena.ts';
@@ -32,10 +32,19 @@ export interface MatrixOptions {
   readonly onResult?: (result: CellResult) => void;
 }
 
-/** Of the points that are reached while a server runs on a database of its own; those of a migration are a test of their own. */
-export const matrixPoints = (Object.keys(faultPoints) as FaultPoint[]).filter((point) => !point.startsWith('writer.migration.'));
+/**
+ * Of the points that are reached while a server runs on a database of its own; those of a migration are a test of their
+ * own.
+ */
+export const matrixPoints = (Object.keys(faultPoints) as FaultPoint[]).filter(
+  (point) => !point.startsWith('writer.migration.'),
+);
 
-export function cellsOf(points: readonly FaultPoint[], faults: readonly Fault[], processes: readonly Target[] = targets): Cell[] {
+export function cellsOf(
+  points: readonly FaultPoint[],
+  faults: readonly Fault[],
+  processes: readonly Target[] = targets,
+): Cell[] {
   return points.flatMap((point) => faults.flatMap((fault) => processes.map((target) => ({ point, target, fault }))));
 }
 
@@ -43,7 +52,12 @@ export function groupsByPoint(cells: readonly Cell[]): Cell[][] {
   return [...new Set(cells.map(({ point }) => point))].map((point) => cells.filter((cell) => cell.point === point));
 }
 
-export async function runMatrix({ groups, freezeMs, parallel, onResult = () => undefined }: MatrixOptions): Promise<CellResult[]> {
+export async function runMatrix({
+  groups,
+  freezeMs,
+  parallel,
+  onResult = () => undefined,
+}: MatrixOptions): Promise<CellResult[]> {
   const waiting = [...groups];
   const results: CellResult[] = [];
   const work = async () => {
@@ -75,13 +89,20 @@ async function runGroup(cells: readonly Cell[], freezeMs: number, take: (result:
 }
 
 /** Ends with a new subject: name and quota of the old one are free. */
-async function runCell(arena: Arena, { point, target, fault }: Cell, freezeMs: number): Promise<Pick<CellResult, 'outcome' | 'reason' | 'backMs'>> {
+async function runCell(
+  arena: Arena,
+  { point, target, fault }: Cell,
+  freezeMs: number,
+): Promise<Pick<CellResult, 'outcome' | 'reason' | 'backMs'>> {
   const scenario = scenarioOf(point);
   const subjectId = (await arena.subject())?.id ?? '';
   const witnessing = await arena.witness();
   const prepared = await scenario.prepare?.(arena);
   arena.arm(point);
-  const acting = scenario.act(arena, prepared).then((value): Outcome => ({ value }), (error: unknown): Outcome => ({ error }));
+  const acting = scenario.act(arena, prepared).then(
+    (value): Outcome => ({ value }),
+    (error: unknown): Outcome => ({ error }),
+  );
   let hit: Hit | null;
   try {
     const held = await Promise.race([arena.reached(point), acting.then(async () => arena.reached(point))]);
@@ -90,7 +111,9 @@ async function runCell(arena: Arena, { point, target, fault }: Cell, freezeMs: n
   } finally {
     arena.disarm(point);
   }
-  const isHit = (boxId: string) => hit !== null && (hit.boxId === boxId || (boxId !== arena.witnessId && hit.boxId !== null && hit.boxId !== arena.witnessId));
+  const isHit = (boxId: string) =>
+    hit !== null &&
+    (hit.boxId === boxId || (boxId !== arena.witnessId && hit.boxId !== null && hit.boxId !== arena.witnessId));
   const faultAt = performance.now();
   if (hit !== null && fault === 'freeze') {
     await new Promise((resolve) => setTimeout(resolve, freezeMs));
@@ -98,11 +121,21 @@ async function runCell(arena: Arena, { point, target, fault }: Cell, freezeMs: n
   }
   const resumedAt = fault === 'freeze' ? performance.now() : faultAt;
   const canExec = !isHit(arena.witnessId) && !point.startsWith('writer.end');
-  const backMs = await backAgain(arena, { canExec, isEnding: point.includes('.end.'), servesItself: point.startsWith('keeper.boot.') }, resumedAt, acting);
+  const backMs = await backAgain(
+    arena,
+    { canExec, isEnding: point.includes('.end.'), servesItself: point.startsWith('keeper.boot.') },
+    resumedAt,
+    acting,
+  );
   const outcome = await inTime(acting, `an answer to what was asked at ${point}`);
   if ('error' in outcome && !isAnswer(outcome.error) && target !== 'keeper') throw outcome.error;
   await arena.expectCalm((boxId) => isHit(boxId) || point.startsWith('writer.end'), witnessing);
-  await scenario.verify?.(arena, outcome, isHit(subjectId) || (hit !== null && hit.boxId !== null && hit.boxId !== arena.witnessId), prepared);
+  await scenario.verify?.(
+    arena,
+    outcome,
+    isHit(subjectId) || (hit !== null && hit.boxId !== null && hit.boxId !== arena.witnessId),
+    prepared,
+  );
   await arena.renew();
   if (hit === null) return { outcome: 'absent', reason: `there is no ${target} at ${point}`, backMs: null };
   return { outcome: 'held', reason: '', backMs };
@@ -120,14 +153,23 @@ async function makeFault(fault: Fault, pid: number): Promise<void> {
 
 /** Milliseconds until the service is back; where the keeper is gone, of the next `serve`. */
 async function backAgain(
-  arena: Arena, { canExec, isEnding, servesItself }: { canExec: boolean; isEnding: boolean; servesItself: boolean }, since: number, acting: Promise<Outcome>,
+  arena: Arena,
+  { canExec, isEnding, servesItself }: { canExec: boolean; isEnding: boolean; servesItself: boolean },
+  since: number,
+  acting: Promise<Outcome>,
 ): Promise<number> {
   let answered = false;
-  void acting.then(() => { answered = true; });
-  return eventually('the service is back', async () => {
-    if (isEnding && !answered) return false; // It answers still, and will not for long.
-    // Who asked for a command waits for its output until there is a server again.
-    if ((answered || !servesItself) && !(await arena.isServing())) return arena.serveAgain();
-    return (await arena.answers(canExec)) && performance.now() - since;
-  }, calmMs);
+  void acting.then(() => {
+    answered = true;
+  });
+  return eventually(
+    'the service is back',
+    async () => {
+      if (isEnding && !answered) return false; // It answers still, and will not for long.
+      // Who asked for a command waits for its output until there is a server again.
+      if ((answered || !servesItself) && !(await arena.isServing())) return arena.serveAgain();
+      return (await arena.answers(canExec)) && performance.now() - since;
+    },
+    calmMs,
+  );
 }

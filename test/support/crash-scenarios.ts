@@ -1,5 +1,6 @@
-// What makes a process come by each fault point: an operation on the subject, what must be so before it, and what may be so
-// after it, whether it was acknowledged or not. The crash matrix arms a point, starts its scenario, and makes a fault there.
+// What makes a process come by each fault point: an operation on the subject, what must be so before it, and what may
+// be so after it, whether it was acknowledged or not. The crash matrix arms a point, starts its scenario, and makes a
+// fault there.
 import type { FaultPoint } from '../../src/shared/fault-points.ts';
 import { killQuietly } from '../../src/shared/child-process.ts';
 import { BoxRunError, type Box, type Exec } from '../../src/sdk/index.ts';
@@ -14,11 +15,17 @@ export interface Scenario {
   prepare?(arena: Arena): Promise<unknown>;
   /** Ends with the answer to what it asks for. */
   act(arena: Arena, prepared: unknown): Promise<unknown>;
-  /** @throws when what is now does not go with the answer. `isHit`: the fault was made to the subject's worker or engine */
+  /**
+   * @throws when what is now does not go with the answer. `isHit`: the fault was made to the subject's worker or engine
+   */
   verify?(arena: Arena, outcome: Outcome, isHit: boolean, prepared: unknown): Promise<void>;
 }
 
-const printing = ['sh', '-c', 'i=0; while [ $i -lt 400 ]; do echo line-$i; i=$((i+1)); [ $((i%40)) = 0 ] && sleep 0.02; done; echo end-$i'];
+const printing = [
+  'sh',
+  '-c',
+  'i=0; while [ $i -lt 400 ]; do echo line-$i; i=$((i+1)); [ $((i%40)) = 0 ] && sleep 0.02; done; echo end-$i',
+];
 const sleeping = ['sh', '-c', 'sleep 1000 & sleep 1000'];
 
 async function expectStatus(arena: Arena, allowed: readonly (string | null)[]): Promise<void> {
@@ -42,13 +49,15 @@ async function expectNoSleepers(arena: Arena): Promise<void> {
 const create: Scenario = {
   prepare: removeSubject,
   act: (arena) => arena.makeSubject(),
-  verify: (arena, outcome, isHit) => expectStatus(arena, 'value' in outcome ? ['running', ...alsoDown(isHit)] : ['running', null, ...alsoDown(isHit)]),
+  verify: (arena, outcome, isHit) =>
+    expectStatus(arena, 'value' in outcome ? ['running', ...alsoDown(isHit)] : ['running', null, ...alsoDown(isHit)]),
 };
 
 const start: Scenario = {
   prepare: stopSubject,
   act: (arena) => arena.client.startBox('subject'),
-  verify: (arena, outcome, isHit) => expectStatus(arena, 'value' in outcome ? ['running', ...alsoDown(isHit)] : ['running', 'stopped', 'error']),
+  verify: (arena, outcome, isHit) =>
+    expectStatus(arena, 'value' in outcome ? ['running', ...alsoDown(isHit)] : ['running', 'stopped', 'error']),
 };
 
 const stop: Scenario = {
@@ -64,7 +73,10 @@ const remove: Scenario = {
   verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? [null] : [null, 'stopped', 'running', 'error']),
 };
 
-/** Output of a command that was acknowledged is whole, or its exit says why not: which may be so only where something of it was hit. */
+/**
+ * Output of a command that was acknowledged is whole, or its exit says why not: which may be so only where something of
+ * it was hit.
+ */
 const exec: Scenario = {
   async act(arena) {
     const started = await arena.client.startExec('subject', { cmd: printing });
@@ -74,11 +86,16 @@ const exec: Scenario = {
     if ('value' in outcome) {
       const collected = outcome.value as Collected;
       expectWhole(collected, /^end-(\d+)$/);
-      if (!isHit && collected.exit.exitCode !== 0) throw new Error(`it was not hit, and ended with ${collected.exit.error}`);
+      if (!isHit && collected.exit.exitCode !== 0)
+        throw new Error(`it was not hit, and ended with ${collected.exit.error}`);
     }
     if (!isHit) await expectStatus(arena, ['running']);
     for (const { id } of await arena.client.listExecs('subject')) {
-      await eventually(`command ${id} ends`, async () => (await arena.client.getExec('subject', id)).status !== 'running', 60_000);
+      await eventually(
+        `command ${id} ends`,
+        async () => (await arena.client.getExec('subject', id)).status !== 'running',
+        60_000,
+      );
     }
   },
 };
@@ -86,10 +103,11 @@ const exec: Scenario = {
 /** In a box that has had commands, so that its runner starts the next one. */
 const execByRunner: Scenario = {
   ...exec,
-  prepare: (arena) => eventually('the subject has a runner', async () => {
-    const { stdout } = await collectPatiently(arena.client, await arena.client.startExec('subject', { cmd: ['ps'] }));
-    return stdout.includes('/runner serve');
-  }),
+  prepare: (arena) =>
+    eventually('the subject has a runner', async () => {
+      const { stdout } = await collectPatiently(arena.client, await arena.client.startExec('subject', { cmd: ['ps'] }));
+      return stdout.includes('/runner serve');
+    }),
 };
 
 const cancel: Scenario = {
@@ -107,7 +125,7 @@ const run: Scenario = {
   prepare: removeSubject,
   act: (arena) => arena.run(['sh', '-c', 'echo out']),
   async verify(arena, outcome, isHit) {
-    const said = 'value' in outcome ? outcome.value as { stdout: string; error_message: string | null } : null;
+    const said = 'value' in outcome ? (outcome.value as { stdout: string; error_message: string | null }) : null;
     if (said !== null && said.stdout !== 'out\n' && !isHit) throw new Error(`it ran, and said ${JSON.stringify(said)}`);
     await eventually('its box is gone', async () => (await arena.client.listBoxes()).length === 1, 60_000);
   },
@@ -118,10 +136,16 @@ const runThatIsLeft: Scenario = {
   async act(arena) {
     const leaving = new AbortController();
     const running = arena.run(sleeping, leaving.signal);
-    await eventually('its command runs', async () => {
-      const box = (await arena.client.listBoxes()).find(({ id }) => id !== arena.witnessId);
-      return box !== undefined && (await arena.client.listExecs(box.id)).length > 0;
-    }, 30_000).finally(() => { leaving.abort(); });
+    await eventually(
+      'its command runs',
+      async () => {
+        const box = (await arena.client.listBoxes()).find(({ id }) => id !== arena.witnessId);
+        return box !== undefined && (await arena.client.listExecs(box.id)).length > 0;
+      },
+      30_000,
+    ).finally(() => {
+      leaving.abort();
+    });
     await running;
   },
   verify: async (arena) => {
@@ -146,7 +170,8 @@ const createThatIsLeft: Scenario = {
     }
     await running;
   },
-  verify: (arena, outcome, isHit, prepared) => runThatIsLeft.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
+  verify: (arena, outcome, isHit, prepared) =>
+    runThatIsLeft.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
 };
 
 const gc: Scenario = {
@@ -200,12 +225,16 @@ const end: Scenario = {
 /** With nothing running the writer goes too. */
 const endOfAll: Scenario = {
   async prepare(arena) {
-    for (const { id, status } of await arena.client.listBoxes()) if (status === 'running') await arena.client.stopBox(id);
+    for (const { id, status } of await arena.client.listBoxes())
+      if (status === 'running') await arena.client.stopBox(id);
   },
   act: (arena) => arena.server.end(),
 };
 
-/** The writer is away while a box is stopped, until the keeper gives it up; what the box's command printed last is spilled meanwhile. */
+/**
+ * The writer is away while a box is stopped, until the keeper gives it up; what the box's command printed last is
+ * spilled meanwhile.
+ */
 const spill: Scenario = {
   async prepare(arena) {
     const counting = ['sh', '-c', 'i=0; while true; do echo line-$i; i=$((i+1)); sleep 0.01; done'];
@@ -223,11 +252,15 @@ const spill: Scenario = {
     } finally {
       killQuietly(worker, 'SIGCONT');
     }
-    await eventually('the worker has spilled, or is gone', async () => {
-      if (arena.spills() > 0 || !(await arena.isAlive(worker))) return true;
-      await arena.freezeWriter(); // Another one may have come: on a busy host a worker takes its time.
-      return false;
-    }, 60_000);
+    await eventually(
+      'the worker has spilled, or is gone',
+      async () => {
+        if (arena.spills() > 0 || !(await arena.isAlive(worker))) return true;
+        await arena.freezeWriter(); // Another one may have come: on a busy host a worker takes its time.
+        return false;
+      },
+      60_000,
+    );
     return stopped;
   },
   async verify(arena, outcome, isHit, exec) {
@@ -241,17 +274,51 @@ const spill: Scenario = {
 };
 
 const byStep: Readonly<Record<string, Scenario>> = {
-  'keeper.boot': serve, 'keeper.restart': death('gateway'), 'keeper.end': end,
-  'supervisor.spill': spill, 'worker.spill': spill,
-  'supervisor.boot': death('supervisor'), 'supervisor.adoption': death('supervisor'),
-  'supervisor.create': create, 'supervisor.start': start, 'supervisor.exec': exec, 'supervisor.cancel': cancel, 'supervisor.stop': stop,
-  'supervisor.remove': remove, 'supervisor.run': run, 'supervisor.gc': gc, 'supervisor.succession': death('worker'), 'supervisor.reconcile': reconcile,
-  'writer.boot': death('writer'), 'writer.insert-box': create, 'writer.update-box': stop, 'writer.remove-box': remove,
-  'writer.open-lease': death('worker'), 'writer.close-lease': death('worker'), 'writer.change-execs': exec, 'writer.end': endOfAll,
-  'worker.boot': create, 'worker.assign': create, 'worker.create': create, 'worker.start': start, 'worker.reattach': death('worker'),
-  'worker.exec': exec, 'worker.output': exec, 'worker.cancel': cancel, 'worker.stop': stop, 'worker.remove': remove, 'worker.leave': stop,
-  'gateway.boot': death('gateway'), 'gateway.create': create, 'gateway.start': start, 'gateway.stop': stop, 'gateway.remove': remove,
-  'gateway.exec': exec, 'gateway.cancel': cancel, 'gateway.events': exec, 'gateway.run': run,
+  'keeper.boot': serve,
+  'keeper.restart': death('gateway'),
+  'keeper.end': end,
+  'supervisor.spill': spill,
+  'worker.spill': spill,
+  'supervisor.boot': death('supervisor'),
+  'supervisor.adoption': death('supervisor'),
+  'supervisor.create': create,
+  'supervisor.start': start,
+  'supervisor.exec': exec,
+  'supervisor.cancel': cancel,
+  'supervisor.stop': stop,
+  'supervisor.remove': remove,
+  'supervisor.run': run,
+  'supervisor.gc': gc,
+  'supervisor.succession': death('worker'),
+  'supervisor.reconcile': reconcile,
+  'writer.boot': death('writer'),
+  'writer.insert-box': create,
+  'writer.update-box': stop,
+  'writer.remove-box': remove,
+  'writer.open-lease': death('worker'),
+  'writer.close-lease': death('worker'),
+  'writer.change-execs': exec,
+  'writer.end': endOfAll,
+  'worker.boot': create,
+  'worker.assign': create,
+  'worker.create': create,
+  'worker.start': start,
+  'worker.reattach': death('worker'),
+  'worker.exec': exec,
+  'worker.output': exec,
+  'worker.cancel': cancel,
+  'worker.stop': stop,
+  'worker.remove': remove,
+  'worker.leave': stop,
+  'gateway.boot': death('gateway'),
+  'gateway.create': create,
+  'gateway.start': start,
+  'gateway.stop': stop,
+  'gateway.remove': remove,
+  'gateway.exec': exec,
+  'gateway.cancel': cancel,
+  'gateway.events': exec,
+  'gateway.run': run,
 };
 
 export function scenarioOf(point: FaultPoint): Scenario {

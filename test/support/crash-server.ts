@@ -26,7 +26,10 @@ export interface CrashServer {
   end(): Promise<number | null>;
   /** Removes every box, ends the server, and asserts that nothing is left. */
   close(): Promise<void>;
-  /** After a failure: everything of this server is killed. Its state directory stays, for whoever looks into the failure. */
+  /**
+   * After a failure: everything of this server is killed. Its state directory stays, for whoever looks into the
+   * failure.
+   */
   abandon(): Promise<void>;
 }
 
@@ -62,10 +65,18 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
     keeper = child;
-    await eventually('the server answers', async () => {
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`boxrun serve ended with ${child.exitCode ?? child.signalCode}: ${said}`);
-      return client.info().then(() => true, () => false);
-    }, 120_000);
+    await eventually(
+      'the server answers',
+      async () => {
+        if (child.exitCode !== null || child.signalCode !== null)
+          throw new Error(`boxrun serve ended with ${child.exitCode ?? child.signalCode}: ${said}`);
+        return client.info().then(
+          () => true,
+          () => false,
+        );
+      },
+      120_000,
+    );
   }
 
   async function end(): Promise<number | null> {
@@ -100,7 +111,9 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
       await client.close();
       await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
       const engines = await enginesOf(stateDir);
-      const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(stateDir));
+      const mounts = (await readFile('/proc/self/mountinfo', 'utf8'))
+        .split('\n')
+        .filter((line) => line.includes(stateDir));
       const sockets = await readdir(join(stateDir, 'run', 'workers'));
       await rm(stateDir, { recursive: true, force: true });
       expect({ leftBoxes, mounts, sockets, engines }).toEqual({ leftBoxes: [], mounts: [], sockets: [], engines: [] });
@@ -157,7 +170,11 @@ export async function collect(client: BoxRunClient, exec: Pick<Exec, 'id' | 'box
 
 /** A command that prints `lines` numbered lines, with short pauses, so that it takes about `lines` / 1000 seconds. */
 export function counting(lines: number): string[] {
-  return ['sh', '-c', `i=0; while [ $i -lt ${lines} ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.02; done`];
+  return [
+    'sh',
+    '-c',
+    `i=0; while [ $i -lt ${lines} ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.02; done`,
+  ];
 }
 
 export function counted(lines: number): string {

@@ -1,5 +1,6 @@
-// A driver for one box with directories of its own, and short ways to run commands in it, for tests of any engine. The images directory is shared by
-// all harnesses of a test file, so that an image is prepared once; `dispose` removes the box and says nothing about the images.
+// A driver for one box with directories of its own, and short ways to run commands in it, for tests of any engine. The
+// images directory is shared by all harnesses of a test file, so that an image is prepared once; `dispose` removes the
+// box and says nothing about the images.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +8,15 @@ import type { Readable } from 'node:stream';
 import { pino } from 'pino';
 import { newId } from '../../src/shared/ids.ts';
 import { resolveImage } from '../../src/shared/images/store.ts';
-import type { BoxSpec, CreateDriver, Driver, DriverContext, ExecExit, ExecHandle, ExecRequest } from '../../src/worker/drivers/driver.ts';
+import type {
+  BoxSpec,
+  CreateDriver,
+  Driver,
+  DriverContext,
+  ExecExit,
+  ExecHandle,
+  ExecRequest,
+} from '../../src/worker/drivers/driver.ts';
 
 export interface HarnessOverrides {
   /** Name of an image in the images directory; `base` by default. */
@@ -49,7 +58,10 @@ export async function temporaryDir(name: string): Promise<string> {
 }
 
 /** Everything for one box; nothing is started. */
-export async function createDriverHarness(create: CreateDriver, overrides: HarnessOverrides = {}): Promise<DriverHarness> {
+export async function createDriverHarness(
+  create: CreateDriver,
+  overrides: HarnessOverrides = {},
+): Promise<DriverHarness> {
   const dir = await temporaryDir('driver');
   const imagesDir = overrides.imagesDir ?? join(dir, 'images');
   const boxId = overrides.spec?.boxId ?? newId('box');
@@ -71,7 +83,11 @@ export async function createDriverHarness(create: CreateDriver, overrides: Harne
 }
 
 /** A harness for a box that is there, or is to be. */
-export function bindDriver(create: CreateDriver, place: Pick<DriverContext, 'spec' | 'homeDir' | 'imagesDir' | 'instanceId'>, dir: string): DriverHarness {
+export function bindDriver(
+  create: CreateDriver,
+  place: Pick<DriverContext, 'spec' | 'homeDir' | 'imagesDir' | 'instanceId'>,
+  dir: string,
+): DriverHarness {
   const engineExits: string[] = [];
   let tell: (reason: string) => void = () => undefined;
   const engineExit = new Promise<string>((resolve) => {
@@ -88,7 +104,16 @@ export function bindDriver(create: CreateDriver, place: Pick<DriverContext, 'spe
   };
   const driver = create(context);
   const exec = (cmd: readonly string[], request: Partial<ExecRequest> = {}) =>
-    driver.exec({ execId: newId('exec'), env: {}, workdir: null, user: null, tty: null, stdin: false, ...request, cmd });
+    driver.exec({
+      execId: newId('exec'),
+      env: {},
+      workdir: null,
+      user: null,
+      tty: null,
+      stdin: false,
+      ...request,
+      cmd,
+    });
   return {
     driver,
     context,

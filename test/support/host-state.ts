@@ -1,5 +1,5 @@
-// What a server has on its host against what it says it has: processes, sockets, homes, control groups, loop devices, mounts, spills,
-// the database. Used by the crash matrix and by chaos, which compare after every fault.
+// What a server has on its host against what it says it has: processes, sockets, homes, control groups, loop devices,
+// mounts, spills, the database. Used by the crash matrix and by chaos, which compare after every fault.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -16,10 +16,14 @@ const settledStates = ['ready', 'stopped', 'failed'];
  */
 export async function expectOrder(stateDir: string, listBoxes: () => Promise<Box[]>): Promise<void> {
   let wrong: string[] = [];
-  await eventually('order', async () => {
-    wrong = await findDisorder(stateDir, listBoxes).catch((error: unknown) => [String(error)]);
-    return wrong.length === 0;
-  }, settleMs).catch(() => {
+  await eventually(
+    'order',
+    async () => {
+      wrong = await findDisorder(stateDir, listBoxes).catch((error: unknown) => [String(error)]);
+      return wrong.length === 0;
+    },
+    settleMs,
+  ).catch(() => {
     throw new Error(`not in order:\n  ${wrong.join('\n  ')}`);
   });
 }
@@ -32,14 +36,19 @@ async function findDisorder(stateDir: string, listBoxes: () => Promise<Box[]>): 
   const surplus = (what: string, found: Iterable<string>, expected: ReadonlySet<string>) =>
     [...found].filter((id) => !expected.has(id)).map((id) => `${what} of ${id}`);
   return [
-    ...boxes.filter(({ status, error_message: message }) => status === 'error' && message === null).map(({ id }) => `${id} is in error without a reason`),
+    ...boxes
+      .filter(({ status, error_message: message }) => status === 'error' && message === null)
+      .map(({ id }) => `${id} is in error without a reason`),
     ...wrongRows,
     ...(await processProblems(stateDir, running)),
     ...surplus('a home', readdirSync(join(stateDir, 'boxes')), all),
     ...surplus('a process', markedProcesses(stateDir).values(), running),
     ...surplus('a control group', boxCgroups(instanceId), running),
     ...surplus('a loop device', boxLoops(stateDir), running),
-    ...readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(stateDir)).map((line) => `mount ${line}`),
+    ...readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(stateDir))
+      .map((line) => `mount ${line}`),
     ...readdirSync(join(stateDir, 'spill')).map((name) => `spill ${name}`),
   ];
 }
@@ -48,13 +57,31 @@ function rowProblems(path: string, all: ReadonlySet<string>): { wrong: string[];
   const db = new Database(path, { readonly: true });
   try {
     const rows = db.prepare('SELECT id, state FROM boxes').all() as { id: string; state: string }[];
-    const adrift = db.prepare(`SELECT execs.id, boxes.state FROM execs JOIN boxes ON boxes.id = execs.box_id
-      WHERE execs.status = 'running' AND boxes.state <> 'ready'`).all() as { id: string; state: string }[];
-    const endless = db.prepare(`SELECT id FROM execs WHERE status <> 'running' AND NOT EXISTS
-      (SELECT 1 FROM events WHERE exec_id = execs.id AND type = 'exit')`).pluck().all() as string[];
-    const doubled = db.prepare('SELECT exec_id FROM events GROUP BY exec_id, seq HAVING count(*) > 1').pluck().all() as string[];
-    const gaps = db.prepare('SELECT exec_id FROM events GROUP BY exec_id HAVING count(*) <> max(seq) + 1').pluck().all() as string[];
-    const lost = db.prepare('SELECT count(*) FROM events WHERE exec_id NOT IN (SELECT id FROM execs)').pluck().get() as number;
+    const adrift = db
+      .prepare(
+        `SELECT execs.id, boxes.state FROM execs JOIN boxes ON boxes.id = execs.box_id
+      WHERE execs.status = 'running' AND boxes.state <> 'ready'`,
+      )
+      .all() as { id: string; state: string }[];
+    const endless = db
+      .prepare(
+        `SELECT id FROM execs WHERE status <> 'running' AND NOT EXISTS
+      (SELECT 1 FROM events WHERE exec_id = execs.id AND type = 'exit')`,
+      )
+      .pluck()
+      .all() as string[];
+    const doubled = db
+      .prepare('SELECT exec_id FROM events GROUP BY exec_id, seq HAVING count(*) > 1')
+      .pluck()
+      .all() as string[];
+    const gaps = db
+      .prepare('SELECT exec_id FROM events GROUP BY exec_id HAVING count(*) <> max(seq) + 1')
+      .pluck()
+      .all() as string[];
+    const lost = db
+      .prepare('SELECT count(*) FROM events WHERE exec_id NOT IN (SELECT id FROM execs)')
+      .pluck()
+      .get() as number;
     return {
       instanceId: db.prepare(`SELECT value FROM meta WHERE key = 'instance_id'`).pluck().get() as string,
       wrong: [
@@ -92,17 +119,25 @@ async function processProblems(stateDir: string, running: ReadonlySet<string>): 
   }
   const workers = found.filter(({ role }) => role === 'worker');
   const boxes = workers.map(({ box }) => box ?? '').filter((box) => box !== 'spare');
-  for (const id of running) if (boxes.filter((box) => box === id).length !== 1) wrong.push(`not one worker of ${id}, which is running`);
+  for (const id of running)
+    if (boxes.filter((box) => box === id).length !== 1) wrong.push(`not one worker of ${id}, which is running`);
   wrong.push(...boxes.filter((box) => !running.has(box)).map((box) => `a worker of ${box}`));
   const workersDir = join(stateDir, 'run', 'workers');
   const names = readdirSync(workersDir);
   const living = new Map<string, number>();
   for (const name of names.filter((entry) => entry.endsWith('.json'))) {
-    const { workerId, pid } = JSON.parse(readFileSync(join(workersDir, name), 'utf8')) as { workerId: string; pid: number };
+    const { workerId, pid } = JSON.parse(readFileSync(join(workersDir, name), 'utf8')) as {
+      workerId: string;
+      pid: number;
+    };
     if (workers.some((entry) => entry.pid === pid)) living.set(workerId, pid);
   }
   wrong.push(...names.filter((name) => !living.has(name.split('.')[0] ?? '')).map((name) => `${name} of no worker`));
-  wrong.push(...workers.filter(({ pid }) => ![...living.values()].includes(pid)).map(({ pid }) => `worker ${pid} without a state file`));
+  wrong.push(
+    ...workers
+      .filter(({ pid }) => ![...living.values()].includes(pid))
+      .map(({ pid }) => `worker ${pid} without a state file`),
+  );
   const spares = workers.length - boxes.length;
   if (spares > 1) wrong.push(`${spares} spare workers`);
   return wrong;
@@ -123,7 +158,10 @@ export function markedProcesses(stateDir: string): Map<number, string> {
 /** Processes inside of boxes: they carry no mark, and live on when only their monitor is killed. */
 export function boxedProcesses(stateDir: string): number[] {
   const pidsBelow = (dir: string): number[] => [
-    ...quietly(() => readFileSync(join(dir, 'cgroup.procs'), 'utf8'), '').split('\n').filter((line) => line !== '').map(Number),
+    ...quietly(() => readFileSync(join(dir, 'cgroup.procs'), 'utf8'), '')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number),
     ...subdirectories(dir).flatMap((name) => pidsBelow(join(dir, name))),
   ];
   return instanceCgroups(quietly(() => instanceIdOf(stateDir), 'inst_none')).flatMap(pidsBelow);
@@ -156,10 +194,13 @@ function subdirectories(path: string): string[] {
 
 /** Boxes whose disk is on a loop device. */
 export function boxLoops(stateDir: string): Set<string> {
-  const files = readdirSync('/sys/block').filter((name) => name.startsWith('loop'))
+  const files = readdirSync('/sys/block')
+    .filter((name) => name.startsWith('loop'))
     .map((name) => quietly(() => readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').trim(), ''));
   const boxes = join(stateDir, 'boxes/');
-  return new Set(files.filter((file) => file.startsWith(boxes)).map((file) => file.slice(boxes.length).split('/')[0] ?? ''));
+  return new Set(
+    files.filter((file) => file.startsWith(boxes)).map((file) => file.slice(boxes.length).split('/')[0] ?? ''),
+  );
 }
 
 function quietly<T>(read: () => T, otherwise: T): T {

@@ -1,14 +1,27 @@
-// Images to test with, made on the spot: root file systems as tars, and the archives that other tools write, all from one small tree.
+// Images to test with, made on the spot: root file systems as tars, and the archives that other tools write, all from
+// one small tree.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { findBusybox } from '../../src/shared/images/busybox.ts';
-import { beginLayout, hostArchitecture, layerTypes, manifestType, writeBlob, type Descriptor } from '../../src/shared/images/oci-layout.ts';
+import {
+  beginLayout,
+  hostArchitecture,
+  layerTypes,
+  manifestType,
+  writeBlob,
+  type Descriptor,
+} from '../../src/shared/images/oci-layout.ts';
 
 /** Runs a tool of the host; throws with what it said. */
 export function tool(command: string, args: readonly string[], options: { cwd?: string; input?: string } = {}): string {
-  return execFileSync(command, args, { encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'], maxBuffer: 2 ** 26, ...options });
+  return execFileSync(command, args, {
+    encoding: 'utf8',
+    stdio: ['pipe', 'pipe', 'pipe'],
+    maxBuffer: 2 ** 26,
+    ...options,
+  });
 }
 
 export interface SampleImage {
@@ -24,7 +37,8 @@ export async function makeSampleTars(dir: string, marker = 'sample'): Promise<Sa
   const tree = join(dir, 'tree');
   for (const sub of ['bin', 'etc', 'tmp', 'root', 'home/user']) mkdirSync(join(tree, sub), { recursive: true });
   copyFileSync(busybox, join(tree, 'bin/busybox'));
-  for (const name of ['sh', 'cat', 'id', 'ls', 'sleep', 'true', 'env', 'pwd']) tool('ln', ['-sf', 'busybox', join(tree, 'bin', name)]);
+  for (const name of ['sh', 'cat', 'id', 'ls', 'sleep', 'true', 'env', 'pwd'])
+    tool('ln', ['-sf', 'busybox', join(tree, 'bin', name)]);
   writeFileSync(join(tree, 'etc/marker'), `${marker}\n`);
   writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\nuser:x:1000:1001::/home/user:/bin/sh\n');
   writeFileSync(join(tree, 'etc/group'), 'root:x:0:\nuser:x:1001:\nextra:x:1234:user\n');
@@ -38,7 +52,10 @@ export async function makeSampleTars(dir: string, marker = 'sample'): Promise<Sa
   return { rootfsTar, scratchTar };
 }
 
-/** A root file system with `program` of this host, what it is linked with, a shell, and descriptions of terminals. Returns its tar. */
+/**
+ * A root file system with `program` of this host, what it is linked with, a shell, and descriptions of terminals.
+ * Returns its tar.
+ */
 export async function makeProgramTar(dir: string, program: string): Promise<string> {
   const tree = join(dir, 'program-tree');
   for (const sub of ['bin', 'etc', 'root', 'tmp', 'lib']) mkdirSync(join(tree, sub), { recursive: true });
@@ -71,10 +88,15 @@ export interface SampleLayer {
 }
 
 /** An OCI layout directory with these layers, the lowest first. */
-export async function makeLayeredLayout(dir: string, samples: readonly SampleLayer[], options: LayoutOptions = {}): Promise<string> {
+export async function makeLayeredLayout(
+  dir: string,
+  samples: readonly SampleLayer[],
+  options: LayoutOptions = {},
+): Promise<string> {
   await beginLayout(dir);
   const layers: Descriptor[] = [];
-  for (const { tar, compressed, mediaType } of samples) layers.push(await writeBlob(dir, mediaType ?? layerTypes.plain, compressed ?? tar));
+  for (const { tar, compressed, mediaType } of samples)
+    layers.push(await writeBlob(dir, mediaType ?? layerTypes.plain, compressed ?? tar));
   const architecture = options.architecture ?? hostArchitecture();
   const config = await writeBlob(
     dir,
@@ -83,10 +105,17 @@ export async function makeLayeredLayout(dir: string, samples: readonly SampleLay
       architecture,
       os: options.os ?? 'linux',
       config: options.config ?? {},
-      rootfs: { type: 'layers', diff_ids: samples.map(({ tar }) => `sha256:${createHash('sha256').update(tar).digest('hex')}`) },
+      rootfs: {
+        type: 'layers',
+        diff_ids: samples.map(({ tar }) => `sha256:${createHash('sha256').update(tar).digest('hex')}`),
+      },
     }),
   );
-  const manifest = await writeBlob(dir, manifestType, JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers }));
+  const manifest = await writeBlob(
+    dir,
+    manifestType,
+    JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers }),
+  );
   writeIndex(dir, [{ ...manifest, annotations: { 'org.opencontainers.image.ref.name': 'latest' } }]);
   return dir;
 }

@@ -1,5 +1,5 @@
-// Finds whatever a box may have left on the host: processes, mounts in any mount namespace, loop devices, control groups, files. Engine-neutral: a
-// box is known by its id and its home directory. Used at the end of system tests.
+// Finds whatever a box may have left on the host: processes, mounts in any mount namespace, loop devices, control
+// groups, files. Engine-neutral: a box is known by its id and its home directory. Used at the end of system tests.
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -89,7 +89,9 @@ function mentions(text: string, words: readonly string[]): boolean {
 }
 
 function pids(): number[] {
-  return list('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
+  return list('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
 }
 
 function list(dir: string): string[] {

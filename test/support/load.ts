@@ -1,5 +1,5 @@
-// What a load does to everybody else: the time of one short request, measured in turns without the load and with it in the same run, so
-// that whatever else this machine does falls on both. And clients that do not read what they are sent.
+// What a load does to everybody else: the time of one short request, measured in turns without the load and with it in
+// the same run, so that whatever else this machine does falls on both. And clients that do not read what they are sent.
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { expect } from 'vitest';
@@ -25,7 +25,12 @@ export interface Comparison {
 }
 
 /** Medians of `sample` without and with the load; printed. Every other round begins with the load. */
-export async function compareLatency(what: string, sample: () => Promise<unknown>, load: Load, { rounds = 6, samples = 40 }: Turns = {}): Promise<Comparison> {
+export async function compareLatency(
+  what: string,
+  sample: () => Promise<unknown>,
+  load: Load,
+  { rounds = 6, samples = 40 }: Turns = {},
+): Promise<Comparison> {
   const times = { quiet: [] as number[], loaded: [] as number[] };
   const measure = async (into: number[]) => {
     for (let index = 0; index < samples; index++) {
@@ -47,7 +52,9 @@ export async function compareLatency(what: string, sample: () => Promise<unknown
   }
   const [quietMs, loadedMs] = [median(times.quiet), median(times.loaded)];
   const ratio = loadedMs / quietMs;
-  console.log(`${what}: a short command takes ${quietMs.toFixed(1)} ms without, ${loadedMs.toFixed(1)} ms with (medians of ${times.quiet.length}): ratio ${ratio.toFixed(2)}`);
+  console.log(
+    `${what}: a short command takes ${quietMs.toFixed(1)} ms without, ${loadedMs.toFixed(1)} ms with (medians of ${times.quiet.length}): ratio ${ratio.toFixed(2)}`,
+  );
   return { quietMs, loadedMs, ratio };
 }
 
@@ -60,7 +67,10 @@ function median(values: readonly number[]): number {
 export async function expectBoundedMemory(stateDir: string, what: string): Promise<void> {
   const peaks = await peakMemoryMb(stateDir);
   console.log(`${what}: peaks of memory in MB: ${JSON.stringify(peaks)}`);
-  for (const [role, peak] of Object.entries(peaks)) expect(peak, `${role}, ${what}`).toBeLessThan(role === 'gateway' ? limits.gatewayMemoryMbMax : limits.processMemoryMbMax);
+  for (const [role, peak] of Object.entries(peaks))
+    expect(peak, `${role}, ${what}`).toBeLessThan(
+      role === 'gateway' ? limits.gatewayMemoryMbMax : limits.processMemoryMbMax,
+    );
 }
 
 export interface StuckClient {

@@ -1,5 +1,5 @@
-// A database as the Rust edition leaves it: its tables and its habits (times with nine digits and a zone, numbers given twice,
-// commands that nobody ended).
+// A database as the Rust edition leaves it: its tables and its habits (times with nine digits and a zone, numbers given
+// twice, commands that nobody ended).
 import Database from 'better-sqlite3';
 
 const schema = `
@@ -28,18 +28,40 @@ export function writeOtherEdition(path: string): void {
     VALUES ($id, $name, $status, 'alpine:latest', 2, 1024, 1, '/root', $env, $volumes, 'Ab12', $at, $at)`);
   for (const [index, status] of ['running', 'stopped', 'creating', 'error'].entries()) {
     box.run({
-      id: `box_${status.padEnd(12, '0')}`, name: index === 0 ? 'web' : null, status, at: time(index),
+      id: `box_${status.padEnd(12, '0')}`,
+      name: index === 0 ? 'web' : null,
+      status,
+      at: time(index),
       env: index === 0 ? '{"COLOUR":"blue"}' : null,
-      volumes: index === 0 ? '[{"host_path":"/srv","guest_path":"/data"},{"host_path":"/a","guest_path":"/b","readonly":true}]' : null,
+      volumes:
+        index === 0
+          ? '[{"host_path":"/srv","guest_path":"/data"},{"host_path":"/a","guest_path":"/b","readonly":true}]'
+          : null,
     });
   }
   const exec = db.prepare(`
     INSERT INTO execs (id, box_id, status, cmd, exit_code, error_message, created_at, finished_at)
     VALUES ($id, 'box_running00000', $status, '["sh","-c","make"]', $code, $message, $at, $finished)`);
-  const event = db.prepare('INSERT INTO events (exec_id, seq, type, stream, data, created_at) VALUES (?, ?, ?, ?, ?, ?)');
-  for (const [index, [status, code, message]] of ([['succeeded', 0, null], ['failed', 3, null], ['canceled', null, null], ['running', null, null]] as const).entries()) {
+  const event = db.prepare(
+    'INSERT INTO events (exec_id, seq, type, stream, data, created_at) VALUES (?, ?, ?, ?, ?, ?)',
+  );
+  for (const [index, [status, code, message]] of (
+    [
+      ['succeeded', 0, null],
+      ['failed', 3, null],
+      ['canceled', null, null],
+      ['running', null, null],
+    ] as const
+  ).entries()) {
     const id = `exec_${status.padEnd(12, '0')}`;
-    exec.run({ id, status, code, message, at: time(10 + index), finished: status === 'running' ? null : time(20 + index) });
+    exec.run({
+      id,
+      status,
+      code,
+      message,
+      at: time(10 + index),
+      finished: status === 'running' ? null : time(20 + index),
+    });
     // Two readers that number for themselves: every number twice, and the end before the last words.
     event.run(id, 0, 'log', 'stdout', 'one ', time(12));
     event.run(id, 0, 'log', 'stderr', 'grün', time(12));

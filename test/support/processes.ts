@@ -1,4 +1,5 @@
-// The processes of one server, found from outside: whatever has a file of its state directory open and calls itself boxrun.
+// The processes of one server, found from outside: whatever has a file of its state directory open and calls itself
+// boxrun.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 

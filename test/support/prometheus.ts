@@ -1,4 +1,5 @@
-// Reads Prometheus' text format, strictly: every line is a comment, or a sample that was announced by its HELP and TYPE.
+// Reads Prometheus' text format, strictly: every line is a comment, or a sample that was announced by its HELP and
+// TYPE.
 export type Samples = ReadonlyMap<string, number>;
 
 const sampleForm = /^([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\.)*",?)*)\})? (-?[0-9.eE+-]+|NaN|\+Inf)$/;
@@ -15,7 +16,8 @@ export function parsePrometheus(text: string): Samples {
       continue;
     }
     const [, sample = '', labels, value] = sampleForm.exec(line) ?? [];
-    if (!announced.has(sample.replace(/_(bucket|sum|count)$/, '')) && !announced.has(sample)) throw new Error(`no sample: ${line}`);
+    if (!announced.has(sample.replace(/_(bucket|sum|count)$/, '')) && !announced.has(sample))
+      throw new Error(`no sample: ${line}`);
     const key = labels === undefined ? sample : `${sample}{${labels}}`;
     if (samples.has(key)) throw new Error(`twice: ${key}`);
     samples.set(key, Number(value));
@@ -25,6 +27,8 @@ export function parsePrometheus(text: string): Samples {
 
 /** The sum of the samples of a name whose labels contain all of these words. */
 export function sumOf(samples: Samples, name: string, ...words: readonly string[]): number | null {
-  const found = [...samples].filter(([key]) => (key === name || key.startsWith(`${name}{`)) && words.every((word) => key.includes(word)));
+  const found = [...samples].filter(
+    ([key]) => (key === name || key.startsWith(`${name}{`)) && words.every((word) => key.includes(word)),
+  );
   return found.length === 0 ? null : found.reduce((sum, [, value]) => sum + value, 0);
 }

@@ -1,5 +1,5 @@
-// Numbers that a seed decides, for tests that can be replayed. Used by chaos; one value per actor, so that what one does
-// depends on nobody's timing but its own.
+// Numbers that a seed decides, for tests that can be replayed. Used by chaos; one value per actor, so that what one
+// does depends on nobody's timing but its own.
 
 export interface Random {
   /** From 0 on, below `count`. */

@@ -1,4 +1,5 @@
-// A registry on a port of its own, for pull tests: Debian's docker-registry with its storage in a directory that the test removes.
+// A registry on a port of its own, for pull tests: Debian's docker-registry with its storage in a directory that the
+// test removes.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
@@ -24,16 +25,30 @@ export async function startRegistry(dir: string): Promise<TestRegistry> {
   const port = await freePort();
   const host = `127.0.0.1:${port}`;
   const config = join(dir, 'registry.yml');
-  writeFileSync(config, `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${join(dir, 'registry')}\nhttp:\n  addr: ${host}\n`);
+  writeFileSync(
+    config,
+    `version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: ${join(dir, 'registry')}\nhttp:\n  addr: ${host}\n`,
+  );
   const log = join(dir, 'registry.log');
-  const child = spawn('sh', ['-c', 'exec docker-registry serve "$1" > "$2" 2>&1', 'sh', config, log], { stdio: 'ignore' });
+  const child = spawn('sh', ['-c', 'exec docker-registry serve "$1" > "$2" 2>&1', 'sh', config, log], {
+    stdio: 'ignore',
+  });
   await untilAnswers(host);
   return {
     host,
     push(layoutDir, name) {
-      tool('skopeo', ['copy', '--quiet', '--dest-tls-verify=false', `oci:${layoutDir}:latest`, `docker://${host}/${name}`]);
+      tool('skopeo', [
+        'copy',
+        '--quiet',
+        '--dest-tls-verify=false',
+        `oci:${layoutDir}:latest`,
+        `docker://${host}/${name}`,
+      ]);
     },
-    requests: (text) => readFileSync(log, 'utf8').split('\n').filter((line) => line.includes('HTTP/1.1') && line.includes(text)),
+    requests: (text) =>
+      readFileSync(log, 'utf8')
+        .split('\n')
+        .filter((line) => line.includes('HTTP/1.1') && line.includes(text)),
     async stop() {
       child.kill('SIGKILL');
       await once(child, 'exit');

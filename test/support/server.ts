@@ -1,6 +1,6 @@
-// A real `boxrun serve` for tests of the contract: from dist/, container driver, a state directory of its own, a port that the
-// system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket, and fails for an answer that is not as /openapi.json
-// describes it; `close` asserts that nothing is left.
+// A real `boxrun serve` for tests of the contract: from dist/, container driver, a state directory of its own, a port
+// that the system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket, and fails for an answer that
+// is not as /openapi.json describes it; `close` asserts that nothing is left.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -77,11 +77,22 @@ export interface ServerOptions {
   readonly launcher?: readonly [string, ...string[]];
   /** A path below a directory of its own. */
   readonly stateDirName?: string;
-  /** Whether the state directory is empty, as that of a new user. Otherwise it has what an earlier server left: see state-seed.ts. */
+  /**
+   * Whether the state directory is empty, as that of a new user. Otherwise it has what an earlier server left: see
+   * state-seed.ts.
+   */
   readonly isFresh?: boolean;
 }
 
-export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = [], env: extra = {}, launcher, stateDirName = '', isFresh = false }: ServerOptions = {}): Promise<TestServer> {
+export async function startServer({
+  maxCpu = 64,
+  maxMemoryMb = 65_536,
+  args = [],
+  env: extra = {},
+  launcher,
+  stateDirName = '',
+  isFresh = false,
+}: ServerOptions = {}): Promise<TestServer> {
   const top = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
   const stateDir = resolve(top, stateDirName);
   if (!isFresh) await seedInto(stateDir);
@@ -109,10 +120,14 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
     keeper = child;
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
-    await eventually('the server is ready', async () => {
-      if (child.exitCode !== null) throw new Error(`boxrun serve ended with ${child.exitCode}: ${said}`);
-      return said.includes('BoxRun is ready');
-    }, 30_000);
+    await eventually(
+      'the server is ready',
+      async () => {
+        if (child.exitCode !== null) throw new Error(`boxrun serve ended with ${child.exitCode}: ${said}`);
+        return said.includes('BoxRun is ready');
+      },
+      30_000,
+    );
     port = Number(/http:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1] ?? 0);
   }
 
@@ -135,7 +150,13 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
   }
 
   return {
-    stateDir, socketPath, client, env, start, stop, check,
+    stateDir,
+    socketPath,
+    client,
+    env,
+    start,
+    stop,
+    check,
     get port() {
       return port;
     },
@@ -149,7 +170,8 @@ export async function startServer({ maxCpu = 64, maxMemoryMb = 65_536, args = []
       await client.close();
       await stop();
       // There nobody can look at the log afterwards.
-      if (process.env['BOXRUN_IN_LAB'] !== undefined) process.stderr.write(await readFile(join(statePaths(stateDir).logsDir, 'keeper.log'), 'utf8'));
+      if (process.env['BOXRUN_IN_LAB'] !== undefined)
+        process.stderr.write(await readFile(join(statePaths(stateDir).logsDir, 'keeper.log'), 'utf8'));
       await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
       const left = {
         boxes: await readdir(join(stateDir, 'boxes')),
@@ -171,12 +193,18 @@ async function seedInto(stateDir: string): Promise<void> {
 /** What Node warned of in any process: a leak is one, which no answer shows. */
 async function warningsIn(logsDir: string): Promise<string[]> {
   const logs = await Promise.all((await readdir(logsDir)).map((name) => readFile(join(logsDir, name), 'utf8')));
-  return logs.join('').split('\n').filter((line) => line.includes('a warning from Node'));
+  return logs
+    .join('')
+    .split('\n')
+    .filter((line) => line.includes('a warning from Node'));
 }
 
 type Target = { socketPath: string } | { host: string; port: number };
 
-async function callHttp({ method = 'GET', path, body, headers = {}, signal, isEndless = false }: Call, target: Target): Promise<Answer> {
+async function callHttp(
+  { method = 'GET', path, body, headers = {}, signal, isEndless = false }: Call,
+  target: Target,
+): Promise<Answer> {
   const payload = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
   const interim: number[] = [];
   const outgoing = request({
@@ -221,7 +249,9 @@ export function parseSse(text: string): SseMessage[] {
   const messages: SseMessage[] = [];
   const parser = createParser({
     onEvent: ({ id = null, event = null, data }) => messages.push({ id, event, data }),
-    onError: (error) => { throw error; },
+    onError: (error) => {
+      throw error;
+    },
   });
   parser.feed(text);
   return messages;

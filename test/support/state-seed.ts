@@ -1,5 +1,6 @@
-// What a state directory has after its first server: the built-in image, the tools of boxes, an empty disk, compiled code, and the
-// answer of the driver's probe. A test's server starts on a copy, as the second server of a user does. It has no box and no database.
+// What a state directory has after its first server: the built-in image, the tools of boxes, an empty disk, compiled
+// code, and the answer of the driver's probe. A test's server starts on a copy, as the second server of a user does. It
+// has no box and no database.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, mkdir, rename, rm } from 'node:fs/promises';
@@ -18,28 +19,58 @@ const seedDir = join(top, 'seed');
 
 /** Copies the seed into `stateDir`, which must exist. The first caller of a run makes it; the others wait. */
 export async function seedState(stateDir: string): Promise<void> {
-  if (await mkdir(top).then(() => true, () => false)) await makeSeed();
-  else await eventually('the seed is made', () => access(seedDir).then(() => true, () => false), 120_000);
+  if (
+    await mkdir(top).then(
+      () => true,
+      () => false,
+    )
+  )
+    await makeSeed();
+  else
+    await eventually(
+      'the seed is made',
+      () =>
+        access(seedDir).then(
+          () => true,
+          () => false,
+        ),
+      120_000,
+    );
   await run('cp', ['--archive', '--no-target-directory', seedDir, stateDir]);
 }
 
 async function makeSeed(): Promise<void> {
   const stateDir = join(top, 'state');
   const env = { PATH: process.env['PATH'], HOME: top, BOXRUN_STATE_DIR: stateDir, BOXRUN_DRIVER: 'container' };
-  const keeper = spawn(process.execPath, [bundle, 'serve', '--port', '0', '--workers', '0'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const keeper = spawn(process.execPath, [bundle, 'serve', '--port', '0', '--workers', '0'], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let said = '';
   for (const stream of [keeper.stdout, keeper.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
-  await eventually('the server of the seed is ready', async () => {
-    if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
-    return said.includes('BoxRun is ready');
-  }, 60_000);
+  await eventually(
+    'the server of the seed is ready',
+    async () => {
+      if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
+      return said.includes('BoxRun is ready');
+    },
+    60_000,
+  );
   const client = new BoxRun({ socketPath: join(stateDir, 'boxrun.sock') });
   const box = await client.create({ image: 'base', cpu: 1, memory_mb: 64 });
   await client.stopBox(box.id); // Its worker ends, and leaves its compiled code.
   await client.removeBox(box.id);
   await client.close();
   const { compiledDir } = statePaths(stateDir);
-  await eventually('the code of a worker is compiled', () => access(compiledDir).then(() => true, () => false), 30_000);
+  await eventually(
+    'the code of a worker is compiled',
+    () =>
+      access(compiledDir).then(
+        () => true,
+        () => false,
+      ),
+    30_000,
+  );
   const ended = once(keeper, 'exit');
   keeper.kill('SIGTERM');
   await ended;

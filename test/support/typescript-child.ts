@@ -21,13 +21,24 @@ export interface TypescriptChild {
  * Runs `source`, whose imports are relative to the root of the project (`./src/...`). It is killed with the test.
  * `beside` are more programs, by file name, that lie in the same directory.
  */
-export async function runTypescript(source: string, beside: Readonly<Record<string, string>> = {}): Promise<TypescriptChild> {
+export async function runTypescript(
+  source: string,
+  beside: Readonly<Record<string, string>> = {},
+): Promise<TypescriptChild> {
   const directory = temporaryDirectory();
   symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules')); // What stays outside of the bundle.
-  await Promise.all(Object.entries({ ...beside, 'child.mjs': source }).map(([name, contents]) => bundle(contents, join(directory, name))));
+  await Promise.all(
+    Object.entries({ ...beside, 'child.mjs': source }).map(([name, contents]) =>
+      bundle(contents, join(directory, name)),
+    ),
+  );
   const outfile = join(directory, 'child.mjs');
   const child = spawn(process.execPath, [outfile], { stdio: ['ignore', 'pipe', 'inherit'], cwd: root });
-  const exited = new Promise<void>((resolve) => child.once('exit', () => { resolve(); }));
+  const exited = new Promise<void>((resolve) =>
+    child.once('exit', () => {
+      resolve();
+    }),
+  );
   onTestFinished(async () => {
     child.kill('SIGKILL');
     await exited;
@@ -59,7 +70,15 @@ export async function runTypescript(source: string, beside: Readonly<Record<stri
 async function bundle(contents: string, outfile: string): Promise<void> {
   await build({
     stdin: { contents, resolveDir: root, loader: 'ts' },
-    outfile, bundle: true, format: 'esm', platform: 'node', target: 'node20', logLevel: 'silent', external: ['better-sqlite3'],
-    banner: { js: "import { createRequire as nodeRequire } from 'node:module'; const require = nodeRequire(import.meta.url);" },
+    outfile,
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    logLevel: 'silent',
+    external: ['better-sqlite3'],
+    banner: {
+      js: "import { createRequire as nodeRequire } from 'node:module'; const require = nodeRequire(import.meta.url);",
+    },
   });
 }

@@ -45,7 +45,7 @@ export function seededRandom(seed: number): Random {
 /** `whole` cut at random places into pieces that together are the same. */
 export function cutAtRandom(whole: Buffer, random: Random, longest: number): Buffer[] {
   const pieces: Buffer[] = [];
-  for (let from = 0; from < whole.length; ) {
+  for (let from = 0; from < whole.length;) {
     const to = from + random.whole(1, longest);
     pieces.push(whole.subarray(from, to));
     from = to;
@@ -54,7 +54,11 @@ export function cutAtRandom(whole: Buffer, random: Random, longest: number): Buf
 }
 
 /** Resolves once `condition` holds; fails naming `what` after `timeoutMs` milliseconds. */
-export async function eventually(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 5_000): Promise<void> {
+export async function eventually(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  timeoutMs = 5_000,
+): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`never came: ${what}`);
@@ -63,7 +67,11 @@ export async function eventually(what: string, condition: () => boolean | Promis
 }
 
 /** A promise with its ends in the test's hands. */
-export function promiseInHand<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: unknown) => void } {
+export function promiseInHand<T>(): {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (error: unknown) => void;
+} {
   let resolve: (value: T) => void = () => undefined;
   let reject: (error: unknown) => void = () => undefined;
   const promise = new Promise<T>((onValue, onError) => {

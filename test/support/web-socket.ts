@@ -16,7 +16,10 @@ export interface TestSocket {
   readonly closed: Promise<number>;
 }
 
-export async function openSocket(url: string, options: { readonly headers?: Record<string, string> } = {}): Promise<TestSocket> {
+export async function openSocket(
+  url: string,
+  options: { readonly headers?: Record<string, string> } = {},
+): Promise<TestSocket> {
   const socket = new WebSocket(url, options);
   const words: Record<string, unknown>[] = [];
   let pieces: Buffer[] = [];
@@ -25,19 +28,34 @@ export async function openSocket(url: string, options: { readonly headers?: Reco
     if (isBinary) pieces.push(data as Buffer);
     else words.push(JSON.parse((data as Buffer).toString()) as Record<string, unknown>);
   });
-  const closed = new Promise<number>((resolve) => { socket.once('close', resolve); });
+  const closed = new Promise<number>((resolve) => {
+    socket.once('close', resolve);
+  });
   await once(socket, 'open');
   return {
-    socket, words, closed, text,
-    type: (input) => { socket.send(Buffer.from(input)); },
-    word: (value) => { socket.send(JSON.stringify(value)); },
+    socket,
+    words,
+    closed,
+    text,
+    type: (input) => {
+      socket.send(Buffer.from(input));
+    },
+    word: (value) => {
+      socket.send(JSON.stringify(value));
+    },
     async until(pattern, timeoutMs = 10_000) {
-      const found = await eventually(`${String(pattern)} in a terminal`, async () => {
-        const said = text();
-        const match = pattern.exec(said);
-        return match === null ? null : { match, said };
-      }, timeoutMs).catch((error: unknown) => {
-        throw new Error(`it shows ${JSON.stringify(text().slice(-500))} and says ${JSON.stringify(words)}`, { cause: error });
+      const found = await eventually(
+        `${String(pattern)} in a terminal`,
+        async () => {
+          const said = text();
+          const match = pattern.exec(said);
+          return match === null ? null : { match, said };
+        },
+        timeoutMs,
+      ).catch((error: unknown) => {
+        throw new Error(`it shows ${JSON.stringify(text().slice(-500))} and says ${JSON.stringify(words)}`, {
+          cause: error,
+        });
       });
       pieces = [Buffer.from(found.said.slice(found.match.index + found.match[0].length))];
       return found.match[0];

@@ -1,4 +1,5 @@
-// Arguments and variables near the kernel's limits (execve(2)): the same answer on every path to a command, and sizes counted in bytes.
+// Arguments and variables near the kernel's limits (execve(2)): the same answer on every path to a command, and sizes
+// counted in bytes.
 import { beforeAll, expect, test } from 'vitest';
 import type { ExecRequest } from '../../src/worker/drivers/driver.ts';
 import { describeOnHost, execPaths, useBoxes } from '../support/container-boxes.ts';
@@ -6,8 +7,13 @@ import type { DriverHarness } from '../support/driver-harness.ts';
 
 const allBoxes = useBoxes('file');
 const terminal = { cols: 80, rows: 24, term: 'xterm' };
-const streams: ReadonlyArray<readonly [string, Partial<ExecRequest>]> = [['a pipe', {}], ['a terminal', { tty: terminal }]];
-const ways = execPaths.flatMap(([path, create]) => streams.map(([stream, request]) => [path, stream, create, request] as const));
+const streams: ReadonlyArray<readonly [string, Partial<ExecRequest>]> = [
+  ['a pipe', {}],
+  ['a terminal', { tty: terminal }],
+];
+const ways = execPaths.flatMap(([path, create]) =>
+  streams.map(([stream, request]) => [path, stream, create, request] as const),
+);
 /** What the kernel takes in one argument, less the byte at its end. */
 const most = 131_071;
 const tooLong = /^sh: [\w/]+: Argument list too long\r?\n$/;
@@ -27,7 +33,10 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
     for (const letter of ['a', 'ä', '€', '😀']) {
       const bytes = Buffer.byteLength(letter);
       const longest = letter.repeat(Math.floor(most / bytes));
-      expect(await run([...count, longest]), letter).toMatchObject({ said: expect.stringMatching(`^${Buffer.byteLength(longest)}\r?\n$`) as unknown, code: 0 });
+      expect(await run([...count, longest]), letter).toMatchObject({
+        said: expect.stringMatching(`^${Buffer.byteLength(longest)}\r?\n$`) as unknown,
+        code: 0,
+      });
       const refused = await run([...count, `${longest}${letter}`]);
       expect([letter, refused.code]).toEqual([letter, 126]);
       expect(refused.said).toMatch(tooLong);
@@ -37,8 +46,16 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
   test('takes one variable of as many bytes, and no more', async () => {
     const ask = ['sh', '-c', 'printf %s "$LONG" | wc -c'];
     const length = most - 'LONG='.length;
-    expect(await run(ask, { env: { LONG: 'a'.repeat(length) } })).toMatchObject({ said: expect.stringMatching(`^${length}\r?\n$`) as unknown, code: 0 });
-    for (const env of [{ LONG: 'a'.repeat(length + 1) }, { LONG: 'ä'.repeat(most / 2) }, { 'odd-name': 'a'.repeat(most) }, { PATH: 'a'.repeat(most) }]) {
+    expect(await run(ask, { env: { LONG: 'a'.repeat(length) } })).toMatchObject({
+      said: expect.stringMatching(`^${length}\r?\n$`) as unknown,
+      code: 0,
+    });
+    for (const env of [
+      { LONG: 'a'.repeat(length + 1) },
+      { LONG: 'ä'.repeat(most / 2) },
+      { 'odd-name': 'a'.repeat(most) },
+      { PATH: 'a'.repeat(most) },
+    ]) {
       const refused = await run(ask, { env });
       expect([Object.keys(env)[0], refused.code]).toEqual([Object.keys(env)[0], 126]);
       expect(refused.said).toMatch(tooLong);
@@ -48,7 +65,10 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
   test('takes a quarter of the stack in all, and no more', async () => {
     const arguments_ = (bytes: number) => Array.from({ length: Math.floor(bytes / 1009) }, () => 'a'.repeat(1000));
     const ask = ['sh', '-c', 'echo "$#"', 'sh'];
-    expect(await run([...ask, ...arguments_(2_000_000)])).toMatchObject({ said: expect.stringMatching('^1982\r?\n$') as unknown, code: 0 });
+    expect(await run([...ask, ...arguments_(2_000_000)])).toMatchObject({
+      said: expect.stringMatching('^1982\r?\n$') as unknown,
+      code: 0,
+    });
     const refused = await run([...ask, ...arguments_(2_100_000)]);
     expect(refused.code).toBe(126);
     expect(refused.said).toMatch(tooLong);

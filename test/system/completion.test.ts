@@ -1,5 +1,5 @@
-// Completion in the shells themselves: each runs in a real terminal (tmux), loads its script as docs/cli.md says, and is typed into.
-// That a name was completed shows in what the command line then does.
+// Completion in the shells themselves: each runs in a real terminal (tmux), loads its script as docs/cli.md says, and
+// is typed into. That a name was completed shows in what the command line then does.
 import { execFile } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -31,7 +31,13 @@ beforeAll(async () => {
   await writeFile(join(directory, 'bin/boxrun'), `#!/bin/sh\nexec "${process.execPath}" "${cliBundle}" "$@"\n`);
   await chmod(join(directory, 'bin/boxrun'), 0o755);
   await writeFile(join(directory, 'local-notes.txt'), 'local\n');
-  env = { ...server.env, PATH: `${join(directory, 'bin')}:${process.env['PATH']}`, TERM: 'xterm-256color', LANG: 'C.UTF-8', HOME: directory };
+  env = {
+    ...server.env,
+    PATH: `${join(directory, 'bin')}:${process.env['PATH']}`,
+    TERM: 'xterm-256color',
+    LANG: 'C.UTF-8',
+    HOME: directory,
+  };
 });
 afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
@@ -40,16 +46,21 @@ afterAll(async () => {
 
 describe.each(Object.entries(shells))('in %s', (name, { start, load }) => {
   const socket = () => join(directory, `${name}.sock`);
-  const tmux = async (...args: string[]) => (await run('tmux', ['-S', socket(), ...args], { env, cwd: directory })).stdout;
+  const tmux = async (...args: string[]) =>
+    (await run('tmux', ['-S', socket(), ...args], { env, cwd: directory })).stdout;
   const type = (...keys: string[]) => tmux('send-keys', ...keys);
   const shows = (pattern: RegExp) =>
-    eventually(`the screen shows ${pattern}`, async () => pattern.test(await tmux('capture-pane', '-p')), 20_000).catch(async (error: Error) => {
-      throw new Error(`${error.message}; it shows:\n${await tmux('capture-pane', '-p')}`);
-    });
+    eventually(`the screen shows ${pattern}`, async () => pattern.test(await tmux('capture-pane', '-p')), 20_000).catch(
+      async (error: Error) => {
+        throw new Error(`${error.message}; it shows:\n${await tmux('capture-pane', '-p')}`);
+      },
+    );
 
   beforeAll(async () => {
     await run(start[0], ['--version']).catch((error: unknown) => {
-      throw new Error(`${name} is missing on this host, so its completion cannot be tried: scripts/setup.sh --test installs it (${String(error)})`);
+      throw new Error(
+        `${name} is missing on this host, so its completion cannot be tried: scripts/setup.sh --test installs it (${String(error)})`,
+      );
     });
     await tmux('-f', '/dev/null', 'new-session', '-d', '-x', '120', '-y', '40', ...start);
     await type(load, 'Enter');
@@ -94,6 +105,15 @@ describe.each(Object.entries(shells))('in %s', (name, { start, load }) => {
 });
 
 it('lists names of boxes for fish, as fish itself asks for them', async () => {
-  const { stdout } = await run('fish', ['--no-config', '-c', 'boxrun completion fish | source; complete -C "boxrun exec "'], { env });
-  expect(stdout.split('\n').filter((line) => line !== '').sort()).toEqual(['database', 'web-server']);
+  const { stdout } = await run(
+    'fish',
+    ['--no-config', '-c', 'boxrun completion fish | source; complete -C "boxrun exec "'],
+    { env },
+  );
+  expect(
+    stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .sort(),
+  ).toEqual(['database', 'web-server']);
 });

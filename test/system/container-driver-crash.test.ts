@@ -35,21 +35,26 @@ async function argsIn(box: DriverHarness): Promise<string> {
 
 onBothPaths('the end of a box that nobody asked for, by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
-  test.each(['init', 'monitor'] as const)('is reported once, tidied up, and the box can start again: its %s is killed', async (part) => {
-    const box = await boxes.started();
-    await box.run(['sh', '-c', 'echo kept > /root/file; sync']);
-    const command = await box.exec(['sleep', '1000']);
-    process.kill(runState(box)[part].pid, 'SIGKILL');
-    expect(await box.engineExit).toContain('without being asked');
-    // The runtime's client may die before it can tell how its command did.
-    expect(await command.exit).toSatisfy((exit) => 'lost' in (exit as object) || (exit as { exitCode: number }).exitCode === 137);
-    expect(leftRunning(box)).toEqual([]);
-    await expect(box.run(['true'])).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
-    await box.start();
-    expect((await box.run(['cat', '/root/file'])).stdout).toBe('kept\n');
-    await box.driver.stop(0);
-    expect(box.engineExits).toHaveLength(1);
-  });
+  test.each(['init', 'monitor'] as const)(
+    'is reported once, tidied up, and the box can start again: its %s is killed',
+    async (part) => {
+      const box = await boxes.started();
+      await box.run(['sh', '-c', 'echo kept > /root/file; sync']);
+      const command = await box.exec(['sleep', '1000']);
+      process.kill(runState(box)[part].pid, 'SIGKILL');
+      expect(await box.engineExit).toContain('without being asked');
+      // The runtime's client may die before it can tell how its command did.
+      expect(await command.exit).toSatisfy(
+        (exit) => 'lost' in (exit as object) || (exit as { exitCode: number }).exitCode === 137,
+      );
+      expect(leftRunning(box)).toEqual([]);
+      await expect(box.run(['true'])).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+      await box.start();
+      expect((await box.run(['cat', '/root/file'])).stdout).toBe('kept\n');
+      await box.driver.stop(0);
+      expect(box.engineExits).toHaveLength(1);
+    },
+  );
 });
 
 onBothPaths('a new driver value, by %s', (_path, create) => {
@@ -106,11 +111,18 @@ onBothPaths('a new driver value, by %s', (_path, create) => {
 
 onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
-  async function holder(until: 'created' | 'starting' | 'started', execs: Record<string, readonly string[]> = {}, network = false) {
+  async function holder(
+    until: 'created' | 'starting' | 'started',
+    execs: Record<string, readonly string[]> = {},
+    network = false,
+  ) {
     const box = await createDriverHarness(create, { imagesDir: boxes.imagesDir(), spec: { network } });
     const { log: _log, onEngineExit: _onEngineExit, ...context } = box.context;
     const orders = join(box.dir, 'orders.json');
-    writeFileSync(orders, JSON.stringify({ context, until, execs, runner: create === createWithRunner ? 'always' : 'off' }));
+    writeFileSync(
+      orders,
+      JSON.stringify({ context, until, execs, runner: create === createWithRunner ? 'always' : 'off' }),
+    );
     const child = spawn(process.execPath, [fixture, orders], { stdio: ['ignore', 'pipe', 'inherit'] });
     const lines = createInterface(child.stdout);
     const kill = async () => {
@@ -127,7 +139,10 @@ onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
 
   test('a box and its commands run on, are taken over, strays are killed, and removal leaves nothing', async () => {
     const keep = newId('exec');
-    const { box, said, kill } = await holder('started', { [keep]: ['sleep', '1111'], [newId('exec')]: ['sh', '-c', 'setsid sleep 2222 & sleep 3333'] });
+    const { box, said, kill } = await holder('started', {
+      [keep]: ['sleep', '1111'],
+      [newId('exec')]: ['sh', '-c', 'setsid sleep 2222 & sleep 3333'],
+    });
     expect(await said()).toBe('holding');
     await kill();
     expect(await box.driver.reattach()).toBe('running');

@@ -33,16 +33,25 @@ describe('the probe', () => {
 
 describeOnHost('this host', () => {
   test('passes the probe', async () => {
-    expect(await probeContainerHost()).toMatchObject({ ok: true, runtime: expect.stringMatching(/^(crun|runc)$/) as unknown });
+    expect(await probeContainerHost()).toMatchObject({
+      ok: true,
+      runtime: expect.stringMatching(/^(crun|runc)$/) as unknown,
+    });
   });
 });
 
-/** The runtime, with half a second between making a box's first process, whose pid it writes down, and letting it begin. */
+/**
+ * The runtime, with half a second between making a box's first process, whose pid it writes down, and letting it begin.
+ */
 function slowStarter({ name, path }: OciRuntime): string {
   const script = join(mkdtempSync(join(tmpdir(), 'boxrun-slow-')), name);
-  onTestFinished(() => { rmSync(dirname(script), { recursive: true }); });
+  onTestFinished(() => {
+    rmSync(dirname(script), { recursive: true });
+  });
   // Its arguments: --root R --log L run --bundle B --pid-file P ID
-  writeFileSync(script, `#!/bin/sh
+  writeFileSync(
+    script,
+    `#!/bin/sh
 case " $* " in *" run "*) ;; *) exec ${path} "$@" ;; esac
 root=$2 log=$4 bundle=$7 pid=$9
 shift 9
@@ -51,21 +60,32 @@ sleep 0.5
 ${path} --root "$root" --log "$log" start "$1"
 while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.02; done
 ${path} --root "$root" delete -f "$1"
-`, { mode: 0o755 });
+`,
+    { mode: 0o755 },
+  );
   return script;
 }
 
-const installed = (await Promise.all(runtimeNames.map(findRuntime))).filter((runtime): runtime is OciRuntime => runtime !== null);
+const installed = (await Promise.all(runtimeNames.map(findRuntime))).filter(
+  (runtime): runtime is OciRuntime => runtime !== null,
+);
 
 describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const))('on %s', (_name, runtime) => {
-  const create: CreateDriver = (context) => createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => runtime });
+  const create: CreateDriver = (context) =>
+    createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => runtime });
 
   test('a box lives, runs commands, is taken over and killed whole', async () => {
     const box = await boxes.started({ spec: { env: { A: '1' } } }, create);
-    expect(await box.run(['sh', '-c', 'echo $A; echo e >&2; exit 7'])).toEqual({ stdout: '1\n', stderr: 'e\n', exit: { exitCode: 7 } });
+    expect(await box.run(['sh', '-c', 'echo $A; echo e >&2; exit 7'])).toEqual({
+      stdout: '1\n',
+      stderr: 'e\n',
+      exit: { exitCode: 7 },
+    });
     expect((await box.run(['nosuch'])).exit).toEqual({ exitCode: 127 });
     expect((await box.run(['true'], { workdir: '/nowhere' })).exit).toEqual({ exitCode: 1 });
-    expect((await box.run(['sh', '-c', 'grep -E "^(CapEff|NoNewPrivs|Seccomp):" /proc/self/status'])).stdout).toBe('CapEff:\t00000000a00405fb\nNoNewPrivs:\t1\nSeccomp:\t2\n');
+    expect((await box.run(['sh', '-c', 'grep -E "^(CapEff|NoNewPrivs|Seccomp):" /proc/self/status'])).stdout).toBe(
+      'CapEff:\t00000000a00405fb\nNoNewPrivs:\t1\nSeccomp:\t2\n',
+    );
     const tree = await box.exec(['sh', '-c', 'setsid sleep 1000 & echo up; sleep 1001']);
     await once(tree.stdout, 'data');
     await tree.killTree();
@@ -84,14 +104,23 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
 
   test('a box is up when its own first process runs, not when its pid is known: a command can be started at once', async () => {
     const path = slowStarter(runtime);
-    const box = await boxes.started({}, (context) => createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => ({ ...runtime, path }) }));
+    const box = await boxes.started({}, (context) =>
+      createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => ({ ...runtime, path }) }),
+    );
     expect((await box.run(['cat', '/proc/1/cmdline'])).stdout).toMatch(/^\/dev\/\.boxrun\//);
   });
 });
 
-/** Runs the probe where the shell has changed the host first, in a mount namespace of its own; $1 is the place of the boxes. */
+/**
+ * Runs the probe where the shell has changed the host first, in a mount namespace of its own; $1 is the place of the
+ * boxes.
+ */
 function probeWhere(change: string, place: string): ContainerHostReport {
-  const output = execFileSync('unshare', ['-m', 'sh', '-ec', `${change}; exec "$2" "$3" "$1/images"`, 'sh', place, process.execPath, fixture], { encoding: 'utf8' });
+  const output = execFileSync(
+    'unshare',
+    ['-m', 'sh', '-ec', `${change}; exec "$2" "$3" "$1/images"`, 'sh', place, process.execPath, fixture],
+    { encoding: 'utf8' },
+  );
   return JSON.parse(output) as ContainerHostReport;
 }
 
@@ -104,7 +133,9 @@ describeOnHost('on a host with an unusual /dev or state directory', () => {
     mount -t overlay overlay -o "lowerdir=$1/tmpfs/lower,upperdir=$1/tmpfs/upper,workdir=$1/tmpfs/work" "$1/images"`;
   const place = () => {
     const dir = mkdtempSync(join(tmpdir(), 'boxrun-unusual-'));
-    onTestFinished(() => { rmSync(dir, { recursive: true, force: true }); });
+    onTestFinished(() => {
+      rmSync(dir, { recursive: true, force: true });
+    });
     return dir;
   };
 
@@ -114,15 +145,22 @@ describeOnHost('on a host with an unusual /dev or state directory', () => {
   });
 
   test('a /dev to which nothing can be added is told, with what to do', () => {
-    const report = probeWhere(`${staticDev}; cp -a /dev/loop-control "$1/dev/"; mount --bind "$1/dev" /dev; mount -o remount,ro,bind /dev`, place());
+    const report = probeWhere(
+      `${staticDev}; cp -a /dev/loop-control "$1/dev/"; mount --bind "$1/dev" /dev; mount -o remount,ro,bind /dev`,
+      place(),
+    );
     expect(report.ok).toBe(false);
-    expect(report.problems.join(' ')).toMatch(/loop device.*allow this host more of them, or give the server the \/dev of the host/s);
+    expect(report.problems.join(' ')).toMatch(
+      /loop device.*allow this host more of them, or give the server the \/dev of the host/s,
+    );
   });
 
   test('a state directory on overlayfs works with loop devices, and is told without them', () => {
     expect(probeWhere(onOverlay, place())).toMatchObject({ ok: true });
     const report = probeWhere(`${onOverlay}; ${staticDev}; mount --bind "$1/dev" /dev`, place());
     expect(report.ok).toBe(false);
-    expect(report.problems.join(' ')).toMatch(/give the server loop devices \(\/dev\/loop-control\), or another state directory/);
+    expect(report.problems.join(' ')).toMatch(
+      /give the server loop devices \(\/dev\/loop-control\), or another state directory/,
+    );
   });
 });

@@ -1,5 +1,5 @@
-// The network of a box of the container driver: none by default; with `network: true`, outbound TCP and UDP to another machine, which is a network
-// namespace here, and no way to any address of the host itself.
+// The network of a box of the container driver: none by default; with `network: true`, outbound TCP and UDP to another
+// machine, which is a network namespace here, and no way to any address of the host itself.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -17,7 +17,10 @@ import { temporaryDir, type DriverHarness } from '../support/driver-harness.ts';
 
 const boxes = useBoxes();
 
-/** Another machine, as the host sees it: a network namespace at the other end of a pair of interfaces, with TCP and UDP servers that answer. */
+/**
+ * Another machine, as the host sees it: a network namespace at the other end of a pair of interfaces, with TCP and UDP
+ * servers that answer.
+ */
 const otherMachine = `
 const net = require('net'), dgram = require('dgram');
 const tcp = net.createServer((socket) => { socket.on('error', () => {}); socket.end('tcp answer\\n'); });
@@ -38,8 +41,16 @@ let udpPort = 0;
 
 beforeAll(async () => {
   dir = await temporaryDir('network');
-  execFileSync('gcc', ['-static', '-O1', '-o', join(dir, 'udp-ask'), join(import.meta.dirname, '../fixtures/udp-ask.c')]);
-  const child = spawn('unshare', ['-n', process.execPath, '-e', otherMachine], { stdio: ['ignore', 'pipe', 'inherit'] });
+  execFileSync('gcc', [
+    '-static',
+    '-O1',
+    '-o',
+    join(dir, 'udp-ask'),
+    join(import.meta.dirname, '../fixtures/udp-ask.c'),
+  ]);
+  const child = spawn('unshare', ['-n', process.execPath, '-e', otherMachine], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   other = child;
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
   [tcpPort = 0, udpPort = 0] = line.split(' ').map(Number);
@@ -71,9 +82,14 @@ describeOnHost('without a network', () => {
   test('a box reaches itself and nothing else', async () => {
     const box = await boxes.started();
     expect(await connect(box, otherSide, tcpPort)).toMatchObject({ answer: '', code: 1 });
-    // With an open standard input: whoever listens would take its end for the end of the connection, and might not have spoken yet.
+    // With an open standard input: whoever listens would take its end for the end of the connection, and might not have
+    // spoken yet.
     const asking = 'for i in $(seq 200); do nc 127.0.0.1 4000 <&3 && break; sleep 0.05; done';
-    const itself = await box.run(['sh', '-c', `mkfifo /run/open; exec 3<>/run/open; echo itself | nc -l -p 4000 127.0.0.1 & ${asking}; wait`]);
+    const itself = await box.run([
+      'sh',
+      '-c',
+      `mkfifo /run/open; exec 3<>/run/open; echo itself | nc -l -p 4000 127.0.0.1 & ${asking}; wait`,
+    ]);
     expect(itself.stdout.trim()).toBe('itself');
     expect((await box.run(['cat', '/etc/resolv.conf'])).stdout).toBe('');
   });
@@ -102,7 +118,16 @@ describeOnHost('with a network', () => {
     await once(udp, 'listening');
     try {
       const box = await boxes.started({ spec: { network: true, volumes: probe() } });
-      const addresses = [...hostAddresses(), hostSide, '10.0.2.2', '127.0.0.1', '127.1.2.3', '0.0.0.0', '169.254.169.254', '255.255.255.255'];
+      const addresses = [
+        ...hostAddresses(),
+        hostSide,
+        '10.0.2.2',
+        '127.0.0.1',
+        '127.1.2.3',
+        '0.0.0.0',
+        '169.254.169.254',
+        '255.255.255.255',
+      ];
       expect(addresses).toContain(hostSide);
       for (const address of addresses) {
         expect([address, await connect(box, address, port)]).toEqual([address, { answer: '', code: 1 }]);
@@ -120,7 +145,9 @@ describeOnHost('with a network', () => {
     const box = await boxes.started({ spec: { network: true } });
     expect((await box.run(['ip', 'link', 'set', 'tap0', 'down'])).exit).not.toEqual({ exitCode: 0 });
     expect((await box.run(['ip', 'route', 'add', `${hostSide}/32`, 'dev', 'tap0'])).exit).not.toEqual({ exitCode: 0 });
-    expect((await box.run(['ip', 'neigh', 'add', hostSide, 'lladdr', '52:55:0a:00:02:02', 'dev', 'tap0'])).exit).not.toEqual({ exitCode: 0 });
+    expect(
+      (await box.run(['ip', 'neigh', 'add', hostSide, 'lladdr', '52:55:0a:00:02:02', 'dev', 'tap0'])).exit,
+    ).not.toEqual({ exitCode: 0 });
   });
 
   test('an address that the host gets later is closed as well', async () => {
@@ -131,7 +158,9 @@ describeOnHost('with a network', () => {
     try {
       execFileSync('ip', ['addr', 'add', `${later}/32`, 'dev', link]);
       const { port } = server.address() as AddressInfo;
-      await expect.poll(() => connect(box, later, port), { timeout: 15_000, interval: 500 }).toEqual({ answer: '', code: 1 });
+      await expect
+        .poll(() => connect(box, later, port), { timeout: 15_000, interval: 500 })
+        .toEqual({ answer: '', code: 1 });
     } finally {
       execFileSync('ip', ['addr', 'del', `${later}/32`, 'dev', link]);
       server.close();
@@ -153,7 +182,9 @@ describeOnHost('with a network', () => {
   test('the network comes back when its process alone is killed', async () => {
     const box = await boxes.started({ spec: { network: true } });
     await killAndWait(networkProcess(box) as ProcessIdentity, 5000);
-    await expect.poll(() => connect(box, otherSide, tcpPort), { timeout: 15_000, interval: 500 }).toEqual({ answer: 'tcp answer', code: 0 });
+    await expect
+      .poll(() => connect(box, otherSide, tcpPort), { timeout: 15_000, interval: 500 })
+      .toEqual({ answer: 'tcp answer', code: 0 });
     await expect.poll(() => networkProcess(box)?.pid).not.toBe(undefined);
   });
 });

@@ -1,4 +1,5 @@
-// The container driver's main path on a real OCI runtime: life of a box, commands, streams, exit codes, whole-tree kill.
+// The container driver's main path on a real OCI runtime: life of a box, commands, streams, exit codes, whole-tree
+// kill.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +20,11 @@ const onBothPaths = describeOnHost.each(execPaths);
 /** What runs in a box besides its first process, the runner, and the one that looks; those in brackets have ended. */
 async function commandsIn(box: DriverHarness): Promise<string[]> {
   const { stdout } = await box.run(['ps', '-o', 'args']);
-  return stdout.trim().split('\n').slice(1).filter((line) => !line.startsWith('ps ') && !/\/\.boxrun\/(init|runner)|^\[/.test(line));
+  return stdout
+    .trim()
+    .split('\n')
+    .slice(1)
+    .filter((line) => !line.startsWith('ps ') && !/\/\.boxrun\/(init|runner)|^\[/.test(line));
 }
 
 /** Everything of a stopped box but its files. */
@@ -58,7 +63,11 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
 
   test('stop lets processes end in good order, and kills those that will not', async () => {
     const box = await boxes.started();
-    const polite = await box.exec(['sh', '-c', 'trap "echo bye > /root/bye; exit 5" TERM; echo up; while :; do sleep 0.05; done']);
+    const polite = await box.exec([
+      'sh',
+      '-c',
+      'trap "echo bye > /root/bye; exit 5" TERM; echo up; while :; do sleep 0.05; done',
+    ]);
     const stubborn = await box.exec(['sh', '-c', 'trap "" TERM; echo up; while :; do sleep 1; done']);
     await Promise.all([once(polite.stdout, 'data'), once(stubborn.stdout, 'data')]);
     const stopped = box.driver.stop(1500);
@@ -79,30 +88,43 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
   });
 
   test('a volume is mounted read-only or writable, as root sees it on the host', async () => {
-    const box = await boxes.started({ spec: { volumes: [
-      { host_path: boxes.imagesDir(), guest_path: '/images', readonly: true },
-    ] } });
+    const box = await boxes.started({
+      spec: { volumes: [{ host_path: boxes.imagesDir(), guest_path: '/images', readonly: true }] },
+    });
     expect((await box.run(['ls', '/images'])).stdout).toContain('rootfs');
     const refused = await box.run(['sh', '-c', 'echo x > /images/new']);
     expect(refused.stderr).toContain('Read-only file system');
-    const writable = await boxes.started({ spec: { volumes: [{ host_path: box.dir, guest_path: '/data/deep', readonly: false }] } });
+    const writable = await boxes.started({
+      spec: { volumes: [{ host_path: box.dir, guest_path: '/data/deep', readonly: false }] },
+    });
     expect(await writable.run(['sh', '-c', 'echo from-box > /data/deep/new'])).toMatchObject({ exit: { exitCode: 0 } });
     expect(readFileSync(join(box.dir, 'new'), 'utf8')).toBe('from-box\n');
   });
 
-  test('a volume may be a single file, and one of a file system that cannot map ids holds nobody\'s files', async () => {
-    const box = await boxes.started({ spec: { volumes: [
-      { host_path: '/etc/hostname', guest_path: '/root/file', readonly: true },
-      { host_path: '/proc/sys/kernel', guest_path: '/kernel', readonly: true },
-    ] } });
+  test("a volume may be a single file, and one of a file system that cannot map ids holds nobody's files", async () => {
+    const box = await boxes.started({
+      spec: {
+        volumes: [
+          { host_path: '/etc/hostname', guest_path: '/root/file', readonly: true },
+          { host_path: '/proc/sys/kernel', guest_path: '/kernel', readonly: true },
+        ],
+      },
+    });
     expect((await box.run(['cat', '/root/file'])).stdout).toBe(readFileSync('/etc/hostname', 'utf8'));
     expect((await box.run(['ls', '-l', '/kernel/ostype'])).stdout).toContain('nobody');
-    expect((await box.run(['sh', '-c', 'echo x > /root/file || echo 1 > /kernel/panic'])).exit).toEqual({ exitCode: 1 });
+    expect((await box.run(['sh', '-c', 'echo x > /root/file || echo 1 > /kernel/panic'])).exit).toEqual({
+      exitCode: 1,
+    });
   });
 
   test('a volume whose host path is missing fails the start, names the path, and leaves nothing running', async () => {
-    const box = await boxes.created({ spec: { volumes: [{ host_path: '/nowhere/at/all', guest_path: '/v', readonly: true }] } });
-    await expect(box.start()).rejects.toMatchObject({ code: 'RUNTIME_ERROR', message: expect.stringContaining('/nowhere/at/all') as unknown });
+    const box = await boxes.created({
+      spec: { volumes: [{ host_path: '/nowhere/at/all', guest_path: '/v', readonly: true }] },
+    });
+    await expect(box.start()).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR',
+      message: expect.stringContaining('/nowhere/at/all') as unknown,
+    });
     expect(leftRunning(box)).toEqual([]);
   });
 
@@ -113,9 +135,10 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
       const start = box.driver.start(() => {
         // The start reports before it starts anything; cancel then, or a little into it.
         if (waitFor === 0) controller.abort();
-        else setTimeout(() => {
-          controller.abort();
-        }, waitFor * 15);
+        else
+          setTimeout(() => {
+            controller.abort();
+          }, waitFor * 15);
       }, controller.signal);
       await expect(start).rejects.toMatchObject({ code: 'CANCELED' });
       expect(leftRunning(box)).toEqual([]);
@@ -129,7 +152,8 @@ onBothPaths('a command, by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
   test('keeps stdout and stderr apart, and every byte as it was', async () => {
     const box = await boxes.started();
-    const script = 'dd if=/dev/urandom of=/tmp/r bs=64k count=800 2>/dev/null; sha256sum /tmp/r | cut -c1-64 >&2; cat /tmp/r';
+    const script =
+      'dd if=/dev/urandom of=/tmp/r bs=64k count=800 2>/dev/null; sha256sum /tmp/r | cut -c1-64 >&2; cat /tmp/r';
     const handle = await box.exec(['sh', '-c', script]);
     const [stdout, stderr, exit] = await Promise.all([readAll(handle.stdout), readAll(handle.stderr), handle.exit]);
     expect(exit).toEqual({ exitCode: 0 });
@@ -139,7 +163,11 @@ onBothPaths('a command, by %s', (_path, create) => {
 
   test('waits when nobody reads, for as long as it takes, and loses nothing', async () => {
     const box = await boxes.started();
-    const handle = await box.exec(['sh', '-c', 'i=0; while [ $i -lt 200000 ]; do echo line $i; i=$((i+1)); done; echo done > /root/done']);
+    const handle = await box.exec([
+      'sh',
+      '-c',
+      'i=0; while [ $i -lt 200000 ]; do echo line $i; i=$((i+1)); done; echo done > /root/done',
+    ]);
     let ended = false;
     void handle.exit.then(() => {
       ended = true;
@@ -163,7 +191,10 @@ onBothPaths('a command, by %s', (_path, create) => {
 
   test('can open its streams again by name', async () => {
     const box = await boxes.started();
-    const { stdout, stderr } = await box.run(['sh', '-c', 'echo out > /dev/stdout; echo err > /dev/stderr'], { user: '1000:1000', workdir: '/' });
+    const { stdout, stderr } = await box.run(['sh', '-c', 'echo out > /dev/stdout; echo err > /dev/stderr'], {
+      user: '1000:1000',
+      workdir: '/',
+    });
     expect([stdout, stderr]).toEqual(['out\n', 'err\n']);
   });
 
@@ -179,9 +210,16 @@ onBothPaths('a command, by %s', (_path, create) => {
 
   test('that does not exist is 127, that cannot be executed is 126, each with a message', async () => {
     const box = await boxes.started();
-    expect(await box.run(['nosuch', 'x'])).toEqual({ exit: { exitCode: 127 }, stdout: '', stderr: 'sh: nosuch: not found\n' });
+    expect(await box.run(['nosuch', 'x'])).toEqual({
+      exit: { exitCode: 127 },
+      stdout: '',
+      stderr: 'sh: nosuch: not found\n',
+    });
     expect(await box.run(['/no/such'])).toMatchObject({ exit: { exitCode: 127 }, stderr: 'sh: /no/such: not found\n' });
-    expect(await box.run(['/etc/passwd'])).toMatchObject({ exit: { exitCode: 126 }, stderr: 'sh: /etc/passwd: Permission denied\n' });
+    expect(await box.run(['/etc/passwd'])).toMatchObject({
+      exit: { exitCode: 126 },
+      stderr: 'sh: /etc/passwd: Permission denied\n',
+    });
     expect(await box.run(['/etc'])).toMatchObject({ exit: { exitCode: 126 } });
     expect(await box.run([''])).toMatchObject({ exit: { exitCode: 127 } });
   });
@@ -200,21 +238,35 @@ onBothPaths('a command, by %s', (_path, create) => {
 
   test("finds programs in its own PATH, never the driver's", async () => {
     const box = await boxes.started();
-    await box.run(['sh', '-c', 'mkdir -p "/opt/a b"; printf "#!/bin/sh\\necho mine \\"\\$@\\"\\n" > "/opt/a b/ls"; chmod +x "/opt/a b/ls"']);
+    await box.run([
+      'sh',
+      '-c',
+      'mkdir -p "/opt/a b"; printf "#!/bin/sh\\necho mine \\"\\$@\\"\\n" > "/opt/a b/ls"; chmod +x "/opt/a b/ls"',
+    ]);
     expect((await box.run(['ls', '*'], { env: { PATH: '/nowhere:/opt/a b:/bin' } })).stdout).toBe('mine *\n');
     expect((await box.run(['ls'], { env: { PATH: '/nowhere' } })).exit).toEqual({ exitCode: 127 });
   });
 
   test('gets exactly its environment: image, then box, then request, whatever the names and values', async () => {
     const box = await boxes.started({ spec: { env: { BOTH: 'box', BOX: '1' } } });
-    const plain = (await box.run(['env'], { env: { BOTH: 'request', Q: `a'b"c$d\`e\\f` } })).stdout.trim().split('\n').sort();
+    const plain = (await box.run(['env'], { env: { BOTH: 'request', Q: `a'b"c$d\`e\\f` } })).stdout
+      .trim()
+      .split('\n')
+      .sort();
     expect(plain).toEqual([
-      'BOTH=request', 'BOX=1', 'HOME=/root', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'PWD=/root', `Q=a'b"c$d\`e\\f`,
+      'BOTH=request',
+      'BOX=1',
+      'HOME=/root',
+      'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      'PWD=/root',
+      `Q=a'b"c$d\`e\\f`,
     ]);
     const odd = { 'a.b': '1 2', '-x': 'y', IFS: ',', SHLVL: '9', PS1: '>', PWD: '/x', 'with space': '' };
     const { stdout } = await box.run(['env', '-u', 'nothing'], { env: odd });
     for (const [name, value] of Object.entries(odd)) expect(stdout.split('\n')).toContain(`${name}=${value}`);
-    expect((await box.run(['sh', '-c', 'echo "$#:$1:$2:$3"', 'sh', '', 'a b', '*'], { env: odd })).stdout).toBe('3::a b:*\n');
+    expect((await box.run(['sh', '-c', 'echo "$#:$1:$2:$3"', 'sh', '', 'a b', '*'], { env: odd })).stdout).toBe(
+      '3::a b:*\n',
+    );
   });
 
   test('runs as the user asked for, by number or by name, with its groups', async () => {
@@ -231,7 +283,11 @@ onBothPaths('a command, by %s', (_path, create) => {
 
   test('gets a signal for itself alone', async () => {
     const box = await boxes.started();
-    const handle = await box.exec(['sh', '-c', 'trap "exit 9" USR1; sleep 1000 & echo up; while :; do sleep 0.02; done']);
+    const handle = await box.exec([
+      'sh',
+      '-c',
+      'trap "exit 9" USR1; sleep 1000 & echo up; while :; do sleep 0.02; done',
+    ]);
     await once(handle.stdout, 'data');
     handle.stdout.resume();
     await handle.signal(10);
@@ -271,7 +327,12 @@ onBothPaths('killing a whole tree, by %s', (_path, create) => {
     expect((await box.run(['/busybox', 'echo', 'hello'])).stdout).toBe('hello\n');
     expect((await box.run(['busybox'])).exit).toEqual({ exitCode: 127 });
     expect((await box.run(['sh', '-c', 'true'])).stderr).toBe('sh: sh: not found\n');
-    const handle = await box.exec(['/busybox', 'sh', '-c', '/busybox setsid /busybox sleep 1000 & echo up; /busybox sleep 1001']);
+    const handle = await box.exec([
+      '/busybox',
+      'sh',
+      '-c',
+      '/busybox setsid /busybox sleep 1000 & echo up; /busybox sleep 1001',
+    ]);
     await once(handle.stdout, 'data');
     await handle.killTree();
     expect(await handle.exit).toEqual({ exitCode: 137 });
@@ -285,7 +346,10 @@ onBothPaths('killing a whole tree, by %s', (_path, create) => {
     for (let round = 0; round < 10; round += 1) {
       const execId = newId('exec');
       const starting = box.exec(['sh', '-c', `echo ran > /root/ran-${round}; sleep 1000`], { execId });
-      const outcome = starting.then((handle) => handle.exit, (error: unknown) => error);
+      const outcome = starting.then(
+        (handle) => handle.exit,
+        (error: unknown) => error,
+      );
       // The group is there as soon as the runtime is started; the command joins it some milliseconds later.
       await new Promise((resolve) => setImmediate(resolve));
       expect(cgroups.execIds()).toContain(execId);

@@ -1,5 +1,6 @@
-// A box's own range of ids: what a box takes of what the kernel counts per user is missing neither on the host nor in another box, by
-// whatever path the command was started. A box that had the shared range keeps its files when it gets its own.
+// A box's own range of ids: what a box takes of what the kernel counts per user is missing neither on the host nor in
+// another box, by whatever path the command was started. A box that had the shared range keeps its files when it gets
+// its own.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, rmSync } from 'node:fs';
@@ -25,20 +26,37 @@ afterAll(() => {
 });
 
 const all = 'inotify 0\ntimer 0\nqueue 0\npipe 65536\nflying 0\n';
-const sees = (idBlock: number | null) => ({ spec: { idBlock, volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] } });
+const sees = (idBlock: number | null) => ({
+  spec: { idBlock, volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] },
+});
 const stateOf = (box: DriverHarness) => loadJson<RunState>(boxPaths(box.context.homeDir).runState);
-const mapOf = (box: DriverHarness) => readFileSync(`/proc/${stateOf(box)?.init.pid}/uid_map`, 'utf8').trim().split(/\s+/).map(Number);
+const mapOf = (box: DriverHarness) =>
+  readFileSync(`/proc/${stateOf(box)?.init.pid}/uid_map`, 'utf8')
+    .trim()
+    .split(/\s+/)
+    .map(Number);
 
 describeOnHost.each(execPaths)('a box that takes all it can get, by %s', (_path, create) => {
-  test.each([['root', null], ['a user', '1000:1000']])('as %s, leaves the host and another box what they had', async (_name, user) => {
+  test.each([
+    ['root', null],
+    ['a user', '1000:1000'],
+  ])('as %s, leaves the host and another box what they had', async (_name, user) => {
     const [greedy, other] = await Promise.all([boxes.started(sees(1), create), boxes.started(sees(2), create)]);
     const taking = await greedy.exec(['/probe/counted', 'take'], { user, workdir: '/' });
     let said = '';
-    const early = taking.exit.then((how) => { throw new Error(`it ended: ${JSON.stringify(how)}`); });
+    const early = taking.exit.then((how) => {
+      throw new Error(`it ended: ${JSON.stringify(how)}`);
+    });
     early.catch(() => undefined);
-    while (!said.includes('taken\n')) said += String(((await Promise.race([once(taking.stdout, 'data'), early])) as unknown[])[0]);
+    while (!said.includes('taken\n'))
+      said += String(((await Promise.race([once(taking.stdout, 'data'), early])) as unknown[])[0]);
     // It met the bounds of its own user, not those of its program.
-    const taken = new Map(said.trim().split('\n').map((line) => line.split(' ') as [string, string]));
+    const taken = new Map(
+      said
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ') as [string, string]),
+    );
     expect(Number(taken.get('inotify'))).toBeGreaterThan(100);
     expect(Number(taken.get('inotify'))).toBeLessThan(2_000);
     expect(Number(taken.get('signals'))).toBeGreaterThan(30_000);
@@ -53,20 +71,34 @@ describeOnHost.each(execPaths)('a box that takes all it can get, by %s', (_path,
 
 describeOnHost('the ids of a box', () => {
   test('are its own on the host, with another user of the host as the owner of its namespace', async () => {
-    const [one, two] = await Promise.all([boxes.started({ spec: { idBlock: 5 } }), boxes.started({ spec: { idBlock: 6 } })]);
+    const [one, two] = await Promise.all([
+      boxes.started({ spec: { idBlock: 5 } }),
+      boxes.started({ spec: { idBlock: 6 } }),
+    ]);
     expect(mapOf(one)).toEqual([0, rangeOf(5).base, 65_536]);
     expect(mapOf(two)).toEqual([0, rangeOf(6).base, 65_536]);
     const owner = (box: DriverHarness) => {
-      const ask = 'import fcntl,sys,struct; print(struct.unpack("I", fcntl.ioctl(open(sys.argv[1]), 0xb704, b"0000"))[0])';
-      return Number(execFileSync('python3', ['-c', ask, `/proc/${stateOf(box)?.init.pid}/ns/user`], { encoding: 'utf8' }));
+      const ask =
+        'import fcntl,sys,struct; print(struct.unpack("I", fcntl.ioctl(open(sys.argv[1]), 0xb704, b"0000"))[0])';
+      return Number(
+        execFileSync('python3', ['-c', ask, `/proc/${stateOf(box)?.init.pid}/ns/user`], { encoding: 'utf8' }),
+      );
     };
     expect([owner(one), owner(two)]).toEqual([creatorOf(5), creatorOf(6)]);
   });
 
   test('change under files that stay whose they are: a box of the shared range gets its own at its next start', async () => {
-    const look = ['sh', '-c', 'stat -c "%n %u:%g %a" /etc /etc/hosts /etc/mine /srv /srv/user /bin/busybox; cat /etc/mine; echo more >> /etc/hosts && touch /etc/new && echo written'];
+    const look = [
+      'sh',
+      '-c',
+      'stat -c "%n %u:%g %a" /etc /etc/hosts /etc/mine /srv /srv/user /bin/busybox; cat /etc/mine; echo more >> /etc/hosts && touch /etc/new && echo written',
+    ];
     const box = await boxes.started({ spec: { idBlock: null } }, createContainer);
-    await box.run(['sh', '-c', 'echo text > /etc/mine; chown 7:65535 /etc/mine; mkdir -p /srv/user; chown 1000:1000 /srv/user; chmod 4750 /srv/user']);
+    await box.run([
+      'sh',
+      '-c',
+      'echo text > /etc/mine; chown 7:65535 /etc/mine; mkdir -p /srv/user; chown 1000:1000 /srv/user; chmod 4750 /srv/user',
+    ]);
     const before = await box.run(look);
     expect(before.stdout).toContain('written');
     expect(mapOf(box)[1]).toBe(sharedRange.base);
@@ -78,7 +110,10 @@ describeOnHost('the ids of a box', () => {
       expect(mapOf(box)[1]).toBe(idBlock === null ? sharedRange.base : rangeOf(idBlock).base);
       const later = await next.run(look);
       expect(later.stdout).toBe(before.stdout);
-      const user = await next.run(['sh', '-c', 'cd /srv/user && touch mine && stat -c %u mine && rm mine'], { user: '1000:1000', workdir: '/' });
+      const user = await next.run(['sh', '-c', 'cd /srv/user && touch mine && stat -c %u mine && rm mine'], {
+        user: '1000:1000',
+        workdir: '/',
+      });
       expect(user.stdout).toBe('1000\n');
       await next.driver.stop(0);
     }

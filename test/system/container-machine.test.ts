@@ -1,5 +1,5 @@
-// What programs expect of a machine: memory for sharing, ping and low ports for everyone, renames of directories that came with the
-// image, and system calls that are missing instead of forbidden where the machine could do without.
+// What programs expect of a machine: memory for sharing, ping and low ports for everyone, renames of directories that
+// came with the image, and system calls that are missing instead of forbidden where the machine could do without.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -13,7 +13,13 @@ let dir = '';
 beforeAll(async () => {
   dir = await temporaryDir('machine');
   chmodSync(dir, 0o755);
-  execFileSync('gcc', ['-static', '-O1', '-o', join(dir, 'ordinary'), join(import.meta.dirname, '../fixtures/ordinary.c')]);
+  execFileSync('gcc', [
+    '-static',
+    '-O1',
+    '-o',
+    join(dir, 'ordinary'),
+    join(import.meta.dirname, '../fixtures/ordinary.c'),
+  ]);
 });
 afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
@@ -22,15 +28,25 @@ afterAll(() => {
 describeOnHost.each(execPaths)('by %s, a program', (_path, create) => {
   const boxes = allBoxes.by(create);
 
-  test.each(['0:0', '1000:1000', '65535:65535'])('of user %s may ping and listen below 1024, and finds no NUMA', async (user) => {
-    const box = await boxes.started({ spec: { volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] } });
-    const { stdout } = await box.run(['/probe/ordinary'], { user, workdir: '/' });
-    const missing = ['mbind', 'get_mempolicy', 'set_mempolicy', 'migrate_pages', 'move_pages'].map((name) => `${name} ${constants.errno.ENOSYS}`);
-    expect(stdout.trim().split('\n')).toEqual([...missing, 'ping 0', 'listen 0']);
-  });
+  test.each(['0:0', '1000:1000', '65535:65535'])(
+    'of user %s may ping and listen below 1024, and finds no NUMA',
+    async (user) => {
+      const box = await boxes.started({
+        spec: { volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] },
+      });
+      const { stdout } = await box.run(['/probe/ordinary'], { user, workdir: '/' });
+      const missing = ['mbind', 'get_mempolicy', 'set_mempolicy', 'migrate_pages', 'move_pages'].map(
+        (name) => `${name} ${constants.errno.ENOSYS}`,
+      );
+      expect(stdout.trim().split('\n')).toEqual([...missing, 'ping 0', 'listen 0']);
+    },
+  );
 
   test('may put half of the memory of the box into /dev/shm', async () => {
-    for (const [memoryMb, shmKb] of [[64, '32768'], [512, '262144']] as const) {
+    for (const [memoryMb, shmKb] of [
+      [64, '32768'],
+      [512, '262144'],
+    ] as const) {
       const box = await boxes.started({ spec: { memoryMb } });
       expect((await box.run(['sh', '-c', `df -k /dev/shm | tail -n 1 | awk '{print $2}'`])).stdout.trim()).toBe(shmKb);
     }
@@ -39,7 +55,8 @@ describeOnHost.each(execPaths)('by %s, a program', (_path, create) => {
   test('may rename a directory of the image, and finds it there after a restart of the box', async () => {
     const box = await boxes.started({ spec: { volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] } });
     // With rename(2) itself: mv would copy where that is refused.
-    const rename = async (from: string, to: string) => (await box.run(['/probe/ordinary', from, to], { workdir: '/' })).stdout;
+    const rename = async (from: string, to: string) =>
+      (await box.run(['/probe/ordinary', from, to], { workdir: '/' })).stdout;
     expect(await rename('/root', '/was-root')).toBe('rename 0\n');
     expect(await rename('/bin', '/was-bin')).toBe('rename 0\n');
     await box.driver.stop(0);

@@ -1,5 +1,6 @@
-// Names in boxes with a network, where the host's /etc/resolv.conf is unusual. The driver runs in a process with another file in its
-// place and a network of its own, where a name server answers every question at the address that the file says.
+// Names in boxes with a network, where the host's /etc/resolv.conf is unusual. The driver runs in a process with
+// another file in its place and a network of its own, where a name server answers every question at the address that
+// the file says.
 import { execFile } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,23 +23,47 @@ afterAll(() => {
 });
 
 /** What a box says of its names, on a host whose resolv.conf has these lines; by a link where `link` is one. */
-async function lookUp(server: string, lines: readonly string[], link: string | null = null): Promise<{ file: string; found: string }> {
+async function lookUp(
+  server: string,
+  lines: readonly string[],
+  link: string | null = null,
+): Promise<{ file: string; found: string }> {
   const text = join(dir, 'resolv.conf');
   writeFileSync(text, `${lines.join('\n')}\n`);
   const etc = join(dir, 'etc');
   rmSync(etc, { recursive: true, force: true });
   mkdirSync(etc);
-  const script = link === null
-    ? 'mount --bind "$1" /etc/resolv.conf'
-    : 'cp -a /etc/. "$2"; rm -f "$2/resolv.conf"; ln -s "$3" "$2/resolv.conf"; mount -t tmpfs tmpfs /run/lock; cp "$1" "$3"; mount --bind "$2" /etc';
-  const { stdout } = await run('unshare', ['-mn', 'sh', '-ec', `ip link set lo up; ${script}; exec "$4" "$5" "$6"`, 'sh', text, etc, link ?? '', process.execPath, fixture, server]);
+  const script =
+    link === null
+      ? 'mount --bind "$1" /etc/resolv.conf'
+      : 'cp -a /etc/. "$2"; rm -f "$2/resolv.conf"; ln -s "$3" "$2/resolv.conf"; mount -t tmpfs tmpfs /run/lock; cp "$1" "$3"; mount --bind "$2" /etc';
+  const { stdout } = await run('unshare', [
+    '-mn',
+    'sh',
+    '-ec',
+    `ip link set lo up; ${script}; exec "$4" "$5" "$6"`,
+    'sh',
+    text,
+    etc,
+    link ?? '',
+    process.execPath,
+    fixture,
+    server,
+  ]);
   return JSON.parse(stdout) as { file: string; found: string };
 }
 
 describeOnHost('a box with a network', () => {
   test('has the search list and options of the host, and asks its name server, which only the host can reach', async () => {
-    const { file, found } = await lookUp('127.0.0.153', ['nameserver 127.0.0.153', 'nameserver 198.51.100.2', 'search one.example two.example', 'options ndots:3 timeout:1']);
-    expect(file).toBe('nameserver 10.0.2.3\nnameserver 198.51.100.2\nsearch one.example two.example\noptions ndots:3 timeout:1\n');
+    const { file, found } = await lookUp('127.0.0.153', [
+      'nameserver 127.0.0.153',
+      'nameserver 198.51.100.2',
+      'search one.example two.example',
+      'options ndots:3 timeout:1',
+    ]);
+    expect(file).toBe(
+      'nameserver 10.0.2.3\nnameserver 198.51.100.2\nsearch one.example two.example\noptions ndots:3 timeout:1\n',
+    );
     expect(found).toContain(answer);
   });
 

@@ -1,5 +1,5 @@
-// The runner in the box beside the ordinary path: the same results, privileges and limits; what a hostile root in the box can do to it, and what
-// is left when it is killed.
+// The runner in the box beside the ordinary path: the same results, privileges and limits; what a hostile root in the
+// box can do to it, and what is left when it is killed.
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import { createContainerDriver } from '../../src/worker/drivers/container/driver.ts';
@@ -22,34 +22,89 @@ async function runnerIn(box: DriverHarness): Promise<number | null> {
 describeOnHost('the same command on both paths', () => {
   const sh = (script: string): readonly string[] => ['sh', '-c', script];
   const setUp = [
-    'cp /bin/busybox /dev/shm/ls', 'mkdir -p /dirs/ls "/a b"', 'printf "#!/no/such\\n" > /bin/badint', 'printf "#!/root\\n" > /bin/dirint',
-    'printf "echo \\$0 \\$#: \\$@\\n" > /bin/plainscript', 'printf "\\177ELFxxxx" > /bin/badelf', ': > /bin/empty', 'ln -s /bin /link', 'ln -s loop /loop',
-    'printf "#!/bin/sh\\necho mine" > "/a b/ls"', 'chmod +x /bin/* "/a b/ls"', 'echo text > /bin/text', 'chmod 700 /bin/empty', 'mkfifo -m 666 /fifo',
+    'cp /bin/busybox /dev/shm/ls',
+    'mkdir -p /dirs/ls "/a b"',
+    'printf "#!/no/such\\n" > /bin/badint',
+    'printf "#!/root\\n" > /bin/dirint',
+    'printf "echo \\$0 \\$#: \\$@\\n" > /bin/plainscript',
+    'printf "\\177ELFxxxx" > /bin/badelf',
+    ': > /bin/empty',
+    'ln -s /bin /link',
+    'ln -s loop /loop',
+    'printf "#!/bin/sh\\necho mine" > "/a b/ls"',
+    'chmod +x /bin/* "/a b/ls"',
+    'echo text > /bin/text',
+    'chmod 700 /bin/empty',
+    'mkfifo -m 666 /fifo',
   ].join('; ');
   const cases: ReadonlyArray<readonly [cmd: readonly string[], request?: Partial<ExecRequest>]> = [
-    [sh('echo out; echo err >&2; exit 3')], [sh('kill -9 $$')], [sh('kill -TERM $$')], [sh('kill -SEGV $$; exit 0')], [['/bin/false']],
-    [sh('cat; echo "ends at once"')], [sh('read line; echo $?')], [sh('printf "\\0\\377\\n\\r"')],
-    [['nosuch', 'a']], [['/no/such']], [['']], [['/etc']], [['/bin/text']], [['text']], [['/loop']], [['/fifo']], [['/no\nsuch']],
-    [['badint', 'x']], [['/bin/dirint']], [['plainscript', 'a', 'b c', '']], [['/bin/plainscript']], [['badelf']], [['empty']], [['/dev/shm/ls']],
-    [['ls', '/a b'], { env: { PATH: '/dev/shm:/bin' } }], [['ls', '-d', '/a b'], { env: { PATH: '/dirs:/bin' } }], [['ls'], { env: { PATH: '/nowhere::/a b' } }],
-    [['ls'], { env: { PATH: '' } }], [['busybox', 'echo', 'here'], { env: { PATH: ':' }, workdir: '/bin' }], [['busybox', 'true'], { env: { PATH: '/dirs:' }, workdir: '/bin' }],
-    [sh('pwd; echo $PWD; env | sort'), { workdir: '/link/../usr//bin/.' }], [['env'], { workdir: '//usr' }], [['pwd'], { workdir: '/link' }],
-    [['pwd'], { workdir: '/loop' }], [['pwd'], { workdir: '/no/where' }], [['pwd'], { workdir: '/bin/text' }], [['pwd'], { workdir: '/../..' }],
-    [['env'], { env: { 'a.b': '1', '-x': '', IFS: ',', 'with space': 'ü', _: 'under' } }], [['env'], { env: { PWD: '/elsewhere', SHLVL: '7' } }], [['env'], { env: { Q: 'a\nb="c"' } }],
-    [sh('id; pwd; env | sort'), { user: '1000:1000' }], [['pwd'], { user: '1000', workdir: '/root' }], [['pwd'], { user: '1000', workdir: '/tmp' }], [['empty'], { user: '1000:5', workdir: '/' }],
-    [sh('id'), { user: '7:8' }], [sh('echo x > /root/x'), { user: '65534' }], [['id'], { user: '0:5' }],
-    [sh('sleep 1000 >/dev/null 2>&1 & echo left behind')], [sh('umask; ulimit -a; cat /proc/self/oom_score_adj')],
-    [sh('trap'), {}], [sh('setsid sh -c "echo in a session"; echo $?')], [['setsid', 'echo', 'no leader before']], [sh('kill -0 0 && echo own group')],
+    [sh('echo out; echo err >&2; exit 3')],
+    [sh('kill -9 $$')],
+    [sh('kill -TERM $$')],
+    [sh('kill -SEGV $$; exit 0')],
+    [['/bin/false']],
+    [sh('cat; echo "ends at once"')],
+    [sh('read line; echo $?')],
+    [sh('printf "\\0\\377\\n\\r"')],
+    [['nosuch', 'a']],
+    [['/no/such']],
+    [['']],
+    [['/etc']],
+    [['/bin/text']],
+    [['text']],
+    [['/loop']],
+    [['/fifo']],
+    [['/no\nsuch']],
+    [['badint', 'x']],
+    [['/bin/dirint']],
+    [['plainscript', 'a', 'b c', '']],
+    [['/bin/plainscript']],
+    [['badelf']],
+    [['empty']],
+    [['/dev/shm/ls']],
+    [['ls', '/a b'], { env: { PATH: '/dev/shm:/bin' } }],
+    [['ls', '-d', '/a b'], { env: { PATH: '/dirs:/bin' } }],
+    [['ls'], { env: { PATH: '/nowhere::/a b' } }],
+    [['ls'], { env: { PATH: '' } }],
+    [['busybox', 'echo', 'here'], { env: { PATH: ':' }, workdir: '/bin' }],
+    [['busybox', 'true'], { env: { PATH: '/dirs:' }, workdir: '/bin' }],
+    [sh('pwd; echo $PWD; env | sort'), { workdir: '/link/../usr//bin/.' }],
+    [['env'], { workdir: '//usr' }],
+    [['pwd'], { workdir: '/link' }],
+    [['pwd'], { workdir: '/loop' }],
+    [['pwd'], { workdir: '/no/where' }],
+    [['pwd'], { workdir: '/bin/text' }],
+    [['pwd'], { workdir: '/../..' }],
+    [['env'], { env: { 'a.b': '1', '-x': '', IFS: ',', 'with space': 'ü', _: 'under' } }],
+    [['env'], { env: { PWD: '/elsewhere', SHLVL: '7' } }],
+    [['env'], { env: { Q: 'a\nb="c"' } }],
+    [sh('id; pwd; env | sort'), { user: '1000:1000' }],
+    [['pwd'], { user: '1000', workdir: '/root' }],
+    [['pwd'], { user: '1000', workdir: '/tmp' }],
+    [['empty'], { user: '1000:5', workdir: '/' }],
+    [sh('id'), { user: '7:8' }],
+    [sh('echo x > /root/x'), { user: '65534' }],
+    [['id'], { user: '0:5' }],
+    [sh('sleep 1000 >/dev/null 2>&1 & echo left behind')],
+    [sh('umask; ulimit -a; cat /proc/self/oom_score_adj')],
+    [sh('trap'), {}],
+    [sh('setsid sh -c "echo in a session"; echo $?')],
+    [['setsid', 'echo', 'no leader before']],
+    [sh('kill -0 0 && echo own group')],
   ];
 
   test('ends with the same code and says the same', async () => {
-    const [ordinary, quick] = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithRunner)]);
+    const [ordinary, quick] = await Promise.all([
+      shared.started({}, createContainer),
+      shared.started({}, createWithRunner),
+    ]);
     for (const box of [ordinary, quick]) await box.run(sh(setUp));
     expect(await runnerIn(ordinary)).toBeNull();
     expect(await runnerIn(quick)).not.toBeNull();
     for (const [cmd, request] of cases) {
       const [one, other] = [await ordinary.run(cmd, request), await quick.run(cmd, request)];
-      // The wrapper's shell also says in which of its own lines a start failed; a program started through env has env's words for it.
+      // The wrapper's shell also says in which of its own lines a start failed; a program started through env has env's
+      // words for it.
       const plain = { ...one, stderr: one.stderr.replace(/^sh: exec: line \d+: /, 'sh: '), stdout: sorted(one.stdout) };
       expect({ ...other, stdout: sorted(other.stdout) }, JSON.stringify([cmd, request])).toEqual(plain);
     }
@@ -64,9 +119,17 @@ describeOnHost('the same command on both paths', () => {
     cat /proc/self/attr/current; for n in /proc/self/ns/*; do [ "$(readlink $n)" = "$(readlink /proc/$1/\${n#/proc/self/})" ] && echo same; done; stat -c %F%t%T /proc/self/fd/0
     for f in /proc/self/fd/*; do [ -p $f ] && echo pipe; [ -c $f ] && echo device; done; grep -c . /proc/self/mountinfo; pwd; echo $-; cut -d" " -f7-8,18-19,40-41 /proc/self/stat`;
 
-  test.each([['root', null], ['a user', '1000:1000'], ['a user with groups', '7:8']])('has the same privileges, limits, groups and descriptors, as %s', async (_name, user) => {
-    const [ordinary, quick] = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithRunner)]);
-    const ask = async (box: DriverHarness) => (await box.run(['sh', '-c', probe, 'sh', '1'], { user, workdir: '/' })).stdout.split('\n');
+  test.each([
+    ['root', null],
+    ['a user', '1000:1000'],
+    ['a user with groups', '7:8'],
+  ])('has the same privileges, limits, groups and descriptors, as %s', async (_name, user) => {
+    const [ordinary, quick] = await Promise.all([
+      shared.started({}, createContainer),
+      shared.started({}, createWithRunner),
+    ]);
+    const ask = async (box: DriverHarness) =>
+      (await box.run(['sh', '-c', probe, 'sh', '1'], { user, workdir: '/' })).stdout.split('\n');
     const [one, other] = [await ask(ordinary), await ask(quick)];
     expect(one.join()).toContain('CapBnd');
     expect(one).toContain('NoNewPrivs:\t1');
@@ -87,8 +150,14 @@ describeOnHost('the same command on both paths', () => {
 
   test('many at once keep their streams apart', async () => {
     const quick = await shared.started({}, createWithRunner);
-    const all = await Promise.all(Array.from({ length: 60 }, (_, index) => quick.run(['sh', '-c', `echo out ${index}; echo err ${index} >&2; exit ${index}`])));
-    expect(all).toEqual(all.map((_, index) => ({ exit: { exitCode: index }, stdout: `out ${index}\n`, stderr: `err ${index}\n` })));
+    const all = await Promise.all(
+      Array.from({ length: 60 }, (_, index) =>
+        quick.run(['sh', '-c', `echo out ${index}; echo err ${index} >&2; exit ${index}`]),
+      ),
+    );
+    expect(all).toEqual(
+      all.map((_, index) => ({ exit: { exitCode: index }, stdout: `out ${index}\n`, stderr: `err ${index}\n` })),
+    );
   });
 
   test('what is too long for an argument fails alike', async () => {
@@ -96,7 +165,11 @@ describeOnHost('the same command on both paths', () => {
     const long = `: ${'x'.repeat(140_000)}`;
     const tooLong = { stdout: '', stderr: 'sh: sh: Argument list too long\n', exit: { exitCode: 126 } };
     for (const box of both) expect(await box.run(['sh', '-c', long])).toEqual(tooLong);
-    for (const box of both) expect((await box.run(['sh', '-c', 'echo "$#"', 'sh', ...Array.from({ length: 5_000 }, () => 'y'.repeat(100))])).stdout).toBe('5000\n');
+    for (const box of both)
+      expect(
+        (await box.run(['sh', '-c', 'echo "$#"', 'sh', ...Array.from({ length: 5_000 }, () => 'y'.repeat(100))]))
+          .stdout,
+      ).toBe('5000\n');
   });
 });
 
@@ -105,9 +178,22 @@ describeOnHost('a hostile root in the box', () => {
     const box = await boxes.started({}, createWithRunner);
     const runner = await runnerIn(box);
     const attempts = [
-      `ls /proc/${runner}/fd`, `ls /proc/${runner}/fd/`, `cat /proc/${runner}/environ`, `cat /proc/${runner}/maps`, `head -c1 /proc/${runner}/mem`, `cat /proc/${runner}/fd/4`,
-      `ls /proc/${runner}/fd/5/..`, `ls /proc/${runner}/fd/6/..`, `ls /proc/${runner}/root/`, `ls /proc/${runner}/cwd/`, `cat /proc/${runner}/exe`, `cat /proc/${runner}/stack`,
-      'cat /dev/.boxrun/runner', 'cp /dev/.boxrun/runner /tmp/x', 'chmod 755 /dev/.boxrun/runner', 'mv /dev/.boxrun/runner /dev/.boxrun/r',
+      `ls /proc/${runner}/fd`,
+      `ls /proc/${runner}/fd/`,
+      `cat /proc/${runner}/environ`,
+      `cat /proc/${runner}/maps`,
+      `head -c1 /proc/${runner}/mem`,
+      `cat /proc/${runner}/fd/4`,
+      `ls /proc/${runner}/fd/5/..`,
+      `ls /proc/${runner}/fd/6/..`,
+      `ls /proc/${runner}/root/`,
+      `ls /proc/${runner}/cwd/`,
+      `cat /proc/${runner}/exe`,
+      `cat /proc/${runner}/stack`,
+      'cat /dev/.boxrun/runner',
+      'cp /dev/.boxrun/runner /tmp/x',
+      'chmod 755 /dev/.boxrun/runner',
+      'mv /dev/.boxrun/runner /dev/.boxrun/r',
     ];
     for (const attempt of attempts) {
       const { exit, stdout } = await box.run(['sh', '-c', attempt]);
@@ -118,18 +204,21 @@ describeOnHost('a hostile root in the box', () => {
 
   test('finds no descriptor of the runner in a command, however early it looks', async () => {
     const box = await boxes.started({}, createWithRunner);
-    const spy = 'for i in $(seq 3000); do for p in /proc/[0-9]*; do case "$(readlink $p/exe 2>/dev/null)" in *runner*) echo "$p"; ls -l $p/fd;; esac; done; done 2>/dev/null';
+    const spy =
+      'for i in $(seq 3000); do for p in /proc/[0-9]*; do case "$(readlink $p/exe 2>/dev/null)" in *runner*) echo "$p"; ls -l $p/fd;; esac; done; done 2>/dev/null';
     const watching = await box.exec(['sh', '-c', spy]);
     watching.stderr.resume();
     const seen = collect(watching);
-    for (let round = 0; round < 40; round += 1) await box.run(['true'], { user: round % 2 === 0 ? null : '1000', workdir: '/' });
+    for (let round = 0; round < 40; round += 1)
+      await box.run(['true'], { user: round % 2 === 0 ? null : '1000', workdir: '/' });
     await watching.killTree();
     expect((await seen).stdout).toBe('');
   });
 
   test('cannot move its processes by the control groups that it sees', async () => {
     const box = await boxes.started({}, createWithRunner);
-    const script = 'for f in $(find /sys/fs/cgroup -name cgroup.procs); do (echo $$ > $f) 2>/dev/null && echo "$f"; chmod 666 $f 2>/dev/null && echo "$f"; done; mkdir /sys/fs/cgroup/freezer/x 2>&1 | head -1 >&2';
+    const script =
+      'for f in $(find /sys/fs/cgroup -name cgroup.procs); do (echo $$ > $f) 2>/dev/null && echo "$f"; chmod 666 $f 2>/dev/null && echo "$f"; done; mkdir /sys/fs/cgroup/freezer/x 2>&1 | head -1 >&2';
     expect((await box.run(['sh', '-c', script])).stdout).toBe('');
   });
 
@@ -154,7 +243,8 @@ describeOnHost('a hostile root in the box', () => {
 
   test('that kills it again and again gets the ordinary path', async () => {
     const box = await boxes.started({}, createWithRunner);
-    for (let round = 0; round < 5; round += 1) await box.run(['sh', '-c', 'kill -9 $(pidof runner) 2>/dev/null; sleep 0.01; exit 0']);
+    for (let round = 0; round < 5; round += 1)
+      await box.run(['sh', '-c', 'kill -9 $(pidof runner) 2>/dev/null; sleep 0.01; exit 0']);
     expect((await box.run(['echo', 'still'])).stdout).toBe('still\n');
     expect(await runnerIn(box)).toBeNull();
   });
@@ -181,7 +271,9 @@ describeOnHost('a hostile root in the box', () => {
 
 describeOnHost('the runner', () => {
   test('is started once a box has had a command, and not before', async () => {
-    const box = await boxes.started({}, (context) => createContainerDriver(context, { insecureRegistries: [], runner: 'auto' }));
+    const box = await boxes.started({}, (context) =>
+      createContainerDriver(context, { insecureRegistries: [], runner: 'auto' }),
+    );
     expect(await runnerIn(box)).toBeNull();
     await expect.poll(() => runnerIn(box)).not.toBeNull();
     expect((await box.run(['sh', '-c', 'exit 4'])).exit).toEqual({ exitCode: 4 });

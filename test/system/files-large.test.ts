@@ -1,5 +1,5 @@
-// Large files and much output: exact to the byte, while no process of the server grows with them. The sizes are 64 MB and 200 MB;
-// BOXRUN_TEST_LARGE_MB sets that of the file (`npm run test:large`: 5 GiB). Peaks of memory are printed.
+// Large files and much output: exact to the byte, while no process of the server grows with them. The sizes are 64 MB
+// and 200 MB; BOXRUN_TEST_LARGE_MB sets that of the file (`npm run test:large`: 5 GiB). Peaks of memory are printed.
 import { createHash, randomBytes, type Hash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -17,7 +17,9 @@ let box: string;
 
 beforeAll(async () => {
   server = await startServer();
-  box = (await server.client.create({ image: 'base', cpu: 2, memory_mb: 512, disk_size_gb: Math.ceil(fileMb / 1024) + 2 })).id;
+  box = (
+    await server.client.create({ image: 'base', cpu: 2, memory_mb: 512, disk_size_gb: Math.ceil(fileMb / 1024) + 2 })
+  ).id;
 });
 afterAll(async () => {
   await server.close();
@@ -45,8 +47,11 @@ async function* content(megabytes: number, hash: Hash): AsyncGenerator<Uint8Arra
 async function expectLean(what: string, startedAt: number, megabytes: number): Promise<void> {
   const seconds = (performance.now() - startedAt) / 1000;
   const peaks = await peakMemoryMb(server.stateDir);
-  console.log(`${what}: ${seconds.toFixed(1)} s, ${Math.round(megabytes / seconds)} MB/s; peaks in MB: ${JSON.stringify(peaks)}`);
-  for (const [role, peak] of Object.entries(peaks)) expect(peak, `${role}, ${what}`).toBeLessThan(limits.processMemoryMbMax);
+  console.log(
+    `${what}: ${seconds.toFixed(1)} s, ${Math.round(megabytes / seconds)} MB/s; peaks in MB: ${JSON.stringify(peaks)}`,
+  );
+  for (const [role, peak] of Object.entries(peaks))
+    expect(peak, `${role}, ${what}`).toBeLessThan(limits.processMemoryMbMax);
   expect(Object.keys(peaks).length).toBeGreaterThanOrEqual(5);
 }
 
@@ -76,7 +81,8 @@ it(`gives ${outputMb} MB of output live and again, to several at once`, { timeou
   const exec = await server.client.startExec(box, { cmd: ['sh', '-c', `yes ${line.trim()} | head -c ${total}`] });
   const whole = createHash('sha256');
   const blockLines = 10_000;
-  for (let left = total; left > 0; left -= blockLines * line.length) whole.update(line.repeat(blockLines).slice(0, left));
+  for (let left = total; left > 0; left -= blockLines * line.length)
+    whole.update(line.repeat(blockLines).slice(0, left));
   const wanted = whole.digest('hex');
   const follow = async () => {
     const hash = createHash('sha256');

@@ -1,5 +1,5 @@
-// A host whose disk is full: boxes hear of it when they write, nothing that was written is lost, everybody is told, and boxes can be
-// removed. The state directory is on a small disk of its own.
+// A host whose disk is full: boxes hear of it when they write, nothing that was written is lost, everybody is told, and
+// boxes can be removed. The state directory is on a small disk of its own.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -34,53 +34,78 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-const freeBytes = () => { const { bavail, bsize } = statfsSync(disk); return bavail * bsize; };
-const createBox = (name: string) => server.client.create({ image: 'base', name, cpu: 1, memory_mb: 256, disk_size_gb: 1 });
+const freeBytes = () => {
+  const { bavail, bsize } = statfsSync(disk);
+  return bavail * bsize;
+};
+const createBox = (name: string) =>
+  server.client.create({ image: 'base', name, cpu: 1, memory_mb: 256, disk_size_gb: 1 });
 async function run(box: BoxHandle, script: string) {
   return collect(server.client, await server.client.startExec(box.id, { cmd: ['sh', '-c', script] }));
 }
 
-it('two boxes that fill it get ENOSPC, keep what was written over a restart, say so, and can be removed when nothing at all is free', { timeout: 240_000 }, async () => {
-  const seen: string[] = [];
-  const watching = new AbortController();
-  const events = (async () => {
-    for await (const event of server.client.events({ signal: watching.signal })) if (event.type === 'box.changed') seen.push(`${event.box.name ?? ''} ${event.box.error_code ?? 'well'}`);
-  })().catch(() => undefined);
-  const boxes = [await createBox('one'), await createBox('two')];
-  // In pieces, until one does not fit: in the first box each is on the disk before it counts, in the other `sync` comes at the end.
-  const fill = (how: string) =>
-    `n=0; while dd if=/dev/urandom of=/root/f$n bs=1M count=8 ${how} 2>/dev/shm/said; do n=$((n+1)); done; cat /dev/shm/said; rm /root/f$n; sync && echo synced; cat /root/f* | md5sum`;
-  const filled = await Promise.all(boxes.map((box, index) => run(box, fill(index === 0 ? 'conv=fsync' : ''))));
-  for (const { stdout } of filled) {
-    expect(stdout).toContain('No space left on device');
-    expect(stdout).not.toContain('Input/output error');
-    expect(stdout).toContain('synced');
-  }
-  expect(freeBytes()).toBeGreaterThan(64 * mib);
-  await eventually('both boxes say so', async () => (await server.client.listBoxes()).every(({ error_code: code }) => code === 'RESOURCE_EXCEEDED'), 20_000);
-  for (const { status, error_message: message } of await server.client.listBoxes()) {
-    expect(status).toBe('running');
-    expect(message).toContain('disk of the host is nearly full');
-  }
-  await eventually('clients were told', async () => seen.includes('one RESOURCE_EXCEEDED') && seen.includes('two RESOURCE_EXCEEDED'));
-  const ready = await getLocal(server.stateDir, '/readyz');
-  expect({ status: ready.status, ...(JSON.parse(ready.text) as object) }).toMatchObject({ status: 503, parts: { disk: false, supervisor: true } });
-  const sum = (text: string | undefined) => /[0-9a-f]{32}/.exec(text ?? '')?.[0];
-  for (const [index, box] of boxes.entries()) {
-    await box.stop();
-    await box.start();
-    expect(sum((await run(box, 'cat /root/f* | md5sum')).stdout)).toBe(sum(filled[index]?.stdout));
-  }
-  // Somebody else takes the rest.
-  execFileSync('sh', ['-c', 'cat /dev/zero >"$1" 2>/dev/null || :', 'sh', join(disk, 'other')]);
-  expect(freeBytes()).toBeLessThan(mib);
-  for (const box of boxes) await box.remove({ force: true });
-  expect(await server.client.listBoxes()).toEqual([]);
-  rmSync(join(disk, 'other'));
-  const again = await createBox('again');
-  await eventually('the server is ready', async () =>
-    (await getLocal(server.stateDir, '/readyz')).status === 200, 20_000);
-  expect((await run(again, 'dd if=/dev/zero of=/root/f bs=1M count=64 conv=fsync 2>/dev/null && echo written')).stdout).toBe('written\n');
-  watching.abort();
-  await events;
-});
+it(
+  'two boxes that fill it get ENOSPC, keep what was written over a restart, say so, and can be removed when nothing at all is free',
+  { timeout: 240_000 },
+  async () => {
+    const seen: string[] = [];
+    const watching = new AbortController();
+    const events = (async () => {
+      for await (const event of server.client.events({ signal: watching.signal }))
+        if (event.type === 'box.changed') seen.push(`${event.box.name ?? ''} ${event.box.error_code ?? 'well'}`);
+    })().catch(() => undefined);
+    const boxes = [await createBox('one'), await createBox('two')];
+    // In pieces, until one does not fit: in the first box each is on the disk before it counts, in the other `sync`
+    // comes at the end.
+    const fill = (how: string) =>
+      `n=0; while dd if=/dev/urandom of=/root/f$n bs=1M count=8 ${how} 2>/dev/shm/said; do n=$((n+1)); done; cat /dev/shm/said; rm /root/f$n; sync && echo synced; cat /root/f* | md5sum`;
+    const filled = await Promise.all(boxes.map((box, index) => run(box, fill(index === 0 ? 'conv=fsync' : ''))));
+    for (const { stdout } of filled) {
+      expect(stdout).toContain('No space left on device');
+      expect(stdout).not.toContain('Input/output error');
+      expect(stdout).toContain('synced');
+    }
+    expect(freeBytes()).toBeGreaterThan(64 * mib);
+    await eventually(
+      'both boxes say so',
+      async () => (await server.client.listBoxes()).every(({ error_code: code }) => code === 'RESOURCE_EXCEEDED'),
+      20_000,
+    );
+    for (const { status, error_message: message } of await server.client.listBoxes()) {
+      expect(status).toBe('running');
+      expect(message).toContain('disk of the host is nearly full');
+    }
+    await eventually(
+      'clients were told',
+      async () => seen.includes('one RESOURCE_EXCEEDED') && seen.includes('two RESOURCE_EXCEEDED'),
+    );
+    const ready = await getLocal(server.stateDir, '/readyz');
+    expect({ status: ready.status, ...(JSON.parse(ready.text) as object) }).toMatchObject({
+      status: 503,
+      parts: { disk: false, supervisor: true },
+    });
+    const sum = (text: string | undefined) => /[0-9a-f]{32}/.exec(text ?? '')?.[0];
+    for (const [index, box] of boxes.entries()) {
+      await box.stop();
+      await box.start();
+      expect(sum((await run(box, 'cat /root/f* | md5sum')).stdout)).toBe(sum(filled[index]?.stdout));
+    }
+    // Somebody else takes the rest.
+    execFileSync('sh', ['-c', 'cat /dev/zero >"$1" 2>/dev/null || :', 'sh', join(disk, 'other')]);
+    expect(freeBytes()).toBeLessThan(mib);
+    for (const box of boxes) await box.remove({ force: true });
+    expect(await server.client.listBoxes()).toEqual([]);
+    rmSync(join(disk, 'other'));
+    const again = await createBox('again');
+    await eventually(
+      'the server is ready',
+      async () => (await getLocal(server.stateDir, '/readyz')).status === 200,
+      20_000,
+    );
+    expect(
+      (await run(again, 'dd if=/dev/zero of=/root/f bs=1M count=64 conv=fsync 2>/dev/null && echo written')).stdout,
+    ).toBe('written\n');
+    watching.abort();
+    await events;
+  },
+);

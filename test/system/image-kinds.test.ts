@@ -63,20 +63,41 @@ describeOnHost('an image whose layer is', () => {
   test.each([
     ['plain', layerTypes.plain, (tar: Buffer) => tar],
     ['compressed with gzip', layerTypes.gzip, (tar: Buffer) => gzipSync(tar)],
-    ['compressed with zstd', 'application/vnd.oci.image.layer.v1.tar+zstd', (tar: Buffer) => compressedWith('zstd -q -c', tar)],
-    ['in two frames of zstd', 'application/vnd.oci.image.layer.v1.tar+zstd',
-      (tar: Buffer) => Buffer.concat([compressedWith('zstd -q -c', tar.subarray(0, 100_000)), compressedWith('zstd -q -c', tar.subarray(100_000))])],
-    ['compressed with gzip, of Docker\'s type', 'application/vnd.docker.image.rootfs.diff.tar.gzip', (tar: Buffer) => gzipSync(tar)],
-    ['compressed with zstd, of gzip\'s type', layerTypes.gzip, (tar: Buffer) => compressedWith('zstd -q -c', tar)],
+    [
+      'compressed with zstd',
+      'application/vnd.oci.image.layer.v1.tar+zstd',
+      (tar: Buffer) => compressedWith('zstd -q -c', tar),
+    ],
+    [
+      'in two frames of zstd',
+      'application/vnd.oci.image.layer.v1.tar+zstd',
+      (tar: Buffer) =>
+        Buffer.concat([
+          compressedWith('zstd -q -c', tar.subarray(0, 100_000)),
+          compressedWith('zstd -q -c', tar.subarray(100_000)),
+        ]),
+    ],
+    [
+      "compressed with gzip, of Docker's type",
+      'application/vnd.docker.image.rootfs.diff.tar.gzip',
+      (tar: Buffer) => gzipSync(tar),
+    ],
+    ["compressed with zstd, of gzip's type", layerTypes.gzip, (tar: Buffer) => compressedWith('zstd -q -c', tar)],
   ])('%s becomes a box', async (_name, mediaType, compress) => {
-    expect(await printed([{ tar: rootfs, compressed: compress(rootfs), mediaType }], 'cat /etc/marker')).toBe('sample\n');
+    expect(await printed([{ tar: rootfs, compressed: compress(rootfs), mediaType }], 'cat /etc/marker')).toBe(
+      'sample\n',
+    );
   });
 });
 
 describeOnHost('files of an image', () => {
   test.each([['gnu'], ['posix']])('with holes (tar -S, %s) have their content and their size', async (format) => {
-    const layer = layerOf('truncate -s 5000000 holes; printf middle | dd of=holes bs=1000 seek=2000 conv=notrunc 2>/dev/null', [`--format=${format}`, '-S', ...ownedByRoot]);
-    const script = 'busybox wc -c < /holes; busybox dd if=/holes bs=1000 skip=2000 count=1 2>/dev/null | busybox head -c 6; busybox tr -d "\\0" < /holes | busybox wc -c';
+    const layer = layerOf(
+      'truncate -s 5000000 holes; printf middle | dd of=holes bs=1000 seek=2000 conv=notrunc 2>/dev/null',
+      [`--format=${format}`, '-S', ...ownedByRoot],
+    );
+    const script =
+      'busybox wc -c < /holes; busybox dd if=/holes bs=1000 skip=2000 count=1 2>/dev/null | busybox head -c 6; busybox tr -d "\\0" < /holes | busybox wc -c';
     expect(layer.length).toBeLessThan(100_000);
     expect(await printed([{ tar: rootfs }, { tar: layer }], script)).toBe('5000000\nmiddle6\n');
   });
@@ -86,15 +107,20 @@ describeOnHost('files of an image', () => {
     const { name, warnings } = await imported([{ tar: rootfs }, { tar: layer }]);
     expect(warnings).toEqual(['d/f has an owner above 65535 (70000); in a box it belongs to nobody (65534)']);
     const box = await boxes.started({ image: name, spec: { workdir: '/' } });
-    expect((await box.run(['/bin/sh', '-c', 'busybox stat -c "%n %u:%g" /d /d/f'])).stdout).toBe('/d 65535:65535\n/d/f 65534:65534\n');
+    expect((await box.run(['/bin/sh', '-c', 'busybox stat -c "%n %u:%g" /d /d/f'])).stdout).toBe(
+      '/d 65535:65535\n/d/f 65534:65534\n',
+    );
   });
 });
 
 describeOnHost('an entry of Env without =', () => {
   test('sets nothing, and takes away what it names', async () => {
     const Env = ['FOO', 'KEPT=1', 'GONE=1', 'GONE', 'EMPTY=', 'EQUALS=a=b', '=odd'];
-    expect(await printed([{ tar: rootfs }], 'busybox env | busybox sort | busybox grep -v -e ^HOME -e ^PWD -e ^SHLVL', { config: { Env } }))
-      .toBe('EMPTY=\nEQUALS=a=b\nKEPT=1\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n');
+    expect(
+      await printed([{ tar: rootfs }], 'busybox env | busybox sort | busybox grep -v -e ^HOME -e ^PWD -e ^SHLVL', {
+        config: { Env },
+      }),
+    ).toBe('EMPTY=\nEQUALS=a=b\nKEPT=1\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n');
   });
 });
 
@@ -107,74 +133,120 @@ interface OddLayers {
 const oddLayers: Readonly<Record<string, OddLayers>> = {
   'a file that a later layer takes away': {
     layers: () => [layerOf('mkdir d; touch d/a d/b'), layerOf('mkdir d; touch d/.wh.a d/.wh.never-there')],
-    script: 'ls -A /d', prints: 'b\n',
+    script: 'ls -A /d',
+    prints: 'b\n',
   },
   'a directory that a later layer makes opaque': {
     layers: () => [layerOf('mkdir -p d/sub; touch d/a d/sub/x'), layerOf('mkdir d; touch d/c d/.wh..wh..opq')],
-    script: 'ls -A /d', prints: 'c\n',
+    script: 'ls -A /d',
+    prints: 'c\n',
   },
   'an opaque mark behind the new files': {
-    layers: () => [layerOf('mkdir d; touch d/a'), layerOf('mkdir d; touch d/c d/.wh..wh..opq', ownedByRoot, ['d/c', 'd/.wh..wh..opq'])],
-    script: 'ls -A /d', prints: 'c\n',
+    layers: () => [
+      layerOf('mkdir d; touch d/a'),
+      layerOf('mkdir d; touch d/c d/.wh..wh..opq', ownedByRoot, ['d/c', 'd/.wh..wh..opq']),
+    ],
+    script: 'ls -A /d',
+    prints: 'c\n',
   },
   'a hard link to a file of an earlier layer': {
-    layers: () => [layerOf('mkdir d; echo one > d/a'), without(layerOf('mkdir d; echo one > d/a; ln d/a d/z', ownedByRoot, ['d/a', 'd/z']), 'd/a')],
-    script: 'cat /d/z', prints: 'one\n',
+    layers: () => [
+      layerOf('mkdir d; echo one > d/a'),
+      without(layerOf('mkdir d; echo one > d/a; ln d/a d/z', ownedByRoot, ['d/a', 'd/z']), 'd/a'),
+    ],
+    script: 'cat /d/z',
+    prints: 'one\n',
   },
   'a hard link in a directory without an entry': {
     layers: () => [layerOf('mkdir -p n/m; echo two > t; ln t n/m/l', ownedByRoot, ['t', 'n/m/l'])],
-    script: 'cat /n/m/l', prints: 'two\n',
+    script: 'cat /n/m/l',
+    prints: 'two\n',
   },
   'a hard link to a symbolic link': {
     layers: () => [layerOf('ln -s etc/marker s; ln s l', ownedByRoot, ['s', 'l'])],
-    script: 'cat /l', prints: 'sample\n',
+    script: 'cat /l',
+    prints: 'sample\n',
   },
   'a directory that becomes a link, and a link that becomes a directory': {
     layers: () => [layerOf('mkdir a; touch a/x; ln -s etc b'), layerOf('ln -s etc a; mkdir b; touch b/y')],
-    script: 'ls -A /b; cat /a/marker', prints: 'y\nsample\n',
+    script: 'ls -A /b; cat /a/marker',
+    prints: 'y\nsample\n',
   },
   'the same file twice': {
-    layers: () => [layerOf('mkdir v; echo old > v/f; echo new > f', ['-P', '--transform=s,^v/f,f,', ...ownedByRoot], ['v/f', 'f'])],
-    script: 'cat /f', prints: 'new\n',
+    layers: () => [
+      layerOf('mkdir v; echo old > v/f; echo new > f', ['-P', '--transform=s,^v/f,f,', ...ownedByRoot], ['v/f', 'f']),
+    ],
+    script: 'cat /f',
+    prints: 'new\n',
   },
   'absolute names and absolute links': {
-    layers: () => [layerOf('echo abs > f; ln -s /etc/marker l', ['-P', '--transform=s,^f,/abs/f,', ...ownedByRoot], ['f', 'l'])],
-    script: 'cat /abs/f /l', prints: 'abs\nsample\n',
+    layers: () => [
+      layerOf('echo abs > f; ln -s /etc/marker l', ['-P', '--transform=s,^f,/abs/f,', ...ownedByRoot], ['f', 'l']),
+    ],
+    script: 'cat /abs/f /l',
+    prints: 'abs\nsample\n',
   },
   'names of more than 100 and 255 characters': {
-    layers: () => ['gnu', 'posix'].map((format) => {
-      const path = Array.from({ length: 3 }, (_, index) => `${format}${String(index).repeat(120)}`).join('/');
-      return layerOf(`mkdir -p ${path}; echo ${format} > ${path}/f`, [`--format=${format}`, ...ownedByRoot]);
-    }),
-    script: 'cat /gnu*/*/*/f /posix*/*/*/f', prints: 'gnu\nposix\n',
+    layers: () =>
+      ['gnu', 'posix'].map((format) => {
+        const path = Array.from({ length: 3 }, (_, index) => `${format}${String(index).repeat(120)}`).join('/');
+        return layerOf(`mkdir -p ${path}; echo ${format} > ${path}/f`, [`--format=${format}`, ...ownedByRoot]);
+      }),
+    script: 'cat /gnu*/*/*/f /posix*/*/*/f',
+    prints: 'gnu\nposix\n',
   },
   'names that are not UTF-8': {
-    layers: () => [layerOf("printf odd > \"$(printf 'n\\377\\376')\"", ['--format=posix', ...ownedByRoot]), layerOf("printf gnu > \"$(printf 'm\\377')\"", ['--format=gnu', ...ownedByRoot])],
-    script: "cat /$(printf 'n\\377\\376') /$(printf 'm\\377')", prints: 'oddgnu',
+    layers: () => [
+      layerOf('printf odd > "$(printf \'n\\377\\376\')"', ['--format=posix', ...ownedByRoot]),
+      layerOf('printf gnu > "$(printf \'m\\377\')"', ['--format=gnu', ...ownedByRoot]),
+    ],
+    script: "cat /$(printf 'n\\377\\376') /$(printf 'm\\377')",
+    prints: 'oddgnu',
   },
   'times far away': {
-    layers: () => [layerOf('touch -d 2200-01-01T00:00:00Z a; touch -d 1910-01-01T00:00:00Z b', ['--format=posix', ...ownedByRoot])],
-    script: 'busybox stat -c %Y /a /b', prints: '7258118400\n-1893456000\n',
+    layers: () => [
+      layerOf('touch -d 2200-01-01T00:00:00Z a; touch -d 1910-01-01T00:00:00Z b', ['--format=posix', ...ownedByRoot]),
+    ],
+    script: 'busybox stat -c %Y /a /b',
+    prints: '7258118400\n-1893456000\n',
   },
   'setuid, setgid and sticky bits, and a directory that nobody may write': {
     layers: () => [layerOf('touch u g; mkdir t r; touch r/f; chmod 4755 u; chmod 2755 g; chmod 1777 t; chmod 0555 r')],
-    script: 'busybox stat -c %a /u /g /t /r', prints: '4755\n2755\n1777\n555\n',
+    script: 'busybox stat -c %a /u /g /t /r',
+    prints: '4755\n2755\n1777\n555\n',
   },
   'a global header, as git archive writes it': {
-    layers: () => [layerOf('echo g > g', ['--format=posix', '--pax-option=globexthdr.name=pax_global_header,comment=0123', ...ownedByRoot], ['g'])],
-    script: 'cat /g', prints: 'g\n',
+    layers: () => [
+      layerOf(
+        'echo g > g',
+        ['--format=posix', '--pax-option=globexthdr.name=pax_global_header,comment=0123', ...ownedByRoot],
+        ['g'],
+      ),
+    ],
+    script: 'cat /g',
+    prints: 'g\n',
   },
   'extended attributes': {
-    layers: () => [layerOf('echo x > x; setfattr -n user.note -v hello x 2>/dev/null || true', ['--format=posix', '--xattrs', '--xattrs-include=*', ...ownedByRoot])],
-    script: 'cat /x', prints: 'x\n',
+    layers: () => [
+      layerOf('echo x > x; setfattr -n user.note -v hello x 2>/dev/null || true', [
+        '--format=posix',
+        '--xattrs',
+        '--xattrs-include=*',
+        ...ownedByRoot,
+      ]),
+    ],
+    script: 'cat /x',
+    prints: 'x\n',
   },
   'a FIFO and a character device': {
     layers: () => [layerOf('mkfifo p; mknod c c 1 3')],
-    script: 'busybox stat -c %F /p /c', prints: 'fifo\ncharacter special file\n',
+    script: 'busybox stat -c %F /p /c',
+    prints: 'fifo\ncharacter special file\n',
   },
   'an archive without an end, and one that is empty': {
     layers: () => [layerOf('echo e > e', ownedByRoot, ['e']).subarray(0, 1024), Buffer.alloc(1024)],
-    script: 'cat /e', prints: 'e\n',
+    script: 'cat /e',
+    prints: 'e\n',
   },
 };
 
@@ -186,26 +258,48 @@ describeOnHost('a layer with', () => {
 
 describeOnHost('the import refuses an image', () => {
   async function refused(samples: readonly SampleLayer[], message: RegExp, options: LayoutOptions = {}): Promise<void> {
-    await expect(imported(samples, options)).rejects.toMatchObject({ code: 'VALIDATION_ERROR', message: expect.stringMatching(message) as unknown });
+    await expect(imported(samples, options)).rejects.toMatchObject({
+      code: 'VALIDATION_ERROR',
+      message: expect.stringMatching(message) as unknown,
+    });
     expect(readdirSync(join(boxes.imagesDir(), 'layouts')).filter((name) => name.startsWith('.'))).toEqual([]);
   }
 
   test('with a layer that is no tar, or is damaged behind its compression', async () => {
     const text = Buffer.from('no tar at all\n'.repeat(100));
     await refused([{ tar: rootfs }, { tar: text }], /cannot be used: damaged archive/);
-    await refused([{ tar: rootfs, compressed: gzipSync(rootfs).subarray(0, 50_000), mediaType: layerTypes.gzip }], /cannot be used/);
+    await refused(
+      [{ tar: rootfs, compressed: gzipSync(rootfs).subarray(0, 50_000), mediaType: layerTypes.gzip }],
+      /cannot be used/,
+    );
     const zstd = compressedWith('zstd -q -c', rootfs);
-    await refused([{ tar: rootfs, compressed: zstd.subarray(0, 50_000), mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd' }], /damaged/);
+    await refused(
+      [{ tar: rootfs, compressed: zstd.subarray(0, 50_000), mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd' }],
+      /damaged/,
+    );
   });
 
   test('with a layer that is not what its configuration says', () =>
-    refused([{ tar: rootfs, compressed: gzipSync(layerOf('touch other')), mediaType: layerTypes.gzip }], /is damaged: it is sha256/));
+    refused(
+      [{ tar: rootfs, compressed: gzipSync(layerOf('touch other')), mediaType: layerTypes.gzip }],
+      /is damaged: it is sha256/,
+    ));
 
   test('with a hard link to nothing', () =>
-    refused([{ tar: rootfs }, { tar: without(layerOf('echo a > a; ln a z', ownedByRoot, ['a', 'z']), 'a') }], /cannot be unpacked/));
+    refused(
+      [{ tar: rootfs }, { tar: without(layerOf('echo a > a; ln a z', ownedByRoot, ['a', 'z']), 'a') }],
+      /cannot be unpacked/,
+    ));
 
   test('with an entry below what is a file', () =>
-    refused([{ tar: rootfs }, { tar: layerOf('echo file > p') }, { tar: layerOf('mkdir p; echo below > p/q', ownedByRoot, ['p/q']) }], /cannot be unpacked: .*p\/q/));
+    refused(
+      [
+        { tar: rootfs },
+        { tar: layerOf('echo file > p') },
+        { tar: layerOf('mkdir p; echo below > p/q', ownedByRoot, ['p/q']) },
+      ],
+      /cannot be unpacked: .*p\/q/,
+    ));
 
   test.each([
     [{ Env: 'PATH=/bin' }, /Env/],

@@ -1,4 +1,5 @@
-// Images from a registry, by the container driver: pulled once, whoever asks at once; and what a registry can do wrong. With hostile layers.
+// Images from a registry, by the container driver: pulled once, whoever asks at once; and what a registry can do wrong.
+// With hostile layers.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
@@ -50,10 +51,21 @@ async function push(name: string, config: Record<string, unknown> = {}): Promise
 
 describeWithRegistry('an image from a registry', () => {
   test('runs as a box, with the environment, user and programs that it brings', async () => {
-    const reference = await push('team/configured:1', { Env: ['PATH=/bin', 'FROM_IMAGE=yes', 'EMPTY='], User: 'user', WorkingDir: '/tmp', Entrypoint: ['/bin/false'], Cmd: ['x'] });
-    const create = (context: Parameters<typeof createContainerDriver>[0]) => createContainerDriver(context, { insecureRegistries: [registry.host], runner: 'off' });
+    const reference = await push('team/configured:1', {
+      Env: ['PATH=/bin', 'FROM_IMAGE=yes', 'EMPTY='],
+      User: 'user',
+      WorkingDir: '/tmp',
+      Entrypoint: ['/bin/false'],
+      Cmd: ['x'],
+    });
+    const create = (context: Parameters<typeof createContainerDriver>[0]) =>
+      createContainerDriver(context, { insecureRegistries: [registry.host], runner: 'off' });
     const box = await boxes.started({ image: reference, spec: { workdir: '/', env: { FROM_BOX: '1' } } }, create);
-    const { stdout } = await box.run(['sh', '-c', 'cat /etc/marker; id -u; echo $PATH $FROM_IMAGE $FROM_BOX $HOME "[$EMPTY]"']);
+    const { stdout } = await box.run([
+      'sh',
+      '-c',
+      'cat /etc/marker; id -u; echo $PATH $FROM_IMAGE $FROM_BOX $HOME "[$EMPTY]"',
+    ]);
     expect(stdout).toBe('sample\n1000\n/bin yes 1 /home/user []\n');
     expect((await box.run(['id', '-u'], { user: 'root' })).stdout).toBe('0\n');
   });
@@ -62,7 +74,11 @@ describeWithRegistry('an image from a registry', () => {
     const reference = await push('once:1');
     const imagesDir = freshDir();
     const progress: string[] = [];
-    const first = await preparer(imagesDir).prepare({ kind: 'registry', reference }, (stage, message) => progress.push(`${stage} ${message}`), never);
+    const first = await preparer(imagesDir).prepare(
+      { kind: 'registry', reference },
+      (stage, message) => progress.push(`${stage} ${message}`),
+      never,
+    );
     expect(progress[0]).toBe(`pull pulling ${reference}`);
     expect(progress.some((line) => line.includes('layer '))).toBe(true);
     expect(progress.some((line) => line.startsWith('unpack '))).toBe(true);
@@ -77,7 +93,9 @@ describeWithRegistry('an image from a registry', () => {
     const reference = await push('crowd:1');
     const imagesDir = freshDir();
     const images = await Promise.all(
-      Array.from({ length: 4 }, () => preparer(imagesDir).prepare({ kind: 'registry', reference }, () => undefined, never)),
+      Array.from({ length: 4 }, () =>
+        preparer(imagesDir).prepare({ kind: 'registry', reference }, () => undefined, never),
+      ),
     );
     expect(new Set(images.map((image) => image.rootfsDir)).size).toBe(1);
     expect(readdirSync(join(imagesDir, 'rootfs'))).toHaveLength(1);
@@ -87,7 +105,9 @@ describeWithRegistry('an image from a registry', () => {
 
   test('that is not there is IMAGE_PULL_FAILED with its name', async () => {
     const reference = `${registry.host}/no/such:1`;
-    await expect(preparer(freshDir()).prepare({ kind: 'registry', reference }, () => undefined, never)).rejects.toMatchObject({
+    await expect(
+      preparer(freshDir()).prepare({ kind: 'registry', reference }, () => undefined, never),
+    ).rejects.toMatchObject({
       code: 'IMAGE_PULL_FAILED',
       message: expect.stringContaining(reference) as unknown,
     });
@@ -95,16 +115,22 @@ describeWithRegistry('an image from a registry', () => {
 
   test('over plain http only where that is configured', async () => {
     const reference = await push('plain:1');
-    await expect(preparer(freshDir(), []).prepare({ kind: 'registry', reference }, () => undefined, never)).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
+    await expect(
+      preparer(freshDir(), []).prepare({ kind: 'registry', reference }, () => undefined, never),
+    ).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
   });
 
   test('can be canceled while it is pulled, and nothing half is left', async () => {
     const reference = await push('canceled:1');
     const imagesDir = freshDir();
     const controller = new AbortController();
-    const pulling = preparer(imagesDir).prepare({ kind: 'registry', reference }, (_stage, message) => {
-      if (message.includes('layer')) controller.abort();
-    }, controller.signal);
+    const pulling = preparer(imagesDir).prepare(
+      { kind: 'registry', reference },
+      (_stage, message) => {
+        if (message.includes('layer')) controller.abort();
+      },
+      controller.signal,
+    );
     await expect(pulling).rejects.toMatchObject({ code: 'CANCELED' });
     expect(readdirSync(join(imagesDir, 'pulls'))).toEqual([]);
     expect(existsSync(join(imagesDir, 'refs'))).toBe(false);
@@ -117,10 +143,14 @@ describeOnHost('a registry', () => {
     const silent = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
     await once(silent, 'listening');
     const host = `127.0.0.1:${(silent.address() as AddressInfo).port}`;
-    const patience = vi.spyOn(limits, 'registryTimeoutMs', 'get').mockReturnValue(1500 as typeof limits.registryTimeoutMs);
+    const patience = vi
+      .spyOn(limits, 'registryTimeoutMs', 'get')
+      .mockReturnValue(1500 as typeof limits.registryTimeoutMs);
     const startedAt = performance.now();
     try {
-      await expect(preparer(freshDir(), [host]).prepare({ kind: 'registry', reference: `${host}/x:1` }, () => undefined, never)).rejects.toMatchObject({
+      await expect(
+        preparer(freshDir(), [host]).prepare({ kind: 'registry', reference: `${host}/x:1` }, () => undefined, never),
+      ).rejects.toMatchObject({
         code: 'IMAGE_PULL_FAILED',
         message: expect.stringContaining('did not answer') as unknown,
       });
@@ -133,7 +163,13 @@ describeOnHost('a registry', () => {
   });
 
   test('that refuses connections is said to', async () => {
-    await expect(preparer(freshDir(), ['127.0.0.1:1']).prepare({ kind: 'registry', reference: '127.0.0.1:1/x' }, () => undefined, never)).rejects.toMatchObject({
+    await expect(
+      preparer(freshDir(), ['127.0.0.1:1']).prepare(
+        { kind: 'registry', reference: '127.0.0.1:1/x' },
+        () => undefined,
+        never,
+      ),
+    ).rejects.toMatchObject({
       code: 'IMAGE_PULL_FAILED',
       message: expect.stringContaining('refused') as unknown,
     });
@@ -164,32 +200,59 @@ describeOnHost('a hostile layer', () => {
     const imagesDir = freshDir();
     const layoutDir = await makeLayout(join(dir, `hostile-layout-${count}`), layer);
     const imported = await importImage(imagesDir, 'hostile', layoutDir);
-    const source = { kind: 'layout' as const, name, layoutDir: join(imagesDir, 'layouts', encodeURIComponent(imported.name)), digest: imported.digest };
-    await preparer(imagesDir, []).prepare(source, () => undefined, never).catch(() => undefined);
+    const source = {
+      kind: 'layout' as const,
+      name,
+      layoutDir: join(imagesDir, 'layouts', encodeURIComponent(imported.name)),
+      digest: imported.digest,
+    };
+    await preparer(imagesDir, [])
+      .prepare(source, () => undefined, never)
+      .catch(() => undefined);
     // Directories of other tests may vanish while it looks: then find ends with 1, and has looked at all others.
-    const { stdout } = spawnSync('find', [dir, '/tmp', '-maxdepth', '3', '-name', 'escaped', '-not', '-path', `${imagesDir}/*`], { encoding: 'utf8' });
+    const { stdout } = spawnSync(
+      'find',
+      [dir, '/tmp', '-maxdepth', '3', '-name', 'escaped', '-not', '-path', `${imagesDir}/*`],
+      { encoding: 'utf8' },
+    );
     expect(stdout).toBe('');
     expect(existsSync('/escaped')).toBe(false);
     expect(readdirSync(outside)).toEqual([]);
   });
 
-  test.each(['/', '../../../../../../../../../..'])('a hard link to a file of the host, reached by %s, is none', async (way) => {
-    const tree = join(dir, `linked-${(count += 1)}`);
-    const secret = join(dir, `secret-${count}`);
-    execFileSync('mkdir', ['-p', tree]);
-    writeFileSync(secret, 'secret\n');
-    writeFileSync(join(tree, 'original'), 'x\n');
-    execFileSync('ln', [join(tree, 'original'), join(tree, 'twin')]);
-    const layer = join(dir, `linked-${count}.tar`);
-    tool('tar', ['-P', '-C', tree, '--transform', `flags=h;s#^original#${way === '/' ? '' : way}${secret}#`, '-cf', layer, 'original', 'twin']);
-    expect(tool('tar', ['-P', '-tvf', layer])).toContain(`link to ${way === '/' ? '' : way}${secret}`);
-    const imagesDir = freshDir();
-    const layoutDir = await makeLayout(join(dir, `linked-layout-${count}`), layer);
-    const source = { kind: 'layout' as const, name: 'x', layoutDir, digest: 'sha256:none' };
-    const image = await preparer(imagesDir, []).prepare(source, () => undefined, never).catch(() => null);
-    expect(statSync(secret).nlink).toBe(1);
-    if (image !== null && existsSync(join(image.rootfsDir, 'twin'))) expect(readFileSync(join(image.rootfsDir, 'twin'), 'utf8')).not.toBe('secret\n');
-  });
+  test.each(['/', '../../../../../../../../../..'])(
+    'a hard link to a file of the host, reached by %s, is none',
+    async (way) => {
+      const tree = join(dir, `linked-${(count += 1)}`);
+      const secret = join(dir, `secret-${count}`);
+      execFileSync('mkdir', ['-p', tree]);
+      writeFileSync(secret, 'secret\n');
+      writeFileSync(join(tree, 'original'), 'x\n');
+      execFileSync('ln', [join(tree, 'original'), join(tree, 'twin')]);
+      const layer = join(dir, `linked-${count}.tar`);
+      tool('tar', [
+        '-P',
+        '-C',
+        tree,
+        '--transform',
+        `flags=h;s#^original#${way === '/' ? '' : way}${secret}#`,
+        '-cf',
+        layer,
+        'original',
+        'twin',
+      ]);
+      expect(tool('tar', ['-P', '-tvf', layer])).toContain(`link to ${way === '/' ? '' : way}${secret}`);
+      const imagesDir = freshDir();
+      const layoutDir = await makeLayout(join(dir, `linked-layout-${count}`), layer);
+      const source = { kind: 'layout' as const, name: 'x', layoutDir, digest: 'sha256:none' };
+      const image = await preparer(imagesDir, [])
+        .prepare(source, () => undefined, never)
+        .catch(() => null);
+      expect(statSync(secret).nlink).toBe(1);
+      if (image !== null && existsSync(join(image.rootfsDir, 'twin')))
+        expect(readFileSync(join(image.rootfsDir, 'twin'), 'utf8')).not.toBe('secret\n');
+    },
+  );
 
   test('devices and a setuid program give the box nothing', async () => {
     const tree = join(dir, 'tricky');

@@ -80,10 +80,17 @@ describe('imports', () => {
     const many = await makeLayout(join(dir, 'many'), sample.rootfsTar);
     const own = (await readLayout(many)).digest;
     await makeLayout(many, sample.rootfsTar, { architecture: 'riscv64' });
-    const other = JSON.parse(readFileSync(join(many, 'index.json'), 'utf8')) as { manifests: [{ digest: string; size: number }] };
+    const other = JSON.parse(readFileSync(join(many, 'index.json'), 'utf8')) as {
+      manifests: [{ digest: string; size: number }];
+    };
     const type = 'application/vnd.oci.image.manifest.v1+json';
     writeIndex(many, [
-      { mediaType: type, digest: other.manifests[0].digest, size: other.manifests[0].size, platform: { architecture: 'unknown', os: 'unknown' } },
+      {
+        mediaType: type,
+        digest: other.manifests[0].digest,
+        size: other.manifests[0].size,
+        platform: { architecture: 'unknown', os: 'unknown' },
+      },
       { mediaType: type, digest: other.manifests[0].digest, size: other.manifests[0].size },
       { mediaType: type, digest: own, size: 0 },
     ]);
@@ -125,10 +132,13 @@ describe('refuses', () => {
 
   test('a directory that is no layout', () => refused(join(dir, 'tree'), 'no OCI layout'));
 
-  test.each(['4294967295', '65536', 'ana:4294967295'])('an image whose user is %s, which no box can have', async (User) => {
-    const odd = await makeLayout(join(dir, `user-${User.replace(':', '-')}`), sample.rootfsTar, { config: { User } });
-    await refused(odd, 'ids in a box are 0 to 65535');
-  });
+  test.each(['4294967295', '65536', 'ana:4294967295'])(
+    'an image whose user is %s, which no box can have',
+    async (User) => {
+      const odd = await makeLayout(join(dir, `user-${User.replace(':', '-')}`), sample.rootfsTar, { config: { User } });
+      await refused(odd, 'ids in a box are 0 to 65535');
+    },
+  );
 
   test('an image for another architecture', async () => {
     const foreign = await makeLayout(join(dir, 'foreign'), sample.rootfsTar, { architecture: 'riscv64' });
@@ -161,7 +171,9 @@ describe('names', () => {
     const base = await resolveImage(imagesDir, 'base');
     expect(base).toMatchObject({ kind: 'layout', name: 'base' });
     await importImage(imagesDir, 'base', sample.rootfsTar);
-    expect((await resolveImage(imagesDir, 'base')) as { digest: string }).not.toMatchObject({ digest: (base as { digest: string }).digest });
+    expect((await resolveImage(imagesDir, 'base')) as { digest: string }).not.toMatchObject({
+      digest: (base as { digest: string }).digest,
+    });
     expect(await resolveImage(imagesDir, 'constructor')).toEqual({ kind: 'registry', reference: 'constructor' });
   });
 });

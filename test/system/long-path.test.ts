@@ -17,7 +17,9 @@ afterAll(async () => {
 describe('in a state directory with a path of over two hundred bytes', () => {
   it('the command line runs a command', async () => {
     expect(server.stateDir.length).toBeGreaterThan(200);
-    const { stdout } = await promisify(execFile)(process.execPath, [cliBundle, 'run', 'base', '--', 'echo', 'hi'], { env: server.env });
+    const { stdout } = await promisify(execFile)(process.execPath, [cliBundle, 'run', 'base', '--', 'echo', 'hi'], {
+      env: server.env,
+    });
     expect(stdout).toBe('hi\n');
   });
 

@@ -1,4 +1,5 @@
-// Many boxes in parallel, many commands in each: every byte of every stream, every exit code, and nothing left afterwards.
+// Many boxes in parallel, many commands in each: every byte of every stream, every exit code, and nothing left
+// afterwards.
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -32,35 +33,43 @@ const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
 /** What is there of the boxes of this server; other servers of this machine have their own. */
 async function leftOf(boxIds: readonly string[]): Promise<{ mounts: string[]; cgroups: string[] }> {
-  const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes(server.stateDir));
+  const mounts = (await readFile('/proc/self/mountinfo', 'utf8'))
+    .split('\n')
+    .filter((line) => line.includes(server.stateDir));
   const entries = await readdir('/sys/fs/cgroup', { recursive: true }).catch(() => []);
   return { mounts, cgroups: entries.filter((entry) => boxIds.some((id) => entry.includes(id))) };
 }
 
-it(`runs ${boxCount} boxes with ${commandsPerBox} commands at once in each, exact to the byte`, { timeout: 240_000 }, async () => {
-  const { client } = server;
-  const wrong: string[] = [];
-  await Promise.all(
-    Array.from({ length: boxCount }, async (_, boxIndex) => {
-      const box = await client.create({ image: 'base', name: `many-${boxIndex}`, cpu: 1, memory_mb: 64 });
-      await Promise.all(
-        Array.from({ length: commandsPerBox }, async (_, index) => {
-          const exec = await client.startExec(box.id, { cmd: command(boxIndex, index) });
-          const { stdout, stderr, exit } = await collect(client, exec);
-          if (sha256(stdout) !== expected('out', boxIndex, index)) wrong.push(`stdout of ${boxIndex}/${index}`);
-          if (sha256(stderr) !== expected('err', boxIndex, index)) wrong.push(`stderr of ${boxIndex}/${index}`);
-          if (exit.exitCode !== (boxIndex + index) % 7) wrong.push(`exit of ${boxIndex}/${index}: ${exit.exitCode}`);
-        }),
-      );
-    }),
-  );
-  expect(wrong).toEqual([]);
-  expect(await client.listBoxes('running')).toHaveLength(boxCount);
-  const boxIds = (await client.listBoxes()).map(({ id }) => id);
-  expect((await leftOf(boxIds)).cgroups.length).toBeGreaterThanOrEqual(boxCount);
-  await Promise.all(boxIds.map((id) => client.removeBox(id, { force: true })));
-  expect(await client.listBoxes()).toEqual([]);
-  expect(await leftOf(boxIds)).toEqual({ mounts: [], cgroups: [] });
-  const workers = (await processesOf(server.stateDir)).filter(({ role, box }) => role === 'worker' && box !== 'spare');
-  expect(workers).toEqual([]);
-});
+it(
+  `runs ${boxCount} boxes with ${commandsPerBox} commands at once in each, exact to the byte`,
+  { timeout: 240_000 },
+  async () => {
+    const { client } = server;
+    const wrong: string[] = [];
+    await Promise.all(
+      Array.from({ length: boxCount }, async (_, boxIndex) => {
+        const box = await client.create({ image: 'base', name: `many-${boxIndex}`, cpu: 1, memory_mb: 64 });
+        await Promise.all(
+          Array.from({ length: commandsPerBox }, async (_, index) => {
+            const exec = await client.startExec(box.id, { cmd: command(boxIndex, index) });
+            const { stdout, stderr, exit } = await collect(client, exec);
+            if (sha256(stdout) !== expected('out', boxIndex, index)) wrong.push(`stdout of ${boxIndex}/${index}`);
+            if (sha256(stderr) !== expected('err', boxIndex, index)) wrong.push(`stderr of ${boxIndex}/${index}`);
+            if (exit.exitCode !== (boxIndex + index) % 7) wrong.push(`exit of ${boxIndex}/${index}: ${exit.exitCode}`);
+          }),
+        );
+      }),
+    );
+    expect(wrong).toEqual([]);
+    expect(await client.listBoxes('running')).toHaveLength(boxCount);
+    const boxIds = (await client.listBoxes()).map(({ id }) => id);
+    expect((await leftOf(boxIds)).cgroups.length).toBeGreaterThanOrEqual(boxCount);
+    await Promise.all(boxIds.map((id) => client.removeBox(id, { force: true })));
+    expect(await client.listBoxes()).toEqual([]);
+    expect(await leftOf(boxIds)).toEqual({ mounts: [], cgroups: [] });
+    const workers = (await processesOf(server.stateDir)).filter(
+      ({ role, box }) => role === 'worker' && box !== 'spare',
+    );
+    expect(workers).toEqual([]);
+  },
+);

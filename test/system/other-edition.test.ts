@@ -30,7 +30,10 @@ describe('a server on the database of another edition', () => {
   it('says where the disk is when such a box is to be started, and goes on', async () => {
     const { status, json } = await server.call({ method: 'POST', path: '/v1/boxes/web:start' });
     expect(status).toBe(400);
-    expect(json).toMatchObject({ code: 'RUNTIME_ERROR', message: expect.stringContaining('is not in this state directory') as unknown });
+    expect(json).toMatchObject({
+      code: 'RUNTIME_ERROR',
+      message: expect.stringContaining('is not in this state directory') as unknown,
+    });
     expect(json['hint']).toContain('another BoxRun edition');
   });
 

@@ -21,7 +21,15 @@ beforeAll(async () => {
     stdio: 'ignore',
     env: { ...process.env, BOXRUN_STATE_DIR: stateDir },
   });
-  await eventually('the server answers', () => client.info().then(() => true, () => false), 30_000);
+  await eventually(
+    'the server answers',
+    () =>
+      client.info().then(
+        () => true,
+        () => false,
+      ),
+    30_000,
+  );
 });
 afterAll(async () => {
   outside.kill('SIGKILL');
@@ -48,9 +56,19 @@ describe('as process 1', () => {
     const worker = await processOf(stateDir, 'worker', box.id);
     const supervisor = await processOf(stateDir, 'supervisor');
     process.kill(supervisor.pid, 'SIGKILL');
-    await eventually('its workers are orphans', async () => (await childrenOf(init)).some(({ pid }) => pid === worker.pid));
-    await eventually('its successor removes the box', () => client.removeBox(box.id, { force: true }).then(() => true, () => false));
-    await eventually('the worker is gone, also as a zombie', async () => !(await childrenOf(init)).some(({ pid }) => pid === worker.pid));
+    await eventually('its workers are orphans', async () =>
+      (await childrenOf(init)).some(({ pid }) => pid === worker.pid),
+    );
+    await eventually('its successor removes the box', () =>
+      client.removeBox(box.id, { force: true }).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await eventually(
+      'the worker is gone, also as a zombie',
+      async () => !(await childrenOf(init)).some(({ pid }) => pid === worker.pid),
+    );
     await eventually('no zombie is left', async () => !(await childrenOf(init)).some(({ state }) => state === 'Z'));
     const exited = once(outside, 'exit');
     process.kill(init, 'SIGTERM');

@@ -1,5 +1,5 @@
-// What a program in a terminal writes and reads, byte for byte: nothing is lost, nothing is added, and a full terminal makes its
-// writer wait without holding up anything else in the box.
+// What a program in a terminal writes and reads, byte for byte: nothing is lost, nothing is added, and a full terminal
+// makes its writer wait without holding up anything else in the box.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExecBody } from '../../src/shared/api.ts';
 import { collect } from '../support/crash-server.ts';
@@ -35,11 +35,15 @@ describe('the output of a terminal', () => {
   });
 
   it('is that of the program alone when the program ends at once', async () => {
-    for (let round = 0; round < 20; round += 1) expect(await run({ cmd: ['echo', 'hi'], tty: true })).toMatchObject({ stdout: 'hi\r\n', stderr: '' });
+    for (let round = 0; round < 20; round += 1)
+      expect(await run({ cmd: ['echo', 'hi'], tty: true })).toMatchObject({ stdout: 'hi\r\n', stderr: '' });
   });
 
   it('may be closed by the program long before it ends', async () => {
-    const { stdout, exit } = await run({ cmd: ['sh', '-c', 'echo bye; exec >/dev/null 2>&1 </dev/null; sleep 0.3; exit 3'], tty: true });
+    const { stdout, exit } = await run({
+      cmd: ['sh', '-c', 'echo bye; exec >/dev/null 2>&1 </dev/null; sleep 0.3; exit 3'],
+      tty: true,
+    });
     expect({ stdout, code: exit.exitCode }).toEqual({ stdout: 'bye\r\n', code: 3 });
   });
 
@@ -82,7 +86,8 @@ describe('a terminal', () => {
 
 describe('input that the program in a terminal does not read yet', () => {
   const text = 'a line of input\n'.repeat(4_000);
-  const workers = async () => (await processesOf(server.stateDir)).filter(({ box: id }) => id === box).map(({ pid }) => pid);
+  const workers = async () =>
+    (await processesOf(server.stateDir)).filter(({ box: id }) => id === box).map(({ pid }) => pid);
 
   it('waits, while everything else in the box goes on, and arrives whole', async () => {
     const before = await workers();
@@ -110,7 +115,11 @@ describe('input that the program in a terminal does not read yet', () => {
     await terminal.until(/goes\r\n/, slowMs);
     await terminal.until(/last\r\n/, slowMs);
     terminal.socket.terminate();
-    await eventually('its shell is gone', async () => (await run({ cmd: ['sh', '-c', 'ps | grep -c "[a]sh$"; true'] })).stdout === '0\n', slowMs);
+    await eventually(
+      'its shell is gone',
+      async () => (await run({ cmd: ['sh', '-c', 'ps | grep -c "[a]sh$"; true'] })).stdout === '0\n',
+      slowMs,
+    );
     expect(await workers()).toEqual(before);
   });
 });

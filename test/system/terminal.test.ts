@@ -1,5 +1,5 @@
-// Terminals under a real pty: tmux holds `boxrun shell` and `boxrun attach`, types into them, changes their size, and looks at
-// the screen. The commands are those of docs/cli.md.
+// Terminals under a real pty: tmux holds `boxrun shell` and `boxrun attach`, types into them, changes their size, and
+// looks at the screen. The commands are those of docs/cli.md.
 import { execFile } from 'node:child_process';
 import { existsSync, realpathSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -13,7 +13,9 @@ import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 const run = promisify(execFile);
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');
-const [execExample = '', attachExample = '', shellExample = ''] = [...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs)].map(([, line]) => line ?? '');
+const [execExample = '', attachExample = '', shellExample = ''] = [
+  ...page.matchAll(/```sh terminal\nboxrun (.*?)\n```/gs),
+].map(([, line]) => line ?? '');
 
 const htop = '/usr/bin/htop';
 
@@ -31,8 +33,17 @@ afterAll(async () => {
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'boxrun-terminal-'));
   socket = join(directory, 'tmux.sock');
-  const shell = { ...server.env, PATH: process.env['PATH'], TERM: 'xterm-256color', LANG: 'C.UTF-8', PS1: 'here> ', ENV: '' };
-  await run('tmux', ['-S', socket, '-f', '/dev/null', 'new-session', '-d', '-x', '100', '-y', '30', 'sh'], { env: shell });
+  const shell = {
+    ...server.env,
+    PATH: process.env['PATH'],
+    TERM: 'xterm-256color',
+    LANG: 'C.UTF-8',
+    PS1: 'here> ',
+    ENV: '',
+  };
+  await run('tmux', ['-S', socket, '-f', '/dev/null', 'new-session', '-d', '-x', '100', '-y', '30', 'sh'], {
+    env: shell,
+  });
 });
 afterEach(async () => {
   await run('tmux', ['-S', socket, 'kill-server']).catch(() => undefined);
@@ -43,19 +54,25 @@ const tmux = async (...args: string[]) => (await run('tmux', ['-S', socket, ...a
 const type = (...keys: string[]) => tmux('send-keys', ...keys);
 const screen = () => tmux('capture-pane', '-p');
 const shows = (pattern: RegExp) =>
-  eventually(`the screen shows ${pattern}`, async () => pattern.test(await screen()), 20_000).catch(async (error: Error) => {
-    throw new Error(`${error.message}; it shows:\n${await screen()}`);
-  });
+  eventually(`the screen shows ${pattern}`, async () => pattern.test(await screen()), 20_000).catch(
+    async (error: Error) => {
+      throw new Error(`${error.message}; it shows:\n${await screen()}`);
+    },
+  );
 /** Runs a command line of the documentation, and waits for the prompt in the box. */
 async function open(line: string): Promise<void> {
-  await type(`stty -a > ${directory}/before; "${process.execPath}" "${cliBundle}" ${line}; echo "exit code $?"; stty -a > ${directory}/after; echo 'back'' here'`, 'Enter');
+  await type(
+    `stty -a > ${directory}/before; "${process.execPath}" "${cliBundle}" ${line}; echo "exit code $?"; stty -a > ${directory}/after; echo 'back'' here'`,
+    'Enter',
+  );
   await shows(/^\S*\s?[#$] $|[#$]\s*\n*$/);
   await type('echo "in"" the box"', 'Enter');
   await shows(/^in the box$/m);
 }
 async function isRestored(): Promise<void> {
   await shows(/^back here$/m);
-  const modes = async (name: string) => (await readFile(join(directory, name), 'utf8')).replace(/rows \d+; columns \d+;/, '');
+  const modes = async (name: string) =>
+    (await readFile(join(directory, name), 'utf8')).replace(/rows \d+; columns \d+;/, '');
   expect(await modes('after')).toBe(await modes('before'));
 }
 
@@ -77,7 +94,10 @@ it('drives a shell in a box of its own: prompt, size, a full-screen program, exi
   await type(':wq', 'Enter');
   await shows(/^~ #\s*$/m);
   const [{ id } = { id: '' }] = await server.client.listBoxes();
-  await eventually('the file is written', async () => (await server.client.exec(id, ['cat', '/tmp/note'])).stdout === 'written in vi\n');
+  await eventually(
+    'the file is written',
+    async () => (await server.client.exec(id, ['cat', '/tmp/note'])).stdout === 'written in vi\n',
+  );
   await type('C-c');
   await type('exit 7', 'Enter');
   await shows(/^exit code 7$/m);
@@ -95,7 +115,7 @@ it('gets every byte of the box unchanged: where a program there turns LF into no
 
 it('passes a single Ctrl-P on after a moment, and leaves with keys of the userâ€™s choice', async () => {
   await open(`${attachExample} --detach-keys ctrl-a,d`);
-  await type("stty raw -echo; head -c 1 | od -An -c; stty sane", 'Enter');
+  await type('stty raw -echo; head -c 1 | od -An -c; stty sane', 'Enter');
   await type('C-a');
   await shows(/001/);
   await type('C-a', 'd');
@@ -106,8 +126,19 @@ it('passes a single Ctrl-P on after a moment, and leaves with keys of the userâ€
 it('shows a full-screen editor that follows the size of the terminal: vim of this machine, else vi of busybox', async () => {
   const vim = existsSync('/usr/bin/vim') ? realpathSync('/usr/bin/vim') : null;
   const volumes = [{ host_path: '/usr', guest_path: '/usr', readonly: true }];
-  await server.client.create({ image: 'base', name: 'tools', cpu: 1, memory_mb: 256, ...(vim === null ? {} : { volumes }) });
-  await server.client.exec('tools', ['/bin/busybox', 'sh', '-c', 'for dir in lib lib64; do /bin/busybox ln -s usr/$dir /$dir; done']);
+  await server.client.create({
+    image: 'base',
+    name: 'tools',
+    cpu: 1,
+    memory_mb: 256,
+    ...(vim === null ? {} : { volumes }),
+  });
+  await server.client.exec('tools', [
+    '/bin/busybox',
+    'sh',
+    '-c',
+    'for dir in lib lib64; do /bin/busybox ln -s usr/$dir /$dir; done',
+  ]);
   await open(attachExample.replace('web', 'tools'));
   await type(vim === null ? 'clear; vi /root/note' : `clear; ${vim} -u NONE -N /root/note`, 'Enter');
   await shows(/^~$/m);
@@ -116,9 +147,15 @@ it('shows a full-screen editor that follows the size of the terminal: vim of thi
   await tmux('resize-window', '-x', '90', '-y', '36');
   await type('Escape');
   // The last of its lines is the last of the terminal.
-  await eventually('it fills the new size', async () => (await screen()).split('\n').filter((line) => line === '~').length >= 33);
+  await eventually(
+    'it fills the new size',
+    async () => (await screen()).split('\n').filter((line) => line === '~').length >= 33,
+  );
   await type(':wq', 'Enter');
-  await eventually('the file is written', async () => (await server.client.exec('tools', ['cat', '/root/note'])).stdout === 'one screen\n');
+  await eventually(
+    'the file is written',
+    async () => (await server.client.exec('tools', ['cat', '/root/note'])).stdout === 'one screen\n',
+  );
   // Vim throws away a part of what is typed while it leaves.
   await eventually('it is the shell that reads the keys', async () => {
     await type('C-c');
@@ -131,25 +168,28 @@ it('shows a full-screen editor that follows the size of the terminal: vim of thi
   await server.client.removeBox('tools', { force: true });
 });
 
-it.skipIf(!existsSync(htop))('shows htop from an image of its own: it draws, follows the size of the terminal, and ends with q (skipped without htop: scripts/setup.sh --test)', async () => {
-  const tar = await makeProgramTar(directory, htop);
-  await run(process.execPath, [cliBundle, 'images', 'import', 'htop', tar], { env: server.env });
-  await server.client.create({ image: 'htop', name: 'watched', cpu: 1, memory_mb: 128 });
-  await open(attachExample.replace('web', 'watched'));
-  await type(`clear; ${htop}; echo "htop left with $?"`, 'Enter');
-  const lastLine = /^F1Help .*F10Quit\s*$/;
-  const screenLines = async () => (await screen()).replace(/\n$/, '').split('\n');
-  await eventually('it fills the screen', async () => lastLine.test((await screenLines())[29] ?? ''));
-  await shows(/^\s+\d+ (0|root) .* \/usr\/bin\/htop\s*$/m); // Among the processes of the box, itself.
-  await tmux('resize-window', '-x', '110', '-y', '38');
-  await eventually('it fills the new size', async () => lastLine.test((await screenLines())[37] ?? ''));
-  await type('q');
-  await shows(/^htop left with 0$/m);
-  await type('exit', 'Enter');
-  await shows(/^exit code 0$/m);
-  await isRestored();
-  await server.client.removeBox('watched', { force: true });
-});
+it.skipIf(!existsSync(htop))(
+  'shows htop from an image of its own: it draws, follows the size of the terminal, and ends with q (skipped without htop: scripts/setup.sh --test)',
+  async () => {
+    const tar = await makeProgramTar(directory, htop);
+    await run(process.execPath, [cliBundle, 'images', 'import', 'htop', tar], { env: server.env });
+    await server.client.create({ image: 'htop', name: 'watched', cpu: 1, memory_mb: 128 });
+    await open(attachExample.replace('web', 'watched'));
+    await type(`clear; ${htop}; echo "htop left with $?"`, 'Enter');
+    const lastLine = /^F1Help .*F10Quit\s*$/;
+    const screenLines = async () => (await screen()).replace(/\n$/, '').split('\n');
+    await eventually('it fills the screen', async () => lastLine.test((await screenLines())[29] ?? ''));
+    await shows(/^\s+\d+ (0|root) .* \/usr\/bin\/htop\s*$/m); // Among the processes of the box, itself.
+    await tmux('resize-window', '-x', '110', '-y', '38');
+    await eventually('it fills the new size', async () => lastLine.test((await screenLines())[37] ?? ''));
+    await type('q');
+    await shows(/^htop left with 0$/m);
+    await type('exit', 'Enter');
+    await shows(/^exit code 0$/m);
+    await isRestored();
+    await server.client.removeBox('watched', { force: true });
+  },
+);
 
 it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', async () => {
   await open(attachExample);
@@ -169,7 +209,10 @@ it('gives a command this terminal: size, keys, Ctrl-C, TERM, exit code', async (
     return /^40 120$/m.test(await screen());
   });
   await type('sleep 4000; echo "sle""pt"', 'Enter');
-  await eventually('it sleeps', async () => (await server.client.exec('web', ['sh', '-c', 'ps | grep "[s]leep 4000"'])).exitCode === 0);
+  await eventually(
+    'it sleeps',
+    async () => (await server.client.exec('web', ['sh', '-c', 'ps | grep "[s]leep 4000"'])).exitCode === 0,
+  );
   await type('C-c');
   await type('echo "awa""ke"', 'Enter');
   await shows(/^awake$/m);
@@ -201,7 +244,12 @@ it('gives the terminal back when the command is canceled, and when the server is
   await shows(/the input of the command broke off/);
   await shows(/^exit code 1$/m);
   await isRestored();
-  await eventually('the gateway is back', async () => server.client.info().then(() => true, () => false));
+  await eventually('the gateway is back', async () =>
+    server.client.info().then(
+      () => true,
+      () => false,
+    ),
+  );
 });
 
 it('gives the terminal back when its box goes', async () => {
@@ -224,7 +272,9 @@ it('gives the terminal back when it is told to end', async () => {
 });
 
 it('says what is needed where there is no terminal', async () => {
-  const failed = await run(process.execPath, [cliBundle, 'attach', 'web'], { env: server.env }).catch((error: { code: number; stderr: string }) => error);
+  const failed = await run(process.execPath, [cliBundle, 'attach', 'web'], { env: server.env }).catch(
+    (error: { code: number; stderr: string }) => error,
+  );
   expect(failed).toMatchObject({ code: 2 });
   expect(failed.stderr).toContain('needs a terminal');
 });

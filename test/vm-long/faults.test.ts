@@ -1,5 +1,6 @@
-// What must hold when a process dies under a box on a real micro-VM: writer, supervisor, worker, the VM itself, and all of them one after
-// another while commands run. The same promises as for containers; slow where the host is emulated, so few boxes and in order.
+// What must hold when a process dies under a box on a real micro-VM: writer, supervisor, worker, the VM itself, and all
+// of them one after another while commands run. The same promises as for containers; slow where the host is emulated,
+// so few boxes and in order.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -18,7 +19,11 @@ let server: CrashServer;
 let id: string;
 
 beforeAll(async () => {
-  server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'], env: { BOXRUN_RECONCILE_MS: '2000' } });
+  server = await startCrashServer({
+    driver: 'boxlite',
+    args: ['--workers', '0'],
+    env: { BOXRUN_RECONCILE_MS: '2000' },
+  });
   id = (await server.client.create({ ...box, name: 'vm' })).id;
 }, 240_000);
 afterAll(async () => {
@@ -28,7 +33,16 @@ afterAll(async () => {
 const shell = (script: string) => server.client.startExec('vm', { cmd: ['sh', '-c', script] });
 const run = async (script: string) => collect(server.client, await shell(script));
 /** Commands run again: the box has a worker, whatever died. */
-const works = () => eventually('commands run', () => run('echo up').then(({ stdout }) => stdout === 'up\n', () => false), 90_000);
+const works = () =>
+  eventually(
+    'commands run',
+    () =>
+      run('echo up').then(
+        ({ stdout }) => stdout === 'up\n',
+        () => false,
+      ),
+    90_000,
+  );
 const bootId = async () => (await run('cat /proc/sys/kernel/random/boot_id')).stdout;
 
 /** Starts the counting command, and waits for its first line. */
@@ -40,17 +54,22 @@ async function begin() {
 }
 
 describe('a command on a micro-VM', () => {
-  it.each(['writer', 'supervisor', 'gateway'] as const)('keeps every byte over the death of the %s, and its row is there', async (role) => {
-    const before = await bootId();
-    const { exec, output } = await begin();
-    await server.kill(role);
-    const { stdout, exit } = await output;
-    expect(stdout).toBe(counted(lines));
-    expect(exit.exitCode).toBe(0);
-    expect(await eventually('the row says so', () => server.client.getExec('vm', exec.id).catch(() => null))).toMatchObject({ status: 'succeeded', exit_code: 0 });
-    await works();
-    expect(await bootId()).toBe(before);
-  });
+  it.each(['writer', 'supervisor', 'gateway'] as const)(
+    'keeps every byte over the death of the %s, and its row is there',
+    async (role) => {
+      const before = await bootId();
+      const { exec, output } = await begin();
+      await server.kill(role);
+      const { stdout, exit } = await output;
+      expect(stdout).toBe(counted(lines));
+      expect(exit.exitCode).toBe(0);
+      expect(
+        await eventually('the row says so', () => server.client.getExec('vm', exec.id).catch(() => null)),
+      ).toMatchObject({ status: 'succeeded', exit_code: 0 });
+      await works();
+      expect(await bootId()).toBe(before);
+    },
+  );
 
   it('keeps every byte when the keeper dies and serve comes again', async () => {
     const before = await bootId();
@@ -100,14 +119,19 @@ it('a micro-VM that runs for a box of its own that is in no database is ended, a
   const { lostDir } = statePaths(server.stateDir);
   const vm = await findVmProcesses(home);
   expect(vm.length).toBeGreaterThan(0);
-  const others = async () => (await processesOf(server.stateDir)).filter(({ pid }) => vm.every((entry) => entry.pid !== pid));
+  const others = async () =>
+    (await processesOf(server.stateDir)).filter(({ pid }) => vm.every((entry) => entry.pid !== pid));
   await server.kill('keeper'); // It would start the others again.
   for (const { pid } of await others()) killQuietly(pid, 'SIGKILL');
   await eventually('the VM is all that is left', async () => (await others()).length === 0);
   expect((await findVmProcesses(home)).length).toBe(vm.length);
   const database = new Database(join(server.stateDir, 'boxrun.db'));
   database.pragma('foreign_keys = ON');
-  for (const from of ['events WHERE exec_id IN (SELECT id FROM execs WHERE box_id = ?)', 'execs WHERE box_id = ?', 'boxes WHERE id = ?']) {
+  for (const from of [
+    'events WHERE exec_id IN (SELECT id FROM execs WHERE box_id = ?)',
+    'execs WHERE box_id = ?',
+    'boxes WHERE id = ?',
+  ]) {
     database.prepare(`DELETE FROM ${from}`).run(id);
   }
   database.close();

@@ -1,5 +1,6 @@
-// What a hostile command in a micro-VM can do: it is root of a kernel of its own and may ruin that. What is tried here must end there: the
-// host, other boxes, and what boxes share (volumes, the driver's programs, the disk of an image) stay as they were.
+// What a hostile command in a micro-VM can do: it is root of a kernel of its own and may ruin that. What is tried here
+// must end there: the host, other boxes, and what boxes share (volumes, the driver's programs, the disk of an image)
+// stay as they were.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
@@ -28,22 +29,30 @@ afterAll(async () => {
 }, 120_000);
 
 async function sh(name: string, script: string) {
-  const { stdout, stderr, exit } = await collect(server.client, await server.client.startExec(name, { cmd: ['sh', '-c', script] }));
+  const { stdout, stderr, exit } = await collect(
+    server.client,
+    await server.client.startExec(name, { cmd: ['sh', '-c', script] }),
+  );
   return { out: stdout.trim(), err: stderr.trim(), code: exit.exitCode };
 }
 
 describe('a hostile command in a micro-VM', () => {
-  attack('sees the host: its processes, mounts, name, interfaces, or BoxRun\'s settings', async () => {
-    const seen = await sh('hostile', 'ps; cat /proc/mounts; hostname; ls /sys/class/net; env; cat /proc/*/environ | tr "\\0" "\\n"; cat /proc/cmdline');
-    for (const secret of [server.stateDir, dir, `node ${process.argv[1] ?? 'vitest'}`, 'BOXRUN_', 'BOXLITE_']) expect(seen.out).not.toContain(secret);
+  attack("sees the host: its processes, mounts, name, interfaces, or BoxRun's settings", async () => {
+    const seen = await sh(
+      'hostile',
+      'ps; cat /proc/mounts; hostname; ls /sys/class/net; env; cat /proc/*/environ | tr "\\0" "\\n"; cat /proc/cmdline',
+    );
+    for (const secret of [server.stateDir, dir, `node ${process.argv[1] ?? 'vitest'}`, 'BOXRUN_', 'BOXLITE_'])
+      expect(seen.out).not.toContain(secret);
     expect(seen.out.split('\n')).not.toContain(hostname());
     expect((await sh('hostile', 'uname -r')).out).not.toBe(execFileSync('uname', ['-r'], { encoding: 'utf8' }).trim());
     return 'a kernel, processes, mounts and a name of its own';
   });
 
   attack('writes to a volume that is read-only, also after it is mounted anew', async () => {
-    const script = 'echo x > /shared/file; touch /shared/new; mount -o remount,rw /shared; echo x > /shared/file; rm -f /shared/file; '
-      + 'tag=$(grep " /shared " /proc/mounts | cut -d" " -f1); mkdir -p /tmp/again; mount -t virtiofs "$tag" /tmp/again; echo x > /tmp/again/file; touch /tmp/again/new; ls /tmp/again';
+    const script =
+      'echo x > /shared/file; touch /shared/new; mount -o remount,rw /shared; echo x > /shared/file; rm -f /shared/file; ' +
+      'tag=$(grep " /shared " /proc/mounts | cut -d" " -f1); mkdir -p /tmp/again; mount -t virtiofs "$tag" /tmp/again; echo x > /tmp/again/file; touch /tmp/again/new; ls /tmp/again';
     await sh('hostile', script);
     expect(readFileSync(join(dir, 'file'), 'utf8')).toBe('as it was\n');
     expect(execFileSync('ls', [dir], { encoding: 'utf8' })).toBe('file\n');
@@ -57,7 +66,10 @@ describe('a hostile command in a micro-VM', () => {
   });
 
   attack("replaces the driver's programs for other boxes", async () => {
-    await sh('hostile', 'for m in $(grep virtiofs /proc/mounts | cut -d" " -f2); do mount -o remount,rw $m; for f in $m/*; do echo x > $f; rm -f $f; done; done');
+    await sh(
+      'hostile',
+      'for m in $(grep virtiofs /proc/mounts | cut -d" " -f2); do mount -o remount,rw $m; for f in $m/*; do echo x > $f; rm -f $f; done; done',
+    );
     expect(await sh('neighbour', 'echo well')).toMatchObject({ out: 'well', code: 0 });
     expect((await server.client.create({ ...small, name: 'third' })).status).toBe('running');
     expect(await sh('third', 'echo well')).toMatchObject({ out: 'well', code: 0 });
@@ -69,8 +81,18 @@ describe('a hostile command in a micro-VM', () => {
     const listening = createServer((socket) => socket.end('secret')).listen(0, '0.0.0.0');
     await once(listening, 'listening');
     const { port } = listening.address() as AddressInfo;
-    const addresses = ['127.0.0.1', '10.0.2.2', '169.254.169.254', ...execFileSync('hostname', ['-I'], { encoding: 'utf8' }).split(/\s+/).filter((each) => each.includes('.'))];
-    const { out } = await sh('hostile', addresses.map((address) => `echo | timeout 2 nc -w 2 ${address} ${port} 2>&1`).join('; '));
+    const addresses = [
+      '127.0.0.1',
+      '10.0.2.2',
+      '169.254.169.254',
+      ...execFileSync('hostname', ['-I'], { encoding: 'utf8' })
+        .split(/\s+/)
+        .filter((each) => each.includes('.')),
+    ];
+    const { out } = await sh(
+      'hostile',
+      addresses.map((address) => `echo | timeout 2 nc -w 2 ${address} ${port} 2>&1`).join('; '),
+    );
     listening.close();
     expect(out).not.toContain('secret');
     return `${addresses.length} addresses: ${out.split('\n')[0] ?? 'no answer'}`;
@@ -82,7 +104,10 @@ describe('a hostile command in a micro-VM', () => {
       return (bavail * bsize) / 2 ** 20;
     };
     const before = free();
-    const { code, err } = await sh('hostile', 'dd if=/dev/zero of=/root/full bs=1M count=3000 2>&1 >/dev/null | tail -1; dd if=/dev/zero of=/root/more bs=1M count=10');
+    const { code, err } = await sh(
+      'hostile',
+      'dd if=/dev/zero of=/root/full bs=1M count=3000 2>&1 >/dev/null | tail -1; dd if=/dev/zero of=/root/more bs=1M count=10',
+    );
     const lost = before - free();
     await sh('hostile', 'rm -f /root/full /root/more');
     expect(code).not.toBe(0);
@@ -103,11 +128,17 @@ describe('a hostile command in a micro-VM', () => {
   attack('overwrites every block device that it finds: others made of the same image are whole', async () => {
     await server.client.removeBox('hostile', { force: true });
     await server.client.create({ ...small, name: 'hostile' });
-    await sh('hostile', 'for d in $(ls /sys/block); do dd if=/dev/zero of=/dev/$d bs=1M count=64 conv=notrunc; done; sync; mknod /tmp/host b 8 0; dd if=/dev/zero of=/tmp/host bs=1M count=1; sync').catch(() => undefined);
+    await sh(
+      'hostile',
+      'for d in $(ls /sys/block); do dd if=/dev/zero of=/dev/$d bs=1M count=64 conv=notrunc; done; sync; mknod /tmp/host b 8 0; dd if=/dev/zero of=/tmp/host bs=1M count=1; sync',
+    ).catch(() => undefined);
     expect(await sh('neighbour', 'cat /bin/busybox | wc -c; echo well')).toMatchObject({ code: 0 });
     await server.client.removeBox('hostile', { force: true });
     await server.client.create({ ...small, name: 'after' });
-    expect(await sh('after', 'ls /bin | wc -l; echo well')).toMatchObject({ out: expect.stringContaining('well') as unknown, code: 0 });
+    expect(await sh('after', 'ls /bin | wc -l; echo well')).toMatchObject({
+      out: expect.stringContaining('well') as unknown,
+      code: 0,
+    });
     return 'its own disk is all that is gone';
   });
 });

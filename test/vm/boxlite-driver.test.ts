@@ -1,5 +1,5 @@
-// The BoxLite driver against real micro-VMs: two boxes, one of an image with a shell and one of an image with nothing but
-// a busybox under another name. Boots take seconds, so one box is carried through several tests, in order.
+// The BoxLite driver against real micro-VMs: two boxes, one of an image with a shell and one of an image with nothing
+// but a busybox under another name. Boots take seconds, so one box is carried through several tests, in order.
 import { execFileSync, fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { probeBoxliteHost } from '../../src/worker/drivers/boxlite/probe.ts';
 import type { ImageSource } from '../../src/shared/images/source.ts';
 import { serveRegistry } from './support/registry.ts';
-import { createAndStart, finish, makeBox, makeImage, request, run, stateDir, type TestBox } from './support/boxlite-box.ts';
+import {
+  createAndStart,
+  finish,
+  makeBox,
+  makeImage,
+  request,
+  run,
+  stateDir,
+  type TestBox,
+} from './support/boxlite-box.ts';
 
 const dir = stateDir();
 let image: ImageSource;
@@ -32,7 +41,9 @@ afterAll(() => {
 /** Processes of a VM whose home is `home`; zombies do not count. */
 function vmProcesses(home: string): string[] {
   const list = execFileSync('ps', ['-eo', 'pid,stat,args', '-ww'], { encoding: 'utf8', maxBuffer: 2 ** 24 });
-  return list.split('\n').filter((line) => line.includes(`${home}/boxes/`) && /bwrap|boxlite-shim/.test(line) && !/^\s*\d+\s+Z/.test(line));
+  return list
+    .split('\n')
+    .filter((line) => line.includes(`${home}/boxes/`) && /bwrap|boxlite-shim/.test(line) && !/^\s*\d+\s+Z/.test(line));
 }
 
 function shimPid(home: string): number {
@@ -68,7 +79,9 @@ async function expectNoWayToHost(box: TestBox): Promise<void> {
   service.listen(0, '0.0.0.0');
   await once(service, 'listening');
   const { port } = service.address() as AddressInfo;
-  const own = Object.values(networkInterfaces()).flatMap((list) => list ?? []).filter((each) => each.family === 'IPv4');
+  const own = Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .filter((each) => each.family === 'IPv4');
   const addresses = ['192.168.127.254', '192.168.127.1', '127.0.0.1', ...own.map((each) => each.address)];
   for (const address of new Set(addresses)) {
     const ended = await run(box, ['sh', '-c', `/bin/busybox nc -w 2 ${address} ${port} </dev/null`]);
@@ -76,7 +89,9 @@ async function expectNoWayToHost(box: TestBox): Promise<void> {
   }
   expect(reached).toBe(0);
   service.close();
-  expect((await run(box, ['sh', '-c', '/bin/busybox nc -w 2 192.168.127.1 53 </dev/null'])).exit).toEqual({ exitCode: 0 });
+  expect((await run(box, ['sh', '-c', '/bin/busybox nc -w 2 192.168.127.1 53 </dev/null'])).exit).toEqual({
+    exitCode: 0,
+  });
 }
 
 describe('a box', () => {
@@ -101,13 +116,31 @@ describe('a box', () => {
     const odd = { 'odd.name': 'a b', IFS: 'x', PLAIN: '$HOME "quoted" \'too\'\nline', BOXRUN_SECRET: 'no', SHLVL: '9' };
     const { stdout } = await run(box, ['env'], { env: odd });
     const lines = stdout.split('\n');
-    for (const line of ['odd.name=a b', 'IFS=x', 'PLAIN=$HOME "quoted" \'too\'', 'line', 'GREETING=hello', 'FROM_IMAGE=yes', 'SHLVL=9']) {
+    for (const line of [
+      'odd.name=a b',
+      'IFS=x',
+      'PLAIN=$HOME "quoted" \'too\'',
+      'line',
+      'GREETING=hello',
+      'FROM_IMAGE=yes',
+      'SHLVL=9',
+    ]) {
       expect(lines).toContain(line);
     }
     expect(stdout).not.toMatch(/BOXRUN_|BOXLITE_|OLDPWD|^PWD/m);
     const plain = await run(box, ['env']);
     expect(plain.stdout).not.toMatch(/SHLVL|PWD|BOXLITE_|BOXRUN_/);
-    const args = await run(box, ['sh', '-c', 'for a in "$0" "$@"; do echo "[$a]"; done', '-n', '', '*', "it's", '$(id)', 'a\nb']);
+    const args = await run(box, [
+      'sh',
+      '-c',
+      'for a in "$0" "$@"; do echo "[$a]"; done',
+      '-n',
+      '',
+      '*',
+      "it's",
+      '$(id)',
+      'a\nb',
+    ]);
     expect(args.stdout).toBe("[-n]\n[]\n[*]\n[it's]\n[$(id)]\n[a\nb]\n");
   });
 
@@ -117,14 +150,22 @@ describe('a box', () => {
     expect((await run(box, ['/no/such/file'])).exit).toEqual({ exitCode: 127 });
     // An applet of busybox is no command of the box.
     expect((await run(box, ['tar', '--help'])).exit).toEqual({ exitCode: 127 });
-    expect(await run(box, ['/etc/passwd'])).toMatchObject({ exit: { exitCode: 126 }, stderr: 'boxrun: /etc/passwd: Permission denied\n' });
+    expect(await run(box, ['/etc/passwd'])).toMatchObject({
+      exit: { exitCode: 126 },
+      stderr: 'boxrun: /etc/passwd: Permission denied\n',
+    });
     expect((await run(box, ['/etc'])).exit).toEqual({ exitCode: 126 });
-    for (const signal of [1, 9, 15]) expect((await run(box, ['sh', '-c', `kill -${signal} $$`])).exit).toEqual({ exitCode: 128 + signal });
+    for (const signal of [1, 9, 15])
+      expect((await run(box, ['sh', '-c', `kill -${signal} $$`])).exit).toEqual({ exitCode: 128 + signal });
   });
 
   it('fails a command whose working directory is missing', async () => {
     const ended = await run(box, ['true'], { workdir: "/no such 'dir" });
-    expect(ended).toEqual({ exit: { exitCode: 1 }, stdout: '', stderr: "boxrun: cannot change to directory /no such 'dir: No such file or directory\n" });
+    expect(ended).toEqual({
+      exit: { exitCode: 1 },
+      stdout: '',
+      stderr: "boxrun: cannot change to directory /no such 'dir: No such file or directory\n",
+    });
     expect((await run(box, ['sh', '-c', 'pwd'], { workdir: '/tmp' })).stdout).toBe('/tmp\n');
   });
 
@@ -162,7 +203,10 @@ describe('a box', () => {
     ['in the background', 'sleep 1111 & sleep 1111'],
     ['in a new session', 'setsid sleep 1111 & sleep 1111'],
     ['forked twice, without environment', '(setsid env -i sleep 1111 &) ; sleep 1111'],
-    ['forking on and on', 'f() { sleep 1111 & f; }; for i in 1 2 3 4 5 6 7 8 9; do sleep 1111 & done; while :; do (setsid sleep 1111 &); usleep 20000; done'],
+    [
+      'forking on and on',
+      'f() { sleep 1111 & f; }; for i in 1 2 3 4 5 6 7 8 9; do sleep 1111 & done; while :; do (setsid sleep 1111 &); usleep 20000; done',
+    ],
   ])('kills a whole tree: children %s', async (_name, script) => {
     const handle = await box.driver.exec(request(['sh', '-c', script]));
     while ((await sleepers(box, 1111)) < 2) await delay(50);
@@ -187,13 +231,18 @@ describe('a box', () => {
   });
 
   it('keeps the disk over stop and start, and ends commands with TERM first', async () => {
-    const handle = await box.driver.exec(request(['sh', '-c', 'trap "echo bye >/root/bye; sync; exit 3" TERM; while :; do usleep 20000; done']));
+    const handle = await box.driver.exec(
+      request(['sh', '-c', 'trap "echo bye >/root/bye; sync; exit 3" TERM; while :; do usleep 20000; done']),
+    );
     await delay(500);
     await timed('stop', box.driver.stop(5_000));
     expect(vmProcesses(box.homeDir)).toEqual([]);
     expect(await handle.exit).toMatchObject({ exitCode: 3 });
     await expect(box.driver.exec(request(['true']))).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
-    await timed('start again', box.driver.start(() => undefined, new AbortController().signal));
+    await timed(
+      'start again',
+      box.driver.start(() => undefined, new AbortController().signal),
+    );
     expect((await run(box, ['cat', '/root/bye'])).stdout).toBe('bye\n');
     expect(box.exits).toEqual([]);
   });
@@ -210,7 +259,10 @@ describe('a box', () => {
     expect(vmProcesses(box.homeDir)).toEqual([]);
     await expect(box.driver.exec(request(['true']))).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
     expect(box.exits).toHaveLength(1);
-    await timed('start after the end', box.driver.start(() => undefined, new AbortController().signal));
+    await timed(
+      'start after the end',
+      box.driver.start(() => undefined, new AbortController().signal),
+    );
     expect((await run(box, ['cat', '/root/bye'])).stdout).toBe('bye\n');
     expect((await box.driver.metrics()).memoryBytes).toBeGreaterThan(2 ** 20);
   });
@@ -231,7 +283,15 @@ describe('a box whose process dies', () => {
 
   beforeAll(async () => {
     const outfile = join('node_modules', '.cache', 'boxrun-vm-test', 'driver-child.mjs');
-    await build({ entryPoints: ['test/vm/support/driver-child.ts'], outfile, bundle: true, platform: 'node', format: 'esm', packages: 'external', logLevel: 'error' });
+    await build({
+      entryPoints: ['test/vm/support/driver-child.ts'],
+      outfile,
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      packages: 'external',
+      logLevel: 'error',
+    });
     child = fork(outfile, [dir, 'box_bbbbbbbbbbbb', JSON.stringify(bare)], { stdio: 'inherit' });
     const [message] = (await once(child, 'message')) as [{ bootId: string }];
     bootId = message.bootId;
@@ -259,7 +319,9 @@ describe('a box whose process dies', () => {
 
   it('runs and kills commands of an image without a shell', async () => {
     expect((await run(box, ['sh'])).exit).toEqual({ exitCode: 127 });
-    const handle = await box.driver.exec(request([busybox, 'sh', '-c', '/tool/busybox setsid /tool/busybox sleep 1115 & /tool/busybox sleep 1115']));
+    const handle = await box.driver.exec(
+      request([busybox, 'sh', '-c', '/tool/busybox setsid /tool/busybox sleep 1115 & /tool/busybox sleep 1115']),
+    );
     while ((await sleepers(box, 1115, [busybox, 'ps'])) < 2) await delay(50);
     await handle.killTree();
     expect(await handle.exit).toEqual({ exitCode: 137 });
@@ -278,7 +340,10 @@ describe('a box whose process dies', () => {
       await timed('second box', createAndStart(other));
       // It began with the guest's disk of the first box of its image, which is gone.
       expect(readdirSync(join(other.homeDir, 'bases')).map((name) => kept.includes(name))).toEqual([true]);
-      const both = await Promise.all([run(other, ['sh', '-c', 'cat /data/file; echo made >/data/made; df >/dev/null']), run(box, [busybox, 'true'])]);
+      const both = await Promise.all([
+        run(other, ['sh', '-c', 'cat /data/file; echo made >/data/made; df >/dev/null']),
+        run(box, [busybox, 'true']),
+      ]);
       expect(both[0]).toEqual({ exit: { exitCode: 0 }, stdout: 'from the host', stderr: '' });
       expect(both[1].exit).toEqual({ exitCode: 0 });
       expect(existsSync(join(volume, 'made'))).toBe(true);
@@ -310,14 +375,19 @@ describe('a box whose process dies', () => {
     expect(readdirSync(join(dir, 'boxes'))).toEqual([]);
     expect(socketLinks()).toEqual([]);
     const cgroups = '/sys/fs/cgroup/boxlite';
-    const left = existsSync(cgroups) ? readdirSync(cgroups, { withFileTypes: true }).filter((entry) => entry.isDirectory()) : [];
+    const left = existsSync(cgroups)
+      ? readdirSync(cgroups, { withFileTypes: true }).filter((entry) => entry.isDirectory())
+      : [];
     expect(left).toEqual([]);
   });
 });
 
 it('is found to work by a probe, which leaves nothing', async () => {
   const images = join(dir, 'images');
-  expect(await timed('probe', probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null }))).toEqual({ ok: true, problem: null });
+  expect(await timed('probe', probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null }))).toEqual({
+    ok: true,
+    problem: null,
+  });
   expect(readdirSync(images).filter((name) => name.includes('probe'))).toEqual([]);
   expect(vmProcesses(dir)).toEqual([]);
 });
@@ -354,10 +424,16 @@ describe('an image in a registry', () => {
     const { signal } = new AbortController();
     const host = await listen(serveRegistry({}));
     const missing = fromRegistry('box_hhhhhhhhhhhh', host, 'missing:1');
-    await expect(missing.driver.prepareImage(() => undefined, signal)).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED', hint: /name and the tag|login/ });
+    await expect(missing.driver.prepareImage(() => undefined, signal)).rejects.toMatchObject({
+      code: 'IMAGE_PULL_FAILED',
+      hint: /name and the tag|login/,
+    });
     await missing.driver.remove();
     const nowhere = fromRegistry('box_iiiiiiiiiiii', '127.0.0.1:1', 'x:1');
-    await expect(nowhere.driver.prepareImage(() => undefined, signal)).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED', hint: /cannot be reached/ });
+    await expect(nowhere.driver.prepareImage(() => undefined, signal)).rejects.toMatchObject({
+      code: 'IMAGE_PULL_FAILED',
+      hint: /cannot be reached/,
+    });
     await nowhere.driver.remove();
   });
 
@@ -374,8 +450,13 @@ describe('an image in a registry', () => {
 
 it('refuses what the engine would swallow, and removes a box that was never started', async () => {
   const { signal } = new AbortController();
-  const nowhere = makeBox(dir, 'box_dddddddddddd', image, { volumes: [{ host_path: '/no/such', guest_path: '/x', readonly: true }] });
-  await expect(nowhere.driver.create(() => undefined, signal)).rejects.toMatchObject({ code: 'RUNTIME_ERROR', message: 'volume: there is no /no/such on the host' });
+  const nowhere = makeBox(dir, 'box_dddddddddddd', image, {
+    volumes: [{ host_path: '/no/such', guest_path: '/x', readonly: true }],
+  });
+  await expect(nowhere.driver.create(() => undefined, signal)).rejects.toMatchObject({
+    code: 'RUNTIME_ERROR',
+    message: 'volume: there is no /no/such on the host',
+  });
   await nowhere.driver.remove();
   const unstarted = makeBox(dir, 'box_eeeeeeeeeeee', image);
   await unstarted.driver.create(() => undefined, signal);

@@ -88,9 +88,11 @@ describe('a box on a micro-VM', () => {
   });
 
   it('kills the whole tree on cancel: background children, new sessions, double forks', async () => {
-    const tree = 'sleep 7001 & setsid sleep 7002 & (setsid sleep 7003 &) ; (sh -c "(sleep 7004 &)") ; echo up; sleep 7005';
+    const tree =
+      'sleep 7001 & setsid sleep 7002 & (setsid sleep 7003 &) ; (sh -c "(sleep 7004 &)") ; echo up; sleep 7005';
     const exec = await server.client.startExec('api', { cmd: ['sh', '-c', tree] });
-    for await (const event of server.client.execEvents(exec)) if (event.type === 'log' && event.text.includes('up')) break;
+    for await (const event of server.client.execEvents(exec))
+      if (event.type === 'log' && event.text.includes('up')) break;
     const canceled = await server.client.cancelExec('api', exec.id);
     expect(canceled.status).toBe('canceled');
     expect((await run('api', 'ps | grep -c "[s]leep 700"')).stdout).toBe('0\n');
@@ -107,7 +109,6 @@ describe('a box on a micro-VM', () => {
     expect((await server.client.getExec('api', exec.id)).status).toBe('failed');
     expect((await run('api', 'ps | grep -c "[s]leep 800"')).stdout).toBe('0\n');
   });
-
 });
 
 describeFilesAndTerminals(() => ({ server, box: 'api' }));
@@ -123,7 +124,9 @@ describe('a box on a micro-VM, over time', () => {
 
   it('runs beside another one, and both answer at once', async () => {
     await server.client.create({ ...box, name: 'second' });
-    const outputs = await Promise.all(['api', 'second'].map((name) => run(name, 'cat /proc/sys/kernel/random/boot_id')));
+    const outputs = await Promise.all(
+      ['api', 'second'].map((name) => run(name, 'cat /proc/sys/kernel/random/boot_id')),
+    );
     expect(new Set(outputs.map(({ stdout }) => stdout)).size).toBe(2);
     await server.client.removeBox('second', { force: true });
   });
@@ -135,8 +138,11 @@ describe('a box on a micro-VM, over time', () => {
     const output = collect(server.client, exec);
     await server.kill('worker', id);
     expect((await output).exit.error).toMatch(/worker exited/);
-    const again = await eventually('commands run again', async () =>
-      run('api', 'cat /proc/sys/kernel/random/boot_id; ps | grep -c "[s]leep 9001"').catch(() => null), 60_000);
+    const again = await eventually(
+      'commands run again',
+      async () => run('api', 'cat /proc/sys/kernel/random/boot_id; ps | grep -c "[s]leep 9001"').catch(() => null),
+      60_000,
+    );
     expect(again.stdout).toBe(`${bootId}0\n`);
   });
 
@@ -148,7 +154,15 @@ describe('a box on a micro-VM, over time', () => {
     const { stdout, exit } = await output;
     expect(stdout).toBe(counted(400));
     expect(exit.exitCode).toBe(0);
-    await eventually('commands run again', async () => run('api', 'true').then(() => true, () => false), 30_000);
+    await eventually(
+      'commands run again',
+      async () =>
+        run('api', 'true').then(
+          () => true,
+          () => false,
+        ),
+      30_000,
+    );
   });
 
   it('leaves no process behind after rm', async () => {

@@ -30,7 +30,9 @@ export const createCommand = defineCommand({
     return withClient(async (client) => {
       const progress = createProgressLine(process.stderr);
       try {
-        const onProgress = ({ message }: { message: string }) => { progress.show(message); };
+        const onProgress = ({ message }: { message: string }) => {
+          progress.show(message);
+        };
         const box = await client.create(input, process.stderr.isTTY ? { onProgress } : {});
         progress.clear();
         if (values.json) printJson(box);
@@ -54,7 +56,10 @@ export const listCommand = defineCommand({
     quiet: quietOption,
     json: jsonOption,
   },
-  examples: [['ls -s running', 'the running ones'], ['ls -q', 'their ids']],
+  examples: [
+    ['ls -s running', 'the running ones'],
+    ['ls -q', 'their ids'],
+  ],
   async run({ status, label, quiet, json }, { withClient }) {
     return withClient(async (client) => {
       const boxes = await client.listBoxes({ ...(status === 'all' ? {} : { status }), labels: label });
@@ -66,7 +71,10 @@ export const listCommand = defineCommand({
   },
 });
 
-const graceOption = { type: 'text', describe: 'seconds in which processes may end by themselves, before they are killed' } as const;
+const graceOption = {
+  type: 'text',
+  describe: 'seconds in which processes may end by themselves, before they are killed',
+} as const;
 
 export const startCommand = defineCommand({
   name: 'start',

@@ -5,7 +5,9 @@ import { defineCommand } from '../command.ts';
 export const completionCommand = defineCommand({
   name: 'completion',
   describe: 'print a script that completes boxrun in a shell',
-  positionals: { shell: { describe: 'for which shell', required: true, choices: ['bash', 'zsh', 'fish', 'powershell'] } },
+  positionals: {
+    shell: { describe: 'for which shell', required: true, choices: ['bash', 'zsh', 'fish', 'powershell'] },
+  },
   examples: [
     ['completion bash > ~/.local/share/bash-completion/completions/boxrun', 'for every bash from now on'],
     ['completion zsh > "${fpath[1]}/_boxrun"', 'for every zsh'],

@@ -1,5 +1,5 @@
-// debug bundle: packs what a bug report needs into one file. The packing is in ../debug-bundle.ts, loaded when it is asked for.
-// It works with the server up, down or hanging, and changes nothing.
+// debug bundle: packs what a bug report needs into one file. The packing is in ../debug-bundle.ts, loaded when it is
+// asked for. It works with the server up, down or hanging, and changes nothing.
 import { writeFile } from 'node:fs/promises';
 import { loadConfig } from '../../shared/config.ts';
 import { defineCommand } from '../command.ts';
@@ -9,7 +9,15 @@ import { examine, type Finding } from './doctor.ts';
 const bundleCommand = defineCommand({
   name: 'bundle',
   describe: 'pack logs, versions, findings and states into one file, without secrets',
-  options: { output: { type: 'text', alias: 'o', kind: 'file', describe: 'the file to write', shownDefault: 'boxrun-debug-TIME.tar.gz' } },
+  options: {
+    output: {
+      type: 'text',
+      alias: 'o',
+      kind: 'file',
+      describe: 'the file to write',
+      shownDefault: 'boxrun-debug-TIME.tar.gz',
+    },
+  },
   examples: [['debug bundle -o report.tar.gz', 'what a bug report needs']],
   async run({ output }, { version }) {
     const path = output ?? `boxrun-debug-${new Date().toISOString().replace(/[:.]/g, '-')}.tar.gz`;

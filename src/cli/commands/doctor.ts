@@ -1,5 +1,5 @@
-// doctor: whether this host can run boxes, and what is missing where it cannot. It tries things out; it changes nothing.
-// Its exit code says whether the chosen driver works.
+// doctor: whether this host can run boxes, and what is missing where it cannot. It tries things out; it changes
+// nothing. Its exit code says whether the chosen driver works.
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { loadConfig, type Config, type DriverName } from '../../shared/config.ts';
@@ -13,9 +13,19 @@ const drivers: readonly DriverName[] = ['boxlite', 'container'];
 
 /** What the container driver and image imports use, and the Debian package that has it. */
 const tools: readonly (readonly [string, string])[] = [
-  ['crun', 'crun'], ['runc', 'runc (instead of crun)'], ['skopeo', 'skopeo'], ['umoci', 'umoci'], ['zstd', 'zstd'], ['busybox', 'busybox-static'],
-  ['catatonit', 'catatonit'], ['slirp4netns', 'slirp4netns'], ['nft', 'nftables'], ['iptables', 'iptables'],
-  ['setpriv', 'util-linux'], ['flock', 'util-linux'], ['unshare', 'util-linux'],
+  ['crun', 'crun'],
+  ['runc', 'runc (instead of crun)'],
+  ['skopeo', 'skopeo'],
+  ['umoci', 'umoci'],
+  ['zstd', 'zstd'],
+  ['busybox', 'busybox-static'],
+  ['catatonit', 'catatonit'],
+  ['slirp4netns', 'slirp4netns'],
+  ['nft', 'nftables'],
+  ['iptables', 'iptables'],
+  ['setpriv', 'util-linux'],
+  ['flock', 'util-linux'],
+  ['unshare', 'util-linux'],
 ];
 
 /** One thing that was looked at; `good` is null where it is no matter of good or bad. */
@@ -31,7 +41,12 @@ export const doctorCommand = defineCommand({
   name: 'doctor',
   describe: 'tell whether this host can run boxes, and what is missing',
   options: {
-    driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'the driver that must work', shownDefault: 'BOXRUN_DRIVER, else boxlite' },
+    driver: {
+      type: 'text',
+      choices: ['boxlite', 'container'],
+      describe: 'the driver that must work',
+      shownDefault: 'BOXRUN_DRIVER, else boxlite',
+    },
     fresh: { type: 'flag', describe: 'try the drivers again, even if a kept answer still holds' },
     json: jsonOption,
   },
@@ -48,7 +63,9 @@ export const doctorCommand = defineCommand({
     const works = await examine(config, say, fresh);
     if (json) printJson({ ok: works, driver: config.driver, findings });
     else if (!works && config.driver === 'boxlite') {
-      process.stdout.write('Boxes can run as containers instead, less isolated from the host: boxrun serve --driver container\n');
+      process.stdout.write(
+        'Boxes can run as containers instead, less isolated from the host: boxrun serve --driver container\n',
+      );
     }
     return works ? 0 : 1;
   },
@@ -79,7 +96,10 @@ export async function examine(config: Config, say: Say, fresh = false): Promise<
 function sayNode(say: Say): void {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   const good = major > 20 || (major === 20 && minor >= 19);
-  say(good, `Node ${process.versions.node}${good ? '' : '; 20.19 or newer is needed'} on ${process.platform} ${process.arch}`);
+  say(
+    good,
+    `Node ${process.versions.node}${good ? '' : '; 20.19 or newer is needed'} on ${process.platform} ${process.arch}`,
+  );
 }
 
 function sayStateDirectory({ stateDir }: Config, say: Say): boolean {

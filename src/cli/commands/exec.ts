@@ -15,23 +15,38 @@ export const execCommand = defineCommand({
   positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
   options: {
     interactive: { type: 'flag', alias: 'i', describe: 'give it our standard input' },
-    tty: { type: 'flag', alias: 't', describe: 'give it a terminal, this one if there is one (-t SECONDS is --timeout)' },
+    tty: {
+      type: 'flag',
+      alias: 't',
+      describe: 'give it a terminal, this one if there is one (-t SECONDS is --timeout)',
+    },
     'detach-keys': detachKeysOption,
     detach: { type: 'flag', alias: 'd', describe: 'do not wait; prints the id of the command' },
     timeout: timeoutOption,
     env: envOption,
     workdir: { type: 'text', alias: 'w', describe: 'run it in this directory of the box', shownDefault: "the box's" },
-    user: { type: 'text', alias: 'u', describe: 'run it as this user, NAME or ID, with :GROUP where wanted', shownDefault: "the image's" },
+    user: {
+      type: 'text',
+      alias: 'u',
+      describe: 'run it as this user, NAME or ID, with :GROUP where wanted',
+      shownDefault: "the image's",
+    },
   },
   takesCommand: 'exec web -- ls -l',
   reword: timeoutOrTty,
   examples: [
     ['exec web -- sh -c "echo hello; exit 3"', 'everything after -- is the command; exits with 3'],
-    ['exec -t 5 -e NAME=you -w /tmp web -- sh -c \'echo "$NAME in $(pwd)"\'', 'with a variable, in a directory, for 5 s at most'],
+    [
+      'exec -t 5 -e NAME=you -w /tmp web -- sh -c \'echo "$NAME in $(pwd)"\'',
+      'with a variable, in a directory, for 5 s at most',
+    ],
     ['exec -i web -- wc -c < notes.txt', 'with input from a file or a pipe'],
     ['exec -it web -- vi notes.txt', 'in this terminal; Ctrl-P Ctrl-Q leaves it, and the command goes on'],
   ],
-  async run({ box, interactive, tty, detach, timeout, env, workdir, user, 'detach-keys': keys }, { command, interrupts, withClient }) {
+  async run(
+    { box, interactive, tty, detach, timeout, env, workdir, user, 'detach-keys': keys },
+    { command, interrupts, withClient },
+  ) {
     const { isFed, isTerminal } = inputHere({ interactive, tty, detach });
     const detachKeys = parseDetachKeys(keys);
     const { cols, rows, term } = (await import('../terminal.ts')).terminalHere();
@@ -66,10 +81,17 @@ export const execCommand = defineCommand({
 });
 
 /** Whether the command gets our input, and whether that is a terminal for its own one. */
-function inputHere({ interactive, tty, detach }: { interactive: boolean; tty: boolean; detach: boolean }): { isFed: boolean; isTerminal: boolean } {
-  if (detach && interactive) throw new UsageError('choose one of --detach and --interactive: nobody would be there to type');
+function inputHere({ interactive, tty, detach }: { interactive: boolean; tty: boolean; detach: boolean }): {
+  isFed: boolean;
+  isTerminal: boolean;
+} {
+  if (detach && interactive)
+    throw new UsageError('choose one of --detach and --interactive: nobody would be there to type');
   const isTerminal = tty && !detach && process.stdin.isTTY;
-  if (interactive && tty && !isTerminal) throw new UsageError('-i with -t needs a terminal; leave -t away to give the command what comes from a pipe or a file');
+  if (interactive && tty && !isTerminal)
+    throw new UsageError(
+      '-i with -t needs a terminal; leave -t away to give the command what comes from a pipe or a file',
+    );
   return { isFed: interactive || isTerminal, isTerminal };
 }
 

@@ -1,5 +1,5 @@
-// images: what is imported on this host, and importing more of it, for hosts without a registry. Works on the state directory
-// itself, so it needs no server; boxes find an imported image by its name, before any alias or registry.
+// images: what is imported on this host, and importing more of it, for hosts without a registry. Works on the state
+// directory itself, so it needs no server; boxes find an imported image by its name, before any alias or registry.
 import { resolve } from 'node:path';
 import { jsonOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
@@ -10,19 +10,41 @@ import { makeStateDirectories, statePaths } from '../../shared/state-dir.ts';
 const listOptions = { quiet: { type: 'flag', alias: 'q', describe: 'print names only' }, json: jsonOption } as const;
 
 async function list({ quiet, json }: { readonly quiet: boolean; readonly json: boolean }): Promise<number> {
-  const [{ listImages }, { imageAliases }] = await Promise.all([import('../../shared/images/store.ts'), import('../../shared/images/source.ts')]);
+  const [{ listImages }, { imageAliases }] = await Promise.all([
+    import('../../shared/images/store.ts'),
+    import('../../shared/images/source.ts'),
+  ]);
   const images = await listImages(imagesDir());
   if (json) {
-    const imported = images.map(({ name, bytes, digest, importedAt }) => ({ name, bytes, digest, imported_at: importedAt }));
-    printJson({ images: [...imported, { name: 'base', bytes: null, digest: null, imported_at: null }], aliases: imageAliases });
+    const imported = images.map(({ name, bytes, digest, importedAt }) => ({
+      name,
+      bytes,
+      digest,
+      imported_at: importedAt,
+    }));
+    printJson({
+      images: [...imported, { name: 'base', bytes: null, digest: null, imported_at: null }],
+      aliases: imageAliases,
+    });
     return 0;
   }
   if (quiet) {
     printLines(...images.map(({ name }) => name), 'base');
     return 0;
   }
-  const rows = images.map(({ name, bytes, digest, importedAt }) => [name, renderBytes(bytes), digest.slice(0, 19), renderAge(importedAt, Date.now())]);
-  process.stdout.write(renderTable(['NAME', 'SIZE', 'DIGEST', 'IMPORTED'], [...rows, ['base', '-', 'built in', '-']], process.stdout.columns));
+  const rows = images.map(({ name, bytes, digest, importedAt }) => [
+    name,
+    renderBytes(bytes),
+    digest.slice(0, 19),
+    renderAge(importedAt, Date.now()),
+  ]);
+  process.stdout.write(
+    renderTable(
+      ['NAME', 'SIZE', 'DIGEST', 'IMPORTED'],
+      [...rows, ['base', '-', 'built in', '-']],
+      process.stdout.columns,
+    ),
+  );
   const aliases = Object.entries(imageAliases).map(([name, reference]) => [name, reference]);
   process.stdout.write(`\n${renderTable(['ALIAS', 'IMAGE'], aliases, process.stdout.columns)}`);
   return 0;
@@ -74,7 +96,10 @@ export const imagesCommand = defineCommand({
   name: 'images',
   describe: 'list, import and remove images on this host',
   options: listOptions,
-  examples: [['images', 'what is here'], ['images import tools ./rootfs.tar', 'then: boxrun create tools']],
+  examples: [
+    ['images', 'what is here'],
+    ['images import tools ./rootfs.tar', 'then: boxrun create tools'],
+  ],
   subcommands: [listCommand, importCommand, removeCommand],
   run: list,
 });

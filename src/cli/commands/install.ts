@@ -1,5 +1,5 @@
-// upgrade and uninstall: the package itself, in the place where this very file is installed, and the data if the user says so.
-// Each command says what it does before it does it, and changes nothing with --dry-run.
+// upgrade and uninstall: the package itself, in the place where this very file is installed, and the data if the user
+// says so. Each command says what it does before it does it, and changes nothing with --dry-run.
 import { defineCommand } from '../command.ts';
 import { UsageError } from '../options.ts';
 import { printLines } from '../render.ts';
@@ -23,7 +23,8 @@ export const upgradeCommand = defineCommand({
       return 1;
     }
     const exitCode = await runNpm(plan.npmArgs, values['dry-run']);
-    if (exitCode === 0 && (await isServerUp())) printLines('The running server keeps its version until you restart it.');
+    if (exitCode === 0 && (await isServerUp()))
+      printLines('The running server keeps its version until you restart it.');
     return exitCode;
   },
 });

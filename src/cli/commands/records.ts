@@ -1,5 +1,5 @@
-// info, execs, logs, events: what a server is, which commands a box has run, what one of them has written, and what changes.
-// Reads only.
+// info, execs, logs, events: what a server is, which commands a box has run, what one of them has written, and what
+// changes. Reads only.
 import { jsonOption, quietOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
 import { printJson, printLines, renderAge, renderCommand, renderDuration, renderTable } from '../render.ts';
@@ -21,14 +21,32 @@ export const infoCommand = defineCommand({
       const { describeAddress } = await import('../server.ts');
       const address = describeAddress();
       if (json) {
-        printJson({ ...info, used_cpu: used.cpu, used_memory_mb: used.memory_mb, boxes: boxes.length, running: active.length, address, version });
+        printJson({
+          ...info,
+          used_cpu: used.cpu,
+          used_memory_mb: used.memory_mb,
+          boxes: boxes.length,
+          running: active.length,
+          address,
+          version,
+        });
         return 0;
       }
       const driver = 'driver' in info ? String(info.driver) : '-';
-      process.stdout.write(renderTable(['WHAT', 'VALUE'], [
-        ['server', address], ['driver', driver], ['boxes', `${active.length} running, ${boxes.length} in all`],
-        ['CPUs', `${used.cpu} of ${info.max_cpu} used`], ['memory', `${used.memory_mb} of ${info.max_memory_mb} MiB used`], ['version', version],
-      ], process.stdout.columns));
+      process.stdout.write(
+        renderTable(
+          ['WHAT', 'VALUE'],
+          [
+            ['server', address],
+            ['driver', driver],
+            ['boxes', `${active.length} running, ${boxes.length} in all`],
+            ['CPUs', `${used.cpu} of ${info.max_cpu} used`],
+            ['memory', `${used.memory_mb} of ${info.max_memory_mb} MiB used`],
+            ['version', version],
+          ],
+          process.stdout.columns,
+        ),
+      );
       return 0;
     });
   },
@@ -45,12 +63,19 @@ export const execsCommand = defineCommand({
       const execs = await client.listExecs(box);
       const now = Date.now();
       const rows = execs.map(({ id, status, exit_code, created_at, finished_at, cmd }) => [
-        id, status, exit_code === null ? '-' : String(exit_code), renderAge(created_at, now),
-        finished_at === null ? '-' : renderDuration(Date.parse(finished_at) - Date.parse(created_at)), renderCommand(cmd),
+        id,
+        status,
+        exit_code === null ? '-' : String(exit_code),
+        renderAge(created_at, now),
+        finished_at === null ? '-' : renderDuration(Date.parse(finished_at) - Date.parse(created_at)),
+        renderCommand(cmd),
       ]);
       if (json) printJson(execs);
       else if (quiet) printLines(...execs.map(({ id }) => id));
-      else process.stdout.write(renderTable(['ID', 'STATUS', 'CODE', 'STARTED', 'TOOK', 'COMMAND'], rows, process.stdout.columns));
+      else
+        process.stdout.write(
+          renderTable(['ID', 'STATUS', 'CODE', 'STARTED', 'TOOK', 'COMMAND'], rows, process.stdout.columns),
+        );
       return 0;
     });
   },
@@ -63,7 +88,10 @@ export const eventsCommand = defineCommand({
     since: { type: 'text', describe: 'begin behind the event of this id, as --json tells it', shownDefault: 'now' },
     json: { type: 'flag', describe: 'print JSON, one event a line' },
   },
-  examples: [['events', 'what happens from now on'], ['events --json | grep exec.finished', 'for programs']],
+  examples: [
+    ['events', 'what happens from now on'],
+    ['events --json | grep exec.finished', 'for programs'],
+  ],
   async run({ since, json }, { interrupts, withClient }) {
     return withClient(async (client) => {
       const interrupt = interrupts.catch();

@@ -16,7 +16,10 @@ interface CapOption {
 
 const capSettings = Object.values(capTable);
 const capOptions = Object.fromEntries(
-  capSettings.map(({ setting, describe, fallback }) => [setting, { type: 'text', describe, shownDefault: String(fallback) }]),
+  capSettings.map(({ setting, describe, fallback }) => [
+    setting,
+    { type: 'text', describe, shownDefault: String(fallback) },
+  ]),
 ) as Record<CapSetting, CapOption>;
 
 export const serveCommand = defineCommand({
@@ -25,20 +28,58 @@ export const serveCommand = defineCommand({
   options: {
     host: { type: 'text', describe: 'address to listen on (BOXRUN_HOST)', shownDefault: '127.0.0.1' },
     port: { type: 'text', describe: 'port to listen on (BOXRUN_PORT)', shownDefault: '9090' },
-    socket: { type: 'text', kind: 'file', describe: 'Unix socket to listen on; alone: on nothing else (BOXRUN_SOCKET)' },
+    socket: {
+      type: 'text',
+      kind: 'file',
+      describe: 'Unix socket to listen on; alone: on nothing else (BOXRUN_SOCKET)',
+    },
     'allow-host': { type: 'list', describe: 'a further name by which clients call this server (BOXRUN_ALLOW_HOSTS)' },
     token: { type: 'text', describe: 'what requests by TCP need; other users see it here: better a file' },
     'token-file': { type: 'text', kind: 'file', describe: 'file with that token (or BOXRUN_TOKEN)' },
-    'volume-root': { type: 'list', kind: 'file', describe: 'volumes must lie below such a directory (BOXRUN_VOLUME_ROOTS)' },
-    gateways: { type: 'text', describe: 'processes that answer clients on that port (BOXRUN_GATEWAYS)', shownDefault: '1' },
-    workers: { type: 'text', describe: 'MIN spare workers kept ready, or MIN:MAX, with MAX at once for spare ones and running boxes (BOXRUN_WORKERS)' },
-    driver: { type: 'text', choices: ['boxlite', 'container'], describe: 'engine of the boxes (BOXRUN_DRIVER)', shownDefault: 'boxlite' },
-    'on-exit': { type: 'text', choices: ['detach', 'stop'], describe: 'what becomes of running boxes', shownDefault: 'detach' },
-    'log-level': { type: 'text', choices: ['trace', 'debug', 'info', 'warn', 'error'], describe: 'how much the logs say' },
-    'log-format': { type: 'text', choices: ['json', 'pretty'], describe: 'lines for programs, or for people (BOXRUN_LOG_FORMAT)', shownDefault: 'json' },
+    'volume-root': {
+      type: 'list',
+      kind: 'file',
+      describe: 'volumes must lie below such a directory (BOXRUN_VOLUME_ROOTS)',
+    },
+    gateways: {
+      type: 'text',
+      describe: 'processes that answer clients on that port (BOXRUN_GATEWAYS)',
+      shownDefault: '1',
+    },
+    workers: {
+      type: 'text',
+      describe:
+        'MIN spare workers kept ready, or MIN:MAX, with MAX at once for spare ones and running boxes (BOXRUN_WORKERS)',
+    },
+    driver: {
+      type: 'text',
+      choices: ['boxlite', 'container'],
+      describe: 'engine of the boxes (BOXRUN_DRIVER)',
+      shownDefault: 'boxlite',
+    },
+    'on-exit': {
+      type: 'text',
+      choices: ['detach', 'stop'],
+      describe: 'what becomes of running boxes',
+      shownDefault: 'detach',
+    },
+    'log-level': {
+      type: 'text',
+      choices: ['trace', 'debug', 'info', 'warn', 'error'],
+      describe: 'how much the logs say',
+    },
+    'log-format': {
+      type: 'text',
+      choices: ['json', 'pretty'],
+      describe: 'lines for programs, or for people (BOXRUN_LOG_FORMAT)',
+      shownDefault: 'json',
+    },
     ...capOptions,
   },
-  examples: [['serve --port 9191', 'on another port'], ['serve --workers 4:40', 'four workers ready, and forty at most']],
+  examples: [
+    ['serve --port 9191', 'on another port'],
+    ['serve --workers 4:40', 'four workers ready, and forty at most'],
+  ],
   async run(values) {
     const config = loadConfig({
       host: values.host,
@@ -46,10 +87,12 @@ export const serveCommand = defineCommand({
       socket: values.socket,
       allowedHosts: values['allow-host'],
       volumeRoots: values['volume-root'],
-      caps: Object.fromEntries(capSettings.map(({ setting }) => {
-        const text = values[setting];
-        return [setting, text === undefined ? undefined : parseWhole(setting, text, 0)];
-      })),
+      caps: Object.fromEntries(
+        capSettings.map(({ setting }) => {
+          const text = values[setting];
+          return [setting, text === undefined ? undefined : parseWhole(setting, text, 0)];
+        }),
+      ),
       gateways: values.gateways === undefined ? undefined : parseWhole('gateways', values.gateways, 1),
       workers: values.workers,
       driver: values.driver,
@@ -58,13 +101,19 @@ export const serveCommand = defineCommand({
       logFormat: values['log-format'],
     });
     if (values.token !== undefined) {
-      process.stderr.write('boxrun serve: other users of this host can see a token that is an argument; use --token-file\n');
+      process.stderr.write(
+        'boxrun serve: other users of this host can see a token that is an argument; use --token-file\n',
+      );
     }
     const token = takeToken({ token: values.token, tokenFile: values['token-file'] });
     if (config.tcp !== null && token === null && !isLoopback(config.tcp.host)) {
-      throw new BoxRunError('VALIDATION_ERROR', `${config.tcp.host} can be reached from other hosts: that needs a token`, {
-        hint: 'give --token-file FILE, or BOXRUN_TOKEN; or listen on 127.0.0.1',
-      });
+      throw new BoxRunError(
+        'VALIDATION_ERROR',
+        `${config.tcp.host} can be reached from other hosts: that needs a token`,
+        {
+          hint: 'give --token-file FILE, or BOXRUN_TOKEN; or listen on 127.0.0.1',
+        },
+      );
     }
     return serve(config, token);
   },
@@ -76,16 +125,23 @@ async function serve(config: Config, token: string | null): Promise<number> {
   const probe = await probeDriver(config);
   if (!probe.ok) {
     const again = probe.isKept ? '`boxrun doctor --fresh` tries it again; ' : '';
-    throw new BoxRunError('RUNTIME_ERROR', `the ${config.driver} driver does not work on this host:\n${list(probe.problems)}`, {
-      hint:
-        config.driver === 'boxlite'
-          ? `${again}boxes can run as containers, less isolated from the host: boxrun serve --driver container (or BOXRUN_DRIVER=container)`
-          : '`boxrun doctor` explains more',
-    });
+    throw new BoxRunError(
+      'RUNTIME_ERROR',
+      `the ${config.driver} driver does not work on this host:\n${list(probe.problems)}`,
+      {
+        hint:
+          config.driver === 'boxlite'
+            ? `${again}boxes can run as containers, less isolated from the host: boxrun serve --driver container (or BOXRUN_DRIVER=container)`
+            : '`boxrun doctor` explains more',
+      },
+    );
   }
   // Loaded here only: no other command becomes a server.
   const { runKeeper } = await import('../../keeper/main.ts');
-  return runKeeper(config, { token, onReady: (facts) => process.stdout.write(describeServer(config, facts, token !== null)) });
+  return runKeeper(config, {
+    token,
+    onReady: (facts) => process.stdout.write(describeServer(config, facts, token !== null)),
+  });
 }
 
 function list(problems: readonly string[]): string {

@@ -40,11 +40,20 @@ export const shellCommand = defineCommand({
     const input = { ...boxInput(values.image, values), ...(values.name === undefined ? {} : { name: values.name }) };
     return withClient(async (client) => {
       const progress = createProgressLine(process.stderr);
-      const onProgress = ({ message }: { message: string }) => { progress.show(message); };
-      const box = await client.create(input, { onProgress }).finally(() => { progress.clear(); });
+      const onProgress = ({ message }: { message: string }) => {
+        progress.show(message);
+      };
+      const box = await client.create(input, { onProgress }).finally(() => {
+        progress.clear();
+      });
       let isKept = values.keep;
       try {
-        const { exitCode, isDetached } = await openHere(client, box.id, { shell: values.shell, detachKeys }, interrupts);
+        const { exitCode, isDetached } = await openHere(
+          client,
+          box.id,
+          { shell: values.shell, detachKeys },
+          interrupts,
+        );
         isKept ||= isDetached;
         return exitCode;
       } finally {

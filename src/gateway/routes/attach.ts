@@ -1,5 +1,6 @@
-// Terminals and the input of commands over WebSockets: binary frames are bytes, text frames are words of control in JSON. A shell
-// ends with its connection; a command does not, and its output comes out of its events, all of it, however often one attaches.
+// Terminals and the input of commands over WebSockets: binary frames are bytes, text frames are words of control in
+// JSON. A shell ends with its connection; a command does not, and its output comes out of its events, all of it,
+// however often one attaches.
 import type { FastifyInstance } from 'fastify';
 import type { Exec } from '../../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
@@ -21,7 +22,10 @@ export function addAttachRoutes(app: FastifyInstance): void {
   for (const url of ['/v1/boxes/:box/attach', '/v1/boxes/:box/exec/:exec/attach']) {
     app.get(url, { exposeHeadRoute: false }, async (_request, reply) => {
       void reply.header('upgrade', 'websocket').header('connection', 'upgrade');
-      throw new BoxRunError('VALIDATION_ERROR', 'this is a WebSocket', { status: 426, hint: 'connect with a WebSocket client' });
+      throw new BoxRunError('VALIDATION_ERROR', 'this is a WebSocket', {
+        status: 426,
+        hint: 'connect with a WebSocket client',
+      });
     });
   }
 }
@@ -31,11 +35,23 @@ export function webSocketRoute(parts: GatewayParts, url: URL): ((client: ClientS
   const box = boxPath.exec(url.pathname);
   if (box !== null) return (client) => attachShell(parts, client, nameIn(box[1]), url.searchParams);
   const exec = execPath.exec(url.pathname);
-  if (exec !== null) return (client) => attachExec(parts, client, { box: nameIn(exec[1]), exec: nameIn(exec[2]) }, url.searchParams.get('output') !== 'false');
+  if (exec !== null)
+    return (client) =>
+      attachExec(
+        parts,
+        client,
+        { box: nameIn(exec[1]), exec: nameIn(exec[2]) },
+        url.searchParams.get('output') !== 'false',
+      );
   return null;
 }
 
-async function attachShell(parts: GatewayParts, client: ClientSocket, box: string, query: URLSearchParams): Promise<void> {
+async function attachShell(
+  parts: GatewayParts,
+  client: ClientSocket,
+  box: string,
+  query: URLSearchParams,
+): Promise<void> {
   const stream = await openWorkerStream(parts, box, shellOf(query));
   closeTogether(client, stream);
   client.onMessage((message) => pass(message, stream, client));
@@ -47,10 +63,16 @@ async function attachShell(parts: GatewayParts, client: ClientSocket, box: strin
 }
 
 /** Without `withOutput`, the connection is for typing only, and says no more than the end of the command. */
-async function attachExec(parts: GatewayParts, client: ClientSocket, path: { box: string; exec: string }, withOutput: boolean): Promise<void> {
+async function attachExec(
+  parts: GatewayParts,
+  client: ClientSocket,
+  path: { box: string; exec: string },
+  withOutput: boolean,
+): Promise<void> {
   const exec = await parts.rows.exec(path.box, path.exec);
   if (exec === null) {
-    if ((await parts.rows.box(path.box)) === null) throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${path.box}'`);
+    if ((await parts.rows.box(path.box)) === null)
+      throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${path.box}'`);
     throw new BoxRunError('EXEC_NOT_FOUND', `box '${path.box}' has no exec '${path.exec}'`);
   }
   const stream = exec.status === 'running' ? await openInput(parts, exec.box_id, exec.id) : null;
@@ -75,7 +97,10 @@ async function showOutput({ feed }: GatewayParts, client: ClientSocket, exec: Ex
   for await (const events of feed.read(exec, -1, over)) {
     for (const event of events) {
       if (event.type === 'exit') {
-        const { exit_code: code, error } = JSON.parse(Buffer.from(event.data).toString()) as { exit_code: number | null; error?: string };
+        const { exit_code: code, error } = JSON.parse(Buffer.from(event.data).toString()) as {
+          exit_code: number | null;
+          error?: string;
+        };
         await client.sendWord({ type: 'exit', code, ...(error === undefined ? {} : { error }) });
       } else if (event.stream === 'stderr') {
         await client.sendWord({ type: 'stderr', data: Buffer.from(event.data).toString('base64') });
@@ -86,11 +111,20 @@ async function showOutput({ feed }: GatewayParts, client: ClientSocket, exec: Ex
   }
 }
 
-async function tellExit({ feed, rows }: GatewayParts, client: ClientSocket, exec: Exec, over: AbortSignal): Promise<void> {
+async function tellExit(
+  { feed, rows }: GatewayParts,
+  client: ClientSocket,
+  exec: Exec,
+  over: AbortSignal,
+): Promise<void> {
   await feed.ended(exec, over);
   const ended = await rows.exec(exec.box_id, exec.id);
   if (ended === null) throw new BoxRunError('EXEC_NOT_FOUND', `exec ${exec.id} was removed`);
-  await client.sendWord({ type: 'exit', code: ended.exit_code, ...(ended.error_message === null ? {} : { error: ended.error_message }) });
+  await client.sendWord({
+    type: 'exit',
+    code: ended.exit_code,
+    ...(ended.error_message === null ? {} : { error: ended.error_message }),
+  });
 }
 
 async function openInput(parts: GatewayParts, box: string, execId: string): Promise<ByteStream | null> {
@@ -98,7 +132,9 @@ async function openInput(parts: GatewayParts, box: string, execId: string): Prom
 }
 
 function closeTogether(client: ClientSocket, stream: ByteStream): void {
-  const onGone = () => { stream.close(); };
+  const onGone = () => {
+    stream.close();
+  };
   if (client.gone.aborted) onGone();
   client.gone.addEventListener('abort', onGone, { once: true });
 }
@@ -122,13 +158,17 @@ function controlOf(data: Buffer): unknown {
     // It fits nothing.
   }
   if (fits(StreamControl, word)) return word;
-  throw new BoxRunError('VALIDATION_ERROR', 'a text frame must be {"type":"resize","cols":C,"rows":R} or {"type":"eof"}');
+  throw new BoxRunError(
+    'VALIDATION_ERROR',
+    'a text frame must be {"type":"resize","cols":C,"rows":R} or {"type":"eof"}',
+  );
 }
 
 function shellOf(query: URLSearchParams): Attach {
   const shell = query.get('shell');
   const term = query.get('term') ?? 'xterm-256color';
-  if (shell?.includes('\0') === true || !/^[\w.+-]{1,64}$/.test(term)) throw new BoxRunError('VALIDATION_ERROR', "'shell' or 'term' cannot be used");
+  if (shell?.includes('\0') === true || !/^[\w.+-]{1,64}$/.test(term))
+    throw new BoxRunError('VALIDATION_ERROR', "'shell' or 'term' cannot be used");
   const size = { cols: sizeOf('cols', query, 80), rows: sizeOf('rows', query, 24) };
   return { kind: 'attach', shell: shell === '' ? null : shell, tty: { ...size, term } };
 }

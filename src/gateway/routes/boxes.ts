@@ -1,5 +1,5 @@
-// Boxes over HTTP: create, list, get, start, stop, remove, collect garbage. Reads come from the database, commands go to
-// the supervisor; nothing here knows what a box does.
+// Boxes over HTTP: create, list, get, start, stop, remove, collect garbage. Reads come from the database, commands go
+// to the supervisor; nothing here knows what a box does.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { CreateBoxBody, GcBody, StopBody, type Box } from '../../shared/api.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
@@ -47,7 +47,9 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const order = await watch.time('validate', async () => createOrder(request));
     if (acceptsStream(request)) return streamCreate(parts, { order, watch }, request, reply);
     faultPoint('gateway.create.validated');
-    const work = watch.time('supervisor', () => supervisor.request('createBox', order, { timeoutMs: createTimeoutMs, requestId: request.id }));
+    const work = watch.time('supervisor', () =>
+      supervisor.request('createBox', order, { timeoutMs: createTimeoutMs, requestId: request.id }),
+    );
     const box = await whileProcessing(reply, work);
     faultPoint('gateway.create.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, box));
@@ -72,7 +74,9 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const { key, action } = parseTarget(request.params.box);
     if (action === 'start') {
       const watch = createStopwatch();
-      const started = watch.time('supervisor', () => supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs, requestId: request.id }));
+      const started = watch.time('supervisor', () =>
+        supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs, requestId: request.id }),
+      );
       const box = await whileProcessing(reply, started);
       faultPoint('gateway.start.answering');
       return withServerTiming(reply, watch.times, box);
@@ -92,14 +96,20 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const force = query.force === 'true' || query.force === '1';
     const grace = graceOf(query);
     const options = { timeoutMs: removeTimeoutMs + (grace.graceMs ?? limits.removeGraceMs), requestId: request.id };
-    await whileProcessing(reply, supervisor.request('removeBox', { box: keyOf(request.params.box), force, ...grace }, options));
+    await whileProcessing(
+      reply,
+      supervisor.request('removeBox', { box: keyOf(request.params.box), force, ...grace }, options),
+    );
     faultPoint('gateway.remove.answering');
     return { ok: true };
   });
 
   app.post('/v1/gc', async (request, reply) => {
     const { older_than: olderThanS } = parseGc(request.body ?? {});
-    return whileProcessing(reply, supervisor.request('collectGarbage', { olderThanS }, { timeoutMs: gcTimeoutMs, requestId: request.id }));
+    return whileProcessing(
+      reply,
+      supervisor.request('collectGarbage', { olderThanS }, { timeoutMs: gcTimeoutMs, requestId: request.id }),
+    );
   });
 }
 
@@ -128,7 +138,9 @@ function labelFilter(text: string): LabelFilter {
   return equals < 0 ? { key: text, value: null } : { key: text.slice(0, equals), value: text.slice(equals + 1) };
 }
 
-/** A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves. */
+/**
+ * A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves.
+ */
 async function streamCreate(
   parts: StreamParts & Pick<GatewayParts, 'supervisor'>,
   { order, watch }: { readonly order: CreateOrder; readonly watch: Stopwatch },

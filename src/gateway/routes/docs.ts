@@ -1,5 +1,5 @@
-// The description of the API, for people: the OpenAPI document as one page, made when the server starts. It loads nothing and
-// runs no script, so that it works without a network and under the strictest policy.
+// The description of the API, for people: the OpenAPI document as one page, made when the server starts. It loads
+// nothing and runs no script, so that it works without a network and under the strictest policy.
 import type { FastifyInstance } from 'fastify';
 
 interface Described {
@@ -11,9 +11,19 @@ interface Described {
 interface DescribedOperation {
   readonly operationId: string;
   readonly summary: string;
-  readonly parameters: readonly { readonly name: string; readonly in: string; readonly description?: string; readonly schema: unknown }[];
+  readonly parameters: readonly {
+    readonly name: string;
+    readonly in: string;
+    readonly description?: string;
+    readonly schema: unknown;
+  }[];
   readonly requestBody?: { readonly content: Readonly<Record<string, { readonly schema: unknown }>> };
-  readonly responses: Readonly<Record<string, { readonly description: string; readonly content?: Readonly<Record<string, { readonly schema: unknown }>> }>>;
+  readonly responses: Readonly<
+    Record<
+      string,
+      { readonly description: string; readonly content?: Readonly<Record<string, { readonly schema: unknown }>> }
+    >
+  >;
 }
 
 export function addDocsRoutes(app: FastifyInstance, document: object): void {
@@ -21,7 +31,10 @@ export function addDocsRoutes(app: FastifyInstance, document: object): void {
   app.get('/docs', async (_request, reply) =>
     reply
       .type('text/html; charset=utf-8')
-      .header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'")
+      .header(
+        'content-security-policy',
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+      )
       .header('x-content-type-options', 'nosniff')
       .send(page),
   );
@@ -37,9 +50,12 @@ pre { overflow-x: auto; background: #8882; padding: .6rem; font-size: 13px }
 
 function renderPage({ info, paths, components }: Described): string {
   const operations = Object.entries(paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]) => renderOperation(method, path, operation)));
-  const schemas = Object.entries(components.schemas).map(([name, schema]) =>
-    `<details id="${escape(name)}"><summary><code>${escape(name)}</code></summary>${renderJson(schema)}</details>`);
+    Object.entries(methods).map(([method, operation]) => renderOperation(method, path, operation)),
+  );
+  const schemas = Object.entries(components.schemas).map(
+    ([name, schema]) =>
+      `<details id="${escape(name)}"><summary><code>${escape(name)}</code></summary>${renderJson(schema)}</details>`,
+  );
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -62,10 +78,13 @@ ${schemas.join('\n')}
 
 function renderOperation(method: string, path: string, operation: DescribedOperation): string {
   const { operationId, summary, parameters, requestBody, responses } = operation;
-  const parameterRows = parameters.map((each) =>
-    `<tr><td><code>${escape(each.name)}</code></td><td>${escape(each.in)}</td><td>${escape(each.description ?? '')} <code>${renderType(each.schema)}</code></td></tr>`);
-  const bodyRows = Object.entries(requestBody?.content ?? {}).map(([type, { schema }]) =>
-    `<tr><td>body</td><td>${escape(type)}</td><td>${renderType(schema)}</td></tr>`);
+  const parameterRows = parameters.map(
+    (each) =>
+      `<tr><td><code>${escape(each.name)}</code></td><td>${escape(each.in)}</td><td>${escape(each.description ?? '')} <code>${renderType(each.schema)}</code></td></tr>`,
+  );
+  const bodyRows = Object.entries(requestBody?.content ?? {}).map(
+    ([type, { schema }]) => `<tr><td>body</td><td>${escape(type)}</td><td>${renderType(schema)}</td></tr>`,
+  );
   const answerRows = Object.entries(responses).map(([status, { description, content = {} }]) => {
     const [schema] = Number(status) < 400 ? Object.values(content).map((each) => renderType(each.schema)) : [];
     return `<tr><td>${escape(status)}</td><td>${escape(description)}</td><td>${schema ?? ''}</td></tr>`;

@@ -1,5 +1,6 @@
-// The stream of changes of boxes and execs, as server-sent events: whoever lists and then follows it needs to poll nothing.
-// Its ids are positions: a client that comes again goes on behind the last one that it has, or is told to list anew.
+// The stream of changes of boxes and execs, as server-sent events: whoever lists and then follows it needs to poll
+// nothing. Its ids are positions: a client that comes again goes on behind the last one that it has, or is told to list
+// anew.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { toBoxRunError } from '../../shared/errors.ts';
 import type { GatewayParts } from '../parts.ts';
@@ -24,7 +25,8 @@ export function addEventRoutes(app: FastifyInstance, { states, ...parts }: Gatew
     } catch (error) {
       // The end of the stream tells the client to come again.
       const known = toBoxRunError(error);
-      if (known.code !== 'CANCELED') request.log.warn({ err: known, requestId: request.id }, 'a stream of changes broke off');
+      if (known.code !== 'CANCELED')
+        request.log.warn({ err: known, requestId: request.id }, 'a stream of changes broke off');
     } finally {
       stream.end();
     }

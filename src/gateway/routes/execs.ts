@@ -15,7 +15,12 @@ import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
 import {
-  encodeEvents, encodeNotice, eventStreamType, openSseStream, type SseEncoding, type StreamParts,
+  encodeEvents,
+  encodeNotice,
+  eventStreamType,
+  openSseStream,
+  type SseEncoding,
+  type StreamParts,
 } from '../sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../target.ts';
 import { claimOf } from '../request-key.ts';
@@ -44,7 +49,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => execOrder(request));
     const params = { box: keyOf(request.params.box), ...order };
-    const work = watch.time('supervisor', () => supervisor.request('startExec', params, { timeoutMs: execTimeoutMs, requestId: request.id }));
+    const work = watch.time('supervisor', () =>
+      supervisor.request('startExec', params, { timeoutMs: execTimeoutMs, requestId: request.id }),
+    );
     const exec = await whileProcessing(reply, work);
     faultPoint('gateway.exec.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, exec));
@@ -61,7 +68,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const { wait = 0 } = parseExecQuery(request.query);
     if (wait === 0) {
       const { box, exec } = request.params;
-      const found = await answers.get(`exec ${box} ${exec}`, async () => rowAnswer(await findExec(parts, request.params)));
+      const found = await answers.get(`exec ${box} ${exec}`, async () =>
+        rowAnswer(await findExec(parts, request.params)),
+      );
       return sendAnswer(found, request, reply);
     }
     const exec = await findExec(parts, request.params);
@@ -78,7 +87,10 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
       return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal }, { requestId: request.id }));
     }
     if (action !== 'cancel') throw unknownAction(action, ['cancel', 'signal']);
-    const canceled = await whileProcessing(reply, supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs, requestId: request.id }));
+    const canceled = await whileProcessing(
+      reply,
+      supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs, requestId: request.id }),
+    );
     faultPoint('gateway.cancel.answering');
     return canceled;
   });
@@ -101,16 +113,25 @@ function execOrder(request: FastifyRequest): ExecOrder {
   const body = parseExec(request.body);
   const problem = typeof body.user === 'string' ? userProblem(body.user) : null;
   if (problem !== null) {
-    throw new BoxRunError('VALIDATION_ERROR', `'user' ${problem}`, { hint: 'name a user of the box, or give a smaller id' });
+    throw new BoxRunError('VALIDATION_ERROR', `'user' ${problem}`, {
+      hint: 'name a user of the box, or give a smaller id',
+    });
   }
   const claim = claimOf(request, 'exec', body);
   return { body: withCleanEnvironment(body), ...(claim === undefined ? {} : { claim }) };
 }
 
 /** Resolves when the exec has ended, the time is over, or the client or the gateway goes. */
-async function waitForEnd({ feed, closing }: GatewayParts, exec: Exec, waitS: number, reply: FastifyReply): Promise<void> {
+async function waitForEnd(
+  { feed, closing }: GatewayParts,
+  exec: Exec,
+  waitS: number,
+  reply: FastifyReply,
+): Promise<void> {
   const over = new AbortController();
-  const end = () => { over.abort(); };
+  const end = () => {
+    over.abort();
+  };
   const timer = setTimeout(end, waitS * 1000);
   reply.raw.once('close', end);
   closing.addEventListener('abort', end, { once: true });
@@ -169,7 +190,8 @@ async function streamEvents(
   } catch (error) {
     // The stream ends without an exit event, which tells the client to come again.
     const known = toBoxRunError(error);
-    if (known.code !== 'CANCELED') request.log.warn({ err: known, requestId: request.id, exec: exec.id }, 'an event stream broke off');
+    if (known.code !== 'CANCELED')
+      request.log.warn({ err: known, requestId: request.id, exec: exec.id }, 'an event stream broke off');
   } finally {
     stream.end();
   }

@@ -1,5 +1,6 @@
-// Files into boxes and out of them. The bytes go straight between the client and the box's worker, as fast as the slower of them:
-// neither this process nor the worker ever holds a file as a whole. A download that breaks off midway cuts the connection.
+// Files into boxes and out of them. The bytes go straight between the client and the box's worker, as fast as the
+// slower of them: neither this process nor the worker ever holds a file as a whole. A download that breaks off midway
+// cuts the connection.
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Readable } from 'node:stream';
 import { posix } from 'node:path';
@@ -23,17 +24,26 @@ const parseDownload = createParse(DownloadBody);
 export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
   // Of its own, so that only here a form is no unsupported media type; it is read by the route itself.
   await app.register(async (forms) => {
-    forms.addContentTypeParser('multipart/form-data', (_request, _body, done) => { done(null); });
+    forms.addContentTypeParser('multipart/form-data', (_request, _body, done) => {
+      done(null);
+    });
     forms.post<BoxPath>('/v1/boxes/:box/files/upload', async (request, reply) => {
       if (!/^multipart\/form-data/i.test(request.headers['content-type'] ?? '')) {
-        throw new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be a form', { hint: 'send Content-Type: multipart/form-data' });
+        throw new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be a form', {
+          hint: 'send Content-Type: multipart/form-data',
+        });
       }
       const box = keyOf(request.params.box);
-      const work = readUpload(request.raw, parts.config.stateDir, (file, dest) => upload(parts, { box, dest, requestId: request.id }, file));
+      const work = readUpload(request.raw, parts.config.stateDir, (file, dest) =>
+        upload(parts, { box, dest, requestId: request.id }, file),
+      );
       // Asked for only here: until the form is let go, whatever it complains of would come before the answer.
-      const dest = await whileProcessing(reply, work.catch(async (error: unknown) => {
-        throw await reasonOfBreak(parts, box, { kind: 'upload', path: '/' }, error);
-      }));
+      const dest = await whileProcessing(
+        reply,
+        work.catch(async (error: unknown) => {
+          throw await reasonOfBreak(parts, box, { kind: 'upload', path: '/' }, error);
+        }),
+      );
       return { ok: true, dest };
     });
   });
@@ -43,7 +53,9 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     const box = keyOf(request.params.box);
     const operation = { kind: 'download', path } as const;
     const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
-    const onGone = () => { stream.close(); };
+    const onGone = () => {
+      stream.close();
+    };
     reply.raw.once('close', onGone);
     try {
       const { bytes, first } = await whileProcessing(reply, beginDownload(stream));
@@ -81,7 +93,8 @@ async function upload(parts: GatewayParts, { box, dest, requestId }: UploadTarge
 
 async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
   for await (const piece of file) await stream.send(piece as Buffer);
-  if ((file as { truncated?: boolean }).truncated === true) throw new BoxRunError('VALIDATION_ERROR', 'the file was cut');
+  if ((file as { truncated?: boolean }).truncated === true)
+    throw new BoxRunError('VALIDATION_ERROR', 'the file was cut');
   await stream.end();
 }
 
@@ -97,7 +110,11 @@ async function beginDownload(stream: ByteStream): Promise<BegunDownload> {
   return { bytes, first: await nextItem(stream) };
 }
 
-async function sendFile(reply: FastifyReply, stream: ByteStream, file: BegunDownload & { readonly name: string }): Promise<void> {
+async function sendFile(
+  reply: FastifyReply,
+  stream: ByteStream,
+  file: BegunDownload & { readonly name: string },
+): Promise<void> {
   const { raw } = reply;
   raw.writeHead(200, {
     'content-type': 'application/octet-stream',
@@ -115,6 +132,9 @@ async function sendFile(reply: FastifyReply, stream: ByteStream, file: BegunDown
 function contentDisposition(name: string): string {
   const plain = name.replace(/[^\x20-\x7e]|["\\%]/g, '_');
   if (plain === name) return `attachment; filename="${name}"`;
-  const exact = encodeURIComponent(Buffer.from(name).toString()).replace(/['()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
+  const exact = encodeURIComponent(Buffer.from(name).toString()).replace(
+    /['()*]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
   return `attachment; filename="${plain}"; filename*=UTF-8''${exact}`;
 }

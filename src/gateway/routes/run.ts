@@ -1,5 +1,6 @@
 // One command in a box of its own, in one request: create, run, collect the output, remove whatever happens.
-// When the client leaves, the box goes; when this process dies, the supervisor removes it, as the box is marked ephemeral.
+// When the client leaves, the box goes; when this process dies, the supervisor removes it, as the box is marked
+// ephemeral.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RunBody, type Box, type RunResult } from '../../shared/api.ts';
 import type { Event, KeyClaim } from '../../shared/contracts/writer.ts';
@@ -39,10 +40,15 @@ export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const gone = whenGone(reply, parts.closing);
     if (!acceptsStream(request)) {
       const order = { body, ...(claim === undefined ? {} : { claim }) };
-      return whileProcessing(reply, repeated.once(claim, () => runOnce(parts, order, gone, request)));
+      return whileProcessing(
+        reply,
+        repeated.once(claim, () => runOnce(parts, order, gone, request)),
+      );
     }
     if (claim !== undefined) {
-      throw new BoxRunError('VALIDATION_ERROR', 'a run whose output is streamed cannot be repeated', { hint: 'leave Idempotency-Key away' });
+      throw new BoxRunError('VALIDATION_ERROR', 'a run whose output is streamed cannot be repeated', {
+        hint: 'leave Idempotency-Key away',
+      });
     }
     return streamRun(parts, { body }, { request, reply, gone, encoding });
   });
@@ -51,7 +57,9 @@ export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
 /** Aborts when the client has gone before its answer, or the gateway goes. */
 function whenGone(reply: FastifyReply, closing: AbortSignal): AbortSignal {
   const gone = new AbortController();
-  const abort = () => { gone.abort(); };
+  const abort = () => {
+    gone.abort();
+  };
   closing.addEventListener('abort', abort, { once: true });
   reply.raw.once('close', () => {
     closing.removeEventListener('abort', abort);
@@ -61,12 +69,18 @@ function whenGone(reply: FastifyReply, closing: AbortSignal): AbortSignal {
   return gone.signal;
 }
 
-async function runOnce(parts: GatewayParts, order: RunOrder, gone: AbortSignal, request: FastifyRequest): Promise<RunResult> {
+async function runOnce(
+  parts: GatewayParts,
+  order: RunOrder,
+  gone: AbortSignal,
+  request: FastifyRequest,
+): Promise<RunResult> {
   const { claim } = order;
   return withOwnBox(parts, order, { gone, request }, async (box, run) => {
     const result = await run((batches) => collect(batches, parts.meters));
     faultPoint('gateway.run.collected');
-    if (claim !== undefined) await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
+    if (claim !== undefined)
+      await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
     return result;
   });
 }
@@ -78,8 +92,15 @@ interface StreamedRun {
   readonly encoding: SseEncoding;
 }
 
-/** A run whose steps and output are told as they come, for a client with a person before it. The exit comes when its box is removed. */
-async function streamRun(parts: GatewayParts, order: RunOrder, { request, reply, gone, encoding }: StreamedRun): Promise<void> {
+/**
+ * A run whose steps and output are told as they come, for a client with a person before it. The exit comes when its box
+ * is removed.
+ */
+async function streamRun(
+  parts: GatewayParts,
+  order: RunOrder,
+  { request, reply, gone, encoding }: StreamedRun,
+): Promise<void> {
   const stream = openSseStream(reply, parts);
   const onProgress = (stage: string, message: string) => {
     void stream.write(encodeNotice('progress', { stage, message }));
@@ -101,7 +122,8 @@ async function streamRun(parts: GatewayParts, order: RunOrder, { request, reply,
     await write([exit]);
   } catch (error) {
     const known = asBoxRunError(error, request.id);
-    if (known.status >= 500 && !gone.aborted) request.log.error({ err: known.cause ?? known, requestId: request.id }, 'a run failed');
+    if (known.status >= 500 && !gone.aborted)
+      request.log.error({ err: known.cause ?? known, requestId: request.id }, 'a run failed');
     await stream.write(encodeNotice('error', errorBody(known)));
   } finally {
     stream.end();
@@ -126,34 +148,55 @@ async function withOwnBox<Result>(
     'createBox',
     { body: { ...rest, workdir: '/root' }, ephemeral: true, ...(claim === undefined ? {} : { claim }) },
     // A box that is made just when the client leaves must still be heard of, to be removed.
-    { timeoutMs: createTimeoutMs, requestId: request.id, signal: gone, waitAfterAbort: true, ...(onProgress === undefined ? {} : { onProgress }) },
+    {
+      timeoutMs: createTimeoutMs,
+      requestId: request.id,
+      signal: gone,
+      waitAfterAbort: true,
+      ...(onProgress === undefined ? {} : { onProgress }),
+    },
   );
   faultPoint('gateway.run.created');
   try {
     return await use(box, async (useEvents) => {
       const command = { cmd, ...(timeout_ms === undefined ? {} : { timeout_ms }) };
-      const exec = await supervisor.request('startExec', { box: box.id, body: command }, { timeoutMs: execTimeoutMs, requestId: request.id, signal: gone });
+      const exec = await supervisor.request(
+        'startExec',
+        { box: box.id, body: command },
+        { timeoutMs: execTimeoutMs, requestId: request.id, signal: gone },
+      );
       return useEvents(feed.read(exec, -1, gone));
     });
   } finally {
     await supervisor
-      .request('removeBox', { box: box.id, force: true }, { timeoutMs: removeTimeoutMs, requestId: request.id, resend: true })
+      .request(
+        'removeBox',
+        { box: box.id, force: true },
+        { timeoutMs: removeTimeoutMs, requestId: request.id, resend: true },
+      )
       .catch((error: unknown) => {
         const known = toBoxRunError(error);
-        if (known.code !== 'BOX_NOT_FOUND') request.log.warn({ err: known, requestId: request.id, box: box.id }, 'the box of a run was not removed');
+        if (known.code !== 'BOX_NOT_FOUND')
+          request.log.warn({ err: known, requestId: request.id, box: box.id }, 'the box of a run was not removed');
       });
   }
 }
 
 /** The answer counts even where it cannot be kept: the same key then runs again. */
-async function keep({ keepAnswer, log }: GatewayParts, answer: Parameters<GatewayParts['keepAnswer']>[0]): Promise<void> {
+async function keep(
+  { keepAnswer, log }: GatewayParts,
+  answer: Parameters<GatewayParts['keepAnswer']>[0],
+): Promise<void> {
   await keepAnswer(answer).catch((error: unknown) => {
     log.warn({ err: error, box: answer.rowId }, 'the answer of a run could not be kept');
   });
 }
 
 async function collect(batches: AsyncIterable<readonly Event[]>, meters: GatewayParts['meters']): Promise<RunResult> {
-  const output = { stdout: createOutputText(limits.runOutputBytesMax), stderr: createOutputText(limits.runOutputBytesMax) };
+  const output = {
+    stdout: createOutputText(limits.runOutputBytesMax),
+    stderr: createOutputText(limits.runOutputBytesMax),
+  };
   for await (const events of batches) {
     for (const event of events) {
       if (event.type === 'exit') {

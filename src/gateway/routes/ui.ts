@@ -1,5 +1,6 @@
-// The dashboard at /ui, out of the package: one page, and the scripts and style sheets that it loads. They talk to the API as every
-// other client does. The policy allows nothing but these files: no inline script or style, no other host, no frame around it.
+// The dashboard at /ui, out of the package: one page, and the scripts and style sheets that it loads. They talk to the
+// API as every other client does. The policy allows nothing but these files: no inline script or style, no other host,
+// no frame around it.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { UiLink } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
@@ -10,8 +11,16 @@ import { createUiFiles, type UiFile } from '../ui-files.ts';
 import { createParseQuery, LoginQuery } from '../validation.ts';
 
 const policy = [
-  "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
-  "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+  "trusted-types 'none'",
 ].join('; ');
 
 /** The name of an asset changes with its content, so it never has to be asked for again; the page does, each time. */
@@ -26,17 +35,25 @@ export function addUiRoutes(app: FastifyInstance, parts: GatewayParts): void {
   app.get('/ui', async (request, reply) => send(request, reply, await files.page(), caching.page));
   app.get<{ Params: { file: string } }>('/ui/assets/:file', async (request, reply) => {
     const file = await files.asset(request.params.file);
-    if (file === null) throw new BoxRunError('NOT_FOUND', `there is no ${request.params.file} in the dashboard`, { hint: 'load the page anew' });
+    if (file === null)
+      throw new BoxRunError('NOT_FOUND', `there is no ${request.params.file} in the dashboard`, {
+        hint: 'load the page anew',
+      });
     return send(request, reply, file, caching.asset);
   });
 }
 
-/** Where a token is set: who may command the server asks for a one-time link, and the browser that follows it gets a cookie. */
+/**
+ * Where a token is set: who may command the server asks for a one-time link, and the browser that follows it gets a
+ * cookie.
+ */
 function addLoginRoutes(app: FastifyInstance, { supervisor, access, address }: GatewayParts): void {
   app.post('/v1/ui/link', async (_request, reply): Promise<UiLink> => {
     const base = address();
     if (base === null) {
-      throw new BoxRunError('RUNTIME_ERROR', 'the server listens on no TCP address, which a browser needs', { hint: 'start it with --port' });
+      throw new BoxRunError('RUNTIME_ERROR', 'the server listens on no TCP address, which a browser needs', {
+        hint: 'start it with --port',
+      });
     }
     const { code } = await supervisor.request('issueUiCode', {});
     void reply.header('cache-control', 'no-store');
@@ -46,7 +63,9 @@ function addLoginRoutes(app: FastifyInstance, { supervisor, access, address }: G
     const { code } = parseLogin(request.query);
     const { valid } = await supervisor.request('redeemUiCode', { code });
     if (!valid) {
-      throw new BoxRunError('FORBIDDEN', 'this link was used already, or is too old', { hint: '`boxrun ui` prints another one' });
+      throw new BoxRunError('FORBIDDEN', 'this link was used already, or is too old', {
+        hint: '`boxrun ui` prints another one',
+      });
     }
     return reply
       .headers({ 'set-cookie': access.newCookie(), 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })

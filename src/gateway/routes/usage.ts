@@ -1,5 +1,5 @@
-// What boxes use now and have used in the last hour, as server-sent events, and the images that this host knows by name.
-// The dashboard's charts and its form stand on it.
+// What boxes use now and have used in the last hour, as server-sent events, and the images that this host knows by
+// name. The dashboard's charts and its form stand on it.
 import type { FastifyInstance } from 'fastify';
 import type { Images } from '../../shared/api.ts';
 import { baseImageName } from '../../shared/images/base.ts';

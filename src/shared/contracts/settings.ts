@@ -1,5 +1,5 @@
-// Settings that a process takes on while it lives: writer and workers outlive the `serve` that started them, and the next one may have been
-// told otherwise. Everything else of a Config is used when a process or a box starts.
+// Settings that a process takes on while it lives: writer and workers outlive the `serve` that started them, and the
+// next one may have been told otherwise. Everything else of a Config is used when a process or a box starts.
 import { createHash } from 'node:crypto';
 import { Type, type Static } from 'typebox';
 import type { Config } from '../config.ts';

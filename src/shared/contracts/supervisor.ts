@@ -53,7 +53,9 @@ export const supervisorContract = {
         memoryHeldMb: Type.Number(),
         running: Type.Integer(),
         boxes: Type.Integer(),
-        engines: Type.Array(Type.Object({ boxId: Type.String(), cpuSeconds: Type.Number(), memoryBytes: Type.Number() })),
+        engines: Type.Array(
+          Type.Object({ boxId: Type.String(), cpuSeconds: Type.Number(), memoryBytes: Type.Number() }),
+        ),
       }),
     },
     /** For whoever watches the server: the workers, and those of them that give no sign of life. */

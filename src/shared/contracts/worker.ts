@@ -1,5 +1,5 @@
-// What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and go.
-// Served by worker/control.ts, called by supervisor/box-worker.ts; generations tell workers of one box apart.
+// What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and
+// go. Served by worker/control.ts, called by supervisor/box-worker.ts; generations tell workers of one box apart.
 import { Type, type Static } from 'typebox';
 import { AttachInput, Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
@@ -115,21 +115,34 @@ export const workerContract = {
     prepareImage: { params: Type.Object({}), result: Done },
     create: { params: Type.Object({}), result: Type.Object({ engineId: Type.String() }) },
     start: { params: Type.Object({}), result: Done },
-    /** Takes over from a dead predecessor, and names the commands of which it finds processes. `endStrays` must follow. */
-    adopt: { params: Type.Object({}), result: Type.Object({ running: Type.Boolean(), execIds: Type.Array(Type.String()) }) },
-    /** Kills the commands that a predecessor left, except those in `finishedExecs`: their background children live on. */
+    /**
+     * Takes over from a dead predecessor, and names the commands of which it finds processes. `endStrays` must follow.
+     */
+    adopt: {
+      params: Type.Object({}),
+      result: Type.Object({ running: Type.Boolean(), execIds: Type.Array(Type.String()) }),
+    },
+    /**
+     * Kills the commands that a predecessor left, except those in `finishedExecs`: their background children live on.
+     */
     endStrays: { params: Type.Object({ finishedExecs: Type.Array(Type.String()) }), result: Done },
     /** Both in one, as supervisors of the version before ask for it. */
     reattach: {
       params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
       result: Type.Object({ running: Type.Boolean() }),
     },
-    /** Starts a command; answers when its row is committed and it has started, and holds a little for a short one to finish. */
+    /**
+     * Starts a command; answers when its row is committed and it has started, and holds a little for a short one to
+     * finish.
+     */
     exec: { params: ExecOrder, result: Type.Object({ ...Exec.properties, timings: Type.Optional(StageTimes) }) },
     cancel: { params: Type.Object({ execId: Type.String() }), result: Exec },
     /** To the leader of a command only. */
     signal: { params: Type.Object({ execId: Type.String(), signal: Type.Integer() }), result: Exec },
-    /** A one-time token for a stream, known here before it is handed out; it dies with this worker and so with the lease. */
+    /**
+     * A one-time token for a stream, known here before it is handed out; it dies with this worker and so with the
+     * lease.
+     */
     grant: { params: Type.Object({ operation: StreamOperation }), result: StreamGrant },
     /** Ends every command, then the engine; the disk stays. */
     stop: { params: Type.Object({ graceMs }), result: Done },
@@ -155,14 +168,19 @@ export const workerContract = {
   notices: {
     /** The engine ended by itself; its commands have been ended as failed. */
     engineExited: Type.Object({ reason: Type.String() }),
-    /** A command resists its kill past limits.killTimeoutMs: nothing may go on in this box. Said again to every supervisor that connects. */
+    /**
+     * A command resists its kill past limits.killTimeoutMs: nothing may go on in this box. Said again to every
+     * supervisor that connects.
+     */
     unkillable: Type.Object({ reason: Type.String() }),
   },
 } as const satisfies Contract;
 export type WorkerContract = typeof workerContract;
 
 const newRequests = ['adopt', 'endStrays', 'settings'] as const satisfies readonly (keyof WorkerContract['requests'])[];
-/** For the hello of a worker: requests that one of the version before does not know, and that would end its connection. */
+/**
+ * For the hello of a worker: requests that one of the version before does not know, and that would end its connection.
+ */
 export const requestsTaken: readonly string[] = newRequests;
 
 /** Whether a worker with this hello knows the request. */

@@ -19,8 +19,9 @@ const Event = Type.Object({
 export type Event = Static<typeof Event>;
 
 /**
- * A key with which a client has marked a request, so that it can be sent again: committed together with the row that the request
- * makes, and from then on standing for it. `bodyHash` tells whether what comes under the key is the same request.
+ * A key with which a client has marked a request, so that it can be sent again: committed together with the row that
+ * the request makes, and from then on standing for it. `bodyHash` tells whether what comes under the key is the same
+ * request.
  */
 export const KeyClaim = Type.Object({ scope: Type.String(), key: Type.String(), bodyHash: Type.String() });
 export type KeyClaim = Static<typeof KeyClaim>;
@@ -42,13 +43,26 @@ export type ExecChange = Static<typeof ExecChange>;
 
 export const BoxChange = Type.Partial(
   Type.Pick(BoxRow, [
-    'name', 'status', 'state', 'boxlite_id', 'error_code', 'error_message', 'started_at', 'stopped_at', 'image_source', 'id_block',
+    'name',
+    'status',
+    'state',
+    'boxlite_id',
+    'error_code',
+    'error_message',
+    'started_at',
+    'stopped_at',
+    'image_source',
+    'id_block',
   ]),
 );
 export type BoxChange = Static<typeof BoxChange>;
 
 /** A committed change of a box or an exec; `json` is what clients are told of it. */
-const StateEvent = Type.Object({ seq: Type.Integer({ minimum: 1 }), kind: Type.Enum([...stateKinds]), json: Type.String() });
+const StateEvent = Type.Object({
+  seq: Type.Integer({ minimum: 1 }),
+  kind: Type.Enum([...stateKinds]),
+  json: Type.String(),
+});
 export type StateEvent = Static<typeof StateEvent>;
 
 /** Behind one change: its seq counts within one run of the writer. */
@@ -104,7 +118,9 @@ export const writerContract = {
     },
     /** From workers; CANCELED when the worker's generation is no longer the box's: final, it must go. */
     changeExecs: { params: Type.Object({ changes: Type.Array(ExecChange) }), result: Done },
-    /** From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before. */
+    /**
+     * From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before.
+     */
     follow: { params: Type.Object({ execId: Type.String() }), result: Type.Object({ lastSeq: Type.Integer() }) },
     unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
     metrics: { params: Type.Object({}), result: MetricsSnapshot },
@@ -132,4 +148,9 @@ export const writerContract = {
 export type WriterContract = typeof writerContract;
 
 /** For clients that follow and watch nothing. */
-export const noWriterNotices = { events: () => undefined, lagged: () => undefined, states: () => undefined, statesLagged: () => undefined };
+export const noWriterNotices = {
+  events: () => undefined,
+  lagged: () => undefined,
+  states: () => undefined,
+  statesLagged: () => undefined,
+};

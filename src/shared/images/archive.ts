@@ -1,5 +1,5 @@
-// Archives that a user hands over: what kind they are, by their content and never by their name, and their bytes without compression.
-// Used by the importer. An archive is only ever read as a stream; no path in it is trusted.
+// Archives that a user hands over: what kind they are, by their content and never by their name, and their bytes
+// without compression. Used by the importer. An archive is only ever read as a stream; no path in it is trusted.
 import { closeSync, createReadStream, mkdirSync, openSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -32,7 +32,12 @@ export async function openArchive(path: string): Promise<Readable> {
   if (compression === 'gzip') return forwardErrors(file, createGunzip());
   const child = startFilter(compression, ['-dc']);
   child.once('error', () => {
-    child.stdout.destroy(invalid(`${path} is compressed with ${compression}, which is not on this host`, `install the package ${packages[compression]}`));
+    child.stdout.destroy(
+      invalid(
+        `${path} is compressed with ${compression}, which is not on this host`,
+        `install the package ${packages[compression]}`,
+      ),
+    );
   });
   child.once('exit', (code) => {
     if (code !== 0) child.stdout.destroy(invalid(`${path} cannot be decompressed: ${compression} says it is damaged`));
@@ -110,7 +115,7 @@ export async function extractLayout(path: string, dir: string): Promise<void> {
     const fd = openSync(target, 'w', 0o600);
     current = fd;
     return (chunk) => {
-      for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+      for (let at = 0; at < chunk.length;) at += writeSync(fd, chunk, at);
     };
   });
   try {
@@ -149,6 +154,9 @@ function discard(): Writable {
   });
 }
 
-function invalid(message: string, hint = 'OCI layouts, docker-save archives and root file system tars can be imported'): BoxRunError {
+function invalid(
+  message: string,
+  hint = 'OCI layouts, docker-save archives and root file system tars can be imported',
+): BoxRunError {
   return new BoxRunError('VALIDATION_ERROR', message, { hint });
 }

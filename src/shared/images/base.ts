@@ -1,5 +1,5 @@
-// The built-in image `base`: the distribution's static busybox with links for its programs, and the few files a login needs.
-// Made on first use, once per state directory; equal inputs give an equal digest. No registry is asked.
+// The built-in image `base`: the distribution's static busybox with links for its programs, and the few files a login
+// needs. Made on first use, once per state directory; equal inputs give an equal digest. No registry is asked.
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { posix } from 'node:path';

@@ -1,9 +1,15 @@
-// The distribution's static busybox: finding it, and making sure that it is the static program and no link that ends nowhere.
-// Used by the base image and by drivers, which mount it into boxes whose image may hold no shell.
+// The distribution's static busybox: finding it, and making sure that it is the static program and no link that ends
+// nowhere. Used by the base image and by drivers, which mount it into boxes whose image may hold no shell.
 import { open, realpath } from 'node:fs/promises';
 import { BoxRunError, lacksDescriptors } from '../errors.ts';
 
-const candidates = ['/bin/busybox', '/usr/bin/busybox', '/bin/busybox-static', '/usr/bin/busybox-static', '/bin/busybox.static'];
+const candidates = [
+  '/bin/busybox',
+  '/usr/bin/busybox',
+  '/bin/busybox-static',
+  '/usr/bin/busybox-static',
+  '/bin/busybox.static',
+];
 const programHeaderInterpreter = 3;
 
 /**

@@ -26,7 +26,7 @@ export function createByteReader(source: AsyncIterable<Buffer>): ByteReader {
   };
 
   async function* pass(bytes: number): AsyncGenerator<Buffer> {
-    for (let left = bytes; left > 0; ) {
+    for (let left = bytes; left > 0;) {
       const piece = await some(left);
       if (piece === null) throw new Error('damaged archive: it ends too early');
       left -= piece.length;

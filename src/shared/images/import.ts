@@ -1,5 +1,6 @@
-// `boxrun images import`: OCI layouts (directory or tar), docker-save archives and root file system tars become OCI layouts below the images
-// directory, from where either driver takes them. An import is there whole or not at all; importing a name again replaces it.
+// `boxrun images import`: OCI layouts (directory or tar), docker-save archives and root file system tars become OCI
+// layouts below the images directory, from where either driver takes them. An import is there whole or not at all;
+// importing a name again replaces it.
 import { mkdir, rm, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createGzip } from 'node:zlib';
@@ -21,11 +22,16 @@ const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
  * @throws VALIDATION_ERROR for a bad name, a missing path, something that is no image, an image that no box can
  *   have (for another architecture, damaged, with files that cannot be unpacked)
  */
-export async function importImage(imagesDir: string, name: string, path: string): Promise<ImportedImage & { readonly warnings: readonly string[] }> {
+export async function importImage(
+  imagesDir: string,
+  name: string,
+  path: string,
+): Promise<ImportedImage & { readonly warnings: readonly string[] }> {
   const canonical = localName(name);
   const file = await stat(path).catch(() => null);
   if (file === null) throw new BoxRunError('VALIDATION_ERROR', `${path} does not exist`);
-  if (!file.isDirectory() && !file.isFile()) throw new BoxRunError('VALIDATION_ERROR', `${path} is neither file nor directory`);
+  if (!file.isDirectory() && !file.isFile())
+    throw new BoxRunError('VALIDATION_ERROR', `${path} is neither file nor directory`);
   const target = imagePaths(imagesDir).layout(canonical);
   const warnings: string[] = [];
   await installLayout(imagesDir, target, { replace: true }, async (dir) => {
@@ -35,7 +41,8 @@ export async function importImage(imagesDir: string, name: string, path: string)
     await tryUnpack(dir);
   });
   const imported = (await listImages(imagesDir)).find((image) => image.name === canonical);
-  if (imported === undefined) throw new BoxRunError('RUNTIME_ERROR', `'${canonical}' was taken away while it was imported`);
+  if (imported === undefined)
+    throw new BoxRunError('RUNTIME_ERROR', `'${canonical}' was taken away while it was imported`);
   return { ...imported, warnings };
 }
 
@@ -77,11 +84,16 @@ async function importDockerArchive(path: string, dir: string): Promise<void> {
     cwd: dir,
   });
   if (result.exitCode === 127) {
-    throw new BoxRunError('RUNTIME_ERROR', 'a docker-save archive is converted with skopeo, which is not on this host', {
-      hint: 'install the package skopeo (apt install skopeo)',
-    });
+    throw new BoxRunError(
+      'RUNTIME_ERROR',
+      'a docker-save archive is converted with skopeo, which is not on this host',
+      {
+        hint: 'install the package skopeo (apt install skopeo)',
+      },
+    );
   }
-  if (result.exitCode !== 0) throw notAnImage(path, new Error(result.stderr.trim().split('\n').pop() ?? 'skopeo refused it'));
+  if (result.exitCode !== 0)
+    throw notAnImage(path, new Error(result.stderr.trim().split('\n').pop() ?? 'skopeo refused it'));
   await copyLayout(converted, dir);
   await rm(converted, { recursive: true });
   await rm(plain);

@@ -1,5 +1,6 @@
-// Where images stand below the images directory, and the one way a layout gets there: made in a temporary directory beside
-// it, then renamed, so that whatever is there is whole. Used by the base image, the importer, the store and drivers.
+// Where images stand below the images directory, and the one way a layout gets there: made in a temporary directory
+// beside it, then renamed, so that whatever is there is whole. Used by the base image, the importer, the store and
+// drivers.
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -7,7 +8,9 @@ import { isAlive, processIdentity } from '../child-process.ts';
 import { layoutDigest } from './oci-layout.ts';
 import { encodeName } from './reference.ts';
 
-/** Followed by pid and start time of the process that makes the directory, so that what a killed one left can be told. */
+/**
+ * Followed by pid and start time of the process that makes the directory, so that what a killed one left can be told.
+ */
 const temporaryMark = '.incoming-';
 
 export function imagePaths(imagesDir: string) {
@@ -26,7 +29,12 @@ export async function installedDigest(layoutDir: string): Promise<string | null>
 /**
  * Makes a directory whole or not at all. With `replace` false one that another process finished first is kept.
  */
-export async function installLayout(imagesDir: string, target: string, options: { replace: boolean }, make: (dir: string) => Promise<void>): Promise<void> {
+export async function installLayout(
+  imagesDir: string,
+  target: string,
+  options: { replace: boolean },
+  make: (dir: string) => Promise<void>,
+): Promise<void> {
   const temporary = await temporaryDirectory(imagesDir, target);
   try {
     await make(temporary);

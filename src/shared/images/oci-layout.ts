@@ -1,5 +1,6 @@
 // OCI image layout directories (image-spec 1.0): reading the one image for this host out of one, and writing new ones.
-// Used by the base image, the importer and the container driver. Every blob that is copied is checked against its digest.
+// Used by the base image, the importer and the container driver. Every blob that is copied is checked against its
+// digest.
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, readFile, rename, stat, writeFile } from 'node:fs/promises';
@@ -75,7 +76,8 @@ export async function readLayout(dir: string): Promise<LayoutImage> {
   }
   const image = found[0] as LayoutImage;
   const problem = userProblem(image.config.user);
-  if (problem !== null) throw invalid(`the image's user '${image.config.user}' ${problem}`, 'build it with another USER');
+  if (problem !== null)
+    throw invalid(`the image's user '${image.config.user}' ${problem}`, 'build it with another USER');
   return image;
 }
 
@@ -103,7 +105,15 @@ async function candidates(dir: string, descriptors: readonly Descriptor[], depth
     }
     const config = toImageConfig(rawConfig);
     const isPlain = descriptor.annotations?.[plainMark] !== undefined;
-    images.push({ digest: descriptor.digest, size: descriptor.size, mediaType: descriptor.mediaType, manifest, config, rawConfig, isPlain });
+    images.push({
+      digest: descriptor.digest,
+      size: descriptor.size,
+      mediaType: descriptor.mediaType,
+      manifest,
+      config,
+      rawConfig,
+      isPlain,
+    });
   }
   return images;
 }
@@ -119,8 +129,9 @@ interface RawConfig {
 function toImageConfig(raw: RawConfig): ImageConfig {
   const env: unknown = raw.config?.Env ?? [];
   const user: unknown = raw.config?.User ?? '';
-  if (!Array.isArray(env) || !env.every(isText)) throw invalid('the Env of the image\'s configuration is no list of texts');
-  if (!isText(user)) throw invalid('the User of the image\'s configuration is no text');
+  if (!Array.isArray(env) || !env.every(isText))
+    throw invalid("the Env of the image's configuration is no list of texts");
+  if (!isText(user)) throw invalid("the User of the image's configuration is no text");
   return { env, user };
 }
 
@@ -169,11 +180,18 @@ export async function writeBlob(dir: string, mediaType: string, content: Buffer 
 
 /** Stores what `stages` give, the last of them a stream of the blob's bytes. */
 export async function writeBlobFrom(
-  dir: string, mediaType: string, stages: NodeJS.ReadWriteStream[], source: NodeJS.ReadableStream, signal?: AbortSignal,
+  dir: string,
+  mediaType: string,
+  stages: NodeJS.ReadWriteStream[],
+  source: NodeJS.ReadableStream,
+  signal?: AbortSignal,
 ): Promise<Descriptor> {
   const meter = createMeter();
   const temporary = join(dir, 'blobs', 'incoming');
-  await pipeline([source, ...stages, meter.stream, createWriteStream(temporary)], signal === undefined ? {} : { signal });
+  await pipeline(
+    [source, ...stages, meter.stream, createWriteStream(temporary)],
+    signal === undefined ? {} : { signal },
+  );
   const digest = `sha256:${meter.hash.digest('hex')}`;
   await rename(temporary, blobPath(dir, digest));
   return { mediaType, digest, size: meter.size() };
@@ -194,12 +212,27 @@ export function createMeter(): { stream: Transform; hash: Hash; size: () => numb
 }
 
 /** Writes configuration, manifest and index of an image whose layers are in place; returns the manifest's digest. */
-export async function finishLayout(dir: string, layers: readonly Descriptor[], diffIds: readonly string[], env: readonly string[]): Promise<string> {
-  return finishLayoutOf(dir, { architecture: hostArchitecture(), os: 'linux', config: { Env: [...env] } }, layers, diffIds);
+export async function finishLayout(
+  dir: string,
+  layers: readonly Descriptor[],
+  diffIds: readonly string[],
+  env: readonly string[],
+): Promise<string> {
+  return finishLayoutOf(
+    dir,
+    { architecture: hostArchitecture(), os: 'linux', config: { Env: [...env] } },
+    layers,
+    diffIds,
+  );
 }
 
 /** The same for an image that has a configuration already; its layers may be others. */
-export async function finishLayoutOf(dir: string, raw: RawConfig, layers: readonly Descriptor[], diffIds: readonly string[]): Promise<string> {
+export async function finishLayoutOf(
+  dir: string,
+  raw: RawConfig,
+  layers: readonly Descriptor[],
+  diffIds: readonly string[],
+): Promise<string> {
   const config = await writeBlob(
     dir,
     'application/vnd.oci.image.config.v1+json',

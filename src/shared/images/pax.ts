@@ -7,7 +7,7 @@ export type PaxRecord = readonly [key: string, value: string];
 /** @throws Error when `content` is damaged */
 export function readRecords(content: Buffer): PaxRecord[] {
   const records: PaxRecord[] = [];
-  for (let at = 0; at < content.length; ) {
+  for (let at = 0; at < content.length;) {
     const space = content.indexOf(32, at);
     const length = Number(content.toString('latin1', at, space));
     if (space < 0 || !Number.isInteger(length) || length <= 0) throw new Error('damaged archive: bad extended header');

@@ -10,8 +10,17 @@ import { boxIdMax } from '../box-user.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 import { compressionOf, openArchive } from './archive.ts';
 import {
-  beginLayout, blobPath, createMeter, finishLayoutOf, layerTypes, manifestType, markPlain, readLayout, writeBlobFrom,
-  type Descriptor, type LayoutImage,
+  beginLayout,
+  blobPath,
+  createMeter,
+  finishLayoutOf,
+  layerTypes,
+  manifestType,
+  markPlain,
+  readLayout,
+  writeBlobFrom,
+  type Descriptor,
+  type LayoutImage,
 } from './oci-layout.ts';
 import { nobodyId, noFindings, plainTar, type TarFindings } from './plain-tar.ts';
 
@@ -30,7 +39,8 @@ export interface PlainLayout {
 }
 
 /**
- * Looks at the layers of the image in `dir`. Where they are not plain, makes a layout of the same image with plain ones in `toDir`.
+ * Looks at the layers of the image in `dir`. Where they are not plain, makes a layout of the same image with plain ones
+ * in `toDir`.
  * @throws VALIDATION_ERROR for layers that no box can be made of, CANCELED
  */
 export async function plainLayout(dir: string, toDir: string, signal?: AbortSignal): Promise<PlainLayout> {
@@ -54,7 +64,12 @@ async function lookAndMake(dir: string, toDir: string, signal: AbortSignal | und
     made.push(layer.isPlain ? await keepLayer(dir, toDir, layer) : await makeLayerPlain(dir, toDir, layer, signal));
   }
   const descriptors = made.map(({ descriptor }) => descriptor);
-  await finishLayoutOf(toDir, image.rawConfig, descriptors, made.map(({ diffId }) => diffId));
+  await finishLayoutOf(
+    toDir,
+    image.rawConfig,
+    descriptors,
+    made.map(({ diffId }) => diffId),
+  );
   return { dir: toDir, warnings };
 }
 
@@ -87,7 +102,10 @@ async function checkLayers(dir: string, image: LayoutImage, signal: AbortSignal 
 }
 
 async function checkLayer(
-  dir: string, descriptor: Descriptor, diffId: string, signal: AbortSignal | undefined,
+  dir: string,
+  descriptor: Descriptor,
+  diffId: string,
+  signal: AbortSignal | undefined,
 ): Promise<CheckedLayer> {
   const path = blobPath(dir, descriptor.digest);
   const findings = noFindings();
@@ -100,11 +118,15 @@ async function checkLayer(
       signal?.throwIfAborted();
     }
   } catch (error) {
-    throw error instanceof BoxRunError ? error : refused(`layer ${descriptor.digest} cannot be used: ${errorText(error)}`);
+    throw error instanceof BoxRunError
+      ? error
+      : refused(`layer ${descriptor.digest} cannot be used: ${errorText(error)}`);
   }
   const digest = `sha256:${hash.digest('hex')}`;
   if (digest !== diffId) {
-    throw refused(`the content of layer ${descriptor.digest} is damaged: it is ${digest}, and the image says ${diffId}`);
+    throw refused(
+      `the content of layer ${descriptor.digest} is damaged: it is ${digest}, and the image says ${diffId}`,
+    );
   }
   const expected = compression === null ? layerTypes.plain : compression === 'gzip' ? layerTypes.gzip : null;
   const hasType = descriptor.mediaType === expected;
@@ -125,7 +147,12 @@ async function keepLayer(dir: string, toDir: string, layer: CheckedLayer): Promi
   return layer;
 }
 
-async function makeLayerPlain(dir: string, toDir: string, { descriptor }: CheckedLayer, signal: AbortSignal | undefined) {
+async function makeLayerPlain(
+  dir: string,
+  toDir: string,
+  { descriptor }: CheckedLayer,
+  signal: AbortSignal | undefined,
+) {
   const archive = await openArchive(blobPath(dir, descriptor.digest));
   const content = createMeter();
   // Fast rather than small: the layer is written once and read once.

@@ -76,7 +76,8 @@ async function readEntry(reader: ByteReader): Promise<Entry | Buffer> {
   const records: PaxRecord[] = [];
   for (;;) {
     const header = await reader.take(blockBytes);
-    if (blocks.length === 0 && (header === null || header.every((byte) => byte === 0))) return header ?? Buffer.alloc(0);
+    if (blocks.length === 0 && (header === null || header.every((byte) => byte === 0)))
+      return header ?? Buffer.alloc(0);
     if (header === null) throw new Error('damaged archive: it ends too early');
     if (!isTarHeader(header)) throw new Error('damaged archive: a header was expected and is none');
     const type = typeOf(header);
@@ -118,7 +119,8 @@ const ownerFields = [
 type OwnerField = (typeof ownerFields)[number];
 
 function foreignOwners(entry: Entry, findings: TarFindings): OwnerField[] {
-  const idOf = ({ key, offset }: OwnerField) => Number(recordOf(entry.records, key) ?? numberField(entry.header, offset, 8));
+  const idOf = ({ key, offset }: OwnerField) =>
+    Number(recordOf(entry.records, key) ?? numberField(entry.header, offset, 8));
   // Not a number, negative or too large: none of these is a user of a box.
   const foreign = ownerFields.filter((field) => !(idOf(field) >= 0 && idOf(field) <= boxIdMax));
   const [first] = foreign;
@@ -137,7 +139,10 @@ function pathOf({ header, records, names }: Entry): string {
 }
 
 async function* plainSparse(
-  entry: Entry, owners: readonly OwnerField[], { file, mapBytes }: SparseHeader, reader: ByteReader,
+  entry: Entry,
+  owners: readonly OwnerField[],
+  { file, mapBytes }: SparseHeader,
+  reader: ByteReader,
 ): AsyncGenerator<Buffer> {
   const stored = bodyBytes(entry) - (typeOf(entry.header) === 'S' ? 0 : mapBytes);
   if (stored !== dataBytes(file)) throw new Error('damaged archive: the map of a file with holes is wrong');
@@ -147,9 +152,14 @@ async function* plainSparse(
   yield Buffer.alloc(padding(file.size));
 }
 
-/** The entry's blocks: nobody as owner where its own is foreign, and an ordinary file of `size` bytes where that is given. */
+/**
+ * The entry's blocks: nobody as owner where its own is foreign, and an ordinary file of `size` bytes where that is
+ * given.
+ */
 function* rewritten(
-  entry: Entry, owners: readonly OwnerField[], { size }: { readonly size?: number },
+  entry: Entry,
+  owners: readonly OwnerField[],
+  { size }: { readonly size?: number },
 ): Generator<Buffer> {
   const header = Buffer.from(entry.header);
   const dropped = new Set<string>(owners.map(({ key }) => key));

@@ -1,5 +1,5 @@
-// Image names: which strings are references to a registry, which may name an imported image, and how a name becomes a file name.
-// Used by the image store, the importer and both drivers. Nothing here touches the disk or the network.
+// Image names: which strings are references to a registry, which may name an imported image, and how a name becomes a
+// file name. Used by the image store, the importer and both drivers. Nothing here touches the disk or the network.
 import { createHash } from 'node:crypto';
 import { BoxRunError } from '../errors.ts';
 
@@ -27,7 +27,8 @@ interface ImageReference {
 }
 
 /**
- * Reads a reference as `docker pull` would: the first component is a host when it has a dot, a colon, or is `localhost`.
+ * Reads a reference as `docker pull` would: the first component is a host when it has a dot, a colon, or is
+ * `localhost`.
  * @throws IMAGE_PULL_FAILED when `text` cannot be a reference
  */
 export function parseReference(text: string): ImageReference {
@@ -35,7 +36,11 @@ export function parseReference(text: string): ImageReference {
   const first = slash < 0 ? '' : text.slice(0, slash);
   const named = first === 'localhost' || /[.:[]/.test(first);
   const match = referenceExpression.exec(named ? text : `docker.io/${text}`);
-  if (match?.[1] === undefined || match[2] === undefined || match[1].length + match[2].length >= referenceNameLengthMax) {
+  if (
+    match?.[1] === undefined ||
+    match[2] === undefined ||
+    match[1].length + match[2].length >= referenceNameLengthMax
+  ) {
     throw new BoxRunError('IMAGE_PULL_FAILED', `'${text.slice(0, 300)}' is not a valid image reference`, {
       hint: 'write it as NAME[:TAG], HOST[:PORT]/NAME[:TAG] or NAME@sha256:DIGEST, in lower case, with at most 255 characters',
     });
@@ -69,7 +74,10 @@ export function tryLocalName(text: string): string | null {
   return encodeURIComponent(name).length > fileNameBytesMax ? null : name;
 }
 
-/** A file name for any image name or reference. `decodeName` undoes it for names of imported images; a longer one becomes a digest. */
+/**
+ * A file name for any image name or reference. `decodeName` undoes it for names of imported images; a longer one
+ * becomes a digest.
+ */
 export function encodeName(name: string): string {
   const encoded = encodeURIComponent(name);
   return encoded.length > fileNameBytesMax ? `sha256-${createHash('sha256').update(name).digest('hex')}` : encoded;

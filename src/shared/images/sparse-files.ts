@@ -21,7 +21,9 @@ const zeros = Buffer.alloc(64 * 1024);
 
 /** What the entry says of holes, or null. Reads the map from the stream where it stands in front of the data. */
 export async function readSparse(
-  header: Buffer, records: readonly PaxRecord[], reader: ByteReader,
+  header: Buffer,
+  records: readonly PaxRecord[],
+  reader: ByteReader,
 ): Promise<SparseHeader | null> {
   if (header[156] === 'S'.charCodeAt(0)) return readOldForm(header, reader);
   const size = Number(recordOf(records, 'GNU.sparse.realsize') ?? recordOf(records, 'GNU.sparse.size'));
@@ -32,7 +34,14 @@ export async function readSparse(
   const map = recordOf(records, 'GNU.sparse.map');
   if (map !== undefined) return { file: checked(size, map.split(',').filter(Boolean).map(Number)), mapBytes: 0 };
   const single = records.filter(([key]) => key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes');
-  if (single.length > 0) return { file: checked(size, single.map(([, value]) => Number(value))), mapBytes: 0 };
+  if (single.length > 0)
+    return {
+      file: checked(
+        size,
+        single.map(([, value]) => Number(value)),
+      ),
+      mapBytes: 0,
+    };
   return null;
 }
 
@@ -65,7 +74,7 @@ async function readOldForm(header: Buffer, reader: ByteReader): Promise<SparseHe
   };
   read(header, 386, 4);
   let mapBytes = 0;
-  for (let goesOn = header[482] !== 0; goesOn; ) {
+  for (let goesOn = header[482] !== 0; goesOn;) {
     const block = await mapBlock(reader);
     mapBytes += blockBytes;
     read(block, 0, 21);
@@ -80,7 +89,7 @@ async function readNumbers(reader: ByteReader): Promise<{ numbers: number[]; map
   const numbers: number[] = [];
   let partial = '';
   let mapBytes = 0;
-  for (let wanted = 1; numbers.length < wanted; ) {
+  for (let wanted = 1; numbers.length < wanted;) {
     const block = await mapBlock(reader);
     mapBytes += blockBytes;
     const lines = (partial + block.toString('latin1')).split('\n');

@@ -1,5 +1,6 @@
-// The images of a state directory: which image a request means, what has been imported, and taking an import away again.
-// Used by the supervisor (resolve) and the command line (list, remove). Reads directories only; nothing is pulled here.
+// The images of a state directory: which image a request means, what has been imported, and taking an import away
+// again. Used by the supervisor (resolve) and the command line (list, remove). Reads directories only; nothing is
+// pulled here.
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BoxRunError } from '../errors.ts';
@@ -17,7 +18,8 @@ export interface ImportedImage {
 }
 
 /**
- * What a box's image name means: an imported image of that name first, then `base`, then an alias, else a registry reference.
+ * What a box's image name means: an imported image of that name first, then `base`, then an alias, else a registry
+ * reference.
  * @throws IMAGE_PULL_FAILED when it can be none of these
  */
 export async function resolveImage(imagesDir: string, requested: string): Promise<ImageSource> {

@@ -177,7 +177,9 @@ export function headerPath(block: Buffer): string {
   return prefix === '' ? name : `${prefix}/${name}`;
 }
 
-/** A number of a header: octal digits or, where they do not suffice, big-endian binary (GNU). NaN where it is neither. */
+/**
+ * A number of a header: octal digits or, where they do not suffice, big-endian binary (GNU). NaN where it is neither.
+ */
 export function numberField(block: Buffer, offset: number, length: number): number {
   const first = block[offset] as number;
   if ((first & 0x80) === 0) return parseInt(text(block, offset, length) || '0', 8);
@@ -187,5 +189,8 @@ export function numberField(block: Buffer, offset: number, length: number): numb
 }
 
 function text(block: Buffer, offset: number, length: number): string {
-  return block.toString('utf8', offset, offset + length).replace(/\0.*$/s, '').trim();
+  return block
+    .toString('utf8', offset, offset + length)
+    .replace(/\0.*$/s, '')
+    .trim();
 }

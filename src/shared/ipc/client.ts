@@ -1,10 +1,20 @@
-// The calling side of a contract: one connection to a server, requests with deadline and cancellation, notices in order.
-// Every waiting request ends when the connection does, with UNAVAILABLE. link.ts keeps such a connection up.
+// The calling side of a contract: one connection to a server, requests with deadline and cancellation, notices in
+// order. Every waiting request ends when the connection does, with UNAVAILABLE. link.ts keeps such a connection up.
 import { BoxRunError, errorText } from '../errors.ts';
 import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../heartbeat.ts';
 import { limits } from '../limits.ts';
 import { createConnection, type Connection } from './connection.ts';
-import { fits, type ClientHello, type Contract, type MethodOf, type NoticeName, type NoticeOf, type ParamsOf, type ResultOf, type ServerHello } from './contract.ts';
+import {
+  fits,
+  type ClientHello,
+  type Contract,
+  type MethodOf,
+  type NoticeName,
+  type NoticeOf,
+  type ParamsOf,
+  type ResultOf,
+  type ServerHello,
+} from './contract.ts';
 import { connectTo } from './socket.ts';
 import { decodeError, type WireMessage } from './wire.ts';
 
@@ -12,7 +22,10 @@ export interface RequestOptions {
   /** Milliseconds; limits.requestTimeoutMs when absent. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
-  /** After an abort, still wait for the answer: for requests that make something, whose result may have crossed the cancel. */
+  /**
+   * After an abort, still wait for the answer: for requests that make something, whose result may have crossed the
+   * cancel.
+   */
   readonly waitAfterAbort?: boolean;
   readonly onProgress?: ((stage: string, message: string) => void) | undefined;
   /** The client's request on whose behalf this one is made, for the logs of the other side. */
@@ -101,8 +114,12 @@ export async function connectContract<C extends Contract>(options: ConnectOption
 function heartbeatOf(connection: Connection, silenceMs: number): Heartbeat {
   const heartbeat = watchHeartbeat({
     silenceMs,
-    ask: () => { connection.send(['ping']); },
-    onSilent: () => { connection.close(noSignOfLife); },
+    ask: () => {
+      connection.send(['ping']);
+    },
+    onSilent: () => {
+      connection.close(noSignOfLife);
+    },
   });
   void connection.closed.then(heartbeat.stop);
   return heartbeat;
@@ -142,7 +159,8 @@ function receive<C extends Contract>(
     entry.settle({ error: decodeError(message[2]) });
   } else {
     const schema = contract.requests[entry.method]?.result;
-    if (schema === undefined || !fits(schema, message[2])) throw new Error(`the result of ${entry.method} does not fit`);
+    if (schema === undefined || !fits(schema, message[2]))
+      throw new Error(`the result of ${entry.method} does not fit`);
     entry.settle({ value: message[2] });
   }
 }
@@ -150,7 +168,11 @@ function receive<C extends Contract>(
 function createPeer<C extends Contract>(
   connection: Connection,
   waiting: Map<number, Waiting>,
-  { welcome, heartbeat, observe }: Pick<ConnectOptions<C>, 'observe'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
+  {
+    welcome,
+    heartbeat,
+    observe,
+  }: Pick<ConnectOptions<C>, 'observe'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
 ): ServerPeer<C> {
   let lastId = 0;
   return {
@@ -194,7 +216,9 @@ function createPeer<C extends Contract>(
         try {
           connection.send(['request', id, method, timeoutMs, params, options.requestId ?? null]);
         } catch (error) {
-          settle({ error: new BoxRunError('RUNTIME_ERROR', `${method} cannot be sent: ${errorText(error)}`, { cause: error }) });
+          settle({
+            error: new BoxRunError('RUNTIME_ERROR', `${method} cannot be sent: ${errorText(error)}`, { cause: error }),
+          });
         }
       });
     },

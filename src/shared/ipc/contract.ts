@@ -29,7 +29,11 @@ export type ServerHello<C extends Contract> = Static<C['serverHello']>;
 
 /** Bytes on the wire: msgpack's own binary type. */
 export const Bytes = Type.Unsafe<Uint8Array>(
-  Type.Refine(Type.Unknown(), (value) => value instanceof Uint8Array, () => 'must be bytes'),
+  Type.Refine(
+    Type.Unknown(),
+    (value) => value instanceof Uint8Array,
+    () => 'must be bytes',
+  ),
 );
 
 /** Result of a request that only says that it was done. */
@@ -38,10 +42,14 @@ export const Done = Type.Null();
 const compiled = new WeakMap<TSchema, (value: unknown) => boolean>();
 
 /** Compiles ahead what this side of a contract checks, so that the first messages do not wait for that. */
-export function prepareContract({ clientHello, serverHello, requests, notices }: Contract, side: 'client' | 'server'): void {
-  const received = side === 'server'
-    ? [clientHello, ...Object.values(requests).map(({ params }) => params)]
-    : [serverHello, ...Object.values(requests).map(({ result }) => result), ...Object.values(notices)];
+export function prepareContract(
+  { clientHello, serverHello, requests, notices }: Contract,
+  side: 'client' | 'server',
+): void {
+  const received =
+    side === 'server'
+      ? [clientHello, ...Object.values(requests).map(({ params }) => params)]
+      : [serverHello, ...Object.values(requests).map(({ result }) => result), ...Object.values(notices)];
   for (const schema of received) fits(schema, null);
 }
 

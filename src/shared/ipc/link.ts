@@ -16,7 +16,11 @@ export interface LinkRequestOptions extends RequestOptions {
 
 export interface Link<C extends Contract> {
   /** @throws UNAVAILABLE at once while the other process is down (unless `resend`), and as ServerPeer.request */
-  request<M extends MethodOf<C>>(method: M, params: ParamsOf<C, M>, options?: LinkRequestOptions): Promise<ResultOf<C, M>>;
+  request<M extends MethodOf<C>>(
+    method: M,
+    params: ParamsOf<C, M>,
+    options?: LinkRequestOptions,
+  ): Promise<ResultOf<C, M>>;
   /** The present connection, or null. */
   readonly peer: ServerPeer<C> | null;
   /** The next connection, or the present one. Rejects with UNAVAILABLE after `timeoutMs` milliseconds. */

@@ -5,7 +5,17 @@ import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Logger } from '../log.ts';
 import { createConnection, type Connection } from './connection.ts';
-import { fits, type ClientHello, type Contract, type MethodOf, type NoticeName, type NoticeOf, type ParamsOf, type ResultOf, type ServerHello } from './contract.ts';
+import {
+  fits,
+  type ClientHello,
+  type Contract,
+  type MethodOf,
+  type NoticeName,
+  type NoticeOf,
+  type ParamsOf,
+  type ResultOf,
+  type ServerHello,
+} from './contract.ts';
 import { listenAt } from './socket.ts';
 import { encodeError, type WireMessage } from './wire.ts';
 
@@ -27,7 +37,10 @@ export interface RequestContext<C extends Contract> {
 }
 
 export type Handlers<C extends Contract> = {
-  readonly [M in MethodOf<C>]: (params: ParamsOf<C, M>, context: RequestContext<C>) => Promise<ResultOf<C, M>> | ResultOf<C, M>;
+  readonly [M in MethodOf<C>]: (
+    params: ParamsOf<C, M>,
+    context: RequestContext<C>,
+  ) => Promise<ResultOf<C, M>> | ResultOf<C, M>;
 };
 
 export interface IpcServer<C extends Contract> {
@@ -98,7 +111,11 @@ function acceptClient<C extends Contract>(socket: Socket, options: ServeOptions<
   });
 }
 
-function greet<C extends Contract>(message: WireMessage, connection: Connection, options: ServeOptions<C>): ClientPeer<C> {
+function greet<C extends Contract>(
+  message: WireMessage,
+  connection: Connection,
+  options: ServeOptions<C>,
+): ClientPeer<C> {
   const { contract } = options;
   if (message[0] !== 'hello') throw new Error('the first message was no hello');
   const [, name, version, identity] = message;

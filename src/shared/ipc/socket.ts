@@ -6,8 +6,8 @@ import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
 /**
- * Lets `server` listen at `path`. Whatever stale socket was there is replaced in one step; who may do so is decided by the
- * caller's lock. Closing `server` later does not unlink the path: a successor may own it by then.
+ * Lets `server` listen at `path`. Whatever stale socket was there is replaced in one step; who may do so is decided by
+ * the caller's lock. Closing `server` later does not unlink the path: a successor may own it by then.
  * @throws RUNTIME_ERROR when the path is too long for the kernel
  */
 export async function listenAt(server: Server, path: string): Promise<void> {

@@ -1,6 +1,7 @@
-// A stream of bytes with a few words of control between two processes: one Unix socket connection, for one terminal or one file.
-// Sending waits for the other side, reading takes only what is asked for. Each direction ends with an explicit `end`: the death
-// of a peer is never taken for the end of its bytes. The client's first message names the token that says what it is about.
+// A stream of bytes with a few words of control between two processes: one Unix socket connection, for one terminal or
+// one file. Sending waits for the other side, reading takes only what is asked for. Each direction ends with an
+// explicit `end`: the death of a peer is never taken for the end of its bytes. The client's first message names the
+// token that says what it is about.
 import type { Socket } from 'node:net';
 import { drained } from '../drained.ts';
 import { BoxRunError } from '../errors.ts';
@@ -59,7 +60,9 @@ export async function openStream(socketPath: string, token: string): Promise<Byt
  */
 export async function acceptStream(socket: Socket): Promise<{ token: string; stream: ByteStream }> {
   const stream = new SocketStream(socket);
-  const timer = setTimeout(() => { stream.close(); }, limits.helloTimeoutMs);
+  const timer = setTimeout(() => {
+    stream.close();
+  }, limits.helloTimeoutMs);
   try {
     const first = await stream.message();
     if (first[0] !== 'open') throw new BoxRunError('VALIDATION_ERROR', 'the stream did not start with its token');
@@ -80,7 +83,9 @@ class SocketStream implements ByteStream {
   constructor(socket: Socket) {
     this.#socket = socket;
     this.closed = new Promise((resolve) => {
-      socket.once('close', () => { resolve(); });
+      socket.once('close', () => {
+        resolve();
+      });
     });
     socket.on('error', () => undefined); // 'close' follows.
     this.#pieces = socket.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;

@@ -4,12 +4,18 @@ import type { BoxStatus } from '../api.ts';
 import type { Table } from './machine.ts';
 
 export const boxStates = [
-  'creating', 'starting', 'ready', 'recovering', 'stopping', 'stopped',
+  'creating',
+  'starting',
+  'ready',
+  'recovering',
+  'stopping',
+  'stopped',
   /** In error, and certainly nothing of it runs. */
   'failed',
   /** In error, and its engine may live: it could not be ended, or nobody could find out. */
   'stuck',
-  'removing', 'removed',
+  'removing',
+  'removed',
 ] as const;
 export type BoxState = (typeof boxStates)[number];
 
@@ -41,25 +47,41 @@ export const boxTable: Table<BoxState, BoxCause> = {
   // A create that fails is rolled back by removing the box.
   creating: { 'brought-up': 'ready', 'remove-asked': 'removing' },
   starting: {
-    'brought-up': 'ready', 'start-failed': 'failed', 'end-failed': 'stuck', 'engine-died': 'stopped',
+    'brought-up': 'ready',
+    'start-failed': 'failed',
+    'end-failed': 'stuck',
+    'engine-died': 'stopped',
     'remove-asked': 'removing',
   },
   ready: {
-    'stop-asked': 'stopping', 'engine-died': 'stopped', 'end-failed': 'stuck', 'worker-died': 'recovering',
+    'stop-asked': 'stopping',
+    'engine-died': 'stopped',
+    'end-failed': 'stuck',
+    'worker-died': 'recovering',
     'remove-asked': 'removing',
   },
   recovering: {
-    'brought-up': 'ready', 'engine-died': 'stopped', 'recovery-failed': 'failed', 'end-failed': 'stuck',
-    'stop-asked': 'stopping', 'remove-asked': 'removing',
+    'brought-up': 'ready',
+    'engine-died': 'stopped',
+    'recovery-failed': 'failed',
+    'end-failed': 'stuck',
+    'stop-asked': 'stopping',
+    'remove-asked': 'removing',
   },
   stopping: {
-    'stop-done': 'stopped', 'kill-failed': 'failed', 'end-failed': 'stuck', 'engine-died': 'stopped',
+    'stop-done': 'stopped',
+    'kill-failed': 'failed',
+    'end-failed': 'stuck',
+    'engine-died': 'stopped',
     'remove-asked': 'removing',
   },
   stopped: { 'start-asked': 'starting', 'remove-asked': 'removing' },
   failed: { 'start-asked': 'starting', 'stop-asked': 'stopping', 'remove-asked': 'removing' },
   stuck: {
-    'found-ended': 'failed', 'start-asked': 'starting', 'stop-asked': 'stopping', 'remove-asked': 'removing',
+    'found-ended': 'failed',
+    'start-asked': 'starting',
+    'stop-asked': 'stopping',
+    'remove-asked': 'removing',
   },
   removing: { 'remove-done': 'removed', 'remove-failed': 'failed', 'end-failed': 'stuck' },
   removed: {},

@@ -46,7 +46,10 @@ export function finishedStatus(outcome: ExecOutcome): Exclude<ExecStatus, 'runni
   return outcome.exitCode === 0 && outcome.errorMessage === null ? 'succeeded' : 'failed';
 }
 
-/** Text of the last event of an exec: `{"exit_code":0}`, with `error` or `warning` where there is one, and how much output was not kept, if any. */
+/**
+ * Text of the last event of an exec: `{"exit_code":0}`, with `error` or `warning` where there is one, and how much
+ * output was not kept, if any.
+ */
 export function exitEventData(outcome: ExecOutcome, droppedBytes = 0): string {
   return JSON.stringify({
     exit_code: outcome.exitCode,

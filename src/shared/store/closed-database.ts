@@ -1,5 +1,5 @@
-// Changes in a database file that nobody has open, and that is not BoxRun's own: used for the engine's database in a template home
-// (worker/drivers/boxlite), since SQLite is opened only here and in the writer.
+// Changes in a database file that nobody has open, and that is not BoxRun's own: used for the engine's database in a
+// template home (worker/drivers/boxlite), since SQLite is opened only here and in the writer.
 import Database from 'better-sqlite3';
 
 /**
@@ -18,13 +18,17 @@ export function takeRowsOut(path: string, tables: readonly string[]): void {
 /** Puts `to` in the place of `from` wherever that stands in a text of any table. */
 export function replaceText(path: string, from: string, to: string): void {
   withDatabase(path, (db) => {
-    const columns = db.prepare(
-      `SELECT tables.name AS "table", columns.name AS "column" FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+    const columns = db
+      .prepare(
+        `SELECT tables.name AS "table", columns.name AS "column" FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
        WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%'`,
-    ).all() as { table: string; column: string }[];
+      )
+      .all() as { table: string; column: string }[];
     db.transaction(() => {
       for (const { table, column } of columns) {
-        db.prepare(`UPDATE "${table}" SET "${column}" = replace("${column}", $from, $to) WHERE typeof("${column}") = 'text' AND instr("${column}", $from) > 0`).run({ from, to });
+        db.prepare(
+          `UPDATE "${table}" SET "${column}" = replace("${column}", $from, $to) WHERE typeof("${column}") = 'text' AND instr("${column}", $from) > 0`,
+        ).run({ from, to });
       }
     })();
   });

@@ -1,5 +1,5 @@
-// Lists of rows, newest first, whole or in pages. A page ends at a position, not at a count, so that rows which are added or
-// removed meanwhile shift nothing. Used by reader.ts; routes turn positions into cursors for clients.
+// Lists of rows, newest first, whole or in pages. A page ends at a position, not at a count, so that rows which are
+// added or removed meanwhile shift nothing. Used by reader.ts; routes turn positions into cursors for clients.
 import type { Database, Statement } from 'better-sqlite3';
 import type { BoxStatus } from '../api.ts';
 import { limits } from '../limits.ts';
@@ -45,7 +45,11 @@ type Condition = readonly [sql: string, ...values: SqlValue[]];
 export function prepareLists(db: Database): Lists {
   const statements = new Map<string, Statement>();
 
-  function list(table: 'boxes' | 'execs', conditions: readonly Condition[], { limit, after }: PageRequest): Page<SqlRow> {
+  function list(
+    table: 'boxes' | 'execs',
+    conditions: readonly Condition[],
+    { limit, after }: PageRequest,
+  ): Page<SqlRow> {
     const all: Condition[] = [...conditions];
     if (after !== null) all.push(['(created_at, rowid) < (?, ?)', after.createdAt, after.rowid]);
     const where = all.map(([sql]) => sql).join(' AND ') || 'true';
@@ -58,7 +62,8 @@ export function prepareLists(db: Database): Lists {
     const found = statement.all(...all.flatMap(([, ...values]) => values), limit === null ? -1 : limit + 1) as SqlRow[];
     const rows = limit === null ? found : found.slice(0, limit);
     const last = rows.length < found.length ? rows.at(-1) : undefined;
-    const next = last === undefined ? null : { createdAt: last['created_at'] as string, rowid: last['position'] as number };
+    const next =
+      last === undefined ? null : { createdAt: last['created_at'] as string, rowid: last['position'] as number };
     return { rows, next };
   }
 
@@ -67,7 +72,8 @@ export function prepareLists(db: Database): Lists {
       const conditions: Condition[] = labels.map(({ key, value }) =>
         value === null
           ? ['EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ?)', key]
-          : ['EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ? AND label.value = ?)', key, value]);
+          : ['EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ? AND label.value = ?)', key, value],
+      );
       if (status !== null) conditions.unshift(['status = ?', status]);
       return list('boxes', conditions, page);
     },

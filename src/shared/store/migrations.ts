@@ -85,8 +85,8 @@ export const schemaVersion = migrations.length;
 const pagesPerStep = 1024;
 
 /**
- * Before a migration of this edition's own schema: a copy of the database as it is, in `NAME.version-N`. A later one of the same version
- * takes its place. Other processes may read meanwhile.
+ * Before a migration of this edition's own schema: a copy of the database as it is, in `NAME.version-N`. A later one of
+ * the same version takes its place. Other processes may read meanwhile.
  * @param onProgress called several times a second
  */
 export async function backUpBeforeMigration(db: Database, onProgress: () => void): Promise<void> {
@@ -112,8 +112,8 @@ export async function backUpBeforeMigration(db: Database, onProgress: () => void
 }
 
 /**
- * Brings the schema up to date, each step in a transaction of its own. A database of another BoxRun edition is taken over,
- * with a backup beside it (`NAME.other-edition`).
+ * Brings the schema up to date, each step in a transaction of its own. A database of another BoxRun edition is taken
+ * over, with a backup beside it (`NAME.other-edition`).
  * @param to the version to stop at
  * @throws RUNTIME_ERROR for a database of a newer version, or one that another program made
  */

@@ -1,6 +1,6 @@
-// Takes over the database of another BoxRun edition: the same three tables, but times in other words, duplicate numbers of events, and
-// execs without an end. Called by migrations.ts inside its transaction, between the old tables' renaming and their removal.
-// What does not fit the rows of this edition stops the migration, and the database stays as it was.
+// Takes over the database of another BoxRun edition: the same three tables, but times in other words, duplicate numbers
+// of events, and execs without an end. Called by migrations.ts inside its transaction, between the old tables' renaming
+// and their removal. What does not fit the rows of this edition stops the migration, and the database stays as it was.
 import type { Database } from 'better-sqlite3';
 import { Value } from 'typebox/value';
 import { timestamp } from '../clock.ts';
@@ -19,7 +19,9 @@ const lostExec = 'its server ended while it ran';
 export function isOtherEdition(db: Database): boolean {
   return tables.every((table) => {
     const names = columnsOf(db, table);
-    return ['id', 'created_at', ...(table === 'events' ? ['exec_id', 'seq', 'data'] : ['status'])].every((name) => names.has(name));
+    return ['id', 'created_at', ...(table === 'events' ? ['exec_id', 'seq', 'data'] : ['status'])].every((name) =>
+      names.has(name),
+    );
   });
 }
 
@@ -27,7 +29,10 @@ export function setTablesAside(db: Database): void {
   for (const table of tables) db.exec(`ALTER TABLE ${table} RENAME TO ${aside(table)}`);
 }
 
-/** Fills this edition's tables from those that were set aside, and removes these. @throws RUNTIME_ERROR for a row that cannot be understood */
+/**
+ * Fills this edition's tables from those that were set aside, and removes these.
+ * @throws RUNTIME_ERROR for a row that cannot be understood
+ */
 export function takeOverRows(db: Database): void {
   takeOverBoxes(db);
   takeOverExecs(db);
@@ -41,21 +46,30 @@ function columnsOf(db: Database, table: string): Set<string> {
 function takeOverBoxes(db: Database): void {
   const now = timestamp();
   const insert = insertInto(db, 'boxes', Object.keys(BoxRow.properties));
-  for (const old of db.prepare(`SELECT *, ${times('created_at', 'started_at', 'stopped_at')} FROM ${aside('boxes')}`).all() as SqlRow[]) {
+  for (const old of db
+    .prepare(`SELECT *, ${times('created_at', 'started_at', 'stopped_at')} FROM ${aside('boxes')}`)
+    .all() as SqlRow[]) {
     // None of them runs here; what was under way has ended with its server.
     const status = old['status'] === 'error' ? 'error' : 'stopped';
-    insert.run(checked(BoxRow, 'box', {
-      ...old,
-      status,
-      state: status === 'error' ? 'failed' : 'stopped',
-      disk_size_gb: old['disk_size_gb'] ?? 8,
-      network: old['network'] === 1,
-      env: jsonOf(old['env'], 'object'),
-      volumes: volumesOf(old['volumes']),
-      stopped_at: old['stopped_at'] ?? (status === 'stopped' ? now : null),
-      generation: 0, ephemeral: false, driver: 'boxlite', labels: null, ulimits: null, id_block: null,
-      image_source: { kind: 'registry', reference: imageAliases[String(old['image'])] ?? old['image'] },
-    }));
+    insert.run(
+      checked(BoxRow, 'box', {
+        ...old,
+        status,
+        state: status === 'error' ? 'failed' : 'stopped',
+        disk_size_gb: old['disk_size_gb'] ?? 8,
+        network: old['network'] === 1,
+        env: jsonOf(old['env'], 'object'),
+        volumes: volumesOf(old['volumes']),
+        stopped_at: old['stopped_at'] ?? (status === 'stopped' ? now : null),
+        generation: 0,
+        ephemeral: false,
+        driver: 'boxlite',
+        labels: null,
+        ulimits: null,
+        id_block: null,
+        image_source: { kind: 'registry', reference: imageAliases[String(old['image'])] ?? old['image'] },
+      }),
+    );
   }
 }
 
@@ -64,18 +78,22 @@ function takeOverExecs(db: Database): void {
   const insert = insertInto(db, 'execs', Object.keys(ExecRow.properties));
   const insertEvent = insertInto(db, 'events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at']);
   const execs = db
-    .prepare(`SELECT *, ${times('created_at', 'finished_at')} FROM ${aside('execs')} WHERE box_id IN (SELECT id FROM boxes)`)
+    .prepare(
+      `SELECT *, ${times('created_at', 'finished_at')} FROM ${aside('execs')} WHERE box_id IN (SELECT id FROM boxes)`,
+    )
     .all() as SqlRow[];
   for (const old of execs) {
     const lost = old['status'] === 'running';
-    insert.run(checked(ExecRow, 'exec', {
-      ...old,
-      ...(lost ? { status: 'failed', error_message: lostExec } : {}),
-      cmd: jsonOf(old['cmd'], 'array') ?? [],
-      env: jsonOf(old['env'], 'object'),
-      finished_at: old['finished_at'] ?? now,
-      generation: 0,
-    }));
+    insert.run(
+      checked(ExecRow, 'exec', {
+        ...old,
+        ...(lost ? { status: 'failed', error_message: lostExec } : {}),
+        cmd: jsonOf(old['cmd'], 'array') ?? [],
+        env: jsonOf(old['env'], 'object'),
+        finished_at: old['finished_at'] ?? now,
+        generation: 0,
+      }),
+    );
   }
   db.exec(`
     INSERT INTO events (exec_id, seq, type, stream, data, created_at)
@@ -90,10 +108,18 @@ function takeOverExecs(db: Database): void {
   for (const exec of ends.all() as SqlRow[]) {
     const canceled = exec['status'] === 'canceled';
     const errorMessage = exec['error_message'] ?? (canceled ? 'canceled' : null);
-    const data = exitEventData({ exitCode: exec['exit_code'] as number | null, errorMessage: errorMessage as string | null, canceled });
+    const data = exitEventData({
+      exitCode: exec['exit_code'] as number | null,
+      errorMessage: errorMessage as string | null,
+      canceled,
+    });
     insertEvent.run({
-      exec_id: exec['id'] ?? null, seq: exec['seq'] ?? 0, type: 'exit', stream: null,
-      data: Buffer.from(data), created_at: exec['finished_at'] ?? now,
+      exec_id: exec['id'] ?? null,
+      seq: exec['seq'] ?? 0,
+      type: 'exit',
+      stream: null,
+      data: Buffer.from(data),
+      created_at: exec['finished_at'] ?? now,
     });
   }
 }
@@ -103,7 +129,9 @@ function times(...columns: readonly string[]): string {
 }
 
 function insertInto(db: Database, table: string, columns: readonly string[]) {
-  return db.prepare(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map((name) => `$${name}`).join(', ')})`);
+  return db.prepare(
+    `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map((name) => `$${name}`).join(', ')})`,
+  );
 }
 
 /** The fields of a row in SQLite's terms. */
@@ -111,7 +139,10 @@ function checked(schema: typeof BoxRow | typeof ExecRow, kind: string, found: Re
   const row = Object.fromEntries(Object.keys(schema.properties).map((name) => [name, found[name] ?? null]));
   if (Value.Check(schema, row)) return toSql(row);
   const [first] = Value.Errors(schema, row);
-  throw new BoxRunError('RUNTIME_ERROR', `the ${kind} ${String(found['id'])} of the other edition cannot be taken over: ${first?.instancePath ?? ''} ${first?.message ?? ''}`);
+  throw new BoxRunError(
+    'RUNTIME_ERROR',
+    `the ${kind} ${String(found['id'])} of the other edition cannot be taken over: ${first?.instancePath ?? ''} ${first?.message ?? ''}`,
+  );
 }
 
 function jsonOf(text: unknown, kind: 'object' | 'array'): unknown {
@@ -127,5 +158,8 @@ function jsonOf(text: unknown, kind: 'object' | 'array'): unknown {
 
 function volumesOf(text: unknown): unknown {
   const volumes = jsonOf(text, 'array') as { host_path?: unknown; guest_path?: unknown; readonly?: unknown }[] | null;
-  return volumes?.map(({ host_path, guest_path, readonly }) => ({ host_path, guest_path, readonly: readonly === true })) ?? null;
+  return (
+    volumes?.map(({ host_path, guest_path, readonly }) => ({ host_path, guest_path, readonly: readonly === true })) ??
+    null
+  );
 }

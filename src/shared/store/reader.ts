@@ -66,14 +66,16 @@ export function openReader(path: string): Reader {
     `SELECT body_hash AS bodyHash, row_id AS rowId, answer FROM idempotency
      WHERE scope = ? AND key = ? AND created_at > ?`,
   );
-  const adrift = db.prepare(
-    `SELECT DISTINCT execs.box_id FROM execs JOIN boxes ON boxes.id = execs.box_id
+  const adrift = db
+    .prepare(
+      `SELECT DISTINCT execs.box_id FROM execs JOIN boxes ON boxes.id = execs.box_id
      WHERE execs.status = 'running' AND boxes.state IN ('stopped', 'failed')`,
-  ).pluck();
+    )
+    .pluck();
   const isFinished = db.prepare(`SELECT 1 FROM execs WHERE id = ? AND box_id = ? AND status <> 'running'`).pluck();
-  const newestFinished = db.prepare(
-    `SELECT id FROM execs WHERE box_id = ? AND status <> 'running' ORDER BY created_at DESC LIMIT ?`,
-  ).pluck();
+  const newestFinished = db
+    .prepare(`SELECT id FROM execs WHERE box_id = ? AND status <> 'running' ORDER BY created_at DESC LIMIT ?`)
+    .pluck();
   const page = db.prepare(
     'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
   );

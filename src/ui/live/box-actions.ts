@@ -1,5 +1,5 @@
-// Starting, stopping and removing boxes, one or many: a few at a time, each result told, whatever becomes of the others.
-// Asked by the pages, after their confirmation.
+// Starting, stopping and removing boxes, one or many: a few at a time, each result told, whatever becomes of the
+// others. Asked by the pages, after their confirmation.
 import type { Box } from '../../sdk/browser.ts';
 import { boxrun, isCode } from './client.ts';
 import { tell, tellError } from './notices.ts';
@@ -16,8 +16,18 @@ interface Wording {
 }
 
 export const boxActions: Readonly<Record<BoxAction, Wording>> = {
-  start: { verb: 'Start', doing: 'starting', done: 'started', fits: ({ status }) => status === 'stopped' || status === 'error' },
-  stop: { verb: 'Stop', doing: 'stopping', done: 'stopped', fits: ({ status }) => status === 'running' || status === 'error' },
+  start: {
+    verb: 'Start',
+    doing: 'starting',
+    done: 'started',
+    fits: ({ status }) => status === 'stopped' || status === 'error',
+  },
+  stop: {
+    verb: 'Stop',
+    doing: 'stopping',
+    done: 'stopped',
+    fits: ({ status }) => status === 'running' || status === 'error',
+  },
   remove: { verb: 'Remove', doing: 'removing', done: 'removed', fits: () => true },
 };
 
@@ -46,7 +56,8 @@ export async function actOnBoxes(action: BoxAction, boxes: readonly Box[]): Prom
   };
   await Promise.all(Array.from({ length: atOnce }, work));
   const [first] = boxes;
-  if (done > 0 && first !== undefined) tell(`${boxes.length === 1 ? boxTitle(first) : `${done} boxes`} ${boxActions[action].done}`);
+  if (done > 0 && first !== undefined)
+    tell(`${boxes.length === 1 ? boxTitle(first) : `${done} boxes`} ${boxActions[action].done}`);
 }
 
 async function act(action: BoxAction, id: string): Promise<void> {

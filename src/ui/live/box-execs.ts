@@ -1,5 +1,5 @@
-// The commands of one box, newest first: the last ones listed, older ones on demand, kept up to date by the stream of changes.
-// Used by the page of a box for as long as it is shown.
+// The commands of one box, newest first: the last ones listed, older ones on demand, kept up to date by the stream of
+// changes. Used by the page of a box for as long as it is shown.
 import { useEffect, useState } from 'preact/hooks';
 import type { Exec } from '../../sdk/browser.ts';
 import { onExecs } from './changes.ts';
@@ -47,16 +47,15 @@ export function useBoxExecs(boxId: string): BoxExecs {
   }, [boxId]);
 
   return {
-    execs, error, hasOlder: cursor !== null,
+    execs,
+    error,
+    hasOlder: cursor !== null,
     loadOlder() {
       if (cursor === null) return;
-      boxrun.pageOfExecs(boxId, { limit: pageRows, cursor }).then(
-        (page) => {
-          setExecs((known) => merge(page.rows, known ?? []));
-          setCursor(page.nextCursor);
-        },
-        setError,
-      );
+      boxrun.pageOfExecs(boxId, { limit: pageRows, cursor }).then((page) => {
+        setExecs((known) => merge(page.rows, known ?? []));
+        setCursor(page.nextCursor);
+      }, setError);
     },
   };
 }

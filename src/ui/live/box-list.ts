@@ -1,5 +1,5 @@
-// Which boxes of all are listed, and in which order. Pure, but for the choice itself, which stays when one goes to a box and comes back.
-// Used by the page of boxes.
+// Which boxes of all are listed, and in which order. Pure, but for the choice itself, which stays when one goes to a
+// box and comes back. Used by the page of boxes.
 import type { Box, BoxStatus } from '../../sdk/browser.ts';
 import { createStore, type Store } from './store.ts';
 
@@ -13,12 +13,20 @@ export interface BoxChoice {
   readonly descending: boolean;
 }
 
-export const boxChoice: Store<BoxChoice> = createStore<BoxChoice>({ text: '', status: 'all', sort: 'created_at', descending: true });
+export const boxChoice: Store<BoxChoice> = createStore<BoxChoice>({
+  text: '',
+  status: 'all',
+  sort: 'created_at',
+  descending: true,
+});
 export const selectedBoxes: Store<ReadonlySet<string>> = createStore<ReadonlySet<string>>(new Set());
 
 /** All words of the text must be found, each in the name, id, image or a label (`key=value`). */
 export function chooseBoxes(boxes: ReadonlyMap<string, Box>, { text, status, sort, descending }: BoxChoice): Box[] {
-  const words = text.toLowerCase().split(/\s+/).filter((word) => word !== '');
+  const words = text
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word !== '');
   const chosen = [...boxes.values()].filter((box) => {
     if (status !== 'all' && box.status !== status) return false;
     if (words.length === 0) return true;
@@ -28,7 +36,11 @@ export function chooseBoxes(boxes: ReadonlyMap<string, Box>, { text, status, sor
   });
   const direction = descending ? -1 : 1;
   // Equal ones stay in an order that no change disturbs.
-  return chosen.sort((a, b) => direction * (compare(keyOf(a, sort), keyOf(b, sort)) || compare(a.created_at, b.created_at) || compare(a.id, b.id)));
+  return chosen.sort(
+    (a, b) =>
+      direction *
+      (compare(keyOf(a, sort), keyOf(b, sort)) || compare(a.created_at, b.created_at) || compare(a.id, b.id)),
+  );
 }
 
 function keyOf(box: Box, sort: SortKey): string | number {

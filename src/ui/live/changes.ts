@@ -1,10 +1,13 @@
-// The boxes of the server as they are now, and its commands as they come and go: listed once, then followed through the stream of
-// changes, over lost connections. Nothing polls. Many changes at once are shown together, once a frame.
+// The boxes of the server as they are now, and its commands as they come and go: listed once, then followed through the
+// stream of changes, over lost connections. Nothing polls. Many changes at once are shown together, once a frame.
 import type { Box, BoxHandle, Exec, Info, StateEvent } from '../../sdk/browser.ts';
 import { boxrun, isCode } from './client.ts';
 import { createStore, type Store } from './store.ts';
 
-/** `loading`: nothing known yet. `live`: as it is now. `lost`: as it was when the server went. `refused`: a token is needed. */
+/**
+ * `loading`: nothing known yet. `live`: as it is now. `lost`: as it was when the server went. `refused`: a token is
+ * needed.
+ */
 export type Connection = 'loading' | 'live' | 'lost' | 'refused';
 
 export interface Changes {
@@ -59,15 +62,22 @@ function createChanges(): Changes {
     const events = boxrun.events({
       attemptsMax: Infinity,
       signal,
-      onLost: () => { if (connection.get() === 'live') connection.set('lost'); },
+      onLost: () => {
+        if (connection.get() === 'live') connection.set('lost');
+      },
       // Where nothing has changed meanwhile, nothing will be told: what is shown is true again.
-      onConnected: () => { if (connection.get() === 'lost') connection.set('live'); },
+      onConnected: () => {
+        if (connection.get() === 'lost') connection.set('live');
+      },
     });
     for await (const event of events) await take(event, signal);
   }
 
   return {
-    connection, boxes, info, failure,
+    connection,
+    boxes,
+    info,
+    failure,
     onEvent(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
@@ -94,6 +104,7 @@ export const changes: Changes = createChanges();
 export function onExecs(boxId: string, listener: (exec: Exec | 'missed') => void): () => void {
   return changes.onEvent((event) => {
     if (event.type === 'reset' || event.type === 'ready') listener('missed');
-    else if ((event.type === 'exec.started' || event.type === 'exec.finished') && event.exec.box_id === boxId) listener(event.exec);
+    else if ((event.type === 'exec.started' || event.type === 'exec.finished') && event.exec.box_id === boxId)
+      listener(event.exec);
   });
 }

@@ -13,10 +13,16 @@ export function useKeys(keys: Keys): void {
       keys[event.key]?.(event);
     };
     addEventListener('keydown', onKey);
-    return () => { removeEventListener('keydown', onKey); };
+    return () => {
+      removeEventListener('keydown', onKey);
+    };
   });
 }
 
 function isTyping(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && (target.closest('input:not([type=checkbox]), textarea, select, .terminal-host') !== null || target.isContentEditable);
+  return (
+    target instanceof HTMLElement &&
+    (target.closest('input:not([type=checkbox]), textarea, select, .terminal-host') !== null ||
+      target.isContentEditable)
+  );
 }

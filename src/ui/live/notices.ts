@@ -1,5 +1,5 @@
-// What has just happened, told at the edge of the page, and read out: a few lines that go by themselves, errors only when dismissed.
-// Shown by app.tsx.
+// What has just happened, told at the edge of the page, and read out: a few lines that go by themselves, errors only
+// when dismissed. Shown by app.tsx.
 import { createStore, type Store } from './store.ts';
 import { describeError } from './client.ts';
 
@@ -17,7 +17,9 @@ export const notices: Store<readonly Notice[]> = createStore<readonly Notice[]>(
 
 export function tell(text: string): void {
   const id = add('done', text);
-  setTimeout(() => { dismiss(id); }, shownMs);
+  setTimeout(() => {
+    dismiss(id);
+  }, shownMs);
 }
 
 export function tellError(what: string, error: unknown): void {

@@ -1,5 +1,5 @@
-// A value that the page shows and something else changes: who shows it is drawn again when it changes. All state that outlives a
-// single part of the page is in one of these.
+// A value that the page shows and something else changes: who shows it is drawn again when it changes. All state that
+// outlives a single part of the page is in one of these.
 import { useLayoutEffect, useReducer } from 'preact/hooks';
 
 export interface Store<Value> {
@@ -31,7 +31,9 @@ export function useStore<Value>(store: Pick<Store<Value>, 'get' | 'subscribe'>):
   const drawn = store.get();
   useLayoutEffect(() => {
     if (!Object.is(store.get(), drawn)) redraw(0); // It changed between drawing and here.
-    return store.subscribe(() => { redraw(0); });
+    return store.subscribe(() => {
+      redraw(0);
+    });
   }, [store]);
   return drawn;
 }

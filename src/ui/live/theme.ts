@@ -10,9 +10,13 @@ const systemIsDark = matchMedia('(prefers-color-scheme: dark)');
 export const theme: Store<Theme> = createStore<Theme>(chosen() ?? fromSystem());
 
 export function applyTheme(): void {
-  const apply = (): void => { document.documentElement.style.colorScheme = theme.get(); };
+  const apply = (): void => {
+    document.documentElement.style.colorScheme = theme.get();
+  };
   theme.subscribe(apply);
-  systemIsDark.addEventListener('change', () => { if (chosen() === null) theme.set(fromSystem()); });
+  systemIsDark.addEventListener('change', () => {
+    if (chosen() === null) theme.set(fromSystem());
+  });
   apply();
 }
 

@@ -50,12 +50,21 @@ function createUsage(): Usage {
   const samples = createStore<readonly UsageSample[]>([]);
   const boxes = createStore<Readonly<Record<string, BoxUsage>>>({});
   return {
-    samples, boxes,
+    samples,
+    boxes,
     async follow(signal) {
       // Browsers allow few connections to one server: a tab that nobody sees gives this one back.
       let left = new AbortController();
-      document.addEventListener('visibilitychange', () => { if (document.hidden) left.abort(); }, { signal });
-      signal.addEventListener('abort', () => { left.abort(); });
+      document.addEventListener(
+        'visibilitychange',
+        () => {
+          if (document.hidden) left.abort();
+        },
+        { signal },
+      );
+      signal.addEventListener('abort', () => {
+        left.abort();
+      });
       while (!signal.aborted) {
         await seen(signal);
         left = new AbortController();

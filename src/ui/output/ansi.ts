@@ -1,5 +1,5 @@
-// Colours and styles in a program's output (SGR sequences), as spans of text with a style. Pure. Every other escape sequence
-// and control character is left out: this is a log, not a screen. A style goes on over the end of a line.
+// Colours and styles in a program's output (SGR sequences), as spans of text with a style. Pure. Every other escape
+// sequence and control character is left out: this is a log, not a screen. A style goes on over the end of a line.
 
 export interface TextStyle {
   /** `0` to `15` by number, any other as `#rrggbb`; null for the default. */
@@ -19,19 +19,32 @@ export interface Span {
 }
 
 export const plainStyle: TextStyle = {
-  fg: null, bg: null, bold: false, dim: false, italic: false, underline: false, inverse: false, strike: false,
+  fg: null,
+  bg: null,
+  bold: false,
+  dim: false,
+  italic: false,
+  underline: false,
+  inverse: false,
+  strike: false,
 };
 
 /** CSI, OSC and other sequences, whole or broken off at the end; then lone control characters but for the tab. */
-const sequences = /\x1b\[[0-?]*[ -/]*(?:[@-~]|$)|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*(?:[0-~]|$)|[\x00-\x08\x0b-\x1f\x7f]/g;
+const sequences =
+  /\x1b\[[0-?]*[ -/]*(?:[@-~]|$)|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*(?:[0-~]|$)|[\x00-\x08\x0b-\x1f\x7f]/g;
 const anything = /[\x00-\x08\x0b-\x1f\x7f]/;
 
-export function parseAnsi(line: string, start: TextStyle): { readonly spans: readonly Span[]; readonly end: TextStyle } {
+export function parseAnsi(
+  line: string,
+  start: TextStyle,
+): { readonly spans: readonly Span[]; readonly end: TextStyle } {
   if (!anything.test(line)) return { spans: line === '' ? [] : [{ text: line, style: start }], end: start };
   const spans: Span[] = [];
   let style = start;
   let at = 0;
-  const push = (end: number): void => { if (end > at) spans.push({ text: line.slice(at, end), style }); };
+  const push = (end: number): void => {
+    if (end > at) spans.push({ text: line.slice(at, end), style });
+  };
   for (const match of line.matchAll(sequences)) {
     push(match.index);
     at = match.index + match[0].length;
@@ -47,9 +60,20 @@ export function stripAnsi(line: string): string {
 }
 
 const switches: Readonly<Record<number, Partial<TextStyle>>> = {
-  1: { bold: true }, 2: { dim: true }, 3: { italic: true }, 4: { underline: true }, 7: { inverse: true }, 9: { strike: true },
-  21: { underline: true }, 22: { bold: false, dim: false }, 23: { italic: false }, 24: { underline: false }, 27: { inverse: false }, 29: { strike: false },
-  39: { fg: null }, 49: { bg: null },
+  1: { bold: true },
+  2: { dim: true },
+  3: { italic: true },
+  4: { underline: true },
+  7: { inverse: true },
+  9: { strike: true },
+  21: { underline: true },
+  22: { bold: false, dim: false },
+  23: { italic: false },
+  24: { underline: false },
+  27: { inverse: false },
+  29: { strike: false },
+  39: { fg: null },
+  49: { bg: null },
 };
 
 function applySgr(before: TextStyle, parameters: string): TextStyle {

@@ -1,5 +1,5 @@
-// A command's output from its first byte, as lines, for as long as somebody looks at it: read once, over lost connections too.
-// Bytes become characters for each stream by itself, so that no character is torn.
+// A command's output from its first byte, as lines, for as long as somebody looks at it: read once, over lost
+// connections too. Bytes become characters for each stream by itself, so that no character is torn.
 import { useEffect, useMemo, useReducer, useState } from 'preact/hooks';
 import { boxrun } from '../live/client.ts';
 import { createLogLines, type LogLines, type StreamName } from './log-lines.ts';
@@ -30,8 +30,12 @@ export function useExecOutput(boxId: string, execId: string): ExecOutput {
     setEnded(false);
     setError(null);
     readInto(lines, { id: execId, box_id: boxId }, left.signal, show).then(
-      () => { setEnded(true); },
-      (problem: unknown) => { if (!left.signal.aborted) setError(problem); },
+      () => {
+        setEnded(true);
+      },
+      (problem: unknown) => {
+        if (!left.signal.aborted) setError(problem);
+      },
     );
     return () => {
       left.abort();
@@ -42,7 +46,12 @@ export function useExecOutput(boxId: string, execId: string): ExecOutput {
   return { lines, version, isEnded, error };
 }
 
-async function readInto(lines: LogLines, exec: { id: string; box_id: string }, signal: AbortSignal, show: () => void): Promise<void> {
+async function readInto(
+  lines: LogLines,
+  exec: { id: string; box_id: string },
+  signal: AbortSignal,
+  show: () => void,
+): Promise<void> {
   const decoders: Record<StreamName, TextDecoder> = { stdout: new TextDecoder(), stderr: new TextDecoder() };
   for await (const event of boxrun.execEvents(exec, { signal })) {
     if (event.type === 'exit') break;

@@ -1,5 +1,5 @@
-// The lines of a command's output, in the order in which they began; each belongs to one stream. Holds a million lines; of more the
-// oldest are dropped, and counted. Filled by exec-output.ts, read by the view and the search.
+// The lines of a command's output, in the order in which they began; each belongs to one stream. Holds a million lines;
+// of more the oldest are dropped, and counted. Filled by exec-output.ts, read by the view and the search.
 import { parseAnsi, plainStyle, type TextStyle } from './ansi.ts';
 
 export type StreamName = 'stdout' | 'stderr';
@@ -92,10 +92,18 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
   }
 
   return {
-    get count() { return texts.length; },
-    get dropped() { return dropped; },
-    get longest() { return longest; },
-    get settled() { return Math.min(texts.length, ...open.values()); },
+    get count() {
+      return texts.length;
+    },
+    get dropped() {
+      return dropped;
+    },
+    get longest() {
+      return longest;
+    },
+    get settled() {
+      return Math.min(texts.length, ...open.values());
+    },
     append(stream, text) {
       let start = 0;
       for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', start)) {
@@ -105,7 +113,11 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
       if (start < text.length) addLong(stream, text.slice(start), false);
       dropOldest();
     },
-    line: (index) => ({ text: texts[index] ?? '', stream: streams[index] ?? 'stdout', style: styles[index] ?? plainStyle }),
+    line: (index) => ({
+      text: texts[index] ?? '',
+      stream: streams[index] ?? 'stdout',
+      style: styles[index] ?? plainStyle,
+    }),
   };
 }
 

@@ -1,5 +1,5 @@
-// One line of output, at its place: its number, its mark where it is of stderr, and its text in its colours. Text is only ever text.
-// Drawn by output-view.tsx.
+// One line of output, at its place: its number, its mark where it is of stderr, and its text in its colours. Text is
+// only ever text. Drawn by output-view.tsx.
 import { parseAnsi, stripAnsi, type TextStyle } from './ansi.ts';
 import type { LogLine } from './log-lines.ts';
 import { cutAtMatches, matchStartsOf } from './search.ts';
@@ -21,7 +21,10 @@ export function OutputLine({ line, number, top, height, isWrapped, wanted, isFou
   const starts = wanted === '' ? [] : matchStartsOf(stripAnsi(line.text), wanted);
   let offset = 0;
   return (
-    <div class={`line ${line.stream} ${isWrapped ? 'wrapped' : ''} ${isFound ? 'found' : ''}`} style={{ top: `${top}px`, height: `${height}px` }}>
+    <div
+      class={`line ${line.stream} ${isWrapped ? 'wrapped' : ''} ${isFound ? 'found' : ''}`}
+      style={{ top: `${top}px`, height: `${height}px` }}
+    >
       <span class="gutter" data-number={number} data-mark={line.stream === 'stderr' ? 'E' : ''} title={line.stream} />
       <span class="text">
         {spans.map(({ text, style }, at) => {

@@ -1,5 +1,6 @@
-// The output of a command: its lines, of which only those on the screen are drawn, so that a million are as smooth as ten.
-// Follows the end until one scrolls up; finds text; wraps lines or lets them be long. stderr is marked by more than its colour.
+// The output of a command: its lines, of which only those on the screen are drawn, so that a million are as smooth as
+// ten. Follows the end until one scrolls up; finds text; wraps lines or lets them be long. stderr is marked by more
+// than its colour.
 import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
 import { Button } from '../parts/basics.tsx';
 import { useKeys } from '../live/keys.ts';
@@ -24,7 +25,10 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
   const view = useRef<HTMLDivElement>(null);
   const search = useSearch(output, wanted);
   const place = usePlace(view);
-  const layout = useMemo(() => createRowLayout(lines, isWrapped ? Math.max(20, place.columns - gutterColumns - 1) : null), [lines, isWrapped, place.columns]);
+  const layout = useMemo(
+    () => createRowLayout(lines, isWrapped ? Math.max(20, place.columns - gutterColumns - 1) : null),
+    [lines, isWrapped, place.columns],
+  );
   layout.update();
   useLayoutEffect(() => {
     const element = view.current;
@@ -51,19 +55,44 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
     <section class="output" aria-label="Output">
       <div class="toolbar">
         <SearchBar
-          wanted={wanted} step={step} found={at === null ? `${search.matches.length} lines` : `${at + 1} of ${search.matches.length}`}
+          wanted={wanted}
+          step={step}
+          found={at === null ? `${search.matches.length} lines` : `${at + 1} of ${search.matches.length}`}
           onWanted={(text) => {
             setWanted(text);
             setAt(null);
           }}
         />
-        <Button pressed={isFollowing} onClick={() => { setFollowing(!isFollowing); }}>Follow</Button>
-        <Button pressed={isWrapped} onClick={() => { setWrapped(!isWrapped); }}>Wrap</Button>
+        <Button
+          pressed={isFollowing}
+          onClick={() => {
+            setFollowing(!isFollowing);
+          }}
+        >
+          Follow
+        </Button>
+        <Button
+          pressed={isWrapped}
+          onClick={() => {
+            setWrapped(!isWrapped);
+          }}
+        >
+          Wrap
+        </Button>
         <Button onClick={onDownload}>Download</Button>
       </div>
-      {lines.dropped === 0 ? null : <p class="note">The first {lines.dropped.toLocaleString()} lines are not shown any more. Download has all of them.</p>}
+      {lines.dropped === 0 ? null : (
+        <p class="note">
+          The first {lines.dropped.toLocaleString()} lines are not shown any more. Download has all of them.
+        </p>
+      )}
       <div
-        ref={view} class="output-lines" tabIndex={0} role="log" aria-label="Lines" aria-live="off"
+        ref={view}
+        class="output-lines"
+        tabIndex={0}
+        role="log"
+        aria-label="Lines"
+        aria-live="off"
         onScroll={(event) => {
           const { scrollTop, clientHeight, scrollHeight } = event.currentTarget;
           const isAtEnd = scrollTop + clientHeight >= scrollHeight - rowPx;
@@ -73,13 +102,25 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
           place.measure();
         }}
       >
-        <div class="output-space" style={{ height: `${layout.rows * rowPx}px`, width: isWrapped ? '100%' : `${lines.longest + gutterColumns + 2}ch` }}>
+        <div
+          class="output-space"
+          style={{
+            height: `${layout.rows * rowPx}px`,
+            width: isWrapped ? '100%' : `${lines.longest + gutterColumns + 2}ch`,
+          }}
+        >
           {Array.from({ length: Math.max(0, end - first) }, (_, offset) => {
             const index = first + offset;
             return (
               <OutputLine
-                key={lines.dropped + index} line={lines.line(index)} number={lines.dropped + index + 1} top={layout.rowOf(index) * rowPx}
-                height={layout.rowsOf(index) * rowPx} isWrapped={isWrapped} wanted={search.text} isFound={lines.dropped + index === found}
+                key={lines.dropped + index}
+                line={lines.line(index)}
+                number={lines.dropped + index + 1}
+                top={layout.rowOf(index) * rowPx}
+                height={layout.rowsOf(index) * rowPx}
+                isWrapped={isWrapped}
+                wanted={search.text}
+                isFound={lines.dropped + index === found}
               />
             );
           })}
@@ -108,8 +149,16 @@ function SearchBar({ wanted, found, onWanted, step }: SearchBarProps) {
   return (
     <>
       <input
-        ref={input} type="search" class="grow" placeholder="Search the output" aria-label="Search the output" aria-keyshortcuts="/" value={wanted}
-        onInput={(event) => { onWanted(event.currentTarget.value); }}
+        ref={input}
+        type="search"
+        class="grow"
+        placeholder="Search the output"
+        aria-label="Search the output"
+        aria-keyshortcuts="/"
+        value={wanted}
+        onInput={(event) => {
+          onWanted(event.currentTarget.value);
+        }}
         onKeyDown={(event) => {
           if (event.key === 'Enter') step(event.shiftKey ? -1 : 1);
           if (event.key === 'Escape') event.currentTarget.blur();
@@ -118,8 +167,22 @@ function SearchBar({ wanted, found, onWanted, step }: SearchBarProps) {
       {wanted === '' ? null : (
         <span class="found">
           <span role="status">{found}</span>
-          <Button label="Previous match" onClick={() => { step(-1); }}>↑</Button>
-          <Button label="Next match" onClick={() => { step(1); }}>↓</Button>
+          <Button
+            label="Previous match"
+            onClick={() => {
+              step(-1);
+            }}
+          >
+            ↑
+          </Button>
+          <Button
+            label="Next match"
+            onClick={() => {
+              step(1);
+            }}
+          >
+            ↓
+          </Button>
         </span>
       )}
     </>
@@ -142,14 +205,18 @@ function usePlace(view: { readonly current: HTMLElement | null }): Place {
     if (element === null) return;
     const { scrollTop: top, clientHeight: height } = element;
     const columns = Math.floor(element.clientWidth / characterWidth(element));
-    setPlace((before) => (before.top === top && before.height === height && before.columns === columns ? before : { top, height, columns }));
+    setPlace((before) =>
+      before.top === top && before.height === height && before.columns === columns ? before : { top, height, columns },
+    );
   };
   useLayoutEffect(() => {
     measure();
     if (view.current === null) return undefined;
     const observer = new ResizeObserver(measure);
     observer.observe(view.current);
-    return () => { observer.disconnect(); };
+    return () => {
+      observer.disconnect();
+    };
   }, []);
   return { ...place, measure };
 }
@@ -177,7 +244,9 @@ function useSearch({ lines, version }: ExecOutput, wanted: string): Search {
       if (isMore) frame = requestAnimationFrame(look);
       if (isMore || search.matches.length !== before) redraw(0);
     });
-    return () => { cancelAnimationFrame(frame); };
+    return () => {
+      cancelAnimationFrame(frame);
+    };
   }, [search, version, wanted]);
   return search;
 }

@@ -1,5 +1,5 @@
-// Which line is at which row of the screen: the same where lines are not wrapped, else by how many rows each takes at a width.
-// Grows with the lines, and works out anew only what may have changed.
+// Which line is at which row of the screen: the same where lines are not wrapped, else by how many rows each takes at a
+// width. Grows with the lines, and works out anew only what may have changed.
 import { stripAnsi } from './ansi.ts';
 import type { LogLines } from './log-lines.ts';
 
@@ -17,7 +17,15 @@ export interface RowLayout {
 /** @param columns characters in a row; null: every line is one row */
 export function createRowLayout(lines: LogLines, columns: number | null): RowLayout {
   if (columns === null) {
-    return { update: () => undefined, get rows() { return lines.count; }, rowOf: (line) => line, rowsOf: () => 1, lineAt: (row) => row };
+    return {
+      update: () => undefined,
+      get rows() {
+        return lines.count;
+      },
+      rowOf: (line) => line,
+      rowsOf: () => 1,
+      lineAt: (row) => row,
+    };
   }
   /** Behind the last row of each line. */
   const ends: number[] = [];
@@ -34,7 +42,9 @@ export function createRowLayout(lines: LogLines, columns: number | null): RowLay
       }
       settled = Math.min(lines.settled, ends.length);
     },
-    get rows() { return endOf(ends.length - 1); },
+    get rows() {
+      return endOf(ends.length - 1);
+    },
     rowOf: (line) => endOf(line - 1),
     rowsOf: (line) => endOf(line) - endOf(line - 1),
     lineAt(row) {

@@ -1,5 +1,6 @@
-// The lines in which a text stands, whatever its case. Looks a little at a time, so that the page stays smooth over a million lines,
-// and goes on as lines come. Lines are known by their number in the whole output: dropping old ones changes none.
+// The lines in which a text stands, whatever its case. Looks a little at a time, so that the page stays smooth over a
+// million lines, and goes on as lines come. Lines are known by their number in the whole output: dropping old ones
+// changes none.
 import { stripAnsi } from './ansi.ts';
 import type { LogLines } from './log-lines.ts';
 
@@ -29,7 +30,12 @@ export function createSearch(lines: LogLines, wanted: string): Search {
       const end = lines.dropped + lines.settled;
       while (next < end && matches.length < matchesMax) {
         for (const last = Math.min(end, next + stepLines); next < last; next++) {
-          if (stripAnsi(lines.line(next - lines.dropped).text).toLowerCase().includes(text)) matches.push(next);
+          if (
+            stripAnsi(lines.line(next - lines.dropped).text)
+              .toLowerCase()
+              .includes(text)
+          )
+            matches.push(next);
         }
         if (performance.now() > until) return true;
       }
@@ -43,7 +49,10 @@ export interface Piece {
   readonly isMatch: boolean;
 }
 
-/** `text` cut where `wanted` (in lower case) begins and ends in the line that it is part of: the line begins `offset` before it. */
+/**
+ * `text` cut where `wanted` (in lower case) begins and ends in the line that it is part of: the line begins `offset`
+ * before it.
+ */
 export function cutAtMatches(text: string, offset: number, matchStarts: readonly number[], length: number): Piece[] {
   const pieces: Piece[] = [];
   let at = 0;

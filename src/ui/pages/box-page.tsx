@@ -1,5 +1,5 @@
-// One box: what it is, and its commands, terminals, files and details, each under a tab. Follows the box as it changes, and says so when
-// it is gone. `Esc` leads back to all boxes.
+// One box: what it is, and its commands, terminals, files and details, each under a tab. Follows the box as it changes,
+// and says so when it is gone. `Esc` leads back to all boxes.
 import { useEffect, useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { boxActions, boxTitle, busyBoxes, type BoxAction } from '../live/box-actions.ts';
@@ -20,17 +20,34 @@ export function BoxPage({ id, tab }: { readonly id: string; readonly tab: BoxTab
   // A link may name the box instead.
   const box = boxes.get(id) ?? [...boxes.values()].find(({ name }) => name === id);
   const [last, setLast] = useState<Box | null>(box ?? null);
-  useEffect(() => { if (box !== undefined) setLast(box); }, [box]);
-  useKeys({ Escape: () => { goTo({ view: 'boxes' }); } });
+  useEffect(() => {
+    if (box !== undefined) setLast(box);
+  }, [box]);
+  useKeys({
+    Escape: () => {
+      goTo({ view: 'boxes' });
+    },
+  });
 
-  if (box === undefined && connection === 'loading') return <main id="main"><LoadingNote what="the box" /></main>;
+  if (box === undefined && connection === 'loading')
+    return (
+      <main id="main">
+        <LoadingNote what="the box" />
+      </main>
+    );
   if (box === undefined) return <GoneBox title={last === null ? id : boxTitle(last)} wasThere={last !== null} />;
   return (
     <main id="main">
       <BoxHead box={box} />
       <nav class="tabs" aria-label="Of this box">
         {boxTabs.map((each) => (
-          <a key={each} href={hrefOf({ view: 'box', box: box.id, tab: each })} aria-current={each === tab ? 'page' : undefined}>{each}</a>
+          <a
+            key={each}
+            href={hrefOf({ view: 'box', box: box.id, tab: each })}
+            aria-current={each === tab ? 'page' : undefined}
+          >
+            {each}
+          </a>
         ))}
       </nav>
       <BoxTabContent box={box} tab={tab} />
@@ -50,21 +67,42 @@ function BoxHead({ box }: { readonly box: Box }) {
   const [asked, setAsked] = useState<BoxAction | null>(null);
   return (
     <header class="page-head">
-      <p class="crumbs"><a href={hrefOf({ view: 'boxes' })}>Boxes</a></p>
+      <p class="crumbs">
+        <a href={hrefOf({ view: 'boxes' })}>Boxes</a>
+      </p>
       <div class="head-line">
         <h1>{boxTitle(box)}</h1>
         <Status status={busy ?? box.status} />
         <span class="grow" />
-        {(['start', 'stop', 'remove'] as const).filter((action) => boxActions[action].fits(box)).map((action) => (
-          <Button key={action} kind={action === 'remove' ? 'danger' : 'plain'} disabled={busy !== null} onClick={() => { setAsked(action); }}>
-            {boxActions[action].verb}
-          </Button>
-        ))}
+        {(['start', 'stop', 'remove'] as const)
+          .filter((action) => boxActions[action].fits(box))
+          .map((action) => (
+            <Button
+              key={action}
+              kind={action === 'remove' ? 'danger' : 'plain'}
+              disabled={busy !== null}
+              onClick={() => {
+                setAsked(action);
+              }}
+            >
+              {boxActions[action].verb}
+            </Button>
+          ))}
       </div>
       {box.error_message === null ? null : (
-        <p class="note error">{box.error_message} {box.error_code === null ? null : <span class="code">{box.error_code}</span>}</p>
+        <p class="note error">
+          {box.error_message} {box.error_code === null ? null : <span class="code">{box.error_code}</span>}
+        </p>
       )}
-      {asked === null ? null : <ConfirmDialog action={asked} boxes={[box]} onClose={() => { setAsked(null); }} />}
+      {asked === null ? null : (
+        <ConfirmDialog
+          action={asked}
+          boxes={[box]}
+          onClose={() => {
+            setAsked(null);
+          }}
+        />
+      )}
     </header>
   );
 }
@@ -74,7 +112,9 @@ function GoneBox({ title, wasThere }: { readonly title: string; readonly wasTher
     <main id="main">
       <h1 class="unseen">{title}</h1>
       <EmptyNote title={wasThere ? `${title} was removed` : `There is no box ${title}`}>
-        <p><a href={hrefOf({ view: 'boxes' })}>To all boxes</a></p>
+        <p>
+          <a href={hrefOf({ view: 'boxes' })}>To all boxes</a>
+        </p>
       </EmptyNote>
     </main>
   );

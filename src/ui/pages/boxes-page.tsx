@@ -34,13 +34,19 @@ export function BoxesPage() {
       event.preventDefault();
       setCreating(true);
     },
-    ArrowDown: (event) => { stepRow(event, 1); },
-    ArrowUp: (event) => { stepRow(event, -1); },
+    ArrowDown: (event) => {
+      stepRow(event, 1);
+    },
+    ArrowUp: (event) => {
+      stepRow(event, -1);
+    },
     x: () => {
       const id = focusedBox();
       if (id !== null) toggleSelected(id);
     },
-    Escape: () => { selectedBoxes.set(new Set()); },
+    Escape: () => {
+      selectedBoxes.set(new Set());
+    },
   });
 
   return (
@@ -49,30 +55,71 @@ export function BoxesPage() {
       <TotalsPanel />
       <div class="toolbar">
         <input
-          ref={search} type="search" class="grow" placeholder="Search names, images, labels" aria-label="Search boxes" aria-keyshortcuts="/"
+          ref={search}
+          type="search"
+          class="grow"
+          placeholder="Search names, images, labels"
+          aria-label="Search boxes"
+          aria-keyshortcuts="/"
           value={choice.text}
-          onInput={(event) => { boxChoice.set({ ...choice, text: event.currentTarget.value }); }}
-          onKeyDown={(event) => { if (event.key === 'Escape') event.currentTarget.blur(); }}
+          onInput={(event) => {
+            boxChoice.set({ ...choice, text: event.currentTarget.value });
+          }}
+          onKeyDown={(event) => {
+            if (event.key === 'Escape') event.currentTarget.blur();
+          }}
         />
-        <select aria-label="Status" value={choice.status} onChange={(event) => { boxChoice.set({ ...choice, status: event.currentTarget.value as BoxChoice['status'] }); }}>
-          {statusChoices.map((status) => <option key={status} value={status}>{status === 'all' ? 'any status' : status}</option>)}
+        <select
+          aria-label="Status"
+          value={choice.status}
+          onChange={(event) => {
+            boxChoice.set({ ...choice, status: event.currentTarget.value as BoxChoice['status'] });
+          }}
+        >
+          {statusChoices.map((status) => (
+            <option key={status} value={status}>
+              {status === 'all' ? 'any status' : status}
+            </option>
+          ))}
         </select>
-        <Button kind="primary" onClick={() => { setCreating(true); }}>Create box</Button>
+        <Button
+          kind="primary"
+          onClick={() => {
+            setCreating(true);
+          }}
+        >
+          Create box
+        </Button>
       </div>
       <SelectionBar boxes={boxes} />
       {connection === 'loading' ? <LoadingNote what="boxes" /> : null}
       {connection !== 'loading' && boxes.size === 0 ? (
         <EmptyNote title="No boxes yet">
-          <p>A box is a small Linux machine of its own. Create the first one here, or with <code>boxrun create base</code>.</p>
+          <p>
+            A box is a small Linux machine of its own. Create the first one here, or with{' '}
+            <code>boxrun create base</code>.
+          </p>
         </EmptyNote>
       ) : null}
       {boxes.size > 0 && shown.length === 0 ? (
         <EmptyNote title="No box fits">
-          <Button onClick={() => { boxChoice.set({ ...choice, text: '', status: 'all' }); }}>Show all {boxes.size}</Button>
+          <Button
+            onClick={() => {
+              boxChoice.set({ ...choice, text: '', status: 'all' });
+            }}
+          >
+            Show all {boxes.size}
+          </Button>
         </EmptyNote>
       ) : null}
       {shown.length > 0 ? <BoxTable boxes={shown} now={now} /> : null}
-      {isCreating ? <CreateDialog onClose={() => { setCreating(false); }} /> : null}
+      {isCreating ? (
+        <CreateDialog
+          onClose={() => {
+            setCreating(false);
+          }}
+        />
+      ) : null}
     </main>
   );
 }
@@ -96,17 +143,35 @@ function SelectionBar({ boxes }: { readonly boxes: ReadonlyMap<string, Box> }) {
             const fitting = chosen.filter(boxActions[action].fits);
             return (
               <Button
-                key={action} kind={action === 'remove' ? 'danger' : 'plain'} disabled={fitting.length === 0}
-                onClick={() => { setAsked({ action, boxes: fitting }); }}
+                key={action}
+                kind={action === 'remove' ? 'danger' : 'plain'}
+                disabled={fitting.length === 0}
+                onClick={() => {
+                  setAsked({ action, boxes: fitting });
+                }}
               >
                 {boxActions[action].verb}
               </Button>
             );
           })}
-          <Button kind="quiet" onClick={() => { selectedBoxes.set(new Set()); }}>Clear</Button>
+          <Button
+            kind="quiet"
+            onClick={() => {
+              selectedBoxes.set(new Set());
+            }}
+          >
+            Clear
+          </Button>
         </div>
       )}
-      {asked === null ? null : <ConfirmDialog {...asked} onClose={() => { setAsked(null); }} />}
+      {asked === null ? null : (
+        <ConfirmDialog
+          {...asked}
+          onClose={() => {
+            setAsked(null);
+          }}
+        />
+      )}
     </>
   );
 }
@@ -114,8 +179,10 @@ function SelectionBar({ boxes }: { readonly boxes: ReadonlyMap<string, Box> }) {
 /** Moves from the row that has the focus to a neighbour, or into the table. */
 function stepRow(event: KeyboardEvent, by: number): void {
   const current = document.activeElement?.closest('tr')?.querySelector<HTMLElement>('[data-row]')?.dataset['row'];
-  const target = current === undefined ? document.querySelector<HTMLElement>('[data-row]')
-    : document.querySelector<HTMLElement>(`[data-row="${Number(current) + by}"]`);
+  const target =
+    current === undefined
+      ? document.querySelector<HTMLElement>('[data-row]')
+      : document.querySelector<HTMLElement>(`[data-row="${Number(current) + by}"]`);
   if (target === null) return;
   event.preventDefault();
   target.focus();

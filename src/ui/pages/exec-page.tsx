@@ -22,24 +22,39 @@ export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly e
   const output = useExecOutput(boxId, execId);
   const box = useStore(changes.boxes).get(boxId);
   const now = useNow();
-  useKeys({ Escape: () => { goTo({ view: 'box', box: boxId, tab: 'commands' }); } });
+  useKeys({
+    Escape: () => {
+      goTo({ view: 'box', box: boxId, tab: 'commands' });
+    },
+  });
 
   const download = (): void => {
-    collectOutput(boxId, execId).then((blob) => { saveFile(blob, `${execId}.log`); }, (problem: unknown) => { tellError('Download', problem); });
+    collectOutput(boxId, execId).then(
+      (blob) => {
+        saveFile(blob, `${execId}.log`);
+      },
+      (problem: unknown) => {
+        tellError('Download', problem);
+      },
+    );
   };
   const isGone = isCode(error, 'BOX_NOT_FOUND') || isCode(error, 'EXEC_NOT_FOUND');
   return (
     <main id="main" class="exec-page">
       <header class="page-head">
         <p class="crumbs">
-          <a href={hrefOf({ view: 'boxes' })}>Boxes</a> / <a href={hrefOf({ view: 'box', box: boxId, tab: 'commands' })}>{box === undefined ? boxId : boxTitle(box)}</a>
+          <a href={hrefOf({ view: 'boxes' })}>Boxes</a> /{' '}
+          <a href={hrefOf({ view: 'box', box: boxId, tab: 'commands' })}>{box === undefined ? boxId : boxTitle(box)}</a>
         </p>
         <div class="head-line">
           <h1 class="mono">{exec === null ? execId : formatCommand(exec.cmd)}</h1>
           {exec === null ? null : (
             <>
               <Status status={exec.status} />
-              <span class="facts">{exec.exit_code === null ? '' : `exit code ${exec.exit_code}, `}{durationOf(exec, now)}</span>
+              <span class="facts">
+                {exec.exit_code === null ? '' : `exit code ${exec.exit_code}, `}
+                {durationOf(exec, now)}
+              </span>
               <span class="grow" />
               {exec.status === 'running' ? <CancelButton exec={exec} /> : null}
             </>
@@ -47,7 +62,11 @@ export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly e
         </div>
         {exec === null || exec.error_message === null ? null : <p class="note error">{exec.error_message}</p>}
       </header>
-      {isGone ? <EmptyNote title="This command is gone"><p>It went with its box, or the link is wrong.</p></EmptyNote> : null}
+      {isGone ? (
+        <EmptyNote title="This command is gone">
+          <p>It went with its box, or the link is wrong.</p>
+        </EmptyNote>
+      ) : null}
       {!isGone && error !== null ? <ErrorNote error={error} /> : null}
       {!isGone && output.error !== null && error === null ? <ErrorNote error={output.error} /> : null}
       {exec === null && error === null ? <LoadingNote what="the command" /> : null}
@@ -68,14 +87,18 @@ function useExec(boxId: string, execId: string): { readonly exec: Exec | null; r
           setExec(found);
           setError(null);
         },
-        (problem: unknown) => { if (!left.signal.aborted) setError(problem); },
+        (problem: unknown) => {
+          if (!left.signal.aborted) setError(problem);
+        },
       );
     };
     const stopExecs = onExecs(boxId, (changed) => {
       if (changed === 'missed') read();
       else if (changed.id === execId) setExec(changed);
     });
-    const stopBoxes = changes.onEvent((event) => { if (event.type === 'box.removed' && event.box.id === boxId) read(); });
+    const stopBoxes = changes.onEvent((event) => {
+      if (event.type === 'box.removed' && event.box.id === boxId) read();
+    });
     setExec(null);
     read();
     return () => {

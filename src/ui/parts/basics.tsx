@@ -1,5 +1,5 @@
-// The small parts that every view is made of: buttons, status, dialogs, what is shown where there is nothing or something went wrong.
-// Each has its label for those who do not see it. Text is only ever text.
+// The small parts that every view is made of: buttons, status, dialogs, what is shown where there is nothing or
+// something went wrong. Each has its label for those who do not see it. Text is only ever text.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef } from 'preact/hooks';
 import { describeError } from '../live/client.ts';
@@ -14,9 +14,25 @@ interface ButtonProps {
   readonly label?: string;
 }
 
-export function Button({ children, onClick, kind = 'plain', type = 'button', disabled = false, pressed, label }: ButtonProps) {
+export function Button({
+  children,
+  onClick,
+  kind = 'plain',
+  type = 'button',
+  disabled = false,
+  pressed,
+  label,
+}: ButtonProps) {
   return (
-    <button type={type} class={`button ${kind}`} disabled={disabled} aria-pressed={pressed} aria-label={label} title={label} onClick={onClick}>
+    <button
+      type={type}
+      class={`button ${kind}`}
+      disabled={disabled}
+      aria-pressed={pressed}
+      aria-label={label}
+      title={label}
+      onClick={onClick}
+    >
       {children}
     </button>
   );
@@ -31,7 +47,10 @@ export function ErrorNote({ error }: { readonly error: unknown }) {
   const { message, hint, code } = describeError(error);
   return (
     <div class="note error" role="alert">
-      <p><strong>{message}</strong>{code === null ? null : <span class="code"> {code}</span>}</p>
+      <p>
+        <strong>{message}</strong>
+        {code === null ? null : <span class="code"> {code}</span>}
+      </p>
       {hint === null ? null : <p>{hint}</p>}
     </div>
   );
@@ -47,7 +66,11 @@ export function EmptyNote({ title, children }: { readonly title: string; readonl
 }
 
 export function LoadingNote({ what }: { readonly what: string }) {
-  return <p class="note loading" role="status">Loading {what} …</p>;
+  return (
+    <p class="note loading" role="status">
+      Loading {what} …
+    </p>
+  );
 }
 
 interface DialogProps {
@@ -63,7 +86,9 @@ export function Dialog({ title, onClose, children }: DialogProps) {
   useEffect(() => {
     const before = document.activeElement;
     element.current?.showModal();
-    return () => { if (before instanceof HTMLElement && before.isConnected) before.focus(); };
+    return () => {
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
   }, []);
   return (
     <dialog
@@ -73,12 +98,16 @@ export function Dialog({ title, onClose, children }: DialogProps) {
         event.preventDefault();
         onClose();
       }}
-      onClick={(event) => { if (event.target === element.current) onClose(); }}
+      onClick={(event) => {
+        if (event.target === element.current) onClose();
+      }}
     >
       <div class="dialog">
         <header class="dialog-head">
           <h2 id={titleId}>{title}</h2>
-          <Button kind="quiet" label="Close" onClick={onClose}>✕</Button>
+          <Button kind="quiet" label="Close" onClick={onClose}>
+            ✕
+          </Button>
         </header>
         {children}
       </div>
@@ -89,7 +118,10 @@ export function Dialog({ title, onClose, children }: DialogProps) {
 interface FieldProps {
   readonly label: string;
   readonly hint?: string;
-  readonly children: (ids: { readonly id: string; readonly 'aria-describedby': string | undefined }) => ComponentChildren;
+  readonly children: (ids: {
+    readonly id: string;
+    readonly 'aria-describedby': string | undefined;
+  }) => ComponentChildren;
 }
 
 export function Field({ label, hint, children }: FieldProps) {
@@ -99,7 +131,11 @@ export function Field({ label, hint, children }: FieldProps) {
     <div class="field">
       <label for={id}>{label}</label>
       {children({ id, 'aria-describedby': hint === undefined ? undefined : hintId })}
-      {hint === undefined ? null : <p class="hint" id={hintId}>{hint}</p>}
+      {hint === undefined ? null : (
+        <p class="hint" id={hintId}>
+          {hint}
+        </p>
+      )}
     </div>
   );
 }

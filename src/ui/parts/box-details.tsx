@@ -9,7 +9,19 @@ import { formatCpus, formatMemory, formatTime } from './format.ts';
 export function BoxDetails({ box }: { readonly box: Box }) {
   const pairs = (values: Readonly<Record<string, string>> | null): ComponentChildren => {
     const entries = Object.entries(values ?? {});
-    return entries.length === 0 ? 'none' : <ul class="plain-list">{entries.map(([key, value]) => <li key={key}><code>{key}={value}</code></li>)}</ul>;
+    return entries.length === 0 ? (
+      'none'
+    ) : (
+      <ul class="plain-list">
+        {entries.map(([key, value]) => (
+          <li key={key}>
+            <code>
+              {key}={value}
+            </code>
+          </li>
+        ))}
+      </ul>
+    );
   };
   const used = useStore(usage.boxes)[box.id];
   const cpuUsed = used?.cpu_used ?? null;
@@ -17,7 +29,10 @@ export function BoxDetails({ box }: { readonly box: Box }) {
     ['Id', <code key="id">{box.id}</code>],
     ['Image', box.image],
     ['CPUs', `${box.cpu}${cpuUsed === null ? '' : `, ${formatCpus(cpuUsed)} used`}`],
-    ['Memory', `${formatMemory(box.memory_mb)}${used === undefined ? '' : `, ${formatMemory(Math.ceil(used.memory_used_mb))} used`}`],
+    [
+      'Memory',
+      `${formatMemory(box.memory_mb)}${used === undefined ? '' : `, ${formatMemory(Math.ceil(used.memory_used_mb))} used`}`,
+    ],
     ['Disk', `${box.disk_size_gb} GB`],
     ['Network', box.network ? 'yes' : 'no'],
     ['Directory', <code key="workdir">{box.workdir}</code>],
@@ -30,7 +45,12 @@ export function BoxDetails({ box }: { readonly box: Box }) {
   ];
   return (
     <dl class="details">
-      {rows.map(([title, value]) => <div key={title}><dt>{title}</dt><dd>{value}</dd></div>)}
+      {rows.map(([title, value]) => (
+        <div key={title}>
+          <dt>{title}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
     </dl>
   );
 }
@@ -40,7 +60,10 @@ function volumesOf({ volumes }: Box): ComponentChildren {
   return (
     <ul class="plain-list">
       {volumes.map((volume) => (
-        <li key={volume.guest_path}><code>{volume.host_path}</code> at <code>{volume.guest_path}</code>{volume.readonly ? ', read-only' : ''}</li>
+        <li key={volume.guest_path}>
+          <code>{volume.host_path}</code> at <code>{volume.guest_path}</code>
+          {volume.readonly ? ', read-only' : ''}
+        </li>
       ))}
     </ul>
   );

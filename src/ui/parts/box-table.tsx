@@ -1,5 +1,5 @@
-// The table of boxes: sorted by its heads, selected by its boxes, walked with the arrow keys. Draws only the rows on the screen.
-// Shown by the page of boxes, which says what is in it.
+// The table of boxes: sorted by its heads, selected by its boxes, walked with the arrow keys. Draws only the rows on
+// the screen. Shown by the page of boxes, which says what is in it.
 import { useRef } from 'preact/hooks';
 import type { Box, BoxUsage } from '../../sdk/browser.ts';
 import { boxTitle, busyBoxes } from '../live/box-actions.ts';
@@ -36,7 +36,9 @@ export function BoxTable({ boxes, now }: { readonly boxes: readonly Box[]; reado
   const busy = useStore(busyBoxes);
   const used = useStore(usage.boxes);
   const chosen = boxes.filter(({ id }) => selected.has(id)).length;
-  const selectAll = (): void => { selectedBoxes.set(chosen === boxes.length ? new Set() : new Set(boxes.map(({ id }) => id))); };
+  const selectAll = (): void => {
+    selectedBoxes.set(chosen === boxes.length ? new Set() : new Set(boxes.map(({ id }) => id)));
+  };
   return (
     <table class="boxes" aria-rowcount={boxes.length + 1}>
       <caption class="unseen">Boxes</caption>
@@ -44,18 +46,35 @@ export function BoxTable({ boxes, now }: { readonly boxes: readonly Box[]; reado
         <tr aria-rowindex={1}>
           <th scope="col" class="select">
             <label class="check">
-              <input type="checkbox" checked={chosen > 0 && chosen === boxes.length} indeterminate={chosen > 0 && chosen < boxes.length} onChange={selectAll} />
+              <input
+                type="checkbox"
+                checked={chosen > 0 && chosen === boxes.length}
+                indeterminate={chosen > 0 && chosen < boxes.length}
+                onChange={selectAll}
+              />
               <span class="unseen">Select all</span>
             </label>
           </th>
-          {columns.map((column) => <SortHead key={column.key} column={column} />)}
-          <th scope="col" class="labels">Labels</th>
+          {columns.map((column) => (
+            <SortHead key={column.key} column={column} />
+          ))}
+          <th scope="col" class="labels">
+            Labels
+          </th>
         </tr>
       </thead>
       <tbody ref={body}>
         <Gap rows={first} />
         {boxes.slice(first, end).map((box, at) => (
-          <BoxRow key={box.id} box={box} used={used[box.id] ?? null} index={first + at} isSelected={selected.has(box.id)} doing={busy.get(box.id) ?? null} now={now} />
+          <BoxRow
+            key={box.id}
+            box={box}
+            used={used[box.id] ?? null}
+            index={first + at}
+            isSelected={selected.has(box.id)}
+            doing={busy.get(box.id) ?? null}
+            now={now}
+          />
         ))}
         <Gap rows={boxes.length - end} />
       </tbody>
@@ -69,8 +88,15 @@ function SortHead({ column: { key, title, kind = '' } }: { readonly column: Colu
   const order = choice.descending ? 'descending' : 'ascending';
   return (
     <th scope="col" class={kind} aria-sort={isSorted ? order : 'none'}>
-      <button type="button" class="sort" onClick={() => { boxChoice.set({ ...choice, sort: key, descending: isSorted ? !choice.descending : key === 'created_at' }); }}>
-        {title}<span aria-hidden="true">{isSorted ? (choice.descending ? ' ↓' : ' ↑') : ''}</span>
+      <button
+        type="button"
+        class="sort"
+        onClick={() => {
+          boxChoice.set({ ...choice, sort: key, descending: isSorted ? !choice.descending : key === 'created_at' });
+        }}
+      >
+        {title}
+        <span aria-hidden="true">{isSorted ? (choice.descending ? ' ↓' : ' ↑') : ''}</span>
       </button>
     </th>
   );
@@ -78,7 +104,11 @@ function SortHead({ column: { key, title, kind = '' } }: { readonly column: Colu
 
 /** Stands for rows that are not drawn. */
 function Gap({ rows }: { readonly rows: number }) {
-  return rows === 0 ? null : <tr aria-hidden="true" class="gap"><td colSpan={columns.length + 2} style={{ height: `${rows * rowHeight}px` }} /></tr>;
+  return rows === 0 ? null : (
+    <tr aria-hidden="true" class="gap">
+      <td colSpan={columns.length + 2} style={{ height: `${rows * rowHeight}px` }} />
+    </tr>
+  );
 }
 
 interface BoxRowProps {
@@ -97,20 +127,42 @@ function BoxRow({ box, used, index, isSelected, doing, now }: BoxRowProps) {
     <tr class={isSelected ? 'selected' : ''} aria-rowindex={index + 2} data-box={box.id}>
       <td class="select">
         <label class="check">
-          <input type="checkbox" checked={isSelected} onChange={() => { toggleSelected(box.id); }} />
+          <input
+            type="checkbox"
+            checked={isSelected}
+            onChange={() => {
+              toggleSelected(box.id);
+            }}
+          />
           <span class="unseen">Select {boxTitle(box)}</span>
         </label>
       </td>
       <th scope="row">
-        <a href={hrefOf({ view: 'box', box: box.id, tab: 'commands' })} data-row={index}>{boxTitle(box)}</a>
+        <a href={hrefOf({ view: 'box', box: box.id, tab: 'commands' })} data-row={index}>
+          {boxTitle(box)}
+        </a>
         {box.name === null ? null : <span class="box-id">{box.id}</span>}
       </th>
-      <td class="narrow"><Status status={doing ?? box.status} /></td>
+      <td class="narrow">
+        <Status status={doing ?? box.status} />
+      </td>
       <td class="wide">{box.image}</td>
-      <td class="wide number"><Use used={used === null || used.cpu_used === null ? null : formatCpus(used.cpu_used)} /> {box.cpu}</td>
-      <td class="wide number"><Use used={used === null ? null : formatMemory(Math.ceil(used.memory_used_mb))} /> {formatMemory(box.memory_mb)}</td>
-      <td class="age number" title={formatTime(box.created_at)}>{formatAge(box.created_at, now)}</td>
-      <td class="labels">{labels.map((label) => <span class="label" key={label}>{label}</span>)}</td>
+      <td class="wide number">
+        <Use used={used === null || used.cpu_used === null ? null : formatCpus(used.cpu_used)} /> {box.cpu}
+      </td>
+      <td class="wide number">
+        <Use used={used === null ? null : formatMemory(Math.ceil(used.memory_used_mb))} /> {formatMemory(box.memory_mb)}
+      </td>
+      <td class="age number" title={formatTime(box.created_at)}>
+        {formatAge(box.created_at, now)}
+      </td>
+      <td class="labels">
+        {labels.map((label) => (
+          <span class="label" key={label}>
+            {label}
+          </span>
+        ))}
+      </td>
     </tr>
   );
 }

@@ -32,7 +32,9 @@ export function ConfirmDialog({ action, boxes, onClose }: ConfirmProps) {
         }}
       >
         <ul class="names">
-          {boxes.slice(0, namedMax).map((box) => <li key={box.id}>{boxTitle(box)}</li>)}
+          {boxes.slice(0, namedMax).map((box) => (
+            <li key={box.id}>{boxTitle(box)}</li>
+          ))}
           {more > 0 ? <li>and {more} more</li> : null}
         </ul>
         <p>{consequences[action]}</p>

@@ -54,13 +54,20 @@ export function CreateDialog({ onClose }: { readonly onClose: () => void }) {
       >
         <fieldset disabled={phase.kind === 'creating'}>
           <legend class="unseen">The new box</legend>
-          <CreateFieldset fields={fields} onChange={(change) => { setFields({ ...fields, ...change }); }} />
+          <CreateFieldset
+            fields={fields}
+            onChange={(change) => {
+              setFields({ ...fields, ...change });
+            }}
+          />
         </fieldset>
         {phase.kind === 'creating' ? <Stages stages={phase.stages} /> : null}
         {phase.kind === 'editing' && phase.error !== null ? <ErrorNote error={phase.error} /> : null}
         <div class="dialog-foot">
           <Button onClick={close}>{phase.kind === 'creating' ? 'Close, create goes on' : 'Cancel'}</Button>
-          <Button type="submit" kind="primary" disabled={phase.kind === 'creating'}>Create</Button>
+          <Button type="submit" kind="primary" disabled={phase.kind === 'creating'}>
+            Create
+          </Button>
         </div>
       </form>
     </Dialog>
@@ -72,7 +79,13 @@ function Stages({ stages }: { readonly stages: readonly Progress[] }) {
   return (
     <div class="stages" role="status">
       <progress aria-label="The box is being created" />
-      <ol>{stages.slice(-5).map((stage, at) => <li key={`${stages.length} ${at}`} class={stage === last ? 'now' : ''}>{stage.message}</li>)}</ol>
+      <ol>
+        {stages.slice(-5).map((stage, at) => (
+          <li key={`${stages.length} ${at}`} class={stage === last ? 'now' : ''}>
+            {stage.message}
+          </li>
+        ))}
+      </ol>
       {stages.length === 0 ? <p>Creating …</p> : null}
     </div>
   );
@@ -87,12 +100,33 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
   const images = useKnownImages();
   const number = (name: 'cpu' | 'memoryMb' | 'diskGb', label: string) => (
     <Field label={label}>
-      {(ids) => <input {...ids} type="number" min="1" required value={fields[name]} onInput={(event) => { onChange({ [name]: event.currentTarget.value }); }} />}
+      {(ids) => (
+        <input
+          {...ids}
+          type="number"
+          min="1"
+          required
+          value={fields[name]}
+          onInput={(event) => {
+            onChange({ [name]: event.currentTarget.value });
+          }}
+        />
+      )}
     </Field>
   );
   const lines = (name: 'env' | 'volumes' | 'labels', label: string, hint: string) => (
     <Field label={label} hint={hint}>
-      {(ids) => <textarea {...ids} rows={2} spellcheck={false} value={fields[name]} onInput={(event) => { onChange({ [name]: event.currentTarget.value }); }} />}
+      {(ids) => (
+        <textarea
+          {...ids}
+          rows={2}
+          spellcheck={false}
+          value={fields[name]}
+          onInput={(event) => {
+            onChange({ [name]: event.currentTarget.value });
+          }}
+        />
+      )}
     </Field>
   );
   return (
@@ -101,13 +135,36 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
         <Field label="Image" hint="Known here, or of a registry, such as ubuntu:24.04">
           {(ids) => (
             <>
-              <input {...ids} required list="known-images" spellcheck={false} value={fields.image} onInput={(event) => { onChange({ image: event.currentTarget.value }); }} />
-              <datalist id="known-images">{images.map((image) => <option key={image} value={image} />)}</datalist>
+              <input
+                {...ids}
+                required
+                list="known-images"
+                spellcheck={false}
+                value={fields.image}
+                onInput={(event) => {
+                  onChange({ image: event.currentTarget.value });
+                }}
+              />
+              <datalist id="known-images">
+                {images.map((image) => (
+                  <option key={image} value={image} />
+                ))}
+              </datalist>
             </>
           )}
         </Field>
         <Field label="Name" hint="May be left empty">
-          {(ids) => <input {...ids} spellcheck={false} maxLength={63} value={fields.name} onInput={(event) => { onChange({ name: event.currentTarget.value }); }} />}
+          {(ids) => (
+            <input
+              {...ids}
+              spellcheck={false}
+              maxLength={63}
+              value={fields.name}
+              onInput={(event) => {
+                onChange({ name: event.currentTarget.value });
+              }}
+            />
+          )}
         </Field>
       </div>
       <div class="field-row">
@@ -116,7 +173,14 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
         {number('diskGb', 'Disk, GB')}
       </div>
       <label class="check wide-check">
-        <input type="checkbox" checked={fields.network} onChange={(event) => { onChange({ network: event.currentTarget.checked }); }} /> Network
+        <input
+          type="checkbox"
+          checked={fields.network}
+          onChange={(event) => {
+            onChange({ network: event.currentTarget.checked });
+          }}
+        />{' '}
+        Network
       </label>
       <details class="more">
         <summary>Environment, volumes, labels</summary>
@@ -137,10 +201,14 @@ function useKnownImages(): string[] {
   useEffect(() => {
     const closed = new AbortController();
     boxrun.images({ signal: closed.signal }).then(
-      ({ images, aliases }) => { setNamed([...images.map(({ name }) => name), ...Object.keys(aliases)]); },
+      ({ images, aliases }) => {
+        setNamed([...images.map(({ name }) => name), ...Object.keys(aliases)]);
+      },
       () => undefined, // The others can be chosen all the same.
     );
-    return () => { closed.abort(); };
+    return () => {
+      closed.abort();
+    };
   }, []);
   const used = [...changes.boxes.get().values()].map(({ image }) => image);
   return [...new Set([...rememberedImages(), ...named, ...used])].slice(0, 100);

@@ -1,5 +1,5 @@
-// What is typed into the form of a new box, as a request. Pure: each line of the long fields is one entry; the server checks the rest.
-// Used by the form of a new box.
+// What is typed into the form of a new box, as a request. Pure: each line of the long fields is one entry; the server
+// checks the rest. Used by the form of a new box.
 import type { CreateBoxInput } from '../../sdk/browser.ts';
 
 export interface CreateFields {
@@ -15,7 +15,15 @@ export interface CreateFields {
 }
 
 export const emptyFields: CreateFields = {
-  image: 'base', name: '', cpu: '2', memoryMb: '1024', diskGb: '8', network: false, env: '', volumes: '', labels: '',
+  image: 'base',
+  name: '',
+  cpu: '2',
+  memoryMb: '1024',
+  diskGb: '8',
+  network: false,
+  env: '',
+  volumes: '',
+  labels: '',
 };
 
 /** @throws Error naming the line that cannot be read */
@@ -37,15 +45,20 @@ export function createInputOf(fields: CreateFields): CreateBoxInput {
 }
 
 function linesOf(text: string): string[] {
-  return text.split('\n').map((line) => line.trim()).filter((line) => line !== '');
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
 }
 
 function pairsOf(text: string, field: string): Record<string, string> {
-  return Object.fromEntries(linesOf(text).map((line) => {
-    const at = line.indexOf('=');
-    if (at < 1) throw new Error(`${field}: "${line}" is no KEY=VALUE`);
-    return [line.slice(0, at), line.slice(at + 1)];
-  }));
+  return Object.fromEntries(
+    linesOf(text).map((line) => {
+      const at = line.indexOf('=');
+      if (at < 1) throw new Error(`${field}: "${line}" is no KEY=VALUE`);
+      return [line.slice(0, at), line.slice(at + 1)];
+    }),
+  );
 }
 
 function volumeOf(line: string): { host_path: string; guest_path: string; readonly: boolean } {

@@ -18,9 +18,17 @@ export function ExecsTab({ box }: { readonly box: Box }) {
       <StartCommand box={box} />
       {error === null ? null : <ErrorNote error={error} />}
       {execs === null && error === null ? <LoadingNote what="commands" /> : null}
-      {execs?.length === 0 ? <EmptyNote title="No commands yet"><p>Start one above. Its output stays for as long as the box does.</p></EmptyNote> : null}
+      {execs?.length === 0 ? (
+        <EmptyNote title="No commands yet">
+          <p>Start one above. Its output stays for as long as the box does.</p>
+        </EmptyNote>
+      ) : null}
       {execs !== null && execs.length > 0 ? <ExecTable execs={execs} now={now} /> : null}
-      {hasOlder ? <p class="more-rows"><Button onClick={loadOlder}>Show older commands</Button></p> : null}
+      {hasOlder ? (
+        <p class="more-rows">
+          <Button onClick={loadOlder}>Show older commands</Button>
+        </p>
+      ) : null}
     </>
   );
 }
@@ -55,11 +63,30 @@ function StartCommand({ box }: { readonly box: Box }) {
       }}
     >
       <input
-        class="grow mono" aria-label="Command" placeholder={isRunning ? 'Command, such as ls -l /' : 'The box does not run'} spellcheck={false} autocomplete="off"
-        value={line} disabled={!isRunning} onInput={(event) => { setLine(event.currentTarget.value); }}
+        class="grow mono"
+        aria-label="Command"
+        placeholder={isRunning ? 'Command, such as ls -l /' : 'The box does not run'}
+        spellcheck={false}
+        autocomplete="off"
+        value={line}
+        disabled={!isRunning}
+        onInput={(event) => {
+          setLine(event.currentTarget.value);
+        }}
       />
-      <label class="check"><input type="checkbox" checked={inShell} onChange={(event) => { setInShell(event.currentTarget.checked); }} /> in a shell</label>
-      <Button type="submit" kind="primary" disabled={!isRunning || isStarting || line.trim() === ''}>Run</Button>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked={inShell}
+          onChange={(event) => {
+            setInShell(event.currentTarget.checked);
+          }}
+        />{' '}
+        in a shell
+      </label>
+      <Button type="submit" kind="primary" disabled={!isRunning || isStarting || line.trim() === ''}>
+        Run
+      </Button>
       {error === null ? null : <ErrorNote error={error} />}
     </form>
   );
@@ -71,18 +98,40 @@ function ExecTable({ execs, now }: { readonly execs: readonly Exec[]; readonly n
       <caption class="unseen">Commands</caption>
       <thead>
         <tr>
-          <th scope="col">Command</th><th scope="col" class="narrow">Status</th><th scope="col" class="number wide">Exit code</th>
-          <th scope="col" class="number age">Took</th><th scope="col" class="number wide">Age</th><th scope="col" class="act"><span class="unseen">Actions</span></th>
+          <th scope="col">Command</th>
+          <th scope="col" class="narrow">
+            Status
+          </th>
+          <th scope="col" class="number wide">
+            Exit code
+          </th>
+          <th scope="col" class="number age">
+            Took
+          </th>
+          <th scope="col" class="number wide">
+            Age
+          </th>
+          <th scope="col" class="act">
+            <span class="unseen">Actions</span>
+          </th>
         </tr>
       </thead>
       <tbody>
         {execs.map((exec) => (
           <tr key={exec.id}>
-            <th scope="row"><a class="mono" href={hrefOf({ view: 'exec', box: exec.box_id, exec: exec.id })}>{formatCommand(exec.cmd)}</a></th>
-            <td class="narrow"><Status status={exec.status} /></td>
+            <th scope="row">
+              <a class="mono" href={hrefOf({ view: 'exec', box: exec.box_id, exec: exec.id })}>
+                {formatCommand(exec.cmd)}
+              </a>
+            </th>
+            <td class="narrow">
+              <Status status={exec.status} />
+            </td>
             <td class="number wide">{exec.exit_code ?? ''}</td>
             <td class="number age">{durationOf(exec, now)}</td>
-            <td class="number wide" title={formatTime(exec.created_at)}>{formatAge(exec.created_at, now)}</td>
+            <td class="number wide" title={formatTime(exec.created_at)}>
+              {formatAge(exec.created_at, now)}
+            </td>
             <td class="act">{exec.status === 'running' ? <CancelButton exec={exec} /> : null}</td>
           </tr>
         ))}
@@ -95,9 +144,20 @@ export function CancelButton({ exec }: { readonly exec: Exec }) {
   const [isCanceling, setCanceling] = useState(false);
   const cancel = (): void => {
     setCanceling(true);
-    boxrun.cancelExec(exec.box_id, exec.id).catch((error: unknown) => { tellError('Cancel', error); }).finally(() => { setCanceling(false); });
+    boxrun
+      .cancelExec(exec.box_id, exec.id)
+      .catch((error: unknown) => {
+        tellError('Cancel', error);
+      })
+      .finally(() => {
+        setCanceling(false);
+      });
   };
-  return <Button disabled={isCanceling} label={`Cancel ${formatCommand(exec.cmd).slice(0, 60)}`} onClick={cancel}>Cancel</Button>;
+  return (
+    <Button disabled={isCanceling} label={`Cancel ${formatCommand(exec.cmd).slice(0, 60)}`} onClick={cancel}>
+      Cancel
+    </Button>
+  );
 }
 
 export function durationOf({ created_at, finished_at }: Exec, now: number): string {

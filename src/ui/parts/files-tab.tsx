@@ -23,7 +23,11 @@ let nextId = 1;
 export function FilesTab({ box }: { readonly box: Box }) {
   const own = useStore(transfers).filter(({ boxId }) => boxId === box.id);
   if (box.status !== 'running') {
-    return <EmptyNote title="The box does not run"><p>Start it to send files into it, or to get them out.</p></EmptyNote>;
+    return (
+      <EmptyNote title="The box does not run">
+        <p>Start it to send files into it, or to get them out.</p>
+      </EmptyNote>
+    );
   }
   return (
     <>
@@ -33,7 +37,13 @@ export function FilesTab({ box }: { readonly box: Box }) {
       </div>
       <ul class="transfers" aria-live="polite" aria-label="Transfers">
         {own.map(({ id, text, status, detail }) => (
-          <li key={id}><span class={`status ${status}`}>{status === 'running' ? 'under way' : status === 'succeeded' ? 'done' : 'failed'}</span> {text}{detail === '' ? '' : `: ${detail}`}</li>
+          <li key={id}>
+            <span class={`status ${status}`}>
+              {status === 'running' ? 'under way' : status === 'succeeded' ? 'done' : 'failed'}
+            </span>{' '}
+            {text}
+            {detail === '' ? '' : `: ${detail}`}
+          </li>
         ))}
       </ul>
     </>
@@ -54,12 +64,15 @@ function Upload({ box }: { readonly box: Box }) {
   };
   return (
     <section
-      class={`card drop ${isOver ? 'over' : ''}`} aria-label="Upload"
+      class={`card drop ${isOver ? 'over' : ''}`}
+      aria-label="Upload"
       onDragOver={(event) => {
         event.preventDefault();
         setOver(true);
       }}
-      onDragLeave={() => { setOver(false); }}
+      onDragLeave={() => {
+        setOver(false);
+      }}
       onDrop={(event) => {
         event.preventDefault();
         setOver(false);
@@ -68,12 +81,24 @@ function Upload({ box }: { readonly box: Box }) {
     >
       <h2>Upload</h2>
       <Field label="Directory in the box" hint="Made where it is missing">
-        {(ids) => <input {...ids} class="mono" spellcheck={false} value={directory} onInput={(event) => { setDirectory(event.currentTarget.value); }} />}
+        {(ids) => (
+          <input
+            {...ids}
+            class="mono"
+            spellcheck={false}
+            value={directory}
+            onInput={(event) => {
+              setDirectory(event.currentTarget.value);
+            }}
+          />
+        )}
       </Field>
       <Field label="Files">
         {(ids) => (
           <input
-            {...ids} type="file" multiple
+            {...ids}
+            type="file"
+            multiple
             onChange={(event) => {
               send(event.currentTarget.files);
               event.currentTarget.value = '';
@@ -112,10 +137,24 @@ function Download({ box }: { readonly box: Box }) {
         }}
       >
         <Field label="Path in the box">
-          {(ids) => <input {...ids} class="mono" required placeholder="/etc/os-release" spellcheck={false} value={path} onInput={(event) => { setPath(event.currentTarget.value); }} />}
+          {(ids) => (
+            <input
+              {...ids}
+              class="mono"
+              required
+              placeholder="/etc/os-release"
+              spellcheck={false}
+              value={path}
+              onInput={(event) => {
+                setPath(event.currentTarget.value);
+              }}
+            />
+          )}
         </Field>
         {error === null ? null : <ErrorNote error={error} />}
-        <Button type="submit" kind="primary">Download</Button>
+        <Button type="submit" kind="primary">
+          Download
+        </Button>
       </form>
     </section>
   );

@@ -1,5 +1,6 @@
-// The charts of the last hour, drawn by uPlot: boxes, CPU and memory used and reserved, commands a second, and how long answers took.
-// Loaded when it is shown. What each chart says now stands over it in words, for those who do not see it as well.
+// The charts of the last hour, drawn by uPlot: boxes, CPU and memory used and reserved, commands a second, and how long
+// answers took. Loaded when it is shown. What each chart says now stands over it in words, for those who do not see it
+// as well.
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
@@ -27,14 +28,26 @@ const formatMegabytes = (value: number): string => formatMemory(Math.round(value
 const charts: readonly ChartSpec[] = [
   { title: 'Boxes running', lines: [{ name: '', read: (sample) => sample.boxes_running }], format: String },
   {
-    title: 'CPU', format: formatCpus,
-    lines: [{ name: 'used', read: (sample) => sample.cpu_used }, { name: 'reserved', read: (sample) => sample.cpu_reserved }],
+    title: 'CPU',
+    format: formatCpus,
+    lines: [
+      { name: 'used', read: (sample) => sample.cpu_used },
+      { name: 'reserved', read: (sample) => sample.cpu_reserved },
+    ],
   },
   {
-    title: 'Memory', format: formatMegabytes,
-    lines: [{ name: 'used', read: (sample) => sample.memory_used_mb }, { name: 'reserved', read: (sample) => sample.memory_reserved_mb }],
+    title: 'Memory',
+    format: formatMegabytes,
+    lines: [
+      { name: 'used', read: (sample) => sample.memory_used_mb },
+      { name: 'reserved', read: (sample) => sample.memory_reserved_mb },
+    ],
   },
-  { title: 'Commands a second', lines: [{ name: '', read: (sample) => sample.execs_per_second }], format: (value) => value.toFixed(1) },
+  {
+    title: 'Commands a second',
+    lines: [{ name: '', read: (sample) => sample.execs_per_second }],
+    format: (value) => value.toFixed(1),
+  },
   { title: 'Create takes', lines: [{ name: '', read: (sample) => sample.create_ms }], format: formatSpan },
   { title: 'Commands take', lines: [{ name: '', read: (sample) => sample.exec_ms }], format: formatSpan },
 ];
@@ -44,7 +57,9 @@ export function HistoryCharts() {
   useStore(theme); // Canvases do not see style sheets: they are drawn anew in other colours.
   return (
     <div class="charts">
-      {charts.map((chart) => <Chart key={`${chart.title} ${theme.get()}`} {...chart} samples={samples} />)}
+      {charts.map((chart) => (
+        <Chart key={`${chart.title} ${theme.get()}`} {...chart} samples={samples} />
+      ))}
     </div>
   );
 }
@@ -60,7 +75,9 @@ function Chart({ title, lines, format, samples }: ChartSpec & { readonly samples
     if (element === null) return;
     const made = new uPlot(optionsFor(element, lines.length, format), [[], ...lines.map(() => [])], element);
     plot.current = made;
-    const observer = new ResizeObserver(() => { made.setSize({ width: element.clientWidth, height }); });
+    const observer = new ResizeObserver(() => {
+      made.setSize({ width: element.clientWidth, height });
+    });
     observer.observe(element);
     return () => {
       observer.disconnect();
@@ -70,15 +87,24 @@ function Chart({ title, lines, format, samples }: ChartSpec & { readonly samples
   }, [lines, format]);
 
   useLayoutEffect(() => {
-    plot.current?.setData([samples.map(({ at }) => Date.parse(at) / 1000), ...lines.map(({ read }) => samples.map(read))]);
+    plot.current?.setData([
+      samples.map(({ at }) => Date.parse(at) / 1000),
+      ...lines.map(({ read }) => samples.map(read)),
+    ]);
   }, [samples, lines, format]);
 
   return (
     <figure class="chart">
       <figcaption>
-        {title}: {lines.map(({ name, read }, at) => {
+        {title}:{' '}
+        {lines.map(({ name, read }, at) => {
           const last = samples.map(read).findLast((value) => value !== null) ?? null;
-          return <span key={name}>{at > 0 ? ', ' : ''}<strong>{last === null ? 'nothing yet' : format(last)}</strong> {name}</span>;
+          return (
+            <span key={name}>
+              {at > 0 ? ', ' : ''}
+              <strong>{last === null ? 'nothing yet' : format(last)}</strong> {name}
+            </span>
+          );
         })}
       </figcaption>
       <div ref={host} class="plot" aria-hidden="true" />
@@ -87,7 +113,12 @@ function Chart({ title, lines, format, samples }: ChartSpec & { readonly samples
 }
 
 function optionsFor(element: HTMLElement, lines: number, format: (value: number) => string): uPlot.Options {
-  const axis = { stroke: colour('--chart-text'), grid: { stroke: colour('--chart-grid'), width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' };
+  const axis = {
+    stroke: colour('--chart-text'),
+    grid: { stroke: colour('--chart-grid'), width: 1 },
+    ticks: { show: false },
+    font: '11px system-ui, sans-serif',
+  };
   return {
     width: element.clientWidth,
     height,
@@ -98,12 +129,24 @@ function optionsFor(element: HTMLElement, lines: number, format: (value: number)
       y: { range: (_plot, _least, most) => [0, Math.max(1, (most ?? 0) * 1.15)] },
     },
     axes: [
-      { ...axis, size: 22, space: 70, values: (_plot, marks) => marks.map((mark) => new Date(mark * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })) },
+      {
+        ...axis,
+        size: 22,
+        space: 70,
+        values: (_plot, marks) =>
+          marks.map((mark) => new Date(mark * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })),
+      },
       { ...axis, size: 52, space: 28, values: (_plot, marks) => marks.map(format) },
     ],
     series: [
       {},
-      { stroke: colour('--chart-line'), fill: colour('--chart-fill'), width: 1.5, spanGaps: true, points: { show: samplesAreFew } },
+      {
+        stroke: colour('--chart-line'),
+        fill: colour('--chart-fill'),
+        width: 1.5,
+        spanGaps: true,
+        points: { show: samplesAreFew },
+      },
       { stroke: colour('--chart-text'), width: 1, dash: [4, 3], spanGaps: true, points: { show: false } },
     ].slice(0, 1 + lines),
   };

@@ -10,5 +10,7 @@ export function saveFile(content: Blob, name: string): void {
   link.href = url;
   link.download = name;
   link.click();
-  setTimeout(() => { URL.revokeObjectURL(url); }, keptMs);
+  setTimeout(() => {
+    URL.revokeObjectURL(url);
+  }, keptMs);
 }

@@ -1,5 +1,5 @@
-// What is in use of what there is, now and over the last hour. The charts come with a script of their own, once they are shown.
-// CPU and memory are what boxes reserve, and beside it what they use of that.
+// What is in use of what there is, now and over the last hour. The charts come with a script of their own, once they
+// are shown. CPU and memory are what boxes reserve, and beside it what they use of that.
 import { useEffect, useState } from 'preact/hooks';
 import { changes } from '../live/changes.ts';
 import { useStore } from '../live/store.ts';
@@ -16,25 +16,40 @@ export function TotalsPanel() {
     <section class="totals" aria-label="Totals">
       <dl class="meters">
         <Meter
-          title="Boxes running" value={String(running)} of={`of ${all}${last === undefined ? '' : `; there may be ${last.max_boxes}`}`}
+          title="Boxes running"
+          value={String(running)}
+          of={`of ${all}${last === undefined ? '' : `; there may be ${last.max_boxes}`}`}
           share={last === undefined ? 0 : all / last.max_boxes}
         />
         <Meter
-          title="CPU reserved" value={String(cpu)} of={info === null ? '' : `of ${info.max_cpu}`} share={info === null ? 0 : cpu / info.max_cpu}
-          used={last === undefined ? null : formatCpus(last.cpu_used)} usedShare={last === undefined || info === null ? 0 : last.cpu_used / info.max_cpu}
+          title="CPU reserved"
+          value={String(cpu)}
+          of={info === null ? '' : `of ${info.max_cpu}`}
+          share={info === null ? 0 : cpu / info.max_cpu}
+          used={last === undefined ? null : formatCpus(last.cpu_used)}
+          usedShare={last === undefined || info === null ? 0 : last.cpu_used / info.max_cpu}
         />
         <Meter
-          title="Memory reserved" value={formatMemory(memoryMb)} of={info === null ? '' : `of ${formatMemory(info.max_memory_mb)}`}
+          title="Memory reserved"
+          value={formatMemory(memoryMb)}
+          of={info === null ? '' : `of ${formatMemory(info.max_memory_mb)}`}
           share={info === null ? 0 : memoryMb / info.max_memory_mb}
           used={last === undefined ? null : formatMemory(Math.ceil(last.memory_used_mb))}
           usedShare={last === undefined || info === null ? 0 : last.memory_used_mb / info.max_memory_mb}
         />
         <Meter
-          title="Disk, at most" value={`${diskGb} GB`} of={`of all boxes${last === undefined ? '' : `; ${formatMemory(last.disk_free_mb)} free`}`}
+          title="Disk, at most"
+          value={`${diskGb} GB`}
+          of={`of all boxes${last === undefined ? '' : `; ${formatMemory(last.disk_free_mb)} free`}`}
           share={last === undefined ? null : 1 - last.disk_free_mb / last.disk_size_mb}
         />
       </dl>
-      <details open={isOpen} onToggle={(event) => { setOpen(event.currentTarget.open); }}>
+      <details
+        open={isOpen}
+        onToggle={(event) => {
+          setOpen(event.currentTarget.open);
+        }}
+      >
         <summary>Last hour</summary>
         {isOpen ? <Charts /> : null}
       </details>
@@ -59,8 +74,16 @@ function Meter({ title, value, of, share, used = null, usedShare = 0 }: MeterPro
   return (
     <div class="meter">
       <dt>{title}</dt>
-      <dd><strong>{value}</strong> {of}{used === null ? null : <span class="used">, {used} used</span>}</dd>
-      {share === null ? null : <span class={`bar ${percent >= 90 ? 'full' : ''}`} aria-hidden="true"><span style={{ width: `${percent}%` }} /><span class="used" style={{ width: `${percentOf(usedShare)}%` }} /></span>}
+      <dd>
+        <strong>{value}</strong> {of}
+        {used === null ? null : <span class="used">, {used} used</span>}
+      </dd>
+      {share === null ? null : (
+        <span class={`bar ${percent >= 90 ? 'full' : ''}`} aria-hidden="true">
+          <span style={{ width: `${percent}%` }} />
+          <span class="used" style={{ width: `${percentOf(usedShare)}%` }} />
+        </span>
+      )}
     </div>
   );
 }

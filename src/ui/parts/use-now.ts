@@ -1,5 +1,5 @@
-// The time of day for ages and durations: moves on each second, together for all who show it, and only while somebody does.
-// No request is made for it.
+// The time of day for ages and durations: moves on each second, together for all who show it, and only while somebody
+// does. No request is made for it.
 import { createStore, useStore } from '../live/store.ts';
 
 const time = createStore(Date.now());
@@ -11,7 +11,9 @@ const ticking = {
   subscribe(listener: () => void): () => void {
     const stop = time.subscribe(listener);
     watchers++;
-    timer ??= setInterval(() => { time.set(Date.now()); }, 1_000);
+    timer ??= setInterval(() => {
+      time.set(Date.now());
+    }, 1_000);
     return () => {
       stop();
       watchers--;

@@ -23,7 +23,9 @@ export function useRowWindow(body: RefObject<HTMLElement | null>, count: number,
       const end = clamp(Math.ceil((innerHeight - top) / rowHeight) + spareRows, count);
       setShown((before) => (before.first === first && before.end === end ? before : { first, end }));
     };
-    const later = (): void => { frame ??= requestAnimationFrame(measure); };
+    const later = (): void => {
+      frame ??= requestAnimationFrame(measure);
+    };
     measure();
     addEventListener('scroll', later, { passive: true });
     addEventListener('resize', later);

@@ -1,5 +1,6 @@
-// Shells in boxes, each with its screen: they live on while one looks at something else, until they are closed or the page is left.
-// Loaded when the first terminal is wanted. A shell that has ended, or whose connection is lost, says so and is started anew on demand.
+// Shells in boxes, each with its screen: they live on while one looks at something else, until they are closed or the
+// page is left. Loaded when the first terminal is wanted. A shell that has ended, or whose connection is lost, says so
+// and is started anew on demand.
 import { FitAddon } from '@xterm/addon-fit';
 import { Terminal as Screen, type ITheme } from '@xterm/xterm';
 import '@xterm/xterm/css/xterm.css';
@@ -10,9 +11,7 @@ import { theme, themeColour as colour } from '../live/theme.ts';
 import { makeDocumentStrict } from './strict-document.ts';
 
 export type ShellState =
-  | { readonly kind: 'connecting' }
-  | { readonly kind: 'open' }
-  | { readonly kind: 'ended'; readonly reason: string };
+  { readonly kind: 'connecting' } | { readonly kind: 'open' } | { readonly kind: 'ended'; readonly reason: string };
 
 export interface Shell {
   readonly number: number;
@@ -29,7 +28,9 @@ export const shells: Store<readonly Shell[]> = createStore<readonly Shell[]>([])
 /** The next one is refused: each holds a connection and a screen with its history. */
 export const shellsMax = 16;
 const programs = ['/bin/bash', '/bin/sh'] as const;
-/** Boxes that have no bash: what is typed at once into the next shell of theirs is not lost in an attempt to start one. */
+/**
+ * Boxes that have no bash: what is typed at once into the next shell of theirs is not lost in an attempt to start one.
+ */
 const withoutBash = new Set<string>();
 /** Nobody has typed `exit 127` so soon (milliseconds). */
 const missingMs = 1_000;
@@ -38,8 +39,12 @@ let nextNumber = 1;
 export function openShell(boxId: string, onLeave: () => void): Shell {
   makeDocumentStrict();
   const screen = new Screen({
-    fontFamily: 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace', fontSize: 14,
-    scrollback: 5_000, cursorBlink: true, screenReaderMode: false, theme: screenTheme(),
+    fontFamily: 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace',
+    fontSize: 14,
+    scrollback: 5_000,
+    cursorBlink: true,
+    screenReaderMode: false,
+    theme: screenTheme(),
   });
   const fit = new FitAddon();
   screen.loadAddon(fit);
@@ -48,9 +53,15 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
   const host = document.createElement('div');
   host.className = 'terminal-host';
   let connection: Terminal | null = null;
-  screen.onData((data) => { connection?.write(data).catch(() => undefined); }); // What ends it says so by `exited`.
-  screen.onResize(({ cols, rows }) => { connection?.resize(cols, rows); });
-  const stopTheme = theme.subscribe(() => { screen.options.theme = screenTheme(); });
+  screen.onData((data) => {
+    connection?.write(data).catch(() => undefined);
+  }); // What ends it says so by `exited`.
+  screen.onResize(({ cols, rows }) => {
+    connection?.resize(cols, rows);
+  });
+  const stopTheme = theme.subscribe(() => {
+    screen.options.theme = screenTheme();
+  });
 
   function start(): void {
     state.set({ kind: 'connecting' });
@@ -67,12 +78,16 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
   }
 
   const shell: Shell = {
-    number: nextNumber++, boxId, state,
+    number: nextNumber++,
+    boxId,
+    state,
     show(parent) {
       parent.append(host);
       const isNew = screen.element === undefined;
       if (isNew) screen.open(host);
-      const observer = new ResizeObserver(() => { fit.fit(); });
+      const observer = new ResizeObserver(() => {
+        fit.fit();
+      });
       observer.observe(host);
       fit.fit();
       screen.focus();
@@ -129,7 +144,9 @@ async function copyOutput(terminal: Terminal, screen: Screen): Promise<void> {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    await new Promise<void>((resolve) => { screen.write(value, resolve); });
+    await new Promise<void>((resolve) => {
+      screen.write(value, resolve);
+    });
   }
 }
 
@@ -161,6 +178,11 @@ function screenTheme(): ITheme {
     [name, colour(`--ansi-${at}`)],
     [`bright${name[0]?.toUpperCase() ?? ''}${name.slice(1)}`, colour(`--ansi-${at + 8}`)],
   ]);
-  const own = { background: colour('--terminal'), foreground: colour('--text'), cursor: colour('--text'), selectionBackground: theme.get() === 'dark' ? '#3b5a8a' : '#b4d0fb' };
+  const own = {
+    background: colour('--terminal'),
+    foreground: colour('--text'),
+    cursor: colour('--text'),
+    selectionBackground: theme.get() === 'dark' ? '#3b5a8a' : '#b4d0fb',
+  };
   return { ...own, ...(Object.fromEntries(ansi) as ITheme) };
 }

@@ -1,11 +1,15 @@
-// Whether the kernel can start a command with these arguments and variables (execve(2)), told before anything is started, so that every
-// path to a command gives the same answer. All sizes are of bytes, with the one at the end of each text.
+// Whether the kernel can start a command with these arguments and variables (execve(2)), told before anything is
+// started, so that every path to a command gives the same answer. All sizes are of bytes, with the one at the end of
+// each text.
 import type { Ulimit } from '../../shared/api.ts';
 
 const kib = 1024;
 /** MAX_ARG_STRLEN, with pages of 4 KiB. */
 export const wordBytesMax = 128 * kib;
-/** Of all together: a quarter of the stack (8 MiB where nobody says another), but at least the first and at most the second. */
+/**
+ * Of all together: a quarter of the stack (8 MiB where nobody says another), but at least the first and at most the
+ * second.
+ */
 const listBytesLeast = 128 * kib;
 const listBytesMost = 6 * 1024 * kib;
 const usualStackBytes = 8 * 1024 * kib;
@@ -27,12 +31,22 @@ interface Command {
  * @param busybox its path in the box
  * @param speaker as which the driver's own words come
  */
-export function startable<C extends Command>(command: C, ulimits: readonly Ulimit[], busybox: string, speaker: string): C {
+export function startable<C extends Command>(
+  command: C,
+  ulimits: readonly Ulimit[],
+  busybox: string,
+  speaker: string,
+): C {
   const workdir = command.workdir.slice(0, pathCharactersMax);
   const words = [...command.cmd, ...Object.entries(command.env).map(([name, value]) => `${name}=${value}`)];
   if (fits(words, listBytesFor(ulimits))) return { ...command, workdir };
   const name = (command.cmd[0] ?? '').slice(0, pathCharactersMax);
-  return { ...command, workdir, env: {}, cmd: [busybox, 'sh', '-c', `echo "${speaker}: $0: Argument list too long" >&2; exit 126`, name] };
+  return {
+    ...command,
+    workdir,
+    env: {},
+    cmd: [busybox, 'sh', '-c', `echo "${speaker}: $0: Argument list too long" >&2; exit 126`, name],
+  };
 }
 
 function fits(words: readonly string[], listBytes: number): boolean {

@@ -1,5 +1,5 @@
-// The boundary to an engine: what a worker can ask for, and what an engine must promise. One driver value serves one box.
-// The worker's control.ts calls it; boxlite/ and container/ implement it. Nothing outside src/worker/drivers knows
+// The boundary to an engine: what a worker can ask for, and what an engine must promise. One driver value serves one
+// box. The worker's control.ts calls it; boxlite/ and container/ implement it. Nothing outside src/worker/drivers knows
 // an engine's own words.
 import type { Readable, Writable } from 'node:stream';
 import type { Logger } from 'pino';
@@ -53,8 +53,8 @@ export interface ExecRequest {
   /** On top of the box's own environment. */
   readonly env: Readonly<Record<string, string>>;
   /**
-   * Absolute. A missing one is an exec that fails (exit 1, message on stderr). Where null, the box's own workdir, or `/` for a user
-   * other than root to whom that is closed.
+   * Absolute. A missing one is an exec that fails (exit 1, message on stderr). Where null, the box's own workdir, or
+   * `/` for a user other than root to whom that is closed.
    */
   readonly workdir: string | null;
   readonly user: string | null;
@@ -64,13 +64,17 @@ export interface ExecRequest {
 }
 
 /**
- * `exitCode` as a shell would say it: 127 not found, 126 not executable, 128+n for signal n. `lost`: the engine cannot tell, with its reason.
- * `outOfMemory`: the kernel killed something for lack of memory meanwhile, in words for the user.
+ * `exitCode` as a shell would say it: 127 not found, 126 not executable, 128+n for signal n. `lost`: the engine cannot
+ * tell, with its reason. `outOfMemory`: the kernel killed something for lack of memory meanwhile, in words for the
+ * user.
  */
 export type ExecExit = { readonly exitCode: number; readonly outOfMemory?: string } | { readonly lost: string };
 
 export interface ExecHandle {
-  /** Bytes as the command wrote them, with back-pressure where the engine has it. Ends when the last holder of the pipe is gone. */
+  /**
+   * Bytes as the command wrote them, with back-pressure where the engine has it. Ends when the last holder of the pipe
+   * is gone.
+   */
   readonly stdout: Readable;
   readonly stderr: Readable;
   readonly stdin: Writable | null;
@@ -79,7 +83,10 @@ export interface ExecHandle {
   resize(cols: number, rows: number): Promise<void>;
   /** To the leader only. */
   signal(signal: number): Promise<void>;
-  /** After the leader's end: whether anything of its tree lives on. Nothing does: what still comes out is the leader's own. */
+  /**
+   * After the leader's end: whether anything of its tree lives on. Nothing does: what still comes out is the leader's
+   * own.
+   */
   hasChildren(): Promise<boolean>;
   /** SIGKILL to the whole tree: background children, new sessions, double forks. Resolves when none is left. */
   killTree(): Promise<void>;
@@ -91,8 +98,9 @@ export interface BoxMetrics {
 }
 
 /**
- * Calls are made one at a time, except `exec`, `metrics` and the members of handles, which run in parallel while the box runs.
- * Errors are BoxRunError with a code of the catalogue (IMAGE_PULL_FAILED, TIMEOUT, RUNTIME_ERROR …) and a hint where there is one.
+ * Calls are made one at a time, except `exec`, `metrics` and the members of handles, which run in parallel while the
+ * box runs. Errors are BoxRunError with a code of the catalogue (IMAGE_PULL_FAILED, TIMEOUT, RUNTIME_ERROR …) and a
+ * hint where there is one.
  */
 export interface Driver {
   /** How long /bin/true takes through this engine, start to exit; the first guess for holding answers. */
@@ -102,30 +110,43 @@ export interface Driver {
   /** False: output is text, bytes that are none are lost, and so is what comes faster than it is read. */
   readonly outputIsExact: boolean;
   /**
-   * Makes the image ready for this host: pull, unpack, conversion. The supervisor lets one worker at a time do so per image.
+   * Makes the image ready for this host: pull, unpack, conversion. The supervisor lets one worker at a time do so per
+   * image.
    * @throws IMAGE_PULL_FAILED
    */
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
-  /** Makes the box's disk and the engine's own record; starts nothing. Returns the engine's name for the box. `remove` undoes it. */
+  /**
+   * Makes the box's disk and the engine's own record; starts nothing. Returns the engine's name for the box. `remove`
+   * undoes it.
+   */
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
   /** From created or stopped to running, able to exec. On failure nothing of it is left running. */
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
-  /** After the predecessor's death: takes over what runs. Says 'stopped' when nothing usable does (what was left of it is then cleaned up). */
+  /**
+   * After the predecessor's death: takes over what runs. Says 'stopped' when nothing usable does (what was left of it
+   * is then cleaned up).
+   */
   reattach(): Promise<'running' | 'stopped'>;
-  /** Rejects only when the engine itself fails: a command that cannot be started is a handle that exits 126 or 127 with a message on stderr. */
+  /**
+   * Rejects only when the engine itself fails: a command that cannot be started is a handle that exits 126 or 127 with
+   * a message on stderr.
+   */
   exec(request: ExecRequest): Promise<ExecHandle>;
   /** Commands that a predecessor started and of which processes may be left. */
   foundExecs(): Promise<string[]>;
-  /** Kills the whole trees of commands that a predecessor started, except those named in `finished`: their background children live on. */
+  /**
+   * Kills the whole trees of commands that a predecessor started, except those named in `finished`: their background
+   * children live on.
+   */
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
   /**
-   * Asks what runs to end (HUP to what has a terminal, TERM to all), kills it after `graceMs` milliseconds; the disk stays.
-   * Resolves when no process of the box is left.
+   * Asks what runs to end (HUP to what has a terminal, TERM to all), kills it after `graceMs` milliseconds; the disk
+   * stays. Resolves when no process of the box is left.
    */
   stop(graceMs: number): Promise<void>;
   /**
-   * From any state, half-made ones included, and repeatable: no process, mount, cgroup, socket or file of the box is left.
-   * What runs is asked to end first, and has `graceMs` milliseconds for it (none when absent).
+   * From any state, half-made ones included, and repeatable: no process, mount, cgroup, socket or file of the box is
+   * left. What runs is asked to end first, and has `graceMs` milliseconds for it (none when absent).
    */
   remove(graceMs?: number): Promise<void>;
   metrics(): Promise<BoxMetrics>;

@@ -7,8 +7,15 @@ import type { BoxSpec } from '../../../src/worker/drivers/driver.ts';
 import { boxEnvironment, checkSpec, engineOptions } from '../../../src/worker/drivers/boxlite/box-options.ts';
 
 const spec: BoxSpec = {
-  boxId: 'box_aaaaaaaaaaaa', image: { kind: 'registry', reference: 'alpine:3.20' }, cpu: 2, memoryMb: 1024, diskSizeGb: 8,
-  network: false, workdir: '/root', env: {}, volumes: [],
+  boxId: 'box_aaaaaaaaaaaa',
+  image: { kind: 'registry', reference: 'alpine:3.20' },
+  cpu: 2,
+  memoryMb: 1024,
+  diskSizeGb: 8,
+  network: false,
+  workdir: '/root',
+  env: {},
+  volumes: [],
 };
 
 let dir = '';
@@ -21,7 +28,11 @@ afterAll(() => {
 });
 
 describe('checking a specification', () => {
-  const volume = (guestPath: string, hostPath = tmpdir()) => ({ host_path: hostPath, guest_path: guestPath, readonly: true });
+  const volume = (guestPath: string, hostPath = tmpdir()) => ({
+    host_path: hostPath,
+    guest_path: guestPath,
+    readonly: true,
+  });
 
   it('accepts what the engine can make', async () => {
     await checkSpec({ ...spec, volumes: [volume('/data'), volume('/other')] });
@@ -37,17 +48,25 @@ describe('checking a specification', () => {
     ['a volume that is not there', { volumes: [volume('/data', '/no/such/place')] }, /there is no \/no\/such\/place/],
   ] as const)('refuses %s', async (_name, change, message) => {
     const code = 'volumes' in change && !message.source.includes('there is no') ? 'VALIDATION_ERROR' : 'RUNTIME_ERROR';
-    await expect(checkSpec({ ...spec, ...change })).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string });
+    await expect(checkSpec({ ...spec, ...change })).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message) as string,
+    });
   });
 
   it('refuses a volume that is a file, with a hint', async () => {
-    await expect(checkSpec({ ...spec, volumes: [volume('/data', join(dir, 'file'))] })).rejects.toMatchObject({ hint: /directory/ });
+    await expect(checkSpec({ ...spec, volumes: [volume('/data', join(dir, 'file'))] })).rejects.toMatchObject({
+      hint: /directory/,
+    });
   });
 });
 
 it('keeps variables that steer the engine out of the box', () => {
   const env = { BOXLITE_EXECUTOR: 'guest', BOXRUN_TOKEN: 'x', MY_BOXLITE_X: '1', PATH: '/bin' };
-  expect(boxEnvironment(env)).toEqual([['MY_BOXLITE_X', '1'], ['PATH', '/bin']]);
+  expect(boxEnvironment(env)).toEqual([
+    ['MY_BOXLITE_X', '1'],
+    ['PATH', '/bin'],
+  ]);
 });
 
 describe('options for the engine', () => {
@@ -70,9 +89,16 @@ describe('options for the engine', () => {
   });
 
   it('switch the network, and the filter that volumes cannot live with', () => {
-    expect(engineOptions(spec, '/t')).toMatchObject({ network: { outbound: { mode: 'disabled' } }, security: { jailerEnabled: true, seccompEnabled: true } });
-    expect(engineOptions({ ...spec, network: true }, '/t')).toMatchObject({ network: { outbound: { mode: 'enabled' } } });
+    expect(engineOptions(spec, '/t')).toMatchObject({
+      network: { outbound: { mode: 'disabled' } },
+      security: { jailerEnabled: true, seccompEnabled: true },
+    });
+    expect(engineOptions({ ...spec, network: true }, '/t')).toMatchObject({
+      network: { outbound: { mode: 'enabled' } },
+    });
     const volumes = [{ host_path: '/h', guest_path: '/g', readonly: false }];
-    expect(engineOptions({ ...spec, volumes }, '/t')).toMatchObject({ security: { jailerEnabled: true, seccompEnabled: false } });
+    expect(engineOptions({ ...spec, volumes }, '/t')).toMatchObject({
+      security: { jailerEnabled: true, seccompEnabled: false },
+    });
   });
 });

@@ -7,7 +7,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { exitCodeOf, wrapCommand, type WrappedCommand } from '../../../src/worker/drivers/boxlite/command.ts';
 
-const plain: WrappedCommand = { execId: 'exec_1', cmd: ['ls', '-l'], workdir: '/root', isOwnDirectory: false, size: null, env: [] };
+const plain: WrappedCommand = {
+  execId: 'exec_1',
+  cmd: ['ls', '-l'],
+  workdir: '/root',
+  isOwnDirectory: false,
+  size: null,
+  env: [],
+};
 
 describe('wrapping a command', () => {
   it('passes everything as arguments', () => {
@@ -18,7 +25,15 @@ describe('wrapping a command', () => {
   });
 
   it('sets variables that a shell would swallow behind its back', () => {
-    const { args, env } = wrapCommand({ ...plain, env: [['A', '1'], ['a.b', '2'], ['IFS', ':'], ['_', '3']] });
+    const { args, env } = wrapCommand({
+      ...plain,
+      env: [
+        ['A', '1'],
+        ['a.b', '2'],
+        ['IFS', ':'],
+        ['_', '3'],
+      ],
+    });
     expect(env).toEqual([['A', '1']]);
     expect(args.slice(5)).toEqual(['', '', '', '3', 'a.b=2', 'IFS=:', '_=3', 'ls', '-l']);
   });
@@ -74,14 +89,29 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
   });
 
   it('adds nothing to the environment, and loses nothing of it', () => {
-    const env: [string, string][] = [['A', "it's\n$x"], ['odd.name', 'b'], ['SHLVL', '7'], ['IFS', 'q']];
-    const lines = run({ cmd: ['env'], env }).stdout.split('\n').filter((line) => line !== '' && !line.startsWith('PATH='));
+    const env: [string, string][] = [
+      ['A', "it's\n$x"],
+      ['odd.name', 'b'],
+      ['SHLVL', '7'],
+      ['IFS', 'q'],
+    ];
+    const lines = run({ cmd: ['env'], env })
+      .stdout.split('\n')
+      .filter((line) => line !== '' && !line.startsWith('PATH='));
     expect(lines.sort()).toEqual(['$x', "A=it's", 'IFS=q', 'SHLVL=7', 'odd.name=b'].sort());
     expect(run({ cmd: ['env'] }).stdout).toMatch(/^PATH=[^\n]*\n$/);
   });
 
   it('keeps the order of arguments when it sets odd variables', () => {
-    expect(run({ cmd: ['show', 'first', 'second'], env: [['x-y', '1'], ['_', '2']] }).stdout).toBe('show 2 first\n');
+    expect(
+      run({
+        cmd: ['show', 'first', 'second'],
+        env: [
+          ['x-y', '1'],
+          ['_', '2'],
+        ],
+      }).stdout,
+    ).toBe('show 2 first\n');
   });
 
   it('searches PATH for the command, not the programs of busybox', () => {
@@ -90,15 +120,25 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
   });
 
   it('says why a command cannot be run', () => {
-    expect(run({ cmd: ['locked'] })).toEqual({ exit: 126, stdout: '', stderr: `boxrun: ${join(dir, 'bin', 'locked')}: Permission denied\n` });
+    expect(run({ cmd: ['locked'] })).toEqual({
+      exit: 126,
+      stdout: '',
+      stderr: `boxrun: ${join(dir, 'bin', 'locked')}: Permission denied\n`,
+    });
     expect(run({ cmd: ['/no/such'] }).stderr).toBe('boxrun: /no/such: No such file or directory\n');
     expect(run({ cmd: ['/no/such'] }).exit).toBe(127);
     expect(run({ cmd: ['/usr'] })).toEqual({ exit: 126, stdout: '', stderr: 'boxrun: /usr: Is a directory\n' });
   });
 
   it('fails with 1 when the directory is missing', () => {
-    expect(run({ workdir: "/a 'b" })).toEqual({ exit: 1, stdout: '', stderr: "boxrun: cannot change to directory /a 'b: No such file or directory\n" });
-    expect(run({ workdir: '/etc/passwd' }).stderr).toBe('boxrun: cannot change to directory /etc/passwd: Not a directory\n');
+    expect(run({ workdir: "/a 'b" })).toEqual({
+      exit: 1,
+      stdout: '',
+      stderr: "boxrun: cannot change to directory /a 'b: No such file or directory\n",
+    });
+    expect(run({ workdir: '/etc/passwd' }).stderr).toBe(
+      'boxrun: cannot change to directory /etc/passwd: Not a directory\n',
+    );
   });
 
   it('runs nothing when it has been killed before it started', () => {

@@ -5,15 +5,31 @@ import { engineError, saysNotRunning } from '../../../src/worker/drivers/boxlite
 
 describe('errors of the engine', () => {
   it.each([
-    ["storage error: Failed to pull image 'x' after trying 1 registry: manifest unknown", 'IMAGE_PULL_FAILED', /images import/],
-    ["storage error: Failed to pull image 'x' after trying 2 registries: Not authorized: url", 'IMAGE_PULL_FAILED', /login/],
+    [
+      "storage error: Failed to pull image 'x' after trying 1 registry: manifest unknown",
+      'IMAGE_PULL_FAILED',
+      /images import/,
+    ],
+    [
+      "storage error: Failed to pull image 'x' after trying 2 registries: Not authorized: url",
+      'IMAGE_PULL_FAILED',
+      /login/,
+    ],
     ["storage error: Failed to pull image 'x' after trying 1 registry: denied", 'IMAGE_PULL_FAILED', /login/],
-    ["storage error: Failed to pull image 'x': error sending request for url", 'IMAGE_PULL_FAILED', /cannot be reached/],
+    [
+      "storage error: Failed to pull image 'x': error sending request for url",
+      'IMAGE_PULL_FAILED',
+      /cannot be reached/,
+    ],
     ['storage error: invalid image reference: X', 'IMAGE_PULL_FAILED', /name and the tag/],
     ['images error: no such layer', 'IMAGE_PULL_FAILED', /name and the tag/],
     ['engine reported an error: The VM failed to start.', 'RUNTIME_ERROR', /doctor/],
     ['internal error: Failed to acquire runtime lock at /x', 'RUNTIME_ERROR', /another process/],
-    ['storage error: tmp, bases, and disk-images directories must be on the same filesystem for atomic rename.', 'RUNTIME_ERROR', /one file system/],
+    [
+      'storage error: tmp, bases, and disk-images directories must be on the same filesystem for atomic rename.',
+      'RUNTIME_ERROR',
+      /one file system/,
+    ],
     ['resource exhausted: memory', 'RESOURCE_EXCEEDED', null],
     ['storage error: write: No space left on device (os error 28)', 'RESOURCE_EXCEEDED', /disk space/],
     ['box not found: abc', 'BOX_NOT_FOUND', null],
@@ -36,9 +52,15 @@ describe('errors of the engine', () => {
   });
 
   it('keeps whole reports out of the message', () => {
-    expect(engineError(new Error('engine reported an error: x\n\nLogs:\nmany'), 'doing it').message).toBe('doing it: engine reported an error: x');
-    const list = new Error("storage error: Failed to pull image 'x' after trying 1 registry:\n  - x: manifest unknown\n  - y: other");
-    expect(engineError(list, 'pulling').message).toBe("pulling: storage error: Failed to pull image 'x' after trying 1 registry: x: manifest unknown");
+    expect(engineError(new Error('engine reported an error: x\n\nLogs:\nmany'), 'doing it').message).toBe(
+      'doing it: engine reported an error: x',
+    );
+    const list = new Error(
+      "storage error: Failed to pull image 'x' after trying 1 registry:\n  - x: manifest unknown\n  - y: other",
+    );
+    expect(engineError(list, 'pulling').message).toBe(
+      "pulling: storage error: Failed to pull image 'x' after trying 1 registry: x: manifest unknown",
+    );
     expect(engineError(new Error('x'.repeat(1000)), 'doing it').message).toHaveLength('doing it: '.length + 501);
   });
 });

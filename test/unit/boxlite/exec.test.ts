@@ -7,7 +7,15 @@ import type { ExecRequest } from '../../../src/worker/drivers/driver.ts';
 import type { EngineExec } from '../../../src/worker/drivers/boxlite/engine.ts';
 import { createExecHandle, type ExecDeps } from '../../../src/worker/drivers/boxlite/exec.ts';
 
-const request: ExecRequest = { execId: 'exec_1', cmd: ['x'], env: {}, workdir: null, user: null, tty: null, stdin: false };
+const request: ExecRequest = {
+  execId: 'exec_1',
+  cmd: ['x'],
+  env: {},
+  workdir: null,
+  user: null,
+  tty: null,
+  stdin: false,
+};
 
 interface Played {
   readonly stdout?: readonly (string | Promise<string>)[];
@@ -47,8 +55,14 @@ function play(played: Played) {
 
 function handle(played: ReturnType<typeof play>, more: Partial<ExecDeps> = {}) {
   return createExecHandle({
-    request, exec: played.exec, killTree: async () => undefined, hasChildren: async () => false, engineEnd: new Promise(() => undefined), isVmAlive: async () => true,
-    onExit: () => undefined, ...more,
+    request,
+    exec: played.exec,
+    killTree: async () => undefined,
+    hasChildren: async () => false,
+    engineEnd: new Promise(() => undefined),
+    isVmAlive: async () => true,
+    onExit: () => undefined,
+    ...more,
   });
 }
 
@@ -88,7 +102,10 @@ describe('an exec handle', () => {
 
   it('takes -1 for a lost connection where the engine says so, and leaves nothing of the command', async () => {
     let kills = 0;
-    const played = play({ stderr: ['before\n', 'Attach stream error: status: Unknown\n'], exitCode: delay(20).then(() => -1) });
+    const played = play({
+      stderr: ['before\n', 'Attach stream error: status: Unknown\n'],
+      exitCode: delay(20).then(() => -1),
+    });
     const { exit, stderr } = await handle(played, { killTree: async () => void (kills += 1) });
     expect(await text(stderr)).toBe('before\n');
     expect(await exit).toEqual({ lost: 'the connection to the command was lost: status: Unknown' });
@@ -96,7 +113,9 @@ describe('an exec handle', () => {
   });
 
   it('is lost at once when the VM ends, whatever the engine says', async () => {
-    const { exit } = await handle(play({ exitCode: new Promise<number>(() => undefined) }), { engineEnd: Promise.resolve('the VM is gone') });
+    const { exit } = await handle(play({ exitCode: new Promise<number>(() => undefined) }), {
+      engineEnd: Promise.resolve('the VM is gone'),
+    });
     expect(await exit).toEqual({ lost: 'the VM is gone' });
   });
 

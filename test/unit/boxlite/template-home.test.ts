@@ -1,4 +1,5 @@
-// Homes that begin where an earlier one has come to: with its guest's disk and its image's index, under their own name, and with nobody's box.
+// Homes that begin where an earlier one has come to: with its guest's disk and its image's index, under their own name,
+// and with nobody's box.
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -21,7 +22,9 @@ function homes(): Homes & { readonly first: string } {
   for (const name of ['db', 'bases']) mkdirSync(join(first, name), { recursive: true });
   writeFileSync(join(first, 'bases', 'ZOt9.ext4'), 'the guest');
   const db = new Database(join(first, 'db', 'boxlite.db'));
-  onTestFinished(() => { db.close(); });
+  onTestFinished(() => {
+    db.close();
+  });
   db.pragma('journal_mode = WAL');
   db.exec(`
     CREATE TABLE box_config (id TEXT PRIMARY KEY, name TEXT UNIQUE, json TEXT);
@@ -60,11 +63,14 @@ describe('a template home', () => {
       const home = path(box);
       expect(await template.seed(home)).toBe(true);
       const disk = join(home, 'bases', 'ZOt9.ext4');
-      expect(rows(home, 'SELECT base_path, json FROM base_disk')).toEqual([[disk, JSON.stringify({ base_path: disk })]]);
+      expect(rows(home, 'SELECT base_path, json FROM base_disk')).toEqual([
+        [disk, JSON.stringify({ base_path: disk })],
+      ]);
       expect(readFileSync(disk, 'utf8')).toBe('the guest');
       expect(statSync(disk).ino).toBe(statSync(join(first, 'bases', 'ZOt9.ext4')).ino);
       expect(rows(home, 'SELECT reference FROM image_index')).toEqual([['alpine:3.20']]);
-      for (const table of ['box_config', 'box_state', 'alive', 'base_disk_ref']) expect(rows(home, `SELECT * FROM ${table}`)).toEqual([]);
+      for (const table of ['box_config', 'box_state', 'alive', 'base_disk_ref'])
+        expect(rows(home, `SELECT * FROM ${table}`)).toEqual([]);
       expect(readFileSync(join(home, 'db', 'boxlite.db'), 'latin1')).not.toContain('of-the-first-box');
     }
     expect(rows(first, 'SELECT id FROM box_config')).toEqual([['a']]); // The home that it was made of is as it was.
@@ -73,7 +79,9 @@ describe('a template home', () => {
   it('is for one image', async () => {
     const { imagesDir, first, path } = homes();
     await createTemplateHome(imagesDir, image).keep(first);
-    expect(await createTemplateHome(imagesDir, { kind: 'registry', reference: 'debian:12' }).seed(path('box_second000000'))).toBe(false);
+    expect(
+      await createTemplateHome(imagesDir, { kind: 'registry', reference: 'debian:12' }).seed(path('box_second000000')),
+    ).toBe(false);
   });
 
   it('leaves alone a home that has been opened', async () => {
@@ -87,7 +95,8 @@ describe('a template home', () => {
 
   it('is not made of a damaged database, and leaves nothing behind', async () => {
     const { imagesDir, first, path } = homes();
-    for (const name of ['boxlite.db', 'boxlite.db-wal']) writeFileSync(join(first, 'db', name), Buffer.alloc(16_384, 7));
+    for (const name of ['boxlite.db', 'boxlite.db-wal'])
+      writeFileSync(join(first, 'db', name), Buffer.alloc(16_384, 7));
     const template = createTemplateHome(imagesDir, image);
     await expect(template.keep(first)).rejects.toThrow();
     expect(readdirSync(join(imagesDir, 'boxlite-homes'))).toEqual([]);

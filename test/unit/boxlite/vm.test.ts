@@ -25,7 +25,8 @@ describe('whose process it is', () => {
 });
 
 it('reads CPU time and memory past a name with spaces and parentheses', () => {
-  const stat = '155 (box) shim)) S 154 155 155 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 7 0 1199 1000000 2560 18446744073709551615';
+  const stat =
+    '155 (box) shim)) S 154 155 155 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 7 0 1199 1000000 2560 18446744073709551615';
   expect(parseUsage(stat)).toEqual({ cpuSeconds: 3, memoryBytes: 2560 * 4096 });
 });
 
@@ -34,7 +35,12 @@ describe('why the VM ended', () => {
     ['{"type":"signal","exit_code":159,"signal":"SIGSYS"}', '', '', 'the VM was killed by SIGSYS'],
     ['{"type":"panic","exit_code":101,"message":"no memory\\nat x","location":"x"}', '', '', 'the VM ended: no memory'],
     ['', '{"exit_code":0}', '', 'the box was shut down from inside (process 1 ended with 0)'],
-    ['', '', '[2026-11-23T13:07:34Z ERROR krun_vmm::linux::vstate] Received KVM_EXIT_INTERNAL_ERROR signal\n', 'the VM ended: Received KVM_EXIT_INTERNAL_ERROR signal'],
+    [
+      '',
+      '',
+      '[2026-11-23T13:07:34Z ERROR krun_vmm::linux::vstate] Received KVM_EXIT_INTERNAL_ERROR signal\n',
+      'the VM ended: Received KVM_EXIT_INTERNAL_ERROR signal',
+    ],
     ['{"type":"sig', '', '', 'the VM is gone'],
     ['', '', '', 'the VM is gone'],
   ])('%s %s %s', (shim, init, stderr, reason) => {

@@ -4,12 +4,21 @@ import { parseCopy } from '../../../src/cli/copy-paths.ts';
 import { UsageError } from '../../../src/cli/options.ts';
 
 it('tells the side in the box from the one here', () => {
-  expect(parseCopy('a.txt', 'web:/srv/')).toEqual({ direction: 'up', local: 'a.txt', remote: { box: 'web', path: '/srv/' } });
+  expect(parseCopy('a.txt', 'web:/srv/')).toEqual({
+    direction: 'up',
+    local: 'a.txt',
+    remote: { box: 'web', path: '/srv/' },
+  });
   expect(parseCopy('web:a:b', '-')).toEqual({ direction: 'down', local: '-', remote: { box: 'web', path: 'a:b' } });
   expect(parseCopy('./a:b', 'box_AAAAAAAAAA-_:x')).toMatchObject({ direction: 'up', local: './a:b' });
   expect(parseCopy('/tmp/a:b', 'web:x\ny').remote.path).toBe('x\ny');
 });
 
-it.each([['a', 'b'], ['web:/a', 'web:/b'], ['-', '-'], ['a', 'web:']])('refuses %s to %s', (source, target) => {
+it.each([
+  ['a', 'b'],
+  ['web:/a', 'web:/b'],
+  ['-', '-'],
+  ['a', 'web:'],
+])('refuses %s to %s', (source, target) => {
   expect(() => parseCopy(source, target)).toThrow(UsageError);
 });

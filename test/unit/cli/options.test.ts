@@ -1,6 +1,16 @@
 // What users type, as values.
 import { expect, it } from 'vitest';
-import { parseAssignments, parseSeconds, parseUlimit, parseUser, parseVolume, parseWhole, splitCommand, timeoutOrTty, UsageError } from '../../../src/cli/options.ts';
+import {
+  parseAssignments,
+  parseSeconds,
+  parseUlimit,
+  parseUser,
+  parseVolume,
+  parseWhole,
+  splitCommand,
+  timeoutOrTty,
+  UsageError,
+} from '../../../src/cli/options.ts';
 
 it('reads whole numbers', () => {
   expect(parseWhole('cpu', '12', 1)).toBe(12);
@@ -27,7 +37,17 @@ it('reads users, and takes no id that a box does not have', () => {
 it('reads limits', () => {
   expect(parseUlimit('nofile=1024:2048')).toEqual({ name: 'nofile', soft: 1024, hard: 2048 });
   expect(parseUlimit('core=-1')).toEqual({ name: 'core', soft: -1, hard: -1 });
-  for (const text of ['', 'nofile', 'nofile=', 'nofile=x', 'files=1', 'nofile=1:', 'nofile=1:2:3', 'nofile=-2', 'constructor=1']) {
+  for (const text of [
+    '',
+    'nofile',
+    'nofile=',
+    'nofile=x',
+    'files=1',
+    'nofile=1:',
+    'nofile=1:2:3',
+    'nofile=-2',
+    'constructor=1',
+  ]) {
     expect(() => parseUlimit(text)).toThrow(UsageError);
   }
 });
@@ -48,7 +68,10 @@ it('reads variables, of which the last of a name counts', () => {
 });
 
 it('leaves what stands after the first -- alone', () => {
-  expect(splitCommand(['exec', 'web', '--', 'a', '--', '-b'])).toEqual({ own: ['exec', 'web'], command: ['a', '--', '-b'] });
+  expect(splitCommand(['exec', 'web', '--', 'a', '--', '-b'])).toEqual({
+    own: ['exec', 'web'],
+    command: ['a', '--', '-b'],
+  });
   expect(splitCommand(['exec', 'web', '--'])).toEqual({ own: ['exec', 'web'], command: [] });
   expect(splitCommand(['ls'])).toEqual({ own: ['ls'], command: null });
 });

@@ -1,15 +1,34 @@
 // What the command line prints.
 import { expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
-import { renderAge, renderBytes, renderCommand, renderDuration, renderError, renderTable } from '../../../src/cli/render.ts';
+import {
+  renderAge,
+  renderBytes,
+  renderCommand,
+  renderDuration,
+  renderError,
+  renderTable,
+} from '../../../src/cli/render.ts';
 
 it('prints errors with code, and a hint where there is one', () => {
-  expect(renderError(new BoxRunError('BOX_NOT_FOUND', 'there is no box'))).toBe('Error: [BOX_NOT_FOUND] there is no box\n');
-  expect(renderError(new BoxRunError('UNAVAILABLE', 'gone', { hint: 'wait' }))).toBe('Error: [UNAVAILABLE] gone\nHint: wait\n');
+  expect(renderError(new BoxRunError('BOX_NOT_FOUND', 'there is no box'))).toBe(
+    'Error: [BOX_NOT_FOUND] there is no box\n',
+  );
+  expect(renderError(new BoxRunError('UNAVAILABLE', 'gone', { hint: 'wait' }))).toBe(
+    'Error: [UNAVAILABLE] gone\nHint: wait\n',
+  );
 });
 
 it('makes columns as wide as they must be, and leaves no blanks at the end', () => {
-  expect(renderTable(['A', 'LONG'], [['wide', 'x'], ['b', 'y']])).toBe('A     LONG\nwide  x\nb     y\n');
+  expect(
+    renderTable(
+      ['A', 'LONG'],
+      [
+        ['wide', 'x'],
+        ['b', 'y'],
+      ],
+    ),
+  ).toBe('A     LONG\nwide  x\nb     y\n');
   expect(renderTable(['A', 'B'], [])).toBe('A  B\n');
 });
 
@@ -31,7 +50,13 @@ it('tells commands as a shell would take them', () => {
 });
 
 it('tells lengths of time', () => {
-  expect([0, 59_999, 60_000, 7_200_000, 172_800_000].map(renderDuration)).toEqual(['0 s', '59 s', '1 min', '2 h', '2 d']);
+  expect([0, 59_999, 60_000, 7_200_000, 172_800_000].map(renderDuration)).toEqual([
+    '0 s',
+    '59 s',
+    '1 min',
+    '2 h',
+    '2 d',
+  ]);
 });
 
 it('tells ages in the largest unit that fits', () => {

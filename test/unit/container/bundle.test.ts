@@ -2,7 +2,12 @@
 import { describe, expect, test } from 'vitest';
 import type { BoxSpec } from '../../../src/worker/drivers/driver.ts';
 import { sharedRange } from '../../../src/shared/id-ranges.ts';
-import { boxCapabilities, hostnameOf, ociConfig, type BundleOptions } from '../../../src/worker/drivers/container/bundle.ts';
+import {
+  boxCapabilities,
+  hostnameOf,
+  ociConfig,
+  type BundleOptions,
+} from '../../../src/worker/drivers/container/bundle.ts';
 import { cgroupOf } from '../../../src/worker/drivers/container/paths.ts';
 import { seccompProfile } from '../../../src/worker/drivers/container/seccomp.ts';
 
@@ -23,22 +28,43 @@ const spec: BoxSpec = {
 
 function config(overrides: Partial<BundleOptions> = {}) {
   return ociConfig({
-    spec, cgroup: 'boxrun-x/box', toolsDir: '/tools', etcDir: '/etc-files', initArgs: ['/init'], shift: sharedRange, userNamespace: null, limits: [], mapsVolume: () => true, ...overrides,
+    spec,
+    cgroup: 'boxrun-x/box',
+    toolsDir: '/tools',
+    etcDir: '/etc-files',
+    initArgs: ['/init'],
+    shift: sharedRange,
+    userNamespace: null,
+    limits: [],
+    mapsVolume: () => true,
+    ...overrides,
   });
 }
 
 describe('the configuration of a box', () => {
   test('has every namespace, and ids that are nobody on the host', () => {
     const { linux } = config();
-    expect(linux.namespaces.map(({ type }) => type).sort()).toEqual(['cgroup', 'ipc', 'mount', 'network', 'pid', 'user', 'uts']);
+    expect(linux.namespaces.map(({ type }) => type).sort()).toEqual([
+      'cgroup',
+      'ipc',
+      'mount',
+      'network',
+      'pid',
+      'user',
+      'uts',
+    ]);
     expect(linux).toMatchObject({ uidMappings: [{ containerID: 0, hostID: sharedRange.base, size: 65_536 }] });
     expect(config({ shift: null }).linux.namespaces.map(({ type }) => type)).not.toContain('user');
   });
 
   test('holds no capability but twelve, and its first process holds none', () => {
     expect(boxCapabilities).toHaveLength(12);
-    for (const name of ['CAP_SYS_ADMIN', 'CAP_MKNOD', 'CAP_NET_RAW', 'CAP_NET_ADMIN', 'CAP_SYS_PTRACE']) expect(boxCapabilities).not.toContain(name);
-    expect(config().process).toMatchObject({ noNewPrivileges: true, capabilities: { bounding: boxCapabilities, effective: [], permitted: [], ambient: [] } });
+    for (const name of ['CAP_SYS_ADMIN', 'CAP_MKNOD', 'CAP_NET_RAW', 'CAP_NET_ADMIN', 'CAP_SYS_PTRACE'])
+      expect(boxCapabilities).not.toContain(name);
+    expect(config().process).toMatchObject({
+      noNewPrivileges: true,
+      capabilities: { bounding: boxCapabilities, effective: [], permitted: [], ambient: [] },
+    });
   });
 
   test('bounds memory without swap, CPU and processes, and denies devices', () => {
@@ -50,8 +76,11 @@ describe('the configuration of a box', () => {
     });
   });
 
-  test('mounts volumes with the host\'s ids where they can be mapped, read-only below as well where they cannot', () => {
-    const volumes = (mapsVolume: () => boolean) => config({ mapsVolume }).mounts.filter(({ destination }) => /^\/[ab]$/.test(destination)).map(({ destination, options }) => [destination, ...options]);
+  test("mounts volumes with the host's ids where they can be mapped, read-only below as well where they cannot", () => {
+    const volumes = (mapsVolume: () => boolean) =>
+      config({ mapsVolume })
+        .mounts.filter(({ destination }) => /^\/[ab]$/.test(destination))
+        .map(({ destination, options }) => [destination, ...options]);
     expect(volumes(() => true)).toEqual([
       ['/a', 'rbind', 'ro', 'nosuid', 'nodev', 'idmap'],
       ['/b', 'rbind', 'rw', 'nosuid', 'nodev', 'idmap'],
@@ -64,13 +93,17 @@ describe('the configuration of a box', () => {
 
   test('gives a host name without underscores, and control groups that say whose they are', () => {
     expect(hostnameOf(spec)).toBe('box-x7Kq0aZ-b3T');
-    expect(cgroupOf('inst_abc-_1', spec.boxId)).toEqual({ parent: 'boxrun-abc-_1', box: `boxrun-abc-_1/${spec.boxId}` });
+    expect(cgroupOf('inst_abc-_1', spec.boxId)).toEqual({
+      parent: 'boxrun-abc-_1',
+      box: `boxrun-abc-_1/${spec.boxId}`,
+    });
   });
 });
 
 describe('the system call filter', () => {
   const { defaultAction, defaultErrnoRet, architectures, syscalls } = seccompProfile('amd64');
-  const plain = (action: string) => syscalls.filter((rule) => rule.action === action && rule.args === undefined).flatMap((rule) => rule.names);
+  const plain = (action: string) =>
+    syscalls.filter((rule) => rule.action === action && rule.args === undefined).flatMap((rule) => rule.names);
 
   test('answers what it does not know as a kernel that does not have it', () => {
     expect([defaultAction, defaultErrnoRet, architectures]).toEqual(['SCMP_ACT_ERRNO', 38, ['SCMP_ARCH_X86_64']]);
@@ -84,7 +117,21 @@ describe('the system call filter', () => {
 
   test('never allows the dangerous ones, nor clone3, whose flags it cannot see', () => {
     const allowed = plain('SCMP_ACT_ALLOW');
-    for (const name of ['mount', 'umount2', 'unshare', 'setns', 'clone', 'clone3', 'ptrace', 'keyctl', 'bpf', 'io_uring_setup', 'open_by_handle_at', 'socket', 'personality']) {
+    for (const name of [
+      'mount',
+      'umount2',
+      'unshare',
+      'setns',
+      'clone',
+      'clone3',
+      'ptrace',
+      'keyctl',
+      'bpf',
+      'io_uring_setup',
+      'open_by_handle_at',
+      'socket',
+      'personality',
+    ]) {
       expect(allowed).not.toContain(name);
     }
   });

@@ -1,4 +1,5 @@
-// How much of its free space a box's file system may not use, so that all boxes together do not need more than the host has.
+// How much of its free space a box's file system may not use, so that all boxes together do not need more than the host
+// has.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { blocksToReserve } from '../../../src/worker/drivers/container/disk-room.ts';
@@ -14,17 +15,21 @@ describe('the blocks that a box may not use', () => {
 
   it('leave a box its share of what is free on the host', () => {
     const hostFreeBytes = 2 * gib + limits.diskMarginBytes;
-    const free = eightGib.freeBlocks - blocksToReserve({ hostFreeBytes, pendingBytes: 0, disks: 2, fileSystem: eightGib });
+    const free =
+      eightGib.freeBlocks - blocksToReserve({ hostFreeBytes, pendingBytes: 0, disks: 2, fileSystem: eightGib });
     expect(free * blockBytes).toBe(gib);
   });
 
   it('leave room on the host for what waits in memory to be written', () => {
     const hostFreeBytes = 2 * gib + limits.diskMarginBytes;
-    const free = eightGib.freeBlocks - blocksToReserve({ hostFreeBytes, pendingBytes: gib, disks: 1, fileSystem: eightGib });
+    const free =
+      eightGib.freeBlocks - blocksToReserve({ hostFreeBytes, pendingBytes: gib, disks: 1, fileSystem: eightGib });
     expect(free * blockBytes).toBe(gib);
   });
 
   it('are all that are free when the host has nothing to give', () => {
-    expect(blocksToReserve({ hostFreeBytes: 0, pendingBytes: gib, disks: 1, fileSystem: eightGib })).toBe(eightGib.freeBlocks);
+    expect(blocksToReserve({ hostFreeBytes: 0, pendingBytes: gib, disks: 1, fileSystem: eightGib })).toBe(
+      eightGib.freeBlocks,
+    );
   });
 });

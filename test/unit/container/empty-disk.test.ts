@@ -1,4 +1,5 @@
-// Empty disks from their archive: the same file system as mkfs.ext4 makes, of any size, and never one from an archive that is damaged.
+// Empty disks from their archive: the same file system as mkfs.ext4 makes, of any size, and never one from an archive
+// that is damaged.
 import { execFileSync } from 'node:child_process';
 import { statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,21 +8,29 @@ import { emptyDisk, writeDisk } from '../../../src/worker/drivers/container/empt
 import { temporaryDirectory } from '../../support/unit.ts';
 
 const gib = 2 ** 30;
-const check = (disk: string) => execFileSync('e2fsck', ['-f', '-n', disk], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: '/usr/sbin:/sbin:/usr/bin:/bin' } });
+const check = (disk: string) =>
+  execFileSync('e2fsck', ['-f', '-n', disk], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: '/usr/sbin:/sbin:/usr/bin:/bin' },
+  });
 
 describe('an empty disk', () => {
-  it.each([1, 8])('of %i GiB is a whole file system, takes hardly any room, and is the same from the archive', async (sizeGb) => {
-    const dir = temporaryDirectory();
-    const paths = ['first', 'second'].map((name) => join(dir, name));
-    for (const path of paths) writeDisk(path, await emptyDisk(join(dir, 'images'), sizeGb * gib));
-    for (const path of paths) {
-      expect(statSync(path).size).toBe(sizeGb * gib);
-      expect(statSync(path).blocks * 512).toBeLessThan(1024 ** 2);
-      expect(check(path)).toContain('11/'); // Files in use: those that mke2fs(8) reserves.
-    }
-    const [first, second] = await Promise.all(paths.map(async () => emptyDisk(join(dir, 'images'), sizeGb * gib)));
-    expect(first?.pieces).toEqual(second?.pieces);
-  });
+  it.each([1, 8])(
+    'of %i GiB is a whole file system, takes hardly any room, and is the same from the archive',
+    async (sizeGb) => {
+      const dir = temporaryDirectory();
+      const paths = ['first', 'second'].map((name) => join(dir, name));
+      for (const path of paths) writeDisk(path, await emptyDisk(join(dir, 'images'), sizeGb * gib));
+      for (const path of paths) {
+        expect(statSync(path).size).toBe(sizeGb * gib);
+        expect(statSync(path).blocks * 512).toBeLessThan(1024 ** 2);
+        expect(check(path)).toContain('11/'); // Files in use: those that mke2fs(8) reserves.
+      }
+      const [first, second] = await Promise.all(paths.map(async () => emptyDisk(join(dir, 'images'), sizeGb * gib)));
+      expect(first?.pieces).toEqual(second?.pieces);
+    },
+  );
 
   it('of a size that no host has takes a few MiB', async () => {
     const dir = temporaryDirectory();

@@ -59,7 +59,9 @@ describe('the pipe of a command', () => {
     const { path, writer, firstLook, pipe } = openPipe();
     const bytes = 8 * 1024 * 1024;
     const child = spawn('sh', ['-c', `head -c ${bytes} /dev/zero > ${path}`], { stdio: 'ignore' });
-    onTestFinished(() => { child.kill('SIGKILL'); });
+    onTestFinished(() => {
+      child.kill('SIGKILL');
+    });
     firstLook.resolve(undefined);
     let read = 0;
     pipe.on('data', (piece: Buffer) => (read += piece.length));

@@ -10,19 +10,47 @@ describe('the name servers of a box', () => {
   test.each([
     ['one', ['nameserver 198.51.100.1'], ['10.0.2.3']],
     ['none', ['# nothing'], ['10.0.2.3']],
-    ['several', ['nameserver 198.51.100.1', 'nameserver  198.51.100.2', 'nameserver 198.51.100.3', 'nameserver 198.51.100.4'], ['10.0.2.3', '198.51.100.2', '198.51.100.3']],
-    ['one of the host alone, and another', ['nameserver 127.0.0.53', 'nameserver 198.51.100.2'], ['10.0.2.3', '198.51.100.2']],
-    ['others that a box may not reach', ['nameserver 198.51.100.1', 'nameserver 127.0.0.1', 'nameserver 169.254.169.253', 'nameserver 10.0.2.3'], ['10.0.2.3']],
-    ['both families', ['nameserver 2001:db8::1', 'nameserver 198.51.100.1', 'nameserver 198.51.100.2'], ['10.0.2.3', '198.51.100.2']],
+    [
+      'several',
+      ['nameserver 198.51.100.1', 'nameserver  198.51.100.2', 'nameserver 198.51.100.3', 'nameserver 198.51.100.4'],
+      ['10.0.2.3', '198.51.100.2', '198.51.100.3'],
+    ],
+    [
+      'one of the host alone, and another',
+      ['nameserver 127.0.0.53', 'nameserver 198.51.100.2'],
+      ['10.0.2.3', '198.51.100.2'],
+    ],
+    [
+      'others that a box may not reach',
+      ['nameserver 198.51.100.1', 'nameserver 127.0.0.1', 'nameserver 169.254.169.253', 'nameserver 10.0.2.3'],
+      ['10.0.2.3'],
+    ],
+    [
+      'both families',
+      ['nameserver 2001:db8::1', 'nameserver 198.51.100.1', 'nameserver 198.51.100.2'],
+      ['10.0.2.3', '198.51.100.2'],
+    ],
     ['IPv6 alone', ['nameserver 2001:db8::1', 'nameserver ::1'], ['fd00::3']],
-    ['comments and junk', ['#nameserver 198.51.100.9', '; nameserver 198.51.100.9', 'nameserver', 'nameserver x', 'nameserver 198.51.100.1'], ['10.0.2.3']],
+    [
+      'comments and junk',
+      [
+        '#nameserver 198.51.100.9',
+        '; nameserver 198.51.100.9',
+        'nameserver',
+        'nameserver x',
+        'nameserver 198.51.100.1',
+      ],
+      ['10.0.2.3'],
+    ],
   ])('where the host has %s', (_what, lines, servers) => {
     expect(box(...lines)).toBe(`${servers.map((address) => `nameserver ${address}`).join('\n')}\n`);
   });
 
   test('are asked directly where slirp4netns cannot read the file of the host', () => {
     const unseen = (...lines: string[]) => boxResolver({ ...host(...lines), isSeenBySlirp: false }, isClosed);
-    expect(unseen('nameserver 198.51.100.1', 'nameserver 198.51.100.2')).toBe('nameserver 198.51.100.1\nnameserver 198.51.100.2\n');
+    expect(unseen('nameserver 198.51.100.1', 'nameserver 198.51.100.2')).toBe(
+      'nameserver 198.51.100.1\nnameserver 198.51.100.2\n',
+    );
     expect(unseen('nameserver 127.0.0.53')).toBe('nameserver 10.0.2.3\n');
   });
 
@@ -34,7 +62,14 @@ describe('the name servers of a box', () => {
 });
 
 test('the last search list and all options of the host are those of the box', () => {
-  const said = box('domain old.example', 'search a.example b.example', 'nameserver 198.51.100.1', 'options ndots:2 timeout:1', 'sortlist 10.0.0.0', 'options rotate');
+  const said = box(
+    'domain old.example',
+    'search a.example b.example',
+    'nameserver 198.51.100.1',
+    'options ndots:2 timeout:1',
+    'sortlist 10.0.0.0',
+    'options rotate',
+  );
   expect(said).toBe('nameserver 10.0.2.3\nsearch a.example b.example\noptions ndots:2 timeout:1\noptions rotate\n');
   expect(box('search a;b', 'nameserver 198.51.100.1')).toBe('nameserver 10.0.2.3\n');
 });

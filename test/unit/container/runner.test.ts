@@ -1,12 +1,26 @@
-// What worker and runner say to each other, and that the worker believes only what can be true: the runner lives in the box.
+// What worker and runner say to each other, and that the worker believes only what can be true: the runner lives in the
+// box.
 import { duplexPair } from 'node:stream';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { createChannel, RunnerGone, StartRefused } from '../../../src/worker/drivers/container/runner/channel.ts';
-import { createReportReader, encodeRun, logicalPath, type RunOrder } from '../../../src/worker/drivers/container/runner/frames.ts';
+import {
+  createReportReader,
+  encodeRun,
+  logicalPath,
+  type RunOrder,
+} from '../../../src/worker/drivers/container/runner/frames.ts';
 
 const order: RunOrder = {
-  group: 'exec_1', input: null, output: '1', errors: '2', cmd: ['true'], env: ['A=b'], workdir: '/', isOwnDirectory: false, user: { uid: 0, gid: 0, groups: [0] },
+  group: 'exec_1',
+  input: null,
+  output: '1',
+  errors: '2',
+  cmd: ['true'],
+  env: ['A=b'],
+  workdir: '/',
+  isOwnDirectory: false,
+  user: { uid: 0, gid: 0, groups: [0] },
 };
 
 function report(kind: number, id: number, value = 0, detail = 0): Buffer {
@@ -19,7 +33,9 @@ describe('an order', () => {
     for (const cmd of [['true'], ['a', ''], ['ä', 'bb', 'ccc']]) {
       const frame = encodeRun(7, { ...order, cmd }) as Buffer;
       expect(frame.length % 4).toBe(0);
-      expect(new Uint32Array(new Uint8Array(frame.subarray(0, 12)).buffer)).toEqual(new Uint32Array([frame.length - 4, 1, 7]));
+      expect(new Uint32Array(new Uint8Array(frame.subarray(0, 12)).buffer)).toEqual(
+        new Uint32Array([frame.length - 4, 1, 7]),
+      );
       expect(frame.at(-1)).toBeGreaterThan(0);
       expect(frame.at(-1)).toBeLessThanOrEqual(4);
     }
@@ -32,7 +48,14 @@ describe('an order', () => {
     expect(encodeRun(1, { ...order, cmd: ['a\0b'] })).toBeNull();
   });
 
-  it.each([['/', '/'], ['/a/b/', '/a/b'], ['/a/../b/./c//d', '/b/c/d'], ['/..', '/'], ['//a', '//a'], ['///a', '/a']])('enters %s as %s', (path, expected) => {
+  it.each([
+    ['/', '/'],
+    ['/a/b/', '/a/b'],
+    ['/a/../b/./c//d', '/b/c/d'],
+    ['/..', '/'],
+    ['//a', '//a'],
+    ['///a', '/a'],
+  ])('enters %s as %s', (path, expected) => {
     expect(logicalPath(path)).toBe(expected);
   });
 });
@@ -40,12 +63,26 @@ describe('an order', () => {
 describe('reports', () => {
   it('are read whole, however they are cut', () => {
     const read = createReportReader();
-    const bytes = Buffer.concat([report(ready, 0), report(started, 1), report(failed, 2, 11, 1), report(exited, 1, 137)]);
+    const bytes = Buffer.concat([
+      report(ready, 0),
+      report(started, 1),
+      report(failed, 2, 11, 1),
+      report(exited, 1, 137),
+    ]);
     const got = [...bytes].flatMap((byte) => read(Buffer.from([byte])));
-    expect(got).toEqual([{ kind: 'ready', id: 0 }, { kind: 'started', id: 1 }, { kind: 'failed', id: 2, stage: 'fork', errno: 11 }, { kind: 'exited', id: 1, exitCode: 137 }]);
+    expect(got).toEqual([
+      { kind: 'ready', id: 0 },
+      { kind: 'started', id: 1 },
+      { kind: 'failed', id: 2, stage: 'fork', errno: 11 },
+      { kind: 'exited', id: 1, exitCode: 137 },
+    ]);
   });
 
-  it.each([['of no kind', report(9, 1)], ['of an exit code that is none', report(exited, 1, 256)], ['of a stage that is none', report(failed, 1, 1, 77)]])('%s are refused', (_what, bytes) => {
+  it.each([
+    ['of no kind', report(9, 1)],
+    ['of an exit code that is none', report(exited, 1, 256)],
+    ['of a stage that is none', report(failed, 1, 1, 77)],
+  ])('%s are refused', (_what, bytes) => {
     expect(() => createReportReader()(bytes)).toThrow('cannot say');
   });
 });
@@ -64,7 +101,15 @@ describe('the line to a runner', () => {
   it('gives each command its own reports', async () => {
     const { channel, theirs } = line();
     const [one, two, three] = [channel.run(order), channel.run(order), channel.run(order)];
-    theirs.write(Buffer.concat([report(started, 2), report(started, 1), report(exited, 2, 3), report(failed, 3, 2, 2), report(exited, 1, 0)]));
+    theirs.write(
+      Buffer.concat([
+        report(started, 2),
+        report(started, 1),
+        report(exited, 2, 3),
+        report(failed, 3, 2, 2),
+        report(exited, 1, 0),
+      ]),
+    );
     await Promise.all([one?.begun, two?.begun]);
     expect(await one?.exit).toEqual({ exitCode: 0 });
     expect(await two?.exit).toEqual({ exitCode: 3 });
@@ -78,7 +123,11 @@ describe('the line to a runner', () => {
     await expect(command?.begun).rejects.toBeInstanceOf(StartRefused);
   });
 
-  it.each([['of a command that is none', report(exited, 5)], ['of a second begin', Buffer.concat([report(started, 1), report(started, 1)])], ['of nonsense', Buffer.alloc(16, 255)]])('ends with a report %s', async (_what, bytes) => {
+  it.each([
+    ['of a command that is none', report(exited, 5)],
+    ['of a second begin', Buffer.concat([report(started, 1), report(started, 1)])],
+    ['of nonsense', Buffer.alloc(16, 255)],
+  ])('ends with a report %s', async (_what, bytes) => {
     const { channel, theirs } = line();
     const command = channel.run(order);
     theirs.write(bytes);

@@ -3,8 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { resolveUser } from '../../../src/worker/drivers/container/users.ts';
 
 const files: Readonly<Record<string, string>> = {
-  '/etc/passwd': 'root:x:0:0::/root:/bin/sh\nana:x:1000:100::/home/ana:/bin/sh\nodd line\n7:x:70:71::/seven:/bin/sh\nbig:x:4294967295:0::/:/bin/sh\neve:x:1001:100::/:/bin/sh\n',
-  '/etc/group': 'root:x:0:\nusers:x:100:\nwheel:x:10:bob,ana\naudio:x:29:ana\ndocker:x:99:root\nhuge:x:4294967295:eve\n',
+  '/etc/passwd':
+    'root:x:0:0::/root:/bin/sh\nana:x:1000:100::/home/ana:/bin/sh\nodd line\n7:x:70:71::/seven:/bin/sh\nbig:x:4294967295:0::/:/bin/sh\neve:x:1001:100::/:/bin/sh\n',
+  '/etc/group':
+    'root:x:0:\nusers:x:100:\nwheel:x:10:bob,ana\naudio:x:29:ana\ndocker:x:99:root\nhuge:x:4294967295:eve\n',
 };
 const resolve = (user: string) => resolveUser(user, (path) => files[path] ?? '');
 
@@ -24,11 +26,24 @@ describe('a user', () => {
     expect(resolve(user)).toEqual(ids);
   });
 
-  test.each(['nobody', 'ana:nogroup', '99999999999', '-1', '../x', '65536', '4294967295', '4294967296', 'ana:4294967295', 'big', 'eve'])('%j is refused', (user) => {
+  test.each([
+    'nobody',
+    'ana:nogroup',
+    '99999999999',
+    '-1',
+    '../x',
+    '65536',
+    '4294967295',
+    '4294967296',
+    'ana:4294967295',
+    'big',
+    'eve',
+  ])('%j is refused', (user) => {
     expect(() => resolve(user)).toThrow(expect.objectContaining({ code: 'RUNTIME_ERROR' }));
   });
 
   test('root is there in a box without files of users', () => {
-    for (const user of ['', 'root', '0']) expect(resolveUser(user, () => '')).toEqual({ uid: 0, gid: 0, groups: [0], home: '/root' });
+    for (const user of ['', 'root', '0'])
+      expect(resolveUser(user, () => '')).toEqual({ uid: 0, gid: 0, groups: [0], home: '/root' });
   });
 });

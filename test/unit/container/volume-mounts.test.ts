@@ -2,13 +2,15 @@
 import { describe, expect, it } from 'vitest';
 import { missingMounts, parseMounts } from '../../../src/worker/drivers/container/volume-mounts.ts';
 
-const host = parseMounts([
-  '27 1 8:1 / / rw - ext4 /dev/a rw',
-  '30 27 8:2 / /srv rw - ext4 /dev/b rw',
-  '31 27 8:3 /@data /srv/with\\040blank rw - btrfs /dev/c rw',
-  '32 27 0:50 / /over rw - tmpfs one rw',
-  '33 27 0:51 / /over rw - tmpfs two rw',
-].join('\n'));
+const host = parseMounts(
+  [
+    '27 1 8:1 / / rw - ext4 /dev/a rw',
+    '30 27 8:2 / /srv rw - ext4 /dev/b rw',
+    '31 27 8:3 /@data /srv/with\\040blank rw - btrfs /dev/c rw',
+    '32 27 0:50 / /over rw - tmpfs one rw',
+    '33 27 0:51 / /over rw - tmpfs two rw',
+  ].join('\n'),
+);
 const box = (...mounts: string[]) => parseMounts(mounts.map((mount) => `40 30 ${mount} /v rw - x x rw`).join('\n'));
 
 describe('a volume is found', () => {
@@ -25,6 +27,9 @@ describe('a volume is found', () => {
 });
 
 it('is missed when something else was mounted', () => {
-  expect(missingMounts(host, box('8:1 /etc', '8:2 /site'), ['/srv/site', '/srv/other', '/etc/x'])).toEqual(['/srv/other', '/etc/x']);
+  expect(missingMounts(host, box('8:1 /etc', '8:2 /site'), ['/srv/site', '/srv/other', '/etc/x'])).toEqual([
+    '/srv/other',
+    '/etc/x',
+  ]);
   expect(missingMounts(host, box('8:1 /site'), ['/srv/site'])).toEqual(['/srv/site']);
 });

@@ -22,19 +22,35 @@ afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function run(cmd: readonly string[], options: { workdir?: string; env?: Record<string, string>; join?: string } = {}) {
+async function run(
+  cmd: readonly string[],
+  options: { workdir?: string; env?: Record<string, string>; join?: string } = {},
+) {
   const { args, env } = wrapCommand({
-    cmd, workdir: options.workdir ?? dir, isOwnDirectory: false, env: { PATH: `/nowhere:${dir}/bin`, ...options.env }, isTerminal: false,
+    cmd,
+    workdir: options.workdir ?? dir,
+    isOwnDirectory: false,
+    env: { PATH: `/nowhere:${dir}/bin`, ...options.env },
+    isTerminal: false,
   });
   const [, ...rest] = args.map((arg) => arg.replaceAll('/dev/.boxrun/busybox', busybox ?? ''));
   const group = openSync(options.join ?? join(dir, 'procs'), options.join === undefined ? 'w' : 'r+');
   const child = spawn(busybox ?? '', rest, {
-    env: Object.fromEntries(env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)])),
+    env: Object.fromEntries(
+      env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
+    ),
     stdio: ['ignore', 'ignore', 'inherit', group, 'pipe', openSync('/dev/null', 'r'), 'pipe', 'pipe'],
   });
   const read = { out: '', err: '', report: '' };
-  for (const [name, fd] of [['report', 4], ['out', 6], ['err', 7]] as const) {
-    (child.stdio as readonly unknown[] as NodeJS.ReadableStream[])[fd]?.on('data', (data) => (read[name] += String(data)));
+  for (const [name, fd] of [
+    ['report', 4],
+    ['out', 6],
+    ['err', 7],
+  ] as const) {
+    (child.stdio as readonly unknown[] as NodeJS.ReadableStream[])[fd]?.on(
+      'data',
+      (data) => (read[name] += String(data)),
+    );
   }
   const [code] = (await once(child, 'close')) as [number];
   return { ...read, code };
@@ -42,11 +58,16 @@ async function run(cmd: readonly string[], options: { workdir?: string; env?: Re
 
 describe.runIf(busybox !== null)('the wrapper', () => {
   test('joins, reports, and becomes the command with its arguments as they are', async () => {
-    expect(await run(['show', 'a b', '', '*', '$(id)', '-n'])).toEqual({ out: '[a b][][*][$(id)][-n] \n', err: '', report: '\n', code: 0 });
+    expect(await run(['show', 'a b', '', '*', '$(id)', '-n'])).toEqual({
+      out: '[a b][][*][$(id)][-n] \n',
+      err: '',
+      report: '\n',
+      code: 0,
+    });
     expect(readFileSync(join(dir, 'procs'), 'utf8')).toBe('0\n');
   });
 
-  test('takes the command from its PATH, never from the shell\'s own programs', async () => {
+  test("takes the command from its PATH, never from the shell's own programs", async () => {
     expect((await run(['ls'])).out).toBe('my ls\n');
     expect((await run(['cat', '/etc/passwd'])).code).toBe(127);
     expect((await run([`${dir}/bin/ls`])).out).toBe('my ls\n');
@@ -58,8 +79,14 @@ describe.runIf(busybox !== null)('the wrapper', () => {
     expect(await run(['plain'])).toMatchObject({ code: 126, err: 'sh: plain: Permission denied\n' });
     expect(await run(['/tmp'])).toMatchObject({ code: 126 });
     expect(await run([''])).toMatchObject({ code: 127 });
-    expect(await run(['ls'], { workdir: '/no/where' })).toMatchObject({ code: 1, err: "sh: cd: can't cd to /no/where: No such file or directory\n" });
-    expect(await run(['ls'], { workdir: '/etc/passwd' })).toMatchObject({ code: 1, err: "sh: cd: can't cd to /etc/passwd: Not a directory\n" });
+    expect(await run(['ls'], { workdir: '/no/where' })).toMatchObject({
+      code: 1,
+      err: "sh: cd: can't cd to /no/where: No such file or directory\n",
+    });
+    expect(await run(['ls'], { workdir: '/etc/passwd' })).toMatchObject({
+      code: 1,
+      err: "sh: cd: can't cd to /etc/passwd: Not a directory\n",
+    });
   });
 
   test('runs nothing where the control group cannot be joined', async () => {

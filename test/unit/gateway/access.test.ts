@@ -11,31 +11,51 @@ import { createUiCodes } from '../../../src/supervisor/ui-codes.ts';
 const token = 'correct-horse-battery';
 const cookieKey = Buffer.alloc(32, 7);
 const unauthorized = expect.objectContaining({ code: 'UNAUTHORIZED', status: 401 }) as Error;
-const withHeaders = (headers: { authorization?: string; cookie?: string }, path = '/v1/info') =>
-  ({ path, authorization: headers.authorization, cookie: headers.cookie });
+const withHeaders = (headers: { authorization?: string; cookie?: string }, path = '/v1/info') => ({
+  path,
+  authorization: headers.authorization,
+  cookie: headers.cookie,
+});
 const pairOf = (cookie: string) => cookie.split(';')[0] ?? '';
 
 describe('a token', () => {
   const access = createAccess({ token, cookieKey });
 
   it.each([`Bearer ${token}`, `bearer  ${token} `])('is shown by %j', (authorization) => {
-    expect(() => { access.check(withHeaders({ authorization })); }).not.toThrow();
+    expect(() => {
+      access.check(withHeaders({ authorization }));
+    }).not.toThrow();
   });
 
-  it.each([undefined, '', 'Bearer', 'Bearer ', `Bearer ${token}x`, `Bearer ${token.slice(1)}`, `Basic ${token}`, token, `Bearer x ${token}`])(
-    'is not shown by %j',
-    (authorization) => {
-      const headers = authorization === undefined ? {} : { authorization };
-      expect(() => { access.check(withHeaders(headers)); }).toThrow(unauthorized);
-    },
-  );
+  it.each([
+    undefined,
+    '',
+    'Bearer',
+    'Bearer ',
+    `Bearer ${token}x`,
+    `Bearer ${token.slice(1)}`,
+    `Basic ${token}`,
+    token,
+    `Bearer x ${token}`,
+  ])('is not shown by %j', (authorization) => {
+    const headers = authorization === undefined ? {} : { authorization };
+    expect(() => {
+      access.check(withHeaders(headers));
+    }).toThrow(unauthorized);
+  });
 
   it('is not asked for where the code of a link stands for it, nor where there is none', () => {
-    expect(() => { access.check(withHeaders({}, '/ui/login')); }).not.toThrow();
+    expect(() => {
+      access.check(withHeaders({}, '/ui/login'));
+    }).not.toThrow();
     for (const path of ['/ui', '/ui/login/', '/ui/login/x', '/v1/../ui/login', '/healthz']) {
-      expect(() => { access.check(withHeaders({}, path)); }, path).toThrow(unauthorized);
+      expect(() => {
+        access.check(withHeaders({}, path));
+      }, path).toThrow(unauthorized);
     }
-    expect(() => { createAccess({ token: null, cookieKey }).check(withHeaders({})); }).not.toThrow();
+    expect(() => {
+      createAccess({ token: null, cookieKey }).check(withHeaders({}));
+    }).not.toThrow();
   });
 });
 
@@ -51,20 +71,36 @@ describe('a cookie', () => {
 
   it('stands for the token at any gateway, among other cookies', () => {
     const other = createAccess({ token, cookieKey, now: () => now });
-    expect(() => { other.check(withHeaders({ cookie: `a=b; ${pairOf(cookie)}; c=d` })); }).not.toThrow();
+    expect(() => {
+      other.check(withHeaders({ cookie: `a=b; ${pairOf(cookie)}; c=d` }));
+    }).not.toThrow();
   });
 
-  it('does not when it was changed, is another server\'s, of another token, or too old', () => {
+  it("does not when it was changed, is another server's, of another token, or too old", () => {
     const [name, value = ''] = pairOf(cookie).split('=');
     const [, nonce, signature] = value.split('.');
-    for (const forged of [`${name}=`, `${name}=9999999999999.${nonce}.${signature}`, `${name}=${value}x`, `other=${value}`, `${name}=..`]) {
-      expect(() => { access.check(withHeaders({ cookie: forged })); }, forged).toThrow(unauthorized);
+    for (const forged of [
+      `${name}=`,
+      `${name}=9999999999999.${nonce}.${signature}`,
+      `${name}=${value}x`,
+      `other=${value}`,
+      `${name}=..`,
+    ]) {
+      expect(() => {
+        access.check(withHeaders({ cookie: forged }));
+      }, forged).toThrow(unauthorized);
     }
     const good = withHeaders({ cookie: pairOf(cookie) });
-    expect(() => { createAccess({ token, cookieKey: Buffer.alloc(32, 8), now: () => now }).check(good); }).toThrow(unauthorized);
-    expect(() => { createAccess({ token: `${token}2`, cookieKey, now: () => now }).check(good); }).toThrow(unauthorized);
+    expect(() => {
+      createAccess({ token, cookieKey: Buffer.alloc(32, 8), now: () => now }).check(good);
+    }).toThrow(unauthorized);
+    expect(() => {
+      createAccess({ token: `${token}2`, cookieKey, now: () => now }).check(good);
+    }).toThrow(unauthorized);
     now += 12 * 60 * 60 * 1000;
-    expect(() => { access.check(good); }).toThrow(unauthorized);
+    expect(() => {
+      access.check(good);
+    }).toThrow(unauthorized);
   });
 });
 
@@ -106,16 +142,27 @@ describe('the code of a link', () => {
 });
 
 it('gives each client so many streams, and a place back when one closes', () => {
-  const connection = (remoteAddress?: string, destroyed = false) => Object.assign(new EventEmitter(), { remoteAddress, destroyed });
+  const connection = (remoteAddress?: string, destroyed = false) =>
+    Object.assign(new EventEmitter(), { remoteAddress, destroyed });
   const places = createStreamPlaces(2);
   const first = connection('a');
   places.take(first);
   places.take(connection('a'));
   places.take(connection('a', true)); // Closed already: it takes none.
   const tooMany = expect.objectContaining({ code: 'TOO_MANY_REQUESTS', status: 429 }) as Error;
-  expect(() => { places.take(connection('a')); }).toThrow(tooMany);
-  expect(() => { places.take(connection('b')); places.take(connection()); places.take(connection()); }).not.toThrow();
-  expect(() => { places.take(connection()); }).toThrow(tooMany);
+  expect(() => {
+    places.take(connection('a'));
+  }).toThrow(tooMany);
+  expect(() => {
+    places.take(connection('b'));
+    places.take(connection());
+    places.take(connection());
+  }).not.toThrow();
+  expect(() => {
+    places.take(connection());
+  }).toThrow(tooMany);
   first.emit('close');
-  expect(() => { places.take(connection('a')); }).not.toThrow();
+  expect(() => {
+    places.take(connection('a'));
+  }).not.toThrow();
 });

@@ -14,25 +14,39 @@ function createCounted() {
       value = next;
       version = (version ?? 0) + 1;
     },
-    lose() { version = null; },
+    lose() {
+      version = null;
+    },
     /** As a request that comes alone. */
     async get(key = 'a') {
       await nextTurn();
-      return (await cache.get(key, async () => {
-        reads++;
-        return rowAnswer({ value });
-      })).json;
+      return (
+        await cache.get(key, async () => {
+          reads++;
+          return rowAnswer({ value });
+        })
+      ).json;
     },
     cache,
-    get reads() { return reads; },
+    get reads() {
+      return reads;
+    },
   };
 }
 
 it('reads once while nothing is committed, and again after a commit', async () => {
   const counted = createCounted();
-  expect([await counted.get(), await counted.get(), counted.reads]).toEqual(['{"value":"first"}', '{"value":"first"}', 1]);
+  expect([await counted.get(), await counted.get(), counted.reads]).toEqual([
+    '{"value":"first"}',
+    '{"value":"first"}',
+    1,
+  ]);
   counted.change('second');
-  expect([await counted.get(), await counted.get(), counted.reads]).toEqual(['{"value":"second"}', '{"value":"second"}', 2]);
+  expect([await counted.get(), await counted.get(), counted.reads]).toEqual([
+    '{"value":"second"}',
+    '{"value":"second"}',
+    2,
+  ]);
 });
 
 it('asks the database once for requests that come together', async () => {

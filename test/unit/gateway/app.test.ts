@@ -1,4 +1,5 @@
-// The application with doubles behind it: what it asks of the supervisor, and how failures of other processes reach clients.
+// The application with doubles behind it: what it asks of the supervisor, and how failures of other processes reach
+// clients.
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
 import { createAnswerCache } from '../../../src/gateway/answer-cache.ts';
@@ -28,11 +29,34 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     },
     answers: createAnswerCache({ version: () => null }),
     keepAnswer: () => Promise.resolve(null),
-    feed: { ended: () => Promise.resolve(), read: () => { throw new Error('not asked for'); }, past: () => { throw new Error('not asked for'); }, events: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
-    states: { read: () => { throw new Error('not asked for'); }, states: vi.fn(), lagged: vi.fn(), reconnected: vi.fn() },
+    feed: {
+      ended: () => Promise.resolve(),
+      read: () => {
+        throw new Error('not asked for');
+      },
+      past: () => {
+        throw new Error('not asked for');
+      },
+      events: vi.fn(),
+      lagged: vi.fn(),
+      reconnected: vi.fn(),
+    },
+    states: {
+      read: () => {
+        throw new Error('not asked for');
+      },
+      states: vi.fn(),
+      lagged: vi.fn(),
+      reconnected: vi.fn(),
+    },
     health: () => Promise.resolve({ ok: false, parts: { supervisor: false, writer: true, database: true } }),
     meters: { watch: vi.fn(), outputLost: vi.fn(), report: vi.fn(), render: () => Promise.resolve('') },
-    usage: { watch: vi.fn(), read: () => { throw new Error('not asked for'); } },
+    usage: {
+      watch: vi.fn(),
+      read: () => {
+        throw new Error('not asked for');
+      },
+    },
     guard: createGuard({ config, access: { check: () => undefined }, isLocal: () => false }),
     access: { newCookie: () => 'cookie' },
     places: createStreamPlaces(1),
@@ -50,7 +74,10 @@ it('answers 503 with Retry-After while the supervisor is away', async () => {
   expect(answer.headers['retry-after']).toBe('1');
   expect(answer.json()).toMatchObject({ code: 'UNAVAILABLE' });
   const ready = await app.inject({ url: '/readyz' });
-  expect([ready.statusCode, ready.json()]).toEqual([503, { ok: false, parts: { supervisor: false, writer: true, database: true } }]);
+  expect([ready.statusCode, ready.json()]).toEqual([
+    503,
+    { ok: false, parts: { supervisor: false, writer: true, database: true } },
+  ]);
   expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
 });
 
@@ -70,14 +97,28 @@ it('keeps reserved environment keys from the engine', async () => {
   await app.inject({ method: 'POST', url: '/v1/boxes', payload: { image: 'base', env } });
   await app.inject({ method: 'POST', url: '/v1/boxes/a/exec', payload: { cmd: ['a'], env } });
   const kept = { A: '1', XBOXRUN_: 'kept' };
-  expect(request).toHaveBeenNthCalledWith(1, 'createBox', expect.objectContaining({ ephemeral: false, body: expect.objectContaining({ env: kept }) as unknown }), expect.anything());
-  expect(request).toHaveBeenNthCalledWith(2, 'startExec', { box: 'a', body: { cmd: ['a'], env: kept } }, expect.anything());
+  expect(request).toHaveBeenNthCalledWith(
+    1,
+    'createBox',
+    expect.objectContaining({ ephemeral: false, body: expect.objectContaining({ env: kept }) as unknown }),
+    expect.anything(),
+  );
+  expect(request).toHaveBeenNthCalledWith(
+    2,
+    'startExec',
+    { box: 'a', body: { cmd: ['a'], env: kept } },
+    expect.anything(),
+  );
 });
 
 it('removes by id or name, with force only where it is asked for', async () => {
   const request = vi.fn(() => Promise.resolve(null));
   const app = await createApp(createParts({ supervisor: { request: request as never } }));
-  for (const [query, force] of [['', false], ['?force=true', true], ['?force=false', false]] as const) {
+  for (const [query, force] of [
+    ['', false],
+    ['?force=true', true],
+    ['?force=false', false],
+  ] as const) {
     expect((await app.inject({ method: 'DELETE', url: `/v1/boxes/web${query}` })).json()).toEqual({ ok: true });
     expect(request).toHaveBeenLastCalledWith('removeBox', { box: 'web', force }, expect.anything());
   }

@@ -1,5 +1,5 @@
-// The feed against a writer and a database that race in every way that they can: whatever comes when, each reader gets each event
-// exactly once and in order.
+// The feed against a writer and a database that race in every way that they can: whatever comes when, each reader gets
+// each event exactly once and in order.
 import { describe, expect, it } from 'vitest';
 import type { Exec } from '../../../src/shared/api.ts';
 import type { Event } from '../../../src/shared/contracts/writer.ts';
@@ -265,50 +265,60 @@ it('passes on that the writer stays away', async () => {
 });
 
 describe('in any order of things', () => {
-  it.each(Array.from({ length: 300 }, (_, index) => index + 1))('gives every reader every event once (seed %i)', async (seed) => {
-    const random = createRandom(seed);
-    const chance = (part: number) => random() < part;
-    const double = createDouble();
-    double.pageEvents = 1 + Math.floor(random() * 5);
-    double.pause = async () => {
-      if (chance(0.5)) await turns(Math.floor(random() * 4));
-    };
-    const last = 10 + Math.floor(random() * 40);
-    const readers: Promise<{ after: number; events: Event[] }>[] = [];
-    const addReader = () => {
-      const after = chance(0.3) ? Math.floor(random() * last) : -1;
-      readers.push((async () => {
-        const events: Event[] = [];
-        for await (const batch of double.feed.read(exec, after, never)) {
-          events.push(...batch);
-          if (chance(0.3)) await turns(Math.floor(random() * 6));
+  it.each(Array.from({ length: 300 }, (_, index) => index + 1))(
+    'gives every reader every event once (seed %i)',
+    async (seed) => {
+      const random = createRandom(seed);
+      const chance = (part: number) => random() < part;
+      const double = createDouble();
+      double.pageEvents = 1 + Math.floor(random() * 5);
+      double.pause = async () => {
+        if (chance(0.5)) await turns(Math.floor(random() * 4));
+      };
+      const last = 10 + Math.floor(random() * 40);
+      const readers: Promise<{ after: number; events: Event[] }>[] = [];
+      const addReader = () => {
+        const after = chance(0.3) ? Math.floor(random() * last) : -1;
+        readers.push(
+          (async () => {
+            const events: Event[] = [];
+            for await (const batch of double.feed.read(exec, after, never)) {
+              events.push(...batch);
+              if (chance(0.3)) await turns(Math.floor(random() * 6));
+            }
+            return { after, events };
+          })(),
+        );
+      };
+      addReader();
+      let lost = false;
+      for (let seq = 0; seq <= last;) {
+        const batch: Event[] = [];
+        for (let size = 1 + Math.floor(random() * 5); size > 0 && seq <= last; size--, seq++) {
+          batch.push(seq === last ? exit(seq) : log(seq, chance(0.1) ? limits.feedBufferBytesMax / 2 : 8));
         }
-        return { after, events };
-      })());
-    };
-    addReader();
-    let lost = false;
-    for (let seq = 0; seq <= last;) {
-      const batch: Event[] = [];
-      for (let size = 1 + Math.floor(random() * 5); size > 0 && seq <= last; size--, seq++) {
-        batch.push(seq === last ? exit(seq) : log(seq, chance(0.1) ? limits.feedBufferBytesMax / 2 : 8));
+        double.commit(batch);
+        if (chance(0.2)) double.feed.events(exec.id, batch); // Resent after a lost acknowledgement.
+        if (chance(0.2)) addReader();
+        if (lost && chance(0.4)) {
+          const [recover] = [
+            double.feed.reconnected,
+            () => {
+              double.feed.lagged(exec.id);
+            },
+          ].slice(chance(0.5) ? 0 : 1);
+          recover?.();
+          lost = false;
+        } else if (!lost && chance(0.15)) {
+          double.loseFollower();
+          lost = true;
+        }
+        if (chance(0.7)) await turns(Math.floor(random() * 5));
       }
-      double.commit(batch);
-      if (chance(0.2)) double.feed.events(exec.id, batch); // Resent after a lost acknowledgement.
-      if (chance(0.2)) addReader();
-      if (lost && chance(0.4)) {
-        const [recover] = [double.feed.reconnected, () => { double.feed.lagged(exec.id); }].slice(chance(0.5) ? 0 : 1);
-        recover?.();
-        lost = false;
-      } else if (!lost && chance(0.15)) {
-        double.loseFollower();
-        lost = true;
+      if (lost) double.feed.reconnected();
+      for (const { after, events } of await Promise.all(readers)) {
+        expect(seqs(events)).toEqual(upTo(last).slice(after + 1));
       }
-      if (chance(0.7)) await turns(Math.floor(random() * 5));
-    }
-    if (lost) double.feed.reconnected();
-    for (const { after, events } of await Promise.all(readers)) {
-      expect(seqs(events)).toEqual(upTo(last).slice(after + 1));
-    }
-  });
+    },
+  );
 });

@@ -3,7 +3,12 @@ import { expect, it } from 'vitest';
 import { encodeEvents, encodeNotice } from '../../../src/gateway/sse.ts';
 
 const log = (seq: number, bytes: readonly number[] | string, stream: 'stdout' | 'stderr' = 'stdout') =>
-  ({ seq, type: 'log', stream, data: typeof bytes === 'string' ? Buffer.from(bytes) : Uint8Array.from(bytes) }) as const;
+  ({
+    seq,
+    type: 'log',
+    stream,
+    data: typeof bytes === 'string' ? Buffer.from(bytes) : Uint8Array.from(bytes),
+  }) as const;
 const exit = { seq: 1, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') } as const;
 
 const textOf = (...given: Parameters<typeof encodeEvents>) => Buffer.concat([...encodeEvents(...given)]).toString();

@@ -1,5 +1,5 @@
-// The feed of changes over a writer that comes and goes: each reader gets each change once and in order, and is told where it has
-// missed some for good.
+// The feed of changes over a writer that comes and goes: each reader gets each change once and in order, and is told
+// where it has missed some for good.
 import { expect, it } from 'vitest';
 import { createStateFeed, type StateFeed, type StateMessage } from '../../../src/gateway/state-feed.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
@@ -49,14 +49,20 @@ function createDouble(): Double {
       return log.after(position);
     },
   });
-  const startRun = () => { log = createStateLog(); };
+  const startRun = () => {
+    log = createStateLog();
+  };
   startRun();
   return {
-    feed, calls,
+    feed,
+    calls,
     change(count, filler = '') {
-      for (let index = 0; index < count; index++) log.record([{ kind: 'box.changed', box: { name: `${++changes}`, filler } as unknown as Box }]);
+      for (let index = 0; index < count; index++)
+        log.record([{ kind: 'box.changed', box: { name: `${++changes}`, filler } as unknown as Box }]);
     },
-    loseWriter() { isAway = true; },
+    loseWriter() {
+      isAway = true;
+    },
     findWriter() {
       isAway = false;
       feed.reconnected();
@@ -82,7 +88,11 @@ interface Reader {
 }
 
 /** Reads until it is stopped; after each batch it does what `onBatch` does. */
-function read(feed: StateFeed, afterId: string | null = null, onBatch: (batch: readonly StateMessage[]) => Promise<void> = async () => undefined): Reader {
+function read(
+  feed: StateFeed,
+  afterId: string | null = null,
+  onBatch: (batch: readonly StateMessage[]) => Promise<void> = async () => undefined,
+): Reader {
   const controller = new AbortController();
   const reader = { seen: [] as string[], lastId: '' };
   const follow = async () => {
@@ -95,7 +105,12 @@ function read(feed: StateFeed, afterId: string | null = null, onBatch: (batch: r
     }
   };
   const ended = follow().catch((error: unknown) => error);
-  return Object.assign(reader, { ended, stop: () => { controller.abort(); } });
+  return Object.assign(reader, {
+    ended,
+    stop: () => {
+      controller.abort();
+    },
+  });
 }
 
 const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => String(from + index));
@@ -188,7 +203,10 @@ it('gives a slow reader what it has missed from the log, or reset when that has 
   const { feed, change } = createDouble();
   let goOn: () => void = () => undefined;
   const slow = read(feed, null, async (batch) => {
-    if (batch[0]?.kind !== 'ready') await new Promise<void>((resolve) => { goOn = resolve; });
+    if (batch[0]?.kind !== 'ready')
+      await new Promise<void>((resolve) => {
+        goOn = resolve;
+      });
   });
   const quick = read(feed);
   await turns(10);
@@ -199,12 +217,18 @@ it('gives a slow reader what it has missed from the log, or reset when that has 
   change(6, filler);
   goOn();
   await turns(5);
-  for (let times = 0; times < 10; times++) { goOn(); await turns(5); }
+  for (let times = 0; times < 10; times++) {
+    goOn();
+    await turns(5);
+  }
   expect(slow.seen).toEqual(['ready', ...numbers(1, 7)]);
   change(1);
   await turns(3);
-  change(2 * limits.statesKeptBytesMax / filler.length, filler);
-  for (let times = 0; times < 10; times++) { goOn(); await turns(5); }
+  change((2 * limits.statesKeptBytesMax) / filler.length, filler);
+  for (let times = 0; times < 10; times++) {
+    goOn();
+    await turns(5);
+  }
   expect(slow.seen).toEqual(['ready', ...numbers(1, 8), 'reset']);
   expect(quick.seen.at(-1)).not.toBe('8');
   slow.stop();

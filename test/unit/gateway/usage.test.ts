@@ -1,4 +1,5 @@
-// The hour of figures that a gateway keeps: how CPU seconds become CPUs, what a gap is, and that readers cannot hold it up.
+// The hour of figures that a gateway keeps: how CPU seconds become CPUs, what a gap is, and that readers cannot hold it
+// up.
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { createUsage, type UsageMessage } from '../../../src/gateway/usage.ts';
 import type { SupervisorContract } from '../../../src/shared/contracts/supervisor.ts';
@@ -12,14 +13,23 @@ type Told = ResultOf<SupervisorContract, 'usage'>;
 function createBench({ fails = () => false }: { fails?: (asked: number) => boolean } = {}) {
   let asked = 0;
   const tell = (): Told => ({
-    cpusHeld: 2, memoryHeldMb: 128, running: 1, boxes: 2, engines: [{ boxId: 'box_1', cpuSeconds: asked, memoryBytes: 3 * 2 ** 20 }],
+    cpusHeld: 2,
+    memoryHeldMb: 128,
+    running: 1,
+    boxes: 2,
+    engines: [{ boxId: 'box_1', cpuSeconds: asked, memoryBytes: 3 * 2 ** 20 }],
   });
   const request = () => {
     asked++;
     return fails(asked) ? Promise.reject(new BoxRunError('UNAVAILABLE', 'it is away')) : Promise.resolve(tell());
   };
   const left = new AbortController();
-  const usage = createUsage({ supervisor: { request: request as never }, maxBoxes: 9, stateDir: temporaryDirectory(), everyMs: 20 });
+  const usage = createUsage({
+    supervisor: { request: request as never },
+    maxBoxes: 9,
+    stateDir: temporaryDirectory(),
+    everyMs: 20,
+  });
   usage.start(left.signal);
   return { usage, left };
 }
@@ -36,7 +46,9 @@ async function take(messages: AsyncGenerator<UsageMessage, void, void>, count: n
 it('tells the history, then every moment, with CPUs by what was used since the one before', async () => {
   // Under load a real timer may be late, and its next turn then comes at once.
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
-  onTestFinished(() => { vi.useRealTimers(); });
+  onTestFinished(() => {
+    vi.useRealTimers();
+  });
   const { usage, left } = createBench();
   const messages = usage.read(left.signal);
   const next = async () => (await messages.next()).value as UsageMessage;
@@ -48,7 +60,10 @@ it('tells the history, then every moment, with CPUs by what was used since the o
   }
   expect(first).toEqual({ kind: 'history', value: { samples: [], boxes: {} } });
   const samples = rest.flatMap((each) => (each.kind === 'sample' ? [each.value] : []));
-  expect(samples[0]).toMatchObject({ sample: { boxes_running: 1, boxes: 2, max_boxes: 9, cpu_reserved: 2, memory_reserved_mb: 128, cpu_used: 0 }, boxes: { box_1: { cpu_used: null, memory_used_mb: 3 } } });
+  expect(samples[0]).toMatchObject({
+    sample: { boxes_running: 1, boxes: 2, max_boxes: 9, cpu_reserved: 2, memory_reserved_mb: 128, cpu_used: 0 },
+    boxes: { box_1: { cpu_used: null, memory_used_mb: 3 } },
+  });
   const [{ sample: one } = { sample: null }] = samples;
   expect(one?.disk_free_mb).toBeGreaterThan(0);
   expect(one?.disk_size_mb).toBeGreaterThanOrEqual(one?.disk_free_mb ?? Infinity);

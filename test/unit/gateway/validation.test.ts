@@ -6,12 +6,22 @@ import { createParse, createParseQuery } from '../../../src/gateway/validation.t
 
 const parseCreate = createParse(CreateBoxBody);
 const parseExec = createParse(ExecBody);
-const invalid = (message: string) => expect.objectContaining({ code: 'VALIDATION_ERROR', status: 422, message: expect.stringContaining(message) as string }) as Error;
+const invalid = (message: string) =>
+  expect.objectContaining({
+    code: 'VALIDATION_ERROR',
+    status: 422,
+    message: expect.stringContaining(message) as string,
+  }) as Error;
 
 it('fills defaults in, also within lists, and leaves unknown fields out', () => {
   const volumes = [{ host_path: '/a', guest_path: '/b', extra: 1 }];
   expect(parseCreate({ image: 'base', volumes, colour: 'blue' })).toEqual({
-    image: 'base', cpu: 2, memory_mb: 1024, disk_size_gb: 8, network: false, workdir: '/root',
+    image: 'base',
+    cpu: 2,
+    memory_mb: 1024,
+    disk_size_gb: 8,
+    network: false,
+    workdir: '/root',
     volumes: [{ host_path: '/a', guest_path: '/b', readonly: false }],
   });
 });
@@ -24,7 +34,10 @@ it('does not change what it was given', () => {
 
 it('takes null where a field may be missing', () => {
   expect(parseExec({ cmd: ['a'], env: null, workdir: null, timeout_ms: null })).toEqual({
-    cmd: ['a'], env: null, workdir: null, timeout_ms: null,
+    cmd: ['a'],
+    env: null,
+    workdir: null,
+    timeout_ms: null,
   });
   expect(() => parseCreate({ image: 'a', cpu: null })).toThrow(invalid("'cpu' must be a whole number from 1 to 255"));
 });
@@ -57,11 +70,13 @@ it('says the range of a number without an upper bound', () => {
 });
 
 describe('a query', () => {
-  const parse = createParseQuery(Type.Object({
-    after: Type.Optional(Type.Integer({ maximum: 99 })),
-    label: Type.Optional(Type.Array(Type.String())),
-    status: Type.Optional(Type.Enum(['running', 'all'])),
-  }));
+  const parse = createParseQuery(
+    Type.Object({
+      after: Type.Optional(Type.Integer({ maximum: 99 })),
+      label: Type.Optional(Type.Array(Type.String())),
+      status: Type.Optional(Type.Enum(['running', 'all'])),
+    }),
+  );
 
   it('has whole numbers and lists in it', () => {
     expect(parse({ after: '12', label: 'a=b', status: 'all' })).toEqual({ after: 12, label: ['a=b'], status: 'all' });

@@ -1,4 +1,5 @@
-// Pings on WebSockets, with real connections and a short time between them: who answers stays, however idle; who does not is cut.
+// Pings on WebSockets, with real connections and a short time between them: who answers stays, however idle; who does
+// not is cut.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -11,9 +12,17 @@ const pingMs = 40;
 async function serve(route: (client: ClientSocket) => Promise<void>, everyMs = pingMs): Promise<string> {
   const closing = new AbortController();
   const server = createServer();
-  server.on('upgrade', createUpgrade({
-    guard: () => undefined, places: { take: () => undefined }, route: () => route, handle: () => undefined, closing: closing.signal, pingMs: everyMs,
-  }));
+  server.on(
+    'upgrade',
+    createUpgrade({
+      guard: () => undefined,
+      places: { take: () => undefined },
+      route: () => route,
+      handle: () => undefined,
+      closing: closing.signal,
+      pingMs: everyMs,
+    }),
+  );
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   onTestFinished(() => {
@@ -26,14 +35,18 @@ async function serve(route: (client: ClientSocket) => Promise<void>, everyMs = p
 
 async function connect(url: string, autoPong: boolean): Promise<WebSocket> {
   const socket = new WebSocket(url, { autoPong });
-  onTestFinished(() => { socket.terminate(); });
+  onTestFinished(() => {
+    socket.terminate();
+  });
   await once(socket, 'open');
   return socket;
 }
 
 it('cuts a client that answers no ping, and tells its server', async () => {
   let gone: (() => void) | null = null;
-  const left = new Promise<void>((resolve) => { gone = resolve; });
+  const left = new Promise<void>((resolve) => {
+    gone = resolve;
+  });
   const url = await serve(async (client) => {
     client.gone.addEventListener('abort', () => gone?.());
     client.onMessage(async () => undefined);
@@ -59,7 +72,9 @@ it('keeps a client that it does not read from for a while: its answer cannot be 
   let take: () => void = () => undefined;
   const url = await serve(async (client) => {
     client.onMessage(async ({ data }) => {
-      await new Promise<void>((resolve) => { take = resolve; });
+      await new Promise<void>((resolve) => {
+        take = resolve;
+      });
       await client.send(data);
     });
   });
@@ -95,7 +110,11 @@ it.each(['bytes', 'words'] as const)('waits with more %s for a client that does 
 it('keeps no answers to the pings of a client that does not read', { timeout: 60_000 }, async () => {
   const pings = 300_000;
   let taken = 0;
-  const url = await serve(async (client) => { client.onMessage(async () => { taken++; }); }, 60_000);
+  const url = await serve(async (client) => {
+    client.onMessage(async () => {
+      taken++;
+    });
+  }, 60_000);
   const socket = await connect(url, false);
   socket.pause();
   for (let sent = 0; sent < pings; sent++) {
@@ -105,7 +124,9 @@ it('keeps no answers to the pings of a client that does not read', { timeout: 60
   socket.send('the last');
   await expect.poll(() => taken, { timeout: 30_000 }).toBe(1);
   let answers = 0;
-  socket.on('pong', () => { answers++; });
+  socket.on('pong', () => {
+    answers++;
+  });
   const closed = once(socket, 'close');
   socket.resume();
   socket.close();

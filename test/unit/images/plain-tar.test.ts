@@ -1,7 +1,19 @@
 // Layers made plain: GNU tar writes archives with holes and large ids in each of its forms, and GNU tar reads what
 // becomes of them.
 import { execFileSync } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -19,8 +31,19 @@ beforeAll(() => {
   mkdirSync(join(tree, 'long/'.repeat(40)), { recursive: true });
   writeFileSync(join(tree, 'before'), 'x'.repeat(1500));
   writeFileSync(join(tree, 'zeros after'), 'y');
-  writeWithHoles(join(tree, 'few'), [[0, 'start'], [2_000_000, 'middle']], 3_000_000);
-  writeWithHoles(join(tree, longName), Array.from({ length: 60 }, (_, index) => [index * 100_000 + 50_000, `piece ${index}`]), 6_500_000);
+  writeWithHoles(
+    join(tree, 'few'),
+    [
+      [0, 'start'],
+      [2_000_000, 'middle'],
+    ],
+    3_000_000,
+  );
+  writeWithHoles(
+    join(tree, longName),
+    Array.from({ length: 60 }, (_, index) => [index * 100_000 + 50_000, `piece ${index}`]),
+    6_500_000,
+  );
   writeWithHoles(join(tree, 'nothing'), [], 1_000_001);
 });
 afterAll(() => {
@@ -39,7 +62,9 @@ function pack(...args: string[]): Buffer {
 }
 
 async function plain(archive: Buffer, findings: TarFindings = noFindings(), pieceBytes = 65_536): Promise<Buffer> {
-  const pieces = Array.from({ length: Math.ceil(archive.length / pieceBytes) }, (_, index) => archive.subarray(index * pieceBytes, (index + 1) * pieceBytes));
+  const pieces = Array.from({ length: Math.ceil(archive.length / pieceBytes) }, (_, index) =>
+    archive.subarray(index * pieceBytes, (index + 1) * pieceBytes),
+  );
   const result: Buffer[] = [];
   for await (const piece of plainTar(Readable.from(pieces), findings)) result.push(piece);
   return Buffer.concat(result);
@@ -72,9 +97,11 @@ describe('files with holes', () => {
     const huge = mkdtempSync(join(dir, 'huge-'));
     writeWithHoles(join(huge, 'lastlog'), [[0, 'x']], limits.imageHoleBytesMax + 2 ** 20);
     const archive = execFileSync('tar', ['-C', huge, '-S', '-c', 'lastlog']);
-    await expect((async () => {
-      for await (const piece of plainTar(Readable.from([archive]), noFindings())) void piece;
-    })()).rejects.toThrow(/^lastlog has holes/);
+    await expect(
+      (async () => {
+        for await (const piece of plainTar(Readable.from([archive]), noFindings())) void piece;
+      })(),
+    ).rejects.toThrow(/^lastlog has holes/);
   });
 
   test('whose map is damaged are refused', async () => {
@@ -97,7 +124,10 @@ describe('owners', () => {
   ])('that no box has become nobody: %s, %s', async (format, id) => {
     const findings = noFindings();
     const result = await plain(pack(`--format=${format}`, '-S', `--owner=:${id}`, '--group=:65535'), findings);
-    const owners = execFileSync('tar', ['--numeric-owner', '-tv'], { input: result, encoding: 'utf8' }).trim().split('\n').map((line) => line.split(/\s+/)[1]);
+    const owners = execFileSync('tar', ['--numeric-owner', '-tv'], { input: result, encoding: 'utf8' })
+      .trim()
+      .split('\n')
+      .map((line) => line.split(/\s+/)[1]);
     expect(new Set(owners)).toEqual(new Set(['65534/65535']));
     expect(findings.foreign).toBe(owners.length);
     expect(findings.firstForeign?.id).toBe(Number(id));

@@ -1,6 +1,13 @@
 // Which strings are image references, and what they mean in full.
 import { describe, expect, test } from 'vitest';
-import { canonicalReference, decodeName, encodeName, localName, parseReference, tryLocalName } from '../../../src/shared/images/reference.ts';
+import {
+  canonicalReference,
+  decodeName,
+  encodeName,
+  localName,
+  parseReference,
+  tryLocalName,
+} from '../../../src/shared/images/reference.ts';
 
 describe('references', () => {
   test.each([
@@ -19,7 +26,24 @@ describe('references', () => {
   });
 
   test.each([
-    'UPPER/case', 'two words', 'a//b', '/a', 'a/', 'a:', ':1', 'a@sha256:12', 'a:b:c', '-a', '../a', 'a/../b', 'a\nb', '', 'host:port/a', 'a?b', '$(id)', '--help',
+    'UPPER/case',
+    'two words',
+    'a//b',
+    '/a',
+    'a/',
+    'a:',
+    ':1',
+    'a@sha256:12',
+    'a:b:c',
+    '-a',
+    '../a',
+    'a/../b',
+    'a\nb',
+    '',
+    'host:port/a',
+    'a?b',
+    '$(id)',
+    '--help',
   ])('%j is refused as a pull that cannot succeed', (text) => {
     expect(() => parseReference(text)).toThrow(expect.objectContaining({ code: 'IMAGE_PULL_FAILED' }));
   });
@@ -46,7 +70,9 @@ describe('names of imported images', () => {
     const reference = canonicalReference(`${'a/'.repeat(110)}b:${'t'.repeat(128)}`);
     expect(encodeName(reference).length).toBeLessThan(200);
     expect(encodeName(reference)).not.toBe(encodeName(`${reference}x`));
-    expect(() => parseReference(`${'a/'.repeat(130)}b`)).toThrow(expect.objectContaining({ code: 'IMAGE_PULL_FAILED' }));
+    expect(() => parseReference(`${'a/'.repeat(130)}b`)).toThrow(
+      expect.objectContaining({ code: 'IMAGE_PULL_FAILED' }),
+    );
   });
 
   test('become one file name each, and come back', () => {

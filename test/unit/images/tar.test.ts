@@ -25,7 +25,9 @@ async function walk(archive: Buffer, pieceBytes = 65_536): Promise<Array<TarEntr
       collected.content += chunk.toString('latin1');
     };
   });
-  const pieces = Array.from({ length: Math.ceil(archive.length / pieceBytes) }, (_, index) => archive.subarray(index * pieceBytes, (index + 1) * pieceBytes));
+  const pieces = Array.from({ length: Math.ceil(archive.length / pieceBytes) }, (_, index) =>
+    archive.subarray(index * pieceBytes, (index + 1) * pieceBytes),
+  );
   const sink = new Writable({
     write(_chunk, _encoding, done) {
       done();
@@ -45,7 +47,10 @@ describe('writing', () => {
   test('gives what GNU tar lists with owner, mode, type and time', () => {
     const path = join(dir, 'packed.tar');
     writeFileSync(path, packTar(files));
-    const listing = execFileSync('tar', ['--utc', '-tvf', path], { encoding: 'utf8', env: { ...process.env, TZ: 'UTC' } });
+    const listing = execFileSync('tar', ['--utc', '-tvf', path], {
+      encoding: 'utf8',
+      env: { ...process.env, TZ: 'UTC' },
+    });
     expect(listing).toContain('drwxr-xr-x 0/0');
     expect(listing).toMatch(/-rw-r--r-- 0\/0 +6 1970-01-01 00:00 etc\/motd/);
     expect(listing).toContain('bin -> usr/bin');
@@ -72,20 +77,25 @@ describe('reading', () => {
     return execFileSync('tar', [`--format=${format}`, '-C', tree, '-c', '.'], { maxBuffer: 2 ** 26 });
   }
 
-  test.each(['gnu', 'pax', 'ustar'])('walks a %s archive, long names and contents included, whatever the pieces', async (format) => {
-    const archive = gnuTar(format);
-    for (const pieceBytes of [1, 100, 512, 65_536]) {
-      const entries = await walk(archive, pieceBytes);
-      const byPath = new Map(entries.map((entry) => [entry.path, entry]));
-      expect(byPath.get('./plain')?.content).toBe('x'.repeat(1500));
-      expect(byPath.get(`./${longName}`)?.content).toBe('far away');
-      expect(byPath.get('./link')?.type).toBe('2');
-    }
-  });
+  test.each(['gnu', 'pax', 'ustar'])(
+    'walks a %s archive, long names and contents included, whatever the pieces',
+    async (format) => {
+      const archive = gnuTar(format);
+      for (const pieceBytes of [1, 100, 512, 65_536]) {
+        const entries = await walk(archive, pieceBytes);
+        const byPath = new Map(entries.map((entry) => [entry.path, entry]));
+        expect(byPath.get('./plain')?.content).toBe('x'.repeat(1500));
+        expect(byPath.get(`./${longName}`)?.content).toBe('far away');
+        expect(byPath.get('./link')?.type).toBe('2');
+      }
+    },
+  );
 
   test('says so when an archive is cut or overwritten', async () => {
     const archive = gnuTar('gnu');
     await expect(walk(archive.subarray(0, 700))).rejects.toThrow('damaged archive');
-    await expect(walk(Buffer.concat([Buffer.from('not a tar at all'), Buffer.alloc(1000, 1)]))).rejects.toThrow('damaged archive');
+    await expect(walk(Buffer.concat([Buffer.from('not a tar at all'), Buffer.alloc(1000, 1)]))).rejects.toThrow(
+      'damaged archive',
+    );
   });
 });

@@ -67,7 +67,10 @@ describe('a request', () => {
     const peer = await visit(kitchenServer.path);
     kitchenServer.failWith = new BoxRunError('RESOURCE_EXCEEDED', 'no pan left', { hint: 'wash one', status: 418 });
     await expect(peer.request('fail', {})).rejects.toMatchObject({
-      code: 'RESOURCE_EXCEEDED', message: 'no pan left', hint: 'wash one', status: 418,
+      code: 'RESOURCE_EXCEEDED',
+      message: 'no pan left',
+      hint: 'wash one',
+      status: 418,
     });
     kitchenServer.failWith = new TypeError('oh');
     await expect(peer.request('fail', {})).rejects.toMatchObject({ code: 'RUNTIME_ERROR', status: 500 });
@@ -140,7 +143,8 @@ describe('when the other side goes', () => {
     await eventually('both are there', () => waits.length === 2);
     const outcomes = Promise.allSettled(waiting);
     await server.close();
-    for (const outcome of await outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'UNAVAILABLE' } });
+    for (const outcome of await outcomes)
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'UNAVAILABLE' } });
     await peer.closed;
     await expect(peer.request('cook', { dish: 'x', afterMs: 0 })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
@@ -294,16 +298,28 @@ describe('a server that breaks a rule', () => {
   }
 
   it('is left at once when it says something else than hello', async () => {
-    for (const first of [['result', 1, null], ['hello', 'cellar', 5, { cook: 'x' }], ['hello', 'kitchen', 9, { cook: 'x' }], ['hello', 'kitchen', 5, {}]]) {
+    for (const first of [
+      ['result', 1, null],
+      ['hello', 'cellar', 5, { cook: 'x' }],
+      ['hello', 'kitchen', 9, { cook: 'x' }],
+      ['hello', 'kitchen', 5, {}],
+    ]) {
       const path = await serveRaw((_, socket) => socket.write(encodeFrame(first)));
       await expect(connectContract(visitOptions(path))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     }
   });
 
   it('is left when it sends a notice that does not fit, or one that does not exist', async () => {
-    for (const notice of [['notice', 'bell', { count: 'x' }], ['notice', 'gong', {}], ['notice', 'toString', {}], ['cancel', 1]]) {
+    for (const notice of [
+      ['notice', 'bell', { count: 'x' }],
+      ['notice', 'gong', {}],
+      ['notice', 'toString', {}],
+      ['cancel', 1],
+    ]) {
       const path = await serveRaw((message, socket) => {
-        socket.write(encodeFrame((message as unknown[])[0] === 'hello' ? ['hello', 'kitchen', 5, { cook: 'x' }] : notice));
+        socket.write(
+          encodeFrame((message as unknown[])[0] === 'hello' ? ['hello', 'kitchen', 5, { cook: 'x' }] : notice),
+        );
       });
       const peer = await visit(path);
       await expect(peer.request('wait', {})).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -321,7 +337,7 @@ describe('a server that breaks a rule', () => {
 });
 
 describe('a socket', () => {
-  it('is its owner\'s alone', async () => {
+  it("is its owner's alone", async () => {
     const { path } = await serveKitchen();
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
@@ -337,7 +353,8 @@ describe('a socket', () => {
   it('whose path is too long for the kernel is refused with a hint, not cut', async () => {
     const path = join(temporaryDirectory(), 'x'.repeat(100));
     await expect(serveKitchen({ path })).rejects.toMatchObject({
-      code: 'RUNTIME_ERROR', hint: expect.stringContaining('shorter') as unknown,
+      code: 'RUNTIME_ERROR',
+      hint: expect.stringContaining('shorter') as unknown,
     });
   });
 });

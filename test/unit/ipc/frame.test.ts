@@ -7,15 +7,22 @@ import { cutAtRandom, seededRandom, type Random } from '../../support/unit.ts';
 function randomValue(random: Random, depth = 0): unknown {
   const kinds = ['null', 'number', 'text', 'bytes', 'boolean', ...(depth < 3 ? ['list', 'map'] : [])];
   switch (random.pick(kinds)) {
-    case 'number': return random.pick([0, -1, 2 ** 31, 2 ** 40, 0.5, random.whole(-1000, 1000)]);
-    case 'text': return 'aé€😀\u0000"'.repeat(random.whole(0, 40));
-    case 'bytes': return random.bytes(random.whole(0, 3000));
-    case 'boolean': return random.pick([true, false]);
-    case 'list': return Array.from({ length: random.whole(0, 5) }, () => randomValue(random, depth + 1));
-    case 'map': return Object.fromEntries(
-      Array.from({ length: random.whole(0, 4) }, (_, index) => [`k${index}`, randomValue(random, depth + 1)]),
-    );
-    default: return null;
+    case 'number':
+      return random.pick([0, -1, 2 ** 31, 2 ** 40, 0.5, random.whole(-1000, 1000)]);
+    case 'text':
+      return 'aé€😀\u0000"'.repeat(random.whole(0, 40));
+    case 'bytes':
+      return random.bytes(random.whole(0, 3000));
+    case 'boolean':
+      return random.pick([true, false]);
+    case 'list':
+      return Array.from({ length: random.whole(0, 5) }, () => randomValue(random, depth + 1));
+    case 'map':
+      return Object.fromEntries(
+        Array.from({ length: random.whole(0, 4) }, (_, index) => [`k${index}`, randomValue(random, depth + 1)]),
+      );
+    default:
+      return null;
   }
 }
 
@@ -60,8 +67,12 @@ describe('frames', () => {
   it('of the longest length pass, arriving in socket-sized pieces after a header in two parts', () => {
     const body = Buffer.alloc(limits.frameBytesMax - 5, 7);
     const frame = encodeFrame(body);
-    const pieces = [frame.subarray(0, 1), ...Array.from({ length: Math.ceil(frame.length / 65_536) }, (_, index) =>
-      frame.subarray(1 + index * 65_536, 1 + (index + 1) * 65_536))];
+    const pieces = [
+      frame.subarray(0, 1),
+      ...Array.from({ length: Math.ceil(frame.length / 65_536) }, (_, index) =>
+        frame.subarray(1 + index * 65_536, 1 + (index + 1) * 65_536),
+      ),
+    ];
     const [message] = decodeAll(pieces) as [Uint8Array];
     expect(Buffer.from(message).equals(body)).toBe(true);
   });

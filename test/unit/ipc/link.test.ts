@@ -37,7 +37,8 @@ describe('a link', () => {
   it('says UNAVAILABLE at once while the server is away, with a hint', async () => {
     const { link } = openLink(join(temporaryDirectory(), 'nobody.sock'));
     await expect(link.request('wait', {})).rejects.toMatchObject({
-      code: 'UNAVAILABLE', hint: expect.stringContaining('again') as unknown,
+      code: 'UNAVAILABLE',
+      hint: expect.stringContaining('again') as unknown,
     });
     await expect(link.ready(20)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
@@ -110,13 +111,16 @@ describe('a link', () => {
     const { link } = openLink(path);
     let server = await serveKitchen({ path });
     const answers = Array.from({ length: 100 }, (_, index) =>
-      link.request('cook', { dish: `d${index}`, afterMs: index % 40 }, { resend: true }));
+      link.request('cook', { dish: `d${index}`, afterMs: index % 40 }, { resend: true }),
+    );
     for (let restart = 0; restart < 5; restart++) {
       await link.ready(5_000);
       await server.server.close();
       server = await serveKitchen({ path });
     }
-    expect((await Promise.all(answers)).map(({ dish }) => dish)).toEqual(Array.from({ length: 100 }, (_, i) => `d${i}`));
+    expect((await Promise.all(answers)).map(({ dish }) => dish)).toEqual(
+      Array.from({ length: 100 }, (_, i) => `d${i}`),
+    );
   });
 
   it('stays closed once it is closed', async () => {

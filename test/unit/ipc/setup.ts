@@ -6,7 +6,12 @@ import { onTestFinished } from 'vitest';
 import { connectContract, type ConnectOptions, type ServerPeer } from '../../../src/shared/ipc/client.ts';
 import { Bytes, Done, type Contract } from '../../../src/shared/ipc/contract.ts';
 import { createFrameDecoder, encodeFrame } from '../../../src/shared/ipc/frame.ts';
-import { serveContract, type IpcServer, type RequestContext, type ServeOptions } from '../../../src/shared/ipc/server.ts';
+import {
+  serveContract,
+  type IpcServer,
+  type RequestContext,
+  type ServeOptions,
+} from '../../../src/shared/ipc/server.ts';
 import { eventually, promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
 
 export const kitchen = {
@@ -16,7 +21,10 @@ export const kitchen = {
   serverHello: Type.Object({ cook: Type.String() }),
   requests: {
     /** Answers with the dish after `afterMs`. */
-    cook: { params: Type.Object({ dish: Type.String(), afterMs: Type.Integer() }), result: Type.Object({ dish: Type.String() }) },
+    cook: {
+      params: Type.Object({ dish: Type.String(), afterMs: Type.Integer() }),
+      result: Type.Object({ dish: Type.String() }),
+    },
     /** Answers only when the test says so. */
     wait: { params: Type.Object({}), result: Type.String() },
     fail: { params: Type.Object({}), result: Done },
@@ -70,7 +78,10 @@ export async function serveKitchen(overrides: Overrides = {}): Promise<KitchenSe
   });
   onTestFinished(() => server.close());
   return {
-    path, server, waits, events,
+    path,
+    server,
+    waits,
+    events,
     get failWith() {
       return state.failWith;
     },

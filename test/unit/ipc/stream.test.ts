@@ -12,13 +12,17 @@ async function listening(onSocket: (socket: Socket) => void): Promise<string> {
   const path = join(temporaryDirectory(), 's');
   const server: Server = createServer(onSocket);
   await new Promise<void>((resolve) => server.listen(path, resolve));
-  onTestFinished(() => { server.close(); });
+  onTestFinished(() => {
+    server.close();
+  });
   return path;
 }
 
 async function pair(): Promise<{ client: ByteStream; server: ByteStream; token: string }> {
   let accepted: Promise<{ token: string; stream: ByteStream }> | null = null;
-  const path = await listening((socket) => { accepted = acceptStream(socket); });
+  const path = await listening((socket) => {
+    accepted = acceptStream(socket);
+  });
   const client = await openStream(path, 'tok');
   await eventually('the server has it', () => accepted !== null);
   const { token, stream } = await (accepted as unknown as Promise<{ token: string; stream: ByteStream }>);
@@ -47,7 +51,9 @@ it('cuts long pieces, and sends no more than the other side takes', async () => 
   const { client, server } = await pair();
   const total = 32 * limits.streamPieceBytesMax;
   let isSent = false;
-  const sending = client.send(Buffer.alloc(total, 7)).then(() => { isSent = true; });
+  const sending = client.send(Buffer.alloc(total, 7)).then(() => {
+    isSent = true;
+  });
   const first = (await server.next()) as { bytes: Uint8Array };
   expect(first.bytes.length).toBe(limits.streamPieceBytesMax);
   expect(isSent).toBe(false);
@@ -73,11 +79,19 @@ it('hands on what went wrong', async () => {
 });
 
 it('refuses rubbish, and frames that are too long', async () => {
-  for (const rubbish of [Buffer.from([0, 0, 0, 1, 0xc1]), Buffer.from([0x7f, 0xff, 0xff, 0xff]), Buffer.from([0, 0, 0, 1, 5])]) {
+  for (const rubbish of [
+    Buffer.from([0, 0, 0, 1, 0xc1]),
+    Buffer.from([0x7f, 0xff, 0xff, 0xff]),
+    Buffer.from([0, 0, 0, 1, 5]),
+  ]) {
     const outcomes: Promise<unknown>[] = [];
-    const path = await listening((socket) => { outcomes.push(acceptStream(socket).catch((error: unknown) => error)); });
+    const path = await listening((socket) => {
+      outcomes.push(acceptStream(socket).catch((error: unknown) => error));
+    });
     const socket = await connectTo(path);
-    onTestFinished(() => { socket.destroy(); });
+    onTestFinished(() => {
+      socket.destroy();
+    });
     socket.write(rubbish);
     await eventually('it is accepted', () => outcomes.length === 1);
     expect(await outcomes[0]).toMatchObject({ code: 'UNAVAILABLE' });

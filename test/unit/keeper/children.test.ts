@@ -41,7 +41,9 @@ function createBench(): Bench {
   };
   const kept = keepChild({ name: 'gateway', startChild, log: quietLog, onGivenUp: (reason) => givenUp.push(reason) });
   return {
-    kept, started, givenUp,
+    kept,
+    started,
+    givenUp,
     get onStart() {
       return bench.onStart;
     },
@@ -60,7 +62,8 @@ describe('a child', () => {
   it('that is killed while it starts for the first time is started again', async () => {
     const bench = createBench();
     bench.onStart = async (number) => {
-      if (number < 3) throw new BoxRunError('UNAVAILABLE', 'the gateway ended before it was ready (SIGKILL)', { cause: 'SIGKILL' });
+      if (number < 3)
+        throw new BoxRunError('UNAVAILABLE', 'the gateway ended before it was ready (SIGKILL)', { cause: 'SIGKILL' });
     };
     expect(await bench.kept.start()).toEqual({ number: 3 });
   });

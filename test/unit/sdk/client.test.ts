@@ -20,12 +20,17 @@ it('gives errors the code that the server gave', async () => {
     response.writeHead(409).end(JSON.stringify({ code: 'NAME_ALREADY_EXISTS', message: 'taken', hint: 'another' }));
   });
   await expect(client.create({ image: 'a' })).rejects.toMatchObject({
-    code: 'NAME_ALREADY_EXISTS', message: 'taken', hint: 'another', status: 409,
+    code: 'NAME_ALREADY_EXISTS',
+    message: 'taken',
+    hint: 'another',
+    status: 409,
   });
 });
 
 it('says so when it was no BoxRun server that answered', async () => {
-  const client = await serve((_, response) => { response.writeHead(502).end('<html>'); });
+  const client = await serve((_, response) => {
+    response.writeHead(502).end('<html>');
+  });
   await expect(client.info()).rejects.toMatchObject({ code: 'RUNTIME_ERROR', status: 502 });
 });
 
@@ -36,7 +41,9 @@ it('is UNAVAILABLE when nobody answers, with a hint', async () => {
 });
 
 it('is UNAVAILABLE when the connection ends before the answer', async () => {
-  const client = await serve((request) => { request.socket.destroy(); });
+  const client = await serve((request) => {
+    request.socket.destroy();
+  });
   await expect(client.info()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
@@ -48,7 +55,9 @@ it('is CANCELED by its signal', async () => {
 it('speaks by a Unix socket', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'boxrun-sdk-'));
   const socketPath = join(directory, 'a.sock');
-  const server = createServer((request, response) => { response.end(JSON.stringify([{ id: request.url }])); });
+  const server = createServer((request, response) => {
+    response.end(JSON.stringify([{ id: request.url }]));
+  });
   await new Promise<void>((resolve) => server.listen(socketPath, resolve));
   const client = new BoxRun({ socketPath });
   expect(await client.listBoxes('running')).toEqual([{ id: '/v1/boxes?status=running' }]);
@@ -58,7 +67,9 @@ it('speaks by a Unix socket', async () => {
 });
 
 it('escapes what it puts into paths', async () => {
-  const client = await serve((request, response) => { response.end(JSON.stringify({ url: request.url })); });
+  const client = await serve((request, response) => {
+    response.end(JSON.stringify({ url: request.url }));
+  });
   expect(await client.getBox('a/b?c')).toEqual({ url: '/v1/boxes/a%2Fb%3Fc' });
 });
 
@@ -87,7 +98,10 @@ it.each([
         for (let at = 0; at < body.length; at += length) response.write(body.subarray(at, at + length));
         response.end();
       });
-      expect(await collect(client)).toMatchObject([{ seq: 0, text: 'a' }, { seq: 1, exitCode: 0 }]);
+      expect(await collect(client)).toMatchObject([
+        { seq: 0, text: 'a' },
+        { seq: 1, exitCode: 0 },
+      ]);
     }
   }
 });
@@ -122,14 +136,18 @@ it('does not come again when the exec is not there', async () => {
 });
 
 it('stops coming again when it is canceled', async () => {
-  const client = await serve((request) => { request.socket.destroy(); });
+  const client = await serve((request) => {
+    request.socket.destroy();
+  });
   await expect(collect(client, { signal: AbortSignal.timeout(150) })).rejects.toMatchObject({ code: 'CANCELED' });
 });
 
 it('tells the steps of a create, and how it ended', async () => {
   const client = await serve((request, response) => {
     expect(request.headers.accept).toBe('text/event-stream');
-    sse(response).end('event: progress\ndata: {"stage":"pull","message":"pulling"}\n\nevent: box\ndata: {"id":"box_a"}\n\n');
+    sse(response).end(
+      'event: progress\ndata: {"stage":"pull","message":"pulling"}\n\nevent: box\ndata: {"id":"box_a"}\n\n',
+    );
   });
   const steps: string[] = [];
   const box = await client.create({ image: 'a' }, { onProgress: ({ message }) => steps.push(message) });
@@ -137,7 +155,13 @@ it('tells the steps of a create, and how it ended', async () => {
   const failing = await serve((_, response) => {
     sse(response).end('event: error\ndata: {"code":"IMAGE_PULL_FAILED","message":"no such image"}\n\n');
   });
-  await expect(failing.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
-  const leaving = await serve((_, response) => { sse(response).end(': alive\n'); });
-  await expect(leaving.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  await expect(failing.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({
+    code: 'IMAGE_PULL_FAILED',
+  });
+  const leaving = await serve((_, response) => {
+    sse(response).end(': alive\n');
+  });
+  await expect(leaving.create({ image: 'a' }, { onProgress: () => undefined })).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+  });
 });

@@ -27,11 +27,19 @@ async function serveCommand(...events: string[]) {
 }
 
 it('runs a command to its end, and keeps its output apart', async () => {
-  const { client, requests } = await serveCommand(logEvent(0, 'ö'), logEvent(1, 'oops', 'stderr'), logEvent(2, '\ufeffx'), exitEvent(3));
+  const { client, requests } = await serveCommand(
+    logEvent(0, 'ö'),
+    logEvent(1, 'oops', 'stderr'),
+    logEvent(2, '\ufeffx'),
+    exitEvent(3),
+  );
   const result = await client.exec('a', ['ls']);
   expect(result).toMatchObject({ exitCode: 0, error: null, stdout: 'ö\ufeffx', stderr: 'oops' });
   expect(Buffer.from(result.stdoutBytes).toString()).toBe('ö\ufeffx');
-  expect(requests).toEqual(['POST /v1/boxes/a/exec', 'GET /v1/boxes/box_a/exec/exec_a/events?encoding=base64&after=-1']);
+  expect(requests).toEqual([
+    'POST /v1/boxes/a/exec',
+    'GET /v1/boxes/box_a/exec/exec_a/events?encoding=base64&after=-1',
+  ]);
 });
 
 it('kills a command that writes more than is kept', async () => {
@@ -50,7 +58,8 @@ it('kills a command whose loop is left, or whose signal aborts', async () => {
   const aborted = await serveCommand(logEvent(0, 'a'));
   const controller = new AbortController();
   const loop = (async () => {
-    for await (const _event of aborted.client.execStream('a', ['yes'], { signal: controller.signal })) controller.abort();
+    for await (const _event of aborted.client.execStream('a', ['yes'], { signal: controller.signal }))
+      controller.abort();
   })();
   await expect(loop).rejects.toMatchObject({ code: 'CANCELED' });
   await aborted.canceled;
@@ -78,7 +87,8 @@ it('puts a box in hand: its fields, kept up to date, and its methods', async () 
   const client = await serve((request, response) => {
     requests.push(`${request.method} ${request.url}`);
     if (request.url?.endsWith(':stop') === true) status = 'stopped';
-    if (request.method === 'DELETE') response.writeHead(404).end(JSON.stringify({ code: 'BOX_NOT_FOUND', message: 'no such box' }));
+    if (request.method === 'DELETE')
+      response.writeHead(404).end(JSON.stringify({ code: 'BOX_NOT_FOUND', message: 'no such box' }));
     else response.end(JSON.stringify({ ...box, status }));
   });
   const handle = await client.create({ image: 'base' });
@@ -88,5 +98,10 @@ it('puts a box in hand: its fields, kept up to date, and its methods', async () 
   expect(handle.status).toBe('stopped');
   await expect(handle.remove()).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
   await handle[Symbol.asyncDispose](); // Gone already: as it should be.
-  expect(requests).toEqual(['POST /v1/boxes', 'POST /v1/boxes/box_a:stop', 'DELETE /v1/boxes/box_a', 'DELETE /v1/boxes/box_a?force=true']);
+  expect(requests).toEqual([
+    'POST /v1/boxes',
+    'POST /v1/boxes/box_a:stop',
+    'DELETE /v1/boxes/box_a',
+    'DELETE /v1/boxes/box_a?force=true',
+  ]);
 });

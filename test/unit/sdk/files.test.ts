@@ -9,10 +9,14 @@ import { bodyOf, serve } from './setup.ts';
 /** The parts of a form by name, in order, as they stand on the wire. */
 function partsOf(body: Buffer, contentType: string | undefined): [string, string][] {
   const boundary = /boundary=(.*)$/.exec(contentType ?? '')?.[1] ?? '';
-  return body.toString('latin1').split(`--${boundary}`).slice(1, -1).map((part) => {
-    const [head = '', ...content] = part.replace(/^\r\n|\r\n$/g, '').split('\r\n\r\n');
-    return [/name="(\w+)"/.exec(head)?.[1] ?? '', Buffer.from(content.join('\r\n\r\n'), 'latin1').toString()];
-  });
+  return body
+    .toString('latin1')
+    .split(`--${boundary}`)
+    .slice(1, -1)
+    .map((part) => {
+      const [head = '', ...content] = part.replace(/^\r\n|\r\n$/g, '').split('\r\n\r\n');
+      return [/name="(\w+)"/.exec(head)?.[1] ?? '', Buffer.from(content.join('\r\n\r\n'), 'latin1').toString()];
+    });
 }
 
 const bytes = new TextEncoder().encode('content\r\n--x--');
@@ -40,13 +44,21 @@ it.each(Object.keys(sources))('uploads %s as a form, destination first', async (
     });
   });
   await client.upload('web', sources[name]?.(temporaryDirectory()) ?? '', '/root/ü "x"\n');
-  expect(await asked.promise).toEqual(['/v1/boxes/web/files/upload', [['dest', '/root/ü "x"\n'], ['file', 'content\r\n--x--']]]);
+  expect(await asked.promise).toEqual([
+    '/v1/boxes/web/files/upload',
+    [
+      ['dest', '/root/ü "x"\n'],
+      ['file', 'content\r\n--x--'],
+    ],
+  ]);
 });
 
 it('sends an upload as it is read, not as a whole', async () => {
   const more = promiseInHand<void>();
   const client = await serve((request, response) => {
-    request.on('data', (piece: Buffer) => { if (piece.includes('first')) more.resolve(); });
+    request.on('data', (piece: Buffer) => {
+      if (piece.includes('first')) more.resolve();
+    });
     request.on('end', () => response.end('{"ok":true}'));
   });
   async function* slow() {
@@ -58,13 +70,22 @@ it('sends an upload as it is read, not as a whole', async () => {
 });
 
 it('fails as its source does', async () => {
-  const client = await serve((request, response) => { void bodyOf(request).then(() => response.end('{}'), () => undefined); });
-  await expect(client.upload('web', join(temporaryDirectory(), 'missing'), '/root/file')).rejects.toMatchObject({ code: 'ENOENT' });
+  const client = await serve((request, response) => {
+    void bodyOf(request).then(
+      () => response.end('{}'),
+      () => undefined,
+    );
+  });
+  await expect(client.upload('web', join(temporaryDirectory(), 'missing'), '/root/file')).rejects.toMatchObject({
+    code: 'ENOENT',
+  });
 });
 
 it('downloads as bytes, as text, as a stream, and to a file that appears when it is complete', async () => {
   const client = await serve((request, response) => {
-    void bodyOf(request).then((body) => response.setHeader('content-length', 7).end(body.includes('/root/ü') ? 'content' : ''));
+    void bodyOf(request).then((body) =>
+      response.setHeader('content-length', 7).end(body.includes('/root/ü') ? 'content' : ''),
+    );
   });
   const download = () => client.download('web', '/root/ü');
   expect((await download()).size).toBe(7);
@@ -90,7 +111,9 @@ it('tells a download that breaks off, and leaves nothing behind', async () => {
 });
 
 it('ends a download by its signal', async () => {
-  const client = await serve((_request, response) => { response.write('half'); });
+  const client = await serve((_request, response) => {
+    response.write('half');
+  });
   const controller = new AbortController();
   const { body } = await client.download('web', '/root/file', { signal: controller.signal });
   const reader = body.getReader();

@@ -1,4 +1,5 @@
-// Lists, keys and the stream of changes, against small HTTP servers: what is asked of the server, and what is made of its answers.
+// Lists, keys and the stream of changes, against small HTTP servers: what is asked of the server, and what is made of
+// its answers.
 import { describe, expect, it } from 'vitest';
 import type { BoxRunClient, StateEvent, StateEventsOptions } from '../../../src/sdk/index.ts';
 import { bodyOf, exitEvent, logEvent, serve, sse } from './setup.ts';
@@ -26,7 +27,9 @@ describe('the stream of changes', () => {
       } else if (asked.length === 2) {
         response.writeHead(503).end(JSON.stringify({ code: 'UNAVAILABLE', message: 'restarting' }));
       } else {
-        sse(response).write(change(9, 'reset', {}) + change(10, 'exec.finished', { at: 'then', exec: { id: 'exec_a' } }));
+        sse(response).write(
+          change(9, 'reset', {}) + change(10, 'exec.finished', { at: 'then', exec: { id: 'exec_a' } }),
+        );
       }
     });
     const lost: string[] = [];
@@ -41,7 +44,9 @@ describe('the stream of changes', () => {
   });
 
   it('begins where it is told to', async () => {
-    const client = await serve((request, response) => { sse(response).write(change(1, request.url === '/v1/events?since=a.1%262' ? 'box.changed' : 'reset')); });
+    const client = await serve((request, response) => {
+      sse(response).write(change(1, request.url === '/v1/events?since=a.1%262' ? 'box.changed' : 'reset'));
+    });
     expect(await collect(client, 1, { since: 'a.1&2' })).toMatchObject([{ type: 'box.changed' }]);
   });
 
@@ -51,14 +56,21 @@ describe('the stream of changes', () => {
       connections++;
       request.socket.destroy();
     });
-    await expect(collect(client, 1, { attemptsMax: 3 })).rejects.toMatchObject({ code: 'UNAVAILABLE', message: 'the stream of changes was lost' });
+    await expect(collect(client, 1, { attemptsMax: 3 })).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: 'the stream of changes was lost',
+    });
     expect(connections).toBe(3);
-    await expect(collect(client, 1, { attemptsMax: Infinity, signal: AbortSignal.timeout(1_500) })).rejects.toMatchObject({ code: 'CANCELED' });
+    await expect(
+      collect(client, 1, { attemptsMax: Infinity, signal: AbortSignal.timeout(1_500) }),
+    ).rejects.toMatchObject({ code: 'CANCELED' });
     expect(connections).toBeGreaterThan(5);
   });
 
   it('is no matter of coming again when the server refuses', async () => {
-    const client = await serve((_, response) => { response.writeHead(401).end(JSON.stringify({ code: 'UNAUTHORIZED', message: 'a token' })); });
+    const client = await serve((_, response) => {
+      response.writeHead(401).end(JSON.stringify({ code: 'UNAUTHORIZED', message: 'a token' }));
+    });
     await expect(collect(client, 1)).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
   });
 });
@@ -67,7 +79,8 @@ it('takes the past of a command for complete only when the server says so', asyn
   const asked: (string | undefined)[] = [];
   const client = await serve((request, response) => {
     asked.push(request.url?.split('?')[1]);
-    if (asked.length === 1) sse(response).end(logEvent(0, 'a')); // A gateway that was going.
+    if (asked.length === 1)
+      sse(response).end(logEvent(0, 'a')); // A gateway that was going.
     else sse(response).end(`${logEvent(1, 'b')}event: end\ndata: {}\n\n`);
   });
   const seen: number[] = [];
@@ -113,7 +126,12 @@ it('marks what makes something with the key that is given, and nothing else', as
   await client.run({ image: 'a', cmd: ['ls'] }, options);
   await client.run({ image: 'a', cmd: ['ls'] });
   expect(keys).toEqual([
-    'POST /v1/boxes k', 'POST /v1/boxes k', 'POST /v1/boxes/a/exec k', 'POST /v1/boxes/a/exec k',
-    'GET /v1/boxes/box_a/exec/x/events?encoding=base64&after=-1 undefined', 'POST /v1/run k', 'POST /v1/run undefined',
+    'POST /v1/boxes k',
+    'POST /v1/boxes k',
+    'POST /v1/boxes/a/exec k',
+    'POST /v1/boxes/a/exec k',
+    'GET /v1/boxes/box_a/exec/x/events?encoding=base64&after=-1 undefined',
+    'POST /v1/run k',
+    'POST /v1/run undefined',
   ]);
 });

@@ -1,5 +1,5 @@
-// What tests of the SDK share: a small HTTP server that answers as the test says, and the events of a command on the wire.
-// A server and its client go with their test.
+// What tests of the SDK share: a small HTTP server that answers as the test says, and the events of a command on the
+// wire. A server and its client go with their test.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
@@ -23,7 +23,8 @@ export async function serve(handler: Handler): Promise<BoxRun> {
 export const sse = (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/event-stream' });
 export const logEvent = (seq: number, text: string, stream = 'stdout') =>
   `id: ${seq}\nevent: log\ndata: ${JSON.stringify({ stream, data_b64: Buffer.from(text).toString('base64'), seq })}\n\n`;
-export const exitEvent = (seq: number) => `id: ${seq}\nevent: exit\ndata: ${JSON.stringify({ stream: null, data: '{"exit_code":0}', seq })}\n\n`;
+export const exitEvent = (seq: number) =>
+  `id: ${seq}\nevent: exit\ndata: ${JSON.stringify({ stream: null, data: '{"exit_code":0}', seq })}\n\n`;
 
 export async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   const pieces: Buffer[] = [];

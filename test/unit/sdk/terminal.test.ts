@@ -16,7 +16,9 @@ async function serveTerminal(handler: (socket: WebSocket, url: string) => void):
   const socketPath = join(temporaryDirectory(), 'a.sock');
   const server = createServer();
   const sockets = new WebSocketServer({ server });
-  sockets.on('connection', (socket, request) => { handler(socket, request.url ?? ''); });
+  sockets.on('connection', (socket, request) => {
+    handler(socket, request.url ?? '');
+  });
   await new Promise<void>((resolve) => server.listen(socketPath, resolve));
   const client = new BoxRun({ socketPath });
   onTestFinished(async () => {
@@ -51,8 +53,16 @@ it('carries bytes, sizes and the exit code', async () => {
 
 it('takes an option that is undefined as one that is absent', async () => {
   const asked = promiseInHand<string>();
-  const client = await serveTerminal((_, url) => { asked.resolve(url); });
-  const terminal = await client.attach('web', { shell: undefined, cols: undefined, rows: 30, term: undefined, signal: undefined });
+  const client = await serveTerminal((_, url) => {
+    asked.resolve(url);
+  });
+  const terminal = await client.attach('web', {
+    shell: undefined,
+    cols: undefined,
+    rows: 30,
+    term: undefined,
+    signal: undefined,
+  });
   expect(await asked.promise).toBe('/v1/boxes/web/attach?rows=30');
   terminal.close();
 });
@@ -84,10 +94,14 @@ it("fails with the server's error", async () => {
 });
 
 it('is UNAVAILABLE when the connection is lost or there is none, and says why it was refused', async () => {
-  const client = await serveTerminal((socket) => { socket.terminate(); });
+  const client = await serveTerminal((socket) => {
+    socket.terminate();
+  });
   const terminal = await client.attach('web');
   await expect(terminal.exited).rejects.toMatchObject({ code: 'UNAVAILABLE' });
-  const refusing = await serve((_request, response) => { response.writeHead(404).end('{"code":"BOX_NOT_FOUND","message":"no such box"}'); });
+  const refusing = await serve((_request, response) => {
+    response.writeHead(404).end('{"code":"BOX_NOT_FOUND","message":"no such box"}');
+  });
   await expect(refusing.attach('web')).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
   const nobody = new BoxRun({ socketPath: join(temporaryDirectory(), 'nobody.sock') });
   await expect(nobody.attach('web')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -134,7 +148,9 @@ it('waits while much of what is typed is on its way', async () => {
 it('finds the server of this user by the variables', () => {
   const home = temporaryDirectory();
   expect(findServer({ BOXRUN_SOCKET: '/a.sock', BOXRUN_PORT: '1' })).toEqual({ socketPath: '/a.sock' });
-  expect(findServer({ BOXRUN_HOST: '::1', BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({ url: 'http://[::1]:91' });
+  expect(findServer({ BOXRUN_HOST: '::1', BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({
+    url: 'http://[::1]:91',
+  });
   expect(findServer({ BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({ url: 'http://127.0.0.1:91' });
   expect(findServer({ BOXRUN_STATE_DIR: home, BOXRUN_SOCKET: '' })).toEqual({ url: 'http://127.0.0.1:9090' });
 });
@@ -143,7 +159,9 @@ it('finds the server of a state directory with a long path where its sockets are
   const stateDir = join(temporaryDirectory(), ...Array.from({ length: 8 }, () => 'a directory with a long name'));
   makeStateDirectories(stateDir);
   const socketPath = loadConfig({ stateDir }, {}).socketPath ?? '';
-  onTestFinished(() => { rmSync(dirname(socketPath), { recursive: true, force: true }); });
+  onTestFinished(() => {
+    rmSync(dirname(socketPath), { recursive: true, force: true });
+  });
   expect(findServer({ BOXRUN_STATE_DIR: stateDir })).toEqual({ url: 'http://127.0.0.1:9090' });
   writeFileSync(socketPath, '');
   expect(findServer({ BOXRUN_STATE_DIR: stateDir })).toEqual({ socketPath });

@@ -1,5 +1,5 @@
-// docs/api.md against the schemas that validate requests and answers: every field of every operation is on the page, and so is every
-// frame of the WebSockets.
+// docs/api.md against the schemas that validate requests and answers: every field of every operation is on the page,
+// and so is every frame of the WebSockets.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TSchema } from 'typebox';
@@ -9,7 +9,9 @@ import { AttachInput, AttachOutput } from '../../../src/shared/api.ts';
 
 const page = readFileSync(join(import.meta.dirname, '../../../docs/api.md'), 'utf8');
 /** By their headings. */
-const sections = new Map(page.split(/^(?=##)/m).map((text) => [text.slice(0, text.indexOf('\n')).replace(/^#+ /, ''), text]));
+const sections = new Map(
+  page.split(/^(?=##)/m).map((text) => [text.slice(0, text.indexOf('\n')).replace(/^#+ /, ''), text]),
+);
 
 interface Shape {
   readonly properties?: Readonly<Record<string, TSchema>>;
@@ -34,17 +36,23 @@ function isNamed(field: string, text: string): boolean {
 describe('docs/api.md', () => {
   const described = operations.filter(({ path }) => path.startsWith('/v1/'));
 
-  it.each(described.filter(({ body }) => body !== undefined))('names each field that $method $path takes, in its own section', ({ method, path, body }) => {
-    const section = sections.get(`${method.toUpperCase()} ${path}`);
-    expect(section, 'its section').toBeDefined();
-    const fields = fieldsOf(body?.schema as TSchema);
-    expect(fields.length).toBeGreaterThan(0);
-    expect(fields.filter((field) => !isNamed(field, section ?? ''))).toEqual([]);
-  });
+  it.each(described.filter(({ body }) => body !== undefined))(
+    'names each field that $method $path takes, in its own section',
+    ({ method, path, body }) => {
+      const section = sections.get(`${method.toUpperCase()} ${path}`);
+      expect(section, 'its section').toBeDefined();
+      const fields = fieldsOf(body?.schema as TSchema);
+      expect(fields.length).toBeGreaterThan(0);
+      expect(fields.filter((field) => !isNamed(field, section ?? ''))).toEqual([]);
+    },
+  );
 
-  it.each(described.filter(({ query }) => query !== undefined))('names each parameter of $method $path', ({ query }) => {
-    expect(fieldsOf(query as TSchema).filter((field) => !isNamed(field, page))).toEqual([]);
-  });
+  it.each(described.filter(({ query }) => query !== undefined))(
+    'names each parameter of $method $path',
+    ({ query }) => {
+      expect(fieldsOf(query as TSchema).filter((field) => !isNamed(field, page))).toEqual([]);
+    },
+  );
 
   it.each(described)('names each field that $method $path answers with', ({ answers }) => {
     const schemas = Object.values(answers).flatMap(({ content }) => Object.values(content));
@@ -56,7 +64,10 @@ describe('docs/api.md', () => {
     for (const frame of [AttachInput, AttachOutput].flatMap((schema) => (schema as Shape).anyOf ?? [])) {
       const type = String(((frame as Shape).properties?.['type'] as Shape).const);
       expect(section).toContain(`"type": "${type}"`);
-      expect(fieldsOf(frame).filter((field) => !isNamed(field, section)), type).toEqual([]);
+      expect(
+        fieldsOf(frame).filter((field) => !isNamed(field, section)),
+        type,
+      ).toEqual([]);
     }
   });
 });

@@ -27,7 +27,11 @@ describe('a tool', () => {
   });
 
   it('gets its input, directory and environment', async () => {
-    const { stdout } = await shell('cat; pwd; echo $WORD', { input: 'in\n', cwd: '/', env: { PATH: process.env['PATH'], WORD: 'w' } });
+    const { stdout } = await shell('cat; pwd; echo $WORD', {
+      input: 'in\n',
+      cwd: '/',
+      env: { PATH: process.env['PATH'], WORD: 'w' },
+    });
     expect(stdout).toBe('in\n/\nw\n');
   });
 
@@ -53,11 +57,14 @@ describe('a tool', () => {
     let exited: (() => void) | null = null;
     const announced = new Promise<void>((resolve) => (exited = resolve));
     // A child in a session of its own prints a little after the tool's end.
-    const result = shell('setsid sh -c "sleep 0.25; echo late; exec sleep 1" & echo exiting >&2', { onStderrLine: () => exited?.() });
+    const result = shell('setsid sh -c "sleep 0.25; echo late; exec sleep 1" & echo exiting >&2', {
+      onStderrLine: () => exited?.(),
+    });
     await announced;
     await new Promise((resolve) => setTimeout(resolve, 100));
-    await new Promise((resolve) => setImmediate(resolve)); // Timers come first after this, as after a time without the processor.
-    for (const until = performance.now() + 700; performance.now() < until; );
+    // Timers come first after this, as after a time without the processor.
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const until = performance.now() + 700; performance.now() < until;);
     expect((await result).stdout).toBe('late\n');
   });
 
@@ -71,7 +78,8 @@ describe('a tool', () => {
 
   it('that does not exist is a RUNTIME_ERROR naming it', async () => {
     await expect(runTool('no-such-tool', [], { timeoutMs: 1_000 })).rejects.toMatchObject({
-      code: 'RUNTIME_ERROR', message: expect.stringContaining('no-such-tool') as unknown,
+      code: 'RUNTIME_ERROR',
+      message: expect.stringContaining('no-such-tool') as unknown,
     });
   });
 });
@@ -113,7 +121,7 @@ describe('a tool that must end early', () => {
     onTestFinished(() => {
       if (pid > 0) killQuietly(pid, 'SIGKILL');
     });
-    const run = shell('setsid sh -c \'echo $$ >&2; exec sleep 20\' & wait', {
+    const run = shell("setsid sh -c 'echo $$ >&2; exec sleep 20' & wait", {
       timeoutMs: 1_000,
       onStderrLine: (line) => {
         pid = Number(line);
@@ -144,7 +152,9 @@ describe('the identity of a process', () => {
   });
 
   it('is read behind a name with spaces and parentheses', async () => {
-    const child = spawn('bash', ['-c', 'exec -a x sh -c "printf \\") R 1 (\\" > /proc/self/comm; read line"'], { stdio: ['pipe', 'ignore', 'ignore'] });
+    const child = spawn('bash', ['-c', 'exec -a x sh -c "printf \\") R 1 (\\" > /proc/self/comm; read line"'], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
     onTestFinished(() => {
       child.kill('SIGKILL');
     });
@@ -181,6 +191,8 @@ describe('killing and waiting', () => {
   });
 
   it('quietly ignores that there is nobody', () => {
-    expect(() => { killQuietly(2 ** 22 + 1, 'SIGTERM'); }).not.toThrow();
+    expect(() => {
+      killQuietly(2 ** 22 + 1, 'SIGTERM');
+    }).not.toThrow();
   });
 });

@@ -16,7 +16,13 @@ describe('settings', () => {
       dbPath: join(homedir(), '.boxrun/boxrun.db'),
       socketPath: join(homedir(), '.boxrun/boxrun.sock'),
       tcp: { host: '127.0.0.1', port: 9090 },
-      driver: 'boxlite', onExit: 'detach', logLevel: 'info', logFormat: 'json', insecureRegistries: [], boxliteRuntimeDir: null, runner: 'auto',
+      driver: 'boxlite',
+      onExit: 'detach',
+      logLevel: 'info',
+      logFormat: 'json',
+      insecureRegistries: [],
+      boxliteRuntimeDir: null,
+      runner: 'auto',
     });
     expect(config.maxCpu).toBeGreaterThan(0);
     expect(config.maxMemoryMb).toBeGreaterThan(0);
@@ -24,30 +30,81 @@ describe('settings', () => {
 
   it('come from the environment', () => {
     const env = {
-      BOXRUN_STATE_DIR: '/s', BOXRUN_DB: '/d/x.db', BOXRUN_SOCKET: '/q.sock', BOXRUN_HOST: '::1', BOXRUN_PORT: '0',
-      BOXRUN_DRIVER: 'container', BOXRUN_MAX_CPU: '7', BOXRUN_MAX_MEMORY_MB: '512', BOXRUN_WORKERS: '0:9', BOXRUN_GATEWAYS: '3',
-      BOXRUN_ON_EXIT: 'stop', BOXRUN_LOG_LEVEL: 'debug', BOXRUN_LOG_FORMAT: 'pretty', BOXRUN_INSECURE_REGISTRIES: 'a:1,b:2', BOXRUN_ORPHAN_GRACE_MS: '5',
-      BOXRUN_RECONCILE_MS: '6', BOXRUN_SILENCE_MS: '7000', BOXLITE_RUNTIME_DIR: '/r', BOXRUN_RUNNER: 'off',
+      BOXRUN_STATE_DIR: '/s',
+      BOXRUN_DB: '/d/x.db',
+      BOXRUN_SOCKET: '/q.sock',
+      BOXRUN_HOST: '::1',
+      BOXRUN_PORT: '0',
+      BOXRUN_DRIVER: 'container',
+      BOXRUN_MAX_CPU: '7',
+      BOXRUN_MAX_MEMORY_MB: '512',
+      BOXRUN_WORKERS: '0:9',
+      BOXRUN_GATEWAYS: '3',
+      BOXRUN_ON_EXIT: 'stop',
+      BOXRUN_LOG_LEVEL: 'debug',
+      BOXRUN_LOG_FORMAT: 'pretty',
+      BOXRUN_INSECURE_REGISTRIES: 'a:1,b:2',
+      BOXRUN_ORPHAN_GRACE_MS: '5',
+      BOXRUN_RECONCILE_MS: '6',
+      BOXRUN_SILENCE_MS: '7000',
+      BOXLITE_RUNTIME_DIR: '/r',
+      BOXRUN_RUNNER: 'off',
       BOXRUN_SSE_HEARTBEAT_MS: '50',
     };
     expect(loadConfig({}, env)).toMatchObject({
-      stateDir: '/s', dbPath: '/d/x.db', socketPath: '/q.sock', tcp: { host: '::1', port: 0 }, driver: 'container', maxCpu: 7,
-      maxMemoryMb: 512, spareWorkers: 0, maxWorkers: 9, gateways: 3, onExit: 'stop', logLevel: 'debug', logFormat: 'pretty', insecureRegistries: ['a:1', 'b:2'],
-      orphanGraceMs: 5, reconcileEveryMs: 6, silenceMs: 7000, boxliteRuntimeDir: '/r', runner: 'off', sseHeartbeatMs: 50,
+      stateDir: '/s',
+      dbPath: '/d/x.db',
+      socketPath: '/q.sock',
+      tcp: { host: '::1', port: 0 },
+      driver: 'container',
+      maxCpu: 7,
+      maxMemoryMb: 512,
+      spareWorkers: 0,
+      maxWorkers: 9,
+      gateways: 3,
+      onExit: 'stop',
+      logLevel: 'debug',
+      logFormat: 'pretty',
+      insecureRegistries: ['a:1', 'b:2'],
+      orphanGraceMs: 5,
+      reconcileEveryMs: 6,
+      silenceMs: 7000,
+      boxliteRuntimeDir: '/r',
+      runner: 'off',
+      sseHeartbeatMs: 50,
     });
   });
 
   it('of flags win over those of the environment', () => {
     const env = {
-      BOXRUN_STATE_DIR: '/s', BOXRUN_SOCKET: '/q.sock', BOXRUN_HOST: '::1', BOXRUN_PORT: '1', BOXRUN_DRIVER: 'boxlite',
-      BOXRUN_WORKERS: '9', BOXRUN_ON_EXIT: 'detach', BOXRUN_LOG_LEVEL: 'warn',
+      BOXRUN_STATE_DIR: '/s',
+      BOXRUN_SOCKET: '/q.sock',
+      BOXRUN_HOST: '::1',
+      BOXRUN_PORT: '1',
+      BOXRUN_DRIVER: 'boxlite',
+      BOXRUN_WORKERS: '9',
+      BOXRUN_ON_EXIT: 'detach',
+      BOXRUN_LOG_LEVEL: 'warn',
     };
     const flags = {
-      stateDir: '/f', host: 'localhost', port: 2, socket: '/f.sock', driver: 'container', workers: '3', onExit: 'stop', logLevel: 'trace',
+      stateDir: '/f',
+      host: 'localhost',
+      port: 2,
+      socket: '/f.sock',
+      driver: 'container',
+      workers: '3',
+      onExit: 'stop',
+      logLevel: 'trace',
     };
     expect(loadConfig(flags, env)).toMatchObject({
-      stateDir: '/f', tcp: { host: 'localhost', port: 2 }, socketPath: '/f.sock', driver: 'container', spareWorkers: 3, maxWorkers: null,
-      onExit: 'stop', logLevel: 'trace',
+      stateDir: '/f',
+      tcp: { host: 'localhost', port: 2 },
+      socketPath: '/f.sock',
+      driver: 'container',
+      spareWorkers: 3,
+      maxWorkers: null,
+      onExit: 'stop',
+      logLevel: 'trace',
     });
   });
 
@@ -59,18 +116,23 @@ describe('settings', () => {
     expect(loadConfig({}, {}).gateways).toBe(1);
     expect(loadConfig({ gateways: 2, socket: '/f.sock', port: 7 }, {}).gateways).toBe(2);
     expect(() => loadConfig({ gateways: 2, socket: '/f.sock' }, {})).toThrow('2 gateways share a TCP port');
-    for (const gateways of [0, 65, 1.5]) expect(() => loadConfig({ gateways }, {})).toThrow(`--gateways is '${gateways}'`);
+    for (const gateways of [0, 65, 1.5])
+      expect(() => loadConfig({ gateways }, {})).toThrow(`--gateways is '${gateways}'`);
   });
 
   it('of --socket alone leave no TCP address; with --host or --port both are there', () => {
     expect(loadConfig({ socket: '/f.sock' }, { BOXRUN_PORT: '5' }).tcp).toBeNull();
-    expect(loadConfig({ socket: '/f.sock', port: 7 }, {})).toMatchObject({ socketPath: '/f.sock', tcp: { host: '127.0.0.1', port: 7 } });
+    expect(loadConfig({ socket: '/f.sock', port: 7 }, {})).toMatchObject({
+      socketPath: '/f.sock',
+      tcp: { host: '127.0.0.1', port: 7 },
+    });
     expect(loadConfig({ socket: '/f.sock', host: '::1' }, {})).toMatchObject({ tcp: { host: '::1', port: 9090 } });
   });
 
   it('are absolute paths, whatever was given', () => {
     expect(loadConfig({ stateDir: 'here' }, { BOXRUN_DB: 'x.db' })).toMatchObject({
-      stateDir: join(process.cwd(), 'here'), dbPath: join(process.cwd(), 'x.db'),
+      stateDir: join(process.cwd(), 'here'),
+      dbPath: join(process.cwd(), 'x.db'),
     });
   });
 
@@ -80,24 +142,51 @@ describe('settings', () => {
   });
 
   const bad: [string, string][] = [
-    ['BOXRUN_PORT', '65536'], ['BOXRUN_PORT', '-1'], ['BOXRUN_PORT', 'http'], ['BOXRUN_PORT', '80.5'], ['BOXRUN_MAX_CPU', '0'],
-    ['BOXRUN_MAX_CPU', 'many'], ['BOXRUN_MAX_MEMORY_MB', '1GB'], ['BOXRUN_WORKERS', '-1'], ['BOXRUN_DRIVER', 'docker'],
-    ['BOXRUN_ORPHAN_GRACE_MS', 'soon'], ['BOXRUN_SSE_HEARTBEAT_MS', '15001'], ['BOXRUN_SSE_HEARTBEAT_MS', '9'],
+    ['BOXRUN_PORT', '65536'],
+    ['BOXRUN_PORT', '-1'],
+    ['BOXRUN_PORT', 'http'],
+    ['BOXRUN_PORT', '80.5'],
+    ['BOXRUN_MAX_CPU', '0'],
+    ['BOXRUN_MAX_CPU', 'many'],
+    ['BOXRUN_MAX_MEMORY_MB', '1GB'],
+    ['BOXRUN_WORKERS', '-1'],
+    ['BOXRUN_DRIVER', 'docker'],
+    ['BOXRUN_ORPHAN_GRACE_MS', 'soon'],
+    ['BOXRUN_SSE_HEARTBEAT_MS', '15001'],
+    ['BOXRUN_SSE_HEARTBEAT_MS', '9'],
   ];
   it.each(bad)('refuse %s=%s by name', (name, value) => {
     const words = name === 'BOXRUN_DRIVER' ? value : name;
     expect(() => loadConfig({}, { [name]: value })).toThrow(
-      expect.objectContaining({ code: 'VALIDATION_ERROR', message: expect.stringContaining(words) as unknown }) as Error,
+      expect.objectContaining({
+        code: 'VALIDATION_ERROR',
+        message: expect.stringContaining(words) as unknown,
+      }) as Error,
     );
   });
 
   it('refuse an unknown choice for --driver and --on-exit', () => {
-    expect(() => loadConfig({ driver: 'docker' }, {})).toThrow(expect.objectContaining({ code: 'VALIDATION_ERROR' }) as Error);
-    expect(() => loadConfig({ onExit: 'explode' }, {})).toThrow(expect.objectContaining({ code: 'VALIDATION_ERROR' }) as Error);
+    expect(() => loadConfig({ driver: 'docker' }, {})).toThrow(
+      expect.objectContaining({ code: 'VALIDATION_ERROR' }) as Error,
+    );
+    expect(() => loadConfig({ onExit: 'explode' }, {})).toThrow(
+      expect.objectContaining({ code: 'VALIDATION_ERROR' }) as Error,
+    );
   });
 
   it('refuse a port and a number of workers out of range in flags too', () => {
-    for (const flags of [{ port: 65_536 }, { port: NaN }, { port: -1 }, { workers: '-1' }, { workers: '0.5' }, { workers: '' }, { workers: '3:2' }, { workers: '0:0' }, { workers: '1:' }, { workers: '1:2:3' }]) {
+    for (const flags of [
+      { port: 65_536 },
+      { port: NaN },
+      { port: -1 },
+      { workers: '-1' },
+      { workers: '0.5' },
+      { workers: '' },
+      { workers: '3:2' },
+      { workers: '0:0' },
+      { workers: '1:' },
+      { workers: '1:2:3' },
+    ]) {
       expect(() => loadConfig(flags, {}), JSON.stringify(flags)).toThrow();
     }
   });
@@ -111,7 +200,16 @@ describe('settings', () => {
   });
 
   it('take an empty variable for one that is not set', () => {
-    const names = ['BOXRUN_STATE_DIR', 'BOXRUN_DB', 'BOXRUN_SOCKET', 'BOXRUN_HOST', 'BOXRUN_DRIVER', 'BOXRUN_ON_EXIT', 'BOXRUN_LOG_LEVEL', 'BOXLITE_RUNTIME_DIR'];
+    const names = [
+      'BOXRUN_STATE_DIR',
+      'BOXRUN_DB',
+      'BOXRUN_SOCKET',
+      'BOXRUN_HOST',
+      'BOXRUN_DRIVER',
+      'BOXRUN_ON_EXIT',
+      'BOXRUN_LOG_LEVEL',
+      'BOXLITE_RUNTIME_DIR',
+    ];
     const empty = Object.fromEntries(names.map((name) => [name, '']));
     expect(loadConfig({}, empty)).toEqual(loadConfig({}, {}));
   });
@@ -124,12 +222,20 @@ describe('settings', () => {
 describe('caps', () => {
   it('each have a default, a variable and a flag, which wins', () => {
     expect(loadConfig({}, {}).caps).toEqual({
-      bodyMb: 1, outputMb: 4096, execs: 512, boxes: 1000, streams: 1000, retentionHours: 0, freeDiskMb: 256,
+      bodyMb: 1,
+      outputMb: 4096,
+      execs: 512,
+      boxes: 1000,
+      streams: 1000,
+      retentionHours: 0,
+      freeDiskMb: 256,
     });
     for (const [name, { setting, least }] of Object.entries(capTable)) {
       const variable = capVariable(setting);
       expect(loadConfig({}, { [variable]: `${least + 1}` }).caps).toMatchObject({ [name]: least + 1 });
-      expect(loadConfig({ caps: { [setting]: least } }, { [variable]: `${least + 1}` }).caps).toMatchObject({ [name]: least });
+      expect(loadConfig({ caps: { [setting]: least } }, { [variable]: `${least + 1}` }).caps).toMatchObject({
+        [name]: least,
+      });
       expect(() => loadConfig({}, { [variable]: `${least - 1}` })).toThrow(variable);
       expect(() => loadConfig({ caps: { [setting]: least - 1 } }, {})).toThrow(`--${setting}`);
     }
@@ -139,8 +245,14 @@ describe('caps', () => {
 describe('names and directories that are allowed', () => {
   it('come from flags, else from the environment', () => {
     const env = { BOXRUN_ALLOW_HOSTS: 'A.example,[fd00::1]', BOXRUN_VOLUME_ROOTS: '/srv:/data/x/' };
-    expect(loadConfig({ allowedHosts: [], volumeRoots: [] }, env)).toMatchObject({ allowedHosts: ['a.example', '[fd00::1]'], volumeRoots: ['/srv', '/data/x'] });
-    expect(loadConfig({ allowedHosts: ['b'], volumeRoots: ['/b'] }, env)).toMatchObject({ allowedHosts: ['b'], volumeRoots: ['/b'] });
+    expect(loadConfig({ allowedHosts: [], volumeRoots: [] }, env)).toMatchObject({
+      allowedHosts: ['a.example', '[fd00::1]'],
+      volumeRoots: ['/srv', '/data/x'],
+    });
+    expect(loadConfig({ allowedHosts: ['b'], volumeRoots: ['/b'] }, env)).toMatchObject({
+      allowedHosts: ['b'],
+      volumeRoots: ['/b'],
+    });
   });
 
   it.each(['http://a', 'a:80', 'a/b', '*', 'a b'])('a name is not %s', (name) => {
@@ -168,14 +280,19 @@ describe('a token', () => {
     expect(() => takeToken({ token: good, tokenFile: '/x' }, {})).toThrow('both');
   });
 
-  it.each(['short', 'with blanks in the middle', 'ümlauts-are-no-ascii', `${good}\r\nX: y`, 'x'.repeat(513)])('is not %j, and the refusal does not repeat it', (token) => {
-    const refuse = () => takeToken({ token }, {});
-    expect(refuse).toThrow('16 to 512 visible ASCII');
-    expect(refuse).not.toThrow(token);
-  });
+  it.each(['short', 'with blanks in the middle', 'ümlauts-are-no-ascii', `${good}\r\nX: y`, 'x'.repeat(513)])(
+    'is not %j, and the refusal does not repeat it',
+    (token) => {
+      const refuse = () => takeToken({ token }, {});
+      expect(refuse).toThrow('16 to 512 visible ASCII');
+      expect(refuse).not.toThrow(token);
+    },
+  );
 });
 
 it('knows which addresses only this host reaches', () => {
-  for (const host of ['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1', 'localhost', 'LocalHost']) expect([host, isLoopback(host)]).toEqual([host, true]);
-  for (const host of ['0.0.0.0', '::', '10.0.0.1', '128.0.0.1', 'fd00::1', 'localhost.example', 'box', '']) expect([host, isLoopback(host)]).toEqual([host, false]);
+  for (const host of ['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1', 'localhost', 'LocalHost'])
+    expect([host, isLoopback(host)]).toEqual([host, true]);
+  for (const host of ['0.0.0.0', '::', '10.0.0.1', '128.0.0.1', 'fd00::1', 'localhost.example', 'box', ''])
+    expect([host, isLoopback(host)]).toEqual([host, false]);
 });

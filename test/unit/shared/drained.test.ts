@@ -49,12 +49,17 @@ it('ends for an HTTP answer whose client has left', async () => {
     server.on('request', (_request, response) => {
       const fill = () => {
         if (response.write('x'.repeat(65_536))) setImmediate(fill);
-        else void drained(response).then(() => drained(response)).then(resolve);
+        else
+          void drained(response)
+            .then(() => drained(response))
+            .then(resolve);
       };
       fill();
     });
   });
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
   const answer = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
   await answer.body?.cancel();
   await left;

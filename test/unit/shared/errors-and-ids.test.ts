@@ -1,15 +1,35 @@
 // The catalogue of errors is the public contract; ids have the public form and are not repeated.
 import { describe, expect, it } from 'vitest';
-import { BoxRunError, errorCatalogue, errorText, isErrorCode, toBoxRunError, type ErrorCode } from '../../../src/shared/errors.ts';
+import {
+  BoxRunError,
+  errorCatalogue,
+  errorText,
+  isErrorCode,
+  toBoxRunError,
+  type ErrorCode,
+} from '../../../src/shared/errors.ts';
 import { isBoxId, newId } from '../../../src/shared/ids.ts';
 
 const statuses: Record<ErrorCode, number> = {
-  BOX_NOT_FOUND: 404, EXEC_NOT_FOUND: 404,
-  RESOURCE_EXCEEDED: 409, NAME_ALREADY_EXISTS: 409, BOX_ALREADY_RUNNING: 409,
-  BOX_NOT_RUNNING: 400, EXEC_ALREADY_FINISHED: 400, IMAGE_PULL_FAILED: 400, TIMEOUT: 400, RUNTIME_ERROR: 400, CANCELED: 400,
+  BOX_NOT_FOUND: 404,
+  EXEC_NOT_FOUND: 404,
+  RESOURCE_EXCEEDED: 409,
+  NAME_ALREADY_EXISTS: 409,
+  BOX_ALREADY_RUNNING: 409,
+  BOX_NOT_RUNNING: 400,
+  EXEC_ALREADY_FINISHED: 400,
+  IMAGE_PULL_FAILED: 400,
+  TIMEOUT: 400,
+  RUNTIME_ERROR: 400,
+  CANCELED: 400,
   VALIDATION_ERROR: 422,
-  NOT_FOUND: 404, METHOD_NOT_ALLOWED: 405, UNAUTHORIZED: 401, FORBIDDEN: 403, UNSUPPORTED_MEDIA_TYPE: 415,
-  TOO_MANY_REQUESTS: 429, UNAVAILABLE: 503,
+  NOT_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  UNAUTHORIZED: 401,
+  FORBIDDEN: 403,
+  UNSUPPORTED_MEDIA_TYPE: 415,
+  TOO_MANY_REQUESTS: 429,
+  UNAVAILABLE: 503,
 };
 
 describe('the catalogue', () => {
@@ -22,7 +42,9 @@ describe('the catalogue', () => {
   });
 
   it('calls retryable exactly what may pass by itself', () => {
-    const retryable = Object.entries(errorCatalogue).filter(([, entry]) => entry.retryable).map(([code]) => code);
+    const retryable = Object.entries(errorCatalogue)
+      .filter(([, entry]) => entry.retryable)
+      .map(([code]) => code);
     expect(retryable.sort()).toEqual(['TOO_MANY_REQUESTS', 'UNAVAILABLE']);
   });
 
@@ -57,7 +79,15 @@ describe('an id', () => {
 
   it('of a box is told from names and other ids', () => {
     expect(isBoxId(newId('box'))).toBe(true);
-    for (const value of [newId('exec'), 'box_short', 'box_aaaaaaaaaaaaa', 'my-box', 'box_aaaaaaaaaaa!', ' box_aaaaaaaaaaaa', 'box_aaaaaaaaaaaa\n']) {
+    for (const value of [
+      newId('exec'),
+      'box_short',
+      'box_aaaaaaaaaaaaa',
+      'my-box',
+      'box_aaaaaaaaaaa!',
+      ' box_aaaaaaaaaaaa',
+      'box_aaaaaaaaaaaa\n',
+    ]) {
       expect(isBoxId(value), value).toBe(false);
     }
   });

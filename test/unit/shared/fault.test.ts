@@ -8,7 +8,10 @@ import { faultPoints } from '../../../src/shared/fault-points.ts';
 import { readFiles } from '../../style/sources.ts';
 
 /** Code of one process that lies in src/shared. */
-const sharedBy: Readonly<Record<string, string>> = { 'src/shared/store/migrations.ts': 'writer', 'src/shared/spill.ts': 'worker' };
+const sharedBy: Readonly<Record<string, string>> = {
+  'src/shared/store/migrations.ts': 'writer',
+  'src/shared/spill.ts': 'worker',
+};
 
 let directory: string;
 beforeEach(() => {
@@ -20,7 +23,8 @@ afterEach(() => {
 
 it('has in the code exactly the points of the table, each once, in the process that its name says', () => {
   const inCode = readFiles('src', '.ts').flatMap(({ path, text }) =>
-    [...text.matchAll(/\bfaultPoint\('([^']+)'\)/g)].map(([, point]) => ({ path, point: point ?? '' })));
+    [...text.matchAll(/\bfaultPoint\('([^']+)'\)/g)].map(([, point]) => ({ path, point: point ?? '' })),
+  );
   expect(inCode.map(({ point }) => point).sort()).toEqual(Object.keys(faultPoints).sort());
   for (const { path, point } of inCode) {
     const folder = sharedBy[path] ?? path.split('/')[1];

@@ -3,10 +3,16 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { watchHeartbeat } from '../../../src/shared/heartbeat.ts';
 import { limits } from '../../../src/shared/limits.ts';
 
-beforeEach(() => { vi.useFakeTimers(); });
-afterEach(() => { vi.useRealTimers(); });
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
 
-const tick = () => { vi.advanceTimersByTime(limits.heartbeatEveryMs); };
+const tick = () => {
+  vi.advanceTimersByTime(limits.heartbeatEveryMs);
+};
 
 describe('a heartbeat', () => {
   it('asks at each tick, and is content with an answer to each', () => {
@@ -14,7 +20,10 @@ describe('a heartbeat', () => {
     let asked = 0;
     const heartbeat = watchHeartbeat({
       silenceMs: limits.silenceMs,
-      ask: () => { asked++; heartbeat.heard(); },
+      ask: () => {
+        asked++;
+        heartbeat.heard();
+      },
       onSilent: () => silent++,
     });
     for (let round = 0; round < 50; round++) tick();

@@ -1,8 +1,22 @@
 // The state tables, over every state and every cause: what is legal, where it leads, and what clients see of it.
 import { describe, expect, it } from 'vitest';
 import { boxStatuses } from '../../../src/shared/api.ts';
-import { boxCauses, boxStates, boxTable, holdsQuota, publicStatus, type BoxState } from '../../../src/shared/lifecycle/box.ts';
-import { execCauses, execStates, execTable, exitEventData, finishedStatus, isFinished } from '../../../src/shared/lifecycle/exec.ts';
+import {
+  boxCauses,
+  boxStates,
+  boxTable,
+  holdsQuota,
+  publicStatus,
+  type BoxState,
+} from '../../../src/shared/lifecycle/box.ts';
+import {
+  execCauses,
+  execStates,
+  execTable,
+  exitEventData,
+  finishedStatus,
+  isFinished,
+} from '../../../src/shared/lifecycle/exec.ts';
 import { step, type Table } from '../../../src/shared/lifecycle/machine.ts';
 
 /** Every legal step, written out once more: a change of a table has to be made in two places, on purpose. */
@@ -26,11 +40,16 @@ const execSteps = `
   killing start-failed failed; killing exited exited; killing engine-lost lost`;
 
 function parseSteps(text: string): Map<string, string> {
-  const steps = text.split(/[;\n]/).map((line) => line.trim()).filter((line) => line !== '');
-  return new Map(steps.map((line) => {
-    const [state, cause, next] = line.split(' ');
-    return [`${state} ${cause}`, next as string];
-  }));
+  const steps = text
+    .split(/[;\n]/)
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+  return new Map(
+    steps.map((line) => {
+      const [state, cause, next] = line.split(' ');
+      return [`${state} ${cause}`, next as string];
+    }),
+  );
 }
 
 function reachable<State extends string>(table: Table<State, string>, from: State): Set<State> {
@@ -88,8 +107,16 @@ describe('a box', () => {
 
   it('is shown with one of the public statuses in every state', () => {
     const shown: Record<BoxState, string> = {
-      creating: 'creating', starting: 'creating', ready: 'running', recovering: 'running', stopping: 'running',
-      stopped: 'stopped', failed: 'error', stuck: 'error', removing: 'stopped', removed: 'stopped',
+      creating: 'creating',
+      starting: 'creating',
+      ready: 'running',
+      recovering: 'running',
+      stopping: 'running',
+      stopped: 'stopped',
+      failed: 'error',
+      stuck: 'error',
+      removing: 'stopped',
+      removed: 'stopped',
     };
     for (const state of boxStates) {
       expect(publicStatus(state)).toBe(shown[state]);
@@ -123,7 +150,8 @@ describe('an exec', () => {
   });
 
   it('is lost from wherever it is when the engine is', () => {
-    for (const state of execStates.filter((each) => !isFinished(each))) expect(step(execTable, state, 'engine-lost')).toBe('lost');
+    for (const state of execStates.filter((each) => !isFinished(each)))
+      expect(step(execTable, state, 'engine-lost')).toBe('lost');
   });
 
   it('has succeeded only with exit code 0 and no error', () => {
@@ -138,7 +166,8 @@ describe('an exec', () => {
   it('says its exit code, and its error only where there is one', () => {
     expect(exitEventData({ exitCode: 0, errorMessage: null, canceled: false })).toBe('{"exit_code":0}');
     expect(JSON.parse(exitEventData({ exitCode: null, errorMessage: 'gone "x"', canceled: false }))).toEqual({
-      exit_code: null, error: 'gone "x"',
+      exit_code: null,
+      error: 'gone "x"',
     });
   });
 });

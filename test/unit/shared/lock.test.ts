@@ -8,7 +8,7 @@ import { runTypescript } from '../../support/typescript-child.ts';
 import { eventually, temporaryDirectory } from '../../support/unit.ts';
 
 describe('a lock', () => {
-  it('has one holder until it is released, and is its owner\'s alone', async () => {
+  it("has one holder until it is released, and is its owner's alone", async () => {
     const path = join(temporaryDirectory(), 'lock');
     const openFiles = () => readdirSync('/proc/self/fd').length;
     const before = openFiles();
@@ -30,7 +30,7 @@ describe('a lock', () => {
     for (const lock of locks) lock?.release();
   });
 
-  it('dies with its process, killed, and not with that process\'s children', async () => {
+  it("dies with its process, killed, and not with that process's children", async () => {
     const path = join(temporaryDirectory(), 'lock');
     const holder = await runTypescript(`
       import { spawn } from 'node:child_process';

@@ -1,4 +1,5 @@
-// Our own processes from both sides: orders down, readiness up, and each side's end seen by the other, however it comes.
+// Our own processes from both sides: orders down, readiness up, and each side's end seen by the other, however it
+// comes.
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -14,7 +15,10 @@ interface Pair extends TypescriptChild {
 }
 
 /** A parent that starts `child` as its writer, and prints what it hears. */
-async function startPair(child: string, options: { readyMs?: number; detached?: boolean; countsListeners?: boolean } = {}): Promise<Pair> {
+async function startPair(
+  child: string,
+  options: { readyMs?: number; detached?: boolean; countsListeners?: boolean } = {},
+): Promise<Pair> {
   const directory = temporaryDirectory();
   const config = JSON.stringify(loadConfig({ stateDir: directory }, {}));
   const parent = await runTypescript(
@@ -47,7 +51,14 @@ describe('a process of ours', () => {
       ready({ role: orders.role, workerId: orders.workerId, left: process.env.BOXRUN_ORDERS ?? null, extra: process.env.EXTRA, certificates: process.env.NODE_EXTRA_CA_CERTS ?? null, cwd: process.cwd() });
       setInterval(() => {}, 1000);
     `);
-    expect(JSON.parse((await line()).replace('ready ', ''))).toEqual({ role: 'writer', workerId: 'wrk_7', left: null, extra: 'yes', certificates: null, cwd: '/' });
+    expect(JSON.parse((await line()).replace('ready ', ''))).toEqual({
+      role: 'writer',
+      workerId: 'wrk_7',
+      left: null,
+      extra: 'yes',
+      certificates: null,
+      cwd: '/',
+    });
   });
 
   it('that ends before it is ready is UNAVAILABLE, with the way to its log', async () => {
@@ -67,7 +78,8 @@ describe('a process of ours', () => {
   });
 
   it('that says that it works on has as long again', { timeout: 40_000 }, async () => {
-    const { line } = await startPair(`
+    const { line } = await startPair(
+      `
       import { takeOrders } from './src/shared/own-process.ts';
       const { ready, working } = takeOrders();
       let times = 0;
@@ -77,18 +89,23 @@ describe('a process of ours', () => {
         ready({ times });
       }, 500);
       setInterval(() => {}, 1000);
-    `, { readyMs: 5_000 });
+    `,
+      { readyMs: 5_000 },
+    );
     expect(await line()).toBe('ready {"times":14}');
   });
 
   it('that is ready is not listened to any more, and what it says then is not kept', async () => {
-    const { line, childPid } = await startPair(`
+    const { line, childPid } = await startPair(
+      `
       import { takeOrders } from './src/shared/own-process.ts';
       const { ready, working } = takeOrders();
       ready();
       for (let index = 0; index < 100_000; index++) working();
       setInterval(() => {}, 1000);
-    `, { countsListeners: true });
+    `,
+      { countsListeners: true },
+    );
     expect(await line()).toBe('ready {} listeners 0');
     expect(await processIdentity(childPid)).not.toBeNull();
   });
@@ -111,7 +128,7 @@ describe('a process of ours', () => {
     ready();
   `;
 
-  it('hears of its parent\'s death, even a killed one\'s', async () => {
+  it("hears of its parent's death, even a killed one's", async () => {
     const { line, child, childPid, directory } = await startPair(faithful);
     expect(await line()).toBe('ready {}');
     child.kill('SIGKILL');
@@ -120,12 +137,15 @@ describe('a process of ours', () => {
   });
 
   it('that is detached lives on after its parent was killed', async () => {
-    const { line, child, childPid } = await startPair(`
+    const { line, child, childPid } = await startPair(
+      `
       import { takeOrders } from './src/shared/own-process.ts';
       const { ready } = takeOrders();
       ready();
       setInterval(() => {}, 1000);
-    `, { detached: true });
+    `,
+      { detached: true },
+    );
     expect(await line()).toBe('ready {}');
     child.kill('SIGKILL');
     await eventually('the parent is gone', async () => (await processIdentity(child.pid as number)) === null);

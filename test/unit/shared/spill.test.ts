@@ -1,4 +1,5 @@
-// What a worker could not send: complete in its file or not there at all, read by the next supervisor, deleted once sent.
+// What a worker could not send: complete in its file or not there at all, read by the next supervisor, deleted once
+// sent.
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +10,11 @@ import { addEvent, finishExec, insertExec, logEvent } from '../writer/setup.ts';
 const spill: Spill = {
   boxId: 'box_a',
   generation: 4,
-  changes: [insertExec(), addEvent('exec_aaaaaaaaaaa', { ...logEvent(0), data: Buffer.from([0xff, 0]) }), finishExec('exec_aaaaaaaaaaa')],
+  changes: [
+    insertExec(),
+    addEvent('exec_aaaaaaaaaaa', { ...logEvent(0), data: Buffer.from([0xff, 0]) }),
+    finishExec('exec_aaaaaaaaaaa'),
+  ],
 };
 
 describe('a spill', () => {
@@ -22,7 +27,7 @@ describe('a spill', () => {
     expect(readdirSync(dir)).toEqual([]);
   });
 
-  it('is its owner\'s alone, and leaves nothing half-written beside it', async () => {
+  it("is its owner's alone, and leaves nothing half-written beside it", async () => {
     const dir = temporaryDirectory();
     await writeSpill(dir, 'wrk_1', spill);
     expect(readdirSync(dir)).toEqual(['wrk_1.spill']);
@@ -41,7 +46,8 @@ describe('a spill', () => {
     writeFileSync(join(dir, 'wrk_odd.spill'), bytes);
     const found = await readSpills(dir);
     expect(found.map(({ path, spill: value }) => [path.slice(dir.length + 1), value !== null]).sort()).toEqual([
-      ['wrk_good.spill', true], ['wrk_odd.spill', false],
+      ['wrk_good.spill', true],
+      ['wrk_odd.spill', false],
     ]);
     expect(readdirSync(dir)).toHaveLength(2);
   }

@@ -43,7 +43,15 @@ describe('a state directory', () => {
 describe('a state directory with a long path', () => {
   it('has its sockets elsewhere, with what lies beside them, and nothing else', () => {
     const { runDir, workersDir, supervisorSocket, writerSocket, keeperFile, writerFile, ...others } = statePaths(long);
-    for (const path of [runDir, workersDir, supervisorSocket, writerSocket, keeperFile, writerFile, defaultSocket(long)]) {
+    for (const path of [
+      runDir,
+      workersDir,
+      supervisorSocket,
+      writerSocket,
+      keeperFile,
+      writerFile,
+      defaultSocket(long),
+    ]) {
       expect(path.startsWith(`/tmp/boxrun-${process.getuid?.()}/`), path).toBe(true);
     }
     for (const path of Object.values(others)) expect(path.startsWith(`${long}/`), path).toBe(true);
@@ -57,18 +65,21 @@ describe('a state directory with a long path', () => {
     expect(serverAddress(loadConfig({ stateDir: long }, {}), {})).toEqual({ socketPath: defaultSocket(long) });
   });
 
-  it.each([40, 54, 55, 56, 57, 58, 59, 60, 61, 90, 107, 200])('of %i bytes takes the longest socket', async (length) => {
-    const stateDir = directory(length);
-    makeStateDirectories(stateDir);
-    const { workersDir, runDir } = statePaths(stateDir);
-    made.push(runDir);
-    for (const path of [defaultSocket(stateDir), streamSocketPath(workersDir, newId('wrk'))]) {
-      const server = createServer();
-      await listenAt(server, path);
-      expect(statSync(path).isSocket()).toBe(true);
-      await new Promise((resolve) => server.close(resolve));
-    }
-  });
+  it.each([40, 54, 55, 56, 57, 58, 59, 60, 61, 90, 107, 200])(
+    'of %i bytes takes the longest socket',
+    async (length) => {
+      const stateDir = directory(length);
+      makeStateDirectories(stateDir);
+      const { workersDir, runDir } = statePaths(stateDir);
+      made.push(runDir);
+      for (const path of [defaultSocket(stateDir), streamSocketPath(workersDir, newId('wrk'))]) {
+        const server = createServer();
+        await listenAt(server, path);
+        expect(statSync(path).isSocket()).toBe(true);
+        await new Promise((resolve) => server.close(resolve));
+      }
+    },
+  );
 
   it('is refused when others may write where its sockets would be', () => {
     const stateDir = directory(200);

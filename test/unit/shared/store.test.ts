@@ -35,10 +35,26 @@ function openStore(): Store {
 const execId = execRow().id;
 /** The fields that every edition's clients know; there may be more. */
 const publicBoxFields = [
-  'boxlite_id', 'cpu', 'created_at', 'disk_size_gb', 'env', 'error_code', 'error_message', 'id', 'image', 'memory_mb', 'name',
-  'network', 'started_at', 'status', 'stopped_at', 'volumes', 'workdir',
+  'boxlite_id',
+  'cpu',
+  'created_at',
+  'disk_size_gb',
+  'env',
+  'error_code',
+  'error_message',
+  'id',
+  'image',
+  'memory_mb',
+  'name',
+  'network',
+  'started_at',
+  'status',
+  'stopped_at',
+  'volumes',
+  'workdir',
 ];
-const list = (reader: Reader, status: BoxStatus | null = null) => reader.boxes({ status, labels: [] }, { limit: null, after: null }).rows;
+const list = (reader: Reader, status: BoxStatus | null = null) =>
+  reader.boxes({ status, labels: [] }, { limit: null, after: null }).rows;
 const createdAt = (ms: number) => new Date(1_767_225_600_000 + ms).toISOString();
 
 describe('boxes', () => {
@@ -68,7 +84,8 @@ describe('boxes', () => {
     statements.insertBox(boxRow());
     const [box] = list(reader);
     for (const field of publicBoxFields) expect(box, field).toHaveProperty(field);
-    for (const field of ['state', 'generation', 'ephemeral', 'driver', 'image_source']) expect(box).not.toHaveProperty(field);
+    for (const field of ['state', 'generation', 'ephemeral', 'driver', 'image_source'])
+      expect(box).not.toHaveProperty(field);
   });
 });
 
@@ -87,7 +104,8 @@ describe('execs', () => {
   it('are listed newest first, and those that have ended by their ids', () => {
     const { statements, reader } = openStore();
     statements.insertBox(boxRow());
-    for (const [index, ms] of [1, 3, 2, 2].entries()) statements.changeExec(insertExec({ id: `exec_${index}`, created_at: createdAt(ms) }));
+    for (const [index, ms] of [1, 3, 2, 2].entries())
+      statements.changeExec(insertExec({ id: `exec_${index}`, created_at: createdAt(ms) }));
     statements.changeExec(finishExec('exec_2'));
     expect(reader.execs(boxRow().id).rows.map(({ id }) => id)).toEqual(['exec_1', 'exec_3', 'exec_2', 'exec_0']);
     expect(reader.newestFinishedExecIds(boxRow().id, 10)).toEqual(['exec_2']);
@@ -101,14 +119,15 @@ describe('events', () => {
     statements.insertBox(boxRow());
     statements.changeExec(insertExec());
     db.transaction(() => {
-      for (let seq = 0; seq < count; seq++) statements.changeExec(addEvent(execId, { ...logEvent(seq), data: Buffer.alloc(bytes, seq % 256) }));
+      for (let seq = 0; seq < count; seq++)
+        statements.changeExec(addEvent(execId, { ...logEvent(seq), data: Buffer.alloc(bytes, seq % 256) }));
     })();
   }
 
   function readAll(reader: Reader): { seqs: number[]; pages: number[] } {
     const seqs: number[] = [];
     const pages: number[] = [];
-    for (let more = true; more; ) {
+    for (let more = true; more;) {
       const page = reader.events(execId, seqs.at(-1) ?? -1);
       seqs.push(...page.events.map(({ seq }) => seq));
       pages.push(page.events.length);
@@ -145,7 +164,8 @@ describe('events', () => {
   it('hold exactly the bytes that were written', () => {
     const store = openStore();
     fill(store, 256, 3);
-    for (const { seq, data } of store.reader.events(execId, -1).events) expect(Buffer.from(data)).toEqual(Buffer.alloc(3, seq));
+    for (const { seq, data } of store.reader.events(execId, -1).events)
+      expect(Buffer.from(data)).toEqual(Buffer.alloc(3, seq));
   });
 
   it('of another process are seen as soon as they are committed, and a page keeps nothing locked', () => {
@@ -199,7 +219,9 @@ describe('migrations', () => {
     statements.insertBox(boxRow());
     statements.changeExec(insertExec());
     statements.changeExec(addEvent(execId, logEvent(0)));
-    const again = db.prepare(`INSERT INTO events (exec_id, seq, type, data, created_at) VALUES (?, 0, 'log', x'00', 'now')`);
+    const again = db.prepare(
+      `INSERT INTO events (exec_id, seq, type, data, created_at) VALUES (?, 0, 'log', x'00', 'now')`,
+    );
     expect(() => again.run(execId)).toThrow(/UNIQUE/);
   });
 });

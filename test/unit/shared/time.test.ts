@@ -19,7 +19,8 @@ describe('waiting', () => {
     expect(await withDeadline(Promise.resolve(7), 1_000, 'x')).toBe(7);
     await expect(withDeadline(Promise.reject(new Error('own')), 1_000, 'x')).rejects.toThrow('own');
     await expect(withDeadline(new Promise(() => undefined), 5, 'the soup')).rejects.toMatchObject({
-      code: 'TIMEOUT', message: expect.stringContaining('the soup') as unknown,
+      code: 'TIMEOUT',
+      message: expect.stringContaining('the soup') as unknown,
     });
   });
 
@@ -93,10 +94,14 @@ describe('work of which so much may run at once', () => {
     const turns = createTurns(2);
     const hands = Array.from({ length: 5 }, () => promiseInHand<number>());
     const begun: number[] = [];
-    const results = hands.map((hand, index) => turns.take(() => {
-      begun.push(index);
-      return hand.promise;
-    }).catch(() => 'failed'));
+    const results = hands.map((hand, index) =>
+      turns
+        .take(() => {
+          begun.push(index);
+          return hand.promise;
+        })
+        .catch(() => 'failed'),
+    );
     await settle();
     expect(begun).toEqual([0, 1]);
     hands[1]?.reject(new Error('no'));
@@ -112,10 +117,11 @@ describe('work of which so much may run at once', () => {
     const turns = createTurns(1, 30);
     const hung = promiseInHand<string>();
     const begun: string[] = [];
-    const work = (name: string, promise: Promise<string>) => turns.take(() => {
-      begun.push(name);
-      return promise;
-    });
+    const work = (name: string, promise: Promise<string>) =>
+      turns.take(() => {
+        begun.push(name);
+        return promise;
+      });
     const first = work('first', hung.promise);
     const held = promiseInHand<string>();
     const second = work('second', held.promise);
@@ -147,7 +153,9 @@ describe('work of which so much may run at once', () => {
     leaving.abort();
     await expect(never).rejects.toMatchObject({ code: 'CANCELED' });
     await expect(third).rejects.toMatchObject({ code: 'CANCELED' });
-    await expect(turns.take(() => Promise.resolve('fourth'), leaving.signal)).rejects.toMatchObject({ code: 'CANCELED' });
+    await expect(turns.take(() => Promise.resolve('fourth'), leaving.signal)).rejects.toMatchObject({
+      code: 'CANCELED',
+    });
     const last = turns.take(() => Promise.resolve('last'));
     hand.resolve('first');
     expect(await Promise.all([first, last])).toEqual(['first', 'last']);

@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { byDepth, checkVolumePlaces, guestPlace } from '../../../src/shared/volume-places.ts';
 
-const volumes = (...places: string[]) => places.map((guestPath) => ({ host_path: '/h', guest_path: guestPath, readonly: false }));
+const volumes = (...places: string[]) =>
+  places.map((guestPath) => ({ host_path: '/h', guest_path: guestPath, readonly: false }));
 const refusal = (driver: 'boxlite' | 'container', network: boolean, ...places: string[]) => {
   try {
     checkVolumePlaces(volumes(...places), driver, network);
@@ -14,33 +15,80 @@ const refusal = (driver: 'boxlite' | 'container', network: boolean, ...places: s
   }
 };
 
-it.each([['/a//b/', '/a/b'], ['/a/./b', '/a/b'], ['/a/../b', '/b'], ['/../..', '/'], ['//', '/'], ['/a/..', '/'], ['//a', '/a'], ['/a /b', '/a /b']])(
-  'knows %s as %s', (path, place) => {
-    expect(guestPlace(path)).toBe(place);
-  },
-);
+it.each([
+  ['/a//b/', '/a/b'],
+  ['/a/./b', '/a/b'],
+  ['/a/../b', '/b'],
+  ['/../..', '/'],
+  ['//', '/'],
+  ['/a/..', '/'],
+  ['//a', '/a'],
+  ['/a /b', '/a /b'],
+])('knows %s as %s', (path, place) => {
+  expect(guestPlace(path)).toBe(place);
+});
 
 it('puts what is inside another place behind it, and leaves the order otherwise', () => {
-  expect(byDepth(['/a/b/c', '/d', '/a//b/', '/a', '/c/../b'], (path) => path)).toEqual(['/d', '/a', '/c/../b', '/a//b/', '/a/b/c']);
+  expect(byDepth(['/a/b/c', '/d', '/a//b/', '/a', '/c/../b'], (path) => path)).toEqual([
+    '/d',
+    '/a',
+    '/c/../b',
+    '/a//b/',
+    '/a/b/c',
+  ]);
 });
 
 describe.each(['container', 'boxlite'] as const)('on %s', (driver) => {
   it('gives no volume the place of the image, of devices or of the kernel', () => {
     const impossible = [
-      '/', '//', '/.', '/a/..', '/dev', '/dev/', '/x/../dev', '/proc', '/proc/', '/proc/self', '/proc/sys/kernel', '/sys', '/sys/fs/cgroup',
-      '/dev/null', '/dev/pts', '/dev/pts/0', '/dev/mqueue', '/dev/stdout', driver === 'container' ? '/dev/.boxrun' : '/.boxrun/cg', `/${'x'.repeat(256)}`, '/x'.repeat(2048),
+      '/',
+      '//',
+      '/.',
+      '/a/..',
+      '/dev',
+      '/dev/',
+      '/x/../dev',
+      '/proc',
+      '/proc/',
+      '/proc/self',
+      '/proc/sys/kernel',
+      '/sys',
+      '/sys/fs/cgroup',
+      '/dev/null',
+      '/dev/pts',
+      '/dev/pts/0',
+      '/dev/mqueue',
+      '/dev/stdout',
+      driver === 'container' ? '/dev/.boxrun' : '/.boxrun/cg',
+      `/${'x'.repeat(256)}`,
+      '/x'.repeat(2048),
     ];
-    for (const place of impossible) expect(refusal(driver, false, place), place).toMatch(/^a volume cannot be mounted at /);
+    for (const place of impossible)
+      expect(refusal(driver, false, place), place).toMatch(/^a volume cannot be mounted at /);
   });
 
   it('gives any other, those with nearly the same name too', () => {
-    for (const place of ['/etc', '/etc/hosts', '/dev/shm', '/dev/shm/x', '/dev/log', '/processes', '/system', '/devel', '/devel/null', '/root', '/home/./x']) {
+    for (const place of [
+      '/etc',
+      '/etc/hosts',
+      '/dev/shm',
+      '/dev/shm/x',
+      '/dev/log',
+      '/processes',
+      '/system',
+      '/devel',
+      '/devel/null',
+      '/root',
+      '/home/./x',
+    ]) {
       expect(refusal(driver, false, place), place).toBeNull();
     }
   });
 
   it('gives one place to one volume', () => {
-    expect(refusal(driver, false, '/a', '/a/')).toBe('two volumes are mounted at one place in the box: /a and /a/ are one place');
+    expect(refusal(driver, false, '/a', '/a/')).toBe(
+      'two volumes are mounted at one place in the box: /a and /a/ are one place',
+    );
     expect(refusal(driver, false, '/a/b', '/a/c/../b')).toMatch(/are one place/);
     expect(refusal(driver, false, '/a', '/a')).toBe('two volumes are mounted at one place in the box: /a');
     expect(refusal(driver, false, '/a', '/a/b')).toBeNull();

@@ -1,5 +1,5 @@
-// A box in trouble: its worker lost, its engine dead, the supervisor restarted, the writer away. It ends where its owner can
-// deal with it, and holds no more than it should.
+// A box in trouble: its worker lost, its engine dead, the supervisor restarted, the writer away. It ends where its
+// owner can deal with it, and holds no more than it should.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -57,7 +57,7 @@ describe('a worker that is lost', () => {
     await eventually('it has failed', () => committed()?.['state'] === 'failed');
   });
 
-  it('while its box is being stopped is the stop\'s business', async () => {
+  it("while its box is being stopped is the stop's business", async () => {
     const { box, worker, committed } = createBoxBench();
     const stopping = promiseInHand<undefined>();
     worker.on.stop = () => stopping.promise;
@@ -78,7 +78,11 @@ describe('an engine that ends by itself', () => {
     worker.onEngineExit?.('out of memory');
     await eventually('it is stopped', () => committed()?.['state'] === 'stopped');
     expect(worker.calls).toEqual(['halt']);
-    expect(committed()).toMatchObject({ status: 'stopped', error_code: 'RUNTIME_ERROR', error_message: 'out of memory' });
+    expect(committed()).toMatchObject({
+      status: 'stopped',
+      error_code: 'RUNTIME_ERROR',
+      error_message: 'out of memory',
+    });
     expect(freeCpus()).toBe(4);
   });
 
@@ -189,7 +193,9 @@ describe('going on after a restart of the supervisor', () => {
 describe('a box whose engine cannot be ended for certain', () => {
   it('is in error and goes on counting, whatever it was doing', async () => {
     for (const doing of ['stop', 'start', 'remove', 'recovery', 'end of the engine'] as const) {
-      const { box, worker, committed, freeCpus } = createBoxBench(doing === 'start' ? { state: 'stopped', status: 'stopped' } : {});
+      const { box, worker, committed, freeCpus } = createBoxBench(
+        doing === 'start' ? { state: 'stopped', status: 'stopped' } : {},
+      );
       worker.on.succeed = broken;
       worker.on.stop = worker.on.start = worker.on.remove = worker.on.halt = broken;
       if (doing === 'stop') await expect(box.stop()).rejects.toThrow();
@@ -211,7 +217,8 @@ describe('a box whose engine cannot be ended for certain', () => {
   });
 
   it('is stopped by a stop, started by a start, removed without force, and counts no longer than that', async () => {
-    const stuck = () => createBoxBench({ state: 'stuck', status: 'error', error_code: 'TIMEOUT', error_message: 'hangs' });
+    const stuck = () =>
+      createBoxBench({ state: 'stuck', status: 'error', error_code: 'TIMEOUT', error_message: 'hangs' });
     const stopped = stuck();
     expect(await stopped.box.stop()).toMatchObject({ status: 'stopped', error_message: 'hangs' });
     expect(stopped.freeCpus()).toBe(4);
@@ -244,13 +251,19 @@ describe('a command that cannot be killed', () => {
     await eventually('it is in error', () => committed()?.['state'] === 'failed');
     expect(worker.calls).toEqual(['halt']);
     expect(requests).toEqual(['updateBox stopping', 'updateBox failed']);
-    expect(committed()).toMatchObject({ status: 'error', error_code: 'TIMEOUT', error_message: 'command exec_1 could not be killed' });
+    expect(committed()).toMatchObject({
+      status: 'error',
+      error_code: 'TIMEOUT',
+      error_message: 'command exec_1 could not be killed',
+    });
     expect(freeCpus()).toBe(4);
   });
 
   it('of a box that is being stopped anyway is no news', async () => {
     const { box, worker, committed } = createBoxBench();
-    worker.on.stop = async () => { worker.onUnkillable?.('late'); };
+    worker.on.stop = async () => {
+      worker.onUnkillable?.('late');
+    };
     await box.stop();
     await settle(10);
     expect(committed()).toMatchObject({ state: 'stopped' });
@@ -309,7 +322,9 @@ describe('a writer that is away', () => {
 
   it('when something has changed is told of it as soon as it is back', async () => {
     const { box, worker, failures, committed } = createBoxBench();
-    worker.on.stop = async () => { failures.set('updateBox', new BoxRunError('TIMEOUT', 'no answer')); };
+    worker.on.stop = async () => {
+      failures.set('updateBox', new BoxRunError('TIMEOUT', 'no answer'));
+    };
     await expect(box.stop()).rejects.toMatchObject({ code: 'TIMEOUT' });
     expect(box.state).toBe('stopped');
     expect(committed()).toMatchObject({ state: 'stopping' });

@@ -29,7 +29,10 @@ interface Bench {
   noteSpills(): void;
 }
 
-async function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => createHandleDouble({ generation: 1 }, `wrk_${n}`)) } = {}): Promise<Bench> {
+async function createBench({
+  adopted = false,
+  handles = [1, 2, 3, 4].map((n) => createHandleDouble({ generation: 1 }, `wrk_${n}`)),
+} = {}): Promise<Bench> {
   const row = boxRow({ generation: 1, image_source: { kind: 'registry', reference: 'x' } });
   const asked: string[] = [];
   const state = { failWriter: null as BoxRunError | null, spilled: false };
@@ -43,10 +46,28 @@ async function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => 
     },
   };
   const deps: BoxWorkerDeps = {
-      writer,
-    reader: { finishedAmong: (_, ids) => ids.filter((id) => id === 'exec_done'), newestFinishedExecIds: () => ['exec_done'] },
-    pool: { take: async () => handles[next++] as HandleDouble, adopt: () => undefined, fill: () => undefined, undisturbed: (work) => work(), close: async () => undefined },
-    gate: createImageGate(), turns: createTurns(1), spills: { send: async () => { if (state.spilled) asked.push('spills'); }, sendLater: async () => undefined }, instanceId: 'inst_1', log: quietLog,
+    writer,
+    reader: {
+      finishedAmong: (_, ids) => ids.filter((id) => id === 'exec_done'),
+      newestFinishedExecIds: () => ['exec_done'],
+    },
+    pool: {
+      take: async () => handles[next++] as HandleDouble,
+      adopt: () => undefined,
+      fill: () => undefined,
+      undisturbed: (work) => work(),
+      close: async () => undefined,
+    },
+    gate: createImageGate(),
+    turns: createTurns(1),
+    spills: {
+      send: async () => {
+        if (state.spilled) asked.push('spills');
+      },
+      sendLater: async () => undefined,
+    },
+    instanceId: 'inst_1',
+    log: quietLog,
   };
   const worker = createBoxWorker(deps, row, adopted ? foundDouble(handles[0] as HandleDouble) : null);
   await worker.adopt();
@@ -54,7 +75,11 @@ async function createBench({ adopted = false, handles = [1, 2, 3, 4].map((n) => 
   worker.onLost = () => lost.push('lost');
   worker.onEngineExit = (reason) => lost.push(reason);
   return {
-    worker, row, handles, asked, lost,
+    worker,
+    row,
+    handles,
+    asked,
+    lost,
     anotherWorker: (found) => createBoxWorker(deps, row, found),
     get failWriter() {
       return state.failWriter;
@@ -76,7 +101,11 @@ describe('the first worker', () => {
     const { worker, handles, asked } = await createBench();
     let assignment: unknown;
     const [first] = handles;
-    if (first !== undefined) first.answers['assign'] = async (params) => { assignment = params; return null; };
+    if (first !== undefined)
+      first.answers['assign'] = async (params) => {
+        assignment = params;
+        return null;
+      };
     expect(await worker.create(noProgress, signal)).toEqual({ engineId: 'engine-1' });
     expect(first?.requests).toEqual(['assign', 'prepareImage', 'create', 'start']);
     expect(assignment).toMatchObject({ boxId: boxRow().id, generation: 1, instanceId: 'inst_1', env: { A: 'ä' } });
@@ -86,7 +115,8 @@ describe('the first worker', () => {
   it('that does not take the assignment is killed', async () => {
     const { worker, handles } = await createBench();
     const [first] = handles;
-    if (first !== undefined) first.answers['assign'] = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'no engine'));
+    if (first !== undefined)
+      first.answers['assign'] = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'no engine'));
     await expect(worker.create(noProgress, signal)).rejects.toMatchObject({ message: 'no engine' });
     expect(first?.events).toEqual(['killed']);
     expect(worker.present).toBeNull();
@@ -98,7 +128,11 @@ describe('starting again', () => {
     const { worker, handles, asked, row } = await createBench();
     let atAssign: string[] = [];
     const [first] = handles;
-    if (first !== undefined) first.answers['assign'] = async () => { atAssign = [...asked]; return null; };
+    if (first !== undefined)
+      first.answers['assign'] = async () => {
+        atAssign = [...asked];
+        return null;
+      };
     await worker.start(noProgress, signal);
     expect(atAssign).toEqual(['openLease 2']);
     expect(row.generation).toBe(2);
@@ -125,7 +159,10 @@ describe('a worker that is lost while it starts the box', () => {
   it('is followed by another one under a new lease', async () => {
     const { worker, handles, asked } = await createBench();
     const first = handles[0] as HandleDouble;
-    first.answers['start'] = async () => { first.die(); return new Promise(() => undefined); };
+    first.answers['start'] = async () => {
+      first.die();
+      return new Promise(() => undefined);
+    };
     await worker.start(noProgress, signal);
     expect(handles[1]?.requests).toEqual(['assign', 'prepareImage', 'start']);
     expect(asked).toEqual(['openLease 2', 'openLease 3']);
@@ -133,7 +170,11 @@ describe('a worker that is lost while it starts the box', () => {
 
   it('again and again makes the start fail', async () => {
     const { worker, handles } = await createBench();
-    for (const handle of handles) handle.answers['start'] = async () => { handle.die(); return new Promise(() => undefined); };
+    for (const handle of handles)
+      handle.answers['start'] = async () => {
+        handle.die();
+        return new Promise(() => undefined);
+      };
     await expect(worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(handles.map(({ requests }) => requests.includes('start'))).toEqual([true, true, true, false]);
   });
@@ -145,7 +186,12 @@ describe('taking over from a dead worker', () => {
     let atReattach: string[] = [];
     let params: unknown;
     const second = handles[1];
-    if (second !== undefined) second.answers['reattach'] = async (given) => { atReattach = [...asked]; params = given; return { running: true }; };
+    if (second !== undefined)
+      second.answers['reattach'] = async (given) => {
+        atReattach = [...asked];
+        params = given;
+        return { running: true };
+      };
     expect(await worker.succeed('worker exited')).toBe(true);
     expect(handles[0]?.events).toEqual(['killed']);
     expect(params).toEqual({ finishedExecs: ['exec_done'] });
@@ -155,12 +201,17 @@ describe('taking over from a dead worker', () => {
   });
 
   it('asks a successor what it finds, and names only those of that which had ended', async () => {
-    const handles = ['wrk_1', 'wrk_2'].map((id) => createHandleDouble({ generation: 1, takes: [...requestsTaken] }, id));
+    const handles = ['wrk_1', 'wrk_2'].map((id) =>
+      createHandleDouble({ generation: 1, takes: [...requestsTaken] }, id),
+    );
     const { worker } = await createBench({ adopted: true, handles });
     const successor = handles[1] as HandleDouble;
     let params: unknown;
     successor.answers['adopt'] = async () => ({ running: true, execIds: ['exec_lost', 'exec_done'] });
-    successor.answers['endStrays'] = async (given) => { params = given; return null; };
+    successor.answers['endStrays'] = async (given) => {
+      params = given;
+      return null;
+    };
     expect(await worker.succeed('worker exited')).toBe(true);
     expect(successor.requests).toEqual(['assign', 'adopt', 'endStrays']);
     expect(params).toEqual({ finishedExecs: ['exec_done'] });
@@ -193,7 +244,13 @@ describe('a worker that an earlier supervisor left', () => {
     const handle = createHandleDouble({ generation: 1 });
     let isDead = false;
     const unkillable = new BoxRunError('TIMEOUT', 'it did not die');
-    const found = { ...foundDouble(handle), arrival: Promise.reject(unkillable), end: async () => { if (!isDead) throw unkillable; } };
+    const found = {
+      ...foundDouble(handle),
+      arrival: Promise.reject(unkillable),
+      end: async () => {
+        if (!isDead) throw unkillable;
+      },
+    };
     const worker = bench.anotherWorker(found);
     await expect(worker.adopt()).rejects.toMatchObject({ code: 'TIMEOUT' });
     await expect(worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'TIMEOUT' });
@@ -218,7 +275,9 @@ describe('a worker that is gone', () => {
     await settle();
     expect(lost).toEqual(['lost']);
     expect(worker.present).toBeNull();
-    await expect(worker.exec({ cmd: ['x'], env: null, workdir: null, timeoutMs: null })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(worker.exec({ cmd: ['x'], env: null, workdir: null, timeoutMs: null })).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    });
   });
 
   it('is not reported when it was let go', async () => {
@@ -228,7 +287,7 @@ describe('a worker that is gone', () => {
     expect(lost).toEqual([]);
   });
 
-  it('has its engine\'s end passed on while it is the box\'s worker, and not afterwards', async () => {
+  it("has its engine's end passed on while it is the box's worker, and not afterwards", async () => {
     const { worker, handles, lost } = await createBench({ adopted: true });
     handles[0]?.onEngineExit?.('out of memory');
     await worker.stop(0);
@@ -273,7 +332,10 @@ describe('stopping', () => {
   it('goes on with another worker when the first is lost meanwhile, and ends what the lost one ran', async () => {
     const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
-    first.answers['stop'] = async () => { first.die(); return new Promise(() => undefined); };
+    first.answers['stop'] = async () => {
+      first.die();
+      return new Promise(() => undefined);
+    };
     await worker.stop(0);
     expect(handles[1]?.requests).toEqual(['assign', 'stop']);
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
@@ -290,7 +352,11 @@ describe('stopping', () => {
 
   it('gives up after a few workers', async () => {
     const { worker, handles } = await createBench({ adopted: true });
-    for (const handle of handles) handle.answers['stop'] = async () => { handle.die(); return new Promise(() => undefined); };
+    for (const handle of handles)
+      handle.answers['stop'] = async () => {
+        handle.die();
+        return new Promise(() => undefined);
+      };
     await expect(worker.stop(0)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(handles.map(({ requests }) => requests.includes('stop'))).toEqual([true, true, true, false]);
   });
@@ -366,7 +432,10 @@ describe('a removal whose worker is lost meanwhile', () => {
   it('is finished by another one', async () => {
     const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
-    first.answers['remove'] = async () => { first.die(); return new Promise(() => undefined); };
+    first.answers['remove'] = async () => {
+      first.die();
+      return new Promise(() => undefined);
+    };
     await worker.remove(0);
     expect(handles[1]?.requests).toEqual(['assign', 'remove']);
     expect(asked).toEqual(['openLease 2', 'closeLease 2']);
@@ -374,7 +443,7 @@ describe('a removal whose worker is lost meanwhile', () => {
 });
 
 describe('the first use of an image', () => {
-  it('that waits for another box\'s can be canceled while it waits', async () => {
+  it("that waits for another box's can be canceled while it waits", async () => {
     const gate = createImageGate();
     const pull = promiseInHand<undefined>();
     const other = gate.pass('x', () => pull.promise);

@@ -1,4 +1,5 @@
-// One box of the supervisor: what each operation does to worker, row and quota, in which order, and what is left when it fails.
+// One box of the supervisor: what each operation does to worker, row and quota, in which order, and what is left when
+// it fails.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { boxStates } from '../../../src/shared/lifecycle/box.ts';
@@ -45,9 +46,12 @@ describe('creating', () => {
 
   it('is stopped by a forced removal, and by no other', async () => {
     const { box, worker, committed } = createBoxBench({ state: 'creating', status: 'creating' });
-    worker.on.create = (signal) => new Promise((_, reject) => {
-      signal?.addEventListener('abort', () => { reject(new BoxRunError('CANCELED', 'create was canceled')); });
-    });
+    worker.on.create = (signal) =>
+      new Promise((_, reject) => {
+        signal?.addEventListener('abort', () => {
+          reject(new BoxRunError('CANCELED', 'create was canceled'));
+        });
+      });
     const created = box.create(noProgress);
     created.catch(() => undefined);
     await settle();
@@ -73,13 +77,22 @@ describe('stopping and starting', () => {
 
   it('start takes quota first, forgets an old error, and ends running', async () => {
     const { box, worker, committed, requests, freeCpus } = createBoxBench({
-      state: 'failed', status: 'error', error_code: 'RUNTIME_ERROR', error_message: 'old', stopped_at: 'x',
+      state: 'failed',
+      status: 'error',
+      error_code: 'RUNTIME_ERROR',
+      error_message: 'old',
+      stopped_at: 'x',
     });
     worker.on.start = async () => {
       expect(committed()).toMatchObject({ state: 'starting', status: 'creating' });
       expect(freeCpus()).toBe(0);
     };
-    expect(await box.start(noProgress)).toMatchObject({ status: 'running', error_code: null, error_message: null, stopped_at: null });
+    expect(await box.start(noProgress)).toMatchObject({
+      status: 'running',
+      error_code: null,
+      error_message: null,
+      stopped_at: null,
+    });
     expect(requests).toEqual(['updateBox starting', 'updateBox ready']);
     expect(freeCpus()).toBe(0);
   });
@@ -97,7 +110,13 @@ describe('stopping and starting', () => {
     worker.on.start = broken;
     await expect(box.start(noProgress)).rejects.toMatchObject({ message: 'engine says no' });
     expect(worker.calls).toEqual(['start', 'halt']);
-    expect(committed()).toMatchObject({ state: 'failed', status: 'error', error_code: 'RUNTIME_ERROR', error_message: 'engine says no', name: 'web' });
+    expect(committed()).toMatchObject({
+      state: 'failed',
+      status: 'error',
+      error_code: 'RUNTIME_ERROR',
+      error_message: 'engine says no',
+      name: 'web',
+    });
     expect(freeCpus()).toBe(4);
   });
 
@@ -131,7 +150,12 @@ describe('what is not legal', () => {
     stuck: { stop: true, start: true, remove: true, exec: false },
     removing: { stop: false, start: false, remove: true, exec: false },
   };
-  const codes = { stop: ['BOX_NOT_RUNNING'], start: ['BOX_ALREADY_RUNNING'], remove: ['BOX_ALREADY_RUNNING'], exec: ['BOX_NOT_RUNNING', 'UNAVAILABLE'] };
+  const codes = {
+    stop: ['BOX_NOT_RUNNING'],
+    start: ['BOX_ALREADY_RUNNING'],
+    remove: ['BOX_ALREADY_RUNNING'],
+    exec: ['BOX_NOT_RUNNING', 'UNAVAILABLE'],
+  };
 
   for (const state of boxStates.filter((each) => each !== 'removed')) {
     for (const verb of ['stop', 'start', 'remove', 'exec'] as const) {
@@ -139,7 +163,12 @@ describe('what is not legal', () => {
       it(`${verb} in state ${state} is ${allowed ? 'done' : 'refused and changes nothing'}`, async () => {
         const { box, worker, committed } = createBoxBench({ state });
         const before = committed();
-        const act = { stop: () => box.stop(), start: () => box.start(noProgress), remove: () => box.remove(false), exec: () => box.startExec(order) };
+        const act = {
+          stop: () => box.stop(),
+          start: () => box.start(noProgress),
+          remove: () => box.remove(false),
+          exec: () => box.startExec(order),
+        };
         const [outcome] = await Promise.allSettled([act[verb]()]);
         expect(outcome?.status).toBe(allowed ? 'fulfilled' : 'rejected');
         if (outcome?.status !== 'rejected') return;
@@ -175,7 +204,12 @@ describe('removing', () => {
     const { box, worker, committed, events } = createBoxBench({ state: 'stopped', status: 'stopped' });
     worker.on.remove = broken;
     await expect(box.remove(false)).rejects.toMatchObject({ message: 'engine says no' });
-    expect(committed()).toMatchObject({ state: 'failed', status: 'error', name: 'web', error_message: 'engine says no' });
+    expect(committed()).toMatchObject({
+      state: 'failed',
+      status: 'error',
+      name: 'web',
+      error_message: 'engine says no',
+    });
     expect(events).toEqual([]);
     delete worker.on.remove;
     await box.remove(false);

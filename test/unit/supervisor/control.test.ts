@@ -1,5 +1,5 @@
-// What gateways ask the supervisor for: names and quota in one step before anything is written, and boxes of runs that go
-// with whoever asked for them.
+// What gateways ask the supervisor for: names and quota in one step before anything is written, and boxes of runs that
+// go with whoever asked for them.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { CreateBoxBody } from '../../../src/shared/api.ts';
@@ -26,18 +26,33 @@ function createBench() {
   const prepare: { next: (worker: WorkerDouble) => void } = { next: () => undefined };
   const execs = new Map<string, string>();
   const control = createControl({
-    config, registry, quota, log: quietLog, writer: rows.writer, disk: { makeRoom: async () => undefined },
-    reader: { knownKey: () => null, exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null) },
+    config,
+    registry,
+    quota,
+    log: quietLog,
+    writer: rows.writer,
+    disk: { makeRoom: async () => undefined },
+    reader: {
+      knownKey: () => null,
+      exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null),
+    },
     supervise(row) {
       const worker = createWorkerDouble();
       prepare.next(worker);
       workers.push(worker);
       const box = createBox(
         {
-          writer: rows.writer, quota, log: quietLog, worker,
-          onRemoved: () => { registry.delete(box); },
+          writer: rows.writer,
+          quota,
+          log: quietLog,
+          worker,
+          onRemoved: () => {
+            registry.delete(box);
+          },
           claimIdBlock: () => null,
-          onNameFreed: () => { if (row.name !== null) registry.releaseName(row.name, row.id); },
+          onNameFreed: () => {
+            if (row.name !== null) registry.releaseName(row.name, row.id);
+          },
         },
         row,
       );
@@ -50,13 +65,31 @@ function createBench() {
 function caller(): Caller & { leave(): void } {
   const gone = new AbortController();
   const peer: ClientPeer<SupervisorContract> = {
-    hello: { role: 'gateway' }, closed: new Promise(() => undefined), notify: () => undefined, bufferedBytes: () => 0, close: () => undefined,
+    hello: { role: 'gateway' },
+    closed: new Promise(() => undefined),
+    notify: () => undefined,
+    bufferedBytes: () => 0,
+    close: () => undefined,
   };
-  return { peer, signal: gone.signal, progress: () => undefined, requestId: null, leave: () => { gone.abort(); } };
+  return {
+    peer,
+    signal: gone.signal,
+    progress: () => undefined,
+    requestId: null,
+    leave: () => {
+      gone.abort();
+    },
+  };
 }
 
 const body = (change: Partial<CreateBoxBody> = {}): CreateBoxBody => ({
-  image: 'alpine', cpu: 1, memory_mb: 100, disk_size_gb: 1, network: false, workdir: '/root', ...change,
+  image: 'alpine',
+  cpu: 1,
+  memory_mb: 100,
+  disk_size_gb: 1,
+  network: false,
+  workdir: '/root',
+  ...change,
 });
 
 describe('creating a box', () => {
@@ -66,7 +99,12 @@ describe('creating a box', () => {
     expect(box).toMatchObject({ name: 'web', status: 'running', cpu: 1 });
     expect(box.id).toMatch(/^box_/);
     expect(box.image).toContain('alpine');
-    expect(rows.rows.get(box.id)).toMatchObject({ state: 'ready', ephemeral: false, generation: 1, driver: 'container' });
+    expect(rows.rows.get(box.id)).toMatchObject({
+      state: 'ready',
+      ephemeral: false,
+      generation: 1,
+      driver: 'container',
+    });
     expect(registry.find('web').id).toBe(box.id);
   });
 
@@ -74,21 +112,31 @@ describe('creating a box', () => {
     const { handlers, rows } = createBench();
     await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
     const before = rows.requests.length;
-    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject({ code: 'NAME_ALREADY_EXISTS' });
+    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject(
+      { code: 'NAME_ALREADY_EXISTS' },
+    );
     expect(rows.requests).toHaveLength(before);
   });
 
   it('of one name or one quota many times at once succeeds once', async () => {
     const { handlers } = createBench();
-    const named = await Promise.allSettled([1, 2, 3].map(async () => handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())));
+    const named = await Promise.allSettled(
+      [1, 2, 3].map(async () => handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())),
+    );
     expect(named.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
-    const large = await Promise.allSettled([1, 2, 3].map(async () => handlers.createBox({ body: body({ cpu: 3 }), ephemeral: false }, caller())));
+    const large = await Promise.allSettled(
+      [1, 2, 3].map(async () => handlers.createBox({ body: body({ cpu: 3 }), ephemeral: false }, caller())),
+    );
     expect(large.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
   });
 
   it.each([
     ['without quota', { cpu: 5 }, 'RESOURCE_EXCEEDED'],
-    ['with a volume that is not there', { volumes: [{ host_path: join('/', 'no', 'such', 'path'), guest_path: '/x', readonly: true }] }, 'RUNTIME_ERROR'],
+    [
+      'with a volume that is not there',
+      { volumes: [{ host_path: join('/', 'no', 'such', 'path'), guest_path: '/x', readonly: true }] },
+      'RUNTIME_ERROR',
+    ],
   ] as const)('%s leaves neither name nor quota taken, and no row', async (_, change, code) => {
     const { handlers, rows, quota } = createBench();
     const failing = body({ name: 'web', ...(change as Partial<CreateBoxBody>) });
@@ -102,10 +150,16 @@ describe('creating a box', () => {
   it('that the writer or the engine refuses leaves neither name nor quota taken, and no row', async () => {
     const { handlers, rows, quota, prepare } = createBench();
     rows.failures.set('insertBox', new BoxRunError('UNAVAILABLE', 'away'));
-    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject(
+      { code: 'UNAVAILABLE' },
+    );
     rows.failures.clear();
-    prepare.next = (worker) => { worker.on.create = () => Promise.reject(new BoxRunError('IMAGE_PULL_FAILED', 'no')); };
-    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
+    prepare.next = (worker) => {
+      worker.on.create = () => Promise.reject(new BoxRunError('IMAGE_PULL_FAILED', 'no'));
+    };
+    await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject(
+      { code: 'IMAGE_PULL_FAILED' },
+    );
     prepare.next = () => undefined;
     expect(rows.rows.size).toBe(0);
     quota.reserve('probe', 4, 4000);
@@ -124,7 +178,14 @@ describe('a row whose commit is not answered', () => {
     quota.release('probe');
     await expect(create()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     rows.failures.clear();
-    await eventually('the name is free', async () => { try { await create(); return true; } catch { return false; } });
+    await eventually('the name is free', async () => {
+      try {
+        await create();
+        return true;
+      } catch {
+        return false;
+      }
+    });
     expect(rows.requests.filter((request) => request === 'removeBox').length).toBeGreaterThan(1);
   });
 });
@@ -135,9 +196,12 @@ describe('the box of a run', () => {
     const gateway = caller();
     await handlers.createBox({ body: body(), ephemeral: true }, gateway);
     prepare.next = (worker) => {
-      worker.on.create = (signal) => new Promise((_, reject) => {
-        signal?.addEventListener('abort', () => { reject(new BoxRunError('CANCELED', 'canceled')); });
-      });
+      worker.on.create = (signal) =>
+        new Promise((_, reject) => {
+          signal?.addEventListener('abort', () => {
+            reject(new BoxRunError('CANCELED', 'canceled'));
+          });
+        });
     };
     const making = Promise.allSettled([handlers.createBox({ body: body(), ephemeral: true }, gateway)]);
     await eventually('the second is being made', () => workers[1]?.calls.includes('create') === true);
@@ -157,7 +221,7 @@ describe('the box of a run', () => {
     await expect.poll(() => rows.rows.size).toBe(0);
   });
 
-  it('of another gateway stays, and so do boxes that are no run\'s', async () => {
+  it("of another gateway stays, and so do boxes that are no run's", async () => {
     const { handlers, forgetGateway, rows } = createBench();
     const [one, other] = [caller(), caller()];
     await handlers.createBox({ body: body(), ephemeral: true }, one);
@@ -173,10 +237,13 @@ describe('what is asked of a box', () => {
     const { handlers } = createBench();
     const from = caller();
     for (const ask of [
-      async () => handlers.startBox({ box: 'none' }, from), async () => handlers.stopBox({ box: 'none' }, from),
-      async () => handlers.removeBox({ box: 'none', force: true }, from), async () => handlers.startExec({ box: 'none', body: { cmd: ['x'] } }, from),
+      async () => handlers.startBox({ box: 'none' }, from),
+      async () => handlers.stopBox({ box: 'none' }, from),
+      async () => handlers.removeBox({ box: 'none', force: true }, from),
+      async () => handlers.startExec({ box: 'none', body: { cmd: ['x'] } }, from),
       async () => handlers.cancelExec({ box: 'none', execId: 'exec_1' }, from),
-    ]) await expect(ask()).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
+    ])
+      await expect(ask()).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
   });
 
   it('to cancel a command tells apart unknown, ended, and just ended', async () => {
@@ -200,7 +267,8 @@ describe('collecting garbage', () => {
     const { handlers, rows } = createBench();
     const from = caller();
     const boxes = [];
-    for (let index = 0; index < 3; index++) boxes.push(await handlers.createBox({ body: body(), ephemeral: false }, from));
+    for (let index = 0; index < 3; index++)
+      boxes.push(await handlers.createBox({ body: body(), ephemeral: false }, from));
     const [stopped, , running] = boxes;
     for (const box of boxes.slice(0, 2)) await handlers.stopBox({ box: box.id }, from);
     expect(await handlers.collectGarbage({ olderThanS: 3600 }, from)).toEqual({ removed: 0 });

@@ -1,5 +1,5 @@
-// What reconciliation sees of boxes on the host: homes, and processes that say for which home they work. Control groups, mounts and
-// loop devices need a real server: test/crash/reconciliation.test.ts.
+// What reconciliation sees of boxes on the host: homes, and processes that say for which home they work. Control
+// groups, mounts and loop devices need a real server: test/crash/reconciliation.test.ts.
 import { spawn } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,11 @@ import { eventually, temporaryDirectory } from '../../support/unit.ts';
 const boxId = 'box_abcdefghijkl';
 const instanceId = 'inst_abcdefghijkl';
 
-function start(program: string, args: readonly string[], options: { argv0?: string; env?: Record<string, string> } = {}): number {
+function start(
+  program: string,
+  args: readonly string[],
+  options: { argv0?: string; env?: Record<string, string> } = {},
+): number {
   const child = spawn(program, args, { stdio: 'ignore', ...options });
   onTestFinished(() => void child.kill('SIGKILL'));
   return child.pid ?? 0;
@@ -19,7 +23,10 @@ function start(program: string, args: readonly string[], options: { argv0?: stri
 
 async function processesSeen(boxesDir: string): Promise<string[]> {
   const { traces } = await findTraces({ boxesDir, instanceId });
-  return traces.filter(({ kind }) => kind === 'process').map((trace) => `${trace.boxId} ${trace.what}`).sort();
+  return traces
+    .filter(({ kind }) => kind === 'process')
+    .map((trace) => `${trace.boxId} ${trace.what}`)
+    .sort();
 }
 
 it('are homes with the name of a box, and whose they are where they say so', async () => {
@@ -28,13 +35,22 @@ it('are homes with the name of a box, and whose they are where they say so', asy
   mkdirSync(join(boxesDir, 'box_mnopqrstuvwx'));
   mkdirSync(join(boxesDir, 'something-else'));
   const { traces, owners } = await findTraces({ boxesDir, instanceId });
-  expect(traces.map(({ kind, what }) => `${kind} ${what}`).sort()).toEqual([`home ${boxesDir}/${boxId}`, `home ${boxesDir}/box_mnopqrstuvwx`]);
+  expect(traces.map(({ kind, what }) => `${kind} ${what}`).sort()).toEqual([
+    `home ${boxesDir}/${boxId}`,
+    `home ${boxesDir}/box_mnopqrstuvwx`,
+  ]);
   expect([...owners]).toEqual([[boxId, { instanceId, driver: 'boxlite' }]]);
 });
 
-it('are nobody\'s where the mark cannot be read', async () => {
+it("are nobody's where the mark cannot be read", async () => {
   const home = temporaryDirectory();
-  for (const text of ['', '{', 'null', '{"instanceId":1,"driver":"container"}', '{"instanceId":"inst_1","driver":"other"}']) {
+  for (const text of [
+    '',
+    '{',
+    'null',
+    '{"instanceId":1,"driver":"container"}',
+    '{"instanceId":"inst_1","driver":"other"}',
+  ]) {
     writeFileSync(join(home, 'owner.json'), text);
     expect(await ownerOf(home)).toBeNull();
   }
@@ -44,7 +60,9 @@ it('are processes that carry the home in their environment, and the parts of a V
   const boxesDir = temporaryDirectory();
   const home = join(boxesDir, boxId);
   const marked = start('sleep', ['1000'], { env: { BOXRUN_BOX_HOME: home } });
-  const parts = ['/opt/bwrap', 'boxlite-shim'].map((argv0) => start('sh', ['-c', 'sleep 1000; :', join(home, 'boxes', 'engine')], { argv0 }));
+  const parts = ['/opt/bwrap', 'boxlite-shim'].map((argv0) =>
+    start('sh', ['-c', 'sleep 1000; :', join(home, 'boxes', 'engine')], { argv0 }),
+  );
   start('sh', ['-c', 'sleep 1000; :', join(home, 'boxes', 'engine')]); // Somebody who looks into it.
   start('sleep', ['1000'], { env: { BOXRUN_BOX_HOME: `${boxesDir}-of-another/${boxId}` } });
   const expected = [marked, ...parts].map((pid) => `${boxId} ${pid}`).sort();

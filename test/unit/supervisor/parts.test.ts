@@ -15,33 +15,49 @@ describe('quota', () => {
     const quota = createQuota({ cpu: 4, memoryMb: 1000, workers: null });
     quota.reserve('a', 3, 400);
     quota.reserve('b', 1, 600);
-    expect(() => { quota.reserve('c', 1, 0); }).toThrow(expect.objectContaining({ code: 'RESOURCE_EXCEEDED' }) as Error);
-    expect(() => { quota.reserve('c', 0, 1); }).toThrow(expect.objectContaining({ code: 'RESOURCE_EXCEEDED' }) as Error);
+    expect(() => {
+      quota.reserve('c', 1, 0);
+    }).toThrow(expect.objectContaining({ code: 'RESOURCE_EXCEEDED' }) as Error);
+    expect(() => {
+      quota.reserve('c', 0, 1);
+    }).toThrow(expect.objectContaining({ code: 'RESOURCE_EXCEEDED' }) as Error);
     quota.release('b');
     quota.reserve('c', 1, 600);
   });
 
   it('takes nothing at all when it refuses', () => {
     const quota = createQuota({ cpu: 4, memoryMb: 1000, workers: null });
-    expect(() => { quota.reserve('a', 4, 1001); }).toThrow();
+    expect(() => {
+      quota.reserve('a', 4, 1001);
+    }).toThrow();
     quota.reserve('b', 4, 1000);
   });
 
   it('says what was asked, what is in use, and which variable raises the limit', () => {
     const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.reserve('a', 1, 300);
-    expect(() => { quota.reserve('b', 2, 1); }).toThrow(expect.objectContaining({
-      message: 'CPUs: 2 asked, 1 of 2 in use (BOXRUN_MAX_CPU raises the limit)',
-    }) as Error);
-    expect(() => { quota.reserve('b', 1, 701); }).toThrow(expect.objectContaining({
-      message: 'memory in MB: 701 asked, 300 of 1000 in use (BOXRUN_MAX_MEMORY_MB raises the limit)',
-    }) as Error);
+    expect(() => {
+      quota.reserve('b', 2, 1);
+    }).toThrow(
+      expect.objectContaining({
+        message: 'CPUs: 2 asked, 1 of 2 in use (BOXRUN_MAX_CPU raises the limit)',
+      }) as Error,
+    );
+    expect(() => {
+      quota.reserve('b', 1, 701);
+    }).toThrow(
+      expect.objectContaining({
+        message: 'memory in MB: 701 asked, 300 of 1000 in use (BOXRUN_MAX_MEMORY_MB raises the limit)',
+      }) as Error,
+    );
   });
 
   it('counts what boxes hold already, even over the limit', () => {
     const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.adopt('a', 8, 4000);
-    expect(() => { quota.reserve('b', 1, 1); }).toThrow();
+    expect(() => {
+      quota.reserve('b', 1, 1);
+    }).toThrow();
     quota.release('a');
     quota.reserve('b', 2, 1000);
   });
@@ -53,21 +69,30 @@ describe('quota', () => {
     quota.release('a');
     quota.release('nobody');
     quota.reserve('b', 2, 1);
-    expect(() => { quota.reserve('c', 1, 1); }).toThrow();
+    expect(() => {
+      quota.reserve('c', 1, 1);
+    }).toThrow();
   });
 });
 
 describe('a quota of workers', () => {
   it('is one for each box that runs, and leaves the rest to spare ones', () => {
     let released = 0;
-    const quota = createQuota({ cpu: 99, memoryMb: 9999, workers: 2 }, () => { released += 1; });
+    const quota = createQuota({ cpu: 99, memoryMb: 9999, workers: 2 }, () => {
+      released += 1;
+    });
     quota.reserve('a', 1, 1);
     expect(quota.sparable()).toBe(1);
     quota.reserve('b', 1, 1);
     quota.reserve('b', 1, 1); // It has its own.
-    expect(() => { quota.reserve('c', 1, 1); }).toThrow(expect.objectContaining({
-      code: 'RESOURCE_EXCEEDED', message: 'workers: 1 asked, 2 of 2 in use (--workers MIN:MAX raises the limit)',
-    }) as Error);
+    expect(() => {
+      quota.reserve('c', 1, 1);
+    }).toThrow(
+      expect.objectContaining({
+        code: 'RESOURCE_EXCEEDED',
+        message: 'workers: 1 asked, 2 of 2 in use (--workers MIN:MAX raises the limit)',
+      }) as Error,
+    );
     quota.adopt('d', 1, 1);
     expect(quota.sparable()).toBe(0);
     quota.release('a');
@@ -97,9 +122,13 @@ describe('the registry', () => {
     const registry = createBoxRegistry(10);
     registry.claimName('web', 'box_1');
     registry.claimName('web', 'box_1');
-    expect(() => { registry.claimName('web', 'box_2'); }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
+    expect(() => {
+      registry.claimName('web', 'box_2');
+    }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
     registry.releaseName('web', 'box_2'); // Not its name.
-    expect(() => { registry.claimName('web', 'box_2'); }).toThrow();
+    expect(() => {
+      registry.claimName('web', 'box_2');
+    }).toThrow();
     const web = box('box_1', 'web');
     registry.add(web);
     registry.delete(web);
@@ -134,14 +163,16 @@ describe('the first use of an image', () => {
     const gate = createImageGate();
     const pull = promiseInHand<string>();
     const pulls: number[] = [];
-    const create = (index: number) => gate.pass('image', () => {
-      pulls.push(index);
-      return pull.promise;
-    });
+    const create = (index: number) =>
+      gate.pass('image', () => {
+        pulls.push(index);
+        return pull.promise;
+      });
     const all = Promise.allSettled([0, 1, 2, 3].map(create));
     await settle();
     pull.reject(new BoxRunError('IMAGE_PULL_FAILED', 'the registry did not answer in time'));
-    for (const outcome of await all) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'IMAGE_PULL_FAILED' } });
+    for (const outcome of await all)
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'IMAGE_PULL_FAILED' } });
     expect(pulls).toEqual([0]);
     expect(await gate.pass('image', async () => 'there')).toBe('there');
   });
@@ -174,7 +205,7 @@ describe('the first use of an image', () => {
     expect(running.most).toBe(1);
   });
 
-  it('does not wait for another image\'s', async () => {
+  it("does not wait for another image's", async () => {
     const gate = createImageGate();
     void gate.pass('slow', () => new Promise(() => undefined));
     expect(await gate.pass('quick', async () => 1)).toBe(1);
@@ -187,7 +218,8 @@ describe('spare workers', () => {
     const state = { fail: false, underWay: 0, most: 0 };
     const pool = createWarmPool({
       ...options,
-      size: () => size, log: quietLog,
+      size: () => size,
+      log: quietLog,
       async start() {
         state.most = Math.max(state.most, ++state.underWay);
         await settle(1);
@@ -260,7 +292,9 @@ describe('spare workers', () => {
     let isUp: () => void = () => undefined;
     const coming = pool.undisturbed(async () => {
       await pool.take();
-      await new Promise<void>((resolve) => { isUp = resolve; });
+      await new Promise<void>((resolve) => {
+        isUp = resolve;
+      });
     });
     await settle(20);
     expect(started).toHaveLength(1);

@@ -1,4 +1,5 @@
-// When reconciliation acts: on what two sweeps in a row have found, within bounds, and never on what is somebody else's.
+// When reconciliation acts: on what two sweeps in a row have found, within bounds, and never on what is somebody
+// else's.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { createMeters } from '../../../src/shared/metrics.ts';
@@ -11,7 +12,10 @@ function bench(found: Finding[]) {
   const meters = createMeters('supervisor');
   const reconciliation = createReconciliation({ look: async () => found, meters, log: quietLog });
   async function value(name: string, kind?: string): Promise<number | undefined> {
-    const metrics = (await meters.snapshot()) as unknown as { name: string; values: { value: number; labels: { kind?: string } }[] }[];
+    const metrics = (await meters.snapshot()) as unknown as {
+      name: string;
+      values: { value: number; labels: { kind?: string } }[];
+    }[];
     const values = metrics.find((metric) => metric.name === `boxrun_reconcile_${name}`)?.values;
     return values?.find(({ labels }) => labels.kind === kind)?.value;
   }
@@ -124,13 +128,18 @@ describe('reconciliation', () => {
 describe('a box that is not what its row says', () => {
   const quiet = { isOnHost: false, hasRunningRows: false };
 
-  it.each(['creating', 'starting', 'stopping', 'removing'] as const)('is left alone while it changes: %s', async (state) => {
-    const { box } = createBoxBench({ state });
-    expect(await box.findTrouble({ isOnHost: true, hasRunningRows: true })).toBeNull();
-  });
+  it.each(['creating', 'starting', 'stopping', 'removing'] as const)(
+    'is left alone while it changes: %s',
+    async (state) => {
+      const { box } = createBoxBench({ state });
+      expect(await box.findTrouble({ isOnHost: true, hasRunningRows: true })).toBeNull();
+    },
+  );
 
   it('is well when its worker has its engine, or when it is stopped and nothing of it is there', async () => {
-    expect(await createBoxBench({ state: 'ready' }, { running: true }).box.findTrouble({ ...quiet, isOnHost: true })).toBeNull();
+    expect(
+      await createBoxBench({ state: 'ready' }, { running: true }).box.findTrouble({ ...quiet, isOnHost: true }),
+    ).toBeNull();
     expect(await createBoxBench({ state: 'stopped' }).box.findTrouble(quiet)).toBeNull();
   });
 

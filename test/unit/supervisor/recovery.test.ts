@@ -1,4 +1,5 @@
-// What a supervisor does before it listens: spilled output sent on, quota taken from the rows, workers matched to their boxes.
+// What a supervisor does before it listens: spilled output sent on, quota taken from the rows, workers matched to their
+// boxes.
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -29,10 +30,23 @@ async function recoverWith(config: Config, rows: BoxRow[]) {
   const quota = createQuota({ cpu: 10, memoryMb: 10_000, workers: null });
   const resumed: string[] = [];
   await recover({
-    config, registry, quota, log: quietLog, spills: createSpills(config, quietLog),
+    config,
+    registry,
+    quota,
+    log: quietLog,
+    spills: createSpills(config, quietLog),
     reader: { boxRows: () => rows },
-    workers: { config, log: quietLog, census: new Set(), starting: new Set() }, pool: createWarmPool({ size: () => 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
-    supervise: (row) => ({ id: row.id, row, state: row.state, resume: async () => { resumed.push(row.id); } }) as unknown as SupervisedBox,
+    workers: { config, log: quietLog, census: new Set(), starting: new Set() },
+    pool: createWarmPool({ size: () => 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
+    supervise: (row) =>
+      ({
+        id: row.id,
+        row,
+        state: row.state,
+        resume: async () => {
+          resumed.push(row.id);
+        },
+      }) as unknown as SupervisedBox,
   });
   return { registry, quota, resumed };
 }
@@ -59,9 +73,15 @@ describe('what workers spilled', () => {
     const writer = await serveWriter(config.dbPath, writerSocket);
     writer.statements.insertBox(boxRow());
     const count = Math.ceil(limits.frameBytesMax / limits.eventBytesMax) + 10;
-    const events = Array.from({ length: count }, (_, seq) => addEvent(execId, { ...logEvent(seq), data: Buffer.alloc(limits.eventBytesMax, 'x') }));
+    const events = Array.from({ length: count }, (_, seq) =>
+      addEvent(execId, { ...logEvent(seq), data: Buffer.alloc(limits.eventBytesMax, 'x') }),
+    );
     const exit = addEvent(execId, { seq: count, type: 'exit', stream: null, data: Buffer.from('{}') });
-    await writeSpill(spillDir, 'wrk_1', { boxId: boxRow().id, generation: 1, changes: [insertExec(), ...events, exit, finishExec(execId)] });
+    await writeSpill(spillDir, 'wrk_1', {
+      boxId: boxRow().id,
+      generation: 1,
+      changes: [insertExec(), ...events, exit, finishExec(execId)],
+    });
     await recoverWith(config, []);
     expect(writer.value('SELECT count(*) FROM events')).toBe(count + 1);
     expect(writer.value('SELECT status FROM execs')).toBe('succeeded');
@@ -100,14 +120,18 @@ describe('what workers spilled', () => {
 describe('the boxes of the database', () => {
   it('are all known, go on, and have their quota taken, when recovery ends', async () => {
     const rows = [
-      boxRow({ id: 'box_1', name: 'web', state: 'ready', cpu: 3 }), boxRow({ id: 'box_2', state: 'stopped', cpu: 9 }),
-      boxRow({ id: 'box_3', state: 'recovering', cpu: 4 }), boxRow({ id: 'box_4', state: 'creating', cpu: 2 }),
+      boxRow({ id: 'box_1', name: 'web', state: 'ready', cpu: 3 }),
+      boxRow({ id: 'box_2', state: 'stopped', cpu: 9 }),
+      boxRow({ id: 'box_3', state: 'recovering', cpu: 4 }),
+      boxRow({ id: 'box_4', state: 'creating', cpu: 2 }),
     ];
     const { registry, quota, resumed } = await recoverWith(createState(), rows);
     expect(registry.find('web').id).toBe('box_1');
     expect(registry.all()).toHaveLength(4);
     expect(resumed).toEqual(['box_1', 'box_2', 'box_3', 'box_4']);
-    expect(() => { quota.reserve('new', 2, 1); }).toThrow();
+    expect(() => {
+      quota.reserve('new', 2, 1);
+    }).toThrow();
     quota.reserve('new', 1, 1);
   });
 });

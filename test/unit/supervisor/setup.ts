@@ -1,4 +1,5 @@
-// Doubles around one box of the supervisor: a worker whose every call is in the test's hands, and a writer that keeps rows.
+// Doubles around one box of the supervisor: a worker whose every call is in the test's hands, and a writer that keeps
+// rows.
 import type { Exec } from '../../../src/shared/api.ts';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
@@ -31,18 +32,25 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     return on[name]?.(signal);
   };
   return {
-    present, calls, on,
+    present,
+    calls,
+    on,
     onLost: null,
     onEngineExit: null,
     onUnkillable: null,
-    create: async (_, signal) => ((await call('create', signal)) as { engineId: string } | undefined) ?? { engineId: 'engine-1' },
+    create: async (_, signal) =>
+      ((await call('create', signal)) as { engineId: string } | undefined) ?? { engineId: 'engine-1' },
     async start() {
       await call('start');
     },
     async stop() {
       await call('stop');
     },
-    halt: async () => call('halt').then((ended) => ended !== false, () => false),
+    halt: async () =>
+      call('halt').then(
+        (ended) => ended !== false,
+        () => false,
+      ),
     async remove() {
       await call('remove');
     },
@@ -53,7 +61,9 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     exec: async (order) => ({ id: 'exec_1', cmd: order.cmd }) as Exec,
     cancelExec: async (id) => ({ id }) as Exec,
     signalExec: async (id) => ({ id }) as Exec,
-    openStream: async () => { throw new Error('not used'); },
+    openStream: async () => {
+      throw new Error('not used');
+    },
     async adopt() {
       await on.adopt?.();
       return this.present;
@@ -78,7 +88,11 @@ export function createRowsDouble(...initial: BoxRow[]): RowsDouble {
   const requests: string[] = [];
   const failures = new Map<string, BoxRunError>();
   const request = async (method: string, params: unknown) => {
-    const { boxId = '', change = {}, box } = params as { boxId?: string; change?: Record<string, unknown>; box?: BoxRow };
+    const {
+      boxId = '',
+      change = {},
+      box,
+    } = params as { boxId?: string; change?: Record<string, unknown>; box?: BoxRow };
     const what = typeof change['state'] === 'string' ? change['state'] : Object.keys(change).join(',');
     requests.push(method === 'updateBox' ? `updateBox ${what}` : method);
     await Promise.resolve();
@@ -103,7 +117,10 @@ export interface BoxBench extends RowsDouble {
   freeCpus(): number;
 }
 
-export function createBoxBench(change: Partial<BoxRow> = {}, present: { readonly running: boolean } | null = null): BoxBench {
+export function createBoxBench(
+  change: Partial<BoxRow> = {},
+  present: { readonly running: boolean } | null = null,
+): BoxBench {
   const row = boxRow({ name: 'web', cpu: 4, ...change });
   const rows = createRowsDouble(row);
   const worker = createWorkerDouble(present);
@@ -112,7 +129,10 @@ export function createBoxBench(change: Partial<BoxRow> = {}, present: { readonly
   const events: string[] = [];
   const box = createBox(
     {
-      writer: rows.writer, quota, log: quietLog, worker,
+      writer: rows.writer,
+      quota,
+      log: quietLog,
+      worker,
       onRemoved: () => events.push('removed'),
       onNameFreed: () => events.push('name freed'),
       claimIdBlock: () => null,
@@ -120,7 +140,11 @@ export function createBoxBench(change: Partial<BoxRow> = {}, present: { readonly
     row,
   );
   return {
-    ...rows, box, worker, quota, events,
+    ...rows,
+    box,
+    worker,
+    quota,
+    events,
     committed: () => rows.rows.get(row.id),
     freeCpus() {
       for (let cpus = 4; cpus > 0; cpus--) {
@@ -147,7 +171,10 @@ export interface HandleDouble extends WorkerHandle {
 }
 
 /** A worker as the supervisor holds it, without a process. */
-export function createHandleDouble(hello: Partial<ServerPeer<WorkerContract>['hello']> = {}, workerId = 'wrk_1'): HandleDouble {
+export function createHandleDouble(
+  hello: Partial<ServerPeer<WorkerContract>['hello']> = {},
+  workerId = 'wrk_1',
+): HandleDouble {
   const closed = promiseInHand<string>();
   const requests: string[] = [];
   const events: string[] = [];
@@ -178,7 +205,10 @@ export function createHandleDouble(hello: Partial<ServerPeer<WorkerContract>['he
     },
   };
   const handle: HandleDouble = {
-    workerId, peer, requests, events,
+    workerId,
+    peer,
+    requests,
+    events,
     answers: {},
     gone: closed.promise.then(() => undefined),
     onEngineExit: null,

@@ -11,13 +11,16 @@ const deadPid = () => spawnSync('true').pid;
 
 describe('files that never got their name', () => {
   // Ids have any of the 64 characters that are safe in an URL (ids.ts).
-  it.each(['wrk_abcdefghijkl', 'wrk_A-XRAHjQxs4o', 'wrk_-_-_-_-_-_-_'])('are found and removed when their maker is gone: a spill of %s', async (workerId) => {
-    const directory = temporaryDirectory();
-    const left = join(directory, `${workerId}.spill.${deadPid()}`);
-    const others = [join(directory, `${workerId}.spill.${process.pid}`), join(directory, `${workerId}.spill`)];
-    for (const path of [left, ...others]) writeFileSync(path, '');
-    expect(await findUnnamedFiles({ workersDir: directory, unnamedDirs: [directory] })).toEqual([left]);
-    for (const path of [left, ...others.slice(0, 1)]) await removeUnnamedFile(path);
-    expect([left, ...others].map(existsSync)).toEqual([false, true, true]);
-  });
+  it.each(['wrk_abcdefghijkl', 'wrk_A-XRAHjQxs4o', 'wrk_-_-_-_-_-_-_'])(
+    'are found and removed when their maker is gone: a spill of %s',
+    async (workerId) => {
+      const directory = temporaryDirectory();
+      const left = join(directory, `${workerId}.spill.${deadPid()}`);
+      const others = [join(directory, `${workerId}.spill.${process.pid}`), join(directory, `${workerId}.spill`)];
+      for (const path of [left, ...others]) writeFileSync(path, '');
+      expect(await findUnnamedFiles({ workersDir: directory, unnamedDirs: [directory] })).toEqual([left]);
+      for (const path of [left, ...others.slice(0, 1)]) await removeUnnamedFile(path);
+      expect([left, ...others].map(existsSync)).toEqual([false, true, true]);
+    },
+  );
 });

@@ -1,4 +1,5 @@
-// Workers that an earlier supervisor left: found by their state files, connected to, and certainly dead before they count as gone.
+// Workers that an earlier supervisor left: found by their state files, connected to, and certainly dead before they
+// count as gone.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +25,11 @@ function createState(): Config {
 }
 
 /** A worker as it is left behind: a process, its state file and, unless `mute`, its socket (served by this process). */
-async function leaveWorker(config: Config, workerId: string, options: { mute?: boolean; exitedAtOnce?: boolean } = {}): Promise<Left> {
+async function leaveWorker(
+  config: Config,
+  workerId: string,
+  options: { mute?: boolean; exitedAtOnce?: boolean } = {},
+): Promise<Left> {
   const { workersDir } = statePaths(config.stateDir);
   const child = spawn('sleep', ['60'], { stdio: 'ignore' });
   onTestFinished(() => {
@@ -37,7 +42,10 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
   if (options.mute) return { pid, stateFile, server: null };
   const leave = () => {
     child.kill('SIGKILL'); // As a worker does: its process ends, and the connection with it.
-    for (const peer of server.peers) setImmediate(() => { peer.close('left'); });
+    for (const peer of server.peers)
+      setImmediate(() => {
+        peer.close('left');
+      });
     return null;
   };
   const server = await serveContract<WorkerContract>({
@@ -48,7 +56,8 @@ async function leaveWorker(config: Config, workerId: string, options: { mute?: b
     handlers: { leave } as unknown as Handlers<WorkerContract>, // Nothing else is asked of it here.
     onConnect(peer) {
       if (!options.exitedAtOnce) return;
-      for (const notice of ['engineExited', 'unkillable'] as const) peer.notify(notice, { reason: `${notice} right behind the hello` });
+      for (const notice of ['engineExited', 'unkillable'] as const)
+        peer.notify(notice, { reason: `${notice} right behind the hello` });
     },
   });
   onTestFinished(() => server.close());
@@ -71,7 +80,8 @@ describe('workers that are left', () => {
     await leaveWorker(config, 'wrk_b');
     const found = await find(config);
     expect(found.map(({ workerId, peer }) => [workerId, peer.hello.boxId, peer.hello.generation]).sort()).toEqual([
-      ['wrk_a', 'box_a', 3], ['wrk_b', 'box_a', 3],
+      ['wrk_a', 'box_a', 3],
+      ['wrk_b', 'box_a', 3],
     ]);
   });
 
@@ -79,8 +89,14 @@ describe('workers that are left', () => {
     const config = createState();
     const { workersDir } = statePaths(config.stateDir);
     const other = await leaveWorker(config, 'wrk_other');
-    writeFileSync(join(workersDir, 'wrk_other.json'), JSON.stringify({ ...other.stateFile, startTicks: other.stateFile.startTicks - 1 }));
-    writeFileSync(join(workersDir, 'wrk_dead.json'), JSON.stringify({ ...other.stateFile, workerId: 'wrk_dead', pid: 2 ** 22 + 1 }));
+    writeFileSync(
+      join(workersDir, 'wrk_other.json'),
+      JSON.stringify({ ...other.stateFile, startTicks: other.stateFile.startTicks - 1 }),
+    );
+    writeFileSync(
+      join(workersDir, 'wrk_dead.json'),
+      JSON.stringify({ ...other.stateFile, workerId: 'wrk_dead', pid: 2 ** 22 + 1 }),
+    );
     writeFileSync(join(workersDir, 'wrk_dead.sock'), '');
     expect(await find(config)).toEqual([]);
     expect(readdirSync(workersDir)).toEqual([]);
@@ -99,7 +115,8 @@ describe('workers that are left', () => {
   it('and died before they had a state file are cleared away', async () => {
     const config = createState();
     const { workersDir } = statePaths(config.stateDir);
-    for (const name of ['wrk_early.sock', 'wrk_early.stream.sock', 'wrk_half.json.part']) writeFileSync(join(workersDir, name), '');
+    for (const name of ['wrk_early.sock', 'wrk_early.stream.sock', 'wrk_half.json.part'])
+      writeFileSync(join(workersDir, name), '');
     mkdirSync(join(workersDir, 'wrk_early.ahead', 'pipes'), { recursive: true });
     await leaveWorker(config, 'wrk_a');
     expect((await find(config)).map(({ workerId }) => workerId)).toEqual(['wrk_a']);

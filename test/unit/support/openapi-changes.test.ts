@@ -71,20 +71,39 @@ type Fields = Record<string, Schema>;
 const fieldsOf = (copy: Base, schema: Named) => copy.components.schemas[schema].properties as Fields;
 const set = (target: unknown, values: object) => Object.assign(target as object, values);
 /** Puts `values` into the schema of one field; `undefined` takes a keyword away. */
-const field = (schema: Named, name: string, values: Schema): Change => (copy) => {
-  const changed = { ...fieldsOf(copy, schema)[name], ...values };
-  fieldsOf(copy, schema)[name] = JSON.parse(JSON.stringify(changed)) as Schema;
-};
+const field =
+  (schema: Named, name: string, values: Schema): Change =>
+  (copy) => {
+    const changed = { ...fieldsOf(copy, schema)[name], ...values };
+    fieldsOf(copy, schema)[name] = JSON.parse(JSON.stringify(changed)) as Schema;
+  };
 /** Puts another schema in the place of that of a field, or a new field beside the others. */
-const replaced = (schema: Named, name: string, by: Schema): Change => (copy) =>
-  set(fieldsOf(copy, schema), { [name]: by });
-const without = (schema: Named, name: string): Change => (copy) => Reflect.deleteProperty(fieldsOf(copy, schema), name);
-const required = (schema: 'Order' | 'Box', ...names: string[]): Change => (copy) => {
-  copy.components.schemas[schema].required = names;
-};
-const both = (...changes: Change[]): Change => (copy) => { changes.forEach((change) => change(copy)); };
-const listing = (values: object): Change => (copy) => set(copy.paths['/boxes'].get, values);
-const creating = (values: object): Change => (copy) => set(copy.paths['/boxes'].post, values);
+const replaced =
+  (schema: Named, name: string, by: Schema): Change =>
+  (copy) =>
+    set(fieldsOf(copy, schema), { [name]: by });
+const without =
+  (schema: Named, name: string): Change =>
+  (copy) =>
+    Reflect.deleteProperty(fieldsOf(copy, schema), name);
+const required =
+  (schema: 'Order' | 'Box', ...names: string[]): Change =>
+  (copy) => {
+    copy.components.schemas[schema].required = names;
+  };
+const both =
+  (...changes: Change[]): Change =>
+  (copy) => {
+    changes.forEach((change) => change(copy));
+  };
+const listing =
+  (values: object): Change =>
+  (copy) =>
+    set(copy.paths['/boxes'].get, values);
+const creating =
+  (values: object): Change =>
+  (copy) =>
+    set(copy.paths['/boxes'].post, values);
 const refusal = (...codes: string[]) => ({
   409: { content: json({ allOf: [refer('Failure'), { properties: { code: { enum: codes } } }] }) },
 });
@@ -105,26 +124,53 @@ describe('of an operation it finds', () => {
     ['a method that was removed', (copy) => set(copy.paths, { '/boxes': { get: list } }), 'POST /boxes was removed'],
     ['another name', listing({ operationId: 'all' }), 'GET /boxes was called list, is called all'],
     ['a parameter that was removed', listing({ parameters: [] }), 'GET /boxes: query parameter limit was removed'],
-    ['a parameter that is required now', listing({ parameters: [{ ...limit, required: true }] }),
-      'GET /boxes: query parameter limit is required now'],
-    ['a new parameter that is required', creating({ parameters: [{ ...limit, required: true }] }),
-      'POST /boxes: query parameter limit is required now'],
-    ['a parameter that takes less', listing({ parameters: [{ ...limit, schema: { type: 'integer', maximum: 50 } }] }),
-      'GET /boxes: query parameter limit: maximum was 100, is 50'],
+    [
+      'a parameter that is required now',
+      listing({ parameters: [{ ...limit, required: true }] }),
+      'GET /boxes: query parameter limit is required now',
+    ],
+    [
+      'a new parameter that is required',
+      creating({ parameters: [{ ...limit, required: true }] }),
+      'POST /boxes: query parameter limit is required now',
+    ],
+    [
+      'a parameter that takes less',
+      listing({ parameters: [{ ...limit, schema: { type: 'integer', maximum: 50 } }] }),
+      'GET /boxes: query parameter limit: maximum was 100, is 50',
+    ],
     ['a body that was removed', creating({ requestBody: undefined }), 'POST /boxes: its body was removed'],
-    ['a body that is required now', creating({ requestBody: { ...create.requestBody, required: true } }),
-      'POST /boxes: a body is required now'],
-    ['a new body that is required', listing({ requestBody: { ...create.requestBody, required: true } }),
-      'GET /boxes: a body is required now'],
-    ['a content type that was removed', creating({ requestBody: { ...create.requestBody, content: plain } }),
-      'POST /boxes: body: application/json was removed'],
+    [
+      'a body that is required now',
+      creating({ requestBody: { ...create.requestBody, required: true } }),
+      'POST /boxes: a body is required now',
+    ],
+    [
+      'a new body that is required',
+      listing({ requestBody: { ...create.requestBody, required: true } }),
+      'GET /boxes: a body is required now',
+    ],
+    [
+      'a content type that was removed',
+      creating({ requestBody: { ...create.requestBody, content: plain } }),
+      'POST /boxes: body: application/json was removed',
+    ],
     ['a status that was removed', creating({ responses: { 201: made } }), 'POST /boxes: answer 409 was removed'],
-    ['a header that was removed', listing({ responses: { 200: { ...list.responses[200], headers: {} } } }),
-      'GET /boxes: answer 200: header Link was removed'],
-    ['an error code that was removed', creating({ responses: { 201: made, ...refusal('TAKEN') } }),
-      'POST /boxes: answer 409.code: the value "FULL" was removed'],
-    ['a token that is needed now', (copy) => set(copy, { security: [{ token: [] }] }),
-      'security: {} is not enough any more'],
+    [
+      'a header that was removed',
+      listing({ responses: { 200: { ...list.responses[200], headers: {} } } }),
+      'GET /boxes: answer 200: header Link was removed',
+    ],
+    [
+      'an error code that was removed',
+      creating({ responses: { 201: made, ...refusal('TAKEN') } }),
+      'POST /boxes: answer 409.code: the value "FULL" was removed',
+    ],
+    [
+      'a token that is needed now',
+      (copy) => set(copy, { security: [{ token: [] }] }),
+      'security: {} is not enough any more',
+    ],
   ])('%s', (_, change, found) => {
     expect(breaksAfter(change)).toContain(found);
   });
@@ -134,28 +180,45 @@ describe('of a request it finds', () => {
   it.each<[what: string, change: Change, found: string]>([
     ['a field that was removed', without('Order', 'size'), 'Order.size was removed'],
     ['a field that is required now', required('Order', 'image', 'size'), 'Order.size is required now'],
-    ['a new field that is required', both(replaced('Order', 'new', text), required('Order', 'image', 'new')),
-      'Order.new is required now'],
+    [
+      'a new field that is required',
+      both(replaced('Order', 'new', text), required('Order', 'image', 'new')),
+      'Order.new is required now',
+    ],
     ['another type', field('Order', 'image', { type: 'integer' }), 'Order.image may not be string any more'],
     ['elements of another type', field('Order', 'list', { items: text }), 'Order.list[] may not be integer any more'],
     ['a null that was removed', replaced('Order', 'note', text), 'Order.note may not be null any more'],
-    ['a value that was removed', field('Order', 'kind', { enum: ['big'] }),
-      'Order.kind: the value "small" was removed'],
-    ['a choice where any was taken', replaced('Order', 'note', orNull({ enum: ['yes'] })),
-      'Order.note accepts only "yes" now'],
+    [
+      'a value that was removed',
+      field('Order', 'kind', { enum: ['big'] }),
+      'Order.kind: the value "small" was removed',
+    ],
+    [
+      'a choice where any was taken',
+      replaced('Order', 'note', orNull({ enum: ['yes'] })),
+      'Order.note accepts only "yes" now',
+    ],
     ['a higher minimum', field('Order', 'size', { minimum: 2 }), 'Order.size: minimum was 1, is 2'],
     ['a lower maximum', field('Order', 'size', { maximum: 9 }), 'Order.size: maximum was 10, is 9'],
     ['a bound where there was none', field('Order', 'list', { maxItems: 3 }), 'Order.list: maxItems was absent, is 3'],
     ['a shorter text', field('Order', 'image', { maxLength: 10 }), 'Order.image: maxLength was 100, is 10'],
     ['another pattern', field('Order', 'image', { pattern: '^b' }), 'Order.image: pattern was "^a", is "^b"'],
     ['another default', field('Order', 'size', { default: 3 }), 'Order.size: default was 2, is 3'],
-    ['other fields that are refused now', (copy) => set(copy.components.schemas.Order, { additionalProperties: false }),
-      'Order accepts no other fields now'],
-    ['other names of fields', field('Order', 'env', { patternProperties: { '^y$': text } }),
-      'Order.env: names of its fields were ^x$, are ^y$'],
-    ['a change in fields without fixed names',
+    [
+      'other fields that are refused now',
+      (copy) => set(copy.components.schemas.Order, { additionalProperties: false }),
+      'Order accepts no other fields now',
+    ],
+    [
+      'other names of fields',
+      field('Order', 'env', { patternProperties: { '^y$': text } }),
+      'Order.env: names of its fields were ^x$, are ^y$',
+    ],
+    [
+      'a change in fields without fixed names',
       field('Order', 'env', { patternProperties: { '^x$': { ...text, maxLength: 3 } } }),
-      'Order.env.*: maxLength was absent, is 3'],
+      'Order.env.*: maxLength was absent, is 3',
+    ],
   ])('%s', (_, change, found) => {
     expect(breaksAfter(change)).toContain(found);
   });
@@ -170,10 +233,16 @@ describe('of an answer it finds', () => {
     ['a form that was removed', replaced('Box', 'owner', { type: 'null' }), 'Box.owner is no longer string'],
     ['a value that was removed', field('Box', 'status', { enum: ['on'] }), 'Box.status: the value "off" was removed'],
     ['elements of another type', field('Box', 'tags', { items: { type: 'integer' } }), 'Box.tags[] may be integer now'],
-    ['elements that are not described any more', field('Box', 'tags', { items: undefined }),
-      'Box.tags: its elements are no longer described'],
-    ['a schema that was removed', (copy) => Reflect.deleteProperty(copy.components.schemas, 'Event'),
-      'the schema Event was removed'],
+    [
+      'elements that are not described any more',
+      field('Box', 'tags', { items: undefined }),
+      'Box.tags: its elements are no longer described',
+    ],
+    [
+      'a schema that was removed',
+      (copy) => Reflect.deleteProperty(copy.components.schemas, 'Event'),
+      'the schema Event was removed',
+    ],
     ['a change in the data of events', without('Event', 'at'), 'Event.at was removed'],
   ])('%s', (_, change, found) => {
     expect(breaksAfter(change)).toContain(found);
@@ -192,8 +261,10 @@ describe('it lets pass', () => {
     ['a new error code', creating({ responses: { 201: made, ...refusal('TAKEN', 'FULL', 'LATE') } })],
     ['a new field of a request that is optional', replaced('Order', 'more', text)],
     ['a new field of an answer', replaced('Box', 'more', text)],
-    ['a new field of an answer that is always there',
-      both(replaced('Box', 'more', text), required('Box', 'id', 'owner', 'more'))],
+    [
+      'a new field of an answer that is always there',
+      both(replaced('Box', 'more', text), required('Box', 'id', 'owner', 'more')),
+    ],
     ['a field of a request that is not required any more', required('Order')],
     ['a field of an answer that is always there now', required('Box', 'id', 'owner', 'status')],
     ['wider bounds', field('Order', 'size', { minimum: 0, maximum: 20 })],
@@ -203,8 +274,10 @@ describe('it lets pass', () => {
     ['a null that an answer is never any more', replaced('Box', 'owner', text)],
     ['a new value of a request', field('Order', 'kind', { enum: ['big', 'small', 'tiny'] })],
     ['a new value of an answer', field('Box', 'status', { enum: ['on', 'off', 'asleep'] })],
-    ['a schema that is written out where it was referred to',
-      creating({ responses: { ...create.responses, 201: { content: json(box) } } })],
+    [
+      'a schema that is written out where it was referred to',
+      creating({ responses: { ...create.responses, 201: { content: json(box) } } }),
+    ],
     ['another text for readers', field('Box', 'id', { description: 'of the box' })],
   ])('%s', (_, change) => {
     expect(breaksAfter(change)).toEqual([]);

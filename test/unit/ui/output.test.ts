@@ -1,4 +1,5 @@
-// What becomes of a command's output in the dashboard: colours, lines of two streams, rows of wrapped lines, and what a search finds.
+// What becomes of a command's output in the dashboard: colours, lines of two streams, rows of wrapped lines, and what a
+// search finds.
 import { expect, it } from 'vitest';
 import { parseAnsi, plainStyle, stripAnsi } from '../../../src/ui/output/ansi.ts';
 import { createLogLines, type LogLines } from '../../../src/ui/output/log-lines.ts';
@@ -10,7 +11,11 @@ const textsOf = (lines: LogLines) => Array.from({ length: lines.count }, (_, ind
 it('reads colours of 16, of 256 and of all, and what ends them', () => {
   const { spans, end } = parseAnsi('a\x1b[1;31mb\x1b[38;5;196mc\x1b[48;2;1;2;3md\x1b[0me\x1b[92m', plainStyle);
   expect(spans.map(({ text, style }) => [text, style.fg, style.bg, style.bold])).toEqual([
-    ['a', null, null, false], ['b', '1', null, true], ['c', '#ff0000', null, true], ['d', '#ff0000', '#010203', true], ['e', null, null, false],
+    ['a', null, null, false],
+    ['b', '1', null, true],
+    ['c', '#ff0000', null, true],
+    ['d', '#ff0000', '#010203', true],
+    ['e', null, null, false],
   ]);
   expect(end).toEqual({ ...plainStyle, fg: '10' });
 });
@@ -60,7 +65,12 @@ it('knows the rows of wrapped lines while they grow', () => {
 
 it('finds text in a million lines a little at a time, and in what comes later', () => {
   const lines = createLogLines();
-  lines.append('stdout', Array.from({ length: 1_000_000 }, (_, number) => (number % 100_000 === 7 ? '\x1b[31mNee\x1b[0mdle' : 'hay')).join('\n') + '\n');
+  lines.append(
+    'stdout',
+    Array.from({ length: 1_000_000 }, (_, number) => (number % 100_000 === 7 ? '\x1b[31mNee\x1b[0mdle' : 'hay')).join(
+      '\n',
+    ) + '\n',
+  );
   const search = createSearch(lines, 'needle');
   let steps = 0;
   while (search.advance(2)) steps++;
@@ -76,6 +86,9 @@ it('marks what was found across spans', () => {
   expect(starts).toEqual([0, 10]);
   expect(cutAtMatches('Nee', 0, starts, 6)).toEqual([{ text: 'Nee', isMatch: true }]);
   expect(cutAtMatches('dle in needles', 3, starts, 6)).toEqual([
-    { text: 'dle', isMatch: true }, { text: ' in ', isMatch: false }, { text: 'needle', isMatch: true }, { text: 's', isMatch: false },
+    { text: 'dle', isMatch: true },
+    { text: ' in ', isMatch: false },
+    { text: 'needle', isMatch: true },
+    { text: 's', isMatch: false },
   ]);
 });

@@ -8,21 +8,47 @@ import { formatAge, formatCommand, formatMemory, formatSpan, parseCommand } from
 import { withEvent } from '../../../src/ui/live/usage.ts';
 import { hrefOf, parseRoute } from '../../../src/ui/router.ts';
 
-const box = (id: string, changes: Partial<Box> = {}) => ({
-  id, name: id, status: 'running', image: 'base', cpu: 1, memory_mb: 64, created_at: `2026-01-01T00:00:0${id.length}Z`, labels: {}, ...changes,
-}) as Box;
+const box = (id: string, changes: Partial<Box> = {}) =>
+  ({
+    id,
+    name: id,
+    status: 'running',
+    image: 'base',
+    cpu: 1,
+    memory_mb: 64,
+    created_at: `2026-01-01T00:00:0${id.length}Z`,
+    labels: {},
+    ...changes,
+  }) as Box;
 
 it('has an address for every view, and a view for every address', () => {
-  const routes = [{ view: 'boxes' }, { view: 'box', box: 'a/b%', tab: 'files' }, { view: 'exec', box: 'box_1', exec: 'exec_1' }] as const;
+  const routes = [
+    { view: 'boxes' },
+    { view: 'box', box: 'a/b%', tab: 'files' },
+    { view: 'exec', box: 'box_1', exec: 'exec_1' },
+  ] as const;
   for (const route of routes) expect(parseRoute(hrefOf(route))).toEqual(route);
   expect(parseRoute('#/boxes/x/elsewhere')).toEqual({ view: 'box', box: 'x', tab: 'commands' });
   for (const odd of ['', '#', '#/%', '#/boxes/', '#main']) expect(parseRoute(odd)).toEqual({ view: 'boxes' });
 });
 
 it('makes a request of the form, and names the line that it cannot read', () => {
-  const input = createInputOf({ ...emptyFields, name: ' web ', env: 'A=1\n\nB=x=y', volumes: '/data:/srv:ro', labels: 'team=blue' });
+  const input = createInputOf({
+    ...emptyFields,
+    name: ' web ',
+    env: 'A=1\n\nB=x=y',
+    volumes: '/data:/srv:ro',
+    labels: 'team=blue',
+  });
   expect(input).toEqual({
-    image: 'base', name: 'web', cpu: 2, memory_mb: 1024, disk_size_gb: 8, network: false, env: { A: '1', B: 'x=y' }, labels: { team: 'blue' },
+    image: 'base',
+    name: 'web',
+    cpu: 2,
+    memory_mb: 1024,
+    disk_size_gb: 8,
+    network: false,
+    env: { A: '1', B: 'x=y' },
+    labels: { team: 'blue' },
     volumes: [{ host_path: '/data', guest_path: '/srv', readonly: true }],
   });
   expect(() => createInputOf({ ...emptyFields, env: 'nothing' })).toThrow('"nothing" is no KEY=VALUE');
@@ -38,12 +64,23 @@ it('reads a command as a shell would read its words, and writes it so that it co
 
 it('writes figures for people', () => {
   expect([512, 1024, 1536].map(formatMemory)).toEqual(['512 MB', '1 GB', '1.5 GB']);
-  expect([5, 1_500, 90_000, 600_000, 7_200_000, 259_200_000].map(formatSpan)).toEqual(['5 ms', '1.5 s', '90 s', '10 min', '2 h', '3 d']);
+  expect([5, 1_500, 90_000, 600_000, 7_200_000, 259_200_000].map(formatSpan)).toEqual([
+    '5 ms',
+    '1.5 s',
+    '90 s',
+    '10 min',
+    '2 h',
+    '3 d',
+  ]);
   expect(formatAge('2026-01-01T00:00:00Z', Date.parse('2026-01-01T00:00:03Z'))).toBe('3 s');
 });
 
 it('chooses boxes by words in names, images and labels, and keeps equal ones in their order', () => {
-  const boxes = new Map([box('a'), box('bb', { labels: { team: 'blue' } }), box('ccc', { status: 'stopped', image: 'ubuntu' })].map((each) => [each.id, each]));
+  const boxes = new Map(
+    [box('a'), box('bb', { labels: { team: 'blue' } }), box('ccc', { status: 'stopped', image: 'ubuntu' })].map(
+      (each) => [each.id, each],
+    ),
+  );
   const all = { text: '', status: 'all', sort: 'created_at', descending: true } as const;
   const ids = (changes: object) => chooseBoxes(boxes, { ...all, ...changes }).map(({ id }) => id);
   expect(ids({})).toEqual(['ccc', 'bb', 'a']);
@@ -56,8 +93,15 @@ it('chooses boxes by words in names, images and labels, and keeps equal ones in 
 it('never lets a late answer make a finished command run again', () => {
   const exec = (id: string, status: string, at: string) => ({ id, status, created_at: at }) as Exec;
   const finished = exec('e1', 'succeeded', '2026-01-01T00:00:01Z');
-  expect(merge([exec('e1', 'running', '2026-01-01T00:00:01Z'), exec('e2', 'running', '2026-01-01T00:00:02Z')], [finished]).map(({ id, status }) => [id, status]))
-    .toEqual([['e2', 'running'], ['e1', 'succeeded']]);
+  expect(
+    merge(
+      [exec('e1', 'running', '2026-01-01T00:00:01Z'), exec('e2', 'running', '2026-01-01T00:00:02Z')],
+      [finished],
+    ).map(({ id, status }) => [id, status]),
+  ).toEqual([
+    ['e2', 'running'],
+    ['e1', 'succeeded'],
+  ]);
 });
 
 it('keeps what it knows of the hour when the server begins anew', () => {
@@ -65,7 +109,11 @@ it('keeps what it knows of the hour when the server begins anew', () => {
   const known = [at(10), at(3_000), at(3_005)];
   const seconds = (samples: readonly UsageSample[]) => samples.map((sample) => Date.parse(sample.at) / 1_000);
   const now = 3_700_000;
-  expect(seconds(withEvent(known, { type: 'sample', sample: at(3_010), boxes: {} }, now))).toEqual([3_000, 3_005, 3_010]);
+  expect(seconds(withEvent(known, { type: 'sample', sample: at(3_010), boxes: {} }, now))).toEqual([
+    3_000, 3_005, 3_010,
+  ]);
   expect(seconds(withEvent(known, { type: 'history', samples: [], boxes: {} }, now))).toEqual([3_000, 3_005]);
-  expect(seconds(withEvent(known, { type: 'history', samples: [at(3_004), at(3_009)], boxes: {} }, now))).toEqual([3_000, 3_004, 3_009]);
+  expect(seconds(withEvent(known, { type: 'history', samples: [at(3_004), at(3_009)], boxes: {} }, now))).toEqual([
+    3_000, 3_004, 3_009,
+  ]);
 });

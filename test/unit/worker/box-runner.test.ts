@@ -1,5 +1,5 @@
-// A worker's box on a real writer, with an engine whose every call is in the test's hands: calls one at a time, commands
-// ended before the engine, and nothing lost when the worker goes.
+// A worker's box on a real writer, with an engine whose every call is in the test's hands: calls one at a time,
+// commands ended before the engine, and nothing lost when the worker goes.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -81,7 +81,13 @@ interface Bench {
   readonly fenced: () => boolean;
 }
 
-const order = (change: Partial<ExecOrder> = {}): ExecOrder => ({ cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...change });
+const order = (change: Partial<ExecOrder> = {}): ExecOrder => ({
+  cmd: ['x'],
+  env: null,
+  workdir: null,
+  timeoutMs: null,
+  ...change,
+});
 const noProgress = [() => undefined, new AbortController().signal] as const;
 
 async function createBench({ started = true, generation = 1 } = {}): Promise<Bench> {
@@ -94,13 +100,26 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
   const unkillable: string[] = [];
   let fenced = false;
   const assignment: Assignment = {
-    boxId: boxRow().id, generation, instanceId: writer.instanceId, driver: 'container',
-    image: { kind: 'registry', reference: 'x' }, cpu: 1, memoryMb: 64, diskSizeGb: 1, network: false, workdir: '/', env: {}, volumes: [],
+    boxId: boxRow().id,
+    generation,
+    instanceId: writer.instanceId,
+    driver: 'container',
+    image: { kind: 'registry', reference: 'x' },
+    cpu: 1,
+    memoryMb: 64,
+    diskSizeGb: 1,
+    network: false,
+    workdir: '/',
+    env: {},
+    volumes: [],
   };
   const runner: { -readonly [K in keyof BoxRunner]: BoxRunner[K] } = await createBoxRunner(
     {
-      config, workerId: 'wrk_test', log: quietLog,
-      aheadDir: '/nowhere', onEngineExit: (reason) => engineExits.push(reason),
+      config,
+      workerId: 'wrk_test',
+      log: quietLog,
+      aheadDir: '/nowhere',
+      onEngineExit: (reason) => engineExits.push(reason),
       onUnkillable: (reason) => unkillable.push(reason),
       onFenced: () => {
         fenced = true;
@@ -157,7 +176,7 @@ describe('a command', () => {
   });
 });
 
-describe('the engine\'s calls', () => {
+describe("the engine's calls", () => {
   it('come one at a time, even when the next is asked for before the last has ended', async () => {
     const { runner, engine } = await createBench({ started: false });
     const creating = promiseInHand<undefined>();
@@ -174,33 +193,43 @@ describe('the engine\'s calls', () => {
 });
 
 describe('stop and remove', () => {
-  it.each(['stop', 'remove'] as const)('%s lets the commands end by themselves, and answers when their ends are committed', async (verb) => {
-    const { runner, engine, writer } = await createBench();
-    await Promise.all([runner.exec(order()), runner.exec(order())]);
-    engine.on[verb] = async () => {
-      await expect(runner.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
-      for (const command of engine.commands.commands) {
-        command.stdout.write('last words');
-        command.finish(143);
-      }
-    };
-    await runner[verb](1_234);
-    expect(engine.commands.commands.map(({ kills }) => kills)).toEqual([0, 0]);
-    expect(engine.graces).toEqual([1_234]);
-    expect(writer.rows('SELECT DISTINCT status, exit_code, error_message FROM execs')).toEqual([
-      { status: 'failed', exit_code: 143, error_message: verb === 'stop' ? 'the box was stopped' : 'the box was removed' },
-    ]);
-    expect(runner.running).toBe(false);
-  });
+  it.each(['stop', 'remove'] as const)(
+    '%s lets the commands end by themselves, and answers when their ends are committed',
+    async (verb) => {
+      const { runner, engine, writer } = await createBench();
+      await Promise.all([runner.exec(order()), runner.exec(order())]);
+      engine.on[verb] = async () => {
+        await expect(runner.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+        for (const command of engine.commands.commands) {
+          command.stdout.write('last words');
+          command.finish(143);
+        }
+      };
+      await runner[verb](1_234);
+      expect(engine.commands.commands.map(({ kills }) => kills)).toEqual([0, 0]);
+      expect(engine.graces).toEqual([1_234]);
+      expect(writer.rows('SELECT DISTINCT status, exit_code, error_message FROM execs')).toEqual([
+        {
+          status: 'failed',
+          exit_code: 143,
+          error_message: verb === 'stop' ? 'the box was stopped' : 'the box was removed',
+        },
+      ]);
+      expect(runner.running).toBe(false);
+    },
+  );
 
-  it.each(['stop', 'remove'] as const)('%s goes on when nobody tells the end of a command: it ends with the engine', async (verb) => {
-    const { runner, engine, writer } = await createBench();
-    const exec = await runner.exec(order());
-    await runner[verb]();
-    expect(engine.calls).toContain(`${verb} done`);
-    expect(writer.rows('SELECT status FROM execs WHERE id = ?', exec.id)).toEqual([{ status: 'failed' }]);
-    await eventually('it is forgotten', () => runner.execCount === 0);
-  });
+  it.each(['stop', 'remove'] as const)(
+    '%s goes on when nobody tells the end of a command: it ends with the engine',
+    async (verb) => {
+      const { runner, engine, writer } = await createBench();
+      const exec = await runner.exec(order());
+      await runner[verb]();
+      expect(engine.calls).toContain(`${verb} done`);
+      expect(writer.rows('SELECT status FROM execs WHERE id = ?', exec.id)).toEqual([{ status: 'failed' }]);
+      await eventually('it is forgotten', () => runner.execCount === 0);
+    },
+  );
 });
 
 describe('a command that resists its kill past the deadline', () => {
@@ -221,7 +250,7 @@ describe('a command that resists its kill past the deadline', () => {
     await eventually('it is forgotten', () => runner.execCount === 0);
   });
 
-  it('ends with the engine, and the box\'s end is not held up by it for ever', { timeout: 20_000 }, async () => {
+  it("ends with the engine, and the box's end is not held up by it for ever", { timeout: 20_000 }, async () => {
     const { runner, engine, writer } = await createBench();
     const exec = await runner.exec(order());
     const [command] = engine.commands.commands;
@@ -310,7 +339,11 @@ describe('letting go', () => {
     const [found] = await readSpills(statePaths(stateDir).spillDir);
     expect(found?.path.endsWith(join('spill', 'wrk_test.spill'))).toBe(true);
     expect(found?.spill).toMatchObject({ boxId: boxRow().id, generation: 1 });
-    expect(found?.spill?.changes.map((change) => (change.op === 'event' ? change.event.type : change.op))).toEqual(['log', 'exit', 'finish']);
+    expect(found?.spill?.changes.map((change) => (change.op === 'event' ? change.event.type : change.op))).toEqual([
+      'log',
+      'exit',
+      'finish',
+    ]);
     expect(found?.spill?.changes.every((change) => change.op !== 'insert' && change.execId === exec.id)).toBe(true);
   });
 });

@@ -17,12 +17,17 @@ interface OpenQueue {
 function openQueue(): OpenQueue {
   const writer = createWriterDouble();
   const refusals: BoxRunError[] = [];
-  return { queue: createCommitQueue({ link: writer.link, onRefused: (error) => refusals.push(error) }), writer, refusals };
+  return {
+    queue: createCommitQueue({ link: writer.link, onRefused: (error) => refusals.push(error) }),
+    writer,
+    refusals,
+  };
 }
 
 const exitEvent = (execId: string, seq: number): ExecChange =>
   addEvent(execId, { seq, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') });
-const outputEvent = (seq: number, bytes: number): ExecChange => addEvent('exec_a', { ...logEvent(seq), data: Buffer.alloc(bytes) });
+const outputEvent = (seq: number, bytes: number): ExecChange =>
+  addEvent('exec_a', { ...logEvent(seq), data: Buffer.alloc(bytes) });
 
 describe('changes', () => {
   it('of one turn of the event loop go along together', async () => {
@@ -52,8 +57,11 @@ describe('changes', () => {
   });
 
   it('that are a row alone wait for what comes next, and go along with it', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // A few milliseconds of waiting must not pass by themselves.
-    onTestFinished(() => { vi.useRealTimers(); });
+    // A few milliseconds of waiting must not pass by themselves.
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
     const { queue, writer } = openQueue();
     queue.push(insertExec());
     await settle(3);
@@ -103,7 +111,8 @@ describe('changes', () => {
     for (let seq = 0; seq < 5; seq++) queue.push(addEvent('exec_a', logEvent(seq)));
     await queue.committed();
     expect(writer.batches).toHaveLength(4);
-    for (const batch of writer.batches) expect(batch.map((change) => (change.op === 'event' ? change.event.seq : -1))).toEqual([0, 1, 2, 3, 4]);
+    for (const batch of writer.batches)
+      expect(batch.map((change) => (change.op === 'event' ? change.event.seq : -1))).toEqual([0, 1, 2, 3, 4]);
     expect(stored(writer.batches.flat())).toHaveLength(5);
   });
 });
@@ -142,7 +151,10 @@ describe('a batch', () => {
       queue.push(insertExec({ id: 'exec_b' }));
       await queue.committed();
       const batch = writer.batches.find((changes) => changes.some(({ op }) => op === 'finish'));
-      expect(batch?.some((change) => change.op === 'event' && change.event.type === 'exit'), `${before} before`).toBe(true);
+      expect(
+        batch?.some((change) => change.op === 'event' && change.event.type === 'exit'),
+        `${before} before`,
+      ).toBe(true);
     }
   });
 });

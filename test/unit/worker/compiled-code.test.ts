@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { loadBundle } from '../../../src/worker/compiled-code.ts';
 import { temporaryDirectory } from '../../support/unit.ts';
 
-const bundle = (answer: number) => `module.exports.answer = () => ${answer}; module.exports.os = require('node:os').EOL; module.exports.where = __filename;`;
+const bundle = (answer: number) =>
+  `module.exports.answer = () => ${answer}; module.exports.os = require('node:os').EOL; module.exports.where = __filename;`;
 
 function setUp(text = bundle(42)) {
   const dir = temporaryDirectory();
@@ -25,7 +26,8 @@ describe('a bundle', () => {
     const first = load();
     first.keepCompiled();
     expect(kept()).toHaveLength(1);
-    for (const { exports } of [first, load()]) expect([exports.answer(), exports.os, exports.where]).toEqual([42, '\n', file]);
+    for (const { exports } of [first, load()])
+      expect([exports.answer(), exports.os, exports.where]).toEqual([42, '\n', file]);
   });
 
   it('imports other modules, kept or not', async () => {
@@ -57,9 +59,24 @@ describe('a bundle', () => {
   });
 
   it.each([
-    ['cut', (path: string) => { truncateSync(path, statSync(path).size - 10); }],
-    ['empty', (path: string) => { truncateSync(path, 0); }],
-    ['changed', (path: string) => { writeFileSync(path, readFileSync(path).fill(0, 200)); }],
+    [
+      'cut',
+      (path: string) => {
+        truncateSync(path, statSync(path).size - 10);
+      },
+    ],
+    [
+      'empty',
+      (path: string) => {
+        truncateSync(path, 0);
+      },
+    ],
+    [
+      'changed',
+      (path: string) => {
+        writeFileSync(path, readFileSync(path).fill(0, 200));
+      },
+    ],
   ])('is compiled anew where what was kept is %s, and that is replaced', (_, damage) => {
     const { load, kept } = setUp();
     load().keepCompiled();
@@ -69,7 +86,11 @@ describe('a bundle', () => {
     const again = load();
     expect(again.exports.answer()).toBe(42);
     again.keepCompiled();
-    expect(readFileSync(path).subarray(32).some((byte) => byte !== 0)).toBe(true);
+    expect(
+      readFileSync(path)
+        .subarray(32)
+        .some((byte) => byte !== 0),
+    ).toBe(true);
     expect(Math.abs(readFileSync(path).length - whole)).toBeLessThan(2_000);
   });
 

@@ -52,7 +52,7 @@ describe('reading output', () => {
   });
 });
 
-describe.concurrent('after the leader\'s exit', () => {
+describe.concurrent("after the leader's exit", () => {
   it('children that hold the pipes are waited for a little, and what they print later is no output', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
@@ -144,7 +144,7 @@ describe.concurrent('after the leader\'s exit', () => {
     await settle();
     cat.stdin.write('printed just before the exit');
     // The host gives us no time: what cat prints lies in the pipe when the wait is over.
-    for (const until = performance.now() + limits.exitDrainMs + 100; performance.now() < until; );
+    for (const until = performance.now() + limits.exitDrainMs + 100; performance.now() < until;);
     await exec.finished;
     cat.kill('SIGKILL');
     expect(output(writer.committed, 'stdout').toString()).toBe('printed just before the exit');

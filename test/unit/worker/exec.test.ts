@@ -15,14 +15,23 @@ describe('a command', () => {
     const exec = run({ cmd: ['sh'], env: { A: 'b' }, workdir: '/tmp' });
     await exec.started;
     const { stdout, stderr, finish, request } = await command();
-    expect(request).toMatchObject({ execId: exec.id, cmd: ['sh'], env: { A: 'b' }, workdir: '/tmp', tty: null, stdin: false });
+    expect(request).toMatchObject({
+      execId: exec.id,
+      cmd: ['sh'],
+      env: { A: 'b' },
+      workdir: '/tmp',
+      tty: null,
+      stdin: false,
+    });
     stdout.write('out');
     stderr.write('err');
     await settle();
     finish(0);
     await exec.finished;
     expect(summary(writer.committed)).toEqual(['insert', 'log 0', 'log 1', 'exit 2', 'finish']);
-    expect(writer.committed[0]).toMatchObject({ exec: { id: exec.id, box_id: 'box_a', status: 'running', cmd: ['sh'], generation: 3 } });
+    expect(writer.committed[0]).toMatchObject({
+      exec: { id: exec.id, box_id: 'box_a', status: 'running', cmd: ['sh'], generation: 3 },
+    });
     expect(exitOf(writer.committed)).toEqual({ exit_code: 0 });
     expect(exec.exec()).toMatchObject({ status: 'succeeded', exit_code: 0, error_message: null });
     expect(exec.exec().finished_at).not.toBeNull();
@@ -277,7 +286,11 @@ describe('a lost engine', () => {
     await settle();
     exec.lose('the box ended: out of memory');
     await exec.finished;
-    expect(exec.exec()).toMatchObject({ status: 'failed', exit_code: null, error_message: 'the box ended: out of memory' });
+    expect(exec.exec()).toMatchObject({
+      status: 'failed',
+      exit_code: null,
+      error_message: 'the box ended: out of memory',
+    });
     expect(output(writer.committed, 'stdout').toString()).toBe('before');
     (await command()).stdout.write('after');
     (await command()).finish(0);

@@ -14,7 +14,10 @@ afterEach(() => {
 
 function record(bytesMax = Infinity) {
   const events: Event[] = [];
-  return { events, buffer: createOutputBuffer((event) => events.push({ ...event, data: Buffer.from(event.data) }), bytesMax) };
+  return {
+    events,
+    buffer: createOutputBuffer((event) => events.push({ ...event, data: Buffer.from(event.data) }), bytesMax),
+  };
 }
 
 const bytesOf = (events: readonly Event[], stream: OutputStream) =>
@@ -87,7 +90,8 @@ describe('any bytes on both streams', () => {
   function randomOutput(random: Random, repeat: number): Buffer {
     const kind = random.pick(['text', 'binary', 'mixed', 'leads']);
     const parts = Array.from({ length: random.whole(0, 40) }, () => {
-      if (kind === 'text' || (kind === 'mixed' && random.whole(0, 1) === 0)) return Buffer.from(sample.slice(random.whole(0, 5)));
+      if (kind === 'text' || (kind === 'mixed' && random.whole(0, 1) === 0))
+        return Buffer.from(sample.slice(random.whole(0, 5)));
       if (kind === 'leads') return Buffer.from([random.pick([0xc3, 0xe2, 0xf0, 0xf5, 0xff, 0x80, 0x41])]);
       return random.bytes(random.whole(1, 40));
     });
@@ -107,11 +111,20 @@ describe('any bytes on both streams', () => {
   it('come out as they went in, numbered from 0 without a gap, the exit last', () => {
     for (let seed = 1; seed <= 200; seed++) {
       const random = seededRandom(seed);
-      const [longest, repeat] = random.pick([[1, 1], [5, 1], [300, 20], [20_000, 400], [200_000, 1_000]] as const);
+      const [longest, repeat] = random.pick([
+        [1, 1],
+        [5, 1],
+        [300, 20],
+        [20_000, 400],
+        [200_000, 1_000],
+      ] as const);
       const wanted = { stdout: randomOutput(random, repeat), stderr: randomOutput(random, repeat) };
-      const queues = (['stdout', 'stderr'] as const).map((stream) => ({ stream, pieces: cutAtRandom(wanted[stream], random, longest) }));
+      const queues = (['stdout', 'stderr'] as const).map((stream) => ({
+        stream,
+        pieces: cutAtRandom(wanted[stream], random, longest),
+      }));
       const { events, buffer } = record();
-      for (let left = queues; ; ) {
+      for (let left = queues; ;) {
         left = left.filter(({ pieces }) => pieces.length > 0);
         if (left.length === 0) break;
         const { stream, pieces } = random.pick(left);
@@ -137,12 +150,20 @@ describe('small writes', () => {
 
   it('keep the order of the streams among each other', () => {
     const { events, buffer } = record();
-    for (const [stream, text] of [['stdout', 'a'], ['stdout', 'b'], ['stderr', 'c'], ['stdout', 'd']] as const) {
+    for (const [stream, text] of [
+      ['stdout', 'a'],
+      ['stdout', 'b'],
+      ['stderr', 'c'],
+      ['stdout', 'd'],
+    ] as const) {
       buffer.write(stream, Buffer.from(text));
     }
     buffer.end(() => '{}');
     expect(events.map(({ stream, data }) => [stream, Buffer.from(data).toString()])).toEqual([
-      ['stdout', 'ab'], ['stderr', 'c'], ['stdout', 'd'], [null, '{}'],
+      ['stdout', 'ab'],
+      ['stderr', 'c'],
+      ['stdout', 'd'],
+      [null, '{}'],
     ]);
   });
 
@@ -152,7 +173,9 @@ describe('small writes', () => {
     expect(events).toHaveLength(0);
     buffer.write('stderr', Buffer.from('y'));
     expect(events.map(({ stream, data }) => [stream, data.length])).toEqual([
-      ['stdout', limits.eventBytesMax], ['stdout', limits.outputFlushBytes - 1 - limits.eventBytesMax], ['stderr', 1],
+      ['stdout', limits.eventBytesMax],
+      ['stdout', limits.outputFlushBytes - 1 - limits.eventBytesMax],
+      ['stderr', 1],
     ]);
   });
 

@@ -26,7 +26,9 @@ export function createWriterDouble(): WriterDouble {
   const committed: ExecChange[] = [];
   const underWay = { now: 0, most: 0 };
   const double: WriterDouble = {
-    batches, committed, underWay,
+    batches,
+    committed,
+    underWay,
     answer: () => Promise.resolve(),
     link: {
       ready: () => Promise.reject(new Error('not used')),
@@ -52,7 +54,10 @@ export function createWriterDouble(): WriterDouble {
 export function stored(changes: readonly ExecChange[]): ExecChange[] {
   const seen = new Set<string>();
   return changes.filter((change) => {
-    const key = change.op === 'event' ? `event ${change.execId} ${change.event.seq}` : `${change.op} ${change.op === 'insert' ? change.exec.id : change.execId}`;
+    const key =
+      change.op === 'event'
+        ? `event ${change.execId} ${change.event.seq}`
+        : `${change.op} ${change.op === 'insert' ? change.exec.id : change.execId}`;
     return seen.size < seen.add(key).size;
   });
 }
@@ -142,10 +147,20 @@ export function createExecBench(outputBytesMax = Infinity): ExecBench {
   const unkillable: string[] = [];
   const queue = createCommitQueue({ link: writer.link, onRefused: () => undefined });
   return {
-    driver, writer, unkillable,
+    driver,
+    writer,
+    unkillable,
     run: (order = {}) =>
       createExec(
-        { driver, queue, log: quietLog, boxId: 'box_a', generation: 3, outputBytesMax, onUnkillable: (reason) => unkillable.push(reason) },
+        {
+          driver,
+          queue,
+          log: quietLog,
+          boxId: 'box_a',
+          generation: 3,
+          outputBytesMax,
+          onUnkillable: (reason) => unkillable.push(reason),
+        },
         { cmd: ['x'], env: null, workdir: null, timeoutMs: null, ...order },
       ),
     async command(index = 0) {
@@ -160,8 +175,11 @@ export const summary = (changes: readonly ExecChange[]) =>
   stored(changes).map((change) => (change.op === 'event' ? `${change.event.type} ${change.event.seq}` : change.op));
 
 export function output(changes: readonly ExecChange[], stream: 'stdout' | 'stderr'): Buffer {
-  return Buffer.concat(stored(changes).flatMap((change) =>
-    change.op === 'event' && change.event.stream === stream ? [Buffer.from(change.event.data)] : []));
+  return Buffer.concat(
+    stored(changes).flatMap((change) =>
+      change.op === 'event' && change.event.stream === stream ? [Buffer.from(change.event.data)] : [],
+    ),
+  );
 }
 
 export function exitOf(changes: readonly ExecChange[]): unknown {

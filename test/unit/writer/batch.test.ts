@@ -25,7 +25,12 @@ async function openNumbers(): Promise<Numbers> {
   db.prepare = ((sql: string) => {
     const statement = prepare(sql);
     if (sql !== 'COMMIT') return statement;
-    return { run: () => { commits++; return statement.run(); } };
+    return {
+      run: () => {
+        commits++;
+        return statement.run();
+      },
+    };
   }) as typeof db.prepare;
   const insert = db.prepare('INSERT INTO numbers VALUES (?, ?)');
   const reader = new Database(path, { readonly: true });
@@ -33,7 +38,9 @@ async function openNumbers(): Promise<Numbers> {
     reader.close();
   });
   return {
-    path, db, batch: createBatch(db),
+    path,
+    db,
+    batch: createBatch(db),
     commits: () => commits,
     add: (value) => () => {
       insert.run(value, Buffer.alloc(2000));
@@ -66,7 +73,9 @@ describe('large changes', () => {
   it('rest while small ones of others keep coming, but never long', async () => {
     const { batch, add, db } = await openNumbers();
     const slow = (value: number) => () => {
-      db.exec('WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 300000) SELECT max(n) FROM count');
+      db.exec(
+        'WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 300000) SELECT max(n) FROM count',
+      );
       return add(value)();
     };
     let isOver = false;
@@ -102,11 +111,13 @@ describe('a group', () => {
   it('is committed before anybody hears of it', async () => {
     const { batch, add, seen } = await openNumbers();
     const heard: number[] = [];
-    await Promise.all([1, 2, 3].map(async (value) => {
-      await batch.submit(add(value));
-      heard.push(value);
-      expect(seen()).toEqual([1, 2, 3]);
-    }));
+    await Promise.all(
+      [1, 2, 3].map(async (value) => {
+        await batch.submit(add(value));
+        heard.push(value);
+        expect(seen()).toEqual([1, 2, 3]);
+      }),
+    );
     expect(heard).toEqual([1, 2, 3]);
   });
 
@@ -162,7 +173,11 @@ describe('a bad change', () => {
 
   it('does not keep the next group from being committed', async () => {
     const { batch, add, seen } = await openNumbers();
-    await expect(batch.submit(() => { throw new Error('bad'); })).rejects.toThrow('bad');
+    await expect(
+      batch.submit(() => {
+        throw new Error('bad');
+      }),
+    ).rejects.toThrow('bad');
     await batch.submit(add(1));
     expect(seen()).toEqual([1]);
   });
@@ -203,9 +218,12 @@ describe('trouble of the database', () => {
 
   it('in the middle of one change undoes the others of its group too', async () => {
     const { batch, add, seen } = await openNumbers();
-    const waiting = [batch.submit(add(1)), batch.submit(() => {
-      throw Object.assign(new Error('disk I/O error'), { code: 'SQLITE_IOERR_WRITE' });
-    })];
+    const waiting = [
+      batch.submit(add(1)),
+      batch.submit(() => {
+        throw Object.assign(new Error('disk I/O error'), { code: 'SQLITE_IOERR_WRITE' });
+      }),
+    ];
     await expectNothingButUnavailable(await Promise.allSettled(waiting));
     expect(seen()).toEqual([]);
   });
@@ -213,7 +231,9 @@ describe('trouble of the database', () => {
   it('such as a read-only file does the same, also to changes that were fine', async () => {
     const { db, batch, add, seen } = await openNumbers();
     db.pragma('query_only = ON');
-    await expectNothingButUnavailable(await Promise.allSettled([batch.submit(() => 'reads only'), batch.submit(add(2))]));
+    await expectNothingButUnavailable(
+      await Promise.allSettled([batch.submit(() => 'reads only'), batch.submit(add(2))]),
+    );
     db.pragma('query_only = OFF');
     await batch.submit(add(3));
     expect(seen()).toEqual([3]);

@@ -1,10 +1,19 @@
-// How long large changes rest, and for whom: for those that others wait for, not for their own sender's, and not for mere output.
+// How long large changes rest, and for whom: for those that others wait for, not for their own sender's, and not for
+// mere output.
 import { expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { createChangeLine, type Unit } from '../../../src/writer/change-line.ts';
 
 function unit(sender: string | undefined, kind: 'awaited' | 'output' | 'large'): Unit {
-  return { apply: () => null, operations: 1, isLarge: kind === 'large', isAwaited: kind === 'awaited', sender, resolve: () => undefined, reject: () => undefined };
+  return {
+    apply: () => null,
+    operations: 1,
+    isLarge: kind === 'large',
+    isAwaited: kind === 'awaited',
+    sender,
+    resolve: () => undefined,
+    reject: () => undefined,
+  };
 }
 
 /** What the next large change waits after one of `loud` that took 5 ms, when these came before it. */

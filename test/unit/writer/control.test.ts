@@ -1,13 +1,29 @@
-// The writer as its clients see it, over its socket: acknowledged is committed, followers hear only of what is committed.
+// The writer as its clients see it, over its socket: acknowledged is committed, followers hear only of what is
+// committed.
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { noWriterNotices, writerContract, type Event, type StateEvent, type WriterContract } from '../../../src/shared/contracts/writer.ts';
+import {
+  noWriterNotices,
+  writerContract,
+  type Event,
+  type StateEvent,
+  type WriterContract,
+} from '../../../src/shared/contracts/writer.ts';
 import { connectContract, type ServerPeer } from '../../../src/shared/ipc/client.ts';
 import type { ClientPeer } from '../../../src/shared/ipc/server.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { openReader } from '../../../src/shared/store/reader.ts';
 import { createFollowers } from '../../../src/writer/followers.ts';
 import { eventually } from '../../support/unit.ts';
-import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, serveWriter, type ServedWriter } from './setup.ts';
+import {
+  addEvent,
+  boxRow,
+  execRow,
+  finishExec,
+  insertExec,
+  logEvent,
+  serveWriter,
+  type ServedWriter,
+} from './setup.ts';
 
 const boxId = boxRow().id;
 const execId = execRow().id;
@@ -19,7 +35,10 @@ interface Follower {
   readonly states: { run: string; events: StateEvent[] }[];
 }
 
-async function connect({ socketPath }: ServedWriter, hello: Parameters<typeof connectContract<WriterContract>>[0]['hello']): Promise<Follower> {
+async function connect(
+  { socketPath }: ServedWriter,
+  hello: Parameters<typeof connectContract<WriterContract>>[0]['hello'],
+): Promise<Follower> {
   const heard: Follower['heard'] = [];
   const lagged: string[] = [];
   const states: Follower['states'] = [];
@@ -29,7 +48,9 @@ async function connect({ socketPath }: ServedWriter, hello: Parameters<typeof co
     hello,
     notices: {
       ...noWriterNotices,
-      events: (notice) => heard.push(notice), lagged: (notice) => lagged.push(notice.execId), states: (notice) => states.push(notice),
+      events: (notice) => heard.push(notice),
+      lagged: (notice) => lagged.push(notice.execId),
+      states: (notice) => states.push(notice),
     },
   });
   onTestFinished(() => {
@@ -69,12 +90,14 @@ describe('a worker', () => {
     expect(writer.value('SELECT count(*) FROM execs')).toBe(0);
   });
 
-  it('whose batch is bad in one place has none of it committed, while another\'s goes through', async () => {
+  it("whose batch is bad in one place has none of it committed, while another's goes through", async () => {
     const writer = await serveWithBox();
     const bad = await connect(writer, worker());
     const good = await connect(writer, worker());
     const outcomes = await Promise.allSettled([
-      bad.peer.request('changeExecs', { changes: [insertExec({ id: 'exec_bad' }), addEvent('exec_missing', logEvent(0))] }),
+      bad.peer.request('changeExecs', {
+        changes: [insertExec({ id: 'exec_bad' }), addEvent('exec_missing', logEvent(0))],
+      }),
       good.peer.request('changeExecs', { changes: [insertExec()] }),
     ]);
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
@@ -85,7 +108,9 @@ describe('a worker', () => {
     const writer = await serveWithBox();
     for (const hello of [supervisor, gateway, { role: 'keeper' } as const]) {
       const { peer } = await connect(writer, hello);
-      await expect(peer.request('changeExecs', { changes: [insertExec()] })).rejects.toMatchObject({ code: 'FORBIDDEN' });
+      await expect(peer.request('changeExecs', { changes: [insertExec()] })).rejects.toMatchObject({
+        code: 'FORBIDDEN',
+      });
     }
   });
 
@@ -106,14 +131,22 @@ describe('a follower', () => {
   it('hears every event after its follow, once, in order, and knows where history ends', async () => {
     const writer = await serveWithBox();
     const sender = await connect(writer, worker());
-    await sender.peer.request('changeExecs', { changes: [insertExec(), addEvent(execId, logEvent(0)), addEvent(execId, logEvent(1))] });
+    await sender.peer.request('changeExecs', {
+      changes: [insertExec(), addEvent(execId, logEvent(0)), addEvent(execId, logEvent(1))],
+    });
     const follower = await connect(writer, gateway);
     expect(await follower.peer.request('follow', { execId })).toEqual({ lastSeq: 1 });
-    await sender.peer.request('changeExecs', { changes: [addEvent(execId, logEvent(2)), addEvent(execId, logEvent(3))] });
+    await sender.peer.request('changeExecs', {
+      changes: [addEvent(execId, logEvent(2)), addEvent(execId, logEvent(3))],
+    });
     await sender.peer.request('changeExecs', { changes: [addEvent(execId, logEvent(4))] });
     await eventually('all events are heard', () => follower.heard.flatMap(({ events }) => events).length === 3);
-    expect(follower.heard.flatMap(({ events }) => events.map(({ seq, data }) => [seq, Buffer.from(data).toString()]))).toEqual([
-      [2, 'line 2'], [3, 'line 3'], [4, 'line 4'],
+    expect(
+      follower.heard.flatMap(({ events }) => events.map(({ seq, data }) => [seq, Buffer.from(data).toString()])),
+    ).toEqual([
+      [2, 'line 2'],
+      [3, 'line 3'],
+      [4, 'line 4'],
     ]);
   });
 
@@ -125,7 +158,9 @@ describe('a follower', () => {
     const missing: number[] = [];
     let heard = 0;
     const peer = await connectContract({
-      path: writer.socketPath, contract: writerContract, hello: gateway,
+      path: writer.socketPath,
+      contract: writerContract,
+      hello: gateway,
       notices: {
         ...noWriterNotices,
         events({ events }) {
@@ -136,7 +171,11 @@ describe('a follower', () => {
       },
     });
     await peer.request('follow', { execId });
-    await Promise.all(Array.from({ length: 200 }, (_, seq) => sender.peer.request('changeExecs', { changes: [addEvent(execId, logEvent(seq))] })));
+    await Promise.all(
+      Array.from({ length: 200 }, (_, seq) =>
+        sender.peer.request('changeExecs', { changes: [addEvent(execId, logEvent(seq))] }),
+      ),
+    );
     await eventually('all are heard', () => heard === 200);
     expect(missing).toEqual([]);
     peer.close('done');
@@ -163,7 +202,9 @@ describe('a follower', () => {
     const follower = await connect(writer, gateway);
     await follower.peer.request('follow', { execId });
     const boss = await connect(writer, supervisor);
-    expect(await boss.peer.request('closeLease', { boxId, generation: 1, reason: 'worker exited' })).toEqual({ ended: [execId] });
+    expect(await boss.peer.request('closeLease', { boxId, generation: 1, reason: 'worker exited' })).toEqual({
+      ended: [execId],
+    });
     await eventually('it is heard', () => follower.heard.length === 1);
     expect(follower.heard[0]).toMatchObject({ execId, events: [{ seq: 1, type: 'exit' }] });
   });
@@ -230,7 +271,8 @@ describe('removing a box', () => {
     const writer = await serveWithBox();
     writer.statements.changeExec(insertExec());
     writer.db.transaction(() => {
-      for (let seq = 0; seq < limits.deleteSliceRows * 3; seq++) writer.statements.changeExec(addEvent(execId, logEvent(seq, '')));
+      for (let seq = 0; seq < limits.deleteSliceRows * 3; seq++)
+        writer.statements.changeExec(addEvent(execId, logEvent(seq, '')));
     })();
     const boss = await connect(writer, supervisor);
     const order: string[] = [];

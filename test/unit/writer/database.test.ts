@@ -33,7 +33,8 @@ describe('the database', () => {
   it('is refused to a second writer, with a hint, until the first lets go', async () => {
     const first = await openWriter();
     await expect(openWriter(first.path)).rejects.toMatchObject({
-      code: 'RUNTIME_ERROR', hint: expect.stringContaining('BOXRUN_DB') as unknown,
+      code: 'RUNTIME_ERROR',
+      hint: expect.stringContaining('BOXRUN_DB') as unknown,
     });
     first.close();
     await openWriter(first.path);
@@ -62,7 +63,8 @@ describe('the database', () => {
   it('of a newer version is refused and left as it is', async () => {
     const path = foreignDatabase(`CREATE TABLE boxes (id TEXT); PRAGMA user_version = ${schemaVersion + 1}`);
     await expect(openWriter(path)).rejects.toMatchObject({
-      code: 'RUNTIME_ERROR', message: expect.stringContaining(`version ${schemaVersion + 1}`) as unknown,
+      code: 'RUNTIME_ERROR',
+      message: expect.stringContaining(`version ${schemaVersion + 1}`) as unknown,
     });
     const db = new Database(path);
     expect(db.prepare('SELECT count(*) FROM sqlite_schema').pluck().get()).toBe(1);
@@ -73,14 +75,24 @@ describe('the database', () => {
   it('that could not be opened is free for the next attempt', async () => {
     const path = foreignDatabase('CREATE TABLE boxes (id TEXT)');
     for (let attempt = 0; attempt < 2; attempt++) {
-      await expect(openWriter(path)).rejects.toMatchObject({ message: expect.stringContaining('not a database of BoxRun') as unknown });
+      await expect(openWriter(path)).rejects.toMatchObject({
+        message: expect.stringContaining('not a database of BoxRun') as unknown,
+      });
     }
   });
 
   it('has no event without its exec, and no exec without its box', async () => {
     const { statements, batch } = await openWriter();
-    await expect(batch.submit(() => { statements.changeExec(insertExec()); })).rejects.toThrow(/FOREIGN KEY/);
-    await expect(batch.submit(() => { statements.changeExec(addEvent('exec_none', logEvent(0))); })).rejects.toThrow(/FOREIGN KEY/);
+    await expect(
+      batch.submit(() => {
+        statements.changeExec(insertExec());
+      }),
+    ).rejects.toThrow(/FOREIGN KEY/);
+    await expect(
+      batch.submit(() => {
+        statements.changeExec(addEvent('exec_none', logEvent(0)));
+      }),
+    ).rejects.toThrow(/FOREIGN KEY/);
   });
 });
 
@@ -92,7 +104,9 @@ describe('a database of an earlier version', () => {
     made.exec(`INSERT INTO meta (key, value) VALUES ('instance_id', 'inst_of_before')`);
     made.close();
     let steps = 0;
-    const { db, close, instanceId } = await openDatabase(path, () => { steps++; });
+    const { db, close, instanceId } = await openDatabase(path, () => {
+      steps++;
+    });
     onTestFinished(close);
     expect(db.pragma('user_version', { simple: true })).toBe(schemaVersion);
     expect(instanceId).toBe('inst_of_before');
@@ -100,7 +114,9 @@ describe('a database of an earlier version', () => {
     const backup = `${path}.version-${schemaVersion - 1}`;
     expect(statSync(backup).mode & 0o777).toBe(0o600);
     const copy = new Database(backup, { readonly: true });
-    onTestFinished(() => { copy.close(); });
+    onTestFinished(() => {
+      copy.close();
+    });
     expect(copy.pragma('user_version', { simple: true })).toBe(schemaVersion - 1);
     expect(copy.prepare('SELECT value FROM meta').pluck().get()).toBe('inst_of_before');
   });
@@ -114,7 +130,9 @@ describe('a database of an earlier version', () => {
     writeFileSync(join(`${path}.version-${schemaVersion - 1}`, 'in the way'), '');
     await expect(openDatabase(path)).rejects.toThrow();
     const left = new Database(path, { readonly: true });
-    onTestFinished(() => { left.close(); });
+    onTestFinished(() => {
+      left.close();
+    });
     expect(left.pragma('user_version', { simple: true })).toBe(schemaVersion - 1);
     expect(readdirSync(dirname(path)).filter((name) => name.endsWith('.unfinished'))).toEqual([]);
   });

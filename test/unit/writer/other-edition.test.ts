@@ -24,16 +24,51 @@ const dump = (path: string) => {
 describe('the database of another edition', () => {
   it('gives its boxes, none of which runs here', async () => {
     const { rows } = await openWriter(otherEdition());
-    expect(rows('SELECT id, name, status, state, driver, disk_size_gb, network FROM boxes ORDER BY created_at')).toEqual([
-      { id: 'box_running00000', name: 'web', status: 'stopped', state: 'stopped', driver: 'boxlite', disk_size_gb: 8, network: 1 },
-      { id: 'box_stopped00000', name: null, status: 'stopped', state: 'stopped', driver: 'boxlite', disk_size_gb: 8, network: 1 },
-      { id: 'box_creating0000', name: null, status: 'stopped', state: 'stopped', driver: 'boxlite', disk_size_gb: 8, network: 1 },
-      { id: 'box_error0000000', name: null, status: 'error', state: 'failed', driver: 'boxlite', disk_size_gb: 8, network: 1 },
+    expect(
+      rows('SELECT id, name, status, state, driver, disk_size_gb, network FROM boxes ORDER BY created_at'),
+    ).toEqual([
+      {
+        id: 'box_running00000',
+        name: 'web',
+        status: 'stopped',
+        state: 'stopped',
+        driver: 'boxlite',
+        disk_size_gb: 8,
+        network: 1,
+      },
+      {
+        id: 'box_stopped00000',
+        name: null,
+        status: 'stopped',
+        state: 'stopped',
+        driver: 'boxlite',
+        disk_size_gb: 8,
+        network: 1,
+      },
+      {
+        id: 'box_creating0000',
+        name: null,
+        status: 'stopped',
+        state: 'stopped',
+        driver: 'boxlite',
+        disk_size_gb: 8,
+        network: 1,
+      },
+      {
+        id: 'box_error0000000',
+        name: null,
+        status: 'error',
+        state: 'failed',
+        driver: 'boxlite',
+        disk_size_gb: 8,
+        network: 1,
+      },
     ]);
     const [web] = rows(`SELECT env, volumes, created_at FROM boxes WHERE name = 'web'`);
     expect(web).toEqual({
       env: '{"COLOUR":"blue"}',
-      volumes: '[{"host_path":"/srv","guest_path":"/data","readonly":false},{"host_path":"/a","guest_path":"/b","readonly":true}]',
+      volumes:
+        '[{"host_path":"/srv","guest_path":"/data","readonly":false},{"host_path":"/a","guest_path":"/b","readonly":true}]',
       created_at: '2025-03-04T03:06:00.123Z',
     });
   });
@@ -41,11 +76,16 @@ describe('the database of another edition', () => {
   it('gives the output of each command with numbers that have no gap and no double, and one end, which is last', async () => {
     const { rows } = await openWriter(otherEdition());
     const ends = {
-      succeeded: { exit_code: 0 }, failed: { exit_code: 3 }, canceled: { exit_code: null, error: 'canceled' },
+      succeeded: { exit_code: 0 },
+      failed: { exit_code: 3 },
+      canceled: { exit_code: null, error: 'canceled' },
       running: { exit_code: null, error: 'its server ended while it ran' },
     };
     for (const [status, end] of Object.entries(ends)) {
-      const events = rows('SELECT seq, type, stream, CAST(data AS TEXT) AS text FROM events WHERE exec_id = ? ORDER BY seq', `exec_${status.padEnd(12, '0')}`);
+      const events = rows(
+        'SELECT seq, type, stream, CAST(data AS TEXT) AS text FROM events WHERE exec_id = ? ORDER BY seq',
+        `exec_${status.padEnd(12, '0')}`,
+      );
       expect(events.slice(0, -1)).toEqual([
         { seq: 0, type: 'log', stream: 'stdout', text: 'one ' },
         { seq: 1, type: 'log', stream: 'stderr', text: 'grün' },
@@ -56,8 +96,10 @@ describe('the database of another edition', () => {
       expect(JSON.parse(text)).toEqual(end);
     }
     expect(rows('SELECT id, status, finished_at IS NULL AS unfinished FROM execs ORDER BY created_at')).toEqual([
-      { id: 'exec_succeeded000', status: 'succeeded', unfinished: 0 }, { id: 'exec_failed000000', status: 'failed', unfinished: 0 },
-      { id: 'exec_canceled0000', status: 'canceled', unfinished: 0 }, { id: 'exec_running00000', status: 'failed', unfinished: 0 },
+      { id: 'exec_succeeded000', status: 'succeeded', unfinished: 0 },
+      { id: 'exec_failed000000', status: 'failed', unfinished: 0 },
+      { id: 'exec_canceled0000', status: 'canceled', unfinished: 0 },
+      { id: 'exec_running00000', status: 'failed', unfinished: 0 },
     ]);
   });
 
@@ -79,7 +121,10 @@ describe('the database of another edition', () => {
     db.exec(`UPDATE boxes SET cpu = 'many' WHERE name = 'web'`);
     db.close();
     const before = dump(path);
-    await expect(openWriter(path)).rejects.toMatchObject({ code: 'RUNTIME_ERROR', message: expect.stringContaining('box_running00000') as unknown });
+    await expect(openWriter(path)).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR',
+      message: expect.stringContaining('box_running00000') as unknown,
+    });
     expect(dump(path)).toEqual(before);
   });
 });
@@ -91,7 +136,8 @@ describe('a database of another program', () => {
     db.exec(`CREATE TABLE boxes (id TEXT); INSERT INTO boxes VALUES ('box_x')`);
     db.close();
     await expect(openWriter(path)).rejects.toMatchObject({
-      code: 'RUNTIME_ERROR', hint: expect.stringContaining('BOXRUN_STATE_DIR') as unknown,
+      code: 'RUNTIME_ERROR',
+      hint: expect.stringContaining('BOXRUN_STATE_DIR') as unknown,
     });
     const after = new Database(path);
     expect(after.prepare('SELECT id FROM boxes').pluck().all()).toEqual(['box_x']);

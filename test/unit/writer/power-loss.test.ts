@@ -1,5 +1,6 @@
-// What is acknowledged is on disk: files copied from a writer that was stopped at any moment, with the unacknowledged end of the log torn off,
-// hold every acknowledged row; and the system calls show that each answer waits for fsync (or fdatasync) of the log.
+// What is acknowledged is on disk: files copied from a writer that was stopped at any moment, with the unacknowledged
+// end of the log torn off, hold every acknowledged row; and the system calls show that each answer waits for fsync (or
+// fdatasync) of the log.
 import Database from 'better-sqlite3';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,16 +16,25 @@ import { boxRow } from './setup.ts';
 
 async function startWriter() {
   const directory = temporaryDirectory();
-  const { child, pid, line } = await runTypescript(`process.env.TEST_DIR = ${JSON.stringify(directory)}; await import('./test/fixtures/writer-child.ts');`);
+  const { child, pid, line } = await runTypescript(
+    `process.env.TEST_DIR = ${JSON.stringify(directory)}; await import('./test/fixtures/writer-child.ts');`,
+  );
   expect(await line()).toBe('ready');
   const peer = await connectContract({
-    path: join(directory, 'writer.sock'), contract: writerContract, hello: { role: 'supervisor' },
+    path: join(directory, 'writer.sock'),
+    contract: writerContract,
+    hello: { role: 'supervisor' },
     notices: noWriterNotices,
   });
-  onTestFinished(() => { peer.close('done'); });
+  onTestFinished(() => {
+    peer.close('done');
+  });
   const acknowledged: string[] = [];
   return {
-    directory, child, pid, acknowledged,
+    directory,
+    child,
+    pid,
+    acknowledged,
     /** One after the other: at any moment at most one is under way. */
     async insert() {
       const id = `box_${String(acknowledged.length).padStart(12, '0')}`;
@@ -37,7 +47,10 @@ async function startWriter() {
 const walHeaderBytes = 32;
 const frameHeaderBytes = 24;
 
-/** Where each committed transaction of a log ends (the file format of SQLite's WAL), and where the frames before it began. */
+/**
+ * Where each committed transaction of a log ends (the file format of SQLite's WAL), and where the frames before it
+ * began.
+ */
 function commitsOf(wal: Buffer): { from: number; to: number }[] {
   if (wal.length < walHeaderBytes) return [];
   const frameBytes = frameHeaderBytes + wal.readUInt32BE(8);
@@ -58,7 +71,10 @@ function open(directory: string, wal: Buffer): { rows: string[]; integrity: unkn
   writeFileSync(`${copy}-wal`, wal);
   const db = new Database(copy);
   try {
-    return { rows: db.prepare('SELECT id FROM boxes ORDER BY id').pluck().all() as string[], integrity: db.pragma('integrity_check', { simple: true }) };
+    return {
+      rows: db.prepare('SELECT id FROM boxes ORDER BY id').pluck().all() as string[],
+      integrity: db.pragma('integrity_check', { simple: true }),
+    };
   } finally {
     db.close();
   }
@@ -87,7 +103,10 @@ it('holds every acknowledged row after a cut at any moment, with the end of the 
     const from = unacknowledged?.from ?? commits.at(-1)?.to ?? wal.length;
     for (const end of [from, random.whole(from, wal.length)]) {
       const cut = open(writer.directory, wal.subarray(0, end));
-      const scrambled = open(writer.directory, Buffer.concat([wal.subarray(0, end), random.bytes(Math.min(5_000, wal.length - end + 100))]));
+      const scrambled = open(
+        writer.directory,
+        Buffer.concat([wal.subarray(0, end), random.bytes(Math.min(5_000, wal.length - end + 100))]),
+      );
       for (const { rows, integrity } of [cut, scrambled]) {
         expect(integrity).toBe('ok');
         expect(rows.slice(0, acknowledged.length)).toEqual(acknowledged);
@@ -102,23 +121,30 @@ it('holds every acknowledged row after a cut at any moment, with the end of the 
   // The check has teeth: without its last transaction a row is missing.
   const wal = readFileSync(join(writer.directory, 'boxrun.db-wal'));
   const last = commitsOf(wal).at(-1);
-  if (last !== undefined) expect(open(writer.directory, wal.subarray(0, last.from)).rows.length).toBeLessThan(writer.acknowledged.length);
+  if (last !== undefined)
+    expect(open(writer.directory, wal.subarray(0, last.from)).rows.length).toBeLessThan(writer.acknowledged.length);
 }, 60_000);
 
 it('answers only after the log is synced to disk, each time', async () => {
   const writer = await startWriter();
   const trace = join(writer.directory, 'trace');
-  const strace = spawn('strace', ['-f', '-y', '-e', 'trace=pwrite64,fdatasync,fsync,write,writev,sendmsg', '-o', trace, '-p', String(writer.pid)], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const strace = spawn(
+    'strace',
+    ['-f', '-y', '-e', 'trace=pwrite64,fdatasync,fsync,write,writev,sendmsg', '-o', trace, '-p', String(writer.pid)],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  );
   await once(strace.stderr, 'data'); // "Process … attached"
   const count = 20;
   for (let round = 0; round < count; round++) await writer.insert();
   strace.kill('SIGINT');
   await once(strace, 'exit');
-  const calls = readFileSync(trace, 'utf8').split('\n').flatMap((call) => {
-    if (/pwrite64\(\d+<[^>]*-wal>/.test(call)) return ['log'];
-    if (/(fdatasync|fsync)\(\d+<[^>]*-wal>/.test(call)) return ['sync'];
-    return /(write|writev|sendmsg)\(\d+<(UNIX|socket)[^>]*>/.test(call) ? ['answer'] : [];
-  });
+  const calls = readFileSync(trace, 'utf8')
+    .split('\n')
+    .flatMap((call) => {
+      if (/pwrite64\(\d+<[^>]*-wal>/.test(call)) return ['log'];
+      if (/(fdatasync|fsync)\(\d+<[^>]*-wal>/.test(call)) return ['sync'];
+      return /(write|writev|sendmsg)\(\d+<(UNIX|socket)[^>]*>/.test(call) ? ['answer'] : [];
+    });
   const answers = calls.flatMap((call, index) => (call === 'answer' ? [index] : []));
   expect(answers).toHaveLength(count);
   let before = -1;

@@ -16,7 +16,16 @@ async function openWithBoxes(): Promise<OpenWriter> {
   return writer;
 }
 
-function add({ statements }: OpenWriter, id: string, { box = 'box_a', created = old, finished = old, events = 3 }: { box?: string; created?: string; finished?: string | null; events?: number } = {}): void {
+function add(
+  { statements }: OpenWriter,
+  id: string,
+  {
+    box = 'box_a',
+    created = old,
+    finished = old,
+    events = 3,
+  }: { box?: string; created?: string; finished?: string | null; events?: number } = {},
+): void {
   const status = finished === null ? 'running' : 'succeeded';
   statements.changeExec(insertExec({ id, box_id: box, created_at: created, finished_at: finished, status }));
   for (let seq = 0; seq < events; seq++) statements.changeExec(addEvent(id, logEvent(seq)));
@@ -52,7 +61,8 @@ describe('commands that ended long ago', () => {
     const writer = await openWithBoxes();
     writer.db.transaction(() => {
       add(writer, 'exec_loud', { events: 2 * limits.deleteSliceRows });
-      for (let index = 0; index < 100; index++) add(writer, `exec_${index}`, { finished: index % 2 === 0 ? old : null });
+      for (let index = 0; index < 100; index++)
+        add(writer, `exec_${index}`, { finished: index % 2 === 0 ? old : null });
     })();
     expect(removeAll(writer)).toBeGreaterThan(2);
     expect(writer.value(`SELECT count(*) FROM execs WHERE status <> 'running'`)).toBe(0);
@@ -64,7 +74,13 @@ describe('commands that ended long ago', () => {
     const prepared: string[] = [];
     const prepare = db.prepare.bind(db);
     const noting = new Proxy(db, {
-      get: (target, name) => (name === 'prepare' ? (sql: string) => { prepared.push(sql); return prepare(sql); } : Reflect.get(target, name) as unknown),
+      get: (target, name) =>
+        name === 'prepare'
+          ? (sql: string) => {
+              prepared.push(sql);
+              return prepare(sql);
+            }
+          : (Reflect.get(target, name) as unknown),
     });
     const { prepareRemovals } = await import('../../../src/writer/removal.ts');
     prepareRemovals(noting);
@@ -78,9 +94,18 @@ describe('commands that ended long ago', () => {
 
   it('do not keep a change of somebody else waiting until the sweep is through', async () => {
     const writer = await openWithBoxes();
-    writer.db.transaction(() => { add(writer, 'exec_loud', { events: 20_000 }); })();
-    const sweeps = startSweeps({ batch: writer.batch, statements: writer.statements, log: quietLog, retentionHours: 24 });
-    await writer.batch.submit(() => { writer.statements.insertBox(boxRow({ id: 'box_c' })); });
+    writer.db.transaction(() => {
+      add(writer, 'exec_loud', { events: 20_000 });
+    })();
+    const sweeps = startSweeps({
+      batch: writer.batch,
+      statements: writer.statements,
+      log: quietLog,
+      retentionHours: 24,
+    });
+    await writer.batch.submit(() => {
+      writer.statements.insertBox(boxRow({ id: 'box_c' }));
+    });
     expect(writer.value('SELECT count(*) FROM events')).toBeGreaterThan(0);
     await expect.poll(() => left(writer), { timeout: 10_000 }).toEqual([]);
     sweeps.close();
@@ -89,7 +114,12 @@ describe('commands that ended long ago', () => {
   it('go as soon as the retention is made shorter', async () => {
     const writer = await openWithBoxes();
     add(writer, 'exec_old');
-    const sweeps = startSweeps({ batch: writer.batch, statements: writer.statements, log: quietLog, retentionHours: 0 });
+    const sweeps = startSweeps({
+      batch: writer.batch,
+      statements: writer.statements,
+      log: quietLog,
+      retentionHours: 0,
+    });
     await writer.batch.idle();
     expect(left(writer)).toEqual(['exec_old']);
     sweeps.keepFor(24);
@@ -101,7 +131,9 @@ describe('commands that ended long ago', () => {
 describe('the history of a box that is removed', () => {
   it('is not looked through again with each slice', async () => {
     const writer = await openWithBoxes();
-    writer.db.transaction(() => { for (let index = 0; index < 3 * limits.deleteSliceRows; index++) add(writer, `exec_${index}`, { events: 0 }); })();
+    writer.db.transaction(() => {
+      for (let index = 0; index < 3 * limits.deleteSliceRows; index++) add(writer, `exec_${index}`, { events: 0 });
+    })();
     let slices = 1;
     const removeSlice = writer.db.transaction(() => writer.statements.removeBoxSlice('box_a'));
     while (!removeSlice().isDone) slices++;

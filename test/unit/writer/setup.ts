@@ -1,7 +1,12 @@
 // A writer's database in a temporary directory, with rows to put into it.
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { writerContract, type Event, type ExecChange, type WriterContract } from '../../../src/shared/contracts/writer.ts';
+import {
+  writerContract,
+  type Event,
+  type ExecChange,
+  type WriterContract,
+} from '../../../src/shared/contracts/writer.ts';
 import { serveContract, type IpcServer } from '../../../src/shared/ipc/server.ts';
 import { createMeters } from '../../../src/shared/metrics.ts';
 import type { BoxRow, ExecRow } from '../../../src/shared/store/rows.ts';
@@ -38,7 +43,11 @@ export async function openWriter(path = join(temporaryDirectory(), 'boxrun.db'))
     close,
     batch: createBatch(db),
     statements: prepareStatements(db),
-    value: (sql, ...parameters) => db.prepare(sql).pluck().get(...parameters),
+    value: (sql, ...parameters) =>
+      db
+        .prepare(sql)
+        .pluck()
+        .get(...parameters),
     rows: (sql, ...parameters) => db.prepare(sql).all(...parameters) as Record<string, unknown>[],
   };
 }
@@ -59,7 +68,16 @@ export async function serveWriter(path?: string, socketPath?: string): Promise<S
     path: listenPath,
     contract: writerContract,
     hello: () => ({ pid: process.pid, instanceId: writer.instanceId }),
-    handlers: createHandlers({ batch: writer.batch, statements: writer.statements, followers, states, meters, figures: createWriterMeters(meters, writer.batch), onSettings: () => undefined, onRetire: () => true }),
+    handlers: createHandlers({
+      batch: writer.batch,
+      statements: writer.statements,
+      followers,
+      states,
+      meters,
+      figures: createWriterMeters(meters, writer.batch),
+      onSettings: () => undefined,
+      onRetire: () => true,
+    }),
     log: quietLog,
     onDisconnect: (peer) => {
       followers.drop(peer);
@@ -72,32 +90,74 @@ export async function serveWriter(path?: string, socketPath?: string): Promise<S
 
 export function boxRow(change: Partial<BoxRow> = {}): BoxRow {
   return {
-    id: 'box_aaaaaaaaaaaa', name: null, status: 'running', image: 'base', cpu: 1, memory_mb: 128, disk_size_gb: 1,
-    network: false, workdir: '/root', env: { A: 'ä' }, volumes: [{ host_path: '/x', guest_path: '/y', readonly: true }],
-    boxlite_id: null, error_code: null, error_message: null, created_at: '2026-01-01T00:00:00.000Z', started_at: null,
-    stopped_at: null, state: 'ready', generation: 1, ephemeral: false, driver: 'container',
-    image_source: null, labels: null, ulimits: null, id_block: null, ...change,
+    id: 'box_aaaaaaaaaaaa',
+    name: null,
+    status: 'running',
+    image: 'base',
+    cpu: 1,
+    memory_mb: 128,
+    disk_size_gb: 1,
+    network: false,
+    workdir: '/root',
+    env: { A: 'ä' },
+    volumes: [{ host_path: '/x', guest_path: '/y', readonly: true }],
+    boxlite_id: null,
+    error_code: null,
+    error_message: null,
+    created_at: '2026-01-01T00:00:00.000Z',
+    started_at: null,
+    stopped_at: null,
+    state: 'ready',
+    generation: 1,
+    ephemeral: false,
+    driver: 'container',
+    image_source: null,
+    labels: null,
+    ulimits: null,
+    id_block: null,
+    ...change,
   };
 }
 
 export function execRow(change: Partial<ExecRow> = {}): ExecRow {
   return {
-    id: 'exec_aaaaaaaaaaa', box_id: 'box_aaaaaaaaaaaa', status: 'running', cmd: ['echo', 'ü'], env: null, workdir: null,
-    timeout_ms: null, exit_code: null, error_message: null, created_at: '2026-01-01T00:00:00.000Z', finished_at: null,
-    generation: 1, ...change,
+    id: 'exec_aaaaaaaaaaa',
+    box_id: 'box_aaaaaaaaaaaa',
+    status: 'running',
+    cmd: ['echo', 'ü'],
+    env: null,
+    workdir: null,
+    timeout_ms: null,
+    exit_code: null,
+    error_message: null,
+    created_at: '2026-01-01T00:00:00.000Z',
+    finished_at: null,
+    generation: 1,
+    ...change,
   };
 }
 
 export const insertExec = (change: Partial<ExecRow> = {}): ExecChange => ({ op: 'insert', exec: execRow(change) });
 
 export const logEvent = (seq: number, text = `line ${seq}`): Event => ({
-  seq, type: 'log', stream: 'stdout', data: Buffer.from(text),
+  seq,
+  type: 'log',
+  stream: 'stdout',
+  data: Buffer.from(text),
 });
 
 export const addEvent = (execId: string, event: Event): ExecChange => ({
-  op: 'event', execId, event, at: '2026-01-01T00:00:01.000Z',
+  op: 'event',
+  execId,
+  event,
+  at: '2026-01-01T00:00:01.000Z',
 });
 
 export const finishExec = (execId: string): ExecChange => ({
-  op: 'finish', execId, status: 'succeeded', exitCode: 0, errorMessage: null, at: '2026-01-01T00:00:02.000Z',
+  op: 'finish',
+  execId,
+  status: 'succeeded',
+  exitCode: 0,
+  errorMessage: null,
+  at: '2026-01-01T00:00:02.000Z',
 });

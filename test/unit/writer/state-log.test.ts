@@ -1,7 +1,14 @@
-// The log of changes: what is kept of them and for how long, who hears of them, and what the writer's requests put into it.
+// The log of changes: what is kept of them and for how long, who hears of them, and what the writer's requests put into
+// it.
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Box } from '../../../src/shared/api.ts';
-import { noWriterNotices, writerContract, type StateEvent, type StatePosition, type WriterContract } from '../../../src/shared/contracts/writer.ts';
+import {
+  noWriterNotices,
+  writerContract,
+  type StateEvent,
+  type StatePosition,
+  type WriterContract,
+} from '../../../src/shared/contracts/writer.ts';
 import { connectContract } from '../../../src/shared/ipc/client.ts';
 import type { ClientPeer } from '../../../src/shared/ipc/server.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -32,7 +39,8 @@ function fakePeer(backlog: () => number = () => 0) {
   const peer = {
     hello: { role: 'gateway' },
     closed: new Promise(() => undefined),
-    notify: (name: string, payload: { events?: readonly StateEvent[] }) => said.push({ name, events: (payload.events ?? []).map(({ seq }) => seq) }),
+    notify: (name: string, payload: { events?: readonly StateEvent[] }) =>
+      said.push({ name, events: (payload.events ?? []).map(({ seq }) => seq) }),
     bufferedBytes: backlog,
     close: () => undefined,
   } as unknown as ClientPeer<WriterContract>;
@@ -44,10 +52,14 @@ describe('the log of changes', () => {
     const log = createStateLog();
     const start = log.after(null);
     expect(start).toMatchObject({ position: { seq: 0 }, events: [], more: false, isGap: false });
-    log.record([{ kind: 'box.created', box: box('a') }, { kind: 'box.removed', box: box('b') }]);
+    log.record([
+      { kind: 'box.created', box: box('a') },
+      { kind: 'box.removed', box: box('b') },
+    ]);
     const page = log.after(start.position);
     expect(page.events.map(({ seq, kind, json }) => [seq, kind, (JSON.parse(json) as { box: Box }).box.name])).toEqual([
-      [1, 'box.created', 'a'], [2, 'box.removed', 'b'],
+      [1, 'box.created', 'a'],
+      [2, 'box.removed', 'b'],
     ]);
     expect(log.after(page.position)).toMatchObject({ events: [], more: false, isGap: false });
     expect(readAll(log, { ...start.position, seq: 1 })).toEqual([2]);
@@ -58,7 +70,12 @@ describe('the log of changes', () => {
     const { position } = log.after(null);
     recordMany(log, limits.statesKeptMax + 10);
     const last = limits.statesKeptMax + 10;
-    expect(log.after({ ...position, seq: 9 })).toEqual({ position: { ...position, seq: last }, events: [], more: false, isGap: true });
+    expect(log.after({ ...position, seq: 9 })).toEqual({
+      position: { ...position, seq: last },
+      events: [],
+      more: false,
+      isGap: true,
+    });
     expect(readAll(log, { ...position, seq: 10 })).toHaveLength(limits.statesKeptMax);
     expect(log.after({ ...position, seq: last + 1 }).isGap).toBe(true);
     expect(log.after({ run: 'another', seq: last }).isGap).toBe(true);
@@ -98,8 +115,17 @@ describe('the log of changes', () => {
     const log = createStateLog();
     const { peer, said } = fakePeer();
     log.watch(peer);
-    log.record(Array.from({ length: 6 }, () => ({ kind: 'box.changed' as const, box: box('x'.repeat(limits.replayPageBytes / 2)) })));
-    expect(said.map(({ events }) => events)).toEqual([[1, 2], [3, 4], [5, 6]]);
+    log.record(
+      Array.from({ length: 6 }, () => ({
+        kind: 'box.changed' as const,
+        box: box('x'.repeat(limits.replayPageBytes / 2)),
+      })),
+    );
+    expect(said.map(({ events }) => events)).toEqual([
+      [1, 2],
+      [3, 4],
+      [5, 6],
+    ]);
   });
 });
 
@@ -108,19 +134,26 @@ it('hears of every commit that clients can see, once, in order, and of no other'
   const heard: [string, string][] = [];
   const connect = async (hello: Parameters<typeof connectContract<WriterContract>>[0]['hello']) => {
     const peer = await connectContract({
-      path: writer.socketPath, contract: writerContract, hello,
+      path: writer.socketPath,
+      contract: writerContract,
+      hello,
       notices: {
         ...noWriterNotices,
         states: ({ events }) => {
           for (const { kind, json } of events) {
-            const state = JSON.parse(json) as { box?: { status: string }; exec?: { id: string; status: string; generation?: number } };
+            const state = JSON.parse(json) as {
+              box?: { status: string };
+              exec?: { id: string; status: string; generation?: number };
+            };
             expect(state.exec?.generation).toBeUndefined();
             heard.push([kind, state.box?.status ?? `${state.exec?.id} ${state.exec?.status}`]);
           }
         },
       },
     });
-    onTestFinished(() => { peer.close('the test is over'); });
+    onTestFinished(() => {
+      peer.close('the test is over');
+    });
     return peer;
   };
   const gateway = await connect({ role: 'gateway' });
@@ -140,9 +173,12 @@ it('hears of every commit that clients can see, once, in order, and of no other'
   for (let time = 0; time < 2; time++) await supervisor.request('removeBox', { boxId });
   await eventually('all is heard', () => heard.length >= 7);
   expect(heard).toEqual([
-    ['box.created', 'creating'], ['box.changed', 'running'],
-    ['exec.started', `${execId} running`], ['exec.finished', `${execId} succeeded`],
-    ['exec.started', 'exec_lost running'], ['exec.finished', 'exec_lost failed'],
+    ['box.created', 'creating'],
+    ['box.changed', 'running'],
+    ['exec.started', `${execId} running`],
+    ['exec.finished', `${execId} succeeded`],
+    ['exec.started', 'exec_lost running'],
+    ['exec.finished', 'exec_lost failed'],
     ['box.removed', 'running'],
   ]);
 });

@@ -24,15 +24,31 @@ async function openWithExec(): Promise<OpenWriter> {
 
 describe('every change does the same when it comes twice', () => {
   const changes: Record<string, (writer: OpenWriter) => unknown> = {
-    'insertBox': ({ statements }) => { statements.insertBox(boxRow({ name: 'one' })); },
-    'insertBox of another': ({ statements }) => { statements.insertBox(boxRow({ id: 'box_b', name: 'two' })); },
-    'updateBox': ({ statements }) => { statements.updateBox(boxId, { state: 'stopped', status: 'stopped', stopped_at: at }); },
-    'openLease': ({ statements }) => { statements.openLease(boxId, 2); },
-    'closeLease': ({ statements }) => statements.closeLease(boxId, 1, 'worker exited', at),
-    'insert': ({ statements }) => { statements.changeExec(insertExec({ id: 'exec_b' })); },
-    'event': ({ statements }) => { statements.changeExec(addEvent(execId, logEvent(3))); },
-    'finish': ({ statements }) => { statements.changeExec(finishExec(execId)); },
-    'removeBox': ({ statements }) => { while (!statements.removeBoxSlice(boxId).isDone); },
+    insertBox: ({ statements }) => {
+      statements.insertBox(boxRow({ name: 'one' }));
+    },
+    'insertBox of another': ({ statements }) => {
+      statements.insertBox(boxRow({ id: 'box_b', name: 'two' }));
+    },
+    updateBox: ({ statements }) => {
+      statements.updateBox(boxId, { state: 'stopped', status: 'stopped', stopped_at: at });
+    },
+    openLease: ({ statements }) => {
+      statements.openLease(boxId, 2);
+    },
+    closeLease: ({ statements }) => statements.closeLease(boxId, 1, 'worker exited', at),
+    insert: ({ statements }) => {
+      statements.changeExec(insertExec({ id: 'exec_b' }));
+    },
+    event: ({ statements }) => {
+      statements.changeExec(addEvent(execId, logEvent(3)));
+    },
+    finish: ({ statements }) => {
+      statements.changeExec(finishExec(execId));
+    },
+    removeBox: ({ statements }) => {
+      while (!statements.removeBoxSlice(boxId).isDone);
+    },
   };
   for (const [name, change] of Object.entries(changes)) {
     it(name, async () => {
@@ -47,11 +63,17 @@ describe('every change does the same when it comes twice', () => {
   it('the whole life of a command, each part sent again after all that came before', async () => {
     const once = await openWithExec();
     const twice = await openWithExec();
-    const life = [insertExec(), ...[0, 1, 2, 3].map((seq) => addEvent(execId, logEvent(seq))),
-      addEvent(execId, { seq: 4, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') }), finishExec(execId)];
+    const life = [
+      insertExec(),
+      ...[0, 1, 2, 3].map((seq) => addEvent(execId, logEvent(seq))),
+      addEvent(execId, { seq: 4, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') }),
+      finishExec(execId),
+    ];
     for (const change of life) once.statements.changeExec(change);
-    for (let upTo = 1; upTo <= life.length; upTo++) for (const change of life.slice(0, upTo)) twice.statements.changeExec(change);
-    const withoutIds = (writer: OpenWriter) => writer.rows('SELECT exec_id, seq, type, stream, data FROM events ORDER BY seq');
+    for (let upTo = 1; upTo <= life.length; upTo++)
+      for (const change of life.slice(0, upTo)) twice.statements.changeExec(change);
+    const withoutIds = (writer: OpenWriter) =>
+      writer.rows('SELECT exec_id, seq, type, stream, data FROM events ORDER BY seq');
     expect(withoutIds(twice)).toEqual(withoutIds(once));
     expect(twice.rows('SELECT * FROM execs')).toEqual(once.rows('SELECT * FROM execs'));
   });
@@ -74,7 +96,11 @@ describe('a box row', () => {
   it('comes back from the database as it went in', async () => {
     const { statements, path } = await openWriter();
     const full = boxRow({
-      name: 'full', ephemeral: true, network: true, labels: { a: 'b' }, generation: 7,
+      name: 'full',
+      ephemeral: true,
+      network: true,
+      labels: { a: 'b' },
+      generation: 7,
       image_source: { kind: 'registry', reference: 'docker.io/library/alpine:3.20' },
     });
     statements.insertBox(full);
@@ -87,18 +113,27 @@ describe('a box row', () => {
     const { statements } = await openWriter();
     statements.insertBox(boxRow({ name: 'n' }));
     const other = boxRow({ id: 'box_other', name: 'n' });
-    expect(() => { statements.insertBox(other); }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
+    expect(() => {
+      statements.insertBox(other);
+    }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
     statements.updateBox(boxId, { name: null });
     statements.insertBox(other);
-    expect(statements.removeBoxSlice('box_other')).toMatchObject({ isDone: true, removed: { id: 'box_other', name: 'n' } });
+    expect(statements.removeBoxSlice('box_other')).toMatchObject({
+      isDone: true,
+      removed: { id: 'box_other', name: 'n' },
+    });
     expect(statements.removeBoxSlice('box_other')).toEqual({ isDone: true, removed: null });
     statements.insertBox(boxRow({ id: 'box_third', name: 'n' }));
   });
 
   it('that does not exist cannot be changed: BOX_NOT_FOUND', async () => {
     const { statements } = await openWriter();
-    expect(() => { statements.updateBox('box_none', { name: null }); }).toThrow(expect.objectContaining({ code: 'BOX_NOT_FOUND' }) as Error);
-    expect(() => { statements.openLease('box_none', 1); }).toThrow(expect.objectContaining({ code: 'BOX_NOT_FOUND' }) as Error);
+    expect(() => {
+      statements.updateBox('box_none', { name: null });
+    }).toThrow(expect.objectContaining({ code: 'BOX_NOT_FOUND' }) as Error);
+    expect(() => {
+      statements.openLease('box_none', 1);
+    }).toThrow(expect.objectContaining({ code: 'BOX_NOT_FOUND' }) as Error);
   });
 
   it('changes only in the columns that are named', async () => {
@@ -118,15 +153,21 @@ describe('a lease', () => {
     statements.openLease(boxId, 2);
     statements.checkLease(boxId, 2);
     for (const generation of [0, 1, 3]) {
-      expect(() => { statements.checkLease(boxId, generation); }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
+      expect(() => {
+        statements.checkLease(boxId, generation);
+      }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
     }
-    expect(() => { statements.checkLease('box_removed', 2); }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
+    expect(() => {
+      statements.checkLease('box_removed', 2);
+    }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
   });
 
   it('cannot be opened again once a newer one was', async () => {
     const { statements, value } = await openWithExec();
     statements.openLease(boxId, 5);
-    expect(() => { statements.openLease(boxId, 4); }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
+    expect(() => {
+      statements.openLease(boxId, 4);
+    }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
     expect(value('SELECT generation FROM boxes')).toBe(5);
   });
 
@@ -136,22 +177,31 @@ describe('a lease', () => {
     statements.changeExec(insertExec({ id: 'exec_done' }));
     statements.changeExec(finishExec('exec_done'));
     const ended = statements.closeLease(boxId, 1, 'worker exited', at);
-    expect(() => { statements.checkLease(boxId, 1); }).toThrow();
+    expect(() => {
+      statements.checkLease(boxId, 1);
+    }).toThrow();
     expect(ended.map(({ exec, event }) => [exec.id, event.seq, event.type]).sort()).toEqual([
-      [execId, 3, 'exit'], ['exec_silent', 0, 'exit'],
+      [execId, 3, 'exit'],
+      ['exec_silent', 0, 'exit'],
     ]);
     expect(rows(`SELECT status, exit_code, error_message, finished_at FROM execs WHERE id = ?`, execId)).toEqual([
-      { status: 'failed', exit_code: null, error_message: 'worker exited; output after seq 2 may be missing', finished_at: at },
+      {
+        status: 'failed',
+        exit_code: null,
+        error_message: 'worker exited; output after seq 2 may be missing',
+        finished_at: at,
+      },
     ]);
     const [last] = rows('SELECT seq, type, data FROM events WHERE exec_id = ? ORDER BY seq DESC LIMIT 1', execId);
     expect(last).toMatchObject({ seq: 3, type: 'exit' });
     expect(JSON.parse(String(last?.['data']))).toEqual({
-      exit_code: null, error: 'worker exited; output after seq 2 may be missing',
+      exit_code: null,
+      error: 'worker exited; output after seq 2 may be missing',
     });
     expect(rows('SELECT status FROM execs WHERE id = ?', 'exec_done')).toEqual([{ status: 'succeeded' }]);
   });
 
-  it('that is closed while its successor\'s is open leaves the successor alone', async () => {
+  it("that is closed while its successor's is open leaves the successor alone", async () => {
     const { statements, value } = await openWithExec();
     statements.openLease(boxId, 2);
     statements.changeExec(insertExec({ id: 'exec_new', generation: 2 }));
@@ -168,14 +218,15 @@ describe('a lease', () => {
 });
 
 describe('removing a box', () => {
-  it('goes in slices, takes its execs and events along, and nobody else\'s', async () => {
+  it("goes in slices, takes its execs and events along, and nobody else's", async () => {
     const writer = await openWithExec();
     const { statements, db, value } = writer;
     statements.insertBox(boxRow({ id: 'box_other' }));
     statements.changeExec(insertExec({ id: 'exec_other', box_id: 'box_other' }));
     statements.changeExec(addEvent('exec_other', logEvent(0)));
     db.transaction(() => {
-      for (let seq = 3; seq < limits.deleteSliceRows * 2; seq++) statements.changeExec(addEvent(execId, logEvent(seq, '')));
+      for (let seq = 3; seq < limits.deleteSliceRows * 2; seq++)
+        statements.changeExec(addEvent(execId, logEvent(seq, '')));
     })();
     for (let slice = 0; ; slice++) {
       const before = value('SELECT count(*) FROM events') as number;

@@ -67,18 +67,27 @@ export function makeBusyboxLayout(layout, busybox) {
   );
   const manifest = store(
     'application/vnd.oci.image.manifest.v1+json',
-    JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', config, layers: [layer] }),
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      config,
+      layers: [layer],
+    }),
   );
   const annotations = { 'org.opencontainers.image.ref.name': 'latest' };
   writeFileSync(path.join(layout, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
-  writeFileSync(path.join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }));
+  writeFileSync(
+    path.join(layout, 'index.json'),
+    JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }),
+  );
 }
 
 /** @param {string} busybox @returns {Buffer} a tar of the box's root */
 function makeLayer(busybox) {
   const root = mkdtempSync(path.join(tmpdir(), 'boxrun-layer-'));
   try {
-    for (const folder of ['bin', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp', 'run', 'var']) mkdirSync(path.join(root, folder));
+    for (const folder of ['bin', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp', 'run', 'var'])
+      mkdirSync(path.join(root, folder));
     copyFileSync(busybox, path.join(root, 'bin', 'busybox'));
     for (const applet of applets) symlinkSync('busybox', path.join(root, 'bin', applet));
     writeFileSync(path.join(root, 'etc', 'passwd'), 'root:x:0:0:root:/root:/bin/sh\n');

@@ -30,7 +30,9 @@ export function run(program, args, { cwd, env, timeoutMs = 600_000 } = {}) {
   if (result.error) throw new LabError(`${program}: ${result.error.message}`);
   if (result.status !== 0) {
     const said = `${result.stdout}\n${result.stderr}`.trim().split('\n').slice(-15).join('\n');
-    throw new LabError(`${program} ${args.slice(0, 3).join(' ')} … ended with ${result.status ?? result.signal}:\n${said}`);
+    throw new LabError(
+      `${program} ${args.slice(0, 3).join(' ')} … ended with ${result.status ?? result.signal}:\n${said}`,
+    );
   }
   return result.stdout;
 }
@@ -40,7 +42,9 @@ export function run(program, args, { cwd, env, timeoutMs = 600_000 } = {}) {
  * @returns {boolean} whether the program is on the PATH or in the places root's programs live.
  */
 export function isInstalled(program) {
-  return spawnSync('sh', ['-c', 'command -v "$0"', program], { env: { ...process.env, PATH: searchPath } }).status === 0;
+  return (
+    spawnSync('sh', ['-c', 'command -v "$0"', program], { env: { ...process.env, PATH: searchPath } }).status === 0
+  );
 }
 
 /**
@@ -52,7 +56,9 @@ export function isInstalled(program) {
  * @returns {Promise<{release: () => void}>}
  */
 export async function lock(file, onWaiting) {
-  const holder = spawn('flock', [file, 'sh', '-c', 'echo held; exec cat >/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const holder = spawn('flock', [file, 'sh', '-c', 'echo held; exec cat >/dev/null'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const notice = setTimeout(onWaiting, 500);
   const [first] = await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit'), once(holder, 'error')]);
   clearTimeout(notice);

@@ -38,7 +38,12 @@ function codename() {
 /** @returns {{uri: string, suite: string, components: string}[]} Debian's own archives among the machine's sources. */
 function configuredArchives() {
   const list = () =>
-    run('apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)', 'Created-By: Packages'])
+    run('apt-get', [
+      'indextargets',
+      '--format',
+      '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)',
+      'Created-By: Packages',
+    ])
       .split('\n')
       .map((line) => line.split(' '))
       .filter(([, , , origin]) => origin === 'Debian');
@@ -84,7 +89,10 @@ export function openPrivateApt(folder) {
   const apt = (args, cwd) => run('apt-get', [...settings, '-q', ...args], { cwd });
   /** @param {{uri: string, suite: string, components: string}[]} wanted */
   const use = (wanted) => {
-    writeFileSync(sources, wanted.map(({ uri, suite, components }) => `deb ${signed}${uri} ${suite} ${components}\n`).join(''));
+    writeFileSync(
+      sources,
+      wanted.map(({ uri, suite, components }) => `deb ${signed}${uri} ${suite} ${components}\n`).join(''),
+    );
     apt(['update']);
   };
   use(archives);

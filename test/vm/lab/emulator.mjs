@@ -15,18 +15,26 @@ const emulatorNice = -10;
 const stuck = /soft lockup|self-detected stall|Kernel panic/;
 
 /**
- * @typedef {{kind: "ended", exitCode: number, bootMs: number} | {kind: "froze", reason: string} | {kind: "late"}} Outcome
+ * @typedef {{kind: "ended", exitCode: number, bootMs: number} | {kind: "froze", reason: string} | {kind: "late"}}
+ * Outcome
  *   "froze" is a failure of the emulation, "late" one of the deadline.
  */
 
 /**
  * @param {import("./host-image.mjs").Host} host
- * @param {{disks: string[], share: string, consoleLog: string, deadlineMs: number, onOutput: (chunk: Buffer) => void, signal: AbortSignal}} options
+ * @param {{disks: string[], share: string, consoleLog: string, deadlineMs: number, onOutput: (chunk: Buffer) => void,
+ * signal: AbortSignal}} options
  * @returns {Promise<Outcome>}
  */
 export async function startHost(host, { disks, share, consoleLog, deadlineMs, onOutput, signal }) {
   writeFileSync(consoleLog, '');
-  const args = qemuArguments({ kernel: host.kernel, initrd: host.initrd, disks: [host.rootDisk, ...disks], share, consoleLog });
+  const args = qemuArguments({
+    kernel: host.kernel,
+    initrd: host.initrd,
+    disks: [host.rootDisk, ...disks],
+    share,
+    consoleLog,
+  });
   // The kernel kills QEMU when this process is gone, even by SIGKILL. Its input is a pipe that stays
   // open: at the end of input QEMU would take the guest's port for disconnected and drop its output.
   const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', ...host.qemu, ...args], {
@@ -71,8 +79,9 @@ export async function startHost(host, { disks, share, consoleLog, deadlineMs, on
 }
 
 /**
- * Other tests run beside the emulated host, and BoxLite's own times are tight for an emulated processor. The kernel shares processors
- * among sessions first, so the weight of QEMU's session counts. Needs root; without it the emulator has a share like everybody else.
+ * Other tests run beside the emulated host, and BoxLite's own times are tight for an emulated processor. The kernel
+ * shares processors among sessions first, so the weight of QEMU's session counts. Needs root; without it the emulator
+ * has a share like everybody else.
  *
  * @param {number} pid of QEMU
  */

@@ -169,7 +169,10 @@ function buildInitramfs(root, version, work, target) {
       copyFileSync(path.join(root, file), path.join(work, 'modules', name));
     }
   }
-  const script = readFileSync(path.join(guestFolder, 'initramfs.sh'), 'utf8').replace('in MODULES;', `in ${names.join(' ')};`);
+  const script = readFileSync(path.join(guestFolder, 'initramfs.sh'), 'utf8').replace(
+    'in MODULES;',
+    `in ${names.join(' ')};`,
+  );
   writeFileSync(path.join(work, 'init'), script, { mode: 0o755 });
   const archive = `find . | ./bin/busybox cpio -o -H newc 2>/dev/null >"$0"`;
   run('sh', ['-c', archive, target], { cwd: work });

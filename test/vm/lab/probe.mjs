@@ -53,7 +53,8 @@ async function ask() {
   return {
     boots: false,
     reason:
-      /(?:engine reported an error|Error): ([A-Z][^.\n]*)/.exec(said)?.[1] ?? `no box within ${limits.probeTimeoutMs / 1000} s`,
+      /(?:engine reported an error|Error): ([A-Z][^.\n]*)/.exec(said)?.[1] ??
+      `no box within ${limits.probeTimeoutMs / 1000} s`,
   };
 }
 

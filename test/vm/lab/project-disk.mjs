@@ -56,7 +56,8 @@ export function openModulesDisk(project, cacheFolder) {
   const image = path.join(cacheFolder, name);
   if (existsSync(image)) return image;
 
-  for (const old of readdirSync(cacheFolder).filter((entry) => entry.startsWith('modules-'))) rmSync(path.join(cacheFolder, old));
+  for (const old of readdirSync(cacheFolder).filter((entry) => entry.startsWith('modules-')))
+    rmSync(path.join(cacheFolder, old));
   const building = path.join(cacheFolder, 'modules-building.img');
   makeDisk(folder, building, sizeMiB(folder) + limits.projectDiskSpareMiB);
   renameSync(building, image);

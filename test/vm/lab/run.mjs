@@ -58,7 +58,14 @@ function planFor(argv) {
   ];
   return {
     foreignScript: undefined,
-    command: (shared) => ['node', 'node_modules/vitest/vitest.mjs', 'run', ...(args.includes('--project') ? [] : ['--project', 'vm']), ...reporters(shared), ...args],
+    command: (shared) => [
+      'node',
+      'node_modules/vitest/vitest.mjs',
+      'run',
+      ...(args.includes('--project') ? [] : ['--project', 'vm']),
+      ...reporters(shared),
+      ...args,
+    ],
   };
 }
 
@@ -68,7 +75,9 @@ async function decideDirect(cacheFolder) {
   if (wish === 'direct') return true;
   if (wish === 'force') return false;
   const { boots, reason } = await probeKvm(cacheFolder);
-  say(boots ? 'KVM boots VMs here: running directly' : `KVM boots no VM here (${reason}): running in the emulated host`);
+  say(
+    boots ? 'KVM boots VMs here: running directly' : `KVM boots no VM here (${reason}): running in the emulated host`,
+  );
   return boots;
 }
 
@@ -114,7 +123,8 @@ async function runEmulated(plan, cacheFolder, runFolder, signal) {
       signal,
     });
     if (signal.aborted) return { exitCode: signalCode(signal.reason), timing: 'interrupted' };
-    if (outcome.kind === 'ended') return { exitCode: outcome.exitCode, timing: `boot ${(outcome.bootMs / 1000).toFixed(1)} s` };
+    if (outcome.kind === 'ended')
+      return { exitCode: outcome.exitCode, timing: `boot ${(outcome.bootMs / 1000).toFixed(1)} s` };
     if (outcome.kind === 'late') return { exitCode: 124, timing: 'the deadline was reached (BOXRUN_LAB_DEADLINE_S)' };
     say(`the emulated host failed: ${outcome.reason} (start ${start} of ${limits.startsMax})`);
   }
@@ -132,14 +142,19 @@ function commandFile(words) {
 /** @param {string | undefined} report @returns {string} what vitest reported, if it did. */
 function summary(report) {
   if (!report) return '';
-  const { numPassedTests: passed, numFailedTests: failed, numPendingTests: skipped } = JSON.parse(readFileSync(report, 'utf8'));
+  const {
+    numPassedTests: passed,
+    numFailedTests: failed,
+    numPendingTests: skipped,
+  } = JSON.parse(readFileSync(report, 'utf8'));
   return `${passed} passed, ${failed} failed, ${skipped} skipped, `;
 }
 
 async function main() {
   const plan = planFor(process.argv.slice(2));
   const cacheFolder =
-    process.env.BOXRUN_LAB_CACHE ?? path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'boxrun', 'vm-lab');
+    process.env.BOXRUN_LAB_CACHE ??
+    path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'boxrun', 'vm-lab');
   mkdirSync(cacheFolder, { recursive: true });
   const stop = new AbortController();
   for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(name, () => stop.abort(name));
@@ -153,11 +168,11 @@ async function main() {
     ? { exitCode: await runDirectly(plan, runFolder, stop.signal), timing: 'direct' }
     : await runEmulated(plan, cacheFolder, runFolder, stop.signal);
   rmSync(path.join(runFolder, 'project.img'), { force: true });
-  const report = [runFolder, path.join(runFolder, 'share')].map((folder) => path.join(folder, 'vitest.json')).find((file) => existsSync(file));
+  const report = [runFolder, path.join(runFolder, 'share')]
+    .map((folder) => path.join(folder, 'vitest.json'))
+    .find((file) => existsSync(file));
   if (report && process.env.BOXRUN_LAB_REPORT) copyFileSync(report, process.env.BOXRUN_LAB_REPORT);
-  say(
-    `${summary(report)}exit ${result.exitCode}, ${result.timing}, ${secondsSoFar()} s in all`,
-  );
+  say(`${summary(report)}exit ${result.exitCode}, ${result.timing}, ${secondsSoFar()} s in all`);
   held.release();
   process.exitCode = result.exitCode;
 }

@@ -28,7 +28,10 @@ try {
   const JsBoxlite = getJsBoxlite();
   const runtime = new JsBoxlite({ homeDir: path.join(home, 'home') });
   done('open a home');
-  const box = await runtime.create({ rootfsPath: layout, cpus: 1, memoryMib: 256, detach: false, autoRemove: false }, 'smoke');
+  const box = await runtime.create(
+    { rootfsPath: layout, cpus: 1, memoryMib: 256, detach: false, autoRemove: false },
+    'smoke',
+  );
   await box.start();
   done('start the box');
   const exec = await box.exec('echo', ['hello from the box'], null, false, null, 20);

@@ -1,5 +1,5 @@
-// A box on the BoxLite driver for tests: images made on the spot, a driver with everything it said, execs run to their end.
-// Used by test/vm/boxlite-driver.test.ts and, bundled, by the process that is killed in it.
+// A box on the BoxLite driver for tests: images made on the spot, a driver with everything it said, execs run to their
+// end. Used by test/vm/boxlite-driver.test.ts and, bundled, by the process that is killed in it.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, symlinkSync, writeFileSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,33 @@ import { beginLayout, finishLayout, writeBlob } from '../../../src/shared/images
 import { createBoxliteDriver } from '../../../src/worker/drivers/boxlite/driver.ts';
 import type { BoxSpec, Driver, ExecExit, ExecHandle, ExecRequest } from '../../../src/worker/drivers/driver.ts';
 
-const applets = ['sh', 'ls', 'cat', 'echo', 'env', 'sleep', 'true', 'df', 'id', 'kill', 'seq', 'head', 'setsid', 'nohup', 'ps', 'wc', 'stty', 'md5sum', 'yes', 'mkdir', 'sync', 'grep', 'dd', 'wget', 'usleep'];
+const applets = [
+  'sh',
+  'ls',
+  'cat',
+  'echo',
+  'env',
+  'sleep',
+  'true',
+  'df',
+  'id',
+  'kill',
+  'seq',
+  'head',
+  'setsid',
+  'nohup',
+  'ps',
+  'wc',
+  'stty',
+  'md5sum',
+  'yes',
+  'mkdir',
+  'sync',
+  'grep',
+  'dd',
+  'wget',
+  'usleep',
+];
 
 export function stateDir(): string {
   return mkdtempSync(join(tmpdir(), 'boxrun-vm-'));
@@ -20,7 +46,8 @@ export function stateDir(): string {
 /** An image of a static busybox: with a shell and its tools, or with nothing but /tool/busybox. */
 export async function makeImage(dir: string, kind: 'shell' | 'bare'): Promise<ImageSource> {
   const root = join(dir, `${kind}-root`);
-  for (const name of ['bin', 'tool', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp']) mkdirSync(join(root, name), { recursive: true });
+  for (const name of ['bin', 'tool', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp'])
+    mkdirSync(join(root, name), { recursive: true });
   const folder = join(root, kind === 'shell' ? 'bin' : 'tool');
   copyFileSync('/bin/busybox', join(folder, 'busybox'));
   if (kind === 'shell') for (const applet of applets) symlinkSync('busybox', join(folder, applet));
@@ -43,16 +70,39 @@ export interface TestBox {
   readonly logs: string[];
 }
 
-export function makeBox(dir: string, boxId: string, image: ImageSource, more: Partial<BoxSpec> = {}, insecureRegistries: readonly string[] = []): TestBox {
+export function makeBox(
+  dir: string,
+  boxId: string,
+  image: ImageSource,
+  more: Partial<BoxSpec> = {},
+  insecureRegistries: readonly string[] = [],
+): TestBox {
   const exits: string[] = [];
   const logs: string[] = [];
   const homeDir = join(dir, 'boxes', boxId);
   const spec: BoxSpec = {
-    boxId, image, cpu: 1, memoryMb: 256, diskSizeGb: 1, network: false, workdir: '/root', env: {}, volumes: [], ...more,
+    boxId,
+    image,
+    cpu: 1,
+    memoryMb: 256,
+    diskSizeGb: 1,
+    network: false,
+    workdir: '/root',
+    env: {},
+    volumes: [],
+    ...more,
   };
   const log = pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) });
   const driver = createBoxliteDriver(
-    { spec, homeDir, imagesDir: join(dir, 'images'), volumeRoots: [], instanceId: 'inst_test', log, onEngineExit: (reason) => void exits.push(reason) },
+    {
+      spec,
+      homeDir,
+      imagesDir: join(dir, 'images'),
+      volumeRoots: [],
+      instanceId: 'inst_test',
+      log,
+      onEngineExit: (reason) => void exits.push(reason),
+    },
     { insecureRegistries, runtimeDir: null },
   );
   return { driver, homeDir, exits, logs };
@@ -70,7 +120,16 @@ let execCount = 0;
 
 export function request(cmd: readonly string[], more: Partial<ExecRequest> = {}): ExecRequest {
   execCount += 1;
-  return { execId: `exec_${process.pid}_${execCount}`, cmd, env: {}, workdir: null, user: null, tty: null, stdin: false, ...more };
+  return {
+    execId: `exec_${process.pid}_${execCount}`,
+    cmd,
+    env: {},
+    workdir: null,
+    user: null,
+    tty: null,
+    stdin: false,
+    ...more,
+  };
 }
 
 export interface Ended {
@@ -84,6 +143,10 @@ export async function finish(handle: ExecHandle): Promise<Ended> {
   return { exit, stdout, stderr };
 }
 
-export async function run({ driver }: TestBox, cmd: readonly string[], more: Partial<ExecRequest> = {}): Promise<Ended> {
+export async function run(
+  { driver }: TestBox,
+  cmd: readonly string[],
+  more: Partial<ExecRequest> = {},
+): Promise<Ended> {
   return finish(await driver.exec(request(cmd, more)));
 }

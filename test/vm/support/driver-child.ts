@@ -1,5 +1,6 @@
-// A process that owns a running box until it is killed. Bundled and forked by test/vm/boxlite-driver.test.ts; arguments:
-// state directory, box id, image. It leaves a command running, and the background child of one that has finished.
+// A process that owns a running box until it is killed. Bundled and forked by test/vm/boxlite-driver.test.ts;
+// arguments: state directory, box id, image. It leaves a command running, and the background child of one that has
+// finished.
 import type { ImageSource } from '../../../src/shared/images/source.ts';
 import { createAndStart, makeBox, request, run } from './boxlite-box.ts';
 
@@ -7,7 +8,10 @@ const [dir = '', boxId = '', image = ''] = process.argv.slice(2);
 const box = makeBox(dir, boxId, JSON.parse(image) as ImageSource);
 await createAndStart(box);
 await box.driver.exec(request(['/tool/busybox', 'sleep', '2222']));
-const finished = await box.driver.exec({ ...request(['/tool/busybox', 'sh', '-c', '/tool/busybox setsid /tool/busybox sleep 3333 &']), execId: 'exec_finished' });
+const finished = await box.driver.exec({
+  ...request(['/tool/busybox', 'sh', '-c', '/tool/busybox setsid /tool/busybox sleep 3333 &']),
+  execId: 'exec_finished',
+});
 await finished.exit;
 const { stdout } = await run(box, ['/tool/busybox', 'cat', '/proc/sys/kernel/random/boot_id']);
 process.send?.({ bootId: stdout });

@@ -1,5 +1,5 @@
-// Tests of files, terminals and the input of commands on a real micro-VM, through the whole service. They run on the server and
-// the box of service.test.ts, because each boot takes many seconds where the host is emulated.
+// Tests of files, terminals and the input of commands on a real micro-VM, through the whole service. They run on the
+// server and the box of service.test.ts, because each boot takes many seconds where the host is emulated.
 import { createHash, randomBytes } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -10,7 +10,9 @@ import { openSocket, type TestSocket } from '../../support/web-socket.ts';
 
 /** Where the host is emulated, an exec takes a good part of a second. */
 const slowMs = 20_000;
-/** busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes. */
+/**
+ * busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes.
+ */
 const prompt = /[#$] (\x1b\[(6n|J))*$/;
 let server: CrashServer;
 let box: string;
@@ -51,8 +53,9 @@ function describeFiles(): void {
     const name = `it's a "name"\n\\ grün 日本 🎉 $HOME`;
     await put(`/names/${name}`, 'content');
     expect((await get(`/names/${name}`)).toString()).toBe('content');
-    expect(await shell('ls -A /names | wc -l; cd /names; for n in *; do printf %s "$n" | md5sum; done'))
-      .toBe(`1\n${createHash('md5').update(name).digest('hex')}  -\n`);
+    expect(await shell('ls -A /names | wc -l; cd /names; for n in *; do printf %s "$n" | md5sum; done')).toBe(
+      `1\n${createHash('md5').update(name).digest('hex')}  -\n`,
+    );
   });
 
   it("reach the memory file systems of the box, where the engine's own copy does not", async () => {
@@ -66,11 +69,23 @@ function describeFiles(): void {
 
   it('are refused with a reason where they cannot be', async () => {
     const refused = { code: 'VALIDATION_ERROR', status: 422 };
-    await expect(put('/data', 'x')).rejects.toMatchObject({ ...refused, message: expect.stringContaining('directory') as string });
-    await expect(put('/data/../etc/x', 'x')).rejects.toMatchObject({ ...refused, message: expect.stringContaining("'..'") as string });
-    await expect(get('/data')).rejects.toMatchObject({ ...refused, message: expect.stringContaining('directory') as string });
+    await expect(put('/data', 'x')).rejects.toMatchObject({
+      ...refused,
+      message: expect.stringContaining('directory') as string,
+    });
+    await expect(put('/data/../etc/x', 'x')).rejects.toMatchObject({
+      ...refused,
+      message: expect.stringContaining("'..'") as string,
+    });
+    await expect(get('/data')).rejects.toMatchObject({
+      ...refused,
+      message: expect.stringContaining('directory') as string,
+    });
     await expect(get('/dev/zero')).rejects.toMatchObject(refused);
-    await expect(get('/missing')).rejects.toMatchObject({ code: 'RUNTIME_ERROR', message: expect.stringContaining('no such file') as string });
+    await expect(get('/missing')).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR',
+      message: expect.stringContaining('no such file') as string,
+    });
     await expect(put('/proc/x', 'x')).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
   });
 
@@ -96,7 +111,10 @@ function describeFiles(): void {
 
 function describeInput(): void {
   it('arrives byte for byte, NUL and what is no UTF-8 included, and ends', async () => {
-    const exec = await server.client.startExec(box, { cmd: ['sh', '-c', 'echo begun; sha256sum; exit 3'], stdin: true });
+    const exec = await server.client.startExec(box, {
+      cmd: ['sh', '-c', 'echo begun; sha256sum; exit 3'],
+      stdin: true,
+    });
     const input = Buffer.concat([everyByte, randomBytes(1_000_000), Buffer.from([0xff, 0, 0xc3])]);
     const socket = await webSocket(`/exec/${exec.id}/attach`);
     await socket.until(/begun\n/, slowMs);
@@ -129,7 +147,9 @@ function describeCommands(): void {
   });
 
   it('gets the signal that is sent', async () => {
-    const exec = await server.client.startExec(box, { cmd: ['sh', '-c', 'trap "echo caught; exit 9" USR1; echo up; while :; do sleep 0.1; done'] });
+    const exec = await server.client.startExec(box, {
+      cmd: ['sh', '-c', 'trap "echo caught; exit 9" USR1; echo up; while :; do sleep 0.1; done'],
+    });
     for await (const event of server.client.execEvents(exec)) {
       if (event.type === 'exit') expect(event.exitCode).toBe(9);
       else if (event.text.includes('up')) await signal(exec.id, 'USR1');
@@ -187,7 +207,12 @@ async function signal(exec: string, name: string): Promise<void> {
   const body = JSON.stringify({ signal: name });
   await new Promise<void>((resolve, reject) => {
     const outgoing = request(
-      { socketPath: `${server.stateDir}/boxrun.sock`, method: 'POST', path: `/v1/boxes/${box}/exec/${exec}:signal`, headers: { 'content-type': 'application/json' } },
+      {
+        socketPath: `${server.stateDir}/boxrun.sock`,
+        method: 'POST',
+        path: `/v1/boxes/${box}/exec/${exec}:signal`,
+        headers: { 'content-type': 'application/json' },
+      },
       (answer) => {
         answer.resume();
         if (answer.statusCode === 200) resolve();
@@ -200,8 +225,12 @@ async function signal(exec: string, name: string): Promise<void> {
 }
 
 async function resized(terminal: TestSocket, size: string): Promise<void> {
-  await eventually(`stty says ${size}`, async () => {
-    terminal.type('stty size\n');
-    return (await terminal.until(/\d+ \d+\r\n/, slowMs)).includes(size);
-  }, slowMs);
+  await eventually(
+    `stty says ${size}`,
+    async () => {
+      terminal.type('stty size\n');
+      return (await terminal.until(/\d+ \d+\r\n/, slowMs)).includes(size);
+    },
+    slowMs,
+  );
 }

@@ -57,12 +57,16 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
 
 async function startVm(home: BoxHome, timeoutMs: number, signal: AbortSignal): Promise<EngineBox> {
   const canceled = new Promise<never>((_, reject) => {
-    signal.addEventListener('abort', () => reject(new BoxRunError('CANCELED', 'starting the box was canceled')), { once: true });
+    signal.addEventListener('abort', () => reject(new BoxRunError('CANCELED', 'starting the box was canceled')), {
+      once: true,
+    });
   });
   let wanted = true;
   const booting = startEngineBox(home, () => wanted);
   // The engine cannot be told to give up; should it succeed after all, nobody wants the VM.
-  booting.then(() => (wanted ? undefined : home.killLeftovers('after a start that was given up'))).catch(() => undefined);
+  booting
+    .then(() => (wanted ? undefined : home.killLeftovers('after a start that was given up')))
+    .catch(() => undefined);
   try {
     return await withDeadline(Promise.race([booting, canceled]), timeoutMs, 'starting the VM');
   } catch (error) {

@@ -29,13 +29,18 @@ export interface BoxHome {
 
 const engineRemoveMs = 10_000;
 
-export function createBoxHome({ spec, homeDir, imagesDir, log }: DriverContext, options: Omit<EngineOptions, 'homeDir'>): BoxHome {
+export function createBoxHome(
+  { spec, homeDir, imagesDir, log }: DriverContext,
+  options: Omit<EngineOptions, 'homeDir'>,
+): BoxHome {
   const template = createTemplateHome(imagesDir, spec.image);
   let runtime: Promise<EngineRuntime> | null = null;
 
   function open(): Promise<EngineRuntime> {
     if (runtime !== null) return runtime;
-    const opening = prepareHome(homeDir, imagesDir).then(seed).then(() => openEngine({ homeDir, ...options }));
+    const opening = prepareHome(homeDir, imagesDir)
+      .then(seed)
+      .then(() => openEngine({ homeDir, ...options }));
     runtime = opening;
     opening.catch(() => {
       runtime = null;
@@ -79,9 +84,11 @@ export function createBoxHome({ spec, homeDir, imagesDir, log }: DriverContext, 
       // Asked only if it is open anyway: all that it knows of the box is in the home.
       const engine = await runtime?.catch(() => null);
       if (engine !== undefined && engine !== null) {
-        await withDeadline(engine.remove(spec.boxId, true), engineRemoveMs, 'removing the box').catch((error: unknown) => {
-          log.debug({ err: error }, 'the engine did not remove the box');
-        });
+        await withDeadline(engine.remove(spec.boxId, true), engineRemoveMs, 'removing the box').catch(
+          (error: unknown) => {
+            log.debug({ err: error }, 'the engine did not remove the box');
+          },
+        );
         engine.close();
       }
       runtime = null;

@@ -24,7 +24,10 @@ const initScript = 'trap "exit 0" TERM; while :; do sleep 2000000 & wait; done';
 /** @throws RUNTIME_ERROR, VALIDATION_ERROR naming what cannot be */
 export async function checkSpec(spec: BoxSpec): Promise<void> {
   if (spec.memoryMb < memoryMbLeast) {
-    throw new BoxRunError('RUNTIME_ERROR', `a micro-VM needs at least ${memoryMbLeast} MB of memory, not ${spec.memoryMb}`);
+    throw new BoxRunError(
+      'RUNTIME_ERROR',
+      `a micro-VM needs at least ${memoryMbLeast} MB of memory, not ${spec.memoryMb}`,
+    );
   }
   if (!Number.isInteger(spec.cpu) || spec.cpu < 1 || spec.cpu > cpuMost) {
     throw new BoxRunError('RUNTIME_ERROR', `a micro-VM has 1 to ${cpuMost} CPUs, not ${spec.cpu}`);
@@ -41,14 +44,18 @@ export async function checkSpec(spec: BoxSpec): Promise<void> {
   }
 }
 
-/** Without the variables that would reach the engine itself: `BOXLITE_EXECUTOR` alone takes a command out of the box. */
+/**
+ * Without the variables that would reach the engine itself: `BOXLITE_EXECUTOR` alone takes a command out of the box.
+ */
 export function boxEnvironment(env: Readonly<Record<string, string>>): [string, string][] {
   return Object.entries(env).filter(([name]) => !/^(BOXLITE|BOXRUN)_/.test(name));
 }
 
 export function engineOptions(spec: BoxSpec, toolsDir: string): EngineBoxOptions {
   const image =
-    spec.image.kind === 'layout' ? { rootfsPath: spec.image.layoutDir } : { image: canonicalReference(spec.image.reference) };
+    spec.image.kind === 'layout'
+      ? { rootfsPath: spec.image.layoutDir }
+      : { image: canonicalReference(spec.image.reference) };
   const hasVolumes = spec.volumes.length > 0;
   return {
     ...image,
@@ -76,8 +83,8 @@ export function engineOptions(spec: BoxSpec, toolsDir: string): EngineBoxOptions
     autoResume: false,
     security: {
       jailerEnabled: true,
-      // The engine's filter lacks calls that its file server makes for a mounted volume (statfs, for one): a `df` in the
-      // box would kill the VM. The namespaces of the jail stay.
+      // The engine's filter lacks calls that its file server makes for a mounted volume (statfs, for one): a `df` in
+      // the box would kill the VM. The namespaces of the jail stay.
       seccompEnabled: !hasVolumes,
     },
   };

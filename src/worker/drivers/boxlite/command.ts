@@ -4,13 +4,15 @@
 import { toolsPath } from './box-options.ts';
 
 /** Names that a shell keeps for itself or does not take over; they are set by `env` behind its back. */
-const shellNames = /^(IFS|OPTIND|OPTARG|PS[124]|PPID|RANDOM|LINENO|SHLVL|PWD|OLDPWD|CDPATH|ENV|MAIL|MAILPATH|FUNCNAME|HISTFILE|EPOCHSECONDS|EPOCHREALTIME|_)$/;
+const shellNames =
+  /^(IFS|OPTIND|OPTARG|PS[124]|PPID|RANDOM|LINENO|SHLVL|PWD|OLDPWD|CDPATH|ENV|MAIL|MAILPATH|FUNCNAME|HISTFILE|EPOCHSECONDS|EPOCHREALTIME|_)$/;
 const shellIdentifier = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * Arguments: $0 the exec's id; $1 directory; $2 rows and $3 columns of the terminal, or empty; $4 `own` when nobody asked for
- * the directory; $5 the number of NAME=VALUE arguments that follow; these; the command. Its own variables bear a prefix that no user's variable has
- * (box-options.ts keeps those out). busybox would run its own applets for bare names, so PATH is searched here.
+ * Arguments: $0 the exec's id; $1 directory; $2 rows and $3 columns of the terminal, or empty; $4 `own` when nobody
+ * asked for the directory; $5 the number of NAME=VALUE arguments that follow; these; the command. Its own variables
+ * bear a prefix that no user's variable has (box-options.ts keeps those out). busybox would run its own applets for
+ * bare names, so PATH is searched here.
  *
  * The kill (guest-control.ts) first sets cgroup.max.depth of the command's cgroup, making it if it is not there yet: a
  * wrapper that comes too late sees that, and runs nothing.
@@ -100,8 +102,22 @@ export function wrapCommand(command: WrappedCommand): EngineCommand {
   const odd = command.env.filter(([name]) => shellNames.test(name) || !shellIdentifier.test(name));
   const plain = command.env.filter((pair) => !odd.includes(pair));
   const { rows, cols } = command.size ?? { rows: '', cols: '' };
-  const header = [command.execId, command.workdir, `${rows}`, `${cols}`, command.isOwnDirectory ? 'own' : '', `${odd.length}`];
-  const args = ['sh', '-c', wrapperScript, ...header, ...odd.map(([name, value]) => `${name}=${value}`), ...command.cmd];
+  const header = [
+    command.execId,
+    command.workdir,
+    `${rows}`,
+    `${cols}`,
+    command.isOwnDirectory ? 'own' : '',
+    `${odd.length}`,
+  ];
+  const args = [
+    'sh',
+    '-c',
+    wrapperScript,
+    ...header,
+    ...odd.map(([name, value]) => `${name}=${value}`),
+    ...command.cmd,
+  ];
   return { program: `${toolsPath}/busybox`, args, env: plain };
 }
 

@@ -21,12 +21,21 @@ export async function diagnose(boxDir: string): Promise<Diagnosis> {
     readTail(join(boxDir, 'shim.stderr')),
     readTail(join(boxDir, 'logs', 'console.log')),
   ]);
-  const shimLog = (await readdir(join(boxDir, 'logs')).catch(() => [])).filter((name) => name.startsWith('boxlite-shim')).sort().at(-1);
+  const shimLog = (await readdir(join(boxDir, 'logs')).catch(() => []))
+    .filter((name) => name.startsWith('boxlite-shim'))
+    .sort()
+    .at(-1);
   const shim = shimLog === undefined ? '' : await readTail(join(boxDir, 'logs', shimLog));
-  return { reason: reasonOf(exit !== '' ? exit : previousExit, init, stderr), logs: { exit, previousExit, stderr, shim, console: consoleText } };
+  return {
+    reason: reasonOf(exit !== '' ? exit : previousExit, init, stderr),
+    logs: { exit, previousExit, stderr, shim, console: consoleText },
+  };
 }
 
-/** From the shim's record of its end, the record of the box's process 1, and the shim's last words; any may be empty. Pure. */
+/**
+ * From the shim's record of its end, the record of the box's process 1, and the shim's last words; any may be empty.
+ * Pure.
+ */
 export function reasonOf(shimExit: string, initExit: string, stderr: string): string {
   const shim = parse(shimExit);
   if (shim !== null) {
@@ -53,5 +62,8 @@ function parse(text: string): Record<string, unknown> | null {
 async function readTail(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch(() => '');
   // The guest's console is coloured.
-  return text.slice(-tailBytes).replace(/\u001b\[[0-9;]*m/g, '').trim();
+  return text
+    .slice(-tailBytes)
+    .replace(/\u001b\[[0-9;]*m/g, '')
+    .trim();
 }

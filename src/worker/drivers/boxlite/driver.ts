@@ -1,5 +1,5 @@
-// A box as a micro-VM of BoxLite: one home and one runtime for its life. Composes the parts of this folder; owns which VM
-// is the live one. docs/boxlite-driver.md says how it all works.
+// A box as a micro-VM of BoxLite: one home and one runtime for its life. Composes the parts of this folder; owns which
+// VM is the live one. docs/boxlite-driver.md says how it all works.
 import { join } from 'node:path';
 import { withDeadline } from '../../../shared/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -55,7 +55,13 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
       if (spec.image.kind === 'layout') return;
       const runtime = await home.open();
       if (spec.engineId !== undefined && spec.engineId !== null) await home.box(); // Without its disk no image helps.
-      await pullImage({ runtime, reference: spec.image.reference, imagesDir: join(homeDir, 'images'), progress, signal });
+      await pullImage({
+        runtime,
+        reference: spec.image.reference,
+        imagesDir: join(homeDir, 'images'),
+        progress,
+        signal,
+      });
     },
     async create(progress, signal) {
       signal.throwIfAborted();
@@ -108,7 +114,11 @@ async function createEngineBox({ spec, imagesDir }: DriverContext, home: BoxHome
 }
 
 /** The VM that a predecessor left, or null when there is none that can be used; nothing is left of it then. */
-async function adopt(context: DriverContext, home: BoxHome, onLost: (vm: LiveVm, reason: string) => void): Promise<LiveVm | null> {
+async function adopt(
+  context: DriverContext,
+  home: BoxHome,
+  onLost: (vm: LiveVm, reason: string) => void,
+): Promise<LiveVm | null> {
   if ((await home.isVmAlive()) && (await hasEngineRecords(context.homeDir))) {
     try {
       const box = await home.box();

@@ -1,5 +1,6 @@
 // What the engine's errors mean: it gives every one of them the same code, so the message's beginning decides.
-// Called wherever the engine is; pure. A text that is not in the table is a RUNTIME_ERROR that keeps the engine's words.
+// Called wherever the engine is; pure. A text that is not in the table is a RUNTIME_ERROR that keeps the engine's
+// words.
 import { BoxRunError, errorText, type ErrorCode } from '../../../shared/errors.ts';
 
 interface Rule {
@@ -40,13 +41,20 @@ const rules: readonly Rule[] = [
   { pattern: /timed out|deadline (has )?(elapsed|exceeded)/i, code: 'TIMEOUT' },
 ];
 
-/** The catalogue error for what the engine threw while `doing` something ('starting the box'); `reason` is added if known. */
+/**
+ * The catalogue error for what the engine threw while `doing` something ('starting the box'); `reason` is added if
+ * known.
+ */
 export function engineError(error: unknown, doing: string, reason: string | null = null): BoxRunError {
   if (error instanceof BoxRunError) return error;
   const text = errorText(error);
   const rule = rules.find((candidate) => candidate.pattern.test(text));
   const details = rule?.hint === undefined ? { cause: error } : { cause: error, hint: rule.hint };
-  return new BoxRunError(rule?.code ?? 'RUNTIME_ERROR', `${doing}: ${headline(text)}${reason === null ? '' : ` (${reason})`}`, details);
+  return new BoxRunError(
+    rule?.code ?? 'RUNTIME_ERROR',
+    `${doing}: ${headline(text)}${reason === null ? '' : ` (${reason})`}`,
+    details,
+  );
 }
 
 /** True when the box behind the handle is not running (any more): another handle, or nothing, is needed. */

@@ -1,6 +1,6 @@
-// The native binding: loaded before a spare worker has a box, and opened once for a home. The rest of this folder sees only
-// the types below, so that what the engine calls things stays here. A home has one runtime at a time, guarded by a lock
-// that its process holds until it exits.
+// The native binding: loaded before a spare worker has a box, and opened once for a home. The rest of this folder sees
+// only the types below, so that what the engine calls things stays here. A home has one runtime at a time, guarded by a
+// lock that its process holds until it exits.
 import type { Boxlite } from '@boxlite-ai/boxlite';
 import { sleep } from '../../../shared/clock.ts';
 import { errorText } from '../../../shared/errors.ts';

@@ -1,7 +1,8 @@
 // One command of a box: the engine's execution as streams of bytes, one exit, and a kill of the whole tree. Called by
 // driver.ts. The leader's end counts, never the streams': children may hold those open for as long as they like.
-// The engine has no back-pressure: output goes through a ring of 1 MiB in the VM, which drops what the host is too slow for and
-// says so in the stream (`[boxlite] stdout output dropped N bytes`), and waits unbounded on the host until it is read here.
+// The engine has no back-pressure: output goes through a ring of 1 MiB in the VM, which drops what the host is too slow
+// for and says so in the stream (`[boxlite] stdout output dropped N bytes`), and waits unbounded on the host until it
+// is read here.
 import { Readable, Writable } from 'node:stream';
 import { sleep, withDeadline } from '../../../shared/clock.ts';
 import { errorText } from '../../../shared/errors.ts';
@@ -81,7 +82,8 @@ async function waitForExit(deps: ExecDeps, lostWords: () => string | null): Prom
   if (typeof end === 'number' && end !== -1) return { exitCode: exitCodeOf(end) };
   // -1 is both a lost connection and death by SIGHUP. The words about a lost one are on stderr, perhaps not read yet.
   await sleep(joinMs);
-  if (!(await deps.isVmAlive())) return { lost: await Promise.race([deps.engineEnd, sleep(limits.connectTimeoutMs).then(() => 'the VM is gone')]) };
+  if (!(await deps.isVmAlive()))
+    return { lost: await Promise.race([deps.engineEnd, sleep(limits.connectTimeoutMs).then(() => 'the VM is gone')]) };
   const words = typeof end === 'string' ? end : lostWords();
   if (words === null) return { exitCode: exitCodeOf(-1) };
   // Nothing of it can be seen any more, so nothing of it may go on.
@@ -89,7 +91,10 @@ async function waitForExit(deps: ExecDeps, lostWords: () => string | null): Prom
   return { lost: `the connection to the command was lost: ${words}` };
 }
 
-/** Bytes from the engine's pieces of text; `onLost` gets the engine's own words about a broken connection, which are no output. */
+/**
+ * Bytes from the engine's pieces of text; `onLost` gets the engine's own words about a broken connection, which are no
+ * output.
+ */
 function createOutput(pieces: PieceStream, onLost: (words: string) => void): Readable {
   let pumping = false;
   let blocked = false;
@@ -160,7 +165,10 @@ function createInput(stdin: Awaited<ReturnType<EngineExec['stdin']>>): Writable 
     },
     destroy(error, done) {
       // However it ends, the command must see the end of its input.
-      stdin.close().then(() => done(error), () => done(error));
+      stdin.close().then(
+        () => done(error),
+        () => done(error),
+      );
     },
   });
 }

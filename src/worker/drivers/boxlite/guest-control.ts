@@ -1,6 +1,6 @@
 // What the driver does to a box from outside it but inside its VM: preparing it after a boot, killing whole commands,
-// asking everything to end. Each is one short script run as root of the VM. Owns the list of commands whose cgroups wait
-// to be removed. Called by driver.ts and exec.ts.
+// asking everything to end. Each is one short script run as root of the VM. Owns the list of commands whose cgroups
+// wait to be removed. Called by driver.ts and exec.ts.
 import { readdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,15 @@ import { limits } from '../../../shared/limits.ts';
 import type { EngineBox, EngineExec } from './engine.ts';
 import { engineError } from './engine-errors.ts';
 import { toolsPath } from './box-options.ts';
-import { hasProcessesScript, killExecScript, killStraysScript, listScript, setUpScript, stopScript, sweepScript } from './guest-scripts.ts';
+import {
+  hasProcessesScript,
+  killExecScript,
+  killStraysScript,
+  listScript,
+  setUpScript,
+  stopScript,
+  sweepScript,
+} from './guest-scripts.ts';
 
 export interface GuestControl {
   /** After each boot and re-attach, before anything else. Also the proof that the VM answers. */
@@ -54,14 +62,20 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
     const env: [string, string][] = [['BOXLITE_EXECUTOR', 'guest']];
     const start = box().exec(program, ['sh', '-c', script, 'boxrun', ...args], env, false, null, null, '/');
     const exec = await withDeadline(start, timeoutMs, 'reaching the VM');
-    void exec.stdin().then((stdin) => stdin.close()).catch(() => undefined);
+    void exec
+      .stdin()
+      .then((stdin) => stdin.close())
+      .catch(() => undefined);
     const [stdout, stderr, end] = await withDeadline(
       Promise.all([readText(await exec.stdout()), readText(await exec.stderr()), exec.wait()]),
       timeoutMs,
       'an answer of the VM',
     );
     if (end.exitCode === 0) return stdout;
-    throw new BoxRunError('RUNTIME_ERROR', `the VM answered ${end.exitCode}: ${stderr.trim().split('\n').at(-1) ?? ''}`);
+    throw new BoxRunError(
+      'RUNTIME_ERROR',
+      `the VM answered ${end.exitCode}: ${stderr.trim().split('\n').at(-1) ?? ''}`,
+    );
   }
 
   async function control(script: string, args: readonly string[], timeoutMs = controlTimeoutMs): Promise<string> {

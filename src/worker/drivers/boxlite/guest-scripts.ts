@@ -1,5 +1,5 @@
-// Scripts that guest-control.ts runs in a box's VM, outside the box itself: as root of the VM, in its first namespaces, by
-// the host's busybox. Arguments, never quoting. Cgroups are what holds a command's processes together there: a child
+// Scripts that guest-control.ts runs in a box's VM, outside the box itself: as root of the VM, in its first namespaces,
+// by the host's busybox. Arguments, never quoting. Cgroups are what holds a command's processes together there: a child
 // cannot leave one, whatever it does to its parents, sessions and environment.
 import { toolsPath } from './box-options.ts';
 
@@ -101,7 +101,9 @@ done
 exit $BOXRUN_R
 `;
 
-/** Arguments: ids of ended execs. Removes their cgroups; prints the ids of those that still have background children. */
+/**
+ * Arguments: ids of ended execs. Removes their cgroups; prints the ids of those that still have background children.
+ */
 export const sweepScript = `
 for BOXRUN_A in "$@"; do
   BOXRUN_D=${cgroupRoot}/$BOXRUN_A
@@ -110,8 +112,8 @@ done
 `;
 
 /**
- * $1 grace in steps of 50 ms. Every process of a command is asked to end (HUP if it has a terminal, TERM, and CONT in case it is
- * stopped). What is left after that time is killed; the disks are written out.
+ * $1 grace in steps of 50 ms. Every process of a command is asked to end (HUP if it has a terminal, TERM, and CONT in
+ * case it is stopped). What is left after that time is killed; the disks are written out.
  */
 export const stopScript = `${killFunction}
 cat ${cgroupRoot}/*/cgroup.procs 2>/dev/null | while read -r BOXRUN_P; do

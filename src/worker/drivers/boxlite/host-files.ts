@@ -1,6 +1,19 @@
 // What the engine keeps on the host for a box, and how it all goes away: the home directory with its link to the shared
 // images, the directory of tools that every box mounts, the short socket paths in /tmp. Called by driver.ts.
-import { access, chmod, copyFile, mkdir, readdir, readlink, rename, rm, rmdir, stat, symlink, unlink } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  copyFile,
+  mkdir,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+  unlink,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { findBusybox } from '../../../shared/images/busybox.ts';
 

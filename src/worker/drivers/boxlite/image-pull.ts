@@ -1,5 +1,5 @@
-// Brings an image's layers from its registry into the directory that all homes share. The engine has neither progress nor
-// a timeout for that, so what arrives on disk tells whether the registry still talks. Called by driver.ts.
+// Brings an image's layers from its registry into the directory that all homes share. The engine has neither progress
+// nor a timeout for that, so what arrives on disk tells whether the registry still talks. Called by driver.ts.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep } from '../../../shared/clock.ts';
@@ -41,7 +41,13 @@ export async function pullImage({ runtime, reference, imagesDir, progress, signa
 }
 
 /** Rejects when nothing new has come for too long, or when it was asked to stop. */
-async function watchPull(reference: string, imagesDir: string, progress: ReportProgress, signal: AbortSignal, done: AbortSignal): Promise<void> {
+async function watchPull(
+  reference: string,
+  imagesDir: string,
+  progress: ReportProgress,
+  signal: AbortSignal,
+  done: AbortSignal,
+): Promise<void> {
   const startedAt = Date.now();
   const stop = AbortSignal.any([signal, done]);
   const bytesBefore = await storedBytes(imagesDir);
@@ -59,9 +65,13 @@ async function watchPull(reference: string, imagesDir: string, progress: ReportP
     }
     const silentMs = Date.now() - newsAt;
     if (silentMs > limits.registryTimeoutMs || Date.now() - startedAt > limits.imagePrepareTimeoutMs) {
-      throw new BoxRunError('IMAGE_PULL_FAILED', `pulling ${reference}: the registry has sent nothing for ${Math.round(silentMs / 1000)} s`, {
-        hint: 'check the network; an image on disk can be brought in with `boxrun images import`',
-      });
+      throw new BoxRunError(
+        'IMAGE_PULL_FAILED',
+        `pulling ${reference}: the registry has sent nothing for ${Math.round(silentMs / 1000)} s`,
+        {
+          hint: 'check the network; an image on disk can be brought in with `boxrun images import`',
+        },
+      );
     }
   }
 }

@@ -1,6 +1,6 @@
 // One boot of a box's VM, from the moment it answers to its end: starts commands in it, and notices when it is gone.
-// Made by boot.ts, or by driver.ts for a VM that a predecessor started. Nothing is asked of the engine once it has ended:
-// the engine might boot another one.
+// Made by boot.ts, or by driver.ts for a VM that a predecessor started. Nothing is asked of the engine once it has
+// ended: the engine might boot another one.
 import { join } from 'node:path';
 import { BoxRunError } from '../../../shared/errors.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../driver.ts';
@@ -37,7 +37,13 @@ export interface LiveVmOptions {
 }
 
 /** @throws RUNTIME_ERROR, TIMEOUT when the VM does not answer */
-export async function takeOverVm({ context, home, box: firstBox, setUpTimeoutMs, onLost }: LiveVmOptions): Promise<LiveVm> {
+export async function takeOverVm({
+  context,
+  home,
+  box: firstBox,
+  setUpTimeoutMs,
+  onLost,
+}: LiveVmOptions): Promise<LiveVm> {
   const { spec, log } = context;
   const boxDir = home.boxDir(firstBox.id);
   let box = firstBox;
@@ -124,5 +130,11 @@ function commandOf(spec: BoxSpec, request: ExecRequest): EngineCommand {
   const asked = { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env: Object.fromEntries(env) };
   const command = startable(asked, [], `${toolsPath}/busybox`, 'boxrun');
   const isOwnDirectory = request.workdir === null;
-  return wrapCommand({ ...command, execId: request.execId, isOwnDirectory, size: request.tty, env: Object.entries(command.env) });
+  return wrapCommand({
+    ...command,
+    execId: request.execId,
+    isOwnDirectory,
+    size: request.tty,
+    env: Object.entries(command.env),
+  });
 }

@@ -22,7 +22,10 @@ const homePrefix = 'boxlite-probe-';
  * Boots a small VM of the base image, runs a command in it, and removes it. Never throws.
  * @param imagesDir where images are kept; the VM's home is made in it for as long as this takes
  */
-export async function probeBoxliteHost(imagesDir: string, options: BoxliteOptions): Promise<{ ok: boolean; problem: string | null }> {
+export async function probeBoxliteHost(
+  imagesDir: string,
+  options: BoxliteOptions,
+): Promise<{ ok: boolean; problem: string | null }> {
   try {
     await checkDevice();
     await mkdir(imagesDir, { recursive: true });
@@ -40,10 +43,14 @@ async function checkDevice(): Promise<void> {
     await access(kvmDevice, constants.R_OK | constants.W_OK);
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new BoxRunError('RUNTIME_ERROR', isMissing ? `there is no ${kvmDevice}` : `${kvmDevice} cannot be opened by this user`, {
-      hint: isMissing ? bootHint : `add the user to the group of ${kvmDevice}; \`--driver container\` works without`,
-      cause: error,
-    });
+    throw new BoxRunError(
+      'RUNTIME_ERROR',
+      isMissing ? `there is no ${kvmDevice}` : `${kvmDevice} cannot be opened by this user`,
+      {
+        hint: isMissing ? bootHint : `add the user to the group of ${kvmDevice}; \`--driver container\` works without`,
+        cause: error,
+      },
+    );
   }
 }
 
@@ -52,8 +59,15 @@ async function tryBox(imagesDir: string, options: BoxliteOptions): Promise<void>
   const driver = createBoxliteDriver(
     {
       spec: {
-        boxId: 'probe', image: { kind: 'layout', name: 'base', ...image }, cpu: 1, memoryMb: 256, diskSizeGb: 1,
-        network: false, workdir: '/', env: {}, volumes: [],
+        boxId: 'probe',
+        image: { kind: 'layout', name: 'base', ...image },
+        cpu: 1,
+        memoryMb: 256,
+        diskSizeGb: 1,
+        network: false,
+        workdir: '/',
+        env: {},
+        volumes: [],
       },
       homeDir: join(imagesDir, `${homePrefix}${process.pid}`),
       imagesDir,
@@ -75,7 +89,15 @@ async function runOnce(driver: Driver): Promise<void> {
   const { signal } = new AbortController();
   await driver.create(() => undefined, signal);
   await driver.start(() => undefined, signal);
-  const handle = await driver.exec({ execId: 'probe', cmd: ['true'], env: {}, workdir: null, user: null, tty: null, stdin: false });
+  const handle = await driver.exec({
+    execId: 'probe',
+    cmd: ['true'],
+    env: {},
+    workdir: null,
+    user: null,
+    tty: null,
+    stdin: false,
+  });
   handle.stdout.resume();
   handle.stderr.resume();
   const exit = await handle.exit;

@@ -1,6 +1,7 @@
-// Homes that begin where an earlier box's home has come to: with the guest's root file system, which the engine else builds in each fresh home,
-// and the image in its index, for which it else asks the registry. Kept by boot.ts after the first start of an image's first box, used by
-// box-home.ts before the engine opens a home. Whatever does not fit is left out, and the engine makes its own.
+// Homes that begin where an earlier box's home has come to: with the guest's root file system, which the engine else
+// builds in each fresh home, and the image in its index, for which it else asks the registry. Kept by boot.ts after the
+// first start of an image's first box, used by box-home.ts before the engine opens a home. Whatever does not fit is
+// left out, and the engine makes its own.
 import { createHash } from 'node:crypto';
 import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -19,9 +20,14 @@ interface HomeOrigin {
 
 /** For one image in one directory of images. */
 export interface TemplateHome {
-  /** Fills a home that nobody has opened yet; false where there is no template for it. What fails leaves nothing there. */
+  /**
+   * Fills a home that nobody has opened yet; false where there is no template for it. What fails leaves nothing there.
+   */
   seed(homeDir: string): Promise<boolean>;
-  /** Keeps what `homeDir` has, where there is no template yet. Its engine is open and quiet: nothing is written to it meanwhile. */
+  /**
+   * Keeps what `homeDir` has, where there is no template yet. Its engine is open and quiet: nothing is written to it
+   * meanwhile.
+   */
   keep(homeDir: string): Promise<void>;
 }
 
@@ -32,7 +38,9 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
   return {
     async seed(homeDir) {
       if (await hasEngineRecords(homeDir)) return false;
-      const madeOf = (await readFile(origin, 'utf8').then(JSON.parse).catch(() => null)) as HomeOrigin | null;
+      const madeOf = (await readFile(origin, 'utf8')
+        .then(JSON.parse)
+        .catch(() => null)) as HomeOrigin | null;
       if (madeOf === null) return false;
       try {
         await linkFiles(join(template, 'bases'), join(homeDir, 'bases'));
@@ -55,7 +63,8 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
       try {
         // Copies: to open the engine's own files in this process would end the engine's locks on them (fcntl(2)).
         const database = join(temporary, databaseName);
-        for (const suffix of ['', '-wal']) await copyFile(join(homeDir, 'db', `${databaseName}${suffix}`), `${database}${suffix}`);
+        for (const suffix of ['', '-wal'])
+          await copyFile(join(homeDir, 'db', `${databaseName}${suffix}`), `${database}${suffix}`);
         const { takeRowsOut } = await import('../../../shared/store/closed-database.ts');
         takeRowsOut(database, tablesOfBoxes);
         await linkFiles(join(homeDir, 'bases'), join(temporary, 'bases'));

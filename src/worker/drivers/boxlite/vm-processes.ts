@@ -1,6 +1,6 @@
 // The processes of a box's VM on the host: two nested bwrap, and in them the shim that is the VM. Found by the box's
-// home in their command lines, because nothing else of them can be trusted: the pid that the engine records is the outer
-// bwrap, whose death alone leaves the VM running. Called by driver.ts.
+// home in their command lines, because nothing else of them can be trusted: the pid that the engine records is the
+// outer bwrap, whose death alone leaves the VM running. Called by driver.ts.
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { killAndWait, processIdentity, type ProcessIdentity } from '../../../shared/child-process.ts';

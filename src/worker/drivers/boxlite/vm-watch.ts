@@ -1,6 +1,6 @@
-// Notices the end of a VM that nobody asked for. It holds a connection to the guest agent's socket open, and says nothing
-// on it: the kernel closes it the moment the VM's process is gone, whoever started that process. The engine's own
-// exit watch sees the jail's outer process only. Called by driver.ts for every running box.
+// Notices the end of a VM that nobody asked for. It holds a connection to the guest agent's socket open, and says
+// nothing on it: the kernel closes it the moment the VM's process is gone, whoever started that process. The engine's
+// own exit watch sees the jail's outer process only. Called by driver.ts for every running box.
 import { connect, type Socket } from 'node:net';
 import { sleep } from '../../../shared/clock.ts';
 

@@ -1,11 +1,15 @@
-// FIFOs that a worker makes before it has a box, for whichever it gets: Node has no call for that, and another program takes its time.
-// Filled by driver.ts; taken by renaming, once each, in boot.ts and pipes.ts, which make what is not there.
+// FIFOs that a worker makes before it has a box, for whichever it gets: Node has no call for that, and another program
+// takes its time. Filled by driver.ts; taken by renaming, once each, in boot.ts and pipes.ts, which make what is not
+// there.
 import { chmod, mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mustRun } from './tools.ts';
 
 const makeTimeoutMs = 10_000;
-/** As many as the first commands of a box need, until the runner takes over; pipes.ts makes more. Each is a file to be removed again. */
+/**
+ * As many as the first commands of a box need, until the runner takes over; pipes.ts makes more. Each is a file to be
+ * removed again.
+ */
 const pipeCount = 16;
 
 export function aheadPaths(dir: string) {

@@ -1,5 +1,6 @@
-// Bringing one box up and down: bundle, control groups, monitor, network, and the record of what runs. Called by box.ts only; whatever fails here
-// leaves things behind for its caller to end. Small files are written without a way through a thread: that takes ten times as long.
+// Bringing one box up and down: bundle, control groups, monitor, network, and the record of what runs. Called by box.ts
+// only; whatever fails here leaves things behind for its caller to end. Small files are written without a way through a
+// thread: that takes ten times as long.
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -75,7 +76,10 @@ export async function bootBox(options: BootOptions, signal: AbortSignal): Promis
   return state;
 }
 
-/** Volumes whose file system cannot map ids are found out by trying; those are mounted with the host's ids, so as nobody's files. */
+/**
+ * Volumes whose file system cannot map ids are found out by trying; those are mounted with the host's ids, so as
+ * nobody's files.
+ */
 async function bringUp(options: BootOptions, signal: AbortSignal): Promise<RunningBox & { readonly rootId: number }> {
   const { spec, paths, cgroups, runtime, tools, disk, rootfsDir } = options;
   const unmapped = new Set<string>();
@@ -96,7 +100,8 @@ async function bringUp(options: BootOptions, signal: AbortSignal): Promise<Runni
         continue;
       }
       const path = /mount_setattr `([^`]+)`/.exec(errorText(error))?.[1];
-      if (path === undefined || unmapped.has(path) || !spec.volumes.some((volume) => volume.host_path === path)) throw error;
+      if (path === undefined || unmapped.has(path) || !spec.volumes.some((volume) => volume.host_path === path))
+        throw error;
       unmapped.add(path);
       await diskReleased(paths, limits.killTimeoutMs);
     }
@@ -132,7 +137,9 @@ function writeConfig(
   writeFileSync(join(paths.bundle, 'config.json'), ociText(config), { mode: 0o600 });
 }
 
-/** Asks every process but the first to end, kills all after `graceMs`; resolves when nothing of the box runs any more. */
+/**
+ * Asks every process but the first to end, kills all after `graceMs`; resolves when nothing of the box runs any more.
+ */
 export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: number): Promise<void> {
   const others = () => cgroups.pids().filter((pid) => pid !== state.init.pid);
   if (graceMs > 0) {

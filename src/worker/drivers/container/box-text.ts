@@ -1,6 +1,6 @@
-// Small text files of a running box, read from the host without a start of a program in the box. The path is walked by hand, one name
-// after the other, from the root of the box's first process. So a link that the box has planted leads to a file of the box, never to
-// one of the host.
+// Small text files of a running box, read from the host without a start of a program in the box. The path is walked by
+// hand, one name after the other, from the root of the box's first process. So a link that the box has planted leads to
+// a file of the box, never to one of the host.
 import { closeSync, constants, fstatSync, openSync, readSync, readlinkSync } from 'node:fs';
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY, O_RDONLY } = constants;
@@ -9,7 +9,10 @@ const O_PATH = 0o10000000;
 const linksMax = 40;
 const bytesMax = 1024 * 1024;
 
-/** The text of the regular file at `path` (absolute) in the box of process `initPid`; empty where there is none, cut at 1 MiB. */
+/**
+ * The text of the regular file at `path` (absolute) in the box of process `initPid`; empty where there is none, cut at
+ * 1 MiB.
+ */
 export function readBoxText(initPid: number, path: string): string {
   const open: number[] = [];
   try {
@@ -22,7 +25,9 @@ export function readBoxText(initPid: number, path: string): string {
   }
 }
 
-/** What it opens is put into `open`, for the caller to close. Null: the path has too many links, or leads to no file. */
+/**
+ * What it opens is put into `open`, for the caller to close. Null: the path has too many links, or leads to no file.
+ */
 function openInBox(initPid: number, path: string, open: number[]): number | null {
   const opened = (at: string, flags: number): number => {
     const fd = openSync(at, flags);
@@ -32,7 +37,7 @@ function openInBox(initPid: number, path: string, open: number[]): number | null
   const root = opened(`/proc/${initPid}/root`, O_PATH | O_DIRECTORY);
   let parents = [root];
   let names = namesOf(path);
-  for (let links = 0; ; ) {
+  for (let links = 0; ;) {
     const [name, ...rest] = names;
     if (name === undefined) return null;
     const here = `/proc/self/fd/${parents.at(-1)}/${name}`;
@@ -52,7 +57,9 @@ function openInBox(initPid: number, path: string, open: number[]): number | null
       parents.push(found);
     } else {
       // A file that is no plain one could block whoever opens it, or do something.
-      return rest.length > 0 || !kind.isFile() ? null : opened(`/proc/self/fd/${found}`, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+      return rest.length > 0 || !kind.isFile()
+        ? null
+        : opened(`/proc/self/fd/${found}`, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     }
   }
 }

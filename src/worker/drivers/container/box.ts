@@ -1,5 +1,5 @@
-// The container driver as the worker sees it: one value holds one box on an OCI runtime that the caller chose. Only composition: the life of the box
-// is in lifecycle.ts, its commands in commands.ts, what both share in holding.ts.
+// The container driver as the worker sees it: one value holds one box on an OCI runtime that the caller chose. Only
+// composition: the life of the box is in lifecycle.ts, its commands in commands.ts, what both share in holding.ts.
 import type { Driver, DriverContext } from '../driver.ts';
 import { execInBox, foundExecs, killStrayExecs, needRunning } from './commands.ts';
 import { createHolding, release, type BoxDriverOptions } from './holding.ts';

@@ -1,5 +1,6 @@
-// The OCI configuration of a box: namespaces, capabilities, mounts, limits. Pure: spec in, data out; driver.ts writes it to the bundle.
-// A box gets what a default container gets, less MKNOD, NET_RAW and much of the system calls, and user ids that are nobody's on the host.
+// The OCI configuration of a box: namespaces, capabilities, mounts, limits. Pure: spec in, data out; driver.ts writes
+// it to the bundle. A box gets what a default container gets, less MKNOD, NET_RAW and much of the system calls, and
+// user ids that are nobody's on the host.
 import type { Ulimit } from '../../../shared/api.ts';
 import { hostArchitecture } from '../../../shared/images/oci-layout.ts';
 import type { IdRange } from '../../../shared/id-ranges.ts';
@@ -81,8 +82,19 @@ interface IdMapping {
 export function ociConfig(options: BundleOptions) {
   const { spec, shift, userNamespace } = options;
   const mapping = shift === null ? [] : idMapping(shift);
-  const own = ['pid', 'ipc', 'uts', 'mount', 'network', 'cgroup', ...(shift === null || userNamespace !== null ? [] : ['user'])];
-  const namespaces = [...own.map((type) => ({ type })), ...(userNamespace === null ? [] : [{ type: 'user', path: userNamespace }])];
+  const own = [
+    'pid',
+    'ipc',
+    'uts',
+    'mount',
+    'network',
+    'cgroup',
+    ...(shift === null || userNamespace !== null ? [] : ['user']),
+  ];
+  const namespaces = [
+    ...own.map((type) => ({ type })),
+    ...(userNamespace === null ? [] : [{ type: 'user', path: userNamespace }]),
+  ];
   return {
     ociVersion: '1.0.2',
     root: { path: `${stageDir}/root`, readonly: false },
@@ -142,7 +154,9 @@ function boxResources(spec: BoxSpec) {
 function allMounts(options: BundleOptions): OciMount[] {
   const volumes = options.spec.volumes.map((volume) => volumeMount(volume, options));
   const places = new Set(volumes.map(({ destination }) => destination));
-  const own = [...systemMounts(options.spec), ...fileMounts(options)].filter(({ destination }) => !places.has(destination));
+  const own = [...systemMounts(options.spec), ...fileMounts(options)].filter(
+    ({ destination }) => !places.has(destination),
+  );
   return byDepth([...own, ...volumes], ({ destination }) => destination);
 }
 
@@ -151,14 +165,24 @@ function systemMounts({ memoryMb }: BoxSpec): OciMount[] {
   const plain = ['nosuid', 'noexec', 'nodev'];
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: plain },
-    { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
+    {
+      destination: '/dev',
+      type: 'tmpfs',
+      source: 'tmpfs',
+      options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
+    },
     {
       destination: '/dev/pts',
       type: 'devpts',
       source: 'devpts',
       options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
     },
-    { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: [...plain, 'mode=1777', `size=${memoryMb * 512}k`] },
+    {
+      destination: '/dev/shm',
+      type: 'tmpfs',
+      source: 'shm',
+      options: [...plain, 'mode=1777', `size=${memoryMb * 512}k`],
+    },
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: plain },
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...plain, 'ro'] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...plain, 'relatime', 'ro'] },
@@ -187,7 +211,13 @@ function volumeMount(volume: BoxSpec['volumes'][number], { shift, mapsVolume }: 
     destination: guestPlace(volume.guest_path),
     type: 'bind',
     source: volume.host_path,
-    options: ['rbind', volume.readonly ? (mapped ? 'ro' : 'rro') : 'rw', 'nosuid', 'nodev', ...(mapped ? ['idmap'] : [])],
+    options: [
+      'rbind',
+      volume.readonly ? (mapped ? 'ro' : 'rro') : 'rw',
+      'nosuid',
+      'nodev',
+      ...(mapped ? ['idmap'] : []),
+    ],
     ...(mapped ? { uidMappings: mapping, gidMappings: mapping } : {}),
   };
 }

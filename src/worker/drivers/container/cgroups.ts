@@ -1,7 +1,16 @@
-// Control groups, version 1 (also hybrid) and 2, behind one value: the groups of one box, and one group for each of its commands, by which
-// the whole tree of a command is killed. Owned by the driver of that box. A group that could be removed holds no process and
-// never will again, whoever still has it open: that is what makes killing free of races.
-import { chownSync, existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+// Control groups, version 1 (also hybrid) and 2, behind one value: the groups of one box, and one group for each of its
+// commands, by which the whole tree of a command is killed. Owned by the driver of that box. A group that could be
+// removed holds no process and never will again, whoever still has it open: that is what makes killing free of races.
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -20,7 +29,10 @@ interface CgroupUsage {
 export interface BoxCgroups {
   /** Makes the box's groups, so that the parent cannot vanish under a runtime that starts. */
   prepare(): void;
-  /** Makes the group of a command; returns the file to which its first process writes 0 to join, which belongs to `ownerId` (root). */
+  /**
+   * Makes the group of a command; returns the file to which its first process writes 0 to join, which belongs to
+   * `ownerId` (root).
+   */
   addExec(execId: string, ownerId?: number): string;
   /** The directory of those groups. */
   readonly execsDir: string;
@@ -53,7 +65,8 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
   // Killing works on one hierarchy; on version 1 it must be one that can stop processes from forking on.
   const killing = join(unified ? root : join(root, 'freezer'), names.box);
   const boxDirs = hierarchies.map((hierarchy) => join(hierarchy, names.box));
-  // On a hybrid host runc puts boxes into the unified hierarchy as well, crun does not: there the driver only tidies up.
+  // On a hybrid host runc puts boxes into the unified hierarchy as well, crun does not: there the driver only tidies
+  // up.
   const beside = unified ? [] : [join(root, 'unified')];
   const controller = (name: string) => join(unified ? root : join(root, name), names.box);
 
@@ -147,7 +160,10 @@ function pidsBelow(dir: string): number[] {
 
 function pidsIn(dir: string): number[] {
   try {
-    return readFileSync(join(dir, 'cgroup.procs'), 'utf8').split('\n').filter((line) => line !== '').map(Number);
+    return readFileSync(join(dir, 'cgroup.procs'), 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number);
   } catch {
     return [];
   }
@@ -204,7 +220,10 @@ function unifiedUsage(dir: string): CgroupUsage {
 
 function legacyUsage(controller: (name: string) => string): CgroupUsage {
   const nanos = Number(readQuietly(join(controller('cpuacct'), 'cpuacct.usage')));
-  return { cpuSeconds: nanos / 1e9, memoryBytes: Number(readQuietly(join(controller('memory'), 'memory.usage_in_bytes'))) };
+  return {
+    cpuSeconds: nanos / 1e9,
+    memoryBytes: Number(readQuietly(join(controller('memory'), 'memory.usage_in_bytes'))),
+  };
 }
 
 function oomKills(path: string): number {

@@ -1,5 +1,5 @@
-// Commands in a running box: environment and user as the image, the box and the request say, each over the one before; and the end of commands
-// that a predecessor of this worker left. Called by box.ts, in parallel.
+// Commands in a running box: environment and user as the image, the box and the request say, each over the one before;
+// and the end of commands that a predecessor of this worker left. Called by box.ts, in parallel.
 import { constants } from 'node:os';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
@@ -34,8 +34,17 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
     const given = { PATH: defaultPath, ...(request.tty === null ? {} : { TERM: request.tty.term }) };
     const env = { HOME: user.home, ...withImageEnv(given, image.config.env), ...spec.env, ...request.env };
     const killsBefore = cgroups.oomKills();
-    const command = startable({ cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env }, exec.limits, `${toolsInBox}/busybox`, 'sh');
-    const handle = await startExec(exec, { ...request, cmd: command.cmd }, { workdir: command.workdir, env: command.env, user });
+    const command = startable(
+      { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env },
+      exec.limits,
+      `${toolsInBox}/busybox`,
+      'sh',
+    );
+    const handle = await startExec(
+      exec,
+      { ...request, cmd: command.cmd },
+      { workdir: command.workdir, env: command.env, user },
+    );
     const exit = handle.exit.then((how) => {
       own.delete(request.execId);
       return withMemoryKills(how, cgroups.oomKills() - killsBefore, spec.memoryMb);
@@ -47,10 +56,16 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
   }
 }
 
-/** The kernel counts its kills for the whole box, so of a command that was not killed itself this says no more than what happened meanwhile. */
+/**
+ * The kernel counts its kills for the whole box, so of a command that was not killed itself this says no more than what
+ * happened meanwhile.
+ */
 function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecExit {
   if (kills <= 0 || 'lost' in exit) return exit;
-  const what = exit.exitCode === killedCode ? 'the kernel killed it' : `while it ran, the kernel killed ${kills} of the processes of its box`;
+  const what =
+    exit.exitCode === killedCode
+      ? 'the kernel killed it'
+      : `while it ran, the kernel killed ${kills} of the processes of its box`;
   return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 

@@ -1,7 +1,7 @@
-// Keeps the disk of a box from promising more than the host has. Disks are sparse files, so all of them together may be larger than the
-// host's free space. This file tells the box's file system, again and again, how much of its free space it may not use: then a program
-// gets ENOSPC when it writes, and nothing that was written is lost later.
-// The kernel counts what waits in memory to be written, too; that much is left free on the host.
+// Keeps the disk of a box from promising more than the host has. Disks are sparse files, so all of them together may be
+// larger than the host's free space. This file tells the box's file system, again and again, how much of its free space
+// it may not use: then a program gets ENOSPC when it writes, and nothing that was written is lost later. The kernel
+// counts what waits in memory to be written, too; that much is left free on the host.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -40,9 +40,14 @@ export function keepDiskRoom(paths: BoxPaths, initPid: number, log: Logger): { c
     const own = disks.find(({ image }) => image === paths.diskImage);
     if (own === undefined) return; // A plain directory: the host's own file system says ENOSPC.
     const [host, inside] = await Promise.all([statfs(paths.home), statfs(`/proc/${initPid}/root/`)]);
-    const pendingBytes = disks.reduce((sum, { device }) => sum + attribute(device, 'delayed_allocation_blocks') * inside.bsize, 0);
+    const pendingBytes = disks.reduce(
+      (sum, { device }) => sum + attribute(device, 'delayed_allocation_blocks') * inside.bsize,
+      0,
+    );
     const blocks = blocksToReserve({
-      hostFreeBytes: host.bavail * host.bsize, pendingBytes, disks: disks.length,
+      hostFreeBytes: host.bavail * host.bsize,
+      pendingBytes,
+      disks: disks.length,
       fileSystem: { blocks: inside.blocks, freeBlocks: inside.bfree, blockBytes: inside.bsize },
     });
     if (blocks === reserved) return;
@@ -52,23 +57,33 @@ export function keepDiskRoom(paths: BoxPaths, initPid: number, log: Logger): { c
 
   let looking: Promise<void> | null = null;
   const lookOnce = () => {
-    looking ??= look().catch((error: unknown) => {
-      if (!warned) log.warn({ err: error }, 'the box is not kept from filling the disk of the host');
-      warned = true;
-    }).finally(() => { looking = null; });
+    looking ??= look()
+      .catch((error: unknown) => {
+        if (!warned) log.warn({ err: error }, 'the box is not kept from filling the disk of the host');
+        warned = true;
+      })
+      .finally(() => {
+        looking = null;
+      });
   };
   lookOnce(); // A command may write a gigabyte before the first tick.
   const timer = setInterval(lookOnce, limits.diskRoomEveryMs);
   timer.unref();
-  return { close: () => { clearInterval(timer); } };
+  return {
+    close: () => {
+      clearInterval(timer);
+    },
+  };
 }
 
 /** Of boxes of this server that run. */
 function thinDisks(boxesDir: string): { device: string; image: string }[] {
-  return readdirSync('/sys/fs/ext4').filter((name) => name.startsWith('loop')).flatMap((device) => {
-    const image = readOr(`/sys/block/${device}/loop/backing_file`, '').trimEnd();
-    return image.startsWith(boxesDir) ? [{ device, image }] : [];
-  });
+  return readdirSync('/sys/fs/ext4')
+    .filter((name) => name.startsWith('loop'))
+    .flatMap((device) => {
+      const image = readOr(`/sys/block/${device}/loop/backing_file`, '').trimEnd();
+      return image.startsWith(boxesDir) ? [{ device, image }] : [];
+    });
 }
 
 function attribute(device: string, name: string): number {

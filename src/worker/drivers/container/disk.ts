@@ -1,5 +1,6 @@
-// The disk of a box: what it writes over its image. A sparse ext4 image of the size asked for, mounted through a loop device, so that the size
-// is a real bound and removal is one unlink; where the host has no loop devices, a plain directory without a bound.
+// The disk of a box: what it writes over its image. A sparse ext4 image of the size asked for, mounted through a loop
+// device, so that the size is a real bound and removal is one unlink; where the host has no loop devices, a plain
+// directory without a bound.
 import { closeSync, openSync, readFileSync, readdirSync, statfsSync } from 'node:fs';
 import { mkdir, realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -41,15 +42,16 @@ function imageBytes(dir: string, sizeGb: number): number {
 }
 
 /**
- * Waits until the kernel has let go of the disk, which it does a moment after the last process of the box: an image that is mounted
- * twice is damaged.
+ * Waits until the kernel has let go of the disk, which it does a moment after the last process of the box: an image
+ * that is mounted twice is damaged.
  * @throws TIMEOUT after `timeoutMs` milliseconds
  */
 export async function diskReleased(paths: BoxPaths, timeoutMs: number): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   const image = await realpath(paths.diskImage).catch(() => null);
   while (image !== null && isAttached(image)) {
-    if (Date.now() > deadline) throw new BoxRunError('TIMEOUT', `the disk ${paths.diskImage} is still in use after ${timeoutMs} ms`);
+    if (Date.now() > deadline)
+      throw new BoxRunError('TIMEOUT', `the disk ${paths.diskImage} is still in use after ${timeoutMs} ms`);
     await delay(releasePollMs);
   }
 }

@@ -1,5 +1,5 @@
-// Entry of the container driver, for hosts without usable KVM: boxes as containers of an OCI runtime from the distribution. Loaded by the
-// worker when it is configured; the probe is for `serve` and `doctor`.
+// Entry of the container driver, for hosts without usable KVM: boxes as containers of an OCI runtime from the
+// distribution. Loaded by the worker when it is configured; the probe is for `serve` and `doctor`.
 import type { RunnerMode } from '../../../shared/config.ts';
 import type { Driver, DriverContext } from '../driver.ts';
 import { makeFifosAhead } from './ahead.ts';
@@ -18,10 +18,20 @@ interface ContainerDriverOptions {
 
 /** A driver for one box. The runtime is tried out once per host, on the first start. */
 export function createContainerDriver(context: DriverContext, options: ContainerDriverOptions): Driver {
-  return createBoxDriver(context, { ...options, runtime: () => chooseRuntime((runtime) => tryRuntime(runtime, context.imagesDir)) });
+  return createBoxDriver(context, {
+    ...options,
+    runtime: () => chooseRuntime((runtime) => tryRuntime(runtime, context.imagesDir)),
+  });
 }
 
-/** What the first box of a process would have to load, find, choose and make, done before there is one. @throws RUNTIME_ERROR, TIMEOUT */
+/**
+ * What the first box of a process would have to load, find, choose and make, done before there is one.
+ * @throws RUNTIME_ERROR, TIMEOUT
+ */
 export async function prepareAhead(dir: string, imagesDir: string): Promise<void> {
-  await Promise.all([makeFifosAhead(dir), ensureBoxTools(imagesDir), chooseRuntime((runtime) => tryRuntime(runtime, imagesDir))]);
+  await Promise.all([
+    makeFifosAhead(dir),
+    ensureBoxTools(imagesDir),
+    chooseRuntime((runtime) => tryRuntime(runtime, imagesDir)),
+  ]);
 }

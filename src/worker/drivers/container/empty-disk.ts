@@ -1,5 +1,6 @@
-// Empty disks by size: mkfs.ext4 makes one of each size, once; of every other one its few hundred KiB are written, which takes a
-// millisecond instead of two programs. Called by disk.ts; an archive of an empty disk is there whole or not at all.
+// Empty disks by size: mkfs.ext4 makes one of each size, once; of every other one its few hundred KiB are written,
+// which takes a millisecond instead of two programs. Called by disk.ts; an archive of an empty disk is there whole or
+// not at all.
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,10 +16,19 @@ export interface EmptyDisk {
 const blockBytes = 512;
 const makeTimeoutMs = 60_000;
 /**
- * Nothing is written ahead, and nothing is kept for growing: the image takes a few hundred KiB until the box writes. All disks of a size
- * have one UUID, which nobody looks for: they are mounted by path.
+ * Nothing is written ahead, and nothing is kept for growing: the image takes a few hundred KiB until the box writes.
+ * All disks of a size have one UUID, which nobody looks for: they are mounted by path.
  */
-const formatOptions = ['-q', '-F', '-m', '0', '-O', '^resize_inode', '-E', 'lazy_itable_init=1,lazy_journal_init=1,nodiscard'];
+const formatOptions = [
+  '-q',
+  '-F',
+  '-m',
+  '0',
+  '-O',
+  '^resize_inode',
+  '-E',
+  'lazy_itable_init=1,lazy_journal_init=1,nodiscard',
+];
 /** Another one where the options are others. */
 const archivesName = 'ext4-2';
 
@@ -38,7 +48,9 @@ export async function emptyDisk(imagesDir: string, sizeBytes: number): Promise<E
     await mustRun('mkfs.ext4', [...formatOptions, disk], { timeoutMs: makeTimeoutMs });
     // tar(1) finds the holes without reading them, which Node has no call for.
     const format = ['--format=posix', '--sparse', '--sparse-version=1.0', '--hole-detection=seek'];
-    await mustRun('tar', ['-c', ...format, '-C', temporary, '-f', join(temporary, 'tar'), 'disk'], { timeoutMs: makeTimeoutMs });
+    await mustRun('tar', ['-c', ...format, '-C', temporary, '-f', join(temporary, 'tar'), 'disk'], {
+      timeoutMs: makeTimeoutMs,
+    });
     await rename(join(temporary, 'tar'), archive);
   } finally {
     await rm(temporary, { recursive: true, force: true });
@@ -58,8 +70,9 @@ export function writeDisk(path: string, { sizeBytes, pieces }: EmptyDisk): void 
 }
 
 /**
- * One file in tar's sparse format 1.0 (GNU tar manual, "PAX Format, Version 1.0"): an extended header, the file's header, and then in its
- * content the number of pieces, offset and length of each in decimal lines, padded to a block, and behind that the pieces.
+ * One file in tar's sparse format 1.0 (GNU tar manual, "PAX Format, Version 1.0"): an extended header, the file's
+ * header, and then in its content the number of pieces, offset and length of each in decimal lines, padded to a block,
+ * and behind that the pieces.
  */
 function piecesOf(archive: Buffer): EmptyDisk['pieces'] {
   const start = blockBytes + wholeBlocks(parseInt(archive.toString('latin1', 124, 136), 8)) + blockBytes;

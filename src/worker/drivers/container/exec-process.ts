@@ -1,5 +1,5 @@
-// What a started command is made of, with a terminal or without: its record for the runtime, its first words, its files, and what is
-// forgotten when it has ended. Used by exec.ts and terminal.ts.
+// What a started command is made of, with a terminal or without: its record for the runtime, its first words, its
+// files, and what is forgotten when it has ended. Used by exec.ts and terminal.ts.
 import type { ChildProcess } from 'node:child_process';
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,7 +43,10 @@ export interface PreparedCommand {
 }
 
 export interface StartedProcess {
-  /** Resolves when the wrapper reports, from inside the command's control group; rejects when the runtime ended without that. */
+  /**
+   * Resolves when the wrapper reports, from inside the command's control group; rejects when the runtime ended without
+   * that.
+   */
   readonly begun: Promise<string>;
   readonly stdout: Readable;
   readonly stderr: Readable;
@@ -63,7 +66,11 @@ export function processFileOf(paths: BoxPaths, execId: string): string {
 /** What to start, for that file. */
 export function processText(limits: readonly Ulimit[], request: ExecRequest, command: PreparedCommand): string {
   const { args, env } = wrapCommand({
-    cmd: request.cmd, workdir: command.workdir, isOwnDirectory: request.workdir === null, env: command.env, isTerminal: request.tty !== null,
+    cmd: request.cmd,
+    workdir: command.workdir,
+    isOwnDirectory: request.workdir === null,
+    env: command.env,
+    isTerminal: request.tty !== null,
   });
   const { uid, gid, groups } = command.user;
   // Only root starts with capabilities, as in any container.

@@ -1,5 +1,6 @@
-// One command in a running box: starts the runtime's exec with real pipes, knows when the command itself began, and kills its whole tree by its
-// control group. Called by driver.ts; the group is made, and named after the command, before anything starts.
+// One command in a running box: starts the runtime's exec with real pipes, knows when the command itself began, and
+// kills its whole tree by its control group. Called by driver.ts; the group is made, and named after the command,
+// before anything starts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, constants, writeFileSync } from 'node:fs';
 import { Readable, type Duplex, type Writable } from 'node:stream';
@@ -10,25 +11,45 @@ import { faultPoint } from '../../../shared/fault.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import { limits } from '../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../driver.ts';
-import { processFileOf, firstWords, forgetExec, processText, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import {
+  processFileOf,
+  firstWords,
+  forgetExec,
+  processText,
+  removeQuietly,
+  type ExecContext,
+  type PreparedCommand,
+  type StartedProcess,
+} from './exec-process.ts';
 import { startByRunner } from './runner/exec.ts';
 import { lastLines, toolPath } from './tools.ts';
 import { spawnTerminal } from './terminal.ts';
 import { wrapperFds } from './wrapper.ts';
 
 /**
- * Starts a command. Resolves when it runs, or when it is known why it cannot (127, 126, missing directory: a handle like any other).
+ * Starts a command. Resolves when it runs, or when it is known why it cannot (127, 126, missing directory: a handle
+ * like any other).
  * @throws RUNTIME_ERROR when the runtime itself failed
  */
-export async function startExec(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle> {
+export async function startExec(
+  context: ExecContext,
+  request: ExecRequest,
+  command: PreparedCommand,
+): Promise<ExecHandle> {
   const runner = request.tty === null ? await context.runner.ready() : null;
   const handle = runner === null ? null : await startByRunner(runner, context, request, command);
   return handle ?? startByRuntime(context, request, command);
 }
 
 /** The ordinary path: one start of the OCI runtime. */
-async function startByRuntime(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle> {
-  const started = await (request.tty === null ? spawnExec(context, request, command) : spawnTerminal(context, request, command, request.tty));
+async function startByRuntime(
+  context: ExecContext,
+  request: ExecRequest,
+  command: PreparedCommand,
+): Promise<ExecHandle> {
+  const started = await (request.tty === null
+    ? spawnExec(context, request, command)
+    : spawnTerminal(context, request, command, request.tty));
   const { stdout, stderr, stdin, exit } = started;
   try {
     await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${request.execId}`);
@@ -38,7 +59,9 @@ async function startByRuntime(context: ExecContext, request: ExecRequest, comman
     stdout.destroy();
     stdin?.destroy();
     if (error instanceof BoxRunError && error.code === 'TIMEOUT') throw error;
-    throw new BoxRunError('RUNTIME_ERROR', `the command could not be started in the box: ${lastLines(said)}`, { cause: error });
+    throw new BoxRunError('RUNTIME_ERROR', `the command could not be started in the box: ${lastLines(said)}`, {
+      cause: error,
+    });
   }
   // A command with a terminal has no stderr of its own: what comes there is the runtime's.
   if (request.tty !== null) stderr.resume();
@@ -48,7 +71,8 @@ async function startByRuntime(context: ExecContext, request: ExecRequest, comman
     stdin,
     exit,
     resize(cols, rows) {
-      if (started.resize === undefined) return Promise.reject(new BoxRunError('RUNTIME_ERROR', 'this command has no terminal'));
+      if (started.resize === undefined)
+        return Promise.reject(new BoxRunError('RUNTIME_ERROR', 'this command has no terminal'));
       started.resize({ cols, rows });
       return Promise.resolve();
     },
@@ -58,7 +82,11 @@ async function startByRuntime(context: ExecContext, request: ExecRequest, comman
   };
 }
 
-async function spawnExec(context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<StartedProcess> {
+async function spawnExec(
+  context: ExecContext,
+  request: ExecRequest,
+  command: PreparedCommand,
+): Promise<StartedProcess> {
   const { paths, pipes, cgroups, runtime, boxId } = context;
   const opened: number[] = [];
   const sockets: Array<Readable | Writable> = [];
@@ -86,7 +114,8 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
       {
         cwd: '/',
         detached: true,
-        // runc copies what it gets as 0 to 2, and waits for the command's last child to close it; the rest it hands on as it is.
+        // runc copies what it gets as 0 to 2, and waits for the command's last child to close it; the rest it hands on
+        // as it is.
         stdio: ['ignore', 'ignore', errors.childFd, joinFile, 'pipe', inputFd, output.childFd, errors.childFd],
         env: { PATH: toolPath, [homeMark]: paths.home },
       },
@@ -95,7 +124,14 @@ async function spawnExec(context: ExecContext, request: ExecRequest, command: Pr
     const exit = exitOf(context, request.execId, child, processFile);
     const begun = firstWords(child.stdio[4] as Duplex, child);
     begun.catch(() => undefined); // Whoever waits for it sees it.
-    return { begun, stdout: output.reader, stderr: errors.reader, stdin: input?.writer ?? null, exit, clientPid: child.pid ?? 0 };
+    return {
+      begun,
+      stdout: output.reader,
+      stderr: errors.reader,
+      stdin: input?.writer ?? null,
+      exit,
+      clientPid: child.pid ?? 0,
+    };
   } catch (error) {
     for (const socket of sockets) socket.destroy();
     removeQuietly(processFile);
@@ -116,7 +152,9 @@ function exitOf(context: ExecContext, execId: string, child: ChildProcess, proce
       finish({ lost: `the OCI runtime could not be started: ${error.message}` });
     });
     child.once('exit', (code, signal) => {
-      finish(code === null ? { lost: `the OCI runtime's client was ended by ${signal ?? 'a signal'}` } : { exitCode: code });
+      finish(
+        code === null ? { lost: `the OCI runtime's client was ended by ${signal ?? 'a signal'}` } : { exitCode: code },
+      );
     });
   });
 }
@@ -126,8 +164,16 @@ async function killTree({ cgroups }: ExecContext, execId: string, { exit }: Star
   await withDeadline(exit, limits.killTimeoutMs, `the end of ${execId}`);
 }
 
-/** The command itself is the one in its group whose parent is the runtime's client; what it has started has other parents. */
-async function signalLeader({ cgroups }: ExecContext, execId: string, { clientPid }: StartedProcess, signal: number): Promise<void> {
+/**
+ * The command itself is the one in its group whose parent is the runtime's client; what it has started has other
+ * parents.
+ */
+async function signalLeader(
+  { cgroups }: ExecContext,
+  execId: string,
+  { clientPid }: StartedProcess,
+  signal: number,
+): Promise<void> {
   for (const pid of cgroups.pids(execId)) {
     if ((await parentOf(pid)) === clientPid) killQuietly(pid, signal);
   }

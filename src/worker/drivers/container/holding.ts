@@ -1,5 +1,6 @@
-// What this worker holds of its box: the fixed parts (places, control groups, images), the running state if there is one, and whether anything of
-// the box may still be alive on the host. All changes of "running" go through adopt and release here.
+// What this worker holds of its box: the fixed parts (places, control groups, images), the running state if there is
+// one, and whether anything of the box may still be alive on the host. All changes of "running" go through adopt and
+// release here.
 import { rm } from 'node:fs/promises';
 import type { Ulimit } from '../../../shared/api.ts';
 import type { ProcessIdentity } from '../../../shared/child-process.ts';
@@ -88,19 +89,24 @@ interface AdoptedBox {
 }
 
 /** Takes a running box on: from now on its end is noticed, and commands can be started. */
-export function adopt(
-  holding: Holding,
-  box: AdoptedBox,
-  arm: (onGone: () => void) => AliveWatch,
-): void {
+export function adopt(holding: Holding, box: AdoptedBox, arm: (onGone: () => void) => AliveWatch): void {
   const { context, paths, cgroups } = holding;
   const { pipes } = box;
   const current: Running = {
     state: box.state,
     image: box.image,
     exec: {
-      boxId: context.spec.boxId, rootId: box.state.rootId ?? sharedRange.base, limits: box.limits, paths, runtime: box.runtime, cgroups,
-      pipes, runner: runnerOf(holding, box), init: box.state.init, log: context.log, lingering: new Set(),
+      boxId: context.spec.boxId,
+      rootId: box.state.rootId ?? sharedRange.base,
+      limits: box.limits,
+      paths,
+      runtime: box.runtime,
+      cgroups,
+      pipes,
+      runner: runnerOf(holding, box),
+      init: box.state.init,
+      log: context.log,
+      lingering: new Set(),
     },
     own: new Set(),
     unwatchNetwork: watchNetwork(holding, box.state, (network) => {
@@ -116,10 +122,22 @@ export function adopt(
 }
 
 function runnerOf({ context, paths, cgroups, runnerMode }: Holding, { runtime, limits: ulimits }: AdoptedBox): Runner {
-  return createRunner({ mode: runnerMode, boxId: context.spec.boxId, limits: ulimits, paths, runtime, cgroups, log: context.log });
+  return createRunner({
+    mode: runnerMode,
+    boxId: context.spec.boxId,
+    limits: ulimits,
+    paths,
+    runtime,
+    cgroups,
+    log: context.log,
+  });
 }
 
-function watchNetwork({ context, paths }: Holding, state: RunState, onReplaced: (network: ProcessIdentity) => void): () => void {
+function watchNetwork(
+  { context, paths }: Holding,
+  state: RunState,
+  onReplaced: (network: ProcessIdentity) => void,
+): () => void {
   if (state.network === null) return () => undefined;
   return keepConnected(paths, {
     init: state.init,
@@ -156,5 +174,7 @@ async function engineExited(holding: Holding, current: Running): Promise<void> {
     context.log.error({ err: error }, 'cleaning up after the end of the box failed');
   });
   const memory = oomKills > 0 ? `; the kernel killed ${oomKills} of its processes for want of memory` : '';
-  context.onEngineExit(`the box ended without being asked to: its first process or the OCI runtime was killed${memory}`);
+  context.onEngineExit(
+    `the box ended without being asked to: its first process or the OCI runtime was killed${memory}`,
+  );
 }

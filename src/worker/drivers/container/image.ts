@@ -1,6 +1,6 @@
-// Root file systems that boxes share read-only: pulled with skopeo, unpacked with umoci, each below a name that its digest gives, made in a
-// temporary directory and renamed. What a registry once gave is not asked for again. Used by driver.ts, by several
-// processes at once.
+// Root file systems that boxes share read-only: pulled with skopeo, unpacked with umoci, each below a name that its
+// digest gives, made in a temporary directory and renamed. What a registry once gave is not asked for again. Used by
+// driver.ts, by several processes at once.
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -41,7 +41,8 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
   const rootfsDir = (digest: string) => {
     return join(imagesDir, 'rootfs', `${digest.replace(':', '-')}${shift === null ? '-unshifted' : ''}`);
   };
-  const referenceFile = (reference: string) => join(imagesDir, 'refs', `${encodeName(canonicalReference(reference))}.json`);
+  const referenceFile = (reference: string) =>
+    join(imagesDir, 'refs', `${encodeName(canonicalReference(reference))}.json`);
 
   const load = async (digest: string): Promise<PreparedImage | null> => {
     const dir = rootfsDir(digest);
@@ -60,7 +61,11 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
     return load((JSON.parse(saved) as { digest: string }).digest);
   };
 
-  const prepareLayout = async (layoutDir: string, progress: ReportProgress, signal: AbortSignal): Promise<PreparedImage> => {
+  const prepareLayout = async (
+    layoutDir: string,
+    progress: ReportProgress,
+    signal: AbortSignal,
+  ): Promise<PreparedImage> => {
     const image = await readLayout(layoutDir);
     const present = await load(image.digest);
     if (present !== null) return present;
@@ -110,7 +115,9 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
       const key = JSON.stringify(source);
       const present = await remembered(key, () => find(source));
       if (present !== null) return present;
-      const made = await (source.kind === 'layout' ? prepareLayout(source.layoutDir, progress, signal) : pull(source.reference, progress, signal));
+      const made = await (source.kind === 'layout'
+        ? prepareLayout(source.layoutDir, progress, signal)
+        : pull(source.reference, progress, signal));
       known.set(key, made).set(made.digest, made);
       return made;
     },
@@ -118,7 +125,12 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
 }
 
 /** Unpacks into `rootfs` below `temporary`; the layers are made plain before. Returns warnings for the user. */
-async function unpackPlain(layoutDir: string, temporary: string, shift: IdRange | null, signal: AbortSignal): Promise<readonly string[]> {
+async function unpackPlain(
+  layoutDir: string,
+  temporary: string,
+  shift: IdRange | null,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
   const layout = join(temporary, 'layout');
   const plain = await plainLayout(layoutDir, layout, signal);
   await unpack(plain.dir, join(temporary, 'rootfs'), shift, signal);
@@ -127,7 +139,8 @@ async function unpackPlain(layoutDir: string, temporary: string, shift: IdRange 
 }
 
 async function unpack(layoutDir: string, target: string, shift: IdRange | null, signal: AbortSignal): Promise<void> {
-  const map = shift === null ? [] : ['--uid-map', `0:${shift.base}:${shift.size}`, '--gid-map', `0:${shift.base}:${shift.size}`];
+  const map =
+    shift === null ? [] : ['--uid-map', `0:${shift.base}:${shift.size}`, '--gid-map', `0:${shift.base}:${shift.size}`];
   const image = `${basename(layoutDir)}:latest`;
   await mustRun('umoci', ['raw', 'unpack', '--image', image, ...map, target], {
     timeoutMs: limits.imagePrepareTimeoutMs,
@@ -146,11 +159,18 @@ async function giveToRoot(dir: string, { base }: IdRange, signal: AbortSignal): 
     env: toolEnvironment(),
     signal,
   });
-  if (result.exitCode !== 0) throw new BoxRunError('RUNTIME_ERROR', `the unpacked image cannot be given to a box: ${lastLines(result.stderr)}`);
+  if (result.exitCode !== 0)
+    throw new BoxRunError('RUNTIME_ERROR', `the unpacked image cannot be given to a box: ${lastLines(result.stderr)}`);
 }
 
 /** The manifest first, under a short deadline, so that a registry that does not answer fails soon; then the layers. */
-async function copyFromRegistry(reference: string, layout: string, insecure: boolean, progress: ReportProgress, signal: AbortSignal): Promise<void> {
+async function copyFromRegistry(
+  reference: string,
+  layout: string,
+  insecure: boolean,
+  progress: ReportProgress,
+  signal: AbortSignal,
+): Promise<void> {
   const source = `docker://${canonicalReference(reference)}`;
   const tls = insecure ? ['--tls-verify=false'] : [];
   await skopeo(['inspect', '--raw', '--no-tags', ...tls, source], limits.registryTimeoutMs, signal);
@@ -170,7 +190,12 @@ async function copyFromRegistry(reference: string, layout: string, insecure: boo
   }
 }
 
-async function skopeo(args: readonly string[], timeoutMs: number, signal: AbortSignal, onLine?: (line: string) => void): Promise<void> {
+async function skopeo(
+  args: readonly string[],
+  timeoutMs: number,
+  signal: AbortSignal,
+  onLine?: (line: string) => void,
+): Promise<void> {
   const path = await needTool('skopeo');
   // Standard output through standard error: progress lines come on the first, and on the second is what failed.
   const script = ['-c', 'exec "$0" "$@" >&2', path, ...args];
@@ -221,12 +246,15 @@ async function remember(path: string, value: { reference: string; digest: string
   await rename(temporary, path);
 }
 
-const pullHint = 'check the name, the network and the credentials (skopeo login), or import the image with `boxrun images import`';
+const pullHint =
+  'check the name, the network and the credentials (skopeo login), or import the image with `boxrun images import`';
 
 function asPullFailure(reference: string, error: unknown): unknown {
   if (error instanceof BoxRunError && error.code === 'CANCELED') return error;
-  if ((error as Error | null)?.name === 'AbortError') return new BoxRunError('CANCELED', `pulling ${reference} was canceled`);
-  const reason = error instanceof BoxRunError && error.code === 'TIMEOUT' ? 'the registry did not answer in time' : errorText(error);
+  if ((error as Error | null)?.name === 'AbortError')
+    return new BoxRunError('CANCELED', `pulling ${reference} was canceled`);
+  const reason =
+    error instanceof BoxRunError && error.code === 'TIMEOUT' ? 'the registry did not answer in time' : errorText(error);
   return new BoxRunError('IMAGE_PULL_FAILED', `cannot pull ${reference}: ${reason}`, {
     cause: error,
     hint: (error instanceof BoxRunError ? error.hint : undefined) ?? pullHint,

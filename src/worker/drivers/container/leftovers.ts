@@ -1,5 +1,6 @@
-// Ending whatever works for a box on this host, known or not: the processes in its control groups, and those outside that carry its mark in
-// their environment (monitor, runtime, slirp4netns). Called where no record can be trusted: after a failed start, a dead worker, on removal.
+// Ending whatever works for a box on this host, known or not: the processes in its control groups, and those outside
+// that carry its mark in their environment (monitor, runtime, slirp4netns). Called where no record can be trusted:
+// after a failed start, a dead worker, on removal.
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { killQuietly } from '../../../shared/child-process.ts';
@@ -20,7 +21,8 @@ export async function endLeftovers(homeDir: string, cgroups: BoxCgroups, timeout
     // After the marked ones: a runtime under way could still put a process into the groups.
     await cgroups.killAll(Math.max(1, deadline - Date.now()));
     if (marked.length === 0) return;
-    if (Date.now() > deadline) throw new BoxRunError('TIMEOUT', `processes of ${homeDir} did not die: ${marked.join(' ')}`);
+    if (Date.now() > deadline)
+      throw new BoxRunError('TIMEOUT', `processes of ${homeDir} did not die: ${marked.join(' ')}`);
     await delay(pollMs);
   }
 }

@@ -1,5 +1,5 @@
-// The life of a box on an OCI runtime: made, started, taken over, stopped, removed. Each step either reaches its end or leaves nothing running;
-// removal works from any half-made state. Called by box.ts, one call at a time.
+// The life of a box on an OCI runtime: made, started, taken over, stopped, removed. Each step either reaches its end or
+// leaves nothing running; removal works from any half-made state. Called by box.ts, one call at a time.
 import { rm } from 'node:fs/promises';
 import type { Ulimit } from '../../../shared/api.ts';
 import { isAlive } from '../../../shared/child-process.ts';
@@ -18,7 +18,11 @@ import { loadJson, saveJson, type BoxRecord, type RunState } from './record.ts';
 import { findRuntime, type RuntimeName } from './runtime.ts';
 import { ensureBoxTools } from './tools.ts';
 
-export async function createBox(holding: Holding, progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }> {
+export async function createBox(
+  holding: Holding,
+  progress: ReportProgress,
+  signal: AbortSignal,
+): Promise<{ engineId: string }> {
   const { context, paths, preparer } = holding;
   const { spec } = context;
   try {
@@ -58,7 +62,17 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
   pipes.catch(() => undefined);
   try {
     const [firstLimits, commandLimits] = await boxLimits(holding);
-    const boot = { spec, volumeRoots: context.volumeRoots, paths, cgroups, cgroup, runtime, tools, rootfsDir: image.rootfsDir, disk: record.disk, limits: firstLimits,
+    const boot = {
+      spec,
+      volumeRoots: context.volumeRoots,
+      paths,
+      cgroups,
+      cgroup,
+      runtime,
+      tools,
+      rootfsDir: image.rootfsDir,
+      disk: record.disk,
+      limits: firstLimits,
       onSharedIds: (reason: string) => {
         context.log.warn({ reason }, 'the box has no range of ids of its own: it shares one with other boxes');
       },
@@ -85,7 +99,11 @@ export async function reattachBox(holding: Holding): Promise<'running' | 'stoppe
   const image = await imageOf(holding, needRecord(holding));
   const network = await reconnected(holding, state);
   const [, commandLimits] = await boxLimits(holding);
-  adopt(holding, { state: { ...state, network }, runtime, image, pipes: await openPipes(holding), limits: commandLimits }, watchAlive(paths).arm);
+  adopt(
+    holding,
+    { state: { ...state, network }, runtime, image, pipes: await openPipes(holding), limits: commandLimits },
+    watchAlive(paths).arm,
+  );
   return 'running';
 }
 
@@ -137,7 +155,10 @@ function needRecord({ context, paths }: Holding): BoxRecord {
 async function imageOf({ context, preparer }: Holding, { digest }: BoxRecord): Promise<PreparedImage> {
   const image = await preparer.load(digest);
   if (image !== null) return image;
-  throw new BoxRunError('RUNTIME_ERROR', `the image ${digest}, of which the box was made, is gone from ${context.imagesDir}`);
+  throw new BoxRunError(
+    'RUNTIME_ERROR',
+    `the image ${digest}, of which the box was made, is gone from ${context.imagesDir}`,
+  );
 }
 
 function asCanceled(error: unknown, signal: AbortSignal): unknown {

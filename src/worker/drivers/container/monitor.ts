@@ -1,6 +1,6 @@
-// The process that holds a box: it mounts the box's root in a mount namespace of its own and becomes the OCI runtime in the foreground, which
-// ends when the box's first process does. It runs in its own session, outlives the worker, and keeps the write end of a
-// FIFO open: whoever reads the other end sees its death, parent or not.
+// The process that holds a box: it mounts the box's root in a mount namespace of its own and becomes the OCI runtime in
+// the foreground, which ends when the box's first process does. It runs in its own session, outlives the worker, and
+// keeps the write end of a FIFO open: whoever reads the other end sees its death, parent or not.
 import { spawn } from 'node:child_process';
 import { chmodSync, closeSync, constants, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -19,12 +19,13 @@ import type { OciRuntime } from './runtime.ts';
 
 const readyPollMs = 2;
 
-// Arguments: stage, disk, kind of disk, files for /etc, owner of the root on the disk, root file system of the image, mount program, the program that makes a
-// range of ids (or nothing), the range's creator and first id, its version; then the runtime's command line.
-// It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop device needs the host's mount, which retries when
-// another box takes the same free loop device first. The runtime hands its standard output on to the box's first process, which must not
-// hold a file of the host: what the runtime itself has to say goes to its --log. In a static /dev the kernel's next loop device may have no
-// node: then the missing ones are made.
+// Arguments: stage, disk, kind of disk, files for /etc, owner of the root on the disk, root file system of the image,
+// mount program, the program that makes a range of ids (or nothing), the range's creator and first id, its version;
+// then the runtime's command line. It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop
+// device needs the host's mount, which retries when another box takes the same free loop device first. The runtime
+// hands its standard output on to the box's first process, which must not hold a file of the host: what the runtime
+// itself has to say goes to its --log. In a static /dev the kernel's next loop device may have no node: then the
+// missing ones are made.
 const monitorScript = `
 set -e
 stage=$1 disk=$2 kind=$3 etc=$4 owner=$5 image=$6 mount=$7 ranges=$8 creator=$9 base=\${10} version=\${11}
@@ -148,7 +149,11 @@ function monitorEnvironment(home: string, runtime: OciRuntime): NodeJS.ProcessEn
   return { PATH: toolPath, [homeMark]: home, ...(runtime.hideUnified ? { BOXRUN_HIDE_UNIFIED: '1' } : {}) };
 }
 
-async function waitForInit({ paths, tools }: MonitorOptions, ended: Promise<'ended'>, signal: AbortSignal): Promise<ProcessIdentity> {
+async function waitForInit(
+  { paths, tools }: MonitorOptions,
+  ended: Promise<'ended'>,
+  signal: AbortSignal,
+): Promise<ProcessIdentity> {
   const deadline = Date.now() + limits.boxStartTimeoutMs;
   let over = false;
   void ended.then(() => {
@@ -165,7 +170,10 @@ async function waitForInit({ paths, tools }: MonitorOptions, ended: Promise<'end
   }
 }
 
-/** Until the first process is the box's own program it is the runtime's, whose namespaces nobody may enter: a command would be refused. */
+/**
+ * Until the first process is the box's own program it is the runtime's, whose namespaces nobody may enter: a command
+ * would be refused.
+ */
 function hasBegun(pid: number, { initArgs }: BoxTools): boolean {
   return textOf(`/proc/${pid}/cmdline`).split('\0')[0] === initArgs[0];
 }
@@ -180,15 +188,25 @@ function textOf(path: string): string {
 }
 
 const hints: ReadonlyArray<readonly [RegExp, string]> = [
-  [/loop device/, 'the disk of a box needs a loop device: allow this host more of them, or give the server the /dev of the host'],
-  [/overlay/, 'without loop devices the state directory must be on a file system on which overlayfs can write, such as ext4 or xfs: '
-    + 'give the server loop devices (/dev/loop-control), or another state directory (BOXRUN_STATE_DIR)'],
+  [
+    /loop device/,
+    'the disk of a box needs a loop device: allow this host more of them, or give the server the /dev of the host',
+  ],
+  [
+    /overlay/,
+    'without loop devices the state directory must be on a file system on which overlayfs can write, such as ext4 or xfs: ' +
+      'give the server loop devices (/dev/loop-control), or another state directory (BOXRUN_STATE_DIR)',
+  ],
 ];
 
 function startFailure(paths: BoxPaths): BoxRunError {
   const said = `${textOf(paths.monitorLog)}${textOf(paths.runtimeLog)}`;
   const hint = hints.find(([pattern]) => pattern.test(said))?.[1];
-  return new BoxRunError('RUNTIME_ERROR', `the box did not start: ${lastLines(said)}`, hint === undefined ? {} : { hint });
+  return new BoxRunError(
+    'RUNTIME_ERROR',
+    `the box did not start: ${lastLines(said)}`,
+    hint === undefined ? {} : { hint },
+  );
 }
 
 export interface AliveWatch {

@@ -1,6 +1,7 @@
-// The way out of a box with `network: true`: slirp4netns gives its network namespace an interface whose traffic it carries as ordinary
-// connections from the host. Rules inside that namespace, which the box cannot change for want of NET_ADMIN, keep every address of the host itself
-// out of reach. Owned by driver.ts; slirp4netns ends by itself when the box's monitor does.
+// The way out of a box with `network: true`: slirp4netns gives its network namespace an interface whose traffic it
+// carries as ordinary connections from the host. Rules inside that namespace, which the box cannot change for want of
+// NET_ADMIN, keep every address of the host itself out of reach. Owned by driver.ts; slirp4netns ends by itself when
+// the box's monitor does.
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -19,7 +20,10 @@ const readyTimeoutMs = 10_000;
 const rulesTimeoutMs = 10_000;
 const checkMs = 5_000;
 
-/** Never a service elsewhere: this network, loopback, link-local (cloud metadata), multicast and up; slirp4netns' gateway is the host. */
+/**
+ * Never a service elsewhere: this network, loopback, link-local (cloud metadata), multicast and up; slirp4netns'
+ * gateway is the host.
+ */
 const blockedAlways = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0-255.255.255.255', '10.0.2.2'];
 
 /**
@@ -39,7 +43,12 @@ export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promis
       ...(hasIpv6 ? ['--enable-ipv6'] : []),
       ...['--ready-fd=3', '--exit-fd=4', String(init.pid), 'tap0'],
     ],
-    { cwd: '/', detached: true, stdio: ['ignore', log, log, 'pipe', alive], env: { PATH: toolPath, [homeMark]: paths.home } },
+    {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log, log, 'pipe', alive],
+      env: { PATH: toolPath, [homeMark]: paths.home },
+    },
   );
   closeSync(log);
   closeSync(alive);
@@ -56,7 +65,9 @@ export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promis
       resolve(false);
     });
   });
-  const up = await withDeadline(said, readyTimeoutMs, 'connecting the box to the network').finally(() => ready.destroy());
+  const up = await withDeadline(said, readyTimeoutMs, 'connecting the box to the network').finally(() =>
+    ready.destroy(),
+  );
   const identity = child.pid === undefined ? null : await processIdentity(child.pid);
   if (up && identity !== null) return identity;
   const text = await readFile(paths.networkLog, 'utf8').catch(() => '');
@@ -71,7 +82,10 @@ interface NetworkWatch {
   readonly onTrouble: (error: unknown) => void;
 }
 
-/** Keeps the rules right while the host's own addresses change, and the network up when its process ends; returns what ends that. */
+/**
+ * Keeps the rules right while the host's own addresses change, and the network up when its process ends; returns what
+ * ends that.
+ */
 export function keepConnected(paths: BoxPaths, { init, network, onReplaced, onTrouble }: NetworkWatch): () => void {
   let known = hostAddresses().join(' ');
   let current = network;
@@ -108,7 +122,9 @@ export function keepConnected(paths: BoxPaths, { init, network, onReplaced, onTr
 export function hostAddresses(): string[] {
   const addresses = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
-    .filter((entry) => entry.family === 'IPv4' && !entry.address.startsWith('127.') && !entry.address.startsWith('169.254.'))
+    .filter(
+      (entry) => entry.family === 'IPv4' && !entry.address.startsWith('127.') && !entry.address.startsWith('169.254.'),
+    )
     .map((entry) => entry.address);
   return [...new Set(addresses)].sort();
 }
@@ -159,5 +175,8 @@ function elements(addresses: readonly string[]): string {
 
 async function setRules(init: ProcessIdentity, rules: string): Promise<void> {
   const nft = await needTool('nft');
-  await mustRun('nsenter', [`--net=/proc/${init.pid}/ns/net`, nft, '-f', '-'], { timeoutMs: rulesTimeoutMs, input: rules });
+  await mustRun('nsenter', [`--net=/proc/${init.pid}/ns/net`, nft, '-f', '-'], {
+    timeoutMs: rulesTimeoutMs,
+    input: rules,
+  });
 }

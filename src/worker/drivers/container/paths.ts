@@ -3,12 +3,17 @@
 import { join } from 'node:path';
 import { instanceCgroup } from '../../../shared/host-marks.ts';
 
-/** Directory of the host, readable by all, over which each box's monitor mounts in its own mount namespace; empty for everyone else. */
+/**
+ * Directory of the host, readable by all, over which each box's monitor mounts in its own mount namespace; empty for
+ * everyone else.
+ */
 export const stageDir = '/run/boxrun/stage';
 /** Result of the last probe of the OCI runtimes; /run is empty after a boot. */
 export const runtimeChoiceFile = '/run/boxrun/runtime.json';
 
-/** Inside a box: where the driver's own programs are mounted. A mount point cannot be renamed or removed from inside. */
+/**
+ * Inside a box: where the driver's own programs are mounted. A mount point cannot be renamed or removed from inside.
+ */
 export const toolsInBox = '/dev/.boxrun';
 
 export interface BoxPaths {
@@ -52,7 +57,9 @@ export function boxPaths(homeDir: string): BoxPaths {
   };
 }
 
-/** Below the top of each hierarchy: one group for this database, in it one for each box, in that one for each command. */
+/**
+ * Below the top of each hierarchy: one group for this database, in it one for each box, in that one for each command.
+ */
 export function cgroupOf(instanceId: string, boxId: string): { parent: string; box: string } {
   const parent = instanceCgroup(instanceId);
   return { parent, box: `${parent}/${boxId}` };

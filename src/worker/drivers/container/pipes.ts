@@ -1,6 +1,6 @@
-// Real pipes for the streams of commands. Node gives a child socket pairs, which a program cannot open again as /dev/stdout or /dev/stdin; so
-// FIFOs are made ahead, many at a time, and each is unlinked once both of its ends are open: nobody can open it by name,
-// and none is used twice. Owned by the driver of one box.
+// Real pipes for the streams of commands. Node gives a child socket pairs, which a program cannot open again as
+// /dev/stdout or /dev/stdin; so FIFOs are made ahead, many at a time, and each is unlinked once both of its ends are
+// open: nobody can open it by name, and none is used twice. Owned by the driver of one box.
 import { closeSync, constants, openSync, readdirSync, unlinkSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
@@ -41,7 +41,10 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
     const names = Array.from({ length: batchSize }, () => join(dir, `${process.pid}-${(made += 1)}`));
     // Anyone may open them who can reach them: inside the box, through /dev/stdout, as whatever user the command runs.
     // With the mark of the box: it may work while the box comes up, and must end with it.
-    await mustRun('mkfifo', ['-m', '666', ...names], { timeoutMs: makeTimeoutMs, env: toolEnvironment({ [homeMark]: home }) });
+    await mustRun('mkfifo', ['-m', '666', ...names], {
+      timeoutMs: makeTimeoutMs,
+      env: toolEnvironment({ [homeMark]: home }),
+    });
     ready.push(...names);
   };
   const startRefill = () => {

@@ -1,5 +1,5 @@
-// Whether this host can run boxes as containers, told by doing it: the built-in image, a box, a command. For `boxrun doctor`, for `serve`, and for
-// the choice of the runtime. Everything it makes is gone when it returns.
+// Whether this host can run boxes as containers, told by doing it: the built-in image, a box, a command. For `boxrun
+// doctor`, for `serve`, and for the choice of the runtime. Everything it makes is gone when it returns.
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,7 +35,8 @@ const trialTimeoutMs = 60_000;
 
 /**
  * What stands in the way of the container driver on this host.
- * @param place a directory of the state directory: what a box needs may be there on one file system, and missing on another
+ * @param place a directory of the state directory: what a box needs may be there on one file system, and missing on
+ * another
  */
 export async function probeContainerHost(place: string = defaultPlace()): Promise<ContainerHostReport> {
   const problems = await missing();
@@ -45,9 +46,15 @@ export async function probeContainerHost(place: string = defaultPlace()): Promis
   }
   try {
     let sharedIds: string | null = null;
-    const runtime = await tryRuntimes((candidate) => tryRuntime(candidate, place, (reason) => { sharedIds = reason; }));
+    const runtime = await tryRuntimes((candidate) =>
+      tryRuntime(candidate, place, (reason) => {
+        sharedIds = reason;
+      }),
+    );
     if (sharedIds !== null) {
-      problems.push(`boxes share one range of ids, which needs Linux 5.19 to be otherwise: one can use up what the kernel counts per user (${String(sharedIds)})`);
+      problems.push(
+        `boxes share one range of ids, which needs Linux 5.19 to be otherwise: one can use up what the kernel counts per user (${String(sharedIds)})`,
+      );
     }
     return { ok: true, problems, runtime: runtime.name };
   } catch (error) {
@@ -72,8 +79,15 @@ function defaultPlace(): string {
   return join(tmpdir(), 'boxrun-probe');
 }
 
-/** Makes a box in the file system of `place`, runs a command in it and removes it; null when that worked, else what did not. */
-export async function tryRuntime(runtime: OciRuntime, place: string, onSharedIds: (reason: string) => void = () => undefined): Promise<string | null> {
+/**
+ * Makes a box in the file system of `place`, runs a command in it and removes it; null when that worked, else what did
+ * not.
+ */
+export async function tryRuntime(
+  runtime: OciRuntime,
+  place: string,
+  onSharedIds: (reason: string) => void = () => undefined,
+): Promise<string | null> {
   const dir = await temporaryDirectory(place, join(place, 'trial'));
   try {
     const imagesDir = join(dir, 'images');
@@ -81,11 +95,29 @@ export async function tryRuntime(runtime: OciRuntime, place: string, onSharedIds
     const boxId = newId('box');
     const driver = createBoxDriver(
       {
-        spec: { boxId, image, idBlock: trialBlock, cpu: 1, memoryMb: 64, diskSizeGb: 1, network: false, workdir: '/', env: {}, volumes: [] },
+        spec: {
+          boxId,
+          image,
+          idBlock: trialBlock,
+          cpu: 1,
+          memoryMb: 64,
+          diskSizeGb: 1,
+          network: false,
+          workdir: '/',
+          env: {},
+          volumes: [],
+        },
         homeDir: join(dir, boxId),
         imagesDir,
         instanceId: newId('inst'),
-        log: pino({ level: 'warn' }, { write: (line) => { onSharedIds(String((JSON.parse(line) as { reason?: unknown }).reason)); } }),
+        log: pino(
+          { level: 'warn' },
+          {
+            write: (line) => {
+              onSharedIds(String((JSON.parse(line) as { reason?: unknown }).reason));
+            },
+          },
+        ),
         volumeRoots: [],
         onEngineExit: () => undefined,
       },
@@ -97,7 +129,9 @@ export async function tryRuntime(runtime: OciRuntime, place: string, onSharedIds
       await driver.remove();
     }
   } catch (error) {
-    return error instanceof BoxRunError && error.hint !== undefined ? `${error.message} (${error.hint})` : errorText(error);
+    return error instanceof BoxRunError && error.hint !== undefined
+      ? `${error.message} (${error.hint})`
+      : errorText(error);
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
@@ -107,7 +141,15 @@ async function runOnce(driver: ReturnType<typeof createBoxDriver>): Promise<stri
   const { signal } = new AbortController();
   await driver.create(() => undefined, signal);
   await driver.start(() => undefined, signal);
-  const handle = await driver.exec({ execId: newId('exec'), cmd: ['true'], env: {}, workdir: '/', user: null, tty: null, stdin: false });
+  const handle = await driver.exec({
+    execId: newId('exec'),
+    cmd: ['true'],
+    env: {},
+    workdir: '/',
+    user: null,
+    tty: null,
+    stdin: false,
+  });
   handle.stdout.resume();
   handle.stderr.resume();
   const exit = await handle.exit;

@@ -1,6 +1,6 @@
-// Limits, umask and the kernel's choice of victims for a process of a box, in the words of an OCI configuration. Fixed values, so that
-// nothing of what the server was started with reaches a box. The runtime can only lower what it is started with, so a worker
-// raises its own hard limits first.
+// Limits, umask and the kernel's choice of victims for a process of a box, in the words of an OCI configuration. Fixed
+// values, so that nothing of what the server was started with reaches a box. The runtime can only lower what it is
+// started with, so a worker raises its own hard limits first.
 import { readFileSync } from 'node:fs';
 import { runTool } from '../../../shared/child-process.ts';
 import { limits } from '../../../shared/limits.ts';
@@ -14,14 +14,26 @@ const unlimitedText = String(2n ** 64n - 1n);
 
 /** As the kernel says them in /proc/self/limits. */
 const lineOf: Readonly<Record<Ulimit['name'], string>> = {
-  core: 'core file size', cpu: 'cpu time', data: 'data size', fsize: 'file size', locks: 'file locks', memlock: 'locked memory', msgqueue: 'msgqueue size',
-  nice: 'nice priority', nofile: 'open files', nproc: 'processes', rss: 'resident set', rtprio: 'realtime priority', rttime: 'realtime timeout',
-  sigpending: 'pending signals', stack: 'stack size',
+  core: 'core file size',
+  cpu: 'cpu time',
+  data: 'data size',
+  fsize: 'file size',
+  locks: 'file locks',
+  memlock: 'locked memory',
+  msgqueue: 'msgqueue size',
+  nice: 'nice priority',
+  nofile: 'open files',
+  nproc: 'processes',
+  rss: 'resident set',
+  rtprio: 'realtime priority',
+  rttime: 'realtime timeout',
+  sigpending: 'pending signals',
+  stack: 'stack size',
 };
 
 /**
- * All limits of a command of a box: those asked for, over the fixed ones. Where this process may not raise its own (as root of a
- * container without SYS_RESOURCE), a fixed one is as high as it can be.
+ * All limits of a command of a box: those asked for, over the fixed ones. Where this process may not raise its own (as
+ * root of a container without SYS_RESOURCE), a fixed one is as high as it can be.
  */
 export async function limitsOfCommands(asked: readonly Ulimit[]): Promise<Ulimit[]> {
   const wanted = ulimitsOf(asked);
@@ -30,7 +42,10 @@ export async function limitsOfCommands(asked: readonly Ulimit[]): Promise<Ulimit
   const prlimit = low.length === 0 ? null : await findTool('prlimit');
   if (prlimit !== null) {
     const args = low.map(({ name, hard }) => `--${name}=:${hard === -1 ? 'unlimited' : hard}`);
-    await runTool(prlimit, ['--pid', String(process.pid), ...args], { timeoutMs: limits.killTimeoutMs, env: toolEnvironment() });
+    await runTool(prlimit, ['--pid', String(process.pid), ...args], {
+      timeoutMs: limits.killTimeoutMs,
+      env: toolEnvironment(),
+    });
     ceilings = ownHardLimits();
   }
   const clamp = (name: Ulimit['name'], value: number) => (isAbove(value, ceilings[name]) ? ceilings[name] : value);
@@ -47,7 +62,9 @@ function isAbove(value: number, ceiling: number): boolean {
 function ownHardLimits(): Record<Ulimit['name'], number> {
   const text = readFileSync('/proc/self/limits', 'utf8');
   const hard = (name: string) => new RegExp(`^Max ${name} +\\S+ +(\\S+)`, 'm').exec(text)?.[1] ?? 'unlimited';
-  const entries = Object.entries(lineOf).map(([name, line]) => [name, hard(line) === 'unlimited' ? -1 : Number(hard(line))] as const);
+  const entries = Object.entries(lineOf).map(
+    ([name, line]) => [name, hard(line) === 'unlimited' ? -1 : Number(hard(line))] as const,
+  );
   return Object.fromEntries(entries) as Record<Ulimit['name'], number>;
 }
 
@@ -55,7 +72,11 @@ function ownHardLimits(): Record<Ulimit['name'], number> {
 export function processLimits(ulimits: readonly Ulimit[]) {
   const value = (limit: number) => (limit === -1 ? unlimitedMark : limit);
   return {
-    rlimits: ulimits.map(({ name, soft, hard }) => ({ type: `RLIMIT_${name.toUpperCase()}`, soft: value(soft), hard: value(hard) })),
+    rlimits: ulimits.map(({ name, soft, hard }) => ({
+      type: `RLIMIT_${name.toUpperCase()}`,
+      soft: value(soft),
+      hard: value(hard),
+    })),
     oomScoreAdj: 0,
   };
 }

@@ -1,5 +1,6 @@
-// What this driver writes down about a box in its home: at creation (image, disk), and while it runs (which processes hold it), so that a new
-// worker can take over. Written whole by rename; read leniently, since a worker may have died at any moment.
+// What this driver writes down about a box in its home: at creation (image, disk), and while it runs (which processes
+// hold it), so that a new worker can take over. Written whole by rename; read leniently, since a worker may have died
+// at any moment.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ProcessIdentity } from '../../../shared/child-process.ts';
 import type { Disk } from './disk.ts';

@@ -1,5 +1,6 @@
-// What a box with a network finds in its /etc/resolv.conf, made out of the host's (resolv.conf(5)). The first name server is always slirp4netns,
-// which asks the host's first one, also where only the host itself can reach that. The others are asked directly.
+// What a box with a network finds in its /etc/resolv.conf, made out of the host's (resolv.conf(5)). The first name
+// server is always slirp4netns, which asks the host's first one, also where only the host itself can reach that. The
+// others are asked directly.
 import { readFileSync, realpathSync } from 'node:fs';
 import { isIPv4, isIPv6 } from 'node:net';
 
@@ -25,7 +26,10 @@ export interface HostResolver {
 export function readHostResolver(): HostResolver {
   try {
     const path = realpathSync(hostFile);
-    return { text: readFileSync(path, 'utf8'), isSeenBySlirp: seenBySlirp.some((directory) => path.startsWith(directory)) };
+    return {
+      text: readFileSync(path, 'utf8'),
+      isSeenBySlirp: seenBySlirp.some((directory) => path.startsWith(directory)),
+    };
   } catch {
     return { text: '', isSeenBySlirp: true };
   }
@@ -48,7 +52,9 @@ export function boxResolver(host: HostResolver, closed: (address: string) => boo
 }
 
 function serversOf(text: string): string[] {
-  return linesOf(text).filter(([keyword]) => keyword === 'nameserver').map(([, address = '']) => address);
+  return linesOf(text)
+    .filter(([keyword]) => keyword === 'nameserver')
+    .map(([, address = '']) => address);
 }
 
 /** Of `search` and `domain` the last one counts; all lines of `options` do. */
@@ -60,5 +66,8 @@ function settings(text: string): string[] {
 }
 
 function linesOf(text: string): string[][] {
-  return text.split('\n').filter((line) => !/^\s*[#;]/.test(line)).map((line) => line.trim().split(/\s+/));
+  return text
+    .split('\n')
+    .filter((line) => !/^\s*[#;]/.test(line))
+    .map((line) => line.trim().split(/\s+/));
 }

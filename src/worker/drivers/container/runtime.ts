@@ -1,5 +1,6 @@
-// Which OCI runtime this host gets: crun, else runc, whichever really makes a container and runs a command in it. The answer is kept in /run,
-// since a trial costs a few tenths of a second, and is asked for again after a boot or when a runtime is replaced.
+// Which OCI runtime this host gets: crun, else runc, whichever really makes a container and runs a command in it. The
+// answer is kept in /run, since a trial costs a few tenths of a second, and is asked for again after a boot or when a
+// runtime is replaced.
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';

@@ -1,6 +1,7 @@
-// Which system calls a box may make: those that ordinary programs need, an explicit refusal (EPERM) for the dangerous ones, and ENOSYS for
-// everything else, so that programs fall back as on an older kernel, or on one without NUMA (mbind and relatives). Pure data for the OCI configuration, tighter than
-// the usual default: no mount, no namespaces, no tracing of other processes, no key rings, no 32-bit entry.
+// Which system calls a box may make: those that ordinary programs need, an explicit refusal (EPERM) for the dangerous
+// ones, and ENOSYS for everything else, so that programs fall back as on an older kernel, or on one without NUMA (mbind
+// and relatives). Pure data for the OCI configuration, tighter than the usual default: no mount, no namespaces, no
+// tracing of other processes, no key rings, no 32-bit entry.
 
 const EPERM = 1;
 const ENOSYS = 38;

@@ -1,12 +1,22 @@
-// A command with a terminal. The OCI runtime makes the terminal inside the box and sends it to a program of ours on the host
-// (runner/terminal.c), which copies between it and two pipes. No byte is lost or added on the way, and full pipes make both sides wait.
+// A command with a terminal. The OCI runtime makes the terminal inside the box and sends it to a program of ours on the
+// host (runner/terminal.c), which copies between it and two pipes. No byte is lost or added on the way, and full pipes
+// make both sides wait.
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { homeMark } from '../../../shared/host-marks.ts';
 import type { ExecExit, ExecRequest } from '../driver.ts';
-import { processFileOf, firstWords, forgetExec, processText, removeQuietly, type ExecContext, type PreparedCommand, type StartedProcess } from './exec-process.ts';
+import {
+  processFileOf,
+  firstWords,
+  forgetExec,
+  processText,
+  removeQuietly,
+  type ExecContext,
+  type PreparedCommand,
+  type StartedProcess,
+} from './exec-process.ts';
 import { runnerVersion } from './runner/frames.ts';
 import { findRunnerProgram } from './runner/program.ts';
 import { toolPath } from './tools.ts';

@@ -66,7 +66,11 @@ export function packageOf(name: ToolName): string {
  * Runs a tool that must succeed.
  * @throws RUNTIME_ERROR with the last lines of what it said
  */
-export async function mustRun(name: ToolName, args: readonly string[], options: Parameters<typeof runTool>[2]): Promise<ToolResult> {
+export async function mustRun(
+  name: ToolName,
+  args: readonly string[],
+  options: Parameters<typeof runTool>[2],
+): Promise<ToolResult> {
   const result = await runTool(await needTool(name), args, { env: toolEnvironment(), ...options });
   if (result.exitCode === 0) return result;
   throw new BoxRunError('RUNTIME_ERROR', `${name} failed: ${lastLines(result.stderr || result.stdout)}`);
@@ -101,8 +105,8 @@ export interface BoxTools {
 const ensured = new Map<string, Promise<BoxTools>>();
 
 /**
- * Copies of busybox and init beside the images: /usr may be replaced under a running box, and /run may be mounted noexec. Looked for
- * once in a process, which lives for one box.
+ * Copies of busybox and init beside the images: /usr may be replaced under a running box, and /run may be mounted
+ * noexec. Looked for once in a process, which lives for one box.
  */
 export function ensureBoxTools(imagesDir: string): Promise<BoxTools> {
   const known = ensured.get(imagesDir);
@@ -129,7 +133,11 @@ async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
     await chmod(temporary, 0o755);
     await moveInto(temporary, dir, false);
   }
-  return { dir, runner: runner === null ? null : join(dir, 'runner'), initArgs: init === null ? fallbackInit : [`${toolsInBox}/init`, '-P'] };
+  return {
+    dir,
+    runner: runner === null ? null : join(dir, 'runner'),
+    initArgs: init === null ? fallbackInit : [`${toolsInBox}/init`, '-P'],
+  };
 }
 
 /** Changes whenever a package is upgraded, without reading the file. */

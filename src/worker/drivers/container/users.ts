@@ -1,5 +1,6 @@
-// Which ids a command runs with: `USER[:GROUP]` as in an image's configuration, numbers or names. Names, groups and HOME are read from
-// the box's own files for each command, also for root: the box may have changed them since the last one. Pure but for the reading.
+// Which ids a command runs with: `USER[:GROUP]` as in an image's configuration, numbers or names. Names, groups and
+// HOME are read from the box's own files for each command, also for root: the box may have changed them since the last
+// one. Pure but for the reading.
 import { boxIdMax } from '../../../shared/box-user.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 
@@ -52,7 +53,11 @@ function idOf(kind: 'user' | 'group', name: string, text: string): number {
   if (!isNumber(text)) throw new BoxRunError('RUNTIME_ERROR', `there is no ${kind} '${name}' in the box`);
   const id = Number(text);
   if (id <= boxIdMax) return id;
-  throw new BoxRunError('RUNTIME_ERROR', `the ${kind} '${name}' has the id ${text}, and ids in a box end at ${boxIdMax}`, {
-    hint: 'give it a smaller id in /etc/passwd or /etc/group of the box',
-  });
+  throw new BoxRunError(
+    'RUNTIME_ERROR',
+    `the ${kind} '${name}' has the id ${text}, and ids in a box end at ${boxIdMax}`,
+    {
+      hint: 'give it a smaller id in /etc/passwd or /etc/group of the box',
+    },
+  );
 }

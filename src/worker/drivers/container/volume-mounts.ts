@@ -1,6 +1,6 @@
-// Volumes that are confined to certain directories of the host: where each one leads is looked up before the runtime mounts it, and
-// what the runtime has mounted is compared with that afterwards, before any command runs in the box. A directory that was
-// swapped for a link in between makes the start fail. Called by boot.ts.
+// Volumes that are confined to certain directories of the host: where each one leads is looked up before the runtime
+// mounts it, and what the runtime has mounted is compared with that afterwards, before any command runs in the box. A
+// directory that was swapped for a link in between makes the start fail. Called by boot.ts.
 import { readFile } from 'node:fs/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
 
@@ -20,9 +20,13 @@ export async function expectMounted(pid: number, hostPaths: readonly string[]): 
   const [host, box] = await Promise.all(['self', pid].map((process) => readFile(`/proc/${process}/mountinfo`, 'utf8')));
   const missing = missingMounts(parseMounts(host ?? ''), parseMounts(box ?? ''), hostPaths);
   if (missing.length === 0) return;
-  throw new BoxRunError('FORBIDDEN', `${missing.join(', ')} changed while the box was started, and was not mounted as it was checked`, {
-    hint: 'start the box again',
-  });
+  throw new BoxRunError(
+    'FORBIDDEN',
+    `${missing.join(', ')} changed while the box was started, and was not mounted as it was checked`,
+    {
+      hint: 'start the box again',
+    },
+  );
 }
 
 export function missingMounts(host: readonly Mount[], box: readonly Mount[], hostPaths: readonly string[]): string[] {
@@ -32,9 +36,14 @@ export function missingMounts(host: readonly Mount[], box: readonly Mount[], hos
   });
 }
 
-/** The device and the directory on it that `path` is, by the mounts of the host; of several at one place the last is on top. */
+/**
+ * The device and the directory on it that `path` is, by the mounts of the host; of several at one place the last is on
+ * top.
+ */
 function sourceOf(host: readonly Mount[], path: string): Pick<Mount, 'device' | 'root'> | null {
-  const above = host.filter(({ mountPoint }) => mountPoint === '/' || path === mountPoint || path.startsWith(`${mountPoint}/`));
+  const above = host.filter(
+    ({ mountPoint }) => mountPoint === '/' || path === mountPoint || path.startsWith(`${mountPoint}/`),
+  );
   const longest = Math.max(...above.map(({ mountPoint }) => mountPoint.length));
   const mount = above.findLast(({ mountPoint }) => mountPoint.length === longest);
   if (mount === undefined) return null;
@@ -44,10 +53,13 @@ function sourceOf(host: readonly Mount[], path: string): Pick<Mount, 'device' | 
 
 /** Lines of proc_pid_mountinfo(5), with their octal escapes undone. */
 export function parseMounts(text: string): Mount[] {
-  return text.split('\n').filter((line) => line !== '').map((line) => {
-    const [, , device = '', root = '', mountPoint = ''] = line.split(' ');
-    return { device, root: unescaped(root), mountPoint: unescaped(mountPoint) };
-  });
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const [, , device = '', root = '', mountPoint = ''] = line.split(' ');
+      return { device, root: unescaped(root), mountPoint: unescaped(mountPoint) };
+    });
 }
 
 function unescaped(text: string): string {

@@ -1,9 +1,13 @@
-// What runs between the OCI runtime and a user's command: a few lines of shell, in the driver's own busybox, that join the command's control
-// group, report, change directory, find the program as a shell would, and become it. Pure: builds the argument list.
+// What runs between the OCI runtime and a user's command: a few lines of shell, in the driver's own busybox, that join
+// the command's control group, report, change directory, find the program as a shell would, and become it. Pure: builds
+// the argument list.
 import { toolsInBox } from './paths.ts';
 import { logicalPath } from './runner/frames.ts';
 
-/** Descriptors handed to the wrapper: its control group's cgroup.procs, the pipe on which it reports, and the command's own three. */
+/**
+ * Descriptors handed to the wrapper: its control group's cgroup.procs, the pipe on which it reports, and the command's
+ * own three.
+ */
 const joinFd = 3;
 const reportFd = 4;
 const [stdinFd, stdoutFd, stderrFd] = [5, 6, 7];
@@ -14,14 +18,17 @@ export const wrapperFds = { withStreams: 5, withTerminal: 3 };
 
 const shell = `${toolsInBox}/busybox`;
 
-/** Names that the shell itself sets, reads or drops; a command that is given one of them gets its environment another way. */
+/**
+ * Names that the shell itself sets, reads or drops; a command that is given one of them gets its environment another
+ * way.
+ */
 const shellNames = new Set(
   `ENV FUNCNAME HISTFILE HISTFILESIZE HISTSIZE IFS LINENO MAIL MAILCHECK MAILPATH OLDPWD OPTARG OPTERR OPTIND PPID PS1 PS2 PS3
    PS4 PWD RANDOM SECONDS SHELLOPTS SHLVL TMOUT UID _`.split(/\s+/),
 );
 
-// A killed command's group is gone before this joins it: then nothing runs. The names are unlikely ones, since variables that came with
-// the environment are handed on.
+// A killed command's group is gone before this joins it: then nothing runs. The names are unlikely ones, since
+// variables that came with the environment are handed on.
 const joinAndReport = `
 echo 0 >&${joinFd} || exit 137
 exec ${joinFd}>&- <&${stdinFd} >&${stdoutFd} 2>&${stderrFd} ${stdinFd}<&- ${stdoutFd}>&- ${stderrFd}>&-
@@ -94,8 +101,8 @@ shift 2
 exec -a "$__boxrun_name" "$__boxrun_path" "$@"
 `;
 
-// Arguments here: directory, command, number of variables, number of arguments, the arguments, the variables. They are turned round until they
-// stand as \`env\` wants them.
+// Arguments here: directory, command, number of variables, number of arguments, the arguments, the variables. They are
+// turned round until they stand as \`env\` wants them.
 const becomeThroughEnv = `
 __boxrun_vars=$3
 __boxrun_args=$4
@@ -140,7 +147,9 @@ export function wrapCommand({ cmd, workdir, isOwnDirectory, env, isTerminal }: W
   };
 }
 
-/** The same environment for a start without the shell in between: where that is a shell's, it says the directory too. */
+/**
+ * The same environment for a start without the shell in between: where that is a shell's, it says the directory too.
+ */
 export function environmentOf(env: Readonly<Record<string, string>>, workdir: string): string[] {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   return Object.keys(env).every(survivesShell) ? [...variables, `PWD=${logicalPath(workdir)}`] : variables;

@@ -1,10 +1,19 @@
-// The line to one runner: orders out, reports in, and which command each report is about. It believes a report only where it can be true.
-// With the end of the line, which is noticed at once, every command that it has not reported as ended is lost. Made by runner.ts.
+// The line to one runner: orders out, reports in, and which command each report is about. It believes a report only
+// where it can be true. With the end of the line, which is noticed at once, every command that it has not reported as
+// ended is lost. Made by runner.ts.
 import type { Duplex } from 'node:stream';
 import { errorText } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { ExecExit } from '../../driver.ts';
-import { createReportReader, encodePing, encodeRun, encodeSignal, type Report, type RunOrder, type StartStage } from './frames.ts';
+import {
+  createReportReader,
+  encodePing,
+  encodeRun,
+  encodeSignal,
+  type Report,
+  type RunOrder,
+  type StartStage,
+} from './frames.ts';
 
 /** The runner says that the command has not begun, and why. */
 export class StartRefused extends Error {

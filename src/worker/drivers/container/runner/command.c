@@ -1,5 +1,6 @@
-// The way from an order to the command, in the processes that the runner makes for it: control group, streams, session, ids, directory,
-// program. It does what wrapper.ts does, with the same words: who reads them cannot tell which way a command took.
+// The way from an order to the command, in the processes that the runner makes for it: control group, streams, session,
+// ids, directory, program. It does what wrapper.ts does, with the same words: who reads them cannot tell which way a
+// command took.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,10 @@ static int isExecutable(const struct stat *file, const struct order *order) {
   return (file->st_mode & bits) != 0;
 }
 
-/** The program's path as a shell would find it: the first file in PATH that may be executed, else the first file. NULL: none. */
+/**
+ * The program's path as a shell would find it: the first file in PATH that may be executed, else the first file. NULL:
+ * none.
+ */
 static char *findProgram(const struct order *order) {
   const char *name = order->args[0];
   if (*name == '\0') return NULL;
@@ -150,9 +154,9 @@ static void putStream(const char *name, int flags, int fd, struct command *comma
 }
 
 /**
- * The first of two processes. It joins the command's control group, then makes a session and is its leader, so that the command
- * is not, which a program may count on (setsid). The second one borrows its memory and is the runner's own child; with the second's
- * exec this one ends.
+ * The first of two processes. It joins the command's control group, then makes a session and is its leader, so that the
+ * command is not, which a program may count on (setsid). The second one borrows its memory and is the runner's own
+ * child; with the second's exec this one ends.
  */
 void startCommand(struct order *order, struct command *command) {
   const size_t length = strlen(order->cgroup);

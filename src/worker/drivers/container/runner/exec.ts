@@ -1,5 +1,5 @@
-// One command that the box's runner starts: its pipes by name, its control group, its end. Called by ../exec.ts, which takes the
-// ordinary path where this gives null: then nothing of the command has run.
+// One command that the box's runner starts: its pipes by name, its control group, its end. Called by ../exec.ts, which
+// takes the ordinary path where this gives null: then nothing of the command has run.
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -26,7 +26,12 @@ interface Streams {
 /**
  * @throws RUNTIME_ERROR when it was killed before it began; TIMEOUT
  */
-export async function startByRunner({ channel, pipes }: ReadyRunner, context: ExecContext, request: ExecRequest, command: PreparedCommand): Promise<ExecHandle | null> {
+export async function startByRunner(
+  { channel, pipes }: ReadyRunner,
+  context: ExecContext,
+  request: ExecRequest,
+  command: PreparedCommand,
+): Promise<ExecHandle | null> {
   const { cgroups } = context;
   const { execId } = request;
   const opened: Array<OutputPipe | InputPipe> = [];
@@ -66,7 +71,9 @@ function isWorthAnother(error: unknown): boolean {
   const { ENOENT, ENODEV } = constants.errno;
   const groupIsGone = error.stage === 'join' && (error.errno === ENOENT || error.errno === ENODEV);
   if (!groupIsGone && error.stage !== 'killed') return true;
-  throw new BoxRunError('RUNTIME_ERROR', 'the command could not be started in the box: it was killed before it began', { cause: error });
+  throw new BoxRunError('RUNTIME_ERROR', 'the command could not be started in the box: it was killed before it began', {
+    cause: error,
+  });
 }
 
 function orderOf(request: ExecRequest, { workdir, env, user }: PreparedCommand, { output, errors, input }: Streams) {
@@ -89,7 +96,10 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
   const givenUp = new Promise<ExecExit>((resolve) => {
     giveUp = resolve;
   });
-  const exit = Promise.race([started.exit.then((how) => ('lost' in how ? endLost(context, execId, how) : how)), givenUp]).then((how) => {
+  const exit = Promise.race([
+    started.exit.then((how) => ('lost' in how ? endLost(context, execId, how) : how)),
+    givenUp,
+  ]).then((how) => {
     forgetExec(context, execId, null);
     return how;
   });
@@ -116,7 +126,9 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
 
 const killed: ExecExit = { exitCode: 128 + constants.signals.SIGKILL };
 
-/** Nobody can tell how the command ends, so it ends now; unless the box itself has ended, which kills everything in it. */
+/**
+ * Nobody can tell how the command ends, so it ends now; unless the box itself has ended, which kills everything in it.
+ */
 async function endLost({ cgroups, init, log }: ExecContext, execId: string, lost: ExecExit): Promise<ExecExit> {
   await cgroups.killExec(execId, limits.killTimeoutMs).catch((error: unknown) => {
     log.error({ error: errorText(error), execId }, 'a command whose runner is gone could not be killed');

@@ -1,5 +1,6 @@
-// What worker and runner say to each other, as bytes: orders to it, reports of a fixed length from it. Pure. The same formats stand in
-// runner.h; all numbers are of 32 bits, little-endian as every processor on which boxes run. The runner lives in the box, so its reports are checked here.
+// What worker and runner say to each other, as bytes: orders to it, reports of a fixed length from it. Pure. The same
+// formats stand in runner.h; all numbers are of 32 bits, little-endian as every processor on which boxes run. The
+// runner lives in the box, so its reports are checked here.
 
 import { wordBytesMax } from '../../argument-list.ts';
 
@@ -42,12 +43,26 @@ export interface RunOrder {
 export function encodeRun(id: number, order: RunOrder): Buffer | null {
   const { user, cmd, env } = order;
   if (cmd.length + env.length > wordsMax || user.groups.length > groupsMax) return null;
-  const words = [order.group, order.input ?? '', order.output, order.errors, logicalPath(order.workdir), order.workdir, ...cmd, ...env];
+  const words = [
+    order.group,
+    order.input ?? '',
+    order.output,
+    order.errors,
+    logicalPath(order.workdir),
+    order.workdir,
+    ...cmd,
+    ...env,
+  ];
   if (words.some((word) => word.includes('\0') || Buffer.byteLength(word) >= wordBytesMax)) return null;
   const text = Buffer.from(`${words.join('\0')}\0`);
   if (text.length > orderBytesMax - headerBytes - 4 * (7 + groupsMax)) return null;
   const flags = order.isOwnDirectory ? 1 : 0;
-  return frame(orderKinds.run, id, [user.uid, user.gid, flags, user.groups.length, cmd.length, env.length, ...user.groups], text);
+  return frame(
+    orderKinds.run,
+    id,
+    [user.uid, user.gid, flags, user.groups.length, cmd.length, env.length, ...user.groups],
+    text,
+  );
 }
 
 export function encodeSignal(id: number, signal: number): Buffer {
@@ -58,7 +73,10 @@ export function encodePing(id: number): Buffer {
   return frame(orderKinds.ping, id, []);
 }
 
-/** As a shell's `cd` understands an absolute path, and says it in PWD: `..` takes back the name before it, whatever that is. */
+/**
+ * As a shell's `cd` understands an absolute path, and says it in PWD: `..` takes back the name before it, whatever that
+ * is.
+ */
 export function logicalPath(path: string): string {
   const parts: string[] = [];
   for (const part of path.split('/')) {

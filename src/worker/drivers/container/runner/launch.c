@@ -1,5 +1,6 @@
-// The part of the runner that stays on the host: it makes the two directories that the runner gets, becomes its parent, and makes FIFOs for the
-// worker, in a file system of its own that is mounted nowhere. On a disk each FIFO would wait for whatever else is written there.
+// The part of the runner that stays on the host: it makes the two directories that the runner gets, becomes its parent,
+// and makes FIFOs for the worker, in a file system of its own that is mounted nowhere. On a disk each FIFO would wait
+// for whatever else is written there.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,10 @@ static int isPut(int opened, int fd) {
   return opened >= 0 && dup2(opened, fd) == fd && close(opened) == 0;
 }
 
-/** Only who has this process's descriptor can reach it: the worker, as root through /proc, and the runner, which may open what is there. */
+/**
+ * Only who has this process's descriptor can reach it: the worker, as root through /proc, and the runner, which may
+ * open what is there.
+ */
 static int makePipesDirectory(void) {
   const int type = (int)syscall(callFsopen, "tmpfs", 1);
   if (type < 0) return -1;
@@ -53,7 +57,10 @@ static int becomeRuntime(char **args, const sigset_t *signals) {
   return 1;
 }
 
-/** Until the runner has ended. Its own parent is gone by then, and the box's first process cannot end before somebody has reaped it. */
+/**
+ * Until the runner has ended. Its own parent is gone by then, and the box's first process cannot end before somebody
+ * has reaped it.
+ */
 static int stay(pid_t runtime, int signals) {
   int failed = 0;
   struct pollfd watched[] = {{poolFd, POLLIN, 0}, {signals, POLLIN, 0}};

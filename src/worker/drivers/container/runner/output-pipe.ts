@@ -1,5 +1,6 @@
-// The reading end of a command's pipe. Most commands are short and write little: such a pipe is read once, at the command's end, and needs
-// nothing of the event loop. Where it has not come to its end by then, or after a moment, it is read like any other. Made by pipes.ts.
+// The reading end of a command's pipe. Most commands are short and write little: such a pipe is read once, at the
+// command's end, and needs nothing of the event loop. Where it has not come to its end by then, or after a moment, it
+// is read like any other. Made by pipes.ts.
 import { closeSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
@@ -26,7 +27,10 @@ class OutputPipe extends Readable {
 
   override _read(): void {
     if (this.#socket !== null) this.#socket.resume();
-    else void this.#firstLook.then(() => { this.#look(); });
+    else
+      void this.#firstLook.then(() => {
+        this.#look();
+      });
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
@@ -58,8 +62,12 @@ class OutputPipe extends Readable {
     socket.on('data', (piece: Buffer) => {
       if (!this.push(piece)) socket.pause();
     });
-    socket.once('end', () => { this.push(null); });
-    socket.once('error', (error) => { this.destroy(error); });
+    socket.once('end', () => {
+      this.push(null);
+    });
+    socket.once('error', (error) => {
+      this.destroy(error);
+    });
   }
 
   #close(): void {

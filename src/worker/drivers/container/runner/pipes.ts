@@ -1,5 +1,6 @@
-// Pipes for commands that the runner starts. Its half on the host makes them ahead, in a file system that is mounted nowhere; the runner opens them
-// by name, and we through the descriptor of that half. Each name is used once, and unlinked as soon as both sides have it.
+// Pipes for commands that the runner starts. Its half on the host makes them ahead, in a file system that is mounted
+// nowhere; the runner opens them by name, and we through the descriptor of that half. Each name is used once, and
+// unlinked as soon as both sides have it.
 import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
@@ -53,9 +54,10 @@ export function createNamedPipes(line: Duplex, dir: string): NamedPipes {
     isAsked = true;
     line.write('+');
   };
-  const answered = () => new Promise<void>((resolve) => {
-    wake.push(resolve);
-  });
+  const answered = () =>
+    new Promise<void>((resolve) => {
+      wake.push(resolve);
+    });
   const nextName = async (): Promise<string> => {
     if (made - used < refillBelow) ask();
     while (used === made) {
@@ -80,7 +82,10 @@ export function createNamedPipes(line: Duplex, dir: string): NamedPipes {
       const both = openPipe(path, constants.O_RDWR);
       try {
         const fd = openPipe(path, constants.O_WRONLY);
-        return { ...namedPipe(name, path, fd), take: () => taken(path, new Socket({ fd, readable: false, writable: true })) };
+        return {
+          ...namedPipe(name, path, fd),
+          take: () => taken(path, new Socket({ fd, readable: false, writable: true })),
+        };
       } finally {
         closeSync(both);
       }
@@ -92,7 +97,8 @@ function openPipe(path: string, flags: number): number {
   try {
     return openSync(path, flags | constants.O_NONBLOCK);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new RunnerGone('the runner of the box ended', { cause: error });
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      throw new RunnerGone('the runner of the box ended', { cause: error });
     throw error;
   }
 }

@@ -1,5 +1,5 @@
-// Where the runner's program is: in dist/, built for this processor, or nowhere, where there was no compiler. tools.ts copies it into
-// the directory that boxes see; runner.ts starts it through the copy on the host's side.
+// Where the runner's program is: in dist/, built for this processor, or nowhere, where there was no compiler. tools.ts
+// copies it into the directory that boxes see; runner.ts starts it through the copy on the host's side.
 import { access, constants } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +17,8 @@ export function findRunnerProgram(): Promise<string | null> {
 /** Beside the bundle that runs; or, run from the sources, in the project's dist. */
 async function search(from: string): Promise<string | null> {
   for (let dir = from; ; dir = dirname(dir)) {
-    for (const path of [join(dir, fileName), join(dir, 'dist', fileName)]) if (await is(path, constants.X_OK)) return path;
+    for (const path of [join(dir, fileName), join(dir, 'dist', fileName)])
+      if (await is(path, constants.X_OK)) return path;
     if ((await is(join(dir, 'package.json'), constants.F_OK)) || dir === dirname(dir)) return null;
   }
 }

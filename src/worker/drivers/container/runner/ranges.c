@@ -1,6 +1,6 @@
-// A box's own range of ids, made on the host before the runtime starts: a user namespace that a user of the host of its own has created, to
-// whom the kernel then charges what it counts per user, and mounts of image and disk that show their files in that range. On the
-// disks the ids stay the same for every box.
+// A box's own range of ids, made on the host before the runtime starts: a user namespace that a user of the host of its
+// own has created, to whom the kernel then charges what it counts per user, and mounts of image and disk that show
+// their files in that range. On the disks the ids stay the same for every box.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -99,7 +99,10 @@ static int bindNamespace(int namespace, const char *to) {
   return mount(path, to, NULL, MS_BIND, NULL);
 }
 
-/** Arguments: creator, first id of the range, first id on the disks, size, image, then the places of the image, the disk and the namespace. */
+/**
+ * Arguments: creator, first id of the range, first id on the disks, size, image, then the places of the image, the disk
+ * and the namespace.
+ */
 int ranges(char **args) {
   const unsigned long creator = strtoul(args[0], NULL, 10), base = strtoul(args[1], NULL, 10), stored = strtoul(args[2], NULL, 10);
   const unsigned long size = strtoul(args[3], NULL, 10);

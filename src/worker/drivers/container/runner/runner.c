@@ -1,7 +1,7 @@
-// The runner: a small static program that stays in a box and starts its commands, in place of one start of the OCI runtime for each.
-// runner.ts starts it and speaks with it over one socket; build-runner.mjs compiles it. Until it becomes the command, a process here runs
-// nothing but these files, and its memory and descriptors are closed to the box: the program may be executed there, not
-// read, so the kernel lets nobody look into it.
+// The runner: a small static program that stays in a box and starts its commands, in place of one start of the OCI
+// runtime for each. runner.ts starts it and speaks with it over one socket; build-runner.mjs compiles it. Until it
+// becomes the command, a process here runs nothing but these files, and its memory and descriptors are closed to the
+// box: the program may be executed there, not read, so the kernel lets nobody look into it.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,6 @@
-// The runner of one box: whether there is one, its start by a single exec of the OCI runtime, its end, and when another one is tried.
-// Commands that come while none is ready take the ordinary path, so nothing ever waits for it. Owned by the driver of that box.
+// The runner of one box: whether there is one, its start by a single exec of the OCI runtime, its end, and when another
+// one is tried. Commands that come while none is ready take the ordinary path, so nothing ever waits for it. Owned by
+// the driver of that box.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -24,7 +25,10 @@ import { runnerVersion } from './frames.ts';
 import { createNamedPipes, type NamedPipes } from './pipes.ts';
 import { findRunnerProgram } from './program.ts';
 
-/** Descriptors that the runner inherits: its control group's cgroup.procs, the line to us, the directories of pipes and of control groups. */
+/**
+ * Descriptors that the runner inherits: its control group's cgroup.procs, the line to us, the directories of pipes and
+ * of control groups.
+ */
 const inheritedFds = 4;
 /** Where its half on the host has the directory of pipes; at first, the line by which it is asked for them. */
 const pipesFd = 5;
@@ -125,7 +129,8 @@ class BoxRunner implements Runner {
       launched?.channel.close('it did not start');
       this.#launcher?.kill('SIGTERM');
       await this.#clean(group);
-      if (!this.#isOver) log.warn({ err: error }, 'the runner of the box did not start; commands take the ordinary path');
+      if (!this.#isOver)
+        log.warn({ err: error }, 'the runner of the box did not start; commands take the ordinary path');
       return;
     }
     this.#ready = launched;
@@ -133,7 +138,8 @@ class BoxRunner implements Runner {
     const { channel } = launched;
     void channel.closed.then(async (reason) => {
       if (this.#ready?.channel === channel) this.#ready = null;
-      if (!this.#isOver) log.warn({ reason }, 'the runner of the box is gone; commands take the ordinary path until there is another');
+      if (!this.#isOver)
+        log.warn({ reason }, 'the runner of the box is gone; commands take the ordinary path until there is another');
       await this.#clean(group);
     });
   }
@@ -151,7 +157,12 @@ class BoxRunner implements Runner {
         ...[runtime.path, '--root', paths.runtimeRoot, '--log', join(paths.run, 'runner.log')],
         ...['exec', '--detach', '--process', processFile, '--preserve-fds', String(inheritedFds), boxId],
       ],
-      { cwd: '/', detached: true, stdio: ['ignore', 'ignore', 'ignore', joinFile, 'pipe', 'pipe'], env: { PATH: toolPath, [homeMark]: paths.home } },
+      {
+        cwd: '/',
+        detached: true,
+        stdio: ['ignore', 'ignore', 'ignore', joinFile, 'pipe', 'pipe'],
+        env: { PATH: toolPath, [homeMark]: paths.home },
+      },
     );
     closeSync(joinFile);
     this.#launcher = launcher;
@@ -168,7 +179,8 @@ class BoxRunner implements Runner {
       launcher.once('error', ended);
     });
     launcher.unref();
-    const [control, pool] = (launcher.stdio as readonly unknown[]).slice(4) as [Duplex, Duplex]; // The types know of five.
+    // The types know of five.
+    const [control, pool] = (launcher.stdio as readonly unknown[]).slice(4) as [Duplex, Duplex];
     return { channel: createChannel(control), pipes: createNamedPipes(pool, `/proc/${launcher.pid}/fd/${pipesFd}`) };
   }
 
@@ -202,6 +214,12 @@ const processSpec = {
   args: [`${toolsInBox}/runner`, 'serve', runnerVersion],
   env: [`PATH=${defaultPath}`],
   cwd: '/',
-  capabilities: { bounding: boxCapabilities, effective: boxCapabilities, permitted: boxCapabilities, inheritable: [], ambient: [] },
+  capabilities: {
+    bounding: boxCapabilities,
+    effective: boxCapabilities,
+    permitted: boxCapabilities,
+    inheritable: [],
+    ambient: [],
+  },
   noNewPrivileges: true,
 };

@@ -1,6 +1,6 @@
-// A command's terminal, on the host: starts the OCI runtime, takes the terminal that it makes in the box, and copies bytes between
-// that and the worker until nobody has the terminal open. It copies only what the other side can take, so nothing is lost and nobody
-// is held up but the program in the terminal.
+// A command's terminal, on the host: starts the OCI runtime, takes the terminal that it makes in the box, and copies
+// bytes between that and the worker until nobody has the terminal open. It copies only what the other side can take, so
+// nothing is lost and nobody is held up but the program in the terminal.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,8 @@
 #include <unistd.h>
 #include "runner.h"
 
-// Inherited: 0 and 1 are the worker's pipes. The wrapper in the box gets the first two of these, and the third in place of the line.
+// Inherited: 0 and 1 are the worker's pipes. The wrapper in the box gets the first two of these, and the third in place
+// of the line.
 enum { reportFd = 4, lineFd = 5, goFd = 5, runDirFd = 6 };
 enum { pieceBytes = 1 << 16 };
 
@@ -54,7 +55,10 @@ static void leave(int code) {
   _exit(code);
 }
 
-/** Listens where the runtime is told to send the terminal. Paths of sockets are short, so both sides reach it by a descriptor. */
+/**
+ * Listens where the runtime is told to send the terminal. Paths of sockets are short, so both sides reach it by a
+ * descriptor.
+ */
 static int listenForTerminal(void) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   snprintf(socketPath, sizeof socketPath, "/proc/%d/fd/%d/terminal-%d", getpid(), runDirFd, getpid());
@@ -148,7 +152,9 @@ static void followSizes(int terminal) {
   else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) leave(0);
 }
 
-/** Until the command has ended, nobody in the box has the terminal open, and the worker has all of it or wants no more. */
+/**
+ * Until the command has ended, nobody in the box has the terminal open, and the worker has all of it or wants no more.
+ */
 static void copy(int terminal, int inner, int signals) {
   struct flow *in = &input, *out = &output;
   *in = (struct flow){.from = 0, .to = terminal};
