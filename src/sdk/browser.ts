@@ -40,7 +40,7 @@ function createWebPlatform({ url }: ServerAddress): Platform {
         ...request,
         signal: request.signal === undefined ? closed.signal : AbortSignal.any([request.signal, closed.signal]),
       }),
-    openWebSocket: (target) => new web.WebSocket(target),
+    openWebSocket: async (target) => new web.WebSocket(target),
     bytesOfBase64: (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0)),
     async close() {
       closed.abort();

@@ -1,10 +1,11 @@
 // Bytes as streams and iterables, on both platforms: what turns one into the other. Used by files and event streams;
 // nothing here reads more than its reader asks for.
 import { BoxRunError } from '../shared/errors.ts';
+import type { PlatformBody } from './platform.ts';
 
 /** The pieces of `body`; UNAVAILABLE when nothing has come for `silenceMs` milliseconds, where that is given. */
 export async function* readChunks(
-  body: ReadableStream<Uint8Array> | null,
+  body: PlatformBody | null,
   silenceMs?: number,
 ): AsyncGenerator<Uint8Array, void, void> {
   if (body === null) return;
@@ -12,7 +13,7 @@ export async function* readChunks(
   try {
     for (;;) {
       const { done, value } = await (silenceMs === undefined ? reader.read() : withinSilence(reader.read(), silenceMs));
-      if (done) return;
+      if (done === true || value === undefined) return;
       yield value;
     }
   } finally {

@@ -26,15 +26,7 @@ function readBody(body: string): { code?: unknown; message?: unknown; hint?: unk
   }
 }
 
-const unreachableCodes = [
-  'ECONNREFUSED',
-  'ENOENT',
-  'EACCES',
-  'ENOTFOUND',
-  'EHOSTUNREACH',
-  'ENOTSOCK',
-  'UND_ERR_CONNECT_TIMEOUT',
-];
+const unreachableCodes = ['ECONNREFUSED', 'ENOENT', 'EACCES', 'ENOTFOUND', 'EHOSTUNREACH', 'ENOTSOCK', 'ETIMEDOUT'];
 
 /** The error behind a request that got no answer, or whose answer broke off. */
 export function errorOfConnection(error: unknown, address: string, signal: AbortSignal | undefined): BoxRunError {

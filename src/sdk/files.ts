@@ -2,7 +2,7 @@
 // its reader asks for that, or a browser can send it in no other way.
 import { BoxRunError } from '../shared/errors.ts';
 import { joinBytes, readChunks, streamOf } from './byte-stream.ts';
-import type { LocalFiles } from './platform.ts';
+import type { LocalFiles, PlatformBody } from './platform.ts';
 import type { Transport } from './transport.ts';
 
 /** What is uploaded: bytes in any form; a string is the path of a local file (not in browsers). */
@@ -55,7 +55,7 @@ export async function uploadFile(
     failure = { error };
   };
   const body = platform.streamsRequests
-    ? streamOf(chunksBetween(head, chunksOf(source, platform.files), tail, onFailure))
+    ? chunksBetween(head, chunksOf(source, platform.files), tail, onFailure)
     : new Blob([head, await blobOf(source, platform.files), tail]);
   const contentType = `multipart/form-data; boundary=${boundary}`;
   try {
@@ -127,7 +127,7 @@ export async function downloadFile(transport: Transport, { boxPath, path, signal
 
 async function* readDownload(
   transport: Transport,
-  body: ReadableStream<Uint8Array> | null,
+  body: PlatformBody | null,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array> {
   try {

@@ -1,56 +1,48 @@
-// The platform of Node: undici for TCP and Unix sockets, local files, and where a server is found. Everything of the
-// SDK that knows Node is in here.
+// The platform of Node: TCP and Unix sockets, local files, and where a server is found. Together with http-client.ts
+// this is everything of the SDK that knows Node.
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { Agent, fetch, WebSocket } from 'undici';
 import { defaultSocket } from '../shared/socket-place.ts';
-import type { LocalFiles, Platform, PlatformResponse } from './platform.ts';
+import { createHttpClient } from './http-client.ts';
+import type { LocalFiles, Platform } from './platform.ts';
 
 /** Where a server is: a Unix socket, or the URL of a TCP address, with the token that the server asks for there. */
 export type ServerAddress =
   | { readonly socketPath: string; readonly url?: undefined }
   | { readonly url: string; readonly token?: string | undefined; readonly socketPath?: undefined };
 
-// A server at work sends something every few seconds, so these are times of silence.
-const headersTimeoutMs = 60_000;
-const bodyTimeoutMs = 60_000;
+// A server at work sends something every few seconds, so this is a time of silence.
+const silenceTimeoutMs = 60_000;
 
 export function createNodePlatform(server: ServerAddress): Platform {
-  const agent = new Agent({
-    headersTimeout: headersTimeoutMs,
-    bodyTimeout: bodyTimeoutMs,
-    ...(server.socketPath === undefined ? {} : { connect: { socketPath: server.socketPath } }),
-  });
   // The host of a Unix socket is nobody's; servers know this name.
   const base = server.socketPath === undefined ? server.url.replace(/\/+$/, '') : 'http://localhost';
   const token = server.socketPath === undefined ? server.token : undefined;
   const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const http = createHttpClient({ base, socketPath: server.socketPath, silenceTimeoutMs });
   return {
     base,
     address: server.socketPath ?? base,
     files: localFiles,
     streamsRequests: true,
-    async fetch(url, request): Promise<PlatformResponse> {
-      // A body that might have to be sent again, after a redirect, would be kept in memory as a whole.
-      const streamed =
-        request.body instanceof ReadableStream ? { duplex: 'half' as const, redirect: 'error' as const } : {};
-      // Where the types of browsers are known as well, these are other ones by name alone.
-      const init: object = {
-        ...request,
-        headers: { ...request.headers, ...authorization },
-        ...streamed,
-        dispatcher: agent,
-      };
-      const answer: unknown = await fetch(url, init);
-      return answer as PlatformResponse;
+    fetch: (url, request) => http.fetch(url, { ...request, headers: { ...request.headers, ...authorization } }),
+    async openWebSocket(url) {
+      const { WebSocket } = await import('ws');
+      return new WebSocket(url, {
+        headers: authorization,
+        perMessageDeflate: false,
+        ...(server.socketPath === undefined ? {} : { createConnection: () => connect(server.socketPath) }),
+      });
     },
-    openWebSocket: (url) => new WebSocket(url, { dispatcher: agent, headers: authorization }),
     bytesOfBase64: (text) => Buffer.from(text, 'base64'),
-    close: () => agent.destroy(),
+    async close() {
+      http.close();
+    },
   };
 }
 

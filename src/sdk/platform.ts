@@ -4,8 +4,17 @@
 export interface PlatformRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string | Blob | ReadableStream<Uint8Array>;
+  readonly body?: string | Blob | AsyncIterable<Uint8Array>;
   readonly signal?: AbortSignal;
+}
+
+/** The bytes of an answer, as `fetch` gives them. */
+export interface PlatformBody {
+  getReader(): {
+    read(): Promise<{ readonly done?: boolean; readonly value?: Uint8Array | undefined }>;
+    /** Ends the answer; the bytes that are not read yet are lost. */
+    cancel(): Promise<void>;
+  };
 }
 
 /** The part of a fetch response that the SDK uses. */
@@ -13,7 +22,7 @@ export interface PlatformResponse {
   readonly ok: boolean;
   readonly status: number;
   readonly headers: { get(name: string): string | null };
-  readonly body: ReadableStream<Uint8Array> | null;
+  readonly body: PlatformBody | null;
   text(): Promise<string>;
 }
 
@@ -46,7 +55,7 @@ export interface Platform {
   /** False where the body of a request must be there as a whole before it is sent: in browsers. */
   readonly streamsRequests: boolean;
   fetch(url: string, request: PlatformRequest): Promise<PlatformResponse>;
-  openWebSocket(url: string): PlatformWebSocket;
+  openWebSocket(url: string): Promise<PlatformWebSocket>;
   bytesOfBase64(text: string): Uint8Array;
   /** Ends every request under way, and gives connections back. */
   close(): Promise<void>;

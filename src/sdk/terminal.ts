@@ -72,7 +72,7 @@ export async function openTerminal(
 ): Promise<Terminal> {
   if (signal?.aborted) throw new BoxRunError('CANCELED', 'the request was canceled');
   const { base, openWebSocket } = transport.platform;
-  const socket = openWebSocket(`${base.replace(/^http/, 'ws')}${path}`);
+  const socket = await openWebSocket(`${base.replace(/^http/, 'ws')}${path}`);
   socket.binaryType = 'arraybuffer';
   const terminal = createTerminal(socket, transport, signal);
   const onAbort = () => {

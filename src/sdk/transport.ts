@@ -11,7 +11,7 @@ export interface TransportRequest {
   /** Sent as JSON. */
   readonly json?: unknown;
   /** Sent as it is; goes with `contentType`. */
-  readonly body?: Blob | ReadableStream<Uint8Array>;
+  readonly body?: Blob | AsyncIterable<Uint8Array>;
   readonly contentType?: string;
   readonly accept?: string;
   readonly headers?: Readonly<Record<string, string>>;
