@@ -8,7 +8,7 @@ import { join } from 'node:path';
 const root = join(import.meta.dirname, '..');
 const outdir = join(root, 'node_modules/.cache/boxrun-bench');
 
-if (!existsSync(join(root, 'dist/cli.js'))) {
+if (!existsSync(join(root, 'dist/cli.cjs'))) {
   console.error('bench: there is no dist/; run `npm run build` first');
   process.exit(1);
 }

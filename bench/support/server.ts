@@ -87,7 +87,7 @@ async function start(
   socketPath: string,
   args: readonly string[],
 ): Promise<{ keeper: ChildProcess; port: number | null }> {
-  const keeper = spawn(process.execPath, [join(places.dist, 'cli.js'), 'serve', '--socket', socketPath, ...args], {
+  const keeper = spawn(process.execPath, [join(places.dist, 'cli.cjs'), 'serve', '--socket', socketPath, ...args], {
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
   });

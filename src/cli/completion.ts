@@ -140,7 +140,7 @@ const serverNames: NameSource = {
     return (await get<Exec[]>(`/v1/boxes/${encodeURIComponent(box)}/execs`)).map(({ id }) => id);
   },
   async images() {
-    const { imageNames } = await import('./image-names.ts');
+    const { imageNames } = await import('./heavy.ts');
     return imageNames(loadConfig());
   },
 };

@@ -4,46 +4,38 @@
 import packageJson from '../../package.json' with { type: 'json' };
 import { commandTable } from './command-table.ts';
 import { createInterrupts } from './interrupt.ts';
-import { loneDash, splitCommand, UsageError } from './options.ts';
+import { isUsageError, splitCommand } from './options.ts';
+import type { KeepCompiled } from '../shared/compiled-code.ts';
 import { toBoxRunError } from '../shared/errors.ts';
+import { builtHelp } from './help-texts.ts';
+import { readQuickly } from './quick-words.ts';
 import { renderError } from './render.ts';
+import { runCommand } from './run-command.ts';
 import type { withClient } from './server.ts';
 
 async function runCommandLine(args: readonly string[]): Promise<number> {
   const interrupts = createInterrupts([process.stdout, process.stderr]);
-  // Asked by shells at each Tab: see completion.ts.
+  // Shells ask it at each Tab: see completion.ts.
   if (args[0] === '__complete') return (await import('./completion.ts')).printCandidates(args.slice(1), commandTable);
   const { own: given, command } = splitCommand(args);
   const own = commandTable.find(({ name }) => name === given[0])?.reword?.(given) ?? given;
-  let exitCode = 0;
+  const context = {
+    command,
+    interrupts,
+    version: packageJson.version,
+    withClient: async (work: Parameters<typeof withClient>[0]) => (await import('./server.ts')).withClient(work),
+  };
   try {
-    const [{ default: yargs }, { addCommands }] = await Promise.all([import('yargs'), import('./parser.ts')]);
-    const parser = yargs(own.map((word) => (word === '-' ? loneDash : word)))
-      .scriptName('boxrun')
-      .usage('$0 COMMAND\n\nRuns commands in isolated Linux boxes on this host.')
-      .locale('en')
-      .wrap(Math.min(100, process.stdout.columns || 100))
-      .strict()
-      .demandCommand(1, 'which command?')
-      .alias('help', 'h')
-      .version(packageJson.version)
-      .exitProcess(false)
-      .fail((message: string | null, error: Error | undefined) => {
-        throw error ?? new UsageError(message ?? 'not understood');
-      });
-    const context = {
-      command,
-      interrupts,
-      version: packageJson.version,
-      withClient: async (work: Parameters<typeof withClient>[0]) => (await import('./server.ts')).withClient(work),
-    };
-    addCommands(parser, commandTable, context, (code) => {
-      exitCode = code;
-    });
-    await parser.parseAsync();
-    return exitCode;
+    const text = command === null ? quickText(own) : null;
+    if (text !== null) {
+      process.stdout.write(text);
+      return 0;
+    }
+    const quick = readQuickly(own, commandTable);
+    if (quick !== null) return await runCommand(quick.spec, quick.values, context);
+    return await (await import('./parser.ts')).parseAndRun(own, commandTable, context);
   } catch (error) {
-    if (error instanceof UsageError) {
+    if (isUsageError(error)) {
       const about = own.filter((word) => commandTable.some(({ name }) => name === word)).slice(0, 1);
       process.stderr.write(`boxrun: ${error.message}\nSee: ${['boxrun', ...about, '--help'].join(' ')}\n`);
       return 2;
@@ -53,10 +45,27 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
   }
 }
 
-process.exitCode = await runCommandLine(process.argv.slice(2));
-// Nothing that is left open may keep the program from ending, but what was written to a pipe has to be through first.
-await Promise.all([written(process.stdout), written(process.stderr)]);
-process.exit();
+/** What is only to be printed. */
+function quickText(words: readonly string[]): string | null {
+  if (words.length === 1 && words[0] === '--version') return `${packageJson.version}\n`;
+  return builtHelp(words, process.stdout.columns);
+}
+
+/** `keepCompiled` keeps the compiled code of this command for the commands to come. */
+export async function main(keepCompiled: KeepCompiled): Promise<never> {
+  const args = process.argv.slice(2);
+  process.exitCode = await runCommandLine(args);
+  // What is still open may not keep the program from ending. But a reader at a pipe gets everything first.
+  await Promise.all([written(process.stdout), written(process.stderr)]);
+  if (args[0] !== 'uninstall') keepCompiled(useOf(args)); // That one leaves nothing behind.
+  return process.exit();
+}
+
+/** The words that are known: how many different uses there are has a bound. */
+function useOf(args: readonly string[]): string {
+  const [first = ''] = args;
+  return commandTable.some(({ name }) => name === first) ? first : 'other';
+}
 
 /** Resolves when the reader has everything, or is gone. */
 function written(stream: NodeJS.WriteStream): Promise<void> {

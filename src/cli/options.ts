@@ -1,11 +1,19 @@
 // What users type, as values: numbers, volumes, variables, durations. Anything else is a usage error (exit code 2).
 // Called by the commands before they ask a server for anything.
 import { resolve } from 'node:path';
-import { ulimitNames, type Ulimit, type Volume } from '../shared/api.ts';
+import type { Ulimit, Volume } from '../shared/api.ts';
 import { userProblem } from '../shared/box-user.ts';
+import { ulimitNames } from '../shared/ulimit-names.ts';
 
 /** A mistake in the command line itself. */
-export class UsageError extends Error {}
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** By its name: the parser is a bundle with a class of its own. */
+export function isUsageError(error: unknown): error is UsageError {
+  return error instanceof Error && error.name === 'UsageError';
+}
 
 /** A whole number of at least `least`. */
 export function parseWhole(option: string, text: string, least: number): number {

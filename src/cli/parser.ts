@@ -1,23 +1,72 @@
-// From the table of commands to a yargs parser: one command each, with its words, flags, help and examples.
-// Called by main.ts alone; whatever is not in the table is a usage error.
-import type { Argv } from 'yargs';
-import { usageOf, type CommandContext, type CommandSpec, type OptionSpec } from './command.ts';
+// The table of commands as a parser of yargs: one command each, with its words, flags, help and examples. What is not
+// in the table is a usage error.
+import yargs, { type Argv } from 'yargs';
+import { usageOf, type CommandSpec, type OptionSpec } from './command.ts';
 import { loneDash, UsageError } from './options.ts';
+import { runCommand, type RunContext } from './run-command.ts';
 
-/** `command` is what stands after `--`, null where there is no `--`. */
-type RunContext = Omit<CommandContext, 'command'> & { readonly command: readonly string[] | null };
+const widestHelp = 100;
+
+/**
+ * Reads `words`, runs the command that they name, and gives its exit code. Prints the help where that is asked for.
+ * @throws UsageError
+ */
+export async function parseAndRun(
+  words: readonly string[],
+  table: readonly CommandSpec[],
+  context: RunContext,
+): Promise<number> {
+  let exitCode = 0;
+  const parser = parserOf(words, Math.min(widestHelp, process.stdout.columns || widestHelp)).version(context.version);
+  addCommands(parser, table, context, (code) => {
+    exitCode = code;
+  });
+  await parser.parseAsync();
+  return exitCode;
+}
+
+/** The help of the command at `path`; of all commands where that is empty. */
+export async function helpOf(path: readonly string[], table: readonly CommandSpec[], width: number): Promise<string> {
+  const parser = parserOf([], width);
+  addCommands(parser, table, null, () => undefined);
+  return new Promise((resolve) => {
+    void parser.parseAsync([...path, '--help'], {}, (_error, _values, output) => {
+      resolve(`${output}\n`);
+    });
+  });
+}
+
+function parserOf(words: readonly string[], width: number): Argv {
+  return yargs(words.map((word) => (word === '-' ? loneDash : word)))
+    .scriptName('boxrun')
+    .usage('$0 COMMAND\n\nRuns commands in isolated Linux boxes on this host.')
+    .locale('en')
+    .wrap(width)
+    .strict()
+    .demandCommand(1, 'which command?')
+    .alias('help', 'h')
+    .exitProcess(false)
+    .fail((message: string | null, error: Error | undefined) => {
+      throw error ?? new UsageError(message ?? 'not understood');
+    });
+}
 
 /** Adds `specs` to `parser`; the command that is called puts its exit code into `onDone`. */
-export function addCommands(
+function addCommands(
   parser: Argv,
   specs: readonly CommandSpec[],
-  context: RunContext,
+  context: RunContext | null,
   onDone: (exitCode: number) => void,
 ): void {
   for (const spec of specs) addCommand(parser, spec, context, onDone);
 }
 
-function addCommand(parser: Argv, spec: CommandSpec, context: RunContext, onDone: (exitCode: number) => void): void {
+function addCommand(
+  parser: Argv,
+  spec: CommandSpec,
+  context: RunContext | null,
+  onDone: (exitCode: number) => void,
+): void {
   parser.command(
     usageOf(spec),
     spec.describe,
@@ -37,12 +86,7 @@ function addCommand(parser: Argv, spec: CommandSpec, context: RunContext, onDone
       return command;
     },
     async (values) => {
-      onDone(
-        await spec.run(
-          { ...absentValues(spec), ...withDashes(values) },
-          { ...context, command: commandOf(spec, context.command) },
-        ),
-      );
+      if (context !== null) onDone(await runCommand(spec, { ...absentValues(spec), ...withDashes(values) }, context));
     },
   );
 }
@@ -83,14 +127,4 @@ function absentValues({ options = {} }: CommandSpec): Record<string, unknown> {
     else if (type === 'list') values[name] = [];
   }
   return values;
-}
-
-function commandOf({ takesCommand }: CommandSpec, command: readonly string[] | null): readonly string[] {
-  if (takesCommand === undefined) {
-    if (command !== null) throw new UsageError('nothing may follow -- here');
-    return [];
-  }
-  if (command === null || command.length === 0)
-    throw new UsageError(`put the command after --, as in: boxrun ${takesCommand}`);
-  return command;
 }

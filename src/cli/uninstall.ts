@@ -9,6 +9,7 @@ import { sleep } from '../shared/clock.ts';
 import { loadConfig, type Config } from '../shared/config.ts';
 import { probeFileOf, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { compiledDirOfUser } from './compiled-dir.ts';
 import { installedPrefix, runNpm } from './installation.ts';
 import { UsageError } from './options.ts';
 import { printLines } from './render.ts';
@@ -40,6 +41,7 @@ export async function uninstall({ isAsked, data, isDryRun }: UninstallOptions): 
     if (purge) await removeData(config, isDryRun);
     else printLines(`The data stays in ${config.stateDir}`);
   }
+  if (!isDryRun) await removeCompiled();
   if (prefix !== null) return runNpm(['uninstall', '--global', '--prefix', prefix, 'boxrun'], isDryRun);
   printLines('This boxrun is not installed by npm: its files stay where they are.');
   return 0;
@@ -122,6 +124,13 @@ async function inspect(pid: number, stateDir: string): Promise<ServerProcess | n
 }
 
 /** Removes what boxrun keeps, piece by piece; a directory goes only when nothing of anybody else's is in it. */
+/** Of commands of this user, beside other caches of boxrun. */
+async function removeCompiled(): Promise<void> {
+  const directory = compiledDirOfUser();
+  await rm(directory, { recursive: true, force: true });
+  await rmdir(dirname(directory)).catch(() => undefined);
+}
+
 async function removeData({ stateDir, dbPath, socketPath }: Config, isDryRun: boolean): Promise<void> {
   printLines(`${isDryRun ? 'Would remove' : 'Removing'} the data in ${stateDir}`);
   if (isDryRun) return;

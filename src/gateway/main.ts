@@ -17,6 +17,7 @@ import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createStreamPlaces } from './stream-places.ts';
 import { createUsage } from './usage.ts';
 import { createUpgrade } from './web-socket.ts';
+import type { KeepCompiled } from '../shared/compiled-code.ts';
 import { withDeadline } from '../shared/clock.ts';
 import type { Config } from '../shared/config.ts';
 import { statePaths } from '../shared/state-dir.ts';
@@ -104,7 +105,7 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
   return { supervisor, writer, feed, states };
 }
 
-async function main(lifeline: Lifeline): Promise<void> {
+async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<void> {
   process.title = 'boxrun gateway';
   const { config } = lifeline.orders;
   const log = createLogger('gateway', config);
@@ -173,6 +174,7 @@ async function main(lifeline: Lifeline): Promise<void> {
     await listeners.drain(limits.gatewayCloseMs);
     supervisor.close();
     writer.close();
+    keepCompiled();
     process.exit(0);
   };
   process.on('SIGTERM', () => void stop('SIGTERM'));
@@ -180,11 +182,16 @@ async function main(lifeline: Lifeline): Promise<void> {
   void lifeline.parentGone.then(() => stop('the keeper is gone'));
 }
 
-const lifeline = takeOrders();
-main(lifeline).catch(async (error: unknown) => {
-  process.stderr.write(
-    `${JSON.stringify({ level: 60, role: 'gateway', msg: 'cannot start', err: errorText(error) })}\n`,
-  );
-  await lifeline.refuse(error);
-  process.exit(1);
-});
+/** `keepCompiled` keeps the compiled code of this process for the next gateway. */
+export async function main(keepCompiled: KeepCompiled): Promise<void> {
+  const lifeline = takeOrders();
+  try {
+    await serve(lifeline, keepCompiled);
+  } catch (error) {
+    process.stderr.write(
+      `${JSON.stringify({ level: 60, role: 'gateway', msg: 'cannot start', err: errorText(error) })}\n`,
+    );
+    await lifeline.refuse(error);
+    process.exit(1);
+  }
+}

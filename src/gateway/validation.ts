@@ -3,7 +3,8 @@
 // field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { boxStatuses, graceS, ulimitNames } from '../shared/api.ts';
+import { boxStatuses, graceS } from '../shared/api.ts';
+import { ulimitNames } from '../shared/ulimit-names.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 

@@ -2,6 +2,7 @@
 // Read by the gateway (validation), the SDK and the command line (types). Field names and defaults are the public
 // contract: an old client must never notice a change here.
 import { Type, type Static } from 'typebox';
+import { ulimitNames } from './ulimit-names.ts';
 
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
@@ -30,25 +31,6 @@ export const Volume = Type.Object({
   readonly: Type.Boolean({ default: false }),
 });
 export type Volume = Static<typeof Volume>;
-
-/** As setrlimit(2) names them. */
-export const ulimitNames = [
-  'core',
-  'cpu',
-  'data',
-  'fsize',
-  'locks',
-  'memlock',
-  'msgqueue',
-  'nice',
-  'nofile',
-  'nproc',
-  'rss',
-  'rtprio',
-  'rttime',
-  'sigpending',
-  'stack',
-] as const;
 
 const ulimitValue = Type.Integer({ minimum: -1, maximum: Number.MAX_SAFE_INTEGER });
 /** A limit of each process, in the units of setrlimit(2); -1 is unlimited. */

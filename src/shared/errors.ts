@@ -40,8 +40,18 @@ export interface ErrorDetails {
   cause?: unknown;
 }
 
-/** An error with a code of the catalogue. `message` is for people and names what it is about. */
+const brand = Symbol.for('boxrun.error');
+
+/**
+ * An error with a code of the catalogue. `message` is for people and names what it is about. A program may have several
+ * copies of this class, one for each bundle: an error of each is an instance of all.
+ */
 export class BoxRunError extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && brand in value;
+  }
+
+  readonly [brand] = true;
   readonly code: ErrorCode;
   readonly hint: string | undefined;
   readonly status: number;

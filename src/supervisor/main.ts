@@ -1,103 +1,152 @@
-// The supervisor process: composes registry, quota, pool and recovery, and serves gateways. Started by the keeper; when
-// the keeper is gone it goes too, while its workers stay.
+// The supervisor process, put together in the order in which its parts start. It owns the boxes and their workers. It
+// ends when the keeper is gone; its workers stay.
 import { availableParallelism } from 'node:os';
+import type { KeepCompiled } from '../shared/compiled-code.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
 import { noWriterNotices, writerContract } from '../shared/contracts/writer.ts';
 import { createDiskReserve } from '../shared/disk-reserve.ts';
-import { errorText } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
 import { createTurns } from '../shared/in-turn.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
 import { firstBlockOf } from '../shared/id-ranges.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger, logWarnings } from '../shared/log.ts';
+import { createLogger, logWarnings, type Logger } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
-import { takeOrders } from '../shared/own-process.ts';
+import { takeOrders, type Lifeline } from '../shared/own-process.ts';
 import { openReader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 import { createBox, type SupervisedBox } from './box.ts';
-import { createBoxRegistry } from './box-registry.ts';
-import { createBoxWorker } from './box-worker.ts';
+import { createBoxRegistry, type BoxRegistry } from './box-registry.ts';
+import { createBoxWorker, type BoxWorkerDeps } from './box-worker.ts';
 import { createControl } from './control.ts';
 import { findDisorder } from './disorder.ts';
 import { watchDisk } from './disk-watch.ts';
 import { createImageGate } from './image-gate.ts';
 import { createSupervisorMeters, logged, measured } from './meters.ts';
-import { createQuota } from './quota.ts';
+import { createQuota, type Quota } from './quota.ts';
 import { createReconciliation } from './reconciliation.ts';
 import { recover } from './recovery.ts';
 import { createSpills } from './spills.ts';
+import { endSupervisor } from './ending.ts';
 import { createWarmPool } from './warm-pool.ts';
 import { createWatchHandlers } from './watch.ts';
 import { startWorker, type FoundWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
 
-const { orders, ready, parentGone } = takeOrders();
-const { config } = orders;
-process.title = 'boxrun supervisor';
-const log = createLogger('supervisor', config);
-logWarnings(log);
-void parentGone.then(() => {
-  log.warn('the keeper is gone');
-  process.exit(0);
-});
-process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+/** `keepCompiled` keeps the compiled code of this process for the next supervisor. */
+export async function main(keepCompiled: KeepCompiled): Promise<void> {
+  const lifeline = takeOrders();
+  const { config } = lifeline.orders;
+  const log = beginProcess(lifeline);
+  const paths = statePaths(config.stateDir);
 
-const paths = statePaths(config.stateDir);
-const meters = createMeters('supervisor');
-const hop = createHopMeter(meters);
-const writer = createLink({
-  observe: hop('supervisor_writer'),
-  path: paths.writerSocket,
-  contract: writerContract,
-  hello: { role: 'supervisor' },
-  notices: noWriterNotices,
-});
-const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
-const reader = openReader(config.dbPath);
-const registry = createBoxRegistry(config.caps.boxes, firstBlockOf(instanceId));
-const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, workers: config.maxWorkers }, () => {
-  pool.fill();
-});
-const gate = createImageGate();
-const spills = createSpills(config, log);
-const census = new Set<WorkerHandle>();
-const turns = {
-  workerStarts: createTurns(limits.workerStartsPerCpu * availableParallelism()),
-  boxes: createTurns(limits.boxTurnsPerCpu * availableParallelism(), limits.boxTurnMs),
-};
-const figures = createSupervisorMeters({
-  meters,
-  registry,
-  census,
-  writer,
-  turns,
-  limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb },
-  keeperFile: paths.keeperFile,
-});
-const starting = new Set<string>();
-const workers: WorkerDeps = {
-  config,
-  log,
-  census,
-  starting,
-  onLost: figures.workerLost,
-  observe: hop('supervisor_worker'),
-};
-const pool = createWarmPool({
-  size: () => Math.min(config.spareWorkers, quota.sparable()),
-  start: () => turns.workerStarts.take(() => startWorker(workers)),
-  log,
-});
+  // The database: the writer for changes, a reader of our own for the rest.
+  const meters = createMeters('supervisor');
+  const hop = createHopMeter(meters);
+  const writer = createLink({
+    observe: hop('supervisor_writer'),
+    path: paths.writerSocket,
+    contract: writerContract,
+    hello: { role: 'supervisor' },
+    notices: noWriterNotices,
+  });
+  const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
+  const reader = openReader(config.dbPath);
 
-function supervise(row: BoxRow, found: FoundWorker | null = null): SupervisedBox {
+  // What boxes share.
+  const registry = createBoxRegistry(config.caps.boxes, firstBlockOf(instanceId));
+  const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, workers: config.maxWorkers }, () => {
+    pool.fill();
+  });
+  const gate = createImageGate();
+  const spills = createSpills(config, log);
+  const turns = {
+    workerStarts: createTurns(limits.workerStartsPerCpu * availableParallelism()),
+    boxes: createTurns(limits.boxTurnsPerCpu * availableParallelism(), limits.boxTurnMs),
+  };
+
+  // Workers: those that run, and spare ones.
+  const census = new Set<WorkerHandle>();
+  const figures = createSupervisorMeters({
+    meters,
+    registry,
+    census,
+    writer,
+    turns,
+    limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb },
+    keeperFile: paths.keeperFile,
+  });
+  const observe = hop('supervisor_worker');
+  const workers: WorkerDeps = { config, log, census, starting: new Set(), onLost: figures.workerLost, observe };
+  const pool = createWarmPool({
+    size: () => Math.min(config.spareWorkers, quota.sparable()),
+    start: () => turns.workerStarts.take(() => startWorker(workers)),
+    log,
+  });
+
+  // Boxes: those of the database, with the workers that outlived the last supervisor.
+  const worker: BoxWorkerDeps = { writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log };
+  const supervise = (row: BoxRow, found: FoundWorker | null = null) =>
+    superviseBox({ registry, quota, worker }, row, found);
+  await recover({ config, reader, registry, quota, pool, workers, spills, log, supervise });
+  const reserve = createDiskReserve(config);
+  const disk = watchDisk({ stateDir: config.stateDir, floorMb: config.caps.freeDiskMb, registry, reserve, log });
+
+  // The service for gateways.
+  const control = createControl({ config, registry, quota, writer, reader, log, disk, supervise });
+  const watches = createWatchHandlers({ registry, census, figures, disk });
+  const server = await serveContract<SupervisorContract>({
+    path: paths.supervisorSocket,
+    contract: supervisorContract,
+    hello: () => ({ pid: process.pid }),
+    handlers: logged({ ...measured(control.handlers, meters), ...watches }, log),
+    log,
+    onDisconnect: control.forgetGateway,
+  });
+  faultPoint('supervisor.boot.listening');
+
+  // What goes on beside, until the end.
+  const look = () => findDisorder({ config, instanceId, reader, registry, quota, pool, workers, supervise, log });
+  const reconciliation = createReconciliation({ meters, log, look });
+  process.on(
+    'SIGTERM',
+    () => void endSupervisor({ config, log, registry, closing: [server, disk, reconciliation, pool], keepCompiled }),
+  );
+  lifeline.ready();
+  reconciliation.start(config.reconcileEveryMs);
+  log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready');
+}
+
+function beginProcess({ orders, parentGone }: Lifeline): Logger {
+  process.title = 'boxrun supervisor';
+  const log = createLogger('supervisor', orders.config);
+  logWarnings(log);
+  void parentGone.then(() => {
+    log.warn('the keeper is gone');
+    process.exit(0);
+  });
+  process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+  return log;
+}
+
+interface SharedByBoxes {
+  readonly registry: BoxRegistry;
+  readonly quota: Quota;
+  readonly worker: BoxWorkerDeps;
+}
+
+function superviseBox(
+  { registry, quota, worker }: SharedByBoxes,
+  row: BoxRow,
+  found: FoundWorker | null,
+): SupervisedBox {
   const box: SupervisedBox = createBox(
     {
-      writer,
+      writer: worker.writer,
       quota,
-      log,
-      worker: createBoxWorker({ writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log }, row, found),
+      log: worker.log,
+      worker: createBoxWorker(worker, row, found),
       onRemoved() {
         registry.delete(box);
       },
@@ -109,56 +158,4 @@ function supervise(row: BoxRow, found: FoundWorker | null = null): SupervisedBox
     row,
   );
   return box;
-}
-
-await recover({ config, reader, registry, quota, pool, workers, spills, log, supervise });
-const disk = watchDisk({
-  stateDir: config.stateDir,
-  floorMb: config.caps.freeDiskMb,
-  registry,
-  reserve: createDiskReserve(config),
-  log,
-});
-const control = createControl({ config, registry, quota, writer, reader, log, disk, supervise });
-const server = await serveContract<SupervisorContract>({
-  path: paths.supervisorSocket,
-  contract: supervisorContract,
-  hello: () => ({ pid: process.pid }),
-  handlers: logged(
-    { ...measured(control.handlers, meters), ...createWatchHandlers({ registry, census, figures, disk }) },
-    log,
-  ),
-  log,
-  onDisconnect: control.forgetGateway,
-});
-process.on('SIGTERM', () => void end());
-faultPoint('supervisor.boot.listening');
-ready();
-const reconciliation = createReconciliation({
-  meters,
-  log,
-  look: () => findDisorder({ config, instanceId, reader, registry, quota, pool, workers, supervise, log }),
-});
-reconciliation.start(config.reconcileEveryMs);
-log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready');
-
-async function end(): Promise<void> {
-  log.info({ onExit: config.onExit }, 'the supervisor ends');
-  await server.close();
-  disk.close();
-  await reconciliation.close();
-  await pool.close();
-  const runs = registry.all().filter(({ row }) => row.ephemeral);
-  await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined))); // Else the next supervisor does it.
-  if (config.onExit === 'stop') {
-    const running = registry.all().filter(({ state }) => state === 'ready');
-    await Promise.all(
-      running.map((box) =>
-        box.stop().catch((error: unknown) => {
-          log.error({ boxId: box.id, reason: errorText(error) }, 'stopping a box at exit failed');
-        }),
-      ),
-    );
-  }
-  process.exit(0);
 }

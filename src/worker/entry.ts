@@ -1,12 +1,14 @@
-// Where a worker process begins, as `node worker.cjs`: it runs main.ts, a bundle of its own, with what V8 has compiled
-// of that for an earlier worker. Makes nothing itself.
+// Where a worker process begins. It runs main.ts, a bundle of its own, with the code that V8 compiled of it for an
+// earlier worker.
 import { fileURLToPath } from 'node:url';
+import { buildId } from '../shared/build.ts';
+import { loadBundle } from '../shared/compiled-code.ts';
 import { compiledDirOf } from '../shared/own-process.ts';
-import { loadBundle } from './compiled-code.ts';
 import type * as Main from './main.ts';
 
 const { exports, keepCompiled } = loadBundle(
   fileURLToPath(new URL('./worker-main.cjs', import.meta.url)),
   compiledDirOf(),
+  buildId,
 );
 void (exports as typeof Main).main(keepCompiled);

@@ -1,5 +1,6 @@
 // The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers
 // need it. It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
+import type { KeepCompiled } from '../shared/compiled-code.ts';
 import { buildId } from '../shared/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { createDiskReserve } from '../shared/disk-reserve.ts';
@@ -20,91 +21,95 @@ import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
 import { faultPoint } from '../shared/fault.ts';
 
-const { orders, ready, refuse, working } = takeOrders();
-const { config } = orders;
-process.title = 'boxrun writer';
-const processLog = createProcessLog('writer', config);
-const { log } = processLog;
-logWarnings(log);
+/** `keepCompiled` keeps the compiled code of this process for the next writer. */
+export async function main(keepCompiled: KeepCompiled): Promise<void> {
+  const { orders, ready, refuse, working } = takeOrders();
+  const { config } = orders;
+  process.title = 'boxrun writer';
+  const processLog = createProcessLog('writer', config);
+  const { log } = processLog;
+  logWarnings(log);
 
-const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
-  log.fatal({ err: error }, 'the database cannot be opened');
-  await refuse(error);
-  return process.exit(1);
-});
-const { db, instanceId } = database;
-const reserve = createDiskReserve(config);
-const batch = createBatch(db, () => {
-  const isGiven = reserve.release();
-  if (isGiven) log.warn('the disk is full: the reserve is given up for the database');
-  return isGiven;
-});
-const statements = prepareStatements(db);
-const followers = createFollowers();
-const meters = createMeters('writer');
-const states = createStateLog();
-const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
-let retired = false;
-let idleTimer: NodeJS.Timeout | undefined;
+  const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
+    log.fatal({ err: error }, 'the database cannot be opened');
+    await refuse(error);
+    return process.exit(1);
+  });
+  const { db, instanceId } = database;
+  const reserve = createDiskReserve(config);
+  const batch = createBatch(db, () => {
+    const isGiven = reserve.release();
+    if (isGiven) log.warn('the disk is full: the reserve is given up for the database');
+    return isGiven;
+  });
+  const statements = prepareStatements(db);
+  const followers = createFollowers();
+  const meters = createMeters('writer');
+  const states = createStateLog();
+  const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
+  let retired = false;
+  let idleTimer: NodeJS.Timeout | undefined;
 
-const server: IpcServer<typeof writerContract> = await serveContract({
-  path: statePaths(config.stateDir).writerSocket,
-  contract: writerContract,
-  hello: () => ({ pid: process.pid, instanceId, build: buildId, dbPath: config.dbPath }),
-  handlers: createHandlers({
-    batch,
-    followers,
-    states,
-    statements,
-    meters,
-    figures: createWriterMeters(meters, batch),
-    onSettings(settings) {
-      processLog.change(settings);
-      sweeps.keepFor(settings.retentionHours);
-      log.info({ settings }, 'the writer has new settings');
+  const server: IpcServer<typeof writerContract> = await serveContract({
+    path: statePaths(config.stateDir).writerSocket,
+    contract: writerContract,
+    hello: () => ({ pid: process.pid, instanceId, build: buildId, dbPath: config.dbPath }),
+    handlers: createHandlers({
+      batch,
+      followers,
+      states,
+      statements,
+      meters,
+      figures: createWriterMeters(meters, batch),
+      onSettings(settings) {
+        processLog.change(settings);
+        sweeps.keepFor(settings.retentionHours);
+        log.info({ settings }, 'the writer has new settings');
+      },
+      onRetire() {
+        retired = true;
+        return leaveIfUnneeded();
+      },
+    }),
+    log,
+    observe: createHopMeter(meters)('writer'),
+    onConnect({ hello }) {
+      if (hello.role === 'keeper') retired = false; // The next keeper has adopted this writer.
+      leaveIfUnneeded();
     },
-    onRetire() {
-      retired = true;
-      return leaveIfUnneeded();
+    onDisconnect(peer) {
+      followers.drop(peer);
+      states.unwatch(peer);
+      leaveIfUnneeded();
     },
-  }),
-  log,
-  observe: createHopMeter(meters)('writer'),
-  onConnect({ hello }) {
-    if (hello.role === 'keeper') retired = false; // The next keeper has adopted this writer.
-    leaveIfUnneeded();
-  },
-  onDisconnect(peer) {
-    followers.drop(peer);
-    states.unwatch(peer);
-    leaveIfUnneeded();
-  },
-});
-process.on('SIGTERM', () => void end('SIGTERM'));
-process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
-leaveIfUnneeded();
-await writeProcessFile(statePaths(config.stateDir).writerFile);
-faultPoint('writer.boot.listening');
-ready({ instanceId });
-log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
+  });
+  process.on('SIGTERM', () => void end('SIGTERM'));
+  process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+  leaveIfUnneeded();
+  await writeProcessFile(statePaths(config.stateDir).writerFile);
+  faultPoint('writer.boot.listening');
+  ready({ instanceId });
+  log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
 
-/** With neither keeper nor workers there is nothing left to write; a short grace covers the change of keepers. */
-function leaveIfUnneeded(): boolean {
-  clearTimeout(idleTimer);
-  const needed = [...server.peers].some(
-    ({ hello }) => hello.role === 'worker' || (hello.role === 'keeper' && !retired),
-  );
-  if (needed) return false;
-  idleTimer = setTimeout(() => void end('nobody needs it'), retired ? 0 : limits.writerIdleExitMs);
-  return true;
-}
+  /** With neither keeper nor workers there is nothing left to write; a short grace covers the change of keepers. */
+  function leaveIfUnneeded(): boolean {
+    clearTimeout(idleTimer);
+    const needed = [...server.peers].some(
+      ({ hello }) => hello.role === 'worker' || (hello.role === 'keeper' && !retired),
+    );
+    if (needed) return false;
+    idleTimer = setTimeout(() => void end('nobody needs it'), retired ? 0 : limits.writerIdleExitMs);
+    return true;
+  }
 
-async function end(reason: string): Promise<void> {
-  sweeps.close();
-  log.info({ reason }, 'the writer ends');
-  faultPoint('writer.end.asked');
-  await server.close();
-  await batch.idle();
-  database.close();
-  process.exit(0);
+  async function end(reason: string): Promise<void> {
+    sweeps.close();
+    log.info({ reason }, 'the writer ends');
+    faultPoint('writer.end.asked');
+    await server.close();
+    await batch.idle();
+    database.close();
+    keepCompiled();
+    process.exit(0);
+  }
 }

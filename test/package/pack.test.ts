@@ -101,7 +101,7 @@ it('holds what users need and nothing else', () => {
     'CHANGELOG.md',
     'docs/cli.md',
     'bin/boxrun',
-    'dist/cli.js',
+    'dist/cli.cjs',
     'dist/sdk.js',
     'dist/sdk-browser.js',
     'dist/types/sdk/index.d.ts',

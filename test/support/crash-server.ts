@@ -11,9 +11,9 @@ import { killQuietly } from '../../src/shared/child-process.ts';
 import { probeFileOf } from '../../src/shared/state-dir.ts';
 import { boxedProcesses, markedProcesses } from './host-state.ts';
 import { eventually, processesOf, processOf, type Role } from './processes.ts';
-import { seedState } from './state-seed.ts';
+import { cacheHome, seedState } from './state-seed.ts';
 
-const bundle = join(import.meta.dirname, '../../dist/cli.js');
+const bundle = join(import.meta.dirname, '../../dist/cli.cjs');
 
 export interface CrashServer {
   readonly stateDir: string;
@@ -55,6 +55,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
     const child = spawn(process.execPath, [options.program ?? bundle, ...args], {
       env: {
         ...process.env,
+        XDG_CACHE_HOME: cacheHome,
         BOXRUN_STATE_DIR: stateDir,
         BOXRUN_MAX_CPU: '1000',
         BOXRUN_MAX_MEMORY_MB: '100000',

@@ -15,9 +15,9 @@ import { defaultSocket } from '../../src/shared/socket-place.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
 import { createConformance, type ApiDocument } from './conformance.ts';
 import { eventually, processesOf } from './processes.ts';
-import { seedState } from './state-seed.ts';
+import { cacheHome, seedState } from './state-seed.ts';
 
-export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
+export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.cjs');
 
 export interface Call {
   readonly method?: string;
@@ -100,6 +100,7 @@ export async function startServer({
   const env: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],
     HOME: stateDir,
+    XDG_CACHE_HOME: cacheHome,
     BOXRUN_STATE_DIR: stateDir,
     BOXRUN_DRIVER: 'container',
     BOXRUN_MAX_CPU: String(maxCpu),

@@ -10,12 +10,14 @@ import { BoxRun } from '../../src/sdk/index.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
 import { eventually } from './processes.ts';
 
-const bundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.js');
+const bundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.cjs');
 const run = promisify(execFile);
 
 /** vitest.config.ts names it and removes it: one seed for all files of a run. */
 const top = process.env['BOXRUN_TEST_SEED'] ?? '';
 const seedDir = join(top, 'seed');
+/** Commands of all tests share what V8 has compiled of the command line, as those of a user do. */
+export const cacheHome = join(top, 'cache');
 
 /** Copies the seed into `stateDir`, which must exist. The first caller of a run makes it; the others wait. */
 export async function seedState(stateDir: string): Promise<void> {
@@ -41,7 +43,13 @@ export async function seedState(stateDir: string): Promise<void> {
 
 async function makeSeed(): Promise<void> {
   const stateDir = join(top, 'state');
-  const env = { PATH: process.env['PATH'], HOME: top, BOXRUN_STATE_DIR: stateDir, BOXRUN_DRIVER: 'container' };
+  const env = {
+    PATH: process.env['PATH'],
+    HOME: top,
+    XDG_CACHE_HOME: cacheHome,
+    BOXRUN_STATE_DIR: stateDir,
+    BOXRUN_DRIVER: 'container',
+  };
   const keeper = spawn(process.execPath, [bundle, 'serve', '--port', '0', '--workers', '0'], {
     env,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -10,7 +10,7 @@ import { collect, counted, expectSameText, startCrashServer, type CrashServer } 
 import { eventually, processesOf } from '../support/processes.ts';
 import { describeFilesAndTerminals } from './support/files-and-terminals.ts';
 
-const cli = join(import.meta.dirname, '../../dist/cli.js');
+const cli = join(import.meta.dirname, '../../dist/cli.cjs');
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
 let server: CrashServer;
 

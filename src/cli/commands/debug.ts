@@ -1,6 +1,6 @@
 // debug bundle: packs what a bug report needs into one file. The packing is in ../debug-bundle.ts, loaded when it is
 // asked for. It works with the server up, down or hanging, and changes nothing.
-import { writeFile } from 'node:fs/promises';
+import { writeFileSync } from 'node:fs';
 import { loadConfig } from '../../shared/config.ts';
 import { defineCommand } from '../command.ts';
 import { printLines } from '../render.ts';
@@ -22,13 +22,13 @@ const bundleCommand = defineCommand({
   async run({ output }, { version }) {
     const path = output ?? `boxrun-debug-${new Date().toISOString().replace(/[:.]/g, '-')}.tar.gz`;
     const config = loadConfig();
-    const { packBundle } = await import('../debug-bundle.ts');
+    const { packBundle } = await import('../heavy.ts');
     const bundle = await packBundle(config, version, async () => {
       const findings: Finding[] = [];
       const works = await examine(config, (good, what, problems = []) => findings.push({ good, what, problems }));
       return { driver: config.driver, works, findings };
     });
-    await writeFile(path, bundle, { mode: 0o600 });
+    writeFileSync(path, bundle, { mode: 0o600 });
     printLines(path);
     return 0;
   },

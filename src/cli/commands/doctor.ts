@@ -81,7 +81,7 @@ export async function examine(config: Config, say: Say, fresh = false): Promise<
     say(path === null ? null : true, path === null ? `${tool} is not there; package ${source}` : `${tool}: ${path}`);
   }
   sayKvm(say);
-  const { probeDriver } = await import('../../shared/driver-probe.ts');
+  const { probeDriver } = await import('../heavy.ts');
   let chosenWorks = false;
   for (const driver of drivers) {
     const chosen = driver === config.driver;

@@ -49,8 +49,11 @@ export const execCommand = defineCommand({
   ) {
     const { isFed, isTerminal } = inputHere({ interactive, tty, detach });
     const detachKeys = parseDetachKeys(keys);
-    const { cols, rows, term } = (await import('../terminal.ts')).terminalHere();
-    const variables = { ...(tty && term !== undefined ? { TERM: term } : {}), ...parseAssignments('env', env) };
+    const terminal = tty ? (await import('../terminal.ts')).terminalHere() : null;
+    const variables = {
+      ...(terminal?.term === undefined ? {} : { TERM: terminal.term }),
+      ...parseAssignments('env', env),
+    };
     const input = {
       cmd: [...command],
       ...(timeout === undefined ? {} : { timeout_ms: parseSeconds('timeout', timeout) }),
@@ -58,7 +61,7 @@ export const execCommand = defineCommand({
       ...(workdir === undefined ? {} : { workdir }),
       ...(user === undefined ? {} : { user: parseUser(user) }),
       ...(isFed ? { stdin: true } : {}),
-      ...(tty ? { tty, cols, rows } : {}),
+      ...(terminal === null ? {} : { tty, cols: terminal.cols, rows: terminal.rows }),
     };
     return withClient(async (client) => {
       const interrupt = interrupts.catch();

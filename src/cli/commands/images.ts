@@ -10,10 +10,7 @@ import { makeStateDirectories, statePaths } from '../../shared/state-dir.ts';
 const listOptions = { quiet: { type: 'flag', alias: 'q', describe: 'print names only' }, json: jsonOption } as const;
 
 async function list({ quiet, json }: { readonly quiet: boolean; readonly json: boolean }): Promise<number> {
-  const [{ listImages }, { imageAliases }] = await Promise.all([
-    import('../../shared/images/store.ts'),
-    import('../../shared/images/source.ts'),
-  ]);
+  const { imageAliases, listImages } = await import('../heavy.ts');
   const images = await listImages(imagesDir());
   if (json) {
     const imported = images.map(({ name, bytes, digest, importedAt }) => ({
@@ -68,7 +65,7 @@ const importCommand = defineCommand({
   options: { json: jsonOption },
   examples: [['images import tools ./rootfs.tar', 'then: boxrun create tools']],
   async run({ name, path, json }) {
-    const { importImage } = await import('../../shared/images/import.ts');
+    const { importImage } = await import('../heavy.ts');
     const image = await importImage(imagesDir(), name, resolve(path));
     for (const warning of image.warnings) process.stderr.write(`Warning: ${warning}\n`);
     if (json) printJson({ name: image.name, digest: image.digest, warnings: image.warnings });
@@ -84,7 +81,7 @@ const removeCommand = defineCommand({
   options: { json: jsonOption },
   examples: [['images rm tools', 'the name means a registry again']],
   async run({ name, json }) {
-    const { removeImage } = await import('../../shared/images/store.ts');
+    const { removeImage } = await import('../heavy.ts');
     await removeImage(imagesDir(), name);
     if (json) printJson({ removed: name });
     else printLines(`Removed: ${name}`);

@@ -41,7 +41,7 @@ export const uninstallCommand = defineCommand({
   examples: [['uninstall --dry-run --purge-data', 'what would be removed']],
   async run(values) {
     if (values['keep-data'] && values['purge-data']) throw new UsageError('choose one of --keep-data and --purge-data');
-    const { uninstall } = await import('../uninstall.ts');
+    const { uninstall } = await import('../heavy.ts');
     const data = values['purge-data'] ? 'purge' : values['keep-data'] ? 'keep' : null;
     return uninstall({ isAsked: !values.yes, data, isDryRun: values['dry-run'] });
   },

@@ -2,7 +2,6 @@
 // The only command that loads a part of the server.
 import { capTable, type CapSetting } from '../../shared/caps.ts';
 import { loadConfig, takeToken, type Config } from '../../shared/config.ts';
-import { isLoopback } from '../../shared/loopback.ts';
 import { makeStateDirectories } from '../../shared/state-dir.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { defineCommand } from '../command.ts';
@@ -105,6 +104,7 @@ export const serveCommand = defineCommand({
         'boxrun serve: other users of this host can see a token that is an argument; use --token-file\n',
       );
     }
+    const { isLoopback } = await import('../../shared/loopback.ts');
     const token = takeToken({ token: values.token, tokenFile: values['token-file'] });
     if (config.tcp !== null && token === null && !isLoopback(config.tcp.host)) {
       throw new BoxRunError(
@@ -121,7 +121,7 @@ export const serveCommand = defineCommand({
 
 async function serve(config: Config, token: string | null): Promise<number> {
   makeStateDirectories(config.stateDir);
-  const { probeDriver } = await import('../../shared/driver-probe.ts');
+  const { probeDriver } = await import('../heavy.ts');
   const probe = await probeDriver(config);
   if (!probe.ok) {
     const again = probe.isKept ? '`boxrun doctor --fresh` tries it again; ' : '';
@@ -137,7 +137,7 @@ async function serve(config: Config, token: string | null): Promise<number> {
     );
   }
   // Loaded here only: no other command becomes a server.
-  const { runKeeper } = await import('../../keeper/main.ts');
+  const { runKeeper } = await import('../heavy.ts');
   return runKeeper(config, {
     token,
     onReady: (facts) => process.stdout.write(describeServer(config, facts, token !== null)),

@@ -20,6 +20,6 @@ it('says how to update a checkout, published or not', () => {
 });
 
 it('knows the prefix of a global installation by the place of the program', () => {
-  expect(installedPrefix('/opt/x/lib/node_modules/boxrun/dist/cli.js')).toBe('/opt/x');
-  expect(installedPrefix('/home/user/boxrun/dist/cli.js')).toBeNull();
+  expect(installedPrefix('/opt/x/lib/node_modules/boxrun/dist/cli.cjs')).toBe('/opt/x');
+  expect(installedPrefix('/home/user/boxrun/dist/cli.cjs')).toBeNull();
 });

@@ -1,8 +1,8 @@
 // Bundles that are compiled once for many processes: what does not fit is compiled anew, never run.
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, linkSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadBundle } from '../../../src/worker/compiled-code.ts';
+import { loadBundle } from '../../../src/shared/compiled-code.ts';
 import { temporaryDirectory } from '../../support/unit.ts';
 
 const bundle = (answer: number) =>
@@ -13,8 +13,8 @@ function setUp(text = bundle(42)) {
   const file = join(dir, 'main.cjs');
   const compiledDir = join(dir, 'compiled');
   writeFileSync(file, text);
-  const load = () => {
-    const { exports, keepCompiled } = loadBundle(file, compiledDir);
+  const load = (build = 'a') => {
+    const { exports, keepCompiled } = loadBundle(file, compiledDir, build);
     return { exports: exports as { answer: () => unknown; os: string; where: string }, keepCompiled };
   };
   return { file, load, kept: () => readdirSync(compiledDir).map((name) => join(compiledDir, name)) };
@@ -37,6 +37,28 @@ describe('a bundle', () => {
     for (const { exports } of [first, load()]) expect(await exports.answer()).toBe('\n');
   });
 
+  it('keeps what another use has compiled besides', () => {
+    const { load, kept } = setUp();
+    load().keepCompiled('ls');
+    const [path = ''] = kept();
+    const uses = () => readFileSync(path, 'latin1').split('\n')[0];
+    load().keepCompiled('rm');
+    load().keepCompiled('ls');
+    expect(uses()).toBe('ls rm');
+  });
+
+  it('loads the bundles that it imports in the same way', async () => {
+    const { file, load, kept } = setUp(
+      `module.exports.answer = async () => (await importModule('./second.cjs')).word;`,
+    );
+    writeFileSync(join(dirname(file), 'second.cjs'), `module.exports.word = 'second';`);
+    const first = load();
+    expect(await first.exports.answer()).toBe('second');
+    first.keepCompiled();
+    expect(kept().map((path) => basename(path).split('.')[0])).toEqual(['main', 'second']);
+    expect(await load().exports.answer()).toBe('second');
+  });
+
   it('keeps nothing twice', () => {
     const { load, kept } = setUp();
     load().keepCompiled();
@@ -51,7 +73,7 @@ describe('a bundle', () => {
     load().keepCompiled();
     const [old] = kept();
     writeFileSync(file, bundle(43));
-    const next = load();
+    const next = load('b');
     expect(next.exports.answer()).toBe(43);
     next.keepCompiled();
     expect(kept()).toHaveLength(1); // The old one's is gone.
@@ -72,9 +94,15 @@ describe('a bundle', () => {
       },
     ],
     [
-      'changed',
+      'writable for others',
       (path: string) => {
-        writeFileSync(path, readFileSync(path).fill(0, 200));
+        chmodSync(path, 0o622);
+      },
+    ],
+    [
+      'a second name of another file',
+      (path: string) => {
+        linkSync(path, join(dirname(path), 'second'));
       },
     ],
   ])('is compiled anew where what was kept is %s, and that is replaced', (_, damage) => {
@@ -86,11 +114,7 @@ describe('a bundle', () => {
     const again = load();
     expect(again.exports.answer()).toBe(42);
     again.keepCompiled();
-    expect(
-      readFileSync(path)
-        .subarray(32)
-        .some((byte) => byte !== 0),
-    ).toBe(true);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(Math.abs(readFileSync(path).length - whole)).toBeLessThan(2_000);
   });
 
@@ -98,7 +122,7 @@ describe('a bundle', () => {
     const dir = temporaryDirectory();
     writeFileSync(join(dir, 'main.cjs'), bundle(42));
     writeFileSync(join(dir, 'compiled'), 'a file, where a directory should be');
-    const { exports, keepCompiled } = loadBundle(join(dir, 'main.cjs'), join(dir, 'compiled'));
+    const { exports, keepCompiled } = loadBundle(join(dir, 'main.cjs'), join(dir, 'compiled'), 'a');
     keepCompiled();
     expect((exports as { answer: () => number }).answer()).toBe(42);
   });

@@ -1,0 +1,14 @@
+// Where a gateway process begins. It runs main.ts, a bundle of its own, with the code that V8 compiled of it for an
+// earlier gateway.
+import { fileURLToPath } from 'node:url';
+import { buildId } from '../shared/build.ts';
+import { loadBundle } from '../shared/compiled-code.ts';
+import { compiledDirOf } from '../shared/own-process.ts';
+import type * as Main from './main.ts';
+
+const { exports, keepCompiled } = loadBundle(
+  fileURLToPath(new URL('./gateway-main.cjs', import.meta.url)),
+  compiledDirOf(),
+  buildId,
+);
+void (exports as typeof Main).main(keepCompiled);
