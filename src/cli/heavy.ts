@@ -1,5 +1,5 @@
-// What few commands need and is large: the server itself, the trial of an engine, images, reports. It is a bundle of its
-// own, so that the other commands do not load it.
+// What few commands need and is large: the server itself, the trial of an engine, images, reports. It is a bundle of
+// its own, so that the other commands do not load it.
 export { packBundle } from './debug-bundle.ts';
 export { uninstall } from './uninstall.ts';
 export { imageNames } from './image-names.ts';

@@ -1,6 +1,5 @@
 // The server that a command talks to: found by the settings, and started in the background when nobody answers.
 // Loaded by the commands that need one; a server is started by the very file that runs now.
-import { spawn } from 'node:child_process';
 import { mkdirSync, openSync, closeSync, readFileSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -84,6 +83,7 @@ async function startServer(config: Config, address: Address): Promise<void> {
   const logFile = join(logsDir, 'serve.log');
   const log = openSync(logFile, 'a', 0o600);
   const logStart = statSync(logFile).size;
+  const { spawn } = await import('node:child_process');
   const child = spawn(process.execPath, ['--no-warnings', process.argv[1] ?? '', 'serve'], {
     detached: true,
     stdio: ['ignore', log, log],

@@ -1,5 +1,5 @@
-// The end of a supervisor that was asked to end: its services close, runs are removed, and boxes stop where the settings
-// say so. Workers of boxes that go on are left alone.
+// The end of a supervisor that was asked to end: its services close, runs are removed, and boxes stop where the
+// settings say so. Workers of boxes that go on are left alone.
 import type { KeepCompiled } from '../shared/compiled-code.ts';
 import type { Config } from '../shared/config.ts';
 import { errorText } from '../shared/errors.ts';
