@@ -12,6 +12,12 @@ export const serverProjects = ['contract', 'crash', 'system', 'compat', 'browser
  */
 const serverFilesAtOnce = '3';
 
+/**
+ * Files of the crash tests that mostly wait: for silence limits of seconds, one after the other. They run beside what
+ * computes, from the beginning.
+ */
+const waitingFiles = ['supervision', 'health', 'process-kills'].map((name) => `test/crash/${name}.test.ts`);
+
 /** Counts the frames that a browser draws: nothing may run beside it. */
 const framesFile = 'test/browser/live.test.ts';
 
@@ -67,8 +73,9 @@ export function planOf(only) {
   const wantedProjects = serverProjects.filter((name) => isWanted(name) || only.includes('servers'));
   const servers = vitest('servers', wantedProjects, {
     env: { BOXRUN_TEST_FILES_AT_ONCE: serverFilesAtOnce },
-    args: ['--exclude', framesFile],
+    args: [framesFile, ...waitingFiles].flatMap((file) => ['--exclude', file]),
   });
+  const waits = vitest('waits', ['crash'], { files: waitingFiles });
   const frames = vitest('frames', ['browser'], { files: [framesFile] });
   const checks = [
     types('types', '.'),
@@ -80,5 +87,5 @@ export function planOf(only) {
   ];
   const rest = [...checks.filter(({ name }) => isWanted(name)), ...(wantedProjects.length === 0 ? [] : [servers])];
   const alone = [...(wantedProjects.includes('browser') ? [frames] : []), ...(isWanted('bench') ? [bench] : [])];
-  return { beside: [isWanted('vm') ? [vm] : [], rest], alone };
+  return { beside: [isWanted('vm') ? [vm] : [], wantedProjects.includes('crash') ? [waits] : [], rest], alone };
 }

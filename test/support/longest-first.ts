@@ -6,9 +6,14 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const longest = [
   'crash/supervision', // 130
   'chaos/chaos', // 70
-  'crash/health', // 50
-  'contract/cli-docs', // 45
+  'compat/python', // 70
+  'browser/dashboard', // 45
+  'crash/databases', // 40
+  'contract/cli', // 40
+  'compat/typescript', // 40
   'contract/debug-bundle', // 35
+  'crash/upgrade', // 35
+  'system/files-large', // 30
 ];
 
 export class LongestFirst extends BaseSequencer {
