@@ -1,7 +1,5 @@
 // The server under test: `boxrun serve` from dist/ with a state directory of its own, container driver, no port. Under
 // --profile each of its processes writes a CPU profile when it ends.
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,7 +10,9 @@ import { loadConfig, type Config } from '../../src/shared/config.ts';
 import { errorText } from '../../src/shared/errors.ts';
 import { defaultSocket } from '../../src/shared/socket-place.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
-import { eventually, processesOf, type Role } from '../../test/support/processes.ts';
+import { eventually } from '../../test/support/eventually.ts';
+import { processesOf, type Role } from '../../test/support/processes.ts';
+import { startServing, type Serving } from '../../test/support/serving.ts';
 import { callJson, openConnection, type Connection } from './http.ts';
 import type { Context } from './measure.ts';
 import { places } from './places.ts';
@@ -60,14 +60,15 @@ export async function withServer<T>(
   };
   const config = loadConfig({}, env);
   options.seed?.(config.dbPath);
-  const { keeper, port } = await start(env, defaultSocket(stateDir), options.args ?? []);
   const socketPath = defaultSocket(stateDir);
+  const args = ['--socket', socketPath, ...(options.args ?? [])];
+  const serving = await startServing({ program: join(places.dist, 'cli.cjs'), args, env, readyMs: 120_000 });
   const admin = await openConnection(socketPath);
   try {
     return await use({
       stateDir,
       socketPath,
-      port,
+      port: serving.port,
       config,
       admin,
       instanceId: readInstanceId(config.dbPath),
@@ -78,41 +79,16 @@ export async function withServer<T>(
     context.say(`failed: ${errorText(error)}`); // Ending a server in that state may fail too, and say something else.
     throw error;
   } finally {
-    await end(keeper, admin, stateDir);
+    await end(serving, admin, stateDir);
   }
 }
 
-async function start(
-  env: NodeJS.ProcessEnv,
-  socketPath: string,
-  args: readonly string[],
-): Promise<{ keeper: ChildProcess; port: number | null }> {
-  const keeper = spawn(process.execPath, [join(places.dist, 'cli.cjs'), 'serve', '--socket', socketPath, ...args], {
-    env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let said = '';
-  for (const stream of [keeper.stdout, keeper.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
-  await eventually(
-    'the server is ready',
-    async () => {
-      if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
-      return said.includes('BoxRun is ready');
-    },
-    120_000,
-  );
-  const port = /http:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1];
-  return { keeper, port: port === undefined ? null : Number(port) };
-}
-
-async function end(keeper: ChildProcess, admin: Connection, stateDir: string): Promise<void> {
+async function end(serving: Serving, admin: Connection, stateDir: string): Promise<void> {
   // Also those that a benchmark that failed was still making.
   const boxes = await callJson<Box[]>(admin, 'GET', '/v1/boxes?limit=1000');
   for (const { id } of boxes) await admin.request('DELETE', `/v1/boxes/${id}?force=true`);
   admin.close();
-  const exited = once(keeper, 'exit');
-  keeper.kill('SIGTERM');
-  await exited;
+  await serving.end();
   await eventually(
     'every process of the server is gone',
     async () => (await processesOf(stateDir)).length === 0,

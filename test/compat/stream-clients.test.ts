@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { EventSource, fetch } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 import { parseSse, startServer, type TestServer } from '../support/server.ts';
 
 interface Message {

@@ -9,7 +9,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { rangeOf, sharedRange } from '../../src/shared/id-ranges.ts';
 import { boxHome } from '../../src/shared/state-dir.ts';
 import { schemaVersion } from '../../src/shared/store/migrations.ts';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

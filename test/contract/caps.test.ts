@@ -5,7 +5,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 import { parseSse, startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

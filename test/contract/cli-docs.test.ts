@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { commandTable } from '../../src/cli/command-table.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');

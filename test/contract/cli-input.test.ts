@@ -5,7 +5,8 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { openSync, closeSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, processOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processOf } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { commandTable } from '../../src/cli/command-table.ts';
 import { BoxRun } from '../../src/sdk/index.ts';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/server.ts';
 
 interface Result {

@@ -5,7 +5,8 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { BoxRunClient, StateEvent, StateEventsOptions } from '../../src/sdk/index.ts';
 import { createConformance, type ApiDocument } from '../support/conformance.ts';
-import { eventually, processOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processOf } from '../support/processes.ts';
 import { parseSse, startServer, type SseMessage, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

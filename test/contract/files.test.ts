@@ -7,7 +7,7 @@ import { request, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { collect } from '../support/crash-server.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 import { startServer, type Answer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 import { parseSse, startServer, type TestServer } from '../support/server.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };

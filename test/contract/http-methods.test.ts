@@ -3,7 +3,7 @@
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 import { parseSse, startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

@@ -3,7 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 import { startServer, type Answer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

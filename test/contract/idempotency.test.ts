@@ -1,6 +1,7 @@
 // Idempotency-Key: a request that comes again makes nothing twice, whatever died in between.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, processOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processOf } from '../support/processes.ts';
 import { startServer, type Answer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

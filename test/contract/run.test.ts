@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
 import { startServer, type TestServer } from '../support/server.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 
 let server: TestServer;
 

@@ -2,7 +2,8 @@
 // its output.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect } from '../support/crash-server.ts';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 import { openSocket } from '../support/web-socket.ts';
 

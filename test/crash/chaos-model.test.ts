@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Actor } from '../support/chaos-actor.ts';
 import { startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { createRandom } from '../support/random.ts';
 
 const heldPoint = 'supervisor.create.admitted';
 /** Long enough for the create to reach the held point on a busy machine, before its client leaves. */
@@ -36,6 +37,7 @@ function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
     onViolation: (what) => violations.push(what),
     faults: { anySince: () => false, onBoxSince: () => false },
     random: {
+      ...createRandom(1),
       below: () => leaveAfterMs,
       pick: (values) => (values.every((value) => typeof value === 'string') ? script.shift() : values[0]) as never,
     },

@@ -21,7 +21,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isAlive, killQuietly, processIdentity } from '../../src/shared/child-process.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
 import { startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 import { seedState } from '../support/state-seed.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { initOf, pidInBox } from '../support/box-processes.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 
 let server: CrashServer;
 beforeEach(async () => {

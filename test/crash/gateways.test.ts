@@ -2,7 +2,8 @@
 // of them.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer | null = null;

@@ -11,7 +11,8 @@ import {
   startCrashServer,
   type CrashServer,
 } from '../support/crash-server.ts';
-import { eventually, processesOf, processOf, type Role } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf, processOf, type Role } from '../support/processes.ts';
 import { getLocal } from '../support/local-http.ts';
 
 /** A sign of life may just have come; then the silence is counted, and the next process has to come up. */

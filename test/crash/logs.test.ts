@@ -4,7 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 
 let server: CrashServer;
 afterEach(async () => {

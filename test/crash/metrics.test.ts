@@ -3,7 +3,8 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { getLocal } from '../support/local-http.ts';
-import { eventually, processOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processOf } from '../support/processes.ts';
 import { parsePrometheus, sumOf, type Samples } from '../support/prometheus.ts';
 
 let server: CrashServer;

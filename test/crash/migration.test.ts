@@ -8,7 +8,8 @@ import type { FaultPoint } from '../../src/shared/fault-points.ts';
 import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { expectIntegrity } from '../support/host-state.ts';
 import { writeOtherEdition } from '../support/other-edition.ts';
-import { eventually, processesOf, processOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf, processOf } from '../support/processes.ts';
 import { seedState } from '../support/state-seed.ts';
 
 let directory: string;

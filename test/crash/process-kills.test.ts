@@ -3,7 +3,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
 import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 
 /**
  * Asked are 2 s, which the crash matrix measures on a machine of its own. Here other tests run beside, and the figure

@@ -12,7 +12,8 @@ import { toSql, type BoxRow } from '../../src/shared/store/rows.ts';
 import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
 import { instanceCgroups, instanceIdOf } from '../support/host-state.ts';
 import { getLocal } from '../support/local-http.ts';
-import { eventually, processOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processOf } from '../support/processes.ts';
 import { parsePrometheus, sumOf } from '../support/prometheus.ts';
 
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };

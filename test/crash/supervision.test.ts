@@ -12,7 +12,8 @@ import { limits } from '../../src/shared/limits.ts';
 import { openReader } from '../../src/shared/store/reader.ts';
 import { initOf, pidInBox } from '../support/box-processes.ts';
 import { collect, startCrashServer, type CrashServer, type CrashServerOptions } from '../support/crash-server.ts';
-import { eventually, processesOf, processOf, type Role } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf, processOf, type Role } from '../support/processes.ts';
 
 /** Greetings without an answer, each with its pause before, and the work itself. */
 const frozenMs = limits.workerPulsesMissedMax * (limits.workerPulseMs + limits.helloTimeoutMs) + 6_000;

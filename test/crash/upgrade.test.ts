@@ -19,7 +19,8 @@ import {
 import { expectIntegrity } from '../support/host-state.ts';
 import { getLocal } from '../support/local-http.ts';
 import { installOldProgram, unpackOldState, upgradeProgram } from '../support/old-program.ts';
-import { eventually as eventuallyWithin, processesOf, processOf, type Role } from '../support/processes.ts';
+import { eventually as eventuallyWithin } from '../support/eventually.ts';
+import { processesOf, processOf, type Role } from '../support/processes.ts';
 import { parsePrometheus, sumOf } from '../support/prometheus.ts';
 
 /** A slow machine needs seconds for two starts of a server. */

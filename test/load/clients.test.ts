@@ -6,7 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { collect } from '../support/crash-server.ts';
 import { compareLatency, expectBoundedMemory, openStuck, type StuckClient } from '../support/load.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 import { parseSse, startServer, type TestServer } from '../support/server.ts';
 import { openSocket, type TestSocket } from '../support/web-socket.ts';
 

@@ -8,7 +8,8 @@ import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BoxRun, BoxRunError } from '../../src/sdk/index.ts';
 import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually, processOf, type Role } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processOf, type Role } from '../support/processes.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 const quotaCpu = 4;

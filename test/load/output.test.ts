@@ -9,7 +9,8 @@ import type { Exec } from '../../src/sdk/index.ts';
 import { limits } from '../../src/shared/limits.ts';
 import { collect } from '../support/crash-server.ts';
 import { compareLatency, expectBoundedMemory } from '../support/load.ts';
-import { eventually, processOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processOf } from '../support/processes.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;

@@ -1,7 +1,7 @@
 // Processes inside a box of the container driver, as the host sees them.
 // Used by crash tests, which kill them or hold on to what is theirs.
 import { readdir, readFile, readlink } from 'node:fs/promises';
-import { eventually } from './processes.ts';
+import { eventually } from './eventually.ts';
 
 /** The host's pid of a process inside the box, by a marker in its environment. */
 export async function pidInBox(marker: string): Promise<number> {

@@ -5,7 +5,8 @@ import { Actor, type Faults } from './chaos-actor.ts';
 import { startCrashServer, type CrashServer } from './crash-server.ts';
 import { expectIntegrity, expectOrder } from './host-state.ts';
 import { getLocal } from './local-http.ts';
-import { eventually, processesOf } from './processes.ts';
+import { eventually } from './eventually.ts';
+import { processesOf } from './processes.ts';
 import { createRandom, type Random } from './random.ts';
 
 export interface ChaosOptions {

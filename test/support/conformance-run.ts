@@ -4,7 +4,7 @@
 import fc from 'fast-check';
 import { requestsFor, type MadeRequest } from './api-requests.ts';
 import { createConformance, type ApiDocument } from './conformance.ts';
-import { eventually } from './processes.ts';
+import { eventually } from './eventually.ts';
 import type { TestServer } from './server.ts';
 
 export interface ConformanceReport {

@@ -13,7 +13,8 @@ import { openReader } from '../../src/shared/store/reader.ts';
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../src/sdk/index.ts';
 import { collect, startCrashServer, type Collected, type CrashServer } from './crash-server.ts';
 import { expectIntegrity, expectOrder, instanceIdOf } from './host-state.ts';
-import { eventually, processesOf, type Role } from './processes.ts';
+import { eventually } from './eventually.ts';
+import { processesOf, type Role } from './processes.ts';
 
 export const targets = ['supervisor', 'gateway', 'writer', 'worker', 'engine', 'keeper'] as const;
 export type Target = (typeof targets)[number];

@@ -4,7 +4,7 @@ import { faultPoints, type FaultPoint } from '../../src/shared/fault-points.ts';
 import { killQuietly } from '../../src/shared/child-process.ts';
 import { Arena, calmMs, inTime, targets, type Hit, type Target } from './crash-arena.ts';
 import { isAnswer, scenarioOf, type Outcome } from './crash-scenarios.ts';
-import { eventually } from './processes.ts';
+import { eventually } from './eventually.ts';
 
 export type Fault = 'kill' | 'freeze';
 

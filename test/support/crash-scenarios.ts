@@ -6,7 +6,7 @@ import { killQuietly } from '../../src/shared/child-process.ts';
 import { BoxRunError, type Box, type Exec } from '../../src/sdk/index.ts';
 import { collectPatiently, expectWhole, inTime, type Arena } from './crash-arena.ts';
 import type { Collected } from './crash-server.ts';
-import { eventually } from './processes.ts';
+import { eventually } from './eventually.ts';
 
 export type Outcome = { readonly value: unknown } | { readonly error: unknown };
 

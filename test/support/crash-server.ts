@@ -1,7 +1,5 @@
 // A real server on a state directory of its own for tests that kill its processes: `boxrun serve` from dist/.
 // Closing asserts that nothing of it is left: no process, VM, mount, socket, box directory.
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,10 +8,10 @@ import { BoxRun, type BoxRunClient, type Exec, type ExitEvent } from '../../src/
 import { killQuietly } from '../../src/shared/child-process.ts';
 import { probeFileOf } from '../../src/shared/state-dir.ts';
 import { boxedProcesses, markedProcesses } from './host-state.ts';
-import { eventually, processesOf, processOf, type Role } from './processes.ts';
+import { eventually } from './eventually.ts';
+import { processesOf, processOf, type Role } from './processes.ts';
+import { startServing, type Serving } from './serving.ts';
 import { cacheHome, seedState } from './state-seed.ts';
-
-const bundle = join(import.meta.dirname, '../../dist/cli.cjs');
 
 export interface CrashServer {
   readonly stateDir: string;
@@ -48,11 +46,12 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   const stateDir = options.stateDir ?? (await mkdtemp(join(tmpdir(), 'boxrun-crash-')));
   const socketPath = join(stateDir, 'boxrun.sock');
   const client = new BoxRun({ socketPath });
-  let keeper: ChildProcess | null = null;
+  let serving: Serving | null = null;
 
   async function serve(): Promise<void> {
-    const args = ['serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])];
-    const child = spawn(process.execPath, [options.program ?? bundle, ...args], {
+    serving = await startServing({
+      program: options.program,
+      args: ['--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])],
       env: {
         ...process.env,
         XDG_CACHE_HOME: cacheHome,
@@ -61,32 +60,12 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
         BOXRUN_MAX_MEMORY_MB: '100000',
         ...options.env,
       },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      readyMs: 120_000,
+      isReady: () => succeeds(client.info()),
     });
-    let said = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
-    keeper = child;
-    await eventually(
-      'the server answers',
-      async () => {
-        if (child.exitCode !== null || child.signalCode !== null)
-          throw new Error(`boxrun serve ended with ${child.exitCode ?? child.signalCode}: ${said}`);
-        return client.info().then(
-          () => true,
-          () => false,
-        );
-      },
-      120_000,
-    );
   }
 
-  async function end(): Promise<number | null> {
-    if (keeper === null || keeper.exitCode !== null || keeper.signalCode !== null) return null;
-    const exited = once(keeper, 'exit');
-    keeper.kill('SIGTERM');
-    await exited;
-    return keeper.exitCode;
-  }
+  const end = async () => (await serving?.end()) ?? null;
 
   // The answer to whether VMs boot holds for this boot of the host: the next server need not find out again.
   const probe = join(tmpdir(), 'boxrun-probe-boxlite.json');
@@ -140,6 +119,12 @@ async function enginesOf(stateDir: string): Promise<string[]> {
   }
   return found;
 }
+
+const succeeds = (call: Promise<unknown>) =>
+  call.then(
+    () => true,
+    () => false,
+  );
 
 async function isRunning(pid: number): Promise<boolean> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);

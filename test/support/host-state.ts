@@ -4,7 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Box } from '../../src/shared/api.ts';
-import { eventually, processesOf } from './processes.ts';
+import { eventually } from './eventually.ts';
+import { processesOf } from './processes.ts';
 
 /** The kernel and the last steps of a removal need a moment; what is still wrong after this stays wrong. */
 const settleMs = 20_000;

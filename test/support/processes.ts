@@ -41,24 +41,6 @@ export async function processOf(stateDir: string, role: Role, box?: string): Pro
   return matching[0] as FoundProcess;
 }
 
-/**
- * Waits until `condition` gives something; for what can only be seen from outside, and so only by looking.
- * @throws after `timeoutMs` milliseconds, naming `what`
- */
-export async function eventually<T>(
-  what: string,
-  condition: () => Promise<T | null | undefined | false>,
-  timeoutMs = 10_000,
-): Promise<T> {
-  const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    const value = await condition();
-    if (value !== null && value !== undefined && value !== false) return value;
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
 /** The most resident memory that each process of a server has had so far, in MB, by role (and box). */
 export async function peakMemoryMb(stateDir: string): Promise<Record<string, number>> {
   const peaks: Record<string, number> = {};

@@ -1,9 +1,12 @@
-// Numbers that a seed decides, for tests that can be replayed. Used by chaos; one value per actor, so that what one
-// does depends on nobody's timing but its own.
+// Numbers that a seed decides, for tests that can be replayed. Each actor of a test has a generator of its own, so that
+// its choices depend on no other actor's timing.
 
 export interface Random {
-  /** From 0 on, below `count`. */
+  /** A whole number from 0 on, below `count`. */
   below(count: number): number;
+  /** A whole number from `least` to `most`. */
+  whole(least: number, most: number): number;
+  bytes(length: number): Buffer;
   pick<T>(values: readonly T[]): T;
 }
 
@@ -17,5 +20,11 @@ export function createRandom(seed: number): Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
   const below = (count: number) => Math.floor(next() * count);
-  return { below, pick: (values) => values[below(values.length)] as (typeof values)[number] };
+  const whole = (least: number, most: number) => least + below(most - least + 1);
+  return {
+    below,
+    whole,
+    bytes: (length) => Buffer.from(Array.from({ length }, () => whole(0, 255))),
+    pick: (values) => values[below(values.length)] as (typeof values)[number],
+  };
 }

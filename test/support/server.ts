@@ -1,7 +1,6 @@
 // A real `boxrun serve` for tests of the contract: from dist/, container driver, a state directory of its own, a port
 // that the system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket, and fails for an answer that
 // is not as /openapi.json describes it; `close` asserts that nothing is left.
-import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -14,10 +13,12 @@ import { BoxRun, type BoxRunClient } from '../../src/sdk/index.ts';
 import { defaultSocket } from '../../src/shared/socket-place.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
 import { createConformance, type ApiDocument } from './conformance.ts';
-import { eventually, processesOf } from './processes.ts';
+import { eventually } from './eventually.ts';
+import { processesOf } from './processes.ts';
+import { startServing, type Serving } from './serving.ts';
 import { cacheHome, seedState } from './state-seed.ts';
 
-export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.cjs');
+export { cliBundle } from './serving.ts';
 
 export interface Call {
   readonly method?: string;
@@ -108,36 +109,16 @@ export async function startServer({
     ...extra,
   };
   const client = new BoxRun({ socketPath });
-  let keeper: ChildProcess | null = null;
-  let port = 0;
+  let serving: Serving | null = null;
 
   async function start(): Promise<void> {
-    const command = [process.execPath, cliBundle, 'serve', '--port', '0', '--workers', '1', ...args] as const;
-    const [program, ...rest] = launcher === undefined ? command : ([...launcher, ...command] as const);
-    const child = spawn(program, rest, {
-      env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    keeper = child;
-    let said = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
-    await eventually(
-      'the server is ready',
-      async () => {
-        if (child.exitCode !== null) throw new Error(`boxrun serve ended with ${child.exitCode}: ${said}`);
-        return said.includes('BoxRun is ready');
-      },
-      30_000,
-    );
-    port = Number(/http:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1] ?? 0);
+    serving = await startServing({ args: ['--port', '0', '--workers', '1', ...args], env, launcher });
   }
 
   async function stop(): Promise<void> {
-    if (keeper === null) return;
-    const exited = once(keeper, 'exit');
-    keeper.kill('SIGTERM');
-    const [exitCode] = (await exited) as [number | null];
-    keeper = null;
+    if (serving === null) return;
+    const exitCode = await serving.end();
+    serving = null;
     expect(exitCode).toBe(0);
   }
 
@@ -159,10 +140,13 @@ export async function startServer({
     stop,
     check,
     get port() {
-      return port;
+      return serving?.port ?? 0;
     },
     async call(call) {
-      const answer = await callHttp(call, call.via === 'socket' ? { socketPath } : { host: '127.0.0.1', port });
+      const answer = await callHttp(
+        call,
+        call.via === 'socket' ? { socketPath } : { host: '127.0.0.1', port: serving?.port ?? 0 },
+      );
       check(call.method ?? 'GET', call.path, answer);
       return answer;
     },

@@ -1,16 +1,15 @@
 // What a state directory has after its first server: the built-in image, the tools of boxes, an empty disk, compiled
 // code, and the answer of the driver's probe. A test's server starts on a copy, as the second server of a user does. It
 // has no box and no database.
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { access, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { BoxRun } from '../../src/sdk/index.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
-import { eventually } from './processes.ts';
+import { eventually } from './eventually.ts';
+import { startServing } from './serving.ts';
 
-const bundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../dist/cli.cjs');
 const run = promisify(execFile);
 
 /** vitest.config.ts names it and removes it: one seed for all files of a run. */
@@ -50,20 +49,7 @@ async function makeSeed(): Promise<void> {
     BOXRUN_STATE_DIR: stateDir,
     BOXRUN_DRIVER: 'container',
   };
-  const keeper = spawn(process.execPath, [bundle, 'serve', '--port', '0', '--workers', '0'], {
-    env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let said = '';
-  for (const stream of [keeper.stdout, keeper.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
-  await eventually(
-    'the server of the seed is ready',
-    async () => {
-      if (keeper.exitCode !== null) throw new Error(`boxrun serve ended with ${keeper.exitCode}: ${said}`);
-      return said.includes('BoxRun is ready');
-    },
-    60_000,
-  );
+  const serving = await startServing({ args: ['--port', '0', '--workers', '0'], env, readyMs: 60_000 });
   const client = new BoxRun({ socketPath: join(stateDir, 'boxrun.sock') });
   const box = await client.create({ image: 'base', cpu: 1, memory_mb: 64 });
   await client.stopBox(box.id); // Its worker ends, and leaves its compiled code.
@@ -79,9 +65,7 @@ async function makeSeed(): Promise<void> {
       ),
     30_000,
   );
-  const ended = once(keeper, 'exit');
-  keeper.kill('SIGTERM');
-  await ended;
+  await serving.end();
   const kept = ['images', 'compiled', 'probe-container.json'].map((name) => join(stateDir, name));
   const half = join(top, 'half');
   await mkdir(half, { mode: 0o700 });

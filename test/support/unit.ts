@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import type { Logger } from '../../src/shared/log.ts';
+import type { Random } from './random.ts';
 
 /** An empty directory, deleted when the test is over. Its path is short enough for a Unix socket. */
 export function temporaryDirectory(): string {
@@ -18,30 +19,6 @@ export function temporaryDirectory(): string {
 
 export const quietLog: Logger = pino({ level: 'silent' });
 
-export interface Random {
-  /** A whole number from `least` to `most`, both included. */
-  whole(least: number, most: number): number;
-  bytes(length: number): Buffer;
-  pick<T>(from: readonly T[]): T;
-}
-
-/** The same numbers for the same seed (mulberry32). */
-export function seededRandom(seed: number): Random {
-  let state = seed >>> 0;
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-  const whole = (least: number, most: number) => least + Math.floor(next() * (most - least + 1));
-  return {
-    whole,
-    bytes: (length) => Buffer.from(Array.from({ length }, () => whole(0, 255))),
-    pick: (from) => from[whole(0, from.length - 1)] as (typeof from)[number],
-  };
-}
-
 /** `whole` cut at random places into pieces that together are the same. */
 export function cutAtRandom(whole: Buffer, random: Random, longest: number): Buffer[] {
   const pieces: Buffer[] = [];
@@ -51,19 +28,6 @@ export function cutAtRandom(whole: Buffer, random: Random, longest: number): Buf
     from = to;
   }
   return pieces;
-}
-
-/** Resolves once `condition` holds; fails naming `what` after `timeoutMs` milliseconds. */
-export async function eventually(
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  timeoutMs = 5_000,
-): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`never came: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }
 
 /** A promise with its ends in the test's hands. */

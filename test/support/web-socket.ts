@@ -1,7 +1,7 @@
 // A WebSocket client for tests of terminals: what has come so far as text, words of control, and waiting for either.
 import { once } from 'node:events';
 import { WebSocket, type RawData } from 'ws';
-import { eventually } from './processes.ts';
+import { eventually } from './eventually.ts';
 
 export interface TestSocket {
   readonly socket: WebSocket;

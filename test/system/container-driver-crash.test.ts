@@ -12,7 +12,7 @@ import { bundleFixture } from '../support/bundle.ts';
 import { createWithRunner, describeOnHost, execPaths, useBoxes } from '../support/container-boxes.ts';
 import { createDriverHarness, type DriverHarness } from '../support/driver-harness.ts';
 import { expectNoLeaks, findLeaks } from '../support/leaks.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 
 const allBoxes = useBoxes();
 const onBothPaths = describeOnHost.each(execPaths);

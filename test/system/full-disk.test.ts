@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { BoxHandle } from '../../src/sdk/index.ts';
 import { getLocal } from '../support/local-http.ts';
 import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
 
 const mib = 2 ** 20;
 let directory: string;

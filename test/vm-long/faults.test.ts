@@ -9,7 +9,8 @@ import { killQuietly } from '../../src/shared/child-process.ts';
 import { statePaths } from '../../src/shared/state-dir.ts';
 import { findVmProcesses } from '../../src/worker/drivers/boxlite/vm-processes.ts';
 import { collect, counted, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
 const lines = 300;

@@ -7,7 +7,8 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
 import { collect, counted, expectSameText, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually, processesOf } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf } from '../support/processes.ts';
 import { describeFilesAndTerminals } from './support/files-and-terminals.ts';
 
 const cli = join(import.meta.dirname, '../../dist/cli.cjs');

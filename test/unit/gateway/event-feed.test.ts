@@ -6,6 +6,7 @@ import type { Event } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createEventFeed, type EventFeed } from '../../../src/gateway/event-feed.ts';
+import { createRandom } from '../../support/random.ts';
 
 const exec = { id: 'exec_a', box_id: 'box_a' };
 const never = new AbortController().signal;
@@ -16,17 +17,6 @@ function log(seq: number, bytes = 8): Event {
 
 function exit(seq: number): Event {
   return { seq, type: 'exit', stream: null, data: Buffer.from('{"exit_code":0}') };
-}
-
-/** A small generator of random numbers (mulberry32): the same seed gives the same test. */
-function createRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 interface Double {
@@ -269,22 +259,22 @@ describe('in any order of things', () => {
     'gives every reader every event once (seed %i)',
     async (seed) => {
       const random = createRandom(seed);
-      const chance = (part: number) => random() < part;
+      const chance = (part: number) => random.below(100) < part * 100;
       const double = createDouble();
-      double.pageEvents = 1 + Math.floor(random() * 5);
+      double.pageEvents = 1 + random.below(5);
       double.pause = async () => {
-        if (chance(0.5)) await turns(Math.floor(random() * 4));
+        if (chance(0.5)) await turns(random.below(4));
       };
-      const last = 10 + Math.floor(random() * 40);
+      const last = 10 + random.below(40);
       const readers: Promise<{ after: number; events: Event[] }>[] = [];
       const addReader = () => {
-        const after = chance(0.3) ? Math.floor(random() * last) : -1;
+        const after = chance(0.3) ? random.below(last) : -1;
         readers.push(
           (async () => {
             const events: Event[] = [];
             for await (const batch of double.feed.read(exec, after, never)) {
               events.push(...batch);
-              if (chance(0.3)) await turns(Math.floor(random() * 6));
+              if (chance(0.3)) await turns(random.below(6));
             }
             return { after, events };
           })(),
@@ -294,7 +284,7 @@ describe('in any order of things', () => {
       let lost = false;
       for (let seq = 0; seq <= last;) {
         const batch: Event[] = [];
-        for (let size = 1 + Math.floor(random() * 5); size > 0 && seq <= last; size--, seq++) {
+        for (let size = 1 + random.below(5); size > 0 && seq <= last; size--, seq++) {
           batch.push(seq === last ? exit(seq) : log(seq, chance(0.1) ? limits.feedBufferBytesMax / 2 : 8));
         }
         double.commit(batch);
@@ -313,7 +303,7 @@ describe('in any order of things', () => {
           double.loseFollower();
           lost = true;
         }
-        if (chance(0.7)) await turns(Math.floor(random() * 5));
+        if (chance(0.7)) await turns(random.below(5));
       }
       if (lost) double.feed.reconnected();
       for (const { after, events } of await Promise.all(readers)) {

@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { createFrameDecoder, encodeFrame, FrameError } from '../../../src/shared/ipc/frame.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { cutAtRandom, seededRandom, type Random } from '../../support/unit.ts';
+import { createRandom, type Random } from '../../support/random.ts';
+import { cutAtRandom } from '../../support/unit.ts';
 
 function randomValue(random: Random, depth = 0): unknown {
   const kinds = ['null', 'number', 'text', 'bytes', 'boolean', ...(depth < 3 ? ['list', 'map'] : [])];
@@ -34,7 +35,7 @@ function decodeAll(pieces: readonly Buffer[]): unknown[] {
 describe('frames', () => {
   it('give the same messages however the stream is cut', () => {
     for (let seed = 1; seed <= 60; seed++) {
-      const random = seededRandom(seed);
+      const random = createRandom(seed);
       const messages = Array.from({ length: random.whole(1, 12) }, () => randomValue(random));
       const stream = Buffer.concat(messages.map(encodeFrame));
       const longest = random.pick([1, 3, 7, 100, 5000, stream.length]);
@@ -89,7 +90,7 @@ describe('frames', () => {
 
   it('that do not parse are refused, never anything else', () => {
     for (let seed = 1; seed <= 300; seed++) {
-      const random = seededRandom(seed);
+      const random = createRandom(seed);
       const body = random.bytes(random.whole(0, 60));
       const header = Buffer.alloc(4);
       header.writeUInt32BE(body.length);

@@ -12,7 +12,8 @@ import {
   type RequestContext,
   type ServeOptions,
 } from '../../../src/shared/ipc/server.ts';
-import { eventually, promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
 
 export const kitchen = {
   name: 'kitchen',
@@ -131,6 +132,8 @@ export function rawConnection(path: string): RawConnection {
     sendBytes: (bytes) => socket.write(bytes),
     messages,
     socket,
-    closed: () => eventually('the server closes the connection', () => closed),
+    async closed() {
+      await eventually('the server closes the connection', () => closed);
+    },
   };
 }

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { isAlive, killAndWait, killQuietly, processIdentity, runTool } from '../../../src/shared/child-process.ts';
 import { runTypescript } from '../../support/typescript-child.ts';
-import { eventually } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
 
 const shell = (script: string, options: Partial<Parameters<typeof runTool>[2]> = {}) =>
   runTool('sh', ['-c', script], { timeoutMs: 5_000, ...options });

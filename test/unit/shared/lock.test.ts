@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { tryLock } from '../../../src/shared/lock.ts';
 import { runTypescript } from '../../support/typescript-child.ts';
-import { eventually, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
 
 describe('a lock', () => {
   it("has one holder until it is released, and is its owner's alone", async () => {

@@ -7,7 +7,8 @@ import { killAndWait, killQuietly, processIdentity } from '../../../src/shared/c
 import { loadConfig } from '../../../src/shared/config.ts';
 import { takeOrders } from '../../../src/shared/own-process.ts';
 import { runTypescript, type TypescriptChild } from '../../support/typescript-child.ts';
-import { eventually, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
 
 interface Pair extends TypescriptChild {
   readonly directory: string;

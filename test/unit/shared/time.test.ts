@@ -4,7 +4,8 @@ import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shar
 import { createInTurn, createTurns } from '../../../src/shared/in-turn.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createRestartWindow } from '../../../src/shared/restart-window.ts';
-import { eventually, promiseInHand, settle } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { promiseInHand, settle } from '../../support/unit.ts';
 
 describe('waiting', () => {
   it('can be cut short, without an error', async () => {

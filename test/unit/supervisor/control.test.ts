@@ -11,7 +11,8 @@ import { createBox } from '../../../src/supervisor/box.ts';
 import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
 import { createControl } from '../../../src/supervisor/control.ts';
 import { createQuota } from '../../../src/supervisor/quota.ts';
-import { eventually, promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
 import { execRow } from '../writer/setup.ts';
 import { createRowsDouble, createWorkerDouble, type WorkerDouble } from './setup.ts';
 

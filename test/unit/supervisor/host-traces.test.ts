@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { makeMarkedHome, ownerOf } from '../../../src/shared/host-marks.ts';
 import { findTraces } from '../../../src/supervisor/host-traces.ts';
-import { eventually, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
 
 const boxId = 'box_abcdefghijkl';
 const instanceId = 'inst_abcdefghijkl';

@@ -6,7 +6,8 @@ import type { SupervisedBox } from '../../../src/supervisor/box.ts';
 import { createImageGate } from '../../../src/supervisor/image-gate.ts';
 import { createQuota } from '../../../src/supervisor/quota.ts';
 import { createWarmPool } from '../../../src/supervisor/warm-pool.ts';
-import { eventually, promiseInHand, quietLog, settle } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { promiseInHand, quietLog, settle } from '../../support/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 import { createHandleDouble, type HandleDouble } from './setup.ts';
 

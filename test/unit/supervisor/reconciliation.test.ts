@@ -5,7 +5,8 @@ import { BoxRunError } from '../../../src/shared/errors.ts';
 import { createMeters } from '../../../src/shared/metrics.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createReconciliation, type Finding } from '../../../src/supervisor/reconciliation.ts';
-import { eventually, promiseInHand, quietLog } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { promiseInHand, quietLog } from '../../support/unit.ts';
 import { createBoxBench } from './setup.ts';
 
 function bench(found: Finding[]) {

@@ -10,7 +10,8 @@ import { limits } from '../../../src/shared/limits.ts';
 import { readSpills } from '../../../src/shared/spill.ts';
 import { createBoxRunner, type BoxRunner } from '../../../src/worker/box-runner.ts';
 import type { Driver, DriverContext } from '../../../src/worker/drivers/driver.ts';
-import { eventually, promiseInHand, quietLog, settle, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { promiseInHand, quietLog, settle, temporaryDirectory } from '../../support/unit.ts';
 import { boxRow, serveWriter, type ServedWriter } from '../writer/setup.ts';
 import { createDriverDouble, type DriverDouble } from './setup.ts';
 

@@ -4,7 +4,9 @@ import type { ExecChange } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createCommitQueue, type CommitQueue } from '../../../src/worker/commit-queue.ts';
-import { eventually, promiseInHand, seededRandom, settle } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { createRandom } from '../../support/random.ts';
+import { promiseInHand, settle } from '../../support/unit.ts';
 import { addEvent, finishExec, insertExec, logEvent } from '../writer/setup.ts';
 import { createWriterDouble, stored, type WriterDouble } from './setup.ts';
 
@@ -39,7 +41,7 @@ describe('changes', () => {
 
   it('arrive in order, one batch under way at a time, whatever happens on the way', async () => {
     const { queue, writer } = openQueue();
-    const random = seededRandom(7);
+    const random = createRandom(7);
     writer.answer = async () => {
       await settle(random.whole(0, 3));
       if (random.whole(0, 4) === 0) throw new BoxRunError(random.pick(['UNAVAILABLE', 'TIMEOUT']), 'away');

@@ -2,11 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { createHoldEstimate } from '../../../src/worker/hold.ts';
-import { seededRandom } from '../../support/unit.ts';
+import { createRandom } from '../../support/random.ts';
 
 describe('the hold', () => {
   it('stays within its bounds, whatever is observed', () => {
-    const random = seededRandom(3);
+    const random = createRandom(3);
     for (const firstGuess of [0, 5, 60, 10_000]) {
       const hold = createHoldEstimate(firstGuess);
       for (let time = 0; time < 500; time++) {

@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Event } from '../../../src/shared/contracts/writer.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createOutputBuffer, wholeCharactersLength, type OutputStream } from '../../../src/worker/output-buffer.ts';
-import { cutAtRandom, seededRandom, type Random } from '../../support/unit.ts';
+import { createRandom, type Random } from '../../support/random.ts';
+import { cutAtRandom } from '../../support/unit.ts';
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -110,7 +111,7 @@ describe('any bytes on both streams', () => {
 
   it('come out as they went in, numbered from 0 without a gap, the exit last', () => {
     for (let seed = 1; seed <= 200; seed++) {
-      const random = seededRandom(seed);
+      const random = createRandom(seed);
       const [longest, repeat] = random.pick([
         [1, 1],
         [5, 1],

@@ -7,7 +7,8 @@ import type { Link } from '../../../src/shared/ipc/link.ts';
 import { createCommitQueue } from '../../../src/worker/commit-queue.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../../src/worker/drivers/driver.ts';
 import { createExec, type RunningExec } from '../../../src/worker/exec.ts';
-import { eventually, promiseInHand, quietLog } from '../../support/unit.ts';
+import { eventually } from '../../support/eventually.ts';
+import { promiseInHand, quietLog } from '../../support/unit.ts';
 
 export interface WriterDouble {
   readonly link: Pick<Link<WriterContract>, 'request' | 'ready'>;

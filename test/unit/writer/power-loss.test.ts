@@ -11,7 +11,8 @@ import { expect, it, onTestFinished } from 'vitest';
 import { noWriterNotices, writerContract } from '../../../src/shared/contracts/writer.ts';
 import { connectContract } from '../../../src/shared/ipc/client.ts';
 import { runTypescript } from '../../support/typescript-child.ts';
-import { seededRandom, temporaryDirectory } from '../../support/unit.ts';
+import { createRandom } from '../../support/random.ts';
+import { temporaryDirectory } from '../../support/unit.ts';
 import { boxRow } from './setup.ts';
 
 async function startWriter() {
@@ -81,7 +82,7 @@ function open(directory: string, wal: Buffer): { rows: string[]; integrity: unkn
 }
 
 it('holds every acknowledged row after a cut at any moment, with the end of the log torn', async () => {
-  const random = seededRandom(20_261_123);
+  const random = createRandom(20_261_123);
   const writer = await startWriter();
   let going = true;
   const work = (async () => {
