@@ -85,7 +85,8 @@ function absentValues({ options = {} }: CommandSpec): Record<string, unknown> {
   return values;
 }
 
-function commandOf({ takesCommand }: CommandSpec, command: readonly string[] | null): readonly string[] {
+function commandOf({ takesCommand, mayTakeWords }: CommandSpec, command: readonly string[] | null): readonly string[] {
+  if (mayTakeWords === true) return command ?? [];
   if (takesCommand === undefined) {
     if (command !== null) throw new UsageError('nothing may follow -- here');
     return [];

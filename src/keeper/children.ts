@@ -116,7 +116,7 @@ export function launch(config: Config, role: Role, detached: boolean, options: L
   });
 }
 
-/** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
+/** Supervisor and gateway: ordinary children, ended by TERM, and by KILL where that takes too long. */
 export function ordinaryChild(
   config: () => Config,
   role: 'supervisor' | 'gateway',
@@ -133,7 +133,8 @@ export function ordinaryChild(
       gone: exited,
       async stop() {
         killQuietly(pid, 'SIGTERM');
-        await withDeadline(exited, limits.childStopMs, `stopping the ${role}`).catch(() => {
+        const stopMs = role === 'supervisor' ? limits.supervisorStopMs : limits.childStopMs;
+        await withDeadline(exited, stopMs, `stopping the ${role}`).catch(() => {
           killQuietly(pid, 'SIGKILL');
         });
         await exited;

@@ -15,8 +15,10 @@ import { limits } from '../shared/limits.ts';
 import { createLogger, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
+import { ownUnit } from '../shared/service-group.ts';
 import { openReader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
+import { isGoingDown } from '../shared/systemd.ts';
 import { createBox, type SupervisedBox } from './box.ts';
 import { createBoxRegistry } from './box-registry.ts';
 import { createBoxWorker } from './box-worker.ts';
@@ -143,14 +145,17 @@ reconciliation.start(config.reconcileEveryMs);
 log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready');
 
 async function end(): Promise<void> {
-  log.info({ onExit: config.onExit }, 'the supervisor ends');
+  // Where the host goes down, nothing can run on: boxes end in order rather than when systemd kills what is left.
+  const goesDown = await isGoingDown(ownUnit().owner);
+  const onExit = goesDown ? 'stop' : config.onExit;
+  log.info({ onExit, goesDown }, 'the supervisor ends');
   await server.close();
   disk.close();
   await reconciliation.close();
   await pool.close();
   const runs = registry.all().filter(({ row }) => row.ephemeral);
   await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined))); // Else the next supervisor does it.
-  if (config.onExit === 'stop') {
+  if (onExit === 'stop') {
     const running = registry.all().filter(({ state }) => state === 'ready');
     await Promise.all(
       running.map((box) =>

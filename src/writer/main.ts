@@ -2,6 +2,7 @@
 // need it. It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
 import { buildId } from '../shared/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
+import { errorText } from '../shared/errors.ts';
 import { createDiskReserve } from '../shared/disk-reserve.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
@@ -10,6 +11,7 @@ import { createProcessLog, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
+import { leaveServiceGroup } from '../shared/service-group.ts';
 import { createBatch } from './batch.ts';
 import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
@@ -26,6 +28,9 @@ process.title = 'boxrun writer';
 const processLog = createProcessLog('writer', config);
 const { log } = processLog;
 logWarnings(log);
+await leaveServiceGroup({ name: `writer-${process.pid}`, stateDir: config.stateDir }).catch((error: unknown) => {
+  log.warn({ reason: errorText(error) }, 'whoever ends the server by its control group ends the writer too');
+});
 
 const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
   log.fatal({ err: error }, 'the database cannot be opened');

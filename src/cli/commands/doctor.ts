@@ -5,6 +5,7 @@ import { delimiter, join } from 'node:path';
 import { loadConfig, type Config, type DriverName } from '../../shared/config.ts';
 import { makeStateDirectories } from '../../shared/state-dir.ts';
 import { errorText } from '../../shared/errors.ts';
+import { tryToLeave } from '../../shared/service-group.ts';
 import { jsonOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
 import { printJson } from '../render.ts';
@@ -81,6 +82,7 @@ export async function examine(config: Config, say: Say, fresh = false): Promise<
     say(path === null ? null : true, path === null ? `${tool} is not there; package ${source}` : `${tool}: ${path}`);
   }
   sayKvm(say);
+  await sayServiceGroup(config, say);
   const { probeDriver } = await import('../../shared/driver-probe.ts');
   let chosenWorks = false;
   for (const driver of drivers) {
@@ -120,6 +122,20 @@ function sayKvm(say: Say): void {
     say(null, '/dev/kvm is there and opens, which is no proof yet: see driver boxlite');
   } catch (error) {
     say(null, `/dev/kvm: ${errorText(error)}; the boxlite driver needs it`);
+  }
+}
+
+/** Of a server that were started from here. */
+async function sayServiceGroup({ stateDir }: Config, say: Say): Promise<void> {
+  try {
+    const place = await tryToLeave(stateDir);
+    if (place === null) say(null, 'nobody ends this by its control group, so boxes need not leave it');
+    else say(true, `boxes leave the control group of the server (tried: ${place})`);
+  } catch (error) {
+    say(null, 'boxes stay in the control group of the server, and end with it', [
+      errorText(error),
+      'in the unit of a service, KillMode=process keeps them running; `boxrun service install` writes such a unit',
+    ]);
   }
 }
 
