@@ -35,6 +35,8 @@ export interface KeptChild {
    * @throws what the first start throws; one that is killed meanwhile is started again
    */
   start(): Promise<Facts>;
+  /** From now on it is not started again: whoever ends the keeper may have ended it too. */
+  letEnd(): void;
   stop(): Promise<void>;
 }
 
@@ -90,6 +92,9 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
       const { facts } = running;
       void watch();
       return facts;
+    },
+    letEnd() {
+      stopping = true;
     },
     async stop() {
       stopping = true;

@@ -52,6 +52,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
       log.info({ signal }, 'the server ends');
       process.on('SIGTERM', () => process.exit(130));
       process.on('SIGINT', () => process.exit(130));
+      for (const child of [...gateways, supervisor]) child.letEnd();
       end(0);
     });
   }

@@ -133,7 +133,10 @@ const server = await serveContract<SupervisorContract>({
   log,
   onDisconnect: control.forgetGateway,
 });
-process.on('SIGTERM', () => void end());
+let ending: Promise<void> | null = null;
+process.on('SIGTERM', () => {
+  ending ??= end(); // Who ends a whole control group says so to this process, and the keeper does too.
+});
 faultPoint('supervisor.boot.listening');
 ready();
 const reconciliation = createReconciliation({
