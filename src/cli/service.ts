@@ -60,6 +60,7 @@ export async function installService(options: InstallOptions): Promise<number> {
   needSystemd(owner);
   needOwnUnit(path, options.isForced);
   await needNoOtherServer(owner, stateDir);
+  await control(owner, ['show', '--property=Version']); // Before anything is written: does it answer?
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, text, { mode: 0o644 });
   printLines(`Written: ${path}`);

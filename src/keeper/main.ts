@@ -80,6 +80,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   );
   const gateways = gatewayChildren(config, token).map((startChild) => keep('gateway', startChild));
   note();
+  removeEmptyGroups(config.stateDir); // One that outlived an earlier keeper by a moment left it behind.
   try {
     const { pid: writerPid } = await writer.start();
     faultPoint('keeper.boot.writer-up');

@@ -2,8 +2,8 @@
 // whatever shall outlive the server (writer, workers, and so the processes of boxes) must be in another one. systemd
 // looks at its named hierarchy on version 1, and at version 2 otherwise; on a hybrid host both count. So they do here.
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { startFilter } from './child-process.ts';
 import { settledWithin, sleep } from './clock.ts';
 import { BoxRunError, errorText } from './errors.ts';
@@ -95,9 +95,11 @@ export interface OwnUnit {
 /** The unit that a server is, and the systemd that has it, by its group; pure. */
 export function unitOf(groups: Groups, uid: number): OwnUnit {
   const path = unitAbove(groups.unified ?? groups.systemd ?? '/');
-  const owner = uid !== 0 || path.includes(`/user@${uid}.service/`) ? 'user' : 'system';
   const [name = '', parent = ''] = path.split('/').reverse();
-  if (!name.endsWith('.service')) return { owner, unit: null, slice: null };
+  const isService = name.endsWith('.service');
+  // Outside of a service, only the systemd of a user makes a scope for that user.
+  const owner = path.includes(`/user@${uid}.service/`) || (uid !== 0 && !isService) ? 'user' : 'system';
+  if (!isService) return { owner, unit: null, slice: null };
   return { owner, unit: name, slice: parent.endsWith('.slice') ? parent : null };
 }
 
@@ -186,15 +188,34 @@ function enter(directory: string, pid: number): void {
   }
 }
 
-/** Removes the groups beside the server's, if nothing is in them any more. */
+/**
+ * Removes the groups that this state directory has beside those of servers, if nothing is in them any more. An earlier
+ * server may have been elsewhere, so they are looked for everywhere.
+ */
 export function removeEmptyGroups(stateDir: string): void {
-  const groups = endableGroups(groupsOf('self'), groupsOf(1));
-  for (const [hierarchy, path] of Object.entries(groups)) {
-    try {
-      rmdirSync(groupBeside(hierarchy, path, stateDir));
-    } catch {
-      // A box that runs on is in it, or there is none.
+  const name = groupName(stateDir);
+  for (const hierarchy of Object.keys(endableGroups(groupsOf('self'), groupsOf(1)))) {
+    for (const directory of groupsBelow(topOf(hierarchy))) {
+      if (basename(directory) === name) tryRemove(directory);
     }
+  }
+}
+
+function groupsBelow(directory: string): string[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .flatMap((entry) => [join(directory, entry.name), ...groupsBelow(join(directory, entry.name))]);
+  } catch {
+    return []; // It is gone, or closed to this user.
+  }
+}
+
+function tryRemove(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // A box that runs on is in it.
   }
 }
 

@@ -22,6 +22,8 @@ export interface CrashServer {
   kill(role: Role, box?: string): Promise<void>;
   /** Starts `boxrun serve` again after the keeper was killed; resolves when it takes requests. */
   serve(): Promise<void>;
+  /** What the present `serve` has printed. */
+  said(): string;
   /** Ends `serve` in order, with SIGTERM. */
   end(): Promise<number | null>;
   /** Removes every box, ends the server, and asserts that nothing is left. */
@@ -42,6 +44,8 @@ export interface CrashServerOptions {
   readonly stateDir?: string;
   /** The file of the command line; that of dist/ when absent. It is looked for at each start. */
   readonly program?: string;
+  /** A program and its arguments that become `serve`, asked for at each start; none when absent. */
+  readonly launcher?: () => readonly string[];
 }
 
 export async function startCrashServer(options: CrashServerOptions = {}): Promise<CrashServer> {
@@ -49,10 +53,13 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   const socketPath = join(stateDir, 'boxrun.sock');
   const client = new BoxRun({ socketPath });
   let keeper: ChildProcess | null = null;
+  let said = '';
 
   async function serve(): Promise<void> {
     const args = ['serve', '--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])];
-    const child = spawn(process.execPath, [options.program ?? bundle, ...args], {
+    const launcher = options.launcher?.() ?? [];
+    const [program = '', ...rest] = [...launcher, process.execPath, options.program ?? bundle, ...args];
+    const child = spawn(program, rest, {
       env: {
         ...process.env,
         BOXRUN_STATE_DIR: stateDir,
@@ -62,7 +69,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    let said = '';
+    said = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (said += piece.toString()));
     keeper = child;
     await eventually(
@@ -99,6 +106,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
     client,
     serve,
     end,
+    said: () => said,
     async kill(role, box) {
       const { pid } = await processOf(stateDir, role, box);
       process.kill(pid, 'SIGKILL');
