@@ -66,6 +66,7 @@ export async function installService(options: InstallOptions): Promise<number> {
   printLines(`Written: ${path}`);
   await control(owner, ['daemon-reload']);
   await control(owner, ['enable', unitName]);
+  await systemctl(owner, ['reset-failed', unitName]); // Of earlier starts, which count against the limit.
   // One that runs already gets the new settings; its boxes run on.
   await control(owner, ['restart', unitName]);
   printLines(`The service ${unitName} runs, and starts with ${owner === 'system' ? 'the host' : 'your logins'}.`);
