@@ -1,5 +1,5 @@
-// The text of the unit file for `boxrun serve`, and what may stand in it. It never holds a secret: everybody on the host
-// can read a unit file.
+// The text of the unit file for `boxrun serve`, and what may stand in it. It never holds a secret: everybody on the
+// host can read a unit file.
 import { resolve } from 'node:path';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';

@@ -109,7 +109,11 @@ export async function showService(owner: SystemdOwner, isJson: boolean): Promise
   const answer = hasSystemd()
     ? await systemctl(owner, ['show', `--property=${properties.join(',')}`, unitName]).catch(() => null)
     : null;
-  const said = Object.fromEntries((answer?.stdout ?? '').split('\n').map((line) => line.split(/=(.*)/s, 2)));
+  const said: Partial<Record<string, string>> = {};
+  for (const line of (answer?.stdout ?? '').split('\n')) {
+    const [name = '', value] = line.split('=', 2);
+    if (value !== undefined) said[name] = value;
+  }
   const pid = Number(said['MainPID'] ?? 0);
   const status = {
     unit: unitName,
@@ -119,26 +123,30 @@ export async function showService(owner: SystemdOwner, isJson: boolean): Promise
     systemd: hasSystemd(),
     enabled: said['UnitFileState'] === 'enabled',
     active: said['ActiveState'] === 'active',
-    state: said['ActiveState'] === undefined ? null : `${said['ActiveState']} (${said['SubState']})`,
+    state: said['ActiveState'] === undefined ? null : `${said['ActiveState']} (${said['SubState'] ?? ''})`,
     result: said['Result'] ?? null,
     pid: pid === 0 ? null : pid,
     answers: await isServerUp(),
   };
   if (isJson) printJson(status);
-  else
+  else {
+    const file = !status.installed ? `not installed (${path})` : status.written_by_boxrun ? path : `${path}, not ours`;
+    const why = status.systemd ? 'systemd does not answer' : 'systemd does not run on this host';
+    const enabled = status.installed ? [status.enabled ? 'enabled' : 'not enabled'] : [];
+    const pids = status.pid === null ? [] : [`process ${status.pid}`];
     printLines(
-      `unit     ${!status.installed ? `not installed (${path})` : status.written_by_boxrun ? path : `${path}, not written by boxrun`}`,
-      `state    ${status.state ?? (status.systemd ? 'systemd does not answer' : 'systemd does not run on this host')}` +
-        `${status.installed ? `, ${status.enabled ? 'enabled' : 'not enabled'}` : ''}${status.pid === null ? '' : `, process ${status.pid}`}`,
+      `unit     ${file}`,
+      `state    ${[status.state ?? why, ...enabled, ...pids].join(', ')}`,
       `server   ${status.answers ? 'answers' : 'does not answer'}`,
     );
+  }
   return status.active ? 0 : 1;
 }
 
 function needSystemd(owner: SystemdOwner): void {
   if (!hasSystemd()) {
     throw new BoxRunError('RUNTIME_ERROR', 'systemd does not run on this host', {
-      hint: '`boxrun service install --print` prints the unit file; where something else starts services, let it run `boxrun serve`',
+      hint: '`boxrun service install --print` prints the unit file; other programs that start services can use it',
     });
   }
   if (owner === 'system' && process.getuid?.() !== 0) {

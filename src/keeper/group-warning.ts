@@ -14,8 +14,9 @@ export async function warnIfTogether(writerPid: number, log: Logger): Promise<vo
   const killMode = unit === null ? null : await killModeOf(owner, unit);
   if (killMode === 'process' || killMode === 'none') return;
   log.warn({ unit, killMode }, 'boxes are in the control group of the server, and end with it');
+  const who = unit === null ? 'whatever runs the server' : `systemd (${unit})`;
   process.stderr.write(
-    `boxrun serve: boxes are in the control group of the server: whoever ends that group (${unit ?? 'a service manager'}) ends them\n` +
-      'Hint: set KillMode=process in the unit, or run `boxrun service install`; `boxrun doctor` says why they stay in it\n',
+    `boxrun serve: boxes are in the control group of the server, and end with that group, which ${who} may end\n` +
+      'Hint: set KillMode=process in the unit, or run `boxrun service install`; `boxrun doctor` says why\n',
   );
 }

@@ -376,8 +376,8 @@ export const limits = {
   /** A worker with no command running and no supervisor for this long leaves; its box stays. */
   orphanGraceMs: 600_000,
   /**
-   * systemd: a question to it is answered by then. Without an answer a process stays in the control group of the server,
-   * or goes into one beside it; the log says so.
+   * systemd: a question to it is answered by then. Without an answer a process stays in the control group of the
+   * server, or goes into one beside it; the log says so.
    */
   systemdAnswerMs: 5_000,
   /** CLI: systemd has started, stopped or restarted the service by then; else the command says that it failed. */

@@ -1,6 +1,7 @@
-// How a process leaves the control group in which `serve` was started. A service manager ends a service by its group:
-// whatever shall outlive the server (writer, workers, and so the processes of boxes) must be in another one. systemd
-// looks at its named hierarchy on version 1, and at version 2 otherwise; on a hybrid host both count. So they do here.
+// How a process leaves the control group in which `serve` was started. systemd, and whatever else runs services, ends a
+// service by its group: what shall outlive the server (writer, workers, and so the processes of boxes) must be in
+// another one. systemd looks at its named hierarchy on version 1, and at version 2 otherwise; on a hybrid host both
+// count. So they do here.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -38,8 +39,8 @@ function groupsOf(pid: number | 'self'): Groups {
 }
 
 /**
- * The groups with which somebody could end a process of the groups `own`; pure. The top of a hierarchy is none, nor is a
- * place that cannot be seen from here. The group of process 1 is none either: with it the whole host ends, or the
+ * The groups with which somebody could end a process of the groups `own`; pure. The top of a hierarchy is none, nor is
+ * a place that cannot be seen from here. The group of process 1 is none either: with it the whole host ends, or the
  * container in which the server runs.
  */
 export function endableGroups(own: Groups, ofProcess1: Groups): Groups {

@@ -1,4 +1,4 @@
-// A service manager ends a service by its control group. The boxes of a server, and what keeps them, are in another
+// systemd ends a service by its control group. The boxes of a server, and what keeps them, are in another
 // one: they run on, and the next server goes on with them.
 import { writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';

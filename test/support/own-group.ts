@@ -24,8 +24,8 @@ export interface OwnGroup {
   /** TERM, then KILL after `graceMs` milliseconds; resolves when the group is empty. */
   endLikeSystemd(graceMs: number): Promise<void>;
   /**
-   * Removes it, the group above it, and what is empty beside it: a worker that outlives its server by a moment leaves an
-   * empty group behind, until the next server.
+   * Removes it, the group above it, and what is empty beside it: a worker that outlives its server by a moment leaves
+   * an empty group behind, until the next server.
    */
   remove(): Promise<void>;
 }
