@@ -58,6 +58,7 @@ if [ "${1:-}" = --test ]; then # The tests push to a registry, and try system ca
   need strace strace
   need zsh zsh # Completion is tried in the shells themselves.
   need fish fish
+  need systemd-analyze systemd # It checks the unit file of the service; nothing of it is started.
   need chromium chromium # The dashboard is tried in a real browser.
 fi
 if [ ${#missing[@]} -gt 0 ]; then

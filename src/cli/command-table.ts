@@ -11,11 +11,13 @@ import { imagesCommand } from './commands/images.ts';
 import { uninstallCommand, upgradeCommand } from './commands/install.ts';
 import { eventsCommand, execsCommand, infoCommand, logsCommand } from './commands/records.ts';
 import { serveCommand } from './commands/serve.ts';
+import { serviceCommand } from './commands/service.ts';
 import { uiCommand } from './commands/ui.ts';
 import { attachCommand, shellCommand } from './commands/terminal.ts';
 
 export const commandTable: readonly CommandSpec[] = [
   serveCommand,
+  serviceCommand,
   createCommand,
   listCommand,
   startCommand,

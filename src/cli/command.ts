@@ -72,6 +72,8 @@ interface Description<P, O> {
   readonly examples: readonly (readonly [line: string, what: string])[];
   /** A command line that shows how the command in the box is given, for those that take one after `--`. */
   readonly takesCommand?: string;
+  /** Words may stand after `--`; they are no command in a box. */
+  readonly mayTakeWords?: true;
   /** Rewrites its words, the name among them, before they are read: for flags that mean one thing or another. */
   readonly reword?: (words: readonly string[]) => string[];
 }

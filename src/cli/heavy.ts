@@ -8,3 +8,5 @@ export { probeDriver } from '../shared/driver-probe.ts';
 export { importImage } from '../shared/images/import.ts';
 export { imageAliases } from '../shared/images/source.ts';
 export { listImages, removeImage } from '../shared/images/store.ts';
+export { tryToLeave } from '../shared/service-group.ts';
+export { tellReady } from '../shared/systemd.ts';

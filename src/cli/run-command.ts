@@ -18,7 +18,8 @@ export function runCommand(
   return spec.run(values, { ...context, command: commandOf(spec, context.command) });
 }
 
-function commandOf({ takesCommand }: CommandSpec, command: readonly string[] | null): readonly string[] {
+function commandOf({ takesCommand, mayTakeWords }: CommandSpec, command: readonly string[] | null): readonly string[] {
+  if (mayTakeWords === true) return command ?? [];
   if (takesCommand === undefined) {
     if (command !== null) throw new UsageError('nothing may follow -- here');
     return [];

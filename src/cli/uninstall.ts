@@ -13,6 +13,7 @@ import { compiledDirOfUser } from './compiled-dir.ts';
 import { installedPrefix, runNpm } from './installation.ts';
 import { UsageError } from './options.ts';
 import { printLines } from './render.ts';
+import { installedServices, uninstallService, unitFile } from './service.ts';
 import { isServerUp, withClient } from './server.ts';
 
 interface UninstallOptions {
@@ -35,8 +36,9 @@ export async function uninstall({ isAsked, data, isDryRun }: UninstallOptions): 
     if (!(await ask('Stop the boxes and the server, and remove boxrun?'))) return 1;
     if (data === null && hasData) purge = await ask(`Remove all boxes, images and logs in ${config.stateDir} too?`);
   }
+  if (hasData) await endBoxes(config, { purge, isDryRun });
+  await removeServices(isDryRun);
   if (hasData) {
-    await endBoxes(config, { purge, isDryRun });
     await endServer(config, isDryRun);
     if (purge) await removeData(config, isDryRun);
     else printLines(`The data stays in ${config.stateDir}`);
@@ -45,6 +47,14 @@ export async function uninstall({ isAsked, data, isDryRun }: UninstallOptions): 
   if (prefix !== null) return runNpm(['uninstall', '--global', '--prefix', prefix, 'boxrun'], isDryRun);
   printLines('This boxrun is not installed by npm: its files stay where they are.');
   return 0;
+}
+
+/** Before the server is ended: systemd would start it again. */
+async function removeServices(isDryRun: boolean): Promise<void> {
+  for (const owner of installedServices()) {
+    if (isDryRun) printLines(`Would end and remove the service ${unitFile(owner)}`);
+    else await uninstallService(owner, false);
+  }
 }
 
 async function ask(question: string): Promise<boolean> {

@@ -35,6 +35,8 @@ export interface KeptChild {
    * @throws what the first start throws; one that is killed meanwhile is started again
    */
   start(): Promise<Facts>;
+  /** From now on it is not started again: whoever ends the keeper may have ended it too. */
+  letEnd(): void;
   stop(): Promise<void>;
 }
 
@@ -91,6 +93,9 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
       void watch();
       return facts;
     },
+    letEnd() {
+      stopping = true;
+    },
     async stop() {
       stopping = true;
       await restarting; // One that is just coming up is stopped too.
@@ -116,7 +121,7 @@ export function launch(config: Config, role: Role, detached: boolean, options: L
   });
 }
 
-/** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
+/** Supervisor and gateway: ordinary children, ended by TERM, and by KILL where that takes too long. */
 export function ordinaryChild(
   config: () => Config,
   role: 'supervisor' | 'gateway',
@@ -133,7 +138,8 @@ export function ordinaryChild(
       gone: exited,
       async stop() {
         killQuietly(pid, 'SIGTERM');
-        await withDeadline(exited, limits.childStopMs, `stopping the ${role}`).catch(() => {
+        const stopMs = role === 'supervisor' ? limits.supervisorStopMs : limits.childStopMs;
+        await withDeadline(exited, stopMs, `stopping the ${role}`).catch(() => {
           killQuietly(pid, 'SIGKILL');
         });
         await exited;

@@ -11,6 +11,8 @@ import { faultPoint } from '../shared/fault.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger, logWarnings } from '../shared/log.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
+import { removeEmptyGroups } from '../shared/service-group.ts';
+import { warnIfTogether } from './group-warning.ts';
 import { gatewayChildren, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
 import { writerChild } from './writer-child.ts';
 
@@ -50,6 +52,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
       log.info({ signal }, 'the server ends');
       process.on('SIGTERM', () => process.exit(130));
       process.on('SIGINT', () => process.exit(130));
+      for (const child of [...gateways, supervisor]) child.letEnd();
       end(0);
     });
   }
@@ -77,9 +80,11 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   );
   const gateways = gatewayChildren(config, token).map((startChild) => keep('gateway', startChild));
   note();
+  removeEmptyGroups(config.stateDir); // One that outlived an earlier keeper by a moment left it behind.
   try {
-    await writer.start();
+    const { pid: writerPid } = await writer.start();
     faultPoint('keeper.boot.writer-up');
+    await warnIfTogether(writerPid as number, log);
     await supervisor.start();
     faultPoint('keeper.boot.supervisor-up');
     // The first one has the Unix socket, and its words are told.
@@ -95,6 +100,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     await supervisor.stop();
     faultPoint('keeper.end.supervisor-gone');
     await writer.stop();
+    removeEmptyGroups(config.stateDir);
     lock.release();
   }
 }

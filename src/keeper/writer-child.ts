@@ -107,7 +107,7 @@ async function running(peer: Peer): Promise<RunningChild> {
     return reason;
   });
   return {
-    facts: { instanceId: peer.hello.instanceId },
+    facts: { instanceId: peer.hello.instanceId, pid: peer.hello.pid },
     gone,
     async stop() {
       const answer = await peer.request('retire', {}).catch(() => ({ leaving: false }));

@@ -147,6 +147,16 @@ export function takeToken({ token, tokenFile }: TokenFlags = {}, env: NodeJS.Pro
   return variable === undefined || variable === '' ? null : checkedToken(variable, 'BOXRUN_TOKEN');
 }
 
+/**
+ * Where systemd waits to hear that the server is ready (sd_notify(3)), or null. It is taken out of the environment, so
+ * that no process started from here has it.
+ */
+export function takeNotifySocket(env: NodeJS.ProcessEnv = process.env): string | null {
+  const socket = env['NOTIFY_SOCKET'] ?? '';
+  delete env['NOTIFY_SOCKET'];
+  return socket === '' ? null : socket;
+}
+
 /** The token with which a client of these settings calls the server, or null. */
 export function clientToken(env: Environment = process.env): string | null {
   const token = env['BOXRUN_TOKEN'] ?? '';
@@ -173,6 +183,7 @@ export function serverAddress(
 export function serverEnvironment(config: Config, env: Environment = process.env): NodeJS.ProcessEnv {
   return {
     ...env,
+    NOTIFY_SOCKET: undefined, // The service from which the client is called is not this server.
     BOXRUN_STATE_DIR: config.stateDir,
     BOXRUN_DB: config.dbPath,
     ...(config.socketPath === null ? {} : { BOXRUN_SOCKET: config.socketPath }),

@@ -375,6 +375,13 @@ export const limits = {
   restartWindowMs: 60_000,
   /** A worker with no command running and no supervisor for this long leaves; its box stays. */
   orphanGraceMs: 600_000,
+  /**
+   * systemd: a question to it is answered by then. Without an answer a process stays in the control group of the
+   * server, or goes into one beside it; the log says so.
+   */
+  systemdAnswerMs: 5_000,
+  /** CLI: systemd has started, stopped or restarted the service by then; else the command says that it failed. */
+  serviceStartMs: 180_000,
 
   /** Keeper: a child says it is ready by then; where the processor is emulated, the first one took more than 20 s. */
   childReadyMs: 60_000,
@@ -384,6 +391,8 @@ export const limits = {
   lifelineCharsMax: 64 * 1024,
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
+  /** ... of the supervisor, which may have boxes to stop. */
+  supervisorStopMs: 30_000,
 
   /** CLI: of each log, so many bytes of its end go into a debug bundle; of each box, so many of its newest commands. */
   bundleLogBytesMax: 2 * 1024 * 1024,

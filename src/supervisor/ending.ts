@@ -4,6 +4,8 @@ import type { KeepCompiled } from '../shared/compiled-code.ts';
 import type { Config } from '../shared/config.ts';
 import { errorText } from '../shared/errors.ts';
 import type { Logger } from '../shared/log.ts';
+import { ownUnit } from '../shared/service-group.ts';
+import { isGoingDown } from '../shared/systemd.ts';
 import type { BoxRegistry } from './box-registry.ts';
 
 export interface EndingDeps {
@@ -16,11 +18,14 @@ export interface EndingDeps {
 }
 
 export async function endSupervisor({ config, log, registry, closing, keepCompiled }: EndingDeps): Promise<never> {
-  log.info({ onExit: config.onExit }, 'the supervisor ends');
+  // Where the host goes down, nothing can run on: boxes end in order, before systemd kills what is left.
+  const goesDown = await isGoingDown(ownUnit().owner);
+  const onExit = goesDown ? 'stop' : config.onExit;
+  log.info({ onExit, goesDown }, 'the supervisor ends');
   for (const part of closing) await part.close();
   const runs = registry.all().filter(({ row }) => row.ephemeral);
   await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined))); // Else the next supervisor does it.
-  if (config.onExit === 'stop') {
+  if (onExit === 'stop') {
     const running = registry.all().filter(({ state }) => state === 'ready');
     await Promise.all(
       running.map((box) =>

@@ -109,10 +109,11 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   // What goes on beside, until the end.
   const look = () => findDisorder({ config, instanceId, reader, registry, quota, pool, workers, supervise, log });
   const reconciliation = createReconciliation({ meters, log, look });
-  process.on(
-    'SIGTERM',
-    () => void endSupervisor({ config, log, registry, closing: [server, disk, reconciliation, pool], keepCompiled }),
-  );
+  let ending: Promise<never> | null = null;
+  process.on('SIGTERM', () => {
+    // The keeper says so, and whoever ends the whole control group does so too.
+    ending ??= endSupervisor({ config, log, registry, closing: [server, disk, reconciliation, pool], keepCompiled });
+  });
   lifeline.ready();
   reconciliation.start(config.reconcileEveryMs);
   log.info({ instanceId, boxes: registry.all().length }, 'the supervisor is ready');

@@ -3,9 +3,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { workerContract } from '../shared/contracts/worker.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
+import { errorText } from '../shared/errors.ts';
 import { prepareContract } from '../shared/ipc/contract.ts';
 import { createProcessLog, logWarnings } from '../shared/log.ts';
 import { takeOrders } from '../shared/own-process.ts';
+import { leaveServiceGroup } from '../shared/service-group.ts';
 import { probeEngine } from './probe.ts';
 import { runWorker } from './process.ts';
 
@@ -32,6 +34,10 @@ export async function main(keepCompiled: () => void): Promise<void> {
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'an unexpected error ends the worker');
     process.exit(70);
+  });
+  // Before it has children: they are where it is.
+  await leaveServiceGroup({ name: workerId, stateDir: config.stateDir }).catch((error: unknown) => {
+    log.warn({ reason: errorText(error) }, 'whoever ends the server by its control group ends this worker too');
   });
   const worker = await runWorker({ config, workerId, processLog, parentIsGone: () => parentIsGone, keepCompiled });
   process.on('SIGTERM', () => void worker.leave('SIGTERM'));

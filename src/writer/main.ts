@@ -3,6 +3,7 @@
 import type { KeepCompiled } from '../shared/compiled-code.ts';
 import { buildId } from '../shared/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
+import { errorText } from '../shared/errors.ts';
 import { createDiskReserve } from '../shared/disk-reserve.ts';
 import { statePaths } from '../shared/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
@@ -11,6 +12,7 @@ import { createProcessLog, logWarnings } from '../shared/log.ts';
 import { createHopMeter, createMeters } from '../shared/metrics.ts';
 import { takeOrders } from '../shared/own-process.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
+import { leaveServiceGroup } from '../shared/service-group.ts';
 import { createBatch } from './batch.ts';
 import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
@@ -29,6 +31,9 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const processLog = createProcessLog('writer', config);
   const { log } = processLog;
   logWarnings(log);
+  await leaveServiceGroup({ name: `writer-${process.pid}`, stateDir: config.stateDir }).catch((error: unknown) => {
+    log.warn({ reason: errorText(error) }, 'whoever ends the server by its control group ends the writer too');
+  });
 
   const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
     log.fatal({ err: error }, 'the database cannot be opened');

@@ -2,6 +2,7 @@
 // as far as they can be tried where nothing is installed.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -142,6 +143,22 @@ it('prints a script for PowerShell too, which asks the command itself', async ()
   expect(code).toBe(0);
   expect(stdout).toMatch(/Register-ArgumentCompleter -Native -CommandName boxrun/);
   expect(stdout).toContain('boxrun __complete');
+});
+
+it('prints a unit file, and says of a service that is not there that it does not run', async () => {
+  const printed = await boxrun('service', 'install', '--print', '--', '--port', '9191');
+  expect(printed).toMatchObject({ code: 0, stderr: '' });
+  expect(printed.stdout).toContain('"serve" "--port" "9191"');
+  expect(printed.stdout).toContain(`Environment="BOXRUN_STATE_DIR=${server.stateDir}"`);
+  expect(await boxrun('service', 'install', '--print', '--', '--prot', '1')).toMatchObject({ code: 2 });
+  const { code, stdout } = await boxrun('service', 'status', '--user', '--json');
+  expect(code).toBe(1);
+  expect(JSON.parse(stdout)).toMatchObject({ unit: 'boxrun.service', installed: false, active: false, answers: true });
+});
+
+it.skipIf(existsSync('/run/systemd/system'))('refuses to install a service where systemd does not run', async () => {
+  const { code, stderr } = await boxrun('service', 'install');
+  expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('--print') as string });
 });
 
 it('says what an upgrade and an uninstall would do, and does nothing unasked', async () => {

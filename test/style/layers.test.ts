@@ -86,6 +86,7 @@ const environmentReaders: Readonly<Record<string, string>> = {
   'src/worker/drivers/boxlite/engine.ts': 'tells the engine where its files are',
   'src/worker/drivers/container/tools.ts': 'hands it on to tools, with a path and language of their own',
   'src/sdk/node.ts': 'finds the server where the command line finds it',
+  'src/cli/service.ts': 'writes the settings into the unit file, and finds the place of unit files',
   'src/cli/commands/doctor.ts': 'looks for tools where the shell would',
   'src/cli/compiled-dir.ts': 'finds the caches of the user',
   'src/cli/terminal.ts': 'tells a box what kind of terminal this is',

@@ -20,6 +20,8 @@ export interface CrashServer {
   kill(role: Role, box?: string): Promise<void>;
   /** Starts `boxrun serve` again after the keeper was killed; resolves when it takes requests. */
   serve(): Promise<void>;
+  /** What the present `serve` has printed. */
+  said(): string;
   /** Ends `serve` in order, with SIGTERM. */
   end(): Promise<number | null>;
   /** Removes every box, ends the server, and asserts that nothing is left. */
@@ -40,6 +42,8 @@ export interface CrashServerOptions {
   readonly stateDir?: string;
   /** The file of the command line; that of dist/ when absent. It is looked for at each start. */
   readonly program?: string;
+  /** A program and its arguments that become `serve`, asked for at each start; none when absent. */
+  readonly launcher?: () => readonly string[];
 }
 
 export async function startCrashServer(options: CrashServerOptions = {}): Promise<CrashServer> {
@@ -51,6 +55,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   async function serve(): Promise<void> {
     serving = await startServing({
       program: options.program,
+      launcher: options.launcher?.(),
       args: ['--driver', options.driver ?? 'container', '--port', '0', ...(options.args ?? [])],
       env: {
         ...process.env,
@@ -79,6 +84,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
     client,
     serve,
     end,
+    said: () => serving?.said() ?? '',
     async kill(role, box) {
       const { pid } = await processOf(stateDir, role, box);
       process.kill(pid, 'SIGKILL');

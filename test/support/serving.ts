@@ -12,6 +12,8 @@ export interface Serving {
   readonly keeper: ChildProcess;
   /** The port that the server says it listens on; null where it listens on none. */
   readonly port: number | null;
+  /** What it has printed so far. */
+  said(): string;
   /** Ends it in order, with SIGTERM. Gives its exit code; null where it had ended before. */
   end(): Promise<number | null>;
 }
@@ -49,6 +51,7 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
   return {
     keeper,
     port: port === undefined ? null : Number(port),
+    said: () => said,
     async end() {
       if (hasEnded()) return null;
       const exited = once(keeper, 'exit');

@@ -81,6 +81,7 @@ export async function examine(config: Config, say: Say, fresh = false): Promise<
     say(path === null ? null : true, path === null ? `${tool} is not there; package ${source}` : `${tool}: ${path}`);
   }
   sayKvm(say);
+  await sayServiceGroup(config, say);
   const { probeDriver } = await import('../heavy.ts');
   let chosenWorks = false;
   for (const driver of drivers) {
@@ -120,6 +121,21 @@ function sayKvm(say: Say): void {
     say(null, '/dev/kvm is there and opens, which is no proof yet: see driver boxlite');
   } catch (error) {
     say(null, `/dev/kvm: ${errorText(error)}; the boxlite driver needs it`);
+  }
+}
+
+/** Of a server that were started from here. */
+async function sayServiceGroup({ stateDir }: Config, say: Say): Promise<void> {
+  try {
+    const { tryToLeave } = await import('../heavy.ts');
+    const place = await tryToLeave(stateDir);
+    if (place === null) say(null, 'nobody ends this by its control group, so boxes need not leave it');
+    else say(true, `boxes leave the control group of the server (tried: ${place})`);
+  } catch (error) {
+    say(null, 'boxes stay in the control group of the server, and end with it', [
+      errorText(error),
+      'in the unit of a service, KillMode=process keeps them running; `boxrun service install` writes such a unit',
+    ]);
   }
 }
 

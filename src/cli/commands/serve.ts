@@ -1,9 +1,9 @@
 // serve: checks that the chosen driver works on this host, says what it offers, and then becomes the keeper.
 // The only command that loads a part of the server.
 import { capTable, type CapSetting } from '../../shared/caps.ts';
-import { loadConfig, takeToken, type Config } from '../../shared/config.ts';
+import { loadConfig, takeNotifySocket, takeToken, type Config } from '../../shared/config.ts';
 import { makeStateDirectories } from '../../shared/state-dir.ts';
-import { BoxRunError } from '../../shared/errors.ts';
+import { BoxRunError, errorText } from '../../shared/errors.ts';
 import { defineCommand } from '../command.ts';
 import { parseWhole } from '../options.ts';
 
@@ -80,6 +80,8 @@ export const serveCommand = defineCommand({
     ['serve --workers 4:40', 'four workers ready, and forty at most'],
   ],
   async run(values) {
+    // No process that is started from here may speak to systemd in the name of the server; a runtime of boxes would.
+    const notifySocket = takeNotifySocket();
     const config = loadConfig({
       host: values.host,
       port: values.port === undefined ? undefined : parseWhole('port', values.port, 0),
@@ -115,11 +117,11 @@ export const serveCommand = defineCommand({
         },
       );
     }
-    return serve(config, token);
+    return serve(config, token, notifySocket);
   },
 });
 
-async function serve(config: Config, token: string | null): Promise<number> {
+async function serve(config: Config, token: string | null, notifySocket: string | null): Promise<number> {
   makeStateDirectories(config.stateDir);
   const { probeDriver } = await import('../heavy.ts');
   const probe = await probeDriver(config);
@@ -140,7 +142,18 @@ async function serve(config: Config, token: string | null): Promise<number> {
   const { runKeeper } = await import('../heavy.ts');
   return runKeeper(config, {
     token,
-    onReady: (facts) => process.stdout.write(describeServer(config, facts, token !== null)),
+    onReady(facts) {
+      process.stdout.write(describeServer(config, facts, token !== null));
+      if (notifySocket !== null) void sayReady(notifySocket);
+    },
+  });
+}
+
+/** What systemd has not heard, it takes for a start that failed; then it says so itself. */
+async function sayReady(notifySocket: string): Promise<void> {
+  const { tellReady } = await import('../heavy.ts');
+  await tellReady(notifySocket).catch((error: unknown) => {
+    process.stderr.write(`boxrun serve: systemd does not hear that the server is ready: ${errorText(error)}\n`);
   });
 }
 

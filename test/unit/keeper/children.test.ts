@@ -91,6 +91,16 @@ describe('a child', () => {
     await bench.kept.stop();
   });
 
+  it('that ends when it may end is not started again', async () => {
+    const { kept, started } = createBench();
+    await kept.start();
+    kept.letEnd();
+    started[0]?.die('SIGTERM');
+    await kept.stop();
+    await settle(10);
+    expect(started).toHaveLength(1);
+  });
+
   it('that ends is started again, each time', async () => {
     const { kept, started } = createBench();
     await kept.start();

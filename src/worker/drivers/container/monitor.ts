@@ -24,7 +24,8 @@ const readyPollMs = 2;
 // then the runtime's command line. It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop
 // device needs the host's mount, which retries when another box takes the same free loop device first. The runtime
 // hands its standard output on to the box's first process, which must not hold a file of the host: what the runtime
-// itself has to say goes to its --log. In a static /dev the kernel's next loop device may have no node: then the
+// itself has to say goes to its --log. crun, where it must not see version 2, makes its directories there all the same;
+// systemd mounts what is below as read-only. In a static /dev the kernel's next loop device may have no node: then the
 // missing ones are made.
 const monitorScript = `
 set -e
@@ -61,7 +62,7 @@ fi
 cd "$image"
 mount -t overlay -o "nodev,nosuid,redirect_dir=on,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
 cd /
-if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then umount /sys/fs/cgroup/unified 2>/dev/null || :; fi
+if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then mount -t tmpfs -o mode=755,nosuid,nodev,size=64k tmpfs /sys/fs/cgroup/unified; fi
 exec "$@" >/dev/null 2>&1
 `;
 

@@ -1,0 +1,99 @@
+// systemd ends a service by its control group. The boxes of a server, and what keeps them, are in another
+// one: they run on, and the next server goes on with them.
+import { writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { afterEach, expect, it } from 'vitest';
+import {
+  collect,
+  counted,
+  counting,
+  expectSameText,
+  startCrashServer,
+  type CrashServer,
+} from '../support/crash-server.ts';
+import { markedProcesses } from '../support/host-state.ts';
+import { makeGroup, version2, type OwnGroup } from '../support/own-group.ts';
+import { eventually } from '../support/eventually.ts';
+import { processesOf, processOf } from '../support/processes.ts';
+import { cliBundle } from '../support/server.ts';
+
+let server: CrashServer | null = null;
+const groups: OwnGroup[] = [];
+
+function newGroup(): OwnGroup {
+  const group = makeGroup();
+  groups.push(group);
+  return group;
+}
+const startInNewGroup = (workers: string) =>
+  startCrashServer({ args: ['--workers', workers], launcher: () => newGroup().launcher });
+
+afterEach(async () => {
+  await server?.close();
+  server = null;
+  for (const group of groups.splice(0)) await group.remove();
+});
+
+it.each([
+  ['in order', 5_000],
+  ['at once', 0],
+])('a box, its commands and their output outlive a group that is ended %s', async (_how, graceMs) => {
+  server = await startInNewGroup('1');
+  const [first] = groups;
+  const { client, stateDir } = server;
+  const box = await client.create({ image: 'base', name: 'web', cpu: 1, memory_mb: 128, network: true });
+  const exec = await client.startExec(box.id, { cmd: counting(4_000) });
+  const followed = collect(client, exec);
+  const writer = await processOf(stateDir, 'writer');
+  const worker = await processOf(stateDir, 'worker', box.id);
+  const members = first?.pids() ?? [];
+  const apart = [writer.pid, worker.pid, ...markedProcesses(stateDir).keys()];
+  expect(apart.filter((pid) => members.includes(pid))).toEqual([]);
+
+  await first?.endLikeSystemd(graceMs);
+  expect((await processesOf(stateDir)).map(({ role }) => role)).not.toContain('keeper');
+  await server.serve();
+
+  expect(await client.getBox('web')).toMatchObject({ status: 'running', error_message: null });
+  const { stdout, exit } = await followed;
+  expectSameText(stdout, counted(4_000));
+  expect(exit.exitCode).toBe(0);
+  expect((await processOf(stateDir, 'writer')).pid).toBe(writer.pid);
+  expect((await processOf(stateDir, 'worker', box.id)).pid).toBe(worker.pid);
+  const after = await collect(client, await client.startExec(box.id, { cmd: ['echo', 'served'] }));
+  expect(after.stdout).toBe('served\n');
+});
+
+it('a group that is ended in order is not filled again by the keeper', async () => {
+  server = await startInNewGroup('0');
+  const [first] = groups;
+  for (const pid of first?.pids() ?? []) process.kill(pid, 'SIGTERM');
+  await eventually('the server has ended', async () => (await processesOf(server?.stateDir ?? '')).length === 0);
+  const log = await readFile(join(server.stateDir, 'logs', 'keeper.log'), 'utf8');
+  expect(log).not.toContain('it is started again');
+  await server.serve();
+});
+
+// Version 2 alone can forbid a group below another one.
+it.skipIf(version2 === undefined)(
+  'a server whose boxes cannot leave its group says so, and so does doctor',
+  async () => {
+    const launcher = () => {
+      const group = newGroup();
+      writeFileSync(join(version2 ?? '', group.path, '..', 'cgroup.max.descendants'), '1');
+      return group.launcher;
+    };
+    server = await startCrashServer({ args: ['--workers', '0'], launcher });
+    expect(server.said()).toContain('boxes are in the control group of the server');
+    expect(server.said()).toContain('Hint: set KillMode=process in the unit');
+
+    const [program = '', ...args] = [...launcher(), process.execPath, cliBundle, 'doctor', '--driver', 'container'];
+    const { stdout } = await promisify(execFile)(program, args, {
+      env: { ...process.env, BOXRUN_STATE_DIR: server.stateDir },
+    });
+    expect(stdout).toMatch(/boxes stay in the control group of the server.*\n.*\n.*KillMode=process/);
+  },
+);
