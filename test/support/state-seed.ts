@@ -20,13 +20,12 @@ export const cacheHome = join(top, 'cache');
 
 /** Copies the seed into `stateDir`, which must exist. The first caller of a run makes it; the others wait. */
 export async function seedState(stateDir: string): Promise<void> {
-  if (
-    await mkdir(top).then(
-      () => true,
-      () => false,
-    )
-  )
-    await makeSeed();
+  await mkdir(top, { recursive: true });
+  const isFirst = await mkdir(join(top, 'claim')).then(
+    () => true,
+    () => false,
+  );
+  if (isFirst) await makeSeed();
   else
     await eventually(
       'the seed is made',
