@@ -1,6 +1,7 @@
 // What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and
 // lets every box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an
 // old one holds.
+import { setImmediate } from 'node:timers/promises';
 import { buildId } from '../shared/build.ts';
 import { type Config } from '../shared/config.ts';
 import { settledWithin } from '../shared/clock.ts';
@@ -58,7 +59,9 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
     );
     void worker.end().catch(() => undefined); // It is logged, and reconciliation tries again.
   }
-  for (const worker of found.filter(({ boxId }) => boxId === null)) void adoptSpare(deps, worker);
+  const adoptions = found.filter(({ boxId }) => boxId === null).map((worker) => adoptSpare(deps, worker));
+  // Spares that have arrived are in the pool before it counts them, or it would start another one for each.
+  await Promise.race([Promise.allSettled(adoptions), setImmediate()]);
   faultPoint('supervisor.adoption.boxes-known');
   pool.fill();
 }
