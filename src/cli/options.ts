@@ -1,7 +1,7 @@
 // What users type, as values: numbers, volumes, variables, durations. Anything else is a usage error (exit code 2).
 // Called by the commands before they ask a server for anything.
 import { resolve } from 'node:path';
-import { ulimitNames, type Ulimit, type Volume } from '../shared/api.ts';
+import { graceSMax, ulimitNames, type Ulimit, type Volume } from '../shared/api.ts';
 import { userProblem } from '../shared/box-user.ts';
 
 /** A mistake in the command line itself. */
@@ -19,6 +19,13 @@ export function parseSeconds(option: string, text: string): number {
   const ms = Math.round(Number(text) * 1000);
   if (text.trim() !== '' && Number.isFinite(ms) && ms > 0) return ms;
   throw new UsageError(`--${option} must be a number of seconds above 0, not '${text}'`);
+}
+
+/** Seconds that processes have to end by themselves; 0 for none. */
+export function parseGrace(option: string, text: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (value >= 0 && value <= graceSMax) return value;
+  throw new UsageError(`--${option} must be a number of seconds from 0 to ${graceSMax}, not '${text}'`);
 }
 
 /** `NAME|ID[:GROUP]`; whether the name is there, only the box knows. */

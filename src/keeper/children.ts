@@ -102,6 +102,8 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
 interface LaunchOptions {
   readonly secret?: string | null;
   readonly spawnNode?: SpawnNode;
+  /** From TERM to KILL; limits.childStopMs when absent. */
+  readonly stopMs?: number;
 }
 
 /** Starts a part of the server, with its log beside the others'. */
@@ -116,7 +118,7 @@ export function launch(config: Config, role: Role, detached: boolean, options: L
   });
 }
 
-/** Supervisor and gateway: ordinary children, ended by TERM, after limits.childStopMs by KILL. */
+/** Supervisor and gateway: ordinary children, ended by TERM, and by KILL where that takes too long. */
 export function ordinaryChild(
   config: () => Config,
   role: 'supervisor' | 'gateway',
@@ -133,7 +135,7 @@ export function ordinaryChild(
       gone: exited,
       async stop() {
         killQuietly(pid, 'SIGTERM');
-        await withDeadline(exited, limits.childStopMs, `stopping the ${role}`).catch(() => {
+        await withDeadline(exited, options.stopMs ?? limits.childStopMs, `stopping the ${role}`).catch(() => {
           killQuietly(pid, 'SIGKILL');
         });
         await exited;

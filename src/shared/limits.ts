@@ -320,9 +320,10 @@ export const limits = {
   boxStopTimeoutMs: 60_000,
   /**
    * Stop of a box: its processes have this long to end after they were asked to (TERM); then they are killed.
-   * A client may ask for another time, 600 s at most (`graceS` in api.ts); more is refused with VALIDATION_ERROR.
+   * A box or a client may name another time, up to the most (`graceSMax` in api.ts); more gets VALIDATION_ERROR.
    */
   stopGraceMs: 5_000,
+  stopGraceMsMax: 600_000,
   /** Removal of a running box: the same. */
   removeGraceMs: 1_000,
   boxRemoveTimeoutMs: 60_000,
@@ -384,6 +385,11 @@ export const limits = {
   lifelineCharsMax: 64 * 1024,
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
+  /**
+   * ... of a supervisor that stops its boxes (--on-exit stop): the longest grace, one attempt to stop, and
+   * `childStopMs`. Past it the supervisor is killed, and the next one goes on with the stops.
+   */
+  supervisorStopMs: 600_000 + 60_000 + 10_000,
 
   /** CLI: of each log, so many bytes of its end go into a debug bundle; of each box, so many of its newest commands. */
   bundleLogBytesMax: 2 * 1024 * 1024,

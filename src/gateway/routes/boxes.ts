@@ -83,7 +83,8 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     }
     if (action === 'stop') {
       const grace = graceOf(parseStop(request.body ?? {}));
-      const options = { timeoutMs: stopTimeoutMs + (grace.graceMs ?? limits.stopGraceMs), requestId: request.id };
+      // Without one in the request, the box may have a grace of its own, which only the supervisor knows.
+      const options = { timeoutMs: stopTimeoutMs + (grace.graceMs ?? limits.stopGraceMsMax), requestId: request.id };
       const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key, ...grace }, options));
       faultPoint('gateway.stop.answering');
       return box;
