@@ -5,6 +5,7 @@ import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import packageJson from '../../package.json' with { type: 'json' };
 import { answerError, answerNotFound } from './error-handler.ts';
+import { boundBodies } from './held-bodies.ts';
 import { createOpenApiDocument } from './openapi.ts';
 import type { GatewayParts } from './parts.ts';
 import { logRequests } from './request-log.ts';
@@ -36,6 +37,7 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   });
   acceptJsonOnly(app);
   logRequests(app);
+  boundBodies(app, { ...parts, bodyBytesMax: parts.config.caps.bodyMb * 1024 * 1024 });
   parts.meters.watch(app);
   parts.usage.watch(app);
   // The one hook of every request that is an async function, since each costs a promise: no answer begins before all

@@ -6,8 +6,11 @@ import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createAccess, loadCookieKey } from './access.ts';
 import { createApp } from './app.ts';
+import { createBudget } from './budget.ts';
+import { createClientBounds } from './client-bounds.ts';
 import { createGuard } from './guards.ts';
 import { askHealth } from './health.ts';
+import { createListSender } from './list-answer.ts';
 import { listen, urlOf } from './listeners.ts';
 import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
@@ -123,6 +126,8 @@ async function main(lifeline: Lifeline): Promise<void> {
   let address: string | null = null;
   const usage = createUsage({ supervisor, maxBoxes: config.caps.boxes, stateDir: config.stateDir });
   const health = () => askHealth({ supervisor, writer });
+  const answers = createAnswerCache(watchCommits(config.dbPath));
+  const unread = createBudget(limits.unreadBytesMax, 'answers that it does not read');
   const parts: GatewayParts = {
     config,
     log,
@@ -132,9 +137,16 @@ async function main(lifeline: Lifeline): Promise<void> {
     states,
     access,
     usage,
-    answers: createAnswerCache(watchCommits(config.dbPath)),
+    answers,
+    lists: createListSender({ answers, unread, closing: closing.signal }),
+    bodies: createBudget(limits.bodiesHeldBytesMax, 'bodies of requests'),
+    unread,
     guard: createGuard({ config, access, isLocal }),
     places: createStreamPlaces(config.caps.streams),
+    transfers: createStreamPlaces(limits.transfersPerClientMax, {
+      what: 'uploads and downloads under way',
+      hint: 'wait until some are done',
+    }),
     address: () => address,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     health,
@@ -143,7 +155,13 @@ async function main(lifeline: Lifeline): Promise<void> {
     closing: closing.signal,
   };
   const app = await createApp(parts);
-  const handle = (request: IncomingMessage, response: ServerResponse) => void app.routing(request, response);
+  const bounds = createClientBounds({
+    connectionsMax: config.caps.streams + limits.connectionsBesideStreamsMax,
+    requestsMax: config.caps.streams + limits.requestsBesideStreamsMax,
+  });
+  const handle = bounds.bounded(
+    (request: IncomingMessage, response: ServerResponse) => void app.routing(request, response),
+  );
   await Promise.allSettled([supervisor.ready(limits.partsWaitMs), writer.ready(limits.partsWaitMs)]);
   const listeners = await listen({
     tcp: config.tcp,
@@ -156,6 +174,7 @@ async function main(lifeline: Lifeline): Promise<void> {
       handle,
       closing: closing.signal,
     }),
+    onConnection: bounds.onConnection,
     onLocalConnection: (socket) => localConnections.add(socket),
   });
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);

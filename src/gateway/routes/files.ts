@@ -34,6 +34,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
         });
       }
       const box = keyOf(request.params.box);
+      takePlace(parts, reply);
       const work = readUpload(request.raw, parts.config.stateDir, (file, dest) =>
         upload(parts, { box, dest, requestId: request.id }, file),
       );
@@ -52,6 +53,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     const { path } = parseDownload(request.body);
     const box = keyOf(request.params.box);
     const operation = { kind: 'download', path } as const;
+    takePlace(parts, reply);
     const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
     const onGone = () => {
       stream.close();
@@ -72,6 +74,12 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     }
     return reply;
   });
+}
+
+/** Until the answer is over. @throws TOO_MANY_REQUESTS */
+function takePlace({ transfers }: GatewayParts, { raw, request }: FastifyReply): void {
+  const { remoteAddress } = request.socket;
+  transfers.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
 }
 
 interface UploadTarget {
