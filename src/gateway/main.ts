@@ -16,6 +16,7 @@ import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
+import { clearSpools } from './spools.ts';
 import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createStreamPlaces } from './stream-places.ts';
 import { createUsage } from './usage.ts';
@@ -180,6 +181,10 @@ async function main(lifeline: Lifeline): Promise<void> {
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
   usage.start(closing.signal);
   if (config.gateways > 1) parts.meters.report(closing.signal);
+  // In its own time: nobody waits for it.
+  clearSpools(config.stateDir).catch((error: unknown) => {
+    log.warn({ err: error }, 'what uploads of an earlier gateway left cannot be removed');
+  });
   faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 

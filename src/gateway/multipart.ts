@@ -3,13 +3,14 @@
 // routes/files.ts.
 import { Busboy, type BusboyInstance } from '@fastify/busboy';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
+import type { Spools } from './spools.ts';
 
 /** Takes a file to its destination; resolves when it stands there. */
 export type TakeFile = (file: Readable, dest: string) => Promise<void>;
@@ -22,7 +23,7 @@ const fieldsMax = 16;
  * ended.
  * @throws VALIDATION_ERROR for a form without one of the fields, and what `take` throws
  */
-export async function readUpload(request: IncomingMessage, spoolDir: string, take: TakeFile): Promise<string> {
+export async function readUpload(request: IncomingMessage, spools: Spools, take: TakeFile): Promise<string> {
   const form = openForm(request);
   let dest: string | null = null;
   let taken: Promise<void> | null = null;
@@ -49,7 +50,7 @@ export async function readUpload(request: IncomingMessage, spoolDir: string, tak
         taken = take(file, dest);
         taken.catch(reject);
       } else {
-        spooled = keep(file, spoolDir, (path) => {
+        spooled = keep(file, spools, (path) => {
           spool = path;
         });
         spooled.catch(reject);
@@ -122,11 +123,11 @@ function openForm(request: IncomingMessage): BusboyInstance {
   }
 }
 
-async function keep(file: Readable, spoolDir: string, made: (path: string) => void): Promise<string> {
-  const directory = await mkdtemp(join(spoolDir, 'upload-'));
+async function keep(file: Readable, spools: Spools, made: (path: string) => void): Promise<string> {
+  const directory = await spools.make();
   made(directory);
   const path = join(directory, 'file');
-  await pipeline(file, createWriteStream(path, { mode: 0o600 }));
+  await pipeline(file, spools.withRoom, createWriteStream(path, { mode: 0o600 }));
   return path;
 }
 

@@ -68,6 +68,8 @@ export const limits = {
   fileTidyMs: 10_000,
   /** Input that the program in a terminal does not read; past it the terminal ends with RESOURCE_EXCEEDED. */
   terminalInputBytesMax: 1024 * 1024,
+  /** Gateway: a file that comes before its destination is kept on the disk, whose room is looked at after so much. */
+  spoolCheckBytes: 8 * 1024 * 1024,
   /** Gateway: the rest of an upload that was refused is taken and dropped for this long; then its connection is cut. */
   uploadRefusedMs: 60_000,
   /** Gateway: a WebSocket whose client reads slowly; past it the worker's stream is not read. */

@@ -27,8 +27,11 @@ export function assertReady(row: BoxRow): void {
   throw notRunning(row);
 }
 
+/** Until it has ended, its status is the one before. */
+const ending: Readonly<Partial<Record<BoxState, string>>> = { stopping: 'being stopped', removing: 'being removed' };
+
 export function notRunning(row: BoxRow): BoxRunError {
-  return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${row.status}`, {
+  return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${ending[row.state] ?? row.status}`, {
     hint: row.status === 'creating' ? 'wait until it runs' : 'start it first',
   });
 }

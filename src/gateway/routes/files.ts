@@ -11,6 +11,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { readUpload } from '../multipart.ts';
 import type { GatewayParts } from '../parts.ts';
+import { createSpools } from '../spools.ts';
 import { keyOf } from '../target.ts';
 import { createParse } from '../validation.ts';
 import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../worker-stream.ts';
@@ -22,6 +23,7 @@ interface BoxPath {
 const parseDownload = createParse(DownloadBody);
 
 export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
+  const spools = createSpools(parts.config.stateDir, parts.config.caps.freeDiskMb);
   // Of its own, so that only here a form is no unsupported media type; it is read by the route itself.
   await app.register(async (forms) => {
     forms.addContentTypeParser('multipart/form-data', (_request, _body, done) => {
@@ -35,7 +37,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
       }
       const box = keyOf(request.params.box);
       takePlace(parts, reply);
-      const work = readUpload(request.raw, parts.config.stateDir, (file, dest) =>
+      const work = readUpload(request.raw, spools, (file, dest) =>
         upload(parts, { box, dest, requestId: request.id }, file),
       );
       // Asked for only here: until the form is let go, whatever it complains of would come before the answer.
