@@ -4,6 +4,7 @@
 import packageJson from '../../package.json' with { type: 'json' };
 import { commandTable } from './command-table.ts';
 import { createInterrupts } from './interrupt.ts';
+import { checkArguments } from './own-arguments.ts';
 import { loneDash, splitCommand, UsageError } from './options.ts';
 import { toBoxRunError } from '../shared/errors.ts';
 import { renderError } from './render.ts';
@@ -17,6 +18,7 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
   const own = commandTable.find(({ name }) => name === given[0])?.reword?.(given) ?? given;
   let exitCode = 0;
   try {
+    checkArguments(args);
     const [{ default: yargs }, { addCommands }] = await Promise.all([import('yargs'), import('./parser.ts')]);
     const parser = yargs(own.map((word) => (word === '-' ? loneDash : word)))
       .scriptName('boxrun')

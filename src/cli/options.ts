@@ -1,5 +1,7 @@
 // What users type, as values: numbers, volumes, variables, durations. Anything else is a usage error (exit code 2).
 // Called by the commands before they ask a server for anything.
+import { isUtf8 } from 'node:buffer';
+import { readlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { graceSMax, ulimitNames, type Ulimit, type Volume } from '../shared/api.ts';
 import { userProblem } from '../shared/box-user.ts';
@@ -35,13 +37,32 @@ export function parseUser(text: string): string {
   return text;
 }
 
+/** What Node puts where bytes are no UTF-8. */
+export const replaced = '\ufffd';
+
+export function notUtf8(what: string, bytes: Buffer): UsageError {
+  const shown = bytes
+    .toString('latin1')
+    .replace(/[^ -~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return new UsageError(`${what} is not UTF-8: '${shown}'; boxrun passes on text in UTF-8 only: use another name`);
+}
+
+/** `path` as an absolute one. @throws UsageError where that leads through a working directory whose name is no text */
+export function resolveHere(path: string): string {
+  const absolute = resolve(path);
+  if (!absolute.includes(replaced) || path.startsWith('/')) return absolute;
+  const directory = readlinkSync('/proc/self/cwd', 'buffer');
+  if (!isUtf8(directory)) throw notUtf8('the working directory', directory);
+  return absolute;
+}
+
 /** `/host:/guest[:ro|rw]`; the host's path may be relative to the working directory. */
 export function parseVolume(text: string): Volume {
   const [host, guest, mode = 'rw', ...rest] = text.split(':');
   if (!host || !guest?.startsWith('/') || (mode !== 'ro' && mode !== 'rw') || rest.length > 0) {
     throw new UsageError(`--volume must be /host:/guest, /host:/guest:ro or /host:/guest:rw, not '${text}'`);
   }
-  return { host_path: resolve(host), guest_path: guest, readonly: mode === 'ro' };
+  return { host_path: resolveHere(host), guest_path: guest, readonly: mode === 'ro' };
 }
 
 /** `NAME=SOFT[:HARD]`; without HARD it is SOFT. */

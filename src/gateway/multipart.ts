@@ -10,6 +10,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
+import { utf8Text } from './well-formed.ts';
 import type { Spools } from './spools.ts';
 
 /** Takes a file to its destination; resolves when it stands there. */
@@ -25,7 +26,7 @@ const fieldsMax = 16;
  */
 export async function readUpload(request: IncomingMessage, spools: Spools, take: TakeFile): Promise<string> {
   const form = openForm(request);
-  let dest: string | null = null;
+  let dest: Promise<string> | null = null;
   let taken: Promise<void> | null = null;
   let spool: string | null = null;
   let spooled: Promise<string> | null = null;
@@ -33,13 +34,13 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
   let failForm: (error: Error) => void = () => undefined;
   const read = new Promise<void>((resolve, reject) => {
     failForm = reject;
-    form.on('field', (name, value, _nameCut, valueCut) => {
-      if (name !== 'dest') return;
-      if (valueCut) reject(missing("'dest' is too long"));
-      dest = value;
-    });
     form.on('file', (name, file) => {
       file.on('error', reject);
+      if (name === 'dest') {
+        dest = readDestination(file);
+        dest.catch(reject);
+        return;
+      }
       if (name !== 'file' || taken !== null || spooled !== null) {
         file.resume();
         return;
@@ -47,7 +48,7 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
       // What fails is told at once: whatever is still to come is of no interest.
       if (dest !== null) {
         current = file;
-        taken = take(file, dest);
+        taken = dest.then((path) => take(file, path));
         taken.catch(reject);
       } else {
         spooled = keep(file, spools, (path) => {
@@ -68,15 +69,16 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
   try {
     request.pipe(form);
     await read;
-    if (dest === null || dest === '') throw missing("the field 'dest' is missing");
+    const path = await (dest as Promise<string> | null);
+    if (path === null || path === '') throw missing("the field 'dest' is missing");
     const waiting = spooled as Promise<string> | null;
     if (waiting !== null) {
       current = createReadStream(await waiting);
-      taken = take(current, dest);
+      taken = take(current, path);
     }
     if (taken === null) throw missing("the field 'file' is missing");
     await taken;
-    return dest;
+    return path;
   } catch (error) {
     request.unpipe(form);
     await takeInVain(request);
@@ -117,10 +119,24 @@ function openForm(request: IncomingMessage): BusboyInstance {
     return new Busboy({
       headers: { ...request.headers, 'content-type': contentType },
       limits: { fieldSize: fieldBytesMax, fields: fieldsMax, files: fieldsMax },
+      // The destination is a path, whose bytes count: as a field it would come as text, with U+FFFD for what is no text.
+      isPartAFile: (name, type, fileName) =>
+        name === 'dest' || type === 'application/octet-stream' || fileName !== undefined,
     });
   } catch (error) {
     throw badForm(error);
   }
+}
+
+async function readDestination(field: Readable): Promise<string> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  for await (const piece of field) {
+    pieces.push(piece as Buffer);
+    bytes += (piece as Buffer).length;
+    if (bytes > fieldBytesMax) throw missing("'dest' is too long");
+  }
+  return utf8Text(Buffer.concat(pieces), "'dest'");
 }
 
 async function keep(file: Readable, spools: Spools, made: (path: string) => void): Promise<string> {

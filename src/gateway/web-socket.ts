@@ -11,6 +11,7 @@ import { limits } from '../shared/limits.ts';
 import { clientOf, createBudget, type Budget } from './budget.ts';
 import { refuse } from './client-bounds.ts';
 import type { Guard } from './guards.ts';
+import { checkAddress } from './well-formed.ts';
 import type { StreamPlaces } from './stream-places.ts';
 
 export interface WebSocketMessage {
@@ -78,6 +79,7 @@ export function createUpgrade({
     }
     try {
       guard(request, 'WebSocket');
+      checkAddress(request.url ?? '/');
       const serve = route(new URL(request.url ?? '/', 'http://localhost'));
       if (serve === null) throw new BoxRunError('NOT_FOUND', `there is no WebSocket at ${request.url ?? '/'}`);
       places.take(request.socket);
