@@ -26,8 +26,9 @@ export async function* packDirectory(
   directory: string,
   { signal, warn }: PackOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
-  const args = ['-cf', '-', '-C', directory, '.'];
-  const child = spawn('tar', args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, LC_ALL: 'C' }, signal });
+  // In the words that the documentation of tar has.
+  const args = ['LC_ALL=C', 'tar', '-cf', '-', '-C', directory, '.'];
+  const child = spawn('env', args, { stdio: ['ignore', 'pipe', 'pipe'], signal });
   const ended = endOf(child, child.stderr, (said) => {
     if (!isGnuTar(spawnSync('tar', ['--version'], { encoding: 'utf8' }).stdout)) return false;
     warn(changedWhileRead(said));

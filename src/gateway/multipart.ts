@@ -119,7 +119,7 @@ function openForm(request: IncomingMessage): BusboyInstance {
     return new Busboy({
       headers: { ...request.headers, 'content-type': contentType },
       limits: { fieldSize: fieldBytesMax, fields: fieldsMax, files: fieldsMax },
-      // The destination is a path, whose bytes count: as a field it would come as text, with U+FFFD for what is no text.
+      // The destination is a path, whose bytes count: as a field it would come with U+FFFD for what is no text.
       isPartAFile: (name, type, fileName) =>
         name === 'dest' || type === 'application/octet-stream' || fileName !== undefined,
     });

@@ -30,7 +30,7 @@ function boxrun(...args: string[]): Promise<{ code: number; stderr: string }> {
   });
 }
 
-/** A script for a box that runs GNU tar of this host, with what it is linked with: the base image has a static busybox. */
+/** A script for a box that runs GNU tar of this host, with what it is linked with. The base image has none. */
 function hostTar(): string {
   const linked = execFileSync('ldd', ['/usr/bin/tar'], { encoding: 'utf8' });
   const loader = realpathSync(/(\/\S*\/ld-\S+) \(/.exec(linked)?.[1] ?? '');

@@ -1,5 +1,5 @@
-// Names, arguments and paths arrive as they are, or are refused: nothing that is no UTF-8 is ever passed on as something
-// else. By the command line, HTTP and the SDK.
+// Names, arguments and paths arrive as they are, or are refused: nothing that is no UTF-8 is ever passed on as
+// something else. By the command line, HTTP and the SDK.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
