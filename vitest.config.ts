@@ -55,6 +55,8 @@ export default defineConfig({
       project('chaos', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),
       // A thousand boxes: many minutes.
       project('soak', { testTimeoutMs: 120_000, parallel: 1 }),
+      // Stops during uploads, hundreds of them on a busy machine: ten minutes.
+      project('stop-uploads', { testTimeoutMs: 120_000, parallel: 1 }),
       // Every fault at every moment: hours.
       project('matrix', { testTimeoutMs: 120_000, parallel: 1 }),
       // Packs, installs and uninstalls, which compiles native modules anew.

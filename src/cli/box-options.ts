@@ -3,7 +3,7 @@
 import type { CreateBoxInput } from '../sdk/index.ts';
 import type { Values } from './command.ts';
 import { defaultDetachKeys } from './detach-keys.ts';
-import { parseAssignments, parseUlimit, parseVolume, parseWhole } from './options.ts';
+import { parseAssignments, parseGrace, parseUlimit, parseVolume, parseWhole } from './options.ts';
 
 export const envOption = { type: 'list', alias: 'e', describe: 'set a variable, KEY=VALUE; may be repeated' } as const;
 export const jsonOption = { type: 'flag', describe: 'print JSON' } as const;
@@ -23,6 +23,17 @@ export const boxOptions = {
   env: envOption,
   ulimit: { type: 'list', describe: 'limit its commands, NAME=SOFT[:HARD], -1 for unlimited; may be repeated' },
 } as const;
+
+/** For boxes that stay: those of a run, and of a shell that is not kept, are removed by force. */
+export const stopGraceOption = {
+  type: 'text',
+  shownDefault: '5',
+  describe: 'seconds in which its processes may end by themselves at a stop',
+} as const;
+
+export function stopGraceInput(text: string | undefined): Pick<CreateBoxInput, 'stop_grace_s'> {
+  return text === undefined ? {} : { stop_grace_s: parseGrace('stop-grace', text) };
+}
 
 type BoxValues = Values<object, typeof boxOptions>;
 

@@ -3,13 +3,13 @@
 import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, posix, resolve } from 'node:path';
+import { basename, dirname, join, posix } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { BoxRunError } from '../shared/errors.ts';
 import type { BoxRunClient } from '../sdk/index.ts';
 import type { Copy } from './copy-paths.ts';
-import { packDirectory, unpackInto } from './local-tar.ts';
-import { UsageError } from './options.ts';
+import { changedWhileRead, isGnuTar, packDirectory, unpackInto } from './local-tar.ts';
+import { resolveHere, UsageError } from './options.ts';
 import { passOn } from './output.ts';
 import { createProgressLine, renderBytes } from './render.ts';
 
@@ -28,6 +28,8 @@ interface Work {
   readonly local: string;
   readonly signal: AbortSignal;
   count(bytes: AsyncIterable<Uint8Array>, total: number | null): AsyncIterable<Uint8Array>;
+  /** Says what did not go as it should, where the copy goes on. */
+  warn(text: string): void;
 }
 
 export async function runCopy(
@@ -54,6 +56,10 @@ export async function runCopy(
         yield piece;
       }
     },
+    warn(text) {
+      progress.clear();
+      process.stderr.write(`boxrun: warning: ${text}\n`);
+    },
   };
   try {
     await (direction === 'up' ? upload(work) : download(work));
@@ -71,17 +77,17 @@ async function upload(work: Work): Promise<void> {
     return;
   }
   const found = await stat(local);
-  const target = isDirectoryThere ? posix.join(path, basename(resolve(local))) : path;
+  const target = isDirectoryThere ? posix.join(path, basename(resolveHere(local))) : path;
   if (found.isDirectory()) return uploadDirectory(work, target);
   await client.upload(box, work.count(createReadStream(local, { highWaterMark: 256 * 1024 }), found.size), target, {
     signal,
   });
 }
 
-async function uploadDirectory({ client, box, local, signal, count }: Work, target: string): Promise<void> {
+async function uploadDirectory({ client, box, local, signal, count, warn }: Work, target: string): Promise<void> {
   const archive = posix.join(target, archiveName());
   try {
-    await client.upload(box, count(packDirectory(local, signal), null), archive, { signal });
+    await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal });
     await inBox(client, box, ['tar', '-xof', archive, '-C', target], signal);
   } finally {
     await removeInBox(client, box, archive);
@@ -108,12 +114,13 @@ async function download(work: Work): Promise<void> {
   }
 }
 
-async function downloadDirectory({ client, box, local, path, signal, count }: Work): Promise<void> {
+async function downloadDirectory(work: Work): Promise<void> {
+  const { client, box, local, path, signal, count } = work;
   // Beside it: an archive inside would hold itself.
   const archive = posix.join(posix.dirname(path), archiveName());
   if (path === '/') throw new UsageError('the root of a box cannot be copied as a whole: name a directory in it');
   try {
-    await inBox(client, box, ['tar', '-cf', archive, '-C', path, '.'], signal);
+    await packInBox(work, archive);
     const { body, size } = await client.download(box, archive, { signal });
     if (local === '-') {
       for await (const piece of body) await passOn(process.stdout, piece, signal);
@@ -125,6 +132,20 @@ async function downloadDirectory({ client, box, local, path, signal, count }: Wo
   } finally {
     await removeInBox(client, box, archive);
   }
+}
+
+/** With GNU tar, 1 says that files changed while it read them; with others that it has failed. */
+async function packInBox({ client, box, path, signal, warn }: Work, archive: string): Promise<void> {
+  const cmd = ['tar', '-cf', archive, '-C', path, '.'];
+  const { exitCode, error, stderr } = await client.exec(box, { cmd, env: { LC_ALL: 'C' } }, { signal });
+  if (exitCode === 1 && error === null) {
+    const { stdout } = await client.exec(box, ['tar', '--version'], { signal });
+    if (isGnuTar(stdout)) {
+      warn(changedWhileRead(stderr));
+      return;
+    }
+  }
+  refuseFailure(cmd, { exitCode, error, stderr });
 }
 
 /** In a directory that is there, or named as one, a copy keeps its name. */
@@ -148,7 +169,13 @@ async function isDirectory({ client, box, path, signal }: Work): Promise<boolean
 }
 
 async function inBox(client: BoxRunClient, box: string, cmd: readonly string[], signal: AbortSignal): Promise<void> {
-  const { exitCode, error, stderr } = await client.exec(box, cmd, { signal });
+  refuseFailure(cmd, await client.exec(box, cmd, { signal }));
+}
+
+type Outcome = Pick<Awaited<ReturnType<BoxRunClient['exec']>>, 'exitCode' | 'error' | 'stderr'>;
+
+/** @throws RUNTIME_ERROR with what the command said */
+function refuseFailure(cmd: readonly string[], { exitCode, error, stderr }: Outcome): void {
   if (exitCode === 0) return;
   throw new BoxRunError('RUNTIME_ERROR', `in the box, ${cmd[0]} failed: ${(error ?? stderr).trim()}`, {
     ...(exitCode === 127 ? { hint: 'directories can be copied only where the box has a tar' } : {}),

@@ -4,6 +4,7 @@
 import packageJson from '../../package.json' with { type: 'json' };
 import { commandTable } from './command-table.ts';
 import { createInterrupts } from './interrupt.ts';
+import { checkArguments } from './own-arguments.ts';
 import { isUsageError, splitCommand } from './options.ts';
 import type { KeepCompiled } from '../shared/compiled-code.ts';
 import { toBoxRunError } from '../shared/errors.ts';
@@ -26,6 +27,7 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
     withClient: async (work: Parameters<typeof withClient>[0]) => (await import('./server.ts')).withClient(work),
   };
   try {
+    checkArguments(args);
     const text = command === null ? quickText(own) : null;
     if (text !== null) {
       process.stdout.write(text);

@@ -1,9 +1,11 @@
 // What users type, as values: numbers, volumes, variables, durations. Anything else is a usage error (exit code 2).
 // Called by the commands before they ask a server for anything.
+import { isUtf8 } from 'node:buffer';
+import { readlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Ulimit, Volume } from '../shared/api.ts';
 import { userProblem } from '../shared/box-user.ts';
-import { ulimitNames } from '../shared/ulimit-names.ts';
+import { graceSMax, ulimitNames } from '../shared/request-bounds.ts';
 
 /** A mistake in the command line itself. */
 export class UsageError extends Error {
@@ -29,11 +31,37 @@ export function parseSeconds(option: string, text: string): number {
   throw new UsageError(`--${option} must be a number of seconds above 0, not '${text}'`);
 }
 
+/** Seconds that processes have to end by themselves; 0 for none. */
+export function parseGrace(option: string, text: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (value >= 0 && value <= graceSMax) return value;
+  throw new UsageError(`--${option} must be a number of seconds from 0 to ${graceSMax}, not '${text}'`);
+}
+
 /** `NAME|ID[:GROUP]`; whether the name is there, only the box knows. */
 export function parseUser(text: string): string {
   const problem = userProblem(text);
   if (problem !== null) throw new UsageError(`--user '${text}' ${problem}`);
   return text;
+}
+
+/** What Node puts where bytes are no UTF-8. */
+export const replaced = '\ufffd';
+
+export function notUtf8(what: string, bytes: Buffer): UsageError {
+  const shown = bytes
+    .toString('latin1')
+    .replace(/[^ -~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return new UsageError(`${what} is not UTF-8: '${shown}'; boxrun passes on text in UTF-8 only: use another name`);
+}
+
+/** `path` as an absolute one. @throws UsageError where that leads through a working directory whose name is no text */
+export function resolveHere(path: string): string {
+  const absolute = resolve(path);
+  if (!absolute.includes(replaced) || path.startsWith('/')) return absolute;
+  const directory = readlinkSync('/proc/self/cwd', 'buffer');
+  if (!isUtf8(directory)) throw notUtf8('the working directory', directory);
+  return absolute;
 }
 
 /** `/host:/guest[:ro|rw]`; the host's path may be relative to the working directory. */
@@ -42,7 +70,7 @@ export function parseVolume(text: string): Volume {
   if (!host || !guest?.startsWith('/') || (mode !== 'ro' && mode !== 'rw') || rest.length > 0) {
     throw new UsageError(`--volume must be /host:/guest, /host:/guest:ro or /host:/guest:rw, not '${text}'`);
   }
-  return { host_path: resolve(host), guest_path: guest, readonly: mode === 'ro' };
+  return { host_path: resolveHere(host), guest_path: guest, readonly: mode === 'ro' };
 }
 
 /** `NAME=SOFT[:HARD]`; without HARD it is SOFT. */

@@ -106,7 +106,8 @@ async function endServer({ stateDir }: Config, isDryRun: boolean): Promise<void>
     }
   }
   // Spare workers have nothing to lose.
-  for (const { pid, startTicks } of await processesOf(stateDir)) await killAndWait({ pid, startTicks }, 5_000);
+  for (const { pid, startTicks } of await processesOf(stateDir))
+    await killAndWait({ pid, startTicks }, 5_000, 'a process of the server');
 }
 
 interface ServerProcess extends ProcessIdentity {

@@ -3,10 +3,10 @@
 // told before it asked.
 import { limits } from '../shared/limits.ts';
 import type { CommitWatch } from '../shared/store/commit-watch.ts';
-import type { Page, Position } from '../shared/store/lists.ts';
+import type { Position } from '../shared/store/lists.ts';
 
 export interface Answer {
-  readonly json: string;
+  readonly json: string | Buffer;
   /** Of a list: where its next page begins, if there is one. */
   readonly next: Position | null;
 }
@@ -15,6 +15,9 @@ export interface AnswerCache {
   /** What is known under `key`, else what `read` gives; that is kept unless it is null. */
   get<A extends Answer | null>(key: string, read: () => Promise<A>): Promise<A | Answer>;
 }
+
+/** What an entry costs beside its texts, in characters. */
+const entryChars = 256;
 
 export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): AnswerCache {
   const answers = new Map<string, Answer>();
@@ -39,7 +42,7 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
   }
 
   function keep(key: string, answer: Answer): void {
-    const chars = key.length + answer.json.length;
+    const chars = key.length + answer.json.length + entryChars;
     if (chars > limits.answersKeptChars) return;
     if (keptChars + chars > limits.answersKeptChars) forgetAll();
     answers.set(key, answer);
@@ -63,11 +66,11 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
   };
 }
 
-export function rowAnswer<Row extends object | null>(row: Row): Row extends null ? null : Answer;
-export function rowAnswer(row: object | null): Answer | null {
-  return row === null ? null : { json: JSON.stringify(row), next: null };
-}
-
-export function pageAnswer({ rows, next }: Page<unknown>): Answer {
-  return { json: JSON.stringify(rows), next };
+/** For JSON of a row as a reader gives it; null where there is none. */
+export function rowAnswer(json: string | Uint8Array | null): Answer | null {
+  if (json === null) return null;
+  return {
+    json: typeof json === 'string' ? json : Buffer.from(json.buffer, json.byteOffset, json.byteLength),
+    next: null,
+  };
 }

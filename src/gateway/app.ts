@@ -5,9 +5,11 @@ import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import packageJson from '../../package.json' with { type: 'json' };
 import { answerError, answerNotFound } from './error-handler.ts';
+import { boundBodies } from './held-bodies.ts';
 import { createOpenApiDocument } from './openapi.ts';
 import type { GatewayParts } from './parts.ts';
 import { logRequests } from './request-log.ts';
+import { checkAddress, surrogateProblem, utf8Text } from './well-formed.ts';
 import { addAttachRoutes } from './routes/attach.ts';
 import { addBoxRoutes } from './routes/boxes.ts';
 import { addDocsRoutes } from './routes/docs.ts';
@@ -43,12 +45,14 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   });
   acceptJsonOnly(app);
   logRequests(app);
+  boundBodies(app, { ...parts, bodyBytesMax: parts.config.caps.bodyMb * 1024 * 1024 });
   parts.meters.watch(app);
   parts.usage.watch(app);
   // The one hook of every request that is an async function, since each costs a promise: no answer begins before all
   // that came with the request is parsed, and garbage after it is answered with 400, not in the middle of a stream.
   app.addHook('onRequest', async (request) => {
     parts.guard(request.raw);
+    checkAddress(request.raw.url ?? '/');
   });
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply));
@@ -85,9 +89,19 @@ export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Prom
 function acceptJsonOnly(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('remove', 'remove');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body.length === 0) done(null, undefined);
-    else void parseJson(request, body as string, done);
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    if (body.length === 0) {
+      done(null, undefined);
+      return;
+    }
+    try {
+      const json = utf8Text(body as Buffer, 'the body');
+      void parseJson(request, json, (error, value) => {
+        done(error ?? surrogateProblem(json, value), value);
+      });
+    } catch (error) {
+      done(error as Error);
+    }
   });
 }
 

@@ -2,6 +2,7 @@
 // A body is always `{"code", "message"}`, with a `hint` where there is one, and never a stack trace.
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { ErrorBody } from '../shared/api.ts';
+import { badAddress } from './well-formed.ts';
 import { BoxRunError, errorCatalogue } from '../shared/errors.ts';
 
 export function errorBody(error: BoxRunError): ErrorBody {
@@ -21,6 +22,7 @@ export function asBoxRunError(error: unknown, requestId: string): BoxRunError {
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     return new BoxRunError('VALIDATION_ERROR', 'the body is too large', { status: 413 });
   }
+  if (code === 'FST_ERR_BAD_URL') return badAddress();
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     return new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be JSON', {
       hint: 'send Content-Type: application/json',

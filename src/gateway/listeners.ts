@@ -15,7 +15,9 @@ export interface ListenOptions {
   readonly handle: (request: IncomingMessage, response: ServerResponse) => void;
   /** A request for another protocol on its connection. */
   readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
-  /** Called with each connection that comes by the Unix socket, before any request of it. */
+  /** Called with each connection, before any request of it. */
+  readonly onConnection?: (socket: Socket) => void;
+  /** ... and with each that comes by the Unix socket. */
   readonly onLocalConnection: (socket: Socket) => void;
 }
 
@@ -37,6 +39,7 @@ export async function listen({
   socketPath,
   handle,
   upgrade,
+  onConnection,
   onLocalConnection,
 }: ListenOptions): Promise<Listeners> {
   const servers: Server[] = [];
@@ -44,6 +47,7 @@ export async function listen({
     const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000 }, handle);
     server.on('clientError', answerGarbage);
     if (upgrade !== undefined) server.on('upgrade', upgrade);
+    if (onConnection !== undefined) server.on('connection', onConnection);
     servers.push(server);
     return server;
   };

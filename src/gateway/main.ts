@@ -6,13 +6,17 @@ import { createEventFeed, type EventFeed } from './event-feed.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createAccess, loadCookieKey } from './access.ts';
 import { createApp } from './app.ts';
+import { createBudget } from './budget.ts';
+import { createClientBounds } from './client-bounds.ts';
 import { createGuard } from './guards.ts';
 import { askHealth } from './health.ts';
+import { createListSender } from './list-answer.ts';
 import { listen, urlOf } from './listeners.ts';
 import { createGatewayMeters } from './meters.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool, type Rows } from './reader-pool.ts';
 import { webSocketRoute } from './routes/attach.ts';
+import { clearSpools } from './spools.ts';
 import { createStateFeed, type StateFeed } from './state-feed.ts';
 import { createStreamPlaces } from './stream-places.ts';
 import { createUsage } from './usage.ts';
@@ -124,6 +128,8 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   let address: string | null = null;
   const usage = createUsage({ supervisor, maxBoxes: config.caps.boxes, stateDir: config.stateDir });
   const health = () => askHealth({ supervisor, writer });
+  const answers = createAnswerCache(watchCommits(config.dbPath));
+  const unread = createBudget(limits.unreadBytesMax, 'answers that it does not read');
   const parts: GatewayParts = {
     config,
     log,
@@ -133,9 +139,16 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     states,
     access,
     usage,
-    answers: createAnswerCache(watchCommits(config.dbPath)),
+    answers,
+    lists: createListSender({ answers, unread, closing: closing.signal }),
+    bodies: createBudget(limits.bodiesHeldBytesMax, 'bodies of requests'),
+    unread,
     guard: createGuard({ config, access, isLocal }),
     places: createStreamPlaces(config.caps.streams),
+    transfers: createStreamPlaces(limits.transfersPerClientMax, {
+      what: 'uploads and downloads under way',
+      hint: 'wait until some are done',
+    }),
     address: () => address,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     health,
@@ -144,7 +157,13 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     closing: closing.signal,
   };
   const app = await createApp(parts);
-  const handle = (request: IncomingMessage, response: ServerResponse) => void app.routing(request, response);
+  const bounds = createClientBounds({
+    connectionsMax: config.caps.streams + limits.connectionsBesideStreamsMax,
+    requestsMax: config.caps.streams + limits.requestsBesideStreamsMax,
+  });
+  const handle = bounds.bounded(
+    (request: IncomingMessage, response: ServerResponse) => void app.routing(request, response),
+  );
   await Promise.allSettled([supervisor.ready(limits.partsWaitMs), writer.ready(limits.partsWaitMs)]);
   const listeners = await listen({
     tcp: config.tcp,
@@ -157,11 +176,16 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
       handle,
       closing: closing.signal,
     }),
+    onConnection: bounds.onConnection,
     onLocalConnection: (socket) => localConnections.add(socket),
   });
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
   usage.start(closing.signal);
   if (config.gateways > 1) parts.meters.report(closing.signal);
+  // In its own time: nobody waits for it.
+  clearSpools(config.stateDir).catch((error: unknown) => {
+    log.warn({ err: error }, 'what uploads of an earlier gateway left cannot be removed');
+  });
   faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 

@@ -3,13 +3,15 @@
 // routes/files.ts.
 import { Busboy, type BusboyInstance } from '@fastify/busboy';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
+import { utf8Text } from './well-formed.ts';
+import type { Spools } from './spools.ts';
 
 /** Takes a file to its destination; resolves when it stands there. */
 export type TakeFile = (file: Readable, dest: string) => Promise<void>;
@@ -22,9 +24,9 @@ const fieldsMax = 16;
  * ended.
  * @throws VALIDATION_ERROR for a form without one of the fields, and what `take` throws
  */
-export async function readUpload(request: IncomingMessage, spoolDir: string, take: TakeFile): Promise<string> {
+export async function readUpload(request: IncomingMessage, spools: Spools, take: TakeFile): Promise<string> {
   const form = openForm(request);
-  let dest: string | null = null;
+  let dest: Promise<string> | null = null;
   let taken: Promise<void> | null = null;
   let spool: string | null = null;
   let spooled: Promise<string> | null = null;
@@ -32,13 +34,13 @@ export async function readUpload(request: IncomingMessage, spoolDir: string, tak
   let failForm: (error: Error) => void = () => undefined;
   const read = new Promise<void>((resolve, reject) => {
     failForm = reject;
-    form.on('field', (name, value, _nameCut, valueCut) => {
-      if (name !== 'dest') return;
-      if (valueCut) reject(missing("'dest' is too long"));
-      dest = value;
-    });
     form.on('file', (name, file) => {
       file.on('error', reject);
+      if (name === 'dest') {
+        dest = readDestination(file);
+        dest.catch(reject);
+        return;
+      }
       if (name !== 'file' || taken !== null || spooled !== null) {
         file.resume();
         return;
@@ -46,10 +48,10 @@ export async function readUpload(request: IncomingMessage, spoolDir: string, tak
       // What fails is told at once: whatever is still to come is of no interest.
       if (dest !== null) {
         current = file;
-        taken = take(file, dest);
+        taken = dest.then((path) => take(file, path));
         taken.catch(reject);
       } else {
-        spooled = keep(file, spoolDir, (path) => {
+        spooled = keep(file, spools, (path) => {
           spool = path;
         });
         spooled.catch(reject);
@@ -67,15 +69,16 @@ export async function readUpload(request: IncomingMessage, spoolDir: string, tak
   try {
     request.pipe(form);
     await read;
-    if (dest === null || dest === '') throw missing("the field 'dest' is missing");
+    const path = await (dest as Promise<string> | null);
+    if (path === null || path === '') throw missing("the field 'dest' is missing");
     const waiting = spooled as Promise<string> | null;
     if (waiting !== null) {
       current = createReadStream(await waiting);
-      taken = take(current, dest);
+      taken = take(current, path);
     }
     if (taken === null) throw missing("the field 'file' is missing");
     await taken;
-    return dest;
+    return path;
   } catch (error) {
     request.unpipe(form);
     await takeInVain(request);
@@ -116,17 +119,31 @@ function openForm(request: IncomingMessage): BusboyInstance {
     return new Busboy({
       headers: { ...request.headers, 'content-type': contentType },
       limits: { fieldSize: fieldBytesMax, fields: fieldsMax, files: fieldsMax },
+      // The destination is a path, whose bytes count: as a field it would come with U+FFFD for what is no text.
+      isPartAFile: (name, type, fileName) =>
+        name === 'dest' || type === 'application/octet-stream' || fileName !== undefined,
     });
   } catch (error) {
     throw badForm(error);
   }
 }
 
-async function keep(file: Readable, spoolDir: string, made: (path: string) => void): Promise<string> {
-  const directory = await mkdtemp(join(spoolDir, 'upload-'));
+async function readDestination(field: Readable): Promise<string> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  for await (const piece of field) {
+    pieces.push(piece as Buffer);
+    bytes += (piece as Buffer).length;
+    if (bytes > fieldBytesMax) throw missing("'dest' is too long");
+  }
+  return utf8Text(Buffer.concat(pieces), "'dest'");
+}
+
+async function keep(file: Readable, spools: Spools, made: (path: string) => void): Promise<string> {
+  const directory = await spools.make();
   made(directory);
   const path = join(directory, 'file');
-  await pipeline(file, createWriteStream(path, { mode: 0o600 }));
+  await pipeline(file, spools.withRoom, createWriteStream(path, { mode: 0o600 }));
   return path;
 }
 

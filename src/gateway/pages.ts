@@ -2,22 +2,32 @@
 // clients know them; where the next page begins stands in headers. Used by the routes that list.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
-import type { PageRequest, Position } from '../shared/store/lists.ts';
+import type { Position } from '../shared/store/lists.ts';
 import type { Answer } from './answer-cache.ts';
 
+export const jsonType = 'application/json; charset=utf-8';
+
+/** What a client wants of a list. */
+export interface ListQuery {
+  /** Rows at most; null for all. */
+  readonly limit: number | null;
+  readonly after: Position | null;
+}
+
 /** @throws VALIDATION_ERROR for a cursor that is none of ours */
-export function pageOf({ limit, cursor }: { readonly limit?: number; readonly cursor?: string }): PageRequest {
+export function pageOf({ limit, cursor }: { readonly limit?: number; readonly cursor?: string }): ListQuery {
   return { limit: limit ?? null, after: cursor === undefined ? null : decodeCursor(cursor) };
 }
 
-/** Sends what is JSON already. `Link` and `X-Next-Cursor` say where the next page begins, if there is one. */
+/** Sends what is JSON already. */
 export function sendAnswer({ json, next }: Answer, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  void reply.type('application/json; charset=utf-8');
+  void reply.type(jsonType);
   if (next !== null) linkNext(next, request, reply);
   return reply.send(json);
 }
 
-function linkNext(next: Position, request: FastifyRequest, reply: FastifyReply): void {
+/** `Link` and `X-Next-Cursor` say where the next page begins. */
+export function linkNext(next: Position, request: FastifyRequest, reply: FastifyReply): void {
   const cursor = encodeCursor(next);
   const [path = '', query = ''] = request.url.split('?', 2);
   const parameters = new URLSearchParams(query);

@@ -8,9 +8,11 @@ import type { Link } from '../shared/ipc/link.ts';
 import type { Logger } from '../shared/log.ts';
 import type { AnswerCache } from './answer-cache.ts';
 import type { Access } from './access.ts';
+import type { Budget } from './budget.ts';
 import type { EventFeed } from './event-feed.ts';
 import type { Guard } from './guards.ts';
 import type { Health } from './health.ts';
+import type { ListSender } from './list-answer.ts';
 import type { GatewayMeters } from './meters.ts';
 import type { StateFeed } from './state-feed.ts';
 import type { Rows } from './reader-pool.ts';
@@ -26,6 +28,11 @@ export interface GatewayParts {
   readonly rows: Rows;
   /** ... through this, where clients ask for the same again and again. */
   readonly answers: AnswerCache;
+  readonly lists: ListSender;
+  /** Bodies of requests, from their head to the end of the answer. */
+  readonly bodies: Budget;
+  /** Answers that their clients have not taken yet. */
+  readonly unread: Budget;
   readonly feed: EventFeed;
   readonly states: StateFeed;
   /** Committed when it resolves. */
@@ -35,7 +42,10 @@ export interface GatewayParts {
   readonly usage: Pick<Usage, 'watch' | 'read'>;
   readonly guard: Guard;
   readonly access: Pick<Access, 'newCookie'>;
+  /** For event streams and WebSockets. */
   readonly places: StreamPlaces;
+  /** For files on their way. */
+  readonly transfers: StreamPlaces;
   /** Where browsers find this server, as http://HOST:PORT; null while it listens on no TCP address. */
   readonly address: () => string | null;
   /** Where the build put the dashboard, with a slash at its end. */

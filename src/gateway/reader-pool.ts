@@ -4,16 +4,21 @@ import { Piscina } from 'piscina';
 import type { Box, Exec } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import type { BoxFilter, Page, PageRequest } from '../shared/store/lists.ts';
+import type { BoxFilter, PageRequest, Position } from '../shared/store/lists.ts';
 import type { EventPage, KnownKey } from '../shared/store/reader.ts';
-import type { ReaderCall, ReaderThreadData } from './reader-thread.ts';
+import type { ListPage, ReaderCall, ReaderThreadData } from './reader-thread.ts';
 
 export interface Rows {
   /** By id or name. */
   box(key: string): Promise<Box | null>;
-  boxes(filter: BoxFilter, page: PageRequest): Promise<Page<Box>>;
+  /** The same as JSON. */
+  boxJson(key: string): Promise<string | Uint8Array | null>;
+  boxes(filter: BoxFilter, page: PageRequest): Promise<ListPage>;
+  boxesEnd(filter: BoxFilter, page: PageRequest): Promise<Position | null>;
   exec(box: string, execId: string): Promise<Exec | null>;
-  execs(boxId: string, page: PageRequest): Promise<Page<Exec>>;
+  execJson(box: string, execId: string): Promise<string | Uint8Array | null>;
+  execs(boxId: string, page: PageRequest): Promise<ListPage>;
+  execsEnd(boxId: string, page: PageRequest): Promise<Position | null>;
   knownKey(scope: string, key: string): Promise<KnownKey | null>;
   events(execId: string, afterSeq: number, bytesMax: number): Promise<EventPage>;
 }
@@ -44,9 +49,13 @@ export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
   }
   return {
     box: (key) => read({ read: 'box', key }),
+    boxJson: (key) => read({ read: 'boxJson', key }),
     boxes: (filter, page) => read({ read: 'boxes', filter, page }),
+    boxesEnd: (filter, page) => read({ read: 'boxesEnd', filter, page }),
     exec: (box, execId) => read({ read: 'exec', box, execId }),
+    execJson: (box, execId) => read({ read: 'execJson', box, execId }),
     execs: (boxId, page) => read({ read: 'execs', boxId, page }),
+    execsEnd: (boxId, page) => read({ read: 'execsEnd', boxId, page }),
     knownKey: (scope, key) => read({ read: 'knownKey', scope, key }),
     events: (execId, afterSeq, bytesMax) => read({ read: 'events', execId, afterSeq, bytesMax }),
     waiting: () => pool.queueSize,

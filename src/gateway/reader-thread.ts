@@ -2,18 +2,26 @@
 // never hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
-import type { BoxFilter, PageRequest } from '../shared/store/lists.ts';
+import { limits } from '../shared/limits.ts';
+import type { BoxFilter, Page, PageRequest, Position } from '../shared/store/lists.ts';
 import { bytesOf, hasSmallEvents, openReader, type EventPage, type Reader } from '../shared/store/reader.ts';
 
 export interface ReaderThreadData {
   readonly dbPath: string;
 }
 
+/** Rows of a list as JSON, with commas between them: made here, so that the gateway's thread has other things to do. */
+export interface ListPage {
+  readonly json: Uint8Array;
+  readonly count: number;
+  readonly next: Position | null;
+}
+
 export type ReaderCall =
-  | { readonly read: 'box'; readonly key: string }
-  | { readonly read: 'boxes'; readonly filter: BoxFilter; readonly page: PageRequest }
-  | { readonly read: 'exec'; readonly box: string; readonly execId: string }
-  | { readonly read: 'execs'; readonly boxId: string; readonly page: PageRequest }
+  | { readonly read: 'box' | 'boxJson'; readonly key: string }
+  | { readonly read: 'boxes' | 'boxesEnd'; readonly filter: BoxFilter; readonly page: PageRequest }
+  | { readonly read: 'exec' | 'execJson'; readonly box: string; readonly execId: string }
+  | { readonly read: 'execs' | 'execsEnd'; readonly boxId: string; readonly page: PageRequest }
   | { readonly read: 'knownKey'; readonly scope: string; readonly key: string }
   | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number; readonly bytesMax: number };
 
@@ -25,17 +33,41 @@ export default function answer(call: ReaderCall): unknown {
   switch (call.read) {
     case 'box':
       return reader.box(call.key);
+    case 'boxJson':
+      return jsonOf(reader.box(call.key));
     case 'boxes':
-      return reader.boxes(call.filter, call.page);
+      return listed(reader.boxes(call.filter, call.page));
+    case 'boxesEnd':
+      return reader.boxesEnd(call.filter, call.page);
     case 'exec':
       return reader.exec(call.box, call.execId);
+    case 'execJson':
+      return jsonOf(reader.exec(call.box, call.execId));
     case 'execs':
-      return reader.execs(call.boxId, call.page);
+      return listed(reader.execs(call.boxId, call.page));
+    case 'execsEnd':
+      return reader.execsEnd(call.boxId, call.page);
     case 'knownKey':
       return reader.knownKey(call.scope, call.key);
     case 'events':
       return handedOver(reader.events(call.execId, call.afterSeq, call.bytesMax));
   }
+}
+
+/** Null for no row. A long text goes over as bytes: as text it would stand in the gateway's heap for a while. */
+function jsonOf(row: object | null): unknown {
+  const json = row === null ? null : JSON.stringify(row);
+  if (json === null || json.length < limits.heldBytesCounted) return json;
+  const bytes = encoder.encode(json);
+  return move({ [transferableSymbol]: [bytes.buffer], [valueSymbol]: bytes });
+}
+
+const encoder = new TextEncoder();
+
+function listed({ rows, next }: Page<unknown>): unknown {
+  const json = encoder.encode(rows.map((row) => JSON.stringify(row)).join(','));
+  const page: ListPage = { json, count: rows.length, next };
+  return move({ [transferableSymbol]: [json.buffer], [valueSymbol]: page });
 }
 
 /**

@@ -1,27 +1,25 @@
 // Runs under a client's key: one that comes again gets the answer of the first, also while that is under way. A run's
 // box and events are gone when it ends, so its answer is kept by itself, before the box goes. A run that broke off may
 // be run again.
-import type { RunResult } from '../shared/api.ts';
 import type { KeyClaim } from '../shared/contracts/writer.ts';
 import { toBoxRunError } from '../shared/errors.ts';
-import { limits } from '../shared/limits.ts';
 import { checkSameRequest } from '../shared/request-key.ts';
-import { createOutputText } from './output-text.ts';
 import type { GatewayParts } from './parts.ts';
+import { parseOutput, type RunOutput } from './run-output.ts';
 
 export interface RepeatedRuns {
   /** The answer to an earlier run under `claim`, or that of `run`. */
-  once(claim: KeyClaim | undefined, run: () => Promise<RunResult>): Promise<RunResult>;
+  once(claim: KeyClaim | undefined, run: () => Promise<RunOutput>): Promise<RunOutput>;
 }
 
 export function createRepeatedRuns({ rows }: Pick<GatewayParts, 'rows'>): RepeatedRuns {
-  const underWay = new Map<string, { readonly bodyHash: string; readonly result: Promise<RunResult> }>();
+  const underWay = new Map<string, { readonly bodyHash: string; readonly result: Promise<RunOutput> }>();
 
-  async function recallOrRun(claim: KeyClaim, run: () => Promise<RunResult>): Promise<RunResult> {
+  async function recallOrRun(claim: KeyClaim, run: () => Promise<RunOutput>): Promise<RunOutput> {
     const known = await rows.knownKey(claim.scope, claim.key);
     if (known !== null) checkSameRequest(claim, known);
     const answer = known?.answer ?? null;
-    return answer === null ? run() : (JSON.parse(answer) as RunResult);
+    return answer === null ? run() : parseOutput(answer);
   }
 
   return {
@@ -39,15 +37,4 @@ export function createRepeatedRuns({ rows }: Pick<GatewayParts, 'rows'>): Repeat
       return result;
     },
   };
-}
-
-/** A run's answer as it is kept: long output is cut, and says so. */
-export function keptAnswer(result: RunResult): string {
-  return JSON.stringify({ ...result, stdout: keptText(result.stdout), stderr: keptText(result.stderr) });
-}
-
-function keptText(text: string): string {
-  const kept = createOutputText(limits.keptOutputBytesMax);
-  kept.add(Buffer.from(text));
-  return kept.text();
 }

@@ -41,23 +41,30 @@ function encodeEvent({ seq, type, stream, data }: Event, encoding: SseEncoding):
  * times over.
  */
 export function* encodeEvents(events: readonly Event[], encoding: SseEncoding): Generator<Buffer, void, void> {
-  let text = '';
-  for (const event of events) {
-    text += encodeEvent(event, encoding);
-    if (text.length < limits.ssePieceChars) continue;
-    yield Buffer.from(text);
-    text = '';
-  }
-  if (text !== '') yield Buffer.from(text);
+  yield* inPieces(mapped(events, (event) => encodeEvent(event, encoding)));
 }
 
-/** Messages whose content is JSON already, as one buffer. */
+function* mapped<T>(values: Iterable<T>, encode: (value: T) => string): Generator<string, void, void> {
+  for (const value of values) yield encode(value);
+}
+
+/** Texts in pieces: short ones together, long ones alone. */
+export function* inPieces(texts: Iterable<string>): Generator<Buffer, void, void> {
+  let piece = '';
+  for (const text of texts) {
+    piece += text;
+    if (piece.length < limits.ssePieceChars) continue;
+    yield Buffer.from(piece);
+    piece = '';
+  }
+  if (piece !== '') yield Buffer.from(piece);
+}
+
+/** Messages whose content is JSON already, in pieces. */
 export function encodeMessages(
   messages: readonly { readonly id: string; readonly kind: string; readonly json: string }[],
-): Buffer {
-  return Buffer.from(
-    messages.map(({ id, kind, json }) => `id: ${id}\nevent: ${kind}\ndata: ${inOneLine(json)}\n\n`).join(''),
-  );
+): Generator<Buffer, void, void> {
+  return inPieces(mapped(messages, ({ id, kind, json }) => `id: ${id}\nevent: ${kind}\ndata: ${inOneLine(json)}\n\n`));
 }
 
 /** An event that is no exec's: without an id. */
@@ -80,6 +87,10 @@ export interface SseStream {
    * stream has ended.
    */
   write(chunk: Buffer): Promise<void>;
+  /** As `write`, for an event that is long: no comment comes between its pieces. */
+  writePieces(pieces: Iterable<Buffer>): Promise<void>;
+  /** As `write`, but dropped while the client does not read: for what it can do without. */
+  offer(chunk: Buffer): void;
   end(): void;
   /** Aborts when the client is gone, or the gateway goes. */
   readonly ended: AbortSignal;
@@ -104,8 +115,9 @@ export function openSseStream(reply: FastifyReply, { closing, places, config }: 
   });
   raw.flushHeaders();
   raw.socket?.setNoDelay(true);
+  let isWithinEvent = false;
   const heartbeat = setInterval(() => {
-    if (!raw.writableNeedDrain) raw.write(heartbeatLine);
+    if (!raw.writableNeedDrain && !isWithinEvent) raw.write(heartbeatLine);
   }, config.sseHeartbeatMs);
   const end = () => {
     clearInterval(heartbeat);
@@ -117,11 +129,20 @@ export function openSseStream(reply: FastifyReply, { closing, places, config }: 
   raw.once('close', end);
   closing.addEventListener('abort', end, { once: true });
   if (closing.aborted || raw.destroyed) end();
+  const write = async (chunk: Buffer) => {
+    if (ended.signal.aborted) return;
+    if (!raw.write(chunk)) await drained(raw, ended.signal);
+    else heartbeat.refresh();
+  };
   return {
-    async write(chunk) {
-      if (ended.signal.aborted) return;
-      if (!raw.write(chunk)) await drained(raw, ended.signal);
-      else heartbeat.refresh();
+    write,
+    async writePieces(pieces) {
+      isWithinEvent = true;
+      for (const piece of pieces) await write(piece);
+      isWithinEvent = false;
+    },
+    offer(chunk) {
+      if (!ended.signal.aborted && !raw.writableNeedDrain) raw.write(chunk);
     },
     end,
     ended: ended.signal,

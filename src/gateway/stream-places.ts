@@ -1,6 +1,6 @@
-// How many event streams and WebSockets each client has open: past its share the next one is refused, so that no client
-// takes every descriptor of the server. A client is an address; everyone at the Unix socket is one. Asked where streams
-// are opened.
+// How many event streams and WebSockets, or transfers of files, each client has open: past its share the next one is
+// refused, so that no client takes every descriptor of the server. A client is an address; everyone at the Unix socket
+// is one. Asked where streams are opened.
 import { BoxRunError } from '../shared/errors.ts';
 
 export interface StreamPlaces {
@@ -14,8 +14,19 @@ export interface StreamConnection {
   once(event: 'close', listener: () => void): unknown;
 }
 
-/** @param placesMax of each client (--max-streams) */
-export function createStreamPlaces(placesMax: number): StreamPlaces {
+/** What a refusal says. */
+export interface PlaceWords {
+  readonly what: string;
+  readonly hint: string;
+}
+
+const ofStreams: PlaceWords = {
+  what: 'streams open',
+  hint: 'close some, or raise --max-streams (BOXRUN_MAX_STREAMS) of the server',
+};
+
+/** @param placesMax of each client */
+export function createStreamPlaces(placesMax: number, { what, hint }: PlaceWords = ofStreams): StreamPlaces {
   const taken = new Map<string, number>();
   return {
     take(connection) {
@@ -23,9 +34,7 @@ export function createStreamPlaces(placesMax: number): StreamPlaces {
       const client = connection.remoteAddress ?? 'local';
       const count = taken.get(client) ?? 0;
       if (count >= placesMax) {
-        throw new BoxRunError('TOO_MANY_REQUESTS', `this client has ${count} streams open already`, {
-          hint: 'close some, or raise --max-streams (BOXRUN_MAX_STREAMS) of the server',
-        });
+        throw new BoxRunError('TOO_MANY_REQUESTS', `this client has ${count} ${what} already`, { hint });
       }
       taken.set(client, count + 1);
       connection.once('close', () => {

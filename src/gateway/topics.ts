@@ -8,6 +8,8 @@ import { limits } from '../shared/limits.ts';
 export interface Seat<Item> {
   queue: Item[];
   queuedBytes: number;
+  /** In all seats together. */
+  readonly queued: { bytes: number };
   /** True when the queue has a hole in it: the past must be asked. */
   behind: boolean;
   wake: () => void;
@@ -24,7 +26,10 @@ export interface Topics<Item> {
   /** The topic, and a seat there, which is behind at first. */
   join(key: string): { topic: Topic<Item>; seat: Seat<Item> };
   leave(key: string, seat: Seat<Item>): void;
-  /** Something new of `bytes` bytes; a queue that would grow past limits.feedBufferBytesMax is dropped. */
+  /**
+   * Something new of `bytes` bytes. A queue that would grow past limits.feedBufferBytesMax is dropped, and so is one
+   * that would make all of them longer than limits.feedsBufferBytesMax.
+   */
   offer(key: string, item: Item, bytes: number): void;
   /** The writer has stopped sending this one, or (without a key) any. */
   followAgain(key?: string): void;
@@ -37,6 +42,7 @@ export interface TopicDeps {
 
 export function createTopics<Item>(deps: TopicDeps): Topics<Item> {
   const topics = new Map<string, Topic<Item>>();
+  const queued = { bytes: 0 };
 
   function follow(key: string): Promise<unknown> {
     const following = deps.follow(key);
@@ -46,7 +52,7 @@ export function createTopics<Item>(deps: TopicDeps): Topics<Item> {
 
   return {
     join(key) {
-      const seat: Seat<Item> = { queue: [], queuedBytes: 0, behind: true, wake: () => undefined };
+      const seat: Seat<Item> = { queue: [], queuedBytes: 0, queued, behind: true, wake: () => undefined };
       const topic = topics.get(key) ?? { seats: new Set<Seat<Item>>(), following: follow(key) };
       topic.seats.add(seat);
       topics.set(key, topic);
@@ -54,6 +60,7 @@ export function createTopics<Item>(deps: TopicDeps): Topics<Item> {
     },
     leave(key, seat) {
       const topic = topics.get(key);
+      empty(seat);
       if (topic?.seats.delete(seat) !== true || topic.seats.size > 0) return;
       topics.delete(key);
       deps.unfollow(key).catch(() => undefined); // A writer that is gone follows nothing either.
@@ -73,18 +80,28 @@ export function createTopics<Item>(deps: TopicDeps): Topics<Item> {
 
 function offerTo<Item>(seat: Seat<Item>, item: Item, bytes: number): void {
   if (seat.behind) return;
-  if (seat.queue.length > 0 && seat.queuedBytes + bytes > limits.feedBufferBytesMax) {
+  const isTooMuch =
+    seat.queuedBytes + bytes > limits.feedBufferBytesMax || seat.queued.bytes + bytes > limits.feedsBufferBytesMax;
+  if (seat.queue.length > 0 && isTooMuch) {
     fallBehind(seat);
     return;
   }
   seat.queue.push(item);
   seat.queuedBytes += bytes;
+  seat.queued.bytes += bytes;
   seat.wake();
 }
 
-function fallBehind(seat: Seat<unknown>): void {
+function empty<Item>(seat: Seat<Item>): Item[] {
+  const { queue } = seat;
   seat.queue = [];
+  seat.queued.bytes -= seat.queuedBytes;
   seat.queuedBytes = 0;
+  return queue;
+}
+
+function fallBehind(seat: Seat<unknown>): void {
+  empty(seat);
   seat.behind = true;
   seat.wake();
 }
@@ -99,11 +116,7 @@ export async function takeLive<Item>(seat: Seat<Item>, signal: AbortSignal): Pro
       signal,
     );
   }
-  if (seat.behind) return [];
-  const { queue } = seat;
-  seat.queue = [];
-  seat.queuedBytes = 0;
-  return queue;
+  return seat.behind ? [] : empty(seat);
 }
 
 /** @throws CANCELED when `signal` aborts first */

@@ -8,8 +8,10 @@ import { WebSocketServer, type RawData, type WebSocket } from 'ws';
 import type { AttachOutput } from '../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import { errorBody, errorHeaders } from './error-handler.ts';
+import { clientOf, createBudget, type Budget } from './budget.ts';
+import { refuse } from './client-bounds.ts';
 import type { Guard } from './guards.ts';
+import { checkAddress } from './well-formed.ts';
 import type { StreamPlaces } from './stream-places.ts';
 
 export interface WebSocketMessage {
@@ -60,6 +62,12 @@ export function createUpgrade({
     autoPong: false,
     maxPayload: limits.webSocketMessageBytesMax,
   });
+  const incoming = createBudget(limits.webSocketsIncomingBytesMax, 'messages of WebSockets');
+  const bufferBytesMax = () =>
+    Math.max(
+      limits.webSocketBufferBytesLeast,
+      Math.min(limits.webSocketBufferBytesMax, limits.webSocketsBufferBytesMax / server.clients.size),
+    );
   closing.addEventListener('abort', () => {
     for (const socket of server.clients) socket.close(1001, 'the server is going');
   });
@@ -71,11 +79,13 @@ export function createUpgrade({
     }
     try {
       guard(request, 'WebSocket');
+      checkAddress(request.url ?? '/');
       const serve = route(new URL(request.url ?? '/', 'http://localhost'));
       if (serve === null) throw new BoxRunError('NOT_FOUND', `there is no WebSocket at ${request.url ?? '/'}`);
       places.take(request.socket);
       server.handleUpgrade(request, socket, head, (accepted) => {
-        const client = createClientSocket(accepted, pingMs);
+        const count = countIncoming(socket, clientOf(request.socket), incoming);
+        const client = createClientSocket(accepted, { pingMs, count, bufferBytesMax });
         serve(client).catch((error: unknown) => {
           client.fail(error);
         });
@@ -86,17 +96,72 @@ export function createUpgrade({
   };
 }
 
-function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
+interface IncomingCount {
+  /** Called with each piece that is too much. */
+  onTooMuch: (error: unknown) => void;
+  /** So many bytes were no part of a message. */
+  subtract(bytes: number): void;
+  /** Every message that has come was taken. */
+  clear(): void;
+}
+
+/** Less than this is not counted: what one read of a connection brings. */
+const countedBytes = 64 * 1024;
+/** Around the content of a ping: kind, length and mask. */
+const pingFrameBytes = 6;
+
+/** Counts what a connection has brought and nobody has taken: messages that are not whole, or wait for their turn. */
+function countIncoming(connection: Duplex, client: string, incoming: Budget): IncomingCount {
+  let bytes = 0;
+  let release = () => {};
+  const clear = () => {
+    bytes = 0;
+    release();
+  };
+  const count: IncomingCount = {
+    onTooMuch: () => undefined,
+    subtract(ofPing) {
+      bytes = Math.max(0, bytes - ofPing);
+    },
+    clear,
+  };
+  connection.on('data', (piece: Buffer) => {
+    bytes += piece.length;
+    if (bytes < countedBytes) return;
+    release();
+    try {
+      release = incoming.take(client, bytes);
+    } catch (error) {
+      count.onTooMuch(error);
+    }
+  });
+  connection.once('close', clear);
+  return count;
+}
+
+interface ClientSocketOptions {
+  readonly pingMs: number;
+  readonly count: IncomingCount;
+  /** What may wait for a client that reads slowly, by now. */
+  readonly bufferBytesMax: () => number;
+}
+
+/** How long a client has to read why it is cut. */
+const farewellMs = 1_000;
+
+function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }: ClientSocketOptions): ClientSocket {
   const gone = new AbortController();
   let isAlive = true;
   socket.pause();
   socket.on('error', () => undefined); // 'close' follows.
-  socket.on('pong', () => {
+  socket.on('pong', (data) => {
     isAlive = true;
+    count.subtract(data.length + pingFrameBytes);
   });
   // A client that sends pings and does not read would have us keep the answers.
   socket.on('ping', (data) => {
-    if (socket.bufferedAmount < limits.webSocketBufferBytesMax) socket.pong(data);
+    count.subtract(data.length + pingFrameBytes);
+    if (socket.bufferedAmount < bufferBytesMax()) socket.pong(data);
   });
   const pings = setInterval(() => {
     if (!isAlive) socket.terminate();
@@ -118,7 +183,19 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
         resolve();
       });
     });
-    if (socket.bufferedAmount > limits.webSocketBufferBytesMax) await written;
+    if (socket.bufferedAmount > bufferBytesMax()) await written;
+  };
+  let isCut = false;
+  // Its message is not read to the end: the connection has no other use.
+  count.onTooMuch = (error) => {
+    isCut = true;
+    socket.pause();
+    socket.send(wordOf(error), () => {
+      socket.terminate();
+    });
+    setTimeout(() => {
+      socket.terminate();
+    }, farewellMs).unref();
   };
   return {
     gone: gone.signal,
@@ -134,21 +211,27 @@ function createClientSocket(socket: WebSocket, pingMs: number): ClientSocket {
         turn = turn
           .then(() => take({ data: raw as Buffer, isBinary }))
           .finally(() => {
-            if (--waiting === 0) socket.resume();
+            if (--waiting > 0) return;
+            count.clear();
+            if (!isCut) socket.resume();
           });
       });
       socket.resume();
     },
     fail(error) {
-      const { code, message } = toBoxRunError(error);
-      const word: AttachOutput = { type: 'error', code, message };
-      socket.send(JSON.stringify(word), () => undefined);
+      socket.send(wordOf(error), () => undefined);
       close(1011);
     },
     close: () => {
       close(1000);
     },
   };
+}
+
+function wordOf(error: unknown): string {
+  const { code, message } = toBoxRunError(error);
+  const word: AttachOutput = { type: 'error', code, message };
+  return JSON.stringify(word);
 }
 
 function answerPlainly(request: IncomingMessage, socket: Socket, handle: UpgradeOptions['handle']): void {
@@ -168,16 +251,4 @@ function answerPlainly(request: IncomingMessage, socket: Socket, handle: Upgrade
     socket.destroySoon();
   });
   handle(request, response);
-}
-
-function refuse(socket: Duplex, error: BoxRunError): void {
-  const body = JSON.stringify(errorBody(error));
-  const head = [
-    `HTTP/1.1 ${error.status} Refused`,
-    'content-type: application/json; charset=utf-8',
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-    ...Object.entries(errorHeaders(error)).map(([name, value]) => `${name}: ${value}`),
-  ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

@@ -107,6 +107,8 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
 interface LaunchOptions {
   readonly secret?: string | null;
   readonly spawnNode?: SpawnNode;
+  /** From TERM to KILL; limits.childStopMs when absent. */
+  readonly stopMs?: number;
 }
 
 /** Starts a part of the server, with its log beside the others'. */
@@ -138,8 +140,7 @@ export function ordinaryChild(
       gone: exited,
       async stop() {
         killQuietly(pid, 'SIGTERM');
-        const stopMs = role === 'supervisor' ? limits.supervisorStopMs : limits.childStopMs;
-        await withDeadline(exited, stopMs, `stopping the ${role}`).catch(() => {
+        await withDeadline(exited, options.stopMs ?? limits.childStopMs, `stopping the ${role}`).catch(() => {
           killQuietly(pid, 'SIGKILL');
         });
         await exited;

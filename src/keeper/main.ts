@@ -8,6 +8,7 @@ import { type Config } from '../shared/config.ts';
 import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/fault.ts';
+import { limits } from '../shared/limits.ts';
 import { tryLock } from '../shared/lock.ts';
 import { createLogger, logWarnings } from '../shared/log.ts';
 import { writeProcessFile } from '../shared/process-file.ts';
@@ -76,7 +77,9 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   const writer = keep('writer', writerChild(config));
   const supervisor = keep(
     'supervisor',
-    ordinaryChild(() => config, 'supervisor'),
+    ordinaryChild(() => config, 'supervisor', {
+      stopMs: config.onExit === 'stop' ? limits.supervisorStopMs : limits.supervisorEndMs,
+    }),
   );
   const gateways = gatewayChildren(config, token).map((startChild) => keep('gateway', startChild));
   note();

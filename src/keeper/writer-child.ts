@@ -42,7 +42,7 @@ export function writerChild(config: Config): StartChild {
       const silent = await livingProcess(writerFile);
       if (silent === null) return null;
       if (performance.now() > deadline) {
-        await killAndWait(silent, limits.killTimeoutMs);
+        await killAndWait(silent, limits.killTimeoutMs, 'a writer that hangs');
         return null;
       }
       await sleep(pollMs);
@@ -73,7 +73,7 @@ async function retire(peer: Peer): Promise<void> {
   if (identity === null) return;
   killQuietly(identity.pid, 'SIGTERM');
   await ended(identity, limits.childStopMs);
-  await killAndWait(identity, limits.killTimeoutMs);
+  await killAndWait(identity, limits.killTimeoutMs, 'the writer before this one');
 }
 
 /**
@@ -103,7 +103,7 @@ async function running(peer: Peer): Promise<RunningChild> {
     if (identity === null || left) return reason;
     // One that goes by itself commits what it has; one that hangs, or does not go, is ended.
     if (reason !== noSignOfLife) await ended(identity, limits.childStopMs);
-    await killAndWait(identity, limits.killTimeoutMs);
+    await killAndWait(identity, limits.killTimeoutMs, 'the writer');
     return reason;
   });
   return {

@@ -112,8 +112,8 @@ export class BoxRunClient implements AsyncDisposable {
 
   /**
    * Ends what runs in a box; its disk stays.
-   * @param options.graceS how long processes have to end by themselves before they are killed, in seconds; 5 when
-   * absent
+   * @param options.graceS how long processes have to end by themselves before they are killed, in seconds; when
+   * absent, the box's `stop_grace_s`, else 5
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async stopBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {

@@ -42,6 +42,8 @@ export async function uploadFile(
   source: UploadSource,
   { boxPath, path, signal }: FileCall,
 ): Promise<void> {
+  if (/\p{Surrogate}/u.test(path))
+    throw new BoxRunError('VALIDATION_ERROR', 'the path has half of a surrogate pair, which is no character');
   const { platform } = transport;
   const boundary = `boxrun-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join('')}`;
   const part = (header: string) => `--${boundary}\r\nContent-Disposition: form-data; ${header}\r\n`;

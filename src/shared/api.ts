@@ -2,8 +2,7 @@
 // Read by the gateway (validation), the SDK and the command line (types). Field names and defaults are the public
 // contract: an old client must never notice a change here.
 import { Type, type Static } from 'typebox';
-import { ulimitNames } from './ulimit-names.ts';
-
+import { graceSMax, ulimitNames } from './request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /** No NUL byte: the kernel ends every argument and path at it. */
@@ -59,6 +58,8 @@ export const Box = Type.Object({
   labels: Type.Record(Type.String(), Type.String()),
   /** Those that were asked for. */
   ulimits: nullable(Type.Array(Ulimit)),
+  /** Seconds that its processes have to end at a stop; null for the server's default. Older servers leave it out. */
+  stop_grace_s: Type.Optional(nullable(Type.Number())),
 });
 export type Box = Static<typeof Box>;
 
@@ -103,11 +104,16 @@ const resources = {
   ulimits: Type.Optional(nullable(Type.Array(Ulimit, { maxItems: ulimitNames.length }))),
 };
 
+/** How long processes have to end by themselves (TERM, and HUP for terminals) before they are killed, in seconds. */
+export const graceS = Type.Number({ minimum: 0, maximum: graceSMax });
+
 export const CreateBoxBody = Type.Object({
   image,
   name: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' }))),
   ...resources,
   workdir: { ...absolutePath, default: '/root' },
+  /** For every stop that names no other time. */
+  stop_grace_s: Type.Optional(nullable(graceS)),
   labels: Type.Optional(nullable(Labels)),
 });
 export type CreateBoxBody = Static<typeof CreateBoxBody>;
@@ -170,8 +176,6 @@ export const RunResult = Type.Object({
 export type RunResult = Static<typeof RunResult>;
 
 /** Seconds; boxes stopped or failed for longer are removed. */
-/** How long processes have to end by themselves (TERM, and HUP for terminals) before they are killed, in seconds. */
-export const graceS = Type.Number({ minimum: 0, maximum: 600 });
 export const StopBody = Type.Object({ grace_s: Type.Optional(graceS) });
 export type StopBody = Static<typeof StopBody>;
 

@@ -7,6 +7,7 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pendingReads } from './clock.ts';
 import { BoxRunError } from './errors.ts';
+import { describeStuck } from './stuck-process.ts';
 
 export interface ToolResult {
   readonly exitCode: number;
@@ -168,14 +169,19 @@ const deathPollMostMs = 16;
 
 /**
  * Kills exactly that process and waits until it is gone.
+ * @param what the process is, for the error, which also says what the kernel tells of it
  * @throws TIMEOUT when it is still there after `timeoutMs` milliseconds (a process in uninterruptible sleep)
  */
-export async function killAndWait(identity: ProcessIdentity, timeoutMs: number): Promise<void> {
+export async function killAndWait(identity: ProcessIdentity, timeoutMs: number, what: string): Promise<void> {
   if (await isAlive(identity)) killQuietly(identity.pid, 'SIGKILL');
   const deadline = Date.now() + timeoutMs;
   for (let pauseMs = 1; await isAlive(identity); pauseMs = Math.min(2 * pauseMs, deathPollMostMs)) {
     if (Date.now() > deadline) {
-      throw new BoxRunError('TIMEOUT', `process ${identity.pid} did not die within ${timeoutMs} ms`);
+      const found = await describeStuck(identity.pid);
+      throw new BoxRunError(
+        'TIMEOUT',
+        `process ${identity.pid}, ${what}, did not die within ${timeoutMs} ms: ${found}`,
+      );
     }
     await delay(pauseMs);
   }

@@ -68,12 +68,24 @@ export const limits = {
   fileTidyMs: 10_000,
   /** Input that the program in a terminal does not read; past it the terminal ends with RESOURCE_EXCEEDED. */
   terminalInputBytesMax: 1024 * 1024,
+  /** Gateway: a file that comes before its destination is kept on the disk, whose room is looked at after so much. */
+  spoolCheckBytes: 8 * 1024 * 1024,
   /** Gateway: the rest of an upload that was refused is taken and dropped for this long; then its connection is cut. */
   uploadRefusedMs: 60_000,
   /** Gateway: a WebSocket whose client reads slowly; past it the worker's stream is not read. */
   webSocketBufferBytesMax: 1024 * 1024,
+  /** ... all that are open share so much, but each has the least. */
+  webSocketsBufferBytesMax: 8 * 1024 * 1024,
+  webSocketBufferBytesLeast: 16 * 1024,
   /** Gateway: longest message that a WebSocket takes; past it the connection is closed. */
   webSocketMessageBytesMax: 4 * 1024 * 1024,
+  /**
+   * ... of all WebSockets, messages that are not whole yet or that wait for the box; half of them of one client. The
+   * WebSocket that needs more is closed with TOO_MANY_REQUESTS.
+   */
+  webSocketsIncomingBytesMax: 16 * 1024 * 1024,
+  /** Gateway: uploads and downloads under way of one client; the next one is refused with TOO_MANY_REQUESTS. */
+  transfersPerClientMax: 128,
   /** Gateway: ping on every WebSocket; one whose answer is missing by the next is cut. */
   webSocketPingMs: 20_000,
 
@@ -147,6 +159,8 @@ export const limits = {
   runnerReportMs: 1_000,
   /** /v1/run: bytes kept of each of stdout and stderr; the rest is cut, and the answer says so. */
   runOutputBytesMax: 16 * 1024 * 1024,
+  /** ... and of all runs together, until their clients have read them; past it they are cut earlier. */
+  runsOutputBytesMax: 48 * 1024 * 1024,
 
   /** Writer: bytes waiting to be sent to one following gateway; past it the gateway is told to read history instead. */
   followerBufferBytesMax: 8 * 1024 * 1024,
@@ -210,6 +224,8 @@ export const limits = {
   smallEventBytes: 256,
   /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
   feedBufferBytesMax: 1024 * 1024,
+  /** ... for all slow clients together, but for one message each. */
+  feedsBufferBytesMax: 16 * 1024 * 1024,
   /** Gateway: events are written to a client in pieces of this many characters, or of one event. */
   ssePieceChars: 64 * 1024,
   /** Gateway: comment line on an event stream that is idle for this long (BOXRUN_SSE_HEARTBEAT_MS; from, to). */
@@ -220,6 +236,24 @@ export const limits = {
   processingEveryMs: 10_000,
   /** Gateway: JSON bodies (--max-body-mb); past it 413. */
   bodyBytesMax: 1024 * 1024,
+  /**
+   * Gateway: bodies of all requests under way, half of them of one client, which may always send one. Past it
+   * TOO_MANY_REQUESTS. Parsed, a body takes up to ten times its length.
+   */
+  bodiesHeldBytesMax: 8 * 1024 * 1024,
+  /** ... a body that has not come after this has its connection cut. */
+  bodyTimeoutMs: 60_000,
+  /**
+   * Gateway: answers that clients have asked for and not read, half of them of one client, which may always have one.
+   * Past it reads get TOO_MANY_REQUESTS, and long lists wait for their clients.
+   */
+  unreadBytesMax: 16 * 1024 * 1024,
+  /** ... shorter bodies and answers are not counted. */
+  heldBytesCounted: 4 * 1024,
+  /** Gateway: connections of one client, beside those that its streams may take (--max-streams); more get 429. */
+  connectionsBesideStreamsMax: 1_000,
+  /** ... and requests under way on them; more get 429, and their connection is closed. */
+  requestsBesideStreamsMax: 4_000,
   /**
    * Gateway: event streams and WebSockets open at once of one client, by its address (--max-streams); the next one is
    * refused with TOO_MANY_REQUESTS.
@@ -320,9 +354,10 @@ export const limits = {
   boxStopTimeoutMs: 60_000,
   /**
    * Stop of a box: its processes have this long to end after they were asked to (TERM); then they are killed.
-   * A client may ask for another time, 600 s at most (`graceS` in api.ts); more is refused with VALIDATION_ERROR.
+   * A box or a client may name another time, up to the most (`graceSMax` in api.ts); more gets VALIDATION_ERROR.
    */
   stopGraceMs: 5_000,
+  stopGraceMsMax: 600_000,
   /** Removal of a running box: the same. */
   removeGraceMs: 1_000,
   boxRemoveTimeoutMs: 60_000,
@@ -391,8 +426,13 @@ export const limits = {
   lifelineCharsMax: 64 * 1024,
   /** Keeper: TERM, then KILL after this. */
   childStopMs: 10_000,
-  /** ... of the supervisor, which may have boxes to stop. */
-  supervisorStopMs: 30_000,
+  /** ... of a supervisor that leaves its boxes running. Where the host goes down, it stops them all the same. */
+  supervisorEndMs: 30_000,
+  /**
+   * ... of a supervisor that stops its boxes (--on-exit stop): the longest grace, one attempt to stop, and
+   * `childStopMs`. Past it the supervisor is killed, and the next one goes on with the stops.
+   */
+  supervisorStopMs: 600_000 + 60_000 + 10_000,
 
   /** CLI: of each log, so many bytes of its end go into a debug bundle; of each box, so many of its newest commands. */
   bundleLogBytesMax: 2 * 1024 * 1024,

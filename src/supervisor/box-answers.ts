@@ -4,6 +4,7 @@ import { timestamp } from '../shared/clock.ts';
 import type { BoxChange } from '../shared/contracts/writer.ts';
 import type { BoxState } from '../shared/lifecycle/box.ts';
 import { BoxRunError, errorText } from '../shared/errors.ts';
+import { limits } from '../shared/limits.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
 
 /** For the row of a box that ended with `error`. */
@@ -26,14 +27,22 @@ export function assertReady(row: BoxRow): void {
   throw notRunning(row);
 }
 
+/** Until it has ended, its status is the one before. */
+const ending: Readonly<Partial<Record<BoxState, string>>> = { stopping: 'being stopped', removing: 'being removed' };
+
 export function notRunning(row: BoxRow): BoxRunError {
-  return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${row.status}`, {
+  return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${ending[row.state] ?? row.status}`, {
     hint: row.status === 'creating' ? 'wait until it runs' : 'start it first',
   });
 }
 
 export function alreadyRunning(row: BoxRow): BoxRunError {
   return new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is ${row.status}`);
+}
+
+/** How long its processes have to end when whoever stops it does not say, in milliseconds. */
+export function stopGraceOf({ stop_grace_s: graceS }: BoxRow): number {
+  return typeof graceS === 'number' ? Math.round(graceS * 1000) : limits.stopGraceMs;
 }
 
 /** A box in error can be stopped: what may be left of its engine is ended then. */

@@ -15,7 +15,16 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRestartWindow } from '../shared/restart-window.ts';
 import { createStopwatch, type Stopwatch } from '../shared/stage-times.ts';
-import { alreadyRunning, assertReady, diskIsFull, failure, notRunning, startable, stoppable } from './box-answers.ts';
+import {
+  alreadyRunning,
+  assertReady,
+  diskIsFull,
+  failure,
+  notRunning,
+  startable,
+  stopGraceOf,
+  stoppable,
+} from './box-answers.ts';
 import { createCommittedRow, type CommittedRow } from './box-row.ts';
 import { judgeBox, type BoxTrouble, type OutsideView } from './box-trouble.ts';
 import type { BoxWorker, TimedExec } from './box-worker.ts';
@@ -46,7 +55,7 @@ export interface SupervisedBox {
   /** Brings a new box up; its row is committed already. On failure nothing of it is left. */
   create(progress: ReportProgress, watch?: Stopwatch): Promise<Box>;
   start(progress: ReportProgress, watch?: Stopwatch): Promise<Box>;
-  /** Its processes have `graceMs` to end by themselves. */
+  /** Its processes have `graceMs` to end by themselves; without it, what the box itself says. */
   stop(graceMs?: number): Promise<Box>;
   remove(force: boolean, graceMs?: number): Promise<void>;
   /** Resolves when everything that was asked for so far is done or has failed. */
@@ -150,7 +159,7 @@ class OwnedBox implements SupervisedBox {
     });
   }
 
-  stop(graceMs: number = limits.stopGraceMs): Promise<Box> {
+  stop(graceMs: number = stopGraceOf(this.#row)): Promise<Box> {
     return this.#inTurn(async () => {
       if (!stoppable.has(this.state)) throw notRunning(this.row);
       await this.#stopNow(graceMs);
@@ -314,7 +323,7 @@ class OwnedBox implements SupervisedBox {
     }
   }
 
-  async #stopNow(graceMs: number = limits.stopGraceMs): Promise<void> {
+  async #stopNow(graceMs: number = stopGraceOf(this.#row)): Promise<void> {
     if (this.state !== 'stopping') await this.#transition('stop-asked');
     faultPoint('supervisor.stop.asked');
     try {

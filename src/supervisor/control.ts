@@ -208,6 +208,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       id_block: config.driver === 'container' ? registry.claimIdBlock(id) : null,
       labels: body.labels ?? null,
       ulimits: body.ulimits ?? null,
+      stop_grace_s: body.stop_grace_s ?? null,
     };
     faultPoint('supervisor.create.admitted');
     await deps.writer.request('insertBox', { box: row, ...(claim === undefined ? {} : { claim }) }, { resend: true });

@@ -34,7 +34,7 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
     .catch(() => null);
   if (fits(WorkerStateFile, value)) {
     const state = value as WorkerStateFile;
-    if (await isAlive(state)) await killAndWait(state, limits.killTimeoutMs);
+    if (await isAlive(state)) await killAndWait(state, limits.killTimeoutMs, `stray worker ${workerId}`);
   }
   await forgetFiles(workersDir, workerId);
 }

@@ -118,7 +118,7 @@ export async function findWorkers(deps: WorkerDeps): Promise<FoundWorker[]> {
 function foundWorker(deps: WorkerDeps, { workerId, boxId }: WorkerStateFile, identity: ProcessIdentity): FoundWorker {
   const { workersDir } = statePaths(deps.config.stateDir);
   const killWithin = async (ms: number) => {
-    await killAndWait(identity, ms);
+    await killAndWait(identity, ms, `worker ${workerId}`);
     await forgetFiles(workersDir, workerId);
   };
   async function arrive(): Promise<WorkerHandle | null> {
@@ -171,13 +171,13 @@ async function connectWorker(
   let asked = false;
   const kill = async () => {
     asked = true;
-    await killAndWait(identity, limits.killTimeoutMs);
+    await killAndWait(identity, limits.killTimeoutMs, `worker ${workerId}`);
   };
   const gone = peer.closed.then(async (reason) => {
     if (reason === noSignOfLife) log.warn({ workerId, pid: identity.pid, reason }, 'a worker hangs; it is killed');
     else log.debug({ workerId, pid: identity.pid, reason }, 'the connection to a worker ended');
     // One that closed its connection may still be on its way out; one that lives on without us must not.
-    await killAndWait(identity, limits.killTimeoutMs);
+    await killAndWait(identity, limits.killTimeoutMs, `worker ${workerId}`);
     census.delete(handle);
     if (!asked) onLost?.();
     await forgetFiles(workersDir, workerId);

@@ -69,6 +69,8 @@ export function prepareStatements(db: Database): Statements {
 
 function boxStatements(db: Database, keys: KeyStatements, removals: RemovalStatements) {
   const insert = db.prepare(`${insertInto('boxes', Object.keys(BoxRow.properties))} ON CONFLICT (id) DO NOTHING`);
+  // A supervisor of the version before leaves out what it does not know.
+  const unknown = Object.fromEntries(Object.keys(BoxRow.properties).map((name) => [name, null]));
   const nameOwner = db.prepare('SELECT id FROM boxes WHERE name = ?').pluck();
   const deleteBox = db.prepare('DELETE FROM boxes WHERE id = ? RETURNING *');
   const publicOf = (row: unknown) => publicBox(fromSql<BoxRow>(row as SqlRow));
@@ -78,7 +80,7 @@ function boxStatements(db: Database, keys: KeyStatements, removals: RemovalState
       if (owner !== undefined && owner !== box.id) {
         throw new BoxRunError('NAME_ALREADY_EXISTS', `the name '${box.name ?? ''}' is taken by ${owner}`);
       }
-      return insert.run(toSql(box)).changes === 0 ? null : publicBox(box);
+      return insert.run({ ...unknown, ...toSql(box) }).changes === 0 ? null : publicBox(box);
     },
     updateBox(boxId: string, change: BoxChange) {
       const columns = Object.keys(change).filter((name) => Object.hasOwn(BoxRow.properties, name));

@@ -71,8 +71,8 @@ it('a box of an earlier version keeps working, and has a range of its own from i
   // No box runs: the writer goes too.
   await eventually('the database is free', async () => (await processesOf(server.stateDir)).length === 0, 20_000);
   const db = database(false);
-  db.exec('ALTER TABLE boxes DROP COLUMN id_block; ALTER TABLE boxes DROP COLUMN ulimits');
-  db.pragma(`user_version = ${schemaVersion - 2}`);
+  db.exec(['id_block', 'ulimits', 'stop_grace_s'].map((name) => `ALTER TABLE boxes DROP COLUMN ${name};`).join(' '));
+  db.pragma(`user_version = ${schemaVersion - 3}`);
   db.close();
   await server.start();
   expect(blockOf(box.id)).toBeNull();

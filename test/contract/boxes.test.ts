@@ -23,6 +23,7 @@ const boxFields = [
   'stopped_at',
   'labels',
   'ulimits',
+  'stop_grace_s',
 ];
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 let server: TestServer;

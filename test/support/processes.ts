@@ -1,6 +1,6 @@
 // The processes of one server, found from outside: whatever has a file of its state directory open and calls itself
 // boxrun.
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 export type Role = 'keeper' | 'supervisor' | 'gateway' | 'writer' | 'worker';
@@ -39,6 +39,12 @@ export async function processOf(stateDir: string, role: Role, box?: string): Pro
   );
   if (matching.length !== 1) throw new Error(`${matching.length} processes are ${role} ${box ?? ''}`);
   return matching[0] as FoundProcess;
+}
+
+/** From now on `peakMemoryMb` tells of what comes after (clear_refs of proc(5)). */
+export async function forgetPeaks(stateDir: string): Promise<void> {
+  for (const { pid } of await processesOf(stateDir))
+    await writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => undefined);
 }
 
 /** The most resident memory that each process of a server has had so far, in MB, by role (and box). */

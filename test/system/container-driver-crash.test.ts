@@ -91,7 +91,7 @@ onBothPaths('a new driver value, by %s', (_path, create) => {
     const first = await boxes.started();
     await first.driver.close();
     const { init, monitor } = runState(first);
-    await killAndWait(init, 5000);
+    await killAndWait(init, 5000, 'a process of the test');
     await expect.poll(() => isAlive(monitor)).toBe(false);
     const second = first.successor(create);
     expect(await second.driver.reattach()).toBe('stopped');

@@ -170,7 +170,7 @@ describeOnHost('with a network', () => {
   test('the network comes back when its process died with a worker', async () => {
     const first = await boxes.started({ spec: { network: true } });
     await first.driver.close();
-    await killAndWait(networkProcess(first) as ProcessIdentity, 5000);
+    await killAndWait(networkProcess(first) as ProcessIdentity, 5000, 'a process of the test');
     const second = first.successor(createContainer);
     expect(await second.driver.reattach()).toBe('running');
     expect(await connect(second, otherSide, tcpPort)).toEqual({ answer: 'tcp answer', code: 0 });
@@ -181,7 +181,7 @@ describeOnHost('with a network', () => {
 
   test('the network comes back when its process alone is killed', async () => {
     const box = await boxes.started({ spec: { network: true } });
-    await killAndWait(networkProcess(box) as ProcessIdentity, 5000);
+    await killAndWait(networkProcess(box) as ProcessIdentity, 5000, 'a process of the test');
     await expect
       .poll(() => connect(box, otherSide, tcpPort), { timeout: 15_000, interval: 500 })
       .toEqual({ answer: 'tcp answer', code: 0 });

@@ -1,9 +1,9 @@
 // create, ls, start, stop, rm, gc: the life of boxes from the command line.
 // Each asks the server once; `--json` gives the server's own words.
-import { boxInput, boxOptions, jsonOption, quietOption } from '../box-options.ts';
+import { boxInput, boxOptions, jsonOption, quietOption, stopGraceInput, stopGraceOption } from '../box-options.ts';
 import type { Box } from '../../sdk/index.ts';
 import { defineCommand } from '../command.ts';
-import { parseAssignments, parseSeconds, parseWhole } from '../options.ts';
+import { parseAssignments, parseGrace, parseWhole } from '../options.ts';
 import { createProgressLine, printJson, printLines, renderBoxes } from '../render.ts';
 
 export const createCommand = defineCommand({
@@ -13,6 +13,7 @@ export const createCommand = defineCommand({
   options: {
     name: { type: 'text', alias: 'n', describe: 'a name to call it by' },
     ...boxOptions,
+    'stop-grace': stopGraceOption,
     label: { type: 'list', alias: 'l', describe: 'note KEY=VALUE on it, to find it by; may be repeated' },
     quiet: quietOption,
     json: jsonOption,
@@ -24,6 +25,7 @@ export const createCommand = defineCommand({
   async run(values, { withClient }) {
     const input = {
       ...boxInput(values.image, values),
+      ...stopGraceInput(values['stop-grace']),
       ...(values.name === undefined ? {} : { name: values.name }),
       ...(values.label.length === 0 ? {} : { labels: parseAssignments('label', values.label) }),
     };
@@ -91,17 +93,13 @@ export const stopCommand = defineCommand({
   name: 'stop',
   describe: 'stop a running box; its disk stays',
   positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
-  options: { grace: { ...graceOption, default: '5' }, json: jsonOption },
+  options: { grace: { ...graceOption, shownDefault: "the box's, else 5" }, json: jsonOption },
   examples: [['stop --grace 30 web', 'its processes have 30 s to end by themselves']],
   async run({ box, grace, json }, { withClient }) {
-    const graceS = parseGrace(grace);
-    return withClient(async (client) => printStatus(await client.stopBox(box, { graceS }), json));
+    const options = grace === undefined ? {} : { graceS: parseGrace('grace', grace) };
+    return withClient(async (client) => printStatus(await client.stopBox(box, options), json));
   },
 });
-
-function parseGrace(text: string): number {
-  return text === '0' ? 0 : parseSeconds('grace', text) / 1000;
-}
 
 function printStatus(box: Box, json: boolean): number {
   if (json) printJson(box);
@@ -120,7 +118,7 @@ export const removeCommand = defineCommand({
   },
   examples: [['rm -f web', 'stop and remove the box called web']],
   async run({ box, force, grace, json }, { withClient }) {
-    const graceS = parseGrace(grace);
+    const graceS = parseGrace('grace', grace);
     return withClient(async (client) => {
       await client.removeBox(box, { force, graceS });
       if (json) printJson({ removed: box });

@@ -1,7 +1,7 @@
 // images: what is imported on this host, and importing more of it, for hosts without a registry. Works on the state
 // directory itself, so it needs no server; boxes find an imported image by its name, before any alias or registry.
-import { resolve } from 'node:path';
 import { jsonOption } from '../box-options.ts';
+import { resolveHere } from '../options.ts';
 import { defineCommand } from '../command.ts';
 import { printJson, printLines, renderAge, renderBytes, renderTable } from '../render.ts';
 import { loadConfig } from '../../shared/config.ts';
@@ -66,7 +66,7 @@ const importCommand = defineCommand({
   examples: [['images import tools ./rootfs.tar', 'then: boxrun create tools']],
   async run({ name, path, json }) {
     const { importImage } = await import('../heavy.ts');
-    const image = await importImage(imagesDir(), name, resolve(path));
+    const image = await importImage(imagesDir(), name, resolveHere(path));
     for (const warning of image.warnings) process.stderr.write(`Warning: ${warning}\n`);
     if (json) printJson({ name: image.name, digest: image.digest, warnings: image.warnings });
     else printLines(`Imported: ${image.name}`, `Digest: ${image.digest}`);

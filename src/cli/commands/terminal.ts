@@ -1,6 +1,6 @@
 // attach and shell: a terminal in a box. The shell's exit code becomes our own, and this terminal is as it was before.
 // Ctrl-P Ctrl-Q leaves without waiting for the shell.
-import { boxInput, boxOptions, detachKeysOption } from '../box-options.ts';
+import { boxInput, boxOptions, detachKeysOption, stopGraceInput, stopGraceOption } from '../box-options.ts';
 import { defineCommand } from '../command.ts';
 import { parseDetachKeys } from '../detach-keys.ts';
 import { createProgressLine } from '../render.ts';
@@ -30,6 +30,7 @@ export const shellCommand = defineCommand({
     shell: shellOption,
     'detach-keys': detachKeysOption,
     keep: { type: 'flag', describe: 'leave the box as it is afterwards; Ctrl-P Ctrl-Q does so too' },
+    'stop-grace': stopGraceOption,
     ...boxOptions,
   },
   examples: [['shell base --cpu 1 --memory 256', 'try something out; nothing of it stays']],
@@ -37,7 +38,11 @@ export const shellCommand = defineCommand({
     const { openHere, requireTerminal } = await import('../terminal.ts');
     requireTerminal();
     const detachKeys = parseDetachKeys(values['detach-keys']);
-    const input = { ...boxInput(values.image, values), ...(values.name === undefined ? {} : { name: values.name }) };
+    const input = {
+      ...boxInput(values.image, values),
+      ...stopGraceInput(values['stop-grace']),
+      ...(values.name === undefined ? {} : { name: values.name }),
+    };
     return withClient(async (client) => {
       const progress = createProgressLine(process.stderr);
       const onProgress = ({ message }: { message: string }) => {

@@ -11,8 +11,9 @@ import { limits } from '../../shared/limits.ts';
 import { createStopwatch, type Stopwatch } from '../../shared/stage-times.ts';
 import type { LabelFilter } from '../../shared/store/lists.ts';
 import { asBoxRunError, errorBody } from '../error-handler.ts';
-import { pageAnswer, rowAnswer } from '../answer-cache.ts';
+import { rowAnswer } from '../answer-cache.ts';
 import { withCleanEnvironment } from '../environment.ts';
+import type { ListSource } from '../list-answer.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
@@ -41,7 +42,7 @@ export const removeTimeoutMs = stopTimeoutMs + limits.boxRemoveTimeoutMs;
 const gcTimeoutMs = 10 * removeTimeoutMs;
 
 export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
-  const { supervisor, rows, answers } = parts;
+  const { supervisor, rows, answers, lists } = parts;
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => createOrder(request));
@@ -59,14 +60,16 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   app.get('/v1/boxes', async (request, reply) => {
     const { status = 'all', label = [], ...page } = parseBoxesQuery(request.query);
     const filter = { status: status === 'all' ? null : status, labels: label.map(labelFilter) };
-    const part = pageOf(page);
-    const list = async () => pageAnswer(await rows.boxes(filter, part));
-    return sendAnswer(await answers.get(request.url, list), request, reply);
+    const source: ListSource = {
+      page: (part) => rows.boxes(filter, part),
+      end: (part) => rows.boxesEnd(filter, part),
+    };
+    return lists.send(async () => source, pageOf(page), request, reply);
   });
 
   app.get<BoxPath>('/v1/boxes/:box', async (request, reply) => {
     const key = keyOf(request.params.box);
-    const box = await answers.get(`box ${key}`, async () => rowAnswer(await rows.box(key)));
+    const box = await answers.get(`box ${key}`, async () => rowAnswer(await rows.boxJson(key)));
     return sendAnswer(box ?? raiseNoBox(key), request, reply);
   });
 
@@ -83,7 +86,8 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     }
     if (action === 'stop') {
       const grace = graceOf(parseStop(request.body ?? {}));
-      const options = { timeoutMs: stopTimeoutMs + (grace.graceMs ?? limits.stopGraceMs), requestId: request.id };
+      // Without one in the request, the box may have a grace of its own, which only the supervisor knows.
+      const options = { timeoutMs: stopTimeoutMs + (grace.graceMs ?? limits.stopGraceMsMax), requestId: request.id };
       const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key, ...grace }, options));
       faultPoint('gateway.stop.answering');
       return box;
@@ -150,7 +154,7 @@ async function streamCreate(
   const stream = openSseStream(reply, parts);
   try {
     const onProgress = (stage: string, message: string) => {
-      void stream.write(encodeNotice('progress', { stage, message }));
+      stream.offer(encodeNotice('progress', { stage, message }));
     };
     const options = { timeoutMs: createTimeoutMs, requestId: request.id, onProgress };
     const created = watch.time('supervisor', () => parts.supervisor.request('createBox', order, options));

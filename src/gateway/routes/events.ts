@@ -19,7 +19,7 @@ export function addEventRoutes(app: FastifyInstance, { states, ...parts }: Gatew
     const stream = openSseStream(reply, parts);
     try {
       for await (const messages of states.read(since, stream.ended)) {
-        await stream.write(encodeMessages(messages));
+        for (const piece of encodeMessages(messages)) await stream.write(piece);
         if (stream.ended.aborted) break;
       }
     } catch (error) {

@@ -9,8 +9,9 @@ import { faultPoint } from '../../shared/fault.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
 import { createStopwatch } from '../../shared/stage-times.ts';
-import { pageAnswer, rowAnswer } from '../answer-cache.ts';
+import { rowAnswer } from '../answer-cache.ts';
 import { withCleanEnvironment } from '../environment.ts';
+import type { ListSource } from '../list-answer.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { pageOf, sendAnswer } from '../pages.ts';
 import type { GatewayParts } from '../parts.ts';
@@ -43,7 +44,7 @@ export const execTimeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs
 const cancelTimeoutMs = limits.killTimeoutMs + limits.boxStopTimeoutMs + limits.requestTimeoutMs;
 
 export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
-  const { supervisor, rows, answers } = parts;
+  const { supervisor, rows, answers, lists } = parts;
 
   app.post<{ Params: { box: string } }>('/v1/boxes/:box/exec', async (request, reply) => {
     const watch = createStopwatch();
@@ -60,8 +61,11 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   app.get<{ Params: { box: string } }>('/v1/boxes/:box/execs', async (request, reply) => {
     const page = pageOf(parseExecsQuery(request.query));
     const key = keyOf(request.params.box);
-    const list = async () => pageAnswer(await rows.execs(((await rows.box(key)) ?? raiseNoBox(key)).id, page));
-    return sendAnswer(await answers.get(request.url, list), request, reply);
+    const source = async (): Promise<ListSource> => {
+      const { id } = (await rows.box(key)) ?? raiseNoBox(key);
+      return { page: (part) => rows.execs(id, part), end: (part) => rows.execsEnd(id, part) };
+    };
+    return lists.send(source, page, request, reply);
   });
 
   app.get<ExecPath>('/v1/boxes/:box/exec/:exec', async (request, reply) => {
@@ -69,9 +73,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     if (wait === 0) {
       const { box, exec } = request.params;
       const found = await answers.get(`exec ${box} ${exec}`, async () =>
-        rowAnswer(await findExec(parts, request.params)),
+        rowAnswer(await rows.execJson(keyOf(box), keyOf(exec))),
       );
-      return sendAnswer(found, request, reply);
+      return sendAnswer(found ?? (await raiseNoExec(parts, request.params)), request, reply);
     }
     const exec = await findExec(parts, request.params);
     if (exec.status !== 'running') return exec;
@@ -147,11 +151,14 @@ async function waitForEnd(
   }
 }
 
-async function findExec({ rows }: GatewayParts, params: ExecPath['Params']): Promise<Exec> {
+async function findExec(parts: GatewayParts, params: ExecPath['Params']): Promise<Exec> {
+  const exec = await parts.rows.exec(keyOf(params.box), keyOf(params.exec));
+  return exec ?? (await raiseNoExec(parts, params));
+}
+
+async function raiseNoExec({ rows }: GatewayParts, params: ExecPath['Params']): Promise<never> {
   const boxKey = keyOf(params.box);
   const execId = keyOf(params.exec);
-  const exec = await rows.exec(boxKey, execId);
-  if (exec !== null) return exec;
   if ((await rows.box(boxKey)) === null) raiseNoBox(boxKey);
   throw new BoxRunError('EXEC_NOT_FOUND', `box '${boxKey}' has no exec '${execId}'`);
 }

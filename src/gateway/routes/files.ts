@@ -11,6 +11,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { whileProcessing } from '../long-answer.ts';
 import { readUpload } from '../multipart.ts';
 import type { GatewayParts } from '../parts.ts';
+import { createSpools } from '../spools.ts';
 import { keyOf } from '../target.ts';
 import { createParse } from '../validation.ts';
 import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../worker-stream.ts';
@@ -22,6 +23,7 @@ interface BoxPath {
 const parseDownload = createParse(DownloadBody);
 
 export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
+  const spools = createSpools(parts.config.stateDir, parts.config.caps.freeDiskMb);
   // Of its own, so that only here a form is no unsupported media type; it is read by the route itself.
   await app.register(async (forms) => {
     forms.addContentTypeParser('multipart/form-data', (_request, _body, done) => {
@@ -34,7 +36,8 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
         });
       }
       const box = keyOf(request.params.box);
-      const work = readUpload(request.raw, parts.config.stateDir, (file, dest) =>
+      takePlace(parts, reply);
+      const work = readUpload(request.raw, spools, (file, dest) =>
         upload(parts, { box, dest, requestId: request.id }, file),
       );
       // Asked for only here: until the form is let go, whatever it complains of would come before the answer.
@@ -52,6 +55,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     const { path } = parseDownload(request.body);
     const box = keyOf(request.params.box);
     const operation = { kind: 'download', path } as const;
+    takePlace(parts, reply);
     const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
     const onGone = () => {
       stream.close();
@@ -72,6 +76,12 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     }
     return reply;
   });
+}
+
+/** Until the answer is over. @throws TOO_MANY_REQUESTS */
+function takePlace({ transfers }: GatewayParts, { raw, request }: FastifyReply): void {
+  const { remoteAddress } = request.socket;
+  transfers.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
 }
 
 interface UploadTarget {

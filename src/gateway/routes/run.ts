@@ -10,9 +10,10 @@ import { limits } from '../../shared/limits.ts';
 import { withCleanEnvironment } from '../environment.ts';
 import { asBoxRunError, errorBody } from '../error-handler.ts';
 import { whileProcessing } from '../long-answer.ts';
-import { createOutputText } from '../output-text.ts';
+import { createOutputPool, createOutputText, type OutputPool } from '../output-text.ts';
 import type { GatewayParts } from '../parts.ts';
-import { createRepeatedRuns, keptAnswer } from '../repeated-runs.ts';
+import { createRepeatedRuns } from '../repeated-runs.ts';
+import { keptAnswer, runOutput, sendOutput, type RunOutput } from '../run-output.ts';
 import { claimOf } from '../request-key.ts';
 import { acceptsStream, encodeEvents, encodeNotice, openSseStream, type SseEncoding } from '../sse.ts';
 import { createParse, createParseQuery, RunQuery } from '../validation.ts';
@@ -32,6 +33,7 @@ type UseEvents<Result> = (batches: AsyncIterable<readonly Event[]>) => Promise<R
 
 export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const repeated = createRepeatedRuns(parts);
+  const pool = createOutputPool(limits.runsOutputBytesMax);
   app.post('/v1/run', async (request, reply) => {
     const { encoding = 'text' } = parseRunQuery(request.query);
     const parsed = parseRun(request.body);
@@ -40,10 +42,8 @@ export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const gone = whenGone(reply, parts.closing);
     if (!acceptsStream(request)) {
       const order = { body, ...(claim === undefined ? {} : { claim }) };
-      return whileProcessing(
-        reply,
-        repeated.once(claim, () => runOnce(parts, order, gone, request)),
-      );
+      const run = repeated.once(claim, () => runOnce(parts, order, { gone, request, pool }));
+      return sendOutput(await whileProcessing(reply, run), reply);
     }
     if (claim !== undefined) {
       throw new BoxRunError('VALIDATION_ERROR', 'a run whose output is streamed cannot be repeated', {
@@ -69,15 +69,21 @@ function whenGone(reply: FastifyReply, closing: AbortSignal): AbortSignal {
   return gone.signal;
 }
 
+interface CollectedRun {
+  readonly request: FastifyRequest;
+  readonly gone: AbortSignal;
+  /** What all runs share. */
+  readonly pool: OutputPool;
+}
+
 async function runOnce(
   parts: GatewayParts,
   order: RunOrder,
-  gone: AbortSignal,
-  request: FastifyRequest,
-): Promise<RunResult> {
+  { gone, request, pool }: CollectedRun,
+): Promise<RunOutput> {
   const { claim } = order;
   return withOwnBox(parts, order, { gone, request }, async (box, run) => {
-    const result = await run((batches) => collect(batches, parts.meters));
+    const result = await run((batches) => collect(batches, parts.meters, pool));
     faultPoint('gateway.run.collected');
     if (claim !== undefined)
       await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
@@ -103,7 +109,7 @@ async function streamRun(
 ): Promise<void> {
   const stream = openSseStream(reply, parts);
   const onProgress = (stage: string, message: string) => {
-    void stream.write(encodeNotice('progress', { stage, message }));
+    stream.offer(encodeNotice('progress', { stage, message }));
   };
   const write = async (events: readonly Event[]) => {
     for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
@@ -192,21 +198,28 @@ async function keep(
   });
 }
 
-async function collect(batches: AsyncIterable<readonly Event[]>, meters: GatewayParts['meters']): Promise<RunResult> {
-  const output = {
-    stdout: createOutputText(limits.runOutputBytesMax),
-    stderr: createOutputText(limits.runOutputBytesMax),
-  };
-  for await (const events of batches) {
-    for (const event of events) {
-      if (event.type === 'exit') {
-        meters.outputLost('run_cut', output.stdout.lostBytes + output.stderr.lostBytes);
-        return { ...exitOf(event), stdout: output.stdout.text(), stderr: output.stderr.text() };
+async function collect(
+  batches: AsyncIterable<readonly Event[]>,
+  meters: GatewayParts['meters'],
+  pool: OutputPool,
+): Promise<RunOutput> {
+  const stdout = createOutputText(limits.runOutputBytesMax, pool);
+  const stderr = createOutputText(limits.runOutputBytesMax, pool);
+  try {
+    for await (const events of batches) {
+      for (const event of events) {
+        if (event.type === 'exit') {
+          meters.outputLost('run_cut', stdout.lostBytes + stderr.lostBytes);
+          return runOutput(exitOf(event), stdout, stderr, pool);
+        }
+        if (event.stream !== null) (event.stream === 'stdout' ? stdout : stderr).add(event.data);
       }
-      if (event.stream !== null) output[event.stream].add(event.data);
     }
+    throw endless();
+  } catch (error) {
+    pool.giveBack(stdout.keptBytes + stderr.keptBytes);
+    throw error;
   }
-  throw endless();
 }
 
 function endless(): BoxRunError {

@@ -1,13 +1,13 @@
 // What boxes use now and have used in the last hour, as server-sent events, and the images that this host knows by
 // name. The dashboard's charts and its form stand on it.
 import type { FastifyInstance } from 'fastify';
-import type { Images } from '../../shared/api.ts';
+import type { Images, UsageHistory } from '../../shared/api.ts';
 import { baseImageName } from '../../shared/images/base.ts';
 import { imageAliases } from '../../shared/images/source.ts';
 import { listImages } from '../../shared/images/store.ts';
 import { statePaths } from '../../shared/state-dir.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeNotice, eventStreamType, openSseStream } from '../sse.ts';
+import { encodeNotice, eventStreamType, inPieces, openSseStream } from '../sse.ts';
 
 export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: GatewayParts): void {
   app.get('/v1/images', async (): Promise<Images> => {
@@ -26,7 +26,7 @@ export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: Gatewa
     const stream = openSseStream(reply, parts);
     try {
       for await (const { kind, value } of usage.read(stream.ended)) {
-        await stream.write(encodeNotice(kind, value));
+        await (kind === 'history' ? stream.writePieces(encodeHistory(value)) : stream.write(encodeNotice(kind, value)));
         if (stream.ended.aborted) break;
       }
     } catch {
@@ -35,4 +35,14 @@ export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: Gatewa
       stream.end();
     }
   });
+}
+
+/** The event `history`: an hour of many boxes is long, and each client takes it at its own pace. */
+function encodeHistory({ samples, boxes }: UsageHistory): Generator<Buffer, void, void> {
+  function* texts(): Generator<string, void, void> {
+    yield 'event: history\ndata: {"samples":[';
+    for (const [index, sample] of samples.entries()) yield `${index === 0 ? '' : ','}${JSON.stringify(sample)}`;
+    yield `],"boxes":${JSON.stringify(boxes)}}\n\n`;
+  }
+  return inPieces(texts());
 }

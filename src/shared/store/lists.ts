@@ -1,5 +1,5 @@
-// Lists of rows, newest first, whole or in pages. A page ends at a position, not at a count, so that rows which are
-// added or removed meanwhile shift nothing. Used by reader.ts; routes turn positions into cursors for clients.
+// Lists of rows, newest first, in pages. A page ends at a position, not at a count, so that rows which are added or
+// removed meanwhile shift nothing. It is bounded in rows and in characters, but has one row at least.
 import type { Database, Statement } from 'better-sqlite3';
 import type { BoxStatus } from '../api.ts';
 import { limits } from '../limits.ts';
@@ -12,10 +12,14 @@ export interface Position {
 }
 
 export interface PageRequest {
-  /** Rows at most; null for all. */
-  readonly limit: number | null;
+  /** Rows at most. */
+  readonly limit: number;
   /** The page starts behind it. */
   readonly after: Position | null;
+  /** No row comes behind it; absent for the end of the list. */
+  readonly until?: Position | null;
+  /** The page ends with the row that reaches so many characters; absent for no such bound. */
+  readonly charsMax?: number;
 }
 
 export interface Page<Row> {
@@ -38,6 +42,9 @@ export interface BoxFilter {
 export interface Lists {
   boxes(filter: BoxFilter, page: PageRequest): Page<SqlRow>;
   execs(boxId: string, page: PageRequest): Page<SqlRow>;
+  /** The position of the last row of a page that is bounded by its rows alone; null where nothing comes behind it. */
+  boxesEnd(filter: BoxFilter, page: PageRequest): Position | null;
+  execsEnd(boxId: string, page: PageRequest): Position | null;
 }
 
 type Condition = readonly [sql: string, ...values: SqlValue[]];
@@ -45,38 +52,81 @@ type Condition = readonly [sql: string, ...values: SqlValue[]];
 export function prepareLists(db: Database): Lists {
   const statements = new Map<string, Statement>();
 
-  function list(
-    table: 'boxes' | 'execs',
-    conditions: readonly Condition[],
-    { limit, after }: PageRequest,
-  ): Page<SqlRow> {
-    const all: Condition[] = [...conditions];
-    if (after !== null) all.push(['(created_at, rowid) < (?, ?)', after.createdAt, after.rowid]);
-    const where = all.map(([sql]) => sql).join(' AND ') || 'true';
-    const sql = `SELECT rowid AS position, * FROM ${table} WHERE ${where} ORDER BY created_at DESC, rowid DESC LIMIT ?`;
+  function prepare(sql: string): Statement {
     const statement = statements.get(sql) ?? db.prepare(sql);
     // What a client asks for decides the text, so there are many: with every mix of labels another one.
     if (statements.size >= limits.listStatementsMax) statements.clear();
     statements.set(sql, statement);
-    // One more than is asked for tells whether there are more.
-    const found = statement.all(...all.flatMap(([, ...values]) => values), limit === null ? -1 : limit + 1) as SqlRow[];
-    const rows = limit === null ? found : found.slice(0, limit);
-    const last = rows.length < found.length ? rows.at(-1) : undefined;
-    const next =
-      last === undefined ? null : { createdAt: last['created_at'] as string, rowid: last['position'] as number };
-    return { rows, next };
+    return statement;
+  }
+
+  function list({ table, conditions }: List, { limit, charsMax = Infinity, ...page }: PageRequest): Page<SqlRow> {
+    const { where, values } = within(conditions, page);
+    const statement = prepare(`SELECT rowid AS position, * FROM ${table} WHERE ${where} ${newestFirst} LIMIT ?`);
+    const rows: SqlRow[] = [];
+    let chars = 0;
+    // One row more than is asked for tells whether there are more.
+    for (const found of statement.iterate(...values, limit + 1)) {
+      if (rows.length === limit || chars >= charsMax) return { rows, next: positionOf(rows.at(-1)) };
+      rows.push(found as SqlRow);
+      chars += charsOf(found as SqlRow);
+    }
+    return { rows, next: null };
+  }
+
+  function end({ table, conditions }: List, { limit, ...page }: PageRequest): Position | null {
+    const { where, values } = within(conditions, page);
+    const sql = `SELECT created_at, rowid AS position FROM ${table} WHERE ${where} ${newestFirst} LIMIT 2 OFFSET ?`;
+    const [last, more] = prepare(sql).all(...values, limit - 1) as SqlRow[];
+    return more === undefined ? null : positionOf(last);
   }
 
   return {
-    boxes({ status, labels }, page) {
-      const conditions: Condition[] = labels.map(({ key, value }) =>
-        value === null
-          ? ['EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ?)', key]
-          : ['EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ? AND label.value = ?)', key, value],
-      );
-      if (status !== null) conditions.unshift(['status = ?', status]);
-      return list('boxes', conditions, page);
-    },
-    execs: (boxId, page) => list('execs', [['box_id = ?', boxId]], page),
+    boxes: (filter, page) => list(boxesOf(filter), page),
+    execs: (boxId, page) => list(execsOf(boxId), page),
+    boxesEnd: (filter, page) => end(boxesOf(filter), page),
+    execsEnd: (boxId, page) => end(execsOf(boxId), page),
   };
+}
+
+interface List {
+  readonly table: 'boxes' | 'execs';
+  readonly conditions: readonly Condition[];
+}
+
+const newestFirst = 'ORDER BY created_at DESC, rowid DESC';
+
+function boxesOf({ status, labels }: BoxFilter): List {
+  const conditions: Condition[] = labels.map(({ key, value }) =>
+    value === null
+      ? ['EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ?)', key]
+      : ['EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ? AND label.value = ?)', key, value],
+  );
+  if (status !== null) conditions.unshift(['status = ?', status]);
+  return { table: 'boxes', conditions };
+}
+
+function execsOf(boxId: string): List {
+  return { table: 'execs', conditions: [['box_id = ?', boxId]] };
+}
+
+function within(
+  conditions: readonly Condition[],
+  { after, until = null }: Pick<PageRequest, 'after' | 'until'>,
+): { where: string; values: SqlValue[] } {
+  const all: Condition[] = [...conditions];
+  if (after !== null) all.push(['(created_at, rowid) < (?, ?)', after.createdAt, after.rowid]);
+  if (until !== null) all.push(['(created_at, rowid) >= (?, ?)', until.createdAt, until.rowid]);
+  return {
+    where: all.map(([sql]) => sql).join(' AND ') || 'true',
+    values: all.flatMap(([, ...values]) => values),
+  };
+}
+
+function positionOf(row: SqlRow | undefined): Position | null {
+  return row === undefined ? null : { createdAt: row['created_at'] as string, rowid: row['position'] as number };
+}
+
+function charsOf(row: SqlRow): number {
+  return Object.values(row).reduce<number>((sum, value) => sum + (typeof value === 'string' ? value.length : 8), 0);
 }

@@ -78,6 +78,7 @@ const migrations: readonly string[] = [
   `,
   `ALTER TABLE boxes ADD COLUMN ulimits TEXT`,
   `ALTER TABLE boxes ADD COLUMN id_block INTEGER`,
+  `ALTER TABLE boxes ADD COLUMN stop_grace_s REAL`,
 ];
 
 export const schemaVersion = migrations.length;

@@ -67,6 +67,7 @@ function takeOverBoxes(db: Database): void {
         labels: null,
         ulimits: null,
         id_block: null,
+        stop_grace_s: null,
         image_source: { kind: 'registry', reference: imageAliases[String(old['image'])] ?? old['image'] },
       }),
     );

@@ -3,7 +3,7 @@
 import Database from 'better-sqlite3';
 import type { Box, Exec } from '../api.ts';
 import { limits } from '../limits.ts';
-import { prepareLists, type BoxFilter, type Page, type PageRequest } from './lists.ts';
+import { prepareLists, type BoxFilter, type Lists, type Page, type PageRequest } from './lists.ts';
 import { fromSql, publicBox, publicExec, type BoxRow, type EventRow, type ExecRow, type SqlRow } from './rows.ts';
 
 export interface EventPage {
@@ -29,9 +29,7 @@ export interface KnownKey {
   readonly answer: string | null;
 }
 
-const wholeList: PageRequest = { limit: null, after: null };
-
-export interface Reader {
+export interface Reader extends Pick<Lists, 'boxesEnd' | 'execsEnd'> {
   box(idOrName: string): Box | null;
   boxes(filter: BoxFilter, page: PageRequest): Page<Box>;
   /** Everything of every box, for the supervisor. */
@@ -39,7 +37,7 @@ export interface Reader {
   /** Boxes that do not run, with commands that do. */
   boxesWithAdriftExecs(): string[];
   exec(boxIdOrName: string, execId: string): Exec | null;
-  execs(boxId: string, page?: PageRequest): Page<Exec>;
+  execs(boxId: string, page: PageRequest): Page<Exec>;
   /** Null when it was never used, or so long ago that it counts no more. */
   knownKey(scope: string, key: string): KnownKey | null;
   /** Which of these are execs of the box that have ended. */
@@ -96,7 +94,9 @@ export function openReader(path: string): Reader {
       const row = oneExec.get({ box: boxIdOrName, exec: execId });
       return row === undefined ? null : publicExec(exec(row));
     },
-    execs(boxId, page = wholeList) {
+    boxesEnd: lists.boxesEnd,
+    execsEnd: lists.execsEnd,
+    execs(boxId, page) {
       const { rows, next } = lists.execs(boxId, page);
       return { rows: rows.map((row) => publicExec(exec(row))), next };
     },

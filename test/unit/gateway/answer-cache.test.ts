@@ -1,8 +1,10 @@
 // Answers that are kept while nothing is committed: never older than the last commit before the question.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { createAnswerCache, rowAnswer } from '../../../src/gateway/answer-cache.ts';
+import { createAnswerCache, type Answer } from '../../../src/gateway/answer-cache.ts';
 import { limits } from '../../../src/shared/limits.ts';
+
+const answerOf = (row: object): Answer => ({ json: JSON.stringify(row), next: null });
 
 function createCounted() {
   let version: number | null = 1;
@@ -23,7 +25,7 @@ function createCounted() {
       return (
         await cache.get(key, async () => {
           reads++;
-          return rowAnswer({ value });
+          return answerOf({ value });
         })
       ).json;
     },
@@ -52,7 +54,7 @@ it('reads once while nothing is committed, and again after a commit', async () =
 it('asks the database once for requests that come together', async () => {
   let asked = 0;
   const cache = createAnswerCache({ version: () => ++asked });
-  const ask = () => cache.get('a', async () => rowAnswer({ value: 'first' }));
+  const ask = () => cache.get('a', async () => answerOf({ value: 'first' }));
   await Promise.all([ask(), ask(), ask()]);
   expect(asked).toBe(1);
   await nextTurn();
@@ -64,7 +66,7 @@ it('does not keep what was read while something was committed', async () => {
   const counted = createCounted();
   await counted.cache.get('a', async () => {
     counted.change('second');
-    return rowAnswer({ value: 'first' });
+    return answerOf({ value: 'first' });
   });
   expect(await counted.get()).toBe('{"value":"second"}');
 });
@@ -84,7 +86,7 @@ it('forgets everything at its bound', async () => {
   let reads = 0;
   const half = async () => {
     reads++;
-    return rowAnswer({ text: 'x'.repeat(limits.answersKeptChars / 2) });
+    return answerOf({ text: 'x'.repeat(limits.answersKeptChars / 2) });
   };
   for (const key of ['a', 'b', 'a', 'b']) await cache.get(key, half);
   expect(reads).toBe(4);

@@ -3,9 +3,11 @@
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
 import { createAnswerCache } from '../../../src/gateway/answer-cache.ts';
+import { createBudget } from '../../../src/gateway/budget.ts';
 import { createApp } from '../../../src/gateway/app.ts';
 import { createGuard } from '../../../src/gateway/guards.ts';
-import { createOutputText } from '../../../src/gateway/output-text.ts';
+import { createListSender } from '../../../src/gateway/list-answer.ts';
+import { createOutputPool, createOutputText } from '../../../src/gateway/output-text.ts';
 import { parseTarget } from '../../../src/gateway/target.ts';
 import type { GatewayParts } from '../../../src/gateway/parts.ts';
 import { createStreamPlaces } from '../../../src/gateway/stream-places.ts';
@@ -14,6 +16,9 @@ import { BoxRunError } from '../../../src/shared/errors.ts';
 
 const config = loadConfig({}, { BOXRUN_STATE_DIR: '/nowhere', BOXRUN_MAX_CPU: '3', BOXRUN_MAX_MEMORY_MB: '9' });
 
+const answers = createAnswerCache({ version: () => null });
+const unread = createBudget(1024 * 1024, 'answers');
+
 function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
   return {
     config,
@@ -21,13 +26,20 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     supervisor: { request: () => Promise.reject(new BoxRunError('UNAVAILABLE', 'the supervisor is not there')) },
     rows: {
       box: () => Promise.resolve(null),
-      boxes: () => Promise.resolve({ rows: [], next: null }),
+      boxJson: () => Promise.resolve(null),
+      execJson: () => Promise.resolve(null),
+      boxes: () => Promise.resolve({ json: new Uint8Array(), count: 0, next: null }),
+      boxesEnd: () => Promise.resolve(null),
       exec: () => Promise.resolve(null),
-      execs: () => Promise.resolve({ rows: [], next: null }),
+      execs: () => Promise.resolve({ json: new Uint8Array(), count: 0, next: null }),
+      execsEnd: () => Promise.resolve(null),
       knownKey: () => Promise.resolve(null),
       events: () => Promise.resolve({ events: [], more: false }),
     },
-    answers: createAnswerCache({ version: () => null }),
+    answers,
+    lists: createListSender({ answers, unread, closing: new AbortController().signal }),
+    bodies: createBudget(1024 * 1024, 'bodies'),
+    unread,
     keepAnswer: () => Promise.resolve(null),
     feed: {
       ended: () => Promise.resolve(),
@@ -60,6 +72,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     guard: createGuard({ config, access: { check: () => undefined }, isLocal: () => false }),
     access: { newCookie: () => 'cookie' },
     places: createStreamPlaces(1),
+    transfers: createStreamPlaces(1),
     address: () => null,
     uiDirectory: new URL('file:///nowhere/'),
     closing: new AbortController().signal,
@@ -148,7 +161,7 @@ describe('collected output', () => {
     const output = createOutputText(5);
     output.add(Buffer.from('ab'));
     output.add(Buffer.from('cde'));
-    expect(output.text()).toBe('abcde');
+    expect([...output.texts()].join('')).toBe('abcde');
   });
 
   it('is cut at its bound, and says so', () => {
@@ -156,6 +169,25 @@ describe('collected output', () => {
     output.add(Buffer.from('ab'));
     output.add(Buffer.from('cde'));
     output.add(Buffer.from('f'));
-    expect(output.text()).toBe('abc\n[boxrun: output cut after 3 bytes]\n');
+    expect([...output.texts()].join('')).toBe('abc\n[boxrun: output cut after 3 bytes]\n');
+  });
+
+  it('is cut earlier where others have taken what all share, and has no hole', () => {
+    const pool = createOutputPool(4);
+    const [one, other] = [createOutputText(3, pool), createOutputText(3, pool)];
+    one.add(Buffer.from('ab'));
+    other.add(Buffer.from('c'));
+    other.add(Buffer.from('de'));
+    other.add(Buffer.from('f'));
+    expect([...other.texts()].join('')).toBe('c\n[boxrun: output cut after 1 bytes]\n');
+    pool.giveBack(one.keptBytes + other.keptBytes);
+    expect(pool.take(4)).toBe(true);
+  });
+
+  it('keeps a character whole that comes in two pieces', () => {
+    const output = createOutputText(10);
+    output.add(Buffer.from('€').subarray(0, 1));
+    output.add(Buffer.from('€').subarray(1));
+    expect([...output.texts()].join('')).toBe('€');
   });
 });

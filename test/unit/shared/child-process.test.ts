@@ -178,15 +178,15 @@ describe('killing and waiting', () => {
   it('resolves when the process is gone', async () => {
     const identity = await processIdentity(sleeper());
     if (identity === null) throw new Error('no sleeper');
-    await killAndWait(identity, 5_000);
+    await killAndWait(identity, 5_000, 'a process of a test');
     expect(await isAlive(identity)).toBe(false);
-    await killAndWait(identity, 1);
+    await killAndWait(identity, 1, 'a process of a test');
   });
 
   it('does not touch another process that has the number now', async () => {
     const identity = await processIdentity(sleeper());
     if (identity === null) throw new Error('no sleeper');
-    await killAndWait({ ...identity, startTicks: identity.startTicks - 1 }, 1_000);
+    await killAndWait({ ...identity, startTicks: identity.startTicks - 1 }, 1_000, 'a process of a test');
     expect(await isAlive(identity)).toBe(true);
   });
 

@@ -39,7 +39,8 @@ async function startPair(
   const pid = Number((await parent.line()).replace('pid ', ''));
   const identity = await processIdentity(pid);
   onTestFinished(async () => {
-    if (identity !== null) await killAndWait(identity, 5_000); // Not every child here ends with its parent.
+    // Not every child here ends with its parent.
+    if (identity !== null) await killAndWait(identity, 5_000, 'a process of the test');
   });
   return { ...parent, directory, childPid: pid };
 }

@@ -53,8 +53,8 @@ const publicBoxFields = [
   'volumes',
   'workdir',
 ];
-const list = (reader: Reader, status: BoxStatus | null = null) =>
-  reader.boxes({ status, labels: [] }, { limit: null, after: null }).rows;
+const list = (reader: Reader, status: BoxStatus | null = null) => reader.boxes({ status, labels: [] }, wholeList).rows;
+const wholeList = { limit: 1_000, after: null };
 const createdAt = (ms: number) => new Date(1_767_225_600_000 + ms).toISOString();
 
 describe('boxes', () => {
@@ -107,10 +107,15 @@ describe('execs', () => {
     for (const [index, ms] of [1, 3, 2, 2].entries())
       statements.changeExec(insertExec({ id: `exec_${index}`, created_at: createdAt(ms) }));
     statements.changeExec(finishExec('exec_2'));
-    expect(reader.execs(boxRow().id).rows.map(({ id }) => id)).toEqual(['exec_1', 'exec_3', 'exec_2', 'exec_0']);
+    expect(reader.execs(boxRow().id, wholeList).rows.map(({ id }) => id)).toEqual([
+      'exec_1',
+      'exec_3',
+      'exec_2',
+      'exec_0',
+    ]);
     expect(reader.newestFinishedExecIds(boxRow().id, 10)).toEqual(['exec_2']);
     expect(reader.finishedAmong(boxRow().id, ['exec_2', execRow().id, 'exec_unknown'])).toEqual(['exec_2']);
-    expect(reader.execs('box_none').rows).toEqual([]);
+    expect(reader.execs('box_none', wholeList).rows).toEqual([]);
   });
 });
 

@@ -115,6 +115,7 @@ export function boxRow(change: Partial<BoxRow> = {}): BoxRow {
     labels: null,
     ulimits: null,
     id_block: null,
+    stop_grace_s: null,
     ...change,
   };
 }

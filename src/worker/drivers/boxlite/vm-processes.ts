@@ -46,7 +46,7 @@ export async function killVmProcesses(homeDir: string): Promise<number> {
     const found = await findVmProcesses(homeDir);
     if (found.length === 0) return killed;
     killed += found.length;
-    await Promise.all(found.map((each) => killAndWait(each, killWaitMs)));
+    await Promise.all(found.map((each) => killAndWait(each, killWaitMs, 'a process of the VM')));
   }
   throw new BoxRunError('TIMEOUT', `processes of the VM in ${homeDir} keep coming back`);
 }

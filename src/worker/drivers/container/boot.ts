@@ -141,17 +141,19 @@ function writeConfig(
  * Asks every process but the first to end, kills all after `graceMs`; resolves when nothing of the box runs any more.
  */
 export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: number): Promise<void> {
+  cgroups.thaw();
   const others = () => cgroups.pids().filter((pid) => pid !== state.init.pid);
   if (graceMs > 0) {
     await Promise.all(others().map(askToEnd));
     const deadline = Date.now() + graceMs;
     while (others().length > 0 && Date.now() < deadline) await delay(stopPollMs);
   }
+  cgroups.thaw();
   // The kernel kills everything in a pid namespace whose first process has died.
-  await killAndWait(state.init, limits.killTimeoutMs);
+  await killAndWait(state.init, limits.killTimeoutMs, 'the first process of the box');
   await ended(state.monitor);
   await cgroups.killAll(limits.killTimeoutMs);
-  if (state.network !== null) await killAndWait(state.network, limits.killTimeoutMs);
+  if (state.network !== null) await killAndWait(state.network, limits.killTimeoutMs, 'the network of the box');
 }
 
 /** An interactive shell ignores TERM and ends with HUP; a stopped process takes no signal before CONT. */
@@ -165,5 +167,5 @@ async function askToEnd(pid: number): Promise<void> {
 async function ended(monitor: ProcessIdentity): Promise<void> {
   const deadline = Date.now() + limits.killTimeoutMs;
   while ((await isAlive(monitor)) && Date.now() < deadline) await delay(stopPollMs);
-  await killAndWait(monitor, limits.killTimeoutMs);
+  await killAndWait(monitor, limits.killTimeoutMs, 'the monitor of the box');
 }

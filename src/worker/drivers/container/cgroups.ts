@@ -44,6 +44,11 @@ export interface BoxCgroups {
   killExec(execId: string, timeoutMs: number): Promise<void>;
   /** Pids of the whole box, or of one command. */
   pids(execId?: string): number[];
+  /**
+   * Lets processes go on that somebody has frozen: of version 1 of control groups they take no signal, not even KILL. A
+   * worker that is killed while it kills a command leaves them so.
+   */
+  thaw(): void;
   /** Kills every process of the box until none is left, and removes its groups. */
   killAll(timeoutMs: number): Promise<void>;
   /** Removes the parent group if this was its last box. */
@@ -105,6 +110,9 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
         timeoutMs,
         `killing the processes of ${execId}`,
       );
+    },
+    thaw() {
+      thawBelow(killing);
     },
     pids: (execId) => pidsBelow(execId === undefined ? killing : join(killing, execId)),
     async killAll(timeoutMs) {
@@ -177,6 +185,11 @@ function killGroup(dir: string): void {
   tryWrite(freezer, unified ? '1' : 'FROZEN');
   for (const pid of pidsIn(dir)) killQuietly(pid, 'SIGKILL');
   tryWrite(freezer, unified ? '0' : 'THAWED');
+}
+
+function thawBelow(dir: string): void {
+  tryWrite(join(dir, 'freezer.state'), 'THAWED');
+  for (const name of subgroups(dir)) thawBelow(join(dir, name));
 }
 
 function tryWrite(path: string, value: string): boolean {

@@ -1,5 +1,8 @@
-// The names of limits of one process. It imports nothing, so that a command line can check a name and load no more.
-// A name that is not here is refused everywhere.
+// Names and bounds of requests that the command line checks itself. It imports nothing, so that a command need not load
+// the schemas of all requests.
+
+/** The longest grace of a stop, in seconds. */
+export const graceSMax = 600;
 
 /** As setrlimit(2) names them. */
 export const ulimitNames = [

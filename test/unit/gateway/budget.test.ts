@@ -1,0 +1,56 @@
+// What clients make the gateway hold is bounded, all together and each of them; what is given back is there again.
+import { expect, it } from 'vitest';
+import { createBudget } from '../../../src/gateway/budget.ts';
+
+const never = new AbortController().signal;
+const refused = expect.objectContaining({ code: 'TOO_MANY_REQUESTS', status: 429 }) as Error;
+
+it('one client gets half of it, several get all of it, and no more', () => {
+  const budget = createBudget(100, 'bytes');
+  budget.take('a', 30);
+  budget.take('a', 20);
+  expect(() => budget.take('a', 1)).toThrow(refused);
+  budget.take('b', 40);
+  budget.take('c', 10);
+  expect(() => budget.take('c', 1)).toThrow(refused);
+});
+
+it('a client that holds nothing gets what it needs', () => {
+  const budget = createBudget(100, 'bytes');
+  budget.take('a', 1_000);
+  expect(() => budget.take('a', 1)).toThrow(refused);
+  budget.take('b', 1);
+});
+
+it('what is given back is there again, once', () => {
+  const budget = createBudget(100, 'bytes');
+  const giveBack = budget.take('a', 50);
+  giveBack();
+  giveBack();
+  budget.take('a', 50);
+  expect(() => budget.take('a', 1)).toThrow(refused);
+});
+
+it('what cannot be refused counts all the same', () => {
+  const budget = createBudget(100, 'bytes');
+  budget.take('a', 1);
+  budget.note('a', 1_000);
+  expect(() => budget.take('a', 1)).toThrow(refused);
+});
+
+it('who waits goes on when there is room, or when it has no use for it any more', async () => {
+  const budget = createBudget(100, 'bytes');
+  const giveBack = budget.take('a', 50);
+  const order: string[] = [];
+  const leaving = new AbortController();
+  const left = budget.wait('a', 40, leaving.signal).then((release) => {
+    order.push('left');
+    release();
+  });
+  const waiting = budget.wait('a', 40, never).then(() => order.push('got it'));
+  leaving.abort();
+  await left;
+  giveBack();
+  await waiting;
+  expect(order).toEqual(['left', 'got it']);
+});
