@@ -4,14 +4,14 @@ import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
-import { LongestFirst } from './test/support/longest-first.ts';
+import { LongestFirst } from './test/support/runs/longest-first.ts';
 
 /**
  * Files that start servers and engines: one at a time, because two processors are few, unless `npm test` asks for more.
  */
 const serverFilesAtOnce = Number(process.env['BOXRUN_TEST_FILES_AT_ONCE'] ?? 1);
 
-/** For test/support/state-seed.ts: what all servers of a run start with. */
+/** For test/support/servers/state-seed.ts: what all servers of a run start with. */
 const seed = join(tmpdir(), `boxrun-seed-${process.pid}`);
 process.env['BOXRUN_TEST_SEED'] = seed;
 process.once('exit', () => {

@@ -16,7 +16,10 @@ const external = ['better-sqlite3', '@boxlite-ai/boxlite', 'piscina', 'pino-pret
 // The npm name that `boxrun upgrade` installs. Leave it unset until that name belongs to this project.
 const publishedName = process.env.BOXRUN_PUBLISHED_NAME ?? '';
 
-/** By it a process tells whether another one is of the same build (src/shared/build.ts): equal for equal sources. */
+/**
+ * By it a process tells whether another one is of the same build (src/shared/process/build.ts): equal for equal
+ * sources.
+ */
 async function buildId() {
   const sources = (await readdir('src', { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
   const digest = createHash('sha256');
@@ -57,8 +60,8 @@ const onCommonJs = {
   banner: { js: "'use strict'; const boxrunImportMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
 };
 // Each process and the command line has a small entry, and a main bundle in CommonJS. V8's compiled code can be kept of
-// such a bundle alone (src/shared/compiled-code.ts). A running server of an earlier version starts its processes by the
-// names of these entries: they stay.
+// such a bundle alone (src/shared/process/compiled-code.ts). A running server of an earlier version starts its
+// processes by the names of these entries: they stay.
 const entries = [
   build({
     ...onNode,
@@ -66,13 +69,13 @@ const entries = [
       supervisor: 'src/supervisor/entry.ts',
       gateway: 'src/gateway/entry.ts',
       writer: 'src/writer/entry.ts',
-      'gateway-reader': 'src/gateway/reader-thread.ts',
+      'gateway-reader': 'src/gateway/reads/reader-thread.ts',
       sdk: 'src/sdk/index.ts',
     },
   }),
   build({ ...onCommonJs, entryPoints: { cli: 'src/cli/entry.ts', worker: 'src/worker/entry.ts' } }),
 ];
-/** In code that V8 runs from kept code, `import()` is a call of src/shared/compiled-code.ts. */
+/** In code that V8 runs from kept code, `import()` is a call of src/shared/process/compiled-code.ts. */
 const buildMain = async (name, source, options = {}) => {
   await build({ ...onCommonJs, ...options, entryPoints: { [name]: source } });
   const path = `dist/${name}.cjs`;
@@ -95,9 +98,9 @@ const mains = [
   }),
   buildMain('cli-heavy', 'src/cli/heavy.ts'),
   buildMain('cli-main', 'src/cli/main.ts', { minifyWhitespace: true, plugins: [partsApart] }).then(writeHelp),
-  buildMain('cli-parser', 'src/cli/parser.ts', {
+  buildMain('cli-parser', 'src/cli/parsing/parser.ts', {
     define: { ...onCommonJs.define, 'Intl.Segmenter': 'LazySegmenter' },
-    inject: ['src/cli/lazy-segmenter.ts'],
+    inject: ['src/cli/parsing/lazy-segmenter.ts'],
   }),
 ];
 
@@ -113,7 +116,7 @@ async function writeHelp() {
       outdir: undefined,
       outfile: path,
       sourcemap: false,
-      entryPoints: ['src/cli/all-help.ts'],
+      entryPoints: ['src/cli/parsing/all-help.ts'],
     });
     const { allHelp, helpWidths } = await import(pathToFileURL(path).href);
     for (const width of helpWidths) await writeFile(`dist/help-${width}.json`, JSON.stringify(await allHelp(width)));

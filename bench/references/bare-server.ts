@@ -3,10 +3,10 @@
 // send, and keep nothing.
 import { once } from 'node:events';
 import fastify from 'fastify';
-import { encodeEvents } from '../../src/gateway/sse.ts';
+import { encodeEvents } from '../../src/gateway/live/sse.ts';
 import type { Event } from '../../src/shared/contracts/writer.ts';
 import { exitEventData } from '../../src/shared/lifecycle/exec.ts';
-import { createOutputBuffer } from '../../src/worker/output-buffer.ts';
+import { createOutputBuffer } from '../../src/worker/output/output-buffer.ts';
 import { createRawExec, type RawBox } from '../support/raw-exec.ts';
 
 export interface BareServerOrders {

@@ -2,7 +2,7 @@
 // that is there already. And a hundred boxes at once.
 import { readFileSync } from 'node:fs';
 import type { Box } from '../../src/shared/api.ts';
-import { processesOf } from '../../test/support/processes.ts';
+import { processesOf } from '../../test/support/host/processes.ts';
 import { expectSuccess, runExec } from '../support/execs.ts';
 import { callJson, openConnections } from '../support/http.ts';
 import {

@@ -2,7 +2,7 @@
 // and encodes them. The gateway's memory must not grow with it.
 import { readFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
-import { encodeEvents } from '../../src/gateway/sse.ts';
+import { encodeEvents } from '../../src/gateway/live/sse.ts';
 import { limits } from '../../src/shared/limits.ts';
 import type { EventRow } from '../../src/shared/store/rows.ts';
 import { drainStream } from '../support/http.ts';

@@ -6,17 +6,17 @@ import { rm } from 'node:fs/promises';
 import { newId } from '../../src/shared/ids.ts';
 import { resolveImage } from '../../src/shared/images/store.ts';
 import { limits } from '../../src/shared/limits.ts';
-import { boxHome, statePaths } from '../../src/shared/state-dir.ts';
-import { bootBox, haltBox, makeHome, type BootOptions } from '../../src/worker/drivers/container/boot.ts';
-import { sharedRange } from '../../src/shared/id-ranges.ts';
-import { createBoxCgroups } from '../../src/worker/drivers/container/cgroups.ts';
-import { createDisk, diskReleased } from '../../src/worker/drivers/container/disk.ts';
-import { createImagePreparer } from '../../src/worker/drivers/container/image.ts';
-import { startMonitor, watchAlive, type RunningBox } from '../../src/worker/drivers/container/monitor.ts';
-import { boxPaths, cgroupOf, type BoxPaths } from '../../src/worker/drivers/container/paths.ts';
-import { tryRuntime } from '../../src/worker/drivers/container/probe.ts';
-import { chooseRuntime } from '../../src/worker/drivers/container/runtime.ts';
-import { ensureBoxTools } from '../../src/worker/drivers/container/tools.ts';
+import { boxHome, statePaths } from '../../src/shared/settings/state-dir.ts';
+import { bootBox, haltBox, makeHome, type BootOptions } from '../../src/worker/drivers/container/box/container-boot.ts';
+import { sharedRange } from '../../src/shared/host/id-ranges.ts';
+import { createBoxCgroups } from '../../src/worker/drivers/container/host/cgroups.ts';
+import { createDisk, diskReleased } from '../../src/worker/drivers/container/disk/disk.ts';
+import { createImagePreparer } from '../../src/worker/drivers/container/images/root-images.ts';
+import { startMonitor, watchAlive, type RunningBox } from '../../src/worker/drivers/container/box/monitor.ts';
+import { boxPaths, cgroupOf, type BoxPaths } from '../../src/worker/drivers/container/box/paths.ts';
+import { tryRuntime } from '../../src/worker/drivers/container/host/host-probe.ts';
+import { chooseRuntime } from '../../src/worker/drivers/container/host/runtime.ts';
+import { ensureBoxTools } from '../../src/worker/drivers/container/host/tools.ts';
 
 export interface RawBoxes {
   /** Everything of a new box up to its first process. */

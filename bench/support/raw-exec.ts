@@ -6,16 +6,16 @@ import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { newId } from '../../src/shared/ids.ts';
-import { boxHome } from '../../src/shared/state-dir.ts';
-import { defaultPath } from '../../src/worker/drivers/container/bundle.ts';
-import { createBoxCgroups } from '../../src/worker/drivers/container/cgroups.ts';
-import { processFileOf, processText } from '../../src/worker/drivers/container/exec-process.ts';
-import { boxPaths, cgroupOf } from '../../src/worker/drivers/container/paths.ts';
-import { tryRuntime } from '../../src/worker/drivers/container/probe.ts';
-import { chooseRuntime } from '../../src/worker/drivers/container/runtime.ts';
-import { toolPath } from '../../src/worker/drivers/container/tools.ts';
-import { rootUser } from '../../src/worker/drivers/container/users.ts';
-import { wrapperFds } from '../../src/worker/drivers/container/wrapper.ts';
+import { boxHome } from '../../src/shared/settings/state-dir.ts';
+import { defaultPath } from '../../src/worker/drivers/container/box/bundle.ts';
+import { createBoxCgroups } from '../../src/worker/drivers/container/host/cgroups.ts';
+import { processFileOf, processText } from '../../src/worker/drivers/container/exec/exec-process.ts';
+import { boxPaths, cgroupOf } from '../../src/worker/drivers/container/box/paths.ts';
+import { tryRuntime } from '../../src/worker/drivers/container/host/host-probe.ts';
+import { chooseRuntime } from '../../src/worker/drivers/container/host/runtime.ts';
+import { toolPath } from '../../src/worker/drivers/container/host/tools.ts';
+import { rootUser } from '../../src/worker/drivers/container/exec/users.ts';
+import { wrapperFds } from '../../src/worker/drivers/container/exec/wrapper.ts';
 
 /**
  * Resolves when the command has ended and its streams are read; the pieces of its output go to `onPiece`, which may

@@ -1,12 +1,12 @@
 // What few commands need and is large: the server itself, the trial of an engine, images, reports. It is a bundle of
 // its own, so that the other commands do not load it.
-export { packBundle } from './debug-bundle.ts';
-export { uninstall } from './uninstall.ts';
-export { imageNames } from './image-names.ts';
+export { packBundle } from './server/debug-bundle.ts';
+export { uninstall } from './server/uninstall.ts';
+export { imageNames } from './completion/image-names.ts';
 export { runKeeper } from '../keeper/main.ts';
-export { probeDriver } from '../shared/driver-probe.ts';
+export { probeDriver } from '../shared/host/driver-probe.ts';
 export { importImage } from '../shared/images/import.ts';
 export { imageAliases } from '../shared/images/source.ts';
 export { listImages, removeImage } from '../shared/images/store.ts';
-export { tryToLeave } from '../shared/service-group.ts';
-export { tellReady } from '../shared/systemd.ts';
+export { tryToLeave } from '../shared/host/service-group.ts';
+export { tellReady } from '../shared/host/systemd.ts';

@@ -2,29 +2,31 @@
 // exit 2, failures 1, and a command that ran in a box gives its own exit code. Loads no more than the command at hand
 // needs.
 import packageJson from '../../package.json' with { type: 'json' };
-import { commandTable } from './command-table.ts';
-import { createInterrupts } from './interrupt.ts';
-import { checkArguments } from './own-arguments.ts';
-import { isUsageError, splitCommand } from './options.ts';
-import type { KeepCompiled } from '../shared/compiled-code.ts';
+import { commandTable } from './parsing/command-table.ts';
+import { createInterrupts } from './terminal/interrupt.ts';
+import { checkArguments } from './parsing/own-arguments.ts';
+import { isUsageError, splitCommand } from './parsing/options.ts';
+import type { KeepCompiled } from '../shared/process/compiled-code.ts';
 import { toBoxRunError } from '../shared/errors.ts';
-import { builtHelp } from './help-texts.ts';
-import { readQuickly } from './quick-words.ts';
-import { renderError } from './render.ts';
-import { runCommand } from './run-command.ts';
-import type { withClient } from './server.ts';
+import { builtHelp } from './parsing/help-texts.ts';
+import { readQuickly } from './parsing/quick-words.ts';
+import { renderError } from './render/render.ts';
+import { runCommand } from './parsing/run-command.ts';
+import type { withClient } from './server/running-server.ts';
 
 async function runCommandLine(args: readonly string[]): Promise<number> {
   const interrupts = createInterrupts([process.stdout, process.stderr]);
   // Shells ask it at each Tab: see completion.ts.
-  if (args[0] === '__complete') return (await import('./completion.ts')).printCandidates(args.slice(1), commandTable);
+  if (args[0] === '__complete')
+    return (await import('./completion/completion.ts')).printCandidates(args.slice(1), commandTable);
   const { own: given, command } = splitCommand(args);
   const own = commandTable.find(({ name }) => name === given[0])?.reword?.(given) ?? given;
   const context = {
     command,
     interrupts,
     version: packageJson.version,
-    withClient: async (work: Parameters<typeof withClient>[0]) => (await import('./server.ts')).withClient(work),
+    withClient: async (work: Parameters<typeof withClient>[0]) =>
+      (await import('./server/running-server.ts')).withClient(work),
   };
   try {
     checkArguments(args);
@@ -35,7 +37,7 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
     }
     const quick = readQuickly(own, commandTable);
     if (quick !== null) return await runCommand(quick.spec, quick.values, context);
-    return await (await import('./parser.ts')).parseAndRun(own, commandTable, context);
+    return await (await import('./parsing/parser.ts')).parseAndRun(own, commandTable, context);
   } catch (error) {
     if (isUsageError(error)) {
       const about = own.filter((word) => commandTable.some(({ name }) => name === word)).slice(0, 1);

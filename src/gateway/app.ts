@@ -4,12 +4,12 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, type HTTPMethods
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
 import packageJson from '../../package.json' with { type: 'json' };
-import { answerError, answerNotFound } from './error-handler.ts';
-import { boundBodies } from './held-bodies.ts';
-import { createOpenApiDocument } from './openapi.ts';
+import { answerError, answerNotFound } from './http/error-handler.ts';
+import { boundBodies } from './http/held-bodies.ts';
+import { createOpenApiDocument } from './openapi/document.ts';
 import type { GatewayParts } from './parts.ts';
-import { logRequests } from './request-log.ts';
-import { checkAddress, surrogateProblem, utf8Text } from './well-formed.ts';
+import { logRequests } from './http/request-log.ts';
+import { checkAddress, surrogateProblem, utf8Text } from './http/well-formed.ts';
 import { addAttachRoutes } from './routes/attach.ts';
 import { addBoxRoutes } from './routes/boxes.ts';
 import { addDocsRoutes } from './routes/docs.ts';

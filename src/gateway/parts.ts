@@ -1,23 +1,23 @@
 // What the routes stand on: made by main.ts, replaced by doubles in tests.
 // Types only: what is in it is fixed when the gateway starts.
-import type { Config } from '../shared/config.ts';
+import type { Config } from '../shared/settings/config.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
 import type { ParamsOf } from '../shared/ipc/contract.ts';
 import type { Link } from '../shared/ipc/link.ts';
-import type { Logger } from '../shared/log.ts';
-import type { AnswerCache } from './answer-cache.ts';
-import type { Access } from './access.ts';
-import type { Budget } from './budget.ts';
-import type { EventFeed } from './event-feed.ts';
-import type { Guard } from './guards.ts';
-import type { Health } from './health.ts';
-import type { ListSender } from './list-answer.ts';
-import type { GatewayMeters } from './meters.ts';
-import type { StateFeed } from './state-feed.ts';
-import type { Rows } from './reader-pool.ts';
-import type { StreamPlaces } from './stream-places.ts';
-import type { Usage } from './usage.ts';
+import type { Logger } from '../shared/observe/log.ts';
+import type { AnswerCache } from './reads/answer-cache.ts';
+import type { Access } from './http/access.ts';
+import type { Budget } from './http/budget.ts';
+import type { EventFeed } from './live/event-feed.ts';
+import type { Guard } from './http/guards.ts';
+import type { Health } from './figures/health.ts';
+import type { ListSender } from './reads/list-answer.ts';
+import type { GatewayMeters } from './figures/meters.ts';
+import type { StateFeed } from './live/state-feed.ts';
+import type { Rows } from './reads/reader-pool.ts';
+import type { StreamPlaces } from './live/stream-places.ts';
+import type { Usage } from './figures/usage.ts';
 
 export interface GatewayParts {
   readonly config: Config;

@@ -1,22 +1,22 @@
 // The keeper's children: how each is started, stopped, and kept running within its restart budget.
 // A child that is given up is reported once; the keeper then ends.
 import { join } from 'node:path';
-import { killQuietly } from '../shared/child-process.ts';
-import { withDeadline } from '../shared/clock.ts';
-import { type Config } from '../shared/config.ts';
-import { statePaths } from '../shared/state-dir.ts';
+import { killQuietly } from '../shared/process/child-process.ts';
+import { withDeadline } from '../shared/waiting/clock.ts';
+import { type Config } from '../shared/settings/config.ts';
+import { statePaths } from '../shared/settings/state-dir.ts';
 import { BoxRunError, errorText } from '../shared/errors.ts';
-import { faultPoint } from '../shared/fault.ts';
+import { faultPoint } from '../shared/faults/fault.ts';
 import { limits } from '../shared/limits.ts';
-import type { Logger } from '../shared/log.ts';
+import type { Logger } from '../shared/observe/log.ts';
 import {
   startOwnProcess,
   wasKilledStarting,
   type OwnProcess,
   type Role,
   type SpawnNode,
-} from '../shared/own-process.ts';
-import { createRestartWindow } from '../shared/restart-window.ts';
+} from '../shared/process/own-process.ts';
+import { createRestartWindow } from '../shared/process/restart-window.ts';
 import { spawnOnSharedPort } from './shared-port.ts';
 
 export type Facts = Readonly<Record<string, unknown>>;

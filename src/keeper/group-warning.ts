@@ -1,8 +1,8 @@
 // Says at the start of a server if its boxes would end with it: when they are in the same control group, and whoever
 // started the server may end it by that group.
-import type { Logger } from '../shared/log.ts';
-import { ownUnit, standingOf } from '../shared/service-group.ts';
-import { killModeOf } from '../shared/systemd.ts';
+import type { Logger } from '../shared/observe/log.ts';
+import { ownUnit, standingOf } from '../shared/host/service-group.ts';
+import { killModeOf } from '../shared/host/systemd.ts';
 
 /** @param writerPid the writer, which leaves the group of the server if that is possible */
 export async function warnIfTogether(writerPid: number, log: Logger): Promise<void> {

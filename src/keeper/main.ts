@@ -3,16 +3,16 @@
 // fail.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
-import { timestamp } from '../shared/clock.ts';
-import { type Config } from '../shared/config.ts';
-import { makeStateDirectories, statePaths } from '../shared/state-dir.ts';
+import { timestamp } from '../shared/waiting/clock.ts';
+import { type Config } from '../shared/settings/config.ts';
+import { makeStateDirectories, statePaths } from '../shared/settings/state-dir.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { faultPoint } from '../shared/fault.ts';
+import { faultPoint } from '../shared/faults/fault.ts';
 import { limits } from '../shared/limits.ts';
-import { tryLock } from '../shared/lock.ts';
-import { createLogger, logWarnings } from '../shared/log.ts';
-import { writeProcessFile } from '../shared/process-file.ts';
-import { removeEmptyGroups } from '../shared/service-group.ts';
+import { tryLock } from '../shared/process/lock.ts';
+import { createLogger, logWarnings } from '../shared/observe/log.ts';
+import { writeProcessFile } from '../shared/process/process-file.ts';
+import { removeEmptyGroups } from '../shared/host/service-group.ts';
 import { warnIfTogether } from './group-warning.ts';
 import { gatewayChildren, keepChild, ordinaryChild, type Facts, type StartChild } from './children.ts';
 import { writerChild } from './writer-child.ts';

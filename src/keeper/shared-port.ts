@@ -2,7 +2,7 @@
 // takes a connection; the kernel gives each to a gateway that waits for one, and the port stays open as long as any
 // gateway lives. Used by children.ts.
 import cluster from 'node:cluster';
-import type { SpawnNode } from '../shared/own-process.ts';
+import type { SpawnNode } from '../shared/process/own-process.ts';
 
 export const spawnOnSharedPort: SpawnNode = (file, nodeArgs, { stdio, env }) => {
   cluster.schedulingPolicy = cluster.SCHED_NONE;

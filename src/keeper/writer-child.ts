@@ -1,17 +1,23 @@
 // The keeper's oldest child. The writer outlives a keeper while workers need it, so one that is there is adopted.
 // One that does not answer is replaced, and so is one of another build: it cannot migrate the database, nor do all that
 // new processes ask. Two writers never run: the old one is dead before the next one comes.
-import { buildId } from '../shared/build.ts';
-import { isAlive, killAndWait, killQuietly, processIdentity, type ProcessIdentity } from '../shared/child-process.ts';
-import { sleep, withDeadline } from '../shared/clock.ts';
-import type { Config } from '../shared/config.ts';
+import { buildId } from '../shared/process/build.ts';
+import {
+  isAlive,
+  killAndWait,
+  killQuietly,
+  processIdentity,
+  type ProcessIdentity,
+} from '../shared/process/child-process.ts';
+import { sleep, withDeadline } from '../shared/waiting/clock.ts';
+import type { Config } from '../shared/settings/config.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { noSignOfLife } from '../shared/heartbeat.ts';
+import { noSignOfLife } from '../shared/process/heartbeat.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
-import { livingProcess } from '../shared/process-file.ts';
-import { statePaths } from '../shared/state-dir.ts';
+import { livingProcess } from '../shared/process/process-file.ts';
+import { statePaths } from '../shared/settings/state-dir.ts';
 import { launch, type RunningChild, type StartChild } from './children.ts';
 
 type Peer = ServerPeer<WriterContract>;

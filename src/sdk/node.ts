@@ -7,7 +7,7 @@ import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { defaultSocket } from '../shared/socket-place.ts';
+import { defaultSocket } from '../shared/settings/socket-place.ts';
 import { createHttpClient } from './http-client.ts';
 import type { LocalFiles, Platform } from './platform.ts';
 

@@ -2,7 +2,7 @@
 // Read by the gateway (validation), the SDK and the command line (types). Field names and defaults are the public
 // contract: an old client must never notice a change here.
 import { Type, type Static } from 'typebox';
-import { graceSMax, ulimitNames } from './request-bounds.ts';
+import { graceSMax, ulimitNames } from './boxes/request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /** No NUL byte: the kernel ends every argument and path at it. */

@@ -1,12 +1,12 @@
 // The end of a supervisor that was asked to end: its services close, runs are removed, and boxes stop where the
 // settings say so. Workers of boxes that go on are left alone.
-import type { KeepCompiled } from '../shared/compiled-code.ts';
-import type { Config } from '../shared/config.ts';
+import type { KeepCompiled } from '../shared/process/compiled-code.ts';
+import type { Config } from '../shared/settings/config.ts';
 import { errorText } from '../shared/errors.ts';
-import type { Logger } from '../shared/log.ts';
-import { ownUnit } from '../shared/service-group.ts';
-import { isGoingDown } from '../shared/systemd.ts';
-import type { BoxRegistry } from './box-registry.ts';
+import type { Logger } from '../shared/observe/log.ts';
+import { ownUnit } from '../shared/host/service-group.ts';
+import { isGoingDown } from '../shared/host/systemd.ts';
+import type { BoxRegistry } from './boxes/box-registry.ts';
 
 export interface EndingDeps {
   readonly config: Pick<Config, 'onExit'>;

@@ -1,38 +1,38 @@
 // The supervisor process, put together in the order in which its parts start. It owns the boxes and their workers. It
 // ends when the keeper is gone; its workers stay.
 import { availableParallelism } from 'node:os';
-import type { KeepCompiled } from '../shared/compiled-code.ts';
-import { statePaths } from '../shared/state-dir.ts';
+import type { KeepCompiled } from '../shared/process/compiled-code.ts';
+import { statePaths } from '../shared/settings/state-dir.ts';
 import { supervisorContract, type SupervisorContract } from '../shared/contracts/supervisor.ts';
 import { noWriterNotices, writerContract } from '../shared/contracts/writer.ts';
-import { createDiskReserve } from '../shared/disk-reserve.ts';
-import { faultPoint } from '../shared/fault.ts';
-import { createTurns } from '../shared/in-turn.ts';
+import { createDiskReserve } from '../shared/host/disk-reserve.ts';
+import { faultPoint } from '../shared/faults/fault.ts';
+import { createTurns } from '../shared/waiting/in-turn.ts';
 import { createLink } from '../shared/ipc/link.ts';
 import { serveContract } from '../shared/ipc/server.ts';
-import { firstBlockOf } from '../shared/id-ranges.ts';
+import { firstBlockOf } from '../shared/host/id-ranges.ts';
 import { limits } from '../shared/limits.ts';
-import { createLogger, logWarnings, type Logger } from '../shared/log.ts';
-import { createHopMeter, createMeters } from '../shared/metrics.ts';
-import { takeOrders, type Lifeline } from '../shared/own-process.ts';
+import { createLogger, logWarnings, type Logger } from '../shared/observe/log.ts';
+import { createHopMeter, createMeters } from '../shared/observe/metrics.ts';
+import { takeOrders, type Lifeline } from '../shared/process/own-process.ts';
 import { openReader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
-import { createBox, type SupervisedBox } from './box.ts';
-import { createBoxRegistry, type BoxRegistry } from './box-registry.ts';
-import { createBoxWorker, type BoxWorkerDeps } from './box-worker.ts';
+import { createBox, type SupervisedBox } from './boxes/box.ts';
+import { createBoxRegistry, type BoxRegistry } from './boxes/box-registry.ts';
+import { createBoxWorker, type BoxWorkerDeps } from './workers/box-worker.ts';
 import { createControl } from './control.ts';
-import { findDisorder } from './disorder.ts';
-import { watchDisk } from './disk-watch.ts';
-import { createImageGate } from './image-gate.ts';
-import { createSupervisorMeters, logged, measured } from './meters.ts';
-import { createQuota, type Quota } from './quota.ts';
-import { createReconciliation } from './reconciliation.ts';
-import { recover } from './recovery.ts';
-import { createSpills } from './spills.ts';
+import { findDisorder } from './recovery/disorder.ts';
+import { watchDisk } from './admission/disk-watch.ts';
+import { createImageGate } from './admission/image-gate.ts';
+import { createSupervisorMeters, logged, measured } from './figures/meters.ts';
+import { createQuota, type Quota } from './admission/quota.ts';
+import { createReconciliation } from './recovery/reconciliation.ts';
+import { recover } from './recovery/recovery.ts';
+import { createSpills } from './recovery/spills.ts';
 import { endSupervisor } from './ending.ts';
-import { createWarmPool } from './warm-pool.ts';
-import { createWatchHandlers } from './watch.ts';
-import { startWorker, type FoundWorker, type WorkerDeps, type WorkerHandle } from './worker-handle.ts';
+import { createWarmPool } from './workers/warm-pool.ts';
+import { createWatchHandlers } from './figures/watch-handlers.ts';
+import { startWorker, type FoundWorker, type WorkerDeps, type WorkerHandle } from './workers/worker-handle.ts';
 
 /** `keepCompiled` keeps the compiled code of this process for the next supervisor. */
 export async function main(keepCompiled: KeepCompiled): Promise<void> {

@@ -4,7 +4,7 @@ import type { WorkerSettings } from '../shared/contracts/settings.ts';
 import type { WorkerContract, Assignment } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
-import type { BoxRunner } from './box-runner.ts';
+import type { BoxRunner } from './commands/held-box.ts';
 import type { Streams } from './streams.ts';
 
 export interface ControlDeps {

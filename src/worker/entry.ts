@@ -1,9 +1,9 @@
 // Where a worker process begins. It runs main.ts, a bundle of its own, with the code that V8 compiled of it for an
 // earlier worker.
 import { fileURLToPath } from 'node:url';
-import { buildId } from '../shared/build.ts';
-import { loadBundle } from '../shared/compiled-code.ts';
-import { compiledDirOf } from '../shared/own-process.ts';
+import { buildId } from '../shared/process/build.ts';
+import { loadBundle } from '../shared/process/compiled-code.ts';
+import { compiledDirOf } from '../shared/process/own-process.ts';
 import type * as Main from './main.ts';
 
 const { exports, keepCompiled } = loadBundle(

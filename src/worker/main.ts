@@ -5,10 +5,10 @@ import { workerContract } from '../shared/contracts/worker.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
 import { prepareContract } from '../shared/ipc/contract.ts';
-import { createProcessLog, logWarnings } from '../shared/log.ts';
-import { takeOrders } from '../shared/own-process.ts';
-import { leaveServiceGroup } from '../shared/service-group.ts';
-import { probeEngine } from './probe.ts';
+import { createProcessLog, logWarnings } from '../shared/observe/log.ts';
+import { takeOrders } from '../shared/process/own-process.ts';
+import { leaveServiceGroup } from '../shared/host/service-group.ts';
+import { probeEngine } from './engine-probe.ts';
 import { runWorker } from './process.ts';
 
 /** Called once, by entry.ts; `keepCompiled` keeps what is compiled of this process for others. */

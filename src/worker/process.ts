@@ -3,10 +3,10 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buildId } from '../shared/build.ts';
-import { processIdentity } from '../shared/child-process.ts';
-import { type Config } from '../shared/config.ts';
-import { statePaths } from '../shared/state-dir.ts';
+import { buildId } from '../shared/process/build.ts';
+import { processIdentity } from '../shared/process/child-process.ts';
+import { type Config } from '../shared/settings/config.ts';
+import { statePaths } from '../shared/settings/state-dir.ts';
 import { settingsDigest, type WorkerSettings } from '../shared/contracts/settings.ts';
 import {
   aheadDirOf,
@@ -19,13 +19,13 @@ import {
 } from '../shared/contracts/worker.ts';
 import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
-import type { Logger, ProcessLog } from '../shared/log.ts';
-import { createBoxRunner, type BoxRunner } from './box-runner.ts';
+import type { Logger, ProcessLog } from '../shared/observe/log.ts';
+import { createBoxRunner, type BoxRunner } from './commands/held-box.ts';
 import { createHandlers } from './control.ts';
 import { prepareAhead } from './drivers/registry.ts';
 import { createStreams } from './streams.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { faultPoint } from '../shared/fault.ts';
+import { faultPoint } from '../shared/faults/fault.ts';
 
 export interface WorkerProcess {
   /** Lets go of the box and exits; the answer to whoever asked goes out first. */

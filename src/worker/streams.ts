@@ -8,7 +8,7 @@ import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import { listenAt } from '../shared/ipc/socket.ts';
 import { acceptStream, type ByteStream } from '../shared/ipc/stream.ts';
 import { limits } from '../shared/limits.ts';
-import type { Logger } from '../shared/log.ts';
+import type { Logger } from '../shared/observe/log.ts';
 
 /** Does what the stream is for; what it throws goes to the other side. */
 export type RunOperation = (operation: StreamOperation, stream: ByteStream) => Promise<void>;

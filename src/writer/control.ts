@@ -1,11 +1,11 @@
 // What each request to the writer does: submit the change to the group commit, and after the commit publish its events.
 // Served by main.ts to supervisor, workers, gateways and keeper. What is answered is committed.
-import { timestamp } from '../shared/clock.ts';
+import { timestamp } from '../shared/waiting/clock.ts';
 import type { Event, ExecChange, WriterContract, WriterSettings } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { faultPoint } from '../shared/fault.ts';
+import { faultPoint } from '../shared/faults/fault.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
-import type { Meters } from '../shared/metrics.ts';
+import type { Meters } from '../shared/observe/metrics.ts';
 import type { Batch } from './batch.ts';
 import type { Followers } from './followers.ts';
 import type { WriterMeters } from './meters.ts';

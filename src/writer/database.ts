@@ -3,9 +3,9 @@
 import { closeSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { BoxRunError, errorText } from '../shared/errors.ts';
-import { faultPoint } from '../shared/fault.ts';
+import { faultPoint } from '../shared/faults/fault.ts';
 import { newId } from '../shared/ids.ts';
-import { tryLock } from '../shared/lock.ts';
+import { tryLock } from '../shared/process/lock.ts';
 import { backUpBeforeMigration, migrate } from '../shared/store/migrations.ts';
 
 export interface WriterDatabase {

@@ -1,18 +1,18 @@
 // The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers
 // need it. It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
-import type { KeepCompiled } from '../shared/compiled-code.ts';
-import { buildId } from '../shared/build.ts';
+import type { KeepCompiled } from '../shared/process/compiled-code.ts';
+import { buildId } from '../shared/process/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
 import { errorText } from '../shared/errors.ts';
-import { createDiskReserve } from '../shared/disk-reserve.ts';
-import { statePaths } from '../shared/state-dir.ts';
+import { createDiskReserve } from '../shared/host/disk-reserve.ts';
+import { statePaths } from '../shared/settings/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
-import { createProcessLog, logWarnings } from '../shared/log.ts';
-import { createHopMeter, createMeters } from '../shared/metrics.ts';
-import { takeOrders } from '../shared/own-process.ts';
-import { writeProcessFile } from '../shared/process-file.ts';
-import { leaveServiceGroup } from '../shared/service-group.ts';
+import { createProcessLog, logWarnings } from '../shared/observe/log.ts';
+import { createHopMeter, createMeters } from '../shared/observe/metrics.ts';
+import { takeOrders } from '../shared/process/own-process.ts';
+import { writeProcessFile } from '../shared/process/process-file.ts';
+import { leaveServiceGroup } from '../shared/host/service-group.ts';
 import { createBatch } from './batch.ts';
 import { createHandlers } from './control.ts';
 import { openDatabase } from './database.ts';
@@ -21,7 +21,7 @@ import { createWriterMeters } from './meters.ts';
 import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
-import { faultPoint } from '../shared/fault.ts';
+import { faultPoint } from '../shared/faults/fault.ts';
 
 /** `keepCompiled` keeps the compiled code of this process for the next writer. */
 export async function main(keepCompiled: KeepCompiled): Promise<void> {

@@ -1,6 +1,6 @@
 // The writer's figures: it alone knows what is committed, so it counts commands, events and bytes. Noted by control.ts
 // after the commit, so that what comes twice counts once.
-import type { Meters } from '../shared/metrics.ts';
+import type { Meters } from '../shared/observe/metrics.ts';
 import type { AppliedChange } from './statements.ts';
 import type { Batch } from './batch.ts';
 

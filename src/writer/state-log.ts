@@ -2,7 +2,7 @@
 // and bounded: a run of the writer has a name of its own, and whoever asks for what is not here any more is told so.
 import { randomBytes } from 'node:crypto';
 import type { Box, Exec, StateKind } from '../shared/api.ts';
-import { timestamp } from '../shared/clock.ts';
+import { timestamp } from '../shared/waiting/clock.ts';
 import type { StateEvent, StatePage, StatePosition, WriterContract } from '../shared/contracts/writer.ts';
 import type { ClientPeer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';

@@ -1,9 +1,9 @@
 // What the writer removes by itself, now and then: keys of requests whose time is over, and commands that ended longer
 // ago than they are to be kept. In short slices with rests between them, so that nobody's change waits for a sweep.
 // Started by main.ts.
-import { sleep } from '../shared/clock.ts';
+import { sleep } from '../shared/waiting/clock.ts';
 import { limits } from '../shared/limits.ts';
-import type { Logger } from '../shared/log.ts';
+import type { Logger } from '../shared/observe/log.ts';
 import type { Batch } from './batch.ts';
 import type { SweepPosition } from './removal.ts';
 import type { Statements } from './statements.ts';

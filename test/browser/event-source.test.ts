@@ -2,9 +2,9 @@
 // connection that the browser makes again. The server sends comments whenever a stream is silent for a moment.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 import { launchBrowser } from './chromium.ts';
 
 interface Message {

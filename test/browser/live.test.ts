@@ -9,7 +9,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { UsageUpdate } from '../../src/shared/api.ts';
 import { newId } from '../../src/shared/ids.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 import { expectNoComplaints, launchBrowser, openDashboard } from './chromium.ts';
 
 let server: TestServer;

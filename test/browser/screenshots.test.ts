@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startServer, type TestServer } from '../support/server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 import { expectNoComplaints, launchBrowser, openDashboard, type Dashboard } from './chromium.ts';
 
 const directory = process.env['BOXRUN_TEST_SCREENSHOTS'];

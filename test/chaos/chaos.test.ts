@@ -2,7 +2,7 @@
 // nothing left. Of each run the seed is printed: `npm run test:chaos -- --seed N` plays it again, `--minutes M` for
 // longer.
 import { expect, it } from 'vitest';
-import { runChaos, summaryOf } from '../support/chaos.ts';
+import { runChaos, summaryOf } from '../support/faults/chaos.ts';
 
 const minutes = Number(process.env['BOXRUN_CHAOS_MINUTES'] ?? 1);
 const seed = Number(process.env['BOXRUN_CHAOS_SEED'] ?? 1);

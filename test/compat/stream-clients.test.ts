@@ -8,8 +8,8 @@ import { createInterface } from 'node:readline';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { EventSource, fetch } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { parseSse, startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { parseSse, startServer, type TestServer } from '../support/servers/server.ts';
 
 interface Message {
   readonly id: string;

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BoxRun, type BoxHandle, type Terminal } from '../../src/sdk/index.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 import { installInto, root } from './program.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 128 };

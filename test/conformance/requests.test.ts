@@ -1,7 +1,7 @@
 // The long run: at least 5,000 made-up requests, valid and invalid, to every operation of the description.
 import { expect, it } from 'vitest';
-import { runConformance } from '../support/conformance-run.ts';
-import { startServer } from '../support/server.ts';
+import { runConformance } from '../support/api/conformance-run.ts';
+import { startServer } from '../support/servers/server.ts';
 
 it(
   'is met with answers as described: no failure of the server, no hang, no box left',

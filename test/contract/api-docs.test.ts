@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
-import { operations } from '../../src/gateway/openapi-operations.ts';
-import { startServer } from '../support/server.ts';
+import { operations } from '../../src/gateway/openapi/operations.ts';
+import { startServer } from '../support/servers/server.ts';
 
 const path = join(import.meta.dirname, '../../docs/api.md');
 

@@ -2,7 +2,7 @@
 // inside a box are in test/system/argument-length.test.ts.
 import { execFile } from 'node:child_process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 128 };
 const tooLong = 'sh: wc: Argument list too long\n';

@@ -2,10 +2,10 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { collect } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { startServer, type TestServer } from '../support/server.ts';
-import { openSocket, type TestSocket } from '../support/web-socket.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
+import { openSocket, type TestSocket } from '../support/servers/web-socket.ts';
 
 let server: TestServer;
 let box: string;

@@ -6,12 +6,12 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { rangeOf, sharedRange } from '../../src/shared/id-ranges.ts';
-import { boxHome } from '../../src/shared/state-dir.ts';
+import { rangeOf, sharedRange } from '../../src/shared/host/id-ranges.ts';
+import { boxHome } from '../../src/shared/settings/state-dir.ts';
 import { schemaVersion } from '../../src/shared/store/migrations.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 beforeAll(async () => {

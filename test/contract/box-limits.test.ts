@@ -9,8 +9,8 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box } from '../../src/shared/api.ts';
 import { importImage } from '../../src/shared/images/import.ts';
-import { makeSampleTars, tool } from '../support/image-files.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { makeSampleTars, tool } from '../support/boxes/image-files.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 const odd = [
   'mount -t tmpfs -o mode=755 tmpfs /run',

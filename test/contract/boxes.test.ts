@@ -1,7 +1,7 @@
 // Boxes over HTTP, against a real server: objects, validation, names, quota, states. Over TCP and over the Unix socket.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box } from '../../src/shared/api.ts';
-import { startServer, type Answer, type TestServer } from '../support/server.ts';
+import { startServer, type Answer, type TestServer } from '../support/servers/server.ts';
 
 const boxFields = [
   'id',

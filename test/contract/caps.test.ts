@@ -5,9 +5,9 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
-import { parseSse, startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { parseSse, startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 const small = { image: 'base', cpu: 1, memory_mb: 64 };

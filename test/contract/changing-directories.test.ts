@@ -5,7 +5,7 @@ import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, realpathSyn
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 /** Large enough to be touched many times while it is read. */
 const bytes = 128 * 1024 * 1024;

@@ -6,9 +6,9 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { commandTable } from '../../src/cli/command-table.ts';
-import { eventually } from '../support/eventually.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { commandTable } from '../../src/cli/parsing/command-table.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');
 const blocks = [...page.matchAll(/```sh(?: (\w+))?\n(.*?)```/gs)].map(([, kind, text]) => ({

@@ -5,9 +5,9 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { openSync, closeSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 const children = new Set<ChildProcess>();

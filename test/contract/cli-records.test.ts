@@ -7,7 +7,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let directory: string;

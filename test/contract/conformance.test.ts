@@ -1,7 +1,7 @@
 // The short form of test/conformance, with a seed of its own, so that every run of the tests asks the same.
 import { expect, it } from 'vitest';
-import { runConformance } from '../support/conformance-run.ts';
-import { startServer } from '../support/server.ts';
+import { runConformance } from '../support/api/conformance-run.ts';
+import { startServer } from '../support/servers/server.ts';
 
 it('made-up requests are met with answers as described', { timeout: 180_000 }, async () => {
   const server = await startServer({ maxCpu: 200, maxMemoryMb: 200_000 });

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it, onTestFinished } from 'vitest';
-import { cliBundle, startServer } from '../support/server.ts';
-import { collect } from '../support/crash-server.ts';
+import { cliBundle, startServer } from '../support/servers/server.ts';
+import { collect } from '../support/servers/crash-server.ts';
 
 const run = promisify(execFile);
 const secrets = ['secret-of-a-box', 'secret-of-a-command', 'secret-label', 'secret-argument', 'spoken-aloud'];

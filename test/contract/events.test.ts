@@ -4,10 +4,10 @@ import { request, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { BoxRunClient, StateEvent, StateEventsOptions } from '../../src/sdk/index.ts';
-import { createConformance, type ApiDocument } from '../support/conformance.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { parseSse, startServer, type SseMessage, type TestServer } from '../support/server.ts';
+import { createConformance, type ApiDocument } from '../support/api/conformance.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { parseSse, startServer, type SseMessage, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 

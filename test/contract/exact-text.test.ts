@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cliBundle, startServer, type JsonBody, type TestServer } from '../support/server.ts';
+import { cliBundle, startServer, type JsonBody, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let directory = '';

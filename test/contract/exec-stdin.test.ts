@@ -1,9 +1,9 @@
 // Commands with input, terminals, users and signals over HTTP and WebSocket, through a real server and a real box.
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { collect } from '../support/crash-server.ts';
-import { startServer, type TestServer } from '../support/server.ts';
-import { openSocket } from '../support/web-socket.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
+import { openSocket } from '../support/servers/web-socket.ts';
 
 let server: TestServer;
 let box: string;

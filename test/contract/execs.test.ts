@@ -3,7 +3,7 @@
 import { request, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box, Exec } from '../../src/shared/api.ts';
-import { parseSse, startServer, type Answer, type SseMessage, type TestServer } from '../support/server.ts';
+import { parseSse, startServer, type Answer, type SseMessage, type TestServer } from '../support/servers/server.ts';
 
 const execFields = [
   'id',

@@ -6,9 +6,9 @@ import { readdir } from 'node:fs/promises';
 import { request, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { collect } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { startServer, type Answer, type TestServer } from '../support/server.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { startServer, type Answer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let box: string;

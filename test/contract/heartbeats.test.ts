@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { parseSse, startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { parseSse, startServer, type TestServer } from '../support/servers/server.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 let server: TestServer;

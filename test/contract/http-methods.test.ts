@@ -3,8 +3,8 @@
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { parseSse, startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { parseSse, startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let box: string;

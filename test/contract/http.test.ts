@@ -3,8 +3,8 @@
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { startServer, type Answer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { startServer, type Answer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 

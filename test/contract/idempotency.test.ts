@@ -1,8 +1,8 @@
 // Idempotency-Key: a request that comes again makes nothing twice, whatever died in between.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { startServer, type Answer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { startServer, type Answer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let box: string;

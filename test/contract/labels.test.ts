@@ -1,7 +1,7 @@
 // Labels on boxes: kept, shown, and asked for.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Box } from '../../src/shared/api.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 

@@ -3,8 +3,8 @@
 import { request } from 'node:http';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { addManyExecs, idsOfManyExecs } from '../support/many-rows.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { addManyExecs, idsOfManyExecs } from '../support/servers/many-rows.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const many = { box: 'box_manyexecs000', letter: 'm', execs: 12_345 };
 /** A page of the database has a few of them, a page of a client all. */

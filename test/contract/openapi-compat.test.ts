@@ -1,10 +1,10 @@
 // The API against that of an earlier version: a client that was written for it can go on. What breaks one is found by
-// test/support/openapi-changes.ts; openapi.test.ts holds the description against the routes and their answers.
+// test/support/api/openapi-changes.ts; openapi.test.ts holds the description against the routes and their answers.
 import { expect, it } from 'vitest';
-import { createOpenApiDocument } from '../../src/gateway/openapi.ts';
-import type { ApiDocument } from '../support/conformance.ts';
-import { oldApiDocument } from '../support/old-program.ts';
-import { breakingChanges } from '../support/openapi-changes.ts';
+import { createOpenApiDocument } from '../../src/gateway/openapi/document.ts';
+import type { ApiDocument } from '../support/api/conformance.ts';
+import { oldApiDocument } from '../support/servers/old-program.ts';
+import { breakingChanges } from '../support/api/openapi-changes.ts';
 
 /** Changes of a pattern, as the comparison words them: somebody has made sure that it takes everything that it took. */
 const judgedHarmless: readonly string[] = [];

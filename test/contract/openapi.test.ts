@@ -3,11 +3,11 @@ import fastify from 'fastify';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { addRoutes } from '../../src/gateway/app.ts';
-import { operations } from '../../src/gateway/openapi-operations.ts';
+import { operations } from '../../src/gateway/openapi/operations.ts';
 import type { GatewayParts } from '../../src/gateway/parts.ts';
-import { loadConfig } from '../../src/shared/config.ts';
-import { createConformance, type ApiDocument } from '../support/conformance.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { loadConfig } from '../../src/shared/settings/config.ts';
+import { createConformance, type ApiDocument } from '../support/api/conformance.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let document: ApiDocument;

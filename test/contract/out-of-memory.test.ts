@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExitEvent } from '../../src/sdk/event-stream.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 /** Grows until it is killed. */
 const hog = 'x=0123456789abcdef; while :; do x=$x$x; done';

@@ -1,6 +1,6 @@
 // Lists in pages: each row once, in order, whatever is added meanwhile; whole lists for those who do not ask.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startServer, type TestServer } from '../support/server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 

@@ -1,8 +1,8 @@
 // One command in a box of its own: its answer, its limits, and that the box is gone whatever happens.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { startServer, type TestServer } from '../support/server.ts';
-import { eventually } from '../support/eventually.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
 
 let server: TestServer;
 

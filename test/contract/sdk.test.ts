@@ -1,7 +1,7 @@
 // What the TypeScript SDK makes of lists, pages, keys and changes, against a real server.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { BoxHandle } from '../../src/sdk/index.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 const boxes: BoxHandle[] = [];

@@ -4,9 +4,9 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Box } from '../../src/shared/api.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 /** Ends by itself, but only after 7 s: longer than the default grace, shorter than the graces below. */

@@ -1,11 +1,11 @@
 // A stop asks before it kills: what runs in a box has time to end by itself, and what it writes in that time is part of
 // its output.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { collect } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
-import { openSocket } from '../support/web-socket.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
+import { openSocket } from '../support/servers/web-socket.ts';
 
 let server: TestServer;
 const small = { image: 'base', cpu: 1, memory_mb: 128 };

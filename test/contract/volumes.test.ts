@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let top = '';

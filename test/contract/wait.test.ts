@@ -1,7 +1,7 @@
 // A long poll for the end of a command: it is answered when the command has ended or the time is over, whichever is
 // first.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startServer, type TestServer } from '../support/server.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let box: string;

@@ -4,9 +4,9 @@ import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
 
 const servedWithinMs = 8_000;
 let server: CrashServer;

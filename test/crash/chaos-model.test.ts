@@ -3,10 +3,10 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { Actor } from '../support/chaos-actor.ts';
-import { startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { createRandom } from '../support/random.ts';
+import { Actor } from '../support/faults/chaos-actor.ts';
+import { startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { createRandom } from '../support/runs/random.ts';
 
 const heldPoint = 'supervisor.create.admitted';
 /** Long enough for the create to reach the held point on a busy machine, before its client leaves. */

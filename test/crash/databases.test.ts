@@ -18,12 +18,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isAlive, killQuietly, processIdentity } from '../../src/shared/child-process.ts';
-import { statePaths } from '../../src/shared/state-dir.ts';
-import { startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
-import { seedState } from '../support/state-seed.ts';
+import { isAlive, killQuietly, processIdentity } from '../../src/shared/process/child-process.ts';
+import { statePaths } from '../../src/shared/settings/state-dir.ts';
+import { startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { seedState } from '../support/servers/state-seed.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 let stateDir: string;

@@ -1,8 +1,8 @@
 // The engine of a box dies by itself: its commands end as failed, the box is stopped with the reason, its disk stays.
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { initOf, pidInBox } from '../support/box-processes.ts';
-import { eventually } from '../support/eventually.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { initOf, pidInBox } from '../support/host/box-processes.ts';
+import { eventually } from '../support/runs/eventually.ts';
 
 let server: CrashServer;
 beforeEach(async () => {

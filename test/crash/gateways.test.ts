@@ -2,9 +2,9 @@
 // of them.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer | null = null;
 afterEach(async () => {

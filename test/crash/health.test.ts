@@ -10,10 +10,10 @@ import {
   expectSameText,
   startCrashServer,
   type CrashServer,
-} from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf, processOf, type Role } from '../support/processes.ts';
-import { getLocal } from '../support/local-http.ts';
+} from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf, processOf, type Role } from '../support/host/processes.ts';
+import { getLocal } from '../support/servers/local-http.ts';
 
 /** A sign of life may just have come; then the silence is counted, and the next process has to come up. */
 const noticedMs = (limits.heartbeatDoubtMisses + 3) * limits.heartbeatEveryMs;

@@ -1,8 +1,8 @@
 // A sample of the crash matrix for every run, on one server: each process killed in the middle of each step, and one
 // frozen. The whole matrix is `npm run test:crash:matrix`.
 import { expect, it } from 'vitest';
-import { runMatrix, type Cell } from '../support/crash-matrix.ts';
-import { printMatrix } from '../support/crash-report.ts';
+import { runMatrix, type Cell } from '../support/faults/crash-matrix.ts';
+import { printMatrix } from '../support/faults/crash-report.ts';
 
 const cells: readonly Cell[] = [
   { point: 'supervisor.create.inserted', target: 'supervisor', fault: 'kill' },

@@ -1,11 +1,11 @@
 // /metrics: the figures follow what is done, come from every process, and are there, as far as there are any, while
 // parts are down.
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { getLocal } from '../support/local-http.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { parsePrometheus, sumOf, type Samples } from '../support/prometheus.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { getLocal } from '../support/servers/local-http.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { parsePrometheus, sumOf, type Samples } from '../support/load/prometheus.ts';
 
 let server: CrashServer;
 beforeEach(async () => {

@@ -4,13 +4,13 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import type { FaultPoint } from '../../src/shared/fault-points.ts';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { expectIntegrity } from '../support/host-state.ts';
-import { writeOtherEdition } from '../support/other-edition.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf, processOf } from '../support/processes.ts';
-import { seedState } from '../support/state-seed.ts';
+import type { FaultPoint } from '../../src/shared/faults/fault-points.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { expectIntegrity } from '../support/host/host-state.ts';
+import { writeOtherEdition } from '../support/api/other-edition.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf, processOf } from '../support/host/processes.ts';
+import { seedState } from '../support/servers/state-seed.ts';
 
 let directory: string;
 beforeEach(() => {

@@ -2,9 +2,9 @@
 // back by itself.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
-import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
+import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
 
 /**
  * Asked are 2 s, which the crash matrix measures on a machine of its own. Here other tests run beside, and the figure

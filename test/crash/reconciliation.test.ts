@@ -5,16 +5,16 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, wr
 import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { processIdentity } from '../../src/shared/child-process.ts';
+import { processIdentity } from '../../src/shared/process/child-process.ts';
 import { newId } from '../../src/shared/ids.ts';
-import { statePaths } from '../../src/shared/state-dir.ts';
+import { statePaths } from '../../src/shared/settings/state-dir.ts';
 import { toSql, type BoxRow } from '../../src/shared/store/rows.ts';
-import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { instanceCgroups, instanceIdOf } from '../support/host-state.ts';
-import { getLocal } from '../support/local-http.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { parsePrometheus, sumOf } from '../support/prometheus.ts';
+import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { instanceCgroups, instanceIdOf } from '../support/host/host-state.ts';
+import { getLocal } from '../support/servers/local-http.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { parsePrometheus, sumOf } from '../support/load/prometheus.ts';
 
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
 let server: CrashServer;

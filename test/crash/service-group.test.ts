@@ -13,12 +13,12 @@ import {
   expectSameText,
   startCrashServer,
   type CrashServer,
-} from '../support/crash-server.ts';
-import { markedProcesses } from '../support/host-state.ts';
-import { makeGroup, version2, type OwnGroup } from '../support/own-group.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf, processOf } from '../support/processes.ts';
-import { cliBundle } from '../support/server.ts';
+} from '../support/servers/crash-server.ts';
+import { markedProcesses } from '../support/host/host-state.ts';
+import { makeGroup, version2, type OwnGroup } from '../support/host/own-group.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf, processOf } from '../support/host/processes.ts';
+import { cliBundle } from '../support/servers/server.ts';
 
 let server: CrashServer | null = null;
 const groups: OwnGroup[] = [];

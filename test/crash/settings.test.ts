@@ -2,9 +2,9 @@
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf, processOf } from '../support/processes.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf, processOf } from '../support/host/processes.ts';
 
 let env: Record<string, string>;
 let server: CrashServer;

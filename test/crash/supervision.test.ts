@@ -7,13 +7,18 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
-import { killQuietly } from '../../src/shared/child-process.ts';
+import { killQuietly } from '../../src/shared/process/child-process.ts';
 import { limits } from '../../src/shared/limits.ts';
 import { openReader } from '../../src/shared/store/reader.ts';
-import { initOf, pidInBox } from '../support/box-processes.ts';
-import { collect, startCrashServer, type CrashServer, type CrashServerOptions } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf, processOf, type Role } from '../support/processes.ts';
+import { initOf, pidInBox } from '../support/host/box-processes.ts';
+import {
+  collect,
+  startCrashServer,
+  type CrashServer,
+  type CrashServerOptions,
+} from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf, processOf, type Role } from '../support/host/processes.ts';
 
 /** Greetings without an answer, each with its pause before, and the work itself. */
 const frozenMs = limits.workerPulsesMissedMax * (limits.workerPulseMs + limits.helloTimeoutMs) + 6_000;

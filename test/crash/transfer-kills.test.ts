@@ -3,9 +3,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { type Role } from '../support/processes.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { type Role } from '../support/host/processes.ts';
 
 const pieceBytes = 256 * 1024;
 let server: CrashServer;

@@ -7,7 +7,7 @@ import Database from 'better-sqlite3';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Box, Exec } from '../../src/shared/api.ts';
 import { BoxRunError } from '../../src/sdk/index.ts';
-import { probeFileOf, statePaths } from '../../src/shared/state-dir.ts';
+import { probeFileOf, statePaths } from '../../src/shared/settings/state-dir.ts';
 import { schemaVersion } from '../../src/shared/store/migrations.ts';
 import {
   collect,
@@ -15,13 +15,13 @@ import {
   startCrashServer,
   type Collected,
   type CrashServer,
-} from '../support/crash-server.ts';
-import { expectIntegrity } from '../support/host-state.ts';
-import { getLocal } from '../support/local-http.ts';
-import { installOldProgram, unpackOldState, upgradeProgram } from '../support/old-program.ts';
-import { eventually as eventuallyWithin } from '../support/eventually.ts';
-import { processesOf, processOf, type Role } from '../support/processes.ts';
-import { parsePrometheus, sumOf } from '../support/prometheus.ts';
+} from '../support/servers/crash-server.ts';
+import { expectIntegrity } from '../support/host/host-state.ts';
+import { getLocal } from '../support/servers/local-http.ts';
+import { installOldProgram, unpackOldState, upgradeProgram } from '../support/servers/old-program.ts';
+import { eventually as eventuallyWithin } from '../support/runs/eventually.ts';
+import { processesOf, processOf, type Role } from '../support/host/processes.ts';
+import { parsePrometheus, sumOf } from '../support/load/prometheus.ts';
 
 /** A slow machine needs seconds for two starts of a server. */
 const eventually: typeof eventuallyWithin = (what, condition) => eventuallyWithin(what, condition, 30_000);

@@ -4,11 +4,11 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { collect } from '../support/crash-server.ts';
-import { compareLatency, expectBoundedMemory, openStuck, type StuckClient } from '../support/load.ts';
-import { eventually } from '../support/eventually.ts';
-import { parseSse, startServer, type TestServer } from '../support/server.ts';
-import { openSocket, type TestSocket } from '../support/web-socket.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { compareLatency, expectBoundedMemory, openStuck, type StuckClient } from '../support/load/load.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { parseSse, startServer, type TestServer } from '../support/servers/server.ts';
+import { openSocket, type TestSocket } from '../support/servers/web-socket.ts';
 
 const quotaCpu = 22;
 let server: TestServer;

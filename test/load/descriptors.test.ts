@@ -7,9 +7,9 @@ import { readdir } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BoxRun, BoxRunError } from '../../src/sdk/index.ts';
-import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf, type Role } from '../support/processes.ts';
+import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf, type Role } from '../support/host/processes.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 const quotaCpu = 4;

@@ -3,11 +3,11 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { expectBoundedMemory, openStuck } from '../support/load.ts';
-import { addManyExecs, idsOfManyExecs } from '../support/many-rows.ts';
-import { eventually } from '../support/eventually.ts';
-import { forgetPeaks } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { expectBoundedMemory, openStuck } from '../support/load/load.ts';
+import { addManyExecs, idsOfManyExecs } from '../support/servers/many-rows.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { forgetPeaks } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const many = { box: 'box_manyexecs000', letter: 'm', execs: 1_000_000 };
 const long = { box: 'box_longexecs000', letter: 'l', execs: 100, argument: 'x'.repeat(900_000) };

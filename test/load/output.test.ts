@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Exec } from '../../src/sdk/index.ts';
 import { limits } from '../../src/shared/limits.ts';
-import { collect } from '../support/crash-server.ts';
-import { compareLatency, expectBoundedMemory } from '../support/load.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { compareLatency, expectBoundedMemory } from '../support/load/load.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 let loud: string;

@@ -2,9 +2,16 @@
 // test:crash:matrix` runs it, and scripts/crash-matrix.mjs says which part of it is wanted. A part of it is in the
 // crash tests of every run.
 import { expect, it } from 'vitest';
-import { cellsOf, groupsByPoint, matrixPoints, runMatrix, type Cell, type Fault } from '../support/crash-matrix.ts';
-import { targets } from '../support/crash-arena.ts';
-import { printMatrix } from '../support/crash-report.ts';
+import {
+  cellsOf,
+  groupsByPoint,
+  matrixPoints,
+  runMatrix,
+  type Cell,
+  type Fault,
+} from '../support/faults/crash-matrix.ts';
+import { targets } from '../support/faults/crash-arena.ts';
+import { printMatrix } from '../support/faults/crash-report.ts';
 
 const wanted = {
   points: new RegExp(process.env['BOXRUN_MATRIX_POINTS'] ?? ''),

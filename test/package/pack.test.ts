@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { processesOf } from '../support/processes.ts';
+import { processesOf } from '../support/host/processes.ts';
 
 const run = promisify(execFile);
 const root = join(import.meta.dirname, '../..');

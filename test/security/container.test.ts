@@ -8,10 +8,10 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { sharedRange } from '../../src/shared/id-ranges.ts';
-import { attack } from '../support/attacks.ts';
-import { describeOnHost, useBoxes } from '../support/container-boxes.ts';
-import type { DriverHarness } from '../support/driver-harness.ts';
+import { sharedRange } from '../../src/shared/host/id-ranges.ts';
+import { attack } from '../support/security/attacks.ts';
+import { describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
+import type { DriverHarness } from '../support/boxes/driver-harness.ts';
 
 const boxes = useBoxes('file');
 let dir = '';

@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { BoxRun } from '../../src/sdk/index.ts';
-import { attack, refusalOf } from '../support/attacks.ts';
-import { processesOf } from '../support/processes.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { attack, refusalOf } from '../support/security/attacks.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 const token = 'tok-for-the-tests-0123456789';
 let dir = '';

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { errorText } from '../../src/shared/errors.ts';
 import { importImage } from '../../src/shared/images/import.ts';
-import { attack } from '../support/attacks.ts';
-import { describeOnHost, useBoxes } from '../support/container-boxes.ts';
-import { temporaryDir } from '../support/driver-harness.ts';
-import { makeLayout, makeSampleTars } from '../support/image-files.ts';
+import { attack } from '../support/security/attacks.ts';
+import { describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
+import { temporaryDir } from '../support/boxes/driver-harness.ts';
+import { makeLayout, makeSampleTars } from '../support/boxes/image-files.ts';
 
 const boxes = useBoxes();
 let dir = '';

@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
-import { attack, refusalOf } from '../support/attacks.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { attack, refusalOf } from '../support/security/attacks.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let dir = '';
 let server: TestServer;

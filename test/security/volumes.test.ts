@@ -5,8 +5,8 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { attack, refusalOf } from '../support/attacks.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { attack, refusalOf } from '../support/security/attacks.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let top = '';
 let server: TestServer;

@@ -1,7 +1,7 @@
 // Soak: a thousand boxes on one server, created, used and removed; what the server holds at the 200th box and at the
 // end is printed, and the same. `npm run test:soak -- --boxes 100 --execs 2000` is a short form.
 import { expect, it } from 'vitest';
-import { runSoak, soakTable } from '../support/soak.ts';
+import { runSoak, soakTable } from '../support/load/soak.ts';
 
 const boxes = Number(process.env['BOXRUN_SOAK_BOXES'] ?? 1_000);
 const execs = Number(process.env['BOXRUN_SOAK_EXECS'] ?? 20_000);

@@ -4,9 +4,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
-import { statePaths } from '../../src/shared/state-dir.ts';
-import { createRandom } from '../support/random.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { statePaths } from '../../src/shared/settings/state-dir.ts';
+import { createRandom } from '../support/runs/random.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const tries = Number(process.env['BOXRUN_STOP_UPLOADS'] ?? 500);
 /** Boxes that are tried at once: most of a try is waiting. */

@@ -13,7 +13,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   gateway: ['shared'],
   writer: ['shared'],
   worker: ['shared'],
-  sdk: ['shared/api.ts', 'shared/errors.ts', 'shared/socket-place.ts'],
+  sdk: ['shared/api.ts', 'shared/errors.ts', 'shared/settings/socket-place.ts'],
   ui: ['sdk/browser.ts'],
   cli: ['sdk', 'shared'],
 };
@@ -42,16 +42,16 @@ const places: Readonly<Record<string, readonly string[]>> = {
   'better-sqlite3': ['src/writer/', 'src/shared/store/'],
   '@boxlite-ai/boxlite': ['src/worker/drivers/boxlite/'],
   'node:child_process': [
-    'src/shared/child-process.ts',
-    'src/shared/own-process.ts',
-    'src/shared/lock.ts',
+    'src/shared/process/child-process.ts',
+    'src/shared/process/own-process.ts',
+    'src/shared/process/lock.ts',
     'src/worker/drivers/',
-    'src/cli/server.ts', // Starts the server when none runs.
-    'src/cli/local-tar.ts', // Streams directories through the host's own tar.
+    'src/cli/server/running-server.ts', // Starts the server when none runs.
+    'src/cli/copy/local-tar.ts', // Streams directories through the host's own tar.
     'src/shared/images/archive.ts', // Streams an archive of any length through its decompressor.
   ],
   'node:worker_threads': ['src/gateway/'],
-  msgpackr: ['src/shared/ipc/', 'src/shared/spill.ts'],
+  msgpackr: ['src/shared/ipc/', 'src/shared/store/spill.ts'],
   fastify: ['src/gateway/'],
   piscina: ['src/gateway/'],
   yargs: ['src/cli/'],
@@ -77,19 +77,19 @@ function placeProblems(files: readonly SourceFile[]): string[] {
 
 /** Files that touch the environment, and why they do. Settings are read in config.ts alone. */
 const environmentReaders: Readonly<Record<string, string>> = {
-  'src/shared/config.ts': 'reads the settings',
-  'src/shared/own-process.ts': 'takes the orders out of it that its parent put there',
-  'src/shared/fault.ts': 'is told by tests, and by nobody else, where to hold a process',
-  'src/shared/driver-probe.ts': 'hands it on to the worker that tries the engine',
+  'src/shared/settings/config.ts': 'reads the settings',
+  'src/shared/process/own-process.ts': 'takes the orders out of it that its parent put there',
+  'src/shared/faults/fault.ts': 'is told by tests, and by nobody else, where to hold a process',
+  'src/shared/host/driver-probe.ts': 'hands it on to the worker that tries the engine',
   'src/keeper/children.ts': 'hands it on to the children',
-  'src/supervisor/worker-handle.ts': 'hands it on to workers',
+  'src/supervisor/workers/worker-handle.ts': 'hands it on to workers',
   'src/worker/drivers/boxlite/engine.ts': 'tells the engine where its files are',
-  'src/worker/drivers/container/tools.ts': 'hands it on to tools, with a path and language of their own',
+  'src/worker/drivers/container/host/tools.ts': 'hands it on to tools, with a path and language of their own',
   'src/sdk/node.ts': 'finds the server where the command line finds it',
-  'src/cli/service.ts': 'writes the settings into the unit file, and finds the place of unit files',
+  'src/cli/server/service.ts': 'writes the settings into the unit file, and finds the place of unit files',
   'src/cli/commands/doctor.ts': 'looks for tools where the shell would',
-  'src/cli/compiled-dir.ts': 'finds the caches of the user',
-  'src/cli/terminal.ts': 'tells a box what kind of terminal this is',
+  'src/cli/server/compiled-dir.ts': 'finds the caches of the user',
+  'src/cli/terminal/local-terminal.ts': 'tells a box what kind of terminal this is',
 };
 
 function environmentProblems(files: readonly SourceFile[]): string[] {
@@ -132,7 +132,7 @@ describe('the parts of the project', () => {
     ['src/cli/x.ts', `const { runKeeper } = await import('../keeper/main.ts');`],
     ['src/cli/heavy.ts', `export { keepChild } from '../keeper/children.ts';`],
     ['src/keeper/x.ts', `let a: import('../gateway/a.ts').A;`],
-    ['src/writer/x.ts', `import '../../test/support/unit.ts';`],
+    ['src/writer/x.ts', `import '../support/runs/unit.ts';`],
     ['src/news/x.ts', ''],
   ])('would be caught: %s with %s', (path, text) => {
     expect(layerProblems([fixture(path, text)])).toHaveLength(1);

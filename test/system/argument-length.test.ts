@@ -1,9 +1,9 @@
 // Arguments and variables near the kernel's limits (execve(2)): the same answer on every path to a command, and sizes
 // counted in bytes.
 import { beforeAll, expect, test } from 'vitest';
-import type { ExecRequest } from '../../src/worker/drivers/driver.ts';
-import { describeOnHost, execPaths, useBoxes } from '../support/container-boxes.ts';
-import type { DriverHarness } from '../support/driver-harness.ts';
+import type { ExecRequest } from '../../src/worker/drivers/driver-contract.ts';
+import { describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
+import type { DriverHarness } from '../support/boxes/driver-harness.ts';
 
 const allBoxes = useBoxes('file');
 const terminal = { cols: 80, rows: 24, term: 'xterm' };

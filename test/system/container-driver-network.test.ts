@@ -8,12 +8,12 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { killAndWait, type ProcessIdentity } from '../../src/shared/child-process.ts';
-import { hostAddresses } from '../../src/worker/drivers/container/network.ts';
-import type { RunState } from '../../src/worker/drivers/container/record.ts';
-import { nameserver } from '../../src/worker/drivers/container/resolver.ts';
-import { createContainer, describeOnHost, useBoxes } from '../support/container-boxes.ts';
-import { temporaryDir, type DriverHarness } from '../support/driver-harness.ts';
+import { killAndWait, type ProcessIdentity } from '../../src/shared/process/child-process.ts';
+import { hostAddresses } from '../../src/worker/drivers/container/network/network.ts';
+import type { RunState } from '../../src/worker/drivers/container/box/record.ts';
+import { nameserver } from '../../src/worker/drivers/container/network/resolver.ts';
+import { createContainer, describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
+import { temporaryDir, type DriverHarness } from '../support/boxes/driver-harness.ts';
 
 const boxes = useBoxes();
 

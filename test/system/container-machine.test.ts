@@ -5,8 +5,8 @@ import { chmodSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { describeOnHost, execPaths, useBoxes } from '../support/container-boxes.ts';
-import { temporaryDir } from '../support/driver-harness.ts';
+import { describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
+import { temporaryDir } from '../support/boxes/driver-harness.ts';
 
 const allBoxes = useBoxes();
 let dir = '';

@@ -6,9 +6,9 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { bundleFixture } from '../support/bundle.ts';
-import { describeOnHost } from '../support/container-boxes.ts';
-import { temporaryDir } from '../support/driver-harness.ts';
+import { bundleFixture } from '../support/runs/bundle.ts';
+import { describeOnHost } from '../support/boxes/container-boxes.ts';
+import { temporaryDir } from '../support/boxes/driver-harness.ts';
 
 const run = promisify(execFile);
 const answer = '192.0.2.77';

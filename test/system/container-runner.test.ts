@@ -2,11 +2,11 @@
 // box can do to it, and what is left when it is killed.
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
-import { createContainerDriver } from '../../src/worker/drivers/container/driver.ts';
-import type { ExecRequest } from '../../src/worker/drivers/driver.ts';
-import { createContainer, createWithRunner, describeOnHost, useBoxes } from '../support/container-boxes.ts';
-import { collect, type DriverHarness } from '../support/driver-harness.ts';
-import { findLeaks } from '../support/leaks.ts';
+import { createContainerDriver } from '../../src/worker/drivers/container/container-driver.ts';
+import type { ExecRequest } from '../../src/worker/drivers/driver-contract.ts';
+import { createContainer, createWithRunner, describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
+import { collect, type DriverHarness } from '../support/boxes/driver-harness.ts';
+import { findLeaks } from '../support/host/leaks.ts';
 
 const shared = useBoxes('file');
 const boxes = useBoxes();

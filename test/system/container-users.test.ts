@@ -3,9 +3,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { ExecRequest } from '../../src/worker/drivers/driver.ts';
-import { describeOnHost, execPaths, useBoxes } from '../support/container-boxes.ts';
-import type { DriverHarness } from '../support/driver-harness.ts';
+import type { ExecRequest } from '../../src/worker/drivers/driver-contract.ts';
+import { describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
+import type { DriverHarness } from '../support/boxes/driver-harness.ts';
 
 const boxes = useBoxes();
 const terminal = { cols: 80, rows: 24, term: 'xterm' };

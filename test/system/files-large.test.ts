@@ -5,8 +5,8 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { peakMemoryMb } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { peakMemoryMb } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const fileMb = Number(process.env['BOXRUN_TEST_LARGE_MB'] ?? 64);
 const outputMb = 200;

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { BoxHandle } from '../../src/sdk/index.ts';
-import { getLocal } from '../support/local-http.ts';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
+import { getLocal } from '../support/servers/local-http.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
 
 const mib = 2 ** 20;
 let directory: string;

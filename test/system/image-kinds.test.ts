@@ -8,9 +8,14 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { importImage } from '../../src/shared/images/import.ts';
 import { layerTypes } from '../../src/shared/images/oci-layout.ts';
-import { describeOnHost, useBoxes } from '../support/container-boxes.ts';
-import { temporaryDir } from '../support/driver-harness.ts';
-import { makeLayeredLayout, makeSampleTars, type LayoutOptions, type SampleLayer } from '../support/image-files.ts';
+import { describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
+import { temporaryDir } from '../support/boxes/driver-harness.ts';
+import {
+  makeLayeredLayout,
+  makeSampleTars,
+  type LayoutOptions,
+  type SampleLayer,
+} from '../support/boxes/image-files.ts';
 
 const boxes = useBoxes();
 const ownedByRoot = ['--owner=0', '--group=0'];

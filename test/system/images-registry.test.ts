@@ -8,13 +8,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { importImage } from '../../src/shared/images/import.ts';
 import { limits } from '../../src/shared/limits.ts';
-import { sharedRange } from '../../src/shared/id-ranges.ts';
-import { createImagePreparer, type ImagePreparer } from '../../src/worker/drivers/container/image.ts';
-import { createContainerDriver } from '../../src/worker/drivers/container/driver.ts';
-import { describeOnHost, useBoxes } from '../support/container-boxes.ts';
-import { temporaryDir } from '../support/driver-harness.ts';
-import { makeLayout, makeSampleTars, tool, type SampleImage } from '../support/image-files.ts';
-import { registryInstalled, startRegistry, type TestRegistry } from '../support/registry.ts';
+import { sharedRange } from '../../src/shared/host/id-ranges.ts';
+import { createImagePreparer, type ImagePreparer } from '../../src/worker/drivers/container/images/root-images.ts';
+import { createContainerDriver } from '../../src/worker/drivers/container/container-driver.ts';
+import { describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
+import { temporaryDir } from '../support/boxes/driver-harness.ts';
+import { makeLayout, makeSampleTars, tool, type SampleImage } from '../support/boxes/image-files.ts';
+import { registryInstalled, startRegistry, type TestRegistry } from '../support/boxes/registry.ts';
 
 const boxes = useBoxes();
 // Set up by `scripts/setup.sh --test`; in CI its absence is a failure, not a skip.

@@ -7,8 +7,8 @@ import { ensureBaseImage } from '../../src/shared/images/base.ts';
 import { importImage } from '../../src/shared/images/import.ts';
 import { readLayout } from '../../src/shared/images/oci-layout.ts';
 import { listImages, removeImage, resolveImage } from '../../src/shared/images/store.ts';
-import { temporaryDir } from '../support/driver-harness.ts';
-import { makeLayout, makeSampleTars, tool, writeIndex, type SampleImage } from '../support/image-files.ts';
+import { temporaryDir } from '../support/boxes/driver-harness.ts';
+import { makeLayout, makeSampleTars, tool, writeIndex, type SampleImage } from '../support/boxes/image-files.ts';
 
 let dir = '';
 let imagesDir = '';

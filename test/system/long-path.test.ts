@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BoxRun } from '../../src/sdk/index.ts';
 import { findServer } from '../../src/sdk/node.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 beforeAll(async () => {

@@ -3,9 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { collect } from '../support/crash-server.ts';
-import { writeOtherEdition } from '../support/other-edition.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { writeOtherEdition } from '../support/api/other-edition.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let directory: string;
 let server: TestServer;

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BoxRun } from '../../src/sdk/index.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
 
 const program = join(import.meta.dirname, '../../bin/boxrun');
 let stateDir: string;

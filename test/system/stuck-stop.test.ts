@@ -4,9 +4,9 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { boxHome, statePaths } from '../../src/shared/state-dir.ts';
-import { eventually } from '../support/eventually.ts';
-import { startServer, type TestServer } from '../support/server.ts';
+import { boxHome, statePaths } from '../../src/shared/settings/state-dir.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
 
 let server: TestServer;
 beforeAll(async () => {

@@ -2,11 +2,11 @@
 // makes its writer wait without holding up anything else in the box.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExecBody } from '../../src/shared/api.ts';
-import { collect } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
-import { startServer, type TestServer } from '../support/server.ts';
-import { openSocket } from '../support/web-socket.ts';
+import { collect } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
+import { startServer, type TestServer } from '../support/servers/server.ts';
+import { openSocket } from '../support/servers/web-socket.ts';
 
 const slowMs = 30_000;
 let server: TestServer;

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { makeProgramTar } from '../support/image-files.ts';
-import { eventually } from '../support/eventually.ts';
-import { processOf } from '../support/processes.ts';
-import { cliBundle, startServer, type TestServer } from '../support/server.ts';
+import { makeProgramTar } from '../support/boxes/image-files.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processOf } from '../support/host/processes.ts';
+import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 const run = promisify(execFile);
 const page = await readFile(join(import.meta.dirname, '../../docs/cli.md'), 'utf8');

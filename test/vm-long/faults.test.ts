@@ -5,12 +5,12 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { killQuietly } from '../../src/shared/child-process.ts';
-import { statePaths } from '../../src/shared/state-dir.ts';
-import { findVmProcesses } from '../../src/worker/drivers/boxlite/vm-processes.ts';
-import { collect, counted, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
+import { killQuietly } from '../../src/shared/process/child-process.ts';
+import { statePaths } from '../../src/shared/settings/state-dir.ts';
+import { findVmProcesses } from '../../src/worker/drivers/boxlite/vm/vm-processes.ts';
+import { collect, counted, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
 
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
 const lines = 300;

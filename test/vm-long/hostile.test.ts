@@ -8,8 +8,8 @@ import { createServer, type AddressInfo } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
-import { attack } from '../support/attacks.ts';
-import { collect, startCrashServer, type CrashServer } from '../support/crash-server.ts';
+import { attack } from '../support/security/attacks.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
 let server: CrashServer;

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { probeBoxliteHost } from '../../src/worker/drivers/boxlite/probe.ts';
+import { probeBoxliteHost } from '../../src/worker/drivers/boxlite/vm/vm-probe.ts';
 import type { ImageSource } from '../../src/shared/images/source.ts';
 import { serveRegistry } from './support/registry.ts';
 import {

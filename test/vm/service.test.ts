@@ -6,9 +6,15 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
-import { collect, counted, expectSameText, startCrashServer, type CrashServer } from '../support/crash-server.ts';
-import { eventually } from '../support/eventually.ts';
-import { processesOf } from '../support/processes.ts';
+import {
+  collect,
+  counted,
+  expectSameText,
+  startCrashServer,
+  type CrashServer,
+} from '../support/servers/crash-server.ts';
+import { eventually } from '../support/runs/eventually.ts';
+import { processesOf } from '../support/host/processes.ts';
 import { describeFilesAndTerminals } from './support/files-and-terminals.ts';
 
 const cli = join(import.meta.dirname, '../../dist/cli.cjs');

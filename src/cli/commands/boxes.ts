@@ -1,10 +1,17 @@
 // create, ls, start, stop, rm, gc: the life of boxes from the command line.
 // Each asks the server once; `--json` gives the server's own words.
-import { boxInput, boxOptions, jsonOption, quietOption, stopGraceInput, stopGraceOption } from '../box-options.ts';
+import {
+  boxInput,
+  boxOptions,
+  jsonOption,
+  quietOption,
+  stopGraceInput,
+  stopGraceOption,
+} from '../parsing/box-options.ts';
 import type { Box } from '../../sdk/index.ts';
-import { defineCommand } from '../command.ts';
-import { parseAssignments, parseGrace, parseWhole } from '../options.ts';
-import { createProgressLine, printJson, printLines, renderBoxes } from '../render.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { parseAssignments, parseGrace, parseWhole } from '../parsing/options.ts';
+import { createProgressLine, printJson, printLines, renderBoxes } from '../render/render.ts';
 
 export const createCommand = defineCommand({
   name: 'create',

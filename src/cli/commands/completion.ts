@@ -1,6 +1,6 @@
 // completion: prints what makes a shell complete `boxrun`, names of boxes included.
 // The scripts ask the hidden command `__complete`, which main.ts knows.
-import { defineCommand } from '../command.ts';
+import { defineCommand } from '../parsing/command.ts';
 
 export const completionCommand = defineCommand({
   name: 'completion',
@@ -14,7 +14,7 @@ export const completionCommand = defineCommand({
     ['completion fish > ~/.config/fish/completions/boxrun.fish', 'for every fish'],
   ],
   async run({ shell }) {
-    const { completionScripts } = await import('../completion-scripts.ts');
+    const { completionScripts } = await import('../completion/completion-scripts.ts');
     process.stdout.write(completionScripts[shell]);
     return 0;
   },

@@ -1,9 +1,9 @@
 // debug bundle: packs what a bug report needs into one file. The packing is in ../debug-bundle.ts, loaded when it is
 // asked for. It works with the server up, down or hanging, and changes nothing.
 import { writeFileSync } from 'node:fs';
-import { loadConfig } from '../../shared/config.ts';
-import { defineCommand } from '../command.ts';
-import { printLines } from '../render.ts';
+import { loadConfig } from '../../shared/settings/config.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { printLines } from '../render/render.ts';
 import { examine, type Finding } from './doctor.ts';
 
 const bundleCommand = defineCommand({

@@ -2,12 +2,12 @@
 // nothing. Its exit code says whether the chosen driver works.
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { loadConfig, type Config, type DriverName } from '../../shared/config.ts';
-import { makeStateDirectories } from '../../shared/state-dir.ts';
+import { loadConfig, type Config, type DriverName } from '../../shared/settings/config.ts';
+import { makeStateDirectories } from '../../shared/settings/state-dir.ts';
 import { errorText } from '../../shared/errors.ts';
-import { jsonOption } from '../box-options.ts';
-import { defineCommand } from '../command.ts';
-import { printJson } from '../render.ts';
+import { jsonOption } from '../parsing/box-options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { printJson } from '../render/render.ts';
 
 const drivers: readonly DriverName[] = ['boxlite', 'container'];
 

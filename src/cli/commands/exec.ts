@@ -1,11 +1,11 @@
 // exec and run: commands in boxes. Output passes through byte by byte as it comes, and the exit code becomes our own.
 // Ctrl-C ends the command in the box too.
-import { boxInput, boxOptions, detachKeysOption, envOption, jsonOption } from '../box-options.ts';
-import { defineCommand } from '../command.ts';
-import { parseDetachKeys } from '../detach-keys.ts';
-import type { ExecInput } from '../output.ts';
-import { parseAssignments, parseSeconds, parseUser, timeoutOrTty, UsageError } from '../options.ts';
-import { printJson, printLines } from '../render.ts';
+import { boxInput, boxOptions, detachKeysOption, envOption, jsonOption } from '../parsing/box-options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { parseDetachKeys } from '../terminal/detach-keys.ts';
+import type { ExecInput } from '../render/command-output.ts';
+import { parseAssignments, parseSeconds, parseUser, timeoutOrTty, UsageError } from '../parsing/options.ts';
+import { printJson, printLines } from '../render/render.ts';
 
 const timeoutOption = { type: 'text', describe: 'kill it after so many seconds' } as const;
 
@@ -49,7 +49,7 @@ export const execCommand = defineCommand({
   ) {
     const { isFed, isTerminal } = inputHere({ interactive, tty, detach });
     const detachKeys = parseDetachKeys(keys);
-    const terminal = tty ? (await import('../terminal.ts')).terminalHere() : null;
+    const terminal = tty ? (await import('../terminal/local-terminal.ts')).terminalHere() : null;
     const variables = {
       ...(terminal?.term === undefined ? {} : { TERM: terminal.term }),
       ...parseAssignments('env', env),
@@ -72,7 +72,10 @@ export const execCommand = defineCommand({
           printLines(exec.id);
           return 0;
         }
-        const [{ feedExec }, { followExec }] = await Promise.all([import('../exec-input.ts'), import('../output.ts')]);
+        const [{ feedExec }, { followExec }] = await Promise.all([
+          import('../terminal/exec-input.ts'),
+          import('../render/command-output.ts'),
+        ]);
         fed = isFed ? await feedExec(client, exec, isTerminal ? detachKeys : null) : null;
         return await followExec(client, exec, interrupt, fed);
       } finally {
@@ -115,10 +118,11 @@ export const runCommand = defineCommand({
       const interrupt = interrupts.catch();
       const { signal } = interrupt;
       try {
-        if (!values.json) return await (await import('../output.ts')).followRun(client, input, interrupt);
+        if (!values.json)
+          return await (await import('../render/command-output.ts')).followRun(client, input, interrupt);
         const result = await client.run(input, { signal });
         printJson(result);
-        return (await import('../output.ts')).exitCodeOf(result.exit_code, result.error_message);
+        return (await import('../render/command-output.ts')).exitCodeOf(result.exit_code, result.error_message);
       } catch (error) {
         if (!signal.aborted) throw error;
         if (!interrupt.isQuiet()) process.stderr.write('\nboxrun: canceled; the box is removed\n');

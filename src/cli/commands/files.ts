@@ -1,7 +1,7 @@
 // cp: files and directories between this host and a box.
 // One side is in a box, the other here; whatever is copied appears whole or not at all where it is one file.
-import { defineCommand } from '../command.ts';
-import { parseCopy } from '../copy-paths.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { parseCopy } from '../copy/copy-paths.ts';
 
 export const copyCommand = defineCommand({
   name: 'cp',
@@ -21,7 +21,7 @@ export const copyCommand = defineCommand({
     return withClient(async (client) => {
       const interrupt = interrupts.catch();
       try {
-        const { runCopy } = await import('../copy.ts');
+        const { runCopy } = await import('../copy/copy.ts');
         await runCopy(client, copy, { isQuiet: quiet, signal: interrupt.signal });
         return 0;
       } catch (error) {

@@ -1,11 +1,11 @@
 // images: what is imported on this host, and importing more of it, for hosts without a registry. Works on the state
 // directory itself, so it needs no server; boxes find an imported image by its name, before any alias or registry.
-import { jsonOption } from '../box-options.ts';
-import { resolveHere } from '../options.ts';
-import { defineCommand } from '../command.ts';
-import { printJson, printLines, renderAge, renderBytes, renderTable } from '../render.ts';
-import { loadConfig } from '../../shared/config.ts';
-import { makeStateDirectories, statePaths } from '../../shared/state-dir.ts';
+import { jsonOption } from '../parsing/box-options.ts';
+import { resolveHere } from '../parsing/options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { printJson, printLines, renderAge, renderBytes, renderTable } from '../render/render.ts';
+import { loadConfig } from '../../shared/settings/config.ts';
+import { makeStateDirectories, statePaths } from '../../shared/settings/state-dir.ts';
 
 const listOptions = { quiet: { type: 'flag', alias: 'q', describe: 'print names only' }, json: jsonOption } as const;
 

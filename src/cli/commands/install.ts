@@ -1,8 +1,8 @@
 // upgrade and uninstall: the package itself, in the place where this very file is installed, and the data if the user
 // says so. Each command says what it does before it does it, and changes nothing with --dry-run.
-import { defineCommand } from '../command.ts';
-import { UsageError } from '../options.ts';
-import { printLines } from '../render.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { UsageError } from '../parsing/options.ts';
+import { printLines } from '../render/render.ts';
 
 const dryRunOption = { type: 'flag', describe: 'only say what would be done' } as const;
 
@@ -13,8 +13,8 @@ export const upgradeCommand = defineCommand({
   examples: [['upgrade --dry-run', 'what would be run']],
   async run(values, { version }) {
     const [{ installedPrefix, planUpgrade, publishedName, runNpm }, { isServerUp }] = await Promise.all([
-      import('../installation.ts'),
-      import('../server.ts'),
+      import('../server/installation.ts'),
+      import('../server/running-server.ts'),
     ]);
     const plan = planUpgrade(installedPrefix(), publishedName);
     printLines(`This is boxrun ${version}.`);

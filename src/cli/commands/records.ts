@@ -1,8 +1,8 @@
 // info, execs, logs, events: what a server is, which commands a box has run, what one of them has written, and what
 // changes. Reads only.
-import { jsonOption, quietOption } from '../box-options.ts';
-import { defineCommand } from '../command.ts';
-import { printJson, printLines, renderAge, renderCommand, renderDuration, renderTable } from '../render.ts';
+import { jsonOption, quietOption } from '../parsing/box-options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { printJson, printLines, renderAge, renderCommand, renderDuration, renderTable } from '../render/render.ts';
 
 export const infoCommand = defineCommand({
   name: 'info',
@@ -18,7 +18,7 @@ export const infoCommand = defineCommand({
         used.cpu += cpu;
         used.memory_mb += memory_mb;
       }
-      const { describeAddress } = await import('../server.ts');
+      const { describeAddress } = await import('../server/running-server.ts');
       const address = describeAddress();
       if (json) {
         printJson({
@@ -96,7 +96,7 @@ export const eventsCommand = defineCommand({
     return withClient(async (client) => {
       const interrupt = interrupts.catch();
       try {
-        const { printChanges } = await import('../changes.ts');
+        const { printChanges } = await import('../render/changes.ts');
         return await printChanges(client, { since, json }, interrupt);
       } finally {
         interrupt.release();
@@ -122,7 +122,7 @@ export const logsCommand = defineCommand({
       const exec = await client.getExec(box, execId);
       const interrupt = interrupts.catch();
       try {
-        const { printEvents } = await import('../logs.ts');
+        const { printEvents } = await import('../render/logs.ts');
         return await printEvents(client, exec, { follow, json }, interrupt);
       } finally {
         interrupt.release();

@@ -1,11 +1,11 @@
 // serve: checks that the chosen driver works on this host, says what it offers, and then becomes the keeper.
 // The only command that loads a part of the server.
-import { capTable, type CapSetting } from '../../shared/caps.ts';
-import { loadConfig, takeNotifySocket, takeToken, type Config } from '../../shared/config.ts';
-import { makeStateDirectories } from '../../shared/state-dir.ts';
+import { capTable, type CapSetting } from '../../shared/settings/caps.ts';
+import { loadConfig, takeNotifySocket, takeToken, type Config } from '../../shared/settings/config.ts';
+import { makeStateDirectories } from '../../shared/settings/state-dir.ts';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
-import { defineCommand } from '../command.ts';
-import { parseWhole } from '../options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { parseWhole } from '../parsing/options.ts';
 
 interface CapOption {
   readonly type: 'text';
@@ -106,7 +106,7 @@ export const serveCommand = defineCommand({
         'boxrun serve: other users of this host can see a token that is an argument; use --token-file\n',
       );
     }
-    const { isLoopback } = await import('../../shared/loopback.ts');
+    const { isLoopback } = await import('../../shared/settings/loopback.ts');
     const token = takeToken({ token: values.token, tokenFile: values['token-file'] });
     if (config.tcp !== null && token === null && !isLoopback(config.tcp.host)) {
       throw new BoxRunError(

@@ -1,8 +1,8 @@
 // service install|uninstall|status: the server as a service of systemd. The work is in ../service.ts, loaded when it is
 // asked for.
-import { jsonOption } from '../box-options.ts';
-import { defineCommand } from '../command.ts';
-import { printLines } from '../render.ts';
+import { jsonOption } from '../parsing/box-options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { printLines } from '../render/render.ts';
 import { serveCommand } from './serve.ts';
 
 const userOption = { type: 'flag', describe: 'a service of this user, not of the host' } as const;
@@ -22,7 +22,7 @@ const installCommand = defineCommand({
   ],
   mayTakeWords: true,
   async run({ user, print, force }, { command }) {
-    const { installService } = await import('../service.ts');
+    const { installService } = await import('../server/service.ts');
     return installService({
       owner: ownerOf(user),
       isForced: force,
@@ -39,7 +39,7 @@ const uninstallCommand = defineCommand({
   options: { user: userOption, force: { type: 'flag', describe: 'remove a unit file that boxrun has not written' } },
   examples: [['service uninstall', 'boxes, images and settings stay']],
   async run({ user, force }) {
-    const { uninstallService } = await import('../service.ts');
+    const { uninstallService } = await import('../server/service.ts');
     return uninstallService(ownerOf(user), force);
   },
 });
@@ -50,7 +50,7 @@ const statusCommand = defineCommand({
   options: { user: userOption, json: jsonOption },
   examples: [['service status --json', 'for programs']],
   async run({ user, json }) {
-    const { showService } = await import('../service.ts');
+    const { showService } = await import('../server/service.ts');
     return showService(ownerOf(user), json);
   },
 });

@@ -1,9 +1,9 @@
 // attach and shell: a terminal in a box. The shell's exit code becomes our own, and this terminal is as it was before.
 // Ctrl-P Ctrl-Q leaves without waiting for the shell.
-import { boxInput, boxOptions, detachKeysOption, stopGraceInput, stopGraceOption } from '../box-options.ts';
-import { defineCommand } from '../command.ts';
-import { parseDetachKeys } from '../detach-keys.ts';
-import { createProgressLine } from '../render.ts';
+import { boxInput, boxOptions, detachKeysOption, stopGraceInput, stopGraceOption } from '../parsing/box-options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { parseDetachKeys } from '../terminal/detach-keys.ts';
+import { createProgressLine } from '../render/render.ts';
 
 const shellOption = { type: 'text', describe: 'program to run', shownDefault: '/bin/bash, else /bin/sh' } as const;
 
@@ -14,7 +14,7 @@ export const attachCommand = defineCommand({
   options: { shell: shellOption, 'detach-keys': detachKeysOption },
   examples: [['attach web --shell /bin/sh', 'a shell in the box called web']],
   async run({ box, shell, 'detach-keys': keys }, { interrupts, withClient }) {
-    const { openHere, requireTerminal } = await import('../terminal.ts');
+    const { openHere, requireTerminal } = await import('../terminal/local-terminal.ts');
     requireTerminal();
     const detachKeys = parseDetachKeys(keys);
     return withClient(async (client) => (await openHere(client, box, { shell, detachKeys }, interrupts)).exitCode);
@@ -35,7 +35,7 @@ export const shellCommand = defineCommand({
   },
   examples: [['shell base --cpu 1 --memory 256', 'try something out; nothing of it stays']],
   async run(values, { interrupts, withClient }) {
-    const { openHere, requireTerminal } = await import('../terminal.ts');
+    const { openHere, requireTerminal } = await import('../terminal/local-terminal.ts');
     requireTerminal();
     const detachKeys = parseDetachKeys(values['detach-keys']);
     const input = {

@@ -1,8 +1,8 @@
 // ui: prints a link to the server's page that logs one browser in, where the server asks for a token.
 // Whoever reaches the server by its socket, or has the token, gets one.
-import { jsonOption } from '../box-options.ts';
-import { defineCommand } from '../command.ts';
-import { printJson } from '../render.ts';
+import { jsonOption } from '../parsing/box-options.ts';
+import { defineCommand } from '../parsing/command.ts';
+import { printJson } from '../render/render.ts';
 
 export const uiCommand = defineCommand({
   name: 'ui',

@@ -8,9 +8,9 @@ import { fits } from '../../shared/ipc/contract.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { StreamControl, type StreamOperation } from '../../shared/contracts/worker.ts';
 import type { GatewayParts } from '../parts.ts';
-import { keyOf } from '../target.ts';
-import type { ClientSocket, WebSocketMessage } from '../web-socket.ts';
-import { nextItem, openWorkerStream } from '../worker-stream.ts';
+import { keyOf } from '../http/target.ts';
+import type { ClientSocket, WebSocketMessage } from '../live/web-socket.ts';
+import { nextItem, openWorkerStream } from '../live/worker-stream.ts';
 
 const boxPath = /^\/v1\/boxes\/([^/]+)\/attach\/?$/;
 const execPath = /^\/v1\/boxes\/([^/]+)\/exec\/([^/]+)\/attach\/?$/;

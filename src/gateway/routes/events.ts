@@ -4,8 +4,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { toBoxRunError } from '../../shared/errors.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeMessages, eventStreamType, openSseStream } from '../sse.ts';
-import { createParseQuery, StatesQuery } from '../validation.ts';
+import { encodeMessages, eventStreamType, openSseStream } from '../live/sse.ts';
+import { createParseQuery, StatesQuery } from '../http/validation.ts';
 
 const parseQuery = createParseQuery(StatesQuery);
 

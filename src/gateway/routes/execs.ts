@@ -2,18 +2,18 @@
 // An exec is found only under the box that it belongs to.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ExecBody, SignalBody, type Exec } from '../../shared/api.ts';
-import { userProblem } from '../../shared/box-user.ts';
+import { userProblem } from '../../shared/boxes/box-user.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
-import { faultPoint } from '../../shared/fault.ts';
+import { faultPoint } from '../../shared/faults/fault.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
-import { createStopwatch } from '../../shared/stage-times.ts';
-import { rowAnswer } from '../answer-cache.ts';
-import { withCleanEnvironment } from '../environment.ts';
-import type { ListSource } from '../list-answer.ts';
-import { whileProcessing } from '../long-answer.ts';
-import { pageOf, sendAnswer } from '../pages.ts';
+import { createStopwatch } from '../../shared/observe/stage-times.ts';
+import { rowAnswer } from '../reads/answer-cache.ts';
+import { withCleanEnvironment } from '../http/box-environment.ts';
+import type { ListSource } from '../reads/list-answer.ts';
+import { whileProcessing } from '../http/long-answer.ts';
+import { pageOf, sendAnswer } from '../reads/pages.ts';
 import type { GatewayParts } from '../parts.ts';
 import {
   encodeEvents,
@@ -22,12 +22,12 @@ import {
   openSseStream,
   type SseEncoding,
   type StreamParts,
-} from '../sse.ts';
-import { keyOf, parseTarget, unknownAction } from '../target.ts';
-import { claimOf } from '../request-key.ts';
-import { withServerTiming } from '../server-timing.ts';
-import { createParse, createParseQuery, EventsQuery, ExecQuery, ExecsQuery } from '../validation.ts';
-import { signalNumber } from '../signal-number.ts';
+} from '../live/sse.ts';
+import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
+import { claimOf } from '../http/idempotency-header.ts';
+import { withServerTiming } from '../http/server-timing.ts';
+import { createParse, createParseQuery, EventsQuery, ExecQuery, ExecsQuery } from '../http/validation.ts';
+import { signalNumber } from '../http/signal-number.ts';
 import { raiseNoBox } from './boxes.ts';
 
 interface ExecPath {

@@ -5,16 +5,16 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Readable } from 'node:stream';
 import { posix } from 'node:path';
 import { DownloadBody } from '../../shared/api.ts';
-import { drained } from '../../shared/drained.ts';
+import { drained } from '../../shared/waiting/drained.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
-import { whileProcessing } from '../long-answer.ts';
-import { readUpload } from '../multipart.ts';
+import { whileProcessing } from '../http/long-answer.ts';
+import { readUpload } from '../http/multipart.ts';
 import type { GatewayParts } from '../parts.ts';
-import { createSpools } from '../spools.ts';
-import { keyOf } from '../target.ts';
-import { createParse } from '../validation.ts';
-import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../worker-stream.ts';
+import { createSpools } from '../http/spools.ts';
+import { keyOf } from '../http/target.ts';
+import { createParse } from '../http/validation.ts';
+import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../live/worker-stream.ts';
 
 interface BoxPath {
   Params: { box: string };

@@ -1,7 +1,7 @@
 // Facts about the server: its limits for clients, and for whoever watches it, whether it lives and is ready.
 // Asked by monitors and by clients at start; they tell the truth while parts are down.
 import type { FastifyInstance } from 'fastify';
-import { prometheusType } from '../../shared/metrics.ts';
+import { prometheusType } from '../../shared/observe/metrics.ts';
 import type { GatewayParts } from '../parts.ts';
 
 export function addHealthRoutes(app: FastifyInstance, { config, health, meters }: GatewayParts): void {

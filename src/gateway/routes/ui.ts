@@ -5,10 +5,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { UiLink } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
-import { loginPath } from '../access.ts';
+import { loginPath } from '../http/access.ts';
 import type { GatewayParts } from '../parts.ts';
-import { createUiFiles, type UiFile } from '../ui-files.ts';
-import { createParseQuery, LoginQuery } from '../validation.ts';
+import { createUiFiles, type UiFile } from '../ui/ui-files.ts';
+import { createParseQuery, LoginQuery } from '../http/validation.ts';
 
 const policy = [
   "default-src 'none'",

@@ -5,9 +5,9 @@ import type { Images, UsageHistory } from '../../shared/api.ts';
 import { baseImageName } from '../../shared/images/base.ts';
 import { imageAliases } from '../../shared/images/source.ts';
 import { listImages } from '../../shared/images/store.ts';
-import { statePaths } from '../../shared/state-dir.ts';
+import { statePaths } from '../../shared/settings/state-dir.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeNotice, eventStreamType, inPieces, openSseStream } from '../sse.ts';
+import { encodeNotice, eventStreamType, inPieces, openSseStream } from '../live/sse.ts';
 
 export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: GatewayParts): void {
   app.get('/v1/images', async (): Promise<Images> => {

@@ -2,7 +2,7 @@
 // next one may have been told otherwise. Everything else of a Config is used when a process or a box starts.
 import { createHash } from 'node:crypto';
 import { Type, type Static } from 'typebox';
-import type { Config } from '../config.ts';
+import type { Config } from '../settings/config.ts';
 
 export const LogSettings = Type.Object({
   logLevel: Type.String(),

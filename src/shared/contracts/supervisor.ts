@@ -4,8 +4,8 @@ import { Type } from 'typebox';
 import { Box, CreateBoxBody, Exec, ExecBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { StreamGrant, StreamOperation } from './worker.ts';
-import { MetricsSnapshot } from '../metrics-snapshot.ts';
-import { StageTimes } from '../stage-times.ts';
+import { MetricsSnapshot } from '../observe/metrics-snapshot.ts';
+import { StageTimes } from '../observe/stage-times.ts';
 import { KeyClaim } from './writer.ts';
 
 const box = Type.String();

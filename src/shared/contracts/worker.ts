@@ -1,10 +1,11 @@
 // What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and
-// go. Served by worker/control.ts, called by supervisor/box-worker.ts; generations tell workers of one box apart.
+// go. Served by worker/control.ts, called by supervisor/workers/box-worker.ts; generations tell workers of one box
+// apart.
 import { Type, type Static } from 'typebox';
 import { AttachInput, Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
-import { StageTimes } from '../stage-times.ts';
+import { StageTimes } from '../observe/stage-times.ts';
 import { WorkerSettings } from './settings.ts';
 import { KeyClaim } from './writer.ts';
 
@@ -102,7 +103,7 @@ export const workerContract = {
     generation: Type.Integer(),
     /** True while the engine runs under this worker. */
     running: Type.Boolean(),
-    /** shared/build.ts; absent in workers of builds that did not say it yet. */
+    /** shared/process/build.ts; absent in workers of builds that did not say it yet. */
     build: Type.Optional(Type.String()),
     /** Requests that workers of the version before do not know; see `takes`. */
     takes: Type.Optional(Type.Array(Type.String())),

@@ -5,7 +5,7 @@ import { Type, type Static } from 'typebox';
 import { stateKinds } from '../api.ts';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
 import { LogSettings } from './settings.ts';
-import { MetricsSnapshot } from '../metrics-snapshot.ts';
+import { MetricsSnapshot } from '../observe/metrics-snapshot.ts';
 import { BoxRow, ExecRow } from '../store/rows.ts';
 
 const nullableText = Type.Union([Type.String(), Type.Null()]);
@@ -93,7 +93,7 @@ export const writerContract = {
   serverHello: Type.Object({
     pid: Type.Integer(),
     instanceId: Type.String(),
-    /** shared/build.ts; absent in writers of builds that did not say it yet. */
+    /** shared/process/build.ts; absent in writers of builds that did not say it yet. */
     build: Type.Optional(Type.String()),
     /** The database that it writes, where it says so. Writers of the version before do not, and take no `settings`. */
     dbPath: Type.Optional(Type.String()),

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { Writable, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { startFilter } from '../child-process.ts';
+import { startFilter } from '../process/child-process.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 import { createTarWalker } from './tar.ts';
 

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { runTool } from '../child-process.ts';
+import { runTool } from '../process/child-process.ts';
 import { BoxRunError } from '../errors.ts';
 import { findBusybox } from './busybox.ts';
 import { imagePaths, installLayout, installedDigest } from './layouts.ts';

@@ -4,7 +4,7 @@
 import { mkdir, rm, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createGzip } from 'node:zlib';
-import { runTool } from '../child-process.ts';
+import { runTool } from '../process/child-process.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { classifyArchive, createRootfsCheck, extractLayout, notAnImage, openArchive } from './archive.ts';

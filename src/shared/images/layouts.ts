@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { isAlive, processIdentity } from '../child-process.ts';
+import { isAlive, processIdentity } from '../process/child-process.ts';
 import { layoutDigest } from './oci-layout.ts';
 import { encodeName } from './reference.ts';
 

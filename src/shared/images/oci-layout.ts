@@ -8,7 +8,7 @@ import { arch } from 'node:os';
 import { join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { userProblem } from '../box-user.ts';
+import { userProblem } from '../boxes/box-user.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 
 export interface Descriptor {

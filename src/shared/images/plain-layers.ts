@@ -6,7 +6,7 @@ import { copyFile, link, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';
-import { boxIdMax } from '../box-user.ts';
+import { boxIdMax } from '../boxes/box-user.ts';
 import { BoxRunError, errorText } from '../errors.ts';
 import { compressionOf, openArchive } from './archive.ts';
 import {

@@ -1,7 +1,7 @@
 // Makes the tar of a layer plain: files with holes (GNU tar -S) get their zeros, and files of users that no box has
 // belong to nobody. Every other byte stays as it is, because names and attributes need not be text. Memory does not
 // grow with the archive.
-import { boxIdMax } from '../box-user.ts';
+import { boxIdMax } from '../boxes/box-user.ts';
 import { limits } from '../limits.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
 import { packRecords, readRecords, recordOf, type PaxRecord } from './pax.ts';

@@ -3,7 +3,7 @@
 // alone.
 import { rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { runTool } from '../child-process.ts';
+import { runTool } from '../process/child-process.ts';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 

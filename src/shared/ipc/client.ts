@@ -1,7 +1,7 @@
 // The calling side of a contract: one connection to a server, requests with deadline and cancellation, notices in
 // order. Every waiting request ends when the connection does, with UNAVAILABLE. link.ts keeps such a connection up.
 import { BoxRunError, errorText } from '../errors.ts';
-import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../heartbeat.ts';
+import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../process/heartbeat.ts';
 import { limits } from '../limits.ts';
 import { createConnection, type Connection } from './connection.ts';
 import {

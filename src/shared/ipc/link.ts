@@ -1,7 +1,7 @@
 // A connection that is kept up: connects again with growing pauses whenever the other process is down or restarts.
 // Used where a process needs another one for as long as both live.
 import { BoxRunError } from '../errors.ts';
-import { sleep } from '../clock.ts';
+import { sleep } from '../waiting/clock.ts';
 import { limits } from '../limits.ts';
 import { connectContract, type ConnectOptions, type RequestOptions, type ServerPeer } from './client.ts';
 import type { Contract, MethodOf, ParamsOf, ResultOf } from './contract.ts';

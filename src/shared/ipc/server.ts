@@ -3,7 +3,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../observe/log.ts';
 import { createConnection, type Connection } from './connection.ts';
 import {
   fits,

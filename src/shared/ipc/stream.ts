@@ -3,7 +3,7 @@
 // explicit `end`: the death of a peer is never taken for the end of its bytes. The client's first message names the
 // token that says what it is about.
 import type { Socket } from 'node:net';
-import { drained } from '../drained.ts';
+import { drained } from '../waiting/drained.ts';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { createFrameDecoder, encodeFrame } from './frame.ts';

@@ -1,6 +1,6 @@
 // Whether anything has been committed to the database since a moment: one number that changes with every commit of
 // another process. Costs microseconds, reads no row, and waits for nothing. For whoever keeps what was read
-// (gateway/answer-cache.ts).
+// (gateway/reads/answer-cache.ts).
 import Database from 'better-sqlite3';
 
 export interface CommitWatch {

@@ -3,7 +3,7 @@
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
-import { faultPoint } from '../fault.ts';
+import { faultPoint } from '../faults/fault.ts';
 import { isOtherEdition, setTablesAside, takeOverRows } from './other-edition.ts';
 
 const migrations: readonly string[] = [

@@ -3,7 +3,7 @@
 // and their removal. What does not fit the rows of this edition stops the migration, and the database stays as it was.
 import type { Database } from 'better-sqlite3';
 import { Value } from 'typebox/value';
-import { timestamp } from '../clock.ts';
+import { timestamp } from '../waiting/clock.ts';
 import { BoxRunError } from '../errors.ts';
 import { imageAliases } from '../images/source.ts';
 import { exitEventData } from '../lifecycle/exec.ts';

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { BoxSpec } from '../../../src/worker/drivers/driver.ts';
+import type { BoxSpec } from '../../../src/worker/drivers/driver-contract.ts';
 import { boxEnvironment, checkSpec, engineOptions } from '../../../src/worker/drivers/boxlite/box-options.ts';
 
 const spec: BoxSpec = {

@@ -5,7 +5,11 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { exitCodeOf, wrapCommand, type WrappedCommand } from '../../../src/worker/drivers/boxlite/command.ts';
+import {
+  exitCodeOf,
+  wrapCommand,
+  type WrappedCommand,
+} from '../../../src/worker/drivers/boxlite/guest/guest-command.ts';
 
 const plain: WrappedCommand = {
   execId: 'exec_1',

@@ -3,9 +3,9 @@
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import type { ExecRequest } from '../../../src/worker/drivers/driver.ts';
+import type { ExecRequest } from '../../../src/worker/drivers/driver-contract.ts';
 import type { EngineExec } from '../../../src/worker/drivers/boxlite/engine.ts';
-import { createExecHandle, type ExecDeps } from '../../../src/worker/drivers/boxlite/exec.ts';
+import { createExecHandle, type ExecDeps } from '../../../src/worker/drivers/boxlite/guest/engine-exec.ts';
 
 const request: ExecRequest = {
   execId: 'exec_1',

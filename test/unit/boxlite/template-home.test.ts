@@ -4,8 +4,8 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { createTemplateHome } from '../../../src/worker/drivers/boxlite/template-home.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { createTemplateHome } from '../../../src/worker/drivers/boxlite/home/template-home.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 const image = { kind: 'registry', reference: 'alpine:3.20' } as const;
 

@@ -1,7 +1,7 @@
 // What is offered at Tab, for each place of a command line.
 import { expect, it } from 'vitest';
-import { commandTable } from '../../../src/cli/command-table.ts';
-import { candidates, type NameSource } from '../../../src/cli/completion.ts';
+import { commandTable } from '../../../src/cli/parsing/command-table.ts';
+import { candidates, type NameSource } from '../../../src/cli/completion/completion.ts';
 
 const names: NameSource = {
   boxes: async (status) => ['web', 'db', ...(status === 'running' ? [] : ['old'])],

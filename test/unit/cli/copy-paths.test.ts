@@ -1,7 +1,7 @@
 // The two sides of a copy, as users type them.
 import { expect, it } from 'vitest';
-import { parseCopy } from '../../../src/cli/copy-paths.ts';
-import { UsageError } from '../../../src/cli/options.ts';
+import { parseCopy } from '../../../src/cli/copy/copy-paths.ts';
+import { UsageError } from '../../../src/cli/parsing/options.ts';
 
 it('tells the side in the box from the one here', () => {
   expect(parseCopy('a.txt', 'web:/srv/')).toEqual({

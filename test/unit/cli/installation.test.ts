@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { installedPrefix, planUpgrade, publishedName } from '../../../src/cli/installation.ts';
+import { installedPrefix, planUpgrade, publishedName } from '../../../src/cli/server/installation.ts';
 
 it('installs nothing by name while the package is not published', () => {
   expect(publishedName).toBeNull();

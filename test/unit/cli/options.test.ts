@@ -10,7 +10,7 @@ import {
   splitCommand,
   timeoutOrTty,
   UsageError,
-} from '../../../src/cli/options.ts';
+} from '../../../src/cli/parsing/options.ts';
 
 it('reads whole numbers', () => {
   expect(parseWhole('cpu', '12', 1)).toBe(12);

@@ -1,9 +1,9 @@
 // Command lines that are read without yargs mean what they mean to yargs; and where anything is wrong, yargs says so.
 import { expect, it } from 'vitest';
-import type { CommandSpec } from '../../../src/cli/command.ts';
-import { commandTable } from '../../../src/cli/command-table.ts';
-import { parseAndRun } from '../../../src/cli/parser.ts';
-import { readQuickly } from '../../../src/cli/quick-words.ts';
+import type { CommandSpec } from '../../../src/cli/parsing/command.ts';
+import { commandTable } from '../../../src/cli/parsing/command-table.ts';
+import { parseAndRun } from '../../../src/cli/parsing/parser.ts';
+import { readQuickly } from '../../../src/cli/parsing/quick-words.ts';
 
 type Values = Readonly<Record<string, unknown>>;
 

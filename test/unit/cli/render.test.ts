@@ -8,7 +8,7 @@ import {
   renderDuration,
   renderError,
   renderTable,
-} from '../../../src/cli/render.ts';
+} from '../../../src/cli/render/render.ts';
 
 it('prints errors with code, and a hint where there is one', () => {
   expect(renderError(new BoxRunError('BOX_NOT_FOUND', 'there is no box'))).toBe(

@@ -12,7 +12,7 @@ import {
   serviceArguments,
   serviceEnvironment,
   unitName,
-} from '../../../src/cli/service-unit.ts';
+} from '../../../src/cli/server/service-unit.ts';
 
 const strange = `a b"c\\d%e$f'g`;
 const unitFor = (owner: 'system' | 'user') =>

@@ -1,15 +1,15 @@
 // The OCI configuration of a box, and its system call filter, as data.
 import { describe, expect, test } from 'vitest';
-import type { BoxSpec } from '../../../src/worker/drivers/driver.ts';
-import { sharedRange } from '../../../src/shared/id-ranges.ts';
+import type { BoxSpec } from '../../../src/worker/drivers/driver-contract.ts';
+import { sharedRange } from '../../../src/shared/host/id-ranges.ts';
 import {
   boxCapabilities,
   hostnameOf,
   ociConfig,
   type BundleOptions,
-} from '../../../src/worker/drivers/container/bundle.ts';
-import { cgroupOf } from '../../../src/worker/drivers/container/paths.ts';
-import { seccompProfile } from '../../../src/worker/drivers/container/seccomp.ts';
+} from '../../../src/worker/drivers/container/box/bundle.ts';
+import { cgroupOf } from '../../../src/worker/drivers/container/box/paths.ts';
+import { seccompProfile } from '../../../src/worker/drivers/container/host/seccomp.ts';
 
 const spec: BoxSpec = {
   boxId: 'box_x7Kq0aZ-_b3T',

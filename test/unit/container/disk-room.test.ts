@@ -2,7 +2,7 @@
 // has.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
-import { blocksToReserve } from '../../../src/worker/drivers/container/disk-room.ts';
+import { blocksToReserve } from '../../../src/worker/drivers/container/disk/disk-room.ts';
 
 const gib = 2 ** 30;
 const blockBytes = 4096;

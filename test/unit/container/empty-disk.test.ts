@@ -4,8 +4,8 @@ import { execFileSync } from 'node:child_process';
 import { statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { emptyDisk, writeDisk } from '../../../src/worker/drivers/container/empty-disk.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { emptyDisk, writeDisk } from '../../../src/worker/drivers/container/disk/empty-disk.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 const gib = 2 ** 30;
 const check = (disk: string) =>

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createOutputPipe } from '../../../src/worker/drivers/container/runner/output-pipe.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
 
 function openPipe() {
   const path = join(temporaryDirectory(), 'pipe');

@@ -1,7 +1,7 @@
 // A box's resolv.conf, made out of the host's.
 import { describe, expect, test } from 'vitest';
-import { isClosed } from '../../../src/worker/drivers/container/network.ts';
-import { boxResolver, needsIpv6 } from '../../../src/worker/drivers/container/resolver.ts';
+import { isClosed } from '../../../src/worker/drivers/container/network/network.ts';
+import { boxResolver, needsIpv6 } from '../../../src/worker/drivers/container/network/resolver.ts';
 
 const host = (...lines: string[]) => ({ text: lines.join('\n'), isSeenBySlirp: true });
 const box = (...lines: string[]) => boxResolver(host(...lines), isClosed);

@@ -1,6 +1,6 @@
 // Users and groups as images name them.
 import { describe, expect, test } from 'vitest';
-import { resolveUser } from '../../../src/worker/drivers/container/users.ts';
+import { resolveUser } from '../../../src/worker/drivers/container/exec/users.ts';
 
 const files: Readonly<Record<string, string>> = {
   '/etc/passwd':

@@ -1,6 +1,6 @@
 // What is mounted in a box, told apart from what was to be mounted: by the mount tables of host and box.
 import { describe, expect, it } from 'vitest';
-import { missingMounts, parseMounts } from '../../../src/worker/drivers/container/volume-mounts.ts';
+import { missingMounts, parseMounts } from '../../../src/worker/drivers/container/disk/volume-mounts.ts';
 
 const host = parseMounts(
   [

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findBusybox } from '../../../src/shared/images/busybox.ts';
-import { wrapCommand } from '../../../src/worker/drivers/container/wrapper.ts';
+import { wrapCommand } from '../../../src/worker/drivers/container/exec/wrapper.ts';
 
 const busybox = await findBusybox().catch(() => null);
 let dir = '';

@@ -4,8 +4,8 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { createAccess, loadCookieKey } from '../../../src/gateway/access.ts';
-import { createStreamPlaces } from '../../../src/gateway/stream-places.ts';
+import { createAccess, loadCookieKey } from '../../../src/gateway/http/access.ts';
+import { createStreamPlaces } from '../../../src/gateway/live/stream-places.ts';
 import { createUiCodes } from '../../../src/supervisor/ui-codes.ts';
 
 const token = 'correct-horse-battery';

@@ -1,7 +1,7 @@
 // Answers that are kept while nothing is committed: never older than the last commit before the question.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { createAnswerCache, type Answer } from '../../../src/gateway/answer-cache.ts';
+import { createAnswerCache, type Answer } from '../../../src/gateway/reads/answer-cache.ts';
 import { limits } from '../../../src/shared/limits.ts';
 
 const answerOf = (row: object): Answer => ({ json: JSON.stringify(row), next: null });

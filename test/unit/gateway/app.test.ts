@@ -2,16 +2,16 @@
 // clients.
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
-import { createAnswerCache } from '../../../src/gateway/answer-cache.ts';
-import { createBudget } from '../../../src/gateway/budget.ts';
+import { createAnswerCache } from '../../../src/gateway/reads/answer-cache.ts';
+import { createBudget } from '../../../src/gateway/http/budget.ts';
 import { createApp } from '../../../src/gateway/app.ts';
-import { createGuard } from '../../../src/gateway/guards.ts';
-import { createListSender } from '../../../src/gateway/list-answer.ts';
-import { createOutputPool, createOutputText } from '../../../src/gateway/output-text.ts';
-import { parseTarget } from '../../../src/gateway/target.ts';
+import { createGuard } from '../../../src/gateway/http/guards.ts';
+import { createListSender } from '../../../src/gateway/reads/list-answer.ts';
+import { createOutputPool, createOutputText } from '../../../src/gateway/reads/output-text.ts';
+import { parseTarget } from '../../../src/gateway/http/target.ts';
 import type { GatewayParts } from '../../../src/gateway/parts.ts';
-import { createStreamPlaces } from '../../../src/gateway/stream-places.ts';
-import { loadConfig } from '../../../src/shared/config.ts';
+import { createStreamPlaces } from '../../../src/gateway/live/stream-places.ts';
+import { loadConfig } from '../../../src/shared/settings/config.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 
 const config = loadConfig({}, { BOXRUN_STATE_DIR: '/nowhere', BOXRUN_MAX_CPU: '3', BOXRUN_MAX_MEMORY_MB: '9' });

@@ -1,6 +1,6 @@
 // What clients make the gateway hold is bounded, all together and each of them; what is given back is there again.
 import { expect, it } from 'vitest';
-import { createBudget } from '../../../src/gateway/budget.ts';
+import { createBudget } from '../../../src/gateway/http/budget.ts';
 
 const never = new AbortController().signal;
 const refused = expect.objectContaining({ code: 'TOO_MANY_REQUESTS', status: 429 }) as Error;

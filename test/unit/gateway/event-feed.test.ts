@@ -5,8 +5,8 @@ import type { Exec } from '../../../src/shared/api.ts';
 import type { Event } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createEventFeed, type EventFeed } from '../../../src/gateway/event-feed.ts';
-import { createRandom } from '../../support/random.ts';
+import { createEventFeed, type EventFeed } from '../../../src/gateway/live/event-feed.ts';
+import { createRandom } from '../../support/runs/random.ts';
 
 const exec = { id: 'exec_a', box_id: 'box_a' };
 const never = new AbortController().signal;

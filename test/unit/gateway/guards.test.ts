@@ -1,6 +1,6 @@
 // Which requests a page in a browser could have caused, and are refused.
 import { describe, expect, it } from 'vitest';
-import { createSourceCheck } from '../../../src/gateway/guards.ts';
+import { createSourceCheck } from '../../../src/gateway/http/guards.ts';
 
 const get = (host: string | undefined, origin?: string) => ({ method: 'GET', host, origin });
 const post = (host: string, origin?: string) => ({ method: 'POST', host, origin });

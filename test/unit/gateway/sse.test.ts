@@ -1,6 +1,6 @@
 // The form of events on the wire, byte for byte.
 import { expect, it } from 'vitest';
-import { encodeEvents, encodeNotice } from '../../../src/gateway/sse.ts';
+import { encodeEvents, encodeNotice } from '../../../src/gateway/live/sse.ts';
 
 const log = (seq: number, bytes: readonly number[] | string, stream: 'stdout' | 'stderr' = 'stdout') =>
   ({

@@ -1,7 +1,7 @@
 // The feed of changes over a writer that comes and goes: each reader gets each change once and in order, and is told
 // where it has missed some for good.
 import { expect, it } from 'vitest';
-import { createStateFeed, type StateFeed, type StateMessage } from '../../../src/gateway/state-feed.ts';
+import { createStateFeed, type StateFeed, type StateMessage } from '../../../src/gateway/live/state-feed.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createStateLog, type StateLog } from '../../../src/writer/state-log.ts';

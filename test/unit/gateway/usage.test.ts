@@ -1,11 +1,11 @@
 // The hour of figures that a gateway keeps: how CPU seconds become CPUs, what a gap is, and that readers cannot hold it
 // up.
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { createUsage, type UsageMessage } from '../../../src/gateway/usage.ts';
+import { createUsage, type UsageMessage } from '../../../src/gateway/figures/usage.ts';
 import type { SupervisorContract } from '../../../src/shared/contracts/supervisor.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import type { ResultOf } from '../../../src/shared/ipc/contract.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 type Told = ResultOf<SupervisorContract, 'usage'>;
 

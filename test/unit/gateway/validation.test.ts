@@ -2,7 +2,7 @@
 import { Type } from 'typebox';
 import { describe, expect, it } from 'vitest';
 import { CreateBoxBody, ExecBody, GcBody } from '../../../src/shared/api.ts';
-import { createParse, createParseQuery } from '../../../src/gateway/validation.ts';
+import { createParse, createParseQuery } from '../../../src/gateway/http/validation.ts';
 
 const parseCreate = createParse(CreateBoxBody);
 const parseExec = createParse(ExecBody);

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
-import { createUpgrade, type ClientSocket } from '../../../src/gateway/web-socket.ts';
+import { createUpgrade, type ClientSocket } from '../../../src/gateway/live/web-socket.ts';
 
 const pingMs = 40;
 

@@ -8,8 +8,8 @@ import { connectContract } from '../../../src/shared/ipc/client.ts';
 import { createFrameDecoder, encodeFrame } from '../../../src/shared/ipc/frame.ts';
 import { listenAt } from '../../../src/shared/ipc/socket.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { eventually } from '../../support/eventually.ts';
-import { settle, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { settle, temporaryDirectory } from '../../support/runs/unit.ts';
 import { kitchen, rawConnection, serveKitchen, visit, visitOptions } from './setup.ts';
 
 const hello = ['hello', 'kitchen', kitchen.version, { guest: 'raw' }];

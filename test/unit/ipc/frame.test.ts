@@ -2,8 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { createFrameDecoder, encodeFrame, FrameError } from '../../../src/shared/ipc/frame.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createRandom, type Random } from '../../support/random.ts';
-import { cutAtRandom } from '../../support/unit.ts';
+import { createRandom, type Random } from '../../support/runs/random.ts';
+import { cutAtRandom } from '../../support/runs/unit.ts';
 
 function randomValue(random: Random, depth = 0): unknown {
   const kinds = ['null', 'number', 'text', 'bytes', 'boolean', ...(depth < 3 ? ['list', 'map'] : [])];

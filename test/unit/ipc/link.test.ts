@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createLink, type Link } from '../../../src/shared/ipc/link.ts';
-import { eventually } from '../../support/eventually.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { serveKitchen, visitOptions, type Kitchen } from './setup.ts';
 
 interface OpenLink {

@@ -12,8 +12,8 @@ import {
   type RequestContext,
   type ServeOptions,
 } from '../../../src/shared/ipc/server.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 
 export const kitchen = {
   name: 'kitchen',

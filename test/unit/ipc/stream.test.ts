@@ -6,8 +6,8 @@ import { BoxRunError } from '../../../src/shared/errors.ts';
 import { acceptStream, openStream, type ByteStream } from '../../../src/shared/ipc/stream.ts';
 import { connectTo } from '../../../src/shared/ipc/socket.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { eventually } from '../../support/eventually.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 async function listening(onSocket: (socket: Socket) => void): Promise<string> {
   const path = join(temporaryDirectory(), 's');

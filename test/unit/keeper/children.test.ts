@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { keepChild, type KeptChild, type StartChild } from '../../../src/keeper/children.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, quietLog, settle } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, quietLog, settle } from '../../support/runs/unit.ts';
 
 interface ChildDouble {
   readonly number: number;

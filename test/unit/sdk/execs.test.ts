@@ -1,7 +1,7 @@
 // Commands through the client and through a box in hand: what is kept of the output, and what becomes of a command that
 // nobody follows any more.
 import { expect, it } from 'vitest';
-import { promiseInHand } from '../../support/unit.ts';
+import { promiseInHand } from '../../support/runs/unit.ts';
 import { exitEvent, logEvent, serve, sse } from './setup.ts';
 
 const box = { id: 'box_a', name: 'a', status: 'running' };

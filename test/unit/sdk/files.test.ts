@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { UploadSource } from '../../../src/sdk/index.ts';
-import { promiseInHand, temporaryDirectory } from '../../support/unit.ts';
+import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
 import { bodyOf, serve } from './setup.ts';
 
 /** The parts of a form by name, in order, as they stand on the wire. */

@@ -4,11 +4,11 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { WebSocketServer, type WebSocket } from 'ws';
-import { loadConfig } from '../../../src/shared/config.ts';
-import { makeStateDirectories } from '../../../src/shared/state-dir.ts';
+import { loadConfig } from '../../../src/shared/settings/config.ts';
+import { makeStateDirectories } from '../../../src/shared/settings/state-dir.ts';
 import { BoxRun, type Terminal } from '../../../src/sdk/index.ts';
 import { findServer } from '../../../src/sdk/node.ts';
-import { promiseInHand, temporaryDirectory } from '../../support/unit.ts';
+import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
 import { serve } from './setup.ts';
 
 /** A client of a server that speaks by `handler` on each connection. */

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TSchema } from 'typebox';
 import { describe, expect, it } from 'vitest';
-import { operations } from '../../../src/gateway/openapi-operations.ts';
+import { operations } from '../../../src/gateway/openapi/operations.ts';
 import { AttachInput, AttachOutput } from '../../../src/shared/api.ts';
 
 const page = readFileSync(join(import.meta.dirname, '../../../docs/api.md'), 'utf8');

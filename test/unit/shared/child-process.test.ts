@@ -2,9 +2,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { isAlive, killAndWait, killQuietly, processIdentity, runTool } from '../../../src/shared/child-process.ts';
-import { runTypescript } from '../../support/typescript-child.ts';
-import { eventually } from '../../support/eventually.ts';
+import {
+  isAlive,
+  killAndWait,
+  killQuietly,
+  processIdentity,
+  runTool,
+} from '../../../src/shared/process/child-process.ts';
+import { runTypescript } from '../../support/runs/typescript-child.ts';
+import { eventually } from '../../support/runs/eventually.ts';
 
 const shell = (script: string, options: Partial<Parameters<typeof runTool>[2]> = {}) =>
   runTool('sh', ['-c', script], { timeoutMs: 5_000, ...options });
@@ -132,7 +138,7 @@ describe('a tool that must end early', () => {
 
   it('dies with the process that runs it, even when that is killed', async () => {
     const parent = await runTypescript(`
-      import { runTool } from './src/shared/child-process.ts';
+      import { runTool } from './src/shared/process/child-process.ts';
       await runTool('sh', ['-c', 'echo $$ >&2; exec sleep 60'], { timeoutMs: 60_000, onStderrLine: (line) => console.log(line) });
     `);
     const pid = Number(await parent.line());

@@ -2,8 +2,8 @@
 import { chmodSync, linkSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadBundle } from '../../../src/shared/compiled-code.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { loadBundle } from '../../../src/shared/process/compiled-code.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 const bundle = (answer: number) =>
   `module.exports.answer = () => ${answer}; module.exports.os = require('node:os').EOL; module.exports.where = __filename;`;

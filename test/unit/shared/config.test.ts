@@ -4,9 +4,9 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { capTable, capVariable } from '../../../src/shared/caps.ts';
-import { loadConfig, takeToken } from '../../../src/shared/config.ts';
-import { isLoopback } from '../../../src/shared/loopback.ts';
+import { capTable, capVariable } from '../../../src/shared/settings/caps.ts';
+import { loadConfig, takeToken } from '../../../src/shared/settings/config.ts';
+import { isLoopback } from '../../../src/shared/settings/loopback.ts';
 
 describe('settings', () => {
   it('have defaults for everything', () => {

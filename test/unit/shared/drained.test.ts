@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { afterEach, expect, it } from 'vitest';
-import { drained } from '../../../src/shared/drained.ts';
+import { drained } from '../../../src/shared/waiting/drained.ts';
 
 const servers: Server[] = [];
 afterEach(() => {

@@ -3,14 +3,14 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createFaultPoint } from '../../../src/shared/fault.ts';
-import { faultPoints } from '../../../src/shared/fault-points.ts';
+import { createFaultPoint } from '../../../src/shared/faults/fault.ts';
+import { faultPoints } from '../../../src/shared/faults/fault-points.ts';
 import { readFiles } from '../../style/sources.ts';
 
 /** Code of one process that lies in src/shared. */
 const sharedBy: Readonly<Record<string, string>> = {
   'src/shared/store/migrations.ts': 'writer',
-  'src/shared/spill.ts': 'worker',
+  'src/shared/store/spill.ts': 'worker',
 };
 
 let directory: string;

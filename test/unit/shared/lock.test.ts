@@ -3,10 +3,10 @@ import { spawn } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { tryLock } from '../../../src/shared/lock.ts';
-import { runTypescript } from '../../support/typescript-child.ts';
-import { eventually } from '../../support/eventually.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { tryLock } from '../../../src/shared/process/lock.ts';
+import { runTypescript } from '../../support/runs/typescript-child.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 describe('a lock', () => {
   it("has one holder until it is released, and is its owner's alone", async () => {
@@ -35,7 +35,7 @@ describe('a lock', () => {
     const path = join(temporaryDirectory(), 'lock');
     const holder = await runTypescript(`
       import { spawn } from 'node:child_process';
-      import { tryLock } from './src/shared/lock.ts';
+      import { tryLock } from './src/shared/process/lock.ts';
       const lock = await tryLock(${JSON.stringify(path)});
       const child = spawn('sleep', ['60'], { stdio: 'ignore', detached: true });
       console.log(lock === null ? 'none' : child.pid);

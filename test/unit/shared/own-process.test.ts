@@ -3,12 +3,12 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { killAndWait, killQuietly, processIdentity } from '../../../src/shared/child-process.ts';
-import { loadConfig } from '../../../src/shared/config.ts';
-import { takeOrders } from '../../../src/shared/own-process.ts';
-import { runTypescript, type TypescriptChild } from '../../support/typescript-child.ts';
-import { eventually } from '../../support/eventually.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { killAndWait, killQuietly, processIdentity } from '../../../src/shared/process/child-process.ts';
+import { loadConfig } from '../../../src/shared/settings/config.ts';
+import { takeOrders } from '../../../src/shared/process/own-process.ts';
+import { runTypescript, type TypescriptChild } from '../../support/runs/typescript-child.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 interface Pair extends TypescriptChild {
   readonly directory: string;
@@ -24,7 +24,7 @@ async function startPair(
   const config = JSON.stringify(loadConfig({ stateDir: directory }, {}));
   const parent = await runTypescript(
     `
-    import { startOwnProcess } from './src/shared/own-process.ts';
+    import { startOwnProcess } from './src/shared/process/own-process.ts';
     const started = startOwnProcess({
       orders: { role: 'writer', config: ${config}, workerId: 'wrk_7' }, logFile: ${JSON.stringify(join(directory, 'log'))},
       readyMs: ${options.readyMs ?? 20_000}, detached: ${options.detached ?? false}, env: { ...process.env, EXTRA: 'yes', NODE_EXTRA_CA_CERTS: '/dev/null' },
@@ -48,7 +48,7 @@ async function startPair(
 describe('a process of ours', () => {
   it('gets its orders, out of the sight of what it starts, and says when it is ready', async () => {
     const { line } = await startPair(`
-      import { takeOrders } from './src/shared/own-process.ts';
+      import { takeOrders } from './src/shared/process/own-process.ts';
       const { orders, ready } = takeOrders();
       ready({ role: orders.role, workerId: orders.workerId, left: process.env.BOXRUN_ORDERS ?? null, extra: process.env.EXTRA, certificates: process.env.NODE_EXTRA_CA_CERTS ?? null, cwd: process.cwd() });
       setInterval(() => {}, 1000);
@@ -82,7 +82,7 @@ describe('a process of ours', () => {
   it('that says that it works on has as long again', { timeout: 40_000 }, async () => {
     const { line } = await startPair(
       `
-      import { takeOrders } from './src/shared/own-process.ts';
+      import { takeOrders } from './src/shared/process/own-process.ts';
       const { ready, working } = takeOrders();
       let times = 0;
       const timer = setInterval(() => {
@@ -100,7 +100,7 @@ describe('a process of ours', () => {
   it('that is ready is not listened to any more, and what it says then is not kept', async () => {
     const { line, childPid } = await startPair(
       `
-      import { takeOrders } from './src/shared/own-process.ts';
+      import { takeOrders } from './src/shared/process/own-process.ts';
       const { ready, working } = takeOrders();
       ready();
       for (let index = 0; index < 100_000; index++) working();
@@ -123,7 +123,7 @@ describe('a process of ours', () => {
   });
 
   const faithful = `
-    import { takeOrders } from './src/shared/own-process.ts';
+    import { takeOrders } from './src/shared/process/own-process.ts';
     const { ready, parentGone } = takeOrders();
     parentGone.then(() => { console.log('the parent is gone'); process.exit(0); });
     setInterval(() => {}, 1000);
@@ -141,7 +141,7 @@ describe('a process of ours', () => {
   it('that is detached lives on after its parent was killed', async () => {
     const { line, child, childPid } = await startPair(
       `
-      import { takeOrders } from './src/shared/own-process.ts';
+      import { takeOrders } from './src/shared/process/own-process.ts';
       const { ready } = takeOrders();
       ready();
       setInterval(() => {}, 1000);

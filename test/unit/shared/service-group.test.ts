@@ -1,6 +1,6 @@
 // Which control groups a process must leave so that it outlives the service, by what /proc says of it.
 import { describe, expect, it } from 'vitest';
-import { endableGroups, parseGroups, unitOf } from '../../../src/shared/service-group.ts';
+import { endableGroups, parseGroups, unitOf } from '../../../src/shared/host/service-group.ts';
 
 const host = { systemd: '/init.scope', unified: '/init.scope' };
 

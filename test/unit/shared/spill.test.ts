@@ -3,8 +3,8 @@
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readSpills, writeSpill, type Spill } from '../../../src/shared/spill.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { readSpills, writeSpill, type Spill } from '../../../src/shared/store/spill.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { addEvent, finishExec, insertExec, logEvent } from '../writer/setup.ts';
 
 const spill: Spill = {

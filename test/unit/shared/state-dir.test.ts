@@ -4,13 +4,13 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { loadConfig, serverAddress } from '../../../src/shared/config.ts';
+import { loadConfig, serverAddress } from '../../../src/shared/settings/config.ts';
 import { streamSocketPath } from '../../../src/shared/contracts/worker.ts';
 import { newId } from '../../../src/shared/ids.ts';
 import { listenAt } from '../../../src/shared/ipc/socket.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { defaultSocket } from '../../../src/shared/socket-place.ts';
-import { boxHome, makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
+import { defaultSocket } from '../../../src/shared/settings/socket-place.ts';
+import { boxHome, makeStateDirectories, statePaths } from '../../../src/shared/settings/state-dir.ts';
 
 const long = '/s/'.padEnd(limits.socketPathBytesMax, 'long');
 let made: string[] = [];

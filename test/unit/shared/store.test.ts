@@ -9,7 +9,7 @@ import { watchCommits } from '../../../src/shared/store/commit-watch.ts';
 import { openReader, type Reader } from '../../../src/shared/store/reader.ts';
 import { fromSql, publicBox, publicExec, toSql, type BoxRow } from '../../../src/shared/store/rows.ts';
 import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent } from '../writer/setup.ts';
 
 interface Store {

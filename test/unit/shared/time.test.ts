@@ -1,11 +1,11 @@
 // Waits with deadlines, work one after the other, and the budget of restarts.
 import { describe, expect, it } from 'vitest';
-import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shared/clock.ts';
-import { createInTurn, createTurns } from '../../../src/shared/in-turn.ts';
+import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shared/waiting/clock.ts';
+import { createInTurn, createTurns } from '../../../src/shared/waiting/in-turn.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createRestartWindow } from '../../../src/shared/restart-window.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, settle } from '../../support/unit.ts';
+import { createRestartWindow } from '../../../src/shared/process/restart-window.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, settle } from '../../support/runs/unit.ts';
 
 describe('waiting', () => {
   it('can be cut short, without an error', async () => {

@@ -1,6 +1,6 @@
 // Places of volumes in a box: which can be had on each driver, and in which order they are mounted.
 import { describe, expect, it } from 'vitest';
-import { byDepth, checkVolumePlaces, guestPlace } from '../../../src/shared/volume-places.ts';
+import { byDepth, checkVolumePlaces, guestPlace } from '../../../src/shared/boxes/volume-places.ts';
 
 const volumes = (...places: string[]) =>
   places.map((guestPath) => ({ host_path: '/h', guest_path: guestPath, readonly: false }));

@@ -3,8 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, settle } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, settle } from '../../support/runs/unit.ts';
 import { createBoxBench, noProgress } from './setup.ts';
 
 const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));

@@ -4,13 +4,13 @@ import { describe, expect, it } from 'vitest';
 import { requestsTaken } from '../../../src/shared/contracts/worker.ts';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
-import { createTurns } from '../../../src/shared/in-turn.ts';
+import { createTurns } from '../../../src/shared/waiting/in-turn.ts';
 import type { Link } from '../../../src/shared/ipc/link.ts';
 import type { BoxRow } from '../../../src/shared/store/rows.ts';
-import { createBoxWorker, type BoxWorker, type BoxWorkerDeps } from '../../../src/supervisor/box-worker.ts';
-import { createImageGate } from '../../../src/supervisor/image-gate.ts';
-import type { FoundWorker } from '../../../src/supervisor/worker-handle.ts';
-import { promiseInHand, quietLog, settle } from '../../support/unit.ts';
+import { createBoxWorker, type BoxWorker, type BoxWorkerDeps } from '../../../src/supervisor/workers/box-worker.ts';
+import { createImageGate } from '../../../src/supervisor/admission/image-gate.ts';
+import type { FoundWorker } from '../../../src/supervisor/workers/worker-handle.ts';
+import { promiseInHand, quietLog, settle } from '../../support/runs/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 import { createHandleDouble, foundDouble, noProgress, type HandleDouble } from './setup.ts';
 

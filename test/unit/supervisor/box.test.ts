@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { boxStates } from '../../../src/shared/lifecycle/box.ts';
-import { promiseInHand, settle } from '../../support/unit.ts';
+import { promiseInHand, settle } from '../../support/runs/unit.ts';
 import { createBoxBench, noProgress } from './setup.ts';
 
 const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));

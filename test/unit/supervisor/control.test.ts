@@ -3,16 +3,16 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { CreateBoxBody } from '../../../src/shared/api.ts';
-import { loadConfig } from '../../../src/shared/config.ts';
+import { loadConfig } from '../../../src/shared/settings/config.ts';
 import type { SupervisorContract } from '../../../src/shared/contracts/supervisor.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import type { ClientPeer, RequestContext } from '../../../src/shared/ipc/server.ts';
-import { createBox } from '../../../src/supervisor/box.ts';
-import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
+import { createBox } from '../../../src/supervisor/boxes/box.ts';
+import { createBoxRegistry } from '../../../src/supervisor/boxes/box-registry.ts';
 import { createControl } from '../../../src/supervisor/control.ts';
-import { createQuota } from '../../../src/supervisor/quota.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { createQuota } from '../../../src/supervisor/admission/quota.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 import { execRow } from '../writer/setup.ts';
 import { createRowsDouble, createWorkerDouble, type WorkerDouble } from './setup.ts';
 

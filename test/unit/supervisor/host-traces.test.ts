@@ -4,10 +4,10 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { makeMarkedHome, ownerOf } from '../../../src/shared/host-marks.ts';
-import { findTraces } from '../../../src/supervisor/host-traces.ts';
-import { eventually } from '../../support/eventually.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { makeMarkedHome, ownerOf } from '../../../src/shared/host/host-marks.ts';
+import { findTraces } from '../../../src/supervisor/recovery/host-traces.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 const boxId = 'box_abcdefghijkl';
 const instanceId = 'inst_abcdefghijkl';

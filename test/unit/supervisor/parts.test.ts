@@ -1,13 +1,13 @@
 // The supervisor's smaller parts: quota, names, first use of images, spare workers.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
-import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
-import type { SupervisedBox } from '../../../src/supervisor/box.ts';
-import { createImageGate } from '../../../src/supervisor/image-gate.ts';
-import { createQuota } from '../../../src/supervisor/quota.ts';
-import { createWarmPool } from '../../../src/supervisor/warm-pool.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, quietLog, settle } from '../../support/unit.ts';
+import { createBoxRegistry } from '../../../src/supervisor/boxes/box-registry.ts';
+import type { SupervisedBox } from '../../../src/supervisor/boxes/box.ts';
+import { createImageGate } from '../../../src/supervisor/admission/image-gate.ts';
+import { createQuota } from '../../../src/supervisor/admission/quota.ts';
+import { createWarmPool } from '../../../src/supervisor/workers/warm-pool.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, quietLog, settle } from '../../support/runs/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 import { createHandleDouble, type HandleDouble } from './setup.ts';
 

@@ -2,11 +2,11 @@
 // else's.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
-import { createMeters } from '../../../src/shared/metrics.ts';
+import { createMeters } from '../../../src/shared/observe/metrics.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createReconciliation, type Finding } from '../../../src/supervisor/reconciliation.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, quietLog } from '../../support/unit.ts';
+import { createReconciliation, type Finding } from '../../../src/supervisor/recovery/reconciliation.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, quietLog } from '../../support/runs/unit.ts';
 import { createBoxBench } from './setup.ts';
 
 function bench(found: Finding[]) {

@@ -3,18 +3,18 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadConfig, type Config } from '../../../src/shared/config.ts';
-import { makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
+import { loadConfig, type Config } from '../../../src/shared/settings/config.ts';
+import { makeStateDirectories, statePaths } from '../../../src/shared/settings/state-dir.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { writeSpill } from '../../../src/shared/spill.ts';
+import { writeSpill } from '../../../src/shared/store/spill.ts';
 import type { BoxRow } from '../../../src/shared/store/rows.ts';
-import { createBoxRegistry } from '../../../src/supervisor/box-registry.ts';
-import type { SupervisedBox } from '../../../src/supervisor/box.ts';
-import { createQuota } from '../../../src/supervisor/quota.ts';
-import { recover } from '../../../src/supervisor/recovery.ts';
-import { createSpills } from '../../../src/supervisor/spills.ts';
-import { createWarmPool } from '../../../src/supervisor/warm-pool.ts';
-import { quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { createBoxRegistry } from '../../../src/supervisor/boxes/box-registry.ts';
+import type { SupervisedBox } from '../../../src/supervisor/boxes/box.ts';
+import { createQuota } from '../../../src/supervisor/admission/quota.ts';
+import { recover } from '../../../src/supervisor/recovery/recovery.ts';
+import { createSpills } from '../../../src/supervisor/recovery/spills.ts';
+import { createWarmPool } from '../../../src/supervisor/workers/warm-pool.ts';
+import { quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, serveWriter } from '../writer/setup.ts';
 
 const execId = execRow().id;

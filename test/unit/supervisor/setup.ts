@@ -8,11 +8,11 @@ import { holdsQuota } from '../../../src/shared/lifecycle/box.ts';
 import type { ServerPeer } from '../../../src/shared/ipc/client.ts';
 import type { WorkerContract } from '../../../src/shared/contracts/worker.ts';
 import type { BoxRow } from '../../../src/shared/store/rows.ts';
-import type { BoxWorker } from '../../../src/supervisor/box-worker.ts';
-import { createBox, type SupervisedBox } from '../../../src/supervisor/box.ts';
-import { createQuota, type Quota } from '../../../src/supervisor/quota.ts';
-import type { FoundWorker, WorkerHandle } from '../../../src/supervisor/worker-handle.ts';
-import { promiseInHand, quietLog } from '../../support/unit.ts';
+import type { BoxWorker } from '../../../src/supervisor/workers/box-worker.ts';
+import { createBox, type SupervisedBox } from '../../../src/supervisor/boxes/box.ts';
+import { createQuota, type Quota } from '../../../src/supervisor/admission/quota.ts';
+import type { FoundWorker, WorkerHandle } from '../../../src/supervisor/workers/worker-handle.ts';
+import { promiseInHand, quietLog } from '../../support/runs/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 
 type WorkerCall = 'adopt' | 'create' | 'start' | 'stop' | 'halt' | 'remove' | 'succeed' | 'abandon';

@@ -3,8 +3,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { findUnnamedFiles, removeUnnamedFile } from '../../../src/supervisor/stray-files.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { findUnnamedFiles, removeUnnamedFile } from '../../../src/supervisor/recovery/stray-files.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 /** The number of a process that has ended. */
 const deadPid = () => spawnSync('true').pid;

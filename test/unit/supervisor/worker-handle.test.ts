@@ -4,13 +4,13 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { processIdentity } from '../../../src/shared/child-process.ts';
-import { loadConfig, type Config } from '../../../src/shared/config.ts';
-import { makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
+import { processIdentity } from '../../../src/shared/process/child-process.ts';
+import { loadConfig, type Config } from '../../../src/shared/settings/config.ts';
+import { makeStateDirectories, statePaths } from '../../../src/shared/settings/state-dir.ts';
 import { workerContract, type WorkerContract, type WorkerStateFile } from '../../../src/shared/contracts/worker.ts';
 import { serveContract, type Handlers, type IpcServer } from '../../../src/shared/ipc/server.ts';
-import { findWorkers, type WorkerHandle } from '../../../src/supervisor/worker-handle.ts';
-import { quietLog, settle, temporaryDirectory } from '../../support/unit.ts';
+import { findWorkers, type WorkerHandle } from '../../../src/supervisor/workers/worker-handle.ts';
+import { quietLog, settle, temporaryDirectory } from '../../support/runs/unit.ts';
 
 interface Left {
   readonly pid: number;

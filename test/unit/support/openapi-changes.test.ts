@@ -1,7 +1,7 @@
 // The comparison of two descriptions of the API: each kind of break is found and named, and what only adds is none.
 import { describe, expect, it } from 'vitest';
-import type { ApiDocument, Schema } from '../../support/conformance.ts';
-import { breakingChanges } from '../../support/openapi-changes.ts';
+import type { ApiDocument, Schema } from '../../support/api/conformance.ts';
+import { breakingChanges } from '../../support/api/openapi-changes.ts';
 
 const text = { type: 'string' };
 const order = {

@@ -3,15 +3,15 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { loadConfig } from '../../../src/shared/config.ts';
-import { makeStateDirectories, statePaths } from '../../../src/shared/state-dir.ts';
+import { loadConfig } from '../../../src/shared/settings/config.ts';
+import { makeStateDirectories, statePaths } from '../../../src/shared/settings/state-dir.ts';
 import type { Assignment, ExecOrder } from '../../../src/shared/contracts/worker.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { readSpills } from '../../../src/shared/spill.ts';
-import { createBoxRunner, type BoxRunner } from '../../../src/worker/box-runner.ts';
-import type { Driver, DriverContext } from '../../../src/worker/drivers/driver.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, quietLog, settle, temporaryDirectory } from '../../support/unit.ts';
+import { readSpills } from '../../../src/shared/store/spill.ts';
+import { createBoxRunner, type BoxRunner } from '../../../src/worker/commands/held-box.ts';
+import type { Driver, DriverContext } from '../../../src/worker/drivers/driver-contract.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, quietLog, settle, temporaryDirectory } from '../../support/runs/unit.ts';
 import { boxRow, serveWriter, type ServedWriter } from '../writer/setup.ts';
 import { createDriverDouble, type DriverDouble } from './setup.ts';
 

@@ -3,10 +3,10 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ExecChange } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createCommitQueue, type CommitQueue } from '../../../src/worker/commit-queue.ts';
-import { eventually } from '../../support/eventually.ts';
-import { createRandom } from '../../support/random.ts';
-import { promiseInHand, settle } from '../../support/unit.ts';
+import { createCommitQueue, type CommitQueue } from '../../../src/worker/commands/commit-queue.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { createRandom } from '../../support/runs/random.ts';
+import { promiseInHand, settle } from '../../support/runs/unit.ts';
 import { addEvent, finishExec, insertExec, logEvent } from '../writer/setup.ts';
 import { createWriterDouble, stored, type WriterDouble } from './setup.ts';
 

@@ -3,8 +3,8 @@ import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, settle } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, settle } from '../../support/runs/unit.ts';
 import { createExecBench, output, summary } from './setup.ts';
 
 describe('reading output', () => {

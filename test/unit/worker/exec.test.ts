@@ -2,8 +2,8 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { eventually } from '../../support/eventually.ts';
-import { promiseInHand, settle } from '../../support/unit.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { promiseInHand, settle } from '../../support/runs/unit.ts';
 import { createExecBench, exitOf, output, summary } from './setup.ts';
 
 afterEach(() => {

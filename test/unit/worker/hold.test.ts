@@ -1,8 +1,8 @@
 // The hold of an answer: between its bounds, following what short commands take, not moved by long ones.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
-import { createHoldEstimate } from '../../../src/worker/hold.ts';
-import { createRandom } from '../../support/random.ts';
+import { createHoldEstimate } from '../../../src/worker/commands/hold.ts';
+import { createRandom } from '../../support/runs/random.ts';
 
 describe('the hold', () => {
   it('stays within its bounds, whatever is observed', () => {

@@ -2,9 +2,13 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Event } from '../../../src/shared/contracts/writer.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createOutputBuffer, wholeCharactersLength, type OutputStream } from '../../../src/worker/output-buffer.ts';
-import { createRandom, type Random } from '../../support/random.ts';
-import { cutAtRandom } from '../../support/unit.ts';
+import {
+  createOutputBuffer,
+  wholeCharactersLength,
+  type OutputStream,
+} from '../../../src/worker/output/output-buffer.ts';
+import { createRandom, type Random } from '../../support/runs/random.ts';
+import { cutAtRandom } from '../../support/runs/unit.ts';
 
 beforeEach(() => {
   vi.useFakeTimers();

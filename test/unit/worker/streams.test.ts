@@ -4,7 +4,7 @@ import { afterEach, expect, it, vi } from 'vitest';
 import { openStream } from '../../../src/shared/ipc/stream.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createStreams, type Streams } from '../../../src/worker/streams.ts';
-import { quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 
 afterEach(() => {
   vi.useRealTimers();

@@ -13,7 +13,7 @@ import type { ClientPeer } from '../../../src/shared/ipc/server.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { openReader } from '../../../src/shared/store/reader.ts';
 import { createFollowers } from '../../../src/writer/followers.ts';
-import { eventually } from '../../support/eventually.ts';
+import { eventually } from '../../support/runs/eventually.ts';
 import {
   addEvent,
   boxRow,

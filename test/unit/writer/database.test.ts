@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { migrate, schemaVersion } from '../../../src/shared/store/migrations.ts';
 import { openDatabase } from '../../../src/writer/database.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { addEvent, boxRow, finishExec, insertExec, logEvent, openWriter } from './setup.ts';
 
 function foreignDatabase(sql: string): string {

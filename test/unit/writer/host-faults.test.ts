@@ -5,8 +5,8 @@ import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { makeStateDirectories } from '../../../src/shared/state-dir.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { makeStateDirectories } from '../../../src/shared/settings/state-dir.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { boxRow, openWriter } from './setup.ts';
 
 /** Mounting is the superuser's. */

@@ -4,8 +4,8 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { schemaVersion } from '../../../src/shared/store/migrations.ts';
-import { writeOtherEdition } from '../../support/other-edition.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { writeOtherEdition } from '../../support/api/other-edition.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { openWriter } from './setup.ts';
 
 function otherEdition(): string {

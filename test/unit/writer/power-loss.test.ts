@@ -10,9 +10,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
 import { noWriterNotices, writerContract } from '../../../src/shared/contracts/writer.ts';
 import { connectContract } from '../../../src/shared/ipc/client.ts';
-import { runTypescript } from '../../support/typescript-child.ts';
-import { createRandom } from '../../support/random.ts';
-import { temporaryDirectory } from '../../support/unit.ts';
+import { runTypescript } from '../../support/runs/typescript-child.ts';
+import { createRandom } from '../../support/runs/random.ts';
+import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { boxRow } from './setup.ts';
 
 async function startWriter() {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { startSweeps } from '../../../src/writer/sweep.ts';
 import type { SweepPosition } from '../../../src/writer/removal.ts';
-import { quietLog } from '../../support/unit.ts';
+import { quietLog } from '../../support/runs/unit.ts';
 import { addEvent, boxRow, insertExec, logEvent, openWriter, type OpenWriter } from './setup.ts';
 
 const before = '2026-02-01T00:00:00.000Z';

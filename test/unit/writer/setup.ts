@@ -8,7 +8,7 @@ import {
   type WriterContract,
 } from '../../../src/shared/contracts/writer.ts';
 import { serveContract, type IpcServer } from '../../../src/shared/ipc/server.ts';
-import { createMeters } from '../../../src/shared/metrics.ts';
+import { createMeters } from '../../../src/shared/observe/metrics.ts';
 import type { BoxRow, ExecRow } from '../../../src/shared/store/rows.ts';
 import { createBatch, type Batch } from '../../../src/writer/batch.ts';
 import { createHandlers } from '../../../src/writer/control.ts';
@@ -17,7 +17,7 @@ import { createFollowers } from '../../../src/writer/followers.ts';
 import { createWriterMeters } from '../../../src/writer/meters.ts';
 import { createStateLog } from '../../../src/writer/state-log.ts';
 import { prepareStatements, type Statements } from '../../../src/writer/statements.ts';
-import { quietLog, temporaryDirectory } from '../../support/unit.ts';
+import { quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 
 export interface OpenWriter extends WriterDatabase {
   readonly path: string;

@@ -13,7 +13,7 @@ import { connectContract } from '../../../src/shared/ipc/client.ts';
 import type { ClientPeer } from '../../../src/shared/ipc/server.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createStateLog, type StateLog } from '../../../src/writer/state-log.ts';
-import { eventually } from '../../support/eventually.ts';
+import { eventually } from '../../support/runs/eventually.ts';
 import { addEvent, boxRow, execRow, finishExec, insertExec, logEvent, serveWriter } from './setup.ts';
 
 const boxId = boxRow().id;

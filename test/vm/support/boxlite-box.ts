@@ -8,8 +8,14 @@ import { text } from 'node:stream/consumers';
 import { pino } from 'pino';
 import type { ImageSource } from '../../../src/shared/images/source.ts';
 import { beginLayout, finishLayout, writeBlob } from '../../../src/shared/images/oci-layout.ts';
-import { createBoxliteDriver } from '../../../src/worker/drivers/boxlite/driver.ts';
-import type { BoxSpec, Driver, ExecExit, ExecHandle, ExecRequest } from '../../../src/worker/drivers/driver.ts';
+import { createBoxliteDriver } from '../../../src/worker/drivers/boxlite/boxlite-driver.ts';
+import type {
+  BoxSpec,
+  Driver,
+  ExecExit,
+  ExecHandle,
+  ExecRequest,
+} from '../../../src/worker/drivers/driver-contract.ts';
 
 const applets = [
   'sh',

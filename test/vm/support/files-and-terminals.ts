@@ -4,9 +4,9 @@ import { createHash, randomBytes } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { ExecBody } from '../../../src/shared/api.ts';
-import { collect, type CrashServer } from '../../support/crash-server.ts';
-import { eventually } from '../../support/eventually.ts';
-import { openSocket, type TestSocket } from '../../support/web-socket.ts';
+import { collect, type CrashServer } from '../../support/servers/crash-server.ts';
+import { eventually } from '../../support/runs/eventually.ts';
+import { openSocket, type TestSocket } from '../../support/servers/web-socket.ts';
 
 /** Where the host is emulated, an exec takes a good part of a second. */
 const slowMs = 20_000;

@@ -3,9 +3,9 @@
 // asking whether host paths exist. Called by driver.ts before anything is made.
 import { stat } from 'node:fs/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
-import { byDepth, checkVolumePlaces, guestPlace } from '../../../shared/volume-places.ts';
+import { byDepth, checkVolumePlaces, guestPlace } from '../../../shared/boxes/volume-places.ts';
 import { canonicalReference } from '../../../shared/images/reference.ts';
-import type { BoxSpec } from '../driver.ts';
+import type { BoxSpec } from '../driver-contract.ts';
 import type { EngineBoxOptions } from './engine.ts';
 
 /** Where the host's busybox stands in every box; see guest-control.ts. */

@@ -2,7 +2,7 @@
 // only the types below, so that what the engine calls things stays here. A home has one runtime at a time, guarded by a
 // lock that its process holds until it exits.
 import type { Boxlite } from '@boxlite-ai/boxlite';
-import { sleep } from '../../../shared/clock.ts';
+import { sleep } from '../../../shared/waiting/clock.ts';
 import { errorText } from '../../../shared/errors.ts';
 import { engineError } from './engine-errors.ts';
 

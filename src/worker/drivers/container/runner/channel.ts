@@ -4,7 +4,7 @@
 import type { Duplex } from 'node:stream';
 import { errorText } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
-import type { ExecExit } from '../../driver.ts';
+import type { ExecExit } from '../../driver-contract.ts';
 import {
   createReportReader,
   encodePing,

@@ -4,7 +4,7 @@
 import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
-import { withDeadline } from '../../../../shared/clock.ts';
+import { withDeadline } from '../../../../shared/waiting/clock.ts';
 import { limits } from '../../../../shared/limits.ts';
 import { RunnerGone } from './channel.ts';
 import { createOutputPipe } from './output-pipe.ts';

@@ -1,0 +1,173 @@
+// What may stand at a place of the command line: asked by the scripts of commands/completion.ts at each Tab, so it
+// loads little, waits for nobody long, and never starts a server. Says nothing where it does not know.
+import { request } from 'node:http';
+import type { Box, Exec } from '../../shared/api.ts';
+import { loadConfig, serverAddress } from '../../shared/settings/config.ts';
+import type { CommandSpec, Kind, OptionSpec } from '../parsing/command.ts';
+
+const answerTimeoutMs = 1_000;
+
+/** A line for the shell itself: complete the names of files ... */
+const filesWanted = ':files';
+/** ... or put no blank after the candidate. */
+const noSpace = ':nospace';
+
+/** Looks names up; a test gives its own. */
+export interface NameSource {
+  boxes(status: 'running' | 'stopped' | null): Promise<readonly string[]>;
+  execs(box: string): Promise<readonly string[]>;
+  images(): Promise<readonly string[]>;
+}
+
+/**
+ * Prints the candidates for the last of `words`, one a line. Shells put `=` before that word, so that an empty one is
+ * not lost. Gives the exit code.
+ */
+export async function printCandidates(words: readonly string[], table: readonly CommandSpec[]): Promise<number> {
+  const last = words.at(-1) ?? '=';
+  const lines = await candidates(words.slice(0, -1), last.slice(1), table, serverNames).catch(() => []);
+  process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+  return 0;
+}
+
+/** The candidates for `current` after `words`, the name of the program not among them. */
+export async function candidates(
+  words: readonly string[],
+  current: string,
+  table: readonly CommandSpec[],
+  names: NameSource,
+): Promise<string[]> {
+  if (words.includes('--')) return []; // A command in a box: nobody here knows.
+  const place = findPlace(table.find(({ name }) => name === words[0])?.reword?.(words) ?? words, table);
+  const found = await candidatesAt(place, current, names);
+  return found.filter((line) => line.startsWith(':') || line.startsWith(current));
+}
+
+interface Place {
+  readonly spec: CommandSpec | null;
+  readonly commands: readonly CommandSpec[];
+  /** The option whose value comes now. */
+  readonly option: OptionSpec | null;
+  /** Words that are neither the command nor options. */
+  readonly positionals: readonly string[];
+}
+
+function findPlace(words: readonly string[], table: readonly CommandSpec[]): Place {
+  let spec: CommandSpec | null = null;
+  let commands = table;
+  let option: OptionSpec | null = null;
+  const positionals: string[] = [];
+  for (const word of words) {
+    if (option !== null) {
+      option = null;
+    } else if (word.startsWith('-')) {
+      option = optionBehind(spec, word);
+    } else {
+      const next = positionals.length === 0 ? commands.find(({ name }) => name === word) : undefined;
+      if (next === undefined) positionals.push(word);
+      else [spec, commands] = [next, next.subcommands ?? []];
+    }
+  }
+  return { spec, commands, option, positionals };
+}
+
+/** The option that `word` names, if its value comes as the next word. */
+function optionBehind(spec: CommandSpec | null, word: string): OptionSpec | null {
+  const found = Object.entries(spec?.options ?? {}).find(
+    ([name, { alias }]) => word === `--${name}` || word === `-${alias ?? ''}`,
+  )?.[1];
+  return found === undefined || found.type === 'flag' ? null : found;
+}
+
+async function candidatesAt(
+  { spec, commands, option, positionals }: Place,
+  current: string,
+  names: NameSource,
+): Promise<string[]> {
+  if (option !== null) return valuesOf(option.type === 'flag' ? {} : option, current, positionals, names);
+  if (current.startsWith('-')) return flagsOf(spec);
+  if (positionals.length === 0 && commands.length > 0) return commands.map(({ name }) => name);
+  const positional = Object.values(spec?.positionals ?? {})[positionals.length];
+  if (positional !== undefined) return valuesOf(positional, current, positionals, names);
+  return spec?.takesCommand === undefined ? [] : ['--'];
+}
+
+function flagsOf(spec: CommandSpec | null): string[] {
+  const own = Object.keys(spec?.options ?? {}).map((name) => `--${name}`);
+  return [
+    ...own,
+    '--help',
+    ...(spec === null ? ['--version'] : []),
+    ...(spec?.takesCommand === undefined ? [] : ['--']),
+  ];
+}
+
+async function valuesOf(
+  { choices, kind }: { readonly choices?: readonly string[]; readonly kind?: Kind },
+  current: string,
+  positionals: readonly string[],
+  names: NameSource,
+): Promise<string[]> {
+  if (choices !== undefined) return [...choices];
+  if (kind === undefined) return [];
+  switch (kind) {
+    case 'box':
+      return [...(await names.boxes(null))];
+    case 'runningBox':
+      return [...(await names.boxes('running'))];
+    case 'stoppedBox':
+      return [...(await names.boxes('stopped'))];
+    case 'exec':
+      return [...(await names.execs(positionals[0] ?? ''))];
+    case 'image':
+      return [...(await names.images())];
+    case 'file':
+      return [filesWanted];
+    case 'boxOrFile': {
+      if (current.includes(':')) return []; // A path in a box.
+      const boxes = current.includes('/') ? [] : (await names.boxes('running')).map((name) => `${name}:`);
+      return [...boxes, noSpace, filesWanted];
+    }
+  }
+}
+
+const serverNames: NameSource = {
+  async boxes(status) {
+    const boxes = await get<Box[]>(`/v1/boxes${status === null ? '' : `?status=${status}`}`);
+    return boxes.map(({ id, name }) => name ?? id);
+  },
+  async execs(box) {
+    return (await get<Exec[]>(`/v1/boxes/${encodeURIComponent(box)}/execs`)).map(({ id }) => id);
+  },
+  async images() {
+    const { imageNames } = await import('../heavy.ts');
+    return imageNames(loadConfig());
+  },
+};
+
+/** One answer of a server that runs already. */
+function get<T>(path: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(
+      { ...serverAddress(loadConfig()), path, agent: false, timeout: answerTimeoutMs },
+      (incoming) => {
+        let text = '';
+        incoming.setEncoding('utf8');
+        incoming.on('data', (piece: string) => {
+          text += piece;
+        });
+        incoming.on('error', reject);
+        incoming.on('end', () => {
+          try {
+            resolve(JSON.parse(text) as T);
+          } catch (error) {
+            reject(error instanceof Error ? error : new Error(String(error)));
+          }
+        });
+      },
+    );
+    outgoing.on('timeout', () => outgoing.destroy(new Error('the server takes too long')));
+    outgoing.on('error', reject);
+    outgoing.end();
+  });
+}

@@ -1,0 +1,188 @@
+// The work of `boxrun cp`: single files stream through the API; directories travel as tar archives, packed and unpacked
+// on each side by its own tar. Nothing is held in memory, and what breaks off leaves no half file behind.
+import { randomBytes } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, posix } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { BoxRunError } from '../../shared/errors.ts';
+import type { BoxRunClient } from '../../sdk/index.ts';
+import type { Copy } from './copy-paths.ts';
+import { changedWhileRead, isGnuTar, packDirectory, unpackInto } from './local-tar.ts';
+import { resolveHere, UsageError } from '../parsing/options.ts';
+import { passOn } from '../render/command-output.ts';
+import { createProgressLine, renderBytes } from '../render/render.ts';
+
+interface CopyOptions {
+  readonly isQuiet: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Everything that one copy needs to know. */
+interface Work {
+  readonly client: BoxRunClient;
+  readonly box: string;
+  /** Absolute, in the box, and whether users named it as a directory. */
+  readonly path: string;
+  readonly isNamedDirectory: boolean;
+  readonly local: string;
+  readonly signal: AbortSignal;
+  count(bytes: AsyncIterable<Uint8Array>, total: number | null): AsyncIterable<Uint8Array>;
+  /** Says what did not go as it should, where the copy goes on. */
+  warn(text: string): void;
+}
+
+export async function runCopy(
+  client: BoxRunClient,
+  { direction, local, remote }: Copy,
+  { isQuiet, signal }: CopyOptions,
+): Promise<void> {
+  const progress = createProgressLine(process.stderr);
+  const { id, workdir } = await client.getBox(remote.box, { signal });
+  const work: Work = {
+    client,
+    box: id,
+    local,
+    signal,
+    path: posix.resolve(workdir, remote.path),
+    isNamedDirectory: /(^|\/)(\.{1,2})?$/.test(remote.path),
+    async *count(bytes, total) {
+      let done = 0;
+      for await (const piece of bytes) {
+        done += piece.byteLength;
+        const share =
+          total === null || total === 0 ? '' : ` of ${renderBytes(total)}, ${Math.floor((100 * done) / total)} %`;
+        if (!isQuiet && local !== '-') progress.show(`${renderBytes(done)}${share}`);
+        yield piece;
+      }
+    },
+    warn(text) {
+      progress.clear();
+      process.stderr.write(`boxrun: warning: ${text}\n`);
+    },
+  };
+  try {
+    await (direction === 'up' ? upload(work) : download(work));
+  } finally {
+    progress.clear();
+  }
+}
+
+async function upload(work: Work): Promise<void> {
+  const { client, box, local, path, signal } = work;
+  const isDirectoryThere = work.isNamedDirectory || (await isDirectory(work));
+  if (local === '-') {
+    if (isDirectoryThere) throw new UsageError(`${path} is a directory: say what the file is to be called in it`);
+    await client.upload(box, process.stdin, path, { signal });
+    return;
+  }
+  const found = await stat(local);
+  const target = isDirectoryThere ? posix.join(path, basename(resolveHere(local))) : path;
+  if (found.isDirectory()) return uploadDirectory(work, target);
+  await client.upload(box, work.count(createReadStream(local, { highWaterMark: 256 * 1024 }), found.size), target, {
+    signal,
+  });
+}
+
+async function uploadDirectory({ client, box, local, signal, count, warn }: Work, target: string): Promise<void> {
+  const archive = posix.join(target, archiveName());
+  try {
+    await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal });
+    await inBox(client, box, ['tar', '-xof', archive, '-C', target], signal);
+  } finally {
+    await removeInBox(client, box, archive);
+  }
+}
+
+async function download(work: Work): Promise<void> {
+  const { client, box, local, path, signal } = work;
+  if (await isDirectory(work)) return downloadDirectory(work);
+  const file = await client.download(box, path, { signal });
+  if (local === '-') {
+    for await (const piece of file.body) await passOn(process.stdout, piece, signal);
+    return;
+  }
+  const target = await localTarget(local, path);
+  await mkdir(dirname(target), { recursive: true });
+  const partial = `${target}.${randomBytes(4).toString('hex')}.part`;
+  try {
+    await pipeline(work.count(file.body, file.size), createWriteStream(partial, { flags: 'wx' }), { signal });
+    await rename(partial, target);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
+}
+
+async function downloadDirectory(work: Work): Promise<void> {
+  const { client, box, local, path, signal, count } = work;
+  // Beside it: an archive inside would hold itself.
+  const archive = posix.join(posix.dirname(path), archiveName());
+  if (path === '/') throw new UsageError('the root of a box cannot be copied as a whole: name a directory in it');
+  try {
+    await packInBox(work, archive);
+    const { body, size } = await client.download(box, archive, { signal });
+    if (local === '-') {
+      for await (const piece of body) await passOn(process.stdout, piece, signal);
+      return;
+    }
+    const target = await localTarget(local, path);
+    await mkdir(target, { recursive: true });
+    await unpackInto(target, count(body, size), signal);
+  } finally {
+    await removeInBox(client, box, archive);
+  }
+}
+
+/** With GNU tar, 1 says that files changed while it read them; with others that it has failed. */
+async function packInBox({ client, box, path, signal, warn }: Work, archive: string): Promise<void> {
+  const cmd = ['tar', '-cf', archive, '-C', path, '.'];
+  const { exitCode, error, stderr } = await client.exec(box, { cmd, env: { LC_ALL: 'C' } }, { signal });
+  if (exitCode === 1 && error === null) {
+    const { stdout } = await client.exec(box, ['tar', '--version'], { signal });
+    if (isGnuTar(stdout)) {
+      warn(changedWhileRead(stderr));
+      return;
+    }
+  }
+  refuseFailure(cmd, { exitCode, error, stderr });
+}
+
+/** In a directory that is there, or named as one, a copy keeps its name. */
+async function localTarget(local: string, path: string): Promise<string> {
+  const isDirectoryHere =
+    local.endsWith('/') ||
+    (await stat(local).then(
+      (found) => found.isDirectory(),
+      () => false,
+    ));
+  return isDirectoryHere ? join(local, posix.basename(path)) : local;
+}
+
+function archiveName(): string {
+  return `.boxrun-${randomBytes(6).toString('hex')}.tar`;
+}
+
+/** A box that has no `test` has no directories either that tar could pack. */
+async function isDirectory({ client, box, path, signal }: Work): Promise<boolean> {
+  return (await client.exec(box, ['test', '-d', path], { signal })).exitCode === 0;
+}
+
+async function inBox(client: BoxRunClient, box: string, cmd: readonly string[], signal: AbortSignal): Promise<void> {
+  refuseFailure(cmd, await client.exec(box, cmd, { signal }));
+}
+
+type Outcome = Pick<Awaited<ReturnType<BoxRunClient['exec']>>, 'exitCode' | 'error' | 'stderr'>;
+
+/** @throws RUNTIME_ERROR with what the command said */
+function refuseFailure(cmd: readonly string[], { exitCode, error, stderr }: Outcome): void {
+  if (exitCode === 0) return;
+  throw new BoxRunError('RUNTIME_ERROR', `in the box, ${cmd[0]} failed: ${(error ?? stderr).trim()}`, {
+    ...(exitCode === 127 ? { hint: 'directories can be copied only where the box has a tar' } : {}),
+  });
+}
+
+/** Also after an interrupt; where it cannot be, what was wrong before is the thing to tell. */
+async function removeInBox(client: BoxRunClient, box: string, path: string): Promise<void> {
+  await client.exec(box, ['rm', '-f', path], { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
+}

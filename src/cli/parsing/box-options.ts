@@ -1,0 +1,51 @@
+// The flags of everything that makes a box (create, run, shell), and the request that they amount to.
+// Whatever cannot be meant is a usage error before a server is asked.
+import type { CreateBoxInput } from '../../sdk/index.ts';
+import type { Values } from './command.ts';
+import { defaultDetachKeys } from '../terminal/detach-keys.ts';
+import { parseAssignments, parseGrace, parseUlimit, parseVolume, parseWhole } from './options.ts';
+
+export const envOption = { type: 'list', alias: 'e', describe: 'set a variable, KEY=VALUE; may be repeated' } as const;
+export const jsonOption = { type: 'flag', describe: 'print JSON' } as const;
+export const detachKeysOption = {
+  type: 'text',
+  default: defaultDetachKeys,
+  describe: 'keys that leave the terminal, like ctrl-p,ctrl-q; empty: none do',
+} as const;
+export const quietOption = { type: 'flag', alias: 'q', describe: 'print ids only' } as const;
+
+export const boxOptions = {
+  cpu: { type: 'text', default: '2', describe: 'CPUs' },
+  memory: { type: 'text', alias: 'm', default: '1024', describe: 'memory in MiB' },
+  disk: { type: 'text', alias: 'd', default: '8', describe: 'disk in GiB' },
+  network: { type: 'flag', describe: 'let it reach the network' },
+  volume: { type: 'list', alias: 'v', kind: 'file', describe: 'mount /host:/guest[:ro|rw]; may be repeated' },
+  env: envOption,
+  ulimit: { type: 'list', describe: 'limit its commands, NAME=SOFT[:HARD], -1 for unlimited; may be repeated' },
+} as const;
+
+/** For boxes that stay: those of a run, and of a shell that is not kept, are removed by force. */
+export const stopGraceOption = {
+  type: 'text',
+  shownDefault: '5',
+  describe: 'seconds in which its processes may end by themselves at a stop',
+} as const;
+
+export function stopGraceInput(text: string | undefined): Pick<CreateBoxInput, 'stop_grace_s'> {
+  return text === undefined ? {} : { stop_grace_s: parseGrace('stop-grace', text) };
+}
+
+type BoxValues = Values<object, typeof boxOptions>;
+
+export function boxInput(image: string, values: BoxValues): CreateBoxInput {
+  return {
+    image,
+    cpu: parseWhole('cpu', values.cpu, 1),
+    memory_mb: parseWhole('memory', values.memory, 1),
+    disk_size_gb: parseWhole('disk', values.disk, 1),
+    network: values.network,
+    ...(values.volume.length === 0 ? {} : { volumes: values.volume.map(parseVolume) }),
+    ...(values.env.length === 0 ? {} : { env: parseAssignments('env', values.env) }),
+    ...(values.ulimit.length === 0 ? {} : { ulimits: values.ulimit.map(parseUlimit) }),
+  };
+}

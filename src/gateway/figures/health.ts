@@ -1,0 +1,51 @@
+// Whether the server could do its work now, asked for by /readyz: the other processes are asked, under a short
+// deadline, and whoever does not answer is down. Made by main.ts, from its links.
+import type { Static } from 'typebox';
+import { Type } from 'typebox';
+import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
+import type { WriterContract } from '../../shared/contracts/writer.ts';
+import type { Link } from '../../shared/ipc/link.ts';
+import { limits } from '../../shared/limits.ts';
+
+export const Health = Type.Object({
+  ok: Type.Boolean(),
+  parts: Type.Object({
+    supervisor: Type.Boolean(),
+    writer: Type.Boolean(),
+    /** It takes changes: false while its disk is full, or another program holds it. */
+    database: Type.Boolean(),
+    /**
+     * The state directory's disk has room: false while nothing new is started for want of it, or boxes cannot write.
+     */
+    disk: Type.Optional(Type.Boolean()),
+  }),
+  /** Absent while the supervisor is down. One box's worker that hangs does not make the server unready. */
+  workers: Type.Optional(Type.Object({ total: Type.Integer(), silent: Type.Integer() })),
+});
+export type Health = Static<typeof Health>;
+
+export interface HealthDeps {
+  readonly supervisor: Pick<Link<SupervisorContract>, 'request' | 'peer'>;
+  readonly writer: Pick<Link<WriterContract>, 'request' | 'peer'>;
+}
+
+const ask = { timeoutMs: limits.healthTimeoutMs };
+
+export async function askHealth({ supervisor, writer }: HealthDeps): Promise<Health> {
+  const [boxes, database] = await Promise.all([
+    // One that is known to be silent is not waited for.
+    supervisor.peer?.isAnswering === true ? supervisor.request('health', {}, ask).catch(() => null) : null,
+    writer.peer?.isAnswering === true ? writer.request('health', {}, ask).catch(() => null) : null,
+  ]);
+  const parts = {
+    supervisor: boxes !== null,
+    writer: database !== null,
+    database: database?.writable === true,
+    disk: boxes?.diskHasRoom ?? true,
+  };
+  return {
+    ok: Object.values(parts).every((up) => up),
+    parts,
+    ...(boxes === null ? {} : { workers: { total: boxes.workers, silent: boxes.silentWorkers } }),
+  };
+}

@@ -1,0 +1,175 @@
+// Checking of bodies and queries against the public schemas: defaults are filled in, unknown fields (of newer or older
+// clients) are left out, types are never converted: "2" is no number. What is wrong is said in words that name the
+// field.
+import { Type, type Static, type TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { boxStatuses, graceS } from '../../shared/api.ts';
+import { ulimitNames } from '../../shared/boxes/request-bounds.ts';
+import { BoxRunError } from '../../shared/errors.ts';
+import { limits } from '../../shared/limits.ts';
+
+/** What JSON Schema says of a schema, as far as the functions here look into it. */
+interface Shape {
+  readonly type?: string;
+  readonly properties?: Readonly<Record<string, TSchema>>;
+  readonly items?: TSchema;
+  readonly anyOf?: readonly TSchema[];
+  readonly default?: unknown;
+  readonly minimum?: number;
+  readonly maximum?: number;
+}
+
+/** What a field must be, for the fields whose schema alone would explain little. */
+const requirements: Readonly<Record<string, string>> = {
+  image: "the name of an image, such as 'ubuntu:24.04', without blanks",
+  name: "1 to 63 letters, digits, '_', '.' or '-', the first one a letter or a digit",
+  workdir: 'an absolute path',
+  host_path: 'an absolute path',
+  guest_path: 'an absolute path',
+  cmd: 'a list of at least one text, none with a NUL character',
+  env: "an object of texts without NUL characters, whose names are not empty and have no '='",
+  volumes: 'a list of objects with host_path, guest_path and readonly',
+  ulimits: `a list of objects with name (one of ${ulimitNames.join(', ')}), soft and hard; numbers from 0, or -1 for unlimited`,
+  network: 'true or false',
+  readonly: 'true or false',
+  force: 'true or false',
+  follow: 'true or false',
+  since: 'the id of an event',
+  status: 'one of creating, running, stopped, error, all',
+  encoding: "'text' or 'base64'",
+  labels:
+    "an object of at most 64 texts of at most 255 characters, by keys of 1 to 63 letters, digits, '_', '.', '/' or '-'",
+  label: `'key' or 'key=value', at most ${limits.labelFiltersMax} of them`,
+  cursor: 'what X-Next-Cursor said',
+};
+
+export type Parse<S extends TSchema> = (value: unknown) => Static<S>;
+
+/**
+ * A function that gives the value which `schema` describes, out of whatever a client has sent.
+ * It throws VALIDATION_ERROR naming the first field that does not fit.
+ */
+export function createParse<S extends TSchema>(schema: S): Parse<S> {
+  const validator = Compile(schema);
+  return (value) => {
+    const candidate = shaped(schema, value);
+    if (validator.Check(candidate)) return candidate;
+    const [problem] = validator.Errors(candidate);
+    throw new BoxRunError('VALIDATION_ERROR', describe(schema, candidate, problem));
+  };
+}
+
+/**
+ * As createParse, for a query, where everything is text: numbers are read, and what may come several times is a list.
+ */
+export function createParseQuery<S extends TSchema>(schema: S): Parse<S> {
+  const parse = createParse(schema);
+  const { properties = {} } = schema as Shape;
+  return (query) => {
+    const fields = Object.entries(query as Record<string, unknown>).map(([name, value]) => [
+      name,
+      Object.hasOwn(properties, name) ? fromText(properties[name] as Shape, value) : undefined,
+    ]);
+    return parse(Object.fromEntries(fields));
+  };
+}
+
+function fromText({ type }: Shape, value: unknown): unknown {
+  if (type === 'array') return Array.isArray(value) ? value : [value];
+  if ((type !== 'integer' && type !== 'number') || typeof value !== 'string') return value;
+  if (value === '') return undefined;
+  const pattern = type === 'integer' ? /^-?\d{1,15}$/ : /^-?\d{1,15}(\.\d{1,6})?$/;
+  return pattern.test(value) ? Number(value) : value;
+}
+
+/** Known fields only, with defaults where none is given. Whether the result fits is for the validator to say. */
+function shaped(schema: TSchema, value: unknown): unknown {
+  const { properties, items, anyOf } = schema as Shape;
+  if (anyOf !== undefined) {
+    const first = anyOf[0];
+    return value === null || first === undefined ? value : shaped(first, value);
+  }
+  if (items !== undefined && Array.isArray(value)) return value.map((item) => shaped(items, item));
+  if (properties === undefined || !isRecord(value)) return value;
+  const fields: Record<string, unknown> = {};
+  for (const [key, property] of Object.entries(properties)) {
+    const given =
+      Object.hasOwn(value, key) && value[key] !== undefined
+        ? shaped(property, value[key])
+        : (property as Shape).default;
+    if (given !== undefined) fields[key] = given;
+  }
+  return fields;
+}
+
+interface Problem {
+  readonly keyword: string;
+  readonly instancePath: string;
+  readonly message: string;
+  readonly params: unknown;
+}
+
+function describe(schema: TSchema, value: unknown, problem: Problem | undefined): string {
+  if (!isRecord(value)) return 'the body must be a JSON object';
+  const path = (problem?.instancePath ?? '').split('/').slice(1);
+  if (problem?.keyword === 'required') {
+    const [missing] = (problem.params as { requiredProperties?: string[] }).requiredProperties ?? [];
+    if (missing !== undefined) {
+      const { field, requirement } = requirementOf(schema, [...path, missing]);
+      return `'${field}' is missing; it must be ${requirement}`;
+    }
+  }
+  if (path.length === 0) return `the body ${problem?.message ?? 'is not valid'}`;
+  const { field, requirement } = requirementOf(schema, path);
+  return `'${field}' must be ${requirement}`;
+}
+
+function requirementOf(schema: TSchema, path: readonly string[]): { field: string; requirement: string } {
+  // The innermost name that we know: the entries of `env` and `cmd` are explained by the field that they stand in.
+  // The name of a limit is none of a box.
+  const depth = path[0] === 'ulimits' ? 0 : path.findLastIndex((name) => Object.hasOwn(requirements, name));
+  if (depth >= 0) {
+    return { field: path.slice(0, depth + 1).join('.'), requirement: requirements[path[depth] ?? ''] ?? '' };
+  }
+  const field = path.join('.');
+  const property = (schema as Shape).properties?.[path[0] ?? ''] as Shape | undefined;
+  const number = property?.anyOf === undefined ? property : (property.anyOf[0] as Shape);
+  if (number?.type === 'number')
+    return { field, requirement: `a number from ${number.minimum ?? 0} to ${number.maximum ?? 'any'}` };
+  if (number?.type !== 'integer') return { field, requirement: 'as the API describes it' };
+  const range = number.maximum === undefined ? '' : ` to ${number.maximum}`;
+  return { field, requirement: `a whole number from ${number.minimum ?? 0}${range}` };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+const page = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.pageRowsMax })),
+  cursor: Type.Optional(Type.String()),
+};
+export const BoxesQuery = Type.Object({
+  status: Type.Optional(Type.Enum([...boxStatuses, 'all'])),
+  label: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { maxItems: limits.labelFiltersMax })),
+  ...page,
+});
+export const ExecsQuery = Type.Object(page);
+export const RemoveQuery = Type.Object({
+  force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),
+  grace_s: Type.Optional(graceS),
+});
+export const LoginQuery = Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }) });
+export const ExecQuery = Type.Object({
+  wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })),
+});
+export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });
+/** Of a run whose output is streamed. */
+export const RunQuery = Type.Object({ encoding: Type.Optional(Type.Enum(['text', 'base64'])) });
+
+export const EventsQuery = Type.Object({
+  /** Without it, the stream ends where there is nothing more by now, with the event `end`. */
+  follow: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),
+  after: Type.Optional(Type.Integer()),
+  encoding: Type.Optional(Type.Enum(['text', 'base64'])),
+});

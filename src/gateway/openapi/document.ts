@@ -1,0 +1,157 @@
+// The OpenAPI 3.1 document, made once of the operations: paths, parameters, and for each status the errors that it may
+// carry. Served at /openapi.json, shown at /docs, and held against every answer in the tests.
+import type { TSchema } from 'typebox';
+import { errorCatalogue, type ErrorCode } from '../../shared/errors.ts';
+import { limits } from '../../shared/limits.ts';
+import { namedSchemas, operations, type AnswerOffer, type HeaderName, type Operation } from './operations.ts';
+
+type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
+type JsonObject = Readonly<Record<string, Json>>;
+
+/** What any request may be answered with, whatever it asks for. */
+const commonErrors: readonly (readonly [number, ErrorCode])[] = [
+  [400, 'VALIDATION_ERROR'],
+  [400, 'TIMEOUT'],
+  [400, 'RUNTIME_ERROR'],
+  [400, 'CANCELED'],
+  [401, 'UNAUTHORIZED'],
+  [403, 'FORBIDDEN'],
+  [413, 'VALIDATION_ERROR'],
+  [414, 'VALIDATION_ERROR'],
+  [415, 'UNSUPPORTED_MEDIA_TYPE'],
+  [422, 'VALIDATION_ERROR'],
+  [429, 'TOO_MANY_REQUESTS'],
+  [500, 'RUNTIME_ERROR'],
+  [503, 'UNAVAILABLE'],
+];
+
+const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
+  'Idempotency-Key': {
+    description: 'A key of your choice: sent again within 24 hours with the same body, the request makes nothing twice',
+    schema: { type: 'string', minLength: 1, maxLength: limits.keyLengthMax, pattern: '^[\\x21-\\x7e]+$' },
+  },
+  'Last-Event-ID': { description: 'The id of the last event that you have', schema: { type: 'string' } },
+  'Server-Timing': { description: 'Milliseconds by stage', schema: { type: 'string' } },
+  Link: { description: 'The next page, as rel="next"; absent on the last one', schema: { type: 'string' } },
+  'X-Next-Cursor': { description: 'The cursor of the next page; absent on the last one', schema: { type: 'string' } },
+  'Set-Cookie': { description: 'Stands for the token from then on', schema: { type: 'string' } },
+  Location: { description: 'Where it is', schema: { type: 'string' } },
+};
+
+/** `{box}` may be an id or a name, wherever it stands. */
+const pathParameters: Readonly<Record<string, string>> = {
+  box: 'Id or name of a box',
+  exec: 'Id of a command of that box',
+  file: 'Its name, as the page says it',
+};
+
+export function createOpenApiDocument(version: string): JsonObject {
+  const names = new Map(Object.entries(namedSchemas).map(([name, schema]) => [schema, name]));
+  const paths: Record<string, Record<string, Json>> = {};
+  for (const operation of operations) {
+    (paths[operation.path] ??= {})[operation.method] = describeOperation(operation, names);
+  }
+  const schemas = Object.entries(namedSchemas).map(([name, schema]) => [name, plain(schema, new Map())] as const);
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'BoxRun',
+      version,
+      description: 'Isolated Linux boxes on one host. An added field may come with any version.',
+    },
+    paths,
+    components: {
+      schemas: Object.fromEntries(schemas),
+      securitySchemes: {
+        token: { type: 'http', scheme: 'bearer', description: 'Only where the server was started with a token' },
+      },
+    },
+    security: [{}, { token: [] }],
+  };
+}
+
+type Names = ReadonlyMap<TSchema, string>;
+
+function describeOperation(operation: Operation, names: Names): JsonObject {
+  const { id, summary, body } = operation;
+  return {
+    operationId: id,
+    summary,
+    parameters: parametersOf(operation, names),
+    ...(body === undefined
+      ? {}
+      : {
+          requestBody: {
+            required: body.required,
+            content: { [body.contentType ?? 'application/json']: { schema: plain(body.schema, names) } },
+          },
+        }),
+    responses: { ...errorAnswers(operation), ...goodAnswers(operation, names) },
+  };
+}
+
+function parametersOf({ path, query, headers = [] }: Operation, names: Names): Json {
+  const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => ({
+    name,
+    in: 'path',
+    required: true,
+    description: pathParameters[name] ?? '',
+    schema: { type: 'string', minLength: 1 },
+  }));
+  const inQuery = Object.entries(query?.properties ?? {}).map(([name, schema]) => ({
+    name,
+    in: 'query',
+    required: false,
+    schema: plain(schema, names),
+  }));
+  const inHeader = headers.map((name) => ({ name, in: 'header', required: false, ...headerDescriptions[name] }));
+  return [...inPath, ...inQuery, ...inHeader];
+}
+
+function goodAnswers({ answers }: Operation, names: Names): JsonObject {
+  return Object.fromEntries(Object.entries(answers).map(([status, answer]) => [status, describeAnswer(answer, names)]));
+}
+
+function describeAnswer({ description, content, headers = [] }: AnswerOffer, names: Names): Json {
+  const types = Object.entries(content).map(([type, schema]) => [type, { schema: plain(schema, names) }] as const);
+  return {
+    description,
+    ...(types.length === 0 ? {} : { content: Object.fromEntries(types) }),
+    ...(headers.length === 0
+      ? {}
+      : { headers: Object.fromEntries(headers.map((name) => [name, headerDescriptions[name]])) }),
+  };
+}
+
+/** One answer for each status, with the codes that it can have. */
+function errorAnswers({ errors = [] }: Operation): JsonObject {
+  const codes = new Map<number, Set<ErrorCode>>();
+  for (const [status, code] of [
+    ...commonErrors,
+    ...errors.map((code) => [errorCatalogue[code].status, code] as const),
+  ]) {
+    codes.set(status, (codes.get(status) ?? new Set()).add(code));
+  }
+  return Object.fromEntries(
+    [...codes].map(([status, known]) => {
+      const schema = {
+        allOf: [{ $ref: '#/components/schemas/Error' }, { properties: { code: { enum: [...known] } } }],
+      };
+      return [String(status), { description: [...known].join(', '), content: { 'application/json': { schema } } }];
+    }),
+  );
+}
+
+/** A schema as plain JSON; those with a name are referred to. */
+function plain(schema: TSchema, names: Names): Json {
+  const name = names.get(schema);
+  if (name !== undefined) return { $ref: `#/components/schemas/${name}` };
+  const convert = (value: unknown): Json => {
+    if (Array.isArray(value)) return value.map(convert);
+    if (typeof value !== 'object' || value === null) return value as Json;
+    const known = names.get(value);
+    if (known !== undefined) return { $ref: `#/components/schemas/${known}` };
+    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, convert(member)]));
+  };
+  return convert(schema);
+}

@@ -1,0 +1,419 @@
+// What the API offers, operation by operation: parameters, bodies and answers, with the very schemas that validate
+// them. openapi.ts makes the document of it; a test holds it against the routes. Errors that any request can meet are
+// not listed.
+import { Type, type TObject, type TSchema } from 'typebox';
+import {
+  Box,
+  BoxState,
+  CreateBoxBody,
+  DownloadBody,
+  ErrorBody,
+  Exec,
+  ExecBody,
+  ExecState,
+  GcBody,
+  GcResult,
+  Images,
+  Info,
+  RunBody,
+  RunResult,
+  SignalBody,
+  StopBody,
+  UiLink,
+  UploadResult,
+  UsageHistory,
+  UsageUpdate,
+} from '../../shared/api.ts';
+import type { ErrorCode } from '../../shared/errors.ts';
+import { Health } from '../figures/health.ts';
+import {
+  BoxesQuery,
+  EventsQuery,
+  ExecQuery,
+  ExecsQuery,
+  LoginQuery,
+  RemoveQuery,
+  RunQuery,
+  StatesQuery,
+} from '../http/validation.ts';
+
+export type HeaderName =
+  'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location' | 'Set-Cookie';
+
+export interface AnswerOffer {
+  readonly description: string;
+  /** By content type; empty for an answer without a body. */
+  readonly content: Readonly<Record<string, TSchema>>;
+  readonly headers?: readonly HeaderName[];
+}
+
+export interface Operation {
+  readonly method: 'get' | 'post' | 'delete';
+  readonly path: string;
+  readonly id: string;
+  readonly summary: string;
+  readonly query?: TObject;
+  readonly headers?: readonly HeaderName[];
+  readonly body?: { readonly schema: TSchema; readonly required: boolean; readonly contentType?: string };
+  readonly answers: Readonly<Record<number, AnswerOffer>>;
+  readonly errors?: readonly ErrorCode[];
+}
+
+const Ok = Type.Object({ ok: Type.Literal(true) });
+const text = Type.String();
+
+const json = (description: string, schema: TSchema, ...headers: HeaderName[]): AnswerOffer => ({
+  description,
+  content: { 'application/json': schema },
+  headers,
+});
+const html = (description: string): AnswerOffer => ({ description, content: { 'text/html': text } });
+const unchanged: AnswerOffer = { description: 'The same as the client has', content: {} };
+const pageHeaders = ['Link', 'X-Next-Cursor'] as const;
+const boxErrors = ['BOX_NOT_FOUND'] as const;
+const execErrors = ['BOX_NOT_FOUND', 'EXEC_NOT_FOUND'] as const;
+const createErrors = ['RESOURCE_EXCEEDED', 'IMAGE_PULL_FAILED'] as const;
+
+/** By name, for those who show schemas. */
+export const namedSchemas: Readonly<Record<string, TSchema>> = {
+  Box,
+  Exec,
+  BoxState,
+  ExecState,
+  RunResult,
+  GcResult,
+  Info,
+  CreateBoxBody,
+  ExecBody,
+  RunBody,
+  GcBody,
+  Images,
+  UsageHistory,
+  UsageUpdate,
+  Error: ErrorBody,
+};
+
+const boxOperations: readonly Operation[] = [
+  {
+    method: 'post',
+    path: '/v1/boxes',
+    id: 'createBox',
+    summary: 'Create a box and start it',
+    headers: ['Idempotency-Key'],
+    body: { schema: CreateBoxBody, required: true },
+    answers: {
+      201: {
+        description: 'The box, running',
+        headers: ['Server-Timing'],
+        content: { 'application/json': Box },
+      },
+      200: {
+        description: 'With Accept: text/event-stream, its progress, then the events timing and box, or error',
+        content: { 'text/event-stream': text },
+      },
+    },
+    errors: [...createErrors, ...boxErrors, 'NAME_ALREADY_EXISTS'],
+  },
+  {
+    method: 'get',
+    path: '/v1/boxes',
+    id: 'listBoxes',
+    summary: 'List boxes, newest first',
+    query: BoxesQuery,
+    answers: { 200: json('Boxes', Type.Array(Box), ...pageHeaders) },
+  },
+  {
+    method: 'get',
+    path: '/v1/boxes/{box}',
+    id: 'getBox',
+    summary: 'One box, by id or name',
+    answers: { 200: json('The box', Box) },
+    errors: boxErrors,
+  },
+  {
+    method: 'post',
+    path: '/v1/boxes/{box}:start',
+    id: 'startBox',
+    summary: 'Start a stopped box',
+    answers: { 200: json('The box, running', Box, 'Server-Timing') },
+    errors: [...boxErrors, ...createErrors, 'BOX_ALREADY_RUNNING'],
+  },
+  {
+    method: 'post',
+    path: '/v1/boxes/{box}:stop',
+    id: 'stopBox',
+    summary: 'Stop a running box; its disk stays',
+    body: { schema: StopBody, required: false },
+    answers: { 200: json('The box, stopped', Box) },
+    errors: [...boxErrors, 'BOX_NOT_RUNNING'],
+  },
+  {
+    method: 'delete',
+    path: '/v1/boxes/{box}',
+    id: 'removeBox',
+    summary: 'Remove a box with its disk, its commands and their output',
+    query: RemoveQuery,
+    answers: { 200: json('It is gone', Ok) },
+    errors: [...boxErrors, 'BOX_ALREADY_RUNNING'],
+  },
+  {
+    method: 'post',
+    path: '/v1/gc',
+    id: 'collectGarbage',
+    summary: 'Remove boxes that are stopped or failed for long',
+    body: { schema: GcBody, required: false },
+    answers: { 200: json('How many were removed', GcResult) },
+  },
+];
+
+const execOperations: readonly Operation[] = [
+  {
+    method: 'post',
+    path: '/v1/boxes/{box}/exec',
+    id: 'startExec',
+    summary: 'Start a command in a box',
+    headers: ['Idempotency-Key'],
+    body: { schema: ExecBody, required: true },
+    answers: { 201: json('The command; a short one has ended already', Exec, 'Server-Timing') },
+    errors: [...execErrors, 'BOX_NOT_RUNNING', 'RESOURCE_EXCEEDED'],
+  },
+  {
+    method: 'get',
+    path: '/v1/boxes/{box}/execs',
+    id: 'listExecs',
+    summary: 'The commands of a box, newest first',
+    query: ExecsQuery,
+    answers: { 200: json('Commands', Type.Array(Exec), ...pageHeaders) },
+    errors: boxErrors,
+  },
+  {
+    method: 'get',
+    path: '/v1/boxes/{box}/exec/{exec}',
+    id: 'getExec',
+    summary: 'One command; with wait, when it has ended',
+    query: ExecQuery,
+    answers: { 200: json('The command', Exec) },
+    errors: execErrors,
+  },
+  {
+    method: 'post',
+    path: '/v1/boxes/{box}/exec/{exec}:cancel',
+    id: 'cancelExec',
+    summary: 'Kill a command and everything that it has started',
+    answers: { 200: json('The command, canceled', Exec) },
+    errors: [...execErrors, 'BOX_NOT_RUNNING', 'EXEC_ALREADY_FINISHED'],
+  },
+  {
+    method: 'post',
+    path: '/v1/boxes/{box}/exec/{exec}:signal',
+    id: 'signalExec',
+    summary: 'A signal to a command, such as INT or 2',
+    body: { schema: SignalBody, required: true },
+    answers: { 200: json('The command', Exec) },
+    errors: [...execErrors, 'BOX_NOT_RUNNING', 'EXEC_ALREADY_FINISHED'],
+  },
+  {
+    method: 'get',
+    path: '/v1/boxes/{box}/exec/{exec}/events',
+    id: 'followExec',
+    summary: 'Its output and its exit, as server-sent events',
+    query: EventsQuery,
+    headers: ['Last-Event-ID'],
+    answers: {
+      200: {
+        description: 'Events log, then exit; with follow=false, those that there are, then end',
+        content: { 'text/event-stream': text },
+      },
+    },
+    errors: execErrors,
+  },
+  {
+    method: 'post',
+    path: '/v1/run',
+    id: 'run',
+    summary: 'Run one command in a box of its own, which is removed afterwards',
+    headers: ['Idempotency-Key'],
+    query: RunQuery,
+    body: { schema: RunBody, required: true },
+    answers: {
+      200: {
+        description:
+          'How it ended, and its output. With Accept: text/event-stream, its progress, then the events log and exit, or error',
+        content: { 'application/json': RunResult, 'text/event-stream': text },
+      },
+    },
+    errors: [...createErrors, ...execErrors, 'BOX_NOT_RUNNING'],
+  },
+];
+
+const upgrade: AnswerOffer = { description: 'A WebSocket', content: {} };
+const noUpgrade = { description: 'Not without a WebSocket', content: { 'application/json': ErrorBody } };
+/** Of the size of a terminal. */
+const cells = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 }));
+
+const streamOperations: readonly Operation[] = [
+  {
+    method: 'post',
+    path: '/v1/boxes/{box}/files/upload',
+    id: 'upload',
+    summary: 'A file into a box',
+    body: {
+      schema: Type.Object({
+        file: Type.Unsafe({ type: 'string', contentMediaType: 'application/octet-stream' }),
+        dest: Type.String({ minLength: 1 }),
+      }),
+      required: true,
+      contentType: 'multipart/form-data',
+    },
+    answers: { 200: json('It stands there', UploadResult) },
+    errors: [...boxErrors, 'BOX_NOT_RUNNING'],
+  },
+  {
+    method: 'post',
+    path: '/v1/boxes/{box}/files/download',
+    id: 'download',
+    summary: 'A file out of a box',
+    body: { schema: DownloadBody, required: true },
+    answers: { 200: { description: 'Its bytes', content: { 'application/octet-stream': text } } },
+    errors: [...boxErrors, 'BOX_NOT_RUNNING'],
+  },
+  {
+    method: 'get',
+    path: '/v1/boxes/{box}/attach',
+    id: 'attach',
+    summary: 'A shell with a terminal, over a WebSocket',
+    query: Type.Object({ shell: Type.Optional(text), cols: cells, rows: cells, term: Type.Optional(text) }),
+    answers: { 101: upgrade, 426: noUpgrade },
+    errors: boxErrors,
+  },
+  {
+    method: 'get',
+    path: '/v1/boxes/{box}/exec/{exec}/attach',
+    id: 'attachExec',
+    summary: 'Input and output of a command, over a WebSocket',
+    query: Type.Object({ output: Type.Optional(Type.Enum(['true', 'false'])) }),
+    answers: { 101: upgrade, 426: noUpgrade },
+    errors: execErrors,
+  },
+];
+
+const serverOperations: readonly Operation[] = [
+  {
+    method: 'get',
+    path: '/v1/events',
+    id: 'watch',
+    summary: 'Changes of boxes and commands as they happen, as server-sent events',
+    query: StatesQuery,
+    headers: ['Last-Event-ID'],
+    answers: {
+      200: {
+        description:
+          'Without an id to go on behind: ready. Where that is too old: reset, that is, list anew. Then box.created, box.changed and ' +
+          'box.removed with a BoxState, exec.started and exec.finished with an ExecState',
+        content: { 'text/event-stream': text },
+      },
+    },
+  },
+  {
+    method: 'get',
+    path: '/v1/usage',
+    id: 'usage',
+    summary: 'What boxes reserve and use, of the last hour and as it goes on, as server-sent events',
+    answers: {
+      200: {
+        description: 'history with a UsageHistory, then a sample with a UsageUpdate every few seconds',
+        content: { 'text/event-stream': text },
+      },
+    },
+  },
+  {
+    method: 'get',
+    path: '/v1/images',
+    id: 'images',
+    summary: 'Images that this host knows by name',
+    answers: { 200: json('Images', Images) },
+  },
+  {
+    method: 'get',
+    path: '/v1/info',
+    id: 'info',
+    summary: 'Limits and driver of this server',
+    answers: { 200: json('Facts', Info) },
+  },
+  {
+    method: 'get',
+    path: '/healthz',
+    id: 'live',
+    summary: 'Whether the server is alive',
+    answers: { 200: json('It is', Ok) },
+  },
+  {
+    method: 'get',
+    path: '/readyz',
+    id: 'ready',
+    summary: 'Whether every part of the server answers',
+    answers: { 200: json('They do', Health), 503: json('Not now', Health) },
+  },
+  {
+    method: 'get',
+    path: '/metrics',
+    id: 'metrics',
+    summary: 'Figures of every process, for Prometheus',
+    answers: { 200: { description: 'In its text format', content: { 'text/plain': Type.String() } } },
+  },
+  {
+    method: 'get',
+    path: '/',
+    id: 'home',
+    summary: 'To the page',
+    answers: { 302: { description: 'To /ui', content: {}, headers: ['Location'] } },
+  },
+  {
+    method: 'post',
+    path: '/v1/ui/link',
+    id: 'uiLink',
+    summary: 'A one-time link to the page, for a browser',
+    answers: { 200: json('The link', UiLink) },
+  },
+  {
+    method: 'get',
+    path: '/ui/login',
+    id: 'uiLogin',
+    summary: 'Where that link leads: sets a cookie',
+    query: LoginQuery,
+    answers: { 302: { description: 'To /ui', content: {}, headers: ['Location', 'Set-Cookie'] } },
+  },
+  { method: 'get', path: '/ui', id: 'ui', summary: 'The dashboard', answers: { 200: html('A page'), 304: unchanged } },
+  {
+    method: 'get',
+    path: '/ui/assets/{file}',
+    id: 'uiAsset',
+    summary: 'A script or style sheet of the dashboard',
+    answers: {
+      200: { description: 'It', content: { 'text/javascript': text, 'text/css': text, 'image/svg+xml': text } },
+      304: unchanged,
+    },
+    errors: ['NOT_FOUND'],
+  },
+  {
+    method: 'get',
+    path: '/docs',
+    id: 'docs',
+    summary: 'This description, to be read by people',
+    answers: { 200: html('A page') },
+  },
+  {
+    method: 'get',
+    path: '/openapi.json',
+    id: 'openapi',
+    summary: 'This description',
+    answers: { 200: json('OpenAPI 3.1', Type.Object({ openapi: text })) },
+  },
+];
+
+export const operations: readonly Operation[] = [
+  ...boxOperations,
+  ...execOperations,
+  ...streamOperations,
+  ...serverOperations,
+];

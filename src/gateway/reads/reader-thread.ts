@@ -1,0 +1,96 @@
+// A thread that reads the database, with a read-only connection of its own, so that long lists and pages of history
+// never hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
+import { workerData } from 'node:worker_threads';
+import { move, transferableSymbol, valueSymbol } from 'piscina';
+import { limits } from '../../shared/limits.ts';
+import type { BoxFilter, Page, PageRequest, Position } from '../../shared/store/lists.ts';
+import { bytesOf, hasSmallEvents, openReader, type EventPage, type Reader } from '../../shared/store/reader.ts';
+
+export interface ReaderThreadData {
+  readonly dbPath: string;
+}
+
+/** Rows of a list as JSON, with commas between them: made here, so that the gateway's thread has other things to do. */
+export interface ListPage {
+  readonly json: Uint8Array;
+  readonly count: number;
+  readonly next: Position | null;
+}
+
+export type ReaderCall =
+  | { readonly read: 'box' | 'boxJson'; readonly key: string }
+  | { readonly read: 'boxes' | 'boxesEnd'; readonly filter: BoxFilter; readonly page: PageRequest }
+  | { readonly read: 'exec' | 'execJson'; readonly box: string; readonly execId: string }
+  | { readonly read: 'execs' | 'execsEnd'; readonly boxId: string; readonly page: PageRequest }
+  | { readonly read: 'knownKey'; readonly scope: string; readonly key: string }
+  | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number; readonly bytesMax: number };
+
+const { dbPath } = workerData as ReaderThreadData;
+let reader: Reader | undefined;
+
+export default function answer(call: ReaderCall): unknown {
+  reader ??= openReader(dbPath);
+  switch (call.read) {
+    case 'box':
+      return reader.box(call.key);
+    case 'boxJson':
+      return jsonOf(reader.box(call.key));
+    case 'boxes':
+      return listed(reader.boxes(call.filter, call.page));
+    case 'boxesEnd':
+      return reader.boxesEnd(call.filter, call.page);
+    case 'exec':
+      return reader.exec(call.box, call.execId);
+    case 'execJson':
+      return jsonOf(reader.exec(call.box, call.execId));
+    case 'execs':
+      return listed(reader.execs(call.boxId, call.page));
+    case 'execsEnd':
+      return reader.execsEnd(call.boxId, call.page);
+    case 'knownKey':
+      return reader.knownKey(call.scope, call.key);
+    case 'events':
+      return handedOver(reader.events(call.execId, call.afterSeq, call.bytesMax));
+  }
+}
+
+/** Null for no row. A long text goes over as bytes: as text it would stand in the gateway's heap for a while. */
+function jsonOf(row: object | null): unknown {
+  const json = row === null ? null : JSON.stringify(row);
+  if (json === null || json.length < limits.heldBytesCounted) return json;
+  const bytes = encoder.encode(json);
+  return move({ [transferableSymbol]: [bytes.buffer], [valueSymbol]: bytes });
+}
+
+const encoder = new TextEncoder();
+
+function listed({ rows, next }: Page<unknown>): unknown {
+  const json = encoder.encode(rows.map((row) => JSON.stringify(row)).join(','));
+  const page: ListPage = { json, count: rows.length, next };
+  return move({ [transferableSymbol]: [json.buffer], [valueSymbol]: page });
+}
+
+/**
+ * Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else,
+ * looks for it. Those of small events go in one buffer, since each buffer is an object of its own on its way; a page of
+ * large ones would stand there twice.
+ */
+function handedOver(page: EventPage): unknown {
+  const sent = hasSmallEvents(page) ? joined(page) : page;
+  const buffers = [...new Set(sent.events.map(({ data }) => data.buffer))];
+  return move({ [transferableSymbol]: buffers, [valueSymbol]: sent });
+}
+
+function joined({ events, more }: EventPage): EventPage {
+  const all = new Uint8Array(bytesOf(events));
+  let at = 0;
+  return {
+    more,
+    events: events.map((event) => {
+      const data = all.subarray(at, at + event.data.length);
+      data.set(event.data);
+      at += data.length;
+      return { ...event, data };
+    }),
+  };
+}

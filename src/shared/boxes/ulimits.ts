@@ -1,0 +1,61 @@
+// Limits of one process in a box (setrlimit(2)): the fixed ones that every command gets, whatever the server has
+// itself, and which others a create may ask for. The supervisor checks them, the container driver sets them.
+import type { Ulimit } from '../api.ts';
+import { BoxRunError } from '../errors.ts';
+
+const unlimited = -1;
+/** What the kernel allows by default (fs.nr_open). */
+const nofileMax = 1_048_576;
+const mib = 2 ** 20;
+
+/**
+ * As a process of a container by Docker has them, where the daemon runs under systemd; but no core files, which are the
+ * host's business.
+ */
+const defaults: readonly Ulimit[] = [
+  { name: 'core', soft: 0, hard: 0 },
+  { name: 'cpu', soft: unlimited, hard: unlimited },
+  { name: 'data', soft: unlimited, hard: unlimited },
+  { name: 'fsize', soft: unlimited, hard: unlimited },
+  { name: 'locks', soft: unlimited, hard: unlimited },
+  { name: 'memlock', soft: 8 * mib, hard: 8 * mib },
+  { name: 'msgqueue', soft: 819_200, hard: 819_200 },
+  { name: 'nice', soft: 0, hard: 0 },
+  { name: 'nofile', soft: 1_024, hard: 524_288 },
+  { name: 'nproc', soft: unlimited, hard: unlimited },
+  { name: 'rss', soft: unlimited, hard: unlimited },
+  { name: 'rtprio', soft: 0, hard: 0 },
+  { name: 'rttime', soft: unlimited, hard: unlimited },
+  { name: 'sigpending', soft: 32_768, hard: 32_768 },
+  { name: 'stack', soft: 8 * mib, hard: unlimited },
+];
+
+/** All limits of a command: those asked for, over the fixed ones. */
+export function ulimitsOf(asked: readonly Ulimit[]): Ulimit[] {
+  return defaults.map((usual) => asked.find(({ name }) => name === usual.name) ?? usual);
+}
+
+/** @throws VALIDATION_ERROR for limits that contradict themselves, or that this driver cannot set */
+export function checkUlimits(asked: readonly Ulimit[], driver: 'boxlite' | 'container'): void {
+  if (asked.length === 0) return;
+  if (driver === 'boxlite') {
+    throw invalid(
+      'ulimits cannot be set in the micro-VMs of the boxlite driver',
+      'leave them away, or call `ulimit` in the command',
+    );
+  }
+  for (const [index, { name, soft, hard }] of asked.entries()) {
+    if (asked.findIndex((other) => other.name === name) < index)
+      throw invalid(`the limit '${name}' is given twice`, 'give it once');
+    if (hard !== unlimited && (soft === unlimited || soft > hard)) {
+      throw invalid(`the soft limit of '${name}' is above the hard one`, 'a process could never have it');
+    }
+    if (name === 'nofile' && (hard === unlimited || hard > nofileMax)) {
+      throw invalid(`the limit 'nofile' ends at ${nofileMax}`, 'the kernel gives a process no more descriptors');
+    }
+  }
+}
+
+function invalid(message: string, hint: string): BoxRunError {
+  return new BoxRunError('VALIDATION_ERROR', message, { hint });
+}

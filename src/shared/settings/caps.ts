@@ -1,0 +1,76 @@
+// The bounds that a user may set: each by a flag of `serve` and by a variable of the environment, with its default from
+// limits.ts. Read through config.ts; the command line makes its flags from this table. What happens at each bound
+// stands in limits.ts.
+import { limits } from '../limits.ts';
+
+interface Cap {
+  /** As a flag; as a variable it is BOXRUN_ and the same in upper case with `_`. */
+  readonly setting: string;
+  readonly fallback: number;
+  readonly least: number;
+  readonly most: number;
+  readonly describe: string;
+}
+
+const mib = 1024 * 1024;
+
+export const capTable = {
+  // Well under limits.frameBytesMax: bodies pass through the supervisor.
+  bodyMb: {
+    setting: 'max-body-mb',
+    fallback: limits.bodyBytesMax / mib,
+    least: 1,
+    most: 8,
+    describe: 'longest JSON body, in MiB',
+  },
+  outputMb: {
+    setting: 'max-output-mb',
+    fallback: limits.execOutputBytesMax / mib,
+    least: 1,
+    most: 2 ** 30,
+    describe: 'output kept of one command, in MiB',
+  },
+  execs: {
+    setting: 'max-execs',
+    fallback: limits.execsRunningMax,
+    least: 1,
+    most: 4_096,
+    describe: 'commands running at once in one box',
+  },
+  boxes: {
+    setting: 'max-boxes',
+    fallback: limits.boxesMax,
+    least: 1,
+    most: 1_000_000,
+    describe: 'boxes, stopped ones too',
+  },
+  streams: {
+    setting: 'max-streams',
+    fallback: limits.streamsPerClientMax,
+    least: 1,
+    most: 1_000_000,
+    describe: 'event streams and WebSockets of one client',
+  },
+  retentionHours: {
+    setting: 'retention-hours',
+    fallback: limits.retentionHours,
+    least: 0,
+    most: 1_000_000,
+    describe: 'how long ended commands are kept; 0: as long as their box',
+  },
+  freeDiskMb: {
+    setting: 'min-free-disk-mb',
+    fallback: limits.freeDiskBytesMin / mib,
+    least: 0,
+    most: 2 ** 30,
+    describe: 'free disk below which nothing new is started, in MiB',
+  },
+} as const satisfies Record<string, Cap>;
+
+export type CapName = keyof typeof capTable;
+export type CapSetting = (typeof capTable)[CapName]['setting'];
+export type Caps = Readonly<Record<CapName, number>>;
+
+export function capVariable(setting: CapSetting): string {
+  return `BOXRUN_${setting.toUpperCase().replaceAll('-', '_')}`;
+}

@@ -1,0 +1,313 @@
+// Settings of one server: the only reader of process.env. Flags win over the environment, the environment over
+// defaults. The command line builds a Config once; the keeper hands it to its children, and the supervisor to workers,
+// as JSON.
+import { readFileSync } from 'node:fs';
+import { homedir, totalmem, availableParallelism } from 'node:os';
+import { delimiter, join, resolve } from 'node:path';
+import { capTable, capVariable, type CapName, type Caps, type CapSetting } from './caps.ts';
+import { BoxRunError, errorText } from '../errors.ts';
+import { limits } from '../limits.ts';
+import { defaultSocket } from './socket-place.ts';
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+export type DriverName = 'boxlite' | 'container';
+
+/**
+ * Whether a program in the box starts commands (container driver): once a box has had some; never; or from the first
+ * command on.
+ */
+export type RunnerMode = 'auto' | 'off' | 'always';
+
+export type LogFormat = 'json' | 'pretty';
+
+export interface Config {
+  readonly stateDir: string;
+  readonly dbPath: string;
+  /** Unix socket for clients, or null for none. */
+  readonly socketPath: string | null;
+  /** TCP address for clients, or null for none. Port 0: chosen by the system. */
+  readonly tcp: { readonly host: string; readonly port: number } | null;
+  /** Names by which clients may call the server, beside its own; in lower case. */
+  readonly allowedHosts: readonly string[];
+  /** Volumes must lie below one of these directories; anywhere when there is none. */
+  readonly volumeRoots: readonly string[];
+  readonly caps: Caps;
+  readonly driver: DriverName;
+  readonly maxCpu: number;
+  readonly maxMemoryMb: number;
+  /** Processes that answer clients, all on the TCP port, one of them on the Unix socket too. */
+  readonly gateways: number;
+  /** Spare workers, started and waiting for a box. */
+  readonly spareWorkers: number;
+  /** Workers at once, those of running boxes and spare ones; null: as many as CPUs and memory allow. */
+  readonly maxWorkers: number | null;
+  readonly onExit: 'detach' | 'stop';
+  readonly logLevel: string;
+  readonly logFormat: LogFormat;
+  /** Registries reached over plain http, as host:port. */
+  readonly insecureRegistries: readonly string[];
+  readonly orphanGraceMs: number;
+  readonly reconcileEveryMs: number;
+  /** A process without a sign of life for so long is ended and started again. */
+  readonly silenceMs: number;
+  /** A comment on an event stream that has been idle for so long. */
+  readonly sseHeartbeatMs: number;
+  /** Where the BoxLite engine keeps its runtime files; its own default where null. */
+  readonly boxliteRuntimeDir: string | null;
+  readonly runner: RunnerMode;
+}
+
+/** What flags may say; undefined falls through to the environment. */
+export interface ConfigFlags {
+  stateDir?: string | undefined;
+  host?: string | undefined;
+  port?: number | undefined;
+  allowedHosts?: readonly string[] | undefined;
+  volumeRoots?: readonly string[] | undefined;
+  caps?: Readonly<Partial<Record<CapSetting, number | undefined>>> | undefined;
+  socket?: string | undefined;
+  driver?: string | undefined;
+  gateways?: number | undefined;
+  /** MIN or MIN:MAX. */
+  workers?: string | undefined;
+  onExit?: string | undefined;
+  logLevel?: string | undefined;
+  logFormat?: string | undefined;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Reads flags and environment.
+ * @throws VALIDATION_ERROR naming the variable or flag whose value cannot be used
+ */
+export function loadConfig(flags: ConfigFlags = {}, environment: Environment = process.env): Config {
+  // An empty variable is one that is not set, as in a shell's ${NAME:-default}.
+  const env = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  const stateDir = resolve(flags.stateDir ?? env['BOXRUN_STATE_DIR'] ?? join(homedir(), '.boxrun'));
+  const tcpAsked = flags.host !== undefined || flags.port !== undefined;
+  const socketOnly = flags.socket !== undefined && !tcpAsked;
+  return {
+    stateDir,
+    dbPath: resolve(env['BOXRUN_DB'] ?? join(stateDir, 'boxrun.db')),
+    socketPath: resolve(flags.socket ?? env['BOXRUN_SOCKET'] ?? defaultSocket(stateDir)),
+    tcp: socketOnly
+      ? null
+      : {
+          host: flags.host ?? env['BOXRUN_HOST'] ?? '127.0.0.1',
+          port: wholeFlag('--port', flags.port, 0, 65_535) ?? whole(env, 'BOXRUN_PORT', 9090, 0, 65_535),
+        },
+    allowedHosts: (given(flags.allowedHosts) ?? list(env['BOXRUN_ALLOW_HOSTS'], ',')).map(hostName),
+    volumeRoots: (given(flags.volumeRoots) ?? list(env['BOXRUN_VOLUME_ROOTS'], delimiter)).map((path) => resolve(path)),
+    caps: readCaps(flags.caps ?? {}, env),
+    driver: driverName(flags.driver ?? env['BOXRUN_DRIVER'] ?? 'boxlite'),
+    maxCpu: whole(env, 'BOXRUN_MAX_CPU', availableParallelism(), 1, 2 ** 31),
+    maxMemoryMb: whole(env, 'BOXRUN_MAX_MEMORY_MB', Math.floor(totalmem() / 2 ** 20), 1, 2 ** 31),
+    gateways: gatewayCount(flags.gateways, env, socketOnly),
+    ...workerNumbers(flags.workers, env),
+    onExit: exitChoice(flags.onExit ?? env['BOXRUN_ON_EXIT'] ?? 'detach'),
+    logLevel: logLevel(flags.logLevel ?? env['BOXRUN_LOG_LEVEL'] ?? 'info'),
+    logFormat: logFormat(flags.logFormat ?? env['BOXRUN_LOG_FORMAT'] ?? 'json'),
+    insecureRegistries: list(env['BOXRUN_INSECURE_REGISTRIES'], ','),
+    orphanGraceMs: whole(env, 'BOXRUN_ORPHAN_GRACE_MS', limits.orphanGraceMs, 0, 2 ** 31 - 1),
+    reconcileEveryMs: whole(env, 'BOXRUN_RECONCILE_MS', limits.reconcileEveryMs, 1, 2 ** 31 - 1),
+    silenceMs: whole(
+      env,
+      'BOXRUN_SILENCE_MS',
+      limits.silenceMs,
+      limits.heartbeatEveryMs * limits.heartbeatDoubtMisses,
+      2 ** 31 - 1,
+    ),
+    sseHeartbeatMs: sseHeartbeat(env),
+    boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
+    runner: runnerMode(env['BOXRUN_RUNNER'] ?? 'auto'),
+  };
+}
+
+/** A token may be named, or stand in a file. */
+export interface TokenFlags {
+  readonly token?: string | undefined;
+  readonly tokenFile?: string | undefined;
+}
+
+/**
+ * The token that TCP requests need, or null: from the flags, or from BOXRUN_TOKEN, which is taken out of the
+ * environment, so that no process started from here has it. It is no part of Config: that goes to every process.
+ * @throws VALIDATION_ERROR for a token that cannot be one, RUNTIME_ERROR for a file that cannot be read
+ */
+export function takeToken({ token, tokenFile }: TokenFlags = {}, env: NodeJS.ProcessEnv = process.env): string | null {
+  const variable = env['BOXRUN_TOKEN'];
+  delete env['BOXRUN_TOKEN'];
+  if (token !== undefined && tokenFile !== undefined) {
+    throw new BoxRunError('VALIDATION_ERROR', '--token and --token-file cannot be given both');
+  }
+  if (token !== undefined) return checkedToken(token, '--token');
+  if (tokenFile !== undefined) return checkedToken(readTokenFile(tokenFile), tokenFile);
+  return variable === undefined || variable === '' ? null : checkedToken(variable, 'BOXRUN_TOKEN');
+}
+
+/**
+ * Where systemd waits to hear that the server is ready (sd_notify(3)), or null. It is taken out of the environment, so
+ * that no process started from here has it.
+ */
+export function takeNotifySocket(env: NodeJS.ProcessEnv = process.env): string | null {
+  const socket = env['NOTIFY_SOCKET'] ?? '';
+  delete env['NOTIFY_SOCKET'];
+  return socket === '' ? null : socket;
+}
+
+/** The token with which a client of these settings calls the server, or null. */
+export function clientToken(env: Environment = process.env): string | null {
+  const token = env['BOXRUN_TOKEN'] ?? '';
+  return token === '' ? null : token;
+}
+
+/**
+ * Where a client finds the server of these settings: a socket that is named, else a TCP address that is named, else the
+ * socket in the state directory.
+ */
+export function serverAddress(
+  config: Config,
+  env: Environment = process.env,
+): { socketPath: string } | { host: string; port: number } {
+  const named = (name: string) => (env[name] ?? '') !== '';
+  if (!named('BOXRUN_SOCKET') && (named('BOXRUN_HOST') || named('BOXRUN_PORT')) && config.tcp !== null)
+    return config.tcp;
+  return { socketPath: config.socketPath ?? defaultSocket(config.stateDir) };
+}
+
+/**
+ * The environment of a server started on behalf of a client: the same settings, independent of the working directory.
+ */
+export function serverEnvironment(config: Config, env: Environment = process.env): NodeJS.ProcessEnv {
+  return {
+    ...env,
+    NOTIFY_SOCKET: undefined, // The service from which the client is called is not this server.
+    BOXRUN_STATE_DIR: config.stateDir,
+    BOXRUN_DB: config.dbPath,
+    ...(config.socketPath === null ? {} : { BOXRUN_SOCKET: config.socketPath }),
+  };
+}
+
+function readTokenFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    throw new BoxRunError('RUNTIME_ERROR', `the file of the token cannot be read: ${errorText(error)}`);
+  }
+}
+
+/** Says where it comes from, never what it is. */
+function checkedToken(token: string, source: string): string {
+  const { tokenLengthLeast: least, tokenLengthMost: most } = limits;
+  if (token.length >= least && token.length <= most && /^[\x21-\x7e]+$/.test(token)) return token;
+  throw new BoxRunError(
+    'VALIDATION_ERROR',
+    `the token of ${source} must have ${least} to ${most} visible ASCII characters, without blanks`,
+    {
+      hint: 'a good one: head -c 24 /dev/urandom | base64',
+    },
+  );
+}
+
+function readCaps(flags: NonNullable<ConfigFlags['caps']>, env: Environment): Caps {
+  const caps = Object.entries(capTable).map(([name, { setting, fallback, least, most }]) => [
+    name,
+    wholeFlag(`--${setting}`, flags[setting], least, most) ?? whole(env, capVariable(setting), fallback, least, most),
+  ]);
+  return Object.fromEntries(caps) as Record<CapName, number>;
+}
+
+function gatewayCount(flag: number | undefined, env: Environment, socketOnly: boolean): number {
+  const most = limits.gatewaysMax;
+  const count = wholeFlag('--gateways', flag, 1, most) ?? whole(env, 'BOXRUN_GATEWAYS', 1, 1, most);
+  if (count === 1 || !socketOnly) return count;
+  throw new BoxRunError(
+    'VALIDATION_ERROR',
+    `${count} gateways share a TCP port, and with --socket alone there is none`,
+    {
+      hint: 'give --port too, or leave --gateways out',
+    },
+  );
+}
+
+/** `MIN` spare ones, or `MIN:MAX`: spare ones, and all together. */
+function workerNumbers(flag: string | undefined, env: Environment): Pick<Config, 'spareWorkers' | 'maxWorkers'> {
+  const name = flag === undefined ? 'BOXRUN_WORKERS' : '--workers';
+  const [min = '', max, ...more] = (flag ?? env['BOXRUN_WORKERS'] ?? String(availableParallelism())).split(':');
+  if (more.length > 0) {
+    throw new BoxRunError('VALIDATION_ERROR', `${name} has more than two numbers`, {
+      hint: 'write MIN, or MIN:MAX, as in 2:20',
+    });
+  }
+  const spareWorkers = wholeNumber(name, min, 0, 1024);
+  return {
+    spareWorkers,
+    maxWorkers:
+      max === undefined ? null : wholeNumber(`${name}, after the colon,`, max, Math.max(spareWorkers, 1), 2 ** 31),
+  };
+}
+
+function hostName(text: string): string {
+  if (/^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/i.test(text)) return text.toLowerCase();
+  throw new BoxRunError('VALIDATION_ERROR', `'${text}' is no name for --allow-host, or BOXRUN_ALLOW_HOSTS`, {
+    hint: 'write the name alone, without scheme and port, as in box.example',
+  });
+}
+
+function list(text: string | undefined, separator: string): string[] {
+  return (text ?? '').split(separator).filter((item) => item !== '');
+}
+
+/** A flag that may be repeated, where it was given at all. */
+function given(values: readonly string[] | undefined): readonly string[] | undefined {
+  return values?.length === 0 ? undefined : values;
+}
+
+function whole(env: Environment, name: string, fallback: number, least: number, most: number): number {
+  const text = env[name];
+  return text === undefined ? fallback : wholeNumber(name, text, least, most);
+}
+
+function wholeFlag(name: string, value: number | undefined, least: number, most: number): number | undefined {
+  return value === undefined ? undefined : wholeNumber(name, String(value), least, most);
+}
+
+function wholeNumber(name: string, text: string, least: number, most: number): number {
+  const value = text === '' ? NaN : Number(text);
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new BoxRunError('VALIDATION_ERROR', `${name} is '${text}'; it must be a whole number from ${least} to ${most}`);
+}
+
+function sseHeartbeat(env: Environment): number {
+  const { sseHeartbeatMs, sseHeartbeatMsLeast: least, sseHeartbeatMsMost: most } = limits;
+  return whole(env, 'BOXRUN_SSE_HEARTBEAT_MS', sseHeartbeatMs, least, most);
+}
+
+function logLevel(value: string): string {
+  if (logLevels.includes(value)) return value;
+  throw new BoxRunError('VALIDATION_ERROR', `there is no log level '${value}'`, {
+    hint: `use ${logLevels.join(', ')}`,
+  });
+}
+
+function logFormat(value: string): LogFormat {
+  if (value === 'json' || value === 'pretty') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `there is no log format '${value}'`, { hint: 'use json or pretty' });
+}
+
+function driverName(value: string): DriverName {
+  if (value === 'boxlite' || value === 'container') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `there is no driver '${value}'`, { hint: 'use boxlite or container' });
+}
+
+function runnerMode(value: string): RunnerMode {
+  if (value === 'auto' || value === 'off' || value === 'always') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `BOXRUN_RUNNER is '${value}'`, { hint: 'use auto, off or always' });
+}
+
+function exitChoice(value: string): 'detach' | 'stop' {
+  if (value === 'detach' || value === 'stop') return value;
+  throw new BoxRunError('VALIDATION_ERROR', `on-exit is '${value}'; it must be detach or stop`);
+}

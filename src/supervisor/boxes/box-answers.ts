@@ -1,0 +1,50 @@
+// What the owner of a box says when it has failed, or when something is not possible in its present state.
+// Used by box.ts; changes nothing.
+import { timestamp } from '../../shared/waiting/clock.ts';
+import type { BoxChange } from '../../shared/contracts/writer.ts';
+import type { BoxState } from '../../shared/lifecycle/box.ts';
+import { BoxRunError, errorText } from '../../shared/errors.ts';
+import { limits } from '../../shared/limits.ts';
+import type { BoxRow } from '../../shared/store/rows.ts';
+
+/** For the row of a box that ended with `error`. */
+export function failure(error: BoxRunError): BoxChange {
+  return { error_code: error.code, error_message: errorText(error), stopped_at: timestamp() };
+}
+
+/** For the row of a box that runs while the disk of the host is nearly full. */
+export const diskIsFull = {
+  error_code: 'RESOURCE_EXCEEDED',
+  error_message: 'the disk of the host is nearly full: what the box writes fails with ENOSPC until room is made',
+} as const;
+
+/** @throws UNAVAILABLE, BOX_NOT_RUNNING */
+export function assertReady(row: BoxRow): void {
+  if (row.state === 'ready') return;
+  if (row.state === 'recovering') {
+    throw new BoxRunError('UNAVAILABLE', `box ${row.name ?? row.id} is being taken over by a new worker`);
+  }
+  throw notRunning(row);
+}
+
+/** Until it has ended, its status is the one before. */
+const ending: Readonly<Partial<Record<BoxState, string>>> = { stopping: 'being stopped', removing: 'being removed' };
+
+export function notRunning(row: BoxRow): BoxRunError {
+  return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${ending[row.state] ?? row.status}`, {
+    hint: row.status === 'creating' ? 'wait until it runs' : 'start it first',
+  });
+}
+
+export function alreadyRunning(row: BoxRow): BoxRunError {
+  return new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is ${row.status}`);
+}
+
+/** How long its processes have to end when whoever stops it does not say, in milliseconds. */
+export function stopGraceOf({ stop_grace_s: graceS }: BoxRow): number {
+  return typeof graceS === 'number' ? Math.round(graceS * 1000) : limits.stopGraceMs;
+}
+
+/** A box in error can be stopped: what may be left of its engine is ended then. */
+export const stoppable: ReadonlySet<BoxState> = new Set<BoxState>(['ready', 'recovering', 'failed', 'stuck']);
+export const startable: ReadonlySet<BoxState> = new Set<BoxState>(['stopped', 'failed', 'stuck']);

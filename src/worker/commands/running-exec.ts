@@ -1,0 +1,273 @@
+// One command in a box, from its row to its exit event. Owns its state; box-runner.ts makes it, output-reader.ts reads
+// for it. Order, always: the row, then every output event, then the exit event with the finished row.
+import type { Exec } from '../../shared/api.ts';
+import { timestamp, withDeadline } from '../../shared/waiting/clock.ts';
+import type { ExecOrder } from '../../shared/contracts/worker.ts';
+import { BoxRunError, errorText } from '../../shared/errors.ts';
+import { faultPoint } from '../../shared/faults/fault.ts';
+import { newId } from '../../shared/ids.ts';
+import {
+  exitEventData,
+  execTable,
+  finishedStatus,
+  isFinished,
+  type ExecCause,
+  type ExecOutcome,
+  type ExecState,
+} from '../../shared/lifecycle/exec.ts';
+import { step } from '../../shared/lifecycle/machine.ts';
+import { limits } from '../../shared/limits.ts';
+import type { Logger } from '../../shared/observe/log.ts';
+import type { CommitQueue } from './commit-queue.ts';
+import type { Driver, ExecExit, ExecHandle } from '../drivers/driver-contract.ts';
+import { createOutputBuffer, type OutputBuffer } from '../output/output-buffer.ts';
+import { readOutput, type OutputReader } from '../output/output-reader.ts';
+
+export interface ExecDeps {
+  readonly driver: Pick<Driver, 'exec'>;
+  readonly queue: CommitQueue;
+  readonly log: Logger;
+  readonly boxId: string;
+  readonly generation: number;
+  /** Of both streams together; what comes after is dropped, and the events say so. */
+  readonly outputBytesMax: number;
+  /** It resists its kill past limits.killTimeoutMs. */
+  readonly onUnkillable: (reason: string) => void;
+}
+
+/** Why a command is killed, which decides how it ends. */
+export type KillReason =
+  | { readonly kind: 'canceled' }
+  | { readonly kind: 'timeout'; readonly timeoutMs: number }
+  | { readonly kind: 'box'; readonly message: string };
+
+export interface RunningExec {
+  readonly id: string;
+  /** The row as clients see it now. */
+  exec(): Exec;
+  /**
+   * Resolves when the row is committed and the command runs (or has ended already); rejects when the engine cannot
+   * start it.
+   */
+  readonly started: Promise<void>;
+  /** Resolves when its leader has ended; output may still come. Never rejects. */
+  readonly exited: Promise<void>;
+  /** Resolves when nothing more comes of it, committed or not. Never rejects. */
+  readonly ended: Promise<void>;
+  /** Resolves when the exit event and the finished row are committed. Never rejects. */
+  readonly finished: Promise<void>;
+  /** The engine's hold on it, once it has started. Rejects when the engine cannot start it. */
+  handle(): Promise<ExecHandle>;
+  /** Kills the whole tree; resolves when it has ended. */
+  kill(reason: KillReason): Promise<void>;
+  /** Somebody else asks the command to end: however it ends from now on, this is the reason. */
+  expectEnd(reason: KillReason): void;
+  /** Ends it at once as failed: the engine is gone. */
+  lose(reason: string): void;
+}
+
+export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
+  return new OwnedExec(deps, order);
+}
+
+class OwnedExec implements RunningExec {
+  readonly started: Promise<void>;
+  readonly exited: Promise<void>;
+  readonly ended: Promise<void>;
+  readonly finished: Promise<void>;
+  readonly #deps: ExecDeps;
+  readonly #order: ExecOrder;
+  readonly #row: Exec;
+  readonly #log: Logger;
+  readonly #output: OutputBuffer;
+  readonly #starting: Promise<ExecHandle>;
+  #announceExited: () => void = () => undefined;
+  #announceEnded: () => void = () => undefined;
+  #announceFinished: () => void = () => undefined;
+  #timeoutTimer: NodeJS.Timeout | undefined;
+  #state: ExecState = 'starting';
+  #handle: ExecHandle | null = null;
+  #killReason: KillReason | null = null;
+  #killing: Promise<void> | null = null;
+  #reader: OutputReader | null = null;
+
+  constructor(deps: ExecDeps, order: ExecOrder) {
+    const id = newId('exec');
+    this.#deps = deps;
+    this.#order = order;
+    this.#log = deps.log.child({
+      execId: id,
+      ...(order.requestId === undefined ? {} : { requestId: order.requestId }),
+    });
+    this.#row = {
+      id,
+      box_id: deps.boxId,
+      status: 'running',
+      cmd: order.cmd,
+      env: order.env,
+      workdir: order.workdir,
+      timeout_ms: order.timeoutMs,
+      exit_code: null,
+      error_message: null,
+      created_at: timestamp(),
+      finished_at: null,
+    };
+    this.exited = new Promise<void>((resolve) => {
+      this.#announceExited = resolve;
+    });
+    this.ended = new Promise<void>((resolve) => {
+      this.#announceEnded = resolve;
+    });
+    this.finished = new Promise<void>((resolve) => {
+      this.#announceFinished = resolve;
+    });
+    this.#output = createOutputBuffer((event) => {
+      deps.queue.push({ op: 'event', execId: id, event, at: timestamp() });
+    }, deps.outputBytesMax);
+    const exec = { ...this.#row, generation: deps.generation };
+    deps.queue.push({ op: 'insert', exec, ...(order.claim === undefined ? {} : { claim: order.claim }) });
+    faultPoint('worker.exec.queued');
+    const committed = deps.queue.committed();
+    this.#starting = this.#startCommand();
+    this.started = this.#start(committed);
+    this.started.catch(() => undefined); // The caller of `started` sees it; a stop of the box may come without one.
+    const { timeoutMs } = order;
+    if (timeoutMs !== null) {
+      this.#timeoutTimer = setTimeout(() => {
+        this.kill({ kind: 'timeout', timeoutMs }).catch(this.#logFailedKill);
+      }, timeoutMs);
+    }
+  }
+
+  get id(): string {
+    return this.#row.id;
+  }
+
+  exec(): Exec {
+    return { ...this.#row };
+  }
+
+  handle(): Promise<ExecHandle> {
+    return this.#starting;
+  }
+
+  async kill(reason: KillReason): Promise<void> {
+    if (isFinished(this.#state)) {
+      await this.finished;
+      return;
+    }
+    this.#killReason ??= reason;
+    if (this.#state !== 'killing') this.#transition('kill-asked');
+    if (this.#handle !== null) await this.#killTree(this.#handle);
+    await this.finished;
+  }
+
+  expectEnd(reason: KillReason): void {
+    this.#killReason ??= reason;
+  }
+
+  lose(reason: string): void {
+    this.#end('engine-lost', { exitCode: null, errorMessage: reason, canceled: false });
+  }
+
+  #transition(cause: ExecCause): void {
+    const next = step(execTable, this.#state, cause);
+    if (next === null) throw new Error(`exec ${this.id}: ${cause} in state ${this.#state}`);
+    this.#log.debug({ from: this.#state, to: next, cause }, 'exec changes state');
+    this.#state = next;
+  }
+
+  #end(cause: ExecCause, outcome: ExecOutcome): void {
+    if (isFinished(this.#state)) return;
+    const { queue } = this.#deps;
+    this.#transition(cause);
+    clearTimeout(this.#timeoutTimer);
+    this.#reader?.discard();
+    const status = finishedStatus(outcome);
+    const at = timestamp();
+    this.#output.end((droppedBytes) => exitEventData(outcome, droppedBytes));
+    const { exitCode, errorMessage } = outcome;
+    queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at });
+    faultPoint('worker.exec.ended');
+    this.#announceExited();
+    this.#announceEnded();
+    void queue.committed().then(() => {
+      Object.assign(this.#row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at });
+      this.#announceFinished();
+    });
+  }
+
+  async #startCommand(): Promise<ExecHandle> {
+    const { cmd, workdir, env, user = null, tty = null, stdin = false } = this.#order;
+    return this.#deps.driver.exec({ execId: this.id, cmd, env: env ?? {}, workdir, user, tty, stdin });
+  }
+
+  async #start(committed: Promise<void>): Promise<void> {
+    const starting = this.#starting;
+    let handle: ExecHandle;
+    try {
+      handle = await withDeadline(starting, limits.execStartTimeoutMs, 'starting the command');
+      this.#handle = handle;
+      faultPoint('worker.exec.started');
+    } catch (error) {
+      // A start that comes through after its deadline must not leave a command behind.
+      void starting.then((late) => late.killTree()).catch(() => undefined);
+      const errorMessage = errorText(error);
+      this.#end('start-failed', { exitCode: null, errorMessage, canceled: this.#killReason?.kind === 'canceled' });
+      throw error;
+    }
+    if (!isFinished(this.#state)) {
+      if (this.#state === 'starting') this.#transition('started');
+      else this.#killTree(handle).catch(this.#logFailedKill);
+      void this.#supervise(handle);
+    }
+    await committed;
+  }
+
+  async #supervise(running: ExecHandle): Promise<void> {
+    const { queue } = this.#deps;
+    // Input for a command that reads no more is no fault of the worker: without a listener it would end all commands of
+    // the box.
+    running.stdin?.on('error', () => undefined);
+    const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
+    this.#reader = reader;
+    const exit = await running.exit;
+    this.#announceExited();
+    faultPoint('worker.exec.exited');
+    await reader.drain(async () => 'lost' in exit || (await running.hasChildren()));
+    if (this.#killing !== null) await this.#killing.catch(() => undefined);
+    this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason));
+  }
+
+  async #killTree(running: ExecHandle): Promise<void> {
+    this.#killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch(
+      (error: unknown) => {
+        this.#killing = null; // It may be asked for again.
+        const resists = error instanceof BoxRunError && error.code === 'TIMEOUT' && !isFinished(this.#state);
+        if (resists)
+          this.#deps.onUnkillable(`command ${this.id} could not be killed within ${limits.killTimeoutMs} ms`);
+        throw error;
+      },
+    );
+    await this.#killing;
+  }
+
+  readonly #logFailedKill = (error: unknown): void => {
+    this.#log.error({ err: error }, 'a command could not be killed');
+  };
+}
+
+/** What came out of the leader's exit and the reason for which it was killed, if it was. */
+function outcomeOf(exit: ExecExit, killed: KillReason | null): ExecOutcome {
+  const exitCode = 'exitCode' in exit ? exit.exitCode : null;
+  const lost = 'lost' in exit ? exit.lost : null;
+  if (killed === null) {
+    const memory = ('exitCode' in exit ? exit.outOfMemory : null) ?? null;
+    // An error would make a command that has succeeded a failed one.
+    if (exitCode === 0 && memory !== null) return { exitCode, errorMessage: null, canceled: false, warning: memory };
+    return { exitCode, errorMessage: lost ?? memory, canceled: false };
+  }
+  if (killed.kind === 'canceled') return { exitCode, errorMessage: 'canceled', canceled: true };
+  const errorMessage = killed.kind === 'timeout' ? `timed out after ${killed.timeoutMs} ms` : killed.message;
+  return { exitCode, errorMessage, canceled: false };
+}

@@ -1,0 +1,135 @@
+// Scripts that guest-control.ts runs in a box's VM, outside the box itself: as root of the VM, in its first namespaces,
+// by the host's busybox. Arguments, never quoting. Cgroups are what holds a command's processes together there: a child
+// cannot leave one, whatever it does to its parents, sessions and environment.
+import { toolsPath } from '../box-options.ts';
+
+/** Every command's cgroup is a child of this one. */
+const cgroupRoot = '/sys/fs/cgroup/boxrun';
+
+/**
+ * $1 the engine's name for the container; further arguments: addresses of the host that the box must not reach. Prints
+ * the pid of the box's process 1. Makes, once in a VM's life:
+ * - a memory file system over the tools volume, with a copy of busybox: the volume is served by the VM's process, which
+ *   the engine's own system call filter kills when anything (`df`) asks for the volume's size;
+ * - the cgroups of commands, writable for any user of the box so that a command can put itself into its own.
+ */
+export const setUpScript = `
+set -e
+BOXRUN_INIT=
+while read -r BOXRUN_P; do
+  BOXRUN_T=/proc/$BOXRUN_P/status
+  while read -r BOXRUN_K BOXRUN_V; do
+    case "$BOXRUN_K" in NSpid:) case "$BOXRUN_V" in *[!0-9]1) BOXRUN_INIT=$BOXRUN_P ;; esac ;; esac
+  done <"$BOXRUN_T" 2>/dev/null || :
+done <"/sys/fs/cgroup/:youki:$1/cgroup.procs"
+[ -n "$BOXRUN_INIT" ] || { echo "the box has no process 1" >&2; exit 1; }
+shift
+for BOXRUN_A in "$@"; do ip route replace blackhole "$BOXRUN_A"; done
+if [ ! -d ${cgroupRoot} ]; then
+  mkdir ${cgroupRoot}
+  chmod 777 ${cgroupRoot}
+  chmod 666 ${cgroupRoot}/cgroup.procs /sys/fs/cgroup/cgroup.procs
+  nsenter -t "$BOXRUN_INIT" -m -p ${toolsPath}/busybox sh -ec '
+    mount -t tmpfs -o mode=755,size=8m,nosuid,nodev boxrun ${toolsPath}
+    cat /proc/self/exe >${toolsPath}/busybox
+    chmod 755 ${toolsPath}/busybox
+    mkdir ${toolsPath}/all ${toolsPath}/cg
+    mount -t cgroup2 boxrun ${toolsPath}/all
+    mount -o bind ${toolsPath}/all/boxrun ${toolsPath}/cg
+    umount ${toolsPath}/all
+    rmdir ${toolsPath}/all
+    mount -t tmpfs -o remount,ro,nosuid,nodev boxrun ${toolsPath}
+  '
+fi
+echo "$BOXRUN_INIT"
+`;
+
+/** Bound in steps of 10 ms: then the script says that something is left. */
+const emptySteps = 800;
+
+/** Kills what is in cgroup $1 and waits until it is empty: cgroup.kill leaves no race with forks. */
+const killFunction = `
+kill_group() {
+  BOXRUN_I=0
+  while :; do
+    echo 1 >"$1/cgroup.kill" || return 1
+    BOXRUN_E=
+    read -r BOXRUN_E <"$1/cgroup.events"
+    [ "$BOXRUN_E" != "populated 0" ] || return 0
+    BOXRUN_I=$((BOXRUN_I + 1))
+    [ "$BOXRUN_I" -lt ${emptySteps} ] || return 1
+    usleep 10000
+  done
+}
+`;
+
+/** $1 an exec's id. The mark tells a wrapper that has not joined its cgroup yet to give up (command.ts). */
+export const killExecScript = `${killFunction}
+mkdir ${cgroupRoot}/"$1" 2>/dev/null && chmod 777 ${cgroupRoot}/"$1" && chmod 666 ${cgroupRoot}/"$1"/*
+echo 0 >${cgroupRoot}/"$1"/cgroup.max.depth || exit 1
+kill_group ${cgroupRoot}/"$1"
+`;
+
+/** $1 an exec's id. Prints `populated 1` when a process of it lives; nothing when its cgroup has been removed. */
+export const hasProcessesScript = `
+BOXRUN_E=
+[ ! -e ${cgroupRoot}/"$1"/cgroup.events ] || read -r BOXRUN_E <${cgroupRoot}/"$1"/cgroup.events
+echo "$BOXRUN_E"
+`;
+
+/** Prints the ids of execs that have a cgroup. */
+export const listScript = `
+for BOXRUN_D in ${cgroupRoot}/*/; do
+  BOXRUN_D=\${BOXRUN_D%/}
+  [ ! -d "$BOXRUN_D" ] || echo "\${BOXRUN_D##*/}"
+done
+`;
+
+/** Arguments: ids of execs whose background children live on. All others are killed and forgotten. */
+export const killStraysScript = `${killFunction}
+BOXRUN_R=0
+for BOXRUN_D in ${cgroupRoot}/*/; do
+  BOXRUN_D=\${BOXRUN_D%/}
+  [ -d "$BOXRUN_D" ] || continue
+  BOXRUN_K=
+  for BOXRUN_A in "$@"; do [ "$BOXRUN_A" != "\${BOXRUN_D##*/}" ] || BOXRUN_K=1; done
+  [ -z "$BOXRUN_K" ] || continue
+  echo 0 >"$BOXRUN_D/cgroup.max.depth"
+  kill_group "$BOXRUN_D" || BOXRUN_R=1
+  rmdir "$BOXRUN_D" || :
+done
+exit $BOXRUN_R
+`;
+
+/**
+ * Arguments: ids of ended execs. Removes their cgroups; prints the ids of those that still have background children.
+ */
+export const sweepScript = `
+for BOXRUN_A in "$@"; do
+  BOXRUN_D=${cgroupRoot}/$BOXRUN_A
+  [ ! -d "$BOXRUN_D" ] || rmdir "$BOXRUN_D" 2>/dev/null || echo "$BOXRUN_A"
+done
+`;
+
+/**
+ * $1 grace in steps of 50 ms. Every process of a command is asked to end (HUP if it has a terminal, TERM, and CONT in
+ * case it is stopped). What is left after that time is killed; the disks are written out.
+ */
+export const stopScript = `${killFunction}
+cat ${cgroupRoot}/*/cgroup.procs 2>/dev/null | while read -r BOXRUN_P; do
+  BOXRUN_T=
+  read -r BOXRUN_T <"/proc/$BOXRUN_P/stat"
+  # After the name: state, parent, group, session, terminal.
+  set -- "$1" \${BOXRUN_T##*) }
+  [ "\${6:-0}" = 0 ] || kill -HUP "$BOXRUN_P" 2>/dev/null
+  kill -TERM "$BOXRUN_P" 2>/dev/null
+  kill -CONT "$BOXRUN_P" 2>/dev/null
+done
+BOXRUN_S=$1
+while grep -q "populated 1" ${cgroupRoot}/cgroup.events; do
+  [ "$BOXRUN_S" -gt 0 ] || { kill_group ${cgroupRoot}; break; }
+  BOXRUN_S=$((BOXRUN_S - 1))
+  usleep 50000
+done
+sync
+`;

@@ -1,0 +1,140 @@
+// One boot of a box's VM, from the moment it answers to its end: starts commands in it, and notices when it is gone.
+// Made by boot.ts, or by driver.ts for a VM that a predecessor started. Nothing is asked of the engine once it has
+// ended: the engine might boot another one.
+import { join } from 'node:path';
+import { BoxRunError } from '../../../../shared/errors.ts';
+import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../../driver-contract.ts';
+import type { BoxHome } from '../home/box-home.ts';
+import { startable } from '../../argument-list.ts';
+import { boxEnvironment, toolsPath } from '../box-options.ts';
+import { wrapCommand, type EngineCommand } from '../guest/guest-command.ts';
+import { diagnose } from './diagnosis.ts';
+import type { EngineBox, EngineExec } from '../engine.ts';
+import { engineError, saysNotRunning } from '../engine-errors.ts';
+import { createExecHandle } from '../guest/engine-exec.ts';
+import { createGuestControl } from '../guest/guest-control.ts';
+import { socketLink } from '../home/host-files.ts';
+import { watchVm } from './vm-watch.ts';
+
+export interface LiveVm {
+  exec(request: ExecRequest): Promise<ExecHandle>;
+  foundExecs(): Promise<string[]>;
+  killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
+  /** TERM to all commands, KILL after `graceMs`. */
+  endCommands(graceMs: number): Promise<void>;
+  /** From here on its end is expected; commands that still run are told `reason` as soon as it is known. */
+  release(): void;
+  end(reason: string): void;
+}
+
+export interface LiveVmOptions {
+  readonly context: DriverContext;
+  readonly home: BoxHome;
+  readonly box: EngineBox;
+  readonly setUpTimeoutMs: number;
+  /** It has ended, and nothing of it is left; called at most once, and never after `release`. */
+  readonly onLost: (vm: LiveVm, reason: string) => void;
+}
+
+/** @throws RUNTIME_ERROR, TIMEOUT when the VM does not answer */
+export async function takeOverVm({
+  context,
+  home,
+  box: firstBox,
+  setUpTimeoutMs,
+  onLost,
+}: LiveVmOptions): Promise<LiveVm> {
+  const { spec, log } = context;
+  const boxDir = home.boxDir(firstBox.id);
+  let box = firstBox;
+  let released = false;
+  let announceEnd: (reason: string) => void = () => undefined;
+  const ended = new Promise<string>((resolve) => {
+    announceEnd = resolve;
+  });
+  const guest = createGuestControl({ box: () => box, boxDir, network: spec.network });
+  await guest.setUp(setUpTimeoutMs).catch((error: unknown) => {
+    throw engineError(error, 'preparing the box');
+  });
+  const watch = watchVm({
+    socketPath: join(socketLink(firstBox.id), 'box.sock'),
+    isVmAlive: home.isVmAlive,
+    onEnd: () => void lose(null),
+  });
+
+  async function lose(known: string | null): Promise<void> {
+    if (released) return;
+    release();
+    const { reason, logs } = await diagnose(boxDir);
+    log.error({ engineId: box.id, reason: known ?? reason, ...logs }, 'the VM has ended');
+    await home.killLeftovers('the VM ended').catch((error: unknown) => {
+      log.error({ err: error }, 'processes of the VM are left');
+    });
+    announceEnd(known ?? reason);
+    onLost(vm, known ?? reason);
+  }
+
+  function release(): void {
+    released = true;
+    watch.stop();
+  }
+
+  async function startCommand(begin: () => Promise<EngineExec>): Promise<EngineExec> {
+    try {
+      return await begin();
+    } catch (error) {
+      if (!saysNotRunning(error)) throw engineError(error, 'starting the command');
+      // Either the handle is spent, or the engine believes the VM to be gone.
+      const fresh = await home.box();
+      if ((await fresh.info()).state.running) {
+        box = fresh;
+        return begin().catch((again: unknown) => {
+          throw engineError(again, 'starting the command');
+        });
+      }
+      log.warn({ err: error }, 'the engine has lost track of the VM');
+      await lose('the engine lost track of the VM');
+      throw new BoxRunError('BOX_NOT_RUNNING', 'the VM of the box has ended', { cause: error });
+    }
+  }
+
+  const vm: LiveVm = {
+    async exec(request) {
+      const { program, args, env } = commandOf(spec, request);
+      const isTerminal = request.tty !== null;
+      const exec = await startCommand(() => box.exec(program, args, env, isTerminal, request.user, null, '/'));
+      return createExecHandle({
+        request,
+        exec,
+        killTree: async () => {
+          if (!released) await guest.killExec(request.execId);
+        },
+        hasChildren: async () => !released && (await guest.hasProcesses(request.execId)),
+        engineEnd: ended,
+        isVmAlive: async () => !released && (await home.isVmAlive()),
+        onExit: () => guest.forget(request.execId),
+      });
+    },
+    foundExecs: () => guest.foundExecs(),
+    killStrayExecs: (finished) => guest.killStrayExecs(finished),
+    endCommands: (graceMs) => guest.endCommands(graceMs),
+    release,
+    end: announceEnd,
+  };
+  return vm;
+}
+
+function commandOf(spec: BoxSpec, request: ExecRequest): EngineCommand {
+  const env = new Map([...boxEnvironment(spec.env), ...boxEnvironment(request.env)]);
+  if (request.tty !== null && !env.has('TERM')) env.set('TERM', request.tty.term);
+  const asked = { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env: Object.fromEntries(env) };
+  const command = startable(asked, [], `${toolsPath}/busybox`, 'boxrun');
+  const isOwnDirectory = request.workdir === null;
+  return wrapCommand({
+    ...command,
+    execId: request.execId,
+    isOwnDirectory,
+    size: request.tty,
+    env: Object.entries(command.env),
+  });
+}

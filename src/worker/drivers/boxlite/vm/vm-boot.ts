@@ -1,0 +1,91 @@
+// From a box that the engine knows to a VM that answers, or back to nothing at all. Called by driver.ts; the first boot
+// of an image on this host also unpacks it and builds its disk, inside the engine's start.
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { sleep, withDeadline } from '../../../../shared/waiting/clock.ts';
+import { BoxRunError, errorText } from '../../../../shared/errors.ts';
+import { limits } from '../../../../shared/limits.ts';
+import type { DriverContext, ReportProgress } from '../../driver-contract.ts';
+import type { BoxHome } from '../home/box-home.ts';
+import { checkSpec } from '../box-options.ts';
+import { diagnose } from './diagnosis.ts';
+import type { EngineBox } from '../engine.ts';
+import { engineError, saysNotRunning } from '../engine-errors.ts';
+import { prepareTools } from '../home/host-files.ts';
+import { takeOverVm, type LiveVm } from './live-vm.ts';
+
+export interface BootOptions {
+  readonly context: DriverContext;
+  readonly home: BoxHome;
+  readonly onLost: (vm: LiveVm, reason: string) => void;
+  readonly progress: ReportProgress;
+  readonly signal: AbortSignal;
+}
+
+const setUpMs = 20_000;
+const stopMs = 5_000;
+const handleWaitMs = 3_000;
+const handleRetryMs = 50;
+
+/** @throws RUNTIME_ERROR, TIMEOUT, CANCELED; nothing of the VM is left running then */
+export async function bootBox({ context, home, onLost, progress, signal }: BootOptions): Promise<LiveVm> {
+  signal.throwIfAborted();
+  const box = await home.box();
+  await checkSpec(context.spec);
+  await prepareTools(context.imagesDir);
+  await home.killLeftovers('before a start');
+  const boxDir = home.boxDir(box.id);
+  // Evidence of an earlier end would be taken for this one's.
+  await rm(join(boxDir, 'exit.previous'), { force: true });
+  const isFirst = (await box.info()).startedAt === undefined;
+  if (isFirst) progress('unpack', 'preparing the disk from the image');
+  else progress('start', 'booting the VM');
+  try {
+    const started = await startVm(home, isFirst ? limits.imagePrepareTimeoutMs : limits.boxStartTimeoutMs, signal);
+    progress('start', 'the VM is up');
+    const live = await takeOverVm({ context, home, box: started, setUpTimeoutMs: setUpMs, onLost });
+    if (isFirst) await home.keepTemplate();
+    return live;
+  } catch (error) {
+    const { reason, logs } = await diagnose(boxDir);
+    context.log.error({ err: error, engineId: box.id, reason, ...logs }, 'the VM did not start');
+    await withDeadline(box.stop(), stopMs, 'stopping the VM').catch(() => undefined);
+    await home.killLeftovers('after a failed start');
+    throw engineError(error, 'starting the box', /failed to start/.test(errorText(error)) ? reason : null);
+  }
+}
+
+async function startVm(home: BoxHome, timeoutMs: number, signal: AbortSignal): Promise<EngineBox> {
+  const canceled = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(new BoxRunError('CANCELED', 'starting the box was canceled')), {
+      once: true,
+    });
+  });
+  let wanted = true;
+  const booting = startEngineBox(home, () => wanted);
+  // The engine cannot be told to give up; should it succeed after all, nobody wants the VM.
+  booting
+    .then(() => (wanted ? undefined : home.killLeftovers('after a start that was given up')))
+    .catch(() => undefined);
+  try {
+    return await withDeadline(Promise.race([booting, canceled]), timeoutMs, 'starting the VM');
+  } catch (error) {
+    wanted = false;
+    throw error;
+  }
+}
+
+/** For a moment after a VM's unexpected end, the engine still hands out the handle that belonged to it. */
+async function startEngineBox(home: BoxHome, isWanted: () => boolean): Promise<EngineBox> {
+  const deadline = Date.now() + handleWaitMs;
+  for (;;) {
+    const box = await home.box();
+    try {
+      await box.start();
+      return box;
+    } catch (error) {
+      if (!saysNotRunning(error) || Date.now() > deadline || !isWanted()) throw error;
+      await sleep(handleRetryMs);
+    }
+  }
+}

@@ -1,0 +1,157 @@
+// Whether this host can run boxes as containers, told by doing it: the built-in image, a box, a command. For `boxrun
+// doctor`, for `serve`, and for the choice of the runtime. Everything it makes is gone when it returns.
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { BoxRunError, errorText } from '../../../../shared/errors.ts';
+import { trialBlock } from '../../../../shared/host/id-ranges.ts';
+import { newId } from '../../../../shared/ids.ts';
+import { ensureBaseImage } from '../../../../shared/images/base.ts';
+import { findBusybox } from '../../../../shared/images/busybox.ts';
+import { temporaryDirectory } from '../../../../shared/images/layouts.ts';
+import { withDeadline } from '../../../../shared/waiting/clock.ts';
+import { createBoxDriver } from '../box/container-box.ts';
+import { tryRuntimes, type OciRuntime } from './runtime.ts';
+import { findTool, packageOf, type ToolName } from './tools.ts';
+
+export interface ContainerHostReport {
+  readonly ok: boolean;
+  /** Each a sentence for the user; some are there although boxes run (no network, no pulls). */
+  readonly problems: string[];
+  readonly runtime: string | null;
+}
+
+const needed: readonly ToolName[] = ['umoci', 'unshare', 'mount', 'mkfifo', 'mkfs.ext4', 'tar'];
+const partial: ReadonlyArray<readonly [name: ToolName, without: string]> = [
+  ['skopeo', 'images cannot be pulled from registries'],
+  ['zstd', 'images with layers that are compressed with zstd cannot be used'],
+  ['catatonit', 'a shell is the first process of a box'],
+  ['slirp4netns', 'boxes with a network cannot start'],
+  ['nft', 'boxes with a network cannot start'],
+  ['nsenter', 'boxes with a network cannot start'],
+];
+const trialTimeoutMs = 60_000;
+
+/**
+ * What stands in the way of the container driver on this host.
+ * @param place a directory of the state directory: what a box needs may be there on one file system, and missing on
+ * another
+ */
+export async function probeContainerHost(place: string = defaultPlace()): Promise<ContainerHostReport> {
+  const problems = await missing();
+  if (problems.length > 0) return { ok: false, problems, runtime: null };
+  for (const [name, without] of partial) {
+    if ((await findTool(name)) === null) problems.push(`${name} is missing (package ${packageOf(name)}): ${without}`);
+  }
+  try {
+    let sharedIds: string | null = null;
+    const runtime = await tryRuntimes((candidate) =>
+      tryRuntime(candidate, place, (reason) => {
+        sharedIds = reason;
+      }),
+    );
+    if (sharedIds !== null) {
+      problems.push(
+        `boxes share one range of ids, which needs Linux 5.19 to be otherwise: one can use up what the kernel counts per user (${String(sharedIds)})`,
+      );
+    }
+    return { ok: true, problems, runtime: runtime.name };
+  } catch (error) {
+    return { ok: false, problems: [...problems, errorText(error)], runtime: null };
+  }
+}
+
+async function missing(): Promise<string[]> {
+  if (process.getuid?.() !== 0) return ['the container driver needs root: start the server as root'];
+  const problems: string[] = [];
+  for (const name of needed) {
+    if ((await findTool(name)) === null) problems.push(`${name} is missing: install the package ${packageOf(name)}`);
+  }
+  if ((await findTool('crun')) === null && (await findTool('runc')) === null) {
+    problems.push('there is no OCI runtime: install the package crun');
+  }
+  await findBusybox().catch(() => problems.push('there is no static busybox: install the package busybox-static'));
+  return problems;
+}
+
+function defaultPlace(): string {
+  return join(tmpdir(), 'boxrun-probe');
+}
+
+/**
+ * Makes a box in the file system of `place`, runs a command in it and removes it; null when that worked, else what did
+ * not.
+ */
+export async function tryRuntime(
+  runtime: OciRuntime,
+  place: string,
+  onSharedIds: (reason: string) => void = () => undefined,
+): Promise<string | null> {
+  const dir = await temporaryDirectory(place, join(place, 'trial'));
+  try {
+    const imagesDir = join(dir, 'images');
+    const image = { kind: 'layout' as const, name: 'base', ...(await ensureBaseImage(imagesDir)) };
+    const boxId = newId('box');
+    const driver = createBoxDriver(
+      {
+        spec: {
+          boxId,
+          image,
+          idBlock: trialBlock,
+          cpu: 1,
+          memoryMb: 64,
+          diskSizeGb: 1,
+          network: false,
+          workdir: '/',
+          env: {},
+          volumes: [],
+        },
+        homeDir: join(dir, boxId),
+        imagesDir,
+        instanceId: newId('inst'),
+        log: pino(
+          { level: 'warn' },
+          {
+            write: (line) => {
+              onSharedIds(String((JSON.parse(line) as { reason?: unknown }).reason));
+            },
+          },
+        ),
+        volumeRoots: [],
+        onEngineExit: () => undefined,
+      },
+      { insecureRegistries: [], runner: 'off', runtime: async () => runtime },
+    );
+    try {
+      return await withDeadline(runOnce(driver), trialTimeoutMs, 'the trial box');
+    } finally {
+      await driver.remove();
+    }
+  } catch (error) {
+    return error instanceof BoxRunError && error.hint !== undefined
+      ? `${error.message} (${error.hint})`
+      : errorText(error);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+async function runOnce(driver: ReturnType<typeof createBoxDriver>): Promise<string | null> {
+  const { signal } = new AbortController();
+  await driver.create(() => undefined, signal);
+  await driver.start(() => undefined, signal);
+  const handle = await driver.exec({
+    execId: newId('exec'),
+    cmd: ['true'],
+    env: {},
+    workdir: '/',
+    user: null,
+    tty: null,
+    stdin: false,
+  });
+  handle.stdout.resume();
+  handle.stderr.resume();
+  const exit = await handle.exit;
+  return 'exitCode' in exit && exit.exitCode === 0 ? null : `a trial command ended with ${JSON.stringify(exit)}`;
+}

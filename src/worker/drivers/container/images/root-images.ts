@@ -1,0 +1,262 @@
+// Root file systems that boxes share read-only: pulled with skopeo, unpacked with umoci, each below a name that its
+// digest gives, made in a temporary directory and renamed. What a registry once gave is not asked for again. Used by
+// driver.ts, by several processes at once.
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { BoxRunError, errorText } from '../../../../shared/errors.ts';
+import { runTool } from '../../../../shared/process/child-process.ts';
+import type { IdRange } from '../../../../shared/host/id-ranges.ts';
+import { findBusybox } from '../../../../shared/images/busybox.ts';
+import { moveInto, temporaryDirectory } from '../../../../shared/images/layouts.ts';
+import { readLayout, type ImageConfig } from '../../../../shared/images/oci-layout.ts';
+import { plainLayout } from '../../../../shared/images/plain-layers.ts';
+import { canonicalReference, encodeName, parseReference } from '../../../../shared/images/reference.ts';
+import type { ImageSource } from '../../../../shared/images/source.ts';
+import { limits } from '../../../../shared/limits.ts';
+import type { ReportProgress } from '../../driver-contract.ts';
+import { lastLines, mustRun, needTool, toolEnvironment } from '../host/tools.ts';
+
+export interface PreparedImage {
+  readonly digest: string;
+  readonly rootfsDir: string;
+  readonly config: ImageConfig;
+}
+
+export interface ImagePreparer {
+  /** What is prepared already, or null. */
+  load(digest: string): Promise<PreparedImage | null>;
+  /** @throws IMAGE_PULL_FAILED, CANCELED, TIMEOUT, RUNTIME_ERROR */
+  prepare(source: ImageSource, progress: ReportProgress, signal: AbortSignal): Promise<PreparedImage>;
+}
+
+interface PreparerOptions {
+  readonly imagesDir: string;
+  readonly insecureRegistries: readonly string[];
+  readonly shift: IdRange | null;
+}
+
+export function createImagePreparer(options: PreparerOptions): ImagePreparer {
+  const { imagesDir, shift } = options;
+  const rootfsDir = (digest: string) => {
+    return join(imagesDir, 'rootfs', `${digest.replace(':', '-')}${shift === null ? '-unshifted' : ''}`);
+  };
+  const referenceFile = (reference: string) =>
+    join(imagesDir, 'refs', `${encodeName(canonicalReference(reference))}.json`);
+
+  const load = async (digest: string): Promise<PreparedImage | null> => {
+    const dir = rootfsDir(digest);
+    try {
+      const config = JSON.parse(await readFile(join(dir, 'config.json'), 'utf8')) as ImageConfig;
+      return { digest, rootfsDir: join(dir, 'rootfs'), config };
+    } catch {
+      return null;
+    }
+  };
+
+  const find = async (source: ImageSource): Promise<PreparedImage | null> => {
+    if (source.kind === 'layout') return load(source.digest);
+    const saved = await readFile(referenceFile(source.reference), 'utf8').catch(() => null);
+    if (saved === null) return null;
+    return load((JSON.parse(saved) as { digest: string }).digest);
+  };
+
+  const prepareLayout = async (
+    layoutDir: string,
+    progress: ReportProgress,
+    signal: AbortSignal,
+  ): Promise<PreparedImage> => {
+    const image = await readLayout(layoutDir);
+    const present = await load(image.digest);
+    if (present !== null) return present;
+    progress('unpack', `unpacking ${basename(layoutDir)}`);
+    const target = rootfsDir(image.digest);
+    const temporary = await temporaryDirectory(imagesDir, target);
+    try {
+      for (const warning of await unpackPlain(layoutDir, temporary, shift, signal)) progress('unpack', warning);
+      await writeFile(join(temporary, 'config.json'), JSON.stringify(image.config));
+      await moveInto(temporary, target, false);
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+    const made = await load(image.digest);
+    if (made === null) throw new BoxRunError('RUNTIME_ERROR', `the unpacked image in ${target} cannot be read`);
+    return made;
+  };
+
+  const pull = async (reference: string, progress: ReportProgress, signal: AbortSignal): Promise<PreparedImage> => {
+    progress('pull', `pulling ${reference}`);
+    const layout = await temporaryDirectory(imagesDir, join(imagesDir, 'pulls', 'layout'));
+    try {
+      const insecure = options.insecureRegistries.includes(parseReference(reference).host);
+      await copyFromRegistry(reference, layout, insecure, progress, signal);
+      const image = await prepareLayout(layout, progress, signal);
+      await remember(referenceFile(reference), { reference, digest: image.digest });
+      return image;
+    } catch (error) {
+      throw asPullFailure(reference, error);
+    } finally {
+      await rm(layout, { recursive: true, force: true });
+    }
+  };
+
+  /** Boxes stand on what is prepared, so it stays: each is looked for once. */
+  const known = new Map<string, PreparedImage>();
+  const remembered = async (key: string, look: () => Promise<PreparedImage | null>): Promise<PreparedImage | null> => {
+    const image = known.get(key) ?? (await look());
+    if (image !== null) known.set(key, image).set(image.digest, image);
+    return image;
+  };
+
+  return {
+    load: (digest) => remembered(digest, () => load(digest)),
+    async prepare(source, progress, signal) {
+      signal.throwIfAborted();
+      const key = JSON.stringify(source);
+      const present = await remembered(key, () => find(source));
+      if (present !== null) return present;
+      const made = await (source.kind === 'layout'
+        ? prepareLayout(source.layoutDir, progress, signal)
+        : pull(source.reference, progress, signal));
+      known.set(key, made).set(made.digest, made);
+      return made;
+    },
+  };
+}
+
+/** Unpacks into `rootfs` below `temporary`; the layers are made plain before. Returns warnings for the user. */
+async function unpackPlain(
+  layoutDir: string,
+  temporary: string,
+  shift: IdRange | null,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const layout = join(temporary, 'layout');
+  const plain = await plainLayout(layoutDir, layout, signal);
+  await unpack(plain.dir, join(temporary, 'rootfs'), shift, signal);
+  await rm(layout, { recursive: true, force: true });
+  return plain.warnings;
+}
+
+async function unpack(layoutDir: string, target: string, shift: IdRange | null, signal: AbortSignal): Promise<void> {
+  const map =
+    shift === null ? [] : ['--uid-map', `0:${shift.base}:${shift.size}`, '--gid-map', `0:${shift.base}:${shift.size}`];
+  const image = `${basename(layoutDir)}:latest`;
+  await mustRun('umoci', ['raw', 'unpack', '--image', image, ...map, target], {
+    timeoutMs: limits.imagePrepareTimeoutMs,
+    cwd: dirname(layoutDir),
+    signal,
+  });
+  if (shift !== null) await giveToRoot(target, shift, signal);
+}
+
+/** Directories that no layer names are made by the unpacker, and belong to the host's root: nobody's in a box. */
+async function giveToRoot(dir: string, { base }: IdRange, signal: AbortSignal): Promise<void> {
+  const busybox = await findBusybox();
+  const chown = ['-exec', busybox, 'chown', '-h', `${base}:${base}`, '{}', '+'];
+  const result = await runTool(busybox, ['find', dir, '-xdev', '(', '-user', '0', '-o', '-group', '0', ')', ...chown], {
+    timeoutMs: limits.imagePrepareTimeoutMs,
+    env: toolEnvironment(),
+    signal,
+  });
+  if (result.exitCode !== 0)
+    throw new BoxRunError('RUNTIME_ERROR', `the unpacked image cannot be given to a box: ${lastLines(result.stderr)}`);
+}
+
+/** The manifest first, under a short deadline, so that a registry that does not answer fails soon; then the layers. */
+async function copyFromRegistry(
+  reference: string,
+  layout: string,
+  insecure: boolean,
+  progress: ReportProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  const source = `docker://${canonicalReference(reference)}`;
+  const tls = insecure ? ['--tls-verify=false'] : [];
+  await skopeo(['inspect', '--raw', '--no-tags', ...tls, source], limits.registryTimeoutMs, signal);
+  const watch = watchGrowth(layout, signal);
+  try {
+    const sourceTls = insecure ? ['--src-tls-verify=false'] : [];
+    const copy = ['copy', ...sourceTls, source, `oci:${layout}:latest`];
+    await skopeo(copy, limits.imagePrepareTimeoutMs, watch.signal, (line) => {
+      const blob = /^Copying blob (?:sha256:)?([0-9a-f]{12})/.exec(line)?.[1];
+      if (blob !== undefined) progress('pull', `pulling ${reference}: layer ${blob}`);
+    });
+  } catch (error) {
+    if (watch.stalled()) throw new Error(`the registry sent nothing for ${limits.registryTimeoutMs} ms`);
+    throw error;
+  } finally {
+    watch.close();
+  }
+}
+
+async function skopeo(
+  args: readonly string[],
+  timeoutMs: number,
+  signal: AbortSignal,
+  onLine?: (line: string) => void,
+): Promise<void> {
+  const path = await needTool('skopeo');
+  // Standard output through standard error: progress lines come on the first, and on the second is what failed.
+  const script = ['-c', 'exec "$0" "$@" >&2', path, ...args];
+  const result = await runTool('/bin/sh', script, {
+    timeoutMs,
+    signal,
+    env: toolEnvironment(),
+    ...(onLine === undefined ? {} : { onStderrLine: onLine }),
+  });
+  if (result.exitCode !== 0) throw new Error(lastLines(result.stderr, 1));
+}
+
+/** Aborts when a directory has stopped growing for as long as a registry may be silent. */
+function watchGrowth(dir: string, outer: AbortSignal) {
+  const controller = new AbortController();
+  let stalled = false;
+  let bytesBefore = -1;
+  const timer = setInterval(() => {
+    void directoryBytes(dir).then((bytes) => {
+      if (bytes === bytesBefore) {
+        stalled = true;
+        controller.abort();
+      }
+      bytesBefore = bytes;
+    });
+  }, limits.registryTimeoutMs);
+  return {
+    signal: AbortSignal.any([outer, controller.signal]),
+    stalled: () => stalled,
+    close() {
+      clearInterval(timer);
+    },
+  };
+}
+
+async function directoryBytes(dir: string): Promise<number> {
+  let bytes = 0;
+  for (const entry of await readdir(dir, { recursive: true }).catch(() => [])) {
+    bytes += (await stat(join(dir, entry)).catch(() => null))?.size ?? 0;
+  }
+  return bytes;
+}
+
+async function remember(path: string, value: { reference: string; digest: string }): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = `${path}.${createHash('sha256').update(`${process.pid} ${process.hrtime.bigint()}`).digest('hex').slice(0, 12)}`;
+  await writeFile(temporary, JSON.stringify(value));
+  await rename(temporary, path);
+}
+
+const pullHint =
+  'check the name, the network and the credentials (skopeo login), or import the image with `boxrun images import`';
+
+function asPullFailure(reference: string, error: unknown): unknown {
+  if (error instanceof BoxRunError && error.code === 'CANCELED') return error;
+  if ((error as Error | null)?.name === 'AbortError')
+    return new BoxRunError('CANCELED', `pulling ${reference} was canceled`);
+  const reason =
+    error instanceof BoxRunError && error.code === 'TIMEOUT' ? 'the registry did not answer in time' : errorText(error);
+  return new BoxRunError('IMAGE_PULL_FAILED', `cannot pull ${reference}: ${reason}`, {
+    cause: error,
+    hint: (error instanceof BoxRunError ? error.hint : undefined) ?? pullHint,
+  });
+}

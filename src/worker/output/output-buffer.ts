@@ -1,0 +1,110 @@
+// The output of one exec on its way to the writer: numbers it, brings small reads together, keeps characters whole.
+// Pure but for one timer; exec.ts feeds it. Bytes go through unchanged and in order, up to a bound, where an event says
+// that the rest is dropped; seq has no gap.
+import type { Event } from '../../shared/contracts/writer.ts';
+import { limits } from '../../shared/limits.ts';
+
+export type OutputStream = 'stdout' | 'stderr';
+
+export interface OutputBuffer {
+  write(stream: OutputStream, bytes: Uint8Array): void;
+  /**
+   * Gives everything out, incomplete characters too, and then as the last event what `exit` makes of the number of
+   * bytes dropped.
+   */
+  end(exit: (droppedBytes: number) => string): void;
+}
+
+interface Segment {
+  readonly stream: OutputStream;
+  readonly pieces: Uint8Array[];
+}
+
+/**
+ * Length of the longest prefix of `bytes` that does not end inside a UTF-8 character.
+ * At most 3 bytes are left over; bytes that can never become a character count as complete.
+ */
+export function wholeCharactersLength(bytes: Uint8Array): number {
+  const last = bytes.length;
+  for (let back = 1; back <= Math.min(3, last); back++) {
+    const byte = bytes[last - back] as number;
+    if ((byte & 0b1100_0000) === 0b1000_0000) continue; // A continuation byte: look for its lead.
+    const length =
+      byte >= 0xf0 && byte < 0xf8 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1;
+    return length > back ? last - back : last;
+  }
+  return last;
+}
+
+/** `emit` gets events in order of seq, starting with 0, with `bytesMax` bytes of output at the most. */
+export function createOutputBuffer(emit: (event: Event) => void, bytesMax: number): OutputBuffer {
+  const carries: Record<OutputStream, Uint8Array> = { stdout: new Uint8Array(0), stderr: new Uint8Array(0) };
+  let segments: Segment[] = [];
+  let waitingBytes = 0;
+  let nextSeq = 0;
+  let keptBytes = 0;
+  let droppedBytes = 0;
+  let timer: NodeJS.Timeout | undefined;
+
+  function append(stream: OutputStream, bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
+    waitingBytes += bytes.length;
+    const lastSegment = segments.at(-1);
+    if (lastSegment?.stream === stream) lastSegment.pieces.push(bytes);
+    else segments.push({ stream, pieces: [bytes] });
+  }
+
+  function flush(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    for (const { stream, pieces } of segments) {
+      let rest: Uint8Array = pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces);
+      while (rest.length > 0) {
+        const piece = rest.subarray(0, limits.eventBytesMax);
+        const length = rest.length > piece.length ? wholeCharactersLength(piece) || piece.length : piece.length;
+        emit({ seq: nextSeq++, type: 'log', stream, data: rest.subarray(0, length) });
+        rest = rest.subarray(length);
+      }
+    }
+    segments = [];
+    waitingBytes = 0;
+  }
+
+  /** Gives out characters that may never be completed. */
+  function flushAll(): void {
+    for (const stream of ['stdout', 'stderr'] as const) {
+      append(stream, carries[stream]);
+      carries[stream] = new Uint8Array(0);
+    }
+    flush();
+  }
+
+  function drop(byteCount: number): void {
+    if (byteCount === 0) return;
+    if (droppedBytes === 0) {
+      flushAll();
+      append('stderr', Buffer.from(`\n[boxrun: output cut after ${bytesMax} bytes; the command goes on]\n`));
+      flush();
+    }
+    droppedBytes += byteCount;
+  }
+
+  return {
+    write(stream, all) {
+      const bytes = all.subarray(0, bytesMax - keptBytes);
+      keptBytes += bytes.length;
+      const carry = carries[stream];
+      const joined = carry.length === 0 ? bytes : Buffer.concat([carry, bytes]);
+      const length = wholeCharactersLength(joined);
+      carries[stream] = joined.slice(length);
+      append(stream, joined.subarray(0, length));
+      if (waitingBytes >= limits.outputFlushBytes) flush();
+      else if (waitingBytes > 0) timer ??= setTimeout(flush, limits.outputFlushMs);
+      drop(all.length - bytes.length);
+    },
+    end(exit) {
+      flushAll();
+      emit({ seq: nextSeq++, type: 'exit', stream: null, data: Buffer.from(exit(droppedBytes)) });
+    },
+  };
+}

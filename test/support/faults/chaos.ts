@@ -1,0 +1,216 @@
+// Chaos that a seed decides: clients that do random things, and a killer that kills and freezes random processes, in
+// rounds of some seconds. After each round everything must be as the clients' models and the server itself say.
+import { killQuietly } from '../../../src/shared/process/child-process.ts';
+import { Actor, type Faults } from './chaos-actor.ts';
+import { startCrashServer, type CrashServer } from '../servers/crash-server.ts';
+import { expectIntegrity, expectOrder } from '../host/host-state.ts';
+import { getLocal } from '../servers/local-http.ts';
+import { eventually } from '../runs/eventually.ts';
+import { processesOf } from '../host/processes.ts';
+import { createRandom, type Random } from '../runs/random.ts';
+
+export interface ChaosOptions {
+  readonly seed: number;
+  readonly durationMs: number;
+  readonly onRound?: (report: ChaosReport) => void;
+}
+
+export interface ChaosReport {
+  readonly seed: number;
+  readonly rounds: number;
+  readonly operations: Readonly<Record<string, number>>;
+  readonly faults: Readonly<Record<string, number>>;
+  readonly violations: readonly string[];
+}
+
+const actorCount = 3;
+const roundMs = 8_000;
+/**
+ * The keeper gives up a child that dies more often than 10 times a minute, and a box its worker after 3: that is not
+ * what is tried here.
+ */
+const pauseLeastMs = 500;
+const pauseMostMs = 1_800;
+const freezeMostMs = 3_000;
+/** A restart is over by then; what is asked until then may be answered with UNAVAILABLE. */
+const aftermathMs = 20_000;
+const boxCpus = actorCount * 2;
+/** Boxes of runs that were left, on their way out, and creates under names that are free again. */
+const spareCpus = 6;
+
+const prey = ['supervisor', 'gateway', 'writer', 'worker', 'worker', 'engine', 'keeper'] as const;
+
+export async function runChaos({ seed, durationMs, onRound = () => undefined }: ChaosOptions): Promise<ChaosReport> {
+  const server = await startCrashServer({
+    args: ['--workers', '1'],
+    env: { BOXRUN_MAX_CPU: String(boxCpus + spareCpus), BOXRUN_RECONCILE_MS: '1000' },
+  });
+  const counts = { operations: {} as Record<string, number>, faults: {} as Record<string, number> };
+  const violations: string[] = [];
+  const count = (of: Record<string, number>, kind: string) => {
+    of[kind] = (of[kind] ?? 0) + 1;
+  };
+  const killer = new Killer(server, createRandom(seed), (kind) => {
+    count(counts.faults, kind);
+  });
+  const actors = Array.from(
+    { length: actorCount },
+    (_, index) =>
+      new Actor({
+        name: `actor${index}`,
+        client: server.client,
+        random: createRandom(seed * 31 + index + 1),
+        faults: killer,
+        onOperation: (kind) => {
+          count(counts.operations, kind);
+        },
+        onViolation: (what) => violations.push(what),
+      }),
+  );
+  const report = (rounds: number): ChaosReport => ({ seed, rounds, ...counts, violations });
+  const deadline = Date.now() + durationMs;
+  let rounds = 0;
+  while (Date.now() < deadline && violations.length === 0) {
+    await playRound(actors, killer, Math.min(roundMs, deadline - Date.now()));
+    rounds++;
+    try {
+      await eventually('every part of the server is ready', () => isReady(server.stateDir), aftermathMs);
+      await expectOrder(server.stateDir, () => server.client.listBoxes());
+      for (const actor of actors) await actor.expectTruth();
+    } catch (error) {
+      violations.push(`after round ${rounds}: ${String(error)}`);
+    }
+    onRound(report(rounds));
+  }
+  await finish(server).catch((error: unknown) => {
+    violations.push(`at the end: ${String(error)}`);
+  });
+  if (violations.length > 0) await server.abandon();
+  return report(rounds);
+}
+
+async function playRound(actors: readonly Actor[], killer: Killer, ms: number): Promise<void> {
+  const over = Date.now() + ms;
+  const playing = actors.map(async (actor) => {
+    while (Date.now() < over) await actor.act();
+  });
+  await killer.hunt(over);
+  await Promise.all(playing);
+}
+
+/** Everything is free again: name, quota, host. */
+async function finish(server: CrashServer): Promise<void> {
+  for (const box of await server.client.listBoxes()) await server.client.removeBox(box.id, { force: true });
+  await server.client.create({
+    image: 'base',
+    name: 'actor0-0',
+    cpu: boxCpus + spareCpus,
+    memory_mb: 64,
+    disk_size_gb: 1,
+  });
+  expectIntegrity(server.stateDir);
+  await server.close();
+}
+
+async function isReady(stateDir: string): Promise<boolean> {
+  return getLocal(stateDir, '/readyz').then(
+    ({ status }) => status === 200,
+    () => false,
+  );
+}
+
+class Killer implements Faults {
+  readonly #server: CrashServer;
+  readonly #random: Random;
+  readonly #onFault: (kind: string) => void;
+  readonly #hits: { readonly boxId: string | null; readonly from: number; until: number }[] = [];
+
+  constructor(server: CrashServer, random: Random, onFault: (kind: string) => void) {
+    this.#server = server;
+    this.#random = random;
+    this.#onFault = onFault;
+  }
+
+  anySince(since: number): boolean {
+    return this.#hits.some(({ until }) => until + aftermathMs >= since);
+  }
+
+  onBoxSince(boxId: string, since: number): boolean {
+    return this.#hits.some((hit) => hit.boxId === boxId && hit.until >= since - 1_000);
+  }
+
+  async hunt(over: number): Promise<void> {
+    while (Date.now() < over) {
+      await pause(pauseLeastMs + this.#random.below(pauseMostMs - pauseLeastMs));
+      await this.#strike();
+    }
+  }
+
+  async #strike(): Promise<void> {
+    const target = this.#random.pick(prey);
+    const freezes = this.#random.below(4) === 0;
+    const choice = this.#random.below(1_000);
+    const freezeMs = this.#random.below(freezeMostMs);
+    const found = await this.#find(target, choice);
+    if (found === null) return;
+    const hit = { boxId: found.boxId, from: Date.now(), until: Number.POSITIVE_INFINITY };
+    this.#hits.push(hit);
+    this.#onFault(`${freezes ? 'freeze' : 'kill'} ${target}`);
+    killQuietly(found.pid, freezes ? 'SIGSTOP' : 'SIGKILL');
+    if (freezes) await pause(freezeMs);
+    if (freezes) killQuietly(found.pid, 'SIGCONT');
+    else if (target === 'keeper') await this.#serveAgain();
+    hit.until = Date.now();
+  }
+
+  async #find(target: (typeof prey)[number], choice: number): Promise<{ pid: number; boxId: string | null } | null> {
+    const found = await processesOf(this.#server.stateDir);
+    if (target === 'engine') {
+      const engines = await enginesOf(this.#server.stateDir);
+      return engines[choice % Math.max(1, engines.length)] ?? null;
+    }
+    const fitting = found.filter(({ role }) => role === target).sort((one, other) => one.pid - other.pid);
+    const one = fitting[choice % Math.max(1, fitting.length)];
+    return one === undefined ? null : { pid: one.pid, boxId: one.box };
+  }
+
+  async #serveAgain(): Promise<void> {
+    await eventually(
+      'what goes with a keeper is gone',
+      async () =>
+        (await processesOf(this.#server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'),
+      30_000,
+    );
+    await this.#server.serve();
+  }
+}
+
+async function enginesOf(stateDir: string): Promise<{ pid: number; boxId: string }[]> {
+  const { readdir, readFile } = await import('node:fs/promises');
+  const found = [];
+  for (const boxId of (await readdir(`${stateDir}/boxes`)).sort()) {
+    const pid = Number((await readFile(`${stateDir}/boxes/${boxId}/run/init.pid`, 'utf8').catch(() => '')).trim());
+    const group = pid > 0 ? await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '') : '';
+    if (group.includes(boxId)) found.push({ pid, boxId });
+  }
+  return found;
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** A line of counts. */
+export function summaryOf({ seed, rounds, operations, faults, violations }: ChaosReport): string {
+  const sum = (counts: Readonly<Record<string, number>>) =>
+    Object.values(counts).reduce((total, value) => total + value, 0);
+  const list = (counts: Readonly<Record<string, number>>) =>
+    Object.entries(counts)
+      .sort()
+      .map(([kind, value]) => `${kind} ${value}`)
+      .join(', ');
+  return (
+    `seed ${seed}, ${rounds} rounds: ${sum(operations)} operations (${list(operations)}), ${sum(faults)} faults (${list(faults)}), ` +
+    `${violations.length} violated invariants${violations.map((what) => `\n  ${what}`).join('')}\n`
+  );
+}

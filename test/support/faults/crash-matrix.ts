@@ -1,0 +1,175 @@
+// The crash matrix: for each fault point and each process, SIGKILL at that moment, or SIGSTOP for longer than anybody
+// waits; then everything must be as the server says, and it must serve again by itself.
+import { faultPoints, type FaultPoint } from '../../../src/shared/faults/fault-points.ts';
+import { killQuietly } from '../../../src/shared/process/child-process.ts';
+import { Arena, calmMs, inTime, targets, type Hit, type Target } from './crash-arena.ts';
+import { isAnswer, scenarioOf, type Outcome } from './crash-scenarios.ts';
+import { eventually } from '../runs/eventually.ts';
+
+export type Fault = 'kill' | 'freeze';
+
+export interface Cell {
+  readonly point: FaultPoint;
+  readonly target: Target;
+  readonly fault: Fault;
+}
+
+export interface CellResult extends Cell {
+  readonly outcome: 'held' | 'violated' | 'absent';
+  /** Why it is violated, or why the process is absent. */
+  readonly reason: string;
+  /** From the fault, or the next `serve`, until commands run again. */
+  readonly backMs: number | null;
+}
+
+export interface MatrixOptions {
+  /** Each on a server of its own. */
+  readonly groups: readonly (readonly Cell[])[];
+  /** Longer than a request may take: whoever is asked, and frozen, has been given up by then. */
+  readonly freezeMs: number;
+  /** Servers at once. */
+  readonly parallel: number;
+  readonly onResult?: (result: CellResult) => void;
+}
+
+/**
+ * Of the points that are reached while a server runs on a database of its own; those of a migration are a test of their
+ * own.
+ */
+export const matrixPoints = (Object.keys(faultPoints) as FaultPoint[]).filter(
+  (point) => !point.startsWith('writer.migration.'),
+);
+
+export function cellsOf(
+  points: readonly FaultPoint[],
+  faults: readonly Fault[],
+  processes: readonly Target[] = targets,
+): Cell[] {
+  return points.flatMap((point) => faults.flatMap((fault) => processes.map((target) => ({ point, target, fault }))));
+}
+
+export function groupsByPoint(cells: readonly Cell[]): Cell[][] {
+  return [...new Set(cells.map(({ point }) => point))].map((point) => cells.filter((cell) => cell.point === point));
+}
+
+export async function runMatrix({
+  groups,
+  freezeMs,
+  parallel,
+  onResult = () => undefined,
+}: MatrixOptions): Promise<CellResult[]> {
+  const waiting = [...groups];
+  const results: CellResult[] = [];
+  const work = async () => {
+    for (let group = waiting.shift(); group !== undefined; group = waiting.shift()) {
+      await runGroup(group, freezeMs, (result) => {
+        results.push(result);
+        onResult(result);
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: parallel }, work));
+  return results;
+}
+
+async function runGroup(cells: readonly Cell[], freezeMs: number, take: (result: CellResult) => void): Promise<void> {
+  let arena: Arena | null = null;
+  for (const cell of cells) {
+    try {
+      arena ??= await Arena.open();
+      take({ ...cell, ...(await runCell(arena, cell, freezeMs)) });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      take({ ...cell, outcome: 'violated', reason, backMs: null });
+      await arena?.abandon();
+      arena = null;
+    }
+  }
+  await arena?.close();
+}
+
+/** Ends with a new subject: name and quota of the old one are free. */
+async function runCell(
+  arena: Arena,
+  { point, target, fault }: Cell,
+  freezeMs: number,
+): Promise<Pick<CellResult, 'outcome' | 'reason' | 'backMs'>> {
+  const scenario = scenarioOf(point);
+  const subjectId = (await arena.subject())?.id ?? '';
+  const witnessing = await arena.witness();
+  const prepared = await scenario.prepare?.(arena);
+  arena.arm(point);
+  const acting = scenario.act(arena, prepared).then(
+    (value): Outcome => ({ value }),
+    (error: unknown): Outcome => ({ error }),
+  );
+  let hit: Hit | null;
+  try {
+    const held = await Promise.race([arena.reached(point), acting.then(async () => arena.reached(point))]);
+    hit = await arena.find(target, held);
+    if (hit !== null) await makeFault(fault, hit.pid);
+  } finally {
+    arena.disarm(point);
+  }
+  const isHit = (boxId: string) =>
+    hit !== null &&
+    (hit.boxId === boxId || (boxId !== arena.witnessId && hit.boxId !== null && hit.boxId !== arena.witnessId));
+  const faultAt = performance.now();
+  if (hit !== null && fault === 'freeze') {
+    await new Promise((resolve) => setTimeout(resolve, freezeMs));
+    killQuietly(hit.pid, 'SIGCONT');
+  }
+  const resumedAt = fault === 'freeze' ? performance.now() : faultAt;
+  const canExec = !isHit(arena.witnessId) && !point.startsWith('writer.end');
+  const backMs = await backAgain(
+    arena,
+    { canExec, isEnding: point.includes('.end.'), servesItself: point.startsWith('keeper.boot.') },
+    resumedAt,
+    acting,
+  );
+  const outcome = await inTime(acting, `an answer to what was asked at ${point}`);
+  if ('error' in outcome && !isAnswer(outcome.error) && target !== 'keeper') throw outcome.error;
+  await arena.expectCalm((boxId) => isHit(boxId) || point.startsWith('writer.end'), witnessing);
+  await scenario.verify?.(
+    arena,
+    outcome,
+    isHit(subjectId) || (hit !== null && hit.boxId !== null && hit.boxId !== arena.witnessId),
+    prepared,
+  );
+  await arena.renew();
+  if (hit === null) return { outcome: 'absent', reason: `there is no ${target} at ${point}`, backMs: null };
+  return { outcome: 'held', reason: '', backMs };
+}
+
+async function makeFault(fault: Fault, pid: number): Promise<void> {
+  process.kill(pid, fault === 'kill' ? 'SIGKILL' : 'SIGSTOP');
+  const { readFile } = await import('node:fs/promises');
+  const reachedState = fault === 'kill' ? /\) [ZX] / : /\) T /;
+  await eventually(`process ${pid} has got its signal`, async () => {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+    return stat === null ? fault === 'kill' : reachedState.test(stat);
+  });
+}
+
+/** Milliseconds until the service is back; where the keeper is gone, of the next `serve`. */
+async function backAgain(
+  arena: Arena,
+  { canExec, isEnding, servesItself }: { canExec: boolean; isEnding: boolean; servesItself: boolean },
+  since: number,
+  acting: Promise<Outcome>,
+): Promise<number> {
+  let answered = false;
+  void acting.then(() => {
+    answered = true;
+  });
+  return eventually(
+    'the service is back',
+    async () => {
+      if (isEnding && !answered) return false; // It answers still, and will not for long.
+      // Who asked for a command waits for its output until there is a server again.
+      if ((answered || !servesItself) && !(await arena.isServing())) return arena.serveAgain();
+      return (await arena.answers(canExec)) && performance.now() - since;
+    },
+    calmMs,
+  );
+}

@@ -1,0 +1,335 @@
+// What makes a process come by each fault point: an operation on the subject, what must be so before it, and what may
+// be so after it, whether it was acknowledged or not. The crash matrix arms a point, starts its scenario, and makes a
+// fault there.
+import type { FaultPoint } from '../../../src/shared/faults/fault-points.ts';
+import { killQuietly } from '../../../src/shared/process/child-process.ts';
+import { BoxRunError, type Box, type Exec } from '../../../src/sdk/index.ts';
+import { collectPatiently, expectWhole, inTime, type Arena } from './crash-arena.ts';
+import type { Collected } from '../servers/crash-server.ts';
+import { eventually } from '../runs/eventually.ts';
+
+export type Outcome = { readonly value: unknown } | { readonly error: unknown };
+
+export interface Scenario {
+  /** Before the point is armed; the subject runs. What it gives is handed to the others. */
+  prepare?(arena: Arena): Promise<unknown>;
+  /** Ends with the answer to what it asks for. */
+  act(arena: Arena, prepared: unknown): Promise<unknown>;
+  /**
+   * @throws when what is now does not go with the answer. `isHit`: the fault was made to the subject's worker or engine
+   */
+  verify?(arena: Arena, outcome: Outcome, isHit: boolean, prepared: unknown): Promise<void>;
+}
+
+const printing = [
+  'sh',
+  '-c',
+  'i=0; while [ $i -lt 400 ]; do echo line-$i; i=$((i+1)); [ $((i%40)) = 0 ] && sleep 0.02; done; echo end-$i',
+];
+const sleeping = ['sh', '-c', 'sleep 1000 & sleep 1000'];
+
+async function expectStatus(arena: Arena, allowed: readonly (string | null)[]): Promise<void> {
+  const status = (await arena.subject())?.status ?? null;
+  if (!allowed.includes(status)) throw new Error(`the subject is ${status ?? 'gone'}, not ${allowed.join(' or ')}`);
+}
+
+/** An engine that was hit may have taken its box down after the answer. */
+const alsoDown = (isHit: boolean) => (isHit ? ['stopped', 'error'] : []);
+
+const removeSubject = (arena: Arena) => arena.client.removeBox('subject', { force: true });
+const stopSubject = (arena: Arena) => arena.client.stopBox('subject');
+
+async function expectNoSleepers(arena: Arena): Promise<void> {
+  if ((await arena.subject())?.status !== 'running') return;
+  const exec = await arena.client.startExec('subject', { cmd: ['sh', '-c', 'ps | grep -c "[s]leep 1000"'] });
+  const { stdout } = await inTime(collectPatiently(arena.client, exec), 'the processes of the subject are listed');
+  if (stdout !== '0\n') throw new Error(`of an ended command there are ${stdout.trim()} processes`);
+}
+
+const create: Scenario = {
+  prepare: removeSubject,
+  act: (arena) => arena.makeSubject(),
+  verify: (arena, outcome, isHit) =>
+    expectStatus(arena, 'value' in outcome ? ['running', ...alsoDown(isHit)] : ['running', null, ...alsoDown(isHit)]),
+};
+
+const start: Scenario = {
+  prepare: stopSubject,
+  act: (arena) => arena.client.startBox('subject'),
+  verify: (arena, outcome, isHit) =>
+    expectStatus(arena, 'value' in outcome ? ['running', ...alsoDown(isHit)] : ['running', 'stopped', 'error']),
+};
+
+const stop: Scenario = {
+  act: stopSubject,
+  verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? ['stopped'] : ['stopped', 'running', 'error']),
+};
+
+const remove: Scenario = {
+  async prepare(arena) {
+    await collectPatiently(arena.client, await arena.client.startExec('subject', { cmd: printing }));
+  },
+  act: removeSubject,
+  verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? [null] : [null, 'stopped', 'running', 'error']),
+};
+
+/**
+ * Output of a command that was acknowledged is whole, or its exit says why not: which may be so only where something of
+ * it was hit.
+ */
+const exec: Scenario = {
+  async act(arena) {
+    const started = await arena.client.startExec('subject', { cmd: printing });
+    return inTime(collectPatiently(arena.client, started), 'the command ends');
+  },
+  async verify(arena, outcome, isHit) {
+    if ('value' in outcome) {
+      const collected = outcome.value as Collected;
+      expectWhole(collected, /^end-(\d+)$/);
+      if (!isHit && collected.exit.exitCode !== 0)
+        throw new Error(`it was not hit, and ended with ${collected.exit.error}`);
+    }
+    if (!isHit) await expectStatus(arena, ['running']);
+    for (const { id } of await arena.client.listExecs('subject')) {
+      await eventually(
+        `command ${id} ends`,
+        async () => (await arena.client.getExec('subject', id)).status !== 'running',
+        60_000,
+      );
+    }
+  },
+};
+
+/** In a box that has had commands, so that its runner starts the next one. */
+const execByRunner: Scenario = {
+  ...exec,
+  prepare: (arena) =>
+    eventually('the subject has a runner', async () => {
+      const { stdout } = await collectPatiently(arena.client, await arena.client.startExec('subject', { cmd: ['ps'] }));
+      return stdout.includes('/runner serve');
+    }),
+};
+
+const cancel: Scenario = {
+  prepare: async (arena) => (await arena.client.startExec('subject', { cmd: sleeping })).id,
+  act: (arena, id) => arena.client.cancelExec('subject', id as string),
+  async verify(arena, outcome, _isHit, id) {
+    const { status } = await arena.client.getExec('subject', id as string);
+    if ('value' in outcome && status === 'running') throw new Error('the command was canceled and is running');
+    if (status === 'running') await arena.client.cancelExec('subject', id as string);
+    await expectNoSleepers(arena);
+  },
+};
+
+const run: Scenario = {
+  prepare: removeSubject,
+  act: (arena) => arena.run(['sh', '-c', 'echo out']),
+  async verify(arena, outcome, isHit) {
+    const said = 'value' in outcome ? (outcome.value as { stdout: string; error_message: string | null }) : null;
+    if (said !== null && said.stdout !== 'out\n' && !isHit) throw new Error(`it ran, and said ${JSON.stringify(said)}`);
+    await eventually('its box is gone', async () => (await arena.client.listBoxes()).length === 1, 60_000);
+  },
+};
+
+const runThatIsLeft: Scenario = {
+  prepare: removeSubject,
+  async act(arena) {
+    const leaving = new AbortController();
+    const running = arena.run(sleeping, leaving.signal);
+    await eventually(
+      'its command runs',
+      async () => {
+        const box = (await arena.client.listBoxes()).find(({ id }) => id !== arena.witnessId);
+        return box !== undefined && (await arena.client.listExecs(box.id)).length > 0;
+      },
+      30_000,
+    ).finally(() => {
+      leaving.abort();
+    });
+    await running;
+  },
+  verify: async (arena) => {
+    await eventually('its box is gone', async () => (await arena.client.listBoxes()).length === 1, 60_000);
+  },
+};
+
+const createThatIsLeft: Scenario = {
+  prepare: removeSubject,
+  async act(arena) {
+    const leaving = new AbortController();
+    let running: Promise<unknown> = Promise.resolve();
+    try {
+      // Told at once: a box is created sooner than somebody who looks again and again sees it.
+      for await (const { type } of arena.client.events({ signal: AbortSignal.timeout(30_000) })) {
+        if (type === 'ready') running = arena.run(sleeping, leaving.signal);
+        running.catch(() => undefined);
+        if (type === 'box.created') break;
+      }
+    } finally {
+      leaving.abort();
+    }
+    await running;
+  },
+  verify: (arena, outcome, isHit, prepared) =>
+    runThatIsLeft.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
+};
+
+const gc: Scenario = {
+  prepare: stopSubject,
+  act: (arena) => arena.client.gc(0),
+  verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? [null] : [null, 'stopped', 'error']),
+};
+
+/** What is on the host of a box that is in no database: nothing of it is left, and its disk is kept. */
+const reconcile: Scenario = {
+  async act(arena) {
+    const boxId = arena.plantStray();
+    await eventually('the stray is gone', async () => !arena.homes().includes(boxId), 60_000);
+    return boxId;
+  },
+  verify: async (arena) => {
+    await eventually('its disk is set aside', async () => arena.keptDisks() > 0, 60_000);
+  },
+};
+
+/** A death that is the way to the point: a command in the subject is under way meanwhile. */
+function death(role: 'supervisor' | 'gateway' | 'writer' | 'worker'): Scenario {
+  return {
+    prepare: (arena) => arena.client.startExec('subject', { cmd: sleeping }),
+    async act(arena) {
+      const box = role === 'worker' ? (await arena.subject())?.id : undefined;
+      process.kill(await arena.pidOf(role, box), 'SIGKILL');
+    },
+    async verify(arena, _outcome, isHit, prepared) {
+      const { id } = prepared as { id: string };
+      const { status } = await arena.client.getExec('subject', id);
+      const isLost = isHit || role === 'worker';
+      if (!isLost && status !== 'running') throw new Error(`the command in the subject is ${status}`);
+      if (status === 'running') await arena.client.cancelExec('subject', id);
+      await expectNoSleepers(arena);
+    },
+  };
+}
+
+const serve: Scenario = {
+  async act(arena) {
+    process.kill(await arena.pidOf('keeper'), 'SIGKILL');
+    await arena.serveAgain();
+  },
+};
+
+const end: Scenario = {
+  act: (arena) => arena.server.end(),
+};
+
+/** With nothing running the writer goes too. */
+const endOfAll: Scenario = {
+  async prepare(arena) {
+    for (const { id, status } of await arena.client.listBoxes())
+      if (status === 'running') await arena.client.stopBox(id);
+  },
+  act: (arena) => arena.server.end(),
+};
+
+/**
+ * The writer is away while a box is stopped, until the keeper gives it up; what the box's command printed last is
+ * spilled meanwhile.
+ */
+const spill: Scenario = {
+  async prepare(arena) {
+    const counting = ['sh', '-c', 'i=0; while true; do echo line-$i; i=$((i+1)); sleep 0.01; done'];
+    return arena.client.startExec('subject', { cmd: counting });
+  },
+  async act(arena) {
+    const { id } = (await arena.subject()) as Box;
+    const worker = await arena.pidOf('worker', id);
+    process.kill(worker, 'SIGSTOP');
+    const stopped = stopSubject(arena);
+    stopped.catch(() => undefined); // What is killed may take the answer with it, before anybody waits for it.
+    try {
+      await eventually('the subject is stopping', async () => arena.stateOf(id) === 'stopping');
+      await arena.freezeWriter();
+    } finally {
+      killQuietly(worker, 'SIGCONT');
+    }
+    await eventually(
+      'the worker has spilled, or is gone',
+      async () => {
+        if (arena.spills() > 0 || !(await arena.isAlive(worker))) return true;
+        await arena.freezeWriter(); // Another one may have come: on a busy host a worker takes its time.
+        return false;
+      },
+      60_000,
+    );
+    return stopped;
+  },
+  async verify(arena, outcome, isHit, exec) {
+    await stop.verify?.(arena, outcome, isHit, exec);
+    const { id } = exec as Exec;
+    if ((await arena.client.getExec('subject', id)).status === 'running') await arena.client.cancelExec('subject', id);
+    const collected = await inTime(collectPatiently(arena.client, exec as Exec), 'the command has ended');
+    if (!collected.stdout.startsWith('line-0\n')) throw new Error('the command has printed nothing');
+    expectWhole(collected, /^end-(\d+)$/);
+  },
+};
+
+const byStep: Readonly<Record<string, Scenario>> = {
+  'keeper.boot': serve,
+  'keeper.restart': death('gateway'),
+  'keeper.end': end,
+  'supervisor.spill': spill,
+  'worker.spill': spill,
+  'supervisor.boot': death('supervisor'),
+  'supervisor.adoption': death('supervisor'),
+  'supervisor.create': create,
+  'supervisor.start': start,
+  'supervisor.exec': exec,
+  'supervisor.cancel': cancel,
+  'supervisor.stop': stop,
+  'supervisor.remove': remove,
+  'supervisor.run': run,
+  'supervisor.gc': gc,
+  'supervisor.succession': death('worker'),
+  'supervisor.reconcile': reconcile,
+  'writer.boot': death('writer'),
+  'writer.insert-box': create,
+  'writer.update-box': stop,
+  'writer.remove-box': remove,
+  'writer.open-lease': death('worker'),
+  'writer.close-lease': death('worker'),
+  'writer.change-execs': exec,
+  'writer.end': endOfAll,
+  'worker.boot': create,
+  'worker.assign': create,
+  'worker.create': create,
+  'worker.start': start,
+  'worker.reattach': death('worker'),
+  'worker.exec': exec,
+  'worker.output': exec,
+  'worker.cancel': cancel,
+  'worker.stop': stop,
+  'worker.remove': remove,
+  'worker.leave': stop,
+  'gateway.boot': death('gateway'),
+  'gateway.create': create,
+  'gateway.start': start,
+  'gateway.stop': stop,
+  'gateway.remove': remove,
+  'gateway.exec': exec,
+  'gateway.cancel': cancel,
+  'gateway.events': exec,
+  'gateway.run': run,
+};
+
+export function scenarioOf(point: FaultPoint): Scenario {
+  if (point === 'supervisor.run.caller-gone') return createThatIsLeft;
+  if (point === 'worker.exec.ordered') return execByRunner;
+  const [process, step] = point.split('.');
+  const scenario = byStep[`${process}.${step}`];
+  if (scenario === undefined) throw new Error(`no scenario leads to ${point}`);
+  return scenario;
+}
+
+export function isAnswer(error: unknown): boolean {
+  return error instanceof BoxRunError;
+}

@@ -1,0 +1,74 @@
+// What a state directory has after its first server: the built-in image, the tools of boxes, an empty disk, compiled
+// code, and the answer of the driver's probe. A test's server starts on a copy, as the second server of a user does. It
+// has no box and no database.
+import { execFile } from 'node:child_process';
+import { access, mkdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { BoxRun } from '../../../src/sdk/index.ts';
+import { statePaths } from '../../../src/shared/settings/state-dir.ts';
+import { eventually } from '../runs/eventually.ts';
+import { startServing } from './serving.ts';
+
+const run = promisify(execFile);
+
+/** vitest.config.ts names it and removes it: one seed for all files of a run. */
+const top = process.env['BOXRUN_TEST_SEED'] ?? '';
+const seedDir = join(top, 'seed');
+/** Commands of all tests share what V8 has compiled of the command line, as those of a user do. */
+export const cacheHome = join(top, 'cache');
+
+/** Copies the seed into `stateDir`, which must exist. The first caller of a run makes it; the others wait. */
+export async function seedState(stateDir: string): Promise<void> {
+  await mkdir(top, { recursive: true });
+  const isFirst = await mkdir(join(top, 'claim')).then(
+    () => true,
+    () => false,
+  );
+  if (isFirst) await makeSeed();
+  else
+    await eventually(
+      'the seed is made',
+      () =>
+        access(seedDir).then(
+          () => true,
+          () => false,
+        ),
+      120_000,
+    );
+  await run('cp', ['--archive', '--no-target-directory', seedDir, stateDir]);
+}
+
+async function makeSeed(): Promise<void> {
+  const stateDir = join(top, 'state');
+  const env = {
+    PATH: process.env['PATH'],
+    HOME: top,
+    XDG_CACHE_HOME: cacheHome,
+    BOXRUN_STATE_DIR: stateDir,
+    BOXRUN_DRIVER: 'container',
+  };
+  const serving = await startServing({ args: ['--port', '0', '--workers', '0'], env, readyMs: 60_000 });
+  const client = new BoxRun({ socketPath: join(stateDir, 'boxrun.sock') });
+  const box = await client.create({ image: 'base', cpu: 1, memory_mb: 64 });
+  await client.stopBox(box.id); // Its worker ends, and leaves its compiled code.
+  await client.removeBox(box.id);
+  await client.close();
+  const { compiledDir } = statePaths(stateDir);
+  await eventually(
+    'the code of a worker is compiled',
+    () =>
+      access(compiledDir).then(
+        () => true,
+        () => false,
+      ),
+    30_000,
+  );
+  await serving.end();
+  const kept = ['images', 'compiled', 'probe-container.json'].map((name) => join(stateDir, name));
+  const half = join(top, 'half');
+  await mkdir(half, { mode: 0o700 });
+  await run('mv', [...kept, half]);
+  await rm(stateDir, { recursive: true, force: true });
+  await rename(half, seedDir);
+}

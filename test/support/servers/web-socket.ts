@@ -1,0 +1,64 @@
+// A WebSocket client for tests of terminals: what has come so far as text, words of control, and waiting for either.
+import { once } from 'node:events';
+import { WebSocket, type RawData } from 'ws';
+import { eventually } from '../runs/eventually.ts';
+
+export interface TestSocket {
+  readonly socket: WebSocket;
+  /** Bytes of binary frames, as text. */
+  text(): string;
+  readonly words: Record<string, unknown>[];
+  type(input: string | Buffer): void;
+  word(value: unknown): void;
+  /** Waits until `pattern` has come, and forgets everything up to its end. */
+  until(pattern: RegExp, timeoutMs?: number): Promise<string>;
+  /** Resolves with the close code. */
+  readonly closed: Promise<number>;
+}
+
+export async function openSocket(
+  url: string,
+  options: { readonly headers?: Record<string, string> } = {},
+): Promise<TestSocket> {
+  const socket = new WebSocket(url, options);
+  const words: Record<string, unknown>[] = [];
+  let pieces: Buffer[] = [];
+  const text = () => Buffer.concat(pieces).toString();
+  socket.on('message', (data: RawData, isBinary) => {
+    if (isBinary) pieces.push(data as Buffer);
+    else words.push(JSON.parse((data as Buffer).toString()) as Record<string, unknown>);
+  });
+  const closed = new Promise<number>((resolve) => {
+    socket.once('close', resolve);
+  });
+  await once(socket, 'open');
+  return {
+    socket,
+    words,
+    closed,
+    text,
+    type: (input) => {
+      socket.send(Buffer.from(input));
+    },
+    word: (value) => {
+      socket.send(JSON.stringify(value));
+    },
+    async until(pattern, timeoutMs = 10_000) {
+      const found = await eventually(
+        `${String(pattern)} in a terminal`,
+        async () => {
+          const said = text();
+          const match = pattern.exec(said);
+          return match === null ? null : { match, said };
+        },
+        timeoutMs,
+      ).catch((error: unknown) => {
+        throw new Error(`it shows ${JSON.stringify(text().slice(-500))} and says ${JSON.stringify(words)}`, {
+          cause: error,
+        });
+      });
+      pieces = [Buffer.from(found.said.slice(found.match.index + found.match[0].length))];
+      return found.match[0];
+    },
+  };
+}
