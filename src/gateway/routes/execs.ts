@@ -7,7 +7,6 @@ import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
-import { limits } from '../../shared/limits.ts';
 import { createStopwatch } from '../../shared/observe/stage-times.ts';
 import { rowAnswer } from '../reads/answer-cache.ts';
 import { withCleanEnvironment } from '../http/box-environment.ts';
@@ -40,9 +39,6 @@ const parseEventsQuery = createParseQuery(EventsQuery);
 const parseExecsQuery = createParseQuery(ExecsQuery);
 const parseExecQuery = createParseQuery(ExecQuery);
 
-export const execTimeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs;
-const cancelTimeoutMs = limits.killTimeoutMs + limits.boxStopTimeoutMs + limits.requestTimeoutMs;
-
 export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const { supervisor, rows, answers, lists } = parts;
 
@@ -50,9 +46,7 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => execOrder(request));
     const params = { box: keyOf(request.params.box), ...order };
-    const work = watch.time('supervisor', () =>
-      supervisor.request('startExec', params, { timeoutMs: execTimeoutMs, requestId: request.id }),
-    );
+    const work = watch.time('supervisor', () => supervisor.request('startExec', params, { requestId: request.id }));
     const exec = await whileProcessing(reply, work);
     faultPoint('gateway.exec.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, exec));
@@ -91,10 +85,7 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
       return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal }, { requestId: request.id }));
     }
     if (action !== 'cancel') throw unknownAction(action, ['cancel', 'signal']);
-    const canceled = await whileProcessing(
-      reply,
-      supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs, requestId: request.id }),
-    );
+    const canceled = await whileProcessing(reply, supervisor.request('cancelExec', params, { requestId: request.id }));
     faultPoint('gateway.cancel.answering');
     return canceled;
   });

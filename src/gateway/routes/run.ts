@@ -17,8 +17,6 @@ import { keptAnswer, runOutput, sendOutput, type RunOutput } from '../runs/run-o
 import { claimOf } from '../http/idempotency-header.ts';
 import { acceptsStream, encodeEvents, encodeNotice, openSseStream, type SseEncoding } from '../live/sse.ts';
 import { createParse, createParseQuery, RunQuery } from '../http/validation.ts';
-import { createTimeoutMs, removeTimeoutMs } from './boxes.ts';
-import { execTimeoutMs } from './execs.ts';
 
 const parseRun = createParse(RunBody);
 const parseRunQuery = createParseQuery(RunQuery);
@@ -155,7 +153,6 @@ async function withOwnBox<Result>(
     { body: { ...rest, workdir: '/root' }, ephemeral: true, ...(claim === undefined ? {} : { claim }) },
     // A box that is made just when the client leaves must still be heard of, to be removed.
     {
-      timeoutMs: createTimeoutMs,
       requestId: request.id,
       signal: gone,
       waitAfterAbort: true,
@@ -169,17 +166,13 @@ async function withOwnBox<Result>(
       const exec = await supervisor.request(
         'startExec',
         { box: box.id, body: command },
-        { timeoutMs: execTimeoutMs, requestId: request.id, signal: gone },
+        { requestId: request.id, signal: gone },
       );
       return useEvents(feed.read(exec, -1, gone));
     });
   } finally {
     await supervisor
-      .request(
-        'removeBox',
-        { box: box.id, force: true },
-        { timeoutMs: removeTimeoutMs, requestId: request.id, resend: true },
-      )
+      .request('removeBox', { box: box.id, force: true }, { requestId: request.id, resend: true })
       .catch((error: unknown) => {
         const known = toBoxRunError(error);
         if (known.code !== 'BOX_NOT_FOUND')
