@@ -9,14 +9,15 @@ import { isBoxId } from '../../shared/ids.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
 import { createStopwatch, type Stopwatch } from '../../shared/observe/stage-times.ts';
 import type { LabelFilter } from '../../shared/store/lists.ts';
-import { asBoxRunError, errorBody } from '../http/error-handler.ts';
 import { rowAnswer } from '../reads/answer-cache.ts';
 import { withCleanEnvironment } from '../http/box-environment.ts';
 import type { ListSource } from '../reads/list-answer.ts';
 import { whileProcessing } from '../http/long-answer.ts';
 import { pageOf, sendAnswer } from '../reads/pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { acceptsStream, encodeNotice, openSseStream, type StreamParts } from '../live/sse.ts';
+import { raiseNoBox } from '../reads/found-rows.ts';
+import { answerWithEvents } from '../live/event-answer.ts';
+import { acceptsStream, encodeNotice, type StreamParts } from '../live/sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { claimOf } from '../http/idempotency-header.ts';
 import { timingNotice, withServerTiming } from '../http/server-timing.ts';
@@ -102,10 +103,6 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
 }
 
-export function raiseNoBox(key: string): never {
-  throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${key}'`);
-}
-
 function graceOf({ grace_s: graceS }: StopBody): { graceMs?: number } {
   return graceS === undefined ? {} : { graceMs: Math.round(graceS * 1000) };
 }
@@ -136,8 +133,7 @@ async function streamCreate(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const stream = openSseStream(reply, parts);
-  try {
+  await answerWithEvents(parts, { request, reply, name: 'a create', onError: 'last-event' }, async (stream) => {
     const onProgress = (stage: string, message: string) => {
       stream.offer(encodeNotice('progress', { stage, message }));
     };
@@ -146,11 +142,5 @@ async function streamCreate(
     const { timings, ...box } = await created;
     await stream.write(timingNotice(reply, { ...watch.times, ...timings }));
     await stream.write(encodeNotice('box', box));
-  } catch (error) {
-    const known = asBoxRunError(error, request.id);
-    if (known.status >= 500) request.log.error({ err: known.cause ?? known, requestId: request.id }, 'a create failed');
-    await stream.write(encodeNotice('error', errorBody(known)));
-  } finally {
-    stream.end();
-  }
+  });
 }
