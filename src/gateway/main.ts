@@ -36,9 +36,6 @@ import { createHopMeter, createMeters, type Meters } from '../shared/observe/met
 import { takeOrders, type Lifeline } from '../shared/process/own-process.ts';
 import { watchCommits } from '../shared/store/commit-watch.ts';
 
-/** A writer that is away for longer than this ends the streams that need it; their clients come again. */
-const followTimeoutMs = 60_000;
-
 type WriterLink = Pick<Link<WriterContract>, 'request'>;
 
 interface Feeds {
@@ -47,7 +44,7 @@ interface Feeds {
 }
 
 function createFeeds(writer: WriterLink, rows: Rows): Feeds {
-  const patient = { resend: true, timeoutMs: followTimeoutMs };
+  const patient = { resend: true };
   const feed = createEventFeed({
     follow: (execId) => writer.request('follow', { execId }, patient),
     unfollow: (execId) => writer.request('unfollow', { execId }),

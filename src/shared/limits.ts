@@ -14,6 +14,8 @@ export const limits = {
   frameBytesMax: 16 * 1024 * 1024,
   /** IPC: deadline of a request that names none; the caller gets UNAVAILABLE. */
   requestTimeoutMs: 10_000,
+  /** Gateway: an answer of the writer that a stream needs. A writer that is away for longer ends the stream. */
+  followTimeoutMs: 60_000,
   /** IPC: connecting to a peer's socket; the caller retries or reports the peer as down. */
   connectTimeoutMs: 2_000,
   /** IPC: a peer that has not said hello by then is closed. */

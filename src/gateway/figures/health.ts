@@ -5,7 +5,6 @@ import { Type } from 'typebox';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import type { WriterContract } from '../../shared/contracts/writer.ts';
 import type { Link } from '../../shared/ipc/link.ts';
-import { limits } from '../../shared/limits.ts';
 
 export const Health = Type.Object({
   ok: Type.Boolean(),
@@ -29,13 +28,11 @@ export interface HealthDeps {
   readonly writer: Pick<Link<WriterContract>, 'request' | 'peer'>;
 }
 
-const ask = { timeoutMs: limits.healthTimeoutMs };
-
 export async function askHealth({ supervisor, writer }: HealthDeps): Promise<Health> {
   const [boxes, database] = await Promise.all([
     // One that is known to be silent is not waited for.
-    supervisor.peer?.isAnswering === true ? supervisor.request('health', {}, ask).catch(() => null) : null,
-    writer.peer?.isAnswering === true ? writer.request('health', {}, ask).catch(() => null) : null,
+    supervisor.peer?.isAnswering === true ? supervisor.request('health', {}).catch(() => null) : null,
+    writer.peer?.isAnswering === true ? writer.request('health', {}).catch(() => null) : null,
   ]);
   const parts = {
     supervisor: boxes !== null,

@@ -27,9 +27,6 @@ export interface GatewayMetersDeps {
   readonly readersWaiting: () => number;
 }
 
-/** Twice what the supervisor gives those that it asks. */
-const gatherTimeoutMs = 2 * limits.healthTimeoutMs;
-
 export function createGatewayMeters({ meters, supervisor, health, readersWaiting }: GatewayMetersDeps): GatewayMeters {
   const open = meters.gauge('http_requests_open', 'Requests under way, streams among them.');
   const seconds = meters.histogram('http_request_seconds', 'Requests by route, from head to the end of the answer.', [
@@ -85,7 +82,7 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
     },
     async render() {
       const [gathered, { parts: up }] = await Promise.all([
-        supervisor.request('metrics', {}, { timeoutMs: gatherTimeoutMs }).catch(() => []),
+        supervisor.request('metrics', {}).catch(() => []),
         health(),
       ]);
       for (const [part, isUp] of Object.entries(up)) parts.set({ part }, isUp ? 1 : 0);

@@ -49,10 +49,7 @@ export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.u
     if (isTaking) return;
     isTaking = true;
     try {
-      const [held, { bavail, blocks, bsize }] = await Promise.all([
-        supervisor.request('usage', {}, { timeoutMs: 2 * limits.healthTimeoutMs }),
-        statfs(stateDir),
-      ]);
+      const [held, { bavail, blocks, bsize }] = await Promise.all([supervisor.request('usage', {}), statfs(stateDir)]);
       boxes = engines.usageOf(held.engines);
       const megabytes = (count: number): number => Math.floor((count * bsize) / 2 ** 20);
       const disk = { disk_free_mb: megabytes(bavail), disk_size_mb: megabytes(blocks) };

@@ -9,6 +9,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { StreamControl, type StreamOperation } from '../../shared/contracts/worker.ts';
 import type { GatewayParts } from '../parts.ts';
 import { keyOf } from '../http/target.ts';
+import { findExec } from '../reads/found-rows.ts';
 import type { ClientSocket, WebSocketMessage } from '../live/web-socket.ts';
 import { nextItem, openWorkerStream } from '../live/worker-stream.ts';
 
@@ -69,12 +70,7 @@ async function attachExec(
   path: { box: string; exec: string },
   withOutput: boolean,
 ): Promise<void> {
-  const exec = await parts.rows.exec(path.box, path.exec);
-  if (exec === null) {
-    if ((await parts.rows.box(path.box)) === null)
-      throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${path.box}'`);
-    throw new BoxRunError('EXEC_NOT_FOUND', `box '${path.box}' has no exec '${path.exec}'`);
-  }
+  const exec = await findExec(parts.rows, path);
   const stream = exec.status === 'running' ? await openInput(parts, exec.box_id, exec.id) : null;
   if (stream !== null) {
     closeTogether(client, stream);

@@ -7,17 +7,17 @@ import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import { isBoxId } from '../../shared/ids.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
-import { limits } from '../../shared/limits.ts';
 import { createStopwatch, type Stopwatch } from '../../shared/observe/stage-times.ts';
 import type { LabelFilter } from '../../shared/store/lists.ts';
-import { asBoxRunError, errorBody } from '../http/error-handler.ts';
 import { rowAnswer } from '../reads/answer-cache.ts';
 import { withCleanEnvironment } from '../http/box-environment.ts';
 import type { ListSource } from '../reads/list-answer.ts';
 import { whileProcessing } from '../http/long-answer.ts';
 import { pageOf, sendAnswer } from '../reads/pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import { acceptsStream, encodeNotice, openSseStream, type StreamParts } from '../live/sse.ts';
+import { raiseNoBox } from '../reads/found-rows.ts';
+import { answerWithEvents } from '../live/event-answer.ts';
+import { acceptsStream, encodeNotice, type StreamParts } from '../live/sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { claimOf } from '../http/idempotency-header.ts';
 import { timingNotice, withServerTiming } from '../http/server-timing.ts';
@@ -33,14 +33,6 @@ const parseStop = createParse(StopBody);
 const parseBoxesQuery = createParseQuery(BoxesQuery);
 const parseRemoveQuery = createParseQuery(RemoveQuery);
 
-/** Everything that a create may wait for: an image from a slow registry, then the start of the box. */
-export const createTimeoutMs = limits.imagePrepareTimeoutMs + limits.boxStartTimeoutMs;
-const startTimeoutMs = createTimeoutMs;
-const stopTimeoutMs = limits.boxStopTimeoutMs + limits.workerExitMs + limits.requestTimeoutMs;
-export const removeTimeoutMs = stopTimeoutMs + limits.boxRemoveTimeoutMs;
-/** One box after the other may take its full time. */
-const gcTimeoutMs = 10 * removeTimeoutMs;
-
 export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const { supervisor, rows, answers, lists } = parts;
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
@@ -48,9 +40,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const order = await watch.time('validate', async () => createOrder(request));
     if (acceptsStream(request)) return streamCreate(parts, { order, watch }, request, reply);
     faultPoint('gateway.create.validated');
-    const work = watch.time('supervisor', () =>
-      supervisor.request('createBox', order, { timeoutMs: createTimeoutMs, requestId: request.id }),
-    );
+    const work = watch.time('supervisor', () => supervisor.request('createBox', order, { requestId: request.id }));
     const box = await whileProcessing(reply, work);
     faultPoint('gateway.create.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, box));
@@ -78,7 +68,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     if (action === 'start') {
       const watch = createStopwatch();
       const started = watch.time('supervisor', () =>
-        supervisor.request('startBox', { box: key }, { timeoutMs: startTimeoutMs, requestId: request.id }),
+        supervisor.request('startBox', { box: key }, { requestId: request.id }),
       );
       const box = await whileProcessing(reply, started);
       faultPoint('gateway.start.answering');
@@ -86,8 +76,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     }
     if (action === 'stop') {
       const grace = graceOf(parseStop(request.body ?? {}));
-      // Without one in the request, the box may have a grace of its own, which only the supervisor knows.
-      const options = { timeoutMs: stopTimeoutMs + (grace.graceMs ?? limits.stopGraceMsMax), requestId: request.id };
+      const options = { requestId: request.id };
       const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key, ...grace }, options));
       faultPoint('gateway.stop.answering');
       return box;
@@ -99,7 +88,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const query = parseRemoveQuery(request.query);
     const force = query.force === 'true' || query.force === '1';
     const grace = graceOf(query);
-    const options = { timeoutMs: removeTimeoutMs + (grace.graceMs ?? limits.removeGraceMs), requestId: request.id };
+    const options = { requestId: request.id };
     await whileProcessing(
       reply,
       supervisor.request('removeBox', { box: keyOf(request.params.box), force, ...grace }, options),
@@ -110,15 +99,8 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
 
   app.post('/v1/gc', async (request, reply) => {
     const { older_than: olderThanS } = parseGc(request.body ?? {});
-    return whileProcessing(
-      reply,
-      supervisor.request('collectGarbage', { olderThanS }, { timeoutMs: gcTimeoutMs, requestId: request.id }),
-    );
+    return whileProcessing(reply, supervisor.request('collectGarbage', { olderThanS }, { requestId: request.id }));
   });
-}
-
-export function raiseNoBox(key: string): never {
-  throw new BoxRunError('BOX_NOT_FOUND', `there is no box '${key}'`);
 }
 
 function graceOf({ grace_s: graceS }: StopBody): { graceMs?: number } {
@@ -151,21 +133,14 @@ async function streamCreate(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const stream = openSseStream(reply, parts);
-  try {
+  await answerWithEvents(parts, { request, reply, name: 'a create', onError: 'last-event' }, async (stream) => {
     const onProgress = (stage: string, message: string) => {
       stream.offer(encodeNotice('progress', { stage, message }));
     };
-    const options = { timeoutMs: createTimeoutMs, requestId: request.id, onProgress };
+    const options = { requestId: request.id, onProgress };
     const created = watch.time('supervisor', () => parts.supervisor.request('createBox', order, options));
     const { timings, ...box } = await created;
     await stream.write(timingNotice(reply, { ...watch.times, ...timings }));
     await stream.write(encodeNotice('box', box));
-  } catch (error) {
-    const known = asBoxRunError(error, request.id);
-    if (known.status >= 500) request.log.error({ err: known.cause ?? known, requestId: request.id }, 'a create failed');
-    await stream.write(encodeNotice('error', errorBody(known)));
-  } finally {
-    stream.end();
-  }
+  });
 }

@@ -2,9 +2,9 @@
 // nothing. Its ids are positions: a client that comes again goes on behind the last one that it has, or is told to list
 // anew.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { toBoxRunError } from '../../shared/errors.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeMessages, eventStreamType, openSseStream } from '../live/sse.ts';
+import { answerWithEvents, sendBatches } from '../live/event-answer.ts';
+import { encodeMessages, eventStreamType } from '../live/sse.ts';
 import { createParseQuery, StatesQuery } from '../http/validation.ts';
 
 const parseQuery = createParseQuery(StatesQuery);
@@ -16,20 +16,10 @@ export function addEventRoutes(app: FastifyInstance, { states, ...parts }: Gatew
   });
   app.get('/v1/events', { exposeHeadRoute: false }, async (request, reply) => {
     const since = sinceOf(request);
-    const stream = openSseStream(reply, parts);
-    try {
-      for await (const messages of states.read(since, stream.ended)) {
-        for (const piece of encodeMessages(messages)) await stream.write(piece);
-        if (stream.ended.aborted) break;
-      }
-    } catch (error) {
-      // The end of the stream tells the client to come again.
-      const known = toBoxRunError(error);
-      if (known.code !== 'CANCELED')
-        request.log.warn({ err: known, requestId: request.id }, 'a stream of changes broke off');
-    } finally {
-      stream.end();
-    }
+    const name = 'a stream of state events';
+    await answerWithEvents(parts, { request, reply, name, onError: 'come-again' }, (stream) =>
+      sendBatches(stream, states.read(since, stream.ended), encodeMessages),
+    );
   });
 }
 

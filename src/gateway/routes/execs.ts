@@ -7,7 +7,6 @@ import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import type { ParamsOf } from '../../shared/ipc/contract.ts';
-import { limits } from '../../shared/limits.ts';
 import { createStopwatch } from '../../shared/observe/stage-times.ts';
 import { rowAnswer } from '../reads/answer-cache.ts';
 import { withCleanEnvironment } from '../http/box-environment.ts';
@@ -15,20 +14,14 @@ import type { ListSource } from '../reads/list-answer.ts';
 import { whileProcessing } from '../http/long-answer.ts';
 import { pageOf, sendAnswer } from '../reads/pages.ts';
 import type { GatewayParts } from '../parts.ts';
-import {
-  encodeEvents,
-  encodeNotice,
-  eventStreamType,
-  openSseStream,
-  type SseEncoding,
-  type StreamParts,
-} from '../live/sse.ts';
+import { encodeEvents, encodeNotice, eventStreamType, type SseEncoding, type StreamParts } from '../live/sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { claimOf } from '../http/idempotency-header.ts';
 import { withServerTiming } from '../http/server-timing.ts';
 import { createParse, createParseQuery, EventsQuery, ExecQuery, ExecsQuery } from '../http/validation.ts';
 import { signalNumber } from '../http/signal-number.ts';
-import { raiseNoBox } from './boxes.ts';
+import { findExec, raiseNoBox, raiseNoExec, type ExecName } from '../reads/found-rows.ts';
+import { answerWithEvents, sendBatches } from '../live/event-answer.ts';
 
 interface ExecPath {
   Params: { box: string; exec: string };
@@ -40,9 +33,6 @@ const parseEventsQuery = createParseQuery(EventsQuery);
 const parseExecsQuery = createParseQuery(ExecsQuery);
 const parseExecQuery = createParseQuery(ExecQuery);
 
-export const execTimeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs;
-const cancelTimeoutMs = limits.killTimeoutMs + limits.boxStopTimeoutMs + limits.requestTimeoutMs;
-
 export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const { supervisor, rows, answers, lists } = parts;
 
@@ -50,9 +40,7 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const watch = createStopwatch();
     const order = await watch.time('validate', async () => execOrder(request));
     const params = { box: keyOf(request.params.box), ...order };
-    const work = watch.time('supervisor', () =>
-      supervisor.request('startExec', params, { timeoutMs: execTimeoutMs, requestId: request.id }),
-    );
+    const work = watch.time('supervisor', () => supervisor.request('startExec', params, { requestId: request.id }));
     const exec = await whileProcessing(reply, work);
     faultPoint('gateway.exec.answering');
     return reply.code(201).send(withServerTiming(reply, watch.times, exec));
@@ -75,12 +63,12 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
       const found = await answers.get(`exec ${box} ${exec}`, async () =>
         rowAnswer(await rows.execJson(keyOf(box), keyOf(exec))),
       );
-      return sendAnswer(found ?? (await raiseNoExec(parts, request.params)), request, reply);
+      return sendAnswer(found ?? (await raiseNoExec(rows, nameOf(request.params))), request, reply);
     }
-    const exec = await findExec(parts, request.params);
+    const exec = await findExec(rows, nameOf(request.params));
     if (exec.status !== 'running') return exec;
     await whileProcessing(reply, waitForEnd(parts, exec, wait, reply));
-    return findExec(parts, { box: exec.box_id, exec: exec.id });
+    return findExec(rows, { box: exec.box_id, exec: exec.id });
   });
 
   app.post<ExecPath>('/v1/boxes/:box/exec/:exec', async (request, reply): Promise<Exec> => {
@@ -91,20 +79,17 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
       return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal }, { requestId: request.id }));
     }
     if (action !== 'cancel') throw unknownAction(action, ['cancel', 'signal']);
-    const canceled = await whileProcessing(
-      reply,
-      supervisor.request('cancelExec', params, { timeoutMs: cancelTimeoutMs, requestId: request.id }),
-    );
+    const canceled = await whileProcessing(reply, supervisor.request('cancelExec', params, { requestId: request.id }));
     faultPoint('gateway.cancel.answering');
     return canceled;
   });
 
   app.head<ExecPath>('/v1/boxes/:box/exec/:exec/events', async (request, reply) => {
-    await findExec(parts, request.params);
+    await findExec(rows, nameOf(request.params));
     return reply.type(eventStreamType).send();
   });
   app.get<ExecPath>('/v1/boxes/:box/exec/:exec/events', { exposeHeadRoute: false }, async (request, reply) => {
-    const exec = await findExec(parts, request.params);
+    const exec = await findExec(rows, nameOf(request.params));
     const { encoding = 'text', follow = 'true' } = parseEventsQuery(request.query);
     const isFollowed = follow !== 'false' && follow !== '0';
     await streamEvents(parts, { exec, afterSeq: resumeAfter(request), encoding, isFollowed }, request, reply);
@@ -151,16 +136,8 @@ async function waitForEnd(
   }
 }
 
-async function findExec(parts: GatewayParts, params: ExecPath['Params']): Promise<Exec> {
-  const exec = await parts.rows.exec(keyOf(params.box), keyOf(params.exec));
-  return exec ?? (await raiseNoExec(parts, params));
-}
-
-async function raiseNoExec({ rows }: GatewayParts, params: ExecPath['Params']): Promise<never> {
-  const boxKey = keyOf(params.box);
-  const execId = keyOf(params.exec);
-  if ((await rows.box(boxKey)) === null) raiseNoBox(boxKey);
-  throw new BoxRunError('EXEC_NOT_FOUND', `box '${boxKey}' has no exec '${execId}'`);
+function nameOf({ box, exec }: ExecPath['Params']): ExecName {
+  return { box: keyOf(box), exec: keyOf(exec) };
 }
 
 /** The seq of the last event that the client has: of a reconnecting EventSource, or of its own choice. */
@@ -185,21 +162,17 @@ async function streamEvents(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const stream = openSseStream(reply, parts);
-  try {
+  const name = `the event stream of ${exec.id}`;
+  await answerWithEvents(parts, { request, reply, name, onError: 'come-again' }, async (stream) => {
     const batches = isFollowed ? feed.read(exec, afterSeq, stream.ended) : feed.past(exec, afterSeq, stream.ended);
-    for await (const events of batches) {
-      for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
-      faultPoint('gateway.events.sent');
-      if (stream.ended.aborted) break;
-    }
+    await sendBatches(
+      stream,
+      batches,
+      (events) => encodeEvents(events, encoding),
+      () => {
+        faultPoint('gateway.events.sent');
+      },
+    );
     if (!isFollowed) await stream.write(encodeNotice('end', {}));
-  } catch (error) {
-    // The stream ends without an exit event, which tells the client to come again.
-    const known = toBoxRunError(error);
-    if (known.code !== 'CANCELED')
-      request.log.warn({ err: known, requestId: request.id, exec: exec.id }, 'an event stream broke off');
-  } finally {
-    stream.end();
-  }
+  });
 }

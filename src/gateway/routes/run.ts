@@ -8,17 +8,15 @@ import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import { limits } from '../../shared/limits.ts';
 import { withCleanEnvironment } from '../http/box-environment.ts';
-import { asBoxRunError, errorBody } from '../http/error-handler.ts';
 import { whileProcessing } from '../http/long-answer.ts';
 import { createOutputPool, createOutputText, type OutputPool } from '../reads/output-text.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createRepeatedRuns } from '../runs/repeated-runs.ts';
 import { keptAnswer, runOutput, sendOutput, type RunOutput } from '../runs/run-output.ts';
 import { claimOf } from '../http/idempotency-header.ts';
-import { acceptsStream, encodeEvents, encodeNotice, openSseStream, type SseEncoding } from '../live/sse.ts';
+import { answerWithEvents } from '../live/event-answer.ts';
+import { acceptsStream, encodeEvents, encodeNotice, type SseEncoding } from '../live/sse.ts';
 import { createParse, createParseQuery, RunQuery } from '../http/validation.ts';
-import { createTimeoutMs, removeTimeoutMs } from './boxes.ts';
-import { execTimeoutMs } from './execs.ts';
 
 const parseRun = createParse(RunBody);
 const parseRunQuery = createParseQuery(RunQuery);
@@ -107,14 +105,13 @@ async function streamRun(
   order: RunOrder,
   { request, reply, gone, encoding }: StreamedRun,
 ): Promise<void> {
-  const stream = openSseStream(reply, parts);
-  const onProgress = (stage: string, message: string) => {
-    stream.offer(encodeNotice('progress', { stage, message }));
-  };
-  const write = async (events: readonly Event[]) => {
-    for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
-  };
-  try {
+  await answerWithEvents(parts, { request, reply, name: 'a run', onError: 'last-event' }, async (stream) => {
+    const onProgress = (stage: string, message: string) => {
+      stream.offer(encodeNotice('progress', { stage, message }));
+    };
+    const write = async (events: readonly Event[]) => {
+      for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
+    };
     const exit = await withOwnBox(parts, order, { gone, request, onProgress }, (_, run) =>
       run(async (batches) => {
         for await (const events of batches) {
@@ -126,14 +123,7 @@ async function streamRun(
       }),
     );
     await write([exit]);
-  } catch (error) {
-    const known = asBoxRunError(error, request.id);
-    if (known.status >= 500 && !gone.aborted)
-      request.log.error({ err: known.cause ?? known, requestId: request.id }, 'a run failed');
-    await stream.write(encodeNotice('error', errorBody(known)));
-  } finally {
-    stream.end();
-  }
+  });
 }
 
 interface RunOptions {
@@ -155,7 +145,6 @@ async function withOwnBox<Result>(
     { body: { ...rest, workdir: '/root' }, ephemeral: true, ...(claim === undefined ? {} : { claim }) },
     // A box that is made just when the client leaves must still be heard of, to be removed.
     {
-      timeoutMs: createTimeoutMs,
       requestId: request.id,
       signal: gone,
       waitAfterAbort: true,
@@ -169,17 +158,13 @@ async function withOwnBox<Result>(
       const exec = await supervisor.request(
         'startExec',
         { box: box.id, body: command },
-        { timeoutMs: execTimeoutMs, requestId: request.id, signal: gone },
+        { requestId: request.id, signal: gone },
       );
       return useEvents(feed.read(exec, -1, gone));
     });
   } finally {
     await supervisor
-      .request(
-        'removeBox',
-        { box: box.id, force: true },
-        { timeoutMs: removeTimeoutMs, requestId: request.id, resend: true },
-      )
+      .request('removeBox', { box: box.id, force: true }, { requestId: request.id, resend: true })
       .catch((error: unknown) => {
         const known = toBoxRunError(error);
         if (known.code !== 'BOX_NOT_FOUND')

@@ -7,7 +7,8 @@ import { imageAliases } from '../../shared/images/source.ts';
 import { listImages } from '../../shared/images/store.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
 import type { GatewayParts } from '../parts.ts';
-import { encodeNotice, eventStreamType, inPieces, openSseStream } from '../live/sse.ts';
+import { answerWithEvents } from '../live/event-answer.ts';
+import { encodeNotice, eventStreamType, inPieces } from '../live/sse.ts';
 
 export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: GatewayParts): void {
   app.get('/v1/images', async (): Promise<Images> => {
@@ -22,18 +23,14 @@ export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: Gatewa
   });
 
   app.head('/v1/usage', async (_request, reply) => reply.type(eventStreamType).send());
-  app.get('/v1/usage', { exposeHeadRoute: false }, async (_request, reply) => {
-    const stream = openSseStream(reply, parts);
-    try {
+  app.get('/v1/usage', { exposeHeadRoute: false }, async (request, reply) => {
+    const name = 'a stream of usage';
+    await answerWithEvents(parts, { request, reply, name, onError: 'come-again' }, async (stream) => {
       for await (const { kind, value } of usage.read(stream.ended)) {
         await (kind === 'history' ? stream.writePieces(encodeHistory(value)) : stream.write(encodeNotice(kind, value)));
-        if (stream.ended.aborted) break;
+        if (stream.ended.aborted) return;
       }
-    } catch {
-      // The client is gone, or the gateway goes: both end the stream.
-    } finally {
-      stream.end();
-    }
+    });
   });
 }
 

@@ -5,6 +5,7 @@ import { Type, type Static } from 'typebox';
 import { AttachInput, Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
+import { limits } from '../limits.ts';
 import { StageTimes } from '../observe/stage-times.ts';
 import { WorkerSettings } from './settings.ts';
 import { KeyClaim } from './writer.ts';
@@ -91,6 +92,10 @@ export function streamSocketPath(workersDir: string, workerId: string): string {
 /** How long the processes of the box have to end by themselves; the worker's own default when absent. */
 const graceMs = Type.Optional(Type.Integer({ minimum: 0 }));
 
+interface Grace {
+  readonly graceMs?: number;
+}
+
 export const workerContract = {
   name: 'worker',
   version: 1,
@@ -113,31 +118,49 @@ export const workerContract = {
   requests: {
     /** Makes a spare the worker of one box, for good. */
     assign: { params: Assignment, result: Done },
-    prepareImage: { params: Type.Object({}), result: Done },
-    create: { params: Type.Object({}), result: Type.Object({ engineId: Type.String() }) },
-    start: { params: Type.Object({}), result: Done },
+    prepareImage: { params: Type.Object({}), result: Done, timeoutMs: limits.imagePrepareTimeoutMs },
+    create: {
+      params: Type.Object({}),
+      result: Type.Object({ engineId: Type.String() }),
+      timeoutMs: limits.boxStartTimeoutMs,
+    },
+    start: { params: Type.Object({}), result: Done, timeoutMs: limits.boxStartTimeoutMs },
     /**
      * Takes over from a dead predecessor, and names the commands of which it finds processes. `endStrays` must follow.
      */
     adopt: {
       params: Type.Object({}),
       result: Type.Object({ running: Type.Boolean(), execIds: Type.Array(Type.String()) }),
+      timeoutMs: limits.boxStartTimeoutMs,
     },
     /**
      * Kills the commands that a predecessor left, except those in `finishedExecs`: their background children live on.
      */
-    endStrays: { params: Type.Object({ finishedExecs: Type.Array(Type.String()) }), result: Done },
+    endStrays: {
+      params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
+      result: Done,
+      timeoutMs: limits.boxStartTimeoutMs,
+    },
     /** Both in one, as supervisors of the version before ask for it. */
     reattach: {
       params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
       result: Type.Object({ running: Type.Boolean() }),
+      timeoutMs: limits.boxStartTimeoutMs,
     },
     /**
      * Starts a command; answers when its row is committed and it has started, and holds a little for a short one to
      * finish.
      */
-    exec: { params: ExecOrder, result: Type.Object({ ...Exec.properties, timings: Type.Optional(StageTimes) }) },
-    cancel: { params: Type.Object({ execId: Type.String() }), result: Exec },
+    exec: {
+      params: ExecOrder,
+      result: Type.Object({ ...Exec.properties, timings: Type.Optional(StageTimes) }),
+      timeoutMs: limits.execStartTimeoutMs + limits.requestTimeoutMs,
+    },
+    cancel: {
+      params: Type.Object({ execId: Type.String() }),
+      result: Exec,
+      timeoutMs: limits.killTimeoutMs + limits.requestTimeoutMs,
+    },
     /** To the leader of a command only. */
     signal: { params: Type.Object({ execId: Type.String(), signal: Type.Integer() }), result: Exec },
     /**
@@ -146,8 +169,16 @@ export const workerContract = {
      */
     grant: { params: Type.Object({ operation: StreamOperation }), result: StreamGrant },
     /** Ends every command, then the engine; the disk stays. */
-    stop: { params: Type.Object({ graceMs }), result: Done },
-    remove: { params: Type.Object({ graceMs }), result: Done },
+    stop: {
+      params: Type.Object({ graceMs }),
+      result: Done,
+      timeoutMs: (asked: Grace) => limits.boxStopTimeoutMs + (asked.graceMs ?? 0),
+    },
+    remove: {
+      params: Type.Object({ graceMs }),
+      result: Done,
+      timeoutMs: (asked: Grace) => limits.boxRemoveTimeoutMs + (asked.graceMs ?? 0),
+    },
     /** What this worker and its engine use; `engine` null where none runs. */
     figures: {
       params: Type.Object({}),
@@ -160,11 +191,12 @@ export const workerContract = {
         residentBytes: Type.Integer(),
         engine: Type.Union([Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number() }), Type.Null()]),
       }),
+      timeoutMs: limits.healthTimeoutMs,
     },
     /** From a supervisor that adopts this worker: what its own `serve` was told. */
-    settings: { params: WorkerSettings, result: Done },
+    settings: { params: WorkerSettings, result: Done, timeoutMs: limits.helloTimeoutMs },
     /** Sends what is not acknowledged and exits; a running engine stays. */
-    leave: { params: Type.Object({}), result: Done },
+    leave: { params: Type.Object({}), result: Done, timeoutMs: limits.workerExitMs },
   },
   notices: {
     /** The engine ended by itself; its commands have been ended as failed. */

@@ -4,6 +4,7 @@
 import { Type, type Static } from 'typebox';
 import { stateKinds } from '../api.ts';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
+import { limits } from '../limits.ts';
 import { LogSettings } from './settings.ts';
 import { MetricsSnapshot } from '../observe/metrics-snapshot.ts';
 import { BoxRow, ExecRow } from '../store/rows.ts';
@@ -108,7 +109,11 @@ export const writerContract = {
     },
     updateBox: { params: Type.Object({ boxId: Type.String(), change: BoxChange }), result: Done },
     /** Removes the box with its execs and events, in slices. */
-    removeBox: { params: Type.Object({ boxId: Type.String() }), result: Done },
+    removeBox: {
+      params: Type.Object({ boxId: Type.String() }),
+      result: Done,
+      timeoutMs: limits.boxRemoveTimeoutMs,
+    },
     /** Commits `generation` for the box: everything that an older one sends is refused from then on. */
     openLease: { params: Type.Object({ boxId: Type.String(), generation: Type.Integer() }), result: Done },
     /** Fences `generation`, and ends each unfinished exec of it as failed, with its exit event at the next seq. */
@@ -121,16 +126,28 @@ export const writerContract = {
     /**
      * From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before.
      */
-    follow: { params: Type.Object({ execId: Type.String() }), result: Type.Object({ lastSeq: Type.Integer() }) },
+    follow: {
+      params: Type.Object({ execId: Type.String() }),
+      result: Type.Object({ lastSeq: Type.Integer() }),
+      timeoutMs: limits.followTimeoutMs,
+    },
     unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
-    metrics: { params: Type.Object({}), result: MetricsSnapshot },
+    metrics: { params: Type.Object({}), result: MetricsSnapshot, timeoutMs: limits.healthTimeoutMs },
     /** Whether the database takes changes: false after a failed commit, until one goes through again. */
-    health: { params: Type.Object({}), result: Type.Object({ writable: Type.Boolean() }) },
+    health: {
+      params: Type.Object({}),
+      result: Type.Object({ writable: Type.Boolean() }),
+      timeoutMs: limits.healthTimeoutMs,
+    },
     /** From then on, `states` notices of every change of a box or an exec. */
-    watchStates: { params: Type.Object({}), result: Done },
+    watchStates: { params: Type.Object({}), result: Done, timeoutMs: limits.followTimeoutMs },
     unwatchStates: { params: Type.Object({}), result: Done },
     /** The changes after `position`, a page of them; of null, the present position. */
-    statesAfter: { params: Type.Object({ position: Type.Union([StatePosition, Type.Null()]) }), result: StatePage },
+    statesAfter: {
+      params: Type.Object({ position: Type.Union([StatePosition, Type.Null()]) }),
+      result: StatePage,
+      timeoutMs: limits.followTimeoutMs,
+    },
     /** From a keeper that adopts this writer: what its own `serve` was told. */
     settings: { params: WriterSettings, result: Done },
     /** The keeper's goodbye: the writer ends as soon as no worker needs it; `leaving` when that is now. */

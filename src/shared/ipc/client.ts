@@ -14,12 +14,13 @@ import {
   type ParamsOf,
   type ResultOf,
   type ServerHello,
+  timeoutOf,
 } from './contract.ts';
 import { connectTo } from './socket.ts';
 import { decodeError, type WireMessage } from './wire.ts';
 
 export interface RequestOptions {
-  /** Milliseconds; limits.requestTimeoutMs when absent. */
+  /** Milliseconds; what the contract says when absent. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
   /**
@@ -171,8 +172,9 @@ function createPeer<C extends Contract>(
   {
     welcome,
     heartbeat,
+    contract,
     observe,
-  }: Pick<ConnectOptions<C>, 'observe'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
+  }: Pick<ConnectOptions<C>, 'contract' | 'observe'> & { welcome: ServerHello<C>; heartbeat: Heartbeat | null },
 ): ServerPeer<C> {
   let lastId = 0;
   return {
@@ -189,7 +191,7 @@ function createPeer<C extends Contract>(
       if (!connection.isOpen) return Promise.reject(new BoxRunError('UNAVAILABLE', 'the connection has ended'));
       if (options.signal?.aborted) return Promise.reject(new BoxRunError('CANCELED', `${method} was canceled`));
       const id = ++lastId;
-      const timeoutMs = options.timeoutMs ?? limits.requestTimeoutMs;
+      const timeoutMs = options.timeoutMs ?? timeoutOf(contract, method, params);
       const startedAt = performance.now();
       return new Promise<ResultOf<C, M>>((resolve, reject) => {
         const giveUp = (error: BoxRunError) => {

@@ -2,10 +2,16 @@
 // a schema from which both sides derive their types, and against which every message is checked on receipt.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
+import { limits } from '../limits.ts';
 
 export interface RequestSchemas {
   readonly params: TSchema;
   readonly result: TSchema;
+  /**
+   * How long the answer may take, in milliseconds; some requests say it themselves. limits.requestTimeoutMs when absent.
+   * The client gives up then, and the server gives up the work: the client's frame tells it the time.
+   */
+  readonly timeoutMs?: number | ((params: never) => number);
 }
 
 export interface Contract {
@@ -26,6 +32,16 @@ export type NoticeName<C extends Contract> = keyof C['notices'] & string;
 export type NoticeOf<C extends Contract, N extends NoticeName<C>> = Static<C['notices'][N]>;
 export type ClientHello<C extends Contract> = Static<C['clientHello']>;
 export type ServerHello<C extends Contract> = Static<C['serverHello']>;
+
+/** How long the answer to this request may take, in milliseconds. */
+export function timeoutOf<C extends Contract, M extends MethodOf<C>>(
+  contract: C,
+  method: M,
+  params: ParamsOf<C, M>,
+): number {
+  const timeoutMs = (contract.requests[method] as RequestSchemas).timeoutMs ?? limits.requestTimeoutMs;
+  return typeof timeoutMs === 'function' ? timeoutMs(params as never) : timeoutMs;
+}
 
 /** Bytes on the wire: msgpack's own binary type. */
 export const Bytes = Type.Unsafe<Uint8Array>(

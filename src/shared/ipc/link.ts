@@ -4,7 +4,7 @@ import { BoxRunError } from '../errors.ts';
 import { sleep } from '../waiting/clock.ts';
 import { limits } from '../limits.ts';
 import { connectContract, type ConnectOptions, type RequestOptions, type ServerPeer } from './client.ts';
-import type { Contract, MethodOf, ParamsOf, ResultOf } from './contract.ts';
+import { timeoutOf, type Contract, type MethodOf, type ParamsOf, type ResultOf } from './contract.ts';
 
 export interface LinkRequestOptions extends RequestOptions {
   /**
@@ -85,7 +85,7 @@ export function createLink<C extends Contract>(options: LinkOptions<C>): Link<C>
     },
     ready,
     async request(method, params, requestOptions = {}) {
-      const deadline = Date.now() + (requestOptions.timeoutMs ?? limits.requestTimeoutMs);
+      const deadline = Date.now() + (requestOptions.timeoutMs ?? timeoutOf(options.contract, method, params));
       for (;;) {
         const leftMs = Math.max(1, deadline - Date.now());
         if (peer === null && !requestOptions.resend) {

@@ -354,7 +354,7 @@ class OwnedBox implements SupervisedBox {
       await this.#note('remove-asked'); // The row may be gone: a removal that was not answered may have been done.
     }
     try {
-      await writer.request('removeBox', { boxId: this.id }, { resend: true, timeoutMs: limits.boxRemoveTimeoutMs });
+      await writer.request('removeBox', { boxId: this.id }, { resend: true });
     } catch (error) {
       await this.#fail('remove-failed', error);
       throw error;

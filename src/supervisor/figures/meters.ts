@@ -5,7 +5,6 @@ import type { WriterContract } from '../../shared/contracts/writer.ts';
 import type { Link } from '../../shared/ipc/link.ts';
 import { boxStates } from '../../shared/lifecycle/box.ts';
 import { toBoxRunError } from '../../shared/errors.ts';
-import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { Meters } from '../../shared/observe/metrics.ts';
 import type { MetricsSnapshot } from '../../shared/observe/metrics-snapshot.ts';
@@ -55,7 +54,7 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
     async gather() {
       const [figures, written] = await Promise.all([
         askWorkers(census),
-        writer.request('metrics', {}, { timeoutMs: limits.healthTimeoutMs }).catch(() => null),
+        writer.request('metrics', {}).catch(() => null),
       ]);
       noteBoxes();
       noteWorkers(figures);

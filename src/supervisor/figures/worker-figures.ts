@@ -2,7 +2,6 @@
 // Whoever does not answer in time counts as silent. Used by meters.ts and watch.ts.
 import type { WorkerContract } from '../../shared/contracts/worker.ts';
 import type { ResultOf } from '../../shared/ipc/contract.ts';
-import { limits } from '../../shared/limits.ts';
 import type { WorkerHandle } from '../workers/worker-handle.ts';
 
 export interface WorkerFigures {
@@ -16,7 +15,7 @@ export function askWorkers(census: ReadonlySet<WorkerHandle>): Promise<WorkerFig
   return Promise.all(
     asked.map(async (worker) => ({
       worker,
-      figures: await worker.peer.request('figures', {}, { timeoutMs: limits.healthTimeoutMs }).catch(() => null),
+      figures: await worker.peer.request('figures', {}).catch(() => null),
     })),
   );
 }

@@ -8,7 +8,6 @@ import type { Config, DriverName } from '../../shared/settings/config.ts';
 import type { Assignment } from '../../shared/contracts/worker.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
-import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import { boxHome, statePaths } from '../../shared/settings/state-dir.ts';
 import type { Trace } from './host-traces.ts';
@@ -40,7 +39,7 @@ export async function endStray(
   const worker = await pool.take();
   try {
     await worker.peer.request('assign', strayAssignment(boxId, driver, instanceId));
-    await worker.peer.request('stop', {}, { timeoutMs: limits.boxStopTimeoutMs });
+    await worker.peer.request('stop', {});
     faultPoint('supervisor.reconcile.ended');
     if (hasHome) {
       const aside = await setAside(config.stateDir, boxId);
@@ -48,7 +47,7 @@ export async function endStray(
     }
     faultPoint('supervisor.reconcile.set-aside');
     // With the home out of the way: what the engine keeps elsewhere on the host goes.
-    await worker.peer.request('remove', {}, { timeoutMs: limits.boxRemoveTimeoutMs });
+    await worker.peer.request('remove', {});
   } finally {
     await worker.dismiss();
   }

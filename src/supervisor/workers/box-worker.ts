@@ -142,16 +142,14 @@ class LeasedWorker implements BoxWorker {
         async () => {
           // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
           const options = { onProgress: progress, signal, waitAfterAbort: true };
-          const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
-          const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
-          await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
+          await watch.time('image', () => peer.request('prepareImage', {}, options));
           faultPoint('supervisor.create.image-ready');
           const askedAt = performance.now();
           return this.#deps.turns.take(async () => {
             watch.times['turn'] = performance.now() - askedAt;
-            const created = await watch.time('create', () => peer.request('create', {}, startOptions));
+            const created = await watch.time('create', () => peer.request('create', {}, options));
             faultPoint('supervisor.create.made');
-            await watch.time('start', () => peer.request('start', {}, startOptions));
+            await watch.time('start', () => peer.request('start', {}, options));
             faultPoint('supervisor.create.started');
             return created;
           }, signal);
@@ -195,10 +193,8 @@ class LeasedWorker implements BoxWorker {
         imageKey(this.#row),
         async () => {
           const options = { onProgress: progress, signal, waitAfterAbort: true };
-          const imageOptions = { ...options, timeoutMs: limits.imagePrepareTimeoutMs };
-          await watch.time('image', () => peer.request('prepareImage', {}, imageOptions));
-          const startOptions = { ...options, timeoutMs: limits.boxStartTimeoutMs };
-          await this.#deps.turns.take(() => watch.time('start', () => peer.request('start', {}, startOptions)), signal);
+          await watch.time('image', () => peer.request('prepareImage', {}, options));
+          await this.#deps.turns.take(() => watch.time('start', () => peer.request('start', {}, options)), signal);
         },
         signal,
       )
@@ -211,7 +207,7 @@ class LeasedWorker implements BoxWorker {
 
   async #stop(graceMs: number): Promise<void> {
     const generation = this.#row.generation;
-    await this.#endEngine('stop', limits.boxStopTimeoutMs, graceMs);
+    await this.#endEngine('stop', graceMs);
     await this.#letGo();
     if (this.#row.generation > generation) await this.#endLost(this.#row.generation - 1);
   }
@@ -232,7 +228,7 @@ class LeasedWorker implements BoxWorker {
       this.#log.error({ err: error }, 'stopping a box in trouble failed');
       return false;
     };
-    const ended = await this.#endEngine('stop', limits.boxStopTimeoutMs, 0).then(() => true, noting);
+    const ended = await this.#endEngine('stop', 0).then(() => true, noting);
     await this.abandon().catch(noting);
     return ended;
   }
@@ -243,7 +239,7 @@ class LeasedWorker implements BoxWorker {
 
   async #remove(graceMs: number): Promise<void> {
     await this.#deps.turns.take(async () => {
-      await this.#endEngine('remove', limits.boxRemoveTimeoutMs, graceMs);
+      await this.#endEngine('remove', graceMs);
       await this.#letGo();
     });
     // Followers of a command that was lost hear of its end before its rows are gone.
@@ -264,13 +260,11 @@ class LeasedWorker implements BoxWorker {
   }
 
   async exec(order: ExecOrder): Promise<TimedExec> {
-    const timeoutMs = limits.execStartTimeoutMs + limits.requestTimeoutMs;
-    return this.#present().peer.request('exec', order, { timeoutMs });
+    return this.#present().peer.request('exec', order);
   }
 
   async cancelExec(execId: string): Promise<Exec> {
-    const timeoutMs = limits.killTimeoutMs + limits.requestTimeoutMs;
-    return this.#present().peer.request('cancel', { execId }, { timeoutMs });
+    return this.#present().peer.request('cancel', { execId });
   }
 
   async signalExec(execId: string, signal: number): Promise<Exec> {
@@ -285,7 +279,7 @@ class LeasedWorker implements BoxWorker {
    * By the present worker or, where that is lost or hangs, by successors: as long as the engine may live this has not
    * succeeded.
    */
-  async #endEngine(how: 'stop' | 'remove', timeoutMs: number, graceMs: number): Promise<void> {
+  async #endEngine(how: 'stop' | 'remove', graceMs: number): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       let worker = this.#living();
       try {
@@ -294,7 +288,7 @@ class LeasedWorker implements BoxWorker {
           // Only under a worker that knows the engine do commands get time to end.
           if (how === 'stop' && attempt === 1) await this.#reattach(worker).catch(rethrowIfOpen);
         }
-        await askAwake(worker, how, { graceMs, timeoutMs: timeoutMs + graceMs }, this.#log);
+        await askAwake(worker, how, graceMs, this.#log);
         return;
       } catch (error) {
         if (!leavesOpen(error) || attempt === limits.boxAttemptsMax) throw error;
@@ -381,15 +375,13 @@ class LeasedWorker implements BoxWorker {
    */
   async #reattach({ peer }: WorkerHandle): Promise<boolean> {
     const { reader } = this.#deps;
-    const options = { timeoutMs: limits.boxStartTimeoutMs };
     if (!takes(peer.hello, 'adopt')) {
       // Of an earlier version: it must be told before it knows which commands are there.
       const finishedExecs = reader.newestFinishedExecIds(this.#row.id, limits.finishedExecsTold);
-      return (await peer.request('reattach', { finishedExecs }, options)).running;
+      return (await peer.request('reattach', { finishedExecs })).running;
     }
-    const { running, execIds } = await peer.request('adopt', {}, options);
-    if (running)
-      await peer.request('endStrays', { finishedExecs: reader.finishedAmong(this.#row.id, execIds) }, options);
+    const { running, execIds } = await peer.request('adopt', {});
+    if (running) await peer.request('endStrays', { finishedExecs: reader.finishedAmong(this.#row.id, execIds) });
     return running;
   }
 

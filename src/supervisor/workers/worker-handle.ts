@@ -125,8 +125,7 @@ function foundWorker(deps: WorkerDeps, { workerId, boxId }: WorkerStateFile, ide
     deps.starting.add(workerId);
     try {
       const worker = await connectWorker(deps, workerId, identity);
-      if (takes(worker.peer.hello, 'settings'))
-        await worker.peer.request('settings', workerSettingsOf(deps.config), { timeoutMs: limits.helloTimeoutMs });
+      if (takes(worker.peer.hello, 'settings')) await worker.peer.request('settings', workerSettingsOf(deps.config));
       return worker;
     } catch (error) {
       deps.log.warn({ err: error, workerId, pid: identity.pid }, 'a worker does not answer; it is killed');
@@ -211,7 +210,7 @@ async function connectWorker(
     kill,
     async dismiss() {
       asked = true;
-      const left = peer.request('leave', {}, { timeoutMs: limits.workerExitMs }).then(() => peer.closed);
+      const left = peer.request('leave', {}).then(() => peer.closed);
       await withDeadline(left, limits.workerExitMs, 'leaving').catch(() => undefined);
       await kill();
       await gone;

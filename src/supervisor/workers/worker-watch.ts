@@ -9,13 +9,13 @@ import type { WorkerHandle } from './worker-handle.ts';
 export async function askAwake(
   worker: WorkerHandle,
   method: 'stop' | 'remove',
-  { graceMs, timeoutMs }: { readonly graceMs: number; readonly timeoutMs: number },
+  graceMs: number,
   log: Logger,
 ): Promise<void> {
   const answered = new AbortController();
   void killWhenSilent(worker, answered.signal, log);
   try {
-    await worker.peer.request(method, { graceMs }, { timeoutMs });
+    await worker.peer.request(method, { graceMs });
   } finally {
     answered.abort();
   }
