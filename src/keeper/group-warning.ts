@@ -10,7 +10,7 @@ export async function warnIfTogether(writerPid: number, log: Logger): Promise<vo
   log.info({ standing }, 'compared the control group of the writer with that of the server');
   if (standing !== 'together') return;
   const { unit, owner } = ownUnit();
-  // With the kill modes `process` and `none`, systemd ends the keeper only.
+  // With the kill modes `process` and `none`, systemd does not end the other processes of the control group.
   const killMode = unit === null ? null : await killModeOf(owner, unit);
   if (killMode === 'process' || killMode === 'none') return;
   log.warn({ unit, killMode }, 'boxes are in the control group of the server, and end with it');

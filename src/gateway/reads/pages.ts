@@ -43,7 +43,7 @@ function decodeCursor(cursor: string): Position {
   const [, createdAt, rowid] =
     /^(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z) (\d{1,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
   if (createdAt !== undefined && rowid !== undefined) return { createdAt, rowid: Number(rowid) };
-  throw new BoxRunError('VALIDATION_ERROR', "'cursor' must be what X-Next-Cursor said", {
-    hint: 'begin again without it',
+  throw new BoxRunError('VALIDATION_ERROR', "'cursor' must be the value of X-Next-Cursor from an earlier answer", {
+    hint: 'leave it out to begin with the first page',
   });
 }
