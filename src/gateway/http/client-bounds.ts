@@ -59,7 +59,7 @@ export function createClientBounds({ connectionsMax, requestsMax }: ClientBounds
 function createCounts(countMax: number) {
   const counts = new Map<string, number>();
   return {
-    /** Counts one more for the client. Returns the function that releases it, or null when the client is at the limit. */
+    /** Counts one more for the client. Returns the function that releases it; null when the client is at the limit. */
     take(client: string): (() => void) | null {
       const count = counts.get(client) ?? 0;
       if (count >= countMax) return null;
