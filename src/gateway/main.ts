@@ -1,5 +1,6 @@
-// The gateway process: clients come to it by HTTP, and it passes their commands to the supervisor. It owns connections
-// only, so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
+// The gateway process. It accepts clients over HTTP and passes their requests to the supervisor.
+// It owns connections and no other state, so it may die at any moment: clients connect again and resume. It stops when
+// its parent, the keeper, is gone.
 import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './live/event-feed.ts';
@@ -36,7 +37,7 @@ import { createHopMeter, createMeters, type Meters } from '../shared/observe/met
 import { takeOrders, type Lifeline } from '../shared/process/own-process.ts';
 import { watchCommits } from '../shared/store/commit-watch.ts';
 
-/** A writer that is away for longer than this ends the streams that need it; their clients come again. */
+/** If the writer is down for longer than this, the streams that need it end, and their clients connect again. */
 const followTimeoutMs = 60_000;
 
 type WriterLink = Pick<Link<WriterContract>, 'request'>;
@@ -47,27 +48,27 @@ interface Feeds {
 }
 
 function createFeeds(writer: WriterLink, rows: Rows): Feeds {
-  const patient = { resend: true, timeoutMs: followTimeoutMs };
+  const waitForWriter = { resend: true, timeoutMs: followTimeoutMs };
   const feed = createEventFeed({
-    follow: (execId) => writer.request('follow', { execId }, patient),
+    follow: (execId) => writer.request('follow', { execId }, waitForWriter),
     unfollow: (execId) => writer.request('unfollow', { execId }),
     readPage: rows.events,
     readExec: (exec) => rows.exec(exec.box_id, exec.id),
   });
   const states = createStateFeed({
-    watch: () => writer.request('watchStates', {}, patient),
+    watch: () => writer.request('watchStates', {}, waitForWriter),
     unwatch: () => writer.request('unwatchStates', {}),
-    after: (position) => writer.request('statesAfter', { position }, patient),
+    after: (position) => writer.request('statesAfter', { position }, waitForWriter),
   });
   return { feed, states };
 }
 
-/** The other processes, and what they tell by themselves. */
+/** Connects to the supervisor and the writer, and passes the notices of the writer to the feeds. */
 function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
   const paths = statePaths(config.stateDir);
-  const hop = createHopMeter(meters);
+  const observeLink = createHopMeter(meters);
   const supervisor = createLink({
-    observe: hop('gateway_supervisor'),
+    observe: observeLink('gateway_supervisor'),
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },
@@ -78,7 +79,7 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
     },
   });
   const writer = createLink({
-    observe: hop('gateway_writer'),
+    observe: observeLink('gateway_writer'),
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'gateway' },
@@ -116,12 +117,12 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   logWarnings(log);
   const paths = statePaths(config.stateDir);
   const closing = new AbortController();
-  setMaxListeners(0, closing.signal); // Each stream hears of it while it is open.
+  setMaxListeners(0, closing.signal); // Each open stream has a listener, so Node must not warn about their number.
 
   const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
   const meters = createMeters('gateway');
   const { supervisor, writer, feed, states } = connect(config, log, meters, rows);
-  const token = await withDeadline(lifeline.secret, limits.helloTimeoutMs, "the keeper's word on the token");
+  const token = await withDeadline(lifeline.secret, limits.helloTimeoutMs, 'the token from the keeper');
   const access = createAccess({ token, cookieKey: loadCookieKey(paths.cookieKey) });
   const localConnections = new WeakSet<object>();
   const isLocal = (socket: object) => localConnections.has(socket);
@@ -182,9 +183,9 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
   usage.start(closing.signal);
   if (config.gateways > 1) parts.meters.report(closing.signal);
-  // In its own time: nobody waits for it.
+  // The gateway is ready without this, so it does not wait for it.
   clearSpools(config.stateDir).catch((error: unknown) => {
-    log.warn({ err: error }, 'what uploads of an earlier gateway left cannot be removed');
+    log.warn({ err: error }, 'temporary files of earlier uploads cannot be removed');
   });
   faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
@@ -206,7 +207,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   void lifeline.parentGone.then(() => stop('the keeper is gone'));
 }
 
-/** `keepCompiled` keeps the compiled code of this process for the next gateway. */
+/** @param keepCompiled keeps the compiled code of this process for the next gateway */
 export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const lifeline = takeOrders();
   try {
