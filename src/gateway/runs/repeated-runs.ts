@@ -11,7 +11,7 @@ export interface RepeatedRuns {
   /**
    * Gives the answer of an earlier run with the same key. If there is none, it calls `run`.
    * @param claim the key and the hash of the request; undefined always calls `run`
-   * @throws the error of a different request with the same key, and the errors of `run`
+   * @throws VALIDATION_ERROR when the key was used with another body, and the errors of `run`
    */
   once(claim: KeyClaim | undefined, run: () => Promise<RunOutput>): Promise<RunOutput>;
 }
