@@ -1,5 +1,5 @@
-// The HTTP application: content types, guards, errors, and the routes. It listens nowhere itself; see listeners.ts.
-// Each path answers to every method: what it does not offer is 405 with what it does.
+// The HTTP application: content types, guards, errors, and the routes. It opens no port itself; see http/listeners.ts.
+// Every path answers every method: a method that the path does not offer gets 405, with the offered ones in Allow.
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type HTTPMethods } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
@@ -24,9 +24,9 @@ import { addUsageRoutes } from './routes/usage.ts';
 
 const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'TRACE'];
 
-/** No route has a schema of fastify's. */
+/** Replaces the schema compilers of fastify. It is never called as long as no route has a schema for fastify. */
 const noCompiler = () => () => {
-  throw new Error('a route has a schema for fastify, and nothing here compiles it');
+  throw new Error('a route has a schema for fastify, but this application has no schema compiler');
 };
 
 export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
@@ -36,9 +36,9 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
     genReqId: () => newId('req'),
     logController: new fastify.LogController({ disableRequestLogging: true }),
     loggerInstance: log,
-    // Routes check their input themselves. So the compilers of schemas, a third of fastify, are never loaded.
+    // Routes check their input themselves. Without the schema compilers, a third of fastify is never loaded.
     schemaController: { compilersFactory: { buildValidator: noCompiler, buildSerializer: noCompiler } },
-    // One for each request costs more than what it would add: that is said where something is logged.
+    // A child logger for each request would only add the request id. Each log line adds it itself, which costs less.
     childLoggerFactory: (logger) => logger,
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
@@ -48,8 +48,9 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   boundBodies(app, { ...parts, bodyBytesMax: parts.config.caps.bodyMb * 1024 * 1024 });
   parts.meters.watch(app);
   parts.usage.watch(app);
-  // The one hook of every request that is an async function, since each costs a promise: no answer begins before all
-  // that came with the request is parsed, and garbage after it is answered with 400, not in the middle of a stream.
+  // Async on purpose: it yields once, so the parser finishes the packet before a handler answers. Garbage after the
+  // request then gets a 400, not in the middle of a stream. No other hook that runs for every request is async, because
+  // each one costs a promise.
   app.addHook('onRequest', async (request) => {
     parts.guard(request.raw);
     checkAddress(request.raw.url ?? '/');
@@ -69,7 +70,7 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   return app;
 }
 
-/** Every path with what it offers; openapi-operations.ts describes each. */
+/** Adds every route. openapi/operations.ts describes the same routes. */
 export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
   addBoxRoutes(app, parts);
   addExecRoutes(app, parts);
@@ -85,7 +86,7 @@ export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Prom
   addDocsRoutes(app, document);
 }
 
-/** Bodies are JSON; an empty one is no body, whatever its content type says. */
+/** Accepts only JSON bodies. An empty body counts as no body, even with the content type of JSON. */
 function acceptJsonOnly(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('remove', 'remove');
@@ -105,6 +106,7 @@ function acceptJsonOnly(app: FastifyInstance): void {
   });
 }
 
+/** Adds OPTIONS to each path, and answers 405 to all methods that the path does not offer. */
 function refuseOtherMethods(app: FastifyInstance, offered: readonly (readonly [string, ReadonlySet<string>])[]): void {
   for (const [url, known] of offered) {
     const allow = [...known, 'OPTIONS'].join(', ');
@@ -116,7 +118,7 @@ function refuseOtherMethods(app: FastifyInstance, offered: readonly (readonly [s
     app.route({
       method: methods.filter((method) => !known.has(method)),
       url,
-      // Before the body is looked at: it is of no interest here.
+      // In onRequest the refusal comes before the body is read.
       onRequest: async (request, reply) => {
         void reply.header('allow', allow);
         throw new BoxRunError('METHOD_NOT_ALLOWED', `${request.method} is not possible here`, { hint: `use ${allow}` });

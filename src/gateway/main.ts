@@ -1,5 +1,6 @@
-// The gateway process: clients come to it by HTTP, and it passes their commands to the supervisor. It owns connections
-// only, so that it may die at any moment: clients come again and resume. It goes when its parent, the keeper, is gone.
+// The gateway process. It accepts clients over HTTP and passes their requests to the supervisor.
+// It owns connections and no other state, so it may die at any moment: clients connect again and resume. It stops when
+// its parent, the keeper, is gone.
 import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './live/event-feed.ts';
@@ -44,27 +45,27 @@ interface Feeds {
 }
 
 function createFeeds(writer: WriterLink, rows: Rows): Feeds {
-  const patient = { resend: true };
+  const waitForWriter = { resend: true };
   const feed = createEventFeed({
-    follow: (execId) => writer.request('follow', { execId }, patient),
+    follow: (execId) => writer.request('follow', { execId }, waitForWriter),
     unfollow: (execId) => writer.request('unfollow', { execId }),
     readPage: rows.events,
     readExec: (exec) => rows.exec(exec.box_id, exec.id),
   });
   const states = createStateFeed({
-    watch: () => writer.request('watchStates', {}, patient),
+    watch: () => writer.request('watchStates', {}, waitForWriter),
     unwatch: () => writer.request('unwatchStates', {}),
-    after: (position) => writer.request('statesAfter', { position }, patient),
+    after: (position) => writer.request('statesAfter', { position }, waitForWriter),
   });
   return { feed, states };
 }
 
-/** The other processes, and what they tell by themselves. */
+/** Connects to the supervisor and the writer, and passes the notices of the writer to the feeds. */
 function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
   const paths = statePaths(config.stateDir);
-  const hop = createHopMeter(meters);
+  const observeLink = createHopMeter(meters);
   const supervisor = createLink({
-    observe: hop('gateway_supervisor'),
+    observe: observeLink('gateway_supervisor'),
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: { role: 'gateway' },
@@ -75,7 +76,7 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
     },
   });
   const writer = createLink({
-    observe: hop('gateway_writer'),
+    observe: observeLink('gateway_writer'),
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'gateway' },
@@ -113,12 +114,12 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   logWarnings(log);
   const paths = statePaths(config.stateDir);
   const closing = new AbortController();
-  setMaxListeners(0, closing.signal); // Each stream hears of it while it is open.
+  setMaxListeners(0, closing.signal); // Each open stream has a listener, so Node must not warn about their number.
 
   const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
   const meters = createMeters('gateway');
   const { supervisor, writer, feed, states } = connect(config, log, meters, rows);
-  const token = await withDeadline(lifeline.secret, limits.helloTimeoutMs, "the keeper's word on the token");
+  const token = await withDeadline(lifeline.secret, limits.helloTimeoutMs, 'the token from the keeper');
   const access = createAccess({ token, cookieKey: loadCookieKey(paths.cookieKey) });
   const localConnections = new WeakSet<object>();
   const isLocal = (socket: object) => localConnections.has(socket);
@@ -179,9 +180,9 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
   usage.start(closing.signal);
   if (config.gateways > 1) parts.meters.report(closing.signal);
-  // In its own time: nobody waits for it.
+  // The gateway is ready without this, so it does not wait for it.
   clearSpools(config.stateDir).catch((error: unknown) => {
-    log.warn({ err: error }, 'what uploads of an earlier gateway left cannot be removed');
+    log.warn({ err: error }, 'temporary files of earlier uploads cannot be removed');
   });
   faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
@@ -203,7 +204,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   void lifeline.parentGone.then(() => stop('the keeper is gone'));
 }
 
-/** `keepCompiled` keeps the compiled code of this process for the next gateway. */
+/** @param keepCompiled keeps the compiled code of this process for the next gateway */
 export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const lifeline = takeOrders();
   try {

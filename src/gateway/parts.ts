@@ -1,5 +1,5 @@
-// What the routes stand on: made by main.ts, replaced by doubles in tests.
-// Types only: what is in it is fixed when the gateway starts.
+// The type of all the parts that the routes and the application need. Tests replace single parts with doubles.
+// The parts are created when the gateway starts and are never exchanged afterwards.
 import type { Config } from '../shared/settings/config.ts';
 import type { SupervisorContract } from '../shared/contracts/supervisor.ts';
 import type { WriterContract } from '../shared/contracts/writer.ts';
@@ -22,34 +22,34 @@ import type { Usage } from './figures/usage.ts';
 export interface GatewayParts {
   readonly config: Config;
   readonly log: Logger;
-  /** Every command goes there. */
+  /** Takes every request that changes a box or a command. */
   readonly supervisor: Pick<Link<SupervisorContract>, 'request'>;
-  /** Every read goes there. */
+  /** Reads rows and events from the database. */
   readonly rows: Rows;
-  /** ... through this, where clients ask for the same again and again. */
+  /** Keeps answers of reads that clients repeat often. */
   readonly answers: AnswerCache;
   readonly lists: ListSender;
-  /** Bodies of requests, from their head to the end of the answer. */
+  /** The budget for request bodies, each from its head to the end of the answer. */
   readonly bodies: Budget;
-  /** Answers that their clients have not taken yet. */
+  /** The budget for answers that clients have not read yet. */
   readonly unread: Budget;
   readonly feed: EventFeed;
   readonly states: StateFeed;
-  /** Committed when it resolves. */
+  /** Stores the answer of a run. Resolves when it is committed. */
   readonly keepAnswer: (answer: ParamsOf<WriterContract, 'keepAnswer'>) => Promise<unknown>;
   readonly health: () => Promise<Health>;
   readonly meters: GatewayMeters;
   readonly usage: Pick<Usage, 'watch' | 'read'>;
   readonly guard: Guard;
   readonly access: Pick<Access, 'newCookie'>;
-  /** For event streams and WebSockets. */
+  /** The limit for event streams and WebSockets. */
   readonly places: StreamPlaces;
-  /** For files on their way. */
+  /** The limit for uploads and downloads. */
   readonly transfers: StreamPlaces;
-  /** Where browsers find this server, as http://HOST:PORT; null while it listens on no TCP address. */
+  /** The URL of this server for browsers, as http://HOST:PORT; null if it listens on no TCP address. */
   readonly address: () => string | null;
-  /** Where the build put the dashboard, with a slash at its end. */
+  /** The directory of the built dashboard, with a slash at its end. */
   readonly uiDirectory: URL;
-  /** Aborts when the gateway goes: streams end then. */
+  /** Aborts when the gateway stops. All streams end then. */
   readonly closing: AbortSignal;
 }

@@ -1,5 +1,5 @@
-// The keeper's children: how each is started, stopped, and kept running within its restart budget.
-// A child that is given up is reported once; the keeper then ends.
+// The keeper's children: how each child is started, stopped, and restarted within its restart budget.
+// When a child has used up its budget, `onGivenUp` is called once. The child is not started again after that.
 import { join } from 'node:path';
 import { killQuietly } from '../shared/process/child-process.ts';
 import { withDeadline } from '../shared/waiting/clock.ts';
@@ -23,6 +23,7 @@ export type Facts = Readonly<Record<string, unknown>>;
 
 export interface RunningChild {
   readonly facts: Facts;
+  /** Resolves with the reason when the child has ended. */
   readonly gone: Promise<string>;
   stop(): Promise<void>;
 }
@@ -31,12 +32,14 @@ export type StartChild = () => Promise<RunningChild>;
 
 export interface KeptChild {
   /**
-   * Starts it and keeps it running.
-   * @throws what the first start throws; one that is killed meanwhile is started again
+   * Starts the child and keeps it running.
+   * @throws the error of the first start. A child that a signal kills during its start is started again instead.
+   * @throws UNAVAILABLE when the restart budget is used up before the child runs
    */
   start(): Promise<Facts>;
-  /** From now on it is not started again: whoever ends the keeper may have ended it too. */
+  /** From now on the child is not started again: the signal that ends the keeper may have ended the child, too. */
   letEnd(): void;
+  /** Stops the child and does not start it again. */
   stop(): Promise<void>;
 }
 
@@ -54,7 +57,7 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
   let running: RunningChild | null = null;
   let restarting: Promise<void> = Promise.resolve();
 
-  async function watch(): Promise<void> {
+  async function restartWheneverGone(): Promise<void> {
     while (running !== null && !stopping) {
       const reason = await running.gone;
       running = null;
@@ -63,8 +66,8 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
     }
   }
 
-  async function restart(first: string): Promise<void> {
-    let reason = first;
+  async function restart(firstReason: string): Promise<void> {
+    let reason = firstReason;
     while (running === null && !stopping) {
       if (!restarts.take()) {
         onGivenUp(`the ${name} failed too often, last: ${reason}`);
@@ -90,7 +93,7 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
       });
       if (running === null) throw new BoxRunError('UNAVAILABLE', `the ${name} cannot be kept running`);
       const { facts } = running;
-      void watch();
+      void restartWheneverGone();
       return facts;
     },
     letEnd() {
@@ -98,7 +101,7 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
     },
     async stop() {
       stopping = true;
-      await restarting; // One that is just coming up is stopped too.
+      await restarting; // A child that is just starting is then stopped, too.
       await running?.stop();
     },
   };
@@ -107,11 +110,14 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
 interface LaunchOptions {
   readonly secret?: string | null;
   readonly spawnNode?: SpawnNode;
-  /** From TERM to KILL; limits.childStopMs when absent. */
+  /** Milliseconds from SIGTERM to SIGKILL; limits.childStopMs when absent. */
   readonly stopMs?: number;
 }
 
-/** Starts a part of the server, with its log beside the others'. */
+/**
+ * Starts one process of the server. Its log is `<role>.log` in the log directory.
+ * @param detached true for a process that must survive the death of the keeper
+ */
 export function launch(config: Config, role: Role, detached: boolean, options: LaunchOptions = {}): OwnProcess {
   return startOwnProcess({
     ...options,
@@ -123,7 +129,7 @@ export function launch(config: Config, role: Role, detached: boolean, options: L
   });
 }
 
-/** Supervisor and gateway: ordinary children, ended by TERM, and by KILL where that takes too long. */
+/** A supervisor or a gateway. `stop` sends SIGTERM, and SIGKILL if the child has not exited after `stopMs`. */
 export function ordinaryChild(
   config: () => Config,
   role: 'supervisor' | 'gateway',
@@ -150,25 +156,25 @@ export function ordinaryChild(
 }
 
 /**
- * The gateways, the one with the Unix socket first.
- * @param token what requests by TCP need, or null
+ * One start function for each gateway. The first gateway owns the Unix socket.
+ * @param token the token that requests over TCP must carry; null when they need none
  */
 export function gatewayChildren(config: Config, token: string | null): StartChild[] {
   if (config.gateways === 1) return [onlyGateway(config, token)];
   return Array.from({ length: config.gateways }, (_, index) => {
-    const own = index === 0 ? config : { ...config, socketPath: null };
-    return ordinaryChild(() => own, 'gateway', { secret: token, spawnNode: spawnOnSharedPort });
+    const gatewayConfig = index === 0 ? config : { ...config, socketPath: null };
+    return ordinaryChild(() => gatewayConfig, 'gateway', { secret: token, spawnNode: spawnOnSharedPort });
   });
 }
 
-/** One that is started again listens on the port that the system chose for the first one: clients know that one. */
+/** A restarted gateway listens on the port that the system chose for the first one, because clients know that port. */
 function onlyGateway(config: Config, token: string | null): StartChild {
-  let present = config;
-  const start = ordinaryChild(() => present, 'gateway', { secret: token });
+  let currentConfig = config;
+  const start = ordinaryChild(() => currentConfig, 'gateway', { secret: token });
   return async () => {
     const child = await start();
     const { tcp } = child.facts as { tcp?: Config['tcp'] };
-    if (tcp !== undefined) present = { ...config, tcp };
+    if (tcp !== undefined) currentConfig = { ...config, tcp };
     return child;
   };
 }

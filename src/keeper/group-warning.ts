@@ -1,22 +1,22 @@
-// Says at the start of a server if its boxes would end with it: when they are in the same control group, and whoever
-// started the server may end it by that group.
+// Warns at the start of the server if its boxes would end together with it. They do if they are in the control group
+// of the server and the program that started the server, such as systemd, ends it by ending that group.
 import type { Logger } from '../shared/observe/log.ts';
 import { ownUnit, standingOf } from '../shared/host/service-group.ts';
 import { killModeOf } from '../shared/host/systemd.ts';
 
-/** @param writerPid the writer, which leaves the group of the server if that is possible */
+/** @param writerPid process id of the writer. Like the workers, it leaves the server's control group if it can. */
 export async function warnIfTogether(writerPid: number, log: Logger): Promise<void> {
   const standing = standingOf(writerPid);
-  log.info({ standing }, 'the control group of what outlives the server, and that of the server');
+  log.info({ standing }, 'compared the control group of the writer with that of the server');
   if (standing !== 'together') return;
   const { unit, owner } = ownUnit();
-  // With these, systemd ends the keeper alone.
+  // With the kill modes `process` and `none`, systemd does not end the other processes of the control group.
   const killMode = unit === null ? null : await killModeOf(owner, unit);
   if (killMode === 'process' || killMode === 'none') return;
   log.warn({ unit, killMode }, 'boxes are in the control group of the server, and end with it');
-  const who = unit === null ? 'whatever runs the server' : `systemd (${unit})`;
+  const starter = unit === null ? 'the program that started the server' : `systemd (${unit})`;
   process.stderr.write(
-    `boxrun serve: boxes are in the control group of the server, and end with that group, which ${who} may end\n` +
+    `boxrun serve: boxes are in the control group of the server, and they end if ${starter} ends that group\n` +
       'Hint: set KillMode=process in the unit, or run `boxrun service install`; `boxrun doctor` says why\n',
   );
 }

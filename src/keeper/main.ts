@@ -1,6 +1,6 @@
-// The keeper: what a `boxrun serve` process becomes. Owns the lock of the state directory, signals, and writer,
-// supervisor and gateway as its children. Small on purpose, and with no IPC but to its children: nothing in it can
-// fail.
+// The keeper: the process that `boxrun serve` becomes. It owns the lock of the state directory, handles the signals,
+// and is the parent of the writer, the supervisor and the gateways. It stays small and speaks only with its children,
+// so that little in it can fail.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { timestamp } from '../shared/waiting/clock.ts';
@@ -18,16 +18,17 @@ import { gatewayChildren, keepChild, ordinaryChild, type Facts, type StartChild 
 import { writerChild } from './writer-child.ts';
 
 export interface KeeperOptions {
-  /** What requests by TCP need; null: nothing. Only the gateway hears of it. */
+  /** The token that requests over TCP must carry; null when they need none. Only the gateways get it. */
   readonly token: string | null;
-  /** The server takes requests from now on; `facts` are the gateway's: where it listens. */
+  /** Called once, when the server takes requests. `facts` come from the gateway and say where it listens. */
   readonly onReady: (facts: Facts) => void;
 }
 
 /**
- * Runs the server until it is told to end (SIGTERM, SIGINT) or a child fails too often; gives the exit code.
- * A second signal ends it at once.
- * @throws RUNTIME_ERROR when another server has the state directory, UNAVAILABLE when a child does not come up
+ * Runs the server until SIGTERM or SIGINT arrives, or until a child fails too often. Resolves with the exit code.
+ * A second signal ends the process at once.
+ * @throws RUNTIME_ERROR when another server uses the state directory
+ * @throws UNAVAILABLE when a child does not start
  */
 export async function runKeeper(config: Config, { token, onReady }: KeeperOptions): Promise<number> {
   makeStateDirectories(config.stateDir);
@@ -58,19 +59,19 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     });
   }
   const onGivenUp = (reason: string) => {
-    log.fatal({ reason }, 'the server ends: a part of it cannot be kept running');
+    log.fatal({ reason }, 'the server ends: one of its processes failed too often');
     process.stderr.write(`boxrun serve: ${reason}; see ${file}\n`);
     end(1);
   };
   const restarts: Record<string, number> = { writer: 0, supervisor: 0, gateway: 0 };
   const since = timestamp();
-  // For metrics and reports; the server does not depend on it.
-  const note = () =>
+  // Metrics and reports read this file. The server works without it.
+  const saveRestarts = () =>
     void writeProcessFile(statePaths(config.stateDir).keeperFile, { since, restarts }).catch(() => undefined);
   const keep = (name: string, startChild: StartChild) => {
     const onRestart = () => {
       restarts[name] = (restarts[name] ?? 0) + 1;
-      note();
+      saveRestarts();
     };
     return keepChild({ name, startChild, log, onRestart, onGivenUp });
   };
@@ -82,15 +83,16 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     }),
   );
   const gateways = gatewayChildren(config, token).map((startChild) => keep('gateway', startChild));
-  note();
-  removeEmptyGroups(config.stateDir); // One that outlived an earlier keeper by a moment left it behind.
+  saveRestarts();
+  // A process that ended shortly after an earlier keeper can leave its empty control group behind.
+  removeEmptyGroups(config.stateDir);
   try {
     const { pid: writerPid } = await writer.start();
     faultPoint('keeper.boot.writer-up');
     await warnIfTogether(writerPid as number, log);
     await supervisor.start();
     faultPoint('keeper.boot.supervisor-up');
-    // The first one has the Unix socket, and its words are told.
+    // Only the facts of the first gateway are reported, because only it has the Unix socket.
     const [facts = {}] = await Promise.all(gateways.map((gateway) => gateway.start()));
     faultPoint('keeper.boot.gateway-up');
     onReady(facts);

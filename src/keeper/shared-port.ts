@@ -1,16 +1,17 @@
-// Several gateways on one TCP port: Node's cluster, of which the keeper is the primary. It opens the port and never
-// takes a connection; the kernel gives each to a gateway that waits for one, and the port stays open as long as any
-// gateway lives. Used by children.ts.
+// Several gateways on one TCP port, through Node's cluster module. The keeper is the primary: it opens the port but
+// never accepts a connection. The kernel gives each connection to a gateway that waits for one. The port stays open as
+// long as any gateway lives.
 import cluster from 'node:cluster';
 import type { SpawnNode } from '../shared/process/own-process.ts';
 
 export const spawnOnSharedPort: SpawnNode = (file, nodeArgs, { stdio, env }) => {
   cluster.schedulingPolicy = cluster.SCHED_NONE;
-  // Each call is for the gateways to come, of which this is the next; descriptor 4 is the line on which they ask for
-  // the port.
+  // setupPrimary() sets the options of all later forks, so it runs before each fork. Descriptor 4 is the IPC channel on
+  // which the gateway asks the keeper for the port.
   cluster.setupPrimary({ exec: file, execArgv: [...nodeArgs], args: [], stdio: [...(stdio as []), 'ipc'], cwd: '/' });
   const gateway = cluster.fork(env);
-  // Its process says the same, to whoever started it; unheard here it would end the keeper.
+  // The code that started the gateway hears the same error from `gateway.process`. But an 'error' event that has no
+  // listener here would end the keeper.
   gateway.on('error', () => undefined);
   return gateway.process;
 };

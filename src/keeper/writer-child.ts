@@ -1,6 +1,6 @@
-// The keeper's oldest child. The writer outlives a keeper while workers need it, so one that is there is adopted.
-// One that does not answer is replaced, and so is one of another build: it cannot migrate the database, nor do all that
-// new processes ask. Two writers never run: the old one is dead before the next one comes.
+// How the keeper starts, adopts and stops the writer. The writer outlives a keeper while workers need it, so the next
+// keeper adopts it. A writer that does not answer is replaced. A writer of another build is replaced, too: it cannot
+// migrate the database and does not know all new requests. Two writers never run at the same time.
 import { buildId } from '../shared/process/build.ts';
 import {
   isAlive,
@@ -35,20 +35,23 @@ export function writerChild(config: Config): StartChild {
       silenceMs: config.silenceMs,
     });
 
-  /** One that lives gets as long to answer as any other process that is silent; then it is killed. */
+  /**
+   * Connects to a writer that already runs. Gives null when there is none, or when it had to be ended. A writer that
+   * lives has `config.silenceMs` to answer, as every other process has; then it is killed.
+   */
   async function adopt(): Promise<Peer | null> {
     const deadline = performance.now() + config.silenceMs;
     for (;;) {
       const peer = await connect().catch(() => null);
       if (peer?.hello.build === buildId) return peer;
       if (peer !== null) {
-        await retire(peer);
+        await stopOldWriter(peer);
         return null;
       }
-      const silent = await livingProcess(writerFile);
-      if (silent === null) return null;
+      const silentWriter = await livingProcess(writerFile);
+      if (silentWriter === null) return null;
       if (performance.now() > deadline) {
-        await killAndWait(silent, limits.killTimeoutMs, 'a writer that hangs');
+        await killAndWait(silentWriter, limits.killTimeoutMs, 'a writer that hangs');
         return null;
       }
       await sleep(pollMs);
@@ -58,13 +61,13 @@ export function writerChild(config: Config): StartChild {
   return async () => {
     const adopted = await adopt();
     if (adopted !== null) {
-      await handOver(adopted, config);
-      return running(adopted);
+      await sendSettings(adopted, config);
+      return runningWriter(adopted);
     }
     const { ready, pid } = launch(config, 'writer', true);
     try {
       await ready;
-      return await running(await connect());
+      return await runningWriter(await connect());
     } catch (error) {
       killQuietly(pid, 'SIGKILL');
       throw error;
@@ -72,25 +75,28 @@ export function writerChild(config: Config): StartChild {
   };
 }
 
-/** It commits what it has. What its clients get no answer for, they send to the next one. */
-async function retire(peer: Peer): Promise<void> {
+/**
+ * On SIGTERM the old writer commits the changes that it has. Its clients send requests without an answer again, to the
+ * next writer.
+ */
+async function stopOldWriter(peer: Peer): Promise<void> {
   const identity = await processIdentity(peer.hello.pid);
-  peer.close('its successor comes');
+  peer.close('a new writer replaces this one');
   if (identity === null) return;
   killQuietly(identity.pid, 'SIGTERM');
-  await ended(identity, limits.childStopMs);
+  await waitForEnd(identity, limits.childStopMs);
   await killAndWait(identity, limits.killTimeoutMs, 'the writer before this one');
 }
 
 /**
- * The writer of an earlier `serve` works on with the settings of this one.
- * @throws RUNTIME_ERROR when it writes another database: rows of running boxes are in that one
+ * Gives this keeper's settings to the writer that an earlier keeper started.
+ * @throws RUNTIME_ERROR when the writer has another database open. The rows of the running boxes are in that database.
  */
-async function handOver(peer: Peer, { dbPath, logLevel, logFormat, caps }: Config): Promise<void> {
+async function sendSettings(peer: Peer, { dbPath, logLevel, logFormat, caps }: Config): Promise<void> {
   const { dbPath: written } = peer.hello;
-  if (written === undefined) return; // Of the version before: it keeps the settings with which it was started.
+  if (written === undefined) return; // A writer that does not name its database keeps its settings.
   if (written !== dbPath) {
-    peer.close('another database is wanted');
+    peer.close('this keeper wants another database');
     throw new BoxRunError(
       'RUNTIME_ERROR',
       `boxes of this state directory run, and their database is ${written}, not ${dbPath}`,
@@ -102,13 +108,13 @@ async function handOver(peer: Peer, { dbPath, logLevel, logFormat, caps }: Confi
   await peer.request('settings', { logLevel, logFormat, retentionHours: caps.retentionHours });
 }
 
-async function running(peer: Peer): Promise<RunningChild> {
+async function runningWriter(peer: Peer): Promise<RunningChild> {
   const identity = await processIdentity(peer.hello.pid);
-  let left = false;
+  let closedByKeeper = false;
   const gone = peer.closed.then(async (reason) => {
-    if (identity === null || left) return reason;
-    // One that goes by itself commits what it has; one that hangs, or does not go, is ended.
-    if (reason !== noSignOfLife) await ended(identity, limits.childStopMs);
+    if (identity === null || closedByKeeper) return reason;
+    // A writer that ends by itself commits first, so it gets time for that. A writer that hangs is killed at once.
+    if (reason !== noSignOfLife) await waitForEnd(identity, limits.childStopMs);
     await killAndWait(identity, limits.killTimeoutMs, 'the writer');
     return reason;
   });
@@ -118,13 +124,14 @@ async function running(peer: Peer): Promise<RunningChild> {
     async stop() {
       const answer = await peer.request('retire', {}).catch(() => ({ leaving: false }));
       if (answer.leaving) await withDeadline(gone, limits.childStopMs, 'stopping the writer').catch(() => undefined);
-      left = true;
-      peer.close('the keeper goes');
+      closedByKeeper = true;
+      peer.close('the keeper ends');
     },
   };
 }
 
-async function ended(identity: ProcessIdentity, withinMs: number): Promise<void> {
+/** Resolves when the process has ended, or after `withinMs` milliseconds. */
+async function waitForEnd(identity: ProcessIdentity, withinMs: number): Promise<void> {
   const deadline = performance.now() + withinMs;
   while ((await isAlive(identity)) && performance.now() < deadline) await sleep(pollMs);
 }

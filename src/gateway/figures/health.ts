@@ -1,5 +1,5 @@
-// Whether the server could do its work now, asked for by /readyz: the other processes are asked, under a short
-// deadline, and whoever does not answer is down. Made by main.ts, from its links.
+// The health of the server for /readyz. The gateway asks the supervisor and the writer.
+// A process that does not answer within limits.healthTimeoutMs counts as down.
 import type { Static } from 'typebox';
 import { Type } from 'typebox';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
@@ -11,14 +11,15 @@ export const Health = Type.Object({
   parts: Type.Object({
     supervisor: Type.Boolean(),
     writer: Type.Boolean(),
-    /** It takes changes: false while its disk is full, or another program holds it. */
+    /** Whether the database accepts changes: false while its disk is full or another program locks it. */
     database: Type.Boolean(),
     /**
-     * The state directory's disk has room: false while nothing new is started for want of it, or boxes cannot write.
+     * Whether the disk of the state directory has room: false while the server starts nothing new because the disk is
+     * nearly full, or while boxes cannot write.
      */
     disk: Type.Optional(Type.Boolean()),
   }),
-  /** Absent while the supervisor is down. One box's worker that hangs does not make the server unready. */
+  /** Absent while the supervisor is down. Silent workers do not make the server unready. */
   workers: Type.Optional(Type.Object({ total: Type.Integer(), silent: Type.Integer() })),
 });
 export type Health = Static<typeof Health>;

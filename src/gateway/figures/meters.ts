@@ -1,5 +1,5 @@
-// The gateway's figures, and the text of /metrics: its own with those that the supervisor gathers. Made by main.ts;
-// app.ts counts requests. While the supervisor is down there is still what the gateway knows by itself.
+// The figures of the gateway, and the text of /metrics. The text contains the gateway's own figures and those that the
+// supervisor collects from all processes. While the supervisor is down, it contains only the gateway's own figures.
 import type { FastifyInstance } from 'fastify';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import type { Link } from '../../shared/ipc/link.ts';
@@ -8,14 +8,15 @@ import { renderMetrics, type Meters } from '../../shared/observe/metrics.ts';
 import type { Health } from './health.ts';
 
 export interface GatewayMeters {
-  /** Counts each request of `app`, from its head to the end of its answer. */
+  /** Counts and times each request of `app`, from its head to the end of its answer. */
   watch(app: FastifyInstance): void;
-  /** Output that was given up knowingly, and why. */
+  /** Counts bytes of output that the gateway did not keep, because a limit was reached. */
   outputLost(reason: 'run_cut', bytes: number): void;
+  /** The text of /metrics. */
   render(): Promise<string>;
   /**
-   * Tells the supervisor this gateway's figures, now and again, until `signal` aborts: for where there are several
-   * gateways.
+   * Sends this gateway's figures to the supervisor every limits.gatewayReportEveryMs until `signal` aborts. If the
+   * server has several gateways, each of them can then show the figures of all.
    */
   report(signal: AbortSignal): void;
 }
@@ -54,7 +55,7 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
         done();
       });
       app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
-        // The pattern of the path, never the path: its values are without number.
+        // The label is the pattern of the path. The path itself would make a new time series for each box.
         seconds.observe(
           { method, route: routeOptions.url ?? 'none', status: reply.statusCode },
           reply.elapsedTime / 1000,
@@ -67,8 +68,10 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
     },
     report(signal) {
       const tell = async () => {
-        const figures = (await meters.snapshot()).filter(({ name }) => name !== 'boxrun_part_up'); // Everybody's, not this gateway's.
-        await supervisor.request('reportFigures', { figures }).catch(() => undefined); // It is away: again soon.
+        // boxrun_part_up is about the whole server and not about this gateway, so it is left out.
+        const figures = (await meters.snapshot()).filter(({ name }) => name !== 'boxrun_part_up');
+        // If the supervisor is down, the next report replaces this one.
+        await supervisor.request('reportFigures', { figures }).catch(() => undefined);
       };
       const timer = setInterval(() => void tell(), limits.gatewayReportEveryMs);
       signal.addEventListener(
@@ -81,12 +84,12 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
       void tell();
     },
     async render() {
-      const [gathered, { parts: up }] = await Promise.all([
+      const [collected, { parts: up }] = await Promise.all([
         supervisor.request('metrics', {}).catch(() => []),
         health(),
       ]);
       for (const [part, isUp] of Object.entries(up)) parts.set({ part }, isUp ? 1 : 0);
-      return renderMetrics([await meters.snapshot(), ...gathered]);
+      return renderMetrics([await meters.snapshot(), ...collected]);
     },
   };
 }

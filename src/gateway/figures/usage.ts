@@ -1,6 +1,6 @@
-// The last hour of this server: what boxes reserve and use, and how fast clients were answered. One moment is taken
-// every few seconds, whether anybody looks or not, so that who opens the dashboard sees what was. Made by main.ts,
-// given out by routes/usage.ts. It is kept in memory: another gateway begins anew.
+// The history of the last hour: what boxes reserve and use, and how fast the server answered its clients.
+// The gateway takes a sample every few seconds, also without readers, so that the dashboard can show the past when a
+// user opens it. The history is only in memory, so a new gateway begins with an empty one.
 import { statfs } from 'node:fs/promises';
 import type { FastifyInstance } from 'fastify';
 import type { BoxUsage, UsageHistory, UsageSample, UsageUpdate } from '../../shared/api.ts';
@@ -14,12 +14,12 @@ export type UsageMessage =
   { readonly kind: 'history'; readonly value: UsageHistory } | { readonly kind: 'sample'; readonly value: UsageUpdate };
 
 export interface Usage {
-  /** Counts the answers of `app`. */
+  /** Counts and times the answers of `app`. */
   watch(app: FastifyInstance): void;
-  /** Takes a moment, and from then on one every few seconds, until `signal` aborts. */
+  /** Takes a sample now, and then one every `everyMs` until `signal` aborts. */
   start(signal: AbortSignal): void;
   /**
-   * The history, then each moment as it is taken; of a reader that is slow, those in between are left out.
+   * Gives the history, and then each new sample. A slow reader gets only the newest sample and misses earlier ones.
    * @throws CANCELED when `signal` aborts
    */
   read(signal: AbortSignal): AsyncGenerator<UsageMessage, void, void>;
@@ -30,9 +30,9 @@ type Held = ResultOf<SupervisorContract, 'usage'>;
 export interface UsageDeps {
   readonly supervisor: Pick<Link<SupervisorContract>, 'request'>;
   readonly maxBoxes: number;
-  /** On the file system whose size and free space are told. */
+  /** The samples contain the size and the free space of its file system. */
   readonly stateDir: string;
-  /** limits.usageSampleMs when absent. */
+  /** Milliseconds between two samples; limits.usageSampleMs when absent. */
   readonly everyMs?: number;
 }
 
@@ -44,8 +44,8 @@ export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.u
   let waiting: (() => void)[] = [];
   let isTaking = false;
 
-  /** While the supervisor is away there is nothing to tell: a gap. */
-  async function take(): Promise<void> {
+  /** Takes one sample. While the supervisor is down it takes none, so the history has a gap. */
+  async function takeSample(): Promise<void> {
     if (isTaking) return;
     isTaking = true;
     try {
@@ -66,8 +66,8 @@ export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.u
   return {
     watch: answers.watch,
     start(signal) {
-      void take();
-      const timer = setInterval(() => void take(), everyMs);
+      void takeSample();
+      const timer = setInterval(() => void takeSample(), everyMs);
       signal.addEventListener(
         'abort',
         () => {
@@ -77,12 +77,12 @@ export function createUsage({ supervisor, maxBoxes, stateDir, everyMs = limits.u
       );
     },
     async *read(signal) {
-      let told = samples.at(-1);
+      let lastSent = samples.at(-1);
       yield { kind: 'history', value: { samples: [...samples], boxes } };
       for (;;) {
         const sample = samples.at(-1);
-        if (sample !== undefined && sample !== told) {
-          told = sample;
+        if (sample !== undefined && sample !== lastSent) {
+          lastSent = sample;
           yield { kind: 'sample', value: { sample, boxes } };
           continue;
         }
@@ -124,7 +124,7 @@ function sampleOf(
   };
 }
 
-/** Turns the CPU seconds of engines into CPUs, by what they were the time before. */
+/** Computes how many CPUs each engine used since the last call, from the growth of its CPU seconds. */
 function createEngineMeter() {
   let before = new Map<string, number>();
   let takenAt = performance.now();
@@ -134,7 +134,7 @@ function createEngineMeter() {
       const seconds = Math.max(0.001, (now - takenAt) / 1000);
       const usage = engines.map(({ boxId, cpuSeconds, memoryBytes }): [string, BoxUsage] => {
         const known = before.get(boxId);
-        // An engine that was started again counts from zero.
+        // A restarted engine counts from zero again, so the difference can be negative.
         const used = known === undefined ? null : rounded(Math.max(0, cpuSeconds - known) / seconds);
         return [boxId, { cpu_used: used, memory_used_mb: rounded(memoryBytes / 2 ** 20) }];
       });
@@ -151,7 +151,7 @@ interface AnswerTimes {
   readonly execMs: number | null;
 }
 
-/** How long creates and execs took, from the head of the request to the end of its answer. */
+/** Measures creates and execs in milliseconds, from the head of the request to the end of its answer. */
 function createAnswerTimes() {
   let execs = 0;
   let createMs: number[] = [];

@@ -1,29 +1,30 @@
-// The token that requests by TCP need where one is set, and the cookie that stands for it in the dashboard: an HMAC
-// keyed by a file of the state directory and the token itself, so that any gateway can check it, and a new token voids
-// it. Asked by guards.ts for each request, and by routes/ui.ts for a new cookie. Without a token everybody may ask.
+// Checks the access token of requests over TCP, and makes the cookie that replaces the token in the dashboard.
+// The cookie is signed with an HMAC. Its key comes from a file of the state directory and from the token. So every
+// gateway can check the cookie, and a new token makes old cookies invalid. Without a token, every request is allowed.
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { linkSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 
-/** Where the one-time link leads: its code takes the token's place there. */
+/** The path of the one-time login link. A request for it needs no token, because the link carries a code instead. */
 export const loginPath = '/ui/login';
 
 export interface Access {
-  /** @throws UNAUTHORIZED */
+  /** @throws UNAUTHORIZED when a token is set and the request has neither the token nor a valid cookie */
   check(request: {
     readonly path: string;
     readonly authorization: string | undefined;
     readonly cookie: string | undefined;
   }): void;
-  /** A value for Set-Cookie. */
+  /** A value for the Set-Cookie header. The cookie is valid for limits.uiCookieMs. */
   newCookie(): string;
 }
 
 export interface AccessOptions {
   readonly token: string | null;
-  /** Random, and the same for every gateway of the state directory. */
+  /** Random bytes, the same for every gateway of one state directory. */
   readonly cookieKey: Buffer;
+  /** Milliseconds since 1970; Date.now when absent. */
   readonly now?: () => number;
 }
 
@@ -32,16 +33,16 @@ const keyBytes = 32;
 export function createAccess({ token, cookieKey, now = Date.now }: AccessOptions): Access {
   const tokenHash = hash(token ?? '');
   const signingKey = createHmac('sha256', cookieKey).update(tokenHash).digest();
-  // Cookies are not told apart by port: another server on this host has one of its own.
+  // Browsers send a cookie to every port of a host. So each server on this host needs its own cookie name.
   const cookieName = `boxrun_${hash(cookieKey.toString('hex')).toString('hex').slice(0, 8)}`;
   const sign = (text: string) => createHmac('sha256', signingKey).update(text).digest('base64url');
 
-  function isBearer(authorization: string | undefined): boolean {
+  function hasToken(authorization: string | undefined): boolean {
     const given = /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
     return given !== undefined && timingSafeEqual(hash(given), tokenHash);
   }
 
-  function isOurs(cookies: string | undefined): boolean {
+  function hasValidCookie(cookies: string | undefined): boolean {
     const values = (cookies ?? '').split(';').map((pair) => pair.trim().split('=', 2));
     return values.some(([name, value = '']) => {
       const [expires = '', nonce = '', signature = ''] = value.split('.');
@@ -52,7 +53,7 @@ export function createAccess({ token, cookieKey, now = Date.now }: AccessOptions
 
   return {
     check({ path, authorization, cookie }) {
-      if (token === null || path === loginPath || isBearer(authorization) || isOurs(cookie)) return;
+      if (token === null || path === loginPath || hasToken(authorization) || hasValidCookie(cookie)) return;
       throw new BoxRunError('UNAUTHORIZED', 'this server asks for a token', {
         hint: 'send Authorization: Bearer TOKEN (clients take it from BOXRUN_TOKEN); `boxrun ui` on the host of the server prints a link for a browser',
       });
@@ -65,7 +66,11 @@ export function createAccess({ token, cookieKey, now = Date.now }: AccessOptions
   };
 }
 
-/** The key in the file at `path`, which is made if need be; of several makers one wins. */
+/**
+ * Reads the cookie key from the file at `path`, and makes the file first if it does not exist. If several gateways make
+ * it at the same time, all of them read the key of the first one.
+ * @throws RUNTIME_ERROR when the file has the wrong length
+ */
 export function loadCookieKey(path: string): Buffer {
   const fresh = `${path}.${process.pid}`;
   writeFileSync(fresh, randomBytes(keyBytes), { mode: 0o600 });
@@ -78,8 +83,8 @@ export function loadCookieKey(path: string): Buffer {
   }
   const key = readFileSync(path);
   if (key.length === keyBytes) return key;
-  throw new BoxRunError('RUNTIME_ERROR', `${path} is no key of a server`, {
-    hint: 'remove it; whoever is logged in to the dashboard logs in again',
+  throw new BoxRunError('RUNTIME_ERROR', `${path} is not the key of a server`, {
+    hint: 'remove it; users of the dashboard must then log in again',
   });
 }
 

@@ -1,44 +1,44 @@
-// How many bytes clients make this process hold at once: bodies that come in, answers that are not read. One client has
-// half of it at most, so that it takes nothing from the others. Asked before the bytes are held.
+// A budget for the bytes that this process holds for its clients, such as request bodies and unread answers.
+// A client that holds something already gets more only up to half of the budget, so that the others get their share.
 import { BoxRunError } from '../../shared/errors.ts';
 
 export interface Budget {
   /**
-   * Takes `bytes` for a client, and gives the function that gives them back. A client that holds nothing gets its
-   * bytes, however many they are.
+   * Reserves `bytes` for a client and returns the function that releases them. A client that holds nothing always gets
+   * its bytes, even if they are more than the budget.
    * @throws TOO_MANY_REQUESTS
    */
   take(client: string, bytes: number): () => void;
-  /** As `take`, where a refusal comes too late. */
+  /** As `take`, but never refuses: for bytes that this process holds in any case. */
   note(client: string, bytes: number): () => void;
-  /** As `take`, but waits until there is room, or until `over` aborts. */
-  wait(client: string, bytes: number, over: AbortSignal): Promise<() => void>;
+  /** As `take`, but waits until there is room. When `signal` aborts, it stops waiting and reserves the bytes anyway. */
+  wait(client: string, bytes: number, signal: AbortSignal): Promise<() => void>;
 }
 
-/** Who a client is: its address. Everyone at the Unix socket is one. */
+/** The key of a client: its IP address. All connections to the Unix socket count as one client. */
 export function clientOf({ remoteAddress }: { readonly remoteAddress?: string | undefined }): string {
   return remoteAddress ?? 'local';
 }
 
-/** @param what the client has too much of, for the refusal */
+/** @param what names in the error message what the client has too much of */
 export function createBudget(bytesMax: number, what: string): Budget {
   const held = new Map<string, number>();
-  let all = 0;
+  let totalBytes = 0;
   let waiting: (() => void)[] = [];
 
   function fits(client: string, bytes: number): boolean {
     const own = held.get(client) ?? 0;
-    return own === 0 || (own + bytes <= bytesMax / 2 && all + bytes <= bytesMax);
+    return own === 0 || (own + bytes <= bytesMax / 2 && totalBytes + bytes <= bytesMax);
   }
 
   function note(client: string, bytes: number): () => void {
-    all += bytes;
+    totalBytes += bytes;
     held.set(client, (held.get(client) ?? 0) + bytes);
     let isHeld = true;
     return () => {
       if (!isHeld) return;
       isHeld = false;
-      all -= bytes;
+      totalBytes -= bytes;
       const left = (held.get(client) ?? 0) - bytes;
       if (left > 0) held.set(client, left);
       else held.delete(client);
@@ -54,14 +54,14 @@ export function createBudget(bytesMax: number, what: string): Budget {
         hint: 'read the answers, or send fewer requests at once',
       });
     },
-    async wait(client, bytes, over) {
-      while (!fits(client, bytes) && !over.aborted) {
+    async wait(client, bytes, signal) {
+      while (!fits(client, bytes) && !signal.aborted) {
         let wake = () => {};
         await new Promise<void>((resolve) => {
           waiting.push((wake = resolve));
-          over.addEventListener('abort', wake, { once: true });
+          signal.addEventListener('abort', wake, { once: true });
         });
-        over.removeEventListener('abort', wake);
+        signal.removeEventListener('abort', wake);
         waiting = waiting.filter((each) => each !== wake);
       }
       return note(client, bytes);

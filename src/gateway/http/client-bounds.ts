@@ -1,5 +1,6 @@
-// What one client may have open at this gateway: connections, and requests under way on all of them together. What is
-// more is refused, and its connection closed, so that many small things take no more memory than a few large ones.
+// Limits for one client at this gateway: its connections, and its open requests on all connections together.
+// The gateway refuses anything beyond a limit and closes that connection, so that many small requests cannot take more
+// memory than a few large ones.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -10,14 +11,16 @@ import { errorBody, errorHeaders } from './error-handler.ts';
 type Handle = (request: IncomingMessage, response: ServerResponse) => void;
 
 export interface ClientBounds {
-  /** For each connection, before any request of it. */
+  /** Must be called with each new connection, before its first request. */
   readonly onConnection: (socket: Socket) => void;
-  /** `handle` for the requests that may be. */
+  /** Wraps `handle`: the result calls `handle` for allowed requests and answers the others with an error. */
   readonly bounded: (handle: Handle) => Handle;
 }
 
 export interface ClientBoundsOptions {
+  /** Connections of one client. */
   readonly connectionsMax: number;
+  /** Open requests of one client on all its connections. */
   readonly requestsMax: number;
 }
 
@@ -27,18 +30,18 @@ export function createClientBounds({ connectionsMax, requestsMax }: ClientBounds
   const refused = new WeakSet<Socket>();
   return {
     onConnection(socket) {
-      const leave = connections.enter(clientOf(socket));
-      if (leave !== null) socket.once('close', leave);
+      const release = connections.take(clientOf(socket));
+      if (release !== null) socket.once('close', release);
       else refuse(socket, tooMany(`this client has ${connectionsMax} connections open already`));
     },
     bounded: (handle) => (request, response) => {
       const { socket } = request;
-      const leave = requests.enter(clientOf(socket));
-      if (leave !== null) {
-        response.once('close', leave);
+      const release = requests.take(clientOf(socket));
+      if (release !== null) {
+        response.once('close', release);
         handle(request, response);
       } else if (refused.has(socket)) {
-        socket.destroy(); // It sends on without reading what it is told.
+        socket.destroy(); // The client was refused already, and it still sends requests on this connection.
       } else {
         refused.add(socket);
         const error = tooMany(`this client has ${requestsMax} requests under way already`);
@@ -56,8 +59,8 @@ export function createClientBounds({ connectionsMax, requestsMax }: ClientBounds
 function createCounts(countMax: number) {
   const counts = new Map<string, number>();
   return {
-    /** Gives the function by which the client leaves again; null where it has as many as it may. */
-    enter(client: string): (() => void) | null {
+    /** Counts one more for the client. Returns the function that releases it; null when the client is at the limit. */
+    take(client: string): (() => void) | null {
       const count = counts.get(client) ?? 0;
       if (count >= countMax) return null;
       counts.set(client, count + 1);
@@ -74,7 +77,7 @@ function tooMany(message: string): BoxRunError {
   return new BoxRunError('TOO_MANY_REQUESTS', message, { hint: 'close some, or wait for the answers' });
 }
 
-/** What a connection that speaks HTTP is told before it is closed. */
+/** Writes `error` as an HTTP answer to a connection that has no response object, and closes the connection. */
 export function refuse(socket: Duplex, error: BoxRunError): void {
   const body = JSON.stringify(errorBody(error));
   const head = [

@@ -1,5 +1,5 @@
-// Every failed request ends here: the error's code decides status and body, and what nobody foresaw is logged once.
-// A body is always `{"code", "message"}`, with a `hint` where there is one, and never a stack trace.
+// Answers every failed request. The error decides the status and the headers. Unexpected errors are logged, each once.
+// The body is always `{"code", "message"}`, with a `hint` if the error has one, and never contains a stack trace.
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { ErrorBody } from '../../shared/api.ts';
 import { badAddress } from './well-formed.ts';
@@ -9,13 +9,13 @@ export function errorBody(error: BoxRunError): ErrorBody {
   return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
 }
 
-/** What goes along with an error: when to come again, and how to say who one is. */
+/** Headers for an error: Retry-After if the client can try again, WWW-Authenticate if the request needs the token. */
 export function errorHeaders({ code }: BoxRunError): Readonly<Record<string, string>> {
   if (errorCatalogue[code].retryable) return { 'retry-after': '1' };
   return code === 'UNAUTHORIZED' ? { 'www-authenticate': 'Bearer' } : {};
 }
 
-/** The catalogue error for whatever a route or the framework has thrown. */
+/** Turns any error of a route or of fastify into an error of the catalogue. */
 export function asBoxRunError(error: unknown, requestId: string): BoxRunError {
   if (error instanceof BoxRunError) return error;
   const { code, statusCode, message } = error as Partial<FastifyError>;
@@ -43,7 +43,7 @@ export function asBoxRunError(error: unknown, requestId: string): BoxRunError {
 export function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = asBoxRunError(thrown, request.id);
   if (error.status >= 500 && error.code !== 'UNAVAILABLE') {
-    // Without its query, which may hold the code of a login.
+    // The query is not logged, because it can contain a login code.
     const [path] = request.url.split('?', 1);
     request.log.error({ err: error.cause ?? error, requestId: request.id, path }, 'a request failed unexpectedly');
   }

@@ -1,6 +1,7 @@
-// Who may ask, by TCP: a page in the user's browser must not command boxes. Host must be a name of ours (a foreign one
-// means DNS rebinding), and a request that changes something must not come from a page of another origin. Where a token
-// is set, each request needs it as well. The Unix socket is protected by its mode, and no page can reach it.
+// Decides which requests over TCP are allowed, so that a foreign page in the user's browser cannot command boxes.
+// Host must be a name of this server (a foreign name means DNS rebinding). A request that changes something must not
+// come from a page of another origin. If a token is set, each request needs it. The Unix socket is not checked: its
+// file mode protects it, and no page can reach it.
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { Config } from '../../shared/settings/config.ts';
@@ -17,7 +18,11 @@ export interface GuardedRequest {
   readonly origin: string | undefined;
 }
 
-/** Refuses, by throwing, who may not ask; a WebSocket is asked for with GET, and is for commands all the same. */
+/**
+ * Checks one request. A WebSocket starts with a GET, but it carries commands, so its origin is checked like that of a
+ * POST.
+ * @throws FORBIDDEN for a foreign host or origin, UNAUTHORIZED without the token
+ */
 export type Guard = (request: IncomingMessage, kind?: 'WebSocket') => void;
 
 interface GuardDeps {
@@ -37,8 +42,9 @@ export function createGuard({ config, access, isLocal }: GuardDeps): Guard {
 }
 
 /**
- * Refuses, with FORBIDDEN, what does not come from a client of this server. `boundHost` is the address that it listens
- * on, `allowedHosts` are further names of it.
+ * Makes the check of the Host and Origin headers. The check throws FORBIDDEN.
+ * @param boundHost the address that the server listens on; null without a TCP address
+ * @param allowedHosts more names of the server
  */
 export function createSourceCheck(
   boundHost: string | null,
@@ -46,11 +52,11 @@ export function createSourceCheck(
 ): (request: GuardedRequest) => void {
   const names = new Set([...loopbackNames, ...(boundHost === null ? [] : [nameInUrl(boundHost)]), ...allowedHosts]);
   const anyAddress = boundHost !== null && wildcardHosts.has(boundHost);
-  // An address cannot be rebound, so on a wildcard each literal one is ours.
-  const isOurs = (name: string) => names.has(name) || (anyAddress && isAddress(name));
+  // DNS rebinding needs a name. So a server that listens on all addresses accepts each literal IP address as its own.
+  const isOwnName = (name: string) => names.has(name) || (anyAddress && isAddress(name));
   return ({ method, host, origin }) => {
     const name = host === undefined ? null : hostName(host);
-    if (name === null || !isOurs(name)) {
+    if (name === null || !isOwnName(name)) {
       throw new BoxRunError('FORBIDDEN', `this server is not called '${host ?? ''}'`, {
         hint: 'use localhost, or the address that the server listens on; `boxrun serve --allow-host NAME` allows more names',
       });
@@ -62,13 +68,13 @@ export function createSourceCheck(
   };
 }
 
-/** `name` of a Host header `name:port`, in lower case; null when it is none. */
+/** The name in a Host header `name:port`, in lower case; null when the header is not valid. */
 function hostName(host: string): string | null {
   const match = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?$/i.exec(host);
   return match?.[1]?.toLowerCase() ?? null;
 }
 
-/** A host as it stands in a URL: IPv6 addresses in brackets. */
+/** The host as a URL writes it: IPv6 addresses are in brackets. */
 function nameInUrl(host: string): string {
   return isIP(host) === 6 ? `[${host.toLowerCase()}]` : host.toLowerCase();
 }

@@ -1,6 +1,6 @@
-// Counts what clients send and what they do not read against the gateway's budgets: JSON bodies from their head to the
-// end of their answer, and long answers until they are taken. Small ones are not counted: how many requests a client
-// may have is bounded elsewhere. Added to the application by app.ts.
+// Counts request bodies and unread answers against the budgets of the gateway. A JSON body counts from its head to the
+// end of the answer. An answer counts until the client has read it. Bodies and answers under limits.heldBytesCounted do
+// not count, because client-bounds.ts limits the number of requests.
 import type { FastifyInstance } from 'fastify';
 import type { IncomingMessage } from 'node:http';
 import { limits } from '../../shared/limits.ts';
@@ -9,13 +9,16 @@ import { clientOf, type Budget } from './budget.ts';
 export interface HeldBodiesOptions {
   readonly bodies: Budget;
   readonly unread: Budget;
-  /** Of one body. */
+  /** The longest body that the server accepts, in bytes. */
   readonly bodyBytesMax: number;
 }
 
+/** Adds the hooks that count. A request that finds no room gets TOO_MANY_REQUESTS. */
 export function boundBodies(app: FastifyInstance, { bodies, unread, bodyBytesMax }: HeldBodiesOptions): void {
   app.addHook('preParsing', (request, reply, payload, done) => {
-    const bytes = request.headers['content-type']?.startsWith('multipart/') ? 0 : announced(request.raw, bodyBytesMax);
+    const bytes = request.headers['content-type']?.startsWith('multipart/')
+      ? 0
+      : announcedBytes(request.raw, bodyBytesMax);
     if (bytes < limits.heldBytesCounted) {
       done(null, payload);
       return;
@@ -40,7 +43,7 @@ export function boundBodies(app: FastifyInstance, { bodies, unread, bodyBytesMax
       done(null, payload);
       return;
     }
-    // What a command has done cannot be refused any more.
+    // Only a GET can still be refused. Any other request has done its work already.
     const take = request.method === 'GET' ? unread.take : unread.note;
     try {
       reply.raw.once('close', take(clientOf(request.socket), bytes));
@@ -51,7 +54,7 @@ export function boundBodies(app: FastifyInstance, { bodies, unread, bodyBytesMax
   });
 }
 
-/** Bytes of a body as its head says; the most that it may have where it does not say. */
-function announced({ headers }: IncomingMessage, bodyBytesMax: number): number {
+/** The length of the body from its headers, in bytes. A chunked body names no length, so it counts as the longest. */
+function announcedBytes({ headers }: IncomingMessage, bodyBytesMax: number): number {
   return headers['transfer-encoding'] === undefined ? Number(headers['content-length'] ?? 0) : bodyBytesMax;
 }

@@ -1,5 +1,5 @@
-// The Idempotency-Key header: a client that may have to send a request again marks it with a key of its own choice.
-// Read by the routes that make something; what is under the key is remembered where the row is made.
+// The Idempotency-Key header. A client marks a request with a key of its own choice, so that it can send the request
+// again without making anything twice. This file only reads the header. The key is stored together with the row.
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import type { KeyClaim } from '../../shared/contracts/writer.ts';
@@ -7,7 +7,9 @@ import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 
 /**
- * What the header claims for `body`, as it was understood; `undefined` without the header.
+ * The key of the request together with a hash of its body; `undefined` without the header.
+ * @param scope the kind of request: equal keys in different scopes are different keys
+ * @param body the parsed body, with defaults filled in
  * @throws VALIDATION_ERROR for a key that is empty, too long, or not of visible ASCII characters
  */
 export function claimOf(request: FastifyRequest, scope: string, body: object): KeyClaim | undefined {
@@ -23,7 +25,7 @@ export function claimOf(request: FastifyRequest, scope: string, body: object): K
   return { scope, key, bodyHash };
 }
 
-/** Two bodies that differ only in the order of their fields are the same request. */
+/** A replacer for JSON.stringify that sorts the fields, so that their order does not change the hash. */
 function inKeyOrder(_: string, value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));

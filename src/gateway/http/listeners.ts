@@ -1,5 +1,6 @@
-// Where clients connect: a TCP address and a Unix socket, in front of one HTTP application.
-// A socket whose owner answers is never taken away; ours is gone from the file system when we are.
+// The TCP address and the Unix socket on which the gateway accepts clients. Both serve the same HTTP application.
+// The gateway never replaces a Unix socket on which another server answers. It removes its own socket file when it
+// stops.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { stat, unlink } from 'node:fs/promises';
 import type { AddressInfo, Socket } from 'node:net';
@@ -10,29 +11,30 @@ import { connectTo, listenAt } from '../../shared/ipc/socket.ts';
 import { limits } from '../../shared/limits.ts';
 
 export interface ListenOptions {
+  /** Port 0 lets the system choose one. */
   readonly tcp: { readonly host: string; readonly port: number } | null;
   readonly socketPath: string | null;
   readonly handle: (request: IncomingMessage, response: ServerResponse) => void;
-  /** A request for another protocol on its connection. */
+  /** Called with each request that asks for another protocol on its connection. */
   readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
-  /** Called with each connection, before any request of it. */
+  /** Called with each new connection, before its first request. */
   readonly onConnection?: (socket: Socket) => void;
-  /** ... and with each that comes by the Unix socket. */
+  /** Called with each new connection to the Unix socket, before its first request. */
   readonly onLocalConnection: (socket: Socket) => void;
 }
 
 export interface Listeners {
-  /** The address with the port that the system chose, where it was to choose. */
+  /** The TCP address with its real port, also if the system chose the port. */
   readonly tcp: { readonly host: string; readonly port: number } | null;
-  /** Accepts nobody any more; what is under way goes on. */
+  /** Accepts no new connection. Open requests continue. */
   stop(): Promise<void>;
-  /** Resolves when the last connection has ended; after `timeoutMs` milliseconds they are cut. */
+  /** Waits until the last connection has ended. After `timeoutMs` milliseconds it closes those that are still open. */
   drain(timeoutMs: number): Promise<void>;
 }
 
 /**
- * Listens everywhere or nowhere.
- * @throws UNAVAILABLE when an address is taken
+ * Listens on both addresses. If one of them fails, it listens on neither.
+ * @throws UNAVAILABLE when an address is still in use after limits.listenWaitMs, or when `socketPath` is another file
  */
 export async function listen({
   tcp,
@@ -45,7 +47,7 @@ export async function listen({
   const servers: Server[] = [];
   const add = (): Server => {
     const server = createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000 }, handle);
-    server.on('clientError', answerGarbage);
+    server.on('clientError', answerInvalidHttp);
     if (upgrade !== undefined) server.on('upgrade', upgrade);
     if (onConnection !== undefined) server.on('connection', onConnection);
     servers.push(server);
@@ -83,7 +85,7 @@ export async function listen({
   };
 }
 
-/** Where a browser on this host finds a server that listens at that address. */
+/** The URL at which a browser on this host reaches a server that listens on that address. */
 export function urlOf({ host, port }: { readonly host: string; readonly port: number }): string {
   const name = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
   return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
@@ -109,7 +111,7 @@ async function listenTcp(server: Server, { host, port }: { host: string; port: n
   }
 }
 
-/** Gives the inode of the socket, by which it is known as ours. */
+/** Listens on the Unix socket and gives the inode of its file, so that `stop` removes only the file of this server. */
 async function listenLocal(server: Server, path: string): Promise<number | null> {
   const deadline = Date.now() + limits.listenWaitMs;
   while (await answers(path)) {
@@ -122,7 +124,7 @@ async function listenLocal(server: Server, path: string): Promise<number | null>
   }
   const found = await stat(path).catch(() => null);
   if (found !== null && !found.isSocket()) {
-    throw new BoxRunError('UNAVAILABLE', `${path} is there, and no socket`, {
+    throw new BoxRunError('UNAVAILABLE', `${path} exists and is not a socket`, {
       hint: 'choose another path with --socket',
     });
   }
@@ -141,8 +143,8 @@ async function inodeOf(path: string): Promise<number | null> {
   return found?.ino ?? null;
 }
 
-/** What is no HTTP gets an answer in our form as well. */
-function answerGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
+/** Answers bytes that are not HTTP with a 400 or 431 whose body has the usual form of an error. */
+function answerInvalidHttp(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;

@@ -1,9 +1,10 @@
-// Answers that may take long: `102 Processing` tells a waiting client, at intervals, that the server is at work, which
-// resets the read timeouts of the Python SDK. The first one comes late, since simple clients take it for the answer.
+// Sends `102 Processing` at intervals while a slow request is in progress. Each one resets the read timeout of the
+// Python SDK. The first one is sent only after limits.processingEveryMs, because simple clients mistake it for the
+// answer.
 import type { FastifyReply } from 'fastify';
 import { limits } from '../../shared/limits.ts';
 
-/** The result of `work`; interim responses go out on `reply` while it takes its time. */
+/** Gives the result of `work`. Until then it sends interim responses on `reply`. */
 export async function whileProcessing<T>(reply: FastifyReply, work: Promise<T>): Promise<T> {
   const { raw } = reply;
   const timer = setInterval(() => {

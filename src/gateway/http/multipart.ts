@@ -1,6 +1,6 @@
-// An upload's body: a form with the fields `file` and `dest`, in any order, read as a stream. A file that comes before
-// its destination is known is kept in a temporary file; nothing is held in memory as a whole. Called by
-// routes/files.ts.
+// Reads the body of an upload as a stream: a form with the fields `file` and `dest`, in any order.
+// If the file comes before its destination, the gateway keeps it in a temporary file. It never holds a whole file in
+// memory.
 import { Busboy, type BusboyInstance } from '@fastify/busboy';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -13,16 +13,19 @@ import { limits } from '../../shared/limits.ts';
 import { utf8Text } from './well-formed.ts';
 import type { Spools } from './spools.ts';
 
-/** Takes a file to its destination; resolves when it stands there. */
+/** Writes a file to its destination. Resolves when the file is there. */
 export type TakeFile = (file: Readable, dest: string) => Promise<void>;
 
 const fieldBytesMax = 16 * 1024;
 const fieldsMax = 16;
 
 /**
- * Reads the form and gives its file to `take`, which may end early. Resolves with the destination when `take` has
- * ended.
- * @throws VALIDATION_ERROR for a form without one of the fields, and what `take` throws
+ * Reads the form and gives its file to `take`. Resolves with the destination when `take` has resolved.
+ * @param take may fail before it has read the whole file
+ * @throws VALIDATION_ERROR for a form that is not valid or lacks a field
+ * @throws CANCELED when the client closes the connection before the form is complete
+ * @throws RESOURCE_EXCEEDED when the disk has no room for the temporary file
+ * @throws the errors of `take`
  */
 export async function readUpload(request: IncomingMessage, spools: Spools, take: TakeFile): Promise<string> {
   const form = openForm(request);
@@ -45,13 +48,13 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
         file.resume();
         return;
       }
-      // What fails is told at once: whatever is still to come is of no interest.
+      // An error of `take` or of the temporary file rejects at once. The rest of the form does not matter then.
       if (dest !== null) {
         current = file;
         taken = dest.then((path) => take(file, path));
         taken.catch(reject);
       } else {
-        spooled = keep(file, spools, (path) => {
+        spooled = spoolFile(file, spools, (path) => {
           spool = path;
         });
         spooled.catch(reject);
@@ -70,35 +73,36 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
     request.pipe(form);
     await read;
     const path = await (dest as Promise<string> | null);
-    if (path === null || path === '') throw missing("the field 'dest' is missing");
+    if (path === null || path === '') throw badUpload("the field 'dest' is missing");
     const waiting = spooled as Promise<string> | null;
     if (waiting !== null) {
       current = createReadStream(await waiting);
       taken = take(current, path);
     }
-    if (taken === null) throw missing("the field 'file' is missing");
+    if (taken === null) throw badUpload("the field 'file' is missing");
     await taken;
     return path;
   } catch (error) {
     request.unpipe(form);
-    await takeInVain(request);
+    await discardRest(request);
     throw error;
   } finally {
     form.destroy();
-    current?.destroy(); // Whoever takes it must not wait for more.
+    current?.destroy(); // Otherwise `take` could wait for more bytes forever.
     if (spool !== null) await rm(spool, { recursive: true, force: true });
   }
 }
 
 /**
- * Many clients read a refusal only when they have sent everything: their rest is taken, for a while. Who reads earlier
- * gets it at once; but where the answer ends the connection, what is still on its way would be answered with a reset,
- * so it waits.
+ * Reads and discards the rest of a refused upload, for at most limits.uploadRefusedMs, because many clients read the
+ * answer only after they have sent everything. It resolves at once if the connection stays open after the answer, so
+ * that other clients can read the answer early. If the answer closes the connection, it resolves only after the rest:
+ * bytes that arrive at a closed connection cause a reset, and the client could lose the answer.
  */
-async function takeInVain(request: IncomingMessage): Promise<void> {
+async function discardRest(request: IncomingMessage): Promise<void> {
   if (request.complete || request.destroyed) return;
   request.resume();
-  const over = new Promise<void>((resolve) => {
+  const restIsRead = new Promise<void>((resolve) => {
     const timer = setTimeout(() => {
       request.destroy();
     }, limits.uploadRefusedMs);
@@ -110,7 +114,7 @@ async function takeInVain(request: IncomingMessage): Promise<void> {
     }
   });
   const endsConnection = request.httpVersion === '1.0' || /\bclose\b/i.test(request.headers.connection ?? '');
-  if (endsConnection) await over;
+  if (endsConnection) await restIsRead;
 }
 
 function openForm(request: IncomingMessage): BusboyInstance {
@@ -119,7 +123,7 @@ function openForm(request: IncomingMessage): BusboyInstance {
     return new Busboy({
       headers: { ...request.headers, 'content-type': contentType },
       limits: { fieldSize: fieldBytesMax, fields: fieldsMax, files: fieldsMax },
-      // The destination is a path, whose bytes count: as a field it would come with U+FFFD for what is no text.
+      // `dest` is read as a file to get its raw bytes. As a field, busboy would replace invalid UTF-8 with U+FFFD.
       isPartAFile: (name, type, fileName) =>
         name === 'dest' || type === 'application/octet-stream' || fileName !== undefined,
     });
@@ -134,20 +138,21 @@ async function readDestination(field: Readable): Promise<string> {
   for await (const piece of field) {
     pieces.push(piece as Buffer);
     bytes += (piece as Buffer).length;
-    if (bytes > fieldBytesMax) throw missing("'dest' is too long");
+    if (bytes > fieldBytesMax) throw badUpload("'dest' is too long");
   }
   return utf8Text(Buffer.concat(pieces), "'dest'");
 }
 
-async function keep(file: Readable, spools: Spools, made: (path: string) => void): Promise<string> {
+/** Writes the file to a temporary directory and gives its path. Calls `onDirectory` before it writes anything. */
+async function spoolFile(file: Readable, spools: Spools, onDirectory: (path: string) => void): Promise<string> {
   const directory = await spools.make();
-  made(directory);
+  onDirectory(directory);
   const path = join(directory, 'file');
   await pipeline(file, spools.withRoom, createWriteStream(path, { mode: 0o600 }));
   return path;
 }
 
-function missing(message: string): BoxRunError {
+function badUpload(message: string): BoxRunError {
   return new BoxRunError('VALIDATION_ERROR', message, {
     status: 400,
     hint: "send a form with the fields 'file' and 'dest'",
@@ -157,7 +162,7 @@ function missing(message: string): BoxRunError {
 function badForm(error: unknown): BoxRunError {
   return new BoxRunError(
     'VALIDATION_ERROR',
-    `the body is no form: ${error instanceof Error ? error.message : String(error)}`,
+    `the body is not a valid form: ${error instanceof Error ? error.message : String(error)}`,
     { status: 400 },
   );
 }

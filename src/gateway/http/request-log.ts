@@ -1,8 +1,8 @@
-// One line in the log for each request, when it is over. The request's id stands in the lines of every process that
-// works for it: routes hand it on with what they ask for. Added by app.ts.
+// Writes one log line for each finished request. The line has the id of the request. Routes pass the same id to the
+// other processes, so their log lines can be matched with this one.
 import type { FastifyInstance } from 'fastify';
 
-/** No query, no header, no body. */
+/** Logs no query, header or body. A query can contain a login code, and a header can contain the token. */
 export function logRequests(app: FastifyInstance): void {
   app.addHook('onResponse', (request, reply, done) => {
     const { id: requestId, method, routeOptions, params } = request;

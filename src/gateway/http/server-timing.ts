@@ -1,13 +1,13 @@
-// The Server-Timing header: how long the stages of a create, start or exec took, for people who look for lost time.
-// Called by the routes that make or start something; nothing depends on the numbers. A stream's head is sent before its
-// work is done, and what a trailer would say no script in a browser can read: there the times come as an event.
+// The Server-Timing header. It says how long the stages of a create, a start or an exec took, for people who look for
+// the cause of a delay. Nothing depends on the numbers. A stream sends the times as an event instead: its headers are
+// sent before the work is done, and scripts in a browser cannot read trailers.
 import type { FastifyReply } from 'fastify';
 import type { StageTimes } from '../../shared/observe/stage-times.ts';
 import { encodeNotice } from '../live/sse.ts';
 
 /**
- * `answer` without the times that came with it; they go into the header, with `times` of the gateway before and the
- * total behind.
+ * Sets the header, and gives the answer without its `timings`.
+ * @param times stages that the gateway measured, in milliseconds; they come first in the header, the total comes last
  */
 export function withServerTiming<T extends { readonly timings?: StageTimes }>(
   reply: FastifyReply,
@@ -19,7 +19,7 @@ export function withServerTiming<T extends { readonly timings?: StageTimes }>(
   return answer;
 }
 
-/** The same times for a stream's event `timing`: milliseconds by stage. */
+/** The event `timing` of a stream, with the milliseconds of each stage. */
 export function timingNotice(reply: FastifyReply, times: StageTimes): Buffer {
   const stages = Object.entries(withTotal(reply, times)).map(([stage, ms]) => [stage, Number(ms.toFixed(1))] as const);
   return encodeNotice('timing', Object.fromEntries(stages));

@@ -1,9 +1,12 @@
-// The signals that clients may name. Linux gives them the same numbers on every machine that BoxRun runs on.
-// Used by routes/execs.ts.
+// The signals that clients may name, and their numbers. The numbers of the host are right for a box, too, because Linux
+// has the same numbers on every machine that BoxRun runs on.
 import { constants } from 'node:os';
 import { BoxRunError } from '../../shared/errors.ts';
 
-/** @throws VALIDATION_ERROR for a name that no signal has */
+/**
+ * @param signal a number, or a name in any case, with or without `SIG`
+ * @throws VALIDATION_ERROR for an unknown name
+ */
 export function signalNumber(signal: string | number): number {
   if (typeof signal === 'number') return signal;
   const name = signal.toUpperCase().replace(/^(SIG)?/, 'SIG');

@@ -1,5 +1,6 @@
-// Files of uploads that come before their destination: each in a directory of the state directory that is named after
-// the gateway whose upload it is. What a gateway leaves there when it is killed, the next one removes.
+// Temporary files of uploads whose file comes before its destination. Each file has its own directory in the state
+// directory. The name of that directory says which gateway made it, so the next gateway can remove the files of a
+// gateway that was killed.
 import { mkdtemp, readdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isAlive, processIdentity } from '../../shared/process/child-process.ts';
@@ -8,13 +9,13 @@ import { limits } from '../../shared/limits.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
 
 export interface Spools {
-  /** A new directory for one file. */
+  /** Makes a new directory for one file, and gives its path. */
   make(): Promise<string>;
-  /** The bytes as they come, as long as the disk has room for them. @throws RESOURCE_EXCEEDED */
+  /** Passes `bytes` on while the disk has room. @throws RESOURCE_EXCEEDED when the free space is too small */
   withRoom(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, void>;
 }
 
-/** @param freeDiskMb that uploads leave on the disk */
+/** @param freeDiskMb megabytes that must stay free on the disk of the state directory */
 export function createSpools(stateDir: string, freeDiskMb: number): Spools {
   async function checkRoom(): Promise<void> {
     const { bavail, bsize } = await statfs(stateDir);
@@ -42,7 +43,7 @@ export function createSpools(stateDir: string, freeDiskMb: number): Spools {
   };
 }
 
-/** Removes what no living gateway owns. */
+/** Removes the directories of gateways that no longer run. */
 export async function clearSpools(stateDir: string): Promise<void> {
   for (const name of await readdir(stateDir)) {
     if (!name.startsWith('upload-')) continue;
@@ -50,17 +51,17 @@ export async function clearSpools(stateDir: string): Promise<void> {
     const [, pid, startTicks] = /^upload-(\d+)-(\d+)-/.exec(name) ?? [];
     const isOwned =
       pid === undefined
-        ? await isYounger(path, stateDir)
+        ? await isYoungerThanKeeper(path, stateDir)
         : await isAlive({ pid: Number(pid), startTicks: Number(startTicks) });
     if (!isOwned) await rm(path, { recursive: true, force: true });
   }
 }
 
 /**
- * A gateway of the version before did not name what it made: what is older than the keeper is of none that lives, since
- * gateways end with their keeper.
+ * Whether the directory is younger than the keeper. An older version of the gateway did not put its process id into the
+ * name. Such a directory has no owner if it is older than the keeper, because gateways end with their keeper.
  */
-async function isYounger(path: string, stateDir: string): Promise<boolean> {
+async function isYoungerThanKeeper(path: string, stateDir: string): Promise<boolean> {
   const made = await stat(path).catch(() => null);
   const keeper = await readFile(statePaths(stateDir).keeperFile, 'utf8').catch(() => '{}');
   const since = Date.parse(String((JSON.parse(keeper) as { since?: unknown }).since));

@@ -1,5 +1,5 @@
-// The last part of a path: an id or a name, and after a colon the action asked for, as in `/v1/boxes/web:stop`.
-// Ids and names have no colon in them.
+// Parses the last part of a path: an id or a name, and after a colon an action, as in `/v1/boxes/web:stop`.
+// The first colon separates them, because ids and names contain no colon.
 import { BoxRunError } from '../../shared/errors.ts';
 
 export interface Target {
@@ -12,12 +12,12 @@ export function parseTarget(text: string): Target {
   return colon < 0 ? { key: text, action: null } : { key: text.slice(0, colon), action: text.slice(colon + 1) };
 }
 
-/** The id or name alone: an accidental action on reads and removals is ignored. */
+/** The id or the name only. Reads and removals use it, so they ignore an action in the path. */
 export function keyOf(text: string): string {
   return parseTarget(text).key;
 }
 
-/** The refusal of an action that is not one of `known`. */
+/** The error for an action that is missing or not one of `known`. */
 export function unknownAction(action: string | null, known: readonly string[]): BoxRunError {
   const actions = known.map((name) => `:${name}`).join(', ');
   return action === null || action === ''

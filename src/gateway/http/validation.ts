@@ -1,5 +1,5 @@
-// Checking of bodies and queries against the public schemas: defaults are filled in, unknown fields (of newer or older
-// clients) are left out, types are never converted: "2" is no number. What is wrong is said in words that name the
+// Checks bodies and queries against the public schemas. It fills in defaults and removes unknown fields, which newer or
+// older clients may send. It never converts the types of a body: "2" is not a number. The error message names the
 // field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
@@ -8,7 +8,7 @@ import { ulimitNames } from '../../shared/boxes/request-bounds.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 
-/** What JSON Schema says of a schema, as far as the functions here look into it. */
+/** The parts of a JSON Schema that the functions in this file use. */
 interface Shape {
   readonly type?: string;
   readonly properties?: Readonly<Record<string, TSchema>>;
@@ -19,7 +19,7 @@ interface Shape {
   readonly maximum?: number;
 }
 
-/** What a field must be, for the fields whose schema alone would explain little. */
+/** Texts for error messages, for fields whose schema does not explain them well. */
 const requirements: Readonly<Record<string, string>> = {
   image: "the name of an image, such as 'ubuntu:24.04', without blanks",
   name: "1 to 63 letters, digits, '_', '.' or '-', the first one a letter or a digit",
@@ -40,19 +40,19 @@ const requirements: Readonly<Record<string, string>> = {
   labels:
     "an object of at most 64 texts of at most 255 characters, by keys of 1 to 63 letters, digits, '_', '.', '/' or '-'",
   label: `'key' or 'key=value', at most ${limits.labelFiltersMax} of them`,
-  cursor: 'what X-Next-Cursor said',
+  cursor: 'the value of X-Next-Cursor from an earlier answer',
 };
 
 export type Parse<S extends TSchema> = (value: unknown) => Static<S>;
 
 /**
- * A function that gives the value which `schema` describes, out of whatever a client has sent.
- * It throws VALIDATION_ERROR naming the first field that does not fit.
+ * Makes a function that turns the body of a client into a value of `schema`.
+ * The function throws VALIDATION_ERROR, which names the first field that does not fit.
  */
 export function createParse<S extends TSchema>(schema: S): Parse<S> {
   const validator = Compile(schema);
   return (value) => {
-    const candidate = shaped(schema, value);
+    const candidate = withDefaults(schema, value);
     if (validator.Check(candidate)) return candidate;
     const [problem] = validator.Errors(candidate);
     throw new BoxRunError('VALIDATION_ERROR', describe(schema, candidate, problem));
@@ -60,7 +60,8 @@ export function createParse<S extends TSchema>(schema: S): Parse<S> {
 }
 
 /**
- * As createParse, for a query, where everything is text: numbers are read, and what may come several times is a list.
+ * As createParse, for a query. Each value of a query is text, so it reads numbers from the text. A single value becomes
+ * a list if the schema wants a list.
  */
 export function createParseQuery<S extends TSchema>(schema: S): Parse<S> {
   const parse = createParse(schema);
@@ -82,20 +83,20 @@ function fromText({ type }: Shape, value: unknown): unknown {
   return pattern.test(value) ? Number(value) : value;
 }
 
-/** Known fields only, with defaults where none is given. Whether the result fits is for the validator to say. */
-function shaped(schema: TSchema, value: unknown): unknown {
+/** Gives `value` with known fields only, and with defaults for missing ones. It does not check the result. */
+function withDefaults(schema: TSchema, value: unknown): unknown {
   const { properties, items, anyOf } = schema as Shape;
   if (anyOf !== undefined) {
     const first = anyOf[0];
-    return value === null || first === undefined ? value : shaped(first, value);
+    return value === null || first === undefined ? value : withDefaults(first, value);
   }
-  if (items !== undefined && Array.isArray(value)) return value.map((item) => shaped(items, item));
+  if (items !== undefined && Array.isArray(value)) return value.map((item) => withDefaults(items, item));
   if (properties === undefined || !isRecord(value)) return value;
   const fields: Record<string, unknown> = {};
   for (const [key, property] of Object.entries(properties)) {
     const given =
       Object.hasOwn(value, key) && value[key] !== undefined
-        ? shaped(property, value[key])
+        ? withDefaults(property, value[key])
         : (property as Shape).default;
     if (given !== undefined) fields[key] = given;
   }
@@ -125,8 +126,8 @@ function describe(schema: TSchema, value: unknown, problem: Problem | undefined)
 }
 
 function requirementOf(schema: TSchema, path: readonly string[]): { field: string; requirement: string } {
-  // The innermost name that we know: the entries of `env` and `cmd` are explained by the field that they stand in.
-  // The name of a limit is none of a box.
+  // Takes the innermost field that has a text in `requirements`: an entry of `env` or `cmd` has none of its own.
+  // `ulimits` is an exception: its entries have a field `name`, but the text for `name` is about the name of a box.
   const depth = path[0] === 'ulimits' ? 0 : path.findLastIndex((name) => Object.hasOwn(requirements, name));
   if (depth >= 0) {
     return { field: path.slice(0, depth + 1).join('.'), requirement: requirements[path[depth] ?? ''] ?? '' };
@@ -164,11 +165,11 @@ export const ExecQuery = Type.Object({
   wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })),
 });
 export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });
-/** Of a run whose output is streamed. */
+/** For a run that streams its output. */
 export const RunQuery = Type.Object({ encoding: Type.Optional(Type.Enum(['text', 'base64'])) });
 
 export const EventsQuery = Type.Object({
-  /** Without it, the stream ends where there is nothing more by now, with the event `end`. */
+  /** If false, the stream sends the events that exist now and then the event `end`. */
   follow: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),
   after: Type.Optional(Type.Integer()),
   encoding: Type.Optional(Type.Enum(['text', 'base64'])),

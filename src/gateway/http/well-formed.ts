@@ -1,19 +1,26 @@
-// Text that cannot be passed on as it is: bytes that are no UTF-8, and halves of surrogate pairs, which JSON can write
-// and UTF-8 cannot. Node would put U+FFFD in their place; so they are refused, with where they stand.
+// Refuses text that the gateway could not pass on unchanged: bytes that are not UTF-8, and halves of surrogate pairs,
+// which JSON can write but UTF-8 cannot. Node would silently replace them with U+FFFD. The error says where they are.
 import { isUtf8 } from 'node:buffer';
 import { BoxRunError } from '../../shared/errors.ts';
 
-/** The text of a body. @throws VALIDATION_ERROR */
+/**
+ * The bytes as text.
+ * @param what names the bytes in the error message
+ * @throws VALIDATION_ERROR when they are not UTF-8
+ */
 export function utf8Text(bytes: Buffer, what: string): string {
   if (isUtf8(bytes)) return bytes.toString('utf8');
   throw new BoxRunError('VALIDATION_ERROR', `${what} is not UTF-8`, { hint: 'send text in UTF-8' });
 }
 
-/** Escapes of surrogates, whole pairs too. */
+/** Matches the JSON escape of a surrogate, also in a complete pair. */
 const surrogateEscape = /\\u[dD][89a-fA-F]/;
 const loneSurrogate = /\p{Surrogate}/u;
 
-/** What is wrong with a body in JSON and its value: VALIDATION_ERROR naming the field, or null. */
+/**
+ * Looks for half of a surrogate pair in a JSON body. Gives the VALIDATION_ERROR, which names the field, or null.
+ * @param value the parsed value of `json`
+ */
 export function surrogateProblem(json: string, value: unknown): BoxRunError | null {
   if (!surrogateEscape.test(json)) return null;
   const path = loneSurrogateIn(value, []);
@@ -38,7 +45,7 @@ function loneSurrogateIn(value: unknown, path: readonly string[]): readonly stri
   return null;
 }
 
-/** The address of a request: visible ASCII, and percent signs that stand for UTF-8. @throws VALIDATION_ERROR */
+/** Checks that an address is visible ASCII and that its percent codes are UTF-8. @throws VALIDATION_ERROR */
 export function checkAddress(url: string): void {
   if (/^[!-~]*$/.test(url) && (!url.includes('%') || isEncodedUtf8(url))) return;
   throw badAddress();

@@ -1,6 +1,6 @@
-// The events of an exec for everyone who wants them: the past from the database, then live ones from the writer, each
-// exactly once and in order, however the two race. Used by the event stream and by /v1/run.
-// A reader goes by seq alone: whatever does not follow on the last event that it has seen is read from the database.
+// The output events of a command for its readers. Past events come from the database, and live events from the writer.
+// A reader gets each event exactly once and in order. It checks only the number (`seq`): if a live event does not
+// directly follow the last event, the reader reads the missing events from the database.
 import type { Exec } from '../../shared/api.ts';
 import type { Event } from '../../shared/contracts/writer.ts';
 import { BoxRunError } from '../../shared/errors.ts';
@@ -8,9 +8,9 @@ import { limits } from '../../shared/limits.ts';
 import { bytesOf, hasSmallEvents, type EventPage } from '../../shared/store/reader.ts';
 import { createTopics, raceAbort, takeLive, type Seat, type TopicDeps, type Topics } from './topics.ts';
 
-/** `follow` is by the id of the exec, and waits while the writer is down. */
+/** `follow` and `unfollow` take the id of the exec. `follow` waits while the writer is down. */
 export interface FeedDeps extends TopicDeps {
-  /** A page ends with the first event past `bytesMax`. */
+  /** The page ends with the event that exceeds `bytesMax`. */
   readPage(execId: string, afterSeq: number, bytesMax: number): Promise<EventPage>;
   readExec(exec: ExecRef): Promise<Exec | null>;
 }
@@ -19,22 +19,25 @@ export type ExecRef = Pick<Exec, 'id' | 'box_id'>;
 
 export interface EventFeed {
   /**
-   * Events after `afterSeq`, in batches, ending with the exit event (at once, without any, when that is not after
-   * `afterSeq`). Memory for one reader is bounded: when it is slow, it gets what it has missed from the database.
-   * @throws EXEC_NOT_FOUND when the exec is removed meanwhile, CANCELED when `signal` aborts
+   * Gives the events after `afterSeq` in batches. The last event is the exit event. If `afterSeq` is the exit event or
+   * later, it gives none. The memory for one reader is limited: a slow reader gets missed events from the database.
+   * @throws EXEC_NOT_FOUND when the exec is removed during the reading
+   * @throws CANCELED when `signal` aborts
    */
   read(exec: ExecRef, afterSeq: number, signal: AbortSignal): AsyncGenerator<readonly Event[], void, void>;
-  /** Events after `afterSeq` as far as there are any by now. @throws CANCELED when `signal` aborts */
+  /** Gives the events after `afterSeq` that are in the database now. @throws CANCELED when `signal` aborts */
   past(exec: ExecRef, afterSeq: number, signal: AbortSignal): AsyncGenerator<readonly Event[], void, void>;
   /**
-   * Resolves when the exec has ended or is gone; the row then says how. Reads no event from the database.
+   * Resolves when the exec has ended or was removed. The row of an ended exec says how it ended. Reads no event from
+   * the database.
    * @throws CANCELED when `signal` aborts
    */
   ended(exec: ExecRef, signal: AbortSignal): Promise<void>;
-  /** What the writer says: */
+  /** Must be called with each batch that the writer sends. */
   events(execId: string, events: readonly Event[]): void;
+  /** Must be called when the writer reports that it has skipped events of this exec. */
   lagged(execId: string): void;
-  /** The connection to the writer is a new one, which follows nothing yet. */
+  /** Must be called after a new connection to the writer. The gateway follows nothing on it yet. */
   reconnected(): void;
 }
 
@@ -44,7 +47,7 @@ interface FeedParts {
   readonly pages: PageShare;
 }
 
-/** Each reader of history holds a page, for as long as its client takes: all pages together are bounded. */
+/** Counts the readers of history. Each holds a page until its client has read it, so more readers get shorter pages. */
 interface PageShare {
   readers: number;
 }
@@ -90,7 +93,7 @@ async function* readEvents(
     lastSeq = events.at(-1)?.seq ?? lastSeq;
     return events.at(-1)?.type === 'exit';
   };
-  // First without following: most streams are of commands that have ended, and need no writer.
+  // Reads the history before it follows the exec. Most streams are for ended commands, which do not need the writer.
   for await (const events of history(parts, { exec, afterSeq, signal })) {
     yield events;
     if (advance(events)) return;
@@ -107,7 +110,8 @@ async function* readEvents(
           if (advance(events)) return;
         }
         if (row === null) throw new BoxRunError('EXEC_NOT_FOUND', `exec ${execId} was removed`);
-        if (row.status !== 'running') return; // Its exit event, committed with that row, was asked to be left out.
+        // The exit event is committed together with this row. It was not in the history, so the client has it already.
+        if (row.status !== 'running') return;
       }
       const events = await nextLive(seat, lastSeq, signal);
       if (events.length === 0) continue;
@@ -115,11 +119,11 @@ async function* readEvents(
       if (advance(events)) return;
     }
   } finally {
-    topics.leave(execId, seat);
+    topics.release(execId, seat);
   }
 }
 
-/** The row is asked only when live events may have been missed. */
+/** Reads the row only if the seat may have missed live events. */
 async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: AbortSignal): Promise<void> {
   const { topic, seat } = topics.join(exec.id);
   try {
@@ -133,13 +137,13 @@ async function waitForExit({ deps, topics }: FeedParts, exec: ExecRef, signal: A
       if (batches.some((events) => events.at(-1)?.type === 'exit')) return;
     }
   } finally {
-    topics.leave(exec.id, seat);
+    topics.release(exec.id, seat);
   }
 }
 
 /**
- * What the database has after `afterSeq`, page by page. The next one is read when the one before has been sent, so that
- * memory for one page is enough; only behind a page of small events it is read meanwhile.
+ * The events after `afterSeq` from the database, page by page. The next page is read only after the last one was sent,
+ * so that one page at a time is in memory. Pages of small events are an exception: the next page is read meanwhile.
  */
 async function* history(
   { deps, pages }: FeedParts,
@@ -148,12 +152,12 @@ async function* history(
   pages.readers++;
   try {
     const readPage = (after: number) => deps.readPage(exec.id, after, pageBytes(pages));
-    let coming: Promise<EventPage> | null = readPage(afterSeq);
+    let nextPage: Promise<EventPage> | null = readPage(afterSeq);
     for (let after = afterSeq; ;) {
-      const page: EventPage = await raceAbort(coming ?? readPage(after), signal);
+      const page: EventPage = await raceAbort(nextPage ?? readPage(after), signal);
       after = page.events.at(-1)?.seq ?? after;
-      coming = page.more && hasSmallEvents(page) ? readPage(after) : null;
-      coming?.catch(() => undefined); // Whoever takes it sees it; the reader may leave before.
+      nextPage = page.more && hasSmallEvents(page) ? readPage(after) : null;
+      nextPage?.catch(() => undefined); // The next turn of the loop gets the error. The reader may stop before that.
       if (page.events.length > 0) yield page.events;
       if (!page.more) return;
     }
@@ -162,11 +166,11 @@ async function* history(
   }
 }
 
-/** The next live events after `lastSeq`; none when the seat has fallen behind. */
+/** The next live events after `lastSeq`; none when the seat is behind. */
 async function nextLive(seat: Seat<readonly Event[]>, lastSeq: number, signal: AbortSignal): Promise<readonly Event[]> {
   const batches = await takeLive(seat, signal);
   const waiting = batches.length === 1 ? (batches[0] as readonly Event[]) : batches.flat();
-  // What is resent after a lost acknowledgement comes twice.
+  // An event can come twice: after a lost acknowledgement it is sent again.
   const fresh = (waiting[0]?.seq ?? 0) > lastSeq ? waiting : waiting.filter((event) => event.seq > lastSeq);
   if (isUnbroken(fresh, lastSeq)) return fresh;
   seat.behind = true;

@@ -1,5 +1,5 @@
-// Server-sent events on the wire: the form of an exec's events, and a stream that waits for its client.
-// Used by the event stream of an exec, the stream of changes, and by create and run where they report progress.
+// Server-sent events (SSE): the text form of each event, and a stream that sends no faster than its client reads.
+// A stream ends when its client closes the connection or when the gateway stops.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Event } from '../../shared/contracts/writer.ts';
 import { drained } from '../../shared/waiting/drained.ts';
@@ -8,15 +8,15 @@ import type { GatewayParts } from '../parts.ts';
 
 export const eventStreamType = 'text/event-stream; charset=utf-8';
 
-/** How output is written: as text (what is no UTF-8 becomes U+FFFD), or byte for byte as base64. */
+/** The form of output: text, where bytes that are not UTF-8 become U+FFFD, or base64 of the exact bytes. */
 export type SseEncoding = 'text' | 'base64';
 
-/** Whether a client asks for the steps of something long, not for its answer alone. */
+/** Whether the client wants a stream with the progress of the request, and not only one answer. */
 export function acceptsStream(request: FastifyRequest): boolean {
   return request.headers.accept?.split(',').some((type) => type.trim().startsWith('text/event-stream')) ?? false;
 }
 
-// JSON escapes every other character at which some clients split lines.
+// Some clients split lines at these characters, and JSON does not escape them.
 const lineSeparators = /[\u0085\u2028\u2029]/g;
 
 function jsonLine(value: unknown): string {
@@ -37,8 +37,8 @@ function encodeEvent({ seq, type, stream, data }: Event, encoding: SseEncoding):
 }
 
 /**
- * A batch of events, in pieces: small events together, large ones alone, so that no batch stands in memory several
- * times over.
+ * Encodes a batch of events in pieces. Small events share a piece, and a large event has its own, so that a whole batch
+ * is not in memory several times.
  */
 export function* encodeEvents(events: readonly Event[], encoding: SseEncoding): Generator<Buffer, void, void> {
   yield* inPieces(mapped(events, (event) => encodeEvent(event, encoding)));
@@ -48,7 +48,7 @@ function* mapped<T>(values: Iterable<T>, encode: (value: T) => string): Generato
   for (const value of values) yield encode(value);
 }
 
-/** Texts in pieces: short ones together, long ones alone. */
+/** Joins texts into pieces. A piece ends when it has limits.ssePieceChars characters or more. */
 export function* inPieces(texts: Iterable<string>): Generator<Buffer, void, void> {
   let piece = '';
   for (const text of texts) {
@@ -60,46 +60,46 @@ export function* inPieces(texts: Iterable<string>): Generator<Buffer, void, void
   if (piece !== '') yield Buffer.from(piece);
 }
 
-/** Messages whose content is JSON already, in pieces. */
+/** Encodes messages whose content is JSON already, in pieces. */
 export function encodeMessages(
   messages: readonly { readonly id: string; readonly kind: string; readonly json: string }[],
 ): Generator<Buffer, void, void> {
   return inPieces(mapped(messages, ({ id, kind, json }) => `id: ${id}\nevent: ${kind}\ndata: ${inOneLine(json)}\n\n`));
 }
 
-/** An event that is no exec's: without an id. */
+/** An event without an id. Clients cannot resume after it. */
 export function encodeNotice(event: string, value: unknown): Buffer {
   return Buffer.from(`event: ${event}\ndata: ${jsonLine(value)}\n\n`);
 }
 
 /**
- * A comment, with one line break. Clients that remember the last id would take an empty line behind it for the end of
- * an event: httpx-sse, in the Python SDK, would give an event without data.
+ * A comment with only one line break. After a second one, clients that remember the last id would see the end of an
+ * event: httpx-sse in the Python SDK would give an event without data.
  */
 const heartbeatLine = ': alive\n';
 
-/** What a stream needs of the gateway. */
+/** The parts of the gateway that a stream needs. */
 export type StreamParts = Pick<GatewayParts, 'closing' | 'places' | 'config'>;
 
 export interface SseStream {
   /**
-   * Sends `chunk`, which has whole events: a comment may follow it. Resolves when the client can take more, or the
-   * stream has ended.
+   * Sends `chunk`. It must end with a whole event, because a comment can follow it. Resolves when the client can take
+   * more, or when the stream has ended.
    */
   write(chunk: Buffer): Promise<void>;
-  /** As `write`, for an event that is long: no comment comes between its pieces. */
+  /** As `write`, for one long event. No comment comes between its pieces. */
   writePieces(pieces: Iterable<Buffer>): Promise<void>;
-  /** As `write`, but dropped while the client does not read: for what it can do without. */
+  /** As `write`, but does not wait, and discards `chunk` while the client reads too slowly. For optional events. */
   offer(chunk: Buffer): void;
   end(): void;
-  /** Aborts when the client is gone, or the gateway goes. */
+  /** Aborts when the client has closed the connection, when `end` was called, or when the gateway stops. */
   readonly ended: AbortSignal;
 }
 
 /**
- * Takes the connection over and starts the stream; while nothing is sent, comments keep it alive. Ends when `closing`
- * aborts.
- * @throws TOO_MANY_REQUESTS when the client has too many of them
+ * Takes the connection from fastify and starts the stream. While the stream is idle, comments keep the connection
+ * alive. The stream ends when `closing` aborts.
+ * @throws TOO_MANY_REQUESTS when the client has too many streams open
  */
 export function openSseStream(reply: FastifyReply, { closing, places, config }: StreamParts): SseStream {
   const { raw } = reply;
@@ -110,7 +110,7 @@ export function openSseStream(reply: FastifyReply, { closing, places, config }: 
   raw.writeHead(200, {
     'content-type': eventStreamType,
     'cache-control': 'no-cache, no-transform',
-    // Reverse proxies must not collect what is live.
+    // Tells reverse proxies not to buffer the live events.
     'x-accel-buffering': 'no',
   });
   raw.flushHeaders();
@@ -125,7 +125,7 @@ export function openSseStream(reply: FastifyReply, { closing, places, config }: 
     if (!raw.writableEnded) raw.end();
     ended.abort();
   };
-  raw.on('error', () => undefined); // The client is gone: seen as `close`.
+  raw.on('error', () => undefined); // 'close' follows and ends the stream.
   raw.once('close', end);
   closing.addEventListener('abort', end, { once: true });
   if (closing.aborted || raw.destroyed) end();

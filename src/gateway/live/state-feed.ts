@@ -1,19 +1,20 @@
-// The changes of boxes and execs for everyone who watches: from a position on, or from now on, each once and in order,
-// out of the writer's log. Where that does not reach back far enough, or is of another run of the writer, a reader gets
-// `reset`, which tells it to list anew, and goes on from there.
+// State events for clients that watch the server. A reader starts at a position or at the present, and gets each event
+// once and in order. The events come from the writer's log. If the log does not reach back to the position, or the
+// writer has restarted since, the reader gets `reset`: it must list everything again, and then continues from there.
 import type { StateEvent, StatePage, StatePosition } from '../../shared/contracts/writer.ts';
 import { createTopics, raceAbort, takeLive, type Topics } from './topics.ts';
 
 export interface StateFeedDeps {
-  /** Resolves when the writer tells every change from then on; waits while the writer is down. */
+  /** Resolves when the writer sends every later change. Waits while the writer is down. */
   watch(): Promise<unknown>;
   unwatch(): Promise<unknown>;
+  /** The page of changes after `position`; for null, only the present position. */
   after(position: StatePosition | null): Promise<StatePage>;
 }
 
-/** `ready` and `reset` have no content of their own. */
+/** A state event, or `ready` or `reset`. These two have no content. */
 export interface StateMessage {
-  /** At which a client resumes behind this message. */
+  /** A client that sends this id resumes after this message. */
   readonly id: string;
   readonly kind: StateEvent['kind'] | 'ready' | 'reset';
   readonly json: string;
@@ -21,15 +22,16 @@ export interface StateMessage {
 
 export interface StateFeed {
   /**
-   * Batches of messages without end. The first is `ready` where `afterId` is null, and `reset` where it cannot be
-   * served.
-   * @throws CANCELED when `signal` aborts, UNAVAILABLE when the writer stays away
+   * Gives batches of messages until `signal` aborts. The first message is `ready` if `afterId` is null, and `reset` if
+   * the log does not reach back to `afterId`.
+   * @throws CANCELED when `signal` aborts, UNAVAILABLE when the writer stays down
    */
   read(afterId: string | null, signal: AbortSignal): AsyncGenerator<readonly StateMessage[], void, void>;
-  /** What the writer says: */
+  /** Must be called with each batch that the writer sends. */
   states(run: string, events: readonly StateEvent[]): void;
+  /** Must be called when the writer reports that it has skipped events. */
   lagged(): void;
-  /** The connection to the writer is a new one, by which it tells nothing yet. */
+  /** Must be called after a new connection to the writer. The writer sends nothing on it yet. */
   reconnected(): void;
 }
 
@@ -38,7 +40,7 @@ interface Batch {
   readonly events: readonly StateEvent[];
 }
 
-/** There is one topic only. */
+/** The key of the only topic. */
 const everything = 'states';
 
 export function createStateFeed(deps: StateFeedDeps): StateFeed {
@@ -98,7 +100,7 @@ async function* readStates(
       }
     }
   } finally {
-    topics.leave(everything, seat);
+    topics.release(everything, seat);
   }
 }
 
@@ -129,7 +131,7 @@ const messageOf = (run: string, { seq, kind, json }: StateEvent): StateMessage =
 
 const idOf = ({ run, seq }: StatePosition) => `${run}.${seq}`;
 
-/** An id that is none of ours is one of another run. */
+/** An id that this server did not make gives the position of an unknown run, so the reader gets `reset`. */
 function positionOf(id: string): StatePosition {
   const [, run = '', seq = '0'] = /^([\w-]+)\.(\d{1,15})$/.exec(id) ?? [];
   return { run, seq: Number(seq) };

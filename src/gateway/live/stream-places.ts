@@ -1,6 +1,6 @@
-// How many event streams and WebSockets, or transfers of files, each client has open: past its share the next one is
-// refused, so that no client takes every descriptor of the server. A client is an address; everyone at the Unix socket
-// is one. Asked where streams are opened.
+// Limits how many streams (event streams and WebSockets) or file transfers one client has open at the same time.
+// Beyond the limit the next one is refused, so that one client cannot use all file descriptors of the server. A client
+// is an IP address. All connections to the Unix socket count as one client.
 import { BoxRunError } from '../../shared/errors.ts';
 
 export interface StreamPlaces {
@@ -14,7 +14,7 @@ export interface StreamConnection {
   once(event: 'close', listener: () => void): unknown;
 }
 
-/** What a refusal says. */
+/** The texts of the error message. */
 export interface PlaceWords {
   readonly what: string;
   readonly hint: string;
@@ -25,12 +25,12 @@ const ofStreams: PlaceWords = {
   hint: 'close some, or raise --max-streams (BOXRUN_MAX_STREAMS) of the server',
 };
 
-/** @param placesMax of each client */
+/** @param placesMax the limit for each client */
 export function createStreamPlaces(placesMax: number, { what, hint }: PlaceWords = ofStreams): StreamPlaces {
   const taken = new Map<string, number>();
   return {
     take(connection) {
-      if (connection.destroyed) return; // It is closed, and will not say so again.
+      if (connection.destroyed) return; // Its 'close' event has passed already, so the place would never be released.
       const client = connection.remoteAddress ?? 'local';
       const count = taken.get(client) ?? 0;
       if (count >= placesMax) {

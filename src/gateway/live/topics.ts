@@ -1,37 +1,40 @@
-// Live messages of the writer for readers at their own pace: one `follow` for all readers of a topic, a seat with a
-// bounded queue for each. A seat that misses something, for whatever reason, is `behind`: its reader asks for the past,
-// and goes on.
+// Distributes live messages of the writer to readers of different speed. The gateway follows a topic once for all its
+// readers. Each reader has a seat with a limited queue. A seat that missed a message is `behind`: its reader must first
+// read the past again and can then continue with live messages.
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 
-/** One reader's place in what is live. */
+/** The queue of one reader of a topic. */
 export interface Seat<Item> {
   queue: Item[];
   queuedBytes: number;
-  /** In all seats together. */
+  /** The bytes that wait in all seats together. */
   readonly queued: { bytes: number };
-  /** True when the queue has a hole in it: the past must be asked. */
+  /** True when messages are missing, so that the reader must read the past. */
   behind: boolean;
+  /** Wakes the reader that waits in `takeLive`. */
   wake: () => void;
 }
 
-/** What somebody follows. */
+/** One subject that the gateway follows for its readers. */
 export interface Topic<Item> {
   readonly seats: Set<Seat<Item>>;
-  /** Resolves when the writer sends whatever comes from then on. */
+  /** Resolves when the writer sends every later message of this topic. */
   following: Promise<unknown>;
 }
 
 export interface Topics<Item> {
-  /** The topic, and a seat there, which is behind at first. */
+  /** Adds a reader. Its seat is behind at first. */
   join(key: string): { topic: Topic<Item>; seat: Seat<Item> };
-  leave(key: string, seat: Seat<Item>): void;
+  /** Releases the seat. After the last seat of the topic, the gateway no longer follows it. */
+  release(key: string, seat: Seat<Item>): void;
   /**
-   * Something new of `bytes` bytes. A queue that would grow past limits.feedBufferBytesMax is dropped, and so is one
-   * that would make all of them longer than limits.feedsBufferBytesMax.
+   * Adds a new message to each seat of the topic. If its queue would then exceed limits.feedBufferBytesMax, or all
+   * queues together limits.feedsBufferBytesMax, the seat loses its queue and is behind.
+   * @param bytes the size of the message
    */
   offer(key: string, item: Item, bytes: number): void;
-  /** The writer has stopped sending this one, or (without a key) any. */
+  /** Follows again after the writer has stopped sending the topic `key`, or all topics if `key` is absent. */
   followAgain(key?: string): void;
 }
 
@@ -46,7 +49,7 @@ export function createTopics<Item>(deps: TopicDeps): Topics<Item> {
 
   function follow(key: string): Promise<unknown> {
     const following = deps.follow(key);
-    following.catch(() => undefined); // Each reader sees the error where it waits.
+    following.catch(() => undefined); // Each reader that waits for `following` gets the error.
     return following;
   }
 
@@ -58,12 +61,12 @@ export function createTopics<Item>(deps: TopicDeps): Topics<Item> {
       topics.set(key, topic);
       return { topic, seat };
     },
-    leave(key, seat) {
+    release(key, seat) {
       const topic = topics.get(key);
       empty(seat);
       if (topic?.seats.delete(seat) !== true || topic.seats.size > 0) return;
       topics.delete(key);
-      deps.unfollow(key).catch(() => undefined); // A writer that is gone follows nothing either.
+      deps.unfollow(key).catch(() => undefined); // If the writer is down, it sends nothing anyway.
     },
     offer(key, item, bytes) {
       for (const seat of topics.get(key)?.seats ?? []) offerTo(seat, item, bytes);
@@ -106,7 +109,10 @@ function fallBehind(seat: Seat<unknown>): void {
   seat.wake();
 }
 
-/** What waits in the seat; nothing when it has fallen behind. Waits for one of both. */
+/**
+ * Waits until the seat has messages, and takes them. Gives none when the seat is behind.
+ * @throws CANCELED when `signal` aborts first
+ */
 export async function takeLive<Item>(seat: Seat<Item>, signal: AbortSignal): Promise<Item[]> {
   while (seat.queue.length === 0 && !seat.behind) {
     await raceAbort(
@@ -119,7 +125,7 @@ export async function takeLive<Item>(seat: Seat<Item>, signal: AbortSignal): Pro
   return seat.behind ? [] : empty(seat);
 }
 
-/** @throws CANCELED when `signal` aborts first */
+/** Waits for `work`. @throws CANCELED when `signal` aborts first */
 export async function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   if (signal.aborted) throw canceled();
   let onAbort: () => void = () => undefined;

@@ -1,6 +1,5 @@
-// WebSockets on the gateway's listeners: the handshake with the same guards as every request, pings, and sending with
-// back-pressure. listeners.ts hands upgrades over; routes/attach.ts says what each path is for. Who is refused gets an
-// answer in our form.
+// WebSockets of the gateway: the handshake, pings, and sending at the speed of the client.
+// The guard checks each handshake as it checks every other request. A refused client gets an error in the usual form.
 import { ServerResponse, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
@@ -19,30 +18,31 @@ export interface WebSocketMessage {
   readonly isBinary: boolean;
 }
 
-/** One connection to a client; takes messages one at a time, so that a slow receiver slows the client. */
+/** One connection to a client. It reads one message at a time, so that a slow receiver of messages slows the client. */
 export interface ClientSocket {
-  /** Resolves when there is room for more. */
+  /** Sends a binary frame. Resolves when the connection has room for more. */
   send(data: Uint8Array): Promise<void>;
-  /** As `send`: output may come as words too. */
+  /** As `send`, but sends a text frame with a JSON message, such as the exit code or output on stderr. */
   sendWord(word: AttachOutput): Promise<void>;
-  /** From now on, each message is given to `take`; the next one comes when it has resolved. */
+  /** Gives each message to `take`, and the next one when `take` has resolved. Reads nothing before this call. */
   onMessage(take: (message: WebSocketMessage) => Promise<void>): void;
-  /** Says what went wrong, and closes. */
+  /** Sends the error to the client and closes the connection. */
   fail(error: unknown): void;
   close(): void;
-  /** Aborts when the client has left. */
+  /** Aborts when the connection is closed. */
   readonly gone: AbortSignal;
 }
 
 interface UpgradeOptions {
   readonly guard: Guard;
   readonly places: StreamPlaces;
-  /** What serves the path; null where no WebSocket is. */
+  /** The function that serves the path; null if the path has no WebSocket. */
   readonly route: (url: URL) => ((client: ClientSocket) => Promise<void>) | null;
-  /** For requests that want another protocol: they are answered as if they did not. */
+  /** Answers requests for any other protocol, as if they had asked for none. */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => void;
+  /** Aborts when the gateway stops. */
   readonly closing: AbortSignal;
-  /** limits.webSocketPingMs when absent. */
+  /** Milliseconds between two pings; limits.webSocketPingMs when absent. */
   readonly pingMs?: number;
 }
 
@@ -74,7 +74,7 @@ export function createUpgrade({
   return (request, socket, head) => {
     socket.on('error', () => undefined); // 'close' follows.
     if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
-      answerPlainly(request, socket as Socket, handle);
+      answerWithoutUpgrade(request, socket as Socket, handle);
       return;
     }
     try {
@@ -97,20 +97,20 @@ export function createUpgrade({
 }
 
 interface IncomingCount {
-  /** Called with each piece that is too much. */
+  /** Called with the error each time the client exceeds the budget. */
   onTooMuch: (error: unknown) => void;
-  /** So many bytes were no part of a message. */
+  /** Removes the bytes of a ping or pong, which are no part of a message. */
   subtract(bytes: number): void;
-  /** Every message that has come was taken. */
+  /** Must be called when every received message is handled. */
   clear(): void;
 }
 
-/** Less than this is not counted: what one read of a connection brings. */
+/** Fewer bytes are not counted: one read of a connection can bring so many. */
 const countedBytes = 64 * 1024;
-/** Around the content of a ping: kind, length and mask. */
+/** The bytes of a ping frame besides its content: kind, length and mask. */
 const pingFrameBytes = 6;
 
-/** Counts what a connection has brought and nobody has taken: messages that are not whole, or wait for their turn. */
+/** Counts received bytes that are not handled yet: incomplete messages, and messages that wait for their turn. */
 function countIncoming(connection: Duplex, client: string, incoming: Budget): IncomingCount {
   let bytes = 0;
   let release = () => {};
@@ -120,8 +120,8 @@ function countIncoming(connection: Duplex, client: string, incoming: Budget): In
   };
   const count: IncomingCount = {
     onTooMuch: () => undefined,
-    subtract(ofPing) {
-      bytes = Math.max(0, bytes - ofPing);
+    subtract(pingBytes) {
+      bytes = Math.max(0, bytes - pingBytes);
     },
     clear,
   };
@@ -142,12 +142,12 @@ function countIncoming(connection: Duplex, client: string, incoming: Budget): In
 interface ClientSocketOptions {
   readonly pingMs: number;
   readonly count: IncomingCount;
-  /** What may wait for a client that reads slowly, by now. */
+  /** The bytes that may wait for a slow client. The value depends on the number of open WebSockets. */
   readonly bufferBytesMax: () => number;
 }
 
-/** How long a client has to read why it is cut. */
-const farewellMs = 1_000;
+/** The time that a client has to read the error before its connection is ended. */
+const errorReadMs = 1_000;
 
 function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }: ClientSocketOptions): ClientSocket {
   const gone = new AbortController();
@@ -158,14 +158,15 @@ function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }
     isAlive = true;
     count.subtract(data.length + pingFrameBytes);
   });
-  // A client that sends pings and does not read would have us keep the answers.
+  // Without the check, a client that sends pings and reads nothing could fill the memory of the gateway with pongs.
   socket.on('ping', (data) => {
     count.subtract(data.length + pingFrameBytes);
     if (socket.bufferedAmount < bufferBytesMax()) socket.pong(data);
   });
   const pings = setInterval(() => {
     if (!isAlive) socket.terminate();
-    // The answer of a client that we do not read waits unread: only a whole period of reading counts against it.
+    // While the socket is paused, the gateway does not see a pong. So a missing pong counts only if the socket was not
+    // paused when the ping was sent.
     isAlive = socket.isPaused;
     socket.ping();
   }, pingMs);
@@ -175,7 +176,7 @@ function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }
   });
   const close = (code: number) => {
     socket.close(code);
-    socket.resume(); // Its answer to that is waited for.
+    socket.resume(); // Otherwise the gateway would not read the close frame of the client.
   };
   const send = async (data: Uint8Array | string, binary: boolean) => {
     const written = new Promise<void>((resolve) => {
@@ -185,24 +186,24 @@ function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }
     });
     if (socket.bufferedAmount > bufferBytesMax()) await written;
   };
-  let isCut = false;
-  // Its message is not read to the end: the connection has no other use.
+  let isEnding = false;
+  // The rest of the message is not read, so the connection cannot be used any longer.
   count.onTooMuch = (error) => {
-    isCut = true;
+    isEnding = true;
     socket.pause();
-    socket.send(wordOf(error), () => {
+    socket.send(errorMessage(error), () => {
       socket.terminate();
     });
     setTimeout(() => {
       socket.terminate();
-    }, farewellMs).unref();
+    }, errorReadMs).unref();
   };
   return {
     gone: gone.signal,
     send: (data) => send(data, true),
     sendWord: (word) => send(JSON.stringify(word), false),
     onMessage(take) {
-      // What has been read already still comes while it is paused: it waits for its turn.
+      // A paused socket still gives the messages that it has read already. They wait for their turn.
       let waiting = 0;
       let turn: Promise<void> = Promise.resolve();
       socket.on('message', (raw: RawData, isBinary) => {
@@ -213,13 +214,13 @@ function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }
           .finally(() => {
             if (--waiting > 0) return;
             count.clear();
-            if (!isCut) socket.resume();
+            if (!isEnding) socket.resume();
           });
       });
       socket.resume();
     },
     fail(error) {
-      socket.send(wordOf(error), () => undefined);
+      socket.send(errorMessage(error), () => undefined);
       close(1011);
     },
     close: () => {
@@ -228,13 +229,14 @@ function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }
   };
 }
 
-function wordOf(error: unknown): string {
+function errorMessage(error: unknown): string {
   const { code, message } = toBoxRunError(error);
-  const word: AttachOutput = { type: 'error', code, message };
-  return JSON.stringify(word);
+  const output: AttachOutput = { type: 'error', code, message };
+  return JSON.stringify(output);
 }
 
-function answerPlainly(request: IncomingMessage, socket: Socket, handle: UpgradeOptions['handle']): void {
+/** Answers a request for any other protocol. It refuses a body: Node does not parse the body of an upgrade request. */
+function answerWithoutUpgrade(request: IncomingMessage, socket: Socket, handle: UpgradeOptions['handle']): void {
   if (Number(request.headers['content-length'] ?? 0) > 0 || request.headers['transfer-encoding'] !== undefined) {
     refuse(
       socket,

@@ -1,5 +1,6 @@
-// Bytes straight from and to a worker, past the supervisor, which only says where: used for terminals, files and the
-// input of commands. Routes ask for a stream by what it is for; what the worker reports on it is checked here.
+// Streams of bytes between the gateway and a worker, for terminals, files and the input of commands.
+// The supervisor only says where the worker listens; the bytes do not pass through it. This file checks every report
+// that a worker sends on a stream.
 import { StreamReport, type StreamOperation } from '../../shared/contracts/worker.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { fits } from '../../shared/ipc/contract.ts';
@@ -7,7 +8,9 @@ import { openStream, type ByteStream } from '../../shared/ipc/stream.ts';
 import type { GatewayParts } from '../parts.ts';
 
 /**
- * @param about the client's request on whose behalf it is, for the logs
+ * Opens a stream to the worker of a box.
+ * @param box the id or the name of the box
+ * @param about the id of the client's request, for the logs
  * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, UNAVAILABLE
  */
 export async function openWorkerStream(
@@ -21,8 +24,8 @@ export async function openWorkerStream(
 }
 
 /**
- * Of a stream that broke off: the error, or what became of the box, which the supervisor knows: that tells a client
- * more.
+ * Finds the error to report after a stream broke off. If the worker is gone, the supervisor is asked about the box: an
+ * error such as BOX_NOT_FOUND tells the client more than UNAVAILABLE. Otherwise it gives `error`.
  */
 export async function reasonOfBreak(
   parts: Pick<GatewayParts, 'supervisor'>,
@@ -37,12 +40,12 @@ export async function reasonOfBreak(
   );
 }
 
-/** What a worker sends: bytes, or a word about them. */
+/** One item from a worker: bytes, or a report such as the size of a file or an exit code. */
 export type WorkerItem = { readonly bytes: Uint8Array } | { readonly report: StreamReport };
 
 /**
- * The next item; null at the worker's end.
- * @throws what the worker failed with, UNAVAILABLE when it is gone
+ * The next item from the worker; null when the worker has ended the stream.
+ * @throws the error that the worker reports, UNAVAILABLE when the worker is gone or sends an unknown report
  */
 export async function nextItem(stream: ByteStream): Promise<WorkerItem | null> {
   const item = await stream.next();
@@ -52,7 +55,10 @@ export async function nextItem(stream: ByteStream): Promise<WorkerItem | null> {
   throw new BoxRunError('UNAVAILABLE', 'the worker reported something unknown');
 }
 
-/** The report that must come next. */
+/**
+ * Reads the next item, which must be a report of this type.
+ * @throws UNAVAILABLE for any other item, and as `nextItem`
+ */
 export async function nextReport<T extends StreamReport['type']>(
   stream: ByteStream,
   type: T,

@@ -1,5 +1,5 @@
-// The OpenAPI 3.1 document, made once of the operations: paths, parameters, and for each status the errors that it may
-// carry. Served at /openapi.json, shown at /docs, and held against every answer in the tests.
+// Makes the OpenAPI 3.1 document from the list of operations. It contains the paths, the parameters, and for each
+// status the error codes that it can have. A test checks real answers of the server against this document.
 import type { TSchema } from 'typebox';
 import { errorCatalogue, type ErrorCode } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
@@ -8,7 +8,7 @@ import { namedSchemas, operations, type AnswerOffer, type HeaderName, type Opera
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
 type JsonObject = Readonly<Record<string, Json>>;
 
-/** What any request may be answered with, whatever it asks for. */
+/** The status and error code pairs that every operation can answer with. */
 const commonErrors: readonly (readonly [number, ErrorCode])[] = [
   [400, 'VALIDATION_ERROR'],
   [400, 'TIMEOUT'],
@@ -34,15 +34,15 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
   'Server-Timing': { description: 'Milliseconds by stage', schema: { type: 'string' } },
   Link: { description: 'The next page, as rel="next"; absent on the last one', schema: { type: 'string' } },
   'X-Next-Cursor': { description: 'The cursor of the next page; absent on the last one', schema: { type: 'string' } },
-  'Set-Cookie': { description: 'Stands for the token from then on', schema: { type: 'string' } },
-  Location: { description: 'Where it is', schema: { type: 'string' } },
+  'Set-Cookie': { description: 'A cookie that replaces the token', schema: { type: 'string' } },
+  Location: { description: 'The path to go to', schema: { type: 'string' } },
 };
 
-/** `{box}` may be an id or a name, wherever it stands. */
+/** Descriptions of path parameters. `{box}` is an id or a name in every path. */
 const pathParameters: Readonly<Record<string, string>> = {
   box: 'Id or name of a box',
   exec: 'Id of a command of that box',
-  file: 'Its name, as the page says it',
+  file: 'Name of the file, as the page of the dashboard names it',
 };
 
 export function createOpenApiDocument(version: string): JsonObject {
@@ -63,7 +63,7 @@ export function createOpenApiDocument(version: string): JsonObject {
     components: {
       schemas: Object.fromEntries(schemas),
       securitySchemes: {
-        token: { type: 'http', scheme: 'bearer', description: 'Only where the server was started with a token' },
+        token: { type: 'http', scheme: 'bearer', description: 'Only if the server was started with a token' },
       },
     },
     security: [{}, { token: [] }],
@@ -123,7 +123,7 @@ function describeAnswer({ description, content, headers = [] }: AnswerOffer, nam
   };
 }
 
-/** One answer for each status, with the codes that it can have. */
+/** One error answer for each status, with the codes that the status can have. */
 function errorAnswers({ errors = [] }: Operation): JsonObject {
   const codes = new Map<number, Set<ErrorCode>>();
   for (const [status, code] of [
@@ -142,7 +142,7 @@ function errorAnswers({ errors = [] }: Operation): JsonObject {
   );
 }
 
-/** A schema as plain JSON; those with a name are referred to. */
+/** The schema as plain JSON. Schemas with a name become references. */
 function plain(schema: TSchema, names: Names): Json {
   const name = names.get(schema);
   if (name !== undefined) return { $ref: `#/components/schemas/${name}` };

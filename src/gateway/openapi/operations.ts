@@ -1,6 +1,5 @@
-// What the API offers, operation by operation: parameters, bodies and answers, with the very schemas that validate
-// them. openapi.ts makes the document of it; a test holds it against the routes. Errors that any request can meet are
-// not listed.
+// The list of all operations of the API: parameters, bodies and answers. It uses the same schemas as the validation.
+// A test checks that the list and the routes match. Errors that every operation can answer with are not listed here.
 import { Type, type TObject, type TSchema } from 'typebox';
 import {
   Box,
@@ -68,13 +67,13 @@ const json = (description: string, schema: TSchema, ...headers: HeaderName[]): A
   headers,
 });
 const html = (description: string): AnswerOffer => ({ description, content: { 'text/html': text } });
-const unchanged: AnswerOffer = { description: 'The same as the client has', content: {} };
+const unchanged: AnswerOffer = { description: 'The client has the current version already', content: {} };
 const pageHeaders = ['Link', 'X-Next-Cursor'] as const;
 const boxErrors = ['BOX_NOT_FOUND'] as const;
 const execErrors = ['BOX_NOT_FOUND', 'EXEC_NOT_FOUND'] as const;
 const createErrors = ['RESOURCE_EXCEEDED', 'IMAGE_PULL_FAILED'] as const;
 
-/** By name, for those who show schemas. */
+/** The schemas that have a name in the document. */
 export const namedSchemas: Readonly<Record<string, TSchema>> = {
   Box,
   Exec,
@@ -153,7 +152,7 @@ const boxOperations: readonly Operation[] = [
     id: 'removeBox',
     summary: 'Remove a box with its disk, its commands and their output',
     query: RemoveQuery,
-    answers: { 200: json('It is gone', Ok) },
+    answers: { 200: json('The box is removed', Ok) },
     errors: [...boxErrors, 'BOX_ALREADY_RUNNING'],
   },
   {
@@ -207,7 +206,7 @@ const execOperations: readonly Operation[] = [
     method: 'post',
     path: '/v1/boxes/{box}/exec/{exec}:signal',
     id: 'signalExec',
-    summary: 'A signal to a command, such as INT or 2',
+    summary: 'Send a signal to a command, such as INT or 2',
     body: { schema: SignalBody, required: true },
     answers: { 200: json('The command', Exec) },
     errors: [...execErrors, 'BOX_NOT_RUNNING', 'EXEC_ALREADY_FINISHED'],
@@ -216,12 +215,12 @@ const execOperations: readonly Operation[] = [
     method: 'get',
     path: '/v1/boxes/{box}/exec/{exec}/events',
     id: 'followExec',
-    summary: 'Its output and its exit, as server-sent events',
+    summary: 'The output and the exit of a command, as server-sent events',
     query: EventsQuery,
     headers: ['Last-Event-ID'],
     answers: {
       200: {
-        description: 'Events log, then exit; with follow=false, those that there are, then end',
+        description: 'The events log, then exit; with follow=false, the events that exist now, then end',
         content: { 'text/event-stream': text },
       },
     },
@@ -238,7 +237,8 @@ const execOperations: readonly Operation[] = [
     answers: {
       200: {
         description:
-          'How it ended, and its output. With Accept: text/event-stream, its progress, then the events log and exit, or error',
+          'How the command ended, and its output. With Accept: text/event-stream, its progress, then the events log ' +
+          'and exit, or error',
         content: { 'application/json': RunResult, 'text/event-stream': text },
       },
     },
@@ -247,8 +247,11 @@ const execOperations: readonly Operation[] = [
 ];
 
 const upgrade: AnswerOffer = { description: 'A WebSocket', content: {} };
-const noUpgrade = { description: 'Not without a WebSocket', content: { 'application/json': ErrorBody } };
-/** Of the size of a terminal. */
+const noUpgrade = {
+  description: 'The request does not ask for a WebSocket',
+  content: { 'application/json': ErrorBody },
+};
+/** Columns or rows of a terminal. */
 const cells = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 }));
 
 const streamOperations: readonly Operation[] = [
@@ -256,7 +259,7 @@ const streamOperations: readonly Operation[] = [
     method: 'post',
     path: '/v1/boxes/{box}/files/upload',
     id: 'upload',
-    summary: 'A file into a box',
+    summary: 'Upload a file into a box',
     body: {
       schema: Type.Object({
         file: Type.Unsafe({ type: 'string', contentMediaType: 'application/octet-stream' }),
@@ -265,16 +268,16 @@ const streamOperations: readonly Operation[] = [
       required: true,
       contentType: 'multipart/form-data',
     },
-    answers: { 200: json('It stands there', UploadResult) },
+    answers: { 200: json('The file is in the box', UploadResult) },
     errors: [...boxErrors, 'BOX_NOT_RUNNING'],
   },
   {
     method: 'post',
     path: '/v1/boxes/{box}/files/download',
     id: 'download',
-    summary: 'A file out of a box',
+    summary: 'Download a file from a box',
     body: { schema: DownloadBody, required: true },
-    answers: { 200: { description: 'Its bytes', content: { 'application/octet-stream': text } } },
+    answers: { 200: { description: 'The bytes of the file', content: { 'application/octet-stream': text } } },
     errors: [...boxErrors, 'BOX_NOT_RUNNING'],
   },
   {
@@ -308,8 +311,8 @@ const serverOperations: readonly Operation[] = [
     answers: {
       200: {
         description:
-          'Without an id to go on behind: ready. Where that is too old: reset, that is, list anew. Then box.created, box.changed and ' +
-          'box.removed with a BoxState, exec.started and exec.finished with an ExecState',
+          'First ready, if the request names no id, or reset, if the id is too old: list everything again. Then ' +
+          'box.created, box.changed and box.removed with a BoxState, exec.started and exec.finished with an ExecState',
         content: { 'text/event-stream': text },
       },
     },
@@ -318,7 +321,7 @@ const serverOperations: readonly Operation[] = [
     method: 'get',
     path: '/v1/usage',
     id: 'usage',
-    summary: 'What boxes reserve and use, of the last hour and as it goes on, as server-sent events',
+    summary: 'What boxes reserve and use, in the last hour and from now on, as server-sent events',
     answers: {
       200: {
         description: 'history with a UsageHistory, then a sample with a UsageUpdate every few seconds',
@@ -345,41 +348,41 @@ const serverOperations: readonly Operation[] = [
     path: '/healthz',
     id: 'live',
     summary: 'Whether the server is alive',
-    answers: { 200: json('It is', Ok) },
+    answers: { 200: json('The server is alive', Ok) },
   },
   {
     method: 'get',
     path: '/readyz',
     id: 'ready',
     summary: 'Whether every part of the server answers',
-    answers: { 200: json('They do', Health), 503: json('Not now', Health) },
+    answers: { 200: json('Every part works', Health), 503: json('A part does not work now', Health) },
   },
   {
     method: 'get',
     path: '/metrics',
     id: 'metrics',
     summary: 'Figures of every process, for Prometheus',
-    answers: { 200: { description: 'In its text format', content: { 'text/plain': Type.String() } } },
+    answers: { 200: { description: 'The text format of Prometheus', content: { 'text/plain': Type.String() } } },
   },
   {
     method: 'get',
     path: '/',
     id: 'home',
-    summary: 'To the page',
+    summary: 'Redirect to the dashboard',
     answers: { 302: { description: 'To /ui', content: {}, headers: ['Location'] } },
   },
   {
     method: 'post',
     path: '/v1/ui/link',
     id: 'uiLink',
-    summary: 'A one-time link to the page, for a browser',
+    summary: 'A one-time link to the dashboard, for a browser',
     answers: { 200: json('The link', UiLink) },
   },
   {
     method: 'get',
     path: '/ui/login',
     id: 'uiLogin',
-    summary: 'Where that link leads: sets a cookie',
+    summary: 'The target of the one-time link: sets a cookie',
     query: LoginQuery,
     answers: { 302: { description: 'To /ui', content: {}, headers: ['Location', 'Set-Cookie'] } },
   },
@@ -390,7 +393,7 @@ const serverOperations: readonly Operation[] = [
     id: 'uiAsset',
     summary: 'A script or style sheet of the dashboard',
     answers: {
-      200: { description: 'It', content: { 'text/javascript': text, 'text/css': text, 'image/svg+xml': text } },
+      200: { description: 'The file', content: { 'text/javascript': text, 'text/css': text, 'image/svg+xml': text } },
       304: unchanged,
     },
     errors: ['NOT_FOUND'],

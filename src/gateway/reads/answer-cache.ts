@@ -1,42 +1,44 @@
-// Answers to reads, ready to be sent, for as long as nothing at all has been committed: then the database would say the
-// same. Made by main.ts, asked by the routes that get and list. So no answer is older than what any client has been
-// told before it asked.
+// Keeps the answers of reads until the next commit of any change. Until then the database would give the same answer.
+// So an answer is never older than a change that any client knew of before it sent its request.
 import { limits } from '../../shared/limits.ts';
 import type { CommitWatch } from '../../shared/store/commit-watch.ts';
 import type { Position } from '../../shared/store/lists.ts';
 
 export interface Answer {
   readonly json: string | Buffer;
-  /** Of a list: where its next page begins, if there is one. */
+  /** For a list: where its next page begins; null if there is none. */
   readonly next: Position | null;
 }
 
 export interface AnswerCache {
-  /** What is known under `key`, else what `read` gives; that is kept unless it is null. */
+  /** Gives the kept answer for `key`. Otherwise it gives the result of `read`, and keeps that unless it is null. */
   get<A extends Answer | null>(key: string, read: () => Promise<A>): Promise<A | Answer>;
 }
 
-/** What an entry costs beside its texts, in characters. */
+/** Counted for each entry in addition to its key and its JSON, in characters. */
 const entryChars = 256;
 
 export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): AnswerCache {
   const answers = new Map<string, Answer>();
   let keptVersion: number | null = null;
   let keptChars = 0;
-  let asked: { readonly version: number | null } | null = null;
+  let thisTurn: { readonly version: number | null } | null = null;
 
-  /** Asked once for all requests that have come when the event loop turns: those were sent before it was. */
+  /**
+   * Asks the database once for all requests in one turn of the event loop. That is enough, because clients sent these
+   * requests before the database was asked.
+   */
   function versionNow(): number | null {
-    if (asked === null) {
-      asked = { version: commits.version() };
+    if (thisTurn === null) {
+      thisTurn = { version: commits.version() };
       setImmediate(() => {
-        asked = null;
+        thisTurn = null;
       });
     }
-    return asked.version;
+    return thisTurn.version;
   }
 
-  function forgetAll(): void {
+  function removeAll(): void {
     answers.clear();
     keptChars = 0;
   }
@@ -44,7 +46,7 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
   function keep(key: string, answer: Answer): void {
     const chars = key.length + answer.json.length + entryChars;
     if (chars > limits.answersKeptChars) return;
-    if (keptChars + chars > limits.answersKeptChars) forgetAll();
+    if (keptChars + chars > limits.answersKeptChars) removeAll();
     answers.set(key, answer);
     keptChars += chars;
   }
@@ -53,20 +55,20 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
     async get(key, read) {
       const version = versionNow();
       if (version !== keptVersion) {
-        forgetAll();
+        removeAll();
         keptVersion = version;
       }
       const known = answers.get(key);
       if (known !== undefined) return known;
       const answer = await read();
-      // Meanwhile there may have been a commit that it has not seen.
+      // If another request saw a new version during the read, this answer may be older than that commit.
       if (answer !== null && version !== null && version === keptVersion && !answers.has(key)) keep(key, answer);
       return answer;
     },
   };
 }
 
-/** For JSON of a row as a reader gives it; null where there is none. */
+/** Makes an answer of the JSON that a reader thread gives for one row; null if the row does not exist. */
 export function rowAnswer(json: string | Uint8Array | null): Answer | null {
   if (json === null) return null;
   return {

@@ -1,5 +1,6 @@
-// Answers that are lists. A short one is one text, kept in the answer cache. A long one is written page by page, as its
-// client takes it, so that no process ever holds more of it than one page. Either way it is one JSON array.
+// Sends answers that are lists. A short list is one text in the answer cache. A long list is written page by page, at
+// the speed of its client, so that this process holds at most one page of it. In both cases the client gets one JSON
+// array.
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { drained } from '../../shared/waiting/drained.ts';
@@ -11,14 +12,15 @@ import { clientOf, type Budget } from '../http/budget.ts';
 import { jsonType, linkNext, sendAnswer, type ListQuery } from './pages.ts';
 import type { ListPage } from './reader-thread.ts';
 
-/** Where the rows come from. */
+/** Reads the rows of one list. */
 export interface ListSource {
   page(page: PageRequest): Promise<ListPage>;
-  /** Where a page of `limit` rows ends, if there is more behind it. */
+  /** The position of the last row among `limit` rows; null if no rows follow it. */
   end(page: PageRequest): Promise<Position | null>;
 }
 
 export interface ListSender {
+  /** Answers with the list. Calls `source` only if the answer cache has no answer. */
   send(
     source: () => Promise<ListSource>,
     query: ListQuery,
@@ -27,30 +29,36 @@ export interface ListSender {
   ): Promise<FastifyReply>;
 }
 
-const [opening, comma, closing] = ['[', ',', ']'].map((text) => Buffer.from(text)) as [Buffer, Buffer, Buffer];
+const [openBracket, comma, closeBracket] = ['[', ',', ']'].map((text) => Buffer.from(text)) as [Buffer, Buffer, Buffer];
 
 export interface ListSenderDeps {
   readonly answers: AnswerCache;
-  /** Answers that clients have not taken yet. */
+  /** The budget for answers that clients have not read yet. */
   readonly unread: Budget;
-  /** Aborts when the gateway goes. */
+  /** Aborts when the gateway stops. */
   readonly closing: AbortSignal;
 }
 
-export function createListSender({ answers, unread, closing: going }: ListSenderDeps): ListSender {
-  let open = 0;
-  /** Every long list holds a page, for as long as its client takes: all pages together are bounded. */
+export function createListSender({ answers, unread, closing }: ListSenderDeps): ListSender {
+  let openLists = 0;
+  /**
+   * The longest page, in characters. Each long list holds one page until its client has read it. So pages get shorter
+   * when more lists are open.
+   */
   const charsMax = () =>
-    Math.max(limits.replayPageBytesLeast, Math.min(limits.replayPageBytes, limits.replayBytesMax / (open + 1)));
+    Math.max(limits.replayPageBytesLeast, Math.min(limits.replayPageBytes, limits.replayBytesMax / (openLists + 1)));
 
-  /** The page behind `page`, and room for it: of long rows it may turn out longer than what there is room for. */
-  async function next(list: LongList, page: ListPage, over: AbortSignal): Promise<HeldPage> {
+  /**
+   * Reads the page after `page` and reserves bytes for it. A page with long rows can be longer than the reservation.
+   * Then it reserves the real length and reads the page again.
+   */
+  async function readNext(list: LongList, page: ListPage, signal: AbortSignal): Promise<HeldPage> {
     for (let room = charsMax(); ;) {
-      const release = await unread.wait(list.client, room, over);
+      const release = await unread.wait(list.client, room, signal);
       try {
         const { source, until } = list;
         const found = await source.page({ limit: limits.pageRowsMax, after: page.next, until, charsMax: charsMax() });
-        if (found.json.length <= room || over.aborted) return { page: found, release };
+        if (found.json.length <= room || signal.aborted) return { page: found, release };
         room = found.json.length;
       } catch (error) {
         release();
@@ -60,56 +68,56 @@ export function createListSender({ answers, unread, closing: going }: ListSender
     }
   }
 
-  /** Gives true when the client has all of it. */
-  async function write(list: LongList, raw: ServerResponse, over: AbortSignal): Promise<boolean> {
-    for (let { page, release } = list.first, before = opening; ; before = comma) {
+  /** Gives true when the whole list was written, and false when `signal` aborted first. */
+  async function write(list: LongList, raw: ServerResponse, signal: AbortSignal): Promise<boolean> {
+    for (let { page, release } = list.first, before = openBracket; ; before = comma) {
       raw.write(before);
-      if (!over.aborted && !raw.write(page.json)) await drained(raw, over);
+      if (!signal.aborted && !raw.write(page.json)) await drained(raw, signal);
       release();
-      if (over.aborted) return false;
+      if (signal.aborted) return false;
       if (page.next === null) {
-        raw.end(closing);
+        raw.end(closeBracket);
         return true;
       }
-      ({ page, release } = await next(list, page, over));
+      ({ page, release } = await readNext(list, page, signal));
     }
   }
 
-  /** A list that breaks off cuts the connection: its client must not take it for the whole. */
+  /** Closes the connection if the list is not complete, so that the client does not mistake it for the whole list. */
   async function stream(list: LongList, request: FastifyRequest, raw: ServerResponse): Promise<void> {
-    const over = new AbortController();
+    const stopWriting = new AbortController();
     const end = () => {
-      over.abort();
+      stopWriting.abort();
     };
     raw.once('close', end);
-    going.addEventListener('abort', end, { once: true });
-    if (raw.destroyed || going.aborted) end();
-    open++;
+    closing.addEventListener('abort', end, { once: true });
+    if (raw.destroyed || closing.aborted) end();
+    openLists++;
     try {
-      if (!(await write(list, raw, over.signal))) raw.destroy();
+      if (!(await write(list, raw, stopWriting.signal))) raw.destroy();
     } catch (error) {
       request.log.warn({ err: toBoxRunError(error), requestId: request.id }, 'a list broke off');
       raw.destroy();
     } finally {
-      open--;
+      openLists--;
       raw.off('close', end);
-      going.removeEventListener('abort', end);
+      closing.removeEventListener('abort', end);
     }
   }
 
   return {
-    async send(find, { limit, after }, request, reply) {
-      let begun: { readonly source: ListSource; readonly first: ListPage } | null = null;
+    async send(findSource, { limit, after }, request, reply) {
+      let longList: { readonly source: ListSource; readonly first: ListPage } | null = null;
       const rowsMax = limit ?? limits.pageRowsMax;
       const short = await answers.get(request.url, async (): Promise<Answer | null> => {
-        const source = await find();
+        const source = await findSource();
         const first = await source.page({ limit: rowsMax, after, charsMax: charsMax() });
         const isWhole = first.next === null || first.count === limit;
-        if (!isWhole) begun = { source, first };
-        return isWhole ? { json: Buffer.concat([opening, first.json, closing]), next: first.next } : null;
+        if (!isWhole) longList = { source, first };
+        return isWhole ? { json: Buffer.concat([openBracket, first.json, closeBracket]), next: first.next } : null;
       });
       if (short !== null) return sendAnswer(short, request, reply);
-      const { source, first } = begun as unknown as { source: ListSource; first: ListPage };
+      const { source, first } = longList as unknown as { source: ListSource; first: ListPage };
       const until = limit === null ? null : await source.end({ limit, after });
       if (until !== null) linkNext(until, request, reply);
       const headers = { ...(reply.getHeaders() as Record<string, string>), 'content-type': jsonType };
@@ -129,6 +137,7 @@ export function createListSender({ answers, unread, closing: going }: ListSender
 
 interface HeldPage {
   readonly page: ListPage;
+  /** Releases the bytes of the page in the budget. */
   readonly release: () => void;
 }
 
@@ -136,6 +145,6 @@ interface LongList {
   readonly source: ListSource;
   readonly client: string;
   readonly first: HeldPage;
-  /** Its last row; null for all that there is. */
+  /** The last row of the answer; null for the end of the list. */
   readonly until: Position | null;
 }

@@ -1,21 +1,22 @@
-// Collected output of one stream of a run, up to a bound; what is beyond it is cut, and the text says so. All runs
-// share one more bound. A character is never cut in half, and no more than a piece is ever text.
+// Collects the output of one stream of a run, up to a limit. All runs together have a second limit. Output beyond a
+// limit is lost, and the text says so at its end. Only one piece at a time is converted to text, to save memory, and
+// characters that lie across two pieces stay whole.
 import { StringDecoder } from 'node:string_decoder';
 
 export interface OutputText {
   add(bytes: Uint8Array): void;
-  /** In pieces. */
+  /** The kept output as text, in pieces. */
   texts(): Generator<string, void, void>;
-  /** What is kept. */
   readonly keptBytes: number;
-  /** Beyond the bound. */
+  /** Bytes beyond a limit. */
   readonly lostBytes: number;
 }
 
-/** What all streams together may keep. */
+/** The bytes that the streams of all runs may keep together. */
 export interface OutputPool {
-  /** False where so many bytes are not left. */
+  /** Reserves `bytes`; false if the pool does not have so many left. */
   take(bytes: number): boolean;
+  /** Releases reserved bytes. */
   giveBack(bytes: number): void;
 }
 
@@ -33,13 +34,17 @@ export function createOutputPool(bytesMax: number): OutputPool {
   };
 }
 
+/**
+ * @param bytesMax bytes that this stream keeps
+ * @param pool the second limit, which all runs share; null for none
+ */
 export function createOutputText(bytesMax: number, pool: Pick<OutputPool, 'take'> | null = null): OutputText {
   const pieces: Uint8Array[] = [];
   let keptBytes = 0;
   let lostBytes = 0;
   return {
     add(bytes) {
-      // Behind a hole there is nothing: the text is the beginning of the output.
+      // After the first lost byte nothing more is kept, so the text is always the beginning of the output.
       const kept = lostBytes > 0 ? bytes.subarray(0, 0) : bytes.subarray(0, bytesMax - keptBytes);
       const isTaken = kept.length > 0 && pool?.take(kept.length) !== false;
       if (isTaken) pieces.push(kept);

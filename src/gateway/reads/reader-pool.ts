@@ -1,5 +1,5 @@
-// Reads from the database through a few threads; what waits for them is bounded.
-// Routes and the event feed read through this; nothing in the gateway holds a connection itself.
+// Reads from the database through a few threads. The queue in front of the threads is limited.
+// Every row that the gateway reads comes through these threads; the main thread reads no rows.
 import { Piscina } from 'piscina';
 import type { Box, Exec } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
@@ -8,10 +8,11 @@ import type { BoxFilter, PageRequest, Position } from '../../shared/store/lists.
 import type { EventPage, KnownKey } from '../../shared/store/reader.ts';
 import type { ListPage, ReaderCall, ReaderThreadData } from './reader-thread.ts';
 
+/** Reads of rows. @throws UNAVAILABLE when too many reads wait */
 export interface Rows {
-  /** By id or name. */
+  /** @param key the id or the name of the box */
   box(key: string): Promise<Box | null>;
-  /** The same as JSON. */
+  /** As `box`, but gives JSON. */
   boxJson(key: string): Promise<string | Uint8Array | null>;
   boxes(filter: BoxFilter, page: PageRequest): Promise<ListPage>;
   boxesEnd(filter: BoxFilter, page: PageRequest): Promise<Position | null>;
@@ -24,12 +25,12 @@ export interface Rows {
 }
 
 export interface ReaderPool extends Rows {
-  /** Calls that no thread has taken yet. */
+  /** The number of reads that wait for a thread. */
   waiting(): number;
   close(): Promise<void>;
 }
 
-/** Starts the threads; `threadUrl` is the bundle of reader-thread.ts. */
+/** Starts the threads. @param threadUrl the bundle of reader-thread.ts */
 export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
   const data: ReaderThreadData = { dbPath };
   const pool = new Piscina({

@@ -1,5 +1,5 @@
-// A thread that reads the database, with a read-only connection of its own, so that long lists and pages of history
-// never hold up the gateway's event loop. Run by reader-pool.ts; each call is one short read.
+// The code of one reader thread. It has its own read-only connection to the database, so that long lists and pages of
+// history do not block the event loop of the gateway. Each call is one short read.
 import { workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { limits } from '../../shared/limits.ts';
@@ -10,7 +10,7 @@ export interface ReaderThreadData {
   readonly dbPath: string;
 }
 
-/** Rows of a list as JSON, with commas between them: made here, so that the gateway's thread has other things to do. */
+/** Rows of a list as JSON, separated by commas. The reader thread makes the JSON, to save work for the main thread. */
 export interface ListPage {
   readonly json: Uint8Array;
   readonly count: number;
@@ -50,11 +50,11 @@ export default function answer(call: ReaderCall): unknown {
     case 'knownKey':
       return reader.knownKey(call.scope, call.key);
     case 'events':
-      return handedOver(reader.events(call.execId, call.afterSeq, call.bytesMax));
+      return movedPage(reader.events(call.execId, call.afterSeq, call.bytesMax));
   }
 }
 
-/** Null for no row. A long text goes over as bytes: as text it would stand in the gateway's heap for a while. */
+/** Null for no row. A long text is moved as bytes, because as text it would stay in the gateway's heap for a while. */
 function jsonOf(row: object | null): unknown {
   const json = row === null ? null : JSON.stringify(row);
   if (json === null || json.length < limits.heldBytesCounted) return json;
@@ -71,17 +71,17 @@ function listed({ rows, next }: Page<unknown>): unknown {
 }
 
 /**
- * Its bytes go over to the gateway's thread; copies would stay here until this thread, which makes little garbage else,
- * looks for it. Those of small events go in one buffer, since each buffer is an object of its own on its way; a page of
- * large ones would stand there twice.
+ * Moves the bytes of a page to the main thread. Copies would stay in the memory of this thread for long, because it
+ * makes little other garbage and so seldom collects it. Small events share one buffer, because each buffer is moved as
+ * a separate object. Large events keep their buffers, because joining them would hold the page twice in memory.
  */
-function handedOver(page: EventPage): unknown {
-  const sent = hasSmallEvents(page) ? joined(page) : page;
+function movedPage(page: EventPage): unknown {
+  const sent = hasSmallEvents(page) ? inOneBuffer(page) : page;
   const buffers = [...new Set(sent.events.map(({ data }) => data.buffer))];
   return move({ [transferableSymbol]: buffers, [valueSymbol]: sent });
 }
 
-function joined({ events, more }: EventPage): EventPage {
+function inOneBuffer({ events, more }: EventPage): EventPage {
   const all = new Uint8Array(bytesOf(events));
   let at = 0;
   return {

@@ -1,6 +1,6 @@
-// Terminals and the input of commands over WebSockets: binary frames are bytes, text frames are words of control in
-// JSON. A shell ends with its connection; a command does not, and its output comes out of its events, all of it,
-// however often one attaches.
+// Terminals and the input of commands over WebSockets. Binary frames are bytes, and text frames are JSON messages.
+// A shell ends when its connection ends. A command continues: its output comes from its stored events, so each new
+// connection gets all of it.
 import type { FastifyInstance } from 'fastify';
 import type { Exec } from '../../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
@@ -18,7 +18,7 @@ const execPath = /^\/v1\/boxes\/([^/]+)\/exec\/([^/]+)\/attach\/?$/;
 
 type Attach = Extract<StreamOperation, { kind: 'attach' }>;
 
-/** The same paths without a WebSocket: says what is missing. */
+/** Adds the same paths for plain GET requests. They answer 426, because the client must ask for a WebSocket. */
 export function addAttachRoutes(app: FastifyInstance): void {
   for (const url of ['/v1/boxes/:box/attach', '/v1/boxes/:box/exec/:exec/attach']) {
     app.get(url, { exposeHeadRoute: false }, async (_request, reply) => {
@@ -31,7 +31,7 @@ export function addAttachRoutes(app: FastifyInstance): void {
   }
 }
 
-/** What serves the WebSocket at `url`, or null. */
+/** The function that serves the WebSocket at `url`; null if there is none. */
 export function webSocketRoute(parts: GatewayParts, url: URL): ((client: ClientSocket) => Promise<void>) | null {
   const box = boxPath.exec(url.pathname);
   if (box !== null) return (client) => attachShell(parts, client, nameIn(box[1]), url.searchParams);
@@ -54,8 +54,8 @@ async function attachShell(
   query: URLSearchParams,
 ): Promise<void> {
   const stream = await openWorkerStream(parts, box, shellOf(query));
-  closeTogether(client, stream);
-  client.onMessage((message) => pass(message, stream, client));
+  closeStreamWithClient(client, stream);
+  client.onMessage((message) => forward(message, stream, client));
   for (let item = await nextItem(stream); item !== null; item = await nextItem(stream)) {
     if ('bytes' in item) await client.send(item.bytes);
     else if (item.report.type === 'exit') await client.sendWord({ type: 'exit', code: item.report.code });
@@ -63,7 +63,7 @@ async function attachShell(
   client.close();
 }
 
-/** Without `withOutput`, the connection is for typing only, and says no more than the end of the command. */
+/** @param withOutput if false, the client only sends input, and gets nothing but the exit of the command */
 async function attachExec(
   parts: GatewayParts,
   client: ClientSocket,
@@ -73,24 +73,30 @@ async function attachExec(
   const exec = await findExec(parts.rows, path);
   const stream = exec.status === 'running' ? await openInput(parts, exec.box_id, exec.id) : null;
   if (stream !== null) {
-    closeTogether(client, stream);
-    // What the worker has against it (no input, say) is for the client; that the command has ended, its events tell.
+    closeStreamWithClient(client, stream);
+    // Errors of the worker go to the client, for example if the command takes no input. But if the command has ended,
+    // the client learns that from the exit event.
     void nextItem(stream).catch((error: unknown) => {
       const { code } = toBoxRunError(error);
       if (code !== 'EXEC_NOT_FOUND' && code !== 'UNAVAILABLE') client.fail(error);
     });
   }
-  client.onMessage(async (message) => (stream === null ? undefined : pass(message, stream, client)));
-  const over = AbortSignal.any([client.gone, parts.closing]);
-  if (withOutput) await showOutput(parts, client, exec, over);
-  else await tellExit(parts, client, exec, over);
+  client.onMessage(async (message) => (stream === null ? undefined : forward(message, stream, client)));
+  const signal = AbortSignal.any([client.gone, parts.closing]);
+  if (withOutput) await sendOutput(parts, client, exec, signal);
+  else await sendExit(parts, client, exec, signal);
   stream?.close();
   client.close();
 }
 
-/** Everything that the command writes, from its first byte, and how it ends. */
-async function showOutput({ feed }: GatewayParts, client: ClientSocket, exec: Exec, over: AbortSignal): Promise<void> {
-  for await (const events of feed.read(exec, -1, over)) {
+/** Sends all output of the command from its first byte, and then its exit. */
+async function sendOutput(
+  { feed }: GatewayParts,
+  client: ClientSocket,
+  exec: Exec,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const events of feed.read(exec, -1, signal)) {
     for (const event of events) {
       if (event.type === 'exit') {
         const { exit_code: code, error } = JSON.parse(Buffer.from(event.data).toString()) as {
@@ -107,13 +113,13 @@ async function showOutput({ feed }: GatewayParts, client: ClientSocket, exec: Ex
   }
 }
 
-async function tellExit(
+async function sendExit(
   { feed, rows }: GatewayParts,
   client: ClientSocket,
   exec: Exec,
-  over: AbortSignal,
+  signal: AbortSignal,
 ): Promise<void> {
-  await feed.ended(exec, over);
+  await feed.ended(exec, signal);
   const ended = await rows.exec(exec.box_id, exec.id);
   if (ended === null) throw new BoxRunError('EXEC_NOT_FOUND', `exec ${exec.id} was removed`);
   await client.sendWord({
@@ -127,7 +133,7 @@ async function openInput(parts: GatewayParts, box: string, execId: string): Prom
   return openWorkerStream(parts, box, { kind: 'input', execId });
 }
 
-function closeTogether(client: ClientSocket, stream: ByteStream): void {
+function closeStreamWithClient(client: ClientSocket, stream: ByteStream): void {
   const onGone = () => {
     stream.close();
   };
@@ -135,25 +141,25 @@ function closeTogether(client: ClientSocket, stream: ByteStream): void {
   client.gone.addEventListener('abort', onGone, { once: true });
 }
 
-/** One message of the client to the worker. */
-async function pass({ data, isBinary }: WebSocketMessage, stream: ByteStream, client: ClientSocket): Promise<void> {
+/** Sends one message of the client to the worker. */
+async function forward({ data, isBinary }: WebSocketMessage, stream: ByteStream, client: ClientSocket): Promise<void> {
   try {
     if (isBinary) await stream.send(data);
     else await stream.control(controlOf(data));
   } catch (error) {
     const known = toBoxRunError(error);
-    if (known.code !== 'UNAVAILABLE') client.fail(known); // Else the other direction says why it ended.
+    if (known.code !== 'UNAVAILABLE') client.fail(known); // Otherwise the code that reads the stream reports the end.
   }
 }
 
 function controlOf(data: Buffer): unknown {
-  let word: unknown = null;
+  let message: unknown = null;
   try {
-    word = JSON.parse(data.toString());
+    message = JSON.parse(data.toString());
   } catch {
-    // It fits nothing.
+    // `message` stays null, which does not fit the schema.
   }
-  if (fits(StreamControl, word)) return word;
+  if (fits(StreamControl, message)) return message;
   throw new BoxRunError(
     'VALIDATION_ERROR',
     'a text frame must be {"type":"resize","cols":C,"rows":R} or {"type":"eof"}',

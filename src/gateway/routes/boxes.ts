@@ -1,5 +1,5 @@
-// Boxes over HTTP: create, list, get, start, stop, remove, collect garbage. Reads come from the database, commands go
-// to the supervisor; nothing here knows what a box does.
+// The routes for boxes: create, list, get, start, stop, remove, and collect garbage.
+// Reads come from the database. All changes go to the supervisor, which alone decides about boxes.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { CreateBoxBody, GcBody, StopBody, type Box } from '../../shared/api.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
@@ -36,14 +36,14 @@ const parseRemoveQuery = createParseQuery(RemoveQuery);
 export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const { supervisor, rows, answers, lists } = parts;
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
-    const watch = createStopwatch();
-    const order = await watch.time('validate', async () => createOrder(request));
-    if (acceptsStream(request)) return streamCreate(parts, { order, watch }, request, reply);
+    const stopwatch = createStopwatch();
+    const params = await stopwatch.time('validate', async () => createParams(request));
+    if (acceptsStream(request)) return streamCreate(parts, { params, stopwatch }, request, reply);
     faultPoint('gateway.create.validated');
-    const work = watch.time('supervisor', () => supervisor.request('createBox', order, { requestId: request.id }));
+    const work = stopwatch.time('supervisor', () => supervisor.request('createBox', params, { requestId: request.id }));
     const box = await whileProcessing(reply, work);
     faultPoint('gateway.create.answering');
-    return reply.code(201).send(withServerTiming(reply, watch.times, box));
+    return reply.code(201).send(withServerTiming(reply, stopwatch.times, box));
   };
   app.post('/v1/boxes', create);
 
@@ -66,13 +66,13 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   app.post<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {
     const { key, action } = parseTarget(request.params.box);
     if (action === 'start') {
-      const watch = createStopwatch();
-      const started = watch.time('supervisor', () =>
+      const stopwatch = createStopwatch();
+      const started = stopwatch.time('supervisor', () =>
         supervisor.request('startBox', { box: key }, { requestId: request.id }),
       );
       const box = await whileProcessing(reply, started);
       faultPoint('gateway.start.answering');
-      return withServerTiming(reply, watch.times, box);
+      return withServerTiming(reply, stopwatch.times, box);
     }
     if (action === 'stop') {
       const grace = graceOf(parseStop(request.body ?? {}));
@@ -107,9 +107,9 @@ function graceOf({ grace_s: graceS }: StopBody): { graceMs?: number } {
   return graceS === undefined ? {} : { graceMs: Math.round(graceS * 1000) };
 }
 
-type CreateOrder = ParamsOf<SupervisorContract, 'createBox'>;
+type CreateParams = ParamsOf<SupervisorContract, 'createBox'>;
 
-function createOrder(request: FastifyRequest): CreateOrder {
+function createParams(request: FastifyRequest): CreateParams {
   const body: CreateBoxBody = parseCreate(request.body);
   if (typeof body.name === 'string' && isBoxId(body.name)) {
     throw new BoxRunError('VALIDATION_ERROR', "'name' must not have the form of a box id");
@@ -118,18 +118,19 @@ function createOrder(request: FastifyRequest): CreateOrder {
   return { body: withCleanEnvironment(body), ephemeral: false, ...(claim === undefined ? {} : { claim }) };
 }
 
-/** `key`, or `key=value`: a value may have a `=` in it, a key has none. */
+/** Parses `key` or `key=value`. The first `=` separates them, because a value can contain `=` and a key cannot. */
 function labelFilter(text: string): LabelFilter {
   const equals = text.indexOf('=');
   return equals < 0 ? { key: text, value: null } : { key: text.slice(0, equals), value: text.slice(equals + 1) };
 }
 
 /**
- * A create whose steps are told as they come: for a client with a person before it. It goes on when the client leaves.
+ * Creates a box and sends the progress as events, so that a person can follow it. The create continues if the client
+ * closes the connection.
  */
 async function streamCreate(
   parts: StreamParts & Pick<GatewayParts, 'supervisor'>,
-  { order, watch }: { readonly order: CreateOrder; readonly watch: Stopwatch },
+  { params, stopwatch }: { readonly params: CreateParams; readonly stopwatch: Stopwatch },
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
@@ -138,9 +139,9 @@ async function streamCreate(
       stream.offer(encodeNotice('progress', { stage, message }));
     };
     const options = { requestId: request.id, onProgress };
-    const created = watch.time('supervisor', () => parts.supervisor.request('createBox', order, options));
+    const created = stopwatch.time('supervisor', () => parts.supervisor.request('createBox', params, options));
     const { timings, ...box } = await created;
-    await stream.write(timingNotice(reply, { ...watch.times, ...timings }));
+    await stream.write(timingNotice(reply, { ...stopwatch.times, ...timings }));
     await stream.write(encodeNotice('box', box));
   });
 }

@@ -1,5 +1,5 @@
-// The description of the API, for people: the OpenAPI document as one page, made when the server starts. It loads
-// nothing and runs no script, so that it works without a network and under the strictest policy.
+// The page /docs: the OpenAPI document for people to read. It is made once, when the gateway starts. The page loads no
+// other file and runs no script, so it works without a network and under a strict content security policy.
 import type { FastifyInstance } from 'fastify';
 
 interface Described {
@@ -95,7 +95,7 @@ function renderOperation(method: string, path: string, operation: DescribedOpera
 </details>`;
 }
 
-/** A schema with a name as a link to it, any other in its short form. */
+/** A named schema becomes a link; any other schema becomes its JSON in one line. */
 function renderType(schema: unknown): string {
   const { $ref, type, items } = schema as { $ref?: string; type?: string; items?: unknown };
   if ($ref !== undefined) {

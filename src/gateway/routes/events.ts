@@ -1,6 +1,6 @@
-// The stream of changes of boxes and execs, as server-sent events: whoever lists and then follows it needs to poll
-// nothing. Its ids are positions: a client that comes again goes on behind the last one that it has, or is told to list
-// anew.
+// The route for state events: changes of boxes and commands as server-sent events. A client lists once, follows this
+// stream, and does not have to poll. The id of an event is a position: a client that connects again continues after its
+// last id, or gets `reset` and must list again.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { GatewayParts } from '../parts.ts';
 import { answerWithEvents, sendBatches } from '../live/event-answer.ts';
@@ -23,7 +23,7 @@ export function addEventRoutes(app: FastifyInstance, { states, ...parts }: Gatew
   });
 }
 
-/** The id behind which to go on: of a reconnecting EventSource, or of the client's own choice; null for from now on. */
+/** The id after which the stream continues: the header Last-Event-ID, or else the query; null for the present. */
 function sinceOf(request: FastifyRequest): string | null {
   const { since } = parseQuery(request.query);
   const header = request.headers['last-event-id'];

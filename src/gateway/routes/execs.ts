@@ -1,5 +1,5 @@
-// Commands in boxes over HTTP: start, list, get, cancel, and the stream of their events.
-// An exec is found only under the box that it belongs to.
+// The routes for commands: start, list, get, cancel, signal, and the stream of their output events.
+// The gateway finds an exec only in the path of its own box.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ExecBody, SignalBody, type Exec } from '../../shared/api.ts';
 import { userProblem } from '../../shared/boxes/box-user.ts';
@@ -37,13 +37,13 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const { supervisor, rows, answers, lists } = parts;
 
   app.post<{ Params: { box: string } }>('/v1/boxes/:box/exec', async (request, reply) => {
-    const watch = createStopwatch();
-    const order = await watch.time('validate', async () => execOrder(request));
-    const params = { box: keyOf(request.params.box), ...order };
-    const work = watch.time('supervisor', () => supervisor.request('startExec', params, { requestId: request.id }));
+    const stopwatch = createStopwatch();
+    const execPart = await stopwatch.time('validate', async () => execParams(request));
+    const params = { box: keyOf(request.params.box), ...execPart };
+    const work = stopwatch.time('supervisor', () => supervisor.request('startExec', params, { requestId: request.id }));
     const exec = await whileProcessing(reply, work);
     faultPoint('gateway.exec.answering');
-    return reply.code(201).send(withServerTiming(reply, watch.times, exec));
+    return reply.code(201).send(withServerTiming(reply, stopwatch.times, exec));
   });
 
   app.get<{ Params: { box: string } }>('/v1/boxes/:box/execs', async (request, reply) => {
@@ -96,9 +96,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
 }
 
-type ExecOrder = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
+type ExecParams = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
 
-function execOrder(request: FastifyRequest): ExecOrder {
+function execParams(request: FastifyRequest): ExecParams {
   const body = parseExec(request.body);
   const problem = typeof body.user === 'string' ? userProblem(body.user) : null;
   if (problem !== null) {
@@ -110,23 +110,23 @@ function execOrder(request: FastifyRequest): ExecOrder {
   return { body: withCleanEnvironment(body), ...(claim === undefined ? {} : { claim }) };
 }
 
-/** Resolves when the exec has ended, the time is over, or the client or the gateway goes. */
+/** Waits at most `waitS` seconds until the exec has ended. Resolves early if the client leaves or the gateway stops. */
 async function waitForEnd(
   { feed, closing }: GatewayParts,
   exec: Exec,
   waitS: number,
   reply: FastifyReply,
 ): Promise<void> {
-  const over = new AbortController();
+  const stopWaiting = new AbortController();
   const end = () => {
-    over.abort();
+    stopWaiting.abort();
   };
   const timer = setTimeout(end, waitS * 1000);
   reply.raw.once('close', end);
   closing.addEventListener('abort', end, { once: true });
   if (closing.aborted) end();
   try {
-    await feed.ended(exec, over.signal);
+    await feed.ended(exec, stopWaiting.signal);
   } catch (error) {
     if (toBoxRunError(error).code !== 'CANCELED') throw error;
   } finally {
@@ -140,10 +140,10 @@ function nameOf({ box, exec }: ExecPath['Params']): ExecName {
   return { box: keyOf(box), exec: keyOf(exec) };
 }
 
-/** The seq of the last event that the client has: of a reconnecting EventSource, or of its own choice. */
+/** The `seq` of the last event that the client has: from the header Last-Event-ID, or else from the query. */
 function resumeAfter(request: FastifyRequest): number {
   const header = request.headers['last-event-id'];
-  // A foreign id (of a stream that a proxy has merged, say) is no reason to refuse: such a client gets everything.
+  // An id of another form, for example from a stream that a proxy has merged, is not refused but ignored.
   if (typeof header === 'string' && /^\d{1,15}$/.test(header)) return Number(header);
   return parseEventsQuery(request.query).after ?? -1;
 }
@@ -152,7 +152,10 @@ interface EventStream {
   readonly exec: Exec;
   readonly afterSeq: number;
   readonly encoding: SseEncoding;
-  /** Until the exec ends; else what there is by now, and then the event `end`, without which it is not all. */
+  /**
+   * True: sends events until the exec ends. False: sends the events that exist now, and then the event `end`. Without
+   * `end`, the client knows that events are missing.
+   */
   readonly isFollowed: boolean;
 }
 

@@ -1,6 +1,6 @@
-// Files into boxes and out of them. The bytes go straight between the client and the box's worker, as fast as the
-// slower of them: neither this process nor the worker ever holds a file as a whole. A download that breaks off midway
-// cuts the connection.
+// The routes for uploads and downloads. The bytes flow between the client and the box's worker at the speed of the
+// slower side. Neither the gateway nor the worker ever holds a whole file in memory. If a download breaks off, the
+// gateway closes the connection, so that the client does not take the part for the whole file.
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Readable } from 'node:stream';
 import { posix } from 'node:path';
@@ -24,7 +24,7 @@ const parseDownload = createParse(DownloadBody);
 
 export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
   const spools = createSpools(parts.config.stateDir, parts.config.caps.freeDiskMb);
-  // Of its own, so that only here a form is no unsupported media type; it is read by the route itself.
+  // A separate fastify scope, so that only this route accepts forms. The route reads the form itself.
   await app.register(async (forms) => {
     forms.addContentTypeParser('multipart/form-data', (_request, _body, done) => {
       done(null);
@@ -40,7 +40,8 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
       const work = readUpload(request.raw, spools, (file, dest) =>
         upload(parts, { box, dest, requestId: request.id }, file),
       );
-      // Asked for only here: until the form is let go, whatever it complains of would come before the answer.
+      // The supervisor is asked for the reason only after readUpload has closed the form. While the form is open, its
+      // own errors could reach the client before that reason.
       const dest = await whileProcessing(
         reply,
         work.catch(async (error: unknown) => {
@@ -78,7 +79,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
   });
 }
 
-/** Until the answer is over. @throws TOO_MANY_REQUESTS */
+/** Takes a place for a transfer until the connection of the answer closes. @throws TOO_MANY_REQUESTS */
 function takePlace({ transfers }: GatewayParts, { raw, request }: FastifyReply): void {
   const { remoteAddress } = request.socket;
   transfers.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
@@ -109,12 +110,12 @@ async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
 }
 
 interface BegunDownload {
-  /** Null where nobody knows the length. */
+  /** The length of the file in bytes; null if it is unknown. */
   readonly bytes: number | null;
   readonly first: WorkerItem | null;
 }
 
-/** With the first piece of it: what fails before that is still told as an error. */
+/** Reads the first item before the headers are sent, so that an error until then can still be an error answer. */
 async function beginDownload(stream: ByteStream): Promise<BegunDownload> {
   const { bytes } = await nextReport(stream, 'size');
   return { bytes, first: await nextItem(stream) };
@@ -138,7 +139,7 @@ async function sendFile(
   raw.end();
 }
 
-/** A file's name for clients of every kind: plain where it can be, and exact in UTF-8 where it cannot. */
+/** Clients that do not know `filename*` (RFC 6266) get the plain name, in which special characters become `_`. */
 function contentDisposition(name: string): string {
   const plain = name.replace(/[^\x20-\x7e]|["\\%]/g, '_');
   if (plain === name) return `attachment; filename="${name}"`;

@@ -1,5 +1,5 @@
-// Facts about the server: its limits for clients, and for whoever watches it, whether it lives and is ready.
-// Asked by monitors and by clients at start; they tell the truth while parts are down.
+// The routes for facts about the server: its limits for clients, and its metrics and health for monitoring.
+// They answer also while other processes of the server are down.
 import type { FastifyInstance } from 'fastify';
 import { prometheusType } from '../../shared/observe/metrics.ts';
 import type { GatewayParts } from '../parts.ts';
@@ -13,7 +13,7 @@ export function addHealthRoutes(app: FastifyInstance, { config, health, meters }
 
   app.get('/metrics', async (_request, reply) => reply.type(prometheusType).send(await meters.render()));
 
-  // Live: this process answers. Ready: commands and streams would work now.
+  // Live means that this process answers. Ready means that commands and streams work now.
   app.get('/healthz', async () => ({ ok: true }));
   app.get('/readyz', async (_request, reply) => {
     const found = await health();

@@ -1,5 +1,5 @@
-// The description of the API, for programs, at /openapi.json. Called once by app.ts.
-// The text is made when the server starts, and is the same for everyone.
+// The route /openapi.json: the description of the API for programs.
+// The text is made once, when the gateway starts, and is the same for every client.
 import type { FastifyInstance } from 'fastify';
 
 export function addOpenApiRoutes(app: FastifyInstance, document: object): void {

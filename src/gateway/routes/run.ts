@@ -1,6 +1,6 @@
-// One command in a box of its own, in one request: create, run, collect the output, remove whatever happens.
-// When the client leaves, the box goes; when this process dies, the supervisor removes it, as the box is marked
-// ephemeral.
+// The route for runs: one command in a box of its own. The route creates the box, runs the command, collects the
+// output, and always removes the box, also if the client leaves. If this process dies, the supervisor removes the box,
+// because it is marked as ephemeral.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RunBody, type Box, type RunResult } from '../../shared/api.ts';
 import type { Event, KeyClaim } from '../../shared/contracts/writer.ts';
@@ -21,12 +21,12 @@ import { createParse, createParseQuery, RunQuery } from '../http/validation.ts';
 const parseRun = createParse(RunBody);
 const parseRunQuery = createParseQuery(RunQuery);
 
-interface RunOrder {
+interface RunInput {
   readonly body: RunBody;
   readonly claim?: KeyClaim;
 }
 
-/** What is done with the command of a run: its events, up to the exit. */
+/** Consumes the events of the command, up to the exit. */
 type UseEvents<Result> = (batches: AsyncIterable<readonly Event[]>) => Promise<Result>;
 
 export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
@@ -39,8 +39,8 @@ export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const body = withCleanEnvironment(parsed);
     const gone = whenGone(reply, parts.closing);
     if (!acceptsStream(request)) {
-      const order = { body, ...(claim === undefined ? {} : { claim }) };
-      const run = repeated.once(claim, () => runOnce(parts, order, { gone, request, pool }));
+      const input = { body, ...(claim === undefined ? {} : { claim }) };
+      const run = repeated.once(claim, () => runOnce(parts, input, { gone, request, pool }));
       return sendOutput(await whileProcessing(reply, run), reply);
     }
     if (claim !== undefined) {
@@ -52,7 +52,7 @@ export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
 }
 
-/** Aborts when the client has gone before its answer, or the gateway goes. */
+/** Aborts when the client closes the connection before its answer, or when the gateway stops. */
 function whenGone(reply: FastifyReply, closing: AbortSignal): AbortSignal {
   const gone = new AbortController();
   const abort = () => {
@@ -70,21 +70,21 @@ function whenGone(reply: FastifyReply, closing: AbortSignal): AbortSignal {
 interface CollectedRun {
   readonly request: FastifyRequest;
   readonly gone: AbortSignal;
-  /** What all runs share. */
+  /** The limit for the output of all runs together. */
   readonly pool: OutputPool;
 }
 
 async function runOnce(
   parts: GatewayParts,
-  order: RunOrder,
+  input: RunInput,
   { gone, request, pool }: CollectedRun,
 ): Promise<RunOutput> {
-  const { claim } = order;
-  return withOwnBox(parts, order, { gone, request }, async (box, run) => {
+  const { claim } = input;
+  return withOwnBox(parts, input, { gone, request }, async (box, run) => {
     const result = await run((batches) => collect(batches, parts.meters, pool));
     faultPoint('gateway.run.collected');
     if (claim !== undefined)
-      await keep(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
+      await storeAnswer(parts, { scope: claim.scope, key: claim.key, rowId: box.id, answer: keptAnswer(result) });
     return result;
   });
 }
@@ -97,12 +97,12 @@ interface StreamedRun {
 }
 
 /**
- * A run whose steps and output are told as they come, for a client with a person before it. The exit comes when its box
- * is removed.
+ * A run that streams its progress and output, so that a person can follow it. The exit event is sent after the box is
+ * removed.
  */
 async function streamRun(
   parts: GatewayParts,
-  order: RunOrder,
+  input: RunInput,
   { request, reply, gone, encoding }: StreamedRun,
 ): Promise<void> {
   await answerWithEvents(parts, { request, reply, name: 'a run', onError: 'last-event' }, async (stream) => {
@@ -112,14 +112,14 @@ async function streamRun(
     const write = async (events: readonly Event[]) => {
       for (const piece of encodeEvents(events, encoding)) await stream.write(piece);
     };
-    const exit = await withOwnBox(parts, order, { gone, request, onProgress }, (_, run) =>
+    const exit = await withOwnBox(parts, input, { gone, request, onProgress }, (_, run) =>
       run(async (batches) => {
         for await (const events of batches) {
           await write(events.filter(({ type }) => type === 'log'));
           const last = events.find(({ type }) => type === 'exit');
           if (last !== undefined) return last;
         }
-        throw endless();
+        throw noExitEvent();
       }),
     );
     await write([exit]);
@@ -132,10 +132,10 @@ interface RunOptions {
   readonly onProgress?: (stage: string, message: string) => void;
 }
 
-/** Makes the box, lets `use` run the command in it, and removes it. */
+/** Creates the box, lets `use` run the command in it, and removes the box. */
 async function withOwnBox<Result>(
   { supervisor, feed }: GatewayParts,
-  { body, claim }: RunOrder,
+  { body, claim }: RunInput,
   { gone, request, onProgress }: RunOptions,
   use: (box: Box, run: <Outcome>(useEvents: UseEvents<Outcome>) => Promise<Outcome>) => Promise<Result>,
 ): Promise<Result> {
@@ -143,7 +143,7 @@ async function withOwnBox<Result>(
   const box = await supervisor.request(
     'createBox',
     { body: { ...rest, workdir: '/root' }, ephemeral: true, ...(claim === undefined ? {} : { claim }) },
-    // A box that is made just when the client leaves must still be heard of, to be removed.
+    // If the client leaves while the box is created, the gateway still waits for the box, because it must remove it.
     {
       requestId: request.id,
       signal: gone,
@@ -173,8 +173,8 @@ async function withOwnBox<Result>(
   }
 }
 
-/** The answer counts even where it cannot be kept: the same key then runs again. */
-async function keep(
+/** Stores the answer for repeated requests. If that fails, the answer is still sent, and the same key runs again. */
+async function storeAnswer(
   { keepAnswer, log }: GatewayParts,
   answer: Parameters<GatewayParts['keepAnswer']>[0],
 ): Promise<void> {
@@ -183,6 +183,7 @@ async function keep(
   });
 }
 
+/** Collects the output up to the exit event. If it fails, it releases its bytes in the pool. */
 async function collect(
   batches: AsyncIterable<readonly Event[]>,
   meters: GatewayParts['meters'],
@@ -200,14 +201,14 @@ async function collect(
         if (event.stream !== null) (event.stream === 'stdout' ? stdout : stderr).add(event.data);
       }
     }
-    throw endless();
+    throw noExitEvent();
   } catch (error) {
     pool.giveBack(stdout.keptBytes + stderr.keptBytes);
     throw error;
   }
 }
 
-function endless(): BoxRunError {
+function noExitEvent(): BoxRunError {
   return new BoxRunError('RUNTIME_ERROR', 'the command ended without saying how');
 }
 

@@ -1,6 +1,6 @@
-// The dashboard at /ui, out of the package: one page, and the scripts and style sheets that it loads. They talk to the
-// API as every other client does. The policy allows nothing but these files: no inline script or style, no other host,
-// no frame around it.
+// The routes of the dashboard at /ui: one page with its scripts and style sheets, which speak with the API as every
+// other client does. The content security policy allows only these files: no inline scripts or styles, no other host,
+// and no frame around the page.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { UiLink } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
@@ -23,7 +23,7 @@ const policy = [
   "trusted-types 'none'",
 ].join('; ');
 
-/** The name of an asset changes with its content, so it never has to be asked for again; the page does, each time. */
+/** An asset gets a new name when its content changes, so browsers keep it. They ask for the page each time. */
 const caching = { page: 'no-cache', asset: 'public, max-age=31536000, immutable' } as const;
 
 const parseLogin = createParseQuery(LoginQuery);
@@ -44,8 +44,8 @@ export function addUiRoutes(app: FastifyInstance, parts: GatewayParts): void {
 }
 
 /**
- * Where a token is set: who may command the server asks for a one-time link, and the browser that follows it gets a
- * cookie.
+ * The login of a browser, for servers with a token. An authorised client requests a one-time link. The browser that
+ * opens the link gets a cookie instead of the token.
  */
 function addLoginRoutes(app: FastifyInstance, { supervisor, access, address }: GatewayParts): void {
   app.post('/v1/ui/link', async (_request, reply): Promise<UiLink> => {

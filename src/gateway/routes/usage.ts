@@ -1,5 +1,5 @@
-// What boxes use now and have used in the last hour, as server-sent events, and the images that this host knows by
-// name. The dashboard's charts and its form stand on it.
+// The routes for usage and images: the resources that boxes used in the last hour and use now, as server-sent events,
+// and the images that this host knows by name. The dashboard needs both, for its charts and its form.
 import type { FastifyInstance } from 'fastify';
 import type { Images, UsageHistory } from '../../shared/api.ts';
 import { baseImageName } from '../../shared/images/base.ts';
@@ -34,7 +34,7 @@ export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: Gatewa
   });
 }
 
-/** The event `history`: an hour of many boxes is long, and each client takes it at its own pace. */
+/** The event `history` in pieces, because it can be long and each client reads it at its own speed. */
 function encodeHistory({ samples, boxes }: UsageHistory): Generator<Buffer, void, void> {
   function* texts(): Generator<string, void, void> {
     yield 'event: history\ndata: {"samples":[';

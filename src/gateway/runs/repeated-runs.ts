@@ -1,6 +1,6 @@
-// Runs under a client's key: one that comes again gets the answer of the first, also while that is under way. A run's
-// box and events are gone when it ends, so its answer is kept by itself, before the box goes. A run that broke off may
-// be run again.
+// Runs with an Idempotency-Key. A repeated request gets the answer of the first one, also while the first one still
+// runs. The answer is stored separately, before the box is removed, because the box and its events are gone afterwards.
+// A run that broke off has no stored answer, so a repeated request runs the command again.
 import type { KeyClaim } from '../../shared/contracts/writer.ts';
 import { toBoxRunError } from '../../shared/errors.ts';
 import { checkSameRequest } from '../../shared/request-key.ts';
@@ -8,14 +8,18 @@ import type { GatewayParts } from '../parts.ts';
 import { parseOutput, type RunOutput } from './run-output.ts';
 
 export interface RepeatedRuns {
-  /** The answer to an earlier run under `claim`, or that of `run`. */
+  /**
+   * Gives the answer of an earlier run with the same key. If there is none, it calls `run`.
+   * @param claim the key and the hash of the request; undefined always calls `run`
+   * @throws VALIDATION_ERROR when the key was used with another body, and the errors of `run`
+   */
   once(claim: KeyClaim | undefined, run: () => Promise<RunOutput>): Promise<RunOutput>;
 }
 
 export function createRepeatedRuns({ rows }: Pick<GatewayParts, 'rows'>): RepeatedRuns {
-  const underWay = new Map<string, { readonly bodyHash: string; readonly result: Promise<RunOutput> }>();
+  const running = new Map<string, { readonly bodyHash: string; readonly result: Promise<RunOutput> }>();
 
-  async function recallOrRun(claim: KeyClaim, run: () => Promise<RunOutput>): Promise<RunOutput> {
+  async function storedAnswerOrRun(claim: KeyClaim, run: () => Promise<RunOutput>): Promise<RunOutput> {
     const known = await rows.knownKey(claim.scope, claim.key);
     if (known !== null) checkSameRequest(claim, known);
     const answer = known?.answer ?? null;
@@ -25,15 +29,16 @@ export function createRepeatedRuns({ rows }: Pick<GatewayParts, 'rows'>): Repeat
   return {
     async once(claim, run) {
       if (claim === undefined) return run();
-      for (let first = underWay.get(claim.key); first !== undefined; first = underWay.get(claim.key)) {
+      for (let first = running.get(claim.key); first !== undefined; first = running.get(claim.key)) {
         checkSameRequest(claim, first);
         const outcome = await first.result.catch(toBoxRunError);
         if (!(outcome instanceof Error)) return outcome;
-        // The first client has left, which is no answer for this one: most likely it is the same client, come again.
+        // The client of the first request closed its connection. It has most likely sent this request as a repetition,
+        // so this request runs the command instead of failing, too.
         if (outcome.code !== 'CANCELED') throw outcome;
       }
-      const result = recallOrRun(claim, run).finally(() => underWay.delete(claim.key));
-      underWay.set(claim.key, { bodyHash: claim.bodyHash, result });
+      const result = storedAnswerOrRun(claim, run).finally(() => running.delete(claim.key));
+      running.set(claim.key, { bodyHash: claim.bodyHash, result });
       return result;
     },
   };

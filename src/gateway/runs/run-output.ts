@@ -1,5 +1,5 @@
-// What a run gave: how it ended, and its output, as bytes for as long as a client takes them. It is written as the JSON
-// of RunResult piece by piece, since as one text it would stand in memory several times over.
+// The result of a run: its exit code or error, and its output. The output stays bytes until it is sent.
+// The JSON of RunResult is written piece by piece, because one whole text would be in memory several times.
 import type { FastifyReply } from 'fastify';
 import type { RunResult } from '../../shared/api.ts';
 import { drained } from '../../shared/waiting/drained.ts';
@@ -11,19 +11,21 @@ import { inPieces } from '../live/sse.ts';
 export interface RunOutput extends Omit<RunResult, 'stdout' | 'stderr'> {
   readonly stdout: OutputText;
   readonly stderr: OutputText;
-  /** Who still has a use for it; its bytes count until nobody has. */
+  /** How many answers still send this output. After the last one, its bytes go back to the pool. */
   readonly users: { count: number };
-  readonly forget: () => void;
+  /** Releases the bytes of this output in the pool. */
+  readonly release: () => void;
 }
 
 type Ending = Pick<RunResult, 'exit_code' | 'error_message'>;
 
+/** @param pool the pool in which the output has reserved its bytes; null if it has none reserved */
 export function runOutput(ending: Ending, stdout: OutputText, stderr: OutputText, pool: OutputPool | null): RunOutput {
-  const forget = () => pool?.giveBack(stdout.keptBytes + stderr.keptBytes);
-  return { ...ending, stdout, stderr, users: { count: 0 }, forget };
+  const release = () => pool?.giveBack(stdout.keptBytes + stderr.keptBytes);
+  return { ...ending, stdout, stderr, users: { count: 0 }, release };
 }
 
-/** An answer as it was kept, up to limits.keptOutputBytesMax of each stream. */
+/** Reads a stored answer. It has at most limits.keptOutputBytesMax of each stream. */
 export function parseOutput(json: string): RunOutput {
   const { stdout, stderr, ...ending } = JSON.parse(json) as RunResult;
   return runOutput(ending, outputOf(stdout), outputOf(stderr), null);
@@ -35,7 +37,7 @@ function outputOf(text: string): OutputText {
   return output;
 }
 
-/** A run's answer as it is kept: long output is cut, and says so. */
+/** The answer to store. Each stream is cut after limits.keptOutputBytesMax, and the text then says so. */
 export function keptAnswer({ exit_code, error_message, stdout, stderr }: RunOutput): string {
   return JSON.stringify({ exit_code, error_message, stdout: keptText(stdout), stderr: keptText(stderr) });
 }
@@ -46,14 +48,14 @@ function keptText(output: OutputText): string {
   return [...kept.texts()].join('');
 }
 
-/** Answers with it, at the pace of the client. */
+/** Sends the output as the answer, at the speed of the client. */
 export async function sendOutput(output: RunOutput, reply: FastifyReply): Promise<FastifyReply> {
   const { raw } = reply;
-  const { users, forget } = output;
+  const { users, release } = output;
   users.count++;
   const done = () => {
     users.count--;
-    if (users.count === 0) forget();
+    if (users.count === 0) release();
   };
   reply.hijack();
   if (raw.destroyed) {

@@ -1,6 +1,6 @@
-// The files of the dashboard, as the build left them beside this process: read on first use, kept compressed and plain,
-// because they are few and small. Called by routes/ui.ts; nothing outside of the list made at that time is ever read or
-// named.
+// The files of the dashboard, which the build has put next to the gateway. Each file is read once and then stays in
+// memory, plain and compressed, because the files are few and small. An asset is read only if its name is in the list
+// of the assets directory, so a request cannot name any other file.
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
@@ -16,9 +16,9 @@ export interface UiFile {
 }
 
 export interface UiFiles {
-  /** The page itself. @throws UNAVAILABLE when the dashboard was not built */
+  /** The HTML page. @throws UNAVAILABLE when the dashboard was not built */
   page(): Promise<UiFile>;
-  /** A script or style sheet by its name; null where there is none. */
+  /** A script, style sheet or image by its name; null if it does not exist. */
   asset(name: string): Promise<UiFile | null>;
 }
 
@@ -29,7 +29,7 @@ const types: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
 };
 
-/** @param directory where the build put them, with a slash at its end */
+/** @param directory the directory of the built files, with a slash at its end */
 export function createUiFiles(directory: URL): UiFiles {
   const files = new Map<string, Promise<UiFile>>();
   let assetNames: Promise<ReadonlySet<string>> | null = null;
