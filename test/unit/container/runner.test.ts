@@ -83,7 +83,7 @@ describe('reports', () => {
     ['of an exit code that is none', report(exited, 1, 256)],
     ['of a stage that is none', report(failed, 1, 1, 77)],
   ])('%s are refused', (_what, bytes) => {
-    expect(() => createReportReader()(bytes)).toThrow('cannot say');
+    expect(() => createReportReader()(bytes)).toThrow('impossible');
   });
 });
 
