@@ -1,10 +1,10 @@
 // A box's resolv.conf, made out of the host's.
 import { describe, expect, test } from 'vitest';
-import { isClosed } from '../../../src/worker/drivers/container/network/network.ts';
+import { isBlocked } from '../../../src/worker/drivers/container/network/network.ts';
 import { boxResolver, needsIpv6 } from '../../../src/worker/drivers/container/network/resolver.ts';
 
 const host = (...lines: string[]) => ({ text: lines.join('\n'), isSeenBySlirp: true });
-const box = (...lines: string[]) => boxResolver(host(...lines), isClosed);
+const box = (...lines: string[]) => boxResolver(host(...lines), isBlocked);
 
 describe('the name servers of a box', () => {
   test.each([
@@ -47,7 +47,7 @@ describe('the name servers of a box', () => {
   });
 
   test('are asked directly where slirp4netns cannot read the file of the host', () => {
-    const unseen = (...lines: string[]) => boxResolver({ ...host(...lines), isSeenBySlirp: false }, isClosed);
+    const unseen = (...lines: string[]) => boxResolver({ ...host(...lines), isSeenBySlirp: false }, isBlocked);
     expect(unseen('nameserver 198.51.100.1', 'nameserver 198.51.100.2')).toBe(
       'nameserver 198.51.100.1\nnameserver 198.51.100.2\n',
     );

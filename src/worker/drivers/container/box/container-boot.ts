@@ -23,7 +23,7 @@ import { hostnameOf, ociConfig, type BundleOptions } from './bundle.ts';
 import type { BoxCgroups } from '../host/cgroups.ts';
 import { diskReleased, type Disk } from '../disk/disk.ts';
 import { stagedEtcDir, stagedUserNamespace, startMonitor, type RunningBox } from './monitor.ts';
-import { connectBox, isClosed } from '../network/network.ts';
+import { connectBox, isBlocked } from '../network/network.ts';
 import type { BoxPaths } from './paths.ts';
 import { ociText } from '../exec/process-limits.ts';
 import { saveJson, type RunState } from './record.ts';
@@ -59,7 +59,7 @@ export async function makeHome(spec: BoxSpec, paths: BoxPaths, aheadDir?: string
   const host = hostnameOf(spec);
   writeFileSync(join(paths.etc, 'hosts'), `127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t${host}\n`);
   writeFileSync(join(paths.etc, 'hostname'), `${host}\n`);
-  writeFileSync(join(paths.etc, 'resolv.conf'), spec.network ? boxResolver(readHostResolver(), isClosed) : '');
+  writeFileSync(join(paths.etc, 'resolv.conf'), spec.network ? boxResolver(readHostResolver(), isBlocked) : '');
   if (aheadDir !== undefined && (await takeAhead(aheadPaths(aheadDir).alive, paths.alive))) return;
   rmSync(paths.alive, { force: true });
   await mustRun('mkfifo', ['-m', '600', paths.alive], { timeoutMs: fifoTimeoutMs });
