@@ -1,4 +1,4 @@
-// Users and groups as images name them.
+// Users and groups as images name them, resolved with the files of a box: numbers, names, and groups of a user.
 import { describe, expect, test } from 'vitest';
 import { resolveUser } from '../../../src/worker/drivers/container/exec/users.ts';
 
@@ -42,7 +42,7 @@ describe('a user', () => {
     expect(() => resolve(user)).toThrow(expect.objectContaining({ code: 'RUNTIME_ERROR' }));
   });
 
-  test('root is there in a box without files of users', () => {
+  test('root exists in a box that has no /etc/passwd', () => {
     for (const user of ['', 'root', '0'])
       expect(resolveUser(user, () => '')).toEqual({ uid: 0, gid: 0, groups: [0], home: '/root' });
   });

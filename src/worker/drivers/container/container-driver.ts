@@ -16,7 +16,7 @@ interface ContainerDriverOptions {
   readonly runner: RunnerMode;
 }
 
-/** Makes a driver for one box. The first start on a host tries out the OCI runtimes, and later starts use the result. */
+/** Makes a driver for one box. The first start on a host tries the OCI runtimes, and later starts use the result. */
 export function createContainerDriver(context: DriverContext, options: ContainerDriverOptions): Driver {
   return createBoxDriver(context, {
     ...options,

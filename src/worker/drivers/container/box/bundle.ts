@@ -78,7 +78,7 @@ interface IdMapping {
   readonly size: number;
 }
 
-/** The content of the bundle's config.json. */
+/** Returns the content of the bundle's config.json. */
 export function ociConfig(options: BundleOptions) {
   const { spec, shift, userNamespace } = options;
   const mapping = shift === null ? [] : idMapping(shift);

@@ -18,6 +18,10 @@ import { loadJson, saveJson, type BoxRecord, type RunState } from './record.ts';
 import { findRuntime, type RuntimeName } from '../host/runtime.ts';
 import { ensureBoxTools } from '../host/tools.ts';
 
+/**
+ * Prepares the image and makes the home and the disk of the box. On failure everything of the box is removed.
+ * @throws IMAGE_PULL_FAILED, CANCELED, TIMEOUT, RUNTIME_ERROR
+ */
 export async function createBox(
   held: HeldBox,
   progress: ReportProgress,
@@ -44,6 +48,10 @@ export async function createBox(
   }
 }
 
+/**
+ * Starts a box that is created or stopped. On failure no process of the box is left.
+ * @throws BOX_ALREADY_RUNNING, CANCELED, TIMEOUT, RUNTIME_ERROR, FORBIDDEN for a volume
+ */
 export async function startBox(held: HeldBox, progress: ReportProgress, signal: AbortSignal): Promise<void> {
   const { context, paths, cgroups, cgroup } = held;
   const { spec } = context;
@@ -88,6 +96,10 @@ export async function startBox(held: HeldBox, progress: ReportProgress, signal: 
   }
 }
 
+/**
+ * Takes over a box that an earlier worker started. If it does not run completely, what is left of it is killed.
+ * @throws TIMEOUT, RUNTIME_ERROR
+ */
 export async function reattachBox(held: HeldBox): Promise<'running' | 'stopped'> {
   const { paths } = held;
   const state = loadJson<RunState>(paths.runState);
@@ -120,6 +132,10 @@ async function ensureNetwork({ context, paths }: HeldBox, state: RunState): Prom
   return network;
 }
 
+/**
+ * Asks the processes of the box to end, and kills all after `graceMs` milliseconds. The disk stays.
+ * @throws TIMEOUT
+ */
 export async function stopBox(held: HeldBox, graceMs: number): Promise<void> {
   const current = held.release();
   if (current === null) {
@@ -133,6 +149,11 @@ export async function stopBox(held: HeldBox, graceMs: number): Promise<void> {
   await held.confirmStopped();
 }
 
+/**
+ * Stops the box and removes everything of it from the host. It may be called again after a failure.
+ * @param graceMs in milliseconds, as for `stopBox`
+ * @throws TIMEOUT
+ */
 export async function removeBox(held: HeldBox, graceMs = 0): Promise<void> {
   await stopBox(held, graceMs);
   await held.cgroups.killAll(limits.killTimeoutMs);

@@ -89,7 +89,7 @@ export interface RunningBox {
 /** Path of the box's user namespace, if the box has its own range of ids. */
 export const stagedUserNamespace = `${stageDir}/userns`;
 
-/** Where crun and runc find the files for /etc. They are on the box's disk: the box's changes to them count there. */
+/** Where crun and runc find the files for /etc. They are on the box's disk, so changes to them use its space. */
 export const stagedEtcDir = `${stageDir}/disk/etc`;
 
 /**

@@ -1,6 +1,6 @@
-// Root file systems of images, which boxes share read-only. skopeo pulls an image, umoci unpacks it. Each is named after
-// its digest. It is made in a temporary directory and then renamed, so several processes may prepare the same image. A
-// registry is asked only once for each reference.
+// Root file systems of images, which boxes share read-only. skopeo pulls an image, umoci unpacks it. Each is named
+// after its digest. It is made in a temporary directory and then renamed, so several processes may prepare the same
+// image. A registry is asked only once for each reference.
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -171,7 +171,7 @@ async function giveToBoxRoot(dir: string, { base }: IdRange, signal: AbortSignal
     throw new BoxRunError('RUNTIME_ERROR', `the unpacked image cannot be given to a box: ${lastLines(result.stderr)}`);
 }
 
-/** Copies the image. It gets the manifest first, with a short deadline, so a registry that does not answer fails soon. */
+/** Gets the manifest first, with a short deadline, so the call fails soon if the registry does not answer. */
 async function copyFromRegistry(
   reference: string,
   layout: string,

@@ -1,6 +1,6 @@
 // The network of a box with `network: true`. slirp4netns gives the box's network namespace an interface, and carries
-// its traffic as ordinary connections from the host. Rules in that namespace keep the box away from all addresses of the
-// host. The box cannot change them, because it lacks NET_ADMIN. slirp4netns ends when the box's monitor ends.
+// its traffic as ordinary connections from the host. Rules in that namespace keep the box away from all addresses of
+// the host. The box cannot change them, because it lacks NET_ADMIN. slirp4netns ends when the box's monitor ends.
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
