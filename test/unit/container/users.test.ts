@@ -4,7 +4,8 @@ import { resolveUser } from '../../../src/worker/drivers/container/exec/users.ts
 
 const files: Readonly<Record<string, string>> = {
   '/etc/passwd':
-    'root:x:0:0::/root:/bin/sh\nana:x:1000:100::/home/ana:/bin/sh\nodd line\n7:x:70:71::/seven:/bin/sh\nbig:x:4294967295:0::/:/bin/sh\neve:x:1001:100::/:/bin/sh\n',
+    'root:x:0:0::/root:/bin/sh\nana:x:1000:100::/home/ana:/bin/sh\nodd line\n7:x:70:71::/seven:/bin/sh\n' +
+    'big:x:4294967295:0::/:/bin/sh\neve:x:1001:100::/:/bin/sh\n',
   '/etc/group':
     'root:x:0:\nusers:x:100:\nwheel:x:10:bob,ana\naudio:x:29:ana\ndocker:x:99:root\nhuge:x:4294967295:eve\n',
 };
