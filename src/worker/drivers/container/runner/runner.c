@@ -29,7 +29,7 @@ void say(uint32_t kind, uint32_t id, int32_t value, uint32_t detail) {
   ssize_t sent;
   do sent = send(controlFd, &report, sizeof report, MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);
-  if (sent != (ssize_t)sizeof report) _exit(1); // The worker is gone.
+  if (sent != (ssize_t)sizeof report) _exit(1); // The worker has ended.
 }
 
 /** Takes one text that ends with a zero byte. Returns NULL if there is none. */
@@ -146,7 +146,7 @@ static void readControl(void) {
     const size_t bytes = sizeof header.bytes + header.bytes;
     if (header.bytes < sizeof header - sizeof header.bytes || bytes > sizeof frame || bytes % 4 != 0) _exit(2);
     if (frameBytes - from < bytes) break;
-    // A frame is filled up to a multiple of four with bytes that say how many they are.
+    // A frame ends with one to four bytes of padding. Each of these bytes has their number.
     char *end = frame + from + bytes;
     const unsigned char filling = (unsigned char)end[-1];
     if (filling == 0 || filling > 4 || bytes < sizeof header + filling) _exit(2);
