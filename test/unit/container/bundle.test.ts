@@ -1,4 +1,4 @@
-// The OCI configuration of a box, and its system call filter, as data.
+// The OCI configuration of a box and its system call filter, both as data. No runtime is started.
 import { describe, expect, test } from 'vitest';
 import type { BoxSpec } from '../../../src/worker/drivers/driver-contract.ts';
 import { sharedRange } from '../../../src/shared/host/id-ranges.ts';
@@ -42,7 +42,7 @@ function config(overrides: Partial<BundleOptions> = {}) {
 }
 
 describe('the configuration of a box', () => {
-  test('has every namespace, and ids that are nobody on the host', () => {
+  test('has every namespace, and ids that belong to no user of the host', () => {
     const { linux } = config();
     expect(linux.namespaces.map(({ type }) => type).sort()).toEqual([
       'cgroup',
@@ -57,7 +57,7 @@ describe('the configuration of a box', () => {
     expect(config({ shift: null }).linux.namespaces.map(({ type }) => type)).not.toContain('user');
   });
 
-  test('holds no capability but twelve, and its first process holds none', () => {
+  test('allows twelve capabilities, and gives the first process none', () => {
     expect(boxCapabilities).toHaveLength(12);
     for (const name of ['CAP_SYS_ADMIN', 'CAP_MKNOD', 'CAP_NET_RAW', 'CAP_NET_ADMIN', 'CAP_SYS_PTRACE'])
       expect(boxCapabilities).not.toContain(name);
@@ -67,7 +67,7 @@ describe('the configuration of a box', () => {
     });
   });
 
-  test('bounds memory without swap, CPU and processes, and denies devices', () => {
+  test('limits memory (without swap), CPU and processes, and denies devices', () => {
     expect(config().linux.resources).toEqual({
       devices: [{ allow: false, access: 'rwm' }],
       memory: { limit: 512 * 2 ** 20, swap: 512 * 2 ** 20 },
@@ -76,7 +76,7 @@ describe('the configuration of a box', () => {
     });
   });
 
-  test("mounts volumes with the host's ids where they can be mapped, read-only below as well where they cannot", () => {
+  test('maps the ids of volumes if it can, and otherwise makes a read-only volume recursively read-only', () => {
     const volumes = (mapsVolume: () => boolean) =>
       config({ mapsVolume })
         .mounts.filter(({ destination }) => /^\/[ab]$/.test(destination))
@@ -91,7 +91,7 @@ describe('the configuration of a box', () => {
     ]);
   });
 
-  test('gives a host name without underscores, and control groups that say whose they are', () => {
+  test('makes a host name without underscores, and control groups with the names of the database and the box', () => {
     expect(hostnameOf(spec)).toBe('box-x7Kq0aZ-b3T');
     expect(cgroupOf('inst_abc-_1', spec.boxId)).toEqual({
       parent: 'boxrun-abc-_1',
@@ -105,7 +105,7 @@ describe('the system call filter', () => {
   const plain = (action: string) =>
     syscalls.filter((rule) => rule.action === action && rule.args === undefined).flatMap((rule) => rule.names);
 
-  test('answers what it does not know as a kernel that does not have it', () => {
+  test('answers an unknown call with ENOSYS, as a kernel without that call does', () => {
     expect([defaultAction, defaultErrnoRet, architectures]).toEqual(['SCMP_ACT_ERRNO', 38, ['SCMP_ARCH_X86_64']]);
     expect(seccompProfile('arm64').architectures).toEqual(['SCMP_ARCH_AARCH64']);
   });
@@ -115,7 +115,7 @@ describe('the system call filter', () => {
     expect(new Set(names).size).toBe(names.length);
   });
 
-  test('never allows the dangerous ones, nor clone3, whose flags it cannot see', () => {
+  test('never allows dangerous calls, nor clone3, whose flags a filter cannot read', () => {
     const allowed = plain('SCMP_ACT_ALLOW');
     for (const name of [
       'mount',

@@ -1,5 +1,5 @@
-// Empty disks from their archive: the same file system as mkfs.ext4 makes, of any size, and never one from an archive
-// that is damaged.
+// Empty disks from their archive: for each size the file system is the one that mkfs.ext4 made. A damaged archive never
+// becomes a disk.
 import { execFileSync } from 'node:child_process';
 import { statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ const check = (disk: string) =>
 
 describe('an empty disk', () => {
   it.each([1, 8])(
-    'of %i GiB is a whole file system, takes hardly any room, and is the same from the archive',
+    'of %i GiB is a complete file system, takes less than 1 MiB, and is the same from the archive',
     async (sizeGb) => {
       const dir = temporaryDirectory();
       const paths = ['first', 'second'].map((name) => join(dir, name));
@@ -25,14 +25,14 @@ describe('an empty disk', () => {
       for (const path of paths) {
         expect(statSync(path).size).toBe(sizeGb * gib);
         expect(statSync(path).blocks * 512).toBeLessThan(1024 ** 2);
-        expect(check(path)).toContain('11/'); // Files in use: those that mke2fs(8) reserves.
+        expect(check(path)).toContain('11/'); // The 11 inodes that mke2fs(8) itself uses.
       }
       const [first, second] = await Promise.all(paths.map(async () => emptyDisk(join(dir, 'images'), sizeGb * gib)));
       expect(first?.pieces).toEqual(second?.pieces);
     },
   );
 
-  it('of a size that no host has takes a few MiB', async () => {
+  it('of 1 TiB takes only a few MiB', async () => {
     const dir = temporaryDirectory();
     const path = join(dir, 'disk');
     writeDisk(path, await emptyDisk(join(dir, 'images'), 1024 * gib));
@@ -40,7 +40,7 @@ describe('an empty disk', () => {
     expect(statSync(path).blocks * 512).toBeLessThan(32 * 1024 ** 2);
   });
 
-  it('takes the place of whatever was there', async () => {
+  it('replaces a file at its path', async () => {
     const dir = temporaryDirectory();
     const path = join(dir, 'disk');
     writeFileSync(path, Buffer.alloc(3 * 1024 ** 2, 'x'));
@@ -48,7 +48,7 @@ describe('an empty disk', () => {
     expect(check(path)).toContain('11/');
   });
 
-  it('is refused where its archive is cut', async () => {
+  it('is refused when its archive is cut', async () => {
     const images = join(temporaryDirectory(), 'images');
     await emptyDisk(images, gib);
     truncateSync(join(images, 'disks', 'ext4-2', `${gib}.tar`), 20_000);

@@ -1,4 +1,5 @@
-// The reading end of a command's pipe: every byte, whether it is read once at the command's end or while it runs.
+// The reading end of a command's pipe: every byte arrives, whether the pipe is read once at the command's end or while
+// the command runs.
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -33,7 +34,7 @@ const isOpen = (fd: number): boolean => {
 };
 
 describe('the pipe of a command', () => {
-  it('that has ended gives all that it wrote, and is closed', async () => {
+  it('gives all bytes and is closed when the command has ended', async () => {
     const { fd, writer, firstLook, pipe } = openPipe();
     const text = Buffer.alloc(60_000, 'line\n');
     writeSync(writer, text);
@@ -56,7 +57,7 @@ describe('the pipe of a command', () => {
     pipe.destroy();
   });
 
-  it('that is written for longer gives everything, with back-pressure', async () => {
+  it('gives all bytes of a long command, and makes the writer wait when the reader pauses', async () => {
     const { path, writer, firstLook, pipe } = openPipe();
     const bytes = 8 * 1024 * 1024;
     const child = spawn('sh', ['-c', `head -c ${bytes} /dev/zero > ${path}`], { stdio: 'ignore' });
@@ -73,7 +74,7 @@ describe('the pipe of a command', () => {
       for (let count = 0; count < 20; count++) await turn();
       return read === before;
     });
-    expect(child.exitCode).toBeNull(); // It waits until somebody reads on.
+    expect(child.exitCode).toBeNull(); // The writer waits until the test reads again.
     expect(read + pipe.readableLength).toBeLessThan(bytes / 2);
     const ended = new Promise((resolve) => pipe.once('end', resolve));
     pipe.resume();
@@ -83,7 +84,7 @@ describe('the pipe of a command', () => {
     expect(read).toBe(bytes);
   });
 
-  it('that nobody reads any more is closed, before and after its first look', async () => {
+  it('is closed when the reader destroys it, before and after its first look', async () => {
     for (const looks of [false, true]) {
       const { fd, writer, firstLook, pipe } = openPipe();
       pipe.resume();

@@ -1,10 +1,11 @@
-// A box's resolv.conf, made out of the host's.
+// The resolv.conf of a box, made out of the host's. The first name server is slirp4netns, if it can read the host's
+// file.
 import { describe, expect, test } from 'vitest';
-import { isClosed } from '../../../src/worker/drivers/container/network/network.ts';
+import { isBlocked } from '../../../src/worker/drivers/container/network/network.ts';
 import { boxResolver, needsIpv6 } from '../../../src/worker/drivers/container/network/resolver.ts';
 
 const host = (...lines: string[]) => ({ text: lines.join('\n'), isSeenBySlirp: true });
-const box = (...lines: string[]) => boxResolver(host(...lines), isClosed);
+const box = (...lines: string[]) => boxResolver(host(...lines), isBlocked);
 
 describe('the name servers of a box', () => {
   test.each([
@@ -16,7 +17,7 @@ describe('the name servers of a box', () => {
       ['10.0.2.3', '198.51.100.2', '198.51.100.3'],
     ],
     [
-      'one of the host alone, and another',
+      'one that only the host reaches, and another',
       ['nameserver 127.0.0.53', 'nameserver 198.51.100.2'],
       ['10.0.2.3', '198.51.100.2'],
     ],
@@ -46,23 +47,23 @@ describe('the name servers of a box', () => {
     expect(box(...lines)).toBe(`${servers.map((address) => `nameserver ${address}`).join('\n')}\n`);
   });
 
-  test('are asked directly where slirp4netns cannot read the file of the host', () => {
-    const unseen = (...lines: string[]) => boxResolver({ ...host(...lines), isSeenBySlirp: false }, isClosed);
+  test('are asked directly when slirp4netns cannot read the file of the host', () => {
+    const unseen = (...lines: string[]) => boxResolver({ ...host(...lines), isSeenBySlirp: false }, isBlocked);
     expect(unseen('nameserver 198.51.100.1', 'nameserver 198.51.100.2')).toBe(
       'nameserver 198.51.100.1\nnameserver 198.51.100.2\n',
     );
     expect(unseen('nameserver 127.0.0.53')).toBe('nameserver 10.0.2.3\n');
   });
 
-  test('need IPv6 only where the host has no other', () => {
+  test('need IPv6 only if the host has no IPv4 name server', () => {
     expect(needsIpv6(host('nameserver fe80::1%eth0'))).toBe(true);
     expect(needsIpv6(host('nameserver 2001:db8::1', 'nameserver 198.51.100.1'))).toBe(false);
     expect(needsIpv6(host(''))).toBe(false);
   });
 });
 
-test('the last search list and all options of the host are those of the box', () => {
-  const said = box(
+test('the box gets the last search list and all options of the host', () => {
+  const text = box(
     'domain old.example',
     'search a.example b.example',
     'nameserver 198.51.100.1',
@@ -70,6 +71,6 @@ test('the last search list and all options of the host are those of the box', ()
     'sortlist 10.0.0.0',
     'options rotate',
   );
-  expect(said).toBe('nameserver 10.0.2.3\nsearch a.example b.example\noptions ndots:2 timeout:1\noptions rotate\n');
+  expect(text).toBe('nameserver 10.0.2.3\nsearch a.example b.example\noptions ndots:2 timeout:1\noptions rotate\n');
   expect(box('search a;b', 'nameserver 198.51.100.1')).toBe('nameserver 10.0.2.3\n');
 });

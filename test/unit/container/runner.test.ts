@@ -1,5 +1,5 @@
-// What worker and runner say to each other, and that the worker believes only what can be true: the runner lives in the
-// box.
+// The messages between worker and runner. The worker accepts only reports that can be true, because the runner lives in
+// the box.
 import { duplexPair } from 'node:stream';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
@@ -29,7 +29,7 @@ function report(kind: number, id: number, value = 0, detail = 0): Buffer {
 const [ready, started, failed, exited] = [1, 2, 3, 4] as const;
 
 describe('an order', () => {
-  it('is as long as it says, in whole words of the machine', () => {
+  it('has the length that it declares, a multiple of four bytes', () => {
     for (const cmd of [['true'], ['a', ''], ['ä', 'bb', 'ccc']]) {
       const frame = encodeRun(7, { ...order, cmd }) as Buffer;
       expect(frame.length % 4).toBe(0);
@@ -41,7 +41,7 @@ describe('an order', () => {
     }
   });
 
-  it('is none where the runner, or the kernel, could not take it', () => {
+  it('is not made if the runner or the kernel could not take it', () => {
     expect(encodeRun(1, { ...order, cmd: ['x'.repeat(131_072)] })).toBeNull();
     expect(encodeRun(1, { ...order, cmd: Array.from({ length: 20_000 }, () => 'x') })).toBeNull();
     expect(encodeRun(1, { ...order, cmd: Array.from({ length: 20 }, () => 'x'.repeat(100_000)) })).toBeNull();
@@ -61,7 +61,7 @@ describe('an order', () => {
 });
 
 describe('reports', () => {
-  it('are read whole, however they are cut', () => {
+  it('are read completely from pieces of any length', () => {
     const read = createReportReader();
     const bytes = Buffer.concat([
       report(ready, 0),
@@ -79,29 +79,29 @@ describe('reports', () => {
   });
 
   it.each([
-    ['of no kind', report(9, 1)],
-    ['of an exit code that is none', report(exited, 1, 256)],
-    ['of a stage that is none', report(failed, 1, 1, 77)],
+    ['of an unknown kind', report(9, 1)],
+    ['of an impossible exit code', report(exited, 1, 256)],
+    ['of an unknown stage', report(failed, 1, 1, 77)],
   ])('%s are refused', (_what, bytes) => {
-    expect(() => createReportReader()(bytes)).toThrow('cannot say');
+    expect(() => createReportReader()(bytes)).toThrow('impossible');
   });
 });
 
-describe('the line to a runner', () => {
+describe('the connection to a runner', () => {
   afterEach(() => {
     vi.useRealTimers();
   });
 
-  function line() {
-    const [ours, theirs] = duplexPair();
-    theirs.resume();
-    return { channel: createChannel(ours), theirs };
+  function connection() {
+    const [workerEnd, runnerEnd] = duplexPair();
+    runnerEnd.resume();
+    return { channel: createChannel(workerEnd), runnerEnd };
   }
 
   it('gives each command its own reports', async () => {
-    const { channel, theirs } = line();
+    const { channel, runnerEnd } = connection();
     const [one, two, three] = [channel.run(order), channel.run(order), channel.run(order)];
-    theirs.write(
+    runnerEnd.write(
       Buffer.concat([
         report(started, 2),
         report(started, 1),
@@ -116,57 +116,57 @@ describe('the line to a runner', () => {
     await expect(three?.begun).rejects.toMatchObject({ stage: 'join', errno: 2 });
   });
 
-  it('takes an end without a begin for a command that was killed before it', async () => {
-    const { channel, theirs } = line();
+  it('takes an end without a begin as the end of a command that was killed before it began', async () => {
+    const { channel, runnerEnd } = connection();
     const command = channel.run(order);
-    theirs.write(report(exited, 1, 137));
+    runnerEnd.write(report(exited, 1, 137));
     await expect(command?.begun).rejects.toBeInstanceOf(StartRefused);
   });
 
   it.each([
-    ['of a command that is none', report(exited, 5)],
+    ['of an unknown command', report(exited, 5)],
     ['of a second begin', Buffer.concat([report(started, 1), report(started, 1)])],
     ['of nonsense', Buffer.alloc(16, 255)],
   ])('ends with a report %s', async (_what, bytes) => {
-    const { channel, theirs } = line();
+    const { channel, runnerEnd } = connection();
     const command = channel.run(order);
-    theirs.write(bytes);
+    runnerEnd.write(bytes);
     expect(await channel.closed).toContain('said');
     expect(await command?.exit).toHaveProperty('lost');
     expect(channel.run(order)).toBeNull();
   });
 
-  it('ends with the runner: what has begun is lost, what has not is refused', async () => {
-    const { channel, theirs } = line();
+  it('ends with the runner: a command that has begun is lost, another one is refused', async () => {
+    const { channel, runnerEnd } = connection();
     const [begun, waiting] = [channel.run(order), channel.run(order)];
-    theirs.write(report(started, 1));
+    runnerEnd.write(report(started, 1));
     await begun?.begun;
-    theirs.end();
+    runnerEnd.end();
     expect(await begun?.exit).toEqual({ lost: 'the runner in the box ended' });
     await expect(waiting?.begun).rejects.toBeInstanceOf(RunnerGone);
   });
 
-  it('gives up a runner that does not answer, but only while it has commands', async () => {
+  it('closes when the runner does not answer, but only while there are commands', async () => {
     vi.useFakeTimers();
-    const { channel, theirs } = line();
+    const { channel, runnerEnd } = connection();
     await vi.advanceTimersByTimeAsync(limits.runnerPingMs * 20);
     const command = channel.run(order);
     await vi.advanceTimersByTimeAsync(limits.runnerPingMs * limits.runnerPingsUnansweredMax);
-    theirs.write(report(5, 1));
+    runnerEnd.write(report(5, 1));
     await vi.advanceTimersByTimeAsync(limits.runnerPingMs * limits.runnerPingsUnansweredMax);
-    theirs.write(report(started, 1));
+    runnerEnd.write(report(started, 1));
     await vi.advanceTimersByTimeAsync(0);
     await command?.begun;
     await vi.advanceTimersByTimeAsync(limits.runnerPingMs * (limits.runnerPingsUnansweredMax + 2));
     expect(await command?.exit).toEqual({ lost: 'the runner in the box did not answer' });
   });
 
-  it('closes when it is idle, where that is asked', async () => {
-    const { channel, theirs } = line();
+  it('closes after the last command if that was requested', async () => {
+    const { channel, runnerEnd } = connection();
     const command = channel.run(order);
     channel.closeWhenIdle();
     expect(channel.run(order)).toBeNull();
-    theirs.write(Buffer.concat([report(started, 1), report(exited, 1, 4)]));
+    runnerEnd.write(Buffer.concat([report(started, 1), report(exited, 1, 4)]));
     expect(await command?.exit).toEqual({ exitCode: 4 });
     expect(await channel.closed).toContain('not needed');
   });

@@ -1,10 +1,11 @@
-// Users and groups as images name them.
+// Users and groups as images name them, resolved with the files of a box: numbers, names, and groups of a user.
 import { describe, expect, test } from 'vitest';
 import { resolveUser } from '../../../src/worker/drivers/container/exec/users.ts';
 
 const files: Readonly<Record<string, string>> = {
   '/etc/passwd':
-    'root:x:0:0::/root:/bin/sh\nana:x:1000:100::/home/ana:/bin/sh\nodd line\n7:x:70:71::/seven:/bin/sh\nbig:x:4294967295:0::/:/bin/sh\neve:x:1001:100::/:/bin/sh\n',
+    'root:x:0:0::/root:/bin/sh\nana:x:1000:100::/home/ana:/bin/sh\nodd line\n7:x:70:71::/seven:/bin/sh\n' +
+    'big:x:4294967295:0::/:/bin/sh\neve:x:1001:100::/:/bin/sh\n',
   '/etc/group':
     'root:x:0:\nusers:x:100:\nwheel:x:10:bob,ana\naudio:x:29:ana\ndocker:x:99:root\nhuge:x:4294967295:eve\n',
 };
@@ -42,7 +43,7 @@ describe('a user', () => {
     expect(() => resolve(user)).toThrow(expect.objectContaining({ code: 'RUNTIME_ERROR' }));
   });
 
-  test('root is there in a box without files of users', () => {
+  test('root exists in a box that has no /etc/passwd', () => {
     for (const user of ['', 'root', '0'])
       expect(resolveUser(user, () => '')).toEqual({ uid: 0, gid: 0, groups: [0], home: '/root' });
   });

@@ -1,4 +1,4 @@
-// What is mounted in a box, told apart from what was to be mounted: by the mount tables of host and box.
+// The check that the right directories are mounted in a box: it compares the mount tables of the host and the box.
 import { describe, expect, it } from 'vitest';
 import { missingMounts, parseMounts } from '../../../src/worker/drivers/container/disk/volume-mounts.ts';
 

@@ -1,4 +1,5 @@
-// The few lines of shell in front of every command: run here with the host's busybox, as the box would run them.
+// The few lines of shell that run before every command. The host's busybox runs them here, as the box's busybox does in
+// a box.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -57,7 +58,7 @@ async function run(
 }
 
 describe.runIf(busybox !== null)('the wrapper', () => {
-  test('joins, reports, and becomes the command with its arguments as they are', async () => {
+  test('joins, reports, and becomes the command with unchanged arguments', async () => {
     expect(await run(['show', 'a b', '', '*', '$(id)', '-n'])).toEqual({
       out: '[a b][][*][$(id)][-n] \n',
       err: '',
@@ -74,7 +75,7 @@ describe.runIf(busybox !== null)('the wrapper', () => {
     expect((await run(['./bin/ls'])).out).toBe('my ls\n');
   });
 
-  test('says what is not found, not executable, or no directory', async () => {
+  test('says which file is not found, not executable, or not a directory', async () => {
     expect(await run(['nosuch'])).toMatchObject({ code: 127, err: 'sh: nosuch: not found\n' });
     expect(await run(['plain'])).toMatchObject({ code: 126, err: 'sh: plain: Permission denied\n' });
     expect(await run(['/tmp'])).toMatchObject({ code: 126 });
@@ -89,16 +90,16 @@ describe.runIf(busybox !== null)('the wrapper', () => {
     });
   });
 
-  test('runs nothing where the control group cannot be joined', async () => {
+  test('runs nothing if the control group cannot be joined', async () => {
     const { code, out, report } = await run(['ls'], { join: '/proc/self/oom_score' });
     expect([code, out, report]).toEqual([137, '', '']);
   });
 
   test.each([
     ['plain names', { VALUE: 'v' }],
-    ['names that a shell drops', { VALUE: 'v', 'a.b-c': '1' }],
+    ['names that a shell removes', { VALUE: 'v', 'a.b-c': '1' }],
     ['names that a shell uses itself', { VALUE: 'v', IFS: 'v', OPTIND: '7', PS1: '$(id)' }],
-  ])('keeps arguments and environment whole with %s', async (_what, env) => {
+  ])('keeps all arguments and variables with %s', async (_what, env) => {
     expect((await run(['show', 'x y', '*', ''], { env })).out).toBe('[x y][*][] v\n');
   });
 });

@@ -1,5 +1,5 @@
-// Entry of the container driver, for hosts without usable KVM: boxes as containers of an OCI runtime from the
-// distribution. Loaded by the worker when it is configured; the probe is for `serve` and `doctor`.
+// Entry of the container driver. A box is a container of an OCI runtime from the distribution, for hosts whose KVM
+// cannot start a micro-VM. The worker loads this file only when this driver is configured.
 import type { RunnerMode } from '../../../shared/settings/config.ts';
 import type { Driver, DriverContext } from '../driver-contract.ts';
 import { makeFifosAhead } from './exec/ahead.ts';
@@ -11,12 +11,12 @@ import { ensureBoxTools } from './host/tools.ts';
 export { probeContainerHost, type ContainerHostReport } from './host/host-probe.ts';
 
 interface ContainerDriverOptions {
-  /** Registries reached over plain http, as host:port. */
+  /** Registries that the driver reaches over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
   readonly runner: RunnerMode;
 }
 
-/** A driver for one box. The runtime is tried out once per host, on the first start. */
+/** Makes a driver for one box. The first start on a host tries the OCI runtimes, and later starts use the result. */
 export function createContainerDriver(context: DriverContext, options: ContainerDriverOptions): Driver {
   return createBoxDriver(context, {
     ...options,
@@ -25,7 +25,9 @@ export function createContainerDriver(context: DriverContext, options: Container
 }
 
 /**
- * What the first box of a process would have to load, find, choose and make, done before there is one.
+ * Does ahead of time what the first box of this process would wait for: FIFOs, tools and the choice of the runtime.
+ * A spare worker calls it.
+ * @param dir directory of this process, for the FIFOs
  * @throws RUNTIME_ERROR, TIMEOUT
  */
 export async function prepareAhead(dir: string, imagesDir: string): Promise<void> {

@@ -1,6 +1,6 @@
-// The OCI configuration of a box: namespaces, capabilities, mounts, limits. Pure: spec in, data out; driver.ts writes
-// it to the bundle. A box gets what a default container gets, less MKNOD, NET_RAW and much of the system calls, and
-// user ids that are nobody's on the host.
+// The OCI configuration of a box: namespaces, capabilities, mounts, limits. Pure: the spec goes in, data comes out.
+// A box gets what a default container gets, without MKNOD, NET_RAW and many system calls. Its user ids belong to no
+// user of the host.
 import type { Ulimit } from '../../../../shared/api.ts';
 import { hostArchitecture } from '../../../../shared/images/oci-layout.ts';
 import type { IdRange } from '../../../../shared/host/id-ranges.ts';
@@ -50,16 +50,16 @@ export interface BundleOptions {
   readonly cgroup: string;
   /** Directory with the static programs that the driver uses inside the box. */
   readonly toolsDir: string;
-  /** Directory with hosts, hostname and resolv.conf of this box. */
+  /** Directory with the box's own hosts, hostname and resolv.conf. */
   readonly etcDir: string;
   readonly initArgs: readonly string[];
-  /** Ids of the host that stand for 0…65,535 in the box. */
+  /** The host's ids for the ids 0 to 65,535 in the box. Null: the box uses the host's ids. */
   readonly shift: IdRange | null;
-  /** Where the box's user namespace is, made already; null: the runtime makes it. */
+  /** Path of a user namespace that exists already. Null: the runtime makes one. */
   readonly userNamespace: string | null;
-  /** Of the first process. */
+  /** Limits of the first process. */
   readonly limits: readonly Ulimit[];
-  /** Whether the runtime, and the file system at a volume's host path, can map ids. */
+  /** True when the runtime and the file system at a volume's host path can map ids. */
   readonly mapsVolume: (hostPath: string) => boolean;
 }
 
@@ -78,7 +78,7 @@ interface IdMapping {
   readonly size: number;
 }
 
-/** The content of the bundle's config.json. */
+/** Returns the content of the bundle's config.json. */
 export function ociConfig(options: BundleOptions) {
   const { spec, shift, userNamespace } = options;
   const mapping = shift === null ? [] : idMapping(shift);
@@ -104,7 +104,7 @@ export function ociConfig(options: BundleOptions) {
       user: { uid: 0, gid: 0, umask: boxUmask },
       args: options.initArgs,
       env: [`PATH=${defaultPath}`],
-      // The runtime makes it where it is missing, as for a WORKDIR.
+      // The runtime makes this directory if the image lacks it, as Docker does for a WORKDIR.
       cwd: spec.workdir,
       capabilities: { bounding: boxCapabilities, effective: [], inheritable: [], permitted: [], ambient: [] },
       noNewPrivileges: true,
@@ -124,7 +124,7 @@ export function ociConfig(options: BundleOptions) {
   };
 }
 
-/** A box id as a host name: no underscores there. */
+/** The box id as a host name. A host name may contain no underscore. */
 export function hostnameOf(spec: BoxSpec): string {
   return spec.boxId.replace(/[^A-Za-z0-9]+/g, '-').replace(/-+$/, '');
 }
@@ -133,7 +133,7 @@ function idMapping(shift: IdRange): IdMapping[] {
   return [{ containerID: 0, hostID: shift.base, size: shift.size }];
 }
 
-/** Of the box's own network namespace: every user may ping and listen on every port, as with Docker. */
+/** In the box's own network namespace every user may ping and listen on every port, as with Docker. */
 function networkSettings(shift: IdRange | null) {
   const lastGroup = (shift?.size ?? 2 ** 31) - 1;
   return { 'net.ipv4.ping_group_range': `0 ${lastGroup}`, 'net.ipv4.ip_unprivileged_port_start': '0' };
@@ -143,14 +143,14 @@ function boxResources(spec: BoxSpec) {
   const memoryBytes = spec.memoryMb * 2 ** 20;
   return {
     devices: [{ allow: false, access: 'rwm' }],
-    // No swap beyond memory: what does not fit is killed.
+    // The sum of memory and swap has the same limit, so there is no swap: the kernel kills a process instead.
     memory: { limit: memoryBytes, swap: memoryBytes },
     cpu: { quota: spec.cpu * cpuPeriodMicros, period: cpuPeriodMicros },
     pids: { limit: limits.boxProcessesMax },
   };
 }
 
-/** A volume stands in for what the box would have at its place. What is inside a volume comes after it. */
+/** A volume replaces the box's own mount at the same place. Mounts inside a volume come after the volume. */
 function allMounts(options: BundleOptions): OciMount[] {
   const volumes = options.spec.volumes.map((volume) => volumeMount(volume, options));
   const places = new Set(volumes.map(({ destination }) => destination));
@@ -160,7 +160,7 @@ function allMounts(options: BundleOptions): OciMount[] {
   return byDepth([...own, ...volumes], ({ destination }) => destination);
 }
 
-/** /dev/shm may take half of the box's memory, as on a machine. The kernel would take the half of the host's. */
+/** /dev/shm may take half of the box's memory, as on a machine. The kernel's default is half of the host's memory. */
 function systemMounts({ memoryMb }: BoxSpec): OciMount[] {
   const plain = ['nosuid', 'noexec', 'nodev'];
   return [

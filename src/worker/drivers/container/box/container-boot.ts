@@ -1,6 +1,6 @@
-// Bringing one box up and down: bundle, control groups, monitor, network, and the record of what runs. Called by box.ts
-// only; whatever fails here leaves things behind for its caller to end. Small files are written without a way through a
-// thread: that takes ten times as long.
+// Starts and stops one box: its home, configuration, control groups, monitor, network, and the record of its processes.
+// After a failure, processes may be left for the caller to kill. Small files are written with synchronous calls: a
+// thread of the pool takes ten times as long.
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,7 +23,7 @@ import { hostnameOf, ociConfig, type BundleOptions } from './bundle.ts';
 import type { BoxCgroups } from '../host/cgroups.ts';
 import { diskReleased, type Disk } from '../disk/disk.ts';
 import { stagedEtcDir, stagedUserNamespace, startMonitor, type RunningBox } from './monitor.ts';
-import { connectBox, isClosed } from '../network/network.ts';
+import { connectBox, isBlocked } from '../network/network.ts';
 import type { BoxPaths } from './paths.ts';
 import { ociText } from '../exec/process-limits.ts';
 import { saveJson, type RunState } from './record.ts';
@@ -45,13 +45,13 @@ export interface BootOptions {
   readonly tools: BoxTools;
   readonly rootfsDir: string;
   readonly disk: Disk;
-  /** Of the first process; commands have theirs. */
+  /** Limits of the first process. Commands have their own. */
   readonly limits: readonly Ulimit[];
-  /** The box gets the range of ids that it shares with others, and why. */
+  /** Called with the reason when the box must share its range of ids with other boxes. */
   readonly onSharedIds: (reason: string) => void;
 }
 
-/** The directories, files and the FIFO of a new home; the FIFO from `aheadDir` where one is there. */
+/** Makes the directories and files of a new home, and its FIFO. If `aheadDir` has a FIFO, that one is used. */
 export async function makeHome(spec: BoxSpec, paths: BoxPaths, aheadDir?: string): Promise<void> {
   mkdirSync(paths.home, { recursive: true, mode: 0o700 });
   chmodSync(paths.home, 0o700);
@@ -59,20 +59,20 @@ export async function makeHome(spec: BoxSpec, paths: BoxPaths, aheadDir?: string
   const host = hostnameOf(spec);
   writeFileSync(join(paths.etc, 'hosts'), `127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t${host}\n`);
   writeFileSync(join(paths.etc, 'hostname'), `${host}\n`);
-  writeFileSync(join(paths.etc, 'resolv.conf'), spec.network ? boxResolver(readHostResolver(), isClosed) : '');
+  writeFileSync(join(paths.etc, 'resolv.conf'), spec.network ? boxResolver(readHostResolver(), isBlocked) : '');
   if (aheadDir !== undefined && (await takeAhead(aheadPaths(aheadDir).alive, paths.alive))) return;
   rmSync(paths.alive, { force: true });
   await mustRun('mkfifo', ['-m', '600', paths.alive], { timeoutMs: fifoTimeoutMs });
 }
 
 /**
- * From a home with a disk to a running box.
- * @throws RUNTIME_ERROR, TIMEOUT, CANCELED, FORBIDDEN for a volume
+ * Starts the box from its home and its disk.
+ * @throws RUNTIME_ERROR, TIMEOUT, CANCELED, FORBIDDEN when a volume is not below one of the allowed directories
  */
 export async function bootBox(options: BootOptions, signal: AbortSignal): Promise<RunState> {
   const { spec, volumeRoots, paths, runtime } = options;
   const hostPaths = await Promise.all(spec.volumes.map(({ host_path: path }) => resolveHostPath(path, volumeRoots)));
-  const running = await bringUp(options, signal);
+  const running = await startProcesses(options, signal);
   if (volumeRoots.length > 0) await expectMounted(running.init.pid, hostPaths);
   faultPoint('worker.start.init-up');
   const network = spec.network ? await connectBox(paths, running.init) : null;
@@ -83,10 +83,13 @@ export async function bootBox(options: BootOptions, signal: AbortSignal): Promis
 }
 
 /**
- * Volumes whose file system cannot map ids are found out by trying; those are mounted with the host's ids, so as
- * nobody's files.
+ * Starts the monitor, and tries again with less if the host cannot do all of it. Only a trial shows which volumes are
+ * on a file system that cannot map ids. Those are mounted with the host's ids, so their files belong to nobody.
  */
-async function bringUp(options: BootOptions, signal: AbortSignal): Promise<RunningBox & { readonly rootId: number }> {
+async function startProcesses(
+  options: BootOptions,
+  signal: AbortSignal,
+): Promise<RunningBox & { readonly rootId: number }> {
   const { spec, paths, cgroups, runtime, tools, disk, rootfsDir } = options;
   const unmapped = new Set<string>();
   let ownIds = ownIdsOf(options);
@@ -114,7 +117,7 @@ async function bringUp(options: BootOptions, signal: AbortSignal): Promise<Runni
   }
 }
 
-/** How ranges.c begins what it says. */
+/** The error text of ranges.c begins with these words. */
 const noOwnIds = 'no ids of its own for the box';
 
 function ownIdsOf({ spec, tools, onSharedIds }: BootOptions): { program: string; block: number } | null {
@@ -144,7 +147,9 @@ function writeConfig(
 }
 
 /**
- * Asks every process but the first to end, kills all after `graceMs`; resolves when nothing of the box runs any more.
+ * Asks every process except the first one to end, and kills all after `graceMs` milliseconds. Resolves when no process
+ * of the box is alive.
+ * @throws TIMEOUT
  */
 export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: number): Promise<void> {
   cgroups.thaw();
@@ -157,20 +162,20 @@ export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: num
   cgroups.thaw();
   // The kernel kills everything in a pid namespace whose first process has died.
   await killAndWait(state.init, limits.killTimeoutMs, 'the first process of the box');
-  await ended(state.monitor);
+  await stopMonitor(state.monitor);
   await cgroups.killAll(limits.killTimeoutMs);
   if (state.network !== null) await killAndWait(state.network, limits.killTimeoutMs, 'the network of the box');
 }
 
-/** An interactive shell ignores TERM and ends with HUP; a stopped process takes no signal before CONT. */
+/** An interactive shell ignores TERM and ends with HUP. A stopped process takes no signal before CONT. */
 async function askToEnd(pid: number): Promise<void> {
   if (await hasTerminal(pid)) killQuietly(pid, 'SIGHUP');
   killQuietly(pid, 'SIGTERM');
   killQuietly(pid, 'SIGCONT');
 }
 
-/** The monitor ends by itself, after it has tidied up; a stuck one is killed. */
-async function ended(monitor: ProcessIdentity): Promise<void> {
+/** The monitor cleans up and ends by itself. It is killed only when it takes too long. */
+async function stopMonitor(monitor: ProcessIdentity): Promise<void> {
   const deadline = Date.now() + limits.killTimeoutMs;
   while ((await isAlive(monitor)) && Date.now() < deadline) await delay(stopPollMs);
   await killAndWait(monitor, limits.killTimeoutMs, 'the monitor of the box');

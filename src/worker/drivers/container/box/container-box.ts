@@ -1,36 +1,36 @@
-// The container driver as the worker sees it: one value holds one box on an OCI runtime that the caller chose. Only
-// composition: the life of the box is in lifecycle.ts, its commands in commands.ts, what both share in holding.ts.
+// The container driver as the worker sees it: one driver value holds one box on a given OCI runtime. This file only
+// composes. lifecycle.ts has the life of the box, exec/commands.ts its commands, and held-box.ts what both share.
 import type { Driver, DriverContext } from '../../driver-contract.ts';
-import { execInBox, foundExecs, killStrayExecs, needRunning } from '../exec/commands.ts';
-import { createHolding, release, type BoxDriverOptions } from './holding.ts';
+import { execInBox, foundExecs, killStrayExecs } from '../exec/commands.ts';
+import { createHeldBox, type BoxDriverOptions } from './held-box.ts';
 import { createBox, reattachBox, removeBox, startBox, stopBox } from './lifecycle.ts';
 import { toolsInBox } from './paths.ts';
 
 const shortExecMs = 12;
 
 export function createBoxDriver(context: DriverContext, options: BoxDriverOptions): Driver {
-  const holding = createHolding(context, options);
+  const held = createHeldBox(context, options);
   return {
     shortExecMs,
     busyboxPath: `${toolsInBox}/busybox`,
     outputIsExact: true,
     async prepareImage(progress, signal) {
-      await holding.preparer.prepare(context.spec.image, progress, signal);
+      await held.preparer.prepare(context.spec.image, progress, signal);
     },
-    create: (progress, signal) => createBox(holding, progress, signal),
-    start: (progress, signal) => startBox(holding, progress, signal),
-    reattach: () => reattachBox(holding),
-    exec: (request) => execInBox(holding, request),
-    foundExecs: async () => foundExecs(holding),
-    killStrayExecs: (finished) => killStrayExecs(holding, finished),
-    stop: (graceMs) => stopBox(holding, graceMs),
-    remove: (graceMs) => removeBox(holding, graceMs),
+    create: (progress, signal) => createBox(held, progress, signal),
+    start: (progress, signal) => startBox(held, progress, signal),
+    reattach: () => reattachBox(held),
+    exec: (request) => execInBox(held, request),
+    foundExecs: async () => foundExecs(held),
+    killStrayExecs: (finished) => killStrayExecs(held, finished),
+    stop: (graceMs) => stopBox(held, graceMs),
+    remove: (graceMs) => removeBox(held, graceMs),
     async metrics() {
-      needRunning(holding);
-      return holding.cgroups.usage();
+      held.needRunning();
+      return held.cgroups.usage();
     },
     async close() {
-      if (holding.running !== null) release(holding, holding.running);
+      held.release();
     },
   };
 }

@@ -1,6 +1,6 @@
-// Ending whatever works for a box on this host, known or not: the processes in its control groups, and those outside
-// that carry its mark in their environment (monitor, runtime, slirp4netns). Called where no record can be trusted:
-// after a failed start, a dead worker, on removal.
+// Kills all processes of a box on this host, for moments in which no record can be trusted: after a failed start, after
+// the death of a worker, on removal. It finds the processes in the box's control groups, and by their mark in the
+// environment those outside (monitor, runtime, slirp4netns).
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { killQuietly } from '../../../../shared/process/child-process.ts';
@@ -11,14 +11,15 @@ import type { BoxCgroups } from '../host/cgroups.ts';
 const pollMs = 3;
 
 /**
- * @throws TIMEOUT when something is still there after `timeoutMs`
+ * @param timeoutMs in milliseconds
+ * @throws TIMEOUT when a process is still alive after `timeoutMs`
  */
-export async function endLeftovers(homeDir: string, cgroups: BoxCgroups, timeoutMs: number): Promise<void> {
+export async function killLeftovers(homeDir: string, cgroups: BoxCgroups, timeoutMs: number): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     const marked = markedProcesses(homeDir);
     for (const pid of marked) killQuietly(pid, 'SIGKILL');
-    // After the marked ones: a runtime under way could still put a process into the groups.
+    // The marked processes are killed first: a runtime among them could still put a process into the groups.
     await cgroups.killAll(Math.max(1, deadline - Date.now()));
     if (marked.length === 0) return;
     if (Date.now() > deadline)
@@ -27,7 +28,7 @@ export async function endLeftovers(homeDir: string, cgroups: BoxCgroups, timeout
   }
 }
 
-/** Pids of the processes on this host that carry the mark of this home. */
+/** Pids of the processes on this host that have the mark of this home. */
 function markedProcesses(homeDir: string): number[] {
   const mark = Buffer.from(`${homeMark}=${homeDir}\0`);
   return readdirSync('/proc')

@@ -1,5 +1,5 @@
-// The life of a box on an OCI runtime: made, started, taken over, stopped, removed. Each step either reaches its end or
-// leaves nothing running; removal works from any half-made state. Called by box.ts, one call at a time.
+// The life of a box on an OCI runtime: create, start, reattach, stop, remove. Each step succeeds, or it leaves no
+// process of the box behind. Removal works from any half-made state. The worker makes one of these calls at a time.
 import { rm } from 'node:fs/promises';
 import type { Ulimit } from '../../../../shared/api.ts';
 import { isAlive } from '../../../../shared/process/child-process.ts';
@@ -8,8 +8,8 @@ import { faultPoint } from '../../../../shared/faults/fault.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { ReportProgress } from '../../driver-contract.ts';
 import { bootBox, haltBox, makeHome } from './container-boot.ts';
-import { createDisk, diskReleased } from '../disk/disk.ts';
-import { adopt, openPipes, quieten, release, type Holding } from './holding.ts';
+import { createDisk } from '../disk/disk.ts';
+import type { HeldBox } from './held-box.ts';
 import type { PreparedImage } from '../images/root-images.ts';
 import { watchAlive } from './monitor.ts';
 import { connectBox } from '../network/network.ts';
@@ -18,12 +18,16 @@ import { loadJson, saveJson, type BoxRecord, type RunState } from './record.ts';
 import { findRuntime, type RuntimeName } from '../host/runtime.ts';
 import { ensureBoxTools } from '../host/tools.ts';
 
+/**
+ * Prepares the image and makes the home and the disk of the box. On failure everything of the box is removed.
+ * @throws IMAGE_PULL_FAILED, CANCELED, TIMEOUT, RUNTIME_ERROR
+ */
 export async function createBox(
-  holding: Holding,
+  held: HeldBox,
   progress: ReportProgress,
   signal: AbortSignal,
 ): Promise<{ engineId: string }> {
-  const { context, paths, preparer } = holding;
+  const { context, paths, preparer } = held;
   const { spec } = context;
   try {
     const image = await preparer.prepare(spec.image, progress, signal);
@@ -36,32 +40,36 @@ export async function createBox(
     faultPoint('worker.create.disk-made');
     saveJson(paths.record, { digest: image.digest, disk });
     faultPoint('worker.create.recorded');
-    holding.quiet = true;
+    held.markCreated();
     return { engineId: spec.boxId };
   } catch (error) {
-    await removeBox(holding);
+    await removeBox(held);
     throw asCanceled(error, signal);
   }
 }
 
-export async function startBox(holding: Holding, progress: ReportProgress, signal: AbortSignal): Promise<void> {
-  const { context, paths, cgroups, cgroup } = holding;
+/**
+ * Starts a box that is created or stopped. On failure no process of the box is left.
+ * @throws BOX_ALREADY_RUNNING, CANCELED, TIMEOUT, RUNTIME_ERROR, FORBIDDEN for a volume
+ */
+export async function startBox(held: HeldBox, progress: ReportProgress, signal: AbortSignal): Promise<void> {
+  const { context, paths, cgroups, cgroup } = held;
   const { spec } = context;
-  if (holding.running !== null) throw new BoxRunError('BOX_ALREADY_RUNNING', `the box ${spec.boxId} is running`);
-  if (!holding.quiet) await quieten(holding);
-  const record = needRecord(holding);
-  const image = await imageOf(holding, record);
+  if (held.isRunning) throw new BoxRunError('BOX_ALREADY_RUNNING', `the box ${spec.boxId} is running`);
+  await held.ensureStopped();
+  const record = needRecord(held);
+  const image = await imageOf(held, record);
   const tools = await ensureBoxTools(context.imagesDir);
-  const runtime = await holding.runtime();
+  const runtime = await held.chooseRuntime();
   progress('start', 'starting the box');
-  holding.quiet = false;
+  held.markStarting();
   const alive = watchAlive(paths);
   faultPoint('worker.start.prepared');
-  // What commands will need is made while the box comes up.
-  const pipes = openPipes(holding);
+  // The pipes for commands are made while the box starts.
+  const pipes = held.openPipes();
   pipes.catch(() => undefined);
   try {
-    const [firstLimits, commandLimits] = await boxLimits(holding);
+    const [firstLimits, commandLimits] = await boxLimits(held);
     const boot = {
       spec,
       volumeRoots: context.volumeRoots,
@@ -79,89 +87,96 @@ export async function startBox(holding: Holding, progress: ReportProgress, signa
     };
     const state = await bootBox(boot, signal);
     faultPoint('worker.start.recorded');
-    adopt(holding, { state, runtime, image, pipes: await pipes, limits: commandLimits }, alive.arm);
+    held.markRunning({ state, runtime, image, pipes: await pipes, limits: commandLimits }, alive.arm);
   } catch (error) {
     alive.arm(() => undefined).close();
-    await pipes.catch(() => undefined); // Nothing is made in the home any more.
-    await quieten(holding);
+    await pipes.catch(() => undefined); // Then nothing writes into the home any more.
+    await held.killLeftovers();
     throw asCanceled(error, signal);
   }
 }
 
-export async function reattachBox(holding: Holding): Promise<'running' | 'stopped'> {
-  const { paths } = holding;
+/**
+ * Takes over a box that an earlier worker started. If it does not run completely, what is left of it is killed.
+ * @throws TIMEOUT, RUNTIME_ERROR
+ */
+export async function reattachBox(held: HeldBox): Promise<'running' | 'stopped'> {
+  const { paths } = held;
   const state = loadJson<RunState>(paths.runState);
   const runtime = state === null ? null : await findRuntime(state.runtime as RuntimeName);
   if (state === null || runtime === null || !(await isAlive(state.init)) || !(await isAlive(state.monitor))) {
-    await quieten(holding);
+    await held.killLeftovers();
     return 'stopped';
   }
-  const image = await imageOf(holding, needRecord(holding));
-  const network = await reconnected(holding, state);
-  const [, commandLimits] = await boxLimits(holding);
-  adopt(
-    holding,
-    { state: { ...state, network }, runtime, image, pipes: await openPipes(holding), limits: commandLimits },
+  const image = await imageOf(held, needRecord(held));
+  const network = await ensureNetwork(held, state);
+  const [, commandLimits] = await boxLimits(held);
+  const pipes = await held.openPipes();
+  held.markRunning(
+    { state: { ...state, network }, runtime, image, pipes, limits: commandLimits },
     watchAlive(paths).arm,
   );
   return 'running';
 }
 
-/** Of the first process, and of commands: what a user limits is theirs. */
-async function boxLimits({ context }: Holding): Promise<[Ulimit[], Ulimit[]]> {
+/** Limits of the first process, and limits of commands. The `ulimits` of a box apply to its commands only. */
+async function boxLimits({ context }: HeldBox): Promise<[Ulimit[], Ulimit[]]> {
   return [await limitsOfCommands([]), await limitsOfCommands(context.spec.ulimits ?? [])];
 }
 
-/** Whoever died with the worker may have been slirp4netns: a box that is to have a network gets it back. */
-async function reconnected({ context, paths }: Holding, state: RunState): Promise<RunState['network']> {
+/** slirp4netns may have died together with the worker. A box with a network then gets a new one. */
+async function ensureNetwork({ context, paths }: HeldBox, state: RunState): Promise<RunState['network']> {
   if (!context.spec.network || (state.network !== null && (await isAlive(state.network)))) return state.network;
   const network = await connectBox(paths, state.init);
   saveJson(paths.runState, { ...state, network });
   return network;
 }
 
-export async function stopBox(holding: Holding, graceMs: number): Promise<void> {
-  const current = holding.running;
+/**
+ * Asks the processes of the box to end, and kills all after `graceMs` milliseconds. The disk stays.
+ * @throws TIMEOUT
+ */
+export async function stopBox(held: HeldBox, graceMs: number): Promise<void> {
+  const current = held.release();
   if (current === null) {
-    if (!holding.quiet) await quieten(holding);
+    await held.ensureStopped();
     return;
   }
-  release(holding, current);
   faultPoint('worker.stop.released');
-  await haltBox(current.state, holding.cgroups, graceMs);
-  await current.exec.runner.gone();
+  await haltBox(current.state, held.cgroups, graceMs);
+  await current.exec.runner.ended();
   faultPoint('worker.stop.halted');
-  await diskReleased(holding.paths, limits.killTimeoutMs);
-  await rm(holding.paths.runState, { force: true });
-  holding.quiet = true;
+  await held.confirmStopped();
 }
 
-export async function removeBox(holding: Holding, graceMs = 0): Promise<void> {
-  await stopBox(holding, graceMs);
-  await holding.cgroups.killAll(limits.killTimeoutMs);
-  holding.cgroups.removeParent();
+/**
+ * Stops the box and removes everything of it from the host. It may be called again after a failure.
+ * @param graceMs in milliseconds, as for `stopBox`
+ * @throws TIMEOUT
+ */
+export async function removeBox(held: HeldBox, graceMs = 0): Promise<void> {
+  await stopBox(held, graceMs);
+  await held.cgroups.killAll(limits.killTimeoutMs);
+  held.cgroups.removeParent();
   faultPoint('worker.remove.quiet');
-  // A tool of a worker that was killed may be making files in it for its last moment.
-  await rm(holding.paths.home, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
+  // A tool may still make files in the home for a moment after its worker was killed. So this is retried.
+  await rm(held.paths.home, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
   faultPoint('worker.remove.home-gone');
 }
 
-function needRecord({ context, paths }: Holding): BoxRecord {
+function needRecord({ context, paths }: HeldBox): BoxRecord {
   const record = loadJson<BoxRecord>(paths.record);
   if (record !== null) return record;
   throw new BoxRunError('RUNTIME_ERROR', `the box ${context.spec.boxId} has no disk on this host`);
 }
 
-async function imageOf({ context, preparer }: Holding, { digest }: BoxRecord): Promise<PreparedImage> {
+async function imageOf({ context, preparer }: HeldBox, { digest }: BoxRecord): Promise<PreparedImage> {
   const image = await preparer.load(digest);
   if (image !== null) return image;
-  throw new BoxRunError(
-    'RUNTIME_ERROR',
-    `the image ${digest}, of which the box was made, is gone from ${context.imagesDir}`,
-  );
+  throw new BoxRunError('RUNTIME_ERROR', `the image ${digest} of this box is missing in ${context.imagesDir}`);
 }
 
 function asCanceled(error: unknown, signal: AbortSignal): unknown {
   if (!signal.aborted || (error instanceof BoxRunError && error.code === 'CANCELED')) return error;
-  return new BoxRunError('CANCELED', 'making the box was canceled', { cause: error });
+  return new BoxRunError('CANCELED', 'creating or starting the box was canceled', { cause: error });
 }

@@ -1,6 +1,6 @@
-// The process that holds a box: it mounts the box's root in a mount namespace of its own and becomes the OCI runtime in
-// the foreground, which ends when the box's first process does. It runs in its own session, outlives the worker, and
-// keeps the write end of a FIFO open: whoever reads the other end sees its death, parent or not.
+// The monitor: the process on the host that holds a box. It mounts the box's root in its own mount namespace and then
+// becomes the OCI runtime, which ends when the box's first process ends. It outlives the worker. It keeps the write end
+// of a FIFO open, so every process that reads the other end sees its death, even if it is not the parent.
 import { spawn } from 'node:child_process';
 import { chmodSync, closeSync, constants, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -20,13 +20,15 @@ import type { OciRuntime } from '../host/runtime.ts';
 const readyPollMs = 2;
 
 // Arguments: stage, disk, kind of disk, files for /etc, owner of the root on the disk, root file system of the image,
-// mount program, the program that makes a range of ids (or nothing), the range's creator and first id, its version;
-// then the runtime's command line. It runs in busybox's shell, whose own mount and mkdir cost no exec; only the loop
-// device needs the host's mount, which retries when another box takes the same free loop device first. The runtime
-// hands its standard output on to the box's first process, which must not hold a file of the host: what the runtime
-// itself has to say goes to its --log. crun, where it must not see version 2, makes its directories there all the same;
-// systemd mounts what is below as read-only. In a static /dev the kernel's next loop device may have no node: then the
-// missing ones are made.
+// mount program, program that makes a range of ids (or nothing), the range's creator, its first id, the program's
+// version. The command line of the runtime follows.
+// - The script runs in busybox's shell, whose own mount and mkdir need no exec. Only the loop device needs the host's
+//   mount: that one tries again when another box takes the same free loop device first.
+// - In a static /dev the next loop device of the kernel may have no node. Then the script makes the missing nodes.
+// - The box's first process inherits the runtime's standard output, and it must not hold a file of the host. So that is
+//   /dev/null, and the runtime's messages go to its --log.
+// - BOXRUN_HIDE_UNIFIED: crun must not see version 2 of the control groups, but still makes its directories there. So a
+//   tmpfs covers that place. To unmount it is not enough: systemd's mount below it is read-only.
 const monitorScript = `
 set -e
 stage=$1 disk=$2 kind=$3 etc=$4 owner=$5 image=$6 mount=$7 ranges=$8 creator=$9 base=\${10} version=\${11}
@@ -56,11 +58,13 @@ if [ ! -d upper ]; then
 fi
 if [ -n "$ranges" ]; then
   mkdir "$stage/image"
-  "$ranges" ranges "$version" "$creator" "$base" "$owner" ${rangeSize} "$image" "$stage/image" "$stage/disk" "$stage/userns"
+  "$ranges" ranges "$version" "$creator" "$base" "$owner" ${rangeSize} \\
+    "$image" "$stage/image" "$stage/disk" "$stage/userns"
   image=$stage/image
 fi
 cd "$image"
-mount -t overlay -o "nodev,nosuid,redirect_dir=on,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work" overlay "$stage/root"
+overlay="nodev,nosuid,redirect_dir=on,lowerdir=.,upperdir=$stage/disk/upper,workdir=$stage/disk/work"
+mount -t overlay -o "$overlay" overlay "$stage/root"
 cd /
 if [ -n "$BOXRUN_HIDE_UNIFIED" ]; then mount -t tmpfs -o mode=755,nosuid,nodev,size=64k tmpfs /sys/fs/cgroup/unified; fi
 exec "$@" >/dev/null 2>&1
@@ -73,7 +77,7 @@ interface MonitorOptions {
   readonly tools: BoxTools;
   readonly rootfsDir: string;
   readonly disk: { readonly path: string; readonly kind: 'image' | 'directory' };
-  /** Makes the box's own range of ids; null: it has the shared one. */
+  /** The program that makes the box's own range of ids, and its block. Null: the box gets the shared range. */
   readonly ownIds: { readonly program: string; readonly block: number } | null;
 }
 
@@ -82,15 +86,15 @@ export interface RunningBox {
   readonly monitor: ProcessIdentity;
 }
 
-/** Where the box's user namespace is, where it has a range of ids of its own. */
+/** Path of the box's user namespace, if the box has its own range of ids. */
 export const stagedUserNamespace = `${stageDir}/userns`;
 
-/** Where crun and runc find the files for /etc: on the box's disk, so that what the box writes there counts. */
+/** Where crun and runc find the files for /etc. They are on the box's disk, so changes to them use its space. */
 export const stagedEtcDir = `${stageDir}/disk/etc`;
 
 /**
- * Brings the box's first process up.
- * @throws RUNTIME_ERROR with what the runtime said; CANCELED. The caller cleans up.
+ * Starts the monitor and waits for the box's first process. After an error the caller must clean up.
+ * @throws RUNTIME_ERROR with the messages of the runtime, TIMEOUT, CANCELED
  */
 export async function startMonitor(options: MonitorOptions, signal: AbortSignal): Promise<RunningBox> {
   const { paths, runtime, tools } = options;
@@ -139,7 +143,7 @@ function rangeArgs(ownIds: MonitorOptions['ownIds']): string[] {
   return [ownIds.program, String(creatorOf(ownIds.block)), String(rangeOf(ownIds.block).base), runnerVersion];
 }
 
-/** runc's exec enters a directory of that name on the host, too. Whoever made it first may have had a umask. */
+/** runc's exec enters a directory of that name on the host, too. A process with a strict umask may have made it. */
 function makeStage(): void {
   const root = `${stageDir}/root`;
   mkdirSync(root, { recursive: true });
@@ -172,14 +176,14 @@ async function waitForInit(
 }
 
 /**
- * Until the first process is the box's own program it is the runtime's, whose namespaces nobody may enter: a command
- * would be refused.
+ * At first this process runs the runtime's program, and no other process may enter its namespaces: a command would be
+ * refused. Only later it runs the box's own program.
  */
 function hasBegun(pid: number, { initArgs }: BoxTools): boolean {
   return textOf(`/proc/${pid}/cmdline`).split('\0')[0] === initArgs[0];
 }
 
-/** Empty where the file is not there, or not yet. */
+/** Returns an empty text if the file does not exist (yet). */
 function textOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');
@@ -195,17 +199,18 @@ const hints: ReadonlyArray<readonly [RegExp, string]> = [
   ],
   [
     /overlay/,
-    'without loop devices the state directory must be on a file system on which overlayfs can write, such as ext4 or xfs: ' +
-      'give the server loop devices (/dev/loop-control), or another state directory (BOXRUN_STATE_DIR)',
+    'without loop devices the state directory must be on a file system on which overlayfs can write, ' +
+      'such as ext4 or xfs: give the server loop devices (/dev/loop-control), ' +
+      'or another state directory (BOXRUN_STATE_DIR)',
   ],
 ];
 
 function startFailure(paths: BoxPaths): BoxRunError {
-  const said = `${textOf(paths.monitorLog)}${textOf(paths.runtimeLog)}`;
-  const hint = hints.find(([pattern]) => pattern.test(said))?.[1];
+  const messages = `${textOf(paths.monitorLog)}${textOf(paths.runtimeLog)}`;
+  const hint = hints.find(([pattern]) => pattern.test(messages))?.[1];
   return new BoxRunError(
     'RUNTIME_ERROR',
-    `the box did not start: ${lastLines(said)}`,
+    `the box did not start: ${lastLines(messages)}`,
     hint === undefined ? {} : { hint },
   );
 }
@@ -214,7 +219,10 @@ export interface AliveWatch {
   close(): void;
 }
 
-/** Opens the reading end; with the monitor's end open already or to come, `onGone` is called once when that closes. */
+/**
+ * Opens the reading end of the FIFO. The monitor may open its end before or after this. When the monitor's end closes,
+ * `onGone` is called once.
+ */
 export function watchAlive(paths: BoxPaths): { fd: number; arm: (onGone: () => void) => AliveWatch } {
   const fd = openSync(paths.alive, constants.O_RDONLY | constants.O_NONBLOCK);
   return {

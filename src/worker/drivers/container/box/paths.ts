@@ -1,19 +1,17 @@
-// Names and places of one box on the host: files below its home, its control groups, its container id.
-// Read by every part of this driver; makes nothing itself.
+// Names and places of one box on the host: the files below its home, its control groups, its place in the box. Only
+// names: this file makes nothing.
 import { join } from 'node:path';
 import { instanceCgroup } from '../../../../shared/host/host-marks.ts';
 
 /**
- * Directory of the host, readable by all, over which each box's monitor mounts in its own mount namespace; empty for
- * everyone else.
+ * Directory of the host that every user can read. Each monitor mounts over it in its own mount namespace. All other
+ * processes see an empty directory.
  */
 export const stageDir = '/run/boxrun/stage';
-/** Result of the last probe of the OCI runtimes; /run is empty after a boot. */
+/** The OCI runtime that the last probe chose. A boot empties /run, so the probe is repeated then. */
 export const runtimeChoiceFile = '/run/boxrun/runtime.json';
 
-/**
- * Inside a box: where the driver's own programs are mounted. A mount point cannot be renamed or removed from inside.
- */
+/** Place in the box where the driver's own programs are mounted. A box cannot rename or remove a mount point. */
 export const toolsInBox = '/dev/.boxrun';
 
 export interface BoxPaths {
@@ -58,7 +56,8 @@ export function boxPaths(homeDir: string): BoxPaths {
 }
 
 /**
- * Below the top of each hierarchy: one group for this database, in it one for each box, in that one for each command.
+ * Paths of control groups below the top of each hierarchy. The database has one group; in it each box has one, and in
+ * the box's group each command has one.
  */
 export function cgroupOf(instanceId: string, boxId: string): { parent: string; box: string } {
   const parent = instanceCgroup(instanceId);

@@ -1,11 +1,11 @@
-// What this driver writes down about a box in its home: at creation (image, disk), and while it runs (which processes
-// hold it), so that a new worker can take over. Written whole by rename; read leniently, since a worker may have died
-// at any moment.
+// The records of a box in its home: its image and disk from the creation on, and its processes while it runs. A new
+// worker reads them and takes the box over. A file is replaced by a rename, so it is always complete. A missing or
+// damaged file reads as null.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ProcessIdentity } from '../../../../shared/process/child-process.ts';
 import type { Disk } from '../disk/disk.ts';
 
-/** Made once, with the disk. */
+/** Written once, when the disk is made. */
 export interface BoxRecord {
   readonly digest: string;
   readonly disk: Disk;
@@ -17,7 +17,7 @@ export interface RunState {
   readonly monitor: ProcessIdentity;
   readonly network: ProcessIdentity | null;
   readonly runtime: string;
-  /** The host's id of the box's root; absent in records of an earlier version: then that of the shared range. */
+  /** The host's id of the box's root. Old records lack it: their boxes have the shared range. */
   readonly rootId?: number;
 }
 

@@ -1,7 +1,7 @@
-// Keeps the disk of a box from promising more than the host has. Disks are sparse files, so all of them together may be
-// larger than the host's free space. This file tells the box's file system, again and again, how much of its free space
-// it may not use: then a program gets ENOSPC when it writes, and nothing that was written is lost later. The kernel
-// counts what waits in memory to be written, too; that much is left free on the host.
+// Keeps the boxes from writing more than the host's disk can hold. Disks are sparse files, so together they may be
+// larger than the host's free space. This file regularly tells the file system of the box how much of its free space it
+// may not use. So a program gets ENOSPC when it writes, and no written data is lost later. Data that boxes have written
+// but that still waits in memory will need room on the host's disk, so it is subtracted from the host's free space.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -11,17 +11,17 @@ import type { BoxPaths } from '../box/paths.ts';
 
 export interface Room {
   readonly hostFreeBytes: number;
-  /** Written by boxes, and not on the host's disk yet. */
+  /** Data that boxes have written and that is not on the host's disk yet. */
   readonly pendingBytes: number;
-  /** Boxes that share the host's disk. */
+  /** Number of running boxes that share the host's disk. */
   readonly disks: number;
   readonly fileSystem: { readonly blocks: number; readonly freeBlocks: number; readonly blockBytes: number };
 }
 
-/** As mke2fs and the kernel choose it: a fiftieth, and no more than so many blocks (ext4_calculate_resv_clusters). */
+/** The kernel reserves a fiftieth of a disk by itself, but at most this (ext4_calculate_resv_clusters in fs/ext4). */
 const usualReserveBlocksMax = 4096;
 
-/** Blocks of the box's file system that must stay free. */
+/** Returns the number of blocks that must stay free in the box's file system. */
 export function blocksToReserve({ hostFreeBytes, pendingBytes, disks, fileSystem }: Room): number {
   const { blocks, freeBlocks, blockBytes } = fileSystem;
   const usual = Math.min(Math.floor(blocks / 50), usualReserveBlocksMax);
@@ -29,16 +29,19 @@ export function blocksToReserve({ hostFreeBytes, pendingBytes, disks, fileSystem
   return Math.max(usual, Math.min(blocks - 1, Math.ceil(freeBlocks - shareBytes / blockBytes)));
 }
 
-/** Until `close`; the disk stays as it is then. `initPid` is a process in the box. */
+/**
+ * Updates the reserved blocks every `limits.diskRoomEveryMs` milliseconds until `close`. `close` does not reset them.
+ * @param initPid a process in the box
+ */
 export function keepDiskRoom(paths: BoxPaths, initPid: number, log: Logger): { close(): void } {
   const boxesDir = `${dirname(paths.home)}/`;
   let reserved = -1;
   let warned = false;
 
-  async function look(): Promise<void> {
-    const disks = thinDisks(boxesDir);
+  async function update(): Promise<void> {
+    const disks = mountedDisks(boxesDir);
     const own = disks.find(({ image }) => image === paths.diskImage);
-    if (own === undefined) return; // A plain directory: the host's own file system says ENOSPC.
+    if (own === undefined) return; // The disk is a plain directory: the host's file system itself reports ENOSPC.
     const [host, inside] = await Promise.all([statfs(paths.home), statfs(`/proc/${initPid}/root/`)]);
     const pendingBytes = disks.reduce(
       (sum, { device }) => sum + attribute(device, 'delayed_allocation_blocks') * inside.bsize,
@@ -55,19 +58,19 @@ export function keepDiskRoom(paths: BoxPaths, initPid: number, log: Logger): { c
     reserved = blocks;
   }
 
-  let looking: Promise<void> | null = null;
-  const lookOnce = () => {
-    looking ??= look()
+  let updating: Promise<void> | null = null;
+  const startUpdate = () => {
+    updating ??= update()
       .catch((error: unknown) => {
-        if (!warned) log.warn({ err: error }, 'the box is not kept from filling the disk of the host');
+        if (!warned) log.warn({ err: error }, 'the blocks that a box may not use could not be set');
         warned = true;
       })
       .finally(() => {
-        looking = null;
+        updating = null;
       });
   };
-  lookOnce(); // A command may write a gigabyte before the first tick.
-  const timer = setInterval(lookOnce, limits.diskRoomEveryMs);
+  startUpdate(); // A command may write a gigabyte before the first interval has passed.
+  const timer = setInterval(startUpdate, limits.diskRoomEveryMs);
   timer.unref();
   return {
     close: () => {
@@ -76,8 +79,8 @@ export function keepDiskRoom(paths: BoxPaths, initPid: number, log: Logger): { c
   };
 }
 
-/** Of boxes of this server that run. */
-function thinDisks(boxesDir: string): { device: string; image: string }[] {
+/** Returns the disks of this server's running boxes. */
+function mountedDisks(boxesDir: string): { device: string; image: string }[] {
   return readdirSync('/sys/fs/ext4')
     .filter((name) => name.startsWith('loop'))
     .flatMap((device) => {
@@ -90,7 +93,7 @@ function attribute(device: string, name: string): number {
   return Number(readOr(`/sys/fs/ext4/${device}/${name}`, '0'));
 }
 
-/** A disk may be unmounted meanwhile. */
+/** Another box may stop at any moment. Then the files of its device do not exist any more. */
 function readOr(path: string, fallback: string): string {
   try {
     return readFileSync(path, 'utf8');

@@ -1,6 +1,6 @@
-// The disk of a box: what it writes over its image. A sparse ext4 image of the size asked for, mounted through a loop
-// device, so that the size is a real bound and removal is one unlink; where the host has no loop devices, a plain
-// directory without a bound.
+// The disk of a box holds everything that the box changes in its image. It is a sparse ext4 image of the requested
+// size, mounted through a loop device. So the size is a real limit, and removal is one unlink. On a host without loop
+// devices it is a plain directory without a limit.
 import { closeSync, openSync, readFileSync, readdirSync, statfsSync } from 'node:fs';
 import { mkdir, realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,7 +15,10 @@ export interface Disk {
 
 const releasePollMs = 2;
 
-/** Makes an empty disk of `sizeGb` GiB (1024³ bytes). */
+/**
+ * Makes an empty disk of `sizeGb` GiB (1024³ bytes).
+ * @throws RUNTIME_ERROR, TIMEOUT
+ */
 export async function createDisk(paths: BoxPaths, imagesDir: string, sizeGb: number): Promise<Disk> {
   if (!hasLoopDevices()) {
     await mkdir(paths.diskDir, { recursive: true, mode: 0o700 });
@@ -25,7 +28,7 @@ export async function createDisk(paths: BoxPaths, imagesDir: string, sizeGb: num
   return { kind: 'image', path: paths.diskImage };
 }
 
-/** Opening the control device also loads the kernel's module. */
+/** Opening the control device also makes the kernel load its module. */
 function hasLoopDevices(): boolean {
   try {
     closeSync(openSync('/dev/loop-control', 'r'));
@@ -35,15 +38,15 @@ function hasLoopDevices(): boolean {
   }
 }
 
-/** More than the whole file system below could never be used up, and a file cannot be of any size. */
+/** A disk is never larger than the host's file system: more could not be used, and a file's size has a limit. */
 function imageBytes(dir: string, sizeGb: number): number {
-  const below = statfsSync(dir);
-  return Math.min(sizeGb * 2 ** 30, below.blocks * below.bsize);
+  const host = statfsSync(dir);
+  return Math.min(sizeGb * 2 ** 30, host.blocks * host.bsize);
 }
 
 /**
- * Waits until the kernel has let go of the disk, which it does a moment after the last process of the box: an image
- * that is mounted twice is damaged.
+ * Waits until the kernel has unmounted the disk. It does so a moment after the end of the last process of the box. To
+ * mount an image twice would damage it.
  * @throws TIMEOUT after `timeoutMs` milliseconds
  */
 export async function diskReleased(paths: BoxPaths, timeoutMs: number): Promise<void> {
@@ -64,6 +67,6 @@ function backingFile(device: string): string | null {
   try {
     return readFileSync(`/sys/block/${device}/loop/backing_file`, 'utf8').replace(/\n$/, '');
   } catch {
-    return null; // Not attached.
+    return null; // The device has no file.
   }
 }

@@ -1,6 +1,6 @@
-// Empty disks by size: mkfs.ext4 makes one of each size, once; of every other one its few hundred KiB are written,
-// which takes a millisecond instead of two programs. Called by disk.ts; an archive of an empty disk is there whole or
-// not at all.
+// Empty disks by size. mkfs.ext4 makes one of each size, once, and a tar archive keeps it. Each box gets a copy of the
+// few hundred KiB that are not zero, which takes a millisecond instead of two programs. An archive is complete, or it
+// does not exist.
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,15 +9,15 @@ import { mustRun } from '../host/tools.ts';
 
 export interface EmptyDisk {
   readonly sizeBytes: number;
-  /** What is not zero: everything else is a hole. */
+  /** The parts that are not zero. Everything else is a hole. */
   readonly pieces: readonly { readonly offset: number; readonly bytes: Buffer }[];
 }
 
 const blockBytes = 512;
 const makeTimeoutMs = 60_000;
 /**
- * Nothing is written ahead, and nothing is kept for growing: the image takes a few hundred KiB until the box writes.
- * All disks of a size have one UUID, which nobody looks for: they are mounted by path.
+ * mkfs.ext4 writes as little as possible and keeps no space for growing. So the image takes a few hundred KiB until the
+ * box writes. All disks of a size have the same UUID. That is harmless, because they are mounted by path.
  */
 const formatOptions = [
   '-q',
@@ -29,11 +29,11 @@ const formatOptions = [
   '-E',
   'lazy_itable_init=1,lazy_journal_init=1,nodiscard',
 ];
-/** Another one where the options are others. */
+/** Change this name when the options change. */
 const archivesName = 'ext4-2';
 
 /**
- * The empty disk of `sizeBytes`; formatted on the first call for that size on this host.
+ * Returns the empty disk of `sizeBytes`. The first call for a size on this host formats it.
  * @throws RUNTIME_ERROR, TIMEOUT
  */
 export async function emptyDisk(imagesDir: string, sizeBytes: number): Promise<EmptyDisk> {
@@ -46,7 +46,7 @@ export async function emptyDisk(imagesDir: string, sizeBytes: number): Promise<E
     const file = await open(disk, 'w', 0o600);
     await file.truncate(sizeBytes).finally(() => file.close());
     await mustRun('mkfs.ext4', [...formatOptions, disk], { timeoutMs: makeTimeoutMs });
-    // tar(1) finds the holes without reading them, which Node has no call for.
+    // tar(1) finds the holes without reading them. Node has no call for that.
     const format = ['--format=posix', '--sparse', '--sparse-version=1.0', '--hole-detection=seek'];
     await mustRun('tar', ['-c', ...format, '-C', temporary, '-f', join(temporary, 'tar'), 'disk'], {
       timeoutMs: makeTimeoutMs,
@@ -58,7 +58,7 @@ export async function emptyDisk(imagesDir: string, sizeBytes: number): Promise<E
   return { sizeBytes, pieces: piecesOf(await readFile(archive)) };
 }
 
-/** Makes the file anew, whatever was there. */
+/** Writes the disk to `path`. A file that exists there is replaced. */
 export function writeDisk(path: string, { sizeBytes, pieces }: EmptyDisk): void {
   const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o600);
   try {
@@ -70,9 +70,9 @@ export function writeDisk(path: string, { sizeBytes, pieces }: EmptyDisk): void 
 }
 
 /**
- * One file in tar's sparse format 1.0 (GNU tar manual, "PAX Format, Version 1.0"): an extended header, the file's
- * header, and then in its content the number of pieces, offset and length of each in decimal lines, padded to a block,
- * and behind that the pieces.
+ * Reads an archive of one file in tar's sparse format 1.0 (GNU tar manual, "PAX Format, Version 1.0"). It has an
+ * extended header, the file's header, and the content. The content begins with the number of pieces, and the offset and
+ * length of each, in decimal lines, padded to a block. The pieces follow.
  */
 function piecesOf(archive: Buffer): EmptyDisk['pieces'] {
   const start = blockBytes + wholeBlocks(parseInt(archive.toString('latin1', 124, 136), 8)) + blockBytes;

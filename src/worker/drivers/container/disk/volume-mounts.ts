@@ -1,19 +1,20 @@
-// Volumes that are confined to certain directories of the host: where each one leads is looked up before the runtime
-// mounts it, and what the runtime has mounted is compared with that afterwards, before any command runs in the box. A
-// directory that was swapped for a link in between makes the start fail. Called by boot.ts.
+// Checks volumes that must be inside certain directories of the host. The start of a box resolves each path first. When
+// the runtime has mounted the volumes, this file compares the mounts with those paths, before any command runs in the
+// box. If a directory was replaced by a link in between, the start fails.
 import { readFile } from 'node:fs/promises';
 import { BoxRunError } from '../../../../shared/errors.ts';
 
 interface Mount {
   readonly device: string;
-  /** Of the file system, the directory that is mounted. */
+  /** The mounted directory, as a path in its file system. */
   readonly root: string;
   readonly mountPoint: string;
 }
 
 /**
- * @param hostPaths without links
- * @throws FORBIDDEN when one of them is not mounted in the mount namespace of process `pid`
+ * @param pid a process in the box
+ * @param hostPaths paths without links
+ * @throws FORBIDDEN when one of the paths is not mounted in the mount namespace of that process
  */
 export async function expectMounted(pid: number, hostPaths: readonly string[]): Promise<void> {
   if (hostPaths.length === 0) return;
@@ -22,13 +23,14 @@ export async function expectMounted(pid: number, hostPaths: readonly string[]): 
   if (missing.length === 0) return;
   throw new BoxRunError(
     'FORBIDDEN',
-    `${missing.join(', ')} changed while the box was started, and was not mounted as it was checked`,
+    `${missing.join(', ')} changed during the start of the box: another directory than the checked one was mounted`,
     {
       hint: 'start the box again',
     },
   );
 }
 
+/** Returns those of `hostPaths` that are not among the box's mounts. */
 export function missingMounts(host: readonly Mount[], box: readonly Mount[], hostPaths: readonly string[]): string[] {
   return hostPaths.filter((path) => {
     const wanted = sourceOf(host, path);
@@ -37,8 +39,8 @@ export function missingMounts(host: readonly Mount[], box: readonly Mount[], hos
 }
 
 /**
- * The device and the directory on it that `path` is, by the mounts of the host; of several at one place the last is on
- * top.
+ * Returns the device of `path` and its directory on that device. Of several mounts at the same place, the last one is
+ * visible.
  */
 function sourceOf(host: readonly Mount[], path: string): Pick<Mount, 'device' | 'root'> | null {
   const above = host.filter(
@@ -51,7 +53,7 @@ function sourceOf(host: readonly Mount[], path: string): Pick<Mount, 'device' | 
   return { device: mount.device, root: `${mount.root === '/' ? '' : mount.root}${rest}` || '/' };
 }
 
-/** Lines of proc_pid_mountinfo(5), with their octal escapes undone. */
+/** Reads lines of proc_pid_mountinfo(5) and decodes their octal escapes. */
 export function parseMounts(text: string): Mount[] {
   return text
     .split('\n')

@@ -1,17 +1,18 @@
-// Small text files of a running box, read from the host without a start of a program in the box. The path is walked by
-// hand, one name after the other, from the root of the box's first process. So a link that the box has planted leads to
-// a file of the box, never to one of the host.
+// Reads small text files of a running box from the host, without a start of a program in the box. It walks the path
+// itself, name by name, from the root of the box's first process. So a link that the box has planted leads to a file of
+// the box, never to a file of the host.
 import { closeSync, constants, fstatSync, openSync, readSync, readlinkSync } from 'node:fs';
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY, O_RDONLY } = constants;
-/** Opens without access to the content (open(2)); Node has no name for it. */
+/** Opens a file without access to its content, see open(2). Node has no name for this flag. */
 const O_PATH = 0o10000000;
 const linksMax = 40;
 const bytesMax = 1024 * 1024;
 
 /**
- * The text of the regular file at `path` (absolute) in the box of process `initPid`; empty where there is none, cut at
- * 1 MiB.
+ * Returns the text of a regular file in the box, cut at 1 MiB; an empty text if it cannot be read.
+ * @param initPid a process in the box
+ * @param path absolute
  */
 export function readBoxText(initPid: number, path: string): string {
   const open: number[] = [];
@@ -26,7 +27,8 @@ export function readBoxText(initPid: number, path: string): string {
 }
 
 /**
- * What it opens is put into `open`, for the caller to close. Null: the path has too many links, or leads to no file.
+ * Returns a descriptor, or null if the path has too many links or does not lead to a regular file.
+ * @param open gets every descriptor that is opened; the caller must close them all
  */
 function openInBox(initPid: number, path: string, open: number[]): number | null {
   const opened = (at: string, flags: number): number => {
@@ -56,7 +58,7 @@ function openInBox(initPid: number, path: string, open: number[]): number | null
     } else if (kind.isDirectory()) {
       parents.push(found);
     } else {
-      // A file that is no plain one could block whoever opens it, or do something.
+      // Opening a file that is not a regular one could block, or have an effect.
       return rest.length > 0 || !kind.isFile()
         ? null
         : opened(`/proc/self/fd/${found}`, O_RDONLY | O_NONBLOCK | O_NOCTTY);
@@ -68,7 +70,7 @@ function namesOf(path: string): string[] {
   return path.split('/').filter((name) => name !== '' && name !== '.');
 }
 
-/** Only as much as the file's size says: files of /proc say 0. */
+/** Reads at most the size that the file system reports, so a file of /proc, which reports 0, reads as empty. */
 function textOf(fd: number): string {
   const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, bytesMax));
   let length = 0;

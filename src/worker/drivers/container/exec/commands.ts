@@ -1,7 +1,6 @@
-// Commands in a running box: environment and user as the image, the box and the request say, each over the one before;
-// and the end of commands that a predecessor of this worker left. Called by box.ts, in parallel.
+// Commands in a running box: their environment and their user, and how commands of an earlier worker are killed. The
+// request overrides the box, and the box overrides the image. Several of these calls may run at the same time.
 import { constants } from 'node:os';
-import { BoxRunError } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
 import { startable } from '../../argument-list.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
@@ -9,26 +8,24 @@ import { readBoxText } from './box-text.ts';
 import { defaultPath } from '../box/bundle.ts';
 import { startExec } from './runtime-exec.ts';
 import { sweepLingering } from './exec-process.ts';
-import type { Holding, Running } from '../box/holding.ts';
+import type { HeldBox, Running } from '../box/held-box.ts';
 import { toolsInBox } from '../box/paths.ts';
 import { isRunnerOfThisWorker } from '../runner/runner.ts';
 import { resolveUser, type UserIds } from './users.ts';
 
-/** Exit code of what SIGKILL ended, be it the command or the child for which it waited. */
+/** Exit code after SIGKILL. A shell also ends with it when the kernel kills the child that it waits for. */
 const killedCode = 128 + constants.signals.SIGKILL;
 
-/** @throws BOX_NOT_RUNNING */
-export function needRunning({ running, context }: Holding): Running {
-  if (running !== null) return running;
-  throw new BoxRunError('BOX_NOT_RUNNING', `the box ${context.spec.boxId} is not running`);
-}
-
-export async function execInBox(holding: Holding, request: ExecRequest): Promise<ExecHandle> {
-  const { spec } = holding.context;
-  const { cgroups } = holding;
-  const current = needRunning(holding);
-  const { own, image, exec } = current;
-  own.add(request.execId);
+/**
+ * Starts a command in the box.
+ * @throws BOX_NOT_RUNNING, RUNTIME_ERROR, TIMEOUT
+ */
+export async function execInBox(held: HeldBox, request: ExecRequest): Promise<ExecHandle> {
+  const { spec } = held.context;
+  const { cgroups } = held;
+  const current = held.needRunning();
+  const { ownExecIds, image, exec } = current;
+  ownExecIds.add(request.execId);
   try {
     const user = userOf(current, request);
     const given = { PATH: defaultPath, ...(request.tty === null ? {} : { TERM: request.tty.term }) };
@@ -46,19 +43,19 @@ export async function execInBox(holding: Holding, request: ExecRequest): Promise
       { workdir: command.workdir, env: command.env, user },
     );
     const exit = handle.exit.then((how) => {
-      own.delete(request.execId);
+      ownExecIds.delete(request.execId);
       return withMemoryKills(how, cgroups.oomKills() - killsBefore, spec.memoryMb);
     });
     return { ...handle, exit };
   } catch (error) {
-    own.delete(request.execId);
+    ownExecIds.delete(request.execId);
     throw error;
   }
 }
 
 /**
- * The kernel counts its kills for the whole box, so of a command that was not killed itself this says no more than what
- * happened meanwhile.
+ * The kernel counts its kills for the whole box. So if the command itself was not killed, the text can only say what
+ * happened in the box while the command ran.
  */
 function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecExit {
   if (kills <= 0 || 'lost' in exit) return exit;
@@ -69,26 +66,31 @@ function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecE
   return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
-/** What a predecessor started, by the control groups that are there. */
-export function foundExecs(holding: Holding): string[] {
-  const { own } = needRunning(holding);
-  return holding.cgroups.execIds().filter((execId) => !own.has(execId) && !isRunnerOfThisWorker(execId));
+/** Ids of commands that an earlier worker started. Their control groups still exist. @throws BOX_NOT_RUNNING */
+export function foundExecs(held: HeldBox): string[] {
+  const { ownExecIds } = held.needRunning();
+  return held.cgroups.execIds().filter((execId) => !ownExecIds.has(execId) && !isRunnerOfThisWorker(execId));
 }
 
-export async function killStrayExecs(holding: Holding, finished: ReadonlySet<string>): Promise<void> {
-  const { exec } = needRunning(holding);
-  const others = foundExecs(holding);
+/**
+ * Kills the commands of an earlier worker.
+ * @param finished ids of commands that have ended: their background children live on
+ * @throws BOX_NOT_RUNNING, TIMEOUT
+ */
+export async function killStrayExecs(held: HeldBox, finished: ReadonlySet<string>): Promise<void> {
+  const { exec } = held.needRunning();
+  const others = foundExecs(held);
   for (const execId of others) if (finished.has(execId)) exec.lingering.add(execId);
   sweepLingering(exec);
   const strays = others.filter((execId) => !exec.lingering.has(execId) && !finished.has(execId));
-  await Promise.all(strays.map((execId) => holding.cgroups.killExec(execId, limits.killTimeoutMs)));
+  await Promise.all(strays.map((execId) => held.cgroups.killExec(execId, limits.killTimeoutMs)));
 }
 
 function userOf({ image, state }: Running, request: ExecRequest): UserIds {
   return resolveUser(request.user ?? image.config.user, (path) => readBoxText(state.init.pid, path));
 }
 
-/** What an image sets, on top of what a box has anyway. An entry without `=` takes the variable away, as in Docker. */
+/** Adds the image's variables to those of every box. An entry without `=` removes the variable, as in Docker. */
 function withImageEnv(given: Readonly<Record<string, string>>, entries: readonly string[]): Record<string, string> {
   const env = new Map(Object.entries(given));
   for (const entry of entries) {

@@ -1,5 +1,5 @@
-// What a started command is made of, with a terminal or without: its record for the runtime, its first words, its
-// files, and what is forgotten when it has ended. Used by exec.ts and terminal.ts.
+// The parts that all commands have in common, with a terminal or without: the process file for the runtime, the first
+// report, and the cleaning up after the end. The control group of a command is removed only when it is empty.
 import type { ChildProcess } from 'node:child_process';
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ export interface ExecContext {
   readonly boxId: string;
   /** The host's id of the box's root. */
   readonly rootId: number;
-  /** All of a command. */
+  /** All limits of a command. */
   readonly limits: readonly Ulimit[];
   readonly paths: BoxPaths;
   readonly runtime: OciRuntime;
@@ -32,7 +32,7 @@ export interface ExecContext {
   /** The box's first process. */
   readonly init: ProcessIdentity;
   readonly log: Logger;
-  /** Commands that have ended and whose background children have not. */
+  /** Commands that have ended, but whose background children may be alive. */
   readonly lingering: Set<string>;
 }
 
@@ -44,7 +44,7 @@ export interface PreparedCommand {
 
 export interface StartedProcess {
   /**
-   * Resolves when the wrapper reports, from inside the command's control group; rejects when the runtime ended without
+   * Resolves when the wrapper reports from inside the command's control group. Rejects when the runtime ends before
    * that.
    */
   readonly begun: Promise<string>;
@@ -52,18 +52,18 @@ export interface StartedProcess {
   readonly stderr: Readable;
   readonly stdin: Writable | null;
   readonly exit: Promise<ExecExit>;
-  /** The process on the host that is the parent of the command. */
+  /** Pid of the process on the host that is the parent of the command. */
   readonly clientPid: number;
-  /** Of a command with a terminal. */
+  /** Only commands with a terminal have this. */
   readonly resize?: (size: { readonly cols: number; readonly rows: number }) => void;
 }
 
-/** Where the runtime reads what to start. */
+/** Path of the file in which the runtime reads what to start. */
 export function processFileOf(paths: BoxPaths, execId: string): string {
   return join(paths.execs, `${execId}.json`);
 }
 
-/** What to start, for that file. */
+/** Content of the process file. */
 export function processText(limits: readonly Ulimit[], request: ExecRequest, command: PreparedCommand): string {
   const { args, env } = wrapCommand({
     cmd: request.cmd,
@@ -73,7 +73,7 @@ export function processText(limits: readonly Ulimit[], request: ExecRequest, com
     isTerminal: request.tty !== null,
   });
   const { uid, gid, groups } = command.user;
-  // Only root starts with capabilities, as in any container.
+  // Only root has capabilities, as in any container.
   const held = uid === 0 ? boxCapabilities : [];
   return ociText({
     terminal: request.tty !== null,
@@ -88,8 +88,8 @@ export function processText(limits: readonly Ulimit[], request: ExecRequest, com
   });
 }
 
-/** What comes first on `report`. */
-export async function firstWords(report: Readable, child: Pick<ChildProcess, 'once'> | null): Promise<string> {
+/** Resolves with the first bytes on `report`. Rejects if it ends before, or if `child` could not be started. */
+export async function firstReport(report: Readable, child: Pick<ChildProcess, 'once'> | null): Promise<string> {
   return new Promise<string>((resolve, reject) => {
     report.once('data', (piece: Buffer) => {
       resolve(piece.toString());
@@ -104,14 +104,14 @@ export async function firstWords(report: Readable, child: Pick<ChildProcess, 'on
   });
 }
 
-/** A command has ended; its children may live on. */
-export function forgetExec(context: ExecContext, execId: string, processFile: string | null): void {
+/** Removes the files of a command that has ended. Its children may live on, in its control group. */
+export function removeEndedExec(context: ExecContext, execId: string, processFile: string | null): void {
   if (processFile !== null) removeQuietly(processFile);
   context.lingering.add(execId);
   sweepLingering(context);
 }
 
-/** Removes the groups of commands that have ended with all their children. */
+/** Removes the control groups in which no process is left. */
 export function sweepLingering({ cgroups, lingering }: ExecContext): void {
   for (const execId of lingering) if (cgroups.tryRemoveExec(execId)) lingering.delete(execId);
 }
@@ -120,6 +120,6 @@ export function removeQuietly(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // Not there: nothing to remove.
+    // It does not exist.
   }
 }

@@ -1,6 +1,6 @@
-// Real pipes for the streams of commands. Node gives a child socket pairs, which a program cannot open again as
-// /dev/stdout or /dev/stdin; so FIFOs are made ahead, many at a time, and each is unlinked once both of its ends are
-// open: nobody can open it by name, and none is used twice. Owned by the driver of one box.
+// Pipes for the streams of commands. Node gives a child socket pairs, and a program cannot open those again as
+// /dev/stdout or /dev/stdin. So this file makes FIFOs ahead, many at a time. Each is unlinked as soon as both ends are
+// open: then no process can open it by name, and no FIFO is used twice.
 import { closeSync, constants, openSync, readdirSync, unlinkSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
@@ -16,7 +16,7 @@ const makeTimeoutMs = 10_000;
 
 interface OutputPipe {
   readonly reader: Socket;
-  /** For the child; close it here once the child has it. */
+  /** The end for the child. The caller closes it when the child has been started. */
   readonly childFd: number;
 }
 
@@ -26,7 +26,7 @@ interface InputPipe {
 }
 
 export interface PipePool {
-  /** Empties the directory and makes the first pipes, or takes those that were made ahead. */
+  /** Empties the directory and makes the first pipes, or takes the pipes that were made ahead. */
   open(aheadDir?: string): Promise<void>;
   output(): Promise<OutputPipe>;
   input(): Promise<InputPipe>;
@@ -39,8 +39,8 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
 
   const make = async () => {
     const names = Array.from({ length: batchSize }, () => join(dir, `${process.pid}-${(made += 1)}`));
-    // Anyone may open them who can reach them: inside the box, through /dev/stdout, as whatever user the command runs.
-    // With the mark of the box: it may work while the box comes up, and must end with it.
+    // Every user in the box may open them: a command may run as any user and open /dev/stdout. On the host only root
+    // reaches the directory. mkfifo carries the mark of the box, because it may still run when the box is removed.
     await mustRun('mkfifo', ['-m', '666', ...names], {
       timeoutMs: makeTimeoutMs,
       env: toolEnvironment({ [homeMark]: home }),
@@ -53,7 +53,7 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
     });
     return refill;
   };
-  const take = async (): Promise<string> => {
+  const takePath = async (): Promise<string> => {
     for (;;) {
       const path = ready.pop();
       if (ready.length < refillBelow) {
@@ -68,7 +68,7 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
   return {
     async open(aheadDir) {
       ready.length = 0;
-      // A tool of a worker that was killed may be making pipes here for its last moment.
+      // A tool may still make pipes here for a moment after its worker was killed. So this is retried.
       await rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
       if (aheadDir !== undefined && (await takeAhead(aheadPaths(aheadDir).pipes, dir))) {
         ready.push(...readdirSync(dir).map((name) => join(dir, name)));
@@ -78,30 +78,30 @@ export function createPipePool({ pipes: dir, home }: Pick<BoxPaths, 'pipes' | 'h
       await make();
     },
     async output() {
-      const path = await take();
-      const ours = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-      const childFd = openOther(path, constants.O_WRONLY, ours);
+      const path = await takePath();
+      const readerFd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      const childFd = openOtherEnd(path, constants.O_WRONLY, readerFd);
       unlinkSync(path);
-      return { reader: new Socket({ fd: ours, readable: true, writable: false }), childFd };
+      return { reader: new Socket({ fd: readerFd, readable: true, writable: false }), childFd };
     },
     async input() {
-      const path = await take();
-      // A FIFO opened for both never waits for the other side; it only holds the door.
+      const path = await takePath();
+      // Opening a FIFO for both directions never waits. This descriptor only keeps the next two calls from waiting.
       const both = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-      const childFd = openOther(path, constants.O_RDONLY, both);
-      const ours = openOther(path, constants.O_WRONLY | constants.O_NONBLOCK, both);
+      const childFd = openOtherEnd(path, constants.O_RDONLY, both);
+      const writerFd = openOtherEnd(path, constants.O_WRONLY | constants.O_NONBLOCK, both);
       closeSync(both);
       unlinkSync(path);
-      return { writer: new Socket({ fd: ours, readable: false, writable: true }), childFd };
+      return { writer: new Socket({ fd: writerFd, readable: false, writable: true }), childFd };
     },
   };
 }
 
-function openOther(path: string, flags: number, first: number): number {
+function openOtherEnd(path: string, flags: number, openFd: number): number {
   try {
     return openSync(path, flags);
   } catch (error) {
-    closeSync(first);
+    closeSync(openFd);
     throw error;
   }
 }

@@ -1,6 +1,6 @@
-// Limits, umask and the kernel's choice of victims for a process of a box, in the words of an OCI configuration. Fixed
-// values, so that nothing of what the server was started with reaches a box. The runtime can only lower what it is
-// started with, so a worker raises its own hard limits first.
+// Limits, umask and oom_score_adj of a process in a box, as fields of an OCI configuration. The values are fixed, so
+// nothing that the server was started with reaches a box. The runtime can only lower the limits that it inherits, so a
+// worker first raises its own hard limits.
 import { readFileSync } from 'node:fs';
 import { runTool } from '../../../../shared/process/child-process.ts';
 import { limits } from '../../../../shared/limits.ts';
@@ -8,11 +8,11 @@ import type { Ulimit } from '../../../../shared/api.ts';
 import { ulimitsOf } from '../../../../shared/boxes/ulimits.ts';
 import { findTool, toolEnvironment } from '../host/tools.ts';
 
-/** Stands for the number, which JavaScript cannot write: no text that reaches a box has a NUL character. */
+/** Stands for 2^64 - 1, which is no exact number in JavaScript. A text for a box never has a NUL character. */
 const unlimitedMark = '\0unlimited';
 const unlimitedText = String(2n ** 64n - 1n);
 
-/** As the kernel says them in /proc/self/limits. */
+/** Names of the limits in /proc/self/limits. */
 const lineOf: Readonly<Record<Ulimit['name'], string>> = {
   core: 'core file size',
   cpu: 'cpu time',
@@ -32,8 +32,9 @@ const lineOf: Readonly<Record<Ulimit['name'], string>> = {
 };
 
 /**
- * All limits of a command of a box: those asked for, over the fixed ones. Where this process may not raise its own (as
- * root of a container without SYS_RESOURCE), a fixed one is as high as it can be.
+ * Returns all limits of a command: the fixed ones, and `asked` in place of fixed ones of the same name. If this process
+ * may not raise its own limits (root of a container without SYS_RESOURCE), a fixed limit is lowered to what is allowed.
+ * @param asked a soft or hard value of -1 means unlimited; units as in setrlimit(2)
  */
 export async function limitsOfCommands(asked: readonly Ulimit[]): Promise<Ulimit[]> {
   const wanted = ulimitsOf(asked);
@@ -68,7 +69,7 @@ function ownHardLimits(): Record<Ulimit['name'], number> {
   return Object.fromEntries(entries) as Record<Ulimit['name'], number>;
 }
 
-/** Fields of an OCI `process`. */
+/** Fields for the OCI `process`. */
 export function processLimits(ulimits: readonly Ulimit[]) {
   const value = (limit: number) => (limit === -1 ? unlimitedMark : limit);
   return {
@@ -81,10 +82,10 @@ export function processLimits(ulimits: readonly Ulimit[]) {
   };
 }
 
-/** Field of an OCI `user`. */
+/** Field for the OCI `user`. */
 export const boxUmask = 0o022;
 
-/** An OCI document with such fields as text. */
+/** Writes an OCI document as JSON, with the exact number for "unlimited". */
 export function ociText(document: object): string {
   return JSON.stringify(document).replaceAll(JSON.stringify(unlimitedMark), unlimitedText);
 }

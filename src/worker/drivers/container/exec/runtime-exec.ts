@@ -1,6 +1,5 @@
-// One command in a running box: starts the runtime's exec with real pipes, knows when the command itself began, and
-// kills its whole tree by its control group. Called by driver.ts; the group is made, and named after the command,
-// before anything starts.
+// Starts one command in a running box, tells when it has begun, and kills its whole process tree by its control group.
+// The group is named after the command, and it exists before any process of the command starts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, constants, writeFileSync } from 'node:fs';
 import { Readable, type Duplex, type Writable } from 'node:stream';
@@ -13,8 +12,8 @@ import { limits } from '../../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import {
   processFileOf,
-  firstWords,
-  forgetExec,
+  firstReport,
+  removeEndedExec,
   processText,
   removeQuietly,
   type ExecContext,
@@ -27,9 +26,9 @@ import { spawnTerminal } from './runtime-terminal.ts';
 import { wrapperFds } from './wrapper.ts';
 
 /**
- * Starts a command. Resolves when it runs, or when it is known why it cannot (127, 126, missing directory: a handle
- * like any other).
- * @throws RUNTIME_ERROR when the runtime itself failed
+ * Starts a command, by the runner if it is ready. Resolves when the command has begun. A command that cannot be
+ * executed (exit codes 126 and 127, or a missing directory) gets an ordinary handle, too.
+ * @throws RUNTIME_ERROR when the runtime itself failed, TIMEOUT
  */
 export async function startExec(
   context: ExecContext,
@@ -41,7 +40,7 @@ export async function startExec(
   return handle ?? startByRuntime(context, request, command);
 }
 
-/** The ordinary path: one start of the OCI runtime. */
+/** The ordinary path: the OCI runtime is started once for each command. */
 async function startByRuntime(
   context: ExecContext,
   request: ExecRequest,
@@ -55,15 +54,15 @@ async function startByRuntime(
     await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${request.execId}`);
   } catch (error) {
     await killTree(context, request.execId, started).catch(() => undefined);
-    const said = await drainText(stderr);
+    const messages = await drainText(stderr);
     stdout.destroy();
     stdin?.destroy();
     if (error instanceof BoxRunError && error.code === 'TIMEOUT') throw error;
-    throw new BoxRunError('RUNTIME_ERROR', `the command could not be started in the box: ${lastLines(said)}`, {
+    throw new BoxRunError('RUNTIME_ERROR', `the command could not be started in the box: ${lastLines(messages)}`, {
       cause: error,
     });
   }
-  // A command with a terminal has no stderr of its own: what comes there is the runtime's.
+  // A command with a terminal has no stderr of its own. Only the runtime writes to this one.
   if (request.tty !== null) stderr.resume();
   return {
     stdout,
@@ -114,16 +113,16 @@ async function spawnExec(
       {
         cwd: '/',
         detached: true,
-        // runc copies what it gets as 0 to 2, and waits for the command's last child to close it; the rest it hands on
-        // as it is.
+        // runc copies the streams 0 to 2, and waits until the command's last child has closed them. It passes the other
+        // descriptors on unchanged, so the command's streams are among those.
         stdio: ['ignore', 'ignore', errors.childFd, joinFile, 'pipe', inputFd, output.childFd, errors.childFd],
         env: { PATH: toolPath, [homeMark]: paths.home },
       },
     );
     faultPoint('worker.exec.spawned');
     const exit = exitOf(context, request.execId, child, processFile);
-    const begun = firstWords(child.stdio[4] as Duplex, child);
-    begun.catch(() => undefined); // Whoever waits for it sees it.
+    const begun = firstReport(child.stdio[4] as Duplex, child);
+    begun.catch(() => undefined); // The caller of this function handles the error.
     return {
       begun,
       stdout: output.reader,
@@ -145,16 +144,14 @@ async function spawnExec(
 function exitOf(context: ExecContext, execId: string, child: ChildProcess, processFile: string): Promise<ExecExit> {
   return new Promise((resolve) => {
     const finish = (exit: ExecExit) => {
-      forgetExec(context, execId, processFile);
+      removeEndedExec(context, execId, processFile);
       resolve(exit);
     };
     child.once('error', (error) => {
       finish({ lost: `the OCI runtime could not be started: ${error.message}` });
     });
     child.once('exit', (code, signal) => {
-      finish(
-        code === null ? { lost: `the OCI runtime's client was ended by ${signal ?? 'a signal'}` } : { exitCode: code },
-      );
+      finish(code === null ? { lost: `the OCI runtime was ended by ${signal ?? 'a signal'}` } : { exitCode: code });
     });
   });
 }
@@ -165,8 +162,8 @@ async function killTree({ cgroups }: ExecContext, execId: string, { exit }: Star
 }
 
 /**
- * The command itself is the one in its group whose parent is the runtime's client; what it has started has other
- * parents.
+ * Sends a signal to the command itself. In the group it is the process whose parent is the runtime on the host; its
+ * children have other parents.
  */
 async function signalLeader(
   { cgroups }: ExecContext,
@@ -184,7 +181,7 @@ async function drainText(stream: Readable): Promise<string> {
   try {
     for await (const chunk of stream) text += String(chunk);
   } catch {
-    // What was read is enough.
+    // A part of the text is enough for a message.
   }
   return text;
 }

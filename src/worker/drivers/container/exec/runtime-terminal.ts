@@ -1,6 +1,6 @@
-// A command with a terminal. The OCI runtime makes the terminal inside the box and sends it to a program of ours on the
-// host (runner/terminal.c), which copies between it and two pipes. No byte is lost or added on the way, and full pipes
-// make both sides wait.
+// Starts one command with a terminal. The OCI runtime makes the terminal inside the box and sends it to our program on
+// the host (runner/terminal.c), which copies between the terminal and two pipes. It loses and adds no byte, and a full
+// pipe makes both sides wait.
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
 import type { Duplex, Readable, Writable } from 'node:stream';
@@ -9,8 +9,8 @@ import { homeMark } from '../../../../shared/host/host-marks.ts';
 import type { ExecExit, ExecRequest } from '../../driver-contract.ts';
 import {
   processFileOf,
-  firstWords,
-  forgetExec,
+  firstReport,
+  removeEndedExec,
   processText,
   removeQuietly,
   type ExecContext,
@@ -22,12 +22,15 @@ import { findRunnerProgram } from '../runner/program.ts';
 import { toolPath } from '../host/tools.ts';
 import { wrapperFds } from './wrapper.ts';
 
-/** As in runner.h: what the program says, and the word of the runtime's command line that it replaces. */
-const says = { exited: 1, failed: 2 };
+/** As in runner.h: the kinds of reports, and the word in the runtime's command line that the program replaces. */
+const reportKinds = { exited: 1, failed: 2 };
 const reportBytes = 8;
 const terminalSocketWord = '@terminal-socket';
 
-/** @throws RUNTIME_ERROR when the program is not there */
+/**
+ * Starts a command with a terminal of that size.
+ * @throws RUNTIME_ERROR when this build has no program for terminals
+ */
 export async function spawnTerminal(
   context: ExecContext,
   request: ExecRequest,
@@ -73,11 +76,11 @@ export async function spawnTerminal(
     );
     const [stderr, , report, line] = child.stdio.slice(2) as [Readable, null, Duplex, Duplex];
     const exit = exitOf(child, line).then((how) => {
-      forgetExec(context, request.execId, processFile);
+      removeEndedExec(context, request.execId, processFile);
       return how;
     });
-    const begun = firstWords(report, child);
-    begun.catch(() => undefined); // Whoever waits for it sees it.
+    const begun = firstReport(report, child);
+    begun.catch(() => undefined); // The caller of this function handles the error.
     return {
       begun,
       stdout: output.reader,
@@ -99,24 +102,24 @@ export async function spawnTerminal(
   }
 }
 
-/** Two numbers of two bytes each, as the processor has them. */
+/** Two numbers of two bytes each, in the processor's byte order. */
 function sizeMessage({ cols, rows }: { readonly cols: number; readonly rows: number }): Buffer {
   return Buffer.from(Uint16Array.of(rows, cols).buffer);
 }
 
-/** How the command ended, as the program says it; the program itself ends later, when it has given all output. */
+/** Resolves with the command's end, which the program reports. The program ends later, after all output. */
 function exitOf(child: ReturnType<typeof spawn>, line: Duplex): Promise<ExecExit> {
   return new Promise((resolve) => {
-    let said = Buffer.alloc(0);
+    let received = Buffer.alloc(0);
     line.on('data', (piece: Buffer) => {
-      said = Buffer.concat([said, piece]);
-      for (; said.length >= reportBytes; said = said.subarray(reportBytes)) {
-        const [kind = 0, value = 0] = new Int32Array(Uint8Array.from(said.subarray(0, reportBytes)).buffer);
-        if (kind === says.exited) resolve({ exitCode: value });
-        else if (kind === says.failed) resolve({ lost: `the OCI runtime ended with code ${value}` });
+      received = Buffer.concat([received, piece]);
+      for (; received.length >= reportBytes; received = received.subarray(reportBytes)) {
+        const [kind = 0, value = 0] = new Int32Array(Uint8Array.from(received.subarray(0, reportBytes)).buffer);
+        if (kind === reportKinds.exited) resolve({ exitCode: value });
+        else if (kind === reportKinds.failed) resolve({ lost: `the OCI runtime ended with code ${value}` });
       }
     });
-    line.on('error', () => undefined); // The end of the program says more.
+    line.on('error', () => undefined); // The 'close' event below has the reason.
     child.once('error', (error) => {
       resolve({ lost: `the terminal's program could not be started: ${error.message}` });
     });

@@ -1,6 +1,6 @@
-// Which ids a command runs with: `USER[:GROUP]` as in an image's configuration, numbers or names. Names, groups and
-// HOME are read from the box's own files for each command, also for root: the box may have changed them since the last
-// one. Pure but for the reading.
+// The ids with which a command runs, for a `USER[:GROUP]` as in an image's configuration: numbers or names. Names,
+// groups and HOME are read from the box's own files for each command, also for root, because the box may have changed
+// them meanwhile.
 import { boxIdMax } from '../../../../shared/boxes/box-user.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
 
@@ -11,15 +11,15 @@ export interface UserIds {
   readonly home: string;
 }
 
-/** For what the driver itself runs in a box. */
+/** The user for programs that the driver itself runs in a box. */
 export const rootUser: UserIds = { uid: 0, gid: 0, groups: [0], home: '/root' };
 
-/** Reads a file of the box; an empty text where there is none. */
+/** Reads a file of the box. Returns an empty text if there is none. */
 type ReadInBox = (path: string) => string;
 
 /**
- * @param user as in an image's configuration; empty: root
- * @throws RUNTIME_ERROR when a name stands in no file of the box, or an id is above `boxIdMax`
+ * @param user as in an image's configuration; an empty text means root
+ * @throws RUNTIME_ERROR when the box's files do not have the name, or an id is above `boxIdMax`
  */
 export function resolveUser(user: string, readInBox: ReadInBox): UserIds {
   const [name = '', group = ''] = (user === '' ? '0' : user).split(':');
@@ -55,7 +55,7 @@ function idOf(kind: 'user' | 'group', name: string, text: string): number {
   if (id <= boxIdMax) return id;
   throw new BoxRunError(
     'RUNTIME_ERROR',
-    `the ${kind} '${name}' has the id ${text}, and ids in a box end at ${boxIdMax}`,
+    `the ${kind} '${name}' has the id ${text}, but the highest id in a box is ${boxIdMax}`,
     {
       hint: 'give it a smaller id in /etc/passwd or /etc/group of the box',
     },

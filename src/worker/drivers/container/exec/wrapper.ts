@@ -1,34 +1,34 @@
-// What runs between the OCI runtime and a user's command: a few lines of shell, in the driver's own busybox, that join
-// the command's control group, report, change directory, find the program as a shell would, and become it. Pure: builds
-// the argument list.
+// The wrapper: a few lines of shell that the OCI runtime starts in place of the user's command, in the driver's own
+// busybox. They join the command's control group, report, change directory, find the program as a shell would, and
+// become it. Pure: this file only builds the argument list.
 import { toolsInBox } from '../box/paths.ts';
 import { logicalPath } from '../runner/frames.ts';
 
 /**
- * Descriptors handed to the wrapper: its control group's cgroup.procs, the pipe on which it reports, and the command's
- * own three.
+ * Descriptors that the wrapper inherits: cgroup.procs of the command's control group, the pipe for its report, and the
+ * command's own three streams.
  */
 const joinFd = 3;
 const reportFd = 4;
 const [stdinFd, stdoutFd, stderrFd] = [5, 6, 7];
-/** With a terminal, instead of those three: a line comes here when the terminal has its owner and its size. */
+/** With a terminal there is this one in place of the three: a line arrives when the terminal has its owner and size. */
 const goFd = 5;
-/** How many there are from 3 on. */
+/** Number of these descriptors, from 3 on. */
 export const wrapperFds = { withStreams: 5, withTerminal: 3 };
 
 const shell = `${toolsInBox}/busybox`;
 
 /**
- * Names that the shell itself sets, reads or drops; a command that is given one of them gets its environment another
- * way.
+ * Variables that the shell itself sets, reads or removes. A command whose environment has one of them is started
+ * through `env`.
  */
 const shellNames = new Set(
-  `ENV FUNCNAME HISTFILE HISTFILESIZE HISTSIZE IFS LINENO MAIL MAILCHECK MAILPATH OLDPWD OPTARG OPTERR OPTIND PPID PS1 PS2 PS3
-   PS4 PWD RANDOM SECONDS SHELLOPTS SHLVL TMOUT UID _`.split(/\s+/),
+  `ENV FUNCNAME HISTFILE HISTFILESIZE HISTSIZE IFS LINENO MAIL MAILCHECK MAILPATH OLDPWD OPTARG OPTERR OPTIND PPID PS1
+   PS2 PS3 PS4 PWD RANDOM SECONDS SHELLOPTS SHLVL TMOUT UID _`.split(/\s+/),
 );
 
-// A killed command's group is gone before this joins it: then nothing runs. The names are unlikely ones, since
-// variables that came with the environment are handed on.
+// If the command was killed already, its group has been removed. Then joining fails, and nothing runs. The variables of
+// these scripts have unlikely names, because the command inherits those that its environment already had.
 const joinAndReport = `
 echo 0 >&${joinFd} || exit 137
 exec ${joinFd}>&- <&${stdinFd} >&${stdoutFd} 2>&${stderrFd} ${stdinFd}<&- ${stdoutFd}>&- ${stderrFd}>&-
@@ -36,7 +36,7 @@ echo >&${reportFd}
 exec ${reportFd}>&-
 `;
 
-/** The same in a terminal, which has its owner and its size before the command can ask for them. */
+/** The same for a terminal. It waits until the terminal has its owner and its size, so the command finds them right. */
 const joinAndReportTerminal = `
 echo 0 >&${joinFd} || exit 137
 exec ${joinFd}>&-
@@ -47,11 +47,11 @@ echo >&${reportFd}
 exec ${reportFd}>&-
 `;
 
-/** A box's own directory may be closed to a user (/root is): who has not asked for it starts at the top then. */
-const orTop = `&& { [ "$(${shell} id -u)" = 0 ] || ! cd /; }`;
+/** The box's own directory may be closed to a user, as /root is. Unless the client asked for it, / is used then. */
+const orRootDirectory = `&& { [ "$(${shell} id -u)" = 0 ] || ! cd /; }`;
 
 const enterAndFind = (isOwnDirectory: boolean) => `
-if ! cd "$1" 2>/dev/null ${isOwnDirectory ? orTop : ''}; then
+if ! cd "$1" 2>/dev/null ${isOwnDirectory ? orRootDirectory : ''}; then
   __boxrun_why='Permission denied'
   if [ ! -e "$1" ]; then
     __boxrun_why='No such file or directory'
@@ -101,8 +101,8 @@ shift 2
 exec -a "$__boxrun_name" "$__boxrun_path" "$@"
 `;
 
-// Arguments here: directory, command, number of variables, number of arguments, the arguments, the variables. They are
-// turned round until they stand as \`env\` wants them.
+// Arguments: directory, command, number of variables, number of arguments, the arguments, the variables. The script
+// moves the program and its arguments behind the variables, as `env` expects them.
 const becomeThroughEnv = `
 __boxrun_vars=$3
 __boxrun_args=$4
@@ -124,13 +124,13 @@ interface WrappedProcess {
 interface WrappedCommand {
   readonly cmd: readonly string[];
   readonly workdir: string;
-  /** Nobody asked for `workdir`: it is the box's own. */
+  /** True when the client asked for no directory, so `workdir` is the box's own. */
   readonly isOwnDirectory: boolean;
   readonly env: Readonly<Record<string, string>>;
   readonly isTerminal: boolean;
 }
 
-/** The process to start in the box so that `cmd` runs in `workdir` with exactly `env`. */
+/** Returns the process to start in the box, so that `cmd` runs in `workdir` with exactly `env`. */
 export function wrapCommand({ cmd, workdir, isOwnDirectory, env, isTerminal }: WrappedCommand): WrappedProcess {
   const enter = enterAndFind(isOwnDirectory);
   const join = isTerminal ? joinAndReportTerminal : joinAndReport;
@@ -148,7 +148,8 @@ export function wrapCommand({ cmd, workdir, isOwnDirectory, env, isTerminal }: W
 }
 
 /**
- * The same environment for a start without the shell in between: where that is a shell's, it says the directory too.
+ * Returns the environment that the command would have after the wrapper, for a start without it. A shell adds PWD, so
+ * this adds it wherever the wrapper would have become the command itself.
  */
 export function environmentOf(env: Readonly<Record<string, string>>, workdir: string): string[] {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);

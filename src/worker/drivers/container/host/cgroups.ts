@@ -1,6 +1,6 @@
-// Control groups, version 1 (also hybrid) and 2, behind one value: the groups of one box, and one group for each of its
-// commands, by which the whole tree of a command is killed. Owned by the driver of that box. A group that could be
-// removed holds no process and never will again, whoever still has it open: that is what makes killing free of races.
+// The control groups of one box, version 1 (also hybrid) or 2: the box's own group, and in it one group per command. To
+// kill a command means to kill everything in its group. A group that could be removed has no process, and never gets
+// one again, even if a process still has one of its files open. So killing has no race.
 import {
   chownSync,
   existsSync,
@@ -27,55 +27,55 @@ interface CgroupUsage {
 }
 
 export interface BoxCgroups {
-  /** Makes the box's groups, so that the parent cannot vanish under a runtime that starts. */
+  /** Makes the box's groups before the runtime starts, so that no other box removes the parent group as empty. */
   prepare(): void;
   /**
-   * Makes the group of a command; returns the file to which its first process writes 0 to join, which belongs to
-   * `ownerId` (root).
+   * Makes the group of a command. Returns the path of a file: the command's first process joins by writing 0 to it.
+   * @param ownerId the host's id of the user and group who may write to the file; root if it is absent
    */
   addExec(execId: string, ownerId?: number): string;
-  /** The directory of those groups. */
+  /** The directory that has the groups of the commands. */
   readonly execsDir: string;
-  /** Commands that have a group. */
+  /** Ids of the commands that have a group. */
   execIds(): string[];
-  /** Removes a command's group if nothing is in it; true when it is gone. */
+  /** Removes a command's group if it has no process. Returns true if the group does not exist any more. */
   tryRemoveExec(execId: string): boolean;
-  /** Kills everything in a command's group until the group can be removed. */
+  /** Kills everything in a command's group until the group can be removed. @throws TIMEOUT after `timeoutMs` */
   killExec(execId: string, timeoutMs: number): Promise<void>;
-  /** Pids of the whole box, or of one command. */
+  /** Pids of all processes of the box, or of one command. */
   pids(execId?: string): number[];
   /**
-   * Lets processes go on that somebody has frozen: of version 1 of control groups they take no signal, not even KILL. A
-   * worker that is killed while it kills a command leaves them so.
+   * Thaws all processes. In version 1 a frozen process takes no signal, not even KILL. If a worker was killed while it
+   * killed a command, processes may still be frozen.
    */
   thaw(): void;
-  /** Kills every process of the box until none is left, and removes its groups. */
+  /** Kills all processes of the box and removes its groups. @throws TIMEOUT after `timeoutMs` */
   killAll(timeoutMs: number): Promise<void>;
   /** Removes the parent group if this was its last box. */
   removeParent(): void;
   usage(): CgroupUsage;
-  /** Times the kernel killed a process of the box for want of memory. */
+  /** How many processes of the box the kernel has killed because memory ran out. */
   oomKills(): number;
 }
 
-/** True where the unified hierarchy alone is mounted. */
+/** True if only the unified hierarchy (version 2) is mounted. */
 export function isUnified(): boolean {
   return existsSync(join(root, 'cgroup.controllers'));
 }
 
-/** `names.parent` and `names.box` are paths below the top of each hierarchy. */
+/** @param names paths below the top of each hierarchy */
 export function createBoxCgroups(names: { parent: string; box: string }): BoxCgroups {
   const unified = isUnified();
   const hierarchies = unified ? [root] : legacyHierarchies();
-  // Killing works on one hierarchy; on version 1 it must be one that can stop processes from forking on.
+  // Killing uses one hierarchy. In version 1 it must be the freezer, so that no process can fork meanwhile.
   const killing = join(unified ? root : join(root, 'freezer'), names.box);
   const boxDirs = hierarchies.map((hierarchy) => join(hierarchy, names.box));
-  // On a hybrid host runc puts boxes into the unified hierarchy as well, crun does not: there the driver only tidies
-  // up.
+  // On a hybrid host runc puts boxes into the unified hierarchy, too, but crun does not. The driver only removes groups
+  // there.
   const beside = unified ? [] : [join(root, 'unified')];
   const controller = (name: string) => join(unified ? root : join(root, name), names.box);
 
-  let isShared = false;
+  let isBoxGroupWritable = false;
 
   const tryRemoveExec = (execId: string) => tryRemoveTree(join(killing, execId));
 
@@ -89,10 +89,10 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
       const procs = join(dir, 'cgroup.procs');
       if (ownerId === undefined) return procs;
       chownSync(procs, ownerId, ownerId);
-      if (unified && !isShared) {
-        // Who moves a process on version 2 needs the group above both places as well.
+      if (unified && !isBoxGroupWritable) {
+        // In version 2 a process that moves itself needs write access to the group above both groups, too.
         chownSync(join(killing, 'cgroup.procs'), ownerId, ownerId);
-        isShared = true;
+        isBoxGroupWritable = true;
       }
       return procs;
     },
@@ -146,7 +146,7 @@ function makeDirectory(dir: string): void {
       mkdirSync(dir, { recursive: true });
       return;
     } catch (error) {
-      // The parent may be removed, as empty, by the last other box between two steps of this call.
+      // Between two steps of this call, the last other box may remove the empty parent group.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt >= mkdirAttemptsMax) throw error;
     }
   }
@@ -177,7 +177,7 @@ function pidsIn(dir: string): number[] {
   }
 }
 
-/** One round: nothing in the group can fork while its pids are read and killed. */
+/** Kills once. Processes in the group cannot fork while their pids are read and killed. */
 function killGroup(dir: string): void {
   if (tryWrite(join(dir, 'cgroup.kill'), '1')) return;
   const unified = existsSync(join(dir, 'cgroup.freeze'));
@@ -217,7 +217,7 @@ function tryRemoveDirectory(dir: string): boolean {
   }
 }
 
-/** Tries at once, then at growing intervals: control groups of version 1 tell nobody when they become empty. */
+/** Tries at once, then at growing intervals: version 1 does not report that a group has become empty. */
 async function until(done: () => boolean, timeoutMs: number, what: string): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   for (let pauseMs = pollFirstMs; !done(); pauseMs = Math.min(pauseMs * 2, pollLongestMs)) {

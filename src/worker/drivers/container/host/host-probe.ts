@@ -1,5 +1,5 @@
-// Whether this host can run boxes as containers, told by doing it: the built-in image, a box, a command. For `boxrun
-// doctor`, for `serve`, and for the choice of the runtime. Everything it makes is gone when it returns.
+// Finds out whether this host can run boxes as containers, by a trial: the built-in image, one box, one command. It
+// removes everything that it made before it returns.
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,13 +17,15 @@ import { findTool, packageOf, type ToolName } from './tools.ts';
 
 export interface ContainerHostReport {
   readonly ok: boolean;
-  /** Each a sentence for the user; some are there although boxes run (no network, no pulls). */
+  /** Sentences for the user. There may be some although `ok` is true, for example about network or pulls. */
   readonly problems: string[];
   readonly runtime: string | null;
 }
 
+/** Without one of these there are no boxes. */
 const needed: readonly ToolName[] = ['umoci', 'unshare', 'mount', 'mkfifo', 'mkfs.ext4', 'tar'];
-const partial: ReadonlyArray<readonly [name: ToolName, without: string]> = [
+/** Without these, boxes can do less. */
+const optional: ReadonlyArray<readonly [name: ToolName, without: string]> = [
   ['skopeo', 'images cannot be pulled from registries'],
   ['zstd', 'images with layers that are compressed with zstd cannot be used'],
   ['catatonit', 'a shell is the first process of a box'],
@@ -34,14 +36,13 @@ const partial: ReadonlyArray<readonly [name: ToolName, without: string]> = [
 const trialTimeoutMs = 60_000;
 
 /**
- * What stands in the way of the container driver on this host.
- * @param place a directory of the state directory: what a box needs may be there on one file system, and missing on
- * another
+ * Tries the container driver on this host and reports the problems.
+ * @param place a directory in the state directory: file systems of one host differ in what they can do for a box
  */
 export async function probeContainerHost(place: string = defaultPlace()): Promise<ContainerHostReport> {
   const problems = await missing();
   if (problems.length > 0) return { ok: false, problems, runtime: null };
-  for (const [name, without] of partial) {
+  for (const [name, without] of optional) {
     if ((await findTool(name)) === null) problems.push(`${name} is missing (package ${packageOf(name)}): ${without}`);
   }
   try {
@@ -53,7 +54,8 @@ export async function probeContainerHost(place: string = defaultPlace()): Promis
     );
     if (sharedIds !== null) {
       problems.push(
-        `boxes share one range of ids, which needs Linux 5.19 to be otherwise: one can use up what the kernel counts per user (${String(sharedIds)})`,
+        `boxes share one range of ids: one box can use up what the kernel counts per user. ` +
+          `Ranges of their own need Linux 5.19 (${String(sharedIds)})`,
       );
     }
     return { ok: true, problems, runtime: runtime.name };
@@ -80,8 +82,9 @@ function defaultPlace(): string {
 }
 
 /**
- * Makes a box in the file system of `place`, runs a command in it and removes it; null when that worked, else what did
- * not.
+ * Makes a box in the file system of `place`, runs a command in it and removes it.
+ * @param onSharedIds called with the reason when the box cannot have its own range of ids
+ * @returns null on success, otherwise the problem
  */
 export async function tryRuntime(
   runtime: OciRuntime,

@@ -1,6 +1,6 @@
-// Which OCI runtime this host gets: crun, else runc, whichever really makes a container and runs a command in it. The
-// answer is kept in /run, since a trial costs a few tenths of a second, and is asked for again after a boot or when a
-// runtime is replaced.
+// The OCI runtime of this host: crun or else runc, the first one that really makes a container and runs a command in
+// it. A trial takes some tenths of a second, so its result is kept in /run. After a boot or the upgrade of a runtime,
+// there is a new trial.
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -15,13 +15,13 @@ export const runtimeNames: readonly RuntimeName[] = ['crun', 'runc'];
 export interface OciRuntime {
   readonly name: RuntimeName;
   readonly path: string;
-  /** crun refuses version 1 hierarchies with a unified one beside them: the monitor then hides it from crun. */
+  /** crun refuses hybrid hosts (version 1 and version 2). There the monitor hides version 2 from crun. */
   readonly hideUnified: boolean;
-  /** Whether volumes can be mounted with mapped ids. */
+  /** True if the runtime can mount volumes with mapped ids. */
   readonly mapsVolumes: boolean;
 }
 
-/** The runtime of that name, or null where it is not installed. */
+/** Returns the runtime of that name, or null if it is not installed. */
 export async function findRuntime(name: RuntimeName): Promise<OciRuntime | null> {
   const path = await findTool(name);
   if (path === null) return null;
@@ -29,14 +29,14 @@ export async function findRuntime(name: RuntimeName): Promise<OciRuntime | null>
   return { name, path, hideUnified: name === 'crun' && hybrid, mapsVolumes: name === 'crun' };
 }
 
-/** What is wrong with a runtime on this host, found out by using it; null when nothing is. */
+/** Uses a runtime on this host. Returns null on success, otherwise the problem. */
 type TryOut = (runtime: OciRuntime) => Promise<string | null>;
 
 let chosen: Promise<OciRuntime> | null = null;
 
 /**
- * The runtime to use. One is tried out only where no earlier answer holds.
- * @throws RUNTIME_ERROR when none works
+ * Returns the runtime to use. There is a trial only if no earlier result is valid.
+ * @throws RUNTIME_ERROR when no runtime works
  */
 export function chooseRuntime(tryOut: TryOut): Promise<OciRuntime> {
   chosen ??= remembered()
@@ -54,8 +54,8 @@ async function remembered(): Promise<OciRuntime | null> {
 }
 
 /**
- * The first runtime that passes, whatever was known before; remembered for the next.
- * @throws RUNTIME_ERROR when none does
+ * Tries all runtimes without regard to earlier results. Returns the first one that works, and keeps the result.
+ * @throws RUNTIME_ERROR when no runtime works
  */
 export async function tryRuntimes(tryOut: TryOut): Promise<OciRuntime> {
   const stamp = await installedStamp();
@@ -80,6 +80,7 @@ export async function tryRuntimes(tryOut: TryOut): Promise<OciRuntime> {
   });
 }
 
+/** Changes when a runtime is installed, removed or upgraded. */
 async function installedStamp(): Promise<string> {
   const parts: string[] = [];
   for (const name of runtimeNames) {

@@ -1,5 +1,5 @@
-// Programs of the host that this driver runs: where they are, which package brings them, and how they are called.
-// Found once per process; everything that is missing is said in one error.
+// Programs of the host that this driver runs: where they are, which package has them, and how they are run. Each is
+// looked for once per process. The error for a missing program names its package.
 import { createHash } from 'node:crypto';
 import { access, chmod, constants, copyFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { installedDirectory, moveInto, temporaryDirectory } from '../../../../sh
 import { toolsInBox } from '../box/paths.ts';
 import { findRunnerProgram } from '../runner/program.ts';
 
-/** Administrators' programs are not in every user's PATH. */
+/** The PATH of a user may lack the directories with programs for administrators. */
 export const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 const packages = {
@@ -35,7 +35,7 @@ export type ToolName = keyof typeof packages;
 
 const found = new Map<ToolName, string>();
 
-/** Full path of a program, or null. */
+/** Returns the full path of a program, or null. */
 export async function findTool(name: ToolName): Promise<string | null> {
   const known = found.get(name);
   if (known !== undefined) return known;
@@ -49,7 +49,10 @@ export async function findTool(name: ToolName): Promise<string | null> {
   return null;
 }
 
-/** @throws RUNTIME_ERROR naming the package that brings the program */
+/**
+ * Returns the full path of a program.
+ * @throws RUNTIME_ERROR when it is missing; the hint names its package
+ */
 export async function needTool(name: ToolName): Promise<string> {
   const path = await findTool(name);
   if (path !== null) return path;
@@ -64,7 +67,7 @@ export function packageOf(name: ToolName): string {
 
 /**
  * Runs a tool that must succeed.
- * @throws RUNTIME_ERROR with the last lines of what it said
+ * @throws RUNTIME_ERROR with the last lines of its output
  */
 export async function mustRun(
   name: ToolName,
@@ -76,12 +79,12 @@ export async function mustRun(
   throw new BoxRunError('RUNTIME_ERROR', `${name} failed: ${lastLines(result.stderr || result.stdout)}`);
 }
 
-/** What tools see of the environment: enough to find others and the user's registry credentials. */
+/** The server's environment with a PATH and a language for tools. skopeo finds registry credentials by it. */
 export function toolEnvironment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   return { ...process.env, PATH: toolPath, LC_ALL: 'C', ...extra };
 }
 
-/** The end of a tool's output as one line. */
+/** Returns the end of a tool's output as one line of at most 600 characters. */
 export function lastLines(text: string, lines = 3): string {
   return text.trim().split('\n').slice(-lines).join('; ').slice(-600) || 'no message';
 }
@@ -96,17 +99,17 @@ async function isExecutable(path: string): Promise<boolean> {
 export interface BoxTools {
   /** Mounted read-only into every box. */
   readonly dir: string;
-  /** The runner's program, which also makes the box's range of ids; null where it could not be built. */
+  /** The runner's program, which also makes the box's range of ids. Null: this build has none. */
   readonly runner: string | null;
-  /** Command line of a box's first process, which reaps whatever is orphaned there. */
+  /** Command line of the box's first process. It reaps orphaned processes of the box. */
   readonly initArgs: readonly string[];
 }
 
 const ensured = new Map<string, Promise<BoxTools>>();
 
 /**
- * Copies of busybox and init beside the images: /usr may be replaced under a running box, and /run may be mounted
- * noexec. Looked for once in a process, which lives for one box.
+ * Makes copies of busybox, init and the runner beside the images. An upgrade of the host may replace the files in /usr
+ * under a running box, and /run may be mounted noexec. A worker looks for them only once, because it serves one box.
  */
 export function ensureBoxTools(imagesDir: string): Promise<BoxTools> {
   const known = ensured.get(imagesDir);
@@ -128,7 +131,7 @@ async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
     const temporary = await temporaryDirectory(imagesDir, dir);
     await copyProgram(busybox, join(temporary, 'busybox'));
     if (init !== null) await copyProgram(init, join(temporary, 'init'));
-    // What may be executed and not read lets nobody in the box look into its process, from its first moment on.
+    // A process of a file that may be executed, but not read, is closed to all others in the box from its start on.
     if (runner !== null) await copyProgram(runner, join(temporary, 'runner'), 0o711);
     await chmod(temporary, 0o755);
     await moveInto(temporary, dir, false);
@@ -140,13 +143,13 @@ async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
   };
 }
 
-/** Changes whenever a package is upgraded, without reading the file. */
+/** Changes when a package is upgraded. The file itself is not read. */
 async function fileVersion(path: string): Promise<string> {
   const { size, mtimeMs, ctimeMs } = await stat(path);
   return `${path} ${size} ${mtimeMs} ${ctimeMs}`;
 }
 
-/** A shell that waits reaps whatever is handed to it. */
+/** A waiting shell also reaps orphaned processes. */
 const fallbackInit = [`${toolsInBox}/busybox`, 'sh', '-c', 'while :; do sleep 86400 & wait $!; done'];
 
 async function copyProgram(from: string, to: string, mode = 0o755): Promise<void> {

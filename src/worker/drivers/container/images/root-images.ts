@@ -1,6 +1,6 @@
-// Root file systems that boxes share read-only: pulled with skopeo, unpacked with umoci, each below a name that its
-// digest gives, made in a temporary directory and renamed. What a registry once gave is not asked for again. Used by
-// driver.ts, by several processes at once.
+// Root file systems of images, which boxes share read-only. skopeo pulls an image, umoci unpacks it. Each is named
+// after its digest. It is made in a temporary directory and then renamed, so several processes may prepare the same
+// image. A registry is asked only once for each reference.
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -24,15 +24,20 @@ export interface PreparedImage {
 }
 
 export interface ImagePreparer {
-  /** What is prepared already, or null. */
+  /** Returns an image that is prepared already, or null. */
   load(digest: string): Promise<PreparedImage | null>;
-  /** @throws IMAGE_PULL_FAILED, CANCELED, TIMEOUT, RUNTIME_ERROR */
+  /**
+   * Returns the image, and pulls and unpacks it first if it is not prepared yet.
+   * @throws IMAGE_PULL_FAILED, CANCELED, TIMEOUT, RUNTIME_ERROR
+   */
   prepare(source: ImageSource, progress: ReportProgress, signal: AbortSignal): Promise<PreparedImage>;
 }
 
 interface PreparerOptions {
   readonly imagesDir: string;
+  /** Registries that are reached over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
+  /** The ids of the unpacked files. Null: the ids are those of the image. */
   readonly shift: IdRange | null;
 }
 
@@ -100,7 +105,7 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
     }
   };
 
-  /** Boxes stand on what is prepared, so it stays: each is looked for once. */
+  /** Prepared images are never removed, because boxes use them. So this process looks for each only once. */
   const known = new Map<string, PreparedImage>();
   const remembered = async (key: string, look: () => Promise<PreparedImage | null>): Promise<PreparedImage | null> => {
     const image = known.get(key) ?? (await look());
@@ -124,7 +129,7 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
   };
 }
 
-/** Unpacks into `rootfs` below `temporary`; the layers are made plain before. Returns warnings for the user. */
+/** Makes the layers plain and unpacks them into `temporary`/rootfs. Returns warnings for the user. */
 async function unpackPlain(
   layoutDir: string,
   temporary: string,
@@ -147,11 +152,14 @@ async function unpack(layoutDir: string, target: string, shift: IdRange | null, 
     cwd: dirname(layoutDir),
     signal,
   });
-  if (shift !== null) await giveToRoot(target, shift, signal);
+  if (shift !== null) await giveToBoxRoot(target, shift, signal);
 }
 
-/** Directories that no layer names are made by the unpacker, and belong to the host's root: nobody's in a box. */
-async function giveToRoot(dir: string, { base }: IdRange, signal: AbortSignal): Promise<void> {
+/**
+ * Gives files of the host's root to the root of a box. The unpacker makes directories that no layer names, and they
+ * belong to the host's root. In a box they would belong to nobody.
+ */
+async function giveToBoxRoot(dir: string, { base }: IdRange, signal: AbortSignal): Promise<void> {
   const busybox = await findBusybox();
   const chown = ['-exec', busybox, 'chown', '-h', `${base}:${base}`, '{}', '+'];
   const result = await runTool(busybox, ['find', dir, '-xdev', '(', '-user', '0', '-o', '-group', '0', ')', ...chown], {
@@ -163,7 +171,7 @@ async function giveToRoot(dir: string, { base }: IdRange, signal: AbortSignal): 
     throw new BoxRunError('RUNTIME_ERROR', `the unpacked image cannot be given to a box: ${lastLines(result.stderr)}`);
 }
 
-/** The manifest first, under a short deadline, so that a registry that does not answer fails soon; then the layers. */
+/** Gets the manifest first, with a short deadline, so the call fails soon if the registry does not answer. */
 async function copyFromRegistry(
   reference: string,
   layout: string,
@@ -174,19 +182,19 @@ async function copyFromRegistry(
   const source = `docker://${canonicalReference(reference)}`;
   const tls = insecure ? ['--tls-verify=false'] : [];
   await skopeo(['inspect', '--raw', '--no-tags', ...tls, source], limits.registryTimeoutMs, signal);
-  const watch = watchGrowth(layout, signal);
+  const growth = watchGrowth(layout, signal);
   try {
     const sourceTls = insecure ? ['--src-tls-verify=false'] : [];
     const copy = ['copy', ...sourceTls, source, `oci:${layout}:latest`];
-    await skopeo(copy, limits.imagePrepareTimeoutMs, watch.signal, (line) => {
+    await skopeo(copy, limits.imagePrepareTimeoutMs, growth.signal, (line) => {
       const blob = /^Copying blob (?:sha256:)?([0-9a-f]{12})/.exec(line)?.[1];
       if (blob !== undefined) progress('pull', `pulling ${reference}: layer ${blob}`);
     });
   } catch (error) {
-    if (watch.stalled()) throw new Error(`the registry sent nothing for ${limits.registryTimeoutMs} ms`);
+    if (growth.stalled()) throw new Error(`the registry sent nothing for ${limits.registryTimeoutMs} ms`);
     throw error;
   } finally {
-    watch.close();
+    growth.close();
   }
 }
 
@@ -197,7 +205,7 @@ async function skopeo(
   onLine?: (line: string) => void,
 ): Promise<void> {
   const path = await needTool('skopeo');
-  // Standard output through standard error: progress lines come on the first, and on the second is what failed.
+  // skopeo writes progress to standard output and errors to standard error. Both go to standard error here.
   const script = ['-c', 'exec "$0" "$@" >&2', path, ...args];
   const result = await runTool('/bin/sh', script, {
     timeoutMs,
@@ -208,8 +216,8 @@ async function skopeo(
   if (result.exitCode !== 0) throw new Error(lastLines(result.stderr, 1));
 }
 
-/** Aborts when a directory has stopped growing for as long as a registry may be silent. */
-function watchGrowth(dir: string, outer: AbortSignal) {
+/** Aborts when the directory has not grown for `limits.registryTimeoutMs` milliseconds. */
+function watchGrowth(dir: string, callerSignal: AbortSignal) {
   const controller = new AbortController();
   let stalled = false;
   let bytesBefore = -1;
@@ -223,7 +231,7 @@ function watchGrowth(dir: string, outer: AbortSignal) {
     });
   }, limits.registryTimeoutMs);
   return {
-    signal: AbortSignal.any([outer, controller.signal]),
+    signal: AbortSignal.any([callerSignal, controller.signal]),
     stalled: () => stalled,
     close() {
       clearInterval(timer);
@@ -241,7 +249,8 @@ async function directoryBytes(dir: string): Promise<number> {
 
 async function remember(path: string, value: { reference: string; digest: string }): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${createHash('sha256').update(`${process.pid} ${process.hrtime.bigint()}`).digest('hex').slice(0, 12)}`;
+  const unique = createHash('sha256').update(`${process.pid} ${process.hrtime.bigint()}`).digest('hex').slice(0, 12);
+  const temporary = `${path}.${unique}`;
   await writeFile(temporary, JSON.stringify(value));
   await rename(temporary, path);
 }

@@ -1,7 +1,6 @@
-// The way out of a box with `network: true`: slirp4netns gives its network namespace an interface whose traffic it
-// carries as ordinary connections from the host. Rules inside that namespace, which the box cannot change for want of
-// NET_ADMIN, keep every address of the host itself out of reach. Owned by driver.ts; slirp4netns ends by itself when
-// the box's monitor does.
+// The network of a box with `network: true`. slirp4netns gives the box's network namespace an interface, and carries
+// its traffic as ordinary connections from the host. Rules in that namespace keep the box away from all addresses of
+// the host. The box cannot change them, because it lacks NET_ADMIN. slirp4netns ends when the box's monitor ends.
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -26,14 +25,16 @@ const rulesTimeoutMs = 10_000;
 const checkMs = 5_000;
 
 /**
- * Never a service elsewhere: this network, loopback, link-local (cloud metadata), multicast and up; slirp4netns'
- * gateway is the host.
+ * Addresses that are never a service on another host: this network, loopback, link-local (cloud metadata), multicast
+ * and above. 10.0.2.2 is slirp4netns' gateway, which stands for the host.
  */
 const blockedAlways = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0-255.255.255.255', '10.0.2.2'];
 
 /**
- * Connects a box's network namespace. Nothing of the user's may run in the box yet: the rules come first.
- * @throws RUNTIME_ERROR
+ * Connects a box's network namespace. It sets the rules first, then it starts slirp4netns.
+ * @param init the box's first process
+ * @returns the process of slirp4netns
+ * @throws RUNTIME_ERROR, TIMEOUT
  */
 export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promise<ProcessIdentity> {
   const hasIpv6 = needsIpv6(readHostResolver());
@@ -58,20 +59,20 @@ export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promis
   closeSync(log);
   closeSync(alive);
   child.unref();
-  const ready = child.stdio[3] as Duplex;
-  const said = new Promise<boolean>((resolve) => {
-    ready.once('data', () => {
+  const readyPipe = child.stdio[3] as Duplex;
+  const isReady = new Promise<boolean>((resolve) => {
+    readyPipe.once('data', () => {
       resolve(true);
     });
-    ready.once('end', () => {
+    readyPipe.once('end', () => {
       resolve(false);
     });
     child.once('error', () => {
       resolve(false);
     });
   });
-  const up = await withDeadline(said, readyTimeoutMs, 'connecting the box to the network').finally(() =>
-    ready.destroy(),
+  const up = await withDeadline(isReady, readyTimeoutMs, 'connecting the box to the network').finally(() =>
+    readyPipe.destroy(),
   );
   const identity = child.pid === undefined ? null : await processIdentity(child.pid);
   if (up && identity !== null) return identity;
@@ -82,14 +83,15 @@ export async function connectBox(paths: BoxPaths, init: ProcessIdentity): Promis
 interface NetworkWatch {
   readonly init: ProcessIdentity;
   readonly network: ProcessIdentity;
-  /** A new slirp4netns stands in for one that ended. */
+  /** Called when slirp4netns has ended and a new one has been started. */
   readonly onReplaced: (network: ProcessIdentity) => void;
   readonly onTrouble: (error: unknown) => void;
 }
 
 /**
- * Keeps the rules right while the host's own addresses change, and the network up when its process ends; returns what
- * ends that.
+ * Updates the rules when the host's addresses change, and starts slirp4netns again when it has ended. It checks every
+ * five seconds.
+ * @returns a function that ends the checks
  */
 export function keepConnected(paths: BoxPaths, { init, network, onReplaced, onTrouble }: NetworkWatch): () => void {
   let known = hostAddresses().join(' ');
@@ -123,7 +125,7 @@ export function keepConnected(paths: BoxPaths, { init, network, onReplaced, onTr
   };
 }
 
-/** IPv4 addresses of this host's interfaces; boxes reach nothing else by IPv6 than a name server. */
+/** IPv4 addresses of this host's interfaces. IPv6 needs no list: by it a box reaches only the name server. */
 export function hostAddresses(): string[] {
   const addresses = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
@@ -134,19 +136,19 @@ export function hostAddresses(): string[] {
   return [...new Set(addresses)].sort();
 }
 
-/** Whether a box may not reach that IPv4 address, of the host or of none. */
-export function isClosed(address: string): boolean {
-  const closed = new BlockList();
-  for (const own of hostAddresses()) closed.addAddress(own);
+/** True if a box may not reach this IPv4 address. */
+export function isBlocked(address: string): boolean {
+  const blocked = new BlockList();
+  for (const own of hostAddresses()) blocked.addAddress(own);
   for (const [network = '', bits] of blockedAlways.map((block) => block.split('/'))) {
-    if (bits !== undefined) closed.addSubnet(network, Number(bits));
+    if (bits !== undefined) blocked.addSubnet(network, Number(bits));
   }
-  closed.addRange('224.0.0.0', '255.255.255.255');
-  closed.addSubnet('10.0.2.0', 24);
-  return closed.check(address);
+  blocked.addRange('224.0.0.0', '255.255.255.255');
+  blocked.addSubnet('10.0.2.0', 24);
+  return blocked.check(address);
 }
 
-/** Where names can only be asked for by IPv6: to that one address, and what finds out who has it. */
+/** Rules for a host that has only IPv6 name servers: DNS to that one address, and neighbor discovery for it. */
 const nameRules = `
     ip6 daddr ${nameserver6} meta l4proto { tcp, udp } th dport 53 accept
     icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept`;

@@ -1,28 +1,28 @@
-// What a box with a network finds in its /etc/resolv.conf, made out of the host's (resolv.conf(5)). The first name
-// server is always slirp4netns, which asks the host's first one, also where only the host itself can reach that. The
-// others are asked directly.
+// Makes the /etc/resolv.conf of a box with a network out of the host's (resolv.conf(5)). The first name server is
+// slirp4netns, which asks the host's first one, even if only the host itself can reach that. The box asks the other
+// name servers directly.
 import { readFileSync, realpathSync } from 'node:fs';
 import { isIPv4, isIPv6 } from 'node:net';
 
-/** slirp4netns answers here, by the host's first name server with an IPv4 address ... */
+/** Address of slirp4netns in the box. It asks the host's first name server that has an IPv4 address. */
 export const nameserver = '10.0.2.3';
-/** ... and here by the first one with an IPv6 address. */
+/** Second address of slirp4netns in the box. It asks the host's first name server that has an IPv6 address. */
 export const nameserver6 = 'fd00::3';
 
 const hostFile = '/etc/resolv.conf';
-/** slirp4netns shuts itself in and sees these directories of the host only. */
+/** slirp4netns runs in a sandbox and sees only these directories of the host. */
 const seenBySlirp = ['/etc/', '/run/'];
-/** The C library asks three. */
+/** The C library uses at most three. */
 const serversMax = 3;
 const wordPattern = /^[A-Za-z0-9_.:-]+$/;
 
 export interface HostResolver {
   readonly text: string;
-  /** Whether slirp4netns can read it, wherever the file's link leads. */
+  /** True if slirp4netns can read the file. The host's file is often a link to another directory. */
   readonly isSeenBySlirp: boolean;
 }
 
-/** Empty where the host has none. */
+/** Reads the host's file. The text is empty if the host has none. */
 export function readHostResolver(): HostResolver {
   try {
     const path = realpathSync(hostFile);
@@ -35,16 +35,19 @@ export function readHostResolver(): HostResolver {
   }
 }
 
-/** Whether names can only be asked for by IPv6: boxes have none otherwise. */
+/** True if the host has name servers, but only IPv6 ones. In all other cases a box has no IPv6. */
 export function needsIpv6({ text }: HostResolver): boolean {
   const servers = serversOf(text);
   return !servers.some(isIPv4) && servers.some((address) => isIPv6(address));
 }
 
-/** @param closed whether a box may not reach this IPv4 address */
-export function boxResolver(host: HostResolver, closed: (address: string) => boolean): string {
+/**
+ * Returns the text of the box's file.
+ * @param isBlocked true if a box may not reach this IPv4 address
+ */
+export function boxResolver(host: HostResolver, isBlocked: (address: string) => boolean): string {
   const servers = serversOf(host.text).filter(isIPv4);
-  const reachable = servers.filter((address) => !closed(address));
+  const reachable = servers.filter((address) => !isBlocked(address));
   const direct = host.isSeenBySlirp ? reachable.filter((address) => address !== servers[0]) : reachable;
   const first = host.isSeenBySlirp || direct.length === 0 ? [needsIpv6(host) ? nameserver6 : nameserver] : [];
   const lines = [...first, ...direct].slice(0, serversMax).map((address) => `nameserver ${address}`);
@@ -57,7 +60,7 @@ function serversOf(text: string): string[] {
     .map(([, address = '']) => address);
 }
 
-/** Of `search` and `domain` the last one counts; all lines of `options` do. */
+/** Of all `search` and `domain` lines only the last one has an effect, but all `options` lines have. */
 function settings(text: string): string[] {
   const lines = linesOf(text).filter((words) => words.length > 1 && words.every((word) => wordPattern.test(word)));
   const search = lines.findLast(([keyword]) => keyword === 'search' || keyword === 'domain');

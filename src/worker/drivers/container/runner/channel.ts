@@ -1,6 +1,5 @@
-// The line to one runner: orders out, reports in, and which command each report is about. It believes a report only
-// where it can be true. With the end of the line, which is noticed at once, every command that it has not reported as
-// ended is lost. Made by runner.ts.
+// The connection to one runner: it sends orders, receives reports, and matches each report to its command. It accepts
+// only reports that can be true. When the connection ends, all commands without a reported end are lost.
 import type { Duplex } from 'node:stream';
 import { errorText } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
@@ -15,7 +14,7 @@ import {
   type StartStage,
 } from './frames.ts';
 
-/** The runner says that the command has not begun, and why. */
+/** The runner reports that the command has not begun. `stage` and `errno` say why. */
 export class StartRefused extends Error {
   readonly stage: StartStage;
   readonly errno: number;
@@ -27,34 +26,34 @@ export class StartRefused extends Error {
   }
 }
 
-/** The line ended before the runner had said that the command began; what was on its way was read before that. */
+/** The connection ended before the runner reported the begin of the command. No report is on its way any more. */
 export class RunnerGone extends Error {}
 
 export interface RunnerCommand {
-  /** Resolves when the command's streams are open and it is in its group; rejects with StartRefused or RunnerGone. */
+  /** Resolves when the command is in its group and its streams are open. Rejects with StartRefused or RunnerGone. */
   readonly begun: Promise<void>;
-  /** The leader's end. Never rejects. */
+  /** Resolves with the end of the leader. Never rejects. */
   readonly exit: Promise<ExecExit>;
-  /** To the leader, if it has not ended. */
+  /** Sends a signal to the leader, if it has not ended. */
   signal(signal: number): void;
 }
 
 export interface RunnerChannel {
   readonly ready: Promise<void>;
-  /** With the reason. */
+  /** Resolves with the reason. */
   readonly closed: Promise<string>;
-  /** Null where the runner cannot take it: too long, or the line has ended. */
+  /** Starts a command. Returns null if the order is too long for the runner, or the connection is closed or closing. */
   run(order: RunOrder): RunnerCommand | null;
   close(reason: string): void;
-  /** Once no command is left; takes no new one. */
+  /** Takes no new command, and closes after the end of the last one. */
   closeWhenIdle(): void;
 }
 
 interface Pending {
   begun: boolean;
-  readonly tellBegun: () => void;
-  readonly refuse: (error: Error) => void;
-  readonly end: (exit: ExecExit) => void;
+  readonly resolveBegun: () => void;
+  readonly rejectBegun: (error: Error) => void;
+  readonly resolveExit: (exit: ExecExit) => void;
 }
 
 export function createChannel(socket: Duplex): RunnerChannel {
@@ -67,8 +66,8 @@ class OpenChannel implements RunnerChannel {
   readonly #socket: Duplex;
   readonly #commands = new Map<number, Pending>();
   #lastId = 0;
-  #isOver = false;
-  #isLeaving = false;
+  #isClosed = false;
+  #closesWhenIdle = false;
   #unanswered = 0;
   #timer: NodeJS.Timeout | null = null;
   #tellReady: () => void = () => undefined;
@@ -85,7 +84,7 @@ class OpenChannel implements RunnerChannel {
     const read = createReportReader();
     socket.on('data', (piece: Buffer) => {
       try {
-        for (const report of read(piece)) this.#take(report);
+        for (const report of read(piece)) this.#handleReport(report);
       } catch (error) {
         this.close(errorText(error));
       }
@@ -100,51 +99,51 @@ class OpenChannel implements RunnerChannel {
   }
 
   run(order: RunOrder): RunnerCommand | null {
-    if (this.#isOver || this.#isLeaving) return null;
+    if (this.#isClosed || this.#closesWhenIdle) return null;
     const id = (this.#lastId += 1);
     const frame = encodeRun(id, order);
     if (frame === null) return null;
     let pending: Pending | undefined;
-    let end: (exit: ExecExit) => void = () => undefined;
+    let resolveExit: (exit: ExecExit) => void = () => undefined;
     const exit = new Promise<ExecExit>((resolve) => {
-      end = resolve;
+      resolveExit = resolve;
     });
     const begun = new Promise<void>((resolve, reject) => {
-      pending = { begun: false, tellBegun: resolve, refuse: reject, end };
+      pending = { begun: false, resolveBegun: resolve, rejectBegun: reject, resolveExit };
     });
-    begun.catch(() => undefined); // Whoever waits for it sees it.
+    begun.catch(() => undefined); // The caller handles the error.
     this.#commands.set(id, pending as Pending);
-    this.#watch();
+    this.#startPings();
     this.#socket.write(frame);
     return {
       begun,
       exit,
       signal: (signal) => {
-        if (!this.#isOver) this.#socket.write(encodeSignal(id, signal));
+        if (!this.#isClosed) this.#socket.write(encodeSignal(id, signal));
       },
     };
   }
 
   close(reason: string): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#socket.destroy();
     for (const pending of this.#commands.values()) {
-      if (!pending.begun) pending.refuse(new RunnerGone(reason));
-      pending.end({ lost: reason });
+      if (!pending.begun) pending.rejectBegun(new RunnerGone(reason));
+      pending.resolveExit({ lost: reason });
     }
     this.#commands.clear();
     this.#tellClosed(reason);
   }
 
   closeWhenIdle(): void {
-    this.#isLeaving = true;
+    this.#closesWhenIdle = true;
     if (this.#commands.size === 0) this.close('it is not needed any more');
   }
 
-  #take(report: Report): void {
-    if (this.#isOver) return;
+  #handleReport(report: Report): void {
+    if (this.#isClosed) return;
     this.#unanswered = 0;
     if (report.kind === 'pong') return;
     if (report.kind === 'ready') {
@@ -153,22 +152,22 @@ class OpenChannel implements RunnerChannel {
     }
     const pending = this.#commands.get(report.id);
     if (pending === undefined || (report.kind !== 'exited' && pending.begun)) {
-      throw new Error(`the runner in the box said ${report.kind} of a command of which that cannot be`);
+      throw new Error(`the runner in the box said ${report.kind} of a command for which this is impossible`);
     }
     if (report.kind === 'started') {
       pending.begun = true;
-      pending.tellBegun();
+      pending.resolveBegun();
       return;
     }
     this.#commands.delete(report.id);
-    if (report.kind === 'failed') pending.refuse(new StartRefused(report.stage, report.errno));
-    else if (!pending.begun) pending.refuse(new StartRefused('killed', 0));
-    pending.end(report.kind === 'exited' ? { exitCode: report.exitCode } : { lost: 'it did not begin' });
-    this.#rest();
+    if (report.kind === 'failed') pending.rejectBegun(new StartRefused(report.stage, report.errno));
+    else if (!pending.begun) pending.rejectBegun(new StartRefused('killed', 0));
+    pending.resolveExit(report.kind === 'exited' ? { exitCode: report.exitCode } : { lost: 'it did not begin' });
+    this.#stopPingsWhenIdle();
   }
 
-  /** A runner that is stopped, or starved by what runs in its box, would not be missed otherwise. */
-  #watch(): void {
+  /** Without pings the worker would not notice that the runner is stopped (SIGSTOP) or gets no CPU time. */
+  #startPings(): void {
     if (this.#timer !== null) return;
     this.#unanswered = 0;
     this.#timer = setInterval(() => {
@@ -179,10 +178,10 @@ class OpenChannel implements RunnerChannel {
     this.#timer.unref();
   }
 
-  #rest(): void {
+  #stopPingsWhenIdle(): void {
     if (this.#commands.size > 0) return;
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
-    if (this.#isLeaving) this.close('it is not needed any more');
+    if (this.#closesWhenIdle) this.close('it is not needed any more');
   }
 }

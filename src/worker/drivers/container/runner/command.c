@@ -1,6 +1,6 @@
-// The way from an order to the command, in the processes that the runner makes for it: control group, streams, session,
-// ids, directory, program. It does what wrapper.ts does, with the same words: who reads them cannot tell which way a
-// command took.
+// Starts one command for an order, in processes that the runner makes for it: control group, streams, session, ids,
+// directory, program. It does the same as wrapper.ts and prints the same messages, so a user cannot tell by which path
+// a command was started.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -22,12 +22,17 @@ static char leaderStack[stackBytes] __attribute__((aligned(16)));
 
 static void complain(const char *first, const char *second, const char *third) {
   struct iovec parts[] = {
-      {(char *)"sh: ", 4}, {(char *)first, strlen(first)}, {(char *)second, strlen(second)}, {(char *)": ", 2}, {(char *)third, strlen(third)}, {(char *)"\n", 1},
+      {(char *)"sh: ", 4},
+      {(char *)first, strlen(first)},
+      {(char *)second, strlen(second)},
+      {(char *)": ", 2},
+      {(char *)third, strlen(third)},
+      {(char *)"\n", 1},
   };
   (void)!writev(2, parts, sizeof parts / sizeof *parts);
 }
 
-/** As the shell's `test -x` decides: by the mode alone. */
+/** Decides as the shell's `test -x` does: by the mode alone. */
 static int isExecutable(const struct stat *file, const struct order *order) {
   mode_t bits = S_IXOTH;
   if (order->uid == 0) bits = S_IXUSR | S_IXGRP | S_IXOTH;
@@ -40,8 +45,8 @@ static int isExecutable(const struct stat *file, const struct order *order) {
 }
 
 /**
- * The program's path as a shell would find it: the first file in PATH that may be executed, else the first file. NULL:
- * none.
+ * Returns the program's path as a shell would find it: the first file in PATH that may be executed, otherwise the first
+ * file. NULL: there is no such file.
  */
 static char *findProgram(const struct order *order) {
   const char *name = order->args[0];
@@ -73,7 +78,7 @@ static char *findProgram(const struct order *order) {
 
 static void enterDirectory(struct order *order) {
   if (chdir(order->enter) == 0) return;
-  // A box's own directory may be closed to a user: who has not asked for it starts at the top then.
+  // The box's own directory may be closed to a user. Unless the client asked for it, the command starts in / then.
   if ((order->flags & flagOwnDirectory) && order->uid != 0 && chdir("/") == 0) {
     for (char **entry = order->env; *entry != NULL; entry++)
       if (strncmp(*entry, "PWD=", 4) == 0) *entry = (char *)"PWD=/";
@@ -101,7 +106,7 @@ static void becomeCommand(struct order *order) {
   }
   execve(path, order->args, order->env);
   if (errno == ENOEXEC) {
-    // A script that does not say what runs it. There is room before the arguments: see readOrder.
+    // The file is a script without #!. readOrder has left room before the arguments.
     char **args = order->args - 1;
     args[0] = (char *)"ash";
     args[1] = path;
@@ -124,12 +129,13 @@ static void fail(struct command *command, uint32_t stage) {
 }
 
 static void takeIds(const struct order *order, struct command *command) {
-  // The kernel takes this one for "do not change", and the runner is root.
+  // The kernel takes this id for "do not change". The command would then run as root, as the runner does.
   if (order->uid == UINT32_MAX || order->gid == UINT32_MAX) {
     errno = EINVAL;
     fail(command, stageIds);
   }
-  // Past the C library, which would look for threads. From root to another user the kernel drops all capabilities.
+  // System calls without the C library, whose functions would look for threads. When root becomes another user, the
+  // kernel drops all capabilities.
   if (syscall(SYS_setgroups, (size_t)order->groupCount, order->groups) != 0) fail(command, stageIds);
   if (syscall(SYS_setresgid, order->gid, order->gid, order->gid) != 0) fail(command, stageIds);
   if (syscall(SYS_setresuid, order->uid, order->uid, order->uid) != 0) fail(command, stageIds);
@@ -154,16 +160,16 @@ static void putStream(const char *name, int flags, int fd, struct command *comma
 }
 
 /**
- * The first of two processes. It joins the command's control group, then makes a session and is its leader, so that the
- * command is not, which a program may count on (setsid). The second one borrows its memory and is the runner's own
- * child; with the second's exec this one ends.
+ * Runs in the first of two processes. This process joins the command's control group and becomes the leader of a new
+ * session. So the command is no session leader, and its own setsid() works. The second process shares this one's memory
+ * and is a child of the runner. When the second process calls exec, this one ends.
  */
 void startCommand(struct order *order, struct command *command) {
   const size_t length = strlen(order->cgroup);
   char procs[length + sizeof "/cgroup.procs"];
   memcpy(procs, order->cgroup, length);
   strcpy(procs + length, "/cgroup.procs");
-  // A command that was killed before it began has no group any more.
+  // If the command was killed before it began, its group has been removed.
   const int join = openat(groupsFd, procs, O_WRONLY | O_CLOEXEC);
   if (join < 0 || write(join, "0", 1) != 1) fail(command, stageJoin);
   close(join);
@@ -172,7 +178,7 @@ void startCommand(struct order *order, struct command *command) {
   putStream(order->errors, O_WRONLY, 2, command);
   setsid();
   struct start start = {order, command};
-  // The kernel writes the leader's number before the leader runs: whenever there is one, the runner knows it.
+  // The kernel writes the leader's pid before the leader runs. So the runner knows every leader that exists.
   const int flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
   if (clone(lead, leaderStack + stackBytes, flags, &start, &command->leader) < 0) fail(command, stageFork);
   _exit(0);

@@ -1,5 +1,5 @@
-// One command that the box's runner starts: its pipes by name, its control group, its end. Called by ../exec.ts, which
-// takes the ordinary path where this gives null: then nothing of the command has run.
+// Starts one command by the box's runner: its pipes, its control group, its end. If the result is null, nothing of the
+// command has run, and the ordinary path may start it.
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { BoxRunError, errorText } from '../../../../shared/errors.ts';
 import { faultPoint } from '../../../../shared/faults/fault.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
-import { forgetExec, type ExecContext, type PreparedCommand } from '../exec/exec-process.ts';
+import { removeEndedExec, type ExecContext, type PreparedCommand } from '../exec/exec-process.ts';
 import { environmentOf } from '../exec/wrapper.ts';
 import { RunnerGone, StartRefused, type RunnerCommand } from './channel.ts';
 import type { InputPipe, OutputPipe } from './pipes.ts';
@@ -24,7 +24,8 @@ interface Streams {
 }
 
 /**
- * @throws RUNTIME_ERROR when it was killed before it began; TIMEOUT
+ * Starts the command, or returns null if the runner cannot start it.
+ * @throws RUNTIME_ERROR when the command was killed before it began, TIMEOUT
  */
 export async function startByRunner(
   { channel, pipes }: ReadyRunner,
@@ -35,16 +36,16 @@ export async function startByRunner(
   const { cgroups } = context;
   const { execId } = request;
   const opened: Array<OutputPipe | InputPipe> = [];
-  const keep = <Pipe extends OutputPipe | InputPipe>(pipe: Pipe): Pipe => {
+  const track = <Pipe extends OutputPipe | InputPipe>(pipe: Pipe): Pipe => {
     opened.push(pipe);
     return pipe;
   };
   let started: RunnerCommand | null = null;
   try {
     const streams = {
-      output: keep(await pipes.output()),
-      errors: keep(await pipes.output()),
-      input: request.stdin ? keep(await pipes.input()) : null,
+      output: track(await pipes.output()),
+      errors: track(await pipes.output()),
+      input: request.stdin ? track(await pipes.input()) : null,
     };
     cgroups.addExec(execId, context.rootId);
     started = channel.run(orderOf(request, command, streams));
@@ -54,19 +55,22 @@ export async function startByRunner(
       return handleOf(context, execId, started, streams);
     }
   } catch (error) {
-    for (const pipe of opened) pipe.drop();
+    for (const pipe of opened) pipe.remove();
     await cgroups.killExec(execId, limits.killTimeoutMs);
-    if (!(error instanceof RunnerGone) && !isWorthAnother(error)) throw error;
-    context.log.warn({ err: error, execId }, 'the runner did not start a command; it takes the ordinary path');
+    if (!(error instanceof RunnerGone) && !canTakeOrdinaryPath(error)) throw error;
+    context.log.warn({ err: error, execId }, 'the runner did not start a command; the ordinary path will');
     return null;
   }
-  for (const pipe of opened) pipe.drop();
+  for (const pipe of opened) pipe.remove();
   cgroups.tryRemoveExec(execId);
   return null;
 }
 
-/** Whether another way may do what the runner could not. */
-function isWorthAnother(error: unknown): boolean {
+/**
+ * True when the ordinary path may succeed although the runner failed.
+ * @throws RUNTIME_ERROR when the command was killed before it began
+ */
+function canTakeOrdinaryPath(error: unknown): boolean {
   if (!(error instanceof StartRefused)) return false;
   const { ENOENT, ENODEV } = constants.errno;
   const groupIsGone = error.stage === 'join' && (error.errno === ENOENT || error.errno === ENODEV);
@@ -92,15 +96,15 @@ function orderOf(request: ExecRequest, { workdir, env, user }: PreparedCommand, 
 
 function handleOf(context: ExecContext, execId: string, started: RunnerCommand, streams: Streams): ExecHandle {
   const { cgroups } = context;
-  let giveUp: (exit: ExecExit) => void = () => undefined;
-  const givenUp = new Promise<ExecExit>((resolve) => {
-    giveUp = resolve;
+  let reportKilled: (exit: ExecExit) => void = () => undefined;
+  const unreportedKill = new Promise<ExecExit>((resolve) => {
+    reportKilled = resolve;
   });
   const exit = Promise.race([
-    started.exit.then((how) => ('lost' in how ? endLost(context, execId, how) : how)),
-    givenUp,
+    started.exit.then((how) => ('lost' in how ? killLost(context, execId, how) : how)),
+    unreportedKill,
   ]).then((how) => {
-    forgetExec(context, execId, null);
+    removeEndedExec(context, execId, null);
     return how;
   });
   const firstLook = settledWithin(exit, limits.outputFirstLookMs);
@@ -118,8 +122,8 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
     hasChildren: () => Promise.resolve(cgroups.pids(execId).length > 0),
     async killTree() {
       await cgroups.killExec(execId, limits.killTimeoutMs);
-      // Its group is gone, so nothing of it lives, even where the runner cannot say so.
-      if (!(await settledWithin(exit, limits.runnerReportMs))) giveUp(killed);
+      // The group has been removed, so no process of the command is alive, even if the runner cannot report it.
+      if (!(await settledWithin(exit, limits.runnerReportMs))) reportKilled(killed);
     },
   };
 }
@@ -127,11 +131,12 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
 const killed: ExecExit = { exitCode: 128 + constants.signals.SIGKILL };
 
 /**
- * Nobody can tell how the command ends, so it ends now; unless the box itself has ended, which kills everything in it.
+ * Kills a command whose runner has ended, because its exit code can no longer be known. If the box itself has ended,
+ * the kernel has killed the command; then the result says so.
  */
-async function endLost({ cgroups, init, log }: ExecContext, execId: string, lost: ExecExit): Promise<ExecExit> {
+async function killLost({ cgroups, init, log }: ExecContext, execId: string, lost: ExecExit): Promise<ExecExit> {
   await cgroups.killExec(execId, limits.killTimeoutMs).catch((error: unknown) => {
-    log.error({ error: errorText(error), execId }, 'a command whose runner is gone could not be killed');
+    log.error({ error: errorText(error), execId }, 'a command whose runner has ended could not be killed');
   });
   const deadline = performance.now() + limits.runnerReportMs;
   while (performance.now() < deadline) {

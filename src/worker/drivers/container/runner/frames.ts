@@ -1,13 +1,13 @@
-// What worker and runner say to each other, as bytes: orders to it, reports of a fixed length from it. Pure. The same
-// formats stand in runner.h; all numbers are of 32 bits, little-endian as every processor on which boxes run. The
+// The messages between worker and runner as bytes: orders to the runner, and reports of a fixed length from it. Pure.
+// runner.h has the same formats. All numbers have 32 bits, little-endian, as on every processor that runs boxes. The
 // runner lives in the box, so its reports are checked here.
 
 import { wordBytesMax } from '../../argument-list.ts';
 
-/** Of everything here; a runner of another one does not start. */
+/** Version of these formats. A runner of another version does not start. */
 export const runnerVersion = '1';
 
-/** An order that is longer is not for the runner. */
+/** A longer order takes the ordinary path. */
 const orderBytesMax = 1024 * 1024;
 const wordsMax = 16_384;
 const groupsMax = 1_024;
@@ -28,7 +28,7 @@ export type Report =
 export interface RunOrder {
   /** Name of the command's control group, below the box's. */
   readonly group: string;
-  /** Names of its FIFOs; without input it reads from /dev/null. */
+  /** Names of the command's FIFOs. Without `input` it reads from /dev/null. */
   readonly input: string | null;
   readonly output: string;
   readonly errors: string;
@@ -39,7 +39,7 @@ export interface RunOrder {
   readonly user: { readonly uid: number; readonly gid: number; readonly groups: readonly number[] };
 }
 
-/** The frame that starts a command, or null where it is too large, or has what no argument can hold. */
+/** Returns the frame that starts a command. Null: it is too large, or it has a text that no argument can hold. */
 export function encodeRun(id: number, order: RunOrder): Buffer | null {
   const { user, cmd, env } = order;
   if (cmd.length + env.length > wordsMax || user.groups.length > groupsMax) return null;
@@ -74,8 +74,8 @@ export function encodePing(id: number): Buffer {
 }
 
 /**
- * As a shell's `cd` understands an absolute path, and says it in PWD: `..` takes back the name before it, whatever that
- * is.
+ * Returns an absolute path as a shell's `cd` understands it and writes it in PWD: `..` removes the name before it, even
+ * if that is a link.
  */
 export function logicalPath(path: string): string {
   const parts: string[] = [];
@@ -87,15 +87,15 @@ export function logicalPath(path: string): string {
 }
 
 function frame(kind: number, id: number, numbers: readonly number[], text: Buffer = Buffer.alloc(0)): Buffer {
-  const filledFrom = headerBytes + 4 * numbers.length + text.length;
-  const filling = 4 - (filledFrom % 4);
-  const bytes = Buffer.alloc(filledFrom + filling, filling);
+  const paddingFrom = headerBytes + 4 * numbers.length + text.length;
+  const padding = 4 - (paddingFrom % 4);
+  const bytes = Buffer.alloc(paddingFrom + padding, padding);
   [bytes.length - 4, kind, id, ...numbers].forEach((value, index) => bytes.writeUInt32LE(value, 4 * index));
-  text.copy(bytes, filledFrom - text.length);
+  text.copy(bytes, paddingFrom - text.length);
   return bytes;
 }
 
-/** Gives the reports in pieces of a stream, each once. @throws when they are none */
+/** Returns a function that takes the next piece of a stream and returns its complete reports. @throws on a wrong one */
 export function createReportReader(): (piece: Buffer) => Report[] {
   let rest: Buffer = Buffer.alloc(0);
   return (piece) => {
@@ -116,5 +116,5 @@ function reportOf(kind: (typeof reportKinds)[number] | undefined, id: number, va
   if (kind === 'failed' && stage !== undefined) return { kind, id, stage, errno: value };
   if (kind === 'exited' && value <= 255) return { kind, id, exitCode: value };
   if (kind === 'ready' || kind === 'pong' || kind === 'started') return { kind, id };
-  throw new Error(`the runner said what it cannot say: ${kind ?? 'nothing known'} ${value} ${detail}`);
+  throw new Error(`the runner said something impossible: ${kind ?? 'unknown kind'} ${value} ${detail}`);
 }

@@ -1,6 +1,6 @@
-// The part of the runner that stays on the host: it makes the two directories that the runner gets, becomes its parent,
-// and makes FIFOs for the worker, in a file system of its own that is mounted nowhere. On a disk each FIFO would wait
-// for whatever else is written there.
+// The half of the runner that stays on the host. It makes the two directories that the runner inherits, becomes its
+// parent, and makes FIFOs for the worker. The FIFOs are in a file system of their own, which is mounted nowhere: on a
+// disk, each FIFO would wait for other writes to that disk.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include "runner.h"
 
-// The same on every architecture (since Linux 5.2); older headers lack them.
+// These numbers are the same on every architecture (since Linux 5.2). Older headers lack them.
 enum { callOpenTree = 428, callFsopen = 430, callFsconfig = 431, callFsmount = 432 };
 enum { openTreeClone = 1, configString = 1, configCreate = 6, mountNosuid = 2, mountNodev = 4, mountNoexec = 8 };
 
@@ -25,20 +25,22 @@ static int isPut(int opened, int fd) {
 }
 
 /**
- * Only who has this process's descriptor can reach it: the worker, as root through /proc, and the runner, which may
- * open what is there.
+ * Makes the file system for the FIFOs. Only a process with this descriptor can reach it: the worker, as root through
+ * /proc, and the runner, which may only open names that it knows.
  */
 static int makePipesDirectory(void) {
   const int type = (int)syscall(callFsopen, "tmpfs", 1);
   if (type < 0) return -1;
-  if (syscall(callFsconfig, type, configString, "mode", "0711", 0) != 0 || syscall(callFsconfig, type, configString, "size", "64k", 0) != 0) return -1;
+  if (syscall(callFsconfig, type, configString, "mode", "0711", 0) != 0 ||
+      syscall(callFsconfig, type, configString, "size", "64k", 0) != 0)
+    return -1;
   if (syscall(callFsconfig, type, configCreate, NULL, NULL, 0) != 0) return -1;
   const int mounted = (int)syscall(callFsmount, type, 0, mountNosuid | mountNodev | mountNoexec);
   close(type);
   return mounted;
 }
 
-/** Makes the next FIFOs, named by their numbers, and says so. */
+/** Makes the next FIFOs, whose names are numbers, and tells the worker. */
 static int makePipes(void) {
   static unsigned made;
   for (unsigned count = 0; count < pipesBatch; count++) {
@@ -52,14 +54,14 @@ static int makePipes(void) {
 static int becomeRuntime(char **args, const sigset_t *signals) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigprocmask(SIG_SETMASK, signals, NULL);
-  // As the top of a mount of its own: no ".." leads out of it.
+  // The directory becomes the top of its own mount, so no ".." leads out of it.
   if (isPut((int)syscall(callOpenTree, AT_FDCWD, args[0], openTreeClone), groupsFd)) execv(args[1], args + 1);
   return 1;
 }
 
 /**
- * Until the runner has ended. Its own parent is gone by then, and the box's first process cannot end before somebody
- * has reaped it.
+ * Returns when the runner has ended. Its first parent, the runtime, has ended by then, so this process must reap the
+ * runner. Until it is reaped, the box's first process cannot end.
  */
 static int stay(pid_t runtime, int signals) {
   int failed = 0;
@@ -75,10 +77,11 @@ static int stay(pid_t runtime, int signals) {
     if (pid < 0) return failed;
     if (poll(watched, 2, -1) < 0) continue;
     struct signalfd_siginfo info;
-    // Asked to end, it ends the start; what has been started already, its control group ends.
-    if (watched[1].revents != 0 && read(signals, &info, sizeof info) > 0 && info.ssi_signo == SIGTERM && runtime != 0) kill(runtime, SIGKILL);
+    // SIGTERM ends only a start under way. The worker kills a started runner by its control group.
+    if (watched[1].revents != 0 && read(signals, &info, sizeof info) > 0 && info.ssi_signo == SIGTERM && runtime != 0)
+      kill(runtime, SIGKILL);
     char asked;
-    // A worker that is gone asks for nothing more.
+    // The worker has ended, so it requests no more FIFOs.
     if (watched[0].revents != 0 && (recv(poolFd, &asked, 1, 0) != 1 || makePipes() != 0)) watched[0].fd = -1;
   }
 }

@@ -1,20 +1,23 @@
-// The reading end of a command's pipe. Most commands are short and write little: such a pipe is read once, at the
-// command's end, and needs nothing of the event loop. Where it has not come to its end by then, or after a moment, it
-// is read like any other. Made by pipes.ts.
+// The reading end of a command's pipe. Most commands are short and write little: their pipe is read once, at the
+// command's end, and costs the event loop nothing. If the pipe has not ended by then, or after a short time, it becomes
+// an ordinary stream.
 import { closeSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 
-/** Each read is copied out of it before the next one. */
+/** Shared by all pipes: each read is copied out of it at once. */
 const scratch = Buffer.allocUnsafeSlow(64 * 1024);
 
-/** `fd` does not block, and belongs to the stream from now on; `firstLook` resolves when it is to be read first. */
+/**
+ * @param fd a non-blocking descriptor, which the stream closes
+ * @param firstLook the stream reads nothing before this resolves
+ */
 export function createOutputPipe(fd: number, firstLook: Promise<unknown>): Readable {
   return new OutputPipe(fd, firstLook);
 }
 
 class OutputPipe extends Readable {
-  /** Null once it is closed, or the socket's. */
+  /** Null when it is closed, or belongs to the socket. */
   #fd: number | null;
   #socket: Socket | null = null;
   readonly #firstLook: Promise<unknown>;
@@ -44,7 +47,7 @@ class OutputPipe extends Readable {
     try {
       const length = readSync(this.#fd, scratch, 0, scratch.length, null);
       if (length > 0) {
-        this.push(Buffer.from(scratch.subarray(0, length))); // `_read` follows.
+        this.push(Buffer.from(scratch.subarray(0, length))); // Node calls `_read` again.
       } else {
         this.#close();
         this.push(null);

@@ -1,6 +1,6 @@
-// Pipes for commands that the runner starts. Its half on the host makes them ahead, in a file system that is mounted
-// nowhere; the runner opens them by name, and we through the descriptor of that half. Each name is used once, and
-// unlinked as soon as both sides have it.
+// Pipes for commands that the runner starts. The runner's half on the host makes FIFOs ahead, in a file system that is
+// mounted nowhere. The runner opens them by name, the worker through a descriptor of that half. Each name is used once,
+// and unlinked as soon as both sides have opened it.
 import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
@@ -9,14 +9,14 @@ import { limits } from '../../../../shared/limits.ts';
 import { RunnerGone } from './channel.ts';
 import { createOutputPipe } from './output-pipe.ts';
 
-/** Made at a time; the same number stands in runner.h. */
+/** Number of FIFOs per request. runner.h has the same number. */
 const batch = 256;
 const refillBelow = 128;
 
-/** Either taken, once the runner has opened its end, or dropped. */
+/** The caller either takes the pipe, after the runner has opened its end, or removes it. */
 interface NamedPipe {
   readonly name: string;
-  drop(): void;
+  remove(): void;
 }
 
 export interface OutputPipe extends NamedPipe {
@@ -29,39 +29,43 @@ export interface InputPipe extends NamedPipe {
 }
 
 export interface NamedPipes {
-  /** For what a command writes. */
+  /** A pipe to which a command writes. */
   output(): Promise<OutputPipe>;
-  /** For what it reads. */
+  /** A pipe from which a command reads. */
   input(): Promise<InputPipe>;
 }
 
-/** `line` leads to the half on the host, whose descriptor of the directory is `dir`. */
-export function createNamedPipes(line: Duplex, dir: string): NamedPipes {
+/**
+ * @param connection leads to the runner's half on the host
+ * @param dir path of that half's descriptor of the directory with the FIFOs
+ */
+export function createNamedPipes(connection: Duplex, dir: string): NamedPipes {
   let used = 0;
   let made = 0;
-  let isAsked = false;
-  let wake: Array<() => void> = [];
-  line.on('data', (answers: Buffer) => {
+  let isRequested = false;
+  let waiting: Array<() => void> = [];
+  connection.on('data', (answers: Buffer) => {
     made += batch * answers.length;
-    isAsked = false;
-    for (const resolve of wake) resolve();
-    wake = [];
+    isRequested = false;
+    for (const resolve of waiting) resolve();
+    waiting = [];
   });
-  line.on('error', () => undefined); // Whoever waits for an answer has a deadline; the runner's own line says the rest.
+  // Each wait for an answer has a deadline, and the channel to the runner notices its end.
+  connection.on('error', () => undefined);
 
-  const ask = () => {
-    if (isAsked) return;
-    isAsked = true;
-    line.write('+');
+  const requestMore = () => {
+    if (isRequested) return;
+    isRequested = true;
+    connection.write('+');
   };
   const answered = () =>
     new Promise<void>((resolve) => {
-      wake.push(resolve);
+      waiting.push(resolve);
     });
   const nextName = async (): Promise<string> => {
-    if (made - used < refillBelow) ask();
+    if (made - used < refillBelow) requestMore();
     while (used === made) {
-      ask();
+      requestMore();
       await withDeadline(answered(), limits.runnerStartTimeoutMs, 'making pipes');
     }
     return String((used += 1));
@@ -72,13 +76,13 @@ export function createNamedPipes(line: Duplex, dir: string): NamedPipes {
       const name = await nextName();
       const path = `${dir}/${name}`;
       const fd = openPipe(path, constants.O_RDONLY);
-      // Read only once the other side has opened it too: before, there seems to be nobody who writes.
+      // The worker reads only after the runner has opened its end: before that, the pipe would seem to have ended.
       return { ...namedPipe(name, path, fd), take: (firstLook) => taken(path, createOutputPipe(fd, firstLook)) };
     },
     async input() {
       const name = await nextName();
       const path = `${dir}/${name}`;
-      // Opened for both it never waits for the other side; without one, it cannot be opened for writing.
+      // Without a reader the pipe cannot be opened for writing. So the worker opens it for both directions first.
       const both = openPipe(path, constants.O_RDWR);
       try {
         const fd = openPipe(path, constants.O_WRONLY);
@@ -111,18 +115,18 @@ function taken<Stream>(path: string, stream: Stream): Stream {
 function namedPipe(name: string, path: string, fd: number): NamedPipe {
   return {
     name,
-    drop() {
+    remove() {
       unlinkQuietly(path);
       closeSync(fd);
     },
   };
 }
 
-/** With its maker, the whole file system may be gone. */
+/** The whole file system disappears when the runner's half on the host ends. */
 function unlinkQuietly(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // Nothing to remove.
+    // It does not exist.
   }
 }

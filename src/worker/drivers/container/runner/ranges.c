@@ -1,6 +1,6 @@
-// A box's own range of ids, made on the host before the runtime starts: a user namespace that a user of the host of its
-// own has created, to whom the kernel then charges what it counts per user, and mounts of image and disk that show
-// their files in that range. On the disks the ids stay the same for every box.
+// Makes a box's own range of ids, on the host, before the runtime starts. It makes a user namespace whose creator is a
+// user of the host for this box alone: the kernel charges that user for what it counts per user. It mounts image and
+// disk so that their files appear in the range. On the disks, the ids are the same for all boxes.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -17,15 +17,23 @@
 #include <unistd.h>
 #include "runner.h"
 
-// The same on every architecture (since Linux 5.2 and 5.12); older headers lack them.
-enum { callOpenTree = 428, callMoveMount = 429, callMountSetattr = 442, openTreeClone = 1, moveFromEmpty = 4, attrIdmap = 0x100000, keepCaps = 1 << 2 };
+// These numbers are the same on every architecture (since Linux 5.2 and 5.12). Older headers lack them.
+enum {
+  callOpenTree = 428,
+  callMoveMount = 429,
+  callMountSetattr = 442,
+  openTreeClone = 1,
+  moveFromEmpty = 4,
+  attrIdmap = 0x100000,
+  keepCaps = 1 << 2
+};
 
 struct mountAttr {
   uint64_t set, clear, propagation, usernsFd;
 };
 
 static int complain(const char *step) {
-  // boot.ts knows this by its first words.
+  // container-boot.ts recognizes this error by its first words.
   fprintf(stderr, "boxrun: no ids of its own for the box: %s: %s\n", step, strerror(errno));
   return 9;
 }
@@ -40,19 +48,21 @@ static int writeMap(pid_t pid, const char *name, const char *map) {
   return written == (ssize_t)strlen(map) ? 0 : -1;
 }
 
-/** The namespace's user is `creator`. Capabilities stay: a host may let only root make such namespaces. */
+/** Makes a namespace as the user `creator`. It keeps capabilities: some hosts let only root make user namespaces. */
 static int makeNamespace(uid_t creator, int ready) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (creator != 0) {
     if (prctl(PR_SET_SECUREBITS, keepCaps) != 0) return 1;
-    if (syscall(SYS_setresgid, creator, creator, creator) != 0 || syscall(SYS_setresuid, creator, creator, creator) != 0) return 1;
+    if (syscall(SYS_setresgid, creator, creator, creator) != 0 ||
+        syscall(SYS_setresuid, creator, creator, creator) != 0)
+      return 1;
   }
   if (unshare(CLONE_NEWUSER) != 0) return 1;
   if (write(ready, "", 1) != 1) return 1;
   for (;;) pause();
 }
 
-/** Opens a new user namespace with this map; -1 where none can be made. */
+/** Makes a user namespace with this map. Returns its descriptor, or -1. */
 static int openNamespace(uid_t creator, const char *map) {
   int ready[2];
   if (pipe2(ready, O_CLOEXEC) != 0) return -1;
@@ -69,7 +79,8 @@ static int openNamespace(uid_t creator, const char *map) {
   if (read(ready[0], &said, 1) == 1) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
-    if (writeMap(pid, "uid_map", map) == 0 && writeMap(pid, "gid_map", map) == 0) namespace = open(path, O_RDONLY | O_CLOEXEC);
+    if (writeMap(pid, "uid_map", map) == 0 && writeMap(pid, "gid_map", map) == 0)
+      namespace = open(path, O_RDONLY | O_CLOEXEC);
   }
   const int code = errno;
   close(ready[0]);
@@ -79,7 +90,7 @@ static int openNamespace(uid_t creator, const char *map) {
   return namespace;
 }
 
-/** Mounts what is at `from` over `to`, with ids as `namespace` maps them. */
+/** Mounts the directory `from` over `to`, with ids as `namespace` maps them. */
 static int mountMapped(const char *from, const char *to, int namespace) {
   const int tree = (int)syscall(callOpenTree, AT_FDCWD, from, openTreeClone | O_CLOEXEC);
   if (tree < 0) return -1;
@@ -100,15 +111,16 @@ static int bindNamespace(int namespace, const char *to) {
 }
 
 /**
- * Arguments: creator, first id of the range, first id on the disks, size, image, then the places of the image, the disk
- * and the namespace.
+ * Arguments: creator, first id of the range, first id on the disks, size of the range, image, mount point of the image,
+ * mount point of the disk, file for the namespace.
  */
 int ranges(char **args) {
-  const unsigned long creator = strtoul(args[0], NULL, 10), base = strtoul(args[1], NULL, 10), stored = strtoul(args[2], NULL, 10);
+  const unsigned long creator = strtoul(args[0], NULL, 10), base = strtoul(args[1], NULL, 10),
+                      stored = strtoul(args[2], NULL, 10);
   const unsigned long size = strtoul(args[3], NULL, 10);
   char inside[64], onDisk[128];
   snprintf(inside, sizeof inside, "0 %lu %lu\n", base, size);
-  // The host's root stays itself: overlayfs works on the disk as root.
+  // The host's root is mapped to itself, because overlayfs works on the disk as root.
   snprintf(onDisk, sizeof onDisk, "0 0 1\n%lu %lu %lu\n", stored, base, size);
   const int box = openNamespace((uid_t)creator, inside);
   if (box < 0) return complain("user namespace");

@@ -1,7 +1,6 @@
-// The runner: a small static program that stays in a box and starts its commands, in place of one start of the OCI
-// runtime for each. runner.ts starts it and speaks with it over one socket; build-runner.mjs compiles it. Until it
-// becomes the command, a process here runs nothing but these files, and its memory and descriptors are closed to the
-// box: the program may be executed there, not read, so the kernel lets nobody look into it.
+// The runner: a small static program that stays in a box and starts its commands. Without it, each command costs one
+// start of the OCI runtime. Its file in the box may be executed, but not read, so the kernel closes the memory and the
+// descriptors of its processes to the box. That ends only when a process becomes the command.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +16,7 @@
 #include "runner.h"
 
 static struct command *commands;
-static unsigned commandsTop; // no command at or past it
+static unsigned commandsTop; // all commands are below this index
 static unsigned running;
 static int isLeaving;
 sigset_t signalsBefore;
@@ -30,10 +29,10 @@ void say(uint32_t kind, uint32_t id, int32_t value, uint32_t detail) {
   ssize_t sent;
   do sent = send(controlFd, &report, sizeof report, MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);
-  if (sent != (ssize_t)sizeof report) _exit(1); // The worker is gone.
+  if (sent != (ssize_t)sizeof report) _exit(1); // The worker has ended.
 }
 
-/** Takes one text that ends with a zero byte; NULL when there is none. */
+/** Takes one text that ends with a zero byte. Returns NULL if there is none. */
 static char *takeWord(char **at, char *end) {
   char *word = *at;
   char *zero = word < end ? memchr(word, '\0', end - word) : NULL;
@@ -42,7 +41,7 @@ static char *takeWord(char **at, char *end) {
   return word;
 }
 
-/** A name in one of the two directories, and nothing else. */
+/** True for a name that stays in its directory. */
 static int isPlainName(const char *name) {
   return strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
@@ -52,15 +51,24 @@ static int readOrder(struct order *order, char *at, char *end) {
   if ((size_t)(end - at) < sizeof numbers) return 0;
   memcpy(numbers, at, sizeof numbers);
   at += sizeof numbers;
-  *order = (struct order){.uid = numbers[0], .gid = numbers[1], .flags = numbers[2], .groupCount = numbers[3], .argCount = numbers[4], .envCount = numbers[5]};
+  *order = (struct order){.uid = numbers[0],
+                          .gid = numbers[1],
+                          .flags = numbers[2],
+                          .groupCount = numbers[3],
+                          .argCount = numbers[4],
+                          .envCount = numbers[5]};
   if (order->groupCount > groupsMax || (size_t)(end - at) < order->groupCount * sizeof(uint32_t)) return 0;
-  order->groups = (const uint32_t *)at; // Frames begin at a multiple of four, and so does this.
+  order->groups = (const uint32_t *)at; // A frame begins at a multiple of four, so this does, too.
   at += order->groupCount * sizeof(uint32_t);
-  if (order->argCount == 0 || order->argCount > wordsMax || order->envCount > wordsMax || order->argCount + order->envCount + 4 > wordsMax) return 0;
+  if (order->argCount == 0 || order->argCount > wordsMax || order->envCount > wordsMax ||
+      order->argCount + order->envCount + 4 > wordsMax)
+    return 0;
   char **texts[] = {&order->cgroup, &order->input, &order->output, &order->errors, &order->enter, &order->directory};
   for (unsigned index = 0; index < 6; index++)
     if ((*texts[index] = takeWord(&at, end)) == NULL) return 0;
-  if (!isPlainName(order->cgroup) || !isPlainName(order->input) || !isPlainName(order->output) || !isPlainName(order->errors)) return 0;
+  if (!isPlainName(order->cgroup) || !isPlainName(order->input) || !isPlainName(order->output) ||
+      !isPlainName(order->errors))
+    return 0;
   char **next = words + 1;
   order->args = next;
   for (uint32_t index = 0; index < order->argCount; index++)
@@ -111,7 +119,7 @@ static void signalLeader(uint32_t id, char *at, char *end) {
   if ((size_t)(end - at) != sizeof number) return;
   memcpy(&number, at, sizeof number);
   const struct command *command = commandOf(id);
-  // A process that has ended and is not yet reaped still has its number.
+  // Until a process is reaped, no other process gets its pid. So this signal cannot hit another process.
   if (command != NULL && command->leader > 0 && !command->isReaped) kill(command->leader, (int)number);
 }
 
@@ -123,11 +131,11 @@ static void obey(const struct header *header, char *at, char *end) {
   else _exit(2);
 }
 
-/** Whole frames at the front of the buffer are obeyed; what is left moves there. */
+/** Executes all complete frames, and moves the rest to the front of the buffer. */
 static void readControl(void) {
   const ssize_t got = recv(controlFd, frame + frameBytes, sizeof frame - frameBytes, MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  // Nobody is left to report to: commands and their output belong to whoever takes the box over.
+  // The worker has ended. The next worker that takes the box over takes care of the commands.
   if (got <= 0) _exit(0);
   frameBytes += got;
   size_t from = 0;
@@ -138,7 +146,7 @@ static void readControl(void) {
     const size_t bytes = sizeof header.bytes + header.bytes;
     if (header.bytes < sizeof header - sizeof header.bytes || bytes > sizeof frame || bytes % 4 != 0) _exit(2);
     if (frameBytes - from < bytes) break;
-    // A frame is filled up to a multiple of four with bytes that say how many they are.
+    // A frame ends with one to four bytes of padding. Each of these bytes has their number.
     char *end = frame + from + bytes;
     const unsigned char filling = (unsigned char)end[-1];
     if (filling == 0 || filling > 4 || bytes < sizeof header + filling) _exit(2);
@@ -158,7 +166,7 @@ static void finish(struct command *command) {
   while (commandsTop > 0 && commands[commandsTop - 1].id == 0) commandsTop--;
 }
 
-/** Both processes of a command must have ended: the helper is in its control group too. */
+/** A command is finished when both of its processes have ended: the first one is in its control group, too. */
 static void reap(void) {
   int status;
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
@@ -179,7 +187,7 @@ static void reap(void) {
 }
 
 static int serve(void) {
-  // Already so where the file cannot be read; see the top.
+  // The kernel does this anyway if the file cannot be read; see the header.
   prctl(PR_SET_DUMPABLE, 0);
   if (write(joinFd, "0", 1) != 1) return 1;
   close(joinFd);
@@ -197,7 +205,7 @@ static int serve(void) {
   if (signals < 0) return 1;
   say(saysReady, 0, 0, 0);
   struct pollfd watched[] = {{controlFd, POLLIN, 0}, {signals, POLLIN, 0}};
-  // A box that is stopped asks everything in it to end: this goes when it has reported the last command.
+  // When the box is stopped, the runner gets SIGTERM, too. It ends after it has reported the last command.
   while (!(isLeaving && running == 0)) {
     if (poll(watched, 2, -1) < 0) continue;
     if (watched[1].revents != 0) {

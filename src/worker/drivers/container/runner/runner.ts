@@ -1,6 +1,5 @@
-// The runner of one box: whether there is one, its start by a single exec of the OCI runtime, its end, and when another
-// one is tried. Commands that come while none is ready take the ordinary path, so nothing ever waits for it. Owned by
-// the driver of that box.
+// The runner of one box: its start by a single exec of the OCI runtime, its end, and its restarts. While no runner is
+// ready, commands take the ordinary path. Only in the mode `always` a command waits for the start of the runner.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -26,19 +25,22 @@ import { createNamedPipes, type NamedPipes } from './pipes.ts';
 import { findRunnerProgram } from './program.ts';
 
 /**
- * Descriptors that the runner inherits: its control group's cgroup.procs, the line to us, the directories of pipes and
- * of control groups.
+ * Number of descriptors that the runner inherits: cgroup.procs of its control group, the connection to the worker, the
+ * directory of pipes, the directory of control groups.
  */
 const inheritedFds = 4;
-/** Where its half on the host has the directory of pipes; at first, the line by which it is asked for them. */
+/**
+ * Where the half on the host has the directory of pipes. At its start, this descriptor is the connection by which the
+ * worker requests pipes.
+ */
 const pipesFd = 5;
-/** A box for a single command, or two, is better off without. */
+/** Number of commands that start no runner: in a box for one command its start would cost more than it saves. */
 const commandsBefore = 1;
 
 export interface RunnerOptions {
   readonly mode: RunnerMode;
   readonly boxId: string;
-  /** Of commands. */
+  /** Limits of commands. */
   readonly limits: readonly Ulimit[];
   readonly paths: BoxPaths;
   readonly runtime: OciRuntime;
@@ -52,15 +54,18 @@ export interface ReadyRunner {
 }
 
 export interface Runner {
-  /** A runner that takes commands now, or null: then the ordinary path is to be taken. */
+  /** Returns a runner that takes commands now, or null: then the command must take the ordinary path. */
   ready(): Promise<ReadyRunner | null>;
-  /** No new commands; it ends after the last one that it has. */
-  letGo(): void;
-  /** Resolves when nothing of a runner is left on the host. After `letGo`, in a box that has ended. */
-  gone(): Promise<void>;
+  /** The runner takes no new commands, and ends after its last one. */
+  stop(): void;
+  /**
+   * Resolves when no process of a runner is left on the host. Call it after `stop`, when the box has ended.
+   * @throws TIMEOUT
+   */
+  ended(): Promise<void>;
 }
 
-/** Control groups of runners are named after the worker: it alone has a use for them. */
+/** True for the control group of a runner that this worker started. A runner of an earlier worker is of no use. */
 export function isRunnerOfThisWorker(group: string): boolean {
   return group.startsWith(groupPrefix);
 }
@@ -79,16 +84,17 @@ class BoxRunner implements Runner {
   #launcher: ChildProcess | null = null;
   #launcherEnd: Promise<void> = Promise.resolve();
   #commands = 0;
-  #isOver: boolean;
+  /** True when no runner may be started any more. */
+  #isDisabled: boolean;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
-    // Nobody has yet seen a runner join control groups where version 2 alone is mounted.
-    this.#isOver = options.mode === 'off' || (options.mode === 'auto' && isUnified());
+    // The runner has not been tried on hosts that have only version 2 of the control groups.
+    this.#isDisabled = options.mode === 'off' || (options.mode === 'auto' && isUnified());
   }
 
   async ready(): Promise<ReadyRunner | null> {
-    if (this.#ready !== null || this.#isOver) return this.#ready;
+    if (this.#ready !== null || this.#isDisabled) return this.#ready;
     this.#commands += 1;
     const { mode } = this.#options;
     if (mode === 'always' || this.#commands > commandsBefore) {
@@ -100,13 +106,13 @@ class BoxRunner implements Runner {
     return this.#ready;
   }
 
-  letGo(): void {
-    this.#isOver = true;
+  stop(): void {
+    this.#isDisabled = true;
     if (this.#ready === null) this.#launcher?.kill('SIGTERM');
     else this.#ready.channel.closeWhenIdle();
   }
 
-  async gone(): Promise<void> {
+  async ended(): Promise<void> {
     await this.#starting;
     await withDeadline(this.#launcherEnd, limits.killTimeoutMs, 'the end of the runner');
   }
@@ -115,7 +121,7 @@ class BoxRunner implements Runner {
     const { log } = this.#options;
     const program = await findRunnerProgram();
     if (program === null) {
-      this.#isOver = true;
+      this.#isDisabled = true;
       return;
     }
     if (!this.#window.take()) return;
@@ -124,12 +130,12 @@ class BoxRunner implements Runner {
     try {
       launched = await this.#launch(program, group);
       await withDeadline(this.#readiness(launched.channel), limits.runnerStartTimeoutMs, 'starting the runner');
-      if (this.#isOver) throw new Error('the box was let go');
+      if (this.#isDisabled) throw new Error('the runner was stopped');
     } catch (error) {
       launched?.channel.close('it did not start');
       this.#launcher?.kill('SIGTERM');
-      await this.#clean(group);
-      if (!this.#isOver)
+      await this.#killGroup(group);
+      if (!this.#isDisabled)
         log.warn({ err: error }, 'the runner of the box did not start; commands take the ordinary path');
       return;
     }
@@ -138,9 +144,9 @@ class BoxRunner implements Runner {
     const { channel } = launched;
     void channel.closed.then(async (reason) => {
       if (this.#ready?.channel === channel) this.#ready = null;
-      if (!this.#isOver)
-        log.warn({ reason }, 'the runner of the box is gone; commands take the ordinary path until there is another');
-      await this.#clean(group);
+      if (!this.#isDisabled)
+        log.warn({ reason }, 'the runner of the box ended; commands take the ordinary path until it is back');
+      await this.#killGroup(group);
     });
   }
 
@@ -148,7 +154,7 @@ class BoxRunner implements Runner {
     const { boxId, limits: ulimits, paths, runtime, cgroups } = this.#options;
     const processFile = join(paths.execs, `${group}.json`);
     await writeFile(processFile, ociText({ ...processSpec, ...processLimits(ulimits) }), { mode: 0o600 });
-    if (this.#isOver) throw new Error('the box was let go');
+    if (this.#isDisabled) throw new Error('the runner was stopped');
     const joinFile = openSync(cgroups.addExec(group), constants.O_WRONLY);
     const launcher = spawn(
       program,
@@ -169,9 +175,9 @@ class BoxRunner implements Runner {
     this.#launcherEnd = new Promise((resolve) => {
       const ended = () => {
         resolve();
-        if (this.#launcher !== launcher) return; // Another one has begun.
+        if (this.#launcher !== launcher) return; // Another start has begun.
         this.#launcher = null;
-        // With it the pipes are gone: a runner that lives on takes no more commands.
+        // The pipes are gone now. If the runner is still alive, it takes no more commands.
         this.#ready?.channel.closeWhenIdle();
         this.#ready = null;
       };
@@ -179,7 +185,7 @@ class BoxRunner implements Runner {
       launcher.once('error', ended);
     });
     launcher.unref();
-    // The types know of five.
+    // The types of Node know only the first five.
     const [control, pool] = (launcher.stdio as readonly unknown[]).slice(4) as [Duplex, Duplex];
     return { channel: createChannel(control), pipes: createNamedPipes(pool, `/proc/${launcher.pid}/fd/${pipesFd}`) };
   }
@@ -195,19 +201,19 @@ class BoxRunner implements Runner {
         reject(new Error(reason));
       });
     });
-    failed.catch(() => undefined); // After it has become ready nobody waits any more.
+    failed.catch(() => undefined); // A rejection after the runner is ready has no receiver.
     return Promise.race([channel.ready, failed]);
   }
 
-  async #clean(group: string): Promise<void> {
+  async #killGroup(group: string): Promise<void> {
     const { cgroups, log } = this.#options;
     await cgroups.killExec(group, limits.killTimeoutMs).catch((error: unknown) => {
-      log.warn({ error: errorText(error) }, 'the runner of the box could not be ended');
+      log.warn({ error: errorText(error) }, 'the runner of the box could not be killed');
     });
   }
 }
 
-/** As a command of root; its commands inherit its limits. */
+/** The runner starts as a command of root. Its commands inherit its limits. */
 const processSpec = {
   terminal: false,
   user: { uid: 0, gid: 0, additionalGids: [0], umask: boxUmask },

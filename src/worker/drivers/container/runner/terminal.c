@@ -1,6 +1,6 @@
-// A command's terminal, on the host: starts the OCI runtime, takes the terminal that it makes in the box, and copies
-// bytes between that and the worker until nobody has the terminal open. It copies only what the other side can take, so
-// nothing is lost and nobody is held up but the program in the terminal.
+// A command's terminal, on the host. It starts the OCI runtime, receives the terminal that the runtime makes in the
+// box, and copies bytes between that and the worker until no process in the box has the terminal open. It reads only
+// what the other side can take, so nothing is lost, and only the program in the terminal has to wait.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -18,19 +18,19 @@
 #include <unistd.h>
 #include "runner.h"
 
-// Inherited: 0 and 1 are the worker's pipes. The wrapper in the box gets the first two of these, and the third in place
-// of the line.
+// Inherited descriptors: 0 and 1 are the worker's pipes. The wrapper in the box inherits joinFd and reportFd, and goFd
+// in place of lineFd.
 enum { reportFd = 4, lineFd = 5, goFd = 5, runDirFd = 6 };
 enum { pieceBytes = 1 << 16 };
 
 /** Bytes on their way in one direction. */
 struct flow {
-  int from, to; // -1 when that end is closed
+  int from, to; // -1: that end is closed
   size_t at, end;
   char bytes[pieceBytes];
 };
 static struct flow input, output;
-static pid_t runtime; // 0 when it has ended
+static pid_t runtime; // 0: it has ended
 static int isLeaderUp = 1;
 
 struct size {
@@ -42,7 +42,7 @@ static int setSize(int terminal, struct size size) {
   return ioctl(terminal, TIOCSWINSZ, &wanted);
 }
 
-/** The line to the worker is gone when the worker is. */
+/** Reports to the worker. A failure is ignored: then the worker has ended. */
 static void tell(uint32_t kind, int32_t value) {
   const struct terminalReport report = {kind, value};
   (void)!send(lineFd, &report, sizeof report, MSG_NOSIGNAL);
@@ -56,8 +56,8 @@ static void leave(int code) {
 }
 
 /**
- * Listens where the runtime is told to send the terminal. Paths of sockets are short, so both sides reach it by a
- * descriptor.
+ * Listens on the socket to which the runtime sends the terminal. A socket's path may only be short, so both sides use a
+ * path below /proc.
  */
 static int listenForTerminal(void) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -77,15 +77,16 @@ static int receiveTerminal(int server) {
   int terminal = -1;
   if (recvmsg(peer, &message, MSG_CMSG_CLOEXEC) > 0) {
     const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) memcpy(&terminal, CMSG_DATA(header), sizeof terminal);
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+      memcpy(&terminal, CMSG_DATA(header), sizeof terminal);
   }
   close(peer);
   return terminal;
 }
 
 /**
- * The terminal belongs to the user of the command, as login and sshd do it: /dev/stdout can be opened again.
- * Returns its inner side. As long as that is open here, no reader of the terminal finds its end.
+ * Gives the terminal to the user of the command, as login and sshd do, so the command can open /dev/stdout again.
+ * Returns the terminal's inner side. While that is open here, a reader of the terminal does not find its end.
  */
 static int prepareTerminal(int terminal, uid_t uid, gid_t gid, struct size size) {
   const int inner = ioctl(terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -107,17 +108,18 @@ static pid_t startRuntime(char **args, int go, const sigset_t *signals) {
   _exit(127);
 }
 
-/** Moves what can be moved without waiting. */
+/** Moves as many bytes as it can without waiting. */
 static void move(struct flow *flow) {
   if (flow->at == flow->end && flow->from >= 0) {
     const ssize_t got = read(flow->from, flow->bytes, sizeof flow->bytes);
     if (got > 0) flow->at = 0, flow->end = got;
-    // A terminal that nobody in the box has open says EIO, a pipe without a writer says 0.
+    // If no process in the box has the terminal open, read fails with EIO. A pipe without a writer returns 0.
     else if (got == 0 || (errno != EAGAIN && errno != EINTR)) flow->from = -1;
   }
   if (flow->at == flow->end) return;
-  // Without a reader the rest is dropped, so that the program in the terminal can go on to its end.
-  const ssize_t put = flow->to < 0 ? (ssize_t)(flow->end - flow->at) : write(flow->to, flow->bytes + flow->at, flow->end - flow->at);
+  // Without a reader the bytes are discarded, so that the program in the terminal can continue to its end.
+  const ssize_t put = flow->to < 0 ? (ssize_t)(flow->end - flow->at)
+                                   : write(flow->to, flow->bytes + flow->at, flow->end - flow->at);
   if (put > 0) flow->at += put;
   else if (put < 0 && errno != EAGAIN && errno != EINTR) flow->to = -1;
 }
@@ -135,7 +137,7 @@ static void reap(int signals) {
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
     const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     if (pid != runtime) {
-      isLeaderUp = 0; // The command: at the runtime's end it becomes our child.
+      isLeaderUp = 0; // This is the command. When the runtime ended, it became our child.
       tell(terminalExited, code);
       continue;
     }
@@ -144,7 +146,7 @@ static void reap(int signals) {
   }
 }
 
-/** Sizes come from the worker; the end of the line says that the worker is gone. */
+/** Reads new sizes from the worker. If that connection ends, the worker has ended. */
 static void followSizes(int terminal) {
   struct size size;
   const ssize_t got = recv(lineFd, &size, sizeof size, MSG_DONTWAIT);
@@ -153,7 +155,8 @@ static void followSizes(int terminal) {
 }
 
 /**
- * Until the command has ended, nobody in the box has the terminal open, and the worker has all of it or wants no more.
+ * Copies until the command has ended, no process in the box has the terminal open, and the worker has all output or has
+ * closed its pipe.
  */
 static void copy(int terminal, int inner, int signals) {
   struct flow *in = &input, *out = &output;
@@ -165,21 +168,21 @@ static void copy(int terminal, int inner, int signals) {
         {signals, POLLIN, 0},
         {lineFd, POLLIN, 0},
         {wishOf(in, 1) ? in->from : -1, POLLIN, 0},
-        {wish ? terminal : -1, wish, 0}, // Without a wish, its end would be told again and again.
+        {wish ? terminal : -1, wish, 0}, // Without a wish, poll would report its end again and again.
         {out->to, wishOf(out, 0), 0},
     };
     if (poll(watched, sizeof watched / sizeof *watched, -1) < 0) continue;
     if (watched[0].revents != 0) reap(signals);
     if (watched[1].revents != 0) followSizes(terminal);
     if (watched[4].revents & (POLLERR | POLLNVAL)) out->to = -1;
-    // With the runtime gone, the command has the terminal, or had it.
+    // The runtime has ended, so the command has opened the terminal by now.
     if (runtime == 0 && inner >= 0) close(inner), inner = -1;
     move(in);
     move(out);
   }
 }
 
-/** Arguments: rows, columns, uid and gid of the terminal's owner on the host, the command line of the runtime. */
+/** Arguments: rows, columns, the owner's uid and gid on the host, then the command line of the runtime. */
 int serveTerminal(int count, char **args) {
   if (count < 5) return 2;
   const struct size size = {(uint16_t)atoi(args[0]), (uint16_t)atoi(args[1])};
@@ -208,7 +211,7 @@ int serveTerminal(int count, char **args) {
     if (poll(watched, 3, -1) < 0) continue;
     if (watched[1].revents != 0) terminal = receiveTerminal(server);
     else if (watched[0].revents != 0) reap(signals);
-    if (watched[2].revents != 0) break; // The worker is gone, and with us the runtime.
+    if (watched[2].revents != 0) break; // The worker has ended. The runtime is killed when this process ends.
   }
   const int inner = terminal < 0 ? -1 : prepareTerminal(terminal, uid, gid, size);
   if (inner < 0) leave(1);
