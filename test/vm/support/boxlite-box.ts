@@ -1,5 +1,5 @@
 // A box on the BoxLite driver for tests. It makes images, collects the logs and reported ends of the driver, and runs
-// commands to their end. The process that the tests kill has it in its bundle.
+// commands to their end. Another test process, which is killed, has this file in its bundle.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, symlinkSync, writeFileSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
