@@ -1,35 +1,35 @@
-// What each request to a worker does. A spare has no box yet; the assignment gives it one for good.
-// Served by process.ts to the supervisor that holds the box's lease; box-runner.ts does the work.
+// The handlers of the requests to a worker. A spare worker has no box: it refuses every request about a box until
+// `assign` gives it one, once and for good.
 import type { WorkerSettings } from '../shared/contracts/settings.ts';
 import type { WorkerContract, Assignment } from '../shared/contracts/worker.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { Handlers } from '../shared/ipc/server.ts';
-import type { BoxRunner } from './commands/held-box.ts';
+import type { HeldBox } from './commands/held-box.ts';
 import type { Streams } from './streams.ts';
 
 export interface ControlDeps {
-  readonly runner: () => BoxRunner | null;
+  readonly heldBox: () => HeldBox | null;
   readonly assign: (assignment: Assignment) => Promise<void>;
   readonly takeSettings: (settings: WorkerSettings) => void;
-  readonly leave: () => Promise<void>;
+  readonly stop: () => Promise<void>;
   readonly streams: Pick<Streams, 'grant'>;
 }
 
 export function createHandlers({
-  runner,
+  heldBox,
   assign,
   takeSettings,
-  leave,
+  stop,
   streams,
 }: ControlDeps): Handlers<WorkerContract> {
-  const box = (): BoxRunner => {
-    const assigned = runner();
+  const box = (): HeldBox => {
+    const assigned = heldBox();
     if (assigned === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
     return assigned;
   };
   return {
     async assign(assignment) {
-      if (runner() !== null) throw new BoxRunError('BOX_ALREADY_RUNNING', 'this worker has a box already');
+      if (heldBox() !== null) throw new BoxRunError('BOX_ALREADY_RUNNING', 'this worker has a box already');
       await assign(assignment);
       return null;
     },
@@ -68,7 +68,7 @@ export function createHandlers({
       return null;
     },
     async figures() {
-      const assigned = runner();
+      const assigned = heldBox();
       const own =
         assigned === null ? { unacknowledgedBytes: 0, outputPauses: 0, engine: null } : await assigned.figures();
       return {
@@ -83,7 +83,7 @@ export function createHandlers({
       return null;
     },
     async leave() {
-      await leave();
+      await stop();
       return null;
     },
   };

@@ -1,11 +1,11 @@
-// A worker without a box that tries the engine: what `serve` and `doctor` ask through shared/host/driver-probe.ts.
-// Its answer goes out in the ready line; whoever asked ends the process.
+// The probe of the engine on this host, in a worker process without a box. It only returns the result; main.ts sends it
+// in the ready line of the process.
 import { type Config } from '../shared/settings/config.ts';
 import { statePaths } from '../shared/settings/state-dir.ts';
 import type { ProbeResult } from '../shared/host/driver-probe.ts';
 import { errorText } from '../shared/errors.ts';
 
-/** Never throws: whatever goes wrong is a problem to show. */
+/** Never throws: each error becomes a text in `problems`. */
 export async function probeEngine(config: Config): Promise<ProbeResult> {
   try {
     if (config.driver === 'container') {

@@ -1,5 +1,5 @@
-// Where a worker process begins. It runs main.ts, a bundle of its own, with the code that V8 compiled of it for an
-// earlier worker.
+// The first code of a worker process. It loads the bundle of main.ts with the code that V8 compiled for an earlier
+// worker, so that the worker starts faster.
 import { fileURLToPath } from 'node:url';
 import { buildId } from '../shared/process/build.ts';
 import { loadBundle } from '../shared/process/compiled-code.ts';

@@ -1,5 +1,6 @@
-// The worker process: one box, one engine handle, a socket of its own. Started by a supervisor, outlives it.
-// Without a worker id it only tries the engine and says how that went.
+// The main function of a worker process. A supervisor starts the worker, and the worker outlives that supervisor.
+// With a worker id, the process serves one box over its own socket. Without a worker id it only probes the engine: it
+// puts the result into its ready line.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { workerContract } from '../shared/contracts/worker.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
@@ -11,7 +12,7 @@ import { leaveServiceGroup } from '../shared/host/service-group.ts';
 import { probeEngine } from './engine-probe.ts';
 import { runWorker } from './process.ts';
 
-/** Called once, by entry.ts; `keepCompiled` keeps what is compiled of this process for others. */
+/** @param keepCompiled saves the code that V8 has compiled in this process, so that later workers start faster */
 export async function main(keepCompiled: () => void): Promise<void> {
   const { orders, ready, parentGone } = takeOrders();
   let parentIsGone = false;
@@ -19,8 +20,8 @@ export async function main(keepCompiled: () => void): Promise<void> {
     parentIsGone = true;
   });
   const { config, workerId } = orders;
-  stopInheriting();
-  process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+  resetInherited();
+  process.on('SIGINT', () => undefined); // The keeper reacts to Ctrl-C in its terminal; workers ignore it.
   process.on('SIGHUP', () => undefined);
   if (workerId === null) {
     process.title = 'boxrun probe';
@@ -35,28 +36,28 @@ export async function main(keepCompiled: () => void): Promise<void> {
     log.fatal({ err: error }, 'an unexpected error ends the worker');
     process.exit(70);
   });
-  // Before it has children: they are where it is.
+  // The worker does this before it has children, because a child inherits the control group.
   await leaveServiceGroup({ name: workerId, stateDir: config.stateDir }).catch((error: unknown) => {
-    log.warn({ reason: errorText(error) }, 'whoever ends the server by its control group ends this worker too');
+    log.warn({ reason: errorText(error) }, 'this worker stays in the control group of the server, and ends with it');
   });
   const worker = await runWorker({ config, workerId, processLog, parentIsGone: () => parentIsGone, keepCompiled });
-  process.on('SIGTERM', () => void worker.leave('SIGTERM'));
+  process.on('SIGTERM', () => void worker.stop('SIGTERM'));
   ready();
   prepareContract(workerContract, 'server');
   prepareContract(writerContract, 'client');
-  performance.now(); // Node loads what is behind it at the first use, which takes milliseconds.
+  performance.now(); // Its first call takes milliseconds, because Node then loads the code for it.
 }
 
 /**
- * What the server was started with and the processes of a box would inherit: the runtime has no word for it where it
- * starts commands.
+ * Resets the umask and the OOM score to the usual values. Otherwise the processes of the box would inherit the values
+ * of the server: the container runtime has no option for them when it starts a command.
  */
-function stopInheriting(): void {
+function resetInherited(): void {
   process.umask(0o022);
   const score = '/proc/self/oom_score_adj';
   try {
     if (readFileSync(score, 'utf8').trim() !== '0') writeFileSync(score, '0');
   } catch {
-    // Only root may lower it, and a box runs with a higher one too.
+    // Only root may lower the score. A box also works with a higher score.
   }
 }

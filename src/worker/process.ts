@@ -1,5 +1,6 @@
-// The life of a worker process: its socket, the state file by which the next supervisor finds it, and when it leaves.
-// main.ts runs it; box-runner.ts has the box.
+// The life of a worker process: its two sockets, its state file, and the reasons for which it stops. The next
+// supervisor finds the worker by the state file. The worker removes the file and the sockets only after it has released
+// its box.
 import { renameSync, writeFileSync } from 'node:fs';
 import { rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +21,7 @@ import {
 import type { ServerHello } from '../shared/ipc/contract.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import type { Logger, ProcessLog } from '../shared/observe/log.ts';
-import { createBoxRunner, type BoxRunner } from './commands/held-box.ts';
+import { createHeldBox, type HeldBox } from './commands/held-box.ts';
 import { createHandlers } from './control.ts';
 import { prepareAhead } from './drivers/registry.ts';
 import { createStreams } from './streams.ts';
@@ -28,21 +29,24 @@ import { BoxRunError } from '../shared/errors.ts';
 import { faultPoint } from '../shared/faults/fault.ts';
 
 export interface WorkerProcess {
-  /** Lets go of the box and exits; the answer to whoever asked goes out first. */
-  leave(reason: string): Promise<void>;
+  /** Releases the box, then exits. An answer to the request that asked for it is sent first. */
+  stop(reason: string): Promise<void>;
 }
 
 interface WorkerOptions {
   readonly config: Config;
   readonly workerId: string;
   readonly processLog: ProcessLog;
-  /** Nobody hears that it is ready. */
+  /** True when the supervisor that started this worker has ended. */
   readonly parentIsGone: () => boolean;
-  /** Called at the end of a worker that had a box: nearly all of its code has run then. */
+  /** Called when a worker that had a box stops: V8 has compiled nearly all of its code by then. */
   readonly keepCompiled: () => void;
 }
 
-/** Listens, and stays until told to leave, fenced, or orphaned for too long. */
+/**
+ * Listens on the sockets of the worker. The process then runs until one of three things happens: a request or a signal
+ * asks it to stop, the writer refuses its lease, or it has no supervisor and no command for `orphanGraceMs`.
+ */
 export async function runWorker({
   config: started,
   workerId,
@@ -57,118 +61,129 @@ export async function runWorker({
   const streamPath = streamSocketPath(workersDir, workerId);
   const aheadDir = aheadDirOf(workersDir, workerId);
   const stateFile = await createStateFile(workersDir, workerId);
-  let runner: BoxRunner | null = null;
+  let heldBox: HeldBox | null = null;
   let orphanTimer: NodeJS.Timeout | undefined;
-  let leaving: Promise<void> | null = null;
-  let unkillable: string | null = null;
+  let stopping: Promise<void> | null = null;
+  let unkillableReason: string | null = null;
 
   async function assign(assignment: Assignment): Promise<void> {
     process.title = `boxrun worker ${assignment.boxId}`;
     const onEngineExit = (reason: string) => {
-      tell(server.peers, 'engineExited', reason);
+      notifyPeers(server.peers, 'engineExited', reason);
     };
     const onUnkillable = (reason: string) => {
-      unkillable = reason;
-      tell(server.peers, 'unkillable', reason);
+      unkillableReason = reason;
+      notifyPeers(server.peers, 'unkillable', reason);
     };
     await prepared;
-    runner = await createBoxRunner(
+    heldBox = await createHeldBox(
       { config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced: () => process.exit(1) },
       assignment,
     );
     faultPoint('worker.assign.made');
-    stateFile.write(runner);
+    stateFile.write(heldBox);
     faultPoint('worker.assign.recorded');
   }
 
   function takeSettings(settings: WorkerSettings): void {
-    config = changed(config, settings);
+    config = withSettings(config, settings);
     processLog.change(settings);
-    runner?.takeSettings(settings);
+    heldBox?.takeSettings(settings);
   }
 
-  /** Without a supervisor and without a command there is nothing to stay for; the box stays as it is. */
-  function watchForSupervisor(): void {
+  /** A worker without a supervisor and without a command stops after a while. Its box goes on. */
+  function stopWhenOrphaned(): void {
     clearTimeout(orphanTimer);
     if (server.peers.size > 0) return;
     orphanTimer = setTimeout(() => {
-      if ((runner?.execCount ?? 0) > 0 || streams.openCount > 0) watchForSupervisor();
-      else void leave('no supervisor');
+      if ((heldBox?.execCount ?? 0) > 0 || streams.openCount > 0) stopWhenOrphaned();
+      else void stop('no supervisor');
     }, config.orphanGraceMs);
   }
 
-  function leave(reason: string): Promise<void> {
-    leaving ??= (async () => {
-      log.info({ reason }, 'the worker leaves');
-      await letGo(runner, log);
+  function stop(reason: string): Promise<void> {
+    stopping ??= (async () => {
+      log.info({ reason }, 'the worker stops');
+      await releaseBox(heldBox, log);
       faultPoint('worker.leave.released');
       for (const path of [stateFile.path, streamPath, socketPath]) await unlink(path).catch(() => undefined);
       await prepared;
       await rm(aheadDir, { recursive: true, force: true }).catch(() => undefined);
-      exitSoon(runner === null ? () => undefined : keepCompiled);
+      exitAfterAnswer(heldBox === null ? () => undefined : keepCompiled);
     })();
-    return leaving;
+    return stopping;
   }
 
-  // Beside its start: what fails here is said when a box needs it.
+  // This runs beside the rest of the start. If it fails, the driver does the same work later, for the box, and that
+  // call reports the error.
   const prepared = prepareAhead(config.driver, config, aheadDir).catch((error: unknown) => {
-    log.debug({ err: error }, 'nothing could be prepared for a box to come');
+    log.debug({ err: error }, 'the worker could not prepare anything for its future box');
   });
   const streams = await createStreams(streamPath, log, async (operation, stream) => {
-    if (runner === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
-    await runner.serveStream(operation, stream);
+    if (heldBox === null) throw new BoxRunError('BOX_NOT_RUNNING', 'this worker has no box');
+    await heldBox.serveStream(operation, stream);
   });
   const server: IpcServer<WorkerContract> = await serveContract({
     path: socketPath,
     contract: workerContract,
-    hello: () => helloOf(workerId, runner, started),
-    handlers: createHandlers({ runner: () => runner, assign, takeSettings, leave: () => leave('told to'), streams }),
+    hello: () => helloOf(workerId, heldBox, started),
+    handlers: createHandlers({
+      heldBox: () => heldBox,
+      assign,
+      takeSettings,
+      stop: () => stop('asked by the supervisor'),
+      streams,
+    }),
     log,
     onConnect(peer) {
-      watchForSupervisor();
-      if (unkillable !== null) peer.notify('unkillable', { reason: unkillable });
+      stopWhenOrphaned();
+      if (unkillableReason !== null) peer.notify('unkillable', { reason: unkillableReason });
     },
-    onDisconnect: watchForSupervisor,
+    onDisconnect: stopWhenOrphaned,
   });
   faultPoint('worker.boot.listening');
   stateFile.write(null);
-  // The next supervisor may have looked for workers before this one could be found.
-  if (parentIsGone() && server.peers.size === 0) await leave('its supervisor went while it started');
-  watchForSupervisor();
-  return { leave };
+  // The next supervisor may have looked for workers before this worker had written its state file.
+  if (parentIsGone() && server.peers.size === 0) await stop('its supervisor ended while the worker started');
+  stopWhenOrphaned();
+  return { stop };
 }
 
-function tell(peers: IpcServer<WorkerContract>['peers'], notice: 'engineExited' | 'unkillable', reason: string): void {
+function notifyPeers(
+  peers: IpcServer<WorkerContract>['peers'],
+  notice: 'engineExited' | 'unkillable',
+  reason: string,
+): void {
   for (const peer of peers) peer.notify(notice, { reason });
 }
 
-async function letGo(runner: BoxRunner | null, log: Logger): Promise<void> {
-  await runner?.release().catch((error: unknown) => {
-    log.error({ err: error }, 'letting go of the box failed');
+async function releaseBox(heldBox: HeldBox | null, log: Logger): Promise<void> {
+  await heldBox?.release().catch((error: unknown) => {
+    log.error({ err: error }, 'releasing the box failed');
   });
 }
 
-function changed(config: Config, { logLevel, logFormat, orphanGraceMs, outputMb, execs }: WorkerSettings): Config {
+function withSettings(config: Config, { logLevel, logFormat, orphanGraceMs, outputMb, execs }: WorkerSettings): Config {
   return { ...config, logLevel, logFormat, orphanGraceMs, caps: { ...config.caps, outputMb, execs } };
 }
 
-/** Two turns of the event loop: the answer to `leave` goes out before the end. */
-function exitSoon(before: () => void): void {
+/** Waits two turns of the event loop, so that the answer to the request `leave` is sent before the process exits. */
+function exitAfterAnswer(beforeExit: () => void): void {
   setImmediate(() =>
     setImmediate(() => {
-      before();
+      beforeExit();
       process.exit(0);
     }),
   );
 }
 
-/** By it the next supervisor finds this worker. */
+/** The file by which the next supervisor finds this worker. Each write replaces the whole file at once. */
 async function createStateFile(workersDir: string, workerId: string) {
   const path = join(workersDir, `${workerId}.json`);
   const startTicks = (await processIdentity(process.pid))?.startTicks ?? 0;
   return {
     path,
-    write(box: Pick<BoxRunner, 'boxId' | 'generation'> | null): void {
+    write(box: Pick<HeldBox, 'boxId' | 'generation'> | null): void {
       const { boxId, generation } = box ?? { boxId: null, generation: 0 };
       const state: WorkerStateFile = { workerId, pid: process.pid, startTicks, boxId, generation };
       writeFileSync(`${path}.part`, JSON.stringify(state), { mode: 0o600 });
@@ -177,13 +192,13 @@ async function createStateFile(workersDir: string, workerId: string) {
   };
 }
 
-function helloOf(workerId: string, runner: BoxRunner | null, started: Config): ServerHello<WorkerContract> {
+function helloOf(workerId: string, heldBox: HeldBox | null, started: Config): ServerHello<WorkerContract> {
   return {
     workerId,
     pid: process.pid,
-    boxId: runner?.boxId ?? null,
-    generation: runner?.generation ?? 0,
-    running: runner?.running ?? false,
+    boxId: heldBox?.boxId ?? null,
+    generation: heldBox?.generation ?? 0,
+    running: heldBox?.running ?? false,
     build: buildId,
     takes: [...requestsTaken],
     settingsDigest: settingsDigest(started),

@@ -1,6 +1,6 @@
-// Streams of bytes to this worker's box: hands out one-time tokens, and runs what a token stands for when it is shown.
-// Its socket is beside the worker's own; process.ts makes it, box-runner.ts says what the operations do. A token is
-// used up by its connection.
+// The streams of bytes to this worker's box, on a socket of their own. `grant` makes a token for one operation. A
+// client that shows the token opens one stream, and the operation runs on that stream. A token is valid once, and
+// expires.
 import { randomBytes } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import type { StreamGrant, StreamOperation } from '../shared/contracts/worker.ts';
@@ -10,13 +10,16 @@ import { acceptStream, type ByteStream } from '../shared/ipc/stream.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/observe/log.ts';
 
-/** Does what the stream is for; what it throws goes to the other side. */
+/** Runs one operation on its stream. An error that it throws is sent to the client. */
 export type RunOperation = (operation: StreamOperation, stream: ByteStream) => Promise<void>;
 
 export interface Streams {
-  /** @throws TOO_MANY_REQUESTS past limits.streamTokensMax */
+  /**
+   * Makes a token. It expires after limits.streamTokenMs.
+   * @throws TOO_MANY_REQUESTS when limits.streamTokensMax tokens have not been used yet
+   */
   grant(operation: StreamOperation): StreamGrant;
-  /** Streams under way. */
+  /** The number of connections that are open now. */
   readonly openCount: number;
 }
 
@@ -25,29 +28,35 @@ interface Granted {
   readonly expiry: NodeJS.Timeout;
 }
 
-/** A client that is still sending hears of the failure only when what it has sent is taken, and then leaves. */
-async function takeInVain(stream: ByteStream): Promise<void> {
+/**
+ * Reads and ignores the rest of the client's bytes. A client that still sends reads the error only after its own bytes
+ * have been taken; then it closes the stream. After limits.connectTimeoutMs the worker closes it.
+ */
+async function ignoreInput(stream: ByteStream): Promise<void> {
   const timer = setTimeout(() => {
     stream.close();
   }, limits.connectTimeoutMs);
   try {
     while ((await stream.next()) !== null);
   } catch {
-    // It is gone.
+    // The client has closed the stream.
   } finally {
     clearTimeout(timer);
   }
 }
 
-/** Listens at `socketPath`. */
+/**
+ * Listens at `socketPath`.
+ * @param run runs the operation of each stream that a client opens
+ */
 export async function createStreams(socketPath: string, log: Logger, run: RunOperation): Promise<Streams> {
-  const granted = new Map<string, Granted>();
+  const unusedTokens = new Map<string, Granted>();
   let openCount = 0;
 
-  function redeem(token: string): StreamOperation {
-    const entry = granted.get(token);
+  function useToken(token: string): StreamOperation {
+    const entry = unusedTokens.get(token);
     if (entry === undefined) throw new BoxRunError('FORBIDDEN', 'the token of the stream is unknown, used or too old');
-    granted.delete(token);
+    unusedTokens.delete(token);
     clearTimeout(entry.expiry);
     return entry.operation;
   }
@@ -55,14 +64,14 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
   async function serve(socket: Socket): Promise<void> {
     const { token, stream } = await acceptStream(socket);
     try {
-      await run(redeem(token), stream);
+      await run(useToken(token), stream);
       await stream.end();
     } catch (error) {
       const known = toBoxRunError(error);
       if (known.status >= 500 && known.code !== 'UNAVAILABLE')
         log.error({ err: error }, 'a stream failed unexpectedly');
       await stream.fail(known);
-      await takeInVain(stream);
+      await ignoreInput(stream);
     } finally {
       stream.finish();
     }
@@ -76,7 +85,7 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
     openCount++;
     serve(socket)
       .catch((error: unknown) => {
-        log.warn({ err: error }, 'a stream ended before it began');
+        log.warn({ err: error }, 'the connection of a stream broke');
         socket.destroy();
       })
       .finally(() => {
@@ -89,11 +98,11 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
       return openCount;
     },
     grant(operation) {
-      if (granted.size >= limits.streamTokensMax)
+      if (unusedTokens.size >= limits.streamTokensMax)
         throw new BoxRunError('TOO_MANY_REQUESTS', 'too many streams wait to be opened');
       const token = randomBytes(24).toString('base64url');
-      const expiry = setTimeout(() => granted.delete(token), limits.streamTokenMs);
-      granted.set(token, { operation, expiry });
+      const expiry = setTimeout(() => unusedTokens.delete(token), limits.streamTokenMs);
+      unusedTokens.set(token, { operation, expiry });
       return { socketPath, token };
     },
   };

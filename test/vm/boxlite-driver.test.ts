@@ -1,5 +1,5 @@
-// The BoxLite driver against real micro-VMs: two boxes, one of an image with a shell and one of an image with nothing
-// but a busybox under another name. Boots take seconds, so one box is carried through several tests, in order.
+// The BoxLite driver on real micro-VMs. One box has an image with a shell; another has an image with only a busybox
+// under another name. A boot takes seconds, so several tests use the same box, in order.
 import { execFileSync, fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -38,7 +38,7 @@ afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Processes of a VM whose home is `home`; zombies do not count. */
+/** Returns the processes of the VM with this home. Zombies do not count. */
 function vmProcesses(home: string): string[] {
   const list = execFileSync('ps', ['-eo', 'pid,stat,args', '-ww'], { encoding: 'utf8', maxBuffer: 2 ** 24 });
   return list
@@ -63,13 +63,13 @@ async function timed<T>(what: string, work: Promise<T>): Promise<T> {
   return result;
 }
 
-/** How many sleepers with this mark live in the box. */
+/** Returns how many processes `sleep <seconds>` live in the box. */
 async function sleepers(box: TestBox, seconds: number, ps: readonly string[] = ['ps']): Promise<number> {
   const { stdout } = await run(box, [...ps, '-o', 'args']);
   return stdout.split('\n').filter((line) => line.endsWith(`sleep ${seconds}`)).length;
 }
 
-/** The box has a network, but no service of the host can be reached through it. */
+/** Expects that the box has a network, and that it can reach no service of the host. */
 async function expectNoWayToHost(box: TestBox): Promise<void> {
   let reached = 0;
   const service = createServer((socket) => {
@@ -106,7 +106,7 @@ describe('a box', () => {
     await box.driver.remove();
   });
 
-  it('runs a command with stdout and stderr apart', async () => {
+  it('returns stdout and stderr of a command separately', async () => {
     const ended = await timed('first exec', run(box, ['sh', '-c', 'echo out; echo err >&2; exit 7']));
     expect(ended).toEqual({ exit: { exitCode: 7 }, stdout: 'out\n', stderr: 'err\n' });
     for (let i = 0; i < 4; i += 1) await timed('true', run(box, ['true']));
@@ -144,11 +144,11 @@ describe('a box', () => {
     expect(args.stdout).toBe("[-n]\n[]\n[*]\n[it's]\n[$(id)]\n[a\nb]\n");
   });
 
-  it('says 127, 126 and 128+n as a shell would', async () => {
+  it('exits with 127, 126 and 128+n like a shell', async () => {
     const missing = await run(box, ['no-such-command']);
     expect(missing).toMatchObject({ exit: { exitCode: 127 }, stderr: 'boxrun: no-such-command: command not found\n' });
     expect((await run(box, ['/no/such/file'])).exit).toEqual({ exitCode: 127 });
-    // An applet of busybox is no command of the box.
+    // busybox has tar as an applet, but the box has no such command.
     expect((await run(box, ['tar', '--help'])).exit).toEqual({ exitCode: 127 });
     expect(await run(box, ['/etc/passwd'])).toMatchObject({
       exit: { exitCode: 126 },
@@ -169,7 +169,7 @@ describe('a box', () => {
     expect((await run(box, ['sh', '-c', 'pwd'], { workdir: '/tmp' })).stdout).toBe('/tmp\n');
   });
 
-  it('gives a terminal of the asked size, and input to its end', async () => {
+  it('sets the size of a terminal, and passes input until its end', async () => {
     const tty = { cols: 101, rows: 37, term: 'xterm-256color' };
     const terminal = await run(box, ['sh', '-c', 'stty size; echo $TERM; echo err >&2'], { tty });
     expect(terminal.stdout.replaceAll('\r', '')).toBe('37 101\nxterm-256color\nerr\n');
@@ -185,14 +185,15 @@ describe('a box', () => {
     expect(ended).toMatchObject({ exit: { exitCode: 0 }, stdout: '1000\n' });
   });
 
-  it('survives df', async () => {
+  it('goes on after df', async () => {
     const ended = await run(box, ['df']);
     expect(ended.exit).toEqual({ exitCode: 0 });
     expect(box.exits).toEqual([]);
   });
 
-  // More would be better: the binding of this engine version ends its process (SIGSEGV) after some megabytes of output.
-  it('gives half a megabyte of output whole', async () => {
+  // The test has only half a megabyte, because the binding of this engine version crashes (SIGSEGV) after some
+  // megabytes.
+  it('returns half a megabyte of output complete', async () => {
     const ended = await timed('512 KiB', run(box, ['sh', '-c', 'yes 0123456789abcde | head -c 524288']));
     expect(ended.exit).toEqual({ exitCode: 0 });
     expect(ended.stdout.length).toBe(524_288);
@@ -202,12 +203,12 @@ describe('a box', () => {
   it.each([
     ['in the background', 'sleep 1111 & sleep 1111'],
     ['in a new session', 'setsid sleep 1111 & sleep 1111'],
-    ['forked twice, without environment', '(setsid env -i sleep 1111 &) ; sleep 1111'],
+    ['from a double fork, without environment', '(setsid env -i sleep 1111 &) ; sleep 1111'],
     [
-      'forking on and on',
+      'that fork again and again',
       'f() { sleep 1111 & f; }; for i in 1 2 3 4 5 6 7 8 9; do sleep 1111 & done; while :; do (setsid sleep 1111 &); usleep 20000; done',
     ],
-  ])('kills a whole tree: children %s', async (_name, script) => {
+  ])('kills a whole tree with children %s', async (_name, script) => {
     const handle = await box.driver.exec(request(['sh', '-c', script]));
     while ((await sleepers(box, 1111)) < 2) await delay(50);
     await timed('kill', handle.killTree());
@@ -215,14 +216,14 @@ describe('a box', () => {
     expect(await sleepers(box, 1111)).toBe(0);
   });
 
-  it('kills a command that has hardly started', async () => {
+  it('kills a command right after its start', async () => {
     const handles = await Promise.all([1, 2, 3].map(() => box.driver.exec(request(['sh', '-c', 'sleep 1112']))));
     await Promise.all(handles.map((handle) => handle.killTree()));
     for (const handle of handles) expect(await handle.exit).toEqual({ exitCode: 137 });
     expect(await sleepers(box, 1112)).toBe(0);
   });
 
-  it('ends a command with its leader, though a child holds its output', async () => {
+  it('ends a command with its leader, even if a child holds its output', async () => {
     const handle = await box.driver.exec(request(['sh', '-c', 'sleep 1113 & echo done']));
     expect(await handle.exit).toEqual({ exitCode: 0 });
     expect(await sleepers(box, 1113)).toBe(1);
@@ -247,7 +248,7 @@ describe('a box', () => {
     expect(box.exits).toEqual([]);
   });
 
-  it('notices that the VM is killed, and ends what ran in it', async () => {
+  it('notices that the VM was killed, and ends its commands', async () => {
     const handle = await box.driver.exec(request(['sleep', '1114']));
     await delay(200);
     const killedAt = performance.now();
@@ -275,7 +276,7 @@ describe('a box', () => {
   });
 });
 
-describe('a box whose process dies', () => {
+describe('a box whose worker process dies', () => {
   let child: ChildProcess;
   let box: TestBox;
   let bootId = '';
@@ -303,7 +304,7 @@ describe('a box whose process dies', () => {
     await box.driver.remove();
   });
 
-  it('is taken over by another process, with its background children', async () => {
+  it('is adopted by another process, with its background children', async () => {
     const gone = once(child, 'exit');
     child.kill('SIGKILL');
     await gone;
@@ -338,7 +339,7 @@ describe('a box whose process dies', () => {
       const templates = join(dir, 'images', 'boxlite-homes');
       const kept = readdirSync(templates).flatMap((key) => readdirSync(join(templates, key, 'bases')));
       await timed('second box', createAndStart(other));
-      // It began with the guest's disk of the first box of its image, which is gone.
+      // This box reuses the guest's disk of the first box of its image, which is already removed.
       expect(readdirSync(join(other.homeDir, 'bases')).map((name) => kept.includes(name))).toEqual([true]);
       const both = await Promise.all([
         run(other, ['sh', '-c', 'cat /data/file; echo made >/data/made; df >/dev/null']),
@@ -348,7 +349,7 @@ describe('a box whose process dies', () => {
       expect(both[1].exit).toEqual({ exitCode: 0 });
       expect(existsSync(join(volume, 'made'))).toBe(true);
       await expectNoWayToHost(other);
-      // The jail's outer process: the engine takes its end for the VM's.
+      // This kills the outer process of the jail. The engine then believes that the VM has ended.
       process.kill(Number(vmProcesses(other.homeDir)[0]?.trim().split(/\s+/)[0]), 'SIGKILL');
       await delay(500);
       expect(shimPid(other.homeDir)).toBeGreaterThan(0);
@@ -361,7 +362,7 @@ describe('a box whose process dies', () => {
     expect(box.exits).toEqual([]);
   });
 
-  it('is stopped for its next owner when its VM has gone', async () => {
+  it('is stopped for the next worker when its VM has ended', async () => {
     await box.driver.close();
     expect(vmProcesses(box.homeDir)).not.toEqual([]);
     process.kill(shimPid(box.homeDir), 'SIGKILL');
@@ -382,7 +383,7 @@ describe('a box whose process dies', () => {
   });
 });
 
-it('is found to work by a probe, which leaves nothing', async () => {
+it('the probe finds that micro-VMs work, and leaves nothing behind', async () => {
   const images = join(dir, 'images');
   expect(await timed('probe', probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null }))).toEqual({
     ok: true,
@@ -420,7 +421,7 @@ describe('an image in a registry', () => {
     }
   });
 
-  it('that is not there, or cannot be reached, is said to be so', async () => {
+  it('that is missing, or whose registry cannot be reached, is refused with a hint', async () => {
     const { signal } = new AbortController();
     const host = await listen(serveRegistry({}));
     const missing = fromRegistry('box_hhhhhhhhhhhh', host, 'missing:1');
@@ -437,7 +438,7 @@ describe('an image in a registry', () => {
     await nowhere.driver.remove();
   });
 
-  it('that never answers is given up when asked to', async () => {
+  it('whose registry never answers can be canceled', async () => {
     const host = await listen(createServer(() => undefined) as unknown as Server);
     const box = fromRegistry('box_jjjjjjjjjjjj', host, 'x:1');
     const stop = new AbortController();
@@ -448,7 +449,7 @@ describe('an image in a registry', () => {
   });
 });
 
-it('refuses what the engine would swallow, and removes a box that was never started', async () => {
+it('refuses a volume that the host does not have, and removes a box that was never started', async () => {
   const { signal } = new AbortController();
   const nowhere = makeBox(dir, 'box_dddddddddddd', image, {
     volumes: [{ host_path: '/no/such', guest_path: '/x', readonly: true }],

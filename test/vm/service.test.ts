@@ -1,5 +1,5 @@
-// The whole service on real micro-VMs: API and command line, kills of whole trees, a worker and a supervisor that die.
-// Boots are slow where the host is emulated, so the tests share one server and few boxes, in order.
+// The whole service on real micro-VMs: the API, the command line, kills of whole trees, and the death of a worker and
+// of a supervisor. A boot is slow in the emulated host. So the tests share one server and few boxes, and run in order.
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,16 +43,16 @@ async function run(name: string, script: string): Promise<Awaited<ReturnType<typ
 }
 
 describe('a box on a micro-VM', () => {
-  it('does the main job through the API', async () => {
+  it('runs commands through the API', async () => {
     const created = await server.client.create({ ...box, name: 'api', env: { COLOUR: 'blue' } });
     expect(created).toMatchObject({ status: 'running', name: 'api', image: 'base' });
     const both = await run('api', 'echo "$COLOUR"; echo problem >&2; exit 7');
     expect(both).toMatchObject({ stdout: 'blue\n', stderr: 'problem\n', exit: { exitCode: 7 } });
-    // A kernel of its own: isolation by hardware, not by namespaces of this one.
+    // The box has a kernel of its own: it is isolated by hardware, not by namespaces of the host's kernel.
     expect((await run('api', 'uname -r')).stdout).not.toBe((await promisify(execFile)('uname', ['-r'])).stdout);
   });
 
-  it('begins with the guest of an earlier box of its image: here the one that tried the host', async () => {
+  it('reuses the guest of an earlier box of its image, here that of the probe', async () => {
     const { id } = await server.client.getBox('api');
     const templates = join(server.stateDir, 'images', 'boxlite-homes');
     const kept = readdirSync(templates).flatMap((key) => readdirSync(join(templates, key, 'bases')));
@@ -60,24 +60,24 @@ describe('a box on a micro-VM', () => {
     expect(readdirSync(join(server.stateDir, 'boxes', id, 'bases'))).toEqual(kept);
   });
 
-  it('holds the answer for a short command: it comes back finished, or after the longest hold', async () => {
+  it('answers a short command when it is finished, or after a hold', async () => {
     for (let round = 0; round < 5; round++) {
       const startedAt = performance.now();
       const exec = await server.client.startExec('api', { cmd: ['true'] });
       const waitedMs = performance.now() - startedAt;
-      // Where the host is emulated, even a short command may take longer than the longest hold.
+      // In the emulated host, even a short command may take longer than the hold.
       expect(exec.status === 'succeeded' || waitedMs >= limits.execHoldLeastMs).toBe(true);
       await collect(server.client, exec);
     }
   });
 
-  it('does it through the command line, exit code and streams included', async () => {
+  it('runs commands through the command line, with exit code and streams', async () => {
     const result = await boxrun('exec', 'api', '--', 'sh', '-c', 'echo out; echo err >&2; exit 5');
     expect(result).toEqual({ stdout: 'out\n', stderr: 'err\n', code: 5 });
     expect((await boxrun('ls')).stdout).toMatch(/api\s+running/);
   });
 
-  it('says 127 for a command that is not there, and fails in a missing directory with a message', async () => {
+  it('exits with 127 for a missing command, and prints a message for a missing directory', async () => {
     const missing = await server.client.startExec('api', { cmd: ['no-such-command'] });
     const first = await collect(server.client, missing);
     expect(first.exit.exitCode).toBe(127);
@@ -88,7 +88,7 @@ describe('a box on a micro-VM', () => {
     expect(second.stderr).toMatch(/\/no\/such\/dir/);
   });
 
-  it('gives big output complete and in order', async () => {
+  it('returns large output complete and in order', async () => {
     const lines = 20_000;
     const { stdout } = await run('api', `awk 'BEGIN { for (i = 0; i < ${lines}; i++) print "line-" i }'`);
     expectSameText(stdout, counted(lines));
@@ -138,7 +138,7 @@ describe('a box on a micro-VM, over time', () => {
     await server.client.removeBox('second', { force: true });
   });
 
-  it('is taken over by a new worker after SIGKILL of its own, without a reboot; the command ends as failed', async () => {
+  it('is adopted without a reboot after SIGKILL of its worker, and its command ends as failed', async () => {
     const bootId = (await run('api', 'cat /proc/sys/kernel/random/boot_id')).stdout;
     const { id } = await server.client.getBox('api');
     const exec = await server.client.startExec('api', { cmd: ['sleep', '9001'] });
@@ -177,6 +177,6 @@ describe('a box on a micro-VM, over time', () => {
     const roles = (await processesOf(server.stateDir)).map(({ role }) => role);
     expect(roles).not.toContain('worker');
     expect(await server.client.listBoxes()).toEqual([]);
-    // That no VM, mount or directory is left is asserted when the server closes.
+    // The close of the server checks that no VM, mount or directory is left.
   });
 });

@@ -1,6 +1,6 @@
-// The way from a worker to the writer: changes in order, one batch under way at a time, sent again until acknowledged.
-// Rows of commands that have only begun wait a little for what comes next. A worker keeps what is not acknowledged; at
-// the bound its commands' pipes are no longer read.
+// The queue of changes from this worker to the writer. It sends them in order, one batch at a time, and sends a batch
+// again until the writer acknowledges it. It keeps all changes that are not acknowledged. At limits.unackedBytesMax of
+// them, it tells the readers of output to wait.
 import type { ExecChange, WriterContract } from '../../shared/contracts/writer.ts';
 import { toBoxRunError, type BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
@@ -9,27 +9,31 @@ import { limits } from '../../shared/limits.ts';
 import { sleep } from '../../shared/waiting/clock.ts';
 
 export interface CommitQueue {
+  /** Adds a change, and sends it soon. The row of a command that has just begun waits limits.execRowDelayMs at most. */
   push(change: ExecChange): void;
   /** Resolves when everything pushed so far is committed. */
   committed(): Promise<void>;
-  /** True while what is not acknowledged is below the bound. */
+  /** True while the changes that are not acknowledged have less than limits.unackedBytesMax bytes. */
   readonly hasRoom: boolean;
   /** Resolves when there is room for more output. */
   room(): Promise<void>;
-  /** Bytes that are not acknowledged, and how often somebody had to wait for room. */
+  /** Bytes that are not acknowledged, and how often a reader of output had to wait for room. */
   readonly figures: { readonly bytes: number; readonly pauses: number };
-  /** What is not acknowledged, in order. */
+  /** The changes that are not acknowledged, in order. */
   unacknowledged(): readonly ExecChange[];
 }
 
 export interface CommitQueueOptions {
   readonly link: Pick<Link<WriterContract>, 'request' | 'ready'>;
-  /** The writer refused for good: another worker has the box, or it is gone. Called once; nothing is sent any more. */
+  /**
+   * The writer refuses all changes from now on: another worker has the box, or the box is removed. Called once. The
+   * queue sends nothing after that.
+   */
   readonly onRefused: (error: BoxRunError) => void;
 }
 
 interface Waiter {
-  readonly until: () => boolean;
+  readonly isDue: () => boolean;
   readonly resolve: () => void;
 }
 
@@ -38,11 +42,16 @@ function sizeOf(change: ExecChange): number {
   return change.op === 'insert' ? JSON.stringify(change.exec).length + 100 : 500;
 }
 
+/**
+ * Every change is sent at once, except the row of a new command: the command may be short, and then all goes together.
+ */
 function isUrgent({ op }: ExecChange): boolean {
   return op !== 'insert';
 }
 
-/** The exit event and the finished row belong into one transaction. */
+/**
+ * The exit event and the finished row that follows it must be in one transaction, so a batch never ends between them.
+ */
 function isExitEvent(change: ExecChange | undefined): boolean {
   return change?.op === 'event' && change.event.type === 'exit';
 }
@@ -51,21 +60,21 @@ function createWaiters() {
   let waiters: Waiter[] = [];
   return {
     wake(): void {
-      const due = waiters.filter((waiter) => waiter.until());
+      const due = waiters.filter((waiter) => waiter.isDue());
       if (due.length === 0) return;
       waiters = waiters.filter((waiter) => !due.includes(waiter));
       for (const waiter of due) waiter.resolve();
     },
-    waitUntil(until: () => boolean): Promise<void> {
-      if (until()) return Promise.resolve();
+    waitUntil(isDue: () => boolean): Promise<void> {
+      if (isDue()) return Promise.resolve();
       return new Promise((resolve) => {
-        waiters.push({ until, resolve });
+        waiters.push({ isDue, resolve });
       });
     },
   };
 }
 
-/** What is not acknowledged, in order, and how much that is. */
+/** The changes that are not acknowledged, in order, and their size. */
 function createBacklog() {
   let changes: ExecChange[] = [];
   let bytes = 0;
@@ -77,7 +86,7 @@ function createBacklog() {
     get bytes() {
       return bytes;
     },
-    /** Whether anything of it is not to wait for more. */
+    /** True when at least one change must be sent at once. */
     get isUrgent() {
       return urgentCount > 0;
     },
@@ -95,8 +104,8 @@ function createBacklog() {
       if (isExitEvent(changes[count - 1])) count++;
       return changes.slice(0, count);
     },
-    /** Takes a batch off. */
-    drop(batch: readonly ExecChange[]): void {
+    /** Removes a batch from the front. */
+    remove(batch: readonly ExecChange[]): void {
       changes = changes.slice(batch.length);
       for (const change of batch) {
         bytes -= sizeOf(change);
@@ -118,7 +127,7 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
 
   const hasRoom = () => backlog.bytes < limits.unackedBytesMax;
 
-  /** Sends as long as there is anything that is not to wait. */
+  /** Sends batch after batch while there are urgent changes. */
   async function sendAll(): Promise<void> {
     let pauseMs: number = limits.reconnectFirstMs;
     do {
@@ -135,11 +144,11 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
         }
         await sleep(pauseMs);
         pauseMs = Math.min(pauseMs * 2, limits.reconnectLongestMs);
-        continue; // What is sent again may be a row alone; it goes with whatever has come since.
+        continue; // The next batch begins with the same changes. It also has the changes that were added meanwhile.
       }
       faultPoint('worker.output.acknowledged');
       pauseMs = limits.reconnectFirstMs;
-      backlog.drop(batch);
+      backlog.remove(batch);
       committedCount += batch.length;
       waiters.wake();
     } while (backlog.isUrgent);
@@ -149,16 +158,16 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
 
   function schedule(): void {
     if (sending || refused || backlog.changes.length === 0) return;
-    if (backlog.isUrgent) begin();
-    else rowTimer ??= setTimeout(begin, limits.execRowDelayMs);
+    if (backlog.isUrgent) beginSending();
+    else rowTimer ??= setTimeout(beginSending, limits.execRowDelayMs);
   }
 
-  function begin(): void {
+  function beginSending(): void {
     clearTimeout(rowTimer);
     rowTimer = undefined;
     if (sending) return;
     sending = true;
-    setImmediate(() => void sendAll()); // What the same turn of the event loop adds goes along.
+    setImmediate(() => void sendAll()); // So the batch has all changes of this turn of the event loop.
   }
 
   return {

@@ -1,8 +1,8 @@
-// The worker's one box: its driver, its commands, and the line to the writer. Made at the assignment; lives until the
-// worker goes. control.ts calls it for the supervisor; every command ends before the engine is stopped, removed or let
-// go.
+// The one box that this worker holds: its driver, its commands, its terminals and the link to the writer. The worker
+// gets the box with the assignment, and holds it until the worker ends. Calls to the engine run one after the other.
+// Every command has ended before the worker reports a stop or a removal as done.
 import type { Exec } from '../../shared/api.ts';
-import { settledWithin, withDeadline } from '../../shared/waiting/clock.ts';
+import { withDeadline } from '../../shared/waiting/clock.ts';
 import { type Config } from '../../shared/settings/config.ts';
 import { boxHome, statePaths } from '../../shared/settings/state-dir.ts';
 import type { WorkerSettings } from '../../shared/contracts/settings.ts';
@@ -18,62 +18,76 @@ import { createLink, type Link } from '../../shared/ipc/link.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
-import { createStopwatch } from '../../shared/observe/stage-times.ts';
 import { writeSpill } from '../../shared/store/spill.ts';
 import { receiveUpload, sendDownload } from '../files/box-files.ts';
+import { BoxCommands, type TimedExec } from './box-commands.ts';
 import { createCommitQueue, type CommitQueue } from './commit-queue.ts';
 import type { Driver, ReportProgress } from '../drivers/driver-contract.ts';
 import { createDriver } from '../drivers/registry.ts';
-import { createExec, type RunningExec } from './running-exec.ts';
-import { createHoldEstimate, type HoldEstimate } from './hold.ts';
 import { createTerminals, feedInput, type Terminals } from '../terminals/box-terminal.ts';
 
 type BoxFigures = Pick<ResultOf<WorkerContract, 'figures'>, 'unacknowledgedBytes' | 'outputPauses' | 'engine'>;
-type TimedExec = ResultOf<WorkerContract, 'exec'>;
 
-export interface BoxRunner {
+/** Calls that use a running engine throw BOX_NOT_RUNNING when it does not run. */
+export interface HeldBox {
   readonly boxId: string;
   readonly generation: number;
   /** True while the engine runs under this worker. */
   readonly running: boolean;
+  /** The number of commands whose end is not committed yet. */
   readonly execCount: number;
-  /** For commands from now on. */
+  /** The new settings hold for commands that start from now on. */
   takeSettings(settings: WorkerSettings): void;
-  /** What it uses now; the engine's part is null where it does not run, or does not say. */
+  /** What the box uses now. `engine` is null when the engine does not run, or does not tell. */
   figures(): Promise<BoxFigures>;
+  /** @throws as Driver.prepareImage */
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
-  /** After a predecessor's death; `execIds` are the commands of which processes were found. */
+  /**
+   * Takes over the box of a worker that died.
+   * @returns whether the engine runs, and the ids of the commands of which there are still processes
+   */
   adopt(): Promise<{ running: boolean; execIds: string[] }>;
-  /** Kills what the predecessor left, except what is in `finishedExecs`. */
+  /** Kills the commands that the dead worker left. The background children of `finishedExecs` live on. */
   endStrays(finishedExecs: ReadonlySet<string>): Promise<void>;
+  /** @throws as BoxCommands.exec */
   exec(order: ExecOrder): Promise<TimedExec>;
+  /** @throws as BoxCommands.cancel */
   cancel(execId: string): Promise<Exec>;
+  /**
+   * Sends a signal to the leader of a command.
+   * @param signal its number
+   * @throws EXEC_NOT_FOUND
+   */
   signal(execId: string, signal: number): Promise<Exec>;
-  /** A stream whose token was shown. @throws whatever goes wrong, for the other side */
+  /** Runs the operation of a stream to its end. @throws every error of the operation; the client gets it */
   serveStream(operation: StreamOperation, stream: ByteStream): Promise<void>;
-  /** Processes of the box have `graceMs` to end by themselves. */
+  /** Stops the box. Its processes have `graceMs` milliseconds to end by themselves; then they are killed. */
   stop(graceMs?: number): Promise<void>;
+  /** Removes the box. Its processes have `graceMs` milliseconds to end by themselves; then they are killed. */
   remove(graceMs?: number): Promise<void>;
-  /** Lets go of the box: waits for acknowledgements, else spills; a running engine stays. */
+  /**
+   * Releases the box without stopping it. Waits until the writer has acknowledged all changes. If that takes too long,
+   * the changes go into a spill.
+   */
   release(): Promise<void>;
 }
 
-export interface BoxRunnerDeps {
+export interface HeldBoxDeps {
   readonly config: Config;
   readonly workerId: string;
   readonly log: Logger;
-  /** What this worker has made ahead for its driver. */
+  /** The directory with the files that this worker prepared for its future box. */
   readonly aheadDir: string;
   readonly onEngineExit: (reason: string) => void;
   readonly onUnkillable: (reason: string) => void;
-  /** The writer says that another worker has the box: this one must go at once. */
+  /** The writer says that another worker has the box: this worker must end at once. */
   readonly onFenced: () => void;
 }
 
 /** @throws RUNTIME_ERROR when the engine cannot be loaded */
-export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignment): Promise<BoxRunner> {
+export async function createHeldBox(deps: HeldBoxDeps, assignment: Assignment): Promise<HeldBox> {
   const { config } = deps;
   const { boxId, generation } = assignment;
   const log = deps.log.child({ boxId, generation });
@@ -87,11 +101,11 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
   const queue = createCommitQueue({
     link,
     onRefused(error) {
-      log.error({ err: error }, 'the writer refused for good');
+      log.error({ err: error }, 'the writer refuses all changes of this worker');
       deps.onFenced();
     },
   });
-  let runner: AssignedRunner | null = null;
+  let heldBox: AssignedBox | null = null;
   const driver: Driver = await createDriver(assignment.driver, config, {
     spec: assignment,
     homeDir: boxHome(config.stateDir, boxId),
@@ -100,14 +114,14 @@ export async function createBoxRunner(deps: BoxRunnerDeps, assignment: Assignmen
     aheadDir: deps.aheadDir,
     instanceId: assignment.instanceId,
     log,
-    onEngineExit: (reason) => runner?.engineExited(reason),
+    onEngineExit: (reason) => heldBox?.engineExited(reason),
   });
-  runner = new AssignedRunner({ deps, assignment, log, link, queue, driver });
-  return runner;
+  heldBox = new AssignedBox({ deps, assignment, log, link, queue, driver });
+  return heldBox;
 }
 
 interface Parts {
-  readonly deps: BoxRunnerDeps;
+  readonly deps: HeldBoxDeps;
   readonly assignment: Assignment;
   readonly log: Logger;
   readonly link: Link<WriterContract>;
@@ -115,26 +129,31 @@ interface Parts {
   readonly driver: Driver;
 }
 
-class AssignedRunner implements BoxRunner {
+class AssignedBox implements HeldBox {
   readonly boxId: string;
   readonly generation: number;
   readonly #parts: Parts;
-  readonly #execs = new Map<string, RunningExec>();
+  readonly #commands: BoxCommands;
   readonly #terminals: Terminals;
-  readonly #hold: HoldEstimate;
-  readonly #byKey = new Map<string, RunningExec>();
-  // What a supervisor asked for before it died may still be under way when its successor asks for something else.
+  // A supervisor may die while its request still runs here. The request of its successor then waits for its turn.
   readonly #inTurn = createInTurn();
   #running = false;
-  #caps: Pick<WorkerSettings, 'execs' | 'outputMb'>;
 
   constructor(parts: Parts) {
+    const { deps, assignment, driver, log, queue } = parts;
+    const { boxId, generation } = assignment;
+    const { onUnkillable } = deps;
     this.#parts = parts;
-    this.#caps = parts.deps.config.caps;
-    this.boxId = parts.assignment.boxId;
-    this.generation = parts.assignment.generation;
-    this.#terminals = createTerminals(parts.driver, parts.log);
-    this.#hold = createHoldEstimate(parts.driver.shortExecMs);
+    this.boxId = boxId;
+    this.generation = generation;
+    this.#terminals = createTerminals(driver, log);
+    const needRunning = () => {
+      this.#needRunning();
+    };
+    this.#commands = new BoxCommands(
+      { driver, queue, log, boxId, generation, onUnkillable, needRunning },
+      deps.config.caps,
+    );
   }
 
   get running(): boolean {
@@ -142,11 +161,11 @@ class AssignedRunner implements BoxRunner {
   }
 
   get execCount(): number {
-    return this.#execs.size;
+    return this.#commands.count;
   }
 
   takeSettings({ execs, outputMb, logLevel }: WorkerSettings): void {
-    this.#caps = { execs, outputMb };
+    this.#commands.takeCaps({ execs, outputMb });
     this.#parts.log.level = logLevel;
   }
 
@@ -193,63 +212,16 @@ class AssignedRunner implements BoxRunner {
     });
   }
 
-  async exec(order: ExecOrder): Promise<TimedExec> {
-    // An order whose answer was lost with the supervisor comes again.
-    const known = order.claim === undefined ? undefined : this.#byKey.get(order.claim.key);
-    if (known !== undefined) return this.#answerTo(known, order);
-    const { driver, queue, log } = this.#parts;
-    const { boxId, generation } = this;
-    this.#needRunning();
-    const caps = this.#caps;
-    if (this.#execs.size >= caps.execs) {
-      throw new BoxRunError(
-        'RESOURCE_EXCEEDED',
-        `${caps.execs} commands run in box ${boxId} already (BOXRUN_MAX_EXECS raises the limit)`,
-      );
-    }
-    const startedAt = performance.now();
-    const outputBytesMax = caps.outputMb * 1024 * 1024;
-    const created = createExec(
-      { driver, queue, log, boxId, generation, outputBytesMax, onUnkillable: this.#parts.deps.onUnkillable },
-      order,
-    );
-    this.#execs.set(created.id, created);
-    if (order.claim !== undefined) this.#byKey.set(order.claim.key, created);
-    void created.finished.then(() => {
-      this.#execs.delete(created.id);
-      if (order.claim !== undefined) this.#forgetLater(order.claim.key);
-      this.#hold.observe(performance.now() - startedAt);
-    });
-    return this.#answerTo(created, order);
+  exec(order: ExecOrder): Promise<TimedExec> {
+    return this.#commands.exec(order);
   }
 
-  async #answerTo(exec: RunningExec, order: ExecOrder): Promise<TimedExec> {
-    const watch = createStopwatch();
-    await watch.time('spawn', () => exec.started);
-    if (order.stdin === true) return { ...exec.exec(), timings: watch.times }; // It waits for its input.
-    await watch.time('hold', () => settledWithin(exec.finished, this.#hold.holdMs()));
-    return { ...exec.exec(), timings: watch.times };
+  cancel(execId: string): Promise<Exec> {
+    return this.#commands.cancel(execId);
   }
 
-  /** Who looked for the key in the database just before its commit still finds it here. */
-  #forgetLater(key: string): void {
-    setTimeout(() => this.#byKey.delete(key), limits.requestTimeoutMs).unref();
-  }
-
-  async cancel(execId: string): Promise<Exec> {
-    const target = this.#find(execId);
-    faultPoint('worker.cancel.asked');
-    await target.kill({ kind: 'canceled' });
-    faultPoint('worker.cancel.ended');
-    const exec = target.exec();
-    if (exec.status === 'canceled') return exec;
-    throw new BoxRunError('EXEC_ALREADY_FINISHED', `command ${execId} has ended already: ${exec.status}`);
-  }
-
-  async signal(execId: string, signal: number): Promise<Exec> {
-    const target = this.#find(execId);
-    await (await target.handle()).signal(signal);
-    return target.exec();
+  signal(execId: string, signal: number): Promise<Exec> {
+    return this.#commands.signal(execId, signal);
   }
 
   async serveStream(operation: StreamOperation, stream: ByteStream): Promise<void> {
@@ -264,11 +236,11 @@ class AssignedRunner implements BoxRunner {
       case 'attach':
         return this.#terminals.serve(operation, stream);
       case 'input':
-        return feedInput(await this.#find(operation.execId).handle(), stream);
+        return feedInput(await this.#commands.find(operation.execId).handle(), stream);
     }
   }
 
-  /** What a box that is stopped does to a file on its way is of no interest. */
+  /** If the box was stopped during the transfer, the client gets BOX_NOT_RUNNING and not the error that followed. */
   async #transfer(work: () => Promise<void>): Promise<void> {
     try {
       await work();
@@ -290,7 +262,7 @@ class AssignedRunner implements BoxRunner {
   async release(): Promise<void> {
     const { deps, queue, driver, link } = this.#parts;
     const { boxId, generation } = this;
-    await this.#terminals.end();
+    await this.#terminals.killAll();
     await withDeadline(queue.committed(), limits.workerExitMs / 2, 'the writer').catch(async () => {
       const { spillDir } = statePaths(deps.config.stateDir);
       await writeSpill(spillDir, deps.workerId, { boxId, generation, changes: [...queue.unacknowledged()] });
@@ -303,50 +275,17 @@ class AssignedRunner implements BoxRunner {
   engineExited(reason: string): void {
     if (!this.#running) return;
     this.#running = false;
-    const lost = [...this.#execs.values()];
-    for (const exec of lost) exec.lose(`the box ended: ${reason}`);
-    void Promise.all(lost.map((exec) => exec.finished)).then(() => {
+    void this.#commands.loseAll(reason).then(() => {
       this.#parts.deps.onEngineExit(reason);
     });
   }
 
-  /**
-   * Ends the engine, which gives every process of the box its time to end. What a command still writes belongs to its
-   * output.
-   */
   async #endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
-    const { log } = this.#parts;
-    this.#running = false; // No new commands.
-    const execs = [...this.#execs.values()];
-    for (const exec of execs) exec.expectEnd({ kind: 'box', message });
-    faultPoint('worker.stop.commands-told');
-    await endEngine();
-    faultPoint('worker.stop.engine-ended');
-    // With the engine every process of the box has ended: a command whose end nobody tells is lost.
-    await Promise.all(
-      execs.map(async (exec) => {
-        if (!(await settledWithin(exec.exited, limits.runnerReportMs))) exec.lose(message);
-      }),
-    );
-    const ends = Promise.all([...execs.map((exec) => exec.ended), this.#terminals.end()]);
-    await withDeadline(ends, limits.exitDrainBusyMs, 'the output of the commands').catch((error: unknown) => {
-      log.error({ err: error }, 'the output of commands does not end');
-    });
-    const left = [...this.#execs.values()];
-    for (const exec of left) exec.lose(message);
-    const committed = Promise.all(left.map((exec) => exec.finished));
-    await withDeadline(committed, limits.workerExitMs / 2, 'the writer').catch((error: unknown) => {
-      log.warn({ err: error }, 'the engine has ended before its commands could be committed');
-    });
+    this.#running = false; // From here on, new commands are refused.
+    await this.#commands.endWith(message, endEngine, () => this.#terminals.killAll());
   }
 
   #needRunning(): void {
     if (!this.#running) throw new BoxRunError('BOX_NOT_RUNNING', `box ${this.boxId} is not running`);
-  }
-
-  #find(execId: string): RunningExec {
-    const exec = this.#execs.get(execId);
-    if (exec === undefined) throw new BoxRunError('EXEC_NOT_FOUND', `no command ${execId} runs in box ${this.boxId}`);
-    return exec;
   }
 }

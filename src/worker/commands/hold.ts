@@ -1,25 +1,30 @@
-// How long an exec's answer is held back so that a short command comes back finished: a little more than what short
-// commands have taken on this engine. A running mean of those that ended within the longest hold; bounded on both
-// sides.
+// The time for which the worker holds the answer to an exec request, so that a short command is already finished in the
+// answer. The time is a little more than the mean duration of short commands on this engine. It is always between
+// limits.execHoldLeastMs and limits.execHoldMostMs.
 import { limits } from '../../shared/limits.ts';
 
 export interface HoldEstimate {
+  /** The time to hold the next answer, in milliseconds. */
   holdMs(): number;
-  /** Takes the duration of a finished command, in milliseconds from request to end. */
+  /** Adds the duration of a finished command: the milliseconds from its request to its end. */
   observe(durationMs: number): void;
 }
 
+/** The weight of the newest duration in the running mean. */
 const weight = 0.2;
-const headroom = 1.5;
+const headroomFactor = 1.5;
 const headroomMs = 10;
 
+/** @param firstGuessMs the mean to begin with, in milliseconds */
 export function createHoldEstimate(firstGuessMs: number): HoldEstimate {
   let shortMs = firstGuessMs;
   return {
-    holdMs: () => Math.min(limits.execHoldMostMs, Math.max(limits.execHoldLeastMs, shortMs * headroom + headroomMs)),
+    holdMs: () =>
+      Math.min(limits.execHoldMostMs, Math.max(limits.execHoldLeastMs, shortMs * headroomFactor + headroomMs)),
     observe(durationMs) {
       if (durationMs > limits.execHoldMostMs) return;
-      // A command that waits for something is no measure of the engine: only somewhat longer ones move the mean.
+      // A command that waits for something says nothing about the engine. So one duration can only count as about three
+      // times the mean.
       const counted = Math.min(durationMs, shortMs * 3 + headroomMs);
       shortMs += weight * (counted - shortMs);
     },

@@ -1,5 +1,5 @@
-// One command in a box, from its row to its exit event. Owns its state; box-runner.ts makes it, output-reader.ts reads
-// for it. Order, always: the row, then every output event, then the exit event with the finished row.
+// One command in the box, from its row to its exit event. This file alone changes the state of the command. The order
+// is always the same: first the row, then every output event, then the exit event together with the finished row.
 import type { Exec } from '../../shared/api.ts';
 import { timestamp, withDeadline } from '../../shared/waiting/clock.ts';
 import type { ExecOrder } from '../../shared/contracts/worker.ts';
@@ -29,13 +29,13 @@ export interface ExecDeps {
   readonly log: Logger;
   readonly boxId: string;
   readonly generation: number;
-  /** Of both streams together; what comes after is dropped, and the events say so. */
+  /** Bytes of stdout and stderr together. Later output is dropped, and an event says so. */
   readonly outputBytesMax: number;
-  /** It resists its kill past limits.killTimeoutMs. */
+  /** The command still runs limits.killTimeoutMs after its kill. */
   readonly onUnkillable: (reason: string) => void;
 }
 
-/** Why a command is killed, which decides how it ends. */
+/** Why a command ends before its own time. The reason decides its final status and its error message. */
 export type KillReason =
   | { readonly kind: 'canceled' }
   | { readonly kind: 'timeout'; readonly timeoutMs: number }
@@ -43,29 +43,36 @@ export type KillReason =
 
 export interface RunningExec {
   readonly id: string;
-  /** The row as clients see it now. */
+  /** The row of the command as clients see it now. */
   exec(): Exec;
   /**
-   * Resolves when the row is committed and the command runs (or has ended already); rejects when the engine cannot
-   * start it.
+   * Resolves when the row is committed and the command runs (or has ended already). Rejects when the engine cannot
+   * start the command.
    */
   readonly started: Promise<void>;
-  /** Resolves when its leader has ended; output may still come. Never rejects. */
+  /** Resolves when the leader of the command has ended. Output may still follow. Never rejects. */
   readonly exited: Promise<void>;
-  /** Resolves when nothing more comes of it, committed or not. Never rejects. */
+  /**
+   * Resolves when the exit event is in the queue: no change follows it. The changes may not be committed yet. Never
+   * rejects.
+   */
   readonly ended: Promise<void>;
   /** Resolves when the exit event and the finished row are committed. Never rejects. */
   readonly finished: Promise<void>;
-  /** The engine's hold on it, once it has started. Rejects when the engine cannot start it. */
+  /** The driver's handle of the command, once it has started. Rejects when the engine cannot start the command. */
   handle(): Promise<ExecHandle>;
-  /** Kills the whole tree; resolves when it has ended. */
+  /**
+   * Kills the whole tree of the command. Resolves when its end is committed.
+   * @throws TIMEOUT when the tree still lives after limits.killTimeoutMs
+   */
   kill(reason: KillReason): Promise<void>;
-  /** Somebody else asks the command to end: however it ends from now on, this is the reason. */
+  /** The command will end because the box is stopped or removed. From now on, every end of it has this reason. */
   expectEnd(reason: KillReason): void;
-  /** Ends it at once as failed: the engine is gone. */
+  /** Ends the command as failed at once, because the engine has ended or no longer reports. */
   lose(reason: string): void;
 }
 
+/** Starts a command: adds its row to the queue, and asks the driver to start it at the same time. */
 export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
   return new OwnedExec(deps, order);
 }
@@ -130,7 +137,9 @@ class OwnedExec implements RunningExec {
     const committed = deps.queue.committed();
     this.#starting = this.#startCommand();
     this.started = this.#start(committed);
-    this.started.catch(() => undefined); // The caller of `started` sees it; a stop of the box may come without one.
+    // A caller that waits for `started` gets the error. Without this line, the error would end the worker when no
+    // caller waits.
+    this.started.catch(() => undefined);
     const { timeoutMs } = order;
     if (timeoutMs !== null) {
       this.#timeoutTimer = setTimeout(() => {
@@ -210,7 +219,7 @@ class OwnedExec implements RunningExec {
       this.#handle = handle;
       faultPoint('worker.exec.started');
     } catch (error) {
-      // A start that comes through after its deadline must not leave a command behind.
+      // The engine may still start the command after the deadline. Then the command is killed at once.
       void starting.then((late) => late.killTree()).catch(() => undefined);
       const errorMessage = errorText(error);
       this.#end('start-failed', { exitCode: null, errorMessage, canceled: this.#killReason?.kind === 'canceled' });
@@ -219,30 +228,30 @@ class OwnedExec implements RunningExec {
     if (!isFinished(this.#state)) {
       if (this.#state === 'starting') this.#transition('started');
       else this.#killTree(handle).catch(this.#logFailedKill);
-      void this.#supervise(handle);
+      void this.#follow(handle);
     }
     await committed;
   }
 
-  async #supervise(running: ExecHandle): Promise<void> {
+  async #follow(handle: ExecHandle): Promise<void> {
     const { queue } = this.#deps;
-    // Input for a command that reads no more is no fault of the worker: without a listener it would end all commands of
-    // the box.
-    running.stdin?.on('error', () => undefined);
-    const reader = readOutput(running, { output: this.#output, queue, log: this.#log });
+    // Writing to a command that no longer reads its input is an error of the stream. Without a listener, this error
+    // would end the worker, and with it all commands of the box.
+    handle.stdin?.on('error', () => undefined);
+    const reader = readOutput(handle, { output: this.#output, queue, log: this.#log });
     this.#reader = reader;
-    const exit = await running.exit;
+    const exit = await handle.exit;
     this.#announceExited();
     faultPoint('worker.exec.exited');
-    await reader.drain(async () => 'lost' in exit || (await running.hasChildren()));
+    await reader.drain(async () => 'lost' in exit || (await handle.hasChildren()));
     if (this.#killing !== null) await this.#killing.catch(() => undefined);
     this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason));
   }
 
-  async #killTree(running: ExecHandle): Promise<void> {
-    this.#killing ??= withDeadline(running.killTree(), limits.killTimeoutMs, 'killing the command').catch(
+  async #killTree(handle: ExecHandle): Promise<void> {
+    this.#killing ??= withDeadline(handle.killTree(), limits.killTimeoutMs, 'killing the command').catch(
       (error: unknown) => {
-        this.#killing = null; // It may be asked for again.
+        this.#killing = null; // So a client can ask for the kill again.
         const resists = error instanceof BoxRunError && error.code === 'TIMEOUT' && !isFinished(this.#state);
         if (resists)
           this.#deps.onUnkillable(`command ${this.id} could not be killed within ${limits.killTimeoutMs} ms`);
@@ -257,17 +266,18 @@ class OwnedExec implements RunningExec {
   };
 }
 
-/** What came out of the leader's exit and the reason for which it was killed, if it was. */
-function outcomeOf(exit: ExecExit, killed: KillReason | null): ExecOutcome {
+/** The result of the command: from the exit of its leader, and from the reason of its kill if it was killed. */
+function outcomeOf(exit: ExecExit, killReason: KillReason | null): ExecOutcome {
   const exitCode = 'exitCode' in exit ? exit.exitCode : null;
   const lost = 'lost' in exit ? exit.lost : null;
-  if (killed === null) {
+  if (killReason === null) {
     const memory = ('exitCode' in exit ? exit.outOfMemory : null) ?? null;
-    // An error would make a command that has succeeded a failed one.
+    // The command succeeded, so the lack of memory is only a warning: an error message would make the command failed.
     if (exitCode === 0 && memory !== null) return { exitCode, errorMessage: null, canceled: false, warning: memory };
     return { exitCode, errorMessage: lost ?? memory, canceled: false };
   }
-  if (killed.kind === 'canceled') return { exitCode, errorMessage: 'canceled', canceled: true };
-  const errorMessage = killed.kind === 'timeout' ? `timed out after ${killed.timeoutMs} ms` : killed.message;
+  if (killReason.kind === 'canceled') return { exitCode, errorMessage: 'canceled', canceled: true };
+  const errorMessage =
+    killReason.kind === 'timeout' ? `timed out after ${killReason.timeoutMs} ms` : killReason.message;
   return { exitCode, errorMessage, canceled: false };
 }

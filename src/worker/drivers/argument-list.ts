@@ -1,23 +1,23 @@
-// Whether the kernel can start a command with these arguments and variables (execve(2)), told before anything is
-// started, so that every path to a command gives the same answer. All sizes are of bytes, with the one at the end of
-// each text.
+// The kernel's bounds on the arguments and variables of a new program (execve(2)). They are checked before anything is
+// started, so every way to start a command gives the same error. All sizes are in bytes, with the NUL byte at the end
+// of each text.
 import type { Ulimit } from '../../shared/api.ts';
 
 const kib = 1024;
-/** MAX_ARG_STRLEN, with pages of 4 KiB. */
+/** The bound on one argument or variable: MAX_ARG_STRLEN, with pages of 4 KiB. */
 export const wordBytesMax = 128 * kib;
 /**
- * Of all together: a quarter of the stack (8 MiB where nobody says another), but at least the first and at most the
- * second.
+ * The bound on all arguments and variables together is a quarter of the stack's limit, but at least `listBytesLeast`
+ * and at most `listBytesMost`. The limit of the stack is `usualStackBytes` if the box has no other.
  */
 const listBytesLeast = 128 * kib;
 const listBytesMost = 6 * 1024 * kib;
 const usualStackBytes = 8 * 1024 * kib;
-/** The kernel counts a pointer for each text as well. */
+/** The kernel also counts a pointer for each text. */
 const pointerBytes = 8;
-/** What a driver puts before a command, and the shell that becomes the command adds to its variables. */
+/** Room for the driver's own arguments before a command, and for the variables that the wrapper's shell adds. */
 const ownBytes = 8 * kib;
-/** A path that is longer names nothing (PATH_MAX). */
+/** No file can have a longer path (PATH_MAX). */
 const pathCharactersMax = 4096;
 
 interface Command {
@@ -27,9 +27,11 @@ interface Command {
 }
 
 /**
- * `command`, or where it is too long for the kernel, one that says so and ends with 126, as a shell does.
- * @param busybox its path in the box
- * @param speaker as which the driver's own words come
+ * Returns the command itself if the kernel can start it. Otherwise returns a command that prints "Argument list too
+ * long" and exits with 126, as a shell does.
+ * @param ulimits the limits of the box; the one of the stack decides the bound
+ * @param busybox the path of busybox in the box
+ * @param speaker the program name before the error message
  */
 export function startable<C extends Command>(
   command: C,

@@ -1,94 +1,98 @@
-// The boundary to an engine: what a worker can ask for, and what an engine must promise. One driver value serves one
-// box. The worker's control.ts calls it; boxlite/ and container/ implement it. Nothing outside src/worker/drivers knows
-// an engine's own words.
+// The contract between a worker and an engine: the calls of the worker, and the promises of the engine. One driver
+// value serves one box. The engine's own terms do not appear outside of src/worker/drivers.
 import type { Readable, Writable } from 'node:stream';
 import type { Logger } from 'pino';
 import type { Ulimit, Volume } from '../../shared/api.ts';
 import type { ImageSource } from '../../shared/images/source.ts';
 
-/** What a box is to be. Validated by the gateway; paths are absolute. */
+/** The specification of a box. The gateway has validated it. Paths are absolute. */
 export interface BoxSpec {
   readonly boxId: string;
   readonly image: ImageSource;
   readonly cpu: number;
   readonly memoryMb: number;
   readonly diskSizeGb: number;
-  /** False: only a loopback interface. True: outbound TCP, UDP and DNS, but no way to services of the host. */
+  /** False: only a loopback interface. True: outbound TCP, UDP and DNS, but no service of the host can be reached. */
   readonly network: boolean;
   readonly workdir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly volumes: readonly Volume[];
-  /** Of its commands, over the fixed ones. */
+  /** Limits for the commands of the box. They replace the driver's fixed limits of the same name. */
   readonly ulimits?: readonly Ulimit[];
-  /** Of ids of the host, for this box alone; absent or null: it has none of its own. */
+  /** The number of the block of host ids that only this box uses. Null or absent: it has no block of its own. */
   readonly idBlock?: number | null;
-  /** The engine's name for a box that has been made before; absent or null for a new one. */
+  /** The engine's name for a box that exists already. Null or absent for a new box. */
   readonly engineId?: string | null;
 }
 
 export interface DriverContext {
   readonly spec: BoxSpec;
-  /** Directory that belongs to this box for its life; the driver makes it, and `remove` deletes it. */
+  /** The directory of this box on the host. `remove` removes it. */
   readonly homeDir: string;
-  /** Directory shared by all boxes of this state directory: images, layers, what is prepared from them. */
+  /** The directory that all boxes of this state directory share. It has images, layers, and files made from them. */
   readonly imagesDir: string;
-  /** Directories of the host below which volumes must lie; anywhere when there is none. */
+  /** Volumes must lie below one of these directories of the host. If the list is empty, they may lie anywhere. */
   readonly volumeRoots: readonly string[];
-  /** Where `prepareAhead` of this driver has been in this process, if it has. */
+  /** The directory that `prepareAhead` of this driver has filled in this process. Absent if it was not called. */
   readonly aheadDir?: string;
-  /** Identity of this database; marks everything that outlives a process, so that only its owner cleans it up. */
+  /** The identity of this database. It is the mark on everything that outlives a process: only its owner removes it. */
   readonly instanceId: string;
   readonly log: Logger;
-  /** The engine ended without being asked to; called at most once per start. */
+  /** The driver calls this when the engine ended without a stop or a removal; at most once per start. */
   readonly onEngineExit: (reason: string) => void;
 }
 
-/** Tells a waiting user what a long call is doing, e.g. ('pull', 'pulling alpine:3.20'). */
+/** Tells a waiting user the progress of a long call, for example ('pull', 'pulling alpine:3.20'). */
 export type ReportProgress = (stage: string, message: string) => void;
 
 export interface ExecRequest {
   readonly execId: string;
-  /** Non-empty; `cmd[0]` is searched in the PATH of the command's environment inside the box. */
+  /** Not empty. The driver looks for `cmd[0]` inside the box, in the PATH of the command's environment. */
   readonly cmd: readonly string[];
-  /** On top of the box's own environment. */
+  /** Variables in addition to those of the box. They replace variables of the same name. */
   readonly env: Readonly<Record<string, string>>;
   /**
-   * Absolute. A missing one is an exec that fails (exit 1, message on stderr). Where null, the box's own workdir, or
-   * `/` for a user other than root to whom that is closed.
+   * An absolute path. If the directory does not exist, the command exits with 1 and a message on stderr. Null: the
+   * workdir of the box, or `/` if a user other than root may not enter that one.
    */
   readonly workdir: string | null;
   readonly user: string | null;
-  /** A terminal: stderr is merged into stdout, and the size is set before the command sees it. */
+  /** With a terminal, stderr goes into stdout. The size of the terminal is set before the command starts. */
   readonly tty: { readonly cols: number; readonly rows: number; readonly term: string } | null;
   readonly stdin: boolean;
 }
 
 /**
- * `exitCode` as a shell would say it: 127 not found, 126 not executable, 128+n for signal n. `lost`: the engine cannot
- * tell, with its reason. `outOfMemory`: the kernel killed something for lack of memory meanwhile, in words for the
- * user.
+ * `exitCode` has a shell's meaning: 127 not found, 126 not executable, 128+n killed by signal n. `outOfMemory` is a
+ * text for the user: the kernel killed a process meanwhile, because the box had too little memory. `lost` is the reason
+ * for which the driver does not know how the command ended.
  */
 export type ExecExit = { readonly exitCode: number; readonly outOfMemory?: string } | { readonly lost: string };
 
 export interface ExecHandle {
   /**
-   * Bytes as the command wrote them, with back-pressure where the engine has it. Ends when the last holder of the pipe
-   * is gone.
+   * The bytes that the command wrote. If the engine can slow the command down, it does so when these are not read. The
+   * stream ends when the last process that holds the pipe has ended.
    */
   readonly stdout: Readable;
   readonly stderr: Readable;
   readonly stdin: Writable | null;
-  /** The leader's end; never rejects. Output may still be in the streams, and children may hold them open. */
+  /**
+   * Resolves when the leader has ended; never rejects. The streams may still have output, and children may hold them.
+   */
   readonly exit: Promise<ExecExit>;
   resize(cols: number, rows: number): Promise<void>;
-  /** To the leader only. */
+  /** Sends a signal to the leader only. */
   signal(signal: number): Promise<void>;
   /**
-   * After the leader's end: whether anything of its tree lives on. Nothing does: what still comes out is the leader's
-   * own.
+   * Call it after the leader has ended. True when a process of its tree still lives. False: all output that still comes
+   * is the leader's own.
    */
   hasChildren(): Promise<boolean>;
-  /** SIGKILL to the whole tree: background children, new sessions, double forks. Resolves when none is left. */
+  /**
+   * Kills the whole tree with SIGKILL, also background children, new sessions and double forks. Resolves when no
+   * process of the tree is left.
+   */
   killTree(): Promise<void>;
 }
 
@@ -98,59 +102,62 @@ export interface BoxMetrics {
 }
 
 /**
- * Calls are made one at a time, except `exec`, `metrics` and the members of handles, which run in parallel while the
- * box runs. Errors are BoxRunError with a code of the catalogue (IMAGE_PULL_FAILED, TIMEOUT, RUNTIME_ERROR …) and a
- * hint where there is one.
+ * The worker makes one call at a time. Only `exec`, `metrics` and the members of handles may run in parallel, while the
+ * box runs. Errors are BoxRunError with a code of the catalogue (for example IMAGE_PULL_FAILED, TIMEOUT,
+ * RUNTIME_ERROR), and with a hint if there is one.
  */
 export interface Driver {
-  /** How long /bin/true takes through this engine, start to exit; the first guess for holding answers. */
+  /** The milliseconds that /bin/true takes with this engine. It is the first estimate for holding answers. */
   readonly shortExecMs: number;
-  /** Inside the box: a static busybox that nothing in the box can replace. */
+  /** The path in the box of a static busybox. No process in the box can replace it. */
   readonly busyboxPath: string;
-  /** False: output is text, bytes that are none are lost, and so is what comes faster than it is read. */
+  /** False: output is text. Bytes that are no text are lost, and so is output that comes faster than it is read. */
   readonly outputIsExact: boolean;
   /**
-   * Makes the image ready for this host: pull, unpack, conversion. The supervisor lets one worker at a time do so per
-   * image.
+   * Makes the image ready on this host: pulls, unpacks and converts it. The supervisor lets only one worker at a time
+   * do this for the same image.
    * @throws IMAGE_PULL_FAILED
    */
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   /**
-   * Makes the box's disk and the engine's own record; starts nothing. Returns the engine's name for the box. `remove`
-   * undoes it.
+   * Makes the disk of the box and the engine's own record of it, and starts nothing. `remove` undoes it.
+   * @returns the engine's name for the box
    */
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
-  /** From created or stopped to running, able to exec. On failure nothing of it is left running. */
+  /**
+   * Starts a box that is created or stopped. Then it can run commands. If this fails, no process of the box is left.
+   */
   start(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   /**
-   * After the predecessor's death: takes over what runs. Says 'stopped' when nothing usable does (what was left of it
-   * is then cleaned up).
+   * Takes over the running box of a worker that died. Returns 'stopped' when the box does not run, or cannot be used;
+   * then no process of it is left.
    */
   reattach(): Promise<'running' | 'stopped'>;
   /**
-   * Rejects only when the engine itself fails: a command that cannot be started is a handle that exits 126 or 127 with
-   * a message on stderr.
+   * Starts a command. Rejects only when the engine itself fails. If the box cannot start the command, the handle exits
+   * with 126 or 127 and a message on stderr.
    */
   exec(request: ExecRequest): Promise<ExecHandle>;
-  /** Commands that a predecessor started and of which processes may be left. */
+  /** Returns the ids of commands of the dead worker that may still have processes. */
   foundExecs(): Promise<string[]>;
   /**
-   * Kills the whole trees of commands that a predecessor started, except those named in `finished`: their background
-   * children live on.
+   * Kills the whole trees of the commands that the dead worker started. Commands in `finished` had ended before: their
+   * background children live on.
    */
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
   /**
-   * Asks what runs to end (HUP to what has a terminal, TERM to all), kills it after `graceMs` milliseconds; the disk
-   * stays. Resolves when no process of the box is left.
+   * Asks all processes to end (HUP to those with a terminal, TERM to all), and kills them after `graceMs` milliseconds.
+   * The disk stays. Resolves when no process of the box is left.
    */
   stop(graceMs: number): Promise<void>;
   /**
-   * From any state, half-made ones included, and repeatable: no process, mount, cgroup, socket or file of the box is
-   * left. What runs is asked to end first, and has `graceMs` milliseconds for it (none when absent).
+   * Removes the box in any state, also when it is only half made. It can be repeated. After it, no process, mount,
+   * cgroup, socket or file of the box is left. Processes are asked to end first, and have `graceMs` milliseconds for it
+   * (none if absent).
    */
   remove(graceMs?: number): Promise<void>;
   metrics(): Promise<BoxMetrics>;
-  /** Lets go of a running box without stopping it. */
+  /** Releases a running box without stopping it. */
   close(): Promise<void>;
 }
 

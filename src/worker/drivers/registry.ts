@@ -1,10 +1,13 @@
-// Which driver a name stands for. Each engine is loaded only in a worker that uses it.
-// Called by the worker's process.ts before it has a box, and once by box-runner.ts, at the assignment.
+// The drivers by name. The code of an engine is loaded only in a worker that uses this engine.
+// Only this file and the probe choose between engines.
 import type { Config, DriverName } from '../../shared/settings/config.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
 import type { Driver, DriverContext } from './driver-contract.ts';
 
-/** Makes the driver of one box; throws RUNTIME_ERROR when the engine cannot be loaded on this host. */
+/**
+ * Makes the driver of one box.
+ * @throws RUNTIME_ERROR when the engine cannot be loaded on this host
+ */
 export async function createDriver(name: DriverName, config: Config, context: DriverContext): Promise<Driver> {
   const { insecureRegistries } = config;
   if (name === 'container') {
@@ -16,8 +19,8 @@ export async function createDriver(name: DriverName, config: Config, context: Dr
 }
 
 /**
- * Loads the engine, and makes in `dir` what a box will need, whichever it is.
- * @throws RUNTIME_ERROR when that does not work; then it is done for the box, or says there what is wrong
+ * Loads the engine before the worker has a box. Puts files into `dir` that every box needs.
+ * @throws RUNTIME_ERROR when this fails; then the driver tries the same work again for the box, and reports the error
  */
 export async function prepareAhead(name: DriverName, config: Config, dir: string): Promise<void> {
   if (name === 'container') {

@@ -1,9 +1,7 @@
-// Files into and out of a box, whatever its engine: a script of the driver's busybox inside the box reads or writes
-// them, so that no path and no link leads out of it, and every file system of the box can be reached.
-//
-// The script takes and gives blocks as it is told to, which gives back-pressure where the engine has none. An upload
-// stands at its destination only after the word `commit`; when its input ends without it, the script removes what it
-// wrote.
+// Files into and out of a box, with every engine. A script of the driver's busybox reads or writes the file inside the
+// box. So no path and no link leads out of the box, and all file systems of the box can be reached.
+// The script handles one block at a time, which limits the bytes under way when the engine itself does not. An uploaded
+// file gets its name only after the line `commit`. If the input ends without it, the script removes what it wrote.
 import { posix } from 'node:path';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../shared/errors.ts';
@@ -15,15 +13,16 @@ import { createByteReader, type ByteReader } from './byte-reader.ts';
 
 export interface BoxFilesDeps {
   readonly driver: Pick<Driver, 'exec' | 'busyboxPath' | 'outputIsExact'>;
-  /** Relative paths start there. */
+  /** The directory for relative paths. */
   readonly workdir: string;
 }
 
-/** Exit codes of the scripts beside 0 and 1, for what the caller got wrong. */
+/** The exit code with which a script reports an error of the caller. */
 const refusedExit = 20;
 
 /**
- * $1 destination, $2 its directory, $3 a name beside it. Answers `ready`, the length of each block written, and `done`.
+ * $1 the destination, $2 its directory, $3 a temporary name in the same directory. Reads lines: the length of a block,
+ * which follows as bytes, or `commit`. Prints `ready`, the length of each block after it has been written, and `done`.
  */
 const uploadScript = `
 refuse() { echo "$1" >&2; exit ${refusedExit}; }
@@ -60,14 +59,14 @@ exec 4<"$1" || exit 1
 stat -L -c %s -- "$1" || exit 1
 `;
 
-/** $1 the file. Gives its length as a line, then its bytes. */
+/** $1 the file. Prints its length as a line, then its bytes. */
 const downloadScript = `${openFile}
 exec cat <&4
 `;
 
 /**
- * $1 the file, $2 bytes of a block. Gives its length as a line; then for each line of input the next block as a line of
- * base64.
+ * $1 the file, $2 the bytes of a block. Prints the length of the file as a line. Then it prints the next block as a
+ * line of base64 for each line of input. It is for engines whose output is text.
  */
 const downloadTextScript = `${openFile}
 while read -r n; do
@@ -76,7 +75,11 @@ while read -r n; do
 done
 `;
 
-/** @throws VALIDATION_ERROR for what cannot be the path of a file, RUNTIME_ERROR with what the box says */
+/**
+ * Writes the bytes of the stream into a file of the box.
+ * @param path in the box; a relative path starts at the workdir
+ * @throws VALIDATION_ERROR when the path cannot be that of a file, RUNTIME_ERROR with the error message of the script
+ */
 export async function receiveUpload(
   { driver, workdir }: BoxFilesDeps,
   path: string,
@@ -107,57 +110,64 @@ export async function receiveUpload(
   }
 }
 
-/** @throws as receiveUpload */
+/**
+ * Sends the bytes of a file of the box over the stream. If the file grows meanwhile, the new bytes are not sent.
+ * @throws as receiveUpload
+ */
 export async function sendDownload({ driver, workdir }: BoxFilesDeps, path: string, stream: ByteStream): Promise<void> {
   const file = checkedPath(path, workdir);
   const script = driver.outputIsExact ? downloadScript : downloadTextScript;
   const command = await startScript(driver, script, [file, `${limits.fileBlockBytes}`]);
-  const gone = watchForEnd(stream, command);
+  const watching = closeWhenClientLeaves(stream, command);
   try {
-    const size = Number(await command.within(command.output.line()));
-    if (!Number.isInteger(size)) throw new BoxRunError('RUNTIME_ERROR', 'the box does not say how long it is');
+    const size = Number(await command.within(command.output.nextLine()));
+    if (!Number.isInteger(size))
+      throw new BoxRunError('RUNTIME_ERROR', 'the script in the box did not print the length of the file');
     await sendContent(driver.outputIsExact ? exactBlocks(command) : textBlocks(command), size, stream);
   } catch (error) {
     throw await command.explain(error, path);
   } finally {
-    gone.abort();
+    watching.abort();
     await command.close();
   }
 }
 
-/** Files of the kernel say 0 and have content all the same: for them no length is told. */
+/** A file of the kernel (as in /proc) has length 0 and may still have content. For such a file, no length is sent. */
 async function sendContent(blocks: AsyncIterable<Uint8Array>, size: number, stream: ByteStream): Promise<void> {
   let sent = 0;
   if (size > 0) await stream.control({ type: 'size', bytes: size });
   for await (const block of blocks) {
     if (sent === 0 && size === 0) await stream.control({ type: 'size', bytes: null });
-    const piece = size === 0 ? block : block.subarray(0, size - sent); // What was added meanwhile is left out.
+    const piece = size === 0 ? block : block.subarray(0, size - sent); // Bytes that were added during the download.
     await stream.send(piece);
     sent += piece.length;
     if (size > 0 && sent === size) return;
   }
-  if (sent < size) throw new BoxRunError('RUNTIME_ERROR', `it ended after ${sent} of ${size} bytes`);
+  if (sent < size) throw new BoxRunError('RUNTIME_ERROR', `the file ended after ${sent} of ${size} bytes`);
   if (sent === 0) await stream.control({ type: 'size', bytes: 0 });
 }
 
 async function* exactBlocks({ output }: Script): AsyncGenerator<Uint8Array> {
-  for (let block = await output.some(); block !== null; block = await output.some()) yield block;
+  for (let block = await output.nextPiece(); block !== null; block = await output.nextPiece()) yield block;
 }
 
 async function* textBlocks(command: Script): AsyncGenerator<Uint8Array> {
   for (;;) {
     await command.write('\n');
-    const line = await command.within(command.output.line());
-    // The engine says so in the stream when it has dropped something.
+    const line = await command.within(command.output.nextLine());
+    // When the engine has dropped output, it writes a text about that into the stream, and the line is not base64.
     if (!/^[A-Za-z0-9+/]*={0,2}$/.test(line))
-      throw new BoxRunError('RUNTIME_ERROR', 'its content did not come through whole');
+      throw new BoxRunError('RUNTIME_ERROR', 'the engine dropped a part of the file');
     if (line === '') return;
     yield Buffer.from(line, 'base64');
   }
 }
 
-/** A client that leaves is noticed while the box is silent, too. */
-function watchForEnd(stream: ByteStream, command: Script): AbortController {
+/**
+ * Ends the script as soon as the client closes the stream, even while the box sends no bytes.
+ * @returns aborting it ends the watch
+ */
+function closeWhenClientLeaves(stream: ByteStream, command: Script): AbortController {
   const watching = new AbortController();
   void stream.next().catch(() => {
     if (!watching.signal.aborted) void command.close();
@@ -165,24 +175,31 @@ function watchForEnd(stream: ByteStream, command: Script): AbortController {
   return watching;
 }
 
-/** @throws VALIDATION_ERROR */
+/**
+ * Returns the absolute path in the box.
+ * @throws VALIDATION_ERROR
+ */
 function checkedPath(path: string, workdir: string): string {
   const refuse = (why: string) => new BoxRunError('VALIDATION_ERROR', `'${path}': ${why}`);
   if (path === '') throw refuse('the path is empty');
   if (path.includes('\0')) throw refuse('a path has no NUL character');
   if (path.split('/').includes('..')) throw refuse("'..' is not allowed in the path");
-  if (path.endsWith('/') || path === '.' || path.endsWith('/.')) throw refuse('it is a directory; name a file');
+  if (path.endsWith('/') || path === '.' || path.endsWith('/.')) throw refuse('the path names a directory, not a file');
   return posix.join('/', path.startsWith('/') ? '' : workdir, path);
 }
 
 interface Script {
   readonly output: ByteReader;
   write(data: string | Uint8Array): Promise<void>;
+  /** @throws RUNTIME_ERROR when the script prints another line */
   expect(line: string): Promise<void>;
+  /** @throws TIMEOUT after limits.fileAnswerMs */
   within<T>(work: Promise<T>): Promise<T>;
-  /** The error that the script's own words make of what went wrong. */
+  /** Returns the error for the client. The last line that the script wrote to stderr explains it best. */
   explain(error: unknown, path: string): Promise<unknown>;
-  /** Ends its input, and waits until it has ended; past `graceMs` it is killed. */
+  /**
+   * Ends the input of the script, and waits for the script's end. After `graceMs` milliseconds the script is killed.
+   */
   close(graceMs?: number): Promise<void>;
 }
 
@@ -199,27 +216,28 @@ async function startScript(driver: BoxFilesDeps['driver'], script: string, args:
   return new RunningScript(handle);
 }
 
-const wordsMax = 4_096;
+const stderrTailCharactersMax = 4_096;
 
 class RunningScript implements Script {
   readonly output: ByteReader;
   readonly #handle: ExecHandle;
-  #words = '';
+  #stderrTail = '';
   #closing: Promise<void> | null = null;
 
   constructor(handle: ExecHandle) {
     this.#handle = handle;
     this.output = createByteReader(handle.stdout);
     handle.stderr.on('data', (piece: Buffer) => {
-      this.#words = (this.#words + piece.toString()).slice(-wordsMax);
+      this.#stderrTail = (this.#stderrTail + piece.toString()).slice(-stderrTailCharactersMax);
     });
     handle.stderr.on('error', () => undefined);
-    handle.stdin?.on('error', () => undefined); // Its end says why.
+    handle.stdin?.on('error', () => undefined); // The exit of the script explains the error.
   }
 
   async write(data: string | Uint8Array): Promise<void> {
     const { stdin } = this.#handle;
-    if (stdin === null || !stdin.writable) throw new BoxRunError('RUNTIME_ERROR', 'the box takes no input');
+    if (stdin === null || !stdin.writable)
+      throw new BoxRunError('RUNTIME_ERROR', 'the script in the box takes no input');
     await this.within(
       new Promise<void>((resolve, reject) => {
         stdin.write(data, (error) => {
@@ -231,8 +249,10 @@ class RunningScript implements Script {
   }
 
   async expect(line: string): Promise<void> {
-    const said = await this.output.line();
-    if (said !== line) throw new BoxRunError('RUNTIME_ERROR', `the box answered '${said.slice(0, 200)}'`);
+    const answer = await this.output.nextLine();
+    if (answer !== line) {
+      throw new BoxRunError('RUNTIME_ERROR', `the script in the box printed '${answer.slice(0, 200)}'`);
+    }
   }
 
   within<T>(work: Promise<T>): Promise<T> {
@@ -245,9 +265,9 @@ class RunningScript implements Script {
     const exit = await withDeadline(this.#handle.exit, limits.exitDrainMs, 'the end').catch(() => null);
     await new Promise((resolve) => {
       setImmediate(resolve);
-    }); // Its last words may still be in the pipe.
-    const words =
-      this.#words
+    }); // The last line of stderr may still be in the pipe.
+    const complaint =
+      this.#stderrTail
         .trim()
         .split('\n')
         .at(-1)
@@ -255,8 +275,8 @@ class RunningScript implements Script {
     if (exit !== null && 'lost' in exit) return new BoxRunError('RUNTIME_ERROR', `'${path}': ${exit.lost}`);
     if (exit?.exitCode === 137)
       return new BoxRunError('RUNTIME_ERROR', `'${path}': the box was stopped, or ran out of memory`);
-    if (exit?.exitCode === refusedExit) return new BoxRunError('VALIDATION_ERROR', `'${path}': ${words}`);
-    if (words !== '') return new BoxRunError('RUNTIME_ERROR', `'${path}': ${words}`);
+    if (exit?.exitCode === refusedExit) return new BoxRunError('VALIDATION_ERROR', `'${path}': ${complaint}`);
+    if (complaint !== '') return new BoxRunError('RUNTIME_ERROR', `'${path}': ${complaint}`);
     return error;
   }
 
@@ -268,7 +288,8 @@ class RunningScript implements Script {
   async #end(graceMs: number): Promise<void> {
     const { stdin, stdout, exit } = this.#handle;
     stdin?.end();
-    // Input's end is its end: an unfinished upload is removed by then. What is stuck is killed.
+    // The script ends at the end of its input, and removes an unfinished upload before. If it does not end, it is
+    // killed.
     stdout.resume();
     const ended = await withDeadline(exit, graceMs, 'the end').then(
       () => true,

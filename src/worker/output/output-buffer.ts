@@ -1,16 +1,17 @@
-// The output of one exec on its way to the writer: numbers it, brings small reads together, keeps characters whole.
-// Pure but for one timer; exec.ts feeds it. Bytes go through unchanged and in order, up to a bound, where an event says
-// that the rest is dropped; seq has no gap.
+// The buffer between a command's output and the writer. It numbers the events without a gap, joins small reads, and
+// does not split characters. Bytes are unchanged and in order, up to a bound. At the bound, an event says that the rest
+// is dropped.
 import type { Event } from '../../shared/contracts/writer.ts';
 import { limits } from '../../shared/limits.ts';
 
 export type OutputStream = 'stdout' | 'stderr';
 
 export interface OutputBuffer {
+  /** Adds bytes. They are sent after limits.outputFlushMs, or as soon as limits.outputFlushBytes wait. */
   write(stream: OutputStream, bytes: Uint8Array): void;
   /**
-   * Gives everything out, incomplete characters too, and then as the last event what `exit` makes of the number of
-   * bytes dropped.
+   * Sends all bytes that wait, incomplete characters too. Then sends the exit event as the last one.
+   * @param exit makes the data of the exit event from the number of dropped bytes
    */
   end(exit: (droppedBytes: number) => string): void;
 }
@@ -21,14 +22,14 @@ interface Segment {
 }
 
 /**
- * Length of the longest prefix of `bytes` that does not end inside a UTF-8 character.
- * At most 3 bytes are left over; bytes that can never become a character count as complete.
+ * The length of the longest prefix of `bytes` that does not end inside a UTF-8 character. At most 3 bytes are left
+ * over. Bytes that can never become a character count as complete.
  */
 export function wholeCharactersLength(bytes: Uint8Array): number {
   const last = bytes.length;
   for (let back = 1; back <= Math.min(3, last); back++) {
     const byte = bytes[last - back] as number;
-    if ((byte & 0b1100_0000) === 0b1000_0000) continue; // A continuation byte: look for its lead.
+    if ((byte & 0b1100_0000) === 0b1000_0000) continue; // A continuation byte: look for the first byte.
     const length =
       byte >= 0xf0 && byte < 0xf8 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1;
     return length > back ? last - back : last;
@@ -36,8 +37,12 @@ export function wholeCharactersLength(bytes: Uint8Array): number {
   return last;
 }
 
-/** `emit` gets events in order of seq, starting with 0, with `bytesMax` bytes of output at the most. */
+/**
+ * @param emit gets the events in the order of seq, beginning with 0
+ * @param bytesMax the most bytes of output in all events together; the text that says "output cut" comes on top
+ */
 export function createOutputBuffer(emit: (event: Event) => void, bytesMax: number): OutputBuffer {
+  /** The first bytes of a character whose other bytes have not come yet. */
   const carries: Record<OutputStream, Uint8Array> = { stdout: new Uint8Array(0), stderr: new Uint8Array(0) };
   let segments: Segment[] = [];
   let waitingBytes = 0;
@@ -70,7 +75,7 @@ export function createOutputBuffer(emit: (event: Event) => void, bytesMax: numbe
     waitingBytes = 0;
   }
 
-  /** Gives out characters that may never be completed. */
+  /** Also sends the bytes of incomplete characters. */
   function flushAll(): void {
     for (const stream of ['stdout', 'stderr'] as const) {
       append(stream, carries[stream]);
@@ -79,7 +84,7 @@ export function createOutputBuffer(emit: (event: Event) => void, bytesMax: numbe
     flush();
   }
 
-  function drop(byteCount: number): void {
+  function countDropped(byteCount: number): void {
     if (byteCount === 0) return;
     if (droppedBytes === 0) {
       flushAll();
@@ -100,7 +105,7 @@ export function createOutputBuffer(emit: (event: Event) => void, bytesMax: numbe
       append(stream, joined.subarray(0, length));
       if (waitingBytes >= limits.outputFlushBytes) flush();
       else if (waitingBytes > 0) timer ??= setTimeout(flush, limits.outputFlushMs);
-      drop(all.length - bytes.length);
+      countDropped(all.length - bytes.length);
     },
     end(exit) {
       flushAll();

@@ -1,6 +1,5 @@
-// The two output streams of one command: read at once from the first byte, no faster than the writer takes it, and at
-// the end until the leader's own output is through. exec.ts makes one per command; every byte read before `discard` is
-// written on.
+// The reader of one command's two output streams. It reads from the first byte on, and pauses while the writer is
+// behind. Every byte that it reads before `discard` goes into the output buffer.
 import type { Readable } from 'node:stream';
 import { pendingReads, settledWithin } from '../../shared/waiting/clock.ts';
 import { limits } from '../../shared/limits.ts';
@@ -11,13 +10,19 @@ import { faultPoint } from '../../shared/faults/fault.ts';
 
 export interface OutputReader {
   /**
-   * To be called at the leader's exit; resolves when the streams have ended. Background children may hold them: they
-   * get limits.exitDrainMs; longer only while output comes in a bulk that must be the leader's own, still queued.
-   * Without children all that comes is the leader's own, however slowly an engine brings it: then the end is waited
-   * for. Time in which the writer kept us from reading does not count.
+   * Reads the rest of the output. Call it when the leader has ended. Resolves when both streams have ended, or when the
+   * wait is over. Time in which the reader pauses for the writer does not count.
+   *
+   * - Background children may hold the streams open. Then the wait lasts limits.exitDrainMs. It goes on while at least
+   *   limits.exitDrainBusyBytes come in each such period: so much output must be the leader's own, which was still
+   *   queued. After limits.exitDrainBusyMs it ends in any case.
+   * - Without children, all output is the leader's own, even if the engine delivers it slowly. Then the wait lasts until
+   *   no byte has come for limits.exitDrainBusyMs.
    */
   drain(hasChildren: () => Promise<boolean>): Promise<void>;
-  /** From now on what comes is read and dropped: a full pipe would stop background children. */
+  /**
+   * From now on, output is read and dropped. Without a reader, the pipe would fill up and block background children.
+   */
   discard(): void;
 }
 
@@ -30,27 +35,30 @@ interface ReadOutputDeps {
 export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, deps: ReadOutputDeps): OutputReader {
   let discarding = false;
   let bytesRead = 0;
-  let heldBack = 0;
-  let wasHeldBack = false;
+  let pausedCount = 0;
+  let wasPaused = false;
 
   function take(name: OutputStream, piece: Buffer): void {
     if (discarding) return;
     bytesRead += piece.length;
     deps.output.write(name, piece);
     faultPoint('worker.output.read');
-    if (!deps.queue.hasRoom) void holdBack(streams[name]);
+    if (!deps.queue.hasRoom) void pauseForWriter(streams[name]);
   }
 
-  async function holdBack(stream: Readable): Promise<void> {
+  async function pauseForWriter(stream: Readable): Promise<void> {
     stream.pause();
-    heldBack++;
+    pausedCount++;
     await deps.queue.room();
-    heldBack--;
-    wasHeldBack = true;
+    pausedCount--;
+    wasPaused = true;
     stream.resume();
   }
 
-  /** Resolves when the stream has ended, or is gone. Events cost a short command a third of what iterating costs it. */
+  /**
+   * Resolves when the stream has ended or is closed. It listens to events, because an iterator takes three times as
+   * long for a short command.
+   */
   function pump(name: OutputStream): Promise<void> {
     const stream = streams[name];
     return new Promise((resolve, reject) => {
@@ -63,11 +71,11 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
     });
   }
 
-  /** What was read since the last call, and whether the writer's slowness kept us from reading. */
+  /** Returns how many bytes were read since the last call, and whether the reader paused for the writer meanwhile. */
   function takeProgress() {
-    const progress = { bytes: bytesRead, heldBack: wasHeldBack || heldBack > 0 };
+    const progress = { bytes: bytesRead, paused: wasPaused || pausedCount > 0 };
     bytesRead = 0;
-    wasHeldBack = false;
+    wasPaused = false;
     return progress;
   }
 
@@ -81,19 +89,19 @@ export function readOutput(streams: Readonly<Record<OutputStream, Readable>>, de
   return {
     async drain(hasChildren) {
       let leftMs: number = limits.exitDrainBusyMs;
-      let alone = false;
+      let noChildren = false;
       takeProgress();
       while (leftMs > 0) {
         if (await settledWithin(allEnded, limits.exitDrainMs)) return;
         if (await Promise.race([allEnded, pendingReads().then(() => false)])) return;
-        // Who does not know takes them for children: the wait must end.
-        alone ||= !(await hasChildren().catch(() => true));
-        const { bytes, heldBack: stalled } = takeProgress();
-        if (stalled) continue;
-        if (!alone && bytes < limits.exitDrainBusyBytes) return;
-        leftMs = alone && bytes > 0 ? limits.exitDrainBusyMs : leftMs - limits.exitDrainMs;
+        // If the driver cannot tell, children are assumed: then the wait certainly ends.
+        noChildren ||= !(await hasChildren().catch(() => true));
+        const { bytes, paused } = takeProgress();
+        if (paused) continue;
+        if (!noChildren && bytes < limits.exitDrainBusyBytes) return;
+        leftMs = noChildren && bytes > 0 ? limits.exitDrainBusyMs : leftMs - limits.exitDrainMs;
       }
-      deps.log.warn({ alone }, 'output did not end in time after its command; what comes from now on is dropped');
+      deps.log.warn({ alone: noChildren }, 'the output of a command did not end in time; later output is dropped');
     },
     discard() {
       discarding = true;

@@ -1,6 +1,6 @@
-// Terminals in the box: a shell whose bytes go over a stream, without a row in the database. It lives as long as its
-// stream: who leaves takes the shell and everything started in it along. Also the input of commands, which outlive the
-// streams that feed them.
+// The terminals in the box, and the input of commands. A terminal is a shell whose bytes go over one stream; it has no
+// row in the database. When its stream ends, its whole process tree is killed. A command goes on when the stream of its
+// input ends.
 import type { Writable } from 'node:stream';
 import { sleep } from '../../shared/waiting/clock.ts';
 import { StreamControl, type StreamOperation } from '../../shared/contracts/worker.ts';
@@ -13,10 +13,14 @@ import type { Logger } from '../../shared/observe/log.ts';
 import type { Driver, ExecHandle } from '../drivers/driver-contract.ts';
 
 export interface Terminals {
-  /** Runs a shell until it or the stream ends. @throws what is for the other side */
+  /**
+   * Runs a shell until the shell or the stream ends.
+   * @throws RUNTIME_ERROR when the engine lost the shell; CANCELED when the client closed the terminal;
+   *   RESOURCE_EXCEEDED when the shell does not read its input
+   */
   serve(operation: Attach, stream: ByteStream): Promise<void>;
-  /** Ends all of them. */
-  end(): Promise<void>;
+  /** Kills the process trees of all terminals. */
+  killAll(): Promise<void>;
 }
 
 type Attach = Extract<StreamOperation, { kind: 'attach' }>;
@@ -28,7 +32,7 @@ export function createTerminals(driver: Pick<Driver, 'exec' | 'busyboxPath'>, lo
 
   async function kill(handle: ExecHandle): Promise<void> {
     await handle.killTree().catch((error: unknown) => {
-      log.error({ err: error }, 'a terminal could not be ended');
+      log.error({ err: error }, 'a terminal could not be killed');
     });
     open.delete(handle);
   }
@@ -46,37 +50,40 @@ export function createTerminals(driver: Pick<Driver, 'exec' | 'busyboxPath'>, lo
       });
       open.add(handle);
       handle.stderr.resume();
-      const left = new AbortController();
-      const typing = typeInto(handle, stream).catch((error: unknown) => {
-        left.abort(error);
+      const inputEnd = new AbortController();
+      const input = passInput(handle, stream).catch((error: unknown) => {
+        inputEnd.abort(error);
       });
-      let isOver = false;
+      let hasExited = false;
       try {
-        const showing = show(handle, stream);
-        const code = await Promise.race([showing, once(left.signal)]);
-        isOver = true;
+        const output = passOutput(handle, stream);
+        const code = await Promise.race([output, rejectOnAbort(inputEnd.signal)]);
+        hasExited = true;
         await stream.control({ type: 'exit', code });
       } finally {
-        if (isOver) open.delete(handle);
+        if (hasExited) open.delete(handle);
         else await kill(handle);
         handle.stdout.destroy();
-        void typing;
+        void input;
       }
     },
-    async end() {
+    async killAll() {
       await Promise.all([...open].map(kill));
     },
   };
 }
 
-/** Everything that the terminal shows, until its shell has ended. */
-async function show(handle: ExecHandle, stream: ByteStream): Promise<number | null> {
+/**
+ * Sends the output of the terminal to the client until the shell has ended.
+ * @returns the exit code of the shell
+ */
+async function passOutput(handle: ExecHandle, stream: ByteStream): Promise<number | null> {
   const output = (async () => {
     for await (const piece of handle.stdout) await stream.send(piece as Buffer);
   })();
   output.catch(() => undefined);
   const exit = await Promise.race([handle.exit, output.then(() => handle.exit)]);
-  // Children may hold the terminal open.
+  // Children of the shell may hold the terminal open, so the wait for the end of the output has a bound.
   const pause = new AbortController();
   await Promise.race([output, sleep(limits.exitDrainMs, pause.signal)]);
   pause.abort();
@@ -85,12 +92,14 @@ async function show(handle: ExecHandle, stream: ByteStream): Promise<number | nu
 }
 
 /**
- * Rejects when the client has left, or typed more than is read. A terminal's input is always taken, so that its end is
- * noticed.
+ * Writes the client's bytes into the terminal. It reads from the stream even when the shell does not read: only then
+ * does it notice that the client has closed the stream. Input that the shell has not read waits in memory, up to a
+ * bound.
+ * @throws CANCELED when the client has closed the stream, RESOURCE_EXCEEDED past limits.terminalInputBytesMax
  */
-async function typeInto(handle: ExecHandle, stream: ByteStream): Promise<never> {
+async function passInput(handle: ExecHandle, stream: ByteStream): Promise<never> {
   const { stdin } = handle;
-  stdin?.on('error', () => undefined); // The shell has ended; its exit says so.
+  stdin?.on('error', () => undefined); // The shell has ended. Its exit is reported elsewhere.
   for (let item = await stream.next(); item !== null; item = await stream.next()) {
     if ('bytes' in item) {
       if (stdin?.writable === true) stdin.write(item.bytes);
@@ -98,15 +107,15 @@ async function typeInto(handle: ExecHandle, stream: ByteStream): Promise<never> 
         throw new BoxRunError('RESOURCE_EXCEEDED', 'the program in the terminal does not read its input');
       }
     } else {
-      await obey(item.control, handle, () => undefined);
+      await applyControl(item.control, handle, () => undefined);
     }
   }
   throw new BoxRunError('CANCELED', 'the terminal was closed');
 }
 
 /**
- * Bytes and words for a running command, until the stream ends; the command goes on. Input waits for the command to
- * read.
+ * Passes bytes and control messages from a client to a running command until the stream ends. The command then goes on.
+ * When the command does not read its input, the client has to wait.
  * @throws VALIDATION_ERROR when the command has no input
  */
 export async function feedInput(handle: ExecHandle, stream: ByteStream): Promise<void> {
@@ -117,19 +126,19 @@ export async function feedInput(handle: ExecHandle, stream: ByteStream): Promise
     });
   for (let item = await stream.next(); item !== null; item = await stream.next()) {
     if ('bytes' in item) await writeAll(stdin, item.bytes);
-    else await obey(item.control, handle, () => stdin.end());
+    else await applyControl(item.control, handle, () => stdin.end());
   }
 }
 
-async function obey(word: unknown, handle: ExecHandle, onEof: () => void): Promise<void> {
-  if (!fits(StreamControl, word)) throw new BoxRunError('VALIDATION_ERROR', 'this word of control is not known');
-  const control = word as StreamControl;
+async function applyControl(value: unknown, handle: ExecHandle, onEof: () => void): Promise<void> {
+  if (!fits(StreamControl, value)) throw new BoxRunError('VALIDATION_ERROR', 'this control message is not known');
+  const control = value as StreamControl;
   if (control.type === 'eof') onEof();
   else await handle.resize(control.cols, control.rows);
 }
 
 async function writeAll(stdin: Writable, bytes: Uint8Array): Promise<void> {
-  if (!stdin.writable) return; // It has ended, or closed its input.
+  if (!stdin.writable) return; // The command has ended, or it has closed its input.
   await new Promise<void>((resolve) => {
     stdin.write(bytes, () => {
       resolve();
@@ -137,7 +146,7 @@ async function writeAll(stdin: Writable, bytes: Uint8Array): Promise<void> {
   });
 }
 
-function once(signal: AbortSignal): Promise<never> {
+function rejectOnAbort(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     signal.addEventListener(
       'abort',

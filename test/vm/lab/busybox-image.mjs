@@ -1,5 +1,5 @@
-// The smallest image BoxLite can boot a box from: an OCI layout of one layer with a static busybox.
-// Used by the lab's probe and smoke script only; the product has an image builder of its own.
+// The smallest image from which BoxLite can boot a box: an OCI layout of one layer with a static busybox. It is for the
+// lab only; the product has an image builder of its own.
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -34,7 +34,7 @@ export function findStaticBusybox() {
   const candidates = ['/bin/busybox', '/usr/bin/busybox', '/sbin/busybox'];
   return candidates.find((file) => {
     try {
-      // A program that wants a dynamic loader names it; the loader is not in the image.
+      // A dynamic program has the name of its loader in its header. It cannot run, because the image has no loader.
       return !readFileSync(file).subarray(0, 4096).includes('/ld-');
     } catch {
       return false;

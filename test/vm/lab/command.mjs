@@ -1,13 +1,13 @@
-// Running programs for the lab: one call that waits and throws with the program's own words, and
-// a machine-wide lock. Used by every building step; nothing here knows what is being built.
+// Running programs for the lab: `run` waits for the end of a program and throws an error with its output. `lock` takes
+// a lock that holds on the whole machine. Nothing here knows what the lab builds.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 
-/** Root's programs are not on every user's PATH. */
+/** The PATH of an ordinary user may lack the directories of root's programs. */
 const searchPath = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 
-/** A failure whose message is meant for the person at the terminal, without a stack. */
+/** A failure whose message is for the user at the terminal. It is shown without a stack. */
 export class LabError extends Error {}
 
 /**
@@ -39,7 +39,7 @@ export function run(program, args, { cwd, env, timeoutMs = 600_000 } = {}) {
 
 /**
  * @param {string} program
- * @returns {boolean} whether the program is on the PATH or in the places root's programs live.
+ * @returns {boolean} true when the program is on the PATH or in the directories of root's programs.
  */
 export function isInstalled(program) {
   return (
@@ -48,11 +48,10 @@ export function isInstalled(program) {
 }
 
 /**
- * Waits for an exclusive lock on a file and holds it until `release()` or the end of this process,
- * however it ends: the holder's input closes with us, and the kernel drops the lock with the holder.
- *
+ * Waits for an exclusive lock on a file. Holds it until `release()`, or until this process ends for any reason: then
+ * the input of the child closes, the child ends, and the kernel releases its lock.
  * @param {string} file
- * @param {() => void} onWaiting called once if somebody else has it.
+ * @param {() => void} onWaiting called once if another process has the lock.
  * @returns {Promise<{release: () => void}>}
  */
 export async function lock(file, onWaiting) {

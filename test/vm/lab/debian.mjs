@@ -1,6 +1,6 @@
-// What the lab takes from Debian, through the machine's own apt sources: missing programs, the
-// guest's kernel, a newer QEMU. The machine's sources and package lists are read, not changed: what
-// is only needed inside the lab is fetched with lists of its own and unpacked, never installed.
+// The packages that the lab takes from Debian, through the machine's own apt sources: missing programs, the guest's
+// kernel, and a newer QEMU. Packages that only the lab needs are unpacked and not installed. For them, apt uses package
+// lists of its own, so the lists of the machine do not change.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -9,7 +9,7 @@ import { isInstalled, LabError, run } from './command.mjs';
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 /**
- * Makes sure that programs are there: installs their packages when root, else says which are missing.
+ * Makes sure that programs are installed. As root, it installs their packages. Otherwise it throws with their names.
  *
  * @param {Record<string, string>} programs program → package
  * @throws {LabError}
@@ -26,7 +26,7 @@ export function requirePrograms(programs) {
   run('apt-get', ['install', '-q', '-y', '--no-install-recommends', ...packages], { env });
 }
 
-/** @returns {string} the code name of this machine's Debian release, which the guest shares with its libraries. */
+/** @returns {string} the code name of this machine's Debian release. The guest has the same release. */
 function codename() {
   const release = readFileSync('/etc/os-release', 'utf8');
   const name = /^VERSION_CODENAME="?([a-z]+)"?$/m.exec(release)?.[1];
@@ -60,7 +60,7 @@ function configuredArchives() {
 }
 
 /**
- * An apt with package lists and a download folder of its own, in `folder`.
+ * Makes an apt with package lists and a download folder of its own, in `folder`.
  *
  * @param {string} folder
  */
@@ -102,7 +102,7 @@ export function openPrivateApt(folder) {
     mirror,
 
     /**
-     * Unpacks the kernel that a metapackage stands for.
+     * Unpacks the kernel on which a metapackage depends.
      * @param {string} metapackage @param {string} target
      */
     unpackKernel(metapackage, target) {
@@ -116,7 +116,7 @@ export function openPrivateApt(folder) {
     },
 
     /**
-     * Unpacks a package of the release's backports with whatever of its needs is not installed.
+     * Unpacks a package of the release's backports, and those of its dependencies that are not installed.
      * @param {string} name @param {string} target
      */
     unpackBackport(name, target) {

@@ -1,6 +1,6 @@
-// One start of the emulated host: QEMU as a child that cannot outlive us, its guest's output passed
-// on as it comes, and a watchdog on the guest's serial console. Called by run.mjs, which decides
-// whether to start again; a command that ended with any exit code is never a reason for that.
+// One start of the emulated host: QEMU as a child process that cannot outlive this process, and a watchdog on the
+// serial console of the guest. The output of the guest is passed on at once. A command that ended, with any exit code,
+// counts as a result and never as a failure of the emulation.
 
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs';
@@ -11,13 +11,13 @@ import { limits, qemuArguments } from './recipe.mjs';
 /** From -20 to 19, lower is preferred. */
 const emulatorNice = -10;
 
-/** Words of a kernel whose emulated processor got stuck. */
+/** Messages of a kernel whose emulated processor is stuck. */
 const stuck = /soft lockup|self-detected stall|Kernel panic/;
 
 /**
  * @typedef {{kind: "ended", exitCode: number, bootMs: number} | {kind: "froze", reason: string} | {kind: "late"}}
  * Outcome
- *   "froze" is a failure of the emulation, "late" one of the deadline.
+ *   "froze": the emulation failed. "late": the command did not end before the deadline.
  */
 
 /**
@@ -35,12 +35,12 @@ export async function startHost(host, { disks, share, consoleLog, deadlineMs, on
     share,
     consoleLog,
   });
-  // The kernel kills QEMU when this process is gone, even by SIGKILL. Its input is a pipe that stays
-  // open: at the end of input QEMU would take the guest's port for disconnected and drop its output.
+  // The kernel kills QEMU when this process ends, also after SIGKILL. The input of QEMU is a pipe that stays open: at
+  // the end of its input, QEMU would treat the guest's port as disconnected and drop its output.
   const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', ...host.qemu, ...args], {
     env: host.qemuEnv,
     stdio: ['pipe', 'pipe', 'pipe'],
-    detached: true, // A session of its own: see preferEmulator.
+    detached: true, // QEMU gets a session of its own for preferEmulator.
   });
   if (qemu.pid !== undefined) preferEmulator(qemu.pid);
   const startedMs = Date.now();
@@ -67,21 +67,21 @@ export async function startHost(host, { disks, share, consoleLog, deadlineMs, on
   clearInterval(watchdog);
   signal.removeEventListener('abort', kill);
 
-  // An exit code on the share outranks a watchdog that fired while the guest was powering off.
+  // The watchdog may act while the guest powers off. If there is an exit code, the command has ended, and that counts.
   const exitFile = path.join(share, 'exit-code');
   const exitCode = existsSync(exitFile) ? Number.parseInt(readFileSync(exitFile, 'utf8'), 10) : Number.NaN;
   if (Number.isInteger(exitCode))
     return { kind: 'ended', exitCode, bootMs: statSync(path.join(share, 'booted')).mtimeMs - startedMs };
   if (verdict) return verdict;
-  // A warning for every feature that the emulated processor lacks is not why it ended.
+  // QEMU warns about each feature that the emulated processor lacks. These warnings are not the reason for its end.
   const errors = complaint.split('\n').filter((line) => line && !line.includes('warning:'));
   return { kind: 'froze', reason: [`QEMU ended (${ended}) before the command did`, ...errors].join(': ') };
 }
 
 /**
- * Other tests run beside the emulated host, and BoxLite's own times are tight for an emulated processor. The kernel
- * shares processors among sessions first, so the weight of QEMU's session counts. Needs root; without it the emulator
- * has a share like everybody else.
+ * Gives QEMU a larger share of the processors. Other tests run beside the emulated host, and BoxLite's own timeouts are
+ * short for an emulated processor. The kernel divides processors among sessions first, so the weight of QEMU's session
+ * counts. This needs root. Without root, QEMU has the usual share.
  *
  * @param {number} pid of QEMU
  */
@@ -90,12 +90,12 @@ function preferEmulator(pid) {
     setPriority(pid, emulatorNice);
     writeFileSync(`/proc/${pid}/autogroup`, String(emulatorNice));
   } catch {
-    // Not root, or a kernel that does not group by session.
+    // The user is not root, or the kernel does not group processes by session.
   }
 }
 
 /**
- * Calls `onStuck` when the console has had nothing new for too long or says that the guest is stuck.
+ * Calls `onStuck` when the console has been silent for limits.silenceMaxMs, or says that the guest is stuck.
  *
  * @param {string} consoleLog @param {(reason: string) => void} onStuck
  * @returns {NodeJS.Timeout}
@@ -116,7 +116,7 @@ function watch(consoleLog, onStuck) {
   }, 1000);
 }
 
-/** @param {string} file @param {number} position @returns {Buffer} what the file has after a position. */
+/** @param {string} file @param {number} position @returns {Buffer} the bytes after the position. */
 function readFrom(file, position) {
   const descriptor = openSync(file, 'r');
   try {

@@ -1,6 +1,5 @@
-// Builds the emulated host once per recipe and keeps it: kernel, initramfs, root disk, QEMU.
-// Called by run.mjs under the lab's lock. A host folder exists only when it is complete: it is made
-// under another name and renamed last.
+// The emulated host: kernel, initramfs, root disk, QEMU. It is built once per recipe and kept. The folder of a host is
+// made under another name and renamed at the end, so a folder with the final name is always complete.
 
 import { createHash } from 'node:crypto';
 import {
@@ -55,12 +54,12 @@ export function openHost(cacheFolder, say) {
     rootDisk: path.join(folder, 'root.img'),
   };
   if (!existsSync(ownQemu)) return { ...parts, qemu: ['qemu-system-x86_64'], qemuEnv: process.env };
-  // Its firmware is looked for where Debian installs it, unless told.
+  // This QEMU is not installed, so it must be told where its firmware is.
   const firmware = ['qemu', 'seabios'].flatMap((name) => ['-L', path.join(own, 'share', name)]);
   return { ...parts, qemu: [ownQemu, ...firmware], qemuEnv: qemuEnvironment(own) };
 }
 
-/** @returns {string} of everything that decides what the host is, the guest's Node included. */
+/** @returns {string} a hash of everything that goes into the host, also of the Node for the guest. */
 function recipeKey() {
   const hash = createHash('sha256');
   hash.update(JSON.stringify([hostRecipe, process.version, statSync(process.execPath).size, process.arch]));
@@ -85,7 +84,7 @@ function build(cacheFolder, folder, say) {
   const apt = openPrivateApt(path.join(work, 'apt'));
   buildQemu(apt, path.join(done, 'qemu'), say);
   say(`Debian ${apt.release} for the guest`);
-  // In a mount namespace of its own, so that an interrupted debootstrap leaves no /proc mounted in the folder.
+  // debootstrap runs in a mount namespace of its own. If it is interrupted, no /proc stays mounted in the folder.
   run('unshare', [
     '--mount',
     'debootstrap',
@@ -108,8 +107,8 @@ function build(cacheFolder, folder, say) {
 }
 
 /**
- * Prefers the newer QEMU of the release's backports, in which the emulated host has not been seen to
- * freeze; the release's own works too, with an occasional restart by the watchdog.
+ * Unpacks the newer QEMU of the release's backports: with it, the emulated host has never frozen. If there is none, the
+ * QEMU of the release is used. It also works, but the watchdog sometimes has to start the host again.
  *
  * @param {Apt} apt @param {string} target @param {(text: string) => void} say
  */
@@ -127,7 +126,7 @@ function buildQemu(apt, target, say) {
   }
 }
 
-/** @param {string} usr @returns {NodeJS.ProcessEnv} where a QEMU that is not installed finds its libraries. */
+/** @param {string} usr @returns {NodeJS.ProcessEnv} variables by which this QEMU finds its libraries. */
 function qemuEnvironment(usr) {
   const lib = path.join(usr, 'lib', 'x86_64-linux-gnu');
   return {
@@ -147,7 +146,8 @@ function installModules(kernel, root) {
     copyFileSync(path.join(from, name), path.join(to, name));
   for (const folder of hostRecipe.moduleFolders) {
     const source = path.join(from, 'kernel', folder);
-    // Releases differ in what is built in; a folder that is not there holds nothing to load.
+    // A release may have the code of a folder built into the kernel. Then the folder is missing, and nothing has to be
+    // loaded.
     if (existsSync(source)) cpSync(source, path.join(to, 'kernel', folder), { recursive: true });
   }
   run('chroot', [root, 'depmod', version]);
@@ -179,7 +179,7 @@ function buildInitramfs(root, version, work, target) {
 }
 
 /**
- * The machine's own Node: the native modules in node_modules were installed for it.
+ * Copies the machine's own Node, because the native modules in node_modules were installed for it.
  * @param {string} root
  */
 function installNode(root) {
@@ -204,9 +204,8 @@ function prepareRoot(root) {
 }
 
 /**
- * An ext4 image with a folder's content, without mounting anything. No journal: the image is only
- * ever written through a snapshot that is thrown away.
- *
+ * Makes an ext4 image with the content of a folder, without mounting it. The image has no journal: the guest writes
+ * only into a snapshot, which is thrown away.
  * @param {string} folder @param {string} image @param {number} sizeMiB
  */
 export function makeDisk(folder, image, sizeMiB) {

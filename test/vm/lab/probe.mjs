@@ -1,6 +1,6 @@
-// Answers once per boot of this machine: does KVM really boot a VM here? `/dev/kvm` alone does not
-// tell; nested virtualization may create VMs that never come up. So a box is booted, in a process of
-// its own that is killed after a deadline.
+// The probe of KVM on this machine, once for each boot of the machine. A usable `/dev/kvm` is not enough: with nested
+// virtualization, VMs can often be made but never come up. So the probe boots a box, in a child process that is killed
+// after a deadline.
 
 import { spawn } from 'node:child_process';
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -20,28 +20,28 @@ export async function probeKvm(cacheFolder) {
     const known = JSON.parse(readFileSync(file, 'utf8'));
     if (known.bootId === bootId) return known;
   }
-  const answer = { bootId, ...(await ask()) };
+  const answer = { bootId, ...(await probe()) };
   mkdirSync(cacheFolder, { recursive: true });
   writeFileSync(file, JSON.stringify(answer));
   return answer;
 }
 
 /** @returns {Promise<{boots: boolean, reason: string}>} */
-async function ask() {
+async function probe() {
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
   } catch {
     return { boots: false, reason: 'no usable /dev/kvm' };
   }
   if (!findStaticBusybox()) requirePrograms({ 'static busybox': 'busybox-static' });
-  // A group of its own, so that the deadline ends the VM's processes as well.
+  // The child has a process group of its own, so that the kill at the deadline also ends the processes of the VM.
   const child = spawn(process.execPath, [path.join(import.meta.dirname, 'smoke.mjs')], {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  let said = '';
-  child.stdout.on('data', (chunk) => (said += chunk));
-  child.stderr.on('data', (chunk) => (said += chunk));
+  let output = '';
+  child.stdout.on('data', (chunk) => (output += chunk));
+  child.stderr.on('data', (chunk) => (output += chunk));
   const kill = () => child.pid && killGroup(child.pid);
   const deadline = setTimeout(kill, limits.probeTimeoutMs);
   process.once('exit', kill);
@@ -53,7 +53,7 @@ async function ask() {
   return {
     boots: false,
     reason:
-      /(?:engine reported an error|Error): ([A-Z][^.\n]*)/.exec(said)?.[1] ??
+      /(?:engine reported an error|Error): ([A-Z][^.\n]*)/.exec(output)?.[1] ??
       `no box within ${limits.probeTimeoutMs / 1000} s`,
   };
 }
@@ -63,6 +63,6 @@ function killGroup(pid) {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    // Nobody of the group is left.
+    // No process of the group is left.
   }
 }

@@ -1,5 +1,5 @@
-// The project as the guest sees it: one disk with the working tree, made for every run, and one with
-// node_modules, kept until an install changes it. Called by run.mjs; the tree itself is only read.
+// The disks with the project for the guest. One has the working tree and is made for every run. One has node_modules
+// and is kept until an install changes it. The working tree itself is only read.
 
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { LabError, run } from './command.mjs';
 import { makeDisk } from './host-image.mjs';
 import { limits } from './recipe.mjs';
 
-/** Not wanted in the guest; node_modules has a disk of its own. */
+/** The guest does not get these. node_modules has a disk of its own. */
 const leftOut = new Set(['node_modules', '.git', 'coverage', 'test-results', 'playwright-report']);
 
 /**
@@ -36,7 +36,7 @@ export function makeProjectDisk(project, work, script) {
   return image;
 }
 
-/** @param {string} file @returns {boolean} false for sockets and pipes that a running daemon may have in the tree. */
+/** @param {string} file @returns {boolean} false for sockets and pipes, which a running server may have in the tree. */
 function isOrdinary(file) {
   const stats = statSync(file, { throwIfNoEntry: false });
   return !stats || stats.isFile() || stats.isDirectory();
@@ -44,7 +44,7 @@ function isOrdinary(file) {
 
 /**
  * @param {string} project @param {string} cacheFolder
- * @returns {string} the image, from the cache if nothing was installed since.
+ * @returns {string} the image; it comes from the cache if nothing was installed since it was made
  */
 export function openModulesDisk(project, cacheFolder) {
   const folder = path.join(project, 'node_modules');
@@ -64,7 +64,7 @@ export function openModulesDisk(project, cacheFolder) {
   return image;
 }
 
-/** @param {string} folder @returns {number} of its files on disk, with what ext4 adds for many small ones. */
+/** @param {string} folder @returns {number} the size of its files, and what ext4 adds for many small files. */
 function sizeMiB(folder) {
   return Math.ceil(Number.parseInt(run('du', ['-sm', folder]), 10) * 1.25);
 }

@@ -1,21 +1,17 @@
-// What the emulated host is made of: packages, kernel modules, sizes, QEMU flags and times.
-// Read by every other file of the lab. Whatever is in `hostRecipe` goes into the key of the
-// cached host image, so changing it builds a new image; the rest may change without a build.
+// The recipe of the emulated host: packages, kernel modules, sizes, QEMU flags and times. `hostRecipe` is a part of the
+// key of the cached host image, so a change there builds a new image. A change of the rest does not.
 
 export const hostRecipe = {
-  /** Raise it when the build changes in a way nothing below shows. */
+  /** Increase this number when the build changes, and no other value here does. */
   revision: 1,
-  /** In the guest beside debootstrap's smallest variant. busybox-static also makes the initramfs. */
+  /** Packages in the guest, in addition to debootstrap's smallest variant. The initramfs also uses busybox-static. */
   guestPackages: ['busybox-static', 'kmod', 'iproute2', 'procps'],
   kernelPackage: 'linux-image-amd64',
-  /** Sparse: the size the guest sees, not what the file takes. Boxes and their images live on it. */
+  /** The size that the guest sees. The file is sparse and takes less. Boxes and their images are on this disk. */
   rootDiskGiB: 16,
-  /** Loaded by the initramfs before there is a root file system. */
+  /** The initramfs loads these modules before it mounts the root file system. */
   bootModules: ['virtio_pci', 'virtio_blk', 'crc32c_generic', 'ext4'],
-  /**
-   * Folders below `kernel/` copied into the guest. `drivers/crypto/ccp` looks out of place, but
-   * kvm_amd has unknown symbols without it.
-   */
+  /** Folders below `kernel/` that are copied into the guest. kvm_amd needs symbols of `drivers/crypto/ccp`. */
   moduleFolders: [
     'arch/x86',
     'virt',
@@ -50,7 +46,7 @@ export const hostRecipe = {
   ],
 };
 
-/** Programs the lab itself calls on the machine, and the Debian package each comes from. */
+/** The programs that the lab calls on this machine, each with its Debian package. */
 export const machinePrograms = {
   debootstrap: 'debootstrap',
   mke2fs: 'e2fsprogs',
@@ -60,27 +56,26 @@ export const machinePrograms = {
 };
 
 export const limits = {
-  /** The daemon's processes and two boxes fit; one box alone needs 1 GiB. */
+  /** Enough for the processes of the server and two boxes. One box alone needs 1 GiB. */
   memoryMiB: 4096,
-  /** Room for what tests write into the project tree. */
+  /** Space for the files that tests write into the project tree. */
   projectDiskSpareMiB: 512,
   probeTimeoutMs: 40_000,
-  /** The guest beats every 5 s on its serial console, however quiet the tests are. */
+  /** The guest prints a heartbeat on its serial console every 5 s. After so much silence, it counts as frozen. */
   silenceMaxMs: 90_000,
   startsMax: 3,
   deadlineDefaultMs: 15 * 60_000,
 };
 
 /**
- * QEMU's command line. Software emulation of an AMD processor with its virtualization, since that
- * is what lets kvm-amd load in the guest. One virtual CPU is steadier than two.
- *
+ * Returns QEMU's command line. QEMU emulates an AMD processor with virtualization, so kvm-amd can be loaded in the
+ * guest. With one virtual CPU, the guest is more stable than with two.
  * @param {{kernel: string, initrd: string, disks: string[], share: string, consoleLog: string}} parts
  * @returns {string[]}
  */
 export function qemuArguments({ kernel, initrd, disks, share, consoleLog }) {
   const drives = disks.flatMap((file, index) => [
-    // snapshot=on: the guest's writes go to an unlinked temporary file, and the image stays as built.
+    // With snapshot=on, the guest writes into a temporary file, and the image does not change.
     '-drive',
     `file=${file},if=none,id=d${index},format=raw,cache=unsafe,snapshot=on`,
     '-device',
@@ -105,7 +100,7 @@ export function qemuArguments({ kernel, initrd, disks, share, consoleLog }) {
     kernel,
     '-initrd',
     initrd,
-    // panic=-1 with -no-reboot ends QEMU at a kernel panic instead of leaving it to the watchdog.
+    // panic=-1 and -no-reboot end QEMU at a kernel panic at once. Otherwise the watchdog would have to notice it.
     '-append',
     'console=ttyS0 quiet mitigations=off nokaslr tsc=reliable panic=-1',
     ...drives,
@@ -115,7 +110,7 @@ export function qemuArguments({ kernel, initrd, disks, share, consoleLog }) {
     `local,id=share,path=${share},security_model=none`,
     '-device',
     'virtio-9p-pci,fsdev=share,mount_tag=share',
-    // Kernel messages and heartbeats have a console of their own, so the tests' output stays clean.
+    // Kernel messages and heartbeats go to a console of their own, and not into the output of the tests.
     '-serial',
     `file:${consoleLog}`,
     '-chardev',

@@ -1,8 +1,8 @@
-// Runs the tests that need real micro-VMs: directly where KVM boots one, else inside an emulated host.
+// The command line of the VM lab. It runs the tests of micro-VMs: directly if KVM boots one, else in an emulated host.
 //   node test/vm/lab/run.mjs [vitest arguments]
-//   node test/vm/lab/run.mjs --shell-script FILE [arguments]    a script instead of the tests
-// Exit code: that of vitest or the script; 124 after the deadline, 75 when the emulation kept
-// freezing, 1 when the lab could not be built. See README.md.
+//   node test/vm/lab/run.mjs --shell-script FILE [arguments]    runs a script instead of the tests
+// Exit code: that of vitest or the script; 124 after the deadline; 75 when the emulated host failed three times; 1 when
+// the lab could not be built. See README.md.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ const project = path.resolve(import.meta.dirname, '../../..');
 const startedMs = Date.now();
 let isMidLine = false;
 /** @param {Buffer} chunk of the guest's output */
-const pass = (chunk) => {
+const printOutput = (chunk) => {
   isMidLine = chunk.at(-1) !== 0x0a;
   process.stdout.write(chunk);
 };
@@ -32,9 +32,9 @@ const say = (text) => {
 const secondsSoFar = () => ((Date.now() - startedMs) / 1000).toFixed(1);
 
 /**
- * @typedef {object} Plan what to run, and where it leaves vitest's report
- * @property {string | undefined} foreignScript a script from outside the tree, to be copied into it
- * @property {(shared: string) => string[]} command of Node or sh, with `shared` as the folder for results
+ * @typedef {object} Plan the command to run
+ * @property {string | undefined} foreignScript a script from outside the tree, which is copied into it
+ * @property {(shared: string) => string[]} command makes the command of Node or sh; `shared` is the folder for results
  */
 
 /** @param {string[]} argv @returns {Plan} */
@@ -69,7 +69,7 @@ function planFor(argv) {
   };
 }
 
-/** @param {string} cacheFolder @returns {Promise<boolean>} whether to run on this machine as it is. */
+/** @param {string} cacheFolder @returns {Promise<boolean>} true to run on this machine without the emulated host. */
 async function decideDirect(cacheFolder) {
   const wish = process.env.BOXRUN_VM_LAB ?? '';
   if (wish === 'direct') return true;
@@ -106,7 +106,7 @@ async function runEmulated(plan, cacheFolder, runFolder, signal) {
   const share = path.join(runFolder, 'share');
   const endMs = Date.now() + Number(process.env.BOXRUN_LAB_DEADLINE_S ?? limits.deadlineDefaultMs / 1000) * 1000;
 
-  // A signal that came during the build has waited for its end; let it be heard.
+  // The build blocks the event loop. A signal that came meanwhile is handled in the next turn.
   await new Promise((resolve) => setImmediate(resolve));
   for (let start = 1; start <= limits.startsMax; start += 1) {
     if (signal.aborted) return { exitCode: signalCode(signal.reason), timing: 'interrupted' };
@@ -119,7 +119,7 @@ async function runEmulated(plan, cacheFolder, runFolder, signal) {
       share,
       consoleLog: path.join(runFolder, `console-${start}.log`),
       deadlineMs: endMs - Date.now(),
-      onOutput: pass,
+      onOutput: printOutput,
       signal,
     });
     if (signal.aborted) return { exitCode: signalCode(signal.reason), timing: 'interrupted' };
@@ -135,11 +135,11 @@ async function runEmulated(plan, cacheFolder, runFolder, signal) {
 function commandFile(words) {
   const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
   const colour = process.stdout.isTTY ? 'FORCE_COLOR=1' : 'NO_COLOR=1';
-  // One emulated processor for everything: a process may have to wait for long before it runs.
+  // All processes share one emulated processor, so a process may wait long before it runs.
   return `export BOXRUN_IN_LAB=1 BOXRUN_LAB_SHARE=/share BOXRUN_SILENCE_MS=60000 CI=1 ${colour}\nexec ${quoted}\n`;
 }
 
-/** @param {string | undefined} report @returns {string} what vitest reported, if it did. */
+/** @param {string | undefined} report @returns {string} the counts of vitest's report; empty without a report. */
 function summary(report) {
   if (!report) return '';
   const {
@@ -159,7 +159,8 @@ async function main() {
   const stop = new AbortController();
   for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(name, () => stop.abort(name));
 
-  // One run at a time: the limits inside BoxLite are tight for an emulated processor that has to share.
+  // Only one run at a time: BoxLite's timeouts are short for an emulated processor that shares the machine with
+  // another.
   const held = await lock(path.join(cacheFolder, 'lock'), () => say('another run has the lab; waiting for it'));
   const runFolder = path.join(cacheFolder, 'last-run');
   rmSync(runFolder, { recursive: true, force: true });

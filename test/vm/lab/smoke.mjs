@@ -1,7 +1,7 @@
-// BoxLite by itself, without BoxRun: load the binding, open a home, boot a box from a busybox image,
-// run a command, stop, remove, with the time of each. Run in the lab with
+// BoxLite alone, without BoxRun. The script loads the binding, opens a home, boots a box from a busybox image, runs a
+// command, stops and removes the box, and prints the time of each step. Run it in the lab:
 //   node test/vm/lab/run.mjs --shell-script test/vm/lab/smoke.mjs
-// It is also what the probe runs to learn whether KVM boots a VM (probe.mjs).
+// The probe also runs it, to find out whether KVM boots a VM.
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

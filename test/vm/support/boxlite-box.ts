@@ -1,5 +1,5 @@
-// A box on the BoxLite driver for tests: images made on the spot, a driver with everything it said, execs run to their
-// end. Used by test/vm/boxlite-driver.test.ts and, bundled, by the process that is killed in it.
+// A box on the BoxLite driver for tests. It makes images, collects the logs and reported ends of the driver, and runs
+// commands to their end. Another test process, which is killed, has this file in its bundle.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, symlinkSync, writeFileSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -49,7 +49,7 @@ export function stateDir(): string {
   return mkdtempSync(join(tmpdir(), 'boxrun-vm-'));
 }
 
-/** An image of a static busybox: with a shell and its tools, or with nothing but /tool/busybox. */
+/** Makes an image of a static busybox: with a shell and its tools, or with only /tool/busybox. */
 export async function makeImage(dir: string, kind: 'shell' | 'bare'): Promise<ImageSource> {
   const root = join(dir, `${kind}-root`);
   for (const name of ['bin', 'tool', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp'])
@@ -71,7 +71,7 @@ export async function makeImage(dir: string, kind: 'shell' | 'bare'): Promise<Im
 export interface TestBox {
   readonly driver: Driver;
   readonly homeDir: string;
-  /** What onEngineExit was told. */
+  /** The reasons that onEngineExit got. */
   readonly exits: string[];
   readonly logs: string[];
 }

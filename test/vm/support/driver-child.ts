@@ -1,6 +1,5 @@
-// A process that owns a running box until it is killed. Bundled and forked by test/vm/boxlite-driver.test.ts;
-// arguments: state directory, box id, image. It leaves a command running, and the background child of one that has
-// finished.
+// A process that owns a running box until it is killed. Arguments: the state directory, the id of the box, the image.
+// It leaves a running command, and the background child of a command that has ended.
 import type { ImageSource } from '../../../src/shared/images/source.ts';
 import { createAndStart, makeBox, request, run } from './boxlite-box.ts';
 

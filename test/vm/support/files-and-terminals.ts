@@ -1,5 +1,5 @@
-// Tests of files, terminals and the input of commands on a real micro-VM, through the whole service. They run on the
-// server and the box of service.test.ts, because each boot takes many seconds where the host is emulated.
+// Tests of files, terminals and the input of commands on a real micro-VM, through the whole service. They use the
+// server and the box of another test file, because each boot takes many seconds in the emulated host.
 import { createHash, randomBytes } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -8,7 +8,7 @@ import { collect, type CrashServer } from '../../support/servers/crash-server.ts
 import { eventually } from '../../support/runs/eventually.ts';
 import { openSocket, type TestSocket } from '../../support/servers/web-socket.ts';
 
-/** Where the host is emulated, an exec takes a good part of a second. */
+/** The waits are long, because one exec takes a large part of a second in the emulated host. */
 const slowMs = 20_000;
 /**
  * busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes.
@@ -27,7 +27,7 @@ const sha = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('he
 const webSocket = (path: string) => openSocket(`ws+unix:${server.stateDir}/boxrun.sock:/v1/boxes/${box}${path}`);
 const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
 
-/** Defines the tests. `place` gives the server and the name of a running box, once both are there. */
+/** Defines the tests. They call `place` before they start; it returns the server and the name of a running box. */
 export function describeFilesAndTerminals(place: () => { readonly server: CrashServer; readonly box: string }): void {
   beforeAll(() => {
     ({ server, box } = place());
@@ -39,7 +39,7 @@ export function describeFilesAndTerminals(place: () => { readonly server: CrashS
 }
 
 function describeFiles(): void {
-  it('come up and down again unchanged: empty, every byte, and 700 kB at random, into directories that were not there', async () => {
+  it('are unchanged after an upload into a new directory and a download: empty, every byte, 700 kB', async () => {
     for (const content of [Buffer.alloc(0), everyByte, randomBytes(700_001)]) {
       const path = `/data/of/${content.length}/file`;
       await put(path, content);
@@ -49,7 +49,7 @@ function describeFiles(): void {
     expect(await shell('ls -A /data/of/*')).not.toContain('boxrun-upload');
   });
 
-  it('keep names with blanks, quotes, newlines and letters of all kinds', async () => {
+  it('can have names with blanks, quotes, newlines and letters of all kinds', async () => {
     const name = `it's a "name"\n\\ grün 日本 🎉 $HOME`;
     await put(`/names/${name}`, 'content');
     expect((await get(`/names/${name}`)).toString()).toBe('content');
@@ -58,7 +58,7 @@ function describeFiles(): void {
     );
   });
 
-  it("reach the memory file systems of the box, where the engine's own copy does not", async () => {
+  it("can be in the box's memory file systems, which the engine's own copy does not reach", async () => {
     await shell('mkdir -p /mem; mount -t tmpfs none /mem 2>/dev/null; df -P /dev/shm /tmp');
     for (const path of ['/tmp/deep/file', '/dev/shm/file', '/run/file']) {
       await put(path, path);
@@ -67,7 +67,7 @@ function describeFiles(): void {
     }
   });
 
-  it('are refused with a reason where they cannot be', async () => {
+  it('are refused with a reason when the path cannot be used', async () => {
     const refused = { code: 'VALIDATION_ERROR', status: 422 };
     await expect(put('/data', 'x')).rejects.toMatchObject({
       ...refused,
@@ -89,7 +89,7 @@ function describeFiles(): void {
     await expect(put('/proc/x', 'x')).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
   });
 
-  it('never leave the box by a link', async () => {
+  it('never leave the box through a link', async () => {
     const name = `boxrun-link-${randomBytes(6).toString('hex')}`;
     await shell('ln -s ../../../../../../../../tmp /root/out; ln -s /proc/1/root/tmp /root/round');
     await put(`/root/out/${name}`, 'inside');
@@ -98,19 +98,19 @@ function describeFiles(): void {
     await expect(access(`/tmp/${name}`)).rejects.toThrow();
   });
 
-  it('that are not sent to their end leave nothing', async () => {
+  it('leave nothing behind when the upload breaks off', async () => {
     const broken = async function* () {
       yield randomBytes(600_000);
       await eventually('the upload has begun', async () => (await shell('ls -A /half 2>/dev/null')) !== '', slowMs);
       throw new Error('the source broke');
     };
     await expect(server.client.upload(box, broken(), '/half/file')).rejects.toThrow('the source broke');
-    await eventually('nothing of it is left', async () => (await shell('ls -A /half')) === '', slowMs);
+    await eventually('no part of the upload is left', async () => (await shell('ls -A /half')) === '', slowMs);
   });
 }
 
 function describeInput(): void {
-  it('arrives byte for byte, NUL and what is no UTF-8 included, and ends', async () => {
+  it('arrives byte for byte, with NUL and invalid UTF-8, and ends', async () => {
     const exec = await server.client.startExec(box, {
       cmd: ['sh', '-c', 'echo begun; sha256sum; exit 3'],
       stdin: true,
@@ -125,7 +125,7 @@ function describeInput(): void {
     expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
   });
 
-  it('comes through a terminal of the size asked for, which changes', async () => {
+  it('comes through a terminal, whose size can change', async () => {
     const cmd = ['sh', '-c', 'stty size; read a; stty size; [ -t 1 ] && echo "tty $TERM $a"'];
     const exec = await server.client.startExec(box, { cmd, tty: true, stdin: true, cols: 90, rows: 30 });
     const socket = await webSocket(`/exec/${exec.id}/attach`);
@@ -138,7 +138,7 @@ function describeInput(): void {
 }
 
 function describeCommands(): void {
-  it('runs as the user asked for: in the directory of the box, or at the top where that is closed to them', async () => {
+  it('runs as another user: in the workdir of the box, or in / if that user may not enter the workdir', async () => {
     expect((await run({ cmd: ['sh', '-c', 'id -u; id -g; pwd'], user: '1234:55' })).stdout).toBe('1234\n55\n/\n');
     expect((await run({ cmd: ['sh', '-c', 'id -un; pwd'], user: 'root' })).stdout).toBe('root\n/root\n');
     const closed = await run({ cmd: ['pwd'], user: '1234:55', workdir: '/root' });
@@ -146,7 +146,7 @@ function describeCommands(): void {
     expect(closed.stderr).toContain('Permission denied');
   });
 
-  it('gets the signal that is sent', async () => {
+  it('gets the signal that a client sends', async () => {
     const exec = await server.client.startExec(box, {
       cmd: ['sh', '-c', 'trap "echo caught; exit 9" USR1; echo up; while :; do sleep 0.1; done'],
     });
@@ -158,7 +158,7 @@ function describeCommands(): void {
 }
 
 function describeTerminals(): void {
-  it('gives a shell of the size asked for, follows its changes, and knows Ctrl-C, Ctrl-Z and the exit code', async () => {
+  it('runs a shell, follows changes of the size, and handles Ctrl-C, Ctrl-Z and the exit code', async () => {
     const terminal = await webSocket('/attach?cols=101&rows=33&term=vt100');
     await terminal.until(prompt, slowMs);
     terminal.type('stty size; echo "[$TERM]"; tty; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all-""ttys\n');
@@ -189,7 +189,7 @@ function describeTerminals(): void {
     expect(terminal.words).toEqual([{ type: 'exit', code: 0 }]);
   });
 
-  it('takes the shell and everything started in it along when the client leaves', async () => {
+  it('is killed with the shell and all its children when the client closes the connection', async () => {
     const terminal = await webSocket('/attach');
     await terminal.until(prompt, slowMs);
     terminal.type('setsid sleep 3001 & sleep 3002 & (sleep 3003 &) ; sleep 3004\n');
@@ -197,7 +197,7 @@ function describeTerminals(): void {
     const leftAt = performance.now();
     terminal.socket.terminate();
     await eventually('none runs', async () => (await shell('ps | grep -c "[s]leep 300[1-4]"')).trim() === '0', slowMs);
-    // 2 s on a host of its own; looking alone takes half a second where the host is emulated.
+    // On a real host, 2 s would be enough. In the emulated host, each look alone takes half a second.
     expect(performance.now() - leftAt).toBeLessThan(6_000);
   });
 }

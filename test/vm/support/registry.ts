@@ -1,10 +1,10 @@
-// A read-only image registry on plain http, for pull tests: serves OCI layout directories by name (distribution-spec,
-// pull category only). Used by test/vm/boxlite-driver.test.ts.
+// A read-only image registry on plain http, for tests of pulls. It serves OCI layout directories by name (only the pull
+// category of the distribution-spec).
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { blobPath, manifestType } from '../../../src/shared/images/oci-layout.ts';
 
-/** Any tag of a repository stands for the one image of its layout. */
+/** Every tag of a repository names the one image of its layout. */
 export function serveRegistry(layouts: Readonly<Record<string, string>>): Server {
   return createServer((request, response) => {
     const match = /^\/v2\/(?:([^/]+)\/(manifests|blobs)\/(.+))?$/.exec(request.url ?? '');

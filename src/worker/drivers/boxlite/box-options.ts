@@ -1,6 +1,6 @@
-// From a box's specification to the engine's options: checks what the engine would swallow, keeps variables that steer
-// the engine out of the box, and adds the hidden volume that everything in guest-control.ts rests on. Pure but for
-// asking whether host paths exist. Called by driver.ts before anything is made.
+// The engine's options for a box, made from the box's specification. Values that the engine would silently accept and
+// not honour are refused here. Variables that would steer the engine never reach it. Every box gets the hidden tools
+// volume. Pure, except that it looks for the host paths of volumes.
 import { stat } from 'node:fs/promises';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { byDepth, checkVolumePlaces, guestPlace } from '../../../shared/boxes/volume-places.ts';
@@ -8,20 +8,20 @@ import { canonicalReference } from '../../../shared/images/reference.ts';
 import type { BoxSpec } from '../driver-contract.ts';
 import type { EngineBoxOptions } from './engine.ts';
 
-/** Where the host's busybox stands in every box; see guest-control.ts. */
+/** The directory in every box with the host's busybox. guest/guest-scripts.ts covers it with a memory file system. */
 export const toolsPath = '/.boxrun';
 
-/** Kernel, guest agent and page cache; with less the VM comes up sometimes only. */
+/** The kernel, the guest agent and the page cache need this much. With less memory, the VM often does not start. */
 const memoryMbLeast = 128;
 const cpuMost = 255;
 
 /**
- * Process 1 of the box. It takes in orphans, and its end is the box's end: an image's own command would end most boxes
- * at once. TERM is how the engine asks for a shutdown.
+ * The script of process 1 in the box. It adopts orphans. The box ends when process 1 ends, so the command of the image
+ * is not used here: it would end most boxes at once. The engine sends TERM to shut the box down.
  */
 const initScript = 'trap "exit 0" TERM; while :; do sleep 2000000 & wait; done';
 
-/** @throws RUNTIME_ERROR, VALIDATION_ERROR naming what cannot be */
+/** @throws RUNTIME_ERROR, VALIDATION_ERROR with the value that a micro-VM cannot have */
 export async function checkSpec(spec: BoxSpec): Promise<void> {
   if (spec.memoryMb < memoryMbLeast) {
     throw new BoxRunError(
@@ -45,12 +45,14 @@ export async function checkSpec(spec: BoxSpec): Promise<void> {
 }
 
 /**
- * Without the variables that would reach the engine itself: `BOXLITE_EXECUTOR` alone takes a command out of the box.
+ * Returns the variables without those that the engine itself would read. For example, with `BOXLITE_EXECUTOR` the
+ * engine runs a command outside of the box.
  */
 export function boxEnvironment(env: Readonly<Record<string, string>>): [string, string][] {
   return Object.entries(env).filter(([name]) => !/^(BOXLITE|BOXRUN)_/.test(name));
 }
 
+/** @param toolsDir the directory on the host that prepareTools made */
 export function engineOptions(spec: BoxSpec, toolsDir: string): EngineBoxOptions {
   const image =
     spec.image.kind === 'layout'
@@ -62,10 +64,11 @@ export function engineOptions(spec: BoxSpec, toolsDir: string): EngineBoxOptions
     cpus: spec.cpu,
     memoryMib: spec.memoryMb,
     diskSizeGb: spec.diskSizeGb,
-    // Each command changes directory itself: the engine would refuse to start a box whose directory is missing.
+    // The workdir may be missing in the image, and then the engine would not start the box. So each command changes its
+    // directory itself.
     workingDir: '/',
     env: boxEnvironment(spec.env).map(([key, value]) => ({ key, value })),
-    // The first volume is the engine's `uservol0`, which guest-control.ts counts on.
+    // The engine calls the first volume `uservol0`. guest/guest-control.ts finds the tools by this name.
     volumes: [
       { hostPath: toolsDir, guestPath: toolsPath, readOnly: true },
       ...byDepth(spec.volumes, ({ guest_path: path }) => path).map((volume) => ({
@@ -77,14 +80,14 @@ export function engineOptions(spec: BoxSpec, toolsDir: string): EngineBoxOptions
     network: { outbound: { mode: spec.network ? 'enabled' : 'disabled' } },
     entrypoint: [`${toolsPath}/busybox`, 'sh', '-c', initScript],
     cmd: [],
-    // The worker may die at any moment, and the box must not.
+    // With `detach`, the box goes on when the worker dies.
     detach: true,
     autoRemove: false,
     autoResume: false,
     security: {
       jailerEnabled: true,
-      // The engine's filter lacks calls that its file server makes for a mounted volume (statfs, for one): a `df` in
-      // the box would kill the VM. The namespaces of the jail stay.
+      // The engine's file server for volumes makes system calls that the engine's own filter forbids (for example
+      // statfs). With the filter, a `df` in a box with volumes would kill the VM. The namespaces of the jail stay.
       seccompEnabled: !hasVolumes,
     },
   };

@@ -1,5 +1,5 @@
-// A box as a micro-VM of BoxLite: one home and one runtime for its life. Composes the parts of this folder; owns which
-// VM is the live one. docs/boxlite-driver.md says how it all works.
+// The BoxLite driver: one box as one micro-VM. It owns the VM that is live now, if there is one. Only this VM gets
+// commands, and only its unexpected end is reported. docs/boxlite-driver.md explains the driver.
 import { join } from 'node:path';
 import { withDeadline } from '../../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
@@ -16,13 +16,13 @@ import { takeOverVm, type LiveVm } from './vm/live-vm.ts';
 import { findVmProcesses, vmUsage } from './vm/vm-processes.ts';
 
 export interface BoxliteOptions {
-  /** Registries reached over plain http, as host:port. */
+  /** Registries that the engine asks over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
-  /** Where the engine keeps its own programs; its default where null. */
+  /** The directory for the engine's own programs. Null: the engine's default. */
   readonly runtimeDir: string | null;
 }
 
-/** Process start and exec over the engine's connection, on a host whose KVM works. */
+/** An exec over the engine's connection and the start of the process, on a host with working KVM. */
 const shortExecMs = 40;
 const engineStopMs = 30_000;
 
@@ -39,8 +39,8 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
     if (live !== null) return live;
     throw new BoxRunError('BOX_NOT_RUNNING', `box ${spec.boxId} is not running`);
   };
-  /** Whoever takes it answers for its end. */
-  const takeLive = (): LiveVm | null => {
+  /** After this, the end of the VM is expected. The caller ends the VM, or leaves it to the next worker. */
+  const releaseLive = (): LiveVm | null => {
     const vm = live;
     live = null;
     vm?.release();
@@ -54,7 +54,8 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
     async prepareImage(progress, signal) {
       if (spec.image.kind === 'layout') return;
       const runtime = await home.open();
-      if (spec.engineId !== undefined && spec.engineId !== null) await home.box(); // Without its disk no image helps.
+      // A box that exists already needs its disk. If the disk is missing, the call fails before it pulls the image.
+      if (spec.engineId !== undefined && spec.engineId !== null) await home.box();
       await pullImage({
         runtime,
         reference: spec.image.reference,
@@ -80,15 +81,15 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
     foundExecs: async () => running().foundExecs(),
     killStrayExecs: async (finished) => running().killStrayExecs(finished),
     async stop(graceMs) {
-      const vm = takeLive();
+      const vm = releaseLive();
       await stopVm(context, home, vm, graceMs);
-      vm?.end('the box was stopped');
+      vm?.announceEnd('the box was stopped');
     },
     async remove(graceMs = 0) {
-      const vm = takeLive();
+      const vm = releaseLive();
       if (graceMs > 0) await endCommands(context, vm, graceMs);
       await home.remove();
-      vm?.end('the box was removed');
+      vm?.announceEnd('the box was removed');
     },
     async metrics() {
       running();
@@ -97,7 +98,7 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
       return vmUsage(shim);
     },
     async close() {
-      takeLive();
+      releaseLive();
     },
   };
 }
@@ -113,7 +114,7 @@ async function createEngineBox({ spec, imagesDir }: DriverContext, home: BoxHome
   return { engineId: box.id };
 }
 
-/** The VM that a predecessor left, or null when there is none that can be used; nothing is left of it then. */
+/** Takes over the VM of a dead worker. Returns null when no VM can be used; then no process of a VM is left. */
 async function adopt(
   context: DriverContext,
   home: BoxHome,
@@ -125,9 +126,9 @@ async function adopt(
       if ((await box.info()).state.running) {
         return await takeOverVm({ context, home, box, setUpTimeoutMs: limits.adoptTimeoutMs, onLost });
       }
-      context.log.warn({ engineId: box.id }, 'a VM runs that the engine does not know of');
+      context.log.warn({ engineId: box.id }, 'a VM runs, but the engine says that it is stopped');
     } catch (error) {
-      context.log.warn({ err: error }, 'the VM that runs cannot be used');
+      context.log.warn({ err: error }, 'the running VM cannot be used');
     }
   }
   await home.killLeftovers('when re-attaching');
@@ -153,7 +154,7 @@ async function stopVm(context: DriverContext, home: BoxHome, vm: LiveVm | null, 
 }
 
 function checkExecId<T extends { readonly execId: string }>(request: T): T {
-  // It names a directory in the box.
+  // The id becomes the name of a cgroup's directory.
   if (/^[A-Za-z0-9_-]{1,100}$/.test(request.execId)) return request;
-  throw new BoxRunError('VALIDATION_ERROR', `'${request.execId}' cannot be the id of an exec`);
+  throw new BoxRunError('VALIDATION_ERROR', `'${request.execId}' is no valid id of an exec`);
 }

@@ -1,6 +1,5 @@
-// What the engine's errors mean: it gives every one of them the same code, so the message's beginning decides.
-// Called wherever the engine is; pure. A text that is not in the table is a RUNTIME_ERROR that keeps the engine's
-// words.
+// The meaning of the engine's errors. The engine gives all of them the same code, so the text decides. An error whose
+// text matches no rule becomes a RUNTIME_ERROR with the engine's text. Pure.
 import { BoxRunError, errorText, type ErrorCode } from '../../../shared/errors.ts';
 
 interface Rule {
@@ -13,7 +12,7 @@ const importHint = 'check the name and the tag; an image on disk can be brought 
 export const bootHint =
   'the host must let KVM boot virtual machines: `boxrun doctor` explains; `--driver container` works without';
 
-/** The first rule that matches wins. */
+/** The first rule that matches is used. */
 const rules: readonly Rule[] = [
   {
     pattern: /Failed to pull image[^]*(error sending request|dns|connect)/i,
@@ -42,8 +41,9 @@ const rules: readonly Rule[] = [
 ];
 
 /**
- * The catalogue error for what the engine threw while `doing` something ('starting the box'); `reason` is added if
- * known.
+ * Returns the error of the catalogue for an error of the engine.
+ * @param doing the action that failed, for example 'starting the box'
+ * @param reason the cause that was found elsewhere; it is added to the message
  */
 export function engineError(error: unknown, doing: string, reason: string | null = null): BoxRunError {
   if (error instanceof BoxRunError) return error;
@@ -57,12 +57,15 @@ export function engineError(error: unknown, doing: string, reason: string | null
   );
 }
 
-/** True when the box behind the handle is not running (any more): another handle, or nothing, is needed. */
+/** True when the engine says that the box of this handle does not run. A new handle may still work. */
 export function saysNotRunning(error: unknown): boolean {
   return /^(stopped|invalid state):|handle is spent/i.test(errorText(error));
 }
 
-/** The engine appends whole reports to some messages; those belong in the log. A list of causes gives its first one. */
+/**
+ * Returns the first line of a message. The engine appends whole reports to some messages, and those belong in the log.
+ * If the first line introduces a list of causes, the first cause is added.
+ */
 function headline(text: string): string {
   const [first = '', second = ''] = text.split('\n').map((each) => each.trim());
   const line = first.endsWith(':') ? `${first} ${second.replace(/^- /, '')}` : first;

@@ -1,6 +1,5 @@
-// The native binding: loaded before a spare worker has a box, and opened once for a home. The rest of this folder sees
-// only the types below, so that what the engine calls things stays here. A home has one runtime at a time, guarded by a
-// lock that its process holds until it exits.
+// The engine's native binding. It gives the rest of this folder the engine's types and an opened runtime. A home has
+// one runtime at a time: the process that opened it holds a lock until the process exits.
 import type { Boxlite } from '@boxlite-ai/boxlite';
 import { sleep } from '../../../shared/waiting/clock.ts';
 import { errorText } from '../../../shared/errors.ts';
@@ -13,19 +12,23 @@ export type EngineExec = Awaited<ReturnType<EngineBox['exec']>>;
 
 export interface EngineOptions {
   readonly homeDir: string;
-  /** Registries reached over plain http, as host:port. */
+  /** Registries that the engine asks over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
-  /** Where the engine keeps its own programs; its default where null. */
+  /** The directory for the engine's own programs. Null: the engine's default. */
   readonly runtimeDir: string | null;
 }
 
-/** A predecessor that was killed holds its lock until the kernel has taken it down. */
+/** A worker that was killed holds its lock until the kernel has removed the process. */
 const lockWaitMs = 3_000;
 const lockRetryMs = 50;
 
-/** @throws RUNTIME_ERROR when the binding cannot be loaded */
+/**
+ * Loads the binding.
+ * @param runtimeDir the directory for the engine's own programs, or null for the engine's default
+ * @throws RUNTIME_ERROR when the binding cannot be loaded
+ */
 export async function loadEngine(runtimeDir: string | null) {
-  // The engine reads this variable itself, and has no option for it.
+  // The engine has no option for this directory. It only reads this variable.
   if (runtimeDir !== null) process.env['BOXLITE_RUNTIME_DIR'] = runtimeDir;
   return import('@boxlite-ai/boxlite').then(
     (binding) => binding.getJsBoxlite(),
@@ -36,7 +39,7 @@ export async function loadEngine(runtimeDir: string | null) {
 }
 
 /**
- * Opens the home's runtime.
+ * Opens the runtime of a home. Waits a short time for the lock of a worker that was killed.
  * @throws RUNTIME_ERROR when the binding cannot be loaded or another process has the home open
  */
 export async function openEngine(options: EngineOptions): Promise<EngineRuntime> {

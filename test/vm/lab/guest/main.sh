@@ -1,7 +1,7 @@
 #!/bin/sh
-# Process 1 of the emulated host during a run: prepares what BoxLite expects of a Linux host, runs
-# /share/command with its output on the virtio port, leaves the exit code on the share, powers off.
-# sh reaps orphans while it waits, which the tests rely on.
+# Process 1 of the emulated host during a run. It prepares the file systems, modules and devices that BoxLite needs.
+# Then it runs /share/command with its output on the virtio port, writes the exit code to the share, and powers off.
+# While sh waits, it also reaps orphans. The tests need that.
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
@@ -10,7 +10,7 @@ mount -t cgroup2 cgroup /sys/fs/cgroup
 hostname lab
 ip link set lo up
 
-# The serial console says that the host as a whole is alive, however quiet the command is.
+# The heartbeat on the serial console shows that the host is alive, even when the command prints nothing.
 while :; do echo "lab: heartbeat" >/dev/ttyS0; sleep 5; done &
 
 modprobe -a overlay fuse vhost_vsock tun virtio_console kvm_amd
@@ -25,7 +25,7 @@ for name in /sys/class/virtio-ports/*/name; do
 done
 [ -n "$port" ] || { echo "lab: no output port" >/dev/ttyS0; exec /bin/busybox poweroff -f; }
 
-# A port opens once only; a pipe in front of it lets the command and its children open it at will.
+# The port can be opened only once. So a pipe stands in front of it, which the command and its children can open again.
 mkfifo /run/output
 cat /run/output >"$port" &
 drain=$!
@@ -37,7 +37,7 @@ setsid sh /share/command >/run/output 2>&1 </dev/null &
 wait $!
 echo $? >/share/exit-code
 
-# What the command left running may hold the pipe open; do not wait for that for ever.
+# Processes that the command left may hold the pipe open, so the wait has a bound.
 ( sleep 3; kill "$drain" ) 2>/dev/null &
 wait "$drain"
 sync

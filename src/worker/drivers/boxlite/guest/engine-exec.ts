@@ -1,8 +1,7 @@
-// One command of a box: the engine's execution as streams of bytes, one exit, and a kill of the whole tree. Called by
-// driver.ts. The leader's end counts, never the streams': children may hold those open for as long as they like.
-// The engine has no back-pressure: output goes through a ring of 1 MiB in the VM, which drops what the host is too slow
-// for and says so in the stream (`[boxlite] stdout output dropped N bytes`), and waits unbounded on the host until it
-// is read here.
+// The driver's handle of one command: streams of bytes, one exit, and the kill of the whole tree. The command ends with
+// its leader, never with its streams, because children may hold those open.
+// The engine has no back-pressure. In the VM, output passes a ring of 1 MiB. When the ring is full, the engine drops
+// output and writes `[boxlite] stdout output dropped N bytes` into the stream. On the host, output waits without bound.
 import { Readable, Writable } from 'node:stream';
 import { sleep, withDeadline } from '../../../../shared/waiting/clock.ts';
 import { errorText } from '../../../../shared/errors.ts';
@@ -16,11 +15,11 @@ interface PieceStream {
   next(): Promise<string | null>;
 }
 
-/** Pieces that come within this time of each other leave as one. */
+/** Pieces that arrive within this time are joined into one. */
 const joinMs = 2;
 const joinBytes = 64 * 1024;
 
-/** What the engine writes into stderr when it loses its connection to the command. */
+/** The engine writes this into stderr when it loses its connection to the command. */
 const attachError = 'Attach stream error: ';
 
 export interface ExecDeps {
@@ -31,21 +30,21 @@ export interface ExecDeps {
   /** Resolves with the reason when the VM has ended. */
   readonly engineEnd: Promise<string>;
   readonly isVmAlive: () => Promise<boolean>;
-  /** The leader has ended. */
+  /** Called when the leader has ended, or is lost. */
   readonly onExit: () => void;
 }
 
 export async function createExecHandle(deps: ExecDeps): Promise<ExecHandle> {
   const { request, exec } = deps;
-  let lostWords: string | null = null;
-  const onLost = (words: string) => {
-    lostWords ??= words;
+  let lossText: string | null = null;
+  const onLost = (text: string) => {
+    lossText ??= text;
   };
   const [stdout, stderr, stdin] = await Promise.all([exec.stdout(), exec.stderr(), exec.stdin()]);
   const input = request.stdin ? createInput(stdin) : null;
-  // A command that is given no input finds its end; a terminal has to stay open.
+  // A command without input reads the end of its input at once. The input of a terminal has to stay open.
   if (input === null && request.tty === null) void stdin.close().catch(() => undefined);
-  const exit = waitForExit(deps, () => lostWords).finally(deps.onExit);
+  const exit = waitForExit(deps, () => lossText).finally(deps.onExit);
 
   return {
     stdout: createOutput(stdout, () => undefined),
@@ -53,10 +52,10 @@ export async function createExecHandle(deps: ExecDeps): Promise<ExecHandle> {
     stdin: input,
     exit,
     async resize(cols, rows) {
-      await exec.resizeTty(rows, cols).catch(refuse('resizing the terminal'));
+      await exec.resizeTty(rows, cols).catch(rethrowAs('resizing the terminal'));
     },
     async signal(signal) {
-      await exec.signal(signal).catch(refuse('sending a signal'));
+      await exec.signal(signal).catch(rethrowAs('sending a signal'));
     },
     hasChildren: deps.hasChildren,
     async killTree() {
@@ -66,13 +65,13 @@ export async function createExecHandle(deps: ExecDeps): Promise<ExecHandle> {
   };
 }
 
-function refuse(doing: string): (error: unknown) => never {
+function rethrowAs(doing: string): (error: unknown) => never {
   return (error) => {
     throw engineError(error, doing);
   };
 }
 
-async function waitForExit(deps: ExecDeps, lostWords: () => string | null): Promise<ExecExit> {
+async function waitForExit(deps: ExecDeps, lossText: () => string | null): Promise<ExecExit> {
   const wait = deps.exec.wait().then(
     ({ exitCode }) => exitCode,
     (error: unknown) => errorText(error),
@@ -80,22 +79,23 @@ async function waitForExit(deps: ExecDeps, lostWords: () => string | null): Prom
   const end = await Promise.race([wait, deps.engineEnd.then((reason) => ({ lost: reason }))]);
   if (typeof end === 'object') return end;
   if (typeof end === 'number' && end !== -1) return { exitCode: exitCodeOf(end) };
-  // -1 is both a lost connection and death by SIGHUP. The words about a lost one are on stderr, perhaps not read yet.
+  // -1 means either a lost connection or an end by SIGHUP. After a lost connection, the engine's text is on stderr. It
+  // may not have been read yet.
   await sleep(joinMs);
   if (!(await deps.isVmAlive()))
     return { lost: await Promise.race([deps.engineEnd, sleep(limits.connectTimeoutMs).then(() => 'the VM is gone')]) };
-  const words = typeof end === 'string' ? end : lostWords();
-  if (words === null) return { exitCode: exitCodeOf(-1) };
-  // Nothing of it can be seen any more, so nothing of it may go on.
+  const text = typeof end === 'string' ? end : lossText();
+  if (text === null) return { exitCode: exitCodeOf(-1) };
+  // The worker no longer sees the output of the command, so the command must not go on.
   await deps.killTree().catch(() => undefined);
-  return { lost: `the connection to the command was lost: ${words}` };
+  return { lost: `the connection to the command was lost: ${text}` };
 }
 
 /**
- * Bytes from the engine's pieces of text; `onLost` gets the engine's own words about a broken connection, which are no
- * output.
+ * Makes a stream of bytes from the engine's pieces of text.
+ * @param onLost gets the engine's text about a broken connection, which is no output of the command
  */
-function createOutput(pieces: PieceStream, onLost: (words: string) => void): Readable {
+function createOutput(pieces: PieceStream, onLost: (text: string) => void): Readable {
   let pumping = false;
   let blocked = false;
   let waiting: Buffer[] = [];
@@ -164,7 +164,7 @@ function createInput(stdin: Awaited<ReturnType<EngineExec['stdin']>>): Writable 
       stdin.close().then(() => done(), done);
     },
     destroy(error, done) {
-      // However it ends, the command must see the end of its input.
+      // Also after an error, the command must see the end of its input.
       stdin.close().then(
         () => done(error),
         () => done(error),

@@ -1,21 +1,21 @@
-// The wrapper that starts every command in a box, run by the host's busybox, so that it works in an image without a
-// shell. It puts itself into the command's own cgroup, then becomes the command. Pure; exec.ts hands the result to the
-// engine. Values travel as arguments, never inside the script: there is nothing to quote.
+// The wrapper script that starts every command in a box. The host's busybox runs it, so it also works in an image
+// without a shell. It joins the cgroup of the command, and then becomes the command. All values are arguments and never
+// part of the script, so nothing has to be quoted. Pure.
 import { toolsPath } from '../box-options.ts';
 
-/** Names that a shell keeps for itself or does not take over; they are set by `env` behind its back. */
+/** Variables that a shell sets itself or does not pass on. `env` sets them after the shell. */
 const shellNames =
   /^(IFS|OPTIND|OPTARG|PS[124]|PPID|RANDOM|LINENO|SHLVL|PWD|OLDPWD|CDPATH|ENV|MAIL|MAILPATH|FUNCNAME|HISTFILE|EPOCHSECONDS|EPOCHREALTIME|_)$/;
 const shellIdentifier = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * Arguments: $0 the exec's id; $1 directory; $2 rows and $3 columns of the terminal, or empty; $4 `own` when nobody
- * asked for the directory; $5 the number of NAME=VALUE arguments that follow; these; the command. Its own variables
- * bear a prefix that no user's variable has (box-options.ts keeps those out). busybox would run its own applets for
- * bare names, so PATH is searched here.
- *
- * The kill (guest-control.ts) first sets cgroup.max.depth of the command's cgroup, making it if it is not there yet: a
- * wrapper that comes too late sees that, and runs nothing.
+ * Arguments: $0 the id of the exec; $1 the directory; $2 the rows and $3 the columns of the terminal, or empty; $4
+ * `own` when $1 is the workdir of the box and the client asked for no other; $5 the number of NAME=VALUE arguments;
+ * then these arguments; then the command. The script's own variables begin with BOXRUN_; box-options.ts removes such
+ * variables of the user. The script searches PATH itself, because busybox would run its own applets for names without a
+ * slash.
+ * A kill may come before this script has joined the cgroup. So the kill (guest-scripts.ts) makes the cgroup if
+ * necessary, and sets its cgroup.max.depth. A wrapper that finds this mark starts nothing.
  */
 const wrapperScript = `
 BOXRUN_G=${toolsPath}/cg/$0
@@ -84,10 +84,13 @@ export interface WrappedCommand {
   readonly execId: string;
   readonly cmd: readonly string[];
   readonly workdir: string;
-  /** Nobody asked for `workdir`: it is the box's own. A user to whom it is closed (/root is) starts at the top then. */
+  /**
+   * True when `workdir` is that of the box, and the client asked for no other. A user who may not enter it (for example
+   * /root) then starts in `/`.
+   */
   readonly isOwnDirectory: boolean;
   readonly size: { readonly cols: number; readonly rows: number } | null;
-  /** Of the box and of this command, filtered. */
+  /** The variables of the box and of this command, after boxEnvironment. */
   readonly env: readonly [string, string][];
 }
 
@@ -97,7 +100,7 @@ export interface EngineCommand {
   readonly env: [string, string][];
 }
 
-/** What the engine is to run for a command. */
+/** Returns the program, the arguments and the variables with which the engine starts the wrapper. */
 export function wrapCommand(command: WrappedCommand): EngineCommand {
   const odd = command.env.filter(([name]) => shellNames.test(name) || !shellIdentifier.test(name));
   const plain = command.env.filter((pair) => !odd.includes(pair));
@@ -121,7 +124,7 @@ export function wrapCommand(command: WrappedCommand): EngineCommand {
   return { program: `${toolsPath}/busybox`, args, env: plain };
 }
 
-/** As a shell would say it: the engine gives -n for signal n. */
+/** Returns a shell's exit code. The engine gives -n for signal n; a shell gives 128+n. */
 export function exitCodeOf(engineCode: number): number {
   return engineCode < 0 ? 128 - engineCode : engineCode;
 }

@@ -1,6 +1,6 @@
-// What the driver does to a box from outside it but inside its VM: preparing it after a boot, killing whole commands,
-// asking everything to end. Each is one short script run as root of the VM. Owns the list of commands whose cgroups
-// wait to be removed. Called by driver.ts and exec.ts.
+// The control of a VM from inside it, but outside of the box: it prepares the VM after a boot, kills whole commands,
+// and asks all processes to end. Each action is one script that runs as root of the VM. This file owns the list of
+// ended commands whose cgroups are not removed yet.
 import { readdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -15,24 +15,26 @@ import {
   killExecScript,
   killStraysScript,
   listScript,
+  removeCgroupsScript,
   setUpScript,
   stopScript,
-  sweepScript,
 } from './guest-scripts.ts';
 
 export interface GuestControl {
-  /** After each boot and re-attach, before anything else. Also the proof that the VM answers. */
+  /** Prepares the VM. Call it first after each boot and after each take-over. It also proves that the VM answers. */
   setUp(timeoutMs: number): Promise<void>;
+  /** Kills all processes of a command. Resolves when none is left. */
   killExec(execId: string): Promise<void>;
-  /** Whether a process of the command lives. */
+  /** True when a process of the command lives. */
   hasProcesses(execId: string): Promise<boolean>;
-  /** Commands that have a cgroup. */
+  /** Returns the ids of the commands that have a cgroup. */
   foundExecs(): Promise<string[]>;
+  /** Kills all commands except those in `finished`. */
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
-  /** TERM, and KILL after `graceMs`; the disk is written out. */
+  /** Sends TERM to all processes, and KILL after `graceMs` milliseconds. Then flushes the disk. */
   endCommands(graceMs: number): Promise<void>;
-  /** The leader of the command has ended. */
-  forget(execId: string): void;
+  /** Call it when the leader of a command has ended. Its cgroup is then removed together with others. */
+  commandEnded(execId: string): void;
 }
 
 export interface GuestControlOptions {
@@ -42,23 +44,23 @@ export interface GuestControlOptions {
   readonly network: boolean;
 }
 
-/** Ended commands whose cgroups are removed together. */
-const sweepCount = 32;
+/** So many cgroups of ended commands are removed together. */
+const removalCount = 32;
 const stopStepMs = 50;
 const controlTimeoutMs = 15_000;
-/** The names of all commands that a box can have at once fit in. */
+/** Enough for the ids of all commands that a box can have at once. */
 const outputTextMax = 1024 * 1024;
-/** The engine's network forwards it to 127.0.0.1 of the host. */
+/** The engine's network forwards this address to 127.0.0.1 of the host. */
 const engineHostAddress = '192.168.127.254/32';
 
 export function createGuestControl({ box, boxDir, network }: GuestControlOptions): GuestControl {
-  /** Found by setUp: it stays what it is while the VM lives, whatever becomes of the volume. */
+  /** The path of busybox that setUp found. It is valid while the VM lives, even if the tools volume fails. */
   let busybox: string | null = null;
   let ended: string[] = [];
-  let sweeping = false;
+  let isRemoving = false;
 
   async function run(program: string, script: string, args: readonly string[], timeoutMs: number): Promise<string> {
-    // This variable makes the engine's guest agent run the command itself, not in the box.
+    // With this variable, the engine's guest agent runs the command outside of the box.
     const env: [string, string][] = [['BOXLITE_EXECUTOR', 'guest']];
     const start = box().exec(program, ['sh', '-c', script, 'boxrun', ...args], env, false, null, null, '/');
     const exec = await withDeadline(start, timeoutMs, 'reaching the VM');
@@ -85,17 +87,17 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
     });
   }
 
-  async function sweep(): Promise<void> {
-    sweeping = true;
+  async function removeCgroups(): Promise<void> {
+    isRemoving = true;
     const ids = ended;
     ended = [];
     try {
-      const left = await control(sweepScript, ids);
+      const left = await control(removeCgroupsScript, ids);
       ended.push(...left.split('\n').filter((id) => id !== ''));
     } catch {
-      ended.push(...ids); // With the next one; the VM may be on its way out.
+      ended.push(...ids); // The next removal tries them again. The VM may be shutting down.
     } finally {
-      sweeping = false;
+      isRemoving = false;
     }
   }
 
@@ -123,16 +125,16 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
     async endCommands(graceMs) {
       await control(stopScript, [`${Math.ceil(graceMs / stopStepMs)}`], graceMs + controlTimeoutMs);
     },
-    forget(execId) {
+    commandEnded(execId) {
       ended.push(execId);
-      if (ended.length >= sweepCount && ended.length % sweepCount === 0 && !sweeping) void sweep();
+      if (ended.length >= removalCount && ended.length % removalCount === 0 && !isRemoving) void removeCgroups();
     },
   };
 }
 
 /**
- * The engine's network connects from the host itself, so the host's own addresses would lead to its services, and one
- * address stands for the host's loopback interface.
+ * Returns the addresses that the box must not reach. The engine's network makes its connections from the host itself.
+ * So the addresses of the host would lead to its services, and one special address leads to its loopback interface.
  */
 function hostAddresses(network: boolean): string[] {
   if (!network) return [];

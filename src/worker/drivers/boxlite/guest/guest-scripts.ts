@@ -1,17 +1,17 @@
-// Scripts that guest-control.ts runs in a box's VM, outside the box itself: as root of the VM, in its first namespaces,
-// by the host's busybox. Arguments, never quoting. Cgroups are what holds a command's processes together there: a child
-// cannot leave one, whatever it does to its parents, sessions and environment.
+// The scripts of the VM's control. They run in the VM but outside of the box: as root of the VM, in its first
+// namespaces, with the host's busybox. Values are arguments, so nothing has to be quoted. A cgroup holds the processes
+// of one command: a child cannot leave it by a double fork, a new session or an empty environment.
 import { toolsPath } from '../box-options.ts';
 
-/** Every command's cgroup is a child of this one. */
+/** The parent of the cgroups of all commands. */
 const cgroupRoot = '/sys/fs/cgroup/boxrun';
 
 /**
  * $1 the engine's name for the container; further arguments: addresses of the host that the box must not reach. Prints
- * the pid of the box's process 1. Makes, once in a VM's life:
- * - a memory file system over the tools volume, with a copy of busybox: the volume is served by the VM's process, which
- *   the engine's own system call filter kills when anything (`df`) asks for the volume's size;
- * - the cgroups of commands, writable for any user of the box so that a command can put itself into its own.
+ * the pid of the box's process 1. The first call in the life of a VM also makes:
+ * - A memory file system over the tools volume, with a copy of busybox. The process of the VM serves the volume. The
+ *   engine's system call filter kills this process when a program (`df`) asks for the size of the volume.
+ * - The cgroups of commands. Any user of the box may write to them, so a command can join its own cgroup.
  */
 export const setUpScript = `
 set -e
@@ -44,10 +44,10 @@ fi
 echo "$BOXRUN_INIT"
 `;
 
-/** Bound in steps of 10 ms: then the script says that something is left. */
+/** The number of steps of 10 ms to wait for an empty cgroup. Then the script fails. */
 const emptySteps = 800;
 
-/** Kills what is in cgroup $1 and waits until it is empty: cgroup.kill leaves no race with forks. */
+/** Kills all processes in cgroup $1, and waits until it is empty. With cgroup.kill, no process can escape by a fork. */
 const killFunction = `
 kill_group() {
   BOXRUN_I=0
@@ -63,14 +63,14 @@ kill_group() {
 }
 `;
 
-/** $1 an exec's id. The mark tells a wrapper that has not joined its cgroup yet to give up (command.ts). */
+/** $1 the id of an exec. A wrapper that has not joined its cgroup yet finds the mark and ends (guest-command.ts). */
 export const killExecScript = `${killFunction}
 mkdir ${cgroupRoot}/"$1" 2>/dev/null && chmod 777 ${cgroupRoot}/"$1" && chmod 666 ${cgroupRoot}/"$1"/*
 echo 0 >${cgroupRoot}/"$1"/cgroup.max.depth || exit 1
 kill_group ${cgroupRoot}/"$1"
 `;
 
-/** $1 an exec's id. Prints `populated 1` when a process of it lives; nothing when its cgroup has been removed. */
+/** $1 the id of an exec. Prints `populated 1` when a process of it lives, and an empty line without a cgroup. */
 export const hasProcessesScript = `
 BOXRUN_E=
 [ ! -e ${cgroupRoot}/"$1"/cgroup.events ] || read -r BOXRUN_E <${cgroupRoot}/"$1"/cgroup.events
@@ -85,7 +85,7 @@ for BOXRUN_D in ${cgroupRoot}/*/; do
 done
 `;
 
-/** Arguments: ids of execs whose background children live on. All others are killed and forgotten. */
+/** Arguments: ids of execs whose background children live on. All others are killed, and their cgroups are removed. */
 export const killStraysScript = `${killFunction}
 BOXRUN_R=0
 for BOXRUN_D in ${cgroupRoot}/*/; do
@@ -102,9 +102,9 @@ exit $BOXRUN_R
 `;
 
 /**
- * Arguments: ids of ended execs. Removes their cgroups; prints the ids of those that still have background children.
+ * Arguments: ids of ended execs. Removes their cgroups. Prints the ids of those that still have background children.
  */
-export const sweepScript = `
+export const removeCgroupsScript = `
 for BOXRUN_A in "$@"; do
   BOXRUN_D=${cgroupRoot}/$BOXRUN_A
   [ ! -d "$BOXRUN_D" ] || rmdir "$BOXRUN_D" 2>/dev/null || echo "$BOXRUN_A"
@@ -112,14 +112,14 @@ done
 `;
 
 /**
- * $1 grace in steps of 50 ms. Every process of a command is asked to end (HUP if it has a terminal, TERM, and CONT in
- * case it is stopped). What is left after that time is killed; the disks are written out.
+ * $1 the grace in steps of 50 ms. Asks every process of a command to end: HUP if it has a terminal, TERM, and CONT in
+ * case it is stopped. After the grace, kills all that are left. Then flushes the disks.
  */
 export const stopScript = `${killFunction}
 cat ${cgroupRoot}/*/cgroup.procs 2>/dev/null | while read -r BOXRUN_P; do
   BOXRUN_T=
   read -r BOXRUN_T <"/proc/$BOXRUN_P/stat"
-  # After the name: state, parent, group, session, terminal.
+  # The fields after the name are: state, parent, group, session, terminal.
   set -- "$1" \${BOXRUN_T##*) }
   [ "\${6:-0}" = 0 ] || kill -HUP "$BOXRUN_P" 2>/dev/null
   kill -TERM "$BOXRUN_P" 2>/dev/null

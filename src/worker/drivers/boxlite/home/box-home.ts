@@ -1,5 +1,5 @@
-// The home of one box: its directory, the one runtime that this process may open on it, and the VM's processes on the
-// host. Called by driver.ts, boot.ts and live-vm.ts. The runtime is opened when it is first needed, and never twice.
+// The home of one box: its directory on the host, the runtime that is open on it, and the processes of the VM. The
+// runtime is opened at the first use. One process never has two runtimes open on the same home.
 import { join } from 'node:path';
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
@@ -10,20 +10,21 @@ import { createTemplateHome } from './template-home.ts';
 import { findVmProcesses, killVmProcesses } from '../vm/vm-processes.ts';
 
 export interface BoxHome {
+  /** Opens the runtime, or returns the open one. */
   open(): Promise<EngineRuntime>;
   /**
-   * A fresh handle: the engine's handles do not survive a stop.
-   * @throws RUNTIME_ERROR when the box was never created
+   * Returns a new handle of the box. The engine's handles cannot be used after a stop.
+   * @throws RUNTIME_ERROR when the engine has no such box in this home
    */
   box(): Promise<EngineBox>;
-  /** After a first start: what boxes of this image to come can begin with. Never rejects. */
+  /** Saves files of this home for later boxes of the same image. Call it after the first start. Never rejects. */
   keepTemplate(): Promise<void>;
   /** The engine's own directory of the box. */
   boxDir(engineId: string): string;
   isVmAlive(): Promise<boolean>;
-  /** Kills what is left of the VM; `when` is for the log. */
+  /** Kills all processes of the VM. `when` is for the log. */
   killLeftovers(when: string): Promise<void>;
-  /** Everything of the box on the host goes. */
+  /** Removes everything of the box on the host. */
   remove(): Promise<void>;
 }
 
@@ -50,13 +51,13 @@ export function createBoxHome(
 
   async function seed(): Promise<void> {
     await template.seed(homeDir).catch((error: unknown) => {
-      log.warn({ err: error }, 'the home could not be made like an earlier one');
+      log.warn({ err: error }, 'the home could not be filled from the template of its image');
     });
   }
 
   async function killLeftovers(when: string): Promise<void> {
     const killed = await killVmProcesses(homeDir);
-    if (killed > 0) log.warn({ killed, when }, 'killed processes of the VM that were left');
+    if (killed > 0) log.warn({ killed, when }, 'killed processes that the VM had left');
   }
 
   return {
@@ -72,7 +73,7 @@ export function createBoxHome(
     },
     async keepTemplate() {
       await template.keep(homeDir).catch((error: unknown) => {
-        log.warn({ err: error }, 'the home could not be kept for boxes to come');
+        log.warn({ err: error }, 'the template for later boxes of this image could not be saved');
       });
     },
     boxDir: (engineId) => join(homeDir, 'boxes', engineId),
@@ -80,8 +81,9 @@ export function createBoxHome(
     killLeftovers,
     async remove() {
       await killLeftovers('before the removal');
-      await removeCgroups(homeDir); // The engine's removal would take their names away.
-      // Asked only if it is open anyway: all that it knows of the box is in the home.
+      // The names of the cgroups are those of directories that the engine removes, so the cgroups are removed first.
+      await removeCgroups(homeDir);
+      // The engine keeps all its records of the box in the home. So a runtime that is not open need not be opened here.
       const engine = await runtime?.catch(() => null);
       if (engine !== undefined && engine !== null) {
         await withDeadline(engine.remove(spec.boxId, true), engineRemoveMs, 'removing the box').catch(

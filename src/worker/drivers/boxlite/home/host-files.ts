@@ -1,5 +1,5 @@
-// What the engine keeps on the host for a box, and how it all goes away: the home directory with its link to the shared
-// images, the directory of tools that every box mounts, the short socket paths in /tmp. Called by driver.ts.
+// The files and cgroups that a box of this engine has on the host: the home with its link to the shared images, the
+// tools directory, the short socket links in /tmp. removeHome leaves none of them, except those that boxes share.
 import {
   access,
   chmod,
@@ -20,8 +20,8 @@ import { findBusybox } from '../../../../shared/images/busybox.ts';
 const engineCgroups = '/sys/fs/cgroup/boxlite';
 
 /**
- * Makes the home with its link to the shared images: layers and disk images are then built once for all boxes. The
- * engine wants them on one file system with the home.
+ * Makes the home with a link to the shared images, so that layers and disk images are built once for all boxes. The
+ * engine wants the images on the same file system as the home.
  */
 export async function prepareHome(homeDir: string, imagesDir: string): Promise<void> {
   const shared = join(imagesDir, 'boxlite');
@@ -34,8 +34,9 @@ export async function prepareHome(homeDir: string, imagesDir: string): Promise<v
 }
 
 /**
- * The directory that every box mounts read-only: the host's static busybox, and nothing else.
- * @throws RUNTIME_ERROR when the host has none
+ * Makes the tools directory, which every box mounts read-only. It has only one file: the host's static busybox.
+ * @returns the directory
+ * @throws RUNTIME_ERROR when the host has no static busybox
  */
 export async function prepareTools(imagesDir: string): Promise<string> {
   const dir = join(imagesDir, 'boxlite-tools');
@@ -44,7 +45,7 @@ export async function prepareTools(imagesDir: string): Promise<string> {
   const [wanted, present] = await Promise.all([stat(source), stat(target).catch(() => null)]);
   if (present?.size === wanted.size && present.mtimeMs >= wanted.mtimeMs) return dir;
   await mkdir(dir, { recursive: true, mode: 0o755 });
-  // Two workers may do so at once, and boxes may have the old file open.
+  // Two workers may do this at the same time, and boxes may have the old file open. So the file is replaced at once.
   const temporary = join(dir, `.busybox-${process.pid}`);
   await copyFile(source, temporary);
   await chmod(temporary, 0o755);
@@ -52,7 +53,7 @@ export async function prepareTools(imagesDir: string): Promise<string> {
   return dir;
 }
 
-/** Where the engine binds a box's sockets: a short link, since its own directory may be too long for one. */
+/** The path by which the engine binds the box's sockets. It is a short link, because a socket's path must be short. */
 export function socketLink(engineId: string): string {
   return join(socketLinksDir(), engineId);
 }
@@ -61,14 +62,19 @@ function socketLinksDir(): string {
   return `/tmp/bl-${process.getuid?.() ?? 0}`;
 }
 
-/** Removes the cgroups that the engine makes for its VMs and never removes. No process of the box may be left. */
+/**
+ * Removes the cgroups that the engine makes for its VMs and never removes. Call it when no process of the box is left.
+ */
 export async function removeCgroups(homeDir: string): Promise<void> {
   for (const engineId of await readdir(join(homeDir, 'boxes')).catch(() => [])) {
-    await rmdir(join(engineCgroups, engineId)).catch(() => undefined); // Most often there is none.
+    await rmdir(join(engineCgroups, engineId)).catch(() => undefined); // Most boxes have no cgroup.
   }
 }
 
-/** Removes everything of the home; what is shared with other boxes stays. No process of the box may be left. */
+/**
+ * Removes the home, its cgroups and its socket links. Files that boxes share stay. Call it when no process of the box
+ * is left.
+ */
 export async function removeHome(homeDir: string): Promise<void> {
   await removeCgroups(homeDir);
   const linksDir = socketLinksDir();
@@ -80,7 +86,7 @@ export async function removeHome(homeDir: string): Promise<void> {
   await rm(homeDir, { recursive: true, force: true });
 }
 
-/** True when the engine has something in this home. */
+/** True when the engine has a database in this home. */
 export async function hasEngineRecords(homeDir: string): Promise<boolean> {
   return access(join(homeDir, 'db', 'boxlite.db')).then(
     () => true,

@@ -1,5 +1,6 @@
-// Brings an image's layers from its registry into the directory that all homes share. The engine has neither progress
-// nor a timeout for that, so what arrives on disk tells whether the registry still talks. Called by driver.ts.
+// The pull of an image from its registry into the images directory that all homes share. The engine has neither
+// progress nor a timeout for a pull. So this file watches how many bytes are on the disk: they are the progress, and a
+// pull without new bytes ends with an error.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep } from '../../../../shared/waiting/clock.ts';
@@ -13,7 +14,7 @@ import { engineError } from '../engine-errors.ts';
 export interface PullOptions {
   readonly runtime: EngineRuntime;
   readonly reference: string;
-  /** Where the engine keeps images. */
+  /** The directory in which the engine stores images. */
   readonly imagesDir: string;
   readonly progress: ReportProgress;
   readonly signal: AbortSignal;
@@ -21,7 +22,11 @@ export interface PullOptions {
 
 const lookEveryMs = 1_000;
 
-/** @throws IMAGE_PULL_FAILED, CANCELED. The engine's own download cannot be stopped: it ends with the process. */
+/**
+ * Pulls an image. The engine's own download cannot be stopped: after an error here, it may go on until this process
+ * ends.
+ * @throws IMAGE_PULL_FAILED, CANCELED
+ */
 export async function pullImage({ runtime, reference, imagesDir, progress, signal }: PullOptions): Promise<void> {
   signal.throwIfAborted();
   progress('pull', `pulling ${reference}`);
@@ -32,7 +37,7 @@ export async function pullImage({ runtime, reference, imagesDir, progress, signa
       throw engineError(error, `pulling ${reference}`);
     },
   );
-  pull.catch(() => undefined); // It may fail long after it was given up.
+  pull.catch(() => undefined); // It may still fail after this function has ended.
   try {
     await Promise.race([pull, watchPull(reference, imagesDir, progress, signal, done.signal)]);
   } finally {
@@ -40,7 +45,11 @@ export async function pullImage({ runtime, reference, imagesDir, progress, signa
   }
 }
 
-/** Rejects when nothing new has come for too long, or when it was asked to stop. */
+/**
+ * Watches the disk until `done` aborts.
+ * @throws IMAGE_PULL_FAILED when no new bytes came for limits.registryTimeoutMs, or when the pull takes longer than
+ *   limits.imagePrepareTimeoutMs; CANCELED when `signal` aborts
+ */
 async function watchPull(
   reference: string,
   imagesDir: string,
@@ -52,7 +61,7 @@ async function watchPull(
   const stop = AbortSignal.any([signal, done]);
   const bytesBefore = await storedBytes(imagesDir);
   let bytes = bytesBefore;
-  let newsAt = startedAt;
+  let lastBytesAt = startedAt;
   while (!done.aborted) {
     await sleep(lookEveryMs, stop);
     if (done.aborted) return;
@@ -60,10 +69,10 @@ async function watchPull(
     const now = await storedBytes(imagesDir);
     if (now !== bytes) {
       bytes = now;
-      newsAt = Date.now();
+      lastBytesAt = Date.now();
       progress('pull', `pulling ${reference}: ${Math.max(0, (bytes - bytesBefore) / 2 ** 20).toFixed(1)} MiB`);
     }
-    const silentMs = Date.now() - newsAt;
+    const silentMs = Date.now() - lastBytesAt;
     if (silentMs > limits.registryTimeoutMs || Date.now() - startedAt > limits.imagePrepareTimeoutMs) {
       throw new BoxRunError(
         'IMAGE_PULL_FAILED',

@@ -1,7 +1,6 @@
-// Homes that begin where an earlier box's home has come to: with the guest's root file system, which the engine else
-// builds in each fresh home, and the image in its index, for which it else asks the registry. Kept by boot.ts after the
-// first start of an image's first box, used by box-home.ts before the engine opens a home. Whatever does not fit is
-// left out, and the engine makes its own.
+// Templates of homes, one for each image. A template has files of the first box of its image: the root file system of
+// the guest, which the engine would build again in each new home, and the image's entry in the engine's database, for
+// which it would ask the registry. A home that cannot use a template starts empty, and the engine makes all of it.
 import { createHash } from 'node:crypto';
 import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -9,24 +8,24 @@ import { installedDirectory, moveInto, temporaryDirectory } from '../../../../sh
 import type { ImageSource } from '../../../../shared/images/source.ts';
 import { hasEngineRecords } from './host-files.ts';
 
-/** The engine's tables of which a fresh home has no rows (version 0.10.0). */
+/** The tables of the engine's database that have no rows in a new home (engine version 0.10.0). */
 const tablesOfBoxes = ['base_disk_ref', 'snapshot', 'box_state', 'box_config', 'alive'];
 const databaseName = 'boxlite.db';
 
 interface HomeOrigin {
-  /** Of which the template was made: its database names files by it. */
+  /** The home from which the template was made. The paths in the template's database begin with it. */
   readonly homeDir: string;
 }
 
-/** For one image in one directory of images. */
+/** The template of one image in one images directory. */
 export interface TemplateHome {
   /**
-   * Fills a home that nobody has opened yet; false where there is no template for it. What fails leaves nothing there.
+   * Fills a home that the engine has not opened yet. Returns false when there is no template, or when the engine has a
+   * database in the home already. If it fails, it removes what it had put there.
    */
   seed(homeDir: string): Promise<boolean>;
   /**
-   * Keeps what `homeDir` has, where there is no template yet. Its engine is open and quiet: nothing is written to it
-   * meanwhile.
+   * Makes the template from `homeDir` if there is none yet. Call it while the engine writes nothing into this home.
    */
   keep(homeDir: string): Promise<void>;
 }
@@ -38,10 +37,10 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
   return {
     async seed(homeDir) {
       if (await hasEngineRecords(homeDir)) return false;
-      const madeOf = (await readFile(origin, 'utf8')
+      const homeOrigin = (await readFile(origin, 'utf8')
         .then(JSON.parse)
         .catch(() => null)) as HomeOrigin | null;
-      if (madeOf === null) return false;
+      if (homeOrigin === null) return false;
       try {
         await linkFiles(join(template, 'bases'), join(homeDir, 'bases'));
         await mkdir(join(homeDir, 'db'), { recursive: true });
@@ -49,7 +48,7 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
         await copyFile(join(template, databaseName), `${database}.new`);
         await chmod(`${database}.new`, 0o600);
         const { replaceText } = await import('../../../../shared/store/closed-database.ts');
-        replaceText(`${database}.new`, `${madeOf.homeDir}/`, `${homeDir}/`);
+        replaceText(`${database}.new`, `${homeOrigin.homeDir}/`, `${homeDir}/`);
         await rename(`${database}.new`, database);
         return true;
       } catch (error) {
@@ -61,7 +60,8 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
       if (await installedDirectory(template)) return;
       const temporary = await temporaryDirectory(imagesDir, template);
       try {
-        // Copies: to open the engine's own files in this process would end the engine's locks on them (fcntl(2)).
+        // The database is changed in a copy. If this process opened and closed the engine's own file, the engine would
+        // lose its locks on it (fcntl(2)).
         const database = join(temporary, databaseName);
         for (const suffix of ['', '-wal'])
           await copyFile(join(homeDir, 'db', `${databaseName}${suffix}`), `${database}${suffix}`);
@@ -77,7 +77,7 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
   };
 }
 
-/** Links, not copies: the engine only reads these files, and removes its own name of them. */
+/** Makes hard links instead of copies. This is safe: the engine only reads these files, or removes its own link. */
 async function linkFiles(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
   for (const name of await readdir(from)) await link(join(from, name), join(to, name));

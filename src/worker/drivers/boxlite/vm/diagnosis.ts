@@ -1,16 +1,17 @@
-// Why a VM did not start, or ended: what the engine left in the box's directory, as one short reason for the user and a
-// longer text for the log. Called by driver.ts when something went wrong.
+// The reason for which a VM did not start, or ended. It is found in files that the engine left in the box's directory.
+// It is one short text for the user, and the ends of the engine's logs for the log.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 export interface Diagnosis {
   readonly reason: string;
-  /** The ends of the engine's logs for this box. */
+  /** The last part of each of the engine's logs for this box. */
   readonly logs: Readonly<Record<string, string>>;
 }
 
 const tailBytes = 4_000;
 
+/** Never throws: a file that is missing counts as empty. */
 export async function diagnose(boxDir: string): Promise<Diagnosis> {
   const containers = join(boxDir, 'mounts', 'containers');
   const container = (await readdir(containers).catch(() => []))[0] ?? '';
@@ -33,8 +34,10 @@ export async function diagnose(boxDir: string): Promise<Diagnosis> {
 }
 
 /**
- * From the shim's record of its end, the record of the box's process 1, and the shim's last words; any may be empty.
- * Pure.
+ * Returns the reason for the user. Each parameter may be empty. Pure.
+ * @param shimExit the shim's record of its own end, as JSON
+ * @param initExit the record of the end of the box's process 1, as JSON
+ * @param stderr the last lines that the shim wrote to stderr
  */
 export function reasonOf(shimExit: string, initExit: string, stderr: string): string {
   const shim = parse(shimExit);
@@ -55,13 +58,13 @@ function parse(text: string): Record<string, unknown> | null {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
   } catch {
-    return null; // Empty, absent or cut off.
+    return null; // The file is empty, missing or incomplete.
   }
 }
 
 async function readTail(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch(() => '');
-  // The guest's console is coloured.
+  // The console of the guest has colour codes, which are removed.
   return text
     .slice(-tailBytes)
     .replace(/\u001b\[[0-9;]*m/g, '')

@@ -1,6 +1,5 @@
-// One boot of a box's VM, from the moment it answers to its end: starts commands in it, and notices when it is gone.
-// Made by boot.ts, or by driver.ts for a VM that a predecessor started. Nothing is asked of the engine once it has
-// ended: the engine might boot another one.
+// One boot of a box's VM, from the moment at which it answers to its end. It starts commands in the VM, and notices
+// when the VM has ended. After that it asks the engine for nothing: the engine might boot another VM.
 import { join } from 'node:path';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../../driver-contract.ts';
@@ -17,14 +16,16 @@ import { socketLink } from '../home/host-files.ts';
 import { watchVm } from './vm-watch.ts';
 
 export interface LiveVm {
+  /** @throws BOX_NOT_RUNNING when the VM has ended */
   exec(request: ExecRequest): Promise<ExecHandle>;
   foundExecs(): Promise<string[]>;
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
-  /** TERM to all commands, KILL after `graceMs`. */
+  /** Sends TERM to all commands, and KILL after `graceMs` milliseconds. */
   endCommands(graceMs: number): Promise<void>;
-  /** From here on its end is expected; commands that still run are told `reason` as soon as it is known. */
+  /** From now on, the end of the VM is expected, and `onLost` is not called any more. */
   release(): void;
-  end(reason: string): void;
+  /** Ends the handles of all commands that still run. They report `reason` as the cause of their end. */
+  announceEnd(reason: string): void;
 }
 
 export interface LiveVmOptions {
@@ -32,11 +33,14 @@ export interface LiveVmOptions {
   readonly home: BoxHome;
   readonly box: EngineBox;
   readonly setUpTimeoutMs: number;
-  /** It has ended, and nothing of it is left; called at most once, and never after `release`. */
+  /** The VM has ended by itself, and no process of it is left. Called at most once, and never after `release`. */
   readonly onLost: (vm: LiveVm, reason: string) => void;
 }
 
-/** @throws RUNTIME_ERROR, TIMEOUT when the VM does not answer */
+/**
+ * Takes over a VM that the engine has just booted, or that a dead worker left.
+ * @throws RUNTIME_ERROR, TIMEOUT when the VM does not answer within `setUpTimeoutMs`
+ */
 export async function takeOverVm({
   context,
   home,
@@ -59,19 +63,21 @@ export async function takeOverVm({
   const watch = watchVm({
     socketPath: join(socketLink(firstBox.id), 'box.sock'),
     isVmAlive: home.isVmAlive,
-    onEnd: () => void lose(null),
+    onEnd: () => void handleLoss(null),
   });
 
-  async function lose(known: string | null): Promise<void> {
+  /** @param knownReason null: the reason is looked up in the files of the engine */
+  async function handleLoss(knownReason: string | null): Promise<void> {
     if (released) return;
     release();
-    const { reason, logs } = await diagnose(boxDir);
-    log.error({ engineId: box.id, reason: known ?? reason, ...logs }, 'the VM has ended');
+    const { reason: foundReason, logs } = await diagnose(boxDir);
+    const reason = knownReason ?? foundReason;
+    log.error({ engineId: box.id, reason, ...logs }, 'the VM has ended');
     await home.killLeftovers('the VM ended').catch((error: unknown) => {
-      log.error({ err: error }, 'processes of the VM are left');
+      log.error({ err: error }, 'processes of the VM could not be killed');
     });
-    announceEnd(known ?? reason);
-    onLost(vm, known ?? reason);
+    announceEnd(reason);
+    onLost(vm, reason);
   }
 
   function release(): void {
@@ -84,7 +90,7 @@ export async function takeOverVm({
       return await begin();
     } catch (error) {
       if (!saysNotRunning(error)) throw engineError(error, 'starting the command');
-      // Either the handle is spent, or the engine believes the VM to be gone.
+      // Either this handle can no longer be used, or the engine believes that the VM has ended.
       const fresh = await home.box();
       if ((await fresh.info()).state.running) {
         box = fresh;
@@ -93,7 +99,7 @@ export async function takeOverVm({
         });
       }
       log.warn({ err: error }, 'the engine has lost track of the VM');
-      await lose('the engine lost track of the VM');
+      await handleLoss('the engine lost track of the VM');
       throw new BoxRunError('BOX_NOT_RUNNING', 'the VM of the box has ended', { cause: error });
     }
   }
@@ -112,14 +118,14 @@ export async function takeOverVm({
         hasChildren: async () => !released && (await guest.hasProcesses(request.execId)),
         engineEnd: ended,
         isVmAlive: async () => !released && (await home.isVmAlive()),
-        onExit: () => guest.forget(request.execId),
+        onExit: () => guest.commandEnded(request.execId),
       });
     },
     foundExecs: () => guest.foundExecs(),
     killStrayExecs: (finished) => guest.killStrayExecs(finished),
     endCommands: (graceMs) => guest.endCommands(graceMs),
     release,
-    end: announceEnd,
+    announceEnd,
   };
   return vm;
 }

@@ -1,5 +1,5 @@
-// From a box that the engine knows to a VM that answers, or back to nothing at all. Called by driver.ts; the first boot
-// of an image on this host also unpacks it and builds its disk, inside the engine's start.
+// The boot of a VM, until it answers. If the boot fails, no process of the VM is left. The first boot of an image on
+// this host also unpacks the image and builds its disk; the engine does that inside its start.
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep, withDeadline } from '../../../../shared/waiting/clock.ts';
@@ -27,7 +27,7 @@ const stopMs = 5_000;
 const handleWaitMs = 3_000;
 const handleRetryMs = 50;
 
-/** @throws RUNTIME_ERROR, TIMEOUT, CANCELED; nothing of the VM is left running then */
+/** @throws RUNTIME_ERROR, TIMEOUT, CANCELED; then no process of the VM is left */
 export async function bootBox({ context, home, onLost, progress, signal }: BootOptions): Promise<LiveVm> {
   signal.throwIfAborted();
   const box = await home.box();
@@ -35,7 +35,7 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
   await prepareTools(context.imagesDir);
   await home.killLeftovers('before a start');
   const boxDir = home.boxDir(box.id);
-  // Evidence of an earlier end would be taken for this one's.
+  // A record of an earlier end would be taken for the end of this VM.
   await rm(join(boxDir, 'exit.previous'), { force: true });
   const isFirst = (await box.info()).startedAt === undefined;
   if (isFirst) progress('unpack', 'preparing the disk from the image');
@@ -61,21 +61,24 @@ async function startVm(home: BoxHome, timeoutMs: number, signal: AbortSignal): P
       once: true,
     });
   });
-  let wanted = true;
-  const booting = startEngineBox(home, () => wanted);
-  // The engine cannot be told to give up; should it succeed after all, nobody wants the VM.
+  let isWanted = true;
+  const booting = startEngineBox(home, () => isWanted);
+  // The engine cannot cancel a start. If the VM comes up after the deadline or the cancel, it is killed.
   booting
-    .then(() => (wanted ? undefined : home.killLeftovers('after a start that was given up')))
+    .then(() => (isWanted ? undefined : home.killLeftovers('after a start that was given up')))
     .catch(() => undefined);
   try {
     return await withDeadline(Promise.race([booting, canceled]), timeoutMs, 'starting the VM');
   } catch (error) {
-    wanted = false;
+    isWanted = false;
     throw error;
   }
 }
 
-/** For a moment after a VM's unexpected end, the engine still hands out the handle that belonged to it. */
+/**
+ * Starts the VM. For a short time after a VM has ended by itself, the engine still returns its old handle: then it
+ * retries.
+ */
 async function startEngineBox(home: BoxHome, isWanted: () => boolean): Promise<EngineBox> {
   const deadline = Date.now() + handleWaitMs;
   for (;;) {

@@ -1,6 +1,5 @@
-// Whether micro-VMs work on this host, found out by booting one: a /dev/kvm that exists and opens proves nothing.
-// Asked through worker/engine-probe.ts, in a process of its own, by `serve` and `doctor`. Leaves nothing behind; what a
-// probe that was killed has left goes with the next one.
+// The probe of micro-VMs on this host: it boots one. A /dev/kvm that exists and can be opened proves nothing. The probe
+// leaves nothing behind. If a probe was killed, the next probe removes its leftovers.
 import { access, constants, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { processIdentity } from '../../../../shared/process/child-process.ts';
@@ -20,7 +19,7 @@ const homePrefix = 'boxlite-probe-';
 
 /**
  * Boots a small VM of the base image, runs a command in it, and removes it. Never throws.
- * @param imagesDir where images are kept; the VM's home is made in it for as long as this takes
+ * @param imagesDir the directory of images; the home of the VM is in it during the probe
  */
 export async function probeBoxliteHost(
   imagesDir: string,
@@ -105,6 +104,7 @@ async function runOnce(driver: Driver): Promise<void> {
   throw new BoxRunError('RUNTIME_ERROR', `a command in the VM ended with ${JSON.stringify(exit)}`);
 }
 
+/** Removes the homes of probes whose process has ended. */
 async function removeStale(imagesDir: string): Promise<void> {
   for (const name of await readdir(imagesDir)) {
     if (!name.startsWith(homePrefix)) continue;

@@ -1,6 +1,6 @@
-// The processes of a box's VM on the host: two nested bwrap, and in them the shim that is the VM. Found by the box's
-// home in their command lines, because nothing else of them can be trusted: the pid that the engine records is the
-// outer bwrap, whose death alone leaves the VM running. Called by driver.ts.
+// The processes of a box's VM on the host: two nested bwrap processes, and in them the shim, which is the VM. They are
+// found by the home of the box in their command lines. The engine only records the pid of the outer bwrap, and when
+// that one dies alone, the VM runs on.
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { killAndWait, processIdentity, type ProcessIdentity } from '../../../../shared/process/child-process.ts';
@@ -9,11 +9,11 @@ const killWaitMs = 5_000;
 const killRounds = 20;
 
 export interface VmProcess extends ProcessIdentity {
-  /** The VM itself, not one of the jail's processes around it. */
+  /** True for the VM itself, false for the bwrap processes around it. */
   readonly isShim: boolean;
 }
 
-/** True for a command line that belongs to the VM of the home; pure. */
+/** True when the command line belongs to the VM of one of these homes. Pure. */
 export function belongsToHome(argv: readonly string[], homes: readonly string[]): boolean {
   const program = argv[0] ?? '';
   if (!/(^|\/)(bwrap|boxlite-shim)$/.test(program)) return false;
@@ -35,23 +35,23 @@ export async function findVmProcesses(homeDir: string): Promise<VmProcess[]> {
 }
 
 /**
- * Kills what is left of the home's VM and waits until it is gone.
- * @returns how many processes there were
+ * Kills all processes of the home's VM, and waits until they have ended.
+ * @returns how many processes were killed
  * @throws TIMEOUT when one does not die
  */
 export async function killVmProcesses(homeDir: string): Promise<number> {
   let killed = 0;
-  // The jail may still be starting its next process while the first ones die.
+  // bwrap may still start its next process while the first ones die, so the search is repeated.
   for (let round = 0; round < killRounds; round += 1) {
     const found = await findVmProcesses(homeDir);
     if (found.length === 0) return killed;
     killed += found.length;
     await Promise.all(found.map((each) => killAndWait(each, killWaitMs, 'a process of the VM')));
   }
-  throw new BoxRunError('TIMEOUT', `processes of the VM in ${homeDir} keep coming back`);
+  throw new BoxRunError('TIMEOUT', `new processes of the VM in ${homeDir} appear after each kill`);
 }
 
-/** CPU time and resident memory of the VM. */
+/** Returns the CPU time and the resident memory of the VM. */
 export async function vmUsage(shim: ProcessIdentity): Promise<{ cpuSeconds: number; memoryBytes: number }> {
   const stat = await readFile(`/proc/${shim.pid}/stat`, 'utf8');
   return parseUsage(stat);

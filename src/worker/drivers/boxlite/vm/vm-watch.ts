@@ -1,12 +1,12 @@
-// Notices the end of a VM that nobody asked for. It holds a connection to the guest agent's socket open, and says
-// nothing on it: the kernel closes it the moment the VM's process is gone, whoever started that process. The engine's
-// own exit watch sees the jail's outer process only. Called by driver.ts for every running box.
+// The watch on a running VM. It notices at once when the VM ends by itself. It holds a connection to the socket of the
+// guest agent, and sends nothing on it. The kernel closes the connection when the process of the VM ends. The engine's
+// own watch only sees the outer process of the jail.
 import { connect, type Socket } from 'node:net';
 import { sleep } from '../../../../shared/waiting/clock.ts';
 
 export interface VmWatchOptions {
   readonly socketPath: string;
-  /** Asked when the connection breaks: the agent may have closed it for a reason of its own. */
+  /** Called when the connection closes, because the agent may also close it while the VM lives. */
   readonly isVmAlive: () => Promise<boolean>;
   readonly onEnd: () => void;
 }
@@ -15,7 +15,7 @@ export interface VmWatch {
   stop(): void;
 }
 
-/** A process that is dying shows for a moment longer than its sockets. */
+/** A process that ends closes its sockets first. So it may still be visible for this long. */
 const dyingMs = 1_000;
 const dyingStepMs = 20;
 const reconnectMs = 1_000;
@@ -24,7 +24,7 @@ export function watchVm(options: VmWatchOptions): VmWatch {
   let stopped = false;
   let socket: Socket | null = null;
 
-  async function connectionBroke(): Promise<void> {
+  async function handleClose(): Promise<void> {
     const deadline = Date.now() + dyingMs;
     while (!stopped && Date.now() < deadline) {
       if (!(await options.isVmAlive())) {
@@ -47,7 +47,7 @@ export function watchVm(options: VmWatchOptions): VmWatch {
     const connection = connect(options.socketPath);
     socket = connection;
     connection.on('error', () => undefined); // 'close' follows.
-    connection.on('close', () => void connectionBroke());
+    connection.on('close', () => void handleClose());
     connection.resume();
   }
 

@@ -1,5 +1,5 @@
-// A worker's box on a real writer, with an engine whose every call is in the test's hands: calls one at a time,
-// commands ended before the engine, and nothing lost when the worker goes.
+// The box that a worker holds, on a real writer and with an engine that the test plays. Calls to the engine come one at
+// a time, commands end before the engine is reported as ended, and no change is lost when the worker ends.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -8,7 +8,7 @@ import { makeStateDirectories, statePaths } from '../../../src/shared/settings/s
 import type { Assignment, ExecOrder } from '../../../src/shared/contracts/worker.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { readSpills } from '../../../src/shared/store/spill.ts';
-import { createBoxRunner, type BoxRunner } from '../../../src/worker/commands/held-box.ts';
+import { createHeldBox, type HeldBox } from '../../../src/worker/commands/held-box.ts';
 import type { Driver, DriverContext } from '../../../src/worker/drivers/driver-contract.ts';
 import { eventually } from '../../support/runs/eventually.ts';
 import { promiseInHand, quietLog, settle, temporaryDirectory } from '../../support/runs/unit.ts';
@@ -19,10 +19,10 @@ interface Engine {
   readonly driver: Driver;
   readonly commands: DriverDouble;
   readonly calls: string[];
-  /** What stop and remove were told, in milliseconds. */
+  /** The graces that stop and remove got, in milliseconds. */
   readonly graces: (number | undefined)[];
   readonly context: DriverContext;
-  /** Replaces what a call does. */
+  /** Replaces the work of a call. */
   readonly on: Partial<Record<'create' | 'start' | 'stop' | 'remove' | 'close' | 'reattach', () => Promise<unknown>>>;
 }
 
@@ -73,7 +73,7 @@ function createEngine(context: DriverContext): Engine {
 }
 
 interface Bench {
-  readonly runner: BoxRunner;
+  readonly heldBox: HeldBox;
   readonly engine: Engine;
   readonly writer: ServedWriter;
   readonly stateDir: string;
@@ -114,7 +114,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
     env: {},
     volumes: [],
   };
-  const runner: { -readonly [K in keyof BoxRunner]: BoxRunner[K] } = await createBoxRunner(
+  const heldBox: { -readonly [K in keyof HeldBox]: HeldBox[K] } = await createHeldBox(
     {
       config,
       workerId: 'wrk_test',
@@ -129,8 +129,8 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
     assignment,
   );
   let released = false;
-  const release = runner.release.bind(runner);
-  runner.release = () => {
+  const release = heldBox.release.bind(heldBox);
+  heldBox.release = () => {
     released = true;
     return release();
   };
@@ -138,8 +138,8 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
     if (!released && !fenced) await release();
   });
   const engine = engines.at(-1) as Engine;
-  if (started) await runner.start(...noProgress);
-  return { runner, engine, writer, stateDir, engineExits, unkillable, fenced: () => fenced };
+  if (started) await heldBox.start(...noProgress);
+  return { heldBox, engine, writer, stateDir, engineExits, unkillable, fenced: () => fenced };
 }
 
 beforeEach(() => {
@@ -147,43 +147,43 @@ beforeEach(() => {
 });
 
 describe('a command', () => {
-  it('that is short comes back finished', async () => {
-    const { runner, engine } = await createBench();
+  it('is already finished in the answer when it is short', async () => {
+    const { heldBox, engine } = await createBench();
     engine.commands.onStart = async (command) => {
       command.finish(0);
     };
-    expect(await runner.exec(order())).toMatchObject({ status: 'succeeded', exit_code: 0 });
-    await eventually('it is forgotten', () => runner.execCount === 0);
+    expect(await heldBox.exec(order())).toMatchObject({ status: 'succeeded', exit_code: 0 });
+    await eventually('the command is no longer in the list', () => heldBox.execCount === 0);
   });
 
-  it('that is long comes back running, and can be canceled', async () => {
-    const { runner, writer } = await createBench();
-    const exec = await runner.exec(order());
+  it('still runs in the answer when it is long, and can be canceled', async () => {
+    const { heldBox, writer } = await createBench();
+    const exec = await heldBox.exec(order());
     expect(exec.status).toBe('running');
-    expect(await runner.cancel(exec.id)).toMatchObject({ status: 'canceled' });
+    expect(await heldBox.cancel(exec.id)).toMatchObject({ status: 'canceled' });
     expect(writer.value('SELECT status FROM execs')).toBe('canceled');
-    await expect(runner.cancel(exec.id)).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
+    await expect(heldBox.cancel(exec.id)).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
   });
 
   it('needs a running engine', async () => {
-    const { runner, engine } = await createBench({ started: false });
-    await expect(runner.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+    const { heldBox, engine } = await createBench({ started: false });
+    await expect(heldBox.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
     expect(engine.commands.commands).toHaveLength(0);
   });
 
-  it('that ends by itself while it is canceled is told from a canceled one', async () => {
-    const { runner } = await createBench();
-    await expect(runner.cancel('exec_none')).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
+  it('cannot be canceled when the box does not know it', async () => {
+    const { heldBox } = await createBench();
+    await expect(heldBox.cancel('exec_none')).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
   });
 });
 
 describe("the engine's calls", () => {
-  it('come one at a time, even when the next is asked for before the last has ended', async () => {
-    const { runner, engine } = await createBench({ started: false });
+  it('come one at a time, even when the second request comes before the first call has ended', async () => {
+    const { heldBox, engine } = await createBench({ started: false });
     const creating = promiseInHand<undefined>();
     engine.on.create = () => creating.promise;
-    const created = runner.create(...noProgress);
-    const removed = runner.remove();
+    const created = heldBox.create(...noProgress);
+    const removed = heldBox.remove();
     await settle();
     expect(engine.calls).toEqual(['create']);
     creating.reject(new Error('canceled'));
@@ -197,16 +197,16 @@ describe('stop and remove', () => {
   it.each(['stop', 'remove'] as const)(
     '%s lets the commands end by themselves, and answers when their ends are committed',
     async (verb) => {
-      const { runner, engine, writer } = await createBench();
-      await Promise.all([runner.exec(order()), runner.exec(order())]);
+      const { heldBox, engine, writer } = await createBench();
+      await Promise.all([heldBox.exec(order()), heldBox.exec(order())]);
       engine.on[verb] = async () => {
-        await expect(runner.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+        await expect(heldBox.exec(order())).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
         for (const command of engine.commands.commands) {
           command.stdout.write('last words');
           command.finish(143);
         }
       };
-      await runner[verb](1_234);
+      await heldBox[verb](1_234);
       expect(engine.commands.commands.map(({ kills }) => kills)).toEqual([0, 0]);
       expect(engine.graces).toEqual([1_234]);
       expect(writer.rows('SELECT DISTINCT status, exit_code, error_message FROM execs')).toEqual([
@@ -216,31 +216,31 @@ describe('stop and remove', () => {
           error_message: verb === 'stop' ? 'the box was stopped' : 'the box was removed',
         },
       ]);
-      expect(runner.running).toBe(false);
+      expect(heldBox.running).toBe(false);
     },
   );
 
   it.each(['stop', 'remove'] as const)(
-    '%s goes on when nobody tells the end of a command: it ends with the engine',
+    '%s ends a command as failed when the engine ends without a report of its exit',
     async (verb) => {
-      const { runner, engine, writer } = await createBench();
-      const exec = await runner.exec(order());
-      await runner[verb]();
+      const { heldBox, engine, writer } = await createBench();
+      const exec = await heldBox.exec(order());
+      await heldBox[verb]();
       expect(engine.calls).toContain(`${verb} done`);
       expect(writer.rows('SELECT status FROM execs WHERE id = ?', exec.id)).toEqual([{ status: 'failed' }]);
-      await eventually('it is forgotten', () => runner.execCount === 0);
+      await eventually('the command is no longer in the list', () => heldBox.execCount === 0);
     },
   );
 });
 
 describe('a command that resists its kill past the deadline', () => {
-  it('makes the box one that cannot go on, and says which command it was', { timeout: 20_000 }, async () => {
-    const { runner, engine, unkillable } = await createBench();
-    const exec = await runner.exec(order());
+  it('is reported as unkillable, with its id', { timeout: 20_000 }, async () => {
+    const { heldBox, engine, unkillable } = await createBench();
+    const exec = await heldBox.exec(order());
     const [command] = engine.commands.commands;
     if (command !== undefined) command.onKill = () => new Promise(() => undefined);
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    const canceled = runner.cancel(exec.id).catch((error: unknown) => error);
+    const canceled = heldBox.cancel(exec.id).catch((error: unknown) => error);
     await vi.advanceTimersByTimeAsync(limits.killTimeoutMs - 1);
     expect(unkillable).toEqual([]);
     await vi.advanceTimersByTimeAsync(1);
@@ -248,26 +248,26 @@ describe('a command that resists its kill past the deadline', () => {
     expect(await canceled).toMatchObject({ code: 'TIMEOUT' });
     expect(unkillable).toEqual([`command ${exec.id} could not be killed within ${limits.killTimeoutMs} ms`]);
     command?.finish(137);
-    await eventually('it is forgotten', () => runner.execCount === 0);
+    await eventually('the command is no longer in the list', () => heldBox.execCount === 0);
   });
 
-  it("ends with the engine, and the box's end is not held up by it for ever", { timeout: 20_000 }, async () => {
-    const { runner, engine, writer } = await createBench();
-    const exec = await runner.exec(order());
+  it('ends with the engine, and does not hold up the stop of the box for ever', { timeout: 20_000 }, async () => {
+    const { heldBox, engine, writer } = await createBench();
+    const exec = await heldBox.exec(order());
     const [command] = engine.commands.commands;
     if (command !== undefined) command.onKill = () => new Promise(() => undefined);
-    await runner.stop();
+    await heldBox.stop();
     expect(engine.calls).toContain('stop done');
     expect(writer.rows('SELECT status FROM execs WHERE id = ?', exec.id)).toEqual([{ status: 'failed' }]);
   });
 });
 
 describe('an engine that ends by itself', () => {
-  it('ends its commands, committed, before the supervisor hears of it', async () => {
-    const { runner, engine, writer, engineExits } = await createBench();
-    await Promise.all([runner.exec(order()), runner.exec(order())]);
+  it('is reported to the supervisor only after the ends of its commands are committed', async () => {
+    const { heldBox, engine, writer, engineExits } = await createBench();
+    await Promise.all([heldBox.exec(order()), heldBox.exec(order())]);
     engine.context.onEngineExit('out of memory');
-    expect(runner.running).toBe(false);
+    expect(heldBox.running).toBe(false);
     await eventually('the supervisor is told', () => engineExits.length === 1);
     expect(engineExits).toEqual(['out of memory']);
     expect(writer.rows('SELECT DISTINCT status, error_message FROM execs')).toEqual([
@@ -275,68 +275,68 @@ describe('an engine that ends by itself', () => {
     ]);
   });
 
-  it('after it was told to stop is no news', async () => {
-    const { runner, engine, engineExits } = await createBench();
+  it('is not reported when the worker had asked it to stop', async () => {
+    const { heldBox, engine, engineExits } = await createBench();
     engine.on.stop = async () => {
       engine.context.onEngineExit('as asked');
     };
-    await runner.stop();
+    await heldBox.stop();
     await settle();
     expect(engineExits).toEqual([]);
   });
 });
 
-describe('taking over', () => {
-  it('a running engine makes it take commands, and ends strays but not what had finished', async () => {
-    const { runner, engine } = await createBench({ started: false });
-    expect(await runner.adopt()).toEqual({ running: true, execIds: ['exec_done', 'exec_lost'] });
-    await runner.endStrays(new Set(['exec_done']));
+describe('adopting a box', () => {
+  it('whose engine runs lets it take commands, and kills strays but no children of finished commands', async () => {
+    const { heldBox, engine } = await createBench({ started: false });
+    expect(await heldBox.adopt()).toEqual({ running: true, execIds: ['exec_done', 'exec_lost'] });
+    await heldBox.endStrays(new Set(['exec_done']));
     expect(engine.calls).toEqual(['reattach', 'reattach done', 'killStrayExecs except exec_done']);
-    expect(runner.running).toBe(true);
+    expect(heldBox.running).toBe(true);
   });
 
-  it('a dead one leaves it stopped', async () => {
-    const { runner, engine } = await createBench({ started: false });
+  it('whose engine has ended leaves it stopped', async () => {
+    const { heldBox, engine } = await createBench({ started: false });
     engine.on.reattach = () => Promise.resolve('stopped');
-    expect(await runner.adopt()).toEqual({ running: false, execIds: [] });
-    expect(runner.running).toBe(false);
+    expect(await heldBox.adopt()).toEqual({ running: false, execIds: [] });
+    expect(heldBox.running).toBe(false);
     expect(engine.calls.some((call) => call.startsWith('killStrayExecs'))).toBe(false);
   });
 });
 
-describe('a lease that is over', () => {
-  it('is noticed with the next change, and the worker must go', async () => {
-    const { runner, writer, fenced } = await createBench();
+describe('a lease that has ended', () => {
+  it('is noticed with the next change, and the worker must end', async () => {
+    const { heldBox, writer, fenced } = await createBench();
     writer.statements.openLease(boxRow().id, 2);
-    runner.exec(order()).catch(() => undefined);
-    await eventually('it is told', fenced);
+    heldBox.exec(order()).catch(() => undefined);
+    await eventually('the worker is told to end', fenced);
     expect(writer.value('SELECT count(*) FROM execs')).toBe(0);
   });
 });
 
-describe('letting go', () => {
-  it('leaves the engine running, and nothing unsent', async () => {
-    const { runner, engine, writer, stateDir } = await createBench();
-    await runner.exec(order());
+describe('releasing the box', () => {
+  it('leaves the engine running, and sends all changes', async () => {
+    const { heldBox, engine, writer, stateDir } = await createBench();
+    await heldBox.exec(order());
     engine.commands.commands[0]?.stdout.write('last words');
     await eventually('they are committed', () => writer.value('SELECT data FROM events') !== undefined);
-    await runner.release();
+    await heldBox.release();
     expect(writer.value('SELECT data FROM events')).toEqual(Buffer.from('last words'));
     expect(engine.calls).toContain('close done');
     expect(engine.calls).not.toContain('stop');
     expect(readdirSync(statePaths(stateDir).spillDir)).toEqual([]);
   });
 
-  it('without a writer puts what is not acknowledged into a spill, in order', async () => {
-    const { runner, engine, writer, stateDir } = await createBench();
-    const exec = await runner.exec(order());
+  it('puts changes that the writer has not acknowledged into a spill, in order', async () => {
+    const { heldBox, engine, writer, stateDir } = await createBench();
+    const exec = await heldBox.exec(order());
     await writer.server.close();
     const [command] = engine.commands.commands;
     command?.stdout.write('unsent');
     await settle();
     command?.finish(0);
     await settle(20);
-    await runner.release();
+    await heldBox.release();
     const [found] = await readSpills(statePaths(stateDir).spillDir);
     expect(found?.path.endsWith(join('spill', 'wrk_test.spill'))).toBe(true);
     expect(found?.spill).toMatchObject({ boxId: boxRow().id, generation: 1 });
