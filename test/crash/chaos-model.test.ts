@@ -44,15 +44,13 @@ function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
   });
 }
 
-/**
- * The names of all boxes, once none is on its way any more: a create that was left still is, when its name is already
- * taken.
- */
+/** The names of all boxes, when there are some and all run. The row of a box comes later than its name is taken. */
 async function namesOfRunning(): Promise<(string | null)[]> {
   let boxes: Awaited<ReturnType<typeof server.client.listBoxes>> = [];
-  await eventually('every box runs', async () =>
-    (boxes = await server.client.listBoxes()).every(({ status }) => status === 'running'),
-  );
+  await eventually('every box runs', async () => {
+    boxes = await server.client.listBoxes();
+    return boxes.length > 0 && boxes.every(({ status }) => status === 'running');
+  });
   return boxes.map(({ name }) => name);
 }
 
