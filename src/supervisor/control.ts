@@ -27,7 +27,7 @@ import { createKnownRequests } from './admission/known-requests.ts';
 import type { Quota } from './admission/quota.ts';
 import { createUiCodes } from './ui-codes.ts';
 import type { createWatchHandlers } from './figures/watch-handlers.ts';
-import { leavesOpen, untilThrough } from './boxes/until-through.ts';
+import { isOutcomeUnknown, retryUntilDone } from './boxes/retry.ts';
 import { admitVolumes } from './boxes/volumes.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
@@ -50,7 +50,7 @@ export interface ControlDeps {
 export interface Control {
   readonly handlers: Omit<Handlers<SupervisorContract>, keyof ReturnType<typeof createWatchHandlers>>;
   /** A gateway is gone: boxes that it made for one run go too. */
-  forgetGateway(gateway: Gateway): void;
+  removeRunsOf(gateway: Gateway): void;
 }
 
 export function createControl(deps: ControlDeps): Control {
@@ -116,7 +116,7 @@ export function createControl(deps: ControlDeps): Control {
     },
   };
 
-  return { handlers, forgetGateway: runs.forgetGateway };
+  return { handlers, removeRunsOf: runs.removeRunsOf };
 }
 
 /**
@@ -144,7 +144,7 @@ function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => P
     });
   }
 
-  function forgetGateway(gateway: Gateway): void {
+  function removeRunsOf(gateway: Gateway): void {
     for (const box of ephemeralBoxes.get(gateway) ?? []) removeRun(box);
     ephemeralBoxes.delete(gateway);
   }
@@ -158,7 +158,7 @@ function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => P
     });
   }
 
-  return { create, forgetGateway };
+  return { create, removeRunsOf };
 }
 
 /** The box in which that command runs. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED */
@@ -219,8 +219,8 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
   } catch (error) {
     quota.release(id);
     registry.releasePlace(id);
-    if (leavesOpen(error)) {
-      if (name !== null) registry.doubtName(name, id);
+    if (isOutcomeUnknown(error)) {
+      if (name !== null) registry.markNameUncertain(name, id);
       void takeBack(deps, id, name);
     } else if (name !== null) {
       registry.releaseName(name, id);
@@ -234,7 +234,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
  * never before it. The name is free when the row is certainly not there.
  */
 async function takeBack({ writer, registry, log }: ControlDeps, boxId: string, name: string | null): Promise<void> {
-  await untilThrough(() => writer.request('removeBox', { boxId }, { resend: true })).catch((error: unknown) => {
+  await retryUntilDone(() => writer.request('removeBox', { boxId }, { resend: true })).catch((error: unknown) => {
     log.error({ err: error, boxId }, 'the row of a box that was given up cannot be removed');
   });
   if (name !== null) registry.releaseName(name, boxId);

@@ -67,20 +67,20 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   };
 
   // Workers: those that run, and spare ones.
-  const census = new Set<WorkerHandle>();
+  const liveWorkers = new Set<WorkerHandle>();
   const figures = createSupervisorMeters({
     meters,
     registry,
-    census,
+    liveWorkers,
     writer,
     turns,
     limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb },
     keeperFile: paths.keeperFile,
   });
   const observe = hop('supervisor_worker');
-  const workers: WorkerDeps = { config, log, census, starting: new Set(), onLost: figures.workerLost, observe };
+  const workers: WorkerDeps = { config, log, liveWorkers, starting: new Set(), onLost: figures.workerLost, observe };
   const pool = createWarmPool({
-    size: () => Math.min(config.spareWorkers, quota.sparable()),
+    size: () => Math.min(config.spareWorkers, quota.spareWorkersMax()),
     start: () => turns.workerStarts.take(() => startWorker(workers)),
     log,
   });
@@ -95,14 +95,14 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
 
   // The service for gateways.
   const control = createControl({ config, registry, quota, writer, reader, log, disk, supervise });
-  const watches = createWatchHandlers({ registry, census, figures, disk });
+  const watches = createWatchHandlers({ registry, liveWorkers, figures, disk });
   const server = await serveContract<SupervisorContract>({
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: () => ({ pid: process.pid }),
     handlers: logged({ ...measured(control.handlers, meters), ...watches }, log),
     log,
-    onDisconnect: control.forgetGateway,
+    onDisconnect: control.removeRunsOf,
   });
   faultPoint('supervisor.boot.listening');
 
@@ -152,7 +152,7 @@ function superviseBox(
         registry.delete(box);
       },
       claimIdBlock: () => (row.driver === 'container' ? registry.claimIdBlock(row.id) : null),
-      onNameFreed() {
+      onNameReleased() {
         if (row.name !== null) registry.releaseName(row.name, row.id);
       },
     },

@@ -3,7 +3,7 @@
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import { createChangeLine, type ChangeTraits, type Unit } from './change-line.ts';
+import { createChangeQueue, type ChangeTraits, type WaitingChange } from './change-queue.ts';
 
 export interface Batch {
   /**
@@ -18,7 +18,7 @@ export interface Batch {
   idle(): Promise<void>;
 }
 
-type Outcome = { readonly unit: Unit } & ({ readonly value: unknown } | { readonly error: unknown });
+type Outcome = { readonly unit: WaitingChange } & ({ readonly value: unknown } | { readonly error: unknown });
 
 /** SQLite's own troubles (disk full, I/O error, locked by another program) pass; the same change may succeed later. */
 function isPassing(error: unknown): boolean {
@@ -44,14 +44,14 @@ function tell(outcome: Outcome): void {
 }
 
 /** Runs a group in one transaction. @throws when it could not be committed; then nothing of it is. */
-function createTransaction(db: Database): (group: readonly Unit[]) => Outcome[] {
+function createTransaction(db: Database): (group: readonly WaitingChange[]) => Outcome[] {
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
   const rollback = db.prepare('ROLLBACK');
   const savepoint = db.prepare('SAVEPOINT sender');
   const release = db.prepare('RELEASE sender');
   const undo = db.prepare('ROLLBACK TO sender');
-  function runUnit(unit: Unit): Outcome {
+  function runUnit(unit: WaitingChange): Outcome {
     savepoint.run();
     try {
       const value = unit.apply();
@@ -81,7 +81,7 @@ function createTransaction(db: Database): (group: readonly Unit[]) => Outcome[] 
 /** @param makeRoom gives up what is kept for a full disk; false when there is nothing to give */
 export function createBatch(db: Database, makeRoom: () => boolean = () => false): Batch {
   const runTransaction = createTransaction(db);
-  const waiting = createChangeLine();
+  const waiting = createChangeQueue();
   let scheduled = false;
   let resting: NodeJS.Timeout | null = null;
   let failing = false;
@@ -102,7 +102,7 @@ export function createBatch(db: Database, makeRoom: () => boolean = () => false)
     setImmediate(runGroup);
   }
 
-  function runWithRoom(group: readonly Unit[]): Outcome[] {
+  function runWithRoom(group: readonly WaitingChange[]): Outcome[] {
     try {
       return runTransaction(group);
     } catch (error) {

@@ -172,7 +172,7 @@ function watchHandlers({
     metrics: () => meters.snapshot(),
     async health() {
       // Where nobody changes anything at the moment, trying is the only way to find out that it works again.
-      if (batch.isFailing) await batch.submit(statements.tryOut).catch(() => undefined);
+      if (batch.isFailing) await batch.submit(statements.writeTestRow).catch(() => undefined);
       return { writable: !batch.isFailing };
     },
   };

@@ -9,7 +9,7 @@ type Peer = ClientPeer<WriterContract>;
 export interface Followers {
   add(execId: string, peer: Peer): void;
   remove(execId: string, peer: Peer): void;
-  drop(peer: Peer): void;
+  removePeer(peer: Peer): void;
   publish(execId: string, events: Event[]): void;
 }
 
@@ -27,7 +27,7 @@ export function createFollowers(): Followers {
       byExec.set(execId, peers.add(peer));
     },
     remove,
-    drop(peer) {
+    removePeer(peer) {
       for (const execId of [...byExec.keys()]) remove(execId, peer);
     },
     publish(execId, events) {

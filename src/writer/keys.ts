@@ -18,7 +18,7 @@ export interface KeyStatements {
    */
   freeKeys(boxId: string): void;
   /** One slice; how many they were. */
-  forgetKeysBefore(before: string): number;
+  removeKeysBefore(before: string): number;
 }
 
 export function prepareKeyStatements(db: Database): KeyStatements {
@@ -56,6 +56,6 @@ export function prepareKeyStatements(db: Database): KeyStatements {
     freeKeys(boxId) {
       free.run({ boxId });
     },
-    forgetKeysBefore: (before) => forget.run(before, limits.keySweepSliceRows).changes,
+    removeKeysBefore: (before) => forget.run(before, limits.keySweepSliceRows).changes,
   };
 }

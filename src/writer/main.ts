@@ -68,7 +68,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
       figures: createWriterMeters(meters, batch),
       onSettings(settings) {
         processLog.change(settings);
-        sweeps.keepFor(settings.retentionHours);
+        sweeps.setRetention(settings.retentionHours);
         log.info({ settings }, 'the writer has new settings');
       },
       onRetire() {
@@ -83,7 +83,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
       leaveIfUnneeded();
     },
     onDisconnect(peer) {
-      followers.drop(peer);
+      followers.removePeer(peer);
       states.unwatch(peer);
       leaveIfUnneeded();
     },

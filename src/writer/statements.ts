@@ -37,7 +37,7 @@ export interface Statements extends KeyStatements, Pick<RemovalStatements, 'remo
   changeExec(change: ExecChange): AppliedChange | null;
   lastSeq(execId: string): number;
   /** A change without a meaning. */
-  tryOut(): void;
+  writeTestRow(): void;
 }
 
 export interface AppliedChange {
@@ -52,7 +52,7 @@ const insertInto = (table: string, columns: readonly string[]) =>
 export function prepareStatements(db: Database): Statements {
   const keys = prepareKeyStatements(db);
   const removals = prepareRemovals(db);
-  const tryOut = db.prepare(
+  const writeTestRow = db.prepare(
     `INSERT INTO meta (key, value) VALUES ('tried_out', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
   );
   return {
@@ -61,8 +61,8 @@ export function prepareStatements(db: Database): Statements {
     ...leaseStatements(db),
     ...execStatements(db, keys),
     removeExpiredSlice: removals.removeExpiredSlice,
-    tryOut: () => {
-      tryOut.run(new Date().toISOString());
+    writeTestRow: () => {
+      writeTestRow.run(new Date().toISOString());
     },
   };
 }

@@ -10,7 +10,7 @@ import type { Statements } from './statements.ts';
 
 export interface SweepDeps {
   readonly batch: Batch;
-  readonly statements: Pick<Statements, 'forgetKeysBefore' | 'removeExpiredSlice'>;
+  readonly statements: Pick<Statements, 'removeKeysBefore' | 'removeExpiredSlice'>;
   readonly log: Logger;
   /** 0: for ever. */
   readonly retentionHours: number;
@@ -18,7 +18,7 @@ export interface SweepDeps {
 
 export interface Sweeps {
   /** From now on; what is too old by that goes at once. */
-  keepFor(retentionHours: number): void;
+  setRetention(retentionHours: number): void;
   /** Starts no more slices. */
   close(): void;
 }
@@ -43,7 +43,7 @@ export function startSweeps(deps: SweepDeps): Sweeps {
   sweepNow();
   const timer = setInterval(sweepNow, limits.keySweepEveryMs);
   return {
-    keepFor(hours) {
+    setRetention(hours) {
       if (hours === retentionHours) return;
       retentionHours = hours;
       void (running ?? Promise.resolve()).then(sweepNow);
@@ -73,7 +73,7 @@ async function sweep({ batch, statements }: SweepDeps, retentionHours: number, c
     }
   }
   const keysBefore = ago(limits.keyLifeMs);
-  await inSlices(() => statements.forgetKeysBefore(keysBefore) < limits.keySweepSliceRows);
+  await inSlices(() => statements.removeKeysBefore(keysBefore) < limits.keySweepSliceRows);
   if (retentionHours === 0) return;
   // A key must not outlive what it stands for.
   const execsBefore = ago(Math.max(retentionHours * 60 * 60 * 1000, limits.keyLifeMs));

@@ -9,7 +9,7 @@ export interface Quota {
   adopt(boxId: string, cpu: number, memoryMb: number): void;
   release(boxId: string): void;
   /** Workers that boxes leave for spare ones. */
-  sparable(): number;
+  spareWorkersMax(): number;
 }
 
 export interface QuotaLimits {
@@ -59,6 +59,6 @@ export function createQuota(max: QuotaLimits, onRelease: () => void = () => unde
     release(boxId) {
       if (held.delete(boxId)) onRelease();
     },
-    sparable: () => (max.workers === null ? Infinity : Math.max(0, max.workers - held.size)),
+    spareWorkersMax: () => (max.workers === null ? Infinity : Math.max(0, max.workers - held.size)),
   };
 }

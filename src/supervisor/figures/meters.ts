@@ -19,7 +19,7 @@ import type { WorkerHandle } from '../workers/worker-handle.ts';
 export interface SupervisorMetersDeps {
   readonly meters: Meters;
   readonly registry: Pick<BoxRegistry, 'all'>;
-  readonly census: ReadonlySet<WorkerHandle>;
+  readonly liveWorkers: ReadonlySet<WorkerHandle>;
   readonly writer: Pick<Link<WriterContract>, 'request'>;
   readonly limits: { readonly cpu: number; readonly memoryMb: number };
   readonly turns: Readonly<Record<'boxes' | 'workerStarts', Pick<Turns, 'waiting'>>>;
@@ -34,7 +34,7 @@ export interface SupervisorMeters {
 }
 
 export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMeters {
-  const { meters, census, writer } = deps;
+  const { meters, liveWorkers, writer } = deps;
   const noteBoxes = boxGauges(deps);
   const noteWorkers = workerGauges(meters);
   meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
@@ -54,7 +54,7 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
     },
     async gather() {
       const [figures, written] = await Promise.all([
-        askWorkers(census),
+        askWorkers(liveWorkers),
         writer.request('metrics', {}, { timeoutMs: limits.healthTimeoutMs }).catch(() => null),
       ]);
       noteBoxes();

@@ -14,14 +14,14 @@ type Gateway = ClientPeer<SupervisorContract>;
 
 export interface WatchDeps {
   readonly registry: Pick<BoxRegistry, 'all'>;
-  readonly census: ReadonlySet<WorkerHandle>;
+  readonly liveWorkers: ReadonlySet<WorkerHandle>;
   readonly figures: Pick<SupervisorMeters, 'gather'>;
   readonly disk: Pick<DiskWatch, 'hasRoom'>;
 }
 
 export function createWatchHandlers({
   registry,
-  census,
+  liveWorkers,
   figures,
   disk,
 }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'reportFigures' | 'usage'> {
@@ -37,7 +37,7 @@ export function createWatchHandlers({
       return [...(await figures.gather()), ...others.map(([, said]) => said)];
     },
     async usage() {
-      const asked = await askWorkers(census);
+      const asked = await askWorkers(liveWorkers);
       const engines = asked.flatMap(({ figures: of }) =>
         of === null || of.boxId === null || of.engine === null ? [] : [{ boxId: of.boxId, ...of.engine }],
       );
@@ -52,8 +52,8 @@ export function createWatchHandlers({
       };
     },
     health() {
-      const silent = [...census].filter(({ peer }) => !peer.isAnswering);
-      return { workers: census.size, silentWorkers: silent.length, diskHasRoom: disk.hasRoom };
+      const silent = [...liveWorkers].filter(({ peer }) => !peer.isAnswering);
+      return { workers: liveWorkers.size, silentWorkers: silent.length, diskHasRoom: disk.hasRoom };
     },
   };
 }

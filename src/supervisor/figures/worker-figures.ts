@@ -11,8 +11,8 @@ export interface WorkerFigures {
   readonly figures: ResultOf<WorkerContract, 'figures'> | null;
 }
 
-export function askWorkers(census: ReadonlySet<WorkerHandle>): Promise<WorkerFigures[]> {
-  const asked = [...census].filter(({ peer }) => peer.isAnswering);
+export function askWorkers(liveWorkers: ReadonlySet<WorkerHandle>): Promise<WorkerFigures[]> {
+  const asked = [...liveWorkers].filter(({ peer }) => peer.isAnswering);
   return Promise.all(
     asked.map(async (worker) => ({
       worker,

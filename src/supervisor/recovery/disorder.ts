@@ -9,7 +9,7 @@ import type { BoxRow } from '../../shared/store/rows.ts';
 import type { BoxRegistry } from '../boxes/box-registry.ts';
 import { findTraces, type HostTraces, type Trace } from './host-traces.ts';
 import type { Quota } from '../admission/quota.ts';
-import { takeUp, type RecoveryDeps } from './recovery.ts';
+import { resumeBox, type RecoveryDeps } from './recovery.ts';
 import type { Finding } from './reconciliation.ts';
 import { endStray, releaseDisk } from './stray-boxes.ts';
 import {
@@ -96,7 +96,7 @@ function findRows(deps: DisorderDeps, rows: ReadonlyMap<string, BoxRow>): Findin
       things: [{ kind: 'row', what: id }],
       async settle() {
         const row = reader.boxRows().find((each) => each.id === id);
-        if (row !== undefined && !registry.knows(id)) await takeUp(deps, row, null);
+        if (row !== undefined && !registry.knows(id)) await resumeBox(deps, row, null);
       },
     }));
   const ghosts = registry
@@ -108,7 +108,7 @@ function findRows(deps: DisorderDeps, rows: ReadonlyMap<string, BoxRow>): Findin
       cause: 'its row is gone, and its name and place are taken',
       things: [{ kind: 'box', what: box.id }],
       async settle() {
-        if (!reader.boxRows().some(({ id }) => id === box.id)) await box.forget();
+        if (!reader.boxRows().some(({ id }) => id === box.id)) await box.release();
       },
     }));
   return [...unknown, ...ghosts];
@@ -133,7 +133,7 @@ async function findTroubles(
       things: [{ kind, what: [box.id, ...outside.map(({ what }) => what)].join(' ') }],
       async settle() {
         if (box.state === 'stopped' || box.state === 'failed') await releaseDisk(outside);
-        await box.setRight(trouble);
+        await box.repair(trouble);
       },
     });
   }

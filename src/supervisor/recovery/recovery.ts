@@ -16,7 +16,7 @@ import type { BoxRegistry } from '../boxes/box-registry.ts';
 import type { Quota } from '../admission/quota.ts';
 import type { Spills } from './spills.ts';
 import type { WarmPool } from '../workers/warm-pool.ts';
-import { leavesOpen, untilThrough } from '../boxes/until-through.ts';
+import { isOutcomeUnknown, retryUntilDone } from '../boxes/retry.ts';
 import { findWorkers, type FoundWorker, type WorkerDeps } from '../workers/worker-handle.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 
@@ -48,7 +48,7 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
   for (const row of deps.reader.boxRows()) {
     const worker = byBox.get(row.id) ?? null;
     byBox.delete(row.id);
-    void takeUp(deps, row, worker).catch((error: unknown) => {
+    void resumeBox(deps, row, worker).catch((error: unknown) => {
       log.error({ err: error, boxId: row.id }, 'a box could not go on after the restart');
     });
   }
@@ -74,9 +74,9 @@ async function sendSpills(spills: Pick<Spills, 'sendAll'>, log: Logger): Promise
   try {
     await spills.sendAll();
   } catch (error) {
-    if (!leavesOpen(error)) throw error;
+    if (!isOutcomeUnknown(error)) throw error;
     log.warn({ err: error }, 'what workers spilled cannot be sent yet');
-    void untilThrough(() => spills.sendAll()).catch((problem: unknown) => {
+    void retryUntilDone(() => spills.sendAll()).catch((problem: unknown) => {
       log.error({ err: problem }, 'what workers spilled cannot be sent');
     });
   }
@@ -93,13 +93,13 @@ async function adoptSpare({ config, pool, log }: RecoveryDeps, { arrival }: Foun
   }
   // A spare of another build may not know all that a new box asks for, and one of other settings would bring it up with
   // those.
-  await (boxId === null ? worker.dismiss() : worker.kill()).catch((error: unknown) => {
+  await (boxId === null ? worker.stop() : worker.kill()).catch((error: unknown) => {
     log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
   });
 }
 
 /** A box that is known from its row alone: known and counted at once; resolves when it has gone on from there. */
-export function takeUp(
+export function resumeBox(
   { registry, quota, supervise }: Pick<RecoveryDeps, 'registry' | 'quota' | 'supervise'>,
   row: BoxRow,
   worker: FoundWorker | null,

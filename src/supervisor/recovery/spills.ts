@@ -10,7 +10,7 @@ import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import { readSpills, type Spill } from '../../shared/store/spill.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
-import { leavesOpen, untilThrough } from '../boxes/until-through.ts';
+import { isOutcomeUnknown, retryUntilDone } from '../boxes/retry.ts';
 
 export interface Spills {
   /** Resolves when none is left. @throws UNAVAILABLE, TIMEOUT when the writer does not take them now */
@@ -32,7 +32,7 @@ export function createSpills(config: Config, log: Logger): Spills {
       } else if (wanted(spill)) {
         faultPoint('supervisor.spill.read');
         await sendOne(spill).catch((error: unknown) => {
-          if (leavesOpen(error)) throw error;
+          if (isOutcomeUnknown(error)) throw error;
           log.error({ err: error, path }, 'the writer refused a spill for good');
         });
         faultPoint('supervisor.spill.committed');
@@ -60,7 +60,7 @@ export function createSpills(config: Config, log: Logger): Spills {
     sendAll: () => inTurn(() => sendWhere(() => true)),
     send,
     async sendLater(boxId) {
-      await untilThrough(() => send(boxId)).catch((error: unknown) => {
+      await retryUntilDone(() => send(boxId)).catch((error: unknown) => {
         log.error({ err: error, boxId }, 'what a worker spilled cannot be sent');
       });
     },

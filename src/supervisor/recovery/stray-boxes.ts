@@ -50,7 +50,7 @@ export async function endStray(
     // With the home out of the way: what the engine keeps elsewhere on the host goes.
     await worker.peer.request('remove', {}, { timeoutMs: limits.boxRemoveTimeoutMs });
   } finally {
-    await worker.dismiss();
+    await worker.stop();
   }
 }
 

@@ -6,7 +6,7 @@ import { isAlive, killAndWait, processIdentity } from '../../shared/process/chil
 import { WorkerStateFile } from '../../shared/contracts/worker.ts';
 import { fits } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
-import { forgetFiles, idOf, type WorkerHandle } from '../workers/worker-handle.ts';
+import { removeWorkerFiles, workerIdOf, type WorkerHandle } from '../workers/worker-handle.ts';
 
 export interface FilePlaces {
   readonly workersDir: string;
@@ -16,13 +16,13 @@ export interface FilePlaces {
 
 /** The workers that this supervisor has. */
 export interface OwnWorkers {
-  readonly census: ReadonlySet<WorkerHandle>;
+  readonly liveWorkers: ReadonlySet<WorkerHandle>;
   readonly starting: ReadonlySet<string>;
 }
 
 /** Ids of workers with files that nobody here has anything to do with. */
 export async function findStrayWorkers({ workersDir }: FilePlaces, own: OwnWorkers): Promise<string[]> {
-  const ids = new Set((await readdir(workersDir)).map(idOf));
+  const ids = new Set((await readdir(workersDir)).map(workerIdOf));
   return [...ids].filter((id) => !isOwn(id, own));
 }
 
@@ -36,7 +36,7 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
     const state = value as WorkerStateFile;
     if (await isAlive(state)) await killAndWait(state, limits.killTimeoutMs, `stray worker ${workerId}`);
   }
-  await forgetFiles(workersDir, workerId);
+  await removeWorkerFiles(workersDir, workerId);
 }
 
 /**
@@ -62,8 +62,8 @@ async function isMakerAlive(path: string): Promise<boolean> {
   return (await processIdentity(Number(basename(path).split('.').at(-1)))) !== null;
 }
 
-function isOwn(id: string, { census, starting }: OwnWorkers): boolean {
-  return starting.has(id) || [...census].some(({ workerId }) => workerId === id);
+function isOwn(id: string, { liveWorkers, starting }: OwnWorkers): boolean {
+  return starting.has(id) || [...liveWorkers].some(({ workerId }) => workerId === id);
 }
 
 /** Where `socketPath`, the gateways' own, may lie as well. */

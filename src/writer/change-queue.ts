@@ -11,7 +11,7 @@ export interface ChangeTraits {
   readonly sender?: string;
 }
 
-export interface Unit {
+export interface WaitingChange {
   readonly apply: () => unknown;
   readonly operations: number;
   readonly isLarge: boolean;
@@ -27,7 +27,7 @@ interface Awaited {
 }
 
 /** How many of those that wait go into the next group. */
-function groupLength(waiting: readonly Unit[]): number {
+function groupLength(waiting: readonly WaitingChange[]): number {
   let operations = 0;
   let count = 0;
   while (count < waiting.length && operations < limits.groupOpsMax) operations += waiting[count++]?.operations ?? 0;
@@ -40,20 +40,20 @@ function groupLength(waiting: readonly Unit[]): number {
  * group for some times as long as it took, so that one loud command does not have the disk and a processor for itself.
  * Two changes of one sender whose order matters are never under way together when one of them is large.
  */
-export function createChangeLine() {
-  let line: Unit[] = [];
+export function createChangeQueue() {
+  let line: WaitingChange[] = [];
   let hasLetPass = false;
   let restUntil = 0;
   let lastAwaited: Awaited = { sender: undefined, at: -Infinity };
   let lastOfAnother = lastAwaited;
 
-  function noteAwaited({ sender }: Unit): void {
+  function noteAwaited({ sender }: WaitingChange): void {
     if (sender !== lastAwaited.sender) lastOfAnother = lastAwaited;
     lastAwaited = { sender, at: performance.now() };
   }
 
   /** When somebody else than the sender of these last waited for a change. */
-  function othersWaitedAt(units: readonly Unit[]): number {
+  function othersWaitedAt(units: readonly WaitingChange[]): number {
     return units.every(({ sender }) => sender === lastAwaited.sender) ? lastOfAnother.at : lastAwaited.at;
   }
 
@@ -61,7 +61,7 @@ export function createChangeLine() {
     get length() {
       return line.length;
     },
-    add(unit: Unit): void {
+    add(unit: WaitingChange): void {
       line.push(unit);
       if (unit.isAwaited) noteAwaited(unit);
     },
@@ -69,7 +69,7 @@ export function createChangeLine() {
     waitMs(): number {
       return line.some(({ isLarge }) => !isLarge) ? 0 : Math.max(0, restUntil - performance.now());
     },
-    takeGroup(): Unit[] {
+    takeGroup(): WaitingChange[] {
       const small = line.filter(({ isLarge }) => !isLarge);
       const isMixed = small.length > 0 && small.length < line.length;
       const letsPass = isMixed && (!hasLetPass || performance.now() < restUntil);
@@ -80,7 +80,7 @@ export function createChangeLine() {
       line = line.filter((unit) => !taken.has(unit));
       return group;
     },
-    took(group: readonly Unit[], ms: number): void {
+    took(group: readonly WaitingChange[], ms: number): void {
       const large = group.filter(({ isLarge }) => isLarge);
       if (large.length === 0) return;
       const now = performance.now();
