@@ -23,8 +23,8 @@ function bench(found: Finding[]) {
   return { reconciliation, value };
 }
 
-function finding(key: string, settle: Finding['settle'], kind: Finding['things'][number]['kind'] = 'home'): Finding {
-  return { key, cause: 'a test', things: [{ kind, what: key }], settle };
+function finding(key: string, repair: Finding['repair'], kind: Finding['things'][number]['kind'] = 'home'): Finding {
+  return { key, cause: 'a test', things: [{ kind, what: key }], repair };
 }
 
 describe('reconciliation', () => {
