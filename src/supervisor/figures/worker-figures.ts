@@ -1,5 +1,5 @@
-// What workers say of themselves and of the engines that they hold, all asked at once.
-// Whoever does not answer in time counts as silent. Used by meters.ts and watch.ts.
+// Asks all workers at once for the figures of their process and their engine.
+// A worker that does not answer within limits.healthTimeoutMs counts as silent.
 import type { WorkerContract } from '../../shared/contracts/worker.ts';
 import type { ResultOf } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
@@ -7,7 +7,7 @@ import type { WorkerHandle } from '../workers/worker-handle.ts';
 
 export interface WorkerFigures {
   readonly worker: WorkerHandle;
-  /** Null when it did not answer. */
+  /** Null when the worker did not answer in time. */
   readonly figures: ResultOf<WorkerContract, 'figures'> | null;
 }
 

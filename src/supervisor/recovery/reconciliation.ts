@@ -29,7 +29,7 @@ export interface Finding {
   readonly cause: string;
   readonly things: readonly { readonly kind: FindingKind; readonly what: string }[];
   readonly boxId?: string;
-  /** Repairs the trouble, if it still exists. Null: the things may belong to another server, so they stay as they are. */
+  /** Repairs the trouble, if it still exists. Null: the things may belong to another server, so they are left alone. */
   readonly repair: (() => Promise<void>) | null;
 }
 

@@ -93,7 +93,8 @@ async function adoptSpare({ config, pool, log }: RecoveryDeps, { arrival }: Foun
     return;
   }
   // A spare of another build may not know all options of a new box. A spare with other settings would apply those to
-  // the box. If it has a box, it died before it wrote that into its state file, so it has done nothing for the box yet.
+  // the box. A worker whose hello names a box, although its state file did not, was assigned a moment ago. It has done
+  // nothing for the box yet.
   await (boxId === null ? worker.stop() : worker.kill()).catch((error: unknown) => {
     log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
   });
