@@ -154,7 +154,8 @@ function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => P
     if (box.state === 'removed') return;
     faultPoint('supervisor.run.caller-gone');
     box.remove(true).catch((error: unknown) => {
-      if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return; // Its create failed and was rolled back.
+      // The create failed, and the rollback has removed the box.
+      if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return;
       deps.log.error({ err: error, boxId: box.id }, 'removing the box of a run whose client is gone failed');
     });
   }

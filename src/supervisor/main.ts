@@ -111,7 +111,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const reconciliation = createReconciliation({ meters, log, look });
   let ending: Promise<never> | null = null;
   process.on('SIGTERM', () => {
-    // The signal may come twice: from the keeper, and from systemd, which ends the whole control group.
+    // The signal may come twice: from the keeper, and from a program that ends the whole control group (systemd).
     ending ??= endSupervisor({ config, log, registry, closing: [server, disk, reconciliation, pool], keepCompiled });
   });
   lifeline.ready();

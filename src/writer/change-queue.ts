@@ -1,13 +1,13 @@
-// Changes that wait for the group commit, and which of them go next: first come, first served, but for large ones,
-// which are output that has time. Used by batch.ts.
+// The queue of changes that wait for the group commit. It decides which changes form the next group: the oldest ones
+// first, except that large output may wait. So one command with much output cannot delay the other boxes.
 import { limits } from '../shared/limits.ts';
 
 export interface ChangeTraits {
   readonly operations?: number;
   readonly bytes?: number;
-  /** Nothing but what a command prints: nobody waits for that as for the begin and the end of one. */
+  /** The change contains only output of a command. Clients wait less for output than for its start and its end. */
   readonly isOutput?: boolean;
-  /** Whose change it is: the box's id. */
+  /** The id of the box that the change comes from. */
   readonly sender?: string;
 }
 
@@ -15,6 +15,7 @@ export interface WaitingChange {
   readonly apply: () => unknown;
   readonly operations: number;
   readonly isLarge: boolean;
+  /** A client waits for the commit of this change. */
   readonly isAwaited: boolean;
   readonly sender: string | undefined;
   readonly resolve: (value: unknown) => void;
@@ -26,7 +27,7 @@ interface Awaited {
   readonly at: number;
 }
 
-/** How many of those that wait go into the next group. */
+/** How many of the waiting changes fit into the next group. */
 function groupLength(waiting: readonly WaitingChange[]): number {
   let operations = 0;
   let count = 0;
@@ -35,15 +36,19 @@ function groupLength(waiting: readonly WaitingChange[]): number {
 }
 
 /**
- * What waits, in groups. Somebody waits for a small change; a large one is output that has time. So it lets the small
- * ones that are there go first, once; and while awaited ones of other senders keep coming, large ones rest after each
- * group for some times as long as it took, so that one loud command does not have the disk and a processor for itself.
- * Two changes of one sender whose order matters are never under way together when one of them is large.
+ * A client waits for a small change; a large change is output, which can wait. Two rules follow:
+ *
+ * 1. If small and large changes wait, one group of small ones goes first. The next group may contain the large ones.
+ * 2. After the writer has committed large output, it pauses further large changes for limits.largeChangeRestFactor
+ *    times the duration of that commit, if another box has waited for a commit recently.
+ *
+ * A large change may be overtaken by later small changes. That is safe: a sender does not send a change whose order
+ * matters while its large change is under way.
  */
 export function createChangeQueue() {
-  let line: WaitingChange[] = [];
-  let hasLetPass = false;
-  let restUntil = 0;
+  let queue: WaitingChange[] = [];
+  let smallOnesWentFirst = false;
+  let pausedUntil = 0;
   let lastAwaited: Awaited = { sender: undefined, at: -Infinity };
   let lastOfAnother = lastAwaited;
 
@@ -52,40 +57,45 @@ export function createChangeQueue() {
     lastAwaited = { sender, at: performance.now() };
   }
 
-  /** When somebody else than the sender of these last waited for a change. */
-  function othersWaitedAt(units: readonly WaitingChange[]): number {
-    return units.every(({ sender }) => sender === lastAwaited.sender) ? lastOfAnother.at : lastAwaited.at;
+  /** When a sender other than those of `changes` last added a change that a client waits for. */
+  function othersWaitedAt(changes: readonly WaitingChange[]): number {
+    return changes.every(({ sender }) => sender === lastAwaited.sender) ? lastOfAnother.at : lastAwaited.at;
   }
 
   return {
     get length() {
-      return line.length;
+      return queue.length;
     },
-    add(unit: WaitingChange): void {
-      line.push(unit);
-      if (unit.isAwaited) noteAwaited(unit);
+    add(change: WaitingChange): void {
+      queue.push(change);
+      if (change.isAwaited) noteAwaited(change);
     },
-    /** How long until a group can be taken. */
-    waitMs(): number {
-      return line.some(({ isLarge }) => !isLarge) ? 0 : Math.max(0, restUntil - performance.now());
+    /** How many milliseconds to wait before `takeGroup`. 0 when a small change waits. */
+    pauseMs(): number {
+      return queue.some(({ isLarge }) => !isLarge) ? 0 : Math.max(0, pausedUntil - performance.now());
     },
+    /** Takes the changes of the next group out of the queue. */
     takeGroup(): WaitingChange[] {
-      const small = line.filter(({ isLarge }) => !isLarge);
-      const isMixed = small.length > 0 && small.length < line.length;
-      const letsPass = isMixed && (!hasLetPass || performance.now() < restUntil);
-      hasLetPass = letsPass;
-      const candidates = letsPass ? small : line;
+      const small = queue.filter(({ isLarge }) => !isLarge);
+      const isMixed = small.length > 0 && small.length < queue.length;
+      const onlySmall = isMixed && (!smallOnesWentFirst || performance.now() < pausedUntil);
+      smallOnesWentFirst = onlySmall;
+      const candidates = onlySmall ? small : queue;
       const group = candidates.slice(0, groupLength(candidates));
       const taken = new Set(group);
-      line = line.filter((unit) => !taken.has(unit));
+      queue = queue.filter((change) => !taken.has(change));
       return group;
     },
-    took(group: readonly WaitingChange[], ms: number): void {
+    /**
+     * Must be called after each group, because it sets the pause.
+     * @param commitMs how long the commit took, in milliseconds
+     */
+    noteCommit(group: readonly WaitingChange[], commitMs: number): void {
       const large = group.filter(({ isLarge }) => isLarge);
       if (large.length === 0) return;
       const now = performance.now();
       if (now - othersWaitedAt(large) < limits.largeChangeYieldMs)
-        restUntil = now + Math.min(limits.largeChangeRestFactor * ms, limits.largeChangeRestMaxMs);
+        pausedUntil = now + Math.min(limits.largeChangeRestFactor * commitMs, limits.largeChangeRestMaxMs);
     },
   };
 }

@@ -10,7 +10,7 @@ import type { BoxRegistry } from '../boxes/box-registry.ts';
 export interface DiskWatch {
   /** False while free disk is below the floor, or so little that boxes cannot write. */
   readonly hasRoom: boolean;
-  /** Releases the reserve if the disk is full. Called before something is removed, because a removal needs some room. */
+  /** Releases the reserve if the disk is full. Called before a removal, because a removal itself needs some room. */
   makeRoom(): Promise<void>;
   close(): void;
 }

@@ -1,5 +1,5 @@
-// The CPUs, the memory and the workers that boxes hold, and their limits. A request is checked and reserved in one step,
-// and a refused request reserves nothing. After a restart the supervisor derives everything again from the rows.
+// The CPUs, the memory and the workers that boxes hold, and their limits. A request is checked and reserved in one
+// step, and a refused request reserves nothing. After a restart the supervisor derives everything again from the rows.
 import { BoxRunError } from '../../shared/errors.ts';
 
 export interface Quota {

@@ -18,11 +18,11 @@ function unit(sender: string | undefined, kind: 'awaited' | 'output' | 'large'):
 
 /** What the next large change waits after one of `loud` that took 5 ms, when these came before it. */
 function restAfter(...before: readonly WaitingChange[]): number {
-  const line = createChangeQueue();
-  for (const each of [...before, unit('loud', 'large')]) line.add(each);
-  while (line.length > 0) line.took(line.takeGroup(), 5);
-  line.add(unit('loud', 'large'));
-  return line.waitMs();
+  const queue = createChangeQueue();
+  for (const each of [...before, unit('loud', 'large')]) queue.add(each);
+  while (queue.length > 0) queue.noteCommit(queue.takeGroup(), 5);
+  queue.add(unit('loud', 'large'));
+  return queue.pauseMs();
 }
 
 it.each([

@@ -79,7 +79,7 @@ describe('another program that holds the database', () => {
     other.exec('BEGIN IMMEDIATE');
     await expect(change()).rejects.toMatchObject({
       code: 'UNAVAILABLE',
-      hint: expect.stringContaining('close whatever program holds the database') as unknown,
+      hint: expect.stringContaining('close the program that holds the database') as unknown,
     });
     expect(writer.batch.isFailing).toBe(true);
     other.exec('ROLLBACK');
