@@ -1,4 +1,4 @@
-// The handlers of all requests that change boxes or their commands. Each one finds its box, checks the rules that
+// The handlers of all requests except those of figures/watch-handlers.ts. Each one finds its box, checks the rules that
 // concern more than one box, and calls the box. The box of a run is removed when its client or its gateway is gone.
 import type { ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/waiting/clock.ts';

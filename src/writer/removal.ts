@@ -29,7 +29,7 @@ interface Slice {
   note(rows: number): void;
 }
 
-/** A row holds up to 64 KiB of output. With this number of rows, one statement takes about a millisecond. */
+/** A row holds up to limits.eventBytesMax of output. Deleting this many rows takes about a millisecond. */
 const rowsPerStatement = 16;
 const execsPerPage = 64;
 

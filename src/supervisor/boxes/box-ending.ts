@@ -17,12 +17,12 @@ import type { BoxStateChanges } from './box-state.ts';
 export interface BoxEnding {
   /**
    * @param graceMs how long the processes of the box have to end by themselves, in milliseconds
-   * @throws what keeps the engine from its end; the box is then stuck
+   * @throws the error of the worker; the box is then stuck
    */
   stop(graceMs?: number): Promise<void>;
   /**
    * Removes the box from the host and from the database.
-   * @throws BOX_NOT_FOUND when the box has been removed already; what keeps it from its removal
+   * @throws BOX_NOT_FOUND when the box has been removed already; the errors of the worker and the writer
    */
   remove(graceMs?: number): Promise<void>;
   /**

@@ -14,7 +14,7 @@ export interface BoxRegistry {
   /** Also gives back the id range of the box. */
   releasePlace(boxId: string): void;
   /**
-   * A range of user ids of the host that no other box has. It stays taken until `delete` or `releasePlace`.
+   * A range of user and group ids of the host that no other box has. It stays taken until `delete` or `releasePlace`.
    * @throws RESOURCE_EXCEEDED when all ranges are taken
    */
   claimIdBlock(boxId: string): number;

@@ -55,7 +55,7 @@ export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRo
       }
     } catch (error) {
       const removed = error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND';
-      if (!removed) log.error({ err: error }, 'the row of a box cannot be brought in line');
+      if (!removed) log.error({ err: error }, 'the row of a box cannot be corrected in the database');
     } finally {
       correcting = false;
     }

@@ -41,7 +41,7 @@ export interface BoxDeps {
   /** Called when the box stays, but gives up its name. */
   readonly onNameReleased: () => void;
   /**
-   * A range of the host's user ids for this box alone. Null if the driver of the box needs none.
+   * A range of the host's user and group ids for this box alone. Null if the driver of the box needs none.
    * @throws RESOURCE_EXCEEDED
    */
   readonly claimIdBlock: () => number | null;
@@ -81,7 +81,7 @@ export interface SupervisedBox {
   findTrouble(seen: OutsideView): Promise<BoxTrouble | null>;
   /**
    * Ends a trouble that `findTrouble` found. Does nothing if the box has changed since.
-   * @throws what keeps the box from its repair
+   * @throws the error that made the repair fail
    */
   repair(found: BoxTrouble): Promise<void>;
   /**

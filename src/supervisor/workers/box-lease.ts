@@ -47,7 +47,7 @@ export function createBoxLease({ writer, spills, log }: BoxLeaseDeps, row: BoxRo
     async closeNowOrLater(generation, reason) {
       await close(generation, reason).catch((error: unknown) => {
         log.error({ err: error }, 'the commands of a lost worker cannot be ended yet');
-        // The retry can only fail for good when the box has been removed. Then no command is left to end.
+        // A final error in the retry means that the box has been removed. Then no command is left to end.
         if (isOutcomeUnknown(error)) void retryUntilDone(() => close(generation, reason)).catch(() => undefined);
       });
     },
