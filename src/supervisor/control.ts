@@ -1,5 +1,5 @@
-// What each request to the supervisor does: find the box, check the rules that concern more than one box, and let it
-// act. Served to gateways by main.ts. A box of a run goes with whoever asked for it, whenever that is.
+// The handlers of all requests except those of figures/watch-handlers.ts. Each one finds its box, checks the rules that
+// concern more than one box, and calls the box. The box of a run is removed when its client or its gateway is gone.
 import type { ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/waiting/clock.ts';
 import { type Config } from '../shared/settings/config.ts';
@@ -27,7 +27,7 @@ import { createKnownRequests } from './admission/known-requests.ts';
 import type { Quota } from './admission/quota.ts';
 import { createUiCodes } from './ui-codes.ts';
 import type { createWatchHandlers } from './figures/watch-handlers.ts';
-import { leavesOpen, untilThrough } from './boxes/until-through.ts';
+import { isOutcomeUnknown, retryUntilDone } from './boxes/retry.ts';
 import { admitVolumes } from './boxes/volumes.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;
@@ -43,14 +43,14 @@ export interface ControlDeps {
   readonly reader: Pick<Reader, 'exec' | 'knownKey'>;
   readonly log: Logger;
   readonly disk: Pick<DiskWatch, 'makeRoom'>;
-  /** Makes the box of a committed row. */
+  /** Creates the object for a box whose row is committed. */
   readonly supervise: (row: BoxRow) => SupervisedBox;
 }
 
 export interface Control {
   readonly handlers: Omit<Handlers<SupervisorContract>, keyof ReturnType<typeof createWatchHandlers>>;
-  /** A gateway is gone: boxes that it made for one run go too. */
-  forgetGateway(gateway: Gateway): void;
+  /** Removes the boxes of runs that this gateway has requested. Called when the gateway is gone. */
+  removeRunsOf(gateway: Gateway): void;
 }
 
 export function createControl(deps: ControlDeps): Control {
@@ -65,18 +65,18 @@ export function createControl(deps: ControlDeps): Control {
 
   function createBox(order: CreateOrder, { progress }: Caller): Promise<TimedBox> {
     return known.boxOnce(order.claim, async () => {
-      const watch = createStopwatch();
+      const stopwatch = createStopwatch();
       await diskFloor.check();
-      const box = await watch.time('admit', () => admit(deps, order));
-      return { ...(await box.create(progress, watch)), timings: watch.times };
+      const box = await stopwatch.time('admit', () => admit(deps, order));
+      return { ...(await box.create(progress, stopwatch)), timings: stopwatch.times };
     });
   }
 
   const handlers: Control['handlers'] = {
     createBox: (order, caller) => (order.ephemeral ? runs.create(order, caller) : createBox(order, caller)),
     async startBox({ box }, { progress }) {
-      const watch = createStopwatch();
-      return { ...(await registry.find(box).start(progress, watch)), timings: watch.times };
+      const stopwatch = createStopwatch();
+      return { ...(await registry.find(box).start(progress, stopwatch)), timings: stopwatch.times };
     },
     stopBox: ({ box, graceMs }) => registry.find(box).stop(graceMs),
     async removeBox({ box, force, graceMs }) {
@@ -87,21 +87,21 @@ export function createControl(deps: ControlDeps): Control {
     startExec({ box, body, claim }, { requestId }) {
       const target = registry.find(box);
       return known.execOnce(target.id, claim, async (own) => {
-        const watch = createStopwatch();
+        const stopwatch = createStopwatch();
         await diskFloor.check();
         faultPoint('supervisor.exec.passing');
-        const exec = await watch.time('worker', () => target.startExec(orderOf(body, own, requestId)));
+        const exec = await stopwatch.time('worker', () => target.startExec(orderOf(body, own, requestId)));
         faultPoint('supervisor.exec.started');
-        return { ...exec, timings: { ...watch.times, ...exec.timings } };
+        return { ...exec, timings: { ...stopwatch.times, ...exec.timings } };
       });
     },
     async cancelExec({ box, execId }) {
       const target = boxWithRunning(deps, box, execId);
       faultPoint('supervisor.cancel.passing');
       return target.cancelExec(execId).catch((error: unknown) => {
-        // It ended between the two questions.
-        const unknown = error instanceof BoxRunError && error.code === 'EXEC_NOT_FOUND';
-        throw unknown ? alreadyFinished(execId, 'finished') : error;
+        // The command ran when its row was read. If the worker does not know it now, it has ended since.
+        const hasEnded = error instanceof BoxRunError && error.code === 'EXEC_NOT_FOUND';
+        throw hasEnded ? alreadyFinished(execId, 'finished') : error;
       });
     },
     async signalExec({ box, execId, signal }) {
@@ -116,52 +116,54 @@ export function createControl(deps: ControlDeps): Control {
     },
   };
 
-  return { handlers, forgetGateway: runs.forgetGateway };
+  return { handlers, removeRunsOf: runs.removeRunsOf };
 }
 
 /**
- * The boxes that gateways make for one run: each goes with whoever asked for it. `check` refuses a run that may not be.
+ * Creates the boxes of runs. Each box is removed when its client cancels the request or its gateway is gone.
+ * @param check throws when the run must not begin
  */
 function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => Promise<void>) {
-  const ephemeralBoxes = new Map<Gateway, Set<SupervisedBox>>();
+  const boxesByGateway = new Map<Gateway, Set<SupervisedBox>>();
 
   async function create(order: CreateOrder, { peer, progress, signal }: Caller): Promise<TimedBox> {
     await check(order.claim);
     const box = await admit(deps, order);
     faultPoint('supervisor.run.admitted');
-    const boxes = ephemeralBoxes.get(peer) ?? new Set();
+    const boxes = boxesByGateway.get(peer) ?? new Set();
     for (const earlier of boxes) if (earlier.state === 'removed') boxes.delete(earlier);
-    ephemeralBoxes.set(peer, boxes.add(box));
+    boxesByGateway.set(peer, boxes.add(box));
     const created = box.create(progress);
-    // Whoever asked is gone: nobody waits for the image, and nobody else will ask for the removal.
-    const leave = () => {
+    // When the client is gone, it no longer waits for the image, and it will not request the removal of the box.
+    const onAbort = () => {
       removeRun(box);
     };
-    if (signal.aborted) leave();
-    signal.addEventListener('abort', leave, { once: true });
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
     return created.finally(() => {
-      signal.removeEventListener('abort', leave);
+      signal.removeEventListener('abort', onAbort);
     });
   }
 
-  function forgetGateway(gateway: Gateway): void {
-    for (const box of ephemeralBoxes.get(gateway) ?? []) removeRun(box);
-    ephemeralBoxes.delete(gateway);
+  function removeRunsOf(gateway: Gateway): void {
+    for (const box of boxesByGateway.get(gateway) ?? []) removeRun(box);
+    boxesByGateway.delete(gateway);
   }
 
   function removeRun(box: SupervisedBox): void {
     if (box.state === 'removed') return;
     faultPoint('supervisor.run.caller-gone');
     box.remove(true).catch((error: unknown) => {
-      if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return; // Its create was undone before.
-      deps.log.error({ err: error, boxId: box.id }, 'removing the box of a run whose caller is gone failed');
+      // The create failed, and the rollback has removed the box.
+      if (error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND') return;
+      deps.log.error({ err: error, boxId: box.id }, 'removing the box of a run whose client is gone failed');
     });
   }
 
-  return { create, forgetGateway };
+  return { create, removeRunsOf };
 }
 
-/** The box in which that command runs. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED */
+/** The box in which the command runs. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED */
 function boxWithRunning({ registry, reader }: ControlDeps, box: string, execId: string): SupervisedBox {
   const target = registry.find(box);
   const exec = reader.exec(target.id, execId);
@@ -170,7 +172,11 @@ function boxWithRunning({ registry, reader }: ControlDeps, box: string, execId: 
   return target;
 }
 
-/** From a request to a committed row: name and quota are taken in one step, before anything is written. */
+/**
+ * Turns the request for a box into a committed row. The place, the name and the quota are reserved before anything is
+ * written, and all of them are given back if the request fails.
+ * @throws RESOURCE_EXCEEDED, NAME_ALREADY_EXISTS, VALIDATION_ERROR, FORBIDDEN, UNAVAILABLE, and errors of the image
+ */
 async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder): Promise<SupervisedBox> {
   const { registry, quota, config } = deps;
   const id = newId('box');
@@ -219,9 +225,9 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
   } catch (error) {
     quota.release(id);
     registry.releasePlace(id);
-    if (leavesOpen(error)) {
-      if (name !== null) registry.doubtName(name, id);
-      void takeBack(deps, id, name);
+    if (isOutcomeUnknown(error)) {
+      if (name !== null) registry.markNameUncertain(name, id);
+      void removeUnacknowledged(deps, id, name);
     } else if (name !== null) {
       registry.releaseName(name, id);
     }
@@ -230,17 +236,24 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
 }
 
 /**
- * For a row whose commit was not answered: it may still come. Asked on the connection on which the row went, and so
- * never before it. The name is free when the row is certainly not there.
+ * Removes a row that the writer has not acknowledged: it may still be committed. The removal goes over the same
+ * connection as the row, so the writer cannot handle it before the row. Then the name can be given back.
  */
-async function takeBack({ writer, registry, log }: ControlDeps, boxId: string, name: string | null): Promise<void> {
-  await untilThrough(() => writer.request('removeBox', { boxId }, { resend: true })).catch((error: unknown) => {
-    log.error({ err: error, boxId }, 'the row of a box that was given up cannot be removed');
+async function removeUnacknowledged(
+  { writer, registry, log }: ControlDeps,
+  boxId: string,
+  name: string | null,
+): Promise<void> {
+  await retryUntilDone(() => writer.request('removeBox', { boxId }, { resend: true })).catch((error: unknown) => {
+    log.error({ err: error, boxId }, 'the row of a box that was not created cannot be removed');
   });
   if (name !== null) registry.releaseName(name, boxId);
 }
 
-/** How many boxes were removed. */
+/**
+ * Removes the boxes that have not run for at least `olderThanS` seconds.
+ * @returns how many boxes it has removed
+ */
 async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Promise<number> {
   const before = Date.now() - olderThanS * 1000;
   const idle = registry.all().filter(({ state, row }) => {
@@ -250,12 +263,12 @@ async function collectGarbage({ registry }: ControlDeps, olderThanS: number): Pr
   faultPoint('supervisor.gc.chosen');
   let removed = 0;
   for (const box of idle) {
-    // Started or removed by somebody else meanwhile: then it is no garbage.
-    const gone = await box.remove(false).then(
+    // The removal fails if another client has started or removed the box meanwhile. Then the box does not count.
+    const isRemoved = await box.remove(false).then(
       () => true,
       () => false,
     );
-    if (gone) removed++;
+    if (isRemoved) removed++;
     faultPoint('supervisor.gc.removed-one');
   }
   return removed;

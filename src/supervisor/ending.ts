@@ -1,5 +1,5 @@
-// The end of a supervisor that was asked to end: its services close, runs are removed, and boxes stop where the
-// settings say so. Workers of boxes that go on are left alone.
+// The orderly end of a supervisor: it closes its services, removes the boxes of runs, and stops the other boxes if the
+// settings say so. Boxes that are not stopped go on with their workers.
 import type { KeepCompiled } from '../shared/process/compiled-code.ts';
 import type { Config } from '../shared/settings/config.ts';
 import { errorText } from '../shared/errors.ts';
@@ -12,19 +12,20 @@ export interface EndingDeps {
   readonly config: Pick<Config, 'onExit'>;
   readonly log: Logger;
   readonly registry: Pick<BoxRegistry, 'all'>;
-  /** Closed one after the other, before any box is touched. */
+  /** Services to close, one after the other, before any box is stopped or removed. */
   readonly closing: readonly { close(): void | Promise<void> }[];
   readonly keepCompiled: KeepCompiled;
 }
 
 export async function endSupervisor({ config, log, registry, closing, keepCompiled }: EndingDeps): Promise<never> {
-  // Where the host goes down, nothing can run on: boxes end in order, before systemd kills what is left.
+  // When the host shuts down, no box can go on. So all boxes are stopped before systemd kills them.
   const goesDown = await isGoingDown(ownUnit().owner);
   const onExit = goesDown ? 'stop' : config.onExit;
   log.info({ onExit, goesDown }, 'the supervisor ends');
   for (const part of closing) await part.close();
   const runs = registry.all().filter(({ row }) => row.ephemeral);
-  await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined))); // Else the next supervisor does it.
+  // If a removal fails, the next supervisor removes the box.
+  await Promise.all(runs.map((box) => box.remove(true).catch(() => undefined)));
   if (onExit === 'stop') {
     const running = registry.all().filter(({ state }) => state === 'ready');
     await Promise.all(

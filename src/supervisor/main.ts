@@ -1,5 +1,5 @@
-// The supervisor process, put together in the order in which its parts start. It owns the boxes and their workers. It
-// ends when the keeper is gone; its workers stay.
+// Composes the supervisor process, which owns all boxes and their workers. The parts start in the order of this file.
+// The process ends when the keeper is gone; its workers go on.
 import { availableParallelism } from 'node:os';
 import type { KeepCompiled } from '../shared/process/compiled-code.ts';
 import { statePaths } from '../shared/settings/state-dir.ts';
@@ -34,18 +34,18 @@ import { createWarmPool } from './workers/warm-pool.ts';
 import { createWatchHandlers } from './figures/watch-handlers.ts';
 import { startWorker, type FoundWorker, type WorkerDeps, type WorkerHandle } from './workers/worker-handle.ts';
 
-/** `keepCompiled` keeps the compiled code of this process for the next supervisor. */
+/** @param keepCompiled stores the compiled code of this process for the next supervisor */
 export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const lifeline = takeOrders();
   const { config } = lifeline.orders;
   const log = beginProcess(lifeline);
   const paths = statePaths(config.stateDir);
 
-  // The database: the writer for changes, a reader of our own for the rest.
+  // The database: changes go to the writer, and this process reads with a connection of its own.
   const meters = createMeters('supervisor');
-  const hop = createHopMeter(meters);
+  const meterRequests = createHopMeter(meters);
   const writer = createLink({
-    observe: hop('supervisor_writer'),
+    observe: meterRequests('supervisor_writer'),
     path: paths.writerSocket,
     contract: writerContract,
     hello: { role: 'supervisor' },
@@ -54,7 +54,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const { instanceId } = (await writer.ready(limits.childReadyMs)).hello;
   const reader = openReader(config.dbPath);
 
-  // What boxes share.
+  // The parts that all boxes share.
   const registry = createBoxRegistry(config.caps.boxes, firstBlockOf(instanceId));
   const quota = createQuota({ cpu: config.maxCpu, memoryMb: config.maxMemoryMb, workers: config.maxWorkers }, () => {
     pool.fill();
@@ -66,26 +66,26 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
     boxes: createTurns(limits.boxTurnsPerCpu * availableParallelism(), limits.boxTurnMs),
   };
 
-  // Workers: those that run, and spare ones.
-  const census = new Set<WorkerHandle>();
+  // The workers of boxes, and spare ones.
+  const liveWorkers = new Set<WorkerHandle>();
   const figures = createSupervisorMeters({
     meters,
     registry,
-    census,
+    liveWorkers,
     writer,
     turns,
     limits: { cpu: config.maxCpu, memoryMb: config.maxMemoryMb },
     keeperFile: paths.keeperFile,
   });
-  const observe = hop('supervisor_worker');
-  const workers: WorkerDeps = { config, log, census, starting: new Set(), onLost: figures.workerLost, observe };
+  const observe = meterRequests('supervisor_worker');
+  const workers: WorkerDeps = { config, log, liveWorkers, starting: new Set(), onLost: figures.workerLost, observe };
   const pool = createWarmPool({
-    size: () => Math.min(config.spareWorkers, quota.sparable()),
+    size: () => Math.min(config.spareWorkers, quota.spareWorkersMax()),
     start: () => turns.workerStarts.take(() => startWorker(workers)),
     log,
   });
 
-  // Boxes: those of the database, with the workers that outlived the last supervisor.
+  // The boxes of the database, with the workers that an earlier supervisor left.
   const worker: BoxWorkerDeps = { writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log };
   const supervise = (row: BoxRow, found: FoundWorker | null = null) =>
     superviseBox({ registry, quota, worker }, row, found);
@@ -95,23 +95,23 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
 
   // The service for gateways.
   const control = createControl({ config, registry, quota, writer, reader, log, disk, supervise });
-  const watches = createWatchHandlers({ registry, census, figures, disk });
+  const watches = createWatchHandlers({ registry, liveWorkers, figures, disk });
   const server = await serveContract<SupervisorContract>({
     path: paths.supervisorSocket,
     contract: supervisorContract,
     hello: () => ({ pid: process.pid }),
     handlers: logged({ ...measured(control.handlers, meters), ...watches }, log),
     log,
-    onDisconnect: control.forgetGateway,
+    onDisconnect: control.removeRunsOf,
   });
   faultPoint('supervisor.boot.listening');
 
-  // What goes on beside, until the end.
+  // Reconciliation runs in the background until the end.
   const look = () => findDisorder({ config, instanceId, reader, registry, quota, pool, workers, supervise, log });
   const reconciliation = createReconciliation({ meters, log, look });
   let ending: Promise<never> | null = null;
   process.on('SIGTERM', () => {
-    // The keeper says so, and whoever ends the whole control group does so too.
+    // The signal may come twice: from the keeper, and from a program that ends the whole control group (systemd).
     ending ??= endSupervisor({ config, log, registry, closing: [server, disk, reconciliation, pool], keepCompiled });
   });
   lifeline.ready();
@@ -127,7 +127,7 @@ function beginProcess({ orders, parentGone }: Lifeline): Logger {
     log.warn('the keeper is gone');
     process.exit(0);
   });
-  process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
+  process.on('SIGINT', () => undefined); // The keeper handles Ctrl-C in a terminal, for all its processes.
   return log;
 }
 
@@ -152,7 +152,7 @@ function superviseBox(
         registry.delete(box);
       },
       claimIdBlock: () => (row.driver === 'container' ? registry.claimIdBlock(row.id) : null),
-      onNameFreed() {
+      onNameReleased() {
         if (row.name !== null) registry.releaseName(row.name, row.id);
       },
     },

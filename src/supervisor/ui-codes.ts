@@ -1,27 +1,27 @@
-// The codes of one-time links to the dashboard: handed out to who may command the server, and taken back once, here,
-// where there is one process for all gateways. They are gone with this process; the user asks for another link. Called
-// by control.ts for gateways.
+// The codes of one-time links to the dashboard. They are kept here because all gateways share one supervisor, so a code
+// works only once, at any gateway. The codes are lost when this process ends; then the user asks for another link.
 import { randomBytes } from 'node:crypto';
 import { limits } from '../shared/limits.ts';
 
 export interface UiCodes {
-  /** A code that is good for limits.uiCodeMs. */
+  /** A new code, which is valid for limits.uiCodeMs. */
   issue(): string;
-  /** True once for each code that was issued, in its time. */
+  /** True if the code is valid. A code is valid only once. */
   redeem(code: string): boolean;
 }
 
 export function createUiCodes(now: () => number = Date.now): UiCodes {
   const expiries = new Map<string, number>();
 
-  function dropOld(): void {
+  /** Removes expired codes, and the oldest ones until there is room for one more. */
+  function removeOld(): void {
     for (const [code, expiry] of expiries)
       if (expiry <= now() || expiries.size >= limits.uiCodesMax) expiries.delete(code);
   }
 
   return {
     issue() {
-      dropOld();
+      removeOld();
       const code = randomBytes(24).toString('base64url');
       expiries.set(code, now() + limits.uiCodeMs);
       return code;

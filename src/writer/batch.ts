@@ -1,74 +1,75 @@
-// Group commit: everything that waits goes into one transaction, each sender's change under a savepoint of its own, so
-// that a bad one undoes only itself. A change is acknowledged after the commit, never before.
+// Group commit: all waiting changes go into one transaction. Each change has its own savepoint, so a change that fails
+// undoes only itself. A change is acknowledged after the commit, never before.
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
-import { createChangeLine, type ChangeTraits, type Unit } from './change-line.ts';
+import { createChangeQueue, type ChangeTraits, type WaitingChange } from './change-queue.ts';
 
 export interface Batch {
   /**
-   * Runs `apply` inside the next group; resolves with its value once that is committed.
-   * @throws what `apply` throws (final), or UNAVAILABLE when the database could not commit (to be sent again)
+   * Runs `apply` in the transaction of a group. Resolves with its value when the group is committed.
+   * @throws the error of `apply`, which is final; UNAVAILABLE when the group could not be committed: the client may
+   *   send the change again
    */
   submit<T>(apply: () => T, size?: ChangeTraits): Promise<T>;
   readonly figures: { readonly waiting: number; readonly done: number; readonly failed: number };
-  /** True after a group could not be committed, until one is. */
+  /** True after a failed commit, until the next successful one. */
   readonly isFailing: boolean;
-  /** Resolves when nothing waits any more. */
+  /** Resolves when no change waits any more. */
   idle(): Promise<void>;
 }
 
-type Outcome = { readonly unit: Unit } & ({ readonly value: unknown } | { readonly error: unknown });
+type Outcome = { readonly change: WaitingChange } & ({ readonly value: unknown } | { readonly error: unknown });
 
-/** SQLite's own troubles (disk full, I/O error, locked by another program) pass; the same change may succeed later. */
-function isPassing(error: unknown): boolean {
+/** True for troubles of SQLite itself (disk full, I/O error, a lock): the same change may succeed later. */
+function isTemporary(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
   return typeof code === 'string' && /^SQLITE_(FULL|IOERR|BUSY|LOCKED|NOMEM|CANTOPEN|READONLY)/.test(code);
 }
 
-/** A full disk shows as an I/O error too, where the log of changes cannot grow. */
-function isForWantOfRoom(error: unknown): boolean {
+/** On a full disk SQLite may also report an I/O error, when its write-ahead log cannot grow. */
+function mayBeFullDisk(error: unknown): boolean {
   return /^SQLITE_(FULL|IOERR)/.test(String((error as { code?: unknown }).code));
 }
 
 function unavailable(error: unknown): BoxRunError {
   return new BoxRunError('UNAVAILABLE', `the database cannot be written: ${String(error)}`, {
-    hint: 'free disk space, or close whatever program holds the database',
+    hint: 'free disk space, or close the program that holds the database',
     cause: error,
   });
 }
 
-function tell(outcome: Outcome): void {
-  if ('error' in outcome) outcome.unit.reject(outcome.error);
-  else outcome.unit.resolve(outcome.value);
+function acknowledge(outcome: Outcome): void {
+  if ('error' in outcome) outcome.change.reject(outcome.error);
+  else outcome.change.resolve(outcome.value);
 }
 
-/** Runs a group in one transaction. @throws when it could not be committed; then nothing of it is. */
-function createTransaction(db: Database): (group: readonly Unit[]) => Outcome[] {
+/** Runs a group in one transaction. @throws when the group could not be committed; then no change of it is kept */
+function createTransaction(db: Database): (group: readonly WaitingChange[]) => Outcome[] {
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
   const rollback = db.prepare('ROLLBACK');
   const savepoint = db.prepare('SAVEPOINT sender');
   const release = db.prepare('RELEASE sender');
   const undo = db.prepare('ROLLBACK TO sender');
-  function runUnit(unit: Unit): Outcome {
+  function runChange(change: WaitingChange): Outcome {
     savepoint.run();
     try {
-      const value = unit.apply();
+      const value = change.apply();
       release.run();
-      return { unit, value };
+      return { change, value };
     } catch (error) {
-      if (isPassing(error)) throw error;
+      if (isTemporary(error)) throw error;
       undo.run();
       release.run();
-      return { unit, error };
+      return { change, error };
     }
   }
 
   return (group) => {
     try {
       begin.run();
-      const outcomes = group.map(runUnit);
+      const outcomes = group.map(runChange);
       commit.run();
       return outcomes;
     } catch (error) {
@@ -78,35 +79,35 @@ function createTransaction(db: Database): (group: readonly Unit[]) => Outcome[] 
   };
 }
 
-/** @param makeRoom gives up what is kept for a full disk; false when there is nothing to give */
+/** @param makeRoom releases the reserve of disk space; false when there is none left */
 export function createBatch(db: Database, makeRoom: () => boolean = () => false): Batch {
   const runTransaction = createTransaction(db);
-  const waiting = createChangeLine();
+  const waiting = createChangeQueue();
   let scheduled = false;
-  let resting: NodeJS.Timeout | null = null;
+  let pause: NodeJS.Timeout | null = null;
   let failing = false;
   const commits = { done: 0, failed: 0 };
   let idleWaiters: (() => void)[] = [];
 
-  /** Runs the next group as soon as it may: at once where somebody waits for a small change. */
+  /** Runs the next group now, or after the pause if only large changes wait. */
   function schedule(): void {
     if (scheduled) return;
-    if (resting !== null) clearTimeout(resting);
-    resting = null;
-    const restMs = waiting.waitMs();
-    if (restMs > 0) {
-      resting = setTimeout(schedule, Math.ceil(restMs));
+    if (pause !== null) clearTimeout(pause);
+    pause = null;
+    const pauseMs = waiting.pauseMs();
+    if (pauseMs > 0) {
+      pause = setTimeout(schedule, Math.ceil(pauseMs));
       return;
     }
     scheduled = true;
     setImmediate(runGroup);
   }
 
-  function runWithRoom(group: readonly Unit[]): Outcome[] {
+  function runWithRoom(group: readonly WaitingChange[]): Outcome[] {
     try {
       return runTransaction(group);
     } catch (error) {
-      if (!isForWantOfRoom(error) || !makeRoom()) throw error;
+      if (!mayBeFullDisk(error) || !makeRoom()) throw error;
       return runTransaction(group);
     }
   }
@@ -122,10 +123,10 @@ export function createBatch(db: Database, makeRoom: () => boolean = () => false)
     } catch (error) {
       failing = true;
       commits.failed++;
-      outcomes = group.map((unit) => ({ unit, error: unavailable(error) }));
+      outcomes = group.map((change) => ({ change, error: unavailable(error) }));
     }
-    waiting.took(group, performance.now() - startedAt);
-    outcomes.forEach(tell);
+    waiting.noteCommit(group, performance.now() - startedAt);
+    outcomes.forEach(acknowledge);
     scheduled = false;
     if (waiting.length > 0) {
       schedule();

@@ -1,5 +1,5 @@
-// What each request to the writer does: submit the change to the group commit, and after the commit publish its events.
-// Served by main.ts to supervisor, workers, gateways and keeper. What is answered is committed.
+// The handlers of all requests to the writer. A request that changes something goes through the group commit; its
+// events are published and its answer is sent only after the commit.
 import { timestamp } from '../shared/waiting/clock.ts';
 import type { Event, ExecChange, WriterContract, WriterSettings } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -20,7 +20,7 @@ export interface ControlDeps {
   readonly figures: WriterMeters;
   readonly states: StateLog;
   readonly onSettings: (settings: WriterSettings) => void;
-  /** Says whether the writer leaves now. */
+  /** The keeper does not need the writer any more. Returns whether the writer ends now. */
   readonly onRetire: () => boolean;
 }
 
@@ -109,7 +109,7 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
   };
 }
 
-/** For the keeper alone. */
+/** Requests that only the keeper sends. */
 function keeperHandlers({ onSettings, onRetire }: ControlDeps) {
   return {
     settings(given) {
@@ -120,7 +120,7 @@ function keeperHandlers({ onSettings, onRetire }: ControlDeps) {
   } satisfies Partial<Handlers<WriterContract>>;
 }
 
-/** What gateways are told by themselves: events of commands, and changes of boxes. */
+/** Requests of gateways that want notices: of the output events of a command, or of all state events. */
 function followHandlers({ statements, followers, states }: ControlDeps) {
   return {
     follow({ execId }, { peer }) {
@@ -162,7 +162,7 @@ function eventsByExec(changes: readonly ExecChange[]): Map<string, Event[]> {
   return events;
 }
 
-/** For whoever watches the server. */
+/** Requests about the writer itself. */
 function watchHandlers({
   batch,
   statements,
@@ -171,8 +171,8 @@ function watchHandlers({
   return {
     metrics: () => meters.snapshot(),
     async health() {
-      // Where nobody changes anything at the moment, trying is the only way to find out that it works again.
-      if (batch.isFailing) await batch.submit(statements.tryOut).catch(() => undefined);
+      // If no client changes anything at the moment, only a test write shows that the database works again.
+      if (batch.isFailing) await batch.submit(statements.writeTestRow).catch(() => undefined);
       return { writable: !batch.isFailing };
     },
   };

@@ -1,5 +1,5 @@
-// Opens the database for writing: lock, durability, schema, and the identity that marks everything this state directory
-// makes. Called once by main.ts. While it is open no other process can open it for writing.
+// Opens the database for writing: takes its lock, sets durability, brings the schema up to date, and reads its instance
+// id. While the database is open, no other BoxRun process can open it for writing.
 import { closeSync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { BoxRunError, errorText } from '../shared/errors.ts';
@@ -10,17 +10,18 @@ import { backUpBeforeMigration, migrate } from '../shared/store/migrations.ts';
 
 export interface WriterDatabase {
   readonly db: Database.Database;
+  /** Marks everything that this server makes on the host. It is stored in the database. */
   readonly instanceId: string;
-  /** Lets another writer have it. */
+  /** Closes the database, and releases its lock for another writer. */
   close(): void;
 }
 
-/** Output comes in pieces of up to 32 KiB, and each page of them costs system calls: docs/performance.md. */
+/** One piece of output has up to 32 KiB, and each page costs system calls. So pages are large: docs/performance.md. */
 const pageBytes = 16 * 1024;
-/** The log of changes that is brought into the database at once: bytes. */
+/** The size of the write-ahead log, in bytes, at which SQLite moves it into the database file. */
 const checkpointBytes = 16 * 1024 * 1024;
 
-/** What SQLite and the kernel say, with what to do about it. */
+/** Adds a hint to the error of SQLite or the kernel: what the user can do. */
 function explained(error: unknown, path: string): unknown {
   const code = String((error as { code?: unknown }).code);
   const fail = (hint: string) =>
@@ -29,8 +30,8 @@ function explained(error: unknown, path: string): unknown {
       cause: error,
     });
   if (/^SQLITE_(NOTADB|CORRUPT)/.test(code))
-    return fail('the file is damaged, or no database: put a backup in its place, or move it away to begin anew');
-  if (/^(SQLITE_(BUSY|LOCKED))/.test(code)) return fail('another program holds it: close that one');
+    return fail('the file is damaged, or is not a database: restore a backup, or move the file away to start empty');
+  if (/^(SQLITE_(BUSY|LOCKED))/.test(code)) return fail('another program holds it: close that program');
   if (/^(EROFS|EACCES|EPERM|SQLITE_(READONLY|CANTOPEN))/.test(code))
     return fail('its directory must be writable for the user who runs the server');
   if (/^(ENOSPC|EDQUOT|SQLITE_FULL)/.test(code)) return fail('free disk space');
@@ -38,7 +39,7 @@ function explained(error: unknown, path: string): unknown {
 }
 
 /**
- * @param onProgress called while a backup is made, which takes as long as the database is large
+ * @param onProgress called again and again during a backup, which takes long if the database is large
  * @throws RUNTIME_ERROR when another writer has the database, or its version is unknown
  */
 export async function openDatabase(path: string, onProgress: () => void = () => undefined): Promise<WriterDatabase> {
@@ -55,13 +56,15 @@ export async function openDatabase(path: string, onProgress: () => void = () => 
     lock.release();
   };
   try {
-    closeSync(openSync(path, 'a', 0o600)); // What boxes print is their owner's alone; SQLite would let others read it.
+    // The output of boxes is private, but SQLite would create a file that other users can read.
+    closeSync(openSync(path, 'a', 0o600));
     db = new Database(path);
     db.pragma('busy_timeout = 5000');
-    db.pragma(`page_size = ${pageBytes}`); // A database that is there keeps its own.
+    db.pragma(`page_size = ${pageBytes}`); // Only for a new database: an existing one keeps its page size.
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
-    // What a savepoint changes would go to a file from 64 KiB on, and at no descriptor left to nowhere.
+    // Otherwise SQLite writes the journal of a savepoint to a file from 64 KiB on. That fails when the process has no
+    // file descriptor left.
     db.pragma('temp_store = MEMORY');
     db.pragma(`wal_autocheckpoint = ${checkpointBytes / pageBytes}`);
     db.pragma('foreign_keys = ON');

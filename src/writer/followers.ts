@@ -1,5 +1,5 @@
-// Who follows which exec: committed events go out to those gateways, and to nobody before the commit.
-// A gateway that takes them too slowly is told so once and forgotten; it reads the rest from the database.
+// The gateways that follow the output events of a command. They get events only after the commit.
+// A gateway that is too slow gets one `lagged` notice and is removed; it reads the other events from the database.
 import type { Event, WriterContract } from '../shared/contracts/writer.ts';
 import type { ClientPeer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
@@ -9,7 +9,9 @@ type Peer = ClientPeer<WriterContract>;
 export interface Followers {
   add(execId: string, peer: Peer): void;
   remove(execId: string, peer: Peer): void;
-  drop(peer: Peer): void;
+  /** Removes the peer from all commands. */
+  removePeer(peer: Peer): void;
+  /** Must be called after the commit, in the order of commits. */
   publish(execId: string, events: Event[]): void;
 }
 
@@ -27,7 +29,7 @@ export function createFollowers(): Followers {
       byExec.set(execId, peers.add(peer));
     },
     remove,
-    drop(peer) {
+    removePeer(peer) {
       for (const execId of [...byExec.keys()]) remove(execId, peer);
     },
     publish(execId, events) {

@@ -1,28 +1,34 @@
-// The keys with which clients mark requests, so that a request which comes again makes nothing twice. A key is written
-// in the transaction of the row that it stands for. Called by control.ts and statements.ts, inside a transaction of
-// batch.ts.
+// The statements for the Idempotency-Keys of clients, which keep a repeated request from making a second row. A key is
+// written in the same transaction as its row. Every function must be called inside a transaction of batch.ts.
 import type { Database } from 'better-sqlite3';
 import type { KeyClaim } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { limits } from '../shared/limits.ts';
 
 export interface KeyStatements {
-  /** @throws UNAVAILABLE when the key stands for another row */
+  /** Stores the key for the row. @throws UNAVAILABLE when the key already belongs to another row */
   claimKey(claim: KeyClaim, rowId: string, at: string): void;
-  /** As claimKey, but a key that is taken stays as it is: for rows that are there whatever becomes of the key. */
+  /**
+   * Stores the key for the row, unless it already belongs to another row. It does not throw: the row must be stored in
+   * any case.
+   */
   noteKey(claim: KeyClaim, rowId: string, at: string): void;
+  /** Stores the answer to a run, because the row of its box is removed afterwards. */
   keepAnswer(scope: string, key: string, rowId: string, answer: string): void;
   /**
-   * Before a box is deleted: frees the keys of a create that failed and of a run that broke off, so that both can be
-   * tried again.
+   * Removes the keys of a failed create or of a run without an answer, so that the client can try again. Must be called
+   * before the row of the box is deleted.
    */
-  freeKeys(boxId: string): void;
-  /** One slice; how many they were. */
-  forgetKeysBefore(before: string): number;
+  releaseKeys(boxId: string): void;
+  /**
+   * Removes one slice of the keys that were stored by `before`: at most limits.keySweepSliceRows.
+   * @returns how many keys it has removed
+   */
+  removeKeysBefore(before: string): number;
 }
 
 export function prepareKeyStatements(db: Database): KeyStatements {
-  // A key whose time is over is as good as none.
+  // A key older than limits.keyLifeMs has expired, so it may be replaced.
   const insert = db.prepare(
     `INSERT INTO idempotency (scope, key, body_hash, row_id, created_at) VALUES ($scope, $key, $bodyHash, $rowId, $at)
      ON CONFLICT (scope, key) DO UPDATE
@@ -30,11 +36,11 @@ export function prepareKeyStatements(db: Database): KeyStatements {
   );
   const rowOf = db.prepare('SELECT row_id FROM idempotency WHERE scope = ? AND key = ?').pluck();
   const keep = db.prepare('UPDATE idempotency SET answer = ? WHERE scope = ? AND key = ? AND row_id = ?');
-  const free = db.prepare(
+  const release = db.prepare(
     `DELETE FROM idempotency WHERE row_id = $boxId AND answer IS NULL
        AND EXISTS (SELECT 1 FROM boxes WHERE id = $boxId AND (started_at IS NULL OR ephemeral = 1))`,
   );
-  const forget = db.prepare(
+  const remove = db.prepare(
     'DELETE FROM idempotency WHERE (scope, key) IN (SELECT scope, key FROM idempotency WHERE created_at <= ? LIMIT ?)',
   );
   const noteKey = ({ scope, key, bodyHash }: KeyClaim, rowId: string, at: string) => {
@@ -53,9 +59,9 @@ export function prepareKeyStatements(db: Database): KeyStatements {
     keepAnswer(scope, key, rowId, answer) {
       keep.run(answer, scope, key, rowId);
     },
-    freeKeys(boxId) {
-      free.run({ boxId });
+    releaseKeys(boxId) {
+      release.run({ boxId });
     },
-    forgetKeysBefore: (before) => forget.run(before, limits.keySweepSliceRows).changes,
+    removeKeysBefore: (before) => remove.run(before, limits.keySweepSliceRows).changes,
   };
 }

@@ -1,5 +1,5 @@
-// The writer process: owns the only write connection to the database. Started by the keeper, outlives it while workers
-// need it. It ends when neither keeper nor workers need it, and never with an acknowledged change that is not on disk.
+// Composes the writer process, which owns the only write connection to the database. It ends when neither a keeper nor
+// a worker needs it any more. A change that it has acknowledged is always on the disk.
 import type { KeepCompiled } from '../shared/process/compiled-code.ts';
 import { buildId } from '../shared/process/build.ts';
 import { writerContract } from '../shared/contracts/writer.ts';
@@ -23,7 +23,7 @@ import { prepareStatements } from './statements.ts';
 import { startSweeps } from './sweep.ts';
 import { faultPoint } from '../shared/faults/fault.ts';
 
-/** `keepCompiled` keeps the compiled code of this process for the next writer. */
+/** @param keepCompiled stores the compiled code of this process for the next writer */
 export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const { orders, ready, refuse, working } = takeOrders();
   const { config } = orders;
@@ -32,7 +32,10 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const { log } = processLog;
   logWarnings(log);
   await leaveServiceGroup({ name: `writer-${process.pid}`, stateDir: config.stateDir }).catch((error: unknown) => {
-    log.warn({ reason: errorText(error) }, 'whoever ends the server by its control group ends the writer too');
+    log.warn(
+      { reason: errorText(error) },
+      'the writer stays in the control group of the server, so a program that ends this group also ends the writer',
+    );
   });
 
   const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
@@ -43,9 +46,9 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const { db, instanceId } = database;
   const reserve = createDiskReserve(config);
   const batch = createBatch(db, () => {
-    const isGiven = reserve.release();
-    if (isGiven) log.warn('the disk is full: the reserve is given up for the database');
-    return isGiven;
+    const isReleased = reserve.release();
+    if (isReleased) log.warn('the disk is full: the reserve file is released for the database');
+    return isReleased;
   });
   const statements = prepareStatements(db);
   const followers = createFollowers();
@@ -68,42 +71,49 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
       figures: createWriterMeters(meters, batch),
       onSettings(settings) {
         processLog.change(settings);
-        sweeps.keepFor(settings.retentionHours);
+        sweeps.setRetention(settings.retentionHours);
         log.info({ settings }, 'the writer has new settings');
       },
       onRetire() {
         retired = true;
-        return leaveIfUnneeded();
+        return endIfUnneeded();
       },
     }),
     log,
     observe: createHopMeter(meters)('writer'),
     onConnect({ hello }) {
       if (hello.role === 'keeper') retired = false; // The next keeper has adopted this writer.
-      leaveIfUnneeded();
+      endIfUnneeded();
     },
     onDisconnect(peer) {
-      followers.drop(peer);
+      followers.removePeer(peer);
       states.unwatch(peer);
-      leaveIfUnneeded();
+      endIfUnneeded();
     },
   });
   process.on('SIGTERM', () => void end('SIGTERM'));
-  process.on('SIGINT', () => undefined); // A terminal's Ctrl-C is the keeper's business.
-  leaveIfUnneeded();
+  process.on('SIGINT', () => undefined); // The keeper handles Ctrl-C in a terminal, for all its processes.
+  endIfUnneeded();
   await writeProcessFile(statePaths(config.stateDir).writerFile);
   faultPoint('writer.boot.listening');
   ready({ instanceId });
   log.info({ db: config.dbPath, instanceId }, 'the writer is ready');
 
-  /** With neither keeper nor workers there is nothing left to write; a short grace covers the change of keepers. */
-  function leaveIfUnneeded(): boolean {
+  /**
+   * Ends the writer if it has neither a keeper nor a worker. It waits limits.writerIdleExitMs for the next keeper,
+   * unless the last one has said that it needs the writer no more.
+   * @returns whether the writer is going to end
+   */
+  function endIfUnneeded(): boolean {
     clearTimeout(idleTimer);
     const needed = [...server.peers].some(
       ({ hello }) => hello.role === 'worker' || (hello.role === 'keeper' && !retired),
     );
     if (needed) return false;
-    idleTimer = setTimeout(() => void end('nobody needs it'), retired ? 0 : limits.writerIdleExitMs);
+    idleTimer = setTimeout(
+      () => void end('neither a keeper nor a worker needs it'),
+      retired ? 0 : limits.writerIdleExitMs,
+    );
     return true;
   }
 

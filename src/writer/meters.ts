@@ -1,11 +1,13 @@
-// The writer's figures: it alone knows what is committed, so it counts commands, events and bytes. Noted by control.ts
-// after the commit, so that what comes twice counts once.
+// The metrics of the writer. Only the writer knows what is committed, so it counts commands, events and bytes.
+// Everything is counted after its commit, so a change that a client sends twice counts once.
 import type { Meters } from '../shared/observe/metrics.ts';
 import type { AppliedChange } from './statements.ts';
 import type { Batch } from './batch.ts';
 
 export interface WriterMeters {
+  /** Counts committed changes. */
   applied(changes: readonly AppliedChange[]): void;
+  /** Counts commands that have been ended because their worker was lost. */
   cutShort(execs: number): void;
 }
 

@@ -1,16 +1,19 @@
-// Deletes commands with their events, of a box that is removed or of commands that ended long ago. Each call deletes
-// one slice inside the caller's transaction: it ends after so many rows or so many milliseconds, so that no change of
-// anybody else waits for long. A slice reads only what it deletes, and a bounded number of commands that stay.
+// Deletes commands with their events: all those of one box, or those that ended long ago. Each call deletes one slice
+// in the caller's transaction, with a limit of rows and of milliseconds, so that other changes do not wait for long.
+// Besides the rows that it deletes, a slice reads only a bounded number of other rows.
 import type { Database } from 'better-sqlite3';
 import { limits } from '../shared/limits.ts';
 
-/** Up to where a sweep has looked; null: begin, or at the end. */
+/** Where the next slice goes on. Null before the first slice, and after the last one. */
 export type SweepPosition = { readonly boxId: string; readonly createdAt: string; readonly rowid: number } | null;
 
 export interface RemovalStatements {
-  /** True when no command of the box is left. */
+  /** Deletes one slice of the commands of a box. Returns true when no command is left. */
   removeExecsSlice(boxId: string): boolean;
-  /** Of all boxes, commands that ended by `before`; where the next slice goes on, or null when none is left. */
+  /**
+   * Deletes one slice of the commands of all boxes that ended by `before`.
+   * @returns where the next slice goes on; null when no such command is left
+   */
   removeExpiredSlice(before: string, from: SweepPosition): SweepPosition;
 }
 
@@ -26,7 +29,7 @@ interface Slice {
   note(rows: number): void;
 }
 
-/** Output comes in pieces of up to 64 KiB: of so few rows a statement takes about a millisecond. */
+/** A row holds up to limits.eventBytesMax of output. Deleting this many rows takes about a millisecond. */
 const rowsPerStatement = 16;
 const execsPerPage = 64;
 
@@ -55,7 +58,7 @@ export function prepareRemovals(db: Database): RemovalStatements {
   );
   const deleteExec = db.prepare('DELETE FROM execs WHERE rowid = ?');
 
-  /** False when the slice was over before the command was gone. */
+  /** Returns false when the slice was over before the whole command was deleted. */
   function removeExec({ id, rowid }: ExecRef, slice: Slice): boolean {
     for (;;) {
       if (slice.isOver()) return false;

@@ -1,5 +1,6 @@
-// The last changes of boxes and execs, numbered in the order of their commits, for gateways that watch. In memory alone
-// and bounded: a run of the writer has a name of its own, and whoever asks for what is not here any more is told so.
+// The newest state events, numbered in the order of their commits, for the gateways that watch them. They are only in
+// memory, and their number is bounded. Each process of the writer has its own random name, so a gateway that asks for
+// events that are not here any more learns that it has missed some.
 import { randomBytes } from 'node:crypto';
 import type { Box, Exec, StateKind } from '../shared/api.ts';
 import { timestamp } from '../shared/waiting/clock.ts';
@@ -9,22 +10,22 @@ import { limits } from '../shared/limits.ts';
 
 type Peer = ClientPeer<WriterContract>;
 
-/** What a change has made of a box or an exec, as clients see it. */
+/** A box or a command after a change, as clients see it. */
 export type StateChange =
   | { readonly kind: Extract<StateKind, `box.${string}`>; readonly box: Box }
   | { readonly kind: Extract<StateKind, `exec.${string}`>; readonly exec: Exec };
 
 export interface StateLog {
-  /** Called after the commit, in the order of commits. */
+  /** Must be called after the commit, in the order of commits. */
   record(changes: readonly StateChange[]): void;
-  /** One page of what came after `position`; of null, the position alone. */
+  /** One page of the events after `position`. For null: the present position, and no event. */
   after(position: StatePosition | null): StatePage;
   watch(peer: Peer): void;
   unwatch(peer: Peer): void;
 }
 
 export function createStateLog(): StateLog {
-  // Hexadecimal: an id must never look like an option on a command line.
+  // Hexadecimal, because the id must never look like an option on a command line.
   const run = randomBytes(8).toString('hex');
   const watchers = new Set<Peer>();
   const kept: StateEvent[] = [];
@@ -46,14 +47,14 @@ export function createStateLog(): StateLog {
       const events = changes.map(keep);
       for (const peer of watchers) {
         for (let from = 0; from < events.length;) {
-          const piece = firstPage(events, from);
-          from += piece.length;
+          const page = pageFrom(events, from);
+          from += page.length;
           if (peer.bufferedBytes() > limits.followerBufferBytesMax) {
             watchers.delete(peer);
             peer.notify('statesLagged', {});
             break;
           }
-          peer.notify('states', { run, events: piece });
+          peer.notify('states', { run, events: page });
         }
       }
     },
@@ -62,7 +63,7 @@ export function createStateLog(): StateLog {
       const isKnown =
         position !== null && position.run === run && position.seq >= oldest - 1 && position.seq <= lastSeq;
       if (!isKnown) return { position: { run, seq: lastSeq }, events: [], more: false, isGap: position !== null };
-      const events = firstPage(kept, position.seq + 1 - oldest);
+      const events = pageFrom(kept, position.seq + 1 - oldest);
       const seq = events.at(-1)?.seq ?? position.seq;
       return { position: { run, seq }, events, more: seq < lastSeq, isGap: false };
     },
@@ -75,8 +76,8 @@ export function createStateLog(): StateLog {
   };
 }
 
-/** As many events from `from` on as go into one message; at least one, if there is one. */
-function firstPage(events: readonly StateEvent[], from: number): StateEvent[] {
+/** As many events from index `from` on as fit into one message; at least one, if there is one. */
+function pageFrom(events: readonly StateEvent[], from: number): StateEvent[] {
   let bytes = 0;
   let to = from;
   while (to < events.length && (to === from || bytes < limits.replayPageBytes)) bytes += events[to++]?.json.length ?? 0;

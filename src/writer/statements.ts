@@ -1,5 +1,5 @@
-// The changes to the database, as functions over prepared statements. Each is called inside a transaction of batch.ts,
-// and does the same when it comes twice: senders repeat what was not acknowledged.
+// All changes to the database, as functions over prepared statements. Each must be called inside a transaction of
+// batch.ts. A repeated call changes nothing more, because clients repeat a change that was not acknowledged.
 import type { Database } from 'better-sqlite3';
 import type { Box, Exec } from '../shared/api.ts';
 import type { BoxChange, Event, ExecChange } from '../shared/contracts/writer.ts';
@@ -20,29 +20,46 @@ import {
 import type { StateChange } from './state-log.ts';
 
 export interface Statements extends KeyStatements, Pick<RemovalStatements, 'removeExpiredSlice'> {
-  /** The box as clients see it from then on; null when it was there already. */
+  /**
+   * @returns the new box as clients see it; null when the row already existed
+   * @throws NAME_ALREADY_EXISTS when another box has the name
+   */
   insertBox(box: BoxRow): Box | null;
-  /** The box as clients see it from then on; null when nothing of that changes. */
+  /**
+   * @returns the changed box as clients see it; null when clients see no change
+   * @throws BOX_NOT_FOUND
+   */
   updateBox(boxId: string, change: BoxChange): Box | null;
   /**
-   * Deletes one slice; done when nothing of the box is left. `removed` is what it was, with the slice that took its
-   * row.
+   * Deletes one slice of the box and its commands.
+   * @returns `isDone` when nothing of the box is left; `removed` is the last state of the box, in the slice that
+   *   deletes its row
    */
   removeBoxSlice(boxId: string): { isDone: boolean; removed: Box | null };
+  /**
+   * Makes `generation` the present one of the box.
+   * @throws BOX_NOT_FOUND; CANCELED when the box has a higher generation
+   */
   openLease(boxId: string, generation: number): void;
+  /**
+   * Makes sure that no worker of `generation` can change anything, and ends its unfinished commands as failed.
+   * @param reason stands in the error message of these commands
+   * @returns the ended commands with their exit events
+   */
   closeLease(boxId: string, generation: number, reason: string, at: string): { exec: Exec; event: Event }[];
-  /** @throws CANCELED when `generation` is not the box's */
+  /** @throws CANCELED when `generation` is not the present one of the box */
   checkLease(boxId: string, generation: number): void;
-  /** Null when it had been made before. */
+  /** @returns null when the same change was made before */
   changeExec(change: ExecChange): AppliedChange | null;
+  /** The seq of the newest output event; -1 when there is none. */
   lastSeq(execId: string): number;
-  /** A change without a meaning. */
-  tryOut(): void;
+  /** Writes a row without a meaning, to find out whether the database can be written. */
+  writeTestRow(): void;
 }
 
 export interface AppliedChange {
   readonly change: ExecChange;
-  /** What clients see of it; null for output. */
+  /** The state event for clients; null for output. */
   readonly state: StateChange | null;
 }
 
@@ -52,7 +69,7 @@ const insertInto = (table: string, columns: readonly string[]) =>
 export function prepareStatements(db: Database): Statements {
   const keys = prepareKeyStatements(db);
   const removals = prepareRemovals(db);
-  const tryOut = db.prepare(
+  const writeTestRow = db.prepare(
     `INSERT INTO meta (key, value) VALUES ('tried_out', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
   );
   return {
@@ -61,16 +78,16 @@ export function prepareStatements(db: Database): Statements {
     ...leaseStatements(db),
     ...execStatements(db, keys),
     removeExpiredSlice: removals.removeExpiredSlice,
-    tryOut: () => {
-      tryOut.run(new Date().toISOString());
+    writeTestRow: () => {
+      writeTestRow.run(new Date().toISOString());
     },
   };
 }
 
 function boxStatements(db: Database, keys: KeyStatements, removals: RemovalStatements) {
   const insert = db.prepare(`${insertInto('boxes', Object.keys(BoxRow.properties))} ON CONFLICT (id) DO NOTHING`);
-  // A supervisor of the version before leaves out what it does not know.
-  const unknown = Object.fromEntries(Object.keys(BoxRow.properties).map((name) => [name, null]));
+  // A supervisor of the previous version does not send columns that it does not know.
+  const emptyRow = Object.fromEntries(Object.keys(BoxRow.properties).map((name) => [name, null]));
   const nameOwner = db.prepare('SELECT id FROM boxes WHERE name = ?').pluck();
   const deleteBox = db.prepare('DELETE FROM boxes WHERE id = ? RETURNING *');
   const publicOf = (row: unknown) => publicBox(fromSql<BoxRow>(row as SqlRow));
@@ -80,7 +97,7 @@ function boxStatements(db: Database, keys: KeyStatements, removals: RemovalState
       if (owner !== undefined && owner !== box.id) {
         throw new BoxRunError('NAME_ALREADY_EXISTS', `the name '${box.name ?? ''}' is taken by ${owner}`);
       }
-      return insert.run({ ...unknown, ...toSql(box) }).changes === 0 ? null : publicBox(box);
+      return insert.run({ ...emptyRow, ...toSql(box) }).changes === 0 ? null : publicBox(box);
     },
     updateBox(boxId: string, change: BoxChange) {
       const columns = Object.keys(change).filter((name) => Object.hasOwn(BoxRow.properties, name));
@@ -94,7 +111,7 @@ function boxStatements(db: Database, keys: KeyStatements, removals: RemovalState
     },
     removeBoxSlice(boxId: string) {
       if (!removals.removeExecsSlice(boxId)) return { isDone: false, removed: null };
-      keys.freeKeys(boxId);
+      keys.releaseKeys(boxId);
       const row = deleteBox.get(boxId);
       return { isDone: true, removed: row === undefined ? null : publicOf(row) };
     },

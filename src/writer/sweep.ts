@@ -1,6 +1,5 @@
-// What the writer removes by itself, now and then: keys of requests whose time is over, and commands that ended longer
-// ago than they are to be kept. In short slices with rests between them, so that nobody's change waits for a sweep.
-// Started by main.ts.
+// Removes old rows at regular times: expired Idempotency-Keys, and commands that ended longer ago than the retention
+// time. It works in short slices with pauses between them, so that no other change waits long for it.
 import { sleep } from '../shared/waiting/clock.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/observe/log.ts';
@@ -10,20 +9,20 @@ import type { Statements } from './statements.ts';
 
 export interface SweepDeps {
   readonly batch: Batch;
-  readonly statements: Pick<Statements, 'forgetKeysBefore' | 'removeExpiredSlice'>;
+  readonly statements: Pick<Statements, 'removeKeysBefore' | 'removeExpiredSlice'>;
   readonly log: Logger;
-  /** 0: for ever. */
+  /** How long ended commands are kept, in hours. 0: forever. */
   readonly retentionHours: number;
 }
 
 export interface Sweeps {
-  /** From now on; what is too old by that goes at once. */
-  keepFor(retentionHours: number): void;
+  /** Changes the retention time, and removes what is too old by the new time at once. */
+  setRetention(retentionHours: number): void;
   /** Starts no more slices. */
   close(): void;
 }
 
-/** The first sweep is at once. */
+/** Starts the first sweep now, and the next ones every limits.keySweepEveryMs. */
 export function startSweeps(deps: SweepDeps): Sweeps {
   const { log } = deps;
   const closing = new AbortController();
@@ -33,7 +32,7 @@ export function startSweeps(deps: SweepDeps): Sweeps {
   function sweepNow(): void {
     running ??= sweep(deps, retentionHours, closing.signal)
       .catch((error: unknown) => {
-        log.warn({ err: error }, 'what is too old could not be removed');
+        log.warn({ err: error }, 'old keys and commands could not be removed');
       })
       .finally(() => {
         running = null;
@@ -43,7 +42,7 @@ export function startSweeps(deps: SweepDeps): Sweeps {
   sweepNow();
   const timer = setInterval(sweepNow, limits.keySweepEveryMs);
   return {
-    keepFor(hours) {
+    setRetention(hours) {
       if (hours === retentionHours) return;
       retentionHours = hours;
       void (running ?? Promise.resolve()).then(sweepNow);
@@ -55,10 +54,10 @@ export function startSweeps(deps: SweepDeps): Sweeps {
   };
 }
 
-/** Resolves when everything that was due is gone. */
+/** Resolves when all old rows are gone, or when `closing` aborts. */
 async function sweep({ batch, statements }: SweepDeps, retentionHours: number, closing: AbortSignal): Promise<void> {
   const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
-  /** Slice by slice, until one says that it was the last. */
+  /** Runs `slice` again and again, each time in its own change, until it returns true. */
   async function inSlices(slice: () => boolean): Promise<void> {
     while (!closing.aborted) {
       let tookMs = 0;
@@ -73,9 +72,9 @@ async function sweep({ batch, statements }: SweepDeps, retentionHours: number, c
     }
   }
   const keysBefore = ago(limits.keyLifeMs);
-  await inSlices(() => statements.forgetKeysBefore(keysBefore) < limits.keySweepSliceRows);
+  await inSlices(() => statements.removeKeysBefore(keysBefore) < limits.keySweepSliceRows);
   if (retentionHours === 0) return;
-  // A key must not outlive what it stands for.
+  // A key must not live longer than its command. So commands are kept at least for the life of a key.
   const execsBefore = ago(Math.max(retentionHours * 60 * 60 * 1000, limits.keyLifeMs));
   let position: SweepPosition = null;
   await inSlices(() => {

@@ -1,5 +1,5 @@
-// The floor of free disk: below it nothing new is started, so that what runs can still write its output and the
-// database its rows. Asked by control.ts before a create and an exec; a look at the disk is good for a moment.
+// The floor of free disk. Below it no box and no command is started, so that running commands can still write their
+// output and the writer its rows. The free space is read again after limits.freeDiskStaleMs at the earliest.
 import { statfs } from 'node:fs/promises';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
@@ -11,7 +11,10 @@ export interface DiskFloor {
 
 const mib = 1024 * 1024;
 
-/** @param path on the disk in question; `leastMb` 0: no floor */
+/**
+ * @param path a path on the disk
+ * @param leastMb how many MiB must stay free; 0: no floor
+ */
 export function createDiskFloor(path: string, leastMb: number): DiskFloor {
   let freeMb = Infinity;
   let staleAt = 0;

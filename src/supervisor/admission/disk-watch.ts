@@ -1,6 +1,6 @@
-// Whether the disk of the host is nearly full, looked at every second: then boxes are told (their row says so, and
-// clients hear of it), /readyz says so, and the reserve is given up for whoever removes something. What boxes write
-// ends with ENOSPC by then: see the container driver's disk-room.ts.
+// Looks every second whether the disk of the host is nearly full. If it is, the rows of running boxes and /readyz say
+// so, and the reserve file is released before something is removed. Writes of container boxes fail with ENOSPC at about
+// the same point: see the container driver's disk-room.ts.
 import { statfs } from 'node:fs/promises';
 import type { DiskReserve } from '../../shared/host/disk-reserve.ts';
 import { limits } from '../../shared/limits.ts';
@@ -8,16 +8,16 @@ import type { Logger } from '../../shared/observe/log.ts';
 import type { BoxRegistry } from '../boxes/box-registry.ts';
 
 export interface DiskWatch {
-  /** False while nothing new is started for want of disk, or boxes cannot write. */
+  /** False while free disk is below the floor, or so little that boxes cannot write. */
   readonly hasRoom: boolean;
-  /** Before something is removed: gives the reserve up where the disk is full. */
+  /** Releases the reserve if the disk is full. Called before a removal, because a removal itself needs some room. */
   makeRoom(): Promise<void>;
   close(): void;
 }
 
 export interface DiskWatchDeps {
   readonly stateDir: string;
-  /** Below it nothing new is started: MiB. */
+  /** The floor of free disk, in MiB: see disk-floor.ts. */
   readonly floorMb: number;
   readonly registry: Pick<BoxRegistry, 'all'>;
   readonly reserve: DiskReserve;
@@ -25,7 +25,10 @@ export interface DiskWatchDeps {
 }
 
 const mib = 1024 * 1024;
-/** Boxes come near the margin and seldom to it, and the disk is not called free at each byte that goes. */
+/**
+ * Two limits, so that the answer does not change with every byte. Both lie above the margin at which writes fail:
+ * boxes come close to that margin, but seldom reach it.
+ */
 const fullBelowBytes = limits.diskMarginBytes + 16 * mib;
 const freeAboveBytes = limits.diskMarginBytes + 64 * mib;
 
@@ -42,7 +45,10 @@ export function watchDisk({ stateDir, floorMb, registry, reserve, log }: DiskWat
     isBelowFloor = free < floorMb * mib;
     const wasFull = isFull;
     isFull = free < (wasFull ? freeAboveBytes : fullBelowBytes);
-    if (isFull !== wasFull) log.warn({ freeMb: Math.floor(free / mib), isFull }, 'the disk of the host');
+    if (isFull !== wasFull) {
+      const text = isFull ? 'the disk of the host is nearly full' : 'the disk of the host has room again';
+      log.warn({ freeMb: Math.floor(free / mib), isFull }, text);
+    }
     if (!isFull) await reserve.refill();
     for (const box of registry.all()) void box.noteHostDisk(isFull);
   }
@@ -64,7 +70,7 @@ export function watchDisk({ stateDir, floorMb, registry, reserve, log }: DiskWat
     },
     async makeRoom() {
       if ((await freeBytes()) < limits.diskReserveBytes && reserve.release())
-        log.warn({ stateDir }, 'the disk is full: the reserve is given up for a removal');
+        log.warn({ stateDir }, 'the disk is full: the reserve file is released for a removal');
     },
     close() {
       clearInterval(timer);

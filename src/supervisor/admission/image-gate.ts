@@ -1,63 +1,62 @@
-// First use of an image, one box at a time: pull, unpack and conversion are then done once, and the others find them
-// ready. An image whose first use has gone well is open to all. A pull that fails fails for all who waited for it.
+// Lets only one box at a time use an image that no box has used yet. So the image is pulled, unpacked and converted
+// once, and the other boxes find it ready. If the pull fails, it fails for all boxes that waited for it.
 
 import { BoxRunError } from '../../shared/errors.ts';
 
 export interface ImageGate {
   /**
-   * Runs `work` alone while `key` is not proven.
-   * @throws what `work` throws; IMAGE_PULL_FAILED of another box's work while this one waits for it; CANCELED when
-   * `signal`
-   *   aborts while it waits
+   * Runs `work`. Until one work has succeeded for this `key`, no two works run at the same time.
+   * @param key the image and the driver
+   * @throws the errors of `work`; IMAGE_PULL_FAILED when the work of another box fails so during the wait; CANCELED
+   *   when `signal` aborts during the wait
    */
   pass<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
 }
 
-/** How the work of one box ended for those who waited: the failed pull, or null: the next one may try. */
+/** What the end of one box's work means for the boxes that wait: a failed pull, or null, and the next one tries. */
 type Outcome = BoxRunError | null;
 
 export function createImageGate(): ImageGate {
-  const proven = new Set<string>();
-  const inside = new Map<string, Promise<Outcome>>();
+  const usable = new Set<string>();
+  const running = new Map<string, Promise<Outcome>>();
 
   return {
     async pass(key, work, signal) {
-      for (let other = inside.get(key); other !== undefined && !proven.has(key); other = inside.get(key)) {
+      for (let other = running.get(key); other !== undefined && !usable.has(key); other = running.get(key)) {
         const failedPull = await outcomeOrAborted(other, signal);
-        if (signal?.aborted)
-          throw new BoxRunError('CANCELED', 'canceled while waiting for another first use of the image');
+        if (signal?.aborted) throw new BoxRunError('CANCELED', 'canceled while another box prepared the same image');
         if (failedPull !== null) throw failedPull;
       }
-      if (proven.has(key)) return work();
-      const running = work();
-      inside.set(
+      if (usable.has(key)) return work();
+      const firstUse = work();
+      running.set(
         key,
-        running.then(() => null, pullFailure),
+        firstUse.then(() => null, pullFailure),
       );
       try {
-        const value = await running;
-        proven.add(key);
+        const value = await firstUse;
+        usable.add(key);
         return value;
       } finally {
-        inside.delete(key);
+        running.delete(key);
       }
     },
   };
 }
 
-/** Every other failure may be one of the box, its worker or its client. */
+/** Only a failed pull concerns the other boxes. Every other error may come from the box, its worker or its client. */
 function pullFailure(error: unknown): Outcome {
   return error instanceof BoxRunError && error.code === 'IMAGE_PULL_FAILED' ? error : null;
 }
 
 function outcomeOrAborted(outcome: Promise<Outcome>, signal: AbortSignal | undefined): Promise<Outcome> {
   return new Promise((resolve) => {
-    const stop = () => {
+    const onAbort = () => {
       resolve(null);
     };
-    signal?.addEventListener('abort', stop, { once: true });
+    signal?.addEventListener('abort', onAbort, { once: true });
     void outcome.then((ended) => {
-      signal?.removeEventListener('abort', stop);
+      signal?.removeEventListener('abort', onAbort);
       resolve(ended);
     });
   });

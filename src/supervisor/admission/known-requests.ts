@@ -1,6 +1,5 @@
-// Requests that a client has marked with a key, so that it can send them again: whatever comes a second time gets what
-// the first one made, also while that is still being made. control.ts asks before it makes anything; the keys
-// themselves are the writer's.
+// Requests with an Idempotency-Key, which a client may send again. A repeated request gets the result of the first one,
+// also while the first one is still at work. The writer stores the keys; this file remembers only requests at work.
 import type { Box } from '../../shared/api.ts';
 import type { KeyClaim } from '../../shared/contracts/writer.ts';
 import { BoxRunError, isErrorCode } from '../../shared/errors.ts';
@@ -17,24 +16,36 @@ export interface KnownRequestsDeps {
 }
 
 export interface KnownRequests {
-  /** The box of an earlier create under `claim`, or what `make` makes. */
+  /**
+   * The box of an earlier create with the same key, or else the result of `make`.
+   * @throws VALIDATION_ERROR when the key was used with another body; BOX_NOT_FOUND when that box has been removed
+   */
   boxOnce(claim: KeyClaim | undefined, make: () => Promise<Box>): Promise<Box>;
+  /**
+   * The command of an earlier request with the same key in this box, or else the result of `make`. `make` gets the key
+   * with the id of the box in its scope: another box may use the same key.
+   * @throws VALIDATION_ERROR when the key was used with another body; EXEC_NOT_FOUND when that command is gone
+   */
   execOnce(
     boxId: string,
     claim: KeyClaim | undefined,
     make: (claim: KeyClaim | undefined) => Promise<TimedExec>,
   ): Promise<TimedExec>;
-  /** @throws UNAVAILABLE while a run under `claim` is under way: its answer will be kept, or its key be free again */
+  /**
+   * Refuses a run whose key is known.
+   * @throws UNAVAILABLE while the first run is at work: afterwards its answer is stored, or its key is free again.
+   *   VALIDATION_ERROR when the key was used with another body
+   */
   refuseSecondRun(claim: KeyClaim | undefined): void;
 }
 
-interface UnderWay {
+interface RequestAtWork {
   readonly bodyHash: string;
   readonly result: Promise<unknown>;
 }
 
 export function createKnownRequests({ registry, reader }: KnownRequestsDeps): KnownRequests {
-  const underWay = new Map<string, UnderWay>();
+  const atWork = new Map<string, RequestAtWork>();
 
   async function once<T>(
     claim: KeyClaim,
@@ -42,17 +53,17 @@ export function createKnownRequests({ registry, reader }: KnownRequestsDeps): Kn
     make: () => Promise<T>,
   ): Promise<T> {
     const name = `${claim.scope} ${claim.key}`;
-    const first = underWay.get(name);
+    const first = atWork.get(name);
     if (first !== undefined) {
       checkSameRequest(claim, first);
       return first.result as Promise<T>;
     }
     const result = recallOrMake(claim, recall, make);
-    underWay.set(name, { bodyHash: claim.bodyHash, result });
+    atWork.set(name, { bodyHash: claim.bodyHash, result });
     try {
       return await result;
     } finally {
-      underWay.delete(name);
+      atWork.delete(name);
     }
   }
 
@@ -70,7 +81,7 @@ export function createKnownRequests({ registry, reader }: KnownRequestsDeps): Kn
     }
   }
 
-  /** Null when there is nothing to recall any more: a create that failed has freed its key. */
+  /** Null when the create has failed: the writer has released the key, or is about to. */
   async function recallBox({ scope, key }: KeyClaim, boxId: string): Promise<Box | null> {
     const box = registry.all().find(({ id }) => id === boxId);
     if (box === undefined) {
@@ -79,10 +90,10 @@ export function createKnownRequests({ registry, reader }: KnownRequestsDeps): Kn
         hint: 'use another Idempotency-Key for another box',
       });
     }
-    if (!isMoving(box)) return answerOf(box);
-    // Of a supervisor that died while it made the box: this one is just removing it.
+    if (!isBeingMadeOrRemoved(box)) return answerOf(box);
+    // An earlier supervisor died while it created the box. This supervisor is removing it now.
     await box.settled();
-    if (isMoving(box)) throw new BoxRunError('UNAVAILABLE', `box ${boxId} is being created`);
+    if (isBeingMadeOrRemoved(box)) throw new BoxRunError('UNAVAILABLE', `box ${boxId} is being created`);
     return null;
   }
 
@@ -112,11 +123,14 @@ export function createKnownRequests({ registry, reader }: KnownRequestsDeps): Kn
   };
 }
 
-function isMoving({ state }: SupervisedBox): boolean {
+function isBeingMadeOrRemoved({ state }: SupervisedBox): boolean {
   return state === 'creating' || state === 'removing';
 }
 
-/** A box that was never up stays only where a failed create could not be undone: the answer is that failure. */
+/**
+ * A box in error that has never run is the rest of a failed create that could not be removed. Then the answer is the
+ * error of that create.
+ */
 function answerOf({ row }: SupervisedBox): Box {
   if (row.started_at !== null || row.status !== 'error') return publicBox(row);
   const code = isErrorCode(row.error_code) ? row.error_code : 'RUNTIME_ERROR';

@@ -1,30 +1,32 @@
-// How many workers, CPUs and how much memory boxes hold. Checked and reserved in one step; derived anew from the rows
-// at each start. Asked by control.ts (create) and box.ts (start); box.ts gives back. What is refused has taken nothing.
+// The CPUs, the memory and the workers that boxes hold, and their limits. A request is checked and reserved in one
+// step, and a refused request reserves nothing. After a restart the supervisor derives everything again from the rows.
 import { BoxRunError } from '../../shared/errors.ts';
 
 export interface Quota {
-  /** @throws RESOURCE_EXCEEDED saying what is used, what was asked and which variable raises the limit */
+  /**
+   * Reserves a share for the box. A box that already has one keeps it, and gets no second one.
+   * @throws RESOURCE_EXCEEDED, with what is in use, what was requested, and the variable that raises the limit
+   */
   reserve(boxId: string, cpu: number, memoryMb: number): void;
-  /** Counts a box that holds its share already, whatever the limit says now. */
+  /** Counts a box that already holds its share, even above the limit. */
   adopt(boxId: string, cpu: number, memoryMb: number): void;
   release(boxId: string): void;
-  /** Workers that boxes leave for spare ones. */
-  sparable(): number;
+  /** How many workers may be spare: the limit of workers without those of boxes. */
+  spareWorkersMax(): number;
 }
 
 export interface QuotaLimits {
   readonly cpu: number;
   readonly memoryMb: number;
-  /** Null: no limit of their own. */
+  /** Null: no limit. */
   readonly workers: number | null;
 }
 
-/** @param onRelease a box has given its share back */
-
+/** @param onRelease called when a box has given back its share */
 export function createQuota(max: QuotaLimits, onRelease: () => void = () => undefined): Quota {
   const held = new Map<string, { readonly cpu: number; readonly memoryMb: number }>();
 
-  /** By others than `boxId`: a box that holds its share already takes no second one. */
+  /** What all boxes except `boxId` hold. */
   function used(of: 'cpu' | 'memoryMb', boxId: string): number {
     let sum = 0;
     for (const [id, share] of held) if (id !== boxId) sum += share[of];
@@ -59,6 +61,6 @@ export function createQuota(max: QuotaLimits, onRelease: () => void = () => unde
     release(boxId) {
       if (held.delete(boxId)) onRelease();
     },
-    sparable: () => (max.workers === null ? Infinity : Math.max(0, max.workers - held.size)),
+    spareWorkersMax: () => (max.workers === null ? Infinity : Math.max(0, max.workers - held.size)),
   };
 }

@@ -1,10 +1,10 @@
-// What a worker is told of its box, from the box's row, under the row's present lease.
-// Used by box-worker.ts, after that lease is committed.
+// Builds the order by which a worker gets its box, from the row of the box.
+// The order carries the generation in the row, so the lease must be committed before.
 import type { Assignment } from '../../shared/contracts/worker.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
 
-/** @throws RUNTIME_ERROR for a row of a server that kept no image */
+/** @throws RUNTIME_ERROR when the row has no image: an early version of the server did not store it */
 export function assignmentOf(row: BoxRow, instanceId: string): Assignment {
   if (row.image_source === null) throw new BoxRunError('RUNTIME_ERROR', `box ${row.id} has no image`);
   return {

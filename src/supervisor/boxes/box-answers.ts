@@ -1,5 +1,5 @@
-// What the owner of a box says when it has failed, or when something is not possible in its present state.
-// Used by box.ts; changes nothing.
+// What a box answers when an operation is not possible in its present state, and what its row says after a failure.
+// Nothing here changes the box.
 import { timestamp } from '../../shared/waiting/clock.ts';
 import type { BoxChange } from '../../shared/contracts/writer.ts';
 import type { BoxState } from '../../shared/lifecycle/box.ts';
@@ -7,12 +7,15 @@ import { BoxRunError, errorText } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
 
-/** For the row of a box that ended with `error`. */
+/** The fields of the row of a box that ended with `error`. */
 export function failure(error: BoxRunError): BoxChange {
   return { error_code: error.code, error_message: errorText(error), stopped_at: timestamp() };
 }
 
-/** For the row of a box that runs while the disk of the host is nearly full. */
+/**
+ * The fields of the row of a box that runs while the disk of the host is nearly full. The supervisor recognizes its own
+ * warning by this exact text, also after an update. So the text must not change.
+ */
 export const diskIsFull = {
   error_code: 'RESOURCE_EXCEEDED',
   error_message: 'the disk of the host is nearly full: what the box writes fails with ENOSPC until room is made',
@@ -27,7 +30,7 @@ export function assertReady(row: BoxRow): void {
   throw notRunning(row);
 }
 
-/** Until it has ended, its status is the one before. */
+/** Words for these two states. Their public status is no use: it is still the one before the stop or the removal. */
 const ending: Readonly<Partial<Record<BoxState, string>>> = { stopping: 'being stopped', removing: 'being removed' };
 
 export function notRunning(row: BoxRow): BoxRunError {
@@ -40,11 +43,11 @@ export function alreadyRunning(row: BoxRow): BoxRunError {
   return new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is ${row.status}`);
 }
 
-/** How long its processes have to end when whoever stops it does not say, in milliseconds. */
+/** The grace period of a stop, in milliseconds, when the client does not name one. */
 export function stopGraceOf({ stop_grace_s: graceS }: BoxRow): number {
   return typeof graceS === 'number' ? Math.round(graceS * 1000) : limits.stopGraceMs;
 }
 
-/** A box in error can be stopped: what may be left of its engine is ended then. */
+/** A box in error can be stopped, too: the stop ends what may be left of its engine. */
 export const stoppable: ReadonlySet<BoxState> = new Set<BoxState>(['ready', 'recovering', 'failed', 'stuck']);
 export const startable: ReadonlySet<BoxState> = new Set<BoxState>(['stopped', 'failed', 'stuck']);

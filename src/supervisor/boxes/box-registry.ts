@@ -1,5 +1,5 @@
-// Every box of this state directory by id and by name. A name is taken from the moment a create is accepted.
-// Filled by control.ts and recovery.ts. One name never means two boxes.
+// Every box of this state directory, by id and by name, and the places, names and id ranges that boxes have claimed.
+// A name never stands for two boxes: it is taken from the moment when the supervisor accepts a create.
 import { BoxRunError } from '../../shared/errors.ts';
 import { idBlocks } from '../../shared/host/id-ranges.ts';
 import { holdsQuota } from '../../shared/lifecycle/box.ts';
@@ -7,42 +7,50 @@ import type { SupervisedBox } from './box.ts';
 
 export interface BoxRegistry {
   /**
-   * Before a box is made: there is room for one more. It stays taken until the box is deleted, or `releasePlace`.
-   * @throws RESOURCE_EXCEEDED
+   * Takes one of the places for boxes, before a box is created. It stays taken until `delete` or `releasePlace`.
+   * @throws RESOURCE_EXCEEDED when all places are taken
    */
   claimPlace(boxId: string): void;
+  /** Also gives back the id range of the box. */
   releasePlace(boxId: string): void;
-  /** A block of ids that no other box has, until the box is deleted or `releasePlace`. @throws RESOURCE_EXCEEDED */
+  /**
+   * A range of user and group ids of the host that no other box has. It stays taken until `delete` or `releasePlace`.
+   * @throws RESOURCE_EXCEEDED when all ranges are taken
+   */
   claimIdBlock(boxId: string): number;
   /** @throws BOX_NOT_FOUND */
   find(idOrName: string): SupervisedBox;
   all(): SupervisedBox[];
-  /** True also while it is being admitted. */
+  /** True also for a box that has its place, but is not in the database yet. */
   knows(boxId: string): boolean;
-  /** @throws NAME_ALREADY_EXISTS */
+  /** @throws NAME_ALREADY_EXISTS; UNAVAILABLE while it is uncertain whether the name is taken */
   claimName(name: string, boxId: string): void;
   releaseName(name: string, boxId: string): void;
-  /** Until it is released nobody knows whether its box is in the database: who asks for it is to come again. */
-  doubtName(name: string, boxId: string): void;
+  /**
+   * Says that the box of this name may or may not be in the database. Until the name is released, `claimName` throws
+   * UNAVAILABLE, so that clients try again.
+   */
+  markNameUncertain(name: string, boxId: string): void;
   add(box: SupervisedBox): void;
   delete(box: SupervisedBox): void;
 }
 
 /**
- * @param boxesMax how many are made; there may be more of an earlier time
- * @param firstBlock where the search for a free block of ids begins
+ * @param boxesMax how many boxes there may be before the next create is refused. If this setting was higher earlier,
+ *   there may be more boxes
+ * @param firstBlock where the search for a free id range begins
  */
 export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry {
   const claimed = new Set<string>();
   const byId = new Map<string, SupervisedBox>();
   const idByName = new Map<string, string>();
-  const doubtful = new Set<string>();
+  const uncertain = new Set<string>();
   const blockByBox = new Map<string, number>();
 
   function releaseName(name: string, boxId: string): void {
     if (idByName.get(name) !== boxId) return;
     idByName.delete(name);
-    doubtful.delete(name);
+    uncertain.delete(name);
   }
 
   return {
@@ -53,7 +61,7 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
           'RESOURCE_EXCEEDED',
           `there are ${count} boxes, of ${boxesMax} (BOXRUN_MAX_BOXES raises the limit)`,
           {
-            hint: 'remove some: `boxrun gc` takes those that are stopped for long',
+            hint: 'remove some: `boxrun gc` removes boxes that have been stopped for a long time',
           },
         );
       }
@@ -84,7 +92,7 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
     knows: (boxId) => byId.has(boxId) || claimed.has(boxId),
     claimName(name, boxId) {
       const owner = idByName.get(name);
-      if (doubtful.has(name)) {
+      if (uncertain.has(name)) {
         throw new BoxRunError('UNAVAILABLE', `a create of a box named '${name}' is being undone`, {
           hint: 'try again in a second',
         });
@@ -97,8 +105,8 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
       idByName.set(name, boxId);
     },
     releaseName,
-    doubtName(name, boxId) {
-      if (idByName.get(name) === boxId) doubtful.add(name);
+    markNameUncertain(name, boxId) {
+      if (idByName.get(name) === boxId) uncertain.add(name);
     },
     add(box) {
       claimed.delete(box.id);
@@ -114,7 +122,7 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
   };
 }
 
-/** What the quota counts as taken by these boxes. */
+/** The CPUs and the memory that the quota counts for these boxes. */
 export function heldBy(boxes: readonly SupervisedBox[]): { readonly cpus: number; readonly memoryMb: number } {
   const holding = boxes.filter(({ state }) => holdsQuota(state)).map(({ row }) => row);
   return {

@@ -1,18 +1,20 @@
-// The row of one box on its way to the database. box.ts decides what it says; here is what happens when the writer does
-// not acknowledge it: nobody knows then what the database says, so it is told again until it does what the supervisor
-// knows.
+// Sends the changes of one box's row to the writer. If the writer does not acknowledge a change, the database may hold
+// the old or the new value. Then the whole row is sent again until the database holds what the supervisor knows.
 import { type BoxChange, type WriterContract } from '../../shared/contracts/writer.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { Link } from '../../shared/ipc/link.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
-import { untilThrough } from './until-through.ts';
+import { retryUntilDone } from './retry.ts';
 
 export interface CommittedRow {
-  /** What cannot be committed has not happened: the row is then as it was. */
+  /** Decides a change. If the commit fails, the row gets its old values back, and the promise rejects. */
   commit(change: BoxChange): Promise<void>;
-  /** For what is so whether it can be committed or not. Rejects when it was not, and is committed later. */
-  keep(change: BoxChange): Promise<void>;
+  /**
+   * Records a fact that is already true. If the commit fails, it is retried in the background, and the promise rejects
+   * to say that the fact is not durable yet.
+   */
+  record(change: BoxChange): Promise<void>;
 }
 
 export interface CommittedRowDeps {
@@ -20,7 +22,7 @@ export interface CommittedRowDeps {
   readonly log: Logger;
 }
 
-const changing = [
+const mutableFields = [
   'name',
   'status',
   'state',
@@ -34,7 +36,8 @@ const changing = [
 
 /** Changes `row` itself. */
 export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRow): CommittedRow {
-  let open = false;
+  /** The database may differ from the row. */
+  let mayDiffer = false;
   let correcting = false;
 
   async function send(change: BoxChange): Promise<void> {
@@ -42,17 +45,17 @@ export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRo
   }
 
   async function correct(): Promise<void> {
-    open = true;
+    mayDiffer = true;
     if (correcting) return;
     correcting = true;
     try {
-      while (open && row.state !== 'removed') {
-        open = false;
-        await untilThrough(() => send(fieldsOf(row)));
+      while (mayDiffer && row.state !== 'removed') {
+        mayDiffer = false;
+        await retryUntilDone(() => send(fieldsOf(row)));
       }
     } catch (error) {
       const removed = error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND';
-      if (!removed) log.error({ err: error }, 'the row of a box cannot be brought in line');
+      if (!removed) log.error({ err: error }, 'the row of a box cannot be corrected in the database');
     } finally {
       correcting = false;
     }
@@ -70,7 +73,7 @@ export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRo
         throw error;
       }
     },
-    async keep(change) {
+    async record(change) {
       Object.assign(row, change);
       try {
         await send(change);
@@ -83,5 +86,5 @@ export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRo
 }
 
 function fieldsOf(row: BoxRow): BoxChange {
-  return Object.fromEntries(changing.map((field) => [field, row[field]]));
+  return Object.fromEntries(mutableFields.map((field) => [field, row[field]]));
 }

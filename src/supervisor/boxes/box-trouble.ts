@@ -1,21 +1,23 @@
-// What can be wrong with a box beside its row, by what is seen of it on the host and what its worker says. Judged here,
-// only; box.ts, the owner, sets it right. A box that is changing is never in trouble.
+// Finds out how a box differs from its row, by what is on the host and what its worker says. Only finds out: the box
+// repairs itself. A box that is changing its state is never in trouble.
 import type { BoxState } from '../../shared/lifecycle/box.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
 import type { BoxWorker } from '../workers/box-worker.ts';
 
-/** What is seen of a box without asking it. */
+/** What the supervisor sees of a box without asking its worker. */
 export interface OutsideView {
-  /** There is more of it on the host than its home. */
+  /** The host has more of the box than its home: processes, mounts, control groups or loop devices. */
   readonly isOnHost: boolean;
-  /** Rows of its commands say that they run. */
+  /** At least one row of a command says that the command runs. */
   readonly hasRunningRows: boolean;
 }
 
 export interface BoxTrouble {
+  /** For the log. */
   readonly cause: string;
+  /** What is wrong: the worker is missing, the engine is not as the row says, or commands run only in their rows. */
   readonly kind: 'worker' | 'engine' | 'commands';
-  /** When it was found. */
+  /** The state and the generation of the box when the trouble was found. If they differ later, the box has changed. */
   readonly state: BoxState;
   readonly generation: number;
 }
@@ -27,13 +29,14 @@ export async function judgeBox(
 ): Promise<BoxTrouble | null> {
   const trouble = (kind: BoxTrouble['kind'], cause: string): BoxTrouble => ({ kind, cause, state, generation });
   if (state === 'ready' || state === 'recovering') {
-    if (worker.present === null) return trouble('worker', 'it runs, and has no worker');
+    if (worker.present === null) return trouble('worker', 'the box runs, but it has no worker');
     return state === 'ready' && (await worker.isRunning()) === false
-      ? trouble('engine', 'it runs, and its engine does not')
+      ? trouble('engine', 'the box should run, but its engine does not')
       : null;
   }
-  if (state === 'stuck') return isOnHost ? null : trouble('engine', 'it was thought to run, and nothing of it does');
+  if (state === 'stuck')
+    return isOnHost ? null : trouble('engine', 'the box was stuck, but nothing of it runs any more');
   if (state !== 'stopped' && state !== 'failed') return null;
-  if (isOnHost) return trouble('engine', `it is ${state}, and something of it is there`);
-  return hasRunningRows ? trouble('commands', `it is ${state}, and commands of it are running`) : null;
+  if (isOnHost) return trouble('engine', `the box is ${state}, but something of it is on the host`);
+  return hasRunningRows ? trouble('commands', `the box is ${state}, but its rows have running commands`) : null;
 }

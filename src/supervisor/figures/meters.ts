@@ -1,5 +1,5 @@
-// The supervisor's figures, and those that it gathers: of its boxes, of every worker, of the writer, and of what the
-// keeper has had to start again. Asked for through watch.ts. Whoever does not answer in time is left out.
+// The metrics of the supervisor, and those that it collects: of its boxes, of every worker, of the writer, and of the
+// restarts that the keeper has counted. A process that does not answer within limits.healthTimeoutMs is left out.
 import { readFile } from 'node:fs/promises';
 import type { WriterContract } from '../../shared/contracts/writer.ts';
 import type { Link } from '../../shared/ipc/link.ts';
@@ -18,24 +18,24 @@ import type { WorkerHandle } from '../workers/worker-handle.ts';
 export interface SupervisorMetersDeps {
   readonly meters: Meters;
   readonly registry: Pick<BoxRegistry, 'all'>;
-  readonly census: ReadonlySet<WorkerHandle>;
+  readonly liveWorkers: ReadonlySet<WorkerHandle>;
   readonly writer: Pick<Link<WriterContract>, 'request'>;
   readonly limits: { readonly cpu: number; readonly memoryMb: number };
   readonly turns: Readonly<Record<'boxes' | 'workerStarts', Pick<Turns, 'waiting'>>>;
-  /** What the keeper says of itself. */
+  /** The file in which the keeper counts its restarts of the other processes. */
   readonly keeperFile: string;
 }
 
 export interface SupervisorMeters {
-  /** Those of this process and of all that it can ask, added up. */
+  /** One snapshot of this process, with the figures of its workers added, and one of the writer. */
   gather(): Promise<MetricsSnapshot[]>;
   workerLost(): void;
 }
 
 export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMeters {
-  const { meters, census, writer } = deps;
-  const noteBoxes = boxGauges(deps);
-  const noteWorkers = workerGauges(meters);
+  const { meters, liveWorkers, writer } = deps;
+  const updateBoxes = boxGauges(deps);
+  const updateWorkers = workerGauges(meters);
   meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
     gauge.set({ queue: 'box_turns' }, deps.turns.boxes.waiting);
     gauge.set({ queue: 'worker_starts' }, deps.turns.workerStarts.waiting);
@@ -53,11 +53,11 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
     },
     async gather() {
       const [figures, written] = await Promise.all([
-        askWorkers(census),
+        askWorkers(liveWorkers),
         writer.request('metrics', {}).catch(() => null),
       ]);
-      noteBoxes();
-      noteWorkers(figures);
+      updateBoxes();
+      updateWorkers(figures);
       for (const [process, count] of await keeperRestarts(deps.keeperFile)) restarts.set({ process }, count);
       return [await meters.snapshot(), ...(written === null ? [] : [written])];
     },
@@ -126,13 +126,13 @@ async function keeperRestarts(path: string): Promise<[string, number][]> {
 
 type Creating = Pick<Handlers<SupervisorContract>, 'createBox' | 'startBox'>;
 
-/** Requests that are asked again and again, and change nothing. */
-const quiet = new Set(['health', 'metrics', 'reportFigures', 'usage']);
+/** Requests that are sent again and again and change nothing. They are not logged. */
+const notLogged = new Set(['health', 'metrics', 'reportFigures', 'usage']);
 
-/** The same handlers, with a line in the log for each call: who asked for what, and how it ended. Never a body. */
+/** Adds a debug line to the log for each request: its id, its box and how it ended. It never logs a body. */
 export function logged<H extends Readonly<Record<string, unknown>>>(handlers: H, log: Logger): H {
   const entries = Object.entries(handlers).map(([request, handler]) => {
-    if (quiet.has(request)) return [request, handler];
+    if (notLogged.has(request)) return [request, handler];
     const call = handler as (
       params: { box?: string; execId?: string },
       context: { requestId: string | null },
@@ -156,7 +156,7 @@ export function logged<H extends Readonly<Record<string, unknown>>>(handlers: H,
   return Object.fromEntries(entries) as H;
 }
 
-/** The same handlers, with the times of their stages and how they ended counted. */
+/** Adds metrics to the handlers that create and start boxes: the times of their stages, and how they ended. */
 export function measured<H extends Creating>(handlers: H, meters: Meters): H {
   const seconds = meters.histogram('box_start_seconds', 'Making or starting a box, by stage; `total` is all of it.', [
     'request',

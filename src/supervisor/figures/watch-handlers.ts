@@ -1,5 +1,5 @@
-// What the supervisor tells whoever watches the server: nothing here changes anything. Served beside control.ts by
-// main.ts. It answers while boxes are in trouble, too.
+// Answers requests for metrics, usage and health of the server. Nothing here changes a box, and every request is
+// answered in time even while workers hang.
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import type { ClientPeer, Handlers } from '../../shared/ipc/server.ts';
 import type { MetricsSnapshot } from '../../shared/observe/metrics-snapshot.ts';
@@ -14,32 +14,33 @@ type Gateway = ClientPeer<SupervisorContract>;
 
 export interface WatchDeps {
   readonly registry: Pick<BoxRegistry, 'all'>;
-  readonly census: ReadonlySet<WorkerHandle>;
+  readonly liveWorkers: ReadonlySet<WorkerHandle>;
   readonly figures: Pick<SupervisorMeters, 'gather'>;
   readonly disk: Pick<DiskWatch, 'hasRoom'>;
 }
 
 export function createWatchHandlers({
   registry,
-  census,
+  liveWorkers,
   figures,
   disk,
 }: WatchDeps): Pick<Handlers<SupervisorContract>, 'health' | 'metrics' | 'reportFigures' | 'usage'> {
   const reported = new Map<Gateway, MetricsSnapshot>();
   return {
-    reportFigures({ figures: said }, { peer }) {
+    reportFigures({ figures: ownFigures }, { peer }) {
       if (!reported.has(peer)) void peer.closed.then(() => reported.delete(peer));
-      reported.set(peer, said);
+      reported.set(peer, ownFigures);
       return null;
     },
     async metrics(_, { peer }) {
+      // The gateway that asks adds its own figures.
       const others = [...reported].filter(([gateway]) => gateway !== peer);
-      return [...(await figures.gather()), ...others.map(([, said]) => said)];
+      return [...(await figures.gather()), ...others.map(([, ownFigures]) => ownFigures)];
     },
     async usage() {
-      const asked = await askWorkers(census);
-      const engines = asked.flatMap(({ figures: of }) =>
-        of === null || of.boxId === null || of.engine === null ? [] : [{ boxId: of.boxId, ...of.engine }],
+      const answers = await askWorkers(liveWorkers);
+      const engines = answers.flatMap(({ figures: own }) =>
+        own === null || own.boxId === null || own.engine === null ? [] : [{ boxId: own.boxId, ...own.engine }],
       );
       const all = registry.all();
       const held = heldBy(all);
@@ -52,8 +53,8 @@ export function createWatchHandlers({
       };
     },
     health() {
-      const silent = [...census].filter(({ peer }) => !peer.isAnswering);
-      return { workers: census.size, silentWorkers: silent.length, diskHasRoom: disk.hasRoom };
+      const silent = [...liveWorkers].filter(({ peer }) => !peer.isAnswering);
+      return { workers: liveWorkers.size, silentWorkers: silent.length, diskHasRoom: disk.hasRoom };
     },
   };
 }

@@ -1,17 +1,17 @@
-// What workers say of themselves and of the engines that they hold, all asked at once.
-// Whoever does not answer in time counts as silent. Used by meters.ts and watch.ts.
+// Asks all workers at once for the figures of their process and their engine.
+// A worker that does not answer within limits.healthTimeoutMs counts as silent.
 import type { WorkerContract } from '../../shared/contracts/worker.ts';
 import type { ResultOf } from '../../shared/ipc/contract.ts';
 import type { WorkerHandle } from '../workers/worker-handle.ts';
 
 export interface WorkerFigures {
   readonly worker: WorkerHandle;
-  /** Null when it did not answer. */
+  /** Null when the worker did not answer in time. */
   readonly figures: ResultOf<WorkerContract, 'figures'> | null;
 }
 
-export function askWorkers(census: ReadonlySet<WorkerHandle>): Promise<WorkerFigures[]> {
-  const asked = [...census].filter(({ peer }) => peer.isAnswering);
+export function askWorkers(liveWorkers: ReadonlySet<WorkerHandle>): Promise<WorkerFigures[]> {
+  const asked = [...liveWorkers].filter(({ peer }) => peer.isAnswering);
   return Promise.all(
     asked.map(async (worker) => ({
       worker,

@@ -1,5 +1,5 @@
-// What is on the host of any box of this state directory: homes, control groups, processes, mounts, loop devices. Only
-// looks. Read by reconciliation.ts, which knows what should be there.
+// Finds everything that the boxes of this state directory have on the host: homes, control groups, processes, mounts
+// and loop devices. Only looks, and changes nothing.
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isBoxId } from '../../shared/ids.ts';
@@ -8,13 +8,13 @@ import { homeMark, instanceCgroup, ownerOf, type HomeOwner } from '../../shared/
 export interface Trace {
   readonly kind: 'home' | 'cgroup' | 'process' | 'mount' | 'loop';
   readonly boxId: string;
-  /** Path, pid or device. */
+  /** A path, a process id or a device. */
   readonly what: string;
 }
 
 export interface HostTraces {
   readonly traces: readonly Trace[];
-  /** Of the homes that say whose they are. */
+  /** By box id: the owner of each home that names its owner. */
   readonly owners: ReadonlyMap<string, HomeOwner>;
 }
 
@@ -26,7 +26,7 @@ export interface HostPlaces {
 const cgroupRoot = '/sys/fs/cgroup';
 
 export async function findTraces({ boxesDir, instanceId }: HostPlaces): Promise<HostTraces> {
-  // Processes keep the path that they were given; the kernel says the one without links.
+  // A process has the path that it was started with. The kernel reports paths without links. So both are searched for.
   const places = [...new Set([boxesDir, await realpath(boxesDir)])];
   const boxIn = (text: string) => boxOf(text, places);
   const homes = await findHomes(boxesDir);
@@ -59,7 +59,7 @@ async function findHomes(boxesDir: string): Promise<Trace[]> {
   return (await names(boxesDir)).filter(isBoxId).map((boxId) => ({ kind: 'home', boxId, what: join(boxesDir, boxId) }));
 }
 
-/** Of version 2 there is one hierarchy, at the top; of version 1 there are several below it. */
+/** Version 2 of control groups has one hierarchy, at the root. Version 1 has several, in directories below the root. */
 async function findCgroups(instanceId: string): Promise<Trace[]> {
   const tops = [cgroupRoot, ...(await names(cgroupRoot)).map((name) => join(cgroupRoot, name))];
   const found = await Promise.all(
@@ -73,7 +73,7 @@ async function findCgroups(instanceId: string): Promise<Trace[]> {
   return found.flat();
 }
 
-/** Those that carry a home's path in their environment, and the parts of a VM, which have it in their arguments. */
+/** A process belongs to a box if its environment names the home. The processes of a VM name it in their arguments. */
 async function findProcesses(boxIn: (text: string) => string | null): Promise<Trace[]> {
   const found: Trace[] = [];
   for (const pid of (await names('/proc')).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)) {
@@ -90,7 +90,7 @@ async function findProcesses(boxIn: (text: string) => string | null): Promise<Tr
   return found;
 }
 
-/** Where the host itself sees them; what a box's own namespace mounts goes with its processes. */
+/** Only mounts that the host sees. The mounts in the namespace of a box disappear with its processes. */
 async function findMounts(boxIn: (text: string) => string | null): Promise<Trace[]> {
   return (await text('/proc/self/mountinfo')).split('\n').flatMap((line): Trace[] => {
     const what = unescaped(line.split(' ')[4] ?? '');
@@ -110,7 +110,7 @@ async function findLoops(boxIn: (text: string) => string | null): Promise<Trace[
   return found.flat();
 }
 
-/** The kernel writes blanks and the like in a path as octal numbers (proc(5)). */
+/** The kernel writes spaces and some other characters of a path as octal numbers (proc(5)). */
 function unescaped(path: string): string {
   return path.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

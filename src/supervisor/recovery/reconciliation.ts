@@ -1,6 +1,5 @@
-// Sweeps over the host, the database and the supervisor's own knowledge: what is found wrong in two sweeps in a row is
-// said, counted and set right, so many things a sweep. disorder.ts knows what can be wrong; here is only when something
-// is done about it, and for how long.
+// Runs the sweeps of reconciliation, and decides when to repair a finding, and for how long. A finding is logged,
+// counted and repaired only after two sweeps in a row have found it: before that it may be a change that is under way.
 import type { Counter, Gauge } from 'prom-client';
 import { sleep, withDeadline } from '../../shared/waiting/clock.ts';
 import { limits } from '../../shared/limits.ts';
@@ -24,26 +23,29 @@ export const findingKinds = [
 export type FindingKind = (typeof findingKinds)[number];
 
 export interface Finding {
-  /** The same in every sweep, for as long as it is the same trouble. */
+  /** The same in every sweep while it is the same trouble. */
   readonly key: string;
+  /** For the log. */
   readonly cause: string;
   readonly things: readonly { readonly kind: FindingKind; readonly what: string }[];
   readonly boxId?: string;
-  /** Sets it right, if it is still so. Null: it is somebody else's, and left as it is. */
-  readonly settle: (() => Promise<void>) | null;
+  /** Repairs the trouble, if it still exists. Null: the things may belong to another server, so they are left alone. */
+  readonly repair: (() => Promise<void>) | null;
 }
 
 export interface ReconciliationDeps {
+  /** Finds everything that is wrong now. */
   readonly look: () => Promise<readonly Finding[]>;
   readonly meters: Pick<Meters, 'counter' | 'gauge'>;
   readonly log: Logger;
 }
 
 export interface Reconciliation {
-  /** Sweeps at once, and then `everyMs` after the end of each sweep, until it is closed. */
+  /** Sweeps now, and again `everyMs` milliseconds after the end of each sweep, until it is closed. */
   start(everyMs: number): void;
+  /** Makes one sweep. */
   sweep(): Promise<void>;
-  /** Resolves when what is under way has ended, or after limits.workerExitMs. */
+  /** Begins no more repairs. Resolves when the present sweep has ended, or after limits.workerExitMs. */
   close(): Promise<void>;
 }
 
@@ -51,7 +53,7 @@ export function createReconciliation({ look, meters, log }: ReconciliationDeps):
   const figures = createFigures(meters);
   const closing = new AbortController();
   let sightings = new Map<string, number>();
-  /** Past its deadline it goes on, and is not begun again meanwhile. */
+  /** Keys of repairs that have not ended. After its deadline a repair still goes on, and must not be started twice. */
   const underWay = new Set<string>();
   let running: Promise<void> = Promise.resolve();
 
@@ -60,41 +62,41 @@ export function createReconciliation({ look, meters, log }: ReconciliationDeps):
       0,
       limits.reconcileFoundMax,
     );
-    const before = sightings;
-    sightings = new Map(findings.map(({ key }) => [key, (before.get(key) ?? 0) + 1]));
+    const earlier = sightings;
+    sightings = new Map(findings.map(({ key }) => [key, (earlier.get(key) ?? 0) + 1]));
     figures.sweeps.inc();
-    figures.left.set(findings.filter(({ settle }) => settle === null).length);
+    figures.left.set(findings.filter(({ repair }) => repair === null).length);
     const times = ({ key }: Finding) => sightings.get(key) ?? 0;
-    findings.filter((finding) => times(finding) === 2).forEach(tell);
+    findings.filter((finding) => times(finding) === 2).forEach(report);
     const due = findings.filter((finding) => times(finding) >= 2 && !underWay.has(finding.key));
-    for (const finding of due.filter(({ settle: act }) => act !== null).slice(0, limits.reconcileStepsMax)) {
-      if (!closing.signal.aborted) await settle(finding);
+    for (const finding of due.filter(({ repair }) => repair !== null).slice(0, limits.reconcileStepsMax)) {
+      if (!closing.signal.aborted) await runRepair(finding);
     }
   }
 
-  function tell({ things, cause, boxId, settle: act }: Finding): void {
+  function report({ things, cause, boxId, repair }: Finding): void {
     for (const { kind, what } of things) {
       figures.found.inc({ kind });
-      log.warn({ kind, what, boxId, cause, isLeft: act === null }, 'found by reconciliation');
+      log.warn({ kind, what, boxId, cause, isLeft: repair === null }, 'found by reconciliation');
     }
   }
 
-  async function settle({ key, things, boxId, cause, settle: act }: Finding): Promise<void> {
-    if (act === null) return;
+  async function runRepair({ key, things, boxId, cause, repair }: Finding): Promise<void> {
+    if (repair === null) return;
     const kinds = things.map(({ kind }) => kind);
     try {
       underWay.add(key);
-      const acting = act().finally(() => underWay.delete(key));
-      await withDeadline(acting, limits.reconcileStepMs, 'setting it right');
+      const repairing = repair().finally(() => underWay.delete(key));
+      await withDeadline(repairing, limits.reconcileStepMs, 'repairing it');
       for (const kind of kinds) figures.settled.inc({ kind });
-      log.info({ key, boxId, cause }, 'reconciliation has set it right');
+      log.info({ key, boxId, cause }, 'reconciliation has repaired it');
     } catch (error) {
       for (const kind of kinds) figures.failed.inc({ kind });
-      log.error({ err: error, key, boxId, cause }, 'reconciliation could not set it right yet');
+      log.error({ err: error, key, boxId, cause }, 'reconciliation could not repair it yet');
     }
   }
 
-  async function sweepOn(everyMs: number): Promise<void> {
+  async function sweepRepeatedly(everyMs: number): Promise<void> {
     while (!closing.signal.aborted) {
       await sweep().catch((error: unknown) => {
         log.error({ err: error }, 'a sweep of the reconciliation failed');
@@ -105,12 +107,12 @@ export function createReconciliation({ look, meters, log }: ReconciliationDeps):
 
   return {
     start(everyMs) {
-      running = sweepOn(everyMs);
+      running = sweepRepeatedly(everyMs);
     },
     sweep,
     async close() {
       closing.abort();
-      // The next supervisor goes on with it.
+      // If the sweep takes longer, the next supervisor repairs the rest.
       await withDeadline(running, limits.workerExitMs, 'the last sweep').catch(() => undefined);
     },
   };

@@ -1,6 +1,6 @@
-// What a supervisor does before it listens: sends on what workers spilled, finds the workers of its predecessor, and
-// lets every box go on from the state in its row. Quota is taken from the rows first, so that no new box gets what an
-// old one holds.
+// Takes over from an earlier supervisor, before this one listens: sends the spills to the writer, finds the workers,
+// and lets every box go on from the state in its row. The quota of every box is reserved before it ends, so that no new
+// box gets CPUs or memory that an old one holds.
 import { setImmediate } from 'node:timers/promises';
 import { buildId } from '../../shared/process/build.ts';
 import { type Config } from '../../shared/settings/config.ts';
@@ -16,7 +16,7 @@ import type { BoxRegistry } from '../boxes/box-registry.ts';
 import type { Quota } from '../admission/quota.ts';
 import type { Spills } from './spills.ts';
 import type { WarmPool } from '../workers/warm-pool.ts';
-import { leavesOpen, untilThrough } from '../boxes/until-through.ts';
+import { isOutcomeUnknown, retryUntilDone } from '../boxes/retry.ts';
 import { findWorkers, type FoundWorker, type WorkerDeps } from '../workers/worker-handle.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 
@@ -26,7 +26,7 @@ export interface RecoveryDeps {
   readonly registry: BoxRegistry;
   readonly quota: Quota;
   readonly pool: WarmPool;
-  /** For the workers that are found. */
+  /** The workers that are found are added to these. */
   readonly workers: WorkerDeps;
   readonly spills: Pick<Spills, 'sendAll'>;
   readonly log: Logger;
@@ -34,8 +34,8 @@ export interface RecoveryDeps {
 }
 
 /**
- * Resolves when every box is known and its quota taken; boxes that need work go on with it in the background. Workers
- * that answer are there by then. One that does not is waited for by its own box, and by nobody else.
+ * Resolves when every box is in the registry and its quota is reserved. Boxes that need work go on with it in the
+ * background. Workers have limits.adoptPatienceMs to say hello; for a slower worker only its own box waits.
  */
 export async function recover(deps: RecoveryDeps): Promise<void> {
   const { pool, spills, log } = deps;
@@ -48,7 +48,7 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
   for (const row of deps.reader.boxRows()) {
     const worker = byBox.get(row.id) ?? null;
     byBox.delete(row.id);
-    void takeUp(deps, row, worker).catch((error: unknown) => {
+    void resumeBox(deps, row, worker).catch((error: unknown) => {
       log.error({ err: error, boxId: row.id }, 'a box could not go on after the restart');
     });
   }
@@ -57,49 +57,54 @@ export async function recover(deps: RecoveryDeps): Promise<void> {
       { boxId: worker.boxId, workerId: worker.workerId },
       'a worker has a box that is not in the database; it is killed',
     );
-    void worker.end().catch(() => undefined); // It is logged, and reconciliation tries again.
+    void worker.end().catch(() => undefined); // If it does not die, reconciliation tries again.
   }
   const adoptions = found.filter(({ boxId }) => boxId === null).map((worker) => adoptSpare(deps, worker));
-  // Spares that have arrived are in the pool before it counts them, or it would start another one for each.
+  // The spares that have said hello must be in the pool before `fill` counts them. Otherwise the pool would start
+  // another one for each. `setImmediate` lets these adoptions finish, without a wait for slower ones.
   await Promise.race([Promise.allSettled(adoptions), setImmediate()]);
   faultPoint('supervisor.adoption.boxes-known');
   pool.fill();
 }
 
 /**
- * What the writer does not take now (its disk is full, say) goes when it can: before the lease of its box is closed, in
- * any case.
+ * If the writer does not take the spills now, for example because its disk is full, they are sent again in the
+ * background. They also go before the lease of their box is closed: see box-lease.ts.
  */
 async function sendSpills(spills: Pick<Spills, 'sendAll'>, log: Logger): Promise<void> {
   try {
     await spills.sendAll();
   } catch (error) {
-    if (!leavesOpen(error)) throw error;
-    log.warn({ err: error }, 'what workers spilled cannot be sent yet');
-    void untilThrough(() => spills.sendAll()).catch((problem: unknown) => {
-      log.error({ err: problem }, 'what workers spilled cannot be sent');
+    if (!isOutcomeUnknown(error)) throw error;
+    log.warn({ err: error }, 'the spills of workers cannot be sent to the writer yet');
+    void retryUntilDone(() => spills.sendAll()).catch((problem: unknown) => {
+      log.error({ err: problem }, 'the spills of workers cannot be sent to the writer');
     });
   }
 }
 
-/** One that got a box, and had no time to write that down, has done nothing for it yet. */
+/** Puts a spare into the pool if it fits this supervisor, and ends it otherwise. */
 async function adoptSpare({ config, pool, log }: RecoveryDeps, { arrival }: FoundWorker): Promise<void> {
-  const worker = await arrival.catch(() => null); // It is logged, and reconciliation tries again.
+  const worker = await arrival.catch(() => null); // findWorkers logs the error. Reconciliation tries to end the worker.
   if (worker === null) return;
   const { boxId, build, settingsDigest: digest } = worker.peer.hello;
   if (boxId === null && build === buildId && digest === settingsDigest(config)) {
     pool.adopt(worker);
     return;
   }
-  // A spare of another build may not know all that a new box asks for, and one of other settings would bring it up with
-  // those.
-  await (boxId === null ? worker.dismiss() : worker.kill()).catch((error: unknown) => {
+  // A spare of another build may not know all options of a new box. A spare with other settings would apply those to
+  // the box. A worker whose hello names a box, although its state file did not, was assigned a moment ago. It has done
+  // nothing for the box yet.
+  await (boxId === null ? worker.stop() : worker.kill()).catch((error: unknown) => {
     log.error({ err: error, workerId: worker.workerId }, 'a worker cannot be killed');
   });
 }
 
-/** A box that is known from its row alone: known and counted at once; resolves when it has gone on from there. */
-export function takeUp(
+/**
+ * Makes the box of a row known to this supervisor. It is in the registry and has its quota when this call returns.
+ * @returns resolves when the box has gone on from the state in its row
+ */
+export function resumeBox(
   { registry, quota, supervise }: Pick<RecoveryDeps, 'registry' | 'quota' | 'supervise'>,
   row: BoxRow,
   worker: FoundWorker | null,

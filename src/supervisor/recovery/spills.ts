@@ -1,6 +1,5 @@
-// What workers spilled because the writer did not answer, on its way to the database after all. Everything of a box is
-// sent before its lease is closed or the next generation granted: until then the writer takes it as from the worker
-// that wrote it.
+// Sends spill files to the writer, and deletes them. All spills of a box must be sent before its lease is closed or the
+// next generation is opened: until then the writer accepts them as if they came from the worker that wrote them.
 import type { Config } from '../../shared/settings/config.ts';
 import { noWriterNotices, writerContract, type ExecChange } from '../../shared/contracts/writer.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
@@ -10,33 +9,33 @@ import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import { readSpills, type Spill } from '../../shared/store/spill.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
-import { leavesOpen, untilThrough } from '../boxes/until-through.ts';
+import { isOutcomeUnknown, retryUntilDone } from '../boxes/retry.ts';
 
 export interface Spills {
-  /** Resolves when none is left. @throws UNAVAILABLE, TIMEOUT when the writer does not take them now */
+  /** Sends the spills of all boxes. @throws UNAVAILABLE, TIMEOUT when the writer does not take them now */
   sendAll(): Promise<void>;
-  /** Of one box. @throws as sendAll */
+  /** Sends the spills of one box. @throws UNAVAILABLE, TIMEOUT when the writer does not take them now */
   send(boxId: string): Promise<void>;
-  /** Of one box, as soon as the writer takes them. Never rejects. */
+  /** Sends the spills of one box, and tries again until the writer takes them. Never rejects. */
   sendLater(boxId: string): Promise<void>;
 }
 
 export function createSpills(config: Config, log: Logger): Spills {
   const { spillDir, writerSocket } = statePaths(config.stateDir);
-  const inTurn = createInTurn(); // Two that send the same file would both delete it.
+  const inTurn = createInTurn(); // Two calls at once would both send and delete the same file.
 
   async function sendWhere(wanted: (spill: Spill) => boolean): Promise<void> {
-    for (const { path, spill, forget } of await readSpills(spillDir)) {
+    for (const { path, spill, forget: remove } of await readSpills(spillDir)) {
       if (spill === null) {
-        log.error({ path }, 'a spill file does not parse; it is left where it is');
+        log.error({ path }, 'a spill file cannot be parsed; it stays where it is');
       } else if (wanted(spill)) {
         faultPoint('supervisor.spill.read');
         await sendOne(spill).catch((error: unknown) => {
-          if (leavesOpen(error)) throw error;
-          log.error({ err: error, path }, 'the writer refused a spill for good');
+          if (isOutcomeUnknown(error)) throw error;
+          log.error({ err: error, path }, 'the writer refuses a spill; it is removed');
         });
         faultPoint('supervisor.spill.committed');
-        await forget();
+        await remove();
       }
     }
   }
@@ -60,14 +59,17 @@ export function createSpills(config: Config, log: Logger): Spills {
     sendAll: () => inTurn(() => sendWhere(() => true)),
     send,
     async sendLater(boxId) {
-      await untilThrough(() => send(boxId)).catch((error: unknown) => {
-        log.error({ err: error, boxId }, 'what a worker spilled cannot be sent');
+      await retryUntilDone(() => send(boxId)).catch((error: unknown) => {
+        log.error({ err: error, boxId }, 'the spills of a box cannot be sent to the writer');
       });
     },
   };
 }
 
-/** A spill as a whole may be longer than a frame can be. An exit event stays with its finished row. */
+/**
+ * A spill may be longer than an IPC frame may be, so it is sent in slices. The exit event of a command and the change
+ * that finishes its row follow each other, and stay in one slice.
+ */
 function* slicesOf(changes: readonly ExecChange[]): Generator<ExecChange[]> {
   let slice: ExecChange[] = [];
   let bytes = 0;

@@ -1,6 +1,5 @@
-// Ends what is on the host of a box that is in no database, and sets its home aside: only what bears the mark of this
-// database, and by a worker, which knows how its engine ends. Called by disorder.ts for what was found twice. No disk
-// is ever deleted.
+// Ends a box that is on the host but in no database, and moves its home to the directory of lost boxes. A worker does
+// it, because only a driver knows how its engine ends. The disk of such a box is never deleted.
 import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runTool } from '../../shared/process/child-process.ts';
@@ -23,14 +22,14 @@ export interface StrayDeps {
 export interface StrayBox {
   readonly boxId: string;
   readonly driver: DriverName;
-  /** Its home is there, and bears the mark of this database. */
+  /** The home is there, and bears the mark of this database. */
   readonly hasHome: boolean;
   readonly traces: readonly Trace[];
 }
 
 const toolMs = 10_000;
 
-/** @throws what keeps it from its end; it may be tried again */
+/** @throws the error that keeps the box from its end; the call may be repeated */
 export async function endStray(
   { config, instanceId, pool, log }: StrayDeps,
   { boxId, driver, hasHome, traces }: StrayBox,
@@ -46,16 +45,16 @@ export async function endStray(
       log.warn({ boxId, aside }, 'the home of a box that is in no database is set aside');
     }
     faultPoint('supervisor.reconcile.set-aside');
-    // With the home out of the way: what the engine keeps elsewhere on the host goes.
+    // The home is out of the way, so this removes only what the engine keeps elsewhere on the host.
     await worker.peer.request('remove', {});
   } finally {
-    await worker.dismiss();
+    await worker.stop();
   }
 }
 
 /**
- * Mounts and loop devices that the host has made of something in the home; the innermost first. What is in use goes
- * with its user.
+ * Unmounts what the host has mounted in a home, the innermost mount first, and detaches the loop devices. A mount or
+ * loop device that is still in use disappears when its last user ends.
  */
 export async function releaseDisk(traces: readonly Trace[]): Promise<void> {
   const of = (kind: Trace['kind']) =>
@@ -64,11 +63,11 @@ export async function releaseDisk(traces: readonly Trace[]): Promise<void> {
       .map(({ what }) => what)
       .sort()
       .reverse();
-  for (const path of of('mount')) await need('umount', ['--lazy', path]);
-  for (const device of of('loop')) await need('losetup', ['--detach', device]);
+  for (const path of of('mount')) await runOrThrow('umount', ['--lazy', path]);
+  for (const device of of('loop')) await runOrThrow('losetup', ['--detach', device]);
 }
 
-async function need(tool: string, args: readonly string[]): Promise<void> {
+async function runOrThrow(tool: string, args: readonly string[]): Promise<void> {
   const { exitCode, stderr } = await runTool(tool, args, { timeoutMs: toolMs });
   if (exitCode !== 0) throw new BoxRunError('RUNTIME_ERROR', `${tool} ${args.join(' ')} failed: ${stderr.trim()}`);
 }
@@ -81,7 +80,7 @@ async function setAside(stateDir: string, boxId: string): Promise<string> {
   return aside;
 }
 
-/** For a worker that is to end a box and nothing else: of what it says, only the place counts. */
+/** An assignment for a worker that only ends a box. Only the ids and the driver count; the rest are placeholders. */
 function strayAssignment(boxId: string, driver: DriverName, instanceId: string): Assignment {
   return {
     boxId,

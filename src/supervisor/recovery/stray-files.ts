@@ -1,32 +1,32 @@
-// Files of processes that are gone: a worker's sockets and state file, and sockets and spills that never got their
-// name. A worker that lives and that this supervisor does not hold is ended with them: it should have gone by itself.
+// Finds and removes the files of dead processes: sockets and state files of workers, and sockets and spills that never
+// got their final name. A living worker that does not belong to this supervisor is killed: it should have ended itself.
 import { readdir, readFile, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isAlive, killAndWait, processIdentity } from '../../shared/process/child-process.ts';
 import { WorkerStateFile } from '../../shared/contracts/worker.ts';
 import { fits } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';
-import { forgetFiles, idOf, type WorkerHandle } from '../workers/worker-handle.ts';
+import { removeWorkerFiles, workerIdOf, type WorkerHandle } from '../workers/worker-handle.ts';
 
 export interface FilePlaces {
   readonly workersDir: string;
-  /** Where the sockets of the other processes and the spills are. */
+  /** The directories with the sockets of the other processes and with the spills. */
   readonly unnamedDirs: readonly string[];
 }
 
-/** The workers that this supervisor has. */
+/** The workers of this supervisor. */
 export interface OwnWorkers {
-  readonly census: ReadonlySet<WorkerHandle>;
+  readonly liveWorkers: ReadonlySet<WorkerHandle>;
   readonly starting: ReadonlySet<string>;
 }
 
-/** Ids of workers with files that nobody here has anything to do with. */
+/** The ids of workers that have files, but do not belong to this supervisor. */
 export async function findStrayWorkers({ workersDir }: FilePlaces, own: OwnWorkers): Promise<string[]> {
-  const ids = new Set((await readdir(workersDir)).map(idOf));
+  const ids = new Set((await readdir(workersDir)).map(workerIdOf));
   return [...ids].filter((id) => !isOwn(id, own));
 }
 
-/** @throws TIMEOUT when a process does not die */
+/** Kills the worker, if it lives, and removes its files. @throws TIMEOUT when the process does not die */
 export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers, workerId: string): Promise<void> {
   if (isOwn(workerId, own)) return;
   const value: unknown = await readFile(join(workersDir, `${workerId}.json`), 'utf8')
@@ -36,12 +36,12 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
     const state = value as WorkerStateFile;
     if (await isAlive(state)) await killAndWait(state, limits.killTimeoutMs, `stray worker ${workerId}`);
   }
-  await forgetFiles(workersDir, workerId);
+  await removeWorkerFiles(workersDir, workerId);
 }
 
 /**
- * Sockets and spills are made under a name that ends with the process, and get their own by rename (ipc/socket.ts,
- * spill.ts).
+ * Finds sockets and spills that a dead process has left under their first name. A process creates them under a name
+ * that ends with its process id, and renames them when they are complete (ipc/socket.ts, spill.ts).
  */
 export async function findUnnamedFiles({ unnamedDirs }: FilePlaces): Promise<string[]> {
   const found = await Promise.all(
@@ -62,11 +62,11 @@ async function isMakerAlive(path: string): Promise<boolean> {
   return (await processIdentity(Number(basename(path).split('.').at(-1)))) !== null;
 }
 
-function isOwn(id: string, { census, starting }: OwnWorkers): boolean {
-  return starting.has(id) || [...census].some(({ workerId }) => workerId === id);
+function isOwn(id: string, { liveWorkers, starting }: OwnWorkers): boolean {
+  return starting.has(id) || [...liveWorkers].some(({ workerId }) => workerId === id);
 }
 
-/** Where `socketPath`, the gateways' own, may lie as well. */
+/** The directories for sockets. `socketPath` is the socket of the gateways, which may lie in a directory of its own. */
 export function socketDirs(runDir: string, socketPath: string | null): string[] {
   return [...new Set([runDir, ...(socketPath === null ? [] : [dirname(socketPath)])])];
 }

@@ -1,5 +1,5 @@
-// The worker of one box over time: the first, and each successor under a lease of a higher generation.
-// A successor is assigned only after its predecessor is dead and the generation is committed; box.ts decides when.
+// The worker of one box over time: the first one, and each successor under a lease of a higher generation. Brings the
+// engine up, ends it, and passes calls to the present worker. No two workers ever act for the box at the same time.
 import type { Exec } from '../../shared/api.ts';
 import {
   takes,
@@ -9,9 +9,7 @@ import {
   type WorkerContract,
 } from '../../shared/contracts/worker.ts';
 import type { WriterContract } from '../../shared/contracts/writer.ts';
-import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
-import type { Turns } from '../../shared/waiting/in-turn.ts';
 import type { ResultOf } from '../../shared/ipc/contract.ts';
 import type { Link } from '../../shared/ipc/link.ts';
 import { limits } from '../../shared/limits.ts';
@@ -19,57 +17,70 @@ import type { Logger } from '../../shared/observe/log.ts';
 import { createStopwatch, type Stopwatch } from '../../shared/observe/stage-times.ts';
 import type { Reader } from '../../shared/store/reader.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
-import { assignmentOf } from '../boxes/assignment.ts';
+import type { Turns } from '../../shared/waiting/in-turn.ts';
 import type { ImageGate } from '../admission/image-gate.ts';
+import { isOutcomeUnknown } from '../boxes/retry.ts';
 import type { Spills } from '../recovery/spills.ts';
-import { leavesOpen, untilThrough } from '../boxes/until-through.ts';
+import { createBoxLease, type BoxLease } from './box-lease.ts';
+import { createEngine, startEngine, type BringUpOptions, type ReportProgress } from './bring-up.ts';
+import { createPresentWorker, type PresentWorker } from './present-worker.ts';
 import type { WarmPool } from './warm-pool.ts';
 import type { FoundWorker, WorkerHandle } from './worker-handle.ts';
-import { askAwake, killUnlessCanceled } from './worker-watch.ts';
+import { requestOrKill } from './worker-watch.ts';
 
-/** An exec with how long its stages took, where its worker says so. */
+export type { ReportProgress };
+
+/** A command, with the times of its stages if the worker reports them. */
 export type TimedExec = ResultOf<WorkerContract, 'exec'>;
 
-type ReportProgress = (stage: string, message: string) => void;
-
 export interface BoxWorker {
-  /** What the present worker said of its engine; null when there is none. */
+  /** What the present worker last said of its engine. Null when there is no worker. */
   readonly present: { readonly running: boolean } | null;
   /**
-   * Takes the worker that an earlier supervisor left, if it has the present lease; another one is dead after this.
-   * @throws TIMEOUT when it neither answers nor dies: then no successor may come
+   * Takes the worker that an earlier supervisor left, if it has the present lease. A worker with another lease is
+   * killed.
+   * @returns what the worker says of its engine; null when there is no worker
+   * @throws TIMEOUT when the worker neither answers nor dies: then no successor may come
    */
   adopt(): Promise<{ readonly running: boolean } | null>;
-  /** Whether its worker says that the engine runs; null when there is none, or none that answers. */
+  /** Asks the worker whether the engine runs. Null when there is no worker, or when it does not answer. */
   isRunning(): Promise<boolean | null>;
-  create(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<{ engineId: string }>;
-  /** Under a new lease. A worker that is lost meanwhile is followed by another. */
-  start(progress: ReportProgress, signal: AbortSignal, watch?: Stopwatch): Promise<void>;
+  /** Creates the engine of a new box and starts it. */
+  create(progress: ReportProgress, signal: AbortSignal, stopwatch?: Stopwatch): Promise<{ engineId: string }>;
+  /** Starts the engine under a new lease. If the worker is lost meanwhile, another worker tries again. */
+  start(progress: ReportProgress, signal: AbortSignal, stopwatch?: Stopwatch): Promise<void>;
   /**
-   * Resolves when nothing of the engine runs any more. A worker that is lost or hangs meanwhile is followed by another.
+   * Resolves when nothing of the engine runs any more. If the worker is lost or hangs meanwhile, another one goes on.
+   * @param graceMs how long the processes of the box have to end by themselves, in milliseconds
    */
-  /** The processes of the box have `graceMs` to end by themselves. */
   stop(graceMs: number): Promise<void>;
-  /** `stop` for a box that is in trouble already; the worker is gone in any case. False: the engine may still run. */
-  halt(): Promise<boolean>;
-  /** As `stop`, and nothing of the box is left on the host. */
+  /**
+   * Like `stop` without a grace period, for a box that is in trouble already. It never rejects, and it also releases
+   * the worker.
+   * @returns false when the engine may still run
+   */
+  tryStop(): Promise<boolean>;
+  /** Like `stop`, and removes everything of the box from the host. */
   remove(graceMs: number): Promise<void>;
   /**
-   * After the worker's death: a successor takes the engine over and the lost commands are ended. False: the engine is
-   * gone too.
+   * Kills the present worker, if it still lives. A successor takes over the engine, and the commands that were lost
+   * with the old worker are ended.
+   * @param reason stands in the error message of these commands
+   * @returns false when the engine is gone, too
    */
-  succeed(reason: string): Promise<boolean>;
-  /** Lets the worker go and ends its commands, whatever it does; the engine's end is the next worker's business. */
-  abandon(): Promise<void>;
+  takeOver(reason: string): Promise<boolean>;
+  /** Stops the worker and closes its lease, which ends its commands. The engine is left for the next worker. */
+  release(): Promise<void>;
   exec(order: ExecOrder): Promise<TimedExec>;
   cancelExec(execId: string): Promise<Exec>;
   signalExec(execId: string, signal: number): Promise<Exec>;
-  /** A one-time token for a stream straight to the worker. */
+  /** A one-time token for a stream between the client's gateway and the worker. */
   openStream(operation: StreamOperation): Promise<StreamGrant>;
-  /** Called when the worker has died without being asked to go. */
+  /** Called when the worker has died although the supervisor did not stop it. */
   onLost: (() => void) | null;
+  /** Called when the engine has ended by itself. */
   onEngineExit: ((reason: string) => void) | null;
-  /** A command resists its kill. */
+  /** Called when a command does not die after a kill. */
   onUnkillable: ((reason: string) => void) | null;
 }
 
@@ -78,14 +89,14 @@ export interface BoxWorkerDeps {
   readonly reader: Pick<Reader, 'finishedAmong' | 'newestFinishedExecIds'>;
   readonly pool: WarmPool;
   readonly gate: ImageGate;
-  /** For what keeps the host busy: a box that comes up or is removed. */
+  /** Limits how many boxes come up or are removed at once: both keep the host busy. */
   readonly turns: Turns;
   readonly spills: Pick<Spills, 'send' | 'sendLater'>;
   readonly instanceId: string;
   readonly log: Logger;
 }
 
-/** `row.generation` is the present lease's; this file is the only one to raise it. */
+/** @param row its `generation` is that of the present lease; box-lease.ts raises it */
 export function createBoxWorker(deps: BoxWorkerDeps, row: BoxRow, found: FoundWorker | null): BoxWorker {
   return new LeasedWorker(deps, row, found);
 }
@@ -97,286 +108,180 @@ class LeasedWorker implements BoxWorker {
   readonly #deps: BoxWorkerDeps;
   readonly #row: BoxRow;
   readonly #log: Logger;
-  #current: WorkerHandle | null = null;
-  /** Left by an earlier supervisor, and neither the present worker nor dead yet. */
-  #found: FoundWorker | null;
-  /** Told to go: its end is no loss. */
-  #leaving: WorkerHandle | null = null;
+  readonly #lease: BoxLease;
+  readonly #worker: PresentWorker;
 
   constructor(deps: BoxWorkerDeps, row: BoxRow, found: FoundWorker | null) {
     this.#deps = deps;
     this.#row = row;
     this.#log = deps.log.child({ boxId: row.id });
-    this.#found = found;
+    this.#lease = createBoxLease({ ...deps, log: this.#log }, row);
+    const callbacks = {
+      onLost: () => this.onLost?.(),
+      onEngineExit: (reason: string) => this.onEngineExit?.(reason),
+      onUnkillable: (reason: string) => this.onUnkillable?.(reason),
+    };
+    this.#worker = createPresentWorker({ ...deps, lease: this.#lease, ...callbacks }, row, found);
   }
 
   get present(): { readonly running: boolean } | null {
-    return this.#current === null ? null : { running: this.#current.peer.hello.running };
+    const { handle } = this.#worker;
+    return handle === null ? null : { running: handle.peer.hello.running };
   }
 
   async adopt(): Promise<{ readonly running: boolean } | null> {
-    const worker = (await this.#found?.arrival) ?? null;
-    // A worker of another generation holds the box's home: it must be dead before a successor comes.
-    if (worker !== null && worker.peer.hello.generation !== this.#row.generation) await worker.kill();
-    else if (worker !== null) this.#attach(worker);
-    this.#found = null;
+    await this.#worker.adopt();
     return this.present;
   }
 
   async isRunning(): Promise<boolean | null> {
-    return (await this.#current?.greet())?.running ?? null;
+    return (await this.#worker.handle?.greet())?.running ?? null;
   }
 
-  create(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<{ engineId: string }> {
-    return this.#deps.pool.undisturbed(() => this.#create(progress, signal, watch));
+  create(progress: ReportProgress, signal: AbortSignal, stopwatch = createStopwatch()): Promise<{ engineId: string }> {
+    return this.#deps.pool.holdBackSpares(async () => {
+      const worker = await stopwatch.time('worker', () => this.#worker.assign());
+      faultPoint('supervisor.create.assigned');
+      return createEngine(this.#bringUpDeps(), worker, this.#row, { progress, signal, stopwatch });
+    });
   }
 
-  async #create(progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<{ engineId: string }> {
-    const worker = await watch.time('worker', () => this.#assign());
-    faultPoint('supervisor.create.assigned');
-    const { peer } = worker;
-    const giveUp = killUnlessCanceled(worker, signal, this.#log);
-    return this.#deps.gate
-      .pass(
-        imageKey(this.#row),
-        async () => {
-          // A create that is canceled is over only when the worker says so: what it made by then is removed after it.
-          const options = { onProgress: progress, signal, waitAfterAbort: true };
-          await watch.time('image', () => peer.request('prepareImage', {}, options));
-          faultPoint('supervisor.create.image-ready');
-          const askedAt = performance.now();
-          return this.#deps.turns.take(async () => {
-            watch.times['turn'] = performance.now() - askedAt;
-            const created = await watch.time('create', () => peer.request('create', {}, options));
-            faultPoint('supervisor.create.made');
-            await watch.time('start', () => peer.request('start', {}, options));
-            faultPoint('supervisor.create.started');
-            return created;
-          }, signal);
-        },
-        signal,
-      )
-      .finally(giveUp);
+  start(progress: ReportProgress, signal: AbortSignal, stopwatch = createStopwatch()): Promise<void> {
+    return this.#deps.pool.holdBackSpares(() => this.#start({ progress, signal, stopwatch }));
   }
 
-  start(progress: ReportProgress, signal: AbortSignal, watch = createStopwatch()): Promise<void> {
-    return this.#deps.pool.undisturbed(() => this.#start(progress, signal, watch));
-  }
-
-  async #start(progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
-    await this.#endFound();
-    await this.#letGo();
+  async #start(options: BringUpOptions): Promise<void> {
+    const { signal, stopwatch } = options;
+    await this.#worker.killFound();
+    await this.#worker.stop();
     for (let attempt = 1; ; attempt++) {
-      await watch.time('lease', () => this.#openLease());
+      await stopwatch.time('lease', () => this.#lease.open());
       faultPoint('supervisor.start.leased');
       let worker: WorkerHandle | null = null;
       try {
-        worker = await watch.time('worker', () => this.#assign());
+        worker = await stopwatch.time('worker', () => this.#worker.assign());
         faultPoint('supervisor.start.assigned');
-        await this.#startOn(worker, progress, signal, watch);
+        await startEngine(this.#bringUpDeps(), worker, this.#row, options);
         faultPoint('supervisor.start.started');
         return;
       } catch (error) {
-        const lost = worker === null ? leavesOpen(error) : !worker.peer.isOpen;
-        if (!lost || signal.aborted || attempt === limits.boxAttemptsMax) throw error;
+        const isLost = worker === null ? isOutcomeUnknown(error) : !worker.peer.isOpen;
+        if (!isLost || signal.aborted || attempt === limits.boxAttemptsMax) throw error;
         this.#log.warn({ err: error, attempt }, 'a worker was lost while it started the box; another one starts it');
         await worker?.gone;
       }
     }
   }
 
-  async #startOn(worker: WorkerHandle, progress: ReportProgress, signal: AbortSignal, watch: Stopwatch): Promise<void> {
-    const { peer } = worker;
-    const giveUp = killUnlessCanceled(worker, signal, this.#log);
-    await this.#deps.gate
-      .pass(
-        imageKey(this.#row),
-        async () => {
-          const options = { onProgress: progress, signal, waitAfterAbort: true };
-          await watch.time('image', () => peer.request('prepareImage', {}, options));
-          await this.#deps.turns.take(() => watch.time('start', () => peer.request('start', {}, options)), signal);
-        },
-        signal,
-      )
-      .finally(giveUp);
+  #bringUpDeps() {
+    return { ...this.#deps, log: this.#log };
   }
 
   stop(graceMs: number): Promise<void> {
-    return this.#deps.pool.undisturbed(() => this.#stop(graceMs));
+    return this.#deps.pool.holdBackSpares(() => this.#stop(graceMs));
   }
 
   async #stop(graceMs: number): Promise<void> {
     const generation = this.#row.generation;
     await this.#endEngine('stop', graceMs);
-    await this.#letGo();
-    if (this.#row.generation > generation) await this.#endLost(this.#row.generation - 1);
+    await this.#worker.stop();
+    // A higher generation means that a worker was lost during the stop. The engine has ended, so the stop has
+    // succeeded, even if the end of the lost commands cannot be committed yet.
+    if (this.#row.generation > generation) {
+      await this.#lease.closeNowOrLater(this.#row.generation - 1, 'worker exited');
+    }
   }
 
-  /**
-   * Commands of workers that were lost during a stop. The engine has ended, whether that can be committed now or later.
-   */
-  async #endLost(generation: number): Promise<void> {
-    const close = () => this.#closeLease(generation, 'worker exited');
-    await close().catch((error: unknown) => {
-      this.#log.error({ err: error }, 'the commands of a lost worker cannot be ended yet');
-      if (leavesOpen(error)) void untilThrough(close).catch(() => undefined); // Its box has been removed.
-    });
-  }
-
-  async halt(): Promise<boolean> {
-    const noting = (error: unknown) => {
+  async tryStop(): Promise<boolean> {
+    const logFailure = (error: unknown) => {
       this.#log.error({ err: error }, 'stopping a box in trouble failed');
       return false;
     };
-    const ended = await this.#endEngine('stop', 0).then(() => true, noting);
-    await this.abandon().catch(noting);
+    const ended = await this.#endEngine('stop', 0).then(() => true, logFailure);
+    await this.release().catch(logFailure);
     return ended;
   }
 
   remove(graceMs: number): Promise<void> {
-    return this.#deps.pool.undisturbed(() => this.#remove(graceMs));
+    return this.#deps.pool.holdBackSpares(() => this.#remove(graceMs));
   }
 
   async #remove(graceMs: number): Promise<void> {
     await this.#deps.turns.take(async () => {
       await this.#endEngine('remove', graceMs);
-      await this.#letGo();
+      await this.#worker.stop();
     });
-    // Followers of a command that was lost hear of its end before its rows are gone.
-    await this.#closeLease(this.#row.generation, 'the box was removed');
+    // Clients that follow a lost command must hear of its end before its rows are gone.
+    await this.#lease.close(this.#row.generation, 'the box was removed');
   }
 
-  async succeed(reason: string): Promise<boolean> {
-    const predecessor = this.#current;
-    await predecessor?.kill();
-    await predecessor?.gone;
+  async takeOver(reason: string): Promise<boolean> {
+    await this.#worker.kill();
     faultPoint('supervisor.succession.predecessor-dead');
-    return this.#takeOver(reason);
-  }
-
-  async abandon(): Promise<void> {
-    await this.#letGo();
-    await this.#closeLease(this.#row.generation, 'worker exited');
-  }
-
-  async exec(order: ExecOrder): Promise<TimedExec> {
-    return this.#present().peer.request('exec', order);
-  }
-
-  async cancelExec(execId: string): Promise<Exec> {
-    return this.#present().peer.request('cancel', { execId });
-  }
-
-  async signalExec(execId: string, signal: number): Promise<Exec> {
-    return this.#present().peer.request('signal', { execId, signal });
-  }
-
-  async openStream(operation: StreamOperation): Promise<StreamGrant> {
-    return this.#present().peer.request('grant', { operation });
-  }
-
-  /**
-   * By the present worker or, where that is lost or hangs, by successors: as long as the engine may live this has not
-   * succeeded.
-   */
-  async #endEngine(how: 'stop' | 'remove', graceMs: number): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
-      let worker = this.#living();
-      try {
-        if (worker === null) {
-          worker = await this.#successor();
-          // Only under a worker that knows the engine do commands get time to end.
-          if (how === 'stop' && attempt === 1) await this.#reattach(worker).catch(rethrowIfOpen);
-        }
-        await askAwake(worker, how, graceMs, this.#log);
-        return;
-      } catch (error) {
-        if (!leavesOpen(error) || attempt === limits.boxAttemptsMax) throw error;
-        this.#log.warn({ err: error, how, attempt }, 'a worker did not end its box; another one does');
-        if (worker?.peer.isOpen === false) await worker.gone;
-        else if (worker !== null) await this.#letGo();
-      }
-    }
-  }
-
-  #attach(worker: WorkerHandle): WorkerHandle {
-    this.#current = worker;
-    worker.onEngineExit = (reason) => this.onEngineExit?.(reason);
-    worker.onUnkillable = (reason) => this.onUnkillable?.(reason);
-    const forget = () => {
-      if (this.#current === worker) this.#current = null;
-      if (this.#leaving !== worker) this.onLost?.();
-    };
-    worker.gone.then(forget, () => undefined);
-    return worker;
-  }
-
-  /** A worker that cannot be made to go stays the present one: no successor may come. */
-  async #letGo(): Promise<void> {
-    const worker = this.#current;
-    if (worker === null) return;
-    this.#leaving = worker;
-    await worker.dismiss();
-    this.#current = null;
-    void this.#deps.spills.sendLater(this.#row.id);
-  }
-
-  /** One that hung when this supervisor came is dead after this. @throws TIMEOUT when it does not die */
-  async #endFound(): Promise<void> {
-    await this.#found?.end();
-    this.#found = null;
-  }
-
-  #living(): WorkerHandle | null {
-    return this.#current?.peer.isOpen === true ? this.#current : null;
-  }
-
-  #present(): WorkerHandle {
-    if (this.#current !== null) return this.#current;
-    const { name, id } = this.#row;
-    throw new BoxRunError('UNAVAILABLE', `box ${name ?? id} is being taken over by a new worker`);
-  }
-
-  /** A worker for the present lease. */
-  async #assign(): Promise<WorkerHandle> {
-    const worker = await this.#deps.pool.take();
-    try {
-      await worker.peer.request('assign', assignmentOf(this.#row, this.#deps.instanceId));
-    } catch (error) {
-      await worker.kill();
-      throw error;
-    }
-    return this.#attach(worker);
-  }
-
-  /** A worker under a new lease; its predecessor is dead. */
-  async #successor(): Promise<WorkerHandle> {
-    await this.#endFound();
-    await this.#current?.gone;
-    this.#current = null;
-    await this.#openLease();
-    faultPoint('supervisor.succession.leased');
-    return this.#assign();
-  }
-
-  /** A successor takes over what runs, and its predecessor's commands are ended; false when nothing runs. */
-  async #takeOver(reason: string): Promise<boolean> {
-    const worker = await this.#successor();
-    const running = await this.#reattach(worker);
+    const worker = await this.#worker.assignSuccessor();
+    const running = await this.#adoptEngine(worker);
     faultPoint('supervisor.succession.reattached');
-    await this.#closeLease(this.#row.generation - 1, reason);
+    await this.#lease.close(this.#row.generation - 1, reason);
     faultPoint('supervisor.succession.closed');
     return running;
   }
 
+  async release(): Promise<void> {
+    await this.#worker.stop();
+    await this.#lease.close(this.#row.generation, 'worker exited');
+  }
+
+  async exec(order: ExecOrder): Promise<TimedExec> {
+    return this.#worker.required().peer.request('exec', order);
+  }
+
+  async cancelExec(execId: string): Promise<Exec> {
+    return this.#worker.required().peer.request('cancel', { execId });
+  }
+
+  async signalExec(execId: string, signal: number): Promise<Exec> {
+    return this.#worker.required().peer.request('signal', { execId, signal });
+  }
+
+  async openStream(operation: StreamOperation): Promise<StreamGrant> {
+    return this.#worker.required().peer.request('grant', { operation });
+  }
+
   /**
-   * The worker names the commands that it finds in the box, and those of them that had ended keep their background
-   * children.
+   * Stops or removes the engine. If a worker is lost or hangs, a successor tries again, up to limits.boxAttemptsMax
+   * workers. Rejects when the engine may still live.
    */
-  async #reattach({ peer }: WorkerHandle): Promise<boolean> {
+  async #endEngine(how: 'stop' | 'remove', graceMs: number): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      let worker = this.#worker.connected;
+      try {
+        if (worker === null) {
+          worker = await this.#worker.assignSuccessor();
+          // A worker can give commands time to end only if it has taken over the engine. If it could not take it over,
+          // it can still end it, unless the worker itself is lost.
+          if (how === 'stop' && attempt === 1) await this.#adoptEngine(worker).catch(rethrowIfOutcomeUnknown);
+        }
+        await requestOrKill(worker, how, graceMs, this.#log);
+        return;
+      } catch (error) {
+        if (!isOutcomeUnknown(error) || attempt === limits.boxAttemptsMax) throw error;
+        this.#log.warn({ err: error, how, attempt }, 'a worker did not end its box; another one does');
+        if (worker?.peer.isOpen === false) await worker.gone;
+        else if (worker !== null) await this.#worker.stop();
+      }
+    }
+  }
+
+  /**
+   * The worker takes over the running engine. It names the commands that it finds in the box. Those that had already
+   * ended keep their background children; the others are killed.
+   * @returns false when the engine does not run
+   */
+  async #adoptEngine({ peer }: WorkerHandle): Promise<boolean> {
     const { reader } = this.#deps;
     if (!takes(peer.hello, 'adopt')) {
-      // Of an earlier version: it must be told before it knows which commands are there.
+      // A worker of an earlier version does not name the commands that it finds. It needs the list of ended commands
+      // before it looks.
       const finishedExecs = reader.newestFinishedExecIds(this.#row.id, limits.finishedExecsTold);
       return (await peer.request('reattach', { finishedExecs })).running;
     }
@@ -384,26 +289,8 @@ class LeasedWorker implements BoxWorker {
     if (running) await peer.request('endStrays', { finishedExecs: reader.finishedAmong(this.#row.id, execIds) });
     return running;
   }
-
-  async #openLease(): Promise<void> {
-    await this.#deps.spills.send(this.#row.id);
-    const generation = this.#row.generation + 1;
-    await this.#deps.writer.request('openLease', { boxId: this.#row.id, generation }, { resend: true });
-    this.#row.generation = generation;
-  }
-
-  async #closeLease(generation: number, reason: string): Promise<void> {
-    await this.#deps.spills.send(this.#row.id);
-    await this.#deps.writer.request('closeLease', { boxId: this.#row.id, generation, reason }, { resend: true });
-    this.#row.generation = Math.max(this.#row.generation, generation + 1);
-  }
 }
 
-/** An engine that cannot be taken over can be ended all the same; a worker that is gone cannot do it. */
-function rethrowIfOpen(error: unknown): void {
-  if (leavesOpen(error)) throw error;
-}
-
-function imageKey(row: BoxRow): string {
-  return `${row.driver} ${JSON.stringify(row.image_source)}`;
+function rethrowIfOutcomeUnknown(error: unknown): void {
+  if (isOutcomeUnknown(error)) throw error;
 }

@@ -1,5 +1,5 @@
-// Spare workers: started, connected, waiting for a box. A box takes one, and another is started in the background.
-// Used by box-worker.ts, filled by main.ts. No dead worker is given out, and none is left when the pool is closed.
+// Spare workers: they are started and connected, and wait for a box. When a box takes one, the pool starts another one
+// in the background. The pool gives out only connected workers, and it stops all spares when it is closed.
 import { settledWithin } from '../../shared/waiting/clock.ts';
 import { errorText } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
@@ -7,23 +7,27 @@ import type { Logger } from '../../shared/observe/log.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 export interface WarmPool {
-  /** A spare, or a worker started now. @throws UNAVAILABLE when none comes up */
+  /** A spare worker. If there is none, a worker is started now. @throws UNAVAILABLE when it does not come up */
   take(): Promise<WorkerHandle>;
   /** Adds a spare that an earlier supervisor left. */
   adopt(worker: WorkerHandle): void;
+  /** Starts missing spares in the background. */
   fill(): void;
-  /** Does `work`, the start or the end of a box; a spare begins to start meanwhile only after `waitMs`. */
-  undisturbed<T>(work: () => Promise<T>): Promise<T>;
-  /** Dismisses every spare and starts no more. */
+  /**
+   * Runs `work`, the start or the end of a box. Meanwhile the pool waits before it starts the next spare, for at most
+   * `WarmPoolOptions.waitMs`.
+   */
+  holdBackSpares<T>(work: () => Promise<T>): Promise<T>;
+  /** Stops every spare, and starts no more. */
   close(): Promise<void>;
 }
 
 export interface WarmPoolOptions {
-  /** How many spares there are to be, now. */
+  /** How many spares the pool should hold now. */
   readonly size: () => number;
   readonly start: () => Promise<WorkerHandle>;
   readonly log: Logger;
-  /** How long a spare waits at the most with its start while boxes come up or go: milliseconds. */
+  /** The longest wait before the start of a spare while boxes come up or end, in milliseconds. */
   readonly waitMs?: number;
 }
 
@@ -31,7 +35,7 @@ export function createWarmPool({ size, start, log, waitMs = limits.spareWaitMs }
   const spares = new Set<WorkerHandle>();
   let filling: Promise<void> | null = null;
   let closed = false;
-  let underWay = 0;
+  let boxesChanging = 0;
   let quiet: Promise<void> = Promise.resolve();
   let announceQuiet: () => void = () => undefined;
 
@@ -50,42 +54,42 @@ export function createWarmPool({ size, start, log, waitMs = limits.spareWaitMs }
   }
 
   async function fillUp(): Promise<void> {
-    // One at a time: filling must not take the cores from the boxes.
+    // One at a time: starting spares must not take the processors from the boxes.
     while (spares.size < size() && !closed) {
-      if (underWay > 0) {
+      if (boxesChanging > 0) {
         await settledWithin(quiet, waitMs);
         if (closed) return;
       }
       try {
         const spare = await start();
         if (spares.size < size()) adopt(spare);
-        else await spare.dismiss();
+        else await spare.stop();
       } catch (error) {
         log.warn({ reason: errorText(error) }, 'a spare worker did not come up');
-        return; // The next `take` tries again.
+        return; // The next call of `take` tries again.
       }
     }
   }
 
-  async function dismissAll(): Promise<void> {
-    const leaving = [...spares];
+  async function stopAll(): Promise<void> {
+    const stopping = [...spares];
     spares.clear();
-    // One that cannot be killed keeps the others from nothing.
-    await Promise.allSettled(leaving.map((worker) => worker.dismiss()));
+    // allSettled: a spare that cannot be killed must not keep the pool from stopping the others.
+    await Promise.allSettled(stopping.map((worker) => worker.stop()));
   }
 
   return {
     adopt,
     fill,
-    async undisturbed(work) {
-      if (underWay++ === 0)
+    async holdBackSpares(work) {
+      if (boxesChanging++ === 0)
         quiet = new Promise((resolve) => {
           announceQuiet = resolve;
         });
       try {
         return await work();
       } finally {
-        if (--underWay === 0) announceQuiet();
+        if (--boxesChanging === 0) announceQuiet();
       }
     },
     async take() {
@@ -101,9 +105,9 @@ export function createWarmPool({ size, start, log, waitMs = limits.spareWaitMs }
     },
     async close() {
       closed = true;
-      await dismissAll();
+      await stopAll();
       await filling;
-      await dismissAll(); // One may have been coming up.
+      await stopAll(); // The last `fillUp` may have added one.
     },
   };
 }

@@ -1,5 +1,6 @@
-// One worker as the supervisor sees it: its process, its connection, and the certainty of its end.
-// `gone` resolves only when the process is dead: its successor must not open the box's home before.
+// One worker as the supervisor sees it: its process, its connection and its end. Starts workers, and finds those that
+// an earlier supervisor started. `gone` resolves only when the process is dead: before that, no successor may open the
+// home of the box.
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { killAndWait, processIdentity, type ProcessIdentity } from '../../shared/process/child-process.ts';
@@ -20,42 +21,51 @@ import { startOwnProcess } from '../../shared/process/own-process.ts';
 export interface WorkerHandle {
   readonly workerId: string;
   readonly peer: ServerPeer<WorkerContract>;
-  /** The process is dead and its files are gone. */
+  /** Resolves when the process is dead and its files are removed. @throws TIMEOUT when the process does not die */
   readonly gone: Promise<void>;
-  /** Who hears that the engine ended by itself; one at a time. */
+  /** Called when the engine has ended by itself. There is one listener at a time. */
   onEngineExit: ((reason: string) => void) | null;
-  /** ... and that a command resists its kill. */
+  /** Called when a command does not die after a kill. There is one listener at a time. */
   onUnkillable: ((reason: string) => void) | null;
   /**
-   * What it says of itself now; null when its process does not answer within limits.helloTimeoutMs: frozen, or too busy
-   * for anything.
+   * Asks the worker for a new hello, with its present state. Null when the process does not answer within
+   * limits.helloTimeoutMs: it is frozen or overloaded.
    */
   greet(): Promise<ServerPeer<WorkerContract>['hello'] | null>;
-  /** Asks it to leave, then kills it; resolves when it is gone. A running engine stays. */
-  dismiss(): Promise<void>;
+  /**
+   * Asks the worker to leave, kills it after limits.workerExitMs, and resolves when it is gone. A running engine goes
+   * on.
+   * @throws TIMEOUT when the process does not die
+   */
+  stop(): Promise<void>;
+  /** Kills the process. A running engine goes on. @throws TIMEOUT when the process does not die */
   kill(): Promise<void>;
 }
 
-/** A worker that an earlier supervisor started, as its state file tells of it. */
+/** A worker that an earlier supervisor started. Its state file names it. */
 export interface FoundWorker {
   readonly workerId: string;
   /** Null for a spare. */
   readonly boxId: string | null;
-  /** Its handle when it has said hello; null when it is dead. Rejects when it neither answers nor dies: it hangs. */
+  /**
+   * The handle, when the worker has said hello; null when it is dead.
+   * @throws TIMEOUT when it neither answers nor dies
+   */
   readonly arrival: Promise<WorkerHandle | null>;
-  /** Resolves when it is certainly dead. @throws TIMEOUT when it does not die */
+  /** Kills the worker, and resolves when it is dead. @throws TIMEOUT when it does not die */
   end(): Promise<void>;
 }
 
 export interface WorkerDeps {
   readonly config: Config;
   readonly log: Logger;
-  /** Every worker that this supervisor holds, from its hello to its death. */
-  readonly census: Set<WorkerHandle>;
-  /** Ids of those that are on their way to it. */
+  /** Every worker of this supervisor, from its hello to its death. */
+  readonly liveWorkers: Set<WorkerHandle>;
+  /** Ids of workers that have not said hello yet. */
   readonly starting: Set<string>;
-  /** A worker ended without being asked to. */
+  /** Called when a worker has ended although this supervisor did not end it. */
   readonly onLost?: () => void;
+  /** Called with the duration of each request to a worker. */
   readonly observe?: (method: string, seconds: number) => void;
 }
 
@@ -80,7 +90,7 @@ export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
   } catch (error) {
     started.child.kill('SIGKILL');
     await started.exited;
-    await forgetFiles(statePaths(config.stateDir).workersDir, workerId);
+    await removeWorkerFiles(statePaths(config.stateDir).workersDir, workerId);
     throw error;
   } finally {
     deps.starting.delete(workerId);
@@ -88,16 +98,17 @@ export async function startWorker(deps: WorkerDeps): Promise<WorkerHandle> {
 }
 
 /**
- * Workers that an earlier supervisor started and that live. What is left of dead ones is cleared away. It waits for no
- * worker: each arrives by itself, so that one that hangs keeps nobody else waiting.
+ * Finds the living workers that an earlier supervisor started, and removes the files of dead ones. It does not wait for
+ * the hello of any worker, so a worker that hangs does not delay the others: see `FoundWorker.arrival`.
  */
 export async function findWorkers(deps: WorkerDeps): Promise<FoundWorker[]> {
   const { workersDir } = statePaths(deps.config.stateDir);
   const names = await readdir(workersDir);
   const recorded = names.filter((name) => name.endsWith('.json'));
-  // One that died, or is just coming up and goes by itself, before it had a state file.
-  const unrecorded = new Set(names.map(idOf).filter((id) => !recorded.includes(`${id}.json`)));
-  for (const id of unrecorded) await forgetFiles(workersDir, id);
+  // Workers without a state file: they have died early, or they are just starting. A starting one ends by itself,
+  // because its supervisor is gone.
+  const unrecorded = new Set(names.map(workerIdOf).filter((id) => !recorded.includes(`${id}.json`)));
+  for (const id of unrecorded) await removeWorkerFiles(workersDir, id);
   const found = await Promise.all(
     recorded.map(async (name): Promise<FoundWorker | null> => {
       const value: unknown = await readFile(join(workersDir, name), 'utf8')
@@ -106,7 +117,7 @@ export async function findWorkers(deps: WorkerDeps): Promise<FoundWorker[]> {
       const state = fits(WorkerStateFile, value) ? (value as WorkerStateFile) : null;
       const identity = state === null ? null : await processIdentity(state.pid);
       if (state === null || identity === null || identity.startTicks !== state.startTicks) {
-        await forgetFiles(workersDir, idOf(name));
+        await removeWorkerFiles(workersDir, workerIdOf(name));
         return null;
       }
       return foundWorker(deps, state, identity);
@@ -119,7 +130,7 @@ function foundWorker(deps: WorkerDeps, { workerId, boxId }: WorkerStateFile, ide
   const { workersDir } = statePaths(deps.config.stateDir);
   const killWithin = async (ms: number) => {
     await killAndWait(identity, ms, `worker ${workerId}`);
-    await forgetFiles(workersDir, workerId);
+    await removeWorkerFiles(workersDir, workerId);
   };
   async function arrive(): Promise<WorkerHandle | null> {
     deps.starting.add(workerId);
@@ -143,7 +154,7 @@ function foundWorker(deps: WorkerDeps, { workerId, boxId }: WorkerStateFile, ide
 }
 
 async function connectWorker(
-  { config, log, census, onLost, observe }: WorkerDeps,
+  { config, log, liveWorkers, onLost, observe }: WorkerDeps,
   workerId: string,
   identity: ProcessIdentity,
 ): Promise<WorkerHandle> {
@@ -167,19 +178,19 @@ async function connectWorker(
       unkillable.take(reason);
     },
   });
-  let asked = false;
+  let isExpected = false;
   const kill = async () => {
-    asked = true;
+    isExpected = true;
     await killAndWait(identity, limits.killTimeoutMs, `worker ${workerId}`);
   };
   const gone = peer.closed.then(async (reason) => {
     if (reason === noSignOfLife) log.warn({ workerId, pid: identity.pid, reason }, 'a worker hangs; it is killed');
     else log.debug({ workerId, pid: identity.pid, reason }, 'the connection to a worker ended');
-    // One that closed its connection may still be on its way out; one that lives on without us must not.
+    // The process may be about to exit. If it is not, it must not live on without a connection.
     await killAndWait(identity, limits.killTimeoutMs, `worker ${workerId}`);
-    census.delete(handle);
-    if (!asked) onLost?.();
-    await forgetFiles(workersDir, workerId);
+    liveWorkers.delete(handle);
+    if (!isExpected) onLost?.();
+    await removeWorkerFiles(workersDir, workerId);
   });
   gone.catch((error: unknown) => {
     log.error({ err: error, workerId, pid: identity.pid }, 'a worker cannot be killed');
@@ -201,22 +212,22 @@ async function connectWorker(
       unkillable.listener = next;
     },
     async greet() {
-      // A second connection: every worker says hello, also one of an earlier version.
+      // A second connection, because every worker says hello on a new connection, also one of an earlier version.
       const ignore = () => undefined;
       const greeted = await connect({ engineExited: ignore, unkillable: ignore }).catch(() => null);
       greeted?.close('it is awake');
       return greeted?.hello ?? null;
     },
     kill,
-    async dismiss() {
-      asked = true;
+    async stop() {
+      isExpected = true;
       const left = peer.request('leave', {}).then(() => peer.closed);
       await withDeadline(left, limits.workerExitMs, 'leaving').catch(() => undefined);
       await kill();
       await gone;
     },
   };
-  census.add(handle);
+  liveWorkers.add(handle);
   return handle;
 }
 
@@ -225,7 +236,7 @@ interface KeptNotice {
   take(reason: string): void;
 }
 
-/** A notice may come right behind the hello, before anybody listens here: it is kept until somebody does. */
+/** Keeps a notice until there is a listener: a worker may send it right after its hello, before a listener is set. */
 function createKeptNotice(): KeptNotice {
   let listener: ((reason: string) => void) | null = null;
   let missed: string | null = null;
@@ -249,15 +260,15 @@ function createKeptNotice(): KeptNotice {
   };
 }
 
-/** The worker to which a file in its directory belongs. */
-export function idOf(name: string): string {
+/** The id of the worker that owns the file `name` in the workers directory. */
+export function workerIdOf(name: string): string {
   return name.split('.')[0] ?? name;
 }
 
-/** Removes everything of a worker that is gone. */
-export async function forgetFiles(workersDir: string, workerId: string): Promise<void> {
+/** Removes every file of a dead worker. */
+export async function removeWorkerFiles(workersDir: string, workerId: string): Promise<void> {
   for (const name of await readdir(workersDir).catch(() => [])) {
-    if (idOf(name) === workerId)
+    if (workerIdOf(name) === workerId)
       await rm(join(workersDir, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }

@@ -1,12 +1,17 @@
-// Watches over a worker that was asked for something: one whose process does nothing any more is killed, and so is one
-// that does not give up what was canceled. Whoever asked sees the end of its connection.
+// Watches a worker while it works on a request, and kills it when it hangs: when its process does not answer any more,
+// or when it does not give up canceled work. The request then fails, because the connection has ended.
 import { sleep } from '../../shared/waiting/clock.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
-/** A request to a worker that is killed when its process does nothing any more. */
-export async function askAwake(
+/**
+ * Sends a request to the worker. Meanwhile the worker is greeted every limits.workerPulseMs, and it is killed when it
+ * misses limits.workerPulsesMissedMax greetings in a row.
+ * @param graceMs how long the processes of the box have to end by themselves, in milliseconds
+ * @throws UNAVAILABLE when the worker is killed or lost; TIMEOUT as the worker's contract says; errors of the worker
+ */
+export async function requestOrKill(
   worker: WorkerHandle,
   method: 'stop' | 'remove',
   graceMs: number,
@@ -22,13 +27,13 @@ export async function askAwake(
 }
 
 /**
- * Once `signal` aborts, the worker has limits.cancelTimeoutMs to give up what it does. The function returned ends the
- * watch.
+ * Kills the worker if it still works limits.cancelTimeoutMs after `signal` has aborted.
+ * @returns a function that ends this watch; the caller calls it when the work has ended
  */
-export function killUnlessCanceled(worker: WorkerHandle, signal: AbortSignal, log: Logger): () => void {
+export function killIfCancelHangs(worker: WorkerHandle, signal: AbortSignal, log: Logger): () => void {
   let timer: NodeJS.Timeout | undefined;
   const onAbort = () => {
-    timer = setTimeout(() => void kill(worker, 'it does not give up what was canceled', log), limits.cancelTimeoutMs);
+    timer = setTimeout(() => void kill(worker, 'it does not give up canceled work', log), limits.cancelTimeoutMs);
   };
   signal.addEventListener('abort', onAbort, { once: true });
   if (signal.aborted) onAbort();

@@ -14,7 +14,7 @@ describe('a worker that is lost', () => {
   it('is followed by another, and the box goes on', async () => {
     const { box, worker, committed, requests } = createBoxBench();
     worker.onLost?.();
-    await expect.poll(() => worker.calls).toEqual(['succeed']);
+    await expect.poll(() => worker.calls).toEqual(['takeOver']);
     await eventually('the box is ready', () => committed()?.['state'] === 'ready' && requests.length === 2);
     expect(requests).toEqual(['updateBox recovering', 'updateBox ready']);
     await box.startExec(order);
@@ -22,7 +22,7 @@ describe('a worker that is lost', () => {
 
   it('meanwhile a command gets UNAVAILABLE, which may be tried again', async () => {
     const { box, worker } = createBoxBench();
-    worker.on.succeed = () => new Promise(() => undefined);
+    worker.on.takeOver = () => new Promise(() => undefined);
     worker.onLost?.();
     await eventually('it recovers', () => box.state === 'recovering');
     await expect(box.startExec(order)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -31,7 +31,7 @@ describe('a worker that is lost', () => {
 
   it('together with its engine leaves the box stopped with an error', async () => {
     const { worker, committed, freeCpus } = createBoxBench();
-    worker.on.succeed = () => Promise.resolve(false);
+    worker.on.takeOver = () => Promise.resolve(false);
     worker.onLost?.();
     await eventually('it is stopped', () => committed()?.['state'] === 'stopped');
     expect(committed()).toMatchObject({ status: 'stopped', error_code: 'RUNTIME_ERROR' });
@@ -41,10 +41,10 @@ describe('a worker that is lost', () => {
 
   it('again and again ends in error when the budget is used up, never round in a loop', async () => {
     const { worker, committed } = createBoxBench();
-    worker.on.succeed = broken;
+    worker.on.takeOver = broken;
     worker.onLost?.();
     await eventually('it has failed', () => committed()?.['state'] === 'failed');
-    expect(worker.calls).toEqual([...Array.from({ length: limits.workerRestartsMax }, () => 'succeed'), 'halt']);
+    expect(worker.calls).toEqual([...Array.from({ length: limits.workerRestartsMax }, () => 'takeOver'), 'tryStop']);
     expect(committed()).toMatchObject({ status: 'error', error_code: 'RUNTIME_ERROR', name: 'web' });
   });
 
@@ -78,7 +78,7 @@ describe('an engine that ends by itself', () => {
     const { worker, committed, freeCpus } = createBoxBench();
     worker.onEngineExit?.('out of memory');
     await eventually('it is stopped', () => committed()?.['state'] === 'stopped');
-    expect(worker.calls).toEqual(['halt']);
+    expect(worker.calls).toEqual(['tryStop']);
     expect(committed()).toMatchObject({
       status: 'stopped',
       error_code: 'RUNTIME_ERROR',
@@ -131,7 +131,7 @@ describe('going on after a restart of the supervisor', () => {
     bench.worker.on.remove = broken;
     await bench.box.resume().catch(() => undefined);
     expect(bench.committed()).toMatchObject({ state: 'failed', status: 'error', name: null });
-    expect(bench.events).toEqual(['name freed']);
+    expect(bench.events).toEqual(['name released']);
   });
 
   it('the box of a run is removed, whatever it did', async () => {
@@ -149,14 +149,14 @@ describe('going on after a restart of the supervisor', () => {
 
   it('a running box whose engine has ended meanwhile is stopped, with an error', async () => {
     const { worker, committed } = await resumed({ state: 'ready' }, { running: false });
-    expect(worker.calls).toEqual(['halt']);
+    expect(worker.calls).toEqual(['tryStop']);
     expect(committed()).toMatchObject({ state: 'stopped', error_code: 'RUNTIME_ERROR' });
   });
 
   it('a running box without its worker gets another, and so does one that was recovering', async () => {
     for (const state of ['ready', 'recovering'] as const) {
       const { worker, committed } = await resumed({ state });
-      expect(worker.calls).toEqual(['succeed']);
+      expect(worker.calls).toEqual(['takeOver']);
       expect(committed()).toMatchObject({ state: 'ready' });
     }
   });
@@ -169,7 +169,7 @@ describe('going on after a restart of the supervisor', () => {
 
   it('a box that was being started ends in error, and nothing of it runs', async () => {
     const { worker, committed, freeCpus } = await resumed({ state: 'starting' });
-    expect(worker.calls).toEqual(['halt']);
+    expect(worker.calls).toEqual(['tryStop']);
     expect(committed()).toMatchObject({ state: 'failed', status: 'error' });
     expect(freeCpus()).toBe(4);
   });
@@ -177,7 +177,7 @@ describe('going on after a restart of the supervisor', () => {
   it('a box that was not running has no worker any more', async () => {
     for (const state of ['stopped', 'failed'] as const) {
       const { worker, committed } = await resumed({ state }, { running: false });
-      expect(worker.calls).toEqual(['abandon']);
+      expect(worker.calls).toEqual(['release']);
       expect(committed()).toMatchObject({ state });
       expect((await resumed({ state })).worker.calls).toEqual([]);
     }
@@ -197,8 +197,8 @@ describe('a box whose engine cannot be ended for certain', () => {
       const { box, worker, committed, freeCpus } = createBoxBench(
         doing === 'start' ? { state: 'stopped', status: 'stopped' } : {},
       );
-      worker.on.succeed = broken;
-      worker.on.stop = worker.on.start = worker.on.remove = worker.on.halt = broken;
+      worker.on.takeOver = broken;
+      worker.on.stop = worker.on.start = worker.on.remove = worker.on.tryStop = broken;
       if (doing === 'stop') await expect(box.stop()).rejects.toThrow();
       if (doing === 'start') await expect(box.start(noProgress)).rejects.toThrow();
       if (doing === 'remove') await expect(box.remove(true)).rejects.toThrow();
@@ -212,7 +212,7 @@ describe('a box whose engine cannot be ended for certain', () => {
 
   it('also when it counted for nothing before: a stopped one that cannot be removed', async () => {
     const { box, worker, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
-    worker.on.remove = worker.on.halt = broken;
+    worker.on.remove = worker.on.tryStop = broken;
     await expect(box.remove(false)).rejects.toThrow();
     expect(freeCpus()).toBe(0);
   });
@@ -238,7 +238,7 @@ describe('a box whose engine cannot be ended for certain', () => {
     expect(ended.committed()).toMatchObject({ state: 'failed', status: 'error' });
     expect(ended.freeCpus()).toBe(4);
     const still = createBoxBench({ state: 'stuck', status: 'error' });
-    still.worker.on.halt = broken;
+    still.worker.on.tryStop = broken;
     await still.box.resume();
     expect(still.committed()).toMatchObject({ state: 'stuck' });
     expect(still.freeCpus()).toBe(0);
@@ -250,7 +250,7 @@ describe('a command that cannot be killed', () => {
     const { worker, committed, requests, freeCpus } = createBoxBench();
     worker.onUnkillable?.('command exec_1 could not be killed');
     await eventually('it is in error', () => committed()?.['state'] === 'failed');
-    expect(worker.calls).toEqual(['halt']);
+    expect(worker.calls).toEqual(['tryStop']);
     expect(requests).toEqual(['updateBox stopping', 'updateBox failed']);
     expect(committed()).toMatchObject({
       status: 'error',
@@ -305,7 +305,7 @@ describe('a writer that is away', () => {
     await expect(box.create(noProgress)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     expect(worker.calls).toEqual(['create', 'remove']);
     expect(box.state).toBe('failed');
-    expect(events).toEqual(['name freed']);
+    expect(events).toEqual(['name released']);
     expect(freeCpus()).toBe(4);
   });
 
@@ -346,8 +346,8 @@ describe('a writer that is away', () => {
     const { box, worker, failures } = createBoxBench();
     failures.set('updateBox', away);
     worker.onLost?.();
-    await eventually('it was taken over', () => worker.calls.includes('succeed') && box.state === 'ready');
-    expect(worker.calls).toEqual(['succeed']);
+    await eventually('it was taken over', () => worker.calls.includes('takeOver') && box.state === 'ready');
+    expect(worker.calls).toEqual(['takeOver']);
     await box.startExec(order);
   });
 

@@ -55,7 +55,7 @@ async function createBench({
       take: async () => handles[next++] as HandleDouble,
       adopt: () => undefined,
       fill: () => undefined,
-      undisturbed: (work) => work(),
+      holdBackSpares: (work) => work(),
       close: async () => undefined,
     },
     gate: createImageGate(),
@@ -142,7 +142,7 @@ describe('starting again', () => {
   it('lets a worker that is still there go first', async () => {
     const { worker, handles } = await createBench({ adopted: true });
     await worker.start(noProgress, signal);
-    expect(handles[0]?.events).toEqual(['dismissed']);
+    expect(handles[0]?.events).toEqual(['stopped']);
     expect(handles[1]?.requests).toContain('start');
   });
 
@@ -192,7 +192,7 @@ describe('taking over from a dead worker', () => {
         params = given;
         return { running: true };
       };
-    expect(await worker.succeed('worker exited')).toBe(true);
+    expect(await worker.takeOver('worker exited')).toBe(true);
     expect(handles[0]?.events).toEqual(['killed']);
     expect(params).toEqual({ finishedExecs: ['exec_done'] });
     expect(atReattach).toEqual(['openLease 2']);
@@ -212,7 +212,7 @@ describe('taking over from a dead worker', () => {
       params = given;
       return null;
     };
-    expect(await worker.succeed('worker exited')).toBe(true);
+    expect(await worker.takeOver('worker exited')).toBe(true);
     expect(successor.requests).toEqual(['assign', 'adopt', 'endStrays']);
     expect(params).toEqual({ finishedExecs: ['exec_done'] });
   });
@@ -223,7 +223,7 @@ describe('taking over from a dead worker', () => {
     first.kill = async () => {
       first.events.push('killed');
     };
-    const succeeded = worker.succeed('worker exited');
+    const succeeded = worker.takeOver('worker exited');
     await settle(10);
     expect(asked).toEqual([]);
     first.die();
@@ -234,7 +234,7 @@ describe('taking over from a dead worker', () => {
     const { worker, handles } = await createBench();
     const [first] = handles;
     if (first !== undefined) first.answers['reattach'] = async () => ({ running: false });
-    expect(await worker.succeed('worker exited')).toBe(false);
+    expect(await worker.takeOver('worker exited')).toBe(false);
   });
 });
 
@@ -301,7 +301,7 @@ describe('stopping', () => {
     const { worker, handles } = await createBench({ adopted: true });
     await worker.stop(0);
     expect(handles[0]?.requests).toEqual(['stop']);
-    expect(handles[0]?.events).toEqual(['dismissed']);
+    expect(handles[0]?.events).toEqual(['stopped']);
   });
 
   it('without a worker takes the engine over first', async () => {
@@ -315,17 +315,17 @@ describe('stopping', () => {
     const bench = await createBench({ adopted: true });
     const [first] = bench.handles;
     if (first !== undefined) first.answers['stop'] = broken;
-    expect(await bench.worker.halt()).toBe(false);
-    expect(first?.events).toEqual(['dismissed']);
+    expect(await bench.worker.tryStop()).toBe(false);
+    expect(first?.events).toEqual(['stopped']);
     expect(bench.worker.present).toBeNull();
     expect(bench.asked).toContain('closeLease 1');
     bench.failWriter = new BoxRunError('RUNTIME_ERROR', 'away');
-    expect(await bench.worker.halt()).toBe(false);
+    expect(await bench.worker.tryStop()).toBe(false);
   });
 
   it('in trouble says that the engine has ended only when a worker has said so', async () => {
     const bench = await createBench({ adopted: true });
-    expect(await bench.worker.halt()).toBe(true);
+    expect(await bench.worker.tryStop()).toBe(true);
     expect(bench.handles[0]?.requests).toEqual(['stop']);
   });
 
@@ -346,7 +346,7 @@ describe('stopping', () => {
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
     await worker.stop(0);
-    expect(first.events).toEqual(['dismissed']);
+    expect(first.events).toEqual(['stopped']);
     expect(handles[1]?.requests).toEqual(['assign', 'stop']);
   });
 
@@ -375,9 +375,9 @@ describe('stopping', () => {
     const { worker, handles } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
-    first.dismiss = () => Promise.reject(new BoxRunError('TIMEOUT', 'process 1 did not die'));
+    first.stop = () => Promise.reject(new BoxRunError('TIMEOUT', 'process 1 did not die'));
     await expect(worker.stop(0)).rejects.toMatchObject({ message: 'process 1 did not die' });
-    expect(await worker.halt()).toBe(false);
+    expect(await worker.tryStop()).toBe(false);
     expect(handles[1]?.requests).toEqual([]);
   });
 });
@@ -389,7 +389,7 @@ describe('what a worker spilled', () => {
     await bench.worker.start(noProgress, signal);
     expect(bench.asked).toEqual(['spills', 'openLease 2']);
     bench.asked.length = 0;
-    await bench.worker.abandon();
+    await bench.worker.release();
     expect(bench.asked).toEqual(['spills', 'closeLease 2']);
   });
 });
@@ -397,8 +397,8 @@ describe('what a worker spilled', () => {
 describe('giving a box up', () => {
   it('lets its worker go and ends its commands in the rows', async () => {
     const { worker, handles, asked, row } = await createBench({ adopted: true });
-    await worker.abandon();
-    expect(handles[0]?.events).toEqual(['dismissed']);
+    await worker.release();
+    expect(handles[0]?.events).toEqual(['stopped']);
     expect(asked).toEqual(['closeLease 1']);
     expect(row.generation).toBe(2);
   });
@@ -409,7 +409,7 @@ describe('removing', () => {
     const { worker, handles, asked } = await createBench({ adopted: true });
     await worker.remove(0);
     expect(handles[0]?.requests).toEqual(['remove']);
-    expect(handles[0]?.events).toEqual(['dismissed']);
+    expect(handles[0]?.events).toEqual(['stopped']);
     expect(asked).toEqual(['closeLease 1']);
   });
 

@@ -37,7 +37,7 @@ describe('creating', () => {
     await expect(box.create(noProgress)).rejects.toMatchObject({ message: 'engine says no' });
     expect(committed()).toMatchObject({ state: 'failed', status: 'error', name: null });
     expect(committed()?.['error_code']).not.toBeNull();
-    expect(events).toEqual(['name freed']);
+    expect(events).toEqual(['name released']);
     expect(freeCpus()).toBe(4);
     delete worker.on.remove;
     await box.remove(false);
@@ -109,7 +109,7 @@ describe('stopping and starting', () => {
     const { box, worker, committed, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
     worker.on.start = broken;
     await expect(box.start(noProgress)).rejects.toMatchObject({ message: 'engine says no' });
-    expect(worker.calls).toEqual(['start', 'halt']);
+    expect(worker.calls).toEqual(['start', 'tryStop']);
     expect(committed()).toMatchObject({
       state: 'failed',
       status: 'error',

@@ -51,7 +51,7 @@ function createBench() {
             registry.delete(box);
           },
           claimIdBlock: () => null,
-          onNameFreed: () => {
+          onNameReleased: () => {
             if (row.name !== null) registry.releaseName(row.name, row.id);
           },
         },
@@ -193,7 +193,7 @@ describe('a row whose commit is not answered', () => {
 
 describe('the box of a run', () => {
   it('goes when its gateway is gone, also while it is being made', async () => {
-    const { handlers, forgetGateway, rows, workers, prepare } = createBench();
+    const { handlers, removeRunsOf, rows, workers, prepare } = createBench();
     const gateway = caller();
     await handlers.createBox({ body: body(), ephemeral: true }, gateway);
     prepare.next = (worker) => {
@@ -207,28 +207,28 @@ describe('the box of a run', () => {
     const making = Promise.allSettled([handlers.createBox({ body: body(), ephemeral: true }, gateway)]);
     await eventually('the second is being made', () => workers[1]?.calls.includes('create') === true);
     expect(rows.rows.size).toBe(2);
-    forgetGateway(gateway.peer);
+    removeRunsOf(gateway.peer);
     await making;
     await expect.poll(() => rows.rows.size).toBe(0);
   });
 
   it('goes also when its gateway left before the row was written', async () => {
-    const { handlers, forgetGateway, rows } = createBench();
+    const { handlers, removeRunsOf, rows } = createBench();
     const gateway = caller();
     const making = Promise.allSettled([handlers.createBox({ body: body(), ephemeral: true }, gateway)]);
     gateway.leave();
-    forgetGateway(gateway.peer);
+    removeRunsOf(gateway.peer);
     await making;
     await expect.poll(() => rows.rows.size).toBe(0);
   });
 
   it("of another gateway stays, and so do boxes that are no run's", async () => {
-    const { handlers, forgetGateway, rows } = createBench();
+    const { handlers, removeRunsOf, rows } = createBench();
     const [one, other] = [caller(), caller()];
     await handlers.createBox({ body: body(), ephemeral: true }, one);
     const kept = await handlers.createBox({ body: body(), ephemeral: true }, other);
     const plain = await handlers.createBox({ body: body(), ephemeral: false }, one);
-    forgetGateway(one.peer);
+    removeRunsOf(one.peer);
     await expect.poll(() => [...rows.rows.keys()].sort()).toEqual([kept.id, plain.id].sort());
   });
 });

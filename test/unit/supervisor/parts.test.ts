@@ -83,7 +83,7 @@ describe('a quota of workers', () => {
       released += 1;
     });
     quota.reserve('a', 1, 1);
-    expect(quota.sparable()).toBe(1);
+    expect(quota.spareWorkersMax()).toBe(1);
     quota.reserve('b', 1, 1);
     quota.reserve('b', 1, 1); // It has its own.
     expect(() => {
@@ -95,11 +95,11 @@ describe('a quota of workers', () => {
       }) as Error,
     );
     quota.adopt('d', 1, 1);
-    expect(quota.sparable()).toBe(0);
+    expect(quota.spareWorkersMax()).toBe(0);
     quota.release('a');
     quota.release('b');
     quota.release('b');
-    expect([quota.sparable(), released]).toEqual([1, 2]);
+    expect([quota.spareWorkersMax(), released]).toEqual([1, 2]);
   });
 });
 
@@ -291,7 +291,7 @@ describe('spare workers', () => {
   it('begin to start when no box comes up any more', async () => {
     const { pool, started } = createPool(1);
     let isUp: () => void = () => undefined;
-    const coming = pool.undisturbed(async () => {
+    const coming = pool.holdBackSpares(async () => {
       await pool.take();
       await new Promise<void>((resolve) => {
         isUp = resolve;
@@ -306,7 +306,7 @@ describe('spare workers', () => {
 
   it('start in the end while boxes come up all the time', async () => {
     const { pool, started } = createPool(1, { waitMs: 100 });
-    void pool.undisturbed(() => new Promise(() => undefined));
+    void pool.holdBackSpares(() => new Promise(() => undefined));
     pool.fill();
     await settle(20);
     expect(started).toHaveLength(0);
@@ -343,10 +343,10 @@ describe('spare workers', () => {
       isClosed = true;
     });
     await settle();
-    expect(ready.events).toEqual(['dismissed']);
+    expect(ready.events).toEqual(['stopped']);
     expect(isClosed).toBe(false);
     coming.resolve(late);
     await closed;
-    expect(late.events).toEqual(['dismissed']);
+    expect(late.events).toEqual(['stopped']);
   });
 });

@@ -23,8 +23,8 @@ function bench(found: Finding[]) {
   return { reconciliation, value };
 }
 
-function finding(key: string, settle: Finding['settle'], kind: Finding['things'][number]['kind'] = 'home'): Finding {
-  return { key, cause: 'a test', things: [{ kind, what: key }], settle };
+function finding(key: string, repair: Finding['repair'], kind: Finding['things'][number]['kind'] = 'home'): Finding {
+  return { key, cause: 'a test', things: [{ kind, what: key }], repair };
 }
 
 describe('reconciliation', () => {
@@ -148,15 +148,15 @@ describe('a box that is not what its row says', () => {
     const { box, worker } = createBoxBench({ state: 'ready' });
     const trouble = await box.findTrouble(quiet);
     expect(trouble).toMatchObject({ kind: 'worker' });
-    if (trouble !== null) await box.setRight(trouble);
-    expect(worker.calls).toEqual(['succeed']);
+    if (trouble !== null) await box.repair(trouble);
+    expect(worker.calls).toEqual(['takeOver']);
     expect(box.state).toBe('ready');
   });
 
   it('is stopped with a reason when its worker says that the engine does not run', async () => {
     const { box, committed, freeCpus } = createBoxBench({ state: 'ready' }, { running: false });
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
-    if (trouble !== null) await box.setRight(trouble);
+    if (trouble !== null) await box.repair(trouble);
     expect(committed()).toMatchObject({ state: 'stopped', error_code: 'RUNTIME_ERROR' });
     expect(freeCpus()).toBe(4);
   });
@@ -164,23 +164,23 @@ describe('a box that is not what its row says', () => {
   it.each(['stopped', 'failed'] as const)('has its engine ended when it is %s', async (state) => {
     const { box, worker } = createBoxBench({ state });
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
-    if (trouble !== null) await box.setRight(trouble);
-    expect(worker.calls).toEqual(['halt']);
+    if (trouble !== null) await box.repair(trouble);
+    expect(worker.calls).toEqual(['tryStop']);
     expect(box.state).toBe(state);
   });
 
   it('has the commands ended that its rows say run', async () => {
     const { box, worker } = createBoxBench({ state: 'stopped' });
     const trouble = await box.findTrouble({ ...quiet, hasRunningRows: true });
-    if (trouble !== null) await box.setRight(trouble);
-    expect(worker.calls).toEqual(['abandon']);
+    if (trouble !== null) await box.repair(trouble);
+    expect(worker.calls).toEqual(['release']);
   });
 
   it('no longer counts when it was stuck and nothing of it is there', async () => {
     const { box, committed, freeCpus } = createBoxBench({ state: 'stuck' });
     expect(await box.findTrouble({ ...quiet, isOnHost: true })).toBeNull();
     const trouble = await box.findTrouble(quiet);
-    if (trouble !== null) await box.setRight(trouble);
+    if (trouble !== null) await box.repair(trouble);
     expect(committed()).toMatchObject({ state: 'failed' });
     expect(freeCpus()).toBe(4);
   });
@@ -189,7 +189,7 @@ describe('a box that is not what its row says', () => {
     const { box, worker } = createBoxBench({ state: 'stopped' });
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
     await box.start(() => undefined);
-    if (trouble !== null) await box.setRight(trouble);
+    if (trouble !== null) await box.repair(trouble);
     expect(worker.calls).toEqual(['start']);
     expect(box.state).toBe('ready');
   });
@@ -197,8 +197,8 @@ describe('a box that is not what its row says', () => {
   it('lets go of everything when its row is gone', async () => {
     const { box, worker, events, failures, freeCpus } = createBoxBench({ state: 'ready' }, { running: true });
     failures.set('updateBox', new BoxRunError('BOX_NOT_FOUND', 'no such row'));
-    await box.forget();
-    expect(worker.calls).toEqual(['abandon']);
+    await box.release();
+    expect(worker.calls).toEqual(['release']);
     expect(events).toEqual(['removed']);
     expect(box.state).toBe('removed');
     expect(freeCpus()).toBe(4);
@@ -206,8 +206,8 @@ describe('a box that is not what its row says', () => {
 
   it('stays a finding when its engine cannot be ended', async () => {
     const { box, worker } = createBoxBench({ state: 'stopped' });
-    worker.on.halt = async () => false;
+    worker.on.tryStop = async () => false;
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
-    await expect(trouble === null ? null : box.setRight(trouble)).rejects.toThrow('cannot be ended');
+    await expect(trouble === null ? null : box.repair(trouble)).rejects.toThrow('cannot be ended');
   });
 });

@@ -36,7 +36,7 @@ async function recoverWith(config: Config, rows: BoxRow[]) {
     log: quietLog,
     spills: createSpills(config, quietLog),
     reader: { boxRows: () => rows },
-    workers: { config, log: quietLog, census: new Set(), starting: new Set() },
+    workers: { config, log: quietLog, liveWorkers: new Set(), starting: new Set() },
     pool: createWarmPool({ size: () => 0, start: () => Promise.reject(new Error('none')), log: quietLog }),
     supervise: (row) =>
       ({

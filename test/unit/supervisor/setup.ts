@@ -15,7 +15,7 @@ import type { FoundWorker, WorkerHandle } from '../../../src/supervisor/workers/
 import { promiseInHand, quietLog } from '../../support/runs/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 
-type WorkerCall = 'adopt' | 'create' | 'start' | 'stop' | 'halt' | 'remove' | 'succeed' | 'abandon';
+type WorkerCall = 'adopt' | 'create' | 'start' | 'stop' | 'tryStop' | 'remove' | 'takeOver' | 'release';
 
 export interface WorkerDouble extends BoxWorker {
   present: { readonly running: boolean } | null;
@@ -46,17 +46,17 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     async stop() {
       await call('stop');
     },
-    halt: async () =>
-      call('halt').then(
+    tryStop: async () =>
+      call('tryStop').then(
         (ended) => ended !== false,
         () => false,
       ),
     async remove() {
       await call('remove');
     },
-    succeed: async () => ((await call('succeed')) as boolean | undefined) ?? true,
-    async abandon() {
-      await call('abandon');
+    takeOver: async () => ((await call('takeOver')) as boolean | undefined) ?? true,
+    async release() {
+      await call('release');
     },
     exec: async (order) => ({ id: 'exec_1', cmd: order.cmd }) as Exec,
     cancelExec: async (id) => ({ id }) as Exec,
@@ -134,7 +134,7 @@ export function createBoxBench(
       log: quietLog,
       worker,
       onRemoved: () => events.push('removed'),
-      onNameFreed: () => events.push('name freed'),
+      onNameReleased: () => events.push('name released'),
       claimIdBlock: () => null,
     },
     row,
@@ -215,8 +215,8 @@ export function createHandleDouble(
     onUnkillable: null,
     greet: async () => (handle.answers['hello'] === undefined ? peer.hello : null),
     die,
-    async dismiss() {
-      events.push('dismissed');
+    async stop() {
+      events.push('stopped');
       die();
     },
     async kill() {

@@ -65,7 +65,7 @@ async function leaveWorker(
 }
 
 async function find(config: Config): Promise<WorkerHandle[]> {
-  const all = await findWorkers({ config, log: quietLog, census: new Set(), starting: new Set() });
+  const all = await findWorkers({ config, log: quietLog, liveWorkers: new Set(), starting: new Set() });
   const found = (await Promise.all(all.map(({ arrival }) => arrival))).filter((worker) => worker !== null);
   onTestFinished(async () => {
     await Promise.all(found.map((worker) => worker.kill()));
@@ -168,7 +168,7 @@ describe('a worker', () => {
     const config = createState();
     const { pid } = await leaveWorker(config, 'wrk_a');
     const [worker] = await find(config);
-    await worker?.dismiss();
+    await worker?.stop();
     expect(await processIdentity(pid)).toBeNull();
     expect(readdirSync(statePaths(config.stateDir).workersDir)).toEqual([]);
   });

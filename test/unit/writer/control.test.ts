@@ -259,7 +259,7 @@ describe('a follower that takes nothing', () => {
     const gone = fakePeer(() => 0);
     followers.add('exec_1', gone.peer);
     followers.add('exec_2', gone.peer);
-    followers.drop(gone.peer);
+    followers.removePeer(gone.peer);
     followers.publish('exec_1', [logEvent(0)]);
     followers.publish('exec_2', [logEvent(0)]);
     expect(gone.said).toEqual([]);

@@ -53,9 +53,9 @@ describe('a full disk', () => {
       expect(writer.batch.isFailing).toBe(true);
       const rows = () => writer.rows('SELECT id FROM boxes ORDER BY id').map(({ id }) => id);
       expect(rows()).toEqual(acknowledged);
-      await writer.batch.submit(writer.statements.tryOut).catch(() => undefined);
+      await writer.batch.submit(writer.statements.writeTestRow).catch(() => undefined);
       execFileSync('mount', ['-o', `remount,size=${8 * 2 ** 20}`, disk]);
-      await writer.batch.submit(writer.statements.tryOut);
+      await writer.batch.submit(writer.statements.writeTestRow);
       expect(writer.batch.isFailing).toBe(false);
       await insert('box_afterwards00');
       expect(rows()).toEqual([...acknowledged, 'box_afterwards00']);
@@ -79,7 +79,7 @@ describe('another program that holds the database', () => {
     other.exec('BEGIN IMMEDIATE');
     await expect(change()).rejects.toMatchObject({
       code: 'UNAVAILABLE',
-      hint: expect.stringContaining('close whatever program holds the database') as unknown,
+      hint: expect.stringContaining('close the program that holds the database') as unknown,
     });
     expect(writer.batch.isFailing).toBe(true);
     other.exec('ROLLBACK');

@@ -122,7 +122,7 @@ describe('commands that ended long ago', () => {
     });
     await writer.batch.idle();
     expect(left(writer)).toEqual(['exec_old']);
-    sweeps.keepFor(24);
+    sweeps.setRetention(24);
     await expect.poll(() => left(writer), { timeout: 10_000 }).toEqual([]);
     sweeps.close();
   });

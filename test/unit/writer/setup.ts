@@ -80,7 +80,7 @@ export async function serveWriter(path?: string, socketPath?: string): Promise<S
     }),
     log: quietLog,
     onDisconnect: (peer) => {
-      followers.drop(peer);
+      followers.removePeer(peer);
       states.unwatch(peer);
     },
   });

@@ -2,9 +2,9 @@
 // mere output.
 import { expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
-import { createChangeLine, type Unit } from '../../../src/writer/change-line.ts';
+import { createChangeQueue, type WaitingChange } from '../../../src/writer/change-queue.ts';
 
-function unit(sender: string | undefined, kind: 'awaited' | 'output' | 'large'): Unit {
+function unit(sender: string | undefined, kind: 'awaited' | 'output' | 'large'): WaitingChange {
   return {
     apply: () => null,
     operations: 1,
@@ -17,12 +17,12 @@ function unit(sender: string | undefined, kind: 'awaited' | 'output' | 'large'):
 }
 
 /** What the next large change waits after one of `loud` that took 5 ms, when these came before it. */
-function restAfter(...before: readonly Unit[]): number {
-  const line = createChangeLine();
-  for (const each of [...before, unit('loud', 'large')]) line.add(each);
-  while (line.length > 0) line.took(line.takeGroup(), 5);
-  line.add(unit('loud', 'large'));
-  return line.waitMs();
+function restAfter(...before: readonly WaitingChange[]): number {
+  const queue = createChangeQueue();
+  for (const each of [...before, unit('loud', 'large')]) queue.add(each);
+  while (queue.length > 0) queue.noteCommit(queue.takeGroup(), 5);
+  queue.add(unit('loud', 'large'));
+  return queue.pauseMs();
 }
 
 it.each([
