@@ -111,9 +111,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
 }
 
-type ExecOrder = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
+type StartExecParams = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
 
-function execOrder(request: FastifyRequest): ExecOrder {
+function execOrder(request: FastifyRequest): StartExecParams {
   const body = parseExec(request.body);
   const problem = typeof body.user === 'string' ? userProblem(body.user) : null;
   if (problem !== null) {
