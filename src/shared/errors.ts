@@ -75,7 +75,7 @@ export function lacksDescriptors(error: unknown): boolean {
   return error instanceof Error && ['EMFILE', 'ENFILE'].includes(String((error as { code?: unknown }).code));
 }
 
-/** `error` as an error of the catalogue. An unknown error is a fault of BoxRun itself: RUNTIME_ERROR with status 500. */
+/** `error` as an error of the catalogue. An unknown one is a fault of BoxRun itself: RUNTIME_ERROR with status 500. */
 export function toBoxRunError(error: unknown): BoxRunError {
   if (error instanceof BoxRunError) return error;
   const message = error instanceof Error ? error.message : String(error);

@@ -1,9 +1,8 @@
-// Waiting for the slower side of a connection. Used by ipc/stream.ts, and by the gateway where it sends streams and
-// files. A long transfer waits a hundred thousand times on one connection: whatever a wait leaves behind there would
-// become its end.
+// Waits until the other side of a connection has taken what was sent. A long transfer waits many thousand times on one
+// connection, so a wait must not leave a listener behind: they would fill the memory.
 import type { Writable } from 'node:stream';
 
-/** Resolves when `writable` takes more, or never will: it is closed, or `over` aborts. */
+/** Resolves when `writable` accepts more bytes, when it is closed, or when `over` aborts. */
 export function drained(writable: Writable, over?: AbortSignal): Promise<void> {
   if (writable.closed || over?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {
