@@ -1,5 +1,6 @@
-// The database's schema as numbered steps; `PRAGMA user_version` says how many were taken. Applied by the writer only.
-// The first three tables are the public ones of every BoxRun edition; the rest is this edition's own.
+// The schema of the database as numbered steps. `PRAGMA user_version` says how many steps a database has taken. The
+// tables boxes, execs and events exist in every BoxRun edition; the rest belongs to this edition. Only the writer may
+// migrate a database.
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
@@ -82,13 +83,13 @@ const migrations: readonly string[] = [
 ];
 
 export const schemaVersion = migrations.length;
-/** Of a backup: 16 MiB. */
+/** Pages of the database that one step of a backup copies. With the writer's pages of 16 KiB, this is 16 MiB. */
 const pagesPerStep = 1024;
 
 /**
- * Before a migration of this edition's own schema: a copy of the database as it is, in `NAME.version-N`. A later one of
- * the same version takes its place. Other processes may read meanwhile.
- * @param onProgress called several times a second
+ * Copies the database to `NAME.version-N` if it has an older version N of this edition's schema. An earlier copy of the
+ * same version is replaced. Other processes may read the database meanwhile.
+ * @param onProgress called after each step of the copy
  */
 export async function backUpBeforeMigration(db: Database, onProgress: () => void): Promise<void> {
   const found = db.pragma('user_version', { simple: true }) as number;
@@ -113,10 +114,10 @@ export async function backUpBeforeMigration(db: Database, onProgress: () => void
 }
 
 /**
- * Brings the schema up to date, each step in a transaction of its own. A database of another BoxRun edition is taken
- * over, with a backup beside it (`NAME.other-edition`).
+ * Brings the schema up to date, each step in its own transaction. The rows of a database of another BoxRun edition are
+ * converted, after a backup to `NAME.other-edition`.
  * @param to the version to stop at
- * @throws RUNTIME_ERROR for a database of a newer version, or one that another program made
+ * @throws RUNTIME_ERROR if the database has a newer version, or if another program made it
  */
 export function migrate(db: Database, to = schemaVersion): void {
   const found = db.pragma('user_version', { simple: true }) as number;
@@ -137,7 +138,7 @@ export function migrate(db: Database, to = schemaVersion): void {
   });
 }
 
-/** In one transaction, after a backup beside the database. */
+/** Converts the database in one transaction, after a backup next to it. */
 function migrateOtherEdition(db: Database): void {
   if (!isOtherEdition(db)) {
     throw new BoxRunError('RUNTIME_ERROR', `${db.name} is not a database of BoxRun`, {
@@ -156,7 +157,7 @@ function migrateOtherEdition(db: Database): void {
   faultPoint('writer.migration.committed');
 }
 
-/** Whole or not there: it appears by rename. */
+/** Copies the database. The copy gets its name when it is complete. */
 function backUp(db: Database, path: string): void {
   const unfinished = `${path}.unfinished`;
   rmSync(unfinished, { force: true });
