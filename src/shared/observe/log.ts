@@ -1,6 +1,6 @@
 // The log of a process: one line per entry, as JSON or for people, on standard error. A parent points the standard
-// error of a child at a log file. Ids of boxes, execs, workers and requests are fields. A log line never contains output
-// of commands or values of environment variables.
+// error of a child at a log file. Ids of boxes, execs, workers and requests are fields. A line never contains output of
+// commands or values of environment variables.
 import { createRequire } from 'node:module';
 import type prettyStream from 'pino-pretty';
 import { pino, type DestinationStream, type Logger } from 'pino';
