@@ -77,7 +77,7 @@ export const limits = {
   microVmVolumesWithNetworkMax: 1,
   /** Milliseconds for which the dashboard's one-time link is valid. Then it does not open the dashboard. */
   uiCodeMs: 60_000,
-  /** One-time links that nobody has used yet. The next one makes the oldest invalid. */
+  /** One-time links that are not used yet. The next one makes the oldest invalid. */
   uiCodesMax: 100,
 
   // Supervisor: workers
@@ -186,7 +186,7 @@ export const limits = {
   streamPieceBytesMax: 256 * 1024,
   /** Milliseconds in which the token of a stream must be used. Then it is invalid. */
   streamTokenMs: 10_000,
-  /** Tokens of one worker that nobody has used yet. The next one is refused with TOO_MANY_REQUESTS. */
+  /** Tokens of one worker that are not used yet. The next one is refused with TOO_MANY_REQUESTS. */
   streamTokensMax: 1_000,
   /** Open streams of one worker. It closes the connection of the next one. */
   streamsOpenMax: 256,
@@ -238,7 +238,7 @@ export const limits = {
   sweepRestFactor: 4,
   /** Hours for which ended commands are kept (--retention-hours); 0: as long as their box. Then they are removed. */
   retentionHours: 0,
-  /** Milliseconds for which an Idempotency-Key stands for its first request. Then it is free again. */
+  /** Milliseconds for which an Idempotency-Key belongs to its first request. Then it can be used again. */
   keyLifeMs: 24 * 60 * 60 * 1000,
   /** Milliseconds between two removals of old keys, and keys that one transaction removes. */
   keySweepEveryMs: 10 * 60 * 1000,

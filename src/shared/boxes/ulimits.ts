@@ -41,14 +41,14 @@ export function checkUlimits(asked: readonly Ulimit[], driver: 'boxlite' | 'cont
   if (driver === 'boxlite') {
     throw invalid(
       'ulimits cannot be set in the micro-VMs of the boxlite driver',
-      'leave them away, or call `ulimit` in the command',
+      'omit them, or call `ulimit` in the command',
     );
   }
   for (const [index, { name, soft, hard }] of asked.entries()) {
     if (asked.findIndex((other) => other.name === name) < index)
       throw invalid(`the limit '${name}' is given twice`, 'give it once');
     if (hard !== unlimited && (soft === unlimited || soft > hard)) {
-      throw invalid(`the soft limit of '${name}' is above the hard one`, 'a process could never have it');
+      throw invalid(`the soft limit of '${name}' is above the hard one`, 'lower the soft limit, or raise the hard one');
     }
     if (name === 'nofile' && (hard === unlimited || hard > nofileMax)) {
       throw invalid(`the limit 'nofile' ends at ${nofileMax}`, 'the kernel gives a process no more descriptors');

@@ -79,13 +79,13 @@ function whyImpossible(place: string, driver: DriverName): string | null {
   if (Buffer.byteLength(place) > pathBytesMax) return `a path has at most ${pathBytesMax} bytes`;
   if (place.split('/').some((name) => Buffer.byteLength(name) > nameBytesMax))
     return `a name in a path has at most ${nameBytesMax} bytes`;
-  if (place === '/') return 'the image is there';
-  if (place === '/dev') return 'the devices of the box are there';
+  if (place === '/') return 'the root file system is the image';
+  if (place === '/dev') return 'it has the devices of the box';
   const isAtOrBelow = (above: string) => place === above || isBelow(place, above);
-  if (isAtOrBelow(toolPlaces[driver])) return 'programs of BoxRun are there';
+  if (isAtOrBelow(toolPlaces[driver])) return 'it has programs of BoxRun';
   const kernel = kernelPlaces.find(isAtOrBelow);
   if (kernel !== undefined) return `${kernel} belongs to the kernel`;
-  if (devicePlaces.some(isAtOrBelow)) return 'a device of the box is there';
+  if (devicePlaces.some(isAtOrBelow)) return 'it is a device of the box';
   return null;
 }
 

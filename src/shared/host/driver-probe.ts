@@ -46,7 +46,7 @@ export async function probeDriver(
   });
   try {
     const facts = await worker.ready;
-    if (!fits(ProbeResult, facts)) throw new Error('its answer does not fit');
+    if (!fits(ProbeResult, facts)) throw new Error('the answer of the worker does not fit');
     const result = facts as ProbeResult;
     if (isWorthKeeping(config.driver, result))
       await writeFile(keptFile, JSON.stringify({ key, result }), { mode: 0o600 });

@@ -143,7 +143,7 @@ export async function leaveServiceGroup({ name, stateDir, pid = process.pid }: L
   } catch (error) {
     refusals.push(errorText(error));
   }
-  throw new BoxRunError('RUNTIME_ERROR', `the control group cannot be left: ${refusals.join('; ')}`);
+  throw new BoxRunError('RUNTIME_ERROR', `process ${pid} cannot move to another control group: ${refusals.join('; ')}`);
 }
 
 async function moveToScope(

@@ -1,5 +1,5 @@
 // Finds the static busybox of the host. The base image contains it, and drivers mount it into boxes, because an image
-// may have no shell. A program is accepted only if it is really static, whatever its name says.
+// may have no shell. A file is accepted only if its ELF headers show a static program.
 import { open, realpath } from 'node:fs/promises';
 import { BoxRunError, lacksDescriptors } from '../errors.ts';
 

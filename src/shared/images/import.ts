@@ -49,7 +49,7 @@ export async function importImage(
 
 async function importDirectory(path: string, dir: string): Promise<void> {
   if ((await stat(join(path, 'index.json')).catch(() => null)) === null) {
-    throw new BoxRunError('VALIDATION_ERROR', `${path} is a directory, but no OCI layout: it has no index.json`, {
+    throw new BoxRunError('VALIDATION_ERROR', `${path} is a directory, but not an OCI layout: it has no index.json`, {
       hint: 'a root file system is imported as a tar: tar -C DIR -cf rootfs.tar .',
     });
   }

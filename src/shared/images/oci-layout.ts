@@ -129,8 +129,8 @@ function toImageConfig(raw: RawConfig): ImageConfig {
   const env: unknown = raw.config?.Env ?? [];
   const user: unknown = raw.config?.User ?? '';
   if (!Array.isArray(env) || !env.every(isText))
-    throw invalid("the Env of the image's configuration is no list of texts");
-  if (!isText(user)) throw invalid("the User of the image's configuration is no text");
+    throw invalid("the Env of the image's configuration is not a list of strings");
+  if (!isText(user)) throw invalid("the User of the image's configuration is not a string");
   return { env, user };
 }
 
@@ -157,7 +157,7 @@ async function readJson<T>(path: string): Promise<T> {
     const file = await open(path, 'r');
     try {
       const { size } = await file.stat();
-      if (size > jsonBytesMax) throw new Error(`${size} bytes are too many`);
+      if (size > jsonBytesMax) throw new Error(`it has ${size} bytes, and ${jsonBytesMax} are allowed`);
       return JSON.parse(await file.readFile('utf8')) as T;
     } finally {
       await file.close();

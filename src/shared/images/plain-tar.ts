@@ -82,7 +82,7 @@ async function readEntry(reader: ByteReader): Promise<Entry | Buffer> {
     if (blocks.length === 0 && (header === null || header.every((byte) => byte === 0)))
       return header ?? Buffer.alloc(0);
     if (header === null) throw new Error('damaged archive: it ends too early');
-    if (!isTarHeader(header)) throw new Error('damaged archive: a header was expected and is none');
+    if (!isTarHeader(header)) throw new Error('damaged archive: a header is missing or wrong');
     const type = typeOf(header);
     blocks.push(header);
     if (type !== 'x' && type !== 'L' && type !== 'K') return { blocks, names, records, header };
@@ -103,7 +103,7 @@ function typeOf(header: Buffer): string {
 function bodyBytes({ header, records }: Entry): number {
   if (typesWithoutBody.has(typeOf(header))) return 0;
   const bytes = Number(recordOf(records, 'size') ?? numberField(header, 124, 12));
-  if (!Number.isSafeInteger(bytes) || bytes < 0) throw new Error('damaged archive: a size is no number');
+  if (!Number.isSafeInteger(bytes) || bytes < 0) throw new Error('damaged archive: a size is not a number');
   return bytes;
 }
 
@@ -165,12 +165,12 @@ function* rewritten(
   { size }: { readonly size?: number },
 ): Generator<Buffer> {
   const header = Buffer.from(entry.header);
-  const dropped = new Set<string>(owners.map(({ key }) => key));
+  const removedKeys = new Set<string>(owners.map(({ key }) => key));
   let records = [...entry.records];
   for (const { offset } of owners) octal(header, nobodyId, offset, 8);
   if (size !== undefined) {
     const path = recordOf(records, 'GNU.sparse.name');
-    dropped.add('size');
+    removedKeys.add('size');
     records = records.filter(([key]) => !key.startsWith('GNU.sparse.') && !(key === 'path' && path !== undefined));
     if (path !== undefined) records.push(['path', path]);
     if (typeOf(header) === 'S') header.fill(0, 386, 495);
@@ -179,7 +179,7 @@ function* rewritten(
   }
   octal(header, checksum(header), 148, 7);
   header[155] = 32;
-  yield packRecords(records.filter(([key]) => !dropped.has(key)));
+  yield packRecords(records.filter(([key]) => !removedKeys.has(key)));
   yield* entry.names;
   yield header;
 }

@@ -88,7 +88,7 @@ export function createTarWalker(onEntry: (entry: TarEntry) => ((chunk: Buffer) =
       ended = true;
       return;
     }
-    if (!isTarHeader(block)) throw new Error('damaged archive: a header was expected and is none');
+    if (!isTarHeader(block)) throw new Error('damaged archive: a header is missing or wrong');
     const type = String.fromCharCode(block[156] || 48);
     const size = numberField(block, 124, 12);
     if (type === 'x' || type === 'g' || type === 'L' || type === 'K') {

@@ -49,7 +49,7 @@ export function createLink<C extends Contract>(options: LinkOptions<C>): Link<C>
         continue;
       }
       if (stopping.signal.aborted) {
-        connected.close('no longer wanted');
+        connected.close('the link is closed');
         return;
       }
       pauseMs = limits.reconnectFirstMs;
@@ -104,7 +104,7 @@ export function createLink<C extends Contract>(options: LinkOptions<C>): Link<C>
     },
     close() {
       stopping.abort();
-      peer?.close('no longer wanted');
+      peer?.close('the link is closed');
     },
   };
 }

@@ -76,7 +76,7 @@ export async function serveContract<C extends Contract>(options: ServeOptions<C>
     peers,
     async close() {
       const ended = new Promise((resolve) => server.close(resolve));
-      for (const peer of peers) peer.close('the server is going');
+      for (const peer of peers) peer.close('the server has closed');
       for (const socket of sockets) socket.destroy(); // Connections that have not said hello are not in `peers`.
       await ended;
     },

@@ -173,7 +173,7 @@ function untilReady(
     const onData = linesOf((line) => {
       const facts = line === null ? null : parseFacts(line);
       if (facts === null) {
-        fail('said something unreadable');
+        fail('sent a message that is not valid');
       } else if (facts['working'] === true) {
         timer.refresh();
       } else {

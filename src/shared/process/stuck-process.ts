@@ -21,7 +21,7 @@ export async function describeStuck(pid: number): Promise<string> {
     `parent ${await parentOf(status)}`,
     `wchan ${wchan.trim() || 'unknown'}`,
     `control group ${groupsIn(cgroup)}`,
-    `dead and not collected in namespaces: ${zombies.join(', ') || 'none'}`,
+    `zombies in pid namespaces: ${zombies.join(', ') || 'none'}`,
   ].join(', ');
 }
 

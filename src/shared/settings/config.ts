@@ -140,7 +140,7 @@ export function takeToken({ token, tokenFile }: TokenFlags = {}, env: NodeJS.Pro
   const variable = env['BOXRUN_TOKEN'];
   delete env['BOXRUN_TOKEN'];
   if (token !== undefined && tokenFile !== undefined) {
-    throw new BoxRunError('VALIDATION_ERROR', '--token and --token-file cannot be given both');
+    throw new BoxRunError('VALIDATION_ERROR', 'give --token or --token-file, not both');
   }
   if (token !== undefined) return checkedToken(token, '--token');
   if (tokenFile !== undefined) return checkedToken(readTokenFile(tokenFile), tokenFile);
@@ -204,7 +204,7 @@ function checkedToken(token: string, source: string): string {
     'VALIDATION_ERROR',
     `the token of ${source} must have ${least} to ${most} visible ASCII characters, without blanks`,
     {
-      hint: 'a good one: head -c 24 /dev/urandom | base64',
+      hint: 'make one with: head -c 24 /dev/urandom | base64',
     },
   );
 }
@@ -249,7 +249,7 @@ function workerNumbers(flag: string | undefined, env: Environment): Pick<Config,
 
 function hostName(text: string): string {
   if (/^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/i.test(text)) return text.toLowerCase();
-  throw new BoxRunError('VALIDATION_ERROR', `'${text}' is no name for --allow-host, or BOXRUN_ALLOW_HOSTS`, {
+  throw new BoxRunError('VALIDATION_ERROR', `'${text}' is not a valid host name (--allow-host, BOXRUN_ALLOW_HOSTS)`, {
     hint: 'write the name alone, without scheme and port, as in box.example',
   });
 }

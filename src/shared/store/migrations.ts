@@ -5,7 +5,7 @@ import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
 import { faultPoint } from '../faults/fault.ts';
-import { isOtherEdition, setTablesAside, takeOverRows } from './other-edition.ts';
+import { isOtherEdition, renameOldTables, convertRows } from './other-edition.ts';
 
 const migrations: readonly string[] = [
   `
@@ -127,7 +127,7 @@ export function migrate(db: Database, to = schemaVersion): void {
     });
   }
   if (found === 0 && db.prepare('SELECT count(*) FROM sqlite_schema').pluck().get() !== 0) {
-    migrateOtherEdition(db);
+    convertOtherEdition(db);
     return;
   }
   migrations.slice(found, to).forEach((sql, index) => {
@@ -139,7 +139,7 @@ export function migrate(db: Database, to = schemaVersion): void {
 }
 
 /** Converts the database in one transaction, after a backup next to it. */
-function migrateOtherEdition(db: Database): void {
+function convertOtherEdition(db: Database): void {
   if (!isOtherEdition(db)) {
     throw new BoxRunError('RUNTIME_ERROR', `${db.name} is not a database of BoxRun`, {
       hint: 'use another state directory (BOXRUN_STATE_DIR) or database file (BOXRUN_DB)',
@@ -148,9 +148,9 @@ function migrateOtherEdition(db: Database): void {
   backUp(db, `${db.name}.other-edition`);
   faultPoint('writer.migration.backed-up');
   db.transaction(() => {
-    setTablesAside(db);
+    renameOldTables(db);
     for (const sql of migrations) db.exec(sql);
-    takeOverRows(db);
+    convertRows(db);
     db.pragma(`user_version = ${schemaVersion}`);
     faultPoint('writer.migration.uncommitted');
   }).immediate();

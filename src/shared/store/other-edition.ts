@@ -10,10 +10,10 @@ import { exitEventData } from '../lifecycle/exec.ts';
 import { BoxRow, ExecRow, toSql, type SqlRow } from './rows.ts';
 
 const tables = ['boxes', 'execs', 'events'] as const;
-const aside = (table: string) => `other_${table}`;
+const oldName = (table: string) => `other_${table}`;
 /** SQL that converts a time of RFC 3339, with any zone and any number of digits, to the form of this edition. */
 const asTime = (column: string) => `coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', ${column}), ${column})`;
-const lostExec = 'its server ended while it ran';
+const lostMessage = 'its server ended while it ran';
 
 /** True if a database without a version has the tables of a BoxRun edition. */
 export function isOtherEdition(db: Database): boolean {
@@ -26,29 +26,29 @@ export function isOtherEdition(db: Database): boolean {
 }
 
 /** Renames the old tables, so that this edition's tables can be made. */
-export function setTablesAside(db: Database): void {
-  for (const table of tables) db.exec(`ALTER TABLE ${table} RENAME TO ${aside(table)}`);
+export function renameOldTables(db: Database): void {
+  for (const table of tables) db.exec(`ALTER TABLE ${table} RENAME TO ${oldName(table)}`);
 }
 
 /**
  * Fills this edition's tables from the old tables, and removes the old ones.
  * @throws RUNTIME_ERROR if a row cannot be converted
  */
-export function takeOverRows(db: Database): void {
-  takeOverBoxes(db);
-  takeOverExecs(db);
-  for (const table of [...tables].reverse()) db.exec(`DROP TABLE ${aside(table)}`);
+export function convertRows(db: Database): void {
+  convertBoxes(db);
+  convertExecs(db);
+  for (const table of [...tables].reverse()) db.exec(`DROP TABLE ${oldName(table)}`);
 }
 
 function columnsOf(db: Database, table: string): Set<string> {
   return new Set(db.prepare('SELECT name FROM pragma_table_info(?)').pluck().all(table) as string[]);
 }
 
-function takeOverBoxes(db: Database): void {
+function convertBoxes(db: Database): void {
   const now = timestamp();
   const insert = insertInto(db, 'boxes', Object.keys(BoxRow.properties));
   for (const old of db
-    .prepare(`SELECT *, ${times('created_at', 'started_at', 'stopped_at')} FROM ${aside('boxes')}`)
+    .prepare(`SELECT *, ${times('created_at', 'started_at', 'stopped_at')} FROM ${oldName('boxes')}`)
     .all() as SqlRow[]) {
     // No box of the other edition runs any more: they ended with its server.
     const status = old['status'] === 'error' ? 'error' : 'stopped';
@@ -75,21 +75,21 @@ function takeOverBoxes(db: Database): void {
   }
 }
 
-function takeOverExecs(db: Database): void {
+function convertExecs(db: Database): void {
   const now = timestamp();
   const insert = insertInto(db, 'execs', Object.keys(ExecRow.properties));
   const insertEvent = insertInto(db, 'events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at']);
   const execs = db
     .prepare(
-      `SELECT *, ${times('created_at', 'finished_at')} FROM ${aside('execs')} WHERE box_id IN (SELECT id FROM boxes)`,
+      `SELECT *, ${times('created_at', 'finished_at')} FROM ${oldName('execs')} WHERE box_id IN (SELECT id FROM boxes)`,
     )
     .all() as SqlRow[];
   for (const old of execs) {
-    const lost = old['status'] === 'running';
+    const isLost = old['status'] === 'running';
     insert.run(
       checked(ExecRow, 'exec', {
         ...old,
-        ...(lost ? { status: 'failed', error_message: lostExec } : {}),
+        ...(isLost ? { status: 'failed', error_message: lostMessage } : {}),
         cmd: jsonOf(old['cmd'], 'array') ?? [],
         env: jsonOf(old['env'], 'object'),
         finished_at: old['finished_at'] ?? now,
@@ -101,7 +101,7 @@ function takeOverExecs(db: Database): void {
     INSERT INTO events (exec_id, seq, type, stream, data, created_at)
     SELECT exec_id, row_number() OVER (PARTITION BY exec_id ORDER BY seq, id) - 1, 'log', coalesce(stream, 'stdout'),
            CAST(data AS BLOB), ${asTime('created_at')}
-    FROM ${aside('events')} WHERE type = 'log' AND exec_id IN (SELECT id FROM execs)
+    FROM ${oldName('events')} WHERE type = 'log' AND exec_id IN (SELECT id FROM execs)
     ORDER BY id`);
   // Every command gets a new exit event as its last event, because the other edition wrote none for canceled and lost
   // commands. Its own exit events are not copied above.
@@ -144,7 +144,7 @@ function checked(schema: typeof BoxRow | typeof ExecRow, kind: string, found: Re
   const [first] = Value.Errors(schema, row);
   throw new BoxRunError(
     'RUNTIME_ERROR',
-    `the ${kind} ${String(found['id'])} of the other edition cannot be taken over: ${first?.instancePath ?? ''} ${first?.message ?? ''}`,
+    `the ${kind} ${String(found['id'])} of the other edition cannot be converted: ${first?.instancePath ?? ''} ${first?.message ?? ''}`,
   );
 }
 

@@ -1,5 +1,5 @@
-// Waits until the other side of a connection has taken what was sent. A long transfer waits many thousand times on one
-// connection, so a wait must not leave a listener behind: they would fill the memory.
+// Waits until a connection has room for more bytes. A long transfer waits a hundred thousand times on one connection,
+// so a wait removes all its listeners when it ends.
 import type { Writable } from 'node:stream';
 
 /** Resolves when `writable` accepts more bytes, when it is closed, or when `over` aborts. */
