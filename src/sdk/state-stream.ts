@@ -1,7 +1,7 @@
 // The changes of all boxes and commands, over as many connections as it takes. Called by client.ts.
 // Each change is given once and in order; where some are lost for good, `reset` says so.
 import type { EventSourceMessage } from 'eventsource-parser';
-import type { BoxState, ExecState, StateKind } from '../shared/api.ts';
+import type { BoxStateData, ExecStateData, StateKind } from '../shared/api.ts';
 import type { BoxRunError } from '../shared/errors.ts';
 import { readOn } from './messages.ts';
 import type { Transport } from './transport.ts';
@@ -22,12 +22,12 @@ export interface ResetEvent extends Placed {
 }
 
 /** A box was made, has changed, or is gone; `box` as it was then. */
-export interface BoxStateEvent extends Placed, BoxState {
+export interface BoxStateEvent extends Placed, BoxStateData {
   readonly type: Extract<StateKind, `box.${string}`>;
 }
 
 /** A command was started, or has ended; `exec` as it was then. */
-export interface ExecStateEvent extends Placed, ExecState {
+export interface ExecStateEvent extends Placed, ExecStateData {
   readonly type: Extract<StateKind, `exec.${string}`>;
 }
 

@@ -1,18 +1,17 @@
-// The public objects and request bodies of the HTTP API, as schemas from which types, validation and docs derive.
-// Read by the gateway (validation), the SDK and the command line (types). Field names and defaults are the public
-// contract: an old client must never notice a change here.
+// The public objects and request bodies of the HTTP API, as schemas. Types, validation and the API documents derive
+// from them. Field names and defaults are the public contract: a change here must not break an old client.
 import { Type, type Static } from 'typebox';
 import { graceSMax, ulimitNames } from './boxes/request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
-/** No NUL byte: the kernel ends every argument and path at it. */
+/** The kernel ends every argument and path at a NUL byte, so text must not contain one. */
 const textWithoutNul = Type.String({ pattern: '^[^\\u0000]*$' });
 const absolutePath = Type.String({ pattern: '^/[^\\u0000]*$' });
 export const Environment = Type.Record(Type.String({ pattern: '^[^=\\u0000]+$' }), textWithoutNul, {
   additionalProperties: false,
 });
 
-/** What users note on a box, to find it again; it means nothing to BoxRun. */
+/** Notes of the user on a box, to find it again. BoxRun does not interpret them. */
 export const Labels = Type.Record(
   Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$' }),
   Type.String({ maxLength: 255 }),
@@ -32,7 +31,7 @@ export const Volume = Type.Object({
 export type Volume = Static<typeof Volume>;
 
 const ulimitValue = Type.Integer({ minimum: -1, maximum: Number.MAX_SAFE_INTEGER });
-/** A limit of each process, in the units of setrlimit(2); -1 is unlimited. */
+/** A limit for each process of a box, in the units of setrlimit(2). -1 means unlimited. */
 export const Ulimit = Type.Object({ name: Type.Enum([...ulimitNames]), soft: ulimitValue, hard: ulimitValue });
 export type Ulimit = Static<typeof Ulimit>;
 
@@ -54,11 +53,11 @@ export const Box = Type.Object({
   created_at: Type.String(),
   started_at: nullable(Type.String()),
   stopped_at: nullable(Type.String()),
-  /** Empty where none were given. */
+  /** Empty if the create request gave none. */
   labels: Type.Record(Type.String(), Type.String()),
-  /** Those that were asked for. */
+  /** The limits from the create request, without the fixed ones. */
   ulimits: nullable(Type.Array(Ulimit)),
-  /** Seconds that its processes have to end at a stop; null for the server's default. Older servers leave it out. */
+  /** Seconds that the processes have to end at a stop; null: the server's default. Older servers omit the field. */
   stop_grace_s: Type.Optional(nullable(Type.Number())),
 });
 export type Box = Static<typeof Box>;
@@ -78,17 +77,17 @@ export const Exec = Type.Object({
 });
 export type Exec = Static<typeof Exec>;
 
-/** What the stream of changes tells, beside where it begins (`ready`) and where it has a gap (`reset`). */
+/** Kinds of state events. The stream of changes also has `ready` (its start) and `reset` (a gap). */
 export const stateKinds = ['box.created', 'box.changed', 'box.removed', 'exec.started', 'exec.finished'] as const;
 export type StateKind = (typeof stateKinds)[number];
 
-/** `data` of the events `box.created`, `box.changed` and `box.removed`: the box as it is then, or was at last. */
-export const BoxState = Type.Object({ at: Type.String(), box: Box });
-export type BoxState = Static<typeof BoxState>;
+/** `data` of the events `box.created`, `box.changed` and `box.removed`: the box at that moment, or its last state. */
+export const BoxStateData = Type.Object({ at: Type.String(), box: Box });
+export type BoxStateData = Static<typeof BoxStateData>;
 
 /** `data` of the events `exec.started` and `exec.finished`. */
-export const ExecState = Type.Object({ at: Type.String(), exec: Exec });
-export type ExecState = Static<typeof ExecState>;
+export const ExecStateData = Type.Object({ at: Type.String(), exec: Exec });
+export type ExecStateData = Static<typeof ExecStateData>;
 
 const image = Type.String({ minLength: 1, maxLength: 512, pattern: '^[^\\u0000\\s]+$' });
 const cmd = Type.Array(textWithoutNul, { minItems: 1 });
@@ -100,11 +99,11 @@ const resources = {
   network: Type.Boolean({ default: false }),
   env: Type.Optional(nullable(Environment)),
   volumes: Type.Optional(nullable(Type.Array(Volume))),
-  /** Of its commands, each name once; the others have fixed values. */
+  /** For the commands of the box. Each name at most once; other limits have fixed values. */
   ulimits: Type.Optional(nullable(Type.Array(Ulimit, { maxItems: ulimitNames.length }))),
 };
 
-/** How long processes have to end by themselves (TERM, and HUP for terminals) before they are killed, in seconds. */
+/** Seconds between the request to end (TERM, and HUP for terminals) and KILL. */
 export const graceS = Type.Number({ minimum: 0, maximum: graceSMax });
 
 export const CreateBoxBody = Type.Object({
@@ -112,7 +111,7 @@ export const CreateBoxBody = Type.Object({
   name: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' }))),
   ...resources,
   workdir: { ...absolutePath, default: '/root' },
-  /** For every stop that names no other time. */
+  /** For every stop request that gives no `grace_s`. */
   stop_grace_s: Type.Optional(nullable(graceS)),
   labels: Type.Optional(nullable(Labels)),
 });
@@ -123,11 +122,11 @@ export const ExecBody = Type.Object({
   env: Type.Optional(nullable(Environment)),
   workdir: Type.Optional(nullable(absolutePath)),
   timeout_ms: Type.Optional(nullable(timeoutMs)),
-  /** NAME or ID, with :GROUP where wanted; the image's own where null. */
+  /** NAME or ID, with an optional :GROUP. Null: the user of the image. */
   user: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$' }))),
-  /** Its input comes by the WebSocket of the exec; without it there is none. */
+  /** True: the client sends input over the WebSocket of the exec. Else the command has no input. */
   stdin: Type.Optional(Type.Boolean()),
-  /** A terminal, of `cols` by `rows` characters; stderr is merged into stdout. */
+  /** True: the command runs in a terminal of `cols` by `rows` characters, where stderr is part of stdout. */
   tty: Type.Optional(Type.Boolean()),
   cols: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
   rows: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
@@ -136,16 +135,13 @@ export type ExecBody = Static<typeof ExecBody>;
 
 const terminalSize = Type.Integer({ minimum: 1, maximum: 65_535 });
 
-/**
- * Text frames on the WebSocket of a shell or a command, from the client: the size of its terminal, and the end of its
- * input.
- */
+/** Text frames that the client sends on the WebSocket of a shell or a command: the terminal's size, the input's end. */
 export const AttachInput = Type.Union([
   Type.Object({ type: Type.Literal('resize'), cols: terminalSize, rows: terminalSize }),
   Type.Object({ type: Type.Literal('eof') }),
 ]);
 
-/** ... and from the server. `data` is base64. */
+/** Text frames that the server sends on the WebSocket of a shell or a command. `data` is base64. */
 export const AttachOutput = Type.Union([
   Type.Object({ type: Type.Literal('stderr'), data: Type.String() }),
   Type.Object({ type: Type.Literal('exit'), code: nullable(Type.Integer()), error: Type.Optional(Type.String()) }),
@@ -153,7 +149,7 @@ export const AttachOutput = Type.Union([
 ]);
 export type AttachOutput = Static<typeof AttachOutput>;
 
-/** By name, with or without SIG, or by number. */
+/** A signal by name, with or without SIG, or by number. */
 export const SignalBody = Type.Object({
   signal: Type.Union([Type.String(), Type.Integer({ minimum: 1, maximum: 64 })]),
 });
@@ -175,10 +171,10 @@ export const RunResult = Type.Object({
 });
 export type RunResult = Static<typeof RunResult>;
 
-/** Seconds; boxes stopped or failed for longer are removed. */
 export const StopBody = Type.Object({ grace_s: Type.Optional(graceS) });
 export type StopBody = Static<typeof StopBody>;
 
+/** `older_than` is in seconds. The server removes boxes that have been stopped or failed for longer. */
 export const GcBody = Type.Object({ older_than: Type.Integer({ minimum: 0, default: 3600 }) });
 export type GcBody = Static<typeof GcBody>;
 export const GcResult = Type.Object({ removed: Type.Integer() });
@@ -187,37 +183,37 @@ export type GcResult = Static<typeof GcResult>;
 export const Info = Type.Object({ max_cpu: Type.Integer(), max_memory_mb: Type.Integer(), driver: Type.String() });
 export type Info = Static<typeof Info>;
 
-/** What all boxes reserve and use at one moment, and what clients asked for since the moment before. */
+/** What all boxes reserve and use at one moment, and how many requests came since the previous sample. */
 export const UsageSample = Type.Object({
   at: Type.String(),
   boxes_running: Type.Integer(),
-  /** Stopped ones too, and how many there may be. */
+  /** All boxes, stopped ones too. */
   boxes: Type.Integer(),
   max_boxes: Type.Integer(),
-  /** Where the server keeps its state and the boxes their disks. */
+  /** Of the file system with the state directory, which also holds the disks of the boxes. */
   disk_free_mb: Type.Integer(),
   disk_size_mb: Type.Integer(),
   cpu_reserved: Type.Number(),
   memory_reserved_mb: Type.Number(),
-  /** In CPUs: 0.5 is half of one, over the time since the moment before. */
+  /** In CPUs, as the mean since the previous sample: 0.5 is half of one CPU. */
   cpu_used: Type.Number(),
   memory_used_mb: Type.Number(),
   execs_per_second: Type.Number(),
-  /** Medians of the answers to creates and execs, in milliseconds; null where there was none. */
+  /** Median duration of create and exec requests, in milliseconds. Null if there was no such request. */
   create_ms: nullable(Type.Number()),
   exec_ms: nullable(Type.Number()),
 });
 export type UsageSample = Static<typeof UsageSample>;
 
-/** What a running box uses; its CPU is known from the second moment on. */
+/** What a running box uses. `cpu_used` is null in its first sample, because it is a mean between two samples. */
 export const BoxUsage = Type.Object({ cpu_used: nullable(Type.Number()), memory_used_mb: Type.Number() });
 export type BoxUsage = Static<typeof BoxUsage>;
 
 const boxUsage = Type.Record(Type.String(), BoxUsage);
-/** The event `history`, oldest first, and the boxes as they are now. */
+/** `data` of the event `history`: the samples, oldest first, and the present use of each box. */
 export const UsageHistory = Type.Object({ samples: Type.Array(UsageSample), boxes: boxUsage });
 export type UsageHistory = Static<typeof UsageHistory>;
-/** The event `sample`. */
+/** `data` of the event `sample`. */
 export const UsageUpdate = Type.Object({ sample: UsageSample, boxes: boxUsage });
 export type UsageUpdate = Static<typeof UsageUpdate>;
 
@@ -231,16 +227,16 @@ export const Images = Type.Object({
       imported_at: nullable(Type.String()),
     }),
   ),
-  /** Short names, and the references that they stand for. */
+  /** Short names with the references that they stand for. */
   aliases: Type.Record(Type.String(), Type.String()),
 });
 export type Images = Static<typeof Images>;
 
-/** A link that logs one browser in, within `expires_in` seconds. */
+/** A link that logs in one browser, once. It is valid for `expires_in` seconds. */
 export const UiLink = Type.Object({ url: Type.String(), expires_in: Type.Integer() });
 export type UiLink = Static<typeof UiLink>;
 
-/** Body of every error answer. */
+/** The body of every error answer. */
 export const ErrorBody = Type.Object({
   code: Type.String(),
   message: Type.String(),
@@ -248,9 +244,9 @@ export const ErrorBody = Type.Object({
 });
 export type ErrorBody = Static<typeof ErrorBody>;
 
-/** One line of progress of a long create, sent only to clients that ask for `text/event-stream`. */
+/** One step of a long create. The server sends it only to clients that ask for `text/event-stream`. */
 export const Progress = Type.Object({
-  /** Machine-readable stage, such as `pull`, `unpack`, `start`. */
+  /** The stage for programs, such as `pull`, `unpack` or `start`. */
   stage: Type.String(),
   message: Type.String(),
 });

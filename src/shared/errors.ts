@@ -1,10 +1,9 @@
-// The catalogue of errors: every error that crosses a process or reaches a user is one of these.
-// Used by all processes, the SDK and the command line; it imports nothing, so that browsers can load it.
-// Codes and HTTP statuses are the public contract: clients match on them.
+// The catalogue of errors. Every error that a process sends to another one or to a user is in it. Codes and HTTP
+// statuses are the public contract, because clients compare them. This file imports nothing, so browsers can load it.
 
 interface CatalogueEntry {
   readonly status: number;
-  /** True when the same request may succeed if it is simply sent again. */
+  /** True if the same request may succeed when the client sends it again without a change. */
   readonly retryable: boolean;
 }
 
@@ -33,9 +32,9 @@ export const errorCatalogue = {
 export type ErrorCode = keyof typeof errorCatalogue;
 
 export interface ErrorDetails {
-  /** What the user can do about it; shown after the message. */
+  /** What the user can do about the error. It is shown after the message. */
   hint?: string;
-  /** Replaces the catalogue's HTTP status where the contract asks for another one. */
+  /** Another HTTP status than the catalogue's, where the public contract requires it. */
   status?: number;
   cause?: unknown;
 }
@@ -43,8 +42,10 @@ export interface ErrorDetails {
 const brand = Symbol.for('boxrun.error');
 
 /**
- * An error with a code of the catalogue. `message` is for people and names what it is about. A program may have several
- * copies of this class, one for each bundle: an error of each is an instance of all.
+ * An error with a code of the catalogue. `message` is for people and names the thing that the error is about.
+ *
+ * A program may contain several copies of this class, one per bundle. `instanceof` compares the brand, so an error of
+ * one copy is an instance of every copy.
  */
 export class BoxRunError extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -69,12 +70,12 @@ export function isErrorCode(value: unknown): value is ErrorCode {
   return typeof value === 'string' && Object.hasOwn(errorCatalogue, value);
 }
 
-/** True where the process or the host has no file descriptor left (open(2)). */
+/** True if the process (EMFILE) or the host (ENFILE) has no file descriptor left; see open(2). */
 export function lacksDescriptors(error: unknown): boolean {
   return error instanceof Error && ['EMFILE', 'ENFILE'].includes(String((error as { code?: unknown }).code));
 }
 
-/** The catalogue error behind `error`; anything unknown is a failure of BoxRun itself: 500 RUNTIME_ERROR. */
+/** `error` as an error of the catalogue. An unknown one is a fault of BoxRun itself: RUNTIME_ERROR with status 500. */
 export function toBoxRunError(error: unknown): BoxRunError {
   if (error instanceof BoxRunError) return error;
   const message = error instanceof Error ? error.message : String(error);

@@ -1,15 +1,15 @@
-// Identifiers: a prefix that says what it names, and 12 URL-safe random characters (72 bits).
-// Made by the process that owns the thing; never reused.
+// Identifiers: a prefix that says what kind of thing the id names, and 12 random URL-safe characters (72 bits).
+// An id is never used for a second thing.
 import { randomFillSync } from 'node:crypto';
 
 export type IdPrefix = 'box' | 'exec' | 'wrk' | 'inst' | 'req';
 
 const idBytes = 9;
-/** Random bytes in stock: asking the system for each id alone costs more than the id. */
+/** Random bytes for the next 128 ids. One call of the system for each id would cost more than the id itself. */
 const stock = Buffer.alloc(idBytes * 128);
 let used = stock.length;
 
-/** A fresh id such as `box_x7Kq0aZ-_b3T`. */
+/** A new id, such as `box_x7Kq0aZ-_b3T`. */
 export function newId(prefix: IdPrefix): string {
   if (used === stock.length) {
     randomFillSync(stock);
@@ -19,7 +19,7 @@ export function newId(prefix: IdPrefix): string {
   return `${prefix}_${stock.toString('base64url', used - idBytes, used)}`;
 }
 
-/** True when `value` has the form of a box id; box names must not. */
+/** True if `value` has the form of a box id. A box must not have such a name. */
 export function isBoxId(value: string): boolean {
   return /^box_[A-Za-z0-9_-]{12}$/.test(value);
 }

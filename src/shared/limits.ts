@@ -1,450 +1,402 @@
-// Every bound in the project, with its unit in its name and what happens when it is reached.
-// Imports nothing; values that a user may want to change are read through config.ts instead.
+// Every bound of the project, grouped by its owner. The unit is the last word of a name: Ms is milliseconds, Bytes is
+// bytes, Chars is UTF-16 code units; a name without one counts things. Each comment says what happens at the bound.
+// This file imports nothing. config.ts reads the bounds that a user may change.
 
 export const limits = {
+  // All processes
+
   /**
-   * Memory (resident) of any process of the server, whatever passes through it. Held by the bounds below, not by a
-   * check of its own; the tests of load and of large files fail past it.
+   * MiB of resident memory of any process. The other bounds keep a process below it; no code checks it. The load tests
+   * and the tests with large files fail above it.
    */
   processMemoryMbMax: 200,
-  /** ... of the gateway with many clients at once that do not read (40 streams of megabytes) or only wait (500). */
+  /** The same for a gateway with many clients, when 40 of them do not read a large stream or 500 only wait. */
   gatewayMemoryMbMax: 256,
 
-  /** IPC: a longer frame closes the connection that sent it. */
+  /** Bytes of one IPC frame. The receiver closes a connection that announces a longer one; no sender makes one. */
   frameBytesMax: 16 * 1024 * 1024,
-  /** IPC: deadline of a request that names none; the caller gets UNAVAILABLE. */
+  /** Milliseconds for an IPC request that names no deadline. Then the caller gets TIMEOUT. */
   requestTimeoutMs: 10_000,
-  /** Gateway: an answer of the writer that a stream needs. A writer that is away for longer ends the stream. */
+  /**
+   * Gateway: how long a stream waits for the writer, in milliseconds. Then the stream ends, and its client connects
+   * again.
+   */
   followTimeoutMs: 60_000,
-  /** IPC: connecting to a peer's socket; the caller retries or reports the peer as down. */
+  /** Milliseconds to connect to a socket. Then the caller gets UNAVAILABLE. */
   connectTimeoutMs: 2_000,
-  /** IPC: a peer that has not said hello by then is closed. */
+  /** Milliseconds for the first message of a new connection. Then the connection is closed. */
   helloTimeoutMs: 2_000,
-  /** IPC: pause between two attempts to reach a process that is down (first, and longest after doubling). */
+  /** Milliseconds between two attempts to reach a process that is down. The pause doubles up to the longest. */
   reconnectFirstMs: 10,
   reconnectLongestMs: 250,
-  /** IPC: requests waiting for an answer at one peer; the next one is refused with TOO_MANY_REQUESTS. */
+  /** Requests of one connection without an answer. The server refuses the next one with TOO_MANY_REQUESTS. */
   requestsPendingMax: 10_000,
+  /** Bytes of a Unix socket's path. The kernel silently cuts longer ones, so BoxRun chooses a shorter directory. */
+  socketPathBytesMax: 107,
 
-  /** Heartbeats: a process that others depend on shows a sign of life this often. */
+  /** Milliseconds between two signs of life of a process that others depend on. */
   heartbeatEveryMs: 1_000,
-  /** ... after so many that are missing /readyz says that it does not answer, */
+  /** Heartbeats that are missing in a row. Then /readyz says that the process does not answer. */
   heartbeatDoubtMisses: 2,
-  /**
-   * ... and after so long (BOXRUN_SILENCE_MS) it is given up: its connections are cut, and whoever started it kills it
-   * and starts it again.
-   */
+  /** Milliseconds of silence (BOXRUN_SILENCE_MS). Then its connections are cut, and its parent restarts it. */
   silenceMs: 8_000,
-  /** Gateway: what /readyz and /metrics ask of another process comes within this, or counts as no answer. */
+  /** Milliseconds that /readyz, /metrics and the supervisor give another process. Then it counts as not answering. */
   healthTimeoutMs: 1_000,
-
-  /**
-   * Gateway: moments of `/v1/usage` are taken this often, kept this many (an hour), and each looks at so many answers
-   * of a kind.
-   */
-  usageSampleMs: 5_000,
-  usageSamplesMax: 720,
-  usageTimesMax: 1_000,
-
-  /**
-   * Streams of terminals and files: longest piece; longer ones are cut, and a peer that sends longer ones loses its
-   * connection.
-   */
-  streamPieceBytesMax: 256 * 1024,
-  /** A token for a stream that is not used by then is void. */
-  streamTokenMs: 10_000,
-  /** Tokens handed out and not used yet, per worker; the next one is refused with TOO_MANY_REQUESTS. */
-  streamTokensMax: 1_000,
-  /** Streams open at once at one worker; the next one is refused with TOO_MANY_REQUESTS. */
-  streamsOpenMax: 256,
-  /**
-   * File transfers: bytes under way to or from the box that it has not confirmed (BoxLite's ring holds 1 MiB of text).
-   */
-  fileBlockBytes: 512 * 1024,
-  /**
-   * Uploads: what the box says before it takes bytes (a directory made, a file opened) and at the end comes within
-   * this.
-   */
-  fileAnswerMs: 60_000,
-  /** ... and after one that failed, the box has this long to remove what came of it. */
-  fileTidyMs: 10_000,
-  /** Input that the program in a terminal does not read; past it the terminal ends with RESOURCE_EXCEEDED. */
-  terminalInputBytesMax: 1024 * 1024,
-  /** Gateway: a file that comes before its destination is kept on the disk, whose room is looked at after so much. */
-  spoolCheckBytes: 8 * 1024 * 1024,
-  /** Gateway: the rest of an upload that was refused is taken and dropped for this long; then its connection is cut. */
-  uploadRefusedMs: 60_000,
-  /** Gateway: a WebSocket whose client reads slowly; past it the worker's stream is not read. */
-  webSocketBufferBytesMax: 1024 * 1024,
-  /** ... all that are open share so much, but each has the least. */
-  webSocketsBufferBytesMax: 8 * 1024 * 1024,
-  webSocketBufferBytesLeast: 16 * 1024,
-  /** Gateway: longest message that a WebSocket takes; past it the connection is closed. */
-  webSocketMessageBytesMax: 4 * 1024 * 1024,
-  /**
-   * ... of all WebSockets, messages that are not whole yet or that wait for the box; half of them of one client. The
-   * WebSocket that needs more is closed with TOO_MANY_REQUESTS.
-   */
-  webSocketsIncomingBytesMax: 16 * 1024 * 1024,
-  /** Gateway: uploads and downloads under way of one client; the next one is refused with TOO_MANY_REQUESTS. */
-  transfersPerClientMax: 128,
-  /** Gateway: ping on every WebSocket; one whose answer is missing by the next is cut. */
-  webSocketPingMs: 20_000,
-
-  /**
-   * An output event is at most this long; longer reads are split. Go's bufio.Scanner, and clients that use it, take no
-   * line of 64 KiB: base64 of an event is always shorter, text is where JSON does not make it twice as long.
-   */
-  eventBytesMax: 32 * 1024,
-  /** Output waits this long for more of it before it is sent on. */
-  outputFlushMs: 4,
-  /** ... or until this much has come together. */
-  outputFlushBytes: 64 * 1024,
-  /** Gateways on one port; more than processors buys nothing. */
-  gatewaysMax: 64,
-  /** One of several gateways tells its figures to the supervisor, from which the others have them, so often. */
-  gatewayReportEveryMs: 5_000,
-  /**
-   * Worker: the row of a command that has only begun waits this long for what comes next; a short one is then committed
-   * whole, at once.
-   */
-  execRowDelayMs: 3,
-  /**
-   * Worker: a command's pipe is first looked at when the command has ended, or after this long; until then it holds
-   * what is written.
-   */
-  outputFirstLookMs: 2,
-  /** Worker: output not yet acknowledged by the writer; at it, reading its commands' pipes stops. */
-  unackedBytesMax: 8 * 1024 * 1024,
-  /** Worker: operations in one commit request. */
-  commitOpsMax: 512,
-  /**
-   * Worker: bytes in one commit request (well under frameBytesMax): a short command of another box waits until one of
-   * these is on the disk.
-   */
-  commitBytesMax: 512 * 1024,
-  /** After the leader's exit, background children may hold its pipes this long; then the exec ends without them. */
-  exitDrainMs: 500,
-  /**
-   * After the leader's exit its own output may still be queued: while at least this much comes in each `exitDrainMs`,
-   * or the writer is slow, draining goes on ...
-   */
-  exitDrainBusyBytes: 64 * 1024,
-  /** ... for this long at the most; without children, until nothing has come for this long. */
-  exitDrainBusyMs: 30_000,
-  /** Hold of an exec's answer, so that a short command comes back finished. */
-  execHoldLeastMs: 25,
-  execHoldMostMs: 250,
-  /** Execs running at once in one box (--max-execs); the next one is refused with RESOURCE_EXCEEDED. */
-  execsRunningMax: 512,
-  /**
-   * Output kept of one exec (--max-output-mb); past it the command goes on, the rest is dropped, and its events say so.
-   */
-  execOutputBytesMax: 4 * 1024 * 1024 * 1024,
-  /** Processes and threads in one box (container driver); past it fork fails in the box with EAGAIN. */
-  boxProcessesMax: 4096,
-  /** Whole-tree kill; past it the supervisor stops the box and sets it to `error`. */
-  killTimeoutMs: 10_000,
-  /** Start of a command in the box. */
-  execStartTimeoutMs: 60_000,
-  /** Runner (container driver): its start; past it, or without one, commands take the ordinary path. */
-  runnerStartTimeoutMs: 10_000,
-  /** ... starts in limits.restartWindowMs; then none is tried until the window has passed. */
-  runnerStartsMax: 3,
-  /**
-   * ... is asked for a sign of life this often while it has commands; after so many without one it is given up, and its
-   * commands with it.
-   */
-  runnerPingMs: 5_000,
-  runnerPingsUnansweredMax: 6,
-  /** ... reports the end of a command whose tree is dead within this; then it counts as killed. */
-  runnerReportMs: 1_000,
-  /** /v1/run: bytes kept of each of stdout and stderr; the rest is cut, and the answer says so. */
-  runOutputBytesMax: 16 * 1024 * 1024,
-  /** ... and of all runs together, until their clients have read them; past it they are cut earlier. */
-  runsOutputBytesMax: 48 * 1024 * 1024,
-
-  /** Writer: bytes waiting to be sent to one following gateway; past it the gateway is told to read history instead. */
-  followerBufferBytesMax: 8 * 1024 * 1024,
-  /**
-   * Writer: changes of boxes and execs kept for clients that come back, and characters of them; of older ones they hear
-   * `reset`.
-   */
-  statesKeptMax: 4_096,
-  statesKeptBytesMax: 8 * 1024 * 1024,
-  /**
-   * Writer: rows deleted by one transaction of a removal or a sweep, and how long it goes on with that; the rest comes
-   * later.
-   */
-  deleteSliceRows: 5_000,
-  deleteSliceMs: 8,
-  /** Writer: between two slices a sweep rests so many times as long as a slice took. */
-  sweepRestFactor: 4,
-  /**
-   * Ended execs with their output are kept for this long (--retention-hours); 0: as long as their box. Past it they are
-   * removed.
-   */
-  retentionHours: 0,
-  /** A client's Idempotency-Key stands for what it made for this long. */
-  keyLifeMs: 24 * 60 * 60 * 1000,
-  /** Writer: removes keys whose time is over this often, and so many in one transaction. */
-  keySweepEveryMs: 10 * 60 * 1000,
-  keySweepSliceRows: 32,
-  /**
-   * Of each of stdout and stderr of a run under a key, bytes kept for a repeated answer; the rest is cut, and the
-   * answer says so.
-   */
-  keptOutputBytesMax: 512 * 1024,
-  /** Writer: operations in one group commit; the rest goes into the next. */
-  groupOpsMax: 20_000,
-  /** Writer: changes with so many bytes of output let one group of smaller ones pass before them. */
-  largeChangeBytes: 128 * 1024,
-  /**
-   * ... and while changes come that somebody waits for, at most this far apart, each group with large ones is followed
-   * by a rest so many times as long as it took, and no longer than this.
-   */
-  largeChangeYieldMs: 250,
-  largeChangeRestFactor: 10,
-  largeChangeRestMaxMs: 100,
-  /** Writer without keeper and workers ends after this. */
-  writerIdleExitMs: 5_000,
-
-  /** Gateway: events in one page of history. */
-  replayPageEvents: 512,
-  /** Gateway: bytes in one page of history. */
-  replayPageBytes: 512 * 1024,
-  /**
-   * ... of all pages that readers hold at once, as long as their clients take: past it pages are smaller, but never
-   * under the least.
-   */
-  replayBytesMax: 8 * 1024 * 1024,
-  replayPageBytesLeast: 16 * 1024,
-  /**
-   * Gateway: a page whose events have no more bytes than this, on average, comes from its thread in one buffer, and the
-   * next one is read while it is sent.
-   */
-  smallEventBytes: 256,
-  /** Gateway: live events waiting for one slow client; past it they are dropped and read from history again. */
-  feedBufferBytesMax: 1024 * 1024,
-  /** ... for all slow clients together, but for one message each. */
-  feedsBufferBytesMax: 16 * 1024 * 1024,
-  /** Gateway: events are written to a client in pieces of this many characters, or of one event. */
-  ssePieceChars: 64 * 1024,
-  /** Gateway: comment line on an event stream that is idle for this long (BOXRUN_SSE_HEARTBEAT_MS; from, to). */
-  sseHeartbeatMs: 10_000,
-  sseHeartbeatMsLeast: 10,
-  sseHeartbeatMsMost: 15_000,
-  /** Gateway: `102 Processing`, first and every. */
-  processingEveryMs: 10_000,
-  /** Gateway: JSON bodies (--max-body-mb); past it 413. */
-  bodyBytesMax: 1024 * 1024,
-  /**
-   * Gateway: bodies of all requests under way, half of them of one client, which may always send one. Past it
-   * TOO_MANY_REQUESTS. Parsed, a body takes up to ten times its length.
-   */
-  bodiesHeldBytesMax: 8 * 1024 * 1024,
-  /** ... a body that has not come after this has its connection cut. */
-  bodyTimeoutMs: 60_000,
-  /**
-   * Gateway: answers that clients have asked for and not read, half of them of one client, which may always have one.
-   * Past it reads get TOO_MANY_REQUESTS, and long lists wait for their clients.
-   */
-  unreadBytesMax: 16 * 1024 * 1024,
-  /** ... shorter bodies and answers are not counted. */
-  heldBytesCounted: 4 * 1024,
-  /** Gateway: connections of one client, beside those that its streams may take (--max-streams); more get 429. */
-  connectionsBesideStreamsMax: 1_000,
-  /** ... and requests under way on them; more get 429, and their connection is closed. */
-  requestsBesideStreamsMax: 4_000,
-  /**
-   * Gateway: event streams and WebSockets open at once of one client, by its address (--max-streams); the next one is
-   * refused with TOO_MANY_REQUESTS.
-   */
-  streamsPerClientMax: 1_000,
-  /**
-   * Volumes of a box on BoxLite, whose micro-VM has places for few devices: the driver's own takes one, a network
-   * another; more get 422.
-   */
-  microVmVolumesMax: 2,
-  microVmVolumesWithNetworkMax: 1,
-  /** A token for TCP: characters. */
-  tokenLengthLeast: 16,
-  tokenLengthMost: 512,
-  /** The dashboard's one-time link is void after this ... */
-  uiCodeMs: 60_000,
-  /** ... and the oldest one when so many wait. */
-  uiCodesMax: 100,
-  /** The dashboard's cookie is void after this. */
-  uiCookieMs: 12 * 60 * 60 * 1000,
-  /** Gateway: length of an Idempotency-Key, in characters. */
-  keyLengthMax: 255,
-  /** Gateway: length of the id at which a client resumes the stream of changes. */
-  stateIdLengthMax: 64,
-  /** Gateway: longest hold of GET exec with `wait`, in seconds. */
-  execWaitMaxS: 300,
-  /** Gateway: rows of a list that one page may have, and labels that one list may ask for. */
-  pageRowsMax: 1_000,
-  labelFiltersMax: 16,
-  /** ... and prepared statements for lists that a reader keeps; past it all are prepared anew. */
-  listStatementsMax: 64,
-  /** Gateway: characters of answers kept while nothing is committed; past it they are forgotten, and read again. */
-  answersKeptChars: 4 * 1024 * 1024,
-  /** Gateway: threads that read the database, and calls waiting for them. */
-  readerThreads: 2,
-  readerQueueMax: 4_096,
-  /**
-   * Gateway: an address that is in use gets this long to be freed, by a predecessor that is just going; then the start
-   * fails.
-   */
-  listenWaitMs: 4_000,
-  /** Gateway: the other processes get this long to answer before it takes requests anyway. */
-  partsWaitMs: 5_000,
-  /** Gateway: streams get this long to end at shutdown. */
-  gatewayCloseMs: 3_000,
-
-  /**
-   * Supervisor: boxes of one server, stopped ones too (--max-boxes); the next create is refused with RESOURCE_EXCEEDED.
-   */
-  boxesMax: 1_000,
-  /**
-   * Supervisor: free disk for the state directory (--min-free-disk-mb); below it create and exec are refused with
-   * RESOURCE_EXCEEDED.
-   */
-  freeDiskBytesMin: 256 * 1024 * 1024,
-  /** ... which is looked at anew after this. */
-  freeDiskStaleMs: 250,
-  /**
-   * Container driver: boxes may fill the host's disk up to here; a write past it ends with ENOSPC in the box. Looked at
-   * so often.
-   */
-  diskMarginBytes: 128 * 1024 * 1024,
-  diskRoomEveryMs: 500,
-  /** Supervisor: looks this often whether the disk is nearly full. */
-  diskWatchEveryMs: 1_000,
-  /**
-   * A file of this size is given up when the disk is full, so that boxes can be removed and the database be written.
-   */
-  diskReserveBytes: 32 * 1024 * 1024,
-  /** Supervisor: a new spare waits with its start while boxes come up or go, so long at the most. */
-  spareWaitMs: 5_000,
-  /**
-   * Supervisor: workers that start at once, for each processor; others wait. A hundred at once would each be too slow
-   * to say hello.
-   */
-  workerStartsPerCpu: 2,
-  /**
-   * Supervisor: boxes that come up or are removed at once, for each processor; each other one waits until one of them
-   * is done or has had so many ms. Many together take longer than one after the other.
-   */
-  boxTurnsPerCpu: 2,
-  boxTurnMs: 2_000,
-  /** Supervisor: a spawned worker answers on its socket by then. */
-  workerReadyMs: 15_000,
-  /** Supervisor: bringing a box up, image pull not counted. */
-  boxStartTimeoutMs: 120_000,
-  /** Supervisor: everything an image needs before its first use. */
-  imagePrepareTimeoutMs: 900_000,
-  /**
-   * Images: holes in the files of a layer, which become zeros on the disk of the host. An image with more is refused.
-   */
-  imageHoleBytesMax: 8 * 1024 ** 3,
-  /** ... and pieces of data between the holes of one file. */
-  sparsePiecesMax: 1_000_000,
-  /** A registry that says nothing for this long is given up: IMAGE_PULL_FAILED. */
-  registryTimeoutMs: 30_000,
-  /** Supervisor: one attempt to stop or to remove; past it the worker is ended and a new one does it. */
-  boxStopTimeoutMs: 60_000,
-  /**
-   * Stop of a box: its processes have this long to end after they were asked to (TERM); then they are killed.
-   * A box or a client may name another time, up to the most (`graceSMax` in api.ts); more gets VALIDATION_ERROR.
-   */
-  stopGraceMs: 5_000,
-  stopGraceMsMax: 600_000,
-  /** Removal of a running box: the same. */
-  removeGraceMs: 1_000,
-  boxRemoveTimeoutMs: 60_000,
-  /**
-   * Supervisor: workers in turn that a start, stop or removal may use up; then it fails, and what may still run goes on
-   * counting.
-   */
-  boxAttemptsMax: 3,
-  /**
-   * Supervisor: a worker that stops or removes a box is greeted this often; after so many greetings without an answer
-   * it is killed.
-   */
-  workerPulseMs: 1_000,
-  workerPulsesMissedMax: 3,
-  /** Supervisor: a worker gives up bringing a box up by then, once told to; past it it is killed. */
-  cancelTimeoutMs: 10_000,
-  /**
-   * Supervisor: a worker told to go has this long; then SIGKILL. In half of it the writer takes its output; then it is
-   * spilled.
-   */
-  workerExitMs: 5_000,
-  /**
-   * Adoption by a worker of the version before: it is told of so many of the newest commands that have ended.
-   * Background children of older ones are killed.
-   */
-  finishedExecsTold: 100_000,
-  /** Adoption of a running VM: it answers by then. */
-  adoptTimeoutMs: 10_000,
-  /**
-   * Adoption: the workers that a predecessor left get this long to say hello before boxes are served; a later one is
-   * waited for by its own box alone.
-   */
-  adoptPatienceMs: 1_000,
-  /**
-   * Supervisor: compares the host, the database and itself this often (BOXRUN_RECONCILE_MS); what is wrong twice in a
-   * row is set right,
-   */
-  reconcileEveryMs: 60_000,
-  /** ... so many things in one sweep, each within so long; the others come later, and those that fail come again, */
-  reconcileStepsMax: 20,
-  reconcileStepMs: 120_000,
-  /** ... and so many are remembered from one sweep to the next; more are looked at when these are gone. */
-  reconcileFoundMax: 1_000,
-  /**
-   * Restarts allowed within the window: of one box's worker (then the box goes to `error`), of each child of the keeper
-   * (then `serve` ends).
-   */
-  workerRestartsMax: 3,
-  childRestartsMax: 10,
-  restartWindowMs: 60_000,
-  /** A worker with no command running and no supervisor for this long leaves; its box stays. */
-  orphanGraceMs: 600_000,
-  /**
-   * systemd: a question to it is answered by then. Without an answer a process stays in the control group of the
-   * server, or goes into one beside it; the log says so.
-   */
-  systemdAnswerMs: 5_000,
-  /** CLI: systemd has started, stopped or restarted the service by then; else the command says that it failed. */
-  serviceStartMs: 180_000,
-
-  /** Keeper: a child says it is ready by then; where the processor is emulated, the first one took more than 20 s. */
-  childReadyMs: 60_000,
-  /**
-   * Keeper, supervisor: what a child says of itself before it is ready, in characters; one that says more is given up.
-   */
+  /** Characters that a child says before it is ready. The parent gives up a child that says more in one line. */
   lifelineCharsMax: 64 * 1024,
-  /** Keeper: TERM, then KILL after this. */
+  /** Milliseconds in which restarts are counted. Each owner of restarts has its own maximum below. */
+  restartWindowMs: 60_000,
+  /** Milliseconds for an answer of systemd. Without one, a process stays in its control group, and the log says so. */
+  systemdAnswerMs: 5_000,
+
+  // Keeper
+
+  /** Milliseconds for a child to say that it is ready; an emulated processor has needed 20 s. Then its start fails. */
+  childReadyMs: 60_000,
+  /** Restarts of one child within restartWindowMs. At the next one, `serve` ends. */
+  childRestartsMax: 10,
+  /** Milliseconds between TERM and KILL for a child. */
   childStopMs: 10_000,
-  /** ... of a supervisor that leaves its boxes running. Where the host goes down, it stops them all the same. */
+  /** The same for a supervisor that leaves its boxes running. When the host shuts down, it stops them all the same. */
   supervisorEndMs: 30_000,
   /**
-   * ... of a supervisor that stops its boxes (--on-exit stop): the longest grace, one attempt to stop, and
-   * `childStopMs`. Past it the supervisor is killed, and the next one goes on with the stops.
+   * The same for a supervisor that stops its boxes (--on-exit stop): stopGraceMsMax, boxStopTimeoutMs and childStopMs
+   * together. Then the keeper kills it, and the next supervisor goes on with the stops.
    */
   supervisorStopMs: 600_000 + 60_000 + 10_000,
 
-  /** CLI: of each log, so many bytes of its end go into a debug bundle; of each box, so many of its newest commands. */
+  // Supervisor: what it admits
+
+  /** Boxes of one server, stopped ones too (--max-boxes). The next create is refused with RESOURCE_EXCEEDED. */
+  boxesMax: 1_000,
+  /** Bytes of free disk (--min-free-disk-mb). Below it, create and exec are refused with RESOURCE_EXCEEDED. */
+  freeDiskBytesMin: 256 * 1024 * 1024,
+  /** Milliseconds for which a measurement of the free disk is used. Then the supervisor measures again. */
+  freeDiskStaleMs: 250,
+  /** Milliseconds between two checks whether the disk is nearly full. */
+  diskWatchEveryMs: 1_000,
+  /** Bytes of a file that only takes room. It is removed when the disk is full, so that a removal can go on. */
+  diskReserveBytes: 32 * 1024 * 1024,
+  /** Volumes of a micro-VM, which has few device slots; a network takes one more. Above it VALIDATION_ERROR. */
+  microVmVolumesMax: 2,
+  microVmVolumesWithNetworkMax: 1,
+  /** Milliseconds for which the dashboard's one-time link is valid. Then it does not open the dashboard. */
+  uiCodeMs: 60_000,
+  /** One-time links that are not used yet. The next one makes the oldest invalid. */
+  uiCodesMax: 100,
+
+  // Supervisor: workers
+
+  /** Workers that start at once, per processor; others wait. A hundred together would each be late with the hello. */
+  workerStartsPerCpu: 2,
+  /** Milliseconds for a new worker to answer on its socket. Then it is killed, and its start fails. */
+  workerReadyMs: 15_000,
+  /** Milliseconds for which a new spare worker waits while boxes come up or go. Then it starts all the same. */
+  spareWaitMs: 5_000,
+  /** Milliseconds between two greetings of a worker that stops or removes a box. */
+  workerPulseMs: 1_000,
+  /** Greetings in a row without an answer. Then the supervisor kills the worker. */
+  workerPulsesMissedMax: 3,
+  /** Milliseconds for a worker to give up a start that was canceled. Then the supervisor kills it. */
+  cancelTimeoutMs: 10_000,
+  /**
+   * Milliseconds for a worker to leave. Then the supervisor kills it. The worker gives the writer half of this time to
+   * take its output, then it writes a spill.
+   */
+  workerExitMs: 5_000,
+  /** Restarts of one box's worker within restartWindowMs. At the next one, the box goes to `error`. */
+  workerRestartsMax: 3,
+  /** Milliseconds for workers of a dead supervisor to say hello. Then only the box of a late worker waits for it. */
+  adoptPatienceMs: 1_000,
+  /**
+   * Ended commands, the newest first, that the supervisor names to an adopted worker of the version before. The worker
+   * kills the background children of older ones.
+   */
+  finishedExecsTold: 100_000,
+
+  // Supervisor: boxes
+
+  /** Boxes that come up or are removed at once, per processor; many together are slower than one after the other. */
+  boxTurnsPerCpu: 2,
+  /** Milliseconds after which the next box gets its turn, although the one before is not done. */
+  boxTurnMs: 2_000,
+  /** Milliseconds to prepare an image: pull, unpack, convert. Then the create or the import fails. */
+  imagePrepareTimeoutMs: 900_000,
+  /** Milliseconds to bring a box up, without its image. Then the create or the start fails. */
+  boxStartTimeoutMs: 120_000,
+  /** Milliseconds for one attempt to stop or remove a box, after its grace. Then another worker tries. */
+  boxStopTimeoutMs: 60_000,
+  boxRemoveTimeoutMs: 60_000,
+  /** Workers, one after the other, that try to start, stop or remove a box. Then it fails; what may run holds quota. */
+  boxAttemptsMax: 3,
+  /** Milliseconds between TERM and KILL for the processes of a box at a stop, and at a removal. */
+  stopGraceMs: 5_000,
+  removeGraceMs: 1_000,
+  /** Milliseconds that a client may ask for instead (`graceSMax` in request-bounds.ts). Above it VALIDATION_ERROR. */
+  stopGraceMsMax: 600_000,
+  /** Milliseconds between two sweeps (BOXRUN_RECONCILE_MS). A sweep repairs what two sweeps in a row have found. */
+  reconcileEveryMs: 60_000,
+  /** Repairs in one sweep. Later sweeps do the rest, and repeat those that failed. */
+  reconcileStepsMax: 20,
+  /** Milliseconds for one repair. Then the sweep goes on to the next one. */
+  reconcileStepMs: 120_000,
+  /** Findings that are kept from one sweep to the next. Later sweeps find the others again. */
+  reconcileFoundMax: 1_000,
+
+  // Worker: commands
+
+  /** Commands that run at once in one box (--max-execs). The next one is refused with RESOURCE_EXCEEDED. */
+  execsRunningMax: 512,
+  /** Milliseconds to start a command in the box. Then the exec fails. */
+  execStartTimeoutMs: 60_000,
+  /** Milliseconds for which the answer to an exec is held, so that a short command comes back finished. */
+  execHoldLeastMs: 25,
+  execHoldMostMs: 250,
+  /** Milliseconds to kill a command with its children. Then the supervisor stops the box and sets it to `error`. */
+  killTimeoutMs: 10_000,
+  /** Milliseconds for which a worker without supervisor and command stays. Then it leaves, and its box runs on. */
+  orphanGraceMs: 600_000,
+
+  // Worker: output of commands
+
+  /**
+   * Bytes of one output event; longer output is split. Go's bufio.Scanner takes no line of 64 KiB: base64 of an event
+   * is always shorter, and so is text, unless JSON escapes make it twice as long.
+   */
+  eventBytesMax: 32 * 1024,
+  /** Milliseconds for which output waits for more output. Then it is sent. */
+  outputFlushMs: 4,
+  /** Bytes of output that are sent at once, without that wait. */
+  outputFlushBytes: 64 * 1024,
+  /** Milliseconds for which the row of a new command waits, so that a short command is committed in one piece. */
+  execRowDelayMs: 3,
+  /** Bytes that the writer has not acknowledged. Then the worker stops reading the pipes of its commands. */
+  unackedBytesMax: 8 * 1024 * 1024,
+  /** Operations in one commit request; the rest goes into the next. */
+  commitOpsMax: 512,
+  /** Bytes in one commit request, far below frameBytesMax, because a short command of another box waits behind it. */
+  commitBytesMax: 512 * 1024,
+  /** Milliseconds, after a command's program has exited, that its background children may hold its pipes silently. */
+  exitDrainMs: 500,
+  /** Bytes within exitDrainMs. This much is output that the program itself had written, so the worker reads on. */
+  exitDrainBusyBytes: 64 * 1024,
+  /** Milliseconds that the worker reads on for. Then the rest is dropped. Without children, each output restarts it. */
+  exitDrainBusyMs: 30_000,
+  /** Bytes kept of one command's output (--max-output-mb). The rest is dropped, and the events of the exec say so. */
+  execOutputBytesMax: 4 * 1024 * 1024 * 1024,
+
+  // Worker: streams, files and terminals
+
+  /** Bytes in one message of a stream. The sender splits; a peer that sends more loses its connection. */
+  streamPieceBytesMax: 256 * 1024,
+  /** Milliseconds in which the token of a stream must be used. Then it is invalid. */
+  streamTokenMs: 10_000,
+  /** Tokens of one worker that are not used yet. The next one is refused with TOO_MANY_REQUESTS. */
+  streamTokensMax: 1_000,
+  /** Open streams of one worker. It closes the connection of the next one. */
+  streamsOpenMax: 256,
+  /** Bytes of a file on the way that the box has not confirmed. As base64 they fit into BoxLite's ring of 1 MiB. */
+  fileBlockBytes: 512 * 1024,
+  /** Milliseconds for each answer of the box during a transfer. Then the transfer fails. */
+  fileAnswerMs: 60_000,
+  /** Milliseconds for the box to remove an unfinished upload. Then its script is killed. */
+  fileTidyMs: 10_000,
+  /** Bytes that the program in a terminal has not read. Then the terminal ends with RESOURCE_EXCEEDED. */
+  terminalInputBytesMax: 1024 * 1024,
+
+  // Worker: drivers
+
+  /** Milliseconds without a byte from a registry. Then IMAGE_PULL_FAILED. */
+  registryTimeoutMs: 30_000,
+  /** BoxLite: milliseconds for a running VM to answer the worker that adopts it. Then the VM is ended. */
+  adoptTimeoutMs: 10_000,
+  /** Container: processes and threads in one box. Above it, fork fails in the box with EAGAIN. */
+  boxProcessesMax: 4096,
+  /** Container: bytes of the host's disk that boxes cannot fill. A write beyond it ends with ENOSPC in the box. */
+  diskMarginBytes: 128 * 1024 * 1024,
+  /** Container: milliseconds between two looks at the host's disk. */
+  diskRoomEveryMs: 500,
+  /** Container: milliseconds for the runner to start. Without a runner, the OCI runtime starts the commands. */
+  runnerStartTimeoutMs: 10_000,
+  /** Container: starts of the runner within restartWindowMs. Then none is tried until the window has passed. */
+  runnerStartsMax: 3,
+  /** Container: milliseconds between two pings of a runner that has commands. */
+  runnerPingMs: 5_000,
+  /** Container: pings in a row without an answer. Then the runner is given up, and its commands are lost. */
+  runnerPingsUnansweredMax: 6,
+  /** Container: milliseconds for the runner to report the end of a killed command. Then the worker ends it. */
+  runnerReportMs: 1_000,
+  /** Container: milliseconds before a command's pipe is first read, or until it ends. The pipe keeps its output. */
+  outputFirstLookMs: 2,
+
+  // Writer
+
+  /** Bytes on the way to one gateway. Then the writer tells the gateway to read the database, and sends no more. */
+  followerBufferBytesMax: 8 * 1024 * 1024,
+  /** State events kept for clients that come back, and their characters. Older ones become `reset` for the client. */
+  statesKeptMax: 4_096,
+  statesKeptBytesMax: 8 * 1024 * 1024,
+  /** Rows deleted in one transaction of a removal, and its milliseconds. The next transaction does the rest. */
+  deleteSliceRows: 5_000,
+  deleteSliceMs: 8,
+  /** A sweep rests after each slice for this factor times the duration of the slice. */
+  sweepRestFactor: 4,
+  /** Hours for which ended commands are kept (--retention-hours); 0: as long as their box. Then they are removed. */
+  retentionHours: 0,
+  /** Milliseconds for which an Idempotency-Key belongs to its first request. Then it can be used again. */
+  keyLifeMs: 24 * 60 * 60 * 1000,
+  /** Milliseconds between two removals of old keys, and keys that one transaction removes. */
+  keySweepEveryMs: 10 * 60 * 1000,
+  keySweepSliceRows: 32,
+  /** Operations in one group commit; the rest goes into the next. */
+  groupOpsMax: 20_000,
+  /** Bytes of output that make a change large. One group of smaller changes is committed before it. */
+  largeChangeBytes: 128 * 1024,
+  /**
+   * After the writer has committed large output, it pauses further large changes for this factor times the duration of
+   * that commit, but at most for the milliseconds of RestMax. It does so only if another box has waited for a commit
+   * within the milliseconds of Yield.
+   */
+  largeChangeRestFactor: 10,
+  largeChangeRestMaxMs: 100,
+  largeChangeYieldMs: 250,
+  /** Milliseconds without a keeper and a worker. Then the writer ends. */
+  writerIdleExitMs: 5_000,
+
+  // Gateway: processes
+
+  /** Gateways on one port; more than processors is of no use. More get VALIDATION_ERROR. */
+  gatewaysMax: 64,
+  /** Milliseconds between two reports of one of several gateways, so that each can show the figures of all. */
+  gatewayReportEveryMs: 5_000,
+  /** Milliseconds for a predecessor to free the address. Then the start fails. */
+  listenWaitMs: 4_000,
+  /** Milliseconds for the other processes to answer at the start. Then the gateway takes requests without them. */
+  partsWaitMs: 5_000,
+  /** Milliseconds for streams to end at shutdown. Then their connections are cut. */
+  gatewayCloseMs: 3_000,
+  /** Milliseconds between two samples of `/v1/usage`, and samples that are kept: one hour. */
+  usageSampleMs: 5_000,
+  usageSamplesMax: 720,
+  /** Answers of one kind whose duration counts in a sample. Further ones are not measured. */
+  usageTimesMax: 1_000,
+
+  // Gateway: clients. Connections, requests and streams count per client; most byte budgets give one client half
+
+  /** Connections of one client, added to --max-streams. The next one gets 429. */
+  connectionsBesideStreamsMax: 1_000,
+  /** Requests under way of one client, added to --max-streams. The next one gets 429, and its connection is closed. */
+  requestsBesideStreamsMax: 4_000,
+  /** Event streams and WebSockets of one client (--max-streams). The next one gets TOO_MANY_REQUESTS. */
+  streamsPerClientMax: 1_000,
+  /** Uploads and downloads of one client. The next one gets TOO_MANY_REQUESTS. */
+  transfersPerClientMax: 128,
+  /** Characters of the token for TCP. Another length gets VALIDATION_ERROR when the server starts. */
+  tokenLengthLeast: 16,
+  tokenLengthMost: 512,
+  /** Milliseconds for which the dashboard's cookie is valid. Then the browser needs a new link. */
+  uiCookieMs: 12 * 60 * 60 * 1000,
+
+  // Gateway: requests and answers
+
+  /** Bytes of one JSON body (--max-body-mb). Above it 413. */
+  bodyBytesMax: 1024 * 1024,
+  /**
+   * Bytes of all bodies under way; one client may always send one. Then TOO_MANY_REQUESTS. A parsed body takes up to
+   * ten times its length.
+   */
+  bodiesHeldBytesMax: 8 * 1024 * 1024,
+  /** Milliseconds for a body to arrive. Then its connection is cut. */
+  bodyTimeoutMs: 60_000,
+  /** Bytes of all answers that clients do not read. Then reads get TOO_MANY_REQUESTS, and long lists wait. */
+  unreadBytesMax: 16 * 1024 * 1024,
+  /** Bytes of a body or an answer; shorter ones do not count in these budgets. */
+  heldBytesCounted: 4 * 1024,
+  /** Characters of an Idempotency-Key, and of the id at which a client resumes. More get VALIDATION_ERROR. */
+  keyLengthMax: 255,
+  stateIdLengthMax: 64,
+  /** Seconds that a GET of an exec may wait for its end. More get VALIDATION_ERROR. */
+  execWaitMaxS: 300,
+  /** Rows in one page of a list, and label filters in one request. More get VALIDATION_ERROR. */
+  pageRowsMax: 1_000,
+  labelFiltersMax: 16,
+  /** Prepared statements for lists that a reader keeps. At the next one it drops all and prepares them anew. */
+  listStatementsMax: 64,
+  /** Characters of answers that are kept until the next commit. Then all are dropped, and read again. */
+  answersKeptChars: 4 * 1024 * 1024,
+  /** Threads that read the database, and calls that wait for one. The next call gets UNAVAILABLE. */
+  readerThreads: 2,
+  readerQueueMax: 4_096,
+  /** Milliseconds between two `102 Processing` for a request that takes long. */
+  processingEveryMs: 10_000,
+  /** Bytes of an upload between two looks at the free disk, while the gateway stores it until its destination comes. */
+  spoolCheckBytes: 8 * 1024 * 1024,
+  /** Milliseconds for which the rest of a refused upload is read and dropped. Then its connection is cut. */
+  uploadRefusedMs: 60_000,
+
+  // Gateway: output of runs
+
+  /** Bytes kept of each of stdout and stderr of a run. The rest is cut, and the answer says so. */
+  runOutputBytesMax: 16 * 1024 * 1024,
+  /** Bytes of all runs whose clients have not read them. Then runs are cut earlier. */
+  runsOutputBytesMax: 48 * 1024 * 1024,
+  /** Bytes of each of stdout and stderr that are kept to repeat the answer under a key. The rest is cut. */
+  keptOutputBytesMax: 512 * 1024,
+
+  // Gateway: event streams
+
+  /** Events in one page of history, and its bytes. The reader then asks for the next page. */
+  replayPageEvents: 512,
+  replayPageBytes: 512 * 1024,
+  /** Bytes of all pages that clients have not taken yet. Then pages become smaller, down to the least. */
+  replayBytesMax: 8 * 1024 * 1024,
+  replayPageBytesLeast: 16 * 1024,
+  /** Bytes per event, on average. Such a page is copied in one buffer, and the next page is read ahead. */
+  smallEventBytes: 256,
+  /** Bytes of live events that wait for one client. Then they are dropped, and read from the database later. */
+  feedBufferBytesMax: 1024 * 1024,
+  /** The same for all clients together, except one message for each. */
+  feedsBufferBytesMax: 16 * 1024 * 1024,
+  /** Characters that are written to a client in one piece; a longer event is one piece. */
+  ssePieceChars: 64 * 1024,
+  /** Milliseconds until an idle event stream gets a comment line (BOXRUN_SSE_HEARTBEAT_MS), and the range of it. */
+  sseHeartbeatMs: 10_000,
+  sseHeartbeatMsLeast: 10,
+  sseHeartbeatMsMost: 15_000,
+
+  // Gateway: WebSockets
+
+  /** Bytes that one client has not read. Then the gateway stops reading the worker's stream. */
+  webSocketBufferBytesMax: 1024 * 1024,
+  /** Bytes of all WebSockets together. Each gets an equal share, but not less than the least. */
+  webSocketsBufferBytesMax: 8 * 1024 * 1024,
+  webSocketBufferBytesLeast: 16 * 1024,
+  /** Bytes of one message from a client. Above it the connection is closed. */
+  webSocketMessageBytesMax: 4 * 1024 * 1024,
+  /** Bytes of all messages that are incomplete or wait for the box. Then the WebSocket is closed: TOO_MANY_REQUESTS. */
+  webSocketsIncomingBytesMax: 16 * 1024 * 1024,
+  /** Milliseconds between two pings. A client that has not answered by the next one is cut. */
+  webSocketPingMs: 20_000,
+
+  // Images
+
+  /** Bytes of all holes in the files of a layer, which become zeros on the disk. Above it the image is refused. */
+  imageHoleBytesMax: 8 * 1024 ** 3,
+  /** Pieces of data between the holes of one file. Above it the image is refused. */
+  sparsePiecesMax: 1_000_000,
+
+  // Command line
+
+  /** Milliseconds for an auto-started server to answer. Then the command fails with UNAVAILABLE. */
+  autoStartMs: 30_000,
+  /** Milliseconds for systemd to start, stop or restart the service. Then the command fails. */
+  serviceStartMs: 180_000,
+  /** Bytes from the end of each log, and newest commands of each box, that go into a debug bundle. */
   bundleLogBytesMax: 2 * 1024 * 1024,
   bundleExecsMax: 200,
-  /** CLI: wait for an auto-started server. */
-  autoStartMs: 30_000,
 
-  /** Tests: a process that is held at a fault point goes on after this by itself. */
+  // Tests
+
+  /** Milliseconds for which a process stays at a fault point. Then it goes on by itself. */
   faultHoldMs: 60_000,
-
-  /** Unix socket paths are cut silently by the kernel past this. */
-  socketPathBytesMax: 107,
 } as const;

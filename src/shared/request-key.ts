@@ -1,8 +1,8 @@
-// A request under a client's key (Idempotency-Key): what comes again under it must be the same request.
-// Checked by the supervisor for boxes and commands, by the gateway for runs.
+// The check of an Idempotency-Key. A client may send a request again under the same key, but not a different request:
+// the hash of the body must be the same.
 import { BoxRunError } from './errors.ts';
 
-/** @throws VALIDATION_ERROR when the key was used for something else */
+/** @throws VALIDATION_ERROR if the key was used for a request with another body */
 export function checkSameRequest(claim: { readonly bodyHash: string }, known: { readonly bodyHash: string }): void {
   if (claim.bodyHash === known.bodyHash) return;
   throw new BoxRunError('VALIDATION_ERROR', 'this Idempotency-Key was used with another body', {

@@ -130,7 +130,7 @@ describe('refuses', () => {
     await refused(path, 'not an image');
   });
 
-  test('a directory that is no layout', () => refused(join(dir, 'tree'), 'no OCI layout'));
+  test('a directory that is no layout', () => refused(join(dir, 'tree'), 'not an OCI layout'));
 
   test.each(['4294967295', '65536', 'ana:4294967295'])(
     'an image whose user is %s, which no box can have',

@@ -3,13 +3,13 @@
 import { Type, type TObject, type TSchema } from 'typebox';
 import {
   Box,
-  BoxState,
+  BoxStateData,
   CreateBoxBody,
   DownloadBody,
   ErrorBody,
   Exec,
   ExecBody,
-  ExecState,
+  ExecStateData,
   GcBody,
   GcResult,
   Images,
@@ -77,8 +77,8 @@ const createErrors = ['RESOURCE_EXCEEDED', 'IMAGE_PULL_FAILED'] as const;
 export const namedSchemas: Readonly<Record<string, TSchema>> = {
   Box,
   Exec,
-  BoxState,
-  ExecState,
+  BoxState: BoxStateData,
+  ExecState: ExecStateData,
   RunResult,
   GcResult,
   Info,

@@ -96,9 +96,9 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
 }
 
-type ExecParams = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
+type StartExecParams = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
 
-function execParams(request: FastifyRequest): ExecParams {
+function execParams(request: FastifyRequest): StartExecParams {
   const body = parseExec(request.body);
   const problem = typeof body.user === 'string' ? userProblem(body.user) : null;
   if (problem !== null) {

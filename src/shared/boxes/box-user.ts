@@ -1,13 +1,12 @@
-// `USER[:GROUP]` of a command or an image: which forms no box can have. The gateway, the command line, the import of
-// images and the drivers ask it. The kernel takes the id 4294967295 for "do not change", which would be root: it must
-// never get there.
+// Checks the text `USER[:GROUP]` of a command or an image. Ids above boxIdMax are refused. In particular, the kernel
+// must never get the id 4294967295: it means "do not change the user", and the command would then run as root.
 
-/** The largest id of a user or a group in a box, which has 65,536 of each. */
+/** The largest id of a user or a group in a box. A box has 65,536 of each. */
 export const boxIdMax = 65_535;
 
 /**
- * What is wrong with `user`, as words that follow its name; null where a box may have it. Names are looked up in the
- * box.
+ * The problem with `user`, as text that follows its name in a message, or null if there is none. Names are not checked
+ * here, because only the box knows its users.
  */
 export function userProblem(user: string): string | null {
   const parts = user.split(':');

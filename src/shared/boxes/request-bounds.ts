@@ -1,10 +1,10 @@
-// Names and bounds of requests that the command line checks itself. It imports nothing, so that a command need not load
-// the schemas of all requests.
+// Names and limits in requests that the command line checks itself. This file imports nothing, so that a command does
+// not load the schemas of all requests.
 
 /** The longest grace of a stop, in seconds. */
 export const graceSMax = 600;
 
-/** As setrlimit(2) names them. */
+/** The limits of setrlimit(2), in lower case and without RLIMIT_. */
 export const ulimitNames = [
   'core',
   'cpu',

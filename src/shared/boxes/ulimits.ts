@@ -1,16 +1,16 @@
-// Limits of one process in a box (setrlimit(2)): the fixed ones that every command gets, whatever the server has
-// itself, and which others a create may ask for. The supervisor checks them, the container driver sets them.
+// The limits of each process in a box (setrlimit(2)). Every command gets all of them: fixed values, except where the
+// create request of the box gave others. They do not depend on the limits of the server's own processes.
 import type { Ulimit } from '../api.ts';
 import { BoxRunError } from '../errors.ts';
 
 const unlimited = -1;
-/** What the kernel allows by default (fs.nr_open). */
+/** The kernel's default for fs.nr_open, the highest possible number of open files. */
 const nofileMax = 1_048_576;
 const mib = 2 ** 20;
 
 /**
- * As a process of a container by Docker has them, where the daemon runs under systemd; but no core files, which are the
- * host's business.
+ * The same values as in a Docker container whose daemon runs under systemd, but without core files, because the host
+ * decides where those are written.
  */
 const defaults: readonly Ulimit[] = [
   { name: 'core', soft: 0, hard: 0 },
@@ -30,25 +30,25 @@ const defaults: readonly Ulimit[] = [
   { name: 'stack', soft: 8 * mib, hard: unlimited },
 ];
 
-/** All limits of a command: those asked for, over the fixed ones. */
+/** All limits of a command: the requested ones, and the fixed values for the others. */
 export function ulimitsOf(asked: readonly Ulimit[]): Ulimit[] {
-  return defaults.map((usual) => asked.find(({ name }) => name === usual.name) ?? usual);
+  return defaults.map((fixed) => asked.find(({ name }) => name === fixed.name) ?? fixed);
 }
 
-/** @throws VALIDATION_ERROR for limits that contradict themselves, or that this driver cannot set */
+/** @throws VALIDATION_ERROR if limits contradict each other, or if the driver cannot set them */
 export function checkUlimits(asked: readonly Ulimit[], driver: 'boxlite' | 'container'): void {
   if (asked.length === 0) return;
   if (driver === 'boxlite') {
     throw invalid(
       'ulimits cannot be set in the micro-VMs of the boxlite driver',
-      'leave them away, or call `ulimit` in the command',
+      'omit them, or call `ulimit` in the command',
     );
   }
   for (const [index, { name, soft, hard }] of asked.entries()) {
     if (asked.findIndex((other) => other.name === name) < index)
       throw invalid(`the limit '${name}' is given twice`, 'give it once');
     if (hard !== unlimited && (soft === unlimited || soft > hard)) {
-      throw invalid(`the soft limit of '${name}' is above the hard one`, 'a process could never have it');
+      throw invalid(`the soft limit of '${name}' is above the hard one`, 'lower the soft limit, or raise the hard one');
     }
     if (name === 'nofile' && (hard === unlimited || hard > nofileMax)) {
       throw invalid(`the limit 'nofile' ends at ${nofileMax}`, 'the kernel gives a process no more descriptors');

@@ -1,21 +1,21 @@
-// Where volumes stand in a box: the written form of a place, the order in which mounts go, and the places that cannot
-// be had. Pure. The supervisor checks a create by it before an image is pulled, and the drivers mount in its order.
+// Rules for the places of volumes in a box: the normal form of a path, the order of the mounts, and the places where no
+// volume can be. It only computes; it never looks at a disk.
 import { posix } from 'node:path';
 import type { Volume } from '../api.ts';
 import type { DriverName } from '../settings/config.ts';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
-/** What the kernel takes (PATH_MAX and NAME_MAX), less the byte at the end of a path. */
+/** The kernel's PATH_MAX, less the NUL byte at the end, and its NAME_MAX. */
 const pathBytesMax = 4095;
 const nameBytesMax = 255;
 
 /**
- * Each with everything below it. The kernel's own file systems: what lies over them breaks programs, and nothing can be
- * made in them.
+ * The kernel's own file systems, each with everything below it. A volume over them breaks programs, and a mount point
+ * cannot be made inside of them.
  */
 const kernelPlaces = ['/proc', '/sys'];
-/** What a box has in /dev. A volume may lie beside it, and at /dev/shm. */
+/** The entries of /dev in a box. A volume may have another name there, and may be at /dev/shm. */
 const devicePlaces = [
   'console',
   'fd',
@@ -32,10 +32,10 @@ const devicePlaces = [
   'urandom',
   'zero',
 ].map((name) => `/dev/${name}`);
-/** Where a driver has its own programs in a box. */
+/** The directory in a box for the driver's own programs. */
 const toolPlaces: Readonly<Record<DriverName, string>> = { boxlite: '/.boxrun', container: '/dev/.boxrun' };
 
-/** The place that `path` (absolute) names, without `.`, `..`, empty names and a slash at its end. */
+/** The normal form of the absolute path `path`: without `.`, `..`, empty names and a slash at its end. */
 export function guestPlace(path: string): string {
   return posix.normalize(`/${path}`).replace(/(.)\/$/, '$1');
 }
@@ -44,20 +44,20 @@ export function isBelow(place: string, above: string): boolean {
   return above === '/' ? place !== '/' : place.startsWith(`${above}/`);
 }
 
-/** A place comes after every place above it; otherwise the order stays. */
+/** The mounts in an order in which each path comes after the paths above it. Otherwise the order does not change. */
 export function byDepth<T>(mounts: readonly T[], placeOf: (mount: T) => string): T[] {
   const depth = (mount: T) => guestPlace(placeOf(mount)).split('/').length;
   return [...mounts].sort((one, other) => depth(one) - depth(other));
 }
 
-/** @throws VALIDATION_ERROR naming the place that `driver` cannot give to a volume */
+/** @throws VALIDATION_ERROR naming the first place where `driver` cannot mount a volume, or if there are too many */
 export function checkVolumePlaces(volumes: readonly Volume[], driver: DriverName, network: boolean): void {
   const taken = new Map<string, string>();
   for (const { guest_path: path } of volumes) {
     const place = guestPlace(path);
     const why = whyImpossible(place, driver);
     if (why !== null)
-      throw invalid(`a volume cannot be mounted at ${shown(path)}: ${why}`, 'mount it at another place in the box');
+      throw invalid(`a volume cannot be mounted at ${shortened(path)}: ${why}`, 'mount it at another place in the box');
     const other = taken.get(place);
     if (other !== undefined) {
       const names = other === path ? path : `${other} and ${path} are one place`;
@@ -79,18 +79,18 @@ function whyImpossible(place: string, driver: DriverName): string | null {
   if (Buffer.byteLength(place) > pathBytesMax) return `a path has at most ${pathBytesMax} bytes`;
   if (place.split('/').some((name) => Buffer.byteLength(name) > nameBytesMax))
     return `a name in a path has at most ${nameBytesMax} bytes`;
-  if (place === '/') return 'the image is there';
-  if (place === '/dev') return 'the devices of the box are there';
+  if (place === '/') return 'the root file system is the image';
+  if (place === '/dev') return 'it has the devices of the box';
   const isAtOrBelow = (above: string) => place === above || isBelow(place, above);
-  if (isAtOrBelow(toolPlaces[driver])) return 'programs of BoxRun are there';
+  if (isAtOrBelow(toolPlaces[driver])) return 'it has programs of BoxRun';
   const kernel = kernelPlaces.find(isAtOrBelow);
   if (kernel !== undefined) return `${kernel} belongs to the kernel`;
-  if (devicePlaces.some(isAtOrBelow)) return 'a device of the box is there';
+  if (devicePlaces.some(isAtOrBelow)) return 'it is a device of the box';
   return null;
 }
 
-/** Of a path that is too long, the beginning. */
-function shown(path: string): string {
+/** Cuts a path that is too long for a message. */
+function shortened(path: string): string {
   return path.length > nameBytesMax ? `${path.slice(0, nameBytesMax)}…` : path;
 }
 

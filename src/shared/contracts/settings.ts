@@ -1,5 +1,5 @@
-// Settings that a process takes on while it lives: writer and workers outlive the `serve` that started them, and the
-// next one may have been told otherwise. Everything else of a Config is used when a process or a box starts.
+// The settings that a running process can change. Writer and workers can outlive the `serve` that started them, and the
+// next `serve` may have other settings. All other settings are used only when a process or a box starts.
 import { createHash } from 'node:crypto';
 import { Type, type Static } from 'typebox';
 import type { Config } from '../settings/config.ts';
@@ -21,7 +21,7 @@ export function workerSettingsOf({ logLevel, logFormat, orphanGraceMs, caps }: C
   return { logLevel, logFormat, orphanGraceMs, outputMb: caps.outputMb, execs: caps.execs };
 }
 
-/** The same for equal settings, and for no others. */
+/** A digest of all settings. Two digests are equal only if the settings are equal. */
 export function settingsDigest(config: Config): string {
   return createHash('sha256').update(JSON.stringify(config)).digest('hex');
 }

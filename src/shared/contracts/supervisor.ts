@@ -1,5 +1,5 @@
-// What the supervisor is asked for, by gateways: every command that changes a box or an exec. `box` is an id or a name.
-// Served by supervisor/control.ts, called through a link of the gateway.
+// The contract of the supervisor (server) with the gateways (clients): every request that changes a box or a command.
+// `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
 import { Box, CreateBoxBody, Exec, ExecBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
@@ -10,9 +10,9 @@ import { StageTimes } from '../observe/stage-times.ts';
 import { KeyClaim } from './writer.ts';
 
 const box = Type.String();
-/** How long the processes of the box have to end by themselves. */
+/** Milliseconds between TERM and KILL for the processes of the box. */
 const graceMs = Type.Optional(Type.Integer({ minimum: 0 }));
-/** An image from a slow registry, then the start of the box. */
+/** A create can wait for an image from a slow registry, and then for the start of the box. */
 const createTimeoutMs = limits.imagePrepareTimeoutMs + limits.boxStartTimeoutMs;
 const stopTimeoutMs = limits.boxStopTimeoutMs + limits.workerExitMs + limits.requestTimeoutMs;
 const removeTimeoutMs = stopTimeoutMs + limits.boxRemoveTimeoutMs;
@@ -24,7 +24,7 @@ interface Grace {
 const timings = Type.Optional(StageTimes);
 const TimedBox = Type.Object({ ...Box.properties, timings });
 const TimedExec = Type.Object({ ...Exec.properties, timings });
-/** A request that comes again under the same key gets the row that the first one made. */
+/** If a request arrives again under the same key, its result is the row that the first one made. */
 const claim = Type.Optional(KeyClaim);
 
 export const supervisorContract = {
@@ -33,7 +33,7 @@ export const supervisorContract = {
   clientHello: Type.Object({ role: Type.Literal('gateway') }),
   serverHello: Type.Object({ pid: Type.Integer() }),
   requests: {
-    /** With `ephemeral`, the box is removed when the calling gateway is gone. */
+    /** `ephemeral`: the supervisor removes the box when the gateway that asked for it has gone. */
     createBox: {
       params: Type.Object({ body: CreateBoxBody, ephemeral: Type.Boolean(), claim }),
       result: TimedBox,
@@ -43,7 +43,7 @@ export const supervisorContract = {
     stopBox: {
       params: Type.Object({ box, graceMs }),
       result: Box,
-      // Where the request names no grace, the box may have one of its own.
+      // If the request names no grace, the box may have one of its own, so the longest one must fit.
       timeoutMs: (asked: Grace) => stopTimeoutMs + (asked.graceMs ?? limits.stopGraceMsMax),
     },
     removeBox: {
@@ -62,28 +62,29 @@ export const supervisorContract = {
       timeoutMs: limits.killTimeoutMs + limits.boxStopTimeoutMs + limits.requestTimeoutMs,
     },
     signalExec: { params: Type.Object({ box, execId: Type.String(), signal: Type.Integer() }), result: Exec },
-    /** Where the bytes of a terminal or a file flow, past the supervisor. */
+    /** Gives the place of a stream for a terminal or a file. Its bytes do not pass through the supervisor. */
     openStream: { params: Type.Object({ box, operation: StreamOperation }), result: StreamGrant },
-    /** A code for a one-time link to the dashboard, and whether one may come in by it, which uses it up. */
+    /** Makes a code for a one-time link to the dashboard. */
     issueUiCode: { params: Type.Object({}), result: Type.Object({ code: Type.String() }) },
+    /** Checks such a code and uses it up. */
     redeemUiCode: { params: Type.Object({ code: Type.String() }), result: Type.Object({ valid: Type.Boolean() }) },
-    /** Removes boxes that are stopped or failed for longer than `olderThanS` seconds. */
+    /** Removes boxes that have been stopped or failed for more than `olderThanS` seconds. */
     collectGarbage: {
       params: Type.Object({ olderThanS: Type.Integer({ minimum: 0 }) }),
       result: Type.Object({ removed: Type.Integer() }),
-      // One box after the other may take its full time.
+      // The supervisor removes one box after the other, and each can take its full time.
       timeoutMs: 10 * removeTimeoutMs,
     },
-    /** One of several gateways says its figures, for the others to have. */
+    /** One of several gateways gives its metrics to the supervisor, so that every gateway can show them. */
     reportFigures: { params: Type.Object({ figures: MetricsSnapshot }), result: Done },
-    /** The supervisor's own figures, those of all that it could ask, and what other gateways said last. */
+    /** The metrics of the supervisor, of the processes that have answered it, and the last ones of other gateways. */
     metrics: {
       params: Type.Object({}),
       result: Type.Array(MetricsSnapshot),
-      // Twice what the supervisor gives those that it asks.
+      // Twice the time that the supervisor gives the processes that it asks.
       timeoutMs: 2 * limits.healthTimeoutMs,
     },
-    /** What boxes reserve, and what the engines of those that run use; an engine that does not say is left out. */
+    /** What boxes reserve, and what the running engines use. An engine that does not answer is not in the list. */
     usage: {
       params: Type.Object({}),
       result: Type.Object({
@@ -97,13 +98,13 @@ export const supervisorContract = {
       }),
       timeoutMs: 2 * limits.healthTimeoutMs,
     },
-    /** For whoever watches the server: the workers, and those of them that give no sign of life. */
+    /** Counts the workers, and the workers that give no sign of life. */
     health: {
       params: Type.Object({}),
       result: Type.Object({
         workers: Type.Integer(),
         silentWorkers: Type.Integer(),
-        /** False while the disk has too little room; a supervisor of the version before does not say. */
+        /** False while the disk has too little room. Absent from a supervisor of the version before. */
         diskHasRoom: Type.Optional(Type.Boolean()),
       }),
       timeoutMs: limits.healthTimeoutMs,

@@ -1,6 +1,5 @@
-// What a worker is asked for, by the supervisor that holds its box's lease. The worker listens; supervisors come and
-// go. Served by worker/control.ts, called by supervisor/workers/box-worker.ts; generations tell workers of one box
-// apart.
+// The contract of a worker (server) with the supervisor (client). The worker listens, because it can outlive its
+// supervisor. A worker serves one box for its whole life; the generation of its lease tells workers of one box apart.
 import { Type, type Static } from 'typebox';
 import { AttachInput, Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
@@ -28,7 +27,7 @@ export const Assignment = Type.Object({
   volumes: Type.Array(Volume),
   ulimits: Type.Optional(Type.Array(Ulimit)),
   idBlock: Type.Optional(Type.Union([Type.Integer(), Type.Null()])),
-  /** The engine's name for the box once it has been made. */
+  /** The engine's name for the box. Absent or null until the box is made. */
   engineId: Type.Optional(nullableText),
 });
 export type Assignment = Static<typeof Assignment>;
@@ -43,35 +42,38 @@ export const ExecOrder = Type.Object({
   timeoutMs: Type.Union([Type.Integer(), Type.Null()]),
   user: Type.Optional(nullableText),
   tty: Type.Optional(Type.Union([Tty, Type.Null()])),
-  /** Input comes by a stream of its own. */
+  /** True: the command has input, which comes by a stream of its own. */
   stdin: Type.Optional(Type.Boolean()),
-  /** Of the client, for the logs. */
+  /** The id of the client's request, for the logs. */
   requestId: Type.Optional(Type.String()),
-  /** Committed with the row; a second order with the same key gets the same exec. */
+  /** Committed together with the row. A second order with the same key gets the same exec. */
   claim: Type.Optional(KeyClaim),
 });
 export type ExecOrder = Static<typeof ExecOrder>;
 
-/** What a stream of bytes to a worker is for. */
+/** The purpose of a stream to a worker. */
 export const StreamOperation = Type.Union([
   Type.Object({ kind: Type.Literal('upload'), path: Type.String() }),
   Type.Object({ kind: Type.Literal('download'), path: Type.String() }),
-  /** A shell in a terminal; `shell` null: /bin/bash, or /bin/sh where there is none. */
+  /** A shell in a terminal. `shell` null: /bin/bash, or /bin/sh if there is no /bin/bash. */
   Type.Object({ kind: Type.Literal('attach'), shell: nullableText, tty: Tty }),
-  /** Input of a running command; its output is in its events. */
+  /** Input of a running command. Its output is in its output events. */
   Type.Object({ kind: Type.Literal('input'), execId: Type.String() }),
 ]);
 export type StreamOperation = Static<typeof StreamOperation>;
 
-/** Where a stream is opened, once, within limits.streamTokenMs. */
+/** The socket and the token with which the gateway opens a stream: once, and within limits.streamTokenMs. */
 export const StreamGrant = Type.Object({ socketPath: Type.String(), token: Type.String() });
 export type StreamGrant = Static<typeof StreamGrant>;
 
-/** Words of control on an open stream, to the worker. */
+/** Control messages on an open stream, to the worker. */
 export const StreamControl = AttachInput;
 export type StreamControl = Static<typeof StreamControl>;
 
-/** ... and from it: a download begins, an upload stands at its destination, a terminal's shell has ended. */
+/**
+ * Control messages on an open stream, from the worker. size: a download begins; done: an upload is complete at its
+ * destination; exit: the shell of a terminal has ended.
+ */
 export const StreamReport = Type.Union([
   Type.Object({ type: Type.Literal('size'), bytes: Type.Union([Type.Integer(), Type.Null()]) }),
   Type.Object({ type: Type.Literal('done') }),
@@ -79,17 +81,17 @@ export const StreamReport = Type.Union([
 ]);
 export type StreamReport = Static<typeof StreamReport>;
 
-/** What a worker makes before it has a box, and has not used yet. */
+/** The directory for what a worker prepares before it has a box. */
 export function aheadDirOf(workersDir: string, workerId: string): string {
   return `${workersDir}/${workerId}.ahead`;
 }
 
-/** The socket for streams beside a worker's own. */
+/** The socket for streams, next to the worker's own socket. */
 export function streamSocketPath(workersDir: string, workerId: string): string {
   return `${workersDir}/${workerId}.stream.sock`;
 }
 
-/** How long the processes of the box have to end by themselves; the worker's own default when absent. */
+/** Milliseconds between TERM and KILL for the processes of the box. Absent: the worker's own default. */
 const graceMs = Type.Optional(Type.Integer({ minimum: 0 }));
 
 interface Grace {
@@ -108,15 +110,15 @@ export const workerContract = {
     generation: Type.Integer(),
     /** True while the engine runs under this worker. */
     running: Type.Boolean(),
-    /** shared/process/build.ts; absent in workers of builds that did not say it yet. */
+    /** See process/build.ts. Absent from workers of older builds. */
     build: Type.Optional(Type.String()),
-    /** Requests that workers of the version before do not know; see `takes`. */
+    /** The new requests that this worker knows; see `takes`. */
     takes: Type.Optional(Type.Array(Type.String())),
-    /** Of the settings with which it was started; see settingsDigest. */
+    /** The digest of the settings with which the worker was started; see settingsDigest. */
     settingsDigest: Type.Optional(Type.String()),
   }),
   requests: {
-    /** Makes a spare the worker of one box, for good. */
+    /** Makes a spare the worker of one box, for its whole life. */
     assign: { params: Assignment, result: Done },
     prepareImage: { params: Type.Object({}), result: Done, timeoutMs: limits.imagePrepareTimeoutMs },
     create: {
@@ -126,30 +128,29 @@ export const workerContract = {
     },
     start: { params: Type.Object({}), result: Done, timeoutMs: limits.boxStartTimeoutMs },
     /**
-     * Takes over from a dead predecessor, and names the commands of which it finds processes. `endStrays` must follow.
+     * Takes the engine over from a dead predecessor. The result names the commands that have processes in the box. The
+     * supervisor must then send `endStrays`.
      */
     adopt: {
       params: Type.Object({}),
       result: Type.Object({ running: Type.Boolean(), execIds: Type.Array(Type.String()) }),
       timeoutMs: limits.boxStartTimeoutMs,
     },
-    /**
-     * Kills the commands that a predecessor left, except those in `finishedExecs`: their background children live on.
-     */
+    /** Kills the commands of the predecessor, except those in `finishedExecs`, whose background children go on. */
     endStrays: {
       params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
       result: Done,
       timeoutMs: limits.boxStartTimeoutMs,
     },
-    /** Both in one, as supervisors of the version before ask for it. */
+    /** `adopt` and `endStrays` in one, as supervisors of the version before send it. */
     reattach: {
       params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
       result: Type.Object({ running: Type.Boolean() }),
       timeoutMs: limits.boxStartTimeoutMs,
     },
     /**
-     * Starts a command; answers when its row is committed and it has started, and holds a little for a short one to
-     * finish.
+     * Starts a command. The worker answers when its row is committed and it has started. It holds the answer for a
+     * moment, so that a short command is finished in it.
      */
     exec: {
       params: ExecOrder,
@@ -161,14 +162,11 @@ export const workerContract = {
       result: Exec,
       timeoutMs: limits.killTimeoutMs + limits.requestTimeoutMs,
     },
-    /** To the leader of a command only. */
+    /** Sends a signal to the command's program only, not to its children. */
     signal: { params: Type.Object({ execId: Type.String(), signal: Type.Integer() }), result: Exec },
-    /**
-     * A one-time token for a stream, known here before it is handed out; it dies with this worker and so with the
-     * lease.
-     */
+    /** Makes a one-time token for a stream. The token becomes invalid with this worker, and so with its lease. */
     grant: { params: Type.Object({ operation: StreamOperation }), result: StreamGrant },
-    /** Ends every command, then the engine; the disk stays. */
+    /** Ends every command, then the engine. The disk stays. */
     stop: {
       params: Type.Object({ graceMs }),
       result: Done,
@@ -179,31 +177,31 @@ export const workerContract = {
       result: Done,
       timeoutMs: (asked: Grace) => limits.boxRemoveTimeoutMs + (asked.graceMs ?? 0),
     },
-    /** What this worker and its engine use; `engine` null where none runs. */
+    /** What this worker and its engine use. `engine` is null if none runs. */
     figures: {
       params: Type.Object({}),
       result: Type.Object({
         boxId: nullableText,
         execsRunning: Type.Integer(),
         unacknowledgedBytes: Type.Integer(),
-        /** Times that reading output had to wait for the writer. */
+        /** How often the worker stopped reading output because the writer was behind. */
         outputPauses: Type.Integer(),
         residentBytes: Type.Integer(),
         engine: Type.Union([Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number() }), Type.Null()]),
       }),
       timeoutMs: limits.healthTimeoutMs,
     },
-    /** From a supervisor that adopts this worker: what its own `serve` was told. */
+    /** A supervisor that adopts this worker sends the settings of its own `serve`. */
     settings: { params: WorkerSettings, result: Done, timeoutMs: limits.helloTimeoutMs },
-    /** Sends what is not acknowledged and exits; a running engine stays. */
+    /** The worker sends or spills the changes that are not acknowledged, and exits. A running engine stays. */
     leave: { params: Type.Object({}), result: Done, timeoutMs: limits.workerExitMs },
   },
   notices: {
-    /** The engine ended by itself; its commands have been ended as failed. */
+    /** The engine has ended by itself, and its commands have failed. */
     engineExited: Type.Object({ reason: Type.String() }),
     /**
-     * A command resists its kill past limits.killTimeoutMs: nothing may go on in this box. Said again to every
-     * supervisor that connects.
+     * A command still lives limits.killTimeoutMs after its kill, so the box must be stopped. The worker repeats this to
+     * each supervisor that connects.
      */
     unkillable: Type.Object({ reason: Type.String() }),
   },
@@ -212,16 +210,20 @@ export type WorkerContract = typeof workerContract;
 
 const newRequests = ['adopt', 'endStrays', 'settings'] as const satisfies readonly (keyof WorkerContract['requests'])[];
 /**
- * For the hello of a worker: requests that one of the version before does not know, and that would end its connection.
+ * The field `takes` in the hello of a worker: requests that workers of the version before do not know. Such a worker
+ * closes the connection when it gets one.
  */
 export const requestsTaken: readonly string[] = newRequests;
 
-/** Whether a worker with this hello knows the request. */
+/** True if a worker with this hello knows the request. */
 export function takes(hello: { readonly takes?: readonly string[] }, request: (typeof newRequests)[number]): boolean {
   return hello.takes?.includes(request) ?? false;
 }
 
-/** Beside a worker's socket: who it is, for a supervisor that did not start it. A pid alone may have been reused. */
+/**
+ * The file next to a worker's socket. It identifies the worker for a supervisor that did not start it. It has the start
+ * time too, because the kernel may have given the pid to another process.
+ */
 export const WorkerStateFile = Type.Object({
   workerId: Type.String(),
   pid: Type.Integer(),

@@ -1,6 +1,6 @@
-// What the writer is asked for: the only way into the database. Clients are the supervisor (box rows, leases),
-// workers (execs and their events), gateways (following committed events) and the keeper (its end).
-// Every changing request does the same when it comes twice, so that it can be sent again after a lost connection.
+// The contract of the writer, the only process that changes the database. Its clients are the supervisor (rows of
+// boxes, leases), workers (commands and their output events), gateways (which follow committed events) and the keeper.
+// Every request that changes something has the same effect when it arrives twice, so a client can send it again.
 import { Type, type Static } from 'typebox';
 import { stateKinds } from '../api.ts';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
@@ -20,14 +20,13 @@ const Event = Type.Object({
 export type Event = Static<typeof Event>;
 
 /**
- * A key with which a client has marked a request, so that it can be sent again: committed together with the row that
- * the request makes, and from then on standing for it. `bodyHash` tells whether what comes under the key is the same
- * request.
+ * The key that a client gave a request, so that it can send the request again. The writer commits it together with the
+ * row that the request makes. `bodyHash` shows whether a later request under the key is the same request.
  */
 export const KeyClaim = Type.Object({ scope: Type.String(), key: Type.String(), bodyHash: Type.String() });
 export type KeyClaim = Static<typeof KeyClaim>;
 
-/** One change to an exec, in the order in which a worker made them. */
+/** One change of a command. A worker sends its changes in the order in which they happened. */
 export const ExecChange = Type.Union([
   Type.Object({ op: Type.Literal('insert'), exec: ExecRow, claim: Type.Optional(KeyClaim) }),
   Type.Object({ op: Type.Literal('event'), execId: Type.String(), event: Event, at: Type.String() }),
@@ -58,7 +57,7 @@ export const BoxChange = Type.Partial(
 );
 export type BoxChange = Static<typeof BoxChange>;
 
-/** A committed change of a box or an exec; `json` is what clients are told of it. */
+/** A state event: a committed change of a box or a command. `json` is the text that clients get. */
 const StateEvent = Type.Object({
   seq: Type.Integer({ minimum: 1 }),
   kind: Type.Enum([...stateKinds]),
@@ -66,21 +65,21 @@ const StateEvent = Type.Object({
 });
 export type StateEvent = Static<typeof StateEvent>;
 
-/** Behind one change: its seq counts within one run of the writer. */
+/** The position after a state event. `run` identifies one life of the writer; `seq` counts within it. */
 const StatePosition = Type.Object({ run: Type.String(), seq: Type.Integer({ minimum: 0 }) });
 export type StatePosition = Static<typeof StatePosition>;
 
 const StatePage = Type.Object({
   events: Type.Array(StateEvent),
-  /** Behind the last of them. */
+  /** The position after the last event of the page. */
   position: StatePosition,
   more: Type.Boolean(),
-  /** What came after the position that was asked for is not known any more; nothing is told of it. */
+  /** True: the writer does not have the events after the requested position any more, and gives none. */
   isGap: Type.Boolean(),
 });
 export type StatePage = Static<typeof StatePage>;
 
-/** Settings that may change while a writer lives. */
+/** The settings that a running writer can change. */
 export const WriterSettings = Type.Object({ ...LogSettings.properties, retentionHours: Type.Integer({ minimum: 0 }) });
 export type WriterSettings = Static<typeof WriterSettings>;
 
@@ -94,38 +93,36 @@ export const writerContract = {
   serverHello: Type.Object({
     pid: Type.Integer(),
     instanceId: Type.String(),
-    /** shared/process/build.ts; absent in writers of builds that did not say it yet. */
+    /** See process/build.ts. Absent from writers of older builds. */
     build: Type.Optional(Type.String()),
-    /** The database that it writes, where it says so. Writers of the version before do not, and take no `settings`. */
+    /** The path of its database. Absent from writers of the version before, which also do not know `settings`. */
     dbPath: Type.Optional(Type.String()),
   }),
   requests: {
-    /** NAME_ALREADY_EXISTS when another box has the name; UNAVAILABLE when another row has the key. */
+    /** Fails with NAME_ALREADY_EXISTS if another box has the name, with UNAVAILABLE if another row has the key. */
     insertBox: { params: Type.Object({ box: BoxRow, claim: Type.Optional(KeyClaim) }), result: Done },
-    /** Keeps the answer to a request whose row is going to be removed, for as long as its key is known. */
+    /** Stores the answer of a request whose row will be removed. It is kept as long as the key. */
     keepAnswer: {
       params: Type.Object({ scope: Type.String(), key: Type.String(), rowId: Type.String(), answer: Type.String() }),
       result: Done,
     },
     updateBox: { params: Type.Object({ boxId: Type.String(), change: BoxChange }), result: Done },
-    /** Removes the box with its execs and events, in slices. */
+    /** Removes the rows of the box, its commands and their events, in several transactions. */
     removeBox: {
       params: Type.Object({ boxId: Type.String() }),
       result: Done,
       timeoutMs: limits.boxRemoveTimeoutMs,
     },
-    /** Commits `generation` for the box: everything that an older one sends is refused from then on. */
+    /** Commits `generation` for the box. From then on the writer refuses changes of an older generation. */
     openLease: { params: Type.Object({ boxId: Type.String(), generation: Type.Integer() }), result: Done },
-    /** Fences `generation`, and ends each unfinished exec of it as failed, with its exit event at the next seq. */
+    /** Ends `generation`: it can commit nothing more. Its unfinished commands fail, each with an exit event. */
     closeLease: {
       params: Type.Object({ boxId: Type.String(), generation: Type.Integer(), reason: Type.String() }),
       result: Type.Object({ ended: Type.Array(Type.String()) }),
     },
-    /** From workers; CANCELED when the worker's generation is no longer the box's: final, it must go. */
+    /** From workers. CANCELED means that the worker has lost its lease: it must end, and not try again. */
     changeExecs: { params: Type.Object({ changes: Type.Array(ExecChange) }), result: Done },
-    /**
-     * From then on, `events` notices of what is committed for the exec. Answers with the highest seq committed before.
-     */
+    /** From then on the client gets `events` notices for the command. The result is the last seq committed before. */
     follow: {
       params: Type.Object({ execId: Type.String() }),
       result: Type.Object({ lastSeq: Type.Integer() }),
@@ -133,38 +130,38 @@ export const writerContract = {
     },
     unfollow: { params: Type.Object({ execId: Type.String() }), result: Done },
     metrics: { params: Type.Object({}), result: MetricsSnapshot, timeoutMs: limits.healthTimeoutMs },
-    /** Whether the database takes changes: false after a failed commit, until one goes through again. */
+    /** `writable` is false after a commit has failed, until one succeeds. */
     health: {
       params: Type.Object({}),
       result: Type.Object({ writable: Type.Boolean() }),
       timeoutMs: limits.healthTimeoutMs,
     },
-    /** From then on, `states` notices of every change of a box or an exec. */
+    /** From then on the client gets `states` notices for every change of a box or a command. */
     watchStates: { params: Type.Object({}), result: Done, timeoutMs: limits.followTimeoutMs },
     unwatchStates: { params: Type.Object({}), result: Done },
-    /** The changes after `position`, a page of them; of null, the present position. */
+    /** One page of the state events after `position`. For null: no events, and the present position. */
     statesAfter: {
       params: Type.Object({ position: Type.Union([StatePosition, Type.Null()]) }),
       result: StatePage,
       timeoutMs: limits.followTimeoutMs,
     },
-    /** From a keeper that adopts this writer: what its own `serve` was told. */
+    /** A keeper that adopts this writer sends the settings of its own `serve`. */
     settings: { params: WriterSettings, result: Done },
-    /** The keeper's goodbye: the writer ends as soon as no worker needs it; `leaving` when that is now. */
+    /** The keeper ends. The writer ends as soon as no worker is connected; `leaving` is true if it ends now. */
     retire: { params: Type.Object({}), result: Type.Object({ leaving: Type.Boolean() }) },
   },
   notices: {
     events: Type.Object({ execId: Type.String(), events: Type.Array(Event) }),
-    /** The follower fell too far behind: what came after is to be read from the database. */
+    /** The client was too slow, and does not follow this command any more. It must read the rest from the database. */
     lagged: Type.Object({ execId: Type.String() }),
     states: Type.Object({ run: Type.String(), events: Type.Array(StateEvent) }),
-    /** The watcher fell too far behind: it must watch again, and ask for what it has missed. */
+    /** The client was too slow for state events. It must send `watchStates` again, and ask for the missing events. */
     statesLagged: Type.Object({}),
   },
 } as const satisfies Contract;
 export type WriterContract = typeof writerContract;
 
-/** For clients that follow and watch nothing. */
+/** Notice handlers for clients that follow no command and watch no states. */
 export const noWriterNotices = {
   events: () => undefined,
   lagged: () => undefined,

@@ -1,14 +1,13 @@
-// Points at which tests hold a process still, to kill it or another one at exactly that moment. Off unless the
-// environment names a directory: then `faultPoint` is an empty function. What each point means is said in
-// fault-points.ts.
+// Fault points: a test can hold a process at one, to kill it or another process at exactly that moment. They work only
+// if BOXRUN_FAULT_DIR names a directory; otherwise `faultPoint` is an empty function. fault-points.ts lists all points.
 import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FaultPoint } from './fault-points.ts';
 import { limits } from '../limits.ts';
 
 /**
- * In the directory a test makes `POINT.armed`; the first process that comes by turns it into `POINT.reached.PID`, and
- * does nothing at all until there is `POINT.go`, or limits.faultHoldMs are over.
+ * A test creates `POINT.armed` in the directory. The first process that reaches the point renames it to
+ * `POINT.reached.PID`. Then this process blocks until `POINT.go` exists, or for limits.faultHoldMs.
  */
 export function createFaultPoint(directory: string | undefined): (point: FaultPoint) => void {
   if (directory === undefined || directory === '') return () => undefined;
@@ -16,7 +15,7 @@ export function createFaultPoint(directory: string | undefined): (point: FaultPo
     try {
       renameSync(join(directory, `${point}.armed`), join(directory, `${point}.reached.${process.pid}`));
     } catch {
-      return; // Not armed, or somebody else was first.
+      return; // The point is not armed, or another process was first.
     }
     const still = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
     const deadline = Date.now() + limits.faultHoldMs;

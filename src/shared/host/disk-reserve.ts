@@ -1,6 +1,5 @@
-// A file that only takes room: it is given up when the disk is full, so that boxes can still be removed and the
-// database be written. The supervisor makes it while there is room; whoever needs the room removes it. One on each disk
-// that the server writes to.
+// A file that only takes room on the disk. When the disk is full, the server removes it, so that boxes can still be
+// removed and the database can be written. There is one file on each disk that the server writes to.
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { open, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -8,9 +7,9 @@ import type { Config } from '../settings/config.ts';
 import { limits } from '../limits.ts';
 
 export interface DiskReserve {
-  /** Makes what is missing, where so much is free that nobody needs it. */
+  /** Makes the missing files, if the disk has enough free room. */
   refill(): Promise<void>;
-  /** Gives the room up; false when there was none to give. */
+  /** Removes the files. Returns false if there was none. */
   release(): boolean;
 }
 

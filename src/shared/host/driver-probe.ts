@@ -1,5 +1,5 @@
-// Whether a driver works on this host. A worker really tries the engine, because only a VM that boots is a proof.
-// An answer that takes long to find is kept in the state directory, as long as nothing changes on which it depends.
+// Probes whether a driver works on this host. A worker really starts the engine, because only a VM that boots is a
+// proof. The state directory keeps the result as long as everything that it depends on is unchanged.
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { release } from 'node:os';
@@ -13,7 +13,7 @@ import { startOwnProcess } from '../process/own-process.ts';
 
 const ProbeResult = Type.Object({
   ok: Type.Boolean(),
-  /** What is wrong, each with what to do about it. */
+  /** Each text says what is wrong and what the user can do. */
   problems: Type.Array(Type.String()),
 });
 export type ProbeResult = Static<typeof ProbeResult>;
@@ -22,10 +22,11 @@ const KeptProbe = Type.Object({ key: Type.String(), result: ProbeResult });
 const probeTimeoutMs = 90_000;
 
 /**
- * Tries the driver of `config`, or gives the kept answer. The state directory must exist.
+ * Probes the driver of `config`, or returns the kept result. The state directory must exist. It never throws for a
+ * driver that does not work.
  *
- * @param options.fresh tries again, whatever is kept
- * @returns the answer, and whether it was kept from an earlier try
+ * @param options.fresh true: probes again even if there is a kept result
+ * @returns the result, and whether it is from an earlier probe
  */
 export async function probeDriver(
   config: Config,
@@ -45,7 +46,7 @@ export async function probeDriver(
   });
   try {
     const facts = await worker.ready;
-    if (!fits(ProbeResult, facts)) throw new Error('its answer does not fit');
+    if (!fits(ProbeResult, facts)) throw new Error('the answer of the worker does not fit');
     const result = facts as ProbeResult;
     if (isWorthKeeping(config.driver, result))
       await writeFile(keptFile, JSON.stringify({ key, result }), { mode: 0o600 });
@@ -58,14 +59,15 @@ export async function probeDriver(
 }
 
 /**
- * A container driver that does not work lacks a program, which the user installs in a minute, and it answers at once. A
- * VM that does not boot takes up to 20 s, and boots only after something has changed that is part of the key.
+ * A container driver that does not work lacks a program. The user can install that in a minute, and the probe is fast,
+ * so it is done again. The probe of a VM that does not boot takes up to 20 s, and its result changes only together with
+ * the key.
  */
 function isWorthKeeping(driver: DriverName, { ok }: ProbeResult): boolean {
   return ok || driver === 'boxlite';
 }
 
-/** Everything on which an answer depends: the program, the boot of the host, the engine, and the right to use KVM. */
+/** Everything that a result depends on: the program, the boot of the host, the engine, and the right to use KVM. */
 async function keyOf(driver: DriverName): Promise<string> {
   const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
   const parts: unknown[] = [driver, bootId.trim(), import.meta.url];
@@ -83,7 +85,7 @@ function engineVersion(): string | null {
   try {
     return (createRequire(import.meta.url)('@boxlite-ai/boxlite/package.json') as { version: string }).version;
   } catch {
-    return null; // Not installed, or it does not show its version.
+    return null; // The package is not installed, or it does not export its version.
   }
 }
 
@@ -92,6 +94,6 @@ async function readKept(path: string): Promise<Static<typeof KeptProbe> | null> 
     const value: unknown = JSON.parse(await readFile(path, 'utf8'));
     return fits(KeptProbe, value) ? (value as Static<typeof KeptProbe>) : null;
   } catch {
-    return null; // None yet, or one of another version.
+    return null; // There is no result yet, or it has the form of another version.
   }
 }

@@ -1,15 +1,14 @@
-// By what a thing on the host says to which box, and to which database, it belongs. Drivers mark what they make; the
-// supervisor looks for what bears the mark of its database and belongs to no box. A home without a mark, or with
-// another one, is nobody's business here.
+// Marks on processes, control groups and homes that say to which box, or to which database, they belong. Drivers mark
+// everything that they make. The supervisor may touch only things with the mark of its own database.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DriverName } from '../settings/config.ts';
 
-/** Set in the environment of every process on the host that works for a box, so that none can be lost. */
+/** A variable in the environment of every process that works for a box, so that the supervisor can find the process. */
 export const homeMark = 'BOXRUN_BOX_HOME';
 
-/** The control group of a database, below the top of each hierarchy: in it one for each box. */
+/** The control group of a database, at the top of each hierarchy. It contains one group for each box. */
 export function instanceCgroup(instanceId: string): string {
   return `boxrun-${instanceId.replace(/^inst_/, '').replace(/[^A-Za-z0-9_-]/g, '-')}`;
 }
@@ -21,7 +20,7 @@ export interface HomeOwner {
 
 const ownerFile = 'owner.json';
 
-/** Makes a home that says whose it is. */
+/** Makes the home of a box with a file that names its owner. */
 export function makeMarkedHome(homeDir: string, { instanceId, driver }: HomeOwner): void {
   const path = join(homeDir, ownerFile);
   mkdirSync(homeDir, { recursive: true, mode: 0o700 });
@@ -29,7 +28,7 @@ export function makeMarkedHome(homeDir: string, { instanceId, driver }: HomeOwne
   renameSync(`${path}.part`, path);
 }
 
-/** Null when the home does not say. */
+/** The owner that the home names, or null if it names none. */
 export async function ownerOf(homeDir: string): Promise<HomeOwner | null> {
   const value = (await readFile(join(homeDir, ownerFile), 'utf8')
     .then(JSON.parse)

@@ -1,20 +1,19 @@
-// Paths of the host that a box may mount: where they lead, and whether that is below a directory that the server
-// allows. Asked by the supervisor when a box is made, and by its worker before each start: a link may have been swapped
-// in meanwhile.
+// Resolves paths of the host that a box may mount, and checks that they are below an allowed directory. The check must
+// be repeated before each mount, because a user can put a link into the path at any time.
 import { constants } from 'node:fs';
 import { open, readlink, realpath } from 'node:fs/promises';
 import { BoxRunError } from '../errors.ts';
 
-/** Opens nothing for reading, follows links (open(2)); Node has no name for it. */
+/** The flag O_PATH of open(2), for which Node has no name: it follows links, and opens nothing for reading. */
 const O_PATH = 0o10_000_000;
 
 /**
- * The path without any link in it.
- * @param roots directories below which it must lie; anywhere when there is none
- * @throws RUNTIME_ERROR when it is not there, FORBIDDEN when it leads elsewhere
+ * The path to which `path` leads, without links.
+ * @param roots directories; the result must be below one of them. Without any, it may be anywhere
+ * @throws RUNTIME_ERROR if the path does not exist, FORBIDDEN if it leads to another place
  */
 export async function resolveHostPath(path: string, roots: readonly string[]): Promise<string> {
-  const resolved = await whereItLeads(path);
+  const resolved = await followLinks(path);
   if (roots.length === 0) return resolved;
   for (const root of roots) {
     const directory = await realpath(root).catch(() => null);
@@ -33,8 +32,8 @@ export async function resolveHostPath(path: string, roots: readonly string[]): P
   );
 }
 
-/** One walk of the kernel, and its word on where it ended: no component can change between two looks. */
-async function whereItLeads(path: string): Promise<string> {
+/** The kernel follows all links in one call and says where they ended, so that nothing can change in between. */
+async function followLinks(path: string): Promise<string> {
   const file = await open(path, O_PATH | constants.O_NONBLOCK).catch((error: unknown) => {
     throw new BoxRunError('RUNTIME_ERROR', `volume host path does not exist: ${path}`, { cause: error });
   });

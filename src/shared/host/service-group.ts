@@ -1,7 +1,6 @@
-// How a process leaves the control group in which `serve` was started. systemd, and whatever else runs services, ends a
-// service by its group: what shall outlive the server (writer, workers, and so the processes of boxes) must be in
-// another one. systemd looks at its named hierarchy on version 1, and at version 2 otherwise; on a hybrid host both
-// count. So they do here.
+// Moves a process out of the control group of the service that started the server. systemd ends a service by ending all
+// processes of its group. Processes that must outlive the server (writer, workers and boxes) need another group.
+// systemd uses its named hierarchy of cgroup version 1, or version 2. On a hybrid host both count, so both are checked.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -14,12 +13,12 @@ import { hasSystemd, startScope, type SystemdOwner } from './systemd.ts';
 const root = '/sys/fs/cgroup';
 const pollMs = 5;
 
-/** The hierarchies by which a service is ended. */
+/** The hierarchies that systemd uses to end a service. */
 const hierarchies = ['systemd', 'unified'] as const;
 type Hierarchy = (typeof hierarchies)[number];
 export type Groups = Readonly<Partial<Record<Hierarchy, string>>>;
 
-/** The paths of a process in those hierarchies, from /proc/PID/cgroup (cgroups(7)); pure. */
+/** The groups of a process in these hierarchies. `text` is the content of /proc/PID/cgroup (cgroups(7)). */
 export function parseGroups(text: string): Groups {
   const groups: Partial<Record<Hierarchy, string>> = {};
   for (const line of text.split('\n')) {
@@ -34,14 +33,14 @@ function groupsOf(pid: number | 'self'): Groups {
   try {
     return parseGroups(readFileSync(`/proc/${pid}/cgroup`, 'utf8'));
   } catch {
-    return {}; // It is gone, or there are no control groups.
+    return {}; // The process has ended, or the host has no control groups.
   }
 }
 
 /**
- * The groups with which somebody could end a process of the groups `own`; pure. The top of a hierarchy is none, nor is
- * a place that cannot be seen from here. The group of process 1 is none either: with it the whole host ends, or the
- * container in which the server runs.
+ * The groups whose end would also end a process in the groups `own`. Three kinds of groups do not count: the top of a
+ * hierarchy, a group outside of this process's cgroup namespace, and the group of process 1. If the group of process 1
+ * ends, the whole host ends, or the container in which the server runs.
  */
 export function endableGroups(own: Groups, ofProcess1: Groups): Groups {
   const found: Partial<Record<Hierarchy, string>> = {};
@@ -54,19 +53,22 @@ export function endableGroups(own: Groups, ofProcess1: Groups): Groups {
   return found;
 }
 
-/** A unit's group may have others below it, which end with it. The systemd of a user is no unit in this sense. */
+/**
+ * The group of the systemd unit that contains `path`, or `path` itself. A unit may have groups below its own, and they
+ * end with it. The unit user@UID.service does not count, because it contains all services of a user.
+ */
 function unitAbove(path: string): string {
   const parts = path.split('/');
   const at = parts.findLastIndex((part) => /\.(service|scope)$/.test(part) && !part.startsWith('user@'));
   return at < 0 ? path : parts.slice(0, at + 1).join('/');
 }
 
-/** What is so of a server, and of a process that it has started to outlive it. */
+/** How the group of a server relates to the group of a process that must outlive it. */
 export type Standing =
-  /** Nobody can end the server by its group. */
+  /** The server is in no group that can be ended. */
   | 'not needed'
   | 'apart'
-  /** Whoever ends the server's group ends that process too. */
+  /** The end of the server's group would end that process too. */
   | 'together';
 
 export function standingOf(pid: number): Standing {
@@ -87,39 +89,40 @@ function isWithin(path: string | undefined, group: string | undefined): boolean 
 
 export interface OwnUnit {
   readonly owner: SystemdOwner;
-  /** Null for a process that is in no service. */
+  /** The name of the service. Null: the process is in no service. */
   readonly unit: string | null;
-  /** The slice of that unit. */
+  /** The slice of that service. */
   readonly slice: string | null;
 }
 
-/** The unit that a server is, and the systemd that has it, by its group; pure. */
+/** The service that contains a process with these groups, and the systemd that it belongs to. */
 export function unitOf(groups: Groups, uid: number): OwnUnit {
   const path = unitAbove(groups.unified ?? groups.systemd ?? '/');
   const [name = '', parent = ''] = path.split('/').reverse();
   const isService = name.endsWith('.service');
-  // Outside of a service, only the systemd of a user makes a scope for that user.
+  // Outside of a service, a user other than root can get a scope only from the user's own systemd.
   const owner = path.includes(`/user@${uid}.service/`) || (uid !== 0 && !isService) ? 'user' : 'system';
   if (!isService) return { owner, unit: null, slice: null };
   return { owner, unit: name, slice: parent.endsWith('.slice') ? parent : null };
 }
 
-/** The same of this process. */
+/** The service of this process; see `unitOf`. */
 export function ownUnit(): OwnUnit {
   return unitOf(groupsOf('self'), process.getuid?.() ?? 0);
 }
 
 interface LeaveOptions {
-  /** Names its scope, where it gets one. */
+  /** A part of the scope's name, if systemd makes a scope. */
   readonly name: string;
   readonly stateDir: string;
   readonly pid?: number;
 }
 
 /**
- * Moves a process, before it has children, out of the control group that it shares with the server: into a scope of its
- * own where systemd makes one, else into a group beside the server's. Gives where it is; null where nothing was to do.
- * @throws RUNTIME_ERROR saying why it stays where it is
+ * Moves a process out of the control group that it shares with the server. The process must have no children yet. It
+ * gets a scope of its own if systemd makes one, else a group next to the server's.
+ * @returns the name of the scope or group, or null if the process did not need to move
+ * @throws RUNTIME_ERROR with the reasons why the process could not be moved
  */
 export async function leaveServiceGroup({ name, stateDir, pid = process.pid }: LeaveOptions): Promise<string | null> {
   const groups = endableGroups(groupsOf(pid), groupsOf(1));
@@ -140,7 +143,7 @@ export async function leaveServiceGroup({ name, stateDir, pid = process.pid }: L
   } catch (error) {
     refusals.push(errorText(error));
   }
-  throw new BoxRunError('RUNTIME_ERROR', `the control group cannot be left: ${refusals.join('; ')}`);
+  throw new BoxRunError('RUNTIME_ERROR', `process ${pid} cannot move to another control group: ${refusals.join('; ')}`);
 }
 
 async function moveToScope(
@@ -158,18 +161,18 @@ async function moveToScope(
   }
 }
 
-/** One group for all that a server leaves there. */
+/** The name of the group for all processes that a server moves without systemd. */
 function groupName(stateDir: string): string {
   return `boxrun-server-${createHash('sha256').update(stateDir).digest('hex').slice(0, 12)}`;
 }
 
-/** The directory of a group beside `path`: so what the groups above both ask for goes on to hold. */
+/** The directory of the group next to `path`. It has the same parent, so the limits of the groups above still hold. */
 function groupBeside(hierarchy: string, path: string, stateDir: string): string {
   return join(topOf(hierarchy), dirname(path), groupName(stateDir));
 }
 
 function topOf(hierarchy: string): string {
-  // Where version 2 alone is mounted, its top is the top of all.
+  // If only version 2 is mounted, it is mounted at the root.
   if (hierarchy === 'unified' && existsSync(join(root, 'cgroup.controllers'))) return root;
   return join(root, hierarchy);
 }
@@ -183,15 +186,15 @@ function enter(directory: string, pid: number): void {
       writeFileSync(join(directory, 'cgroup.procs'), String(pid));
       return;
     } catch (error) {
-      // A server that ends may remove it, as empty, between the two steps.
+      // Another server that ends may remove the empty group between the two steps.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt >= joinAttemptsMax) throw error;
     }
   }
 }
 
 /**
- * Removes the groups that this state directory has beside those of servers, if nothing is in them any more. An earlier
- * server may have been elsewhere, so they are looked for everywhere.
+ * Removes the groups that servers of this state directory have made, if they are empty. An earlier server may have been
+ * in another service, so this looks for them in the whole hierarchy.
  */
 export function removeEmptyGroups(stateDir: string): void {
   const name = groupName(stateDir);
@@ -208,7 +211,7 @@ function groupsBelow(directory: string): string[] {
       .filter((entry) => entry.isDirectory())
       .flatMap((entry) => [join(directory, entry.name), ...groupsBelow(join(directory, entry.name))]);
   } catch {
-    return []; // It is gone, or closed to this user.
+    return []; // The group is removed, or this user cannot read it.
   }
 }
 
@@ -216,13 +219,14 @@ function tryRemove(directory: string): void {
   try {
     rmdirSync(directory);
   } catch {
-    // A box that runs on is in it.
+    // The group is not empty: a box still runs in it.
   }
 }
 
 /**
- * Tries to leave, with a process that does nothing else. Gives where it was; null where there is nothing to leave.
- * @throws RUNTIME_ERROR saying why that cannot be done
+ * Tests with a process of its own whether a process can leave the group of the server.
+ * @returns the name of the scope or group, or null if processes do not need to move
+ * @throws RUNTIME_ERROR with the reasons why that is not possible
  */
 export async function tryToLeave(stateDir: string): Promise<string | null> {
   const trial = startFilter('cat', []);

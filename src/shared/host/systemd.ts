@@ -1,21 +1,21 @@
-// What BoxRun asks of systemd, through the programs of its own package: is it there, put a process into a scope, say
-// that the server is ready, is the host going down. Every question has a deadline, and no answer is an answer too.
+// Requests to systemd, through its own programs (systemctl, busctl, systemd-notify). Every request has a deadline. A
+// question without an answer gives false or null; it is not an error.
 import { existsSync } from 'node:fs';
 import { runTool, type ToolResult } from '../process/child-process.ts';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
-/** Which systemd: that of the host, or the one of a user. */
+/** The systemd of the host (system), or the systemd of a user. */
 export type SystemdOwner = 'system' | 'user';
 
-/** True where systemd started this host (sd_booted(3)). */
+/** True if systemd started this host (sd_booted(3)). */
 export function hasSystemd(): boolean {
   return existsSync('/run/systemd/system');
 }
 
 /**
- * Runs `systemctl` of that systemd to its end.
- * @throws RUNTIME_ERROR when it cannot be started, TIMEOUT
+ * Runs `systemctl` to its end.
+ * @throws RUNTIME_ERROR if it cannot be started, TIMEOUT after `timeoutMs` milliseconds
  */
 export function systemctl(
   owner: SystemdOwner,
@@ -25,21 +25,25 @@ export function systemctl(
   return runTool('systemctl', [...(owner === 'user' ? ['--user'] : []), ...args], { timeoutMs });
 }
 
-/** True while that systemd ends everything: the host shuts down, or the user's last login is over. */
+/** True while this systemd ends all units: the host shuts down, or the user has logged out. */
 export async function isGoingDown(owner: SystemdOwner): Promise<boolean> {
   if (!hasSystemd()) return false;
   const answer = await systemctl(owner, ['is-system-running']).catch(() => null);
   return answer?.stdout.trim() === 'stopping';
 }
 
-/** How that systemd ends the unit (systemd.kill(5)); null when it does not say. */
+/** The KillMode of the unit (systemd.kill(5)), or null if systemd does not say. */
 export async function killModeOf(owner: SystemdOwner, unit: string): Promise<string | null> {
   if (!hasSystemd()) return null;
   const answer = await systemctl(owner, ['show', '--value', '--property=KillMode', unit]).catch(() => null);
   return answer?.stdout.trim() || null;
 }
 
-/** Tells systemd that the server takes requests; `socket` is what it gave the server as NOTIFY_SOCKET. */
+/**
+ * Tells systemd that the server accepts requests.
+ * @param socket the NOTIFY_SOCKET that systemd gave the server
+ * @throws RUNTIME_ERROR, TIMEOUT
+ */
 export async function tellReady(socket: string): Promise<void> {
   const { exitCode, stderr } = await runTool('env', [`NOTIFY_SOCKET=${socket}`, 'systemd-notify', '--ready'], {
     timeoutMs: limits.systemdAnswerMs,
@@ -49,21 +53,21 @@ export async function tellReady(socket: string): Promise<void> {
 
 export interface Scope {
   readonly owner: SystemdOwner;
-  /** With `.scope` at its end. */
+  /** The name of the scope, which ends with `.scope`. */
   readonly unit: string;
   readonly description: string;
-  /** The slice that it belongs to; null: the one that systemd chooses. */
+  /** The slice for the scope. Null: systemd chooses one. */
   readonly slice: string | null;
-  /** At a shutdown the scope ends after this unit has; null: at any moment. */
+  /** A unit. At a shutdown, systemd ends the scope only after this unit has ended. Null: at any time. */
   readonly endsAfter: string | null;
 }
 
-/** Where the server is not told otherwise, what is in a scope at a shutdown gets this long between TERM and KILL. */
+/** Seconds between TERM and KILL for the processes in a scope when the host shuts down. */
 const scopeStopSeconds = 10;
 
 /**
- * Asks systemd for a scope with that process in it. The process is moved a little later.
- * @throws RUNTIME_ERROR when systemd refuses, or cannot be reached; TIMEOUT
+ * Asks systemd to make a scope that contains the process `pid`. systemd moves the process a little later.
+ * @throws RUNTIME_ERROR if systemd refuses or cannot be reached, TIMEOUT
  */
 export async function startScope({ owner, unit, description, slice, endsAfter }: Scope, pid: number): Promise<void> {
   const properties = [

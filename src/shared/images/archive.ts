@@ -1,5 +1,5 @@
-// Archives that a user hands over: what kind they are, by their content and never by their name, and their bytes
-// without compression. Used by the importer. An archive is only ever read as a stream; no path in it is trusted.
+// Archives that a user wants to import: finds out their kind and decompresses them. The kind depends on the content,
+// never on the name of the file. An archive is read as a stream, and no path in it is trusted.
 import { closeSync, createReadStream, mkdirSync, openSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -19,12 +19,12 @@ const magics: ReadonlyArray<readonly [name: 'gzip' | 'xz' | 'zstd', bytes: strin
 ];
 const packages = { xz: 'xz-utils', zstd: 'zstd' } as const;
 
-/** Directories that stand at the top of a root file system and of no image archive. */
+/** Directories at the top of a root file system. No archive of an image has one of them at its top. */
 const rootDirectories = new Set(
   'bin boot dev etc home lib lib32 lib64 media mnt opt proc root run sbin srv sys tmp usr var'.split(' '),
 );
 
-/** The archive's bytes, decompressed where they are compressed. Errors come as errors of the stream. */
+/** The bytes of the archive without compression. Errors in it become errors of the stream. */
 export async function openArchive(path: string): Promise<Readable> {
   const file = createReadStream(path);
   const compression = await compressionOf(path);
@@ -42,7 +42,7 @@ export async function openArchive(path: string): Promise<Readable> {
   child.once('exit', (code) => {
     if (code !== 0) child.stdout.destroy(invalid(`${path} cannot be decompressed: ${compression} says it is damaged`));
   });
-  child.stdin.on('error', () => undefined); // It ended early: its exit says why.
+  child.stdin.on('error', () => undefined); // The program has ended early. Its exit code is handled above.
   child.stdout.once('close', () => {
     child.kill('SIGKILL');
     file.destroy();
@@ -70,8 +70,8 @@ export async function compressionOf(path: string): Promise<'gzip' | 'xz' | 'zstd
 }
 
 /**
- * Tells image archives from root file systems; reads no further than it must.
- * @throws VALIDATION_ERROR when the file is no tar, or an empty one
+ * The kind of an archive. It stops reading as soon as the kind is known.
+ * @throws VALIDATION_ERROR if the file is no tar, or an empty one
  */
 export async function classifyArchive(path: string): Promise<ArchiveKind> {
   const seen = new Set<string>();
@@ -98,7 +98,10 @@ export async function classifyArchive(path: string): Promise<ArchiveKind> {
   return 'rootfs';
 }
 
-/** Takes the layout's own files out of an archive, and nothing else, into `dir`. */
+/**
+ * Extracts the files of an OCI layout, and nothing else, from an archive to `dir`.
+ * @throws VALIDATION_ERROR if the archive cannot be read
+ */
 export async function extractLayout(path: string, dir: string): Promise<void> {
   let current: number | null = null;
   const close = () => {
@@ -108,8 +111,8 @@ export async function extractLayout(path: string, dir: string): Promise<void> {
   const walker = createTarWalker((entry) => {
     close();
     const name = cleanPath(entry.path);
-    const wanted = /^(?:oci-layout|index\.json|blobs\/sha256\/[0-9a-f]{64})$/.test(name);
-    if (!wanted || (entry.type !== '0' && entry.type !== '7')) return undefined;
+    const isOfLayout = /^(?:oci-layout|index\.json|blobs\/sha256\/[0-9a-f]{64})$/.test(name);
+    if (!isOfLayout || (entry.type !== '0' && entry.type !== '7')) return undefined;
     const target = join(dir, name);
     mkdirSync(dirname(target), { recursive: true });
     const fd = openSync(target, 'w', 0o600);
@@ -127,16 +130,17 @@ export async function extractLayout(path: string, dir: string): Promise<void> {
   }
 }
 
-/** A pass-through that ends in an error on entries that no honest root file system has. */
+/** Makes a stream that passes an archive on unchanged. It fails if an entry has `..` in its path. */
 export function createRootfsCheck() {
   return createTarWalker((entry) => {
     if (entry.path.split('/').includes('..')) {
-      throw invalid(`the archive has an entry that points out of it: ${entry.path.slice(0, 200)}`);
+      throw invalid(`the archive has an entry with '..' in its path: ${entry.path.slice(0, 200)}`);
     }
     return undefined;
   });
 }
 
+/** The VALIDATION_ERROR for a file that cannot be read as an image. */
 export function notAnImage(path: string, error: unknown): BoxRunError {
   if (error instanceof BoxRunError) return error;
   return invalid(`${path} is not an image: ${errorText(error)}`);

@@ -1,5 +1,5 @@
-// The built-in image `base`: the distribution's static busybox with links for its programs, and the few files a login
-// needs. Made on first use, once per state directory; equal inputs give an equal digest. No registry is asked.
+// The built-in image `base`: the static busybox of the host's distribution, links for its programs, and the few files
+// that a login needs. It is made at its first use, once per state directory. Equal inputs give an equal digest.
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { posix } from 'node:path';
@@ -45,8 +45,8 @@ const files: Readonly<Record<string, string>> = {
 };
 
 /**
- * The layout of `base`, made where it is missing; several processes may ask at once.
- * @throws RUNTIME_ERROR when the host has no static busybox
+ * The layout of `base`. If there is none, this makes it. Several processes may call it at the same time.
+ * @throws RUNTIME_ERROR if the host has no static busybox
  */
 export async function ensureBaseImage(imagesDir: string): Promise<{ layoutDir: string; digest: string }> {
   const layoutDir = imagePaths(imagesDir).builtin(baseImageName);

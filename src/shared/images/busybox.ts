@@ -1,5 +1,5 @@
-// The distribution's static busybox: finding it, and making sure that it is the static program and no link that ends
-// nowhere. Used by the base image and by drivers, which mount it into boxes whose image may hold no shell.
+// Finds the static busybox of the host. The base image contains it, and drivers mount it into boxes, because an image
+// may have no shell. A file is accepted only if its ELF headers show a static program.
 import { open, realpath } from 'node:fs/promises';
 import { BoxRunError, lacksDescriptors } from '../errors.ts';
 
@@ -13,8 +13,8 @@ const candidates = [
 const programHeaderInterpreter = 3;
 
 /**
- * The path of a statically linked busybox, links resolved.
- * @throws RUNTIME_ERROR naming the package to install
+ * The path of a static busybox, without links.
+ * @throws RUNTIME_ERROR if there is none; the hint names the package to install
  */
 export async function findBusybox(): Promise<string> {
   for (const candidate of candidates) {
@@ -26,7 +26,7 @@ export async function findBusybox(): Promise<string> {
   });
 }
 
-/** True for a 64-bit ELF program that asks for no dynamic loader. */
+/** True if the file is a 64-bit ELF program that needs no dynamic loader. */
 export async function isStaticProgram(path: string): Promise<boolean> {
   const file = await open(path, 'r').catch((error: unknown) => {
     if (lacksDescriptors(error)) throw error;

@@ -1,11 +1,12 @@
-// Reads a stream in pieces of a wanted size, for formats with headers. It holds no more than the piece that is asked
-// for and one chunk of the stream.
+// Reads a stream in pieces whose size the caller chooses, for formats with headers. It holds at most the requested
+// piece and one chunk of the stream.
 
 export interface ByteReader {
-  /** Exactly so many bytes; null where the stream has ended. @throws Error when it ends within them */
+  /** Exactly `bytes` bytes, or null at the end of the stream. @throws Error if the stream ends in the middle of them */
   take(bytes: number): Promise<Buffer | null>;
-  /** So many bytes, in pieces as they come. @throws Error when the stream ends within them */
+  /** The next `bytes` bytes, in pieces of any size. @throws Error if the stream ends before */
   pass(bytes: number): AsyncGenerator<Buffer>;
+  /** All bytes until the end of the stream. */
   rest(): AsyncGenerator<Buffer>;
 }
 
@@ -13,7 +14,7 @@ export function createByteReader(source: AsyncIterable<Buffer>): ByteReader {
   const chunks = source[Symbol.asyncIterator]();
   let held: Buffer = Buffer.alloc(0);
 
-  /** At least one byte and at most `most`; null at the end. */
+  /** Between one byte and `most` bytes, or null at the end of the stream. */
   const some = async (most: number): Promise<Buffer | null> => {
     while (held.length === 0) {
       const next = await chunks.next();

@@ -1,6 +1,6 @@
-// `boxrun images import`: OCI layouts (directory or tar), docker-save archives and root file system tars become OCI
-// layouts below the images directory, from where either driver takes them. An import is there whole or not at all;
-// importing a name again replaces it.
+// Imports images. OCI layouts (directory or tar), docker-save archives and tars of root file systems become OCI layouts
+// below the images directory, which both drivers can read. An import succeeds completely or changes nothing. A new
+// import under the same name replaces the old one.
 import { mkdir, rm, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createGzip } from 'node:zlib';
@@ -18,9 +18,10 @@ import { tryUnpack } from './trial-unpack.ts';
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
- * Imports what is at `path` under `name`.
- * @throws VALIDATION_ERROR for a bad name, a missing path, something that is no image, an image that no box can
- *   have (for another architecture, damaged, with files that cannot be unpacked)
+ * Imports the file or directory at `path` as the image `name`.
+ * @returns the image, and warnings for the user
+ * @throws VALIDATION_ERROR if the name is wrong, the path is missing, there is no image at the path, or no box can use
+ *   the image (another architecture, damaged, files that cannot be unpacked); RUNTIME_ERROR if a tool is missing
  */
 export async function importImage(
   imagesDir: string,
@@ -42,13 +43,13 @@ export async function importImage(
   });
   const imported = (await listImages(imagesDir)).find((image) => image.name === canonical);
   if (imported === undefined)
-    throw new BoxRunError('RUNTIME_ERROR', `'${canonical}' was taken away while it was imported`);
+    throw new BoxRunError('RUNTIME_ERROR', `'${canonical}' was removed while it was imported`);
   return { ...imported, warnings };
 }
 
 async function importDirectory(path: string, dir: string): Promise<void> {
   if ((await stat(join(path, 'index.json')).catch(() => null)) === null) {
-    throw new BoxRunError('VALIDATION_ERROR', `${path} is a directory, but no OCI layout: it has no index.json`, {
+    throw new BoxRunError('VALIDATION_ERROR', `${path} is a directory, but not an OCI layout: it has no index.json`, {
       hint: 'a root file system is imported as a tar: tar -C DIR -cf rootfs.tar .',
     });
   }
@@ -75,7 +76,7 @@ async function importOciArchive(path: string, dir: string): Promise<void> {
 }
 
 async function importDockerArchive(path: string, dir: string): Promise<void> {
-  // skopeo takes what follows a colon for a tag: the path goes in under a name without one.
+  // skopeo reads the text after a colon as a tag, so it gets a link whose name has no colon.
   const plain = join(dir, 'archive.tar');
   await symlink(path, plain);
   const converted = join(dir, 'converted');
@@ -102,7 +103,7 @@ async function importDockerArchive(path: string, dir: string): Promise<void> {
 async function importRootfs(path: string, dir: string): Promise<void> {
   await beginLayout(dir);
   const plain = createMeter();
-  // Fast rather than small: the layer is written once and read once.
+  // Level 1 is fast. The layer is written once and read once, so its size matters less.
   const stages = [createRootfsCheck(), plain.stream, createGzip({ level: 1 })];
   try {
     const layer = await writeBlobFrom(dir, layerTypes.gzip, stages, await openArchive(path));

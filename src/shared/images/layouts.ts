@@ -1,6 +1,5 @@
-// Where images stand below the images directory, and the one way a layout gets there: made in a temporary directory
-// beside it, then renamed, so that whatever is there is whole. Used by the base image, the importer, the store and
-// drivers.
+// The paths of images below the images directory, and the only way to install one: it is made in a temporary directory
+// and then renamed. So a directory under its final name is always complete.
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -9,7 +8,8 @@ import { layoutDigest } from './oci-layout.ts';
 import { encodeName } from './reference.ts';
 
 /**
- * Followed by pid and start time of the process that makes the directory, so that what a killed one left can be told.
+ * Begins the name of a temporary directory. Pid and start time of the process follow, so that another process can tell
+ * whether this process still lives.
  */
 const temporaryMark = '.incoming-';
 
@@ -21,13 +21,15 @@ export function imagePaths(imagesDir: string) {
   };
 }
 
-/** The digest of a layout that is there, or null. */
+/** The digest of an installed layout, or null if there is none. */
 export async function installedDigest(layoutDir: string): Promise<string | null> {
   return layoutDigest(layoutDir).catch(() => null);
 }
 
 /**
- * Makes a directory whole or not at all. With `replace` false one that another process finished first is kept.
+ * Installs a layout. It is complete, or not installed.
+ * @param options.replace false: if another process has installed it first, that one is kept
+ * @param make fills the temporary directory
  */
 export async function installLayout(
   imagesDir: string,
@@ -44,18 +46,18 @@ export async function installLayout(
   }
 }
 
-/** A fresh directory beside `target`, on the same file system; older ones that nobody finished are removed. */
+/** Makes an empty directory next to `target`, and removes temporary directories of processes that have died. */
 export async function temporaryDirectory(imagesDir: string, target: string): Promise<string> {
   const parent = dirname(target);
   await mkdir(imagesDir, { recursive: true, mode: 0o700 });
   await mkdir(parent, { recursive: true });
-  await removeAbandoned(parent);
+  await removeLeftovers(parent);
   const temporary = join(parent, await temporaryName());
   await mkdir(temporary);
   return temporary;
 }
 
-/** Renames a finished directory to its place. */
+/** Renames a complete directory to its final name. `replace`: as in `installLayout`. */
 export async function moveInto(temporary: string, target: string, replace: boolean): Promise<void> {
   for (;;) {
     try {
@@ -66,14 +68,14 @@ export async function moveInto(temporary: string, target: string, replace: boole
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error;
     }
     if (!replace) return;
-    // Two steps: a directory cannot be renamed onto one that is not empty.
+    // Two steps, because a directory cannot be renamed onto one that is not empty.
     const old = join(dirname(target), await temporaryName());
     await rename(target, old).catch(() => undefined);
     await rm(old, { recursive: true, force: true });
   }
 }
 
-/** True for directories that are under way, or were left under way. */
+/** True if the name is that of a temporary directory. */
 export function isTemporary(path: string): boolean {
   return basename(path).startsWith(temporaryMark);
 }
@@ -83,7 +85,7 @@ async function temporaryName(): Promise<string> {
   return `${temporaryMark}${process.pid}-${self?.startTicks ?? 0}-${randomBytes(6).toString('hex')}`;
 }
 
-async function removeAbandoned(parent: string): Promise<void> {
+async function removeLeftovers(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const owner = /^\.incoming-(\d+)-(\d+)-/.exec(name);
     if (owner === null) continue;
@@ -92,7 +94,7 @@ async function removeAbandoned(parent: string): Promise<void> {
   }
 }
 
-/** True when a directory that is only ever made by `moveInto` is there. */
+/** True if the directory exists. Only for directories that are made by `moveInto`: then it is complete. */
 export async function installedDirectory(dir: string): Promise<boolean> {
   return (await stat(dir).catch(() => null))?.isDirectory() ?? false;
 }

@@ -1,6 +1,5 @@
-// OCI image layout directories (image-spec 1.0): reading the one image for this host out of one, and writing new ones.
-// Used by the base image, the importer and the container driver. Every blob that is copied is checked against its
-// digest.
+// Directories in the OCI image layout (image-spec 1.0): reads the image for this host from one, and writes new ones.
+// Every blob that is copied is checked against its digest.
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, readFile, rename, stat, writeFile } from 'node:fs/promises';
@@ -26,7 +25,7 @@ interface Manifest {
   readonly layers: readonly Descriptor[];
 }
 
-/** What of an image's configuration a box honours. */
+/** The part of an image's configuration that a box uses. */
 export interface ImageConfig {
   readonly env: readonly string[];
   readonly user: string;
@@ -35,9 +34,9 @@ export interface ImageConfig {
 export interface LayoutImage extends Descriptor {
   readonly manifest: Manifest;
   readonly config: ImageConfig;
-  /** The configuration as its file has it. */
+  /** The whole configuration, as it is in its file. */
   readonly rawConfig: RawConfig;
-  /** Whether `markPlain` was called. */
+  /** True if `markPlain` was called for this layout. */
   readonly isPlain: boolean;
 }
 
@@ -45,7 +44,7 @@ export const layerTypes = {
   plain: 'application/vnd.oci.image.layer.v1.tar',
   gzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
 } as const;
-/** In the index of a layout: `plainLayout` has looked at the layers. */
+/** An annotation in the index of a layout. It says that all layers are plain; see plain-layers.ts. */
 const plainMark = 'boxrun.layers.plain';
 export const manifestType = 'application/vnd.oci.image.manifest.v1+json';
 const indexTypes = new Set([
@@ -55,16 +54,16 @@ const indexTypes = new Set([
 const jsonBytesMax = 4 * 1024 * 1024;
 const indexDepthMax = 4;
 
-/** This host's architecture in OCI's words. */
+/** The architecture of this host, as OCI names it. */
 export function hostArchitecture(): string {
   const name = arch();
   return name === 'x64' ? 'amd64' : name;
 }
 
 /**
- * The one image for this host in a layout directory.
- * @throws VALIDATION_ERROR when the directory is no layout, is damaged, holds several images or none for this host, or
- *   one whose user no box can have
+ * The only image for this host in a layout.
+ * @throws VALIDATION_ERROR if the directory is no layout or is damaged, if it has several images or none for this host,
+ *   or if no box has the user of the image
  */
 export async function readLayout(dir: string): Promise<LayoutImage> {
   const index = await readJson<{ manifests?: Descriptor[] }>(join(dir, 'index.json'));
@@ -86,7 +85,7 @@ async function candidates(dir: string, descriptors: readonly Descriptor[], depth
   const images: LayoutImage[] = [];
   for (const descriptor of descriptors) {
     const platform = descriptor.platform;
-    // Build attestations are listed as images of the platform unknown/unknown.
+    // Attestations of a build look like images of the platform unknown/unknown.
     if (platform?.architecture !== undefined && platform.architecture !== hostArchitecture()) continue;
     if (indexTypes.has(descriptor.mediaType)) {
       const nested = await readBlob<{ manifests?: Descriptor[] }>(dir, descriptor.digest);
@@ -125,13 +124,13 @@ interface RawConfig {
   readonly rootfs?: { readonly type?: string; readonly diff_ids?: readonly string[] };
 }
 
-/** @throws VALIDATION_ERROR for fields that are used and are not what the specification says */
+/** @throws VALIDATION_ERROR if a field that a box uses does not have the type of the specification */
 function toImageConfig(raw: RawConfig): ImageConfig {
   const env: unknown = raw.config?.Env ?? [];
   const user: unknown = raw.config?.User ?? '';
   if (!Array.isArray(env) || !env.every(isText))
-    throw invalid("the Env of the image's configuration is no list of texts");
-  if (!isText(user)) throw invalid("the User of the image's configuration is no text");
+    throw invalid("the Env of the image's configuration is not a list of strings");
+  if (!isText(user)) throw invalid("the User of the image's configuration is not a string");
   return { env, user };
 }
 
@@ -139,7 +138,10 @@ function isText(value: unknown): value is string {
   return typeof value === 'string' && !value.includes('\0');
 }
 
-/** Where a blob stands; digests are checked for form, since they come from files that others wrote. */
+/**
+ * The path of a blob. The form of the digest is checked, because the digest may come from a file of another program.
+ * @throws VALIDATION_ERROR if it is not a sha256 digest
+ */
 export function blobPath(dir: string, digest: string): string {
   const match = /^sha256:([0-9a-f]{64})$/.exec(digest);
   if (match?.[1] === undefined) throw invalid(`'${digest}' is not a sha256 digest`);
@@ -155,7 +157,7 @@ async function readJson<T>(path: string): Promise<T> {
     const file = await open(path, 'r');
     try {
       const { size } = await file.stat();
-      if (size > jsonBytesMax) throw new Error(`${size} bytes are too many`);
+      if (size > jsonBytesMax) throw new Error(`it has ${size} bytes, and ${jsonBytesMax} are allowed`);
       return JSON.parse(await file.readFile('utf8')) as T;
     } finally {
       await file.close();
@@ -165,7 +167,7 @@ async function readJson<T>(path: string): Promise<T> {
   }
 }
 
-/** Begins an empty layout in `dir`. */
+/** Makes an empty layout in `dir`. */
 export async function beginLayout(dir: string): Promise<void> {
   await mkdir(join(dir, 'blobs', 'sha256'), { recursive: true });
   await writeFile(join(dir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
@@ -178,7 +180,7 @@ export async function writeBlob(dir: string, mediaType: string, content: Buffer 
   return { mediaType, digest, size: Buffer.byteLength(content) };
 }
 
-/** Stores what `stages` give, the last of them a stream of the blob's bytes. */
+/** Stores a stream as a blob. The bytes of `source` pass through all `stages` first. */
 export async function writeBlobFrom(
   dir: string,
   mediaType: string,
@@ -197,7 +199,7 @@ export async function writeBlobFrom(
   return { mediaType, digest, size: meter.size() };
 }
 
-/** A pass-through that counts and hashes. */
+/** Makes a stream that passes bytes on unchanged, counts them and computes their SHA-256. */
 export function createMeter(): { stream: Transform; hash: Hash; size: () => number } {
   const hash = createHash('sha256');
   let size = 0;
@@ -211,7 +213,7 @@ export function createMeter(): { stream: Transform; hash: Hash; size: () => numb
   return { stream, hash, size: () => size };
 }
 
-/** Writes configuration, manifest and index of an image whose layers are in place; returns the manifest's digest. */
+/** Writes configuration, manifest and index of an image whose layers are stored. Returns the digest of the manifest. */
 export async function finishLayout(
   dir: string,
   layers: readonly Descriptor[],
@@ -226,7 +228,7 @@ export async function finishLayout(
   );
 }
 
-/** The same for an image that has a configuration already; its layers may be others. */
+/** As `finishLayout`, with the configuration of an existing image, which gets new layers. */
 export async function finishLayoutOf(
   dir: string,
   raw: RawConfig,
@@ -258,33 +260,33 @@ async function writeIndex(dir: string, { mediaType, digest, size }: Descriptor, 
   await writeFile(join(dir, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [entry] }));
 }
 
-/** Notes that nobody needs to look at the layers of this layout again. */
+/** Marks the layers of this layout as plain, so that they need no further check. */
 export async function markPlain(dir: string): Promise<void> {
   await writeIndex(dir, await readLayout(dir), true);
 }
 
 /**
- * Copies the image for this host, and nothing else, from one layout into a fresh one; returns its digest.
- * @throws VALIDATION_ERROR when a blob is missing or is not what its digest says
+ * Copies the image for this host, and nothing else, from one layout to a new one. Returns its digest.
+ * @throws VALIDATION_ERROR if a blob is missing or does not have its digest
  */
 export async function copyLayout(fromDir: string, toDir: string): Promise<string> {
   const image = await readLayout(fromDir);
   await beginLayout(toDir);
-  const wanted = [{ digest: image.digest }, image.manifest.config, ...image.manifest.layers];
-  for (const { digest } of wanted) {
+  const blobs = [{ digest: image.digest }, image.manifest.config, ...image.manifest.layers];
+  for (const { digest } of blobs) {
     const source = createReadStream(blobPath(fromDir, digest));
     const copied = await writeBlobFrom(toDir, '', [], source).catch((error: unknown) => {
       throw invalid(`cannot copy ${digest}: ${errorText(error)}`);
     });
     if (copied.digest !== digest) throw invalid(`the content of ${digest} is damaged: it is ${copied.digest}`);
   }
-  // The index of another tool may have the size wrong.
+  // The size in an index of another tool may be wrong.
   const { size } = await stat(blobPath(toDir, image.digest));
   await writeIndex(toDir, { mediaType: image.mediaType, digest: image.digest, size });
   return image.digest;
 }
 
-/** The manifest digest of a finished layout of our own, cheaply. */
+/** The digest of the manifest of a layout that BoxRun has made. It reads only the index. */
 export async function layoutDigest(dir: string): Promise<string> {
   const index = JSON.parse(await readFile(join(dir, 'index.json'), 'utf8')) as { manifests: Descriptor[] };
   const digest = index.manifests[0]?.digest;

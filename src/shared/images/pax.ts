@@ -1,10 +1,10 @@
-// Extended headers of tars (POSIX pax): reading their records, and writing them. Values are bytes in latin1, because
-// names need not be text.
+// Extended headers of tar archives (POSIX pax): reads and writes their records. Values are decoded as latin1, so that
+// every byte is kept: a name may contain any bytes.
 import { metadataBytesMax, octal, blockBytes, checksum, padding } from './tar.ts';
 
 export type PaxRecord = readonly [key: string, value: string];
 
-/** @throws Error when `content` is damaged */
+/** @throws Error if `content` is damaged */
 export function readRecords(content: Buffer): PaxRecord[] {
   const records: PaxRecord[] = [];
   for (let at = 0; at < content.length;) {
@@ -19,12 +19,12 @@ export function readRecords(content: Buffer): PaxRecord[] {
   return records;
 }
 
-/** The value that counts: the last one. */
+/** The value of the last record with this key, because that one counts. */
 export function recordOf(records: readonly PaxRecord[], key: string): string | undefined {
   return records.findLast(([name]) => name === key)?.[1];
 }
 
-/** An extended header with these records, as blocks of an archive; nothing where there are none. */
+/** An extended header with these records, as blocks of an archive. Without records, an empty buffer. */
 export function packRecords(records: readonly PaxRecord[]): Buffer {
   if (records.length === 0) return Buffer.alloc(0);
   const content = Buffer.from(records.map(packRecord).join(''), 'latin1');
@@ -42,7 +42,7 @@ export function packRecords(records: readonly PaxRecord[]): Buffer {
   return Buffer.concat([block, content, Buffer.alloc(padding(content.length))]);
 }
 
-/** A record begins with its own length, digits included. */
+/** A record begins with its own length, which includes the digits of the length. */
 function packRecord([key, value]: PaxRecord): string {
   const rest = ` ${key}=${value}\n`;
   let length = rest.length;

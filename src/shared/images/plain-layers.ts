@@ -1,6 +1,6 @@
-// Makes the layers of an image plain, so that every unpacker and both drivers take them: gzip or no compression, no
-// files with holes, no owners that a box does not have. A layer is changed only where it must be. Each layer is
-// checked against its digest in the image's configuration.
+// Makes the layers of an image plain, so that both drivers and their unpackers can read them: gzip or no compression,
+// no files with holes, no owners that a box does not have. A plain layer is not changed. Each layer is checked against
+// its digest in the image's configuration.
 import { createHash } from 'node:crypto';
 import { copyFile, link, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -32,27 +32,27 @@ interface CheckedLayer {
 }
 
 export interface PlainLayout {
-  /** The layout to unpack: the one that was given where its layers are plain, else the one that was made. */
+  /** The layout to unpack: the original one if its layers are plain, else the new one. */
   readonly dir: string;
-  /** Sentences for the user. */
+  /** Texts for the user. */
   readonly warnings: readonly string[];
 }
 
 /**
- * Looks at the layers of the image in `dir`. Where they are not plain, makes a layout of the same image with plain ones
- * in `toDir`.
- * @throws VALIDATION_ERROR for layers that no box can be made of, CANCELED
+ * Checks the layers of the image in `dir`. If they are not plain, makes a layout of the same image with plain layers in
+ * `toDir`.
+ * @throws VALIDATION_ERROR if no box can use the layers, CANCELED when `signal` aborts
  */
 export async function plainLayout(dir: string, toDir: string, signal?: AbortSignal): Promise<PlainLayout> {
   try {
-    return await lookAndMake(dir, toDir, signal);
+    return await checkAndMake(dir, toDir, signal);
   } catch (error) {
-    if (signal?.aborted) throw new BoxRunError('CANCELED', 'canceled while the layers of an image were looked at');
+    if (signal?.aborted) throw new BoxRunError('CANCELED', 'canceled while the layers of an image were checked');
     throw error;
   }
 }
 
-async function lookAndMake(dir: string, toDir: string, signal: AbortSignal | undefined): Promise<PlainLayout> {
+async function checkAndMake(dir: string, toDir: string, signal: AbortSignal | undefined): Promise<PlainLayout> {
   const image = await readLayout(dir);
   if (image.isPlain) return { dir, warnings: [] };
   const layers = await checkLayers(dir, image, signal);
@@ -73,7 +73,7 @@ async function lookAndMake(dir: string, toDir: string, signal: AbortSignal | und
   return { dir: toDir, warnings };
 }
 
-/** As `plainLayout`, and the result takes the place of the layout in `dir`. */
+/** Makes the layers of the layout in `dir` plain, in the same directory. Returns warnings; throws as `plainLayout`. */
 export async function makeLayoutPlain(dir: string): Promise<readonly string[]> {
   const other = join(dir, 'plain');
   const plain = await plainLayout(dir, other);
@@ -155,7 +155,7 @@ async function makeLayerPlain(
 ) {
   const archive = await openArchive(blobPath(dir, descriptor.digest));
   const content = createMeter();
-  // Fast rather than small: the layer is written once and read once.
+  // Level 1 is fast. The layer is written once and read once, so its size matters less.
   const stages = [content.stream, createGzip({ level: 1 })];
   const source = Readable.from(plainTar(archive as AsyncIterable<Buffer>, noFindings()), { objectMode: false });
   const made = await writeBlobFrom(toDir, layerTypes.gzip, stages, source, signal);

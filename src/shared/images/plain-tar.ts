@@ -1,6 +1,6 @@
-// Makes the tar of a layer plain: files with holes (GNU tar -S) get their zeros, and files of users that no box has
-// belong to nobody. Every other byte stays as it is, because names and attributes need not be text. Memory does not
-// grow with the archive.
+// Makes the tar of a layer plain. Files with holes (GNU tar -S) get their zeros, and files of users that no box has get
+// the owner nobody. Every other byte stays the same, because names and attributes may contain any bytes. The archive is
+// a stream: the use of memory does not depend on its size.
 import { boxIdMax } from '../boxes/box-user.ts';
 import { limits } from '../limits.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
@@ -8,25 +8,25 @@ import { packRecords, readRecords, recordOf, type PaxRecord } from './pax.ts';
 import { dataBytes, fillHoles, readSparse, type SparseFile, type SparseHeader } from './sparse-files.ts';
 import { blockBytes, checksum, headerPath, isTarHeader, metadataBytesMax, numberField, octal, padding } from './tar.ts';
 
-/** The owner, in a box, of files whose own one no box can have. */
+/** The id of nobody: the owner, in a box, of files whose own owner no box has. */
 export const nobodyId = 65_534;
 
-/** What was not plain. */
+/** Counts what was not plain in an archive. */
 export interface TarFindings {
   /** Files with holes. */
   sparse: number;
   /** Entries whose user or group is above 65,535. */
   foreign: number;
-  /** Headers for the whole archive (git archive writes one). They are left out, as Docker does: unpackers know none. */
+  /** Headers for the whole archive (git archive writes one). They are removed, because unpackers do not know them. */
   globals: number;
   /** The first entry with a foreign owner. */
   firstForeign: { readonly path: string; readonly id: number } | null;
 }
 
 interface Entry {
-  /** As they stand in the archive: what describes the entry, and its header. */
+  /** All blocks before the content, unchanged: extended headers, long names, and last the header itself. */
   readonly blocks: readonly Buffer[];
-  /** GNU's long names among them. */
+  /** The blocks with GNU's long names. They are also in `blocks`. */
   readonly names: readonly Buffer[];
   readonly records: readonly PaxRecord[];
   readonly header: Buffer;
@@ -38,7 +38,10 @@ export function noFindings(): TarFindings {
   return { sparse: 0, foreign: 0, globals: 0, firstForeign: null };
 }
 
-/** The plain form of an archive. `findings` counts what had to change; an archive without findings passes unchanged. */
+/**
+ * The plain form of an archive. `findings` counts what was changed. An archive without findings is not changed.
+ * @throws Error if the archive is damaged, or has more than limits.imageHoleBytesMax of holes
+ */
 export async function* plainTar(source: AsyncIterable<Buffer>, findings: TarFindings): AsyncGenerator<Buffer> {
   const reader = createByteReader(source);
   let holeBytes = 0;
@@ -69,7 +72,7 @@ export async function* plainTar(source: AsyncIterable<Buffer>, findings: TarFind
   yield* reader.rest();
 }
 
-/** The next entry, or what ends the archive: a block of zeros, or nothing. */
+/** The next entry. At the end of the archive, the block of zeros, or an empty buffer if there is none. */
 async function readEntry(reader: ByteReader): Promise<Entry | Buffer> {
   const blocks: Buffer[] = [];
   const names: Buffer[] = [];
@@ -79,7 +82,7 @@ async function readEntry(reader: ByteReader): Promise<Entry | Buffer> {
     if (blocks.length === 0 && (header === null || header.every((byte) => byte === 0)))
       return header ?? Buffer.alloc(0);
     if (header === null) throw new Error('damaged archive: it ends too early');
-    if (!isTarHeader(header)) throw new Error('damaged archive: a header was expected and is none');
+    if (!isTarHeader(header)) throw new Error('damaged archive: a header is missing or wrong');
     const type = typeOf(header);
     blocks.push(header);
     if (type !== 'x' && type !== 'L' && type !== 'K') return { blocks, names, records, header };
@@ -100,7 +103,7 @@ function typeOf(header: Buffer): string {
 function bodyBytes({ header, records }: Entry): number {
   if (typesWithoutBody.has(typeOf(header))) return 0;
   const bytes = Number(recordOf(records, 'size') ?? numberField(header, 124, 12));
-  if (!Number.isSafeInteger(bytes) || bytes < 0) throw new Error('damaged archive: a size is no number');
+  if (!Number.isSafeInteger(bytes) || bytes < 0) throw new Error('damaged archive: a size is not a number');
   return bytes;
 }
 
@@ -121,7 +124,7 @@ type OwnerField = (typeof ownerFields)[number];
 function foreignOwners(entry: Entry, findings: TarFindings): OwnerField[] {
   const idOf = ({ key, offset }: OwnerField) =>
     Number(recordOf(entry.records, key) ?? numberField(entry.header, offset, 8));
-  // Not a number, negative or too large: none of these is a user of a box.
+  // An id that is NaN, negative or too large is not the id of a user of a box.
   const foreign = ownerFields.filter((field) => !(idOf(field) >= 0 && idOf(field) <= boxIdMax));
   const [first] = foreign;
   if (first === undefined) return [];
@@ -130,7 +133,7 @@ function foreignOwners(entry: Entry, findings: TarFindings): OwnerField[] {
   return foreign;
 }
 
-/** Its name, for messages. */
+/** The name of an entry, for messages. */
 function pathOf({ header, records, names }: Entry): string {
   const long = names.findIndex((block) => typeOf(block) === 'L' && isTarHeader(block));
   const path = recordOf(records, 'GNU.sparse.name') ?? recordOf(records, 'path');
@@ -153,8 +156,8 @@ async function* plainSparse(
 }
 
 /**
- * The entry's blocks: nobody as owner where its own is foreign, and an ordinary file of `size` bytes where that is
- * given.
+ * The changed blocks of an entry: nobody becomes the owner for each field in `owners`. With `size`, the entry becomes
+ * an ordinary file of this number of bytes.
  */
 function* rewritten(
   entry: Entry,
@@ -162,12 +165,12 @@ function* rewritten(
   { size }: { readonly size?: number },
 ): Generator<Buffer> {
   const header = Buffer.from(entry.header);
-  const dropped = new Set<string>(owners.map(({ key }) => key));
+  const removedKeys = new Set<string>(owners.map(({ key }) => key));
   let records = [...entry.records];
   for (const { offset } of owners) octal(header, nobodyId, offset, 8);
   if (size !== undefined) {
     const path = recordOf(records, 'GNU.sparse.name');
-    dropped.add('size');
+    removedKeys.add('size');
     records = records.filter(([key]) => !key.startsWith('GNU.sparse.') && !(key === 'path' && path !== undefined));
     if (path !== undefined) records.push(['path', path]);
     if (typeOf(header) === 'S') header.fill(0, 386, 495);
@@ -176,7 +179,7 @@ function* rewritten(
   }
   octal(header, checksum(header), 148, 7);
   header[155] = 32;
-  yield packRecords(records.filter(([key]) => !dropped.has(key)));
+  yield packRecords(records.filter(([key]) => !removedKeys.has(key)));
   yield* entry.names;
   yield header;
 }

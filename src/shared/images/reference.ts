@@ -1,5 +1,5 @@
-// Image names: which strings are references to a registry, which may name an imported image, and how a name becomes a
-// file name. Used by the image store, the importer and both drivers. Nothing here touches the disk or the network.
+// Names of images: references to a registry, names of imported images, and file names for both. This file only works on
+// texts; it never uses the disk or the network.
 import { createHash } from 'node:crypto';
 import { BoxRunError } from '../errors.ts';
 
@@ -13,13 +13,13 @@ const localNameExpression = new RegExp(
   `^[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*(?::${tagPattern})?$`,
 );
 const localNameLengthMax = 200;
-/** As the registry clients have it: host and path together. */
+/** Characters of host and path together. Clients of registries have the same maximum. */
 const referenceNameLengthMax = 255;
-/** Of a file (NAME_MAX), less what is written before or after a name. */
+/** Bytes of a file name: NAME_MAX (255), less room for text before or after the name. */
 const fileNameBytesMax = 220;
 
 interface ImageReference {
-  /** Registry as host or host:port; the public default where the reference names none. */
+  /** The registry as host or host:port. If the reference names none, docker.io. */
   readonly host: string;
   readonly path: string;
   readonly tag: string | null;
@@ -27,15 +27,15 @@ interface ImageReference {
 }
 
 /**
- * Reads a reference as `docker pull` would: the first component is a host when it has a dot, a colon, or is
- * `localhost`.
- * @throws IMAGE_PULL_FAILED when `text` cannot be a reference
+ * Reads a reference in the same way as `docker pull`: the first component is a host if it contains a dot or a colon, or
+ * is `localhost`.
+ * @throws IMAGE_PULL_FAILED if `text` cannot be a reference
  */
 export function parseReference(text: string): ImageReference {
   const slash = text.indexOf('/');
   const first = slash < 0 ? '' : text.slice(0, slash);
-  const named = first === 'localhost' || /[.:[]/.test(first);
-  const match = referenceExpression.exec(named ? text : `docker.io/${text}`);
+  const hasHost = first === 'localhost' || /[.:[]/.test(first);
+  const match = referenceExpression.exec(hasHost ? text : `docker.io/${text}`);
   if (
     match?.[1] === undefined ||
     match[2] === undefined ||
@@ -45,19 +45,19 @@ export function parseReference(text: string): ImageReference {
       hint: 'write it as NAME[:TAG], HOST[:PORT]/NAME[:TAG] or NAME@sha256:DIGEST, in lower case, with at most 255 characters',
     });
   }
-  const path = !named && !match[2].includes('/') ? `library/${match[2]}` : match[2];
+  const path = !hasHost && !match[2].includes('/') ? `library/${match[2]}` : match[2];
   return { host: match[1], path, tag: match[3] ?? null, digest: match[4] ?? null };
 }
 
-/** The full form of a reference, equal for all ways of writing it. */
+/** The full form of a reference. It is the same for all ways to write the reference. */
 export function canonicalReference(text: string): string {
   const { host, path, tag, digest } = parseReference(text);
   return digest === null ? `${host}/${path}:${tag ?? 'latest'}` : `${host}/${path}@${digest}`;
 }
 
 /**
- * The canonical name of an imported image: `tools` and `tools:latest` are one.
- * @throws VALIDATION_ERROR when it cannot be a name
+ * The canonical name of an imported image: `tools` and `tools:latest` are the same.
+ * @throws VALIDATION_ERROR if `text` cannot be a name
  */
 export function localName(text: string): string {
   const name = tryLocalName(text);
@@ -67,7 +67,7 @@ export function localName(text: string): string {
   });
 }
 
-/** As `localName`, or null. */
+/** As `localName`, but null if `text` cannot be a name. */
 export function tryLocalName(text: string): string | null {
   if (text.length > localNameLengthMax || !localNameExpression.test(text)) return null;
   const name = /:[^/]*$/.test(text) ? text : `${text}:latest`;
@@ -75,8 +75,8 @@ export function tryLocalName(text: string): string | null {
 }
 
 /**
- * A file name for any image name or reference. `decodeName` undoes it for names of imported images; a longer one
- * becomes a digest.
+ * A file name for an image name or a reference. A long reference becomes a digest. Names of imported images are never
+ * that long, so `decodeName` gives them back.
  */
 export function encodeName(name: string): string {
   const encoded = encodeURIComponent(name);

@@ -1,5 +1,5 @@
-// Where a box's image comes from, as the supervisor resolved it: a registry reference, or an OCI layout on this host.
-// Passed to drivers; also the one place for aliases.
+// The source of a box's image: a reference to a registry, or an OCI layout on this host. A source never contains an
+// alias: the supervisor resolves aliases before, with the table in this file.
 import { Type, type Static } from 'typebox';
 
 export const ImageSource = Type.Union([
@@ -14,7 +14,7 @@ export const ImageSource = Type.Union([
 ]);
 export type ImageSource = Static<typeof ImageSource>;
 
-/** Short names, as in every edition of BoxRun; an imported image of the same name goes first. */
+/** Short names, the same as in every edition of BoxRun. An imported image with such a name is preferred. */
 export const imageAliases: Readonly<Record<string, string>> = {
   default: 'ubuntu:24.04',
   ubuntu: 'ubuntu:24.04',

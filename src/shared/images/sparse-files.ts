@@ -1,5 +1,5 @@
-// Files with holes as GNU tar -S stores them: where their data belongs, in each of the four forms that GNU tar has had
-// (tar manual, "Storing Sparse Files"), and the same file with its zeros.
+// Files with holes, as GNU tar -S stores them. Reads the map that says where the data belongs, in each of the four
+// forms of GNU tar (tar manual, "Storing Sparse Files"), and gives the content of the file with its zeros.
 import { limits } from '../limits.ts';
 import type { ByteReader } from './byte-reader.ts';
 import { recordOf, type PaxRecord } from './pax.ts';
@@ -7,19 +7,23 @@ import { blockBytes, numberField } from './tar.ts';
 
 export interface SparseFile {
   readonly size: number;
-  /** Where its data belongs, in the order of the archive. */
+  /** The pieces of data in the order of the archive, and where they belong in the file. */
   readonly pieces: ReadonlyArray<{ readonly offset: number; readonly bytes: number }>;
 }
 
 export interface SparseHeader {
   readonly file: SparseFile;
-  /** Blocks that the map took out of the stream. */
+  /** Bytes of the stream that the map has used. */
   readonly mapBytes: number;
 }
 
 const zeros = Buffer.alloc(64 * 1024);
 
-/** What the entry says of holes, or null. Reads the map from the stream where it stands in front of the data. */
+/**
+ * The map of an entry, or null if the entry has no holes. In some forms the map is in front of the data; then this
+ * reads it from the stream.
+ * @throws Error if the map is damaged or too long
+ */
 export async function readSparse(
   header: Buffer,
   records: readonly PaxRecord[],
@@ -45,7 +49,7 @@ export async function readSparse(
   return null;
 }
 
-/** The file's content with its zeros. The reader stands at its data, and behind it afterwards. */
+/** The content of the file with its zeros. The reader must be at the data of the file; afterwards it is behind it. */
 export async function* fillHoles({ size, pieces }: SparseFile, reader: ByteReader): AsyncGenerator<Buffer> {
   let at = 0;
   for (const { offset, bytes } of pieces) {
@@ -64,7 +68,7 @@ function* zeroBytes(bytes: number): Generator<Buffer> {
   for (let left = bytes; left > 0; left -= zeros.length) yield zeros.subarray(0, left);
 }
 
-/** Type S: four pieces in the header, then blocks of 21. */
+/** Type S: the header has four pieces, and each further block has 21. */
 async function readOldForm(header: Buffer, reader: ByteReader): Promise<SparseHeader> {
   const numbers: number[] = [];
   const read = (block: Buffer, from: number, count: number) => {
@@ -74,17 +78,17 @@ async function readOldForm(header: Buffer, reader: ByteReader): Promise<SparseHe
   };
   read(header, 386, 4);
   let mapBytes = 0;
-  for (let goesOn = header[482] !== 0; goesOn;) {
+  for (let hasMore = header[482] !== 0; hasMore;) {
     const block = await mapBlock(reader);
     mapBytes += blockBytes;
     read(block, 0, 21);
-    goesOn = block[504] !== 0;
+    hasMore = block[504] !== 0;
     if (numbers.length > 2 * limits.sparsePiecesMax) throw tooManyPieces();
   }
   return { file: checked(numberField(header, 483, 12), numbers), mapBytes };
 }
 
-/** Form 1.0: decimal lines in front of the data, how many pieces first, filled up to a block. */
+/** Form 1.0: lines with decimal numbers in front of the data. The first is the number of pieces. Zeros fill a block. */
 async function readNumbers(reader: ByteReader): Promise<{ numbers: number[]; mapBytes: number }> {
   const numbers: number[] = [];
   let partial = '';
@@ -109,7 +113,7 @@ async function mapBlock(reader: ByteReader): Promise<Buffer> {
   return block;
 }
 
-/** Offsets and lengths in turn. */
+/** The file from a list of numbers: an offset, a length, an offset, and so on. */
 function checked(size: number, numbers: readonly number[]): SparseFile {
   if (numbers.length > 2 * limits.sparsePiecesMax) throw tooManyPieces();
   const pieces = Array.from({ length: numbers.length / 2 }, (_, index) => {

@@ -1,6 +1,5 @@
-// The images of a state directory: which image a request means, what has been imported, and taking an import away
-// again. Used by the supervisor (resolve) and the command line (list, remove). Reads directories only; nothing is
-// pulled here.
+// The images of a state directory: finds the image that a request means, lists the imported images and removes them.
+// This file never uses the network.
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BoxRunError } from '../errors.ts';
@@ -13,14 +12,14 @@ export interface ImportedImage {
   readonly name: string;
   readonly digest: string;
   readonly bytes: number;
-  /** RFC 3339. */
+  /** In the form of RFC 3339. */
   readonly importedAt: string;
 }
 
 /**
- * What a box's image name means: an imported image of that name first, then `base`, then an alias, else a registry
- * reference.
- * @throws IMAGE_PULL_FAILED when it can be none of these
+ * The image that a name means. The first match counts: an imported image with this name, `base`, an alias, a reference
+ * to a registry.
+ * @throws IMAGE_PULL_FAILED if it is none of these
  */
 export async function resolveImage(imagesDir: string, requested: string): Promise<ImageSource> {
   const local = await findImported(imagesDir, requested);
@@ -46,7 +45,7 @@ async function findImported(imagesDir: string, requested: string): Promise<Image
   return digest === null ? null : { kind: 'layout', name, layoutDir, digest };
 }
 
-/** The imported images, by name. */
+/** The imported images, sorted by the names of their directories. */
 export async function listImages(imagesDir: string): Promise<ImportedImage[]> {
   const { layouts } = imagePaths(imagesDir);
   const entries = await readdir(layouts).catch(() => []);
@@ -70,8 +69,8 @@ async function blobBytes(dir: string): Promise<number> {
 }
 
 /**
- * Takes an imported image away; boxes made from it keep their disks.
- * @throws NOT_FOUND when there is none of that name
+ * Removes an imported image. Boxes that were made from it keep their disks.
+ * @throws NOT_FOUND if there is no image with this name, VALIDATION_ERROR if it cannot be a name
  */
 export async function removeImage(imagesDir: string, requested: string): Promise<void> {
   const layoutDir = imagePaths(imagesDir).layout(localName(requested));

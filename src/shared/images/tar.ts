@@ -1,5 +1,5 @@
-// The tar format, as far as images need it: writing small archives that are equal byte for byte each time, and walking
-// through headers of archives that others wrote. Nothing is ever extracted to a path that an archive names.
+// The part of the tar format that images need: writes small archives, the same bytes for the same files, and reads the
+// headers of archives of other programs. Nothing here writes to a path that an archive names.
 import { Transform, type TransformCallback } from 'node:stream';
 
 export const blockBytes = 512;
@@ -14,7 +14,7 @@ export interface TarFile {
   readonly target?: string;
 }
 
-/** An uncompressed archive; owner root, time 0, so that equal files give equal bytes. */
+/** An archive without compression. The owner is root and the time is 0, so that equal files give equal bytes. */
 export function packTar(files: readonly TarFile[]): Buffer {
   const blocks: Buffer[] = [];
   for (const file of files) {
@@ -61,20 +61,21 @@ export function padding(size: number): number {
 
 export interface TarEntry {
   readonly path: string;
-  /** The type flag of the header: '0' file, '1' hard link, '2' symlink, '5' directory, … */
+  /** The type flag of the header, such as '0' file, '1' hard link, '2' symlink, '5' directory. */
   readonly type: string;
   readonly size: number;
 }
 
-/** True when a block is a tar header: its checksum is right, and it is not the end of the archive. */
+/** True if a block is the header of an entry: its checksum is right, and it is not the end of the archive. */
 export function isTarHeader(block: Buffer): boolean {
   if (block.length < blockBytes || block[0] === 0) return false;
   return parseInt(text(block, 148, 8), 8) === checksum(block);
 }
 
 /**
- * A pass-through that calls `onEntry` for each entry; the function it returns, if any, gets that entry's content.
- * Ends in an error on a header that is none.
+ * Makes a stream that passes an archive on unchanged and calls `onEntry` for each entry. If `onEntry` returns a
+ * function, that function gets the content of the entry. The stream fails if the archive is damaged or if `onEntry`
+ * throws.
  */
 export function createTarWalker(onEntry: (entry: TarEntry) => ((chunk: Buffer) => void) | undefined): Transform {
   let pending: Buffer = Buffer.alloc(0);
@@ -87,7 +88,7 @@ export function createTarWalker(onEntry: (entry: TarEntry) => ((chunk: Buffer) =
       ended = true;
       return;
     }
-    if (!isTarHeader(block)) throw new Error('damaged archive: a header was expected and is none');
+    if (!isTarHeader(block)) throw new Error('damaged archive: a header is missing or wrong');
     const type = String.fromCharCode(block[156] || 48);
     const size = numberField(block, 124, 12);
     if (type === 'x' || type === 'g' || type === 'L' || type === 'K') {
@@ -177,9 +178,7 @@ export function headerPath(block: Buffer): string {
   return prefix === '' ? name : `${prefix}/${name}`;
 }
 
-/**
- * A number of a header: octal digits or, where they do not suffice, big-endian binary (GNU). NaN where it is neither.
- */
+/** A number in a header: octal digits, or big-endian binary for a large number (GNU). NaN if it is neither. */
 export function numberField(block: Buffer, offset: number, length: number): number {
   const first = block[offset] as number;
   if ((first & 0x80) === 0) return parseInt(text(block, offset, length) || '0', 8);

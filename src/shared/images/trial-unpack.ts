@@ -1,6 +1,6 @@
-// Unpacks an image that is imported once, for trial, with the tool that the container driver uses. So an import
-// refuses what a create would refuse later (a hard link to nothing, for example), which nobody can tell from headers
-// alone.
+// Unpacks an image once during its import, as a test, with the tool of the container driver. So the import already
+// refuses an image that a create would refuse later, for example for a hard link without a target. The headers alone do
+// not show such an error.
 import { rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { runTool } from '../process/child-process.ts';
@@ -8,8 +8,9 @@ import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
 /**
- * Does nothing where the container driver cannot work either: for users other than root, and without umoci.
- * @throws VALIDATION_ERROR when the layout in `dir` cannot be unpacked
+ * Unpacks the layout in `dir` and removes the result. It does nothing if the container driver cannot work either: for
+ * users other than root, or without umoci.
+ * @throws VALIDATION_ERROR if the layout cannot be unpacked
  */
 export async function tryUnpack(dir: string): Promise<void> {
   if (process.getuid?.() !== 0 || !(await hasUnpacker())) return;

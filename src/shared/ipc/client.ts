@@ -1,5 +1,5 @@
-// The calling side of a contract: one connection to a server, requests with deadline and cancellation, notices in
-// order. Every waiting request ends when the connection does, with UNAVAILABLE. link.ts keeps such a connection up.
+// The client's side of a contract: one connection to a server, requests with a deadline and a cancel, and notices in
+// their order. When the connection ends, every request without an answer fails with UNAVAILABLE.
 import { BoxRunError, errorText } from '../errors.ts';
 import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../process/heartbeat.ts';
 import { limits } from '../limits.ts';
@@ -20,28 +20,30 @@ import { connectTo } from './socket.ts';
 import { decodeError, type WireMessage } from './wire.ts';
 
 export interface RequestOptions {
-  /** Milliseconds; what the contract says when absent. */
+  /** Milliseconds. The default is what the contract says. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
   /**
-   * After an abort, still wait for the answer: for requests that make something, whose result may have crossed the
-   * cancel.
+   * True: after an abort the client still waits for the answer. For requests that make something: the server may have
+   * made it before the cancel arrived.
    */
   readonly waitAfterAbort?: boolean;
   readonly onProgress?: ((stage: string, message: string) => void) | undefined;
-  /** The client's request on whose behalf this one is made, for the logs of the other side. */
+  /** The id of the HTTP request that caused this one, for the log of the other side. */
   readonly requestId?: string;
 }
 
 export interface ServerPeer<C extends Contract> {
   readonly hello: ServerHello<C>;
   /**
-   * @throws UNAVAILABLE when the connection ends first, TIMEOUT past the deadline, else whatever the server answers
+   * @throws UNAVAILABLE if the connection ends first, TIMEOUT at the deadline, CANCELED when the signal aborts, or the
+   *   server's error
    */
   request<M extends MethodOf<C>>(method: M, params: ParamsOf<C, M>, options?: RequestOptions): Promise<ResultOf<C, M>>;
+  /** Resolves with the reason when the connection has ended. */
   readonly closed: Promise<string>;
   readonly isOpen: boolean;
-  /** False while it is silent; always true without heartbeats. */
+  /** False while the server is silent (limits.heartbeatDoubtMisses). Without heartbeats, true while it is open. */
   readonly isAnswering: boolean;
   close(reason: string): void;
 }
@@ -61,15 +63,15 @@ export interface ConnectOptions<C extends Contract> {
   readonly contract: C;
   readonly hello: ClientHello<C>;
   readonly notices: NoticeHandlers<C>;
-  /** Watches over the other side: a connection to one that gives no sign of life for so many milliseconds ends. */
+  /** Milliseconds without a sign of life after which the connection is closed. Absent: no heartbeats. */
   readonly silenceMs?: number;
-  /** Hears how many seconds each request took, however it ended. */
+  /** Called with the duration of each request in seconds, also of one that failed. */
   readonly observe?: (method: string, seconds: number) => void;
 }
 
 /**
- * Connects and exchanges hellos.
- * @throws UNAVAILABLE when nobody answers or the other side speaks another contract
+ * Connects to a server and exchanges hellos.
+ * @throws UNAVAILABLE if no server answers, or if it has another contract
  */
 export async function connectContract<C extends Contract>(options: ConnectOptions<C>): Promise<ServerPeer<C>> {
   const { contract } = options;
@@ -153,7 +155,7 @@ function receive<C extends Contract>(
     throw new Error(`a ${message[0]} is not for a client`);
   }
   const entry = waiting.get(message[1]);
-  if (entry === undefined) return; // Its caller gave up.
+  if (entry === undefined) return; // The caller has given up.
   if (message[0] === 'progress') {
     entry.onProgress?.(message[2], message[3]);
   } else if (message[0] === 'error') {

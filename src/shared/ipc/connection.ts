@@ -1,21 +1,21 @@
-// One end of a connection: messages out (those of one turn of the event loop as one write), messages in, and its end.
-// Client and server stand on it; a message that does not parse ends the connection, never the process.
+// One side of an IPC connection: it sends messages, receives messages and reports its end. All messages of one turn of
+// the event loop become one write. A message that does not parse ends the connection, never the process.
 import type { Socket } from 'node:net';
 import { createFrameDecoder, encodeFrame } from './frame.ts';
 import { parseWireMessage, type WireMessage } from './wire.ts';
 
 export interface Connection {
   send(message: WireMessage): void;
-  /** Bytes that the other side has not taken yet. */
+  /** Bytes that wait to be sent. */
   bufferedBytes(): number;
-  /** Ends it at once; `reason` is for the log. */
+  /** Ends the connection at once. `reason` is for the log. */
   close(reason: string): void;
   readonly isOpen: boolean;
-  /** Resolves with the reason when it has ended, whoever ended it. */
+  /** Resolves with the reason when the connection has ended. */
   readonly closed: Promise<string>;
 }
 
-/** Wraps a connected socket; `onMessage` sees messages in order. An error that it throws ends the connection. */
+/** Makes a connection from a connected socket. If `onMessage` throws, the connection ends. */
 export function createConnection(socket: Socket, onMessage: (message: WireMessage) => void): Connection {
   const decode = createFrameDecoder();
   let outgoing: Buffer[] = [];

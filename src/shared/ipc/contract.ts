@@ -1,5 +1,5 @@
-// What a contract between two processes is: its requests (client to server) and notices (server to client), each with
-// a schema from which both sides derive their types, and against which every message is checked on receipt.
+// A contract between two processes: its requests (client to server) and its notices (server to client). Each has a
+// schema. Both sides derive their types from it, and the receiver checks every message against it.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { limits } from '../limits.ts';
@@ -8,17 +8,17 @@ export interface RequestSchemas {
   readonly params: TSchema;
   readonly result: TSchema;
   /**
-   * How long the answer may take, in milliseconds; some requests say it themselves. limits.requestTimeoutMs when absent.
-   * The client gives up then, and the server gives up the work: the client's frame tells it the time.
+   * The longest time until the answer, in milliseconds. Some requests compute it from their parameters. Absent:
+   * limits.requestTimeoutMs. The client tells it to the server, so both give up at the same time.
    */
   readonly timeoutMs?: number | ((params: never) => number);
 }
 
 export interface Contract {
   readonly name: string;
-  /** Raised by one with each incompatible change; the version before is still spoken. */
+  /** Each incompatible change raises it by one. Both sides still understand the version before. */
   readonly version: number;
-  /** What a client and a server say of themselves in their first frame. */
+  /** What a client and a server say about themselves in their first frame. */
   readonly clientHello: TSchema;
   readonly serverHello: TSchema;
   readonly requests: Readonly<Record<string, RequestSchemas>>;
@@ -33,7 +33,7 @@ export type NoticeOf<C extends Contract, N extends NoticeName<C>> = Static<C['no
 export type ClientHello<C extends Contract> = Static<C['clientHello']>;
 export type ServerHello<C extends Contract> = Static<C['serverHello']>;
 
-/** How long the answer to this request may take, in milliseconds. */
+/** The longest time until the answer to this request, in milliseconds. */
 export function timeoutOf<C extends Contract, M extends MethodOf<C>>(
   contract: C,
   method: M,
@@ -43,7 +43,7 @@ export function timeoutOf<C extends Contract, M extends MethodOf<C>>(
   return typeof timeoutMs === 'function' ? timeoutMs(params as never) : timeoutMs;
 }
 
-/** Bytes on the wire: msgpack's own binary type. */
+/** The schema of bytes. They cross as msgpack's binary type. */
 export const Bytes = Type.Unsafe<Uint8Array>(
   Type.Refine(
     Type.Unknown(),
@@ -52,12 +52,12 @@ export const Bytes = Type.Unsafe<Uint8Array>(
   ),
 );
 
-/** Result of a request that only says that it was done. */
+/** The result of a request that returns nothing. */
 export const Done = Type.Null();
 
 const compiled = new WeakMap<TSchema, (value: unknown) => boolean>();
 
-/** Compiles ahead what this side of a contract checks, so that the first messages do not wait for that. */
+/** Compiles the schemas of the messages that `side` receives, so that the first messages do not wait for that. */
 export function prepareContract(
   { clientHello, serverHello, requests, notices }: Contract,
   side: 'client' | 'server',
@@ -69,7 +69,7 @@ export function prepareContract(
   for (const schema of received) fits(schema, null);
 }
 
-/** True when `value` fits; schemas are compiled once. */
+/** True if `value` fits the schema. Each schema is compiled once. */
 export function fits(schema: TSchema, value: unknown): boolean {
   let check = compiled.get(schema);
   if (check === undefined) {

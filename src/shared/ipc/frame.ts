@@ -1,18 +1,15 @@
-// Frames on a byte stream: a u32 big-endian length, then one msgpackr message that stands on its own.
-// Used by connection.ts and stream.ts. Records are off: a shared record table would be lost with the connection.
+// Frames on a byte stream: a length (u32, big-endian), then one message in msgpack. msgpackr's records are off, so each
+// message can be read alone: a record table would be lost with the connection.
 import { Packr } from 'msgpackr';
 import { limits } from '../limits.ts';
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const headerBytes = 4;
 
-/** A frame that breaks a rule; the connection it came from must be closed. */
+/** A frame that breaks a rule. The connection must then be closed. */
 export class FrameError extends Error {}
 
-/**
- * One message as a frame.
- * @throws FrameError when it is longer than limits.frameBytesMax
- */
+/** @throws FrameError if the message is longer than limits.frameBytesMax */
 export function encodeFrame(message: unknown): Buffer {
   const body = packr.pack(message);
   if (body.length > limits.frameBytesMax) throw new FrameError(`frame of ${body.length} bytes`);
@@ -22,12 +19,15 @@ export function encodeFrame(message: unknown): Buffer {
   return frame;
 }
 
-/** Takes pieces as they come from a socket and gives whole messages. Memory is bounded by one frame and one piece. */
+/**
+ * Makes a function that takes the pieces that a socket reads, and returns the messages that are complete. It holds at
+ * most one frame and one piece.
+ */
 export function createFrameDecoder(frameBytesMax: number = limits.frameBytesMax): (piece: Buffer) => unknown[] {
   let pieces: Buffer[] = [];
   let pendingBytes = 0;
   return (piece) => {
-    // A header that came in parts is put together, so that it stands in the first piece.
+    // If the header arrived in parts, they are joined, so that the first piece contains the whole header.
     if ((pieces[0]?.length ?? headerBytes) < headerBytes) pieces = [Buffer.concat([...pieces, piece])];
     else pieces.push(piece);
     pendingBytes += piece.length;
@@ -35,24 +35,24 @@ export function createFrameDecoder(frameBytesMax: number = limits.frameBytesMax)
     let buffer: Buffer | undefined;
     let offset = 0;
     for (;;) {
-      const wanted = nextFrameBytes(buffer?.subarray(offset) ?? pieces[0], frameBytesMax);
-      if (wanted === null || pendingBytes < wanted) break;
-      buffer ??= whole(pieces);
-      messages.push(unpack(buffer.subarray(offset + headerBytes, offset + wanted)));
-      offset += wanted;
-      pendingBytes -= wanted;
+      const frameBytes = nextFrameBytes(buffer?.subarray(offset) ?? pieces[0], frameBytesMax);
+      if (frameBytes === null || pendingBytes < frameBytes) break;
+      buffer ??= joined(pieces);
+      messages.push(unpack(buffer.subarray(offset + headerBytes, offset + frameBytes)));
+      offset += frameBytes;
+      pendingBytes -= frameBytes;
     }
     if (buffer !== undefined) pieces = pendingBytes === 0 ? [] : [buffer.subarray(offset)];
     return messages;
   };
 }
 
-function whole(pieces: readonly Buffer[]): Buffer {
+function joined(pieces: readonly Buffer[]): Buffer {
   const [first, second] = pieces;
   return first !== undefined && second === undefined ? first : Buffer.concat(pieces);
 }
 
-/** Length of the next frame with its header, or null while even the header is incomplete. */
+/** The length of the next frame with its header, in bytes. Null while the header is incomplete. */
 function nextFrameBytes(front: Buffer | undefined, frameBytesMax: number): number | null {
   if (front === undefined || front.length < headerBytes) return null;
   const bodyBytes = front.readUInt32BE(0);

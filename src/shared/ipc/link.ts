@@ -1,5 +1,5 @@
-// A connection that is kept up: connects again with growing pauses whenever the other process is down or restarts.
-// Used where a process needs another one for as long as both live.
+// A link: a connection to another process that connects again by itself when it ends. The pause between two attempts
+// doubles up to limits.reconnectLongestMs. A link ends only when it is closed.
 import { BoxRunError } from '../errors.ts';
 import { sleep } from '../waiting/clock.ts';
 import { limits } from '../limits.ts';
@@ -8,14 +8,14 @@ import { timeoutOf, type Contract, type MethodOf, type ParamsOf, type ResultOf }
 
 export interface LinkRequestOptions extends RequestOptions {
   /**
-   * Send it again over a new connection when the connection ends first, until the deadline.
-   * Only for requests that do the same when they come twice.
+   * True: if the connection ends before the answer, the link sends the request again over the next connection, until
+   * the deadline. Only for requests that have the same effect when they arrive twice.
    */
   readonly resend?: boolean;
 }
 
 export interface Link<C extends Contract> {
-  /** @throws UNAVAILABLE at once while the other process is down (unless `resend`), and as ServerPeer.request */
+  /** @throws UNAVAILABLE at once if the other process is down and `resend` is not set; else as ServerPeer.request */
   request<M extends MethodOf<C>>(
     method: M,
     params: ParamsOf<C, M>,
@@ -23,7 +23,7 @@ export interface Link<C extends Contract> {
   ): Promise<ResultOf<C, M>>;
   /** The present connection, or null. */
   readonly peer: ServerPeer<C> | null;
-  /** The next connection, or the present one. Rejects with UNAVAILABLE after `timeoutMs` milliseconds. */
+  /** The present connection, or the next one. Rejects with UNAVAILABLE after `timeoutMs` milliseconds. */
   ready(timeoutMs: number): Promise<ServerPeer<C>>;
   close(): void;
 }
@@ -33,7 +33,7 @@ export interface LinkOptions<C extends Contract> extends ConnectOptions<C> {
   readonly onDown?: (reason: string) => void;
 }
 
-/** Starts connecting; the link goes up and down by itself until closed. */
+/** Makes a link and begins to connect. */
 export function createLink<C extends Contract>(options: LinkOptions<C>): Link<C> {
   const stopping = new AbortController();
   const waiters = new Set<(peer: ServerPeer<C>) => void>();
@@ -49,7 +49,7 @@ export function createLink<C extends Contract>(options: LinkOptions<C>): Link<C>
         continue;
       }
       if (stopping.signal.aborted) {
-        connected.close('no longer wanted');
+        connected.close('the link is closed');
         return;
       }
       pauseMs = limits.reconnectFirstMs;
@@ -104,7 +104,7 @@ export function createLink<C extends Contract>(options: LinkOptions<C>): Link<C>
     },
     close() {
       stopping.abort();
-      peer?.close('no longer wanted');
+      peer?.close('the link is closed');
     },
   };
 }

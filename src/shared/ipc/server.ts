@@ -1,5 +1,5 @@
-// The serving side of a contract: accepts connections on a Unix socket, checks every message, runs handlers.
-// A client that breaks a rule loses its connection; a handler that throws gives its client an error of the catalogue.
+// The server's side of a contract: accepts connections on a Unix socket, checks every message and calls the handlers.
+// A client that breaks a rule loses its connection. If a handler throws, its client gets an error of the catalogue.
 import { createServer, type Server, type Socket } from 'node:net';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
@@ -29,10 +29,10 @@ export interface ClientPeer<C extends Contract> {
 
 export interface RequestContext<C extends Contract> {
   readonly peer: ClientPeer<C>;
-  /** Aborts when the client cancels, its deadline passes, or it is gone. */
+  /** Aborts when the client cancels the request, its deadline passes, or its connection ends. */
   readonly signal: AbortSignal;
   readonly progress: (stage: string, message: string) => void;
-  /** Of the client's request behind it, where there is one. */
+  /** The id of the HTTP request that caused this one, or null. */
   readonly requestId: string | null;
 }
 
@@ -45,24 +45,24 @@ export type Handlers<C extends Contract> = {
 
 export interface IpcServer<C extends Contract> {
   readonly peers: ReadonlySet<ClientPeer<C>>;
-  /** Stops accepting and closes every connection. */
+  /** Accepts no more connections, and closes those that are open. */
   close(): Promise<void>;
 }
 
 export interface ServeOptions<C extends Contract> {
   readonly path: string;
   readonly contract: C;
-  /** What this server says of itself; asked anew for each client. */
+  /** Gives what this server says about itself. It is called for each client. */
   readonly hello: () => ServerHello<C>;
   readonly handlers: Handlers<C>;
   readonly log: Logger;
-  /** Hears how many seconds each request took, however it ended. */
+  /** Called with the duration of each request in seconds, also of one that failed. */
   readonly observe?: (method: string, seconds: number) => void;
   readonly onConnect?: (peer: ClientPeer<C>) => void;
   readonly onDisconnect?: (peer: ClientPeer<C>) => void;
 }
 
-/** Serves `contract` at `path` until closed. */
+/** Serves a contract at a Unix socket until it is closed. @throws RUNTIME_ERROR as `listenAt` */
 export async function serveContract<C extends Contract>(options: ServeOptions<C>): Promise<IpcServer<C>> {
   const peers = new Set<ClientPeer<C>>();
   const sockets = new Set<Socket>();
@@ -76,8 +76,8 @@ export async function serveContract<C extends Contract>(options: ServeOptions<C>
     peers,
     async close() {
       const ended = new Promise((resolve) => server.close(resolve));
-      for (const peer of peers) peer.close('the server is going');
-      for (const socket of sockets) socket.destroy(); // Those that have not said hello.
+      for (const peer of peers) peer.close('the server has closed');
+      for (const socket of sockets) socket.destroy(); // Connections that have not said hello are not in `peers`.
       await ended;
     },
   };
@@ -119,7 +119,7 @@ function greet<C extends Contract>(
   const { contract } = options;
   if (message[0] !== 'hello') throw new Error('the first message was no hello');
   const [, name, version, identity] = message;
-  // The newer side speaks the older one's version too, whichever of them serves.
+  // The newer side understands the version before too, whether it is the client or the server.
   if (name !== contract.name || Math.abs(version - contract.version) > 1) {
     throw new Error(`spoke ${name} ${version} to ${contract.name} ${contract.version}`);
   }

@@ -1,14 +1,14 @@
-// Unix sockets for IPC: bind so that nobody's path is taken from under them, connect under a deadline.
-// A server's path appears by rename once it listens, with mode 0600.
+// Unix sockets for IPC. A server binds a temporary path and renames it when it listens, so a client that sees the path
+// can always connect. Only the owner can use a socket (mode 0600). Connecting has a deadline.
 import { chmod, rename, unlink } from 'node:fs/promises';
 import { connect, type Server, type Socket } from 'node:net';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
 /**
- * Lets `server` listen at `path`. Whatever stale socket was there is replaced in one step; who may do so is decided by
- * the caller's lock. Closing `server` later does not unlink the path: a successor may own it by then.
- * @throws RUNTIME_ERROR when the path is too long for the kernel
+ * Lets `server` listen at `path`. An old socket at this path is replaced in one step, so the caller must hold a lock if
+ * another server may use it. Closing `server` later does not remove the path, because a successor may own it by then.
+ * @throws RUNTIME_ERROR if the path is too long for the kernel
  */
 export async function listenAt(server: Server, path: string): Promise<void> {
   const temporary = `${path}.${process.pid}`;
@@ -20,7 +20,7 @@ export async function listenAt(server: Server, path: string): Promise<void> {
   await unlink(temporary).catch(() => undefined);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    // Not to be shared by processes that share a port.
+    // `exclusive`: in a Node cluster, processes would else share this socket.
     server.listen({ path: temporary, exclusive: true }, () => {
       server.off('error', reject);
       resolve();
@@ -31,8 +31,8 @@ export async function listenAt(server: Server, path: string): Promise<void> {
 }
 
 /**
- * Connects to `path`.
- * @throws UNAVAILABLE when nobody listens there or the deadline (limits.connectTimeoutMs) passes
+ * Connects to the socket at `path`.
+ * @throws UNAVAILABLE if no process listens there, or after limits.connectTimeoutMs
  */
 export function connectTo(path: string): Promise<Socket> {
   return new Promise((resolve, reject) => {

@@ -1,7 +1,6 @@
-// A stream of bytes with a few words of control between two processes: one Unix socket connection, for one terminal or
-// one file. Sending waits for the other side, reading takes only what is asked for. Each direction ends with an
-// explicit `end`: the death of a peer is never taken for the end of its bytes. The client's first message names the
-// token that says what it is about.
+// A stream between two processes: bytes and small control messages for one terminal or one file, over a Unix socket of
+// its own. The first message of the client is a token that says what the stream is for. Sending waits for the other
+// side. Each direction ends with an explicit `end`, so the death of a process never looks like the end of its data.
 import type { Socket } from 'node:net';
 import { drained } from '../waiting/drained.ts';
 import { BoxRunError } from '../errors.ts';
@@ -17,35 +16,37 @@ type StreamMessage =
   | readonly ['end']
   | readonly ['error', error: WireError];
 
-/** What comes from the other side before its end. */
+/** One message from the other side. */
 export type StreamItem = { readonly bytes: Uint8Array } | { readonly control: unknown };
 
 export interface ByteStream {
-  /** Resolves when there is room for more. @throws UNAVAILABLE when the connection has ended */
+  /** Resolves when the connection has room for more. @throws UNAVAILABLE if the connection has ended */
   send(bytes: Uint8Array): Promise<void>;
+  /** As `send`, with a control message. */
   control(value: unknown): Promise<void>;
-  /** Nothing more comes from this side. */
+  /** Tells the other side that this side sends nothing more. */
   end(): Promise<void>;
-  /** Tells the other side what went wrong; nothing more comes from this side. */
+  /** Tells the other side the error, instead of `end`. */
   fail(error: unknown): Promise<void>;
   /**
-   * The next item; null after the other side's `end`.
-   * @throws what the other side failed with, UNAVAILABLE when the connection ends before its `end`
+   * The next item, or null after the other side's `end`.
+   * @throws the error of the other side's `fail`; UNAVAILABLE if the connection ends before `end`
    */
   next(): Promise<StreamItem | null>;
-  /** Resolves when the connection has ended, whoever ended it. It is noticed only while somebody reads or sends. */
+  /** Resolves when the connection has ended. Node notices the end only while this side reads or sends. */
   readonly closed: Promise<void>;
-  /** Closes once what was sent is on its way. */
+  /** Closes the connection after everything that was sent is written. */
   finish(): void;
+  /** Closes the connection at once. */
   close(): void;
 }
 
-/** Room for a message around the bytes of the longest piece. */
+/** Bytes: the longest piece, and room for the message around it. */
 const frameBytesMax = limits.streamPieceBytesMax + 64 * 1024;
 
 /**
- * Connects to a stream socket for what `token` stands for.
- * @throws UNAVAILABLE when nobody listens there
+ * Connects to a stream socket and sends the token.
+ * @throws UNAVAILABLE if no process listens there
  */
 export async function openStream(socketPath: string, token: string): Promise<ByteStream> {
   const socket = await connectTo(socketPath);
@@ -55,8 +56,8 @@ export async function openStream(socketPath: string, token: string): Promise<Byt
 }
 
 /**
- * The serving side: waits for the client's token.
- * @throws UNAVAILABLE when it does not come in time, VALIDATION_ERROR when something else comes first
+ * The server's side: waits for the client's token.
+ * @throws UNAVAILABLE if it does not arrive within limits.helloTimeoutMs, VALIDATION_ERROR if another message is first
  */
 export async function acceptStream(socket: Socket): Promise<{ token: string; stream: ByteStream }> {
   const stream = new SocketStream(socket);
@@ -106,7 +107,7 @@ class SocketStream implements ByteStream {
   }
 
   async fail(error: unknown): Promise<void> {
-    await this.write(['error', encodeError(error)]).catch(() => undefined); // It is gone itself.
+    await this.write(['error', encodeError(error)]).catch(() => undefined); // The other side has gone.
   }
 
   async next(): Promise<StreamItem | null> {
@@ -159,18 +160,18 @@ class SocketStream implements ByteStream {
 
   #refuse(): BoxRunError {
     this.close();
-    return new BoxRunError('UNAVAILABLE', 'what came on the stream was not understood');
+    return new BoxRunError('UNAVAILABLE', 'the stream brought a message that is not valid');
   }
 }
 
 function parseMessage(value: unknown): StreamMessage | null {
   if (!Array.isArray(value)) return null;
   const [kind, content] = value as readonly unknown[];
-  const isGood =
+  const hasForm =
     (kind === 'open' && typeof content === 'string') ||
     (kind === 'data' && content instanceof Uint8Array) ||
     (kind === 'control' && content !== undefined) ||
     (kind === 'end' && value.length === 1) ||
     (kind === 'error' && typeof content === 'object' && content !== null);
-  return isGood ? (value as unknown as StreamMessage) : null;
+  return hasForm ? (value as unknown as StreamMessage) : null;
 }

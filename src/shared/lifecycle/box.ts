@@ -1,5 +1,5 @@
-// The life of a box. Owner: the supervisor's box.ts. Public statuses are a projection of these states.
-// Every cause that is not listed for a state is a bug of the owner, not a condition to tolerate.
+// The states of a box, and the causes that lead from one to the next. Each state has a public status for clients.
+// If a cause arrives that the table does not list for the present state, the supervisor has a bug.
 import type { BoxStatus } from '../api.ts';
 import type { Table } from './machine.ts';
 
@@ -10,9 +10,9 @@ export const boxStates = [
   'recovering',
   'stopping',
   'stopped',
-  /** In error, and certainly nothing of it runs. */
+  /** The box is in error, and nothing of it runs. */
   'failed',
-  /** In error, and its engine may live: it could not be ended, or nobody could find out. */
+  /** The box is in error, and its engine may still run: it could not be ended, or its state is unknown. */
   'stuck',
   'removing',
   'removed',
@@ -20,21 +20,21 @@ export const boxStates = [
 export type BoxState = (typeof boxStates)[number];
 
 export const boxCauses = [
-  /** The engine runs and takes commands. */
+  /** The engine runs and accepts commands. */
   'brought-up',
   'start-asked',
   'start-failed',
   'stop-asked',
   'stop-done',
-  /** A command could not be killed; the engine was ended for it. */
+  /** A command could not be killed, so the supervisor ended the engine. */
   'kill-failed',
-  /** What is left of the engine could not be ended for certain. */
+  /** The engine, or a part of it, may still run after an attempt to end it. */
   'end-failed',
-  /** Nothing of a box that was stuck runs any more. */
+  /** The box was stuck, and nothing of it runs any more. */
   'found-ended',
-  /** The engine ended by itself; the disk is there. */
+  /** The engine ended by itself. The disk still exists. */
   'engine-died',
-  /** The worker is gone; the engine may still run. */
+  /** The worker has ended. The engine may still run. */
   'worker-died',
   'recovery-failed',
   'remove-asked',
@@ -44,7 +44,7 @@ export const boxCauses = [
 export type BoxCause = (typeof boxCauses)[number];
 
 export const boxTable: Table<BoxState, BoxCause> = {
-  // A create that fails is rolled back by removing the box.
+  // The supervisor removes a box whose create fails, so there is no way from here to `failed`.
   creating: { 'brought-up': 'ready', 'remove-asked': 'removing' },
   starting: {
     'brought-up': 'ready',
@@ -87,7 +87,7 @@ export const boxTable: Table<BoxState, BoxCause> = {
   removed: {},
 };
 
-const projection: Readonly<Record<BoxState, BoxStatus>> = {
+const publicStatuses: Readonly<Record<BoxState, BoxStatus>> = {
   creating: 'creating',
   starting: 'creating',
   ready: 'running',
@@ -102,10 +102,10 @@ const projection: Readonly<Record<BoxState, BoxStatus>> = {
 
 /** The status that clients see. */
 export function publicStatus(state: BoxState): BoxStatus {
-  return projection[state];
+  return publicStatuses[state];
 }
 
-/** States in which the box's CPUs and memory count against the quota. */
+/** True if the CPUs and the memory of a box in this state count against the quota. */
 export function holdsQuota(state: BoxState): boolean {
   return state !== 'stopped' && state !== 'failed' && state !== 'removed';
 }

@@ -1,5 +1,5 @@
-// The life of an exec. Owner: the worker's exec.ts.
-// A state that has no way out is final: the exit event is then the last one of the exec.
+// The states of a command, and the causes that lead from one to the next. In a state without a way out the command has
+// ended, and its exit event is its last output event.
 import type { ExecStatus } from '../api.ts';
 import type { Table } from './machine.ts';
 
@@ -8,13 +8,13 @@ export type ExecState = (typeof execStates)[number];
 
 export const execCauses = [
   'started',
-  /** The engine could not start it. */
+  /** The engine could not start the command. */
   'start-failed',
-  /** Cancel, timeout or the box's stop. */
+  /** A cancel request, the command's timeout or a stop of the box. */
   'kill-asked',
-  /** The leader has exited, its output is drained, and after a kill no process of it is left. */
+  /** The program has exited and its output is read to the end. After a kill, none of its children is left either. */
   'exited',
-  /** The engine cannot say what became of it. */
+  /** The engine does not know how the command ended. */
   'engine-lost',
 ] as const;
 export type ExecCause = (typeof execCauses)[number];
@@ -32,12 +32,12 @@ export function isFinished(state: ExecState): boolean {
   return state === 'exited' || state === 'failed' || state === 'lost';
 }
 
-/** How an exec ended, from which its public status follows. */
+/** How a command ended. Its public status follows from this. */
 export interface ExecOutcome {
   readonly exitCode: number | null;
   readonly errorMessage: string | null;
   readonly canceled: boolean;
-  /** Of one that has succeeded, what the user should know. */
+  /** What the user should know although the command has succeeded. */
   readonly warning?: string;
 }
 
@@ -47,8 +47,8 @@ export function finishedStatus(outcome: ExecOutcome): Exclude<ExecStatus, 'runni
 }
 
 /**
- * Text of the last event of an exec: `{"exit_code":0}`, with `error` or `warning` where there is one, and how much
- * output was not kept, if any.
+ * The JSON text of the exit event: `{"exit_code":0}`, with `error` and `warning` if there are any.
+ * @param droppedBytes bytes of output that were not kept; the text says so if there are any
  */
 export function exitEventData(outcome: ExecOutcome, droppedBytes = 0): string {
   return JSON.stringify({

@@ -1,6 +1,6 @@
-// Logs: one line per event, as JSON or for people, on standard error, which the keeper and the supervisor point at
-// files. Ids of boxes, execs, workers and requests are fields. Never the content of output, nor values of environment
-// variables.
+// The log of a process: one line per entry, as JSON or for people, on standard error. A parent points the standard
+// error of a child at a log file. Ids of boxes, execs, workers and requests are fields. A line never contains output of
+// commands or values of environment variables.
 import { createRequire } from 'node:module';
 import type prettyStream from 'pino-pretty';
 import { pino, type DestinationStream, type Logger } from 'pino';
@@ -9,9 +9,9 @@ import type { LogFormat } from '../settings/config.ts';
 export type { Logger } from 'pino';
 
 export interface LoggerOptions {
-  /** Stand on each line. */
+  /** Fields that are added to each line. */
   readonly fields?: Readonly<Record<string, unknown>>;
-  /** Instead of standard error. */
+  /** The file to write to, instead of standard error. */
   readonly file?: string;
 }
 
@@ -20,18 +20,18 @@ export interface LogSettings {
   readonly logFormat: LogFormat;
 }
 
-/** A logger for one process; `role` stands on each of its lines. */
+/** Makes the logger of one process. Each line has the field `role`. */
 export function createLogger(role: string, settings: LogSettings, options: LoggerOptions = {}): Logger {
   return createProcessLog(role, settings, options).log;
 }
 
 export interface ProcessLog {
   readonly log: Logger;
-  /** From now on. Loggers that were made of this one before keep their level. */
+  /** Changes level and format from now on. Child loggers that exist already keep their level. */
   change(settings: LogSettings): void;
 }
 
-/** For a process that outlives whoever gave it its settings. */
+/** Makes a log whose settings can change. Writer and worker need that, because they can outlive their `serve`. */
 export function createProcessLog(
   role: string,
   { logLevel, logFormat }: LogSettings,
@@ -60,7 +60,7 @@ export function createProcessLog(
   };
 }
 
-/** Loaded only where it is wanted. */
+/** Loads pino-pretty only here, because most processes log as JSON. */
 function forPeople(destination: DestinationStream): DestinationStream {
   const pretty = createRequire(import.meta.url)('pino-pretty') as typeof prettyStream;
   return pretty({
@@ -72,9 +72,7 @@ function forPeople(destination: DestinationStream): DestinationStream {
   });
 }
 
-/**
- * What Node warns of (a listener added ever again, a promise that nobody waits for) goes into the log of the process.
- */
+/** Writes the warnings of Node to the log of the process, for example about too many listeners of one event. */
 export function logWarnings(log: Logger): void {
   process.on('warning', (warning) => {
     log.warn({ err: warning }, 'a warning from Node');

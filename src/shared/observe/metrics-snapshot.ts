@@ -1,5 +1,5 @@
-// The figures of one process at one moment, as they cross to another one. Apart from metrics.ts, so that workers, which
-// only know the contracts, do not load what counts.
+// The schema of one process's metrics at one moment, for messages between processes. It is not in metrics.ts, so that a
+// process that only needs the contracts does not load the metrics library.
 import { Type, type Static } from 'typebox';
 
 const Labels = Type.Record(Type.String(), Type.Union([Type.String(), Type.Number()]));

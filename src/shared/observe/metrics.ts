@@ -1,15 +1,14 @@
-// Figures in the terms of Prometheus, as each process has them, and how those of several processes become one text. A
-// snapshot (metrics-snapshot.ts) crosses processes by IPC; gateways render. Labels come from fixed sets, but for `box`,
-// of which there are as many as boxes.
+// Prometheus metrics of one process, and one text from the metrics of several processes. A process sends its metrics as
+// a snapshot (metrics-snapshot.ts). Label values come from fixed sets, except `box`, which has one value per box.
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { MetricsSnapshot } from './metrics-snapshot.ts';
 
 export const prometheusType = 'text/plain; version=0.0.4; charset=utf-8';
 
-/** From a row in the database (under a millisecond) to an image that has to be pulled. */
+/** Seconds: from a read of one row (under a millisecond) to the pull of an image (minutes). */
 const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-/** The figures of one process, all named `boxrun_…`. */
+/** Makes the metrics of one process. Their names begin with `boxrun_`. */
 export interface Meters {
   counter<L extends string = never>(name: string, help: string, labelNames?: readonly L[]): Counter<L>;
   gauge<L extends string = never>(
@@ -18,7 +17,7 @@ export interface Meters {
     labelNames?: readonly L[],
     collect?: (gauge: Gauge<L>) => void | Promise<void>,
   ): Gauge<L>;
-  /** Of seconds. */
+  /** A histogram of durations in seconds. */
   histogram<L extends string = never>(name: string, help: string, labelNames?: readonly L[]): Histogram<L>;
   snapshot(): Promise<MetricsSnapshot>;
 }
@@ -51,12 +50,15 @@ export function createMeters(role: string): Meters {
   return meters;
 }
 
-/** Figures of the same name and labels are added up. */
+/** The text for Prometheus. Values with the same name and labels are added. */
 export function renderMetrics(snapshots: readonly MetricsSnapshot[]): Promise<string> {
   return AggregatorRegistry.aggregate(snapshots.map((snapshot) => snapshot as unknown as object)).metrics();
 }
 
-/** Counts how long requests to another process take, for `observe` of a connection. */
+/**
+ * Measures how long requests to other processes take. The function returned takes the name of a connection, and gives
+ * the `observe` option for it.
+ */
 export function createHopMeter(meters: Meters): (hop: string) => (request: string, seconds: number) => void {
   const seconds = meters.histogram(
     'hop_seconds',

@@ -1,13 +1,13 @@
-// How long the stages of a request took, measured where they happen and handed up beside the answer; clients see them
-// as the Server-Timing header. Only for people who look for lost time: nothing depends on them.
+// Durations of the stages of one request. The process that does a stage measures it and sends the duration with its
+// answer; the client gets them as the Server-Timing header. They are for people: no code depends on them.
 import { Type, type Static } from 'typebox';
 
-/** Milliseconds by stage. */
+/** Milliseconds for each stage. */
 export const StageTimes = Type.Record(Type.String(), Type.Number());
 export type StageTimes = Static<typeof StageTimes>;
 
 export interface Stopwatch {
-  /** The result of `work`; its time counts for `stage`, however it ends. */
+  /** Runs `work` and adds its duration to `stage`, also if it throws. */
   time<T>(stage: string, work: () => Promise<T>): Promise<T>;
   readonly times: StageTimes;
 }

@@ -1,8 +1,8 @@
-// Says which build of BoxRun this process runs. Processes of one build understand each other in everything.
-// Processes of two builds meet after an upgrade. They share only what their contracts promise to keep.
+// The build of BoxRun that this process runs. Processes of the same build understand all messages of each other.
+// After an upgrade, processes of two builds work together: they can rely only on what their contracts keep.
 
-/** Put in by scripts/build.mjs. */
+/** scripts/build.mjs defines this. */
 declare const boxrunBuild: string | undefined;
 
-/** Equal for equal sources; the same word for all processes that run from sources. */
+/** Builds of equal sources have equal ids. A process that runs without a build has the id `sources`. */
 export const buildId: string = typeof boxrunBuild === 'string' ? boxrunBuild : 'sources';

@@ -1,5 +1,5 @@
-// Starting and ending processes: run a tool to its end under a deadline, tell a live pid from a reused one, TERM then
-// KILL. Used by keeper, supervisor, drivers and image tools; nothing else starts processes.
+// Starts tools, identifies processes and kills them. Every tool has a deadline. A process is known by its pid and its
+// start time, because the kernel may give the same pid to another process later.
 import { spawn, type ChildProcess, type ChildProcessByStdio, type SpawnOptions } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
@@ -16,13 +16,13 @@ export interface ToolResult {
 }
 
 export interface ToolOptions {
-  /** Milliseconds; then the tool's process group is killed and TIMEOUT thrown. */
+  /** Milliseconds. Then the tool's process group is killed, and the caller gets TIMEOUT. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly input?: string | Buffer;
-  /** Each line of standard error as it comes, for progress. */
+  /** Called with each line of standard error at once, to show progress. */
   readonly onStderrLine?: (line: string) => void;
 }
 
@@ -30,9 +30,11 @@ const signalNumbers = constants.signals;
 const toolOutputBytesMax = 1024 * 1024;
 
 /**
- * Runs a program to its end and gives what it printed (the last MiB of each stream). A non-zero exit is a result, not
- * an error. The tool gets a process group of its own, and dies with this process (setpriv --pdeathsig).
- * @throws TIMEOUT, CANCELED, RUNTIME_ERROR when the program cannot be started
+ * Runs a program to its end and returns what it printed (the last MiB of each stream). A non-zero exit code is a
+ * result, not an error. The tool gets its own process group, and the kernel kills it when this process dies
+ * (setpriv --pdeathsig).
+ * @throws TIMEOUT after `options.timeoutMs`, CANCELED when `options.signal` aborts, RUNTIME_ERROR if the program cannot
+ *   be started
  */
 export async function runTool(command: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
   if (options.signal?.aborted) throw new BoxRunError('CANCELED', `${command} was canceled`);
@@ -54,10 +56,10 @@ export async function runTool(command: string, args: readonly string[], options:
   child.stdin?.on('error', () => undefined); // A tool may end without reading its input.
   child.stdin?.end(options.input ?? '');
   try {
-    const exitCode = await endOf(child, command);
+    const exitCode = await exitCodeOf(child, command);
     if (timedOut) throw new BoxRunError('TIMEOUT', `${command} took longer than ${options.timeoutMs} ms`);
     if (options.signal?.aborted) throw new BoxRunError('CANCELED', `${command} was canceled`);
-    // setpriv's own words and exit code when there is no such program.
+    // setpriv exits with 127 and prints its own message if there is no such program.
     if (exitCode === 127 && stderr().startsWith('setpriv:')) {
       throw new BoxRunError('RUNTIME_ERROR', `cannot start ${command}: it is not installed`);
     }
@@ -69,18 +71,18 @@ export async function runTool(command: string, args: readonly string[], options:
 }
 
 /**
- * Starts a program through which bytes are passed, from its standard input to its standard output; its errors are its
- * exit code.
+ * Starts a program that reads bytes from its standard input and writes bytes to its standard output. The caller sees
+ * only its exit code if it fails, not its standard error.
  */
 export function startFilter(command: string, args: readonly string[]): ChildProcessByStdio<Writable, Readable, null> {
   return spawn(command, args, { stdio: ['pipe', 'pipe', 'ignore'] });
 }
 
-/** After the program itself, a child in a session of its own may hold its output for this long. */
+/** Milliseconds for the output to end after the program has ended. A child in another group may still hold it open. */
 const outputGraceMs = 500;
 
-/** The exit code, as a shell would say it, when the output has come to its end too. */
-function endOf(child: ChildProcess, command: string): Promise<number> {
+/** The exit code as a shell reports it (128 + signal). Resolves when the output has ended too. */
+function exitCodeOf(child: ChildProcess, command: string): Promise<number> {
   return new Promise((resolve, reject) => {
     child.once('error', (error) => {
       reject(new BoxRunError('RUNTIME_ERROR', `cannot start ${command}: ${error.message}`, { cause: error }));
@@ -102,6 +104,7 @@ function endOf(child: ChildProcess, command: string): Promise<number> {
   });
 }
 
+/** Collects the end of a stream, up to toolOutputBytesMax characters. The function returned gives the text so far. */
 function tail(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => void): () => string {
   let text = '';
   let partial = '';
@@ -116,61 +119,61 @@ function tail(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => v
   return () => text;
 }
 
-/** Sends a signal and ignores that the process is gone already. */
+/** Sends a signal. It does nothing if the process has already ended. */
 export function killQuietly(pid: number, signal: NodeJS.Signals | number): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // Gone, which is what was wanted.
+    // The process has already ended.
   }
 }
 
-/** Identity of a process: a pid alone may have been given to another one since. */
+/** Identifies one process. A pid alone is not enough: the kernel may have given it to another process since. */
 export interface ProcessIdentity {
   readonly pid: number;
   /** Field 22 of /proc/PID/stat: clock ticks since boot (proc(5)). */
   readonly startTicks: number;
 }
 
-/** The identity of a live process, or null when it is gone or a zombie. */
+/** The identity of a live process, or null if it has ended or is a zombie. */
 export async function processIdentity(pid: number): Promise<ProcessIdentity | null> {
   const fields = await statFields(pid);
   if (fields === null || fields[0] === 'Z' || fields[0] === 'X') return null;
   return { pid, startTicks: Number(fields[19]) };
 }
 
-/** The parent of a process, or null when it is gone. */
+/** The pid of a process's parent, or null if the process has ended. */
 export async function parentOf(pid: number): Promise<number | null> {
   const fields = await statFields(pid);
   return fields === null ? null : Number(fields[1]);
 }
 
-/** Whether the process has a controlling terminal. */
+/** True if the process has a controlling terminal. */
 export async function hasTerminal(pid: number): Promise<boolean> {
   const fields = await statFields(pid);
   return fields !== null && Number(fields[4]) !== 0;
 }
 
-/** /proc/PID/stat from its third field, the state, on (proc(5)); null when the process is gone. */
+/** The fields of /proc/PID/stat (proc(5)) from the third one, the state. Null if the process has ended. */
 async function statFields(pid: number): Promise<string[] | null> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  // The command name stands in parentheses and may itself hold spaces and parentheses.
+  // The command name is in parentheses, and may itself contain spaces and parentheses.
   return stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? null;
 }
 
-/** True while exactly that process lives. */
+/** True while exactly this process lives. */
 export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
   const now = await processIdentity(identity.pid);
   return now !== null && now.startTicks === identity.startTicks;
 }
 
-/** Most processes are gone within a millisecond or two; one that is not is asked after less and less often. */
+/** Most processes die within two milliseconds. For the others, the pause between two checks doubles up to this. */
 const deathPollMostMs = 16;
 
 /**
- * Kills exactly that process and waits until it is gone.
- * @param what the process is, for the error, which also says what the kernel tells of it
- * @throws TIMEOUT when it is still there after `timeoutMs` milliseconds (a process in uninterruptible sleep)
+ * Kills exactly this process and waits until it is dead.
+ * @param what names the process in the error, which also contains what the kernel says about it
+ * @throws TIMEOUT if it still lives after `timeoutMs` milliseconds, for example in an uninterruptible sleep
  */
 export async function killAndWait(identity: ProcessIdentity, timeoutMs: number, what: string): Promise<void> {
   if (await isAlive(identity)) killQuietly(identity.pid, 'SIGKILL');

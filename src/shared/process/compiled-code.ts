@@ -1,6 +1,6 @@
-// A bundle together with the code that V8 compiled of it for an earlier process. Without that, half of a process's
-// start is spent on compiling the same megabyte again. Kept code that does not fit (another build, another V8, not ours
-// alone) is never run: the bundle is compiled anew.
+// Loads a bundle together with the code that V8 compiled from it for an earlier process. Without this, compiling takes
+// half of the time that a process needs to start. Compiled code of another build or another V8, or code that another
+// user could have written, is never run: V8 then compiles the bundle again.
 import {
   closeSync,
   fstatSync,
@@ -18,9 +18,9 @@ import { basename, dirname, join } from 'node:path';
 import { Script } from 'node:vm';
 
 /**
- * Keeps the code that this process has compiled by now for the processes to come. It does nothing where the kept code
- * covers `use` already. It never throws.
- * @param use what the process did, one word: V8 compiles a function when it is first called, so each use adds some
+ * Saves the code that this process has compiled so far, for later processes. It does nothing if the saved code already
+ * covers `use`. It never throws.
+ * @param use one word for what the process has done. V8 compiles a function at its first call, so each use adds code.
  */
 export type KeepCompiled = (use?: string) => void;
 
@@ -44,14 +44,13 @@ interface Kept {
 }
 
 /**
- * Runs the CommonJS bundle `file`. A bundle that it imports by `./name.cjs` is loaded in the same way.
- * @param compiledDir where compiled code is; made when there is something to keep
- * @param build of which the bundle is; equal for equal bundles. V8 itself compares the length of the source alone.
+ * Runs the CommonJS bundle `file`. A bundle that it imports as `./name.cjs` is loaded in the same way.
+ * @param compiledDir the directory for compiled code; it is made when there is something to save
+ * @param build the id of the bundle's build; see build.ts. V8 itself compares only the length of the source.
  */
 export function loadBundle(file: string, compiledDir: string, build: string): LoadedBundle {
   const siblings: LoadedBundle[] = [];
-  // In code that is run by `Script`, Node has no stable `import()`: scripts/build.mjs makes those of a bundle calls of
-  // this.
+  // Node has no stable `import()` in code that `Script` runs. scripts/build.mjs replaces each one by a call of this.
   const importModule = async (name: string): Promise<unknown> => {
     if (!name.startsWith('./')) return import(name);
     const sibling = loadBundle(join(dirname(file), name), compiledDir, build);
@@ -76,13 +75,13 @@ export function loadBundle(file: string, compiledDir: string, build: string): Lo
         keep(path, { uses: [...uses, use], data: script.createCachedData() });
         removeEarlierBuilds(path, basename(file));
       } catch {
-        // The next process compiles for itself.
+        // The next process compiles the bundle again.
       }
     },
   };
 }
 
-/** Only what no other user could have written is run. */
+/** Null if there is no saved code, or if another user could have written it. */
 function readKept(path: string): Kept | null {
   try {
     const file = openSync(path, 'r');
@@ -101,8 +100,8 @@ function readKept(path: string): Kept | null {
 }
 
 /**
- * The data is on the disk before it has its name: V8 looks at the header of the data alone, so a file that a power
- * failure has emptied must not be found.
+ * Writes the data to the disk before the file gets its name. V8 checks only the header of the data, so it would accept
+ * a file that a power failure has cut.
  */
 function keep(path: string, { uses, data }: Kept): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -118,7 +117,7 @@ function keep(path: string, { uses, data }: Kept): void {
   renameSync(part, path);
 }
 
-/** Also removes the parts of processes that were killed while they wrote. */
+/** Also removes unfinished files of processes that were killed while they wrote. */
 function removeEarlierBuilds(path: string, bundle: string): void {
   const directory = dirname(path);
   for (const name of readdirSync(directory)) {

@@ -1,13 +1,13 @@
-// Whether the other side of a connection still does anything: a process that hangs keeps its connections open, and its
-// silence is all that shows it. Used by ipc/client.ts (asks, and is answered) and own-process.ts (the child beats by
-// itself). Silence is counted in ticks of this process's own clock: a host that slept, or a busy one, accuses nobody.
+// Detects that the process on the other side of a connection hangs. Such a process keeps its connections open, so only
+// its silence shows that it hangs. Silence is counted in ticks of this process's own timer: after a sleep of the host,
+// or on a busy host, this process misses ticks too, so it does not suspect the other one.
 import { limits } from '../limits.ts';
 
-/** The reason with which a connection ends whose other side gave no sign of life. */
+/** The reason given for closing a connection when the other side was silent for too long. */
 export const noSignOfLife = 'no sign of life within BOXRUN_SILENCE_MS';
 
 export interface Heartbeat {
-  /** Anything came from the other side. */
+  /** To be called when anything arrives from the other side. */
   heard(): void;
   /** False after limits.heartbeatDoubtMisses ticks of silence. */
   readonly isAnswering: boolean;
@@ -15,10 +15,11 @@ export interface Heartbeat {
 }
 
 export interface HeartbeatOptions {
-  /** Called at each tick, so that there is something to hear. */
+  /** Called at each tick, to ask the other side for a sign of life. */
   readonly ask?: () => void;
-  /** Called once, after so many milliseconds of silence (Config.silenceMs). */
+  /** Milliseconds of silence (Config.silenceMs) until `onSilent` is called. */
   readonly silenceMs: number;
+  /** Called once. */
   readonly onSilent: () => void;
 }
 

@@ -1,5 +1,5 @@
-// A lock file that dies with its process: flock(2) on a descriptor that stays open here and is closed on exec by
-// default. One for the keeper of a state directory, one for the writer of a database.
+// A lock on a file by flock(2). The kernel releases it when this process dies, because the lock belongs to a file
+// descriptor that stays open in this process and that its children do not inherit.
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 
@@ -10,11 +10,11 @@ export interface FileLock {
 const conflictExitCode = 75;
 
 /**
- * Takes the lock at `path` without waiting; null when another process holds it.
- * The lock belongs to the open file, which flock(1) shares with us only while it sets it.
+ * Takes the lock at `path` without waiting. Returns null if another process holds it.
+ * Node has no flock(2), so flock(1) sets the lock on the open file that it shares with this process.
  */
 export async function tryLock(path: string): Promise<FileLock | null> {
-  // A plain descriptor: a FileHandle would be closed, and the lock lost, when nobody refers to it any more.
+  // A plain descriptor: Node closes a FileHandle when nothing refers to it any more, and the lock would be lost.
   const fd = openSync(path, 'a', 0o600);
   const exitCode = await new Promise<number | null>((resolve, reject) => {
     const child = spawn('flock', ['--exclusive', '--nonblock', '--conflict-exit-code', String(conflictExitCode), '3'], {

@@ -1,6 +1,6 @@
-// A process of ours seen from both sides: the parent starts it, hands it its settings and hears when it is ready; the
-// child hears when the parent is gone. Both use one socket pair on descriptor 3, which needs no path and dies with
-// either side. Used by keeper and supervisor (start) and by each main.ts (the rest).
+// Starts one of BoxRun's own processes, and is also the child's side of that. The parent gives the child its settings
+// and learns when it is ready; the child learns when the parent has ended. Both use a socket pair on descriptor 3,
+// called the lifeline: it needs no path, and it closes when either process ends.
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -14,20 +14,20 @@ import { statePaths } from '../settings/state-dir.ts';
 
 export type Role = 'supervisor' | 'gateway' | 'writer' | 'worker';
 
-/** Settings of one process, from its parent. */
+/** What a parent tells a process that it starts. */
 export interface ProcessOrders {
   readonly role: Role;
   readonly config: Config;
-  /** Of a worker; null for one that only tries out the engine and says in its ready line how that went. */
+  /** The id of a worker. Null for other roles, and for a worker that only probes the engine and reports the result. */
   readonly workerId: string | null;
 }
 
 /**
- * What keeps a process small that passes much data on, most of it in buffers outside of JavaScript's heap: garbage is
- * looked for sooner, and what is freed goes back to the system (mallopt(3)) instead of to pools of each thread. It has
- * no other children's environment in its hands: the gateway starts no process.
+ * Options for roles that pass on much data, most of it in buffers outside of JavaScript's heap. They keep the memory of
+ * the process small: V8 collects garbage sooner, and freed memory goes back to the system instead of to a pool of each
+ * thread (mallopt(3)). Children would inherit the environment, but the gateway starts no process.
  */
-const lean: Readonly<
+const memoryOptions: Readonly<
   Partial<Record<Role, { readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> }>>
 > = {
   gateway: {
@@ -37,10 +37,10 @@ const lean: Readonly<
 };
 
 /**
- * Where it is set, Node reads and parses every root certificate at its start, 80 ms each time. Our processes speak no
- * TLS.
+ * Not passed on to the child. With it, Node parses every root certificate at its start, which takes 80 ms, and BoxRun's
+ * own processes use no TLS.
  */
-const slowing: Readonly<Record<string, undefined>> = { NODE_EXTRA_CA_CERTS: undefined };
+const unwantedVariables: Readonly<Record<string, undefined>> = { NODE_EXTRA_CA_CERTS: undefined };
 
 const ordersVariable = 'BOXRUN_ORDERS';
 const lifelineFd = 3;
@@ -50,45 +50,50 @@ export interface OwnProcess {
   readonly child: ChildProcess;
   readonly pid: number;
   /**
-   * Resolves with what the child said of itself; rejects with UNAVAILABLE when it ended or the deadline passed before.
+   * Resolves with the facts that the child gave when it became ready. Rejects with UNAVAILABLE if the child ended or
+   * the deadline passed before, and with the child's own error if it refused.
    */
   readonly ready: Promise<Readonly<Record<string, unknown>>>;
-  /** Resolves when it has ended, with how; one that has not shown any sign of life for long is killed. */
+  /**
+   * Resolves when the child has ended, with a text that says how. A supervisor or gateway that gives no sign of life is
+   * killed.
+   */
   readonly exited: Promise<string>;
 }
 
-/** Starts `file` as a program of Node with these arguments to Node, streams and environment, in the root directory. */
+/** Starts Node with the arguments `nodeArgs` and the program `file`, in the root directory. */
 export type SpawnNode = (
   file: string,
   nodeArgs: readonly string[],
   options: { stdio: StdioOptions; detached: boolean; env: NodeJS.ProcessEnv },
 ) => ChildProcess;
 
-const spawnNodeAlone: SpawnNode = (file, nodeArgs, options) =>
+const spawnNodeDirectly: SpawnNode = (file, nodeArgs, options) =>
   spawn(process.execPath, [...nodeArgs, file], { ...options, cwd: '/' });
 
 export interface StartOptions {
   readonly orders: ProcessOrders;
   readonly logFile: string;
+  /** Milliseconds for the child to become ready. A child that calls `working` gets the time again. */
   readonly readyMs: number;
-  /** In a session of its own, so that the parent's death does not reach it. */
+  /** True: the child gets a process group of its own (setsid(2)), so it can outlive its parent. */
   readonly detached: boolean;
-  /** Environment of the child; orders are added. */
+  /** The environment of the child. The orders are added to it. */
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Starts Node otherwise than by itself: so that processes share a port, say. */
+  /** Another way to start Node, for example so that several processes share a port. */
   readonly spawnNode?: SpawnNode;
-  /** Said to the child over the socket pair, so that it stands in no environment and no arguments. */
+  /** Sent to the child over the lifeline, so that it is in no environment and in no list of arguments. */
   readonly secret?: string | null;
 }
 
-/** Where a process that has not taken its orders yet keeps what V8 compiles. */
+/** The directory for code that V8 compiles, for a process that has not called `takeOrders` yet. */
 export function compiledDirOf(env: Readonly<Record<string, string | undefined>> = process.env): string {
   return statePaths((JSON.parse(env[ordersVariable] ?? 'null') as ProcessOrders).config.stateDir).compiledDir;
 }
 
 /**
- * The bundle of a role, beside the one that runs now; a worker's is CommonJS, which Node starts a few milliseconds
- * sooner.
+ * The bundle of a role, in the directory of the bundle that runs now. A worker's is CommonJS, because Node starts such
+ * a program a few milliseconds sooner.
  */
 function bundleOf(role: Role): string {
   return fileURLToPath(new URL(role === 'worker' ? './worker.cjs' : `./${role}.js`, import.meta.url));
@@ -99,18 +104,23 @@ export function startOwnProcess(options: StartOptions): OwnProcess {
   const log = openSync(options.logFile, 'a', 0o600);
   const {
     orders: { role },
-    spawnNode = spawnNodeAlone,
+    spawnNode = spawnNodeDirectly,
   } = options;
-  const child = spawnNode(bundleOf(role), ['--no-warnings', ...(lean[role]?.args ?? [])], {
+  const child = spawnNode(bundleOf(role), ['--no-warnings', ...(memoryOptions[role]?.args ?? [])], {
     stdio: ['ignore', log, log, 'pipe'],
     detached: options.detached,
-    env: { ...options.env, ...slowing, ...lean[role]?.env, [ordersVariable]: JSON.stringify(options.orders) },
+    env: {
+      ...options.env,
+      ...unwantedVariables,
+      ...memoryOptions[role]?.env,
+      [ordersVariable]: JSON.stringify(options.orders),
+    },
   });
   closeSync(log);
-  let silence: string | null = null;
+  let silenceReason: string | null = null;
   const exited = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => {
-      resolve(silence ?? signal ?? `exit ${code ?? 'unknown'}`);
+      resolve(silenceReason ?? signal ?? `exit ${code ?? 'unknown'}`);
     });
     child.once('error', (error) => {
       resolve(error.message);
@@ -119,28 +129,28 @@ export function startOwnProcess(options: StartOptions): OwnProcess {
   const lifeline = child.stdio[lifelineFd] as Socket | null;
   lifeline?.on('error', () => undefined); // The child's death is seen as its exit.
   if (options.secret !== undefined) lifeline?.write(`${JSON.stringify({ secret: options.secret })}\n`);
-  const ready = firstLine(lifeline, exited, options);
-  if (beats(options.orders.role)) {
+  const ready = untilReady(lifeline, exited, options);
+  if (sendsHeartbeats(options.orders.role)) {
     const onSilent = () => {
-      silence = noSignOfLife;
+      silenceReason = noSignOfLife;
       child.kill('SIGKILL');
     };
-    const watch = () => {
+    const watchLifeline = () => {
       const heartbeat = watchHeartbeat({ silenceMs: options.orders.config.silenceMs, onSilent });
       lifeline?.on('data', heartbeat.heard);
       void exited.then(heartbeat.stop);
     };
-    ready.then(watch, () => undefined);
+    ready.then(watchLifeline, () => undefined);
   }
   return { child, pid: child.pid ?? -1, ready, exited };
 }
 
-/** Those that live and die with the keeper; the others are watched over through their own sockets. */
-function beats(role: Role): boolean {
+/** True for the processes that end with the keeper. Writer and workers have sockets, over which others watch them. */
+function sendsHeartbeats(role: Role): boolean {
   return role === 'supervisor' || role === 'gateway';
 }
 
-function firstLine(
+function untilReady(
   lifeline: Socket | null,
   exited: Promise<string>,
   { orders, readyMs, logFile }: StartOptions,
@@ -163,23 +173,23 @@ function firstLine(
     const onData = linesOf((line) => {
       const facts = line === null ? null : parseFacts(line);
       if (facts === null) {
-        fail('said something unreadable');
+        fail('sent a message that is not valid');
       } else if (facts['working'] === true) {
         timer.refresh();
       } else {
         end();
-        lifeline?.resume(); // What comes from now on is read, whether somebody listens or not.
+        lifeline?.resume(); // Later heartbeats must be read even if nothing listens for them.
         if (facts['refusal'] === undefined) resolve(facts);
         else reject(decodeError(facts['refusal'] as WireError));
       }
     });
     lifeline?.on('data', onData);
   });
-  ready.catch(() => undefined); // Whoever waits for it sees the error; nobody has to.
+  ready.catch(() => undefined); // A caller that awaits it still gets the error. Not every caller awaits it.
   return ready;
 }
 
-/** Gives each line to `onLine`; null once for a line that is longer than any that a process of ours says. */
+/** Calls `onLine` with each line, or with null if a line is longer than limits.lifelineCharsMax. */
 function linesOf(onLine: (line: string | null) => void): (piece: Buffer) => void {
   let text = '';
   return (piece) => {
@@ -194,9 +204,7 @@ function linesOf(onLine: (line: string | null) => void): (piece: Buffer) => void
   };
 }
 
-/**
- * True for a child that a signal ended before it was ready: nothing that it would not start with again is known of it.
- */
+/** True if a signal ended the child before it was ready. Then another start may succeed. */
 export function wasKilledStarting(error: unknown): boolean {
   return error instanceof BoxRunError && typeof error.cause === 'string' && error.cause.startsWith('SIG');
 }
@@ -212,23 +220,24 @@ function parseFacts(line: string): Readonly<Record<string, unknown>> | null {
 
 export interface Lifeline {
   readonly orders: ProcessOrders;
-  /** Tells the parent that this process does its work from now on, and what the parent should know of it. */
+  /** Tells the parent that this process is ready, with facts about it. */
   ready(facts?: Readonly<Record<string, unknown>>): void;
-  /** Before `ready`: it will take a while yet. The parent waits from now on as long as it would from the start. */
+  /** Tells the parent, before `ready`, that the start takes longer. The parent's deadline begins again. */
   working(): void;
   /**
-   * Instead of `ready`: tells the parent why this process cannot do its work. Resolves when that is said; then exit.
+   * Tells the parent, instead of `ready`, why this process cannot work. Resolves when the text is written; the process
+   * should then exit.
    */
   refuse(reason: unknown): Promise<void>;
-  /** What the parent says by StartOptions.secret; never resolves where it says nothing. */
+  /** The parent's StartOptions.secret. Never resolves if the parent gives none. */
   readonly secret: Promise<string | null>;
-  /** Resolves when the parent is gone. */
+  /** Resolves when the parent has ended. */
   readonly parentGone: Promise<void>;
 }
 
 /**
- * The child's side, called once by its main.
- * @throws when the process was not started by startOwnProcess
+ * The child's side of the lifeline. To be called once.
+ * @throws Error if the process was not started by startOwnProcess
  */
 export function takeOrders(env: Record<string, string | undefined> = process.env): Lifeline {
   const text = env[ordersVariable];
@@ -258,7 +267,7 @@ export function takeOrders(env: Record<string, string | undefined> = process.env
     orders,
     ready(facts = {}) {
       lifeline.write(`${JSON.stringify(facts)}\n`);
-      if (!beats(orders.role)) return;
+      if (!sendsHeartbeats(orders.role)) return;
       const timer = setInterval(() => lifeline.write(beat), limits.heartbeatEveryMs / 2);
       timer.unref();
       void parentGone.then(() => {

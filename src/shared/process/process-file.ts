@@ -1,6 +1,5 @@
-// A file in which a process says which one it is, for whoever did not start it: a pid alone may have been given to
-// another one since. Written by the process itself once it does its work; read by keeper, command line and tests. Of a
-// dead process it means nothing.
+// A file that identifies a running process, for processes that are not its parent. The process itself writes the file.
+// The file stays when the process dies, so a reader must check that exactly this process still lives.
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { Type } from 'typebox';
 import { isAlive, processIdentity, type ProcessIdentity } from './child-process.ts';
@@ -8,14 +7,14 @@ import { fits } from '../ipc/contract.ts';
 
 const Identity = Type.Object({ pid: Type.Integer(), startTicks: Type.Integer() });
 
-/** Notes this process at `path`; `facts` stand beside its identity. */
+/** Writes the identity of this process to `path`, together with `facts`. */
 export async function writeProcessFile(path: string, facts: Readonly<Record<string, unknown>> = {}): Promise<void> {
   const identity = await processIdentity(process.pid);
   await writeFile(`${path}.part`, JSON.stringify({ ...identity, ...facts }), { mode: 0o600 });
   await rename(`${path}.part`, path);
 }
 
-/** The process that the file at `path` names, if exactly that one lives. */
+/** The process that the file at `path` names, or null if that process does not live. */
 export async function livingProcess(path: string): Promise<ProcessIdentity | null> {
   const value: unknown = await readFile(path, 'utf8')
     .then(JSON.parse)

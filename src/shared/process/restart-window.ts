@@ -1,9 +1,9 @@
-// A budget of restarts in a sliding window: past it, whoever restarts gives up and says so, instead of going round for
-// ever. Used by the keeper for its children and by the supervisor for the workers of a box.
+// A budget of restarts in a sliding window of time. When it is used up, the owner must give up instead of restarting a
+// process that fails again and again.
 import { limits } from '../limits.ts';
 
 export interface RestartWindow {
-  /** Takes one restart; false when the budget of the window is used up. */
+  /** Takes one restart from the budget. Returns false if the budget is used up. `nowMs` is in milliseconds. */
   take(nowMs?: number): boolean;
 }
 

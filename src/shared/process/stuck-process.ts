@@ -1,19 +1,19 @@
-// What the kernel says of a process that does not die: its state, where it sleeps, its control group. Dead processes
-// that nobody has collected keep the first process of their pid namespace from dying, so they are told as well, with
-// their parents. Read when something has gone wrong already: whatever cannot be read is left out.
+// Describes a process that does not die, for an error message: its state, where it sleeps in the kernel, its control
+// group. It also lists zombies in pid namespaces, because the first process of a namespace cannot die before they are
+// reaped. Facts that cannot be read are left out.
 import { readdir, readFile } from 'node:fs/promises';
 
-/** Dead processes that are told of at most. */
-const toldMax = 10;
+/** Zombies that a description lists at most. */
+const listedMax = 10;
 
-/** In one line: `state D (disk sleep), name cat, parent 12 (sh, S), wchan io_schedule, control group /a/b`. */
+/** One line, such as `state D (disk sleep), name cat, parent 12 (sh, S), wchan io_schedule, control group /a/b`. */
 export async function describeStuck(pid: number): Promise<string> {
   const status = await statusOf(pid);
   if (status === null) return 'it is gone by now';
-  const [wchan, cgroup, uncollected] = await Promise.all([
+  const [wchan, cgroup, zombies] = await Promise.all([
     readQuietly(`/proc/${pid}/wchan`),
     readQuietly(`/proc/${pid}/cgroup`),
-    uncollectedProcesses(),
+    zombiesInNamespaces(),
   ]);
   return [
     `state ${status.state}`,
@@ -21,7 +21,7 @@ export async function describeStuck(pid: number): Promise<string> {
     `parent ${await parentOf(status)}`,
     `wchan ${wchan.trim() || 'unknown'}`,
     `control group ${groupsIn(cgroup)}`,
-    `dead and not collected in namespaces: ${uncollected.join(', ') || 'none'}`,
+    `zombies in pid namespaces: ${zombies.join(', ') || 'none'}`,
   ].join(', ');
 }
 
@@ -29,7 +29,7 @@ interface Status {
   readonly name: string;
   readonly state: string;
   readonly parent: number;
-  /** Pid namespaces that it is in; 1 for those of the host alone. */
+  /** Number of nested pid namespaces that contain the process. It is 1 if only the host's namespace does. */
   readonly depth: number;
 }
 
@@ -50,18 +50,18 @@ async function parentOf({ parent }: Status): Promise<string> {
   return status === null ? `${parent}` : `${parent} (${status.name}, ${status.state.slice(0, 1)})`;
 }
 
-async function uncollectedProcesses(): Promise<string[]> {
-  const told: string[] = [];
+async function zombiesInNamespaces(): Promise<string[]> {
+  const listed: string[] = [];
   for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name) || told.length === toldMax) continue;
+    if (!/^\d+$/.test(name) || listed.length === listedMax) continue;
     const status = await statusOf(Number(name));
     if (status === null || status.depth < 2 || !/^[ZX]/.test(status.state)) continue;
-    told.push(`${name} (${status.name}) of parent ${await parentOf(status)}`);
+    listed.push(`${name} (${status.name}) of parent ${await parentOf(status)}`);
   }
-  return told;
+  return listed;
 }
 
-/** Of version 1 the freezer's, in which a process cannot die; with its state. */
+/** The group of cgroup version 2, and of version 1 the freezer's: a process in a frozen group cannot die. */
 function groupsIn(text: string): string {
   const lines = text.split('\n').filter((line) => line.startsWith('0::') || line.includes(':freezer:'));
   return lines.join(' ') || 'unknown';

@@ -1,10 +1,9 @@
-// The bounds that a user may set: each by a flag of `serve` and by a variable of the environment, with its default from
-// limits.ts. Read through config.ts; the command line makes its flags from this table. What happens at each bound
-// stands in limits.ts.
+// The limits that a user may set, each by a flag of `serve` and by an environment variable. The defaults are in
+// limits.ts, which also says what happens at each limit. The command line makes its flags from this table.
 import { limits } from '../limits.ts';
 
 interface Cap {
-  /** As a flag; as a variable it is BOXRUN_ and the same in upper case with `_`. */
+  /** The name of the flag. The variable is BOXRUN_ with this name in upper case, and `_` for `-`. */
   readonly setting: string;
   readonly fallback: number;
   readonly least: number;
@@ -15,7 +14,7 @@ interface Cap {
 const mib = 1024 * 1024;
 
 export const capTable = {
-  // Well under limits.frameBytesMax: bodies pass through the supervisor.
+  // Far below limits.frameBytesMax, because a body crosses to the supervisor in one frame.
   bodyMb: {
     setting: 'max-body-mb',
     fallback: limits.bodyBytesMax / mib,

@@ -1,6 +1,6 @@
-// Settings of one server: the only reader of process.env. Flags win over the environment, the environment over
-// defaults. The command line builds a Config once; the keeper hands it to its children, and the supervisor to workers,
-// as JSON.
+// The settings of one server. A flag wins over an environment variable, and a variable wins over the default. The
+// command line makes the Config once; every other process gets it from its parent as JSON and does not read the
+// environment again.
 import { readFileSync } from 'node:fs';
 import { homedir, totalmem, availableParallelism } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
@@ -14,8 +14,8 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 export type DriverName = 'boxlite' | 'container';
 
 /**
- * Whether a program in the box starts commands (container driver): once a box has had some; never; or from the first
- * command on.
+ * When the container driver starts commands through the runner in the box. auto: after a box has had some commands;
+ * off: never; always: from the first command on.
  */
 export type RunnerMode = 'auto' | 'off' | 'always';
 
@@ -24,41 +24,41 @@ export type LogFormat = 'json' | 'pretty';
 export interface Config {
   readonly stateDir: string;
   readonly dbPath: string;
-  /** Unix socket for clients, or null for none. */
+  /** The Unix socket for clients, or null for none. */
   readonly socketPath: string | null;
-  /** TCP address for clients, or null for none. Port 0: chosen by the system. */
+  /** The TCP address for clients, or null for none. Port 0: the system chooses a port. */
   readonly tcp: { readonly host: string; readonly port: number } | null;
-  /** Names by which clients may call the server, beside its own; in lower case. */
+  /** Host names that requests may contain, besides the server's own names; in lower case. */
   readonly allowedHosts: readonly string[];
-  /** Volumes must lie below one of these directories; anywhere when there is none. */
+  /** Volumes must be below one of these directories. Without any, they may be anywhere. */
   readonly volumeRoots: readonly string[];
   readonly caps: Caps;
   readonly driver: DriverName;
   readonly maxCpu: number;
   readonly maxMemoryMb: number;
-  /** Processes that answer clients, all on the TCP port, one of them on the Unix socket too. */
+  /** Number of gateways. All serve the TCP port, and one of them serves the Unix socket too. */
   readonly gateways: number;
-  /** Spare workers, started and waiting for a box. */
+  /** Number of spare workers. */
   readonly spareWorkers: number;
-  /** Workers at once, those of running boxes and spare ones; null: as many as CPUs and memory allow. */
+  /** Workers at once, spare ones too. Null: as many as CPUs and memory allow. */
   readonly maxWorkers: number | null;
   readonly onExit: 'detach' | 'stop';
   readonly logLevel: string;
   readonly logFormat: LogFormat;
-  /** Registries reached over plain http, as host:port. */
+  /** Registries that are used over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
   readonly orphanGraceMs: number;
   readonly reconcileEveryMs: number;
-  /** A process without a sign of life for so long is ended and started again. */
+  /** Milliseconds without a sign of life until a process is killed and started again. */
   readonly silenceMs: number;
-  /** A comment on an event stream that has been idle for so long. */
+  /** Milliseconds until an idle event stream gets a comment line. */
   readonly sseHeartbeatMs: number;
-  /** Where the BoxLite engine keeps its runtime files; its own default where null. */
+  /** The directory for runtime files of the BoxLite engine. Null: the engine's own default. */
   readonly boxliteRuntimeDir: string | null;
   readonly runner: RunnerMode;
 }
 
-/** What flags may say; undefined falls through to the environment. */
+/** The values of flags. For an undefined one, the environment counts. */
 export interface ConfigFlags {
   stateDir?: string | undefined;
   host?: string | undefined;
@@ -79,11 +79,11 @@ export interface ConfigFlags {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads flags and environment.
- * @throws VALIDATION_ERROR naming the variable or flag whose value cannot be used
+ * Makes the settings from flags and environment.
+ * @throws VALIDATION_ERROR naming the flag or variable that has a wrong value
  */
 export function loadConfig(flags: ConfigFlags = {}, environment: Environment = process.env): Config {
-  // An empty variable is one that is not set, as in a shell's ${NAME:-default}.
+  // An empty variable counts as not set, as in a shell's ${NAME:-default}.
   const env = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
   const stateDir = resolve(flags.stateDir ?? env['BOXRUN_STATE_DIR'] ?? join(homedir(), '.boxrun'));
   const tcpAsked = flags.host !== undefined || flags.port !== undefined;
@@ -125,22 +125,22 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
   };
 }
 
-/** A token may be named, or stand in a file. */
+/** The token itself, or the path of a file that contains it. */
 export interface TokenFlags {
   readonly token?: string | undefined;
   readonly tokenFile?: string | undefined;
 }
 
 /**
- * The token that TCP requests need, or null: from the flags, or from BOXRUN_TOKEN, which is taken out of the
- * environment, so that no process started from here has it. It is no part of Config: that goes to every process.
- * @throws VALIDATION_ERROR for a token that cannot be one, RUNTIME_ERROR for a file that cannot be read
+ * The token that TCP requests need, or null: from the flags, else from BOXRUN_TOKEN. The variable is removed from the
+ * environment, so that child processes do not inherit it. The token is not in Config, because every process gets that.
+ * @throws VALIDATION_ERROR if the text cannot be a token, RUNTIME_ERROR if its file cannot be read
  */
 export function takeToken({ token, tokenFile }: TokenFlags = {}, env: NodeJS.ProcessEnv = process.env): string | null {
   const variable = env['BOXRUN_TOKEN'];
   delete env['BOXRUN_TOKEN'];
   if (token !== undefined && tokenFile !== undefined) {
-    throw new BoxRunError('VALIDATION_ERROR', '--token and --token-file cannot be given both');
+    throw new BoxRunError('VALIDATION_ERROR', 'give --token or --token-file, not both');
   }
   if (token !== undefined) return checkedToken(token, '--token');
   if (tokenFile !== undefined) return checkedToken(readTokenFile(tokenFile), tokenFile);
@@ -148,8 +148,8 @@ export function takeToken({ token, tokenFile }: TokenFlags = {}, env: NodeJS.Pro
 }
 
 /**
- * Where systemd waits to hear that the server is ready (sd_notify(3)), or null. It is taken out of the environment, so
- * that no process started from here has it.
+ * The socket at which systemd waits for the message that the server is ready (sd_notify(3)), or null. The variable is
+ * removed from the environment, so that child processes do not inherit it.
  */
 export function takeNotifySocket(env: NodeJS.ProcessEnv = process.env): string | null {
   const socket = env['NOTIFY_SOCKET'] ?? '';
@@ -157,33 +157,31 @@ export function takeNotifySocket(env: NodeJS.ProcessEnv = process.env): string |
   return socket === '' ? null : socket;
 }
 
-/** The token with which a client of these settings calls the server, or null. */
+/** The token that a client sends to the server, or null. */
 export function clientToken(env: Environment = process.env): string | null {
   const token = env['BOXRUN_TOKEN'] ?? '';
   return token === '' ? null : token;
 }
 
 /**
- * Where a client finds the server of these settings: a socket that is named, else a TCP address that is named, else the
- * socket in the state directory.
+ * The address at which a client finds the server: BOXRUN_SOCKET if it is set, else the TCP address if BOXRUN_HOST or
+ * BOXRUN_PORT is set, else the socket of the state directory.
  */
 export function serverAddress(
   config: Config,
   env: Environment = process.env,
 ): { socketPath: string } | { host: string; port: number } {
-  const named = (name: string) => (env[name] ?? '') !== '';
-  if (!named('BOXRUN_SOCKET') && (named('BOXRUN_HOST') || named('BOXRUN_PORT')) && config.tcp !== null)
+  const isSet = (name: string) => (env[name] ?? '') !== '';
+  if (!isSet('BOXRUN_SOCKET') && (isSet('BOXRUN_HOST') || isSet('BOXRUN_PORT')) && config.tcp !== null)
     return config.tcp;
   return { socketPath: config.socketPath ?? defaultSocket(config.stateDir) };
 }
 
-/**
- * The environment of a server started on behalf of a client: the same settings, independent of the working directory.
- */
+/** The environment for a server that a client starts: the same settings, with absolute paths. */
 export function serverEnvironment(config: Config, env: Environment = process.env): NodeJS.ProcessEnv {
   return {
     ...env,
-    NOTIFY_SOCKET: undefined, // The service from which the client is called is not this server.
+    NOTIFY_SOCKET: undefined, // It belongs to a service in which the client may run, not to this server.
     BOXRUN_STATE_DIR: config.stateDir,
     BOXRUN_DB: config.dbPath,
     ...(config.socketPath === null ? {} : { BOXRUN_SOCKET: config.socketPath }),
@@ -198,7 +196,7 @@ function readTokenFile(path: string): string {
   }
 }
 
-/** Says where it comes from, never what it is. */
+/** The error names the source of the token, never the token. */
 function checkedToken(token: string, source: string): string {
   const { tokenLengthLeast: least, tokenLengthMost: most } = limits;
   if (token.length >= least && token.length <= most && /^[\x21-\x7e]+$/.test(token)) return token;
@@ -206,7 +204,7 @@ function checkedToken(token: string, source: string): string {
     'VALIDATION_ERROR',
     `the token of ${source} must have ${least} to ${most} visible ASCII characters, without blanks`,
     {
-      hint: 'a good one: head -c 24 /dev/urandom | base64',
+      hint: 'make one with: head -c 24 /dev/urandom | base64',
     },
   );
 }
@@ -232,7 +230,7 @@ function gatewayCount(flag: number | undefined, env: Environment, socketOnly: bo
   );
 }
 
-/** `MIN` spare ones, or `MIN:MAX`: spare ones, and all together. */
+/** Reads `MIN` or `MIN:MAX`: MIN spare workers, and MAX workers in total. */
 function workerNumbers(flag: string | undefined, env: Environment): Pick<Config, 'spareWorkers' | 'maxWorkers'> {
   const name = flag === undefined ? 'BOXRUN_WORKERS' : '--workers';
   const [min = '', max, ...more] = (flag ?? env['BOXRUN_WORKERS'] ?? String(availableParallelism())).split(':');
@@ -251,7 +249,7 @@ function workerNumbers(flag: string | undefined, env: Environment): Pick<Config,
 
 function hostName(text: string): string {
   if (/^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/i.test(text)) return text.toLowerCase();
-  throw new BoxRunError('VALIDATION_ERROR', `'${text}' is no name for --allow-host, or BOXRUN_ALLOW_HOSTS`, {
+  throw new BoxRunError('VALIDATION_ERROR', `'${text}' is not a valid host name (--allow-host, BOXRUN_ALLOW_HOSTS)`, {
     hint: 'write the name alone, without scheme and port, as in box.example',
   });
 }
@@ -260,7 +258,7 @@ function list(text: string | undefined, separator: string): string[] {
   return (text ?? '').split(separator).filter((item) => item !== '');
 }
 
-/** A flag that may be repeated, where it was given at all. */
+/** The values of a flag that may be repeated, or undefined if it was not given. */
 function given(values: readonly string[] | undefined): readonly string[] | undefined {
   return values?.length === 0 ? undefined : values;
 }

@@ -1,5 +1,5 @@
-// Which addresses nobody can reach from another host. Asked before a server listens without a token.
-// A name other than localhost may lead anywhere, and counts as reachable.
+// Tells whether an address can be reached only from this host. A server may listen without a token only at such an
+// address. A name other than localhost may resolve to any address, so it counts as reachable from outside.
 import { BlockList, isIP } from 'node:net';
 
 const loopback = new BlockList();

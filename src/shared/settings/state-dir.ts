@@ -1,11 +1,11 @@
-// Where the parts of a state directory are, and how they are made: only their owner may look in. Read by every process;
-// made by whatever command comes first. Sockets move to a short directory when the kernel could not take their paths.
+// The paths in a state directory, and the code that makes its directories. Only their owner can read them. The sockets
+// may be outside of it; see socket-place.ts.
 import { accessSync, constants, lstatSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BoxRunError, errorText } from '../errors.ts';
 import { isInside, ownUid, runDirectory } from './socket-place.ts';
 
-/** Where the parts of a state directory are. */
+/** The paths of the parts of a state directory. */
 export function statePaths(stateDir: string) {
   const runDir = runDirectory(stateDir);
   return {
@@ -18,17 +18,17 @@ export function statePaths(stateDir: string) {
     workersDir: join(runDir, 'workers'),
     logsDir: join(stateDir, 'logs'),
     spillDir: join(stateDir, 'spill'),
-    /** What V8 has compiled of a worker's code. */
+    /** Code that V8 has compiled from the bundles; see compiled-code.ts. */
     compiledDir: join(stateDir, 'compiled'),
     boxesDir: join(stateDir, 'boxes'),
     imagesDir: join(stateDir, 'images'),
-    /** Homes of boxes that are in no database: moved there, never removed. */
+    /** Homes of boxes that are in no database. They are moved here, and never removed. */
     lostDir: join(stateDir, 'lost'),
     cookieKey: join(stateDir, 'cookie.key'),
   };
 }
 
-/** What a try of the driver on this host has found; see driver-probe.ts. */
+/** The file with the result of a probe of the driver; see driver-probe.ts. */
 export function probeFileOf(stateDir: string, driver: 'boxlite' | 'container'): string {
   return join(stateDir, `probe-${driver}.json`);
 }
@@ -38,8 +38,9 @@ export function boxHome(stateDir: string, boxId: string): string {
 }
 
 /**
- * Makes what must exist before any process of a server starts.
- * @throws RUNTIME_ERROR when it cannot be written to, or the short directory for sockets is in somebody else's hands
+ * Makes the directories that must exist before a process of a server starts.
+ * @throws RUNTIME_ERROR if the state directory cannot be written to, or if another user has access to the short
+ *   directory for sockets
  */
 export function makeStateDirectories(stateDir: string): void {
   const paths = statePaths(stateDir);
@@ -65,7 +66,7 @@ export function makeStateDirectories(stateDir: string): void {
   }
 }
 
-/** Anybody may make names in /tmp: one that another user made, or may write to, is not used. */
+/** Any user can make directories in /tmp. One that belongs to another user, or that others can access, is not used. */
 function makeSafely(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const found = lstatSync(directory);

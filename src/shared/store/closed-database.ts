@@ -1,21 +1,21 @@
-// Changes in a database file that nobody has open, and that is not BoxRun's own: used for the engine's database in a
-// template home (worker/drivers/boxlite), since SQLite is opened only here and in the writer.
+// Changes a database file that is not BoxRun's own, such as the engine's database in a template home. The caller must
+// make sure that no process has the file open.
 import Database from 'better-sqlite3';
 
 /**
- * Empties `tables`, in one file without a journal.
- * @throws when the database is damaged, or has not all of the tables
+ * Deletes all rows of `tables`, and leaves one file without a journal.
+ * @throws Error if the database is damaged, or if a table is missing
  */
 export function takeRowsOut(path: string, tables: readonly string[]): void {
   withDatabase(path, (db) => {
     if (db.pragma('integrity_check', { simple: true }) !== 'ok') throw new Error(`the database ${path} is damaged`);
     for (const table of tables) db.prepare(`DELETE FROM "${table}"`).run();
-    db.pragma('journal_mode = DELETE'); // Takes in the journal, if there is one.
-    db.exec('VACUUM'); // Nothing of the rows is left in the file.
+    db.pragma('journal_mode = DELETE'); // Writes a journal, if there is one, into the file.
+    db.exec('VACUUM'); // Removes the bytes of the deleted rows from the file.
   });
 }
 
-/** Puts `to` in the place of `from` wherever that stands in a text of any table. */
+/** Replaces `from` by `to` in every text of every table. */
 export function replaceText(path: string, from: string, to: string): void {
   withDatabase(path, (db) => {
     const columns = db

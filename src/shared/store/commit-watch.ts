@@ -1,15 +1,14 @@
-// Whether anything has been committed to the database since a moment: one number that changes with every commit of
-// another process. Costs microseconds, reads no row, and waits for nothing. For whoever keeps what was read
-// (gateway/reads/answer-cache.ts).
+// Tells whether another process has committed to the database: one number that changes with every commit (PRAGMA
+// data_version). Reading it takes microseconds, reads no row and never waits.
 import Database from 'better-sqlite3';
 
 export interface CommitWatch {
-  /** Equal numbers: nothing was committed between. Null when the database cannot say right now. */
+  /** If two calls return the same number, there was no commit between them. Null if the database cannot be read now. */
   version(): number | null;
   close(): void;
 }
 
-/** Opens the database at `path` when it is first asked; until that exists, it cannot say. */
+/** Opens the database at `path` at the first call of `version`. Until the file exists, `version` returns null. */
 export function watchCommits(path: string): CommitWatch {
   let db: Database.Database | null = null;
   let version: Database.Statement | null = null;

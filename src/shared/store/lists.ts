@@ -1,34 +1,34 @@
-// Lists of rows, newest first, in pages. A page ends at a position, not at a count, so that rows which are added or
-// removed meanwhile shift nothing. It is bounded in rows and in characters, but has one row at least.
+// Lists of rows in pages, the newest row first. The next page begins at a position, not at a count, so rows that are
+// added or removed meanwhile do not shift it. A page has a maximum of rows and of characters, but at least one row.
 import type { Database, Statement } from 'better-sqlite3';
 import type { BoxStatus } from '../api.ts';
 import { limits } from '../limits.ts';
 import type { SqlRow, SqlValue } from './rows.ts';
 
-/** Of a row in a list: rows made within one millisecond are told apart by their rowid. */
+/** The position of a row in a list. The rowid tells rows apart that were made in the same millisecond. */
 export interface Position {
   readonly createdAt: string;
   readonly rowid: number;
 }
 
 export interface PageRequest {
-  /** Rows at most. */
+  /** The maximum of rows. */
   readonly limit: number;
-  /** The page starts behind it. */
+  /** The page begins after this position. Null: at the beginning of the list. */
   readonly after: Position | null;
-  /** No row comes behind it; absent for the end of the list. */
+  /** The page ends at this position at the latest. Absent or null: at the end of the list. */
   readonly until?: Position | null;
-  /** The page ends with the row that reaches so many characters; absent for no such bound. */
+  /** The page ends with the row that reaches this number of characters. Absent: no such maximum. */
   readonly charsMax?: number;
 }
 
 export interface Page<Row> {
   readonly rows: Row[];
-  /** Where the next page starts; null at the end. */
+  /** The next page begins after this position. Null: there are no more rows. */
   readonly next: Position | null;
 }
 
-/** Boxes with this label, of any value where `value` is null. */
+/** Selects boxes with this label. `value` null: any value. */
 export interface LabelFilter {
   readonly key: string;
   readonly value: string | null;
@@ -42,30 +42,31 @@ export interface BoxFilter {
 export interface Lists {
   boxes(filter: BoxFilter, page: PageRequest): Page<SqlRow>;
   execs(boxId: string, page: PageRequest): Page<SqlRow>;
-  /** The position of the last row of a page that is bounded by its rows alone; null where nothing comes behind it. */
+  /** The position of the last row of a page without `charsMax`. Null: there are no rows after it. */
   boxesEnd(filter: BoxFilter, page: PageRequest): Position | null;
   execsEnd(boxId: string, page: PageRequest): Position | null;
 }
 
 type Condition = readonly [sql: string, ...values: SqlValue[]];
 
+/** Makes the lists of a database. */
 export function prepareLists(db: Database): Lists {
   const statements = new Map<string, Statement>();
 
   function prepare(sql: string): Statement {
     const statement = statements.get(sql) ?? db.prepare(sql);
-    // What a client asks for decides the text, so there are many: with every mix of labels another one.
+    // Every combination of filters gives another SQL text, so clients can make any number of them.
     if (statements.size >= limits.listStatementsMax) statements.clear();
     statements.set(sql, statement);
     return statement;
   }
 
   function list({ table, conditions }: List, { limit, charsMax = Infinity, ...page }: PageRequest): Page<SqlRow> {
-    const { where, values } = within(conditions, page);
+    const { where, values } = whereOf(conditions, page);
     const statement = prepare(`SELECT rowid AS position, * FROM ${table} WHERE ${where} ${newestFirst} LIMIT ?`);
     const rows: SqlRow[] = [];
     let chars = 0;
-    // One row more than is asked for tells whether there are more.
+    // One extra row shows whether there are more.
     for (const found of statement.iterate(...values, limit + 1)) {
       if (rows.length === limit || chars >= charsMax) return { rows, next: positionOf(rows.at(-1)) };
       rows.push(found as SqlRow);
@@ -75,7 +76,7 @@ export function prepareLists(db: Database): Lists {
   }
 
   function end({ table, conditions }: List, { limit, ...page }: PageRequest): Position | null {
-    const { where, values } = within(conditions, page);
+    const { where, values } = whereOf(conditions, page);
     const sql = `SELECT created_at, rowid AS position FROM ${table} WHERE ${where} ${newestFirst} LIMIT 2 OFFSET ?`;
     const [last, more] = prepare(sql).all(...values, limit - 1) as SqlRow[];
     return more === undefined ? null : positionOf(last);
@@ -110,7 +111,7 @@ function execsOf(boxId: string): List {
   return { table: 'execs', conditions: [['box_id = ?', boxId]] };
 }
 
-function within(
+function whereOf(
   conditions: readonly Condition[],
   { after, until = null }: Pick<PageRequest, 'after' | 'until'>,
 ): { where: string; values: SqlValue[] } {

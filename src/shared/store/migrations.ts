@@ -1,10 +1,11 @@
-// The database's schema as numbered steps; `PRAGMA user_version` says how many were taken. Applied by the writer only.
-// The first three tables are the public ones of every BoxRun edition; the rest is this edition's own.
+// The schema of the database as numbered steps. `PRAGMA user_version` says how many steps a database has taken. The
+// tables boxes, execs and events exist in every BoxRun edition; the rest belongs to this edition. Only the writer may
+// migrate a database.
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
 import { faultPoint } from '../faults/fault.ts';
-import { isOtherEdition, setTablesAside, takeOverRows } from './other-edition.ts';
+import { isOtherEdition, renameOldTables, convertRows } from './other-edition.ts';
 
 const migrations: readonly string[] = [
   `
@@ -82,13 +83,13 @@ const migrations: readonly string[] = [
 ];
 
 export const schemaVersion = migrations.length;
-/** Of a backup: 16 MiB. */
+/** Pages of the database that one step of a backup copies. With the writer's pages of 16 KiB, this is 16 MiB. */
 const pagesPerStep = 1024;
 
 /**
- * Before a migration of this edition's own schema: a copy of the database as it is, in `NAME.version-N`. A later one of
- * the same version takes its place. Other processes may read meanwhile.
- * @param onProgress called several times a second
+ * Copies the database to `NAME.version-N` if it has an older version N of this edition's schema. An earlier copy of the
+ * same version is replaced. Other processes may read the database meanwhile.
+ * @param onProgress called after each step of the copy
  */
 export async function backUpBeforeMigration(db: Database, onProgress: () => void): Promise<void> {
   const found = db.pragma('user_version', { simple: true }) as number;
@@ -113,10 +114,10 @@ export async function backUpBeforeMigration(db: Database, onProgress: () => void
 }
 
 /**
- * Brings the schema up to date, each step in a transaction of its own. A database of another BoxRun edition is taken
- * over, with a backup beside it (`NAME.other-edition`).
+ * Brings the schema up to date, each step in its own transaction. The rows of a database of another BoxRun edition are
+ * converted, after a backup to `NAME.other-edition`.
  * @param to the version to stop at
- * @throws RUNTIME_ERROR for a database of a newer version, or one that another program made
+ * @throws RUNTIME_ERROR if the database has a newer version, or if another program made it
  */
 export function migrate(db: Database, to = schemaVersion): void {
   const found = db.pragma('user_version', { simple: true }) as number;
@@ -126,7 +127,7 @@ export function migrate(db: Database, to = schemaVersion): void {
     });
   }
   if (found === 0 && db.prepare('SELECT count(*) FROM sqlite_schema').pluck().get() !== 0) {
-    migrateOtherEdition(db);
+    convertOtherEdition(db);
     return;
   }
   migrations.slice(found, to).forEach((sql, index) => {
@@ -137,8 +138,8 @@ export function migrate(db: Database, to = schemaVersion): void {
   });
 }
 
-/** In one transaction, after a backup beside the database. */
-function migrateOtherEdition(db: Database): void {
+/** Converts the database in one transaction, after a backup next to it. */
+function convertOtherEdition(db: Database): void {
   if (!isOtherEdition(db)) {
     throw new BoxRunError('RUNTIME_ERROR', `${db.name} is not a database of BoxRun`, {
       hint: 'use another state directory (BOXRUN_STATE_DIR) or database file (BOXRUN_DB)',
@@ -147,16 +148,16 @@ function migrateOtherEdition(db: Database): void {
   backUp(db, `${db.name}.other-edition`);
   faultPoint('writer.migration.backed-up');
   db.transaction(() => {
-    setTablesAside(db);
+    renameOldTables(db);
     for (const sql of migrations) db.exec(sql);
-    takeOverRows(db);
+    convertRows(db);
     db.pragma(`user_version = ${schemaVersion}`);
     faultPoint('writer.migration.uncommitted');
   }).immediate();
   faultPoint('writer.migration.committed');
 }
 
-/** Whole or not there: it appears by rename. */
+/** Copies the database. The copy gets its name when it is complete. */
 function backUp(db: Database, path: string): void {
   const unfinished = `${path}.unfinished`;
   rmSync(unfinished, { force: true });

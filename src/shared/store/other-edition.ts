@@ -1,6 +1,6 @@
-// Takes over the database of another BoxRun edition: the same three tables, but times in other words, duplicate numbers
-// of events, and execs without an end. Called by migrations.ts inside its transaction, between the old tables' renaming
-// and their removal. What does not fit the rows of this edition stops the migration, and the database stays as it was.
+// Converts the database of another BoxRun edition. It has the same three tables, but another form of times, events with
+// the same number, and commands without an exit event. Everything runs in the caller's transaction: if one row cannot
+// be converted, the database stays as it was.
 import type { Database } from 'better-sqlite3';
 import { Value } from 'typebox/value';
 import { timestamp } from '../waiting/clock.ts';
@@ -10,12 +10,12 @@ import { exitEventData } from '../lifecycle/exec.ts';
 import { BoxRow, ExecRow, toSql, type SqlRow } from './rows.ts';
 
 const tables = ['boxes', 'execs', 'events'] as const;
-const aside = (table: string) => `other_${table}`;
-/** RFC 3339 in whatever zone and with however many digits, as this edition writes it. */
+const oldName = (table: string) => `other_${table}`;
+/** SQL that converts a time of RFC 3339, with any zone and any number of digits, to the form of this edition. */
 const asTime = (column: string) => `coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', ${column}), ${column})`;
-const lostExec = 'its server ended while it ran';
+const lostMessage = 'its server ended while it ran';
 
-/** Whether the tables, in a database without a version, are those of a BoxRun. */
+/** True if a database without a version has the tables of a BoxRun edition. */
 export function isOtherEdition(db: Database): boolean {
   return tables.every((table) => {
     const names = columnsOf(db, table);
@@ -25,31 +25,32 @@ export function isOtherEdition(db: Database): boolean {
   });
 }
 
-export function setTablesAside(db: Database): void {
-  for (const table of tables) db.exec(`ALTER TABLE ${table} RENAME TO ${aside(table)}`);
+/** Renames the old tables, so that this edition's tables can be made. */
+export function renameOldTables(db: Database): void {
+  for (const table of tables) db.exec(`ALTER TABLE ${table} RENAME TO ${oldName(table)}`);
 }
 
 /**
- * Fills this edition's tables from those that were set aside, and removes these.
- * @throws RUNTIME_ERROR for a row that cannot be understood
+ * Fills this edition's tables from the old tables, and removes the old ones.
+ * @throws RUNTIME_ERROR if a row cannot be converted
  */
-export function takeOverRows(db: Database): void {
-  takeOverBoxes(db);
-  takeOverExecs(db);
-  for (const table of [...tables].reverse()) db.exec(`DROP TABLE ${aside(table)}`);
+export function convertRows(db: Database): void {
+  convertBoxes(db);
+  convertExecs(db);
+  for (const table of [...tables].reverse()) db.exec(`DROP TABLE ${oldName(table)}`);
 }
 
 function columnsOf(db: Database, table: string): Set<string> {
   return new Set(db.prepare('SELECT name FROM pragma_table_info(?)').pluck().all(table) as string[]);
 }
 
-function takeOverBoxes(db: Database): void {
+function convertBoxes(db: Database): void {
   const now = timestamp();
   const insert = insertInto(db, 'boxes', Object.keys(BoxRow.properties));
   for (const old of db
-    .prepare(`SELECT *, ${times('created_at', 'started_at', 'stopped_at')} FROM ${aside('boxes')}`)
+    .prepare(`SELECT *, ${times('created_at', 'started_at', 'stopped_at')} FROM ${oldName('boxes')}`)
     .all() as SqlRow[]) {
-    // None of them runs here; what was under way has ended with its server.
+    // No box of the other edition runs any more: they ended with its server.
     const status = old['status'] === 'error' ? 'error' : 'stopped';
     insert.run(
       checked(BoxRow, 'box', {
@@ -74,21 +75,21 @@ function takeOverBoxes(db: Database): void {
   }
 }
 
-function takeOverExecs(db: Database): void {
+function convertExecs(db: Database): void {
   const now = timestamp();
   const insert = insertInto(db, 'execs', Object.keys(ExecRow.properties));
   const insertEvent = insertInto(db, 'events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at']);
   const execs = db
     .prepare(
-      `SELECT *, ${times('created_at', 'finished_at')} FROM ${aside('execs')} WHERE box_id IN (SELECT id FROM boxes)`,
+      `SELECT *, ${times('created_at', 'finished_at')} FROM ${oldName('execs')} WHERE box_id IN (SELECT id FROM boxes)`,
     )
     .all() as SqlRow[];
   for (const old of execs) {
-    const lost = old['status'] === 'running';
+    const isLost = old['status'] === 'running';
     insert.run(
       checked(ExecRow, 'exec', {
         ...old,
-        ...(lost ? { status: 'failed', error_message: lostExec } : {}),
+        ...(isLost ? { status: 'failed', error_message: lostMessage } : {}),
         cmd: jsonOf(old['cmd'], 'array') ?? [],
         env: jsonOf(old['env'], 'object'),
         finished_at: old['finished_at'] ?? now,
@@ -100,9 +101,10 @@ function takeOverExecs(db: Database): void {
     INSERT INTO events (exec_id, seq, type, stream, data, created_at)
     SELECT exec_id, row_number() OVER (PARTITION BY exec_id ORDER BY seq, id) - 1, 'log', coalesce(stream, 'stdout'),
            CAST(data AS BLOB), ${asTime('created_at')}
-    FROM ${aside('events')} WHERE type = 'log' AND exec_id IN (SELECT id FROM execs)
+    FROM ${oldName('events')} WHERE type = 'log' AND exec_id IN (SELECT id FROM execs)
     ORDER BY id`);
-  // An exit each, and last: the others wrote none for a canceled command, and one for a lost command in no case.
+  // Every command gets a new exit event as its last event, because the other edition wrote none for canceled and lost
+  // commands. Its own exit events are not copied above.
   const ends = db.prepare(
     `SELECT id, status, exit_code, error_message, finished_at, (SELECT count(*) FROM events WHERE exec_id = execs.id) AS seq FROM execs`,
   );
@@ -135,14 +137,14 @@ function insertInto(db: Database, table: string, columns: readonly string[]) {
   );
 }
 
-/** The fields of a row in SQLite's terms. */
+/** The columns of a row. @throws RUNTIME_ERROR if the row does not fit the schema */
 function checked(schema: typeof BoxRow | typeof ExecRow, kind: string, found: Record<string, unknown>): SqlRow {
   const row = Object.fromEntries(Object.keys(schema.properties).map((name) => [name, found[name] ?? null]));
   if (Value.Check(schema, row)) return toSql(row);
   const [first] = Value.Errors(schema, row);
   throw new BoxRunError(
     'RUNTIME_ERROR',
-    `the ${kind} ${String(found['id'])} of the other edition cannot be taken over: ${first?.instancePath ?? ''} ${first?.message ?? ''}`,
+    `the ${kind} ${String(found['id'])} of the other edition cannot be converted: ${first?.instancePath ?? ''} ${first?.message ?? ''}`,
   );
 }
 
@@ -153,7 +155,7 @@ function jsonOf(text: unknown, kind: 'object' | 'array'): unknown {
     const found = Array.isArray(value) ? 'array' : typeof value;
     return value !== null && found === kind ? value : null;
   } catch {
-    return null; // The other edition reads it as nothing too.
+    return null; // The other edition ignores such a text too.
   }
 }
 

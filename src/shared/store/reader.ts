@@ -1,5 +1,5 @@
-// Reading the database: one read-only connection, short statements, no transaction left open.
-// Used by the gateway's reader threads and by the supervisor; only the writer writes.
+// Reads the database over one read-only connection. Every call is one or a few short statements, and leaves no
+// transaction open.
 import Database from 'better-sqlite3';
 import type { Box, Exec } from '../api.ts';
 import { limits } from '../limits.ts';
@@ -8,7 +8,7 @@ import { fromSql, publicBox, publicExec, type BoxRow, type EventRow, type ExecRo
 
 export interface EventPage {
   readonly events: EventRow[];
-  /** True when the page ended at its bound and more may follow. */
+  /** True if the page ended at its maximum, so that there may be more events. */
   readonly more: boolean;
 }
 
@@ -16,40 +16,40 @@ export function bytesOf(events: readonly Pick<EventRow, 'data'>[]): number {
   return events.reduce((sum, { data }) => sum + data.length, 0);
 }
 
-/** A page of small events is itself small, however many those are: it may be copied, or read before it is needed. */
+/** True if the events of a page are small on average. Such a page is small too, so it may be copied or read ahead. */
 export function hasSmallEvents({ events }: EventPage): boolean {
   return bytesOf(events) <= events.length * limits.smallEventBytes;
 }
 
-/** What a client's key stands for. */
+/** The request that a client has marked with a key. */
 export interface KnownKey {
   readonly bodyHash: string;
   readonly rowId: string;
-  /** The answer of a request whose row is gone by design. */
+  /** The stored answer of a request whose row is removed on purpose, such as a run. */
   readonly answer: string | null;
 }
 
 export interface Reader extends Pick<Lists, 'boxesEnd' | 'execsEnd'> {
   box(idOrName: string): Box | null;
   boxes(filter: BoxFilter, page: PageRequest): Page<Box>;
-  /** Everything of every box, for the supervisor. */
+  /** All boxes with all columns. */
   boxRows(): BoxRow[];
-  /** Boxes that do not run, with commands that do. */
+  /** Ids of boxes that are stopped or failed, but have commands whose rows say running. */
   boxesWithAdriftExecs(): string[];
   exec(boxIdOrName: string, execId: string): Exec | null;
   execs(boxId: string, page: PageRequest): Page<Exec>;
-  /** Null when it was never used, or so long ago that it counts no more. */
+  /** Null if the key is unknown, or older than limits.keyLifeMs. */
   knownKey(scope: string, key: string): KnownKey | null;
-  /** Which of these are execs of the box that have ended. */
+  /** The ids in `execIds` that belong to ended commands of the box. */
   finishedAmong(boxId: string, execIds: readonly string[]): string[];
-  /** Ids of the execs of a box that have ended, so many of the newest. */
+  /** The ids of the `countMax` newest ended commands of a box. */
   newestFinishedExecIds(boxId: string, countMax: number): string[];
-  /** Events after `afterSeq` in order, up to the page bounds of limits.ts. */
+  /** A page of the events after `afterSeq`, in order. It ends with the event that reaches `bytesMax`. */
   events(execId: string, afterSeq: number, bytesMax?: number): EventPage;
   close(): void;
 }
 
-/** Opens the database at `path`; it must exist. */
+/** Opens the database at `path`. @throws an SQLite error if the file does not exist */
 export function openReader(path: string): Reader {
   const db = new Database(path, { readonly: true, fileMustExist: true });
   db.pragma('busy_timeout = 5000');

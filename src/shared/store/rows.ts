@@ -1,5 +1,5 @@
-// Rows of the database as values: the public objects plus what only BoxRun's own processes need.
-// SQLite keeps maps and lists as JSON text and booleans as 0 and 1; both directions are here.
+// Rows of the database as objects: the fields of the public objects, and fields that only BoxRun's processes see.
+// SQLite stores maps and lists as JSON text, and booleans as 0 and 1; this file converts in both directions.
 import { Type, type Static } from 'typebox';
 import { Box, Exec } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
@@ -8,13 +8,13 @@ import { boxStates } from '../lifecycle/box.ts';
 export const BoxRow = Type.Object({
   ...Box.properties,
   state: Type.Enum([...boxStates]),
-  /** Raised by one with each lease; the writer refuses events of an older one. */
+  /** Each lease raises it by one. The writer refuses changes of an older generation. */
   generation: Type.Integer({ minimum: 0 }),
-  /** Made by /v1/run: removed whatever happens. */
+  /** True for the box of a run. The supervisor always removes it in the end. */
   ephemeral: Type.Boolean(),
   driver: Type.Union([Type.Literal('boxlite'), Type.Literal('container')]),
   image_source: Type.Union([ImageSource, Type.Null()]),
-  /** Its range of ids on the host (id-ranges.ts); null until it has one. */
+  /** The number of its block of ids on the host (id-ranges.ts). Null: it has none yet. */
   id_block: Type.Union([Type.Integer({ minimum: 0 }), Type.Null()]),
   labels: Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()]),
 });
@@ -37,7 +37,7 @@ export type SqlRow = Record<string, SqlValue>;
 const jsonColumns = new Set(['env', 'volumes', 'cmd', 'image_source', 'labels', 'ulimits']);
 const booleanColumns = new Set(['network', 'ephemeral']);
 
-/** Column values for the fields of a row, in SQLite's terms. */
+/** The columns for the fields of a row. */
 export function toSql(row: Readonly<Record<string, unknown>>): SqlRow {
   const columns: SqlRow = {};
   for (const [name, value] of Object.entries(row)) {
@@ -49,7 +49,7 @@ export function toSql(row: Readonly<Record<string, unknown>>): SqlRow {
   return columns;
 }
 
-/** The value behind a row as SQLite gives it. */
+/** The object for a row of SQLite. */
 export function fromSql<Row extends BoxRow | ExecRow>(columns: SqlRow): Row {
   const row: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(columns)) {
@@ -61,16 +61,16 @@ export function fromSql<Row extends BoxRow | ExecRow>(columns: SqlRow): Row {
 }
 
 const boxFields = Object.keys(Box.properties) as (keyof Box)[];
-/** Those that clients see. */
+/** The fields that clients see. */
 export const publicBoxFields: ReadonlySet<string> = new Set(boxFields);
 const execFields = Object.keys(Exec.properties) as (keyof Exec)[];
 
-/** What clients see of a box. */
+/** The box that clients see. */
 export function publicBox(row: BoxRow): Box {
   return { ...Object.fromEntries(boxFields.map((field) => [field, row[field]])), labels: row.labels ?? {} } as Box;
 }
 
-/** What clients see of an exec. */
+/** The exec that clients see. */
 export function publicExec(row: ExecRow): Exec {
   return Object.fromEntries(execFields.map((field) => [field, row[field]])) as Exec;
 }

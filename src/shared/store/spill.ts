@@ -1,5 +1,5 @@
-// The last resort of a worker that must go while the writer is away: what is not acknowledged, in a file that the next
-// supervisor sends on. Written by the worker, loaded and deleted by the supervisor.
+// Spills: a worker that must end while the writer is away leaves its unacknowledged changes in a file. The next
+// supervisor sends them to the writer. A spill is complete under its name, or it does not have the name.
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';
@@ -19,8 +19,8 @@ const packr = new Packr({ useRecords: false });
 const suffix = '.spill';
 
 /**
- * Writes durably: complete under its name, or not there at all. What a death leaves ends with the process id of whoever
- * wrote it.
+ * Writes a spill to the disk. The file gets its name when it is complete. If the worker dies before, a file stays whose
+ * name ends with the pid of the worker.
  */
 export async function writeSpill(dir: string, workerId: string, spill: Spill): Promise<void> {
   const path = join(dir, `${workerId}${suffix}`);
@@ -36,7 +36,10 @@ export async function writeSpill(dir: string, workerId: string, spill: Spill): P
   await rename(unnamed, path);
 }
 
-/** The spills in `dir`; `forget` deletes one once it is committed. A file that does not parse is left where it is. */
+/**
+ * Reads the spills in `dir`. `forget` deletes the file; to be called when the spill is committed. `spill` is null if
+ * the file does not parse.
+ */
 export async function readSpills(
   dir: string,
 ): Promise<{ path: string; spill: Spill | null; forget: () => Promise<void> }[]> {

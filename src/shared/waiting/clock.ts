@@ -1,15 +1,13 @@
-// Time: RFC 3339 stamps for rows, and waits that can be cut short. Every wait in the project has a deadline.
-// Used by every process; nothing here keeps a process alive after its caller gave up.
+// Timestamps, and waits with a deadline or a signal that ends them early. Every wait removes its timer and its listener
+// when it ends.
 import { BoxRunError } from '../errors.ts';
 
-/** The present moment as RFC 3339 in UTC with milliseconds. */
+/** The present time in the form of RFC 3339, in UTC, with milliseconds. */
 export function timestamp(): string {
   return new Date().toISOString();
 }
 
-/**
- * Waits `ms` milliseconds; resolves early, without an error, when `signal` aborts.
- */
+/** Waits for `ms` milliseconds. Resolves early, without an error, when `signal` aborts. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted === true) {
@@ -26,7 +24,10 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** True when `work` resolves within `ms` milliseconds, false at their end; cheaper than a sleep that is cut short. */
+/**
+ * True as soon as `work` resolves, false after `ms` milliseconds. It rejects if `work` rejects before. It costs less
+ * than a race with `sleep`.
+ */
 export async function settledWithin(work: Promise<unknown>, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const over = new Promise<false>((resolve) => {
@@ -42,16 +43,17 @@ export async function settledWithin(work: Promise<unknown>, ms: number): Promise
 }
 
 /**
- * Resolves when what lay readable in pipes and sockets has been read: on a busy host a timer fires before that. To be
- * called after a wait for output, before giving it up.
+ * Resolves when Node has read the bytes that already wait in pipes and sockets. On a busy host a timer fires before
+ * Node reads them. To be called when a wait for output has timed out, before the output is given up.
  */
 export async function pendingReads(): Promise<void> {
   for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /**
- * The result of `work`, or TIMEOUT naming `what` after `ms` milliseconds. The work itself is not stopped:
- * pass it a signal of its own where it can be.
+ * The result of `work`. The work itself is not stopped at the deadline; a caller can stop it with a signal.
+ * @param what names the work in the error
+ * @throws TIMEOUT after `ms` milliseconds
  */
 export async function withDeadline<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

@@ -1,9 +1,8 @@
-// Waiting for the slower side of a connection. Used by ipc/stream.ts, and by the gateway where it sends streams and
-// files. A long transfer waits a hundred thousand times on one connection: whatever a wait leaves behind there would
-// become its end.
+// Waits until a connection has room for more bytes. A long transfer waits a hundred thousand times on one connection,
+// so a wait removes all its listeners when it ends.
 import type { Writable } from 'node:stream';
 
-/** Resolves when `writable` takes more, or never will: it is closed, or `over` aborts. */
+/** Resolves when `writable` accepts more bytes, when it is closed, or when `over` aborts. */
 export function drained(writable: Writable, over?: AbortSignal): Promise<void> {
   if (writable.closed || over?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {

@@ -1,11 +1,10 @@
-// One after the other, or so many at once: work in the order in which it was asked for.
-// Used by the supervisor for the operations on a box, for starting workers and for boxes that come and go together, and
-// by the worker for its calls to the engine.
+// Runs asynchronous work in the order of the calls: one at a time (`createInTurn`), or up to a number at once
+// (`createTurns`). An error of one piece of work never stops the next one.
 import { BoxRunError } from '../errors.ts';
 
 export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
-/** Gives a function that runs each `work` when everything given to it before has ended, well or not. */
+/** Makes a function that runs `work` after all earlier work has ended, with or without an error. */
 export function createInTurn(): InTurn {
   let last: Promise<unknown> = Promise.resolve();
   return (work) => {
@@ -16,40 +15,44 @@ export function createInTurn(): InTurn {
 }
 
 export interface Turns {
-  /** Does `work` when its turn has come. @throws what `work` throws; CANCELED when `signal` aborts before */
+  /**
+   * Runs `work` when there is a turn for it.
+   * @throws what `work` throws; CANCELED if `signal` aborts before the work begins
+   */
   take<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Calls of `take` that wait for a turn. */
   readonly waiting: number;
 }
 
 /**
- * Turns for `most` works at once; each other one begins when one of them has ended, well or not, or has lasted for
- * `longestMs` milliseconds: what hangs keeps nobody waiting for longer.
+ * Makes turns for `most` pieces of work at once. A turn ends when its work has ended, with or without an error, or
+ * after `longestMs` milliseconds, so that work that hangs does not block the others.
  */
 export function createTurns(most: number, longestMs: number = Number.POSITIVE_INFINITY): Turns {
   const waiting = new Set<() => void>();
   let running = 0;
 
-  function pass(): void {
+  function endTurn(): void {
     const [next] = waiting;
     if (next === undefined) {
       running--;
       return;
     }
     waiting.delete(next);
-    next(); // It takes this one's turn.
+    next(); // The turn goes to it, so `running` stays the same.
   }
 
   function wait(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
-      const go = () => {
+      const begin = () => {
         signal?.removeEventListener('abort', giveUp);
         resolve();
       };
       const giveUp = () => {
-        waiting.delete(go);
+        waiting.delete(begin);
         reject(new BoxRunError('CANCELED', 'canceled while waiting for its turn'));
       };
-      waiting.add(go);
+      waiting.add(begin);
       signal?.addEventListener('abort', giveUp, { once: true });
       if (signal?.aborted === true) giveUp();
     });
@@ -62,17 +65,17 @@ export function createTurns(most: number, longestMs: number = Number.POSITIVE_IN
     async take(work, signal) {
       if (running < most) running++;
       else await wait(signal);
-      let passed = false;
-      const passOnce = () => {
-        if (!passed) pass();
-        passed = true;
+      let hasEnded = false;
+      const endTurnOnce = () => {
+        if (!hasEnded) endTurn();
+        hasEnded = true;
       };
-      const timer = longestMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(passOnce, longestMs);
+      const timer = longestMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(endTurnOnce, longestMs);
       try {
         return await work();
       } finally {
         clearTimeout(timer);
-        passOnce();
+        endTurnOnce();
       }
     },
   };

@@ -118,7 +118,7 @@ describe('a process of ours', () => {
       new Socket({ fd: 3 }).write('x'.repeat(1_000_000));
       setInterval(() => {}, 1000);
     `);
-    expect(await line()).toContain('UNAVAILABLE the writer said something unreadable');
+    expect(await line()).toContain('UNAVAILABLE the writer sent a message that is not valid');
     killQuietly(childPid, 'SIGKILL');
   });
 
