@@ -5,6 +5,11 @@ import type { Values } from './command.ts';
 import { defaultDetachKeys } from '../terminal/detach-keys.ts';
 import { parseAssignments, parseGrace, parseUlimit, parseVolume, parseWhole } from './options.ts';
 
+export const imagePositional = {
+  describe: 'imported image, short name, or reference to a registry',
+  default: 'default',
+  kind: 'image',
+} as const;
 export const envOption = { type: 'list', alias: 'e', describe: 'set a variable, KEY=VALUE; may be repeated' } as const;
 export const jsonOption = { type: 'flag', describe: 'print JSON' } as const;
 export const detachKeysOption = {

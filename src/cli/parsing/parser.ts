@@ -18,7 +18,9 @@ export async function parseAndRun(
   context: RunContext,
 ): Promise<number> {
   let exitCode = 0;
-  const parser = parserOf(words, Math.min(helpWidthMax, process.stdout.columns || helpWidthMax)).version(context.version);
+  const parser = parserOf(words, Math.min(helpWidthMax, process.stdout.columns || helpWidthMax)).version(
+    context.version,
+  );
   addCommands(parser, table, context, (code) => {
     exitCode = code;
   });
