@@ -1,6 +1,6 @@
-// The command `boxrun`: reads the command line, runs the command that it names, and exits with that command's exit code.
-// A usage error exits with 2, a failure with 1. `exec` and `run` exit with the exit code of the command in the box.
-// It loads only the modules that the current command needs.
+// The command `boxrun`: reads the command line, runs the command that it names, and exits with that command's exit
+// code. A usage error exits with 2, a failure with 1. `exec` and `run` exit with the exit code of the command in the
+// box. It loads only the modules that the current command needs.
 import packageJson from '../../package.json' with { type: 'json' };
 import { commandTable } from './parsing/command-table.ts';
 import { createInterrupts } from './terminal/interrupt.ts';

@@ -1,5 +1,5 @@
-// The commands exec and run: they run a command in a box. Output passes through unchanged as it is written, and the exit
-// code of the command becomes our own. Ctrl-C also ends the command in the box, unless it has our terminal.
+// The commands exec and run: they run a command in a box. Output passes through unchanged as it is written, and the
+// exit code of the command becomes our own. Ctrl-C also ends the command in the box, unless it has our terminal.
 import {
   boxInput,
   boxOptions,

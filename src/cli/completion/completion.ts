@@ -20,8 +20,8 @@ export interface NameSource {
 }
 
 /**
- * Prints the candidates for the last of `words`, one on each line. The scripts put `=` before that word, because a shell
- * may drop an empty word. Returns the exit code.
+ * Prints the candidates for the last of `words`, one on each line. The scripts put `=` before that word, because a
+ * shell may drop an empty word. Returns the exit code.
  */
 export async function printCandidates(words: readonly string[], table: readonly CommandSpec[]): Promise<number> {
   const last = words.at(-1) ?? '=';

@@ -1,5 +1,5 @@
-// Copies files and directories between this host and a box. A file is streamed through the API. A directory is sent as a
-// tar archive: the tar of one side packs it, the tar of the other side unpacks it. Contents are never held in memory,
+// Copies files and directories between this host and a box. A file is streamed through the API. A directory is sent as
+// a tar archive: the tar of one side packs it, the tar of the other side unpacks it. Contents are never held in memory,
 // and a copy of a file that fails leaves no partial file.
 import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';

@@ -119,8 +119,8 @@ function withDashes(values: Record<string, unknown>): Record<string, unknown> {
 }
 
 /**
- * Values of the flags and lists that the command line does not contain. They are not given to yargs as defaults, because
- * yargs would then show them in the help.
+ * Values of the flags and lists that the command line does not contain. They are not given to yargs as defaults,
+ * because yargs would then show them in the help.
  */
 function absentValues({ options = {} }: CommandSpec): Record<string, unknown> {
   const values: Record<string, unknown> = {};

@@ -79,8 +79,8 @@ export async function followRun(
 }
 
 /**
- * Cancels a command whose input was lost. Otherwise the command would wait for ever, or treat a part of the input as the
- * whole.
+ * Cancels a command whose input was lost. Otherwise the command would wait for ever, or treat a part of the input as
+ * the whole.
  * @throws the error of the input, with a hint that says what became of the command
  */
 async function cancelWithoutInput(client: BoxRunClient, exec: ExecIds, reason: unknown): Promise<never> {

@@ -1,6 +1,6 @@
 // The contents of a debug bundle. If one part fails (the server is down, the database is damaged), the bundle holds the
-// error in its place and the other parts are complete. Fields are picked by name, so that environment variables, labels,
-// command lines and volumes never get into a bundle.
+// error in its place and the other parts are complete. Fields are picked by name, so that environment variables,
+// labels, command lines and volumes never get into a bundle.
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { request } from 'node:http';
 import { release } from 'node:os';

@@ -56,7 +56,7 @@ export function renderUnit({ owner, command, environment }: UnitOptions): string
     'TasksMax=infinity',
     ...(isSystem
       ? [
-          '# When memory is short, the kernel kills boxes before the server. Boxes and workers do not inherit this value.',
+          '# If memory runs out, the kernel kills boxes before the server. Boxes do not inherit this value.',
           'OOMScoreAdjust=-500',
         ]
       : []),
