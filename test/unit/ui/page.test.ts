@@ -51,13 +51,13 @@ it('makes a request of the form, and names the line that it cannot read', () => 
     labels: { team: 'blue' },
     volumes: [{ host_path: '/data', guest_path: '/srv', readonly: true }],
   });
-  expect(() => createInputOf({ ...emptyFields, env: 'nothing' })).toThrow('"nothing" is no KEY=VALUE');
+  expect(() => createInputOf({ ...emptyFields, env: 'nothing' })).toThrow('"nothing" must be KEY=VALUE');
   expect(() => createInputOf({ ...emptyFields, volumes: '/data' })).toThrow('/data');
 });
 
 it('reads a command as a shell would read its words, and writes it so that it could', () => {
   expect(parseCommand(`echo 'a b' "c \\"d\\"" e\\ f ''`)).toEqual(['echo', 'a b', 'c "d"', 'e f', '']);
-  expect(() => parseCommand(`echo 'a`)).toThrow('a quote does not end');
+  expect(() => parseCommand(`echo 'a`)).toThrow('a quote has no end');
   const words = ['sh', '-c', `echo "it's"`, ''];
   expect(parseCommand(formatCommand(words))).toEqual(words);
 });
