@@ -6,7 +6,7 @@ import { printJson, printLines, renderAge, renderCommand, renderDuration, render
 
 export const infoCommand = defineCommand({
   name: 'info',
-  describe: 'show the address and the driver of the server, and how much of its CPUs and memory is in use',
+  describe: 'show the address and the driver of the server, and how much of its CPUs and memory boxes reserve',
   options: { json: jsonOption },
   examples: [['info', 'address, driver, boxes, CPUs, memory']],
   async run({ json }, { version, withClient }) {
