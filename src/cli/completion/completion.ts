@@ -7,9 +7,9 @@ import type { CommandSpec, Kind, OptionSpec } from '../parsing/command.ts';
 
 const answerTimeoutMs = 1_000;
 
-/** A line that tells the completion script to add the names of files. */
+/** With this line, the completion script adds the names of files. */
 const filesWanted = ':files';
-/** A line that tells the completion script to put no space after the candidate. */
+/** With this line, the completion script puts no space after the candidate. */
 const noSpace = ':nospace';
 
 /** Looks names up. Tests pass their own source. */

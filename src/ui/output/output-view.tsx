@@ -59,22 +59,8 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
             setAt(null);
           }}
         />
-        <Button
-          pressed={isFollowing}
-          onClick={() => {
-            setFollowing(!isFollowing);
-          }}
-        >
-          Follow
-        </Button>
-        <Button
-          pressed={isWrapped}
-          onClick={() => {
-            setWrapped(!isWrapped);
-          }}
-        >
-          Wrap
-        </Button>
+        <ToggleButton title="Follow" isOn={isFollowing} onChange={setFollowing} />
+        <ToggleButton title="Wrap" isOn={isWrapped} onChange={setWrapped} />
         <Button onClick={onDownload}>Download</Button>
       </div>
       {lines.dropped === 0 ? null : (
@@ -111,6 +97,25 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
   );
 }
 
+interface ToggleButtonProps {
+  readonly title: string;
+  readonly isOn: boolean;
+  readonly onChange: (isOn: boolean) => void;
+}
+
+function ToggleButton({ title, isOn, onChange }: ToggleButtonProps) {
+  return (
+    <Button
+      pressed={isOn}
+      onClick={() => {
+        onChange(!isOn);
+      }}
+    >
+      {title}
+    </Button>
+  );
+}
+
 interface VisibleLinesProps {
   readonly lines: LogLines;
   readonly layout: RowLayout;
@@ -122,7 +127,7 @@ interface VisibleLinesProps {
   readonly found: number | null;
 }
 
-/** Takes the height of all lines, and draws the lines on the screen. */
+/** Has the height of all lines, but draws only the lines on the screen. */
 function VisibleLines({ lines, layout, place, isWrapped, wanted, found }: VisibleLinesProps) {
   const firstRow = Math.max(0, Math.floor(place.top / rowPx) - spareRows);
   const first = Math.min(layout.lineAt(firstRow), lines.count);
@@ -261,7 +266,7 @@ function characterWidth(element: HTMLElement): number {
   return (knownWidth = context.measureText('0'.repeat(100)).width / 100);
 }
 
-/** Searches the lines that exist, a part in each frame, and later the lines that come. */
+/** Searches the lines, a part in each frame. When new lines come, it searches them too. */
 function useSearch({ lines, version }: ExecOutput, wanted: string): Search {
   const search = useMemo(() => createSearch(lines, wanted), [lines, wanted]);
   const [, redraw] = useReducer((count: number) => count + 1, 0);

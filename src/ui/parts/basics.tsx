@@ -38,7 +38,7 @@ export function Button({
   );
 }
 
-/** The word shows the status. The colour and the dot only repeat it, so that nobody needs to see colours. */
+/** The word shows the status. The colour and the dot only repeat it, for users who can see colours. */
 export function Status({ status }: { readonly status: string }) {
   return <span class={`status ${status}`}>{status}</span>;
 }
