@@ -1,5 +1,5 @@
-// Where a command begins. It runs main.ts, a bundle of its own, with the code that V8 compiled of it for an earlier
-// command of this user.
+// The first code that `boxrun` runs. It loads main.ts, which is a separate bundle, and reuses the machine code that V8
+// compiled for an earlier command of the same user. That makes commands start faster.
 import { fileURLToPath } from 'node:url';
 import { buildId } from '../shared/process/build.ts';
 import { loadBundle } from '../shared/process/compiled-code.ts';

@@ -1,5 +1,5 @@
-// What few commands need and is large: the server itself, the trial of an engine, images, reports. It is a bundle of
-// its own, so that the other commands do not load it.
+// The large parts of the program that only a few commands need: the server, probes of engines, images, debug bundles.
+// This file is a separate bundle, so that the other commands do not load it.
 export { packBundle } from './server/debug-bundle.ts';
 export { uninstall } from './server/uninstall.ts';
 export { imageNames } from './completion/image-names.ts';

@@ -1,6 +1,6 @@
-// The command `boxrun`: reads the command line, runs the command that it names, and ends as that says. Usage errors
-// exit 2, failures 1, and a command that ran in a box gives its own exit code. Loads no more than the command at hand
-// needs.
+// The command `boxrun`: reads the command line, runs the command that it names, and exits with that command's exit
+// code. A usage error exits with 2, a failure with 1. `exec` and `run` exit with the exit code of the command in the
+// box. It loads only the modules that the current command needs.
 import packageJson from '../../package.json' with { type: 'json' };
 import { commandTable } from './parsing/command-table.ts';
 import { createInterrupts } from './terminal/interrupt.ts';
@@ -16,11 +16,11 @@ import type { withClient } from './server/running-server.ts';
 
 async function runCommandLine(args: readonly string[]): Promise<number> {
   const interrupts = createInterrupts([process.stdout, process.stderr]);
-  // Shells ask it at each Tab: see completion.ts.
+  // The completion script of the shell runs this command at each Tab: see completion.ts.
   if (args[0] === '__complete')
     return (await import('./completion/completion.ts')).printCandidates(args.slice(1), commandTable);
-  const { own: given, command } = splitCommand(args);
-  const own = commandTable.find(({ name }) => name === given[0])?.reword?.(given) ?? given;
+  const { own: written, command } = splitCommand(args);
+  const own = commandTable.find(({ name }) => name === written[0])?.reword?.(written) ?? written;
   const context = {
     command,
     interrupts,
@@ -30,7 +30,7 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
   };
   try {
     checkArguments(args);
-    const text = command === null ? quickText(own) : null;
+    const text = command === null ? versionOrHelp(own) : null;
     if (text !== null) {
       process.stdout.write(text);
       return 0;
@@ -40,8 +40,8 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
     return await (await import('./parsing/parser.ts')).parseAndRun(own, commandTable, context);
   } catch (error) {
     if (isUsageError(error)) {
-      const about = own.filter((word) => commandTable.some(({ name }) => name === word)).slice(0, 1);
-      process.stderr.write(`boxrun: ${error.message}\nSee: ${['boxrun', ...about, '--help'].join(' ')}\n`);
+      const commandName = own.filter((word) => commandTable.some(({ name }) => name === word)).slice(0, 1);
+      process.stderr.write(`boxrun: ${error.message}\nSee: ${['boxrun', ...commandName, '--help'].join(' ')}\n`);
       return 2;
     }
     process.stderr.write(renderError(toBoxRunError(error)));
@@ -49,30 +49,34 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
   }
 }
 
-/** What is only to be printed. */
-function quickText(words: readonly string[]): string | null {
+/** The version or a help text, if `words` ask for one and it needs no parser; else null. */
+function versionOrHelp(words: readonly string[]): string | null {
   if (words.length === 1 && words[0] === '--version') return `${packageJson.version}\n`;
   return builtHelp(words, process.stdout.columns);
 }
 
-/** `keepCompiled` keeps the compiled code of this command for the commands to come. */
+/**
+ * Runs the command line of this process, then exits.
+ * @param keepCompiled saves the compiled code of this command, so that later commands start faster
+ */
 export async function main(keepCompiled: KeepCompiled): Promise<never> {
   const args = process.argv.slice(2);
   process.exitCode = await runCommandLine(args);
-  // What is still open may not keep the program from ending. But a reader at a pipe gets everything first.
-  await Promise.all([written(process.stdout), written(process.stderr)]);
-  if (args[0] !== 'uninstall') keepCompiled(useOf(args)); // That one leaves nothing behind.
+  // process.exit() ends the program even if a socket or a timer is still open. It would also cut off output to a pipe
+  // that the reader has not taken yet, so the output is flushed first.
+  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  if (args[0] !== 'uninstall') keepCompiled(cacheKey(args)); // `uninstall` must leave no files.
   return process.exit();
 }
 
-/** The words that are known: how many different uses there are has a bound. */
-function useOf(args: readonly string[]): string {
+/** Only names of commands, so that the number of cached files has a bound. */
+function cacheKey(args: readonly string[]): string {
   const [first = ''] = args;
   return commandTable.some(({ name }) => name === first) ? first : 'other';
 }
 
-/** Resolves when the reader has everything, or is gone. */
-function written(stream: NodeJS.WriteStream): Promise<void> {
+/** Resolves when all output is written, or the reader has closed the pipe. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => {
     if (stream.destroyed || stream.writableLength === 0) resolve();
     else

@@ -1,5 +1,5 @@
-// The SDK for browsers, and for every runtime that has fetch and WebSocket as browsers do: `boxrun/sdk/browser`, or
-// `boxrun/sdk` by the `browser` condition. It uses nothing of Node.
+// The SDK for browsers, and for other runtimes that have the same fetch and WebSocket. Programs import it as
+// `boxrun/sdk/browser`; bundlers that know the `browser` condition find it as `boxrun/sdk`. It uses nothing of Node.
 import { BoxRunClient } from './client.ts';
 import type { Platform, PlatformRequest, PlatformResponse, PlatformWebSocket } from './platform.ts';
 
@@ -12,7 +12,7 @@ export interface ServerAddress {
 
 /**
  * A client of a BoxRun server.
- * @param server the server that the page came from when absent
+ * @param server by default, the server that the page came from
  */
 export class BoxRun extends BoxRunClient {
   constructor(server: ServerAddress = { url: web.location?.origin ?? 'http://127.0.0.1:9090' }) {
@@ -20,7 +20,7 @@ export class BoxRun extends BoxRunClient {
   }
 }
 
-/** What is used of the runtime's globals. */
+/** The globals of the runtime that this file uses. */
 const web = globalThis as unknown as {
   readonly location?: { readonly origin: string };
   readonly WebSocket: new (url: string) => PlatformWebSocket;

@@ -1,9 +1,13 @@
-// Bytes as streams and iterables, on both platforms: what turns one into the other. Used by files and event streams;
-// nothing here reads more than its reader asks for.
+// Converts between streams, iterables and arrays of bytes, on Node and in browsers.
+// It never reads ahead: it takes the next piece from a source only when the reader wants it.
 import { BoxRunError } from '../shared/errors.ts';
 import type { PlatformBody } from './platform.ts';
 
-/** The pieces of `body`; UNAVAILABLE when nothing has come for `silenceMs` milliseconds, where that is given. */
+/**
+ * The pieces of `body`.
+ * @param silenceMs longest time without a piece, in milliseconds; no bound when absent
+ * @throws UNAVAILABLE after that time
+ */
 export async function* readChunks(
   body: PlatformBody | null,
   silenceMs?: number,
@@ -25,7 +29,7 @@ async function withinSilence<T>(read: Promise<T>, silenceMs: number): Promise<T>
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(new BoxRunError('UNAVAILABLE', `the server said nothing for ${silenceMs} ms`));
+      reject(new BoxRunError('UNAVAILABLE', `the server sent nothing for ${silenceMs} ms`));
     }, silenceMs);
   });
   try {
@@ -35,7 +39,7 @@ async function withinSilence<T>(read: Promise<T>, silenceMs: number): Promise<T>
   }
 }
 
-/** A stream that takes from `source` only what its reader asks for. */
+/** A stream that takes a piece from `source` only when its reader wants one. */
 export function streamOf(source: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   return new ReadableStream<Uint8Array>(

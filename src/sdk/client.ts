@@ -1,7 +1,8 @@
-// The client of a BoxRun server: what the API offers, one method each, and what programs make of it: commands run to
-// their end, or followed as they run; and the same once more for a box in hand. The same on Node and in browsers.
+// The client of a BoxRun server. It has one method for each request of the API, and methods for common sequences of
+// requests, such as running a command to its end. It works the same on Node and in browsers.
 import type { Box, BoxStatus, Exec, GcResult, Images, Info, Progress, RunResult, UiLink } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import { createBoxHandle, type BoxHandle } from './box-handle.ts';
 import { errorOfAnswer } from './errors.ts';
 import {
   readExecEvents,
@@ -27,19 +28,19 @@ import type {
 } from './options.ts';
 import type { Platform } from './platform.ts';
 import { readStateEvents, type StateEvent, type StateEventsOptions } from './state-stream.ts';
-import { openTerminal, type AttachOptions, type AttachExecOptions, type Terminal } from './terminal.ts';
+import { openTerminal, type AttachExecOptions, type AttachOptions, type Terminal } from './terminal.ts';
 import { createTransport, type Transport } from './transport.ts';
 import { readUsage, type UsageEvent, type UsageOptions } from './usage-stream.ts';
 
-/** What `exec` keeps of a command's output, both streams together, when nothing else is said (bytes). */
+/** How much output `exec` keeps by default, both streams together, in bytes. */
 const outputBytesMaxDefault = 64 * 1024 * 1024;
-/** A command that nobody follows any more is canceled; the cancel itself may take so long (milliseconds). */
+/** Deadline for the request that cancels a command whose loop the caller has left, in milliseconds. */
 const cancelTimeoutMs = 10_000;
 
 /**
- * Talks to one server. Wherever a method takes `box`, it is an id or a name. Every method throws BoxRunError: with the
- * code of the server's answer, UNAVAILABLE when the server cannot be reached, CANCELED when the signal aborts or the
- * client closes.
+ * Talks to one server. The parameter `box` is always an id or a name. Every method may throw BoxRunError: with the code
+ * of the server's answer, with UNAVAILABLE if the server cannot be reached, or with CANCELED if the signal aborts or
+ * the client is closed.
  */
 export class BoxRunClient implements AsyncDisposable {
   readonly #transport: Transport;
@@ -48,25 +49,25 @@ export class BoxRunClient implements AsyncDisposable {
     this.#transport = createTransport(platform);
   }
 
-  /** Limits over all running boxes: CPUs, and memory in MiB. */
+  /** The limits for all running boxes together: number of CPUs, and memory in MiB. */
   async info(options?: CallOptions): Promise<Info> {
     return this.#get('/v1/info', options);
   }
 
-  /** Imported images, the built-in one, and the short names of others. */
+  /** Imported images, the built-in image, and short names of images in registries. */
   async images(options?: CallOptions): Promise<Images> {
     return this.#get('/v1/images', options);
   }
 
-  /** A link that logs one browser in to the server's page; it works once, and not for long. */
+  /** A link that logs one browser in to the server's page. It works once, and only for a short time. */
   async uiLink(options?: CallOptions): Promise<UiLink> {
     return this.#post('/v1/ui/link', undefined, options);
   }
 
   /**
    * Creates a box and starts it.
-   * @param input `image`; `cpu` (2), `memory_mb` (1024, MiB), `disk_size_gb` (8, GiB), `network` (false), `workdir`
-   * (/root), `name`, `env`, `volumes`
+   * @param input `image` is required. Optional, with their defaults: `cpu` (2), `memory_mb` (1024, in MiB),
+   * `disk_size_gb` (8, in GiB), `network` (false), `workdir` (/root); without a default: `name`, `env`, `volumes`
    * @throws NAME_ALREADY_EXISTS, RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
   async create(input: CreateBoxInput, options: CreateOptions = {}): Promise<BoxHandle> {
@@ -77,12 +78,12 @@ export class BoxRunClient implements AsyncDisposable {
     return createBoxHandle(this, box);
   }
 
-  /** All boxes, or those that `filter` says (a status alone will do), newest first. */
+  /** The boxes that match `filter` (a status or a filter), newest first. All boxes by default. */
   async listBoxes(filter: BoxStatus | BoxFilter = {}, options?: CallOptions): Promise<BoxHandle[]> {
     return (await this.pageOfBoxes(typeof filter === 'string' ? { status: filter } : filter, options)).rows;
   }
 
-  /** One page of them. */
+  /** One page of the boxes that match a filter, newest first. */
   async pageOfBoxes(
     { limit, cursor, ...filter }: BoxFilter & PageOptions,
     options: CallOptions = {},
@@ -95,7 +96,7 @@ export class BoxRunClient implements AsyncDisposable {
     return { rows: rows.map((box) => createBoxHandle(this, box)), nextCursor };
   }
 
-  /** All of them, one after the other; `limit` is how many are asked for at a time. */
+  /** Each box that matches `filter`, newest first. `limit` is the number of boxes in one request. */
   eachBox(filter: BoxFilter & PageOptions = {}, options?: CallOptions): AsyncGenerator<BoxHandle, void, void> {
     return eachRow((page) => this.pageOfBoxes({ ...filter, ...page }, options), filter);
   }
@@ -111,9 +112,9 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Ends what runs in a box; its disk stays.
-   * @param options.graceS how long processes have to end by themselves before they are killed, in seconds; when
-   * absent, the box's `stop_grace_s`, else 5
+   * Stops a box: all its processes end, its disk stays.
+   * @param options.graceS how long processes have to end by themselves before they are killed, in seconds. When absent,
+   * the box's `stop_grace_s` is used, or 5 if the box has none
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async stopBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
@@ -122,7 +123,7 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Removes a box with its disk and its commands; a running one only with `force`.
+   * Removes a box with its disk and its commands. A running box is removed only with `force`.
    * @param options.graceS how long its processes have to end by themselves, in seconds; 1 when absent
    * @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING
    */
@@ -139,14 +140,17 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Starts a command and leaves it running; a short one may have finished in the answer already.
+   * Starts a command and does not wait for its end. A short command may have finished when the answer comes.
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async startExec(box: string, command: Command, options?: MakeOptions): Promise<Exec> {
     return this.#post(`${boxPath(box)}/exec`, 'cmd' in command ? command : { cmd: command }, options);
   }
 
-  /** With `waitS`, waits up to so many seconds for the command to end. @throws BOX_NOT_FOUND, EXEC_NOT_FOUND */
+  /**
+   * @param options.waitS longest time to wait for the end of the command, in seconds; no wait when absent
+   * @throws BOX_NOT_FOUND, EXEC_NOT_FOUND
+   */
   async getExec(
     box: string,
     execId: string,
@@ -155,17 +159,17 @@ export class BoxRunClient implements AsyncDisposable {
     return this.#get(`${execPath(box, execId)}${waitS === undefined ? '' : `?wait=${waitS}`}`, options);
   }
 
-  /** Newest first. @throws BOX_NOT_FOUND */
+  /** The commands of a box, newest first. @throws BOX_NOT_FOUND */
   async listExecs(box: string, options?: CallOptions): Promise<Exec[]> {
     return (await this.pageOfExecs(box, {}, options)).rows;
   }
 
-  /** One page of them. @throws BOX_NOT_FOUND */
+  /** One page of the commands of a box, newest first. @throws BOX_NOT_FOUND */
   async pageOfExecs(box: string, page: PageOptions, options: CallOptions = {}): Promise<Page<Exec>> {
     return readPage(this.#transport, `${boxPath(box)}/execs`, new URLSearchParams(), { ...page, ...options });
   }
 
-  /** All of them, one after the other; `limit` is how many are asked for at a time. @throws BOX_NOT_FOUND */
+  /** Each command of a box, newest first. `limit` is the number of commands in one request. @throws BOX_NOT_FOUND */
   eachExec(box: string, page: PageOptions = {}, options?: CallOptions): AsyncGenerator<Exec, void, void> {
     return eachRow((next) => this.pageOfExecs(box, next, options), page);
   }
@@ -181,8 +185,8 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * The output of a command from its first byte, and its exit, over lost connections too. Leaving the loop leaves the
-   * command as it is.
+   * The output events of a command from its first byte, and its exit. It reconnects when a connection is lost. Leaving
+   * the loop does not change the command.
    * @throws BOX_NOT_FOUND, EXEC_NOT_FOUND
    */
   execEvents(
@@ -193,24 +197,24 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Runs a command and gives its events as they come; the exit is the last one. The command belongs to the loop:
-   * leaving it, or aborting the signal, kills the command.
+   * Runs a command and gives its output events as they come. The exit is the last event. If the caller leaves the loop
+   * or aborts the signal, the command is killed.
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async *execStream(box: string, command: Command, options: MakeOptions = {}): AsyncGenerator<ExecEvent, void, void> {
     const exec = await this.startExec(box, command, options);
-    let isLeft = true;
+    let mustCancel = true;
     try {
       for await (const event of this.execEvents(exec, signalOf(options))) {
-        if (event.type === 'exit') isLeft = false;
+        if (event.type === 'exit') mustCancel = false;
         yield event;
       }
     } catch (error) {
-      // Of a command that is lost from sight nobody knows that it is unwanted.
-      if (options.signal?.aborted !== true) isLeft = false;
+      // If only the connection failed, the caller may still want the command, so it is not canceled.
+      if (options.signal?.aborted !== true) mustCancel = false;
       throw error;
     } finally {
-      if (isLeft)
+      if (mustCancel)
         await this.cancelExec(exec.box_id, exec.id, { signal: AbortSignal.timeout(cancelTimeoutMs) }).catch(
           () => undefined,
         );
@@ -218,8 +222,10 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Runs a command to its end. A command that fails is a result, not an error. Aborting the signal kills it.
-   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING; RESOURCE_EXCEEDED when there is more output (the command is killed)
+   * Runs a command to its end. If the command fails, that is a result and not an error. Aborting the signal kills the
+   * command.
+   * @param options.outputBytesMax bytes of output to keep, both streams together; 64 MiB when absent
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING; RESOURCE_EXCEEDED if there is more output (the command is killed)
    */
   async exec(
     box: string,
@@ -230,19 +236,19 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Writes a file into a box; it appears at `path` when it is complete.
+   * Writes a file into a box. The file appears at `path` when it is complete.
    * @param source bytes in any form; a string is the path of a local file
-   * @param path absolute, in the box, with the name of the file
+   * @param path absolute path in the box, including the name of the file
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory), RUNTIME_ERROR (the disk is full);
-   * what `source` throws
+   * errors of `source`, unchanged
    */
   async upload(box: string, source: UploadSource, path: string, options: CallOptions = {}): Promise<void> {
     await uploadFile(this.#transport, source, { boxPath: boxPath(box), path, ...options });
   }
 
   /**
-   * Reads a file out of a box.
-   * @param path absolute, in the box
+   * Reads a file from a box.
+   * @param path absolute path in the box
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory), RUNTIME_ERROR (there is no such
    * file)
    */
@@ -251,7 +257,8 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Opens a terminal with a shell of its own in a box. Errors of the box come from here, or by the terminal's `exited`.
+   * Opens a terminal with its own shell in a box.
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING; these errors may also reject the `exited` of the terminal
    */
   async attach(box: string, { signal, ...settings }: AttachOptions = {}): Promise<Terminal> {
     const query = new URLSearchParams();
@@ -260,8 +267,8 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Connects with a command that was started with `stdin` or `tty`: types into it, and shows its output from the first
-   * byte.
+   * Connects to a command that was started with `stdin` or `tty`. The caller can send input, and gets the output from
+   * the first byte.
    * @throws BOX_NOT_FOUND, EXEC_NOT_FOUND
    */
   async attachExec(box: string, execId: string, { output = true, signal }: AttachExecOptions = {}): Promise<Terminal> {
@@ -274,7 +281,7 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Runs one command in a box of its own, which is removed whatever happens; when the signal aborts, too.
+   * Runs one command in a box of its own. The box is removed in every case, also if the signal aborts.
    * @throws RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
   async run(input: RunInput, options?: MakeOptions): Promise<RunResult> {
@@ -282,35 +289,38 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * The same with its output as it comes, of any length; the exit is the last event, and comes when the box is removed.
-   * Leaving the loop ends the command, and removes the box.
+   * Runs one command in a box of its own, and gives its output events as they come. The exit is the last event; it
+   * comes after the box is removed. Leaving the loop kills the command and removes the box.
+   * @throws RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR; UNAVAILABLE if the connection is
+   * lost
    */
   runStream(input: RunInput, options: RunStreamOptions = {}): AsyncGenerator<ExecEvent, void, void> {
     return readRunEvents(this.#transport, input, options);
   }
 
-  /** Removes boxes that are stopped or failed for longer than `olderThanS` seconds. */
+  /** Removes boxes that have been stopped or failed for longer than `olderThanS` seconds. */
   async gc(olderThanS = 3600, options?: CallOptions): Promise<GcResult> {
     return this.#post('/v1/gc', { older_than: olderThanS }, options);
   }
 
   /**
-   * What changes from now on, or after the event `since`: boxes made, changed and removed, commands started and ended.
-   * Begins with `ready`, or with `reset` where what came after `since` is not known any more; goes on over lost
-   * connections.
+   * The state events from now on, or after the event `since`: boxes are created, changed and removed, commands start
+   * and end. The first event is `ready`, or `reset` if the server no longer knows the events after `since`. It
+   * reconnects when a connection is lost.
    */
   events(options: StateEventsOptions = {}): AsyncGenerator<StateEvent, void, void> {
     return readStateEvents(this.#transport, options);
   }
 
   /**
-   * What boxes reserve and use: the last hour first, then each moment as it is taken; goes on over lost connections.
+   * The CPUs and memory that boxes reserve and use: first the history of the last hour, then each new sample. It
+   * reconnects when a connection is lost.
    */
   usage(options: UsageOptions = {}): AsyncGenerator<UsageEvent, void, void> {
     return readUsage(this.#transport, options);
   }
 
-  /** Ends every request under way with CANCELED, and gives connections back. Boxes and commands stay as they are. */
+  /** Ends every open request with CANCELED, and closes all connections. Boxes and commands are not changed. */
   async close(): Promise<void> {
     await this.#transport.close();
   }
@@ -325,104 +335,6 @@ export class BoxRunClient implements AsyncDisposable {
 
   async #post<T>(path: string, json: unknown, { idempotencyKey, signal }: MakeOptions = {}): Promise<T> {
     return this.#transport.json<T>({ method: 'POST', path, json, headers: keyHeader(idempotencyKey), signal });
-  }
-}
-
-/**
- * The fields of a box, and its methods; as JSON, it is the box alone. `start`, `stop` and `refresh` bring the fields up
- * to date.
- */
-export type BoxHandle = Readonly<Box> & BoxMethods;
-
-function createBoxHandle(client: BoxRunClient, box: Box): BoxHandle {
-  return Object.assign(new BoxMethods(client, box.id), box);
-}
-
-/** Each method is the client's method of the like name; see there for parameters and errors. */
-class BoxMethods implements AsyncDisposable {
-  readonly #client: BoxRunClient;
-  readonly #id: string;
-
-  constructor(client: BoxRunClient, id: string) {
-    this.#client = client;
-    this.#id = id;
-  }
-
-  async refresh(options?: CallOptions): Promise<void> {
-    Object.assign(this, await this.#client.getBox(this.#id, options));
-  }
-
-  async start(options?: CallOptions): Promise<void> {
-    Object.assign(this, await this.#client.startBox(this.#id, options));
-  }
-
-  async stop(options?: StopOptions): Promise<void> {
-    Object.assign(this, await this.#client.stopBox(this.#id, options));
-  }
-
-  async remove(options?: RemoveOptions): Promise<void> {
-    await this.#client.removeBox(this.#id, options);
-  }
-
-  async exec(command: Command, options?: ExecOptions): Promise<ExecResult> {
-    return this.#client.exec(this.#id, command, options);
-  }
-
-  execStream(command: Command, options?: MakeOptions): AsyncGenerator<ExecEvent, void, void> {
-    return this.#client.execStream(this.#id, command, options);
-  }
-
-  async startExec(command: Command, options?: MakeOptions): Promise<Exec> {
-    return this.#client.startExec(this.#id, command, options);
-  }
-
-  async getExec(execId: string, options?: CallOptions & { readonly waitS?: number | undefined }): Promise<Exec> {
-    return this.#client.getExec(this.#id, execId, options);
-  }
-
-  async listExecs(options?: CallOptions): Promise<Exec[]> {
-    return this.#client.listExecs(this.#id, options);
-  }
-
-  async pageOfExecs(page: PageOptions, options?: CallOptions): Promise<Page<Exec>> {
-    return this.#client.pageOfExecs(this.#id, page, options);
-  }
-
-  eachExec(page?: PageOptions, options?: CallOptions): AsyncGenerator<Exec, void, void> {
-    return this.#client.eachExec(this.#id, page, options);
-  }
-
-  async cancelExec(execId: string, options?: CallOptions): Promise<Exec> {
-    return this.#client.cancelExec(this.#id, execId, options);
-  }
-
-  async signalExec(execId: string, name: string, options?: CallOptions): Promise<Exec> {
-    return this.#client.signalExec(this.#id, execId, name, options);
-  }
-
-  async attachExec(execId: string, options?: AttachExecOptions): Promise<Terminal> {
-    return this.#client.attachExec(this.#id, execId, options);
-  }
-
-  async upload(source: UploadSource, path: string, options?: CallOptions): Promise<void> {
-    await this.#client.upload(this.#id, source, path, options);
-  }
-
-  async download(path: string, options?: CallOptions): Promise<Download> {
-    return this.#client.download(this.#id, path, options);
-  }
-
-  async attach(options?: AttachOptions): Promise<Terminal> {
-    return this.#client.attach(this.#id, options);
-  }
-
-  /** Removes the box, running or not; one that is gone already is no error. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      await this.remove({ force: true });
-    } catch (error) {
-      if (!(error instanceof BoxRunError && error.code === 'BOX_NOT_FOUND')) throw error;
-    }
   }
 }
 
@@ -451,8 +363,8 @@ async function createWithProgress(
     else if (event === 'box') return JSON.parse(data) as Box;
     else if (event === 'error') throw errorOfAnswer(200, data);
   }
-  throw new BoxRunError('UNAVAILABLE', 'the server went while it created the box', {
-    hint: 'it may have been created: see `boxrun ls`',
+  throw new BoxRunError('UNAVAILABLE', 'the server ended while it created the box', {
+    hint: 'the box may have been created; see `boxrun ls`',
   });
 }
 

@@ -1,8 +1,8 @@
-// What goes wrong between a client and its server, as errors of the catalogue: an error answer keeps the code that the
-// server gave it, and a server that cannot be reached is UNAVAILABLE.
+// Turns error answers and connection errors into errors of the catalogue. An error answer keeps the code from the
+// server. A server that cannot be reached gives UNAVAILABLE.
 import { BoxRunError, errorText, isErrorCode } from '../shared/errors.ts';
 
-/** The error behind an error answer; `body` is what came, JSON or not. */
+/** The error for an error answer. `body` is the text of the answer, which may not be JSON. */
 export function errorOfAnswer(status: number, body: string): BoxRunError {
   const { code, message, hint } = readBody(body);
   if (isErrorCode(code)) {
@@ -13,7 +13,7 @@ export function errorOfAnswer(status: number, body: string): BoxRunError {
   }
   return new BoxRunError('RUNTIME_ERROR', `the server answered with status ${status}`, {
     status,
-    hint: 'is it a BoxRun server, or is there a proxy before it?',
+    hint: 'check that this is a BoxRun server, and that no proxy stands in between',
   });
 }
 
@@ -28,7 +28,11 @@ function readBody(body: string): { code?: unknown; message?: unknown; hint?: unk
 
 const unreachableCodes = ['ECONNREFUSED', 'ENOENT', 'EACCES', 'ENOTFOUND', 'EHOSTUNREACH', 'ENOTSOCK', 'ETIMEDOUT'];
 
-/** The error behind a request that got no answer, or whose answer broke off. */
+/**
+ * The error for a request whose connection failed, before or during the answer.
+ * @param address of the server, for the message
+ * @param signal of the request: if it has aborted, the error is CANCELED
+ */
 export function errorOfConnection(error: unknown, address: string, signal: AbortSignal | undefined): BoxRunError {
   if (error instanceof BoxRunError) return error;
   if (signal?.aborted) return new BoxRunError('CANCELED', 'the request was canceled', { cause: error });

@@ -1,5 +1,5 @@
-// The events of an exec, over as many connections as it takes. Called by client.ts.
-// Each event is given once, in order of seq, however often the connection is lost.
+// The output events of one command, or of one run. For a command, it reconnects when the connection is lost.
+// Each event is given exactly once, in the order of seq.
 import type { EventSourceMessage } from 'eventsource-parser';
 import type { Exec, Progress } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
@@ -7,41 +7,42 @@ import { errorOfAnswer } from './errors.ts';
 import { readMessages, readOn, type Step } from './messages.ts';
 import type { Transport } from './transport.ts';
 
-/** What a command has written, exactly. */
+/** One piece of a command's output, byte for byte. */
 export interface LogEvent {
   readonly type: 'log';
   readonly seq: number;
   readonly stream: 'stdout' | 'stderr';
   readonly bytes: Uint8Array;
-  /** `bytes` as UTF-8; what is none becomes U+FFFD. */
+  /** `bytes` decoded as UTF-8. Invalid bytes become U+FFFD. */
   readonly text: string;
 }
 
-/** How a command has ended; always the last event. */
+/** The exit of a command. It is always the last event. */
 export interface ExitEvent {
   readonly type: 'exit';
   readonly seq: number;
+  /** Null if the command did not end by itself. */
   readonly exitCode: number | null;
-  /** Where it did not end by itself: canceled, timed out, out of memory, or lost. */
+  /** Why the command did not end by itself (canceled, timed out, out of memory, lost); else null. */
   readonly error: string | null;
-  /** It has succeeded, but a child of it was killed for lack of memory. */
+  /** Set if the command succeeded, but one of its child processes was killed because memory ran out. */
   readonly warning?: string;
 }
 
 export type ExecEvent = LogEvent | ExitEvent;
 
 export interface ExecEventsOptions {
-  /** Only events after this seq; all when absent. */
+  /** Gives only events after this seq; all events when absent. */
   readonly after?: number | undefined;
-  /** False: only what there is by now, of a running command without an exit. */
+  /** False: gives only the events that exist now. For a running command, there is no exit then. True when absent. */
   readonly follow?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * All events of an exec up to its exit, each once and in order. A connection that is lost is made again and goes on
- * after the last event.
- * @throws EXEC_NOT_FOUND, BOX_NOT_FOUND, CANCELED; UNAVAILABLE when the server stays away
+ * All output events of a command up to its exit, each exactly once and in order. If the connection is lost, it
+ * reconnects and goes on after the last event.
+ * @throws EXEC_NOT_FOUND, BOX_NOT_FOUND, CANCELED; UNAVAILABLE if the server stays away
  */
 export function readExecEvents(
   transport: Transport,
@@ -65,14 +66,15 @@ export function readExecEvents(
 }
 
 export interface RunStreamOptions {
-  /** Told each step of making the box. */
+  /** Called at each step of creating the box. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * The events of a command in a box of its own, as they come; the exit comes when the box is removed.
- * @throws as the run; UNAVAILABLE when the server goes, for the box goes with it
+ * The output events of a run as they come. The exit comes after the box is removed.
+ * It never reconnects, because the server removes the box of a run when the connection is lost.
+ * @throws the errors of the run; UNAVAILABLE if the connection is lost
  */
 export async function* readRunEvents(
   transport: Transport,
@@ -88,8 +90,8 @@ export async function* readRunEvents(
     yield step.event;
     if (step.isLast) return;
   }
-  throw new BoxRunError('UNAVAILABLE', 'the server went during the run', {
-    hint: 'the box of a run is removed whatever happens; run it again',
+  throw new BoxRunError('UNAVAILABLE', 'the server ended during the run', {
+    hint: 'the box of the run is removed in every case; run it again',
   });
 }
 

@@ -1,23 +1,23 @@
-// A command run to its end: its exit, and its output as a whole, within a bound. Made by the client's `exec` from the
-// events of the command.
+// The result of a command that has ended: its exit and its whole output, made from its output events.
+// The size of the output has a bound, because it is held in memory.
 import { BoxRunError } from '../shared/errors.ts';
 import { joinBytes } from './byte-stream.ts';
 import type { ExecEvent } from './event-stream.ts';
 
 export interface ExecResult {
-  /** Null where the command did not end by itself; then `error` says why. */
+  /** Null if the command did not end by itself; then `error` says why. */
   readonly exitCode: number | null;
-  /** Canceled, timed out, or lost; else null. */
+  /** Why the command did not end by itself (canceled, timed out, out of memory, lost); else null. */
   readonly error: string | null;
-  /** As UTF-8; what is none becomes U+FFFD. */
+  /** Decoded as UTF-8. Invalid bytes become U+FFFD. */
   readonly stdout: string;
   readonly stderr: string;
-  /** The same, byte for byte. */
+  /** The same output, byte for byte. */
   readonly stdoutBytes: Uint8Array;
   readonly stderrBytes: Uint8Array;
 }
 
-/** @throws RESOURCE_EXCEEDED when there is more output than `outputBytesMax` */
+/** @throws RESOURCE_EXCEEDED if there is more output than `outputBytesMax` bytes */
 export async function collectResult(events: AsyncIterable<ExecEvent>, outputBytesMax: number): Promise<ExecResult> {
   const pieces: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
   let length = 0;
@@ -27,12 +27,12 @@ export async function collectResult(events: AsyncIterable<ExecEvent>, outputByte
     length += event.bytes.byteLength;
     if (length > outputBytesMax) {
       throw new BoxRunError('RESOURCE_EXCEEDED', `the command wrote more than ${outputBytesMax} bytes`, {
-        hint: 'read them as they come with execStream, or raise outputBytesMax',
+        hint: 'read the output as it comes with execStream, or raise outputBytesMax',
       });
     }
     pieces[event.stream].push(event.bytes);
   }
-  throw new BoxRunError('UNAVAILABLE', 'the stream ended before the command');
+  throw new BoxRunError('UNAVAILABLE', 'the stream of events ended before the command ended');
 }
 
 function resultOf(

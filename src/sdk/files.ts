@@ -1,25 +1,25 @@
-// Files into a box and out of it, as streams. Called by client.ts; a file is never held in memory as a whole, but where
-// its reader asks for that, or a browser can send it in no other way.
+// Copies files into a box and out of a box, as streams. A whole file is held in memory only if the caller asks for that
+// (`bytes`, `text`), or if a browser cannot stream the body of a request.
 import { BoxRunError } from '../shared/errors.ts';
 import { joinBytes, readChunks, streamOf } from './byte-stream.ts';
 import type { LocalFiles, PlatformBody } from './platform.ts';
 import type { Transport } from './transport.ts';
 
-/** What is uploaded: bytes in any form; a string is the path of a local file (not in browsers). */
+/** The contents of an upload: bytes in any form. A string is the path of a local file (not in browsers). */
 export type UploadSource = string | Uint8Array | Blob | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
 
-/** A file on its way out of a box. Read it once, in one of these ways, or cancel `body`. */
+/** A file that is being read from a box. Read it once, in one of these ways, or cancel `body`. */
 export interface Download {
-  /** Bytes; null when the server does not know. */
+  /** In bytes; null if the server does not know it. */
   readonly size: number | null;
-  /** Errors with UNAVAILABLE when the connection is lost, with CANCELED when the call's signal aborts. */
+  /** Fails with UNAVAILABLE if the connection is lost, with CANCELED if the signal of the call aborts. */
   readonly body: ReadableStream<Uint8Array>;
   /** The whole file, in memory. */
   bytes(): Promise<Uint8Array>;
   /** The whole file as UTF-8. */
   text(): Promise<string>;
   /**
-   * Writes a local file; it appears under `path` only when it is complete. Missing directories are made.
+   * Writes a local file. It appears at `path` only when it is complete. Missing directories are created.
    * @throws VALIDATION_ERROR in browsers
    */
   saveTo(path: string): Promise<void>;
@@ -32,38 +32,38 @@ interface FileCall {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A download under way is given up after so much silence (milliseconds). */
+/** A download fails if no byte comes for this time, in milliseconds. */
 const silenceMaxMs = 60_000;
 const encoder = new TextEncoder();
 
-/** @throws what reading `source` throws, as it is, besides errors of the server and the connection */
+/** @throws errors of `source`, unchanged; errors of the server and the connection */
 export async function uploadFile(
   transport: Transport,
   source: UploadSource,
   { boxPath, path, signal }: FileCall,
 ): Promise<void> {
   if (/\p{Surrogate}/u.test(path))
-    throw new BoxRunError('VALIDATION_ERROR', 'the path has half of a surrogate pair, which is no character');
+    throw new BoxRunError('VALIDATION_ERROR', 'the path contains half of a surrogate pair, so it is not valid Unicode');
   const { platform } = transport;
   const boundary = `boxrun-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join('')}`;
   const part = (header: string) => `--${boundary}\r\nContent-Disposition: form-data; ${header}\r\n`;
-  // The server needs the destination before the first byte of the file.
+  // The destination comes first, because the server needs it before the first byte of the file.
   const head = encoder.encode(
     `${part('name="dest"')}\r\n${path}\r\n${part('name="file"; filename="file"')}Content-Type: application/octet-stream\r\n\r\n`,
   );
   const tail = encoder.encode(`\r\n--${boundary}--\r\n`);
-  let failure: { readonly error: unknown } | null = null;
-  const onFailure = (error: unknown) => {
-    failure = { error };
+  let sourceFailure: { readonly error: unknown } | null = null;
+  const onSourceFailure = (error: unknown) => {
+    sourceFailure = { error };
   };
   const body = platform.streamsRequests
-    ? chunksBetween(head, chunksOf(source, platform.files), tail, onFailure)
+    ? chunksBetween(head, chunksOf(source, platform.files), tail, onSourceFailure)
     : new Blob([head, await blobOf(source, platform.files), tail]);
   const contentType = `multipart/form-data; boundary=${boundary}`;
   try {
     await transport.json({ method: 'POST', path: `${boxPath}/files/upload`, body, contentType, signal });
   } catch (error) {
-    throw failure === null ? error : (failure as { readonly error: unknown }).error;
+    throw sourceFailure === null ? error : (sourceFailure as { readonly error: unknown }).error;
   }
 }
 
@@ -71,13 +71,13 @@ async function* chunksBetween(
   head: Uint8Array,
   content: AsyncIterable<Uint8Array>,
   tail: Uint8Array,
-  onFailure: (error: unknown) => void,
+  onSourceFailure: (error: unknown) => void,
 ): AsyncGenerator<Uint8Array> {
   yield head;
   try {
     yield* content;
   } catch (error) {
-    onFailure(error);
+    onSourceFailure(error);
     throw error;
   }
   yield tail;
@@ -86,17 +86,17 @@ async function* chunksBetween(
 async function* chunksOf(source: UploadSource, files: LocalFiles | null): AsyncGenerator<Uint8Array> {
   if (typeof source === 'string') yield* localFiles(files).read(source);
   else if (ArrayBuffer.isView(source))
-    yield source; // Of another realm too.
+    yield source; // `isView` and not `instanceof`: it also accepts arrays from another realm.
   else if (source instanceof Blob) yield* readChunks(source.stream());
   else yield* source;
 }
 
-/** Browsers send a body only as a whole; a Blob of theirs need not be in memory. */
+/** Browsers cannot stream the body of a request. They may keep a Blob outside of memory. */
 async function blobOf(source: UploadSource, files: LocalFiles | null): Promise<Blob> {
   if (source instanceof Blob) return source;
   const pieces: BlobPart[] = [];
   if (source instanceof ReadableStream) {
-    // Not every browser can iterate over a stream.
+    // Some browsers cannot iterate over a stream.
     for await (const piece of readChunks(source)) pieces.push(new Uint8Array(piece));
   } else {
     for await (const piece of chunksOf(source, files)) pieces.push(new Uint8Array(piece));

@@ -1,5 +1,5 @@
-// Requests to one server over Node's own HTTP client, by TCP or a Unix socket. Connections are kept for the requests
-// that follow. Loads TLS only for a server behind https.
+// Sends requests to one server with Node's own HTTP client, over TCP or a Unix socket. It keeps connections open for
+// later requests. It loads TLS only for an https server.
 import { once } from 'node:events';
 import {
   Agent,
@@ -14,20 +14,20 @@ import type { PlatformBody, PlatformRequest, PlatformResponse } from './platform
 export interface HttpClientOptions {
   /** URL of the server, without a slash at its end. */
   readonly base: string;
-  /** The Unix socket of the server, where it has one. */
+  /** Unix socket of the server; over TCP when absent. */
   readonly socketPath?: string | undefined;
-  /** A connection on which nothing has passed for so long is lost (milliseconds). */
+  /** A connection counts as lost if nothing passes on it for this time, in milliseconds. */
   readonly silenceTimeoutMs: number;
 }
 
 export interface HttpClient {
-  /** @throws the error of the connection, with its `code` as Node gives it */
+  /** @throws the error of the connection, with the `code` from Node */
   fetch(url: string, request: PlatformRequest): Promise<PlatformResponse>;
-  /** Ends every request under way, and all connections. */
+  /** Ends every open request and closes all connections. */
   close(): void;
 }
 
-/** A server that does not even take the connection for so long cannot be reached (milliseconds). */
+/** A server counts as unreachable if it does not accept the connection within this time, in milliseconds. */
 const connectTimeoutMs = 10_000;
 
 export function createHttpClient({ base, socketPath, silenceTimeoutMs }: HttpClientOptions): HttpClient {
@@ -45,7 +45,8 @@ export function createHttpClient({ base, socketPath, silenceTimeoutMs }: HttpCli
       ...(socketPath === undefined ? {} : { socketPath }),
       ...(signal === undefined ? {} : { signal }),
     };
-    // Without a name for TLS, Node does not look whether the host is an address, which takes 5 ms the first time.
+    // An empty name for TLS saves 5 ms at the first request: Node then does not check whether the host is an IP
+    // address.
     if (secure === null) return requestHttp(url, { ...options, agent: plainAgent, servername: '' } as RequestOptions);
     const https = await secure;
     if (secureAgent === null) agents.push((secureAgent = new https.Agent({ keepAlive: true })));
@@ -58,7 +59,8 @@ export function createHttpClient({ base, socketPath, silenceTimeoutMs }: HttpCli
       try {
         return await answerOf(sent, request, silenceTimeoutMs);
       } catch (error) {
-        // The server closed the kept connection just then. It has read nothing, and asking again changes nothing.
+        // The server closed the kept connection at the same moment, so it has not read the request. A GET changes
+        // nothing, so it is safe to send it again.
         const isStale = sent.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET';
         if (!isStale || request.method !== 'GET') throw error;
         return await answerOf(await start(url, request), request, silenceTimeoutMs);
@@ -70,21 +72,24 @@ export function createHttpClient({ base, socketPath, silenceTimeoutMs }: HttpCli
   };
 }
 
+/** Sends the body and resolves when the head of the answer has come. */
 async function answerOf(
   sent: ClientRequest,
   { body }: PlatformRequest,
   silenceTimeoutMs: number,
 ): Promise<PlatformResponse> {
   boundConnecting(sent);
-  sent.on('timeout', () => sent.destroy(new Error(`nothing came for ${silenceTimeoutMs} ms`)));
+  sent.on('timeout', () => sent.destroy(new Error(`the server sent nothing for ${silenceTimeoutMs} ms`)));
   const answered = once(sent, 'response') as Promise<[IncomingMessage]>;
   void sendBody(sent, body);
   const [message] = await answered;
-  // A server may answer before it has read the whole request, and then close: the answer counts.
+  // A server may answer before it has read the whole request, and then close the connection. The answer still counts,
+  // so later errors of the request are ignored.
   sent.on('error', () => undefined);
   return responseOf(message);
 }
 
+/** Destroys the request if it gets no connection within connectTimeoutMs. */
 function boundConnecting(request: ClientRequest): void {
   request.once('socket', (socket) => {
     if (!socket.connecting) return;
@@ -103,7 +108,7 @@ function boundConnecting(request: ClientRequest): void {
 async function sendBody(request: ClientRequest, body: PlatformRequest['body']): Promise<void> {
   if (body === undefined || typeof body === 'string') request.end(body);
   else {
-    // A source that fails ends the request, and the request's own error tells the caller.
+    // If the source fails, the pipeline destroys the request. The caller then gets the error of the request.
     await pipeline(body instanceof Blob ? body.stream() : body, request).catch(() => undefined);
   }
 }

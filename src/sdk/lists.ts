@@ -1,19 +1,19 @@
-// Lists of boxes and commands, newest first: whole, or a page at a time. Called by client.ts.
-// A cursor says where a page ended, so rows that come and go meanwhile shift nothing.
+// Lists of boxes and commands, newest first: the whole list, or one page at a time.
+// The cursor marks the last row of a page. So no row is skipped or repeated if rows are added or removed meanwhile.
 import type { BoxStatus } from '../shared/api.ts';
 import type { Transport } from './transport.ts';
 
-/** Which boxes. */
+/** Selects boxes. */
 export interface BoxFilter {
   readonly status?: BoxStatus | undefined;
-  /** `key`, or `key=value`; all of them must hold. */
+  /** `key` or `key=value`. A box must have all of them. */
   readonly labels?: readonly string[] | undefined;
 }
 
 export interface PageOptions {
-  /** Rows at most, 1 to 1000; all when absent. */
+  /** Largest number of rows, 1 to 1000; all rows when absent. */
   readonly limit?: number | undefined;
-  /** `nextCursor` of the page before; the first page when absent. */
+  /** The `nextCursor` of the previous page; the first page when absent. */
   readonly cursor?: string | undefined;
 }
 
@@ -23,7 +23,7 @@ export interface Page<Row> {
   readonly nextCursor: string | null;
 }
 
-/** Rows that are asked for at a time where the whole list is iterated over. */
+/** Rows in one request while `eachRow` reads the whole list. */
 const pageRows = 200;
 
 export function boxQuery({ status, labels = [] }: BoxFilter): URLSearchParams {
@@ -50,7 +50,7 @@ export async function readPage<Row>(
   return { rows: body, nextCursor: headers.get('x-next-cursor') };
 }
 
-/** All rows; the next page is asked for when its first row is wanted. */
+/** Each row of the whole list. It requests a page only when the caller wants the first row of that page. */
 export async function* eachRow<Row>(
   read: (page: PageOptions) => Promise<Page<Row>>,
   { limit = pageRows, cursor }: PageOptions,

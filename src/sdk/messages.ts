@@ -1,39 +1,47 @@
-// Server-sent events out of an answer, and out of as many answers as it takes: a connection that is lost is made again,
-// and asks for what comes behind the last message. Called by event-stream.ts, state-stream.ts and client.ts.
+// Reads server-sent events: from one answer (readMessages), or from a sequence of connections (readOn).
+// When a connection is lost, readOn reconnects and asks for the messages after the last one.
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { BoxRunError } from '../shared/errors.ts';
 import { readChunks } from './byte-stream.ts';
 import type { Transport, TransportRequest } from './transport.ts';
 
-/** What one message is: an event, or none that is for the reader; and whether it is the last one. */
+/** The meaning of one message. */
 export interface Step<Event> {
+  /** Null if the message holds nothing for the caller. */
   readonly event: Event | null;
+  /** True if the stream ends after this message. */
   readonly isLast: boolean;
 }
 
 export interface Stream<Event> {
-  /** Of the next connection, with its query. */
+  /** Path with query for the next connection. */
   readonly path: () => string;
-  /** Null for a message that brings nothing new. */
+  /** Reads one message. Null if the message brings nothing new. */
   readonly take: (message: EventSourceMessage) => Step<Event> | null;
-  /** What is lost when it is lost. */
+  /** Name of the stream in error messages. */
   readonly name: () => string;
   readonly signal?: AbortSignal | undefined;
-  /** Given up after so many connections in a row that brought nothing; 12 (about half a minute) when absent. */
+  /** Gives up after this number of connections in a row that brought nothing; 12 (about 30 s) when absent. */
   readonly attemptsMax?: number | undefined;
-  /** Told each time that there is no connection, before the next try. */
+  /** Called each time a connection fails or ends, before the next attempt. */
   readonly onLost?: ((error: BoxRunError) => void) | undefined;
-  /** Told each time that a connection stands, before anything of it is given. */
+  /** Called each time the server has accepted a connection, before its first event is given. */
   readonly onConnected?: (() => void) | undefined;
 }
 
 const attemptsMaxDefault = 12;
-/** Pauses between the tries grow up to this; a connection that has held for so long was a good one (milliseconds). */
-const longestPauseMs = 5_000;
-/** A server at work sends something at least every 15 s; so much silence means that it is gone (milliseconds). */
+/** The pause between two attempts doubles up to this, in milliseconds. */
+const pauseMaxMs = 5_000;
+/** A connection that lasted longer than this resets the count of attempts, in milliseconds. */
+const goodConnectionMs = pauseMaxMs;
+/** A working server sends something at least every 15 s. After this silence the connection counts as lost. */
 const silenceMaxMs = 45_000;
 
-/** The messages of one answer. */
+/**
+ * The messages of one answer.
+ * @param onConnected called when the answer begins
+ * @throws UNAVAILABLE, CANCELED, the error of the answer
+ */
 export async function* readMessages(
   transport: Transport,
   request: TransportRequest,
@@ -50,7 +58,7 @@ export async function* readMessages(
       const ready = messages;
       messages = [];
       for (const message of ready) {
-        request.signal?.throwIfAborted(); // What has come before the abort is not given after it.
+        request.signal?.throwIfAborted(); // No message is given after the abort, even if it came before.
         yield message;
       }
     }
@@ -59,12 +67,15 @@ export async function* readMessages(
   }
 }
 
-/** @throws UNAVAILABLE when the server stays away, CANCELED when the signal aborts; errors of the answer as they are */
+/**
+ * The events of a stream. It reconnects when a connection is lost or ends before the last event.
+ * @throws UNAVAILABLE if the server stays away, CANCELED if the signal aborts; errors of the answer, unchanged
+ */
 export async function* readOn<Event>(transport: Transport, stream: Stream<Event>): AsyncGenerator<Event, void, void> {
   const { signal, attemptsMax = attemptsMaxDefault } = stream;
   let problem = new BoxRunError('UNAVAILABLE', 'the server ended the stream');
   for (let attempts = 0; attempts < attemptsMax;) {
-    if (attempts > 0) await pause(Math.min(longestPauseMs, 50 * 2 ** attempts), signal);
+    if (attempts > 0) await pause(Math.min(pauseMaxMs, 50 * 2 ** attempts), signal);
     attempts++;
     const startedAt = Date.now();
     try {
@@ -83,7 +94,7 @@ export async function* readOn<Event>(transport: Transport, stream: Stream<Event>
       if (!(error instanceof BoxRunError) || error.code !== 'UNAVAILABLE') throw error;
       problem = error;
     }
-    if (Date.now() - startedAt > longestPauseMs) attempts = 0;
+    if (Date.now() - startedAt > goodConnectionMs) attempts = 0;
     stream.onLost?.(problem);
   }
   throw new BoxRunError('UNAVAILABLE', `${stream.name()} was lost`, {
@@ -95,13 +106,13 @@ export async function* readOn<Event>(transport: Transport, stream: Stream<Event>
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   if (signal?.aborted) throw new BoxRunError('CANCELED', 'the stream was closed');
   await new Promise<void>((resolve) => {
-    const done = () => {
+    const finish = () => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', done);
+      signal?.removeEventListener('abort', finish);
       resolve();
     };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener('abort', done, { once: true });
+    const timer = setTimeout(finish, ms);
+    signal?.addEventListener('abort', finish, { once: true });
   });
   if (signal?.aborted) throw new BoxRunError('CANCELED', 'the stream was closed');
 }

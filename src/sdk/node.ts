@@ -1,5 +1,5 @@
-// The platform of Node: TCP and Unix sockets, local files, and where a server is found. Together with http-client.ts
-// this is everything of the SDK that knows Node.
+// The platform for Node: TCP and Unix sockets, local files, and how a server is found.
+// Only this file, http-client.ts and index.ts use Node; all other files of the SDK also work in browsers.
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -11,16 +11,18 @@ import { defaultSocket } from '../shared/settings/socket-place.ts';
 import { createHttpClient } from './http-client.ts';
 import type { LocalFiles, Platform } from './platform.ts';
 
-/** Where a server is: a Unix socket, or the URL of a TCP address, with the token that the server asks for there. */
+/** Where a server is: a Unix socket, or a URL for TCP, with the token if the server needs one. */
 export type ServerAddress =
   | { readonly socketPath: string; readonly url?: undefined }
   | { readonly url: string; readonly token?: string | undefined; readonly socketPath?: undefined };
 
-// A server at work sends something every few seconds, so this is a time of silence.
+/**
+ * In milliseconds. A working server sends something at least every 15 s, so a longer silence means a lost connection.
+ */
 const silenceTimeoutMs = 60_000;
 
 export function createNodePlatform(server: ServerAddress): Platform {
-  // The host of a Unix socket is nobody's; servers know this name.
+  // A request over a Unix socket needs a host name too. The server accepts this one.
   const base = server.socketPath === undefined ? server.url.replace(/\/+$/, '') : 'http://localhost';
   const token = server.socketPath === undefined ? server.token : undefined;
   const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
@@ -62,21 +64,24 @@ const localFiles: LocalFiles = {
 };
 
 /**
- * Where a server of this user is expected, by the variables that `boxrun` knows too: BOXRUN_SOCKET; BOXRUN_HOST and
- * BOXRUN_PORT; else the socket of BOXRUN_STATE_DIR (~/.boxrun) where it exists, which is in /tmp for a directory with a
- * long path; else
- * 127.0.0.1:9090. With BOXRUN_TOKEN, by TCP.
+ * Finds the server from the same variables as the command `boxrun`, in this order:
+ * 1. the socket BOXRUN_SOCKET;
+ * 2. BOXRUN_HOST and BOXRUN_PORT, if one of them is set;
+ * 3. the socket of the state directory BOXRUN_STATE_DIR (~/.boxrun), if it exists. It lies in /tmp if the path of the
+ *    directory is too long for a socket;
+ * 4. 127.0.0.1:9090.
+ * Over TCP, the client sends BOXRUN_TOKEN.
  */
 export function findServer(env: Readonly<Record<string, string | undefined>> = process.env): ServerAddress {
-  const given = (name: string) => (env[name] === '' ? undefined : env[name]);
-  const socketPath = given('BOXRUN_SOCKET');
+  const valueOf = (name: string) => (env[name] === '' ? undefined : env[name]);
+  const socketPath = valueOf('BOXRUN_SOCKET');
   if (socketPath !== undefined) return { socketPath };
-  const host = given('BOXRUN_HOST');
-  const port = given('BOXRUN_PORT');
-  const usualSocket = defaultSocket(resolve(given('BOXRUN_STATE_DIR') ?? join(homedir(), '.boxrun')));
-  if (host === undefined && port === undefined && existsSync(usualSocket)) return { socketPath: usualSocket };
+  const host = valueOf('BOXRUN_HOST');
+  const port = valueOf('BOXRUN_PORT');
+  const stateSocket = defaultSocket(resolve(valueOf('BOXRUN_STATE_DIR') ?? join(homedir(), '.boxrun')));
+  if (host === undefined && port === undefined && existsSync(stateSocket)) return { socketPath: stateSocket };
   const name = host ?? '127.0.0.1';
-  const token = given('BOXRUN_TOKEN');
+  const token = valueOf('BOXRUN_TOKEN');
   return {
     url: `http://${name.includes(':') ? `[${name}]` : name}:${port ?? '9090'}`,
     ...(token === undefined ? {} : { token }),

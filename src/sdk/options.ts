@@ -1,46 +1,46 @@
-// What the client's methods take, beside what the API itself defines. An option that is undefined is as one that is
-// absent. Public through public.ts.
+// Parameters of the client's methods that are not part of the API itself.
+// An option with the value undefined counts as absent.
 import type { CreateBoxBody, ExecBody, Progress, RunBody } from '../shared/api.ts';
 
 export interface CallOptions {
-  /** Ends the wait with CANCELED; what the server has begun goes on, where the method does not say otherwise. */
+  /** Aborting it ends the call with CANCELED. The server goes on with its work, unless the method says otherwise. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** For calls that end what runs in a box. */
+/** Options of calls that stop or remove a box. */
 export interface StopOptions extends CallOptions {
   /** How long processes have to end by themselves before they are killed, in seconds. */
   readonly graceS?: number;
 }
 
 export interface RemoveOptions extends StopOptions {
-  /** Whether a running box is removed too. */
+  /** True: removes the box even if it runs. */
   readonly force?: boolean;
 }
 
-/** For calls that make something. */
+/** Options of calls that create a box or start a command. */
 export interface MakeOptions extends CallOptions {
   /**
-   * 1 to 255 visible characters of ASCII. Sent again within 24 hours with the same key, the same call makes nothing
-   * twice and gives the same answer; another call with it is refused with VALIDATION_ERROR.
+   * 1 to 255 visible ASCII characters. If the same call is sent again with the same key within 24 hours, the server
+   * does nothing again and gives the same answer. A different call with this key is refused with VALIDATION_ERROR.
    */
   readonly idempotencyKey?: string | undefined;
 }
 
 export interface CreateOptions extends MakeOptions {
-  /** Told each step. */
+  /** Called at each step of creating the box. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 export interface ExecOptions extends MakeOptions {
-  /** Bytes of output that are kept, both streams together; 64 MiB when absent. */
+  /** How much output to keep, both streams together, in bytes; 64 MiB when absent. */
   readonly outputBytesMax?: number | undefined;
 }
 
 export type CreateBoxInput = Pick<CreateBoxBody, 'image'> & Partial<CreateBoxBody>;
 export type RunInput = Pick<RunBody, 'image' | 'cmd'> & Partial<RunBody>;
 /**
- * A command: its words, or these with its settings (`cmd`, `env`, `workdir`, `timeout_ms`, `user`). No shell is
- * involved.
+ * A command: its words, or an object with its words (`cmd`) and settings (`env`, `workdir`, `timeout_ms`, `user`). It
+ * does not run in a shell.
  */
 export type Command = readonly string[] | ExecBody;

@@ -1,5 +1,5 @@
-// What the SDK needs from the platform that it runs on: requests, WebSockets, and files where there are any.
-// node.ts and browser.ts each give one; everything else of the SDK is the same on both, and knows neither.
+// The interface between the SDK and the platform that it runs on: requests, WebSockets and local files.
+// node.ts and browser.ts implement it. The other files of the SDK know only this interface.
 
 export interface PlatformRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
@@ -8,11 +8,11 @@ export interface PlatformRequest {
   readonly signal?: AbortSignal;
 }
 
-/** The bytes of an answer, as `fetch` gives them. */
+/** The body of an answer: the part of fetch's ReadableStream that the SDK uses. */
 export interface PlatformBody {
   getReader(): {
     read(): Promise<{ readonly done?: boolean; readonly value?: Uint8Array | undefined }>;
-    /** Ends the answer; the bytes that are not read yet are lost. */
+    /** Ends the answer. Bytes that are not read yet are lost. */
     cancel(): Promise<void>;
   };
 }
@@ -41,22 +41,25 @@ export interface PlatformWebSocket {
 
 export interface LocalFiles {
   read(path: string): AsyncIterable<Uint8Array>;
-  /** Writes beside `path` and renames, so that a half-written file is never at `path`; makes missing directories. */
+  /**
+   * Writes a file beside `path` and renames it, so that `path` never holds an incomplete file. Creates missing
+   * directories.
+   */
   write(path: string, content: AsyncIterable<Uint8Array>): Promise<void>;
 }
 
 export interface Platform {
   /** URL of the server, without a slash at its end. */
   readonly base: string;
-  /** Where the server is, for people. */
+  /** Where the server is, as text for a person. */
   readonly address: string;
   /** Null in a browser. */
   readonly files: LocalFiles | null;
-  /** False where the body of a request must be there as a whole before it is sent: in browsers. */
+  /** False in browsers: there the whole body of a request must exist before it is sent. */
   readonly streamsRequests: boolean;
   fetch(url: string, request: PlatformRequest): Promise<PlatformResponse>;
   openWebSocket(url: string): Promise<PlatformWebSocket>;
   bytesOfBase64(text: string): Uint8Array;
-  /** Ends every request under way, and gives connections back. */
+  /** Ends every open request and closes all connections. */
   close(): Promise<void>;
 }

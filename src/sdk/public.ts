@@ -1,5 +1,5 @@
-// What both entries of the SDK export, besides `BoxRun` itself: the types of what it takes and gives, and its errors.
-// Nothing else of the SDK is public.
+// The exports that the SDK for Node and the SDK for browsers share: types and errors.
+// Besides these, only `BoxRun` and `ServerAddress` are public.
 export type {
   Box,
   BoxStatus,
@@ -14,7 +14,8 @@ export type {
   UsageSample,
 } from '../shared/api.ts';
 export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts';
-export type { BoxHandle, BoxRunClient } from './client.ts';
+export type { BoxHandle } from './box-handle.ts';
+export type { BoxRunClient } from './client.ts';
 export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOptions } from './event-stream.ts';
 export type { ExecResult } from './exec-result.ts';
 export type { Download, UploadSource } from './files.ts';

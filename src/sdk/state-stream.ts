@@ -1,50 +1,50 @@
-// The changes of all boxes and commands, over as many connections as it takes. Called by client.ts.
-// Each change is given once and in order; where some are lost for good, `reset` says so.
+// The state events of all boxes and commands. It reconnects when the connection is lost.
+// Each event is given exactly once and in order. If the server no longer has some events, it sends `reset`.
 import type { EventSourceMessage } from 'eventsource-parser';
 import type { BoxStateData, ExecStateData, StateKind } from '../shared/api.ts';
 import type { BoxRunError } from '../shared/errors.ts';
 import { readOn } from './messages.ts';
 import type { Transport } from './transport.ts';
 
-interface Placed {
-  /** To go on behind this event: `events({ since: id })`. */
+interface WithId {
+  /** `events({ since: id })` goes on after this event. */
   readonly id: string;
 }
 
-/** From here on every change is told: what is listed after `ready` misses nothing. */
-export interface ReadyEvent extends Placed {
+/** Every change after this event is given. So a list that is requested after `ready` misses no change. */
+export interface ReadyEvent extends WithId {
   readonly type: 'ready';
 }
 
-/** Changes before this are lost (too long ago, or the server was restarted): list anew. */
-export interface ResetEvent extends Placed {
+/** Changes before this event are lost (too old, or the server was restarted). Request the lists again. */
+export interface ResetEvent extends WithId {
   readonly type: 'reset';
 }
 
-/** A box was made, has changed, or is gone; `box` as it was then. */
-export interface BoxStateEvent extends Placed, BoxStateData {
+/** A box was created, changed or removed. `box` shows its state at that time. */
+export interface BoxStateEvent extends WithId, BoxStateData {
   readonly type: Extract<StateKind, `box.${string}`>;
 }
 
-/** A command was started, or has ended; `exec` as it was then. */
-export interface ExecStateEvent extends Placed, ExecStateData {
+/** A command was started or has ended. `exec` shows its state at that time. */
+export interface ExecStateEvent extends WithId, ExecStateData {
   readonly type: Extract<StateKind, `exec.${string}`>;
 }
 
 export type StateEvent = ReadyEvent | ResetEvent | BoxStateEvent | ExecStateEvent;
 
 export interface StateEventsOptions {
-  /** The id of the last event that is known; from now on when absent. */
+  /** Id of the last event that the caller knows; begins now when absent. */
   readonly since?: string | undefined;
   /**
-   * Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be
+   * Gives up after this number of connections in a row that brought nothing; 12 (about 30 s) when absent. May be
    * Infinity.
    */
   readonly attemptsMax?: number | undefined;
-  /** Told whenever there is no connection, before the next try. */
+  /** Called each time a connection fails or ends, before the next attempt. */
   readonly onLost?: ((error: BoxRunError) => void) | undefined;
   /**
-   * Told whenever a connection stands, again or for the first time; there may be nothing new to tell on it for long.
+   * Called each time the server has accepted a connection. The first event on it may come much later.
    */
   readonly onConnected?: (() => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -58,7 +58,7 @@ const kinds: Readonly<Record<StateKind, true>> = {
   'exec.finished': true,
 };
 
-/** @throws CANCELED; UNAVAILABLE when the server stays away */
+/** @throws CANCELED; UNAVAILABLE if the server stays away */
 export function readStateEvents(
   transport: Transport,
   { since, ...options }: StateEventsOptions,
@@ -76,7 +76,7 @@ export function readStateEvents(
   });
 }
 
-/** Null for what only a newer server tells. */
+/** Null for an event type that only a newer server has. */
 function eventOf({ event = '', data }: EventSourceMessage, id: string): StateEvent | null {
   if (event === 'ready' || event === 'reset') return { type: event, id };
   return Object.hasOwn(kinds, event) ? ({ type: event, id, ...(JSON.parse(data) as object) } as StateEvent) : null;

@@ -1,68 +1,76 @@
-// A terminal, or a command with its input, over a WebSocket: bytes both ways in binary frames, control as JSON in text
-// frames. It is open until the server tells the exit, something fails, or it is closed here; whichever comes first
-// settles it.
+// A terminal, or a command with its input, over a WebSocket. Binary frames carry bytes, text frames carry control
+// messages as JSON. It ends once: at the exit from the server, at an error, or when it is closed here. Later events
+// change nothing.
 import { BoxRunError, isErrorCode } from '../shared/errors.ts';
 import type { PlatformWebSocket } from './platform.ts';
 import type { Transport } from './transport.ts';
 
 export interface AttachOptions {
-  /** Program of the terminal; /bin/bash when absent. */
+  /** Program to run in the terminal; when absent, /bin/bash, or /bin/sh if the box has no bash. */
   readonly shell?: string | undefined;
   /** Width in characters; 80 when absent. */
   readonly cols?: number | undefined;
   /** Height in lines; 24 when absent. */
   readonly rows?: number | undefined;
-  /** TERM; xterm-256color when absent. */
+  /** Value of the variable TERM; xterm-256color when absent. */
   readonly term?: string | undefined;
-  /** Closes the terminal. */
+  /** Aborting it closes the terminal. */
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface AttachExecOptions {
-  /** False: only for typing; the output is read elsewhere, such as with `execEvents`. */
+  /**
+   * False: the server sends no output; the caller reads it in another way, such as with `execEvents`. True when absent.
+   */
   readonly output?: boolean | undefined;
-  /** Closes the connection; the command goes on. */
+  /** Aborting it closes the connection. The command goes on. */
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface Exit {
-  /** Null where it did not end by itself; then `error` says why. */
+  /** Null if the program did not end by itself; then `error` says why. */
   readonly exitCode: number | null;
   readonly error: string | null;
 }
 
-/** An open terminal. Closing that of a shell kills the shell with everything that it has started; a command goes on. */
+/**
+ * An open terminal. Closing the terminal of a shell (`attach`) kills the shell and its child processes. Closing the
+ * terminal of a command (`attachExec`) leaves the command running.
+ */
 export interface Terminal extends AsyncDisposable {
-  /** What the terminal shows. It ends with the shell or command, and errors where `exited` rejects. */
+  /** The output. It ends when the shell or command ends, and fails if `exited` rejects. */
   readonly output: ReadableStream<Uint8Array>;
-  /** What a command without a terminal of its own writes to stderr. */
+  /** The stderr of a command that was started without a terminal (`tty`). */
   readonly errors: ReadableStream<Uint8Array>;
   /**
-   * How the shell or command has ended. Rejects with the server's error (BOX_NOT_FOUND, BOX_NOT_RUNNING,
-   * EXEC_NOT_FOUND), UNAVAILABLE when the connection is lost, CANCELED when it was closed here.
+   * How the shell or command has ended. Rejects with the error from the server (BOX_NOT_FOUND, BOX_NOT_RUNNING,
+   * EXEC_NOT_FOUND), with UNAVAILABLE if the connection is lost, with CANCELED if it was closed here, or with
+   * RESOURCE_EXCEEDED if too much output was not read.
    */
   readonly exited: Promise<Exit>;
-  /** Types `data`; resolves when there is room for more. */
+  /** Sends `data` as input. Resolves when more can be sent. @throws CANCELED if the terminal has ended */
   write(data: Uint8Array | string): Promise<void>;
-  /** Tells the terminal its new size, in characters and lines. */
+  /** Changes the size of the terminal, in characters and lines. */
   resize(cols: number, rows: number): void;
-  /** Ends the input of a command: it reads the end of its stdin. */
+  /** Ends the input of a command, which then reads end-of-file from its stdin. */
   end(): void;
   close(): void;
 }
 
 /**
- * Output that nobody reads is kept up to here, then the terminal is closed (bytes): a WebSocket cannot be told to wait.
+ * The most unread output that is kept, in bytes. Above this the terminal is closed, because a WebSocket cannot ask the
+ * server to wait.
  */
 const unreadBytesMax = 64 * 1024 * 1024;
-/** Input waits while so much of it is on its way (bytes) ... */
+/** `write` waits while the WebSocket holds more unsent input than this, in bytes. */
 const unsentBytesMax = 1024 * 1024;
-/** ... and looks again after so long (milliseconds): a WebSocket does not tell. */
+/** How often `write` checks that, in milliseconds. A WebSocket has no event for it. */
 const unsentPollMs = 5;
 
 /**
- * Opens the WebSocket at `path` of the server; resolves when the connection stands.
- * @param ownerPath what it belongs to: asked for the reason when the WebSocket is refused
+ * Opens the WebSocket at `path` of the server. Resolves when it is open.
+ * @param ownerPath path of the box or command. If the server refuses the WebSocket, a GET of this path finds the reason
+ * @throws CANCELED, UNAVAILABLE, BOX_NOT_FOUND, EXEC_NOT_FOUND
  */
 export async function openTerminal(
   transport: Transport,
@@ -89,7 +97,7 @@ export async function openTerminal(
     await Promise.race([opened, terminal.exited]);
     return terminal;
   } catch (error) {
-    // A WebSocket that is refused does not say why; a plain request does.
+    // A refused WebSocket gives no reason. A plain request gives the error of the server.
     if (error instanceof BoxRunError && error.code === 'UNAVAILABLE')
       await transport.json({ method: 'GET', path: ownerPath, signal });
     throw error;
@@ -119,11 +127,11 @@ function createByteQueue(onCancel: () => void): ByteQueue {
 
 function createTerminal(socket: PlatformWebSocket, transport: Transport, signal: AbortSignal | undefined): Terminal {
   const encoder = new TextEncoder();
-  const closed = promiseWithEnds<void>();
-  const exited = promiseWithEnds<Exit>();
-  exited.promise.catch(() => undefined); // Whoever wants to know asks.
+  const closed = createDeferred<void>();
+  const exited = createDeferred<Exit>();
+  exited.promise.catch(() => undefined); // A caller may ignore `exited`; its rejection must not end the process.
   let isOver = false;
-  let connectionError: unknown = new Error('its WebSocket was closed');
+  let connectionError: unknown = new Error('the WebSocket was closed');
   const close = () => {
     fail(new BoxRunError('CANCELED', 'the terminal was closed'));
   };
@@ -144,7 +152,7 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
     });
   }
   function put({ controller }: ByteQueue, bytes: Uint8Array): void {
-    if (controller.desiredSize === null) return; // Canceled: nobody wants it.
+    if (controller.desiredSize === null) return; // The caller has canceled this stream.
     if (controller.desiredSize <= 0)
       fail(new BoxRunError('RESOURCE_EXCEEDED', 'the output of the terminal was not read'));
     else controller.enqueue(bytes);
@@ -168,8 +176,8 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
       });
     }
   }
-  function sendControl(word: Fields): void {
-    if (!isOver) socket.send(JSON.stringify(word));
+  function sendControl(message: Fields): void {
+    if (!isOver) socket.send(JSON.stringify(message));
   }
 
   socket.addEventListener('message', ({ data }) => {
@@ -208,7 +216,8 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
   };
 }
 
-function promiseWithEnds<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: unknown) => void } {
+/** Promise.withResolvers, which Node 20 does not have. */
+function createDeferred<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: unknown) => void } {
   let resolve!: (value: T) => void;
   let reject!: (error: unknown) => void;
   const promise = new Promise<T>((onValue, onError) => {

@@ -1,16 +1,16 @@
-// Requests to one server, over what platform.ts gives. Everything of the SDK that speaks to the server goes through
-// here, and gets errors of the catalogue whatever goes wrong.
+// Sends requests to one server through the platform. All requests of the SDK go through this file.
+// Every error that it throws is an error of the catalogue.
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer, errorOfConnection } from './errors.ts';
 import type { Platform, PlatformRequest, PlatformResponse } from './platform.ts';
 
 export interface TransportRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
-  /** With its query. */
+  /** Path with query. */
   readonly path: string;
   /** Sent as JSON. */
   readonly json?: unknown;
-  /** Sent as it is; goes with `contentType`. */
+  /** Sent unchanged, with the header `contentType`. Ignored if `json` is set. */
   readonly body?: Blob | AsyncIterable<Uint8Array>;
   readonly contentType?: string;
   readonly accept?: string;
@@ -21,32 +21,32 @@ export interface TransportRequest {
 export interface Transport {
   readonly platform: Platform;
   /**
-   * The answer, when it is a success.
-   * @throws the error of the answer; UNAVAILABLE when there is none; CANCELED when `signal` aborts or the client is
+   * Sends a request and gives the successful answer.
+   * @throws the error of the answer; UNAVAILABLE if there is no answer; CANCELED if `signal` aborts or the client is
    * closed
    */
   send(request: TransportRequest): Promise<PlatformResponse>;
-  /** The JSON of the answer. */
+  /** The JSON of the answer. @throws the same errors as `send` */
   json<T>(request: TransportRequest): Promise<T>;
   jsonAnswer<T>(
     request: TransportRequest,
   ): Promise<{ readonly body: T; readonly headers: PlatformResponse['headers'] }>;
-  /** The error of the catalogue behind what broke a request or an answer off. */
+  /** Turns the error of a request or an answer into an error of the catalogue. */
   errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError;
   close(): Promise<void>;
 }
 
 export function createTransport(platform: Platform): Transport {
-  let closed = false;
+  let isClosed = false;
 
   function errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError {
-    if (closed && !(error instanceof BoxRunError))
+    if (isClosed && !(error instanceof BoxRunError))
       return new BoxRunError('CANCELED', 'the client was closed', { cause: error });
     return errorOfConnection(error, platform.address, signal);
   }
 
   async function send(request: TransportRequest): Promise<PlatformResponse> {
-    if (closed) throw new BoxRunError('CANCELED', 'the client was closed');
+    if (isClosed) throw new BoxRunError('CANCELED', 'the client was closed');
     try {
       const response = await platform.fetch(`${platform.base}${request.path}`, platformRequest(request));
       if (response.ok) return response;
@@ -72,7 +72,7 @@ export function createTransport(platform: Platform): Transport {
     jsonAnswer,
     json: async <T>(request: TransportRequest) => (await jsonAnswer<T>(request)).body,
     async close() {
-      closed = true;
+      isClosed = true;
       await platform.close();
     },
   };

@@ -1,16 +1,16 @@
-// What boxes reserve and use, as it goes on, over as many connections as it takes. Called by client.ts.
-// Without ids: every connection begins with all that the server remembers.
+// The stream of CPUs and memory that boxes reserve and use. It reconnects when the connection is lost.
+// Its events have no ids: each connection begins with the whole history that the server has.
 import type { UsageHistory, UsageUpdate } from '../shared/api.ts';
 import type { BoxRunError } from '../shared/errors.ts';
 import { readOn } from './messages.ts';
 import type { Transport } from './transport.ts';
 
-/** The last hour as the server remembers it; comes first, and again on every new connection. */
+/** The samples of the last hour. It is the first event of each connection. */
 export interface UsageHistoryEvent extends UsageHistory {
   readonly type: 'history';
 }
 
-/** One more moment. */
+/** One new sample. */
 export interface UsageSampleEvent extends UsageUpdate {
   readonly type: 'sample';
 }
@@ -19,23 +19,23 @@ export type UsageEvent = UsageHistoryEvent | UsageSampleEvent;
 
 export interface UsageOptions {
   /**
-   * Given up after so many connections in a row that did not come about; 12 (half a minute) when absent. May be
+   * Gives up after this number of connections in a row that brought nothing; 12 (about 30 s) when absent. May be
    * Infinity.
    */
   readonly attemptsMax?: number | undefined;
-  /** Told whenever there is no connection, before the next try. */
+  /** Called each time a connection fails or ends, before the next attempt. */
   readonly onLost?: ((error: BoxRunError) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** @throws CANCELED; UNAVAILABLE when the server stays away */
+/** @throws CANCELED; UNAVAILABLE if the server stays away */
 export function readUsage(transport: Transport, options: UsageOptions): AsyncGenerator<UsageEvent, void, void> {
   return readOn<UsageEvent>(transport, {
     ...options,
     path: () => '/v1/usage',
-    name: () => 'the stream of what boxes use',
+    name: () => 'the stream of resource usage',
     take({ event, data }) {
-      if (event !== 'history' && event !== 'sample') return null; // Of a newer server.
+      if (event !== 'history' && event !== 'sample') return null; // An event type that only a newer server has.
       return { event: { type: event, ...(JSON.parse(data) as UsageHistory & UsageUpdate) }, isLast: false };
     },
   });

@@ -1,9 +1,9 @@
-// The frame of the page: its head, the connection to the server, the view that the address names, notices, and the list
-// of keys. Shown once, by main.tsx.
+// The frame of the dashboard: the head with the state of the connection, the current view, notices, and the list of
+// keys. The address of the page decides which view is shown.
 import { useState } from 'preact/hooks';
 import { changes } from './live/changes.ts';
 import { useKeys } from './live/keys.ts';
-import { dismiss, notices } from './live/notices.ts';
+import { notices, removeNotice } from './live/notices.ts';
 import { useStore } from './live/store.ts';
 import { theme, toggleTheme } from './live/theme.ts';
 import { BoxPage } from './pages/box-page.tsx';
@@ -48,7 +48,7 @@ export function App() {
       </header>
       {connection === 'lost' ? (
         <p class="banner" role="alert">
-          The server is away. What is shown is what was known; it goes on by itself when the server is back.
+          The server is away. This page shows the last known state, and updates itself when the server is back.
         </p>
       ) : null}
       {connection === 'refused' ? <Refused /> : <View route={current} />}
@@ -81,13 +81,13 @@ function ConnectionState() {
   );
 }
 
-/** The server wants a token that this browser does not have. */
+/** Shown if the server needs a token and this browser has none. */
 function Refused() {
   return (
     <main id="main">
       <h1>Not allowed</h1>
       <ErrorNote error={useStore(changes.failure)} />
-      <p>The server asks for a token. Run `boxrun ui` on its machine, and open the link that it prints.</p>
+      <p>The server needs a token. Run `boxrun ui` on the host of the server, and open the link that it prints.</p>
     </main>
   );
 }
@@ -96,7 +96,7 @@ function ThemeButton() {
   const current = useStore(theme);
   const other = current === 'dark' ? 'light' : 'dark';
   return (
-    <Button kind="quiet" label={`Make it ${other}`} onClick={toggleTheme}>
+    <Button kind="quiet" label={`Use the ${other} theme`} onClick={toggleTheme}>
       {current === 'dark' ? '☀' : '☾'}
     </Button>
   );
@@ -125,7 +125,7 @@ function Notices() {
                 kind="quiet"
                 label="Dismiss"
                 onClick={() => {
-                  dismiss(id);
+                  removeNotice(id);
                 }}
               >
                 ✕
@@ -140,12 +140,12 @@ function Notices() {
 const keys: readonly (readonly [string, string])[] = [
   ['/', 'search'],
   ['c', 'create a box'],
-  ['↑ ↓', 'walk through the boxes'],
-  ['Enter', 'open the box; in a search of output: the next match (with Shift: the one before)'],
+  ['↑ ↓', 'go to the previous or next box'],
+  ['Enter', 'open the box; in a search of output: go to the next match (Shift Enter: to the previous match)'],
   ['x', 'select the box'],
   ['Esc', 'clear the selection; go back; close'],
   ['F6', 'leave a terminal'],
-  ['?', 'this list'],
+  ['?', 'show this list'],
 ];
 
 function KeysDialog({ onClose }: { readonly onClose: () => void }) {
@@ -167,7 +167,7 @@ function KeysDialog({ onClose }: { readonly onClose: () => void }) {
   );
 }
 
-/** Not by the address: that names the view. */
+/** Moves the focus without a link to `#main`, because the part of the address after `#` names the view. */
 function skipToMain(event: Event): void {
   event.preventDefault();
   const main = document.getElementById('main');

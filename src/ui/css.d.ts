@@ -1,3 +1,3 @@
-// Style sheets are imported for their effect alone: the build puts them into files of their own.
-// Nothing of them is seen by the code.
+// Lets TypeScript accept imports of style sheets. The build puts style sheets into files of their own.
+// Such an import has no value that code could use.
 declare module '*.css';

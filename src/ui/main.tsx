@@ -1,5 +1,5 @@
-// The dashboard: begins to follow the server, and shows what it says. Loaded by index.html; served by the gateway at
-// /ui. Everything comes from the server that the page came from, and everything that is shown is text.
+// The first code of the dashboard: it starts the streams from the server and shows the page. All data comes from the
+// server that served the page. Data is always shown as text, never as HTML.
 import { render } from 'preact';
 import { App } from './app.tsx';
 import { changes } from './live/changes.ts';
@@ -11,13 +11,14 @@ import './style/boxes.css';
 import './style/box.css';
 import './style/output.css';
 
-const left = new AbortController();
+const pageClosed = new AbortController();
 addEventListener('pagehide', (event) => {
-  if (!event.persisted) left.abort();
+  // A persisted page may come back with the Back button, so its streams stay.
+  if (!event.persisted) pageClosed.abort();
 });
 
 applyTheme();
 followAddress();
-void changes.follow(left.signal);
-void usage.follow(left.signal);
+void changes.follow(pageClosed.signal);
+void usage.follow(pageClosed.signal);
 render(<App />, document.body);

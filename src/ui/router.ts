@@ -1,5 +1,5 @@
-// Where in the page one is, as the part of the address behind `#`: the server sees none of it, and every view can be
-// linked to. Links are plain links; the browser's own Back and Forward work.
+// The route of the dashboard: which view is shown. It is the part of the address after `#`, which browsers do not send
+// to the server. So each view has a link, and Back and Forward of the browser work.
 import { createStore, type Store } from './live/store.ts';
 
 export const boxTabs = ['commands', 'terminal', 'files', 'details'] as const;
@@ -10,6 +10,7 @@ export type Route =
   | { readonly view: 'box'; readonly box: string; readonly tab: BoxTab }
   | { readonly view: 'exec'; readonly box: string; readonly exec: string };
 
+/** The route that the part of an address after `#` names. An unknown one gives the list of boxes. */
 export function parseRoute(hash: string): Route {
   const [first, box, third, exec] = hash.replace(/^#\/?/, '').split('/').map(decode);
   if (first !== 'boxes' || box === undefined || box === '') return { view: 'boxes' };
@@ -25,6 +26,7 @@ export function hrefOf(route: Route): string {
 
 export const route: Store<Route> = createStore(parseRoute(globalThis.location?.hash ?? ''));
 
+/** Keeps `route` equal to the address from now on. */
 export function followAddress(): void {
   addEventListener('hashchange', () => {
     route.set(parseRoute(location.hash));
@@ -40,6 +42,6 @@ function decode(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {
-    return part; // What is no encoding stands for itself.
+    return part; // The part is not valid percent-encoding, so it is used unchanged.
   }
 }

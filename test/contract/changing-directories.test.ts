@@ -39,7 +39,7 @@ function hostTar(): string {
 }
 
 const inBox = (script: string) => server.client.exec('web', ['sh', '-c', script]);
-const warning = /^boxrun: warning: the copy is not of one moment: \S*tar: \.\/large: file changed as we read it\n$/;
+const warning = /^boxrun: warning: files changed during the copy: \S*tar: \.\/large: file changed as we read it\n$/;
 
 it('into a box', async () => {
   mkdirSync(join(directory, 'here'));

@@ -119,7 +119,7 @@ describe('exec -i', () => {
     process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
     expect(await running.ended).toBe(1);
     expect(running.stderr()).toMatch(
-      /^Error: \[UNAVAILABLE\] the input of the command broke off: .*\nHint: the command /,
+      /^Error: \[UNAVAILABLE\] the input of the command was lost: .*\nHint: the command /,
     );
   });
 });

@@ -157,7 +157,7 @@ it('tells errors with code and hint', async () => {
 });
 
 it.each([
-  [[], 'which command?'],
+  [[], 'no command given'],
   [['frobnicate'], ''],
   [['create', '--cpu', 'two'], '--cpu must be a whole number'],
   [['create', '--frob'], 'Unknown argument'],
@@ -168,7 +168,7 @@ it.each([
   [['exec', 'web', '-t', 'soon', '--', 'true'], 'Unknown argument'],
   [['exec', 'web', '-it', '--', 'true'], 'needs a terminal'],
   [['exec', 'web', '-id', '--', 'true'], 'choose one of'],
-  [['ls', '--', 'x'], 'nothing may follow --'],
+  [['ls', '--', 'x'], 'this command does not take words after --'],
   [['ls', '-s', 'gone'], 'Invalid values'],
 ])('exits 2 when used wrongly: boxrun %j', async (args, message) => {
   const { code, stdout, stderr } = await boxrun(...args);

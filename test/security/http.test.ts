@@ -290,9 +290,9 @@ describe('another user of the host', () => {
       let said = '';
       child.stderr.on('data', (piece: Buffer) => (said += piece.toString()));
       const [code] = (await once(child, 'close')) as [number];
-      expect([code, said]).toEqual([1, expect.stringContaining('that needs a token')]);
+      expect([code, said]).toEqual([1, expect.stringContaining('the server needs a token')]);
     }
-    return 'serve exits 1: that needs a token';
+    return 'serve exits 1: the server needs a token';
   });
 });
 

@@ -242,7 +242,7 @@ it('gives the terminal back when the command is canceled, and when the server is
   await type('clear', 'Enter');
   await open(execExample);
   process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
-  await shows(/the input of the command broke off/);
+  await shows(/the input of the command was lost/);
   await shows(/^exit code 1$/m);
   await isRestored();
   await eventually('the gateway is back', async () =>

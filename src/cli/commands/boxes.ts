@@ -1,8 +1,9 @@
-// create, ls, start, stop, rm, gc: the life of boxes from the command line.
-// Each asks the server once; `--json` gives the server's own words.
+// The commands create, ls, start, stop, rm and gc: they create, list, start, stop and remove boxes.
+// Each command sends one request. `--json` prints the answer of the server unchanged, except for rm.
 import {
   boxInput,
   boxOptions,
+  imagePositional,
   jsonOption,
   quietOption,
   stopGraceInput,
@@ -15,19 +16,19 @@ import { createProgressLine, printJson, printLines, renderBoxes } from '../rende
 
 export const createCommand = defineCommand({
   name: 'create',
-  describe: 'create a box and start it; prints its id',
-  positionals: { image: { describe: 'image, alias or imported image', default: 'default', kind: 'image' } },
+  describe: 'create a box, start it, and print its id',
+  positionals: { image: imagePositional },
   options: {
-    name: { type: 'text', alias: 'n', describe: 'a name to call it by' },
+    name: { type: 'text', alias: 'n', describe: 'name of the box' },
     ...boxOptions,
     'stop-grace': stopGraceOption,
-    label: { type: 'list', alias: 'l', describe: 'note KEY=VALUE on it, to find it by; may be repeated' },
+    label: { type: 'list', alias: 'l', describe: 'label, KEY=VALUE, to find the box by; may be repeated' },
     quiet: quietOption,
     json: jsonOption,
   },
   examples: [
-    ['create base --name web --cpu 1 --memory 256', 'a box called web'],
-    ['create base -n site --cpu 1 -v .:/srv:ro -e STAGE=test', 'one that sees this directory, and a variable'],
+    ['create base --name web --cpu 1 --memory 256', 'a box with the name web'],
+    ['create base -n site --cpu 1 -v .:/srv:ro -e STAGE=test', 'a box with this directory in /srv, and a variable'],
   ],
   async run(values, { withClient }) {
     const input = {
@@ -60,14 +61,24 @@ export const listCommand = defineCommand({
   name: 'ls',
   describe: 'list boxes, newest first',
   options: {
-    status: { type: 'text', alias: 's', choices: statuses, default: 'all', describe: 'only of this status' },
-    label: { type: 'list', alias: 'l', describe: 'only with this label, KEY or KEY=VALUE; may be repeated' },
+    status: {
+      type: 'text',
+      alias: 's',
+      choices: statuses,
+      default: 'all',
+      describe: 'list only boxes with this status',
+    },
+    label: {
+      type: 'list',
+      alias: 'l',
+      describe: 'list only boxes with this label, KEY or KEY=VALUE; may be repeated',
+    },
     quiet: quietOption,
     json: jsonOption,
   },
   examples: [
-    ['ls -s running', 'the running ones'],
-    ['ls -q', 'their ids'],
+    ['ls -s running', 'the running boxes'],
+    ['ls -q', 'only the ids'],
   ],
   async run({ status, label, quiet, json }, { withClient }) {
     return withClient(async (client) => {
@@ -82,7 +93,7 @@ export const listCommand = defineCommand({
 
 const graceOption = {
   type: 'text',
-  describe: 'seconds in which processes may end by themselves, before they are killed',
+  describe: 'how long to wait for its processes to end before they are killed, in seconds',
 } as const;
 
 export const startCommand = defineCommand({
@@ -90,7 +101,7 @@ export const startCommand = defineCommand({
   describe: 'start a stopped box',
   positionals: { box: { describe: 'id or name', required: true, kind: 'stoppedBox' } },
   options: { json: jsonOption },
-  examples: [['start web', 'start the box called web']],
+  examples: [['start web', 'start the box web']],
   async run({ box, json }, { withClient }) {
     return withClient(async (client) => printStatus(await client.startBox(box), json));
   },
@@ -98,10 +109,10 @@ export const startCommand = defineCommand({
 
 export const stopCommand = defineCommand({
   name: 'stop',
-  describe: 'stop a running box; its disk stays',
+  describe: 'stop a running box, and keep its disk',
   positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
-  options: { grace: { ...graceOption, shownDefault: "the box's, else 5" }, json: jsonOption },
-  examples: [['stop --grace 30 web', 'its processes have 30 s to end by themselves']],
+  options: { grace: { ...graceOption, shownDefault: '--stop-grace of the box, else 5' }, json: jsonOption },
+  examples: [['stop --grace 30 web', 'give its processes 30 s to end']],
   async run({ box, grace, json }, { withClient }) {
     const options = grace === undefined ? {} : { graceS: parseGrace('grace', grace) };
     return withClient(async (client) => printStatus(await client.stopBox(box, options), json));
@@ -119,11 +130,11 @@ export const removeCommand = defineCommand({
   describe: 'remove a box with its disk',
   positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
   options: {
-    force: { type: 'flag', alias: 'f', describe: 'even when it is running' },
+    force: { type: 'flag', alias: 'f', describe: 'remove the box even if it runs' },
     grace: { ...graceOption, default: '1' },
     json: jsonOption,
   },
-  examples: [['rm -f web', 'stop and remove the box called web']],
+  examples: [['rm -f web', 'stop and remove the box web']],
   async run({ box, force, grace, json }, { withClient }) {
     const graceS = parseGrace('grace', grace);
     return withClient(async (client) => {
@@ -137,12 +148,12 @@ export const removeCommand = defineCommand({
 
 export const gcCommand = defineCommand({
   name: 'gc',
-  describe: 'remove boxes that are stopped or failed for long',
+  describe: 'remove boxes that have been stopped or failed for a long time',
   options: {
-    'older-than': { type: 'text', default: '3600', describe: 'for longer than so many seconds' },
+    'older-than': { type: 'text', default: '3600', describe: 'remove only boxes older than this, in seconds' },
     json: jsonOption,
   },
-  examples: [['gc --older-than 86400', 'those of yesterday']],
+  examples: [['gc --older-than 86400', 'boxes that stopped or failed more than a day ago']],
   async run(values, { withClient }) {
     const olderThanS = parseWhole('older-than', values['older-than'], 0);
     return withClient(async (client) => {

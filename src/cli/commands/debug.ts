@@ -1,5 +1,5 @@
-// debug bundle: packs what a bug report needs into one file. The packing is in ../debug-bundle.ts, loaded when it is
-// asked for. It works with the server up, down or hanging, and changes nothing.
+// The command debug bundle: writes one file with everything that a bug report needs (see server/debug-bundle.ts).
+// It works if the server runs, hangs or is down, and changes nothing but that file.
 import { writeFileSync } from 'node:fs';
 import { loadConfig } from '../../shared/settings/config.ts';
 import { defineCommand } from '../parsing/command.ts';
@@ -8,17 +8,17 @@ import { examine, type Finding } from './doctor.ts';
 
 const bundleCommand = defineCommand({
   name: 'bundle',
-  describe: 'pack logs, versions, findings and states into one file, without secrets',
+  describe: 'write logs, versions, findings of doctor, and states into one file, without secrets',
   options: {
     output: {
       type: 'text',
       alias: 'o',
       kind: 'file',
-      describe: 'the file to write',
+      describe: 'file to write',
       shownDefault: 'boxrun-debug-TIME.tar.gz',
     },
   },
-  examples: [['debug bundle -o report.tar.gz', 'what a bug report needs']],
+  examples: [['debug bundle -o report.tar.gz', 'a file for a bug report']],
   async run({ output }, { version }) {
     const path = output ?? `boxrun-debug-${new Date().toISOString().replace(/[:.]/g, '-')}.tar.gz`;
     const config = loadConfig();
@@ -36,11 +36,11 @@ const bundleCommand = defineCommand({
 
 export const debugCommand = defineCommand({
   name: 'debug',
-  describe: 'help with finding out what is wrong',
+  describe: 'collect information for a bug report',
   subcommands: [bundleCommand],
-  examples: [['debug bundle', 'pack what a bug report needs']],
+  examples: [['debug bundle', 'a file for a bug report']],
   run: async () => {
-    printLines('boxrun debug bundle packs what a bug report needs; see --help');
+    printLines('boxrun debug bundle writes a file for a bug report; see --help');
     return 0;
   },
 });

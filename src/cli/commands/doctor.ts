@@ -1,5 +1,5 @@
-// doctor: whether this host can run boxes, and what is missing where it cannot. It tries things out; it changes
-// nothing. Its exit code says whether the chosen driver works.
+// The command doctor: finds out by probes whether this host can run boxes, and what is missing if it cannot.
+// Its exit code is 0 if the chosen driver works. It changes nothing but its own files in the state directory.
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { loadConfig, type Config, type DriverName } from '../../shared/settings/config.ts';
@@ -11,7 +11,7 @@ import { printJson } from '../render/render.ts';
 
 const drivers: readonly DriverName[] = ['boxlite', 'container'];
 
-/** What the container driver and image imports use, and the Debian package that has it. */
+/** Programs that the container driver and image imports use, each with its Debian package. */
 const tools: readonly (readonly [string, string])[] = [
   ['crun', 'crun'],
   ['runc', 'runc (instead of crun)'],
@@ -28,113 +28,121 @@ const tools: readonly (readonly [string, string])[] = [
   ['unshare', 'util-linux'],
 ];
 
-/** One thing that was looked at; `good` is null where it is no matter of good or bad. */
+/** The result of one check. */
 export interface Finding {
+  /** Null if the result is only information. */
   readonly good: boolean | null;
   readonly what: string;
   readonly problems?: readonly string[];
 }
 
-type Say = (good: boolean | null, what: string, problems?: readonly string[]) => void;
+type Report = (good: boolean | null, what: string, problems?: readonly string[]) => void;
 
 export const doctorCommand = defineCommand({
   name: 'doctor',
-  describe: 'tell whether this host can run boxes, and what is missing',
+  describe: 'check whether this host can run boxes, and what is missing',
   options: {
     driver: {
       type: 'text',
       choices: ['boxlite', 'container'],
-      describe: 'the driver that must work',
+      describe: 'the driver that must work for exit code 0',
       shownDefault: 'BOXRUN_DRIVER, else boxlite',
     },
-    fresh: { type: 'flag', describe: 'try the drivers again, even if a kept answer still holds' },
+    fresh: { type: 'flag', describe: 'try the drivers again, even if a stored result is still valid' },
     json: jsonOption,
   },
-  examples: [['doctor --driver container', 'exit code 0 when containers work here']],
+  examples: [['doctor --driver container', 'exit code 0 if containers work on this host']],
   async run({ driver, fresh, json }) {
     const config = loadConfig({ driver });
     const findings: Finding[] = [];
-    const say: Say = (good, what, problems = []) => {
+    const report: Report = (good, what, problems = []) => {
       findings.push({ good, what, problems });
       if (json) return;
       process.stdout.write(`${good === null ? '  --  ' : good ? '  ok  ' : '  NO  '}${what}\n`);
       for (const problem of problems) process.stdout.write(`        ${problem}\n`);
     };
-    const works = await examine(config, say, fresh);
+    const works = await examine(config, report, fresh);
     if (json) printJson({ ok: works, driver: config.driver, findings });
     else if (!works && config.driver === 'boxlite') {
       process.stdout.write(
-        'Boxes can run as containers instead, less isolated from the host: boxrun serve --driver container\n',
+        'Boxes can run as containers, which are less isolated from the host: boxrun serve --driver container\n',
       );
     }
     return works ? 0 : 1;
   },
 });
 
-/** True when the chosen driver works. */
-export async function examine(config: Config, say: Say, fresh = false): Promise<boolean> {
-  sayNode(say);
-  if (!sayStateDirectory(config, say)) return false;
-  say(null, `limits: ${config.maxCpu} CPUs, ${config.maxMemoryMb} MiB over all boxes`);
+/**
+ * Runs all checks and reports each result. Returns true if the chosen driver works.
+ * @param fresh probes the drivers again, even if a stored result is still valid
+ */
+export async function examine(config: Config, report: Report, fresh = false): Promise<boolean> {
+  reportNode(report);
+  if (!reportStateDirectory(config, report)) return false;
+  report(null, `limits: ${config.maxCpu} CPUs, ${config.maxMemoryMb} MiB over all boxes`);
   for (const [tool, source] of tools) {
     const path = findTool(tool);
-    say(path === null ? null : true, path === null ? `${tool} is not there; package ${source}` : `${tool}: ${path}`);
+    report(
+      path === null ? null : true,
+      path === null ? `${tool} is not installed; package ${source}` : `${tool}: ${path}`,
+    );
   }
-  sayKvm(say);
-  await sayServiceGroup(config, say);
+  reportKvm(report);
+  await reportServiceGroup(config, report);
   const { probeDriver } = await import('../heavy.ts');
   let chosenWorks = false;
   for (const driver of drivers) {
     const chosen = driver === config.driver;
     const { ok, problems, isKept } = await probeDriver({ ...config, driver }, { fresh });
     if (chosen) chosenWorks = ok;
-    const verdict = `${ok ? 'works' : 'does not work here'}${isKept ? ' (tried earlier; `boxrun doctor --fresh` tries again)' : ''}`;
-    say(ok ? true : chosen ? false : null, `driver ${driver}${chosen ? ' (chosen)' : ''}: ${verdict}`, problems);
+    const verdict = `${ok ? 'works' : 'does not work here'}${isKept ? ' (stored result; `boxrun doctor --fresh` tries again)' : ''}`;
+    report(ok ? true : chosen ? false : null, `driver ${driver}${chosen ? ' (chosen)' : ''}: ${verdict}`, problems);
   }
   return chosenWorks;
 }
 
-function sayNode(say: Say): void {
+function reportNode(report: Report): void {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   const good = major > 20 || (major === 20 && minor >= 19);
-  say(
+  report(
     good,
     `Node ${process.versions.node}${good ? '' : '; 20.19 or newer is needed'} on ${process.platform} ${process.arch}`,
   );
 }
 
-function sayStateDirectory({ stateDir }: Config, say: Say): boolean {
+function reportStateDirectory({ stateDir }: Config, report: Report): boolean {
   try {
     makeStateDirectories(stateDir);
     accessSync(stateDir, constants.R_OK | constants.W_OK | constants.X_OK);
-    say(true, `state directory ${stateDir}`);
+    report(true, `state directory ${stateDir}`);
     return true;
   } catch (error) {
-    say(false, `state directory ${stateDir}: ${errorText(error)}`);
+    report(false, `state directory ${stateDir}: ${errorText(error)}`);
     return false;
   }
 }
 
-function sayKvm(say: Say): void {
+function reportKvm(report: Report): void {
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
-    say(null, '/dev/kvm is there and opens, which is no proof yet: see driver boxlite');
+    report(null, '/dev/kvm can be opened; see the result of the driver boxlite for whether VMs work');
   } catch (error) {
-    say(null, `/dev/kvm: ${errorText(error)}; the boxlite driver needs it`);
+    report(null, `/dev/kvm: ${errorText(error)}; the boxlite driver needs it`);
   }
 }
 
-/** Of a server that were started from here. */
-async function sayServiceGroup({ stateDir }: Config, say: Say): Promise<void> {
+/** Whether boxes could leave the control group of a server that is started from this shell. */
+async function reportServiceGroup({ stateDir }: Config, report: Report): Promise<void> {
   try {
     const { tryToLeave } = await import('../heavy.ts');
     const place = await tryToLeave(stateDir);
-    if (place === null) say(null, 'nobody ends this by its control group, so boxes need not leave it');
-    else say(true, `boxes leave the control group of the server (tried: ${place})`);
+    if (place === null)
+      report(null, 'boxes need not leave the control group of the server: nothing ends its processes by this group');
+    else report(true, `boxes leave the control group of the server (tried: ${place})`);
   } catch (error) {
-    say(null, 'boxes stay in the control group of the server, and end with it', [
+    report(null, 'boxes stay in the control group of the server, and end with the server', [
       errorText(error),
-      'in the unit of a service, KillMode=process keeps them running; `boxrun service install` writes such a unit',
+      'in a unit file, KillMode=process keeps boxes running; `boxrun service install` writes such a unit file',
     ]);
   }
 }

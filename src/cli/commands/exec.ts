@@ -1,47 +1,54 @@
-// exec and run: commands in boxes. Output passes through byte by byte as it comes, and the exit code becomes our own.
-// Ctrl-C ends the command in the box too.
-import { boxInput, boxOptions, detachKeysOption, envOption, jsonOption } from '../parsing/box-options.ts';
+// The commands exec and run: they run a command in a box. Output passes through unchanged as it is written, and the
+// exit code of the command becomes our own. Ctrl-C also ends the command in the box, unless it has our terminal.
+import {
+  boxInput,
+  boxOptions,
+  detachKeysOption,
+  envOption,
+  imagePositional,
+  jsonOption,
+} from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
 import { parseDetachKeys } from '../terminal/detach-keys.ts';
 import type { ExecInput } from '../render/command-output.ts';
 import { parseAssignments, parseSeconds, parseUser, timeoutOrTty, UsageError } from '../parsing/options.ts';
 import { printJson, printLines } from '../render/render.ts';
 
-const timeoutOption = { type: 'text', describe: 'kill it after so many seconds' } as const;
+const timeoutOption = { type: 'text', describe: 'kill the command after this time, in seconds' } as const;
 
 export const execCommand = defineCommand({
   name: 'exec',
   describe: 'run a command in a box: boxrun exec BOX -- COMMAND ...',
   positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
   options: {
-    interactive: { type: 'flag', alias: 'i', describe: 'give it our standard input' },
+    interactive: { type: 'flag', alias: 'i', describe: 'pass standard input on to the command' },
     tty: {
       type: 'flag',
       alias: 't',
-      describe: 'give it a terminal, this one if there is one (-t SECONDS is --timeout)',
+      describe: 'run the command in a terminal: this one, if there is one (-t SECONDS means --timeout)',
     },
     'detach-keys': detachKeysOption,
-    detach: { type: 'flag', alias: 'd', describe: 'do not wait; prints the id of the command' },
+    detach: { type: 'flag', alias: 'd', describe: 'do not wait for the command; print its id' },
     timeout: timeoutOption,
     env: envOption,
-    workdir: { type: 'text', alias: 'w', describe: 'run it in this directory of the box', shownDefault: "the box's" },
+    workdir: { type: 'text', alias: 'w', describe: 'working directory in the box', shownDefault: "the box's" },
     user: {
       type: 'text',
       alias: 'u',
-      describe: 'run it as this user, NAME or ID, with :GROUP where wanted',
+      describe: 'user in the box, NAME|ID[:GROUP]',
       shownDefault: "the image's",
     },
   },
   takesCommand: 'exec web -- ls -l',
   reword: timeoutOrTty,
   examples: [
-    ['exec web -- sh -c "echo hello; exit 3"', 'everything after -- is the command; exits with 3'],
+    ['exec web -- sh -c "echo hello; exit 3"', 'everything after -- is the command; exit code 3'],
     [
       'exec -t 5 -e NAME=you -w /tmp web -- sh -c \'echo "$NAME in $(pwd)"\'',
-      'with a variable, in a directory, for 5 s at most',
+      'with a variable, in /tmp, for at most 5 s',
     ],
     ['exec -i web -- wc -c < notes.txt', 'with input from a file or a pipe'],
-    ['exec -it web -- vi notes.txt', 'in this terminal; Ctrl-P Ctrl-Q leaves it, and the command goes on'],
+    ['exec -it web -- vi notes.txt', 'in this terminal; Ctrl-P Ctrl-Q leaves the command running'],
   ],
   async run(
     { box, interactive, tty, detach, timeout, env, workdir, user, 'detach-keys': keys },
@@ -86,25 +93,23 @@ export const execCommand = defineCommand({
   },
 });
 
-/** Whether the command gets our input, and whether that is a terminal for its own one. */
+/** Whether our input goes to the command, and whether our terminal is connected to a terminal of the command. */
 function inputHere({ interactive, tty, detach }: { interactive: boolean; tty: boolean; detach: boolean }): {
   isFed: boolean;
   isTerminal: boolean;
 } {
   if (detach && interactive)
-    throw new UsageError('choose one of --detach and --interactive: nobody would be there to type');
+    throw new UsageError('choose one of --detach and --interactive; with --detach, no input can be sent');
   const isTerminal = tty && !detach && process.stdin.isTTY;
   if (interactive && tty && !isTerminal)
-    throw new UsageError(
-      '-i with -t needs a terminal; leave -t away to give the command what comes from a pipe or a file',
-    );
+    throw new UsageError('-i with -t needs a terminal; use -i without -t to pass on input from a pipe or a file');
   return { isFed: interactive || isTerminal, isTerminal };
 }
 
 export const runCommand = defineCommand({
   name: 'run',
-  describe: 'run one command in a box of its own: boxrun run IMAGE -- COMMAND ...',
-  positionals: { image: { describe: 'image, alias or imported image', required: true, kind: 'image' } },
+  describe: 'create a box, run one command in it, and remove it: boxrun run IMAGE -- COMMAND ...',
+  positionals: { image: { describe: imagePositional.describe, required: true, kind: 'image' } },
   options: { timeout: { ...timeoutOption, alias: 't' }, ...boxOptions, json: jsonOption },
   takesCommand: 'run alpine -- ls -l',
   examples: [['run base --cpu 1 -- echo hello', 'the box is removed afterwards']],

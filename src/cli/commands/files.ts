@@ -1,20 +1,20 @@
-// cp: files and directories between this host and a box.
-// One side is in a box, the other here; whatever is copied appears whole or not at all where it is one file.
+// The command cp: copies a file or a directory between this host and a box.
+// A file appears at its target only when it is complete. That does not hold for the files of a directory.
 import { defineCommand } from '../parsing/command.ts';
 import { parseCopy } from '../copy/copy-paths.ts';
 
 export const copyCommand = defineCommand({
   name: 'cp',
-  describe: 'copy a file or directory into a box or out of it',
+  describe: 'copy a file or a directory into a box or out of a box',
   positionals: {
-    source: { describe: 'path here, BOX:PATH, or - for standard input', required: true, kind: 'boxOrFile' },
-    target: { describe: 'path here, BOX:PATH, or - for standard output', required: true, kind: 'boxOrFile' },
+    source: { describe: 'local path, BOX:PATH, or - for standard input', required: true, kind: 'boxOrFile' },
+    target: { describe: 'local path, BOX:PATH, or - for standard output', required: true, kind: 'boxOrFile' },
   },
   options: { quiet: { type: 'flag', alias: 'q', describe: 'show no progress' } },
   examples: [
-    ['cp notes.txt web:/srv/notes.txt', 'one file; missing directories are made'],
-    ['cp web:/srv/notes.txt - | wc -c', 'out of the box, to standard output'],
-    ['cp site web:/srv', 'a directory: /srv/site, or /srv itself where that is missing'],
+    ['cp notes.txt web:/srv/notes.txt', 'one file; missing directories are created'],
+    ['cp web:/srv/notes.txt - | wc -c', 'from the box to standard output'],
+    ['cp site web:/srv', 'a directory: it becomes /srv/site, or /srv if there is no /srv yet'],
   ],
   async run({ source, target, quiet }, { interrupts, withClient }) {
     const copy = parseCopy(source, target);
@@ -26,7 +26,8 @@ export const copyCommand = defineCommand({
         return 0;
       } catch (error) {
         if (!interrupt.signal.aborted) throw error;
-        if (!interrupt.isQuiet()) process.stderr.write('\nboxrun: canceled; a file that was under way is not there\n');
+        if (!interrupt.isQuiet())
+          process.stderr.write('\nboxrun: canceled; a file that was not complete was not written\n');
         return interrupt.exitCode();
       } finally {
         interrupt.release();

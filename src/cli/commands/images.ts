@@ -1,5 +1,5 @@
-// images: what is imported on this host, and importing more of it, for hosts without a registry. Works on the state
-// directory itself, so it needs no server; boxes find an imported image by its name, before any alias or registry.
+// The command images: lists, imports and removes images on this host, for hosts that cannot reach a registry. It works
+// on the state directory, without a server. The name of an imported image wins over a short name or a registry.
 import { jsonOption } from '../parsing/box-options.ts';
 import { resolveHere } from '../parsing/options.ts';
 import { defineCommand } from '../parsing/command.ts';
@@ -49,7 +49,7 @@ async function list({ quiet, json }: { readonly quiet: boolean; readonly json: b
 
 const listCommand = defineCommand({
   name: 'list',
-  describe: 'list imported images and the short names of others',
+  describe: 'list imported images, and short names of images in registries',
   options: listOptions,
   examples: [['images list', 'the same as boxrun images']],
   run: list,
@@ -59,7 +59,7 @@ const importCommand = defineCommand({
   name: 'import',
   describe: 'import an OCI layout (directory or tar), a docker-save tar, or a root file system tar',
   positionals: {
-    name: { describe: 'what to call it', required: true },
+    name: { describe: 'name for the image', required: true },
     path: { describe: 'file or directory', required: true, kind: 'file' },
   },
   options: { json: jsonOption },
@@ -77,9 +77,9 @@ const importCommand = defineCommand({
 const removeCommand = defineCommand({
   name: 'rm',
   describe: 'remove an imported image; boxes made from it keep their disks',
-  positionals: { name: { describe: 'its name', required: true, kind: 'image' } },
+  positionals: { name: { describe: 'name of the image', required: true, kind: 'image' } },
   options: { json: jsonOption },
-  examples: [['images rm tools', 'the name means a registry again']],
+  examples: [['images rm tools', 'after that, the name tools means an image in a registry']],
   async run({ name, json }) {
     const { removeImage } = await import('../heavy.ts');
     await removeImage(imagesDir(), name);
@@ -94,7 +94,7 @@ export const imagesCommand = defineCommand({
   describe: 'list, import and remove images on this host',
   options: listOptions,
   examples: [
-    ['images', 'what is here'],
+    ['images', 'the images on this host'],
     ['images import tools ./rootfs.tar', 'then: boxrun create tools'],
   ],
   subcommands: [listCommand, importCommand, removeCommand],

@@ -1,16 +1,16 @@
-// upgrade and uninstall: the package itself, in the place where this very file is installed, and the data if the user
-// says so. Each command says what it does before it does it, and changes nothing with --dry-run.
+// The commands upgrade and uninstall: they change the package in the place where this file is installed. uninstall also
+// removes the data, if the user wants that. Each prints a step before it does the step. --dry-run changes nothing.
 import { defineCommand } from '../parsing/command.ts';
 import { UsageError } from '../parsing/options.ts';
 import { printLines } from '../render/render.ts';
 
-const dryRunOption = { type: 'flag', describe: 'only say what would be done' } as const;
+const dryRunOption = { type: 'flag', describe: 'change nothing, only print what would be done' } as const;
 
 export const upgradeCommand = defineCommand({
   name: 'upgrade',
-  describe: 'install the newest version, or say how to update',
+  describe: 'install the newest version, or print how to update',
   options: { 'dry-run': dryRunOption },
-  examples: [['upgrade --dry-run', 'what would be run']],
+  examples: [['upgrade --dry-run', 'the command that would be run']],
   async run(values, { version }) {
     const [{ installedPrefix, planUpgrade, publishedName, runNpm }, { isServerUp }] = await Promise.all([
       import('../server/installation.ts'),
@@ -31,10 +31,10 @@ export const upgradeCommand = defineCommand({
 
 export const uninstallCommand = defineCommand({
   name: 'uninstall',
-  describe: 'stop the boxes and the server, and remove boxrun, through npm',
+  describe: 'stop the boxes and the server, then remove boxrun with npm',
   options: {
     yes: { type: 'flag', alias: 'y', describe: 'do not ask' },
-    'keep-data': { type: 'flag', describe: 'leave boxes, images and logs where they are (the default with --yes)' },
+    'keep-data': { type: 'flag', describe: 'keep boxes, images and logs (the default with --yes)' },
     'purge-data': { type: 'flag', describe: 'remove boxes, images and logs for ever' },
     'dry-run': dryRunOption,
   },

@@ -1,14 +1,14 @@
-// info, execs, logs, events: what a server is, which commands a box has run, what one of them has written, and what
-// changes. Reads only.
+// The commands info, execs, logs and events: they show the server, the commands of a box, the output of a command, and
+// changes as they happen. They only read.
 import { jsonOption, quietOption } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
 import { printJson, printLines, renderAge, renderCommand, renderDuration, renderTable } from '../render/render.ts';
 
 export const infoCommand = defineCommand({
   name: 'info',
-  describe: 'tell what the server may use, and what its boxes take of it',
+  describe: 'show the address and the driver of the server, and how much of its CPUs and memory boxes reserve',
   options: { json: jsonOption },
-  examples: [['info', 'where it listens, CPUs and memory, used and in all']],
+  examples: [['info', 'address, driver, boxes, CPUs, memory']],
   async run({ json }, { version, withClient }) {
     return withClient(async (client) => {
       const [info, boxes] = await Promise.all([client.info(), client.listBoxes()]);
@@ -57,7 +57,7 @@ export const execsCommand = defineCommand({
   describe: 'list the commands of a box, newest first',
   positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
   options: { quiet: quietOption, json: jsonOption },
-  examples: [['execs web', 'what ran in the box called web, and how it ended']],
+  examples: [['execs web', 'the commands of the box web, and how they ended']],
   async run({ box, quiet, json }, { withClient }) {
     return withClient(async (client) => {
       const execs = await client.listExecs(box);
@@ -83,13 +83,13 @@ export const execsCommand = defineCommand({
 
 export const eventsCommand = defineCommand({
   name: 'events',
-  describe: 'tell of every change of a box and of every command as it happens, one line each; Ctrl-C ends it',
+  describe: 'print one line for each change of a box or a command as it happens; Ctrl-C ends it',
   options: {
-    since: { type: 'text', describe: 'begin behind the event of this id, as --json tells it', shownDefault: 'now' },
-    json: { type: 'flag', describe: 'print JSON, one event a line' },
+    since: { type: 'text', describe: 'begin after the event with this id (--json prints ids)', shownDefault: 'now' },
+    json: { type: 'flag', describe: 'print JSON, one event on each line' },
   },
   examples: [
-    ['events', 'what happens from now on'],
+    ['events', 'all changes from now on'],
     ['events --json | grep exec.finished', 'for programs'],
   ],
   async run({ since, json }, { interrupts, withClient }) {
@@ -107,16 +107,16 @@ export const eventsCommand = defineCommand({
 
 export const logsCommand = defineCommand({
   name: 'logs',
-  describe: 'print what a command has written; boxrun execs BOX lists the commands',
+  describe: 'print the output of a command; boxrun execs BOX lists the commands',
   positionals: {
     box: { describe: 'id or name', required: true, kind: 'box' },
     exec: { describe: 'id of the command', required: true, kind: 'exec' },
   },
   options: {
     follow: { type: 'flag', alias: 'f', describe: 'go on until the command ends' },
-    json: { type: 'flag', describe: 'print JSON, one event a line' },
+    json: { type: 'flag', describe: 'print JSON, one event on each line' },
   },
-  examples: [['logs web "$(boxrun execs -q web | head -n 1)"', 'of the newest command in the box called web']],
+  examples: [['logs web "$(boxrun execs -q web | head -n 1)"', 'output of the newest command in the box web']],
   async run({ box, exec: execId, follow, json }, { interrupts, withClient }) {
     return withClient(async (client) => {
       const exec = await client.getExec(box, execId);

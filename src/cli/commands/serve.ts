@@ -1,5 +1,5 @@
-// serve: checks that the chosen driver works on this host, says what it offers, and then becomes the keeper.
-// The only command that loads a part of the server.
+// The command serve: checks that the chosen driver works on this host. Then this process becomes the keeper.
+// No other command loads code of the server's processes.
 import { capTable, type CapSetting } from '../../shared/settings/caps.ts';
 import { loadConfig, takeNotifySocket, takeToken, type Config } from '../../shared/settings/config.ts';
 import { makeStateDirectories } from '../../shared/settings/state-dir.ts';
@@ -23,64 +23,71 @@ const capOptions = Object.fromEntries(
 
 export const serveCommand = defineCommand({
   name: 'serve',
-  describe: 'run the server in the foreground; Ctrl-C ends it, boxes run on',
+  describe: 'run the server in the foreground; Ctrl-C ends the server, and boxes run on',
   options: {
     host: { type: 'text', describe: 'address to listen on (BOXRUN_HOST)', shownDefault: '127.0.0.1' },
     port: { type: 'text', describe: 'port to listen on (BOXRUN_PORT)', shownDefault: '9090' },
     socket: {
       type: 'text',
       kind: 'file',
-      describe: 'Unix socket to listen on; alone: on nothing else (BOXRUN_SOCKET)',
+      describe: 'Unix socket to listen on; without --host and --port, the server listens on no port (BOXRUN_SOCKET)',
     },
-    'allow-host': { type: 'list', describe: 'a further name by which clients call this server (BOXRUN_ALLOW_HOSTS)' },
-    token: { type: 'text', describe: 'what requests by TCP need; other users see it here: better a file' },
-    'token-file': { type: 'text', kind: 'file', describe: 'file with that token (or BOXRUN_TOKEN)' },
+    'allow-host': {
+      type: 'list',
+      describe: 'another host name that clients use for this server (BOXRUN_ALLOW_HOSTS); may be repeated',
+    },
+    token: {
+      type: 'text',
+      describe: 'token that requests over TCP need; other users of this host can see it, so prefer --token-file',
+    },
+    'token-file': { type: 'text', kind: 'file', describe: 'file with that token (or set BOXRUN_TOKEN)' },
     'volume-root': {
       type: 'list',
       kind: 'file',
-      describe: 'volumes must lie below such a directory (BOXRUN_VOLUME_ROOTS)',
+      describe: 'allow volumes only below this directory (BOXRUN_VOLUME_ROOTS); may be repeated',
     },
     gateways: {
       type: 'text',
-      describe: 'processes that answer clients on that port (BOXRUN_GATEWAYS)',
+      describe: 'number of gateways, the processes that answer clients (BOXRUN_GATEWAYS)',
       shownDefault: '1',
     },
     workers: {
       type: 'text',
       describe:
-        'MIN spare workers kept ready, or MIN:MAX, with MAX at once for spare ones and running boxes (BOXRUN_WORKERS)',
+        'MIN[:MAX]: keep MIN spare workers ready; allow at most MAX workers, spare ones included (BOXRUN_WORKERS)',
     },
     driver: {
       type: 'text',
       choices: ['boxlite', 'container'],
-      describe: 'engine of the boxes (BOXRUN_DRIVER)',
+      describe: 'how boxes run: as micro-VMs or as containers (BOXRUN_DRIVER)',
       shownDefault: 'boxlite',
     },
     'on-exit': {
       type: 'text',
       choices: ['detach', 'stop'],
-      describe: 'what becomes of running boxes',
+      describe: 'what happens to running boxes when the server ends',
       shownDefault: 'detach',
     },
     'log-level': {
       type: 'text',
       choices: ['trace', 'debug', 'info', 'warn', 'error'],
-      describe: 'how much the logs say',
+      describe: 'how much is written to the logs',
     },
     'log-format': {
       type: 'text',
       choices: ['json', 'pretty'],
-      describe: 'lines for programs, or for people (BOXRUN_LOG_FORMAT)',
+      describe: 'log lines for programs or for people (BOXRUN_LOG_FORMAT)',
       shownDefault: 'json',
     },
     ...capOptions,
   },
   examples: [
     ['serve --port 9191', 'on another port'],
-    ['serve --workers 4:40', 'four workers ready, and forty at most'],
+    ['serve --workers 4:40', '4 spare workers, and at most 40 workers'],
   ],
   async run(values) {
-    // No process that is started from here may speak to systemd in the name of the server; a runtime of boxes would.
+    // Takes NOTIFY_SOCKET out of the environment, so that no child process sends messages to systemd for the server.
+    // An OCI runtime would do that.
     const notifySocket = takeNotifySocket();
     const config = loadConfig({
       host: values.host,
@@ -103,7 +110,7 @@ export const serveCommand = defineCommand({
     });
     if (values.token !== undefined) {
       process.stderr.write(
-        'boxrun serve: other users of this host can see a token that is an argument; use --token-file\n',
+        'boxrun serve: other users of this host can see the token in the arguments; use --token-file\n',
       );
     }
     const { isLoopback } = await import('../../shared/settings/loopback.ts');
@@ -111,9 +118,9 @@ export const serveCommand = defineCommand({
     if (config.tcp !== null && token === null && !isLoopback(config.tcp.host)) {
       throw new BoxRunError(
         'VALIDATION_ERROR',
-        `${config.tcp.host} can be reached from other hosts: that needs a token`,
+        `${config.tcp.host} can be reached from other hosts, so the server needs a token`,
         {
-          hint: 'give --token-file FILE, or BOXRUN_TOKEN; or listen on 127.0.0.1',
+          hint: 'use --token-file FILE, or set BOXRUN_TOKEN, or listen on 127.0.0.1',
         },
       );
     }
@@ -126,19 +133,19 @@ async function serve(config: Config, token: string | null, notifySocket: string 
   const { probeDriver } = await import('../heavy.ts');
   const probe = await probeDriver(config);
   if (!probe.ok) {
-    const again = probe.isKept ? '`boxrun doctor --fresh` tries it again; ' : '';
+    const retryHint = probe.isKept ? '`boxrun doctor --fresh` tries it again; ' : '';
     throw new BoxRunError(
       'RUNTIME_ERROR',
       `the ${config.driver} driver does not work on this host:\n${list(probe.problems)}`,
       {
         hint:
           config.driver === 'boxlite'
-            ? `${again}boxes can run as containers, less isolated from the host: boxrun serve --driver container (or BOXRUN_DRIVER=container)`
+            ? `${retryHint}boxes can run as containers, which are less isolated: boxrun serve --driver container (or BOXRUN_DRIVER=container)`
             : '`boxrun doctor` explains more',
       },
     );
   }
-  // Loaded here only: no other command becomes a server.
+  // Loaded here because no other command needs it.
   const { runKeeper } = await import('../heavy.ts');
   return runKeeper(config, {
     token,
@@ -149,11 +156,11 @@ async function serve(config: Config, token: string | null, notifySocket: string 
   });
 }
 
-/** What systemd has not heard, it takes for a start that failed; then it says so itself. */
+/** If the message does not reach systemd, systemd treats the start as failed and reports that. */
 async function sayReady(notifySocket: string): Promise<void> {
   const { tellReady } = await import('../heavy.ts');
   await tellReady(notifySocket).catch((error: unknown) => {
-    process.stderr.write(`boxrun serve: systemd does not hear that the server is ready: ${errorText(error)}\n`);
+    process.stderr.write(`boxrun serve: cannot tell systemd that the server is ready: ${errorText(error)}\n`);
   });
 }
 
@@ -168,7 +175,7 @@ function describeServer(config: Config, facts: Readonly<Record<string, unknown>>
     'BoxRun is ready',
     ...(tcp === null ? [] : [`  listening   http://${host}:${tcp.port}`]),
     ...(config.socketPath === null ? [] : [`  ${tcp === null ? 'listening' : '         '}   ${config.socketPath}`]),
-    ...(tcp !== null && hasToken ? ['  token       needed by TCP; `boxrun ui` prints a link for a browser'] : []),
+    ...(tcp !== null && hasToken ? ['  token       required over TCP; `boxrun ui` prints a link for a browser'] : []),
     `  driver      ${config.driver}`,
     `  limits      ${config.maxCpu} CPUs, ${config.maxMemoryMb} MiB over all boxes (BOXRUN_MAX_CPU, BOXRUN_MAX_MEMORY_MB)`,
     `  state       ${config.stateDir}`,

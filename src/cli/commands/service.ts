@@ -1,23 +1,23 @@
-// service install|uninstall|status: the server as a service of systemd. The work is in ../service.ts, loaded when it is
-// asked for.
+// The commands service install, service uninstall and service status: the server as a service of systemd.
+// The code that does it is in server/service.ts, and is loaded only when one of them runs.
 import { jsonOption } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
 import { printLines } from '../render/render.ts';
 import { serveCommand } from './serve.ts';
 
-const userOption = { type: 'flag', describe: 'a service of this user, not of the host' } as const;
+const userOption = { type: 'flag', describe: 'use a service of this user, not of the host' } as const;
 const ownerOf = (isUser: boolean) => (isUser ? 'user' : 'system');
 
 const installCommand = defineCommand({
   name: 'install',
-  describe: 'write the unit file, enable the service, and start it; options of serve after --',
+  describe: 'write the unit file, enable the service, and start it; put options of serve after --',
   options: {
     user: userOption,
-    print: { type: 'flag', describe: 'only print the unit file; works without systemd' },
-    force: { type: 'flag', describe: 'replace a unit file that boxrun has not written' },
+    print: { type: 'flag', describe: 'only print the unit file; this works without systemd' },
+    force: { type: 'flag', describe: 'replace the unit file even if boxrun has not written it' },
   },
   examples: [
-    ['service install -- --driver container --port 9191', 'with these options of serve'],
+    ['service install -- --driver container --port 9191', 'a server with these options'],
     ['service install --user', 'a service of this user'],
   ],
   mayTakeWords: true,
@@ -35,8 +35,11 @@ const installCommand = defineCommand({
 
 const uninstallCommand = defineCommand({
   name: 'uninstall',
-  describe: 'end the server and remove its unit file; boxes run on',
-  options: { user: userOption, force: { type: 'flag', describe: 'remove a unit file that boxrun has not written' } },
+  describe: 'stop the server and remove its unit file; boxes run on',
+  options: {
+    user: userOption,
+    force: { type: 'flag', describe: 'remove the unit file even if boxrun has not written it' },
+  },
   examples: [['service uninstall', 'boxes, images and settings stay']],
   async run({ user, force }) {
     const { uninstallService } = await import('../server/service.ts');
@@ -46,7 +49,7 @@ const uninstallCommand = defineCommand({
 
 const statusCommand = defineCommand({
   name: 'status',
-  describe: 'tell whether the service is installed and runs; exit code 0 while it runs',
+  describe: 'show whether the service is installed and runs; exit code 0 if it runs',
   options: { user: userOption, json: jsonOption },
   examples: [['service status --json', 'for programs']],
   async run({ user, json }) {
@@ -59,7 +62,7 @@ export const serviceCommand = defineCommand({
   name: 'service',
   describe: 'run the server as a service of systemd',
   subcommands: [installCommand, uninstallCommand, statusCommand],
-  examples: [['service install', 'the server starts with the host']],
+  examples: [['service install', 'start the server now, and at each boot of the host']],
   run: async () => {
     printLines('boxrun service install, uninstall, status; see --help');
     return 0;

@@ -1,18 +1,29 @@
-// attach and shell: a terminal in a box. The shell's exit code becomes our own, and this terminal is as it was before.
-// Ctrl-P Ctrl-Q leaves without waiting for the shell.
-import { boxInput, boxOptions, detachKeysOption, stopGraceInput, stopGraceOption } from '../parsing/box-options.ts';
+// The commands attach and shell: they open a terminal in a box. The exit code of the shell becomes our own, and this
+// terminal gets its old modes back. Ctrl-P Ctrl-Q leaves without waiting for the shell.
+import {
+  boxInput,
+  boxOptions,
+  detachKeysOption,
+  imagePositional,
+  stopGraceInput,
+  stopGraceOption,
+} from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
 import { parseDetachKeys } from '../terminal/detach-keys.ts';
 import { createProgressLine } from '../render/render.ts';
 
-const shellOption = { type: 'text', describe: 'program to run', shownDefault: '/bin/bash, else /bin/sh' } as const;
+const shellOption = {
+  type: 'text',
+  describe: 'program to run in the terminal',
+  shownDefault: '/bin/bash, else /bin/sh',
+} as const;
 
 export const attachCommand = defineCommand({
   name: 'attach',
-  describe: 'open a terminal in a box; Ctrl-P Ctrl-Q leaves it, which ends its shell',
+  describe: 'open a terminal in a box; Ctrl-P Ctrl-Q leaves it and ends its shell',
   positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
   options: { shell: shellOption, 'detach-keys': detachKeysOption },
-  examples: [['attach web --shell /bin/sh', 'a shell in the box called web']],
+  examples: [['attach web --shell /bin/sh', 'a shell in the box web']],
   async run({ box, shell, 'detach-keys': keys }, { interrupts, withClient }) {
     const { openHere, requireTerminal } = await import('../terminal/local-terminal.ts');
     requireTerminal();
@@ -24,16 +35,16 @@ export const attachCommand = defineCommand({
 export const shellCommand = defineCommand({
   name: 'shell',
   describe: 'create a box, open a terminal in it, and remove the box when the shell ends',
-  positionals: { image: { describe: 'image, alias or imported image', default: 'default', kind: 'image' } },
+  positionals: { image: imagePositional },
   options: {
-    name: { type: 'text', alias: 'n', describe: 'a name to call it by' },
+    name: { type: 'text', alias: 'n', describe: 'name of the box' },
     shell: shellOption,
     'detach-keys': detachKeysOption,
-    keep: { type: 'flag', describe: 'leave the box as it is afterwards; Ctrl-P Ctrl-Q does so too' },
+    keep: { type: 'flag', describe: 'do not remove the box; Ctrl-P Ctrl-Q keeps it too' },
     'stop-grace': stopGraceOption,
     ...boxOptions,
   },
-  examples: [['shell base --cpu 1 --memory 256', 'try something out; nothing of it stays']],
+  examples: [['shell base --cpu 1 --memory 256', 'try something in a box that is removed afterwards']],
   async run(values, { interrupts, withClient }) {
     const { openHere, requireTerminal } = await import('../terminal/local-terminal.ts');
     requireTerminal();

@@ -1,5 +1,5 @@
-// What a shell runs to complete `boxrun` at Tab: it asks the command itself for candidates (completion.ts) and adds
-// nothing of its own, so that no script has to change when a command does.
+// The completion scripts, one for each shell. At each Tab a script asks `boxrun` itself for candidates (completion.ts)
+// and adds nothing, so that the scripts need no change when a command changes.
 
 const bash = `# boxrun in bash; to load it now: source <(boxrun completion bash)
 _boxrun() {
@@ -8,7 +8,7 @@ _boxrun() {
   read -ra words <<<"$line"
   [[ $line == *[[:space:]] ]] && words+=("")
   last=\${words[\${#words[@]}-1]}
-  # bash takes what stands behind a colon for a word of its own.
+  # bash treats the text after a colon as a word of its own.
   [[ $last == *:* && $COMP_WORDBREAKS == *:* ]] && colon=\${last%"\${last##*:}"}
   words[\${#words[@]}-1]="=$last"
   COMPREPLY=()
@@ -58,7 +58,7 @@ end
 complete -c boxrun -f -a '(__boxrun_candidates)'
 `;
 
-// Of the four the one that no test has typed into: there is no PowerShell to be had where the tests run.
+// No test covers this script, because the hosts of the tests have no PowerShell.
 const powershell = `# boxrun in PowerShell; to load it now: boxrun completion powershell | Out-String | Invoke-Expression
 Register-ArgumentCompleter -Native -CommandName boxrun -ScriptBlock {
   param($wordToComplete, $commandAst, $cursorPosition)

@@ -1,5 +1,5 @@
-// What may stand at a place of the command line: asked by the scripts of commands/completion.ts at each Tab, so it
-// loads little, waits for nobody long, and never starts a server. Says nothing where it does not know.
+// Candidates for the word at the cursor of a command line. Shells run this at each Tab. So it loads little, waits for
+// the server a short time only, and never starts a server. If it cannot find candidates, it prints none and no error.
 import { request } from 'node:http';
 import type { Box, Exec } from '../../shared/api.ts';
 import { loadConfig, serverAddress } from '../../shared/settings/config.ts';
@@ -7,12 +7,12 @@ import type { CommandSpec, Kind, OptionSpec } from '../parsing/command.ts';
 
 const answerTimeoutMs = 1_000;
 
-/** A line for the shell itself: complete the names of files ... */
+/** With this line, the completion script adds the names of files. */
 const filesWanted = ':files';
-/** ... or put no blank after the candidate. */
+/** With this line, the completion script puts no space after the candidate. */
 const noSpace = ':nospace';
 
-/** Looks names up; a test gives its own. */
+/** Looks names up. Tests pass their own source. */
 export interface NameSource {
   boxes(status: 'running' | 'stopped' | null): Promise<readonly string[]>;
   execs(box: string): Promise<readonly string[]>;
@@ -20,8 +20,8 @@ export interface NameSource {
 }
 
 /**
- * Prints the candidates for the last of `words`, one a line. Shells put `=` before that word, so that an empty one is
- * not lost. Gives the exit code.
+ * Prints the candidates for the last of `words`, one on each line. The scripts put `=` before that word, because a
+ * shell may drop an empty word. Returns the exit code.
  */
 export async function printCandidates(words: readonly string[], table: readonly CommandSpec[]): Promise<number> {
   const last = words.at(-1) ?? '=';
@@ -30,14 +30,14 @@ export async function printCandidates(words: readonly string[], table: readonly 
   return 0;
 }
 
-/** The candidates for `current` after `words`, the name of the program not among them. */
+/** The candidates for `current`, the word after `words`. `words` does not contain the name of the program. */
 export async function candidates(
   words: readonly string[],
   current: string,
   table: readonly CommandSpec[],
   names: NameSource,
 ): Promise<string[]> {
-  if (words.includes('--')) return []; // A command in a box: nobody here knows.
+  if (words.includes('--')) return []; // The command in the box follows. Its words are not known here.
   const place = findPlace(table.find(({ name }) => name === words[0])?.reword?.(words) ?? words, table);
   const found = await candidatesAt(place, current, names);
   return found.filter((line) => line.startsWith(':') || line.startsWith(current));
@@ -46,7 +46,7 @@ export async function candidates(
 interface Place {
   readonly spec: CommandSpec | null;
   readonly commands: readonly CommandSpec[];
-  /** The option whose value comes now. */
+  /** The option whose value is the word at the cursor; null if the word is no value of an option. */
   readonly option: OptionSpec | null;
   /** Words that are neither the command nor options. */
   readonly positionals: readonly string[];
@@ -61,7 +61,7 @@ function findPlace(words: readonly string[], table: readonly CommandSpec[]): Pla
     if (option !== null) {
       option = null;
     } else if (word.startsWith('-')) {
-      option = optionBehind(spec, word);
+      option = optionWithValue(spec, word);
     } else {
       const next = positionals.length === 0 ? commands.find(({ name }) => name === word) : undefined;
       if (next === undefined) positionals.push(word);
@@ -71,8 +71,8 @@ function findPlace(words: readonly string[], table: readonly CommandSpec[]): Pla
   return { spec, commands, option, positionals };
 }
 
-/** The option that `word` names, if its value comes as the next word. */
-function optionBehind(spec: CommandSpec | null, word: string): OptionSpec | null {
+/** The option that `word` names, if the next word is its value; else null. */
+function optionWithValue(spec: CommandSpec | null, word: string): OptionSpec | null {
   const found = Object.entries(spec?.options ?? {}).find(
     ([name, { alias }]) => word === `--${name}` || word === `-${alias ?? ''}`,
   )?.[1];
@@ -145,7 +145,7 @@ const serverNames: NameSource = {
   },
 };
 
-/** One answer of a server that runs already. */
+/** The JSON that the server answers at `path`. Rejects if no server runs. */
 function get<T>(path: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const outgoing = request(
@@ -166,7 +166,7 @@ function get<T>(path: string): Promise<T> {
         });
       },
     );
-    outgoing.on('timeout', () => outgoing.destroy(new Error('the server takes too long')));
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`the server did not answer within ${answerTimeoutMs} ms`)));
     outgoing.on('error', reject);
     outgoing.end();
   });

@@ -1,5 +1,5 @@
-// The names that a box can be made from on this host: built in, imported, and short names of registry images.
-// Asked by the completion; reads directories only.
+// The image names that a box can be made from on this host: built in, imported, and short names of registry images.
+// It reads directories only, and asks no server.
 import { type Config } from '../../shared/settings/config.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
 import { imageAliases } from '../../shared/images/source.ts';

@@ -1,5 +1,5 @@
-// The two sides of `boxrun cp` as users write them: which one is in a box, and where.
-// A path here that has a colon is written with a slash before it, as in ./a:b.
+// Reads the two arguments of `boxrun cp`: one is a path in a box (BOX:PATH), the other one is a local path.
+// A local path with a colon needs a slash before the colon, as in ./a:b. Otherwise it would mean a box.
 import { UsageError } from '../parsing/options.ts';
 
 interface BoxPath {
@@ -12,13 +12,13 @@ export type Copy =
   | { readonly direction: 'up'; readonly local: string; readonly remote: BoxPath }
   | { readonly direction: 'down'; readonly local: string; readonly remote: BoxPath };
 
-/** Where the local side is `-`, it is standard input or output. */
+/** A local path of `-` means standard input or output. @throws UsageError unless exactly one side is in a box */
 export function parseCopy(source: string, target: string): Copy {
   const [from, to] = [parseBoxPath(source), parseBoxPath(target)];
   if (from === null && to !== null) return { direction: 'up', local: source, remote: to };
   if (from !== null && to === null) return { direction: 'down', local: target, remote: from };
   const problem = from === null ? 'neither is' : 'both are';
-  throw new UsageError(`one of the two must be BOX:PATH, but ${problem}`);
+  throw new UsageError(`exactly one of SOURCE and TARGET must be BOX:PATH, but ${problem}`);
 }
 
 function parseBoxPath(text: string): BoxPath | null {

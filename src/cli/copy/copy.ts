@@ -1,5 +1,6 @@
-// The work of `boxrun cp`: single files stream through the API; directories travel as tar archives, packed and unpacked
-// on each side by its own tar. Nothing is held in memory, and what breaks off leaves no half file behind.
+// Copies files and directories between this host and a box. A file is streamed through the API. A directory is sent as
+// a tar archive: the tar of one side packs it, the tar of the other side unpacks it. Contents are never held in memory,
+// and a copy of a file that fails leaves no partial file.
 import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
@@ -18,20 +19,26 @@ interface CopyOptions {
   readonly signal: AbortSignal;
 }
 
-/** Everything that one copy needs to know. */
+/** One copy: its two sides, and how it reports. */
 interface Work {
   readonly client: BoxRunClient;
   readonly box: string;
-  /** Absolute, in the box, and whether users named it as a directory. */
+  /** Absolute, in the box. */
   readonly path: string;
+  /** True if the user wrote the path as a directory: it ends with a slash, `.` or `..`. */
   readonly isNamedDirectory: boolean;
   readonly local: string;
   readonly signal: AbortSignal;
+  /** Passes `bytes` through and shows the progress. `total` is in bytes; null if it is not known. */
   count(bytes: AsyncIterable<Uint8Array>, total: number | null): AsyncIterable<Uint8Array>;
-  /** Says what did not go as it should, where the copy goes on. */
+  /** Prints a problem that does not end the copy. */
   warn(text: string): void;
 }
 
+/**
+ * Does one copy.
+ * @throws UsageError for a target that cannot be meant, RUNTIME_ERROR if tar fails, the errors of the API
+ */
 export async function runCopy(
   client: BoxRunClient,
   { direction, local, remote }: Copy,
@@ -70,14 +77,14 @@ export async function runCopy(
 
 async function upload(work: Work): Promise<void> {
   const { client, box, local, path, signal } = work;
-  const isDirectoryThere = work.isNamedDirectory || (await isDirectory(work));
+  const isTargetDirectory = work.isNamedDirectory || (await isDirectory(work));
   if (local === '-') {
-    if (isDirectoryThere) throw new UsageError(`${path} is a directory: say what the file is to be called in it`);
+    if (isTargetDirectory) throw new UsageError(`${path} is a directory; add the name of the file`);
     await client.upload(box, process.stdin, path, { signal });
     return;
   }
   const found = await stat(local);
-  const target = isDirectoryThere ? posix.join(path, basename(resolveHere(local))) : path;
+  const target = isTargetDirectory ? posix.join(path, basename(resolveHere(local))) : path;
   if (found.isDirectory()) return uploadDirectory(work, target);
   await client.upload(box, work.count(createReadStream(local, { highWaterMark: 256 * 1024 }), found.size), target, {
     signal,
@@ -116,9 +123,9 @@ async function download(work: Work): Promise<void> {
 
 async function downloadDirectory(work: Work): Promise<void> {
   const { client, box, local, path, signal, count } = work;
-  // Beside it: an archive inside would hold itself.
+  // The archive lies beside the directory. Inside the directory, it would contain itself.
   const archive = posix.join(posix.dirname(path), archiveName());
-  if (path === '/') throw new UsageError('the root of a box cannot be copied as a whole: name a directory in it');
+  if (path === '/') throw new UsageError('the root directory of a box cannot be copied; choose a directory in it');
   try {
     await packInBox(work, archive);
     const { body, size } = await client.download(box, archive, { signal });
@@ -134,7 +141,7 @@ async function downloadDirectory(work: Work): Promise<void> {
   }
 }
 
-/** With GNU tar, 1 says that files changed while it read them; with others that it has failed. */
+/** Exit code 1 of GNU tar means that files changed while tar read them. Exit code 1 of any other tar is a failure. */
 async function packInBox({ client, box, path, signal, warn }: Work, archive: string): Promise<void> {
   const cmd = ['tar', '-cf', archive, '-C', path, '.'];
   const { exitCode, error, stderr } = await client.exec(box, { cmd, env: { LC_ALL: 'C' } }, { signal });
@@ -148,22 +155,22 @@ async function packInBox({ client, box, path, signal, warn }: Work, archive: str
   refuseFailure(cmd, { exitCode, error, stderr });
 }
 
-/** In a directory that is there, or named as one, a copy keeps its name. */
+/** If `local` is a directory, or is written as one, the copy goes into it and keeps its name. */
 async function localTarget(local: string, path: string): Promise<string> {
-  const isDirectoryHere =
+  const isLocalDirectory =
     local.endsWith('/') ||
     (await stat(local).then(
       (found) => found.isDirectory(),
       () => false,
     ));
-  return isDirectoryHere ? join(local, posix.basename(path)) : local;
+  return isLocalDirectory ? join(local, posix.basename(path)) : local;
 }
 
 function archiveName(): string {
   return `.boxrun-${randomBytes(6).toString('hex')}.tar`;
 }
 
-/** A box that has no `test` has no directories either that tar could pack. */
+/** False for a box without the program `test`. Such a box has no tar either, so no directory can be copied there. */
 async function isDirectory({ client, box, path, signal }: Work): Promise<boolean> {
   return (await client.exec(box, ['test', '-d', path], { signal })).exitCode === 0;
 }
@@ -174,15 +181,18 @@ async function inBox(client: BoxRunClient, box: string, cmd: readonly string[], 
 
 type Outcome = Pick<Awaited<ReturnType<BoxRunClient['exec']>>, 'exitCode' | 'error' | 'stderr'>;
 
-/** @throws RUNTIME_ERROR with what the command said */
+/** @throws RUNTIME_ERROR with the error output of the command, if it failed */
 function refuseFailure(cmd: readonly string[], { exitCode, error, stderr }: Outcome): void {
   if (exitCode === 0) return;
   throw new BoxRunError('RUNTIME_ERROR', `in the box, ${cmd[0]} failed: ${(error ?? stderr).trim()}`, {
-    ...(exitCode === 127 ? { hint: 'directories can be copied only where the box has a tar' } : {}),
+    ...(exitCode === 127 ? { hint: 'to copy directories, the box needs the program tar' } : {}),
   });
 }
 
-/** Also after an interrupt; where it cannot be, what was wrong before is the thing to tell. */
+/**
+ * Removes the archive, also after an interrupt (so it has a signal of its own). Ignores errors: an error of the copy
+ * itself is more useful to the user.
+ */
 async function removeInBox(client: BoxRunClient, box: string, path: string): Promise<void> {
   await client.exec(box, ['rm', '-f', path], { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
 }

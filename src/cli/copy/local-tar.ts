@@ -1,5 +1,6 @@
-// tar(1) of this host, packing a directory into a stream and unpacking a stream into a directory. Used by copy.ts.
-// What comes out of a box is not trusted: nobody's owner, no special modes, no devices, nothing outside the directory.
+// Runs tar(1) of this host: packs a directory into a stream, and unpacks a stream into a directory.
+// Archives from a box are not trusted. Unpacking sets no owner and no special modes, makes no devices, and writes
+// nothing outside the directory.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
@@ -8,30 +9,33 @@ import { BoxRunError } from '../../shared/errors.ts';
 
 interface PackOptions {
   readonly signal: AbortSignal;
-  /** Told of files that changed while they were read. */
+  /** Called if files changed while tar read them. */
   readonly warn: (text: string) => void;
 }
 
-/** Whether that is what GNU tar says of its version. Its exit code 1 is no failure: see changedWhileRead. */
+/** Whether `version`, the output of `tar --version`, is that of GNU tar. Exit code 1 of GNU tar is no failure. */
 export function isGnuTar(version: string): boolean {
   return version.includes('GNU tar');
 }
 
-/** What GNU tar says with exit code 1, of files that changed or went while it read them. The archive is whole. */
-export function changedWhileRead(said: string): string {
-  return `the copy is not of one moment: ${said.trim()}`;
+/**
+ * The warning for exit code 1 of GNU tar: files changed or were removed while tar read them. The archive is complete.
+ * @param output error output of tar
+ */
+export function changedWhileRead(output: string): string {
+  return `files changed during the copy: ${output.trim()}`;
 }
 
 export async function* packDirectory(
   directory: string,
   { signal, warn }: PackOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
-  // In the words that the documentation of tar has.
+  // The C locale gives the messages that the documentation of tar quotes, not translations.
   const args = ['LC_ALL=C', 'tar', '-cf', '-', '-C', directory, '.'];
   const child = spawn('env', args, { stdio: ['ignore', 'pipe', 'pipe'], signal });
-  const ended = endOf(child, child.stderr, (said) => {
+  const ended = endOf(child, child.stderr, (output) => {
     if (!isGnuTar(spawnSync('tar', ['--version'], { encoding: 'utf8' }).stdout)) return false;
-    warn(changedWhileRead(said));
+    warn(changedWhileRead(output));
     return true;
   });
   ended.catch(() => undefined);
@@ -49,7 +53,7 @@ export async function unpackInto(
   signal: AbortSignal,
 ): Promise<void> {
   const tar = ['tar', '-x', '--no-same-owner', '--no-same-permissions', '-C', directory, '-f', '-'];
-  // Root could make device nodes of whatever a box has packed.
+  // Root may make device nodes. setpriv takes that right away, because the box chose the contents of the archive.
   const [command = '', ...args] =
     process.getuid?.() === 0 ? ['setpriv', '--bounding-set', '-mknod', '--inh-caps', '-mknod', '--', ...tar] : tar;
   const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'], signal });
@@ -65,20 +69,21 @@ export async function unpackInto(
 }
 
 /**
- * @param mayEndWith1 whether exit code 1 is no failure, given what tar said
- * @throws RUNTIME_ERROR with what tar said
+ * Waits until tar ends.
+ * @param mayEndWith1 given the error output of tar: true if exit code 1 is no failure
+ * @throws RUNTIME_ERROR with the error output of tar
  */
 async function endOf(
   child: ReturnType<typeof spawn>,
   stderr: Readable,
-  mayEndWith1: (said: string) => boolean = () => false,
+  mayEndWith1: (output: string) => boolean = () => false,
 ): Promise<void> {
-  let said = '';
+  let output = '';
   stderr.setEncoding('utf8');
   stderr.on('data', (piece: string) => {
-    said = (said + piece).slice(-4096);
+    output = (output + piece).slice(-4096);
   });
   const [code] = (await once(child, 'close')) as [number | null];
-  if (code === 1 && mayEndWith1(said)) return;
-  if (code !== 0) throw new BoxRunError('RUNTIME_ERROR', `tar failed: ${said.trim()}`);
+  if (code === 1 && mayEndWith1(output)) return;
+  if (code !== 0) throw new BoxRunError('RUNTIME_ERROR', `tar failed: ${output.trim()}`);
 }

@@ -1,12 +1,15 @@
-// The help texts of all commands, for the build: see help-texts.ts.
-// It loads yargs, so nothing else may import it.
+// Makes the help texts of all commands while BoxRun is built: see help-texts.ts.
+// It loads yargs, which is slow, so no code of the program may import it.
 import type { CommandSpec } from './command.ts';
 import { commandTable } from './command-table.ts';
 import { helpOf } from './parser.ts';
 
 export { helpWidths } from './help-texts.ts';
 
-/** Each text under the words of its command, such as `images import`; that of all commands under no words. */
+/**
+ * The help text of each command, by its words, such as `images import`. The empty key has the list of all commands.
+ * @param width of the lines, in characters
+ */
 export async function allHelp(width: number): Promise<Record<string, string>> {
   const texts: Record<string, string> = {};
   const add = async (path: readonly string[], specs: readonly CommandSpec[]): Promise<void> => {

@@ -1,16 +1,21 @@
-// The flags of everything that makes a box (create, run, shell), and the request that they amount to.
-// Whatever cannot be meant is a usage error before a server is asked.
+// The flags of the commands that create a box (create, run, shell), and the request that is made from them.
+// A wrong value is a usage error, before any request is sent.
 import type { CreateBoxInput } from '../../sdk/index.ts';
 import type { Values } from './command.ts';
 import { defaultDetachKeys } from '../terminal/detach-keys.ts';
 import { parseAssignments, parseGrace, parseUlimit, parseVolume, parseWhole } from './options.ts';
 
+export const imagePositional = {
+  describe: 'imported image, short name, or reference to a registry',
+  default: 'default',
+  kind: 'image',
+} as const;
 export const envOption = { type: 'list', alias: 'e', describe: 'set a variable, KEY=VALUE; may be repeated' } as const;
 export const jsonOption = { type: 'flag', describe: 'print JSON' } as const;
 export const detachKeysOption = {
   type: 'text',
   default: defaultDetachKeys,
-  describe: 'keys that leave the terminal, like ctrl-p,ctrl-q; empty: none do',
+  describe: 'keys that leave the terminal, such as ctrl-a,d; an empty value turns them off',
 } as const;
 export const quietOption = { type: 'flag', alias: 'q', describe: 'print ids only' } as const;
 
@@ -18,25 +23,35 @@ export const boxOptions = {
   cpu: { type: 'text', default: '2', describe: 'CPUs' },
   memory: { type: 'text', alias: 'm', default: '1024', describe: 'memory in MiB' },
   disk: { type: 'text', alias: 'd', default: '8', describe: 'disk in GiB' },
-  network: { type: 'flag', describe: 'let it reach the network' },
-  volume: { type: 'list', alias: 'v', kind: 'file', describe: 'mount /host:/guest[:ro|rw]; may be repeated' },
+  network: { type: 'flag', describe: 'give the box access to the network' },
+  volume: {
+    type: 'list',
+    alias: 'v',
+    kind: 'file',
+    describe: 'mount a directory of the host, /host:/guest[:ro|rw]; may be repeated',
+  },
   env: envOption,
-  ulimit: { type: 'list', describe: 'limit its commands, NAME=SOFT[:HARD], -1 for unlimited; may be repeated' },
+  ulimit: {
+    type: 'list',
+    describe: 'set a limit for its commands, NAME=SOFT[:HARD], -1 for unlimited; may be repeated',
+  },
 } as const;
 
-/** For boxes that stay: those of a run, and of a shell that is not kept, are removed by force. */
+/** Matters only for a box that stays. The box of a run, or of a shell without --keep, is removed by force. */
 export const stopGraceOption = {
   type: 'text',
   shownDefault: '5',
-  describe: 'seconds in which its processes may end by themselves at a stop',
+  describe: 'how long a stop waits for its processes to end, in seconds',
 } as const;
 
+/** @throws UsageError */
 export function stopGraceInput(text: string | undefined): Pick<CreateBoxInput, 'stop_grace_s'> {
   return text === undefined ? {} : { stop_grace_s: parseGrace('stop-grace', text) };
 }
 
 type BoxValues = Values<object, typeof boxOptions>;
 
+/** The request for a box with these flags. @throws UsageError */
 export function boxInput(image: string, values: BoxValues): CreateBoxInput {
   return {
     image,

@@ -1,5 +1,5 @@
-// Every command of `boxrun`, in the order of its help. Read by main.ts for the parser and by completion.ts, and by the
-// tests that compare it with docs/cli.md; it loads nothing but data.
+// The table of all commands of `boxrun`, in the order in which the help lists them.
+// It holds data only: the code of a command is loaded when the command runs. docs/cli.md names every command and flag.
 import type { CommandSpec } from './command.ts';
 import { createCommand, gcCommand, listCommand, removeCommand, startCommand, stopCommand } from '../commands/boxes.ts';
 import { completionCommand } from '../commands/completion.ts';

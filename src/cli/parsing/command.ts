@@ -1,15 +1,14 @@
-// What a command of the command line is: words, flags and an example as plain data, and the work behind them. The data
-// alone makes the parser, the help and the completion; whatever is heavy is loaded by the work, when it runs. Defined
-// in commands/*.ts, collected in command-table.ts.
+// The type of a command of the command line: its arguments, flags and examples as plain data, and a function that runs
+// it. The parser, the help and the completion need only the data. Large modules are loaded only by the function.
 import type { BoxRunClient } from '../../sdk/index.ts';
 import type { Interrupts } from '../terminal/interrupt.ts';
 
-/** What may stand in the place of a word, for completion. */
+/** What kind of name completion offers for an argument or for the value of an option. */
 export type Kind = 'box' | 'runningBox' | 'stoppedBox' | 'exec' | 'image' | 'file' | 'boxOrFile';
 
 interface PositionalSpec {
   readonly describe: string;
-  /** Without it, the word may be left out. */
+  /** If absent, the argument may be left out. */
   readonly required?: true;
   readonly default?: string;
   readonly choices?: readonly string[];
@@ -26,12 +25,12 @@ export type OptionSpec = OptionBase &
     | {
         readonly type: 'text';
         readonly default?: string;
-        /** Default for people, where it is found out later. */
+        /** The default that the help shows. The real default is found when the command runs. */
         readonly shownDefault?: string;
         readonly choices?: readonly string[];
         readonly kind?: Kind;
       }
-    /** May be repeated. */
+    /** An option that may be repeated. */
     | { readonly type: 'list'; readonly kind?: Kind }
   );
 
@@ -53,13 +52,14 @@ export type Values<P, O> = { readonly [K in keyof P]: PositionalValue<P[K]> } & 
   readonly [K in keyof O]: OptionValue<O[K]>;
 };
 
-/** What a command gets to work with. */
+/** What a command gets when it runs, besides its values. */
 export interface CommandContext {
-  /** What stands after `--`, word by word; empty for commands that take nothing there. */
+  /** The words after `--`; empty for commands that take none. */
   readonly command: readonly string[];
   readonly interrupts: Interrupts;
+  /** Of boxrun. */
   readonly version: string;
-  /** Calls `work` with a client of the running server, which is started first if need be. */
+  /** Calls `work` with a client of the server. Starts the server first, if it does not answer. */
   withClient(work: (client: BoxRunClient) => Promise<number>): Promise<number>;
 }
 
@@ -68,24 +68,24 @@ interface Description<P, O> {
   readonly describe: string;
   readonly positionals?: P;
   readonly options?: O;
-  /** Command lines without `boxrun`, and what each of them does. */
+  /** Example command lines, without the word `boxrun`, and what each of them does. */
   readonly examples: readonly (readonly [line: string, what: string])[];
-  /** A command line that shows how the command in the box is given, for those that take one after `--`. */
+  /** Set if a command in a box must follow `--`. It is an example line for the error message. */
   readonly takesCommand?: string;
-  /** Words may stand after `--`; they are no command in a box. */
+  /** Set if other words may follow `--`, which are no command in a box. */
   readonly mayTakeWords?: true;
-  /** Rewrites its words, the name among them, before they are read: for flags that mean one thing or another. */
+  /** Rewrites the words, including the name, before they are parsed. For a flag that has two meanings. */
   readonly reword?: (words: readonly string[]) => string[];
 }
 
 /** A command as data. */
 export interface CommandSpec extends Description<Positionals, Options> {
   readonly subcommands?: readonly CommandSpec[];
-  /** Gives the exit code. */
+  /** Returns the exit code. */
   run(values: Readonly<Record<string, unknown>>, context: CommandContext): Promise<number>;
 }
 
-/** Checks the types of a command's values against its words and flags. */
+/** Returns `spec`. It makes the compiler derive the types of `values` from the arguments and flags. */
 export function defineCommand<const P extends Positionals, const O extends Options>(
   spec: Description<P, O> & {
     readonly subcommands?: readonly CommandSpec[];
@@ -95,7 +95,7 @@ export function defineCommand<const P extends Positionals, const O extends Optio
   return spec;
 }
 
-/** `name <required> [optional]`. */
+/** The usage line, in the form `name <required> [optional]`. */
 export function usageOf({ name, positionals = {} }: CommandSpec): string {
   const words = Object.entries(positionals).map(([word, { required }]) => (required ? `<${word}>` : `[${word}]`));
   return [name, ...words].join(' ');

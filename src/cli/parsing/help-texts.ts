@@ -1,15 +1,15 @@
-// Help texts that the build has written, so that `--help` need not load yargs.
-// The build makes one file for each width.
+// Help texts that the build has written, so that `--help` does not load yargs, which is slow.
+// There is one file for each width.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-/** Widths in characters, the widest first. A terminal gets the widest that fits; without a terminal, the widest. */
+/** In characters, the widest first. A terminal gets the widest text that fits, a pipe gets the widest. */
 export const helpWidths: readonly number[] = [100, 80];
 
 /**
- * The help that `words` ask for.
- * @param columns width of the terminal in characters; undefined or 0 where it is not known
- * @returns null where yargs has to make it: no plain request for help, or a narrow terminal
+ * The help text that `words` request.
+ * @param columns width of the terminal in characters; undefined or 0 if it is not known
+ * @returns null if yargs must make the text: the words have more than a command and --help, or the terminal is narrow
  */
 export function builtHelp(words: readonly string[], columns: number | undefined): string | null {
   const [last, ...path] = [...words].reverse();
@@ -21,6 +21,6 @@ export function builtHelp(words: readonly string[], columns: number | undefined)
     const texts = JSON.parse(readFileSync(file, 'utf8')) as Readonly<Record<string, string>>;
     return texts[path.reverse().join(' ')] ?? null;
   } catch {
-    return null; // A run from sources has none.
+    return null; // The program runs from its sources: the build has written no help texts.
   }
 }

@@ -1,5 +1,5 @@
-// Stands in for Intl.Segmenter in the bundle of the command line (scripts/build.mjs puts it there). Packages of yargs
-// make three segmenters when they are loaded, at 9 ms each, and use them for the width of odd characters alone.
+// Replaces Intl.Segmenter in the bundle of the command line (scripts/build.mjs does that). Packages of yargs create
+// three segmenters when they are loaded. Each takes 9 ms, and is used only for the width of unusual characters.
 
 export class LazySegmenter {
   #segmenter: Intl.Segmenter | undefined;

@@ -1,5 +1,5 @@
-// What users type, as values: numbers, volumes, variables, durations. Anything else is a usage error (exit code 2).
-// Called by the commands before they ask a server for anything.
+// Turns the text of options into values: numbers, volumes, variables, durations.
+// A text that is not valid is a usage error (exit code 2), before any request is sent.
 import { isUtf8 } from 'node:buffer';
 import { readlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -12,59 +12,60 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** By its name: the parser is a bundle with a class of its own. */
+/** Compares names, not classes: the parser is in another bundle, which has its own copy of the class. */
 export function isUsageError(error: unknown): error is UsageError {
   return error instanceof Error && error.name === 'UsageError';
 }
 
-/** A whole number of at least `least`. */
-export function parseWhole(option: string, text: string, least: number): number {
+/** A whole number of at least `minimum`. @throws UsageError */
+export function parseWhole(option: string, text: string, minimum: number): number {
   const value = Number(text);
-  if (/^\d{1,15}$/.test(text) && value >= least) return value;
-  throw new UsageError(`--${option} must be a whole number from ${least}, not '${text}'`);
+  if (/^\d{1,15}$/.test(text) && value >= minimum) return value;
+  throw new UsageError(`--${option} must be a whole number of at least ${minimum}, not '${text}'`);
 }
 
-/** Seconds, with a fraction if need be, as milliseconds. */
+/** Turns seconds, which may have a fraction, into milliseconds. @throws UsageError */
 export function parseSeconds(option: string, text: string): number {
   const ms = Math.round(Number(text) * 1000);
   if (text.trim() !== '' && Number.isFinite(ms) && ms > 0) return ms;
   throw new UsageError(`--${option} must be a number of seconds above 0, not '${text}'`);
 }
 
-/** Seconds that processes have to end by themselves; 0 for none. */
+/** Seconds that processes have to end by themselves, from 0 to graceSMax. @throws UsageError */
 export function parseGrace(option: string, text: string): number {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (value >= 0 && value <= graceSMax) return value;
   throw new UsageError(`--${option} must be a number of seconds from 0 to ${graceSMax}, not '${text}'`);
 }
 
-/** `NAME|ID[:GROUP]`; whether the name is there, only the box knows. */
+/** `NAME|ID[:GROUP]`. Only the box knows whether the user exists. @throws UsageError */
 export function parseUser(text: string): string {
   const problem = userProblem(text);
   if (problem !== null) throw new UsageError(`--user '${text}' ${problem}`);
   return text;
 }
 
-/** What Node puts where bytes are no UTF-8. */
-export const replaced = '\ufffd';
+/** Node puts this character in place of bytes that are not UTF-8. */
+export const replacementCharacter = '\ufffd';
 
+/** The error for a name that is not UTF-8. It shows the bytes. */
 export function notUtf8(what: string, bytes: Buffer): UsageError {
   const shown = bytes
     .toString('latin1')
     .replace(/[^ -~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
-  return new UsageError(`${what} is not UTF-8: '${shown}'; boxrun passes on text in UTF-8 only: use another name`);
+  return new UsageError(`${what} is not UTF-8: '${shown}'; boxrun can pass on only UTF-8 text, so use another name`);
 }
 
-/** `path` as an absolute one. @throws UsageError where that leads through a working directory whose name is no text */
+/** Makes `path` absolute. @throws UsageError if it is relative and the name of the working directory is not UTF-8 */
 export function resolveHere(path: string): string {
   const absolute = resolve(path);
-  if (!absolute.includes(replaced) || path.startsWith('/')) return absolute;
+  if (!absolute.includes(replacementCharacter) || path.startsWith('/')) return absolute;
   const directory = readlinkSync('/proc/self/cwd', 'buffer');
   if (!isUtf8(directory)) throw notUtf8('the working directory', directory);
   return absolute;
 }
 
-/** `/host:/guest[:ro|rw]`; the host's path may be relative to the working directory. */
+/** `/host:/guest[:ro|rw]`. The path of the host may be relative to the working directory. @throws UsageError */
 export function parseVolume(text: string): Volume {
   const [host, guest, mode = 'rw', ...rest] = text.split(':');
   if (!host || !guest?.startsWith('/') || (mode !== 'ro' && mode !== 'rw') || rest.length > 0) {
@@ -73,15 +74,16 @@ export function parseVolume(text: string): Volume {
   return { host_path: resolveHere(host), guest_path: guest, readonly: mode === 'ro' };
 }
 
-/** `NAME=SOFT[:HARD]`; without HARD it is SOFT. */
+/** `NAME=SOFT[:HARD]`. HARD is the same as SOFT when absent. @throws UsageError */
 export function parseUlimit(text: string): Ulimit {
   const [, word, soft = '', hard = soft] = /^([a-z]+)=(-1|\d{1,15})(?::(-1|\d{1,15}))?$/.exec(text) ?? [];
   const name = ulimitNames.find((known) => known === word);
   if (name !== undefined) return { name, soft: Number(soft), hard: Number(hard) };
-  throw new UsageError(`--ulimit must be NAME=SOFT[:HARD], NAME one of ${ulimitNames.join(', ')}, not '${text}'`);
+  const names = ulimitNames.join(', ');
+  throw new UsageError(`--ulimit must be NAME=SOFT[:HARD], not '${text}'; NAME is one of ${names}`);
 }
 
-/** `KEY=VALUE`, each; of one key the last counts. */
+/** Reads `KEY=VALUE` texts. If a key occurs twice, the last value counts. @throws UsageError */
 export function parseAssignments(option: string, texts: readonly string[]): Record<string, string> {
   const pairs = texts.map((text) => {
     const at = text.indexOf('=');
@@ -94,8 +96,8 @@ export function parseAssignments(option: string, texts: readonly string[]): Reco
 const numberText = /^(\d+(\.\d*)?|\.\d+)$/;
 
 /**
- * Of `exec`: `-t` is a terminal, but before a number it is the older `--timeout`, alone or behind other letters (`-dt
- * 5`, `-t5`). Together with `i` it is never a timeout.
+ * Rewrites `-t` in the words of `exec`. `-t` means `--tty`. But before a number it means `--timeout`, as in older
+ * versions: `-t 5`, `-t5`, `-dt 5`. Together with `i`, as in `-it`, it always means `--tty`.
  */
 export function timeoutOrTty(words: readonly string[]): string[] {
   const result: string[] = [];
@@ -115,10 +117,10 @@ export function timeoutOrTty(words: readonly string[]): string[] {
   return result;
 }
 
-/** Stands for `-`, which yargs would take for an empty word. */
+/** Replaces the word `-` while yargs parses, because yargs turns `-` into an empty word. */
 export const loneDash = '\0-';
 
-/** The arguments before the first `--`, and the command after it; null where there is no `--`. */
+/** Splits the words at the first `--`. `command` is null if there is no `--`. */
 export function splitCommand(args: readonly string[]): { own: string[]; command: string[] | null } {
   const at = args.indexOf('--');
   return at < 0 ? { own: [...args], command: null } : { own: args.slice(0, at), command: args.slice(at + 1) };

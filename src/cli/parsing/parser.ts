@@ -1,14 +1,15 @@
-// The table of commands as a parser of yargs: one command each, with its words, flags, help and examples. What is not
-// in the table is a usage error.
+// Builds a yargs parser from the table of commands, with arguments, flags, help and examples.
+// A word or flag that is not in the table is a usage error.
 import yargs, { type Argv } from 'yargs';
 import { usageOf, type CommandSpec, type OptionSpec } from './command.ts';
 import { loneDash, UsageError } from './options.ts';
 import { runCommand, type RunContext } from './run-command.ts';
 
-const widestHelp = 100;
+/** In characters. Longer lines are hard to read. */
+const helpWidthMax = 100;
 
 /**
- * Reads `words`, runs the command that they name, and gives its exit code. Prints the help where that is asked for.
+ * Parses `words`, runs the command that they name, and returns its exit code. If the words ask for help, prints it.
  * @throws UsageError
  */
 export async function parseAndRun(
@@ -17,7 +18,9 @@ export async function parseAndRun(
   context: RunContext,
 ): Promise<number> {
   let exitCode = 0;
-  const parser = parserOf(words, Math.min(widestHelp, process.stdout.columns || widestHelp)).version(context.version);
+  const parser = parserOf(words, Math.min(helpWidthMax, process.stdout.columns || helpWidthMax)).version(
+    context.version,
+  );
   addCommands(parser, table, context, (code) => {
     exitCode = code;
   });
@@ -25,7 +28,7 @@ export async function parseAndRun(
   return exitCode;
 }
 
-/** The help of the command at `path`; of all commands where that is empty. */
+/** The help of the command at `path`; an empty `path` gives the list of commands. `width` is in characters. */
 export async function helpOf(path: readonly string[], table: readonly CommandSpec[], width: number): Promise<string> {
   const parser = parserOf([], width);
   addCommands(parser, table, null, () => undefined);
@@ -43,15 +46,15 @@ function parserOf(words: readonly string[], width: number): Argv {
     .locale('en')
     .wrap(width)
     .strict()
-    .demandCommand(1, 'which command?')
+    .demandCommand(1, 'no command given')
     .alias('help', 'h')
     .exitProcess(false)
     .fail((message: string | null, error: Error | undefined) => {
-      throw error ?? new UsageError(message ?? 'not understood');
+      throw error ?? new UsageError(message ?? 'the command line is not valid');
     });
 }
 
-/** Adds `specs` to `parser`; the command that is called puts its exit code into `onDone`. */
+/** Adds `specs` to `parser`. The command that runs passes its exit code to `onDone`. */
 function addCommands(
   parser: Argv,
   specs: readonly CommandSpec[],
@@ -106,9 +109,7 @@ function yargsOption(option: OptionSpec) {
   } as const;
 }
 
-/**
- * An option that is given twice has its last value, as in other programs: a script adds its own to what it was given.
- */
+/** If an option is given twice, the last value counts, as in other programs. A script can then override options. */
 function lastOf(value: unknown): unknown {
   return Array.isArray(value) ? value.at(-1) : value;
 }
@@ -118,7 +119,8 @@ function withDashes(values: Record<string, unknown>): Record<string, unknown> {
 }
 
 /**
- * What flags and lists are where the command line does not have them. As defaults of yargs they would clutter the help.
+ * Values of the flags and lists that the command line does not contain. They are not given to yargs as defaults,
+ * because yargs would then show them in the help.
  */
 function absentValues({ options = {} }: CommandSpec): Record<string, unknown> {
   const values: Record<string, unknown> = {};

@@ -1,5 +1,5 @@
-// Reads a command line in which nothing is wrong, without loading yargs. Where it is not certain, it says so, and yargs
-// reads the words: so help, errors and their texts have one source.
+// Parses a correct command line without loading yargs, which is slow. If it is not sure that the line is correct, it
+// returns null. Then yargs parses the line, so that only yargs makes help and error texts.
 import parseWords from 'yargs-parser';
 import type { CommandSpec, OptionSpec } from './command.ts';
 import { loneDash } from './options.ts';
@@ -10,8 +10,8 @@ interface QuickWords {
 }
 
 /**
- * The command that `words` name, and its values as yargs would give them.
- * @returns null where yargs has to read the words
+ * Finds the command that `words` name, and its values. The values are the same as those of yargs.
+ * @returns null if yargs must parse the words
  */
 export function readQuickly(words: readonly string[], table: readonly CommandSpec[]): QuickWords | null {
   const [name, ...rest] = words;
@@ -35,18 +35,19 @@ function valuesOf(words: readonly string[], { options = {}, positionals = {} }: 
       configuration: { 'camel-case-expansion': false, 'strip-aliased': true, 'parse-positional-numbers': false },
     },
   );
-  const { _: given, ...options_ } = argv as { readonly _: readonly string[]; readonly [name: string]: unknown };
-  if (error !== null || Object.keys(options_).some((name) => !names.includes(name))) return null;
+  const { _: given, ...found } = argv as { readonly _: readonly string[]; readonly [name: string]: unknown };
+  if (error !== null || Object.keys(found).some((name) => !names.includes(name))) return null;
   const values: Record<string, unknown> = {};
   for (const [name, option] of Object.entries(options)) {
-    const value = optionValue(option, options_[name]);
+    const value = optionValue(option, found[name]);
     if (value === undefined) return null;
     if (value !== absent) values[name] = value;
   }
   const places = Object.entries(positionals);
   if (given.length > places.length) return null;
-  for (const [at, [name, { required, choices, default: usual }]] of places.entries()) {
-    const value = given[at] === undefined ? usual : withDash(given[at]);
+  for (const [at, [name, { required, choices, default: fallback }]] of places.entries()) {
+    const word = given[at];
+    const value = word === undefined ? fallback : withDash(word);
     if (value === undefined && required === true) return null;
     if (value !== undefined && choices !== undefined && !choices.includes(value)) return null;
     if (value !== undefined) values[name] = value;
@@ -60,7 +61,7 @@ function withAlias(name: string, option: OptionSpec | undefined): [string, strin
 
 const absent = Symbol('absent');
 
-/** Undefined where yargs has to look at it. */
+/** The value of an option; `absent` if it has none; undefined if yargs must parse the words. */
 function optionValue(option: OptionSpec, given: unknown): unknown {
   if (option.type === 'flag') return given === undefined ? false : typeof given === 'boolean' ? given : undefined;
   const all = (given === undefined ? [] : Array.isArray(given) ? given : [given]) as unknown[];

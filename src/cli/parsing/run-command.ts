@@ -1,15 +1,15 @@
-// Runs one command of the table with the values of its words.
-// It does the same for values that were read quickly and for those that yargs has read.
+// Runs one command of the table with its parsed values.
+// It works the same for values from quick-words.ts and for values from yargs.
 import type { CommandContext, CommandSpec } from './command.ts';
 import { UsageError } from './options.ts';
 
-/** `command` is what stands after `--`, null where there is no `--`. */
+/** `command` holds the words after `--`; null if there is no `--`. */
 export type RunContext = Omit<CommandContext, 'command'> & {
   readonly command: readonly string[] | null;
   readonly version: string;
 };
 
-/** Gives the exit code. @throws UsageError */
+/** Returns the exit code. @throws UsageError if words after `--` are missing or not allowed */
 export function runCommand(
   spec: CommandSpec,
   values: Readonly<Record<string, unknown>>,
@@ -21,7 +21,7 @@ export function runCommand(
 function commandOf({ takesCommand, mayTakeWords }: CommandSpec, command: readonly string[] | null): readonly string[] {
   if (mayTakeWords === true) return command ?? [];
   if (takesCommand === undefined) {
-    if (command !== null) throw new UsageError('nothing may follow -- here');
+    if (command !== null) throw new UsageError('this command does not take words after --');
     return [];
   }
   if (command === null || command.length === 0)

@@ -1,16 +1,18 @@
-// The changes of boxes and commands as lines: what `boxrun events` prints, until it is interrupted. A server that goes
-// and comes again is no end; that some changes were missed is said.
+// Prints state events (changes of boxes and commands) as lines, until an interrupt.
+// It goes on when the server restarts, and it prints a warning if changes were missed.
 import type { BoxRunClient, StateEvent } from '../../sdk/index.ts';
 import type { Interrupt } from '../terminal/interrupt.ts';
 import { passOn } from './command-output.ts';
 import { renderCommand, withoutControls } from './render.ts';
 
 interface ChangesOptions {
+  /** Id of the last event that the caller has seen; undefined begins now. */
   readonly since: string | undefined;
-  /** One JSON object a line. */
+  /** Prints one JSON object on each line. */
   readonly json: boolean;
 }
 
+/** Returns the exit code of the interrupt. @throws UNAVAILABLE if the server stays away */
 export async function printChanges(
   client: BoxRunClient,
   { since, json }: ChangesOptions,
@@ -35,16 +37,16 @@ export async function printChanges(
   return interrupt.exitCode();
 }
 
-/** Null for what is no change. */
+/** Null for an event that is not a change (`ready`, `reset`). */
 function renderChange(event: StateEvent): string | null {
   if (event.type === 'ready' || event.type === 'reset') return null;
   const words =
     'box' in event
       ? [event.box.id, event.box.name ?? '-', event.box.status, event.box.error_message ?? event.box.image]
-      : [event.exec.id, event.exec.box_id, ended(event.exec), renderCommand(event.exec.cmd)];
+      : [event.exec.id, event.exec.box_id, renderState(event.exec), renderCommand(event.exec.cmd)];
   return withoutControls([event.at, event.type.padEnd('exec.finished'.length), ...words].join('  '));
 }
 
-function ended({ status, exit_code: exitCode }: { status: string; exit_code: number | null }): string {
+function renderState({ status, exit_code: exitCode }: { status: string; exit_code: number | null }): string {
   return exitCode === null ? status : `${status} (${exitCode})`;
 }

@@ -1,16 +1,16 @@
-// The output of a command in a box, on its way to ours: each byte to the stream that it was written to, no faster than
-// our reader takes it; and the end of the command as our own exit code. Used by exec, run and logs.
+// Passes the output of a command in a box on to our own output, and its exit code to our own exit code.
+// Each byte goes to the stream that the command wrote it to (stdout or stderr), as fast as our reader takes it.
 import { once } from 'node:events';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { BoxRunClient } from '../../sdk/index.ts';
 import type { Interrupt } from '../terminal/interrupt.ts';
 import { createProgressLine } from './render.ts';
 
-/** Our input on its way to the command: see exec-input.ts. */
+/** The connection of our input to the command: see exec-input.ts. */
 export interface ExecInput {
-  /** Aborts when there is no way on for the input: the reason is the error, or `detached` where a person has left. */
+  /** Aborts when input can no longer be sent. The reason is the error, or `detached` if the user left. */
   readonly over: AbortSignal;
-  /** Gives our own input, and our terminal its modes, back. May be called again. */
+  /** Disconnects our input and restores the modes of our terminal. May be called more than once. */
   release(): void;
 }
 
@@ -19,8 +19,9 @@ export const detached = 'detached';
 type ExecIds = Parameters<BoxRunClient['execEvents']>[0];
 
 /**
- * Passes everything on until the command ends; when we are interrupted, or the way of its input is lost, the command is
- * ended. Gives the exit code.
+ * Passes the output on until the command ends. Cancels the command after an interrupt, or if its input is lost.
+ * @returns the exit code for this process
+ * @throws UNAVAILABLE if the server stays away; the error of the input
  */
 export async function followExec(
   client: BoxRunClient,
@@ -40,20 +41,21 @@ export async function followExec(
   } catch (error) {
     if (!signal.aborted) throw error;
   }
-  // What is printed from here on needs the terminal's own modes.
+  // Restore the modes of the terminal before a message is printed.
   input?.release();
   if (interrupt.signal.aborted) return cancel(client, exec, interrupt);
   if (input?.over.reason === detached) {
     process.stderr.write(`\nboxrun: the command goes on; to see it: boxrun logs -f ${exec.box_id} ${exec.id}\n`);
     return 0;
   }
-  if (input?.over.aborted === true) return endWithoutInput(client, exec, input.over.reason);
+  if (input?.over.aborted === true) return cancelWithoutInput(client, exec, input.over.reason);
   throw new BoxRunError('UNAVAILABLE', `the stream of ${exec.id} was lost`);
 }
 
 /**
- * The same for a command in a box of its own, which ends with our interest in it. While the box is made, a person sees
- * how far that is.
+ * Passes on the output of a run (a command in a box of its own). The server cancels the run when we stop reading. While
+ * the server creates the box, a terminal shows the progress.
+ * @returns the exit code for this process
  */
 export async function followRun(
   client: BoxRunClient,
@@ -76,8 +78,12 @@ export async function followRun(
   throw new BoxRunError('UNAVAILABLE', 'the stream of the run was lost');
 }
 
-/** Without its input a command would wait for ever, or take a part for the whole. */
-async function endWithoutInput(client: BoxRunClient, exec: ExecIds, reason: unknown): Promise<never> {
+/**
+ * Cancels a command whose input was lost. Otherwise the command would wait for ever, or treat a part of the input as
+ * the whole.
+ * @throws the error of the input, with a hint that says what became of the command
+ */
+async function cancelWithoutInput(client: BoxRunClient, exec: ExecIds, reason: unknown): Promise<never> {
   const known = toBoxRunError(reason);
   const hint = await client.cancelExec(exec.box_id, exec.id).then(
     () => 'the command in the box was canceled',
@@ -86,30 +92,35 @@ async function endWithoutInput(client: BoxRunClient, exec: ExecIds, reason: unkn
         ? 'the command had ended already'
         : 'the command may still run',
   );
-  throw new BoxRunError(known.code, `the input of the command broke off: ${known.message}`, { hint });
+  throw new BoxRunError(known.code, `the input of the command was lost: ${known.message}`, { hint });
 }
 
-/** Our exit code for a command that ended like this; says why where it did not end by itself. */
+/**
+ * The exit code for this process, after a command has ended.
+ * @param exitCode of the command; null if it did not end by itself
+ * @param error why the command did not end by itself; printed
+ * @param warning printed if there is no error
+ */
 export function exitCodeOf(exitCode: number | null, error: string | null, warning?: string): number {
-  const word = error ?? warning ?? null;
-  if (word !== null) process.stderr.write(`boxrun: ${word}\n`);
+  const message = error ?? warning ?? null;
+  if (message !== null) process.stderr.write(`boxrun: ${message}\n`);
   if (exitCode === null) return 1;
   return exitCode === 0 && error !== null ? 1 : exitCode;
 }
 
 async function cancel(client: BoxRunClient, exec: ExecIds, interrupt: Interrupt): Promise<number> {
-  const done = await client.cancelExec(exec.box_id, exec.id).then(
+  const outcome = await client.cancelExec(exec.box_id, exec.id).then(
     () => 'canceled the command in the box',
     (error: unknown) => {
       if (toBoxRunError(error).code === 'EXEC_ALREADY_FINISHED') return 'the command had ended already';
       throw error;
     },
   );
-  if (!interrupt.isQuiet()) process.stderr.write(`\nboxrun: ${done}\n`);
+  if (!interrupt.isQuiet()) process.stderr.write(`\nboxrun: ${outcome}\n`);
   return interrupt.exitCode();
 }
 
-/** Waits until `stream` takes more, or nobody wants it to. */
+/** Writes `bytes`, and waits until `stream` takes more or `signal` aborts. */
 export async function passOn(stream: NodeJS.WriteStream, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
   if (stream.write(bytes) || signal.aborted) return;
   await once(stream, 'drain', { signal }).catch(() => undefined);

@@ -1,16 +1,17 @@
-// The events of one command, from the first: what `boxrun logs` prints. Looking on changes nothing: an interrupt ends
-// the looking, never the command.
+// Prints the output events of one command, from the first one.
+// It only reads: an interrupt ends the printing, never the command.
 import type { Exec, BoxRunClient, ExecEvent } from '../../sdk/index.ts';
 import type { Interrupt } from '../terminal/interrupt.ts';
 import { passOn } from './command-output.ts';
 
 interface LogsOptions {
-  /** Until the command ends; else only what there is by now. */
+  /** Goes on until the command ends. If false, prints only the output that exists now. */
   readonly follow: boolean;
-  /** One JSON object a line instead of the bytes. */
+  /** Prints one JSON object on each line instead of the bytes. */
   readonly json: boolean;
 }
 
+/** Returns the exit code: 0, or that of the interrupt. @throws UNAVAILABLE if the server stays away */
 export async function printEvents(
   client: BoxRunClient,
   exec: Exec,

@@ -1,20 +1,23 @@
-// How the command line speaks: tables, errors, progress. Results go to standard output, everything else to standard
-// error. Whatever a box or an image is called, nothing that it prints here can steer a terminal.
+// Formats what the command line prints: tables, errors, progress. Results go to standard output, everything else to
+// standard error. Names in tables never contain control characters, so that they cannot control a terminal.
 import type { Box } from '../../shared/api.ts';
 import type { BoxRunError } from '../../shared/errors.ts';
 
-/** `Error: [CODE] message`, and below it what can be done. */
+/** `Error: [CODE] message`, and the hint on the next line. */
 export function renderError(error: BoxRunError): string {
   return `Error: [${error.code}] ${error.message}\n${error.hint === undefined ? '' : `Hint: ${error.hint}\n`}`;
 }
 
 const gap = '  ';
-/** Columns are not cut below this. */
-const leastWidth = 6;
-/** These are of use only as a whole. */
+/** No column is cut to less than this width, in characters. */
+const columnWidthMin = 6;
+/** Titles of columns that are useless if they are cut. */
 const neverCut = new Set(['ID', 'STATUS']);
 
-/** Columns as wide as their longest cell; where a line would be longer than `widthMax`, the widest columns are cut. */
+/**
+ * Each column is as wide as its longest cell. If a line would be longer than `widthMax`, the widest columns are cut.
+ * @param widthMax in characters
+ */
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly string[])[],
@@ -22,7 +25,7 @@ export function renderTable(
 ): string {
   const plain = rows.map((row) => row.map(withoutControls));
   const widths = header.map((title, column) => Math.max(title.length, ...plain.map((row) => row[column]?.length ?? 0)));
-  const mayCut = (column: number) => !neverCut.has(header[column] ?? '') && (widths[column] ?? 0) > leastWidth;
+  const mayCut = (column: number) => !neverCut.has(header[column] ?? '') && (widths[column] ?? 0) > columnWidthMin;
   for (let excess = sum(widths) + gap.length * (widths.length - 1) - widthMax; excess > 0; excess--) {
     const widest = header
       .map((_, column) => column)
@@ -47,6 +50,7 @@ function cut(text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
 }
 
+/** Replaces control and format characters by spaces, so that the text cannot control a terminal. */
 export function withoutControls(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, ' ');
 }
@@ -64,12 +68,12 @@ export function renderBoxes(boxes: readonly Box[], nowMs: number, widthMax?: num
   return renderTable(['ID', 'NAME', 'STATUS', 'IMAGE', 'CPU', 'MEMORY', 'CREATED'], rows, widthMax);
 }
 
-/** A command as it would be typed in a shell. */
+/** A command as a user would type it in a shell. */
 export function renderCommand(cmd: readonly string[]): string {
   return cmd.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
-/** How long ago, in the largest unit that fits. */
+/** How long ago `timestamp` was, in the largest unit that fits. */
 export function renderAge(timestamp: string, nowMs: number): string {
   return `${renderDuration(Math.max(0, nowMs - Date.parse(timestamp)))} ago`;
 }
@@ -97,25 +101,25 @@ export function printLines(...lines: readonly string[]): void {
   process.stdout.write(lines.map((line) => `${line}\n`).join(''));
 }
 
-/** One line on a terminal that is written over, and nothing where no person looks. */
+/** One line of a terminal that each message overwrites. Prints nothing if the stream is not a terminal. */
 export interface ProgressLine {
   show(message: string): void;
   clear(): void;
 }
 
 export function createProgressLine(stream: NodeJS.WriteStream): ProgressLine {
-  let shown = false;
+  let isShown = false;
   return {
     show(message) {
       if (!stream.isTTY) return;
       stream.write(
         `\r\x1b[K${message.replace(/[^\x20-\x7e\u00a0-\uffff]/g, ' ').slice(0, Math.max(20, (stream.columns || 80) - 1))}`,
       );
-      shown = true;
+      isShown = true;
     },
     clear() {
-      if (shown) stream.write('\r\x1b[K');
-      shown = false;
+      if (isShown) stream.write('\r\x1b[K');
+      isShown = false;
     },
   };
 }

@@ -1,6 +1,6 @@
-// What is in a debug bundle: each part by itself, so that one that cannot be had (a server that is down, a damaged
-// database) is a line that says so. Fields are picked by name: environment, labels, command lines and volumes are never
-// read into it. Called by commands/debug.ts.
+// The contents of a debug bundle. If one part fails (the server is down, the database is damaged), the bundle holds the
+// error in its place and the other parts are complete. Fields are picked by name, so that environment variables,
+// labels, command lines and volumes never get into a bundle.
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { request } from 'node:http';
 import { release } from 'node:os';
@@ -59,7 +59,11 @@ const settingFields = [
   'orphanGraceMs',
 ] as const satisfies readonly (keyof Config)[];
 
-/** A tar.gz in memory. */
+/**
+ * Packs the bundle in memory, as a tar.gz.
+ * @param version of boxrun
+ * @param doctor gives the findings of `boxrun doctor`
+ */
 export async function packBundle(config: Config, version: string, doctor: () => Promise<unknown>): Promise<Buffer> {
   const parts: Readonly<Record<string, () => Promise<unknown>>> = {
     'versions.json': () => versions(version),
@@ -67,8 +71,8 @@ export async function packBundle(config: Config, version: string, doctor: () => 
     'doctor.json': doctor,
     'states.json': () => states(config.dbPath),
     'processes.json': () => processes(config),
-    'readyz.json': async () => JSON.parse(await ask(config, '/readyz')) as unknown,
-    'metrics.txt': () => ask(config, '/metrics'),
+    'readyz.json': async () => JSON.parse(await getFromServer(config, '/readyz')) as unknown,
+    'metrics.txt': () => getFromServer(config, '/metrics'),
   };
   const files = await Promise.all(
     Object.entries(parts).map(async ([path, make]): Promise<TarFile> => {
@@ -118,40 +122,40 @@ async function states(dbPath: string): Promise<unknown> {
   }
 }
 
-/** Who says to be a part of this server, and whether it is there. */
+/** The process files of this server, each with what /proc says of its process; null if there is no such process. */
 async function processes(config: Config): Promise<unknown> {
   const { runDir, workersDir } = statePaths(config.stateDir);
   const named = async (dir: string) =>
     (await readdir(dir)).filter((name) => name.endsWith('.json')).map((name) => join(dir, name));
   return Promise.all(
     [...(await named(runDir)), ...(await named(workersDir))].map(async (path) => {
-      const said = JSON.parse(await readFile(path, 'utf8')) as { pid: number };
-      const status = await readFile(`/proc/${said.pid}/status`, 'utf8').catch(() => '');
+      const recorded = JSON.parse(await readFile(path, 'utf8')) as { pid: number };
+      const status = await readFile(`/proc/${recorded.pid}/status`, 'utf8').catch(() => '');
       const found = Object.fromEntries(
         [...status.matchAll(/^(Name|State|Threads|VmRSS|FDSize):\s*(.*)$/gm)].map(
           ([, key = '', value = '']) => [key, value] as const,
         ),
       );
-      return { ...said, found: status === '' ? null : found };
+      return { ...recorded, found: status === '' ? null : found };
     }),
   );
 }
 
-function ask(config: Config, path: string): Promise<string> {
+function getFromServer(config: Config, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const asked = request(
+    const outgoing = request(
       { ...serverAddress(config), path, agent: false, signal: AbortSignal.timeout(limits.healthTimeoutMs * 3) },
-      (answer) => {
+      (response) => {
         const pieces: Buffer[] = [];
-        answer.on('data', (piece: Buffer) => pieces.push(piece));
-        answer.on('error', reject);
-        answer.on('end', () => {
+        response.on('data', (piece: Buffer) => pieces.push(piece));
+        response.on('error', reject);
+        response.on('end', () => {
           resolve(Buffer.concat(pieces).toString('utf8'));
         });
       },
     );
-    asked.on('error', reject);
-    asked.end();
+    outgoing.on('error', reject);
+    outgoing.end();
   });
 }
 

@@ -1,16 +1,16 @@
-// Where this boxrun is installed, how it can be updated, and npm at work on it.
-// The place is that of the running file: another boxrun on this host is never touched.
+// Where this boxrun is installed, how it can be updated, and how npm is run for that.
+// The place is found from the running file, so that another boxrun on the same host is never changed.
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runTool } from '../../shared/process/child-process.ts';
 import { printLines } from '../render/render.ts';
 
-/** A native module may have to be compiled. */
+/** Long, because npm may have to compile a native module. */
 const npmTimeoutMs = 15 * 60_000;
 
 /**
- * The prefix of the global npm installation that this file belongs to; null for a checkout, or a package inside another
- * one.
+ * The prefix of the global npm installation that `file` belongs to. Null if `file` is in a checkout, or in the
+ * node_modules of another package.
  */
 export function installedPrefix(file: string = fileURLToPath(import.meta.url)): string | null {
   const root = dirname(dirname(file));
@@ -22,8 +22,8 @@ declare const boxrunPublishedName: string | undefined;
 
 /**
  * The name of this package in the public npm registry. The build sets it (`BOXRUN_PUBLISHED_NAME`, see
- * scripts/build.mjs). It is null until the package is published: whoever registers a name that nobody owns runs code on
- * every host that installs it.
+ * scripts/build.mjs). It is null until the package is published. A guessed name would be dangerous: a stranger could
+ * register it, and would then run code on every host that upgrades.
  */
 export const publishedName: string | null = (typeof boxrunPublishedName === 'string' && boxrunPublishedName) || null;
 
@@ -32,8 +32,7 @@ export type UpgradePlan =
   | { readonly kind: 'by hand'; readonly lines: readonly string[] };
 
 /**
- * What `boxrun upgrade` does.
- *
+ * Decides what `boxrun upgrade` does.
  * @param prefix of the global npm installation; null for a checkout
  * @param name under which the package is published; null if it is not
  */
@@ -56,7 +55,7 @@ export function planUpgrade(prefix: string | null, name: string | null): Upgrade
   return { kind: 'npm', npmArgs: ['install', '--global', '--prefix', prefix, `${name}@latest`] };
 }
 
-/** Says what is run, runs it unless it is a dry run, and gives npm's exit code. */
+/** Prints the npm command and runs it, unless it is a dry run. Returns npm's exit code. */
 export async function runNpm(args: readonly string[], isDryRun: boolean): Promise<number> {
   printLines(`${isDryRun ? 'Would run' : 'Running'}: npm ${args.join(' ')}`);
   if (isDryRun) return 0;

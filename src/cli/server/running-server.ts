@@ -1,5 +1,5 @@
-// The server that a command talks to: found by the settings, and started in the background when nobody answers.
-// Loaded by the commands that need one; a server is started by the very file that runs now.
+// The server that a command talks to. The settings say where it is. If it does not answer, the command starts it in the
+// background, from the same program file that runs now.
 import { mkdirSync, openSync, closeSync, readFileSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ type Address = ReturnType<typeof serverAddress>;
 const loopback = new Set(['127.0.0.1', 'localhost', '::1']);
 const connectTimeoutMs = 2_000;
 
-/** Calls `work` with a client of the running server, which is started first if need be. */
+/** Calls `work` with a client of the server. Starts the server first, if it does not answer. */
 export async function withClient(work: (client: BoxRunClient) => Promise<number>): Promise<number> {
   const config = loadConfig();
   const address = serverAddress(config);
@@ -40,13 +40,13 @@ export async function withClient(work: (client: BoxRunClient) => Promise<number>
   }
 }
 
-/** Where the server is, for people. */
+/** Where the server is, as text for a person. */
 export function describeAddress(): string {
   const address = serverAddress(loadConfig());
   return 'host' in address ? `http://${hostInUrl(address.host)}:${address.port}` : address.socketPath;
 }
 
-/** True when a server answers, without starting one. */
+/** True if a server answers. Does not start one. */
 export async function isServerUp(): Promise<boolean> {
   return answers(serverAddress(loadConfig()));
 }
@@ -58,25 +58,26 @@ function hostInUrl(host: string): string {
 function answers(address: Address): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = 'host' in address ? connect(address) : connect(address.socketPath);
-    const done = (answered: boolean) => {
+    const finish = (isAnswered: boolean) => {
       socket.destroy();
-      resolve(answered);
+      resolve(isAnswered);
     };
     socket.setTimeout(connectTimeoutMs, () => {
-      done(false);
+      finish(false);
     });
     socket.once('connect', () => {
-      done(true);
+      finish(true);
     });
     socket.once('error', () => {
-      done(false);
+      finish(false);
     });
   });
 }
 
 /**
  * Starts `boxrun serve` in the background and waits until it answers.
- * @throws UNAVAILABLE with what it said, when it ends early or is not up in time (limits.autoStartMs)
+ * @throws UNAVAILABLE if the server ends early (the message holds its output), or does not answer within
+ * limits.autoStartMs
  */
 async function startServer(config: Config, address: Address): Promise<void> {
   if ('host' in address && !loopback.has(address.host)) {
@@ -98,22 +99,23 @@ async function startServer(config: Config, address: Address): Promise<void> {
   });
   closeSync(log);
   child.unref();
-  let ended = false;
+  let hasEnded = false;
   child.once('exit', () => {
-    ended = true;
+    hasEnded = true;
   });
   child.once('error', () => {
-    ended = true;
+    hasEnded = true;
   });
   const progress = createProgressLine(process.stderr);
   progress.show('starting the server ...');
   try {
     const deadline = Date.now() + limits.autoStartMs;
     while (!(await answers(address))) {
-      const said = readFileSync(logFile).subarray(logStart).toString('utf8').trim();
-      // Another command has started a server at the same moment: that one is waited for.
-      if (ended && !said.includes('uses the state directory')) {
-        throw new BoxRunError('UNAVAILABLE', `the server could not be started:\n${said}`, {
+      const output = readFileSync(logFile).subarray(logStart).toString('utf8').trim();
+      // If another command has started a server at the same moment, our server ends with this text. Then wait for the
+      // other server.
+      if (hasEnded && !output.includes('uses the state directory')) {
+        throw new BoxRunError('UNAVAILABLE', `the server could not be started:\n${output}`, {
           hint: '`boxrun doctor` explains more',
         });
       }

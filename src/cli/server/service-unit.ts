@@ -1,5 +1,5 @@
-// The text of the unit file for `boxrun serve`, and what may stand in it. It never holds a secret: everybody on the
-// host can read a unit file.
+// The text of the unit file for `boxrun serve`, with the settings and options that it may contain.
+// It never contains a secret, because every user of the host can read a unit file.
 import { resolve } from 'node:path';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
@@ -9,14 +9,14 @@ import { UsageError } from '../parsing/options.ts';
 
 export const unitName = 'boxrun.service';
 
-/** By it `boxrun service` knows a unit file that it has written. */
+/** First line of a unit file that `boxrun service` has written. It shows that the file may be replaced or removed. */
 const mark = '# Written by `boxrun service install`.';
 
 export function isOwnUnit(text: string): boolean {
   return text.startsWith(mark);
 }
 
-/** As many files as systemd lets a service have where nobody says otherwise. */
+/** The default hard limit of systemd for open files of a service (DefaultLimitNOFILE). */
 const openFilesMax = 524_288;
 
 interface UnitOptions {
@@ -30,8 +30,8 @@ export function renderUnit({ owner, command, environment }: UnitOptions): string
   const isSystem = owner === 'system';
   const stopSeconds = Math.ceil((2 * limits.childStopMs + limits.supervisorStopMs) / 1000) + 10;
   return [
-    `${mark} The next one writes it anew: put changes into a drop-in,`,
-    `# by \`systemctl ${isSystem ? '' : '--user '}edit ${unitName}\`.`,
+    `${mark} The next install overwrites this file.`,
+    `# Put your changes into a drop-in file: \`systemctl ${isSystem ? '' : '--user '}edit ${unitName}\`.`,
     '[Unit]',
     'Description=BoxRun, a server for isolated Linux boxes',
     ...(isSystem ? ['Wants=network-online.target', 'After=network-online.target'] : []),
@@ -45,17 +45,20 @@ export function renderUnit({ owner, command, environment }: UnitOptions): string
     `ExecStart=${command.map((word) => quoted(word).replaceAll('$', '$$$$')).join(' ')}`,
     'Restart=on-failure',
     'RestartSec=1',
-    '# Boxes leave the control group of the server. Where they cannot, this keeps them running all the same.',
+    '# Boxes leave the control group of the server. If they cannot leave it, this setting keeps them running.',
     'KillMode=process',
     'Delegate=yes',
     'OOMPolicy=continue',
-    '# The server itself knows how long its start may take: a database may have to be migrated.',
+    '# The server limits its start by itself. The start can take long, because a database may have to be migrated.',
     'TimeoutStartSec=infinity',
     `TimeoutStopSec=${stopSeconds}`,
     `LimitNOFILE=${openFilesMax}`,
     'TasksMax=infinity',
     ...(isSystem
-      ? ['# The kernel ends a box first. Boxes and their workers do not inherit it.', 'OOMScoreAdjust=-500']
+      ? [
+          '# If memory runs out, the kernel kills boxes before the server. Boxes do not inherit this value.',
+          'OOMScoreAdjust=-500',
+        ]
       : []),
     '',
     '[Install]',
@@ -64,7 +67,7 @@ export function renderUnit({ owner, command, environment }: UnitOptions): string
   ].join('\n');
 }
 
-/** A word of a unit file (systemd.syntax(7)); `%` would begin a specifier. */
+/** Quotes a word for a unit file (systemd.syntax(7)). `%` is doubled, because it begins a specifier. */
 function quoted(word: string): string {
   const escaped = word
     .replaceAll('\\', '\\\\')
@@ -75,14 +78,17 @@ function quoted(word: string): string {
   return `"${escaped}"`;
 }
 
-/** Settings of this shell that the service gets too; those that are empty count as not set. */
+/**
+ * The settings in `env` that the service gets too. Empty ones count as not set. Paths become absolute.
+ * @throws VALIDATION_ERROR if `env` holds a token
+ */
 export function serviceEnvironment(
   stateDir: string,
   env: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
   if ((env['BOXRUN_TOKEN'] ?? '') !== '') {
     throw new BoxRunError('VALIDATION_ERROR', 'BOXRUN_TOKEN is set, and everybody can read a unit file', {
-      hint: 'put the token into a file, and: boxrun service install -- --token-file FILE',
+      hint: 'put the token into a file, then run: boxrun service install -- --token-file FILE',
     });
   }
   const paths = ['BOXRUN_DB', 'BOXRUN_SOCKET', 'BOXLITE_RUNTIME_DIR'];
@@ -94,8 +100,9 @@ export function serviceEnvironment(
 }
 
 /**
- * The options of `serve` as they stand in the unit: paths are absolute, because a service has another directory.
- * @throws UsageError for what `serve` does not know, VALIDATION_ERROR for a secret
+ * The options of `serve` as they are written into the unit. Paths become absolute, because a service runs in another
+ * working directory.
+ * @throws UsageError for an option that `serve` does not know, or that has no value; VALIDATION_ERROR for a token
  */
 export function serviceArguments(words: readonly string[], serve: CommandSpec): string[] {
   const result: string[] = [];

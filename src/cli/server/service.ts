@@ -1,5 +1,5 @@
-// `boxrun serve` as a service of systemd: its unit file is written, removed and looked at here. A unit file that
-// somebody else has written is never changed, except by --force.
+// `boxrun serve` as a service of systemd: installs, removes and shows it.
+// A unit file that boxrun has not written is changed or removed only with --force.
 import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -15,14 +15,14 @@ import { printJson, printLines } from '../render/render.ts';
 import { isServerUp } from './running-server.ts';
 import { isOwnUnit, renderUnit, serviceArguments, serviceEnvironment, unitName } from './service-unit.ts';
 
-/** Where administrators, and users, put unit files of their own (systemd.unit(5)). */
+/** The place for unit files of the administrator (`system`) or of this user (`user`); source: systemd.unit(5). */
 export function unitFile(owner: SystemdOwner): string {
   if (owner === 'system') return join('/etc/systemd/system', unitName);
   const configHome = process.env['XDG_CONFIG_HOME'] ?? '';
   return join(configHome === '' ? join(homedir(), '.config') : configHome, 'systemd/user', unitName);
 }
 
-/** Null: there is none. */
+/** The text of the unit file; null if there is no such file. @throws RUNTIME_ERROR if it cannot be read */
 function readUnit(path: string): string | null {
   try {
     return readFileSync(path, 'utf8');
@@ -34,13 +34,19 @@ function readUnit(path: string): string | null {
 
 export interface InstallOptions {
   readonly owner: SystemdOwner;
+  /** Replaces a unit file that boxrun has not written. */
   readonly isForced: boolean;
+  /** Only prints the unit file. */
   readonly isPrinted: boolean;
-  /** For `serve`. */
+  /** Options for `serve`. */
   readonly words: readonly string[];
   readonly serve: CommandSpec;
 }
 
+/**
+ * Writes the unit file, enables the service and starts it. Returns the exit code.
+ * @throws UsageError, VALIDATION_ERROR (see serviceArguments), RUNTIME_ERROR
+ */
 export async function installService(options: InstallOptions): Promise<number> {
   const { owner } = options;
   const { stateDir } = loadConfig();
@@ -57,20 +63,20 @@ export async function installService(options: InstallOptions): Promise<number> {
     return 0;
   }
   const path = unitFile(owner);
-  needSystemd(owner);
-  needOwnUnit(path, options.isForced);
-  await needNoOtherServer(owner, stateDir);
-  await control(owner, ['show', '--property=Version']); // Before anything is written: does it answer?
+  requireSystemd(owner);
+  requireOwnUnit(path, options.isForced);
+  await requireNoOtherServer(owner, stateDir);
+  await control(owner, ['show', '--property=Version']); // Fails before anything is written, if systemd does not answer.
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, text, { mode: 0o644 });
   printLines(`Written: ${path}`);
   await control(owner, ['daemon-reload']);
   await control(owner, ['enable', unitName]);
-  await systemctl(owner, ['reset-failed', unitName]); // Of earlier starts, which count against the limit.
-  // One that runs already gets the new settings; its boxes run on.
+  await systemctl(owner, ['reset-failed', unitName]); // Earlier failed starts would count against StartLimitBurst.
+  // `restart` and not `start`: a service that runs already gets the new settings. Its boxes run on.
   await control(owner, ['restart', unitName]);
   printLines(`The service ${unitName} runs, and starts with ${owner === 'system' ? 'the host' : 'your logins'}.`);
-  if (owner === 'user' && !(await lingers())) {
+  if (owner === 'user' && !(await isLingering())) {
     printLines(
       'It ends with your last login, and so do its boxes. To let it run on, and start with the host:',
       `  loginctl enable-linger ${userInfo().username}`,
@@ -79,29 +85,29 @@ export async function installService(options: InstallOptions): Promise<number> {
   return 0;
 }
 
-/** Ends the server, and lets its boxes run on. */
+/** Stops the service and removes its unit file; the boxes run on. Returns the exit code. @throws RUNTIME_ERROR */
 export async function uninstallService(owner: SystemdOwner, isForced: boolean): Promise<number> {
   const path = unitFile(owner);
   if (readUnit(path) === null) {
     printLines(`There is no ${path}: nothing to remove.`);
     return 0;
   }
-  needOwnUnit(path, isForced);
-  needSystemd(owner);
+  requireOwnUnit(path, isForced);
+  requireSystemd(owner);
   await control(owner, ['disable', '--now', unitName]);
   rmSync(path);
   await control(owner, ['daemon-reload']);
-  printLines(`Removed: ${path}`, 'Boxes that run go on; the next server takes them over.');
+  printLines(`Removed: ${path}`, 'Running boxes go on; the next server takes them over.');
   return 0;
 }
 
-/** The services that `boxrun service install` has made and this user can remove. */
+/** The services that `boxrun service install` has installed and that this user may remove. */
 export function installedServices(): SystemdOwner[] {
   const owners: SystemdOwner[] = process.getuid?.() === 0 ? ['system', 'user'] : ['user'];
   return hasSystemd() ? owners.filter((owner) => isOwnUnit(readUnit(unitFile(owner)) ?? '')) : [];
 }
 
-/** Exit code 0 while it runs. */
+/** Prints the state of the service. Returns the exit code: 0 if the service runs, else 1. */
 export async function showService(owner: SystemdOwner, isJson: boolean): Promise<number> {
   const path = unitFile(owner);
   const text = readUnit(path);
@@ -109,28 +115,29 @@ export async function showService(owner: SystemdOwner, isJson: boolean): Promise
   const answer = hasSystemd()
     ? await systemctl(owner, ['show', `--property=${properties.join(',')}`, unitName]).catch(() => null)
     : null;
-  const said: Partial<Record<string, string>> = {};
+  const shown: Partial<Record<string, string>> = {};
   for (const line of (answer?.stdout ?? '').split('\n')) {
     const [name = '', value] = line.split('=', 2);
-    if (value !== undefined) said[name] = value;
+    if (value !== undefined) shown[name] = value;
   }
-  const pid = Number(said['MainPID'] ?? 0);
+  const pid = Number(shown['MainPID'] ?? 0);
   const status = {
     unit: unitName,
     file: path,
     installed: text !== null,
     written_by_boxrun: text !== null && isOwnUnit(text),
     systemd: hasSystemd(),
-    enabled: said['UnitFileState'] === 'enabled',
-    active: said['ActiveState'] === 'active',
-    state: said['ActiveState'] === undefined ? null : `${said['ActiveState']} (${said['SubState'] ?? ''})`,
-    result: said['Result'] ?? null,
+    enabled: shown['UnitFileState'] === 'enabled',
+    active: shown['ActiveState'] === 'active',
+    state: shown['ActiveState'] === undefined ? null : `${shown['ActiveState']} (${shown['SubState'] ?? ''})`,
+    result: shown['Result'] ?? null,
     pid: pid === 0 ? null : pid,
     answers: await isServerUp(),
   };
   if (isJson) printJson(status);
   else {
-    const file = !status.installed ? `not installed (${path})` : status.written_by_boxrun ? path : `${path}, not ours`;
+    const writtenBy = status.written_by_boxrun ? '' : ', not written by boxrun';
+    const file = status.installed ? `${path}${writtenBy}` : `not installed (${path})`;
     const why = status.systemd ? 'systemd does not answer' : 'systemd does not run on this host';
     const enabled = status.installed ? [status.enabled ? 'enabled' : 'not enabled'] : [];
     const pids = status.pid === null ? [] : [`process ${status.pid}`];
@@ -143,10 +150,10 @@ export async function showService(owner: SystemdOwner, isJson: boolean): Promise
   return status.active ? 0 : 1;
 }
 
-function needSystemd(owner: SystemdOwner): void {
+function requireSystemd(owner: SystemdOwner): void {
   if (!hasSystemd()) {
     throw new BoxRunError('RUNTIME_ERROR', 'systemd does not run on this host', {
-      hint: '`boxrun service install --print` prints the unit file; other programs that start services can use it',
+      hint: '`boxrun service install --print` prints the unit file; it shows how to start the server in another way',
     });
   }
   if (owner === 'system' && process.getuid?.() !== 0) {
@@ -156,22 +163,22 @@ function needSystemd(owner: SystemdOwner): void {
   }
 }
 
-function needOwnUnit(path: string, isForced: boolean): void {
+function requireOwnUnit(path: string, isForced: boolean): void {
   const text = readUnit(path);
   if (text === null || isOwnUnit(text) || isForced) return;
   throw new BoxRunError('RUNTIME_ERROR', `${path} was not written by boxrun`, {
-    hint: 'look at it first; --force replaces or removes it',
+    hint: 'read that file first; with --force, boxrun replaces or removes it',
   });
 }
 
-/** Of two servers with one state directory the second one cannot start. */
-async function needNoOtherServer(owner: SystemdOwner, stateDir: string): Promise<void> {
+/** A second server with the same state directory could not start. */
+async function requireNoOtherServer(owner: SystemdOwner, stateDir: string): Promise<void> {
   const keeper = await livingProcess(statePaths(stateDir).keeperFile);
   if (keeper === null) return;
   const { stdout } = await systemctl(owner, ['show', '--value', '--property=MainPID', unitName]);
   if (Number(stdout) === keeper.pid) return;
-  throw new BoxRunError('RUNTIME_ERROR', `a server runs already with ${stateDir}: process ${keeper.pid}`, {
-    hint: `end it first, its boxes run on: kill ${keeper.pid}`,
+  throw new BoxRunError('RUNTIME_ERROR', `another server already uses ${stateDir}: process ${keeper.pid}`, {
+    hint: `stop that server first (its boxes run on): kill ${keeper.pid}`,
   });
 }
 
@@ -181,12 +188,13 @@ async function control(owner: SystemdOwner, args: readonly string[]): Promise<vo
   throw new BoxRunError('RUNTIME_ERROR', `systemctl ${args.join(' ')} failed: ${stderr.trim()}`, {
     hint:
       owner === 'user'
-        ? `look at: journalctl --user -u ${unitName}; systemd of a user is reached only from a login of that user`
-        : `look at: journalctl -u ${unitName}`,
+        ? `see: journalctl --user -u ${unitName}; the systemd of a user can be reached only from a login of that user`
+        : `see: journalctl -u ${unitName}`,
   });
 }
 
-async function lingers(): Promise<boolean> {
+/** Whether systemd keeps the services of this user running without a login (loginctl(1), enable-linger). */
+async function isLingering(): Promise<boolean> {
   const name = userInfo().username;
   if (existsSync(join('/var/lib/systemd/linger', name))) return true;
   const answer = await runTool('loginctl', ['show-user', '--value', '--property=Linger', name], {

@@ -1,5 +1,5 @@
-// The end of boxrun on this host, in order: boxes, server, data where that is wanted, package. Nothing is removed that
-// boxrun has not made, and nothing before the user has said yes.
+// Removes boxrun from this host, in this order: boxes, services, server, data (if the user wants that), package.
+// It removes only what boxrun has made, and nothing before the user has said yes.
 import { existsSync } from 'node:fs';
 import { readdir, readFile, readlink, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -23,42 +23,44 @@ import { installedServices, uninstallService, unitFile } from './service.ts';
 import { isServerUp, withClient } from './running-server.ts';
 
 interface UninstallOptions {
+  /** Asks the user before anything is removed. */
   readonly isAsked: boolean;
-  /** Null: ask, or keep where nobody is asked. */
+  /** Null: ask the user, or keep the data if `isAsked` is false. */
   readonly data: 'keep' | 'purge' | null;
   readonly isDryRun: boolean;
 }
 
-/** A server ends its children one after the other. */
+/** Long, because the keeper stops its child processes one after the other. */
 const serverStopMs = 60_000;
 
+/** Returns the exit code: 1 if the user said no, npm's own, or 0. @throws UsageError if no terminal is there to ask */
 export async function uninstall({ isAsked, data, isDryRun }: UninstallOptions): Promise<number> {
   const config = loadConfig();
   const prefix = installedPrefix();
   const hasData = existsSync(config.stateDir);
   let purge = data === 'purge';
   if (isAsked && !isDryRun) {
-    if (!process.stdin.isTTY) throw new UsageError('nobody can be asked here; say --yes');
+    if (!process.stdin.isTTY) throw new UsageError('uninstall asks first, and this is no terminal; use --yes');
     if (!(await ask('Stop the boxes and the server, and remove boxrun?'))) return 1;
     if (data === null && hasData) purge = await ask(`Remove all boxes, images and logs in ${config.stateDir} too?`);
   }
-  if (hasData) await endBoxes(config, { purge, isDryRun });
+  if (hasData) await stopBoxes(config, { purge, isDryRun });
   await removeServices(isDryRun);
   if (hasData) {
-    await endServer(config, isDryRun);
+    await stopServer(config, isDryRun);
     if (purge) await removeData(config, isDryRun);
     else printLines(`The data stays in ${config.stateDir}`);
   }
   if (!isDryRun) await removeCompiled();
   if (prefix !== null) return runNpm(['uninstall', '--global', '--prefix', prefix, 'boxrun'], isDryRun);
-  printLines('This boxrun is not installed by npm: its files stay where they are.');
+  printLines('This boxrun was not installed by npm, so its files stay where they are.');
   return 0;
 }
 
-/** Before the server is ended: systemd would start it again. */
+/** Must run before `stopServer`: systemd would start the server again. */
 async function removeServices(isDryRun: boolean): Promise<void> {
   for (const owner of installedServices()) {
-    if (isDryRun) printLines(`Would end and remove the service ${unitFile(owner)}`);
+    if (isDryRun) printLines(`Would stop and remove the service ${unitFile(owner)}`);
     else await uninstallService(owner, false);
   }
 }
@@ -73,14 +75,15 @@ async function ask(question: string): Promise<boolean> {
 }
 
 /**
- * Stops what runs; with `purge`, removes every box, which gives mounts and networks back. Boxes outlive their server.
+ * Stops the running boxes, because boxes would outlive their server. With `purge` it removes every box, which also
+ * removes their mounts and networks from the host.
  */
-async function endBoxes(
+async function stopBoxes(
   config: Config,
   { purge, isDryRun }: { readonly purge: boolean; readonly isDryRun: boolean },
 ): Promise<void> {
-  const boxesThere = (await readdir(statePaths(config.stateDir).boxesDir).catch(() => [])).length > 0;
-  const isNeeded = (await isServerUp()) || (await processesOf(config.stateDir)).length > 0 || (purge && boxesThere);
+  const hasBoxes = (await readdir(statePaths(config.stateDir).boxesDir).catch(() => [])).length > 0;
+  const isNeeded = (await isServerUp()) || (await processesOf(config.stateDir)).length > 0 || (purge && hasBoxes);
   if (!isNeeded) return;
   if (isDryRun) {
     printLines(purge ? 'Would remove every box' : 'Would stop every box');
@@ -97,7 +100,7 @@ async function endBoxes(
   });
 }
 
-async function endServer({ stateDir }: Config, isDryRun: boolean): Promise<void> {
+async function stopServer({ stateDir }: Config, isDryRun: boolean): Promise<void> {
   const found = await processesOf(stateDir);
   if (found.length === 0) return;
   printLines(isDryRun ? 'Would stop the server' : 'Stopping the server');
@@ -111,7 +114,7 @@ async function endServer({ stateDir }: Config, isDryRun: boolean): Promise<void>
       await sleep(25);
     }
   }
-  // Spare workers have nothing to lose.
+  // The processes that are left are spare workers. They hold no box, so they can be killed.
   for (const { pid, startTicks } of await processesOf(stateDir))
     await killAndWait({ pid, startTicks }, 5_000, 'a process of the server');
 }
@@ -120,7 +123,7 @@ interface ServerProcess extends ProcessIdentity {
   readonly role: string;
 }
 
-/** The processes that call themselves parts of boxrun and have a file of this state directory open. */
+/** The processes whose title names a part of boxrun and that have a file of this state directory open. */
 async function processesOf(stateDir: string): Promise<ServerProcess[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const found = await Promise.all(pids.map((pid) => inspect(pid, stateDir).catch(() => null)));
@@ -140,14 +143,14 @@ async function inspect(pid: number, stateDir: string): Promise<ServerProcess | n
   return null;
 }
 
-/** Removes what boxrun keeps, piece by piece; a directory goes only when nothing of anybody else's is in it. */
-/** Of commands of this user, beside other caches of boxrun. */
+/** Removes the compiled code of this user's commands, and its parent directory if that is empty then. */
 async function removeCompiled(): Promise<void> {
   const directory = compiledDirOfUser();
   await rm(directory, { recursive: true, force: true });
   await rmdir(dirname(directory)).catch(() => undefined);
 }
 
+/** Removes the files of boxrun by their names. The state directory itself goes only if no other file is left in it. */
 async function removeData({ stateDir, dbPath, socketPath }: Config, isDryRun: boolean): Promise<void> {
   printLines(`${isDryRun ? 'Would remove' : 'Removing'} the data in ${stateDir}`);
   if (isDryRun) return;
@@ -170,7 +173,7 @@ async function removeData({ stateDir, dbPath, socketPath }: Config, isDryRun: bo
     paths.compiledDir,
     probeFileOf(stateDir, 'boxlite'),
     probeFileOf(stateDir, 'container'),
-    join(stateDir, 'probe.json'), // The last one is of an older version.
+    join(stateDir, 'probe.json'), // Written by older versions.
     paths.cookieKey,
     paths.lock,
   ];
@@ -179,5 +182,5 @@ async function removeData({ stateDir, dbPath, socketPath }: Config, isDryRun: bo
     () => [],
     () => readdir(stateDir),
   );
-  if (left.length > 0) printLines(`Not boxrun's, and left in ${stateDir}: ${left.join(', ')}`);
+  if (left.length > 0) printLines(`These files are not from boxrun and stay in ${stateDir}: ${left.join(', ')}`);
 }

@@ -1,25 +1,27 @@
-// The keys that leave a terminal. Pure: bytes in, bytes out.
-// What may be the beginning of the keys waits for the next key, or for `flush`, and then goes on unchanged.
+// The detach keys: the key sequence that leaves a terminal. This file has no side effects: bytes in, bytes out.
+// A typed key that may begin the sequence is held back until the next key or `flush`. Then it is passed on unchanged.
 import { UsageError } from '../parsing/options.ts';
 
-/** As docker has it. */
+/** The same as the default of docker. */
 export const defaultDetachKeys = 'ctrl-p,ctrl-q';
 
-/**
- * A key that waits for the next one is passed on after this time: the program in the box may wait for just that key.
- */
+/** After this time a held key is passed on, because the program in the box may wait for exactly that key. */
 export const detachWaitMs = 500;
 
 export interface DetachKeys {
-  /** What of `typed` is for the box, and whether it ends in the detach keys. What stands behind those is dropped. */
+  /**
+   * Takes the keys of one read. Gives the bytes to send to the box, and whether the detach sequence is complete.
+   * Keys after a complete sequence are thrown away.
+   */
   take(typed: Uint8Array): { readonly bytes: Uint8Array; readonly isDetach: boolean };
-  /** The keys that wait; nothing waits afterwards. */
+  /** Gives the held keys, and holds none afterwards. */
   flush(): Uint8Array;
 }
 
 /**
- * @param text keys separated by commas, as docker takes them: a character, or `ctrl-` with a letter or one of `@[\]^_`
- * @returns the bytes that the keys send; empty text means that no keys detach
+ * Reads the value of --detach-keys. The form is that of docker.
+ * @param text keys separated by commas: a character, or `ctrl-` with a letter or one of `@[\]^_`
+ * @returns the bytes that the keys send; none for an empty text: then no keys detach
  * @throws UsageError
  */
 export function parseDetachKeys(text: string): readonly number[] {
@@ -33,22 +35,22 @@ export function parseDetachKeys(text: string): readonly number[] {
 }
 
 export function createDetachKeys(sequence: readonly number[]): DetachKeys {
-  let waiting: number[] = [];
-  const isBeginning = () => waiting.every((key, index) => key === sequence[index]);
+  let held: number[] = [];
+  const isBeginning = () => held.every((key, index) => key === sequence[index]);
   return {
     take(typed) {
       const bytes: number[] = [];
       for (const key of typed) {
-        waiting.push(key);
-        while (!isBeginning()) bytes.push(waiting.shift() as number);
-        if (sequence.length > 0 && waiting.length === sequence.length)
+        held.push(key);
+        while (!isBeginning()) bytes.push(held.shift() as number);
+        if (sequence.length > 0 && held.length === sequence.length)
           return { bytes: Uint8Array.from(bytes), isDetach: true };
       }
       return { bytes: Uint8Array.from(bytes), isDetach: false };
     },
     flush() {
-      const bytes = Uint8Array.from(waiting);
-      waiting = [];
+      const bytes = Uint8Array.from(held);
+      held = [];
       return bytes;
     },
   };

@@ -1,6 +1,6 @@
-// Our input, as that of a command in a box: byte by byte until its end, or a terminal's keys. Used by exec; the
-// command's output comes another way (output.ts), which goes on over lost connections. Input cannot: nobody knows how
-// much of it has arrived.
+// Sends our standard input, or the keys of our terminal, to a command in a box. Only the input takes this way.
+// The output comes through the stream of output events (command-output.ts), which survives a lost connection. Input
+// does not survive it, because the client cannot know how much of it has arrived.
 import { fstatSync } from 'node:fs';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
 import type { BoxRunClient, Exec, Terminal } from '../../sdk/index.ts';
@@ -8,8 +8,8 @@ import { detached, type ExecInput } from '../render/command-output.ts';
 import { connectKeys } from './local-terminal.ts';
 
 /**
- * Connects our input with that of `exec`, which was started with `stdin`. `detachKeys` are null unless our input is a
- * terminal.
+ * Connects our input to `exec`, which must have been started with `stdin: true`.
+ * @param detachKeys null if our input is not a terminal
  */
 export async function feedExec(
   client: BoxRunClient,
@@ -21,9 +21,9 @@ export async function feedExec(
   const fail = (error: unknown) => {
     over.abort(error);
   };
-  // The end of the command is told with its output.
+  // Only errors matter here. The exit of the command comes with its output events.
   void terminal.exited.catch(fail);
-  const release =
+  const disconnect =
     detachKeys === null
       ? pipeInput(terminal, fail)
       : await connectKeys(terminal, detachKeys, () => {
@@ -32,7 +32,7 @@ export async function feedExec(
   return {
     over: over.signal,
     release() {
-      release();
+      disconnect();
       terminal.close();
     },
   };
@@ -42,13 +42,13 @@ function pipeInput(terminal: Terminal, fail: (error: unknown) => void): () => vo
   const { stdin } = process;
   let isReleased = false;
   const pipe = async () => {
-    // Node would take it for an empty file.
+    // Without this check, Node reads a directory as an empty file.
     if (fstatSync(0).isDirectory()) throw new Error('EISDIR: it is a directory');
     for await (const piece of stdin) await terminal.write(piece as Buffer);
     terminal.end();
   };
   pipe().catch((error: unknown) => {
-    // That the other side is gone, `exited` tells.
+    // A BoxRunError means that the connection failed; `exited` rejects with that error too.
     if (isReleased || error instanceof BoxRunError) return;
     fail(new BoxRunError('RUNTIME_ERROR', `standard input cannot be read: ${errorText(error)}`, { cause: error }));
   });

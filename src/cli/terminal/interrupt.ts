@@ -1,25 +1,29 @@
-// What ends a command line before its time: Ctrl-C and its like, and a reader of our output that has left (`| head`).
-// A command that has something to put in order catches the first of them; a second one ends it at once.
+// Interrupts of a running command line: SIGINT (Ctrl-C), SIGTERM, SIGHUP, and a closed output pipe (`| head`).
+// A command that must clean up catches the first interrupt. A second signal ends the program at once.
 import { constants } from 'node:os';
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 export interface Interrupt {
-  /** Aborts when the command is to end. */
+  /** Aborts at the first interrupt: the command must end now. */
   readonly signal: AbortSignal;
-  /** As a shell would say it: 128+n. */
+  /** 128 plus the number of the signal, as in a shell. */
   exitCode(): number;
-  /** True when nobody reads our output any more: then nothing is said. */
+  /** True if the reader of our output has closed the pipe. Then the command prints nothing more. */
   isQuiet(): boolean;
-  /** Gives everything its usual effect back. */
+  /** Stops catching: interrupts end the program again. */
   release(): void;
 }
 
 export interface Interrupts {
+  /** Catches interrupts from now on, until `release`. */
   catch(): Interrupt;
 }
 
-/** Watches the output streams from now on: a broken pipe ends the program quietly, unless a command has caught it. */
+/**
+ * Handles errors of the output streams from now on. A closed pipe ends the program without a message, unless a command
+ * has caught interrupts.
+ */
 export function createInterrupts(outputs: readonly NodeJS.WriteStream[]): Interrupts {
   let onPipe: () => void = () => process.exit(128 + constants.signals.SIGPIPE);
   for (const output of outputs) {
@@ -32,23 +36,23 @@ export function createInterrupts(outputs: readonly NodeJS.WriteStream[]): Interr
     catch() {
       const controller = new AbortController();
       let caught: NodeJS.Signals | null = null;
-      const take = (name: NodeJS.Signals) => {
+      const interrupt = (name: NodeJS.Signals) => {
         if (caught !== null && name !== 'SIGPIPE') process.exit(128 + constants.signals[name]);
         caught ??= name;
         controller.abort();
       };
-      const usualOnPipe = onPipe;
+      const previousOnPipe = onPipe;
       onPipe = () => {
-        take('SIGPIPE');
+        interrupt('SIGPIPE');
       };
-      for (const name of signals) process.on(name, take);
+      for (const name of signals) process.on(name, interrupt);
       return {
         signal: controller.signal,
         exitCode: () => 128 + constants.signals[caught ?? 'SIGINT'],
         isQuiet: () => caught === 'SIGPIPE',
         release() {
-          onPipe = usualOnPipe;
-          for (const name of signals) process.off(name, take);
+          onPipe = previousOnPipe;
+          for (const name of signals) process.off(name, interrupt);
         },
       };
     },

@@ -1,5 +1,5 @@
-// This terminal, connected to one in a box: keys go there as they are typed, and the screen comes back, at the size
-// that this one has. Used by attach, shell and exec. However it ends, this terminal gets its own modes back.
+// Connects the terminal of this process to a terminal in a box. Keys go to the box as they are typed, output comes
+// back, and the terminal in the box has the size of this one. The modes of this terminal are restored at every end.
 import type { BoxRunClient, Terminal } from '../../sdk/index.ts';
 import { createDetachKeys, detachWaitMs } from './detach-keys.ts';
 import type { Interrupt, Interrupts } from './interrupt.ts';
@@ -9,10 +9,11 @@ import { enterRawMode } from './terminal-modes.ts';
 
 interface TerminalEnd {
   readonly exitCode: number;
-  /** Left with the detach keys. */
+  /** True if the user left with the detach keys. */
   readonly isDetached: boolean;
 }
 
+/** @throws UsageError if standard input or output is not a terminal */
 export function requireTerminal(): void {
   if (!process.stdin.isTTY || !process.stdout.isTTY)
     throw new UsageError('this needs a terminal; without one, use: boxrun exec BOX -- COMMAND');
@@ -22,13 +23,13 @@ function sizeHere(): { cols: number; rows: number } {
   return { cols: process.stdout.columns || 80, rows: process.stdout.rows || 24 };
 }
 
-/** What a terminal in a box is to be like: as this one. */
+/** Size (in characters and lines) and TERM of this terminal, for a new terminal in a box. */
 export function terminalHere(): { cols: number; rows: number; term?: string } {
   const term = process.env['TERM'];
   return { ...sizeHere(), ...(term === undefined || term === '' ? {} : { term }) };
 }
 
-/** Opens a shell in `box` here, until it ends or is left. */
+/** Opens a shell in `box` and connects this terminal to it, until the shell ends or the user leaves. */
 export async function openHere(
   client: BoxRunClient,
   box: string,
@@ -45,11 +46,11 @@ export async function openHere(
   }
 }
 
-/** Connects this terminal to `terminal` until that ends. */
+/** Connects this terminal to `terminal` until `terminal` ends. */
 async function connect(terminal: Terminal, detachKeys: readonly number[], interrupt: Interrupt): Promise<TerminalEnd> {
   let isDetached = false;
   let isExited = false;
-  const release = await connectKeys(terminal, detachKeys, () => {
+  const disconnect = await connectKeys(terminal, detachKeys, () => {
     isDetached = true;
     terminal.close();
   });
@@ -67,15 +68,17 @@ async function connect(terminal: Terminal, detachKeys: readonly number[], interr
     if (interrupt.signal.aborted) return { exitCode: interrupt.exitCode(), isDetached: false };
     throw error;
   } finally {
-    release();
-    // The cursor stands where the box has left it.
+    disconnect();
+    // The cursor may stand in the middle of a line.
     if (!isExited && !interrupt.isQuiet()) process.stderr.write('\n');
   }
 }
 
 /**
- * Sends the keys of this terminal, each as it is typed, and its size whenever that changes.
- * @returns what gives the terminal its own modes back
+ * Puts this terminal into raw mode. Sends each key to `terminal` as it is typed, and the size of this terminal whenever
+ * it changes.
+ * @param onDetach called when the detach keys were typed
+ * @returns a function that disconnects the keys and restores the modes of this terminal
  */
 export async function connectKeys(
   terminal: Terminal,
@@ -84,31 +87,31 @@ export async function connectKeys(
 ): Promise<() => void> {
   const { stdin, stdout } = process;
   const keys = createDetachKeys(detachKeys);
-  let waiting: NodeJS.Timeout | undefined;
+  let flushTimer: NodeJS.Timeout | undefined;
   const onResize = () => {
     const { cols, rows } = sizeHere();
     terminal.resize(cols, rows);
   };
   const send = async (bytes: Uint8Array) => {
-    // An error of the connection is told by `exited`.
+    // If the connection fails, `exited` rejects with the error.
     if (bytes.length > 0) await terminal.write(bytes).catch(() => undefined);
   };
   const onKeys = (typed: Buffer) => {
-    clearTimeout(waiting);
+    clearTimeout(flushTimer);
     const { bytes, isDetach } = keys.take(typed);
     stdin.pause();
     void send(bytes).then(() => {
       if (isDetach) onDetach();
       else stdin.resume();
     });
-    if (!isDetach) waiting = setTimeout(() => void send(keys.flush()), detachWaitMs);
+    if (!isDetach) flushTimer = setTimeout(() => void send(keys.flush()), detachWaitMs);
   };
   const restore = await enterRawMode(stdin);
   stdin.on('data', onKeys);
   stdout.on('resize', onResize);
   onResize();
   return () => {
-    clearTimeout(waiting);
+    clearTimeout(flushTimer);
     stdin.off('data', onKeys);
     stdin.pause();
     stdout.off('resize', onResize);

@@ -1,23 +1,23 @@
-// The modes of this terminal while it is connected to one in a box: every byte passes unchanged, in both directions.
-// However the program ends (but by SIGKILL), the terminal gets its own modes back.
+// The modes of this terminal while it is connected to a terminal in a box: every byte passes unchanged, both ways.
+// The old modes are restored however the program ends, except by SIGKILL.
 import { runTool } from '../../shared/process/child-process.ts';
 
 const sttyTimeoutMs = 2_000;
 
-/** @returns what gives the terminal its own modes back */
+/** Enters raw mode. @returns a function that restores the old modes */
 export async function enterRawMode(stdin: NodeJS.ReadStream): Promise<() => void> {
   const restore = () => {
     stdin.setRawMode(false);
   };
   const enter = async () => {
     stdin.setRawMode(true);
-    // Node's raw mode leaves output as it is: the terminal would still make CR LF of LF, and full-screen programs would
-    // draw wrongly.
+    // Node's raw mode changes only the input. Without `-opost` the terminal would turn LF into CR LF, and full-screen
+    // programs would draw wrongly.
     await runTool('stty', ['-F', `/proc/${process.pid}/fd/0`, '-opost'], { timeoutMs: sttyTimeoutMs }).catch(
       () => undefined,
     );
   };
-  // A shell that stopped us has set its own modes, and does not know ours.
+  // While we were stopped (SIGSTOP), the shell has set its own modes. Raw mode must be entered again.
   const onContinue = () => {
     restore();
     void enter();

@@ -1,8 +1,8 @@
-// Starting, stopping and removing boxes, one or many: a few at a time, each result told, whatever becomes of the
-// others. Asked by the pages, after their confirmation.
+// Starts, stops and removes boxes, one or many, a few at the same time.
+// A failure of one box does not stop the others, and each failure is shown as a notice.
 import type { Box } from '../../sdk/browser.ts';
 import { boxrun, isCode } from './client.ts';
-import { tell, tellError } from './notices.ts';
+import { showError, showNotice } from './notices.ts';
 import { createStore, type Store } from './store.ts';
 
 export type BoxAction = 'start' | 'stop' | 'remove';
@@ -11,7 +11,7 @@ interface Wording {
   readonly verb: string;
   readonly doing: string;
   readonly done: string;
-  /** Which boxes it is for. */
+  /** True if the action is possible for this box. */
   readonly fits: (box: Box) => boolean;
 }
 
@@ -31,33 +31,34 @@ export const boxActions: Readonly<Record<BoxAction, Wording>> = {
   remove: { verb: 'Remove', doing: 'removing', done: 'removed', fits: () => true },
 };
 
-/** Boxes under an action of this page, and what is being done to them. */
+/** By the id of the box: the action of this page that runs now, such as `stopping`. */
 export const busyBoxes: Store<ReadonlyMap<string, string>> = createStore<ReadonlyMap<string, string>>(new Map());
 
-const atOnce = 4;
+/** How many boxes are changed at the same time. */
+const parallelMax = 4;
 
 export const boxTitle = ({ name, id }: Pick<Box, 'name' | 'id'>): string => name ?? id;
 
 export async function actOnBoxes(action: BoxAction, boxes: readonly Box[]): Promise<void> {
-  const waiting = [...boxes];
+  const queue = [...boxes];
   let done = 0;
   setBusy(boxes, boxActions[action].doing);
   const work = async (): Promise<void> => {
-    for (let box = waiting.shift(); box !== undefined; box = waiting.shift()) {
+    for (let box = queue.shift(); box !== undefined; box = queue.shift()) {
       try {
         await act(action, box.id);
         done++;
       } catch (error) {
-        tellError(`${boxActions[action].verb} ${boxTitle(box)}`, error);
+        showError(`${boxActions[action].verb} ${boxTitle(box)}`, error);
       } finally {
         setBusy([box], null);
       }
     }
   };
-  await Promise.all(Array.from({ length: atOnce }, work));
+  await Promise.all(Array.from({ length: parallelMax }, work));
   const [first] = boxes;
   if (done > 0 && first !== undefined)
-    tell(`${boxes.length === 1 ? boxTitle(first) : `${done} boxes`} ${boxActions[action].done}`);
+    showNotice(`${boxes.length === 1 ? boxTitle(first) : `${done} boxes`} ${boxActions[action].done}`);
 }
 
 async function act(action: BoxAction, id: string): Promise<void> {
@@ -66,7 +67,7 @@ async function act(action: BoxAction, id: string): Promise<void> {
     else if (action === 'stop') await boxrun.stopBox(id);
     else await boxrun.removeBox(id, { force: true });
   } catch (error) {
-    // Somebody else did it first.
+    // Another client has removed the box already.
     if (!(action === 'remove' && isCode(error, 'BOX_NOT_FOUND'))) throw error;
   }
 }

@@ -1,16 +1,16 @@
-// The commands of one box, newest first: the last ones listed, older ones on demand, kept up to date by the stream of
-// changes. Used by the page of a box for as long as it is shown.
+// The commands of one box, newest first. It loads the newest page, and older pages on demand.
+// State events keep the list up to date as long as a component uses it.
 import { useEffect, useState } from 'preact/hooks';
 import type { Exec } from '../../sdk/browser.ts';
 import { onExecs } from './changes.ts';
 import { boxrun } from './client.ts';
 
 const pageRows = 100;
-/** Newest ones that are kept while they come; older ones can be loaded again. */
+/** How many commands are kept when new ones come. Older ones can be loaded again. */
 const keptMax = 2_000;
 
 export interface BoxExecs {
-  /** Null while nothing is known. */
+  /** Null until the first page has been loaded. */
   readonly execs: readonly Exec[] | null;
   readonly error: unknown;
   readonly hasOlder: boolean;
@@ -23,26 +23,26 @@ export function useBoxExecs(boxId: string): BoxExecs {
   const [error, setError] = useState<unknown>(null);
 
   useEffect(() => {
-    const ended = new AbortController();
+    const unmounted = new AbortController();
     const list = async (): Promise<void> => {
       try {
-        const page = await boxrun.pageOfExecs(boxId, { limit: pageRows }, { signal: ended.signal });
+        const page = await boxrun.pageOfExecs(boxId, { limit: pageRows }, { signal: unmounted.signal });
         setExecs((known) => merge(page.rows, known ?? []));
         setCursor(page.nextCursor);
         setError(null);
       } catch (problem) {
-        if (!ended.signal.aborted) setError(problem);
+        if (!unmounted.signal.aborted) setError(problem);
       }
     };
     setExecs(null);
-    const stop = onExecs(boxId, (exec) => {
+    const close = onExecs(boxId, (exec) => {
       if (exec === 'missed') void list();
       else setExecs((known) => merge([exec], known ?? []).slice(0, keptMax));
     });
     void list();
     return () => {
-      stop();
-      ended.abort();
+      close();
+      unmounted.abort();
     };
   }, [boxId]);
 
@@ -60,7 +60,7 @@ export function useBoxExecs(boxId: string): BoxExecs {
   };
 }
 
-/** By id, newest first. A command that has ended does not run again, whatever a late answer says. */
+/** Merges by id, newest first. A command that has ended stays ended, even if a late answer says that it runs. */
 export function merge(rows: readonly Exec[], known: readonly Exec[]): Exec[] {
   const all = new Map(known.map((exec) => [exec.id, exec]));
   for (const row of rows) {

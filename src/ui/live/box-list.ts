@@ -1,5 +1,5 @@
-// Which boxes of all are listed, and in which order. Pure, but for the choice itself, which stays when one goes to a
-// box and comes back. Used by the page of boxes.
+// Decides which boxes are listed, and in which order. The user's choice and selection are stores, so that they stay
+// when the user opens a box and comes back. All else here has no side effects.
 import type { Box, BoxStatus } from '../../sdk/browser.ts';
 import { createStore, type Store } from './store.ts';
 
@@ -21,7 +21,7 @@ export const boxChoice: Store<BoxChoice> = createStore<BoxChoice>({
 });
 export const selectedBoxes: Store<ReadonlySet<string>> = createStore<ReadonlySet<string>>(new Set());
 
-/** All words of the text must be found, each in the name, id, image or a label (`key=value`). */
+/** Filters and sorts boxes. Each word of the text must be in the name, the id, the image or a label (`key=value`). */
 export function chooseBoxes(boxes: ReadonlyMap<string, Box>, { text, status, sort, descending }: BoxChoice): Box[] {
   const words = text
     .toLowerCase()
@@ -35,7 +35,7 @@ export function chooseBoxes(boxes: ReadonlyMap<string, Box>, { text, status, sor
     return words.every((word) => searched.includes(word));
   });
   const direction = descending ? -1 : 1;
-  // Equal ones stay in an order that no change disturbs.
+  // Boxes that are equal are sorted by age and id, so that a change of a box does not reorder them.
   return chosen.sort(
     (a, b) =>
       direction *

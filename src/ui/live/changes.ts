@@ -1,12 +1,14 @@
-// The boxes of the server as they are now, and its commands as they come and go: listed once, then followed through the
-// stream of changes, over lost connections. Nothing polls. Many changes at once are shown together, once a frame.
+// All boxes of the server as they are now, and the events of its commands. It lists the boxes once and then applies
+// state events; it never polls. Changes of boxes are shown together, at most once in each frame.
 import type { Box, BoxHandle, Exec, Info, StateEvent } from '../../sdk/browser.ts';
 import { boxrun, isCode } from './client.ts';
 import { createStore, type Store } from './store.ts';
 
 /**
- * `loading`: nothing known yet. `live`: as it is now. `lost`: as it was when the server went. `refused`: a token is
- * needed.
+ * - `loading`: no data yet
+ * - `live`: the data is current
+ * - `lost`: the server is away, and the data is from before
+ * - `refused`: the server needs a token
  */
 export type Connection = 'loading' | 'live' | 'lost' | 'refused';
 
@@ -14,15 +16,15 @@ export interface Changes {
   readonly connection: Store<Connection>;
   readonly boxes: Store<ReadonlyMap<string, Box>>;
   readonly info: Store<Info | null>;
-  /** What went wrong for good. */
+  /** The last error that ended the stream; null after the boxes were listed again. */
   readonly failure: Store<unknown>;
-  /** Told every change as it comes, before it is shown. */
+  /** Calls `listener` with each state event, before it is shown. Returns a function that ends this. */
   onEvent(listener: (event: StateEvent) => void): () => void;
   /** Follows until `signal` aborts. */
   follow(signal: AbortSignal): Promise<void>;
 }
 
-/** After a failure that is not the server's absence, the next try comes after so long (milliseconds). */
+/** Pause before the next attempt, after a failure other than a lost connection, in milliseconds. */
 const retryMs = 3_000;
 
 function createChanges(): Changes {
@@ -65,7 +67,7 @@ function createChanges(): Changes {
       onLost: () => {
         if (connection.get() === 'live') connection.set('lost');
       },
-      // Where nothing has changed meanwhile, nothing will be told: what is shown is true again.
+      // The server sends no event if nothing has changed meanwhile. Then the shown data is current again.
       onConnected: () => {
         if (connection.get() === 'lost') connection.set('live');
       },
@@ -89,8 +91,8 @@ function createChanges(): Changes {
         } catch (error) {
           if (signal.aborted) return;
           failure.set(error);
-          const refused = isCode(error, 'UNAUTHORIZED') || isCode(error, 'FORBIDDEN');
-          connection.set(refused ? 'refused' : 'lost');
+          const isRefused = isCode(error, 'UNAUTHORIZED') || isCode(error, 'FORBIDDEN');
+          connection.set(isRefused ? 'refused' : 'lost');
           await new Promise((resolve) => setTimeout(resolve, retryMs));
         }
       }
@@ -100,7 +102,10 @@ function createChanges(): Changes {
 
 export const changes: Changes = createChanges();
 
-/** A command's events only; `reset` means that some may have been missed. */
+/**
+ * Calls `listener` with each changed command of one box, or with `missed` if changes may have been missed. Returns a
+ * function that ends this.
+ */
 export function onExecs(boxId: string, listener: (exec: Exec | 'missed') => void): () => void {
   return changes.onEvent((event) => {
     if (event.type === 'reset' || event.type === 'ready') listener('missed');

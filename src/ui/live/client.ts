@@ -1,10 +1,10 @@
-// The one client of the page, and what is said of errors: everything goes through the SDK, to the server that the page
-// came from. Nothing else of the page makes a request.
+// The only client of the dashboard, and the texts of its errors. Every request goes through this client to the server
+// that served the page.
 import { BoxRun, BoxRunError } from '../../sdk/browser.ts';
 
 export const boxrun = new BoxRun();
 
-/** What a person is told of `error`: the message, and what can be done about it. */
+/** The texts of `error` for the user: the message, a hint, and the code of the catalogue. */
 export function describeError(error: unknown): {
   readonly message: string;
   readonly hint: string | null;

@@ -1,10 +1,10 @@
-// The keys of the page: single letters do something only where nobody is typing and no dialog is open.
-// Each view names its own; those with Ctrl or Alt are left to the browser.
+// Keyboard shortcuts of the dashboard: single keys, while the user types in no field and no dialog is open.
+// Keys with Ctrl, Alt or Meta always belong to the browser.
 import { useEffect } from 'preact/hooks';
 
 export type Keys = Readonly<Record<string, (event: KeyboardEvent) => void>>;
 
-/** Keys by their name (`/`, `c`, `ArrowDown`), for as long as the part that names them is shown. */
+/** Handles `keys`, by the name of the key (`/`, `c`, `ArrowDown`), as long as the component is shown. */
 export function useKeys(keys: Keys): void {
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {

@@ -1,5 +1,5 @@
-// What has just happened, told at the edge of the page, and read out: a few lines that go by themselves, errors only
-// when dismissed. Shown by app.tsx.
+// Notices at the edge of the page, which screen readers read out. A notice of success disappears after some seconds.
+// An error stays until the user closes it.
 import { createStore, type Store } from './store.ts';
 import { describeError } from './client.ts';
 
@@ -15,19 +15,21 @@ let nextId = 1;
 
 export const notices: Store<readonly Notice[]> = createStore<readonly Notice[]>([]);
 
-export function tell(text: string): void {
+/** Shows that something has succeeded. */
+export function showNotice(text: string): void {
   const id = add('done', text);
   setTimeout(() => {
-    dismiss(id);
+    removeNotice(id);
   }, shownMs);
 }
 
-export function tellError(what: string, error: unknown): void {
+/** Shows an error. @param what the action that failed */
+export function showError(what: string, error: unknown): void {
   const { message, hint } = describeError(error);
   add('error', `${what}: ${message}${hint === null ? '' : ` (${hint})`}`);
 }
 
-export function dismiss(id: number): void {
+export function removeNotice(id: number): void {
   notices.set(notices.get().filter((notice) => notice.id !== id));
 }
 

@@ -1,11 +1,11 @@
-// A value that the page shows and something else changes: who shows it is drawn again when it changes. All state that
-// outlives a single part of the page is in one of these.
+// A store holds a value, and redraws the components that use it when it changes.
+// All state that outlives a single component is in a store.
 import { useLayoutEffect, useReducer } from 'preact/hooks';
 
 export interface Store<Value> {
   get(): Value;
   set(value: Value): void;
-  /** Gives the function that ends it. */
+  /** Calls `listener` after each change. Returns a function that ends this. */
   subscribe(listener: () => void): () => void;
 }
 
@@ -30,7 +30,7 @@ export function useStore<Value>(store: Pick<Store<Value>, 'get' | 'subscribe'>):
   const [, redraw] = useReducer((count: number) => count + 1, 0);
   const drawn = store.get();
   useLayoutEffect(() => {
-    if (!Object.is(store.get(), drawn)) redraw(0); // It changed between drawing and here.
+    if (!Object.is(store.get(), drawn)) redraw(0); // The value has changed since the component was drawn.
     return store.subscribe(() => {
       redraw(0);
     });

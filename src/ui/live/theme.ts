@@ -1,5 +1,5 @@
-// Light or dark: as the system says, or as chosen here, which this browser then remembers.
-// Style sheets follow the colour scheme of the document; canvases follow this.
+// The theme: light or dark. It is the user's choice, which the browser stores, or else the setting of the system.
+// Style sheets follow the colour scheme of the document. Canvases must read `theme`.
 import { createStore, type Store } from './store.ts';
 
 export type Theme = 'light' | 'dark';
@@ -26,11 +26,11 @@ export function toggleTheme(): void {
   try {
     localStorage.setItem(memoryKey, next);
   } catch {
-    // Storage may be forbidden: the choice then lasts as long as the page.
+    // The browser may forbid storage. Then the choice lasts as long as the page.
   }
 }
 
-/** A colour of the style sheets, for what they do not reach. @param name such as `--text` */
+/** The value of a colour of the style sheets, for canvases. @param name such as `--text` */
 export function themeColour(name: string): string {
   const probe = document.createElement('i');
   probe.style.color = `var(${name})`;

@@ -1,5 +1,5 @@
-// What boxes use, now and over the last hour, as the server tells it.
-// Where the server begins anew, the page keeps what it knows of before.
+// CPUs and memory that boxes use and reserve, now and over the last hour, from the server's stream of samples.
+// If a restarted server sends a shorter history, the page keeps its own older samples.
 import type { Box, BoxUsage, UsageEvent, UsageSample } from '../../sdk/browser.ts';
 import { boxrun } from './client.ts';
 import { createStore, type Store } from './store.ts';
@@ -12,7 +12,7 @@ interface Totals {
   readonly diskGb: number;
 }
 
-/** What is taken: boxes that run or come up hold CPU and memory, every box holds its disk. */
+/** What boxes reserve. Only running boxes and boxes in creation reserve CPU and memory; every box reserves its disk. */
 export function totalsOf(boxes: ReadonlyMap<string, Box>): Totals {
   const totals = { running: 0, all: boxes.size, cpu: 0, memoryMb: 0, diskGb: 0 };
   for (const box of boxes.values()) {
@@ -26,24 +26,24 @@ export function totalsOf(boxes: ReadonlyMap<string, Box>): Totals {
 }
 
 interface Usage {
-  /** Oldest first, of an hour at the most. */
+  /** The samples of the last hour, oldest first. */
   readonly samples: Store<readonly UsageSample[]>;
-  /** By the id of the box; of those that run. */
+  /** The current use of each running box, by its id. */
   readonly boxes: Store<Readonly<Record<string, BoxUsage>>>;
   /** Follows until `signal` aborts. */
   follow(signal: AbortSignal): Promise<void>;
 }
 
 const hourMs = 3_600_000;
-/** After a failure that is not the server's absence, the next try comes after so long (milliseconds). */
+/** Pause before the next attempt, after a failure other than a lost connection, in milliseconds. */
 const retryMs = 5_000;
 
-/** The samples that are known with those that `event` tells. */
+/** Adds the samples of `event` to the known ones. They replace known samples of the same time or later. */
 export function withEvent(known: readonly UsageSample[], event: UsageEvent, now: number): readonly UsageSample[] {
-  const told = event.type === 'history' ? event.samples : [event.sample];
-  const first = told[0]?.at;
+  const received = event.type === 'history' ? event.samples : [event.sample];
+  const first = received[0]?.at;
   const before = first === undefined ? known : known.filter(({ at }) => at < first);
-  return [...before, ...told].filter(({ at }) => Date.parse(at) > now - hourMs);
+  return [...before, ...received].filter(({ at }) => Date.parse(at) > now - hourMs);
 }
 
 function createUsage(): Usage {
@@ -53,28 +53,28 @@ function createUsage(): Usage {
     samples,
     boxes,
     async follow(signal) {
-      // Browsers allow few connections to one server: a tab that nobody sees gives this one back.
-      let left = new AbortController();
+      // Browsers allow few connections to one server, so a hidden tab closes this one.
+      let connection = new AbortController();
       document.addEventListener(
         'visibilitychange',
         () => {
-          if (document.hidden) left.abort();
+          if (document.hidden) connection.abort();
         },
         { signal },
       );
       signal.addEventListener('abort', () => {
-        left.abort();
+        connection.abort();
       });
       while (!signal.aborted) {
-        await seen(signal);
-        left = new AbortController();
+        await untilVisible(signal);
+        connection = new AbortController();
         try {
-          for await (const event of boxrun.usage({ attemptsMax: Infinity, signal: left.signal })) {
+          for await (const event of boxrun.usage({ attemptsMax: Infinity, signal: connection.signal })) {
             samples.set(withEvent(samples.get(), event, Date.now()));
             boxes.set(event.boxes);
           }
         } catch {
-          // changes.ts tells what is wrong with the server.
+          // changes.ts shows what is wrong with the server.
           if (!document.hidden) await new Promise((resolve) => setTimeout(resolve, retryMs));
         }
       }
@@ -82,16 +82,17 @@ function createUsage(): Usage {
   };
 }
 
-function seen(signal: AbortSignal): Promise<void> {
+/** Resolves when the tab is visible, or `signal` aborts. */
+function untilVisible(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const look = (): void => {
+    const check = (): void => {
       if (document.hidden && !signal.aborted) return;
-      document.removeEventListener('visibilitychange', look);
+      document.removeEventListener('visibilitychange', check);
       resolve();
     };
-    document.addEventListener('visibilitychange', look);
-    signal.addEventListener('abort', look, { once: true });
-    look();
+    document.addEventListener('visibilitychange', check);
+    signal.addEventListener('abort', check, { once: true });
+    check();
   });
 }
 

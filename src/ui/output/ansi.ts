@@ -1,8 +1,8 @@
-// Colours and styles in a program's output (SGR sequences), as spans of text with a style. Pure. Every other escape
-// sequence and control character is left out: this is a log, not a screen. A style goes on over the end of a line.
+// Turns a line of program output into spans of text with a style (colours and SGR sequences). It has no side effects.
+// It removes all other escape sequences and control characters, because the dashboard shows a log and not a screen.
 
 export interface TextStyle {
-  /** `0` to `15` by number, any other as `#rrggbb`; null for the default. */
+  /** A number from `0` to `15` (a colour of the theme), or `#rrggbb`; null for the default colour. */
   readonly fg: string | null;
   readonly bg: string | null;
   readonly bold: boolean;
@@ -29,16 +29,20 @@ export const plainStyle: TextStyle = {
   strike: false,
 };
 
-/** CSI, OSC and other sequences, whole or broken off at the end; then lone control characters but for the tab. */
+/** CSI, OSC and other escape sequences, also cut off at the end of the text; and control characters except tab. */
 const sequences =
   /\x1b\[[0-?]*[ -/]*(?:[@-~]|$)|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*(?:[0-~]|$)|[\x00-\x08\x0b-\x1f\x7f]/g;
-const anything = /[\x00-\x08\x0b-\x1f\x7f]/;
+const anyControl = /[\x00-\x08\x0b-\x1f\x7f]/;
 
+/**
+ * Reads one line.
+ * @param start the style at the end of the previous line: a style goes on over the end of a line
+ */
 export function parseAnsi(
   line: string,
   start: TextStyle,
 ): { readonly spans: readonly Span[]; readonly end: TextStyle } {
-  if (!anything.test(line)) return { spans: line === '' ? [] : [{ text: line, style: start }], end: start };
+  if (!anyControl.test(line)) return { spans: line === '' ? [] : [{ text: line, style: start }], end: start };
   const spans: Span[] = [];
   let style = start;
   let at = 0;
@@ -54,9 +58,9 @@ export function parseAnsi(
   return { spans, end: style };
 }
 
-/** The text alone. */
+/** The text without escape sequences and control characters. */
 export function stripAnsi(line: string): string {
-  return anything.test(line) ? line.replaceAll(sequences, '') : line;
+  return anyControl.test(line) ? line.replaceAll(sequences, '') : line;
 }
 
 const switches: Readonly<Record<number, Partial<TextStyle>>> = {
@@ -95,14 +99,14 @@ function applySgr(before: TextStyle, parameters: string): TextStyle {
   return style;
 }
 
-/** Of `38;5;N` and `38;2;R;G;B`, what follows the 38: the colour, and how many numbers it took. */
+/** Reads the numbers after the 38 in `38;5;N` or `38;2;R;G;B`. Gives the colour and how many numbers it used. */
 function extendedColour([kind, ...rest]: readonly number[]): [colour: string | null, used: number] {
   if (kind === 2) return [hex(rest[0], rest[1], rest[2]), 4];
   if (kind === 5) return [paletteColour(rest[0] ?? 0), 2];
   return [null, 1];
 }
 
-/** The 256 colours: 16 of the theme, a cube of 6 × 6 × 6, and 24 greys. */
+/** A colour of the palette of 256: 16 colours of the theme, a cube of 6 × 6 × 6 colours, and 24 greys. */
 function paletteColour(number: number): string {
   if (number < 16) return String(number);
   if (number >= 232) return hex(8 + (number - 232) * 10, 8 + (number - 232) * 10, 8 + (number - 232) * 10);

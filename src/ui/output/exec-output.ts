@@ -1,12 +1,12 @@
-// A command's output from its first byte, as lines, for as long as somebody looks at it: read once, over lost
-// connections too. Bytes become characters for each stream by itself, so that no character is torn.
+// Reads the output of a command from its first byte, as lines, as long as a component uses it. The SDK reconnects when
+// a connection is lost. Each stream has its own decoder, so that a character in two pieces is decoded correctly.
 import { useEffect, useMemo, useReducer, useState } from 'preact/hooks';
 import { boxrun } from '../live/client.ts';
 import { createLogLines, type LogLines, type StreamName } from './log-lines.ts';
 
 export interface ExecOutput {
   readonly lines: LogLines;
-  /** Another number whenever something came. */
+  /** Changes each time new output has come. */
   readonly version: number;
   readonly isEnded: boolean;
   readonly error: unknown;
@@ -19,7 +19,7 @@ export function useExecOutput(boxId: string, execId: string): ExecOutput {
   const [error, setError] = useState<unknown>(null);
 
   useEffect(() => {
-    const left = new AbortController();
+    const unmounted = new AbortController();
     let frame: number | null = null;
     const show = (): void => {
       frame ??= requestAnimationFrame(() => {
@@ -29,16 +29,16 @@ export function useExecOutput(boxId: string, execId: string): ExecOutput {
     };
     setEnded(false);
     setError(null);
-    readInto(lines, { id: execId, box_id: boxId }, left.signal, show).then(
+    readInto(lines, { id: execId, box_id: boxId }, unmounted.signal, show).then(
       () => {
         setEnded(true);
       },
       (problem: unknown) => {
-        if (!left.signal.aborted) setError(problem);
+        if (!unmounted.signal.aborted) setError(problem);
       },
     );
     return () => {
-      left.abort();
+      unmounted.abort();
       if (frame !== null) cancelAnimationFrame(frame);
     };
   }, [lines, boxId, execId]);

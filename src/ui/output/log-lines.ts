@@ -1,24 +1,24 @@
-// The lines of a command's output, in the order in which they began; each belongs to one stream. Holds a million lines;
-// of more the oldest are dropped, and counted. Filled by exec-output.ts, read by the view and the search.
+// The lines of a command's output, in the order in which they began. Each line belongs to one stream. It holds at most
+// a million lines; then it removes the oldest lines and counts them.
 import { parseAnsi, plainStyle, type TextStyle } from './ansi.ts';
 
 export type StreamName = 'stdout' | 'stderr';
 
 export interface LogLine {
-  /** With its escape sequences. */
+  /** Including its escape sequences. */
   readonly text: string;
   readonly stream: StreamName;
-  /** What goes on from the line before of that stream. */
+  /** The style at its start, which comes from the previous line of the same stream. */
   readonly style: TextStyle;
 }
 
 export interface LogLines {
   readonly count: number;
-  /** Lines that were dropped before the first one. */
+  /** How many of the oldest lines were removed. */
   readonly dropped: number;
-  /** Characters of the longest line. */
+  /** Length of the longest line, in characters. */
   readonly longest: number;
-  /** Lines before this one change no more. */
+  /** Index of the first line that may still change. */
   readonly settled: number;
   append(stream: StreamName, text: string): void;
   line(index: number): LogLine;
@@ -27,7 +27,7 @@ export interface LogLines {
 interface Bounds {
   readonly linesMax: number;
   readonly charsMax: number;
-  /** A longer line is shown as several. */
+  /** A longer line is cut into several lines. */
   readonly lineCharsMax: number;
 }
 
@@ -37,14 +37,14 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
   const texts: string[] = [];
   const streams: StreamName[] = [];
   const styles: TextStyle[] = [];
-  /** The line of each stream that has no end yet. */
+  /** For each stream, the index of its last line if that line has no end yet. */
   const open = new Map<StreamName, number>();
   const current = new Map<StreamName, TextStyle>();
   let chars = 0;
   let dropped = 0;
   let longest = 0;
 
-  /** Adds to the open line of the stream, or begins one. */
+  /** Adds to the open line of the stream. Begins a line if there is none. */
   function add(stream: StreamName, piece: string, isEnded: boolean): void {
     let index = open.get(stream);
     if (index === undefined) {
@@ -53,7 +53,7 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
       styles.push(current.get(stream) ?? plainStyle);
     }
     const before = texts[index] ?? '';
-    const text = overwritten(before + piece, isEnded);
+    const text = applyCarriageReturns(before + piece, isEnded);
     chars += text.length - before.length;
     texts[index] = text;
     longest = Math.max(longest, Math.min(text.length, bounds.lineCharsMax));
@@ -77,17 +77,17 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
     add(stream, rest, isEnded);
   }
 
-  function dropOldest(): void {
+  function removeOldest(): void {
     if (texts.length <= bounds.linesMax && chars <= bounds.charsMax) return;
-    // Many at once: moving the rest takes time.
-    const gone = Math.max(1, Math.ceil(texts.length / 10));
-    for (const text of texts.splice(0, gone)) chars -= text.length;
-    streams.splice(0, gone);
-    styles.splice(0, gone);
-    dropped += gone;
+    // Removes a tenth of the lines at once, because `splice` moves all lines that stay.
+    const count = Math.max(1, Math.ceil(texts.length / 10));
+    for (const text of texts.splice(0, count)) chars -= text.length;
+    streams.splice(0, count);
+    styles.splice(0, count);
+    dropped += count;
     for (const [stream, index] of open) {
-      if (index < gone) open.delete(stream);
-      else open.set(stream, index - gone);
+      if (index < count) open.delete(stream);
+      else open.set(stream, index - count);
     }
   }
 
@@ -111,7 +111,7 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
         start = end + 1;
       }
       if (start < text.length) addLong(stream, text.slice(start), false);
-      dropOldest();
+      removeOldest();
     },
     line: (index) => ({
       text: texts[index] ?? '',
@@ -121,8 +121,11 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
   };
 }
 
-/** What a carriage return has left of a line: what was written last. One at its end waits for what comes. */
-function overwritten(text: string, isEnded: boolean): string {
+/**
+ * Applies carriage returns: only the text after the last one stays. A carriage return at the end of an open line is
+ * kept, because it may belong to a line end (CR LF).
+ */
+function applyCarriageReturns(text: string, isEnded: boolean): string {
   if (!text.includes('\r')) return text;
   const whole = isEnded ? text.replace(/\r+$/, '') : text;
   const last = whole.lastIndexOf('\r', whole.length - 2);

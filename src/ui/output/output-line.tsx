@@ -1,5 +1,5 @@
-// One line of output, at its place: its number, its mark where it is of stderr, and its text in its colours. Text is
-// only ever text. Drawn by output-view.tsx.
+// One line of output at its place in the list: its number, a mark if it is from stderr, and its coloured text.
+// Output is always shown as text, never as HTML.
 import { parseAnsi, stripAnsi, type TextStyle } from './ansi.ts';
 import type { LogLine } from './log-lines.ts';
 import { cutAtMatches, matchStartsOf } from './search.ts';
@@ -7,12 +7,14 @@ import { cutAtMatches, matchStartsOf } from './search.ts';
 interface OutputLineProps {
   readonly line: LogLine;
   readonly number: number;
-  /** Pixels. */
+  /** In pixels. */
   readonly top: number;
+  /** In pixels. */
   readonly height: number;
   readonly isWrapped: boolean;
-  /** In lower case; empty for nothing. */
+  /** The text of the search in lower case; empty if there is no search. */
   readonly wanted: string;
+  /** True for the match that the search shows now. */
   readonly isFound: boolean;
 }
 

@@ -1,19 +1,20 @@
-// The output of a command: its lines, of which only those on the screen are drawn, so that a million are as smooth as
-// ten. Follows the end until one scrolls up; finds text; wraps lines or lets them be long. stderr is marked by more
-// than its colour.
+// Shows the output of a command, with a search, wrapped or long lines, and a mode that follows the end until the user
+// scrolls up. Only the lines on the screen are drawn, so that a million lines are as fast as ten.
 import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
 import { Button } from '../parts/basics.tsx';
 import { useKeys } from '../live/keys.ts';
 import type { ExecOutput } from './exec-output.ts';
+import type { LogLines } from './log-lines.ts';
 import { OutputLine } from './output-line.tsx';
-import { createRowLayout } from './row-layout.ts';
+import { createRowLayout, type RowLayout } from './row-layout.ts';
 import { createSearch, type Search } from './search.ts';
 
-/** As in output.css. */
+/** Height of a row in pixels. It must be the same as in output.css. */
 const rowPx = 17;
 const gutterColumns = 9;
+/** Rows that are drawn above and below the visible part. */
 const spareRows = 20;
-/** Milliseconds of a frame that a search may take. */
+/** How much time of each frame a search may take, in milliseconds. */
 const searchBudgetMs = 8;
 
 export function OutputView({ output, onDownload }: { readonly output: ExecOutput; readonly onDownload: () => void }) {
@@ -35,7 +36,7 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
     if (element !== null && isFollowing) element.scrollTop = element.scrollHeight;
   }, [version, isFollowing, isWrapped, place.columns]);
 
-  /** Shows a match: the one `by` further than the last one, around the ends. */
+  /** Shows the next (1) or previous (-1) match. After the last match comes the first one. */
   const step = (by: 1 | -1): void => {
     const { matches } = search;
     if (matches.length === 0) return;
@@ -46,11 +47,6 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
     view.current?.scrollTo({ top: row * rowPx - view.current.clientHeight / 2 });
   };
 
-  const firstRow = Math.max(0, Math.floor(place.top / rowPx) - spareRows);
-  const first = Math.min(layout.lineAt(firstRow), lines.count);
-  const lastRow = Math.floor((place.top + place.height) / rowPx) + spareRows;
-  const end = Math.min(lines.count, layout.lineAt(lastRow) + 1);
-  const found = at === null ? null : search.matches[at];
   return (
     <section class="output" aria-label="Output">
       <div class="toolbar">
@@ -63,27 +59,13 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
             setAt(null);
           }}
         />
-        <Button
-          pressed={isFollowing}
-          onClick={() => {
-            setFollowing(!isFollowing);
-          }}
-        >
-          Follow
-        </Button>
-        <Button
-          pressed={isWrapped}
-          onClick={() => {
-            setWrapped(!isWrapped);
-          }}
-        >
-          Wrap
-        </Button>
+        <ToggleButton title="Follow" isOn={isFollowing} onChange={setFollowing} />
+        <ToggleButton title="Wrap" isOn={isWrapped} onChange={setWrapped} />
         <Button onClick={onDownload}>Download</Button>
       </div>
       {lines.dropped === 0 ? null : (
         <p class="note">
-          The first {lines.dropped.toLocaleString()} lines are not shown any more. Download has all of them.
+          The first {lines.dropped.toLocaleString()} lines are no longer shown. The download has all lines.
         </p>
       )}
       <div
@@ -96,43 +78,91 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
         onScroll={(event) => {
           const { scrollTop, clientHeight, scrollHeight } = event.currentTarget;
           const isAtEnd = scrollTop + clientHeight >= scrollHeight - rowPx;
-          // Only a person scrolls up; new lines and following move it down.
+          // Only the user scrolls up. New lines and the follow mode scroll down.
           if (scrollTop < place.top && !isAtEnd) setFollowing(false);
           else if (isAtEnd && scrollTop > place.top) setFollowing(true);
           place.measure();
         }}
       >
-        <div
-          class="output-space"
-          style={{
-            height: `${layout.rows * rowPx}px`,
-            width: isWrapped ? '100%' : `${lines.longest + gutterColumns + 2}ch`,
-          }}
-        >
-          {Array.from({ length: Math.max(0, end - first) }, (_, offset) => {
-            const index = first + offset;
-            return (
-              <OutputLine
-                key={lines.dropped + index}
-                line={lines.line(index)}
-                number={lines.dropped + index + 1}
-                top={layout.rowOf(index) * rowPx}
-                height={layout.rowsOf(index) * rowPx}
-                isWrapped={isWrapped}
-                wanted={search.text}
-                isFound={lines.dropped + index === found}
-              />
-            );
-          })}
-        </div>
+        <VisibleLines
+          lines={lines}
+          layout={layout}
+          place={place}
+          isWrapped={isWrapped}
+          wanted={search.text}
+          found={at === null ? null : (search.matches[at] ?? null)}
+        />
       </div>
     </section>
   );
 }
 
+interface ToggleButtonProps {
+  readonly title: string;
+  readonly isOn: boolean;
+  readonly onChange: (isOn: boolean) => void;
+}
+
+function ToggleButton({ title, isOn, onChange }: ToggleButtonProps) {
+  return (
+    <Button
+      pressed={isOn}
+      onClick={() => {
+        onChange(!isOn);
+      }}
+    >
+      {title}
+    </Button>
+  );
+}
+
+interface VisibleLinesProps {
+  readonly lines: LogLines;
+  readonly layout: RowLayout;
+  readonly place: Place;
+  readonly isWrapped: boolean;
+  /** In lower case. */
+  readonly wanted: string;
+  /** Number of the line that the search shows now. */
+  readonly found: number | null;
+}
+
+/** Has the height of all lines, but draws only the lines on the screen. */
+function VisibleLines({ lines, layout, place, isWrapped, wanted, found }: VisibleLinesProps) {
+  const firstRow = Math.max(0, Math.floor(place.top / rowPx) - spareRows);
+  const first = Math.min(layout.lineAt(firstRow), lines.count);
+  const lastRow = Math.floor((place.top + place.height) / rowPx) + spareRows;
+  const end = Math.min(lines.count, layout.lineAt(lastRow) + 1);
+  return (
+    <div
+      class="output-space"
+      style={{
+        height: `${layout.rows * rowPx}px`,
+        width: isWrapped ? '100%' : `${lines.longest + gutterColumns + 2}ch`,
+      }}
+    >
+      {Array.from({ length: Math.max(0, end - first) }, (_, offset) => {
+        const index = first + offset;
+        return (
+          <OutputLine
+            key={lines.dropped + index}
+            line={lines.line(index)}
+            number={lines.dropped + index + 1}
+            top={layout.rowOf(index) * rowPx}
+            height={layout.rowsOf(index) * rowPx}
+            isWrapped={isWrapped}
+            wanted={wanted}
+            isFound={lines.dropped + index === found}
+          />
+        );
+      })}
+    </div>
+  );
+}
+
 interface SearchBarProps {
   readonly wanted: string;
-  /** Which match of how many. */
+  /** The position in the matches, as text. */
   readonly found: string;
   readonly onWanted: (text: string) => void;
   readonly step: (by: 1 | -1) => void;
@@ -189,15 +219,19 @@ function SearchBar({ wanted, found, onWanted, step }: SearchBarProps) {
   );
 }
 
+/** The visible part of the output. */
 interface Place {
+  /** In pixels. */
   readonly top: number;
+  /** In pixels. */
   readonly height: number;
-  /** Characters in a row. */
+  /** Width of a row in characters. */
   readonly columns: number;
+  /** Updates the other fields. */
   measure(): void;
 }
 
-/** What of the view is on the screen. */
+/** Measures the visible part of `view`, at first and when its size changes. */
 function usePlace(view: { readonly current: HTMLElement | null }): Place {
   const [place, setPlace] = useState({ top: 0, height: 600, columns: 80 });
   const measure = (): void => {
@@ -232,16 +266,16 @@ function characterWidth(element: HTMLElement): number {
   return (knownWidth = context.measureText('0'.repeat(100)).width / 100);
 }
 
-/** Looks through what is there, frame by frame, and through what comes. */
+/** Searches the lines, a part in each frame. When new lines come, it searches them too. */
 function useSearch({ lines, version }: ExecOutput, wanted: string): Search {
   const search = useMemo(() => createSearch(lines, wanted), [lines, wanted]);
   const [, redraw] = useReducer((count: number) => count + 1, 0);
   useEffect(() => {
     if (wanted === '') return undefined;
-    let frame = requestAnimationFrame(function look() {
+    let frame = requestAnimationFrame(function searchOn() {
       const before = search.matches.length;
       const isMore = search.advance(searchBudgetMs);
-      if (isMore) frame = requestAnimationFrame(look);
+      if (isMore) frame = requestAnimationFrame(searchOn);
       if (isMore || search.matches.length !== before) redraw(0);
     });
     return () => {

@@ -1,20 +1,22 @@
-// Which line is at which row of the screen: the same where lines are not wrapped, else by how many rows each takes at a
-// width. Grows with the lines, and works out anew only what may have changed.
+// Maps lines of output to rows of the screen. Without wrapping, each line is one row. With wrapping, a line takes as
+// many rows as its width needs. An update computes only the lines that are new or may have changed.
 import { stripAnsi } from './ansi.ts';
 import type { LogLines } from './log-lines.ts';
 
 export interface RowLayout {
-  /** Brings it up to date with the lines. */
+  /** Must be called after lines have changed, before the other methods. */
   update(): void;
+  /** Number of rows of all lines. */
   readonly rows: number;
   /** The first row of a line. */
   rowOf(line: number): number;
+  /** Number of rows of a line. */
   rowsOf(line: number): number;
-  /** The line that a row belongs to. */
+  /** The line to which a row belongs. */
   lineAt(row: number): number;
 }
 
-/** @param columns characters in a row; null: every line is one row */
+/** @param columns width of a row in characters; null: lines are not wrapped */
 export function createRowLayout(lines: LogLines, columns: number | null): RowLayout {
   if (columns === null) {
     return {
@@ -27,7 +29,7 @@ export function createRowLayout(lines: LogLines, columns: number | null): RowLay
       lineAt: (row) => row,
     };
   }
-  /** Behind the last row of each line. */
+  /** For each line, the row after its last row. */
   const ends: number[] = [];
   let settled = 0;
   let dropped = lines.dropped;
@@ -63,7 +65,7 @@ export function createRowLayout(lines: LogLines, columns: number | null): RowLay
 const plainText = /^[\x20-\x7e]*$/;
 const wide = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\u{1f300}-\u{1faff}]/u;
 
-/** Columns that a text takes where every character has its width in a terminal. */
+/** The width of a text in columns of a terminal: wide characters (such as Chinese ones) take two. */
 function widthOf(text: string): number {
   if (plainText.test(text)) return text.length;
   let width = 0;

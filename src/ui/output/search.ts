@@ -1,6 +1,6 @@
-// The lines in which a text stands, whatever its case. Looks a little at a time, so that the page stays smooth over a
-// million lines, and goes on as lines come. Lines are known by their number in the whole output: dropping old ones
-// changes none.
+// Finds the lines that contain a text; upper and lower case are the same. It searches in short steps, so that the page
+// stays responsive with a million lines, and goes on when new lines come. A match is the number of the line in the
+// whole output, so it stays correct when old lines are removed.
 import { stripAnsi } from './ansi.ts';
 import type { LogLines } from './log-lines.ts';
 
@@ -8,11 +8,11 @@ export interface Search {
   /** In lower case. */
   readonly text: string;
   readonly matches: readonly number[];
-  /** Looks for `budgetMs` milliseconds at the most; false when everything there is was looked at. */
+  /** Searches for at most `budgetMs` milliseconds. Returns true if more lines are left to search. */
   advance(budgetMs: number): boolean;
 }
 
-/** Lines between two looks at the clock. */
+/** Lines that are searched before the clock is read again. */
 const stepLines = 500;
 const matchesMax = 100_000;
 
@@ -26,7 +26,7 @@ export function createSearch(lines: LogLines, wanted: string): Search {
     advance(budgetMs) {
       const until = performance.now() + budgetMs;
       next = Math.max(next, lines.dropped);
-      // A line without its end may yet become a match.
+      // The lines after `settled` may still change, so they are searched later.
       const end = lines.dropped + lines.settled;
       while (next < end && matches.length < matchesMax) {
         for (const last = Math.min(end, next + stepLines); next < last; next++) {
@@ -50,8 +50,11 @@ export interface Piece {
 }
 
 /**
- * `text` cut where `wanted` (in lower case) begins and ends in the line that it is part of: the line begins `offset`
- * before it.
+ * Cuts a part of a line at the starts and ends of matches.
+ * @param text the part of the line
+ * @param offset where the part begins in the line
+ * @param matchStarts where matches begin in the line
+ * @param length of a match
  */
 export function cutAtMatches(text: string, offset: number, matchStarts: readonly number[], length: number): Piece[] {
   const pieces: Piece[] = [];
@@ -68,7 +71,7 @@ export function cutAtMatches(text: string, offset: number, matchStarts: readonly
   return pieces;
 }
 
-/** Where `wanted` (in lower case) begins in a line. */
+/** The places in `line` at which `wanted` begins. `wanted` must be in lower case. */
 export function matchStartsOf(line: string, wanted: string): number[] {
   if (wanted === '') return [];
   const starts: number[] = [];

@@ -1,5 +1,5 @@
-// One box: what it is, and its commands, terminals, files and details, each under a tab. Follows the box as it changes,
-// and says so when it is gone. `Esc` leads back to all boxes.
+// The page of one box, with a tab each for its commands, terminals, files and details. It shows changes of the box as
+// they happen, and says so if the box was removed. `Esc` goes back to the list of boxes.
 import { useEffect, useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { boxActions, boxTitle, busyBoxes, type BoxAction } from '../live/box-actions.ts';
@@ -17,11 +17,11 @@ import { TerminalTab } from '../parts/terminal-tab.tsx';
 export function BoxPage({ id, tab }: { readonly id: string; readonly tab: BoxTab }) {
   const boxes = useStore(changes.boxes);
   const connection = useStore(changes.connection);
-  // A link may name the box instead.
+  // A link may contain the name of the box instead of its id.
   const box = boxes.get(id) ?? [...boxes.values()].find(({ name }) => name === id);
-  const [last, setLast] = useState<Box | null>(box ?? null);
+  const [lastKnown, setLastKnown] = useState<Box | null>(box ?? null);
   useEffect(() => {
-    if (box !== undefined) setLast(box);
+    if (box !== undefined) setLastKnown(box);
   }, [box]);
   useKeys({
     Escape: () => {
@@ -35,11 +35,13 @@ export function BoxPage({ id, tab }: { readonly id: string; readonly tab: BoxTab
         <LoadingNote what="the box" />
       </main>
     );
-  if (box === undefined) return <GoneBox title={last === null ? id : boxTitle(last)} wasThere={last !== null} />;
+  if (box === undefined) {
+    return <MissingBox title={lastKnown === null ? id : boxTitle(lastKnown)} wasRemoved={lastKnown !== null} />;
+  }
   return (
     <main id="main">
       <BoxHead box={box} />
-      <nav class="tabs" aria-label="Of this box">
+      <nav class="tabs" aria-label="Views of this box">
         {boxTabs.map((each) => (
           <a
             key={each}
@@ -64,7 +66,7 @@ function BoxTabContent({ box, tab }: { readonly box: Box; readonly tab: BoxTab }
 
 function BoxHead({ box }: { readonly box: Box }) {
   const busy = useStore(busyBoxes).get(box.id) ?? null;
-  const [asked, setAsked] = useState<BoxAction | null>(null);
+  const [toConfirm, setToConfirm] = useState<BoxAction | null>(null);
   return (
     <header class="page-head">
       <p class="crumbs">
@@ -82,7 +84,7 @@ function BoxHead({ box }: { readonly box: Box }) {
               kind={action === 'remove' ? 'danger' : 'plain'}
               disabled={busy !== null}
               onClick={() => {
-                setAsked(action);
+                setToConfirm(action);
               }}
             >
               {boxActions[action].verb}
@@ -94,12 +96,12 @@ function BoxHead({ box }: { readonly box: Box }) {
           {box.error_message} {box.error_code === null ? null : <span class="code">{box.error_code}</span>}
         </p>
       )}
-      {asked === null ? null : (
+      {toConfirm === null ? null : (
         <ConfirmDialog
-          action={asked}
+          action={toConfirm}
           boxes={[box]}
           onClose={() => {
-            setAsked(null);
+            setToConfirm(null);
           }}
         />
       )}
@@ -107,11 +109,11 @@ function BoxHead({ box }: { readonly box: Box }) {
   );
 }
 
-function GoneBox({ title, wasThere }: { readonly title: string; readonly wasThere: boolean }) {
+function MissingBox({ title, wasRemoved }: { readonly title: string; readonly wasRemoved: boolean }) {
   return (
     <main id="main">
       <h1 class="unseen">{title}</h1>
-      <EmptyNote title={wasThere ? `${title} was removed` : `There is no box ${title}`}>
+      <EmptyNote title={wasRemoved ? `${title} was removed` : `There is no box ${title}`}>
         <p>
           <a href={hrefOf({ view: 'boxes' })}>To all boxes</a>
         </p>

@@ -1,5 +1,6 @@
-// All boxes: totals, search and filter, the table, and what is done to those that are selected.
-// The first view; `/` searches, `c` creates, the arrows walk through the rows, `x` selects.
+// The page of all boxes, which is the first view: totals, search and filter, the table, and actions on selected boxes.
+// Keys: `/` searches, `c` creates a box, the arrows move between rows, `x` selects, `Esc` clears the selection.
+import type { RefObject } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { boxActions, type BoxAction } from '../live/box-actions.ts';
@@ -53,44 +54,12 @@ export function BoxesPage() {
     <main id="main">
       <h1 class="unseen">Boxes</h1>
       <TotalsPanel />
-      <div class="toolbar">
-        <input
-          ref={search}
-          type="search"
-          class="grow"
-          placeholder="Search names, images, labels"
-          aria-label="Search boxes"
-          aria-keyshortcuts="/"
-          value={choice.text}
-          onInput={(event) => {
-            boxChoice.set({ ...choice, text: event.currentTarget.value });
-          }}
-          onKeyDown={(event) => {
-            if (event.key === 'Escape') event.currentTarget.blur();
-          }}
-        />
-        <select
-          aria-label="Status"
-          value={choice.status}
-          onChange={(event) => {
-            boxChoice.set({ ...choice, status: event.currentTarget.value as BoxChoice['status'] });
-          }}
-        >
-          {statusChoices.map((status) => (
-            <option key={status} value={status}>
-              {status === 'all' ? 'any status' : status}
-            </option>
-          ))}
-        </select>
-        <Button
-          kind="primary"
-          onClick={() => {
-            setCreating(true);
-          }}
-        >
-          Create box
-        </Button>
-      </div>
+      <BoxesToolbar
+        search={search}
+        onCreate={() => {
+          setCreating(true);
+        }}
+      />
       <SelectionBar boxes={boxes} />
       {connection === 'loading' ? <LoadingNote what="boxes" /> : null}
       {connection !== 'loading' && boxes.size === 0 ? (
@@ -124,14 +93,60 @@ export function BoxesPage() {
   );
 }
 
-/** What is selected, and what may be done to it. */
+interface BoxesToolbarProps {
+  readonly search: RefObject<HTMLInputElement | null>;
+  readonly onCreate: () => void;
+}
+
+function BoxesToolbar({ search, onCreate }: BoxesToolbarProps) {
+  const choice = useStore(boxChoice);
+  return (
+    <div class="toolbar">
+      <input
+        ref={search}
+        type="search"
+        class="grow"
+        placeholder="Search names, images, labels"
+        aria-label="Search boxes"
+        aria-keyshortcuts="/"
+        value={choice.text}
+        onInput={(event) => {
+          boxChoice.set({ ...choice, text: event.currentTarget.value });
+        }}
+        onKeyDown={(event) => {
+          if (event.key === 'Escape') event.currentTarget.blur();
+        }}
+      />
+      <select
+        aria-label="Status"
+        value={choice.status}
+        onChange={(event) => {
+          boxChoice.set({ ...choice, status: event.currentTarget.value as BoxChoice['status'] });
+        }}
+      >
+        {statusChoices.map((status) => (
+          <option key={status} value={status}>
+            {status === 'all' ? 'any status' : status}
+          </option>
+        ))}
+      </select>
+      <Button kind="primary" onClick={onCreate}>
+        Create box
+      </Button>
+    </div>
+  );
+}
+
+/** The number of selected boxes, and the actions that are possible on them. */
 function SelectionBar({ boxes }: { readonly boxes: ReadonlyMap<string, Box> }) {
   const selected = useStore(selectedBoxes);
-  const [asked, setAsked] = useState<{ readonly action: BoxAction; readonly boxes: readonly Box[] } | null>(null);
+  const [toConfirm, setToConfirm] = useState<{ readonly action: BoxAction; readonly boxes: readonly Box[] } | null>(
+    null,
+  );
   useEffect(() => {
-    // What is gone is selected no more.
-    const there = [...selected].filter((id) => boxes.has(id));
-    if (there.length < selected.size) selectedBoxes.set(new Set(there));
+    // A removed box must not stay in the selection.
+    const existing = [...selected].filter((id) => boxes.has(id));
+    if (existing.length < selected.size) selectedBoxes.set(new Set(existing));
   }, [boxes, selected]);
   const chosen = [...selected].flatMap((id) => boxes.get(id) ?? []);
   return (
@@ -147,7 +162,7 @@ function SelectionBar({ boxes }: { readonly boxes: ReadonlyMap<string, Box> }) {
                 kind={action === 'remove' ? 'danger' : 'plain'}
                 disabled={fitting.length === 0}
                 onClick={() => {
-                  setAsked({ action, boxes: fitting });
+                  setToConfirm({ action, boxes: fitting });
                 }}
               >
                 {boxActions[action].verb}
@@ -164,11 +179,11 @@ function SelectionBar({ boxes }: { readonly boxes: ReadonlyMap<string, Box> }) {
           </Button>
         </div>
       )}
-      {asked === null ? null : (
+      {toConfirm === null ? null : (
         <ConfirmDialog
-          {...asked}
+          {...toConfirm}
           onClose={() => {
-            setAsked(null);
+            setToConfirm(null);
           }}
         />
       )}
@@ -176,7 +191,7 @@ function SelectionBar({ boxes }: { readonly boxes: ReadonlyMap<string, Box> }) {
   );
 }
 
-/** Moves from the row that has the focus to a neighbour, or into the table. */
+/** Moves the focus by `by` rows. If no row has the focus, moves it to the first row. */
 function stepRow(event: KeyboardEvent, by: number): void {
   const current = document.activeElement?.closest('tr')?.querySelector<HTMLElement>('[data-row]')?.dataset['row'];
   const target =

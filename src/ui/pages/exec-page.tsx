@@ -1,12 +1,12 @@
-// One command: how it stands, and its output, live or from the past. `Esc` leads back to its box.
-// The output is read from the server for as long as this is shown.
+// The page of one command: its state and its output, while it runs or afterwards. `Esc` goes back to the box.
+// It reads the output from the server only as long as the page is shown.
 import { useEffect, useState } from 'preact/hooks';
 import type { Exec } from '../../sdk/browser.ts';
 import { boxTitle } from '../live/box-actions.ts';
 import { changes, onExecs } from '../live/changes.ts';
 import { boxrun, isCode } from '../live/client.ts';
 import { useKeys } from '../live/keys.ts';
-import { tellError } from '../live/notices.ts';
+import { showError } from '../live/notices.ts';
 import { useStore } from '../live/store.ts';
 import { useExecOutput } from '../output/exec-output.ts';
 import { OutputView } from '../output/output-view.tsx';
@@ -34,11 +34,11 @@ export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly e
         saveFile(blob, `${execId}.log`);
       },
       (problem: unknown) => {
-        tellError('Download', problem);
+        showError('Download', problem);
       },
     );
   };
-  const isGone = isCode(error, 'BOX_NOT_FOUND') || isCode(error, 'EXEC_NOT_FOUND');
+  const isMissing = isCode(error, 'BOX_NOT_FOUND') || isCode(error, 'EXEC_NOT_FOUND');
   return (
     <main id="main" class="exec-page">
       <header class="page-head">
@@ -62,16 +62,16 @@ export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly e
         </div>
         {exec === null || exec.error_message === null ? null : <p class="note error">{exec.error_message}</p>}
       </header>
-      {isGone ? (
+      {isMissing ? (
         <EmptyNote title="This command is gone">
-          <p>It went with its box, or the link is wrong.</p>
+          <p>It was removed with its box, or the link is wrong.</p>
         </EmptyNote>
       ) : null}
-      {!isGone && error !== null ? <ErrorNote error={error} /> : null}
-      {!isGone && output.error !== null && error === null ? <ErrorNote error={output.error} /> : null}
+      {!isMissing && error !== null ? <ErrorNote error={error} /> : null}
+      {!isMissing && output.error !== null && error === null ? <ErrorNote error={output.error} /> : null}
       {exec === null && error === null ? <LoadingNote what="the command" /> : null}
-      {exec === null || isGone ? null : <OutputView output={output} onDownload={download} />}
-      {output.isEnded && output.lines.count === 0 ? <p class="note">It wrote nothing.</p> : null}
+      {exec === null || isMissing ? null : <OutputView output={output} onDownload={download} />}
+      {output.isEnded && output.lines.count === 0 ? <p class="note">The command wrote no output.</p> : null}
     </main>
   );
 }
@@ -80,37 +80,37 @@ function useExec(boxId: string, execId: string): { readonly exec: Exec | null; r
   const [exec, setExec] = useState<Exec | null>(null);
   const [error, setError] = useState<unknown>(null);
   useEffect(() => {
-    const left = new AbortController();
+    const unmounted = new AbortController();
     const read = (): void => {
-      boxrun.getExec(boxId, execId, { signal: left.signal }).then(
+      boxrun.getExec(boxId, execId, { signal: unmounted.signal }).then(
         (found) => {
           setExec(found);
           setError(null);
         },
         (problem: unknown) => {
-          if (!left.signal.aborted) setError(problem);
+          if (!unmounted.signal.aborted) setError(problem);
         },
       );
     };
-    const stopExecs = onExecs(boxId, (changed) => {
+    const closeExecs = onExecs(boxId, (changed) => {
       if (changed === 'missed') read();
       else if (changed.id === execId) setExec(changed);
     });
-    const stopBoxes = changes.onEvent((event) => {
+    const closeBoxes = changes.onEvent((event) => {
       if (event.type === 'box.removed' && event.box.id === boxId) read();
     });
     setExec(null);
     read();
     return () => {
-      stopExecs();
-      stopBoxes();
-      left.abort();
+      closeExecs();
+      closeBoxes();
+      unmounted.abort();
     };
   }, [boxId, execId]);
   return { exec, error };
 }
 
-/** All that was written by now, byte for byte. */
+/** All output that exists now, byte for byte. */
 async function collectOutput(boxId: string, execId: string): Promise<Blob> {
   const parts: Uint8Array<ArrayBuffer>[] = [];
   for await (const event of boxrun.execEvents({ id: execId, box_id: boxId }, { follow: false })) {

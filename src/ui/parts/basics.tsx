@@ -1,5 +1,5 @@
-// The small parts that every view is made of: buttons, status, dialogs, what is shown where there is nothing or
-// something went wrong. Each has its label for those who do not see it. Text is only ever text.
+// The small components of every view: buttons, status, dialogs, and notes for errors, empty lists and loading.
+// Each has a label for screen readers. Data is always shown as text, never as HTML.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef } from 'preact/hooks';
 import { describeError } from '../live/client.ts';
@@ -38,7 +38,7 @@ export function Button({
   );
 }
 
-/** The word says it, the colour and the dot repeat it. */
+/** The word shows the status. The colour and the dot only repeat it, for users who can see colours. */
 export function Status({ status }: { readonly status: string }) {
   return <span class={`status ${status}`}>{status}</span>;
 }
@@ -79,7 +79,7 @@ interface DialogProps {
   readonly children: ComponentChildren;
 }
 
-/** Over everything else, until it is answered or left with Esc. */
+/** A dialog above the page. It closes with Esc, a click beside it, or its close button. */
 export function Dialog({ title, onClose, children }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const titleId = useId();

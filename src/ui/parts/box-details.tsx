@@ -1,5 +1,5 @@
-// Everything that is known of a box, as a list. Shown on its page under `details`.
-// CPUs and memory are what it reserves, and while it runs, what it uses now.
+// The tab `details` of a box: all its fields as a list.
+// CPUs and memory are what the box reserves, and, while it runs, what it uses now.
 import type { ComponentChildren } from 'preact';
 import type { Box } from '../../sdk/browser.ts';
 import { useStore } from '../live/store.ts';

@@ -1,5 +1,5 @@
-// The table of boxes: sorted by its heads, selected by its boxes, walked with the arrow keys. Draws only the rows on
-// the screen. Shown by the page of boxes, which says what is in it.
+// The table of boxes. Its column heads sort, its checkboxes select, and the arrow keys move between rows.
+// It draws only the rows on the screen.
 import { useRef } from 'preact/hooks';
 import type { Box, BoxUsage } from '../../sdk/browser.ts';
 import { boxTitle, busyBoxes } from '../live/box-actions.ts';
@@ -11,7 +11,7 @@ import { Status } from './basics.tsx';
 import { formatAge, formatCpus, formatMemory, formatTime } from './format.ts';
 import { useRowWindow } from './window-rows.ts';
 
-/** As in boxes.css. */
+/** In pixels. It must be the same as in boxes.css. */
 const rowHeight = 48;
 
 interface Column {
@@ -102,7 +102,7 @@ function SortHead({ column: { key, title, kind = '' } }: { readonly column: Colu
   );
 }
 
-/** Stands for rows that are not drawn. */
+/** Takes the place of rows that are not drawn. */
 function Gap({ rows }: { readonly rows: number }) {
   return rows === 0 ? null : (
     <tr aria-hidden="true" class="gap">
@@ -113,7 +113,7 @@ function Gap({ rows }: { readonly rows: number }) {
 
 interface BoxRowProps {
   readonly box: Box;
-  /** Null while it does not run, and until it is known. */
+  /** Null if the box does not run, or its use is not known yet. */
   readonly used: BoxUsage | null;
   readonly index: number;
   readonly isSelected: boolean;
@@ -167,7 +167,7 @@ function BoxRow({ box, used, index, isSelected, doing, now }: BoxRowProps) {
   );
 }
 
-/** What is used, in front of what is reserved. */
+/** The used amount, shown before the reserved amount. */
 function Use({ used }: { readonly used: string | null }) {
   return used === null ? null : <span class="used">{used} of</span>;
 }

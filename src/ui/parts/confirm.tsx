@@ -1,5 +1,5 @@
-// One question before something is done to boxes, however many they are; it names them, and says what is lost.
-// Asked by the page of boxes and the page of a box.
+// The dialog that asks for confirmation before an action on one or many boxes.
+// It names the boxes and says what will be lost.
 import type { Box } from '../../sdk/browser.ts';
 import { actOnBoxes, boxActions, boxTitle, type BoxAction } from '../live/box-actions.ts';
 import { Button, Dialog } from './basics.tsx';
@@ -7,9 +7,9 @@ import { Button, Dialog } from './basics.tsx';
 const namedMax = 12;
 
 const consequences: Readonly<Record<BoxAction, string>> = {
-  start: 'They start from their disks.',
+  start: 'They start with the contents of their disks.',
   stop: 'Commands and terminals in them end. Their disks stay.',
-  remove: 'Their disks, commands and output are gone for good.',
+  remove: 'Their disks, commands and output are removed for ever.',
 };
 
 interface ConfirmProps {
@@ -39,7 +39,7 @@ export function ConfirmDialog({ action, boxes, onClose }: ConfirmProps) {
         </ul>
         <p>{consequences[action]}</p>
         <div class="dialog-foot">
-          <Button onClick={onClose}>Keep as is</Button>
+          <Button onClick={onClose}>Cancel</Button>
           <Button type="submit" kind={action === 'remove' ? 'danger' : 'primary'}>{`${verb} ${many}`}</Button>
         </div>
       </form>

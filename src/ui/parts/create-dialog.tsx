@@ -1,11 +1,11 @@
-// The form of a new box: what it is made of, the stages while it is made, and the error with its hint where that fails.
-// Opened by the page of boxes. Closing it while a create runs leaves the create to the server.
+// The dialog that creates a box: a form, the stages while the server creates the box, and the error if that fails.
+// If the user closes the dialog meanwhile, the server still creates the box.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Progress } from '../../sdk/browser.ts';
 import { changes } from '../live/changes.ts';
 import { boxrun } from '../live/client.ts';
 import { boxTitle } from '../live/box-actions.ts';
-import { tell } from '../live/notices.ts';
+import { showNotice } from '../live/notices.ts';
 import { goTo } from '../router.ts';
 import { Button, Dialog, ErrorNote, Field } from './basics.tsx';
 import { createInputOf, emptyFields, type CreateFields } from './create-input.ts';
@@ -35,7 +35,7 @@ export function CreateDialog({ onClose }: { readonly onClose: () => void }) {
         },
       });
       rememberImage(input.image);
-      tell(`${boxTitle(box)} created`);
+      showNotice(`${boxTitle(box)} created`);
       if (!isOpen.current) return;
       close();
       goTo({ view: 'box', box: box.id, tab: 'commands' });
@@ -64,7 +64,7 @@ export function CreateDialog({ onClose }: { readonly onClose: () => void }) {
         {phase.kind === 'creating' ? <Stages stages={phase.stages} /> : null}
         {phase.kind === 'editing' && phase.error !== null ? <ErrorNote error={phase.error} /> : null}
         <div class="dialog-foot">
-          <Button onClick={close}>{phase.kind === 'creating' ? 'Close, create goes on' : 'Cancel'}</Button>
+          <Button onClick={close}>{phase.kind === 'creating' ? 'Close (the server goes on)' : 'Cancel'}</Button>
           <Button type="submit" kind="primary" disabled={phase.kind === 'creating'}>
             Create
           </Button>
@@ -96,9 +96,13 @@ interface FieldsetProps {
   readonly onChange: (change: Partial<CreateFields>) => void;
 }
 
-function CreateFieldset({ fields, onChange }: FieldsetProps) {
-  const images = useKnownImages();
-  const number = (name: 'cpu' | 'memoryMb' | 'diskGb', label: string) => (
+interface NumberFieldProps extends FieldsetProps {
+  readonly name: 'cpu' | 'memoryMb' | 'diskGb';
+  readonly label: string;
+}
+
+function NumberField({ name, label, fields, onChange }: NumberFieldProps) {
+  return (
     <Field label={label}>
       {(ids) => (
         <input
@@ -114,7 +118,17 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
       )}
     </Field>
   );
-  const lines = (name: 'env' | 'volumes' | 'labels', label: string, hint: string) => (
+}
+
+interface LinesFieldProps extends FieldsetProps {
+  readonly name: 'env' | 'volumes' | 'labels';
+  readonly label: string;
+  readonly hint: string;
+}
+
+/** A field with one entry on each line. */
+function LinesField({ name, label, hint, fields, onChange }: LinesFieldProps) {
+  return (
     <Field label={label} hint={hint}>
       {(ids) => (
         <textarea
@@ -129,10 +143,15 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
       )}
     </Field>
   );
+}
+
+function CreateFieldset(props: FieldsetProps) {
+  const { fields, onChange } = props;
+  const images = useKnownImages();
   return (
     <>
       <div class="field-row">
-        <Field label="Image" hint="Known here, or of a registry, such as ubuntu:24.04">
+        <Field label="Image" hint="An imported image, a short name, or an image in a registry, such as ubuntu:24.04">
           {(ids) => (
             <>
               <input
@@ -153,7 +172,7 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
             </>
           )}
         </Field>
-        <Field label="Name" hint="May be left empty">
+        <Field label="Name" hint="Optional">
           {(ids) => (
             <input
               {...ids}
@@ -168,9 +187,9 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
         </Field>
       </div>
       <div class="field-row">
-        {number('cpu', 'CPUs')}
-        {number('memoryMb', 'Memory, MB')}
-        {number('diskGb', 'Disk, GB')}
+        <NumberField {...props} name="cpu" label="CPUs" />
+        <NumberField {...props} name="memoryMb" label="Memory, MB" />
+        <NumberField {...props} name="diskGb" label="Disk, GB" />
       </div>
       <label class="check wide-check">
         <input
@@ -184,9 +203,14 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
       </label>
       <details class="more">
         <summary>Environment, volumes, labels</summary>
-        {lines('env', 'Environment', 'KEY=VALUE, one a line')}
-        {lines('volumes', 'Volumes', 'HOST_PATH:PATH_IN_BOX, one a line; with :ro for reading only')}
-        {lines('labels', 'Labels', 'KEY=VALUE, one a line')}
+        <LinesField {...props} name="env" label="Environment" hint="KEY=VALUE, one on each line" />
+        <LinesField
+          {...props}
+          name="volumes"
+          label="Volumes"
+          hint="HOST_PATH:PATH_IN_BOX, one on each line; add :ro for read-only"
+        />
+        <LinesField {...props} name="labels" label="Labels" hint="KEY=VALUE, one on each line" />
       </details>
     </>
   );
@@ -195,7 +219,7 @@ function CreateFieldset({ fields, onChange }: FieldsetProps) {
 const imagesKey = 'boxrun-images';
 const imagesMax = 12;
 
-/** Those used before in this browser, those that the server knows by name, and those of the boxes that are there. */
+/** Image names to suggest: images used in this browser before, images that the server knows, and images of boxes. */
 function useKnownImages(): string[] {
   const [named, setNamed] = useState<readonly string[]>([]);
   useEffect(() => {
@@ -204,7 +228,7 @@ function useKnownImages(): string[] {
       ({ images, aliases }) => {
         setNamed([...images.map(({ name }) => name), ...Object.keys(aliases)]);
       },
-      () => undefined, // The others can be chosen all the same.
+      () => undefined, // Without an answer, the other suggestions are still shown.
     );
     return () => {
       closed.abort();
@@ -218,7 +242,7 @@ function rememberedImages(): string[] {
   try {
     return (JSON.parse(localStorage.getItem(imagesKey) ?? '[]') as string[]).slice(0, imagesMax);
   } catch {
-    return []; // Nothing is remembered where storage is forbidden.
+    return []; // The browser may forbid storage.
   }
 }
 
@@ -226,6 +250,6 @@ function rememberImage(image: string): void {
   try {
     localStorage.setItem(imagesKey, JSON.stringify([...new Set([image, ...rememberedImages()])].slice(0, imagesMax)));
   } catch {
-    // As above.
+    // The browser may forbid storage. Then the image is not suggested next time.
   }
 }

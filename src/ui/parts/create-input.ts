@@ -1,5 +1,5 @@
-// What is typed into the form of a new box, as a request. Pure: each line of the long fields is one entry; the server
-// checks the rest. Used by the form of a new box.
+// Turns the fields of the form for a new box into a request. It has no side effects. In fields with several lines, each
+// line is one entry. It checks only the form of entries; the server checks the values.
 import type { CreateBoxInput } from '../../sdk/browser.ts';
 
 export interface CreateFields {
@@ -26,7 +26,7 @@ export const emptyFields: CreateFields = {
   labels: '',
 };
 
-/** @throws Error naming the line that cannot be read */
+/** @throws Error that names the wrong line */
 export function createInputOf(fields: CreateFields): CreateBoxInput {
   const env = pairsOf(fields.env, 'Environment');
   const labels = pairsOf(fields.labels, 'Labels');
@@ -55,7 +55,7 @@ function pairsOf(text: string, field: string): Record<string, string> {
   return Object.fromEntries(
     linesOf(text).map((line) => {
       const at = line.indexOf('=');
-      if (at < 1) throw new Error(`${field}: "${line}" is no KEY=VALUE`);
+      if (at < 1) throw new Error(`${field}: "${line}" must be KEY=VALUE`);
       return [line.slice(0, at), line.slice(at + 1)];
     }),
   );
@@ -64,7 +64,7 @@ function pairsOf(text: string, field: string): Record<string, string> {
 function volumeOf(line: string): { host_path: string; guest_path: string; readonly: boolean } {
   const [host = '', guest = '', mode = 'rw', ...rest] = line.split(':');
   if (host === '' || guest === '' || rest.length > 0 || !['ro', 'rw'].includes(mode)) {
-    throw new Error(`Volumes: "${line}" is no HOST_PATH:PATH_IN_BOX or HOST_PATH:PATH_IN_BOX:ro`);
+    throw new Error(`Volumes: "${line}" must be HOST_PATH:PATH_IN_BOX or HOST_PATH:PATH_IN_BOX:ro`);
   }
   return { host_path: host, guest_path: guest, readonly: mode === 'ro' };
 }

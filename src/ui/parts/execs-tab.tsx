@@ -1,10 +1,10 @@
-// The commands of a box: start one, see which run, how the others ended, and cancel. The output is a page of its own.
-// Shown on the page of a box under `commands`.
+// The tab `commands` of a box: starts a command, lists all commands with their state, and cancels a command.
+// The output of a command has a page of its own.
 import { useState } from 'preact/hooks';
 import type { Box, Exec } from '../../sdk/browser.ts';
 import { useBoxExecs } from '../live/box-execs.ts';
 import { boxrun } from '../live/client.ts';
-import { tellError } from '../live/notices.ts';
+import { showError } from '../live/notices.ts';
 import { goTo, hrefOf } from '../router.ts';
 import { Button, EmptyNote, ErrorNote, LoadingNote, Status } from './basics.tsx';
 import { formatAge, formatCommand, formatSpan, formatTime, parseCommand } from './format.ts';
@@ -20,7 +20,7 @@ export function ExecsTab({ box }: { readonly box: Box }) {
       {execs === null && error === null ? <LoadingNote what="commands" /> : null}
       {execs?.length === 0 ? (
         <EmptyNote title="No commands yet">
-          <p>Start one above. Its output stays for as long as the box does.</p>
+          <p>Start one above. Its output is kept as long as the box exists.</p>
         </EmptyNote>
       ) : null}
       {execs !== null && execs.length > 0 ? <ExecTable execs={execs} now={now} /> : null}
@@ -147,7 +147,7 @@ export function CancelButton({ exec }: { readonly exec: Exec }) {
     boxrun
       .cancelExec(exec.box_id, exec.id)
       .catch((error: unknown) => {
-        tellError('Cancel', error);
+        showError('Cancel', error);
       })
       .finally(() => {
         setCanceling(false);

@@ -1,5 +1,5 @@
-// Files into a box, by dropping or choosing them, and out of it, by their path.
-// Shown on the page of a box under `files`; uploads go on when one looks elsewhere.
+// The tab `files` of a box: uploads files that the user drops or chooses, and downloads a file by its path.
+// Transfers go on when the user looks at another view.
 import { useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { boxTitle } from '../live/box-actions.ts';
@@ -25,7 +25,7 @@ export function FilesTab({ box }: { readonly box: Box }) {
   if (box.status !== 'running') {
     return (
       <EmptyNote title="The box does not run">
-        <p>Start it to send files into it, or to get them out.</p>
+        <p>Start the box to upload or download files.</p>
       </EmptyNote>
     );
   }
@@ -39,7 +39,7 @@ export function FilesTab({ box }: { readonly box: Box }) {
         {own.map(({ id, text, status, detail }) => (
           <li key={id}>
             <span class={`status ${status}`}>
-              {status === 'running' ? 'under way' : status === 'succeeded' ? 'done' : 'failed'}
+              {status === 'running' ? 'in progress' : status === 'succeeded' ? 'done' : 'failed'}
             </span>{' '}
             {text}
             {detail === '' ? '' : `: ${detail}`}
@@ -80,7 +80,7 @@ function Upload({ box }: { readonly box: Box }) {
       }}
     >
       <h2>Upload</h2>
-      <Field label="Directory in the box" hint="Made where it is missing">
+      <Field label="Directory in the box" hint="Created if it is missing">
         {(ids) => (
           <input
             {...ids}
@@ -116,7 +116,7 @@ function Download({ box }: { readonly box: Box }) {
   const [error, setError] = useState<unknown>(null);
   const start = (): void => {
     if (!path.startsWith('/')) {
-      setError(new Error('A path in the box begins with /'));
+      setError(new Error('The path must begin with /'));
       return;
     }
     setError(null);
@@ -160,6 +160,7 @@ function Download({ box }: { readonly box: Box }) {
   );
 }
 
+/** Runs a transfer and shows its state in the list. `work` returns a text for its success. */
 async function track(boxId: string, text: string, work: () => Promise<string>): Promise<void> {
   const transfer: Transfer = { id: nextId++, boxId, text, status: 'running', detail: '' };
   const update = (changed: Transfer): void => {

@@ -1,5 +1,5 @@
-// Figures and times as people read them. Pure; times in the language of the browser.
-// Commands, too: as they are typed, and as they are shown.
+// Formats numbers, times and commands for the user, and reads a typed command. It has no side effects.
+// Times are in the language of the browser.
 
 export function formatMemory(megabytes: number): string {
   if (megabytes < 1024) return `${megabytes} MB`;
@@ -7,12 +7,12 @@ export function formatMemory(megabytes: number): string {
   return `${Number.isInteger(gigabytes) ? gigabytes : gigabytes.toFixed(1)} GB`;
 }
 
-/** 0.25, 1.5, 12: two digits are enough to compare. */
+/** Two digits, such as 0.25, 1.5 or 12. */
 export function formatCpus(cpus: number): string {
   return cpus >= 10 ? cpus.toFixed(0) : String(Number(cpus.toPrecision(2)));
 }
 
-/** In one unit: 12 s, 3 min, 5 h, 2 d. */
+/** A length of time in one unit: 12 s, 3 min, 5 h, 2 d. */
 export function formatSpan(ms: number): string {
   if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = ms / 1_000;
@@ -23,7 +23,7 @@ export function formatSpan(ms: number): string {
   return `${Math.floor(seconds / 86_400)} d`;
 }
 
-/** Since `time`, in whole seconds at the least. */
+/** The time since `time`. It never shows fractions of a second. */
 export function formatAge(time: string, now: number): string {
   const seconds = Math.max(0, Math.floor((now - Date.parse(time)) / 1_000));
   return seconds < 10 ? `${seconds} s` : formatSpan(seconds * 1_000);
@@ -33,13 +33,13 @@ export function formatTime(time: string): string {
   return new Date(time).toLocaleString();
 }
 
-/** A command as one would type it. */
+/** A command as a user would type it in a shell. */
 export function formatCommand(cmd: readonly string[]): string {
   return cmd.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
 /**
- * The words of a command line, with quotes and backslashes as in a shell, and nothing else of one.
+ * Splits a command line into words. Quotes and backslashes work as in a shell; nothing else of a shell does.
  * @throws Error for a quote that does not end
  */
 export function parseCommand(line: string): string[] {
@@ -64,7 +64,7 @@ export function parseCommand(line: string): string[] {
   return words;
 }
 
-/** What stands in the quotes that begin at `start`, and where they end. */
+/** The text in the quotes that begin at `start`, and where the quotes end. */
 function readQuoted(line: string, start: number): [text: string, end: number] {
   const quote = line[start];
   let text = '';
@@ -74,5 +74,5 @@ function readQuoted(line: string, start: number): [text: string, end: number] {
     const isEscape = quote === '"' && character === '\\' && /["\\$`]/.test(line[at + 1] ?? '');
     text += isEscape ? (line[++at] ?? '') : character;
   }
-  throw new Error('a quote does not end');
+  throw new Error('a quote has no end');
 }

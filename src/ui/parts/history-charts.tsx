@@ -1,6 +1,5 @@
-// The charts of the last hour, drawn by uPlot: boxes, CPU and memory used and reserved, commands a second, and how long
-// answers took. Loaded when it is shown. What each chart says now stands over it in words, for those who do not see it
-// as well.
+// The charts of the last hour, drawn by uPlot: boxes, CPU, memory, commands per second, and durations of requests.
+// The current value of each chart is also text above it, for screen readers.
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
@@ -11,14 +10,14 @@ import { usage } from '../live/usage.ts';
 import { formatCpus, formatMemory, formatSpan } from './format.ts';
 
 interface Line {
-  /** What the figure is, where there are two. */
+  /** Empty if the chart has only one line. */
   readonly name: string;
   readonly read: (sample: UsageSample) => number | null;
 }
 
 interface ChartSpec {
   readonly title: string;
-  /** The second one, if any, is drawn thinner. */
+  /** One or two lines. The second one is thinner and dashed. */
   readonly lines: readonly Line[];
   readonly format: (value: number) => string;
 }
@@ -44,7 +43,7 @@ const charts: readonly ChartSpec[] = [
     ],
   },
   {
-    title: 'Commands a second',
+    title: 'Commands per second',
     lines: [{ name: '', read: (sample) => sample.execs_per_second }],
     format: (value) => value.toFixed(1),
   },
@@ -54,7 +53,7 @@ const charts: readonly ChartSpec[] = [
 
 export function HistoryCharts() {
   const samples = useStore(usage.samples);
-  useStore(theme); // Canvases do not see style sheets: they are drawn anew in other colours.
+  useStore(theme); // Style sheets do not reach a canvas, so the charts are created again when the theme changes.
   return (
     <div class="charts">
       {charts.map((chart) => (
@@ -73,15 +72,15 @@ function Chart({ title, lines, format, samples }: ChartSpec & { readonly samples
   useLayoutEffect(() => {
     const element = host.current;
     if (element === null) return;
-    const made = new uPlot(optionsFor(element, lines.length, format), [[], ...lines.map(() => [])], element);
-    plot.current = made;
+    const created = new uPlot(optionsFor(element, lines.length, format), [[], ...lines.map(() => [])], element);
+    plot.current = created;
     const observer = new ResizeObserver(() => {
-      made.setSize({ width: element.clientWidth, height });
+      created.setSize({ width: element.clientWidth, height });
     });
     observer.observe(element);
     return () => {
       observer.disconnect();
-      made.destroy();
+      created.destroy();
       plot.current = null;
     };
   }, [lines, format]);
@@ -152,7 +151,7 @@ function optionsFor(element: HTMLElement, lines: number, format: (value: number)
   };
 }
 
-/** A line of one point would not be seen. */
+/** Points are drawn only while there are few samples: a line with one point would be invisible. */
 function samplesAreFew(plot: uPlot): boolean {
   return plot.data[0].length < 12;
 }

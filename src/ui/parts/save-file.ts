@@ -1,7 +1,7 @@
-// Gives a file to the browser to save. The name is the last part of a path; the browser makes it safe for the disk.
-// Used by downloads from boxes and of output.
+// Lets the browser save a file on the user's disk.
+// The name may come from a box: the browser replaces characters that are not safe for the disk.
 
-/** The object is kept for as long as a slow disk may need (milliseconds). */
+/** How long the content is kept for the browser to write it, in milliseconds. A slow disk needs time. */
 const keptMs = 60_000;
 
 export function saveFile(content: Blob, name: string): void {

@@ -1,5 +1,5 @@
-// The terminals of a box, several beside each other under tabs. What each shows is kept while one looks elsewhere.
-// The terminal itself comes with a script of its own, when it is first wanted.
+// The tab `terminal` of a box: one or more terminals. Their screens are kept while the user looks at another view.
+// The code of the terminal is a separate script, which is loaded when this tab is first shown.
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { useStore } from '../live/store.ts';
@@ -16,7 +16,7 @@ export function TerminalTab({ box }: { readonly box: Box }) {
   return module === null ? <LoadingNote what="the terminal" /> : <Shells key={box.id} box={box} module={module} />;
 }
 
-/** The one that was looked at last, by box. */
+/** The shell that was shown last, by the id of the box. */
 const lastShown = new Map<string, ShellsModule.Shell>();
 
 function Shells({

@@ -1,5 +1,5 @@
-// What is in use of what there is, now and over the last hour. The charts come with a script of their own, once they
-// are shown. CPU and memory are what boxes reserve, and beside it what they use of that.
+// The totals of all boxes: CPU and memory that boxes reserve and use, disk, and charts of the last hour.
+// The charts are a separate script, which is loaded when they are first shown.
 import { useEffect, useState } from 'preact/hooks';
 import { changes } from '../live/changes.ts';
 import { useStore } from '../live/store.ts';
@@ -18,7 +18,7 @@ export function TotalsPanel() {
         <Meter
           title="Boxes running"
           value={String(running)}
-          of={`of ${all}${last === undefined ? '' : `; there may be ${last.max_boxes}`}`}
+          of={`of ${all}${last === undefined ? '' : `; at most ${last.max_boxes}`}`}
           share={last === undefined ? 0 : all / last.max_boxes}
         />
         <Meter
@@ -61,9 +61,9 @@ interface MeterProps {
   readonly title: string;
   readonly value: string;
   readonly of: string;
-  /** Null where there is no limit. */
+  /** The part of the limit that is reserved, from 0 to 1; null if there is no limit. */
   readonly share: number | null;
-  /** Of what is reserved; absent or null where nobody says. */
+  /** How much is used, as text; absent or null if it is not known. */
   readonly used?: string | null;
   readonly usedShare?: number;
 }
@@ -91,7 +91,7 @@ function Meter({ title, value, of, share, used = null, usedShare = 0 }: MeterPro
 function Charts() {
   const [module, setModule] = useState<typeof ChartsModule | null>(null);
   useEffect(() => {
-    void import('./history-charts.tsx').then(setModule, () => undefined); // Without charts the figures remain.
+    void import('./history-charts.tsx').then(setModule, () => undefined); // The totals are shown without charts.
   }, []);
   return module === null ? <p class="charts-space" /> : <module.HistoryCharts />;
 }

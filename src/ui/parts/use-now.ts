@@ -1,23 +1,23 @@
-// The time of day for ages and durations: moves on each second, together for all who show it, and only while somebody
-// does. No request is made for it.
+// The current time, for ages and durations. All components that use it are redrawn together, once a second.
+// The timer runs only while a component uses it.
 import { createStore, useStore } from '../live/store.ts';
 
 const time = createStore(Date.now());
-let watchers = 0;
+let subscribers = 0;
 let timer: ReturnType<typeof setInterval> | null = null;
 
 const ticking = {
   get: () => time.get(),
   subscribe(listener: () => void): () => void {
-    const stop = time.subscribe(listener);
-    watchers++;
+    const close = time.subscribe(listener);
+    subscribers++;
     timer ??= setInterval(() => {
       time.set(Date.now());
     }, 1_000);
     return () => {
-      stop();
-      watchers--;
-      if (watchers > 0 || timer === null) return;
+      close();
+      subscribers--;
+      if (subscribers > 0 || timer === null) return;
       clearInterval(timer);
       timer = null;
     };

@@ -1,17 +1,18 @@
-// Which rows of a long list are on the screen, so that only these are drawn: 500 boxes cost as much as 30.
-// Used by lists that scroll with the page; their rows are all of one height.
+// Finds the rows of a long list that are on the screen, so that only these rows are drawn.
+// It is for lists that scroll with the page, and whose rows all have the same height.
 import type { RefObject } from 'preact';
 import { useLayoutEffect, useState } from 'preact/hooks';
 
 export interface RowWindow {
   readonly first: number;
-  /** Behind the last one. */
+  /** The index after the last row. */
   readonly end: number;
 }
 
-/** Rows drawn beyond both edges, so that scrolling and the arrow keys meet no gap. */
+/** Rows that are drawn above and below the screen, so that scrolling and the arrow keys always find drawn rows. */
 const spareRows = 12;
 
+/** @param rowHeight in pixels */
 export function useRowWindow(body: RefObject<HTMLElement | null>, count: number, rowHeight: number): RowWindow {
   const [shown, setShown] = useState<RowWindow>({ first: 0, end: Math.min(count, 60) });
   useLayoutEffect(() => {
@@ -23,15 +24,15 @@ export function useRowWindow(body: RefObject<HTMLElement | null>, count: number,
       const end = clamp(Math.ceil((innerHeight - top) / rowHeight) + spareRows, count);
       setShown((before) => (before.first === first && before.end === end ? before : { first, end }));
     };
-    const later = (): void => {
+    const measureNextFrame = (): void => {
       frame ??= requestAnimationFrame(measure);
     };
     measure();
-    addEventListener('scroll', later, { passive: true });
-    addEventListener('resize', later);
+    addEventListener('scroll', measureNextFrame, { passive: true });
+    addEventListener('resize', measureNextFrame);
     return () => {
-      removeEventListener('scroll', later);
-      removeEventListener('resize', later);
+      removeEventListener('scroll', measureNextFrame);
+      removeEventListener('resize', measureNextFrame);
       if (frame !== null) cancelAnimationFrame(frame);
     };
   }, [body, count, rowHeight]);

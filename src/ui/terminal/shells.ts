@@ -1,6 +1,6 @@
-// Shells in boxes, each with its screen: they live on while one looks at something else, until they are closed or the
-// page is left. Loaded when the first terminal is wanted. A shell that has ended, or whose connection is lost, says so
-// and is started anew on demand.
+// Shells in boxes, each with its screen. A shell stays open while the user looks at another view, until the user closes
+// it or leaves the page. If a shell ends or its connection is lost, its screen says so, and the user can start a new
+// shell on it. This file is loaded only for the first terminal, because xterm.js is large.
 import { FitAddon } from '@xterm/addon-fit';
 import { Terminal as Screen, type ITheme } from '@xterm/xterm';
 import '@xterm/xterm/css/xterm.css';
@@ -17,25 +17,28 @@ export interface Shell {
   readonly number: number;
   readonly boxId: string;
   readonly state: Store<ShellState>;
-  /** Shows its screen in `parent`, until the function that it gives is called. */
+  /** Shows its screen in `parent`. Returns a function that hides it again. */
   show(parent: HTMLElement): () => void;
-  /** A new shell on the same screen. */
+  /** Starts a new shell on the same screen. */
   restart(): void;
   close(): void;
 }
 
 export const shells: Store<readonly Shell[]> = createStore<readonly Shell[]>([]);
-/** The next one is refused: each holds a connection and a screen with its history. */
+/** A bound, because each shell holds a connection and a screen with its history. */
 export const shellsMax = 16;
+/** The shells to try, in this order. */
 const programs = ['/bin/bash', '/bin/sh'] as const;
 /**
- * Boxes that have no bash: what is typed at once into the next shell of theirs is not lost in an attempt to start one.
+ * Ids of boxes without bash. The next shell there starts with sh at once. So the first keys of the user do not get lost
+ * in an attempt to start bash.
  */
 const withoutBash = new Set<string>();
-/** Nobody has typed `exit 127` so soon (milliseconds). */
+/** Exit code 127 within this time means that the shell is missing. A user could not type `exit 127` so fast. */
 const missingMs = 1_000;
 let nextNumber = 1;
 
+/** Opens a shell in a box. @param onLeave called when the user leaves the terminal with F6 */
 export function openShell(boxId: string, onLeave: () => void): Shell {
   makeDocumentStrict();
   const screen = new Screen({
@@ -54,12 +57,13 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
   host.className = 'terminal-host';
   let connection: Terminal | null = null;
   screen.onData((data) => {
+    // If the connection fails, `exited` rejects with the error.
     connection?.write(data).catch(() => undefined);
-  }); // What ends it says so by `exited`.
+  });
   screen.onResize(({ cols, rows }) => {
     connection?.resize(cols, rows);
   });
-  const stopTheme = theme.subscribe(() => {
+  const closeTheme = theme.subscribe(() => {
     screen.options.theme = screenTheme();
   });
 
@@ -103,7 +107,7 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
     },
     close() {
       shells.set(shells.get().filter((each) => each !== shell));
-      stopTheme();
+      closeTheme();
       connection?.close();
       screen.dispose();
       host.remove();
@@ -113,7 +117,7 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
   return shell;
 }
 
-/** One shell from its start to its end, the best that the box has; gives why it ended. */
+/** Runs the first shell of `programs` that the box has, until it ends. Returns the reason of the end, for the user. */
 async function runShell(boxId: string, screen: Screen, onOpen: (terminal: Terminal) => void): Promise<string> {
   for (const [at, shell] of programs.entries()) {
     if (at === 0 && withoutBash.has(boxId)) continue;
@@ -124,7 +128,7 @@ async function runShell(boxId: string, screen: Screen, onOpen: (terminal: Termin
       onOpen(terminal);
       await copyOutput(terminal, screen);
       const { exitCode, error } = await terminal.exited;
-      // What a box says that does not have this shell. The one that is tried next begins with an empty screen.
+      // The box does not have this shell. The screen is cleared before the next one is tried.
       const isMissing = exitCode === 127 && performance.now() - openedAt < missingMs;
       if (isMissing && !isLast) {
         withoutBash.add(boxId);
@@ -138,7 +142,7 @@ async function runShell(boxId: string, screen: Screen, onOpen: (terminal: Termin
   return 'There is no shell in this box.';
 }
 
-/** Until its end; waits for the screen, so that a flood of output is held back. */
+/** Copies the output to the screen until it ends. It waits for the screen, so that much output does not fill memory. */
 async function copyOutput(terminal: Terminal, screen: Screen): Promise<void> {
   const reader = terminal.output.getReader();
   for (;;) {
@@ -159,7 +163,10 @@ function reasonOf(error: unknown): string {
   return message;
 }
 
-/** Ctrl+C copies where text is selected, Ctrl+V pastes, F6 leaves the terminal: Tab belongs to the shell. */
+/**
+ * False if the terminal must not handle the key. With selected text, Ctrl+C copies; Ctrl+V pastes. F6 leaves the
+ * terminal, because Tab belongs to the shell.
+ */
 function passesKey(event: KeyboardEvent, screen: Screen, onLeave: () => void): boolean {
   if (event.type !== 'keydown') return true;
   if (event.key === 'F6') {

@@ -1,20 +1,20 @@
-// Makes xterm.js work under a policy that allows no inline style. It writes its rules into style elements, and colours
-// into style attributes; both would be refused. Here the rules go into constructed style sheets, and the attributes
-// through the object model. It asks now the document that it is given, now the page's own, so it is the page's own
-// whose way of making elements is changed.
+// Makes xterm.js work under a content security policy that allows no inline style. xterm.js writes rules into style
+// elements and colours into style attributes, and browsers would refuse both. This file puts the rules into constructed
+// style sheets, and sets attributes through the object model. For that it replaces document.createElement of the page,
+// because xterm.js does not use a document of its own everywhere.
 
 let isStrict = false;
 
 /**
- * Called before the first terminal is made; only `style` and `span`, which nothing else makes in this way, are other
- * than before.
+ * Must be called before the first terminal is created. It changes only how `style` and `span` elements are created;
+ * nothing else on the page creates them with document.createElement.
  */
 export function makeDocumentStrict(): void {
   if (isStrict) return;
   isStrict = true;
   const create = document.createElement.bind(document);
   document.createElement = (name: string, options?: ElementCreationOptions): HTMLElement => {
-    // Even an empty style element would be refused; this stands for it.
+    // The browser would refuse even an empty style element, so a template element takes its place.
     if (name === 'style') return routeRules(create('template'));
     const element = create(name, options);
     return name === 'span' ? routeStyleAttribute(element) : element;

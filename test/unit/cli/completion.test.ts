@@ -1,4 +1,4 @@
-// What is offered at Tab, for each place of a command line.
+// Completion: the candidates at each place of a command line.
 import { expect, it } from 'vitest';
 import { commandTable } from '../../../src/cli/parsing/command-table.ts';
 import { candidates, type NameSource } from '../../../src/cli/completion/completion.ts';
@@ -42,6 +42,6 @@ it.each([
   expect(found).toEqual(line === 'nothing ' ? [] : expected);
 });
 
-it('offers every command at first', async () => {
+it('offers every command as the first word', async () => {
   expect(await at('')).toEqual(commandTable.map(({ name }) => name));
 });

@@ -1,9 +1,9 @@
-// The two sides of a copy, as users type them.
+// The two arguments of `boxrun cp`, as users type them.
 import { expect, it } from 'vitest';
 import { parseCopy } from '../../../src/cli/copy/copy-paths.ts';
 import { UsageError } from '../../../src/cli/parsing/options.ts';
 
-it('tells the side in the box from the one here', () => {
+it('finds out which side is in a box', () => {
   expect(parseCopy('a.txt', 'web:/srv/')).toEqual({
     direction: 'up',
     local: 'a.txt',
@@ -19,6 +19,6 @@ it.each([
   ['web:/a', 'web:/b'],
   ['-', '-'],
   ['a', 'web:'],
-])('refuses %s to %s', (source, target) => {
+])('refuses a copy from %s to %s', (source, target) => {
   expect(() => parseCopy(source, target)).toThrow(UsageError);
 });

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { installedPrefix, planUpgrade, publishedName } from '../../../src/cli/server/installation.ts';
 
-it('installs nothing by name while the package is not published', () => {
+it('installs no package by name while BoxRun is not published', () => {
   expect(publishedName).toBeNull();
   const plan = planUpgrade('/usr/local', publishedName);
   expect(plan).toMatchObject({ kind: 'by hand' });
@@ -15,11 +15,11 @@ it('installs the published package in the place of this one', () => {
   });
 });
 
-it('says how to update a checkout, published or not', () => {
+it('says how to update a checkout, whether BoxRun is published or not', () => {
   for (const name of [null, '@owner/boxrun']) expect(planUpgrade(null, name)).toMatchObject({ kind: 'by hand' });
 });
 
-it('knows the prefix of a global installation by the place of the program', () => {
+it('finds the prefix of a global installation from the path of the program', () => {
   expect(installedPrefix('/opt/x/lib/node_modules/boxrun/dist/cli.cjs')).toBe('/opt/x');
   expect(installedPrefix('/home/user/boxrun/dist/cli.cjs')).toBeNull();
 });

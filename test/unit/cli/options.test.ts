@@ -1,4 +1,4 @@
-// What users type, as values.
+// The values of options, read from the text that users type.
 import { expect, it } from 'vitest';
 import {
   parseAssignments,
@@ -27,7 +27,7 @@ it('reads seconds as milliseconds', () => {
   }
 });
 
-it('reads users, and takes no id that a box does not have', () => {
+it('reads users, and refuses ids that cannot exist in a box', () => {
   for (const text of ['ana', 'ana:wheel', '0', '65535:65535', 'a4294967295']) expect(parseUser(text)).toBe(text);
   for (const text of ['4294967295', '65536', '0:4294967295', 'ana:65536', '00000000004294967295', '1:2:3']) {
     expect(() => parseUser(text)).toThrow(UsageError);
@@ -62,12 +62,12 @@ it('reads volumes', () => {
   }
 });
 
-it('reads variables, of which the last of a name counts', () => {
+it('reads variables, and takes the last value if a name occurs twice', () => {
   expect(parseAssignments('env', ['A=1', 'B=x=y', 'C=', 'A=2'])).toEqual({ A: '2', B: 'x=y', C: '' });
   for (const text of ['', 'A', '=1']) expect(() => parseAssignments('env', [text])).toThrow(UsageError);
 });
 
-it('leaves what stands after the first -- alone', () => {
+it('does not read words after the first --', () => {
   expect(splitCommand(['exec', 'web', '--', 'a', '--', '-b'])).toEqual({
     own: ['exec', 'web'],
     command: ['a', '--', '-b'],
@@ -88,6 +88,6 @@ it.each([
   ['exec -ti 5', 'exec -ti 5'],
   ['exec -i -t web', 'exec -i -t web'],
   ['exec --tty 5', 'exec --tty 5'],
-])('takes -t for a terminal, and before a number for a timeout: %s', (given, meant) => {
+])('reads -t as --tty, but before a number as --timeout: %s', (given, meant) => {
   expect(timeoutOrTty(given.split(' ')).join(' ')).toBe(meant);
 });

@@ -1,4 +1,4 @@
-// Command lines that are read without yargs mean what they mean to yargs; and where anything is wrong, yargs says so.
+// Command lines that are read without yargs give the same values as with yargs. Wrong command lines are left to yargs.
 import { expect, it } from 'vitest';
 import type { CommandSpec } from '../../../src/cli/parsing/command.ts';
 import { commandTable } from '../../../src/cli/parsing/command-table.ts';
@@ -7,7 +7,7 @@ import { readQuickly } from '../../../src/cli/parsing/quick-words.ts';
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** The same commands; each one only notes its values. */
+/** The same commands, but each one only records its values. */
 function noting(specs: readonly CommandSpec[], note: (values: Values) => void): CommandSpec[] {
   return specs.map((spec) => ({
     ...spec,
@@ -19,7 +19,7 @@ function noting(specs: readonly CommandSpec[], note: (values: Values) => void): 
   }));
 }
 
-/** What yargs makes of the words, without the names that no command has asked for; null where it finds fault. */
+/** The values that yargs reads, without the names that yargs adds itself; null if yargs finds an error. */
 async function readByYargs(words: readonly string[], names: readonly string[]): Promise<Values | null> {
   let noted: Values = {};
   const context = {
@@ -77,7 +77,7 @@ it.each([
   expect(values).toEqual(await readByYargs(words, names));
 });
 
-it('reads what people type most without yargs', () => {
+it('reads common command lines without yargs', () => {
   for (const line of ['ls', 'create base -n web', 'rm -f web', 'exec -it web', 'logs -f web exec_1', 'cp a web:/b'])
     expect(readQuickly(line.split(' '), commandTable)?.spec.name, line).toBe(line.split(' ')[0]);
 });

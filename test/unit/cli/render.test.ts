@@ -1,4 +1,4 @@
-// What the command line prints.
+// The texts that the command line prints: errors, tables, commands, times and sizes.
 import { expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import {
@@ -10,7 +10,7 @@ import {
   renderTable,
 } from '../../../src/cli/render/render.ts';
 
-it('prints errors with code, and a hint where there is one', () => {
+it('prints the code of an error, and its hint if it has one', () => {
   expect(renderError(new BoxRunError('BOX_NOT_FOUND', 'there is no box'))).toBe(
     'Error: [BOX_NOT_FOUND] there is no box\n',
   );
@@ -19,7 +19,7 @@ it('prints errors with code, and a hint where there is one', () => {
   );
 });
 
-it('makes columns as wide as they must be, and leaves no blanks at the end', () => {
+it('makes columns only as wide as needed, without spaces at the end of a line', () => {
   expect(
     renderTable(
       ['A', 'LONG'],
@@ -32,7 +32,7 @@ it('makes columns as wide as they must be, and leaves no blanks at the end', () 
   expect(renderTable(['A', 'B'], [])).toBe('A  B\n');
 });
 
-it('cuts the widest columns of a table that would not fit, but never an id', () => {
+it('cuts the widest columns if a table does not fit, but never an id', () => {
   const row = ['box_AAAAAAAAAAAA', 'a-name-of-twenty-two-c', 'x'.repeat(40)];
   const lines = renderTable(['ID', 'NAME', 'IMAGE'], [row], 50).trimEnd().split('\n');
   expect(Math.max(...lines.map((line) => line.length))).toBe(50);
@@ -41,15 +41,15 @@ it('cuts the widest columns of a table that would not fit, but never an id', () 
   expect(renderTable(['ID'], [['box_AAAAAAAAAAAA']], 5)).toContain('box_AAAAAAAAAAAA');
 });
 
-it('lets no cell steer the terminal', () => {
+it('removes control characters from cells', () => {
   expect(renderTable(['COMMAND'], [['a\x1b[2J\nb\u202e\u2028']])).toBe('COMMAND\na [2J b\n');
 });
 
-it('tells commands as a shell would take them', () => {
+it('prints a command as a user would type it in a shell', () => {
   expect(renderCommand(['sh', '-c', "echo 'a b'", ''])).toBe("sh -c 'echo '\\''a b'\\''' ''");
 });
 
-it('tells lengths of time', () => {
+it('prints lengths of time', () => {
   expect([0, 59_999, 60_000, 7_200_000, 172_800_000].map(renderDuration)).toEqual([
     '0 s',
     '59 s',
@@ -59,7 +59,7 @@ it('tells lengths of time', () => {
   ]);
 });
 
-it('tells ages in the largest unit that fits', () => {
+it('prints ages in the largest unit that fits', () => {
   const now = Date.parse('2026-01-02T00:00:00Z');
   expect(renderAge('2026-01-01T23:59:30Z', now)).toBe('30 s ago');
   expect(renderAge('2026-01-01T23:58:30Z', now)).toBe('1 min ago');
@@ -68,6 +68,6 @@ it('tells ages in the largest unit that fits', () => {
   expect(renderAge('2026-01-02T00:00:05Z', now)).toBe('0 s ago');
 });
 
-it('tells sizes', () => {
+it('prints sizes', () => {
   expect([1, 2048, 5 * 2 ** 20, 3 * 2 ** 30].map(renderBytes)).toEqual(['1 KiB', '2 KiB', '5.0 MiB', '3.0 GiB']);
 });

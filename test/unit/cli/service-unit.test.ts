@@ -1,4 +1,4 @@
-// The unit file of `boxrun service install`: what systemd itself says of it, and that nothing secret gets into it.
+// The unit file of `boxrun service install`: systemd accepts it, and it never contains a secret.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -23,11 +23,11 @@ const unitFor = (owner: 'system' | 'user') =>
   });
 
 describe('the unit file', () => {
-  it.each(['system', 'user'] as const)('is one that systemd finds nothing wrong with (%s)', async (owner) => {
+  it.each(['system', 'user'] as const)('is accepted by systemd-analyze (%s)', async (owner) => {
     const directory = await mkdtemp(join(tmpdir(), 'boxrun-unit-'));
     try {
       await writeFile(join(directory, unitName), unitFor(owner));
-      // For a user it asks for a directory that only a login has.
+      // systemd needs a directory that exists only during a login of the user.
       const env = { ...process.env, XDG_RUNTIME_DIR: directory };
       const { stdout, stderr } = await promisify(execFile)(
         'systemd-analyze',
@@ -40,17 +40,17 @@ describe('the unit file', () => {
     }
   });
 
-  it('keeps words as they are: systemd reads blanks, quotes, percent and dollar signs otherwise', () => {
+  it('quotes spaces, quotes, percent and dollar signs, which have a meaning for systemd', () => {
     expect(unitFor('system')).toContain(String.raw`Environment="BOXRUN_STATE_DIR=/var/a b\"c\\d%%e$f'g"`);
     expect(unitFor('system')).toContain(String.raw`"--socket" "/run/a b\"c\\d%%e$$f'g"`);
   });
 
-  it('is known as written by boxrun, and another one is not', () => {
+  it('is recognised as written by boxrun, and another file is not', () => {
     expect(isOwnUnit(unitFor('user'))).toBe(true);
     expect(isOwnUnit('[Service]\nExecStart=/usr/bin/boxrun serve\n')).toBe(false);
   });
 
-  it('asks for a protection from the kernel only where that may be given', () => {
+  it('sets OOMScoreAdjust only for a service of the host', () => {
     expect(unitFor('system')).toContain('OOMScoreAdjust=-500');
     expect(unitFor('user')).not.toContain('OOMScoreAdjust');
   });
@@ -73,7 +73,7 @@ describe('options of serve in the unit', () => {
   });
 });
 
-it('the service gets the settings of this shell, and nothing else of it', () => {
+it('the service gets the settings of this shell, and no other variables', () => {
   const env = { HOME: '/root', BOXRUN_DRIVER: 'container', BOXRUN_DB: 'x.db', BOXRUN_PORT: '', BOXRUN_STATE_DIR: 'no' };
   expect(serviceEnvironment('/state', env)).toEqual({
     BOXRUN_STATE_DIR: '/state',

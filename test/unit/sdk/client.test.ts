@@ -1,4 +1,4 @@
-// The client against small HTTP servers that answer as a BoxRun server may, or as it must not.
+// The client with small HTTP servers that give correct and wrong answers.
 import { createServer } from 'node:http';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +15,7 @@ async function collect(client: BoxRunClient, options = {}): Promise<ExecEvent[]>
   return events;
 }
 
-it('gives errors the code that the server gave', async () => {
+it('gives an error the code from the server', async () => {
   const client = await serve((_, response) => {
     response.writeHead(409).end(JSON.stringify({ code: 'NAME_ALREADY_EXISTS', message: 'taken', hint: 'another' }));
   });
@@ -27,32 +27,32 @@ it('gives errors the code that the server gave', async () => {
   });
 });
 
-it('says so when it was no BoxRun server that answered', async () => {
+it('says so if the answer does not come from a BoxRun server', async () => {
   const client = await serve((_, response) => {
     response.writeHead(502).end('<html>');
   });
   await expect(client.info()).rejects.toMatchObject({ code: 'RUNTIME_ERROR', status: 502 });
 });
 
-it('is UNAVAILABLE when nobody answers, with a hint', async () => {
+it('gives UNAVAILABLE with a hint if no server answers', async () => {
   const client = new BoxRun({ socketPath: '/nowhere/boxrun.sock' });
   await expect(client.info()).rejects.toMatchObject({ code: 'UNAVAILABLE', hint: 'start one with: boxrun serve' });
   await client.close();
 });
 
-it('is UNAVAILABLE when the connection ends before the answer', async () => {
+it('gives UNAVAILABLE if the connection ends before the answer', async () => {
   const client = await serve((request) => {
     request.socket.destroy();
   });
   await expect(client.info()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
-it('is CANCELED by its signal', async () => {
+it('gives CANCELED when its signal aborts', async () => {
   const client = await serve(() => undefined);
   await expect(client.info({ signal: AbortSignal.timeout(20) })).rejects.toMatchObject({ code: 'CANCELED' });
 });
 
-it('speaks by a Unix socket', async () => {
+it('works over a Unix socket', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'boxrun-sdk-'));
   const socketPath = join(directory, 'a.sock');
   const server = createServer((request, response) => {
@@ -66,7 +66,7 @@ it('speaks by a Unix socket', async () => {
   rmSync(directory, { recursive: true });
 });
 
-it('escapes what it puts into paths', async () => {
+it('escapes names and ids in paths', async () => {
   const client = await serve((request, response) => {
     response.end(JSON.stringify({ url: request.url }));
   });
@@ -89,7 +89,7 @@ it.each([
   ['with an empty line behind them', `: alive\n\n${logEvent(0, 'a')}: alive\n\n: alive\n\n${exitEvent(1)}`],
   ['in the midst of an event', (logEvent(0, 'a') + exitEvent(1)).replaceAll(/^event: /gm, `${comments}event: `)],
   ['without text', `:\n${logEvent(0, 'a')}:\n:\n${exitEvent(1)}`],
-])('passes over comments %s, whatever ends a line and wherever the bytes are cut', async (_where, text) => {
+])('ignores comments %s, with each kind of line end and wherever the bytes are cut', async (_where, text) => {
   const forms = [text, text.replaceAll('\n', '\r\n'), `\ufeff${text}`];
   for (const body of forms.map((form) => Buffer.from(form))) {
     for (const length of [1, 7, body.length]) {
@@ -106,7 +106,7 @@ it.each([
   }
 });
 
-it('goes on after the last event when the connection is lost, and drops what comes twice', async () => {
+it('goes on after the last event when the connection is lost, and gives no event twice', async () => {
   const asked: (string | undefined)[] = [];
   const client = await serve((request, response) => {
     asked.push(request.url?.split('after=')[1]);
@@ -116,7 +116,8 @@ it('goes on after the last event when the connection is lost, and drops what com
     } else if (asked.length === 2) {
       response.writeHead(503).end(JSON.stringify({ code: 'UNAVAILABLE', message: 'restarting' }));
     } else if (asked.length === 3) {
-      sse(response).end(logEvent(1, 'b') + logEvent(2, 'c')); // Ends without an exit: the gateway was going.
+      // Ends without an exit, as a gateway does that is stopping.
+      sse(response).end(logEvent(1, 'b') + logEvent(2, 'c'));
     } else {
       sse(response).end(exitEvent(3));
     }
@@ -125,7 +126,7 @@ it('goes on after the last event when the connection is lost, and drops what com
   expect(asked).toEqual(['-1', '1', '1', '2']);
 });
 
-it('does not come again when the exec is not there', async () => {
+it('does not reconnect if the command does not exist', async () => {
   let requests = 0;
   const client = await serve((_, response) => {
     requests++;
@@ -135,14 +136,14 @@ it('does not come again when the exec is not there', async () => {
   expect(requests).toBe(1);
 });
 
-it('stops coming again when it is canceled', async () => {
+it('stops reconnecting when it is canceled', async () => {
   const client = await serve((request) => {
     request.socket.destroy();
   });
   await expect(collect(client, { signal: AbortSignal.timeout(150) })).rejects.toMatchObject({ code: 'CANCELED' });
 });
 
-it('tells the steps of a create, and how it ended', async () => {
+it('reports the steps of creating a box, and the result', async () => {
   const client = await serve((request, response) => {
     expect(request.headers.accept).toBe('text/event-stream');
     sse(response).end(

@@ -1,5 +1,4 @@
-// Commands through the client and through a box in hand: what is kept of the output, and what becomes of a command that
-// nobody follows any more.
+// Commands through the client and through a box handle: how much output is kept, and when a command is canceled.
 import { expect, it } from 'vitest';
 import { promiseInHand } from '../../support/runs/unit.ts';
 import { exitEvent, logEvent, serve, sse } from './setup.ts';
@@ -7,7 +6,7 @@ import { exitEvent, logEvent, serve, sse } from './setup.ts';
 const box = { id: 'box_a', name: 'a', status: 'running' };
 const exec = { id: 'exec_a', box_id: 'box_a', status: 'running' };
 
-/** A server with one box and one command, which writes `events`, and then waits to be canceled if they have no exit. */
+/** A server with one box and one command, which gives `events`. Without an exit, it runs until it is canceled. */
 async function serveCommand(...events: string[]) {
   const requests: string[] = [];
   const canceled = promiseInHand<void>();
@@ -26,7 +25,7 @@ async function serveCommand(...events: string[]) {
   return { client, requests, canceled: canceled.promise };
 }
 
-it('runs a command to its end, and keeps its output apart', async () => {
+it('runs a command to its end, and keeps stdout and stderr apart', async () => {
   const { client, requests } = await serveCommand(
     logEvent(0, 'ö'),
     logEvent(1, 'oops', 'stderr'),
@@ -42,13 +41,13 @@ it('runs a command to its end, and keeps its output apart', async () => {
   ]);
 });
 
-it('kills a command that writes more than is kept', async () => {
+it('kills a command that writes more than outputBytesMax', async () => {
   const { client, canceled } = await serveCommand(logEvent(0, 'a'.repeat(100)));
   await expect(client.exec('a', ['yes'], { outputBytesMax: 99 })).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
   await canceled;
 });
 
-it('kills a command whose loop is left, or whose signal aborts', async () => {
+it('kills a command if the caller leaves its loop or aborts its signal', async () => {
   const left = await serveCommand(logEvent(0, 'a'));
   for await (const event of left.client.execStream('a', ['yes'])) {
     expect(event).toMatchObject({ type: 'log', text: 'a' });
@@ -65,14 +64,14 @@ it('kills a command whose loop is left, or whose signal aborts', async () => {
   await aborted.canceled;
 });
 
-it('leaves a command alone that has ended, or was started to go on', async () => {
+it('does not cancel a command that has ended, or whose execEvents loop is left', async () => {
   const { client, requests } = await serveCommand(logEvent(0, 'a'), exitEvent(1));
   await client.exec('a', { cmd: ['ls'], timeout_ms: 5 });
   for await (const _event of client.execEvents(exec)) break;
   expect(requests.filter((each) => each.includes(':cancel'))).toEqual([]);
 });
 
-it('ends what is under way when the client closes', async () => {
+it('ends open requests when the client closes', async () => {
   const { client } = await serveCommand(logEvent(0, 'a'));
   const loop = (async () => {
     for await (const _event of client.execEvents(exec)) void client.close();
@@ -81,7 +80,7 @@ it('ends what is under way when the client closes', async () => {
   await expect(client.info()).rejects.toMatchObject({ code: 'CANCELED' });
 });
 
-it('puts a box in hand: its fields, kept up to date, and its methods', async () => {
+it('gives a box handle with the fields of the box, which its methods update', async () => {
   let status = 'running';
   const requests: string[] = [];
   const client = await serve((request, response) => {
@@ -97,7 +96,7 @@ it('puts a box in hand: its fields, kept up to date, and its methods', async () 
   await handle.stop();
   expect(handle.status).toBe('stopped');
   await expect(handle.remove()).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
-  await handle[Symbol.asyncDispose](); // Gone already: as it should be.
+  await handle[Symbol.asyncDispose](); // The box is already removed, which is no error.
   expect(requests).toEqual([
     'POST /v1/boxes',
     'POST /v1/boxes/box_a:stop',

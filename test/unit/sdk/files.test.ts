@@ -1,4 +1,4 @@
-// Uploads and downloads: the form on the wire, every kind of source, streaming in both directions, and what breaks off.
+// Uploads and downloads: the multipart form, each kind of source, streaming in both directions, and lost connections.
 import { readFileSync, writeFileSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -6,7 +6,7 @@ import type { UploadSource } from '../../../src/sdk/index.ts';
 import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
 import { bodyOf, serve } from './setup.ts';
 
-/** The parts of a form by name, in order, as they stand on the wire. */
+/** The parts of a multipart form by name, in their order in the request. */
 function partsOf(body: Buffer, contentType: string | undefined): [string, string][] {
   const boundary = /boundary=(.*)$/.exec(contentType ?? '')?.[1] ?? '';
   return body
@@ -35,7 +35,7 @@ const sources: Record<string, (directory: string) => UploadSource> = {
   },
 };
 
-it.each(Object.keys(sources))('uploads %s as a form, destination first', async (name) => {
+it.each(Object.keys(sources))('uploads %s as a form, with the destination first', async (name) => {
   const asked = promiseInHand<[string | undefined, [string, string][]]>();
   const client = await serve((request, response) => {
     void bodyOf(request).then((body) => {
@@ -53,7 +53,7 @@ it.each(Object.keys(sources))('uploads %s as a form, destination first', async (
   ]);
 });
 
-it('sends an upload as it is read, not as a whole', async () => {
+it('streams an upload while its source is read', async () => {
   const more = promiseInHand<void>();
   const client = await serve((request, response) => {
     request.on('data', (piece: Buffer) => {
@@ -63,13 +63,13 @@ it('sends an upload as it is read, not as a whole', async () => {
   });
   async function* slow() {
     yield new TextEncoder().encode('first');
-    await more.promise; // Comes only when the server has the beginning.
+    await more.promise; // Resolves only when the server has the beginning.
     yield new TextEncoder().encode('second');
   }
   await client.upload('web', slow(), '/root/file');
 });
 
-it('fails as its source does', async () => {
+it('fails with the error of its source', async () => {
   const client = await serve((request, response) => {
     void bodyOf(request).then(
       () => response.end('{}'),
@@ -97,7 +97,7 @@ it('downloads as bytes, as text, as a stream, and to a file that appears when it
   expect(readFileSync(path, 'utf8')).toBe('content');
 });
 
-it('tells a download that breaks off, and leaves nothing behind', async () => {
+it('fails if the connection is lost during a download, and leaves no file', async () => {
   const client = await serve((_request, response) => {
     response.write('half');
     setImmediate(() => response.destroy());
@@ -110,7 +110,7 @@ it('tells a download that breaks off, and leaves nothing behind', async () => {
   expect(readdirSync(directory)).toEqual([]);
 });
 
-it('ends a download by its signal', async () => {
+it('ends a download when its signal aborts', async () => {
   const client = await serve((_request, response) => {
     response.write('half');
   });

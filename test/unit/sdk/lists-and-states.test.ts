@@ -1,5 +1,4 @@
-// Lists, keys and the stream of changes, against small HTTP servers: what is asked of the server, and what is made of
-// its answers.
+// Lists, idempotency keys and the stream of state events, with small HTTP servers.
 import { describe, expect, it } from 'vitest';
 import type { BoxRunClient, StateEvent, StateEventsOptions } from '../../../src/sdk/index.ts';
 import { bodyOf, exitEvent, logEvent, serve, sse } from './setup.ts';
@@ -16,8 +15,8 @@ async function collect(client: BoxRunClient, count: number, options: StateEvents
   return events;
 }
 
-describe('the stream of changes', () => {
-  it('comes again behind the last id, also behind that of a change that it does not know', async () => {
+describe('the stream of state events', () => {
+  it('reconnects after the last id, also if the last event has an unknown type', async () => {
     const asked: (string | undefined)[] = [];
     const client = await serve((request, response) => {
       asked.push(request.url);
@@ -43,14 +42,14 @@ describe('the stream of changes', () => {
     expect(lost).toEqual([expect.stringContaining('lost'), 'restarting']);
   });
 
-  it('begins where it is told to', async () => {
+  it('begins after the event `since`', async () => {
     const client = await serve((request, response) => {
       sse(response).write(change(1, request.url === '/v1/events?since=a.1%262' ? 'box.changed' : 'reset'));
     });
     expect(await collect(client, 1, { since: 'a.1&2' })).toMatchObject([{ type: 'box.changed' }]);
   });
 
-  it('is given up after so many connections in vain, and never when so told', async () => {
+  it('gives up after attemptsMax failed connections, or never with Infinity', async () => {
     let connections = 0;
     const client = await serve((request) => {
       connections++;
@@ -67,7 +66,7 @@ describe('the stream of changes', () => {
     expect(connections).toBeGreaterThan(5);
   });
 
-  it('is no matter of coming again when the server refuses', async () => {
+  it('does not reconnect if the server refuses', async () => {
     const client = await serve((_, response) => {
       response.writeHead(401).end(JSON.stringify({ code: 'UNAUTHORIZED', message: 'a token' }));
     });
@@ -75,12 +74,12 @@ describe('the stream of changes', () => {
   });
 });
 
-it('takes the past of a command for complete only when the server says so', async () => {
+it('treats the output of a command without `follow` as complete only when the server says so', async () => {
   const asked: (string | undefined)[] = [];
   const client = await serve((request, response) => {
     asked.push(request.url?.split('?')[1]);
     if (asked.length === 1)
-      sse(response).end(logEvent(0, 'a')); // A gateway that was going.
+      sse(response).end(logEvent(0, 'a')); // A gateway that is stopping.
     else sse(response).end(`${logEvent(1, 'b')}event: end\ndata: {}\n\n`);
   });
   const seen: number[] = [];
@@ -89,7 +88,7 @@ it('takes the past of a command for complete only when the server says so', asyn
   expect(asked).toEqual(['encoding=base64&follow=false&after=-1', 'encoding=base64&follow=false&after=0']);
 });
 
-it('asks for boxes by status and labels, and for the next page where there is one', async () => {
+it('requests boxes by status and labels, and the next page if there is one', async () => {
   const asked: (string | undefined)[] = [];
   const client = await serve((request, response) => {
     asked.push(request.url);
@@ -107,7 +106,7 @@ it('asks for boxes by status and labels, and for the next page where there is on
   expect(asked.slice(2)).toEqual(['/v1/boxes/a/execs?limit=5', '/v1/boxes/a/execs']);
 });
 
-it('marks what makes something with the key that is given, and nothing else', async () => {
+it('sends an idempotency key only with calls that have one', async () => {
   const keys: unknown[] = [];
   const client = await serve((request, response) => {
     keys.push(`${request.method} ${request.url} ${String(request.headers['idempotency-key'])}`);

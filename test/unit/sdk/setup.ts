@@ -1,5 +1,5 @@
-// What tests of the SDK share: a small HTTP server that answers as the test says, and the events of a command on the
-// wire. A server and its client go with their test.
+// Shared code of the tests of the SDK: a small HTTP server whose answers the test decides, and the text of server-sent
+// events. The server and its client are closed when their test ends.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
@@ -7,7 +7,7 @@ import { BoxRun } from '../../../src/sdk/index.ts';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** A client of a server that answers by `handler`. */
+/** Starts a server that answers with `handler`, and gives a client of it. */
 export async function serve(handler: Handler): Promise<BoxRun> {
   const server = createServer(handler);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

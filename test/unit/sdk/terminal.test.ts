@@ -1,4 +1,4 @@
-// Terminals against a small WebSocket server, on a Unix socket: bytes, size, exit, trouble, and closing.
+// Terminals with a small WebSocket server on a Unix socket: bytes, size, exit, errors, and closing.
 import { createServer } from 'node:http';
 import { rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -11,7 +11,7 @@ import { findServer } from '../../../src/sdk/node.ts';
 import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
 import { serve } from './setup.ts';
 
-/** A client of a server that speaks by `handler` on each connection. */
+/** Starts a server that calls `handler` for each connection, and gives a client of it. */
 async function serveTerminal(handler: (socket: WebSocket, url: string) => void): Promise<BoxRun> {
   const socketPath = join(temporaryDirectory(), 'a.sock');
   const server = createServer();
@@ -51,7 +51,7 @@ it('carries bytes, sizes and the exit code', async () => {
   await expect(terminal.write('more')).rejects.toMatchObject({ code: 'CANCELED' });
 });
 
-it('takes an option that is undefined as one that is absent', async () => {
+it('treats an undefined option as absent', async () => {
   const asked = promiseInHand<string>();
   const client = await serveTerminal((_, url) => {
     asked.resolve(url);
@@ -67,7 +67,7 @@ it('takes an option that is undefined as one that is absent', async () => {
   terminal.close();
 });
 
-it('carries the input of a command, its end, and stderr apart', async () => {
+it('carries the input of a command and the end of the input, and keeps stderr apart', async () => {
   const client = await serveTerminal((socket, url) => {
     socket.on('message', (data: Buffer, isBinary) => {
       if (isBinary) socket.send(Buffer.from(`${url} ${data.toString()}`));
@@ -83,7 +83,7 @@ it('carries the input of a command, its end, and stderr apart', async () => {
   expect(await new Response(terminal.errors).text()).toBe('{"type":"eof"}');
 });
 
-it("fails with the server's error", async () => {
+it('fails with the error from the server', async () => {
   const client = await serveTerminal((socket) => {
     socket.send('{"type":"error","code":"BOX_NOT_RUNNING","message":"it is stopped"}');
     socket.close();
@@ -93,7 +93,7 @@ it("fails with the server's error", async () => {
   await expect(textOf(terminal)).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
 });
 
-it('is UNAVAILABLE when the connection is lost or there is none, and says why it was refused', async () => {
+it('gives UNAVAILABLE if there is no connection or it is lost, and the reason if the server refuses it', async () => {
   const client = await serveTerminal((socket) => {
     socket.terminate();
   });
@@ -108,7 +108,7 @@ it('is UNAVAILABLE when the connection is lost or there is none, and says why it
   await nobody.close();
 });
 
-it('closes by itself, by its signal and with its output', async () => {
+it('closes when it is disposed, when its signal aborts, and when its output is canceled', async () => {
   let closed = 0;
   const allClosed = promiseInHand<void>();
   const client = await serveTerminal((socket) => {
@@ -130,7 +130,7 @@ it('closes by itself, by its signal and with its output', async () => {
   await allClosed.promise;
 });
 
-it('waits while much of what is typed is on its way', async () => {
+it('makes write() wait while much input is not sent yet', async () => {
   const received = promiseInHand<void>();
   let length = 0;
   const client = await serveTerminal((socket) => {
@@ -145,7 +145,7 @@ it('waits while much of what is typed is on its way', async () => {
   terminal.close();
 });
 
-it('finds the server of this user by the variables', () => {
+it('finds the server from the variables of the environment', () => {
   const home = temporaryDirectory();
   expect(findServer({ BOXRUN_SOCKET: '/a.sock', BOXRUN_PORT: '1' })).toEqual({ socketPath: '/a.sock' });
   expect(findServer({ BOXRUN_HOST: '::1', BOXRUN_PORT: '91', BOXRUN_STATE_DIR: home })).toEqual({
@@ -155,7 +155,7 @@ it('finds the server of this user by the variables', () => {
   expect(findServer({ BOXRUN_STATE_DIR: home, BOXRUN_SOCKET: '' })).toEqual({ url: 'http://127.0.0.1:9090' });
 });
 
-it('finds the server of a state directory with a long path where its sockets are', () => {
+it('finds the socket of a state directory whose path is too long for a socket', () => {
   const stateDir = join(temporaryDirectory(), ...Array.from({ length: 8 }, () => 'a directory with a long name'));
   makeStateDirectories(stateDir);
   const socketPath = loadConfig({ stateDir }, {}).socketPath ?? '';

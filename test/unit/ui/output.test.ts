@@ -1,5 +1,4 @@
-// What becomes of a command's output in the dashboard: colours, lines of two streams, rows of wrapped lines, and what a
-// search finds.
+// The output of a command in the dashboard: colours, lines of two streams, rows of wrapped lines, and the search.
 import { expect, it } from 'vitest';
 import { parseAnsi, plainStyle, stripAnsi } from '../../../src/ui/output/ansi.ts';
 import { createLogLines, type LogLines } from '../../../src/ui/output/log-lines.ts';
@@ -8,7 +7,7 @@ import { createSearch, cutAtMatches, matchStartsOf } from '../../../src/ui/outpu
 
 const textsOf = (lines: LogLines) => Array.from({ length: lines.count }, (_, index) => lines.line(index).text);
 
-it('reads colours of 16, of 256 and of all, and what ends them', () => {
+it('reads colours of the palettes of 16 and 256, RGB colours, and resets', () => {
   const { spans, end } = parseAnsi('a\x1b[1;31mb\x1b[38;5;196mc\x1b[48;2;1;2;3md\x1b[0me\x1b[92m', plainStyle);
   expect(spans.map(({ text, style }) => [text, style.fg, style.bg, style.bold])).toEqual([
     ['a', null, null, false],
@@ -20,12 +19,12 @@ it('reads colours of 16, of 256 and of all, and what ends them', () => {
   expect(end).toEqual({ ...plainStyle, fg: '10' });
 });
 
-it('leaves out every other sequence, whole or torn', () => {
+it('removes every other escape sequence, complete or cut off', () => {
   expect(stripAnsi('a\x1b[2Kb\x1b]0;title\x07c\x1b(Bd\x08e\x1b[3')).toBe('abcde');
   expect(stripAnsi('<b>\ttab</b>')).toBe('<b>\ttab</b>');
 });
 
-it('keeps the lines of two streams whole, whoever writes between', () => {
+it('keeps the lines of two streams complete if their pieces alternate', () => {
   const lines = createLogLines();
   lines.append('stdout', 'one\ntw');
   lines.append('stderr', 'error\n');
@@ -35,13 +34,13 @@ it('keeps the lines of two streams whole, whoever writes between', () => {
   expect(lines.line(2).stream).toBe('stderr');
 });
 
-it('carries a style over the end of a line', () => {
+it('continues a style on the next line', () => {
   const lines = createLogLines();
   lines.append('stdout', '\x1b[31mred\nstill\x1b[0m\nplain\n');
   expect([0, 1, 2].map((index) => lines.line(index).style.fg)).toEqual([null, '1', null]);
 });
 
-it('drops the oldest past its bounds, and cuts lines that are too long', () => {
+it('removes the oldest lines above its bounds, and cuts lines that are too long', () => {
   const lines = createLogLines({ linesMax: 10, charsMax: 1_000, lineCharsMax: 4 });
   lines.append('stdout', 'abcdefghij\n');
   expect(textsOf(lines)).toEqual(['abcd', 'efgh', 'ij']);
@@ -51,7 +50,7 @@ it('drops the oldest past its bounds, and cuts lines that are too long', () => {
   expect(lines.line(lines.count - 1).text).toBe('49');
 });
 
-it('knows the rows of wrapped lines while they grow', () => {
+it('finds the rows of wrapped lines while lines are added', () => {
   const lines = createLogLines();
   const layout = createRowLayout(lines, 10);
   lines.append('stdout', `${'x'.repeat(25)}\nshort\n漢字漢字漢字`);
@@ -63,7 +62,7 @@ it('knows the rows of wrapped lines while they grow', () => {
   expect([layout.rowsOf(2), layout.rows]).toEqual([3, 8]);
 });
 
-it('finds text in a million lines a little at a time, and in what comes later', () => {
+it('searches a million lines in short steps, and later lines too', () => {
   const lines = createLogLines();
   lines.append(
     'stdout',
@@ -81,7 +80,7 @@ it('finds text in a million lines a little at a time, and in what comes later', 
   expect(search.matches.at(-1)).toBe(1_000_000);
 });
 
-it('marks what was found across spans', () => {
+it('marks a match that lies in two spans', () => {
   const starts = matchStartsOf('Needle in needles', 'needle');
   expect(starts).toEqual([0, 10]);
   expect(cutAtMatches('Nee', 0, starts, 6)).toEqual([{ text: 'Nee', isMatch: true }]);

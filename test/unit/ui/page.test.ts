@@ -1,4 +1,4 @@
-// The parts of the dashboard that need no browser: addresses, forms, commands, lists of boxes and of commands.
+// The parts of the dashboard that need no browser: routes, forms, commands, and lists of boxes and commands.
 import { expect, it } from 'vitest';
 import type { Box, Exec, UsageSample } from '../../../src/shared/api.ts';
 import { merge } from '../../../src/ui/live/box-execs.ts';
@@ -21,7 +21,7 @@ const box = (id: string, changes: Partial<Box> = {}) =>
     ...changes,
   }) as Box;
 
-it('has an address for every view, and a view for every address', () => {
+it('has a route for every view, and a view for every address', () => {
   const routes = [
     { view: 'boxes' },
     { view: 'box', box: 'a/b%', tab: 'files' },
@@ -32,7 +32,7 @@ it('has an address for every view, and a view for every address', () => {
   for (const odd of ['', '#', '#/%', '#/boxes/', '#main']) expect(parseRoute(odd)).toEqual({ view: 'boxes' });
 });
 
-it('makes a request of the form, and names the line that it cannot read', () => {
+it('turns the form into a request, and names a wrong line', () => {
   const input = createInputOf({
     ...emptyFields,
     name: ' web ',
@@ -51,18 +51,18 @@ it('makes a request of the form, and names the line that it cannot read', () => 
     labels: { team: 'blue' },
     volumes: [{ host_path: '/data', guest_path: '/srv', readonly: true }],
   });
-  expect(() => createInputOf({ ...emptyFields, env: 'nothing' })).toThrow('"nothing" is no KEY=VALUE');
+  expect(() => createInputOf({ ...emptyFields, env: 'nothing' })).toThrow('"nothing" must be KEY=VALUE');
   expect(() => createInputOf({ ...emptyFields, volumes: '/data' })).toThrow('/data');
 });
 
-it('reads a command as a shell would read its words, and writes it so that it could', () => {
+it('splits a command into words as a shell does, and writes it as a shell reads it', () => {
   expect(parseCommand(`echo 'a b' "c \\"d\\"" e\\ f ''`)).toEqual(['echo', 'a b', 'c "d"', 'e f', '']);
-  expect(() => parseCommand(`echo 'a`)).toThrow('a quote does not end');
+  expect(() => parseCommand(`echo 'a`)).toThrow('a quote has no end');
   const words = ['sh', '-c', `echo "it's"`, ''];
   expect(parseCommand(formatCommand(words))).toEqual(words);
 });
 
-it('writes figures for people', () => {
+it('formats numbers and times', () => {
   expect([512, 1024, 1536].map(formatMemory)).toEqual(['512 MB', '1 GB', '1.5 GB']);
   expect([5, 1_500, 90_000, 600_000, 7_200_000, 259_200_000].map(formatSpan)).toEqual([
     '5 ms',
@@ -75,7 +75,7 @@ it('writes figures for people', () => {
   expect(formatAge('2026-01-01T00:00:00Z', Date.parse('2026-01-01T00:00:03Z'))).toBe('3 s');
 });
 
-it('chooses boxes by words in names, images and labels, and keeps equal ones in their order', () => {
+it('filters boxes by words in names, images and labels, and keeps the order of equal boxes', () => {
   const boxes = new Map(
     [box('a'), box('bb', { labels: { team: 'blue' } }), box('ccc', { status: 'stopped', image: 'ubuntu' })].map(
       (each) => [each.id, each],
@@ -90,7 +90,7 @@ it('chooses boxes by words in names, images and labels, and keeps equal ones in 
   expect(ids({ sort: 'cpu', descending: false })).toEqual(['a', 'bb', 'ccc']);
 });
 
-it('never lets a late answer make a finished command run again', () => {
+it('keeps a command finished if a late answer says that it runs', () => {
   const exec = (id: string, status: string, at: string) => ({ id, status, created_at: at }) as Exec;
   const finished = exec('e1', 'succeeded', '2026-01-01T00:00:01Z');
   expect(
@@ -104,7 +104,7 @@ it('never lets a late answer make a finished command run again', () => {
   ]);
 });
 
-it('keeps what it knows of the hour when the server begins anew', () => {
+it('keeps older samples of the last hour when the server restarts', () => {
   const at = (second: number) => ({ at: new Date(second * 1_000).toISOString() }) as UsageSample;
   const known = [at(10), at(3_000), at(3_005)];
   const seconds = (samples: readonly UsageSample[]) => samples.map((sample) => Date.parse(sample.at) / 1_000);
