@@ -116,7 +116,7 @@ async function writeHelp() {
       outdir: undefined,
       outfile: path,
       sourcemap: false,
-      entryPoints: ['src/cli/parsing/all-help.ts'],
+      entryPoints: ['src/cli/all-help.ts'],
     });
     const { allHelp, helpWidths } = await import(pathToFileURL(path).href);
     for (const width of helpWidths) await writeFile(`dist/help-${width}.json`, JSON.stringify(await allHelp(width)));

@@ -13,7 +13,7 @@ import { createBoxCgroups } from '../../src/worker/drivers/container/host/cgroup
 import { createDisk, diskReleased } from '../../src/worker/drivers/container/disk/disk.ts';
 import { createImagePreparer } from '../../src/worker/drivers/container/images/root-images.ts';
 import { startMonitor, watchAlive, type RunningBox } from '../../src/worker/drivers/container/box/monitor.ts';
-import { boxPaths, cgroupOf, type BoxPaths } from '../../src/worker/drivers/container/box/paths.ts';
+import { boxPaths, cgroupOf, type BoxPaths } from '../../src/worker/drivers/container/paths.ts';
 import { tryRuntime } from '../../src/worker/drivers/container/host/host-probe.ts';
 import { chooseRuntime } from '../../src/worker/drivers/container/host/runtime.ts';
 import { ensureBoxTools } from '../../src/worker/drivers/container/host/tools.ts';

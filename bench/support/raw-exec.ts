@@ -10,7 +10,7 @@ import { boxHome } from '../../src/shared/settings/state-dir.ts';
 import { defaultPath } from '../../src/worker/drivers/container/box/bundle.ts';
 import { createBoxCgroups } from '../../src/worker/drivers/container/host/cgroups.ts';
 import { processFileOf, processText } from '../../src/worker/drivers/container/exec/exec-process.ts';
-import { boxPaths, cgroupOf } from '../../src/worker/drivers/container/box/paths.ts';
+import { boxPaths, cgroupOf } from '../../src/worker/drivers/container/paths.ts';
 import { tryRuntime } from '../../src/worker/drivers/container/host/host-probe.ts';
 import { chooseRuntime } from '../../src/worker/drivers/container/host/runtime.ts';
 import { toolPath } from '../../src/worker/drivers/container/host/tools.ts';

@@ -2,7 +2,7 @@
 // This file is a separate bundle, so that the other commands do not load it.
 export { packBundle } from './server/debug-bundle.ts';
 export { uninstall } from './server/uninstall.ts';
-export { imageNames } from './completion/image-names.ts';
+export { imageNames } from './server/image-names.ts';
 export { runKeeper } from '../keeper/main.ts';
 export { probeDriver } from '../shared/host/driver-probe.ts';
 export { importImage } from '../shared/images/import.ts';

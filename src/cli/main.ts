@@ -2,8 +2,8 @@
 // code. A usage error exits with 2, a failure with 1. `exec` and `run` exit with the exit code of the command in the
 // box. It loads only the modules that the current command needs.
 import packageJson from '../../package.json' with { type: 'json' };
-import { commandTable } from './parsing/command-table.ts';
-import { createInterrupts } from './terminal/interrupt.ts';
+import { commandTable } from './commands/command-table.ts';
+import { createInterrupts } from './interrupt.ts';
 import { checkArguments } from './parsing/own-arguments.ts';
 import { isUsageError, splitCommand } from './parsing/options.ts';
 import type { KeepCompiled } from '../shared/process/compiled-code.ts';

@@ -13,7 +13,7 @@ import { sleep, withDeadline } from '../shared/waiting/clock.ts';
 import type { Config } from '../shared/settings/config.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../shared/contracts/writer.ts';
 import { BoxRunError } from '../shared/errors.ts';
-import { noSignOfLife } from '../shared/process/heartbeat.ts';
+import { noSignOfLife } from '../shared/waiting/heartbeat.ts';
 import { connectContract, type ServerPeer } from '../shared/ipc/client.ts';
 import { limits } from '../shared/limits.ts';
 import { livingProcess } from '../shared/process/process-file.ts';

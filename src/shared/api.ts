@@ -1,7 +1,7 @@
 // The public objects and request bodies of the HTTP API, as schemas. Types, validation and the API documents derive
 // from them. Field names and defaults are the public contract: a change here must not break an old client.
 import { Type, type Static } from 'typebox';
-import { graceSMax, ulimitNames } from './boxes/request-bounds.ts';
+import { graceSMax, ulimitNames } from './request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /** The kernel ends every argument and path at a NUL byte, so text must not contain one. */

@@ -21,13 +21,13 @@ import type { BoxRow } from '../shared/store/rows.ts';
 import { checkUlimits } from '../shared/boxes/ulimits.ts';
 import type { SupervisedBox } from './boxes/box.ts';
 import type { BoxRegistry } from './boxes/box-registry.ts';
-import type { DiskWatch } from './admission/disk-watch.ts';
+import type { DiskWatch } from './boxes/disk-watch.ts';
 import { createDiskFloor } from './admission/disk-floor.ts';
-import { createKnownRequests } from './admission/known-requests.ts';
+import { createKnownRequests } from './boxes/known-requests.ts';
 import type { Quota } from './admission/quota.ts';
 import { createUiCodes } from './ui-codes.ts';
 import type { createWatchHandlers } from './figures/watch-handlers.ts';
-import { isOutcomeUnknown, retryUntilDone } from './boxes/retry.ts';
+import { isOutcomeUnknown, retryUntilDone } from './workers/retry.ts';
 import { admitVolumes } from './boxes/volumes.ts';
 
 type Gateway = ClientPeer<SupervisorContract>;

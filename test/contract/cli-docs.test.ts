@@ -6,7 +6,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { commandTable } from '../../src/cli/parsing/command-table.ts';
+import { commandTable } from '../../src/cli/commands/command-table.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 

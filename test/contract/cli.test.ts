@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { commandTable } from '../../src/cli/parsing/command-table.ts';
+import { commandTable } from '../../src/cli/commands/command-table.ts';
 import { BoxRun } from '../../src/sdk/index.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { processesOf } from '../support/host/processes.ts';

@@ -51,7 +51,7 @@ const places: Readonly<Record<string, readonly string[]>> = {
     'src/shared/images/archive.ts', // Streams an archive of any length through its decompressor.
   ],
   'node:worker_threads': ['src/gateway/'],
-  msgpackr: ['src/shared/ipc/', 'src/shared/store/spill.ts'],
+  msgpackr: ['src/shared/ipc/', 'src/shared/contracts/spill.ts'],
   fastify: ['src/gateway/'],
   piscina: ['src/gateway/'],
   yargs: ['src/cli/'],

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { createBoxDriver } from '../../src/worker/drivers/container/box/container-box.ts';
+import { createBoxDriver } from '../../src/worker/drivers/container/container-box.ts';
 import { probeContainerHost, type ContainerHostReport } from '../../src/worker/drivers/container/container-driver.ts';
 import { findRuntime, runtimeNames, type OciRuntime } from '../../src/worker/drivers/container/host/runtime.ts';
 import type { CreateDriver } from '../../src/worker/drivers/driver-contract.ts';

@@ -8,7 +8,7 @@ import { expect, test } from 'vitest';
 import { importImage } from '../../src/shared/images/import.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { createBoxCgroups } from '../../src/worker/drivers/container/host/cgroups.ts';
-import { cgroupOf } from '../../src/worker/drivers/container/box/paths.ts';
+import { cgroupOf } from '../../src/worker/drivers/container/paths.ts';
 import { createContainer, describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
 import { collect, readAll, type DriverHarness } from '../support/boxes/driver-harness.ts';
 import { findLeaks } from '../support/host/leaks.ts';

@@ -7,7 +7,7 @@ import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { creatorOf, rangeOf, sharedRange } from '../../src/shared/host/id-ranges.ts';
-import { boxPaths } from '../../src/worker/drivers/container/box/paths.ts';
+import { boxPaths } from '../../src/worker/drivers/container/paths.ts';
 import { loadJson, type RunState } from '../../src/worker/drivers/container/box/record.ts';
 import { createContainer, describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
 import { bindDriver, temporaryDir, type DriverHarness } from '../support/boxes/driver-harness.ts';

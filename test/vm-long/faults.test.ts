@@ -7,7 +7,7 @@ import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { killQuietly } from '../../src/shared/process/child-process.ts';
 import { statePaths } from '../../src/shared/settings/state-dir.ts';
-import { findVmProcesses } from '../../src/worker/drivers/boxlite/vm/vm-processes.ts';
+import { findVmProcesses } from '../../src/worker/drivers/boxlite/home/vm-processes.ts';
 import { collect, counted, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { processesOf } from '../support/host/processes.ts';

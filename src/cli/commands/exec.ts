@@ -9,7 +9,7 @@ import {
   jsonOption,
 } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
-import { parseDetachKeys } from '../terminal/detach-keys.ts';
+import { parseDetachKeys } from '../parsing/detach-keys.ts';
 import type { ExecInput } from '../render/command-output.ts';
 import { parseAssignments, parseSeconds, parseUser, timeoutOrTty, UsageError } from '../parsing/options.ts';
 import { printJson, printLines } from '../render/render.ts';

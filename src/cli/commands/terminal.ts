@@ -9,7 +9,7 @@ import {
   stopGraceOption,
 } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
-import { parseDetachKeys } from '../terminal/detach-keys.ts';
+import { parseDetachKeys } from '../parsing/detach-keys.ts';
 import { createProgressLine } from '../render/render.ts';
 
 const shellOption = {

@@ -2,7 +2,7 @@
 // A wrong value is a usage error, before any request is sent.
 import type { CreateBoxInput } from '../../sdk/index.ts';
 import type { Values } from './command.ts';
-import { defaultDetachKeys } from '../terminal/detach-keys.ts';
+import { defaultDetachKeys } from './detach-keys.ts';
 import { parseAssignments, parseGrace, parseUlimit, parseVolume, parseWhole } from './options.ts';
 
 export const imagePositional = {

@@ -1,7 +1,7 @@
 // The type of a command of the command line: its arguments, flags and examples as plain data, and a function that runs
 // it. The parser, the help and the completion need only the data. Large modules are loaded only by the function.
 import type { BoxRunClient } from '../../sdk/index.ts';
-import type { Interrupts } from '../terminal/interrupt.ts';
+import type { Interrupts } from '../interrupt.ts';
 
 /** What kind of name completion offers for an argument or for the value of an option. */
 export type Kind = 'box' | 'runningBox' | 'stoppedBox' | 'exec' | 'image' | 'file' | 'boxOrFile';

@@ -5,7 +5,7 @@ import { readlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Ulimit, Volume } from '../../shared/api.ts';
 import { userProblem } from '../../shared/boxes/box-user.ts';
-import { graceSMax, ulimitNames } from '../../shared/boxes/request-bounds.ts';
+import { graceSMax, ulimitNames } from '../../shared/request-bounds.ts';
 
 /** A mistake in the command line itself. */
 export class UsageError extends Error {

@@ -1,7 +1,7 @@
 // Prints state events (changes of boxes and commands) as lines, until an interrupt.
 // It goes on when the server restarts, and it prints a warning if changes were missed.
 import type { BoxRunClient, StateEvent } from '../../sdk/index.ts';
-import type { Interrupt } from '../terminal/interrupt.ts';
+import type { Interrupt } from '../interrupt.ts';
 import { passOn } from './command-output.ts';
 import { renderCommand, withoutControls } from './render.ts';
 

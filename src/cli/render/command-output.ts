@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { BoxRunClient } from '../../sdk/index.ts';
-import type { Interrupt } from '../terminal/interrupt.ts';
+import type { Interrupt } from '../interrupt.ts';
 import { createProgressLine } from './render.ts';
 
 /** The connection of our input to the command: see exec-input.ts. */

@@ -1,7 +1,7 @@
 // Prints the output events of one command, from the first one.
 // It only reads: an interrupt ends the printing, never the command.
 import type { Exec, BoxRunClient, ExecEvent } from '../../sdk/index.ts';
-import type { Interrupt } from '../terminal/interrupt.ts';
+import type { Interrupt } from '../interrupt.ts';
 import { passOn } from './command-output.ts';
 
 interface LogsOptions {

@@ -1,8 +1,8 @@
 // Connects the terminal of this process to a terminal in a box. Keys go to the box as they are typed, output comes
 // back, and the terminal in the box has the size of this one. The modes of this terminal are restored at every end.
 import type { BoxRunClient, Terminal } from '../../sdk/index.ts';
-import { createDetachKeys, detachWaitMs } from './detach-keys.ts';
-import type { Interrupt, Interrupts } from './interrupt.ts';
+import { createDetachKeys, detachWaitMs } from '../parsing/detach-keys.ts';
+import type { Interrupt, Interrupts } from '../interrupt.ts';
 import { UsageError } from '../parsing/options.ts';
 import { passOn } from '../render/command-output.ts';
 import { enterRawMode } from './terminal-modes.ts';

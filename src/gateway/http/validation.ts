@@ -4,7 +4,7 @@
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { boxStatuses, graceS } from '../../shared/api.ts';
-import { ulimitNames } from '../../shared/boxes/request-bounds.ts';
+import { ulimitNames } from '../../shared/request-bounds.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 

@@ -20,7 +20,7 @@ import { answerWithEvents } from '../live/event-answer.ts';
 import { acceptsStream, encodeNotice, type StreamParts } from '../live/sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { claimOf } from '../http/idempotency-header.ts';
-import { timingNotice, withServerTiming } from '../http/server-timing.ts';
+import { timingNotice, withServerTiming } from '../live/server-timing.ts';
 import { BoxesQuery, createParse, createParseQuery, RemoveQuery } from '../http/validation.ts';
 
 interface BoxPath {

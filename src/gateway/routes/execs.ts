@@ -17,7 +17,7 @@ import type { GatewayParts } from '../parts.ts';
 import { encodeEvents, encodeNotice, eventStreamType, type SseEncoding, type StreamParts } from '../live/sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { claimOf } from '../http/idempotency-header.ts';
-import { withServerTiming } from '../http/server-timing.ts';
+import { withServerTiming } from '../live/server-timing.ts';
 import { createParse, createParseQuery, EventsQuery, ExecQuery, ExecsQuery } from '../http/validation.ts';
 import { signalNumber } from '../http/signal-number.ts';
 import { findExec, raiseNoBox, raiseNoExec, type ExecName } from '../reads/found-rows.ts';

@@ -1,7 +1,7 @@
 // The client's side of a contract: one connection to a server, requests with a deadline and a cancel, and notices in
 // their order. When the connection ends, every request without an answer fails with UNAVAILABLE.
 import { BoxRunError, errorText } from '../errors.ts';
-import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../process/heartbeat.ts';
+import { noSignOfLife, watchHeartbeat, type Heartbeat } from '../waiting/heartbeat.ts';
 import { limits } from '../limits.ts';
 import { createConnection, type Connection } from './connection.ts';
 import {

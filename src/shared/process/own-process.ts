@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { BoxRunError } from '../errors.ts';
 import type { Config } from '../settings/config.ts';
 import { limits } from '../limits.ts';
-import { noSignOfLife, watchHeartbeat } from './heartbeat.ts';
+import { noSignOfLife, watchHeartbeat } from '../waiting/heartbeat.ts';
 import { decodeError, encodeError, type WireError } from '../ipc/wire.ts';
 import { statePaths } from '../settings/state-dir.ts';
 

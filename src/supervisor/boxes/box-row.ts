@@ -5,7 +5,7 @@ import { BoxRunError } from '../../shared/errors.ts';
 import type { Link } from '../../shared/ipc/link.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
-import { retryUntilDone } from './retry.ts';
+import { retryUntilDone } from '../workers/retry.ts';
 
 export interface CommittedRow {
   /** Decides a change. If the commit fails, the row gets its old values back, and the promise rejects. */

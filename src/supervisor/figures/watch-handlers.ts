@@ -5,7 +5,7 @@ import type { ClientPeer, Handlers } from '../../shared/ipc/server.ts';
 import type { MetricsSnapshot } from '../../shared/observe/metrics-snapshot.ts';
 import { publicStatus } from '../../shared/lifecycle/box.ts';
 import { heldBy, type BoxRegistry } from '../boxes/box-registry.ts';
-import type { DiskWatch } from '../admission/disk-watch.ts';
+import type { DiskWatch } from '../boxes/disk-watch.ts';
 import type { SupervisorMeters } from './meters.ts';
 import { askWorkers } from './worker-figures.ts';
 import type { WorkerHandle } from '../workers/worker-handle.ts';

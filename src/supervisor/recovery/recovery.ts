@@ -14,9 +14,9 @@ import type { BoxRow } from '../../shared/store/rows.ts';
 import type { SupervisedBox } from '../boxes/box.ts';
 import type { BoxRegistry } from '../boxes/box-registry.ts';
 import type { Quota } from '../admission/quota.ts';
-import type { Spills } from './spills.ts';
+import type { Spills } from '../workers/spills.ts';
 import type { WarmPool } from '../workers/warm-pool.ts';
-import { isOutcomeUnknown, retryUntilDone } from '../boxes/retry.ts';
+import { isOutcomeUnknown, retryUntilDone } from '../workers/retry.ts';
 import { findWorkers, type FoundWorker, type WorkerDeps } from '../workers/worker-handle.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 

@@ -4,8 +4,8 @@ import type { WriterContract } from '../../shared/contracts/writer.ts';
 import type { Link } from '../../shared/ipc/link.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
-import { isOutcomeUnknown, retryUntilDone } from '../boxes/retry.ts';
-import type { Spills } from '../recovery/spills.ts';
+import { isOutcomeUnknown, retryUntilDone } from './retry.ts';
+import type { Spills } from './spills.ts';
 
 export interface BoxLease {
   /**

@@ -3,8 +3,8 @@
 import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
-import { assignmentOf } from '../boxes/assignment.ts';
-import type { Spills } from '../recovery/spills.ts';
+import { assignmentOf } from './assignment.ts';
+import type { Spills } from './spills.ts';
 import type { BoxLease } from './box-lease.ts';
 import type { WarmPool } from './warm-pool.ts';
 import type { FoundWorker, WorkerHandle } from './worker-handle.ts';

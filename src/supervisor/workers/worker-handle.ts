@@ -11,7 +11,7 @@ import { takes, workerContract, WorkerStateFile, type WorkerContract } from '../
 import { workerSettingsOf } from '../../shared/contracts/settings.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { newId } from '../../shared/ids.ts';
-import { noSignOfLife } from '../../shared/process/heartbeat.ts';
+import { noSignOfLife } from '../../shared/waiting/heartbeat.ts';
 import { connectContract, type NoticeHandlers, type ServerPeer } from '../../shared/ipc/client.ts';
 import { fits } from '../../shared/ipc/contract.ts';
 import { limits } from '../../shared/limits.ts';

@@ -18,7 +18,7 @@ import {
 import { step } from '../../shared/lifecycle/machine.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
-import type { CommitQueue } from './commit-queue.ts';
+import type { CommitQueue } from '../output/commit-queue.ts';
 import type { Driver, ExecExit, ExecHandle } from '../drivers/driver-contract.ts';
 import { createOutputBuffer, type OutputBuffer } from '../output/output-buffer.ts';
 import { readOutput, type OutputReader } from '../output/output-reader.ts';

@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream';
 import { pendingReads, settledWithin } from '../../shared/waiting/clock.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
-import type { CommitQueue } from '../commands/commit-queue.ts';
+import type { CommitQueue } from './commit-queue.ts';
 import type { OutputBuffer, OutputStream } from './output-buffer.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { reasonOf } from '../../../src/worker/drivers/boxlite/vm/diagnosis.ts';
-import { belongsToHome, parseUsage } from '../../../src/worker/drivers/boxlite/vm/vm-processes.ts';
+import { belongsToHome, parseUsage } from '../../../src/worker/drivers/boxlite/home/vm-processes.ts';
 import { watchVm } from '../../../src/worker/drivers/boxlite/vm/vm-watch.ts';
 
 describe('whose process it is', () => {

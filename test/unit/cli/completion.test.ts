@@ -1,6 +1,6 @@
 // Completion: the candidates at each place of a command line.
 import { expect, it } from 'vitest';
-import { commandTable } from '../../../src/cli/parsing/command-table.ts';
+import { commandTable } from '../../../src/cli/commands/command-table.ts';
 import { candidates, type NameSource } from '../../../src/cli/completion/completion.ts';
 
 const names: NameSource = {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createDetachKeys, parseDetachKeys } from '../../../src/cli/terminal/detach-keys.ts';
+import { createDetachKeys, parseDetachKeys } from '../../../src/cli/parsing/detach-keys.ts';
 
 const text = (bytes: Uint8Array) => Buffer.from(bytes).toString('latin1');
 const typed = (keys: ReturnType<typeof createDetachKeys>, input: string) => {

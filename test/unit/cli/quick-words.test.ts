@@ -1,7 +1,7 @@
 // Command lines that are read without yargs give the same values as with yargs. Wrong command lines are left to yargs.
 import { expect, it } from 'vitest';
 import type { CommandSpec } from '../../../src/cli/parsing/command.ts';
-import { commandTable } from '../../../src/cli/parsing/command-table.ts';
+import { commandTable } from '../../../src/cli/commands/command-table.ts';
 import { parseAndRun } from '../../../src/cli/parsing/parser.ts';
 import { readQuickly } from '../../../src/cli/parsing/quick-words.ts';
 

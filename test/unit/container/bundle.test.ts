@@ -8,7 +8,7 @@ import {
   ociConfig,
   type BundleOptions,
 } from '../../../src/worker/drivers/container/box/bundle.ts';
-import { cgroupOf } from '../../../src/worker/drivers/container/box/paths.ts';
+import { cgroupOf } from '../../../src/worker/drivers/container/paths.ts';
 import { seccompProfile } from '../../../src/worker/drivers/container/host/seccomp.ts';
 
 const spec: BoxSpec = {

@@ -10,7 +10,7 @@ import { readFiles } from '../../style/sources.ts';
 /** Code of one process that lies in src/shared. */
 const sharedBy: Readonly<Record<string, string>> = {
   'src/shared/store/migrations.ts': 'writer',
-  'src/shared/store/spill.ts': 'worker',
+  'src/shared/contracts/spill.ts': 'worker',
 };
 
 let directory: string;

@@ -1,6 +1,6 @@
 // Heartbeats: silence is noticed, then ends the connection; any sign of life makes good for all that were missing.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { watchHeartbeat } from '../../../src/shared/process/heartbeat.ts';
+import { watchHeartbeat } from '../../../src/shared/waiting/heartbeat.ts';
 import { limits } from '../../../src/shared/limits.ts';
 
 beforeEach(() => {

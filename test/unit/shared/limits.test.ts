@@ -1,7 +1,7 @@
 // How the limits relate. Some code is only correct because one limit is larger than another, so a test fails here when
 // somebody changes one limit and not the other.
 import { describe, expect, it } from 'vitest';
-import { graceSMax } from '../../../src/shared/boxes/request-bounds.ts';
+import { graceSMax } from '../../../src/shared/request-bounds.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { capTable } from '../../../src/shared/settings/caps.ts';
 

@@ -3,7 +3,7 @@
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readSpills, writeSpill, type Spill } from '../../../src/shared/store/spill.ts';
+import { readSpills, writeSpill, type Spill } from '../../../src/shared/contracts/spill.ts';
 import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { addEvent, finishExec, insertExec, logEvent } from '../writer/setup.ts';
 

@@ -3,7 +3,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ExecChange } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { createCommitQueue, type CommitQueue } from '../../../src/worker/commands/commit-queue.ts';
+import { createCommitQueue, type CommitQueue } from '../../../src/worker/output/commit-queue.ts';
 import { eventually } from '../../support/runs/eventually.ts';
 import { createRandom } from '../../support/runs/random.ts';
 import { promiseInHand, settle } from '../../support/runs/unit.ts';

@@ -7,7 +7,7 @@ import { loadConfig } from '../../../src/shared/settings/config.ts';
 import { makeStateDirectories, statePaths } from '../../../src/shared/settings/state-dir.ts';
 import type { Assignment, ExecOrder } from '../../../src/shared/contracts/worker.ts';
 import { limits } from '../../../src/shared/limits.ts';
-import { readSpills } from '../../../src/shared/store/spill.ts';
+import { readSpills } from '../../../src/shared/contracts/spill.ts';
 import { createHeldBox, type HeldBox } from '../../../src/worker/commands/held-box.ts';
 import type { Driver, DriverContext } from '../../../src/worker/drivers/driver-contract.ts';
 import { eventually } from '../../support/runs/eventually.ts';

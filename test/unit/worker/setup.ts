@@ -4,7 +4,7 @@ import { expect } from 'vitest';
 import type { ExecOrder } from '../../../src/shared/contracts/worker.ts';
 import type { ExecChange, WriterContract } from '../../../src/shared/contracts/writer.ts';
 import type { Link } from '../../../src/shared/ipc/link.ts';
-import { createCommitQueue } from '../../../src/worker/commands/commit-queue.ts';
+import { createCommitQueue } from '../../../src/worker/output/commit-queue.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../../src/worker/drivers/driver-contract.ts';
 import { createExec, type RunningExec } from '../../../src/worker/commands/running-exec.ts';
 import { eventually } from '../../support/runs/eventually.ts';

@@ -13,7 +13,7 @@ export { loadEngine } from './engine.ts';
 import { hasEngineRecords, prepareTools } from './home/host-files.ts';
 import { pullImage } from './home/image-pull.ts';
 import { takeOverVm, type LiveVm } from './vm/live-vm.ts';
-import { findVmProcesses, vmUsage } from './vm/vm-processes.ts';
+import { findVmProcesses, vmUsage } from './home/vm-processes.ts';
 
 export interface BoxliteOptions {
   /** Registries that the engine asks over plain http, as host:port. */

@@ -2,8 +2,8 @@
 // cannot start a micro-VM. The worker loads this file only when this driver is configured.
 import type { RunnerMode } from '../../../shared/settings/config.ts';
 import type { Driver, DriverContext } from '../driver-contract.ts';
-import { makeFifosAhead } from './exec/ahead.ts';
-import { createBoxDriver } from './box/container-box.ts';
+import { makeFifosAhead } from './host/ahead.ts';
+import { createBoxDriver } from './container-box.ts';
 import { tryRuntime } from './host/host-probe.ts';
 import { chooseRuntime } from './host/runtime.ts';
 import { ensureBoxTools } from './host/tools.ts';

@@ -7,7 +7,7 @@ import type { DriverContext } from '../../driver-contract.ts';
 import { openEngine, type EngineBox, type EngineOptions, type EngineRuntime } from '../engine.ts';
 import { prepareHome, removeCgroups, removeHome } from './host-files.ts';
 import { createTemplateHome } from './template-home.ts';
-import { findVmProcesses, killVmProcesses } from '../vm/vm-processes.ts';
+import { findVmProcesses, killVmProcesses } from './vm-processes.ts';
 
 export interface BoxHome {
   /** Opens the runtime, or returns the open one. */

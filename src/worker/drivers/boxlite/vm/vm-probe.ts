@@ -11,7 +11,7 @@ import type { Driver } from '../../driver-contract.ts';
 import { createBoxliteDriver, type BoxliteOptions } from '../boxlite-driver.ts';
 import { bootHint } from '../engine-errors.ts';
 import { removeHome } from '../home/host-files.ts';
-import { killVmProcesses } from './vm-processes.ts';
+import { killVmProcesses } from '../home/vm-processes.ts';
 
 const kvmDevice = '/dev/kvm';
 const probeTimeoutMs = 60_000;

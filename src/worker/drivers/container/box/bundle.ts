@@ -7,8 +7,8 @@ import type { IdRange } from '../../../../shared/host/id-ranges.ts';
 import { limits } from '../../../../shared/limits.ts';
 import { byDepth, guestPlace } from '../../../../shared/boxes/volume-places.ts';
 import type { BoxSpec } from '../../driver-contract.ts';
-import { stageDir, toolsInBox } from './paths.ts';
-import { boxUmask, processLimits } from '../exec/process-limits.ts';
+import { stageDir, toolsInBox } from '../paths.ts';
+import { boxUmask, processLimits } from '../host/process-limits.ts';
 import { seccompProfile } from '../host/seccomp.ts';
 
 export const boxCapabilities = [

@@ -17,7 +17,7 @@ import { createImagePreparer, type ImagePreparer, type PreparedImage } from '../
 import { killLeftovers } from './leftovers.ts';
 import type { AliveWatch } from './monitor.ts';
 import { keepConnected } from '../network/network.ts';
-import { boxPaths, cgroupOf, type BoxPaths } from './paths.ts';
+import { boxPaths, cgroupOf, type BoxPaths } from '../paths.ts';
 import { createPipePool, type PipePool } from '../exec/pipes.ts';
 import { saveJson, type RunState } from './record.ts';
 import { createRunner, type Runner } from '../runner/runner.ts';

@@ -13,7 +13,7 @@ import type { HeldBox } from './held-box.ts';
 import type { PreparedImage } from '../images/root-images.ts';
 import { watchAlive } from './monitor.ts';
 import { connectBox } from '../network/network.ts';
-import { limitsOfCommands } from '../exec/process-limits.ts';
+import { limitsOfCommands } from '../host/process-limits.ts';
 import { loadJson, saveJson, type BoxRecord, type RunState } from './record.ts';
 import { findRuntime, type RuntimeName } from '../host/runtime.ts';
 import { ensureBoxTools } from '../host/tools.ts';

@@ -12,7 +12,7 @@ import { faultPoint } from '../../../../shared/faults/fault.ts';
 import { homeMark } from '../../../../shared/host/host-marks.ts';
 import { creatorOf, rangeOf, rangeSize, sharedRange } from '../../../../shared/host/id-ranges.ts';
 import { limits } from '../../../../shared/limits.ts';
-import { stageDir, type BoxPaths } from './paths.ts';
+import { stageDir, type BoxPaths } from '../paths.ts';
 import { runnerVersion } from '../runner/frames.ts';
 import { lastLines, needTool, toolPath, type BoxTools } from '../host/tools.ts';
 import type { OciRuntime } from '../host/runtime.ts';

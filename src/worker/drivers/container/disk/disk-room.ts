@@ -7,7 +7,7 @@ import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from '../../../../shared/limits.ts';
 import type { Logger } from '../../../../shared/observe/log.ts';
-import type { BoxPaths } from '../box/paths.ts';
+import type { BoxPaths } from '../paths.ts';
 
 export interface Room {
   readonly hostFreeBytes: number;

@@ -6,7 +6,7 @@ import { mkdir, realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { emptyDisk, writeDisk } from './empty-disk.ts';
-import type { BoxPaths } from '../box/paths.ts';
+import type { BoxPaths } from '../paths.ts';
 
 export interface Disk {
   readonly kind: 'image' | 'directory';

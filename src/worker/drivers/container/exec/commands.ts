@@ -9,7 +9,7 @@ import { defaultPath } from '../box/bundle.ts';
 import { startExec } from './runtime-exec.ts';
 import { sweepLingering } from './exec-process.ts';
 import type { HeldBox, Running } from '../box/held-box.ts';
-import { toolsInBox } from '../box/paths.ts';
+import { toolsInBox } from '../paths.ts';
 import { isRunnerOfThisWorker } from '../runner/runner.ts';
 import { resolveUser, type UserIds } from './users.ts';
 

@@ -6,8 +6,8 @@ import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { homeMark } from '../../../../shared/host/host-marks.ts';
-import { aheadPaths, takeAhead } from './ahead.ts';
-import type { BoxPaths } from '../box/paths.ts';
+import { aheadPaths, takeAhead } from '../host/ahead.ts';
+import type { BoxPaths } from '../paths.ts';
 import { mustRun, toolEnvironment } from '../host/tools.ts';
 
 const batchSize = 64;

@@ -1,7 +1,7 @@
 // The wrapper: a few lines of shell that the OCI runtime starts in place of the user's command, in the driver's own
 // busybox. They join the command's control group, report, change directory, find the program as a shell would, and
 // become it. Pure: this file only builds the argument list.
-import { toolsInBox } from '../box/paths.ts';
+import { toolsInBox } from '../paths.ts';
 import { logicalPath } from '../runner/frames.ts';
 
 /**

@@ -11,7 +11,7 @@ import { ensureBaseImage } from '../../../../shared/images/base.ts';
 import { findBusybox } from '../../../../shared/images/busybox.ts';
 import { temporaryDirectory } from '../../../../shared/images/layouts.ts';
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
-import { createBoxDriver } from '../box/container-box.ts';
+import { createBoxDriver } from '../container-box.ts';
 import { tryRuntimes, type OciRuntime } from './runtime.ts';
 import { findTool, packageOf, type ToolName } from './tools.ts';
 

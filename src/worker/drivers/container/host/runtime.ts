@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { isUnified } from './cgroups.ts';
-import { runtimeChoiceFile } from '../box/paths.ts';
+import { runtimeChoiceFile } from '../paths.ts';
 import { findTool } from './tools.ts';
 
 export type RuntimeName = 'crun' | 'runc';

@@ -7,7 +7,7 @@ import { runTool, type ToolResult } from '../../../../shared/process/child-proce
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { findBusybox, isStaticProgram } from '../../../../shared/images/busybox.ts';
 import { installedDirectory, moveInto, temporaryDirectory } from '../../../../shared/images/layouts.ts';
-import { toolsInBox } from '../box/paths.ts';
+import { toolsInBox } from '../paths.ts';
 import { findRunnerProgram } from '../runner/program.ts';
 
 /** The PATH of a user may lack the directories with programs for administrators. */

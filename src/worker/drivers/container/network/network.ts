@@ -16,7 +16,7 @@ import {
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { homeMark } from '../../../../shared/host/host-marks.ts';
-import type { BoxPaths } from '../box/paths.ts';
+import type { BoxPaths } from '../paths.ts';
 import { nameserver6, needsIpv6, readHostResolver } from './resolver.ts';
 import { lastLines, mustRun, needTool, toolPath } from '../host/tools.ts';
 

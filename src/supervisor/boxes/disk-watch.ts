@@ -5,7 +5,7 @@ import { statfs } from 'node:fs/promises';
 import type { DiskReserve } from '../../shared/host/disk-reserve.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
-import type { BoxRegistry } from '../boxes/box-registry.ts';
+import type { BoxRegistry } from './box-registry.ts';
 
 export interface DiskWatch {
   /** False while free disk is below the floor, or so little that boxes cannot write. */

@@ -1,10 +1,10 @@
 // Makes the help texts of all commands while BoxRun is built: see help-texts.ts.
 // It loads yargs, which is slow, so no code of the program may import it.
-import type { CommandSpec } from './command.ts';
-import { commandTable } from './command-table.ts';
-import { helpOf } from './parser.ts';
+import type { CommandSpec } from './parsing/command.ts';
+import { commandTable } from './commands/command-table.ts';
+import { helpOf } from './parsing/parser.ts';
 
-export { helpWidths } from './help-texts.ts';
+export { helpWidths } from './parsing/help-texts.ts';
 
 /**
  * The help text of each command, by its words, such as `images import`. The empty key has the list of all commands.

@@ -6,7 +6,7 @@ import { runTool } from '../../../../shared/process/child-process.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { Ulimit } from '../../../../shared/api.ts';
 import { ulimitsOf } from '../../../../shared/boxes/ulimits.ts';
-import { findTool, toolEnvironment } from '../host/tools.ts';
+import { findTool, toolEnvironment } from './tools.ts';
 
 /** Stands for 2^64 - 1, which is no exact number in JavaScript. A text for a box never has a NUL character. */
 const unlimitedMark = '\0unlimited';

@@ -4,7 +4,7 @@ import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';
 import { Type, type Static } from 'typebox';
-import { ExecChange } from '../contracts/writer.ts';
+import { ExecChange } from './writer.ts';
 import { faultPoint } from '../faults/fault.ts';
 import { fits } from '../ipc/contract.ts';
 

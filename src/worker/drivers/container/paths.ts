@@ -1,7 +1,7 @@
 // Names and places of one box on the host: the files below its home, its control groups, its place in the box. Only
 // names: this file makes nothing.
 import { join } from 'node:path';
-import { instanceCgroup } from '../../../../shared/host/host-marks.ts';
+import { instanceCgroup } from '../../../shared/host/host-marks.ts';
 
 /**
  * Directory of the host that every user can read. Each monitor mounts over it in its own mount namespace. All other

@@ -2,7 +2,7 @@
 // Each FIFO is taken once, by a rename. If one is missing, the box makes its own.
 import { chmod, mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { mustRun } from '../host/tools.ts';
+import { mustRun } from './tools.ts';
 
 const makeTimeoutMs = 10_000;
 /**

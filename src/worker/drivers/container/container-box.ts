@@ -1,9 +1,9 @@
 // The container driver as the worker sees it: one driver value holds one box on a given OCI runtime. This file only
 // composes. lifecycle.ts has the life of the box, exec/commands.ts its commands, and held-box.ts what both share.
-import type { Driver, DriverContext } from '../../driver-contract.ts';
-import { execInBox, foundExecs, killStrayExecs } from '../exec/commands.ts';
-import { createHeldBox, type BoxDriverOptions } from './held-box.ts';
-import { createBox, reattachBox, removeBox, startBox, stopBox } from './lifecycle.ts';
+import type { Driver, DriverContext } from '../driver-contract.ts';
+import { execInBox, foundExecs, killStrayExecs } from './exec/commands.ts';
+import { createHeldBox, type BoxDriverOptions } from './box/held-box.ts';
+import { createBox, reattachBox, removeBox, startBox, stopBox } from './box/lifecycle.ts';
 import { toolsInBox } from './paths.ts';
 
 const shortExecMs = 12;

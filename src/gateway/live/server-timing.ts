@@ -3,7 +3,7 @@
 // sent before the work is done, and scripts in a browser cannot read trailers.
 import type { FastifyReply } from 'fastify';
 import type { StageTimes } from '../../shared/observe/stage-times.ts';
-import { encodeNotice } from '../live/sse.ts';
+import { encodeNotice } from './sse.ts';
 
 /**
  * Sets the header, and gives the answer without its `timings`.

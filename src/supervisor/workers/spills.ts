@@ -7,9 +7,9 @@ import { createInTurn } from '../../shared/waiting/in-turn.ts';
 import { connectContract } from '../../shared/ipc/client.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
-import { readSpills, type Spill } from '../../shared/store/spill.ts';
+import { readSpills, type Spill } from '../../shared/contracts/spill.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
-import { isOutcomeUnknown, retryUntilDone } from '../boxes/retry.ts';
+import { isOutcomeUnknown, retryUntilDone } from './retry.ts';
 
 export interface Spills {
   /** Sends the spills of all boxes. @throws UNAVAILABLE, TIMEOUT when the writer does not take them now */

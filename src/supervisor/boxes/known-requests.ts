@@ -6,9 +6,9 @@ import { BoxRunError, isErrorCode } from '../../shared/errors.ts';
 import { checkSameRequest } from '../../shared/request-key.ts';
 import type { Reader } from '../../shared/store/reader.ts';
 import { publicBox } from '../../shared/store/rows.ts';
-import type { SupervisedBox } from '../boxes/box.ts';
+import type { SupervisedBox } from './box.ts';
 import type { TimedExec } from '../workers/box-worker.ts';
-import type { BoxRegistry } from '../boxes/box-registry.ts';
+import type { BoxRegistry } from './box-registry.ts';
 
 export interface KnownRequestsDeps {
   readonly registry: BoxRegistry;
