@@ -1,4 +1,5 @@
-// The model by which chaos judges: what it takes for a violation must be one.
+// Tests the model of the chaos test against a real server: the model must accept every correct behaviour of the server,
+// and must report a real violation.
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,8 +26,8 @@ afterEach(async () => {
 });
 
 /**
- * One that does just these things, the first of everything that it may choose from, and leaves a create after
- * `leaveAfterMs`.
+ * An actor without chance: it does the operations of `kinds` in this order, and always chooses the first box. Its client
+ * closes the connection of a create after `leaveAfterMs`.
  */
 function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
   const script = [...kinds];
@@ -45,8 +46,8 @@ function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
 }
 
 /**
- * The names of all boxes, once none is on its way any more: a create that was left still is, when its name is already
- * taken.
+ * Waits until all boxes run, and returns their names. The box of a create whose client has gone has its name before it
+ * runs.
  */
 async function namesOfRunning(): Promise<(string | null)[]> {
   let boxes: Awaited<ReturnType<typeof server.client.listBoxes>> = [];
@@ -56,7 +57,7 @@ async function namesOfRunning(): Promise<(string | null)[]> {
   return boxes.map(({ name }) => name);
 }
 
-it('expects a create that was left to come later than the answer that there is no such box', async () => {
+it('the chaos model accepts that a box appears after its client has gone and a list did not show it', async () => {
   const actor = actorOf(['createThatIsLeft', 'create', 'remove', 'create'], leaveAfterMs);
   writeFileSync(join(faultDir, `${heldPoint}.armed`), '');
   await actor.act();
@@ -65,7 +66,7 @@ it('expects a create that was left to come later than the answer that there is n
   );
   expect(await server.client.listBoxes()).toEqual([]);
   writeFileSync(join(faultDir, `${heldPoint}.go`), '');
-  await actor.act(); // Refused: the name is taken by the box that came after all.
+  await actor.act(); // The server refuses this create, because the box of the first create has the name now.
   await actor.expectTruth();
   expect(await namesOfRunning()).toEqual(['actor-0']);
   await actor.act();
@@ -75,7 +76,7 @@ it('expects a create that was left to come later than the answer that there is n
   expect(violations).toEqual([]);
 });
 
-it('takes a name for stolen that no create of its own has taken', async () => {
+it('the chaos model reports a violation when a box of another client has the name of an actor', async () => {
   await server.client.create({ image: 'base', name: 'actor-0', cpu: 1, memory_mb: 64, disk_size_gb: 1 });
   await actorOf(['create'], 0).act();
   expect(violations).toEqual([expect.stringContaining('NAME_ALREADY_EXISTS')]);
