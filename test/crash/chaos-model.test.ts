@@ -26,8 +26,8 @@ afterEach(async () => {
 });
 
 /**
- * An actor without chance: it does the operations of `kinds` in this order, and always chooses the first box. Its client
- * closes the connection of a create after `leaveAfterMs`.
+ * An actor without chance: it does the operations of `kinds` in this order, and always chooses the first box. Its
+ * client closes the connection of a create after `leaveAfterMs`.
  */
 function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
   const script = [...kinds];

@@ -20,7 +20,7 @@ it('when the engine of a box dies, its commands fail, the box stops with a reaso
   const exec = await client.startExec('mortal', { cmd: ['sleep', '1000'], env: { MARKER: `engine-${box.id}` } });
   const output = collect(client, exec);
   process.kill(await initOf(await pidInBox(`MARKER=engine-${box.id}`)), 'SIGKILL');
-  // The kernel kills the command together with the init. The worker may notice either death first: both errors are good.
+  // The kernel kills the command together with the init. The worker may notice either death first.
   const { exit } = await output;
   expect(exit.error ?? `exit code ${exit.exitCode}`).toMatch(/box ended|exit code 137/);
   expect((await client.getExec('mortal', exec.id)).status).toBe('failed');

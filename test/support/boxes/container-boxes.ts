@@ -28,8 +28,8 @@ export const createWithRunner: CreateDriver = (context) =>
   createContainerDriver(context, { insecureRegistries: [], runner: 'always' });
 /** What must hold on both. */
 export const execPaths = [
-  ['one start of the runtime each', createContainer],
-  ['the runner in the box', createWithRunner],
+  ['the OCI runtime', createContainer],
+  ['the runner', createWithRunner],
 ] as const;
 
 export interface BoxFactory {
