@@ -1,5 +1,5 @@
-// Tests the SDK for browsers against a real server. The SDK is bundled with the `browser` condition, and runs in a realm
-// that has only the globals of the web. The tests of the dashboard use a real browser.
+// Tests the SDK for browsers against a real server. The SDK is bundled with the `browser` condition, and runs in a
+// realm that has only the globals of the web. The tests of the dashboard use a real browser.
 import { build } from 'esbuild';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -10,8 +10,8 @@ import { eventually } from '../support/runs/eventually.ts';
 import { createRandom } from '../support/runs/random.ts';
 
 const heldPoint = 'supervisor.create.admitted';
-/** Long enough for the create to reach the held point on a busy machine, before its client leaves. */
-const leaveAfterMs = 2_000;
+/** Long enough for the create to reach the held point on a busy machine, before its client disconnects. */
+const disconnectAfterMs = 2_000;
 let faultDir: string;
 let server: CrashServer;
 let violations: string[];
@@ -27,9 +27,9 @@ afterEach(async () => {
 
 /**
  * An actor without chance: it does the operations of `kinds` in this order, and always chooses the first box. Its
- * client closes the connection of a create after `leaveAfterMs`.
+ * client closes the connection of a create after `disconnectAfterMs`.
  */
-function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
+function actorOf(kinds: readonly string[], disconnectAfterMs: number): Actor {
   const script = [...kinds];
   return new Actor({
     name: 'actor',
@@ -39,7 +39,7 @@ function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
     faults: { anySince: () => false, onBoxSince: () => false },
     random: {
       ...createRandom(1),
-      below: () => leaveAfterMs,
+      below: () => disconnectAfterMs,
       pick: (values) => (values.every((value) => typeof value === 'string') ? script.shift() : values[0]) as never,
     },
   });
@@ -58,7 +58,7 @@ async function namesOfRunning(): Promise<(string | null)[]> {
 }
 
 it('the chaos model accepts that a box appears after its client has gone and a list did not show it', async () => {
-  const actor = actorOf(['createThatIsLeft', 'create', 'remove', 'create'], leaveAfterMs);
+  const actor = actorOf(['createAndDisconnect', 'create', 'remove', 'create'], disconnectAfterMs);
   writeFileSync(join(faultDir, `${heldPoint}.armed`), '');
   await actor.act();
   await eventually('the create is held', async () =>

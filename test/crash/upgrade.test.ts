@@ -52,7 +52,7 @@ beforeAll(async () => {
 beforeEach(async ({ onTestFailed }) => {
   onTestFailed(async () => {
     hasFailed = true;
-    await server.abandon();
+    await server.killAll();
   });
   await rm(programDir, { recursive: true, force: true });
   stateDir = await mkdtemp(join(directory, 'state-'));

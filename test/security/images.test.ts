@@ -36,7 +36,7 @@ interface Entry {
   readonly device?: readonly [major: number, minor: number];
 }
 
-/** Makes the tar block of an entry. A file has the content `evil`. Nothing is checked, so that entries can be hostile. */
+/** Makes the tar block of an entry. A file has the content `evil`. Nothing is checked, so entries can be hostile. */
 function block({ path, type, target = '', device = [0, 0] }: Entry): Buffer {
   const header = Buffer.alloc(512);
   const octal = (value: number, offset: number, length: number) =>
