@@ -95,7 +95,7 @@ describe('boxrun exec -i', () => {
     expect((await give('hello', 'exec', 'web', '--', 'cat')).stdout.toString()).toBe('');
   });
 
-  it('cancels the command on Ctrl-C, and says so', async () => {
+  it('cancels the command on Ctrl-C, and prints that', async () => {
     const running = start(['exec', '-i', 'web', '--', 'sh', '-c', 'echo begun; cat']);
     await eventually('it has begun', async () => running.stdout().length > 0);
     running.child.kill('SIGINT');
@@ -142,7 +142,7 @@ describe('boxrun events', () => {
     return { ...running, lines: () => running.stdout().toString().split('\n').slice(0, -1) };
   }
 
-  it('prints one line of JSON for each change, and ends quietly on Ctrl-C', async () => {
+  it('prints one line of JSON for each change, and ends without a message on Ctrl-C', async () => {
     const running = await watch('--json');
     await eventually('it is ready', async () => running.lines().length === 1);
     const exec = await server.client.startExec('web', ['sh', '-c', 'exit 3']);

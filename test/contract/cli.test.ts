@@ -106,7 +106,7 @@ describe('boxrun exec', () => {
     await server.client.cancelExec('web', exec.id);
   });
 
-  it('cancels the command in the box on Ctrl-C, and says so', async () => {
+  it('cancels the command in the box on Ctrl-C, and prints that', async () => {
     const child = start(['exec', 'web', '--', 'sh', '-c', 'echo begun; sleep 300']);
     await once(child.stdout as NonNullable<ChildProcess['stdout']>, 'data');
     child.kill('SIGINT');

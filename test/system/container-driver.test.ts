@@ -322,7 +322,7 @@ onBothPaths('the kill of a command started by %s', (_path, create) => {
     await other.killTree();
   });
 
-  test('works in an image without a shell, like all other commands', async () => {
+  test('works in an image without a shell, and so do other commands', async () => {
     const tars = await makeSampleTars(boxes.imagesDir());
     await importImage(boxes.imagesDir(), 'scratch', tars.scratchTar);
     const box = await boxes.started({ image: 'scratch', spec: { workdir: '/' } });
@@ -366,7 +366,7 @@ onBothPaths('the kill of a command started by %s', (_path, create) => {
     expect(await commandsIn(box)).toEqual([]);
   });
 
-  test('does not happen when it ends by itself: its background children live until the box stops', async () => {
+  test('does not happen when the command ends by itself: its children live until the box stops', async () => {
     const box = await boxes.started();
     const { exit } = await box.run(['sh', '-c', 'sleep 1000 >/dev/null 2>&1 & exit 3']);
     expect(exit).toEqual({ exitCode: 3 });

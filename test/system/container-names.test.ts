@@ -57,7 +57,7 @@ async function lookUp(
 }
 
 describeOnHost('a box with a network', () => {
-  test('has the search list and options of the host, and reaches a name server on its loopback interface', async () => {
+  test('has the search list of the host, and uses a name server on the loopback interface of the host', async () => {
     const { file, found } = await lookUp('127.0.0.153', [
       'nameserver 127.0.0.153',
       'nameserver 198.51.100.2',
