@@ -57,8 +57,8 @@ it('a stop of a box with a frozen command succeeds within the time for kills', a
 it('the log of a stop that hangs names the process, its state, its control group and its unreaped child', async () => {
   const box = await create();
   const init = initOf(box.id);
-  // Puts a process into the box whose parent is outside and frozen, so no process reaps it after its death. The init of the
-  // box cannot die before that.
+  // Puts a process into the box whose parent is outside and frozen, so no process reaps it after its death. The init of
+  // the box cannot die before that.
   const parent = spawn('nsenter', ['--target', String(init), '--pid', 'sleep', '1000'], { stdio: 'ignore' });
   onTestFinished(() => {
     parent.kill('SIGKILL');
