@@ -64,7 +64,7 @@ async function runSuite(suite: Suite): Promise<Measure[]> {
   return measured;
 }
 
-/** Runs the suites and checks the budgets. A figure below its budget is measured again, and fails if it is low twice. */
+/** Runs the suites and checks the budgets. A figure below its budget fails only if a second run is below it, too. */
 async function check(chosen: readonly Suite[]): Promise<Measure[]> {
   const budgets = readBudgets();
   const all: Measure[] = [];
