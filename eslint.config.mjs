@@ -15,13 +15,13 @@ export default tseslint.config(
       '@typescript-eslint/unbound-method': 'off',
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
-      'max-lines': ['error', { max: 470 }],
+      'max-lines': ['error', { max: 425 }],
       // The formatter breaks code; this finds comments that are too wide.
       'max-len': [
         'error',
         { code: 120, ignoreStrings: true, ignoreTemplateLiterals: true, ignoreRegExpLiterals: true, ignoreUrls: true },
       ],
-      'max-lines-per-function': ['error', { max: 110, skipComments: true, skipBlankLines: true }],
+      'max-lines-per-function': ['error', { max: 90, skipComments: true, skipBlankLines: true }],
       eqeqeq: 'error',
       'no-console': 'error',
     },

@@ -1,5 +1,5 @@
-// `npm run bench`: runs the suites that are asked for, one after the other, prints a table, and writes results.json;
-// with --check the ratios are held against budgets.json. Called by scripts/bench.mjs.
+// `npm run bench`: runs the named suites one after the other, prints a table and writes results.json. With --check it
+// compares the ratios with budgets.json and does not write results.json.
 import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { belowBudget, readBudgets } from './support/budgets.ts';
@@ -39,7 +39,7 @@ async function runAll(chosen: readonly Suite[]): Promise<Measure[]> {
     try {
       all.push(...(await runSuite(suite)));
     } catch (error) {
-      // What the others have measured, for minutes, is not lost with it.
+      // The other suites still run, and their results are not lost.
       console.error(`${suite.name}: failed:`, error);
       process.exitCode = 1;
     }
@@ -64,7 +64,7 @@ async function runSuite(suite: Suite): Promise<Measure[]> {
   return measured;
 }
 
-/** A machine has bad moments: what is too low is measured once more before it counts. */
+/** Runs the suites and checks the budgets. A figure below its budget fails only if a second run is below it, too. */
 async function check(chosen: readonly Suite[]): Promise<Measure[]> {
   const budgets = readBudgets();
   const all: Measure[] = [];

@@ -1,4 +1,5 @@
-// Every benchmark, in the order in which they run.
+// The list of all benchmarks, in the order in which they run.
+// Suites with `onlyByName` run only when they are named.
 import { apiGet } from './suites/api-get.ts';
 import { create, createMany } from './suites/create.ts';
 import { execStream } from './suites/exec-stream.ts';

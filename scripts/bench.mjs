@@ -1,5 +1,6 @@
-// Runs the benchmarks: `npm run bench -- [NAME…] [--short] [--profile] [--check]`. Node 20 takes no TypeScript, so
-// bench/ is bundled first, below node_modules, so that packages are found; the server under test is the one in dist/.
+// Runs the benchmarks: `npm run bench -- [NAME…] [--short] [--profile] [--check]`. The server under test is that in
+// dist/. Node 20 cannot run TypeScript, so bench/ is bundled first. The bundle is below node_modules, so that Node
+// finds the packages.
 import { build } from 'esbuild';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

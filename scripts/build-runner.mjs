@@ -1,5 +1,5 @@
-// Compiles the runner of the container driver into dist/, static and for this processor. Where there is no C compiler,
-// or no static C library, it says so and goes on: commands then take the ordinary path.
+// Compiles the runner of the container driver into dist/, as a static program for this processor. Without a C compiler
+// or a static C library it prints a warning, and the build goes on. Then the OCI runtime starts all commands.
 import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { promisify } from 'node:util';

@@ -1,6 +1,6 @@
-// Builds dist/: one self-contained bundle per process, so that files replaced under a running server do not reach it.
-// Only packages with native parts or files of their own stay outside. Beside them, the SDK for browsers, the SDK's
-// types, the dashboard in dist/ui, and the runner.
+// Builds dist/: one self-contained bundle per process, so that an upgrade does not change the code of a running server.
+// Only packages with native parts or with their own files stay outside the bundles. Also builds the SDK for browsers,
+// the types of the SDK, the dashboard in dist/ui, and the runner.
 import { build } from 'esbuild';
 import { build as buildPage } from 'vite';
 import { execFile } from 'node:child_process';
@@ -16,10 +16,7 @@ const external = ['better-sqlite3', '@boxlite-ai/boxlite', 'piscina', 'pino-pret
 // The npm name that `boxrun upgrade` installs. Leave it unset until that name belongs to this project.
 const publishedName = process.env.BOXRUN_PUBLISHED_NAME ?? '';
 
-/**
- * By it a process tells whether another one is of the same build (src/shared/process/build.ts): equal for equal
- * sources.
- */
+/** The id of this build, which is equal for equal sources. Processes compare it (src/shared/process/build.ts). */
 async function buildId() {
   const sources = (await readdir('src', { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
   const digest = createHash('sha256');
@@ -43,7 +40,7 @@ const onNode = {
   external,
   logLevel: 'warning',
   define: { boxrunBuild: JSON.stringify(await buildId()) },
-  // Bundled CommonJS packages ask for Node's own modules through `require`.
+  // Bundled CommonJS packages load the modules of Node with `require`, which an ES module does not have.
   banner: {
     js: "import { createRequire as boxrunCreateRequire } from 'node:module'; const require = boxrunCreateRequire(import.meta.url);",
   },
@@ -59,9 +56,9 @@ const onCommonJs = {
   },
   banner: { js: "'use strict'; const boxrunImportMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
 };
-// Each process and the command line has a small entry, and a main bundle in CommonJS. V8's compiled code can be kept of
-// such a bundle alone (src/shared/process/compiled-code.ts). A running server of an earlier version starts its
-// processes by the names of these entries: they stay.
+// Each process and the command line has a small entry and a main bundle. The main bundle is CommonJS, because V8's
+// compiled code can be kept only for CommonJS (src/shared/process/compiled-code.ts). The names of the entries must not
+// change: a running server of an earlier version starts its processes by these names.
 const entries = [
   build({
     ...onNode,
@@ -75,41 +72,41 @@ const entries = [
   }),
   build({ ...onCommonJs, entryPoints: { cli: 'src/cli/entry.ts', worker: 'src/worker/entry.ts' } }),
 ];
-/** In code that V8 runs from kept code, `import()` is a call of src/shared/process/compiled-code.ts. */
+/** Code that is run from kept code has no stable `import()`. It calls a function of compiled-code.ts instead. */
 const buildMain = async (name, source, options = {}) => {
   await build({ ...onCommonJs, ...options, entryPoints: { [name]: source } });
   const path = `dist/${name}.cjs`;
   await writeFile(path, (await readFile(path, 'utf8')).replaceAll(/\bimport\((?="[^"]+"\))/g, 'importModule('));
 };
-/** Parts of the command line that most commands do not need: bundles of their own. */
-const apart = { heavy: './cli-heavy.cjs', parser: './cli-parser.cjs' };
-const partsApart = {
-  name: 'parts-apart',
+/** Most commands do not need these parts of the command line, so they are separate bundles. */
+const separateBundles = { heavy: './cli-heavy.cjs', parser: './cli-parser.cjs' };
+const loadSeparateBundles = {
+  name: 'separate-bundles',
   setup: ({ onResolve }) =>
     onResolve({ filter: /\/(heavy|parser)\.ts$/ }, ({ kind, path }) =>
-      kind === 'dynamic-import' ? { path: apart[basename(path, '.ts')], external: true } : undefined,
+      kind === 'dynamic-import' ? { path: separateBundles[basename(path, '.ts')], external: true } : undefined,
     ),
 };
 const mains = [
   ...['supervisor', 'writer', 'worker'].map((role) => buildMain(`${role}-main`, `src/${role}/main.ts`)),
   buildMain('gateway-main', 'src/gateway/main.ts', {
-    // Fastify loads them only where nobody gives compilers of his own: see src/gateway/app.ts.
+    // Fastify loads these only if it gets no other compilers, and src/gateway/app.ts gives it others.
     external: [...external, '@fastify/ajv-compiler', '@fastify/fast-json-stringify-compiler'],
   }),
   buildMain('cli-heavy', 'src/cli/heavy.ts'),
-  buildMain('cli-main', 'src/cli/main.ts', { minifyWhitespace: true, plugins: [partsApart] }).then(writeHelp),
+  buildMain('cli-main', 'src/cli/main.ts', { minifyWhitespace: true, plugins: [loadSeparateBundles] }).then(writeHelp),
   buildMain('cli-parser', 'src/cli/parsing/parser.ts', {
     define: { ...onCommonJs.define, 'Intl.Segmenter': 'LazySegmenter' },
     inject: ['src/cli/parsing/lazy-segmenter.ts'],
   }),
 ];
 
-// Where the command line of earlier versions begins: services of users name it.
+// The entry of the command line in earlier versions. Unit files of users still name it.
 const earlierEntry = writeFile('dist/cli.js', "import './cli.cjs';\n");
 
-/** The help of each command as text, so that `--help` need not load the parser. */
+/** Writes the help of each command as text, so that `--help` does not load the parser. */
 async function writeHelp() {
-  const path = resolve('dist/all-help.mjs'); // Packages that stay outside are found from there.
+  const path = resolve('dist/all-help.mjs'); // In dist/, so that Node finds the packages outside the bundle.
   try {
     await build({
       ...onNode,
@@ -139,7 +136,7 @@ const dashboard = buildPage({
   root: 'src/ui',
   base: '/ui/',
   logLevel: 'warn',
-  // Nothing inlined: the policy of the page allows files alone.
+  // Nothing is inlined, because the Content-Security-Policy of the page allows only files.
   build: {
     outDir: '../../dist/ui',
     emptyOutDir: true,

@@ -1,5 +1,5 @@
-// Runs chaos for long, or again: `npm run test:chaos -- --minutes 10 --seed N`. Without a seed a new one is drawn, and
-// printed. Ends with the counts of operations, faults and violated invariants.
+// Runs the chaos test for a given time: `npm run test:chaos -- --minutes 10 --seed N`. Without --seed it chooses a new
+// seed and prints it. At the end it prints the counts of operations, faults and violated invariants.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 

@@ -1,11 +1,11 @@
-// What a change must pass before it is sent: types, lint, style and unit tests, two at a time, in under a minute.
-// Prints the time of each step, and the output of those that failed; ends with 1 when one did.
+// Runs the checks that a change must pass before it is sent: types, lint, format, style and unit tests, two at a time,
+// in under a minute. Prints the time of each step and the output of failed steps. Ends with 1 if a step has failed.
 import { spawn } from 'node:child_process';
 import { setPriority } from 'node:os';
 
 /**
- * The longest first, and before the others: it runs on one processor, and nothing is done before it. The native
- * compiler takes a tenth of the time; lint needs the other one's interface.
+ * The steps. Lint is first and has a higher priority: it is the longest, and it runs on only one processor. Types are
+ * checked by the native compiler, which needs a tenth of the time. Lint needs the API of the other compiler.
  */
 const steps = [
   {
@@ -32,7 +32,7 @@ const steps = [
   { name: 'style', command: ['vitest', 'run', '--project', 'style', '--silent=passed-only'] },
 ];
 
-/** Runs one step to its end; its output is shown only if it fails. */
+/** Runs one step to its end. Prints its output only if it fails. */
 function run({ name, isFirst = false, command: [program, ...args] }) {
   const from = performance.now();
   return new Promise((resolve) => {

@@ -1,5 +1,5 @@
 // Runs the crash matrix, or a part of it: `npm run test:crash:matrix -- --points 'supervisor\.create' --faults kill
-// --processes worker,engine`. `--parallel N` servers at once, `--freeze-ms N` for SIGSTOP.
+// --processes worker,engine`. `--parallel N` runs N servers at once. `--freeze-ms N` is the time of a freeze.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 

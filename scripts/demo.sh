@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `npm run demo`: sets up what is missing, and shows the main job: a server, a box, a command whose output streams, the box gone.
-# Micro-VMs where this host can boot them, else containers. A server that runs already is used, and left running.
+# `npm run demo`: sets up everything that is missing, and shows the main use: a server, a box, a command with streaming
+# output, and the removal of the box. It uses micro-VMs if this host can boot them, otherwise containers. If a server
+# already runs, the demo uses it and leaves it running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,7 @@ took() {
   lap=$now
 }
 boxrun() { bin/boxrun "$@"; }
-# show COMMAND: prints a command line as a person would type it, and runs it.
+# show COMMAND: prints a command as a user types it, and runs it.
 show() {
   echo "\$ $1"
   eval "$1"
@@ -48,7 +49,7 @@ answers() { node -e '
   socket.on("error", () => process.exit(1));
 '; }
 
-# serve DRIVER: starts a server and waits until it is ready; fails when it ends before.
+# serve DRIVER: starts a server and waits until it is ready. Fails if the server ends before that.
 serve() {
   bin/boxrun serve --driver "$1" --socket "$BOXRUN_SOCKET" --workers 1 --on-exit stop >"$said" 2>&1 &
   server=$!
@@ -65,7 +66,7 @@ serve() {
 if answers; then
   echo "A server runs already; the demo uses it."
 else
-  # That VMs do not boot here is remembered until the host is booted again: finding out takes a while.
+  # The file records that VMs do not boot on this host, until the host boots again, because the probe takes long.
   boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo unknown)
   novm=$BOXRUN_STATE_DIR/demo-no-vm
   driver=${BOXRUN_DRIVER:-boxlite}
@@ -86,7 +87,7 @@ else
 fi
 took
 
-# A server of somebody else's may have a box called demo.
+# A server that already ran may have a box with the name demo, so another name is used there.
 box=demo
 if [ -n "$server" ]; then boxrun rm --force demo >/dev/null 2>&1 || true; else box=demo-$$; fi
 show "boxrun create base --name $box --cpu 1 --memory 256"

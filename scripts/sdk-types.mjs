@@ -1,5 +1,5 @@
-// Writes the types of the SDK into dist/types. The public objects, which are derived from schemas in the sources, are
-// written out, so that whoever uses the types needs no schema library, nor the time to work the types out.
+// Writes the types of the SDK into dist/types. The sources derive the public objects from schemas. Here these types are
+// written out, so that a user of the SDK needs no schema library, and the compiler of the user needs less time.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import ts from 'typescript';
@@ -10,7 +10,7 @@ const { options, fileNames } = ts.parseJsonConfigFileContent(config, ts.sys, dir
 const program = ts.createProgram(fileNames, options);
 const checker = program.getTypeChecker();
 
-function writtenOut(source) {
+function writeOutTypes(source) {
   const flags = ts.TypeFormatFlags;
   const format =
     flags.NoTruncation | flags.InTypeAlias | flags.MultilineObjectLiterals | flags.UseSingleQuotesForStringLiteralType;
@@ -26,7 +26,7 @@ function writtenOut(source) {
 
 const { diagnostics } = program.emit(undefined, (path, text, _mark, _onError, sources) => {
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, basename(path) === 'api.d.ts' ? writtenOut(sources[0]) : text);
+  writeFileSync(path, basename(path) === 'api.d.ts' ? writeOutTypes(sources[0]) : text);
 });
 const problems = [...ts.getPreEmitDiagnostics(program), ...diagnostics];
 if (problems.length > 0) {

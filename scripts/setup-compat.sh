@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up the Python environment of test/compat, if it is not there yet: the published Python SDK, in a venv below
-# node_modules. Says nothing when nothing is missing; may run any number of times.
+# Sets up the Python environment of test/compat: the published Python SDK, in a venv below node_modules. If everything
+# is there already, it does nothing and prints nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

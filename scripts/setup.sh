@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Sets up whatever is missing to build and run BoxRun on Debian or Ubuntu, and says nothing when nothing is: npm packages,
-# the packages that the container driver needs, and dist/; with --test also those of the tests. May run any number of times.
+# Sets up everything that is missing to build and run BoxRun on Debian or Ubuntu: npm packages, the Debian packages of
+# the container driver, and dist/. With --test it also installs the packages of the tests. If nothing is missing, it
+# prints nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { echo "setup: $*" >&2; }
 
-# Where Node's headers are installed beside it, native modules compile against those and need no download.
+# If the headers of Node are installed, native modules are compiled with them and do not download others.
 prefix=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
 if [ -e "$prefix/include/node/node.h" ]; then export npm_config_nodedir=$prefix; fi
 
@@ -31,7 +32,7 @@ if ! sqlite_loads; then
   }
 fi
 
-# Programs of the container driver, and the packages that have them.
+# The programs that the container driver needs, and their packages.
 missing=()
 need() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null || missing+=("$2"); }
 PATH="$PATH:/usr/sbin:/sbin" command -v runc >/dev/null || need crun crun
@@ -44,22 +45,22 @@ need nft nftables
 need mkfs.ext4 e2fsprogs
 need tar tar
 need unshare util-linux
-# The static busybox and the dynamic one have the same name.
+# The static and the dynamic busybox have the same name, so the check looks at the file.
 if ! head -c 4096 "$(command -v busybox || echo /dev/null)" | grep -q ELF || ldd "$(command -v busybox)" >/dev/null 2>&1; then
   missing+=(busybox-static)
 fi
-if [ "${1:-}" = --test ]; then # The tests push to a registry, and try system calls that no shell command makes.
+if [ "${1:-}" = --test ]; then # The tests push to a registry, and compile programs that try system calls.
   need docker-registry docker-registry
   need gcc gcc
   [ -e /usr/include/string.h ] || missing+=(libc6-dev)
   need xz xz-utils
   need tmux tmux
-  need htop htop # Terminals are tried with it.
+  need htop htop # The tests of terminals use it.
   need strace strace
-  need zsh zsh # Completion is tried in the shells themselves.
+  need zsh zsh # The tests of completion use the real shells.
   need fish fish
-  need systemd-analyze systemd # It checks the unit file of the service; nothing of it is started.
-  need chromium chromium # The dashboard is tried in a real browser.
+  need systemd-analyze systemd # It checks the unit file of the service. No service is started.
+  need chromium chromium # The tests of the dashboard use a real browser.
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then sudo=(env); elif sudo -n true 2>/dev/null; then sudo=(sudo); else sudo=(); fi

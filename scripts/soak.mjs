@@ -1,5 +1,5 @@
-// Runs the soak: `npm run test:soak`, or shorter: `npm run test:soak -- --boxes 100 --execs 2000`. Ends with what the
-// server held at the fifth part of the boxes and at the end.
+// Runs the soak test: `npm run test:soak`, or shorter: `npm run test:soak -- --boxes 100 --execs 2000`. At the end it
+// prints what the server held after a fifth of the boxes and at the end.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 

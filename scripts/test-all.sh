@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `npm run test:all`: `npm test`, and then everything that takes too long for each change: every script `test:*` of package.json
-# that `npm test` does not run as one of its steps, and all budgets of the benchmarks. Goes on after a failure; the exit code
-# says that there was one.
+# `npm run test:all`: runs `npm test`, and then the tests that take too long for each change: every script `test:*` of
+# package.json that `npm test` does not run, and all budgets of the benchmarks. It goes on after a failure, and ends
+# with exit code 1 if something has failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=()

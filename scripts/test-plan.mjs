@@ -1,24 +1,19 @@
-// What `npm test` runs: its steps, which of them run beside each other, and which run alone.
-// A step is one command. A step of vitest has a report, from which the summary takes its counts.
+// The plan of `npm test`: its steps, which of them run at the same time, and which run alone. A step is one command. A
+// step of vitest writes a report, and the summary takes its counts from there.
 
-/**
- * Projects of vitest that start real servers, engines and browsers. One run of vitest has them all, several files at a
- * time.
- */
+/** Projects of vitest that start real servers, engines and browsers. One run of vitest runs all of them. */
 export const serverProjects = ['contract', 'crash', 'system', 'compat', 'browser', 'chaos', 'security'];
 
-/**
- * Files of `serverProjects` that run at once. Half of their time is waiting, so there are more of them than processors.
- */
+/** How many files of `serverProjects` run at once. They wait half of their time, so it is more than the processors. */
 const serverFilesAtOnce = '3';
 
 /**
- * Files of the crash tests that mostly wait: for silence limits of seconds, one after the other. They run beside what
- * computes, from the beginning.
+ * Files of the crash tests that mostly wait for timeouts of several seconds, and need little processor time. They run
+ * at the same time as all other steps, from the beginning.
  */
 const waitingFiles = ['supervision', 'health', 'process-kills'].map((name) => `test/crash/${name}.test.ts`);
 
-/** Counts the frames that a browser draws: nothing may run beside it. */
+/** This file counts the frames that a browser draws, so nothing else may run at the same time. */
 const framesFile = 'test/browser/live.test.ts';
 
 const vitest = (name, projects = [name], { env = {}, args = [], files = [] } = {}) => ({
@@ -41,8 +36,8 @@ const types = (name, project) => ({
 });
 
 /**
- * The emulated host keeps one processor busy, and its tests have deadlines of their own. So it runs beside everything
- * else, first.
+ * The emulated host keeps one processor busy, and its tests are long and have wide deadlines. So it runs from the
+ * beginning, at the same time as all other steps.
  */
 const vm = { name: 'vm', projects: ['vm'], command: ['node', 'test/vm/lab/run.mjs'] };
 
@@ -59,14 +54,13 @@ const lint = {
   ],
 };
 
-/** The budgets that a change breaks most often. `npm run bench:check` has all of them, and is a long run of its own. */
+/** Checks the budgets that a change breaks most often. `npm run bench:check` checks all of them and takes long. */
 const bench = { name: 'bench', command: ['node', 'scripts/bench.mjs', '--check', 'exec-throughput', 'create'] };
 
 /**
- * @param {readonly string[]} only names of steps or projects; all when empty
- * @returns {{readonly beside: readonly (readonly object[])[], readonly alone: readonly object[]}} rows of `beside` run
- * at the same
- *   time, each from left to right; the steps of `alone` follow, one at a time, with nothing beside them
+ * @param {readonly string[]} only names of steps or projects. An empty list means all
+ * @returns {{readonly beside: readonly (readonly object[])[], readonly alone: readonly object[]}} the rows of `beside`
+ *   run at the same time, and the steps of a row one after the other. Then the steps of `alone` run, one at a time
  */
 export function planOf(only) {
   const isWanted = (name) => only.length === 0 || only.includes(name);

@@ -1,6 +1,7 @@
-// Runs the steps of test-plan.mjs, prints the output and the time of each, and ends with the sum: `N passed, N failed`.
-// A failed step does not keep the others from running. With CI set, the test files that failed run once more at the
-// end, alone. What passes then does not stop a change, but the last line names its file: an unsteady test is a bug.
+// Runs the steps of test-plan.mjs, prints the output and the time of each, and prints the sum at the end: `N passed, N
+// failed`. The other steps run even if one fails. With CI=true, failed test files run once more at the end, one at a
+// time. If such a file passes then, the run passes. But the last line names the file, because an unsteady test is a
+// bug.
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,7 +12,7 @@ const directory = mkdtempSync(join(tmpdir(), 'boxrun-test-'));
 const startedAt = Date.now();
 const secondsSince = (from) => Math.round((Date.now() - from) / 100) / 10;
 
-/** Seconds for a fixed piece of work: 20 starts of Node. Compares machines, and the same machine at two times. */
+/** Measures the seconds for fixed work (20 starts of Node), to compare machines, or one machine at two times. */
 function referenceSeconds() {
   const from = Date.now();
   for (let round = 0; round < 20; round += 1) spawnSync(process.execPath, ['-e', '0']);
@@ -19,8 +20,7 @@ function referenceSeconds() {
 }
 
 /**
- * Runs one step to its end. Its output goes to a file first, because the output of steps that run at the same time
- * cannot be read.
+ * Runs one step to its end. Its output goes to a file first, because the mixed output of several steps is unreadable.
  * @returns {Promise<{rows: object[], failedFiles: string[]}>} a row of the summary for each project, or for the step
  */
 async function run(step) {
@@ -65,7 +65,8 @@ function summaryOf(step, report, isGood, seconds) {
     const own = files.filter(({ project }) => project === name);
     const sum = (field) => own.reduce((total, file) => total + file[field], 0);
     const row = { name, passed: sum('passed'), failed: sum('failed'), seconds: Math.round(sum('ms') / 100) / 10 };
-    // A file that broke outside of its tests has none that failed, and a project without tests proves nothing.
+    // A file can fail outside its tests, and then no test has failed. A project without any passed test also counts as
+    // failed.
     if (row.failed === 0 && (row.passed === 0 || own.some(({ isFailed }) => isFailed))) row.failed = 1;
     return row;
   });
@@ -73,7 +74,7 @@ function summaryOf(step, report, isGood, seconds) {
   return { rows, failedFiles: files.filter(({ isFailed }) => isFailed).map(({ path }) => path) };
 }
 
-/** In the emulated host the project is at another place. */
+/** Returns the path of a test file relative to the project, which is at /project in the emulated host. */
 function projectPath(file) {
   return file.startsWith(process.cwd() + sep) ? relative(process.cwd(), file) : file.replace(/^\/project\//, '');
 }

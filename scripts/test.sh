@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `npm test`: sets up what the tests need, then runs them in order. `--all` runs the long ones too.
+# `npm test`: sets up everything that the tests need, then runs them. Arguments are names of steps or projects
+# (scripts/test-plan.mjs). `npm run test:all` runs the long tests, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh --test

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes test/fixtures/upgrade anew from a commit: builds and packs the commit, keeps of the package what a server needs,
-# and lets it make a state directory and describe its API. Needs root and the container driver. See the README there.
+# Makes test/fixtures/upgrade again from a commit: builds and packs the commit, keeps the part of the package that a
+# server needs, and lets this server make a state directory and describe its API. Needs root and the container driver.
+# See the README there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 commit=$(git rev-parse --verify "${1:?usage: scripts/upgrade-fixture.sh COMMIT}^{commit}")
@@ -14,7 +15,7 @@ pack() {
   local same=(--sort=name '--mtime=2026-01-01 00:00Z' --owner=0 --group=0 --numeric-owner)
   tar --create "${same[@]}" --directory "$1" . | xz -9e >"$2"
 }
-# Of the JSON on standard input, as `value`.
+# of_json EXPRESSION: prints a JavaScript expression, in which `value` is the JSON on standard input.
 of_json() { node -p "const value = JSON.parse(require('fs').readFileSync(0)); $1"; }
 
 boxrun() { node "$work/program/dist/cli.js" "$@"; }
@@ -40,7 +41,7 @@ say "building $commit ..."
 mkdir "$work/source" "$work/program"
 git archive "$commit" | tar --extract --directory "$work/source"
 if cmp -s package-lock.json "$work/source/package-lock.json"; then
-  # No link: the bundles name the directories of what they contain.
+  # A copy and not a symbolic link, because the bundles contain the paths of their modules.
   cp -al node_modules "$work/source/" 2>/dev/null || cp -a node_modules "$work/source/"
 else
   npm ci --prefix "$work/source" --include=dev --loglevel=error >&2
@@ -63,7 +64,7 @@ boxrun exec web -- sh -c 'head -c 300000 /dev/zero | tr "\0" x' >/dev/null
 # The stop of the box ends this command.
 boxrun exec web --detach -- sleep 1000 >/dev/null
 boxrun stop web >/dev/null
-# A box whose disk is gone fails to start.
+# This box is in error, because a box without its disk does not start.
 boxrun create base --name broken "${size[@]}" >/dev/null
 boxrun exec broken -- true
 boxrun stop broken >/dev/null
@@ -72,7 +73,7 @@ boxrun start broken >/dev/null 2>&1 || true
 boxrun create base "${size[@]}" >/dev/null
 boxrun stop "$(boxrun ls --status running --quiet)" >/dev/null
 
-say "noting what it answers ..."
+say "saving its answers ..."
 mkdir -p "$work/kept/answers"
 get /openapi.json | of_json 'JSON.stringify(value, null, 1)' >"$target/openapi.json"
 get /v1/boxes >"$work/kept/answers/boxes.json"

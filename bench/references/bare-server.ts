@@ -1,6 +1,6 @@
-// The references that are servers: a bare fastify on a Unix socket, in a process of its own as the gateway is one. Its
-// routes give an object again that it was handed, or the output of a command in a box as the events that BoxRun would
-// send, and keep nothing.
+// The reference for HTTP: a bare fastify server on a Unix socket, in its own process like the gateway. A route answers
+// with a given object from memory, or with the output of a command in a box, encoded as BoxRun encodes it. It stores
+// nothing.
 import { once } from 'node:events';
 import fastify from 'fastify';
 import { encodeEvents } from '../../src/gateway/live/sse.ts';
@@ -11,9 +11,9 @@ import { createRawExec, type RawBox } from '../support/raw-exec.ts';
 
 export interface BareServerOrders {
   readonly socketPath: string;
-  /** What GET of each path answers. */
+  /** The answer to GET, by path. */
   readonly objects: Readonly<Record<string, unknown>>;
-  /** Where the commands of GET /stream/NAME run. */
+  /** The box for the commands of GET /stream/NAME. */
   readonly box: RawBox | null;
   readonly commands: Readonly<Record<string, readonly string[]>>;
 }

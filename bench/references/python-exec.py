@@ -1,6 +1,6 @@
-"""Runs `true` in a box again and again through the Python SDK; prints how many milliseconds each took, as JSON.
+"""Runs `true` in a box many times through the Python SDK. Prints the milliseconds of each run as JSON.
 
-Arguments: the box, and how often.
+Arguments: the id of the box, and the number of runs.
 """
 
 import asyncio

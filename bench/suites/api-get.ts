@@ -1,5 +1,5 @@
-// Reading by HTTP: a box, an exec, a list of a hundred boxes; against a bare fastify route that gives the same object
-// from memory.
+// Measures reads over HTTP: a box, a command and a list of a hundred boxes. The reference is a bare fastify route that
+// answers with the same object from memory.
 import { join } from 'node:path';
 import type { Exec } from '../../src/shared/api.ts';
 import { withBareServer } from '../support/bare-server.ts';

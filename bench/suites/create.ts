@@ -1,5 +1,5 @@
-// The life of a box: create with a spare worker and without, stop, start, remove; against the OCI runtime with a bundle
-// that is there already. And a hundred boxes at once.
+// Measures the life of a box: create with and without a spare worker, stop, start and remove. The reference is the OCI
+// runtime with a bundle that exists already. Also measures a hundred creates at once.
 import { readFileSync } from 'node:fs';
 import type { Box } from '../../src/shared/api.ts';
 import { processesOf } from '../../test/support/host/processes.ts';
@@ -30,7 +30,7 @@ export const create: Suite = {
 
 type Step = 'create' | 'stop' | 'start' | 'remove';
 
-/** How long each step took in a round, so that one life of a box measures all of them. */
+/** The times of each step. One life of a box measures all steps. */
 interface Life {
   readonly ours: Record<Step, number[]>;
   readonly reference: Record<Step, number[]>;
@@ -103,7 +103,7 @@ export const createMany: Suite = {
   name: 'create-many',
   async run(context) {
     const count = context.isShort ? 20 : 100;
-    // As many spares as a small host has by default, and one for each box.
+    // First with the default number of spare workers on a small host, then with one for each box.
     return [
       ...(await measureMany(context, 'create-many', count, 2)),
       ...(await measureMany(context, 'create-many/warm', count, count)),
@@ -129,7 +129,8 @@ async function measureMany(context: Context, name: string, count: number, spares
         });
       },
       async reference() {
-        await sparesAreReady(server, spares); // They start after boxes have gone, which must not slow the reference.
+        // New spare workers start after the boxes are removed. Their start must not slow down the reference.
+        await sparesAreReady(server, spares);
         return manyRaw(server, raw, count);
       },
       goal: ratioAtLeast(0.8),
@@ -138,7 +139,7 @@ async function measureMany(context: Context, name: string, count: number, spares
   });
 }
 
-/** All at once; what happens between is not counted. */
+/** Creates and removes all boxes at once. The time of `between` does not count. */
 async function manyOurs(server: BenchServer, count: number, between: () => Promise<void>): Promise<Round> {
   const connections = await openConnections(server.socketPath, count);
   const elapsed: number[] = [];
@@ -180,7 +181,7 @@ async function manyRaw(server: BenchServer, raw: RawBoxes, count: number): Promi
   return { figure: count / (elapsed.reduce((sum, ms) => sum + ms, 0) / 1000) };
 }
 
-/** Of workers with a box and no command: memory that is theirs, and their part of what they share. */
+/** The median memory of idle workers with a box: their own memory, and their part of shared memory (PSS). */
 async function workerPssMb({ stateDir }: BenchServer): Promise<number> {
   const workers = (await processesOf(stateDir)).filter(({ role, box }) => role === 'worker' && box !== 'spare');
   return median(

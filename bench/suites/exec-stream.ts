@@ -1,5 +1,5 @@
-// Much output of one command, from the box to a client: 256 MB in large pieces, and a million lines, each written by
-// itself. Against the same command's pipe in a bare server that encodes the same events and keeps nothing.
+// Measures much output of one command, from the box to a client: 256 MB in large pieces, and a million lines with one
+// write for each. The reference is a bare server that encodes the same output as events and stores nothing.
 import { join } from 'node:path';
 import type { Exec } from '../../src/shared/api.ts';
 import { withBareServer } from '../support/bare-server.ts';
@@ -11,7 +11,7 @@ import { withServer } from '../support/server.ts';
 interface Stream {
   readonly name: string;
   readonly unit: string;
-  /** Of the unit. */
+  /** The amount of output in `unit`, without the "per second". */
   readonly amount: number;
   readonly leastBytes: number;
   readonly cmd: readonly string[];

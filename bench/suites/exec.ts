@@ -1,4 +1,5 @@
-// Short commands: how many per second, and how long one takes, against `crun exec` from a bare loop in the same boxes.
+// Measures short commands: how many run per second, and how long one takes. The reference is `crun exec` in a bare
+// loop, in the same boxes.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,10 +22,7 @@ import { createRawExec } from '../support/raw-exec.ts';
 import { withServer, type BenchServer } from '../support/server.ts';
 
 const command = ['/bin/true'];
-/**
- * How many commands a box has had when its worker is no longer new: V8 optimizes what has run often
- * (docs/performance.md).
- */
+/** After this number of commands a worker is warm, because V8 optimizes code that runs often (docs/performance.md). */
 const firstCommands = 1_000;
 const warmUp = { parallelPerBox: 4, leastParallel: 8, ms: { oneBox: 12_000, manyBoxes: 50_000 } };
 
@@ -61,7 +59,7 @@ export const execThroughput: Suite = {
     }),
 };
 
-/** What a new box gives at first. */
+/** Measures the first commands of a new box, with a cold worker. */
 async function measureNew(server: BenchServer, boxId: string): Promise<Measure> {
   const connections = await openConnections(server.socketPath, 8);
   let left = firstCommands;
@@ -90,7 +88,7 @@ async function createBoxes(server: BenchServer, count: number): Promise<string[]
   return boxes;
 }
 
-/** Lanes take turns over a list. */
+/** Chooses the element for a lane. Lanes share the elements evenly. */
 function of<T>(list: readonly T[], lane: number): T {
   return list[lane % list.length] as T;
 }
@@ -129,7 +127,7 @@ export const execLatency: Suite = {
     ]),
 };
 
-/** One at a time: the medians compared, and what comes on top of the reference at p50 and p99. */
+/** Runs one command at a time. Compares the medians, and reports the extra time at p50 and p99. */
 export async function measureLatency({ isShort }: Context, server: BenchServer, name: string): Promise<Measure[]> {
   const { id: boxId } = await server.createBox();
   const [connection] = await openConnections(server.socketPath, 1);
@@ -166,7 +164,7 @@ function onTop(name: string, { percentiles }: Measure): Measure[] {
   });
 }
 
-/** Where the published SDK is installed (scripts/setup-compat.sh). */
+/** Measures commands through the published Python SDK, if that is installed (scripts/setup-compat.sh). */
 async function pythonLatency(context: Context, server: BenchServer): Promise<Measure[]> {
   if (!existsSync(places.python)) {
     context.say('the Python SDK is not installed; left out');
@@ -175,7 +173,7 @@ async function pythonLatency(context: Context, server: BenchServer): Promise<Mea
   const { id } = await server.createBox();
   const script = join(places.root, 'bench/references/python-exec.py');
   const rounds = context.isShort ? 30 : 100;
-  // Where it looks for a server.
+  // The SDK looks for a server there.
   mkdirSync(join(server.stateDir, '.boxrun'));
   symlinkSync(server.socketPath, join(server.stateDir, '.boxrun/boxrun.sock'));
   const env = { PATH: process.env['PATH'], HOME: server.stateDir };

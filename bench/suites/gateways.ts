@@ -1,5 +1,6 @@
-// What `--gateways N` buys: reads, commands, and event streams of many clients at once, each on a connection of its own
-// by TCP. Only by name: it has no reference. Clients, gateways and boxes share the host's processors.
+// Measures the effect of `--gateways N`: reads, commands and output streams of many clients at once, each with its own
+// TCP connection. It runs only by name, because it has no reference. Clients, gateways and boxes share the processors
+// of the host.
 import { runExec } from '../support/execs.ts';
 import { drainStream, openConnections } from '../support/http.ts';
 import { median, single, throughput, type Context, type Measure, type Suite } from '../support/measure.ts';
@@ -44,14 +45,14 @@ async function measureGateways(context: Context, count: number): Promise<Measure
   });
 }
 
-/** The median; the first is not counted. */
+/** Returns the median of several rounds. The first round does not count. */
 async function rounds({ isShort }: Context, measure: () => Promise<number>): Promise<number> {
   const figures: number[] = [];
   for (let round = 0; round < (isShort ? 4 : 6); round++) figures.push(await measure());
   return median(figures.slice(1));
 }
 
-/** On new connections each time: by which gateway a client is served is settled when it connects. */
+/** Uses new connections each time, because a connection belongs to one gateway. */
 async function reads(port: number, path: string, context: Context): Promise<number> {
   return lanes(port, context, async (connection) => {
     const { status } = await connection.request('GET', path);

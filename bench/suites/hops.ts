@@ -1,6 +1,6 @@
-// What a command and an event cost inside the processes that they pass, in microseconds each: the pieces that every hop
-// is made of, alone and warm, by tinybench. What a hop costs beyond these is the kernel's: sockets, disk, other
-// processes' turns.
+// Measures the cost of a command and of an event inside the processes, in microseconds: each piece of code alone and
+// warm, with tinybench. The rest of the time of a hop is spent in the kernel: sockets, disk and switches between
+// processes.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -43,7 +43,7 @@ function microseconds(name: string, result: Bench['tasks'][number]['result']): M
   return single(`hops/${name}`, 'µs', result.latency.p50 * 1000);
 }
 
-/** From gateway to supervisor; the way to the worker, and the answers, are alike. */
+/** A message from the gateway to the supervisor. Messages to the worker and answers are similar. */
 function addMessages(bench: Bench): void {
   const order = { box: newId('box'), body: { cmd: ['/bin/true'] } };
   const message = ['request', 1, 'startExec', 40_000, order, newId('exec')];
@@ -59,7 +59,7 @@ function addMessages(bench: Bench): void {
   });
 }
 
-/** Of 40 bytes each, in pages: an event's part of it. */
+/** Events with 40 bytes each, in pages of 512. */
 function addEvents(bench: Bench): void {
   const line = Buffer.from('line 12345 of the output of a test run.\n');
   const events = Array.from({ length: eventsInPage }, (_, seq): Event => ({
@@ -77,7 +77,7 @@ function addEvents(bench: Bench): void {
   });
 }
 
-/** In a transaction of its own, as durable as the writer's: the row, and the end with its event. */
+/** One short command in its own transaction, as durable as in the writer: its row, its exit event and its end. */
 function addCommits(bench: Bench, db: ReturnType<typeof openForWriting>): void {
   const statements = prepareStatements(db);
   const box = boxRow(newId('box'));

@@ -1,5 +1,5 @@
-// The output of a command that has ended, a million events of it, sent again; against a loop that reads the same rows
-// and encodes them. The gateway's memory must not grow with it.
+// Measures the replay of a million output events of an ended command. The reference is a loop that reads and encodes
+// the same rows. The memory of the gateway must not grow with the number of events.
 import { readFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { encodeEvents } from '../../src/gateway/live/sse.ts';

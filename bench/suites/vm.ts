@@ -1,6 +1,6 @@
-// Boxes and commands on real micro-VMs through BoxRun, against the engine's bare binding in this process: one home, the
-// same options. For the VM lab, or a host whose KVM works: node test/vm/lab/run.mjs --shell-script scripts/bench.mjs
-// vm-exec vm-create
+// Measures boxes and commands on real micro-VMs. The reference is the bare binding of the engine in this process, with
+// the same options. It needs a host with KVM, or the VM lab:
+// node test/vm/lab/run.mjs --shell-script scripts/bench.mjs vm-exec vm-create
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ const execTimeoutS = 60;
 /** The engine without BoxRun. */
 interface BareEngine {
   create(): Promise<EngineBox>;
-  /** Stops and removes the box made last. */
+  /** Stops and removes the newest box. */
   remove(): Promise<void>;
 }
 
@@ -113,7 +113,7 @@ async function createBareEngine({ stateDir }: BenchServer, runtime: EngineRuntim
       };
       const box = await runtime.create(engineOptions(spec, toolsDir), name);
       await box.start();
-      await runBare(box); // BoxRun, too, answers only when the box takes commands.
+      await runBare(box); // BoxRun also answers only when the box accepts commands.
       last = { name, box };
       return box;
     },
@@ -132,7 +132,7 @@ async function runBare(box: EngineBox): Promise<void> {
   const [stdout, stderr] = await Promise.all([exec.stdout(), exec.stderr()]);
   await Promise.all(
     [stdout, stderr].map(async (stream) => {
-      while ((await stream.next()) !== null); // Read to its end.
+      while ((await stream.next()) !== null); // Reads to the end.
     }),
   );
   const { exitCode } = await exec.wait();

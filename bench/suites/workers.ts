@@ -1,5 +1,5 @@
-// What `--workers N` buys: how long one create takes, and eight at once, with so many spare workers. Only by name: it
-// has no reference.
+// Measures the effect of `--workers N`: the time of one create, and of eight at once, with N spare workers. It runs
+// only by name, because it has no reference.
 import type { Box } from '../../src/shared/api.ts';
 import { callJson, openConnections } from '../support/http.ts';
 import { median, single, type Context, type Measure, type Suite } from '../support/measure.ts';
@@ -38,7 +38,7 @@ async function measureSpares({ isShort }: Context, server: BenchServer, count: n
   ];
 }
 
-/** Milliseconds until the last of them runs; they are removed again. */
+/** Creates boxes at once and removes them again. Returns the milliseconds until the last box runs. */
 async function createTogether(server: BenchServer, spares: number, boxes: number): Promise<number> {
   await sparesAreReady(server, spares);
   const connections = await openConnections(server.socketPath, boxes);

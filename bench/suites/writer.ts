@@ -1,6 +1,6 @@
-// Events committed per second by the writer process, sent by 32 workers at once; against a loop that inserts the same
-// rows into the same schema, as durably, a thousand in a transaction. The messages are encoded beforehand: what is
-// measured is the writer.
+// Measures how many events per second the writer commits for 32 workers at once. The reference is a loop that inserts
+// the same rows, as durably, with a thousand in a transaction. The messages are encoded before, so that only the writer
+// is measured.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -20,7 +20,7 @@ import { boxRow, eventColumns, execRow, insertInto, openForWriting } from '../su
 import { profileVariables } from '../support/server.ts';
 
 const workers = 32;
-/** As a busy worker sends them: limits.commitOpsMax changes in one request. */
+/** The number of events in one request of a busy worker (limits.commitOpsMax). */
 const eventsPerRequest = 512;
 const rowsPerTransaction = 1_000;
 const timeoutMs = 60_000;
@@ -82,15 +82,15 @@ async function startWriter(context: Context, config: Config): Promise<ChildProce
       BOXRUN_ORDERS: JSON.stringify({ role: 'writer', config: { ...config, logLevel: 'error' }, workerId: null }),
     },
   });
-  await once(child.stdio[3] as Socket, 'data'); // It is ready.
+  await once(child.stdio[3] as Socket, 'data'); // The first bytes say that the writer is ready.
   return child;
 }
 
 type Peer = Awaited<ReturnType<typeof connectContract<typeof writerContract>>>;
 
 /**
- * A worker with a box and a command of its own; the function returned sends all of its output, one request under way at
- * a time.
+ * Connects as a worker with its own box and command. The returned function sends the output of the command, one request
+ * at a time.
  */
 async function prepareSender(keeper: Peer, { stateDir }: Config, requests: number): Promise<() => Promise<void>> {
   const box = boxRow(newId('box'));
@@ -118,18 +118,18 @@ async function prepareSender(keeper: Peer, { stateDir }: Config, requests: numbe
 
 function answersOf(socket: Socket): () => Promise<readonly unknown[]> {
   const decode = createFrameDecoder();
-  const come: (readonly unknown[])[] = [];
+  const received: (readonly unknown[])[] = [];
   let wake: () => void = () => undefined;
   socket.on('data', (piece: Buffer) => {
-    come.push(...(decode(piece) as (readonly unknown[])[]));
+    received.push(...(decode(piece) as (readonly unknown[])[]));
     wake();
   });
   return async () => {
-    while (come.length === 0)
+    while (received.length === 0)
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
-    return come.shift() ?? [];
+    return received.shift() ?? [];
   };
 }
 

@@ -1,4 +1,5 @@
-// Starts references/bare-server.ts as a process of its own, and ends it.
+// Runs references/bare-server.ts as a separate process while `use` measures.
+// The process has ended when the function returns.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { BareServerOrders } from '../references/bare-server.ts';

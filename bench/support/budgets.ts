@@ -1,4 +1,5 @@
-// The least ratio that each figure must reach (budgets.json), of the short form: 30 % under what was measured.
+// Compares ratios with the budgets in budgets.json: the lowest ratio that each figure may have in the short form.
+// A budget is 30 % below the measured ratio.
 import { readFileSync } from 'node:fs';
 import type { Measure } from './measure.ts';
 import { places } from './places.ts';

@@ -1,8 +1,9 @@
-// Commands through the service under test, each until its finished answer.
+// Runs commands through the server under test.
+// Each call waits until the command has ended.
 import type { Exec } from '../../src/shared/api.ts';
 import { callJson, type Connection } from './http.ts';
 
-/** Runs /bin/true (or `cmd`) to its end. @throws when it does not succeed */
+/** Runs `cmd` to its end. @throws when it does not succeed */
 export async function runExec(
   connection: Connection,
   boxId: string,
@@ -15,7 +16,7 @@ export async function runExec(
     throw new Error(`${cmd.join(' ')} ended as ${exec.status}: ${exec.error_message ?? ''}`);
 }
 
-/** @throws for any other exit code than 0 */
+/** Checks the exit code of the reference. @throws for any exit code other than 0 */
 export function expectSuccess(exitCode: number): void {
   if (exitCode !== 0) throw new Error(`the reference ended with ${exitCode}`);
 }

@@ -1,6 +1,6 @@
-// HTTP over a Unix socket, or a port of this host, with as little work as possible, so that what is measured is the
-// server: one connection per value, one request at a time, answers by their length; and event streams, of which only
-// the size and the end are looked at.
+// A minimal HTTP client over a Unix socket or a port of this host. It does as little work as possible, so that only the
+// server is measured: one request at a time per connection, and answers only with a content-length. Of an output stream
+// it only checks the size and the end.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
@@ -24,7 +24,7 @@ interface OpenSocket {
   waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | null;
 }
 
-/** A server may close a connection on which nothing has come for a while: the next request opens it again. */
+/** Opens a connection. If the server closes it while it is idle, the next request opens a new one. */
 export async function openConnection(address: Address): Promise<Connection> {
   let open = await openSocket(address);
   return {
@@ -81,7 +81,7 @@ function parseAnswer(received: Buffer): ParsedAnswer | null {
   return { status, length, body: received.subarray(end + headEnd.length, length) };
 }
 
-/** The answer as JSON. @throws for a status that is not 2xx */
+/** Sends a request and parses the answer as JSON. @throws for a status from 300 on */
 export async function callJson<T>(connection: Connection, method: string, path: string, body?: unknown): Promise<T> {
   const { status, body: bytes } = await connection.request(
     method,
@@ -93,7 +93,7 @@ export async function callJson<T>(connection: Connection, method: string, path: 
 }
 
 /**
- * Reads an event stream to its end; resolves with the number of bytes on the wire.
+ * Reads an output stream to its end. Resolves with the number of received bytes.
  * @throws when it ends without an exit event
  */
 export async function drainStream(address: Address, path: string): Promise<number> {

@@ -1,5 +1,5 @@
-// What a benchmark gives, and how two sides are compared: alternately in one run, so that whatever else the machine
-// does meets both. Used by every suite; main.ts prints and saves the result.
+// Defines the result of a benchmark, and compares two sides. Both sides run alternately in the same run, so other work
+// of the machine affects both.
 
 export interface Percentiles {
   readonly p50: number;
@@ -8,30 +8,30 @@ export interface Percentiles {
 }
 
 export interface Measure {
-  /** The suite and, behind a slash, which of its figures. */
+  /** The name of the suite, and after a slash the name of the figure. */
   readonly name: string;
   readonly unit: string;
   readonly ours: number;
-  /** Null where there is nothing to compare with. */
+  /** Null if there is no reference. */
   readonly reference: number | null;
-  /** Of performance: 1 is as good as the reference, 2 twice as good, whether more or less is better. */
+  /** The performance relative to the reference: 1 is equal, and 2 is twice as good, for `more` and for `less`. */
   readonly ratio: number | null;
-  /** Of single operations, where they were timed. */
+  /** The percentiles of single operations in ms, if they were timed. */
   readonly percentiles: { readonly ours: Percentiles; readonly reference: Percentiles | null } | null;
   readonly goal: { readonly text: string; readonly met: boolean } | null;
 }
 
 export interface Context {
   readonly isShort: boolean;
-  /** Directory for CPU profiles of the processes of the server, or null. */
+  /** The directory for CPU profiles of the processes of the server, or null. */
   readonly profileDir: string | null;
-  /** Says what is going on. */
+  /** Prints a line about the progress. */
   say(text: string): void;
 }
 
 export interface Suite {
   readonly name: string;
-  /** It runs only when it is asked for: in the VM lab, or without a reference. */
+  /** True if the suite runs only when it is named: it needs VMs, or it has no reference. */
   readonly onlyByName?: boolean;
   run(context: Context): Promise<Measure[]>;
 }
@@ -49,7 +49,7 @@ export function percentilesOf(samples: readonly number[]): Percentiles {
   return { p50: at(0.5), p90: at(0.9), p99: at(0.99) };
 }
 
-/** One side of a comparison: a round gives its figure and, where it timed them, single operations in milliseconds. */
+/** The result of one round of one side: its figure and, if they were timed, the milliseconds of single operations. */
 export interface Round {
   readonly figure: number;
   readonly samples?: readonly number[];
@@ -64,11 +64,11 @@ export interface Comparison {
   readonly rounds: number;
   readonly ours: Side;
   readonly reference: Side;
-  /** How the result is judged, from medians and all samples. */
+  /** Judges the result. */
   readonly goal?: (result: Omit<Measure, 'goal'>) => Measure['goal'];
 }
 
-/** Each side once without counting, then in turn; who begins changes with each round. */
+/** Runs each side once without counting, then both sides in each round. The side that begins changes each round. */
 export async function compare({ name, unit, better, rounds, ours, reference, goal }: Comparison): Promise<Measure> {
   const sides = { ours: await emptyTally(ours), reference: await emptyTally(reference) };
   for (let round = 0; round < rounds; round++) {
@@ -104,17 +104,17 @@ async function emptyTally(side: Side) {
       (globalThis as { gc?: () => void }).gc?.();
       const round = await side();
       figures.push(round.figure);
-      for (const sample of round.samples ?? []) samples.push(sample); // Hundreds of thousands are too many arguments.
+      for (const sample of round.samples ?? []) samples.push(sample); // A spread would have too many arguments.
     },
   };
 }
 
-/** A figure of its own. */
+/** Makes a figure without a reference. */
 export function single(name: string, unit: string, ours: number, goal: Measure['goal'] = null): Measure {
   return { name, unit, ours, reference: null, ratio: null, percentiles: null, goal };
 }
 
-/** The goal that the ratio is at least so much. */
+/** Makes the goal that the ratio is at least `least`. */
 export const ratioAtLeast =
   (least: number) =>
   ({ ratio }: Omit<Measure, 'goal'>): Measure['goal'] => ({
@@ -122,7 +122,7 @@ export const ratioAtLeast =
     met: (ratio ?? 0) >= least,
   });
 
-/** Operations per second of `parallel` loops, each on its own, for `durationMs`; and how long each operation took. */
+/** Runs `parallel` loops for `durationMs`. Measures the operations per second, and the time of each operation. */
 export async function throughput(
   parallel: number,
   durationMs: number,
@@ -141,7 +141,7 @@ export async function throughput(
   return { figure: samples.length / ((performance.now() - startedAt) / 1000), samples };
 }
 
-/** `count` operations, one after the other: their median. */
+/** Runs `count` operations one after the other. Measures their median time. */
 export async function latency(count: number, operation: () => Promise<void>): Promise<Round> {
   const samples: number[] = [];
   for (let index = 0; index < count; index++) {

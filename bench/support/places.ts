@@ -1,5 +1,5 @@
-// Where the benchmarks find what they use: the project, the server under test, and the programs bundled beside this
-// one. Set by scripts/bench.mjs.
+// The paths that the benchmarks use: the project, the server under test, and the bundled programs beside this one.
+// scripts/bench.mjs sets the root.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 

@@ -1,6 +1,5 @@
-// Loaded first into each process of a server under --profile: records where its time goes, and writes that down at its
-// end. Node's own
-// --cpu-prof cannot be handed on in NODE_OPTIONS.
+// Writes a CPU profile of a process when the process ends. With --profile it is loaded first into each process of the
+// server through NODE_OPTIONS, which does not allow --cpu-prof of Node.
 import { writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
 import { join } from 'node:path';

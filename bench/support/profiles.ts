@@ -1,5 +1,5 @@
-// CPU profiles of the processes of a server, as a list of where each spent its time. The files themselves open in any
-// browser's developer tools.
+// Summarizes the CPU profiles of the processes of a server as a list of functions. The developer tools of a browser can
+// open the files.
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
@@ -15,7 +15,7 @@ interface Profile {
 const shownPerProcess = 25;
 const idle = new Set(['(idle)', '(program)', '(root)']);
 
-/** For each process that did something: its functions by the time spent in them alone, in milliseconds. */
+/** Lists, for the eight busiest processes, the functions with the most own time, in milliseconds. */
 export function profileReport(directory: string): string {
   const profiles = readdirSync(directory)
     .filter((name) => name.endsWith('.cpuprofile'))

@@ -1,5 +1,5 @@
-// The reference for boxes: the same bundle, disk and mounts, started and ended by the OCI runtime from a bare loop.
-// Nobody keeps a record of it, and no worker holds it.
+// The reference for boxes: the same bundle, disk and mounts as in BoxRun, started and ended with the OCI runtime in a
+// bare loop. There is no row in the database and no worker.
 import { tmpdir } from 'node:os';
 import { closeSync, mkdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -19,24 +19,24 @@ import { chooseRuntime } from '../../src/worker/drivers/container/host/runtime.t
 import { ensureBoxTools } from '../../src/worker/drivers/container/host/tools.ts';
 
 export interface RawBoxes {
-  /** Everything of a new box up to its first process. */
+  /** Makes the files, the disk and the init of a new box. */
   create(): Promise<RawContainer>;
-  /** Without files and disk: those are made here, before anything is measured. */
+  /** Makes the files and the disk of a new box, so that a later `start` measures only the rest. */
   prepare(): Promise<RawContainer>;
 }
 
 export interface RawContainer {
   readonly boxId: string;
-  /** Mounts, namespaces, first process. */
+  /** Makes the mounts, the namespaces and the init. */
   start(): Promise<void>;
-  /** Kills it and waits until nothing runs and nothing is mounted. */
+  /** Kills the box, and waits until nothing runs and nothing is mounted. */
   stop(): Promise<void>;
   remove(): Promise<void>;
 }
 
 const notCanceled = new AbortController().signal;
 
-/** Boxes of the built-in image beside those of a server, with control groups of their own. */
+/** Makes boxes of the built-in image in the state directory of a server, with their own control groups. */
 export async function createRawBoxes({
   stateDir,
   instanceId,
@@ -115,7 +115,7 @@ export async function createRawBoxes({
     },
     async prepare() {
       const { boot, box } = await make();
-      // Writes the bundle, and the disk's first directories.
+      // The first start writes the bundle and the first directories on the disk.
       const made = box(await held(boot.paths, () => bootBox(boot, notCanceled)));
       await made.stop();
       return made;
@@ -123,7 +123,7 @@ export async function createRawBoxes({
   };
 }
 
-/** The monitor opens its end of a FIFO; somebody must have the other one open meanwhile. */
+/** Opens the other end of the FIFO of the monitor during `start`. Without it the monitor would block. */
 async function held<T>(paths: BoxPaths, start: () => Promise<T>): Promise<T> {
   const { fd } = watchAlive(paths);
   try {

@@ -1,6 +1,5 @@
-// The reference for commands: one `crun exec` each from a bare loop, in the same boxes as ours, with the same flags,
-// record, wrapper and control group. It keeps nothing, says nothing to anybody, and its streams are what Node gives a
-// child at the least cost.
+// The reference for commands: one `crun exec` for each command in a bare loop, in the same boxes, with the same flags,
+// process file, wrapper and control group. It stores and sends nothing, and uses the cheapest streams of Node.
 import { tmpdir } from 'node:os';
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, unlinkSync, writeFileSync } from 'node:fs';
@@ -18,8 +17,8 @@ import { rootUser } from '../../src/worker/drivers/container/exec/users.ts';
 import { wrapperFds } from '../../src/worker/drivers/container/exec/wrapper.ts';
 
 /**
- * Resolves when the command has ended and its streams are read; the pieces of its output go to `onPiece`, which may
- * make it wait.
+ * Runs a command. Resolves with its exit code when it has ended and its streams are read. `onPiece` gets the output. If
+ * it returns a promise, the next piece waits for it.
  */
 export type RawExec = (
   cmd: readonly string[],
@@ -61,7 +60,7 @@ export async function createRawExec({ boxId, instanceId, stateDir }: RawBox): Pr
       env: { PATH: toolPath },
     });
     closeSync(joinFile);
-    const streams: readonly unknown[] = child.stdio; // The types know of five.
+    const streams: readonly unknown[] = child.stdio; // The types have only five streams.
     const [output, errors] = streams.slice(6) as [Readable, Readable];
     errors.resume();
     const closed = new Promise<number>((resolve, reject) => {

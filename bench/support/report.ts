@@ -1,4 +1,5 @@
-// The results: as a table for people, and as results.json, with the machine on which they were measured.
+// Writes the results as a table, and as results.json together with a description of the machine.
+// results.json keeps older figures that were not measured again.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { spawnSync } from 'node:child_process';
@@ -35,7 +36,7 @@ function shown(value: number): string {
   return Math.abs(value) >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(2);
 }
 
-/** What was not measured this time stays as it was, unless everything was. */
+/** Saves the results. Older figures that were not measured again stay, unless `isWhole`. */
 export function saveResults(measures: readonly Measure[], isWhole: boolean): void {
   const names = new Set(measures.map(({ name }) => name));
   const kept = isWhole ? [] : savedMeasures().filter(({ name }) => !names.has(name));
@@ -47,7 +48,7 @@ function savedMeasures(): Measure[] {
   try {
     return (JSON.parse(readFileSync(places.results, 'utf8')) as { measures: Measure[] }).measures;
   } catch {
-    return []; // None were saved yet.
+    return []; // There are no saved results yet.
   }
 }
 

@@ -1,5 +1,5 @@
-// Rows put straight into the database of a server that does not run yet: boxes that are stopped, and finished commands
-// with their output.
+// Writes rows directly into the database of a server that does not run yet: stopped boxes, and finished commands with
+// their output.
 import Database from 'better-sqlite3';
 import { newId } from '../../src/shared/ids.ts';
 import { migrate } from '../../src/shared/store/migrations.ts';
@@ -7,7 +7,7 @@ import { BoxRow, ExecRow, toSql } from '../../src/shared/store/rows.ts';
 
 const at = '2026-01-01T00:00:00.000Z';
 
-/** As the writer opens it. */
+/** Opens the database with the settings of the writer, and migrates it. */
 export function openForWriting(dbPath: string): Database.Database {
   const db = new Database(dbPath);
   db.pragma('journal_mode = WAL');
@@ -69,7 +69,7 @@ export function execRow(id: string, boxId: string): ExecRow {
   };
 }
 
-/** Ids of the boxes made. */
+/** Adds stopped boxes. Returns their ids. */
 export function seedBoxes(dbPath: string, count: number): string[] {
   const db = openForWriting(dbPath);
   const insert = db.prepare(insertInto('boxes', Object.keys(BoxRow.properties)));
@@ -81,7 +81,7 @@ export function seedBoxes(dbPath: string, count: number): string[] {
   return ids;
 }
 
-/** A finished command in that box with `events` lines of output; its id. */
+/** Adds a finished command with `events` events, of which the last is the exit. Returns its id. */
 export function seedExec(dbPath: string, boxId: string, events: number): string {
   const db = openForWriting(dbPath);
   const id = newId('exec');

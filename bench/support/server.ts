@@ -1,5 +1,5 @@
-// The server under test: `boxrun serve` from dist/ with a state directory of its own, container driver, no port. Under
-// --profile each of its processes writes a CPU profile when it ends.
+// Runs the server under test: `boxrun serve` from dist/ with its own state directory and the container driver, without
+// a port by default. With --profile each of its processes writes a CPU profile when it ends.
 import { mkdirSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,12 +20,12 @@ import { places } from './places.ts';
 export interface BenchServer {
   readonly stateDir: string;
   readonly socketPath: string;
-  /** Where it listens by TCP too; null where it was not asked to. */
+  /** The TCP port, or null if the server listens only on its socket. */
   readonly port: number | null;
   readonly config: Config;
-  /** Marks everything that this server makes on the host. */
+  /** The id with which the server marks everything that it makes on the host. */
   readonly instanceId: string;
-  /** For what is not measured. */
+  /** A connection for requests that are not measured. */
   readonly admin: Connection;
   createBox(fields?: Readonly<Record<string, unknown>>): Promise<Box>;
   pids(role: Role): Promise<number[]>;
@@ -40,7 +40,7 @@ export interface ServerOptions {
 
 export const smallBox = { image: 'base', cpu: 1, memory_mb: 128, disk_size_gb: 1 };
 
-/** Starts a server, lets `use` measure, and takes everything away again. */
+/** Starts a server, lets `use` measure, and removes the server and its state directory. */
 export async function withServer<T>(
   context: Context,
   options: ServerOptions,
@@ -52,7 +52,7 @@ export async function withServer<T>(
     HOME: stateDir,
     BOXRUN_STATE_DIR: stateDir,
     BOXRUN_DRIVER: options.driver ?? 'container',
-    // Unset: as users have it.
+    // Usually not set, so that the server uses its default, as for users.
     BOXRUN_RUNNER: process.env['BOXRUN_RUNNER'],
     BOXRUN_MAX_CPU: '100000',
     BOXRUN_MAX_MEMORY_MB: '100000000',
@@ -76,7 +76,8 @@ export async function withServer<T>(
       pids: async (role) => (await processesOf(stateDir)).filter((found) => found.role === role).map(({ pid }) => pid),
     });
   } catch (error) {
-    context.say(`failed: ${errorText(error)}`); // Ending a server in that state may fail too, and say something else.
+    // Printed now, because the end of the server may fail as well and hide this error.
+    context.say(`failed: ${errorText(error)}`);
     throw error;
   } finally {
     await end(serving, admin, stateDir);
@@ -84,7 +85,7 @@ export async function withServer<T>(
 }
 
 async function end(serving: Serving, admin: Connection, stateDir: string): Promise<void> {
-  // Also those that a benchmark that failed was still making.
+  // A failed benchmark may have left boxes, also boxes in creation.
   const boxes = await callJson<Box[]>(admin, 'GET', '/v1/boxes?limit=1000');
   for (const { id } of boxes) await admin.request('DELETE', `/v1/boxes/${id}?force=true`);
   admin.close();
@@ -97,7 +98,7 @@ async function end(serving: Serving, admin: Connection, stateDir: string): Promi
   for (const path of [statePaths(stateDir).runDir, stateDir]) await rm(path, { recursive: true, force: true });
 }
 
-/** Waits for spare workers that listen: those have a state file that names no box. */
+/** Waits for spare workers that are ready. A ready spare worker has a state file without a box. */
 export async function sparesAreReady({ stateDir }: BenchServer, count: number): Promise<void> {
   const { workersDir } = statePaths(stateDir);
   await eventually(
@@ -111,7 +112,7 @@ export async function sparesAreReady({ stateDir }: BenchServer, count: number): 
   );
 }
 
-/** What makes Node profile a process, and those that it starts. */
+/** Returns the variables with which Node profiles a process and its children. */
 export function profileVariables({ profileDir }: Context): Readonly<Record<string, string>> {
   if (profileDir === null) return {};
   mkdirSync(profileDir, { recursive: true });

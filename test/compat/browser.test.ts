@@ -1,5 +1,5 @@
-// The SDK as a browser has it: bundled for browsers by the `browser` condition, free of everything of Node, and run
-// where there are only the globals of the web. The real pages of real browsers are tested with the dashboard.
+// Tests the SDK for browsers against a real server. The SDK is bundled with the `browser` condition, and runs in a
+// realm that has only the globals of the web. The tests of the dashboard use a real browser.
 import { build } from 'esbuild';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -22,7 +22,7 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-/** A script for browsers out of `body`, which sees the SDK, and gives its result. */
+/** Bundles `body` and the SDK into a script for browsers. `body` can use `sdk`, and its return value is the result. */
 async function bundle(body: string, from = 'boxrun/sdk'): Promise<{ script: string; inputs: string[] }> {
   const entry = join(directory, 'page.js');
   await writeFile(entry, `import * as sdk from '${from}';\nglobalThis.result = (async () => {${body}})();\n`);
@@ -39,7 +39,7 @@ async function bundle(body: string, from = 'boxrun/sdk'): Promise<{ script: stri
   return { script: outputFiles[0]?.text ?? '', inputs: Object.keys(metafile.inputs) };
 }
 
-/** Runs `script` in a realm that has what browsers have, as far as the SDK may use it; nothing else is there. */
+/** Runs `script` in a realm that has only those globals of browsers that the SDK may use. */
 async function runPage(script: string): Promise<unknown> {
   const page = createContext({
     AbortController,
@@ -61,7 +61,7 @@ async function runPage(script: string): Promise<unknown> {
   });
   runInContext(script, page);
   const result = page['result'] as Promise<unknown>;
-  // What is thrown there is no error of this realm.
+  // An error of that realm is not an instance of Error here, so it is wrapped.
   return JSON.parse(
     JSON.stringify(
       await result.catch((error: unknown) => {
@@ -71,7 +71,7 @@ async function runPage(script: string): Promise<unknown> {
   );
 }
 
-it('bundles for browsers without anything of Node', async () => {
+it('the SDK for browsers has no import and no global of Node', async () => {
   for (const from of ['boxrun/sdk', 'boxrun/sdk/browser']) {
     const { script, inputs } = await bundle('return sdk.BoxRun.name', from);
     expect(inputs.filter((path) => !path.endsWith('page.js')).map((path) => path.split('/').pop())).toEqual([
@@ -83,7 +83,7 @@ it('bundles for browsers without anything of Node', async () => {
   }
 });
 
-it('runs commands, streams and reports errors with the globals of the web alone', async () => {
+it('the SDK runs commands, streams output and reports errors with only the globals of the web', async () => {
   const { script } = await bundle(`
     const boxrun = new sdk.BoxRun();
     const box = await boxrun.create({ image: 'base', cpu: 1, memory_mb: 64 });
@@ -109,7 +109,7 @@ it('runs commands, streams and reports errors with the globals of the web alone'
   });
 });
 
-it('uploads and downloads with the globals of the web alone', async () => {
+it('the SDK uploads and downloads files with only the globals of the web', async () => {
   const { script } = await bundle(`
     const boxrun = new sdk.BoxRun();
     const box = await boxrun.create({ image: 'base', cpu: 1, memory_mb: 64 });
@@ -133,7 +133,7 @@ it('uploads and downloads with the globals of the web alone', async () => {
   });
 });
 
-it('opens terminals with the globals of the web alone', async () => {
+it('the SDK opens terminals with only the globals of the web', async () => {
   const { script } = await bundle(`
     const boxrun = new sdk.BoxRun();
     const box = await boxrun.create({ image: 'base', cpu: 1, memory_mb: 64 });

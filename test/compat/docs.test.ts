@@ -1,6 +1,5 @@
-// Every example of docs/sdk.md: each block is run as a program of its own, and prints what the comments after its
-// `console.log` and `print` say. A block that imports nothing goes on from the first one, with `boxrun` and `box`
-// there.
+// Runs every example of docs/sdk.md against a real server. Each block is a program, and must print the text in the
+// comments after its `console.log` or `print`. A block without imports gets `boxrun` and `box` from this test.
 import { transform } from 'esbuild';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -54,14 +53,14 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-it('finds the examples', () => {
+it('docs/sdk.md has examples in four languages', () => {
   expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(['sh', 'js', 'ts', 'python']));
 });
 
 const programs = blocks
   .filter(({ language }) => language !== 'sh')
   .map((block) => ({ name: `${block.language} in line ${block.line}`, ...block }));
-it.each(programs)('docs/sdk.md, $name', async ({ language, code, line }) => {
+it.each(programs)('the example in docs/sdk.md prints what it says: $name', async ({ language, code, line }) => {
   const expected = expectedOutput(code);
   if (language === 'python') {
     expect(await runProgram(server, { program: python, file: join(directory, `${line}.py`), text: code })).toBe(

@@ -1,4 +1,5 @@
-// The examples, each run as it stands, and what it prints.
+// Runs every program in examples/ unchanged against a real server, and checks its output. No example may leave a box
+// behind.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -23,11 +24,11 @@ afterAll(async () => {
   await server.close();
 });
 
-it('has an expectation of each', () => {
+it('this test knows the output of every example', () => {
   expect(readdirSync(join(root, 'examples')).sort()).toEqual(Object.keys(printed).sort());
 });
 
-it.each(Object.entries(printed))('examples/%s', async (name, expected) => {
+it.each(Object.entries(printed))('examples/%s prints the expected output', async (name, expected) => {
   const output = await runProgram(server, { program: process.execPath, file: join(root, 'examples', name) });
   if (typeof expected === 'string') expect(output).toBe(expected);
   else expect(output).toMatch(expected);

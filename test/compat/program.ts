@@ -1,5 +1,5 @@
-// Programs as users write them, run in a process of their own: they import `boxrun/sdk` from an installed package, and
-// find the server by the variables. Used by the tests of the examples and of the documentation.
+// Runs programs as users write them, each in its own process. A program imports `boxrun/sdk` from an installed package,
+// and finds the server through the environment.
 import { execFile } from 'node:child_process';
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -7,10 +7,10 @@ import { promisify } from 'node:util';
 import type { TestServer } from '../support/servers/server.ts';
 
 export const root = join(import.meta.dirname, '../..');
-/** The venv of scripts/setup-compat.sh. */
+/** The Python of the venv that scripts/setup-compat.sh makes. */
 export const python = join(root, 'node_modules/.cache/boxrun-compat/venv/bin/python');
 
-/** Makes `directory` one where `boxrun` is installed: as this project, with what is in dist/. */
+/** Installs `boxrun` in `directory`, as a link to this project with its build in dist/. */
 export async function installInto(directory: string): Promise<void> {
   await mkdir(join(directory, 'node_modules'), { recursive: true });
   await symlink(root, join(directory, 'node_modules/boxrun'));
@@ -19,11 +19,11 @@ export async function installInto(directory: string): Promise<void> {
 export interface Program {
   readonly program: string;
   readonly file: string;
-  /** Its text; as it is on disk when absent. */
+  /** The text of the program, which is written to `file` first. If it is absent, `file` must exist. */
   readonly text?: string;
 }
 
-/** What a program writes to stdout; rejects with its stderr when it fails. */
+/** Runs a program and returns its stdout. Rejects with its stderr if it fails. */
 export async function runProgram(server: TestServer, { program, file, text }: Program): Promise<string> {
   if (text !== undefined) await writeFile(file, text);
   const { stdout } = await promisify(execFile)(program, [file], {

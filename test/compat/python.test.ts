@@ -1,5 +1,5 @@
-// The published Python SDK, nothing of it changed, against a real server: by TCP, and by the socket that it prefers.
-// The tests are in python/; each is shown here under its name, with the figures that they measure.
+// Runs the published, unchanged Python SDK against a real server, over TCP and over the Unix socket. The tests are in
+// python/. Each of them is one test here, and their figures are printed.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -11,9 +11,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 import { python } from './program.ts';
 
-const runner = join(import.meta.dirname, 'python/run.py');
+const testProgram = join(import.meta.dirname, 'python/run.py');
 
-/** One line of the runner: a test that has ended, a fixture that failed, or a figure. */
+/** One line of run.py: a test that has ended, a fixture that failed, or a figure. */
 interface Line {
   readonly test?: string;
   readonly fixture?: string;
@@ -21,7 +21,7 @@ interface Line {
   readonly problem?: string | null;
 }
 
-/** Nothing of this process: no proxy, no home, no other server. */
+/** The environment of the tests. It has nothing of this process: no proxy, no home and no other server. */
 const environment = (more: Record<string, string>) => ({
   PATH: process.env['PATH'],
   PYTHONDONTWRITEBYTECODE: '1',
@@ -32,7 +32,7 @@ const names = listTests();
 
 function listTests(): string[] {
   if (!existsSync(python)) throw new Error('the Python SDK is not installed: run scripts/setup-compat.sh');
-  const { stdout, stderr, status } = spawnSync(python, [runner, '--list'], {
+  const { stdout, stderr, status } = spawnSync(python, [testProgram, '--list'], {
     encoding: 'utf8',
     env: environment({ HOME: tmpdir() }),
   });
@@ -48,7 +48,7 @@ function linesOf(text: string): Line[] {
 }
 
 async function runTests(env: Record<string, string>, onLine: (line: Line) => void): Promise<void> {
-  const child = spawn(python, [runner], { env: environment(env), stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(python, [testProgram], { env: environment(env), stdio: ['ignore', 'pipe', 'inherit'] });
   createInterface(child.stdout).on('line', (line) => {
     onLine(JSON.parse(line) as Line);
   });
@@ -56,7 +56,7 @@ async function runTests(env: Record<string, string>, onLine: (line: Line) => voi
   if (code !== 0) throw new Error(`the Python tests ended with ${code}`);
 }
 
-describe.each(['tcp', 'socket'] as const)('the Python SDK by %s', (via) => {
+describe.each(['tcp', 'socket'] as const)('the Python SDK over %s', (via) => {
   const problems = new Map<string, string | null>();
   const fixtures: string[] = [];
   const figures: string[] = [];
@@ -64,10 +64,10 @@ describe.each(['tcp', 'socket'] as const)('the Python SDK by %s', (via) => {
   let home: string;
 
   beforeAll(async () => {
-    // Comments come whenever a stream is silent for a moment: no test may notice them.
+    // The server sends a comment whenever a stream is silent for 25 ms. No test may notice it.
     server = await startServer({ env: { BOXRUN_SSE_HEARTBEAT_MS: '25' } });
     home = await mkdtemp(join(tmpdir(), 'boxrun-home-'));
-    // The SDK takes ~/.boxrun/boxrun.sock where it exists, and BOXRUN_HOST and BOXRUN_PORT where it does not.
+    // The SDK uses ~/.boxrun/boxrun.sock if that exists, and otherwise BOXRUN_HOST and BOXRUN_PORT.
     if (via === 'socket') await symlink(server.stateDir, join(home, '.boxrun'));
     await runTests(
       { HOME: home, BOXRUN_PORT: via === 'tcp' ? String(server.port) : '1' },
@@ -82,7 +82,7 @@ describe.each(['tcp', 'socket'] as const)('the Python SDK by %s', (via) => {
     const passed = [...problems.values()].filter((problem) => problem === null).length;
     console.log(
       [
-        `The Python SDK by ${via}: ${passed} of ${names.length} tests passed`,
+        `The Python SDK over ${via}: ${passed} of ${names.length} tests passed`,
         ...figures.map((each) => `  ${each}`),
       ].join('\n'),
     );

@@ -1,5 +1,5 @@
-// Event streams through clients that are not ours: each gives every event of silent and loud commands, once, in order.
-// The server sends comments whenever a stream is silent for a moment. docs/api.md lists more clients, tried by hand.
+// Tests output streams of a real server with clients of other projects. Each client gets every event once and in order.
+// The server sends a comment whenever a stream is silent for 25 ms. docs/api.md lists more clients, tried by hand.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -19,7 +19,7 @@ interface Message {
 
 type Headers = Record<string, string>;
 type OnMessage = (message: Message) => void;
-/** Reads a stream up to its exit event, and gives each message to `onMessage`. */
+/** Reads a stream to its exit event, and passes each message to `onMessage`. */
 type Client = (url: string, headers: Headers, onMessage: OnMessage) => Promise<void>;
 
 let server: TestServer;
@@ -72,7 +72,7 @@ async function viaCurl(url: string, headers: Headers, onMessage: OnMessage): Pro
   expect(await closed).toEqual([0, null]);
 }
 
-/** As programs do it that know nothing but lines; like Go's bufio.Scanner, it takes none of 64 KiB and more. */
+/** A client that only reads lines. Like bufio.Scanner of Go, it refuses lines of 64 KiB and more. */
 async function viaLines(url: string, headers: Headers, onMessage: OnMessage): Promise<void> {
   const { body } = await fetch(url, { headers });
   if (body === null) throw new Error('the answer has no body');
@@ -90,7 +90,7 @@ const clients: readonly [string, Client][] = [
   ['eventsource-parser', viaParser],
   ['the EventSource of undici', viaEventSource],
   ['curl -N', viaCurl],
-  ['lines alone', viaLines],
+  ['a client that reads lines', viaLines],
 ];
 
 const valueOf = ({ data }: Message) => JSON.parse(data) as { stream: string | null; data: string; data_b64?: string };
@@ -109,7 +109,7 @@ function expectWhole(messages: readonly Message[], firstId = 0): void {
 const urlOf = (execId: string, query = '') =>
   `http://127.0.0.1:${server.port}/v1/boxes/${box}/exec/${execId}/events${query}`;
 
-/** Resolves when another reader of the same stream has had five comments. */
+/** Reads the same stream, and resolves after five comments. */
 async function silence(url: string): Promise<void> {
   let text = '';
   for await (const piece of (await fetch(url)).body ?? []) {
@@ -134,7 +134,7 @@ describe.each(clients)('%s', (name, client) => {
     const messages: Message[] = [];
     const followed = client(urlOf(exec.id), {}, (message) => messages.push(message));
     const resumed: Message[] = [];
-    const canResume = client !== viaEventSource; // It sends an id only after a connection that was lost.
+    const canResume = client !== viaEventSource; // An EventSource sends an id only after a lost connection.
     const resume = () => client(urlOf(exec.id), { 'last-event-id': '0' }, (message) => resumed.push(message));
     const followedAgain = canResume ? resume() : null;
     await eventually('the first event has come', async () => messages.length === 1);
@@ -146,7 +146,7 @@ describe.each(clients)('%s', (name, client) => {
     if (canResume) expect(resumed).toEqual(messages.slice(1));
   });
 
-  it('takes 300 kB of text, and of bytes as base64', async () => {
+  it('reads 300 kB of text, and 300 kB of bytes as base64', async () => {
     const line = 'a line as "programs" write it\\t\u00e4';
     const exec = await run(`yes '${line}' | head -n 10000`);
     const messages: Message[] = [];

@@ -1,5 +1,4 @@
-// The TypeScript SDK against a real server: what its unit tests cannot know of the server, by TCP and by the Unix
-// socket.
+// Tests the TypeScript SDK against a real server, over TCP and over the Unix socket. Its unit tests use no real server.
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
@@ -23,7 +22,7 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
+describe.each(['tcp', 'socket'] as const)('the TypeScript SDK over %s', (via) => {
   let boxrun: BoxRun;
   let box: BoxHandle;
   beforeAll(async () => {
@@ -37,7 +36,7 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     await boxrun[Symbol.asyncDispose]();
   });
 
-  it('handles boxes', async () => {
+  it('creates, lists, stops, starts and removes boxes', async () => {
     expect((await boxrun.info()).max_cpu).toBe(64);
     expect(await boxrun.getBox(`typescript-${via}`)).toEqual(box);
     expect((await boxrun.listBoxes('running')).map(({ id }) => id)).toContain(box.id);
@@ -68,7 +67,7 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     expect(await boxrun.run({ ...small, cmd: ['echo', 'hi'] })).toMatchObject({ exit_code: 0, stdout: 'hi\n' });
   });
 
-  it('starts, follows, asks for and cancels commands', async () => {
+  it('starts, follows, lists and cancels commands', async () => {
     const exec = await box.startExec(['sh', '-c', 'echo started; sleep 1000']);
     expect(exec.status).toBe('running');
     const seen: unknown[] = [];
@@ -82,7 +81,7 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     await expect(box.cancelExec(exec.id)).rejects.toMatchObject({ code: 'EXEC_ALREADY_FINISHED' });
   });
 
-  it('kills a command whose loop is left', async () => {
+  it('kills a command when the loop over its events is left, or its signal aborts', async () => {
     for await (const _event of box.execStream(['sh', '-c', 'echo started; sleep 1000'])) break;
     expect((await box.listExecs())[0]?.status).toBe('canceled');
     await expect(box.exec(['sleep', '1000'], { signal: AbortSignal.timeout(300) })).rejects.toMatchObject({
@@ -91,7 +90,7 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     expect((await box.listExecs())[0]?.status).toBe('canceled');
   });
 
-  it('brings 16 MB up and down again as they were', async () => {
+  it('uploads and downloads 16 MB unchanged', async () => {
     const content = randomBytes(16 * 1024 * 1024);
     async function* pieces() {
       for (let at = 0; at < content.length; at += 100_000) yield content.subarray(at, at + 100_000);
@@ -128,7 +127,7 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     });
   });
 
-  it('types into a command, ends its input, signals it, and waits for its end', async () => {
+  it('sends input and signals to a command, and waits for its end', async () => {
     const exec = await box.startExec({ cmd: ['sh', '-c', 'cat; echo oops >&2; exit 6'], stdin: true });
     const terminal = await box.attachExec(exec.id);
     await terminal.write('from here\n');
@@ -141,7 +140,7 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     expect(await box.getExec(sleeping.id, { waitS: 10 })).toMatchObject({ status: 'failed', exit_code: 143 });
   });
 
-  it('kills the shell of a terminal that closes', async () => {
+  it('kills the shell of a terminal when the terminal is closed', async () => {
     const terminal: Terminal = await box.attach({ shell: '/bin/sh' });
     await terminal.write('sleep 4242\n');
     await expect.poll(async () => (await box.exec(['sh', '-c', 'ps | grep "[s]leep 4242"'])).exitCode).toBe(0);
@@ -150,9 +149,9 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
   });
 });
 
-it('goes on after the last event when connections are lost again and again', async () => {
+it('the TypeScript SDK resumes after the last event when its connection is lost many times', async () => {
   let connections = 0;
-  // Every connection is cut after so many bytes.
+  // The proxy cuts every connection after this number of bytes.
   const cutAfterBytes = 300_000;
   const proxy = createServer((incoming) => {
     connections++;
@@ -196,7 +195,7 @@ it.each([
     'boxrun/sdk/browser',
     { lib: ['ES2023', 'ESNext.Disposable', 'DOM', 'DOM.Iterable', 'DOM.AsyncIterable'], types: [] },
   ],
-])('ships types for %s', async (_platform, entry, options) => {
+])('the TypeScript SDK has types for %s', async (_platform, entry, options) => {
   const consumer = mkdtempSync(join(directory, 'consumer-'));
   await installInto(consumer);
   writeFileSync(

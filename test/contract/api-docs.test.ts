@@ -1,4 +1,5 @@
-// docs/api.md: each of its examples works, in the order in which a reader meets them.
+// Tests docs/api.md against a real server: every example works, in the order of the page, and every operation is
+// mentioned.
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,7 +10,7 @@ import { startServer } from '../support/servers/server.ts';
 
 const path = join(import.meta.dirname, '../../docs/api.md');
 
-it('every example succeeds', { timeout: 120_000 }, async () => {
+it('every example in docs/api.md succeeds', { timeout: 120_000 }, async () => {
   const examples = [...(await readFile(path, 'utf8')).matchAll(/```sh\n([\s\S]*?)```/g)].map(
     ([, script]) => script ?? '',
   );
@@ -29,7 +30,7 @@ it('every example succeeds', { timeout: 120_000 }, async () => {
   }
 });
 
-it('names the path of every operation of the API', async () => {
+it('docs/api.md names the path of every operation of the API', async () => {
   const text = await readFile(path, 'utf8');
   for (const { path: described } of operations) {
     const [resource = ''] = described.split(/:\w+$/);

@@ -1,5 +1,5 @@
-// Long arguments as clients send them: by HTTP, in runs and on the command line. The words and codes on each path
-// inside a box are in test/system/argument-length.test.ts.
+// Tests long arguments on a real server, over HTTP, in runs and on the command line.
+// test/system/argument-length.test.ts tests the limits for each way to start a command.
 import { execFile } from 'node:child_process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
@@ -15,7 +15,7 @@ afterAll(async () => {
   await server.close();
 });
 
-it('answers an argument above 128 KiB with exit code 126 and a message, for commands and runs, time after time', async () => {
+it('a command or run with an argument above 128 KiB ends with exit code 126 and a message, every time', async () => {
   const cmd = ['wc', 'ä'.repeat(65_536)];
   for (let time = 0; time < 3; time++) {
     expect(await server.client.exec('web', cmd)).toMatchObject({ exitCode: 126, stdout: '', stderr: tooLong });
@@ -26,7 +26,7 @@ it('answers an argument above 128 KiB with exit code 126 and a message, for comm
   expect(await server.client.exec('web', { cmd: ['wc'], env })).toMatchObject({ exitCode: 126, stderr: tooLong });
 });
 
-it('keeps the command as it was asked for, and refuses a body above its limit as before', async () => {
+it('the API shows a command with a long argument unchanged, and refuses a body above its limit', async () => {
   const long = 'x'.repeat(200_000);
   const { json } = await server.call({
     method: 'POST',
@@ -40,7 +40,7 @@ it('keeps the command as it was asked for, and refuses a body above its limit as
   ).toBe(413);
 });
 
-it('takes from the command line as much as the host lets it have', async () => {
+it('the command line passes on the longest argument that the host allows', async () => {
   const said = await new Promise<string>((resolve) => {
     const script = 'printf %s "$0" | wc -c';
     execFile(

@@ -1,4 +1,5 @@
-// Terminals over WebSocket, through a real server and a real box: what a user types, sees, resizes, and leaves.
+// Tests terminals over WebSocket, through a real server and a real box: input, output, size, job control, errors, and
+// what happens when the client leaves.
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -18,9 +19,7 @@ afterAll(async () => {
   await server.close();
 });
 
-/**
- * busybox's shell asks for the cursor's position after its prompt, and draws the prompt again when the size changes.
- */
+/** The shell of busybox asks for the position of the cursor after its prompt, so escape sequences may follow. */
 const prompt = /[#$] (\x1b\[(6n|J))*$/;
 const url = (query = '', target = box) => `ws://127.0.0.1:${server.port}/v1/boxes/${target}/attach${query}`;
 
@@ -34,7 +33,7 @@ async function leave(terminal: TestSocket): Promise<void> {
   await terminal.closed;
 }
 
-it('gives a shell in a terminal of the size asked for, before it prints, and tells its exit code', async () => {
+it('a terminal begins with the requested size and TERM, and reports the exit code of its shell', async () => {
   const terminal = await openSocket(url('?cols=101&rows=33&term=vt100'));
   terminal.type('stty size; echo "[$TERM]"; tty; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all-""ttys\n');
   await terminal.until(/33 101\r\n\[vt100\]\r\n\/dev\/pts\/\d+\r\nall-ttys\r\n/);
@@ -43,14 +42,14 @@ it('gives a shell in a terminal of the size asked for, before it prints, and tel
   expect(terminal.words).toEqual([{ type: 'exit', code: 7 }]);
 });
 
-it('shows the size to a program that asks at once', async () => {
+it('a program that asks for the size at once gets the requested size', async () => {
   await shell('printf "#!/bin/sh\\nstty size\\n" >/bin/size; chmod 755 /bin/size');
   const terminal = await openSocket(url('?shell=/bin/size&cols=99&rows=44'));
   await terminal.closed;
   expect(terminal.text()).toBe('44 99\r\n');
 });
 
-it('resizes at any time, and the program is told', async () => {
+it('a resize changes the size of the terminal and signals the program', async () => {
   const terminal = await openSocket(url());
   terminal.type(`sh -c 'trap "echo changed; exit" WINCH; echo rea""dy; while :; do sleep 0.05; done'\n`);
   await terminal.until(/ready\r\n/);
@@ -61,7 +60,7 @@ it('resizes at any time, and the program is told', async () => {
   await leave(terminal);
 });
 
-it('takes a new size even before the shell has printed anything', async () => {
+it('a resize works before the shell has printed anything', async () => {
   const terminal = await openSocket(url('?cols=80&rows=24'));
   terminal.word({ type: 'resize', cols: 77, rows: 21 });
   await terminal.until(prompt);
@@ -70,7 +69,7 @@ it('takes a new size even before the shell has printed anything', async () => {
   await leave(terminal);
 });
 
-it('runs jobs in the background, brings them to the front, and stops them there', async () => {
+it('a shell runs programs in the background, brings them to the front and stops them', async () => {
   const terminal = await openSocket(url());
   const state = async () => (await shell("ps -o stat,args | grep '[s]leep 4001'")).trim().charAt(0);
   terminal.type('sleep 4001 &\n');
@@ -90,7 +89,7 @@ it('runs jobs in the background, brings them to the front, and stops them there'
   await leave(terminal);
 });
 
-it('has job control: Ctrl-C interrupts, Ctrl-Z stops, Ctrl-D ends', async () => {
+it('Ctrl-C interrupts a program, Ctrl-Z stops it, and Ctrl-D ends the shell', async () => {
   const terminal = await openSocket(url());
   terminal.type('sleep 1000; echo "code $?"\n');
   await eventually('it sleeps', async () => (await shell('ps')).includes('sleep 1000'));
@@ -101,19 +100,19 @@ it('has job control: Ctrl-C interrupts, Ctrl-Z stops, Ctrl-D ends', async () => 
   await eventually('it sleeps', async () => (await shell('ps')).includes('sleep 2000'));
   terminal.type('\x1a');
   await terminal.until(/Stopped/);
-  // Back to the foreground and ended there: a shell with stopped jobs does not leave at the first Ctrl-D.
+  // Ends the stopped program in the foreground, because a shell with stopped programs ignores the first Ctrl-D.
   terminal.type('fg\n');
   await terminal.until(/fg\r\nsleep 2000\r\n/);
   terminal.type('\x03');
   terminal.type('echo do""ne\n');
   await terminal.until(/done\r\n/);
-  await terminal.until(prompt); // Before that the shell does not read, and what is typed is no end of its input.
+  await terminal.until(prompt); // Only now does the shell read: a Ctrl-D before the prompt does not end it.
   terminal.type('\x04');
   await terminal.closed;
   expect(terminal.words.at(-1)).toMatchObject({ type: 'exit' });
 });
 
-it('kills the shell and everything started in it when the client leaves', async () => {
+it('the shell and all programs that it started are killed when the client leaves', async () => {
   const terminal = await openSocket(url());
   terminal.type('setsid sleep 3001 & sleep 3002 & (sleep 3003 &) ; sleep 3004\n');
   await eventually('all run', async () => (await shell('ps | grep -c "sleep 300[1-4]"')).trim() === '4');
@@ -123,7 +122,7 @@ it('kills the shell and everything started in it when the client leaves', async 
   expect(performance.now() - leftAt).toBeLessThan(2_000);
 });
 
-it('slows the program down while nobody reads, and loses nothing', async () => {
+it('a program waits while the client does not read, and no output is lost', async () => {
   const terminal = await openSocket(url());
   await terminal.until(prompt);
   terminal.socket.pause();
@@ -133,7 +132,7 @@ it('slows the program down while nobody reads, and loses nothing', async () => {
   await eventually('seq runs', async () => (await position()).startsWith('wchar'), 30_000);
   let before = '';
   await eventually(
-    'seq stands still',
+    'seq waits',
     async () => {
       const now = await position();
       const same = now === before && now !== 'none';
@@ -151,7 +150,7 @@ it('slows the program down while nobody reads, and loses nothing', async () => {
   await leave(terminal);
 });
 
-it('takes much input at once', async () => {
+it('a terminal takes 300,000 bytes of input at once', async () => {
   const terminal = await openSocket(url());
   terminal.type("stty raw -echo; echo rea''dy; head -c 300000 | md5sum\n");
   await terminal.until(/ready/);
@@ -161,7 +160,7 @@ it('takes much input at once', async () => {
   await terminal.closed;
 });
 
-it('says what is wrong, then closes', async () => {
+it('a terminal that cannot start sends an error with its code and closes', async () => {
   const stopped = await server.client.create({ image: 'base' });
   await server.client.stopBox(stopped.id);
   for (const [address, code] of [
@@ -179,7 +178,7 @@ it('says what is wrong, then closes', async () => {
   await server.client.removeBox(stopped.id);
 });
 
-it('refuses pages of other origins, other paths, and requests that are no WebSocket', async () => {
+it('the server refuses a WebSocket of a foreign origin or on another path, and attach without an upgrade', async () => {
   const refusal = async (address: string, headers: Record<string, string> = {}) => {
     const socket = new WebSocket(address, { headers });
     const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, { statusCode: number }];
@@ -200,7 +199,7 @@ it('refuses pages of other origins, other paths, and requests that are no WebSoc
   expect({ status: plain.status, cpu: plain.json['max_cpu'] }).toEqual({ status: 200, cpu: 64 });
 });
 
-it('ends when the box is stopped', async () => {
+it('a terminal ends when its box is stopped', async () => {
   const other = await server.client.create({ image: 'base' });
   const terminal = await openSocket(url('', other.id));
   await terminal.until(prompt);

@@ -1,6 +1,6 @@
-// Ranges of ids over the life of boxes: each box has its own, in its row, also after a restart of the server; those of
-// removed boxes are used again; and a box of an earlier version keeps running in the shared range and gets its own at
-// its next start.
+// Tests the ranges of host ids that a real server gives its boxes. Each box keeps its own range, also after a restart
+// of the server. The range of a removed box is used again. A box of an earlier version gets its own range at its next
+// start.
 import Database from 'better-sqlite3';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -45,7 +45,7 @@ const baseOf = (boxId: string) =>
 const create = () => server.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
 const say = async (boxId: string, script: string) => (await server.client.exec(boxId, ['sh', '-c', script])).stdout;
 
-it('no two boxes have the same, each keeps its own, and that of a removed box is used again', async () => {
+it('each box keeps a range of ids of its own, and a new box can get the range of a removed box', async () => {
   const [one, two] = await Promise.all([create(), create()]);
   const blocks = [blockOf(one.id) ?? -1, blockOf(two.id) ?? -1];
   expect(new Set(blocks).size).toBe(2);
@@ -62,13 +62,13 @@ it('no two boxes have the same, each keeps its own, and that of a removed box is
   expect(used).toContain(blockOf((await create()).id));
 });
 
-it('a box of an earlier version keeps working, and has a range of its own from its next start on', async () => {
+it('a box of an earlier version gets its own range of ids at its next start, and keeps its files', async () => {
   for (const other of await server.client.listBoxes()) await server.client.removeBox(other.id, { force: true });
   const box = await create();
   await say(box.id, 'echo mine > /root/file; chown 5:6 /root/file');
   await server.client.stopBox(box.id);
   await server.stop();
-  // No box runs: the writer goes too.
+  // The writer also ends, because no box runs.
   await eventually('the database is free', async () => (await processesOf(server.stateDir)).length === 0, 20_000);
   const db = database(false);
   db.exec(['id_block', 'ulimits', 'stop_grace_s'].map((name) => `ALTER TABLE boxes DROP COLUMN ${name};`).join(' '));
@@ -85,7 +85,7 @@ it('a box of an earlier version keeps working, and has a range of its own from i
   expect(await say(box.id, 'stat -c %u:%g /root/file; cat /root/file')).toBe('5:6\nmine\n');
 });
 
-it('commands, terminals, users and files work in it', async () => {
+it('commands, terminals, users and files work in a box with its own range of ids', async () => {
   const box = await create();
   for (const user of [null, '1000:1000']) {
     const { stdout } = await server.client.exec(box.id, {

@@ -1,5 +1,5 @@
-// Limits of commands: fixed ones whatever the server was started with, and those that a create asks for. The server
-// here has odd limits, a umask that gives others nothing, and a /run of its own in which no BoxRun has been.
+// Tests the limits of commands on a real server with unusual limits, a umask of 077 and an empty /run of its own. The
+// limits of a command do not depend on those of the server. A create can set them.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -49,7 +49,7 @@ const limitsIn = (text: string) =>
       `${soft} ${hard}`,
     ]),
   );
-/** A host may not let us raise what we have: then that is what a box gets. */
+/** The hard limits of this process. A test that may not raise them expects them in a box, too. */
 const own = limitsIn(readFileSync('/proc/self/limits', 'utf8'));
 const lower = (one: string, other = 'unlimited') =>
   other === 'unlimited' || Number(one) <= Number(other) ? one : other;
@@ -76,7 +76,7 @@ afterAll(async () => {
 
 const output = async (box: string, script: string, rest: object = {}): Promise<string> =>
   (await server.client.exec(box, { cmd: ['sh', '-c', script], ...rest })).stdout;
-/** The first command takes the ordinary path, later ones the runner; a terminal has neither pipe. */
+/** The OCI runtime starts the first command of a box, and the runner starts later ones. A terminal has no pipes. */
 const ways = ['the first command', 'a command by the runner', 'a command of a user', 'a terminal'] as const;
 const toFile = async (box: string, way: (typeof ways)[number], script: string): Promise<string> => {
   await output(box, `{ ${script}; } > /tmp/said`, {
@@ -88,7 +88,7 @@ const toFile = async (box: string, way: (typeof ways)[number], script: string): 
 };
 
 describe('a command', () => {
-  it('has fixed limits, umask and score, by whatever way it is started', async () => {
+  it('has the same limits, umask and oom score for every way to start it', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     expect(box.ulimits).toBeNull();
     for (const way of ways) {
@@ -98,7 +98,7 @@ describe('a command', () => {
     }
   });
 
-  it('has the limits that its box was made with, also after a stop and a start', async () => {
+  it('has the ulimits of its box, also after a stop and a start', async () => {
     const ulimits = [
       { name: 'nofile' as const, soft: 100, hard: 200 },
       { name: 'core' as const, soft: 0, hard: -1 },
@@ -113,7 +113,7 @@ describe('a command', () => {
     expect(limitsIn(await toFile(box.id, 'the first command', 'cat /proc/self/limits'))).toEqual(expected);
   });
 
-  it('gets them by the command line and by a run', async () => {
+  it('gets the ulimits that boxrun run or boxrun create names', async () => {
     const cli = async (...args: string[]) =>
       (await promisify(execFile)(process.execPath, [cliBundle, ...args], { env: server.env })).stdout;
     const args = ['--cpu', '1', '-m', '128', '--ulimit', 'nofile=64:128', '--ulimit', 'stack=1048576'];
@@ -143,25 +143,25 @@ describe('a command', () => {
       ],
       "the limit 'core' is given twice",
     ],
-  ])('is refused limits such as %j before a box is made', async (ulimits, message) => {
+  ])('cannot have the ulimits %j: the server refuses the create', async (ulimits, message) => {
     const answer = await server.call({ method: 'POST', path: '/v1/boxes', body: { image: 'base', ulimits } });
     expect({ status: answer.status, code: answer.json.code }).toEqual({ status: 422, code: 'VALIDATION_ERROR' });
     expect(answer.json.message).toContain(message);
   });
 });
 
-describe('with a umask of 077 before the server was started', () => {
-  it('every user of a box can read its names and its resolver', async () => {
+describe('when the umask of the server is 077', () => {
+  it('every user of a box can read hosts, hostname and resolv.conf', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     expect(await output(box.id, 'stat -c %a /etc/hosts /etc/hostname /etc/resolv.conf')).toBe('644\n644\n644\n');
     expect(await output(box.id, 'cat /etc/hosts', { user: '1000', workdir: '/' })).toContain('localhost');
   });
 
-  it("the box's root can write to directories that an imported tar does not name", async () => {
+  it('root of a box owns directories that an imported tar does not name', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'boxrun-test-tar-'));
     try {
       await makeSampleTars(dir);
-      // Files and links alone: the unpacker has to make their directories.
+      // The tar has only files and links, so the unpacker has to make the directories.
       const tar = join(dir, 'bare.tar');
       tool('sh', ['-c', `find . ! -type d | tar --numeric-owner --owner=0 --group=0 --no-recursion -T - -cf ${tar}`], {
         cwd: join(dir, 'tree'),

@@ -1,4 +1,5 @@
-// Boxes over HTTP, against a real server: objects, validation, names, quota, states. Over TCP and over the Unix socket.
+// Tests boxes over HTTP on a real server, over TCP and over the Unix socket: the JSON objects, validation, names, quota
+// and states.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box } from '../../src/shared/api.ts';
 import { startServer, type Answer, type TestServer } from '../support/servers/server.ts';
@@ -46,8 +47,8 @@ function expectError(answer: Answer, status: number, code: string): string {
   return answer.json.message ?? '';
 }
 
-describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
-  it('takes a box through its life', async () => {
+describe.each(['tcp', 'socket'] as const)('over %s', (via) => {
+  it('a box can be created, stopped, started and removed', async () => {
     const created = await create({ ...small, name: `life-${via}`, env: { A: '1', BOXRUN_SECRET: 'x' } }, via);
     expect(created.status).toBe(201);
     const box = created.json as Box;
@@ -78,7 +79,7 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     expect(stopped.json).toMatchObject({ id: box.id, status: 'stopped' });
     expect((stopped.json as Box).stopped_at).not.toBeNull();
     expectError(await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:stop`, via }), 400, 'BOX_NOT_RUNNING');
-    // A JSON content type and no body, as some clients send it.
+    // Some clients send a JSON content type without a body.
     const headers = { 'content-type': 'application/json' };
     const started = await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:start`, headers, via });
     expect(started.json).toMatchObject({ id: box.id, status: 'running' });
@@ -93,13 +94,13 @@ describe.each(['tcp', 'socket'] as const)('by %s', (via) => {
     expectError(await server.call({ path: `/v1/boxes/${box.id}`, via }), 404, 'BOX_NOT_FOUND');
   });
 
-  it('says its limits', async () => {
+  it('the server reports its limits', async () => {
     const info = await server.call({ path: '/v1/info', via });
     expect(info.json).toMatchObject({ max_cpu: 4, max_memory_mb: 4096 });
   });
 });
 
-it('lists boxes newest first, by status', async () => {
+it('a list of boxes begins with the newest, and can be filtered by status', async () => {
   const first = (await create({ ...small, name: 'first' })).json as Box;
   const second = (await create({ ...small, name: 'second' })).json as Box;
   await server.call({ method: 'POST', path: `/v1/boxes/${first.id}:stop` });
@@ -115,7 +116,7 @@ it('lists boxes newest first, by status', async () => {
   await remove(second.id);
 });
 
-it('ignores an accidental action on GET and DELETE, and refuses an unknown or missing one on POST', async () => {
+it('a GET or DELETE ignores an action in the path, and a POST needs a known action', async () => {
   const box = (await create(small)).json as Box;
   expect((await server.call({ path: `/v1/boxes/${box.id}:stop` })).json).toMatchObject({
     id: box.id,
@@ -127,7 +128,7 @@ it('ignores an accidental action on GET and DELETE, and refuses an unknown or mi
   expect((await server.call({ method: 'DELETE', path: `/v1/boxes/${box.id}:stop?force=true` })).status).toBe(200);
 });
 
-describe('a body that is not valid', () => {
+describe('the body of a create', () => {
   it.each([
     ['no image', {}, "'image' is missing"],
     ['an empty image', { image: '' }, "'image' must be the name of an image"],
@@ -141,7 +142,7 @@ describe('a body that is not valid', () => {
     ['a name of 64 characters', { ...small, name: 'n'.repeat(64) }, "'name' must be"],
     ['a name like an id', { ...small, name: 'box_abcdefghijkl' }, "'name' must not have the form of a box id"],
     ['an environment key with =', { ...small, env: { 'A=B': 'x' } }, "'env' must be an object of texts"],
-    ['an environment value that is no text', { ...small, env: { A: 1 } }, "'env' must be an object of texts"],
+    ['an environment value that is a number', { ...small, env: { A: 1 } }, "'env' must be an object of texts"],
     [
       'a relative volume',
       { ...small, volumes: [{ host_path: 'a', guest_path: '/b' }] },
@@ -154,25 +155,25 @@ describe('a body that is not valid', () => {
     ],
     ['network as text', { ...small, network: 'yes' }, "'network' must be true or false"],
     ['a list', [], 'the body must be a JSON object'],
-    ['no JSON', '{"image":', 'the body is no JSON'],
-  ])('is refused: %s', async (_, body, message) => {
+    ['invalid JSON', '{"image":', 'the body is no JSON'],
+  ])('is refused with %s', async (_, body, message) => {
     expect(expectError(await create(body), 422, 'VALIDATION_ERROR')).toContain(message);
   });
 
-  it('may have unknown fields, and null where a field may be missing', async () => {
+  it('can have unknown fields, and null for an optional field', async () => {
     const answer = await create({ ...small, colour: 'blue', name: null, env: null, volumes: null });
     expect(answer.status).toBe(201);
     await remove((answer.json as Box).id);
   });
 });
 
-it('refuses a volume whose host path does not exist, and leaves nothing behind', async () => {
+it('a create with a missing host path of a volume fails, and leaves no box behind', async () => {
   const body = { ...small, name: 'volume', volumes: [{ host_path: '/does/not/exist', guest_path: '/mnt' }] };
   expect(expectError(await create(body), 400, 'RUNTIME_ERROR')).toContain('/does/not/exist');
   expect((await server.call({ path: '/v1/boxes' })).json).toEqual([]);
 });
 
-it('refuses a name that is taken, and frees it with the box', async () => {
+it('two boxes cannot have the same name, and the name is free after the removal of its box', async () => {
   const box = (await create({ ...small, name: 'taken' })).json as Box;
   expectError(await create({ ...small, name: 'taken' }), 409, 'NAME_ALREADY_EXISTS');
   await server.call({ method: 'POST', path: `/v1/boxes/taken:stop` });
@@ -183,7 +184,7 @@ it('refuses a name that is taken, and frees it with the box', async () => {
   await remove((again.json as Box).id);
 });
 
-it('keeps the sum of CPUs and memory within the limits, also under parallel creates', async () => {
+it('running boxes never have more CPUs or memory than the limits, even with parallel creates', async () => {
   const answers = await Promise.all(Array.from({ length: 8 }, () => create(small)));
   const good = answers.filter(({ status }) => status === 201);
   const refused = answers.filter(({ status }) => status !== 201);
@@ -192,7 +193,7 @@ it('keeps the sum of CPUs and memory within the limits, also under parallel crea
     expect(expectError(answer, 409, 'RESOURCE_EXCEEDED')).toBeTruthy();
     expect(answer.text).toContain('BOXRUN_MAX_CPU');
   }
-  // What is stopped counts no more, and starting it must fit again.
+  // A stopped box does not count. Its start has to fit into the limits again.
   const [first] = good.map(({ json }) => json as Box);
   await server.call({ method: 'POST', path: `/v1/boxes/${first?.id}:stop` });
   const fifth = await create(small);
@@ -202,7 +203,7 @@ it('keeps the sum of CPUs and memory within the limits, also under parallel crea
   expectError(await create({ ...small, memory_mb: 5000 }), 409, 'RESOURCE_EXCEEDED');
 });
 
-it('leaves neither name nor quota taken after an image that cannot be had', async () => {
+it('a create whose image cannot be pulled leaves its name and its quota free', async () => {
   const body = { ...small, cpu: 4, name: 'bad-image', image: '127.0.0.1:9/nothing:here' };
   expectError(await create(body), 400, 'IMAGE_PULL_FAILED');
   const again = await create({ ...small, cpu: 4, name: 'bad-image' });
@@ -210,7 +211,7 @@ it('leaves neither name nor quota taken after an image that cannot be had', asyn
   await remove((again.json as Box).id);
 });
 
-it('keeps the disk over stop and start', async () => {
+it('a box keeps its disk over stop and start', async () => {
   const box = (await create({ ...small, name: 'disk' })).json as Box;
   const run = (script: string) => server.client.startExec(box.id, { cmd: ['sh', '-c', script] });
   await run('echo kept > /root/file');
@@ -224,7 +225,7 @@ it('keeps the disk over stop and start', async () => {
   await remove(box.id);
 });
 
-it('tells the steps of a create to a client that asks for them', async () => {
+it('a create with Accept: text/event-stream reports its steps, and ends with the box or an error', async () => {
   const answer = await server.call({
     method: 'POST',
     path: '/v1/boxes',
@@ -246,7 +247,7 @@ it('tells the steps of a create to a client that asks for them', async () => {
   expect(failed.text).toContain('event: error\ndata: {"code":"RESOURCE_EXCEEDED"');
 });
 
-it('removes stopped boxes of some age with gc', async () => {
+it('gc removes boxes that have been stopped for longer than the given time', async () => {
   const running = (await create({ ...small, name: 'running' })).json as Box;
   const stopped = (await create({ ...small, name: 'stopped' })).json as Box;
   await server.call({ method: 'POST', path: `/v1/boxes/${stopped.id}:stop` });

@@ -1,4 +1,5 @@
-// The bounds that a user may set, against real servers: what is past each of them is refused or cut, and says so.
+// Tests the bounds that a user can set, on real servers: a request above a bound is refused, and output above its bound
+// is cut. The client gets a message in both cases.
 import { existsSync } from 'node:fs';
 import { request } from 'node:http';
 import { once } from 'node:events';
@@ -24,7 +25,7 @@ afterAll(async () => {
 
 const create = () => server.call({ method: 'POST', path: '/v1/boxes', body: small });
 
-it('a server with --workers MIN:MAX has no more workers, spare ones among them, and says so to who wants one more', async () => {
+it('a server with --workers MIN:MAX never has more than MAX workers, and refuses a box above that', async () => {
   const own = await startServer({ args: ['--workers', '1:2'] });
   const made = [await own.client.create(small), await own.client.create(small)];
   await expect(own.client.create(small)).rejects.toMatchObject({
@@ -38,7 +39,7 @@ it('a server with --workers MIN:MAX has no more workers, spare ones among them, 
       .sort();
   expect(await workers()).toEqual(made.map(({ id }) => id).sort());
   await own.client.stopBox(made[0]?.id ?? '');
-  await eventually('a spare one comes', async () => (await workers()).includes('spare'));
+  await eventually('a spare worker is there', async () => (await workers()).includes('spare'));
   expect(await workers()).toHaveLength(2);
   expect((await own.client.create(small)).status).toBe('running');
   await expect(own.client.startBox(made[0]?.id ?? '')).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
@@ -46,14 +47,14 @@ it('a server with --workers MIN:MAX has no more workers, spare ones among them, 
 });
 
 describe('a server with small caps', () => {
-  it('takes bodies of the length that it was told, and no longer ones', async () => {
+  it('refuses a body above --max-body-mb with 413', async () => {
     const post = (bytes: number) =>
       server.call({ method: 'POST', path: '/v1/boxes', body: { ...small, name: '-', env: { A: 'x'.repeat(bytes) } } });
-    expect((await post(1_500_000)).status).toBe(422); // The name: it was read.
+    expect((await post(1_500_000)).status).toBe(422); // The server has read the body, and refuses the name in it.
     expect(await post(2_200_000)).toMatchObject({ status: 413, json: { code: 'VALIDATION_ERROR' } });
   });
 
-  it('makes as many boxes as it was told, however many ask at once, and another one when one is gone', async () => {
+  it('makes at most --max-boxes boxes, even with parallel creates, and a new one after a removal', async () => {
     const answers = await Promise.all(Array.from({ length: 6 }, create));
     expect(answers.map(({ status }) => status).sort()).toEqual([201, 201, 409, 409, 409, 409]);
     const refused = answers.find(({ status }) => status === 409);
@@ -63,12 +64,12 @@ describe('a server with small caps', () => {
     });
     const [box] = await server.client.listBoxes();
     await server.client.stopBox(box?.id ?? '');
-    expect((await create()).status).toBe(409); // A stopped one counts: it has a disk.
+    expect((await create()).status).toBe(409); // A stopped box counts, because it has a disk.
     await server.client.removeBox(box?.id ?? '');
     expect((await create()).status).toBe(201);
   });
 
-  it('runs as many commands in a box as it was told', async () => {
+  it('runs at most --max-execs commands in a box at once', async () => {
     const [box] = await server.client.listBoxes('running');
     const sleeping = ['sleep', '60'];
     const execs = [
@@ -80,7 +81,7 @@ describe('a server with small caps', () => {
     expect((await server.client.exec(box?.id ?? '', ['true'])).exitCode).toBe(0);
   });
 
-  it('cuts output to the byte, says so, and lets the command go on', async () => {
+  it('cuts output at exactly BOXRUN_MAX_OUTPUT_MB with a message, and the command goes on', async () => {
     const [box] = await server.client.listBoxes('running');
     const exec = await server.client.startExec(box?.id ?? '', [
       'sh',
@@ -104,7 +105,7 @@ describe('a server with small caps', () => {
     expect((await server.client.exec(box?.id ?? '', ['cat', '/root/after'])).stdout).toBe('went on\n');
   });
 
-  it('has as many streams open for a client as it was told, and a place again when one closes', async () => {
+  it('gives a client at most --max-streams streams at once, and another one after one has closed', async () => {
     const [box] = await server.client.listBoxes('running');
     const exec = await server.client.startExec(box?.id ?? '', ['sleep', '60']);
     const path = `/v1/boxes/${box?.id}/exec/${exec.id}/events`;
@@ -131,9 +132,9 @@ describe('a server with small caps', () => {
       },
     });
     expect(terminal.status).toBe(429);
-    expect((await server.call({ path: '/v1/info' })).status).toBe(200); // It is only streams.
+    expect((await server.call({ path: '/v1/info' })).status).toBe(200); // The bound holds only for streams.
     streams[0]?.destroy();
-    const again = await eventually('a place is free', async () => {
+    const again = await eventually('another stream is allowed', async () => {
       const outgoing = request({ host: '127.0.0.1', port: server.port, path, agent: false }).end();
       outgoing.on('error', () => undefined);
       const [{ statusCode }] = (await once(outgoing, 'response')) as [{ statusCode: number }];
@@ -146,8 +147,8 @@ describe('a server with small caps', () => {
   });
 });
 
-describe('over time', () => {
-  it('commands that ended long ago go with their output, where it was told to forget', async () => {
+describe('a server', () => {
+  it('removes commands and their output that ended before BOXRUN_RETENTION_HOURS', async () => {
     const own = await startServer({ env: { BOXRUN_RETENTION_HOURS: '48' } });
     const box = await own.client.create(small);
     const [old, young] = [
@@ -164,7 +165,7 @@ describe('over time', () => {
     expect(execs).toHaveLength(2);
     const setTimes = db.prepare('UPDATE execs SET created_at = ?, finished_at = ? WHERE id = ?');
     setTimes.run(hoursAgo(49.5), hoursAgo(49), execs[0]);
-    setTimes.run(hoursAgo(49.5), hoursAgo(47), execs[1]); // Long ago it began, not so long ago it ended.
+    setTimes.run(hoursAgo(49.5), hoursAgo(47), execs[1]); // Only its end is within the retention.
     db.close();
     await own.start();
     await eventually('the old one is gone', async () => (await own.client.listExecs(box.id)).length === 1);
@@ -173,7 +174,7 @@ describe('over time', () => {
     await own.close();
   });
 
-  it('nothing new is started on a disk that is nearly full, but all that is there can be used and removed', async () => {
+  it('starts no box, run or command on a nearly full disk, but lists and removes boxes', async () => {
     const own = await startServer();
     const box = await own.client.create(small);
     await own.stop();

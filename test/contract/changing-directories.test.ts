@@ -1,5 +1,5 @@
-// Directories that change while boxrun cp packs them: with GNU tar, here or in the box, the copy is made and a warning
-// says what changed. Whatever else fails still does.
+// Tests boxrun cp of directories that change during the copy, on a real server. With GNU tar, on the host or in the
+// box, the copy succeeds and a warning names the changed file. Any other failure of tar is an error.
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
-/** Large enough to be touched many times while it is read. */
+/** The size of the file. tar needs long enough to read it that the test changes it in the meantime. */
 const bytes = 128 * 1024 * 1024;
 let server: TestServer;
 let directory = '';
@@ -30,7 +30,7 @@ function boxrun(...args: string[]): Promise<{ code: number; stderr: string }> {
   });
 }
 
-/** A script for a box that runs GNU tar of this host, with what it is linked with. The base image has none. */
+/** A script for a box that runs GNU tar of this host with its libraries. The base image has no GNU tar. */
 function hostTar(): string {
   const linked = execFileSync('ldd', ['/usr/bin/tar'], { encoding: 'utf8' });
   const loader = realpathSync(/(\/\S*\/ld-\S+) \(/.exec(linked)?.[1] ?? '');
@@ -41,7 +41,7 @@ function hostTar(): string {
 const inBox = (script: string) => server.client.exec('web', ['sh', '-c', script]);
 const warning = /^boxrun: warning: files changed during the copy: \S*tar: \.\/large: file changed as we read it\n$/;
 
-it('into a box', async () => {
+it('boxrun cp into a box succeeds with a warning when a file changes during the copy', async () => {
   mkdirSync(join(directory, 'here'));
   const file = openSync(join(directory, 'here/large'), 'w');
   ftruncateSync(file, bytes);
@@ -57,7 +57,7 @@ it('into a box', async () => {
   expect((await inBox('stat -c %s /root/here/large')).stdout).toBe(`${bytes}\n`);
 });
 
-it('out of a box that has GNU tar', async () => {
+it('boxrun cp out of a box with GNU tar succeeds with a warning when a file changes during the copy', async () => {
   await server.client.upload('web', Buffer.from(hostTar()), '/usr/local/bin/tar');
   const { stdout } = await inBox(
     `chmod +x /usr/local/bin/tar; mkdir /root/there; truncate -s ${bytes} /root/there/large; /usr/local/bin/tar --version`,
@@ -71,7 +71,7 @@ it('out of a box that has GNU tar', async () => {
   expect(statSync(join(directory, 'there/large')).size).toBe(bytes);
 });
 
-it('a tar that fails is a failure: GNU tar with 2, any other with 1', async () => {
+it('boxrun cp fails when GNU tar ends with 2, or another tar with 1', async () => {
   const tar = async (script: string) => {
     await server.client.upload('web', Buffer.from(`#!/bin/sh\n${script}\n`), '/usr/local/bin/tar');
     return boxrun('cp', '-q', 'web:/root/there', 'failed');

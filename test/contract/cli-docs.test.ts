@@ -1,5 +1,5 @@
-// docs/cli.md says what is so: it names every command and every flag, and its examples work as they stand there.
-// Examples of terminals are run by the terminal test, with a terminal.
+// Tests docs/cli.md against the command table and a real server: the page names every command and every flag, and its
+// examples work unchanged. test/system/terminal.test.ts runs the examples that need a terminal.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -42,13 +42,16 @@ afterAll(async () => {
   await server.close();
 });
 
-it.each(commandTable.map((spec) => [spec.name, spec] as const))('tells of %s and all its flags', (name, spec) => {
-  const section = sections.get(name) ?? '';
-  const unknown = Object.keys(spec.options ?? {}).filter((flag) => !section.includes(`--${flag}`));
-  expect({ name, found: section !== '', unknown }).toEqual({ name, found: true, unknown: [] });
-});
+it.each(commandTable.map((spec) => [spec.name, spec] as const))(
+  'docs/cli.md describes %s and all its flags',
+  (name, spec) => {
+    const section = sections.get(name) ?? '';
+    const unknown = Object.keys(spec.options ?? {}).filter((flag) => !section.includes(`--${flag}`));
+    expect({ name, found: section !== '', unknown }).toEqual({ name, found: true, unknown: [] });
+  },
+);
 
-it('has examples that work, in their order', async () => {
+it('the examples in docs/cli.md work in their order', async () => {
   const plain = blocks.filter(({ kind }) => kind === 'plain');
   expect(plain.length).toBeGreaterThan(10);
   for (const { text } of plain) {
@@ -63,7 +66,7 @@ it('has examples that work, in their order', async () => {
   expect(await readFile(join(directory, 'srv/more.txt'), 'utf8')).toBe('more\n');
 }, 240_000);
 
-it('has an example of a server that works', async () => {
+it('the example of boxrun serve in docs/cli.md works', async () => {
   const [block] = blocks.filter(({ kind }) => kind === 'server');
   const stateDir = join(directory, 'state');
   const child = spawn('bash', ['-c', `exec ${(block?.text ?? '').replace('9191', '0')}`], {

@@ -1,5 +1,5 @@
-// Input for commands from the command line (exec -i and -t without a terminal), and boxrun events, against a real
-// server. What needs a terminal is in test/system/terminal.test.ts.
+// Tests boxrun exec -i, boxrun exec -t without a local terminal, and boxrun events, against a real server.
+// test/system/terminal.test.ts has the tests that need a terminal.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -38,7 +38,7 @@ function start(args: readonly string[], stdin: 'pipe' | number = 'pipe'): Runnin
   const pieces = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
   child.stdout?.on('data', (piece: Buffer) => pieces.stdout.push(piece));
   child.stderr?.on('data', (piece: Buffer) => pieces.stderr.push(piece));
-  child.stdin?.on('error', () => undefined); // Nobody reads it any more.
+  child.stdin?.on('error', () => undefined); // The command line may end before it has read its input.
   const ended = once(child, 'close').then(([code]) => code as number | null);
   return {
     child,
@@ -59,8 +59,8 @@ async function give(
 
 const newest = async () => (await server.client.listExecs('web'))[0];
 
-describe('exec -i', () => {
-  it('gives a command every byte of our input, and its end', async () => {
+describe('boxrun exec -i', () => {
+  it('passes every byte of its input to the command, and the end of it', async () => {
     const bytes = Buffer.concat([Buffer.from([0, 0x10, 0x11, 0x03, 0x04, 0xff, 0x0d, 0x0a]), randomBytes(5_000_000)]);
     const counted = await give(bytes, 'exec', '-i', 'web', '--', 'wc', '-c');
     expect({ ...counted, stdout: counted.stdout.toString() }).toEqual({ code: 0, stdout: '5000008\n', stderr: '' });
@@ -69,19 +69,19 @@ describe('exec -i', () => {
     expect(back.stdout.equals(bytes)).toBe(true);
   });
 
-  it('passes the exit code, stderr apart, and an empty input', async () => {
+  it('passes an empty input, keeps stderr apart, and returns the exit code', async () => {
     const result = await give('', 'exec', '-i', 'web', '--', 'sh', '-c', 'cat; echo oops >&2; exit 7');
     expect({ ...result, stdout: result.stdout.toString() }).toEqual({ code: 7, stdout: '', stderr: 'oops\n' });
   });
 
-  it('ends with a command that does not read its input to the end', async () => {
+  it('ends when the command ends without reading all of its input', async () => {
     const running = start(['exec', '-i', 'web', '--', 'head', '-n', '1']);
     running.child.stdin?.write('first\nsecond\n');
     expect(await running.ended).toBe(0);
     expect(running.stdout().toString()).toBe('first\n');
   });
 
-  it('is a conversation where both sides take turns', async () => {
+  it('passes each line at once, so input and output can take turns', async () => {
     const running = start(['exec', '-i', 'web', '--', 'sh', '-c', 'while read line; do echo "got $line"; done']);
     for (const word of ['one', 'two']) {
       running.child.stdin?.write(`${word}\n`);
@@ -91,11 +91,11 @@ describe('exec -i', () => {
     expect(await running.ended).toBe(0);
   });
 
-  it('alone gives input: without it a command reads nothing', async () => {
+  it('is needed for input: without -i a command reads nothing', async () => {
     expect((await give('hello', 'exec', 'web', '--', 'cat')).stdout.toString()).toBe('');
   });
 
-  it('cancels the command on Ctrl-C, and says so', async () => {
+  it('cancels the command on Ctrl-C, and prints that', async () => {
     const running = start(['exec', '-i', 'web', '--', 'sh', '-c', 'echo begun; cat']);
     await eventually('it has begun', async () => running.stdout().length > 0);
     running.child.kill('SIGINT');
@@ -104,7 +104,7 @@ describe('exec -i', () => {
     expect((await newest())?.status).toBe('canceled');
   });
 
-  it('says so when our input cannot be read, and ends the command', async () => {
+  it('reports that its own input cannot be read, and ends the command', async () => {
     const directory = openSync('/', 'r');
     const running = start(['exec', '-i', 'web', '--', 'cat'], directory);
     closeSync(directory);
@@ -113,7 +113,7 @@ describe('exec -i', () => {
     expect((await newest())?.status).toBe('canceled');
   });
 
-  it('never takes a part for the whole: when the gateway dies, it says so and ends the command', async () => {
+  it('fails with UNAVAILABLE when the gateway dies during the input', async () => {
     const running = start(['exec', '-i', 'web', '--', 'sh', '-c', 'echo begun; cat']);
     await eventually('it has begun', async () => running.stdout().length > 0);
     process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
@@ -124,7 +124,7 @@ describe('exec -i', () => {
   });
 });
 
-it('gives a command a terminal with -t, also where we have none', async () => {
+it('boxrun exec -t gives a command a terminal, even if the caller has none', async () => {
   await eventually('the gateway is back', async () =>
     server.client.info().then(
       () => true,
@@ -136,30 +136,32 @@ it('gives a command a terminal with -t, also where we have none', async () => {
   expect((await give('', 'exec', '-u', '1234', '-w', '/', 'web', '--', 'id', '-u')).stdout.toString()).toBe('1234\n');
 });
 
-describe('events', () => {
+describe('boxrun events', () => {
   async function watch(...args: string[]): Promise<Running & { lines: () => string[] }> {
     const running = start(['events', ...args]);
     return { ...running, lines: () => running.stdout().toString().split('\n').slice(0, -1) };
   }
 
-  it('prints one line of JSON for each change, and ends quietly on Ctrl-C', async () => {
+  it('prints one line of JSON for each change, and ends without a message on Ctrl-C', async () => {
     const running = await watch('--json');
     await eventually('it is ready', async () => running.lines().length === 1);
     const exec = await server.client.startExec('web', ['sh', '-c', 'exit 3']);
-    await eventually('the end is told', async () => running.lines().some((line) => line.includes('exec.finished')));
+    await eventually('the end of the command is printed', async () =>
+      running.lines().some((line) => line.includes('exec.finished')),
+    );
     running.child.kill('SIGINT');
     expect([await running.ended, running.stderr()]).toEqual([130, '']);
     const events = running.lines().map((line) => JSON.parse(line) as { type: string; id: string; exec?: object });
     expect(events.map(({ type }) => type)).toEqual(['ready', 'exec.started', 'exec.finished']);
     expect(events[2]?.exec).toMatchObject({ id: exec.id, exit_code: 3 });
     const later = await watch('--json', '--since', events[1]?.id ?? '');
-    await eventually('it goes on there', async () => later.lines().length > 0);
+    await eventually('the next event is printed', async () => later.lines().length > 0);
     expect(later.lines()[0]).toBe(running.lines()[2]);
   });
 
-  it('prints lines for people, and ends quietly when nobody reads them', async () => {
+  it('prints readable lines, and ends without a message when its output is closed', async () => {
     const running = await watch();
-    await eventually('a change is told', async () => {
+    await eventually('a change is printed', async () => {
       await server.client.startExec('web', ['sh', '-c', 'exit 3']);
       return running.lines().some((line) => line.includes('exec.finished'));
     });
@@ -179,18 +181,22 @@ describe('events', () => {
     expect([running.child.exitCode, running.stderr()]).toEqual([141, '']);
   });
 
-  it('comes again when the server does', async () => {
+  it('connects again after the gateway has died', async () => {
     const running = await watch('--json');
     await eventually('it is ready', async () => running.lines().length === 1);
     process.kill((await processOf(server.stateDir, 'gateway')).pid, 'SIGKILL');
-    await eventually('it says so', async () => running.stderr().includes('the connection was lost'));
+    await eventually('it reports the lost connection', async () =>
+      running.stderr().includes('the connection was lost'),
+    );
     await eventually('the server is back', async () =>
       server.client.startExec('web', ['true']).then(
         () => true,
         () => false,
       ),
     );
-    await eventually('it tells on', async () => running.lines().some((line) => line.includes('exec.finished')));
+    await eventually('it prints events again', async () =>
+      running.lines().some((line) => line.includes('exec.finished')),
+    );
     running.child.kill('SIGINT');
     expect(await running.ended).toBe(130);
   });

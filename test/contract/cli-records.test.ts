@@ -1,5 +1,5 @@
-// The commands that look: ls, info, execs, logs with their JSON and ids; copies; and upgrade and uninstall
-// as far as they can be tried where nothing is installed.
+// Tests commands of the command line against a real server: ls, info, images, execs and logs with their JSON and ids,
+// cp, service, and upgrade and uninstall without an installation.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -40,7 +40,7 @@ const run = (program: string, args: readonly string[]) =>
   });
 const boxrun = (...args: string[]) => run(process.execPath, [cliBundle, ...args]);
 
-it('gives JSON and ids for programs', async () => {
+it('ls, info and images print JSON with --json, and ids or names with -q', async () => {
   const { id } = await server.client.getBox('web');
   expect((await boxrun('ls', '-q')).stdout).toBe(`${id}\n`);
   expect(JSON.parse((await boxrun('ls', '--json')).stdout)).toMatchObject([{ id, name: 'web', status: 'running' }]);
@@ -59,7 +59,7 @@ it('gives JSON and ids for programs', async () => {
   expect((await boxrun('images', '-q')).stdout).toBe('base\n');
 });
 
-it('finds boxes by their labels', async () => {
+it('ls -l finds boxes by their labels', async () => {
   const created = await boxrun('create', 'base', '--cpu', '1', '-m', '64', '-l', 'team=docs', '--label', 'a=b=c', '-q');
   expect(created.code).toBe(0);
   expect((await boxrun('ls', '-q', '-l', 'team', '-l', 'a=b=c')).stdout).toBe(created.stdout);
@@ -67,7 +67,7 @@ it('finds boxes by their labels', async () => {
   expect(await boxrun('rm', '-f', created.stdout.trim())).toMatchObject({ code: 0 });
 });
 
-it('sets variables and the directory of a command', async () => {
+it('exec and run set the variables and the directory of a command', async () => {
   const { stdout } = await boxrun(
     'exec',
     '-e',
@@ -88,7 +88,7 @@ it('sets variables and the directory of a command', async () => {
   ).toMatchObject({ code: 3 });
 });
 
-it('lists commands and prints again what they wrote', async () => {
+it('execs lists the commands of a box, and logs prints their output again', async () => {
   const exec = await server.client.startExec('web', ['sh', '-c', 'echo out; echo err >&2; exit 5']);
   expect(await boxrun('logs', '-f', 'web', exec.id)).toEqual({ code: 0, stdout: 'out\n', stderr: 'err\n' });
   const events = (await boxrun('logs', '--json', 'web', exec.id)).stdout
@@ -102,7 +102,7 @@ it('lists commands and prints again what they wrote', async () => {
   );
 });
 
-it('prints what a command has written by now, or follows it; looking on changes nothing', async () => {
+it('logs prints the output so far, logs -f follows it, and Ctrl-C does not end the command', async () => {
   const exec = await server.client.startExec('web', ['sh', '-c', 'echo begun; sleep 300']);
   expect(await boxrun('logs', 'web', exec.id)).toEqual({ code: 0, stdout: 'begun\n', stderr: '' });
   const child = spawn(process.execPath, [cliBundle, 'logs', '-f', 'web', exec.id], { env });
@@ -114,7 +114,7 @@ it('prints what a command has written by now, or follows it; looking on changes 
   await server.client.cancelExec('web', exec.id);
 });
 
-it('copies directories both ways, bytes and modes and links', async () => {
+it('cp copies directories in both directions, with contents, modes and links', async () => {
   const site = join(directory, 'site');
   await mkdir(join(site, 'deep/er'), { recursive: true });
   const bytes = Buffer.from(Array.from({ length: 70_000 }, (_, at) => at % 251));
@@ -131,21 +131,21 @@ it('copies directories both ways, bytes and modes and links', async () => {
   expect((await boxrun('exec', 'web', '--', 'ls', '-A', '/srv')).stdout).toBe('fresh\nsite\n');
 });
 
-it('says what is wrong with a copy', async () => {
+it('cp fails with a clear error when its arguments, its source or its box are wrong', async () => {
   expect(await boxrun('cp', 'a', 'b')).toMatchObject({ code: 2 });
   expect((await boxrun('cp', 'web:/no/such', 'x')).stderr).toMatch(/^Error: \[RUNTIME_ERROR\] /);
   expect(await boxrun('cp', 'no-such', 'web:/tmp/x')).toMatchObject({ code: 1 });
   expect((await boxrun('cp', 'site', 'nobody:/x')).stderr).toMatch(/^Error: \[BOX_NOT_FOUND\] /);
 });
 
-it('prints a script for PowerShell too, which asks the command itself', async () => {
+it('completion prints a script for PowerShell that calls boxrun', async () => {
   const { code, stdout } = await boxrun('completion', 'powershell');
   expect(code).toBe(0);
   expect(stdout).toMatch(/Register-ArgumentCompleter -Native -CommandName boxrun/);
   expect(stdout).toContain('boxrun __complete');
 });
 
-it('prints a unit file, and says of a service that is not there that it does not run', async () => {
+it('service install --print prints a unit file, and service status reports a missing service', async () => {
   const printed = await boxrun('service', 'install', '--print', '--', '--port', '9191');
   expect(printed).toMatchObject({ code: 0, stderr: '' });
   expect(printed.stdout).toContain('"serve" "--port" "9191"');
@@ -156,12 +156,12 @@ it('prints a unit file, and says of a service that is not there that it does not
   expect(JSON.parse(stdout)).toMatchObject({ unit: 'boxrun.service', installed: false, active: false, answers: true });
 });
 
-it.skipIf(existsSync('/run/systemd/system'))('refuses to install a service where systemd does not run', async () => {
+it.skipIf(existsSync('/run/systemd/system'))('service install fails when systemd does not run', async () => {
   const { code, stderr } = await boxrun('service', 'install');
   expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('--print') as string });
 });
 
-it('says what an upgrade and an uninstall would do, and does nothing unasked', async () => {
+it('upgrade and uninstall print what they would do, and do nothing without a confirmation', async () => {
   expect(await boxrun('upgrade')).toMatchObject({
     code: 1,
     stdout: expect.stringContaining('git pull && npm ci') as string,

@@ -1,5 +1,5 @@
-// The command line against a real server: what it prints, its exit codes, interrupts, broken pipes, and the start of a
-// server.
+// Tests the command line against a real server: its output, exit codes, interrupts and closed pipes. Also tests how it
+// starts a server in the background.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -42,7 +42,7 @@ async function finish(child: ChildProcess): Promise<Result> {
 
 const boxrun = (...args: string[]) => finish(start(args));
 
-it('creates, lists, stops, starts and removes a box', async () => {
+it('the command line creates, lists, stops, starts and removes a box', async () => {
   const created = await boxrun('create', 'base', '--name', 'life', '--cpu', '1', '-m', '64', '-d', '1');
   expect(created.code).toBe(0);
   expect(created.stdout).toMatch(/^box_[A-Za-z0-9_-]{12}\nName: life\nStatus: running\n$/);
@@ -60,8 +60,8 @@ it('creates, lists, stops, starts and removes a box', async () => {
   expect((await boxrun('gc', '--older-than', '0')).stdout).toBe('Removed: 0\n');
 });
 
-describe('exec', () => {
-  it('passes output and exit code through', async () => {
+describe('boxrun exec', () => {
+  it('prints the output of the command, and returns its exit code', async () => {
     expect(await boxrun('exec', 'web', '--', 'sh', '-c', 'echo out; echo err >&2; exit 9')).toEqual({
       code: 9,
       stdout: 'out\n',
@@ -70,19 +70,19 @@ describe('exec', () => {
     expect((await boxrun('exec', 'web', '--', 'no-such-command')).code).toBe(127);
   });
 
-  it('takes everything after -- as it is', async () => {
+  it('passes all arguments after -- unchanged', async () => {
     expect((await boxrun('exec', 'web', '--', 'echo', '--help', '-t', '5', '--', '007', '')).stdout).toBe(
       '--help -t 5 -- 007 \n',
     );
   });
 
-  it('gives bytes exactly', async () => {
+  it('prints every byte of the output unchanged', async () => {
     const script = "printf '\\000\\377\\376\\r\\n'; head -c 300000 /dev/zero | tr '\\0' '\\201'";
     const { stdout } = await boxrun('exec', 'web', '--', 'sh', '-c', script);
     expect(stdout).toBe(`\x00\xff\xfe\r\n${'\x81'.repeat(300_000)}`);
   });
 
-  it('streams while the command runs', async () => {
+  it('prints output while the command runs', async () => {
     const child = start(['exec', 'web', '--', 'sh', '-c', 'echo first; sleep 5']);
     const [piece] = (await once(child.stdout as NonNullable<ChildProcess['stdout']>, 'data')) as [Buffer];
     expect(piece.toString()).toBe('first\n');
@@ -97,7 +97,7 @@ describe('exec', () => {
     expect(result.stderr).toContain('timed out');
   });
 
-  it('detaches, and prints the id', async () => {
+  it('prints the id of the command and ends with -d', async () => {
     const { code, stdout } = await boxrun('exec', '-d', 'web', '--', 'sleep', '30');
     expect(code).toBe(0);
     expect(stdout).toMatch(/^exec_[A-Za-z0-9_-]{12}\n$/);
@@ -106,7 +106,7 @@ describe('exec', () => {
     await server.client.cancelExec('web', exec.id);
   });
 
-  it('cancels the command in the box on Ctrl-C, and says so', async () => {
+  it('cancels the command in the box on Ctrl-C, and prints that', async () => {
     const child = start(['exec', 'web', '--', 'sh', '-c', 'echo begun; sleep 300']);
     await once(child.stdout as NonNullable<ChildProcess['stdout']>, 'data');
     child.kill('SIGINT');
@@ -117,7 +117,7 @@ describe('exec', () => {
     expect(newest?.status).toBe('canceled');
   });
 
-  it('ends quietly, and ends the command, when nobody reads its output any more', async () => {
+  it('ends without a message, and cancels the command, when its output is closed', async () => {
     const child = start(['exec', 'web', '--', 'yes']);
     await once(child.stdout as NonNullable<ChildProcess['stdout']>, 'data');
     child.stdout?.destroy();
@@ -130,11 +130,11 @@ describe('exec', () => {
   });
 });
 
-it('runs a command in a box of its own', async () => {
+it('boxrun run runs a command in a new box, and removes the box', async () => {
   const size = ['--cpu', '1', '-m', '64'];
   const result = await boxrun('run', ...size, 'base', '--', 'sh', '-c', 'echo out; echo err >&2; exit 4');
   expect(result).toEqual({ code: 4, stdout: 'out\n', stderr: 'err\n' });
-  // Its output comes while it runs, byte for byte.
+  // The output comes while the command runs, and its bytes are unchanged.
   const talking = start(['run', ...size, 'base', '--', 'sh', '-c', "printf '\\377\\n'; sleep 300"]);
   const [first] = (await once(talking.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
   expect(first).toEqual(Buffer.from([0xff, 0x0a]));
@@ -148,7 +148,7 @@ it('runs a command in a box of its own', async () => {
   await eventually('its box is gone', async () => (await server.client.listBoxes()).length === 1);
 });
 
-it('tells errors with code and hint', async () => {
+it('the command line prints an error with its code', async () => {
   const result = await boxrun('exec', 'nobody', '--', 'true');
   expect(result).toMatchObject({ code: 1, stdout: '' });
   expect(result.stderr).toMatch(/^Error: \[BOX_NOT_FOUND\] /);
@@ -170,26 +170,26 @@ it.each([
   [['exec', 'web', '-id', '--', 'true'], 'choose one of'],
   [['ls', '--', 'x'], 'this command does not take words after --'],
   [['ls', '-s', 'gone'], 'Invalid values'],
-])('exits 2 when used wrongly: boxrun %j', async (args, message) => {
+])('the command line exits with 2 for wrong arguments: boxrun %j', async (args, message) => {
   const { code, stdout, stderr } = await boxrun(...args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   expect(stderr).toContain(message);
 });
 
-it.each(commandTable.map(({ name }) => name))('has an example in the help of %s', async (command) => {
+it.each(commandTable.map(({ name }) => name))('boxrun %s --help has an example', async (command) => {
   const { code, stdout } = await boxrun(command, '--help');
   expect(code).toBe(0);
   expect(stdout).toContain('Examples:');
 });
 
-it('lists images, and short names of others', async () => {
+it('boxrun images lists the images and the short names of registry images', async () => {
   const { code, stdout } = await boxrun('images');
   expect(code).toBe(0);
   expect(stdout).toContain('base');
   expect(stdout).toContain('ubuntu:24.04');
 });
 
-describe('without a server', () => {
+describe('the command line without a server', () => {
   async function withStateDir(work: (env: NodeJS.ProcessEnv, stateDir: string) => Promise<void>): Promise<void> {
     const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
     try {
@@ -201,7 +201,7 @@ describe('without a server', () => {
     }
   }
 
-  it('starts one in the background, once, and leaves it running', async () => {
+  it('starts one server in the background, even if three commands need it at once', async () => {
     await withStateDir(async (env, stateDir) => {
       const port = 20_000 + (process.pid % 20_000);
       const results = await Promise.all(
@@ -214,7 +214,7 @@ describe('without a server', () => {
     });
   });
 
-  it('says why it could not be started', async () => {
+  it('reports why the server could not be started', async () => {
     await withStateDir(async (env, stateDir) => {
       const own = { BOXRUN_SOCKET: join(stateDir, 'own.sock'), BOXRUN_PORT: String(server.port) };
       const result = await finish(start(['ls'], { ...env, ...own }));
@@ -227,14 +227,14 @@ describe('without a server', () => {
   });
 });
 
-describe('serve', () => {
+describe('boxrun serve', () => {
   it('refuses a state directory that another server uses', async () => {
     const { code, stderr } = await boxrun('serve', '--port', '0');
     expect(code).toBe(1);
     expect(stderr).toContain('another server uses the state directory');
   });
 
-  it('listens on a socket alone when that is all it is told', async () => {
+  it('listens only on the socket with --socket and without --port', async () => {
     const stateDir = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
     const socket = join(stateDir, 'own.sock');
     const env = { ...server.env, BOXRUN_STATE_DIR: stateDir };

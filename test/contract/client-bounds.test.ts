@@ -1,5 +1,5 @@
-// What one client has open at once is bounded: connections and requests under way. What is more is refused with 429,
-// and other clients notice nothing of it.
+// Tests the bounds for one client on a real server: its connections, and its open requests on one connection. The
+// server refuses more, and other clients are not affected.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
@@ -33,11 +33,11 @@ async function textOf(socket: Socket): Promise<string> {
   return Buffer.concat(pieces).toString();
 }
 
-/** By the Unix socket, which is another client. */
+/** Asks through the Unix socket, because the server takes that for another client. */
 const expectOthersServed = async () =>
   expect((await server.call({ path: '/v1/info', via: 'socket' })).status).toBe(200);
 
-it('refuses connections that are too many, and takes new ones when others have ended', async () => {
+it('a connection above the bound gets a 429, and a new one works after another has ended', async () => {
   const most = streamsMax + limits.connectionsBesideStreamsMax;
   for (let count = 0; count < most; count++) await open();
   const text = await textOf(await open());
@@ -56,7 +56,7 @@ it('refuses connections that are too many, and takes new ones when others have e
     );
 });
 
-it('refuses requests that are too many on one connection, and closes it', async () => {
+it('the server closes a connection with too many open requests', async () => {
   const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
   const exec = await server.client.startExec(box.id, ['sleep', '1000']);
   const wait = `GET /v1/boxes/${box.id}/exec/${exec.id}?wait=300 HTTP/1.1\r\nHost: localhost\r\n\r\n`;

@@ -1,5 +1,5 @@
-// boxrun debug bundle: has what a bug report needs and none of what boxes were given or said, whether the server is up
-// or down.
+// Tests boxrun debug bundle with a real server, while it runs and after it has ended. The bundle has everything for a
+// bug report, but no environment, labels, arguments or output of boxes.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { collect } from '../support/servers/crash-server.ts';
 const run = promisify(execFile);
 const secrets = ['secret-of-a-box', 'secret-of-a-command', 'secret-label', 'secret-argument', 'spoken-aloud'];
 
-/** Names of its files, and all of their content. */
+/** Returns the names of the files in the bundle, and the text of all of them. */
 async function unpack(path: string): Promise<{ names: string[]; text: string }> {
   const { stdout: listed } = await run('tar', ['-tzf', path]);
   const { stdout: text } = await run('tar', ['-xzOf', path], { maxBuffer: 64 * 2 ** 20 });
@@ -25,7 +25,7 @@ async function unpack(path: string): Promise<{ names: string[]; text: string }> 
   };
 }
 
-it('has logs, versions, findings and states, and no secret, with the server up and down', async () => {
+it('a debug bundle has logs, versions, findings and states, but no secret, with and without a server', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'boxrun-bundle-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
   const server = await startServer({ args: ['--log-level', 'trace'] });

@@ -1,5 +1,5 @@
-// The stream of changes, through a real server: what it tells, how a client resumes it, and what becomes of it when
-// processes of the server die. Plain HTTP where the form counts, else the SDK.
+// Tests the stream of state events on a real server: its events, how a client resumes it, and what happens when
+// processes of the server die. The tests use plain HTTP when the format matters, and otherwise the SDK.
 import { request, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -42,7 +42,7 @@ async function watch(headers: Record<string, string> = {}, query = ''): Promise<
   };
 }
 
-/** Watches through the SDK. */
+/** Follows the stream with the SDK, and collects its events. */
 function follow(client: BoxRunClient, options: StateEventsOptions = {}) {
   const controller = new AbortController();
   const seen: StateEvent[] = [];
@@ -63,7 +63,7 @@ const kindsOf = (events: readonly StateEvent[], id: string) =>
   events.filter((event) => idOf(event) === id).map(({ type }) => type);
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 
-it('tells the life of a box and of its commands, each as the API shows it', async () => {
+it('the stream reports every change of a box and its commands, with the objects of the API', async () => {
   const watcher = await watch();
   expect(watcher.incoming.headers).toMatchObject({
     'content-type': 'text/event-stream; charset=utf-8',
@@ -77,7 +77,9 @@ it('tells the life of a box and of its commands, each as the API shows it', asyn
   await server.client.stopBox('told');
   const stopped = (await server.call({ path: '/v1/boxes/told' })).json;
   await server.client.removeBox('told');
-  await eventually('the removal is told', async () => watcher.messages().some(({ event }) => event === 'box.removed'));
+  await eventually('the removal is reported', async () =>
+    watcher.messages().some(({ event }) => event === 'box.removed'),
+  );
   const messages = watcher.messages();
   watcher.close();
   const document = (await server.call({ path: '/openapi.json' })).json as unknown as ApiDocument;
@@ -118,7 +120,7 @@ it('tells the life of a box and of its commands, each as the API shows it', asyn
   expect(ids).toEqual(ids.map((_, index) => (ids[0] ?? 0) + index));
 });
 
-it('goes on behind an id, by header or by query, the header first; and says reset where it cannot', async () => {
+it('the stream resumes after the id in Last-Event-ID or since, and sends reset for an unknown id', async () => {
   const first = await watch();
   await eventually('it is ready', async () => first.messages().length === 1);
   const readyId = first.messages()[0]?.id ?? '';
@@ -128,13 +130,13 @@ it('goes on behind an id, by header or by query, the header first; and says rese
   await server.client.removeBox(box.id, { force: true });
   const all = await watch({ 'last-event-id': readyId }, '?since=nonsense');
   const same = await watch({}, `?since=${readyId}`);
-  await eventually('the removal is told', async () =>
+  await eventually('the removal is reported', async () =>
     [all, same].every((each) => each.messages().at(-1)?.event === 'box.removed'),
   );
   expect(all.messages()).toEqual(same.messages());
   expect(all.messages().slice(0, first.messages().length - 1)).toEqual(first.messages().slice(1));
   const foreign = await watch({ 'last-event-id': '17' });
-  await eventually('it says so', async () => foreign.messages().length === 1);
+  await eventually('the reset comes', async () => foreign.messages().length === 1);
   expect(foreign.messages()).toEqual([{ id: all.messages().at(-1)?.id, event: 'reset', data: '{}' }]);
   for (const each of [all, same, foreign]) each.close();
   expect((await server.call({ path: `/v1/events?since=${'x'.repeat(65)}` })).json).toMatchObject({
@@ -146,14 +148,14 @@ it('goes on behind an id, by header or by query, the header first; and says rese
   expect((await server.call({ method: 'POST', path: '/v1/events' })).status).toBe(405);
 });
 
-it('tells many clients the same, and none of them twice', async () => {
+it('eight clients get the same events, and no event twice', async () => {
   const clients = Array.from({ length: 8 }, () => follow(server.client));
   await eventually('all are ready', async () => clients.every(({ seen }) => seen[0]?.type === 'ready'));
   const box = await server.client.create(small);
   const execs = await Promise.all(Array.from({ length: 30 }, () => server.client.startExec(box.id, ['true'])));
   await server.client.removeBox(box.id, { force: true });
   for (const client of clients) {
-    await eventually('it has heard all', async () => client.seen.at(-1)?.type === 'box.removed');
+    await eventually('it has all events', async () => client.seen.at(-1)?.type === 'box.removed');
     expect(client.seen).toEqual(clients[0]?.seen);
     for (const { id } of execs) expect(kindsOf(client.seen, id)).toEqual(['exec.started', 'exec.finished']);
     client.stop();
@@ -175,7 +177,7 @@ async function kill(role: 'gateway' | 'supervisor' | 'writer'): Promise<void> {
   );
 }
 
-it('loses nothing when the gateway or the supervisor dies, and says reset when the writer does', async () => {
+it('the stream loses no event when the gateway or supervisor dies, and sends reset when the writer dies', async () => {
   const box = await server.client.create({ ...small, name: 'lasting' });
   const lost: string[] = [];
   const client = follow(server.client, { onLost: ({ code }) => lost.push(code) });
@@ -183,17 +185,17 @@ it('loses nothing when the gateway or the supervisor dies, and says reset when t
   for (const role of ['gateway', 'supervisor'] as const) {
     await kill(role);
     const exec = await server.client.startExec(box.id, ['true']);
-    await eventually('it hears on', async () => kindsOf(client.seen, exec.id).includes('exec.finished'));
+    await eventually('events come again', async () => kindsOf(client.seen, exec.id).includes('exec.finished'));
   }
   expect(client.seen.map(({ type }) => type)).not.toContain('reset');
   expect(new Set(lost)).toEqual(new Set(['UNAVAILABLE']));
   const ids = client.seen.map(({ id }) => Number(id.split('.')[1]));
   expect(ids).toEqual(ids.map((_, index) => (ids[0] ?? 0) + index));
   await kill('writer');
-  // What happens before it is told so is part of the list that it has to read anew.
-  await eventually('it is told to list anew', async () => client.seen.some(({ type }) => type === 'reset'));
+  // The client lists everything again at a reset. So events before the reset may be missing in the stream.
+  await eventually('the reset comes', async () => client.seen.some(({ type }) => type === 'reset'));
   const exec = await server.client.startExec(box.id, ['true']);
-  await eventually('it hears on', async () => kindsOf(client.seen, exec.id).includes('exec.finished'));
+  await eventually('events come again', async () => kindsOf(client.seen, exec.id).includes('exec.finished'));
   expect(client.seen.filter(({ type }) => type === 'reset')).toHaveLength(1);
   expect(kindsOf(client.seen, exec.id)).toEqual(['exec.started', 'exec.finished']);
   client.stop();
@@ -201,14 +203,14 @@ it('loses nothing when the gateway or the supervisor dies, and says reset when t
   await server.client.removeBox(box.id, { force: true });
 });
 
-it('goes on after an orderly restart of the server', async () => {
+it('the stream of the SDK goes on after an orderly restart of the server', async () => {
   const client = follow(server.client, { attemptsMax: Infinity });
   await eventually('it is ready', async () => client.seen.length === 1);
   await server.stop();
   await server.start();
   const box = await server.client.create(small);
   await eventually(
-    'it hears on',
+    'events come again',
     async () =>
       kindsOf(client.seen, box.id).includes('box.created') || client.seen.some(({ type }) => type === 'reset'),
   );
@@ -216,7 +218,7 @@ it('goes on after an orderly restart of the server', async () => {
   await client.ended;
 });
 
-it('gives a stream with follow=false only what there is, and says that this is all', async () => {
+it('the output stream of a command with follow=false sends the events so far, and then an end event', async () => {
   const box = await server.client.create(small);
   const exec = await server.client.startExec(box.id, ['sh', '-c', 'echo one; sleep 300']);
   const path = `/v1/boxes/${box.id}/exec/${exec.id}/events`;

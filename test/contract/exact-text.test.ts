@@ -1,5 +1,5 @@
-// Names, arguments and paths arrive as they are, or are refused: nothing that is no UTF-8 is ever passed on as
-// something else. By the command line, HTTP and the SDK.
+// Tests names, arguments and paths on the command line, over HTTP and in the SDK, against a real server. Valid UTF-8
+// arrives unchanged. Everything else is refused, and never replaced by another text.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ afterAll(async () => {
 
 const inBox = async (script: string) => (await server.client.exec('web', ['sh', '-c', script])).stdout;
 
-/** The command line in `directory`, as a shell makes it: its words may be any bytes. */
+/** Runs a shell script with the command line in `directory`. A shell can pass arguments of any bytes. */
 async function shell(script: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const child = spawn('sh', ['-c', `boxrun() { "${process.execPath}" "${cliBundle}" "$@"; }\n${script}`], {
     cwd: directory,
@@ -52,7 +52,7 @@ describe('the command line', () => {
     expect(stderr).toMatch(/an argument is not UTF-8: '[^']*caf\\xe9'/);
   });
 
-  it('passes on every text that is UTF-8, also the character that stands for what is none', async () => {
+  it('passes on all UTF-8 text unchanged, even the replacement character U+FFFD', async () => {
     const text = '\u{1f600}\ufffd\u0085\u2028 é\r\n\t"\'\\$(x)';
     writeFileSync(join(directory, 'text'), text);
     expect(await shell('boxrun exec web -- printf %s "$(cat text)"')).toEqual({ code: 0, stdout: text, stderr: '' });
@@ -68,7 +68,7 @@ describe('the command line', () => {
     }
   });
 
-  it('copies directories whose files have names of any bytes, both ways', async () => {
+  it('copies directories in both directions, even if names of files are not UTF-8', async () => {
     const names = [Buffer.from([0x61, 0xff, 0xfe]), Buffer.from('é\n'), Buffer.from([0xed, 0xa0, 0x80])];
     mkdirSync(join(directory, 'names'));
     for (const name of names)
@@ -104,7 +104,7 @@ async function raw({ method = 'POST', path, headers = {}, body }: Raw): Promise<
   return { status: answer.statusCode ?? 0, json: JSON.parse(Buffer.concat(pieces).toString()) as JsonBody };
 }
 
-describe('HTTP', () => {
+describe('the server', () => {
   const box = { image: 'base', cpu: 1, memory_mb: 64 };
   const half = '\ud800';
   it.each<[string, string, object]>([
@@ -117,7 +117,7 @@ describe('HTTP', () => {
     ['', 'name', { ...box, name: half }],
     ['', 'volumes.0.host_path', { ...box, volumes: [{ host_path: `/tmp/${half}`, guest_path: '/srv' }] }],
     ['run', 'cmd.0', { image: 'base', cmd: [half] }],
-  ])('refuses halves of surrogate pairs in %s %s', async (route, field, body) => {
+  ])('refuses half of a surrogate pair in %s %s', async (route, field, body) => {
     const path = route === '' ? '/v1/boxes' : route === 'run' ? '/v1/run' : `/v1/boxes/web/${route}`;
     const { status, json } = await server.call({ method: 'POST', path, body });
     expect(status).toBe(422);
@@ -132,12 +132,12 @@ describe('HTTP', () => {
     ['exec', { cmd: ['pwd'], workdir: '/a\0b' }],
     ['exec', { cmd: ['id'], user: 'a\0b' }],
     ['files/download', { path: '/root/a\0b' }],
-  ])('refuses NUL in %s %j', async (route, body) => {
+  ])('refuses a NUL in %s %j', async (route, body) => {
     const { status, json } = await server.call({ method: 'POST', path: `/v1/boxes/web/${route}`, body });
     expect({ status, code: json.code }).toEqual({ status: 422, code: 'VALIDATION_ERROR' });
   });
 
-  it('takes whole surrogate pairs, escaped or not', async () => {
+  it('accepts whole surrogate pairs, escaped or not', async () => {
     const body = Buffer.from('{"cmd": ["printf", "%s", "\\ud83d\\ude00\u{1f600}"]}');
     const headers = { 'content-type': 'application/json' };
     const { json } = await raw({ path: '/v1/boxes/web/exec', headers, body });
@@ -177,7 +177,7 @@ describe('HTTP', () => {
       'GET /v1/boxes/web/attach?shell=%2fbin%2fcaf%e9 HTTP/1.1',
       'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n',
     ],
-  ])('refuses it also in %j', async (line, headers) => {
+  ])('refuses an address that is not UTF-8 in the raw request %j', async (line, headers) => {
     const socket = connect(server.socketPath);
     socket.end(Buffer.from(`${line}\r\nHost: localhost\r\n${headers}\r\n`, 'latin1'));
     const [answer] = (await once(socket, 'data')) as [Buffer];
@@ -202,14 +202,14 @@ describe('HTTP', () => {
     });
 
   it.each([
-    ['no UTF-8', Buffer.from('/root/caf\xe9', 'latin1'), ''],
+    ['not UTF-8', Buffer.from('/root/caf\xe9', 'latin1'), ''],
     [
-      'no UTF-8, and says so',
+      'not UTF-8, with another charset in its type',
       Buffer.from('/root/caf\xe9', 'latin1'),
       'Content-Type: text/plain; charset=iso-8859-1\r\n',
     ],
     [
-      'no UTF-8, and says that it is',
+      'not UTF-8, with the charset utf-8 in its type',
       Buffer.from('/root/caf\xe9', 'latin1'),
       'Content-Type: text/plain; charset=utf-8\r\n',
     ],
@@ -224,14 +224,17 @@ describe('HTTP', () => {
     expect(await inBox('ls -A /root | grep caf')).toBe('');
   });
 
-  it.each(['', 'Content-Type: text/plain; charset=UTF-8\r\n'])('takes one that is UTF-8, with %j', async (type) => {
-    const dest = '/root/é \ufffd\u{1f600}';
-    expect(await upload(Buffer.from(dest), type)).toEqual({ status: 200, json: { ok: true, dest } });
-    expect(await inBox(`cat '${dest}'; rm '${dest}'`)).toBe('content');
-  });
+  it.each(['', 'Content-Type: text/plain; charset=UTF-8\r\n'])(
+    'accepts a UTF-8 destination of an upload with the header %j',
+    async (type) => {
+      const dest = '/root/é \ufffd\u{1f600}';
+      expect(await upload(Buffer.from(dest), type)).toEqual({ status: 200, json: { ok: true, dest } });
+      expect(await inBox(`cat '${dest}'; rm '${dest}'`)).toBe('content');
+    },
+  );
 });
 
-it('the SDK refuses an upload to half a surrogate pair', async () => {
+it('the SDK refuses an upload to a path with half of a surrogate pair', async () => {
   const upload = server.client.upload('web', Buffer.from('x'), '/root/\ud800');
   await expect(upload).rejects.toMatchObject({ code: 'VALIDATION_ERROR' });
 });

@@ -1,4 +1,5 @@
-// Commands with input, terminals, users and signals over HTTP and WebSocket, through a real server and a real box.
+// Tests commands with input, terminals, users and signals over HTTP and WebSocket, through a real server and a real
+// box.
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { collect } from '../support/servers/crash-server.ts';
@@ -22,7 +23,7 @@ const attach = (exec: string) => openSocket(`ws://127.0.0.1:${server.port}/v1/bo
 const signal = (exec: string, name: unknown) =>
   server.call({ method: 'POST', path: `/v1/boxes/${box}/exec/${exec}:signal`, body: { signal: name } });
 
-it('feeds a command, ends its input, and shows all of its output, stderr apart', async () => {
+it('a client can send input and its end to a command, and gets all output with stderr apart', async () => {
   const exec = await start({ cmd: ['sh', '-c', 'echo early; md5sum; echo oops >&2; exit 4'], stdin: true });
   expect(exec.status).toBe('running');
   const socket = await attach(exec.id);
@@ -37,7 +38,7 @@ it('feeds a command, ends its input, and shows all of its output, stderr apart',
   ]);
 });
 
-it('outlives whoever feeds it, and shows everything again to the next one', async () => {
+it('a command goes on when its client leaves, and the next client gets all output again', async () => {
   const exec = await start({ cmd: ['sh', '-c', 'read a; echo "got $a"; read b; echo "and $b"'], stdin: true });
   const first = await attach(exec.id);
   first.type('one\n');
@@ -54,14 +55,14 @@ it('outlives whoever feeds it, and shows everything again to the next one', asyn
 });
 
 it.each([false, true])(
-  'drops input for a command that reads no more, and every other command of the box goes on (terminal: %s)',
+  'input for a command that no longer reads is dropped, and other commands go on (terminal: %s)',
   async (tty) => {
     const beside = await start({ cmd: ['sh', '-c', 'while [ ! -e /root/over ]; do sleep 0.1; done; echo beside'] });
     for (let round = 0; round < 10; round += 1) {
       const exec = await start({ cmd: ['sh', '-c', 'echo up; read a; exec <&-; sleep 0.2; exit 3'], stdin: true, tty });
       const socket = await attach(exec.id);
       await socket.until(/up\r?\n/);
-      // More than the pipe holds, so that some of it is being written when the command ends.
+      // This is more than the pipe holds, so the worker is still writing when the command ends.
       for (let piece = 0; piece < 8; piece += 1) socket.type(Buffer.alloc(200_000, 'more\n'));
       await socket.closed;
       expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
@@ -72,7 +73,7 @@ it.each([false, true])(
   },
 );
 
-it('gives a command a terminal, whose size changes', async () => {
+it('a command with a terminal sees its size and a new size', async () => {
   const exec = await start({
     cmd: ['sh', '-c', 'stty size; read a; stty size; [ -t 1 ] && echo "tty $TERM"'],
     tty: true,
@@ -88,7 +89,7 @@ it('gives a command a terminal, whose size changes', async () => {
   await socket.closed;
 });
 
-it('says so when a command takes no input', async () => {
+it('attach fails with an error when the command takes no input or does not exist', async () => {
   const exec = await start({ cmd: ['sleep', '1000'] });
   const socket = await attach(exec.id);
   await socket.closed;
@@ -99,11 +100,11 @@ it('says so when a command takes no input', async () => {
   await server.client.cancelExec(box, exec.id);
 });
 
-it('runs a command as the user asked for', async () => {
+it('a command runs as the requested user, in a directory that this user can enter', async () => {
   const show = ['sh', '-c', 'id -u; id -g; pwd'];
   const run = async (body: object) => collect(server.client, await start(body));
   expect((await run({ cmd: show, user: '1234:55', workdir: '/tmp' })).stdout).toBe('1234\n55\n/tmp\n');
-  // The directory of the box is /root, closed to others: who has not asked for it starts at the top.
+  // The workdir of the box is /root, which other users cannot enter. A command without its own workdir starts in /.
   expect((await run({ cmd: show, user: '1234:55' })).stdout).toBe('1234\n55\n/\n');
   expect((await run({ cmd: show, user: '1234:55', env: { 'odd.name': '1' } })).stdout).toBe('1234\n55\n/\n');
   expect((await run({ cmd: show })).stdout).toBe('0\n0\n/root\n');
@@ -120,7 +121,7 @@ it('runs a command as the user asked for', async () => {
   ).toBe(400);
 });
 
-it('sends a signal to a command, by name or number', async () => {
+it('a client can send a signal to a command, by name or number', async () => {
   for (const [given, code] of [
     ['TERM', 143],
     ['SIGINT', 130],

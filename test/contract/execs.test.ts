@@ -1,5 +1,5 @@
-// Commands in boxes over HTTP, against a real server: exec objects, event streams with resume, cancel, timeouts, output
-// as it is.
+// Tests commands over HTTP on a real server: the JSON objects, output streams and how a client resumes them, output,
+// cancel, timeouts and errors.
 import { request, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Box, Exec } from '../../src/shared/api.ts';
@@ -67,7 +67,7 @@ function expectError(answer: Answer, status: number, code: string): void {
 }
 
 it.each(['4294967295', '65536', '0:4294967295', 'root:65536', '1:2:3'])(
-  'refuses the user %s, which no box can have',
+  'a command with the user %s is refused, because ids in a box end at 65535',
   async (user) => {
     const answer = await start({ cmd: ['id'], user });
     expectError(answer, 422, 'VALIDATION_ERROR');
@@ -75,7 +75,7 @@ it.each(['4294967295', '65536', '0:4294967295', 'root:65536', '1:2:3'])(
   },
 );
 
-it('runs a command and tells how it ended', async () => {
+it('a command runs with its environment and directory, and the API reports its exit code and output', async () => {
   const answer = await start({
     cmd: ['sh', '-c', 'echo $A; pwd; exit 3'],
     env: { A: 'hello', BOXLITE_X: 'no' },
@@ -94,13 +94,13 @@ it('runs a command and tells how it ended', async () => {
   expect((await server.call({ path: `/v1/boxes/commands/exec/${exec.id}` })).json).toEqual(end);
 });
 
-it('answers with a short command finished already', async () => {
+it('the answer to a start can already show the end of a short command', async () => {
   await start({ cmd: ['true'] });
   const statuses = await Promise.all([1, 2, 3].map(async () => (await start({ cmd: ['true'] })).json.status));
   expect(statuses).toContain('succeeded');
 });
 
-it('writes the event stream to the letter', async () => {
+it('the output stream has exactly the documented format', async () => {
   const exec = await shell('echo hello');
   const answer = await server.call({ path: eventsPath(exec) });
   expect(answer.status).toBe(200);
@@ -111,7 +111,7 @@ it('writes the event stream to the letter', async () => {
   );
 });
 
-it('follows a running command, and resumes after any event', async () => {
+it('an output stream follows a running command, and resumes after any event', async () => {
   const exec = await shell('for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done');
   expect(exec.status).toBe('running');
   const messages = await events(exec);
@@ -126,7 +126,7 @@ it('follows a running command, and resumes after any event', async () => {
   expectError(await server.call({ path: eventsPath(exec, '?after=first') }), 422, 'VALIDATION_ERROR');
 });
 
-it('gives every one of many followers the same, whenever they come', async () => {
+it('twenty clients that start at different times get the same events', async () => {
   const exec = await shell(
     'i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); [ $((i % 40)) = 0 ] && sleep 0.05; done',
   );
@@ -143,41 +143,37 @@ it('gives every one of many followers the same, whenever they come', async () =>
   }
 });
 
-it(
-  'does not let one follower that reads nothing hold up others, and loses nothing for it',
-  { timeout: 60_000 },
-  async () => {
-    const bytes = 24 * 1024 * 1024;
-    const exec = await shell(`head -c ${bytes} /dev/zero | tr '\\0' 'x'`);
-    const stuck = request({ host: '127.0.0.1', port: server.port, path: eventsPath(exec), agent: false });
-    const response = new Promise<IncomingMessage>((resolve) => stuck.once('response', resolve));
-    stuck.end();
-    const slow = await response; // Nobody reads it for now.
-    slow.pause();
-    expect(textOf(await events(exec), 'stdout')).toHaveLength(bytes);
-    let text = '';
-    slow.setEncoding('utf8');
-    for await (const piece of slow) text += piece as string;
-    const messages = parseSse(text);
-    expect(textOf(messages, 'stdout')).toHaveLength(bytes);
-    expect(messages.map(({ id }) => Number(id))).toEqual(messages.map((_, index) => index));
-  },
-);
+it('a client that does not read delays no other client, and gets all output later', { timeout: 60_000 }, async () => {
+  const bytes = 24 * 1024 * 1024;
+  const exec = await shell(`head -c ${bytes} /dev/zero | tr '\\0' 'x'`);
+  const stuck = request({ host: '127.0.0.1', port: server.port, path: eventsPath(exec), agent: false });
+  const response = new Promise<IncomingMessage>((resolve) => stuck.once('response', resolve));
+  stuck.end();
+  const slow = await response; // The test reads it only at the end.
+  slow.pause();
+  expect(textOf(await events(exec), 'stdout')).toHaveLength(bytes);
+  let text = '';
+  slow.setEncoding('utf8');
+  for await (const piece of slow) text += piece as string;
+  const messages = parseSse(text);
+  expect(textOf(messages, 'stdout')).toHaveLength(bytes);
+  expect(messages.map(({ id }) => Number(id))).toEqual(messages.map((_, index) => index));
+});
 
-describe('output', () => {
-  it('keeps stdout and stderr apart, in order of their own', async () => {
+describe('the output of a command', () => {
+  it('has stdout and stderr apart, each in its own order', async () => {
     const messages = await events(await shell('echo a; echo b >&2; echo c; echo d >&2'));
     expect([textOf(messages, 'stdout'), textOf(messages, 'stderr')]).toEqual(['a\nc\n', 'b\nd\n']);
   });
 
-  it('brings characters whole that are written in pieces', async () => {
+  it('has whole characters, even if the command writes them in pieces', async () => {
     const messages = await events(
       await shell("printf '\\303'; sleep 0.1; printf '\\244 \\360\\237'; sleep 0.1; printf '\\230\\200\\n'"),
     );
     expect(textOf(messages, 'stdout')).toBe('ä 😀\n');
   });
 
-  it('is exact with encoding=base64, and text where bytes are no UTF-8', async () => {
+  it('has the exact bytes with encoding=base64, and U+FFFD for invalid UTF-8 without it', async () => {
     const exec = await shell("printf 'a\\377\\000b'");
     expect(textOf(await events(exec), 'stdout')).toBe('a\ufffd\u0000b');
     const [message] = await events(exec, '?encoding=base64');
@@ -187,7 +183,7 @@ describe('output', () => {
     expectError(await server.call({ path: eventsPath(exec, '?encoding=hex') }), 422, 'VALIDATION_ERROR');
   });
 
-  it('has no line separator unescaped that clients may split at', async () => {
+  it('has no unescaped Unicode line separator, because some clients split lines there', async () => {
     const exec = await shell("printf 'a\\342\\200\\250b\\342\\200\\251c\\302\\205d'");
     const { text } = await server.call({ path: eventsPath(exec) });
     expect(text).toContain('a\\u2028b\\u2029c\\u0085d');
@@ -195,8 +191,8 @@ describe('output', () => {
   });
 });
 
-describe('a command that cannot be run', () => {
-  it('exits 127 when it does not exist, 126 when it is not executable', async () => {
+describe('a command', () => {
+  it('ends with 127 when its program does not exist, and 126 when it is not executable', async () => {
     const missing = (await start({ cmd: ['no-such-command'] })).json as Exec;
     expect(await finished(missing)).toMatchObject({ status: 'failed', exit_code: 127 });
     expect(textOf(await events(missing), 'stderr')).not.toBe('');
@@ -204,7 +200,7 @@ describe('a command that cannot be run', () => {
     expect(await finished(exec)).toMatchObject({ status: 'failed', exit_code: 126 });
   });
 
-  it('exits 128+n when a signal kills it', async () => {
+  it('ends with 128 + n when signal n kills it', async () => {
     expect(await finished(await shell('kill -TERM $$'))).toMatchObject({ status: 'failed', exit_code: 143 });
   });
 
@@ -215,7 +211,7 @@ describe('a command that cannot be run', () => {
   });
 });
 
-it('cancels a command: whole tree, exit event, end of every stream; once', async () => {
+it('a cancel kills all processes of a command and ends its streams, and a second cancel fails', async () => {
   const exec = await shell('(setsid sleep 300 &) ; sleep 300 & echo started; wait');
   const following = events(exec);
   await expect
@@ -230,7 +226,7 @@ it('cancels a command: whole tree, exit event, end of every stream; once', async
   expect(textOf(await events(left), 'stdout')).toBe('0\n');
 });
 
-it('ends a command at its timeout', async () => {
+it('a command ends at its timeout', async () => {
   const exec = await shell('sleep 300', { timeout_ms: 300 });
   const end = await finished(exec);
   expect(end.status).toBe('failed');
@@ -238,14 +234,14 @@ it('ends a command at its timeout', async () => {
   expect(exitOf(await events(exec)).error).toContain('timed out');
 });
 
-it('ends soon after its leader when background children hold the pipes', async () => {
+it('a command ends soon after its first process, even if background children keep its output open', async () => {
   const startedAt = Date.now();
   const exec = await shell('sleep 20 & echo leader');
   expect(await finished(exec)).toMatchObject({ status: 'succeeded', exit_code: 0 });
   expect(Date.now() - startedAt).toBeLessThan(5_000);
 });
 
-it('lists the commands of a box, newest first', async () => {
+it('the list of the commands of a box begins with the newest', async () => {
   const list = (await server.call({ path: '/v1/boxes/commands/execs' })).list as Exec[];
   expect(list.length).toBeGreaterThan(10);
   expect(list.map(({ created_at }) => created_at)).toEqual(
@@ -257,8 +253,8 @@ it('lists the commands of a box, newest first', async () => {
   expect(Object.keys(list[0] ?? {}).sort()).toEqual([...execFields].sort());
 });
 
-describe('errors', () => {
-  it('knows a command only under its own box', async () => {
+describe('the API of commands', () => {
+  it('finds a command only in its own box', async () => {
     const exec = await shell('echo mine');
     expectError(await server.call({ path: `/v1/boxes/${other.id}/exec/${exec.id}` }), 404, 'EXEC_NOT_FOUND');
     expectError(await server.call({ path: `/v1/boxes/${other.id}/exec/${exec.id}/events` }), 404, 'EXEC_NOT_FOUND');
@@ -267,7 +263,7 @@ describe('errors', () => {
     expectError(await server.call({ path: `/v1/boxes/${box.id}/exec/exec_abcdefghijkl` }), 404, 'EXEC_NOT_FOUND');
   });
 
-  it('says when the box is not there, or not running', async () => {
+  it('answers with an error when the box does not exist or does not run', async () => {
     expectError(await start({ cmd: ['true'] }, 'nobody'), 404, 'BOX_NOT_FOUND');
     expectError(await server.call({ path: '/v1/boxes/nobody/execs' }), 404, 'BOX_NOT_FOUND');
     expectError(await server.call({ path: '/v1/boxes/nobody/exec/exec_abcdefghijkl' }), 404, 'BOX_NOT_FOUND');
@@ -278,8 +274,8 @@ describe('errors', () => {
   it.each([
     ['no command', {}],
     ['an empty command', { cmd: [] }],
-    ['a command that is text', { cmd: 'ls' }],
-    ['a NUL in it', { cmd: ['a\u0000b'] }],
+    ['a command that is a text', { cmd: 'ls' }],
+    ['an argument with a NUL', { cmd: ['a\u0000b'] }],
     ['a timeout of 0', { cmd: ['true'], timeout_ms: 0 }],
     ['a timeout as text', { cmd: ['true'], timeout_ms: '5' }],
     ['a relative workdir', { cmd: ['true'], workdir: 'tmp' }],

@@ -1,5 +1,5 @@
-// Files up and down over HTTP, through a real server and a real box: exact to the byte, whatever they are called, and
-// nothing at the destination that is not complete.
+// Tests uploads and downloads over HTTP, through a real server and a real box. Contents and names are unchanged. An
+// incomplete upload leaves nothing at the destination.
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
@@ -79,7 +79,7 @@ const get = (path: string, target = box) =>
   post(`/v1/boxes/${target}/files/download`, JSON.stringify({ path }), 'application/json');
 const sha = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
 
-it('brings bytes up and down again unchanged, whichever field of the form comes first', async () => {
+it('a file is unchanged after upload and download, with either field of the form first', async () => {
   for (const length of [0, 1, 65_536, 300_001, 5_000_000]) {
     const content = randomBytes(length);
     const file = { name: 'file', value: content, fileName: 'x.bin' };
@@ -100,7 +100,7 @@ it('brings bytes up and down again unchanged, whichever field of the form comes 
   expect((await readdir(server.stateDir)).filter((name) => name.startsWith('upload-'))).toEqual([]);
 });
 
-it('keeps names as they are, with blanks, quotes, newlines and letters of all kinds', async () => {
+it('a name with blanks, quotes, newlines or any letters is unchanged after upload and download', async () => {
   for (const name of [
     'a b',
     `it's "quoted"`,
@@ -121,7 +121,7 @@ it('keeps names as they are, with blanks, quotes, newlines and letters of all ki
   expect(await shell('ls -A /names | wc -l')).toBe('8\n');
 });
 
-it('makes missing directories, keeps the mode of what it replaces, and starts relative paths in the working directory', async () => {
+it('an upload makes missing directories, keeps the mode of an old file, and takes paths from the workdir', async () => {
   expect(await put('/deep/er/still/f', 'x')).toMatchObject({ status: 200 });
   await shell('chmod 755 /deep/er/still/f');
   expect(await put('/deep/er/still/f', 'longer')).toMatchObject({ status: 200 });
@@ -132,7 +132,7 @@ it('makes missing directories, keeps the mode of what it replaces, and starts re
   expect((await get('/tmp/f')).content.toString()).toBe('tmp');
 });
 
-it('refuses what cannot be a file, and says why', async () => {
+it('a path that cannot be a file is refused with an error, for uploads and downloads', async () => {
   await shell('mkdir -p /dir; ln -s /dir /link; mkfifo /fifo; ln -s /nowhere /dangling');
   for (const dest of ['/a/../../etc/x', '..', '/dir', '/link', '/dir/', '/', '.']) {
     expect(await put(dest, 'x')).toMatchObject({ status: 422, json: { code: 'VALIDATION_ERROR' } });
@@ -153,7 +153,7 @@ it('refuses what cannot be a file, and says why', async () => {
     expect(await download(path)).toMatchObject({ status: 422, code: 'VALIDATION_ERROR' });
 });
 
-it('answers 400 for a form without one of its fields, and for what is no form', async () => {
+it('an upload without one of its fields, or with a damaged form, answers 400', async () => {
   const file = { name: 'file', value: 'x', fileName: 'x' };
   const dest = { name: 'dest', value: '/never' };
   for (const parts of [[file], [dest], [], [{ ...dest, value: '' }, file]]) {
@@ -171,16 +171,16 @@ it('answers 400 for a form without one of its fields, and for what is no form', 
   );
   expect((await post(`/v1/boxes/${box}/files/download`, '{}', 'application/json')).answer.statusCode).toBe(422);
   expect(await shell('ls /never 2>/dev/null')).toBe('');
-  await eventually('nothing of it is left', async () => (await shell('ls -A / | grep upload')) === '');
+  await eventually('no temporary file is left', async () => (await shell('ls -A / | grep upload')) === '');
 });
 
-it('reads files whose length nobody knows', async () => {
+it('a download of a file in /proc works without a length', async () => {
   const { answer, content } = await get('/proc/self/status');
   expect(answer.headers['content-length']).toBeUndefined();
   expect(content.toString()).toMatch(/^Name:/);
 });
 
-it('says when the disk is full, and leaves nothing of the file', async () => {
+it('an upload to a full disk fails with a clear error, and leaves no file', async () => {
   const small = await server.client.create({ image: 'base', disk_size_gb: 1 });
   const exec = await server.client.startExec(small.id, {
     cmd: [
@@ -204,7 +204,7 @@ it('says when the disk is full, and leaves nothing of the file', async () => {
   await server.client.removeBox(small.id, { force: true });
 });
 
-it('leaves nothing at the destination when the client leaves midway', async () => {
+it('an upload leaves no file when the client leaves in the middle', async () => {
   const socket = connect(server.port, '127.0.0.1');
   socket.write(
     `POST /v1/boxes/${box}/files/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: 9999999\r\n\r\n` +
@@ -212,10 +212,10 @@ it('leaves nothing at the destination when the client leaves midway', async () =
   );
   await eventually('the upload has begun', async () => (await shell('ls -A /half 2>/dev/null')) !== '');
   socket.destroy();
-  await eventually('nothing of it is left', async () => (await shell('ls -A /half')) === '');
+  await eventually('no file is left', async () => (await shell('ls -A /half')) === '');
 });
 
-it('refuses a stopped box', async () => {
+it('uploads to and downloads from a stopped box fail with BOX_NOT_RUNNING', async () => {
   const other = await server.client.create({ image: 'base' });
   await server.client.stopBox(other.id);
   const answer = await upload(
@@ -230,7 +230,7 @@ it('refuses a stopped box', async () => {
   await server.client.removeBox(other.id);
 });
 
-it('says of a transfer whose box is stopped midway that the box does not run', async () => {
+it('an upload fails with BOX_NOT_RUNNING when its box is stopped in the middle', async () => {
   const other = await server.client.create({ image: 'base' });
   const stopping: Promise<unknown>[] = [];
   const endless = async function* () {

@@ -1,5 +1,5 @@
-// Event streams on which nothing happens: a comment keeps each alive, and no client could take it for an event.
-// The server sends comments far more often than it does by default.
+// Tests heartbeats in event streams on a real server: it sends a comment to an idle stream, and never inside an event.
+// Here it sends comments far more often than by default.
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -45,7 +45,7 @@ async function openStream(path: string, headers: Record<string, string> = {}): P
 
 const countComments = (text: string) => text.match(/^:/gm)?.length ?? 0;
 
-/** What is not comments, then the lines of one event, then one empty line, and so on. */
+/** Finds errors in the format. Each event is some lines and one empty line, and comments stand between events. */
 function formProblems(text: string): string[] {
   let isInEvent = false;
   return text
@@ -60,12 +60,12 @@ function formProblems(text: string): string[] {
     });
 }
 
-/** A command that writes, is silent until the file /root/NAME is there, and writes again. */
+/** Starts a command that runs `before`, waits until the file /root/NAME exists, and runs `after`. */
 const startSilent = (name: string, before: string, after: string) =>
   server.client.startExec(box, ['sh', '-c', `${before}; while [ ! -e /root/${name} ]; do sleep 0.05; done; ${after}`]);
 const endSilence = (name: string) => server.client.exec(box, ['touch', `/root/${name}`]);
 
-it('a silent command: comments of one line each come before, between and behind events', async () => {
+it('the output stream of a silent command has comments before and between its events', async () => {
   const exec = await startSilent('spoken', 'sleep 0.2; echo one', 'echo two');
   const path = `/v1/boxes/${box}/exec/${exec.id}/events`;
   const stream = await openStream(path);
@@ -87,7 +87,7 @@ it('a silent command: comments of one line each come before, between and behind 
   expect(resumed.text()).toMatch(/^(: alive\n)+id: 1\n/);
 });
 
-it('a slow client of large events gets no comment in the midst of one', async () => {
+it('a slow client of large events gets no comment inside an event', async () => {
   const bytes = 8 * 1024 * 1024;
   const script = `head -c ${bytes} /dev/zero; echo; sleep 0.2; echo end`;
   const exec = await server.client.startExec(box, ['sh', '-c', script]);
@@ -95,21 +95,23 @@ it('a slow client of large events gets no comment in the midst of one', async ()
   stream.incoming.pause();
   await server.client.getExec(box, exec.id, { waitS: 30 });
   stream.incoming.resume();
-  await eventually('all has come', async () => stream.incoming.complete, 30_000);
+  await eventually('the stream is complete', async () => stream.incoming.complete, 30_000);
   expect(formProblems(stream.text())).toEqual([]);
   const messages = parseSse(stream.text());
   expect(messages.map(({ id }) => Number(id))).toEqual(messages.map((_, index) => index));
   expect(messages.at(-1)?.event).toBe('exit');
 });
 
-it('the changes of boxes, and what boxes use', async () => {
+it('the streams of state events and of usage have comments while they are idle', async () => {
   const [changes, usage] = await Promise.all([openStream('/v1/events'), openStream('/v1/usage')]);
   await eventually('both are idle', async () => [changes, usage].every(({ text }) => countComments(text()) > 5));
   const exec = await server.client.startExec(box, ['true']);
-  await eventually('it is told', async () => parseSse(changes.text()).some(({ data }) => data.includes(exec.id)));
+  await eventually('the command is reported', async () =>
+    parseSse(changes.text()).some(({ data }) => data.includes(exec.id)),
+  );
   const { id = '' } = parseSse(changes.text())[0] ?? {};
   const resumed = await openStream('/v1/events', { 'last-event-id': id ?? '' });
-  await eventually('it is told again', async () => resumed.text().includes(exec.id));
+  await eventually('the command is reported again', async () => resumed.text().includes(exec.id));
   await eventually('it is idle', async () => countComments(resumed.text()) > 5);
   for (const each of [changes, usage, resumed]) {
     each.close();
@@ -118,7 +120,7 @@ it('the changes of boxes, and what boxes use', async () => {
   }
 });
 
-it('a create and a run whose steps are told', async () => {
+it('the streams of a create and of a run have comments between their events', async () => {
   const headers = { accept: 'text/event-stream' };
   const created = await server.call({ method: 'POST', path: '/v1/boxes', body: small, headers });
   const body = { ...small, cmd: ['sh', '-c', 'echo told; sleep 0.5'] };

@@ -1,5 +1,5 @@
-// What a web developer expects of every path: HEAD as GET without a body, OPTIONS and 405 with Allow, slashes, and
-// times.
+// Tests HTTP conventions on a real server: HEAD is like GET without a body, OPTIONS and 405 list the methods in Allow,
+// a slash at the end does not matter, and Server-Timing has the stages.
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -19,7 +19,7 @@ afterAll(async () => {
   await server.close();
 });
 
-it('HEAD says what GET would, without its body', async () => {
+it('HEAD has the status and type of GET, without a body', async () => {
   for (const path of [
     '/v1/info',
     '/v1/images',
@@ -45,7 +45,7 @@ it('HEAD says what GET would, without its body', async () => {
   }
 });
 
-it('OPTIONS and 405 name the methods of a path', async () => {
+it('OPTIONS and 405 list the methods of a path in Allow', async () => {
   for (const [path, allow] of [
     ['/v1/boxes', 'GET, HEAD, OPTIONS, POST'],
     [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, POST'],
@@ -67,12 +67,12 @@ it('OPTIONS and 405 name the methods of a path', async () => {
   expect((await server.call({ method: 'OPTIONS', path: '/nowhere' })).status).toBe(404);
 });
 
-it('a slash at the end changes nothing', async () => {
+it('a slash at the end of a path changes nothing', async () => {
   for (const path of ['/v1/boxes/', '/v1/info/', `/v1/boxes/${box}/`, '/docs/'])
     expect((await server.call({ path })).status, path).toBe(200);
 });
 
-it('create, start and exec say how long their stages took', async () => {
+it('create, start and exec report the times of their stages', async () => {
   const stages = (answer: { headers: Record<string, unknown> }) =>
     String(answer.headers['server-timing'])
       .split(', ')
@@ -95,7 +95,7 @@ it('create, start and exec say how long their stages took', async () => {
     'total',
   ]);
   expect(created.json).not.toHaveProperty('timings');
-  // The head of a stream is sent before the work: there they are an event, just before the box.
+  // The headers of a stream are sent before the work is done. So the times are an event there, just before the box.
   const streamed = await server.call({
     method: 'POST',
     path: '/v1/boxes',
@@ -123,7 +123,7 @@ it('create, start and exec say how long their stages took', async () => {
 });
 
 it('a run whose client leaves while the image is pulled ends at once', async () => {
-  // A registry that takes the connection and says nothing.
+  // This registry accepts connections and never answers.
   const registry = createServer(() => undefined).listen(0, '127.0.0.1');
   await once(registry, 'listening');
   const { port } = registry.address() as { port: number };

@@ -1,5 +1,5 @@
-// What every HTTP client meets, whatever it asks for: error bodies, methods, bodies, health. Who may ask is in
-// test/security.
+// Tests the general behaviour of HTTP on a real server: error bodies, methods, request bodies, health and shutdown.
+// test/security tests which requests are allowed.
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -21,13 +21,13 @@ function expectError(answer: Answer, status: number, code: string): void {
   expect(answer.text).not.toMatch(/\n\s+at /);
 }
 
-it('knows no other paths', async () => {
+it('an unknown path answers 404 NOT_FOUND', async () => {
   expectError(await server.call({ path: '/v2/boxes' }), 404, 'NOT_FOUND');
   expectError(await server.call({ method: 'POST', path: '/nowhere', body: { a: 1 } }), 404, 'NOT_FOUND');
   expect((await server.call({ path: '/v1/boxes/%zz' })).status).toBe(400);
 });
 
-it('says which methods a path has', async () => {
+it('a wrong method answers 405 with the methods of the path in Allow', async () => {
   for (const [method, path, allow] of [
     ['DELETE', '/v1/boxes', 'HEAD, GET, OPTIONS, POST'],
     ['PUT', '/v1/boxes/x', 'DELETE, GET, HEAD, OPTIONS, POST'],
@@ -45,7 +45,7 @@ it('says which methods a path has', async () => {
   expect({ status: head.status, text: head.text }).toEqual({ status: 200, text: '' });
 });
 
-it('takes JSON that fits', async () => {
+it('an invalid JSON body answers 422, and a body above the limit answers 413', async () => {
   const post = (contentType: string, body: string) =>
     server.call({ method: 'POST', path: '/v1/boxes', body, headers: { 'content-type': contentType } });
   expectError(await post('application/json', '{"image":'), 422, 'VALIDATION_ERROR');
@@ -54,11 +54,11 @@ it('takes JSON that fits', async () => {
   expectError(await post('application/json', JSON.stringify({ image: 'x'.repeat(2 ** 20) })), 413, 'VALIDATION_ERROR');
 });
 
-it('asks nobody for a name by the Unix socket, which only its owner can use', async () => {
+it('the Unix socket accepts any Host header', async () => {
   expect((await server.call({ path: '/v1/info', via: 'socket', headers: { host: 'whatever' } })).status).toBe(200);
 });
 
-it('answers to what is no HTTP as well', async () => {
+it('bytes that are not HTTP get a 400 with a JSON error', async () => {
   const text = await new Promise<string>((resolve, reject) => {
     const socket = connect(server.port, '127.0.0.1', () => socket.write('rubbish\r\n\r\n'));
     let said = '';
@@ -72,7 +72,7 @@ it('answers to what is no HTTP as well', async () => {
   expect(text).toContain('"code":"VALIDATION_ERROR"');
 });
 
-it('has a page, health and readiness', async () => {
+it('the server has a page at /ui, and answers at /healthz and /readyz', async () => {
   const root = await server.call({ path: '/' });
   expect([root.status, root.headers.location]).toEqual([302, '/ui']);
   const page = await server.call({ path: '/ui' });
@@ -86,8 +86,8 @@ it('has a page, health and readiness', async () => {
   });
 });
 
-describe('when the server is told to end', () => {
-  it('ends streams, removes its socket, and leaves running commands to the next one', async () => {
+describe('a server that gets SIGTERM', () => {
+  it('ends streams, removes its socket, and leaves running commands to the next server', async () => {
     const own = await startServer({ args: ['--on-exit', 'detach'] });
     const box = await own.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
     const exec = await own.client.startExec(box.id, { cmd: ['sh', '-c', 'echo begun; sleep 3; echo ended'] });

@@ -1,4 +1,5 @@
-// Idempotency-Key: a request that comes again makes nothing twice, whatever died in between.
+// Tests Idempotency-Key on a real server: a repeated request makes nothing twice, even if processes of the server died
+// in the meantime.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../support/runs/eventually.ts';
 import { processOf } from '../support/host/processes.ts';
@@ -28,8 +29,8 @@ function expectOtherBody(answer: Answer): void {
   expect([answer.status, answer.json.code]).toEqual([422, 'VALIDATION_ERROR']);
 }
 
-describe('a create', () => {
-  it('under one key makes one box, however often and however fast it comes', async () => {
+describe('a create with a key', () => {
+  it('makes one box, even if it is sent several times at once', async () => {
     const before = await boxCount();
     const answers = await Promise.all([1, 2, 3].map(() => create('create-1', { env: { A: '1', B: '2' } })));
     answers.push(await create('create-1', { env: { B: '2', A: '1' } }));
@@ -40,7 +41,7 @@ describe('a create', () => {
     expect((await create('create-2')).json['id']).not.toBe(answers[0]?.json['id']);
   });
 
-  it('that failed can be tried again; one whose box was removed cannot', async () => {
+  it('can be repeated after a failure, but not after its box was removed', async () => {
     const failed = await create('create-3', { image: '127.0.0.1:9/nothing:here' });
     expect(failed.json.code).toBe('IMAGE_PULL_FAILED');
     expect((await create('create-3')).status).toBe(201);
@@ -49,13 +50,13 @@ describe('a create', () => {
     expect((await create('create-4')).json.code).toBe('BOX_NOT_FOUND');
   });
 
-  it.each(['', 'k'.repeat(256), 'a b', 'é'])('is refused with the key "%s"', async (key) => {
+  it.each(['', 'k'.repeat(256), 'a b', 'é'])('is refused when the key is "%s"', async (key) => {
     expectOtherBody(await create(key));
   });
 });
 
-describe('a command', () => {
-  it('under one key is started once', async () => {
+describe('a command with a key', () => {
+  it('is started once, even if it is sent several times at once', async () => {
     const answers = await Promise.all(
       [1, 2, 3].map(() => exec('exec-1', ['sh', '-c', 'echo x >> /root/count; cat /root/count'])),
     );
@@ -66,8 +67,8 @@ describe('a command', () => {
   });
 });
 
-describe('a run', () => {
-  it('under one key runs once; its answer is kept', async () => {
+describe('a run with a key', () => {
+  it('runs once, and the same answer comes again', async () => {
     const answers = await Promise.all([1, 2].map(() => run('run-1', 'cat /proc/sys/kernel/random/uuid; exit 4')));
     answers.push(await run('run-1', 'cat /proc/sys/kernel/random/uuid; exit 4'));
     expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
@@ -79,7 +80,7 @@ describe('a run', () => {
     expect(again.endsWith('[boxrun: output cut after 524288 bytes]\n')).toBe(true);
   });
 
-  it('that broke off is run again', async () => {
+  it('runs again after its client left before the end', async () => {
     const leaving = new AbortController();
     const before = await boxCount();
     const body = { image: 'base', cpu: 1, memory_mb: 64, cmd: ['sh', '-c', 'sleep 2; echo done'] };
@@ -94,7 +95,7 @@ describe('a run', () => {
   });
 });
 
-it('survives the death of any process', { timeout: 90_000 }, async () => {
+it('a key still works after the gateway, the supervisor and the writer were killed', { timeout: 90_000 }, async () => {
   const made = (await create('crash-1')).json['id'];
   const started = (await exec('crash-2', ['true'])).json['id'];
   const ran = (await run('crash-3', 'cat /proc/sys/kernel/random/uuid')).text;

@@ -1,4 +1,5 @@
-// Many creates of one image whose registry says nothing: they wait for one pull, and fail with it.
+// Tests many creates of one image on a real server whose registry never answers: they wait for one pull, and fail
+// together with it.
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -44,7 +45,7 @@ it('ten creates that wait for the same pull fail together when it fails, and a l
     for (const { status, json } of await Promise.all(answers))
       expect([status, json.code]).toEqual([400, 'IMAGE_PULL_FAILED']);
     expect(performance.now() - failedAt).toBeLessThan(10_000);
-    expect(asked.times).toBeLessThan(4); // Each box asked for itself earlier. One that comes late may.
+    expect(asked.times).toBeLessThan(4); // A create that comes after the failure may ask again.
 
     const before = asked.times;
     expect((await create()).json.code).toBe('IMAGE_PULL_FAILED');

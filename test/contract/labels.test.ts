@@ -1,4 +1,5 @@
-// Labels on boxes: kept, shown, and asked for.
+// Tests labels of boxes on a real server: the API stores and shows them, lists filter by them, and invalid ones are
+// refused.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Box } from '../../src/shared/api.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
@@ -17,7 +18,7 @@ const create = (rest: object) =>
 const names = async (query: string) =>
   ((await server.call({ path: `/v1/boxes${query}` })).list as Box[]).map(({ name }) => name);
 
-it('are shown where they were given, and asked for by key and by value', async () => {
+it('labels are shown with their box, and a list can be filtered by key and by value', async () => {
   const labels = { team: 'blue', 'app/web.v1-x': 'a=b', empty: '' };
   expect((await create({ name: 'one', labels })).json['labels']).toEqual(labels);
   expect((await create({ name: 'two', labels: { team: 'red' } })).json['labels']).toEqual({ team: 'red' });
@@ -39,14 +40,14 @@ it.each([
   ['a key that begins with a dot', { '.a': 'x' }],
   ['a key of 64 characters', { ['k'.repeat(64)]: 'x' }],
   ['a value of 256 characters', { a: 'x'.repeat(256) }],
-  ['65 of them', Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`k${index}`, '']))],
-])('are refused as %s', async (_, labels) => {
+  ['65 labels', Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`k${index}`, '']))],
+])('a create whose labels are or have %s is refused', async (_, labels) => {
   const answer = await create({ labels });
   expect([answer.status, answer.json.code]).toEqual([422, 'VALIDATION_ERROR']);
   expect(answer.json.message).toContain('labels');
 });
 
-it('may be 64, with keys of 63 and values of 255 characters', async () => {
+it('a box can have 64 labels, with keys of 63 and values of 255 characters', async () => {
   const labels = Object.fromEntries(
     Array.from({ length: 64 }, (_, index) => [`${index}`.padEnd(63, 'k'), 'x'.repeat(255)]),
   );

@@ -1,5 +1,5 @@
-// Lists that are longer than a page of the database: they come whole and in order to those who ask for no limit, and
-// page by page to those who do, also where the rows are long.
+// Tests lists on a real server that are longer than a page of the database. Without a limit the client gets all rows in
+// order. With a limit it gets pages, even if the rows are long.
 import { request } from 'node:http';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -7,7 +7,7 @@ import { addManyExecs, idsOfManyExecs } from '../support/servers/many-rows.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const many = { box: 'box_manyexecs000', letter: 'm', execs: 12_345 };
-/** A page of the database has a few of them, a page of a client all. */
+/** Long rows: a page of the database has only a few of them, and a page of the API has all. */
 const long = { box: 'box_longexecs000', letter: 'l', execs: 40, argument: 'x'.repeat(300_000) };
 
 let server: TestServer;
@@ -23,7 +23,7 @@ afterAll(async () => {
 const idsOf = (list: readonly unknown[]) => (list as { id: string }[]).map(({ id }) => id);
 const get = (box: string, query = '') => server.call({ path: `/v1/boxes/${box}/execs${query}` });
 
-it.each([many, long])('come whole and in order without a limit: $execs rows', async (list) => {
+it.each([many, long])('a list without a limit has all $execs rows in order', async (list) => {
   const answer = await get(list.box);
   expect(answer.status).toBe(200);
   expect(answer.headers['content-type']).toBe('application/json; charset=utf-8');
@@ -31,14 +31,14 @@ it.each([many, long])('come whole and in order without a limit: $execs rows', as
   expect(idsOf(answer.list)).toEqual(idsOfManyExecs(list));
 });
 
-it('come whole behind a cursor', async () => {
+it('a list with a cursor and without a limit has all other rows', async () => {
   const first = await get(many.box, '?limit=1000');
   const rest = await get(many.box, `?cursor=${String(first.headers['x-next-cursor'])}`);
   expect(first.list).toHaveLength(1_000);
   expect(idsOf([...first.list, ...rest.list])).toEqual(idsOfManyExecs(many));
 });
 
-it('have as many rows on a page as the client asks for, however long they are', async () => {
+it('a page has as many rows as the client asks for, even if the rows are long', async () => {
   const pages: string[][] = [];
   for (let cursor = ''; ;) {
     const answer = await get(long.box, `?limit=15${cursor}`);
@@ -52,7 +52,7 @@ it('have as many rows on a page as the client asks for, however long they are', 
   expect((await get(long.box, `?limit=${long.execs}`)).headers['x-next-cursor']).toBeUndefined();
 });
 
-it('come to the SDK whole, and page by page', async () => {
+it('the SDK gets all rows, as a list and page by page', async () => {
   expect(await server.client.listExecs(many.box)).toHaveLength(many.execs);
   let count = 0;
   for await (const exec of server.client.eachExec(long.box)) {
@@ -62,12 +62,12 @@ it('come to the SDK whole, and page by page', async () => {
   expect(count).toBe(long.execs);
 });
 
-it('answer HEAD without a body', async () => {
+it('HEAD on a long list has no body', async () => {
   const answer = await server.call({ method: 'HEAD', path: `/v1/boxes/${many.box}/execs` });
   expect([answer.status, answer.text]).toEqual([200, '']);
 });
 
-it('are of no more interest once their client has left', async () => {
+it('the server answers at once after twenty clients have left in the middle of long lists', async () => {
   for (let count = 0; count < 20; count++) {
     const outgoing = request({
       socketPath: server.socketPath,

@@ -1,4 +1,5 @@
-// The description of the API is the API: every route is in it, every answer fits it, and people can read it.
+// Tests the API description against a real server: it has every route, every answer fits it, and it is readable as a
+// page.
 import fastify from 'fastify';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -20,7 +21,7 @@ afterAll(async () => {
   await server.close();
 });
 
-it('has every route in it, and nothing else', async () => {
+it('the API description has every route, and nothing else', async () => {
   const app = fastify();
   const routes = new Set<string>();
   app.addHook('onRoute', ({ method, url }) => {
@@ -37,7 +38,7 @@ it('has every route in it, and nothing else', async () => {
   expect(new Set(operations.map(({ id }) => id)).size).toBe(operations.length);
 });
 
-it('is OpenAPI 3.1 whose references lead somewhere', () => {
+it('the API description is OpenAPI 3.1, and all its references exist', () => {
   expect(document.openapi).toBe('3.1.0');
   const text = JSON.stringify(document);
   const references = [...text.matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name ?? '');
@@ -51,7 +52,7 @@ it('is OpenAPI 3.1 whose references lead somewhere', () => {
   }
 });
 
-it('is true of answers, good and bad', async () => {
+it('answers and errors of a real server fit the API description', async () => {
   const { complaint, fits } = createConformance(document);
   const check = async (method: string, path: string, described: string, body?: unknown) => {
     const answer = await server.call({
@@ -106,7 +107,7 @@ it('is true of answers, good and bad', async () => {
   expect(run.json).toMatchObject({ stdout: 'x\n' });
 });
 
-it('is what every answer in these tests is held against', () => {
+it('the check of answers in these tests accepts good answers and reports bad ones', () => {
   const headers = { 'content-type': 'application/json; charset=utf-8' };
   const complain = (method: string, path: string, status: number, body: unknown) =>
     createConformance(document).complaintAt(method, path, { status, headers, text: JSON.stringify(body) });
@@ -122,7 +123,7 @@ it('is what every answer in these tests is held against', () => {
   expect(complain('GET', '/nothing', 200, {})).toMatch(/nothing is described/);
 });
 
-it('is a page, too, which loads nothing and runs no script', async () => {
+it('the page /docs describes every operation, loads nothing and runs no script', async () => {
   const page = await server.call({ path: '/docs' });
   expect(page.headers['content-security-policy']).toContain("default-src 'none'");
   expect(page.text).not.toMatch(/<script|<img|<link|\son\w+=/i);

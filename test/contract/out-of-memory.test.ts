@@ -1,12 +1,12 @@
-// A command that is killed for lack of memory, itself or by a child: what the exec, its events and the command line
-// say. By the ordinary way (a box's first command), by the runner in the box, and in a terminal.
+// Tests commands that the kernel kills for lack of memory, on a real server: what the API, the exit event and the
+// command line report. The OCI runtime starts the first command of a box, and the runner starts later ones.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExitEvent } from '../../src/sdk/event-stream.ts';
 import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
-/** Grows until it is killed. */
+/** A script that uses more and more memory until the kernel kills it. */
 const hog = 'x=0123456789abcdef; while :; do x=$x$x; done';
 const child = `sh -c '${hog}'`;
 const limit = 'the box has 64 MiB';
@@ -28,14 +28,14 @@ const ended = async (box: string, cmd: readonly string[], rest: object = {}) => 
 };
 
 describe.each([
-  ['the ordinary way', {}, false],
-  ['the runner', {}, true],
-  ['a terminal', { tty: true }, true],
-] as const)('by %s', (_way, rest, isLater) => {
+  ['started by the OCI runtime', {}, false],
+  ['started by the runner', {}, true],
+  ['in a terminal', { tty: true }, true],
+] as const)('a command %s', (_way, rest, isLater) => {
   it.each([
     ['itself', ['sh', '-c', hog]],
-    ['by a child', ['sh', '-c', `${child}; exit $?`]],
-  ])('a command that is killed %s says so, and the limit', async (_who, cmd) => {
+    ['through a child', ['sh', '-c', `${child}; exit $?`]],
+  ])('reports "out of memory" and the limit when it uses too much memory %s', async (_who, cmd) => {
     const box = await newBox();
     if (isLater) await ended(box.id, ['true']);
     const { exec, exit } = await ended(box.id, cmd, rest);
@@ -44,7 +44,7 @@ describe.each([
     expect(exit).toMatchObject({ exitCode: 137, error: message });
   });
 
-  it('a command that fails because of a child says so, and one that goes on says it as a warning', async () => {
+  it('reports the kill of a child as its error if it fails, and as a warning if it succeeds', async () => {
     const box = await newBox();
     if (isLater) await ended(box.id, ['true']);
     const message = `out of memory: while it ran, the kernel killed 1 of the processes of its box; ${limit}`;
@@ -56,7 +56,7 @@ describe.each([
   });
 });
 
-it('a command that is killed by a signal of another says nothing of memory, nor does one after a hog', async () => {
+it('a command that another signal kills, or that fails later, does not report "out of memory"', async () => {
   const box = await newBox();
   await ended(box.id, ['sh', '-c', hog]);
   for (const cmd of [['sh', '-c', 'kill -9 $$'], ['false']]) {
@@ -65,7 +65,7 @@ it('a command that is killed by a signal of another says nothing of memory, nor 
   }
 });
 
-it('the command line says it on stderr and keeps the exit code, for exec and run', async () => {
+it('boxrun exec and run print "out of memory" on stderr and return the exit code', async () => {
   const box = await newBox();
   const cli = (...args: string[]) => promisify(execFile)(process.execPath, [cliBundle, ...args], { env: server.env });
   const killed = {

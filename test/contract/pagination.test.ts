@@ -1,4 +1,5 @@
-// Lists in pages: each row once, in order, whatever is added meanwhile; whole lists for those who do not ask.
+// Tests lists in pages on a real server: each row is there once and in order, even if rows are added in the meantime.
+// Without a limit the client gets the whole list.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 
@@ -30,7 +31,7 @@ async function pages(first: string, between: () => Promise<unknown> = async () =
   return found;
 }
 
-it('of boxes, while others are created', async () => {
+it('pages of boxes have each box once and in order while others are created', async () => {
   const made: string[] = [];
   for (let count = 0; count < 5; count++) made.unshift(await create({ kind: 'old' }));
   expect(await pages('/v1/boxes')).toEqual([made]);
@@ -39,7 +40,7 @@ it('of boxes, while others are created', async () => {
   expect(await pages('/v1/boxes?limit=5&label=kind=old')).toEqual([made]);
 });
 
-it('of the commands of a box', async () => {
+it('pages of the commands of a box have each command once and in order', async () => {
   const box = await create();
   const made: string[] = [];
   for (let count = 0; count < 4; count++) {
@@ -63,7 +64,7 @@ it.each([
   'cursor=',
   'cursor=rubbish',
   'cursor=MjAyNg',
-])('are refused with %s', async (query) => {
+])('a list with %s is refused', async (query) => {
   const answer = await server.call({ path: `/v1/boxes?${query}` });
   expect([answer.status, answer.json.code]).toEqual([422, 'VALIDATION_ERROR']);
 });

@@ -1,4 +1,5 @@
-// One command in a box of its own: its answer, its limits, and that the box is gone whatever happens.
+// Tests runs on a real server: the answer, its limits and the stream. The box of a run is removed in every case, also
+// when the client leaves.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
@@ -22,21 +23,21 @@ const run = (script: string, rest: object = {}, signal?: AbortSignal) =>
   });
 const boxes = async () => (await server.call({ path: '/v1/boxes' })).list;
 
-it('gives output and exit code, and removes the box', async () => {
+it('a run answers with output and exit code, and removes its box', async () => {
   const answer = await run('echo out; echo err >&2; exit 5');
   expect(answer.status).toBe(200);
   expect(answer.json).toEqual({ exit_code: 5, stdout: 'out\n', stderr: 'err\n', error_message: null });
   expect(await boxes()).toEqual([]);
 });
 
-it('says when the command has timed out', async () => {
+it('a run reports that its command has timed out', async () => {
   const answer = await run('echo begun; sleep 60', { timeout_ms: 300 });
   expect(answer.json).toMatchObject({ stdout: 'begun\n' });
   expect(answer.json.error_message).toContain('timed out');
   expect(await boxes()).toEqual([]);
 });
 
-it('cuts output at its bound, and says so', { timeout: 60_000 }, async () => {
+it('the answer of a run cuts output at 16 MiB with a message', { timeout: 60_000 }, async () => {
   const answer = await run('head -c 20000000 /dev/zero | tr "\\0" x; echo end >&2');
   const { stdout, stderr } = answer.json as { stdout: string; stderr: string };
   expect(stdout).toHaveLength(16 * 1024 * 1024 + '\n[boxrun: output cut after 16777216 bytes]\n'.length);
@@ -44,7 +45,7 @@ it('cuts output at its bound, and says so', { timeout: 60_000 }, async () => {
   expect(stderr).toBe('end\n');
 });
 
-it('removes the box when the client leaves', async () => {
+it('a run removes its box when the client leaves', async () => {
   const leaving = new AbortController();
   const answer = run('sleep 300', {}, leaving.signal).catch(() => null);
   await eventually('the box runs', async () => (await boxes()).length === 1);
@@ -53,7 +54,7 @@ it('removes the box when the client leaves', async () => {
   await eventually('the box is gone', async () => (await boxes()).length === 0);
 });
 
-it('removes the box when the client leaves while it is being made', async () => {
+it('a run removes its box when the client leaves during the create', async () => {
   for (const ms of [5, 40, 90, 150]) {
     const leaving = new AbortController();
     const answer = run('sleep 300', {}, leaving.signal).catch(() => null);
@@ -64,24 +65,24 @@ it('removes the box when the client leaves while it is being made', async () => 
   await eventually('every box is gone', async () => (await boxes()).length === 0);
 });
 
-it('refuses what is not valid, and tells what went wrong', async () => {
+it('a run answers with an error code for invalid input, a missing image or too many CPUs', async () => {
   expect((await run('true', { cmd: [] })).status).toBe(422);
   expect((await run('true', { image: '127.0.0.1:9/nothing:here' })).json.code).toBe('IMAGE_PULL_FAILED');
   expect((await run('true', { cpu: 200 })).json.code).toBe('RESOURCE_EXCEEDED');
   expect(await boxes()).toEqual([]);
 });
 
-it('tells a waiting client that it is at work', { timeout: 40_000 }, async () => {
+it('a long run sends an interim answer 102 to the waiting client', { timeout: 40_000 }, async () => {
   const answer = await run('sleep 11; echo done');
   expect(answer.json).toMatchObject({ exit_code: 0, stdout: 'done\n' });
   expect(answer.interim).toEqual([102]);
 });
 
-describe('as a stream', () => {
+describe('a run as a stream', () => {
   const input = (script: string) => ({ image: 'base', cmd: ['sh', '-c', script], cpu: 1, memory_mb: 128 });
 
   it(
-    'tells its progress, gives more output than an answer keeps, and the exit when the box is removed',
+    'reports its progress, more output than an answer can have, and the exit after the box is removed',
     { timeout: 60_000 },
     async () => {
       const bytesAsked = limits.runOutputBytesMax + 1_000_000;
@@ -101,7 +102,7 @@ describe('as a stream', () => {
     },
   );
 
-  it('ends with its reader, and removes the box', async () => {
+  it('ends when the client leaves, and removes the box', async () => {
     for await (const event of server.client.runStream(input('echo up; sleep 1000'))) {
       expect(event).toMatchObject({ type: 'log', text: 'up\n' });
       break;
@@ -109,7 +110,7 @@ describe('as a stream', () => {
     await eventually('the box is gone', async () => (await boxes()).length === 0);
   });
 
-  it('tells what went wrong, and cannot be repeated', async () => {
+  it('reports an error with its code, and refuses an idempotency key', async () => {
     const missing = server.client.runStream({ ...input('true'), image: '127.0.0.1:9/no:image' });
     await expect(missing.next()).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
     const headers = { accept: 'text/event-stream', 'idempotency-key': 'again' };

@@ -1,4 +1,5 @@
-// What the TypeScript SDK makes of lists, pages, keys and changes, against a real server.
+// Tests the TypeScript SDK against a real server: lists and pages, idempotency keys, input for commands, and state
+// events.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { BoxHandle } from '../../src/sdk/index.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
@@ -24,7 +25,7 @@ async function all<T>(rows: AsyncIterable<T>): Promise<T[]> {
   return found;
 }
 
-it('lists boxes by status and labels, whole, in pages, and one after the other', async () => {
+it('the SDK lists boxes by status and labels, as a whole, in pages, and one after the other', async () => {
   const { client } = server;
   expect(ids(await client.listBoxes())).toEqual(newestFirst());
   expect(ids(await client.listBoxes({ labels: ['team=blue'] }))).toEqual(newestFirst().slice(1));
@@ -40,7 +41,7 @@ it('lists boxes by status and labels, whole, in pages, and one after the other',
   await expect(client.pageOfBoxes({ cursor: 'x' })).rejects.toMatchObject({ code: 'VALIDATION_ERROR' });
 });
 
-it('lists commands in pages and one after the other, and stops asking when the loop is left', async () => {
+it('the SDK lists commands in pages and one after the other', async () => {
   const box = boxes[2] as BoxHandle;
   const started = [];
   for (let count = 0; count < 5; count++) started.unshift((await box.startExec(['true'])).id);
@@ -56,7 +57,7 @@ it('lists commands in pages and one after the other, and stops asking when the l
   await expect(all(box.eachExec({}, { signal: AbortSignal.abort() }))).rejects.toMatchObject({ code: 'CANCELED' });
 });
 
-it('makes nothing twice under one key', async () => {
+it('the SDK makes no box, command or run twice with the same idempotency key', async () => {
   const { client } = server;
   const input = { image: 'base', cpu: 1, memory_mb: 64 };
   const made = await client.create(input, { idempotencyKey: 'box-1' });
@@ -85,7 +86,7 @@ it('makes nothing twice under one key', async () => {
   await made.remove({ force: true });
 });
 
-it('types into a command without its output, which comes by its events', async () => {
+it('the SDK can send input to a command without its output, and read the output as events', async () => {
   const box = boxes[0] as BoxHandle;
   const exec = await box.startExec({ cmd: ['sh', '-c', 'cat; exit 5'], stdin: true });
   const input = await box.attachExec(exec.id, { output: false });
@@ -101,7 +102,7 @@ it('types into a command without its output, which comes by its events', async (
   });
 });
 
-it('tells of changes until the signal aborts, and resumes by id', async () => {
+it('the SDK follows state events until its signal aborts, and resumes after an id', async () => {
   const { client } = server;
   const seen: string[] = [];
   let since = '';

@@ -1,5 +1,5 @@
-// A box may say itself how long its processes have to end at a stop. What a caller says counts before it, and a
-// removal by force does not ask the box.
+// Tests the grace of a box (stop_grace_s) on a real server: the time that its processes have to end at a stop. The
+// grace of a caller counts first, and a removal by force ignores the grace of the box.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -9,10 +9,10 @@ import { processesOf } from '../support/host/processes.ts';
 import { cliBundle, startServer, type TestServer } from '../support/servers/server.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
-/** Ends by itself, but only after 7 s: longer than the default grace, shorter than the graces below. */
+/** Ends 7 s after SIGTERM: longer than the default grace, shorter than the graces in these tests. */
 const slow = 'trap "sleep 7; echo bye > /root/said; exit 0" TERM; echo up; while :; do sleep 0.1; done';
 const stubborn = 'trap "" TERM; echo up; while :; do sleep 0.1; done';
-/** Far longer than a stop takes, far shorter than the graces below that must not be waited for. */
+/** A bound far above the time of a stop without grace, and far below the graces that must not count. */
 const soonMs = 20_000;
 
 let server: TestServer;
@@ -40,7 +40,7 @@ async function boxrun(...args: string[]): Promise<string> {
   return (await promisify(execFile)(process.execPath, [cliBundle, ...args], { env: server.env })).stdout;
 }
 
-it('a stop gives the processes of a box the time that its create named', async () => {
+it('a stop gives the processes of a box the grace of the box', async () => {
   const box = await server.client.create({ ...small, stop_grace_s: 60 });
   expect(box.stop_grace_s).toBe(60);
   await begin(server, box.id, slow);
@@ -50,7 +50,7 @@ it('a stop gives the processes of a box the time that its create named', async (
   expect((await server.client.exec(box.id, ['cat', '/root/said'])).stdout).toBe('bye\n');
 });
 
-it('a stop kills them when that time is over', async () => {
+it('a stop kills the processes after the grace of the box', async () => {
   const box = await server.client.create({ ...small, stop_grace_s: 0.5 });
   await begin(server, box.id, stubborn);
   const tookMs = await timed(server.client.stopBox(box.id));
@@ -58,7 +58,7 @@ it('a stop kills them when that time is over', async () => {
   expect(tookMs).toBeLessThan(5_000);
 });
 
-it('the time that a caller names counts before that of the box', async () => {
+it('the grace of the caller counts instead of the grace of the box', async () => {
   const box = await server.client.create({ ...small, stop_grace_s: 600 });
   await begin(server, box.id, stubborn);
   expect(await timed(server.client.stopBox(box.id, { graceS: 0.5 }))).toBeLessThan(soonMs);
@@ -67,13 +67,13 @@ it('the time that a caller names counts before that of the box', async () => {
   expect(await timed(boxrun('stop', '--grace', '0', box.id))).toBeLessThan(soonMs);
 });
 
-it('a removal by force does not wait for the time of the box', async () => {
+it('a removal by force does not wait for the grace of the box', async () => {
   const box = await server.client.create({ ...small, stop_grace_s: 600 });
   await begin(server, box.id, stubborn);
   expect(await timed(boxrun('rm', '-f', box.id))).toBeLessThan(soonMs);
 });
 
-it.each([undefined, null])('a box of which the create says %s has none of its own', async (stop_grace_s) => {
+it.each([undefined, null])('a box with stop_grace_s %s has the default grace of 5 s', async (stop_grace_s) => {
   const answer = await server.call({ method: 'POST', path: '/v1/boxes', body: { ...small, stop_grace_s } });
   const box = answer.json as unknown as Box;
   expect(box.stop_grace_s).toBeNull();
@@ -83,7 +83,7 @@ it.each([undefined, null])('a box of which the create says %s has none of its ow
   expect(tookMs).toBeLessThan(5_000 + soonMs);
 });
 
-it.each([-1, 601, 'soon', true])('refuses %j as a time, before a box is made', async (stop_grace_s) => {
+it.each([-1, 601, 'soon', true])('a create with stop_grace_s %j is refused, and makes no box', async (stop_grace_s) => {
   const boxes = (await server.client.listBoxes()).length;
   const answer = await server.call({ method: 'POST', path: '/v1/boxes', body: { ...small, stop_grace_s } });
   expect(answer).toMatchObject({
@@ -93,7 +93,7 @@ it.each([-1, 601, 'soon', true])('refuses %j as a time, before a box is made', a
   expect(await server.client.listBoxes()).toHaveLength(boxes);
 });
 
-it('the command line takes it, and stops a box by it', async () => {
+it('boxrun create --stop-grace sets the grace of a box, and boxrun stop uses it', async () => {
   const line = ['create', 'base', '--cpu', '1', '--memory', '64', '--json'];
   const box = JSON.parse(await boxrun(...line, '--stop-grace', '0.25')) as Box;
   expect(box.stop_grace_s).toBe(0.25);
@@ -108,11 +108,11 @@ it('the command line takes it, and stops a box by it', async () => {
   }
 });
 
-it('serve --on-exit stop gives each box its own time, longer than other parts of the server have', async () => {
+it('serve --on-exit stop gives each box its own grace, even if it is longer than the shutdown timeout', async () => {
   const own = await startServer({ args: ['--on-exit', 'stop'] });
   const patient = await own.client.create({ ...small, stop_grace_s: 60 });
   const hasty = await own.client.create({ ...small, stop_grace_s: 0 });
-  // Supervisor and gateway are killed after 10 s where nothing stops.
+  // 12 s is longer than the 10 s after which the keeper kills supervisor and gateway when no box stops.
   await begin(own, patient.id, slow.replace('sleep 7', 'sleep 12'));
   await begin(own, hasty.id, stubborn);
   await own.stop();

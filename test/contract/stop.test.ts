@@ -1,5 +1,5 @@
-// A stop asks before it kills: what runs in a box has time to end by itself, and what it writes in that time is part of
-// its output.
+// Tests the stop of boxes on a real server: the processes get a signal and have time to end by themselves. Output in
+// that time is part of the output of the command.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect } from '../support/servers/crash-server.ts';
 import { eventually } from '../support/runs/eventually.ts';
@@ -19,7 +19,7 @@ afterAll(async () => {
   await server.close();
 });
 
-/** Starts a command, and waits until it has said `up`. */
+/** Starts a command, and waits until it has printed `up`. */
 async function begin(box: string, script: string, more: { tty?: boolean } = {}) {
   const exec = await server.client.startExec(box, { cmd: ['sh', '-c', script], ...more });
   await eventually('it is up', async () =>
@@ -28,44 +28,39 @@ async function begin(box: string, script: string, more: { tty?: boolean } = {}) 
   return { exec, ended: collect(server.client, exec) };
 }
 
-describe.each(['one start of the runtime each', 'the runner in the box'])(
-  'a stopped box, its commands by %s',
-  (path) => {
-    it('lets a command end by itself, and keeps what it says last', async () => {
-      const box = await server.client.create(small);
-      // The second command of a box has the runner started, where the host has one.
-      if (path.includes('runner'))
-        for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
-      const { exec, ended } = await begin(box.id, polite);
-      await server.client.stopBox(box.id);
-      expect(await ended).toMatchObject({
-        stdout: 'up\nasked\nbye\n',
-        exit: { exitCode: 3, error: 'the box was stopped' },
-      });
-      expect(await server.client.getExec(box.id, exec.id)).toMatchObject({ status: 'failed', exit_code: 3 });
-      await server.client.removeBox(box.id);
+describe.each(['the OCI runtime', 'the runner'])('the stop of a box with commands started by %s', (path) => {
+  it('lets a command end by itself, and keeps its last output', async () => {
+    const box = await server.client.create(small);
+    // The worker starts the runner after the first command of a box, if the host has a runner.
+    if (path.includes('runner')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
+    const { exec, ended } = await begin(box.id, polite);
+    await server.client.stopBox(box.id);
+    expect(await ended).toMatchObject({
+      stdout: 'up\nasked\nbye\n',
+      exit: { exitCode: 3, error: 'the box was stopped' },
     });
+    expect(await server.client.getExec(box.id, exec.id)).toMatchObject({ status: 'failed', exit_code: 3 });
+    await server.client.removeBox(box.id);
+  });
 
-    it('kills what does not end in the time that the caller gives', async () => {
-      const box = await server.client.create(small);
-      if (path.includes('runner'))
-        for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
-      const { ended } = await begin(box.id, stubborn);
-      const startedAt = performance.now();
-      const stopped = await server.client.stopBox(box.id, { graceS: 1.5 });
-      expect(performance.now() - startedAt).toBeGreaterThan(1_500);
-      expect(stopped.status).toBe('stopped');
-      expect((await ended).exit).toMatchObject({ exitCode: 137, error: 'the box was stopped' });
-      await server.client.startBox(box.id);
-      const again = await begin(box.id, stubborn);
-      await server.client.stopBox(box.id, { graceS: 0 });
-      expect((await again.ended).exit.exitCode).toBe(137);
-      await server.client.removeBox(box.id);
-    });
-  },
-);
+  it('kills a command that does not end within the grace of the caller', async () => {
+    const box = await server.client.create(small);
+    if (path.includes('runner')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
+    const { ended } = await begin(box.id, stubborn);
+    const startedAt = performance.now();
+    const stopped = await server.client.stopBox(box.id, { graceS: 1.5 });
+    expect(performance.now() - startedAt).toBeGreaterThan(1_500);
+    expect(stopped.status).toBe('stopped');
+    expect((await ended).exit).toMatchObject({ exitCode: 137, error: 'the box was stopped' });
+    await server.client.startBox(box.id);
+    const again = await begin(box.id, stubborn);
+    await server.client.stopBox(box.id, { graceS: 0 });
+    expect((await again.ended).exit.exitCode).toBe(137);
+    await server.client.removeBox(box.id);
+  });
+});
 
-it('hangs up the terminals of a stopped box, whose shells ignore TERM', async () => {
+it('a stop sends SIGHUP to terminals, because shells ignore SIGTERM', async () => {
   const box = await server.client.create(small);
   const { ended } = await begin(
     box.id,
@@ -96,7 +91,7 @@ it('hangs up the terminals of a stopped box, whose shells ignore TERM', async ()
   await server.client.removeBox(box.id, { force: true });
 });
 
-it('asks children, sessions of their own and stopped processes too', async () => {
+it('a stop sends SIGTERM to children, to processes in other process groups, and to stopped processes', async () => {
   const box = await server.client.create(small);
   const child = (name: string) => `sh -c 'trap "echo ${name} >> /root/asked; exit" TERM; while :; do sleep 0.1; done'`;
   await begin(
@@ -110,7 +105,7 @@ it('asks children, sessions of their own and stopped processes too', async () =>
   await server.client.removeBox(box.id, { force: true });
 });
 
-it('gives the processes of a box that is removed by force one second, or what the caller gives', async () => {
+it('a removal by force gives the processes one second, or the grace of the caller', async () => {
   const box = await server.client.create(small);
   const { ended } = await begin(box.id, polite);
   await server.client.removeBox(box.id, { force: true });
@@ -125,7 +120,7 @@ it('gives the processes of a box that is removed by force one second, or what th
 });
 
 it.each([{ grace_s: -1 }, { grace_s: 601 }, { grace_s: 'soon' }])(
-  'refuses a time that cannot be meant: %j',
+  'a stop or removal with an invalid grace is refused: %j',
   async (body) => {
     const box = await server.client.create(small);
     const answer = await server.call({ method: 'POST', path: `/v1/boxes/${box.id}:stop`, body });
@@ -143,7 +138,7 @@ it.each([{ grace_s: -1 }, { grace_s: 601 }, { grace_s: 'soon' }])(
   },
 );
 
-it('lets commands end by themselves when the server ends with --on-exit stop', async () => {
+it('commands can end by themselves when a server with --on-exit stop ends', async () => {
   const own = await startServer({ args: ['--on-exit', 'stop'] });
   const box = await own.client.create(small);
   const exec = await own.client.startExec(box.id, { cmd: ['sh', '-c', polite] });

@@ -1,5 +1,5 @@
-// Volumes as a client asks for them: inside each other in any order, at places where the box has files of its own, and
-// at places that cannot be had, which are refused before an image is asked for.
+// Tests volumes on a real server: volumes inside each other, in any order, and volumes over files of the box. Places
+// where nothing can be mounted are refused before an image is pulled.
 import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,7 +36,7 @@ afterAll(async () => {
   rmSync(top, { recursive: true, force: true });
 });
 
-/** `name:guest path[:ro]` */
+/** Makes volumes of texts in the form `name:guest path[:ro]`. */
 const volumes = (...texts: string[]) =>
   texts.map((text) => {
     const [name = '', guestPath = '', mode] = text.split(':');
@@ -54,7 +54,7 @@ const boxrun = (...args: string[]) =>
       resolve({ code: error?.code ?? 0, stderr });
     });
   });
-/** What a script prints in a box with these volumes. */
+/** Returns what a script prints in a box with these volumes. */
 async function inBox(script: string, ...texts: string[]): Promise<string> {
   const answer = await create(volumes(...texts));
   expect([answer.status, answer.json.message]).toEqual([201, undefined]);
@@ -67,14 +67,14 @@ describe('volumes inside each other', () => {
   it.each([
     ['parent first', ['parent:/v', 'child:/v/sub', 'grandchild:/v/sub/deep']],
     ['child first', ['grandchild:/v/sub/deep', 'child:/v/sub', 'parent:/v']],
-    ['written in other ways', ['grandchild:/v/./sub//deep/', 'child:/v/x/../sub', 'parent:/v//']],
-  ])('are all there, %s', async (_order, list) => {
+    ['with paths that are not normalized', ['grandchild:/v/./sub//deep/', 'child:/v/x/../sub', 'parent:/v//']],
+  ])('are all visible, %s', async (_order, list) => {
     expect(await inBox('cat /v/mark /v/sub/mark /v/sub/deep/mark', ...list)).toBe(
       'parent/mark\nchild/mark\ngrandchild/mark\n',
     );
   });
 
-  it('may be files, and may lie in one that is read-only and has the directory', async () => {
+  it('can be files, and can be in a read-only volume that has their directory', async () => {
     const script = 'cat /v/sub/deep/mark /v/mark; echo x > /v/sub/deep/written && echo written; touch /v/no';
     const said = await inBox(script, 'child:/v/sub/deep', 'full:/v:ro', 'file:/root/here');
     expect(said).toContain('child/mark\n');
@@ -86,25 +86,25 @@ describe('volumes inside each other', () => {
 
   it.each([
     [
-      'a read-only one without the directory',
+      'the outer volume is read-only and does not have the directory',
       ['child:/v/sub', 'empty:/v:ro'],
       /which is read-only and has no directory sub$/,
     ],
-    ['a file', ['child:/v/sub', 'file:/v'], /which is a file$/],
+    ['the outer volume is a file', ['child:/v/sub', 'file:/v'], /which is a file$/],
     [
-      'one that has a file there',
+      'the outer volume has a file at that place',
       ['child:/v/mark', 'parent:/v'],
       /needs a directory in the volume at \/v, and .*mark is none$/,
     ],
-  ])('are refused in %s', async (_what, list, message) => {
+  ])('are refused when %s', async (_what, list, message) => {
     const answer = await create(volumes(...list), { image: 'registry.invalid/never' });
     expect([answer.status, answer.json.code]).toEqual([422, 'VALIDATION_ERROR']);
     expect(answer.json.message).toMatch(message);
   });
 });
 
-describe('a volume where the box has files of its own', () => {
-  it('at /etc leaves hosts, hostname and resolv.conf as they are in every box', async () => {
+describe('a volume', () => {
+  it('at /etc does not hide hosts, hostname and resolv.conf of the box', async () => {
     const said = await inBox(
       'cat /etc/only-here; grep -c localhost /etc/hosts; test -s /etc/hostname && ls /etc',
       'etc:/etc',
@@ -112,7 +112,7 @@ describe('a volume where the box has files of its own', () => {
     expect(said).toBe('etc/only-here\n2\nhostname\nhosts\nonly-here\nresolv.conf\n');
   });
 
-  it('that is read-only must have these files, or is refused', async () => {
+  it('at /etc that is read-only is refused if it does not have these files', async () => {
     const answer = await create(volumes('closed-etc:/etc:ro'));
     expect([answer.status, answer.json.message]).toEqual([
       422,
@@ -124,12 +124,12 @@ describe('a volume where the box has files of its own', () => {
     );
   });
 
-  it('at the place of one of them stands in for it', async () => {
+  it('at /etc/hosts or /dev/shm replaces that of the box', async () => {
     expect(await inBox('cat /etc/hosts', 'file:/etc/hosts')).toBe('file\n');
     expect(await inBox('cat /dev/shm/mark', 'child:/dev/shm')).toBe('child/mark\n');
   });
 
-  it('must have the working directory, where it is read-only', async () => {
+  it('that is read-only is refused if it covers the working directory and does not have it', async () => {
     const missing = await create(volumes('empty:/place:ro'), { workdir: '/place/here' });
     expect([missing.status, missing.json.code]).toEqual([422, 'VALIDATION_ERROR']);
     expect((await create(volumes('file:/place'), { workdir: '/place' })).status).toBe(422);
@@ -137,7 +137,7 @@ describe('a volume where the box has files of its own', () => {
   });
 });
 
-describe('a place that cannot be had', () => {
+describe('a place where nothing can be mounted', () => {
   it.each(['/', '/proc', '/proc/sys', '/sys/', '/dev', '/x/../dev', '/dev/.boxrun', '/dev/pts'])(
     'is refused before an image is pulled: %s',
     async (place) => {
@@ -158,7 +158,7 @@ describe('a place that cannot be had', () => {
     },
   );
 
-  it('is said by the command line, and so are two volumes at one place', async () => {
+  it('is an error of the command line, like two volumes at the same place', async () => {
     const one = await boxrun('create', 'registry.invalid/never', '-v', `${top}:/proc`);
     expect([one.code, one.stderr]).toEqual([
       1,

@@ -1,5 +1,5 @@
-// A long poll for the end of a command: it is answered when the command has ended or the time is over, whichever is
-// first.
+// Tests the long poll for the end of a command (?wait=) on a real server. It answers when the command has ended or the
+// time is over.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 
@@ -17,7 +17,7 @@ afterAll(async () => {
 const start = async (script: string) =>
   `/v1/boxes/${box}/exec/${(await server.client.startExec(box, { cmd: ['sh', '-c', script] })).id}`;
 
-it('comes with the end of the command', async () => {
+it('the answer comes when the command ends, for three clients at once', async () => {
   const path = await start('sleep 1; exit 3');
   expect((await server.call({ path })).json).toMatchObject({ status: 'running' });
   const startedAt = performance.now();
@@ -27,7 +27,7 @@ it('comes with the end of the command', async () => {
   expect((await server.call({ path: `${path}?wait=60` })).json).toMatchObject({ exit_code: 3 });
 });
 
-it('ends when the time is over, and when the command is canceled', async () => {
+it('the answer comes when the time is over, or when the command is canceled', async () => {
   const path = await start('sleep 300');
   const startedAt = performance.now();
   expect((await server.call({ path: `${path}?wait=1` })).json).toMatchObject({ status: 'running' });
@@ -37,20 +37,20 @@ it('ends when the time is over, and when the command is canceled', async () => {
   expect((await waiting).json).toMatchObject({ status: 'canceled' });
 });
 
-it('tells a waiting client of the removal of the box', async () => {
+it('the answer comes when the box is removed', async () => {
   const other = await server.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
   const exec = await server.client.startExec(other.id, { cmd: ['sleep', '300'] });
   const waiting = server.call({ path: `/v1/boxes/${other.id}/exec/${exec.id}?wait=300` });
   await server.client.removeBox(other.id, { force: true });
   const { status, json } = await waiting;
-  // It may see the end of the command just before the rows are gone, or just after.
+  // The client gets the failed command if the gateway reads it before the rows are removed, and otherwise a 404.
   expect([
     [200, 'failed'],
     [404, undefined],
   ]).toContainEqual([status, json.status]);
 });
 
-it.each(['-1', '301', 'x', '1.5'])('is refused for %s seconds', async (wait) => {
+it.each(['-1', '301', 'x', '1.5'])('a wait of %s seconds is refused', async (wait) => {
   const path = await start('true');
   expect((await server.call({ path: `${path}?wait=${wait}` })).status).toBe(422);
 });

@@ -1,5 +1,5 @@
-// What a new supervisor and a new worker find: one worker that hangs holds up nobody but its own box, and a box may
-// have had any number of commands.
+// Tests how a new supervisor adopts workers, and how a new worker takes over a box, on a real server with the container
+// driver. A worker that hangs delays only its own box. A box may have any number of commands in its history.
 import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ const createBox = (name: string) => server.client.create({ image: 'base', name, 
 const echo = async (box: string) =>
   (await collect(server.client, await server.client.startExec(box, { cmd: ['echo', 'served'] }))).stdout;
 
-/** Keeps a process from running, and from dying: of a group that is frozen not even SIGKILL is obeyed. */
+/** Freezes a process with a control group. Then even SIGKILL has no effect until the group is thawed. */
 function freezeGroup(pid: number): { thaw(): void } {
   const group = `/sys/fs/cgroup/freezer/boxrun-test-${pid}`;
   mkdirSync(group);
@@ -45,8 +45,8 @@ function freezeGroup(pid: number): { thaw(): void } {
   return { thaw };
 }
 
-describe('a worker that hangs when the supervisor is started again', () => {
-  it('holds up only its own box when it is stopped, and that box runs again under another worker', async () => {
+describe('when the supervisor restarts while a worker hangs', () => {
+  it('the other boxes work at once, and the box of the worker works again under another worker', async () => {
     const [hanging, other] = [await createBox('hanging'), await createBox('other')];
     const { pid } = await processOf(server.stateDir, 'worker', hanging.id);
     process.kill(pid, 'SIGSTOP');
@@ -74,7 +74,7 @@ describe('a worker that hangs when the supervisor is started again', () => {
   });
 
   it(
-    'and cannot be killed sets its own box to error, others are served, and it can be removed when the worker can die',
+    'and the worker cannot be killed, its box goes to error, and can be removed after the worker has died',
     { timeout: 120_000 },
     async () => {
       const [hanging, other] = [await createBox('hanging'), await createBox('other')];
@@ -108,34 +108,38 @@ describe('a worker that hangs when the supervisor is started again', () => {
   );
 });
 
-describe('a box with so many commands behind it that their names fit in no frame', () => {
-  it('is taken over by a new worker, with its background children', { timeout: 180_000 }, async () => {
-    const box = await createBox('old');
-    const background = await server.client.startExec(box.id, {
-      cmd: ['sh', '-c', 'setsid sleep 4711 >/dev/null 2>&1 </dev/null & echo started'],
-    });
-    await collect(server.client, background);
-    await server.end();
-    await addFinishedExecs(join(server.stateDir, 'boxrun.db'), box.id, 300_000);
-    await server.serve();
-    await server.kill('worker', box.id);
-    await eventually(
-      'it is served',
-      () =>
-        echo(box.id).then(
-          (said) => said === 'served\n',
-          () => false,
-        ),
-      60_000,
-    );
-    const ps = await collect(server.client, await server.client.startExec(box.id, { cmd: ['ps'] }));
-    expect(ps.stdout).toContain('sleep 4711');
-  });
+describe('a box with a history of 300,000 commands', () => {
+  it(
+    'gets a new worker when its worker is killed, and keeps its background processes',
+    { timeout: 180_000 },
+    async () => {
+      const box = await createBox('old');
+      const background = await server.client.startExec(box.id, {
+        cmd: ['sh', '-c', 'setsid sleep 4711 >/dev/null 2>&1 </dev/null & echo started'],
+      });
+      await collect(server.client, background);
+      await server.end();
+      await addFinishedExecs(join(server.stateDir, 'boxrun.db'), box.id, 300_000);
+      await server.serve();
+      await server.kill('worker', box.id);
+      await eventually(
+        'it is served',
+        () =>
+          echo(box.id).then(
+            (said) => said === 'served\n',
+            () => false,
+          ),
+        60_000,
+      );
+      const ps = await collect(server.client, await server.client.startExec(box.id, { cmd: ['ps'] }));
+      expect(ps.stdout).toContain('sleep 4711');
+    },
+  );
 });
 
 /**
- * With long names: 20 MB of them. The writer of a server that has ended stays while workers do; it lets others write
- * between its changes.
+ * Adds commands with long ids, 20 MB of them, so that their list does not fit into one IPC frame. The writer still
+ * runs, because a worker does. It locks the database only during its own changes, so this function can write, too.
  */
 async function addFinishedExecs(path: string, boxId: string, count: number): Promise<void> {
   const db = new Database(path);

@@ -1,4 +1,5 @@
-// The model by which chaos judges: what it takes for a violation must be one.
+// Tests the model of the chaos test against a real server: the model must accept every correct behaviour of the server,
+// and must report a real violation.
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,8 +10,8 @@ import { eventually } from '../support/runs/eventually.ts';
 import { createRandom } from '../support/runs/random.ts';
 
 const heldPoint = 'supervisor.create.admitted';
-/** Long enough for the create to reach the held point on a busy machine, before its client leaves. */
-const leaveAfterMs = 2_000;
+/** Long enough for the create to reach the held point on a busy machine, before its client disconnects. */
+const disconnectAfterMs = 2_000;
 let faultDir: string;
 let server: CrashServer;
 let violations: string[];
@@ -25,10 +26,10 @@ afterEach(async () => {
 });
 
 /**
- * One that does just these things, the first of everything that it may choose from, and leaves a create after
- * `leaveAfterMs`.
+ * An actor without chance: it does the operations of `kinds` in this order, and always chooses the first box. Its
+ * client closes the connection of a create after `disconnectAfterMs`.
  */
-function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
+function actorOf(kinds: readonly string[], disconnectAfterMs: number): Actor {
   const script = [...kinds];
   return new Actor({
     name: 'actor',
@@ -38,13 +39,16 @@ function actorOf(kinds: readonly string[], leaveAfterMs: number): Actor {
     faults: { anySince: () => false, onBoxSince: () => false },
     random: {
       ...createRandom(1),
-      below: () => leaveAfterMs,
+      below: () => disconnectAfterMs,
       pick: (values) => (values.every((value) => typeof value === 'string') ? script.shift() : values[0]) as never,
     },
   });
 }
 
-/** The names of all boxes, when there are some and all run. The row of a box comes later than its name is taken. */
+/**
+ * Waits until there are boxes and all of them run, and returns their names. A create takes its name before its row is
+ * there.
+ */
 async function namesOfRunning(): Promise<(string | null)[]> {
   let boxes: Awaited<ReturnType<typeof server.client.listBoxes>> = [];
   await eventually('every box runs', async () => {
@@ -54,8 +58,8 @@ async function namesOfRunning(): Promise<(string | null)[]> {
   return boxes.map(({ name }) => name);
 }
 
-it('expects a create that was left to come later than the answer that there is no such box', async () => {
-  const actor = actorOf(['createThatIsLeft', 'create', 'remove', 'create'], leaveAfterMs);
+it('the chaos model accepts that a box appears after its client has gone and a list did not show it', async () => {
+  const actor = actorOf(['createAndDisconnect', 'create', 'remove', 'create'], disconnectAfterMs);
   writeFileSync(join(faultDir, `${heldPoint}.armed`), '');
   await actor.act();
   await eventually('the create is held', async () =>
@@ -63,7 +67,7 @@ it('expects a create that was left to come later than the answer that there is n
   );
   expect(await server.client.listBoxes()).toEqual([]);
   writeFileSync(join(faultDir, `${heldPoint}.go`), '');
-  await actor.act(); // Refused: the name is taken by the box that came after all.
+  await actor.act(); // The server refuses this create, because the box of the first create has the name now.
   await actor.expectTruth();
   expect(await namesOfRunning()).toEqual(['actor-0']);
   await actor.act();
@@ -73,7 +77,7 @@ it('expects a create that was left to come later than the answer that there is n
   expect(violations).toEqual([]);
 });
 
-it('takes a name for stolen that no create of its own has taken', async () => {
+it('the chaos model reports a violation when a box of another client has the name of an actor', async () => {
   await server.client.create({ image: 'base', name: 'actor-0', cpu: 1, memory_mb: 64, disk_size_gb: 1 });
   await actorOf(['create'], 0).act();
   expect(violations).toEqual([expect.stringContaining('NAME_ALREADY_EXISTS')]);

@@ -1,6 +1,6 @@
-// `boxrun serve` on databases and state files that are not as they should be: damaged, of a newer version, held by
-// another program, not writable; and state files with the pid of a process that is somebody else's. Each has a clear
-// message, and what was acknowledged is there again as soon as the fault is mended.
+// Tests a real `boxrun serve` on a bad database (damaged, of a newer version, locked, not writable) and on state files
+// with the pid of a foreign process. Each fault has a clear message, and everything acknowledged is there again when
+// the fault is repaired.
 import Database from 'better-sqlite3';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import {
@@ -40,7 +40,7 @@ afterEach(() => {
 
 const start = () => startCrashServer({ stateDir, args: ['--workers', '0'] });
 
-/** Makes a server with one stopped box and ends it. */
+/** Starts a server, creates one stopped box, and ends the server. */
 async function leaveOneBox(): Promise<void> {
   const server = await start();
   const box = await server.client.create({ ...small, name: 'kept' });
@@ -50,7 +50,7 @@ async function leaveOneBox(): Promise<void> {
   await eventually('every process is gone', async () => (await processesOf(stateDir)).length === 0);
 }
 
-/** What `serve` says when it does not start; nothing of it runs then. */
+/** Returns the error of a `serve` that does not start, after all its processes have gone. */
 async function refusal(): Promise<string> {
   const outcome = await start().then(
     (server) => server.close().then(() => 'it started'),
@@ -70,9 +70,9 @@ async function expectKept(): Promise<void> {
   await server.close();
 }
 
-describe('a database', () => {
+describe('serve on a bad database', () => {
   it.each(['garbage', 'a cut file', 'a torn page'] as const)(
-    'that is damaged (%s) is named, left as it is, and a backup works in its place',
+    'reports the damage (%s), does not change the file, and starts with a backup in its place',
     async (damage) => {
       await leaveOneBox();
       copyFileSync(database, join(stateDir, 'backup'));
@@ -80,7 +80,7 @@ describe('a database', () => {
       if (damage === 'a cut file') truncateSync(database, 10_000);
       if (damage === 'a torn page') {
         const file = openSync(database, 'r+');
-        writeSync(file, Buffer.alloc(4096 - 100, 0xa5), 0, 4096 - 100, 100); // The page with the list of tables.
+        writeSync(file, Buffer.alloc(4096 - 100, 0xa5), 0, 4096 - 100, 100); // The first page has the list of tables.
         closeSync(file);
       }
       const damaged = readFileSync(database);
@@ -94,7 +94,7 @@ describe('a database', () => {
     },
   );
 
-  it('of a newer version is refused, with both versions, and left as it is', async () => {
+  it('refuses a newer version, names both versions, and does not change the file', async () => {
     await leaveOneBox();
     const version = (change?: number) => {
       const db = new Database(database);
@@ -113,7 +113,7 @@ describe('a database', () => {
     await expectKept();
   });
 
-  it('that another program holds is named, and used when that has let go', async () => {
+  it('reports that another program has locked it, and starts after the lock is released', async () => {
     await leaveOneBox();
     const other = new Database(database);
     other.pragma('locking_mode = EXCLUSIVE');
@@ -126,7 +126,7 @@ describe('a database', () => {
     await expectKept();
   });
 
-  it('in a directory that cannot be written to is named', async () => {
+  it('reports that its directory is read-only, and starts after that is repaired', async () => {
     await leaveOneBox();
     execFileSync('mount', ['--bind', stateDir, stateDir]);
     try {
@@ -141,7 +141,7 @@ describe('a database', () => {
   });
 });
 
-describe('state files with the pid of somebody else', () => {
+describe('serve on state files with the pid of a foreign process', () => {
   let innocent: ChildProcess;
   beforeEach(() => {
     innocent = spawn('sleep', ['600'], { stdio: 'ignore' });
@@ -158,7 +158,7 @@ describe('state files with the pid of somebody else', () => {
     await eventually('every process is gone', async () => (await processesOf(stateDir)).length === 0);
   }
 
-  it('never make a server signal or adopt it: its own box is taken over by a new worker', async () => {
+  it('does not signal or adopt that process, and gives the box to a new worker', async () => {
     const identity = await processIdentity(innocent.pid ?? -1);
     if (identity === null) throw new Error('the innocent process has ended');
     const first = await start();
@@ -174,7 +174,7 @@ describe('state files with the pid of somebody else', () => {
         .map((name) => join(workersDir, name)),
     ];
     expect(files).toHaveLength(3);
-    // The pid has been given to another process since; the start time is the dead one's.
+    // As if the kernel had given the pid to another process: the pid is reused, the start time is still the old one.
     for (const file of files)
       writeFileSync(file, JSON.stringify({ ...(JSON.parse(readFileSync(file, 'utf8')) as object), pid: identity.pid }));
     const server: CrashServer = await start();

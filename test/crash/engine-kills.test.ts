@@ -1,4 +1,5 @@
-// The engine of a box dies by itself: its commands end as failed, the box is stopped with the reason, its disk stays.
+// Tests what a real server with the container driver does when the engine of a box dies: its commands fail, the box is
+// stopped with a reason, and its disk stays.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
 import { initOf, pidInBox } from '../support/host/box-processes.ts';
@@ -12,14 +13,14 @@ afterEach(async () => {
   await server.close();
 });
 
-it('ends its commands, stops the box with a reason, frees the quota, and keeps the disk', async () => {
+it('when the engine of a box dies, its commands fail, the box stops with a reason, and keeps its disk', async () => {
   const { client } = server;
   const box = await client.create({ image: 'base', name: 'mortal', cpu: 2, memory_mb: 128 });
   await collect(client, await client.startExec('mortal', { cmd: ['sh', '-c', 'echo kept > /root/file'] }));
   const exec = await client.startExec('mortal', { cmd: ['sleep', '1000'], env: { MARKER: `engine-${box.id}` } });
   const output = collect(client, exec);
   process.kill(await initOf(await pidInBox(`MARKER=engine-${box.id}`)), 'SIGKILL');
-  // The kernel kills the command with its init: whether it is seen to die first, or the engine, both say why.
+  // The kernel kills the command together with the init. The worker may notice either death first.
   const { exit } = await output;
   expect(exit.error ?? `exit code ${exit.exitCode}`).toMatch(/box ended|exit code 137/);
   expect((await client.getExec('mortal', exec.id)).status).toBe('failed');

@@ -1,5 +1,5 @@
-// Several gateways on one port: each takes clients, all tell what any of them has counted, and the port outlives each
-// of them.
+// Tests several gateways on one port of a real server: each gateway takes connections, each reports the metrics of all,
+// and the port stays open when one of them dies.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { eventually } from '../support/runs/eventually.ts';
@@ -20,13 +20,13 @@ async function start(gateways: number): Promise<TestServer> {
 const gatewaysOf = async ({ stateDir }: TestServer) =>
   (await processesOf(stateDir)).filter(({ role }) => role === 'gateway').map(({ pid }) => pid);
 
-/** By TCP, each request on a connection of its own: the kernel chooses the gateway. */
+/** Sends a request on a new TCP connection, so that the kernel chooses the gateway. */
 async function ask({ port }: TestServer, path: string): Promise<{ status: number; text: string }> {
   const answer = await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } });
   return { status: answer.status, text: await answer.text() };
 }
 
-/** Empty for a descriptor that has been closed meanwhile. */
+/** Reads a link. Returns an empty string if the process has closed the descriptor in the meantime. */
 function linkOf(path: string): string {
   try {
     return readlinkSync(path);
@@ -35,7 +35,7 @@ function linkOf(path: string): string {
   }
 }
 
-/** How many connections a process has that came by the port. */
+/** Counts the connections that a process has accepted on the port. */
 function connectionsOf(pid: number, port: number): number {
   const own = new Set(readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`)));
   const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
@@ -48,15 +48,15 @@ function connectionsOf(pid: number, port: number): number {
 }
 
 describe('several gateways', () => {
-  it('share the clients of one port, and each tells the figures of all', async () => {
+  it('share the connections of one port, and each of them reports the metrics of all', async () => {
     const running = await start(3);
     const pids = await gatewaysOf(running);
     expect(pids).toHaveLength(3);
     const streams = new AbortController();
-    const open: Response[] = []; // Held: an answer that nobody holds is closed when garbage is collected.
-    // The kernel gives a connection to whoever takes it first: how many each gets is nobody's promise.
+    const open: Response[] = []; // Keeps the responses: garbage collection closes an unused one.
+    // The kernel gives each connection to the first gateway that accepts it. So the share of each gateway is not fixed.
     await eventually(
-      'each has taken some',
+      'each gateway has a connection',
       async () => {
         const answers = await Promise.all(
           Array.from({ length: 20 }, () =>
@@ -70,7 +70,7 @@ describe('several gateways', () => {
       30_000,
     );
     expect(pids.reduce((sum, pid) => sum + connectionsOf(pid, running.port), 0)).toBeGreaterThanOrEqual(open.length);
-    // Whoever is asked knows of the streams of all: one by its own count, the others by what was reported.
+    // Each gateway counts its own streams, and gets the counts of the others through the supervisor.
     await eventually(
       'every answer counts all streams',
       async () => {
@@ -82,7 +82,7 @@ describe('several gateways', () => {
     streams.abort();
   });
 
-  it('keep the port open when one of them is killed, and are as many as before soon after', async () => {
+  it('keep the port open when one of them is killed, and the keeper starts another one', async () => {
     const running = await start(2);
     for (const pid of await gatewaysOf(running)) {
       process.kill(pid, 'SIGKILL');
@@ -98,7 +98,7 @@ describe('several gateways', () => {
     expect((await ask(running, '/metrics')).text).toMatch(/^boxrun_restarts\{process="gateway"\} 2$/m);
   });
 
-  it('go with the keeper, and the next one has as many', async () => {
+  it('end when the keeper dies, and the next serve starts the same number', async () => {
     const running = await start(2);
     const { id } = await running.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const keeper = (await processesOf(running.stateDir)).find(({ role }) => role === 'keeper');
@@ -109,7 +109,7 @@ describe('several gateways', () => {
     expect(JSON.parse((await ask(running, `/v1/boxes/${id}`)).text)).toMatchObject({ id, status: 'running' });
   });
 
-  it('take a token, and boxes, like one', async () => {
+  it('all check the token, and all know every box', async () => {
     const token = 'a-token-for-this-test-alone';
     server = await startServer({ args: ['--gateways', '2'], env: { BOXRUN_TOKEN: token } });
     const { port } = server;

@@ -1,5 +1,5 @@
-// /healthz and /readyz while parts of the server are killed or hang, and heartbeats: a process that is stopped is
-// noticed, ended and started again; commands go on, and their output is complete.
+// Tests /healthz, /readyz and heartbeats on a real server whose processes are killed or hang. A process that hangs is
+// noticed, killed and replaced. Commands go on, and their output is complete.
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
@@ -15,9 +15,9 @@ import { eventually } from '../support/runs/eventually.ts';
 import { processesOf, processOf, type Role } from '../support/host/processes.ts';
 import { getLocal } from '../support/servers/local-http.ts';
 
-/** A sign of life may just have come; then the silence is counted, and the next process has to come up. */
+/** The time until a process that hangs is reported: the missed heartbeats, and three more for a busy machine. */
 const noticedMs = (limits.heartbeatDoubtMisses + 3) * limits.heartbeatEveryMs;
-/** Shorter than the default: half of these tests wait for its end. */
+/** Shorter than the default, because half of these tests wait until this time has passed. */
 const silenceMs = 4_000;
 const endedMs = silenceMs + 6 * limits.heartbeatEveryMs;
 
@@ -38,7 +38,7 @@ afterEach(async () => {
 const ask = (path: string) => getLocal(server.stateDir, path);
 
 async function ready(): Promise<{ status: number; body: Ready } | null> {
-  const answer = await ask('/readyz').catch(() => null); // No gateway, no answer.
+  const answer = await ask('/readyz').catch(() => null); // There is no answer while no gateway runs.
   return answer === null ? null : { status: answer.status, body: JSON.parse(answer.text) as Ready };
 }
 
@@ -61,8 +61,8 @@ const replaced = (role: Role, pid: number) =>
 
 const log = (name: string) => readFile(`${server.stateDir}/logs/${name}.log`, 'utf8');
 
-describe('while everything is well', () => {
-  it('is live and ready, and names its parts', async () => {
+describe('while all processes run', () => {
+  it('/healthz and /readyz answer 200, and /readyz lists the parts of the server', async () => {
     expect(await ask('/healthz')).toMatchObject({ status: 200, text: '{"ok":true}' });
     expect(await ready()).toEqual({
       status: 200,
@@ -75,12 +75,12 @@ describe('while everything is well', () => {
   });
 });
 
-describe('a process that is killed', () => {
-  it.each(['supervisor', 'writer'] as const)('is missing in /readyz until it is back: %s', async (role) => {
-    // Stopped, the keeper starts nothing: what is down stays down for as long as the test looks.
+describe('when a process is killed', () => {
+  it.each(['supervisor', 'writer'] as const)('/readyz answers 503 until it is back: %s', async (role) => {
+    // The test freezes the keeper, so that the keeper does not start the process again while the test looks.
     const keeper = await stopProcess('keeper');
     await server.kill(role);
-    const down = await eventually('it is seen to be down', async () => {
+    const down = await eventually('/readyz reports it as down', async () => {
       const now = await ready();
       return now?.body.parts[role] === false && now;
     });
@@ -94,14 +94,14 @@ describe('a process that is killed', () => {
   });
 });
 
-describe('a process that hangs', () => {
-  it.each(['supervisor', 'writer'] as const)('shows in /readyz, is ended, and another one comes: %s', async (role) => {
+describe('when a process hangs', () => {
+  it.each(['supervisor', 'writer'] as const)('/readyz reports it, and the keeper replaces it: %s', async (role) => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const exec = await server.client.startExec(box.id, { cmd: counting(6_000) });
     const output = collect(server.client, exec);
     const pid = await stopProcess(role);
     const doubted = await eventually(
-      'it is seen not to answer',
+      '/readyz reports that it does not answer',
       async () => {
         const now = await ready();
         return now?.body.parts[role] === false && now;
@@ -117,7 +117,7 @@ describe('a process that hangs', () => {
     expect(exit.exitCode).toBe(0);
   });
 
-  it('answers nobody, is ended, and another one comes: gateway', async () => {
+  it('the keeper replaces it, and no output is lost: gateway', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const exec = await server.client.startExec(box.id, { cmd: counting(3_000) });
     const pid = await stopProcess('gateway');
@@ -127,14 +127,14 @@ describe('a process that hangs', () => {
     expectSameText((await collect(server.client, exec)).stdout, counted(3_000));
   });
 
-  it('shows among the workers, is ended, and its box runs on under another one: worker', async () => {
+  it('/readyz counts it as silent, and its box runs on under another worker: worker', async () => {
     const { client } = server;
     const box = await client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const exec = await client.startExec(box.id, { cmd: ['sleep', '1000'] });
     const output = collect(client, exec);
     const pid = await stopProcess('worker', box.id);
-    await eventually('it is seen not to answer', async () => (await ready())?.body.workers?.silent === 1, noticedMs);
-    expect((await ready())?.status).toBe(200); // The other boxes are served.
+    await eventually('/readyz counts it', async () => (await ready())?.body.workers?.silent === 1, noticedMs);
+    expect((await ready())?.status).toBe(200); // The server is still ready for other boxes.
     await replaced('worker', pid);
     expect((await output).exit.error).toMatch(/worker exited/);
     await eventually('its box takes commands', async () => {
@@ -145,7 +145,7 @@ describe('a process that hangs', () => {
     expect(await log('supervisor')).toContain('a worker hangs');
   });
 
-  it('left by a dead keeper, is ended by the next serve: writer', async () => {
+  it('that a dead keeper has left behind, the next serve replaces it: writer', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     await server.kill('keeper');
     await eventually('supervisor and gateway are gone', async () =>

@@ -1,5 +1,5 @@
-// The logs of every process: what happened to which box and command, for which request, and never what a command was
-// given or said.
+// Tests the logs of all processes of a real server. They name the box, the command and the request. They never contain
+// the environment or the output of a command.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
@@ -28,7 +28,7 @@ const lines = async () =>
     .split('\n')
     .map((line) => JSON.parse(line) as Line);
 
-it('say what happened, by ids, and keep environment and output to themselves at the level trace', async () => {
+it('the logs name boxes, commands and requests, but no environment or output, even at level trace', async () => {
   server = await startCrashServer({ args: ['--workers', '0', '--log-level', 'trace'] });
   const { client } = server;
   const env = { PASSWORD: 'secret-of-a-box' };
@@ -41,7 +41,7 @@ it('say what happened, by ids, and keep environment and output to themselves at 
   const { stdout } = await collect(client, exec);
   expect(stdout).toContain('spoken-aloud');
   expect(stdout).toContain('secret-of-a-command');
-  // What goes wrong is logged too.
+  // The server logs these failures. They must not reveal anything either.
   await collect(client, await client.startExec('quiet', { cmd: ['/no/such/program'], env: say.env }));
   await collect(client, await client.startExec('quiet', { ...say, workdir: '/nowhere' }));
   await collect(client, await client.startExec('quiet', { cmd: ['sleep', '100'], env: say.env, timeout_ms: 50 }));
@@ -80,13 +80,13 @@ it('say what happened, by ids, and keep environment and output to themselves at 
     boxId: box.id,
     workerId: expect.stringMatching(/^wrk_/) as unknown,
   });
-  // One id leads from the request through each process.
+  // The same request id is in the logs of each process.
   const { requestId } = ofExec[0] as Line;
   const roles = new Set(said.filter((line) => line['requestId'] === requestId).map(({ role }) => role));
   expect(roles).toEqual(new Set(['gateway', 'supervisor', 'worker']));
 });
 
-it('are for people where that is asked for', async () => {
+it('the logs are plain text lines with --log-format pretty', async () => {
   server = await startCrashServer({ args: ['--workers', '0', '--log-format', 'pretty'] });
   const box = await server.client.create({ image: 'base', name: 'shown', cpu: 1, memory_mb: 128 });
   const text = await readFile(join(server.stateDir, 'logs', 'supervisor.log'), 'utf8');

@@ -1,5 +1,5 @@
-// A sample of the crash matrix for every run, on one server: each process killed in the middle of each step, and one
-// frozen. The whole matrix is `npm run test:crash:matrix`.
+// Runs a sample of the crash matrix on one real server: it kills a process in the middle of a step, and freezes one
+// writer. `npm run test:crash:matrix` runs the whole matrix.
 import { expect, it } from 'vitest';
 import { runMatrix, type Cell } from '../support/faults/crash-matrix.ts';
 import { printMatrix } from '../support/faults/crash-report.ts';
@@ -20,7 +20,7 @@ const cells: readonly Cell[] = [
   { point: 'writer.change-execs.committed', target: 'writer', fault: 'freeze' },
 ];
 
-it('holds wherever a process is killed', { timeout: 240_000 }, async () => {
+it('the server keeps its promises when a process is killed in the middle of a step', { timeout: 240_000 }, async () => {
   const results = await runMatrix({ groups: [cells], freezeMs: 3_000, parallel: 1 });
   printMatrix(results);
   expect(results.filter(({ outcome }) => outcome !== 'held')).toEqual([]);

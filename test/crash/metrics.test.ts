@@ -1,5 +1,5 @@
-// /metrics: the figures follow what is done, come from every process, and are there, as far as there are any, while
-// parts are down.
+// Tests /metrics on a real server: the figures come from all processes and count what the test does. While a process is
+// down, the figures of the other processes are still there.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
 import { getLocal } from '../support/servers/local-http.ts';
@@ -22,7 +22,7 @@ async function scrape(): Promise<Samples> {
   return parsePrometheus(answer.text);
 }
 
-it('counts boxes, commands, events, bytes and times, and the engine of each box', async () => {
+it('/metrics counts boxes, commands, events, bytes and times, and measures each box', async () => {
   const { client } = server;
   const before = await scrape();
   expect(sumOf(before, 'boxrun_boxes')).toBe(0);
@@ -69,7 +69,7 @@ it('counts boxes, commands, events, bytes and times, and the engine of each box'
     'the lost command has ended',
     async () => (await client.getExec(box.id, sleeping.id)).status === 'failed',
   );
-  const later = await eventually('all answer', async () => {
+  const later = await eventually('all parts are up', async () => {
     const now = await scrape();
     return (
       ['supervisor', 'writer', 'database', 'disk'].every((part) => sumOf(now, 'boxrun_part_up', part) === 1) && now
@@ -82,14 +82,14 @@ it('counts boxes, commands, events, bytes and times, and the engine of each box'
   await client.removeBox(box.id, { force: true });
   const gone = await scrape();
   expect(sumOf(gone, 'boxrun_boxes')).toBe(0);
-  expect(sumOf(gone, 'boxrun_box_memory_bytes')).toBeNull(); // No label stays behind.
+  expect(sumOf(gone, 'boxrun_box_memory_bytes')).toBeNull(); // A removed box has no figures.
 });
 
-it('answers with what there is while the writer, and then the supervisor too, is down', async () => {
+it('/metrics shows the figures of the living processes while the writer and the supervisor are down', async () => {
   const { pid } = await processOf(server.stateDir, 'keeper');
   process.kill(pid, 'SIGSTOP');
   await server.kill('writer');
-  const withoutWriter = await eventually('the writer is seen to be down', async () => {
+  const withoutWriter = await eventually('/metrics reports that the writer is down', async () => {
     const now = await scrape();
     return sumOf(now, 'boxrun_part_up', '"writer"') === 0 && now;
   });
@@ -97,7 +97,7 @@ it('answers with what there is while the writer, and then the supervisor too, is
   expect(sumOf(withoutWriter, 'boxrun_part_up', 'supervisor')).toBe(1);
   expect(sumOf(withoutWriter, 'boxrun_events_written_total')).toBeNull();
   await server.kill('supervisor');
-  const gatewayOnly = await eventually('the supervisor is seen to be down', async () => {
+  const gatewayOnly = await eventually('/metrics reports that the supervisor is down', async () => {
     const now = await scrape();
     return sumOf(now, 'boxrun_part_up', 'supervisor') === 0 && now;
   });

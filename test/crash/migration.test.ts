@@ -1,5 +1,5 @@
-// The takeover of a database of another edition, cut off at each of its steps by the death of writer or keeper: the
-// server starts its writer again by itself, or the next one comes, and has every row, once.
+// Tests the migration of a database of another edition, with a real server whose writer or keeper is killed at each
+// step. The keeper starts a new writer, or the next serve does. Afterwards every row is there once.
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ const points: readonly FaultPoint[] = [
 ];
 
 it.each(points.flatMap((point) => (['writer', 'keeper'] as const).map((role) => ({ point, role }))))(
-  'at $point survives the death of the $role',
+  'a migration loses no row when the $role is killed at $point',
   async ({ point, role }) => {
     const faultDir = join(directory, 'faults');
     const stateDir = join(directory, 'state');

@@ -1,5 +1,5 @@
-// SIGKILL to one process at a time while commands run: the commands go on, their output is complete, and the service is
-// back by itself.
+// Tests a real server while its processes are killed with SIGKILL. Commands go on, their output is complete, and the
+// server works again without help. Only a killed worker ends the commands of its box.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
 import { collect, counted, counting, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
@@ -7,11 +7,11 @@ import { eventually } from '../support/runs/eventually.ts';
 import { processesOf } from '../support/host/processes.ts';
 
 /**
- * Asked are 2 s, which the crash matrix measures on a machine of its own. Here other tests run beside, and the figure
- * is printed.
+ * The requirement is 2 s. The crash matrix checks that, on a machine where nothing else runs. Here other tests run at
+ * the same time, so the bound is wider, and the test prints the time.
  */
 const backWithinMs = 8_000;
-/** A whole `serve`, of which 2 s are asked too. */
+/** The bound for a whole start of `serve`. The requirement is 2 s for this, too. */
 const serveWithinMs = 10_000;
 const measured = (what: string, ms: number) => {
   console.log(`back after SIGKILL of the ${what}: ${Math.round(ms)} ms`);
@@ -26,7 +26,7 @@ afterEach(async () => {
   await server.close();
 });
 
-/** Milliseconds until a command can be run again. */
+/** Waits until a command runs again, and returns the time in milliseconds. */
 async function untilServing(box: string): Promise<number> {
   const startedAt = performance.now();
   await eventually('a command runs again', async () => {
@@ -43,7 +43,7 @@ async function untilServing(box: string): Promise<number> {
 
 describe('while a command runs', () => {
   for (const role of ['supervisor', 'gateway', 'writer'] as const) {
-    it(`goes on without a gap after SIGKILL of the ${role}, and the service is back by itself`, async () => {
+    it(`its output has no gap after SIGKILL of the ${role}, and the server works again by itself`, async () => {
       const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
       const exec = await server.client.startExec(box.id, { cmd: counting(1500) });
       const output = collect(server.client, exec);
@@ -57,7 +57,7 @@ describe('while a command runs', () => {
     });
   }
 
-  it('goes on after SIGKILL of the keeper, and the next serve adopts it', async () => {
+  it('it goes on after SIGKILL of the keeper, and the next serve adopts it', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const untilTold = 'while [ ! -e /root/told ]; do sleep 0.05; done';
     const exec = await server.client.startExec(box.id, { cmd: ['sh', '-c', `${counting(2500).at(-1)}; ${untilTold}`] });
@@ -75,7 +75,7 @@ describe('while a command runs', () => {
     expect(exit.exitCode).toBe(0);
   });
 
-  it('goes on after an orderly end of the server, which leaves the box to the next one', async () => {
+  it('it goes on after the server has ended in order, and the next serve shows its complete output', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const exec = await server.client.startExec(box.id, { cmd: counting(2000) });
     expect(await server.end()).toBe(0);
@@ -84,7 +84,7 @@ describe('while a command runs', () => {
     expect(stdout).toBe(counted(2000));
   });
 
-  it('ends as failed with an exit event after SIGKILL of its worker; the box runs on under a new one', async () => {
+  it('it fails with an exit event after SIGKILL of its worker, and the box works under a new worker', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     const { client } = server;
     await collect(client, await client.startExec(box.id, { cmd: ['sh', '-c', 'echo kept > /root/file'] }));
@@ -104,7 +104,7 @@ describe('while a command runs', () => {
     expect((await collect(client, after)).stdout).toBe('kept\n0\n');
   });
 
-  it('sets the box to error after its worker has failed too often, and rm still removes it', async () => {
+  it('its box goes to error after four kills of its worker, and a client can still remove the box', async () => {
     const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     for (let round = 0; round < 4; round++) {
       await eventually(
@@ -126,8 +126,8 @@ describe('while a command runs', () => {
 });
 
 describe('while a box is created', () => {
-  it('leaves nothing of it when its worker is killed: no name, no quota, no row', async () => {
-    // The registry never answers, so that the create is surely under way.
+  it('a kill of its worker leaves no name, no quota and no row of the box', async () => {
+    // The registry never answers, so the create is still going on when the worker is killed.
     const { createServer } = await import('node:net');
     const registry = createServer(() => undefined);
     await new Promise<void>((resolve) => registry.listen(0, '127.0.0.1', resolve));
@@ -150,8 +150,8 @@ describe('while a box is created', () => {
   });
 });
 
-describe('with every process killed at once', () => {
-  it('has every acknowledged row after the next serve, and nothing runs that should not', async () => {
+describe('after all processes were killed at once', () => {
+  it('the next serve has every acknowledged row, starts the boxes again, and ends the lost command', async () => {
     const { client } = server;
     const boxes = [];
     for (const name of ['one', 'two']) boxes.push(await client.create({ image: 'base', name, cpu: 1, memory_mb: 128 }));

@@ -1,5 +1,6 @@
-// Reconciliation against real strays: what bears the mark of this database and belongs to no box is ended, and its home
-// set aside; what bears another mark, or none, stays as it is; and what the database says is made true.
+// Tests reconciliation on a real server, with real processes, control groups, mounts and files that the test plants.
+// The sweep ends things that have the mark of this database but belong to no box, and moves the home of such a box to
+// the lost directory. It does not touch things with another mark, or without one.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -42,7 +43,7 @@ function plantHome(owner: string | null): string {
   return boxId;
 }
 
-/** A process that works for a box, as what the driver starts on the host does. */
+/** Starts a process with the mark of a box in its environment, like a process that the driver starts on the host. */
 function plantProcess(boxId: string): ChildProcess {
   const child = spawn('sleep', ['1000'], {
     env: { PATH: process.env['PATH'], BOXRUN_BOX_HOME: homeOf(boxId) },
@@ -52,7 +53,7 @@ function plantProcess(boxId: string): ChildProcess {
   return child;
 }
 
-/** A control group of a box with a process in it that bears no mark. */
+/** Makes a control group of a box, with a process in it that has no mark. */
 function plantCgroup(instanceId: string, boxId: string): { group: string; child: ChildProcess } {
   const unified = existsSync('/sys/fs/cgroup/cgroup.controllers');
   const parent = instanceCgroups(instanceId).find((path) => unified || path.includes('/freezer/')) ?? '';
@@ -76,13 +77,13 @@ async function metric(name: string, kind = ''): Promise<number | null> {
   return sumOf(parsePrometheus((await getLocal(server.stateDir, '/metrics')).text), `boxrun_reconcile_${name}`, kind);
 }
 
-/** What a sweep under way has begun with does not count. */
+/** Waits for `count` whole sweeps. A sweep that runs at the call may have looked too early, so it does not count. */
 async function sweepsPass(count: number): Promise<void> {
   const from = (await metric('sweeps_total')) ?? 0;
   await eventually(`${count} sweeps`, async () => ((await metric('sweeps_total')) ?? 0) > from + count, 30_000);
 }
 
-it('ends what runs for a box of its own that is in no database, and sets its disk aside, while other boxes go on', async () => {
+it('reconciliation ends the processes of a box without a row, and keeps its disk in the lost directory', async () => {
   const { client, stateDir } = server;
   await client.create({ ...size, name: 'known' });
   const exec = await client.startExec('known', { cmd: counting(2000) });
@@ -98,7 +99,7 @@ it('ends what runs for a box of its own that is in no database, and sets its dis
   await eventually('both processes are dead', async () => (await isDead(marked)) && (await isDead(child)));
   await eventually('the control group is gone', async () => !existsSync(group));
   expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(boxId);
-  // Its number may be taken again.
+  // The check names the file, because another program may already use the same loop device.
   expect(must('losetup', '--list', '--noheadings', '--output', 'BACK-FILE')).not.toContain(boxId);
   const { lostDir } = statePaths(stateDir);
   const [aside = ''] = readdirSync(lostDir);
@@ -116,7 +117,7 @@ it('ends what runs for a box of its own that is in no database, and sets its dis
   );
 });
 
-it('leaves what bears the mark of another database, or none', async () => {
+it('reconciliation does not touch homes, processes and groups of another database, or without a mark', async () => {
   const other = 'inst_anotherone12';
   const theirs = plantHome(other);
   const nobodys = plantHome(null);
@@ -137,7 +138,7 @@ it('leaves what bears the mark of another database, or none', async () => {
   for (const path of [group, dirname(group)]) rmdirSync(path);
 });
 
-it('ends what runs of a box that is stopped', async () => {
+it('reconciliation ends processes and control groups of a stopped box', async () => {
   const { client, stateDir } = server;
   const box = await client.create({ ...size, name: 'stopped' });
   await client.stopBox('stopped');
@@ -149,7 +150,7 @@ it('ends what runs of a box that is stopped', async () => {
   await client.startBox('stopped');
 });
 
-it('stops a box whose engine was killed behind the back of all who could say so', async () => {
+it('a box is stopped when its engine, its worker and the supervisor were killed together', async () => {
   const { client, stateDir } = server;
   const box = await client.create({ ...size, name: 'silent' });
   const engine = Number(readFileSync(join(homeOf(box.id), 'run', 'init.pid'), 'utf8'));
@@ -179,7 +180,7 @@ it('stops a box whose engine was killed behind the back of all who could say so'
   );
 });
 
-it('goes on from rows that nobody looks after, ends commands that nobody runs, and forgets a box whose row is gone', async () => {
+it('reconciliation corrects rows of boxes and commands that do not run, and removes a box without a row', async () => {
   const { client, stateDir } = server;
   const gone = await client.create({ ...size, name: 'gone' });
   const box = await client.create({ ...size, name: 'model' });
@@ -201,17 +202,17 @@ it('goes on from rows that nobody looks after, ends commands that nobody runs, a
   db.prepare('DELETE FROM boxes WHERE id = ?').run(gone.id);
   db.close();
   await eventually(
-    'half a box is undone',
+    'the incomplete box is removed',
     async () => (await client.listBoxes()).every(({ name }) => name !== 'half'),
     30_000,
   );
   await eventually(
-    'a box that does not run says so',
+    'the box without an engine is stopped',
     async () => (await client.getBox('absent')).status === 'stopped',
     30_000,
   );
   const ended = await eventually(
-    'a command that does not run says so',
+    'the command without a process is failed',
     async () => {
       const now = await client.getExec('model', execId);
       return now.status === 'failed' && now;
@@ -233,7 +234,7 @@ it('goes on from rows that nobody looks after, ends commands that nobody runs, a
   await eventually('its home is set aside', async () => !existsSync(homeOf(gone.id)), 30_000);
 });
 
-it('clears away workers, their files, and sockets and spills that nobody has', async () => {
+it('reconciliation removes unknown workers, and the files, sockets and spills of dead processes', async () => {
   const { stateDir } = server;
   const { runDir, workersDir, spillDir } = statePaths(stateDir);
   const { pid } = spawnSync('true');
@@ -253,7 +254,7 @@ it('clears away workers, their files, and sockets and spills that nobody has', a
   planted.push(join(workersDir, `${workerId}.json`));
   writeFileSync(planted.at(-1) ?? '', JSON.stringify({ workerId, boxId: null, generation: 0, ...identity }));
   await eventually('they are gone', async () => planted.every((path) => !existsSync(path)), 30_000);
-  await eventually('a worker that nobody holds is dead', () => isDead(worker));
+  await eventually('the unknown worker is dead', () => isDead(worker));
   expect(existsSync(join(runDir, 'writer.sock'))).toBe(true);
   expect((await server.client.create({ ...size, name: 'after' })).status).toBe('running');
 });

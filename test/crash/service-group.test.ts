@@ -1,5 +1,5 @@
-// systemd ends a service by its control group. The boxes of a server, and what keeps them, are in another
-// one: they run on, and the next server goes on with them.
+// Tests a real server in a control group that is ended as systemd ends a service: by a signal to each of its processes.
+// Boxes, workers and the writer are in another group. They run on, and the next server adopts them.
 import { writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -40,7 +40,7 @@ afterEach(async () => {
 it.each([
   ['in order', 5_000],
   ['at once', 0],
-])('a box, its commands and their output outlive a group that is ended %s', async (_how, graceMs) => {
+])('a box and its commands run on when the control group of the server is ended %s', async (_how, graceMs) => {
   server = await startInNewGroup('1');
   const [first] = groups;
   const { client, stateDir } = server;
@@ -67,7 +67,7 @@ it.each([
   expect(after.stdout).toBe('served\n');
 });
 
-it('a group that is ended in order is not filled again by the keeper', async () => {
+it('the keeper starts no process again while the control group is ended in order', async () => {
   server = await startInNewGroup('0');
   const [first] = groups;
   for (const pid of first?.pids() ?? []) process.kill(pid, 'SIGTERM');
@@ -77,9 +77,9 @@ it('a group that is ended in order is not filled again by the keeper', async () 
   await server.serve();
 });
 
-// Version 2 alone can forbid a group below another one.
+// Only version 2 of control groups can forbid new groups below a group.
 it.skipIf(version2 === undefined)(
-  'a server whose boxes cannot leave its group says so, and so does doctor',
+  'serve and doctor warn when boxes cannot leave the control group of the server',
   async () => {
     const launcher = () => {
       const group = newGroup();

@@ -1,4 +1,5 @@
-// Writer and workers outlive the `serve` that started them. What the next one is told holds for them too.
+// Tests a real server that is started again with other settings. The writer and the workers outlive the `serve` that
+// started them, and the settings of the next `serve` hold for them too.
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -17,14 +18,14 @@ afterEach(async () => {
   await server.close();
 });
 
-/** A box with a command, so that writer and worker stay when the server ends. */
+/** Creates a box with a command, so that the writer and the worker stay when the server ends. */
 async function createBusyBox() {
   const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
   await server.client.startExec(box.id, { cmd: ['sleep', '1000'] });
   return box;
 }
 
-/** Of a command that ended in January 2026, by which time the server did not look. */
+/** Adds a command that ended in January 2026, which is older than the retention of the test. Returns its id. */
 function addOldExec(stateDir: string, boxId: string): string {
   const db = new Database(join(stateDir, 'boxrun.db'));
   const at = '2026-01-01T00:00:00.000Z';
@@ -39,7 +40,7 @@ function addOldExec(stateDir: string, boxId: string): string {
 }
 
 describe('a server that is started again with other settings', () => {
-  it('holds a box that went on to the new number of commands, and removes history by the new retention', async () => {
+  it('applies the new limit of commands to a running box, and the new retention to its history', async () => {
     const box = await createBusyBox();
     const writer = await processOf(server.stateDir, 'writer');
     const worker = await processOf(server.stateDir, 'worker', box.id);
@@ -63,7 +64,7 @@ describe('a server that is started again with other settings', () => {
     expect((await processOf(server.stateDir, 'worker', box.id)).pid).toBe(worker.pid);
   });
 
-  it('keeps no spare worker of the old settings', async () => {
+  it('ends the spare workers that have the old settings', async () => {
     await createBusyBox();
     const spare = await eventually('a spare is there', async () =>
       (await processesOf(server.stateDir)).find(({ box }) => box === 'spare'),
@@ -81,7 +82,7 @@ describe('a server that is started again with other settings', () => {
     );
   });
 
-  it('does not start with another database while boxes run, and says what to do', async () => {
+  it('refuses another database while boxes run, and names the database of these boxes', async () => {
     const box = await createBusyBox();
     await server.end();
     env['BOXRUN_DB'] = join(server.stateDir, 'other.db');

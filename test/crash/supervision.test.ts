@@ -1,5 +1,6 @@
-// Workers that are lost or hang while they start, stop or remove a box, engines that cannot be ended, and a writer that
-// does not answer: whatever was asked for is finished by somebody, and what may still run counts.
+// Tests a real server with the container driver: workers die or hang while they start, stop or remove a box, an engine
+// cannot be killed, or the writer does not answer. Each request is still finished. A box that may still run keeps its
+// share of the quota.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
@@ -20,7 +21,7 @@ import {
 import { eventually } from '../support/runs/eventually.ts';
 import { processesOf, processOf, type Role } from '../support/host/processes.ts';
 
-/** Greetings without an answer, each with its pause before, and the work itself. */
+/** The bound for one request: the hellos without an answer, each with the pause before it, and 6 s for the work. */
 const frozenMs = limits.workerPulsesMissedMax * (limits.workerPulseMs + limits.helloTimeoutMs) + 6_000;
 const size = { image: 'base', cpu: 2, memory_mb: 128 };
 
@@ -36,7 +37,7 @@ async function start(options: CrashServerOptions = {}): Promise<void> {
   server = await startCrashServer({ args: ['--workers', '0'], ...options });
 }
 
-/** Freezes a process; the answer lets it go on. */
+/** Freezes a process. The returned function lets it go on. */
 async function freeze(role: Role, box?: string): Promise<() => void> {
   const { pid } = await processOf(server.stateDir, role, box);
   process.kill(pid, 'SIGSTOP');
@@ -44,7 +45,7 @@ async function freeze(role: Role, box?: string): Promise<() => void> {
   return () => killQuietly(pid, 'SIGCONT');
 }
 
-/** Waits until the database says that the box is in `state`, which clients do not see. */
+/** Waits until the database says that the box is in `state`. Clients do not see this state. */
 async function untilState(boxId: string, state: string): Promise<void> {
   await eventually(`box ${boxId} is ${state}`, async () => stateOf(boxId) === state);
 }
@@ -66,12 +67,12 @@ function codeOf(error: unknown): string {
   return error instanceof BoxRunError ? error.code : String(error);
 }
 
-describe('a worker that is killed', () => {
-  it('while it stops its box is followed by one that finishes the stop', async () => {
+describe('when a worker is killed', () => {
+  it('while it stops its box, another worker finishes the stop', async () => {
     await start({ env: { BOXRUN_MAX_CPU: '2' } });
     const { client } = server;
     const box = await client.create(size);
-    // What ignores TERM makes the stop last as long as its grace.
+    // This process ignores TERM, so the stop takes the whole grace.
     await run(box.id, 'echo kept > /root/file; trap "" TERM; sleep 1000 </dev/null >/dev/null 2>&1 &');
     const stopped = client.stopBox(box.id);
     await untilState(box.id, 'stopping');
@@ -82,7 +83,7 @@ describe('a worker that is killed', () => {
     expect(await run(box.id, 'cat /root/file; ps | grep -c "[s]leep 1000"')).toBe('kept\n0\n');
   });
 
-  it('while it removes its box is followed by one that finishes the removal', async () => {
+  it('while it removes its box, another worker finishes the removal', async () => {
     await start();
     const { client } = server;
     const box = await client.create({ ...size, name: 'half' });
@@ -96,7 +97,7 @@ describe('a worker that is killed', () => {
     await client.create({ ...size, name: 'half' });
   });
 
-  it('while it starts its box is followed by one that starts it', async () => {
+  it('while it starts its box, another worker starts the box', async () => {
     await start({ args: ['--workers', '1'] });
     const { client } = server;
     const box = await client.create(size);
@@ -106,7 +107,7 @@ describe('a worker that is killed', () => {
     await eventually('a spare is there', async () => (await spares()) === 1);
     await freeze('worker', 'spare');
     const started = client.startBox(box.id);
-    await eventually('the spare is taken, and followed by another', async () => (await spares()) === 2);
+    await eventually('the spare is used, and another one is there', async () => (await spares()) === 2);
     expect(stateOf(box.id)).toBe('starting');
     for (const pid of frozen) process.kill(pid, 'SIGKILL');
     expect(await started).toMatchObject({ status: 'running', error_code: null });
@@ -114,8 +115,8 @@ describe('a worker that is killed', () => {
   });
 });
 
-describe('a worker that hangs', () => {
-  it('keeps its box neither from being stopped nor from being removed', async () => {
+describe('when a worker hangs', () => {
+  it('its box can still be stopped or removed', async () => {
     await start();
     const { client } = server;
     const [one, two] = [await client.create(size), await client.create(size)];
@@ -130,9 +131,9 @@ describe('a worker that hangs', () => {
     expect(await run(one.id, 'echo back')).toBe('back\n');
   });
 
-  it('while it creates a box keeps it not from being removed by force', async () => {
+  it('while it creates a box, the box can still be removed by force', async () => {
     await start();
-    const registry = createServer(() => undefined); // Never answers, so that the create is surely under way.
+    const registry = createServer(() => undefined); // Never answers, so the create goes on.
     await new Promise<void>((resolve) => registry.listen(0, '127.0.0.1', resolve));
     const { port } = registry.address() as { port: number };
     const creating = server.client.create({ image: `127.0.0.1:${port}/library/nothing:1`, name: 'half' }).then(
@@ -145,7 +146,7 @@ describe('a worker that hangs', () => {
     await freeze('worker', worker.box ?? undefined);
     const startedAt = performance.now();
     await server.client.removeBox('half', { force: true }).catch((error: unknown) => {
-      if (codeOf(error) !== 'BOX_NOT_FOUND') throw error; // The create was undone first.
+      if (codeOf(error) !== 'BOX_NOT_FOUND') throw error; // The create may have been undone already.
     });
     expect(performance.now() - startedAt).toBeLessThan(limits.cancelTimeoutMs + 5_000);
     expect(await creating).toBeInstanceOf(BoxRunError);
@@ -154,14 +155,14 @@ describe('a worker that hangs', () => {
   });
 });
 
-describe('an engine that cannot be ended', () => {
-  it('leaves the box in error, counting until its end is certain; then it can be stopped and started', async () => {
+describe('when an engine cannot be killed', () => {
+  it('the box goes to error and keeps its quota until the engine has ended, then it stops and starts', async () => {
     await start({ env: { BOXRUN_MAX_CPU: '2' } });
     const { client } = server;
     const box = await client.create({ ...size, name: 'held' });
     await client.startExec(box.id, { cmd: ['sleep', '1000'], env: { MARKER: `held-${box.id}` } });
     const init = await initOf(await pidInBox(`MARKER=held-${box.id}`));
-    // A file that is held open keeps the kernel from letting go of the box's disk.
+    // While this file is open, the kernel cannot unmount the disk of the box.
     const held = openSync(`/proc/${init}/root/root/held`, 'w');
     try {
       expect(await client.stopBox(box.id).then(() => null, codeOf)).toBe('TIMEOUT');
@@ -185,10 +186,10 @@ describe('an engine that cannot be ended', () => {
   });
 });
 
-/** Only version 1 of control groups lets a part of a command escape the kill of the whole. */
+/** Only with version 1 of control groups can a process in a nested group escape the kill of its command. */
 const freezer = '/sys/fs/cgroup/freezer';
-describe.runIf(existsSync(freezer))('a command that cannot be killed', () => {
-  it('takes its box down, which is in error then, its share free and nothing of it left running', async () => {
+describe.runIf(existsSync(freezer))('when a command cannot be killed', () => {
+  it('its box is ended and goes to error, its quota is free, and no process of the box is left', async () => {
     await start({ env: { BOXRUN_MAX_CPU: '2' } });
     const { client } = server;
     const box = await client.create(size);
@@ -211,15 +212,15 @@ describe.runIf(existsSync(freezer))('a command that cannot be killed', () => {
       2 * limits.killTimeoutMs,
     );
     expect(failed).toMatchObject({ error_code: 'TIMEOUT', error_message: expect.stringContaining(exec.id) as string });
-    await ended; // With its box.
+    await ended; // The end of the box has killed the process.
     expect((await client.getExec(box.id, exec.id)).status).not.toBe('running');
     await client.removeBox((await client.create(size)).id, { force: true });
     expect((await client.startBox(box.id)).status).toBe('running');
   });
 });
 
-describe('a writer that does not answer', () => {
-  it('is replaced, and a create that waits for it is made, or leaves no row and no name behind', async () => {
+describe('when the writer does not answer', () => {
+  it('it is replaced, and a waiting create succeeds or leaves no row and no name behind', async () => {
     await start({ env: { BOXRUN_MAX_CPU: '2' } });
     const { client } = server;
     const goOn = await freeze('writer');
@@ -241,11 +242,11 @@ describe('a writer that does not answer', () => {
     expect(await run(box.id, 'echo here')).toBe('here\n');
   });
 
-  it('while a box is stopped loses no output of its commands', async () => {
+  it('while a box is stopped, no output of its commands is lost', async () => {
     await start();
     const { client } = server;
     const box = await client.create(size);
-    // It notes how many lines it has printed.
+    // The command writes to a file how many lines it has printed.
     const counting =
       'i=0; while true; do echo line-$i; i=$((i+1)); echo $i > /root/new; mv /root/new /root/printed; sleep 0.01; done';
     const exec = await client.startExec(box.id, { cmd: ['sh', '-c', counting] });
@@ -261,13 +262,13 @@ describe('a writer that does not answer', () => {
     );
     writerGoesOn();
     expect((await stopped).status).toBe('stopped');
-    await client.startBox(box.id); // Under the next generation.
+    await client.startBox(box.id); // The box has a higher generation now.
     const { stdout, exit } = await collect(client, exec);
     const printed = Number(await run(box.id, 'cat /root/printed'));
     const lines = stdout.trimEnd().split('\n');
     expect(lines).toEqual(lines.map((_, index) => `line-${index}`));
     expect(lines.length).toBeGreaterThanOrEqual(printed);
-    expect(exit.error).toBe('the box was stopped'); // Its own end, not that of a lost worker.
+    expect(exit.error).toBe('the box was stopped'); // Not the error of a lost worker.
     expect(await client.getExec(box.id, exec.id)).toMatchObject({
       status: 'failed',
       error_message: 'the box was stopped',
@@ -276,7 +277,7 @@ describe('a writer that does not answer', () => {
   });
 });
 
-/** How many events of the exec are committed. */
+/** Counts the committed events of a command. */
 function eventCount(execId: string): number {
   const reader = openReader(join(server.stateDir, 'boxrun.db'));
   try {

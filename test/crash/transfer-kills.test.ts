@@ -1,5 +1,5 @@
-// SIGKILL to a worker or the gateway while a file is under way: the client hears of it, the destination is as it was,
-// and the next transfer goes well.
+// Tests uploads and downloads on a real server whose worker or gateway is killed in the middle. The client gets an
+// error, the destination keeps its old content, and the next transfer succeeds.
 import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { BoxRunError } from '../../src/sdk/index.ts';
@@ -22,10 +22,10 @@ afterEach(async () => {
 async function shell(script: string): Promise<string> {
   return (await collect(server.client, await server.client.startExec(box, { cmd: ['sh', '-c', script] }))).stdout;
 }
-/** Also while the service comes back. */
+/** Like `shell`, but tries again while the server is not back yet. */
 const shellAgain = (script: string) => eventually('commands run again', () => shell(script).catch(() => null), 30_000);
 
-/** Sends until the server breaks it off; what stood at the destination before is `before`. */
+/** Uploads without end, kills a process of the server in the middle, and returns the error of the upload. */
 async function killDuringUpload(role: Role): Promise<unknown> {
   let broken = false;
   const endless = async function* () {
@@ -46,11 +46,11 @@ async function killDuringUpload(role: Role): Promise<unknown> {
 }
 
 for (const role of ['worker', 'gateway'] as const) {
-  it(`an upload whose ${role} is killed fails with UNAVAILABLE, and what stood at the destination still stands there`, async () => {
+  it(`an upload fails with UNAVAILABLE when the ${role} is killed, and the old file stays`, async () => {
     await server.client.upload(box, Buffer.from('before'), '/data/file');
     const startedAt = performance.now();
     const outcome = await killDuringUpload(role);
-    expect(performance.now() - startedAt).toBeLessThan(20_000); // At once, not when all has been sent.
+    expect(performance.now() - startedAt).toBeLessThan(20_000); // The client notices it at once.
     expect(outcome).toBeInstanceOf(BoxRunError);
     expect(outcome).toMatchObject({ code: 'UNAVAILABLE' });
     expect(await shellAgain('cat /data/file')).toBe('before');
@@ -62,7 +62,7 @@ for (const role of ['worker', 'gateway'] as const) {
     );
   });
 
-  it(`a download whose ${role} is killed fails, and is never taken for whole`, async () => {
+  it(`a download fails with UNAVAILABLE when the ${role} is killed, and never looks complete`, async () => {
     await shell('dd if=/dev/urandom of=/big bs=1M count=64 2>/dev/null');
     const download = await server.client.download(box, '/big');
     let received = 0;

@@ -1,5 +1,6 @@
-// An upgrade: the program of an earlier commit serves boxes, then the present one takes its place and its state
-// directory. Nothing is lost, and old workers of running boxes work for the new supervisor. Every change must keep it.
+// Tests an upgrade with two real programs: the program of an earlier commit serves boxes, then the present program
+// continues in the same state directory. Nothing is lost, and old workers work for the new supervisor. Every later
+// change must keep these tests green.
 import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,22 +24,22 @@ import { eventually as eventuallyWithin } from '../support/runs/eventually.ts';
 import { processesOf, processOf, type Role } from '../support/host/processes.ts';
 import { parsePrometheus, sumOf } from '../support/load/prometheus.ts';
 
-/** A slow machine needs seconds for two starts of a server. */
+/** A longer bound, because a slow machine needs several seconds for two starts of a server. */
 const eventually: typeof eventuallyWithin = (what, condition) => eventuallyWithin(what, condition, 30_000);
 
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
 const maxCpu = 6;
-/** Prints up to a thousand lines a second until there is a file; then it ends with 7. */
+/** Prints up to a thousand lines a second until the file /root/done exists. Then it ends with exit code 7. */
 const countingUntilDone = [
   'sh',
   '-c',
   'i=0; until [ -e /root/done ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.02; done; echo $i; exit 7',
 ];
-/** Reads two lines, and says how it ends. */
+/** Reads two lines, prints them, and ends with exit code 5. */
 const reading = { cmd: ['sh', '-c', 'read a; read b; echo "$a and $b"; exit 5'], stdin: true };
 const key = { idempotencyKey: 'sent-again-after-the-upgrade' };
 
-/** Everything of these tests. The programs are at one place for all of them, so that each tries the driver out once. */
+/** The files of all these tests. The old program has the same path in each test, so that its probe can be kept. */
 let directory: string;
 let programDir: string;
 let stateDir: string;
@@ -51,7 +52,7 @@ beforeAll(async () => {
 beforeEach(async ({ onTestFailed }) => {
   onTestFailed(async () => {
     hasFailed = true;
-    await server.abandon();
+    await server.killAll();
   });
   await rm(programDir, { recursive: true, force: true });
   stateDir = await mkdtemp(join(directory, 'state-'));
@@ -61,16 +62,16 @@ afterAll(async () => {
   else await rm(directory, { recursive: true, force: true });
 });
 
-/** What an old server has been doing when its program is replaced. */
+/** The state of the old server at the moment when its program is replaced. */
 interface Before {
-  /** Has a worker with a command that counts. */
+  /** This box has a worker of the old program, and a command that counts. */
   readonly counting: Box;
   readonly followed: Promise<Collected>;
   readonly stopped: Box;
-  /** Has a worker, and a command that waits for its second line. */
+  /** This box has a worker of the old program, and a command that waits for its second line. */
   readonly idle: Box;
   readonly waiting: Exec;
-  /** Commands of `counting`, as they were. */
+  /** The commands of the box `counting`, as the old server reported them. */
   readonly execs: readonly Exec[];
   readonly workers: readonly number[];
   readonly writer: number;
@@ -103,10 +104,10 @@ async function startOldServer(): Promise<Before> {
   await collect(client, await client.startExec(counting.id, { cmd: ['sh', '-c', 'echo out; echo err >&2; exit 3'] }));
   const exec = await client.startExec(counting.id, { cmd: countingUntilDone });
   const followed = collect(client, exec);
-  followed.catch(() => undefined); // The test asks later.
+  followed.catch(() => undefined); // The test awaits it later.
   const waiting = await client.startExec(idle.id, reading, key);
   const input = await client.attachExec(idle.id, waiting.id, { output: false });
-  input.exited.catch(() => undefined); // The server goes first.
+  input.exited.catch(() => undefined); // The server ends before the command.
   await input.write('one\n');
   await eventually('it counts', async () => (await eventCount(exec)) > 20);
   await eventually('a spare is there', async () => (await processesOf(stateDir)).some(({ box }) => box === 'spare'));
@@ -122,7 +123,7 @@ async function startOldServer(): Promise<Before> {
   };
 }
 
-/** How many events of the command are committed. */
+/** Counts the committed output events of a command. */
 async function eventCount(exec: Exec): Promise<number> {
   const { text } = await getLocal(stateDir, `/v1/boxes/${exec.box_id}/exec/${exec.id}/events?follow=false`);
   return text.split('\nevent: log\n').length - 1;
@@ -134,7 +135,7 @@ async function startNewServer(): Promise<void> {
   await withProbe('new', () => server.serve());
 }
 
-/** Starts a server with what the same program found out about the driver in an earlier test. */
+/** Starts a server with the probe of an earlier test, because a probe takes seconds. Keeps the probe afterwards. */
 async function withProbe(program: 'old' | 'new', start: () => Promise<void>): Promise<void> {
   const kept = join(directory, `${program}-probe.json`);
   const probeFile = program === 'old' ? join(stateDir, 'probe.json') : probeFileOf(stateDir, 'container');
@@ -143,7 +144,7 @@ async function withProbe(program: 'old' | 'new', start: () => Promise<void>): Pr
   await copyFile(probeFile, kept);
 }
 
-/** The counting command has gone on under its old worker, and nothing of its output is missing or there twice. */
+/** Expects that the counting command went on under its old worker, with no line of its output missing or doubled. */
 async function expectNothingLost({ counting, followed, execs, stopped, idle, waiting }: Before): Promise<void> {
   const { client } = server;
   await run(counting.id, 'touch /root/done');
@@ -179,7 +180,7 @@ async function expectNothingLost({ counting, followed, execs, stopped, idle, wai
   expect(await run(idle.id, 'echo here')).toBe('here\n');
 }
 
-/** Each box holds its share, once. */
+/** Expects that the boxes hold exactly `cpusHeld` CPUs together. */
 async function expectQuota(cpusHeld: number): Promise<void> {
   const asked = maxCpu - cpusHeld + 1;
   const refusal: unknown = await server.client.create({ ...size, cpu: asked }).catch((error: unknown) => error);
@@ -190,7 +191,7 @@ async function expectQuota(cpusHeld: number): Promise<void> {
   });
 }
 
-/** The database is whole, and that of the new program. */
+/** Expects that the database is intact and has the schema version of the new program. */
 function expectMigrated(): void {
   expectIntegrity(stateDir);
   const db = new Database(join(stateDir, 'boxrun.db'), { readonly: true });
@@ -198,7 +199,7 @@ function expectMigrated(): void {
   db.close();
 }
 
-/** Since the new server started, no process of either program has logged an error or a message that does not fit. */
+/** Expects that no process of either program has logged an error or a misunderstood message since the upgrade. */
 async function expectQuietLogs(): Promise<void> {
   const { logsDir } = statePaths(stateDir);
   const logs = await Promise.all((await readdir(logsDir)).map((name) => readFile(join(logsDir, name), 'utf8')));
@@ -208,14 +209,14 @@ async function expectQuietLogs(): Promise<void> {
     .filter((line) => line !== '');
   const misunderstood = /does not fit|do not fit|of unknown form|no request|not for a|no hello|spoke|speaks|unexpected/;
   const isBad = (line: string) => {
-    if (!line.startsWith('{')) return true; // What Node says of a crash.
+    if (!line.startsWith('{')) return true; // Node prints a crash as plain text.
     const { level, time } = JSON.parse(line) as { level: number; time: number };
     return time >= upgradedAt && (level >= 50 || misunderstood.test(line));
   };
   expect(lines.filter(isBad)).toEqual([]);
 }
 
-/** Whatever can be asked of the worker of a box is done by one of the old program. */
+/** Expects that a worker of the old program does everything that a client can ask of it. */
 async function expectWholeService(box: string): Promise<void> {
   const { client } = server;
   const reader = await client.startExec(box, { cmd: ['sh', '-c', 'read a; echo "got $a"; cat'], stdin: true });
@@ -229,7 +230,7 @@ async function expectWholeService(box: string): Promise<void> {
     cols: 90,
     rows: 30,
   });
-  // The old program sometimes lets its runtime write around that.
+  // The OCI runtime of the old program sometimes writes to the terminal as well, so this checks only a part.
   expect((await collect(client, terminal)).stdout).toContain('30 90\r\ntty xterm-256color\r\n');
   const shell = await client.attach(box, { shell: '/bin/sh' });
   await shell.write('exit 4\n');
@@ -250,12 +251,12 @@ async function expectWholeService(box: string): Promise<void> {
   expect(sumOf(samples, 'boxrun_box_memory_bytes', box)).toBeGreaterThan(0);
 }
 
-describe('an upgrade', () => {
-  it('of a server that ends in order loses nothing, and old workers do all that a new supervisor asks', async () => {
+describe('an upgrade loses nothing', () => {
+  it('after the old server has ended in order, and old workers do everything for the new supervisor', async () => {
     const before = await startOldServer();
     const { client } = server;
     await upgradeProgram(programDir);
-    // Until it ends, whatever the old server starts is of the new program.
+    // The old keeper still runs, but every process that it starts from now on has the new program.
     const late = await client.create({ ...size, name: 'late' });
     await eventually('a spare of the new program is there', async () =>
       (await processesOf(stateDir)).some(({ box, pid }) => box === 'spare' && !before.workers.includes(pid)),
@@ -285,7 +286,7 @@ describe('an upgrade', () => {
   it.each<[string, ...Role[]]>([
     ['keeper is killed while its writer lives', 'keeper'],
     ['keeper and writer are killed', 'keeper', 'writer'],
-  ])('of a server whose %s loses nothing', async (_, ...killed) => {
+  ])('when the old %s', async (_, ...killed) => {
     const before = await startOldServer();
     const { client } = server;
     for (const role of killed) await server.kill(role);
@@ -317,8 +318,8 @@ describe('an upgrade', () => {
   });
 });
 
-describe('a state directory of the old program', () => {
-  it('is opened with every box, command and event in it', async () => {
+describe('the new program on a state directory of the old program', () => {
+  it('shows every box, command and event', async () => {
     const old = await unpackOldState(stateDir);
     upgradedAt = Date.now();
     server = await startCrashServer({ stateDir, args: ['--workers', '0'] });
@@ -342,7 +343,7 @@ describe('a state directory of the old program', () => {
   });
 });
 
-/** Events of a stream, their data as JSON. */
+/** Parses the events of a stream, with their data as JSON. */
 function readStream(text: string): { id: string | undefined; event: string | undefined; data: unknown }[] {
   return text
     .split('\n\n')

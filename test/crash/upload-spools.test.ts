@@ -1,5 +1,5 @@
-// An upload whose file comes before its destination is kept on the disk meanwhile. What a killed gateway leaves of it
-// goes with the next start; what a living one has stays.
+// Tests a multipart upload on a real server whose file comes before its destination. The gateway stores the file on the
+// disk until it knows the destination. The next gateway removes files of dead gateways, and keeps files of living ones.
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { request, type ClientRequest } from 'node:http';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ const spools = () => readdirSync(server.stateDir).filter((name) => name.startsWi
 const boundary = 'XXXX';
 const part = (header: string) => `--${boundary}\r\nContent-Disposition: form-data; ${header}\r\n\r\n`;
 
-/** One that has sent a megabyte, and neither the end nor the destination. */
+/** Begins an upload and sends a megabyte of its file, but neither the end of the file nor the destination. */
 async function beginUpload(): Promise<ClientRequest> {
   const before = spools().length;
   const outgoing = request({
@@ -48,13 +48,13 @@ async function finish(outgoing: ClientRequest): Promise<number> {
   });
 }
 
-it('an upload that ends leaves nothing', async () => {
+it('a finished upload leaves no temporary file', async () => {
   expect(await finish(await beginUpload())).toBe(200);
   expect((await server.client.exec(box, ['wc', '-c', '/root/file'])).stdout).toBe('1048576 /root/file\n');
   await eventually('nothing is left', async () => spools().length === 0);
 });
 
-it('what a killed gateway leaves goes when the next one starts', async () => {
+it('a new gateway removes the temporary files of a killed gateway', async () => {
   await beginUpload();
   await beginUpload();
   await server.kill('gateway');
@@ -62,7 +62,7 @@ it('what a killed gateway leaves goes when the next one starts', async () => {
   expect((await server.client.exec(box, ['echo', 'there'])).stdout).toBe('there\n');
 });
 
-it('so does what an earlier version left, which did not say whose it is', async () => {
+it('a new gateway removes temporary files of an earlier version, which name no process', async () => {
   const old = join(server.stateDir, 'upload-a1B2c3');
   mkdirSync(old);
   writeFileSync(join(old, 'file'), 'left');
@@ -71,18 +71,18 @@ it('so does what an earlier version left, which did not say whose it is', async 
   await eventually('it is gone', async () => spools().length === 0);
 });
 
-it('what a living gateway has stays when another one starts', async () => {
+it('a new gateway keeps the temporary files of a gateway that still runs', async () => {
   await server.end();
   server = await startCrashServer({ stateDir: server.stateDir, args: ['--gateways', '2'] });
   const outgoing = await beginUpload();
   const [mine = ''] = spools();
-  // Of a process that is not there.
+  // The pid in this name is above the largest possible pid, so its process does not exist.
   mkdirSync(join(server.stateDir, `upload-${2 ** 22 + 1}-1-a1B2c3`));
   const other = (await processesOf(server.stateDir)).find(
     ({ role, pid }) => role === 'gateway' && !mine.includes(`-${pid}-`),
   );
   process.kill(other?.pid ?? 0, 'SIGKILL');
-  await eventually('another gateway has cleared', async () => spools().length === 1);
+  await eventually('a new gateway has removed the dead one', async () => spools().length === 1);
   expect(spools()).toEqual([mine]);
   expect(await finish(outgoing)).toBe(200);
 });

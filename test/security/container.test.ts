@@ -1,6 +1,5 @@
-// What a hostile command in a box of the container driver can do: each attempt is made for real and must be refused.
-// And the limits on memory, processes, CPU and disk, which must bite. Where nothing can be left behind, the attempts
-// share a box.
+// Attacks by a hostile command as root in a real box of the container driver. Each attack must be refused, and the
+// limits on memory, processes, CPU and disk must hold. Attacks that leave nothing behind share one box.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,7 +14,7 @@ import type { DriverHarness } from '../support/boxes/driver-harness.ts';
 
 const boxes = useBoxes('file');
 let dir = '';
-/** For attempts that leave nothing behind when they are refused. */
+/** The box for all attacks that leave nothing behind when they are refused. */
 let shared: DriverHarness;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'boxrun-test-isolation-'));
@@ -40,7 +39,7 @@ async function sh(box: DriverHarness, script: string) {
   return { out: stdout.trim(), err: stderr.trim(), code: 'exitCode' in exit ? exit.exitCode : -1 };
 }
 
-/** Each ends with another exit code than 0 when it is refused. */
+/** Attacks with a script. The script must end with an exit code other than 0. */
 const attempts: readonly (readonly [what: string, script: string])[] = [
   ['writes kernel settings', 'echo 1 > /proc/sys/kernel/sysrq'],
   ['writes other kernel files', 'echo b > /proc/sysrq-trigger'],
@@ -84,33 +83,30 @@ const attempts: readonly (readonly [what: string, script: string])[] = [
 ];
 
 describeOnHost('a hostile command as root', () => {
-  attack(
-    'makes more than 40 dangerous system calls: ptrace, keyctl, unshare, bpf, io_uring, mount, kexec, …',
-    async () => {
-      const { stdout } = await shared.run(['/probe/syscalls']);
-      const results = new Map(
-        stdout
-          .trim()
-          .split('\n')
-          .map((line) => line.split(' ') as [string, string]),
-      );
-      const allowed = ['inet_socket', 'unix_socket'];
-      for (const name of allowed) expect([name, results.get(name)]).toEqual([name, '0']);
-      const answers: Record<string, number> = {
-        clone3: ENOSYS,
-        personality: ENOSYS,
-        vsock_socket: EAFNOSUPPORT,
-        alg_socket: EAFNOSUPPORT,
-        packet_socket: EAFNOSUPPORT,
-      };
-      const refused = [...results].filter(([name]) => !allowed.includes(name));
-      expect(refused.length).toBeGreaterThan(40);
-      for (const [name, errno] of refused) expect([name, Number(errno)]).toEqual([name, answers[name] ?? EPERM]);
-      return `all ${refused.length}: EPERM, or ENOSYS and EAFNOSUPPORT where programs go on with that`;
-    },
-  );
+  attack('makes dangerous system calls (ptrace, bpf, mount, kexec, …)', async () => {
+    const { stdout } = await shared.run(['/probe/syscalls']);
+    const results = new Map(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ') as [string, string]),
+    );
+    const allowed = ['inet_socket', 'unix_socket'];
+    for (const name of allowed) expect([name, results.get(name)]).toEqual([name, '0']);
+    const answers: Record<string, number> = {
+      clone3: ENOSYS,
+      personality: ENOSYS,
+      vsock_socket: EAFNOSUPPORT,
+      alg_socket: EAFNOSUPPORT,
+      packet_socket: EAFNOSUPPORT,
+    };
+    const refused = [...results].filter(([name]) => !allowed.includes(name));
+    expect(refused.length).toBeGreaterThan(40);
+    for (const [name, errno] of refused) expect([name, Number(errno)]).toEqual([name, answers[name] ?? EPERM]);
+    return `all ${refused.length}: EPERM, or ENOSYS and EAFNOSUPPORT if programs can go on with that`;
+  });
 
-  attack('has or gains capabilities', async () => {
+  attack('gains capabilities', async () => {
     const { out } = await sh(shared, 'grep -E "^(Cap|NoNewPrivs|Seccomp):?" /proc/self/status');
     expect(out).toContain('CapEff:\t00000000a00405fb');
     expect(out).toContain('CapBnd:\t00000000a00405fb');
@@ -124,8 +120,8 @@ describeOnHost('a hostile command as root', () => {
     return '12 within its user namespace, none for other users, no new ones, seccomp filter on';
   });
 
-  attack('is somebody on the host', async () => {
-    const seconds = `1000.${process.pid}`; // Told apart from what other tests run.
+  attack('acts as a user of the host', async () => {
+    const seconds = `1000.${process.pid}`; // A number that no other test uses.
     const handle = await shared.exec(['sh', '-c', `echo $$; exec sleep ${seconds}`]);
     await once(handle.stdout, 'data');
     const shifted = execFileSync('ps', ['-eo', 'uid,args'], { encoding: 'utf8' })
@@ -133,10 +129,10 @@ describeOnHost('a hostile command as root', () => {
       .filter((line) => line.endsWith(`sleep ${seconds}`));
     expect(shifted.map((line) => Number(line.trim().split(' ')[0]))).toEqual([sharedRange.base]);
     await handle.killTree();
-    return `its root is user ${sharedRange.base} there, who owns nothing`;
+    return `root in the box is user ${sharedRange.base} on the host, who owns nothing`;
   });
 
-  attack('sees processes, mounts, interfaces, the name or control groups of the host', async () => {
+  attack('sees processes, mounts, network or groups of the host', async () => {
     expect((await sh(shared, 'ls /proc | grep -cE "^[0-9]+$"')).out).toMatch(/^[1-9]$/);
     const mounts = await sh(shared, 'cat /proc/self/mountinfo');
     expect(mounts.out).not.toContain(shared.context.homeDir);
@@ -152,11 +148,11 @@ describeOnHost('a hostile command as root', () => {
     expect((await sh(shared, 'env; cat /proc/1/environ | tr "\\0" "\\n"')).out).not.toContain('BOXRUN');
     expect((await sh(shared, 'ls -l /proc/1/fd | grep -vE " -> (/dev/null|anon_inode:.*)$|^total"')).out).toBe('');
     expect((await sh(shared, 'ls -l /proc/self/fd | grep -E "socket|cgroup|log"')).out).toBe('');
-    return 'only its own';
+    return 'it sees only those of its box';
   });
 
   attack('kills or traces processes of the host', async () => {
-    // Ids of the host are other processes here, or none.
+    // A pid of the host names another process in the box, or none.
     const { out } = await sh(
       shared,
       `kill -0 ${process.pid} 2>&1; cat /proc/${process.pid}/environ 2>&1; ls /proc/${process.ppid}/root 2>&1`,
@@ -174,7 +170,7 @@ describeOnHost('a hostile command as root', () => {
     });
   }
 
-  attack('gets root back by a setuid program', async () => {
+  attack('becomes root again through a setuid program', async () => {
     await sh(
       shared,
       'cp /bin/busybox /tmp/su; chmod 4755 /tmp/su; echo secret > /root/.secret; chmod 700 /root; chmod 600 /root/.secret',
@@ -185,15 +181,15 @@ describeOnHost('a hostile command as root', () => {
     );
     expect(stdout).toContain('-rwsr-xr-x');
     expect(stdout).not.toContain('secret');
-    expect(stderr).toContain('su: must be suid to work properly'); // Its mode says that it is.
+    expect(stderr).toContain('su: must be suid to work properly'); // Although its mode has the setuid bit.
     expect(stderr).toContain('Permission denied');
     return stderr;
   });
 
-  attack('writes to the runtime through /proc/self/exe or the first process', async () => {
+  attack('writes to the OCI runtime through /proc/self/exe', async () => {
     const { code, err } = await sh(shared, 'echo x > /proc/1/exe || echo x >> /dev/.boxrun/init');
     expect(code).not.toBe(0);
-    // A program that is only `#!/proc/self/exe` would run the runtime itself if it could be reached.
+    // A script with the interpreter /proc/self/exe would run the OCI runtime if the box could reach it.
     await sh(shared, 'printf "#!/proc/self/exe\\n" > /root/trap; chmod +x /root/trap');
     const before = readFileSync('/usr/bin/crun').length;
     const { stderr, exit } = await shared.run(['/root/trap', '--version']);
@@ -204,7 +200,7 @@ describeOnHost('a hostile command as root', () => {
     return err;
   });
 
-  attack('plants links in places that the driver itself writes or reads', async () => {
+  attack('plants links where the driver writes or reads', async () => {
     const marker = join(dir, 'host-file');
     writeFileSync(marker, 'host\n');
     const box = await boxes.started();
@@ -219,10 +215,10 @@ describeOnHost('a hostile command as root', () => {
     expect((await sh(box, 'true')).code).toBe(0);
     expect(readFileSync(marker, 'utf8')).toBe('host\n');
     await boxes.dispose(box);
-    return 'they lead to places in the box, now and after the next start';
+    return 'the links lead to places in the box, now and after the next start';
   });
 
-  attack('plants links where volumes and files are mounted at the next start', async () => {
+  attack('plants links where the driver mounts at the next start', async () => {
     const box = await boxes.started({
       spec: { volumes: [{ host_path: dir, guest_path: '/data/inner', readonly: true }] },
     });
@@ -238,16 +234,16 @@ describeOnHost('a hostile command as root', () => {
   });
 });
 
-describeOnHost('a command that takes all there is', () => {
-  attack('of memory', async () => {
+describeOnHost('a greedy command', () => {
+  attack('takes all memory', async () => {
     const box = await boxes.started({ spec: { memoryMb: 64 } });
     expect((await sh(box, 'tail /dev/zero')).code).toBe(137);
     expect((await sh(box, 'echo alive')).out).toBe('alive');
     expect((await sh(box, 'dd if=/dev/zero of=/dev/shm/x bs=1M count=100')).code).not.toBe(0);
-    return 'what does not fit is killed (137), and the box lives on';
+    return 'the kernel kills the process (137), and the box lives on';
   });
 
-  attack('of processes, by a fork bomb', async () => {
+  attack('takes all processes with a fork bomb', async () => {
     const box = await boxes.started({ spec: { memoryMb: 2048 } });
     const bomb = await box.exec(['sh', '-c', 'b() { b & b & wait; }; b']);
     bomb.stdout.resume();
@@ -261,12 +257,12 @@ describeOnHost('a command that takes all there is', () => {
     expect(Number(counted)).toBeGreaterThan(limits.boxProcessesMax / 2);
     expect(Number(counted)).toBeLessThanOrEqual(limits.boxProcessesMax);
     await bomb.killTree();
-    // The first process of the box may still be reaping the dead.
+    // The init of the box may still be reaping dead processes, so zombies do not count.
     expect((await sh(box, 'ps -o stat,args | grep -v "^Z" | grep -c "[b]() "')).out).toBe('0');
-    return `it ends at ${counted.trim()} processes, and a cancel kills it whole`;
+    return `it stops at ${counted.trim()} processes, and a cancel kills all of them`;
   });
 
-  attack('of CPUs', async () => {
+  attack('takes all CPUs', async () => {
     const box = await boxes.started({ spec: { cpu: 1 } });
     const busy = await box.exec(['sh', '-c', 'for i in 1 2 3 4; do (while :; do :; done) & done; echo up; wait']);
     await once(busy.stdout, 'data');
@@ -276,15 +272,15 @@ describeOnHost('a command that takes all there is', () => {
     const used = ((await box.driver.metrics()).cpuSeconds - before) / ((performance.now() - startedAt) / 1000);
     expect(used).toBeLessThan(1.25);
     await busy.killTree();
-    return `four busy loops in a box of one CPU take ${used.toFixed(2)}`;
+    return `four busy loops in a box with one CPU use ${used.toFixed(2)} CPUs`;
   });
 
-  attack('of the disk, also through the files that the driver mounts', async () => {
+  attack('fills the disk, also through files that the driver mounts', async () => {
     const box = await boxes.started({ spec: { diskSizeGb: 1 } });
     const filled = await sh(box, 'dd if=/dev/zero of=/root/big bs=1M count=1200');
     expect(filled.err).toContain('No space left on device');
     expect((await sh(box, 'dd if=/dev/zero of=/etc/hosts bs=1M count=10')).err).toContain('No space left');
     expect((await sh(box, 'rm /root/big; echo ok > /root/small && cat /root/small')).out).toBe('ok');
-    return 'No space left on device: the disk of the box has its size';
+    return 'No space left on device: the disk of the box has a fixed size';
   });
 });

@@ -1,5 +1,5 @@
-// Who may command the server by TCP: not a page in the user's browser, whatever name it has made for itself, and with a
-// token set nobody without it. Real servers from dist/.
+// Attacks on real servers over TCP: by pages in a browser, without the token, by other users of the host, and with
+// malformed requests. Tests that are not attacks show what is allowed.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -44,7 +44,7 @@ async function webSocketRefusal(server: TestServer, headers: Record<string, stri
 }
 
 describe('a page in the browser', () => {
-  test('is no attack where it is our own: every name of the server is answered', async () => {
+  test('of the server itself is allowed, with every name of the server', async () => {
     for (const name of ['localhost', '127.0.0.1', '[::1]', 'box.example', 'BOX.example']) {
       expect((await open.call({ path: '/v1/info', headers: { host: `${name}:${open.port}` } })).status).toBe(200);
     }
@@ -61,7 +61,7 @@ describe('a page in the browser', () => {
     '192.168.1.1:9090',
     'localhost:80:80',
   ]) {
-    attack(`reaches the server as ${host}, by DNS rebinding`, async () =>
+    attack(`reaches the server as ${host} (DNS rebinding)`, async () =>
       refusalOf(await open.call({ path: '/v1/boxes', headers: { host } }), 'FORBIDDEN'),
     );
   }
@@ -95,7 +95,7 @@ describe('a page in the browser', () => {
       headers: { origin: 'http://evil.example', 'access-control-request-method': 'POST' },
     });
     expect(Object.keys(asked.headers).filter((name) => name.startsWith('access-control'))).toEqual([]);
-    return 'no Access-Control header: the browser keeps the answer from it';
+    return 'no Access-Control header, so the browser does not show the answer';
   });
 
   attack('of another origin opens a terminal', async () => {
@@ -111,7 +111,7 @@ describe('a page in the browser', () => {
     'multipart/form-data; boundary=x',
     'text/plain; application/json',
   ]) {
-    attack(`sends a command as a form may: ${type}`, async () =>
+    attack(`sends a command as a form: ${type}`, async () =>
       refusalOf(
         await open.call({
           method: 'POST',
@@ -124,7 +124,7 @@ describe('a page in the browser', () => {
     );
   }
 
-  attack('puts the server into a frame, or a script into its page', async () => {
+  attack('frames the dashboard, or adds a script to it', async () => {
     const { headers } = await open.call({ path: '/ui' });
     expect(headers['content-security-policy']).toContain("frame-ancestors 'none'");
     expect(headers['content-security-policy']).toContain("default-src 'none'");
@@ -132,7 +132,7 @@ describe('a page in the browser', () => {
   });
 });
 
-describe('somebody without the token', () => {
+describe('a client without the token', () => {
   for (const path of [
     '/v1/info',
     '/v1/boxes',
@@ -145,10 +145,10 @@ describe('somebody without the token', () => {
     '/ui/login/',
     '/ui/login%2f',
   ]) {
-    attack(`asks for ${path}`, async () => refusalOf(await locked.call({ path }), 'UNAUTHORIZED'));
+    attack(`requests ${path}`, async () => refusalOf(await locked.call({ path }), 'UNAUTHORIZED'));
   }
 
-  attack('guesses', async () => {
+  attack('guesses the token', async () => {
     for (const authorization of [
       `Bearer ${token.slice(0, -1)}`,
       `Bearer ${token}1`,
@@ -172,12 +172,12 @@ describe('somebody without the token', () => {
     return status;
   });
 
-  attack('sends the token in the query, or another method', async () => {
+  attack('sends the token in the query, or a POST to the login', async () => {
     refusalOf(await locked.call({ path: `/v1/info?token=${token}&access_token=${token}` }), 'UNAUTHORIZED');
     return refusalOf(await locked.call({ method: 'POST', path: '/ui/login?code=x' }), 'METHOD_NOT_ALLOWED');
   });
 
-  test('is told apart from who has it: SDK, command line, terminal, and the Unix socket of the owner', async () => {
+  test('is refused, while SDK, command line and terminal with the token, and the Unix socket, work', async () => {
     expect((await locked.call({ path: '/v1/info', headers: bearer })).status).toBe(200);
     expect((await locked.call({ path: '/v1/info', via: 'socket' })).status).toBe(200);
     const url = `http://127.0.0.1:${locked.port}`;
@@ -195,14 +195,14 @@ describe('somebody without the token', () => {
   });
 });
 
-describe('the link to the dashboard', () => {
+describe('a login link to the dashboard', () => {
   const linkOf = async () => {
     const { json } = await locked.call({ method: 'POST', path: '/v1/ui/link', headers: bearer });
     return new URL(String(json['url']));
   };
   const follow = (link: URL) => locked.call({ path: `${link.pathname}${link.search}` });
 
-  test('logs one browser in, which then needs no token', async () => {
+  test('logs one browser in, and this browser then needs no token', async () => {
     const printed = spawnSync(process.execPath, [cliBundle, 'ui'], { env: locked.env, encoding: 'utf8' });
     expect(printed.stdout).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/ui\/login\?code=[\w-]{32}\n$/);
     const answer = await follow(new URL(printed.stdout));
@@ -234,7 +234,7 @@ describe('the link to the dashboard', () => {
 });
 
 describe('another user of the host', () => {
-  attack('reads the token from processes, their environment, or logs', async () => {
+  attack('reads the token in processes, environments or logs', async () => {
     const pids = (await processesOf(locked.stateDir)).map(({ pid }) => pid);
     expect(pids.length).toBeGreaterThan(3);
     for (const pid of pids) {
@@ -243,10 +243,10 @@ describe('another user of the host', () => {
     }
     const logs = join(locked.stateDir, 'logs');
     for (const name of readdirSync(logs)) expect(readFileSync(join(logs, name), 'utf8')).not.toContain(token);
-    return `it is in none of ${pids.length} processes and ${readdirSync(logs).length} logs`;
+    return `the token is in none of ${pids.length} processes and ${readdirSync(logs).length} logs`;
   });
 
-  attack('reads the token that was given as an argument', async () => {
+  attack('reads the token in the arguments of serve', async () => {
     const own = await startServer({
       args: ['--token', 'token-as-an-argument'],
       env: { BOXRUN_TOKEN: 'token-in-environment' },
@@ -255,7 +255,7 @@ describe('another user of the host', () => {
       for (const { pid } of await processesOf(own.stateDir)) {
         expect(readFileSync(`/proc/${pid}/cmdline`, 'latin1')).not.toContain('token-as-an-argument');
       }
-      return 'gone from the arguments once the server is up (it warns: use --token-file)';
+      return 'it is no longer in the arguments when the server is up (serve warns: use --token-file)';
     } finally {
       await own.close();
     }
@@ -280,7 +280,7 @@ describe('another user of the host', () => {
     return 'EACCES: socket 0600 in a directory 0700';
   });
 
-  attack('finds a server that listens for other hosts and asks for no token', async () => {
+  attack('finds a server on the network without a token', async () => {
     const state = join(dir, 'refused');
     for (const host of ['0.0.0.0', '::', '192.0.2.1', 'box.example']) {
       const child = spawn(process.execPath, [cliBundle, 'serve', '--host', host, '--port', '0'], {
@@ -296,8 +296,8 @@ describe('another user of the host', () => {
   });
 });
 
-describe('rubbish', () => {
-  attack('headers with line breaks in what comes back', async () => {
+describe('a client that sends malformed requests', () => {
+  attack('adds headers to an answer with line breaks', async () => {
     const answer = await open.call({ path: '/v1/boxes?limit=1&label=a%0d%0aSet-Cookie:%20x=y' });
     expect(answer.headers['set-cookie']).toBeUndefined();
     const cursor = await open.call({ path: '/v1/boxes?limit=1&cursor=%0d%0aX-Evil:%201' });
@@ -305,7 +305,7 @@ describe('rubbish', () => {
     return refusalOf(cursor, 'VALIDATION_ERROR');
   });
 
-  attack('two lengths, or a length and chunks, to smuggle a second request', async () => {
+  attack('smuggles a second request with two lengths or chunks', async () => {
     const answers = await Promise.all(
       [
         'POST /v1/gc HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ncontent-length: 40\r\n\r\nabcd',
@@ -316,7 +316,7 @@ describe('rubbish', () => {
     return '400, and the connection is closed';
   });
 
-  attack('prototype pollution', async () =>
+  attack('pollutes prototypes through JSON', async () =>
     refusalOf(
       await open.call({
         method: 'POST',

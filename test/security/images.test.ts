@@ -1,6 +1,6 @@
-// Images that mean harm: entries and links that lead out of the root file system, devices, and directories that the
-// driver mounts over. Each is imported both ways, as a root file system and as a layer of an OCI layout, and a box is
-// made of it where that goes.
+// Attacks through real images: entries and links that lead out of the root file system, devices, and links at places
+// where the driver mounts. Each image is imported as a root file system and as a layer of an OCI layout. If the import
+// succeeds, a box is started from it.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
@@ -30,13 +30,13 @@ afterAll(() => {
 
 interface Entry {
   readonly path: string;
-  /** As in the header: '0' file, '1' hard link, '2' symlink, '3' character device, '4' block device, '5' directory. */
+  /** The type in the tar header: 0 file, 1 hard link, 2 symlink, 3 character device, 4 block device, 5 directory. */
   readonly type: '0' | '1' | '2' | '3' | '4' | '5';
   readonly target?: string;
   readonly device?: readonly [major: number, minor: number];
 }
 
-/** An entry as a block, and its content: `evil` where it is a file. Nothing is checked: that is the point. */
+/** Makes the tar block of an entry. A file has the content `evil`. Nothing is checked, so entries can be hostile. */
 function block({ path, type, target = '', device = [0, 0] }: Entry): Buffer {
   const header = Buffer.alloc(512);
   const octal = (value: number, offset: number, length: number) =>
@@ -78,7 +78,7 @@ const forms = {
   'OCI layer': (tar: string) => makeLayout(`${tar}-layout`, tar),
 };
 
-/** The image's box, or why there is none. */
+/** Imports the image and starts a box from it. Returns the box, or the error. */
 async function boxOf(
   entries: readonly Entry[],
   form: keyof typeof forms,
@@ -98,7 +98,7 @@ function expectNothingEscaped(): void {
   for (const where of [dir, boxes.imagesDir(), '/', '/tmp']) expect(existsSync(join(where, 'escaped'))).toBe(false);
 }
 
-/** The attack, and what a command in the box would see of its success. */
+/** The attacks. `look` is a command in the box that would print the secret if the attack had succeeded. */
 const slips: readonly (readonly [what: string, entries: () => readonly Entry[], look: string])[] = [
   [
     'an entry with ..',
@@ -110,7 +110,7 @@ const slips: readonly (readonly [what: string, entries: () => readonly Entry[], 
   ],
   ['an absolute entry', () => [{ path: `${outside()}/escaped`, type: '0' }], 'cat /nothing'],
   [
-    'a file behind an absolute link',
+    'a file below an absolute link',
     () => [
       { path: 'way', type: '2', target: outside() },
       { path: 'way/escaped', type: '0' },
@@ -118,7 +118,7 @@ const slips: readonly (readonly [what: string, entries: () => readonly Entry[], 
     'cat /way/secret',
   ],
   [
-    'a file behind a link upwards',
+    'a file below a link upwards',
     () => [
       { path: 'up', type: '2', target: `../../../../../../../..${outside()}` },
       { path: 'up/escaped', type: '0' },
@@ -169,7 +169,7 @@ const slips: readonly (readonly [what: string, entries: () => readonly Entry[], 
   ['a link as the working directory', () => [{ path: 'root', type: '2', target: outside() }], 'cat secret'],
 ];
 
-describeOnHost('an image with', () => {
+describeOnHost('an image that has', () => {
   for (const [what, entries, look] of slips) {
     for (const form of Object.keys(forms) as (keyof typeof forms)[]) {
       attack(`${what}, as ${form}`, async () => {
@@ -179,7 +179,7 @@ describeOnHost('an image with', () => {
         const { stdout } = await box.run(['sh', '-c', look]);
         expect(stdout).not.toContain('of the host');
         expectNothingEscaped();
-        return 'unpacked within its own root: the host is not touched, and not seen';
+        return 'unpacked inside its own root: it does not change or see the host';
       });
     }
   }
@@ -203,8 +203,8 @@ describeOnHost('an image with', () => {
   }
 });
 
-describe('an archive that names paths', () => {
-  attack('of blobs, in a manifest', async () => {
+describe('an OCI layout', () => {
+  attack('has a path as the digest of its manifest', async () => {
     const layout = await makeLayout(join(dir, 'paths'), hostileTar([]));
     writeFileSync(
       join(layout, 'index.json'),

@@ -1,5 +1,5 @@
-// What a client sends as names, paths, arguments and environment: none of it is taken for a path of the host, a shell's
-// text or an option of a tool. A real server and a real box.
+// Attacks through names, paths, arguments and environment, on a real server and a real box. The server never takes them
+// for a path of the host, for shell text or for an option of a tool.
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ const create = (body: object) =>
 const run = async (cmd: readonly string[], more: object = {}) => server.client.exec(box, { cmd: [...cmd], ...more });
 const sh = async (script: string) => (await run(['sh', '-c', script])).stdout;
 
-describe('a name', () => {
+describe('a client that uses a hostile name', () => {
   for (const name of [
     '../../etc',
     '/etc',
@@ -50,7 +50,7 @@ describe('a name', () => {
     'box_abcdefghijkl',
     '',
   ]) {
-    attack(`of a box: ${JSON.stringify(name)}`, async () => refusalOf(await create({ name }), 'VALIDATION_ERROR'));
+    attack(`names a box ${JSON.stringify(name)}`, async () => refusalOf(await create({ name }), 'VALIDATION_ERROR'));
   }
 
   for (const image of [
@@ -67,7 +67,7 @@ describe('a name', () => {
     'a b',
     'a\u0000b',
   ]) {
-    attack(`of an image: ${JSON.stringify(image)}`, async () => {
+    attack(`names an image ${JSON.stringify(image)}`, async () => {
       const answer = await create({ image });
       return refusalOf(answer, answer.status === 422 ? 'VALIDATION_ERROR' : 'IMAGE_PULL_FAILED');
     });
@@ -79,21 +79,21 @@ describe('a name', () => {
     '/v1/boxes/$(id)/execs',
     "/v1/boxes/'%20OR%201=1--",
   ]) {
-    attack(`in a path: ${path}`, async () => refusalOf(await server.call({ path }), 'BOX_NOT_FOUND'));
+    attack(`requests ${path}`, async () => refusalOf(await server.call({ path }), 'BOX_NOT_FOUND'));
   }
 });
 
-describe('a command', () => {
-  attack('whose words are options and shell text', async () => {
+describe('a client that starts a hostile command', () => {
+  attack('uses options and shell text as arguments', async () => {
     const words = ['--', '-c', '$(id)', '`id`', '; id', '| id', '> /x', '*', '\n', '', '--user=0', '%s'];
     const { stdout } = await run(['sh', '-c', 'for word; do printf "%s|" "$word"; done', 'sh', ...words]);
     expect(stdout).toBe(`${words.join('|')}|`);
     const { exitCode } = await run(['--version']);
     expect(exitCode).toBe(127);
-    return 'each word arrives as it is; --version is a program that is not there (127)';
+    return 'each argument arrives unchanged; --version is a missing program (127)';
   });
 
-  attack('whose environment steers the engine, or the shell that starts it', async () => {
+  attack('controls the engine or its shell through the environment', async () => {
     const env = {
       BOXLITE_EXECUTOR: 'host',
       BOXRUN_ORDERS: '{}',
@@ -106,11 +106,11 @@ describe('a command', () => {
     expect(stdout).not.toMatch(/^(BOXLITE|BOXRUN)_/m);
     expect(stdout).toContain('PLAIN=$(id)\n`id`');
     expect(await sh('env; tr "\\0" "\\n" < /proc/1/environ')).not.toMatch(/^(BOXLITE|BOXRUN)_/m);
-    return 'no BOXLITE_* or BOXRUN_* in the box; the rest arrives as text';
+    return 'no BOXLITE_* or BOXRUN_* in the box; other variables arrive as text';
   });
 
   for (const env of [{ 'A=B': 'x' }, { '': 'x' }, { A: 'x\u0000y' }, { 'A\u0000': 'x' }]) {
-    attack(`with the variable ${JSON.stringify(env)}`, async () =>
+    attack(`sets the variable ${JSON.stringify(env)}`, async () =>
       refusalOf(
         await server.call({ method: 'POST', path: `/v1/boxes/${box}/exec`, body: { cmd: ['true'], env } }),
         'VALIDATION_ERROR',
@@ -118,7 +118,7 @@ describe('a command', () => {
     );
   }
 
-  attack('in a directory, or as a user, that is an option or a path out', async () => {
+  attack('uses an option or ../ as directory or user', async () => {
     const at = async (more: object) => (await run(['pwd'], more)).exitCode;
     expect(await at({ workdir: '/../../../..' })).toBe(0);
     expect((await run(['ls', `.${dir}`], { workdir: '/../../../..' })).exitCode).not.toBe(0);
@@ -131,7 +131,7 @@ describe('a command', () => {
     return refusalOf(answer, 'VALIDATION_ERROR');
   });
 
-  attack('whose terminal is named with control characters', async () => {
+  attack('sends control characters as TERM', async () => {
     const answer = await server.call({ path: `/v1/boxes/${box}/attach?term=%1b]0;x%07` });
     expect(answer.status).toBe(426);
     const terminal = await server.client.attach(box, { term: '\u001b]0;x\u0007', shell: '/bin/sh' });
@@ -141,7 +141,7 @@ describe('a command', () => {
   });
 });
 
-describe('a file', () => {
+describe('a client that copies a hostile file', () => {
   const boundary = 'b1234567890';
   const upload = (dest: string, fileName = 'f') => {
     const part = (head: string, value: string) =>
@@ -158,13 +158,13 @@ describe('a file', () => {
     server.call({ method: 'POST', path: `/v1/boxes/${box}/files/download`, body: { path } });
 
   for (const path of ['/../../etc/passwd', '/root/../../x', '..', '../x', '/a/..']) {
-    attack(`goes up and down by ${path}`, async () => {
+    attack(`uploads and downloads ${path}`, async () => {
       refusalOf(await upload(path), 'VALIDATION_ERROR');
       return refusalOf(await download(path), 'VALIDATION_ERROR');
     });
   }
 
-  attack('is copied through a link to the host that a command has planted', async () => {
+  attack('copies through a planted link to the host', async () => {
     await sh(
       `ln -s ${dir}/secret /root/leak; ln -s ${dir} /root/way; ln -s /proc/1/root/${dir}/secret /root/leak2; ln -s /proc/self/cwd/${dir}/secret /root/leak3`,
     );
@@ -180,17 +180,17 @@ describe('a file', () => {
     return refusalOf(answer, 'RUNTIME_ERROR').replace('leak4', '…');
   });
 
-  attack('is called like an option or shell text', async () => {
+  attack('names the file like an option or shell text', async () => {
     for (const name of ['-rf', '--help', '$(id)', '`id`', "a'b", 'a;id', '*']) {
       expect((await upload(`/root/names/${name}`)).status).toBe(200);
       expect((await download(`/root/names/${name}`)).text).toBe('evil');
     }
     const listed = (await sh('ls /root/names | wc -l')).trim();
     expect(listed).toBe('7');
-    return 'seven files of these very names, and nothing else';
+    return 'seven files with exactly these names, and nothing else';
   });
 
-  attack('gives headers of its own by its name', async () => {
+  attack('adds headers to an answer through the name of the file', async () => {
     await sh('printf evil > "$(printf \'/root/a\\r\\nX-Evil: 1\')"');
     const answer = await download('/root/a\r\nX-Evil: 1');
     expect(answer.headers['x-evil']).toBeUndefined();
@@ -198,9 +198,9 @@ describe('a file', () => {
     return String(answer.headers['content-disposition']);
   });
 
-  attack('names its own path in the form', async () => {
+  attack('puts a path of the host into the form', async () => {
     expect((await upload('/root/plain', '../../../../tmp/evil')).status).toBe(200);
     expect(await sh('cat /root/plain; ls /tmp')).toBe('evil');
-    return 'the file name of the form is not looked at';
+    return 'the server ignores the file name in the form';
   });
 });

@@ -1,4 +1,5 @@
-// `--volume-root`: what a box may mount of the host, with every link on the way, at create and again at start.
+// Attacks on --volume-root, on a real server: a box may mount only directories below it. The server resolves all links
+// at the create, and again at each start.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -35,8 +36,8 @@ const create = (hostPath: string, readonly = true) =>
   });
 const inBox = async (box: string, script: string) => (await server.client.exec(box, ['sh', '-c', script])).stdout;
 
-describe('with --volume-root', () => {
-  test('what lies below one of them is mounted, also by a link that stays there', async () => {
+describe('a client of a server with --volume-root', () => {
+  test('can mount a directory below a volume root, also through a link that stays below it', async () => {
     for (const name of ['root/data', 'root/link-in', 'linked-root/data']) {
       const answer = await create(path(name));
       expect([name, answer.status]).toEqual([name, 201]);
@@ -47,18 +48,18 @@ describe('with --volume-root', () => {
   });
 
   for (const name of ['outside', 'root-beside', 'root/../outside', 'root/link-out', 'root/link-out/secret', '']) {
-    attack(`mounting ${name === '' ? 'the directory above' : name}`, async () =>
+    attack(`mounts ${name === '' ? 'the directory above' : name}`, async () =>
       refusalOf(await create(path(name)), 'FORBIDDEN'),
     );
   }
   for (const host of ['/', '/etc/shadow', '/proc/self/root', '/proc/1/root/etc', '/var/run/docker.sock']) {
-    attack(`mounting ${host}`, async () => {
+    attack(`mounts ${host}`, async () => {
       const answer = await create(host);
       return refusalOf(answer, answer.json.code === 'RUNTIME_ERROR' ? 'RUNTIME_ERROR' : 'FORBIDDEN');
     });
   }
 
-  attack('swapping the directory for a link out of it before the next start', async () => {
+  attack('replaces its directory by a link before the next start', async () => {
     mkdirSync(path('root/swapped'));
     const id = String((await create(path('root/swapped'))).json['id']);
     await server.client.stopBox(id);
@@ -71,7 +72,7 @@ describe('with --volume-root', () => {
     return how;
   });
 
-  attack('swapping it again and again, while boxes are started', async () => {
+  attack('replaces it many times during starts of a box', async () => {
     mkdirSync(path('root/flip/inner'), { recursive: true });
     const script = `
       import { renameSync, symlinkSync, unlinkSync } from 'node:fs';
@@ -107,13 +108,13 @@ describe('with --volume-root', () => {
     return [...outcomes].map(([outcome, times]) => `${times} × ${outcome}`).join(', ');
   });
 
-  attack('a box planting a link in its volume, for a second box to follow', async () => {
+  attack('plants a link in a volume for a second box', async () => {
     const first = String((await create(path('second'), false)).json['id']);
     await inBox(first, `ln -s ${path('outside')} /v/planted`);
     return refusalOf(await create(path('second/planted')), 'FORBIDDEN');
   });
 
-  attack('writing to a volume that is read-only', async () => {
+  attack('writes to a read-only volume', async () => {
     const id = String((await create(path('root/data'))).json['id']);
     const said = await inBox(id, 'touch /v/x 2>&1; mount -o remount,rw /v 2>&1; echo x > /v/file 2>&1');
     expect(said).toMatch(/Read-only file system/);

@@ -1,7 +1,9 @@
 // Who may import whom: the parts of the project know each other only through `shared`, and each outside package has its
 // place.
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { environmentUses, importsOf, readFiles, type SourceFile } from './sources.ts';
+import { environmentUses, importsOf, readFiles, root, type SourceFile } from './sources.ts';
 
 const sources = readFiles('src', '.ts', '.tsx');
 
@@ -35,6 +37,77 @@ function layerProblems(files: readonly SourceFile[]): string[] {
       return inside || single[file.path] === target ? [] : [`${file.path} imports ${specifier}`];
     });
   });
+}
+
+/**
+ * The rooms of each process, and which other rooms of the same process each may import. Every room may import files of
+ * the folders above it, and the folder above may import all of its rooms. A room that is not here imports no other one.
+ */
+const rooms: Readonly<Record<string, readonly string[]>> = {
+  'src/cli/commands': ['completion', 'copy', 'parsing', 'render', 'server', 'terminal'],
+  'src/cli/completion': ['parsing'],
+  'src/cli/copy': ['parsing', 'render'],
+  'src/cli/server': ['parsing', 'render'],
+  'src/cli/terminal': ['parsing', 'render'],
+  'src/gateway/figures': ['live'],
+  'src/gateway/live': ['http'],
+  'src/gateway/openapi': ['figures', 'http'],
+  'src/gateway/reads': ['http'],
+  'src/gateway/routes': ['http', 'live', 'reads', 'runs', 'ui'],
+  'src/gateway/runs': ['live', 'reads'],
+  'src/shared/boxes': ['settings'],
+  'src/shared/contracts': ['faults', 'images', 'ipc', 'observe', 'settings', 'store'],
+  'src/shared/host': ['ipc', 'process', 'settings', 'waiting'],
+  'src/shared/images': ['boxes', 'process'],
+  'src/shared/ipc': ['observe', 'waiting'],
+  'src/shared/observe': ['settings'],
+  'src/shared/process': ['ipc', 'settings', 'waiting'],
+  'src/shared/store': ['faults', 'images', 'lifecycle', 'waiting'],
+  'src/supervisor/boxes': ['admission', 'workers'],
+  'src/supervisor/figures': ['boxes', 'workers'],
+  'src/supervisor/recovery': ['admission', 'boxes', 'workers'],
+  'src/supervisor/workers': ['admission'],
+  'src/ui/output': ['live', 'parts'],
+  'src/ui/pages': ['live', 'output', 'parts'],
+  'src/ui/parts': ['live', 'terminal'],
+  'src/ui/terminal': ['live'],
+  'src/worker/commands': ['drivers', 'files', 'output', 'terminals'],
+  'src/worker/files': ['drivers'],
+  'src/worker/terminals': ['drivers'],
+  'src/worker/drivers/boxlite/vm': ['guest', 'home'],
+  // A box, its commands and their runner are one subject in three rooms, and know each other.
+  'src/worker/drivers/container/box': ['disk', 'exec', 'host', 'images', 'network', 'runner'],
+  'src/worker/drivers/container/exec': ['box', 'host', 'runner'],
+  'src/worker/drivers/container/runner': ['box', 'exec', 'host'],
+  'src/worker/drivers/container/disk': ['host'],
+  'src/worker/drivers/container/host': ['runner'],
+  'src/worker/drivers/container/images': ['host'],
+  'src/worker/drivers/container/network': ['host'],
+};
+
+function roomProblems(files: readonly SourceFile[]): string[] {
+  return files.flatMap((file) => {
+    const own = dirname(file.path);
+    return importsOf(file).flatMap(({ target, specifier }) => {
+      if (target === null || partOf(target) !== partOf(file.path)) return [];
+      const other = dirname(target);
+      // Files of the same folder, of one above, or of one below.
+      if (`${own}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${own}/`)) return [];
+      const allowedHere = (rooms[own] ?? []).some((name) => join(dirname(own), name) === other);
+      return allowedHere ? [] : [`${file.path} imports ${specifier}`];
+    });
+  });
+}
+
+/** Folders with more files than this have a README that says what they are for, and who may import them. */
+const filesWithoutReadmeMax = 5;
+
+function readmeProblems(paths: readonly string[]): string[] {
+  const folders = new Map<string, number>();
+  for (const path of paths) folders.set(dirname(path), (folders.get(dirname(path)) ?? 0) + 1);
+  return [...folders].flatMap(([folder, count]) =>
+    count <= filesWithoutReadmeMax || existsSync(join(root, folder, 'README.md')) ? [] : [`${folder} has no README.md`],
+  );
 }
 
 /** Packages with a place of their own: only files whose path starts like this import them. */
@@ -146,6 +219,27 @@ describe('the parts of the project', () => {
       fixture('src/ui/x.ts', `import { BoxRun } from '../sdk/browser.ts'; // import '../gateway/a.ts'`),
     ];
     expect(layerProblems(fine)).toEqual([]);
+  });
+});
+
+describe('the rooms of a process', () => {
+  it('import only the rooms that they may', () => {
+    expect(roomProblems(sources)).toEqual([]);
+  });
+
+  it.each([
+    ['src/gateway/http/x.ts', `import { a } from '../live/a.ts';`],
+    ['src/gateway/reads/x.ts', `import type { A } from '../routes/a.ts';`],
+    ['src/supervisor/admission/x.ts', `import { box } from '../boxes/box.ts';`],
+    ['src/worker/drivers/container/host/x.ts', `import { a } from '../box/a.ts';`],
+  ])('are caught otherwise: %s with %s', (path, text) => {
+    expect(roomProblems([fixture(path, text)])).toHaveLength(1);
+  });
+
+  it('have a README where they have many files', () => {
+    expect(readmeProblems(sources.map(({ path }) => path))).toEqual([]);
+    const many = Array.from({ length: filesWithoutReadmeMax + 1 }, (_, index) => `src/gateway/new/${index}.ts`);
+    expect(readmeProblems(many)).toEqual(['src/gateway/new has no README.md']);
   });
 });
 

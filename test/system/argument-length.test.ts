@@ -1,5 +1,5 @@
-// Arguments and variables near the kernel's limits (execve(2)): the same answer on every path to a command, and sizes
-// counted in bytes.
+// Tests arguments and variables near the limits of the kernel, execve(2), in real boxes of the container driver. Every
+// way to start a command gives the same answer. The limits count bytes, not characters.
 import { beforeAll, expect, test } from 'vitest';
 import type { ExecRequest } from '../../src/worker/drivers/driver-contract.ts';
 import { describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
@@ -14,11 +14,11 @@ const streams: ReadonlyArray<readonly [string, Partial<ExecRequest>]> = [
 const ways = execPaths.flatMap(([path, create]) =>
   streams.map(([stream, request]) => [path, stream, create, request] as const),
 );
-/** What the kernel takes in one argument, less the byte at its end. */
+/** The limit of the kernel for one argument, in bytes, without the zero byte at its end. */
 const most = 131_071;
 const tooLong = /^sh: [\w/]+: Argument list too long\r?\n$/;
 
-describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, create, request) => {
+describeOnHost.each(ways)('a command started by %s with %s', (_path, _stream, create, request) => {
   let box: DriverHarness;
   beforeAll(async () => {
     box = await allBoxes.by(create).started();
@@ -29,7 +29,7 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
   };
   const count = ['sh', '-c', 'printf %s "$0" | wc -c'];
 
-  test('takes one argument of as many bytes as the kernel does, and no more', async () => {
+  test('takes an argument of 131,071 bytes, and ends with 126 for a longer one', async () => {
     for (const letter of ['a', 'ä', '€', '😀']) {
       const bytes = Buffer.byteLength(letter);
       const longest = letter.repeat(Math.floor(most / bytes));
@@ -43,7 +43,7 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
     }
   });
 
-  test('takes one variable of as many bytes, and no more', async () => {
+  test('takes a variable of 131,071 bytes, and ends with 126 for a longer one', async () => {
     const ask = ['sh', '-c', 'printf %s "$LONG" | wc -c'];
     const length = most - 'LONG='.length;
     expect(await run(ask, { env: { LONG: 'a'.repeat(length) } })).toMatchObject({
@@ -62,7 +62,7 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
     }
   });
 
-  test('takes a quarter of the stack in all, and no more', async () => {
+  test('takes arguments of a quarter of the stack limit in all, and ends with 126 for more', async () => {
     const arguments_ = (bytes: number) => Array.from({ length: Math.floor(bytes / 1009) }, () => 'a'.repeat(1000));
     const ask = ['sh', '-c', 'echo "$#"', 'sh'];
     expect(await run([...ask, ...arguments_(2_000_000)])).toMatchObject({
@@ -76,7 +76,7 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
 });
 
 describeOnHost('the limit of the stack', () => {
-  test('changes how much there may be in all', async () => {
+  test('changes how long all arguments together may be', async () => {
     const stack = (bytes: number) => ({ spec: { ulimits: [{ name: 'stack' as const, soft: bytes, hard: bytes }] } });
     const cmd = ['sh', '-c', 'echo "$#"', 'sh', ...Array.from({ length: 500 }, () => 'a'.repeat(1000))];
     expect((await (await allBoxes.started(stack(1024 * 1024))).run(cmd)).exit).toEqual({ exitCode: 126 });

@@ -1,5 +1,5 @@
-// Completion in the shells themselves: each runs in a real terminal (tmux), loads its script as docs/cli.md says, and
-// is typed into. That a name was completed shows in what the command line then does.
+// Tests completion in real shells, against a real server: each shell runs in a terminal (tmux), loads its script as
+// docs/cli.md says, and gets typed input. The effect of the command shows whether the name was completed.
 import { execFile } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,7 @@ import { cliBundle, startServer, type TestServer } from '../support/servers/serv
 
 const run = promisify(execFile);
 
-/** How each is started, without the settings of whoever runs the tests, and how it loads its script. */
+/** How the test starts each shell, without the settings of this user, and how the shell loads its script. */
 const shells = {
   bash: { start: ['bash', '--norc', '--noprofile', '-i'], load: 'source <(boxrun completion bash)' },
   zsh: { start: ['zsh', '-f', '-i'], load: 'autoload -Uz compinit; compinit -u -D; source <(boxrun completion zsh)' },
@@ -44,7 +44,7 @@ afterAll(async () => {
   await server.close();
 });
 
-describe.each(Object.entries(shells))('in %s', (name, { start, load }) => {
+describe.each(Object.entries(shells))('completion in %s', (name, { start, load }) => {
   const socket = () => join(directory, `${name}.sock`);
   const tmux = async (...args: string[]) =>
     (await run('tmux', ['-S', socket(), ...args], { env, cwd: directory })).stdout;
@@ -77,7 +77,7 @@ describe.each(Object.entries(shells))('in %s', (name, { start, load }) => {
     await shows(/^base$/m);
   });
 
-  it('shows what there is to choose from', async () => {
+  it('lists the possible flags', async () => {
     await type('clear', 'Enter');
     await type('boxrun unins', 'Tab', '--', 'Tab', 'Tab');
     await shows(/--keep-data\b[^]*--purge-data\b/);
@@ -90,21 +90,21 @@ describe.each(Object.entries(shells))('in %s', (name, { start, load }) => {
     await shows(/^it works$/m);
   });
 
-  it('completes both sides of a copy: a box up to its colon, and files of this host', async () => {
+  it('completes a file of this host and the name of a box for cp', async () => {
     await type('clear', 'Enter');
     await type('boxrun cp local-n', 'Tab', ' dat', 'Tab', `/root/from-${name} && echo "co""pied"`, 'Enter');
     await shows(/^copied$/m);
     expect((await server.client.exec('database', ['cat', `/root/from-${name}`])).stdout).toBe('local\n');
   });
 
-  it('says nothing, and soon, where it does not know', async () => {
+  it('does not disturb the command line when nothing matches', async () => {
     await type('clear', 'Enter');
     await type('boxrun exec nob', 'Tab', ' || echo "end ""of line"', 'Enter');
     await shows(/^end of line$/m);
   });
 });
 
-it('lists names of boxes for fish, as fish itself asks for them', async () => {
+it('fish lists the names of boxes when it is asked for completions', async () => {
   const { stdout } = await run(
     'fish',
     ['--no-config', '-c', 'boxrun completion fish | source; complete -C "boxrun exec "'],

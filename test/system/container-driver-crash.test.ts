@@ -1,4 +1,5 @@
-// What is left to a successor when a worker, a box's first process, its runtime or its network process is killed.
+// Tests what a new driver finds in a real box after a worker, the init of the box, the OCI runtime or the network
+// process was killed. It takes over the box, or it can remove it, and nothing is left.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -33,17 +34,17 @@ async function argsIn(box: DriverHarness): Promise<string> {
   return (await box.run(['ps', '-o', 'args'])).stdout;
 }
 
-onBothPaths('the end of a box that nobody asked for, by %s', (_path, create) => {
+onBothPaths('a box with commands started by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
   test.each(['init', 'monitor'] as const)(
-    'is reported once, tidied up, and the box can start again: its %s is killed',
+    'reports its end once, leaves nothing running, and starts again after its %s was killed',
     async (part) => {
       const box = await boxes.started();
       await box.run(['sh', '-c', 'echo kept > /root/file; sync']);
       const command = await box.exec(['sleep', '1000']);
       process.kill(runState(box)[part].pid, 'SIGKILL');
       expect(await box.engineExit).toContain('without being asked');
-      // The runtime's client may die before it can tell how its command did.
+      // The client of the runtime may die before it has reported the exit code of the command.
       expect(await command.exit).toSatisfy(
         (exit) => 'lost' in (exit as object) || (exit as { exitCode: number }).exitCode === 137,
       );
@@ -57,9 +58,9 @@ onBothPaths('the end of a box that nobody asked for, by %s', (_path, create) => 
   );
 });
 
-onBothPaths('a new driver value, by %s', (_path, create) => {
+onBothPaths('a new driver of a box with commands started by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
-  test('takes over a running box, its commands live on, and it sees the end', async () => {
+  test('takes over the running box, keeps or kills its commands, and reports the end of the box', async () => {
     const first = await boxes.started();
     const keep = await first.exec(['sleep', '1111'], { execId: 'exec_keep' });
     const stray = await first.exec(['sh', '-c', 'setsid sleep 2222 & sleep 3333'], { execId: 'exec_stray' });
@@ -78,7 +79,7 @@ onBothPaths('a new driver value, by %s', (_path, create) => {
     expect(await keep.exit).toEqual({ exitCode: 137 });
   });
 
-  test('does not kill its own commands as strays', async () => {
+  test('does not kill the commands that it has started itself as strays', async () => {
     const box = await boxes.started();
     const own = await box.exec(['sh', '-c', 'echo up; sleep 1000']);
     await once(own.stdout, 'data');
@@ -87,7 +88,7 @@ onBothPaths('a new driver value, by %s', (_path, create) => {
     await own.killTree();
   });
 
-  test('says stopped, and tidies up, where the box ended while nobody watched', async () => {
+  test('reports a box as stopped, and leaves nothing running, when the box ended without a driver', async () => {
     const first = await boxes.started();
     await first.driver.close();
     const { init, monitor } = runState(first);
@@ -101,7 +102,7 @@ onBothPaths('a new driver value, by %s', (_path, create) => {
     await second.driver.stop(0);
   });
 
-  test('says stopped for a box that was never started, or of which nothing is left', async () => {
+  test('reports a box as stopped that was never started or is removed', async () => {
     const box = await boxes.created();
     expect(await box.successor(create).driver.reattach()).toBe('stopped');
     await box.driver.remove();
@@ -109,7 +110,7 @@ onBothPaths('a new driver value, by %s', (_path, create) => {
   });
 });
 
-onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
+onBothPaths('after SIGKILL of a worker that starts commands by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
   async function holder(
     until: 'created' | 'starting' | 'started',
@@ -137,7 +138,7 @@ onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
     await expectNoLeaks({ boxId: box.boxId, homeDir: box.context.homeDir, instanceId: box.context.instanceId });
   }
 
-  test('a box and its commands run on, are taken over, strays are killed, and removal leaves nothing', async () => {
+  test('a new driver takes over the box and its commands, kills strays, and can remove the whole box', async () => {
     const keep = newId('exec');
     const { box, said, kill } = await holder('started', {
       [keep]: ['sleep', '1111'],
@@ -154,7 +155,7 @@ onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
     await gone(box);
   });
 
-  test('removal without taking over leaves nothing, network process included', async () => {
+  test('a removal without taking over leaves nothing, not even the network process', async () => {
     const { box, said, kill } = await holder('started', { [newId('exec')]: ['sleep', '1111'] }, true);
     expect(await said()).toBe('holding');
     await kill();
@@ -162,7 +163,7 @@ onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
     await gone(box);
   });
 
-  test('in the middle of a start, at any moment of it, the box is stopped and can be removed or started', async () => {
+  test('at any moment of a start, the box works or can be started, and can be removed', async () => {
     for (let delayMs = 0; delayMs <= 90; delayMs += 10) {
       const { box, said, kill } = await holder('starting');
       expect(await said()).toBe('start');
@@ -170,8 +171,8 @@ onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
       await kill();
       const found = await box.driver.reattach();
       if (found === 'stopped') {
-        // A tool that the worker was just about to start has no mark yet by which it is known; it ends by itself.
-        await eventually('nothing of it runs', async () => leftRunning(box).length === 0);
+        // A tool that the worker was starting may have no mark yet, so the driver cannot find it. It ends by itself.
+        await eventually('no process of the box runs', async () => leftRunning(box).length === 0);
         await box.start();
       }
       expect((await box.run(['echo', 'up'])).stdout).toBe('up\n');
@@ -179,7 +180,7 @@ onBothPaths('after SIGKILL of a worker, by %s', (_path, create) => {
     }
   });
 
-  test('in the middle of a creation, removal leaves nothing', async () => {
+  test('in the middle of a create, a removal leaves nothing', async () => {
     for (let delayMs = 0; delayMs <= 60; delayMs += 20) {
       const { box, kill } = await holder('created');
       await new Promise((resolve) => setTimeout(resolve, 150 + delayMs));

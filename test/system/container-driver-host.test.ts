@@ -1,4 +1,5 @@
-// What the driver says about hosts on which it cannot work, and that it works on either OCI runtime.
+// Tests the probe of the container driver on hosts where it cannot work, and a real box on each installed OCI runtime.
+// The unusual hosts are namespaces of this host.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,15 +25,15 @@ function probeAs(...args: string[]): ContainerHostReport {
 }
 
 describe('the probe', () => {
-  test.runIf(process.getuid?.() === 0)('asks for root', () => {
+  test.runIf(process.getuid?.() === 0)('fails and names the problem without the rights of root', () => {
     const report = probeAs('--reuid', '0', '--bounding-set', '-sys_admin', '--inh-caps', '-sys_admin');
     expect(report).toMatchObject({ ok: false, runtime: null });
     expect(report.problems.join(' ')).toMatch(/no OCI runtime works on this host.*(permitted|unshare|denied)/s);
   });
 });
 
-describeOnHost('this host', () => {
-  test('passes the probe', async () => {
+describeOnHost('the probe', () => {
+  test('succeeds on this host', async () => {
     expect(await probeContainerHost()).toMatchObject({
       ok: true,
       runtime: expect.stringMatching(/^(crun|runc)$/) as unknown,
@@ -41,7 +42,8 @@ describeOnHost('this host', () => {
 });
 
 /**
- * The runtime, with half a second between making a box's first process, whose pid it writes down, and letting it begin.
+ * Makes a slow OCI runtime: it creates the first process of a box, writes its pid, and waits half a second before it
+ * lets the process begin.
  */
 function slowStarter({ name, path }: OciRuntime): string {
   const script = join(mkdtempSync(join(tmpdir(), 'boxrun-slow-')), name);
@@ -74,7 +76,7 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
   const create: CreateDriver = (context) =>
     createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => runtime });
 
-  test('a box lives, runs commands, is taken over and killed whole', async () => {
+  test('a box runs commands, a new driver takes it over, and a stop kills everything in it', async () => {
     const box = await boxes.started({ spec: { env: { A: '1' } } }, create);
     expect(await box.run(['sh', '-c', 'echo $A; echo e >&2; exit 7'])).toEqual({
       stdout: '1\n',
@@ -102,7 +104,7 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
     await second.driver.stop(100);
   });
 
-  test('a box is up when its own first process runs, not when its pid is known: a command can be started at once', async () => {
+  test('a started box runs a command at once, even with a slow runtime', async () => {
     const path = slowStarter(runtime);
     const box = await boxes.started({}, (context) =>
       createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => ({ ...runtime, path }) }),
@@ -111,10 +113,7 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
   });
 });
 
-/**
- * Runs the probe where the shell has changed the host first, in a mount namespace of its own; $1 is the place of the
- * boxes.
- */
+/** Runs the probe in a mount namespace that the script `change` has changed. Its $1 is the path of the boxes. */
 function probeWhere(change: string, place: string): ContainerHostReport {
   const output = execFileSync(
     'unshare',
@@ -124,7 +123,7 @@ function probeWhere(change: string, place: string): ContainerHostReport {
   return JSON.parse(output) as ContainerHostReport;
 }
 
-describeOnHost('on a host with an unusual /dev or state directory', () => {
+describeOnHost('the probe on an unusual host', () => {
   const staticDev = `
     mkdir "$1/dev"; for name in null zero full random urandom tty ptmx; do cp -a "/dev/$name" "$1/dev/"; done
     mkdir "$1/dev/pts" "$1/dev/shm" "$1/dev/fd.d"; ln -s /proc/self/fd "$1/dev/fd"`;
@@ -139,12 +138,12 @@ describeOnHost('on a host with an unusual /dev or state directory', () => {
     return dir;
   };
 
-  test('a static /dev without nodes for loop devices is enough', () => {
+  test('succeeds with a static /dev without nodes for loop devices', () => {
     const report = probeWhere(`${staticDev}; cp -a /dev/loop-control "$1/dev/"; mount --bind "$1/dev" /dev`, place());
     expect(report).toMatchObject({ ok: true });
   });
 
-  test('a /dev to which nothing can be added is told, with what to do', () => {
+  test('fails with a read-only /dev, and says what to do', () => {
     const report = probeWhere(
       `${staticDev}; cp -a /dev/loop-control "$1/dev/"; mount --bind "$1/dev" /dev; mount -o remount,ro,bind /dev`,
       place(),
@@ -155,7 +154,7 @@ describeOnHost('on a host with an unusual /dev or state directory', () => {
     );
   });
 
-  test('a state directory on overlayfs works with loop devices, and is told without them', () => {
+  test('succeeds with a state directory on overlayfs and loop devices, and fails without loop devices', () => {
     expect(probeWhere(onOverlay, place())).toMatchObject({ ok: true });
     const report = probeWhere(`${onOverlay}; ${staticDev}; mount --bind "$1/dev" /dev`, place());
     expect(report.ok).toBe(false);

@@ -1,5 +1,5 @@
-// The network of a box of the container driver: none by default; with `network: true`, outbound TCP and UDP to another
-// machine, which is a network namespace here, and no way to any address of the host itself.
+// Tests the network of real boxes of the container driver. By default a box has none. With `network: true` it reaches
+// other machines over TCP and UDP, but no address of the host. The other machine is a network namespace here.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -17,10 +17,7 @@ import { temporaryDir, type DriverHarness } from '../support/boxes/driver-harnes
 
 const boxes = useBoxes();
 
-/**
- * Another machine, as the host sees it: a network namespace at the other end of a pair of interfaces, with TCP and UDP
- * servers that answer.
- */
+/** The program of the other machine. It runs in a network namespace, and has a TCP and a UDP server that answer. */
 const otherMachine = `
 const net = require('net'), dgram = require('dgram');
 const tcp = net.createServer((socket) => { socket.on('error', () => {}); socket.end('tcp answer\\n'); });
@@ -79,11 +76,11 @@ async function connect(box: DriverHarness, address: string, port: number) {
 }
 
 describeOnHost('without a network', () => {
-  test('a box reaches itself and nothing else', async () => {
+  test('a box reaches only itself', async () => {
     const box = await boxes.started();
     expect(await connect(box, otherSide, tcpPort)).toMatchObject({ answer: '', code: 1 });
-    // With an open standard input: whoever listens would take its end for the end of the connection, and might not have
-    // spoken yet.
+    // The client keeps its standard input open. Otherwise the listener could see the end of the connection before it
+    // has sent its line.
     const asking = 'for i in $(seq 200); do nc 127.0.0.1 4000 <&3 && break; sleep 0.05; done';
     const itself = await box.run([
       'sh',
@@ -96,7 +93,7 @@ describeOnHost('without a network', () => {
 });
 
 describeOnHost('with a network', () => {
-  test('a box reaches other machines over TCP and UDP, and knows whom to ask for names', async () => {
+  test('a box reaches other machines over TCP and UDP, and has a name server', async () => {
     const box = await boxes.started({ spec: { network: true, volumes: probe() } });
     expect(await connect(box, otherSide, tcpPort)).toEqual({ answer: 'tcp answer', code: 0 });
     const udp = await box.run(['/probe/udp-ask', otherSide, String(udpPort)]);
@@ -104,7 +101,7 @@ describeOnHost('with a network', () => {
     expect((await box.run(['cat', '/etc/resolv.conf'])).stdout).toMatch(new RegExp(`^nameserver ${nameserver}\n`));
   });
 
-  test('a box reaches no service of the host, by whatever address', async () => {
+  test('a box reaches no service of the host on any address', async () => {
     const server = createServer((socket) => socket.end('host answer\n')).listen(0, '0.0.0.0');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
@@ -141,7 +138,7 @@ describeOnHost('with a network', () => {
     }
   });
 
-  test('a box cannot change the rules that keep it from the host', async () => {
+  test('a box cannot change its own routes, interfaces and neighbours', async () => {
     const box = await boxes.started({ spec: { network: true } });
     expect((await box.run(['ip', 'link', 'set', 'tap0', 'down'])).exit).not.toEqual({ exitCode: 0 });
     expect((await box.run(['ip', 'route', 'add', `${hostSide}/32`, 'dev', 'tap0'])).exit).not.toEqual({ exitCode: 0 });
@@ -150,7 +147,7 @@ describeOnHost('with a network', () => {
     ).not.toEqual({ exitCode: 0 });
   });
 
-  test('an address that the host gets later is closed as well', async () => {
+  test('a box cannot reach an address that the host gets later', async () => {
     const box = await boxes.started({ spec: { network: true } });
     const later = '10.213.78.1';
     const server = createServer((socket) => socket.end('host answer\n')).listen(0, '0.0.0.0');
@@ -167,7 +164,7 @@ describeOnHost('with a network', () => {
     }
   });
 
-  test('the network comes back when its process died with a worker', async () => {
+  test('a box has a network again after its network process and its worker have died', async () => {
     const first = await boxes.started({ spec: { network: true } });
     await first.driver.close();
     await killAndWait(networkProcess(first) as ProcessIdentity, 5000, 'a process of the test');
@@ -179,7 +176,7 @@ describeOnHost('with a network', () => {
     expect(await connect(second, otherSide, tcpPort)).toEqual({ answer: 'tcp answer', code: 0 });
   });
 
-  test('the network comes back when its process alone is killed', async () => {
+  test('a box has a network again after its network process was killed', async () => {
     const box = await boxes.started({ spec: { network: true } });
     await killAndWait(networkProcess(box) as ProcessIdentity, 5000, 'a process of the test');
     await expect

@@ -1,5 +1,5 @@
-// The container driver's main path on a real OCI runtime: life of a box, commands, streams, exit codes, whole-tree
-// kill.
+// Tests the container driver on a real OCI runtime: the life of a box, commands, their streams and exit codes, and the
+// kill of all processes of a command.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,9 @@ import { makeSampleTars } from '../support/boxes/image-files.ts';
 const allBoxes = useBoxes();
 const onBothPaths = describeOnHost.each(execPaths);
 
-/** What runs in a box besides its first process, the runner, and the one that looks; those in brackets have ended. */
+/**
+ * Lists the processes in a box, except its init, the runner, zombies (in brackets) and the `ps` of this function.
+ */
 async function commandsIn(box: DriverHarness): Promise<string[]> {
   const { stdout } = await box.run(['ps', '-o', 'args']);
   return stdout
@@ -27,14 +29,14 @@ async function commandsIn(box: DriverHarness): Promise<string[]> {
     .filter((line) => !line.startsWith('ps ') && !/\/\.boxrun\/(init|runner)|^\[/.test(line));
 }
 
-/** Everything of a stopped box but its files. */
+/** Finds everything that is left of a stopped box, except its files. */
 function leftRunning(box: DriverHarness): string[] {
   return findLeaks({ boxId: box.boxId }).filter((line) => !line.startsWith('directory'));
 }
 
-onBothPaths('the life of a box, by %s', (_path, create) => {
+onBothPaths('a box with commands started by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
-  test('its disk survives stop and start; removal leaves nothing', async () => {
+  test('keeps its disk over stop and start, and leaves nothing after its removal', async () => {
     const box = await boxes.started();
     await box.run(['sh', '-c', 'echo kept > /root/file; mkdir /opt; rm /etc/profile']);
     await box.driver.stop(1000);
@@ -47,13 +49,13 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
     expect(box.engineExits).toEqual([]);
   });
 
-  test('a command on a stopped box is refused', async () => {
+  test('refuses commands while it is stopped', async () => {
     const box = await boxes.created();
     await expect(box.run(['true'])).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
     await expect(box.driver.metrics()).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
   });
 
-  test('it tells its memory and CPU', async () => {
+  test('reports its memory and CPU time', async () => {
     const box = await boxes.started();
     await box.run(['sh', '-c', 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done']);
     const { cpuSeconds, memoryBytes } = await box.driver.metrics();
@@ -61,7 +63,7 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
     expect(memoryBytes).toBeGreaterThan(50_000);
   });
 
-  test('stop lets processes end in good order, and kills those that will not', async () => {
+  test('lets processes end in order at a stop, and kills the others after the grace', async () => {
     const box = await boxes.started();
     const polite = await box.exec([
       'sh',
@@ -78,7 +80,7 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
     expect((await box.run(['cat', '/root/bye'])).stdout).toBe('bye\n');
   });
 
-  test('removal of a running box, twice, and of one that never was', async () => {
+  test('can be removed while it runs, and removed again', async () => {
     const box = await boxes.started();
     const sleeper = await box.exec(['sleep', '1000']);
     await box.driver.remove();
@@ -87,7 +89,7 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
     await box.driver.remove();
   });
 
-  test('a volume is mounted read-only or writable, as root sees it on the host', async () => {
+  test('mounts a volume read-only or writable', async () => {
     const box = await boxes.started({
       spec: { volumes: [{ host_path: boxes.imagesDir(), guest_path: '/images', readonly: true }] },
     });
@@ -101,7 +103,7 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
     expect(readFileSync(join(box.dir, 'new'), 'utf8')).toBe('from-box\n');
   });
 
-  test("a volume may be a single file, and one of a file system that cannot map ids holds nobody's files", async () => {
+  test('mounts a single file, and shows files of a file system without id mapping as those of nobody', async () => {
     const box = await boxes.started({
       spec: {
         volumes: [
@@ -117,7 +119,7 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
     });
   });
 
-  test('a volume whose host path is missing fails the start, names the path, and leaves nothing running', async () => {
+  test('does not start when the host path of a volume is missing, and the error names the path', async () => {
     const box = await boxes.created({
       spec: { volumes: [{ host_path: '/nowhere/at/all', guest_path: '/v', readonly: true }] },
     });
@@ -128,12 +130,12 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
     expect(leftRunning(box)).toEqual([]);
   });
 
-  test('a start that is canceled leaves nothing running, and the next one works', async () => {
+  test('leaves nothing running when its start is canceled, and the next start works', async () => {
     const box = await boxes.created();
     for (const waitFor of [0, 1, 2]) {
       const controller = new AbortController();
       const start = box.driver.start(() => {
-        // The start reports before it starts anything; cancel then, or a little into it.
+        // The first report comes before anything is started. The cancel comes then, or a few milliseconds later.
         if (waitFor === 0) controller.abort();
         else
           setTimeout(() => {
@@ -148,9 +150,9 @@ onBothPaths('the life of a box, by %s', (_path, create) => {
   });
 });
 
-onBothPaths('a command, by %s', (_path, create) => {
+onBothPaths('a command started by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
-  test('keeps stdout and stderr apart, and every byte as it was', async () => {
+  test('keeps stdout and stderr apart, and every byte unchanged', async () => {
     const box = await boxes.started();
     const script =
       'dd if=/dev/urandom of=/tmp/r bs=64k count=800 2>/dev/null; sha256sum /tmp/r | cut -c1-64 >&2; cat /tmp/r';
@@ -161,7 +163,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect(createHash('sha256').update(stdout).digest('hex')).toBe(stderr.toString().trim());
   });
 
-  test('waits when nobody reads, for as long as it takes, and loses nothing', async () => {
+  test('waits while its output is not read, and loses nothing', async () => {
     const box = await boxes.started();
     const handle = await box.exec([
       'sh',
@@ -172,7 +174,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     void handle.exit.then(() => {
       ended = true;
     });
-    // A whole other command passes meanwhile; the pipe holds 64 KiB and the reader little more.
+    // Another command starts and ends in the meantime. This one still waits: the pipe holds only 64 KiB.
     expect((await box.run(['ls', '/root/done'])).exit).toEqual({ exitCode: 1 });
     expect(ended).toBe(false);
     const { stdout, exit } = await collect(handle);
@@ -181,7 +183,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect(stdout.endsWith('line 199999\n')).toBe(true);
   });
 
-  test('gets its input whole, and its end', async () => {
+  test('gets its complete input, and the end of it', async () => {
     const box = await boxes.started();
     const handle = await box.exec(['sh', '-c', 'cat /dev/stdin | sha256sum | cut -c1-64'], { stdin: true });
     const content = Buffer.alloc(5_000_000, 'abc\0\n');
@@ -189,7 +191,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect((await collect(handle)).stdout.trim()).toBe(createHash('sha256').update(content).digest('hex'));
   });
 
-  test('can open its streams again by name', async () => {
+  test('can open /dev/stdout and /dev/stderr', async () => {
     const box = await boxes.started();
     const { stdout, stderr } = await box.run(['sh', '-c', 'echo out > /dev/stdout; echo err > /dev/stderr'], {
       user: '1000:1000',
@@ -198,7 +200,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect([stdout, stderr]).toEqual(['out\n', 'err\n']);
   });
 
-  test('ends with its own exit code, or 128 and the signal', async () => {
+  test('ends with its own exit code, or with 128 plus the number of the signal', async () => {
     const box = await boxes.started();
     const code = async (script: string) => (await box.run(['sh', '-c', script])).exit;
     expect(await code('exit 0')).toEqual({ exitCode: 0 });
@@ -208,7 +210,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect(await code('kill -TERM $$')).toEqual({ exitCode: 143 });
   });
 
-  test('that does not exist is 127, that cannot be executed is 126, each with a message', async () => {
+  test('ends with 127 if it does not exist and 126 if it cannot be executed, with a message', async () => {
     const box = await boxes.started();
     expect(await box.run(['nosuch', 'x'])).toEqual({
       exit: { exitCode: 127 },
@@ -224,7 +226,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect(await box.run([''])).toMatchObject({ exit: { exitCode: 127 } });
   });
 
-  test('in a directory that is missing, or no directory, fails with 1 and says so', async () => {
+  test('fails with 1 and a message when its working directory is missing or is not a directory', async () => {
     const box = await boxes.started();
     expect(await box.run(['true'], { workdir: '/no/where' })).toEqual({
       exit: { exitCode: 1 },
@@ -236,7 +238,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect((await box.run(['pwd'])).stdout).toBe('/root\n');
   });
 
-  test("finds programs in its own PATH, never the driver's", async () => {
+  test('is searched in its own PATH, never in that of the driver', async () => {
     const box = await boxes.started();
     await box.run([
       'sh',
@@ -247,7 +249,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     expect((await box.run(['ls'], { env: { PATH: '/nowhere' } })).exit).toEqual({ exitCode: 127 });
   });
 
-  test('gets exactly its environment: image, then box, then request, whatever the names and values', async () => {
+  test('gets exactly the environment of image, box and request, with any names and values', async () => {
     const box = await boxes.started({ spec: { env: { BOTH: 'box', BOX: '1' } } });
     const plain = (await box.run(['env'], { env: { BOTH: 'request', Q: `a'b"c$d\`e\\f` } })).stdout
       .trim()
@@ -269,7 +271,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     );
   });
 
-  test('runs as the user asked for, by number or by name, with its groups', async () => {
+  test('runs as the requested user, given by number or name, with the groups of that user', async () => {
     const tars = await makeSampleTars(boxes.imagesDir(), 'users');
     await importImage(boxes.imagesDir(), 'users', tars.rootfsTar);
     const box = await boxes.started({ image: 'users' });
@@ -281,7 +283,7 @@ onBothPaths('a command, by %s', (_path, create) => {
     await expect(box.run(['id'], { user: 'nobody-knows' })).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
   });
 
-  test('gets a signal for itself alone', async () => {
+  test('gets a signal alone, without its children', async () => {
     const box = await boxes.started();
     const handle = await box.exec([
       'sh',
@@ -298,7 +300,7 @@ onBothPaths('a command, by %s', (_path, create) => {
   });
 });
 
-onBothPaths('killing a whole tree, by %s', (_path, create) => {
+onBothPaths('the kill of a command started by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
   const trees: Readonly<Record<string, string>> = {
     'children in the background': 'sleep 1000 & sleep 1001 & echo up; wait',
@@ -307,7 +309,7 @@ onBothPaths('killing a whole tree, by %s', (_path, create) => {
     'a tree that keeps forking': 'f() { (sleep 0.01; f) & f2=$!; echo up; wait $f2; }; f',
   };
 
-  test.each(Object.entries(trees))('gets %s', async (_name, script) => {
+  test.each(Object.entries(trees))('ends %s', async (_name, script) => {
     const box = await boxes.started();
     const other = await box.exec(['sleep', '777']);
     const handle = await box.exec(['sh', '-c', script]);
@@ -320,7 +322,7 @@ onBothPaths('killing a whole tree, by %s', (_path, create) => {
     await other.killTree();
   });
 
-  test('works in an image without a shell, and so does everything else', async () => {
+  test('works in an image without a shell, and so do other commands', async () => {
     const tars = await makeSampleTars(boxes.imagesDir());
     await importImage(boxes.imagesDir(), 'scratch', tars.scratchTar);
     const box = await boxes.started({ image: 'scratch', spec: { workdir: '/' } });
@@ -339,10 +341,10 @@ onBothPaths('killing a whole tree, by %s', (_path, create) => {
     expect((await box.run(['/busybox', 'ps', '-o', 'args'])).stdout).not.toContain('sleep');
   });
 
-  test('before the command has begun: then it never begins', async () => {
+  test('prevents a command that has not begun', async () => {
     const box = await boxes.started();
     const cgroups = createBoxCgroups(cgroupOf(box.context.instanceId, box.boxId));
-    await box.run(['true']); // A runner that is not there yet would be waited for.
+    await box.run(['true']); // Makes sure that the runner is there, so that the next command does not wait for it.
     let neverBegan = 0;
     for (let round = 0; round < 10; round += 1) {
       const execId = newId('exec');
@@ -351,24 +353,24 @@ onBothPaths('killing a whole tree, by %s', (_path, create) => {
         (handle) => handle.exit,
         (error: unknown) => error,
       );
-      // The group is there as soon as the runtime is started; the command joins it some milliseconds later.
+      // The control group exists as soon as the runtime is started. The command joins it some milliseconds later.
       await new Promise((resolve) => setImmediate(resolve));
       expect(cgroups.execIds()).toContain(execId);
       await cgroups.killExec(execId, 5000);
       const how = await outcome;
-      // The start may have been quicker than the kill. Then it is a command that was killed.
+      // The start may have been faster than the kill. Then the command has begun and is killed.
       if (how instanceof Error) neverBegan += 1;
       if (how instanceof Error) expect(how).toMatchObject({ code: 'RUNTIME_ERROR' });
       else expect(how).toEqual({ exitCode: 137 });
       const ran = (await box.run(['ls', '/root'])).stdout;
       if (how instanceof Error) expect(ran).not.toContain(`ran-${round}\n`);
     }
-    // By the ordinary way a start takes many times as long as a kill.
+    // The OCI runtime takes much longer to start a command than the kill takes.
     if (create === createContainer) expect(neverBegan).toBeGreaterThan(0);
     expect(await commandsIn(box)).toEqual([]);
   });
 
-  test('leaves background children alone when nobody asks for it, until the box stops', async () => {
+  test('does not happen when the command ends by itself: its children live until the box stops', async () => {
     const box = await boxes.started();
     const { exit } = await box.run(['sh', '-c', 'sleep 1000 >/dev/null 2>&1 & exit 3']);
     expect(exit).toEqual({ exitCode: 3 });

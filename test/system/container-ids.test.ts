@@ -1,6 +1,6 @@
-// A box's own range of ids: what a box takes of what the kernel counts per user is missing neither on the host nor in
-// another box, by whatever path the command was started. A box that had the shared range keeps its files when it gets
-// its own.
+// Tests that each real box has its own range of ids on the host. The kernel counts some resources per user, so a box
+// cannot take them from the host or from another box. A box keeps the owners of its files when it moves from the shared
+// range to its own.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, rmSync } from 'node:fs';
@@ -36,11 +36,11 @@ const mapOf = (box: DriverHarness) =>
     .split(/\s+/)
     .map(Number);
 
-describeOnHost.each(execPaths)('a box that takes all it can get, by %s', (_path, create) => {
+describeOnHost.each(execPaths)('a greedy command started by %s', (_path, create) => {
   test.each([
     ['root', null],
     ['a user', '1000:1000'],
-  ])('as %s, leaves the host and another box what they had', async (_name, user) => {
+  ])('takes no per-user resource from the host or another box, as %s', async (_name, user) => {
     const [greedy, other] = await Promise.all([boxes.started(sees(1), create), boxes.started(sees(2), create)]);
     const taking = await greedy.exec(['/probe/counted', 'take'], { user, workdir: '/' });
     let said = '';
@@ -50,7 +50,7 @@ describeOnHost.each(execPaths)('a box that takes all it can get, by %s', (_path,
     early.catch(() => undefined);
     while (!said.includes('taken\n'))
       said += String(((await Promise.race([once(taking.stdout, 'data'), early])) as unknown[])[0]);
-    // It met the bounds of its own user, not those of its program.
+    // These counts show that the program has reached the limits of its user.
     const taken = new Map(
       said
         .trim()
@@ -69,8 +69,8 @@ describeOnHost.each(execPaths)('a box that takes all it can get, by %s', (_path,
   });
 });
 
-describeOnHost('the ids of a box', () => {
-  test('are its own on the host, with another user of the host as the owner of its namespace', async () => {
+describeOnHost('a box', () => {
+  test('has its own ids on the host, and another host user owns its namespace', async () => {
     const [one, two] = await Promise.all([
       boxes.started({ spec: { idBlock: 5 } }),
       boxes.started({ spec: { idBlock: 6 } }),
@@ -87,7 +87,7 @@ describeOnHost('the ids of a box', () => {
     expect([owner(one), owner(two)]).toEqual([creatorOf(5), creatorOf(6)]);
   });
 
-  test('change under files that stay whose they are: a box of the shared range gets its own at its next start', async () => {
+  test('of the shared range gets its own ids at its next start, and its files keep their owners', async () => {
     const look = [
       'sh',
       '-c',

@@ -1,5 +1,6 @@
-// What programs expect of a machine: memory for sharing, ping and low ports for everyone, renames of directories that
-// came with the image, and system calls that are missing instead of forbidden where the machine could do without.
+// Tests what programs expect of a machine, in real boxes of the container driver: shared memory, ping and low ports for
+// every user, and renames of directories of the image. NUMA calls are missing (ENOSYS) instead of forbidden (EPERM), so
+// programs do without them.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -25,11 +26,11 @@ afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-describeOnHost.each(execPaths)('by %s, a program', (_path, create) => {
+describeOnHost.each(execPaths)('a program started by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
 
   test.each(['0:0', '1000:1000', '65535:65535'])(
-    'of user %s may ping and listen below 1024, and finds no NUMA',
+    'can ping and listen below port 1024 as user %s, and gets ENOSYS from NUMA calls',
     async (user) => {
       const box = await boxes.started({
         spec: { volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] },
@@ -42,7 +43,7 @@ describeOnHost.each(execPaths)('by %s, a program', (_path, create) => {
     },
   );
 
-  test('may put half of the memory of the box into /dev/shm', async () => {
+  test('finds a /dev/shm of half of the memory of the box', async () => {
     for (const [memoryMb, shmKb] of [
       [64, '32768'],
       [512, '262144'],
@@ -52,9 +53,9 @@ describeOnHost.each(execPaths)('by %s, a program', (_path, create) => {
     }
   });
 
-  test('may rename a directory of the image, and finds it there after a restart of the box', async () => {
+  test('can rename a directory of the image, and the new name is there after a restart of the box', async () => {
     const box = await boxes.started({ spec: { volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] } });
-    // With rename(2) itself: mv would copy where that is refused.
+    // The program calls rename(2) itself, because mv copies when rename(2) is refused.
     const rename = async (from: string, to: string) =>
       (await box.run(['/probe/ordinary', from, to], { workdir: '/' })).stdout;
     expect(await rename('/root', '/was-root')).toBe('rename 0\n');

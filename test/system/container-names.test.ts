@@ -1,6 +1,6 @@
-// Names in boxes with a network, where the host's /etc/resolv.conf is unusual. The driver runs in a process with
-// another file in its place and a network of its own, where a name server answers every question at the address that
-// the file says.
+// Tests name resolution in real boxes of the container driver on a host with an unusual /etc/resolv.conf. The driver
+// runs in a process with its own mount and network namespaces. There the file is replaced, and a name server of the
+// test answers at the address in the file.
 import { execFile } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,10 @@ afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** What a box says of its names, on a host whose resolv.conf has these lines; by a link where `link` is one. */
+/**
+ * Looks up a name in a box, on a host whose resolv.conf has these lines. If `link` is given, resolv.conf is a symbolic
+ * link to that path. Returns the resolv.conf of the box and the output of the look-up.
+ */
 async function lookUp(
   server: string,
   lines: readonly string[],
@@ -54,7 +57,7 @@ async function lookUp(
 }
 
 describeOnHost('a box with a network', () => {
-  test('has the search list and options of the host, and asks its name server, which only the host can reach', async () => {
+  test('has the search list of the host, and uses a name server on the loopback interface of the host', async () => {
     const { file, found } = await lookUp('127.0.0.153', [
       'nameserver 127.0.0.153',
       'nameserver 198.51.100.2',
@@ -67,13 +70,13 @@ describeOnHost('a box with a network', () => {
     expect(found).toContain(answer);
   });
 
-  test('finds names where the host has a link in place of the file', async () => {
+  test('resolves names when resolv.conf of the host is a symbolic link', async () => {
     const { file, found } = await lookUp('127.0.0.153', ['nameserver 127.0.0.153'], '/run/lock/stub-resolv.conf');
     expect(file).toBe('nameserver 10.0.2.3\n');
     expect(found).toContain(answer);
   });
 
-  test('finds names where the host has a name server by IPv6 only', async () => {
+  test('resolves names when the host has only an IPv6 name server', async () => {
     const { file, found } = await lookUp('::1', ['nameserver ::1']);
     expect(file).toBe('nameserver fd00::3\n');
     expect(found).toContain(answer);

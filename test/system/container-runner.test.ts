@@ -1,5 +1,6 @@
-// The runner in the box beside the ordinary path: the same results, privileges and limits; what a hostile root in the
-// box can do to it, and what is left when it is killed.
+// Compares commands that the runner starts with commands that the OCI runtime starts, in real boxes: results,
+// privileges and limits are the same. Also tests what a hostile root in the box can do to the runner, and what happens
+// when the runner is killed.
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import { createContainerDriver } from '../../src/worker/drivers/container/container-driver.ts';
@@ -13,13 +14,13 @@ const boxes = useBoxes();
 
 const isRunner = /^\s*(\d+) .*\/\.boxrun\/runner serve/m;
 
-/** The runner's number in the box, or null. */
+/** Returns the pid of the runner in the box, or null if it does not run. */
 async function runnerIn(box: DriverHarness): Promise<number | null> {
   const found = isRunner.exec((await box.run(['ps', '-o', 'pid,args'])).stdout);
   return found === null ? null : Number(found[1]);
 }
 
-describeOnHost('the same command on both paths', () => {
+describeOnHost('a command started by the runner', () => {
   const sh = (script: string): readonly string[] => ['sh', '-c', script];
   const setUp = [
     'cp /bin/busybox /dev/shm/ls',
@@ -93,7 +94,7 @@ describeOnHost('the same command on both paths', () => {
     [sh('kill -0 0 && echo own group')],
   ];
 
-  test('ends with the same code and says the same', async () => {
+  test('has the same output and exit code as with the OCI runtime', async () => {
     const [ordinary, quick] = await Promise.all([
       shared.started({}, createContainer),
       shared.started({}, createWithRunner),
@@ -103,14 +104,13 @@ describeOnHost('the same command on both paths', () => {
     expect(await runnerIn(quick)).not.toBeNull();
     for (const [cmd, request] of cases) {
       const [one, other] = [await ordinary.run(cmd, request), await quick.run(cmd, request)];
-      // The wrapper's shell also says in which of its own lines a start failed; a program started through env has env's
-      // words for it.
+      // With the OCI runtime a shell starts the command, and its message of a failure also has a line number.
       const plain = { ...one, stderr: one.stderr.replace(/^sh: exec: line \d+: /, 'sh: '), stdout: sorted(one.stdout) };
       expect({ ...other, stdout: sorted(other.stdout) }, JSON.stringify([cmd, request])).toEqual(plain);
     }
   });
 
-  /** The order of variables is nobody's promise. */
+  /** The order of variables is not fixed. */
   const sorted = (text: string) => text.split('\n').sort().join('\n');
 
   const probe = `
@@ -123,7 +123,7 @@ describeOnHost('the same command on both paths', () => {
     ['root', null],
     ['a user', '1000:1000'],
     ['a user with groups', '7:8'],
-  ])('has the same privileges, limits, groups and descriptors, as %s', async (_name, user) => {
+  ])('has the same privileges, limits, groups and descriptors as with the OCI runtime, as %s', async (_name, user) => {
     const [ordinary, quick] = await Promise.all([
       shared.started({}, createContainer),
       shared.started({}, createWithRunner),
@@ -137,7 +137,7 @@ describeOnHost('the same command on both paths', () => {
     expect(other).toEqual(one);
   });
 
-  test('gets an input that is closed at once, and one that nobody closes while it runs', async () => {
+  test('reads an input that the client closes at once, and one that stays open while it runs', async () => {
     const quick = await shared.started({}, createWithRunner);
     const closed = await quick.exec(['sh', '-c', 'cat; echo end'], { stdin: true });
     closed.stdin?.end();
@@ -148,7 +148,7 @@ describeOnHost('the same command on both paths', () => {
     open.stdin?.destroy();
   });
 
-  test('many at once keep their streams apart', async () => {
+  test('has only its own output when 60 commands run at once', async () => {
     const quick = await shared.started({}, createWithRunner);
     const all = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
@@ -160,7 +160,7 @@ describeOnHost('the same command on both paths', () => {
     );
   });
 
-  test('what is too long for an argument fails alike', async () => {
+  test('fails with the same message as with the OCI runtime when an argument is too long', async () => {
     const both = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithRunner)]);
     const long = `: ${'x'.repeat(140_000)}`;
     const tooLong = { stdout: '', stderr: 'sh: sh: Argument list too long\n', exit: { exitCode: 126 } };
@@ -173,8 +173,8 @@ describeOnHost('the same command on both paths', () => {
   });
 });
 
-describeOnHost('a hostile root in the box', () => {
-  test('cannot look into the runner, trace it, or find a way out by its descriptors', async () => {
+describeOnHost('a hostile root in a box', () => {
+  test('cannot read or change the runner, or reach the host through its descriptors', async () => {
     const box = await boxes.started({}, createWithRunner);
     const runner = await runnerIn(box);
     const attempts = [
@@ -202,7 +202,7 @@ describeOnHost('a hostile root in the box', () => {
     }
   });
 
-  test('finds no descriptor of the runner in a command, however early it looks', async () => {
+  test('never finds a descriptor of the runner in a command that starts', async () => {
     const box = await boxes.started({}, createWithRunner);
     const spy =
       'for i in $(seq 3000); do for p in /proc/[0-9]*; do case "$(readlink $p/exe 2>/dev/null)" in *runner*) echo "$p"; ls -l $p/fd;; esac; done; done 2>/dev/null';
@@ -215,14 +215,14 @@ describeOnHost('a hostile root in the box', () => {
     expect((await seen).stdout).toBe('');
   });
 
-  test('cannot move its processes by the control groups that it sees', async () => {
+  test('cannot write to the control groups that it sees', async () => {
     const box = await boxes.started({}, createWithRunner);
     const script =
       'for f in $(find /sys/fs/cgroup -name cgroup.procs); do (echo $$ > $f) 2>/dev/null && echo "$f"; chmod 666 $f 2>/dev/null && echo "$f"; done; mkdir /sys/fs/cgroup/freezer/x 2>&1 | head -1 >&2';
     expect((await box.run(['sh', '-c', script])).stdout).toBe('');
   });
 
-  test('that ends the runner loses its commands with a reason, and the next command works', async () => {
+  test('loses its running commands, with a reason, when it kills the runner, and the next command works', async () => {
     const box = await boxes.started({}, createWithRunner);
     await box.run(['true']);
     const victim = await box.exec(['sh', '-c', 'echo up; setsid sleep 1000 & sleep 1001']);
@@ -241,7 +241,7 @@ describeOnHost('a hostile root in the box', () => {
     expect(findLeaks({ boxId: box.boxId }).filter((line) => !line.startsWith('directory'))).toEqual([]);
   });
 
-  test('that kills it again and again gets the ordinary path', async () => {
+  test('gets commands started by the OCI runtime after it has killed the runner several times', async () => {
     const box = await boxes.started({}, createWithRunner);
     for (let round = 0; round < 5; round += 1)
       await box.run(['sh', '-c', 'kill -9 $(pidof runner) 2>/dev/null; sleep 0.01; exit 0']);
@@ -249,7 +249,7 @@ describeOnHost('a hostile root in the box', () => {
     expect(await runnerIn(box)).toBeNull();
   });
 
-  test('that stops it cannot keep a command from being killed', async () => {
+  test('cannot prevent the kill of a command by stopping the runner', async () => {
     const box = await boxes.started({}, createWithRunner);
     const victim = await box.exec(['sh', '-c', 'kill -STOP $(pidof runner); echo stopped; sleep 1000']);
     await once(victim.stdout, 'data');
@@ -257,7 +257,7 @@ describeOnHost('a hostile root in the box', () => {
     expect(await victim.exit).toEqual({ exitCode: 137 });
   });
 
-  test('with a bomb of forks is killed whole, and the box goes on', async () => {
+  test('cannot escape the kill of a command with a fork bomb, and the box works afterwards', async () => {
     const box = await boxes.started({}, createWithRunner);
     const bomb = await box.exec(['sh', '-c', 'f() { f | f & }; echo up; f; sleep 1000']);
     await once(bomb.stdout, 'data');
@@ -270,7 +270,7 @@ describeOnHost('a hostile root in the box', () => {
 });
 
 describeOnHost('the runner', () => {
-  test('is started once a box has had a command, and not before', async () => {
+  test('starts after the first command of a box, and not before', async () => {
     const box = await boxes.started({}, (context) =>
       createContainerDriver(context, { insecureRegistries: [], runner: 'auto' }),
     );
@@ -279,7 +279,7 @@ describeOnHost('the runner', () => {
     expect((await box.run(['sh', '-c', 'exit 4'])).exit).toEqual({ exitCode: 4 });
   });
 
-  test('goes with the driver that had it, after its last command', async () => {
+  test('ends after its last command when the driver that started it is closed', async () => {
     const box = await boxes.started({}, createWithRunner);
     const last = await box.exec(['sh', '-c', 'read line; exit 6'], { stdin: true });
     await box.driver.close();
@@ -291,7 +291,7 @@ describeOnHost('the runner', () => {
     await expect.poll(() => runnerIn(next)).toBeNull();
   });
 
-  test('holds nothing that a stop or a removal would wait for, idle or busy', async () => {
+  test('delays neither a stop nor a removal of the box, idle or busy', async () => {
     const box = await boxes.started({}, createWithRunner);
     await box.run(['true']);
     await box.driver.stop(0);
@@ -301,7 +301,7 @@ describeOnHost('the runner', () => {
     expect(await sleeper.exit).toEqual({ exitCode: 137 });
   });
 
-  test('takes little of the box: less memory than a shell', async () => {
+  test('uses less than 1,000 kB of the memory of the box', async () => {
     const box = await boxes.started({}, createWithRunner);
     const status = (await box.run(['cat', `/proc/${await runnerIn(box)}/status`])).stdout;
     expect(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1])).toBeLessThan(1_000);

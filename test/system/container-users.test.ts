@@ -1,5 +1,6 @@
-// Users, groups and HOME of commands: looked up in the box for each command, on every path a command can take. Files
-// that the box has prepared to mislead the look-up are read inside the box or not at all.
+// Tests user, groups and HOME of commands in real boxes of the container driver. The driver looks them up in the files
+// of the box for each command, for every way to start a command. It never reads a file of the host, even if the box has
+// prepared links to it.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -17,20 +18,20 @@ const ways = execPaths.flatMap(([path, create]) =>
   streams.map(([stream, request]) => [path, stream, create, request] as const),
 );
 
-/** Into a file: a terminal may not give every byte. */
+/** Writes the answer to a file, so that the test does not depend on the output of a terminal. */
 const ask = ['sh', '-c', 'echo "$(id -u):$(id -g):$(id -G):$HOME" > /tmp/who'];
 const inBox = async (box: DriverHarness, script: string) => {
   expect(await box.run(['sh', '-c', script], { user: '0:0', workdir: '/' })).toMatchObject({ exit: { exitCode: 0 } });
 };
 
-describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, create, request) => {
+describeOnHost.each(ways)('a command started by %s with %s', (_path, _stream, create, request) => {
   const whoAmI = async (box: DriverHarness, user: string | null) => {
     await inBox(box, 'rm -f /tmp/who');
     await box.run(ask, { ...request, user, workdir: '/' });
     return (await box.run(['cat', '/tmp/who'], { user: '0:0', workdir: '/' })).stdout.trim();
   };
 
-  test('has the ids, groups and HOME that its user has now, root included', async () => {
+  test('has the present ids, groups and HOME of its user, also as root', async () => {
     const box = await boxes.started({}, create);
     await inBox(box, 'echo "ana:x:1000:1000::/home/ana:/bin/sh" >> /etc/passwd; echo "ana:x:1000:" >> /etc/group');
     expect(await whoAmI(box, 'ana')).toBe('1000:1000:1000:/home/ana');
@@ -52,7 +53,7 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
     expect(await whoAmI(box, '2000')).toBe('2000:0:0:/');
   });
 
-  test('never runs with an id that the box does not have', async () => {
+  test('is refused when its user or group has an id above 65535', async () => {
     const box = await boxes.started({}, create);
     await inBox(
       box,
@@ -67,7 +68,7 @@ describeOnHost.each(ways)('by %s, through %s, a command', (_path, _stream, creat
 });
 
 describeOnHost('the look-up of a user', () => {
-  test('follows links as the box does, and none to the host', async () => {
+  test('follows links inside the box, and never reads a file of the host', async () => {
     const box = await boxes.started();
     const secret = join(box.dir, 'passwd');
     await writeFile(secret, 'spy:x:4711:4711::/host:/bin/sh\n', { mode: 0o644 });

@@ -1,5 +1,6 @@
-// Large files and much output: exact to the byte, while no process of the server grows with them. The sizes are 64 MB
-// and 200 MB; BOXRUN_TEST_LARGE_MB sets that of the file (`npm run test:large`: 5 GiB). Peaks of memory are printed.
+// Tests large files and much output on a real server: every byte is correct, and no process of the server grows with
+// the size. BOXRUN_TEST_LARGE_MB sets the size of the file (`npm run test:large`: 5 GiB). The test prints the peaks of
+// memory.
 import { createHash, randomBytes, type Hash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -10,7 +11,7 @@ import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const fileMb = Number(process.env['BOXRUN_TEST_LARGE_MB'] ?? 64);
 const outputMb = 200;
-/** 5 GiB at a tenth of the rate that was measured. */
+/** A bound for a tenth of the measured speed. */
 const timeoutMs = 120_000 + fileMb * 200;
 let server: TestServer;
 let box: string;
@@ -27,10 +28,10 @@ afterAll(async () => {
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
-/** What this process, a client, holds in buffers after a part of an upload. */
+/** The peak of the buffers in this process, which is the client, during an upload. */
 let heldMb = 0;
 
-/** `megabytes` that do not repeat, made as they are asked for. */
+/** Yields this many megabytes, each different, and adds them to the hash. */
 async function* content(megabytes: number, hash: Hash): AsyncGenerator<Uint8Array> {
   const block = randomBytes(2 ** 20);
   for (let count = 0; count < megabytes; count++) {
@@ -55,7 +56,7 @@ async function expectLean(what: string, startedAt: number, megabytes: number): P
   expect(Object.keys(peaks).length).toBeGreaterThanOrEqual(5);
 }
 
-it(`brings ${fileMb} MB up and down unchanged`, { timeout: timeoutMs }, async () => {
+it(`a file of ${fileMb} MB is unchanged after upload and download`, { timeout: timeoutMs }, async () => {
   const sent = createHash('sha256');
   let startedAt = performance.now();
   await server.client.upload(box, content(fileMb, sent), '/data/large');
@@ -75,7 +76,7 @@ it(`brings ${fileMb} MB up and down unchanged`, { timeout: timeoutMs }, async ()
   expect(received.digest('hex')).toBe(sent.digest('hex'));
 });
 
-it(`gives ${outputMb} MB of output live and again, to several at once`, { timeout: 180_000 }, async () => {
+it(`${outputMb} MB of output are complete, live and in two replays at once`, { timeout: 180_000 }, async () => {
   const line = `${'0123456789abcdef'.repeat(6)}\n`;
   const total = outputMb * 1_000_000;
   const exec = await server.client.startExec(box, { cmd: ['sh', '-c', `yes ${line.trim()} | head -c ${total}`] });

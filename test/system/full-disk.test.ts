@@ -1,5 +1,5 @@
-// A host whose disk is full: boxes hear of it when they write, nothing that was written is lost, everybody is told, and
-// boxes can be removed. The state directory is on a small disk of its own.
+// Tests a real server whose state directory is on a small disk that becomes full. Programs get ENOSPC, written data is
+// not lost, the API and /readyz report the full disk, and boxes can still be removed.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -45,7 +45,7 @@ async function run(box: BoxHandle, script: string) {
 }
 
 it(
-  'two boxes that fill it get ENOSPC, keep what was written over a restart, say so, and can be removed when nothing at all is free',
+  'two boxes on a full host disk get ENOSPC, keep their data, report the full disk, and can be removed',
   { timeout: 240_000 },
   async () => {
     const seen: string[] = [];
@@ -55,8 +55,8 @@ it(
         if (event.type === 'box.changed') seen.push(`${event.box.name ?? ''} ${event.box.error_code ?? 'well'}`);
     })().catch(() => undefined);
     const boxes = [await createBox('one'), await createBox('two')];
-    // In pieces, until one does not fit: in the first box each is on the disk before it counts, in the other `sync`
-    // comes at the end.
+    // Each box writes files until one does not fit. The first box waits until each file is on the disk. The second box
+    // calls `sync` at the end.
     const fill = (how: string) =>
       `n=0; while dd if=/dev/urandom of=/root/f$n bs=1M count=8 ${how} 2>/dev/shm/said; do n=$((n+1)); done; cat /dev/shm/said; rm /root/f$n; sync && echo synced; cat /root/f* | md5sum`;
     const filled = await Promise.all(boxes.map((box, index) => run(box, fill(index === 0 ? 'conv=fsync' : ''))));
@@ -67,7 +67,7 @@ it(
     }
     expect(freeBytes()).toBeGreaterThan(64 * mib);
     await eventually(
-      'both boxes say so',
+      'both boxes report it',
       async () => (await server.client.listBoxes()).every(({ error_code: code }) => code === 'RESOURCE_EXCEEDED'),
       20_000,
     );
@@ -90,7 +90,7 @@ it(
       await box.start();
       expect(sum((await run(box, 'cat /root/f* | md5sum')).stdout)).toBe(sum(filled[index]?.stdout));
     }
-    // Somebody else takes the rest.
+    // Another program fills the rest of the disk.
     execFileSync('sh', ['-c', 'cat /dev/zero >"$1" 2>/dev/null || :', 'sh', join(disk, 'other')]);
     expect(freeBytes()).toBeLessThan(mib);
     for (const box of boxes) await box.remove({ force: true });

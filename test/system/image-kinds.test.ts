@@ -1,6 +1,5 @@
-// Images as other tools build them, each as a real box of the container driver: how layers are compressed, files with
-// holes, owners, what a layer takes away, odd entries. And images of which no box can be made: their import is
-// refused.
+// Tests images as other tools build them, each in a real box of the container driver: compression of layers, files with
+// holes, owners, whiteouts and unusual entries. An import refuses an image of which no box can be made.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,7 +30,7 @@ afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** A tar of what a shell script puts into an empty directory. */
+/** Makes a tar of the files that a shell script creates in an empty directory. */
 function layerOf(script: string, args: readonly string[] = ownedByRoot, members: readonly string[] = ['.']): Buffer {
   const tree = join(dir, `layer-${(count += 1)}`);
   mkdirSync(tree);
@@ -39,7 +38,7 @@ function layerOf(script: string, args: readonly string[] = ownedByRoot, members:
   return execFileSync('tar', ['--numeric-owner', '-C', tree, '-c', ...args, ...members], { maxBuffer: 2 ** 27 });
 }
 
-/** The archive without an entry. */
+/** Returns the archive without the entry. */
 function without(tar: Buffer, entry: string): Buffer {
   const path = join(dir, `tar-${(count += 1)}`);
   writeFileSync(path, tar);
@@ -52,7 +51,7 @@ async function imported(samples: readonly SampleLayer[], options: LayoutOptions 
   return { layout, ...(await importImage(boxes.imagesDir(), `kind-${count}`, layout)) };
 }
 
-/** What `script` prints in a box of an image with these layers. */
+/** Returns what `script` prints in a box of an image with these layers. */
 async function printed(samples: readonly SampleLayer[], script: string, options: LayoutOptions = {}): Promise<string> {
   const { name } = await imported(samples, options);
   const box = await boxes.started({ image: name, spec: { workdir: '/' } });
@@ -64,9 +63,9 @@ function compressedWith(command: string, tar: Buffer): Buffer {
   return execFileSync('sh', ['-c', command], { input: tar, maxBuffer: 2 ** 27 });
 }
 
-describeOnHost('an image whose layer is', () => {
+describeOnHost('an image with a layer', () => {
   test.each([
-    ['plain', layerTypes.plain, (tar: Buffer) => tar],
+    ['without compression', layerTypes.plain, (tar: Buffer) => tar],
     ['compressed with gzip', layerTypes.gzip, (tar: Buffer) => gzipSync(tar)],
     [
       'compressed with zstd',
@@ -83,11 +82,15 @@ describeOnHost('an image whose layer is', () => {
         ]),
     ],
     [
-      "compressed with gzip, of Docker's type",
+      'compressed with gzip, with the media type of Docker',
       'application/vnd.docker.image.rootfs.diff.tar.gzip',
       (tar: Buffer) => gzipSync(tar),
     ],
-    ["compressed with zstd, of gzip's type", layerTypes.gzip, (tar: Buffer) => compressedWith('zstd -q -c', tar)],
+    [
+      'compressed with zstd, with the media type of gzip',
+      layerTypes.gzip,
+      (tar: Buffer) => compressedWith('zstd -q -c', tar),
+    ],
   ])('%s becomes a box', async (_name, mediaType, compress) => {
     expect(await printed([{ tar: rootfs, compressed: compress(rootfs), mediaType }], 'cat /etc/marker')).toBe(
       'sample\n',
@@ -95,8 +98,8 @@ describeOnHost('an image whose layer is', () => {
   });
 });
 
-describeOnHost('files of an image', () => {
-  test.each([['gnu'], ['posix']])('with holes (tar -S, %s) have their content and their size', async (format) => {
+describeOnHost('a file of an image', () => {
+  test.each([['gnu'], ['posix']])('with holes (tar -S, %s) has its content and its size in a box', async (format) => {
     const layer = layerOf(
       'truncate -s 5000000 holes; printf middle | dd of=holes bs=1000 seek=2000 conv=notrunc 2>/dev/null',
       [`--format=${format}`, '-S', ...ownedByRoot],
@@ -107,7 +110,7 @@ describeOnHost('files of an image', () => {
     expect(await printed([{ tar: rootfs }, { tar: layer }], script)).toBe('5000000\nmiddle6\n');
   });
 
-  test('of users above 65,535 belong to nobody, and the import says so', async () => {
+  test('of a user above 65535 belongs to nobody in a box, and the import warns about it', async () => {
     const layer = layerOf('mkdir d; echo x > d/f; chown 70000:80000 d/f; chown 65535:65535 d', [], ['d']);
     const { name, warnings } = await imported([{ tar: rootfs }, { tar: layer }]);
     expect(warnings).toEqual(['d/f has an owner above 65535 (70000); in a box it belongs to nobody (65534)']);
@@ -119,7 +122,7 @@ describeOnHost('files of an image', () => {
 });
 
 describeOnHost('an entry of Env without =', () => {
-  test('sets nothing, and takes away what it names', async () => {
+  test('sets nothing, and removes an earlier variable of that name', async () => {
     const Env = ['FOO', 'KEPT=1', 'GONE=1', 'GONE', 'EMPTY=', 'EQUALS=a=b', '=odd'];
     expect(
       await printed([{ tar: rootfs }], 'busybox env | busybox sort | busybox grep -v -e ^HOME -e ^PWD -e ^SHLVL', {
@@ -136,7 +139,7 @@ interface OddLayers {
 }
 
 const oddLayers: Readonly<Record<string, OddLayers>> = {
-  'a file that a later layer takes away': {
+  'a file that a later layer removes': {
     layers: () => [layerOf('mkdir d; touch d/a d/b'), layerOf('mkdir d; touch d/.wh.a d/.wh.never-there')],
     script: 'ls -A /d',
     prints: 'b\n',
@@ -146,7 +149,7 @@ const oddLayers: Readonly<Record<string, OddLayers>> = {
     script: 'ls -A /d',
     prints: 'c\n',
   },
-  'an opaque mark behind the new files': {
+  'an opaque mark after the new files of its directory': {
     layers: () => [
       layerOf('mkdir d; touch d/a'),
       layerOf('mkdir d; touch d/c d/.wh..wh..opq', ownedByRoot, ['d/c', 'd/.wh..wh..opq']),
@@ -208,14 +211,14 @@ const oddLayers: Readonly<Record<string, OddLayers>> = {
     script: "cat /$(printf 'n\\377\\376') /$(printf 'm\\377')",
     prints: 'oddgnu',
   },
-  'times far away': {
+  'times far in the past and in the future': {
     layers: () => [
       layerOf('touch -d 2200-01-01T00:00:00Z a; touch -d 1910-01-01T00:00:00Z b', ['--format=posix', ...ownedByRoot]),
     ],
     script: 'busybox stat -c %Y /a /b',
     prints: '7258118400\n-1893456000\n',
   },
-  'setuid, setgid and sticky bits, and a directory that nobody may write': {
+  'setuid, setgid and sticky bits, and a read-only directory': {
     layers: () => [layerOf('touch u g; mkdir t r; touch r/f; chmod 4755 u; chmod 2755 g; chmod 1777 t; chmod 0555 r')],
     script: 'busybox stat -c %a /u /g /t /r',
     prints: '4755\n2755\n1777\n555\n',
@@ -248,7 +251,7 @@ const oddLayers: Readonly<Record<string, OddLayers>> = {
     script: 'busybox stat -c %F /p /c',
     prints: 'fifo\ncharacter special file\n',
   },
-  'an archive without an end, and one that is empty': {
+  'an archive without an end mark, and an empty archive': {
     layers: () => [layerOf('echo e > e', ownedByRoot, ['e']).subarray(0, 1024), Buffer.alloc(1024)],
     script: 'cat /e',
     prints: 'e\n',
@@ -270,7 +273,7 @@ describeOnHost('the import refuses an image', () => {
     expect(readdirSync(join(boxes.imagesDir(), 'layouts')).filter((name) => name.startsWith('.'))).toEqual([]);
   }
 
-  test('with a layer that is no tar, or is damaged behind its compression', async () => {
+  test('with a layer that is not a tar, or is damaged', async () => {
     const text = Buffer.from('no tar at all\n'.repeat(100));
     await refused([{ tar: rootfs }, { tar: text }], /cannot be used: damaged archive/);
     await refused(
@@ -284,19 +287,19 @@ describeOnHost('the import refuses an image', () => {
     );
   });
 
-  test('with a layer that is not what its configuration says', () =>
+  test('with a layer that does not have the digest in its configuration', () =>
     refused(
       [{ tar: rootfs, compressed: gzipSync(layerOf('touch other')), mediaType: layerTypes.gzip }],
       /is damaged: it is sha256/,
     ));
 
-  test('with a hard link to nothing', () =>
+  test('with a hard link to a missing file', () =>
     refused(
       [{ tar: rootfs }, { tar: without(layerOf('echo a > a; ln a z', ownedByRoot, ['a', 'z']), 'a') }],
       /cannot be unpacked/,
     ));
 
-  test('with an entry below what is a file', () =>
+  test('with an entry below a file', () =>
     refused(
       [
         { tar: rootfs },

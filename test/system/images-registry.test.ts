@@ -1,5 +1,5 @@
-// Images from a registry, by the container driver: pulled once, whoever asks at once; and what a registry can do wrong.
-// With hostile layers.
+// Tests how the container driver pulls images from a real registry, and what it does when the registry fails. It also
+// tests hostile layers: they write nothing outside the image.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
@@ -17,7 +17,7 @@ import { makeLayout, makeSampleTars, tool, type SampleImage } from '../support/b
 import { registryInstalled, startRegistry, type TestRegistry } from '../support/boxes/registry.ts';
 
 const boxes = useBoxes();
-// Set up by `scripts/setup.sh --test`; in CI its absence is a failure, not a skip.
+// `scripts/setup.sh --test` installs the registry. Without it these tests are skipped, but in CI they fail.
 const describeWithRegistry = registryInstalled || process.env['CI'] !== undefined ? describeOnHost : describe.skip;
 const never = new AbortController().signal;
 
@@ -50,7 +50,7 @@ async function push(name: string, config: Record<string, unknown> = {}): Promise
 }
 
 describeWithRegistry('an image from a registry', () => {
-  test('runs as a box, with the environment, user and programs that it brings', async () => {
+  test('becomes a box with the environment and the user of its configuration', async () => {
     const reference = await push('team/configured:1', {
       Env: ['PATH=/bin', 'FROM_IMAGE=yes', 'EMPTY='],
       User: 'user',
@@ -70,7 +70,7 @@ describeWithRegistry('an image from a registry', () => {
     expect((await box.run(['id', '-u'], { user: 'root' })).stdout).toBe('0\n');
   });
 
-  test('is pulled once, and not asked for again, not even when the registry is gone', async () => {
+  test('is pulled once, and a second box does not ask the registry', async () => {
     const reference = await push('once:1');
     const imagesDir = freshDir();
     const progress: string[] = [];
@@ -89,7 +89,7 @@ describeWithRegistry('an image from a registry', () => {
     expect(readdirSync(join(imagesDir, 'pulls'))).toEqual([]);
   });
 
-  test('may be asked for by many at once', async () => {
+  test('is stored once when four boxes ask for it at once', async () => {
     const reference = await push('crowd:1');
     const imagesDir = freshDir();
     const images = await Promise.all(
@@ -103,7 +103,7 @@ describeWithRegistry('an image from a registry', () => {
     expect(readdirSync(join(imagesDir, 'pulls'))).toEqual([]);
   });
 
-  test('that is not there is IMAGE_PULL_FAILED with its name', async () => {
+  test('fails with IMAGE_PULL_FAILED and its name when it does not exist', async () => {
     const reference = `${registry.host}/no/such:1`;
     await expect(
       preparer(freshDir()).prepare({ kind: 'registry', reference }, () => undefined, never),
@@ -113,14 +113,14 @@ describeWithRegistry('an image from a registry', () => {
     });
   });
 
-  test('over plain http only where that is configured', async () => {
+  test('is pulled over plain HTTP only when the registry is configured as insecure', async () => {
     const reference = await push('plain:1');
     await expect(
       preparer(freshDir(), []).prepare({ kind: 'registry', reference }, () => undefined, never),
     ).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED' });
   });
 
-  test('can be canceled while it is pulled, and nothing half is left', async () => {
+  test('leaves no files when its pull is canceled', async () => {
     const reference = await push('canceled:1');
     const imagesDir = freshDir();
     const controller = new AbortController();
@@ -137,8 +137,8 @@ describeWithRegistry('an image from a registry', () => {
   });
 });
 
-describeOnHost('a registry', () => {
-  test('that takes connections and says nothing fails soon', async () => {
+describeOnHost('a pull', () => {
+  test('fails soon when the registry accepts connections but never answers', async () => {
     const sockets = new Set<Socket>();
     const silent = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
     await once(silent, 'listening');
@@ -162,7 +162,7 @@ describeOnHost('a registry', () => {
     }
   });
 
-  test('that refuses connections is said to', async () => {
+  test('fails with a clear message when the registry refuses connections', async () => {
     await expect(
       preparer(freshDir(), ['127.0.0.1:1']).prepare(
         { kind: 'registry', reference: '127.0.0.1:1/x' },
@@ -190,7 +190,7 @@ describeOnHost('a hostile layer', () => {
     },
   };
 
-  test.each(Object.entries(escapes))('%s writes nothing outside the image', async (name, make) => {
+  test.each(Object.entries(escapes))('with %s writes nothing outside the image', async (name, make) => {
     const tree = join(dir, `hostile-${(count += 1)}`);
     const outside = join(dir, `outside-${count}`);
     execFileSync('mkdir', ['-p', tree, outside]);
@@ -209,7 +209,8 @@ describeOnHost('a hostile layer', () => {
     await preparer(imagesDir, [])
       .prepare(source, () => undefined, never)
       .catch(() => undefined);
-    // Directories of other tests may vanish while it looks: then find ends with 1, and has looked at all others.
+    // find ends with 1 if another test removes a directory at the same time. It still looks at all other directories,
+    // so the exit code does not matter.
     const { stdout } = spawnSync(
       'find',
       [dir, '/tmp', '-maxdepth', '3', '-name', 'escaped', '-not', '-path', `${imagesDir}/*`],
@@ -221,7 +222,7 @@ describeOnHost('a hostile layer', () => {
   });
 
   test.each(['/', '../../../../../../../../../..'])(
-    'a hard link to a file of the host, reached by %s, is none',
+    'with a hard link to a file of the host, through %s, does not link or copy that file',
     async (way) => {
       const tree = join(dir, `linked-${(count += 1)}`);
       const secret = join(dir, `secret-${count}`);
@@ -254,7 +255,7 @@ describeOnHost('a hostile layer', () => {
     },
   );
 
-  test('devices and a setuid program give the box nothing', async () => {
+  test('with devices and a setuid program gives the box no access to them', async () => {
     const tree = join(dir, 'tricky');
     execFileSync('mkdir', ['-p', join(tree, 'bin')]);
     execFileSync('cp', ['-a', `${join(dir, 'tree')}/.`, tree]);

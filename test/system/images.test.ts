@@ -1,4 +1,5 @@
-// Importing images in every form, and what the store makes of names. No engine runs here.
+// Tests the import of real image files in every form, and the image store: how it resolves names, and what a killed
+// import leaves behind. No engine runs here.
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -42,11 +43,11 @@ async function expectImported(name: string, path: string): Promise<void> {
   const image = await readLayout(source.layoutDir);
   expect(image.digest).toBe(imported.digest);
   expect(layerFiles(source.layoutDir, image.manifest.layers[0]?.digest ?? '')).toContain('etc/marker');
-  // skopeo checks every digest and media type on the way.
+  // skopeo checks every digest and media type while it copies.
   tool('skopeo', ['copy', '--quiet', `oci:${source.layoutDir}:latest`, `dir:${join(dir, `check-${(count += 1)}`)}`]);
 }
 
-describe('imports', () => {
+describe('an import accepts', () => {
   test('a plain root file system tar', () => expectImported('one', sample.rootfsTar));
 
   test.each([
@@ -76,7 +77,7 @@ describe('imports', () => {
     await expectImported('one', path);
   });
 
-  test('the image for this host out of an index of several, attestations left out', async () => {
+  test('an index with several images, and takes the image for this host, not an attestation', async () => {
     const many = await makeLayout(join(dir, 'many'), sample.rootfsTar);
     const own = (await readLayout(many)).digest;
     await makeLayout(many, sample.rootfsTar, { architecture: 'riscv64' });
@@ -97,14 +98,14 @@ describe('imports', () => {
     expect((await importImage(imagesDir, 'one', many)).digest).toBe(own);
   });
 
-  test('the same name again, which replaces the first', async () => {
+  test('a name that exists, and replaces the old image', async () => {
     await importImage(imagesDir, 'one', sample.scratchTar);
     await expectImported('one:latest', sample.rootfsTar);
     expect((await listImages(imagesDir)).map((image) => image.name)).toEqual(['one:latest']);
   });
 });
 
-describe('refuses', () => {
+describe('an import refuses', () => {
   async function refused(path: string, message: string | RegExp, name = 'bad'): Promise<void> {
     await expect(importImage(imagesDir, name, path)).rejects.toMatchObject({
       code: 'VALIDATION_ERROR',
@@ -114,11 +115,11 @@ describe('refuses', () => {
     expect(existsSync(layouts) ? readdirSync(layouts) : []).toEqual([]);
   }
 
-  test('a path that is not there', () => refused(join(dir, 'nowhere'), 'does not exist'));
-  test('a name that cannot be one', () => refused(sample.rootfsTar, 'cannot be the name', '../escape'));
+  test('a path that does not exist', () => refused(join(dir, 'nowhere'), 'does not exist'));
+  test('an invalid name', () => refused(sample.rootfsTar, 'cannot be the name', '../escape'));
   test('a device', () => refused('/dev/null', 'neither file nor directory'));
 
-  test('a file that is no archive, an empty one, a cut one', async () => {
+  test('a file that is not an archive, is empty or is truncated', async () => {
     const path = join(dir, 'text');
     writeFileSync(path, 'this is not an image\n'.repeat(100));
     await refused(path, 'not an image');
@@ -130,10 +131,10 @@ describe('refuses', () => {
     await refused(path, 'not an image');
   });
 
-  test('a directory that is no layout', () => refused(join(dir, 'tree'), 'not an OCI layout'));
+  test('a directory that is not an OCI layout', () => refused(join(dir, 'tree'), 'not an OCI layout'));
 
   test.each(['4294967295', '65536', 'ana:4294967295'])(
-    'an image whose user is %s, which no box can have',
+    'an image whose user is %s, because ids in a box end at 65535',
     async (User) => {
       const odd = await makeLayout(join(dir, `user-${User.replace(':', '-')}`), sample.rootfsTar, { config: { User } });
       await refused(odd, 'ids in a box are 0 to 65535');
@@ -154,8 +155,8 @@ describe('refuses', () => {
   });
 });
 
-describe('names', () => {
-  test('an imported image goes before an alias, and its target too', async () => {
+describe('the image store', () => {
+  test('prefers an imported image to an alias and to the target of an alias', async () => {
     expect(await resolveImage(imagesDir, 'alpine')).toEqual({ kind: 'registry', reference: 'alpine:3.20' });
     await importImage(imagesDir, 'alpine:3.20', sample.rootfsTar);
     expect(await resolveImage(imagesDir, 'alpine')).toMatchObject({ kind: 'layout', name: 'alpine:3.20' });
@@ -167,7 +168,7 @@ describe('names', () => {
     expect(await resolveImage(imagesDir, 'alpine')).toMatchObject({ kind: 'registry' });
   });
 
-  test('`base` is built in, unless one of that name was imported; names of objects are no aliases', async () => {
+  test('has `base` built in, prefers an imported `base`, and takes no property of Object as an alias', async () => {
     const base = await resolveImage(imagesDir, 'base');
     expect(base).toMatchObject({ kind: 'layout', name: 'base' });
     await importImage(imagesDir, 'base', sample.rootfsTar);
@@ -178,8 +179,8 @@ describe('names', () => {
   });
 });
 
-describe('crashes and crowds', () => {
-  test('many callers may build `base` at once: one digest, nothing left over', async () => {
+describe('the images directory', () => {
+  test('holds one `base`, and no temporary files, after several callers have built it at once', async () => {
     const digests = await Promise.all(Array.from({ length: 6 }, () => ensureBaseImage(imagesDir)));
     expect(new Set(digests.map((image) => image.digest)).size).toBe(1);
     const again = await ensureBaseImage(join(dir, 'elsewhere'));
@@ -187,7 +188,7 @@ describe('crashes and crowds', () => {
     expect(readdirSync(join(imagesDir, 'builtin'))).toEqual(['base']);
   });
 
-  test('what a killed import left is removed by the next, and what a live one makes is not', async () => {
+  test('loses the files of a killed import at the next import, but not the files of a running one', async () => {
     const layouts = join(imagesDir, 'layouts');
     const stale = join(layouts, '.incoming-4000000-1-aaaaaaaaaaaa');
     mkdirSync(stale, { recursive: true });

@@ -1,4 +1,5 @@
-// A state directory whose path no Unix socket could have: everything works, and clients find the server.
+// Tests a real server in a state directory whose path is too long for a Unix socket. Commands work, and clients find
+// the server.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -23,7 +24,7 @@ describe('in a state directory with a path of over two hundred bytes', () => {
     expect(stdout).toBe('hi\n');
   });
 
-  it('the SDK finds the server by the variables', async () => {
+  it('the SDK finds the server through the environment', async () => {
     await using client = new BoxRun(findServer(server.env));
     expect(await client.info()).toHaveProperty('max_cpu');
   });

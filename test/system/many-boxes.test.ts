@@ -1,5 +1,5 @@
-// Many boxes in parallel, many commands in each: every byte of every stream, every exit code, and nothing left
-// afterwards.
+// Tests many parallel boxes with many commands each, on a real server with the container driver. Every byte of output
+// and every exit code is correct, and no mount, control group or worker is left.
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -31,7 +31,7 @@ function expected(prefix: string, box: number, index: number): string {
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 
-/** What is there of the boxes of this server; other servers of this machine have their own. */
+/** Finds the mounts and control groups of these boxes. Other servers of this machine have boxes of their own. */
 async function leftOf(boxIds: readonly string[]): Promise<{ mounts: string[]; cgroups: string[] }> {
   const mounts = (await readFile('/proc/self/mountinfo', 'utf8'))
     .split('\n')
@@ -41,7 +41,7 @@ async function leftOf(boxIds: readonly string[]): Promise<{ mounts: string[]; cg
 }
 
 it(
-  `runs ${boxCount} boxes with ${commandsPerBox} commands at once in each, exact to the byte`,
+  `a server runs ${boxCount} boxes with ${commandsPerBox} commands each at once, and every byte of output is correct`,
   { timeout: 240_000 },
   async () => {
     const { client } = server;

@@ -1,4 +1,5 @@
-// A server on the database of another edition: its boxes and output are there, and what cannot be had says what to do.
+// Tests a real server on the database of another edition. Its boxes and their output are there. A box whose disk is not
+// in this state directory cannot start, and the error says what to do.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,14 +21,14 @@ afterAll(async () => {
 });
 
 describe('a server on the database of another edition', () => {
-  it('lists its boxes as stopped, and has their output', async () => {
+  it('shows its boxes as stopped, and shows their output', async () => {
     const box = await server.client.getBox('web');
     expect(box).toMatchObject({ status: 'stopped', image: 'alpine:latest', env: { COLOUR: 'blue' } });
     const { stdout, stderr, exit } = await collect(server.client, { id: 'exec_failed000000', box_id: box.id });
     expect({ stdout, stderr, code: exit.exitCode }).toEqual({ stdout: 'one two', stderr: 'grün', code: 3 });
   });
 
-  it('says where the disk is when such a box is to be started, and goes on', async () => {
+  it('refuses to start such a box, and says that its disk belongs to the other edition', async () => {
     const { status, json } = await server.call({ method: 'POST', path: '/v1/boxes/web:start' });
     expect(status).toBe(400);
     expect(json).toMatchObject({
@@ -37,7 +38,7 @@ describe('a server on the database of another edition', () => {
     expect(json['hint']).toContain('another BoxRun edition');
   });
 
-  it('removes such a box, and its name is free', async () => {
+  it('removes such a box, and a new box can have its name', async () => {
     expect((await server.call({ method: 'DELETE', path: '/v1/boxes/web?force=true' })).status).toBe(200);
     const box = await server.client.create({ image: 'base', name: 'web' });
     expect(box.status).toBe('running');

@@ -1,4 +1,5 @@
-// The server as process 1, as in a container: nothing that is orphaned stays as a zombie, and TERM ends it in order.
+// Tests a real server as process 1, as in a container: no orphan stays as a zombie, and SIGTERM ends the server in
+// order.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -38,7 +39,7 @@ afterAll(async () => {
   await rm(stateDir, { recursive: true, force: true });
 });
 
-/** Processes whose parent is `pid`, with their states. */
+/** Finds the processes whose parent is `pid`, with their states. */
 async function childrenOf(pid: number): Promise<{ pid: number; state: string }[]> {
   const found = [];
   for (const name of (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry))) {
@@ -49,8 +50,8 @@ async function childrenOf(pid: number): Promise<{ pid: number; state: string }[]
   return found;
 }
 
-describe('as process 1', () => {
-  it('reaps workers and containers that others have started and left', async () => {
+describe('a server as process 1', () => {
+  it('reaps the orphans of a killed supervisor, and ends in order on SIGTERM', async () => {
     const [first] = await childrenOf(outside.pid as number);
     const init = (first as { pid: number }).pid;
     const box = await client.create({ image: 'base', name: 'one' });
@@ -67,7 +68,7 @@ describe('as process 1', () => {
       ),
     );
     await eventually(
-      'the worker is gone, also as a zombie',
+      'the worker is gone, and not a zombie',
       async () => !(await childrenOf(init)).some(({ pid }) => pid === worker.pid),
     );
     await eventually('no zombie is left', async () => !(await childrenOf(init)).some(({ state }) => state === 'Z'));

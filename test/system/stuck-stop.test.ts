@@ -1,4 +1,5 @@
-// Stops of boxes whose processes do not die: what is frozen is let go, and of what stays the log says why.
+// Tests the stop of a real box whose processes do not die: the stop thaws frozen commands, and the log says why a
+// process stays.
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +25,7 @@ const initOf = (box: string) =>
     }
   ).init.pid;
 
-/** The directory of the control group that can freeze that process. */
+/** Finds the file of the control group that freezes this process, and the value that freezes it. */
 function freezerOf(pid: number): { file: string; frozen: string } {
   const groups = readFileSync(`/proc/${pid}/cgroup`, 'utf8').split('\n');
   const legacy = groups.find((line) => line.includes(':freezer:'))?.split(':freezer:')[1];
@@ -33,7 +34,7 @@ function freezerOf(pid: number): { file: string; frozen: string } {
   return { file: `/sys/fs/cgroup${unified}/cgroup.freeze`, frozen: '1' };
 }
 
-it('a stop lets commands go on that were left frozen, and ends soon', async () => {
+it('a stop of a box with a frozen command succeeds within the time for kills', async () => {
   const box = await create();
   await server.client.startExec(box.id, ['sleep', '1000']);
   const sleeper = await eventually('the command runs', async () =>
@@ -53,10 +54,11 @@ it('a stop lets commands go on that were left frozen, and ends soon', async () =
   expect(performance.now() - startedAt).toBeLessThan(limits.killTimeoutMs);
 });
 
-it('a stop that hangs leaves in the log which process hangs, where, and what it waits for', async () => {
+it('the log of a stop that hangs names the process, its state, its control group and its unreaped child', async () => {
   const box = await create();
   const init = initOf(box.id);
-  // A dead process in the box that its parent, outside, does not collect: the first process cannot die before.
+  // Puts a process into the box whose parent is outside and frozen, so no process reaps it after its death. The init of
+  // the box cannot die before that.
   const parent = spawn('nsenter', ['--target', String(init), '--pid', 'sleep', '1000'], { stdio: 'ignore' });
   onTestFinished(() => {
     parent.kill('SIGKILL');
@@ -71,7 +73,7 @@ it('a stop that hangs leaves in the log which process hangs, where, and what it 
     ['workers.log', 'supervisor.log']
       .map((name) => readFileSync(join(statePaths(server.stateDir).logsDir, name), 'utf8'))
       .join('');
-  await eventually('the log tells of it', async () => logs().includes('did not die within'), 40_000);
+  await eventually('the log names the process', async () => logs().includes('did not die within'), 40_000);
   parent.kill('SIGCONT');
   expect((await stopping).status).toBe('stopped');
   const [line] = logs()

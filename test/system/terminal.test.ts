@@ -1,5 +1,5 @@
-// Terminals under a real pty: tmux holds `boxrun shell` and `boxrun attach`, types into them, changes their size, and
-// looks at the screen. The commands are those of docs/cli.md.
+// Tests `boxrun shell`, `boxrun attach` and `boxrun exec -t` in a real terminal, against a real server: tmux types into
+// them, changes their size and reads the screen. The commands come from docs/cli.md.
 import { execFile } from 'node:child_process';
 import { existsSync, realpathSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -60,7 +60,7 @@ const shows = (pattern: RegExp) =>
       throw new Error(`${error.message}; it shows:\n${await screen()}`);
     },
   );
-/** Runs a command line of the documentation, and waits for the prompt in the box. */
+/** Runs a command of the documentation, and waits for the prompt in the box. */
 async function open(line: string): Promise<void> {
   await type(
     `stty -a > ${directory}/before; "${process.execPath}" "${cliBundle}" ${line}; echo "exit code $?"; stty -a > ${directory}/after; echo 'back'' here'`,
@@ -77,7 +77,7 @@ async function isRestored(): Promise<void> {
   expect(await modes('after')).toBe(await modes('before'));
 }
 
-it('drives a shell in a box of its own: prompt, size, a full-screen program, exit code; nothing of it stays', async () => {
+it('boxrun shell runs a shell and a full-screen editor in a new box, and removes the box at the end', async () => {
   await open(shellExample);
   await type('stty size', 'Enter');
   await shows(/^30 100$/m);
@@ -90,7 +90,7 @@ it('drives a shell in a box of its own: prompt, size, a full-screen program, exi
   await shows(/^~$/m);
   await type('i', 'written in vi');
   await shows(/^written in vi$/m);
-  await type('Escape'); // Alone: with keys behind it, it would begin one of the longer keys.
+  await type('Escape'); // Nothing may follow at once, or vi takes the Escape for the beginning of a longer key.
   await shows(/^- \/tmp\/note/m);
   await type(':wq', 'Enter');
   await shows(/^~ #\s*$/m);
@@ -106,7 +106,7 @@ it('drives a shell in a box of its own: prompt, size, a full-screen program, exi
   await eventually('its box is gone', async () => (await server.client.listBoxes()).length === 1);
 });
 
-it('gets every byte of the box unchanged: where a program there turns LF into no CR LF, this terminal does not either', async () => {
+it('boxrun attach shows a line feed of the box unchanged, without adding a carriage return', async () => {
   await open(attachExample);
   await type("clear; stty -opost; printf 'one\\n*two\\r\\n'; stty opost", 'Enter');
   await shows(/^one\n {3}\*two$/m);
@@ -114,7 +114,7 @@ it('gets every byte of the box unchanged: where a program there turns LF into no
   await isRestored();
 });
 
-it('passes a single Ctrl-P on after a moment, and leaves with keys of the userâ€™s choice', async () => {
+it('boxrun attach passes on a single Ctrl-P after a moment, and detaches with the keys of --detach-keys', async () => {
   await open(`${attachExample} --detach-keys ctrl-a,d`);
   await type('stty raw -echo; head -c 1 | od -An -c; stty sane', 'Enter');
   await type('C-a');
@@ -124,7 +124,8 @@ it('passes a single Ctrl-P on after a moment, and leaves with keys of the userâ€
   await isRestored();
 });
 
-it('shows a full-screen editor that follows the size of the terminal: vim of this machine, else vi of busybox', async () => {
+it('a full-screen editor in a box follows the size of the terminal', async () => {
+  // The vim of this machine if there is one, otherwise the vi of busybox.
   const vim = existsSync('/usr/bin/vim') ? realpathSync('/usr/bin/vim') : null;
   const volumes = [{ host_path: '/usr', guest_path: '/usr', readonly: true }];
   await server.client.create({
@@ -147,7 +148,7 @@ it('shows a full-screen editor that follows the size of the terminal: vim of thi
   await shows(/^one screen$/m);
   await tmux('resize-window', '-x', '90', '-y', '36');
   await type('Escape');
-  // The last of its lines is the last of the terminal.
+  // The editor must fill the whole terminal, which now has 36 lines.
   await eventually(
     'it fills the new size',
     async () => (await screen()).split('\n').filter((line) => line === '~').length >= 33,
@@ -157,20 +158,20 @@ it('shows a full-screen editor that follows the size of the terminal: vim of thi
     'the file is written',
     async () => (await server.client.exec('tools', ['cat', '/root/note'])).stdout === 'one screen\n',
   );
-  // Vim throws away a part of what is typed while it leaves.
-  await eventually('it is the shell that reads the keys', async () => {
+  // Vim discards a part of the input that arrives while it ends.
+  await eventually('the shell reads the keys', async () => {
     await type('C-c');
     await type('echo $((40 + 2))', 'Enter');
     return /^42$/m.test(await screen());
   });
-  await type('exit 0', 'Enter'); // What was left of a line may have been an error.
+  await type('exit 0', 'Enter'); // An explicit 0, because the rest of a discarded line may have been an error.
   await shows(/^exit code 0$/m);
   await isRestored();
   await server.client.removeBox('tools', { force: true });
 });
 
 it.skipIf(!existsSync(htop))(
-  'shows htop from an image of its own: it draws, follows the size of the terminal, and ends with q (skipped without htop: scripts/setup.sh --test)',
+  'htop in a box draws, follows the size of the terminal, and ends with q (scripts/setup.sh --test installs htop)',
   async () => {
     const tar = await makeProgramTar(directory, htop);
     await run(process.execPath, [cliBundle, 'images', 'import', 'htop', tar], { env: server.env });
@@ -180,7 +181,7 @@ it.skipIf(!existsSync(htop))(
     const lastLine = /^F1Help .*F10Quit\s*$/;
     const screenLines = async () => (await screen()).replace(/\n$/, '').split('\n');
     await eventually('it fills the screen', async () => lastLine.test((await screenLines())[29] ?? ''));
-    await shows(/^\s+\d+ (0|root) .* \/usr\/bin\/htop\s*$/m); // Among the processes of the box, itself.
+    await shows(/^\s+\d+ (0|root) .* \/usr\/bin\/htop\s*$/m); // It lists its own process in the box.
     await tmux('resize-window', '-x', '110', '-y', '38');
     await eventually('it fills the new size', async () => lastLine.test((await screenLines())[37] ?? ''));
     await type('q');
@@ -192,7 +193,7 @@ it.skipIf(!existsSync(htop))(
   },
 );
 
-it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', async () => {
+it('boxrun attach detaches with Ctrl-P Ctrl-Q: its shell ends, and the box runs on', async () => {
   await open(attachExample);
   await type('C-p', 'C-q');
   await shows(/^exit code 0$/m);
@@ -200,7 +201,7 @@ it('leaves a terminal with Ctrl-P Ctrl-Q: the shell ends, the box runs on', asyn
   expect((await server.client.getBox('web')).status).toBe('running');
 });
 
-it('gives a command this terminal: size, keys, Ctrl-C, TERM, exit code', async () => {
+it('boxrun exec -t gives a command size, keys and TERM of this terminal, and returns its exit code', async () => {
   await open(execExample);
   await type('stty size; echo "$TERM"', 'Enter');
   await shows(/^30 100\n(tmux|screen)-256color$/m);
@@ -222,7 +223,7 @@ it('gives a command this terminal: size, keys, Ctrl-C, TERM, exit code', async (
   await isRestored();
 });
 
-it('leaves a command with Ctrl-P Ctrl-Q: it goes on in the box', async () => {
+it('boxrun exec -t detaches with Ctrl-P Ctrl-Q, and the command goes on in the box', async () => {
   await open(execExample);
   await type('C-p', 'C-q');
   await shows(/the command goes on; to see it: boxrun logs -f box_\S+ exec_\S+$/m);
@@ -233,7 +234,7 @@ it('leaves a command with Ctrl-P Ctrl-Q: it goes on in the box', async () => {
   await server.client.cancelExec('web', exec?.id ?? '');
 });
 
-it('gives the terminal back when the command is canceled, and when the server is lost', async () => {
+it('boxrun exec -t restores the terminal when the command is canceled, and when the server is lost', async () => {
   await open(execExample);
   const [exec] = await server.client.listExecs('web');
   await server.client.cancelExec('web', exec?.id ?? '');
@@ -253,14 +254,14 @@ it('gives the terminal back when the command is canceled, and when the server is
   );
 });
 
-it('gives the terminal back when its box goes', async () => {
+it('boxrun attach restores the terminal when its box is removed', async () => {
   await open(attachExample);
   await server.client.removeBox('web', { force: true });
-  await shows(/exit code 129$/m); // The shell of a terminal is hung up.
+  await shows(/exit code 129$/m); // The shell gets SIGHUP.
   await isRestored();
 });
 
-it('gives the terminal back when it is told to end', async () => {
+it('boxrun attach restores the terminal when it gets SIGTERM', async () => {
   await server.client.create({ image: 'base', name: 'web', cpu: 1, memory_mb: 128 });
   await open(attachExample);
   const { stdout } = await run('pgrep', ['-f', `${cliBundle} ${attachExample}`]);
@@ -272,7 +273,7 @@ it('gives the terminal back when it is told to end', async () => {
   await isRestored();
 });
 
-it('says what is needed where there is no terminal', async () => {
+it('boxrun attach without a terminal says that it needs one', async () => {
   const failed = await run(process.execPath, [cliBundle, 'attach', 'web'], { env: server.env }).catch(
     (error: { code: number; stderr: string }) => error,
   );

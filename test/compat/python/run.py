@@ -1,6 +1,6 @@
-"""Runs the tests of this directory against the server that the environment names, or lists them with --list.
+"""Runs the tests of this directory against the server in the environment, or lists them with --list.
 
-Each test is one line of JSON on stdout when it has ended; so is each figure that a test has measured.
+Prints one line of JSON for each test that has ended, and for each figure that a test has measured.
 """
 
 import json
@@ -26,7 +26,7 @@ def tests_of(suite):
 
 
 def name_of(test):
-    """What is tested, and the sentence that the name of the test is."""
+    """Returns the class of a test and its name as a sentence."""
     method = test.id().rsplit(".", 1)[-1].removeprefix("test_")
     return f"{type(test).__name__}: {method.replace('_', ' ')}"
 
@@ -40,7 +40,7 @@ class Report(unittest.TestResult):
     def addError(self, test, err):
         self.problem = self._exc_info_to_string(err, test)
         super().addError(test, err)
-        if not hasattr(test, "_testMethodName"):  # A fixture of a class: it takes the tests of the class with it.
+        if not hasattr(test, "_testMethodName"):  # A fixture of a class failed, so the tests of the class do not run.
             write(fixture=str(test), problem=self.problem)
 
     def addFailure(self, test, err):

@@ -1,4 +1,4 @@
-"""What the tests share: a client of the server, and a box that the tests of one class have together."""
+"""Base classes of the tests: a client of the server, and a box that all tests of one class share."""
 
 import asyncio
 import tempfile
@@ -20,7 +20,7 @@ def figure(text):
 
 class WithClient(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self):
-        # With no address: the SDK finds the server as it does for every user.
+        # Without an address, the SDK finds the server as it does for every user.
         self.client = BoxRunClient()
         self.addAsyncCleanup(self.client.close)
         directory = tempfile.TemporaryDirectory()
@@ -28,7 +28,7 @@ class WithClient(unittest.IsolatedAsyncioTestCase):
         self.directory = Path(directory.name)
 
     async def create(self, **options):
-        """A box of the test's own."""
+        """Creates a box for one test."""
         box = await self.client.create("base", **{**SMALL, **options})
 
         async def remove():
@@ -71,13 +71,13 @@ class WithBox(WithClient):
         self.box = BoxHandle(self.client, self.info)
 
     async def output(self, script, **options):
-        """What a shell script writes to stdout."""
+        """Returns what a shell script writes to stdout."""
         events = [event async for event in self.box.exec_stream(["sh", "-c", script], **options)]
         self.assertEqual(events[-1].type, "exit")
         return "".join(event.data for event in events if event.stream == "stdout")
 
     async def silence(self, path):
-        """Returns when another reader of the same stream has had several comments: the server sends many."""
+        """Reads the same stream, and returns after five comments."""
         comments = 0
         async with self.client._http.stream("GET", path, timeout=None) as response:
             async for line in response.aiter_lines():

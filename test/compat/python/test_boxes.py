@@ -1,4 +1,4 @@
-"""Boxes through the Python SDK: every method of the client and of the handle that is about boxes."""
+"""Tests every method of the Python SDK for boxes, of the client and of the handle, against a real server."""
 
 import tempfile
 from datetime import datetime, timezone
@@ -13,7 +13,7 @@ def when(text):
 
 
 class Boxes(WithClient):
-    async def test_create_gives_a_handle_of_a_running_box_with_every_field(self):
+    async def test_create_returns_a_handle_of_a_running_box_with_every_field(self):
         before = datetime.now(timezone.utc)
         box = await self.client.create("base")
         self.addAsyncCleanup(box.remove, force=True)
@@ -49,7 +49,7 @@ class Boxes(WithClient):
         self.assertEqual(await self.client.get_box("known"), box.info)
         self.assertEqual(await box.refresh(), box.info)
 
-    async def test_list_boxes_gives_all_or_those_of_a_status_newest_first(self):
+    async def test_list_boxes_returns_all_boxes_or_those_with_a_status_newest_first(self):
         first = await self.create()
         second = await self.create()
         await first.stop()
@@ -79,7 +79,7 @@ class Boxes(WithClient):
         self.assertIsNone(await self.client.remove_box("handy"))
         self.assertEqual(await self.client.list_boxes(), [])
 
-    async def test_remove_takes_a_running_box_with_force(self):
+    async def test_remove_with_force_removes_a_running_box(self):
         box = await self.create(name="again")
         await box.remove(force=True)
         other = await self.create(name="again")
@@ -87,7 +87,7 @@ class Boxes(WithClient):
         await other.remove()
         self.assertEqual(await self.client.list_boxes(), [])
 
-    async def test_gc_removes_what_is_stopped_for_long_enough(self):
+    async def test_gc_removes_boxes_that_have_been_stopped_long_enough(self):
         box = await self.create()
         running = await self.create()
         await box.stop()
@@ -101,12 +101,12 @@ class Boxes(WithClient):
 
 
 class Run(WithClient):
-    async def test_run_gives_the_exit_code_and_the_output(self):
+    async def test_run_returns_the_exit_code_and_the_output(self):
         result = await self.client.run("base", ["sh", "-c", "echo $WORD; echo oops >&2; exit 5"], env={"WORD": "hi"}, disk_size_gb=1)
         self.assertEqual((result.exit_code, result.stdout, result.stderr, result.error_message), (5, "hi\n", "oops\n", None))
         self.assertEqual(await self.client.list_boxes(), [])
 
-    async def test_run_ends_at_its_timeout_and_says_so(self):
+    async def test_run_ends_at_its_timeout_with_a_message(self):
         result = await self.client.run("base", ["sleep", "1000"], timeout_ms=300)
         self.assertIn("timed out", result.error_message)
         self.assertEqual(await self.client.list_boxes(), [])

@@ -1,4 +1,4 @@
-"""Every error code that can be reached through the Python SDK, by every method that may give it."""
+"""Tests every error code that a method of the Python SDK can raise, against a real server."""
 
 from httpx_sse import SSEError
 
@@ -8,7 +8,7 @@ NOBODY = "box_AAAAAAAAAAAA"
 
 
 class NotFound(WithBox):
-    async def test_a_box_that_is_not_there_is_BOX_NOT_FOUND_to_every_method(self):
+    async def test_every_method_answers_BOX_NOT_FOUND_for_a_missing_box(self):
         client = self.client
         (self.directory / "file").write_bytes(b"x")
         local = str(self.directory / "file")
@@ -21,52 +21,52 @@ class NotFound(WithBox):
             await self.assert_code("BOX_NOT_FOUND", client.start_exec(box, ["true"]))
             await self.assert_code("BOX_NOT_FOUND", client.get_exec(box, "exec_AAAAAAAAAAAA"))
 
-    async def test_files_of_a_box_that_is_not_there_are_BOX_NOT_FOUND(self):
+    async def test_files_of_a_missing_box_give_BOX_NOT_FOUND(self):
         (self.directory / "file").write_bytes(b"x")
         local = str(self.directory / "file")
         await self.assert_code("BOX_NOT_FOUND", self.client.upload_file(NOBODY, local, "/root/file"))
         await self.assert_code("BOX_NOT_FOUND", self.client.download_file(NOBODY, "/root/file", local))
 
-    async def test_a_command_that_is_not_there_is_EXEC_NOT_FOUND(self):
+    async def test_a_missing_command_gives_EXEC_NOT_FOUND(self):
         other = await self.create()
         info = await other.exec(["true"])
         await self.assert_code("EXEC_NOT_FOUND", self.client.get_exec(self.box.id, "exec_AAAAAAAAAAAA"))
         await self.assert_code("EXEC_NOT_FOUND", self.client.get_exec(self.box.id, info.id))
 
-    async def test_the_stream_of_a_command_that_is_not_there_is_refused_and_does_not_hang(self):
+    async def test_the_stream_of_a_missing_command_is_refused_and_does_not_hang(self):
         with self.assertRaises(SSEError):  # The SDK looks at the content type only.
             async for _ in self.client.exec_stream(self.box.id, "exec_AAAAAAAAAAAA"):
                 self.fail("an event of nothing")
 
-    async def test_a_path_that_is_not_there_is_NOT_FOUND(self):
+    async def test_a_missing_path_gives_NOT_FOUND(self):
         await self.assert_code("NOT_FOUND", self.client.get_box("a/b/c/d"))
 
 
 class Conflicts(WithClient):
-    async def test_a_taken_name_is_NAME_ALREADY_EXISTS(self):
+    async def test_a_used_name_gives_NAME_ALREADY_EXISTS(self):
         await self.create(name="taken")
         error = await self.assert_code("NAME_ALREADY_EXISTS", self.client.create("base", name="taken"))
         self.assertIn("taken", error.message)
         self.assertEqual(str(error), f"[NAME_ALREADY_EXISTS] {error.message}")
 
-    async def test_more_than_the_host_has_is_RESOURCE_EXCEEDED(self):
+    async def test_more_cpus_or_memory_than_the_limit_give_RESOURCE_EXCEEDED(self):
         error = await self.assert_code("RESOURCE_EXCEEDED", self.client.create("base", cpu=200))
         self.assertIn("BOXRUN_MAX_CPU", error.message)
         await self.assert_code("RESOURCE_EXCEEDED", self.client.create("base", memory_mb=10_000_000))
         self.assertEqual(await self.client.list_boxes(), [])
 
-    async def test_what_runs_already_is_BOX_ALREADY_RUNNING(self):
+    async def test_a_start_or_removal_of_a_running_box_gives_BOX_ALREADY_RUNNING(self):
         box = await self.create()
         await self.assert_code("BOX_ALREADY_RUNNING", box.start())
         await self.assert_code("BOX_ALREADY_RUNNING", box.remove())
 
-    async def test_what_does_not_run_is_BOX_NOT_RUNNING(self):
+    async def test_a_stop_or_command_of_a_stopped_box_gives_BOX_NOT_RUNNING(self):
         box = await self.create()
         await box.stop()
         await self.assert_code("BOX_NOT_RUNNING", box.stop())
         await self.assert_code("BOX_NOT_RUNNING", box.exec(["true"]))
 
-    async def test_files_of_a_box_that_does_not_run_are_BOX_NOT_RUNNING(self):
+    async def test_files_of_a_stopped_box_give_BOX_NOT_RUNNING(self):
         box = await self.create()
         await box.stop()
         (self.directory / "file").write_bytes(b"x")
@@ -75,7 +75,7 @@ class Conflicts(WithClient):
 
 
 class Refused(WithBox):
-    async def test_what_is_not_valid_is_VALIDATION_ERROR(self):
+    async def test_an_invalid_value_gives_VALIDATION_ERROR(self):
         client = self.client
         await self.assert_code("VALIDATION_ERROR", client.create("base", name="no good"))
         await self.assert_code("VALIDATION_ERROR", client.create("base", name=NOBODY))
@@ -93,14 +93,14 @@ class Refused(WithBox):
         await self.assert_code("VALIDATION_ERROR", client.start_exec(self.box.id, ["true"], workdir="relative"))
         await self.assert_code("VALIDATION_ERROR", client.start_exec(self.box.id, ["true"], timeout_ms=0))
 
-    async def test_an_image_that_cannot_be_had_is_IMAGE_PULL_FAILED(self):
+    async def test_an_image_that_cannot_be_pulled_gives_IMAGE_PULL_FAILED(self):
         image = "127.0.0.1:1/nothing:1"
         error = await self.assert_code("IMAGE_PULL_FAILED", self.client.create(image))
         self.assertIn(image, error.message)
         await self.assert_code("IMAGE_PULL_FAILED", self.client.run(image, ["true"]))
         self.assertEqual([info.id for info in await self.client.list_boxes()], [self.box.id])
 
-    async def test_a_volume_that_the_host_does_not_have_is_RUNTIME_ERROR_naming_it(self):
+    async def test_a_missing_host_path_of_a_volume_gives_RUNTIME_ERROR_with_the_path(self):
         volume = {"host_path": "/no/such/directory", "guest_path": "/data"}
         error = await self.assert_code("RUNTIME_ERROR", self.client.create("base", volumes=[volume]))
         self.assertIn("/no/such/directory", error.message)

@@ -1,4 +1,4 @@
-"""Commands through the Python SDK: run to the end, started and asked for, followed while they write."""
+"""Tests commands through the Python SDK against a real server: run, start, look up and follow."""
 
 import asyncio
 import statistics
@@ -10,7 +10,7 @@ from support import WithBox, figure
 
 
 class Execs(WithBox):
-    async def test_exec_waits_to_the_end_and_gives_every_field(self):
+    async def test_exec_waits_for_the_end_and_returns_every_field(self):
         info = await self.box.exec(["sh", "-c", "exit $CODE"], env={"CODE": "4"})
         self.assertIsInstance(info, ExecInfo)
         self.assertRegex(info.id, r"^exec_[A-Za-z0-9_-]{12}$")
@@ -23,16 +23,16 @@ class Execs(WithBox):
         info = await self.box.exec(["sleep", "0.7"])
         self.assertEqual((info.status, info.exit_code), ("succeeded", 0))
 
-    async def test_exec_kills_at_the_timeout_and_says_so(self):
+    async def test_exec_kills_the_command_at_its_timeout_with_a_message(self):
         info = await self.box.exec(["sleep", "1000"], timeout_ms=300)
         self.assertEqual((info.status, info.timeout_ms), ("failed", 300))
         self.assertIn("timed out", info.error_message)
 
-    async def test_exec_of_what_is_not_there_is_127(self):
+    async def test_exec_of_a_missing_program_ends_with_127(self):
         info = await self.box.exec(["no-such-command"])
         self.assertEqual((info.status, info.exit_code), ("failed", 127))
 
-    async def test_start_exec_returns_at_once_and_get_exec_tells_the_end(self):
+    async def test_start_exec_returns_at_once_and_get_exec_shows_the_end(self):
         started = time.monotonic()
         info = await self.client.start_exec(
             self.box.id, ["sh", "-c", "pwd; sleep 0.5"], env={"A": "b"}, workdir="/tmp", timeout_ms=60_000
@@ -43,7 +43,7 @@ class Execs(WithBox):
         self.assertEqual(events[0].data, "/tmp\n")
         self.assertEqual((await self.client.get_exec(self.box.id, info.id)).status, "succeeded")
 
-    async def test_exec_true_comes_back_finished_and_its_median_is_printed(self):
+    async def test_exec_true_is_finished_when_it_returns_and_its_median_is_printed(self):
         async def measure():
             times = []
             for _ in range(50):
@@ -53,17 +53,17 @@ class Execs(WithBox):
                 self.assertEqual(info.status, "succeeded")
             return statistics.median(times)
 
-        # A host that is busy with something else gets another chance or two.
+        # A busy host gets up to three more rounds.
         medians = [await measure()]
         while medians[-1] >= 50 and len(medians) < 4:
             medians.append(await measure())
         figure(f"exec(['true']): median {min(medians):.1f} ms of 50" + (f" (rounds: {[round(each, 1) for each in medians]})" if len(medians) > 1 else ""))
-        # The SDK polls every 500 ms: an answer that did not come back finished would take longer than that.
+        # If the answer did not already show the end, the SDK would poll, and would need more than 500 ms.
         self.assertLess(min(medians), 400)
 
 
 class Streams(WithBox):
-    async def test_exec_stream_gives_log_events_and_the_exit_last(self):
+    async def test_exec_stream_returns_log_events_and_then_the_exit(self):
         events = [event async for event in self.box.exec_stream(["sh", "-c", "echo $A; echo b >&2; exit 3"], env={"A": "a"})]
         self.assertEqual(events[-1], ExecEvent(type="exit", data='{"exit_code":3}', stream=None, seq=len(events) - 1))
         logs = sorted((event.stream, event.data) for event in events[:-1])
@@ -78,30 +78,30 @@ class Streams(WithBox):
         async for event in self.client.exec_stream(self.box.id, info.id):
             seen.append(event.data)
             if seen == ["first\n"]:
-                # The command cannot end before this, so the event was here while it ran.
+                # The command waits for this file, so it still runs when the first event arrives.
                 self.assertEqual((await self.client.get_exec(self.box.id, info.id)).status, "running")
                 await self.box.exec(["touch", "/root/go"])
         self.assertEqual("".join(seen[:-1]), "first\nsecond\n")
 
-    async def test_the_timeout_of_a_stream_is_in_its_exit(self):
+    async def test_the_exit_event_of_a_stream_reports_the_timeout(self):
         events = [event async for event in self.box.exec_stream(["sleep", "1000"], timeout_ms=300)]
         self.assertEqual(events[-1].type, "exit")
         self.assertIn("timed out", events[-1].data)
 
-    async def test_a_finished_command_is_told_from_its_beginning(self):
+    async def test_the_stream_of_a_finished_command_begins_with_its_first_output(self):
         info = await self.box.exec(["echo", "hello"])
         for _ in range(2):
             events = [event async for event in self.client.exec_stream(self.box.id, info.id)]
             self.assertEqual([event.data for event in events], ["hello\n", '{"exit_code":0}'])
 
-    async def test_text_comes_whole_with_characters_that_split_lines_elsewhere(self):
+    async def test_text_with_unusual_line_separators_is_complete(self):
         text = "ä😀 line\u2028separator\u2029paragraph\u0085next\r\ttab\x00nul\n"
         (self.directory / "text").write_bytes(text.encode())
         octal = "".join(f"\\{byte:03o}" for byte in text.encode())
         self.assertEqual(await self.output(f"printf '{octal}'"), text)
         self.assertEqual(await self.output("printf 'a\\377b'"), "a\ufffdb")
 
-    async def test_20_mb_of_output_come_complete_and_in_order(self):
+    async def test_20_mb_of_output_are_complete_and_in_order(self):
         size = 20 * 1024 * 1024
         started = time.perf_counter()
         length = 0

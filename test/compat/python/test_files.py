@@ -1,4 +1,4 @@
-"""Files through the Python SDK: into a box and out of it, byte for byte."""
+"""Tests uploads and downloads through the Python SDK against a real server, byte for byte."""
 
 import hashlib
 import os
@@ -19,16 +19,16 @@ class Files(WithBox):
         self.assertIsNone(await self.box.download(path, str(back)))
         self.assertEqual(back.read_bytes(), content)
 
-    async def test_a_file_comes_back_as_it_went(self):
+    async def test_a_file_is_unchanged_after_upload_and_download(self):
         await self.there_and_back(b"hello\n", "/root/file")
 
-    async def test_an_empty_file_comes_back_empty(self):
+    async def test_an_empty_file_is_still_empty_after_upload_and_download(self):
         await self.there_and_back(b"", "/root/empty")
 
-    async def test_every_byte_comes_back(self):
+    async def test_every_byte_value_is_unchanged_after_upload_and_download(self):
         await self.there_and_back(bytes(range(256)) * 1000 + b"\r\n--boundary--\r\n", "/root/bytes")
 
-    async def test_64_mb_come_back_as_they_went(self):
+    async def test_64_mb_are_unchanged_after_upload_and_download(self):
         size = 64 * 1024 * 1024
         started = time.perf_counter()
         await self.there_and_back(os.urandom(size), "/root/large")
@@ -38,10 +38,10 @@ class Files(WithBox):
         for name in ("with space", "with 'quote' and \"quotes\"", "ünïcode 文字 😀", "-dash", "percent%20", "semi;colon"):
             await self.there_and_back(name.encode(), f"/root/{name}")
 
-    async def test_a_directory_that_is_missing_is_made(self):
+    async def test_an_upload_makes_a_missing_directory(self):
         await self.there_and_back(b"deep", "/root/a/b/c/file")
 
-    async def test_a_file_that_is_there_is_replaced(self):
+    async def test_an_upload_replaces_an_existing_file(self):
         await self.there_and_back(b"a longer first version", "/root/twice")
         await self.there_and_back(b"second", "/root/twice")
 
@@ -55,7 +55,7 @@ class Files(WithBox):
         await self.client.download_file(self.box.id, "/root/by-id", str(self.directory / "back"))
         self.assertEqual((self.directory / "back").read_bytes(), b"by id")
 
-    async def test_what_cannot_be_read_or_written_is_refused(self):
+    async def test_a_path_that_cannot_be_read_or_written_is_refused(self):
         source = self.directory / "source"
         source.write_bytes(b"x")
         back = str(self.directory / "back")

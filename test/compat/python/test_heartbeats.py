@@ -1,4 +1,4 @@
-"""Streams that are silent over several heartbeats. The server of these tests sends a comment every few milliseconds."""
+"""Tests streams that are silent over several heartbeats. The server of these tests sends a comment every 25 ms."""
 
 import json
 
@@ -9,7 +9,7 @@ from support import SMALL, WithBox
 
 class Heartbeats(WithBox):
     def connect(self, method, path, **options):
-        """A stream that the SDK has no method for, read as the SDK reads its own."""
+        """Opens a stream for which the SDK has no method, and reads it as the SDK reads its own."""
         return aconnect_sse(self.client._http, method, path, timeout=None, **options)
 
     async def start_silent(self, name):
@@ -17,7 +17,7 @@ class Heartbeats(WithBox):
         info = await self.client.start_exec(self.box.id, ["sh", "-c", script])
         return info, f"/v1/boxes/{self.box.id}/exec/{info.id}/events"
 
-    async def test_a_command_that_is_silent_for_long_is_followed_to_its_end(self):
+    async def test_a_long_silent_command_is_followed_to_its_end(self):
         info, path = await self.start_silent("spoken")
         seen = []
         async for event in self.client.exec_stream(self.box.id, info.id):
@@ -27,7 +27,7 @@ class Heartbeats(WithBox):
                 await self.box.exec(["touch", "/root/spoken"])
         self.assertEqual(seen, [("log", "first\n"), ("log", "second\n"), ("exit", '{"exit_code":0}')])
 
-    async def test_a_stream_that_is_resumed_by_id_is_silent_before_its_first_event(self):
+    async def test_a_resumed_stream_can_be_silent_before_its_first_event(self):
         info, path = await self.start_silent("resumed")
         await self.silence(path)  # So the first event is there.
         seen = []
@@ -38,7 +38,7 @@ class Heartbeats(WithBox):
                 seen.append((event.id, event.event, json.loads(event.data)["data"]))
         self.assertEqual(seen, [("1", "log", "second\n"), ("2", "exit", '{"exit_code":0}')])
 
-    async def test_the_stream_of_changes_is_silent_between_its_events(self):
+    async def test_the_stream_of_state_events_can_be_silent_between_its_events(self):
         seen = []
         async with self.connect("GET", "/v1/events") as source:
             async for event in source.aiter_sse():
@@ -51,7 +51,7 @@ class Heartbeats(WithBox):
                     break
         self.assertEqual(seen, ["ready", "exec.started", "exec.finished"])
 
-    async def test_a_run_whose_steps_are_told_may_be_silent(self):
+    async def test_the_stream_of_a_run_can_be_silent(self):
         body = {"image": "base", "cmd": ["sh", "-c", "echo told; sleep 0.5"], **SMALL}
         seen = []
         async with self.connect("POST", "/v1/run", json=body) as source:

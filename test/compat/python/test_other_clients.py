@@ -1,4 +1,4 @@
-"""Event streams through a client that the SDK does not use: sseclient-py, which takes bytes from any HTTP client."""
+"""Tests output streams with sseclient-py, a client that the SDK does not use, against a real server."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from support import WithBox
 
 class SseclientPy(WithBox):
     async def read(self, path, **headers):
-        """Every event of a stream that ends."""
+        """Returns every event of a stream that ends."""
         async with self.client._http.stream("GET", path, headers=headers, timeout=None) as response:
             pieces = [piece async for piece in response.aiter_bytes()]
         return [(event.id, event.event, json.loads(event.data)["data"]) for event in SSEClient(pieces).events()]
@@ -28,7 +28,7 @@ class SseclientPy(WithBox):
         self.assertEqual(events, [("0", "log", text), ("1", "log", "end\n"), ("2", "exit", '{"exit_code":0}')])
         self.assertEqual(resumed, events[1:])
 
-    async def test_large_output_comes_whole(self):
+    async def test_large_output_is_complete(self):
         info = await self.box.exec(["sh", "-c", "yes 'a \"line\"' | head -n 30000"])
         events = await self.read(f"/v1/boxes/{self.box.id}/exec/{info.id}/events")
         self.assertEqual([id for id, _, _ in events], [str(seq) for seq in range(len(events))])

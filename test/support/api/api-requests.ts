@@ -1,19 +1,19 @@
-// Requests made up from /openapi.json: for each operation some that fit its schemas and some that do not. What they
-// need to have an effect (images, boxes, commands that end soon) is put in their way; everything else is chance, by a
-// seed.
+// Makes up requests from /openapi.json: for each operation some that fit its schemas and some that do not. Some fields
+// get useful values (an image that exists, a command that ends soon), so that requests have an effect. Everything else
+// is random, from a seed.
 import fc from 'fast-check';
 import type { Conformance, DescribedOperation, Schema } from './conformance.ts';
 
 export interface MadeRequest {
   readonly method: string;
-  /** As described, and as sent. */
+  /** The path as it is described. `url` is the path as it is sent. */
   readonly path: string;
   readonly url: string;
   readonly body: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Values that a field needs for the request to get anywhere. */
+/** Values with which a request has an effect, by field. */
 const usefulValues: Readonly<Record<string, readonly unknown[]>> = {
   image: ['base'],
   cpu: [1],
@@ -34,7 +34,7 @@ const usefulValues: Readonly<Record<string, readonly unknown[]>> = {
   tty: [false],
 };
 
-/** Making boxes takes a while: of these operations few requests are to succeed. */
+/** These operations are slow, so only few of their requests should succeed. */
 const slowOperations = new Set(['createBox', 'run', 'startBox', 'stopBox', 'removeBox']);
 
 const hostile = fc.oneof(
@@ -101,17 +101,17 @@ export function requestsFor(
       },
     );
     if (valid) return good.map((value) => JSON.stringify(value));
-    const spoilt = fc
+    const invalid = fc
       .tuple(good, fc.constantFrom(...Object.keys(properties)), hostile)
       .map(([value, name, bad]) => JSON.stringify({ ...value, [name]: bad }))
-      // What is spoilt may still be valid (a missing field, say): it must not make boxes without number.
+      // The changed body may still be valid, for example if the field is optional. It must not create very many boxes.
       .map((text) =>
         slowOperations.has(operation.operationId)
           ? JSON.stringify({ ...(JSON.parse(text) as object), image: 7 })
           : text,
       );
     return fc.oneof(
-      spoilt,
+      invalid,
       hostile.map((value) => JSON.stringify(value)),
       fc.string({ maxLength: 30 }),
     );
@@ -189,9 +189,12 @@ export function requestsFor(
   return fc.oneof(
     ...operations.flatMap((each) => {
       const slow = slowOperations.has(each.operation.operationId);
-      const spoilt = { arbitrary: requestFor(each, false), weight: 50 };
-      // Spoilt removals and starts may still hit a box; that is meant to be.
-      return [{ arbitrary: requestFor(each, true), weight: slow ? 4 : 50 }, slow ? { ...spoilt, weight: 96 } : spoilt];
+      const invalid = { arbitrary: requestFor(each, false), weight: 50 };
+      // An invalid removal or start may still name a real box. That is intended.
+      return [
+        { arbitrary: requestFor(each, true), weight: slow ? 4 : 50 },
+        slow ? { ...invalid, weight: 96 } : invalid,
+      ];
     }),
   );
 }

@@ -1,6 +1,5 @@
-// A run of made-up requests against a live server: a few at a time, each with a deadline, every answer held against the
-// description, and every box that came of it removed. Used in its short form by the contract tests, in its long one by
-// itself.
+// Sends made-up requests to a real server, a few at a time and each with a deadline. Every answer is compared with
+// /openapi.json. All boxes that the requests have created are removed.
 import fc from 'fast-check';
 import { requestsFor, type MadeRequest } from './api-requests.ts';
 import { createConformance, type ApiDocument } from './conformance.ts';
@@ -61,7 +60,7 @@ export async function runConformance(
     if (complaint !== null) complaints.push(`${method} ${url} ${(body ?? '').slice(0, 200)}: ${complaint}`);
   }
 
-  // In rounds, each with a box of its own: earlier ones get stopped and removed on the way.
+  // Each round has a new box, because requests of earlier rounds stop and remove their box.
   const perRound = 250;
   for (let from = 0; from < count; from += perRound) {
     const requests = fc.sample(requestsFor(conformance, await targets()), {

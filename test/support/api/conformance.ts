@@ -1,5 +1,5 @@
-// Answers held against /openapi.json: the status is one that the operation names, the content type one of that status,
-// and the body fits its schema. Used by server.ts for every answer that a test gets, and by the conformance run.
+// Compares answers with /openapi.json: the operation must have the status, the status must have the content type, and
+// the body must fit the schema.
 import { Compile } from 'typebox/schema';
 import { errorCatalogue } from '../../../src/shared/errors.ts';
 import type { Answer } from '../servers/server.ts';
@@ -45,12 +45,12 @@ export interface Conformance {
     readonly path: string;
     readonly operation: DescribedOperation;
   }[];
-  /** What is wrong with an answer; null when nothing is. */
+  /** Returns what is wrong with an answer, or null. `path` is the path as it is described. */
   complaint(method: string, path: string, answer: CheckedAnswer): string | null;
-  /** The same for a path as it was sent; what is not described must be refused, in the form of every error. */
+  /** Like `complaint`, for a path as it was sent. A request that is not described must get an Error body. */
   complaintAt(method: string, url: string, answer: CheckedAnswer): string | null;
   fits(schema: Schema, value: unknown): boolean;
-  /** A schema whose references are resolved. */
+  /** Resolves the reference of a schema. */
   resolve(schema: Schema): Schema;
 }
 
@@ -65,7 +65,7 @@ export function createConformance(document: ApiDocument): Conformance {
     return found;
   }
 
-  /** The schema with everything that it refers to written into it. */
+  /** Returns the schema with all references resolved, also nested ones. */
   function whole(value: unknown): unknown {
     if (Array.isArray(value)) return value.map(whole);
     if (typeof value !== 'object' || value === null) return value;
@@ -96,7 +96,7 @@ export function createConformance(document: ApiDocument): Conformance {
     return fits(content.schema, JSON.parse(text)) ? null : `the body of ${status} does not fit: ${text.slice(0, 300)}`;
   }
 
-  /** A colon begins an action, so that no parameter has one in it as it stands in the path. */
+  /** A colon begins an action, so a parameter in a path never contains a raw colon. */
   const patterns = Object.keys(document.paths).map((path) => ({
     path,
     pattern: new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/:]+')}/?$`),
@@ -123,10 +123,10 @@ export function createConformance(document: ApiDocument): Conformance {
       const pathOf = (text: string) => patterns.find(({ pattern }) => pattern.test(text))?.path ?? '';
       const offers = (path: string) =>
         (method === 'HEAD' ? 'get' : method.toLowerCase()) in (document.paths[path] ?? {});
-      // An action where none can be is ignored.
+      // The server ignores an action in a path that cannot have one.
       const found = [bare, bare.replace(/:[^/:]*$/, '')].map(pathOf).find(offers) ?? pathOf(bare);
       const methods = document.paths[found] ?? {};
-      // Both are offered everywhere, and described nowhere.
+      // The server answers HEAD and OPTIONS on every path, but the description does not mention them.
       if (method === 'HEAD' && 'get' in methods) {
         if (answer.text !== '') return 'a body in the answer to HEAD';
         return String(answer.status) in methods['get'].responses ? null : `status ${answer.status} is not described`;

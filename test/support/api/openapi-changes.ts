@@ -1,12 +1,12 @@
-// Compares two versions of the API's description and says what breaks a client of the older one: what was removed, and
-// what a request must have now. The schemas are the business of schema-changes.ts.
+// Compares two versions of the API description, and finds changes that break a client of the older one: things that
+// were removed, and things that a request needs now. schema-changes.ts compares the schemas.
 import type { ApiDocument, DescribedOperation, Schema } from './conformance.ts';
 import { createSchemaComparison, type SchemaComparison } from './schema-changes.ts';
 
 type Content = Readonly<Record<string, { readonly schema: Schema }>>;
 type Parameter = DescribedOperation['parameters'][number];
 
-/** One line for each break, in the order of the older document; none when every client of that one can go on. */
+/** Returns one line for each breaking change, in the order of the older document. */
 export function breakingChanges(before: ApiDocument, after: ApiDocument): string[] {
   const schemas = createSchemaComparison(before.components.schemas, after.components.schemas);
   const inOperations = Object.entries(before.paths).flatMap(([path, methods]) =>
@@ -101,7 +101,7 @@ function contentChanges(
   });
 }
 
-/** Schemas that no operation refers to describe the data of events: answers too. */
+/** A schema that no operation uses describes the data of events. The server sends events, so they count as answers. */
 function namedSchemaChanges(before: ApiDocument, after: ApiDocument, schemas: SchemaComparison): string[] {
   return Object.keys(before.components.schemas).flatMap((name) => {
     if (!(name in after.components.schemas)) return [`the schema ${name} was removed`];

@@ -1,5 +1,5 @@
-// A database as the Rust edition leaves it: its tables and its habits (times with nine digits and a zone, numbers given
-// twice, commands that nobody ended).
+// Writes a database as the Rust edition of BoxRun leaves it: its tables, times with nine digits and a zone, the same
+// seq twice in one command, and commands that have no end.
 import Database from 'better-sqlite3';
 
 const schema = `
@@ -19,7 +19,7 @@ const schema = `
 
 const time = (second: number) => `2025-03-04T05:06:${String(second).padStart(2, '0')}.123456789+02:00`;
 
-/** One box of each status, and for the running one a command of each kind of end. */
+/** Writes one box with each status. The running box has a command with each status. */
 export function writeOtherEdition(path: string): void {
   const db = new Database(path);
   db.exec(schema);
@@ -62,7 +62,8 @@ export function writeOtherEdition(path: string): void {
       at: time(10 + index),
       finished: status === 'running' ? null : time(20 + index),
     });
-    // Two readers that number for themselves: every number twice, and the end before the last words.
+    // In that edition stdout and stderr have their own numbers. So each seq is there twice, and the exit event can come
+    // before the last output.
     event.run(id, 0, 'log', 'stdout', 'one ', time(12));
     event.run(id, 0, 'log', 'stderr', 'grün', time(12));
     if (code !== null) event.run(id, 1, 'exit', null, JSON.stringify({ exit_code: code }), time(13));

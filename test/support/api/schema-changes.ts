@@ -1,27 +1,27 @@
-// Compares two versions of a JSON Schema and says what breaks a client that was written for the older one.
-// Of a request, the server must still accept everything that it accepted. Of an answer, a client must meet no form that
-// it did not know, and must find every field that it knew. Added optional fields break nothing.
+// Compares two versions of a JSON Schema, and finds changes that break a client of the older one. In a request, the
+// server must still accept every value that it accepted. In an answer, a client must find every field that it knows,
+// and no unknown type or value. New optional fields break nothing.
 import type { Schema } from './conformance.ts';
 
 export type Schemas = Readonly<Record<string, Schema>>;
-/** Who makes the value: a client the request, the server the answer. */
+/** A client makes the value of a request, and the server makes the value of an answer. */
 export type Direction = 'request' | 'answer';
 
 export interface SchemaComparison {
-  /** One line for each break; `at` names its place, and where the schema has a name, that does. */
+  /** Returns one line for each breaking change. A line names the place by the name of the schema, or else by `at`. */
   changes(direction: Direction, before: Schema, after: Schema, at: string): readonly string[];
-  /** Whether `changes` has come across the schema of that name. */
+  /** True when `changes` has already compared the schema with that name. */
   hasSeen(name: string): boolean;
 }
 
-/** Present where the older version had none: values are refused that were accepted. */
+/** Lower bounds. A new or higher one refuses values that were accepted. */
 const lowerBounds = ['minimum', 'exclusiveMinimum', 'minLength', 'minItems', 'minProperties'];
 const upperBounds = ['maximum', 'exclusiveMaximum', 'maxLength', 'maxItems', 'maxProperties'];
-/** Nobody can compute whether a new value of these accepts all that the old one did. So any new value is a break. */
+/** The comparison cannot compute whether a new value of these accepts all that the old one did, so it is a break. */
 const rules = ['pattern', 'format', 'multipleOf', 'uniqueItems', 'propertyNames'];
 
 export function createSchemaComparison(before: Schemas, after: Schemas): SchemaComparison {
-  /** What is known of schemas with a name, by direction and name; nothing yet of one that is being compared. */
+  /** The results for schemas with a name, by direction and name. A schema that is being compared has an empty one. */
   const known = new Map<string, readonly string[]>();
 
   function changes(direction: Direction, was: Schema, is: Schema, at: string): readonly string[] {
@@ -49,7 +49,7 @@ export function createSchemaComparison(before: Schemas, after: Schemas): SchemaC
           ]
         : typeChanges(direction, one, other, at);
     if (direction === 'request') return old.flatMap((one) => closest(one, now, (other) => compare(one, other)));
-    // A form that the server never gives any more breaks nobody, but the fields in it are gone.
+    // A type that the server no longer sends is a break, because the fields in it are gone.
     const gone = old.filter((one) => !isNull(one) && !now.some((other) => overlap(one, other)));
     return [
       ...now.flatMap((other) => closest(other, old, (one) => compare(one, other))),
@@ -73,7 +73,7 @@ export function createSchemaComparison(before: Schemas, after: Schemas): SchemaC
     return [...own, ...presence, ...otherFieldChanges(direction, was, is, at)];
   }
 
-  /** Of fields without a fixed name. */
+  /** Compares fields without a fixed name. */
   function otherFieldChanges(direction: Direction, was: Schema, is: Schema, at: string): string[] {
     const [old, now] = [asSchemas(was['patternProperties']), asSchemas(is['patternProperties'])];
     const names = (schemas: Schemas) => Object.keys(schemas).sort().join(' and ') || 'none';
@@ -103,7 +103,7 @@ export function createSchemaComparison(before: Schemas, after: Schemas): SchemaC
   };
 }
 
-/** The fewest breaks between a form and one of several; one of the same type says most. */
+/** Compares a form with each of several others, and returns the shortest list. Forms with the same type come first. */
 function closest(
   form: Schema,
   others: readonly Schema[],
@@ -140,12 +140,12 @@ function ruleChanges(was: Schema, is: Schema, at: string): string[] {
     ...lowerBounds.filter((name) => isTighter(name, (before, after) => after > before)),
     ...upperBounds.filter((name) => isTighter(name, (before, after) => after < before)),
     ...rules.filter((name) => is[name] !== undefined && text(was[name]) !== text(is[name])),
-    // Clients that leave a field out rely on what stands for it.
+    // A client that leaves out a field relies on its default.
     ...('default' in was && text(was['default']) !== text(is['default']) ? ['default'] : []),
   ].map(tell);
 }
 
-/** The forms that a value can have, each without references. */
+/** Returns the alternatives (anyOf, oneOf) of a schema, each without references. */
 function alternatives(schema: Schema, schemas: Schemas): Schema[] {
   const { anyOf, oneOf, ...rest } = whole(schema, schemas);
   const forms = (anyOf ?? oneOf) as readonly Schema[] | undefined;
@@ -153,7 +153,7 @@ function alternatives(schema: Schema, schemas: Schemas): Schema[] {
   return forms.flatMap((form) => alternatives(form, schemas)).map((form) => merge(rest, form));
 }
 
-/** Its reference resolved, and all parts of an `allOf` in one. */
+/** Resolves the reference of a schema, and merges all parts of an `allOf`. */
 function whole(schema: Schema, schemas: Schemas): Schema {
   const name = referenceOf(schema);
   if (name !== null) {

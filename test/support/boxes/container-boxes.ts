@@ -1,5 +1,5 @@
-// Boxes of the container driver for system tests: one images directory per test file, every box removed and looked for
-// after each test.
+// Makes boxes of the container driver for system tests. A test file has one images directory. After each test every box
+// is removed, and the test fails if something of it is left.
 import { rmSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe } from 'vitest';
 import type { CreateDriver } from '../../../src/worker/drivers/driver-contract.ts';
@@ -8,10 +8,7 @@ import { probeContainerHost } from '../../../src/worker/drivers/container/host/h
 import { createDriverHarness, temporaryDir, type DriverHarness, type HarnessOverrides } from './driver-harness.ts';
 import { expectNoLeaks } from '../host/leaks.ts';
 
-/**
- * Unprivileged hosts cannot run these tests at all: there they are skipped, and the reason is printed. CI must be able
- * to run them.
- */
+/** On a host without the necessary rights these tests are skipped, and the reason is printed. In CI they fail. */
 const host = await probeContainerHost();
 if (!host.ok) {
   const reason = `no containers on this host: ${host.problems.join('; ')}`;
@@ -20,34 +17,31 @@ if (!host.ok) {
 }
 export const describeOnHost = host.ok ? describe : describe.skip;
 
-/** The ordinary path: one start of the runtime for each command. */
+/** Creates a driver that starts each command with the OCI runtime. */
 export const createContainer: CreateDriver = (context) =>
   createContainerDriver(context, { insecureRegistries: [], runner: 'off' });
-/** Every command by the runner that stays in the box. */
+/** Creates a driver that starts every command with the runner in the box. */
 export const createWithRunner: CreateDriver = (context) =>
   createContainerDriver(context, { insecureRegistries: [], runner: 'always' });
-/** What must hold on both. */
+/** The two ways to start a command. A test of both runs once for each. */
 export const execPaths = [
-  ['one start of the runtime each', createContainer],
-  ['the runner in the box', createWithRunner],
+  ['the OCI runtime', createContainer],
+  ['the runner', createWithRunner],
 ] as const;
 
 export interface BoxFactory {
   readonly imagesDir: () => string;
-  /** A box that exists and is stopped. */
+  /** Creates a box and does not start it. */
   created(overrides?: HarnessOverrides, create?: CreateDriver): Promise<DriverHarness>;
-  /** A box that runs. */
+  /** Creates and starts a box. */
   started(overrides?: HarnessOverrides, create?: CreateDriver): Promise<DriverHarness>;
   /** Removes a box now, and fails if anything of it is left. */
   dispose(box: DriverHarness): Promise<void>;
-  /** The same, whose boxes are by another driver where none is named. */
+  /** Returns a factory with another default driver. */
   by(create: CreateDriver): BoxFactory;
 }
 
-/**
- * Call once at the top of a test file. Boxes are removed after each test, or where tests share them, after the last
- * one.
- */
+/** Call it once at the top of a test file. It removes all boxes after each test, or with 'file' after the last test. */
 export function useBoxes(lifetime: 'test' | 'file' = 'test'): BoxFactory {
   let imagesDir = '';
   const boxes = new Set<DriverHarness>();

@@ -1,6 +1,6 @@
-// A driver for one box with directories of its own, and short ways to run commands in it, for tests of any engine. The
-// images directory is shared by all harnesses of a test file, so that an image is prepared once; `dispose` removes the
-// box and says nothing about the images.
+// Makes a driver for one box with its own directories, for tests of any engine, and runs commands in the box. Harnesses
+// of a test file can share the images directory, so that an image is prepared once. `dispose` removes the box, but not
+// a shared images directory.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import type {
 } from '../../../src/worker/drivers/driver-contract.ts';
 
 export interface HarnessOverrides {
-  /** Name of an image in the images directory; `base` by default. */
+  /** The name of an image in the images directory. The default is `base`. */
   readonly image?: string;
   readonly imagesDir?: string;
   readonly homeDir?: string;
@@ -38,26 +38,26 @@ export interface DriverHarness {
   readonly context: DriverContext;
   readonly boxId: string;
   readonly dir: string;
-  /** Reasons given to onEngineExit, in order. */
+  /** The reasons of all calls of onEngineExit, in order. */
   readonly engineExits: string[];
-  /** The first reason, when there is one. */
+  /** Resolves with the first reason. */
   readonly engineExit: Promise<string>;
   create(): Promise<void>;
   start(): Promise<void>;
   exec(cmd: readonly string[], request?: Partial<ExecRequest>): Promise<ExecHandle>;
   /** Runs a command to its end. */
   run(cmd: readonly string[], request?: Partial<ExecRequest>): Promise<Collected>;
-  /** A new driver value for the same box, as a new worker would make it. */
+  /** Makes a new driver for the same box, as a new worker does. */
   successor(create: CreateDriver): DriverHarness;
   dispose(): Promise<void>;
 }
 
-/** Makes a temporary directory for a test file; remove it in afterAll. */
+/** Makes a temporary directory for a test file. The file has to remove it in afterAll. */
 export async function temporaryDir(name: string): Promise<string> {
   return mkdtemp(join(tmpdir(), `boxrun-test-${name}-`));
 }
 
-/** Everything for one box; nothing is started. */
+/** Makes the directories and the driver of a new box. Starts nothing. */
 export async function createDriverHarness(
   create: CreateDriver,
   overrides: HarnessOverrides = {},
@@ -82,7 +82,7 @@ export async function createDriverHarness(
   return bindDriver(create, { spec, homeDir, imagesDir, instanceId }, dir);
 }
 
-/** A harness for a box that is there, or is to be. */
+/** Makes a harness for the box of `place`, which may exist already. */
 export function bindDriver(
   create: CreateDriver,
   place: Pick<DriverContext, 'spec' | 'homeDir' | 'imagesDir' | 'instanceId'>,
@@ -135,7 +135,7 @@ export function bindDriver(
   };
 }
 
-/** Reads both streams to their ends and waits for the exit. */
+/** Reads both streams to their end, and waits for the exit. */
 export async function collect(handle: ExecHandle): Promise<Collected> {
   const [stdout, stderr, exit] = await Promise.all([readAll(handle.stdout), readAll(handle.stderr), handle.exit]);
   return { stdout: stdout.toString('utf8'), stderr: stderr.toString('utf8'), exit };

@@ -1,5 +1,5 @@
-// Images to test with, made on the spot: root file systems as tars, and the archives that other tools write, all from
-// one small tree.
+// Makes images for tests: root file systems as tars, and OCI layouts. All come from small trees with a static busybox,
+// so they need no registry.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import {
   type Descriptor,
 } from '../../../src/shared/images/oci-layout.ts';
 
-/** Runs a tool of the host; throws with what it said. */
+/** Runs a program of the host and returns its stdout. @throws when it fails */
 export function tool(command: string, args: readonly string[], options: { cwd?: string; input?: string } = {}): string {
   return execFileSync(command, args, {
     encoding: 'utf8',
@@ -25,9 +25,9 @@ export function tool(command: string, args: readonly string[], options: { cwd?: 
 }
 
 export interface SampleImage {
-  /** Root file system with a busybox shell and a marker file. */
+  /** A root file system with a busybox shell and a marker file. */
   readonly rootfsTar: string;
-  /** One static program, /busybox, and nothing else: no shell, no /bin. */
+  /** A root file system with only one static program, /busybox. It has no shell and no /bin. */
   readonly scratchTar: string;
 }
 
@@ -53,8 +53,8 @@ export async function makeSampleTars(dir: string, marker = 'sample'): Promise<Sa
 }
 
 /**
- * A root file system with `program` of this host, what it is linked with, a shell, and descriptions of terminals.
- * Returns its tar.
+ * Makes a root file system with `program` of this host, its libraries, a shell and terminfo. Returns the path of its
+ * tar.
  */
 export async function makeProgramTar(dir: string, program: string): Promise<string> {
   const tree = join(dir, 'program-tree');
@@ -75,19 +75,19 @@ export interface LayoutOptions {
   readonly config?: Readonly<Record<string, unknown>>;
 }
 
-/** An OCI layout directory with one uncompressed layer. */
+/** Makes an OCI layout directory with one uncompressed layer. */
 export async function makeLayout(dir: string, layerTar: string, options: LayoutOptions = {}): Promise<string> {
   return makeLayeredLayout(dir, [{ tar: readFileSync(layerTar) }], options);
 }
 
 export interface SampleLayer {
   readonly tar: Buffer;
-  /** The blob where it is not the tar itself. */
+  /** The blob of the layer. The default is the tar. */
   readonly compressed?: Buffer;
   readonly mediaType?: string;
 }
 
-/** An OCI layout directory with these layers, the lowest first. */
+/** Makes an OCI layout directory with these layers, the lowest layer first. */
 export async function makeLayeredLayout(
   dir: string,
   samples: readonly SampleLayer[],

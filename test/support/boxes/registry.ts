@@ -1,4 +1,4 @@
-// A registry on a port of its own, for pull tests: Debian's docker-registry with its storage in a directory that the
+// Runs a real registry on a free port: docker-registry of Debian. Its storage is in a directory of the test, which the
 // test removes.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,11 +9,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { tool } from './image-files.ts';
 
 export interface TestRegistry {
-  /** host:port, reached over plain http. */
+  /** The address as host:port. It speaks plain HTTP. */
   readonly host: string;
   /** Pushes the image of a layout directory. */
   push(layoutDir: string, name: string): void;
-  /** Lines of the access log that mention `text`. */
+  /** Returns the lines of the access log that contain `text`. */
   requests(text: string): string[];
   stop(): Promise<void>;
 }

@@ -1,26 +1,26 @@
-// One client of the chaos: does random things to boxes of its own, one after the other, and knows what each may answer.
-// What was acknowledged must stay so; only where a fault came between may an answer be missing, and then the box itself
-// is asked.
+// One client of the chaos test. It does random operations on its own boxes, one after the other, and has a model of the
+// allowed answers. An acknowledged change must stay. An answer may be missing only if a fault explains it. Then the
+// actor asks the server for the state of the box.
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../../src/sdk/index.ts';
 import { collectPatiently, expectWhole, inTime } from './crash-arena.ts';
 import type { Random } from '../runs/random.ts';
 
-/** What the killer did, for those who have to judge answers. */
+/** Tells which faults the killer has made. An actor needs it to judge an answer. */
 export interface Faults {
-  /** True when a process of any kind was hit after `since`, or is under a fault now. */
+  /** True when any process was hit after `since`, or is hit now. */
   anySince(since: number): boolean;
-  /** True when worker or engine of the box was hit after `since`. */
+  /** True when the worker or the engine of the box was hit after `since`. */
   onBoxSince(boxId: string, since: number): boolean;
 }
 
 interface ModelExec {
   readonly id: string;
   readonly startedAt: number;
-  /** Its end, or that of its box, was asked for: then it need not be whole. */
+  /** True when the actor has asked for the end of the command or of its box. Then its output may be incomplete. */
   ended: boolean;
-  /** Its end was acknowledged. */
+  /** True when the cancel was acknowledged. */
   canceled?: boolean;
-  /** It does not end by itself. */
+  /** True when the command does not end by itself. */
   sleeps: boolean;
 }
 
@@ -28,10 +28,10 @@ interface ModelBox {
   readonly name: string;
   readonly id: string;
   status: 'running' | 'stopped';
-  /** An answer about it is missing since then, and nothing was acknowledged after it. */
+  /** True when an answer about the box is missing, and nothing was acknowledged after it. */
   unsure: boolean;
   removing: boolean;
-  /** Of the last acknowledgement. */
+  /** The time of the last acknowledgement. */
   sureAt: number;
   execs: ModelExec[];
 }
@@ -45,27 +45,28 @@ export interface ActorOptions {
   readonly onViolation: (what: string) => void;
 }
 
-const passing = new Set(['UNAVAILABLE', 'TIMEOUT', 'CANCELED']);
+const transientCodes = new Set(['UNAVAILABLE', 'TIMEOUT', 'CANCELED']);
 const boxesMax = 2;
-/** A create that was given up has reached the database by then, or never will. */
-const comesWithinMs = 20_000;
+/** When the client of a create has gone, its box appears within this time, or never. */
+const appearsWithinMs = 20_000;
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
 
 const operations = {
   create: 2,
-  createThatIsLeft: 1,
+  createAndDisconnect: 1,
   exec: 6,
   execInBackground: 4,
-  execThatIsLeft: 2,
+  execAndDisconnect: 2,
   cancel: 3,
   stop: 2,
   start: 3,
   remove: 1,
   run: 1,
-  runThatIsLeft: 1,
+  runAndDisconnect: 1,
 };
 type Operation = keyof typeof operations;
-const drawn = (Object.keys(operations) as Operation[]).flatMap((kind) =>
+/** Each operation as often as its weight. */
+const weightedOperations = (Object.keys(operations) as Operation[]).flatMap((kind) =>
   Array.from({ length: operations[kind] }, () => kind),
 );
 
@@ -73,7 +74,7 @@ export class Actor {
   readonly #options: ActorOptions;
   readonly #boxes = new Map<string, ModelBox>();
   readonly #openCreates: { readonly name: string; readonly at: number }[] = [];
-  /** Acknowledged removals. */
+  /** The ids of boxes whose removal was acknowledged. */
   readonly #removed = new Set<string>();
 
   constructor(options: ActorOptions) {
@@ -82,7 +83,7 @@ export class Actor {
 
   async act(): Promise<void> {
     const { random, onOperation } = this.#options;
-    const kind = random.pick(drawn);
+    const kind = random.pick(weightedOperations);
     const box = this.#boxes.size === 0 ? null : random.pick([...this.#boxes.values()]);
     const fits = box === null || kind.startsWith('create') ? kind.startsWith('create') || kind.startsWith('run') : true;
     if (!fits || (kind.startsWith('create') && this.#boxes.size >= boxesMax)) return;
@@ -100,16 +101,16 @@ export class Actor {
     switch (kind) {
       case 'create':
         return this.#create(null);
-      case 'createThatIsLeft':
-        return this.#create(this.#leaveSoon());
+      case 'createAndDisconnect':
+        return this.#create(this.#disconnectSoon());
       case 'exec':
         return this.#exec(box);
       case 'execInBackground': {
         await this.#startExec(box, this.#counting());
         return;
       }
-      case 'execThatIsLeft':
-        return this.#execThatIsLeft(box);
+      case 'execAndDisconnect':
+        return this.#execAndDisconnect(box);
       case 'cancel':
         return this.#cancel(box);
       case 'stop':
@@ -120,12 +121,12 @@ export class Actor {
         return this.#remove(box);
       case 'run':
         return this.#run(null);
-      case 'runThatIsLeft':
-        return this.#run(this.#leaveSoon());
+      case 'runAndDisconnect':
+        return this.#run(this.#disconnectSoon());
     }
   }
 
-  /** The value, or null where a fault may be why there is none. @throws what no fault explains */
+  /** Returns the answer, or null if a fault can explain that there is none. @throws an error that no fault explains */
   async #ask<T>(since: number, box: ModelBox | null, work: () => Promise<T>): Promise<T | null> {
     try {
       return await inTime(work(), 'an answer');
@@ -133,7 +134,7 @@ export class Actor {
       if (!(error instanceof BoxRunError)) throw error;
       const { faults } = this.#options;
       const excused = box === null ? faults.anySince(since) : box.unsure || faults.onBoxSince(box.id, box.sureAt);
-      if (passing.has(error.code) ? faults.anySince(since) || excused : excused) return null;
+      if (transientCodes.has(error.code) ? faults.anySince(since) || excused : excused) return null;
       throw error;
     }
   }
@@ -147,29 +148,29 @@ export class Actor {
     ).catch((error: unknown) => {
       if (!(error instanceof BoxRunError)) throw error;
       if (signal?.aborted === true && error.code === 'CANCELED') return null;
-      if (error.code === 'NAME_ALREADY_EXISTS' && this.#mayHaveCome(name)) return null;
+      if (error.code === 'NAME_ALREADY_EXISTS' && this.#mayHaveAppeared(name)) return null;
       throw error;
     });
-    const found = made ?? (await this.#look(name));
+    const found = made ?? (await this.#find(name));
     if (found === null) this.#openCreates.push({ name, at: Date.now() });
-    else this.#know(name, found, { status: 'running', unsure: made === null });
+    else this.#record(name, found, { status: 'running', unsure: made === null });
   }
 
-  /** A create without an answer whose box was not there yet may still be on its way through the server. */
-  #mayHaveCome(name: string): boolean {
-    return this.#openCreates.some((open) => open.name === name && open.at + comesWithinMs > Date.now());
+  /** True when the server may still be working on a create that got no answer and whose box was not there yet. */
+  #mayHaveAppeared(name: string): boolean {
+    return this.#openCreates.some((open) => open.name === name && open.at + appearsWithinMs > Date.now());
   }
 
-  /** A box whose create was answered, or for which one that was not answered is the reason. */
-  #know(name: string, { id }: Pick<Box, 'id'>, { status, unsure }: Pick<ModelBox, 'status' | 'unsure'>): void {
+  /** Adds a box to the model. Its create was answered, or an unanswered create explains it. */
+  #record(name: string, { id }: Pick<Box, 'id'>, { status, unsure }: Pick<ModelBox, 'status' | 'unsure'>): void {
     if (this.#removed.has(id)) throw new Error(`${id} was removed, and is there`);
     const open = this.#openCreates.findIndex((entry) => entry.name === name);
     if (open >= 0) this.#openCreates.splice(open, 1);
     this.#boxes.set(name, { name, id, status, unsure, removing: false, sureAt: Date.now(), execs: [] });
   }
 
-  /** What there is under a name once nothing is being made there; null: nothing, or nothing yet. */
-  async #look(name: string) {
+  /** Waits until no box with this name is in creation, and returns the box. Null: there is none, or not yet. */
+  async #find(name: string) {
     const deadline = Date.now() + 90_000;
     for (;;) {
       try {
@@ -178,7 +179,7 @@ export class Actor {
       } catch (error) {
         if (!(error instanceof BoxRunError)) throw error;
         if (error.code === 'BOX_NOT_FOUND') return null;
-        if (!passing.has(error.code)) throw error;
+        if (!transientCodes.has(error.code)) throw error;
       }
       if (Date.now() > deadline) throw new Error(`${name} stays in creation`);
       await pause(50);
@@ -214,13 +215,13 @@ export class Actor {
     if (exec !== null) await this.#expectOutput(box, exec);
   }
 
-  async #execThatIsLeft(box: ModelBox): Promise<void> {
+  async #execAndDisconnect(box: ModelBox): Promise<void> {
     const exec = await this.#startExec(box, this.#counting());
     if (exec === null) return;
     try {
       for await (const event of this.#options.client.execEvents(
         { id: exec.id, box_id: box.id },
-        { signal: this.#leaveSoon() },
+        { signal: this.#disconnectSoon() },
       ))
         void event;
     } catch (error) {
@@ -258,7 +259,7 @@ export class Actor {
     } catch (error) {
       if (
         error instanceof BoxRunError &&
-        (error.code === code || passing.has(error.code) || faults.onBoxSince(box.id, box.sureAt))
+        (error.code === code || transientCodes.has(error.code) || faults.onBoxSince(box.id, box.sureAt))
       )
         return;
       throw error;
@@ -296,7 +297,10 @@ export class Actor {
     }
   }
 
-  /** Byte-exact, or its exit says why not, which it may only where its box was hit or its end was asked for. */
+  /**
+   * Expects that the output is complete, or that the exit event gives a reason. A reason is allowed only if the box was
+   * hit, or if the actor has asked for the end.
+   */
   async #expectOutput(box: ModelBox, exec: ModelExec): Promise<void> {
     let collected;
     try {
@@ -317,8 +321,8 @@ export class Actor {
   }
 
   /**
-   * With no fault under way: every box is there that must be, and every command has its row and output. Then nothing is
-   * unsure.
+   * Compares the model with the server. Call it only while no fault is active. Every acknowledged box must be there,
+   * and every command must have its row and its output. Afterwards the model is sure about every box.
    */
   async expectTruth(): Promise<void> {
     const { client, faults } = this.#options;
@@ -348,7 +352,7 @@ export class Actor {
     for (const [name, box] of found) {
       if (name?.startsWith(`${this.#options.name}-`) !== true || this.#boxes.has(name)) continue;
       try {
-        this.#know(name, box, { status: box.status === 'running' ? 'running' : 'stopped', unsure: false });
+        this.#record(name, box, { status: box.status === 'running' ? 'running' : 'stopped', unsure: false });
       } catch (error) {
         this.#violation(String(error));
       }
@@ -364,7 +368,7 @@ export class Actor {
     await this.#expectOutput(box, exec);
   }
 
-  #leaveSoon(): AbortSignal {
+  #disconnectSoon(): AbortSignal {
     return AbortSignal.timeout(this.#options.random.below(400));
   }
 

@@ -1,9 +1,9 @@
-// Chaos that a seed decides: clients that do random things, and a killer that kills and freezes random processes, in
-// rounds of some seconds. After each round everything must be as the clients' models and the server itself say.
+// The chaos test, with choices from a seed: actors do random operations, and a killer kills and freezes random
+// processes, in rounds of some seconds. After each round the server, the host and the models of the actors must agree.
 import { killQuietly } from '../../../src/shared/process/child-process.ts';
 import { Actor, type Faults } from './chaos-actor.ts';
 import { startCrashServer, type CrashServer } from '../servers/crash-server.ts';
-import { expectIntegrity, expectOrder } from '../host/host-state.ts';
+import { expectIntegrity, expectConsistentHost } from '../host/host-state.ts';
 import { getLocal } from '../servers/local-http.ts';
 import { eventually } from '../runs/eventually.ts';
 import { processesOf } from '../host/processes.ts';
@@ -26,19 +26,19 @@ export interface ChaosReport {
 const actorCount = 3;
 const roundMs = 8_000;
 /**
- * The keeper gives up a child that dies more often than 10 times a minute, and a box its worker after 3: that is not
- * what is tried here.
+ * The pauses are long enough that the keeper and the boxes do not give up: the keeper stops restarting a child after 10
+ * deaths in a minute, and a box goes to error after its worker has died too often. This test does not test that.
  */
 const pauseLeastMs = 500;
 const pauseMostMs = 1_800;
 const freezeMostMs = 3_000;
-/** A restart is over by then; what is asked until then may be answered with UNAVAILABLE. */
+/** A restart is finished within this time. Until then, a request may be answered with UNAVAILABLE. */
 const aftermathMs = 20_000;
 const boxCpus = actorCount * 2;
-/** Boxes of runs that were left, on their way out, and creates under names that are free again. */
+/** CPUs for boxes of runs whose client has gone, and for boxes that are still being removed. */
 const spareCpus = 6;
 
-const prey = ['supervisor', 'gateway', 'writer', 'worker', 'worker', 'engine', 'keeper'] as const;
+const targets = ['supervisor', 'gateway', 'writer', 'worker', 'worker', 'engine', 'keeper'] as const;
 
 export async function runChaos({ seed, durationMs, onRound = () => undefined }: ChaosOptions): Promise<ChaosReport> {
   const server = await startCrashServer({
@@ -75,7 +75,7 @@ export async function runChaos({ seed, durationMs, onRound = () => undefined }: 
     rounds++;
     try {
       await eventually('every part of the server is ready', () => isReady(server.stateDir), aftermathMs);
-      await expectOrder(server.stateDir, () => server.client.listBoxes());
+      await expectConsistentHost(server.stateDir, () => server.client.listBoxes());
       for (const actor of actors) await actor.expectTruth();
     } catch (error) {
       violations.push(`after round ${rounds}: ${String(error)}`);
@@ -85,7 +85,7 @@ export async function runChaos({ seed, durationMs, onRound = () => undefined }: 
   await finish(server).catch((error: unknown) => {
     violations.push(`at the end: ${String(error)}`);
   });
-  if (violations.length > 0) await server.abandon();
+  if (violations.length > 0) await server.killAll();
   return report(rounds);
 }
 
@@ -94,11 +94,11 @@ async function playRound(actors: readonly Actor[], killer: Killer, ms: number): 
   const playing = actors.map(async (actor) => {
     while (Date.now() < over) await actor.act();
   });
-  await killer.hunt(over);
+  await killer.makeFaults(over);
   await Promise.all(playing);
 }
 
-/** Everything is free again: name, quota, host. */
+/** Removes all boxes, and expects that a name, the whole quota and everything on the host are free. */
 async function finish(server: CrashServer): Promise<void> {
   for (const box of await server.client.listBoxes()) await server.client.removeBox(box.id, { force: true });
   await server.client.create({
@@ -139,15 +139,15 @@ class Killer implements Faults {
     return this.#hits.some((hit) => hit.boxId === boxId && hit.until >= since - 1_000);
   }
 
-  async hunt(over: number): Promise<void> {
+  async makeFaults(over: number): Promise<void> {
     while (Date.now() < over) {
       await pause(pauseLeastMs + this.#random.below(pauseMostMs - pauseLeastMs));
-      await this.#strike();
+      await this.#makeFault();
     }
   }
 
-  async #strike(): Promise<void> {
-    const target = this.#random.pick(prey);
+  async #makeFault(): Promise<void> {
+    const target = this.#random.pick(targets);
     const freezes = this.#random.below(4) === 0;
     const choice = this.#random.below(1_000);
     const freezeMs = this.#random.below(freezeMostMs);
@@ -163,7 +163,7 @@ class Killer implements Faults {
     hit.until = Date.now();
   }
 
-  async #find(target: (typeof prey)[number], choice: number): Promise<{ pid: number; boxId: string | null } | null> {
+  async #find(target: (typeof targets)[number], choice: number): Promise<{ pid: number; boxId: string | null } | null> {
     const found = await processesOf(this.#server.stateDir);
     if (target === 'engine') {
       const engines = await enginesOf(this.#server.stateDir);
@@ -176,7 +176,7 @@ class Killer implements Faults {
 
   async #serveAgain(): Promise<void> {
     await eventually(
-      'what goes with a keeper is gone',
+      'supervisor and gateway are gone',
       async () =>
         (await processesOf(this.#server.stateDir)).every(({ role }) => role === 'worker' || role === 'writer'),
       30_000,
@@ -200,7 +200,7 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** A line of counts. */
+/** Writes the counts as one line, and each violation as a line of its own. */
 export function summaryOf({ seed, rounds, operations, faults, violations }: ChaosReport): string {
   const sum = (counts: Readonly<Record<string, number>>) =>
     Object.values(counts).reduce((total, value) => total + value, 0);

@@ -1,6 +1,6 @@
-// A server in which faults are made: a box that witnesses them with a command whose output can be checked, and room for
-// one more box, the subject. Scenarios act on the subject; whatever a fault does to name or quota, the next subject
-// cannot be made.
+// A real server for tests that make faults. It has two boxes. The witness runs a command whose output shows whether
+// something was lost. Scenarios act on the subject. The quota has room for exactly these two, so a name or quota that a
+// fault has leaked prevents the next subject.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { statePaths } from '../../../src/shared/settings/state-dir.ts';
 import { openReader } from '../../../src/shared/store/reader.ts';
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../../src/sdk/index.ts';
 import { collect, startCrashServer, type Collected, type CrashServer } from '../servers/crash-server.ts';
-import { expectIntegrity, expectOrder, instanceIdOf } from '../host/host-state.ts';
+import { expectIntegrity, expectConsistentHost, instanceIdOf } from '../host/host-state.ts';
 import { eventually } from '../runs/eventually.ts';
 import { processesOf, type Role } from '../host/processes.ts';
 
@@ -21,23 +21,21 @@ export type Target = (typeof targets)[number];
 
 const cpus = { witness: 1, subject: 3 };
 const reachMs = 30_000;
-/**
- * Everything that may be waited for after a fault has a deadline of its own in the server; this is past all of them.
- */
-export const calmMs = 150_000;
+/** The bound for everything that happens after a fault. It is longer than all deadlines of the server. */
+export const settledWithinMs = 150_000;
 
-/** What a command may do when the process that reads it, or its engine, is ended. */
+/** The reasons with which a command may end when its worker or its engine has died. */
 const lossReasons =
   /may be missing|box ended|the box was (stopped|removed)|exit code 137|was ended by|could not be started/;
 
 export interface Witnessing {
-  /** Ends the command, and checks what it has printed. @throws when that is neither whole nor accounted for */
+  /** Ends the command and checks its output. @throws when the output is incomplete without a reason */
   conclude(): Promise<void>;
 }
 
 export interface Hit {
   readonly pid: number;
-  /** Of a worker or an engine. */
+  /** The box of a worker or an engine. */
   readonly boxId: string | null;
 }
 
@@ -75,7 +73,7 @@ export class Arena {
     return this.client.create({ image: 'base', name: 'subject', cpu: cpus.subject, memory_mb: 64, disk_size_gb: 1 });
   }
 
-  /** A home with a disk that bears the mark of this server's database, of a box that is not in it. */
+  /** Makes the home of a box that is not in the database, but with the mark of this database. Returns the id. */
   plantStray(): string {
     const boxId = newId('box');
     const home = join(this.server.stateDir, 'boxes', boxId);
@@ -88,7 +86,7 @@ export class Arena {
     return readdirSync(join(this.server.stateDir, 'boxes'));
   }
 
-  /** Of boxes that were set aside. */
+  /** Counts the disks in the lost directory. */
   keptDisks(): number {
     const { lostDir } = statePaths(this.server.stateDir);
     return existsSync(lostDir)
@@ -96,7 +94,7 @@ export class Arena {
       : 0;
   }
 
-  /** As the database has it: clients do not see every state. */
+  /** Reads the state of a box from the database, because clients do not see every state. */
   stateOf(boxId: string): string | null {
     const reader = openReader(join(this.server.stateDir, 'boxrun.db'));
     try {
@@ -121,7 +119,7 @@ export class Arena {
     writeFileSync(join(this.#faultDir, `${point}.armed`), '');
   }
 
-  /** The process that is held there. */
+  /** Waits until a process is held at the point. Returns its pid. */
   reached(point: FaultPoint): Promise<number> {
     return eventually(
       `${point} is reached`,
@@ -138,15 +136,15 @@ export class Arena {
     writeFileSync(join(this.#faultDir, `${point}.go`), '');
   }
 
-  /** Nothing is held from now on. */
+  /** Releases the held process. From now on no process is held at the point. */
   disarm(point: FaultPoint): void {
     rmSync(join(this.#faultDir, `${point}.armed`), { force: true });
     this.release(point);
   }
 
   /**
-   * The process to be hit: the held one where it is of that kind, else the subject's, else the witness's. Null: there
-   * is none now.
+   * Finds the process to hit: the held one if it is of that kind, otherwise that of the subject, otherwise that of the
+   * witness. Null if there is none.
    */
   async find(target: Target, held: number): Promise<Hit | null> {
     const found = await processesOf(this.server.stateDir);
@@ -163,7 +161,7 @@ export class Arena {
     const ids = readdirSync(boxesDir).sort((one) => (one === this.witnessId ? 1 : -1));
     for (const boxId of ids) {
       const pid = Number(readQuietly(join(boxesDir, boxId, 'run', 'init.pid')).trim());
-      // In a control group of its box: the pid is not somebody else's by now.
+      // Checks the control group, because the pid may belong to another process by now.
       if (pid > 0 && readQuietly(`/proc/${pid}/cgroup`).includes(boxId)) return { pid, boxId };
     }
     return null;
@@ -196,10 +194,7 @@ export class Arena {
     return (await processesOf(this.server.stateDir)).some(({ role }) => role === 'keeper');
   }
 
-  /**
-   * After the keeper's death: the next `serve`, once what goes with a keeper is gone. Milliseconds from that `serve`
-   * on.
-   */
+  /** Waits for the end of supervisor and gateway, and starts the next `serve`. Returns the time of the start in ms. */
   async serveAgain(): Promise<number> {
     await eventually(
       'supervisor and gateway are gone',
@@ -211,7 +206,7 @@ export class Arena {
     return performance.now() - startedAt;
   }
 
-  /** True when requests are answered, and where `canExec`, a command runs in the witness. */
+  /** True when the server answers requests and, if `canExec`, starts a command in the witness. */
   async answers(canExec: boolean): Promise<boolean> {
     try {
       await this.client.listBoxes();
@@ -223,7 +218,7 @@ export class Arena {
     }
   }
 
-  /** A command in the witness that prints numbered lines until it is told to end. */
+  /** Starts a command in the witness that prints numbered lines until the file /root/stop exists. */
   async witness(): Promise<Witnessing> {
     const exec = await this.client.startExec('witness', {
       cmd: [
@@ -246,17 +241,17 @@ export class Arena {
     };
   }
 
-  /** What was asked for is settled, nothing is lost and nothing left; then a new subject takes name and quota. */
-  async expectCalm(isHit: (boxId: string) => boolean, witnessing: Witnessing): Promise<void> {
+  /** Waits until every box has the state that the server reports, and expects that the witness has lost no output. */
+  async expectSettled(isHit: (boxId: string) => boolean, witnessing: Witnessing): Promise<void> {
     let boxes: Box[] = [];
     await eventually(
-      'every box is what it says',
+      'every box has the reported state',
       async () => {
-        await expectOrder(this.server.stateDir, () => this.client.listBoxes());
+        await expectConsistentHost(this.server.stateDir, () => this.client.listBoxes());
         boxes = await this.client.listBoxes();
-        return this.#areAsTheySay(boxes);
+        return this.#haveReportedState(boxes);
       },
-      calmMs,
+      settledWithinMs,
     );
     const witness = boxes.find(({ id }) => id === this.witnessId);
     if (witness === undefined) throw new Error('the witness is gone');
@@ -270,11 +265,11 @@ export class Arena {
       if (box.id !== this.witnessId) await this.client.removeBox(box.id, { force: true });
     }
     await this.makeSubject();
-    await expectOrder(this.server.stateDir, () => this.client.listBoxes());
+    await expectConsistentHost(this.server.stateDir, () => this.client.listBoxes());
   }
 
-  /** False while one is just changing: the end of an engine is noted a moment after it. */
-  async #areAsTheySay(boxes: readonly Box[]): Promise<boolean> {
+  /** False while a box is changing. The server notices the end of an engine a moment later. */
+  async #haveReportedState(boxes: readonly Box[]): Promise<boolean> {
     try {
       for (const box of boxes) if (box.status === 'running') await this.#expectRuns(box);
       return true;
@@ -296,15 +291,15 @@ export class Arena {
     rmSync(this.#faultDir, { recursive: true, force: true });
   }
 
-  async abandon(): Promise<void> {
-    await this.server.abandon();
+  async killAll(): Promise<void> {
+    await this.server.killAll();
     rmSync(this.#faultDir, { recursive: true, force: true });
   }
 }
 
-/** Everything of a command, from the start again when the server was away for longer than a stream waits. */
+/** Reads all events of a command. Begins again if the server was away for longer than the stream of the SDK waits. */
 export async function collectPatiently(client: BoxRunClient, exec: Pick<Exec, 'id' | 'box_id'>): Promise<Collected> {
-  const deadline = Date.now() + calmMs;
+  const deadline = Date.now() + settledWithinMs;
   for (;;) {
     try {
       return await collect(client, exec);
@@ -315,13 +310,13 @@ export async function collectPatiently(client: BoxRunClient, exec: Pick<Exec, 'i
   }
 }
 
-/** Waits for what must end by itself. @throws past everything that may take long, saying what it was */
+/** Waits for something that must happen by itself. @throws after `settledWithinMs`, with `what` in the error */
 export async function inTime<T>(work: Promise<T>, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const over = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
       reject(new Error(`does not happen: ${what}`));
-    }, calmMs);
+    }, settledWithinMs);
   });
   try {
     return await Promise.race([work, over]);
@@ -330,7 +325,7 @@ export async function inTime<T>(work: Promise<T>, what: string): Promise<T> {
   }
 }
 
-/** Numbered lines from 0 without a gap; ended by `end-N`, or the exit says why not. */
+/** Expects numbered lines from 0 without a gap. The last line must be `end-N`, or the exit must have a reason. */
 export function expectWhole({ stdout, exit }: Collected, end: RegExp): void {
   const lines = stdout.split('\n');
   const rest = lines.pop() ?? '';

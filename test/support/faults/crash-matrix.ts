@@ -1,8 +1,9 @@
-// The crash matrix: for each fault point and each process, SIGKILL at that moment, or SIGSTOP for longer than anybody
-// waits; then everything must be as the server says, and it must serve again by itself.
+// The crash matrix: for each fault point and each process, the test sends SIGKILL at that moment, or SIGSTOP for longer
+// than any request may take. Afterwards the host must fit the answers of the server, and the server must work again by
+// itself.
 import { faultPoints, type FaultPoint } from '../../../src/shared/faults/fault-points.ts';
 import { killQuietly } from '../../../src/shared/process/child-process.ts';
-import { Arena, calmMs, inTime, targets, type Hit, type Target } from './crash-arena.ts';
+import { Arena, settledWithinMs, inTime, targets, type Hit, type Target } from './crash-arena.ts';
 import { isAnswer, scenarioOf, type Outcome } from './crash-scenarios.ts';
 import { eventually } from '../runs/eventually.ts';
 
@@ -16,26 +17,23 @@ export interface Cell {
 
 export interface CellResult extends Cell {
   readonly outcome: 'held' | 'violated' | 'absent';
-  /** Why it is violated, or why the process is absent. */
+  /** The reason of a violation, or why the process is absent. */
   readonly reason: string;
-  /** From the fault, or the next `serve`, until commands run again. */
+  /** The time in ms from the fault, or from the next `serve`, until commands run again. */
   readonly backMs: number | null;
 }
 
 export interface MatrixOptions {
-  /** Each on a server of its own. */
+  /** Groups of cells. Each group runs on its own server. */
   readonly groups: readonly (readonly Cell[])[];
-  /** Longer than a request may take: whoever is asked, and frozen, has been given up by then. */
+  /** Longer than a request may take, so that the server has given up a frozen process by then. */
   readonly freezeMs: number;
-  /** Servers at once. */
+  /** The number of servers at once. */
   readonly parallel: number;
   readonly onResult?: (result: CellResult) => void;
 }
 
-/**
- * Of the points that are reached while a server runs on a database of its own; those of a migration are a test of their
- * own.
- */
+/** All points except those of a migration, which have their own test (test/crash/migration.test.ts). */
 export const matrixPoints = (Object.keys(faultPoints) as FaultPoint[]).filter(
   (point) => !point.startsWith('writer.migration.'),
 );
@@ -81,14 +79,14 @@ async function runGroup(cells: readonly Cell[], freezeMs: number, take: (result:
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       take({ ...cell, outcome: 'violated', reason, backMs: null });
-      await arena?.abandon();
+      await arena?.killAll();
       arena = null;
     }
   }
   await arena?.close();
 }
 
-/** Ends with a new subject: name and quota of the old one are free. */
+/** Runs one cell. It ends with a new subject, which shows that name and quota of the old one are free. */
 async function runCell(
   arena: Arena,
   { point, target, fault }: Cell,
@@ -129,7 +127,7 @@ async function runCell(
   );
   const outcome = await inTime(acting, `an answer to what was asked at ${point}`);
   if ('error' in outcome && !isAnswer(outcome.error) && target !== 'keeper') throw outcome.error;
-  await arena.expectCalm((boxId) => isHit(boxId) || point.startsWith('writer.end'), witnessing);
+  await arena.expectSettled((boxId) => isHit(boxId) || point.startsWith('writer.end'), witnessing);
   await scenario.verify?.(
     arena,
     outcome,
@@ -151,7 +149,7 @@ async function makeFault(fault: Fault, pid: number): Promise<void> {
   });
 }
 
-/** Milliseconds until the service is back; where the keeper is gone, of the next `serve`. */
+/** Waits until the server works again. Returns the time in ms since `since`, or of the next `serve`. */
 async function backAgain(
   arena: Arena,
   { canExec, isEnding, servesItself }: { canExec: boolean; isEnding: boolean; servesItself: boolean },
@@ -165,11 +163,11 @@ async function backAgain(
   return eventually(
     'the service is back',
     async () => {
-      if (isEnding && !answered) return false; // It answers still, and will not for long.
-      // Who asked for a command waits for its output until there is a server again.
+      if (isEnding && !answered) return false; // The server still answers, but it is ending.
+      // The client of a command waits for its output until a server runs again, so it may not have its answer yet.
       if ((answered || !servesItself) && !(await arena.isServing())) return arena.serveAgain();
       return (await arena.answers(canExec)) && performance.now() - since;
     },
-    calmMs,
+    settledWithinMs,
   );
 }

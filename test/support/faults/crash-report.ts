@@ -1,5 +1,5 @@
-// The crash matrix as text: a line for each point, a column for each process and fault, and the counts.
-// What did not hold, and what could not be tried, follows with its reason.
+// Prints the crash matrix: a line for each point, a column for each process and fault, and the counts.
+// Violated and absent cells follow with their reason.
 import { targets } from './crash-arena.ts';
 import type { CellResult, Fault } from './crash-matrix.ts';
 

@@ -1,6 +1,5 @@
-// What makes a process come by each fault point: an operation on the subject, what must be so before it, and what may
-// be so after it, whether it was acknowledged or not. The crash matrix arms a point, starts its scenario, and makes a
-// fault there.
+// The scenario for each fault point. A scenario is an operation on the subject that leads a process to the point. It
+// also prepares the subject, and checks the result, which depends on whether the operation was acknowledged.
 import type { FaultPoint } from '../../../src/shared/faults/fault-points.ts';
 import { killQuietly } from '../../../src/shared/process/child-process.ts';
 import { BoxRunError, type Box, type Exec } from '../../../src/sdk/index.ts';
@@ -11,12 +10,14 @@ import { eventually } from '../runs/eventually.ts';
 export type Outcome = { readonly value: unknown } | { readonly error: unknown };
 
 export interface Scenario {
-  /** Before the point is armed; the subject runs. What it gives is handed to the others. */
+  /** Prepares the running subject, before the point is armed. Its result is passed to `act` and `verify`. */
   prepare?(arena: Arena): Promise<unknown>;
-  /** Ends with the answer to what it asks for. */
+  /** Does the operation, and resolves with its answer. */
   act(arena: Arena, prepared: unknown): Promise<unknown>;
   /**
-   * @throws when what is now does not go with the answer. `isHit`: the fault was made to the subject's worker or engine
+   * Checks the result.
+   * @param isHit true when the fault hit the worker or the engine of the subject
+   * @throws when the state does not fit the answer
    */
   verify?(arena: Arena, outcome: Outcome, isHit: boolean, prepared: unknown): Promise<void>;
 }
@@ -33,7 +34,7 @@ async function expectStatus(arena: Arena, allowed: readonly (string | null)[]): 
   if (!allowed.includes(status)) throw new Error(`the subject is ${status ?? 'gone'}, not ${allowed.join(' or ')}`);
 }
 
-/** An engine that was hit may have taken its box down after the answer. */
+/** If the engine was hit, the box may have stopped after the answer. */
 const alsoDown = (isHit: boolean) => (isHit ? ['stopped', 'error'] : []);
 
 const removeSubject = (arena: Arena) => arena.client.removeBox('subject', { force: true });
@@ -73,10 +74,7 @@ const remove: Scenario = {
   verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? [null] : [null, 'stopped', 'running', 'error']),
 };
 
-/**
- * Output of a command that was acknowledged is whole, or its exit says why not: which may be so only where something of
- * it was hit.
- */
+/** An acknowledged command has its complete output. Otherwise its exit has a reason, and its box was hit. */
 const exec: Scenario = {
   async act(arena) {
     const started = await arena.client.startExec('subject', { cmd: printing });
@@ -100,7 +98,7 @@ const exec: Scenario = {
   },
 };
 
-/** In a box that has had commands, so that its runner starts the next one. */
+/** The box has already had commands, so its runner starts the next one. */
 const execByRunner: Scenario = {
   ...exec,
   prepare: (arena) =>
@@ -131,7 +129,7 @@ const run: Scenario = {
   },
 };
 
-const runThatIsLeft: Scenario = {
+const runAndDisconnect: Scenario = {
   prepare: removeSubject,
   async act(arena) {
     const leaving = new AbortController();
@@ -153,13 +151,13 @@ const runThatIsLeft: Scenario = {
   },
 };
 
-const createThatIsLeft: Scenario = {
+const createAndDisconnect: Scenario = {
   prepare: removeSubject,
   async act(arena) {
     const leaving = new AbortController();
     let running: Promise<unknown> = Promise.resolve();
     try {
-      // Told at once: a box is created sooner than somebody who looks again and again sees it.
+      // Follows the state events, because polling may be too slow to see the create.
       for await (const { type } of arena.client.events({ signal: AbortSignal.timeout(30_000) })) {
         if (type === 'ready') running = arena.run(sleeping, leaving.signal);
         running.catch(() => undefined);
@@ -171,7 +169,7 @@ const createThatIsLeft: Scenario = {
     await running;
   },
   verify: (arena, outcome, isHit, prepared) =>
-    runThatIsLeft.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
+    runAndDisconnect.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
 };
 
 const gc: Scenario = {
@@ -180,7 +178,7 @@ const gc: Scenario = {
   verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? [null] : [null, 'stopped', 'error']),
 };
 
-/** What is on the host of a box that is in no database: nothing of it is left, and its disk is kept. */
+/** The sweep removes a box that is only on the host, and keeps its disk in the lost directory. */
 const reconcile: Scenario = {
   async act(arena) {
     const boxId = arena.plantStray();
@@ -188,11 +186,11 @@ const reconcile: Scenario = {
     return boxId;
   },
   verify: async (arena) => {
-    await eventually('its disk is set aside', async () => arena.keptDisks() > 0, 60_000);
+    await eventually('its disk is in the lost directory', async () => arena.keptDisks() > 0, 60_000);
   },
 };
 
-/** A death that is the way to the point: a command in the subject is under way meanwhile. */
+/** The death of a process leads to the point. A command in the subject runs in the meantime. */
 function death(role: 'supervisor' | 'gateway' | 'writer' | 'worker'): Scenario {
   return {
     prepare: (arena) => arena.client.startExec('subject', { cmd: sleeping }),
@@ -222,7 +220,7 @@ const end: Scenario = {
   act: (arena) => arena.server.end(),
 };
 
-/** With nothing running the writer goes too. */
+/** All boxes are stopped first, so that the writer ends with the server. */
 const endOfAll: Scenario = {
   async prepare(arena) {
     for (const { id, status } of await arena.client.listBoxes())
@@ -231,10 +229,7 @@ const endOfAll: Scenario = {
   act: (arena) => arena.server.end(),
 };
 
-/**
- * The writer is away while a box is stopped, until the keeper gives it up; what the box's command printed last is
- * spilled meanwhile.
- */
+/** The writer is frozen while a box is stopped, so that the worker has to spill the last output of the command. */
 const spill: Scenario = {
   async prepare(arena) {
     const counting = ['sh', '-c', 'i=0; while true; do echo line-$i; i=$((i+1)); sleep 0.01; done'];
@@ -245,7 +240,7 @@ const spill: Scenario = {
     const worker = await arena.pidOf('worker', id);
     process.kill(worker, 'SIGSTOP');
     const stopped = stopSubject(arena);
-    stopped.catch(() => undefined); // What is killed may take the answer with it, before anybody waits for it.
+    stopped.catch(() => undefined); // A kill may end it before the code below awaits it.
     try {
       await eventually('the subject is stopping', async () => arena.stateOf(id) === 'stopping');
       await arena.freezeWriter();
@@ -256,7 +251,7 @@ const spill: Scenario = {
       'the worker has spilled, or is gone',
       async () => {
         if (arena.spills() > 0 || !(await arena.isAlive(worker))) return true;
-        await arena.freezeWriter(); // Another one may have come: on a busy host a worker takes its time.
+        await arena.freezeWriter(); // The keeper may have started another writer, if the worker is slow on a busy host.
         return false;
       },
       60_000,
@@ -322,7 +317,7 @@ const byStep: Readonly<Record<string, Scenario>> = {
 };
 
 export function scenarioOf(point: FaultPoint): Scenario {
-  if (point === 'supervisor.run.caller-gone') return createThatIsLeft;
+  if (point === 'supervisor.run.caller-gone') return createAndDisconnect;
   if (point === 'worker.exec.ordered') return execByRunner;
   const [process, step] = point.split('.');
   const scenario = byStep[`${process}.${step}`];

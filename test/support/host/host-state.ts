@@ -1,5 +1,5 @@
-// What a server has on its host against what it says it has: processes, sockets, homes, control groups, loop devices,
-// mounts, spills, the database. Used by the crash matrix and by chaos, which compare after every fault.
+// Compares the host with the answers of a server: processes, sockets, homes, control groups, loop devices, mounts,
+// spills and the database. After every fault, a box must have all that it needs, and nothing else may be left.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -7,34 +7,35 @@ import type { Box } from '../../../src/shared/api.ts';
 import { eventually } from '../runs/eventually.ts';
 import { processesOf } from './processes.ts';
 
-/** The kernel and the last steps of a removal need a moment; what is still wrong after this stays wrong. */
+/** The kernel and the last steps of a removal need some time. After this time a difference is an error. */
 const settleMs = 20_000;
 const settledStates = ['ready', 'stopped', 'failed'];
 
 /**
- * @param listBoxes what the server says now
- * @throws with one line for each thing that is not as it should be, once `settleMs` are over
+ * Waits until the host fits the answers of the server.
+ * @param listBoxes asks the server for its boxes
+ * @throws with one line for each difference that is still there after `settleMs`
  */
-export async function expectOrder(stateDir: string, listBoxes: () => Promise<Box[]>): Promise<void> {
+export async function expectConsistentHost(stateDir: string, listBoxes: () => Promise<Box[]>): Promise<void> {
   let wrong: string[] = [];
   await eventually(
-    'order',
+    'the host is consistent',
     async () => {
-      wrong = await findDisorder(stateDir, listBoxes).catch((error: unknown) => [String(error)]);
+      wrong = await findDifferences(stateDir, listBoxes).catch((error: unknown) => [String(error)]);
       return wrong.length === 0;
     },
     settleMs,
   ).catch(() => {
-    throw new Error(`not in order:\n  ${wrong.join('\n  ')}`);
+    throw new Error(`the host and the server differ:\n  ${wrong.join('\n  ')}`);
   });
 }
 
-async function findDisorder(stateDir: string, listBoxes: () => Promise<Box[]>): Promise<string[]> {
+async function findDifferences(stateDir: string, listBoxes: () => Promise<Box[]>): Promise<string[]> {
   const boxes = await listBoxes();
   const all = new Set(boxes.map(({ id }) => id));
   const running = new Set(boxes.filter(({ status }) => status === 'running').map(({ id }) => id));
   const { wrong: wrongRows, instanceId } = rowProblems(join(stateDir, 'boxrun.db'), all);
-  const surplus = (what: string, found: Iterable<string>, expected: ReadonlySet<string>) =>
+  const unexpected = (what: string, found: Iterable<string>, expected: ReadonlySet<string>) =>
     [...found].filter((id) => !expected.has(id)).map((id) => `${what} of ${id}`);
   return [
     ...boxes
@@ -42,10 +43,10 @@ async function findDisorder(stateDir: string, listBoxes: () => Promise<Box[]>): 
       .map(({ id }) => `${id} is in error without a reason`),
     ...wrongRows,
     ...(await processProblems(stateDir, running)),
-    ...surplus('a home', readdirSync(join(stateDir, 'boxes')), all),
-    ...surplus('a process', markedProcesses(stateDir).values(), running),
-    ...surplus('a control group', boxCgroups(instanceId), running),
-    ...surplus('a loop device', boxLoops(stateDir), running),
+    ...unexpected('a home', readdirSync(join(stateDir, 'boxes')), all),
+    ...unexpected('a process', markedProcesses(stateDir).values(), running),
+    ...unexpected('a control group', boxCgroups(instanceId), running),
+    ...unexpected('a loop device', boxLoops(stateDir), running),
     ...readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .filter((line) => line.includes(stateDir))
@@ -58,7 +59,7 @@ function rowProblems(path: string, all: ReadonlySet<string>): { wrong: string[];
   const db = new Database(path, { readonly: true });
   try {
     const rows = db.prepare('SELECT id, state FROM boxes').all() as { id: string; state: string }[];
-    const adrift = db
+    const runningInStoppedBox = db
       .prepare(
         `SELECT execs.id, boxes.state FROM execs JOIN boxes ON boxes.id = execs.box_id
       WHERE execs.status = 'running' AND boxes.state <> 'ready'`,
@@ -88,7 +89,7 @@ function rowProblems(path: string, all: ReadonlySet<string>): { wrong: string[];
       wrong: [
         ...rows.filter(({ state }) => !settledStates.includes(state)).map(({ id, state }) => `${id} is ${state}`),
         ...rows.filter(({ id }) => !all.has(id)).map(({ id }) => `${id} is in the database and not in the list`),
-        ...adrift.map(({ id, state }) => `${id} is running in a box that is ${state}`),
+        ...runningInStoppedBox.map(({ id, state }) => `${id} is running in a box that is ${state}`),
         ...endless.map((id) => `${id} has ended without an exit event`),
         ...doubled.map((id) => `${id} has an event twice`),
         ...gaps.map((id) => `${id} has a gap in its events`),
@@ -144,7 +145,7 @@ async function processProblems(stateDir: string, running: ReadonlySet<string>): 
   return wrong;
 }
 
-/** Processes on the host that say in their environment for which box they work. */
+/** Finds processes on the host whose environment names a box of this server. Returns the box ids by pid. */
 export function markedProcesses(stateDir: string): Map<number, string> {
   const mark = `BOXRUN_BOX_HOME=${join(stateDir, 'boxes')}/`;
   const found = new Map<number, string>();
@@ -156,7 +157,7 @@ export function markedProcesses(stateDir: string): Map<number, string> {
   return found;
 }
 
-/** Processes inside of boxes: they carry no mark, and live on when only their monitor is killed. */
+/** Finds the processes inside boxes. They have no mark, and they survive if only their monitor is killed. */
 export function boxedProcesses(stateDir: string): number[] {
   const pidsBelow = (dir: string): number[] => [
     ...quietly(() => readFileSync(join(dir, 'cgroup.procs'), 'utf8'), '')
@@ -172,7 +173,7 @@ function boxCgroups(instanceId: string): Set<string> {
   return new Set(instanceCgroups(instanceId).flatMap(subdirectories));
 }
 
-/** The group of one database, in each hierarchy. */
+/** Returns the paths of the control group of one database, one for each hierarchy. */
 export function instanceCgroups(instanceId: string): string[] {
   const parent = `boxrun-${instanceId.replace(/^inst_/, '')}`;
   const tops = ['/sys/fs/cgroup', ...subdirectories('/sys/fs/cgroup').map((name) => join('/sys/fs/cgroup', name))];
@@ -193,7 +194,7 @@ function subdirectories(path: string): string[] {
   return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
 }
 
-/** Boxes whose disk is on a loop device. */
+/** Returns the ids of boxes whose disk is on a loop device. */
 export function boxLoops(stateDir: string): Set<string> {
   const files = readdirSync('/sys/block')
     .filter((name) => name.startsWith('loop'))

@@ -1,5 +1,5 @@
-// Finds whatever a box may have left on the host: processes, mounts in any mount namespace, loop devices, control
-// groups, files. Engine-neutral: a box is known by its id and its home directory. Used at the end of system tests.
+// Finds everything that a box has left on the host: processes, mounts in any mount namespace, loop devices, control
+// groups and files. It works for every engine, because it only needs the id and the home directory of the box.
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,11 +10,11 @@ export interface LeakScope {
   readonly instanceId?: string;
 }
 
-/** The kernel lets go of mount namespaces and loop devices a moment after the last process. */
+/** The kernel frees mount namespaces and loop devices a moment after the last process has ended. */
 const settleMs = 3_000;
 const pollMs = 20;
 
-/** Throws an error that lists everything that is left of the box. */
+/** @throws with a list of everything that is still left of the box after `settleMs` */
 export async function expectNoLeaks(scope: LeakScope): Promise<void> {
   const deadline = Date.now() + settleMs;
   for (;;) {
@@ -25,7 +25,7 @@ export async function expectNoLeaks(scope: LeakScope): Promise<void> {
   }
 }
 
-/** One line per thing that is left. */
+/** Returns one line for each thing that is left. */
 export function findLeaks({ boxId, homeDir, instanceId }: LeakScope): string[] {
   const words = [boxId, ...(homeDir === undefined ? [] : [homeDir])];
   const groups = [boxId, ...(instanceId === undefined ? [] : [`boxrun-${instanceId.replace(/^inst_/, '')}`])];

@@ -1,5 +1,6 @@
-// A control group of a test's own, in the hierarchies by which systemd ends a service, and its end the way systemd does
-// it (systemd.kill(5), KillMode=control-group): TERM to everything in it, then KILL to everything that is left.
+// Makes a control group for one test, in the hierarchies that systemd uses for services. It can end the group as
+// systemd does, systemd.kill(5), KillMode=control-group: SIGTERM to each process in it, then SIGKILL to the remaining
+// ones.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { killQuietly } from '../../../src/shared/process/child-process.ts';
@@ -10,22 +11,22 @@ const hierarchies = existsSync(join(root, 'cgroup.controllers'))
   ? [root]
   : ['systemd', 'unified'].map((name) => join(root, name)).filter((path) => existsSync(join(path, 'cgroup.procs')));
 
-/** The top of version 2, on hosts that have it. */
+/** The root directory of version 2 of control groups, if the host has it. */
 export const version2 = hierarchies.find((path) => path === root || path.endsWith('/unified'));
 
 let count = 0;
 
 export interface OwnGroup {
-  /** Its path in each hierarchy. */
+  /** The path of the group, relative to each hierarchy. */
   readonly path: string;
-  /** A program and its arguments: what stands behind them runs in the group. */
+  /** A program and its arguments. A command that is appended to them runs in the group. */
   readonly launcher: readonly string[];
   pids(): number[];
-  /** TERM, then KILL after `graceMs` milliseconds; resolves when the group is empty. */
+  /** Sends SIGTERM, then SIGKILL after `graceMs` milliseconds. Resolves when the group is empty. */
   endLikeSystemd(graceMs: number): Promise<void>;
   /**
-   * Removes it, the group above it, and what is empty beside it: a worker that outlives its server by a moment leaves
-   * an empty group behind, until the next server.
+   * Removes the group, its parent and the empty groups beside it. A worker that ends a moment after its server leaves
+   * such an empty group behind.
    */
   remove(): Promise<void>;
 }
@@ -70,7 +71,7 @@ function tryRemove(directory: string): boolean {
     }
     rmdirSync(directory);
   } catch {
-    // Something is in it.
+    // The group is not empty.
   }
   return !existsSync(directory);
 }

@@ -1,5 +1,5 @@
-// The processes of one server, found from outside: whatever has a file of its state directory open and calls itself
-// boxrun.
+// Finds the processes of one server through /proc. A process belongs to it if its title begins with `boxrun` and a file
+// of the state directory is open in it.
 import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -8,7 +8,7 @@ export type Role = 'keeper' | 'supervisor' | 'gateway' | 'writer' | 'worker';
 export interface FoundProcess {
   readonly pid: number;
   readonly role: Role;
-  /** Of a worker: its box, or 'spare'. */
+  /** The box of a worker, or 'spare'. Null for other roles. */
   readonly box: string | null;
 }
 
@@ -28,11 +28,11 @@ async function inspect(pid: number, stateDir: string): Promise<FoundProcess | nu
     if (!targets.some((target) => target.startsWith(join(stateDir, '/')))) return null;
     return { pid, role: role as Role, box: box ?? null };
   } catch {
-    return null; // It ended while we looked.
+    return null; // The process has ended in the meantime.
   }
 }
 
-/** The one process of a role, or the worker of a box. */
+/** Finds the one process of a role, or the worker of a box. @throws when there is not exactly one */
 export async function processOf(stateDir: string, role: Role, box?: string): Promise<FoundProcess> {
   const matching = (await processesOf(stateDir)).filter(
     (entry) => entry.role === role && (box === undefined || entry.box === box),
@@ -41,13 +41,13 @@ export async function processOf(stateDir: string, role: Role, box?: string): Pro
   return matching[0] as FoundProcess;
 }
 
-/** From now on `peakMemoryMb` tells of what comes after (clear_refs of proc(5)). */
+/** Resets the peaks, so that `peakMemoryMb` reports only later ones (clear_refs in proc(5)). */
 export async function forgetPeaks(stateDir: string): Promise<void> {
   for (const { pid } of await processesOf(stateDir))
     await writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => undefined);
 }
 
-/** The most resident memory that each process of a server has had so far, in MB, by role (and box). */
+/** Returns the peak of resident memory of each process of a server, in MB, by role (and box). */
 export async function peakMemoryMb(stateDir: string): Promise<Record<string, number>> {
   const peaks: Record<string, number> = {};
   for (const { pid, role, box } of await processesOf(stateDir)) {

@@ -1,5 +1,6 @@
-// What a load does to everybody else: the time of one short request, measured in turns without the load and with it in
-// the same run, so that whatever else this machine does falls on both. And clients that do not read what they are sent.
+// Measures how a load slows down other clients: the time of one short request, in turns without and with the load. Both
+// are measured in the same run, so other work of this machine affects both. Also has clients that do not read their
+// answer.
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { expect } from 'vitest';
@@ -20,11 +21,11 @@ export interface Turns {
 export interface Comparison {
   readonly quietMs: number;
   readonly loadedMs: number;
-  /** Of the medians: 1.2 is slower by a fifth. */
+  /** The ratio of the medians. 1.2 means that a request takes a fifth longer with the load. */
   readonly ratio: number;
 }
 
-/** Medians of `sample` without and with the load; printed. Every other round begins with the load. */
+/** Measures and prints the medians of `sample` without and with the load. Every second round begins with the load. */
 export async function compareLatency(
   what: string,
   sample: () => Promise<unknown>,
@@ -44,7 +45,7 @@ export async function compareLatency(
     await measure(times.loaded);
     await load.off();
   };
-  await measure([]); // What happens only once is nobody's load.
+  await measure([]); // Warms up first, because the first requests are slower.
   for (let round = 0; round < rounds; round++) {
     if (round % 2 === 1) await loaded();
     await measure(times.quiet);
@@ -63,7 +64,7 @@ function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? NaN;
 }
 
-/** No process of the server has ever had more memory than it may; the peaks are printed. */
+/** Expects that no process of the server ever had more memory than its bound. Prints the peaks. */
 export async function expectBoundedMemory(stateDir: string, what: string): Promise<void> {
   const peaks = await peakMemoryMb(stateDir);
   console.log(`${what}: peaks of memory in MB: ${JSON.stringify(peaks)}`);
@@ -75,15 +76,15 @@ export async function expectBoundedMemory(stateDir: string, what: string): Promi
 
 export interface StuckClient {
   readonly answer: IncomingMessage;
-  /** Everything, from now on as fast as it comes. */
+  /** Reads the rest of the answer without pauses. */
   readAll(): Promise<string>;
   leave(): void;
 }
 
-/** A client that reads the head of an answer, and then nothing. */
+/** Opens a client that reads the headers of an answer, and then nothing. */
 export async function openStuck(port: number, path: string): Promise<StuckClient> {
   const outgoing = request({ host: '127.0.0.1', port, path, agent: false }).end();
-  outgoing.on('error', () => undefined); // It is left.
+  outgoing.on('error', () => undefined); // `leave` breaks the connection.
   const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
   return {
     answer,

@@ -1,10 +1,10 @@
-// Reads Prometheus' text format, strictly: every line is a comment, or a sample that was announced by its HELP and
-// TYPE.
+// Parses the text format of Prometheus strictly: every line is a comment or a sample. A TYPE line must come before the
+// samples of a name.
 export type Samples = ReadonlyMap<string, number>;
 
 const sampleForm = /^([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\.)*",?)*)\})? (-?[0-9.eE+-]+|NaN|\+Inf)$/;
 
-/** Samples by `name{labels}`, as they are written. @throws for a line of another form */
+/** Returns the samples by `name{labels}`, as in the text. @throws for a line in another format */
 export function parsePrometheus(text: string): Samples {
   const samples = new Map<string, number>();
   const announced = new Set<string>();
@@ -25,7 +25,7 @@ export function parsePrometheus(text: string): Samples {
   return samples;
 }
 
-/** The sum of the samples of a name whose labels contain all of these words. */
+/** Adds the samples of a name whose labels contain all of these words. Returns null if there are none. */
 export function sumOf(samples: Samples, name: string, ...words: readonly string[]): number | null {
   const found = [...samples].filter(
     ([key]) => (key === name || key.startsWith(`${name}{`)) && words.every((word) => key.includes(word)),

@@ -1,6 +1,6 @@
-// Many boxes one after the other on one server, each created, used and removed, and what the server holds at the fifth
-// part of them and at the end: it must be the same. What is counted is of this server alone; others may run on the same
-// machine.
+// Creates, uses and removes very many boxes on one server. After a fifth of the boxes and at the end it counts what the
+// server holds: processes, descriptors, files, memory. Both counts must be the same. Only things of this server count,
+// because others may run on the same machine.
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import {
   boxedProcesses,
   boxLoops,
   expectIntegrity,
-  expectOrder,
+  expectConsistentHost,
   instanceCgroups,
   instanceIdOf,
   markedProcesses,
@@ -25,35 +25,36 @@ export interface SoakOptions {
   readonly onProgress?: (line: string) => void;
 }
 
-/** By name, in the order in which they are printed. */
+/** Counts by name, in the order in which they are printed. */
 type Holdings = Readonly<Record<string, number>>;
 
 export interface SoakReport {
   readonly boxes: number;
   readonly execs: number;
-  /** At the fifth part, and at the end. */
+  /** The counts after a fifth of the boxes. */
   readonly early: Holdings;
+  /** The counts at the end. */
   readonly late: Holdings;
-  /** A line for each that is not flat. */
+  /** A line for each count that has grown. */
   readonly grown: readonly string[];
   readonly seconds: number;
 }
 
 const clientsAtOnce = 4;
 const longLived = ['keeper', 'supervisor', 'gateway', 'writer'] as const;
-/** The kernel lets go of mounts and groups a moment after the last process; a closed connection is noticed as soon. */
+/** The kernel frees mounts and control groups a moment after the last process has ended. So do closed connections. */
 const settleMs = 20_000;
 const settlePauseMs = 500;
 
 /**
- * Memory is flat within this: V8 collects when its heap has grown by some share, not when it could, so two looks at one
- * process that leaks nothing differ by as much. A leak of 20 KB a box, or 1 KB a command, goes over it between the
- * 200th box and the 1,000th.
+ * Growth of memory below this is noise. V8 collects garbage only when its heap has grown by some share, so a process
+ * without a leak varies by this much. A leak of 20 KB per box, or of 1 KB per command, is larger between box 200 and
+ * box 1,000.
  */
 const memoryNoiseMb = 16;
 /**
- * Of a short soak: the writer's log of changes, which has a bound, is not full at the first look. Each command is two
- * changes.
+ * The writer keeps recent state events, up to this bound. In a short soak they are not complete at the first count, so
+ * the writer may still grow by this much. Each command makes two state events.
  */
 const logFillsMb = limits.statesKeptBytesMax / 2 ** 20;
 const logIsFullAfterCommands = limits.statesKeptMax / 2;
@@ -79,14 +80,14 @@ export async function runSoak({ boxes, execs, onProgress = () => undefined }: So
     await server.close();
     return { boxes, execs: perBox * boxes, early: before, late: after, grown: findGrowth(wanted, after), seconds };
   } catch (error) {
-    await server.abandon();
+    await server.killAll();
     throw error;
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }
 }
 
-/** With a client of its own: how many connections it leaves open for later is not the server's doing. */
+/** Uses its own client, so that idle connections of a client do not count for the server. */
 async function useBoxes(
   { stateDir }: CrashServer,
   from: number,
@@ -108,7 +109,7 @@ async function useBoxes(
   await Promise.all(Array.from({ length: clientsAtOnce }, work));
 }
 
-/** Short and longer output, a failure, a cancel, a file up and down; some are stopped and started between. */
+/** Runs commands with short and longer output, failures and cancels in one box. Some boxes are also stopped. */
 async function useBox(client: BoxRunClient, index: number, execs: number): Promise<void> {
   const box = await client.create({ image: 'base', name: `soak-${index}`, cpu: 1, memory_mb: 64, disk_size_gb: 1 });
   for (let count = 0; count < execs; count++) {
@@ -119,7 +120,7 @@ async function useBox(client: BoxRunClient, index: number, execs: number): Promi
     await useCommand(client, box.id, count);
   }
   if (index % 5 === 0) {
-    await client.startExec(box.id, { cmd: ['sleep', '1000'] }); // Ends with its box.
+    await client.startExec(box.id, { cmd: ['sleep', '1000'] }); // The stop of the box ends it.
     await client.stopBox(box.id);
   }
   await client.removeBox(box.id, { force: true });
@@ -142,9 +143,9 @@ async function useCommand(client: BoxRunClient, box: string, count: number): Pro
     throw new Error(`command ${count} of ${box} gave ${result.exitCode}, ${result.stdout.length} characters`);
 }
 
-/** Once nothing is left of any box, and nothing changes any more; or is no more than `wanted`. */
+/** Counts when nothing is left of any box, and the counts no longer change or are not above `wanted`. */
 async function holdingsOf(server: CrashServer, temporary: string, wanted?: Holdings): Promise<Holdings> {
-  await expectOrder(server.stateDir, () => server.client.listBoxes());
+  await expectConsistentHost(server.stateDir, () => server.client.listBoxes());
   const deadline = Date.now() + settleMs;
   for (let last: Holdings | null = null; ;) {
     const now = await countHoldings(server.stateDir, temporary);
@@ -211,7 +212,7 @@ function memoryMb(pid: number): number {
   return Math.round(Number(kilobytes) / 1024);
 }
 
-/** Everything that is no directory. */
+/** Lists everything below a directory that is not a directory itself. */
 function filesBelow(directory: string): string[] {
   return namesIn(directory).flatMap((name) => {
     const path = join(directory, name);

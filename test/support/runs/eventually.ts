@@ -1,11 +1,12 @@
-// Waiting in tests for what can be seen only by looking at it again and again. Every wait has a deadline, and a wait
-// that fails says what did not come.
+// Waits in tests by polling. Every wait has a deadline, and its error names the condition.
+// Use it for conditions that send no event.
 
 const pauseMs = 5;
 
 /**
- * Waits until `condition` gives something, and gives that.
- * @throws after `timeoutMs` milliseconds, naming `what`
+ * Polls `condition` until its result is not null, undefined or false. Returns that result.
+ * @param what the condition in words, for the error
+ * @throws after `timeoutMs` milliseconds
  */
 export async function eventually<T>(
   what: string,

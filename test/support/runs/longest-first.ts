@@ -1,8 +1,8 @@
-// The order in which vitest starts test files: the longest first, so that none of them is left to run alone at the end.
-// A file that the list does not name comes after it, in vitest's own order.
+// Sorts the test files for vitest: the longest files first, so that no long file runs alone at the end.
+// Files that are not in the list come later, in the order of vitest.
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** Seconds on two slow processors. Only the order of magnitude matters. */
+/** The long files, with their seconds on two slow processors. Only the order of magnitude matters. */
 const longest = [
   'crash/supervision', // 130
   'chaos/chaos', // 70

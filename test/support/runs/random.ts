@@ -1,8 +1,8 @@
-// Numbers that a seed decides, for tests that can be replayed. Each actor of a test has a generator of its own, so that
-// its choices depend on no other actor's timing.
+// Random numbers from a seed, so that a test can be repeated with the same choices. Each actor of a test has its own
+// generator, so its choices do not depend on the timing of other actors.
 
 export interface Random {
-  /** A whole number from 0 on, below `count`. */
+  /** A whole number from 0 to `count` - 1. */
   below(count: number): number;
   /** A whole number from `least` to `most`. */
   whole(least: number, most: number): number;
@@ -10,7 +10,7 @@ export interface Random {
   pick<T>(values: readonly T[]): T;
 }
 
-/** mulberry32: good enough to choose, and a page of arithmetic shorter than anything better. */
+/** The generator is mulberry32, which is short and good enough for choices in tests. */
 export function createRandom(seed: number): Random {
   let state = seed >>> 0;
   const next = () => {

@@ -1,4 +1,5 @@
-// A process of its own that runs a piece of TypeScript against the project's sources, for tests that kill it.
+// Runs a piece of TypeScript against the sources of the project in a separate process, so that a test can kill it.
+// The process is killed at the end of the test.
 import { build } from 'esbuild';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
@@ -12,21 +13,21 @@ const root = fileURLToPath(new URL('../../..', import.meta.url));
 export interface TypescriptChild {
   readonly child: ChildProcess;
   readonly pid: number;
-  /** The next line that it prints. */
+  /** Resolves with the next line that the process prints. */
   line(): Promise<string>;
   readonly exited: Promise<void>;
 }
 
 /**
- * Runs `source`, whose imports are relative to the root of the project (`./src/...`). It is killed with the test.
- * `beside` are more programs, by file name, that lie in the same directory.
+ * Runs `source`, whose imports are relative to the root of the project (`./src/...`).
+ * @param beside more programs for the same directory, by file name
  */
 export async function runTypescript(
   source: string,
   beside: Readonly<Record<string, string>> = {},
 ): Promise<TypescriptChild> {
   const directory = temporaryDirectory();
-  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules')); // What stays outside of the bundle.
+  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules')); // Some packages are not in the bundle.
   await Promise.all(
     Object.entries({ ...beside, 'child.mjs': source }).map(([name, contents]) =>
       bundle(contents, join(directory, name)),

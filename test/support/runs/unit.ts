@@ -1,5 +1,5 @@
-// What unit tests share: a temporary directory that goes with its test, a logger that keeps quiet, random numbers that
-// come out the same each time, and waiting for something to become true.
+// Tools for unit tests: a temporary directory that is removed with its test, a silent logger, random pieces of a
+// buffer, and promises that the test settles.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { onTestFinished } from 'vitest';
 import type { Logger } from '../../../src/shared/observe/log.ts';
 import type { Random } from './random.ts';
 
-/** An empty directory, deleted when the test is over. Its path is short enough for a Unix socket. */
+/** Makes an empty directory, which is removed at the end of the test. Its path is short enough for a Unix socket. */
 export function temporaryDirectory(): string {
   const path = mkdtempSync(join(tmpdir(), 'bxr-'));
   onTestFinished(() => {
@@ -19,7 +19,7 @@ export function temporaryDirectory(): string {
 
 export const quietLog: Logger = pino({ level: 'silent' });
 
-/** `whole` cut at random places into pieces that together are the same. */
+/** Cuts `whole` at random places into pieces of at most `longest` bytes. */
 export function cutAtRandom(whole: Buffer, random: Random, longest: number): Buffer[] {
   const pieces: Buffer[] = [];
   for (let from = 0; from < whole.length;) {
@@ -30,7 +30,7 @@ export function cutAtRandom(whole: Buffer, random: Random, longest: number): Buf
   return pieces;
 }
 
-/** A promise with its ends in the test's hands. */
+/** Makes a promise that the test resolves or rejects itself. */
 export function promiseInHand<T>(): {
   promise: Promise<T>;
   resolve: (value: T) => void;
@@ -45,7 +45,7 @@ export function promiseInHand<T>(): {
   return { promise, resolve, reject };
 }
 
-/** Lets everything that is due in the event loop happen. */
+/** Waits for some turns of the event loop, so that everything that is due has run. */
 export async function settle(turns = 5): Promise<void> {
   for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,4 +1,5 @@
-// The table that `npm run test:security` ends with: each attack, and how it was refused.
+// Prints the table at the end of `npm run test:security`: each attack, and how it was refused.
+// The name of a suite says who attacks, and the name of a test says how.
 import type { Reporter, TestModule } from 'vitest/node';
 
 const whatWidth = 62;
@@ -19,10 +20,9 @@ export default class AttackReporter implements Reporter {
         const { state } = attack.result();
         if (state === 'skipped' || state === 'pending') continue;
         const held = state === 'passed';
-        if (held && attack.meta().refusal === undefined) continue; // What is allowed, for comparison.
+        if (held && attack.meta().refusal === undefined) continue; // A plain test, which shows what is allowed.
         if (held) refused++;
         else succeeded++;
-        // The outer name says who attacks, the inner one how.
         const suite = attack.parent.type === 'suite' ? attack.parent.name : module.relativeModuleId;
         if (suite !== who) process.stdout.write(`\n${suite} … (${module.relativeModuleId})\n`);
         who = suite;

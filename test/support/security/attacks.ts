@@ -1,5 +1,5 @@
-// Tests that are attacks: each tries something for real, asserts that it was refused, and says how; attack-reporter.ts
-// prints what they said. `attack` is a test like any other.
+// Defines `attack`: a test that really tries an attack, expects that it is refused, and records how.
+// attack-reporter.ts prints these records.
 import { test } from 'vitest';
 import type { Answer } from '../servers/server.ts';
 
@@ -10,14 +10,17 @@ declare module 'vitest' {
   }
 }
 
-/** @param run throws when the attack succeeds; gives in a few words how it was refused */
+/**
+ * Defines a test that is an attack.
+ * @param run throws when the attack succeeds. Otherwise it returns in a few words how the attack was refused
+ */
 export function attack(what: string, run: () => Promise<string>): void {
   test(what, async ({ task }) => {
     task.meta.refusal = await run();
   });
 }
 
-/** The refusal of a request, in a few words; throws when it was none, or another one than `code`. */
+/** Describes the refusal of a request in a few words. @throws when the request was not refused with `code` */
 export function refusalOf(answer: Pick<Answer, 'status' | 'json' | 'text'>, code: string): string {
   if (answer.status < 400 || answer.json.code !== code)
     throw new Error(`not refused with ${code}: ${answer.status} ${answer.text.slice(0, 500)}`);

@@ -1,5 +1,5 @@
-// A real server on a state directory of its own for tests that kill its processes: `boxrun serve` from dist/.
-// Closing asserts that nothing of it is left: no process, VM, mount, socket, box directory.
+// Runs a real server (`boxrun serve` from dist/) on its own state directory, for tests that kill its processes.
+// `close` fails if a process, VM, mount, socket or box directory is left.
 import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,33 +16,30 @@ import { cacheHome, seedState } from './state-seed.ts';
 export interface CrashServer {
   readonly stateDir: string;
   readonly client: BoxRunClient;
-  /** SIGKILL to one process; resolves when it is gone. */
+  /** Sends SIGKILL to one process. Resolves when the process has gone. */
   kill(role: Role, box?: string): Promise<void>;
-  /** Starts `boxrun serve` again after the keeper was killed; resolves when it takes requests. */
+  /** Starts `boxrun serve` again after the keeper has ended. Resolves when the server answers requests. */
   serve(): Promise<void>;
-  /** What the present `serve` has printed. */
+  /** Returns everything that the present `serve` has printed. */
   said(): string;
-  /** Ends `serve` in order, with SIGTERM. */
+  /** Ends `serve` in order, with SIGTERM. Returns its exit code, or null if it had ended before. */
   end(): Promise<number | null>;
   /** Removes every box, ends the server, and asserts that nothing is left. */
   close(): Promise<void>;
-  /**
-   * After a failure: everything of this server is killed. Its state directory stays, for whoever looks into the
-   * failure.
-   */
-  abandon(): Promise<void>;
+  /** Kills all processes of the server after a failure. The state directory stays, so that a person can look at it. */
+  killAll(): Promise<void>;
 }
 
 export interface CrashServerOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** container when absent. */
+  /** The default is container. */
   readonly driver?: 'boxlite' | 'container';
-  /** A new one when absent. */
+  /** The default is a new directory. */
   readonly stateDir?: string;
-  /** The file of the command line; that of dist/ when absent. It is looked for at each start. */
+  /** The file of the command line. The default is that of dist/. A test can replace it between two starts. */
   readonly program?: string;
-  /** A program and its arguments that become `serve`, asked for at each start; none when absent. */
+  /** Returns a program and its arguments that become `serve`. Called at each start. The default is none. */
   readonly launcher?: () => readonly string[];
 }
 
@@ -72,7 +69,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
 
   const end = async () => (await serving?.end()) ?? null;
 
-  // The answer to whether VMs boot holds for this boot of the host: the next server need not find out again.
+  // The probe of BoxLite takes long, and its result is valid until the host boots again. So later servers reuse it.
   const probe = join(tmpdir(), 'boxrun-probe-boxlite.json');
   const ownProbe = probeFileOf(stateDir, 'boxlite');
   if (options.driver === 'boxlite') await copyFile(probe, ownProbe).catch(() => undefined);
@@ -104,7 +101,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
       await rm(stateDir, { recursive: true, force: true });
       expect({ leftBoxes, mounts, sockets, engines }).toEqual({ leftBoxes: [], mounts: [], sockets: [], engines: [] });
     },
-    async abandon() {
+    async killAll() {
       for (let round = 0; round < 3; round++) {
         for (const { pid } of await processesOf(stateDir)) killQuietly(pid, 'SIGKILL');
         for (const pid of markedProcesses(stateDir).keys()) killQuietly(pid, 'SIGKILL');
@@ -116,7 +113,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   };
 }
 
-/** Command lines of whatever still works below the state directory: VMs, container monitors, image tools. */
+/** Finds VMs, container monitors and image tools of a state directory. Returns their command lines. */
 async function enginesOf(stateDir: string): Promise<string[]> {
   const found = [];
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
@@ -144,7 +141,7 @@ export interface Collected {
   readonly exit: ExitEvent;
 }
 
-/** Everything of an exec, over lost connections; asserts that seq starts at 0 and has no gap. */
+/** Reads all events of a command, also over lost connections. Fails if seq does not start at 0 or has a gap. */
 export async function collect(client: BoxRunClient, exec: Pick<Exec, 'id' | 'box_id'>): Promise<Collected> {
   const pieces = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
   const seqs: number[] = [];
@@ -173,7 +170,7 @@ export function counted(lines: number): string {
   return Array.from({ length: lines }, (_, index) => `line-${index}\n`).join('');
 }
 
-/** For much text: says where two differ, not all that comes after. */
+/** Compares long texts. On a difference it shows only the text around the first one. */
 export function expectSameText(actual: string, expected: string): void {
   let at = 0;
   while (at < actual.length && actual[at] === expected[at]) at++;

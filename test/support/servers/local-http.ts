@@ -1,5 +1,5 @@
-// One plain GET by a server's Unix socket, on a connection of its own and under a deadline: for tests that kill whoever
-// answers.
+// Sends one plain GET to the Unix socket of a server, on a new connection and with a deadline. So a test can ask while
+// processes of the server are killed.
 import { request } from 'node:http';
 import { defaultSocket } from '../../../src/shared/settings/socket-place.ts';
 
@@ -11,7 +11,7 @@ export interface LocalAnswer {
 
 const timeoutMs = 3_000;
 
-/** @throws when nobody answers in time */
+/** @throws when no answer comes within `timeoutMs` */
 export function getLocal(stateDir: string, path: string): Promise<LocalAnswer> {
   return new Promise((resolve, reject) => {
     const outgoing = request(

@@ -1,5 +1,5 @@
-// Rows by the hundred thousand, written straight into the database of a server that does not run: for tests of lists,
-// for which running as many commands would take hours.
+// Writes very many rows of commands directly into the database of a stopped server. Running that many commands would
+// take hours.
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import type { TestServer } from './server.ts';
@@ -9,7 +9,7 @@ import { processesOf } from '../host/processes.ts';
 export interface ManyRows {
   readonly box: string;
   readonly execs: number;
-  /** A letter with which their ids begin. */
+  /** The letter with which the ids of the commands begin. */
   readonly letter: string;
   /** The one argument of each command. */
   readonly argument?: string;
@@ -30,7 +30,7 @@ export async function addManyExecs(
                           stopped_at, driver, image_source)
        VALUES (?, 'stopped', 'stopped', 'base', 1, 64, 1, 0, '/root', ?, ?, 'container', '{"kind":"registry","reference":"base"}')`,
     ).run(box, at, at);
-    // Many of one millisecond: they are told apart by their order alone.
+    // A hundred commands have the same time, so that only their order in the table can tell them apart.
     db.prepare(
       `INSERT INTO execs (id, box_id, status, cmd, exit_code, created_at, finished_at)
        WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)
@@ -44,7 +44,7 @@ export async function addManyExecs(
   await server.start();
 }
 
-/** The ids that `addManyExecs` makes, in the order of the list: newest first. */
+/** Returns the ids that `addManyExecs` makes, in the order of a list: newest first. */
 export function idsOfManyExecs({ execs, letter }: ManyRows): string[] {
   return Array.from({ length: execs }, (_, index) => `exec_${letter}${String(execs - 1 - index).padStart(11, '0')}`);
 }

@@ -1,5 +1,5 @@
-// The BoxRun of an earlier commit, from test/fixtures/upgrade: its program, and a state directory as it left it.
-// An installed program has a directory to itself. An upgrade puts the program of dist/ in its place, as npm does it.
+// Installs the BoxRun of an earlier commit from test/fixtures/upgrade: its program, and a state directory that it left.
+// The program has its own directory. An upgrade replaces that directory by the program of dist/, as npm does.
 import { execFile } from 'node:child_process';
 import { cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,19 +9,19 @@ const run = promisify(execFile);
 const root = join(import.meta.dirname, '../../..');
 const fixtures = join(root, 'test/fixtures/upgrade');
 
-/** What that commit serves at /openapi.json. */
+/** Returns the /openapi.json of that commit. */
 export async function oldApiDocument(): Promise<unknown> {
   return JSON.parse(await readFile(join(fixtures, 'openapi.json'), 'utf8'));
 }
 
-/** Puts the old program into `directory`, which is made. Gives its command line's file. */
+/** Makes `directory` and unpacks the old program into it. Returns the file of its command line. */
 export async function installOldProgram(directory: string): Promise<string> {
   await unpack('program', directory);
   await linkPackages(directory);
   return join(directory, 'dist/cli.js');
 }
 
-/** Puts the program of dist/ in the place of that in `directory`. Processes go on with what they have loaded of it. */
+/** Replaces the program in `directory` by that of dist/. Running processes keep the code that they have loaded. */
 export async function upgradeProgram(directory: string): Promise<void> {
   const next = `${directory}.next`;
   await mkdir(next);
@@ -35,16 +35,16 @@ export async function upgradeProgram(directory: string): Promise<void> {
   await rm(`${directory}.old`, { recursive: true });
 }
 
-/** Of a state directory of that commit: what it answered when its boxes had stopped. */
+/** The answers of that commit for its state directory, after its boxes were stopped. */
 export interface OldAnswers {
   readonly boxes: readonly Readonly<Record<string, unknown>>[];
-  /** By box. */
+  /** By box id. */
   readonly execs: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[]>>;
-  /** By command: a stream of events. */
+  /** The text of the output stream, by command id. */
   readonly events: Readonly<Record<string, string>>;
 }
 
-/** Unpacks that state directory into `stateDir`. */
+/** Unpacks the state directory of that commit into `stateDir`. */
 export async function unpackOldState(stateDir: string): Promise<OldAnswers> {
   await unpack('state', stateDir);
   const directory = join(stateDir, 'answers');
@@ -72,7 +72,7 @@ async function unpack(name: string, directory: string): Promise<void> {
   await run('tar', ['--extract', '--xz', '--file', join(fixtures, `${name}.tar.xz`), '--directory', directory]);
 }
 
-/** The packages that no bundle contains are the checkout's. */
+/** Links node_modules of this checkout, because some packages are not in the bundles. */
 async function linkPackages(directory: string): Promise<void> {
   await symlink(join(root, 'node_modules'), join(directory, 'node_modules'));
 }

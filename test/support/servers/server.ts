@@ -1,6 +1,6 @@
-// A real `boxrun serve` for tests of the contract: from dist/, container driver, a state directory of its own, a port
-// that the system chooses. `call` speaks plain HTTP to it, by TCP or by the Unix socket, and fails for an answer that
-// is not as /openapi.json describes it; `close` asserts that nothing is left.
+// Runs a real server (`boxrun serve` from dist/) with the container driver, its own state directory and a free port.
+// `call` sends plain HTTP over TCP or the Unix socket, and fails if the answer does not fit /openapi.json. `close`
+// fails if something is left.
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -23,12 +23,12 @@ export { cliBundle } from './serving.ts';
 export interface Call {
   readonly method?: string;
   readonly path: string;
-  /** Sent as JSON, unless it is text already. */
+  /** A string is sent unchanged. Everything else is sent as JSON. */
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
   readonly via?: 'tcp' | 'socket';
   readonly signal?: AbortSignal;
-  /** For an answer that does not end: its beginning is enough. */
+  /** True for an answer that does not end. Then only its beginning is read. */
   readonly isEndless?: boolean;
 }
 
@@ -43,11 +43,11 @@ export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly text: string;
-  /** The body as JSON; whoever asks knows what it is to be. */
+  /** The body as JSON. It throws if the body is not JSON. */
   readonly json: JsonBody;
-  /** The same, where it is a list. */
+  /** The body as JSON, if it is a list. */
   readonly list: readonly unknown[];
-  /** Statuses of interim answers. */
+  /** The statuses of interim answers (1xx). */
   readonly interim: readonly number[];
 }
 
@@ -56,14 +56,14 @@ export interface TestServer {
   readonly port: number;
   readonly socketPath: string;
   readonly client: BoxRunClient;
-  /** For the command line and other programs. */
+  /** The environment with which the command line and other programs find this server. */
   readonly env: NodeJS.ProcessEnv;
   call(call: Call): Promise<Answer>;
-  /** @throws when an answer that came another way is not as described */
+  /** Checks an answer that did not come from `call`. @throws when it does not fit /openapi.json */
   check(method: string, path: string, answer: Pick<Answer, 'status' | 'headers' | 'text'>): void;
-  /** Ends `serve` in order; boxes stay as they are told to. */
+  /** Ends `serve` in order. --on-exit decides what happens to its boxes. */
   stop(): Promise<void>;
-  /** Starts it again. */
+  /** Starts `serve` again. */
   start(): Promise<void>;
   /** Removes every box, ends the server, and asserts that nothing is left. */
   close(): Promise<void>;
@@ -74,14 +74,11 @@ export interface ServerOptions {
   readonly maxMemoryMb?: number;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** A program and its arguments that become `serve`: so it has what they set. */
+  /** A program and its arguments that become `serve`. It can set limits, for example. */
   readonly launcher?: readonly [string, ...string[]];
-  /** A path below a directory of its own. */
+  /** The path of the state directory below a new temporary directory. */
   readonly stateDirName?: string;
-  /**
-   * Whether the state directory is empty, as that of a new user. Otherwise it has what an earlier server left: see
-   * state-seed.ts.
-   */
+  /** True for an empty state directory, as a new user has it. Otherwise it is a copy of the seed (state-seed.ts). */
   readonly isFresh?: boolean;
 }
 
@@ -128,7 +125,7 @@ export async function startServer({
 
   function check(method: string, path: string, answer: Pick<Answer, 'status' | 'headers' | 'text'>): void {
     const complaint = conformance.complaintAt(method, path, answer);
-    if (complaint !== null) throw new Error(`${method} ${path} is not answered as described: ${complaint}`);
+    if (complaint !== null) throw new Error(`the answer to ${method} ${path} is not as described: ${complaint}`);
   }
 
   return {
@@ -154,7 +151,7 @@ export async function startServer({
       for (const box of await client.listBoxes()) await client.removeBox(box.id, { force: true });
       await client.close();
       await stop();
-      // There nobody can look at the log afterwards.
+      // The log of a server in the lab is lost with the lab, so it is printed.
       if (process.env['BOXRUN_IN_LAB'] !== undefined)
         process.stderr.write(await readFile(join(statePaths(stateDir).logsDir, 'keeper.log'), 'utf8'));
       await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
@@ -175,7 +172,7 @@ async function seedInto(stateDir: string): Promise<void> {
   await seedState(stateDir);
 }
 
-/** What Node warned of in any process: a leak is one, which no answer shows. */
+/** Finds the warnings of Node in the logs. A leak of listeners, for example, is visible only there. */
 async function warningsIn(logsDir: string): Promise<string[]> {
   const logs = await Promise.all((await readdir(logsDir)).map((name) => readFile(join(logsDir, name), 'utf8')));
   return logs
@@ -229,7 +226,7 @@ export interface SseMessage {
   readonly data: string;
 }
 
-/** The messages of an event stream that are complete. */
+/** Parses an event stream. Returns only complete messages. */
 export function parseSse(text: string): SseMessage[] {
   const messages: SseMessage[] = [];
   const parser = createParser({

@@ -1,36 +1,36 @@
-// `boxrun serve` as a child of a test or a benchmark: started, and waited for until it is ready. All tests and
-// benchmarks start servers here.
+// Starts `boxrun serve` as a child process, and waits until it is ready. Tests and benchmarks start servers only with
+// this file.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { eventually } from '../runs/eventually.ts';
 
-/** The command line as the build left it, or the program that is under test instead. */
+/** The command line in dist/, or the program in BOXRUN_TEST_BUNDLE. */
 export const cliBundle = process.env['BOXRUN_TEST_BUNDLE'] ?? join(import.meta.dirname, '../../../dist/cli.cjs');
 
 export interface Serving {
   readonly keeper: ChildProcess;
-  /** The port that the server says it listens on; null where it listens on none. */
+  /** The TCP port that the server has printed. Null if it listens only on its socket. */
   readonly port: number | null;
-  /** What it has printed so far. */
+  /** Returns everything that the server has printed. */
   said(): string;
-  /** Ends it in order, with SIGTERM. Gives its exit code; null where it had ended before. */
+  /** Ends the server in order, with SIGTERM. Returns its exit code, or null if it had ended before. */
   end(): Promise<number | null>;
 }
 
 export interface ServingOptions {
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
-  /** The file of the command line; `cliBundle` when absent. */
+  /** The file of the command line. The default is `cliBundle`. */
   readonly program?: string | undefined;
-  /** A program with its arguments that becomes the server. It decides what the server inherits. */
+  /** A program with its arguments that becomes the server. It can change what the server inherits. */
   readonly launcher?: readonly string[] | undefined;
   readonly readyMs?: number | undefined;
-  /** Tells that it is ready; what the server itself says when absent. */
+  /** Tells whether the server is ready. The default waits for the message of the server. */
   readonly isReady?: (() => Promise<boolean>) | undefined;
 }
 
-/** @throws with what the server said, when it ends or is not ready in time */
+/** @throws with the output of the server when it ends or is not ready within `readyMs` */
 export async function startServing(options: ServingOptions): Promise<Serving> {
   const { args, env, program = cliBundle, launcher = [], readyMs = 30_000 } = options;
   const [file = '', ...words] = [...launcher, process.execPath, program, 'serve', ...args];

@@ -1,6 +1,6 @@
-// What a state directory has after its first server: the built-in image, the tools of boxes, an empty disk, compiled
-// code, and the answer of the driver's probe. A test's server starts on a copy, as the second server of a user does. It
-// has no box and no database.
+// Owns the seed: the files that a first server leaves in its state directory (the built-in image, the tools of boxes,
+// an empty disk, compiled code and the probe of the driver). Servers of tests start on a copy, as the second server of
+// a user does. The seed has no box and no database.
 import { execFile } from 'node:child_process';
 import { access, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,13 +12,13 @@ import { startServing } from './serving.ts';
 
 const run = promisify(execFile);
 
-/** vitest.config.ts names it and removes it: one seed for all files of a run. */
+/** The directory of the seed, which all test files of a run share. vitest.config.ts chooses and removes it. */
 const top = process.env['BOXRUN_TEST_SEED'] ?? '';
 const seedDir = join(top, 'seed');
-/** Commands of all tests share what V8 has compiled of the command line, as those of a user do. */
+/** The cache of compiled code of the command line. All tests share it, as all commands of a user do. */
 export const cacheHome = join(top, 'cache');
 
-/** Copies the seed into `stateDir`, which must exist. The first caller of a run makes it; the others wait. */
+/** Copies the seed into `stateDir`, which must exist. The first caller of a run makes the seed, and the others wait. */
 export async function seedState(stateDir: string): Promise<void> {
   await mkdir(top, { recursive: true });
   const isFirst = await mkdir(join(top, 'claim')).then(
@@ -51,7 +51,7 @@ async function makeSeed(): Promise<void> {
   const serving = await startServing({ args: ['--port', '0', '--workers', '0'], env, readyMs: 60_000 });
   const client = new BoxRun({ socketPath: join(stateDir, 'boxrun.sock') });
   const box = await client.create({ image: 'base', cpu: 1, memory_mb: 64 });
-  await client.stopBox(box.id); // Its worker ends, and leaves its compiled code.
+  await client.stopBox(box.id); // The worker ends with its box, and writes its compiled code.
   await client.removeBox(box.id);
   await client.close();
   const { compiledDir } = statePaths(stateDir);

@@ -1,16 +1,17 @@
-// A WebSocket client for tests of terminals: what has come so far as text, words of control, and waiting for either.
+// A WebSocket client for tests of terminals. It collects the output as text and the control messages, and can wait for
+// a text.
 import { once } from 'node:events';
 import { WebSocket, type RawData } from 'ws';
 import { eventually } from '../runs/eventually.ts';
 
 export interface TestSocket {
   readonly socket: WebSocket;
-  /** Bytes of binary frames, as text. */
+  /** Returns the bytes of all binary frames since the last `until`, as text. */
   text(): string;
   readonly words: Record<string, unknown>[];
   type(input: string | Buffer): void;
   word(value: unknown): void;
-  /** Waits until `pattern` has come, and forgets everything up to its end. */
+  /** Waits until the text matches `pattern`. Removes the text up to the end of the match. */
   until(pattern: RegExp, timeoutMs?: number): Promise<string>;
   /** Resolves with the close code. */
   readonly closed: Promise<number>;
