@@ -164,9 +164,9 @@ function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }
     if (socket.bufferedAmount < bufferBytesMax()) socket.pong(data);
   });
   const pings = setInterval(() => {
-    if (!isAlive) socket.terminate();
     // While the socket is paused, the gateway does not see a pong. So a missing pong counts only if the socket was not
-    // paused when the ping was sent.
+    // paused when the ping was sent, and is not paused now.
+    if (!isAlive && !socket.isPaused) socket.terminate();
     isAlive = socket.isPaused;
     socket.ping();
   }, pingMs);

@@ -5,6 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
+import { promiseInHand } from '../../support/runs/unit.ts';
 import { createUpgrade, type ClientSocket } from '../../../src/gateway/live/web-socket.ts';
 
 const pingMs = 40;
@@ -105,6 +106,27 @@ it.each(['bytes', 'words'] as const)('waits with more %s for a client that does 
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
   expect(sent).toBeLessThan(tries);
+});
+
+it('keeps a client whose answer to a ping waits behind a message', async () => {
+  const taken = promiseInHand<void>();
+  const work = promiseInHand<void>();
+  const url = await serve(async (client) => {
+    client.onMessage(async ({ data }) => {
+      taken.resolve();
+      await work.promise;
+      await client.send(data);
+    });
+  });
+  const socket = await connect(url, false);
+  await once(socket, 'ping');
+  socket.send(Buffer.from('before the pong'));
+  await taken.promise; // From now on the gateway reads nothing, until it is done with the message.
+  socket.pong();
+  for (let ping = 0; ping < 3; ping++) await once(socket, 'ping');
+  work.resolve();
+  const [echo] = (await once(socket, 'message')) as [Buffer];
+  expect(echo.toString()).toBe('before the pong');
 });
 
 it('keeps no answers to the pings of a client that does not read', { timeout: 60_000 }, async () => {
