@@ -116,9 +116,12 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   const closing = new AbortController();
   setMaxListeners(0, closing.signal); // Each open stream has a listener, so Node must not warn about their number.
 
+  // Reads of the database, and the other processes.
   const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
   const meters = createMeters('gateway');
   const { supervisor, writer, feed, states } = connect(config, log, meters, rows);
+
+  // Access, and what the routes share.
   const token = await withDeadline(lifeline.secret, limits.helloTimeoutMs, 'the token from the keeper');
   const access = createAccess({ token, cookieKey: loadCookieKey(paths.cookieKey) });
   const localConnections = new WeakSet<object>();
@@ -154,6 +157,8 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     uiDirectory: new URL('./ui/', import.meta.url),
     closing: closing.signal,
   };
+
+  // The application, with the bounds for each client before it.
   const app = await createApp(parts);
   const bounds = createClientBounds({
     connectionsMax: config.caps.streams + limits.connectionsBesideStreamsMax,
@@ -162,6 +167,8 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   const handle = bounds.bounded(
     (request: IncomingMessage, response: ServerResponse) => void app.routing(request, response),
   );
+
+  // The listeners. They open late, so that the first requests find the other processes.
   await Promise.allSettled([supervisor.ready(limits.partsWaitMs), writer.ready(limits.partsWaitMs)]);
   const listeners = await listen({
     tcp: config.tcp,
@@ -178,6 +185,8 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     onLocalConnection: (socket) => localConnections.add(socket),
   });
   address = listeners.tcp === null ? null : urlOf(listeners.tcp);
+
+  // What goes on beside the requests.
   usage.start(closing.signal);
   if (config.gateways > 1) parts.meters.report(closing.signal);
   // The gateway is ready without this, so it does not wait for it.
@@ -187,6 +196,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   faultPoint('gateway.boot.listening');
   lifeline.ready({ tcp: listeners.tcp, socket: config.socketPath });
 
+  // The end: no new connections, then the open streams, then the other processes.
   const stop = async (why: string): Promise<void> => {
     if (closing.signal.aborted) return;
     log.info({ why }, 'stopping');

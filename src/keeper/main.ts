@@ -45,6 +45,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   const log = createLogger('keeper', config, { file });
   logWarnings(log);
 
+  // The end: by a signal, or because a child fails too often.
   let end: (exitCode: number) => void = () => undefined;
   const ending = new Promise<number>((resolve) => {
     end = resolve;
@@ -63,6 +64,8 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     process.stderr.write(`boxrun serve: ${reason}; see ${file}\n`);
     end(1);
   };
+
+  // The children. Each is restarted when it ends.
   const restarts: Record<string, number> = { writer: 0, supervisor: 0, gateway: 0 };
   const since = timestamp();
   // Metrics and reports read this file. The server works without it.

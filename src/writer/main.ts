@@ -38,6 +38,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
     );
   });
 
+  // The database, and the reserve on the disk that it gets when the disk is full.
   const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
     log.fatal({ err: error }, 'the database cannot be opened');
     await refuse(error);
@@ -50,6 +51,8 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
     if (isReleased) log.warn('the disk is full: the reserve file is released for the database');
     return isReleased;
   });
+
+  // What is done with the database.
   const statements = prepareStatements(db);
   const followers = createFollowers();
   const meters = createMeters('writer');
@@ -58,6 +61,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   let retired = false;
   let idleTimer: NodeJS.Timeout | undefined;
 
+  // The service for the other processes.
   const server: IpcServer<typeof writerContract> = await serveContract({
     path: statePaths(config.stateDir).writerSocket,
     contract: writerContract,
