@@ -7,7 +7,12 @@ import { newId } from '../../src/shared/ids.ts';
 import { resolveImage } from '../../src/shared/images/store.ts';
 import { limits } from '../../src/shared/limits.ts';
 import { boxHome, statePaths } from '../../src/shared/settings/state-dir.ts';
-import { bootBox, haltBox, makeHome, type BootOptions } from '../../src/worker/drivers/container/box/container-boot.ts';
+import {
+  bootBox,
+  stopBoxProcesses,
+  makeHome,
+  type BootOptions,
+} from '../../src/worker/drivers/container/box/container-boot.ts';
 import { sharedRange } from '../../src/shared/host/id-ranges.ts';
 import { createBoxCgroups } from '../../src/worker/drivers/container/host/cgroups.ts';
 import { createDisk, diskReleased } from '../../src/worker/drivers/container/disk/disk.ts';
@@ -94,7 +99,8 @@ export async function createRawBoxes({
           running = await held(paths, () => startMonitor(monitor, notCanceled));
         },
         async stop() {
-          if (running !== null) await haltBox({ ...running, network: null, runtime: runtime.name }, cgroups, 0);
+          if (running !== null)
+            await stopBoxProcesses({ ...running, network: null, runtime: runtime.name }, cgroups, 0);
           running = null;
           await diskReleased(paths, limits.killTimeoutMs);
         },

@@ -8,5 +8,5 @@ export { probeDriver } from '../shared/host/driver-probe.ts';
 export { importImage } from '../shared/images/import.ts';
 export { imageAliases } from '../shared/images/source.ts';
 export { listImages, removeImage } from '../shared/images/store.ts';
-export { tryToLeave } from '../shared/host/service-group.ts';
+export { testLeaving } from '../shared/host/service-group.ts';
 export { tellReady } from '../shared/host/systemd.ts';

@@ -33,7 +33,7 @@ import { faultPoint } from '../shared/faults/fault.ts';
 import { createLink, type Link } from '../shared/ipc/link.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger, logWarnings, type Logger } from '../shared/observe/log.ts';
-import { createHopMeter, createMeters, type Meters } from '../shared/observe/metrics.ts';
+import { createLinkMeter, createMeters, type Meters } from '../shared/observe/metrics.ts';
 import { takeOrders, type Lifeline } from '../shared/process/own-process.ts';
 import { watchCommits } from '../shared/store/commit-watch.ts';
 
@@ -63,7 +63,7 @@ function createFeeds(writer: WriterLink, rows: Rows): Feeds {
 /** Connects to the supervisor and the writer, and passes the notices of the writer to the feeds. */
 function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
   const paths = statePaths(config.stateDir);
-  const observeLink = createHopMeter(meters);
+  const observeLink = createLinkMeter(meters);
   const supervisor = createLink({
     observe: observeLink('gateway_supervisor'),
     path: paths.supervisorSocket,
@@ -169,7 +169,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   );
 
   // The listeners. They open late, so that the first requests find the other processes.
-  await Promise.allSettled([supervisor.ready(limits.partsWaitMs), writer.ready(limits.partsWaitMs)]);
+  await Promise.allSettled([supervisor.ready(limits.peersWaitMs), writer.ready(limits.peersWaitMs)]);
   const listeners = await listen({
     tcp: config.tcp,
     socketPath: config.socketPath,

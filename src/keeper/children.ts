@@ -11,7 +11,7 @@ import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/observe/log.ts';
 import {
   startOwnProcess,
-  wasKilledStarting,
+  wasKilledBeforeReady,
   type OwnProcess,
   type Role,
   type SpawnNode,
@@ -38,7 +38,7 @@ export interface KeptChild {
    */
   start(): Promise<Facts>;
   /** From now on the child is not started again: the signal that ends the keeper may have ended the child, too. */
-  letEnd(): void;
+  stopRestarts(): void;
   /** Stops the child and does not start it again. */
   stop(): Promise<void>;
 }
@@ -87,7 +87,7 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
   return {
     async start() {
       running = await startChild().catch(async (error: unknown) => {
-        if (!wasKilledStarting(error)) throw error;
+        if (!wasKilledBeforeReady(error)) throw error;
         await restart(errorText(error));
         return running;
       });
@@ -96,7 +96,7 @@ export function keepChild({ name, startChild, log, onRestart, onGivenUp }: KeepO
       void restartWheneverGone();
       return facts;
     },
-    letEnd() {
+    stopRestarts() {
       stopping = true;
     },
     async stop() {

@@ -107,12 +107,12 @@ export const limits = {
   /** Restarts of one box's worker within restartWindowMs. At the next one, the box goes to `error`. */
   workerRestartsMax: 3,
   /** Milliseconds for workers of a dead supervisor to say hello. Then only the box of a late worker waits for it. */
-  adoptPatienceMs: 1_000,
+  adoptHelloMs: 1_000,
   /**
    * Ended commands, the newest first, that the supervisor names to an adopted worker of the version before. The worker
    * kills the background children of older ones.
    */
-  finishedExecsTold: 100_000,
+  finishedExecsNamedMax: 100_000,
 
   // Supervisor: boxes
 
@@ -225,7 +225,7 @@ export const limits = {
   /** Container: pings in a row without an answer. Then the runner is given up, and its commands are lost. */
   runnerPingsUnansweredMax: 6,
   /** Container: milliseconds for the runner to report the end of a killed command. Then the worker ends it. */
-  runnerReportMs: 1_000,
+  commandEndReportMs: 1_000,
   /** Container: milliseconds before a command's pipe is first read, or until it ends. The pipe keeps its output. */
   outputFirstLookMs: 2,
 
@@ -272,7 +272,7 @@ export const limits = {
   /** Milliseconds for a predecessor to free the address. Then the start fails. */
   listenWaitMs: 4_000,
   /** Milliseconds for the other processes to answer at the start. Then the gateway takes requests without them. */
-  partsWaitMs: 5_000,
+  peersWaitMs: 5_000,
   /** Milliseconds for streams to end at shutdown. Then their connections are cut. */
   gatewayCloseMs: 3_000,
   /** Milliseconds between two samples of `/v1/usage`, and samples that are kept: one hour. */

@@ -13,7 +13,7 @@ import { serveContract } from '../shared/ipc/server.ts';
 import { firstBlockOf } from '../shared/host/id-ranges.ts';
 import { limits } from '../shared/limits.ts';
 import { createLogger, logWarnings, type Logger } from '../shared/observe/log.ts';
-import { createHopMeter, createMeters } from '../shared/observe/metrics.ts';
+import { createLinkMeter, createMeters } from '../shared/observe/metrics.ts';
 import { takeOrders, type Lifeline } from '../shared/process/own-process.ts';
 import { openReader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
@@ -43,7 +43,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
 
   // The database: changes go to the writer, and this process reads with a connection of its own.
   const meters = createMeters('supervisor');
-  const meterRequests = createHopMeter(meters);
+  const meterRequests = createLinkMeter(meters);
   const writer = createLink({
     observe: meterRequests('supervisor_writer'),
     path: paths.writerSocket,

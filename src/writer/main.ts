@@ -9,7 +9,7 @@ import { statePaths } from '../shared/settings/state-dir.ts';
 import { serveContract, type IpcServer } from '../shared/ipc/server.ts';
 import { limits } from '../shared/limits.ts';
 import { createProcessLog, logWarnings } from '../shared/observe/log.ts';
-import { createHopMeter, createMeters } from '../shared/observe/metrics.ts';
+import { createLinkMeter, createMeters } from '../shared/observe/metrics.ts';
 import { takeOrders } from '../shared/process/own-process.ts';
 import { writeProcessFile } from '../shared/process/process-file.ts';
 import { leaveServiceGroup } from '../shared/host/service-group.ts';
@@ -84,7 +84,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
       },
     }),
     log,
-    observe: createHopMeter(meters)('writer'),
+    observe: createLinkMeter(meters)('writer'),
     onConnect({ hello }) {
       if (hello.role === 'keeper') retired = false; // The next keeper has adopted this writer.
       endIfUnneeded();

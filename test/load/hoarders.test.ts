@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { expectBoundedMemory, openStuck } from '../support/load/load.ts';
 import { addManyExecs, idsOfManyExecs } from '../support/servers/many-rows.ts';
 import { eventually } from '../support/runs/eventually.ts';
-import { forgetPeaks } from '../support/host/processes.ts';
+import { resetPeaks } from '../support/host/processes.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const many = { box: 'box_manyexecs000', letter: 'm', execs: 1_000_000 };
@@ -25,7 +25,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await server.stop();
   await server.start();
-  await forgetPeaks(server.stateDir);
+  await resetPeaks(server.stateDir);
 });
 afterEach(async () => {
   for (const socket of sockets.splice(0)) socket.destroy();

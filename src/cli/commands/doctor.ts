@@ -134,8 +134,8 @@ function reportKvm(report: Report): void {
 /** Whether boxes could leave the control group of a server that is started from this shell. */
 async function reportServiceGroup({ stateDir }: Config, report: Report): Promise<void> {
   try {
-    const { tryToLeave } = await import('../heavy.ts');
-    const place = await tryToLeave(stateDir);
+    const { testLeaving } = await import('../heavy.ts');
+    const place = await testLeaving(stateDir);
     if (place === null)
       report(null, 'boxes need not leave the control group of the server: nothing ends its processes by this group');
     else report(true, `boxes leave the control group of the server (tried: ${place})`);

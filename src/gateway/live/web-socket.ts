@@ -23,7 +23,7 @@ export interface ClientSocket {
   /** Sends a binary frame. Resolves when the connection has room for more. */
   send(data: Uint8Array): Promise<void>;
   /** As `send`, but sends a text frame with a JSON message, such as the exit code or output on stderr. */
-  sendWord(word: AttachOutput): Promise<void>;
+  sendMessage(word: AttachOutput): Promise<void>;
   /** Gives each message to `take`, and the next one when `take` has resolved. Reads nothing before this call. */
   onMessage(take: (message: WebSocketMessage) => Promise<void>): void;
   /** Sends the error to the client and closes the connection. */
@@ -201,7 +201,7 @@ function createClientSocket(socket: WebSocket, { pingMs, count, bufferBytesMax }
   return {
     gone: gone.signal,
     send: (data) => send(data, true),
-    sendWord: (word) => send(JSON.stringify(word), false),
+    sendMessage: (word) => send(JSON.stringify(word), false),
     onMessage(take) {
       // A paused socket still gives the messages that it has read already. They wait for their turn.
       let waiting = 0;

@@ -17,7 +17,7 @@ export interface OutputPool {
   /** Reserves `bytes`; false if the pool does not have so many left. */
   take(bytes: number): boolean;
   /** Releases reserved bytes. */
-  giveBack(bytes: number): void;
+  release(bytes: number): void;
 }
 
 export function createOutputPool(bytesMax: number): OutputPool {
@@ -28,7 +28,7 @@ export function createOutputPool(bytesMax: number): OutputPool {
       taken += bytes;
       return true;
     },
-    giveBack(bytes) {
+    release(bytes) {
       taken -= bytes;
     },
   };

@@ -58,7 +58,7 @@ async function attachShell(
   client.onMessage((message) => forward(message, stream, client));
   for (let item = await nextItem(stream); item !== null; item = await nextItem(stream)) {
     if ('bytes' in item) await client.send(item.bytes);
-    else if (item.report.type === 'exit') await client.sendWord({ type: 'exit', code: item.report.code });
+    else if (item.report.type === 'exit') await client.sendMessage({ type: 'exit', code: item.report.code });
   }
   client.close();
 }
@@ -103,9 +103,9 @@ async function sendOutput(
           exit_code: number | null;
           error?: string;
         };
-        await client.sendWord({ type: 'exit', code, ...(error === undefined ? {} : { error }) });
+        await client.sendMessage({ type: 'exit', code, ...(error === undefined ? {} : { error }) });
       } else if (event.stream === 'stderr') {
-        await client.sendWord({ type: 'stderr', data: Buffer.from(event.data).toString('base64') });
+        await client.sendMessage({ type: 'stderr', data: Buffer.from(event.data).toString('base64') });
       } else {
         await client.send(event.data);
       }
@@ -122,7 +122,7 @@ async function sendExit(
   await feed.ended(exec, signal);
   const ended = await rows.exec(exec.box_id, exec.id);
   if (ended === null) throw new BoxRunError('EXEC_NOT_FOUND', `exec ${exec.id} was removed`);
-  await client.sendWord({
+  await client.sendMessage({
     type: 'exit',
     code: ended.exit_code,
     ...(ended.error_message === null ? {} : { error: ended.error_message }),

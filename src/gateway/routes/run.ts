@@ -203,7 +203,7 @@ async function collect(
     }
     throw noExitEvent();
   } catch (error) {
-    pool.giveBack(stdout.keptBytes + stderr.keptBytes);
+    pool.release(stdout.keptBytes + stderr.keptBytes);
     throw error;
   }
 }

@@ -21,7 +21,7 @@ type Ending = Pick<RunResult, 'exit_code' | 'error_message'>;
 
 /** @param pool the pool in which the output has reserved its bytes; null if it has none reserved */
 export function runOutput(ending: Ending, stdout: OutputText, stderr: OutputText, pool: OutputPool | null): RunOutput {
-  const release = () => pool?.giveBack(stdout.keptBytes + stderr.keptBytes);
+  const release = () => pool?.release(stdout.keptBytes + stderr.keptBytes);
   return { ...ending, stdout, stderr, users: { count: 0 }, release };
 }
 

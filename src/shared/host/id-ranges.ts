@@ -17,7 +17,7 @@ const firstBase = sharedRange.base + rangeSize;
 /** The last block ends below 2,147,352,576, where systemd's range for foreign files begins. */
 export const idBlocks = 3_772;
 /** The block after the last one is for probes of the host. No box ever has it. */
-export const trialBlock = 3_772;
+export const probeBlock = 3_772;
 const firstCreator = 1_890_000_000;
 
 export function rangeOf(block: number): IdRange {

@@ -228,7 +228,7 @@ function tryRemove(directory: string): void {
  * @returns the name of the scope or group, or null if processes do not need to move
  * @throws RUNTIME_ERROR with the reasons why that is not possible
  */
-export async function tryToLeave(stateDir: string): Promise<string | null> {
+export async function testLeaving(stateDir: string): Promise<string | null> {
   const trial = startFilter('cat', []);
   try {
     trial.on('error', () => undefined);

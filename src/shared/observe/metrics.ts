@@ -59,7 +59,7 @@ export function renderMetrics(snapshots: readonly MetricsSnapshot[]): Promise<st
  * Measures how long requests to other processes take. The function returned takes the name of a connection, and gives
  * the `observe` option for it.
  */
-export function createHopMeter(meters: Meters): (hop: string) => (request: string, seconds: number) => void {
+export function createLinkMeter(meters: Meters): (hop: string) => (request: string, seconds: number) => void {
   const seconds = meters.histogram(
     'hop_seconds',
     'Requests between processes of the server, from question to answer.',

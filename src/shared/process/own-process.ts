@@ -205,7 +205,7 @@ function linesOf(onLine: (line: string | null) => void): (piece: Buffer) => void
 }
 
 /** True if a signal ended the child before it was ready. Then another start may succeed. */
-export function wasKilledStarting(error: unknown): boolean {
+export function wasKilledBeforeReady(error: unknown): boolean {
   return error instanceof BoxRunError && typeof error.cause === 'string' && error.cause.startsWith('SIG');
 }
 

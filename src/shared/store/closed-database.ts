@@ -6,7 +6,7 @@ import Database from 'better-sqlite3';
  * Deletes all rows of `tables`, and leaves one file without a journal.
  * @throws Error if the database is damaged, or if a table is missing
  */
-export function takeRowsOut(path: string, tables: readonly string[]): void {
+export function deleteRows(path: string, tables: readonly string[]): void {
   withDatabase(path, (db) => {
     if (db.pragma('integrity_check', { simple: true }) !== 'ok') throw new Error(`the database ${path} is damaged`);
     for (const table of tables) db.prepare(`DELETE FROM "${table}"`).run();

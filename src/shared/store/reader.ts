@@ -35,7 +35,7 @@ export interface Reader extends Pick<Lists, 'boxesEnd' | 'execsEnd'> {
   /** All boxes with all columns. */
   boxRows(): BoxRow[];
   /** Ids of boxes that are stopped or failed, but have commands whose rows say running. */
-  boxesWithAdriftExecs(): string[];
+  boxesWithRunningRows(): string[];
   exec(boxIdOrName: string, execId: string): Exec | null;
   execs(boxId: string, page: PageRequest): Page<Exec>;
   /** Null if the key is unknown, or older than limits.keyLifeMs. */
@@ -89,7 +89,7 @@ export function openReader(path: string): Reader {
       return { rows: rows.map((row) => publicBox(box(row))), next };
     },
     boxRows: () => all.all().map(box),
-    boxesWithAdriftExecs: () => adrift.all() as string[],
+    boxesWithRunningRows: () => adrift.all() as string[],
     exec(boxIdOrName, execId) {
       const row = oneExec.get({ box: boxIdOrName, exec: execId });
       return row === undefined ? null : publicExec(exec(row));

@@ -25,7 +25,7 @@ import type { WarmPool } from '../workers/warm-pool.ts';
 export interface DisorderDeps {
   readonly config: Config;
   readonly instanceId: string;
-  readonly reader: Pick<Reader, 'boxRows' | 'boxesWithAdriftExecs'>;
+  readonly reader: Pick<Reader, 'boxRows' | 'boxesWithRunningRows'>;
   readonly registry: BoxRegistry;
   readonly quota: Quota;
   readonly pool: Pick<WarmPool, 'take'>;
@@ -124,7 +124,7 @@ async function findTroubles(
   tracesByBox: ReadonlyMap<string, Trace[]>,
   rows: ReadonlyMap<string, BoxRow>,
 ): Promise<Finding[]> {
-  const withRunningRows = new Set(reader.boxesWithAdriftExecs());
+  const withRunningRows = new Set(reader.boxesWithRunningRows());
   const findings: Finding[] = [];
   for (const box of registry.all().filter(({ id }) => rows.has(id))) {
     const outside = (tracesByBox.get(box.id) ?? []).filter(({ kind }) => kind !== 'home');

@@ -35,14 +35,14 @@ export interface RecoveryDeps {
 
 /**
  * Resolves when every box is in the registry and its quota is reserved. Boxes that need work go on with it in the
- * background. Workers have limits.adoptPatienceMs to say hello; for a slower worker only its own box waits.
+ * background. Workers have limits.adoptHelloMs to say hello; for a slower worker only its own box waits.
  */
 export async function recover(deps: RecoveryDeps): Promise<void> {
   const { pool, spills, log } = deps;
   await sendSpills(spills, log);
   faultPoint('supervisor.adoption.spills-sent');
   const found = await findWorkers(deps.workers);
-  await settledWithin(Promise.allSettled(found.map(({ arrival }) => arrival)), limits.adoptPatienceMs);
+  await settledWithin(Promise.allSettled(found.map(({ arrival }) => arrival)), limits.adoptHelloMs);
   faultPoint('supervisor.adoption.workers-found');
   const byBox = new Map(found.flatMap((worker) => (worker.boxId === null ? [] : [[worker.boxId, worker] as const])));
   for (const row of deps.reader.boxRows()) {

@@ -282,7 +282,7 @@ class LeasedWorker implements BoxWorker {
     if (!takes(peer.hello, 'adopt')) {
       // A worker of an earlier version does not name the commands that it finds. It needs the list of ended commands
       // before it looks.
-      const finishedExecs = reader.newestFinishedExecIds(this.#row.id, limits.finishedExecsTold);
+      const finishedExecs = reader.newestFinishedExecIds(this.#row.id, limits.finishedExecsNamedMax);
       return (await peer.request('reattach', { finishedExecs })).running;
     }
     const { running, execIds } = await peer.request('adopt', {});

@@ -128,7 +128,7 @@ export class BoxCommands {
     // the command counts as lost.
     await Promise.all(
       execs.map(async (exec) => {
-        if (!(await settledWithin(exec.exited, limits.runnerReportMs))) exec.lose(message);
+        if (!(await settledWithin(exec.exited, limits.commandEndReportMs))) exec.lose(message);
       }),
     );
     const ends = Promise.all([...execs.map((exec) => exec.ended), endTerminals()]);

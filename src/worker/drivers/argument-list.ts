@@ -33,7 +33,7 @@ interface Command {
  * @param busybox the path of busybox in the box
  * @param speaker the program name before the error message
  */
-export function startable<C extends Command>(
+export function commandOrRefusal<C extends Command>(
   command: C,
   ulimits: readonly Ulimit[],
   busybox: string,

@@ -42,7 +42,7 @@ export async function processOf(stateDir: string, role: Role, box?: string): Pro
 }
 
 /** Resets the peaks, so that `peakMemoryMb` reports only later ones (clear_refs in proc(5)). */
-export async function forgetPeaks(stateDir: string): Promise<void> {
+export async function resetPeaks(stateDir: string): Promise<void> {
   for (const { pid } of await processesOf(stateDir))
     await writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => undefined);
 }

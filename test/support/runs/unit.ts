@@ -31,7 +31,7 @@ export function cutAtRandom(whole: Buffer, random: Random, longest: number): Buf
 }
 
 /** Makes a promise that the test resolves or rejects itself. */
-export function promiseInHand<T>(): {
+export function controlledPromise<T>(): {
   promise: Promise<T>;
   resolve: (value: T) => void;
   reject: (error: unknown) => void;

@@ -1,7 +1,7 @@
 // What the engine's messages become, one row each.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
-import { engineError, saysNotRunning } from '../../../src/worker/drivers/boxlite/engine-errors.ts';
+import { engineError, isNotRunningError } from '../../../src/worker/drivers/boxlite/engine-errors.ts';
 
 describe('errors of the engine', () => {
   it.each([
@@ -66,7 +66,7 @@ describe('errors of the engine', () => {
 });
 
 it('knows when the engine means that the box is not running', () => {
-  expect(saysNotRunning(new Error('stopped: Box x'))).toBe(true);
-  expect(saysNotRunning(new Error('invalid state: Cannot exec box x: it is stopped'))).toBe(true);
-  expect(saysNotRunning(new Error('internal error: spawn_failed: x'))).toBe(false);
+  expect(isNotRunningError(new Error('stopped: Box x'))).toBe(true);
+  expect(isNotRunningError(new Error('invalid state: Cannot exec box x: it is stopped'))).toBe(true);
+  expect(isNotRunningError(new Error('internal error: spawn_failed: x'))).toBe(false);
 });

@@ -7,14 +7,14 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createOutputPipe } from '../../../src/worker/drivers/container/runner/output-pipe.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
+import { controlledPromise, temporaryDirectory } from '../../support/runs/unit.ts';
 
 function openPipe() {
   const path = join(temporaryDirectory(), 'pipe');
   execFileSync('mkfifo', [path]);
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const writer = openSync(path, constants.O_WRONLY);
-  const firstLook = promiseInHand<undefined>();
+  const firstLook = controlledPromise<undefined>();
   return { path, fd, writer, firstLook, pipe: createOutputPipe(fd, firstLook.promise) };
 }
 

@@ -180,7 +180,7 @@ describe('collected output', () => {
     other.add(Buffer.from('de'));
     other.add(Buffer.from('f'));
     expect([...other.texts()].join('')).toBe('c\n[boxrun: output cut after 1 bytes]\n');
-    pool.giveBack(one.keptBytes + other.keptBytes);
+    pool.release(one.keptBytes + other.keptBytes);
     expect(pool.take(4)).toBe(true);
   });
 

@@ -24,9 +24,9 @@ it('a client that holds nothing gets what it needs', () => {
 
 it('what is given back is there again, once', () => {
   const budget = createBudget(100, 'bytes');
-  const giveBack = budget.take('a', 50);
-  giveBack();
-  giveBack();
+  const release = budget.take('a', 50);
+  release();
+  release();
   budget.take('a', 50);
   expect(() => budget.take('a', 1)).toThrow(refused);
 });
@@ -40,7 +40,7 @@ it('what cannot be refused counts all the same', () => {
 
 it('who waits goes on when there is room, or when it has no use for it any more', async () => {
   const budget = createBudget(100, 'bytes');
-  const giveBack = budget.take('a', 50);
+  const release = budget.take('a', 50);
   const order: string[] = [];
   const leaving = new AbortController();
   const left = budget.wait('a', 40, leaving.signal).then((release) => {
@@ -50,7 +50,7 @@ it('who waits goes on when there is room, or when it has no use for it any more'
   const waiting = budget.wait('a', 40, never).then(() => order.push('got it'));
   leaving.abort();
   await left;
-  giveBack();
+  release();
   await waiting;
   expect(order).toEqual(['left', 'got it']);
 });

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
-import { promiseInHand } from '../../support/runs/unit.ts';
+import { controlledPromise } from '../../support/runs/unit.ts';
 import { createUpgrade, type ClientSocket } from '../../../src/gateway/live/web-socket.ts';
 
 const pingMs = 40;
@@ -95,7 +95,7 @@ it.each(['bytes', 'words'] as const)('waits with more %s for a client that does 
   const tries = 200;
   let sent = 0;
   const url = await serve(async (client) => {
-    for (; sent < tries; sent++) await (kind === 'bytes' ? client.send(piece) : client.sendWord(word));
+    for (; sent < tries; sent++) await (kind === 'bytes' ? client.send(piece) : client.sendMessage(word));
   });
   const socket = await connect(url, false);
   socket.pause();
@@ -109,8 +109,8 @@ it.each(['bytes', 'words'] as const)('waits with more %s for a client that does 
 });
 
 it('keeps a client whose answer to a ping waits behind a message', async () => {
-  const taken = promiseInHand<void>();
-  const work = promiseInHand<void>();
+  const taken = controlledPromise<void>();
+  const work = controlledPromise<void>();
   const url = await serve(async (client) => {
     client.onMessage(async ({ data }) => {
       taken.resolve();

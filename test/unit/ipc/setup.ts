@@ -13,7 +13,7 @@ import {
   type ServeOptions,
 } from '../../../src/shared/ipc/server.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 
 export const kitchen = {
   name: 'kitchen',
@@ -64,7 +64,7 @@ export async function serveKitchen(overrides: Overrides = {}): Promise<KitchenSe
         return { dish };
       },
       wait(_, context) {
-        const { promise, resolve } = promiseInHand<string>();
+        const { promise, resolve } = controlledPromise<string>();
         waits.push({ context, answer: resolve });
         return promise;
       },

@@ -4,7 +4,7 @@ import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { keepChild, type KeptChild, type StartChild } from '../../../src/keeper/children.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, quietLog, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog, settle } from '../../support/runs/unit.ts';
 
 interface ChildDouble {
   readonly number: number;
@@ -28,7 +28,7 @@ function createBench(): Bench {
   const startChild: StartChild = async () => {
     const number = ++starts;
     await bench.onStart(number);
-    const gone = promiseInHand<string>();
+    const gone = controlledPromise<string>();
     const child: ChildDouble = { number, die: gone.resolve, stops: 0 };
     started.push(child);
     return {
@@ -94,7 +94,7 @@ describe('a child', () => {
   it('that ends when it may end is not started again', async () => {
     const { kept, started } = createBench();
     await kept.start();
-    kept.letEnd();
+    kept.stopRestarts();
     started[0]?.die('SIGTERM');
     await kept.stop();
     await settle(10);
@@ -159,7 +159,7 @@ describe('stopping', () => {
   it('while the child is just coming up again waits for it, and ends it', async () => {
     const bench = createBench();
     await bench.kept.start();
-    const coming = promiseInHand<undefined>();
+    const coming = controlledPromise<undefined>();
     bench.onStart = () => coming.promise;
     bench.started[0]?.die('SIGKILL');
     await settle();

@@ -1,6 +1,6 @@
 // Commands through the client and through a box handle: how much output is kept, and when a command is canceled.
 import { expect, it } from 'vitest';
-import { promiseInHand } from '../../support/runs/unit.ts';
+import { controlledPromise } from '../../support/runs/unit.ts';
 import { exitEvent, logEvent, serve, sse } from './setup.ts';
 
 const box = { id: 'box_a', name: 'a', status: 'running' };
@@ -9,7 +9,7 @@ const exec = { id: 'exec_a', box_id: 'box_a', status: 'running' };
 /** A server with one box and one command, which gives `events`. Without an exit, it runs until it is canceled. */
 async function serveCommand(...events: string[]) {
   const requests: string[] = [];
-  const canceled = promiseInHand<void>();
+  const canceled = controlledPromise<void>();
   const client = await serve((request, response) => {
     requests.push(`${request.method} ${request.url}`);
     if (request.url?.includes('/events') === true) {

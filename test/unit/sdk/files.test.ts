@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { UploadSource } from '../../../src/sdk/index.ts';
-import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
+import { controlledPromise, temporaryDirectory } from '../../support/runs/unit.ts';
 import { bodyOf, serve } from './setup.ts';
 
 /** The parts of a multipart form by name, in their order in the request. */
@@ -36,7 +36,7 @@ const sources: Record<string, (directory: string) => UploadSource> = {
 };
 
 it.each(Object.keys(sources))('uploads %s as a form, with the destination first', async (name) => {
-  const asked = promiseInHand<[string | undefined, [string, string][]]>();
+  const asked = controlledPromise<[string | undefined, [string, string][]]>();
   const client = await serve((request, response) => {
     void bodyOf(request).then((body) => {
       asked.resolve([request.url, partsOf(body, request.headers['content-type'])]);
@@ -54,7 +54,7 @@ it.each(Object.keys(sources))('uploads %s as a form, with the destination first'
 });
 
 it('streams an upload while its source is read', async () => {
-  const more = promiseInHand<void>();
+  const more = controlledPromise<void>();
   const client = await serve((request, response) => {
     request.on('data', (piece: Buffer) => {
       if (piece.includes('first')) more.resolve();

@@ -8,7 +8,7 @@ import { loadConfig } from '../../../src/shared/settings/config.ts';
 import { makeStateDirectories } from '../../../src/shared/settings/state-dir.ts';
 import { BoxRun, type Terminal } from '../../../src/sdk/index.ts';
 import { findServer } from '../../../src/sdk/node.ts';
-import { promiseInHand, temporaryDirectory } from '../../support/runs/unit.ts';
+import { controlledPromise, temporaryDirectory } from '../../support/runs/unit.ts';
 import { serve } from './setup.ts';
 
 /** Starts a server that calls `handler` for each connection, and gives a client of it. */
@@ -34,7 +34,7 @@ async function textOf({ output }: Terminal): Promise<string> {
 }
 
 it('carries bytes, sizes and the exit code', async () => {
-  const asked = promiseInHand<string>();
+  const asked = controlledPromise<string>();
   const client = await serveTerminal((socket, url) => {
     asked.resolve(url);
     socket.on('message', (data: Buffer, isBinary) => {
@@ -52,7 +52,7 @@ it('carries bytes, sizes and the exit code', async () => {
 });
 
 it('treats an undefined option as absent', async () => {
-  const asked = promiseInHand<string>();
+  const asked = controlledPromise<string>();
   const client = await serveTerminal((_, url) => {
     asked.resolve(url);
   });
@@ -110,7 +110,7 @@ it('gives UNAVAILABLE if there is no connection or it is lost, and the reason if
 
 it('closes when it is disposed, when its signal aborts, and when its output is canceled', async () => {
   let closed = 0;
-  const allClosed = promiseInHand<void>();
+  const allClosed = controlledPromise<void>();
   const client = await serveTerminal((socket) => {
     socket.on('close', () => {
       closed++;
@@ -131,7 +131,7 @@ it('closes when it is disposed, when its signal aborts, and when its output is c
 });
 
 it('makes write() wait while much input is not sent yet', async () => {
-  const received = promiseInHand<void>();
+  const received = controlledPromise<void>();
   let length = 0;
   const client = await serveTerminal((socket) => {
     socket.on('message', (data: Buffer) => {

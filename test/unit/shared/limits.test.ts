@@ -86,7 +86,7 @@ describe('deadlines of processes', () => {
   });
 
   it('let a gateway wait for everything that it waits for before the keeper gives it up', () => {
-    const waitsMs = limits.helloTimeoutMs + limits.partsWaitMs + limits.listenWaitMs;
+    const waitsMs = limits.helloTimeoutMs + limits.peersWaitMs + limits.listenWaitMs;
     expect(waitsMs).toBeLessThan(limits.childReadyMs);
   });
 
@@ -115,7 +115,7 @@ describe('deadlines of processes', () => {
 describe('deadlines of boxes and commands', () => {
   it('let a stop wait for the ends of commands, their output and its commit', () => {
     const waitsMs =
-      limits.killTimeoutMs + limits.runnerReportMs + limits.exitDrainBusyMs + Math.ceil(limits.workerExitMs / 2);
+      limits.killTimeoutMs + limits.commandEndReportMs + limits.exitDrainBusyMs + Math.ceil(limits.workerExitMs / 2);
     expect(waitsMs).toBeLessThan(limits.boxStopTimeoutMs);
   });
 

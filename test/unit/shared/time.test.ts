@@ -5,7 +5,7 @@ import { createInTurn, createTurns } from '../../../src/shared/waiting/in-turn.t
 import { limits } from '../../../src/shared/limits.ts';
 import { createRestartWindow } from '../../../src/shared/process/restart-window.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, settle } from '../../support/runs/unit.ts';
 
 describe('waiting', () => {
   it('can be cut short, without an error', async () => {
@@ -34,7 +34,7 @@ describe('work in turn', () => {
   it('does not overlap, keeps its order, and goes on after a failure', async () => {
     const inTurn = createInTurn();
     const events: string[] = [];
-    const first = promiseInHand<string>();
+    const first = controlledPromise<string>();
     const results = [
       inTurn(async () => {
         events.push('first begins');
@@ -93,7 +93,7 @@ describe('a budget of restarts', () => {
 describe('work of which so much may run at once', () => {
   it('runs so much, then one for each that ends, well or not, in the order in which it was asked for', async () => {
     const turns = createTurns(2);
-    const hands = Array.from({ length: 5 }, () => promiseInHand<number>());
+    const hands = Array.from({ length: 5 }, () => controlledPromise<number>());
     const begun: number[] = [];
     const results = hands.map((hand, index) =>
       turns
@@ -116,7 +116,7 @@ describe('work of which so much may run at once', () => {
 
   it('gives a turn on when it has lasted too long, and once only', async () => {
     const turns = createTurns(1, 30);
-    const hung = promiseInHand<string>();
+    const hung = controlledPromise<string>();
     const begun: string[] = [];
     const work = (name: string, promise: Promise<string>) =>
       turns.take(() => {
@@ -124,7 +124,7 @@ describe('work of which so much may run at once', () => {
         return promise;
       });
     const first = work('first', hung.promise);
-    const held = promiseInHand<string>();
+    const held = controlledPromise<string>();
     const second = work('second', held.promise);
     await settle();
     expect(begun).toEqual(['first']);
@@ -135,7 +135,7 @@ describe('work of which so much may run at once', () => {
     held.resolve('2');
     expect(await Promise.all([second, third])).toEqual(['2', '3']);
     // Nobody's end has made room for more than one.
-    const last = promiseInHand<string>();
+    const last = controlledPromise<string>();
     void work('fourth', last.promise);
     void work('fifth', last.promise);
     await settle();
@@ -145,7 +145,7 @@ describe('work of which so much may run at once', () => {
 
   it('lets go of whoever does not want to wait any more', async () => {
     const turns = createTurns(1);
-    const hand = promiseInHand<string>();
+    const hand = controlledPromise<string>();
     const first = turns.take(() => hand.promise);
     const leaving = new AbortController();
     const never = turns.take(() => Promise.reject(new Error('it had its turn')), leaving.signal);

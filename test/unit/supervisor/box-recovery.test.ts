@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, settle } from '../../support/runs/unit.ts';
 import { createBoxBench, noProgress } from './setup.ts';
 
 const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));
@@ -60,7 +60,7 @@ describe('a worker that is lost', () => {
 
   it("while its box is being stopped is the stop's business", async () => {
     const { box, worker, committed } = createBoxBench();
-    const stopping = promiseInHand<undefined>();
+    const stopping = controlledPromise<undefined>();
     worker.on.stop = () => stopping.promise;
     const stopped = box.stop();
     await settle();

@@ -10,7 +10,7 @@ import type { BoxRow } from '../../../src/shared/store/rows.ts';
 import { createBoxWorker, type BoxWorker, type BoxWorkerDeps } from '../../../src/supervisor/workers/box-worker.ts';
 import { createImageGate } from '../../../src/supervisor/admission/image-gate.ts';
 import type { FoundWorker } from '../../../src/supervisor/workers/worker-handle.ts';
-import { promiseInHand, quietLog, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog, settle } from '../../support/runs/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 import { createHandleDouble, foundDouble, noProgress, type HandleDouble } from './setup.ts';
 
@@ -445,7 +445,7 @@ describe('a removal whose worker is lost meanwhile', () => {
 describe('the first use of an image', () => {
   it("that waits for another box's can be canceled while it waits", async () => {
     const gate = createImageGate();
-    const pull = promiseInHand<undefined>();
+    const pull = controlledPromise<undefined>();
     const other = gate.pass('x', () => pull.promise);
     const stopping = new AbortController();
     const waiting = gate.pass('x', async () => 'never', stopping.signal);

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { boxStates } from '../../../src/shared/lifecycle/box.ts';
-import { promiseInHand, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, settle } from '../../support/runs/unit.ts';
 import { createBoxBench, noProgress } from './setup.ts';
 
 const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));
@@ -228,7 +228,7 @@ describe('removing', () => {
 describe('operations on one box', () => {
   it('run one after the other, in the order in which they came', async () => {
     const { box, worker } = createBoxBench();
-    const stopping = promiseInHand<undefined>();
+    const stopping = controlledPromise<undefined>();
     worker.on.stop = () => stopping.promise;
     const outcomes = Promise.allSettled([box.stop(), box.start(noProgress), box.stop(), box.stop()]);
     await settle();

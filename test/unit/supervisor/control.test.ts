@@ -12,7 +12,7 @@ import { createBoxRegistry } from '../../../src/supervisor/boxes/box-registry.ts
 import { createControl } from '../../../src/supervisor/control.ts';
 import { createQuota } from '../../../src/supervisor/admission/quota.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 import { execRow } from '../writer/setup.ts';
 import { createRowsDouble, createWorkerDouble, type WorkerDouble } from './setup.ts';
 
@@ -289,7 +289,7 @@ describe('collecting garbage', () => {
       await handlers.stopBox({ box: box.id }, from);
       boxes.push(box);
     }
-    const removing = promiseInHand<undefined>();
+    const removing = controlledPromise<undefined>();
     const [first] = workers;
     if (first !== undefined) first.on.remove = () => removing.promise;
     const collected = handlers.collectGarbage({ olderThanS: 0 }, from);

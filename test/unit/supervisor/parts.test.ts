@@ -7,7 +7,7 @@ import { createImageGate } from '../../../src/supervisor/admission/image-gate.ts
 import { createQuota } from '../../../src/supervisor/admission/quota.ts';
 import { createWarmPool } from '../../../src/supervisor/workers/warm-pool.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, quietLog, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog, settle } from '../../support/runs/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 import { createHandleDouble, type HandleDouble } from './setup.ts';
 
@@ -142,7 +142,7 @@ describe('the first use of an image', () => {
   it('is one at a time; after it went well all go at once', async () => {
     const gate = createImageGate();
     const pulls: string[] = [];
-    const pull = promiseInHand<undefined>();
+    const pull = controlledPromise<undefined>();
     const work = (name: string) => async () => {
       pulls.push(name);
       await pull.promise;
@@ -153,7 +153,7 @@ describe('the first use of an image', () => {
     expect(pulls).toEqual(['a']);
     pull.resolve(undefined);
     expect(await all).toEqual(['a', 'b', 'c']);
-    const later = promiseInHand<undefined>();
+    const later = controlledPromise<undefined>();
     const both = [gate.pass('image', () => later.promise), gate.pass('image', async () => 'beside it')];
     expect(await both[1]).toBe('beside it');
     later.resolve(undefined);
@@ -162,7 +162,7 @@ describe('the first use of an image', () => {
 
   it('whose pull fails fails for all who waited for it, and a later one pulls again', async () => {
     const gate = createImageGate();
-    const pull = promiseInHand<string>();
+    const pull = controlledPromise<string>();
     const pulls: number[] = [];
     const create = (index: number) =>
       gate.pass('image', () => {
@@ -180,7 +180,7 @@ describe('the first use of an image', () => {
 
   it('whose pull was canceled by its own client goes on with the next one', async () => {
     const gate = createImageGate();
-    const pull = promiseInHand<string>();
+    const pull = controlledPromise<string>();
     const first = gate.pass('image', () => pull.promise);
     const second = gate.pass('image', async () => 'there');
     pull.reject(new BoxRunError('CANCELED', 'the client left'));
@@ -246,7 +246,7 @@ describe('spare workers', () => {
 
   it('are no more than there may be by now', async () => {
     let wanted = 2;
-    const coming = promiseInHand<HandleDouble>();
+    const coming = controlledPromise<HandleDouble>();
     const pool = createWarmPool({ size: () => wanted, log: quietLog, start: () => coming.promise });
     pool.fill();
     wanted = 0;
@@ -334,7 +334,7 @@ describe('spare workers', () => {
   it('are all gone once the pool is closed, one that was just coming up too', async () => {
     const ready = createHandleDouble({}, 'wrk_ready');
     const late = createHandleDouble({}, 'wrk_late');
-    const coming = promiseInHand<HandleDouble>();
+    const coming = controlledPromise<HandleDouble>();
     const pool = createWarmPool({ size: () => 2, log: quietLog, start: () => coming.promise });
     pool.adopt(ready);
     pool.fill();

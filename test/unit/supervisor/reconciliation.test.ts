@@ -6,7 +6,7 @@ import { createMeters } from '../../../src/shared/observe/metrics.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { createReconciliation, type Finding } from '../../../src/supervisor/recovery/reconciliation.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, quietLog } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog } from '../../support/runs/unit.ts';
 import { createBoxBench } from './setup.ts';
 
 function bench(found: Finding[]) {
@@ -111,7 +111,7 @@ describe('reconciliation', () => {
 
   it('when it is closed begins nothing new, and waits for what it has begun', async () => {
     const begun: string[] = [];
-    const first = promiseInHand<undefined>();
+    const first = controlledPromise<undefined>();
     const slow = async () => {
       begun.push('a');
       await first.promise;

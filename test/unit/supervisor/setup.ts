@@ -12,7 +12,7 @@ import type { BoxWorker } from '../../../src/supervisor/workers/box-worker.ts';
 import { createBox, type SupervisedBox } from '../../../src/supervisor/boxes/box.ts';
 import { createQuota, type Quota } from '../../../src/supervisor/admission/quota.ts';
 import type { FoundWorker, WorkerHandle } from '../../../src/supervisor/workers/worker-handle.ts';
-import { promiseInHand, quietLog } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog } from '../../support/runs/unit.ts';
 import { boxRow } from '../writer/setup.ts';
 
 type WorkerCall = 'adopt' | 'create' | 'start' | 'stop' | 'tryStop' | 'remove' | 'takeOver' | 'release';
@@ -175,7 +175,7 @@ export function createHandleDouble(
   hello: Partial<ServerPeer<WorkerContract>['hello']> = {},
   workerId = 'wrk_1',
 ): HandleDouble {
-  const closed = promiseInHand<string>();
+  const closed = controlledPromise<string>();
   const requests: string[] = [];
   const events: string[] = [];
   let open = true;

@@ -6,7 +6,7 @@ import { limits } from '../../../src/shared/limits.ts';
 import { createCommitQueue, type CommitQueue } from '../../../src/worker/output/commit-queue.ts';
 import { eventually } from '../../support/runs/eventually.ts';
 import { createRandom } from '../../support/runs/random.ts';
-import { promiseInHand, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, settle } from '../../support/runs/unit.ts';
 import { addEvent, finishExec, insertExec, logEvent } from '../writer/setup.ts';
 import { createWriterDouble, stored, type WriterDouble } from './setup.ts';
 
@@ -87,7 +87,7 @@ describe('changes', () => {
 
   it('are committed only when they are acknowledged', async () => {
     const { queue, writer } = openQueue();
-    const answer = promiseInHand<undefined>();
+    const answer = controlledPromise<undefined>();
     writer.answer = () => answer.promise;
     queue.push(addEvent('exec_a', logEvent(0)));
     let committed = false;
@@ -179,7 +179,7 @@ describe('a refusal for good', () => {
 describe('room', () => {
   it('ends at the bound of unacknowledged bytes, and comes back with the acknowledgement', async () => {
     const { queue, writer } = openQueue();
-    const gate = promiseInHand<undefined>();
+    const gate = controlledPromise<undefined>();
     writer.answer = () => gate.promise;
     let seq = 0;
     while (queue.hasRoom) queue.push(outputEvent(seq++, limits.eventBytesMax));

@@ -4,13 +4,13 @@ import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, settle } from '../../support/runs/unit.ts';
 import { createExecBench, output, summary } from './setup.ts';
 
 describe('reading output', () => {
   it('stops at the bound of what the writer has not taken, and goes on from there', async () => {
     const { writer, driver, run } = createExecBench();
-    const gate = promiseInHand<undefined>();
+    const gate = controlledPromise<undefined>();
     const total = 4 * limits.unackedBytesMax;
     let given = 0;
     const stdout = new Readable({
@@ -108,7 +108,7 @@ describe.concurrent("after the leader's exit", () => {
     driver.streams = () => ({ stdout, stderr: Readable.from([]) });
     const exec = run();
     await exec.started;
-    const back = promiseInHand<undefined>();
+    const back = controlledPromise<undefined>();
     writer.answer = () => back.promise;
     driver.commands[0]?.exit({ exitCode: 0 });
     await new Promise((resolve) => setTimeout(resolve, limits.exitDrainMs * 2.5));

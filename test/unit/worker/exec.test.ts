@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, settle } from '../../support/runs/unit.ts';
+import { controlledPromise, settle } from '../../support/runs/unit.ts';
 import { createExecBench, exitOf, output, summary } from './setup.ts';
 
 afterEach(() => {
@@ -40,8 +40,8 @@ describe('a command', () => {
 
   it('has started once its row is committed and the engine has it', async () => {
     const { writer, driver, run } = createExecBench();
-    const commit = promiseInHand<undefined>();
-    const engine = promiseInHand<undefined>();
+    const commit = controlledPromise<undefined>();
+    const engine = controlledPromise<undefined>();
     writer.answer = () => commit.promise;
     driver.onStart = () => engine.promise;
     const exec = run();
@@ -63,7 +63,7 @@ describe('a command', () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
-    const commit = promiseInHand<undefined>();
+    const commit = controlledPromise<undefined>();
     writer.answer = () => commit.promise;
     (await command()).finish(7);
     await settle(10);
@@ -114,7 +114,7 @@ describe('a start', () => {
   it('that comes through after its deadline leaves no command behind', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const { writer, driver, run } = createExecBench();
-    const engine = promiseInHand<undefined>();
+    const engine = controlledPromise<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
     const outcome = expect(exec.started).rejects.toMatchObject({ code: 'TIMEOUT' });
@@ -148,7 +148,7 @@ describe('cancel', () => {
     const exec = run();
     await exec.started;
     const running = await command();
-    const tree = promiseInHand<undefined>();
+    const tree = controlledPromise<undefined>();
     running.onKill = () => {
       running.finish(137);
       return tree.promise;
@@ -163,7 +163,7 @@ describe('cancel', () => {
 
   it('while the command is starting kills it as soon as it has started', async () => {
     const { driver, run } = createExecBench();
-    const engine = promiseInHand<undefined>();
+    const engine = controlledPromise<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
     const killed = exec.kill({ kind: 'canceled' });
@@ -176,7 +176,7 @@ describe('cancel', () => {
 
   it('while the command is starting, when the start fails, still ends it as canceled', async () => {
     const { driver, run } = createExecBench();
-    const engine = promiseInHand<undefined>();
+    const engine = controlledPromise<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
     const killed = exec.kill({ kind: 'canceled' });
@@ -222,7 +222,7 @@ describe('cancel', () => {
 
   it('during the start, whose kill then fails, harms nobody else', async () => {
     const { driver, run, command } = createExecBench();
-    const engine = promiseInHand<undefined>();
+    const engine = controlledPromise<undefined>();
     driver.onStart = () => engine.promise;
     const exec = run();
     void exec.kill({ kind: 'canceled' });
@@ -267,7 +267,7 @@ describe('a timeout', () => {
     const exec = run({ timeoutMs: 30 });
     await exec.started;
     const running = await command();
-    const tree = promiseInHand<undefined>();
+    const tree = controlledPromise<undefined>();
     running.onKill = () => tree.promise;
     const killed = exec.kill({ kind: 'canceled' });
     await new Promise((resolve) => setTimeout(resolve, 40));

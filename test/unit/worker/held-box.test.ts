@@ -11,7 +11,7 @@ import { readSpills } from '../../../src/shared/contracts/spill.ts';
 import { createHeldBox, type HeldBox } from '../../../src/worker/commands/held-box.ts';
 import type { Driver, DriverContext } from '../../../src/worker/drivers/driver-contract.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, quietLog, settle, temporaryDirectory } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog, settle, temporaryDirectory } from '../../support/runs/unit.ts';
 import { boxRow, serveWriter, type ServedWriter } from '../writer/setup.ts';
 import { createDriverDouble, type DriverDouble } from './setup.ts';
 
@@ -180,7 +180,7 @@ describe('a command', () => {
 describe("the engine's calls", () => {
   it('come one at a time, even when the second request comes before the first call has ended', async () => {
     const { heldBox, engine } = await createBench({ started: false });
-    const creating = promiseInHand<undefined>();
+    const creating = controlledPromise<undefined>();
     engine.on.create = () => creating.promise;
     const created = heldBox.create(...noProgress);
     const removed = heldBox.remove();

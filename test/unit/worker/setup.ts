@@ -8,7 +8,7 @@ import { createCommitQueue } from '../../../src/worker/output/commit-queue.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../../src/worker/drivers/driver-contract.ts';
 import { createExec, type RunningExec } from '../../../src/worker/commands/running-exec.ts';
 import { eventually } from '../../support/runs/eventually.ts';
-import { promiseInHand, quietLog } from '../../support/runs/unit.ts';
+import { controlledPromise, quietLog } from '../../support/runs/unit.ts';
 
 export interface WriterDouble {
   readonly link: Pick<Link<WriterContract>, 'request' | 'ready'>;
@@ -93,7 +93,7 @@ export function createDriverDouble(): DriverDouble {
     onStart: () => Promise.resolve(),
     streams: null,
     async exec(request) {
-      const exit = promiseInHand<ExecExit>();
+      const exit = controlledPromise<ExecExit>();
       const command: CommandDouble = {
         request,
         stdout: new PassThrough(),

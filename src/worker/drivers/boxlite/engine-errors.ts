@@ -58,7 +58,7 @@ export function engineError(error: unknown, doing: string, reason: string | null
 }
 
 /** True when the engine says that the box of this handle does not run. A new handle may still work. */
-export function saysNotRunning(error: unknown): boolean {
+export function isNotRunningError(error: unknown): boolean {
   return /^(stopped|invalid state):|handle is spent/i.test(errorText(error));
 }
 

@@ -65,8 +65,8 @@ export function createTemplateHome(imagesDir: string, image: ImageSource): Templ
         const database = join(temporary, databaseName);
         for (const suffix of ['', '-wal'])
           await copyFile(join(homeDir, 'db', `${databaseName}${suffix}`), `${database}${suffix}`);
-        const { takeRowsOut } = await import('../../../../shared/store/closed-database.ts');
-        takeRowsOut(database, tablesOfBoxes);
+        const { deleteRows } = await import('../../../../shared/store/closed-database.ts');
+        deleteRows(database, tablesOfBoxes);
         await linkFiles(join(homeDir, 'bases'), join(temporary, 'bases'));
         await writeFile(join(temporary, basename(origin)), JSON.stringify({ homeDir } satisfies HomeOrigin));
         await moveInto(temporary, template, false);

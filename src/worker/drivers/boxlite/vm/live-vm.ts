@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import type { BoxHome } from '../home/box-home.ts';
-import { startable } from '../../argument-list.ts';
+import { commandOrRefusal } from '../../argument-list.ts';
 import { boxEnvironment, toolsPath } from '../box-options.ts';
 import { wrapCommand, type EngineCommand } from '../guest/guest-command.ts';
 import { diagnose } from './diagnosis.ts';
 import type { EngineBox, EngineExec } from '../engine.ts';
-import { engineError, saysNotRunning } from '../engine-errors.ts';
+import { engineError, isNotRunningError } from '../engine-errors.ts';
 import { createExecHandle } from '../guest/engine-exec.ts';
 import { createGuestControl } from '../guest/guest-control.ts';
 import { socketLink } from '../home/host-files.ts';
@@ -89,7 +89,7 @@ export async function takeOverVm({
     try {
       return await begin();
     } catch (error) {
-      if (!saysNotRunning(error)) throw engineError(error, 'starting the command');
+      if (!isNotRunningError(error)) throw engineError(error, 'starting the command');
       // Either this handle can no longer be used, or the engine believes that the VM has ended.
       const fresh = await home.box();
       if ((await fresh.info()).state.running) {
@@ -134,7 +134,7 @@ function commandOf(spec: BoxSpec, request: ExecRequest): EngineCommand {
   const env = new Map([...boxEnvironment(spec.env), ...boxEnvironment(request.env)]);
   if (request.tty !== null && !env.has('TERM')) env.set('TERM', request.tty.term);
   const asked = { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env: Object.fromEntries(env) };
-  const command = startable(asked, [], `${toolsPath}/busybox`, 'boxrun');
+  const command = commandOrRefusal(asked, [], `${toolsPath}/busybox`, 'boxrun');
   const isOwnDirectory = request.workdir === null;
   return wrapCommand({
     ...command,

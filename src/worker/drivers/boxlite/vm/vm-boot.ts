@@ -10,7 +10,7 @@ import type { BoxHome } from '../home/box-home.ts';
 import { checkSpec } from '../box-options.ts';
 import { diagnose } from './diagnosis.ts';
 import type { EngineBox } from '../engine.ts';
-import { engineError, saysNotRunning } from '../engine-errors.ts';
+import { engineError, isNotRunningError } from '../engine-errors.ts';
 import { prepareTools } from '../home/host-files.ts';
 import { takeOverVm, type LiveVm } from './live-vm.ts';
 
@@ -87,7 +87,7 @@ async function startEngineBox(home: BoxHome, isWanted: () => boolean): Promise<E
       await box.start();
       return box;
     } catch (error) {
-      if (!saysNotRunning(error) || Date.now() > deadline || !isWanted()) throw error;
+      if (!isNotRunningError(error) || Date.now() > deadline || !isWanted()) throw error;
       await sleep(handleRetryMs);
     }
   }

@@ -151,7 +151,7 @@ function writeConfig(
  * of the box is alive.
  * @throws TIMEOUT
  */
-export async function haltBox(state: RunState, cgroups: BoxCgroups, graceMs: number): Promise<void> {
+export async function stopBoxProcesses(state: RunState, cgroups: BoxCgroups, graceMs: number): Promise<void> {
   cgroups.thaw();
   const others = () => cgroups.pids().filter((pid) => pid !== state.init.pid);
   if (graceMs > 0) {

@@ -7,7 +7,7 @@ import { BoxRunError } from '../../../../shared/errors.ts';
 import { faultPoint } from '../../../../shared/faults/fault.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { ReportProgress } from '../../driver-contract.ts';
-import { bootBox, haltBox, makeHome } from './container-boot.ts';
+import { bootBox, stopBoxProcesses, makeHome } from './container-boot.ts';
 import { createDisk } from '../disk/disk.ts';
 import type { HeldBox } from './held-box.ts';
 import type { PreparedImage } from '../images/root-images.ts';
@@ -143,7 +143,7 @@ export async function stopBox(held: HeldBox, graceMs: number): Promise<void> {
     return;
   }
   faultPoint('worker.stop.released');
-  await haltBox(current.state, held.cgroups, graceMs);
+  await stopBoxProcesses(current.state, held.cgroups, graceMs);
   await current.exec.runner.ended();
   faultPoint('worker.stop.halted');
   await held.confirmStopped();

@@ -2,7 +2,7 @@
 // request overrides the box, and the box overrides the image. Several of these calls may run at the same time.
 import { constants } from 'node:os';
 import { limits } from '../../../../shared/limits.ts';
-import { startable } from '../../argument-list.ts';
+import { commandOrRefusal } from '../../argument-list.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { readBoxText } from './box-text.ts';
 import { defaultPath } from '../box/bundle.ts';
@@ -31,7 +31,7 @@ export async function execInBox(held: HeldBox, request: ExecRequest): Promise<Ex
     const given = { PATH: defaultPath, ...(request.tty === null ? {} : { TERM: request.tty.term }) };
     const env = { HOME: user.home, ...withImageEnv(given, image.config.env), ...spec.env, ...request.env };
     const killsBefore = cgroups.oomKills();
-    const command = startable(
+    const command = commandOrRefusal(
       { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env },
       exec.limits,
       `${toolsInBox}/busybox`,

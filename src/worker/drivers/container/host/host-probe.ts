@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { BoxRunError, errorText } from '../../../../shared/errors.ts';
-import { trialBlock } from '../../../../shared/host/id-ranges.ts';
+import { probeBlock } from '../../../../shared/host/id-ranges.ts';
 import { newId } from '../../../../shared/ids.ts';
 import { ensureBaseImage } from '../../../../shared/images/base.ts';
 import { findBusybox } from '../../../../shared/images/busybox.ts';
@@ -101,7 +101,7 @@ export async function tryRuntime(
         spec: {
           boxId,
           image,
-          idBlock: trialBlock,
+          idBlock: probeBlock,
           cpu: 1,
           memoryMb: 64,
           diskSizeGb: 1,

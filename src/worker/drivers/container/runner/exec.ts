@@ -123,7 +123,7 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
     async killTree() {
       await cgroups.killExec(execId, limits.killTimeoutMs);
       // The group has been removed, so no process of the command is alive, even if the runner cannot report it.
-      if (!(await settledWithin(exit, limits.runnerReportMs))) reportKilled(killed);
+      if (!(await settledWithin(exit, limits.commandEndReportMs))) reportKilled(killed);
     },
   };
 }
@@ -138,7 +138,7 @@ async function killLost({ cgroups, init, log }: ExecContext, execId: string, los
   await cgroups.killExec(execId, limits.killTimeoutMs).catch((error: unknown) => {
     log.error({ error: errorText(error), execId }, 'a command whose runner has ended could not be killed');
   });
-  const deadline = performance.now() + limits.runnerReportMs;
+  const deadline = performance.now() + limits.commandEndReportMs;
   while (performance.now() < deadline) {
     if (!(await isAlive(init))) return killed;
     await delay(initPollMs);
