@@ -113,7 +113,7 @@ it('keeps the key of cookies in a file for its owner alone, the same for all who
   expect(statSync(path).mode & 0o777).toBe(0o600);
   expect(readdirSync(dir)).toEqual(['cookie.key']);
   writeFileSync(path, 'short');
-  expect(() => loadCookieKey(path)).toThrow('no key');
+  expect(() => loadCookieKey(path)).toThrow('not the key of a server');
   rmSync(dir, { recursive: true });
 });
 
