@@ -1,6 +1,7 @@
 // The list of all benchmarks, in the order in which they run.
 // Suites with `onlyByName` run only when they are named.
 import { apiGet } from './suites/api-get.ts';
+import { cli } from './suites/cli.ts';
 import { create, createMany } from './suites/create.ts';
 import { execStream } from './suites/exec-stream.ts';
 import { execLatency, execThroughput } from './suites/exec.ts';
@@ -23,6 +24,7 @@ export const suites: readonly Suite[] = [
   apiGet,
   create,
   createMany,
+  cli,
   growth,
   workers,
   gateways,
