@@ -11,11 +11,11 @@ export interface WorkerFigures {
 }
 
 export function askWorkers(liveWorkers: ReadonlySet<WorkerHandle>): Promise<WorkerFigures[]> {
-  const asked = [...liveWorkers].filter(({ peer }) => peer.isAnswering);
   return Promise.all(
-    asked.map(async (worker) => ({
+    [...liveWorkers].map(async (worker) => ({
       worker,
-      figures: await worker.peer.request('figures', {}).catch(() => null),
+      // A worker that is silent already is not asked, so that nobody waits for it. It counts all the same.
+      figures: worker.peer.isAnswering ? await worker.peer.request('figures', {}).catch(() => null) : null,
     })),
   );
 }
