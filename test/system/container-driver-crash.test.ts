@@ -43,7 +43,7 @@ onBothPaths('a box with commands started by %s', (_path, create) => {
       await box.run(['sh', '-c', 'echo kept > /root/file; sync']);
       const command = await box.exec(['sleep', '1000']);
       process.kill(runState(box)[part].pid, 'SIGKILL');
-      expect(await box.engineExit).toContain('without being asked');
+      expect(await box.engineExit).toContain('ended unexpectedly');
       // The client of the runtime may die before it has reported the exit code of the command.
       expect(await command.exit).toSatisfy(
         (exit) => 'lost' in (exit as object) || (exit as { exitCode: number }).exitCode === 137,
@@ -74,7 +74,7 @@ onBothPaths('a new driver of a box with commands started by %s', (_path, create)
     expect(left).toContain('sleep 1111');
     expect(left).not.toMatch(/sleep [23]/);
     process.kill(runState(second).init.pid, 'SIGKILL');
-    expect(await second.engineExit).toContain('without being asked');
+    expect(await second.engineExit).toContain('ended unexpectedly');
     expect(first.engineExits).toEqual([]);
     expect(await keep.exit).toEqual({ exitCode: 137 });
   });
