@@ -21,6 +21,8 @@ export interface LogLines {
   /** Index of the first line that may still change. */
   readonly settled: number;
   append(stream: StreamName, text: string): void;
+  /** Ends the open lines of both streams, because no more output comes. */
+  end(): void;
   line(index: number): LogLine;
 }
 
@@ -112,6 +114,9 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
       }
       if (start < text.length) addLong(stream, text.slice(start), false);
       removeOldest();
+    },
+    end() {
+      for (const stream of [...open.keys()]) add(stream, '', true);
     },
     line: (index) => ({
       text: texts[index] ?? '',

@@ -26,7 +26,7 @@ export function createSearch(lines: LogLines, wanted: string): Search {
     advance(budgetMs) {
       const until = performance.now() + budgetMs;
       next = Math.max(next, lines.dropped);
-      // The lines after `settled` may still change, so they are searched later.
+      // Lines from the first open line on, of either stream, are not searched until that line ends.
       const end = lines.dropped + lines.settled;
       while (next < end && matches.length < matchesMax) {
         for (const last = Math.min(end, next + stepLines); next < last; next++) {
