@@ -27,7 +27,7 @@ export function createSearch(lines: LogLines, wanted: string): Search {
       const until = performance.now() + budgetMs;
       next = Math.max(next, lines.dropped);
       // Lines from the first open line on, of either stream, are not searched until that line ends.
-      const end = lines.dropped + lines.settled;
+      const end = lines.dropped + lines.settledCount;
       while (next < end && matches.length < matchesMax) {
         for (const last = Math.min(end, next + stepLines); next < last; next++) {
           if (
