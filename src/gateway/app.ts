@@ -20,6 +20,7 @@ import { addHealthRoutes } from './routes/health.ts';
 import { addOpenApiRoutes } from './routes/openapi.ts';
 import { addRunRoutes } from './routes/run.ts';
 import { addUiRoutes } from './routes/ui.ts';
+import { addImageRoutes } from './routes/images.ts';
 import { addUsageRoutes } from './routes/usage.ts';
 
 const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'TRACE'];
@@ -79,6 +80,7 @@ export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Prom
   await addFileRoutes(app, parts);
   addRunRoutes(app, parts);
   addHealthRoutes(app, parts);
+  addImageRoutes(app, parts);
   addUsageRoutes(app, parts);
   addUiRoutes(app, parts);
   const document = createOpenApiDocument(packageJson.version);

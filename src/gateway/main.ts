@@ -1,6 +1,6 @@
-// The gateway process. It accepts clients over HTTP and passes their requests to the supervisor.
-// It owns connections and no other state, so it may die at any moment: clients connect again and resume. It stops when
-// its parent, the keeper, is gone.
+// The gateway process. It accepts clients over HTTP and passes their requests to the supervisor. It owns connections.
+// What else it holds may be lost: kept answers, the usage history, runs under way. So it may die at any moment: clients
+// connect again and resume. It stops when its parent, the keeper, is gone.
 import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './live/event-feed.ts';
@@ -88,8 +88,8 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
       lagged: ({ execId }) => {
         feed.lagged(execId);
       },
-      states: ({ run, events }) => {
-        states.states(run, events);
+      states: ({ run: writerLife, events }) => {
+        states.states(writerLife, events);
       },
       statesLagged: () => {
         states.lagged();

@@ -28,6 +28,7 @@ export interface GatewayParts {
   readonly rows: Rows;
   /** Keeps answers of reads that clients repeat often. */
   readonly answers: AnswerCache;
+  /** Sends answers that are lists, short or long. */
   readonly lists: ListSender;
   /** The budget for request bodies, each from its head to the end of the answer. */
   readonly bodies: Budget;

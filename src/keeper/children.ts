@@ -37,7 +37,10 @@ export interface KeptChild {
    * @throws UNAVAILABLE when the restart budget is used up before the child runs
    */
   start(): Promise<Facts>;
-  /** From now on the child is not started again: the signal that ends the keeper may have ended the child, too. */
+  /**
+   * From now on the child is not started again. Ctrl-C reaches the children too, and may end one before the keeper
+   * does.
+   */
   stopRestarts(): void;
   /** Stops the child and does not start it again. */
   stop(): Promise<void>;

@@ -55,6 +55,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
       log.info({ signal }, 'the server ends');
       process.on('SIGTERM', () => process.exit(130));
       process.on('SIGINT', () => process.exit(130));
+      // Ctrl-C does not reach the writer, which has a process group of its own.
       for (const child of [...gateways, supervisor]) child.stopRestarts();
       end(0);
     });
@@ -68,7 +69,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
   // The children. Each is restarted when it ends.
   const restarts: Record<string, number> = { writer: 0, supervisor: 0, gateway: 0 };
   const since = timestamp();
-  // Metrics and reports read this file. The server works without it.
+  // Metrics, bug reports, `service install` and the gateway's spools.ts read this file. The server works without it.
   const saveRestarts = () =>
     void writeProcessFile(statePaths(config.stateDir).keeperFile, { since, restarts }).catch(() => undefined);
   const keep = (name: string, startChild: StartChild) => {

@@ -1,6 +1,7 @@
 // How the keeper starts, adopts and stops the writer. The writer outlives a keeper while workers need it, so the next
 // keeper adopts it. A writer that does not answer is replaced. A writer of another build is replaced, too: it cannot
-// migrate the database and does not know all new requests. Two writers never run at the same time.
+// bring the database to the schema of this build, and does not know all new requests. Two writers never run at the same
+// time.
 import { buildId } from '../shared/process/build.ts';
 import {
   isAlive,

@@ -40,7 +40,7 @@ const cancelTimeoutMs = 10_000;
 /**
  * Talks to one server. The parameter `box` is always an id or a name. Every method may throw BoxRunError: with the code
  * of the server's answer, with UNAVAILABLE if the server cannot be reached, or with CANCELED if the signal aborts or
- * the client is closed.
+ * the client is closed. Errors of an upload's source and of a local file come unchanged.
  */
 export class BoxRunClient implements AsyncDisposable {
   readonly #transport: Transport;
@@ -320,7 +320,10 @@ export class BoxRunClient implements AsyncDisposable {
     return readUsage(this.#transport, options);
   }
 
-  /** Ends every open request with CANCELED, and closes all connections. Boxes and commands are not changed. */
+  /**
+   * Ends every open request and terminal with CANCELED, and closes all connections. The shell of a terminal (`attach`) is
+   * killed, as when the terminal is closed. Boxes and commands are not changed.
+   */
   async close(): Promise<void> {
     await this.#transport.close();
   }

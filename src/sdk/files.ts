@@ -47,7 +47,8 @@ export async function uploadFile(
   const { platform } = transport;
   const boundary = `boxrun-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join('')}`;
   const part = (header: string) => `--${boundary}\r\nContent-Disposition: form-data; ${header}\r\n`;
-  // The destination comes first, because the server needs it before the first byte of the file.
+  // The destination comes first, so that the server can pass the file on at once. Otherwise it would store the file
+  // first.
   const head = encoder.encode(
     `${part('name="dest"')}\r\n${path}\r\n${part('name="file"; filename="file"')}Content-Type: application/octet-stream\r\n\r\n`,
   );

@@ -60,6 +60,6 @@ export interface Platform {
   fetch(url: string, request: PlatformRequest): Promise<PlatformResponse>;
   openWebSocket(url: string): Promise<PlatformWebSocket>;
   bytesOfBase64(text: string): Uint8Array;
-  /** Ends every open request and closes all connections. */
+  /** Ends every open request and closes their connections. Open WebSockets stay: the caller closes each of them. */
   close(): Promise<void>;
 }

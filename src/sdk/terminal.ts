@@ -44,8 +44,8 @@ export interface Terminal extends AsyncDisposable {
   readonly errors: ReadableStream<Uint8Array>;
   /**
    * How the shell or command has ended. Rejects with the error from the server (BOX_NOT_FOUND, BOX_NOT_RUNNING,
-   * EXEC_NOT_FOUND), with UNAVAILABLE if the connection is lost, with CANCELED if it was closed here, or with
-   * RESOURCE_EXCEEDED if too much output was not read.
+   * EXEC_NOT_FOUND), with UNAVAILABLE if the connection is lost, with CANCELED if the terminal or the client was closed
+   * here, or with RESOURCE_EXCEEDED if too much output was not read.
    */
   readonly exited: Promise<Exit>;
   /** Sends `data` as input. Resolves when more can be sent. @throws CANCELED if the terminal has ended */
@@ -87,6 +87,7 @@ export async function openTerminal(
     terminal.close();
   };
   signal?.addEventListener('abort', onAbort, { once: true });
+  if (signal?.aborted) onAbort(); // It aborted while the WebSocket was made.
   socket.addEventListener('close', () => signal?.removeEventListener('abort', onAbort));
   const opened = new Promise<void>((resolve) => {
     socket.addEventListener('open', () => {
@@ -151,6 +152,9 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
       for (const queue of queues) queue.error(error);
     });
   }
+  function failAsDisconnected(): void {
+    fail(transport.errorOf(connectionError, signal));
+  }
   function put({ controller }: ByteQueue, bytes: Uint8Array): void {
     if (controller.desiredSize === null) return; // The caller has canceled this stream.
     if (controller.desiredSize <= 0)
@@ -189,9 +193,11 @@ function createTerminal(socket: PlatformWebSocket, transport: Transport, signal:
     if (error instanceof Error && error.message !== '') connectionError = error;
   });
   socket.addEventListener('close', () => {
-    fail(transport.errorOf(connectionError, signal));
+    removeCloseListener();
+    failAsDisconnected();
     closed.resolve();
   });
+  const removeCloseListener = transport.onClose(failAsDisconnected);
   return {
     output: output.stream,
     errors: errors.stream,

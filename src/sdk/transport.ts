@@ -33,11 +33,17 @@ export interface Transport {
   ): Promise<{ readonly body: T; readonly headers: PlatformResponse['headers'] }>;
   /** Turns the error of a request or an answer into an error of the catalogue. */
   errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError;
+  /**
+   * Calls `listener` when the client is closed, or at once if it is closed already. Returns a function that removes the
+   * listener.
+   */
+  onClose(listener: () => void): () => void;
   close(): Promise<void>;
 }
 
 export function createTransport(platform: Platform): Transport {
   let isClosed = false;
+  const closeListeners = new Set<() => void>();
 
   function errorOf(error: unknown, signal: AbortSignal | undefined): BoxRunError {
     if (isClosed && !(error instanceof BoxRunError))
@@ -71,8 +77,14 @@ export function createTransport(platform: Platform): Transport {
     errorOf,
     jsonAnswer,
     json: async <T>(request: TransportRequest) => (await jsonAnswer<T>(request)).body,
+    onClose(listener) {
+      closeListeners.add(listener);
+      if (isClosed) listener();
+      return () => closeListeners.delete(listener);
+    },
     async close() {
       isClosed = true;
+      for (const listener of closeListeners) listener();
       await platform.close();
     },
   };

@@ -1,6 +1,7 @@
-// Every bound of the project, grouped by its owner. The unit is the last word of a name: Ms is milliseconds, Bytes is
-// bytes, Chars is UTF-16 code units; a name without one counts things. Each comment says what happens at the bound.
-// This file imports nothing. config.ts reads the bounds that a user may change.
+// The bounds that users, several files or tests depend on, grouped by their owner. A bound that matters in one file
+// only is a constant there, and the SDK has its own. The name contains the unit: Ms is milliseconds, Bytes is bytes,
+// Chars is UTF-16 code units; a name without a unit counts things. Each comment says what happens at the bound. This
+// file imports nothing. config.ts reads the bounds that a user may change.
 
 export const limits = {
   // All processes
@@ -10,7 +11,7 @@ export const limits = {
    * and the tests with large files fail above it.
    */
   processMemoryMbMax: 200,
-  /** The same for a gateway with many clients, when 40 of them do not read a large stream or 500 only wait. */
+  /** The same for a gateway under load: with 40 clients that do not read a large stream, or with 500 that only wait. */
   gatewayMemoryMbMax: 256,
 
   /** Bytes of one IPC frame. The receiver closes a connection that announces a longer one; no sender makes one. */
@@ -55,7 +56,7 @@ export const limits = {
   childReadyMs: 60_000,
   /** Restarts of one child within restartWindowMs. At the next one, `serve` ends. */
   childRestartsMax: 10,
-  /** Milliseconds between TERM and KILL for a child. */
+  /** Milliseconds from SIGTERM to SIGKILL for a child. */
   childStopMs: 10_000,
   /** The same for a supervisor that leaves its boxes running. When the host shuts down, it stops them all the same. */
   supervisorEndMs: 30_000,
@@ -87,15 +88,15 @@ export const limits = {
 
   // Supervisor: workers
 
-  /** Workers that start at once, per processor; others wait. A hundred together would each be late with the hello. */
+  /** Workers that start at once, per processor; others wait. A hundred together would each say hello too late. */
   workerStartsPerCpu: 2,
   /** Milliseconds for a new worker to answer on its socket. Then it is killed, and its start fails. */
   workerReadyMs: 15_000,
   /** Milliseconds for which a new spare worker waits while boxes come up or go. Then it starts all the same. */
   spareWaitMs: 5_000,
-  /** Milliseconds between two greetings of a worker that stops or removes a box. */
+  /** Milliseconds between two pings of a worker that stops or removes a box. */
   workerPulseMs: 1_000,
-  /** Greetings in a row without an answer. Then the supervisor kills the worker. */
+  /** Pings in a row without an answer. Then the supervisor kills the worker. */
   workerPulsesMissedMax: 3,
   /** Milliseconds for a worker to give up a start that was canceled. Then the supervisor kills it. */
   cancelTimeoutMs: 10_000,
@@ -109,8 +110,8 @@ export const limits = {
   /** Milliseconds for workers of a dead supervisor to say hello. Then only the box of a late worker waits for it. */
   adoptHelloMs: 1_000,
   /**
-   * Ended commands, the newest first, that the supervisor names to an adopted worker of the version before. The worker
-   * kills the background children of older ones.
+   * Ended commands, the newest first, that the supervisor names to an adopted worker of the previous version. The
+   * worker kills the background children of older ones.
    */
   finishedExecsNamedMax: 100_000,
 
@@ -127,9 +128,12 @@ export const limits = {
   /** Milliseconds for one attempt to stop or remove a box, after its grace. Then another worker tries. */
   boxStopTimeoutMs: 60_000,
   boxRemoveTimeoutMs: 60_000,
-  /** Workers, one after the other, that try to start, stop or remove a box. Then it fails; what may run holds quota. */
+  /**
+   * Workers, one after the other, that try to start, stop or remove a box. Then the operation fails. If the box may
+   * still run, its CPUs and memory stay reserved.
+   */
   boxAttemptsMax: 3,
-  /** Milliseconds between TERM and KILL for the processes of a box at a stop, and at a removal. */
+  /** Milliseconds from SIGTERM to SIGKILL for the processes of a box at a stop, and at a removal. */
   stopGraceMs: 5_000,
   removeGraceMs: 1_000,
   /** Milliseconds that a client may ask for instead (`graceSMax` in request-bounds.ts). Above it VALIDATION_ERROR. */
@@ -176,11 +180,14 @@ export const limits = {
   commitOpsMax: 512,
   /** Bytes in one commit request, far below frameBytesMax, because a short command of another box waits behind it. */
   commitBytesMax: 512 * 1024,
-  /** Milliseconds, after a command's program has exited, that its background children may hold its pipes silently. */
+  /**
+   * How long the worker reads the pipes of a command whose program has exited; see output-reader.ts. If background
+   * children may hold the pipes, it reads for exitDrainMs milliseconds, and on while exitDrainBusyBytes come in each
+   * such period, but at most for exitDrainBusyMs. Without children, it reads until no byte has come for
+   * exitDrainBusyMs. Then the rest is dropped.
+   */
   exitDrainMs: 500,
-  /** Bytes within exitDrainMs. This much is output that the program itself had written, so the worker reads on. */
   exitDrainBusyBytes: 64 * 1024,
-  /** Milliseconds that the worker reads on for. Then the rest is dropped. Without children, each output restarts it. */
   exitDrainBusyMs: 30_000,
   /** Bytes kept of one command's output (--max-output-mb). The rest is dropped, and the events of the exec say so. */
   execOutputBytesMax: 4 * 1024 * 1024 * 1024,
@@ -195,7 +202,7 @@ export const limits = {
   streamTokensMax: 1_000,
   /** Open streams of one worker. It closes the connection of the next one. */
   streamsOpenMax: 256,
-  /** Bytes of a file on the way that the box has not confirmed. As base64 they fit into BoxLite's ring of 1 MiB. */
+  /** Bytes of a file on the way that the box has not confirmed. As base64 they fit into the 1 MiB buffer of BoxLite. */
   fileBlockBytes: 512 * 1024,
   /** Milliseconds for each answer of the box during a transfer. Then the transfer fails. */
   fileAnswerMs: 60_000,
@@ -226,36 +233,42 @@ export const limits = {
   runnerPingsUnansweredMax: 6,
   /** Container: milliseconds for the runner to report the end of a killed command. Then the worker ends it. */
   commandEndReportMs: 1_000,
-  /** Container: milliseconds before a command's pipe is first read, or until it ends. The pipe keeps its output. */
+  /**
+   * Container: milliseconds until a command's pipe is first read; earlier if the command ends. The pipe keeps its
+   * output.
+   */
   outputFirstLookMs: 2,
 
   // Writer
 
   /** Bytes on the way to one gateway. Then the writer tells the gateway to read the database, and sends no more. */
   followerBufferBytesMax: 8 * 1024 * 1024,
-  /** State events kept for clients that come back, and their characters. Older ones become `reset` for the client. */
+  /**
+   * State events kept for clients that come back, and the characters of all of them. Older ones become `reset` for the
+   * client.
+   */
   statesKeptMax: 4_096,
-  statesKeptBytesMax: 8 * 1024 * 1024,
+  statesKeptCharsMax: 8 * 1024 * 1024,
   /** Rows deleted in one transaction of a removal, and its milliseconds. The next transaction does the rest. */
   deleteSliceRows: 5_000,
   deleteSliceMs: 8,
-  /** A sweep rests after each slice for this factor times the duration of the slice. */
-  sweepRestFactor: 4,
+  /** The cleanup of old rows rests after each slice for this factor times the duration of the slice. */
+  cleanupRestFactor: 4,
   /** Hours for which ended commands are kept (--retention-hours); 0: as long as their box. Then they are removed. */
   retentionHours: 0,
   /** Milliseconds for which an Idempotency-Key belongs to its first request. Then it can be used again. */
   keyLifeMs: 24 * 60 * 60 * 1000,
-  /** Milliseconds between two removals of old keys, and keys that one transaction removes. */
-  keySweepEveryMs: 10 * 60 * 1000,
-  keySweepSliceRows: 32,
+  /** Milliseconds between two cleanups of old rows, and keys that one transaction removes. */
+  cleanupEveryMs: 10 * 60 * 1000,
+  keyCleanupSliceRows: 32,
   /** Operations in one group commit; the rest goes into the next. */
   groupOpsMax: 20_000,
   /** Bytes of output that make a change large. One group of smaller changes is committed before it. */
   largeChangeBytes: 128 * 1024,
   /**
    * After the writer has committed large output, it pauses further large changes for this factor times the duration of
-   * that commit, but at most for the milliseconds of RestMax. It does so only if another box has waited for a commit
-   * within the milliseconds of Yield.
+   * that commit, but at most for largeChangeRestMaxMs. It does so only if another box has waited for a commit within
+   * the last largeChangeYieldMs.
    */
   largeChangeRestFactor: 10,
   largeChangeRestMaxMs: 100,
@@ -281,7 +294,8 @@ export const limits = {
   /** Answers of one kind whose duration counts in a sample. Further ones are not measured. */
   usageTimesMax: 1_000,
 
-  // Gateway: clients. Connections, requests and streams count per client; most byte budgets give one client half
+  // Gateway: clients. Connections, requests and streams count per client. A client that already holds bytes gets at
+  // most half of a byte budget (budget.ts)
 
   /** Connections of one client, added to --max-streams. The next one gets 429. */
   connectionsBesideStreamsMax: 1_000,

@@ -86,11 +86,11 @@ export function createControl(deps: ControlDeps): Control {
     },
     startExec({ box, body, claim }, { requestId }) {
       const target = registry.find(box);
-      return known.execOnce(target.id, claim, async (own) => {
+      return known.execOnce(target.id, claim, async (ownClaim) => {
         const stopwatch = createStopwatch();
         await diskFloor.check();
         faultPoint('supervisor.exec.passing');
-        const exec = await stopwatch.time('worker', () => target.startExec(orderOf(body, own, requestId)));
+        const exec = await stopwatch.time('worker', () => target.startExec(orderOf(body, ownClaim, requestId)));
         faultPoint('supervisor.exec.started');
         return { ...exec, timings: { ...stopwatch.times, ...exec.timings } };
       });

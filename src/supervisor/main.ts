@@ -78,18 +78,18 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
     keeperFile: paths.keeperFile,
   });
   const observe = meterRequests('supervisor_worker');
-  const workers: WorkerDeps = { config, log, liveWorkers, starting: new Set(), onLost: figures.workerLost, observe };
+  const workerDeps: WorkerDeps = { config, log, liveWorkers, starting: new Set(), onLost: figures.workerLost, observe };
   const pool = createWarmPool({
     size: () => Math.min(config.spareWorkers, quota.spareWorkersMax()),
-    start: () => turns.workerStarts.take(() => startWorker(workers)),
+    start: () => turns.workerStarts.take(() => startWorker(workerDeps)),
     log,
   });
 
   // The boxes of the database, with the workers that an earlier supervisor left.
-  const worker: BoxWorkerDeps = { writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log };
+  const boxWorkerDeps: BoxWorkerDeps = { writer, reader, pool, gate, turns: turns.boxes, spills, instanceId, log };
   const supervise = (row: BoxRow, found: FoundWorker | null = null) =>
-    superviseBox({ registry, quota, worker }, row, found);
-  await recover({ config, reader, registry, quota, pool, workers, spills, log, supervise });
+    superviseBox({ registry, quota, boxWorkerDeps }, row, found);
+  await recover({ config, reader, registry, quota, pool, workers: workerDeps, spills, log, supervise });
   const reserve = createDiskReserve(config);
   const disk = watchDisk({ stateDir: config.stateDir, floorMb: config.caps.freeDiskMb, registry, reserve, log });
 
@@ -107,7 +107,8 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   faultPoint('supervisor.boot.listening');
 
   // Reconciliation runs in the background until the end.
-  const look = () => findDisorder({ config, instanceId, reader, registry, quota, pool, workers, supervise, log });
+  const look = () =>
+    findDisorder({ config, instanceId, reader, registry, quota, pool, workers: workerDeps, supervise, log });
   const reconciliation = createReconciliation({ meters, log, look });
   let ending: Promise<never> | null = null;
   process.on('SIGTERM', () => {
@@ -134,20 +135,20 @@ function beginProcess({ orders, parentGone }: Lifeline): Logger {
 interface SharedByBoxes {
   readonly registry: BoxRegistry;
   readonly quota: Quota;
-  readonly worker: BoxWorkerDeps;
+  readonly boxWorkerDeps: BoxWorkerDeps;
 }
 
 function superviseBox(
-  { registry, quota, worker }: SharedByBoxes,
+  { registry, quota, boxWorkerDeps }: SharedByBoxes,
   row: BoxRow,
   found: FoundWorker | null,
 ): SupervisedBox {
   const box: SupervisedBox = createBox(
     {
-      writer: worker.writer,
+      writer: boxWorkerDeps.writer,
       quota,
-      log: worker.log,
-      worker: createBoxWorker(worker, row, found),
+      log: boxWorkerDeps.log,
+      worker: createBoxWorker(boxWorkerDeps, row, found),
       onRemoved() {
         registry.delete(box);
       },

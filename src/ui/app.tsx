@@ -137,6 +137,7 @@ function Notices() {
   );
 }
 
+/** Only the text of the list. Each page and part handles its own keys. */
 const keys: readonly (readonly [string, string])[] = [
   ['/', 'search'],
   ['c', 'create a box'],

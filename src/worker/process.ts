@@ -48,14 +48,14 @@ interface WorkerOptions {
  * asks it to stop, the writer refuses its lease, or it has no supervisor and no command for `orphanGraceMs`.
  */
 export async function runWorker({
-  config: started,
+  config: startConfig,
   workerId,
   processLog,
   parentIsGone,
   keepCompiled,
 }: WorkerOptions): Promise<WorkerProcess> {
   const { log } = processLog;
-  let config = started;
+  let config = startConfig;
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
   const streamPath = streamSocketPath(workersDir, workerId);
@@ -126,7 +126,7 @@ export async function runWorker({
   const server: IpcServer<WorkerContract> = await serveContract({
     path: socketPath,
     contract: workerContract,
-    hello: () => helloOf(workerId, heldBox, started),
+    hello: () => helloOf(workerId, heldBox, startConfig),
     handlers: createHandlers({
       heldBox: () => heldBox,
       assign,
@@ -192,7 +192,7 @@ async function createStateFile(workersDir: string, workerId: string) {
   };
 }
 
-function helloOf(workerId: string, heldBox: HeldBox | null, started: Config): ServerHello<WorkerContract> {
+function helloOf(workerId: string, heldBox: HeldBox | null, startConfig: Config): ServerHello<WorkerContract> {
   return {
     workerId,
     pid: process.pid,
@@ -201,6 +201,7 @@ function helloOf(workerId: string, heldBox: HeldBox | null, started: Config): Se
     running: heldBox?.running ?? false,
     build: buildId,
     takes: [...requestsTaken],
-    settingsDigest: settingsDigest(started),
+    // The settings of the start. By them the supervisor finds out whether a spare worker fits.
+    settingsDigest: settingsDigest(startConfig),
   };
 }

@@ -5,7 +5,9 @@ import { limits } from '../shared/limits.ts';
 export interface ChangeTraits {
   readonly operations?: number;
   readonly bytes?: number;
-  /** The change contains only output of a command. Clients wait less for output than for its start and its end. */
+  /**
+   * The change contains only output of a command. Clients wait for the start and the end of a command, not for output.
+   */
   readonly isOutput?: boolean;
   /** The id of the box that the change comes from. */
   readonly sender?: string;
@@ -36,7 +38,8 @@ function groupLength(waiting: readonly WaitingChange[]): number {
 }
 
 /**
- * A client waits for a small change; a large change is output, which can wait. Two rules follow:
+ * Large changes are output, which can wait. Small changes are short output and everything else; a client may wait for
+ * them. Two rules follow:
  *
  * 1. If small and large changes wait, one group of small ones goes first. The next group may contain the large ones.
  * 2. After the writer has committed large output, it pauses further large changes for limits.largeChangeRestFactor

@@ -21,7 +21,7 @@ export interface KeyStatements {
    */
   releaseKeys(boxId: string): void;
   /**
-   * Removes one slice of the keys that were stored by `before`: at most limits.keySweepSliceRows.
+   * Removes one slice of the keys that were stored by `before`: at most limits.keyCleanupSliceRows.
    * @returns how many keys it has removed
    */
   removeKeysBefore(before: string): number;
@@ -62,6 +62,6 @@ export function prepareKeyStatements(db: Database): KeyStatements {
     releaseKeys(boxId) {
       release.run({ boxId });
     },
-    removeKeysBefore: (before) => remove.run(before, limits.keySweepSliceRows).changes,
+    removeKeysBefore: (before) => remove.run(before, limits.keyCleanupSliceRows).changes,
   };
 }

@@ -20,7 +20,7 @@ import { createFollowers } from './followers.ts';
 import { createWriterMeters } from './meters.ts';
 import { createStateLog } from './state-log.ts';
 import { prepareStatements } from './statements.ts';
-import { startSweeps } from './sweep.ts';
+import { startCleanup } from './cleanup.ts';
 import { faultPoint } from '../shared/faults/fault.ts';
 
 /** @param keepCompiled stores the compiled code of this process for the next writer */
@@ -57,7 +57,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const followers = createFollowers();
   const meters = createMeters('writer');
   const states = createStateLog();
-  const sweeps = startSweeps({ batch, statements, log, retentionHours: config.caps.retentionHours });
+  const cleanup = startCleanup({ batch, statements, log, retentionHours: config.caps.retentionHours });
   let retired = false;
   let idleTimer: NodeJS.Timeout | undefined;
 
@@ -75,7 +75,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
       figures: createWriterMeters(meters, batch),
       onSettings(settings) {
         processLog.change(settings);
-        sweeps.setRetention(settings.retentionHours);
+        cleanup.setRetention(settings.retentionHours);
         log.info({ settings }, 'the writer has new settings');
       },
       onRetire() {
@@ -122,7 +122,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   }
 
   async function end(reason: string): Promise<void> {
-    sweeps.close();
+    cleanup.close();
     log.info({ reason }, 'the writer ends');
     faultPoint('writer.end.asked');
     await server.close();

@@ -1,11 +1,11 @@
 // Deletes commands with their events: all those of one box, or those that ended long ago. Each call deletes one slice
-// in the caller's transaction, with a limit of rows and of milliseconds, so that other changes do not wait for long.
-// Besides the rows that it deletes, a slice reads only a bounded number of other rows.
+// in the caller's transaction, with a limit of rows and of milliseconds, so that other changes do not wait for long. A
+// slice also reads rows that it does not delete, but only until its time is over.
 import type { Database } from 'better-sqlite3';
 import { limits } from '../shared/limits.ts';
 
 /** Where the next slice goes on. Null before the first slice, and after the last one. */
-export type SweepPosition = { readonly boxId: string; readonly createdAt: string; readonly rowid: number } | null;
+export type CleanupPosition = { readonly boxId: string; readonly createdAt: string; readonly rowid: number } | null;
 
 export interface RemovalStatements {
   /** Deletes one slice of the commands of a box. Returns true when no command is left. */
@@ -14,7 +14,7 @@ export interface RemovalStatements {
    * Deletes one slice of the commands of all boxes that ended by `before`.
    * @returns where the next slice goes on; null when no such command is left
    */
-  removeExpiredSlice(before: string, from: SweepPosition): SweepPosition;
+  removeExpiredSlice(before: string, from: CleanupPosition): CleanupPosition;
 }
 
 interface ExecRef {

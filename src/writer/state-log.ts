@@ -29,15 +29,15 @@ export function createStateLog(): StateLog {
   const run = randomBytes(8).toString('hex');
   const watchers = new Set<Peer>();
   const kept: StateEvent[] = [];
-  let keptBytes = 0;
+  let keptChars = 0;
   let lastSeq = 0;
 
   function keep({ kind, ...state }: StateChange): StateEvent {
     const event = { seq: ++lastSeq, kind, json: JSON.stringify({ at: timestamp(), ...state }) };
     kept.push(event);
-    keptBytes += event.json.length;
-    while (kept.length > limits.statesKeptMax || (keptBytes > limits.statesKeptBytesMax && kept.length > 1)) {
-      keptBytes -= kept.shift()?.json.length ?? 0;
+    keptChars += event.json.length;
+    while (kept.length > limits.statesKeptMax || (keptChars > limits.statesKeptCharsMax && kept.length > 1)) {
+      keptChars -= kept.shift()?.json.length ?? 0;
     }
     return event;
   }

@@ -1,5 +1,6 @@
 // The commands exec and run: they run a command in a box. Output passes through unchanged as it is written, and the
-// exit code of the command becomes our own. Ctrl-C also ends the command in the box, unless it has our terminal.
+// exit code of the command becomes our own. Ctrl-C cancels the command. But if the command is connected to our
+// terminal, it gets Ctrl-C as a key.
 import {
   boxInput,
   boxOptions,

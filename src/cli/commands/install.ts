@@ -1,5 +1,5 @@
-// The commands upgrade and uninstall: they change the package in the place where this file is installed. uninstall also
-// removes the data, if the user wants that. Each prints a step before it does the step. --dry-run changes nothing.
+// The commands upgrade and uninstall: they change the installation that this program runs from. uninstall also removes
+// the data, if the user wants that. Each prints a step before it does the step. --dry-run changes nothing.
 import { defineCommand } from '../parsing/command.ts';
 import { UsageError } from '../parsing/options.ts';
 import { printLines } from '../render/render.ts';

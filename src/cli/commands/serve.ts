@@ -1,5 +1,5 @@
 // The command serve: checks that the chosen driver works on this host. Then this process becomes the keeper.
-// No other command loads code of the server's processes.
+// The code of the keeper is in the bundle of heavy.ts. Most other commands do not load that bundle.
 import { capTable, type CapSetting } from '../../shared/settings/caps.ts';
 import { loadConfig, takeNotifySocket, takeToken, type Config } from '../../shared/settings/config.ts';
 import { makeStateDirectories } from '../../shared/settings/state-dir.ts';
@@ -130,7 +130,7 @@ export const serveCommand = defineCommand({
 
 async function serve(config: Config, token: string | null, notifySocket: string | null): Promise<number> {
   makeStateDirectories(config.stateDir);
-  const { probeDriver } = await import('../heavy.ts');
+  const { probeDriver, runKeeper, tellReady } = await import('../heavy.ts');
   const probe = await probeDriver(config);
   if (!probe.ok) {
     const retryHint = probe.isKept ? '`boxrun doctor --fresh` tries it again; ' : '';
@@ -145,23 +145,18 @@ async function serve(config: Config, token: string | null, notifySocket: string 
       },
     );
   }
-  // Loaded here because no other command needs it.
-  const { runKeeper } = await import('../heavy.ts');
   return runKeeper(config, {
     token,
     onReady(facts) {
       process.stdout.write(describeServer(config, facts, token !== null));
-      if (notifySocket !== null) void sayReady(notifySocket);
+      if (notifySocket !== null) tellReady(notifySocket).catch(reportUnsent);
     },
   });
 }
 
 /** If the message does not reach systemd, systemd treats the start as failed and reports that. */
-async function sayReady(notifySocket: string): Promise<void> {
-  const { tellReady } = await import('../heavy.ts');
-  await tellReady(notifySocket).catch((error: unknown) => {
-    process.stderr.write(`boxrun serve: cannot tell systemd that the server is ready: ${errorText(error)}\n`);
-  });
+function reportUnsent(error: unknown): void {
+  process.stderr.write(`boxrun serve: cannot tell systemd that the server is ready: ${errorText(error)}\n`);
 }
 
 function list(problems: readonly string[]): string {

@@ -1,5 +1,6 @@
 // The commands attach and shell: they open a terminal in a box. The exit code of the shell becomes our own, and this
-// terminal gets its old modes back. Ctrl-P Ctrl-Q leaves without waiting for the shell.
+// terminal gets its old modes back. Ctrl-P Ctrl-Q leaves at once and ends the shell; the box stays, also that of
+// `shell`.
 import {
   boxInput,
   boxOptions,

@@ -1,5 +1,5 @@
-// The completion scripts, one for each shell. At each Tab a script asks `boxrun` itself for candidates (completion.ts)
-// and adds nothing, so that the scripts need no change when a command changes.
+// The completion scripts, one for each shell. At each Tab a script asks `boxrun` itself for candidates (completion.ts).
+// It adds only names of files, where the answer says so. So the scripts need no change when a command changes.
 
 const bash = `# boxrun in bash; to load it now: source <(boxrun completion bash)
 _boxrun() {

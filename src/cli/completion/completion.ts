@@ -1,5 +1,6 @@
-// Candidates for the word at the cursor of a command line. Shells run this at each Tab. So it loads little, waits for
-// the server a short time only, and never starts a server. If it cannot find candidates, it prints none and no error.
+// Candidates for the word at the cursor of a command line. Shells run this at each Tab. So it loads little (only names
+// of images need the large bundle heavy.ts), waits for the server a short time only, and never starts a server. If it
+// cannot find candidates, it prints none and no error.
 import { request } from 'node:http';
 import type { Box, Exec } from '../../shared/api.ts';
 import { loadConfig, serverAddress } from '../../shared/settings/config.ts';

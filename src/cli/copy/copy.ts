@@ -1,6 +1,7 @@
 // Copies files and directories between this host and a box. A file is streamed through the API. A directory is sent as
 // a tar archive: the tar of one side packs it, the tar of the other side unpacks it. Contents are never held in memory,
-// and a copy of a file that fails leaves no partial file.
+// and a copy of a file that fails leaves no partial file. The archive in the box is removed after the copy; if that
+// removal fails, it stays there.
 import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
@@ -92,6 +93,7 @@ async function upload(work: Work): Promise<void> {
 }
 
 async function uploadDirectory({ client, box, local, signal, count, warn }: Work, target: string): Promise<void> {
+  // The archive lies in the target, and an upload makes missing directories. So the target exists before tar needs it.
   const archive = posix.join(target, archiveName());
   try {
     await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal });

@@ -1,5 +1,6 @@
-// The detach keys: the key sequence that leaves a terminal. This file has no side effects: bytes in, bytes out.
-// A typed key that may begin the sequence is held back until the next key or `flush`. Then it is passed on unchanged.
+// The detach keys: the key sequence that leaves a terminal. This file has no side effects: bytes in, bytes out. A typed
+// key that may begin the sequence is held back until the next key or `flush`. If the sequence does not go on, it is
+// passed on unchanged.
 import { UsageError } from './options.ts';
 
 /** The same as the default of docker. */

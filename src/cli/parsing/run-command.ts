@@ -19,7 +19,7 @@ export function runCommand(
 }
 
 function commandOf({ takesCommand, mayTakeWords }: CommandSpec, command: readonly string[] | null): readonly string[] {
-  if (mayTakeWords === true) return command ?? [];
+  if (mayTakeWords === true) return command ?? []; // Only `service install`: options for serve.
   if (takesCommand === undefined) {
     if (command !== null) throw new UsageError('this command does not take words after --');
     return [];

@@ -105,6 +105,7 @@ export function exitCodeOf(exitCode: number | null, error: string | null, warnin
   const message = error ?? warning ?? null;
   if (message !== null) process.stderr.write(`boxrun: ${message}\n`);
   if (exitCode === null) return 1;
+  // A command that was canceled or timed out may still have ended with 0.
   return exitCode === 0 && error !== null ? 1 : exitCode;
 }
 

@@ -46,7 +46,7 @@ export function describeAddress(): string {
   return 'host' in address ? `http://${hostInUrl(address.host)}:${address.port}` : address.socketPath;
 }
 
-/** True if a server answers. Does not start one. */
+/** True if something accepts a connection at the server's address. Sends no request, and does not start a server. */
 export async function isServerUp(): Promise<boolean> {
   return answers(serverAddress(loadConfig()));
 }
@@ -55,6 +55,7 @@ function hostInUrl(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
 }
 
+/** True if something accepts a connection there. Sends no request. */
 function answers(address: Address): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = 'host' in address ? connect(address) : connect(address.socketPath);

@@ -76,7 +76,7 @@ async function ask(question: string): Promise<boolean> {
 
 /**
  * Stops the running boxes, because boxes would outlive their server. With `purge` it removes every box, which also
- * removes their mounts and networks from the host.
+ * removes their mounts and networks from the host. If no server runs, it starts one for this.
  */
 async function stopBoxes(
   config: Config,
@@ -114,7 +114,8 @@ async function stopServer({ stateDir }: Config, isDryRun: boolean): Promise<void
       await sleep(25);
     }
   }
-  // The processes that are left are spare workers. They hold no box, so they can be killed.
+  // What is left holds no running box, so it can be killed: spare workers, or the rest of a server whose keeper was
+  // killed.
   for (const { pid, startTicks } of await processesOf(stateDir))
     await killAndWait({ pid, startTicks }, 5_000, 'a process of the server');
 }

@@ -15,7 +15,8 @@ export const Health = Type.Object({
     database: Type.Boolean(),
     /**
      * Whether the disk of the state directory has room: false while the server starts nothing new because the disk is
-     * nearly full, or while boxes cannot write.
+     * nearly full, or while boxes cannot write. True while the supervisor is down, because nothing can tell then.
+     * Absent only in answers of older servers.
      */
     disk: Type.Optional(Type.Boolean()),
   }),

@@ -1,6 +1,6 @@
-// Limits for one client at this gateway: its connections, and its open requests on all connections together.
-// The gateway refuses anything beyond a limit and closes that connection, so that many small requests cannot take more
-// memory than a few large ones.
+// Limits for one client at this gateway: its connections, and its open requests on all connections together. The
+// gateway refuses anything beyond a limit and closes that connection. The byte budgets (budget.ts) do not count short
+// bodies, so the number of requests needs a limit.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';

@@ -95,9 +95,9 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
 
 /**
  * Reads and discards the rest of a refused upload, for at most limits.uploadRefusedMs, because many clients read the
- * answer only after they have sent everything. It resolves at once if the connection stays open after the answer, so
- * that other clients can read the answer early. If the answer closes the connection, it resolves only after the rest:
- * bytes that arrive at a closed connection cause a reset, and the client could lose the answer.
+ * answer only after they have sent everything. If the connection stays open after the answer, this function does not
+ * wait for the rest: a client that reads early gets the answer early. If the answer closes the connection, it resolves
+ * only after the rest: bytes that arrive at a closed connection cause a reset, and the client could lose the answer.
  */
 async function discardRest(request: IncomingMessage): Promise<void> {
   if (request.complete || request.destroyed) return;

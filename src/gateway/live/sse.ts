@@ -73,8 +73,8 @@ export function encodeNotice(event: string, value: unknown): Buffer {
 }
 
 /**
- * A comment with only one line break. After a second one, clients that remember the last id would see the end of an
- * event: httpx-sse in the Python SDK would give an event without data.
+ * A comment with only one line break. A blank line ends an event, and some clients (httpx-sse in the Python SDK) would
+ * then give an event without data.
  */
 const heartbeatLine = ': alive\n';
 

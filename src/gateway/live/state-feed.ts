@@ -28,7 +28,7 @@ export interface StateFeed {
    */
   read(afterId: string | null, signal: AbortSignal): AsyncGenerator<readonly StateMessage[], void, void>;
   /** Must be called with each batch that the writer sends. */
-  states(run: string, events: readonly StateEvent[]): void;
+  states(writerLife: string, events: readonly StateEvent[]): void;
   /** Must be called when the writer reports that it has skipped events. */
   lagged(): void;
   /** Must be called after a new connection to the writer. The writer sends nothing on it yet. */
@@ -36,7 +36,8 @@ export interface StateFeed {
 }
 
 interface Batch {
-  readonly run: string;
+  /** One life of the writer, from its start to its end. Each life numbers its events from 1. */
+  readonly writerLife: string;
   readonly events: readonly StateEvent[];
 }
 
@@ -47,10 +48,10 @@ export function createStateFeed(deps: StateFeedDeps): StateFeed {
   const topics = createTopics<Batch>({ follow: deps.watch, unfollow: deps.unwatch });
   return {
     read: (afterId, signal) => readStates({ deps, topics }, afterId, signal),
-    states(run, events) {
+    states(writerLife, events) {
       topics.offer(
         everything,
-        { run, events },
+        { writerLife, events },
         events.reduce((sum, { json }) => sum + json.length, 0),
       );
     },
@@ -87,16 +88,16 @@ async function* readStates(
           if (page.events.length > 0) yield page.events.map((event) => messageOf(page.position.run, event));
         }
       }
-      for (const { run, events } of await takeLive(seat, signal)) {
+      for (const { writerLife, events } of await takeLive(seat, signal)) {
         const seq: number = position?.seq ?? 0;
         const fresh = events.filter((event) => event.seq > seq);
-        if (run !== position?.run || (fresh[0]?.seq ?? seq + 1) !== seq + 1) {
+        if (writerLife !== position?.run || (fresh[0]?.seq ?? seq + 1) !== seq + 1) {
           seat.behind = true;
           break;
         }
         if (fresh.length === 0) continue;
-        position = { run, seq: fresh.at(-1)?.seq ?? seq };
-        yield fresh.map((event) => messageOf(run, event));
+        position = { run: writerLife, seq: fresh.at(-1)?.seq ?? seq };
+        yield fresh.map((event) => messageOf(writerLife, event));
       }
     }
   } finally {
@@ -123,16 +124,18 @@ const mark = (kind: 'ready' | 'reset', position: StatePosition): StateMessage =>
   json: '{}',
 });
 
-const messageOf = (run: string, { seq, kind, json }: StateEvent): StateMessage => ({
-  id: idOf({ run, seq }),
+const messageOf = (writerLife: string, { seq, kind, json }: StateEvent): StateMessage => ({
+  id: idOf({ run: writerLife, seq }),
   kind,
   json,
 });
 
-const idOf = ({ run, seq }: StatePosition) => `${run}.${seq}`;
+const idOf = ({ run: writerLife, seq }: StatePosition) => `${writerLife}.${seq}`;
 
-/** An id that this server did not make gives the position of an unknown run, so the reader gets `reset`. */
+/**
+ * An id that this server did not make gives a position in an unknown life of the writer, so the reader gets `reset`.
+ */
 function positionOf(id: string): StatePosition {
-  const [, run = '', seq = '0'] = /^([\w-]+)\.(\d{1,15})$/.exec(id) ?? [];
-  return { run, seq: Number(seq) };
+  const [, writerLife = '', seq = '0'] = /^([\w-]+)\.(\d{1,15})$/.exec(id) ?? [];
+  return { run: writerLife, seq: Number(seq) };
 }

@@ -30,7 +30,8 @@ export interface Topics<Item> {
   release(key: string, seat: Seat<Item>): void;
   /**
    * Adds a new message to each seat of the topic. If its queue would then exceed limits.feedBufferBytesMax, or all
-   * queues together limits.feedsBufferBytesMax, the seat loses its queue and is behind.
+   * queues together limits.feedsBufferBytesMax, the seat loses its queue and is behind. An empty queue takes one
+   * message of any size.
    * @param bytes the size of the message
    */
   offer(key: string, item: Item, bytes: number): void;

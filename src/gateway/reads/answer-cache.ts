@@ -1,5 +1,5 @@
 // Keeps the answers of reads until the next commit of any change. Until then the database would give the same answer.
-// So an answer is never older than a change that any client knew of before it sent its request.
+// So a client that has heard of a change never gets an answer from before the change.
 import { limits } from '../../shared/limits.ts';
 import type { CommitWatch } from '../../shared/store/commit-watch.ts';
 import type { Position } from '../../shared/store/lists.ts';

@@ -15,10 +15,12 @@ export interface Rows {
   /** As `box`, but gives JSON. */
   boxJson(key: string): Promise<string | Uint8Array | null>;
   boxes(filter: BoxFilter, page: PageRequest): Promise<ListPage>;
+  /** Where a list of `page.limit` boxes ends. A long list is sent in several pages up to there (list-answer.ts). */
   boxesEnd(filter: BoxFilter, page: PageRequest): Promise<Position | null>;
   exec(box: string, execId: string): Promise<Exec | null>;
   execJson(box: string, execId: string): Promise<string | Uint8Array | null>;
   execs(boxId: string, page: PageRequest): Promise<ListPage>;
+  /** As `boxesEnd`, for commands. */
   execsEnd(boxId: string, page: PageRequest): Promise<Position | null>;
   knownKey(scope: string, key: string): Promise<KnownKey | null>;
   events(execId: string, afterSeq: number, bytesMax: number): Promise<EventPage>;

@@ -45,6 +45,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
       const dest = await whileProcessing(
         reply,
         work.catch(async (error: unknown) => {
+          // The path does not matter here, only the state of the box.
           throw await reasonOfBreak(parts, box, { kind: 'upload', path: '/' }, error);
         }),
       );

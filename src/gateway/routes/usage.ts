@@ -1,27 +1,12 @@
-// The routes for usage and images: the resources that boxes used in the last hour and use now, as server-sent events,
-// and the images that this host knows by name. The dashboard needs both, for its charts and its form.
+// The route for usage: the resources that boxes used in the last hour and use now, as server-sent events. The dashboard
+// draws its charts from them.
 import type { FastifyInstance } from 'fastify';
-import type { Images, UsageHistory } from '../../shared/api.ts';
-import { baseImageName } from '../../shared/images/base.ts';
-import { imageAliases } from '../../shared/images/source.ts';
-import { listImages } from '../../shared/images/store.ts';
-import { statePaths } from '../../shared/settings/state-dir.ts';
+import type { UsageHistory } from '../../shared/api.ts';
 import type { GatewayParts } from '../parts.ts';
 import { answerWithEvents } from '../live/event-answer.ts';
 import { encodeNotice, eventStreamType, inPieces } from '../live/sse.ts';
 
 export function addUsageRoutes(app: FastifyInstance, { usage, ...parts }: GatewayParts): void {
-  app.get('/v1/images', async (): Promise<Images> => {
-    const images = await listImages(statePaths(parts.config.stateDir).imagesDir);
-    return {
-      images: [
-        ...images.map(({ name, bytes, digest, importedAt }) => ({ name, bytes, digest, imported_at: importedAt })),
-        { name: baseImageName, bytes: null, digest: null, imported_at: null },
-      ],
-      aliases: imageAliases,
-    };
-  });
-
   app.head('/v1/usage', async (_request, reply) => reply.type(eventStreamType).send());
   app.get('/v1/usage', { exposeHeadRoute: false }, async (request, reply) => {
     const name = 'a stream of usage';

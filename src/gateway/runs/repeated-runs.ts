@@ -1,6 +1,7 @@
 // Runs with an Idempotency-Key. A repeated request gets the answer of the first one, also while the first one still
-// runs. The answer is stored separately, before the box is removed, because the box and its events are gone afterwards.
-// A run that broke off has no stored answer, so a repeated request runs the command again.
+// runs at this gateway. At another gateway it gets UNAVAILABLE until the first one has ended. The answer is stored
+// separately, before the box is removed, because the box and its events are gone afterwards. A run that broke off has
+// no stored answer, so a repeated request runs the command again.
 import type { KeyClaim } from '../../shared/contracts/writer.ts';
 import { toBoxRunError } from '../../shared/errors.ts';
 import { checkSameRequest } from '../../shared/request-key.ts';

@@ -12,7 +12,7 @@ export interface RunOutput extends Omit<RunResult, 'stdout' | 'stderr'> {
   readonly stdout: OutputText;
   readonly stderr: OutputText;
   /** How many answers still send this output. After the last one, its bytes go back to the pool. */
-  readonly users: { count: number };
+  readonly answersSending: { count: number };
   /** Releases the bytes of this output in the pool. */
   readonly release: () => void;
 }
@@ -22,7 +22,7 @@ type Ending = Pick<RunResult, 'exit_code' | 'error_message'>;
 /** @param pool the pool in which the output has reserved its bytes; null if it has none reserved */
 export function runOutput(ending: Ending, stdout: OutputText, stderr: OutputText, pool: OutputPool | null): RunOutput {
   const release = () => pool?.release(stdout.keptBytes + stderr.keptBytes);
-  return { ...ending, stdout, stderr, users: { count: 0 }, release };
+  return { ...ending, stdout, stderr, answersSending: { count: 0 }, release };
 }
 
 /** Reads a stored answer. It has at most limits.keptOutputBytesMax of each stream. */
@@ -51,11 +51,11 @@ function keptText(output: OutputText): string {
 /** Sends the output as the answer, at the speed of the client. */
 export async function sendOutput(output: RunOutput, reply: FastifyReply): Promise<FastifyReply> {
   const { raw } = reply;
-  const { users, release } = output;
-  users.count++;
+  const { answersSending, release } = output;
+  answersSending.count++;
   const done = () => {
-    users.count--;
-    if (users.count === 0) release();
+    answersSending.count--;
+    if (answersSending.count === 0) release();
   };
   reply.hijack();
   if (raw.destroyed) {

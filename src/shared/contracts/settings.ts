@@ -1,5 +1,6 @@
-// The settings that a running process can change. Writer and workers can outlive the `serve` that started them, and the
-// next `serve` may have other settings. All other settings are used only when a process or a box starts.
+// The settings that a living worker takes over from the next `serve`. The writer takes over those for the log, and the
+// retention (WriterSettings in writer.ts). Both can outlive the `serve` that started them. All other settings are used
+// only when a process or a box starts.
 import { createHash } from 'node:crypto';
 import { Type, type Static } from 'typebox';
 import type { Config } from '../settings/config.ts';

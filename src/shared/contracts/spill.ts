@@ -1,5 +1,5 @@
 // Spills: a worker that must end while the writer is away leaves its unacknowledged changes in a file. The next
-// supervisor sends them to the writer. A spill is complete under its name, or it does not have the name.
+// supervisor sends them to the writer. A file that ends with `.spill` is always complete.
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';

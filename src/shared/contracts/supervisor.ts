@@ -62,7 +62,10 @@ export const supervisorContract = {
       timeoutMs: limits.killTimeoutMs + limits.boxStopTimeoutMs + limits.requestTimeoutMs,
     },
     signalExec: { params: Type.Object({ box, execId: Type.String(), signal: Type.Integer() }), result: Exec },
-    /** Gives the place of a stream for a terminal or a file. Its bytes do not pass through the supervisor. */
+    /**
+     * Gives the socket and the one-time token with which the gateway opens a stream for a terminal or a file. The bytes
+     * of the stream do not pass through the supervisor.
+     */
     openStream: { params: Type.Object({ box, operation: StreamOperation }), result: StreamGrant },
     /** Makes a code for a one-time link to the dashboard. */
     issueUiCode: { params: Type.Object({}), result: Type.Object({ code: Type.String() }) },

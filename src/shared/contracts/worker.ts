@@ -81,7 +81,7 @@ export const StreamReport = Type.Union([
 ]);
 export type StreamReport = Static<typeof StreamReport>;
 
-/** The directory for what a worker prepares before it has a box. */
+/** The directory for the files that a spare worker prepares ahead of time, before it has a box. */
 export function aheadDirOf(workersDir: string, workerId: string): string {
   return `${workersDir}/${workerId}.ahead`;
 }

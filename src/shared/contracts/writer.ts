@@ -99,9 +99,15 @@ export const writerContract = {
     dbPath: Type.Optional(Type.String()),
   }),
   requests: {
-    /** Fails with NAME_ALREADY_EXISTS if another box has the name, with UNAVAILABLE if another row has the key. */
+    /**
+     * Fails with NAME_ALREADY_EXISTS if another box has the name. Fails with UNAVAILABLE if another row has the key:
+     * the client then sends the request again and gets that row.
+     */
     insertBox: { params: Type.Object({ box: BoxRow, claim: Type.Optional(KeyClaim) }), result: Done },
-    /** Stores the answer of a request whose row will be removed. It is kept as long as the key. */
+    /**
+     * Stores the answer of a run, for as long as the key. The rows of its box will be removed, and a repeated request
+     * must still get the answer.
+     */
     keepAnswer: {
       params: Type.Object({ scope: Type.String(), key: Type.String(), rowId: Type.String(), answer: Type.String() }),
       result: Done,

@@ -14,12 +14,14 @@ export const faultPoints = {
   'keeper.end.supervisor-gone': 'the supervisor has ended; the writer is not told to retire, the lock is held',
 
   'supervisor.boot.listening': 'the supervisor accepts requests; the keeper does not know that',
-  'supervisor.adoption.spills-sent': 'the spills of workers are committed; the supervisor has not looked for workers',
-  'supervisor.adoption.workers-found': 'the supervisor is connected to the living workers; it knows no box',
+  'supervisor.adoption.spills-sent':
+    'the spills that the writer took are committed; the supervisor has not looked for workers',
+  'supervisor.adoption.workers-found':
+    'the supervisor is connected to the workers that said hello in time; it knows no box',
   'supervisor.adoption.boxes-known':
-    'the supervisor knows every box and its quota, and goes on with what each box was doing; the pool is empty',
+    'the supervisor knows every box and its quota, and goes on with what each box was doing; no new spare is started',
   'supervisor.spill.read': 'a spill is read; nothing of it is sent to the writer',
-  'supervisor.spill.committed': 'the content of a spill is committed; its file exists',
+  'supervisor.spill.committed': 'the writer has committed or refused a spill; its file exists',
   'supervisor.create.admitted': 'name and quota are reserved; no row is sent',
   'supervisor.create.inserted': 'the row is committed as creating; the box has no worker',
   'supervisor.create.assigned': 'a worker has the box; nothing is made',

@@ -38,7 +38,7 @@ export async function probeDriver(
   const kept = options.fresh === true ? null : await readKept(keptFile);
   if (kept?.key === key) return { ...kept.result, isKept: true };
   const worker = startOwnProcess({
-    orders: { role: 'worker', config, workerId: null },
+    orders: { role: 'worker', config, workerId: null }, // Without an id, the worker only probes.
     logFile: join(logsDir, 'probe.log'),
     readyMs: probeTimeoutMs,
     detached: false,
@@ -67,7 +67,10 @@ function isWorthKeeping(driver: DriverName, { ok }: ProbeResult): boolean {
   return ok || driver === 'boxlite';
 }
 
-/** Everything that a result depends on: the program, the boot of the host, the engine, and the right to use KVM. */
+/**
+ * Everything that a result depends on: the place of this program, the boot of the host, the engine, and the right to
+ * use KVM.
+ */
 async function keyOf(driver: DriverName): Promise<string> {
   const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
   const parts: unknown[] = [driver, bootId.trim(), import.meta.url];

@@ -48,6 +48,7 @@ export function endableGroups(own: Groups, ofProcess1: Groups): Groups {
     const path = own[name];
     if (path === undefined || path === '/' || path.startsWith('/..') || path === ofProcess1[name]) continue;
     const unit = unitAbove(path);
+    // If the unit contains process 1 too, only the group itself counts.
     found[name] = isWithin(ofProcess1[name], unit) ? path : unit;
   }
   return found;

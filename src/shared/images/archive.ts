@@ -1,5 +1,6 @@
-// Archives that a user wants to import: finds out their kind and decompresses them. The kind depends on the content,
-// never on the name of the file. An archive is read as a stream, and no path in it is trusted.
+// Archives of images: those that a user imports, and the layers of any image. Finds out the compression and the kind,
+// and decompresses. Both depend on the content, never on the name of the file. An archive is read as a stream, and no
+// path in it is trusted.
 import { closeSync, createReadStream, mkdirSync, openSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -112,6 +113,7 @@ export async function extractLayout(path: string, dir: string): Promise<void> {
     close();
     const name = cleanPath(entry.path);
     const isOfLayout = /^(?:oci-layout|index\.json|blobs\/sha256\/[0-9a-f]{64})$/.test(name);
+    // '0' and '7' (contiguous) are ordinary files.
     if (!isOfLayout || (entry.type !== '0' && entry.type !== '7')) return undefined;
     const target = join(dir, name);
     mkdirSync(dirname(target), { recursive: true });

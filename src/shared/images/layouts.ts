@@ -1,5 +1,6 @@
-// The paths of images below the images directory, and the only way to install one: it is made in a temporary directory
-// and then renamed. So a directory under its final name is always complete.
+// The paths of images below the images directory, and the way to install an image or another directory (a template
+// home, a disk, tools): it is made in a temporary directory and then renamed. So a directory under its final name is
+// always complete.
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -94,7 +95,7 @@ async function removeLeftovers(parent: string): Promise<void> {
   }
 }
 
-/** True if the directory exists. Only for directories that are made by `moveInto`: then it is complete. */
+/** True if the directory exists. Only for targets of `moveInto`: if such a directory exists, it is complete. */
 export async function installedDirectory(dir: string): Promise<boolean> {
   return (await stat(dir).catch(() => null))?.isDirectory() ?? false;
 }

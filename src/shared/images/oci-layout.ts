@@ -44,7 +44,10 @@ export const layerTypes = {
   plain: 'application/vnd.oci.image.layer.v1.tar',
   gzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
 } as const;
-/** An annotation in the index of a layout. It says that all layers are plain; see plain-layers.ts. */
+/**
+ * An annotation in the index of a layout. It says that all layers are plain: no holes, no owners above boxIdMax,
+ * compressed with gzip or not at all (plain-layers.ts).
+ */
 const plainMark = 'boxrun.layers.plain';
 export const manifestType = 'application/vnd.oci.image.manifest.v1+json';
 const indexTypes = new Set([
@@ -63,7 +66,7 @@ export function hostArchitecture(): string {
 /**
  * The only image for this host in a layout.
  * @throws VALIDATION_ERROR if the directory is no layout or is damaged, if it has several images or none for this host,
- *   or if no box has the user of the image
+ *   or if the user of the image has an id above boxIdMax
  */
 export async function readLayout(dir: string): Promise<LayoutImage> {
   const index = await readJson<{ manifests?: Descriptor[] }>(join(dir, 'index.json'));

@@ -8,7 +8,6 @@ export const prometheusType = 'text/plain; version=0.0.4; charset=utf-8';
 /** Seconds: from a read of one row (under a millisecond) to the pull of an image (minutes). */
 const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-/** Makes the metrics of one process. Their names begin with `boxrun_`. */
 export interface Meters {
   counter<L extends string = never>(name: string, help: string, labelNames?: readonly L[]): Counter<L>;
   gauge<L extends string = never>(
@@ -22,6 +21,7 @@ export interface Meters {
   snapshot(): Promise<MetricsSnapshot>;
 }
 
+/** Makes the metrics of one process. Their names begin with `boxrun_`. */
 export function createMeters(role: string): Meters {
   const registry = new Registry();
   const base = (name: string, help: string) => ({ name: `boxrun_${name}`, help, registers: [registry] });

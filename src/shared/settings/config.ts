@@ -42,12 +42,15 @@ export interface Config {
   readonly spareWorkers: number;
   /** Workers at once, spare ones too. Null: as many as CPUs and memory allow. */
   readonly maxWorkers: number | null;
+  /** What happens to running boxes when the server ends. */
   readonly onExit: 'detach' | 'stop';
   readonly logLevel: string;
   readonly logFormat: LogFormat;
   /** Registries that are used over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
+  /** Milliseconds without a supervisor and without a command until a worker ends itself. */
   readonly orphanGraceMs: number;
+  /** Milliseconds between two sweeps. */
   readonly reconcileEveryMs: number;
   /** Milliseconds without a sign of life until a process is killed and started again. */
   readonly silenceMs: number;

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { limits } from '../limits.ts';
 
-/** The longest socket path below the run directory: a worker's, with the pid that it ends with while it is bound. */
+/** The longest socket path below the run directory: a worker's. A server binds PATH.PID and then renames it to PATH. */
 const longestSocket = '/workers/wrk_123456789012.stream.sock.1234567';
 const socketName = 'boxrun.sock';
 

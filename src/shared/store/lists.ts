@@ -42,7 +42,10 @@ export interface BoxFilter {
 export interface Lists {
   boxes(filter: BoxFilter, page: PageRequest): Page<SqlRow>;
   execs(boxId: string, page: PageRequest): Page<SqlRow>;
-  /** The position of the last row of a page without `charsMax`. Null: there are no rows after it. */
+  /**
+   * Where a list of `page.limit` rows ends: the position of its last row, without the bound `charsMax`. Null: there are
+   * no rows after it.
+   */
   boxesEnd(filter: BoxFilter, page: PageRequest): Position | null;
   execsEnd(boxId: string, page: PageRequest): Position | null;
 }

@@ -1,6 +1,6 @@
 // The schema of the database as numbered steps. `PRAGMA user_version` says how many steps a database has taken. The
-// tables boxes, execs and events exist in every BoxRun edition; the rest belongs to this edition. Only the writer may
-// migrate a database.
+// tables boxes, execs and events exist in every edition of BoxRun (an edition is another implementation, whose database
+// this one converts); the rest belongs to this edition. Only the writer may migrate a database.
 import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { BoxRunError } from '../errors.ts';
@@ -116,7 +116,7 @@ export async function backUpBeforeMigration(db: Database, onProgress: () => void
 /**
  * Brings the schema up to date, each step in its own transaction. The rows of a database of another BoxRun edition are
  * converted, after a backup to `NAME.other-edition`.
- * @param to the version to stop at
+ * @param to the version to stop at. Ignored for a database of another edition, which gets the newest version
  * @throws RUNTIME_ERROR if the database has a newer version, or if another program made it
  */
 export function migrate(db: Database, to = schemaVersion): void {

@@ -1,6 +1,6 @@
-// Converts the database of another BoxRun edition. It has the same three tables, but another form of times, events with
-// the same number, and commands without an exit event. Everything runs in the caller's transaction: if one row cannot
-// be converted, the database stays as it was.
+// Converts the database of another edition of BoxRun, which is another implementation. It has the same three tables,
+// but another form of times, several events of one command with the same `seq`, and commands without an exit event.
+// Everything runs in the caller's transaction: if one row cannot be converted, the database stays as it was.
 import type { Database } from 'better-sqlite3';
 import { Value } from 'typebox/value';
 import { timestamp } from '../waiting/clock.ts';

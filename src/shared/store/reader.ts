@@ -64,7 +64,7 @@ export function openReader(path: string): Reader {
     `SELECT body_hash AS bodyHash, row_id AS rowId, answer FROM idempotency
      WHERE scope = ? AND key = ? AND created_at > ?`,
   );
-  const adrift = db
+  const withRunningRows = db
     .prepare(
       `SELECT DISTINCT execs.box_id FROM execs JOIN boxes ON boxes.id = execs.box_id
      WHERE execs.status = 'running' AND boxes.state IN ('stopped', 'failed')`,
@@ -89,7 +89,7 @@ export function openReader(path: string): Reader {
       return { rows: rows.map((row) => publicBox(box(row))), next };
     },
     boxRows: () => all.all().map(box),
-    boxesWithRunningRows: () => adrift.all() as string[],
+    boxesWithRunningRows: () => withRunningRows.all() as string[],
     exec(boxIdOrName, execId) {
       const row = oneExec.get({ box: boxIdOrName, exec: execId });
       return row === undefined ? null : publicExec(exec(row));

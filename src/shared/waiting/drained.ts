@@ -2,7 +2,10 @@
 // so a wait removes all its listeners when it ends.
 import type { Writable } from 'node:stream';
 
-/** Resolves when `writable` accepts more bytes, when it is closed, or when `over` aborts. */
+/**
+ * Resolves when `writable` accepts more bytes, when it is closed, or when `over` aborts. Call it after `write` has
+ * returned false, and then check whether the stream is closed.
+ */
 export function drained(writable: Writable, over?: AbortSignal): Promise<void> {
   if (writable.closed || over?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {

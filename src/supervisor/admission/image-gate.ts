@@ -1,5 +1,6 @@
-// Lets only one box at a time use an image that no box has used yet. So the image is pulled, unpacked and converted
-// once, and the other boxes find it ready. If the pull fails, it fails for all boxes that waited for it.
+// Lets only one box at a time use an image that no box has used yet: the bring-up of one box (pull, unpack, start) ends
+// before the next one begins. So the image is pulled, unpacked and converted once, and the other boxes find it ready.
+// If the pull fails, it fails for all boxes that waited for it.
 
 import { BoxRunError } from '../../shared/errors.ts';
 

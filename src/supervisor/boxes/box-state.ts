@@ -18,7 +18,10 @@ export interface BoxStateChanges {
    * promise rejects to say that the change is not durable yet.
    */
   record(cause: BoxCause, change?: BoxChange): Promise<void>;
-  /** Like `record`, but it logs a failed commit and resolves. */
+  /**
+   * Like `record`, but it never rejects: it logs a failed commit, and also a cause that is not possible in the present
+   * state.
+   */
   recordOrLog(cause: BoxCause, change?: BoxChange): Promise<void>;
   /** Like `recordOrLog`, with `error` in the row. Does nothing if `cause` is not possible in the present state. */
   recordFailure(cause: BoxCause, error: unknown): Promise<void>;

@@ -1,5 +1,5 @@
 // Finds out how a box differs from its row, by what is on the host and what its worker says. Only finds out: the box
-// repairs itself. A box that is changing its state is never in trouble.
+// repairs itself. A box that is starting or stopping, or being created or removed, is never in trouble.
 import type { BoxState } from '../../shared/lifecycle/box.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
 import type { BoxWorker } from '../workers/box-worker.ts';
@@ -8,7 +8,7 @@ import type { BoxWorker } from '../workers/box-worker.ts';
 export interface OutsideView {
   /** The host has more of the box than its home: processes, mounts, control groups or loop devices. */
   readonly isOnHost: boolean;
-  /** At least one row of a command says that the command runs. */
+  /** The box is stopped or failed, but a row of a command says that the command runs. */
   readonly hasRunningRows: boolean;
 }
 

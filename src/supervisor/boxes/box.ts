@@ -77,7 +77,7 @@ export interface SupervisedBox {
   noteHostDisk(isFull: boolean): Promise<void>;
   /** Goes on from the state in the row, after a restart of the supervisor. */
   resume(): Promise<void>;
-  /** How the box differs from its row. Null while it is changing, or when all is well. */
+  /** How the box differs from its row. Null while it starts, stops, or is created or removed, or when all is well. */
   findTrouble(seen: OutsideView): Promise<BoxTrouble | null>;
   /**
    * Ends a trouble that `findTrouble` found. Does nothing if the box has changed since.

@@ -1,5 +1,5 @@
 // Brings up the engine of one box through its worker: prepares the image, then creates or starts the engine.
-// A worker that does not give up after a cancel is killed, so neither function waits without a limit.
+// `createEngine` and `startEngine` end soon after a cancel: a worker that goes on is killed.
 import { faultPoint } from '../../shared/faults/fault.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { Stopwatch } from '../../shared/observe/stage-times.ts';

@@ -66,7 +66,7 @@ export function createWarmPool({ size, start, log, waitMs = limits.spareWaitMs }
         else await spare.stop();
       } catch (error) {
         log.warn({ reason: errorText(error) }, 'a spare worker did not come up');
-        return; // The next call of `take` tries again.
+        return; // The next call of `take` or `fill` tries again.
       }
     }
   }

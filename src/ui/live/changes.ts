@@ -18,7 +18,10 @@ export interface Changes {
   readonly info: Store<Info | null>;
   /** The last error that ended the stream; null after the boxes were listed again. */
   readonly failure: Store<unknown>;
-  /** Calls `listener` with each state event, before it is shown. Returns a function that ends this. */
+  /**
+   * Calls `listener` with each state event: before it is shown if it changes a box, and after the new list is set if it
+   * is `ready` or `reset`. Returns a function that ends this.
+   */
   onEvent(listener: (event: StateEvent) => void): () => void;
   /** Follows until `signal` aborts. */
   follow(signal: AbortSignal): Promise<void>;

@@ -1,5 +1,5 @@
-// Notices at the edge of the page, which screen readers read out. A notice of success disappears after some seconds.
-// An error stays until the user closes it.
+// Notices at the edge of the page, which screen readers read out. A notice of success disappears after some seconds. An
+// error stays until the user closes it, or until four newer notices have come.
 import { createStore, type Store } from './store.ts';
 import { describeError } from './client.ts';
 

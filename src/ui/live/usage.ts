@@ -12,7 +12,10 @@ interface Totals {
   readonly diskGb: number;
 }
 
-/** What boxes reserve. Only running boxes and boxes in creation reserve CPU and memory; every box reserves its disk. */
+/**
+ * What boxes reserve, by their public status: running boxes and boxes in creation reserve CPU and memory, every box
+ * reserves its disk. A box in error may still hold CPU and memory; only the figures of the server count that.
+ */
 export function totalsOf(boxes: ReadonlyMap<string, Box>): Totals {
   const totals = { running: 0, all: boxes.size, cpu: 0, memoryMb: 0, diskGb: 0 };
   for (const box of boxes.values()) {

@@ -1,6 +1,7 @@
 // Reads the output of a command from its first byte, as lines, as long as a component uses it. The SDK reconnects when
 // a connection is lost. Each stream has its own decoder, so that a character in two pieces is decoded correctly.
 import { useEffect, useMemo, useReducer, useState } from 'preact/hooks';
+import type { ExecEvent } from '../../sdk/browser.ts';
 import { boxrun } from '../live/client.ts';
 import { createLogLines, type LogLines, type StreamName } from './log-lines.ts';
 
@@ -29,12 +30,16 @@ export function useExecOutput(boxId: string, execId: string): ExecOutput {
     };
     setEnded(false);
     setError(null);
-    readInto(lines, { id: execId, box_id: boxId }, unmounted.signal, show).then(
+    const events = boxrun.execEvents({ id: execId, box_id: boxId }, { signal: unmounted.signal });
+    readInto(lines, events, show).then(
       () => {
         setEnded(true);
       },
       (problem: unknown) => {
-        if (!unmounted.signal.aborted) setError(problem);
+        if (unmounted.signal.aborted) return;
+        lines.end();
+        show();
+        setError(problem);
       },
     );
     return () => {
@@ -46,18 +51,15 @@ export function useExecOutput(boxId: string, execId: string): ExecOutput {
   return { lines, version, isEnded, error };
 }
 
-async function readInto(
-  lines: LogLines,
-  exec: { id: string; box_id: string },
-  signal: AbortSignal,
-  show: () => void,
-): Promise<void> {
+/** Adds the output of `events` to `lines` until the command ends. @param show called after each change of `lines` */
+export async function readInto(lines: LogLines, events: AsyncIterable<ExecEvent>, show: () => void): Promise<void> {
   const decoders: Record<StreamName, TextDecoder> = { stdout: new TextDecoder(), stderr: new TextDecoder() };
-  for await (const event of boxrun.execEvents(exec, { signal })) {
+  for await (const event of events) {
     if (event.type === 'exit') break;
     lines.append(event.stream, decoders[event.stream].decode(event.bytes, { stream: true }));
     show();
   }
   for (const stream of ['stdout', 'stderr'] as const) lines.append(stream, decoders[stream].decode());
+  lines.end();
   show();
 }

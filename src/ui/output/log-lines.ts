@@ -1,5 +1,5 @@
 // The lines of a command's output, in the order in which they began. Each line belongs to one stream. It holds at most
-// a million lines; then it removes the oldest lines and counts them.
+// a million lines and 256 M characters; then it removes the oldest lines and counts them.
 import { parseAnsi, plainStyle, type TextStyle } from './ansi.ts';
 
 export type StreamName = 'stdout' | 'stderr';
@@ -18,9 +18,11 @@ export interface LogLines {
   readonly dropped: number;
   /** Length of the longest line, in characters. */
   readonly longest: number;
-  /** Index of the first line that may still change. */
-  readonly settled: number;
+  /** Lines before this index do not change any more. */
+  readonly settledCount: number;
   append(stream: StreamName, text: string): void;
+  /** Ends the open lines of both streams, because no more output comes. */
+  end(): void;
   line(index: number): LogLine;
 }
 
@@ -101,7 +103,7 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
     get longest() {
       return longest;
     },
-    get settled() {
+    get settledCount() {
       return Math.min(texts.length, ...open.values());
     },
     append(stream, text) {
@@ -112,6 +114,9 @@ export function createLogLines(bounds: Bounds = defaultBounds): LogLines {
       }
       if (start < text.length) addLong(stream, text.slice(start), false);
       removeOldest();
+    },
+    end() {
+      for (const stream of [...open.keys()]) add(stream, '', true);
     },
     line: (index) => ({
       text: texts[index] ?? '',

@@ -1,5 +1,5 @@
 // Shows the output of a command, with a search, wrapped or long lines, and a mode that follows the end until the user
-// scrolls up. Only the lines on the screen are drawn, so that a million lines are as fast as ten.
+// scrolls up or goes to a match. Only the lines on the screen are drawn, so that a million lines are as fast as ten.
 import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
 import { Button } from '../parts/basics.tsx';
 import { useKeys } from '../live/keys.ts';
@@ -78,7 +78,7 @@ export function OutputView({ output, onDownload }: { readonly output: ExecOutput
         onScroll={(event) => {
           const { scrollTop, clientHeight, scrollHeight } = event.currentTarget;
           const isAtEnd = scrollTop + clientHeight >= scrollHeight - rowPx;
-          // Only the user scrolls up. New lines and the follow mode scroll down.
+          // Only the user and a step to a match scroll up. New lines and the follow mode scroll down.
           if (scrollTop < place.top && !isAtEnd) setFollowing(false);
           else if (isAtEnd && scrollTop > place.top) setFollowing(true);
           place.measure();

@@ -31,18 +31,19 @@ export function createRowLayout(lines: LogLines, columns: number | null): RowLay
   }
   /** For each line, the row after its last row. */
   const ends: number[] = [];
-  let settled = 0;
+  /** How many entries of `ends` cannot change any more. */
+  let settledEnds = 0;
   let dropped = lines.dropped;
   const endOf = (line: number): number => (line < 0 ? 0 : (ends[line] ?? 0));
   return {
     update() {
-      if (lines.dropped !== dropped) settled = 0;
+      if (lines.dropped !== dropped) settledEnds = 0;
       dropped = lines.dropped;
-      ends.length = settled;
-      for (let line = settled; line < lines.count; line++) {
+      ends.length = settledEnds;
+      for (let line = settledEnds; line < lines.count; line++) {
         ends.push(endOf(line - 1) + Math.max(1, Math.ceil(widthOf(stripAnsi(lines.line(line).text)) / columns)));
       }
-      settled = Math.min(lines.settled, ends.length);
+      settledEnds = Math.min(lines.settledCount, ends.length);
     },
     get rows() {
       return endOf(ends.length - 1);

@@ -26,8 +26,8 @@ export function createSearch(lines: LogLines, wanted: string): Search {
     advance(budgetMs) {
       const until = performance.now() + budgetMs;
       next = Math.max(next, lines.dropped);
-      // The lines after `settled` may still change, so they are searched later.
-      const end = lines.dropped + lines.settled;
+      // Lines from the first open line on, of either stream, are not searched until that line ends.
+      const end = lines.dropped + lines.settledCount;
       while (next < end && matches.length < matchesMax) {
         for (const last = Math.min(end, next + stepLines); next < last; next++) {
           if (

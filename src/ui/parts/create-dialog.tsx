@@ -1,14 +1,13 @@
 // The dialog that creates a box: a form, the stages while the server creates the box, and the error if that fails.
-// If the user closes the dialog meanwhile, the server still creates the box.
+// If the user closes the dialog meanwhile, the server still creates the box, and a notice shows the result.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Progress } from '../../sdk/browser.ts';
 import { changes } from '../live/changes.ts';
 import { boxrun } from '../live/client.ts';
-import { boxTitle } from '../live/box-actions.ts';
-import { showNotice } from '../live/notices.ts';
 import { goTo } from '../router.ts';
 import { Button, Dialog, ErrorNote, Field } from './basics.tsx';
-import { createInputOf, emptyFields, type CreateFields } from './create-input.ts';
+import { createBox } from './create-box.ts';
+import { emptyFields, type CreateFields } from './create-input.ts';
 
 type Phase =
   | { readonly kind: 'editing'; readonly error: unknown }
@@ -22,26 +21,29 @@ export function CreateDialog({ onClose }: { readonly onClose: () => void }) {
     isOpen.current = false;
     onClose();
   };
+  // The dialog also disappears when the user leaves the page, such as with the browser's Back.
+  useEffect(
+    () => () => {
+      isOpen.current = false;
+    },
+    [],
+  );
 
   async function create(): Promise<void> {
-    const stages: Progress[] = [];
-    try {
-      const input = createInputOf(fields);
-      setPhase({ kind: 'creating', stages });
-      const box = await boxrun.create(input, {
-        onProgress(progress) {
-          stages.push(progress);
-          setPhase({ kind: 'creating', stages: [...stages] });
-        },
-      });
-      rememberImage(input.image);
-      showNotice(`${boxTitle(box)} created`);
-      if (!isOpen.current) return;
-      close();
-      goTo({ view: 'box', box: box.id, tab: 'commands' });
-    } catch (error) {
-      setPhase({ kind: 'editing', error });
-    }
+    const isCreated = await createBox(boxrun, fields, {
+      isOpen: () => isOpen.current,
+      showStages(stages) {
+        setPhase({ kind: 'creating', stages });
+      },
+      showFailure(error) {
+        setPhase({ kind: 'editing', error });
+      },
+      goToBox({ id }) {
+        close();
+        goTo({ view: 'box', box: id, tab: 'commands' });
+      },
+    });
+    if (isCreated) rememberImage(fields.image.trim());
   }
 
   return (

@@ -4,10 +4,11 @@
 import { FitAddon } from '@xterm/addon-fit';
 import { Terminal as Screen, type ITheme } from '@xterm/xterm';
 import '@xterm/xterm/css/xterm.css';
-import { BoxRunError, type Terminal } from '../../sdk/browser.ts';
-import { boxrun, describeError } from '../live/client.ts';
+import type { AttachOptions, Terminal } from '../../sdk/browser.ts';
+import { boxrun } from '../live/client.ts';
 import { createStore, type Store } from '../live/store.ts';
 import { theme, themeColour as colour } from '../live/theme.ts';
+import { runShell } from './run-shell.ts';
 import { makeDocumentStrict } from './strict-document.ts';
 
 export type ShellState =
@@ -27,15 +28,6 @@ export interface Shell {
 export const shells: Store<readonly Shell[]> = createStore<readonly Shell[]>([]);
 /** A bound, because each shell holds a connection and a screen with its history. */
 export const shellsMax = 16;
-/** The shells to try, in this order. */
-const programs = ['/bin/bash', '/bin/sh'] as const;
-/**
- * Ids of boxes without bash. The next shell there starts with sh at once. So the first keys of the user do not get lost
- * in an attempt to start bash.
- */
-const withoutBash = new Set<string>();
-/** Exit code 127 within this time means that the shell is missing. A user could not type `exit 127` so fast. */
-const missingMs = 1_000;
 let nextNumber = 1;
 
 /** Opens a shell in a box. @param onLeave called when the user leaves the terminal with F6 */
@@ -69,7 +61,8 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
 
   function start(): void {
     state.set({ kind: 'connecting' });
-    const ended = runShell(boxId, screen, (opened) => {
+    const attach = async (options: AttachOptions) => boxrun.attach(boxId, options);
+    const ended = runShell(attach, screen, (opened) => {
       connection = opened;
       opened.resize(screen.cols, screen.rows);
       state.set({ kind: 'open' });
@@ -115,52 +108,6 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
   };
   shells.set([...shells.get(), shell]);
   return shell;
-}
-
-/** Runs the first shell of `programs` that the box has, until it ends. Returns the reason of the end, for the user. */
-async function runShell(boxId: string, screen: Screen, onOpen: (terminal: Terminal) => void): Promise<string> {
-  for (const [at, shell] of programs.entries()) {
-    if (at === 0 && withoutBash.has(boxId)) continue;
-    const isLast = at === programs.length - 1;
-    try {
-      const terminal = await boxrun.attach(boxId, { shell, cols: screen.cols, rows: screen.rows });
-      const openedAt = performance.now();
-      onOpen(terminal);
-      await copyOutput(terminal, screen);
-      const { exitCode, error } = await terminal.exited;
-      // The box does not have this shell. The screen is cleared before the next one is tried.
-      const isMissing = exitCode === 127 && performance.now() - openedAt < missingMs;
-      if (isMissing && !isLast) {
-        withoutBash.add(boxId);
-        screen.reset();
-      } else return error ?? `The shell ended with exit code ${exitCode ?? 'none'}.`;
-    } catch (error) {
-      const isMissing = error instanceof BoxRunError && error.code === 'RUNTIME_ERROR';
-      if (!isMissing || isLast) return reasonOf(error);
-    }
-  }
-  return 'There is no shell in this box.';
-}
-
-/** Copies the output to the screen until it ends. It waits for the screen, so that much output does not fill memory. */
-async function copyOutput(terminal: Terminal, screen: Screen): Promise<void> {
-  const reader = terminal.output.getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    await new Promise<void>((resolve) => {
-      screen.write(value, resolve);
-    });
-  }
-}
-
-function reasonOf(error: unknown): string {
-  const { message, code } = describeError(error);
-  if (code === 'BOX_NOT_FOUND') return 'The box is gone.';
-  if (code === 'BOX_NOT_RUNNING') return 'The box does not run.';
-  if (code === 'UNAVAILABLE') return 'The connection is lost.';
-  if (code === 'CANCELED') return 'The terminal was closed.';
-  return message;
 }
 
 /**

@@ -51,7 +51,8 @@ export class BoxCommands {
    * @throws BOX_NOT_RUNNING, RESOURCE_EXCEEDED when the box runs as many commands as it may
    */
   async exec(order: ExecOrder): Promise<TimedExec> {
-    // The supervisor may have died before it got the answer. Its successor then sends the same order again.
+    // `claim` has the Idempotency-Key of the client's request. The supervisor may have died before it got the answer.
+    // Its successor then sends the same order again.
     const known = order.claim === undefined ? undefined : this.#byKey.get(order.claim.key);
     if (known !== undefined) return this.#answerTo(known, order);
     const { driver, queue, log, boxId, generation, onUnkillable } = this.#deps;

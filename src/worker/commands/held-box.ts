@@ -1,6 +1,7 @@
 // The one box that this worker holds: its driver, its commands, its terminals and the link to the writer. The worker
-// gets the box with the assignment, and holds it until the worker ends. Calls to the engine run one after the other.
-// Every command has ended before the worker reports a stop or a removal as done.
+// gets the box with the assignment, and holds it until the worker ends. Calls that change the box run one after the
+// other; commands, terminals and files run beside them. Every command has ended before the worker reports a stop or a
+// removal as done.
 import type { Exec } from '../../shared/api.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { type Config } from '../../shared/settings/config.ts';
@@ -81,6 +82,7 @@ export interface HeldBoxDeps {
   /** The directory with the files that this worker prepared for its future box. */
   readonly aheadDir: string;
   readonly onEngineExit: (reason: string) => void;
+  /** A command has survived its kill. Then the supervisor stops the box. */
   readonly onUnkillable: (reason: string) => void;
   /** The writer says that another worker has the box: this worker must end at once. */
   readonly onFenced: () => void;

@@ -19,7 +19,8 @@ export async function createDriver(name: DriverName, config: Config, context: Dr
 }
 
 /**
- * Loads the engine before the worker has a box. Puts files into `dir` that every box needs.
+ * Loads the engine before the worker has a box. The container driver also puts files into `dir` that every box needs;
+ * BoxLite does not use `dir`.
  * @throws RUNTIME_ERROR when this fails; then the driver tries the same work again for the box, and reports the error
  */
 export async function prepareAhead(name: DriverName, config: Config, dir: string): Promise<void> {

@@ -17,8 +17,7 @@ export interface OutputReader {
    *   limits.exitDrainBusyBytes come in each such period: so much output must be the leader's own, which was still
    *   queued. After limits.exitDrainBusyMs it ends in any case.
    * - Without children, all output is the leader's own, even if the engine delivers it slowly. Then the wait lasts
-   * until
-   *   no byte has come for limits.exitDrainBusyMs.
+   *   until no byte has come for limits.exitDrainBusyMs.
    */
   drain(hasChildren: () => Promise<boolean>): Promise<void>;
   /**

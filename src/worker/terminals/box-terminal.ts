@@ -1,6 +1,6 @@
 // The terminals in the box, and the input of commands. A terminal is a shell whose bytes go over one stream; it has no
-// row in the database. When its stream ends, its whole process tree is killed. A command goes on when the stream of its
-// input ends.
+// row in the database. When its stream ends before the shell, its whole process tree is killed. Background programs
+// outlive a shell that ends by itself. A command goes on when the stream of its input ends.
 import type { Writable } from 'node:stream';
 import { sleep } from '../../shared/waiting/clock.ts';
 import { StreamControl, type StreamOperation } from '../../shared/contracts/worker.ts';

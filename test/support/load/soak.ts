@@ -56,7 +56,7 @@ const memoryNoiseMb = 16;
  * The writer keeps recent state events, up to this bound. In a short soak they are not complete at the first count, so
  * the writer may still grow by this much. Each command makes two state events.
  */
-const logFillsMb = limits.statesKeptBytesMax / 2 ** 20;
+const logFillsMb = limits.statesKeptCharsMax / 2 ** 20;
 const logIsFullAfterCommands = limits.statesKeptMax / 2;
 const memoryNoiseShare = 0.15;
 

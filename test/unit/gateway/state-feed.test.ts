@@ -224,7 +224,7 @@ it('gives a slow reader what it has missed from the log, or reset when that has 
   expect(slow.seen).toEqual(['ready', ...numbers(1, 7)]);
   change(1);
   await turns(3);
-  change((2 * limits.statesKeptBytesMax) / filler.length, filler);
+  change((2 * limits.statesKeptCharsMax) / filler.length, filler);
   for (let times = 0; times < 10; times++) {
     goOn();
     await turns(5);

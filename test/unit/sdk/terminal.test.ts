@@ -130,6 +130,22 @@ it('closes when it is disposed, when its signal aborts, and when its output is c
   await allClosed.promise;
 });
 
+it('closes open terminals, and those that are just being opened, when the client is closed', async () => {
+  const closed = controlledPromise<void>();
+  const client = await serveTerminal((socket, url) => {
+    if (url.startsWith('/v1/boxes/web/')) socket.on('close', closed.resolve);
+  });
+  const terminal = await client.attach('web');
+  const opening = client.attach('other');
+  await client.close();
+  const problem = { code: 'CANCELED', message: 'the client was closed' };
+  await expect(opening).rejects.toMatchObject(problem);
+  await expect(terminal.exited).rejects.toMatchObject(problem);
+  await expect(textOf(terminal)).rejects.toMatchObject(problem);
+  await closed.promise;
+  await expect(client.attach('web')).rejects.toMatchObject(problem);
+});
+
 it('makes write() wait while much input is not sent yet', async () => {
   const received = controlledPromise<void>();
   let length = 0;

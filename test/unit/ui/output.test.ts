@@ -1,11 +1,14 @@
 // The output of a command in the dashboard: colours, lines of two streams, rows of wrapped lines, and the search.
 import { expect, it } from 'vitest';
 import { parseAnsi, plainStyle, stripAnsi } from '../../../src/ui/output/ansi.ts';
-import { createLogLines, type LogLines } from '../../../src/ui/output/log-lines.ts';
+import { readInto } from '../../../src/ui/output/exec-output.ts';
+import { createLogLines, type LogLines, type StreamName } from '../../../src/ui/output/log-lines.ts';
 import { createRowLayout } from '../../../src/ui/output/row-layout.ts';
 import { createSearch, cutAtMatches, matchStartsOf } from '../../../src/ui/output/search.ts';
 
 const textsOf = (lines: LogLines) => Array.from({ length: lines.count }, (_, index) => lines.line(index).text);
+const logOf = (stream: StreamName, text: string) =>
+  ({ type: 'log', stream, seq: 1, text, bytes: new TextEncoder().encode(text) }) as const;
 
 it('reads colours of the palettes of 16 and 256, RGB colours, and resets', () => {
   const { spans, end } = parseAnsi('a\x1b[1;31mb\x1b[38;5;196mc\x1b[48;2;1;2;3md\x1b[0me\x1b[92m', plainStyle);
@@ -90,4 +93,20 @@ it('marks a match that lies in two spans', () => {
     { text: 'needle', isMatch: true },
     { text: 's', isMatch: false },
   ]);
+});
+
+it('finds a last line without a newline when the command has ended, and the lines after it', async () => {
+  const lines = createLogLines();
+  const search = createSearch(lines, 'needle');
+  async function* events() {
+    yield logOf('stderr', 'prompt needle: ');
+    yield logOf('stdout', 'one\na needle\n');
+    search.advance(10);
+    expect(search.matches).toEqual([]); // The open line of stderr comes first and may still change.
+    yield logOf('stdout', 'last needle\r');
+  }
+  await readInto(lines, events(), () => undefined);
+  search.advance(10);
+  expect(search.matches).toEqual([0, 2, 3]);
+  expect(textsOf(lines)).toEqual(['prompt needle: ', 'one', 'a needle', 'last needle']);
 });

@@ -1,8 +1,8 @@
 // History that is removed: only what is due, slice by slice, and without a look at what stays.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
-import { startSweeps } from '../../../src/writer/sweep.ts';
-import type { SweepPosition } from '../../../src/writer/removal.ts';
+import { startCleanup } from '../../../src/writer/cleanup.ts';
+import type { CleanupPosition } from '../../../src/writer/removal.ts';
 import { quietLog } from '../../support/runs/unit.ts';
 import { addEvent, boxRow, insertExec, logEvent, openWriter, type OpenWriter } from './setup.ts';
 
@@ -33,8 +33,8 @@ function add(
 
 /** The number of slices. */
 function removeAll({ db, statements }: OpenWriter): number {
-  const removeSlice = db.transaction((from: SweepPosition) => statements.removeExpiredSlice(before, from));
-  let position: SweepPosition = null;
+  const removeSlice = db.transaction((from: CleanupPosition) => statements.removeExpiredSlice(before, from));
+  let position: CleanupPosition = null;
   for (let slices = 1; ; slices++) {
     position = removeSlice(position);
     if (position === null) return slices;
@@ -92,12 +92,12 @@ describe('commands that ended long ago', () => {
     }
   });
 
-  it('do not keep a change of somebody else waiting until the sweep is through', async () => {
+  it('do not keep a change of somebody else waiting until the cleanup is over', async () => {
     const writer = await openWithBoxes();
     writer.db.transaction(() => {
       add(writer, 'exec_loud', { events: 20_000 });
     })();
-    const sweeps = startSweeps({
+    const cleanup = startCleanup({
       batch: writer.batch,
       statements: writer.statements,
       log: quietLog,
@@ -108,13 +108,13 @@ describe('commands that ended long ago', () => {
     });
     expect(writer.value('SELECT count(*) FROM events')).toBeGreaterThan(0);
     await expect.poll(() => left(writer), { timeout: 10_000 }).toEqual([]);
-    sweeps.close();
+    cleanup.close();
   });
 
   it('go as soon as the retention is made shorter', async () => {
     const writer = await openWithBoxes();
     add(writer, 'exec_old');
-    const sweeps = startSweeps({
+    const cleanup = startCleanup({
       batch: writer.batch,
       statements: writer.statements,
       log: quietLog,
@@ -122,9 +122,9 @@ describe('commands that ended long ago', () => {
     });
     await writer.batch.idle();
     expect(left(writer)).toEqual(['exec_old']);
-    sweeps.setRetention(24);
+    cleanup.setRetention(24);
     await expect.poll(() => left(writer), { timeout: 10_000 }).toEqual([]);
-    sweeps.close();
+    cleanup.close();
   });
 });
 

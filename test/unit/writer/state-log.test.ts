@@ -86,7 +86,7 @@ describe('the log of changes', () => {
     const log = createStateLog();
     const { position } = log.after(null);
     recordMany(log, 100, 'x'.repeat(limits.replayPageBytes / 4));
-    const oldest = 100 - Math.floor(limits.statesKeptBytesMax / (limits.replayPageBytes / 4 + 600));
+    const oldest = 100 - Math.floor(limits.statesKeptCharsMax / (limits.replayPageBytes / 4 + 600));
     expect(log.after({ ...position, seq: oldest - 2 }).isGap).toBe(true);
     const page = log.after({ ...position, seq: oldest + 1 });
     expect(page).toMatchObject({ more: true, isGap: false });

@@ -1,5 +1,6 @@
-// The engine's native binding. It gives the rest of this folder the engine's types and an opened runtime. A home has
-// one runtime at a time: the process that opened it holds a lock until the process exits.
+// The engine's native binding. It gives the rest of this folder the engine's types and an opened runtime. In this
+// folder, a runtime is the engine's open handle of a home. A home has one runtime at a time: the process that opened it
+// holds a lock until the process exits.
 import type { Boxlite } from '@boxlite-ai/boxlite';
 import { sleep } from '../../../shared/waiting/clock.ts';
 import { errorText } from '../../../shared/errors.ts';

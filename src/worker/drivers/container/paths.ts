@@ -20,16 +20,21 @@ export interface BoxPaths {
   readonly diskImage: string;
   readonly diskDir: string;
   readonly bundle: string;
+  /** The files that the box sees in /etc: hosts, hostname, resolv.conf. */
   readonly etc: string;
   readonly runtimeRoot: string;
+  /** Directory of what belongs to the running box: the FIFO, logs, the pid of its first process, the running state. */
   readonly run: string;
   readonly initPid: string;
+  /** The FIFO whose write end the monitor holds. When that end closes, the monitor has died. */
   readonly alive: string;
   readonly monitorLog: string;
   readonly runtimeLog: string;
   readonly networkLog: string;
   readonly runState: string;
+  /** Directory of the process files of commands that the OCI runtime starts. */
   readonly execs: string;
+  /** Directory of the FIFOs for the streams of commands. */
   readonly pipes: string;
 }
 
@@ -56,8 +61,8 @@ export function boxPaths(homeDir: string): BoxPaths {
 }
 
 /**
- * Paths of control groups below the top of each hierarchy. The database has one group; in it each box has one, and in
- * the box's group each command has one.
+ * Paths of control groups below the top of each hierarchy. Each state directory (the instance id of its database) has
+ * one parent group. In it each box has a group, and in the box's group each command has one.
  */
 export function cgroupOf(instanceId: string, boxId: string): { parent: string; box: string } {
   const parent = instanceCgroup(instanceId);

@@ -12,6 +12,8 @@ const cgroupRoot = '/sys/fs/cgroup/boxrun';
  * - A memory file system over the tools volume, with a copy of busybox. The process of the VM serves the volume. The
  *   engine's system call filter kills this process when a program (`df`) asks for the size of the volume.
  * - The cgroups of commands. Any user of the box may write to them, so a command can join its own cgroup.
+ *
+ * youki, the engine's container runtime in the VM, gives the control group of the box the name `:youki:$1`.
  */
 export const setUpScript = `
 set -e

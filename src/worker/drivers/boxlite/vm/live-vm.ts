@@ -1,5 +1,5 @@
 // One boot of a box's VM, from the moment at which it answers to its end. It starts commands in the VM, and notices
-// when the VM has ended. After that it asks the engine for nothing: the engine might boot another VM.
+// when the VM has ended. After the VM has ended, it asks the engine for nothing: the engine might boot another VM.
 import { join } from 'node:path';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../../driver-contract.ts';
@@ -22,7 +22,10 @@ export interface LiveVm {
   killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
   /** Sends TERM to all commands, and KILL after `graceMs` milliseconds. */
   endCommands(graceMs: number): Promise<void>;
-  /** From now on, the end of the VM is expected, and `onLost` is not called any more. */
+  /**
+   * From now on, the end of the VM is expected, and `onLost` is not called any more. `endCommands` may still be called
+   * after it.
+   */
   release(): void;
   /** Ends the handles of all commands that still run. They report `reason` as the cause of their end. */
   announceEnd(reason: string): void;

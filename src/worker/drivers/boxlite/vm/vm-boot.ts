@@ -1,5 +1,5 @@
-// The boot of a VM, until it answers. If the boot fails, no process of the VM is left. The first boot of an image on
-// this host also unpacks the image and builds its disk; the engine does that inside its start.
+// The boot of a VM, until it answers. If the boot fails, no process of the VM is left. The first boot of a box also
+// makes its disk; for the first box of an image the engine unpacks the image, too. Both happen inside its start.
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep, withDeadline } from '../../../../shared/waiting/clock.ts';

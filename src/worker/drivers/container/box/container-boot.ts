@@ -51,7 +51,10 @@ export interface BootOptions {
   readonly onSharedIds: (reason: string) => void;
 }
 
-/** Makes the directories and files of a new home, and its FIFO. If `aheadDir` has a FIFO, that one is used. */
+/**
+ * Makes the directories and files of a new home, and the FIFO that shows the monitor's death (monitor.ts). If
+ * `aheadDir` has a FIFO, that one is used.
+ */
 export async function makeHome(spec: BoxSpec, paths: BoxPaths, aheadDir?: string): Promise<void> {
   mkdirSync(paths.home, { recursive: true, mode: 0o700 });
   chmodSync(paths.home, 0o700);

@@ -9,7 +9,7 @@ import { limits } from '../../../../shared/limits.ts';
 import type { ReportProgress } from '../../driver-contract.ts';
 import { bootBox, stopBoxProcesses, makeHome } from './container-boot.ts';
 import { createDisk } from '../disk/disk.ts';
-import type { HeldBox } from './held-box.ts';
+import type { ContainerState } from './container-state.ts';
 import type { PreparedImage } from '../images/root-images.ts';
 import { watchAlive } from './monitor.ts';
 import { connectBox } from '../network/network.ts';
@@ -23,11 +23,11 @@ import { ensureBoxTools } from '../host/tools.ts';
  * @throws IMAGE_PULL_FAILED, CANCELED, TIMEOUT, RUNTIME_ERROR
  */
 export async function createBox(
-  held: HeldBox,
+  container: ContainerState,
   progress: ReportProgress,
   signal: AbortSignal,
 ): Promise<{ engineId: string }> {
-  const { context, paths, preparer } = held;
+  const { context, paths, preparer } = container;
   const { spec } = context;
   try {
     const image = await preparer.prepare(spec.image, progress, signal);
@@ -40,10 +40,10 @@ export async function createBox(
     faultPoint('worker.create.disk-made');
     saveJson(paths.record, { digest: image.digest, disk });
     faultPoint('worker.create.recorded');
-    held.markCreated();
+    container.markCreated();
     return { engineId: spec.boxId };
   } catch (error) {
-    await removeBox(held);
+    await removeBox(container);
     throw asCanceled(error, signal);
   }
 }
@@ -52,24 +52,28 @@ export async function createBox(
  * Starts a box that is created or stopped. On failure no process of the box is left.
  * @throws BOX_ALREADY_RUNNING, CANCELED, TIMEOUT, RUNTIME_ERROR, FORBIDDEN for a volume
  */
-export async function startBox(held: HeldBox, progress: ReportProgress, signal: AbortSignal): Promise<void> {
-  const { context, paths, cgroups, cgroup } = held;
+export async function startBox(
+  container: ContainerState,
+  progress: ReportProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  const { context, paths, cgroups, cgroup } = container;
   const { spec } = context;
-  if (held.isRunning) throw new BoxRunError('BOX_ALREADY_RUNNING', `the box ${spec.boxId} is running`);
-  await held.ensureStopped();
-  const record = needRecord(held);
-  const image = await imageOf(held, record);
+  if (container.isRunning) throw new BoxRunError('BOX_ALREADY_RUNNING', `the box ${spec.boxId} is running`);
+  await container.ensureStopped();
+  const record = needRecord(container);
+  const image = await imageOf(container, record);
   const tools = await ensureBoxTools(context.imagesDir);
-  const runtime = await held.chooseRuntime();
+  const runtime = await container.chooseRuntime();
   progress('start', 'starting the box');
-  held.markStarting();
+  container.markStarting();
   const alive = watchAlive(paths);
   faultPoint('worker.start.prepared');
   // The pipes for commands are made while the box starts.
-  const pipes = held.openPipes();
+  const pipes = container.openPipes();
   pipes.catch(() => undefined);
   try {
-    const [firstLimits, commandLimits] = await boxLimits(held);
+    const [firstLimits, commandLimits] = await boxLimits(container);
     const boot = {
       spec,
       volumeRoots: context.volumeRoots,
@@ -87,11 +91,11 @@ export async function startBox(held: HeldBox, progress: ReportProgress, signal: 
     };
     const state = await bootBox(boot, signal);
     faultPoint('worker.start.recorded');
-    held.markRunning({ state, runtime, image, pipes: await pipes, limits: commandLimits }, alive.arm);
+    container.markRunning({ state, runtime, image, pipes: await pipes, limits: commandLimits }, alive.arm);
   } catch (error) {
     alive.arm(() => undefined).close();
     await pipes.catch(() => undefined); // Then nothing writes into the home any more.
-    await held.killLeftovers();
+    await container.killLeftovers();
     throw asCanceled(error, signal);
   }
 }
@@ -100,19 +104,19 @@ export async function startBox(held: HeldBox, progress: ReportProgress, signal: 
  * Takes over a box that an earlier worker started. If it does not run completely, what is left of it is killed.
  * @throws TIMEOUT, RUNTIME_ERROR
  */
-export async function reattachBox(held: HeldBox): Promise<'running' | 'stopped'> {
-  const { paths } = held;
+export async function reattachBox(container: ContainerState): Promise<'running' | 'stopped'> {
+  const { paths } = container;
   const state = loadJson<RunState>(paths.runState);
   const runtime = state === null ? null : await findRuntime(state.runtime as RuntimeName);
   if (state === null || runtime === null || !(await isAlive(state.init)) || !(await isAlive(state.monitor))) {
-    await held.killLeftovers();
+    await container.killLeftovers();
     return 'stopped';
   }
-  const image = await imageOf(held, needRecord(held));
-  const network = await ensureNetwork(held, state);
-  const [, commandLimits] = await boxLimits(held);
-  const pipes = await held.openPipes();
-  held.markRunning(
+  const image = await imageOf(container, needRecord(container));
+  const network = await ensureNetwork(container, state);
+  const [, commandLimits] = await boxLimits(container);
+  const pipes = await container.openPipes();
+  container.markRunning(
     { state: { ...state, network }, runtime, image, pipes, limits: commandLimits },
     watchAlive(paths).arm,
   );
@@ -120,12 +124,12 @@ export async function reattachBox(held: HeldBox): Promise<'running' | 'stopped'>
 }
 
 /** Limits of the first process, and limits of commands. The `ulimits` of a box apply to its commands only. */
-async function boxLimits({ context }: HeldBox): Promise<[Ulimit[], Ulimit[]]> {
+async function boxLimits({ context }: ContainerState): Promise<[Ulimit[], Ulimit[]]> {
   return [await limitsOfCommands([]), await limitsOfCommands(context.spec.ulimits ?? [])];
 }
 
 /** slirp4netns may have died together with the worker. A box with a network then gets a new one. */
-async function ensureNetwork({ context, paths }: HeldBox, state: RunState): Promise<RunState['network']> {
+async function ensureNetwork({ context, paths }: ContainerState, state: RunState): Promise<RunState['network']> {
   if (!context.spec.network || (state.network !== null && (await isAlive(state.network)))) return state.network;
   const network = await connectBox(paths, state.init);
   saveJson(paths.runState, { ...state, network });
@@ -136,17 +140,17 @@ async function ensureNetwork({ context, paths }: HeldBox, state: RunState): Prom
  * Asks the processes of the box to end, and kills all after `graceMs` milliseconds. The disk stays.
  * @throws TIMEOUT
  */
-export async function stopBox(held: HeldBox, graceMs: number): Promise<void> {
-  const current = held.release();
+export async function stopBox(container: ContainerState, graceMs: number): Promise<void> {
+  const current = container.release();
   if (current === null) {
-    await held.ensureStopped();
+    await container.ensureStopped();
     return;
   }
   faultPoint('worker.stop.released');
-  await stopBoxProcesses(current.state, held.cgroups, graceMs);
+  await stopBoxProcesses(current.state, container.cgroups, graceMs);
   await current.exec.runner.ended();
   faultPoint('worker.stop.halted');
-  await held.confirmStopped();
+  await container.confirmStopped();
 }
 
 /**
@@ -154,23 +158,23 @@ export async function stopBox(held: HeldBox, graceMs: number): Promise<void> {
  * @param graceMs in milliseconds, as for `stopBox`
  * @throws TIMEOUT
  */
-export async function removeBox(held: HeldBox, graceMs = 0): Promise<void> {
-  await stopBox(held, graceMs);
-  await held.cgroups.killAll(limits.killTimeoutMs);
-  held.cgroups.removeParent();
+export async function removeBox(container: ContainerState, graceMs = 0): Promise<void> {
+  await stopBox(container, graceMs);
+  await container.cgroups.killAll(limits.killTimeoutMs);
+  container.cgroups.removeParent();
   faultPoint('worker.remove.quiet');
   // A tool may still make files in the home for a moment after its worker was killed. So this is retried.
-  await rm(held.paths.home, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
+  await rm(container.paths.home, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
   faultPoint('worker.remove.home-gone');
 }
 
-function needRecord({ context, paths }: HeldBox): BoxRecord {
+function needRecord({ context, paths }: ContainerState): BoxRecord {
   const record = loadJson<BoxRecord>(paths.record);
   if (record !== null) return record;
   throw new BoxRunError('RUNTIME_ERROR', `the box ${context.spec.boxId} has no disk on this host`);
 }
 
-async function imageOf({ context, preparer }: HeldBox, { digest }: BoxRecord): Promise<PreparedImage> {
+async function imageOf({ context, preparer }: ContainerState, { digest }: BoxRecord): Promise<PreparedImage> {
   const image = await preparer.load(digest);
   if (image !== null) return image;
   throw new BoxRunError('RUNTIME_ERROR', `the image ${digest} of this box is missing in ${context.imagesDir}`);

@@ -20,8 +20,8 @@ import type { OciRuntime } from '../host/runtime.ts';
 const readyPollMs = 2;
 
 // Arguments: stage, disk, kind of disk, files for /etc, owner of the root on the disk, root file system of the image,
-// mount program, program that makes a range of ids (or nothing), the range's creator, its first id, the program's
-// version. The command line of the runtime follows.
+// mount program, program that makes a range of ids (or nothing), the user of the host who makes the range's user
+// namespace (id-ranges.ts), its first id, the program's version. The command line of the runtime follows.
 // - The script runs in busybox's shell, whose own mount and mkdir need no exec. Only the loop device needs the host's
 //   mount: that one tries again when another box takes the same free loop device first.
 // - In a static /dev the next loop device of the kernel may have no node. Then the script makes the missing nodes.
@@ -220,8 +220,9 @@ export interface AliveWatch {
 }
 
 /**
- * Opens the reading end of the FIFO. The monitor may open its end before or after this. When the monitor's end closes,
- * `onGone` is called once.
+ * Opens the reading end of the FIFO. Before a start of the monitor, call this first: without a reader the monitor
+ * cannot open its end. At an adoption the monitor holds its end already. When the monitor's end closes, `onGone` is
+ * called once.
  */
 export function watchAlive(paths: BoxPaths): { fd: number; arm: (onGone: () => void) => AliveWatch } {
   const fd = openSync(paths.alive, constants.O_RDONLY | constants.O_NONBLOCK);

@@ -1,6 +1,6 @@
-// Checks volumes that must be inside certain directories of the host. The start of a box resolves each path first. When
-// the runtime has mounted the volumes, this file compares the mounts with those paths, before any command runs in the
-// box. If a directory was replaced by a link in between, the start fails.
+// Checks after the start that the volumes of the box are the very directories that were allowed before it. The start of
+// a box resolves each path first. When the runtime has mounted the volumes, this file compares the mounts with those
+// paths, before any command runs in the box. If a directory was replaced by a link in between, the start fails.
 import { readFile } from 'node:fs/promises';
 import { BoxRunError } from '../../../../shared/errors.ts';
 

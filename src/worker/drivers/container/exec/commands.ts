@@ -7,8 +7,8 @@ import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts
 import { readBoxText } from './box-text.ts';
 import { defaultPath } from '../box/bundle.ts';
 import { startExec } from './runtime-exec.ts';
-import { sweepLingering } from './exec-process.ts';
-import type { HeldBox, Running } from '../box/held-box.ts';
+import { removeLingeringGroups } from './exec-process.ts';
+import type { ContainerState, Running } from '../box/container-state.ts';
 import { toolsInBox } from '../paths.ts';
 import { isRunnerOfThisWorker } from '../runner/runner.ts';
 import { resolveUser, type UserIds } from './users.ts';
@@ -20,10 +20,10 @@ const killedCode = 128 + constants.signals.SIGKILL;
  * Starts a command in the box.
  * @throws BOX_NOT_RUNNING, RUNTIME_ERROR, TIMEOUT
  */
-export async function execInBox(held: HeldBox, request: ExecRequest): Promise<ExecHandle> {
-  const { spec } = held.context;
-  const { cgroups } = held;
-  const current = held.needRunning();
+export async function execInBox(container: ContainerState, request: ExecRequest): Promise<ExecHandle> {
+  const { spec } = container.context;
+  const { cgroups } = container;
+  const current = container.needRunning();
   const { ownExecIds, image, exec } = current;
   ownExecIds.add(request.execId);
   try {
@@ -66,10 +66,14 @@ function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecE
   return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
-/** Ids of commands that an earlier worker started. Their control groups still exist. @throws BOX_NOT_RUNNING */
-export function foundExecs(held: HeldBox): string[] {
-  const { ownExecIds } = held.needRunning();
-  return held.cgroups.execIds().filter((execId) => !ownExecIds.has(execId) && !isRunnerOfThisWorker(execId));
+/**
+ * Ids of commands that an earlier worker started. Their control groups still exist. A runner of an earlier worker has a
+ * control group too, so it is among them and is killed with them.
+ * @throws BOX_NOT_RUNNING
+ */
+export function foundExecs(container: ContainerState): string[] {
+  const { ownExecIds } = container.needRunning();
+  return container.cgroups.execIds().filter((execId) => !ownExecIds.has(execId) && !isRunnerOfThisWorker(execId));
 }
 
 /**
@@ -77,13 +81,13 @@ export function foundExecs(held: HeldBox): string[] {
  * @param finished ids of commands that have ended: their background children live on
  * @throws BOX_NOT_RUNNING, TIMEOUT
  */
-export async function killStrayExecs(held: HeldBox, finished: ReadonlySet<string>): Promise<void> {
-  const { exec } = held.needRunning();
-  const others = foundExecs(held);
+export async function killStrayExecs(container: ContainerState, finished: ReadonlySet<string>): Promise<void> {
+  const { exec } = container.needRunning();
+  const others = foundExecs(container);
   for (const execId of others) if (finished.has(execId)) exec.lingering.add(execId);
-  sweepLingering(exec);
+  removeLingeringGroups(exec);
   const strays = others.filter((execId) => !exec.lingering.has(execId) && !finished.has(execId));
-  await Promise.all(strays.map((execId) => held.cgroups.killExec(execId, limits.killTimeoutMs)));
+  await Promise.all(strays.map((execId) => container.cgroups.killExec(execId, limits.killTimeoutMs)));
 }
 
 function userOf({ image, state }: Running, request: ExecRequest): UserIds {

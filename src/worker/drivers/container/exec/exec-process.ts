@@ -108,11 +108,11 @@ export async function firstReport(report: Readable, child: Pick<ChildProcess, 'o
 export function removeEndedExec(context: ExecContext, execId: string, processFile: string | null): void {
   if (processFile !== null) removeQuietly(processFile);
   context.lingering.add(execId);
-  sweepLingering(context);
+  removeLingeringGroups(context);
 }
 
-/** Removes the control groups in which no process is left. */
-export function sweepLingering({ cgroups, lingering }: ExecContext): void {
+/** Removes the control groups of ended commands in which no process is left. */
+export function removeLingeringGroups({ cgroups, lingering }: ExecContext): void {
   for (const execId of lingering) if (cgroups.tryRemoveExec(execId)) lingering.delete(execId);
 }
 

@@ -149,7 +149,7 @@ export function wrapCommand({ cmd, workdir, isOwnDirectory, env, isTerminal }: W
 
 /**
  * Returns the environment that the command would have after the wrapper, for a start without it. A shell adds PWD, so
- * this adds it wherever the wrapper would have become the command itself.
+ * this adds it, except where the command is started through `env`.
  */
 export function environmentOf(env: Readonly<Record<string, string>>, workdir: string): string[] {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);

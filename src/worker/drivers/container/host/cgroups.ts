@@ -72,7 +72,7 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
   const boxDirs = hierarchies.map((hierarchy) => join(hierarchy, names.box));
   // On a hybrid host runc puts boxes into the unified hierarchy, too, but crun does not. The driver only removes groups
   // there.
-  const beside = unified ? [] : [join(root, 'unified')];
+  const onlyRemoved = unified ? [] : [join(root, 'unified')];
   const controller = (name: string) => join(unified ? root : join(root, name), names.box);
 
   let isBoxGroupWritable = false;
@@ -120,14 +120,14 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
         () => {
           for (const pid of pidsBelow(killing)) killQuietly(pid, 'SIGKILL');
           for (const dir of [killing, ...subgroups(killing).map((name) => join(killing, name))]) killGroup(dir);
-          return [...boxDirs, ...beside.map((dir) => join(dir, names.box))].map(tryRemoveTree).every(Boolean);
+          return [...boxDirs, ...onlyRemoved.map((dir) => join(dir, names.box))].map(tryRemoveTree).every(Boolean);
         },
         timeoutMs,
         `killing the processes of ${names.box}`,
       );
     },
     removeParent() {
-      for (const hierarchy of [...hierarchies, ...beside]) tryRemoveDirectory(join(hierarchy, names.parent));
+      for (const hierarchy of [...hierarchies, ...onlyRemoved]) tryRemoveDirectory(join(hierarchy, names.parent));
     },
     usage: () => (unified ? unifiedUsage(controller('')) : legacyUsage(controller)),
     oomKills: () => oomKills(join(controller('memory'), unified ? 'memory.events' : 'memory.oom_control')),

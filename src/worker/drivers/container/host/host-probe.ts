@@ -1,5 +1,6 @@
 // Finds out whether this host can run boxes as containers, by a trial: the built-in image, one box, one command. It
-// removes everything that it made before it returns.
+// removes everything that it made before it returns. Only the name of the runtime that works stays, in /run, for later
+// starts.
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import { findBusybox } from '../../../../shared/images/busybox.ts';
 import { temporaryDirectory } from '../../../../shared/images/layouts.ts';
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
 import { createBoxDriver } from '../container-box.ts';
-import { tryRuntimes, type OciRuntime } from './runtime.ts';
+import { firstWorkingRuntime, type OciRuntime } from './runtime.ts';
 import { findTool, packageOf, type ToolName } from './tools.ts';
 
 export interface ContainerHostReport {
@@ -47,7 +48,7 @@ export async function probeContainerHost(place: string = defaultPlace()): Promis
   }
   try {
     let sharedIds: string | null = null;
-    const runtime = await tryRuntimes((candidate) =>
+    const runtime = await firstWorkingRuntime((candidate) =>
       tryRuntime(candidate, place, (reason) => {
         sharedIds = reason;
       }),
@@ -113,6 +114,7 @@ export async function tryRuntime(
         homeDir: join(dir, boxId),
         imagesDir,
         instanceId: newId('inst'),
+        // The only warning that a trial writes is that of the shared ids.
         log: pino(
           { level: 'warn' },
           {

@@ -40,7 +40,7 @@ let chosen: Promise<OciRuntime> | null = null;
  */
 export function chooseRuntime(tryOut: TryOut): Promise<OciRuntime> {
   chosen ??= remembered()
-    .then((known) => known ?? tryRuntimes(tryOut))
+    .then((known) => known ?? firstWorkingRuntime(tryOut))
     .catch((error: unknown) => {
       chosen = null;
       throw error;
@@ -54,10 +54,11 @@ async function remembered(): Promise<OciRuntime | null> {
 }
 
 /**
- * Tries all runtimes without regard to earlier results. Returns the first one that works, and keeps the result.
+ * Tries the runtimes in order until one works, without regard to earlier results. Returns that one, and keeps the
+ * result.
  * @throws RUNTIME_ERROR when no runtime works
  */
-export async function tryRuntimes(tryOut: TryOut): Promise<OciRuntime> {
+export async function firstWorkingRuntime(tryOut: TryOut): Promise<OciRuntime> {
   const stamp = await installedStamp();
   const reasons: string[] = [];
   for (const name of runtimeNames) {

@@ -129,7 +129,10 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
   };
 }
 
-/** Makes the layers plain and unpacks them into `temporary`/rootfs. Returns warnings for the user. */
+/**
+ * Makes the layers plain (no holes, no foreign owners, gzip or no compression: plain-layers.ts) and unpacks them into
+ * `temporary`/rootfs. Returns warnings for the user.
+ */
 async function unpackPlain(
   layoutDir: string,
   temporary: string,

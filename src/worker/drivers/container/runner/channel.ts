@@ -26,7 +26,9 @@ export class StartRefused extends Error {
   }
 }
 
-/** The connection ended before the runner reported the begin of the command. No report is on its way any more. */
+/**
+ * The connection ended before the runner reported the begin of the command, so nobody will report whether it begins.
+ */
 export class RunnerGone extends Error {}
 
 export interface RunnerCommand {

@@ -131,8 +131,8 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
 const killed: ExecExit = { exitCode: 128 + constants.signals.SIGKILL };
 
 /**
- * Kills a command whose runner has ended, because its exit code can no longer be known. If the box itself has ended,
- * the kernel has killed the command; then the result says so.
+ * Kills a command whose runner has ended, because its exit code can no longer be known. If the first process of the box
+ * ends within limits.commandEndReportMs, the box has ended: the result is then exit code 137, otherwise `lost`.
  */
 async function killLost({ cgroups, init, log }: ExecContext, execId: string, lost: ExecExit): Promise<ExecExit> {
   await cgroups.killExec(execId, limits.killTimeoutMs).catch((error: unknown) => {

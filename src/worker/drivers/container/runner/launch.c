@@ -81,11 +81,12 @@ static int stay(pid_t runtime, int signals) {
     if (watched[1].revents != 0 && read(signals, &info, sizeof info) > 0 && info.ssi_signo == SIGTERM && runtime != 0)
       kill(runtime, SIGKILL);
     char asked;
-    // The worker has ended, so it requests no more FIFOs.
+    // Serves a request for FIFOs. If that fails, the worker has ended and requests no more.
     if (watched[0].revents != 0 && (recv(poolFd, &asked, 1, 0) != 1 || makePipes() != 0)) watched[0].fd = -1;
   }
 }
 
+// runner.h explains the arguments and the descriptors.
 int launch(char **args) {
   const mode_t mask = umask(0);
   if (!isPut(fcntl(pipesFd, F_DUPFD_CLOEXEC, poolFd), poolFd)) return 1;

@@ -1,5 +1,6 @@
-// Finds the runner's program: in dist/, built for this processor. There is none if the build had no C compiler. The
-// search runs once per process.
+// Finds our C program, which is the runner, copies terminals and makes ranges of ids: in dist/, built for this
+// processor. There is none if the build had no C compiler. Then terminals fail, commands start without a runner, and
+// boxes share one range of ids. The search runs once per process.
 import { access, constants } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

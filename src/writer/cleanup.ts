@@ -4,10 +4,10 @@ import { sleep } from '../shared/waiting/clock.ts';
 import { limits } from '../shared/limits.ts';
 import type { Logger } from '../shared/observe/log.ts';
 import type { Batch } from './batch.ts';
-import type { SweepPosition } from './removal.ts';
+import type { CleanupPosition } from './removal.ts';
 import type { Statements } from './statements.ts';
 
-export interface SweepDeps {
+export interface CleanupDeps {
   readonly batch: Batch;
   readonly statements: Pick<Statements, 'removeKeysBefore' | 'removeExpiredSlice'>;
   readonly log: Logger;
@@ -15,22 +15,22 @@ export interface SweepDeps {
   readonly retentionHours: number;
 }
 
-export interface Sweeps {
+export interface Cleanup {
   /** Changes the retention time, and removes what is too old by the new time at once. */
   setRetention(retentionHours: number): void;
   /** Starts no more slices. */
   close(): void;
 }
 
-/** Starts the first sweep now, and the next ones every limits.keySweepEveryMs. */
-export function startSweeps(deps: SweepDeps): Sweeps {
+/** Cleans up now, and then every limits.cleanupEveryMs milliseconds. */
+export function startCleanup(deps: CleanupDeps): Cleanup {
   const { log } = deps;
   const closing = new AbortController();
   let { retentionHours } = deps;
   let running: Promise<void> | null = null;
 
-  function sweepNow(): void {
-    running ??= sweep(deps, retentionHours, closing.signal)
+  function cleanUpNow(): void {
+    running ??= cleanUp(deps, retentionHours, closing.signal)
       .catch((error: unknown) => {
         log.warn({ err: error }, 'old keys and commands could not be removed');
       })
@@ -39,13 +39,13 @@ export function startSweeps(deps: SweepDeps): Sweeps {
       });
   }
 
-  sweepNow();
-  const timer = setInterval(sweepNow, limits.keySweepEveryMs);
+  cleanUpNow();
+  const timer = setInterval(cleanUpNow, limits.cleanupEveryMs);
   return {
     setRetention(hours) {
       if (hours === retentionHours) return;
       retentionHours = hours;
-      void (running ?? Promise.resolve()).then(sweepNow);
+      void (running ?? Promise.resolve()).then(cleanUpNow);
     },
     close() {
       clearInterval(timer);
@@ -55,7 +55,11 @@ export function startSweeps(deps: SweepDeps): Sweeps {
 }
 
 /** Resolves when all old rows are gone, or when `closing` aborts. */
-async function sweep({ batch, statements }: SweepDeps, retentionHours: number, closing: AbortSignal): Promise<void> {
+async function cleanUp(
+  { batch, statements }: CleanupDeps,
+  retentionHours: number,
+  closing: AbortSignal,
+): Promise<void> {
   const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
   /** Runs `slice` again and again, each time in its own change, until it returns true. */
   async function inSlices(slice: () => boolean): Promise<void> {
@@ -68,15 +72,15 @@ async function sweep({ batch, statements }: SweepDeps, retentionHours: number, c
         return last;
       });
       if (isLast) return;
-      await sleep(Math.max(1, tookMs * limits.sweepRestFactor), closing);
+      await sleep(Math.max(1, tookMs * limits.cleanupRestFactor), closing);
     }
   }
   const keysBefore = ago(limits.keyLifeMs);
-  await inSlices(() => statements.removeKeysBefore(keysBefore) < limits.keySweepSliceRows);
+  await inSlices(() => statements.removeKeysBefore(keysBefore) < limits.keyCleanupSliceRows);
   if (retentionHours === 0) return;
   // A key must not live longer than its command. So commands are kept at least for the life of a key.
   const execsBefore = ago(Math.max(retentionHours * 60 * 60 * 1000, limits.keyLifeMs));
-  let position: SweepPosition = null;
+  let position: CleanupPosition = null;
   await inSlices(() => {
     position = statements.removeExpiredSlice(execsBefore, position);
     return position === null;

@@ -1,6 +1,6 @@
-// The box that this worker holds: its places on the host, its control groups, and what belongs to it while it runs.
-// The object alone knows whether the box runs, and whether processes of it may be alive on the host. Each change of
-// that has a method here.
+// The state of the container box in this worker: its places on the host, its control groups, and what belongs to it
+// while it runs. The object alone knows whether the box runs, and whether processes of it may be alive on the host.
+// Each change of that has a method here.
 import { rm } from 'node:fs/promises';
 import type { Ulimit } from '../../../../shared/api.ts';
 import type { ProcessIdentity } from '../../../../shared/process/child-process.ts';
@@ -52,11 +52,11 @@ interface StartedBox {
   readonly limits: readonly Ulimit[];
 }
 
-export function createHeldBox(context: DriverContext, options: BoxDriverOptions): HeldBox {
-  return new HeldBox(context, options);
+export function createContainerState(context: DriverContext, options: BoxDriverOptions): ContainerState {
+  return new ContainerState(context, options);
 }
 
-export class HeldBox {
+export class ContainerState {
   readonly context: DriverContext;
   readonly paths: BoxPaths;
   /** Path of the box's control group, below the top of each hierarchy. */
@@ -151,7 +151,7 @@ export class HeldBox {
 
   /**
    * Closes all watches on the running box. The box itself runs on, and the runner ends after its last command.
-   * @returns what was held, or null if the box was not running
+   * @returns what was container, or null if the box was not running
    */
   release(): Running | null {
     const current = this.#running;
