@@ -71,7 +71,9 @@ it('follows a silent command, also over a gateway that is killed, with each even
   const gateway = await processOf(server.stateDir, 'gateway');
   process.kill(gateway.pid, 'SIGKILL');
   const health = `http://127.0.0.1:${server.port}/healthz`;
-  await eventually('another gateway answers', async () => (await fetch(health).catch(() => null))?.ok);
+  await eventually('another gateway answers', async () => (await fetch(health).catch(() => null))?.ok, 30_000);
+  // It listens on the socket a moment later than on the port.
+  await eventually('it answers on the socket', () => server.client.info().catch(() => null), 30_000);
   await silence(path);
   await server.client.exec(box, ['touch', '/root/go']);
   await eventually('the exit has come', async () => (await source.messages()).at(-1)?.event === 'exit', 30_000);

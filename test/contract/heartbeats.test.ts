@@ -73,8 +73,7 @@ it('the output stream of a silent command has comments before and between its ev
   const resumed = await openStream(path, { 'last-event-id': '0' });
   await eventually('it has been silent', async () => [stream, resumed].every(({ text }) => countComments(text()) > 5));
   await endSilence('spoken');
-  await once(stream.incoming, 'close');
-  await eventually('the other one has ended', async () => resumed.incoming.complete);
+  await eventually('both have ended', async () => [stream, resumed].every(({ incoming }) => incoming.complete));
   for (const each of [stream, resumed]) expect(formProblems(each.text())).toEqual([]);
   expect(stream.text()).toMatch(/^(: alive\n)+id: 0\n[^\n]+\n[^\n]+\n\n(: alive\n)+id: 1\n/);
   const kinds = parseSse(stream.text()).map(({ id, event }) => [id, event]);
