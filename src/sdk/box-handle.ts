@@ -6,7 +6,15 @@ import type { ExecEvent } from './event-stream.ts';
 import type { ExecResult } from './exec-result.ts';
 import type { Download, UploadSource } from './files.ts';
 import type { Page, PageOptions } from './lists.ts';
-import type { CallOptions, Command, ExecOptions, MakeOptions, RemoveOptions, StopOptions } from './options.ts';
+import type {
+  CallOptions,
+  Command,
+  ExecOptions,
+  MakeOptions,
+  RemoveOptions,
+  StopOptions,
+  UpdateBoxInput,
+} from './options.ts';
 import type { AttachExecOptions, AttachOptions, Terminal } from './terminal.ts';
 
 /** The part of the client that a box needs. BoxRunClient has it; this type avoids an import in a circle. */
@@ -14,6 +22,7 @@ interface BoxCalls {
   getBox(box: string, options?: CallOptions): Promise<Box>;
   startBox(box: string, options?: CallOptions): Promise<Box>;
   stopBox(box: string, options?: StopOptions): Promise<Box>;
+  updateBox(box: string, changes: UpdateBoxInput, options?: CallOptions): Promise<Box>;
   removeBox(box: string, options?: RemoveOptions): Promise<void>;
   exec(box: string, command: Command, options?: ExecOptions): Promise<ExecResult>;
   execStream(box: string, command: Command, options?: MakeOptions): AsyncGenerator<ExecEvent, void, void>;
@@ -31,8 +40,8 @@ interface BoxCalls {
 }
 
 /**
- * The fields of a box, and its methods. As JSON, it has only the fields. `start`, `stop` and `refresh` update the
- * fields.
+ * The fields of a box, and its methods. As JSON, it has only the fields. `start`, `stop`, `update` and `refresh` update
+ * the fields.
  */
 export type BoxHandle = Readonly<Box> & BoxMethods;
 
@@ -62,6 +71,10 @@ class BoxMethods implements AsyncDisposable {
 
   async stop(options?: StopOptions): Promise<void> {
     Object.assign(this, await this.#client.stopBox(this.#id, options));
+  }
+
+  async update(changes: UpdateBoxInput, options?: CallOptions): Promise<void> {
+    Object.assign(this, await this.#client.updateBox(this.#id, changes, options));
   }
 
   async remove(options?: RemoveOptions): Promise<void> {

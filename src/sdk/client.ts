@@ -25,6 +25,7 @@ import type {
   RemoveOptions,
   RunInput,
   StopOptions,
+  UpdateBoxInput,
 } from './options.ts';
 import type { Platform } from './platform.ts';
 import { readStateEvents, type StateEvent, type StateEventsOptions } from './state-stream.ts';
@@ -120,6 +121,16 @@ export class BoxRunClient implements AsyncDisposable {
   async stopBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
     const body = graceS === undefined ? undefined : { grace_s: graceS };
     return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:stop`, body, options));
+  }
+
+  /**
+   * Changes the name and the labels of a box, in any state. What is absent stays as it is.
+   * @throws BOX_NOT_FOUND, NAME_ALREADY_EXISTS, VALIDATION_ERROR
+   */
+  async updateBox(box: string, { name, labels }: UpdateBoxInput, { signal }: CallOptions = {}): Promise<BoxHandle> {
+    const json = { name, labels };
+    const changed = await this.#transport.json<Box>({ method: 'PATCH', path: boxPath(box), json, signal });
+    return createBoxHandle(this, changed);
   }
 
   /**

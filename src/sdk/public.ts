@@ -30,6 +30,7 @@ export type {
   RemoveOptions,
   RunInput,
   StopOptions,
+  UpdateBoxInput,
 } from './options.ts';
 export type {
   BoxStateEvent,

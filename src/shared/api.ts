@@ -1,7 +1,7 @@
 // The public objects and request bodies of the HTTP API, as schemas. Types, validation and the API documents derive
 // from them. Field names and defaults are the public contract: a change here must not break an old client.
 import { Type, type Static } from 'typebox';
-import { graceSMax, ulimitNames } from './request-bounds.ts';
+import { graceSMax, labelsMax, ulimitNames } from './request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /** The kernel ends every argument and path at a NUL byte, so text must not contain one. */
@@ -11,12 +11,10 @@ export const Environment = Type.Record(Type.String({ pattern: '^[^=\\u0000]+$' }
   additionalProperties: false,
 });
 
+const labelKey = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$' });
+const labelText = Type.String({ maxLength: 255 });
 /** Notes of the user on a box, to find it again. BoxRun does not interpret them. */
-export const Labels = Type.Record(
-  Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$' }),
-  Type.String({ maxLength: 255 }),
-  { additionalProperties: false, maxProperties: 64 },
-);
+export const Labels = Type.Record(labelKey, labelText, { additionalProperties: false, maxProperties: labelsMax });
 
 export const boxStatuses = ['creating', 'running', 'stopped', 'error'] as const;
 export type BoxStatus = (typeof boxStatuses)[number];
@@ -89,6 +87,7 @@ export type BoxStateData = Static<typeof BoxStateData>;
 export const ExecStateData = Type.Object({ at: Type.String(), exec: Exec });
 export type ExecStateData = Static<typeof ExecStateData>;
 
+const boxName = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' });
 const image = Type.String({ minLength: 1, maxLength: 512, pattern: '^[^\\u0000\\s]+$' });
 const cmd = Type.Array(textWithoutNul, { minItems: 1 });
 const timeoutMs = Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 });
@@ -108,7 +107,7 @@ export const graceS = Type.Number({ minimum: 0, maximum: graceSMax });
 
 export const CreateBoxBody = Type.Object({
   image,
-  name: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' }))),
+  name: Type.Optional(nullable(boxName)),
   ...resources,
   workdir: { ...absolutePath, default: '/root' },
   /** For every stop request that gives no `grace_s`. */
@@ -116,6 +115,18 @@ export const CreateBoxBody = Type.Object({
   labels: Type.Optional(nullable(Labels)),
 });
 export type CreateBoxBody = Static<typeof CreateBoxBody>;
+
+/** Changes of a box. An absent field stays as it is. Null removes the name, all labels, or one label. */
+export const UpdateBoxBody = Type.Object({
+  name: Type.Optional(nullable(boxName)),
+  labels: Type.Optional(
+    nullable(
+      // One request can replace all labels of a box: it removes every old key and sets as many new ones.
+      Type.Record(labelKey, nullable(labelText), { additionalProperties: false, maxProperties: 2 * labelsMax }),
+    ),
+  ),
+});
+export type UpdateBoxBody = Static<typeof UpdateBoxBody>;
 
 export const ExecBody = Type.Object({
   cmd,

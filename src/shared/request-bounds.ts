@@ -4,6 +4,9 @@
 /** The longest grace of a stop, in seconds. */
 export const graceSMax = 600;
 
+/** How many labels a box can have. */
+export const labelsMax = 64;
+
 /** The limits of setrlimit(2), in lower case and without RLIMIT_. */
 export const ulimitNames = [
   'core',

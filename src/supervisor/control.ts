@@ -23,6 +23,7 @@ import type { SupervisedBox } from './boxes/box.ts';
 import type { BoxRegistry } from './boxes/box-registry.ts';
 import type { DiskWatch } from './boxes/disk-watch.ts';
 import { createDiskFloor } from './admission/disk-floor.ts';
+import { createDetailChanges } from './boxes/box-details.ts';
 import { createKnownRequests } from './boxes/known-requests.ts';
 import type { Quota } from './admission/quota.ts';
 import { createUiCodes } from './ui-codes.ts';
@@ -58,6 +59,7 @@ export function createControl(deps: ControlDeps): Control {
   const uiCodes = createUiCodes();
   const diskFloor = createDiskFloor(config.stateDir, config.caps.freeDiskMb);
   const known = createKnownRequests({ registry, reader });
+  const changeDetails = createDetailChanges(registry);
   const runs = createRuns(deps, async (claim) => {
     known.refuseSecondRun(claim);
     await diskFloor.check();
@@ -79,6 +81,7 @@ export function createControl(deps: ControlDeps): Control {
       return { ...(await registry.find(box).start(progress, stopwatch)), timings: stopwatch.times };
     },
     stopBox: ({ box, graceMs }) => registry.find(box).stop(graceMs),
+    updateBox: ({ box, body }) => changeDetails(registry.find(box), body),
     async removeBox({ box, force, graceMs }) {
       await deps.disk.makeRoom();
       await registry.find(box).remove(force, graceMs);

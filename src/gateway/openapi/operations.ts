@@ -19,6 +19,7 @@ import {
   SignalBody,
   StopBody,
   UiLink,
+  UpdateBoxBody,
   UploadResult,
   UsageHistory,
   UsageUpdate,
@@ -47,7 +48,7 @@ export interface AnswerOffer {
 }
 
 export interface Operation {
-  readonly method: 'get' | 'post' | 'delete';
+  readonly method: 'get' | 'post' | 'patch' | 'delete';
   readonly path: string;
   readonly id: string;
   readonly summary: string;
@@ -83,6 +84,7 @@ export const namedSchemas: Readonly<Record<string, TSchema>> = {
   GcResult,
   Info,
   CreateBoxBody,
+  UpdateBoxBody,
   ExecBody,
   RunBody,
   GcBody,
@@ -128,6 +130,15 @@ const boxOperations: readonly Operation[] = [
     summary: 'One box, by id or name',
     answers: { 200: json('The box', Box) },
     errors: boxErrors,
+  },
+  {
+    method: 'patch',
+    path: '/v1/boxes/{box}',
+    id: 'updateBox',
+    summary: 'Change the name and the labels of a box',
+    body: { schema: UpdateBoxBody, required: true },
+    answers: { 200: json('The box', Box) },
+    errors: [...boxErrors, 'NAME_ALREADY_EXISTS'],
   },
   {
     method: 'post',

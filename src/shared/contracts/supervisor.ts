@@ -1,7 +1,7 @@
 // The contract of the supervisor (server) with the gateways (clients): every request that changes a box or a command.
 // `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
-import { Box, CreateBoxBody, Exec, ExecBody } from '../api.ts';
+import { Box, CreateBoxBody, Exec, ExecBody, UpdateBoxBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
 import { StreamGrant, StreamOperation } from './worker.ts';
@@ -46,6 +46,8 @@ export const supervisorContract = {
       // If the request names no grace, the box may have one of its own, so the longest one must fit.
       timeoutMs: (asked: Grace) => stopTimeoutMs + (asked.graceMs ?? limits.stopGraceMsMax),
     },
+    /** Changes the name and the labels. */
+    updateBox: { params: Type.Object({ box, body: UpdateBoxBody }), result: Box },
     removeBox: {
       params: Type.Object({ box, force: Type.Boolean(), graceMs }),
       result: Done,

@@ -4,7 +4,7 @@ import { publicBox, type BoxRow } from '../../shared/store/rows.ts';
 import type { Box, Exec } from '../../shared/api.ts';
 import { timestamp } from '../../shared/waiting/clock.ts';
 import type { ExecOrder, StreamGrant, StreamOperation } from '../../shared/contracts/worker.ts';
-import type { WriterContract } from '../../shared/contracts/writer.ts';
+import type { BoxChange, WriterContract } from '../../shared/contracts/writer.ts';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import { createInTurn } from '../../shared/waiting/in-turn.ts';
@@ -66,6 +66,8 @@ export interface SupervisedBox {
    * @throws BOX_ALREADY_RUNNING without `force`; BOX_NOT_FOUND when it has been removed meanwhile
    */
   remove(force: boolean, graceMs?: number): Promise<void>;
+  /** Commits another name or other labels. It does not wait for operations that are under way. @throws BOX_NOT_FOUND */
+  changeDetails(change: Pick<BoxChange, 'name' | 'labels'>): Promise<void>;
   /** Resolves when all earlier operations on the box are done or have failed. */
   settled(): Promise<void>;
   /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker. The same holds for the next three */
@@ -217,6 +219,10 @@ class OwnedBox implements SupervisedBox {
   async openStream(operation: StreamOperation): Promise<StreamGrant> {
     assertReady(this.row);
     return this.#deps.worker.openStream(operation);
+  }
+
+  changeDetails(change: Pick<BoxChange, 'name' | 'labels'>): Promise<void> {
+    return this.#committed.commit(change);
   }
 
   settled(): Promise<void> {
