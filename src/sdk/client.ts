@@ -1,6 +1,17 @@
 // The client of a BoxRun server. It has one method for each request of the API, and methods for common sequences of
 // requests, such as running a command to its end. It works the same on Node and in browsers.
-import type { Box, BoxStatus, Exec, GcResult, Images, Info, Progress, RunResult, UiLink } from '../shared/api.ts';
+import type {
+  Box,
+  BoxStats,
+  BoxStatus,
+  Exec,
+  GcResult,
+  Images,
+  Info,
+  Progress,
+  RunResult,
+  UiLink,
+} from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { createBoxHandle, type BoxHandle } from './box-handle.ts';
 import { errorOfAnswer } from './errors.ts';
@@ -107,6 +118,11 @@ export class BoxRunClient implements AsyncDisposable {
     return createBoxHandle(this, await this.#get<Box>(boxPath(box), options));
   }
 
+  /** What a running box uses now. Null: its engine does not say it. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
+  async boxStats(box: string, options?: CallOptions): Promise<BoxStats> {
+    return this.#get(`${boxPath(box)}/stats`, options);
+  }
+
   /** @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING, RESOURCE_EXCEEDED */
   async startBox(box: string, options?: CallOptions): Promise<BoxHandle> {
     return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:start`, undefined, options));
@@ -119,8 +135,16 @@ export class BoxRunClient implements AsyncDisposable {
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async stopBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
-    const body = graceS === undefined ? undefined : { grace_s: graceS };
-    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:stop`, body, options));
+    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:stop`, graceBody(graceS), options));
+  }
+
+  /**
+   * Stops a box if it runs, and starts it. If the start fails, the box stays stopped or in error.
+   * @param options.graceS as for `stopBox`
+   * @throws BOX_NOT_FOUND, RESOURCE_EXCEEDED
+   */
+  async restartBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
+    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:restart`, graceBody(graceS), options));
   }
 
   /**
@@ -377,6 +401,10 @@ async function createWithProgress(
   throw new BoxRunError('UNAVAILABLE', 'the server ended while it created the box', {
     hint: 'the box may have been created; see `boxrun ls`',
   });
+}
+
+function graceBody(graceS: number | undefined): { grace_s: number } | undefined {
+  return graceS === undefined ? undefined : { grace_s: graceS };
 }
 
 function keyHeader(key: string | undefined): Record<string, string> {

@@ -220,6 +220,23 @@ export type UsageSample = Static<typeof UsageSample>;
 export const BoxUsage = Type.Object({ cpu_used: nullable(Type.Number()), memory_used_mb: Type.Number() });
 export type BoxUsage = Static<typeof BoxUsage>;
 
+/** What one running box uses at the moment `at`. Null: the engine does not say it. */
+export const BoxStats = Type.Object({
+  at: Type.String(),
+  /** CPU time of all processes since the box was started. */
+  cpu_seconds: nullable(Type.Number()),
+  memory_bytes: nullable(Type.Integer()),
+  memory_limit_bytes: Type.Integer(),
+  /** What the file system of the box holds, and its size. Volumes do not count. */
+  disk_used_bytes: nullable(Type.Integer()),
+  disk_size_bytes: nullable(Type.Integer()),
+  processes: nullable(Type.Integer()),
+  /** Since the box was started. Null without a network. */
+  network_received_bytes: nullable(Type.Integer()),
+  network_sent_bytes: nullable(Type.Integer()),
+});
+export type BoxStats = Static<typeof BoxStats>;
+
 const boxUsage = Type.Record(Type.String(), BoxUsage);
 /** `data` of the event `history`: the samples, oldest first, and the present use of each box. */
 export const UsageHistory = Type.Object({ samples: Type.Array(UsageSample), boxes: boxUsage });

@@ -81,6 +81,11 @@ export function createControl(deps: ControlDeps): Control {
       return { ...(await registry.find(box).start(progress, stopwatch)), timings: stopwatch.times };
     },
     stopBox: ({ box, graceMs }) => registry.find(box).stop(graceMs),
+    async restartBox({ box, graceMs }, { progress }) {
+      const stopwatch = createStopwatch();
+      return { ...(await registry.find(box).restart(graceMs, progress, stopwatch)), timings: stopwatch.times };
+    },
+    boxStats: ({ box }) => registry.find(box).stats(),
     updateBox: ({ box, body }) => changeDetails(registry.find(box), body),
     async removeBox({ box, force, graceMs }) {
       await deps.disk.makeRoom();

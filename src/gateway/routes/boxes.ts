@@ -1,4 +1,4 @@
-// The routes for boxes: create, list, get, change, start, stop, remove, and collect garbage.
+// The routes for boxes: create, list, get, use, change, start, stop, restart, remove, and collect garbage.
 // Reads come from the database. All changes go to the supervisor, which alone decides about boxes.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { CreateBoxBody, GcBody, StopBody, UpdateBoxBody, type Box } from '../../shared/api.ts';
@@ -64,12 +64,20 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     return sendAnswer(box ?? raiseNoBox(key), request, reply);
   });
 
+  app.get<BoxPath>('/v1/boxes/:box/stats', async ({ params, id }) =>
+    supervisor.request('boxStats', { box: params.box }, { requestId: id }),
+  );
+
   app.post<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {
     const { key, action } = parseTarget(request.params.box);
-    if (action === 'start') {
+    if (action === 'start' || action === 'restart') {
       const stopwatch = createStopwatch();
+      const options = { requestId: request.id };
+      const grace = action === 'restart' ? graceOf(parseStop(request.body ?? {})) : {};
       const started = stopwatch.time('supervisor', () =>
-        supervisor.request('startBox', { box: key }, { requestId: request.id }),
+        action === 'start'
+          ? supervisor.request('startBox', { box: key }, options)
+          : supervisor.request('restartBox', { box: key, ...grace }, options),
       );
       const box = await whileProcessing(reply, started);
       faultPoint('gateway.start.answering');
@@ -82,7 +90,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
       faultPoint('gateway.stop.answering');
       return box;
     }
-    throw unknownAction(action, ['start', 'stop']);
+    throw unknownAction(action, ['start', 'stop', 'restart']);
   });
 
   app.patch<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {

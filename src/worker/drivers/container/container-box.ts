@@ -2,6 +2,7 @@
 // composes. lifecycle.ts has the life of the box, exec/commands.ts its commands, and held-box.ts what both share.
 import type { Driver, DriverContext } from '../driver-contract.ts';
 import { execInBox, foundExecs, killStrayExecs } from './exec/commands.ts';
+import { statsOf } from './box/stats.ts';
 import { createHeldBox, type BoxDriverOptions } from './box/held-box.ts';
 import { createBox, reattachBox, removeBox, startBox, stopBox } from './box/lifecycle.ts';
 import { toolsInBox } from './paths.ts';
@@ -29,6 +30,7 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
       held.needRunning();
       return held.cgroups.usage();
     },
+    stats: () => statsOf(held),
     async close() {
       held.release();
     },
