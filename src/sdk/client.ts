@@ -79,7 +79,8 @@ export class BoxRunClient implements AsyncDisposable {
   /**
    * Creates a box and starts it.
    * @param input `image` is required. Optional, with their defaults: `cpu` (2), `memory_mb` (1024, in MiB),
-   * `disk_size_gb` (8, in GiB), `network` (false), `workdir` (/root); without a default: `name`, `env`, `volumes`
+   * `disk_size_gb` (8, in GiB), `network` (false), `workdir` (/root); without a default: `name`, `env`, `volumes`,
+   * `ulimits`, `labels`, `stop_grace_s`, `cpu_limit` (at most `cpu`)
    * @throws NAME_ALREADY_EXISTS, RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
   async create(input: CreateBoxInput, options: CreateOptions = {}): Promise<BoxHandle> {

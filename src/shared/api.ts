@@ -1,7 +1,7 @@
 // The public objects and request bodies of the HTTP API, as schemas. Types, validation and the API documents derive
 // from them. Field names and defaults are the public contract: a change here must not break an old client.
 import { Type, type Static } from 'typebox';
-import { graceSMax, labelsMax, ulimitNames } from './request-bounds.ts';
+import { cpuLimitMin, graceSMax, labelsMax, ulimitNames } from './request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /** The kernel ends every argument and path at a NUL byte, so text must not contain one. */
@@ -55,6 +55,8 @@ export const Box = Type.Object({
   labels: Type.Record(Type.String(), Type.String()),
   /** The limits from the create request, without the fixed ones. */
   ulimits: nullable(Type.Array(Ulimit)),
+  /** How many CPUs the box can use at most, at most `cpu`; null: `cpu`. Older servers omit the field. */
+  cpu_limit: Type.Optional(nullable(Type.Number())),
   /** Seconds that the processes have to end at a stop; null: the server's default. Older servers omit the field. */
   stop_grace_s: Type.Optional(nullable(Type.Number())),
 });
@@ -93,6 +95,8 @@ const cmd = Type.Array(textWithoutNul, { minItems: 1 });
 const timeoutMs = Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 });
 const resources = {
   cpu: Type.Integer({ minimum: 1, maximum: 255, default: 2 }),
+  /** At most `cpu`. Null: `cpu`. */
+  cpu_limit: Type.Optional(nullable(Type.Number({ minimum: cpuLimitMin, maximum: 255 }))),
   memory_mb: Type.Integer({ minimum: 1, maximum: 2 ** 31, default: 1024 }),
   disk_size_gb: Type.Integer({ minimum: 1, maximum: 65_536, default: 8 }),
   network: Type.Boolean({ default: false }),

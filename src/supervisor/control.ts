@@ -18,6 +18,7 @@ import type { Logger } from '../shared/observe/log.ts';
 import { createStopwatch } from '../shared/observe/stage-times.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
+import { checkCpuLimit } from '../shared/boxes/cpu-limit.ts';
 import { checkUlimits } from '../shared/boxes/ulimits.ts';
 import type { SupervisedBox } from './boxes/box.ts';
 import type { BoxRegistry } from './boxes/box-registry.ts';
@@ -194,6 +195,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
     if (name !== null) registry.claimName(name, id);
     quota.reserve(id, body.cpu, body.memory_mb);
     checkUlimits(body.ulimits ?? [], config.driver);
+    checkCpuLimit(body, config.driver);
     const volumes = await admitVolumes(body, config);
     const source = await resolveImage(statePaths(config.stateDir).imagesDir, body.image);
     const row: BoxRow = {
@@ -223,6 +225,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       labels: body.labels ?? null,
       ulimits: body.ulimits ?? null,
       stop_grace_s: body.stop_grace_s ?? null,
+      cpu_limit: body.cpu_limit ?? null,
     };
     faultPoint('supervisor.create.admitted');
     await deps.writer.request('insertBox', { box: row, ...(claim === undefined ? {} : { claim }) }, { resend: true });

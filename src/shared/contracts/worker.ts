@@ -20,6 +20,8 @@ export const Assignment = Type.Object({
   driver: Type.Union([Type.Literal('boxlite'), Type.Literal('container')]),
   image: ImageSource,
   cpu: Type.Integer(),
+  /** At most `cpu`. Absent or null: `cpu`. */
+  cpuLimit: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
   memoryMb: Type.Integer(),
   diskSizeGb: Type.Integer(),
   network: Type.Boolean(),

@@ -10,6 +10,8 @@ export interface BoxSpec {
   readonly boxId: string;
   readonly image: ImageSource;
   readonly cpu: number;
+  /** How many CPUs the processes of the box use at most, all together. Absent or null: `cpu`. */
+  readonly cpuLimit?: number | null;
   readonly memoryMb: number;
   readonly diskSizeGb: number;
   /** False: only a loopback interface. True: outbound TCP, UDP and DNS, but no service of the host can be reached. */
