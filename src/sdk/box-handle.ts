@@ -1,19 +1,30 @@
 // A box with methods: the fields of the box, and the client's calls for this box.
 // Each method only calls the client with the id of the box. So it works the same on Node and in browsers.
-import type { Box, Exec } from '../shared/api.ts';
+import type { Box, BoxStats, Exec } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { ExecEvent } from './event-stream.ts';
 import type { ExecResult } from './exec-result.ts';
 import type { Download, UploadSource } from './files.ts';
 import type { Page, PageOptions } from './lists.ts';
-import type { CallOptions, Command, ExecOptions, MakeOptions, RemoveOptions, StopOptions } from './options.ts';
+import type {
+  CallOptions,
+  Command,
+  ExecOptions,
+  MakeOptions,
+  RemoveOptions,
+  StopOptions,
+  UpdateBoxInput,
+} from './options.ts';
 import type { AttachExecOptions, AttachOptions, Terminal } from './terminal.ts';
 
 /** The part of the client that a box needs. BoxRunClient has it; this type avoids an import in a circle. */
 interface BoxCalls {
   getBox(box: string, options?: CallOptions): Promise<Box>;
+  boxStats(box: string, options?: CallOptions): Promise<BoxStats>;
   startBox(box: string, options?: CallOptions): Promise<Box>;
   stopBox(box: string, options?: StopOptions): Promise<Box>;
+  restartBox(box: string, options?: StopOptions): Promise<Box>;
+  updateBox(box: string, changes: UpdateBoxInput, options?: CallOptions): Promise<Box>;
   removeBox(box: string, options?: RemoveOptions): Promise<void>;
   exec(box: string, command: Command, options?: ExecOptions): Promise<ExecResult>;
   execStream(box: string, command: Command, options?: MakeOptions): AsyncGenerator<ExecEvent, void, void>;
@@ -31,8 +42,8 @@ interface BoxCalls {
 }
 
 /**
- * The fields of a box, and its methods. As JSON, it has only the fields. `start`, `stop` and `refresh` update the
- * fields.
+ * The fields of a box, and its methods. As JSON, it has only the fields. `start`, `stop`, `restart`, `update` and
+ * `refresh` update the fields.
  */
 export type BoxHandle = Readonly<Box> & BoxMethods;
 
@@ -56,12 +67,24 @@ class BoxMethods implements AsyncDisposable {
     Object.assign(this, await this.#client.getBox(this.#id, options));
   }
 
+  async stats(options?: CallOptions): Promise<BoxStats> {
+    return this.#client.boxStats(this.#id, options);
+  }
+
   async start(options?: CallOptions): Promise<void> {
     Object.assign(this, await this.#client.startBox(this.#id, options));
   }
 
   async stop(options?: StopOptions): Promise<void> {
     Object.assign(this, await this.#client.stopBox(this.#id, options));
+  }
+
+  async restart(options?: StopOptions): Promise<void> {
+    Object.assign(this, await this.#client.restartBox(this.#id, options));
+  }
+
+  async update(changes: UpdateBoxInput, options?: CallOptions): Promise<void> {
+    Object.assign(this, await this.#client.updateBox(this.#id, changes, options));
   }
 
   async remove(options?: RemoveOptions): Promise<void> {

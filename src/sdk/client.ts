@@ -1,6 +1,17 @@
 // The client of a BoxRun server. It has one method for each request of the API, and methods for common sequences of
 // requests, such as running a command to its end. It works the same on Node and in browsers.
-import type { Box, BoxStatus, Exec, GcResult, Images, Info, Progress, RunResult, UiLink } from '../shared/api.ts';
+import type {
+  Box,
+  BoxStats,
+  BoxStatus,
+  Exec,
+  GcResult,
+  Images,
+  Info,
+  Progress,
+  RunResult,
+  UiLink,
+} from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { createBoxHandle, type BoxHandle } from './box-handle.ts';
 import { errorOfAnswer } from './errors.ts';
@@ -25,6 +36,7 @@ import type {
   RemoveOptions,
   RunInput,
   StopOptions,
+  UpdateBoxInput,
 } from './options.ts';
 import type { Platform } from './platform.ts';
 import { readStateEvents, type StateEvent, type StateEventsOptions } from './state-stream.ts';
@@ -67,7 +79,8 @@ export class BoxRunClient implements AsyncDisposable {
   /**
    * Creates a box and starts it.
    * @param input `image` is required. Optional, with their defaults: `cpu` (2), `memory_mb` (1024, in MiB),
-   * `disk_size_gb` (8, in GiB), `network` (false), `workdir` (/root); without a default: `name`, `env`, `volumes`
+   * `disk_size_gb` (8, in GiB), `network` (false), `workdir` (/root); without a default: `name`, `env`, `volumes`,
+   * `ulimits`, `labels`, `stop_grace_s`, `cpu_limit` (at most `cpu`)
    * @throws NAME_ALREADY_EXISTS, RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
   async create(input: CreateBoxInput, options: CreateOptions = {}): Promise<BoxHandle> {
@@ -106,6 +119,11 @@ export class BoxRunClient implements AsyncDisposable {
     return createBoxHandle(this, await this.#get<Box>(boxPath(box), options));
   }
 
+  /** What a running box uses now. Null: its engine does not say it. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
+  async boxStats(box: string, options?: CallOptions): Promise<BoxStats> {
+    return this.#get(`${boxPath(box)}/stats`, options);
+  }
+
   /** @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING, RESOURCE_EXCEEDED */
   async startBox(box: string, options?: CallOptions): Promise<BoxHandle> {
     return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:start`, undefined, options));
@@ -118,8 +136,26 @@ export class BoxRunClient implements AsyncDisposable {
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async stopBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
-    const body = graceS === undefined ? undefined : { grace_s: graceS };
-    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:stop`, body, options));
+    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:stop`, graceBody(graceS), options));
+  }
+
+  /**
+   * Stops a box if it runs, and starts it. If the start fails, the box stays stopped or in error.
+   * @param options.graceS as for `stopBox`
+   * @throws BOX_NOT_FOUND, RESOURCE_EXCEEDED
+   */
+  async restartBox(box: string, { graceS, ...options }: StopOptions = {}): Promise<BoxHandle> {
+    return createBoxHandle(this, await this.#post<Box>(`${boxPath(box)}:restart`, graceBody(graceS), options));
+  }
+
+  /**
+   * Changes the name and the labels of a box, in any state. What is absent stays as it is.
+   * @throws BOX_NOT_FOUND, NAME_ALREADY_EXISTS, VALIDATION_ERROR
+   */
+  async updateBox(box: string, { name, labels }: UpdateBoxInput, { signal }: CallOptions = {}): Promise<BoxHandle> {
+    const json = { name, labels };
+    const changed = await this.#transport.json<Box>({ method: 'PATCH', path: boxPath(box), json, signal });
+    return createBoxHandle(this, changed);
   }
 
   /**
@@ -369,6 +405,10 @@ async function createWithProgress(
   throw new BoxRunError('UNAVAILABLE', 'the server ended while it created the box', {
     hint: 'the box may have been created; see `boxrun ls`',
   });
+}
+
+function graceBody(graceS: number | undefined): { grace_s: number } | undefined {
+  return graceS === undefined ? undefined : { grace_s: graceS };
 }
 
 function keyHeader(key: string | undefined): Record<string, string> {

@@ -1,6 +1,6 @@
 // Parameters of the client's methods that are not part of the API itself.
 // An option with the value undefined counts as absent.
-import type { CreateBoxBody, ExecBody, Progress, RunBody } from '../shared/api.ts';
+import type { CreateBoxBody, ExecBody, Progress, RunBody, UpdateBoxBody } from '../shared/api.ts';
 
 export interface CallOptions {
   /** Aborting it ends the call with CANCELED. The server goes on with its work, unless the method says otherwise. */
@@ -38,6 +38,8 @@ export interface ExecOptions extends MakeOptions {
 }
 
 export type CreateBoxInput = Pick<CreateBoxBody, 'image'> & Partial<CreateBoxBody>;
+/** `name`: null removes the name. `labels`: are merged; null removes one label, or all of them. */
+export type UpdateBoxInput = UpdateBoxBody;
 export type RunInput = Pick<RunBody, 'image' | 'cmd'> & Partial<RunBody>;
 /**
  * A command: its words, or an object with its words (`cmd`) and settings (`env`, `workdir`, `timeout_ms`, `user`). It

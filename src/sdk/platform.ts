@@ -2,7 +2,7 @@
 // node.ts and browser.ts implement it. The other files of the SDK know only this interface.
 
 export interface PlatformRequest {
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string | Blob | AsyncIterable<Uint8Array>;
   readonly signal?: AbortSignal;

@@ -2,6 +2,7 @@
 // Besides these, only `BoxRun` and `ServerAddress` are public.
 export type {
   Box,
+  BoxStats,
   BoxStatus,
   BoxUsage,
   Exec,
@@ -30,6 +31,7 @@ export type {
   RemoveOptions,
   RunInput,
   StopOptions,
+  UpdateBoxInput,
 } from './options.ts';
 export type {
   BoxStateEvent,

@@ -5,7 +5,7 @@ import { errorOfAnswer, errorOfConnection } from './errors.ts';
 import type { Platform, PlatformRequest, PlatformResponse } from './platform.ts';
 
 export interface TransportRequest {
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   /** Path with query. */
   readonly path: string;
   /** Sent as JSON. */

@@ -1,7 +1,7 @@
 // The public objects and request bodies of the HTTP API, as schemas. Types, validation and the API documents derive
 // from them. Field names and defaults are the public contract: a change here must not break an old client.
 import { Type, type Static } from 'typebox';
-import { graceSMax, ulimitNames } from './request-bounds.ts';
+import { cpuLimitMin, graceSMax, labelsMax, ulimitNames } from './request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
 /** The kernel ends every argument and path at a NUL byte, so text must not contain one. */
@@ -11,12 +11,10 @@ export const Environment = Type.Record(Type.String({ pattern: '^[^=\\u0000]+$' }
   additionalProperties: false,
 });
 
+const labelKey = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$' });
+const labelText = Type.String({ maxLength: 255 });
 /** Notes of the user on a box, to find it again. BoxRun does not interpret them. */
-export const Labels = Type.Record(
-  Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$' }),
-  Type.String({ maxLength: 255 }),
-  { additionalProperties: false, maxProperties: 64 },
-);
+export const Labels = Type.Record(labelKey, labelText, { additionalProperties: false, maxProperties: labelsMax });
 
 export const boxStatuses = ['creating', 'running', 'stopped', 'error'] as const;
 export type BoxStatus = (typeof boxStatuses)[number];
@@ -57,6 +55,8 @@ export const Box = Type.Object({
   labels: Type.Record(Type.String(), Type.String()),
   /** The limits from the create request, without the fixed ones. */
   ulimits: nullable(Type.Array(Ulimit)),
+  /** How many CPUs the box can use at most, at most `cpu`; null: `cpu`. Older servers omit the field. */
+  cpu_limit: Type.Optional(nullable(Type.Number())),
   /** Seconds that the processes have to end at a stop; null: the server's default. Older servers omit the field. */
   stop_grace_s: Type.Optional(nullable(Type.Number())),
 });
@@ -89,11 +89,14 @@ export type BoxStateData = Static<typeof BoxStateData>;
 export const ExecStateData = Type.Object({ at: Type.String(), exec: Exec });
 export type ExecStateData = Static<typeof ExecStateData>;
 
+const boxName = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' });
 const image = Type.String({ minLength: 1, maxLength: 512, pattern: '^[^\\u0000\\s]+$' });
 const cmd = Type.Array(textWithoutNul, { minItems: 1 });
 const timeoutMs = Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 });
 const resources = {
   cpu: Type.Integer({ minimum: 1, maximum: 255, default: 2 }),
+  /** At most `cpu`. Null: `cpu`. */
+  cpu_limit: Type.Optional(nullable(Type.Number({ minimum: cpuLimitMin, maximum: 255 }))),
   memory_mb: Type.Integer({ minimum: 1, maximum: 2 ** 31, default: 1024 }),
   disk_size_gb: Type.Integer({ minimum: 1, maximum: 65_536, default: 8 }),
   network: Type.Boolean({ default: false }),
@@ -108,7 +111,7 @@ export const graceS = Type.Number({ minimum: 0, maximum: graceSMax });
 
 export const CreateBoxBody = Type.Object({
   image,
-  name: Type.Optional(nullable(Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$' }))),
+  name: Type.Optional(nullable(boxName)),
   ...resources,
   workdir: { ...absolutePath, default: '/root' },
   /** For every stop request that gives no `grace_s`. */
@@ -116,6 +119,18 @@ export const CreateBoxBody = Type.Object({
   labels: Type.Optional(nullable(Labels)),
 });
 export type CreateBoxBody = Static<typeof CreateBoxBody>;
+
+/** Changes of a box. An absent field stays as it is. Null removes the name, all labels, or one label. */
+export const UpdateBoxBody = Type.Object({
+  name: Type.Optional(nullable(boxName)),
+  labels: Type.Optional(
+    nullable(
+      // One request can replace all labels of a box: it removes every old key and sets as many new ones.
+      Type.Record(labelKey, nullable(labelText), { additionalProperties: false, maxProperties: 2 * labelsMax }),
+    ),
+  ),
+});
+export type UpdateBoxBody = Static<typeof UpdateBoxBody>;
 
 export const ExecBody = Type.Object({
   cmd,
@@ -208,6 +223,23 @@ export type UsageSample = Static<typeof UsageSample>;
 /** What a running box uses. `cpu_used` is null in its first sample, because it is a mean between two samples. */
 export const BoxUsage = Type.Object({ cpu_used: nullable(Type.Number()), memory_used_mb: Type.Number() });
 export type BoxUsage = Static<typeof BoxUsage>;
+
+/** What one running box uses at the moment `at`. Null: the engine does not say it. */
+export const BoxStats = Type.Object({
+  at: Type.String(),
+  /** CPU time of all processes since the box was started. */
+  cpu_seconds: nullable(Type.Number()),
+  memory_bytes: nullable(Type.Integer()),
+  memory_limit_bytes: Type.Integer(),
+  /** What the file system of the box holds, and its size. Volumes do not count. */
+  disk_used_bytes: nullable(Type.Integer()),
+  disk_size_bytes: nullable(Type.Integer()),
+  processes: nullable(Type.Integer()),
+  /** Since the box was started. Null without a network. */
+  network_received_bytes: nullable(Type.Integer()),
+  network_sent_bytes: nullable(Type.Integer()),
+});
+export type BoxStats = Static<typeof BoxStats>;
 
 const boxUsage = Type.Record(Type.String(), BoxUsage);
 /** `data` of the event `history`: the samples, oldest first, and the present use of each box. */

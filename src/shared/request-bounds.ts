@@ -4,6 +4,12 @@
 /** The longest grace of a stop, in seconds. */
 export const graceSMax = 600;
 
+/** The smallest `cpu_limit`: the kernel refuses a quota of less than a hundredth of one CPU (1 ms of 100 ms). */
+export const cpuLimitMin = 0.01;
+
+/** How many labels a box can have. */
+export const labelsMax = 64;
+
 /** The limits of setrlimit(2), in lower case and without RLIMIT_. */
 export const ulimitNames = [
   'core',

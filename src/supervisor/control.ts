@@ -18,11 +18,13 @@ import type { Logger } from '../shared/observe/log.ts';
 import { createStopwatch } from '../shared/observe/stage-times.ts';
 import type { Reader } from '../shared/store/reader.ts';
 import type { BoxRow } from '../shared/store/rows.ts';
+import { checkCpuLimit } from '../shared/boxes/cpu-limit.ts';
 import { checkUlimits } from '../shared/boxes/ulimits.ts';
 import type { SupervisedBox } from './boxes/box.ts';
 import type { BoxRegistry } from './boxes/box-registry.ts';
 import type { DiskWatch } from './boxes/disk-watch.ts';
 import { createDiskFloor } from './admission/disk-floor.ts';
+import { createDetailChanges } from './boxes/box-details.ts';
 import { createKnownRequests } from './boxes/known-requests.ts';
 import type { Quota } from './admission/quota.ts';
 import { createUiCodes } from './ui-codes.ts';
@@ -58,6 +60,7 @@ export function createControl(deps: ControlDeps): Control {
   const uiCodes = createUiCodes();
   const diskFloor = createDiskFloor(config.stateDir, config.caps.freeDiskMb);
   const known = createKnownRequests({ registry, reader });
+  const changeDetails = createDetailChanges(registry);
   const runs = createRuns(deps, async (claim) => {
     known.refuseSecondRun(claim);
     await diskFloor.check();
@@ -79,6 +82,12 @@ export function createControl(deps: ControlDeps): Control {
       return { ...(await registry.find(box).start(progress, stopwatch)), timings: stopwatch.times };
     },
     stopBox: ({ box, graceMs }) => registry.find(box).stop(graceMs),
+    async restartBox({ box, graceMs }, { progress }) {
+      const stopwatch = createStopwatch();
+      return { ...(await registry.find(box).restart(graceMs, progress, stopwatch)), timings: stopwatch.times };
+    },
+    boxStats: ({ box }) => registry.find(box).stats(),
+    updateBox: ({ box, body }) => changeDetails(registry.find(box), body),
     async removeBox({ box, force, graceMs }) {
       await deps.disk.makeRoom();
       await registry.find(box).remove(force, graceMs);
@@ -186,6 +195,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
     if (name !== null) registry.claimName(name, id);
     quota.reserve(id, body.cpu, body.memory_mb);
     checkUlimits(body.ulimits ?? [], config.driver);
+    checkCpuLimit(body, config.driver);
     const volumes = await admitVolumes(body, config);
     const source = await resolveImage(statePaths(config.stateDir).imagesDir, body.image);
     const row: BoxRow = {
@@ -215,6 +225,7 @@ async function admit(deps: ControlDeps, { body, ephemeral, claim }: CreateOrder)
       labels: body.labels ?? null,
       ulimits: body.ulimits ?? null,
       stop_grace_s: body.stop_grace_s ?? null,
+      cpu_limit: body.cpu_limit ?? null,
     };
     faultPoint('supervisor.create.admitted');
     await deps.writer.request('insertBox', { box: row, ...(claim === undefined ? {} : { claim }) }, { resend: true });

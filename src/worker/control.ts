@@ -78,6 +78,7 @@ export function createHandlers({
         ...own,
       };
     },
+    stats: () => box().stats(),
     settings(given) {
       takeSettings(given);
       return null;

@@ -85,7 +85,10 @@ it('answers and errors of a real server fit the API description', async () => {
   await check('GET', `${path}/events`, '/v1/boxes/{box}/exec/{exec}/events');
   expect(fits({ $ref: '#/components/schemas/ExecState' }, { at: 'now', exec: exec.json })).toBe(true);
   await check('POST', `${path}:cancel`, '/v1/boxes/{box}/exec/{exec}:cancel');
+  await check('GET', '/v1/boxes/shown/stats', '/v1/boxes/{box}/stats');
+  await check('PATCH', '/v1/boxes/shown', '/v1/boxes/{box}', { labels: { a: null } });
   await check('POST', '/v1/boxes/shown:start', '/v1/boxes/{box}:start');
+  await check('POST', '/v1/boxes/shown:restart', '/v1/boxes/{box}:restart', { grace_s: 0 });
   await check('POST', '/v1/boxes/shown:stop', '/v1/boxes/{box}:stop');
   await check('POST', '/v1/boxes/shown/exec', '/v1/boxes/{box}/exec', { cmd: ['true'] });
   await check('DELETE', '/v1/boxes/shown', '/v1/boxes/{box}');

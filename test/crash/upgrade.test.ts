@@ -249,6 +249,9 @@ async function expectWholeService(box: string): Promise<void> {
   expect(await collect(client, signaled)).toMatchObject({ exit: { exitCode: 143 } });
   const samples = parsePrometheus((await getLocal(stateDir, '/metrics')).text);
   expect(sumOf(samples, 'boxrun_box_memory_bytes', box)).toBeGreaterThan(0);
+  // An old worker says less than a present one, and both say this.
+  const { cpu_seconds: cpuSeconds, memory_bytes: memoryBytes } = await client.boxStats(box);
+  expect([cpuSeconds, memoryBytes]).not.toContain(null);
 }
 
 describe('an upgrade loses nothing', () => {
@@ -264,10 +267,13 @@ describe('an upgrade loses nothing', () => {
     for (const role of ['supervisor', 'gateway'] as const) await server.kill(role);
     const later = await eventually('both are back', () => client.create({ ...size, name: 'later' }).catch(() => null));
     for (const { id } of [before.idle, late, later]) expect(await run(id, 'echo mixed')).toBe('mixed\n');
+    // The writer is still the old one.
+    expect((await client.updateBox(later.id, { name: 'renamed', labels: { mixed: 'yes' } })).name).toBe('renamed');
     expect(await server.end()).toBe(0);
     await startNewServer();
     for (const { id } of [before.counting, before.idle])
       expect(before.workers).toContain((await processOf(stateDir, 'worker', id)).pid);
+    expect(await client.getBox('renamed')).toMatchObject({ id: later.id, labels: { mixed: 'yes' } });
     await expectQuota(4);
     await expectWholeService(before.counting.id);
     await expectNothingLost(before);

@@ -3,7 +3,8 @@
 import type { TSchema } from 'typebox';
 import { errorCatalogue, type ErrorCode } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
-import { namedSchemas, operations, type AnswerOffer, type HeaderName, type Operation } from './operations.ts';
+import type { AnswerOffer, HeaderName, Operation } from './operation.ts';
+import { namedSchemas, operations } from './operations.ts';
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
 type JsonObject = Readonly<Record<string, Json>>;

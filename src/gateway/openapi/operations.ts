@@ -1,9 +1,10 @@
 // The list of all operations of the API: parameters, bodies and answers. It uses the same schemas as the validation.
 // A test checks that the list and the routes match. Errors that every operation can answer with are not listed here.
-import { Type, type TObject, type TSchema } from 'typebox';
+import { Type, type TSchema } from 'typebox';
 import {
   Box,
   BoxStateData,
+  BoxStats,
   CreateBoxBody,
   DownloadBody,
   ErrorBody,
@@ -17,72 +18,41 @@ import {
   RunBody,
   RunResult,
   SignalBody,
-  StopBody,
   UiLink,
+  UpdateBoxBody,
   UploadResult,
   UsageHistory,
   UsageUpdate,
 } from '../../shared/api.ts';
-import type { ErrorCode } from '../../shared/errors.ts';
-import { Health } from '../figures/health.ts';
+import { boxOperations } from './box-operations.ts';
 import {
-  BoxesQuery,
-  EventsQuery,
-  ExecQuery,
-  ExecsQuery,
-  LoginQuery,
-  RemoveQuery,
-  RunQuery,
-  StatesQuery,
-} from '../http/validation.ts';
-
-export type HeaderName =
-  'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location' | 'Set-Cookie';
-
-export interface AnswerOffer {
-  readonly description: string;
-  /** By content type; empty for an answer without a body. */
-  readonly content: Readonly<Record<string, TSchema>>;
-  readonly headers?: readonly HeaderName[];
-}
-
-export interface Operation {
-  readonly method: 'get' | 'post' | 'delete';
-  readonly path: string;
-  readonly id: string;
-  readonly summary: string;
-  readonly query?: TObject;
-  readonly headers?: readonly HeaderName[];
-  readonly body?: { readonly schema: TSchema; readonly required: boolean; readonly contentType?: string };
-  readonly answers: Readonly<Record<number, AnswerOffer>>;
-  readonly errors?: readonly ErrorCode[];
-}
-
-const Ok = Type.Object({ ok: Type.Literal(true) });
-const text = Type.String();
-
-const json = (description: string, schema: TSchema, ...headers: HeaderName[]): AnswerOffer => ({
-  description,
-  content: { 'application/json': schema },
-  headers,
-});
-const html = (description: string): AnswerOffer => ({ description, content: { 'text/html': text } });
-const unchanged: AnswerOffer = { description: 'The client has the current version already', content: {} };
-const pageHeaders = ['Link', 'X-Next-Cursor'] as const;
-const boxErrors = ['BOX_NOT_FOUND'] as const;
-const execErrors = ['BOX_NOT_FOUND', 'EXEC_NOT_FOUND'] as const;
-const createErrors = ['RESOURCE_EXCEEDED', 'IMAGE_PULL_FAILED'] as const;
+  boxErrors,
+  createErrors,
+  execErrors,
+  html,
+  json,
+  Ok,
+  pageHeaders,
+  text,
+  unchanged,
+  type AnswerOffer,
+  type Operation,
+} from './operation.ts';
+import { Health } from '../figures/health.ts';
+import { EventsQuery, ExecQuery, ExecsQuery, LoginQuery, RunQuery, StatesQuery } from '../http/validation.ts';
 
 /** The schemas that have a name in the document. */
 export const namedSchemas: Readonly<Record<string, TSchema>> = {
   Box,
   Exec,
+  BoxStats,
   BoxState: BoxStateData,
   ExecState: ExecStateData,
   RunResult,
   GcResult,
   Info,
   CreateBoxBody,
+  UpdateBoxBody,
   ExecBody,
   RunBody,
   GcBody,
@@ -91,79 +61,6 @@ export const namedSchemas: Readonly<Record<string, TSchema>> = {
   UsageUpdate,
   Error: ErrorBody,
 };
-
-const boxOperations: readonly Operation[] = [
-  {
-    method: 'post',
-    path: '/v1/boxes',
-    id: 'createBox',
-    summary: 'Create a box and start it',
-    headers: ['Idempotency-Key'],
-    body: { schema: CreateBoxBody, required: true },
-    answers: {
-      201: {
-        description: 'The box, running',
-        headers: ['Server-Timing'],
-        content: { 'application/json': Box },
-      },
-      200: {
-        description: 'With Accept: text/event-stream, its progress, then the events timing and box, or error',
-        content: { 'text/event-stream': text },
-      },
-    },
-    errors: [...createErrors, ...boxErrors, 'NAME_ALREADY_EXISTS'],
-  },
-  {
-    method: 'get',
-    path: '/v1/boxes',
-    id: 'listBoxes',
-    summary: 'List boxes, newest first',
-    query: BoxesQuery,
-    answers: { 200: json('Boxes', Type.Array(Box), ...pageHeaders) },
-  },
-  {
-    method: 'get',
-    path: '/v1/boxes/{box}',
-    id: 'getBox',
-    summary: 'One box, by id or name',
-    answers: { 200: json('The box', Box) },
-    errors: boxErrors,
-  },
-  {
-    method: 'post',
-    path: '/v1/boxes/{box}:start',
-    id: 'startBox',
-    summary: 'Start a stopped box',
-    answers: { 200: json('The box, running', Box, 'Server-Timing') },
-    errors: [...boxErrors, ...createErrors, 'BOX_ALREADY_RUNNING'],
-  },
-  {
-    method: 'post',
-    path: '/v1/boxes/{box}:stop',
-    id: 'stopBox',
-    summary: 'Stop a running box; its disk stays',
-    body: { schema: StopBody, required: false },
-    answers: { 200: json('The box, stopped', Box) },
-    errors: [...boxErrors, 'BOX_NOT_RUNNING'],
-  },
-  {
-    method: 'delete',
-    path: '/v1/boxes/{box}',
-    id: 'removeBox',
-    summary: 'Remove a box with its disk, its commands and their output',
-    query: RemoveQuery,
-    answers: { 200: json('The box is removed', Ok) },
-    errors: [...boxErrors, 'BOX_ALREADY_RUNNING'],
-  },
-  {
-    method: 'post',
-    path: '/v1/gc',
-    id: 'collectGarbage',
-    summary: 'Remove boxes that are stopped or failed for long',
-    body: { schema: GcBody, required: false },
-    answers: { 200: json('How many were removed', GcResult) },
-  },
-];
 
 const execOperations: readonly Operation[] = [
   {

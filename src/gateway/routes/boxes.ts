@@ -1,7 +1,7 @@
-// The routes for boxes: create, list, get, start, stop, remove, and collect garbage.
+// The routes for boxes: create, list, get, use, change, start, stop, restart, remove, and collect garbage.
 // Reads come from the database. All changes go to the supervisor, which alone decides about boxes.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { CreateBoxBody, GcBody, StopBody, type Box } from '../../shared/api.ts';
+import { CreateBoxBody, GcBody, StopBody, UpdateBoxBody, type Box } from '../../shared/api.ts';
 import type { SupervisorContract } from '../../shared/contracts/supervisor.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
@@ -30,6 +30,7 @@ interface BoxPath {
 const parseCreate = createParse(CreateBoxBody);
 const parseGc = createParse(GcBody);
 const parseStop = createParse(StopBody);
+const parseUpdate = createParse(UpdateBoxBody);
 const parseBoxesQuery = createParseQuery(BoxesQuery);
 const parseRemoveQuery = createParseQuery(RemoveQuery);
 
@@ -63,12 +64,20 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     return sendAnswer(box ?? raiseNoBox(key), request, reply);
   });
 
+  app.get<BoxPath>('/v1/boxes/:box/stats', async ({ params, id }) =>
+    supervisor.request('boxStats', { box: params.box }, { requestId: id }),
+  );
+
   app.post<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {
     const { key, action } = parseTarget(request.params.box);
-    if (action === 'start') {
+    if (action === 'start' || action === 'restart') {
       const stopwatch = createStopwatch();
+      const options = { requestId: request.id };
+      const grace = action === 'restart' ? graceOf(parseStop(request.body ?? {})) : {};
       const started = stopwatch.time('supervisor', () =>
-        supervisor.request('startBox', { box: key }, { requestId: request.id }),
+        action === 'start'
+          ? supervisor.request('startBox', { box: key }, options)
+          : supervisor.request('restartBox', { box: key, ...grace }, options),
       );
       const box = await whileProcessing(reply, started);
       faultPoint('gateway.start.answering');
@@ -81,7 +90,15 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
       faultPoint('gateway.stop.answering');
       return box;
     }
-    throw unknownAction(action, ['start', 'stop']);
+    throw unknownAction(action, ['start', 'stop', 'restart']);
+  });
+
+  app.patch<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {
+    const body = parseUpdate(request.body);
+    checkName(body.name);
+    const options = { requestId: request.id };
+    const params = { box: keyOf(request.params.box), body };
+    return whileProcessing(reply, supervisor.request('updateBox', params, options));
   });
 
   app.delete<BoxPath>('/v1/boxes/:box', async (request, reply) => {
@@ -111,11 +128,16 @@ type CreateParams = ParamsOf<SupervisorContract, 'createBox'>;
 
 function createParams(request: FastifyRequest): CreateParams {
   const body: CreateBoxBody = parseCreate(request.body);
-  if (typeof body.name === 'string' && isBoxId(body.name)) {
-    throw new BoxRunError('VALIDATION_ERROR', "'name' must not have the form of a box id");
-  }
+  checkName(body.name);
   const claim = claimOf(request, 'create', body);
   return { body: withCleanEnvironment(body), ephemeral: false, ...(claim === undefined ? {} : { claim }) };
+}
+
+/** @throws VALIDATION_ERROR: a path must always say whether it means an id or a name */
+function checkName(name: string | null | undefined): void {
+  if (typeof name === 'string' && isBoxId(name)) {
+    throw new BoxRunError('VALIDATION_ERROR', "'name' must not have the form of a box id");
+  }
 }
 
 /** Parses `key` or `key=value`. The first `=` separates them, because a value can contain `=` and a key cannot. */

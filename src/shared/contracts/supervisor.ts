@@ -1,7 +1,7 @@
 // The contract of the supervisor (server) with the gateways (clients): every request that changes a box or a command.
 // `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
-import { Box, CreateBoxBody, Exec, ExecBody } from '../api.ts';
+import { Box, BoxStats, CreateBoxBody, Exec, ExecBody, UpdateBoxBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
 import { StreamGrant, StreamOperation } from './worker.ts';
@@ -45,6 +45,14 @@ export const supervisorContract = {
       result: Box,
       // If the request names no grace, the box may have one of its own, so the longest one must fit.
       timeoutMs: (asked: Grace) => stopTimeoutMs + (asked.graceMs ?? limits.stopGraceMsMax),
+    },
+    /** Changes the name and the labels. */
+    updateBox: { params: Type.Object({ box, body: UpdateBoxBody }), result: Box },
+    /** A stop, if the box runs, and a start. */
+    restartBox: {
+      params: Type.Object({ box, graceMs }),
+      result: TimedBox,
+      timeoutMs: (asked: Grace) => stopTimeoutMs + (asked.graceMs ?? limits.stopGraceMsMax) + createTimeoutMs,
     },
     removeBox: {
       params: Type.Object({ box, force: Type.Boolean(), graceMs }),
@@ -101,6 +109,8 @@ export const supervisorContract = {
       }),
       timeoutMs: 2 * limits.healthTimeoutMs,
     },
+    /** What one running box uses. */
+    boxStats: { params: Type.Object({ box }), result: BoxStats, timeoutMs: 2 * limits.healthTimeoutMs },
     /** Counts the workers, and the workers that give no sign of life. */
     health: {
       params: Type.Object({}),

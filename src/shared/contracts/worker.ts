@@ -11,6 +11,7 @@ import { KeyClaim } from './writer.ts';
 
 const Env = Type.Record(Type.String(), Type.String());
 const nullableText = Type.Union([Type.String(), Type.Null()]);
+const nullableNumber = Type.Union([Type.Number(), Type.Null()]);
 
 export const Assignment = Type.Object({
   boxId: Type.String(),
@@ -19,6 +20,8 @@ export const Assignment = Type.Object({
   driver: Type.Union([Type.Literal('boxlite'), Type.Literal('container')]),
   image: ImageSource,
   cpu: Type.Integer(),
+  /** At most `cpu`. Absent or null: `cpu`. */
+  cpuLimit: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
   memoryMb: Type.Integer(),
   diskSizeGb: Type.Integer(),
   network: Type.Boolean(),
@@ -191,6 +194,20 @@ export const workerContract = {
       }),
       timeoutMs: limits.healthTimeoutMs,
     },
+    /** What the running engine uses. `figures` has less, because it is asked of all boxes every few seconds. */
+    stats: {
+      params: Type.Object({}),
+      result: Type.Object({
+        cpuSeconds: Type.Number(),
+        memoryBytes: Type.Number(),
+        diskUsedBytes: nullableNumber,
+        diskSizeBytes: nullableNumber,
+        processes: nullableNumber,
+        networkReceivedBytes: nullableNumber,
+        networkSentBytes: nullableNumber,
+      }),
+      timeoutMs: limits.healthTimeoutMs,
+    },
     /** A supervisor that adopts this worker sends the settings of its own `serve`. */
     settings: { params: WorkerSettings, result: Done, timeoutMs: limits.helloTimeoutMs },
     /** The worker sends or spills the changes that are not acknowledged, and exits. A running engine stays. */
@@ -208,7 +225,12 @@ export const workerContract = {
 } as const satisfies Contract;
 export type WorkerContract = typeof workerContract;
 
-const newRequests = ['adopt', 'endStrays', 'settings'] as const satisfies readonly (keyof WorkerContract['requests'])[];
+const newRequests = [
+  'adopt',
+  'endStrays',
+  'settings',
+  'stats',
+] as const satisfies readonly (keyof WorkerContract['requests'])[];
 /**
  * The field `takes` in the hello of a worker: requests that workers of the version before do not know. Such a worker
  * closes the connection when it gets one.

@@ -44,6 +44,7 @@ export type ExecChange = Static<typeof ExecChange>;
 export const BoxChange = Type.Partial(
   Type.Pick(BoxRow, [
     'name',
+    'labels',
     'status',
     'state',
     'boxlite_id',

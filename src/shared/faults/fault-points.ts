@@ -37,6 +37,7 @@ export const faultPoints = {
   'supervisor.cancel.passing': 'the supervisor has accepted a cancel; the worker does not know it',
   'supervisor.stop.asked': 'the row says stopping; the worker does not know it',
   'supervisor.stop.ended': 'the engine and the worker have ended; the row says stopping',
+  'supervisor.restart.stopped': 'the stop of a restart is committed; the start has not begun',
   'supervisor.remove.asked': 'the row says removing; the worker does not know it',
   'supervisor.remove.ended': 'everything of the box is removed except its rows',
   'supervisor.remove.rows-gone': 'the rows are removed; its name is still reserved, and the registry still has the box',

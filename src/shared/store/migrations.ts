@@ -80,6 +80,7 @@ const migrations: readonly string[] = [
   `ALTER TABLE boxes ADD COLUMN ulimits TEXT`,
   `ALTER TABLE boxes ADD COLUMN id_block INTEGER`,
   `ALTER TABLE boxes ADD COLUMN stop_grace_s REAL`,
+  `ALTER TABLE boxes ADD COLUMN cpu_limit REAL`,
 ];
 
 export const schemaVersion = migrations.length;

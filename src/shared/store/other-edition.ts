@@ -69,6 +69,7 @@ function convertBoxes(db: Database): void {
         ulimits: null,
         id_block: null,
         stop_grace_s: null,
+        cpu_limit: null,
         image_source: { kind: 'registry', reference: imageAliases[String(old['image'])] ?? old['image'] },
       }),
     );

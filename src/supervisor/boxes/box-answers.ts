@@ -1,11 +1,13 @@
 // What a box answers when an operation is not possible in its present state, and what its row says after a failure.
 // Nothing here changes the box.
+import type { BoxStats } from '../../shared/api.ts';
 import { timestamp } from '../../shared/waiting/clock.ts';
 import type { BoxChange } from '../../shared/contracts/writer.ts';
 import type { BoxState } from '../../shared/lifecycle/box.ts';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
+import type { EngineStats } from '../workers/box-worker.ts';
 
 /** The fields of the row of a box that ended with `error`. */
 export function failure(error: BoxRunError): BoxChange {
@@ -46,6 +48,20 @@ export function alreadyRunning(row: BoxRow): BoxRunError {
 /** The grace period of a stop, in milliseconds, when the client does not name one. */
 export function stopGraceOf({ stop_grace_s: graceS }: BoxRow): number {
   return typeof graceS === 'number' ? Math.round(graceS * 1000) : limits.stopGraceMs;
+}
+
+export function statsOf({ memory_mb: memoryMb }: BoxRow, engine: EngineStats): BoxStats {
+  return {
+    at: timestamp(),
+    cpu_seconds: engine.cpuSeconds,
+    memory_bytes: engine.memoryBytes,
+    memory_limit_bytes: memoryMb * 2 ** 20,
+    disk_used_bytes: engine.diskUsedBytes,
+    disk_size_bytes: engine.diskSizeBytes,
+    processes: engine.processes,
+    network_received_bytes: engine.networkReceivedBytes,
+    network_sent_bytes: engine.networkSentBytes,
+  };
 }
 
 /** A box in error can be stopped, too: the stop ends what may be left of its engine. */

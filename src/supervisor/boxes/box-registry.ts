@@ -93,7 +93,7 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
     claimName(name, boxId) {
       const owner = idByName.get(name);
       if (uncertain.has(name)) {
-        throw new BoxRunError('UNAVAILABLE', `a create of a box named '${name}' is being undone`, {
+        throw new BoxRunError('UNAVAILABLE', `it is not certain yet whether a box is named '${name}'`, {
           hint: 'try again in a second',
         });
       }

@@ -8,7 +8,7 @@ import type { BoxRow } from '../../shared/store/rows.ts';
 import { retryUntilDone } from '../workers/retry.ts';
 
 export interface CommittedRow {
-  /** Decides a change. If the commit fails, the row gets its old values back, and the promise rejects. */
+  /** Decides a change. If the commit fails, the changed fields get their old values back, and the promise rejects. */
   commit(change: BoxChange): Promise<void>;
   /**
    * Records a fact that is already true. If the commit fails, it is retried in the background, and the promise rejects
@@ -24,6 +24,7 @@ export interface CommittedRowDeps {
 
 const mutableFields = [
   'name',
+  'labels',
   'status',
   'state',
   'boxlite_id',
@@ -61,6 +62,13 @@ export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRo
     }
   }
 
+  /** Other commits run meanwhile. So a field that has changed again keeps its newer value. */
+  function undo(change: BoxChange, before: BoxChange): void {
+    const changed = Object.entries(change) as [keyof BoxChange, unknown][];
+    const own = changed.filter(([field, value]) => row[field] === value).map(([field]) => [field, before[field]]);
+    Object.assign(row, Object.fromEntries(own));
+  }
+
   return {
     async commit(change) {
       const before = fieldsOf(row);
@@ -68,7 +76,7 @@ export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRo
       try {
         await send(change);
       } catch (error) {
-        Object.assign(row, before);
+        undo(change, before);
         void correct();
         throw error;
       }

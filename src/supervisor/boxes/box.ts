@@ -1,10 +1,10 @@
 // One box: its operations, and how it goes on after trouble or a restart of the supervisor. Operations that change the
 // box run one after the other; commands run beside them. Every change is committed before the client gets its answer.
 import { publicBox, type BoxRow } from '../../shared/store/rows.ts';
-import type { Box, Exec } from '../../shared/api.ts';
+import type { Box, BoxStats, Exec } from '../../shared/api.ts';
 import { timestamp } from '../../shared/waiting/clock.ts';
 import type { ExecOrder, StreamGrant, StreamOperation } from '../../shared/contracts/worker.ts';
-import type { WriterContract } from '../../shared/contracts/writer.ts';
+import type { BoxChange, WriterContract } from '../../shared/contracts/writer.ts';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import { createInTurn } from '../../shared/waiting/in-turn.ts';
@@ -21,6 +21,7 @@ import {
   diskIsFull,
   notRunning,
   startable,
+  statsOf,
   stopGraceOf,
   stoppable,
 } from './box-answers.ts';
@@ -62,17 +63,26 @@ export interface SupervisedBox {
    */
   stop(graceMs?: number): Promise<Box>;
   /**
+   * Stops the box if it runs, and starts it. No other operation comes in between.
+   * @param graceMs as for `stop`
+   * @throws BOX_NOT_RUNNING when the box is being removed; the errors of `stop` and `start`
+   */
+  restart(graceMs: number | undefined, progress: ReportProgress, stopwatch?: Stopwatch): Promise<Box>;
+  /**
    * @param force also removes a box that runs or is being created
    * @throws BOX_ALREADY_RUNNING without `force`; BOX_NOT_FOUND when it has been removed meanwhile
    */
   remove(force: boolean, graceMs?: number): Promise<void>;
+  /** Commits another name or other labels. It does not wait for operations that are under way. @throws BOX_NOT_FOUND */
+  changeDetails(change: Pick<BoxChange, 'name' | 'labels'>): Promise<void>;
   /** Resolves when all earlier operations on the box are done or have failed. */
   settled(): Promise<void>;
-  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker. The same holds for the next three */
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker. The same holds for the next four */
   startExec(order: ExecOrder): Promise<TimedExec>;
   cancelExec(execId: string): Promise<Exec>;
   signalExec(execId: string, signal: number): Promise<Exec>;
   openStream(operation: StreamOperation): Promise<StreamGrant>;
+  stats(): Promise<BoxStats>;
   /** While the disk of the host is nearly full, the row of a running box carries a warning. */
   noteHostDisk(isFull: boolean): Promise<void>;
   /** Goes on from the state in the row, after a restart of the supervisor. */
@@ -156,25 +166,39 @@ class OwnedBox implements SupervisedBox {
   }
 
   start(progress: ReportProgress, stopwatch = createStopwatch()): Promise<Box> {
+    return this.#inTurn(() => this.#start(progress, stopwatch));
+  }
+
+  restart(graceMs: number | undefined, progress: ReportProgress, stopwatch = createStopwatch()): Promise<Box> {
     return this.#inTurn(async () => {
-      const { row } = this;
-      if (!startable.has(row.state)) throw alreadyRunning(row);
-      this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
-      // A box that an earlier version created has no id range yet.
-      const idBlock = row.id_block ?? this.#deps.claimIdBlock();
-      await this.#state.transition('start-asked', { error_code: null, error_message: null, id_block: idBlock });
-      faultPoint('supervisor.start.asked');
-      this.#bringingUp = new AbortController();
-      try {
-        await this.#deps.worker.start(progress, this.#bringingUp.signal, stopwatch);
-        const change = { started_at: timestamp(), stopped_at: null };
-        await stopwatch.time('commit', () => this.#state.transition('brought-up', change));
-        return publicBox(row);
-      } catch (error) {
-        await this.#ending.endInTrouble('start-failed', error);
-        throw error;
+      if (stoppable.has(this.state)) {
+        await stopwatch.time('stop', () => this.#ending.stop(graceMs ?? stopGraceOf(this.#row)));
+        faultPoint('supervisor.restart.stopped');
+      } else if (!startable.has(this.state)) {
+        throw notRunning(this.row);
       }
+      return this.#start(progress, stopwatch);
     });
+  }
+
+  async #start(progress: ReportProgress, stopwatch: Stopwatch): Promise<Box> {
+    const { row } = this;
+    if (!startable.has(row.state)) throw alreadyRunning(row);
+    this.#deps.quota.reserve(row.id, row.cpu, row.memory_mb);
+    // A box that an earlier version created has no id range yet.
+    const idBlock = row.id_block ?? this.#deps.claimIdBlock();
+    await this.#state.transition('start-asked', { error_code: null, error_message: null, id_block: idBlock });
+    faultPoint('supervisor.start.asked');
+    this.#bringingUp = new AbortController();
+    try {
+      await this.#deps.worker.start(progress, this.#bringingUp.signal, stopwatch);
+      const change = { started_at: timestamp(), stopped_at: null };
+      await stopwatch.time('commit', () => this.#state.transition('brought-up', change));
+      return publicBox(row);
+    } catch (error) {
+      await this.#ending.endInTrouble('start-failed', error);
+      throw error;
+    }
   }
 
   stop(graceMs: number = stopGraceOf(this.#row)): Promise<Box> {
@@ -217,6 +241,15 @@ class OwnedBox implements SupervisedBox {
   async openStream(operation: StreamOperation): Promise<StreamGrant> {
     assertReady(this.row);
     return this.#deps.worker.openStream(operation);
+  }
+
+  changeDetails(change: Pick<BoxChange, 'name' | 'labels'>): Promise<void> {
+    return this.#committed.commit(change);
+  }
+
+  async stats(): Promise<BoxStats> {
+    assertReady(this.row);
+    return statsOf(this.row, await this.#deps.worker.stats());
   }
 
   settled(): Promise<void> {

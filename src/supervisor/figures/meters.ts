@@ -124,10 +124,10 @@ async function keeperRestarts(path: string): Promise<[string, number][]> {
   return Object.entries(file?.restarts ?? {});
 }
 
-type Creating = Pick<Handlers<SupervisorContract>, 'createBox' | 'startBox'>;
+type Creating = Pick<Handlers<SupervisorContract>, 'createBox' | 'startBox' | 'restartBox'>;
 
 /** Requests that are sent again and again and change nothing. They are not logged. */
-const notLogged = new Set(['health', 'metrics', 'reportFigures', 'usage']);
+const notLogged = new Set(['boxStats', 'health', 'metrics', 'reportFigures', 'usage']);
 
 /** Adds a debug line to the log for each request: its id, its box and how it ended. It never logs a body. */
 export function logged<H extends Readonly<Record<string, unknown>>>(handlers: H, log: Logger): H {
@@ -165,7 +165,7 @@ export function measured<H extends Creating>(handlers: H, meters: Meters): H {
   const results = meters.counter('box_starts_total', 'Boxes made or started, by how it ended.', ['request', 'result']);
   const timed = <K extends keyof Creating>(name: K): Creating[K] => {
     const handler = handlers[name] as (...args: unknown[]) => Promise<{ timings?: Record<string, number> }>;
-    const request = name === 'createBox' ? 'create' : 'start';
+    const request = name.replace('Box', '');
     for (const result of ['done', 'failed']) results.inc({ request, result }, 0);
     return (async (...args: unknown[]) => {
       const startedAt = performance.now();
@@ -181,5 +181,10 @@ export function measured<H extends Creating>(handlers: H, meters: Meters): H {
       }
     }) as Creating[K];
   };
-  return { ...handlers, createBox: timed('createBox'), startBox: timed('startBox') };
+  return {
+    ...handlers,
+    createBox: timed('createBox'),
+    startBox: timed('startBox'),
+    restartBox: timed('restartBox'),
+  };
 }

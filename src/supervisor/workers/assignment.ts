@@ -14,6 +14,7 @@ export function assignmentOf(row: BoxRow, instanceId: string): Assignment {
     driver: row.driver,
     image: row.image_source,
     cpu: row.cpu,
+    cpuLimit: row.cpu_limit ?? null,
     memoryMb: row.memory_mb,
     diskSizeGb: row.disk_size_gb,
     network: row.network,

@@ -33,6 +33,19 @@ export type { ReportProgress };
 /** A command, with the times of its stages if the worker reports them. */
 export type TimedExec = ResultOf<WorkerContract, 'exec'>;
 
+type Stats = ResultOf<WorkerContract, 'stats'>;
+/** What the engine uses. Null: the worker or the engine does not say it. */
+export type EngineStats = { readonly [K in keyof Stats]: Stats[K] | null };
+const noStats: EngineStats = {
+  cpuSeconds: null,
+  memoryBytes: null,
+  diskUsedBytes: null,
+  diskSizeBytes: null,
+  processes: null,
+  networkReceivedBytes: null,
+  networkSentBytes: null,
+};
+
 export interface BoxWorker {
   /** What the present worker last said of its engine. Null when there is no worker. */
   readonly present: { readonly running: boolean } | null;
@@ -76,6 +89,7 @@ export interface BoxWorker {
   signalExec(execId: string, signal: number): Promise<Exec>;
   /** A one-time token for a stream between the client's gateway and the worker. */
   openStream(operation: StreamOperation): Promise<StreamGrant>;
+  stats(): Promise<EngineStats>;
   /** Called when the worker has died although the supervisor did not stop it. */
   onLost: (() => void) | null;
   /** Called when the engine has ended by itself. */
@@ -245,6 +259,13 @@ class LeasedWorker implements BoxWorker {
 
   async openStream(operation: StreamOperation): Promise<StreamGrant> {
     return this.#worker.required().peer.request('grant', { operation });
+  }
+
+  async stats(): Promise<EngineStats> {
+    const { peer } = this.#worker.required();
+    if (takes(peer.hello, 'stats')) return peer.request('stats', {});
+    // A worker of an earlier version says less.
+    return { ...noStats, ...(await peer.request('figures', {})).engine };
   }
 
   /**

@@ -23,7 +23,7 @@ import { writeSpill } from '../../shared/contracts/spill.ts';
 import { receiveUpload, sendDownload } from '../files/box-files.ts';
 import { BoxCommands, type TimedExec } from './box-commands.ts';
 import { createCommitQueue, type CommitQueue } from '../output/commit-queue.ts';
-import type { Driver, ReportProgress } from '../drivers/driver-contract.ts';
+import type { BoxStats, Driver, ReportProgress } from '../drivers/driver-contract.ts';
 import { createDriver } from '../drivers/registry.ts';
 import { createTerminals, feedInput, type Terminals } from '../terminals/box-terminal.ts';
 
@@ -41,6 +41,7 @@ export interface HeldBox {
   takeSettings(settings: WorkerSettings): void;
   /** What the box uses now. `engine` is null when the engine does not run, or does not tell. */
   figures(): Promise<BoxFigures>;
+  stats(): Promise<BoxStats>;
   /** @throws as Driver.prepareImage */
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
@@ -175,6 +176,11 @@ class AssignedBox implements HeldBox {
     const { queue, driver } = this.#parts;
     const engine = this.#running ? await driver.metrics().catch(() => null) : null;
     return { unacknowledgedBytes: queue.figures.bytes, outputPauses: queue.figures.pauses, engine };
+  }
+
+  async stats(): Promise<BoxStats> {
+    this.#needRunning();
+    return this.#parts.driver.stats();
   }
 
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void> {

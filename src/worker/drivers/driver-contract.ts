@@ -10,6 +10,8 @@ export interface BoxSpec {
   readonly boxId: string;
   readonly image: ImageSource;
   readonly cpu: number;
+  /** How many CPUs the processes of the box use at most, all together. Absent or null: `cpu`. */
+  readonly cpuLimit?: number | null;
   readonly memoryMb: number;
   readonly diskSizeGb: number;
   /** False: only a loopback interface. True: outbound TCP, UDP and DNS, but no service of the host can be reached. */
@@ -101,8 +103,18 @@ export interface BoxMetrics {
   readonly memoryBytes: number;
 }
 
+/** Null: the engine does not say it. The network counts are those of the box, without its loopback interface. */
+export interface BoxStats extends BoxMetrics {
+  /** Of the file system that holds what the box writes, without volumes. */
+  readonly diskUsedBytes: number | null;
+  readonly diskSizeBytes: number | null;
+  readonly processes: number | null;
+  readonly networkReceivedBytes: number | null;
+  readonly networkSentBytes: number | null;
+}
+
 /**
- * The worker makes one call at a time. Only `exec`, `metrics` and the members of handles may run in parallel, while the
+ * The worker makes one call at a time. Only `exec`, `metrics`, `stats` and the members of handles may run in parallel, while the
  * box runs. Errors are BoxRunError with a code of the catalogue (for example IMAGE_PULL_FAILED, TIMEOUT,
  * RUNTIME_ERROR), and with a hint if there is one.
  */
@@ -157,6 +169,8 @@ export interface Driver {
    */
   remove(graceMs?: number): Promise<void>;
   metrics(): Promise<BoxMetrics>;
+  /** Like `metrics`, and more that takes longer to find out. */
+  stats(): Promise<BoxStats>;
   /** Releases a running box without stopping it. */
   close(): Promise<void>;
 }

@@ -35,7 +35,7 @@ const usefulValues: Readonly<Record<string, readonly unknown[]>> = {
 };
 
 /** These operations are slow, so only few of their requests should succeed. */
-const slowOperations = new Set(['createBox', 'run', 'startBox', 'stopBox', 'removeBox']);
+const slowOperations = new Set(['createBox', 'run', 'startBox', 'stopBox', 'restartBox', 'removeBox']);
 
 const hostile = fc.oneof(
   fc.jsonValue({ maxDepth: 2 }),

@@ -61,6 +61,11 @@ const start: Scenario = {
     expectStatus(arena, 'value' in outcome ? ['running', ...alsoDown(isHit)] : ['running', 'stopped', 'error']),
 };
 
+const restart: Scenario = {
+  act: (arena) => arena.client.restartBox('subject'),
+  verify: (arena, outcome, isHit, prepared) => start.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
+};
+
 const stop: Scenario = {
   act: stopSubject,
   verify: (arena, outcome) => expectStatus(arena, 'value' in outcome ? ['stopped'] : ['stopped', 'running', 'error']),
@@ -281,6 +286,7 @@ const byStep: Readonly<Record<string, Scenario>> = {
   'supervisor.exec': exec,
   'supervisor.cancel': cancel,
   'supervisor.stop': stop,
+  'supervisor.restart': restart,
   'supervisor.remove': remove,
   'supervisor.run': run,
   'supervisor.gc': gc,

@@ -74,6 +74,8 @@ describe('the configuration of a box', () => {
       cpu: { quota: 300_000, period: 100_000 },
       pids: { limit: 4096 },
     });
+    const limited = config({ spec: { ...spec, cpuLimit: 0.015 } });
+    expect(limited.linux.resources.cpu).toEqual({ quota: 1_500, period: 100_000 });
   });
 
   test('maps the ids of volumes if it can, and otherwise makes a read-only volume recursively read-only', () => {

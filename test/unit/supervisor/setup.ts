@@ -61,6 +61,9 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     exec: async (order) => ({ id: 'exec_1', cmd: order.cmd }) as Exec,
     cancelExec: async (id) => ({ id }) as Exec,
     signalExec: async (id) => ({ id }) as Exec,
+    stats: async () => {
+      throw new Error('not used');
+    },
     openStream: async () => {
       throw new Error('not used');
     },

@@ -65,6 +65,7 @@ function createEngine(context: DriverContext): Engine {
       return call('remove', undefined);
     },
     metrics: () => Promise.resolve({ cpuSeconds: 0, memoryBytes: 0 }),
+    stats: () => Promise.reject(new Error('not used')),
     close: () => call('close', undefined),
   };
   const engine = { driver, commands, calls, graces, context, on };

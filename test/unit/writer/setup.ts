@@ -116,6 +116,7 @@ export function boxRow(change: Partial<BoxRow> = {}): BoxRow {
     ulimits: null,
     id_block: null,
     stop_grace_s: null,
+    cpu_limit: null,
     ...change,
   };
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { withDeadline } from '../../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
-import type { Driver, DriverContext } from '../driver-contract.ts';
+import type { BoxMetrics, Driver, DriverContext } from '../driver-contract.ts';
 import { bootBox } from './vm/vm-boot.ts';
 import { createBoxHome, type BoxHome } from './home/box-home.ts';
 import { checkSpec, engineOptions, toolsPath } from './box-options.ts';
@@ -25,6 +25,13 @@ export interface BoxliteOptions {
 /** An exec over the engine's connection and the start of the process, on a host with working KVM. */
 const shortExecMs = 40;
 const engineStopMs = 30_000;
+const unknownStats = {
+  diskUsedBytes: null,
+  diskSizeBytes: null,
+  processes: null,
+  networkReceivedBytes: null,
+  networkSentBytes: null,
+} as const;
 
 export function createBoxliteDriver(context: DriverContext, options: BoxliteOptions): Driver {
   const { spec, homeDir } = context;
@@ -46,6 +53,13 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
     vm?.release();
     return vm;
   };
+
+  async function metrics(): Promise<BoxMetrics> {
+    running();
+    const shim = (await findVmProcesses(homeDir)).find((each) => each.isShim);
+    if (shim === undefined) throw new BoxRunError('BOX_NOT_RUNNING', `box ${spec.boxId} is not running`);
+    return vmUsage(shim);
+  }
 
   return {
     shortExecMs,
@@ -91,12 +105,9 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
       await home.remove();
       vm?.announceEnd('the box was removed');
     },
-    async metrics() {
-      running();
-      const shim = (await findVmProcesses(homeDir)).find((each) => each.isShim);
-      if (shim === undefined) throw new BoxRunError('BOX_NOT_RUNNING', `box ${spec.boxId} is not running`);
-      return vmUsage(shim);
-    },
+    metrics,
+    // What happens inside of the VM, only the guest knows, and each question to it would start a command in the box.
+    stats: async () => ({ ...(await metrics()), ...unknownStats }),
     async close() {
       releaseLive();
     },

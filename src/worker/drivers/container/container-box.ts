@@ -4,6 +4,7 @@
 import type { Driver, DriverContext } from '../driver-contract.ts';
 import { execInBox, foundExecs, killStrayExecs } from './exec/commands.ts';
 import { createContainerState, type BoxDriverOptions } from './box/container-state.ts';
+import { statsOf } from './box/stats.ts';
 import { createBox, reattachBox, removeBox, startBox, stopBox } from './box/lifecycle.ts';
 import { toolsInBox } from './paths.ts';
 
@@ -30,6 +31,7 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
       container.needRunning();
       return container.cgroups.usage();
     },
+    stats: () => statsOf(container),
     async close() {
       container.release();
     },

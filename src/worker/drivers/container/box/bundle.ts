@@ -145,7 +145,7 @@ function boxResources(spec: BoxSpec) {
     devices: [{ allow: false, access: 'rwm' }],
     // The sum of memory and swap has the same limit, so there is no swap: the kernel kills a process instead.
     memory: { limit: memoryBytes, swap: memoryBytes },
-    cpu: { quota: spec.cpu * cpuPeriodMicros, period: cpuPeriodMicros },
+    cpu: { quota: Math.round((spec.cpuLimit ?? spec.cpu) * cpuPeriodMicros), period: cpuPeriodMicros },
     pids: { limit: limits.boxProcessesMax },
   };
 }
