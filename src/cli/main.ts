@@ -5,13 +5,16 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { commandTable } from './commands/command-table.ts';
 import { createInterrupts } from './interrupt.ts';
 import { checkArguments } from './parsing/own-arguments.ts';
-import { isUsageError, splitCommand } from './parsing/options.ts';
+import { readCommandLine } from './parsing/command-line.ts';
+import { findCommand } from './parsing/command.ts';
+import { isUsageError } from './parsing/options.ts';
 import type { KeepCompiled } from '../shared/process/compiled-code.ts';
-import { toBoxRunError } from '../shared/errors.ts';
 import { builtHelp } from './parsing/help-texts.ts';
 import { readQuickly } from './parsing/quick-words.ts';
-import { renderError } from './render/render.ts';
+import { printError } from './render/render.ts';
 import { runCommand } from './parsing/run-command.ts';
+import { unknownCommand } from './parsing/suggestions.ts';
+import { useAppearance } from './render/appearance.ts';
 import type { withClient } from './server/running-server.ts';
 
 async function runCommandLine(args: readonly string[]): Promise<number> {
@@ -19,32 +22,40 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
   // The completion script of the shell runs this command at each Tab: see completion.ts.
   if (args[0] === '__complete')
     return (await import('./completion/completion.ts')).printCandidates(args.slice(1), commandTable);
-  const { own: written, command } = splitCommand(args);
-  const own = commandTable.find(({ name }) => name === written[0])?.reword?.(written) ?? written;
-  const context = {
-    command,
-    interrupts,
-    version: packageJson.version,
-    withClient: async (work: Parameters<typeof withClient>[0]) =>
-      (await import('./server/running-server.ts')).withClient(work),
-  };
+  let own: readonly string[] = [];
   try {
     checkArguments(args);
+    const line = readCommandLine(args, commandTable);
+    const { command, general } = line;
+    own = line.own;
+    useAppearance(general);
+    const context = {
+      command,
+      interrupts,
+      version: packageJson.version,
+      withClient: async (work: Parameters<typeof withClient>[0]) =>
+        (await import('./server/running-server.ts')).withClient(work),
+    };
     const text = command === null ? versionOrHelp(own) : null;
     if (text !== null) {
       process.stdout.write(text);
       return 0;
     }
+    const [name] = own;
+    if (name !== undefined && !name.startsWith('-') && findCommand(commandTable, name) === undefined)
+      throw unknownCommand(name, commandTable);
     const quick = readQuickly(own, commandTable);
     if (quick !== null) return await runCommand(quick.spec, quick.values, context);
     return await (await import('./parsing/parser.ts')).parseAndRun(own, commandTable, context);
   } catch (error) {
     if (isUsageError(error)) {
-      const commandName = own.filter((word) => commandTable.some(({ name }) => name === word)).slice(0, 1);
+      const commandName = [...own, ...args]
+        .filter((word) => commandTable.some(({ name }) => name === word))
+        .slice(0, 1);
       process.stderr.write(`boxrun: ${error.message}\nSee: ${['boxrun', ...commandName, '--help'].join(' ')}\n`);
       return 2;
     }
-    process.stderr.write(renderError(toBoxRunError(error)));
+    printError(error);
     return 1;
   }
 }
@@ -71,8 +82,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<never> {
 
 /** Only names of commands, so that the number of cached files has a bound. */
 function cacheKey(args: readonly string[]): string {
-  const [first = ''] = args;
-  return commandTable.some(({ name }) => name === first) ? first : 'other';
+  return findCommand(commandTable, args[0])?.name ?? 'other';
 }
 
 /** Resolves when all output is written, or the reader has closed the pipe. */

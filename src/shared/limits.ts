@@ -403,6 +403,12 @@ export const limits = {
 
   /** Milliseconds for an auto-started server to answer. Then the command fails with UNAVAILABLE. */
   autoStartMs: 30_000,
+  /** Milliseconds that an auto-start waits for a server that is up, but does not answer at this address. */
+  otherServerMs: 5_000,
+  /** Boxes that one command stops, starts or removes at the same time. The others wait. */
+  cliBoxesAtOnce: 8,
+  /** Milliseconds without output. Then a command says what it waits for. */
+  waitNoticeMs: 300,
   /** Milliseconds for systemd to start, stop or restart the service. Then the command fails. */
   serviceStartMs: 180_000,
   /** Bytes from the end of each log, and newest commands of each box, that go into a debug bundle. */

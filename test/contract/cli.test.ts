@@ -158,12 +158,12 @@ it('the command line prints an error with its code', async () => {
 
 it.each([
   [[], 'no command given'],
-  [['frobnicate'], ''],
+  [['frobnicate'], 'unknown command frobnicate'],
   [['create', '--cpu', 'two'], '--cpu must be a whole number'],
-  [['create', '--frob'], 'Unknown argument'],
+  [['create', '--frob'], 'unknown option --frob'],
   [['create', '-v', '/a'], '--volume must be'],
-  [['exec', 'web'], 'put the command after --'],
-  [['exec', 'web', '--'], 'put the command after --'],
+  [['exec', 'web'], 'no command for the box'],
+  [['exec', 'web', '--'], 'no command for the box'],
   [['exec', 'web', '--timeout', 'soon', '--', 'true'], '--timeout must be'],
   [['exec', 'web', '-t', 'soon', '--', 'true'], 'Unknown argument'],
   [['exec', 'web', '-it', '--', 'true'], 'needs a terminal'],
@@ -207,7 +207,10 @@ describe('the command line without a server', () => {
       const results = await Promise.all(
         [1, 2, 3].map(() => finish(start(['ls'], { ...env, BOXRUN_PORT: String(port) }))),
       );
-      for (const result of results) expect(result).toMatchObject({ code: 0, stderr: '' });
+      for (const { code, stderr } of results) {
+        expect({ code, stderr }).toMatchObject({ code: 0 });
+        expect(stderr).toMatch(/^(boxrun: (starting the server|waiting for .*) \.\.\.\n)?$/);
+      }
       const keepers = (await processesOf(stateDir)).filter(({ role }) => role === 'keeper');
       expect(keepers).toHaveLength(1);
       expect(await readFile(join(stateDir, 'logs/serve.log'), 'utf8')).toContain('BoxRun is ready');

@@ -161,6 +161,8 @@ const environmentReaders: Readonly<Record<string, string>> = {
   'src/sdk/node.ts': 'finds the server where the command line finds it',
   'src/cli/server/service.ts': 'writes the settings into the unit file, and finds the place of unit files',
   'src/cli/commands/doctor.ts': 'looks for tools where the shell would',
+  'src/cli/parsing/environment.ts': 'gives a box the variables that the user names without a value',
+  'src/cli/render/appearance.ts': 'finds out whether the user wants colours and details',
   'src/cli/server/compiled-dir.ts': 'finds the caches of the user',
   'src/cli/terminal/local-terminal.ts': 'tells a box what kind of terminal this is',
 };

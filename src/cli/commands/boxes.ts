@@ -1,30 +1,38 @@
-// The commands create, ls, start, stop, rm and gc: they create, list, start, stop and remove boxes.
-// Each command sends one request. `--json` prints the answer of the server unchanged, except for rm.
+// The commands create, ls, inspect, gc and prune: they create, list and show boxes, and remove old ones.
+// `--json` prints the answer of the server unchanged.
 import {
   boxInput,
   boxOptions,
   imagePositional,
   jsonOption,
+  labelOption,
+  nameOption,
+  noTruncOption,
   quietOption,
   stopGraceInput,
   stopGraceOption,
 } from '../parsing/box-options.ts';
-import type { Box } from '../../sdk/index.ts';
 import { defineCommand } from '../parsing/command.ts';
-import { parseAssignments, parseGrace, parseWhole } from '../parsing/options.ts';
-import { createProgressLine, printJson, printLines, renderBoxes } from '../render/render.ts';
+import { parseAssignments, parseWhole } from '../parsing/options.ts';
+import { printJson, printLines, renderBoxes } from '../render/render.ts';
 
 export const createCommand = defineCommand({
   name: 'create',
   describe: 'create a box, start it, and print its id',
   positionals: { image: imagePositional },
   options: {
-    name: { type: 'text', alias: 'n', describe: 'name of the box' },
+    name: nameOption,
     ...boxOptions,
     'stop-grace': stopGraceOption,
-    label: { type: 'list', alias: 'l', describe: 'label, KEY=VALUE, to find the box by; may be repeated' },
+    label: labelOption,
     quiet: quietOption,
     json: jsonOption,
+  },
+  hints: {
+    '-t': 'a box has no terminal of its own; see: boxrun exec -it BOX sh',
+    '-i': 'a box has no input of its own; see: boxrun exec -it BOX sh',
+    '--detach': 'a box always runs in the background; -d is the disk in GiB',
+    '--rm': 'see: boxrun run',
   },
   examples: [
     ['create base --name web --cpu 1 --memory 256', 'a box with the name web'],
@@ -38,18 +46,10 @@ export const createCommand = defineCommand({
       ...(values.label.length === 0 ? {} : { labels: parseAssignments('label', values.label) }),
     };
     return withClient(async (client) => {
-      const progress = createProgressLine(process.stderr);
-      try {
-        const onProgress = ({ message }: { message: string }) => {
-          progress.show(message);
-        };
-        const box = await client.create(input, process.stderr.isTTY ? { onProgress } : {});
-        progress.clear();
-        if (values.json) printJson(box);
-        else printLines(box.id, ...(values.quiet ? [] : [`Name: ${box.name ?? '-'}`, `Status: ${box.status}`]));
-      } finally {
-        progress.clear();
-      }
+      const { createWithProgress } = await import('../render/waiting.ts');
+      const box = await createWithProgress(client, input);
+      if (values.json) printJson(box);
+      else printLines(box.id, ...(values.quiet ? [] : [`Name: ${box.name ?? '-'}`, `Status: ${box.status}`]));
       return 0;
     });
   },
@@ -59,6 +59,7 @@ const statuses = ['creating', 'running', 'stopped', 'error', 'all'] as const;
 
 export const listCommand = defineCommand({
   name: 'ls',
+  aliases: ['ps', 'list'],
   describe: 'list boxes, newest first',
   options: {
     status: {
@@ -73,6 +74,8 @@ export const listCommand = defineCommand({
       alias: 'l',
       describe: 'list only boxes with this label, KEY or KEY=VALUE; may be repeated',
     },
+    all: { type: 'flag', alias: 'a', describe: 'list boxes of every status, also with --status' },
+    'no-trunc': noTruncOption,
     quiet: quietOption,
     json: jsonOption,
   },
@@ -80,68 +83,41 @@ export const listCommand = defineCommand({
     ['ls -s running', 'the running boxes'],
     ['ls -q', 'only the ids'],
   ],
-  async run({ status, label, quiet, json }, { withClient }) {
+  async run({ status, label, all, quiet, json, 'no-trunc': isWhole }, { withClient }) {
     return withClient(async (client) => {
-      const boxes = await client.listBoxes({ ...(status === 'all' ? {} : { status }), labels: label });
+      const isEvery = all || status === 'all';
+      const boxes = await client.listBoxes({ ...(isEvery ? {} : { status }), labels: label });
       if (json) printJson(boxes);
       else if (quiet) printLines(...boxes.map(({ id }) => id));
-      else process.stdout.write(renderBoxes(boxes, Date.now(), process.stdout.columns));
+      else process.stdout.write(renderBoxes(boxes, Date.now(), isWhole ? Infinity : undefined));
       return 0;
     });
   },
 });
 
-const graceOption = {
-  type: 'text',
-  describe: 'how long to wait for its processes to end before they are killed, in seconds',
-} as const;
-
-export const startCommand = defineCommand({
-  name: 'start',
-  describe: 'start a stopped box',
-  positionals: { box: { describe: 'id or name', required: true, kind: 'stoppedBox' } },
-  options: { json: jsonOption },
-  examples: [['start web', 'start the box web']],
-  async run({ box, json }, { withClient }) {
-    return withClient(async (client) => printStatus(await client.startBox(box), json));
-  },
-});
-
-export const stopCommand = defineCommand({
-  name: 'stop',
-  describe: 'stop a running box, and keep its disk',
-  positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
-  options: { grace: { ...graceOption, shownDefault: '--stop-grace of the box, else 5' }, json: jsonOption },
-  examples: [['stop --grace 30 web', 'give its processes 30 s to end']],
-  async run({ box, grace, json }, { withClient }) {
-    const options = grace === undefined ? {} : { graceS: parseGrace('grace', grace) };
-    return withClient(async (client) => printStatus(await client.stopBox(box, options), json));
-  },
-});
-
-function printStatus(box: Box, json: boolean): number {
-  if (json) printJson(box);
-  else printLines(box.id, `Status: ${box.status}`);
-  return 0;
-}
-
-export const removeCommand = defineCommand({
-  name: 'rm',
-  describe: 'remove a box with its disk',
-  positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
-  options: {
-    force: { type: 'flag', alias: 'f', describe: 'remove the box even if it runs' },
-    grace: { ...graceOption, default: '1' },
-    json: jsonOption,
-  },
-  examples: [['rm -f web', 'stop and remove the box web']],
-  async run({ box, force, grace, json }, { withClient }) {
-    const graceS = parseGrace('grace', grace);
+export const inspectCommand = defineCommand({
+  name: 'inspect',
+  describe: 'print everything about boxes as JSON, with their running commands',
+  positionals: { box: { describe: 'id or name; several may follow', many: true, required: true, kind: 'box' } },
+  hints: { '-f': 'there are no templates; see: boxrun inspect web | jq' },
+  examples: [['inspect web', 'image, limits, labels, age and running commands of the box web']],
+  async run({ box: names }, { withClient }) {
+    const { forEachBox } = await import('../server/box-targets.ts');
     return withClient(async (client) => {
-      await client.removeBox(box, { force, graceS });
-      if (json) printJson({ removed: box });
-      else printLines(`Removed: ${box}`);
-      return 0;
+      const shown: unknown[] = [];
+      const exitCode = await forEachBox(
+        client,
+        names,
+        async (name) => {
+          const [box, execs] = await Promise.all([client.getBox(name), client.listExecs(name)]);
+          const ageS = Math.max(0, Math.round((Date.now() - Date.parse(box.created_at)) / 1000));
+          const running = execs.filter(({ status }) => status === 'running');
+          return { ...box, age_s: ageS, commands: running.map(({ id, cmd, created_at }) => ({ id, cmd, created_at })) };
+        },
+        (_, found) => shown.push(found),
+      );
+      printJson(shown);
+      return exitCode;
     });
   },
 });
@@ -159,6 +135,24 @@ export const gcCommand = defineCommand({
     return withClient(async (client) => {
       const result = await client.gc(olderThanS);
       if (values.json) printJson(result);
+      else printLines(`Removed: ${result.removed}`);
+      return 0;
+    });
+  },
+});
+
+export const pruneCommand = defineCommand({
+  name: 'prune',
+  describe: 'remove all boxes that are stopped or failed; it asks first',
+  options: { force: { type: 'flag', alias: 'f', describe: 'do not ask' }, json: jsonOption },
+  examples: [['prune -f', 'the same as boxrun gc --older-than 0']],
+  async run({ force, json }, { withClient }) {
+    const { ask, requireQuestion } = await import('../server/ask.ts');
+    if (!force) requireQuestion('prune', 'prune -f');
+    if (!force && !(await ask('Remove all boxes that are stopped or failed, with their disks?'))) return 1;
+    return withClient(async (client) => {
+      const result = await client.gc(0);
+      if (json) printJson(result);
       else printLines(`Removed: ${result.removed}`);
       return 0;
     });

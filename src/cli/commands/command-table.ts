@@ -1,15 +1,19 @@
 // The table of all commands of `boxrun`, in the order in which the help lists them.
 // It holds data only: the code of a command is loaded when the command runs. docs/cli.md names every command and flag.
 import type { CommandSpec } from '../parsing/command.ts';
-import { createCommand, gcCommand, listCommand, removeCommand, startCommand, stopCommand } from './boxes.ts';
+import { killCommand, removeCommand, startCommand, stopCommand } from './box-states.ts';
+import { createCommand, gcCommand, inspectCommand, listCommand, pruneCommand } from './boxes.ts';
 import { completionCommand } from './completion.ts';
 import { debugCommand } from './debug.ts';
 import { doctorCommand } from './doctor.ts';
-import { execCommand, runCommand } from './exec.ts';
+import { execCommand } from './exec.ts';
 import { copyCommand } from './files.ts';
-import { imagesCommand } from './images.ts';
+import { imagesCommand, removeImageCommand } from './images.ts';
 import { uninstallCommand, upgradeCommand } from './install.ts';
-import { eventsCommand, execsCommand, infoCommand, logsCommand } from './records.ts';
+import { infoCommand } from './info.ts';
+import { eventsCommand, execsCommand, logsCommand, versionCommand, waitCommand } from './records.ts';
+import { runCommand } from './run.ts';
+import { serverCommand } from './server.ts';
 import { serveCommand } from './serve.ts';
 import { serviceCommand } from './service.ts';
 import { uiCommand } from './ui.ts';
@@ -17,27 +21,34 @@ import { attachCommand, shellCommand } from './terminal.ts';
 
 export const commandTable: readonly CommandSpec[] = [
   serveCommand,
+  serverCommand,
   serviceCommand,
   createCommand,
   listCommand,
+  inspectCommand,
   startCommand,
   stopCommand,
+  killCommand,
   removeCommand,
   execCommand,
   execsCommand,
   logsCommand,
+  waitCommand,
   runCommand,
   attachCommand,
   shellCommand,
   copyCommand,
   gcCommand,
+  pruneCommand,
   imagesCommand,
+  removeImageCommand,
   infoCommand,
   eventsCommand,
   uiCommand,
   doctorCommand,
   debugCommand,
   completionCommand,
+  versionCommand,
   upgradeCommand,
   uninstallCommand,
 ];

@@ -35,20 +35,15 @@ async function list({ quiet, json }: { readonly quiet: boolean; readonly json: b
     digest.slice(0, 19),
     renderAge(importedAt, Date.now()),
   ]);
-  process.stdout.write(
-    renderTable(
-      ['NAME', 'SIZE', 'DIGEST', 'IMPORTED'],
-      [...rows, ['base', '-', 'built in', '-']],
-      process.stdout.columns,
-    ),
-  );
+  process.stdout.write(renderTable(['NAME', 'SIZE', 'DIGEST', 'IMPORTED'], [...rows, ['base', '-', 'built in', '-']]));
   const aliases = Object.entries(imageAliases).map(([name, reference]) => [name, reference]);
-  process.stdout.write(`\n${renderTable(['ALIAS', 'IMAGE'], aliases, process.stdout.columns)}`);
+  process.stdout.write(`\n${renderTable(['ALIAS', 'IMAGE'], aliases)}`);
   return 0;
 }
 
 const listCommand = defineCommand({
   name: 'list',
+  aliases: ['ls'],
   describe: 'list imported images, and short names of images in registries',
   options: listOptions,
   examples: [['images list', 'the same as boxrun images']],
@@ -80,17 +75,30 @@ const removeCommand = defineCommand({
   positionals: { name: { describe: 'name of the image', required: true, kind: 'image' } },
   options: { json: jsonOption },
   examples: [['images rm tools', 'after that, the name tools means an image in a registry']],
-  async run({ name, json }) {
-    const { removeImage } = await import('../heavy.ts');
-    await removeImage(imagesDir(), name);
-    if (json) printJson({ removed: name });
-    else printLines(`Removed: ${name}`);
-    return 0;
-  },
+  run: remove,
+});
+
+async function remove({ name, json }: { readonly name: string; readonly json: boolean }): Promise<number> {
+  const { removeImage } = await import('../heavy.ts');
+  await removeImage(imagesDir(), name);
+  if (json) printJson({ removed: name });
+  else printLines(`Removed: ${name}`);
+  return 0;
+}
+
+export const removeImageCommand = defineCommand({
+  name: 'rmi',
+  describe: 'remove an imported image, as boxrun images rm does',
+  positionals: { name: { describe: 'name of the image', required: true, kind: 'image' } },
+  options: { json: jsonOption },
+  hints: { '-f': 'leave it out: boxes keep their disks' },
+  examples: [['rmi tools', 'the same as boxrun images rm tools']],
+  run: remove,
 });
 
 export const imagesCommand = defineCommand({
   name: 'images',
+  aliases: ['image'],
   describe: 'list, import and remove images on this host',
   options: listOptions,
   examples: [

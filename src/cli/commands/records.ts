@@ -1,66 +1,31 @@
-// The commands info, execs, logs and events: they show the server, the commands of a box, the output of a command, and
+// The commands execs, logs, wait, events and version: they show the commands of a box, their output and exit codes, and
 // changes as they happen. They only read.
-import { jsonOption, quietOption } from '../parsing/box-options.ts';
+import { limits } from '../../shared/limits.ts';
+import { BoxRunError } from '../../shared/errors.ts';
+import type { BoxRunClient, Exec } from '../../sdk/index.ts';
+import { jsonOption, noTruncOption, quietOption } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
-import { printJson, printLines, renderAge, renderCommand, renderDuration, renderTable } from '../render/render.ts';
-
-export const infoCommand = defineCommand({
-  name: 'info',
-  describe: 'show the address and the driver of the server, and how much of its CPUs and memory boxes reserve',
-  options: { json: jsonOption },
-  examples: [['info', 'address, driver, boxes, CPUs, memory']],
-  async run({ json }, { version, withClient }) {
-    return withClient(async (client) => {
-      const [info, boxes] = await Promise.all([client.info(), client.listBoxes()]);
-      const active = boxes.filter(({ status }) => status === 'running' || status === 'creating');
-      const used = { cpu: 0, memory_mb: 0 };
-      for (const { cpu, memory_mb } of active) {
-        used.cpu += cpu;
-        used.memory_mb += memory_mb;
-      }
-      const { describeAddress } = await import('../server/running-server.ts');
-      const address = describeAddress();
-      if (json) {
-        printJson({
-          ...info,
-          used_cpu: used.cpu,
-          used_memory_mb: used.memory_mb,
-          boxes: boxes.length,
-          running: active.length,
-          address,
-          version,
-        });
-        return 0;
-      }
-      const driver = 'driver' in info ? String(info.driver) : '-';
-      process.stdout.write(
-        renderTable(
-          ['WHAT', 'VALUE'],
-          [
-            ['server', address],
-            ['driver', driver],
-            ['boxes', `${active.length} running, ${boxes.length} in all`],
-            ['CPUs', `${used.cpu} of ${info.max_cpu} used`],
-            ['memory', `${used.memory_mb} of ${info.max_memory_mb} MiB used`],
-            ['version', version],
-          ],
-          process.stdout.columns,
-        ),
-      );
-      return 0;
-    });
-  },
-});
+import { parseWhole, UsageError } from '../parsing/options.ts';
+import {
+  printJson,
+  printLines,
+  renderAge,
+  renderCommand,
+  renderDuration,
+  renderTable,
+  statusColor,
+} from '../render/render.ts';
 
 export const execsCommand = defineCommand({
   name: 'execs',
   describe: 'list the commands of a box, newest first',
   positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
-  options: { quiet: quietOption, json: jsonOption },
+  options: { 'no-trunc': noTruncOption, quiet: quietOption, json: jsonOption },
   examples: [['execs web', 'the commands of the box web, and how they ended']],
-  async run({ box, quiet, json }, { withClient }) {
+  async run({ box, quiet, json, 'no-trunc': isWhole }, { withClient }) {
+    const { withBox } = await import('../server/id-prefixes.ts');
     return withClient(async (client) => {
-      const execs = await client.listExecs(box);
+      const execs = await withBox(client, box, (name) => client.listExecs(name));
       const now = Date.now();
       const rows = execs.map(({ id, status, exit_code, created_at, finished_at, cmd }) => [
         id,
@@ -74,7 +39,10 @@ export const execsCommand = defineCommand({
       else if (quiet) printLines(...execs.map(({ id }) => id));
       else
         process.stdout.write(
-          renderTable(['ID', 'STATUS', 'CODE', 'STARTED', 'TOOK', 'COMMAND'], rows, process.stdout.columns),
+          renderTable(['ID', 'STATUS', 'CODE', 'STARTED', 'TOOK', 'COMMAND'], rows, {
+            ...(isWhole ? { widthMax: Infinity } : {}),
+            colorOf: statusColor,
+          }),
         );
       return 0;
     });
@@ -107,26 +75,91 @@ export const eventsCommand = defineCommand({
 
 export const logsCommand = defineCommand({
   name: 'logs',
-  describe: 'print the output of a command; boxrun execs BOX lists the commands',
+  describe: 'print the output of a command: the newest one, or that with this id; see boxrun execs BOX',
   positionals: {
     box: { describe: 'id or name', required: true, kind: 'box' },
-    exec: { describe: 'id of the command', required: true, kind: 'exec' },
+    exec: { describe: 'id of the command; the newest one when absent', kind: 'exec' },
   },
   options: {
     follow: { type: 'flag', alias: 'f', describe: 'go on until the command ends' },
+    tail: { type: 'text', alias: 'n', describe: 'print only this number of lines from the end', shownDefault: 'all' },
     json: { type: 'flag', describe: 'print JSON, one event on each line' },
   },
-  examples: [['logs web "$(boxrun execs -q web | head -n 1)"', 'output of the newest command in the box web']],
-  async run({ box, exec: execId, follow, json }, { interrupts, withClient }) {
+  hints: { '-t': 'output events carry no times; boxrun execs BOX shows when a command began' },
+  examples: [
+    ['logs -f web', 'output of the newest command in the box web, until it ends'],
+    ['logs web "$(boxrun execs -q web | tail -n 1)"', 'output of the oldest command'],
+  ],
+  async run({ box, exec: execId, follow, tail, json }, { interrupts, withClient }) {
+    const tailLines = tail === undefined || tail === 'all' ? null : parseWhole('tail', tail, 0);
+    if (json && tailLines !== null) throw new UsageError('choose one of --json and --tail');
+    const { withBox, withExec } = await import('../server/id-prefixes.ts');
     return withClient(async (client) => {
-      const exec = await client.getExec(box, execId);
+      const exec =
+        execId === undefined
+          ? await withBox(client, box, (name) => newestOf(client, name))
+          : await withExec(client, box, execId, (foundBox, found) => client.getExec(foundBox, found));
       const interrupt = interrupts.catch();
       try {
         const { printEvents } = await import('../render/logs.ts');
-        return await printEvents(client, exec, { follow, json }, interrupt);
+        return await printEvents(client, exec, { follow, json, tailLines }, interrupt);
       } finally {
         interrupt.release();
       }
     });
+  },
+});
+
+/** @throws EXEC_NOT_FOUND if the box has had no command */
+async function newestOf(client: BoxRunClient, box: string): Promise<Exec> {
+  const [newest] = (await client.pageOfExecs(box, { limit: 1 })).rows;
+  if (newest !== undefined) return newest;
+  throw new BoxRunError('EXEC_NOT_FOUND', `no command has run in ${box}`, { hint: `boxrun exec ${box} ls` });
+}
+
+export const waitCommand = defineCommand({
+  name: 'wait',
+  describe: 'wait for the end of a command, and print its exit code',
+  positionals: {
+    box: { describe: 'id or name', required: true, kind: 'box' },
+    exec: { describe: 'id of the command; the newest one when absent', kind: 'exec' },
+  },
+  options: { json: jsonOption },
+  examples: [['wait web "$(boxrun exec -d web sleep 1)"', 'prints 0 after one second']],
+  async run({ box, exec: execId, json }, { interrupts, withClient }) {
+    const { withBox, withExec } = await import('../server/id-prefixes.ts');
+    return withClient(async (client) => {
+      const interrupt = interrupts.catch();
+      const { signal } = interrupt;
+      try {
+        let exec =
+          execId === undefined
+            ? await withBox(client, box, (name) => newestOf(client, name))
+            : await withExec(client, box, execId, (foundBox, found) => client.getExec(foundBox, found));
+        while (exec.status === 'running')
+          exec = await client.getExec(exec.box_id, exec.id, { waitS: limits.execWaitMaxS, signal });
+        if (json) printJson(exec);
+        else
+          printLines(exec.exit_code === null ? `${exec.status}: ${exec.error_message ?? ''}` : String(exec.exit_code));
+        return exec.exit_code === null ? 1 : 0;
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        return interrupt.exitCode();
+      } finally {
+        interrupt.release();
+      }
+    });
+  },
+});
+
+export const versionCommand = defineCommand({
+  name: 'version',
+  describe: 'print the version of this program; boxrun info shows the server',
+  options: { json: jsonOption },
+  examples: [['version', 'the same as boxrun --version, or boxrun -v']],
+  async run({ json }, { version }) {
+    if (json) printJson({ version });
+    else printLines(version);
+    return 0;
   },
 });

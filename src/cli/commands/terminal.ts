@@ -6,12 +6,12 @@ import {
   boxOptions,
   detachKeysOption,
   imagePositional,
+  nameOption,
   stopGraceInput,
   stopGraceOption,
 } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
 import { parseDetachKeys } from '../parsing/detach-keys.ts';
-import { createProgressLine } from '../render/render.ts';
 
 const shellOption = {
   type: 'text',
@@ -29,7 +29,11 @@ export const attachCommand = defineCommand({
     const { openHere, requireTerminal } = await import('../terminal/local-terminal.ts');
     requireTerminal();
     const detachKeys = parseDetachKeys(keys);
-    return withClient(async (client) => (await openHere(client, box, { shell, detachKeys }, interrupts)).exitCode);
+    const { withBox } = await import('../server/id-prefixes.ts');
+    return withClient(async (client) => {
+      const { id } = await withBox(client, box, (name) => client.getBox(name));
+      return (await openHere(client, id, { shell, detachKeys }, interrupts)).exitCode;
+    });
   },
 });
 
@@ -38,7 +42,7 @@ export const shellCommand = defineCommand({
   describe: 'create a box, open a terminal in it, and remove the box when the shell ends',
   positionals: { image: imagePositional },
   options: {
-    name: { type: 'text', alias: 'n', describe: 'name of the box' },
+    name: nameOption,
     shell: shellOption,
     'detach-keys': detachKeysOption,
     keep: { type: 'flag', describe: 'do not remove the box; Ctrl-P Ctrl-Q keeps it too' },
@@ -56,13 +60,8 @@ export const shellCommand = defineCommand({
       ...(values.name === undefined ? {} : { name: values.name }),
     };
     return withClient(async (client) => {
-      const progress = createProgressLine(process.stderr);
-      const onProgress = ({ message }: { message: string }) => {
-        progress.show(message);
-      };
-      const box = await client.create(input, { onProgress }).finally(() => {
-        progress.clear();
-      });
+      const { createWithProgress } = await import('../render/waiting.ts');
+      const box = await createWithProgress(client, input);
       let isKept = values.keep;
       try {
         const { exitCode, isDetached } = await openHere(

@@ -4,7 +4,7 @@
 import { request } from 'node:http';
 import type { Box, Exec } from '../../shared/api.ts';
 import { loadConfig, serverAddress } from '../../shared/settings/config.ts';
-import type { CommandSpec, Kind, OptionSpec } from '../parsing/command.ts';
+import { findCommand, type CommandSpec, type Kind, type OptionSpec } from '../parsing/command.ts';
 
 const answerTimeoutMs = 1_000;
 
@@ -39,7 +39,7 @@ export async function candidates(
   names: NameSource,
 ): Promise<string[]> {
   if (words.includes('--')) return []; // The command in the box follows. Its words are not known here.
-  const place = findPlace(table.find(({ name }) => name === words[0])?.reword?.(words) ?? words, table);
+  const place = findPlace(words, table);
   const found = await candidatesAt(place, current, names);
   return found.filter((line) => line.startsWith(':') || line.startsWith(current));
 }
@@ -58,13 +58,19 @@ function findPlace(words: readonly string[], table: readonly CommandSpec[]): Pla
   let commands = table;
   let option: OptionSpec | null = null;
   const positionals: string[] = [];
-  for (const word of words) {
-    if (option !== null) {
+  let isTaken = false;
+  for (const [at, word] of words.entries()) {
+    const reworded = spec?.reword?.(word, words[at + 1]) ?? null;
+    if (isTaken) {
+      isTaken = false; // The word before took it.
+    } else if (reworded !== null) {
+      isTaken = reworded.takesNext;
+    } else if (option !== null) {
       option = null;
     } else if (word.startsWith('-')) {
       option = optionWithValue(spec, word);
     } else {
-      const next = positionals.length === 0 ? commands.find(({ name }) => name === word) : undefined;
+      const next = positionals.length === 0 ? findCommand(commands, word) : undefined;
       if (next === undefined) positionals.push(word);
       else [spec, commands] = [next, next.subcommands ?? []];
     }
@@ -88,9 +94,11 @@ async function candidatesAt(
   if (option !== null) return valuesOf(option.type === 'flag' ? {} : option, current, positionals, names);
   if (current.startsWith('-')) return flagsOf(spec);
   if (positionals.length === 0 && commands.length > 0) return commands.map(({ name }) => name);
-  const positional = Object.values(spec?.positionals ?? {})[positionals.length];
+  const places = Object.values(spec?.positionals ?? {});
+  const positional = places[positionals.length] ?? (places.at(-1)?.many === true ? places.at(-1) : undefined);
   if (positional !== undefined) return valuesOf(positional, current, positionals, names);
-  return spec?.takesCommand === undefined ? [] : ['--'];
+  // The command in the box may begin here. Its words are not known, but -- is always right.
+  return spec?.takesCommand === undefined || positionals.length > places.length ? [] : ['--'];
 }
 
 function flagsOf(spec: CommandSpec | null): string[] {
@@ -98,6 +106,7 @@ function flagsOf(spec: CommandSpec | null): string[] {
   return [
     ...own,
     '--help',
+    ...(spec === null ? ['--verbose', '--color'] : []),
     ...(spec === null ? ['--version'] : []),
     ...(spec?.takesCommand === undefined ? [] : ['--']),
   ];

@@ -1,4 +1,4 @@
-// Reads the two arguments of `boxrun cp`: one is a path in a box (BOX:PATH), the other one is a local path.
+// Reads the arguments of `boxrun cp`: on one side are paths in a box (BOX:PATH), on the other side are local paths.
 // A local path with a colon needs a slash before the colon, as in ./a:b. Otherwise it would mean a box.
 import { UsageError } from '../parsing/options.ts';
 
@@ -11,6 +11,19 @@ interface BoxPath {
 export type Copy =
   | { readonly direction: 'up'; readonly local: string; readonly remote: BoxPath }
   | { readonly direction: 'down'; readonly local: string; readonly remote: BoxPath };
+
+/**
+ * The copies that `boxrun cp SOURCE... TARGET` means. Several sources go into the target, which is then a directory.
+ * @throws UsageError
+ */
+export function parseCopies(paths: readonly string[]): readonly Copy[] {
+  const sources = paths.slice(0, -1);
+  const target = paths.at(-1) ?? '';
+  if (sources.length === 0) throw new UsageError('cp needs a source and a target, as in: boxrun cp notes.txt web:/srv');
+  if (sources.length === 1) return [parseCopy(sources[0] ?? '', target)];
+  if (sources.includes('-') || target === '-') throw new UsageError('- can be copied only alone');
+  return sources.map((source) => parseCopy(source, target.endsWith('/') ? target : `${target}/`));
+}
 
 /** A local path of `-` means standard input or output. @throws UsageError unless exactly one side is in a box */
 export function parseCopy(source: string, target: string): Copy {

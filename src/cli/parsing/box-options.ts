@@ -3,26 +3,44 @@
 import type { CreateBoxInput } from '../../sdk/index.ts';
 import type { Values } from './command.ts';
 import { defaultDetachKeys } from './detach-keys.ts';
-import { parseAssignments, parseGrace, parseUlimit, parseVolume, parseWhole } from './options.ts';
+import { parseVariables } from './environment.ts';
+import { parseGrace, parseSize, parseUlimit, parseVolume, parseWhole } from './options.ts';
 
 export const imagePositional = {
   describe: 'imported image, short name, or reference to a registry',
   default: 'default',
   kind: 'image',
 } as const;
-export const envOption = { type: 'list', alias: 'e', describe: 'set a variable, KEY=VALUE; may be repeated' } as const;
+export const envOptions = {
+  env: {
+    type: 'list',
+    alias: 'e',
+    describe: 'set a variable, KEY=VALUE, or KEY with its value here; may be repeated',
+  },
+  'env-file': { type: 'list', kind: 'file', describe: 'set the variables in this file; may be repeated' },
+} as const;
+export const nameOption = { type: 'text', alias: 'n', describe: 'name of the box' } as const;
+export const labelOption = {
+  type: 'list',
+  alias: 'l',
+  describe: 'label, KEY=VALUE, to find the box by; may be repeated',
+} as const;
 export const jsonOption = { type: 'flag', describe: 'print JSON' } as const;
 export const detachKeysOption = {
   type: 'text',
   default: defaultDetachKeys,
   describe: 'keys that leave the terminal, such as ctrl-a,d; an empty value turns them off',
 } as const;
+export const noTruncOption = {
+  type: 'flag',
+  describe: 'cut nothing, even if lines become longer than the terminal',
+} as const;
 export const quietOption = { type: 'flag', alias: 'q', describe: 'print ids only' } as const;
 
 export const boxOptions = {
   cpu: { type: 'text', default: '2', describe: 'CPUs' },
-  memory: { type: 'text', alias: 'm', default: '1024', describe: 'memory in MiB' },
-  disk: { type: 'text', alias: 'd', default: '8', describe: 'disk in GiB' },
+  memory: { type: 'text', alias: 'm', default: '1024', describe: 'memory in MiB, or as 512m or 1g' },
+  disk: { type: 'text', alias: 'd', default: '8', describe: 'disk in GiB, or as 8g' },
   network: { type: 'flag', describe: 'give the box access to the network' },
   volume: {
     type: 'list',
@@ -30,7 +48,7 @@ export const boxOptions = {
     kind: 'file',
     describe: 'mount a directory of the host, /host:/guest[:ro|rw]; may be repeated',
   },
-  env: envOption,
+  ...envOptions,
   ulimit: {
     type: 'list',
     describe: 'set a limit for its commands, NAME=SOFT[:HARD], -1 for unlimited; may be repeated',
@@ -53,14 +71,15 @@ type BoxValues = Values<object, typeof boxOptions>;
 
 /** The request for a box with these flags. @throws UsageError */
 export function boxInput(image: string, values: BoxValues): CreateBoxInput {
+  const env = parseVariables(values.env, values['env-file']);
   return {
     image,
     cpu: parseWhole('cpu', values.cpu, 1),
-    memory_mb: parseWhole('memory', values.memory, 1),
-    disk_size_gb: parseWhole('disk', values.disk, 1),
+    memory_mb: parseSize('memory', values.memory, 'MiB'),
+    disk_size_gb: parseSize('disk', values.disk, 'GiB'),
     network: values.network,
     ...(values.volume.length === 0 ? {} : { volumes: values.volume.map(parseVolume) }),
-    ...(values.env.length === 0 ? {} : { env: parseAssignments('env', values.env) }),
+    ...(Object.keys(env).length === 0 ? {} : { env }),
     ...(values.ulimit.length === 0 ? {} : { ulimits: values.ulimit.map(parseUlimit) }),
   };
 }

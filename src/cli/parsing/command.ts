@@ -13,6 +13,8 @@ interface PositionalSpec {
   readonly default?: string;
   readonly choices?: readonly string[];
   readonly kind?: Kind;
+  /** Takes all words that are left. Only the last argument can have it. */
+  readonly many?: true;
 }
 
 interface OptionBase {
@@ -37,7 +39,8 @@ export type OptionSpec = OptionBase &
 type Positionals = Readonly<Record<string, PositionalSpec>>;
 type Options = Readonly<Record<string, OptionSpec>>;
 
-type PositionalValue<S> = S extends { choices: readonly (infer C)[] }
+type PositionalValue<S> = S extends { many: true } ? readonly string[] : OneValue<S>;
+type OneValue<S> = S extends { choices: readonly (infer C)[] }
   ? C
   : S extends { required: true } | { default: string }
     ? string
@@ -54,7 +57,7 @@ export type Values<P, O> = { readonly [K in keyof P]: PositionalValue<P[K]> } & 
 
 /** What a command gets when it runs, besides its values. */
 export interface CommandContext {
-  /** The words after `--`; empty for commands that take none. */
+  /** The command for the box, or other words after `--`; empty for commands that take none. */
   readonly command: readonly string[];
   readonly interrupts: Interrupts;
   /** Of boxrun. */
@@ -63,19 +66,29 @@ export interface CommandContext {
   withClient(work: (client: BoxRunClient) => Promise<number>): Promise<number>;
 }
 
+/** The words that take the place of an option, and whether they contain the word after it. */
+export interface Reworded {
+  readonly words: readonly string[];
+  readonly takesNext: boolean;
+}
+
 interface Description<P, O> {
   readonly name: string;
+  /** Other names, which users know from other programs. */
+  readonly aliases?: readonly string[];
   readonly describe: string;
   readonly positionals?: P;
   readonly options?: O;
   /** Example command lines, without the word `boxrun`, and what each of them does. */
   readonly examples: readonly (readonly [line: string, what: string])[];
-  /** Set if a command in a box must follow `--`. It is an example line for the error message. */
+  /** Set if a command in a box must follow the last argument. It is an example line for the error message. */
   readonly takesCommand?: string;
   /** Set if other words may follow `--`, which are no command in a box. */
   readonly mayTakeWords?: true;
-  /** Rewrites the words, including the name, before they are parsed. For a flag that has two meanings. */
-  readonly reword?: (words: readonly string[]) => string[];
+  /** Rewrites an option that has two meanings, before it is parsed. Null if `word` is not such an option. */
+  readonly reword?: (word: string, next: string | undefined) => Reworded | null;
+  /** What to type instead of an option that users know from other programs. */
+  readonly hints?: Readonly<Record<string, string>>;
 }
 
 /** A command as data. */
@@ -95,8 +108,17 @@ export function defineCommand<const P extends Positionals, const O extends Optio
   return spec;
 }
 
+/** The command with this name or alias. */
+export function findCommand(table: readonly CommandSpec[], name: string | undefined): CommandSpec | undefined {
+  if (name === undefined) return undefined;
+  return table.find((spec) => spec.name === name || spec.aliases?.includes(name) === true);
+}
+
 /** The usage line, in the form `name <required> [optional]`. */
 export function usageOf({ name, positionals = {} }: CommandSpec): string {
-  const words = Object.entries(positionals).map(([word, { required }]) => (required ? `<${word}>` : `[${word}]`));
+  const words = Object.entries(positionals).map(([word, { required, many }]) => {
+    const shown = many === true ? `${word}..` : word;
+    return required ? `<${shown}>` : `[${shown}]`;
+  });
   return [name, ...words].join(' ');
 }

@@ -2,8 +2,10 @@
 // A text that is not valid is a usage error (exit code 2), before any request is sent.
 import { isUtf8 } from 'node:buffer';
 import { readlinkSync } from 'node:fs';
+import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import type { Ulimit, Volume } from '../../shared/api.ts';
+import type { CommandSpec } from './command.ts';
 import { userProblem } from '../../shared/boxes/box-user.ts';
 import { graceSMax, ulimitNames } from '../../shared/request-bounds.ts';
 
@@ -24,6 +26,24 @@ export function parseWhole(option: string, text: string, minimum: number): numbe
   throw new UsageError(`--${option} must be a whole number of at least ${minimum}, not '${text}'`);
 }
 
+const unitsOfMib: Readonly<Record<string, number>> = { '': 1, m: 1, g: 1024, t: 1024 * 1024 };
+
+/**
+ * A size in MiB or GiB: `512`, `512m`, `1g`. Also `512mb`, `1GiB`.
+ * @param unit of the result, and of a number without a unit
+ * @throws UsageError
+ */
+export function parseSize(option: string, text: string, unit: 'MiB' | 'GiB'): number {
+  const [, digits = '', letter = ''] = /^(\d{1,15})(?:([mgt])(?:i?b)?)?$/i.exec(text) ?? [];
+  const unitMib = unit === 'GiB' ? 1024 : 1;
+  const factor = letter === '' ? unitMib : (unitsOfMib[letter.toLowerCase()] ?? 0);
+  const value = (Number(digits) * factor) / unitMib;
+  if (digits !== '' && Number.isSafeInteger(value) && value >= 1) return value;
+  throw new UsageError(
+    `--${option} must be a whole number of ${unit} of at least 1, such as 2, 512m or 1g, not '${text}'`,
+  );
+}
+
 /** Turns seconds, which may have a fraction, into milliseconds. @throws UsageError */
 export function parseSeconds(option: string, text: string): number {
   const ms = Math.round(Number(text) * 1000);
@@ -36,6 +56,15 @@ export function parseGrace(option: string, text: string): number {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (value >= 0 && value <= graceSMax) return value;
   throw new UsageError(`--${option} must be a number of seconds from 0 to ${graceSMax}, not '${text}'`);
+}
+
+/** A signal by name (`TERM`, `sigterm`) or number; gives the name without SIG. @throws UsageError */
+export function parseSignal(text: string): string {
+  const wanted = text.toUpperCase().replace(/^(SIG)?/, 'SIG');
+  const [name] =
+    Object.entries(constants.signals).find(([known, number]) => known === wanted || text === String(number)) ?? [];
+  if (name === undefined) throw new UsageError(`--signal must be a signal such as TERM or 15, not '${text}'`);
+  return name.slice('SIG'.length);
 }
 
 /** `NAME|ID[:GROUP]`. Only the box knows whether the user exists. @throws UsageError */
@@ -96,32 +125,23 @@ export function parseAssignments(option: string, texts: readonly string[]): Reco
 const numberText = /^(\d+(\.\d*)?|\.\d+)$/;
 
 /**
- * Rewrites `-t` in the words of `exec`. `-t` means `--tty`. But before a number it means `--timeout`, as in older
- * versions: `-t 5`, `-t5`, `-dt 5`. Together with `i`, as in `-it`, it always means `--tty`.
+ * Makes a `reword` for a short flag that means another option, `long`, before a number: `-t 5`, `-t5`, `-dt 5`.
+ * @param letter of the flag
+ * @param except letters that make it the flag in every case, as in `-it`
  */
-export function timeoutOrTty(words: readonly string[]): string[] {
-  const result: string[] = [];
-  for (let at = 0; at < words.length; at++) {
-    const word = words[at] ?? '';
-    const next = words[at + 1] ?? '';
-    const [, others, seconds] = /^-([a-hj-z]*)t=?([\d.]*)$/.exec(word) ?? [];
-    const value = seconds === '' ? next : seconds;
-    if (others === undefined || value === undefined || !numberText.test(value)) {
-      result.push(word);
-      continue;
-    }
-    if (others !== '') result.push(`-${others}`);
-    result.push('--timeout', value);
-    if (seconds === '') at++;
-  }
-  return result;
+export function optionBeforeNumber(letter: string, long: string, except: string): NonNullable<CommandSpec['reword']> {
+  const pattern = new RegExp(`^-([a-z]*)${letter}=?([\\d.]*)$`);
+  return (word, next = '') => {
+    const [, others, written] = pattern.exec(word) ?? [];
+    if (others === undefined || written === undefined) return null;
+    const value = written === '' ? next : written;
+    if ([...others].some((other) => except.includes(other)) || !numberText.test(value)) return null;
+    return { words: [...(others === '' ? [] : [`-${others}`]), long, value], takesNext: written === '' };
+  };
 }
+
+/** `-t` means `--tty`. But before a number it means `--timeout`, as in older versions. */
+export const timeoutOrTty = optionBeforeNumber('t', '--timeout', 'i');
 
 /** Replaces the word `-` while yargs parses, because yargs turns `-` into an empty word. */
 export const loneDash = '\0-';
-
-/** Splits the words at the first `--`. `command` is null if there is no `--`. */
-export function splitCommand(args: readonly string[]): { own: string[]; command: string[] | null } {
-  const at = args.indexOf('--');
-  return at < 0 ? { own: [...args], command: null } : { own: args.slice(0, at), command: args.slice(at + 1) };
-}

@@ -44,10 +44,12 @@ function parserOf(words: readonly string[], width: number): Argv {
     .scriptName('boxrun')
     .usage('$0 COMMAND\n\nRuns commands in isolated Linux boxes on this host.')
     .locale('en')
+    .parserConfiguration({ 'boolean-negation': false })
     .wrap(width)
     .strict()
     .demandCommand(1, 'no command given')
     .alias('help', 'h')
+    .epilogue('Every command also takes --verbose (details of errors) and --color auto|always|never.')
     .exitProcess(false)
     .fail((message: string | null, error: Error | undefined) => {
       throw error ?? new UsageError(message ?? 'the command line is not valid');
@@ -71,13 +73,15 @@ function addCommand(
   onDone: (exitCode: number) => void,
 ): void {
   parser.command(
-    usageOf(spec),
+    [usageOf(spec), ...(spec.aliases ?? [])],
     spec.describe,
     (command) => {
-      for (const [name, { describe, required, choices, default: value }] of Object.entries(spec.positionals ?? {})) {
+      for (const [name, positional] of Object.entries(spec.positionals ?? {})) {
+        const { describe, required, choices, default: value, many } = positional;
         command.positional(name, {
           type: 'string',
           describe,
+          ...(many === undefined ? {} : { array: true }),
           ...(required === undefined ? {} : { demandOption: true }),
           ...(choices === undefined ? {} : { choices }),
           ...(value === undefined ? {} : { default: value }),
@@ -115,15 +119,19 @@ function lastOf(value: unknown): unknown {
 }
 
 function withDashes(values: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, value === loneDash ? '-' : value]));
+  const withDash = (value: unknown) => (value === loneDash ? '-' : value);
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name, Array.isArray(value) ? value.map(withDash) : withDash(value)]),
+  );
 }
 
 /**
- * Values of the flags and lists that the command line does not contain. They are not given to yargs as defaults,
+ * Values of the flags, lists and repeated arguments that the command line does not contain. They are not given to yargs as defaults,
  * because yargs would then show them in the help.
  */
-function absentValues({ options = {} }: CommandSpec): Record<string, unknown> {
+function absentValues({ options = {}, positionals = {} }: CommandSpec): Record<string, unknown> {
   const values: Record<string, unknown> = {};
+  for (const [name, { many }] of Object.entries(positionals)) if (many === true) values[name] = [];
   for (const [name, { type }] of Object.entries(options)) {
     if (type === 'flag') values[name] = false;
     else if (type === 'list') values[name] = [];

@@ -1,7 +1,7 @@
 // Parses a correct command line without loading yargs, which is slow. If it is not sure that the line is correct, it
 // returns null. Then yargs parses the line, so that only yargs makes help and error texts.
 import parseWords from 'yargs-parser';
-import type { CommandSpec, OptionSpec } from './command.ts';
+import { findCommand, type CommandSpec, type OptionSpec } from './command.ts';
 import { loneDash } from './options.ts';
 
 interface QuickWords {
@@ -15,7 +15,7 @@ interface QuickWords {
  */
 export function readQuickly(words: readonly string[], table: readonly CommandSpec[]): QuickWords | null {
   const [name, ...rest] = words;
-  const spec = table.find((known) => known.name === name);
+  const spec = findCommand(table, name);
   if (spec === undefined) return null;
   if (spec.subcommands !== undefined) return readQuickly(rest, spec.subcommands);
   const values = valuesOf(rest, spec);
@@ -32,7 +32,12 @@ function valuesOf(words: readonly string[], { options = {}, positionals = {} }: 
       string: [...ofType('text'), ...ofType('list')],
       alias: Object.fromEntries(names.flatMap((name) => withAlias(name, options[name]))),
       narg: Object.fromEntries([...ofType('text'), ...ofType('list')].map((name) => [name, 1])),
-      configuration: { 'camel-case-expansion': false, 'strip-aliased': true, 'parse-positional-numbers': false },
+      configuration: {
+        'camel-case-expansion': false,
+        'strip-aliased': true,
+        'parse-positional-numbers': false,
+        'boolean-negation': false,
+      },
     },
   );
   const { _: given, ...found } = argv as { readonly _: readonly string[]; readonly [name: string]: unknown };
@@ -44,8 +49,14 @@ function valuesOf(words: readonly string[], { options = {}, positionals = {} }: 
     if (value !== absent) values[name] = value;
   }
   const places = Object.entries(positionals);
-  if (given.length > places.length) return null;
-  for (const [at, [name, { required, choices, default: fallback }]] of places.entries()) {
+  if (given.length > places.length && places.at(-1)?.[1].many !== true) return null;
+  for (const [at, [name, { required, choices, default: fallback, many }]] of places.entries()) {
+    if (many === true) {
+      const words = given.slice(at).map(withDash);
+      if (required === true && words.length === 0) return null;
+      values[name] = words;
+      continue;
+    }
     const word = given[at];
     const value = word === undefined ? fallback : withDash(word);
     if (value === undefined && required === true) return null;

@@ -3,7 +3,7 @@
 import type { CommandContext, CommandSpec } from './command.ts';
 import { UsageError } from './options.ts';
 
-/** `command` holds the words after `--`; null if there is no `--`. */
+/** `command` holds the words of the command for the box; null if there is none. */
 export type RunContext = Omit<CommandContext, 'command'> & {
   readonly command: readonly string[] | null;
   readonly version: string;
@@ -25,6 +25,6 @@ function commandOf({ takesCommand, mayTakeWords }: CommandSpec, command: readonl
     return [];
   }
   if (command === null || command.length === 0)
-    throw new UsageError(`put the command after --, as in: boxrun ${takesCommand}`);
+    throw new UsageError(`no command for the box; put it last, as in: boxrun ${takesCommand}`);
   return command;
 }

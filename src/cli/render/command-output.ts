@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { BoxRunClient } from '../../sdk/index.ts';
 import type { Interrupt } from '../interrupt.ts';
-import { createProgressLine } from './render.ts';
+import { createProgressNotice } from './waiting.ts';
 
 /** The connection of our input to the command: see exec-input.ts. */
 export interface ExecInput {
@@ -62,18 +62,18 @@ export async function followRun(
   input: Parameters<BoxRunClient['runStream']>[0],
   { signal }: Interrupt,
 ): Promise<number> {
-  const progress = createProgressLine(process.stderr);
+  const progress = createProgressNotice();
   try {
     for await (const event of client.runStream(input, {
       signal,
-      onProgress: ({ message }) => progress.show(message),
+      onProgress: progress.onProgress,
     })) {
-      progress.clear();
+      progress.end();
       if (event.type === 'exit') return exitCodeOf(event.exitCode, event.error, event.warning);
       await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
   } finally {
-    progress.clear();
+    progress.end();
   }
   throw new BoxRunError('UNAVAILABLE', 'the stream of the run was lost');
 }

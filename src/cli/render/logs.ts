@@ -9,18 +9,22 @@ interface LogsOptions {
   readonly follow: boolean;
   /** Prints one JSON object on each line instead of the bytes. */
   readonly json: boolean;
+  /** Prints only this number of lines of the output that exists now. Null: all lines. */
+  readonly tailLines: number | null;
 }
 
 /** Returns the exit code: 0, or that of the interrupt. @throws UNAVAILABLE if the server stays away */
 export async function printEvents(
   client: BoxRunClient,
   exec: Exec,
-  { follow, json }: LogsOptions,
+  { follow, json, tailLines }: LogsOptions,
   interrupt: Interrupt,
 ): Promise<number> {
   const { signal } = interrupt;
   try {
-    for await (const event of client.execEvents(exec, { follow, signal })) {
+    const after = tailLines === null ? undefined : await printTail(client, exec, tailLines, signal);
+    if (after !== undefined && !follow) return 0;
+    for await (const event of client.execEvents(exec, { follow, signal, after })) {
       if (json) await passOn(process.stdout, Buffer.from(`${JSON.stringify(jsonOf(event))}\n`), signal);
       else if (event.type === 'log')
         await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
@@ -29,6 +33,43 @@ export async function printEvents(
     if (!signal.aborted) throw error;
   }
   return signal.aborted ? interrupt.exitCode() : 0;
+}
+
+/**
+ * Prints the last lines of the output that exists now. It keeps no more of the output than these lines.
+ * @returns the number of the last event, for the events that follow
+ */
+async function printTail(client: BoxRunClient, exec: Exec, lines: number, signal: AbortSignal): Promise<number> {
+  let kept: { readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array; readonly newlines: number }[] = [];
+  let newlines = 0;
+  let last = -1;
+  for await (const event of client.execEvents(exec, { follow: false, signal })) {
+    last = event.seq;
+    if (event.type === 'exit') continue;
+    const count = newlinesIn(event.bytes);
+    kept.push({ stream: event.stream, bytes: event.bytes, newlines: count });
+    newlines += count;
+    // One newline more than wanted: the last one may end the output.
+    while (kept.length > 1 && newlines - (kept[0]?.newlines ?? 0) > lines) newlines -= kept.shift()?.newlines ?? 0;
+  }
+  const endsWithNewline = kept.at(-1)?.bytes.at(-1) === newline;
+  let surplus = newlines + (endsWithNewline ? 0 : 1) - lines;
+  if (lines === 0) kept = [];
+  for (const { stream, bytes } of kept) {
+    let from = 0;
+    for (; surplus > 0 && from < bytes.length; from++) if (bytes[from] === newline) surplus--;
+    const rest = bytes.subarray(from);
+    if (rest.length > 0) await passOn(stream === 'stdout' ? process.stdout : process.stderr, rest, signal);
+  }
+  return last;
+}
+
+const newline = 10;
+
+function newlinesIn(bytes: Uint8Array): number {
+  let count = 0;
+  for (const byte of bytes) if (byte === newline) count++;
+  return count;
 }
 
 function jsonOf(event: ExecEvent): unknown {

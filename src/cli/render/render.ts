@@ -1,11 +1,20 @@
 // Formats what the command line prints: tables, errors, progress. Results go to standard output, everything else to
 // standard error. Names in tables never contain control characters, so that they cannot control a terminal.
 import type { Box } from '../../shared/api.ts';
-import type { BoxRunError } from '../../shared/errors.ts';
+import { toBoxRunError, type BoxRunError } from '../../shared/errors.ts';
+import { colored, isVerbose, widthOf, type Color } from './appearance.ts';
 
 /** `Error: [CODE] message`, and the hint on the next line. */
 export function renderError(error: BoxRunError): string {
-  return `Error: [${error.code}] ${error.message}\n${error.hint === undefined ? '' : `Hint: ${error.hint}\n`}`;
+  const label = colored('Error:', 'red', process.stderr);
+  const [hintLabel, hint] = [colored('Hint:', 'yellow', process.stderr), error.hint];
+  return `${label} [${error.code}] ${error.message}\n${hint === undefined ? '' : `${hintLabel} ${hint}\n`}`;
+}
+
+/** Prints any error. --verbose adds where it was thrown. */
+export function printError(error: unknown): void {
+  process.stderr.write(renderError(toBoxRunError(error)));
+  if (isVerbose() && error instanceof Error && error.stack !== undefined) process.stderr.write(`${error.stack}\n`);
 }
 
 const gap = '  ';
@@ -14,14 +23,20 @@ const columnWidthMin = 6;
 /** Titles of columns that are useless if they are cut. */
 const neverCut = new Set(['ID', 'STATUS']);
 
+interface TableOptions {
+  /** In characters; the width of the terminal when absent. Infinity: nothing is cut. */
+  readonly widthMax?: number | undefined;
+  /** The colour of a cell, by its text and the title of its column. */
+  readonly colorOf?: (cell: string, title: string) => Color | null;
+}
+
 /**
  * Each column is as wide as its longest cell. If a line would be longer than `widthMax`, the widest columns are cut.
- * @param widthMax in characters
  */
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly string[])[],
-  widthMax = Infinity,
+  { widthMax = widthOf(process.stdout) ?? Infinity, colorOf }: TableOptions = {},
 ): string {
   const plain = rows.map((row) => row.map(withoutControls));
   const widths = header.map((title, column) => Math.max(title.length, ...plain.map((row) => row[column]?.length ?? 0)));
@@ -34,9 +49,13 @@ export function renderTable(
     if (widest === undefined) break;
     widths[widest] = (widths[widest] ?? 0) - 1;
   }
-  const line = (cells: readonly string[]) =>
+  const line = (cells: readonly string[], row: number) =>
     cells
-      .map((cell, column) => cut(cell, widths[column] ?? 0).padEnd(widths[column] ?? 0))
+      .map((cell, column) => {
+        const padded = cut(cell, widths[column] ?? 0).padEnd(column === cells.length - 1 ? 0 : (widths[column] ?? 0));
+        const color = row === 0 ? null : (colorOf?.(cell, header[column] ?? '') ?? null);
+        return color === null ? padded : colored(padded, color, process.stdout);
+      })
       .join(gap)
       .trimEnd();
   return `${[header, ...plain].map(line).join('\n')}\n`;
@@ -55,6 +74,21 @@ export function withoutControls(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, ' ');
 }
 
+const statusColors: Readonly<Record<string, Color>> = {
+  running: 'green',
+  succeeded: 'green',
+  creating: 'yellow',
+  stopped: 'dim',
+  canceled: 'yellow',
+  error: 'red',
+  failed: 'red',
+};
+
+/** The colour of a status in a table. */
+export function statusColor(cell: string, title: string): Color | null {
+  return title === 'STATUS' ? (statusColors[cell] ?? null) : null;
+}
+
 export function renderBoxes(boxes: readonly Box[], nowMs: number, widthMax?: number): string {
   const rows = boxes.map((box) => [
     box.id,
@@ -65,7 +99,10 @@ export function renderBoxes(boxes: readonly Box[], nowMs: number, widthMax?: num
     `${box.memory_mb} MiB`,
     renderAge(box.created_at, nowMs),
   ]);
-  return renderTable(['ID', 'NAME', 'STATUS', 'IMAGE', 'CPU', 'MEMORY', 'CREATED'], rows, widthMax);
+  return renderTable(['ID', 'NAME', 'STATUS', 'IMAGE', 'CPU', 'MEMORY', 'CREATED'], rows, {
+    widthMax,
+    colorOf: statusColor,
+  });
 }
 
 /** A command as a user would type it in a shell. */
@@ -75,11 +112,13 @@ export function renderCommand(cmd: readonly string[]): string {
 
 /** How long ago `timestamp` was, in the largest unit that fits. */
 export function renderAge(timestamp: string, nowMs: number): string {
-  return `${renderDuration(Math.max(0, nowMs - Date.parse(timestamp)))} ago`;
+  const ms = nowMs - Date.parse(timestamp);
+  return `${ms < 1000 ? '0 s' : renderDuration(ms)} ago`;
 }
 
-/** A length of time, in the largest unit that fits. */
+/** A length of time, in the largest unit that fits. Below a second: in milliseconds. */
 export function renderDuration(ms: number): string {
+  if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = Math.floor(ms / 1000);
   if (seconds < 60) return `${seconds} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;

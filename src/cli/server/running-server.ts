@@ -15,7 +15,7 @@ import { statePaths } from '../../shared/settings/state-dir.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { BoxRun, type BoxRunClient } from '../../sdk/index.ts';
-import { createProgressLine } from '../render/render.ts';
+import { createWaitNotice, type WaitNotice } from '../render/waiting.ts';
 
 type Address = ReturnType<typeof serverAddress>;
 
@@ -26,7 +26,25 @@ const connectTimeoutMs = 2_000;
 export async function withClient(work: (client: BoxRunClient) => Promise<number>): Promise<number> {
   const config = loadConfig();
   const address = serverAddress(config);
-  if (!(await answers(address))) await startServer(config, address);
+  const notice = createWaitNotice(`waiting for an answer of ${describe(address)}`);
+  try {
+    if (!(await answers(address))) await startServer(config, address, notice);
+  } finally {
+    notice.end();
+  }
+  return useClient(address, work);
+}
+
+/** The same, but starts no server. @throws UNAVAILABLE if none answers */
+export async function withRunningServer(work: (client: BoxRunClient) => Promise<number>): Promise<number> {
+  const address = serverAddress(loadConfig());
+  if (!(await answers(address))) {
+    throw new BoxRunError('UNAVAILABLE', `no server answers at ${describe(address)}`, { hint: 'boxrun serve' });
+  }
+  return useClient(address, work);
+}
+
+async function useClient(address: Address, work: (client: BoxRunClient) => Promise<number>): Promise<number> {
   const token = clientToken();
   const client = new BoxRun(
     'host' in address
@@ -42,7 +60,10 @@ export async function withClient(work: (client: BoxRunClient) => Promise<number>
 
 /** Where the server is, as text for a person. */
 export function describeAddress(): string {
-  const address = serverAddress(loadConfig());
+  return describe(serverAddress(loadConfig()));
+}
+
+function describe(address: Address): string {
   return 'host' in address ? `http://${hostInUrl(address.host)}:${address.port}` : address.socketPath;
 }
 
@@ -78,9 +99,9 @@ function answers(address: Address): Promise<boolean> {
 /**
  * Starts `boxrun serve` in the background and waits until it answers.
  * @throws UNAVAILABLE if the server ends early (the message holds its output), or does not answer within
- * limits.autoStartMs
+ * limits.autoStartMs, or if another server has the state directory and does not listen at `address`
  */
-async function startServer(config: Config, address: Address): Promise<void> {
+async function startServer(config: Config, address: Address, notice: WaitNotice): Promise<void> {
   if ('host' in address && !loopback.has(address.host)) {
     throw new BoxRunError('UNAVAILABLE', `no server answers at ${address.host}:${address.port}`, {
       hint: 'start it there, or change BOXRUN_HOST and BOXRUN_PORT',
@@ -107,27 +128,35 @@ async function startServer(config: Config, address: Address): Promise<void> {
   child.once('error', () => {
     hasEnded = true;
   });
-  const progress = createProgressLine(process.stderr);
-  progress.show('starting the server ...');
-  try {
-    const deadline = Date.now() + limits.autoStartMs;
-    while (!(await answers(address))) {
-      const output = readFileSync(logFile).subarray(logStart).toString('utf8').trim();
-      // If another command has started a server at the same moment, our server ends with this text. Then wait for the
-      // other server.
-      if (hasEnded && !output.includes('uses the state directory')) {
-        throw new BoxRunError('UNAVAILABLE', `the server could not be started:\n${output}`, {
-          hint: '`boxrun doctor` explains more',
-        });
-      }
-      if (Date.now() > deadline) {
-        throw new BoxRunError('UNAVAILABLE', `the server did not answer within ${limits.autoStartMs / 1000} s`, {
-          hint: `its log is ${logFile}`,
-        });
-      }
-      await sleep(25);
+  notice.say('starting the server');
+  const deadline = Date.now() + limits.autoStartMs;
+  const { supervisorSocket } = statePaths(config.stateDir);
+  let otherIsUpSince = Number.POSITIVE_INFINITY;
+  while (!(await answers(address))) {
+    const output = readFileSync(logFile).subarray(logStart).toString('utf8').trim();
+    const isTaken = hasEnded && output.includes('uses the state directory');
+    if (hasEnded && !isTaken) {
+      throw new BoxRunError('UNAVAILABLE', `the server could not be started:\n${output}`, { hint: 'boxrun doctor' });
     }
-  } finally {
-    progress.clear();
+    if (isTaken) {
+      // Another command may have started a server at the same moment. Then that server will answer here. But it may
+      // also be a server that listens elsewhere.
+      notice.say(`waiting for the other server of ${config.stateDir}`);
+      if (await answers({ socketPath: supervisorSocket })) otherIsUpSince = Math.min(otherIsUpSince, Date.now());
+      if (Date.now() - otherIsUpSince > limits.otherServerMs) throw elsewhere(config, address);
+    }
+    if (Date.now() > deadline) {
+      throw new BoxRunError('UNAVAILABLE', `the server did not answer within ${limits.autoStartMs / 1000} s`, {
+        hint: `its log is ${logFile}`,
+      });
+    }
+    await sleep(25);
   }
+}
+
+function elsewhere({ stateDir }: Config, address: Address): BoxRunError {
+  const message = `a server uses the state directory ${stateDir}, but it does not listen at ${describe(address)}`;
+  return new BoxRunError('UNAVAILABLE', message, {
+    hint: 'correct BOXRUN_SOCKET, or BOXRUN_HOST and BOXRUN_PORT; or: boxrun server restart',
+  });
 }

@@ -1,23 +1,15 @@
 // Removes boxrun from this host, in this order: boxes, services, server, data (if the user wants that), package.
 // It removes only what boxrun has made, and nothing before the user has said yes.
 import { existsSync } from 'node:fs';
-import { readdir, readFile, readlink, rm, rmdir } from 'node:fs/promises';
+import { readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { createInterface } from 'node:readline/promises';
-import {
-  killAndWait,
-  killQuietly,
-  isAlive,
-  processIdentity,
-  type ProcessIdentity,
-} from '../../shared/process/child-process.ts';
-import { sleep } from '../../shared/waiting/clock.ts';
+import { killAndWait } from '../../shared/process/child-process.ts';
 import { loadConfig, type Config } from '../../shared/settings/config.ts';
 import { probeFileOf, statePaths } from '../../shared/settings/state-dir.ts';
-import { BoxRunError } from '../../shared/errors.ts';
+import { ask, requireQuestion } from './ask.ts';
 import { compiledDirOfUser } from './compiled-dir.ts';
+import { serverProcesses, stopServer } from './server-processes.ts';
 import { installedPrefix, runNpm } from './installation.ts';
-import { UsageError } from '../parsing/options.ts';
 import { printLines } from '../render/render.ts';
 import { installedServices, uninstallService, unitFile } from './service.ts';
 import { isServerUp, withClient } from './running-server.ts';
@@ -30,9 +22,6 @@ interface UninstallOptions {
   readonly isDryRun: boolean;
 }
 
-/** Long, because the keeper stops its child processes one after the other. */
-const serverStopMs = 60_000;
-
 /** Returns the exit code: 1 if the user said no, npm's own, or 0. @throws UsageError if no terminal is there to ask */
 export async function uninstall({ isAsked, data, isDryRun }: UninstallOptions): Promise<number> {
   const config = loadConfig();
@@ -40,14 +29,14 @@ export async function uninstall({ isAsked, data, isDryRun }: UninstallOptions): 
   const hasData = existsSync(config.stateDir);
   let purge = data === 'purge';
   if (isAsked && !isDryRun) {
-    if (!process.stdin.isTTY) throw new UsageError('uninstall asks first, and this is no terminal; use --yes');
+    requireQuestion('uninstall', 'uninstall --yes');
     if (!(await ask('Stop the boxes and the server, and remove boxrun?'))) return 1;
     if (data === null && hasData) purge = await ask(`Remove all boxes, images and logs in ${config.stateDir} too?`);
   }
   if (hasData) await stopBoxes(config, { purge, isDryRun });
   await removeServices(isDryRun);
   if (hasData) {
-    await stopServer(config, isDryRun);
+    await endServer(config, isDryRun);
     if (purge) await removeData(config, isDryRun);
     else printLines(`The data stays in ${config.stateDir}`);
   }
@@ -65,15 +54,6 @@ async function removeServices(isDryRun: boolean): Promise<void> {
   }
 }
 
-async function ask(question: string): Promise<boolean> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
-  } finally {
-    terminal.close();
-  }
-}
-
 /**
  * Stops the running boxes, because boxes would outlive their server. With `purge` it removes every box, which also
  * removes their mounts and networks from the host. If no server runs, it starts one for this.
@@ -83,7 +63,7 @@ async function stopBoxes(
   { purge, isDryRun }: { readonly purge: boolean; readonly isDryRun: boolean },
 ): Promise<void> {
   const hasBoxes = (await readdir(statePaths(config.stateDir).boxesDir).catch(() => [])).length > 0;
-  const isNeeded = (await isServerUp()) || (await processesOf(config.stateDir)).length > 0 || (purge && hasBoxes);
+  const isNeeded = (await isServerUp()) || (await serverProcesses(config.stateDir)).length > 0 || (purge && hasBoxes);
   if (!isNeeded) return;
   if (isDryRun) {
     printLines(purge ? 'Would remove every box' : 'Would stop every box');
@@ -100,48 +80,15 @@ async function stopBoxes(
   });
 }
 
-async function stopServer({ stateDir }: Config, isDryRun: boolean): Promise<void> {
-  const found = await processesOf(stateDir);
-  if (found.length === 0) return;
+async function endServer(config: Config, isDryRun: boolean): Promise<void> {
+  if ((await serverProcesses(config.stateDir)).length === 0) return;
   printLines(isDryRun ? 'Would stop the server' : 'Stopping the server');
   if (isDryRun) return;
-  const keepers = found.filter(({ role }) => role === 'keeper');
-  for (const { pid } of keepers) killQuietly(pid, 'SIGTERM');
-  const deadline = Date.now() + serverStopMs;
-  for (const keeper of keepers) {
-    while (await isAlive(keeper)) {
-      if (Date.now() > deadline) throw new BoxRunError('TIMEOUT', `the server (process ${keeper.pid}) does not end`);
-      await sleep(25);
-    }
-  }
+  await stopServer(config.stateDir);
   // What is left holds no running box, so it can be killed: spare workers, or the rest of a server whose keeper was
   // killed.
-  for (const { pid, startTicks } of await processesOf(stateDir))
+  for (const { pid, startTicks } of await serverProcesses(config.stateDir))
     await killAndWait({ pid, startTicks }, 5_000, 'a process of the server');
-}
-
-interface ServerProcess extends ProcessIdentity {
-  readonly role: string;
-}
-
-/** The processes whose title names a part of boxrun and that have a file of this state directory open. */
-async function processesOf(stateDir: string): Promise<ServerProcess[]> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  const found = await Promise.all(pids.map((pid) => inspect(pid, stateDir).catch(() => null)));
-  return found.filter((each) => each !== null);
-}
-
-async function inspect(pid: number, stateDir: string): Promise<ServerProcess | null> {
-  const title = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).replaceAll('\0', ' ');
-  const role = /^boxrun (keeper|supervisor|gateway|writer|worker)\b/.exec(title)?.[1];
-  if (role === undefined) return null;
-  for (const fd of await readdir(`/proc/${pid}/fd`)) {
-    const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '');
-    if (!target.startsWith(`${stateDir}/`)) continue;
-    const identity = await processIdentity(pid);
-    return identity === null ? null : { ...identity, role };
-  }
-  return null;
 }
 
 /** Removes the compiled code of this user's commands, and its parent directory if that is empty then. */

@@ -15,7 +15,8 @@ const at = (line: string) => {
 
 it.each([
   ['st', ['start', 'stop']],
-  ['--v', ['--version']],
+  ['--vers', ['--version']],
+  ['rm -f web d', ['db']],
   ['images i', ['import']],
   ['rm ', ['web', 'db', 'old']],
   ['rm -f o', ['old']],

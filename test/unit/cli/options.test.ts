@@ -3,12 +3,12 @@ import { expect, it } from 'vitest';
 import {
   parseAssignments,
   parseSeconds,
+  parseSignal,
+  parseSize,
   parseUlimit,
   parseUser,
   parseVolume,
   parseWhole,
-  splitCommand,
-  timeoutOrTty,
   UsageError,
 } from '../../../src/cli/parsing/options.ts';
 
@@ -67,27 +67,17 @@ it('reads variables, and takes the last value if a name occurs twice', () => {
   for (const text of ['', 'A', '=1']) expect(() => parseAssignments('env', [text])).toThrow(UsageError);
 });
 
-it('does not read words after the first --', () => {
-  expect(splitCommand(['exec', 'web', '--', 'a', '--', '-b'])).toEqual({
-    own: ['exec', 'web'],
-    command: ['a', '--', '-b'],
-  });
-  expect(splitCommand(['exec', 'web', '--'])).toEqual({ own: ['exec', 'web'], command: [] });
-  expect(splitCommand(['ls'])).toEqual({ own: ['ls'], command: null });
+it('reads sizes with and without a unit', () => {
+  const mib = (text: string) => parseSize('memory', text, 'MiB');
+  expect([mib('512'), mib('512m'), mib('1g'), mib('2GiB'), mib('1t')]).toEqual([512, 512, 1024, 2048, 1_048_576]);
+  expect([parseSize('disk', '8', 'GiB'), parseSize('disk', '2048m', 'GiB'), parseSize('disk', '8g', 'GiB')]).toEqual([
+    8, 2, 8,
+  ]);
+  for (const text of ['', '0', '-1', '1.5g', 'm', '5k', '1gg']) expect(() => mib(text)).toThrow(UsageError);
+  expect(() => parseSize('disk', '512m', 'GiB')).toThrow(UsageError);
 });
 
-it.each([
-  ['exec web -t', 'exec web -t'],
-  ['exec -t web', 'exec -t web'],
-  ['exec -t 5 web', 'exec --timeout 5 web'],
-  ['exec web -t 0.5', 'exec web --timeout 0.5'],
-  ['exec -t5 web', 'exec --timeout 5 web'],
-  ['exec -t=5 web', 'exec --timeout 5 web'],
-  ['exec -dt 5 web', 'exec -d --timeout 5 web'],
-  ['exec -it 5', 'exec -it 5'],
-  ['exec -ti 5', 'exec -ti 5'],
-  ['exec -i -t web', 'exec -i -t web'],
-  ['exec --tty 5', 'exec --tty 5'],
-])('reads -t as --tty, but before a number as --timeout: %s', (given, meant) => {
-  expect(timeoutOrTty(given.split(' ')).join(' ')).toBe(meant);
+it('reads signals by name and by number', () => {
+  expect(['TERM', 'sigint', 'SIGKILL', '9', '15'].map(parseSignal)).toEqual(['TERM', 'INT', 'KILL', 'KILL', 'TERM']);
+  for (const text of ['', 'SIG', 'nothing', '0', '999']) expect(() => parseSignal(text)).toThrow(UsageError);
 });

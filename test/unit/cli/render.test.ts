@@ -34,11 +34,11 @@ it('makes columns only as wide as needed, without spaces at the end of a line', 
 
 it('cuts the widest columns if a table does not fit, but never an id', () => {
   const row = ['box_AAAAAAAAAAAA', 'a-name-of-twenty-two-c', 'x'.repeat(40)];
-  const lines = renderTable(['ID', 'NAME', 'IMAGE'], [row], 50).trimEnd().split('\n');
+  const lines = renderTable(['ID', 'NAME', 'IMAGE'], [row], { widthMax: 50 }).trimEnd().split('\n');
   expect(Math.max(...lines.map((line) => line.length))).toBe(50);
   expect(lines[1]).toMatch(/^box_AAAAAAAAAAAA  a-name-of-tw\S*…  x+…$/);
   expect(renderTable(['ID', 'NAME', 'IMAGE'], [row])).toContain('x'.repeat(40));
-  expect(renderTable(['ID'], [['box_AAAAAAAAAAAA']], 5)).toContain('box_AAAAAAAAAAAA');
+  expect(renderTable(['ID'], [['box_AAAAAAAAAAAA']], { widthMax: 5 })).toContain('box_AAAAAAAAAAAA');
 });
 
 it('removes control characters from cells', () => {
@@ -50,8 +50,10 @@ it('prints a command as a user would type it in a shell', () => {
 });
 
 it('prints lengths of time', () => {
-  expect([0, 59_999, 60_000, 7_200_000, 172_800_000].map(renderDuration)).toEqual([
-    '0 s',
+  expect([0, 999, 1000, 59_999, 60_000, 7_200_000, 172_800_000].map(renderDuration)).toEqual([
+    '0 ms',
+    '999 ms',
+    '1 s',
     '59 s',
     '1 min',
     '2 h',

@@ -1,0 +1,45 @@
+// Variables for a box: -e KEY=VALUE, -e KEY (its value comes from the environment of boxrun), and --env-file.
+// A variable that is not set here is left out, as other programs do.
+import { readFileSync } from 'node:fs';
+import { errorText } from '../../shared/errors.ts';
+import { UsageError } from './options.ts';
+
+/** No longer file is read. A file of variables is small; a longer one is a mistake. */
+const fileBytesMax = 1024 * 1024;
+
+/**
+ * The variables of the files, then those of the texts. If a key occurs twice, the last value counts.
+ * @throws UsageError for a text that is no variable, or a file that cannot be read
+ */
+export function parseVariables(texts: readonly string[], files: readonly string[]): Record<string, string> {
+  const pairs = [
+    ...files.flatMap((file) => linesOf(file).map((line) => pairOf(`--env-file ${file}`, line))),
+    ...texts.map((text) => pairOf('--env', text)),
+  ];
+  return Object.fromEntries(pairs.filter((pair) => pair !== null));
+}
+
+/** Null for a variable that is not set here. */
+function pairOf(where: string, text: string): readonly [string, string] | null {
+  const at = text.indexOf('=');
+  const key = at < 0 ? text : text.slice(0, at);
+  if (key === '' || /\s/.test(key)) throw new UsageError(`${where}: '${text}' must be KEY=VALUE or KEY`);
+  if (at >= 0) return [key, text.slice(at + 1)];
+  const value = process.env[key];
+  return value === undefined ? null : [key, value];
+}
+
+/** The lines of a file without comments and empty lines. Quotes are part of a value, as in docker. */
+function linesOf(file: string): string[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new UsageError(`--env-file ${file} cannot be read: ${errorText(error)}`);
+  }
+  if (text.length > fileBytesMax) throw new UsageError(`--env-file ${file} is longer than ${fileBytesMax} bytes`);
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.trimStart())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+}
