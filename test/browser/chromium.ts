@@ -1,6 +1,6 @@
-// The distribution's Chromium on the dashboard of a real server. Every message on a page's console and every script
-// error is kept, so that a test can demand that there was none; and the page is held against axe-core's rules of
-// accessibility.
+// Opens the dashboard of a real server in the distribution's Chromium. It keeps every message on the console and every
+// script error, so a test can require that there was none. It can check a page against the accessibility rules of
+// axe-core.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
@@ -13,17 +13,17 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 export interface Dashboard {
   readonly page: Page;
   readonly context: BrowserContext;
-  /** What the console said: errors and warnings. */
+  /** The errors and warnings on the console. */
   readonly complaints: string[];
-  /** At a view, such as `/boxes/ID`. */
+  /** Opens a view, such as `/boxes/ID`. */
   go(view: string): Promise<void>;
-  /** Serious problems of accessibility in what is shown now. */
+  /** The serious accessibility problems on the page as it is now. */
   axeProblems(): Promise<string[]>;
   close(): Promise<void>;
 }
 
 export async function launchBrowser(): Promise<Browser> {
-  // The sandbox of Chromium cannot be had by root, as whom these tests run.
+  // These tests run as root, and Chromium has no sandbox for root.
   return chromium.launch({
     executablePath,
     args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-precise-memory-info'],
@@ -64,7 +64,7 @@ export async function openDashboard(
     complaints,
     go,
     async axeProblems() {
-      // Through the debugger, which the page's policy does not bind.
+      // evaluate() uses the debugger, to which the policy of the page does not apply.
       await page.evaluate(axe);
       const violations = await page.evaluate(async () => {
         const { axe: loaded } = globalThis as unknown as {
@@ -96,7 +96,7 @@ export async function openDashboard(
   };
 }
 
-/** `complaints` but for those that belong to a server that was taken away on purpose. */
+/** Expects no complaints, except the `allowed` ones: those about a server that the test has stopped on purpose. */
 export function expectNoComplaints({ complaints }: Dashboard, allowed = /$^/): void {
   expect(complaints.filter((complaint) => !allowed.test(complaint))).toEqual([]);
 }

@@ -1,5 +1,5 @@
-// The dashboard in a real browser, with a real server and real boxes, as a person uses it: by what is written on the
-// page. Nothing serious for axe-core, nothing on the console.
+// Tests the dashboard in a real browser, with a real server and real boxes, by the texts on the page. axe-core must
+// find no serious problem, and the console must stay empty.
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { expectNoComplaints, launchBrowser, openDashboard, type Dashboard } from './chromium.ts';
@@ -23,7 +23,7 @@ const names = () => dashboard.page.locator('tbody [data-row]').allTextContents()
 const row = (name: string) =>
   dashboard.page.getByRole('row').filter({ has: dashboard.page.getByRole('link', { name, exact: true }) });
 
-it('comes by a policy without anything inline, compressed, and kept where it does not change', async () => {
+it('the dashboard is compressed, has a policy without inline code, and lets browsers cache its assets', async () => {
   const page = await server.call({ path: '/ui', headers: { 'accept-encoding': 'gzip' } });
   expect(page.headers['content-encoding']).toBe('gzip');
   const policy = String(page.headers['content-security-policy']);
@@ -42,7 +42,7 @@ it('comes by a policy without anything inline, compressed, and kept where it doe
   }
 });
 
-it('loads with at most 200 kB, charts and all, from its own server alone', async () => {
+it('the dashboard loads at most 200 kB with its charts, and only from its own server', async () => {
   const own = await openDashboard(browser, server);
   await own.page.locator('.chart').first().waitFor();
   const loaded = await own.page.evaluate(() =>
@@ -59,7 +59,7 @@ it('loads with at most 200 kB, charts and all, from its own server alone', async
   await own.close();
 });
 
-it('says that there are no boxes, creates one through the form, and shows a refusal with its hint', async () => {
+it('the list says that there are no boxes, and the form creates one or shows a refusal with its hint', async () => {
   const { page } = dashboard;
   await page.getByText('No boxes yet').waitFor();
   await page.keyboard.press('c');
@@ -86,7 +86,7 @@ it('says that there are no boxes, creates one through the form, and shows a refu
   expect(await page.locator('img').count()).toBe(0);
 });
 
-it('runs a command and shows its output as it grows, in its colours, with stderr marked', async () => {
+it('a command shows its output as it grows, in its colours, and with stderr marked', async () => {
   const { page } = dashboard;
   await page.getByRole('link', { name: 'commands' }).click();
   await page
@@ -117,7 +117,7 @@ it('runs a command and shows its output as it grows, in its colours, with stderr
   expect(await dashboard.axeProblems()).toEqual([]);
 });
 
-it('cancels a command', async () => {
+it('a command can be canceled', async () => {
   const { page } = dashboard;
   const exec = await server.client.startExec('first', ['sleep', '1000']);
   await page.getByRole('button', { name: 'Cancel sleep 1000' }).click();
@@ -125,7 +125,7 @@ it('cancels a command', async () => {
   await page.getByRole('row').filter({ hasText: 'sleep 1000' }).getByText('canceled').waitFor();
 });
 
-it('opens terminals, types into them, resizes them, and starts a new shell where one has ended', async () => {
+it('terminals can be opened, typed into, resized, and restarted when their shell has ended', async () => {
   const { page } = dashboard;
   await page.getByRole('link', { name: 'terminal' }).click();
   const screen = page.locator('.xterm-rows');
@@ -175,10 +175,10 @@ it('opens terminals, types into them, resizes them, and starts a new shell where
     async () => (await page.evaluate(() => navigator.clipboard.readText())) === 'pasted-23',
   );
   await page.getByRole('button', { name: 'Shell 1', exact: true }).click();
-  await shows(/narrower/); // Typed there only; what came first may have scrolled away.
+  await shows(/narrower/); // Only this shell has this word. Earlier lines may have scrolled away.
 });
 
-it('uploads by choosing and by dropping, and downloads', async () => {
+it('files are uploaded by choosing and by dropping, and can be downloaded', async () => {
   const { page } = dashboard;
   await page.getByRole('link', { name: 'files' }).click();
   await page.getByLabel('Directory in the box').fill('/root/in');
@@ -209,7 +209,7 @@ it('uploads by choosing and by dropping, and downloads', async () => {
   expect(await dashboard.axeProblems()).toEqual([]);
 });
 
-it('stops and starts a box, and says when it is gone', async () => {
+it('a box can be stopped and started, and its page says when it was removed', async () => {
   const { page } = dashboard;
   const head = page.locator('.page-head');
   for (const [button, status] of [
@@ -228,7 +228,7 @@ it('stops and starts a box, and says when it is gone', async () => {
   await page.getByText('first was removed').waitFor();
 });
 
-it('searches, filters and sorts, by keyboard too, and removes many with one confirmation', async () => {
+it('the list can be searched, filtered and sorted by keyboard, and removes many boxes at once', async () => {
   const { page } = dashboard;
   await dashboard.go('/');
   await Promise.all(['kiwi1', 'kiwi2', 'plum'].map((name) => server.client.create({ ...small, name })));
@@ -268,7 +268,7 @@ it('searches, filters and sorts, by keyboard too, and removes many with one conf
   await page.getByRole('heading', { name: 'plum', level: 1 }).waitFor();
 });
 
-it('shows what a box uses, beside what it reserves, and the hour in charts', async () => {
+it('the use of a box is shown beside its reservation, and the last hour in charts', async () => {
   const own = await openDashboard(browser, server);
   const { page, go } = own;
   const busy = page.getByRole('row').filter({ hasText: 'busy' });
@@ -291,7 +291,7 @@ it('shows what a box uses, beside what it reserves, and the hour in charts', asy
   await go(`/boxes/${box.id}/details`);
   await page.getByText(/^1, (0\.\d+|1(\.\d)?) used$/).waitFor();
   expect(await own.axeProblems()).toEqual([]);
-  // The server remembers: a page that is opened later shows what was before.
+  // The server keeps the figures: a page that is opened later shows the earlier ones.
   const later = await openDashboard(browser, server);
   await later.page
     .locator('.chart')
@@ -304,7 +304,7 @@ it('shows what a box uses, beside what it reserves, and the hour in charts', asy
   await own.close();
 });
 
-it('has said nothing on the console', () => {
-  // What is refused with an error status is noted there by the browser itself.
+it('the console has no message after all these tests', () => {
+  // The browser itself writes a message for an answer with an error status.
   expectNoComplaints(dashboard, /Failed to load resource: the server responded with a status of 4\d\d/);
 });

@@ -1,5 +1,5 @@
-// The EventSource of a real browser on streams of a real server, without the SDK: silent commands, changes, and a lost
-// connection that the browser makes again. The server sends comments whenever a stream is silent for a moment.
+// Tests the EventSource of a real browser on streams of a real server, without the SDK: silent commands, changes, and a
+// lost connection that the browser makes again. The server sends comments whenever a stream is silent for a moment.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { eventually } from '../support/runs/eventually.ts';
@@ -28,7 +28,7 @@ afterAll(async () => {
   await server.close();
 });
 
-/** Opens an EventSource in the page, which closes it at `last`; what has come so far can be asked for. */
+/** Opens an EventSource in the page and closes it at the event `last`. messages() returns the events so far. */
 async function follow(path: string, last: string): Promise<{ messages(): Promise<Message[]> }> {
   const handle = await page.evaluateHandle(
     ([url = '', end = '']) => {
@@ -49,7 +49,7 @@ async function follow(path: string, last: string): Promise<{ messages(): Promise
   };
 }
 
-/** Resolves when another reader of the same stream has had five comments. */
+/** Waits until another reader of the same stream has received five comments. */
 async function silence(path: string): Promise<void> {
   let text = '';
   for await (const piece of (await fetch(`http://127.0.0.1:${server.port}${path}`)).body ?? []) {
@@ -59,7 +59,7 @@ async function silence(path: string): Promise<void> {
   throw new Error('the stream has ended');
 }
 
-it('follows a silent command, also over a gateway that is killed, with each event once', async () => {
+it('an EventSource follows a silent command and gets each event once, even if a gateway is killed', async () => {
   const text = 'a\u2028b\u0085c\r\nd\n\ndata: e\n';
   const octal = [...Buffer.from(text)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
   const script = `printf '${octal}'; while [ ! -e /root/go ]; do sleep 0.05; done; yes line | head -n 100000`;
@@ -85,7 +85,7 @@ it('follows a silent command, also over a gateway that is killed, with each even
   expect(output).toBe(text + 'line\n'.repeat(100_000));
 });
 
-it('follows the changes of commands between long silences', async () => {
+it('an EventSource follows the changes of commands between long silences', async () => {
   const source = await follow('/v1/events', 'exec.finished');
   await eventually('it is ready', async () => (await source.messages()).length === 1);
   await silence('/v1/events');

@@ -1,5 +1,5 @@
-// The dashboard over time: a server that goes and comes back, and one with 500 boxes of which 50 change every second.
-// Frames a second and memory are printed.
+// Tests the dashboard over time: with a server that stops and starts again, and with 500 boxes of which 50 change every
+// second. Prints frames per second and memory.
 import { once } from 'node:events';
 import { createServer, type Server as HttpServer } from 'node:http';
 import { join } from 'node:path';
@@ -28,8 +28,8 @@ async function portOf(listening: Server | HttpServer): Promise<number> {
   return (listening.address() as AddressInfo).port;
 }
 
-it('says that the server is away, and goes on by itself when it is back', async () => {
-  // One address for the page, wherever the server comes back.
+it('the dashboard says that the server is away, and continues by itself when it is back', async () => {
+  // The page keeps one address, even if the server starts again on another port.
   const front = createTcpServer((socket: Socket) => {
     const target = connect(server.port, '127.0.0.1');
     socket.pipe(target).pipe(socket);
@@ -74,8 +74,8 @@ const changesPerSecond = 50;
 const measuredMs = 4_000;
 const roundsMax = 4;
 
-/** The dashboard of the real server, with boxes that are only told. */
-function createToldServer(): HttpServer {
+/** Serves the dashboard of the real server, with invented boxes and changes. */
+function createInventedServer(): HttpServer {
   const boxes = Array.from({ length: boxCount }, (_, at) => ({
     id: `box_${String(at).padStart(12, '0')}`,
     name: `box-${at}`,
@@ -126,7 +126,7 @@ function createToldServer(): HttpServer {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       response.write('event: history\ndata: {"samples":[],"boxes":{}}\n\n');
       const timer = setInterval(() => {
-        response.write(`event: sample\ndata: ${JSON.stringify(toldUsage(boxes.map(({ id }) => id)))}\n\n`);
+        response.write(`event: sample\ndata: ${JSON.stringify(inventedUsage(boxes.map(({ id }) => id)))}\n\n`);
       }, 1_000);
       response.on('close', () => {
         clearInterval(timer);
@@ -141,8 +141,8 @@ function createToldServer(): HttpServer {
   });
 }
 
-/** Each box uses something else each time. */
-function toldUsage(ids: readonly string[]): UsageUpdate {
+/** A sample in which each box uses a random amount. */
+function inventedUsage(ids: readonly string[]): UsageUpdate {
   const used = () => Math.round(Math.random() * 100) / 100;
   return {
     sample: {
@@ -164,7 +164,7 @@ function toldUsage(ids: readonly string[]): UsageUpdate {
   };
 }
 
-/** Frames while the page is scrolled up and down. */
+/** Measures the frames while the page is scrolled up and down. */
 function measureFrames(page: Page): Promise<{ readonly perSecond: number; readonly slow: number }> {
   return page.evaluate(async (ms) => {
     const from = performance.now();
@@ -186,12 +186,12 @@ function measureFrames(page: Page): Promise<{ readonly perSecond: number; readon
   }, measuredMs);
 }
 
-it('stays above 30 frames a second and under 150 MB with 500 boxes and 50 changes a second', async () => {
-  const told = createToldServer();
-  const dashboard = await openDashboard(browser, { port: await portOf(told) });
+it('the dashboard stays above 30 frames a second and under 150 MB with 500 boxes and 50 changes a second', async () => {
+  const invented = createInventedServer();
+  const dashboard = await openDashboard(browser, { port: await portOf(invented) });
   const { page } = dashboard;
   await page.getByText(`of ${boxCount}`).first().waitFor();
-  // What else this machine does can only take frames away: the best of a few rounds is what the page is able to.
+  // Other work on this machine can only cost frames, so the best of a few rounds counts.
   const rounds = [];
   for (let round = 0; round < roundsMax && Math.max(0, ...rounds.map(({ perSecond }) => perSecond)) <= 30; round++)
     rounds.push(await measureFrames(page));
@@ -206,18 +206,18 @@ it('stays above 30 frames a second and under 150 MB with 500 boxes and 50 change
   expect(heapMb).toBeLessThan(150);
   expectNoComplaints(dashboard);
   await dashboard.close();
-  told.closeAllConnections();
-  told.close();
+  invented.closeAllConnections();
+  invented.close();
 });
 
-/** While no server has it open. */
+/** Changes the database. No server may have it open. */
 function withDatabase(work: (db: Database.Database) => void): void {
   const db = new Database(join(server.stateDir, 'boxrun.db'));
   work(db);
   db.close();
 }
 
-/** Boxes at rest like the box `pattern`, more than a host holds at once. */
+/** Inserts more stopped boxes than a host can run at once. They are copies of the box `pattern`. */
 function insertStoppedBoxes(db: Database.Database, pattern: string, count: number): void {
   const insert =
     db.prepare(`insert into boxes (id, name, status, image, cpu, memory_mb, disk_size_gb, network, workdir, created_at, state, driver, image_source)
@@ -228,7 +228,7 @@ function insertStoppedBoxes(db: Database.Database, pattern: string, count: numbe
   })();
 }
 
-it('shows 500 boxes of a real server and what its commands change, as fast as they do', async () => {
+it('the dashboard shows 500 boxes of a real server, and changes as fast as they happen', async () => {
   const box = await server.client.create({ image: 'base', name: 'busy', cpu: 1, memory_mb: 64 });
   const others = (await server.client.listBoxes()).length;
   await server.stop();
@@ -254,8 +254,8 @@ it('shows 500 boxes of a real server and what its commands change, as fast as th
   await session.send('Performance.enable');
   const { metrics } = await session.send('Performance.getMetrics');
   const heapMb = (metrics.find(({ name }) => name === 'JSHeapTotalSize')?.value ?? Infinity) / 1e6;
-  // Engine, server and page share the processors: the frames are told, the test before this one holds them against the
-  // number.
+  // Engine, server and page share the processors, so the frames are only printed here. The test before this one checks
+  // them against a limit.
   console.log(
     `${boxCount} boxes of a real server, ${changes.toFixed(0)} changes a second: ${perSecond.toFixed(0)} frames a second, 95 % within ${slow.toFixed(0)} ms; heap ${heapMb.toFixed(0)} MB`,
   );

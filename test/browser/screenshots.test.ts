@@ -1,6 +1,6 @@
-// The main views in light and dark, and on a phone: shown whole, without a line too wide, and nothing serious for
-// axe-core. With BOXRUN_TEST_SCREENSHOTS set to a directory, their pictures are put there: those of docs/dashboard.md
-// are made so.
+// Tests the main views in light and dark colours, and on a phone: nothing is wider than the screen, and axe-core finds
+// no serious problem. With BOXRUN_TEST_SCREENSHOTS set to a directory, it writes pictures there. The pictures in
+// docs/dashboard.md are made in this way.
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -42,7 +42,7 @@ async function picture({ page, axeProblems }: Dashboard, name: string): Promise<
   if (directory !== undefined && isInDocs) await page.screenshot({ path: join(directory, `${name}.png`) });
 }
 
-it.each(['light', 'dark'] as const)('shows every view in %s', async (colorScheme) => {
+it.each(['light', 'dark'] as const)('the dashboard shows every view in %s colours', async (colorScheme) => {
   const dashboard = await openDashboard(browser, server, { colorScheme, height: 760 });
   const { page, go } = dashboard;
   const box = await server.client.getBox('build-42');
@@ -84,7 +84,7 @@ it.each(['light', 'dark'] as const)('shows every view in %s', async (colorScheme
 it.each([
   [360, 'phone'],
   [2560, 'wide'],
-] as const)('is whole at %i pixels', async (width, name) => {
+] as const)('the dashboard fits into a width of %i pixels', async (width, name) => {
   const dashboard = await openDashboard(browser, server, { width, height: width === 360 ? 740 : 1200 });
   const { page, go } = dashboard;
   const box = await server.client.getBox('build-42');

@@ -1,10 +1,10 @@
-// The long run: at least 5,000 made-up requests, valid and invalid, to every operation of the description.
+// Sends at least 5,000 random requests, valid and invalid, to every operation of the API description of a real server.
 import { expect, it } from 'vitest';
 import { runConformance } from '../support/api/conformance-run.ts';
 import { startServer } from '../support/servers/server.ts';
 
 it(
-  'is met with answers as described: no failure of the server, no hang, no box left',
+  'every random request gets an answer as described, without a server failure, a hang or a box left over',
   { timeout: 400_000 },
   async () => {
     const seed = Number(process.env['BOXRUN_TEST_SEED'] ?? Date.now() % 2 ** 31);

@@ -1,5 +1,5 @@
-// Clients that are slow, stuck, idle or many: nobody else waits for them, no process grows, and what they missed they
-// get when they read on. And many creates at once against a small quota.
+// Tests clients that are slow, stuck, idle or many, against a real server: no other client waits for them, no process
+// grows, and they get what they missed when they read on. Also tests many creates at once against a small quota.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -35,15 +35,16 @@ afterAll(async () => {
 const short = () => server.client.startExec(other, ['true']);
 const eventsPath = (exec: { id: string }) => `/v1/boxes/${box}/exec/${exec.id}/events`;
 
-it('event streams that nobody reads slow nobody, and give everything when they are read', async () => {
-  // Much at first, more than all buffers hold, then a little all the time, with and without the load.
+it('event streams without a reader slow no other client, and give everything when they are read', async () => {
+  // The command first prints more than all buffers can hold. Then it prints a little all the time, with and without the
+  // load.
   const exec = await server.client.startExec(box, [
     'sh',
     '-c',
     'seq 1 2000000; echo tail; touch /root/much; while sleep 0.02; do echo tick; done',
   ]);
   await eventually(
-    'the much is there',
+    'the large output is there',
     async () => (await server.client.exec(box, ['test', '-e', '/root/much'])).exitCode === 0,
   );
   let stuck: StuckClient[] = [];
@@ -80,65 +81,69 @@ it('event streams that nobody reads slow nobody, and give everything when they a
   expect(ratio).toBeLessThan(1.2);
 });
 
-it('terminals that nobody reads stop their programs, slow nobody, and lose nothing', { timeout: 400_000 }, async () => {
-  const lines = 3_000_000; // More than all buffers on the way hold.
-  let terminals: TestSocket[] = [];
-  const open = async () => {
-    // By its path, or the shell would be the program itself, under its own name.
-    const terminal = await openSocket(`ws://127.0.0.1:${server.port}/v1/boxes/${box}/attach?shell=/bin/sh`);
-    await terminal.until(/# /);
-    terminal.type(`$(which seq) 1 ${lines}; echo "e""nd"\n`);
-    await terminal.until(/\r\n1\r\n2\r\n/);
-    terminal.socket.pause();
-    return terminal;
-  };
-  const writtenBytes = async () => {
-    const { stdout } = await server.client.exec(box, [
-      'sh',
-      '-c',
-      'for p in $(pidof seq); do cat /proc/$p/io; done | grep ^wchar',
-    ]);
-    return [...stdout.matchAll(/\d+/g)].reduce((sum, [bytes]) => sum + Number(bytes), 0);
-  };
-  const { ratio } = await compareLatency(
-    '4 stuck terminals',
-    short,
-    {
-      async on() {
-        terminals = await Promise.all(Array.from({ length: 4 }, open));
-        let before = -1;
-        await eventually(
-          'their programs stand still',
-          async () => {
-            const written = await writtenBytes();
-            expect(written).toBeGreaterThan(0);
-            const isStill = written === before;
-            before = written;
-            for (let count = 0; count < 5; count++) await short();
-            return isStill;
-          },
-          60_000,
-        );
+it(
+  'terminals without a reader stop their programs, slow no other client, and lose nothing',
+  { timeout: 400_000 },
+  async () => {
+    const lines = 3_000_000; // More than all buffers on the way can hold.
+    let terminals: TestSocket[] = [];
+    const open = async () => {
+      // `seq` needs its path. Otherwise the shell becomes the program, under its own name, and pidof does not find it.
+      const terminal = await openSocket(`ws://127.0.0.1:${server.port}/v1/boxes/${box}/attach?shell=/bin/sh`);
+      await terminal.until(/# /);
+      terminal.type(`$(which seq) 1 ${lines}; echo "e""nd"\n`);
+      await terminal.until(/\r\n1\r\n2\r\n/);
+      terminal.socket.pause();
+      return terminal;
+    };
+    const writtenBytes = async () => {
+      const { stdout } = await server.client.exec(box, [
+        'sh',
+        '-c',
+        'for p in $(pidof seq); do cat /proc/$p/io; done | grep ^wchar',
+      ]);
+      return [...stdout.matchAll(/\d+/g)].reduce((sum, [bytes]) => sum + Number(bytes), 0);
+    };
+    const { ratio } = await compareLatency(
+      '4 stuck terminals',
+      short,
+      {
+        async on() {
+          terminals = await Promise.all(Array.from({ length: 4 }, open));
+          let before = -1;
+          await eventually(
+            'their programs stand still',
+            async () => {
+              const written = await writtenBytes();
+              expect(written).toBeGreaterThan(0);
+              const isStill = written === before;
+              before = written;
+              for (let count = 0; count < 5; count++) await short();
+              return isStill;
+            },
+            60_000,
+          );
+        },
+        async off() {
+          for (const { socket } of terminals) socket.terminate();
+          terminals = [];
+        },
       },
-      async off() {
-        for (const { socket } of terminals) socket.terminate();
-        terminals = [];
-      },
-    },
-    { rounds: 2, samples: 80 },
-  );
-  await expectBoundedMemory(server.stateDir, '4 stuck terminals');
-  const late = await open();
-  const running = async () => (await server.client.exec(box, ['sh', '-c', 'pidof seq | wc -w'])).stdout.trim();
-  await short();
-  expect(await running()).toBe('1'); // It waits for its reader.
-  late.socket.resume();
-  await late.until(/\r\nend\r\n/, 120_000);
-  late.socket.close();
-  expect(ratio).toBeLessThan(1.2);
-});
+      { rounds: 2, samples: 80 },
+    );
+    await expectBoundedMemory(server.stateDir, '4 stuck terminals');
+    const late = await open();
+    const running = async () => (await server.client.exec(box, ['sh', '-c', 'pidof seq | wc -w'])).stdout.trim();
+    await short();
+    expect(await running()).toBe('1'); // The program waits for its reader.
+    late.socket.resume();
+    await late.until(/\r\nend\r\n/, 120_000);
+    late.socket.close();
+    expect(ratio).toBeLessThan(1.2);
+  },
+);
 
-it('uploads that stall slow nobody, and are whole when they go on', async () => {
+it('uploads that stall slow no other client, and are complete when they continue', async () => {
   const content = Buffer.alloc(20 * 2 ** 20, 'stalled ');
   const begin = async (name: string): Promise<Socket> => {
     const socket = connect(server.port, '127.0.0.1');
@@ -191,7 +196,7 @@ it('uploads that stall slow nobody, and are whole when they go on', async () => 
   expect(ratio).toBeLessThan(1.2);
 });
 
-it('500 idle event streams slow nobody, and each of them is told what happens at last', async () => {
+it('500 idle event streams slow no other client, and each gets the events that come at last', async () => {
   await server.client.exec(box, ['mkfifo', '/root/gate']);
   const exec = await server.client.startExec(box, ['sh', '-c', 'echo begun; read line </root/gate; echo told; exit 4']);
   let idle: StuckClient[] = [];
@@ -225,7 +230,7 @@ it('500 idle event streams slow nobody, and each of them is told what happens at
   expect(ratio).toBeLessThan(1.2);
 });
 
-it('200 creates at once against a quota of 20 more: 20 boxes, 180 clear refusals, and nothing is left taken', async () => {
+it('200 creates at once with a quota for 20 give 20 boxes and 180 clear refusals, and reserve no more', async () => {
   const body = (index: number) => ({ image: 'base', name: `crowd-${index}`, cpu: 1, memory_mb: 64 });
   const crowd = (first: number) =>
     Promise.all(
@@ -258,7 +263,7 @@ it('200 creates at once against a quota of 20 more: 20 boxes, 180 clear refusals
   );
   await expectBoundedMemory(server.stateDir, '200 creates');
   await Promise.all(made.map(({ json }) => server.client.removeBox(json['id'] as string, { force: true })));
-  // Names and quota are free again.
+  // The names and the quota are free again.
   const again = await Promise.all(
     Array.from({ length: 20 }, (_, index) => server.call({ method: 'POST', path: '/v1/boxes', body: body(index) })),
   );

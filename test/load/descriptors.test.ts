@@ -1,6 +1,6 @@
-// A process that has no file descriptor left: what needs one is refused with an error that a client can act on, what is
-// under way goes on, nobody dies, and with descriptors everything works again, without a name or a share that stays
-// taken.
+// Tests a real server in which a process has no file descriptor left. Work that needs one is refused with an error that
+// a client can act on, work in progress continues, and no process dies. When there are descriptors again, everything
+// works, and no name and no quota stays taken.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
@@ -25,11 +25,11 @@ afterAll(async () => {
 });
 
 /**
- * Takes from a process every descriptor that it does not use, but for `spare`; gives them back with what is returned.
+ * Takes from a process every descriptor that it does not use, except `spare`. The returned function gives them back.
  */
-async function starve(pid: number, spare = 0): Promise<() => void> {
+async function takeDescriptors(pid: number, spare = 0): Promise<() => void> {
   const used = new Set((await readdir(`/proc/${pid}/fd`)).map(Number));
-  let limit = 0; // New descriptors are the lowest free ones; those above stay as they are.
+  let limit = 0; // New descriptors are the lowest free ones. Open ones above the limit stay open.
   for (let free = -1; free < spare; limit++) if (!used.has(limit)) free++;
   const [, before = ''] =
     /(\d+)\s+\d+\s*$/.exec(
@@ -44,8 +44,8 @@ async function starve(pid: number, spare = 0): Promise<() => void> {
 }
 
 /**
- * What an attempt came to: null, or the code of the error, which must be one of the catalogue and not an unexpected
- * one.
+ * Returns null if the work succeeds, and otherwise the code and message of its error. The error must be from the
+ * catalogue, and not an unexpected one.
  */
 async function attempt(work: () => Promise<unknown>): Promise<string | null> {
   try {
@@ -60,12 +60,12 @@ async function attempt(work: () => Promise<unknown>): Promise<string | null> {
 }
 
 it.each(['supervisor', 'writer', 'worker'] as const)(
-  'the %s refuses what it cannot do without descriptors, goes on with what it does, and recovers',
+  'the %s without descriptors fails only with a clear error, continues its work, and recovers',
   { timeout: 90_000 },
   async (role: Role) => {
     const { pid } = await processOf(server.stateDir, role, role === 'worker' ? box : undefined);
     const running = await server.client.startExec(box, counting(4_000));
-    const feed = await starve(pid);
+    const giveBack = await takeDescriptors(pid);
     let outcomes: (string | null)[];
     try {
       outcomes = await Promise.all([
@@ -75,10 +75,10 @@ it.each(['supervisor', 'writer', 'worker'] as const)(
         ),
       ]);
     } finally {
-      feed();
+      giveBack();
     }
     console.log(`${role} without descriptors: ${JSON.stringify([...new Set(outcomes)])}`);
-    // The writer has opened all that it needs.
+    // The writer has already opened all that it needs.
     expect(outcomes.some((outcome) => outcome !== null)).toBe(role !== 'writer');
     for (const outcome of outcomes)
       if (outcome !== null)
@@ -90,7 +90,7 @@ it.each(['supervisor', 'writer', 'worker'] as const)(
       async () => (await server.client.exec(box, ['echo', 'again']).catch(() => null))?.stdout === 'again\n',
       20_000,
     );
-    // Whether it was made or not, its name and its share are as the list says.
+    // Whether the box was created or not, its name and its quota must be as the list says.
     const made = (await server.client.listBoxes()).filter(({ name }) => name === `new-${role}`);
     expect(made).toHaveLength(outcomes[0] === null ? 1 : 0);
     for (const { id } of made) await server.client.removeBox(id, { force: true });
@@ -107,11 +107,11 @@ it.each(['supervisor', 'writer', 'worker'] as const)(
   },
 );
 
-it('the gateway cuts connections that it has no descriptor for, serves those that it has, and recovers', async () => {
+it('the gateway closes connections for which it has no descriptor, serves the others, and recovers', async () => {
   const { pid } = await processOf(server.stateDir, 'gateway');
   const running = await server.client.startExec(box, counting(3_000));
   const following = collect(server.client, running);
-  const feed = await starve(pid, 10);
+  const giveBack = await takeDescriptors(pid, 10);
   const path = `${server.stateDir}/boxrun.sock`;
   const crowd: Socket[] = [];
   let cut = 0;
@@ -128,10 +128,10 @@ it('the gateway cuts connections that it has no descriptor for, serves those tha
     const outsider = new BoxRun({ socketPath: path });
     expect(await attempt(() => outsider.info())).toMatch(/^UNAVAILABLE/);
     await outsider.close();
-    expect((await following).stdout).toBe(counted(3_000)); // On its connection, all the time.
+    expect((await following).stdout).toBe(counted(3_000)); // Its connection was open all the time.
   } finally {
     for (const socket of crowd) socket.destroy();
-    feed();
+    giveBack();
   }
   const outsider = new BoxRun({ socketPath: path });
   await eventually('the next one is served', async () =>

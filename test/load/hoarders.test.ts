@@ -1,5 +1,5 @@
-// Clients that ask for much and read nothing, or send much and never all of it: one each, then many at once. However
-// many there are, the gateway's memory stays below its bound, and others are served meanwhile.
+// Tests clients that request much and read nothing, or send much but never all of it, first one of each kind and then
+// many at once. The memory of the gateway stays below its limit, and other clients are served meanwhile.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
@@ -21,7 +21,7 @@ beforeAll(async () => {
   await addManyExecs(server, long);
   ({ id: box } = await server.client.create({ image: 'base', cpu: 1, memory_mb: 256, name: 'box' }));
 }, 300_000);
-/** Each from the beginning: the memory of a process that has had much does not go back at once. */
+/** Starts the server again, because the memory of a process that has held much does not shrink at once. */
 beforeEach(async () => {
   await server.stop();
   await server.start();
@@ -35,7 +35,7 @@ afterAll(async () => {
   await server.close();
 }, 300_000);
 
-/** Everybody else: nothing of them waits for what a client hoards. */
+/** Other clients do not wait for what a client hoards. */
 async function expectServed(): Promise<void> {
   expect((await server.client.exec(box, ['echo', 'served'])).stdout).toBe('served\n');
 }
@@ -52,28 +52,32 @@ async function openRaw(text: string): Promise<Socket> {
 
 const head = (line: string, ...more: string[]) => `${[line, 'Host: 127.0.0.1', ...more].join('\r\n')}\r\n\r\n`;
 
-/** By the Unix socket: another client than those of `openRaw`, who have the address 127.0.0.1. */
+/** The first bytes of the answer on a connection of openRaw. */
 async function firstBytes(socket: Socket): Promise<string> {
   socket.resume();
   const [piece] = (await once(socket, 'data')) as [Buffer];
   return piece.toString('latin1');
 }
 
-it('lists of a million commands, which nobody reads', { timeout: 300_000 }, async () => {
-  const stuck = [];
-  for (let count = 0; count < 60; count++)
-    stuck.push(await openStuck(server.port, `/v1/boxes/${many.box}/execs?n=${count}`));
-  await expectServed();
-  const whole = await server.call({ path: `/v1/boxes/${many.box}/execs`, via: 'socket' });
-  expect(whole.list).toHaveLength(many.execs);
-  expect((whole.list as { id: string }[]).map(({ id }) => id)).toEqual(idsOfManyExecs(many));
-  await expectBoundedMemory(server.stateDir, '60 stuck lists of a million commands');
-  for (const each of stuck) each.leave();
-});
+it(
+  'the gateway serves others while 60 clients do not read their lists of a million commands',
+  { timeout: 300_000 },
+  async () => {
+    const stuck = [];
+    for (let count = 0; count < 60; count++)
+      stuck.push(await openStuck(server.port, `/v1/boxes/${many.box}/execs?n=${count}`));
+    await expectServed();
+    const whole = await server.call({ path: `/v1/boxes/${many.box}/execs`, via: 'socket' });
+    expect(whole.list).toHaveLength(many.execs);
+    expect((whole.list as { id: string }[]).map(({ id }) => id)).toEqual(idsOfManyExecs(many));
+    await expectBoundedMemory(server.stateDir, '60 stuck lists of a million commands');
+    for (const each of stuck) each.leave();
+  },
+);
 
-it('rows of nearly a megabyte, which nobody reads', { timeout: 120_000 }, async () => {
+it('the gateway serves others while clients do not read rows of nearly a megabyte', { timeout: 120_000 }, async () => {
   const path = `/v1/boxes/${long.box}/exec/exec_l00000000001`;
-  // The system keeps some megabytes of each connection.
+  // The system keeps some megabytes for each connection.
   const ten = head(`GET ${path} HTTP/1.1`).repeat(10);
   for (let count = 0; count < 100; count++) await openRaw(ten);
   for (let count = 0; count < 100; count++) await openRaw(head(`GET /v1/boxes/${long.box}/execs?n=${count} HTTP/1.1`));
@@ -82,7 +86,7 @@ it('rows of nearly a megabyte, which nobody reads', { timeout: 120_000 }, async 
   await expectBoundedMemory(server.stateDir, '1,100 long answers that nobody reads');
 });
 
-it('bodies that never come to their end', { timeout: 120_000 }, async () => {
+it('the gateway serves others while 500 bodies of requests do not end', { timeout: 120_000 }, async () => {
   const begun = head('POST /v1/boxes/box/exec HTTP/1.1', 'Content-Type: application/json', 'Content-Length: 1000000');
   for (let count = 0; count < 500; count++) await openRaw(`${begun}{"cmd":["${'x'.repeat(900_000)}`);
   const late = await openRaw(begun);
@@ -91,7 +95,7 @@ it('bodies that never come to their end', { timeout: 120_000 }, async () => {
   await expectBoundedMemory(server.stateDir, '500 bodies without an end');
 });
 
-it('requests without number on one connection', { timeout: 120_000 }, async () => {
+it('the gateway serves others while one connection sends 100,000 requests', { timeout: 120_000 }, async () => {
   const exec = await server.client.startExec(box, ['sleep', '1000']);
   const waits = head(`GET /v1/boxes/box/exec/${exec.id}?wait=300 HTTP/1.1`).repeat(1_000);
   const socket = await openRaw(waits);
@@ -103,7 +107,7 @@ it('requests without number on one connection', { timeout: 120_000 }, async () =
   await server.client.cancelExec(box, exec.id);
 });
 
-it('messages of WebSockets that never come to their end', { timeout: 120_000 }, async () => {
+it('the gateway serves others while 120 WebSocket messages do not end', { timeout: 120_000 }, async () => {
   const { id } = await server.client.startExec(box, { cmd: ['sleep', '1000'], stdin: true });
   const upgrade = head(
     `GET /v1/boxes/box/exec/${id}/attach HTTP/1.1`,
@@ -129,7 +133,7 @@ it('messages of WebSockets that never come to their end', { timeout: 120_000 }, 
   await server.client.cancelExec(box, id);
 });
 
-it('output on WebSockets that nobody reads', { timeout: 120_000 }, async () => {
+it('the gateway serves others while clients do not read much output on WebSockets', { timeout: 120_000 }, async () => {
   const exec = await server.client.startExec(box, ['sh', '-c', 'dd if=/dev/zero bs=1M count=64 | tr "\\0" x']);
   await eventually(
     'it has ended',
@@ -152,7 +156,7 @@ it('output on WebSockets that nobody reads', { timeout: 120_000 }, async () => {
   await expectBoundedMemory(server.stateDir, '200 WebSockets and 200 event streams of much output');
 });
 
-it('downloads that nobody reads', { timeout: 120_000 }, async () => {
+it('the gateway serves others while clients do not read their downloads', { timeout: 120_000 }, async () => {
   await server.client.exec(box, ['sh', '-c', 'dd if=/dev/zero of=/root/large bs=1M count=32']);
   const body = '{"path": "/root/large"}';
   const asked = `${head('POST /v1/boxes/box/files/download HTTP/1.1', 'Content-Type: application/json', `Content-Length: ${body.length}`)}${body}`;
@@ -163,7 +167,7 @@ it('downloads that nobody reads', { timeout: 120_000 }, async () => {
   await expectBoundedMemory(server.stateDir, '128 downloads that nobody reads');
 });
 
-it('runs whose long output nobody reads', { timeout: 120_000 }, async () => {
+it('the gateway serves others while clients do not read the long output of runs', { timeout: 120_000 }, async () => {
   const body = JSON.stringify({
     image: 'base',
     cpu: 1,

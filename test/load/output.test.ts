@@ -1,5 +1,5 @@
-// Commands that print more than anybody wants, or leave their output open: every byte is kept and counted, nobody else
-// waits for them, and no process grows.
+// Tests commands with very much output, or whose output stays open, against a real server. Every byte is kept, other
+// clients do not wait for them, and no process grows.
 import Database from 'better-sqlite3';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -28,7 +28,7 @@ afterAll(async () => {
 
 const short = () => server.client.startExec(other, ['true']);
 
-/** The output of a command as the database has it. */
+/** The output of a command in the database. */
 function kept(execId: string): { bytes: number; events: number; sha256: string } {
   const db = new Database(join(server.stateDir, 'boxrun.db'), { readonly: true });
   try {
@@ -74,8 +74,8 @@ it(
       },
     };
     const toIdle = await compareLatency('1 GB of output, to an idle box', short, printed, { samples: 20 });
-    // A box may use the processor that it was given, which costs the others what it costs on this machine. Printing
-    // must cost no more.
+    // A box may use its processor, which slows the others by an amount that depends on this machine. Printing must not
+    // slow them more.
     await tell(computing, 'SIGCONT');
     const toComputing = await compareLatency(
       '1 GB of output, to a box that computes',
@@ -92,7 +92,7 @@ it(
       },
       { samples: 20 },
     );
-    expect((await server.client.getExec(loud, printing.id)).status).toBe('running'); // There was a load all the time.
+    expect((await server.client.getExec(loud, printing.id)).status).toBe('running'); // The load was there all the time.
     await server.client.cancelExec(loud, computing.id);
     await printed.on();
     await eventually(
@@ -110,7 +110,7 @@ it(
   },
 );
 
-it('a million short lines come in order, and in fewer events than lines', { timeout: 120_000 }, async () => {
+it('a million short lines arrive in order, and in fewer events than lines', { timeout: 120_000 }, async () => {
   const lines = 1_000_000;
   const startedAt = performance.now();
   const exec = await server.client.startExec(loud, ['seq', '1', `${lines}`]);
@@ -135,7 +135,7 @@ it('a million short lines come in order, and in fewer events than lines', { time
   await expectBoundedMemory(server.stateDir, 'a million lines');
 });
 
-it('a command that closes its output and lives on runs until it ends, and costs nothing meanwhile', async () => {
+it('a command that closes its output runs until it ends, and costs nothing meanwhile', async () => {
   await inLoud('mkfifo /root/gate');
   const waiting = await server.client.startExec(loud, [
     'sh',
@@ -156,7 +156,7 @@ it('a command that closes its output and lives on runs until it ends, and costs 
   const { pid } = await processOf(server.stateDir, 'worker', loud);
   const before = await processorMs(pid);
   for (let count = 0; count < 100; count++) await short();
-  expect((await processorMs(pid)) - before).toBeLessThan(300); // Of the one and a half seconds or more that these took.
+  expect((await processorMs(pid)) - before).toBeLessThan(300); // The commands took 1,500 ms or more.
   expect((await server.client.getExec(loud, waiting.id)).status).toBe('running');
   await inLoud('echo go >/root/gate');
   expect(await collect(server.client, waiting)).toMatchObject({
@@ -169,7 +169,7 @@ async function inLoud(script: string): Promise<void> {
   await server.client.exec(loud, ['sh', '-c', script]);
 }
 
-/** Time that the processor has spent on a process. */
+/** The processor time of a process in milliseconds. */
 async function processorMs(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
   const [utime = 0, stime = 0] = stat
@@ -180,7 +180,7 @@ async function processorMs(pid: number): Promise<number> {
   return (utime + stime) * 10;
 }
 
-it('commands whose children hold their output end without them; the children live on until the box stops', async () => {
+it('commands end before children that hold their output, and the children live until the box stops', async () => {
   const count = 20;
   const startedAt = performance.now();
   const execs = await Promise.all(

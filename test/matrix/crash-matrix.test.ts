@@ -1,6 +1,6 @@
-// The whole crash matrix, printed: every fault point × every process × SIGKILL and SIGSTOP. Takes long: `npm run
-// test:crash:matrix` runs it, and scripts/crash-matrix.mjs says which part of it is wanted. A part of it is in the
-// crash tests of every run.
+// Runs the whole crash matrix and prints it: every fault point × every process × SIGKILL and SIGSTOP. It takes long.
+// `npm run test:crash:matrix` runs it, and scripts/crash-matrix.mjs has flags for a part of it. The crash tests of
+// every run include a part of it.
 import { expect, it } from 'vitest';
 import {
   cellsOf,
@@ -21,7 +21,7 @@ const wanted = {
   freezeMs: Number(process.env['BOXRUN_MATRIX_FREEZE_MS'] ?? 11_000),
 };
 
-it('holds in every cell', { timeout: 8 * 60 * 60 * 1000 }, async () => {
+it('the server keeps its promises in every cell of the crash matrix', { timeout: 8 * 60 * 60 * 1000 }, async () => {
   const points = matrixPoints.filter((point) => wanted.points.test(point));
   const cells: Cell[] = cellsOf(points, wanted.faults as Fault[]).filter(({ target }) =>
     wanted.processes.includes(target),

@@ -1,5 +1,5 @@
-// The package as users get it: packed, installed into an empty prefix by npm, run there, and uninstalled by itself.
-// Prints its sizes and times. Nothing of the checkout is used once it is packed, but for SQLite's binary (see
+// Tests the package as users get it: packed, installed by npm into an empty prefix, run there, and uninstalled by
+// itself. Prints its sizes and times. After packing, nothing of the checkout is used except SQLite's binary (see
 // prebuiltSqlite).
 import { execFile } from 'node:child_process';
 import { access, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
@@ -54,10 +54,9 @@ async function treeBytes(directory: string): Promise<number> {
 const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /**
- * Most users get SQLite's native module as a binary for their Node, which its installer downloads; where that site
- * cannot be reached, it is compiled for minutes. This puts the binary of the checkout where the installer looks before
- * it downloads, packed as it would come from there. One that does not fit (another Node) is not looked at, and the
- * installer does what it would do.
+ * Gives the installer of SQLite's native module the binary of the checkout. Most users get this binary as a download
+ * for their Node. Without access to that site, it would be compiled for minutes. The installer looks in this directory
+ * before it downloads. It ignores a binary for another Node, and then downloads or compiles one.
  */
 async function prebuiltSqlite(directory: string): Promise<NodeJS.ProcessEnv> {
   const source = join(root, 'node_modules/better-sqlite3');
@@ -76,7 +75,7 @@ beforeAll(async () => {
     cwd: root,
     maxBuffer: 2 ** 24,
   });
-  // What prepack prints comes before the list.
+  // The output of prepack comes before the list.
   packed = (JSON.parse(stdout.slice(stdout.indexOf('[\n'))) as Packed[])[0] as Packed;
   const installEnv = { ...process.env, ...(await prebuiltSqlite(join(home, 'prebuilds'))) };
   const startedAt = Date.now();
@@ -94,7 +93,7 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true });
 });
 
-it('holds what users need and nothing else', () => {
+it('the package has what users need and nothing else', () => {
   const paths = packed.files.map(({ path }) => path);
   for (const path of [
     'README.md',
@@ -118,17 +117,17 @@ it('holds what users need and nothing else', () => {
   expect(foreign).toEqual([]);
 });
 
-it('tells what works on this host', async () => {
+it('the installed program tells what works on this host', async () => {
   const { stdout } = await boxrun('doctor', '--driver', 'container');
   expect(stdout).toContain('driver container (chosen): works');
 });
 
-it('runs a command in a box, starting its own server', async () => {
+it('the installed program runs a command in a box, and starts its own server for this', async () => {
   const { stdout } = await boxrun('run', 'base', '--cpu', '1', '-m', '64', '--', 'echo', 'hi');
   expect(stdout).toBe('hi\n');
 });
 
-it('gives programs its SDK, with types', async () => {
+it('the installed package gives programs its SDK with types', async () => {
   const project = join(home, 'project');
   await mkdir(project);
   await symlink(join(prefix, 'lib/node_modules'), join(project, 'node_modules'));
@@ -162,7 +161,7 @@ await client.close();
   expect(stdout).toBe('true 0\n');
 });
 
-it('says how to update, and installs nothing by a name that nobody owns', async () => {
+it('the installed program says how to update, and installs no package by a name that is not registered', async () => {
   const refused = await boxrun('upgrade').then(
     () => null,
     (error: { code: number; stdout: string }) => error,
@@ -173,7 +172,7 @@ it('says how to update, and installs nothing by a name that nobody owns', async 
   expect(refused?.stdout).not.toContain('Running: npm');
 });
 
-it('uninstalls itself: server, data and package', async () => {
+it('the installed program uninstalls its server, its data and its package', async () => {
   await boxrun('create', 'base', '--cpu', '1', '-m', '64');
   const { stdout } = await boxrun('uninstall', '--yes', '--purge-data');
   expect(stdout).toContain('Stopping the server');

@@ -1,5 +1,5 @@
-// Soak: a thousand boxes on one server, created, used and removed; what the server holds at the 200th box and at the
-// end is printed, and the same. `npm run test:soak -- --boxes 100 --execs 2000` is a short form.
+// Creates, uses and removes a thousand boxes on one real server. It prints what the server holds at the 200th box and
+// at the end, which must be the same. `npm run test:soak -- --boxes 100 --execs 2000` is a short form.
 import { expect, it } from 'vitest';
 import { runSoak, soakTable } from '../support/load/soak.ts';
 
@@ -7,7 +7,7 @@ const boxes = Number(process.env['BOXRUN_SOAK_BOXES'] ?? 1_000);
 const execs = Number(process.env['BOXRUN_SOAK_EXECS'] ?? 20_000);
 
 it(
-  `holds no more after ${boxes} boxes than after ${Math.ceil(boxes / 5)}`,
+  `the server holds no more after ${boxes} boxes than after ${Math.ceil(boxes / 5)}`,
   { timeout: 2 * 60 * 60 * 1000 },
   async () => {
     const report = await runSoak({ boxes, execs, onProgress: (line) => process.stdout.write(`soak: ${line}\n`) });

@@ -1,4 +1,5 @@
-// Stops during uploads, many times and on a busy machine: each has to end, and soon. By `npm run test:stop-uploads`.
+// Tests stops of boxes during uploads on a real server, many times and on a busy machine: each stop must end soon. `npm
+// run test:stop-uploads` runs it.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,10 +10,10 @@ import { createRandom } from '../support/runs/random.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const tries = Number(process.env['BOXRUN_STOP_UPLOADS'] ?? 500);
-/** Boxes that are tried at once: most of a try is waiting. */
+/** The number of boxes that are stopped at the same time. Most of the time, each only waits. */
 const boxesAtOnce = 3;
 const seed = Number(process.env['BOXRUN_STOP_UPLOADS_SEED'] ?? 1);
-/** A stop kills after 5 s. Whatever takes much longer hangs. */
+/** A stop kills after 5 s. A stop that takes much longer than that hangs. */
 const stopMsMax = 15_000;
 const piece = new Uint8Array(64 * 1024).fill(120);
 
@@ -20,7 +21,7 @@ let server: TestServer;
 let busy: ChildProcess[] = [];
 beforeAll(async () => {
   server = await startServer();
-  // They compute with the leftovers of the processors, and end with this process.
+  // These processes use the idle time of the processors, and end with this process.
   const args = ['--pdeathsig', 'KILL', '--', 'nice', process.execPath, '-e', 'for (;;) Math.sqrt(2);'];
   busy = [1, 2].map(() => spawn('setpriv', args, { stdio: 'ignore' }));
 });
@@ -29,7 +30,10 @@ afterAll(async () => {
   await server.close();
 });
 
-/** Sends pieces without end; tells when so many have been taken, and how it has ended. */
+/**
+ * Sends pieces without an end. `begun` resolves after the given number of pieces, and `ended` resolves with the
+ * outcome.
+ */
 function startUpload(box: string, path: string, pieces: number): { begun: Promise<void>; ended: Promise<string> } {
   let isBegun: () => void = () => undefined;
   const begun = new Promise<void>((resolve) => {
@@ -49,7 +53,7 @@ function startUpload(box: string, path: string, pieces: number): { begun: Promis
   return { begun, ended };
 }
 
-it(`stops a box during an upload ${tries} times`, { timeout: 30 * 60_000 }, async () => {
+it(`a box is stopped during an upload ${tries} times, and each stop ends soon`, { timeout: 30 * 60_000 }, async () => {
   const random = createRandom(seed);
   const stopMs: number[] = [];
   const failures: string[] = [];
@@ -58,7 +62,7 @@ it(`stops a box during an upload ${tries} times`, { timeout: 30 * 60_000 }, asyn
     const { id } = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128 });
     while (next < tries) {
       const index = next++;
-      // One that is under way, and one that may be anywhere.
+      // One upload is in progress, and the other may be at any point.
       const uploads = [
         startUpload(id, '/root/one', random.below(200)),
         startUpload(id, '/root/other', random.below(20)),

@@ -1,5 +1,5 @@
-// How files look: short, named in kebab case, opening with what they own; nothing exported that nobody uses; and the
-// project speaks of itself only.
+// Tests the form of the files: short, named in kebab case, and with a header. No export is unused, and the project
+// speaks only of itself.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -40,7 +40,10 @@ function openingProblems(files: readonly SourceFile[]): string[] {
   });
 }
 
-/** Words that would say where or by what the project was made. Put together, so that this file does not hold them. */
+/**
+ * Words that would tell where or with which tools the project was made. They are joined here, so that this file does
+ * not contain them.
+ */
 const foreignWords = [
   ['/', 'work', '/'],
   ['/', 'Users', '/'],
@@ -87,19 +90,19 @@ describe('a source file', () => {
     expect(nameProblems([fixture('src/shared/foo-bar.ts'), fixture('test/unit/x2.test.ts')])).toEqual([]);
   });
 
-  it(`opens with ${openingLines.least} to ${openingLines.most} lines that say what it owns and what always holds`, () => {
+  it(`opens with a header of ${openingLines.least} to ${openingLines.most} lines`, () => {
     expect(openingProblems(sources)).toEqual([]);
     expect(openingProblems([fixture('src/x.ts', 'export const a = 1;\n')])).toHaveLength(1);
     expect(openingProblems([fixture('src/x.ts', '// One line.\nexport const a = 1;\n')])).toHaveLength(1);
     expect(openingProblems([fixture('src/x.ts', '// line\n'.repeat(7))])).toHaveLength(1);
     expect(
-      openingProblems([fixture('src/x.ts', '// What it owns,\n// and who calls it.\nexport const a = 1;\n')]),
+      openingProblems([fixture('src/x.ts', '// What it owns,\n// and what always holds.\nexport const a = 1;\n')]),
     ).toEqual([]);
   });
 });
 
 describe('the project', () => {
-  it('speaks of itself only', () => {
+  it('speaks only of itself', () => {
     const files = ['src', 'test', 'scripts', 'docs', 'bin', '.ci'].flatMap((directory) => readFiles(directory));
     const top = readFiles('.');
     expect(top.map(({ path }) => path)).toContain('package.json');
@@ -107,14 +110,14 @@ describe('the project', () => {
     for (const word of foreignWords) expect(foreignProblems([fixture('docs/x.md', `see ${word}x`)])).toHaveLength(1);
   });
 
-  it('takes its packages from the public registry alone', () => {
+  it('gets its packages only from the public registry', () => {
     expect(registryProblems(readFileSync(join(root, 'package-lock.json'), 'utf8'))).toEqual([]);
     expect(registryProblems('"resolved": "http://mirror.example/x.tgz"')).toHaveLength(1);
     expect(registryProblems('"resolved": "git+ssh://git@host.example/x.git"')).toHaveLength(1);
     expect(registryProblems('"resolved": "https://registry.npmjs.org/x/-/x-1.0.0.tgz"')).toEqual([]);
   });
 
-  it('exports nothing that nobody uses', () => {
+  it('has no unused exports', () => {
     const { stdout, stderr, status } = spawnSync(
       join(root, 'node_modules/.bin/knip'),
       [

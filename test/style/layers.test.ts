@@ -1,5 +1,5 @@
-// Who may import whom: the parts of the project know each other only through `shared`, and each outside package has its
-// place.
+// Tests which files may import which others: the parts of the project share only `shared`, and only certain files may
+// import certain packages.
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -7,7 +7,7 @@ import { environmentUses, importsOf, readFiles, root, type SourceFile } from './
 
 const sources = readFiles('src', '.ts', '.tsx');
 
-/** What each part may import besides itself: a part, or single files of one. */
+/** What each part may import besides itself: whole parts, or single files. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
   shared: [],
   keeper: ['shared'],
@@ -19,7 +19,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ui: ['sdk/browser.ts'],
   cli: ['sdk', 'shared'],
 };
-/** The process that `boxrun serve` becomes. */
+/** The process of `boxrun serve` becomes the keeper. */
 const single: Readonly<Record<string, string>> = { 'src/cli/heavy.ts': 'src/keeper/main.ts' };
 
 const partOf = (path: string) => path.split('/')[1] ?? '';
@@ -30,7 +30,7 @@ function layerProblems(files: readonly SourceFile[]): string[] {
     const others = allowed[part];
     if (others === undefined) return [`${file.path}: ${part} is no part of the project`];
     return importsOf(file).flatMap(({ target, specifier }) => {
-      if (target === null || target === 'package.json') return []; // Its version is everybody's.
+      if (target === null || target === 'package.json') return []; // Every part may read the version.
       const inside =
         target.startsWith(`src/${part}/`) ||
         others.some((other) => target === `src/${other}` || target.startsWith(`src/${other}/`));
@@ -40,8 +40,9 @@ function layerProblems(files: readonly SourceFile[]): string[] {
 }
 
 /**
- * The rooms of each process, and which other rooms of the same process each may import. Every room may import files of
- * the folders above it, and the folder above may import all of its rooms. A room that is not here imports no other one.
+ * The rooms of each process, and the other rooms of the same process that each may import. Every room may import files
+ * of the folders above it, and a folder may import all rooms inside it. A room that is not listed imports no other
+ * room.
  */
 const rooms: Readonly<Record<string, readonly string[]>> = {
   'src/cli/commands': ['completion', 'copy', 'parsing', 'render', 'server', 'terminal'],
@@ -75,7 +76,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'src/worker/files': ['drivers'],
   'src/worker/terminals': ['drivers'],
   'src/worker/drivers/boxlite/vm': ['guest', 'home'],
-  // A box, its commands and their runner are one subject in three rooms, and know each other.
+  // A box, its commands and their runner are one subject in three rooms, and import each other.
   'src/worker/drivers/container/box': ['disk', 'exec', 'host', 'images', 'network', 'runner'],
   'src/worker/drivers/container/exec': ['box', 'host', 'runner'],
   'src/worker/drivers/container/runner': ['box', 'exec', 'host'],
@@ -91,7 +92,7 @@ function roomProblems(files: readonly SourceFile[]): string[] {
     return importsOf(file).flatMap(({ target, specifier }) => {
       if (target === null || partOf(target) !== partOf(file.path)) return [];
       const other = dirname(target);
-      // Files of the same folder, of one above, or of one below.
+      // The files are in the same folder, or one folder is inside the other.
       if (`${own}/`.startsWith(`${other}/`) || `${other}/`.startsWith(`${own}/`)) return [];
       const allowedHere = (rooms[own] ?? []).some((name) => join(dirname(own), name) === other);
       return allowedHere ? [] : [`${file.path} imports ${specifier}`];
@@ -99,7 +100,7 @@ function roomProblems(files: readonly SourceFile[]): string[] {
   });
 }
 
-/** Folders with more files than this have a README that says what they are for, and who may import them. */
+/** A folder with more files than this needs a README that says what it is for and which others may import it. */
 const filesWithoutReadmeMax = 5;
 
 function readmeProblems(paths: readonly string[]): string[] {
@@ -110,7 +111,7 @@ function readmeProblems(paths: readonly string[]): string[] {
   );
 }
 
-/** Packages with a place of their own: only files whose path starts like this import them. */
+/** Packages that only files under these paths may import. */
 const places: Readonly<Record<string, readonly string[]>> = {
   'better-sqlite3': ['src/writer/', 'src/shared/store/'],
   '@boxlite-ai/boxlite': ['src/worker/drivers/boxlite/'],
@@ -119,8 +120,8 @@ const places: Readonly<Record<string, readonly string[]>> = {
     'src/shared/process/own-process.ts',
     'src/shared/process/lock.ts',
     'src/worker/drivers/',
-    'src/cli/server/running-server.ts', // Starts the server when none runs.
-    'src/cli/copy/local-tar.ts', // Streams directories through the host's own tar.
+    'src/cli/server/running-server.ts', // Starts the server if none runs.
+    'src/cli/copy/local-tar.ts', // Streams directories through the tar of the host.
     'src/shared/images/archive.ts', // Streams an archive of any length through its decompressor.
   ],
   'node:worker_threads': ['src/gateway/'],
@@ -148,16 +149,16 @@ function placeProblems(files: readonly SourceFile[]): string[] {
   );
 }
 
-/** Files that touch the environment, and why they do. Settings are read in config.ts alone. */
+/** The files that use the environment, and why they do. Only config.ts reads settings. */
 const environmentReaders: Readonly<Record<string, string>> = {
   'src/shared/settings/config.ts': 'reads the settings',
-  'src/shared/process/own-process.ts': 'takes the orders out of it that its parent put there',
-  'src/shared/faults/fault.ts': 'is told by tests, and by nobody else, where to hold a process',
-  'src/shared/host/driver-probe.ts': 'hands it on to the worker that tries the engine',
-  'src/keeper/children.ts': 'hands it on to the children',
-  'src/supervisor/workers/worker-handle.ts': 'hands it on to workers',
+  'src/shared/process/own-process.ts': 'removes the orders that its parent put there',
+  'src/shared/faults/fault.ts': 'reads where to hold a process, which only tests set',
+  'src/shared/host/driver-probe.ts': 'passes it on to the worker that probes the engine',
+  'src/keeper/children.ts': 'passes it on to the children',
+  'src/supervisor/workers/worker-handle.ts': 'passes it on to workers',
   'src/worker/drivers/boxlite/engine.ts': 'tells the engine where its files are',
-  'src/worker/drivers/container/host/tools.ts': 'hands it on to tools, with a path and language of their own',
+  'src/worker/drivers/container/host/tools.ts': 'passes it on to tools, with another path and language',
   'src/sdk/node.ts': 'finds the server where the command line finds it',
   'src/cli/server/service.ts': 'writes the settings into the unit file, and finds the place of unit files',
   'src/cli/commands/doctor.ts': 'looks for tools where the shell would',
@@ -173,7 +174,10 @@ function environmentProblems(files: readonly SourceFile[]): string[] {
     .map(({ path }) => `${path} reads process.env`);
 }
 
-/** Cycles of imports, each by its files. Imports of types alone leave no trace at run time, and count all the same. */
+/**
+ * The cycles of imports, each as a list of files. Imports of types alone count too, although they do not exist at run
+ * time.
+ */
 function cycles(files: readonly SourceFile[]): string[] {
   const imports = new Map(files.map((file) => [file.path, importsOf(file).flatMap(({ target }) => target ?? [])]));
   const done = new Set<string>();
@@ -192,7 +196,7 @@ function cycles(files: readonly SourceFile[]): string[] {
 const fixture = (path: string, text: string): SourceFile => ({ path, text });
 
 describe('the parts of the project', () => {
-  it('import only what they may', () => {
+  it('import only what they may import', () => {
     expect(sources.length).toBeGreaterThan(50);
     expect(layerProblems(sources)).toEqual([]);
   });
@@ -209,11 +213,11 @@ describe('the parts of the project', () => {
     ['src/keeper/x.ts', `let a: import('../gateway/a.ts').A;`],
     ['src/writer/x.ts', `import '../support/runs/unit.ts';`],
     ['src/news/x.ts', ''],
-  ])('would be caught: %s with %s', (path, text) => {
+  ])('are reported for an import that they may not have: %s with %s', (path, text) => {
     expect(layerProblems([fixture(path, text)])).toHaveLength(1);
   });
 
-  it('may import themselves, what is shared, and packages', () => {
+  it('may import themselves, shared files, and packages', () => {
     const fine = [
       fixture('src/writer/x.ts', `import { a } from './a.ts'; import { b } from '../shared/b.ts'; import 'node:fs';`),
       fixture('src/sdk/x.ts', `import type { Box } from '../shared/api.ts';`),
@@ -225,7 +229,7 @@ describe('the parts of the project', () => {
 });
 
 describe('the rooms of a process', () => {
-  it('import only the rooms that they may', () => {
+  it('import only the rooms that they may import', () => {
     expect(roomProblems(sources)).toEqual([]);
   });
 
@@ -234,19 +238,19 @@ describe('the rooms of a process', () => {
     ['src/gateway/reads/x.ts', `import type { A } from '../routes/a.ts';`],
     ['src/supervisor/admission/x.ts', `import { box } from '../boxes/box.ts';`],
     ['src/worker/drivers/container/host/x.ts', `import { a } from '../box/a.ts';`],
-  ])('are caught otherwise: %s with %s', (path, text) => {
+  ])('are reported for an import that they may not have: %s with %s', (path, text) => {
     expect(roomProblems([fixture(path, text)])).toHaveLength(1);
   });
 
-  it('have a README where they have many files', () => {
+  it('have a README if they have many files', () => {
     expect(readmeProblems(sources.map(({ path }) => path))).toEqual([]);
     const many = Array.from({ length: filesWithoutReadmeMax + 1 }, (_, index) => `src/gateway/new/${index}.ts`);
     expect(readmeProblems(many)).toEqual(['src/gateway/new has no README.md']);
   });
 });
 
-describe('packages with a place of their own', () => {
-  it('are imported only there', () => {
+describe('packages for certain files only', () => {
+  it('are imported only by these files', () => {
     expect(placeProblems(sources)).toEqual([]);
   });
 
@@ -256,31 +260,31 @@ describe('packages with a place of their own', () => {
     ['src/worker/x.ts', `await import('@boxlite-ai/boxlite');`],
     ['src/supervisor/x.ts', `import { spawn } from 'node:child_process';`],
     ['src/shared/x.ts', `import { Packr } from 'msgpackr/pack';`],
-  ])('would be caught: %s with %s', (path, text) => {
+  ])('are reported if another file imports them: %s with %s', (path, text) => {
     expect(placeProblems([fixture(path, text)])).toHaveLength(1);
   });
 });
 
 describe('the environment', () => {
-  it('is read where it is said to be, and nowhere else', () => {
+  it('is used only by the files that are listed, and by all of them', () => {
     expect(environmentProblems(sources)).toEqual([]);
     const readers = sources.filter((file) => environmentUses(file) > 0).map(({ path }) => path);
     expect(readers.sort()).toEqual(Object.keys(environmentReaders).sort());
   });
 
-  it('read elsewhere would be caught, and a mere mention would not', () => {
+  it('is reported if another file uses it, but not if a comment mentions it', () => {
     expect(environmentProblems([fixture('src/gateway/x.ts', `const home = process.env['HOME'];`)])).toHaveLength(1);
     expect(environmentProblems([fixture('src/gateway/x.ts', `const { HOME } = process.env;`)])).toHaveLength(1);
     expect(environmentProblems([fixture('src/gateway/x.ts', `// process.env is read in config.ts`)])).toEqual([]);
   });
 });
 
-describe('imports', () => {
+describe('the imports of the project', () => {
   it('form no cycle', () => {
     expect(cycles(sources)).toEqual([]);
   });
 
-  it('in a cycle would be caught', () => {
+  it('are reported if they form a cycle', () => {
     const circle = [
       fixture('src/shared/a.ts', `import { b } from './b.ts';`),
       fixture('src/shared/b.ts', `import type { C } from './c/c.ts';`),

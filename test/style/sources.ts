@@ -1,5 +1,5 @@
-// The project's files as the style tests see them: their text, what they import, and the rules as functions from files
-// to problems, so that each rule can be shown to fail.
+// Reads the files of the project for the style tests: their text and what they import. The rules there are functions
+// from files to problems, so that a test can show that each rule can fail.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,14 +8,14 @@ import ts from 'typescript';
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
 export interface SourceFile {
-  /** From the root of the project. */
+  /** The path from the root of the project. */
   readonly path: string;
   readonly text: string;
 }
 
 export interface Import {
   readonly specifier: string;
-  /** Of a relative import: the file, from the root of the project. */
+  /** The file of a relative import, from the root of the project. Null for a package. */
   readonly target: string | null;
   readonly typeOnly: boolean;
 }
@@ -23,8 +23,8 @@ export interface Import {
 const skipped = new Set(['node_modules', 'dist', '.git', '.vitest', 'package-lock.json']);
 
 /**
- * Every file under `directory` whose name ends with one of `endings` (all where there is none); of the root, those
- * right in it.
+ * Every file under `directory` whose name ends with one of `endings`, or every file if there are no endings. For the
+ * root, only the files directly in it.
  */
 export function readFiles(directory: string, ...endings: string[]): SourceFile[] {
   return readdirSync(join(root, directory), { withFileTypes: true, recursive: directory !== '.' })
@@ -37,7 +37,7 @@ export function readFiles(directory: string, ...endings: string[]): SourceFile[]
     .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
 }
 
-/** Everything that `file` imports: statically, dynamically, as a type, or by passing it on. */
+/** Everything that `file` imports: static and dynamic imports, types, and exports from other files. */
 export function importsOf(file: SourceFile): Import[] {
   const imports: Import[] = [];
   const add = (node: ts.Node | undefined, typeOnly: boolean) => {

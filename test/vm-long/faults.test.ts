@@ -1,6 +1,6 @@
-// What must hold when a process dies under a box on a real micro-VM: writer, supervisor, worker, the VM itself, and all
-// of them one after another while commands run. The same promises as for containers; slow where the host is emulated,
-// so few boxes and in order.
+// Tests what must hold when a process dies under a box on a real micro-VM: writer, supervisor, gateway, keeper, worker
+// and the VM itself, while commands run. The promises are the same as for containers. It is slow on an emulated host,
+// so there are few boxes.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -14,7 +14,7 @@ import { processesOf } from '../support/host/processes.ts';
 
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
 const lines = 300;
-/** About 3 seconds on a fast host. */
+/** Takes about 3 seconds on a fast host. */
 const count = `i=0; while [ $i -lt ${lines} ]; do echo line-$i; i=$((i+1)); [ $((i%20)) = 0 ] && sleep 0.2; done`;
 let server: CrashServer;
 let id: string;
@@ -33,7 +33,7 @@ afterAll(async () => {
 
 const shell = (script: string) => server.client.startExec('vm', { cmd: ['sh', '-c', script] });
 const run = async (script: string) => collect(server.client, await shell(script));
-/** Commands run again: the box has a worker, whatever died. */
+/** Waits until commands run again, so the box has a worker. */
 const works = () =>
   eventually(
     'commands run',
@@ -56,7 +56,7 @@ async function begin() {
 
 describe('a command on a micro-VM', () => {
   it.each(['writer', 'supervisor', 'gateway'] as const)(
-    'keeps every byte over the death of the %s, and its row is there',
+    'keeps every byte and its row when the %s dies',
     async (role) => {
       const before = await bootId();
       const { exec, output } = await begin();
@@ -72,7 +72,7 @@ describe('a command on a micro-VM', () => {
     },
   );
 
-  it('keeps every byte when the keeper dies and serve comes again', async () => {
+  it('keeps every byte when the keeper dies and serve starts again', async () => {
     const before = await bootId();
     const { output } = await begin();
     await server.kill('keeper');
@@ -84,7 +84,7 @@ describe('a command on a micro-VM', () => {
     expect(await bootId()).toBe(before);
   });
 
-  it('ends as failed with its worker, and says from where on output may be missing; the VM lives on', async () => {
+  it('ends as failed with its worker, says after which seq output may be missing, and the VM lives on', async () => {
     const before = await bootId();
     const { exec, output } = await begin();
     await server.kill('worker', id);
@@ -98,7 +98,7 @@ describe('a command on a micro-VM', () => {
     expect((await run('ps | grep -c "[l]ine-"')).stdout).toBe('0\n');
   });
 
-  it('ends with its VM: the box is stopped, keeps its disk, and starts again', async () => {
+  it('ends with its VM, and the box is stopped, keeps its disk, and can start again', async () => {
     await run('echo kept > /root/file; sync');
     const before = await bootId();
     const { exec, output } = await begin();
@@ -115,14 +115,14 @@ describe('a command on a micro-VM', () => {
   });
 });
 
-it('a micro-VM that runs for a box of its own that is in no database is ended, and its disk set aside', async () => {
+it('a micro-VM of this server whose box is in no database is ended, and its disk is kept aside', async () => {
   const home = join(server.stateDir, 'boxes', id);
   const { lostDir } = statePaths(server.stateDir);
   const vm = await findVmProcesses(home);
   expect(vm.length).toBeGreaterThan(0);
   const others = async () =>
     (await processesOf(server.stateDir)).filter(({ pid }) => vm.every((entry) => entry.pid !== pid));
-  await server.kill('keeper'); // It would start the others again.
+  await server.kill('keeper'); // The keeper would start the others again.
   for (const { pid } of await others()) killQuietly(pid, 'SIGKILL');
   await eventually('the VM is all that is left', async () => (await others()).length === 0);
   expect((await findVmProcesses(home)).length).toBe(vm.length);

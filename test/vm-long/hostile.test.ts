@@ -1,6 +1,6 @@
-// What a hostile command in a micro-VM can do: it is root of a kernel of its own and may ruin that. What is tried here
-// must end there: the host, other boxes, and what boxes share (volumes, the driver's programs, the disk of an image)
-// stay as they were.
+// Attacks by a hostile command in a micro-VM. It is root of its own kernel and may ruin it, but each attack must end
+// there: the host, other boxes, and what boxes share (volumes, the programs of the driver, the disk of an image) stay
+// unchanged.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
@@ -37,7 +37,7 @@ async function sh(name: string, script: string) {
 }
 
 describe('a hostile command in a micro-VM', () => {
-  attack("sees the host: its processes, mounts, name, interfaces, or BoxRun's settings", async () => {
+  attack('sees processes, mounts, name or interfaces of the host, or the settings of BoxRun', async () => {
     const seen = await sh(
       'hostile',
       'ps; cat /proc/mounts; hostname; ls /sys/class/net; env; cat /proc/*/environ | tr "\\0" "\\n"; cat /proc/cmdline',
@@ -46,26 +46,26 @@ describe('a hostile command in a micro-VM', () => {
       expect(seen.out).not.toContain(secret);
     expect(seen.out.split('\n')).not.toContain(hostname());
     expect((await sh('hostile', 'uname -r')).out).not.toBe(execFileSync('uname', ['-r'], { encoding: 'utf8' }).trim());
-    return 'a kernel, processes, mounts and a name of its own';
+    return 'it has its own kernel, processes, mounts and name';
   });
 
-  attack('writes to a volume that is read-only, also after it is mounted anew', async () => {
+  attack('writes to a read-only volume, also after mounting it again', async () => {
     const script =
       'echo x > /shared/file; touch /shared/new; mount -o remount,rw /shared; echo x > /shared/file; rm -f /shared/file; ' +
       'tag=$(grep " /shared " /proc/mounts | cut -d" " -f1); mkdir -p /tmp/again; mount -t virtiofs "$tag" /tmp/again; echo x > /tmp/again/file; touch /tmp/again/new; ls /tmp/again';
     await sh('hostile', script);
     expect(readFileSync(join(dir, 'file'), 'utf8')).toBe('as it was\n');
     expect(execFileSync('ls', [dir], { encoding: 'utf8' })).toBe('file\n');
-    return 'the host does not take it';
+    return 'the host does not write it';
   });
 
   attack('leaves a volume by a link or by ..', async () => {
     const { out } = await sh('hostile', 'cat /shared/../etc/hostname /shared/../../etc/hostname 2>&1; ls /shared/..');
     expect(out.split('\n')).not.toContain(hostname());
-    return 'what is above it is the box';
+    return 'the directory above it is the one of the box';
   });
 
-  attack("replaces the driver's programs for other boxes", async () => {
+  attack('replaces the programs of the driver for other boxes', async () => {
     await sh(
       'hostile',
       'for m in $(grep virtiofs /proc/mounts | cut -d" " -f2); do mount -o remount,rw $m; for f in $m/*; do echo x > $f; rm -f $f; done; done',
@@ -74,10 +74,10 @@ describe('a hostile command in a micro-VM', () => {
     expect((await server.client.create({ ...small, name: 'third' })).status).toBe('running');
     expect(await sh('third', 'echo well')).toMatchObject({ out: 'well', code: 0 });
     await server.client.removeBox('third', { force: true });
-    return 'boxes that are there and new ones run as before';
+    return 'existing boxes and new ones run as before';
   });
 
-  attack('reaches a service of the host, or anything, over the network', async () => {
+  attack('reaches a service of the host, or any other, over the network', async () => {
     const listening = createServer((socket) => socket.end('secret')).listen(0, '0.0.0.0');
     await once(listening, 'listening');
     const { port } = listening.address() as AddressInfo;
@@ -98,7 +98,7 @@ describe('a hostile command in a micro-VM', () => {
     return `${addresses.length} addresses: ${out.split('\n')[0] ?? 'no answer'}`;
   });
 
-  attack('fills its disk: the host loses no more than the box may have', async () => {
+  attack('fills its disk, to make the host lose more than the size of the box', async () => {
     const free = () => {
       const { bavail, bsize } = statfsSync(server.stateDir);
       return (bavail * bsize) / 2 ** 20;
@@ -115,7 +115,7 @@ describe('a hostile command in a micro-VM', () => {
     return `${err.split('\n').find((line) => /space/.test(line)) ?? err}; ${lost.toFixed(0)} MB of the host`;
   });
 
-  attack('uses up its memory and its processes: its neighbour does not notice', async () => {
+  attack('uses up its memory and its processes, to disturb its neighbour', async () => {
     const bomb = 'f() { f | f & }; f; x=a; while :; do x=$x$x; done';
     const exec = await server.client.startExec('hostile', { cmd: ['sh', '-c', bomb], timeout_ms: 4_000 });
     const during = await sh('neighbour', 'echo well');
@@ -125,7 +125,7 @@ describe('a hostile command in a micro-VM', () => {
     return `it ended with ${exit.error ?? `exit code ${exit.exitCode ?? '?'}`}`;
   });
 
-  attack('overwrites every block device that it finds: others made of the same image are whole', async () => {
+  attack('overwrites every block device that it finds, to damage other boxes of the same image', async () => {
     await server.client.removeBox('hostile', { force: true });
     await server.client.create({ ...small, name: 'hostile' });
     await sh(
@@ -139,6 +139,6 @@ describe('a hostile command in a micro-VM', () => {
       out: expect.stringContaining('well') as unknown,
       code: 0,
     });
-    return 'its own disk is all that is gone';
+    return 'only its own disk is damaged';
   });
 });

@@ -1,4 +1,4 @@
-// What the engine is asked to make, and what it is not asked at all.
+// Tests the options that the driver gives to BoxLite, and the specifications that it refuses before BoxLite is called.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-describe('checking a specification', () => {
+describe('checking a specification of a box', () => {
   const volume = (guestPath: string, hostPath = tmpdir()) => ({
     host_path: hostPath,
     guest_path: guestPath,
@@ -45,7 +45,7 @@ describe('checking a specification', () => {
     ['a volume over the tools', { volumes: [volume('/.boxrun/')] }, /cannot be mounted at/],
     ['a volume inside the tools', { volumes: [volume('/x/../.boxrun/cg')] }, /cannot be mounted at/],
     ['two volumes at one place', { volumes: [volume('/data'), volume('/data/')] }, /two volumes/],
-    ['a volume that is not there', { volumes: [volume('/data', '/no/such/place')] }, /there is no \/no\/such\/place/],
+    ['a volume that does not exist', { volumes: [volume('/data', '/no/such/place')] }, /there is no \/no\/such\/place/],
   ] as const)('refuses %s', async (_name, change, message) => {
     const code = 'volumes' in change && !message.source.includes('there is no') ? 'VALIDATION_ERROR' : 'RUNTIME_ERROR';
     await expect(checkSpec({ ...spec, ...change })).rejects.toMatchObject({
@@ -61,7 +61,7 @@ describe('checking a specification', () => {
   });
 });
 
-it('keeps variables that steer the engine out of the box', () => {
+it('the environment of a box has no variables that control the engine', () => {
   const env = { BOXLITE_EXECUTOR: 'guest', BOXRUN_TOKEN: 'x', MY_BOXLITE_X: '1', PATH: '/bin' };
   expect(boxEnvironment(env)).toEqual([
     ['MY_BOXLITE_X', '1'],
@@ -69,12 +69,12 @@ it('keeps variables that steer the engine out of the box', () => {
   ]);
 });
 
-describe('options for the engine', () => {
-  it('let the box outlive its process and never boot by itself', () => {
+describe('the options for the engine', () => {
+  it('let the box outlive its process, and never start it automatically', () => {
     expect(engineOptions(spec, '/tools')).toMatchObject({ detach: true, autoRemove: false, autoResume: false });
   });
 
-  it('name the image in full, or the layout directory', () => {
+  it('have the full name of the image, or its layout directory', () => {
     expect(engineOptions(spec, '/tools').image).toBe('docker.io/library/alpine:3.20');
     const layout = { kind: 'layout', name: 'base', layoutDir: '/images/base', digest: 'sha256:0' } as const;
     expect(engineOptions({ ...spec, image: layout }, '/tools')).toMatchObject({ rootfsPath: '/images/base' });
@@ -88,7 +88,7 @@ describe('options for the engine', () => {
     ]);
   });
 
-  it('switch the network, and the filter that volumes cannot live with', () => {
+  it('switch the network, and switch off the filter that does not work with volumes', () => {
     expect(engineOptions(spec, '/t')).toMatchObject({
       network: { outbound: { mode: 'disabled' } },
       security: { jailerEnabled: true, seccompEnabled: true },

@@ -1,5 +1,5 @@
-// The command wrapper: its arguments, and its script run for real by busybox on this machine, with a directory in place
-// of the cgroups.
+// Tests the wrapper of commands: its arguments, and its script, which busybox runs on this machine with a directory in
+// place of the cgroups.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,7 +28,7 @@ describe('wrapping a command', () => {
     expect(args.slice(3)).toEqual(['exec_1', '/root', '24', '80', '', '0', 'ls', '-l']);
   });
 
-  it('sets variables that a shell would swallow behind its back', () => {
+  it('passes variables as arguments if a shell would change or drop them', () => {
     const { args, env } = wrapCommand({
       ...plain,
       env: [
@@ -48,13 +48,13 @@ describe('wrapping a command', () => {
   });
 });
 
-it('gives 128+n for signal n', () => {
+it('the exit code of a command that signal n kills is 128 plus n', () => {
   expect([0, 7, 255, -9, -15].map(exitCodeOf)).toEqual([0, 7, 255, 137, 143]);
 });
 
 const busybox = ['/bin/busybox', '/usr/bin/busybox'].find((path) => existsSync(path));
 
-describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
+describe.skipIf(busybox === undefined)('the command wrapper in busybox', () => {
   let dir = '';
 
   beforeAll(() => {
@@ -71,7 +71,7 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  /** Runs it as a box would, but with paths of this test. */
+  /** Runs the wrapper as a box does, but with the paths of this test. */
   function run(command: Partial<WrappedCommand>, depth = 'max') {
     const wrapped = wrapCommand({ ...plain, workdir: dir, ...command });
     const group = join(dir, 'tools', 'cg', command.execId ?? 'exec_1');
@@ -87,12 +87,12 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
     expect(run({ cmd: ['show', 'a  b*', ''] })).toEqual({ exit: 0, stdout: 'show 2 a  b*\n', stderr: '' });
   });
 
-  it('gives the command the name it was called by', () => {
+  it('gives the command its name as argument 0', () => {
     const { stdout } = run({ cmd: ['cat', '/proc/self/cmdline'] });
     expect(stdout).toBe('cat\0/proc/self/cmdline\0');
   });
 
-  it('adds nothing to the environment, and loses nothing of it', () => {
+  it('neither adds nor removes variables of the environment', () => {
     const env: [string, string][] = [
       ['A', "it's\n$x"],
       ['odd.name', 'b'],
@@ -106,7 +106,7 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
     expect(run({ cmd: ['env'] }).stdout).toMatch(/^PATH=[^\n]*\n$/);
   });
 
-  it('keeps the order of arguments when it sets odd variables', () => {
+  it('keeps the order of arguments when it sets unusual variables', () => {
     expect(
       run({
         cmd: ['show', 'first', 'second'],
@@ -118,12 +118,12 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
     ).toBe('show 2 first\n');
   });
 
-  it('searches PATH for the command, not the programs of busybox', () => {
+  it('searches PATH for the command, and not the programs of busybox', () => {
     expect(run({ cmd: ['udhcpd'] })).toEqual({ exit: 127, stdout: '', stderr: 'boxrun: udhcpd: command not found\n' });
     expect(run({ cmd: [''] })).toEqual({ exit: 127, stdout: '', stderr: 'boxrun: : command not found\n' });
   });
 
-  it('says why a command cannot be run', () => {
+  it('prints why a command cannot be run', () => {
     expect(run({ cmd: ['locked'] })).toEqual({
       exit: 126,
       stdout: '',
@@ -134,7 +134,7 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
     expect(run({ cmd: ['/usr'] })).toEqual({ exit: 126, stdout: '', stderr: 'boxrun: /usr: Is a directory\n' });
   });
 
-  it('fails with 1 when the directory is missing', () => {
+  it('fails with 1 if the working directory does not exist', () => {
     expect(run({ workdir: "/a 'b" })).toEqual({
       exit: 1,
       stdout: '',
@@ -145,7 +145,7 @@ describe.skipIf(busybox === undefined)('the wrapper, run by busybox', () => {
     );
   });
 
-  it('runs nothing when it has been killed before it started', () => {
+  it('runs nothing if the command was killed before it started', () => {
     expect(run({ cmd: ['show'] }, '0')).toEqual({ exit: 137, stdout: '', stderr: '' });
   });
 });

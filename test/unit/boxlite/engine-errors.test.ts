@@ -1,9 +1,9 @@
-// What the engine's messages become, one row each.
+// Tests which error of the catalogue each message of BoxLite becomes, one row each.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { engineError, isNotRunningError } from '../../../src/worker/drivers/boxlite/engine-errors.ts';
 
-describe('errors of the engine', () => {
+describe('an error of the engine', () => {
   it.each([
     [
       "storage error: Failed to pull image 'x' after trying 1 registry: manifest unknown",
@@ -38,7 +38,7 @@ describe('errors of the engine', () => {
     ['portal error: Guest did not answer: timed out', 'TIMEOUT', null],
     ['gRPC transport error: broken', 'RUNTIME_ERROR', null],
     ['something new', 'RUNTIME_ERROR', null],
-  ])('%s', (text, code, hint) => {
+  ])('has a code and a hint for the message: %s', (text, code, hint) => {
     const error = engineError(new Error(text), 'doing it');
     expect(error.code).toBe(code);
     expect(error.message).toBe(`doing it: ${text}`);
@@ -46,12 +46,12 @@ describe('errors of the engine', () => {
     else expect(error.hint).toMatch(hint);
   });
 
-  it('keeps an error of the catalogue as it is', () => {
+  it('stays the same if it is from the catalogue', () => {
     const error = new BoxRunError('TIMEOUT', 'slow');
     expect(engineError(error, 'doing it')).toBe(error);
   });
 
-  it('keeps whole reports out of the message', () => {
+  it('has a short message without whole reports', () => {
     expect(engineError(new Error('engine reported an error: x\n\nLogs:\nmany'), 'doing it').message).toBe(
       'doing it: engine reported an error: x',
     );
@@ -65,7 +65,7 @@ describe('errors of the engine', () => {
   });
 });
 
-it('knows when the engine means that the box is not running', () => {
+it('isNotRunningError is true only for messages about a box that is not running', () => {
   expect(isNotRunningError(new Error('stopped: Box x'))).toBe(true);
   expect(isNotRunningError(new Error('invalid state: Cannot exec box x: it is stopped'))).toBe(true);
   expect(isNotRunningError(new Error('internal error: spawn_failed: x'))).toBe(false);

@@ -1,5 +1,5 @@
-// An exec handle over an engine that is played by the test: pieces of text become bytes, the leader's end counts, and a
-// lost connection is not taken for a result.
+// Tests the handle of a command against a double of BoxLite. Pieces of text become bytes, the exit of the leader ends
+// the command, and a lost connection is not taken for a result.
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -21,7 +21,7 @@ interface Played {
   readonly stdout?: readonly (string | Promise<string>)[];
   readonly stderr?: readonly string[];
   readonly exitCode?: number | Promise<number>;
-  /** The streams stay open, as by a child in the background. */
+  /** The streams stay open, as with a child in the background. */
   readonly open?: boolean;
 }
 
@@ -66,8 +66,8 @@ function handle(played: ReturnType<typeof play>, more: Partial<ExecDeps> = {}) {
   });
 }
 
-describe('an exec handle', () => {
-  it('joins pieces that come together into one', async () => {
+describe('the handle of a command', () => {
+  it('joins pieces that arrive together', async () => {
     const played = play({ stdout: Array.from({ length: 50 }, () => 'ä'.repeat(512)) });
     const { stdout } = await handle(played);
     const chunks: Buffer[] = [];
@@ -76,7 +76,7 @@ describe('an exec handle', () => {
     expect(chunks.length).toBeLessThan(5);
   });
 
-  it('stops reading the engine when nobody reads it', async () => {
+  it('stops reading from the engine while no reader takes the output', async () => {
     const played = play({ stdout: Array.from({ length: 1000 }, () => 'x'.repeat(1024)), open: true });
     const { stdout } = await handle(played);
     stdout.once('readable', () => undefined);
@@ -90,17 +90,17 @@ describe('an exec handle', () => {
     while (bytes < 1000 * 1024) await delay(5);
   });
 
-  it('ends with the leader, though children hold the streams', async () => {
+  it('ends with the leader, even if children hold the streams', async () => {
     const { exit } = await handle(play({ stdout: ['out'], exitCode: 3, open: true }));
     expect(await exit).toEqual({ exitCode: 3 });
   });
 
-  it('takes -1 for SIGHUP where nothing was lost', async () => {
+  it('takes -1 for SIGHUP if no connection was lost', async () => {
     const { exit } = await handle(play({ exitCode: -1 }));
     expect(await exit).toEqual({ exitCode: 129 });
   });
 
-  it('takes -1 for a lost connection where the engine says so, and leaves nothing of the command', async () => {
+  it('takes -1 for a lost connection if the engine reports one, and kills the rest of the command', async () => {
     let kills = 0;
     const played = play({
       stderr: ['before\n', 'Attach stream error: status: Unknown\n'],
@@ -112,14 +112,14 @@ describe('an exec handle', () => {
     expect(kills).toBe(1);
   });
 
-  it('is lost at once when the VM ends, whatever the engine says', async () => {
+  it('reports the command as lost at once when the VM ends', async () => {
     const { exit } = await handle(play({ exitCode: new Promise<number>(() => undefined) }), {
       engineEnd: Promise.resolve('the VM is gone'),
     });
     expect(await exit).toEqual({ lost: 'the VM is gone' });
   });
 
-  it('closes the input of a command that has none, and passes the input of one that has', async () => {
+  it('closes the input of a command without input, and passes it on otherwise', async () => {
     const without = play({});
     await handle(without);
     expect(without.stdinClosed()).toBe(1);

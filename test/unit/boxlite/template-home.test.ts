@@ -1,5 +1,5 @@
-// Homes that begin where an earlier one has come to: with its guest's disk and its image's index, under their own name,
-// and with nobody's box.
+// Tests homes that are copied from the home of an earlier box with the same image. They have its guest disk and its
+// image index under their own name, and nothing of its box.
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -14,7 +14,7 @@ interface Homes {
   readonly path: (box: string) => string;
 }
 
-/** A home as the engine leaves it (version 0.10.0), its database open as long as the test runs. */
+/** A home as BoxLite 0.10.0 leaves it. Its database stays open during the test. */
 function homes(): Homes & { readonly first: string } {
   const top = temporaryDirectory();
   const path = (box: string) => join(top, 'boxes', box);
@@ -55,7 +55,7 @@ function rows(home: string, sql: string): unknown[] {
 }
 
 describe('a template home', () => {
-  it('gives another home disk and index under its own name, and nothing of the first box', async () => {
+  it('gives another home its disk and index under the new name, and nothing of the first box', async () => {
     const { imagesDir, first, path } = homes();
     const template = createTemplateHome(imagesDir, image);
     await template.keep(first);
@@ -73,10 +73,10 @@ describe('a template home', () => {
         expect(rows(home, `SELECT * FROM ${table}`)).toEqual([]);
       expect(readFileSync(join(home, 'db', 'boxlite.db'), 'latin1')).not.toContain('of-the-first-box');
     }
-    expect(rows(first, 'SELECT id FROM box_config')).toEqual([['a']]); // The home that it was made of is as it was.
+    expect(rows(first, 'SELECT id FROM box_config')).toEqual([['a']]); // The source of the template has not changed.
   });
 
-  it('is for one image', async () => {
+  it('is used for one image only', async () => {
     const { imagesDir, first, path } = homes();
     await createTemplateHome(imagesDir, image).keep(first);
     expect(
@@ -84,7 +84,7 @@ describe('a template home', () => {
     ).toBe(false);
   });
 
-  it('leaves alone a home that has been opened', async () => {
+  it('does not change a home that has been opened', async () => {
     const { imagesDir, first } = homes();
     const template = createTemplateHome(imagesDir, image);
     await template.keep(first);
@@ -93,7 +93,7 @@ describe('a template home', () => {
     expect(readFileSync(join(first, 'db', 'boxlite.db'))).toEqual(before);
   });
 
-  it('is not made of a damaged database, and leaves nothing behind', async () => {
+  it('is not made from a damaged database, and leaves nothing behind', async () => {
     const { imagesDir, first, path } = homes();
     for (const name of ['boxlite.db', 'boxlite.db-wal'])
       writeFileSync(join(first, 'db', name), Buffer.alloc(16_384, 7));
@@ -103,11 +103,11 @@ describe('a template home', () => {
     expect(await template.seed(path('box_second000000'))).toBe(false);
   });
 
-  it('that cannot be put into a home leaves nothing in it', async () => {
+  it('leaves nothing in a home into which it cannot be copied', async () => {
     const { imagesDir, first, path } = homes();
     const template = createTemplateHome(imagesDir, image);
     await template.keep(first);
-    mkdirSync(join(path('box_third0000000'), 'bases', 'ZOt9.ext4'), { recursive: true }); // In the way of a link.
+    mkdirSync(join(path('box_third0000000'), 'bases', 'ZOt9.ext4'), { recursive: true }); // In the place of a link.
     await expect(template.seed(path('box_third0000000'))).rejects.toThrow('EEXIST');
     expect(readdirSync(path('box_third0000000'))).toEqual([]);
   });

@@ -1,4 +1,5 @@
-// Parsers around the VM's process: whose it is, what it used, why it ended; and the watch on its socket.
+// Tests the parsers for the process of a VM: which box it belongs to, what it used, and why it ended. Also tests the
+// watch on its socket.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
@@ -10,7 +11,7 @@ import { reasonOf } from '../../../src/worker/drivers/boxlite/vm/diagnosis.ts';
 import { belongsToHome, parseUsage } from '../../../src/worker/drivers/boxlite/home/vm-processes.ts';
 import { watchVm } from '../../../src/worker/drivers/boxlite/vm/vm-watch.ts';
 
-describe('whose process it is', () => {
+describe('a process on the host', () => {
   const homes = ['/state/boxes/box_a'];
 
   it.each([
@@ -19,18 +20,18 @@ describe('whose process it is', () => {
     ['the shim of a box whose home has a longer name', ['/state/boxes/box_ab/boxes/x/bin/boxlite-shim'], false],
     ['an editor that looks at the home', ['vi', '/state/boxes/box_a/boxes/x/shim.stderr'], false],
     ['a kernel thread', [''], false],
-  ])('%s', (_name, argv, belongs) => {
+  ])('is matched to its home if it is %s', (_name, argv, belongs) => {
     expect(belongsToHome(argv, homes)).toBe(belongs);
   });
 });
 
-it('reads CPU time and memory past a name with spaces and parentheses', () => {
+it('parseUsage reads CPU time and memory after a name with spaces and parentheses', () => {
   const stat =
     '155 (box) shim)) S 154 155 155 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 7 0 1199 1000000 2560 18446744073709551615';
   expect(parseUsage(stat)).toEqual({ cpuSeconds: 3, memoryBytes: 2560 * 4096 });
 });
 
-describe('why the VM ended', () => {
+describe('the reason for the end of a VM', () => {
   it.each([
     ['{"type":"signal","exit_code":159,"signal":"SIGSYS"}', '', '', 'the VM was killed by SIGSYS'],
     ['{"type":"panic","exit_code":101,"message":"no memory\\nat x","location":"x"}', '', '', 'the VM ended: no memory'],
@@ -43,7 +44,7 @@ describe('why the VM ended', () => {
     ],
     ['{"type":"sig', '', '', 'the VM is gone'],
     ['', '', '', 'the VM is gone'],
-  ])('%s %s %s', (shim, init, stderr, reason) => {
+  ])('is read from the reports "%s", "%s" and "%s"', (shim, init, stderr, reason) => {
     expect(reasonOf(shim, init, stderr)).toBe(reason);
   });
 });
@@ -65,7 +66,7 @@ describe('the watch on a VM', () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it('tells when the process is gone whose socket it was', async () => {
+  it('reports the end when the process of the socket has ended', async () => {
     let ends = 0;
     const watch = watchVm({ socketPath: join(dir, 's'), isVmAlive: async () => false, onEnd: () => void (ends += 1) });
     await once(server, 'connection');
@@ -77,7 +78,7 @@ describe('the watch on a VM', () => {
     watch.stop();
   });
 
-  it('connects again when only the connection is gone', async () => {
+  it('connects again if only the connection has ended', async () => {
     let ends = 0;
     const watch = watchVm({ socketPath: join(dir, 's'), isVmAlive: async () => true, onEnd: () => void (ends += 1) });
     await once(server, 'connection');
@@ -87,7 +88,7 @@ describe('the watch on a VM', () => {
     watch.stop();
   });
 
-  it('says nothing once it was stopped', async () => {
+  it('reports nothing after it was stopped', async () => {
     let ends = 0;
     const watch = watchVm({ socketPath: join(dir, 's'), isVmAlive: async () => false, onEnd: () => void (ends += 1) });
     await once(server, 'connection');

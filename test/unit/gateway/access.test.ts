@@ -1,4 +1,5 @@
-// Who has shown a token, or a cookie that stands for one; and how many streams a client may have open.
+// Tests who may use the API: a client with the token, or with a cookie that stands for the token. Also tests how many
+// streams a client may have open.
 import { EventEmitter } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,7 +22,7 @@ const pairOf = (cookie: string) => cookie.split(';')[0] ?? '';
 describe('a token', () => {
   const access = createAccess({ token, cookieKey });
 
-  it.each([`Bearer ${token}`, `bearer  ${token} `])('is shown by %j', (authorization) => {
+  it.each([`Bearer ${token}`, `bearer  ${token} `])('is accepted in the header %j', (authorization) => {
     expect(() => {
       access.check(withHeaders({ authorization }));
     }).not.toThrow();
@@ -37,14 +38,14 @@ describe('a token', () => {
     `Basic ${token}`,
     token,
     `Bearer x ${token}`,
-  ])('is not shown by %j', (authorization) => {
+  ])('is refused in the header %j', (authorization) => {
     const headers = authorization === undefined ? {} : { authorization };
     expect(() => {
       access.check(withHeaders(headers));
     }).toThrow(unauthorized);
   });
 
-  it('is not asked for where the code of a link stands for it, nor where there is none', () => {
+  it('is not required for the login with a link, nor if the server has no token', () => {
     expect(() => {
       access.check(withHeaders({}, '/ui/login'));
     }).not.toThrow();
@@ -59,24 +60,24 @@ describe('a token', () => {
   });
 });
 
-describe('a cookie', () => {
+describe('a login cookie', () => {
   let now = 1_000_000;
   const access = createAccess({ token, cookieKey, now: () => now });
   const cookie = access.newCookie();
 
-  it('is for this server alone, and for no script', () => {
+  it('is for this server only, and no script can read it', () => {
     expect(cookie).toMatch(/^boxrun_[0-9a-f]{8}=\S+; Path=\/; Max-Age=43200; HttpOnly; SameSite=Strict$/);
     expect(cookie).not.toContain(token);
   });
 
-  it('stands for the token at any gateway, among other cookies', () => {
+  it('is accepted by any gateway, and among other cookies', () => {
     const other = createAccess({ token, cookieKey, now: () => now });
     expect(() => {
       other.check(withHeaders({ cookie: `a=b; ${pairOf(cookie)}; c=d` }));
     }).not.toThrow();
   });
 
-  it("does not when it was changed, is another server's, of another token, or too old", () => {
+  it('is refused if it was changed, is from another server, is for another token, or is too old', () => {
     const [name, value = ''] = pairOf(cookie).split('=');
     const [, nonce, signature] = value.split('.');
     for (const forged of [
@@ -104,7 +105,7 @@ describe('a cookie', () => {
   });
 });
 
-it('keeps the key of cookies in a file for its owner alone, the same for all who ask', () => {
+it('the gateway keeps the key of cookies in a private file, the same for every call', () => {
   const dir = mkdtempSync(join(tmpdir(), 'boxrun-test-key-'));
   const path = join(dir, 'cookie.key');
   const key = loadCookieKey(path);
@@ -118,13 +119,13 @@ it('keeps the key of cookies in a file for its owner alone, the same for all who
 });
 
 describe('the code of a link', () => {
-  it('is good once', () => {
+  it('is accepted once', () => {
     const codes = createUiCodes();
     const code = codes.issue();
     expect([codes.redeem(`${code}x`), codes.redeem(code), codes.redeem(code)]).toEqual([false, true, false]);
   });
 
-  it('is good for a minute', () => {
+  it('is accepted for a minute', () => {
     let now = 0;
     const codes = createUiCodes(() => now);
     const [early, late] = [codes.issue(), codes.issue()];
@@ -134,21 +135,21 @@ describe('the code of a link', () => {
     expect(codes.redeem(late)).toBe(false);
   });
 
-  it('makes the oldest void when there are too many', () => {
+  it('is refused if it is the oldest of too many', () => {
     const codes = createUiCodes();
     const issued = Array.from({ length: 101 }, () => codes.issue());
     expect(issued.map((code) => codes.redeem(code)).filter((good) => !good)).toHaveLength(1);
   });
 });
 
-it('gives each client so many streams, and a place back when one closes', () => {
+it('each client may have a limited number of streams, and a closed one is free again', () => {
   const connection = (remoteAddress?: string, destroyed = false) =>
     Object.assign(new EventEmitter(), { remoteAddress, destroyed });
   const places = createStreamPlaces(2);
   const first = connection('a');
   places.take(first);
   places.take(connection('a'));
-  places.take(connection('a', true)); // Closed already: it takes none.
+  places.take(connection('a', true)); // This connection has closed already and takes no place.
   const tooMany = expect.objectContaining({ code: 'TOO_MANY_REQUESTS', status: 429 }) as Error;
   expect(() => {
     places.take(connection('a'));

@@ -1,4 +1,5 @@
-// Answers that are kept while nothing is committed: never older than the last commit before the question.
+// Tests the cache of answers, which is valid while nothing is committed. A cached answer is never older than the last
+// commit before the request.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createAnswerCache, type Answer } from '../../../src/gateway/reads/answer-cache.ts';
@@ -19,7 +20,7 @@ function createCounted() {
     lose() {
       version = null;
     },
-    /** As a request that comes alone. */
+    /** Like a request that arrives alone. */
     async get(key = 'a') {
       await nextTurn();
       return (
@@ -36,7 +37,7 @@ function createCounted() {
   };
 }
 
-it('reads once while nothing is committed, and again after a commit', async () => {
+it('the cache reads once while nothing is committed, and again after a commit', async () => {
   const counted = createCounted();
   expect([await counted.get(), await counted.get(), counted.reads]).toEqual([
     '{"value":"first"}',
@@ -51,7 +52,7 @@ it('reads once while nothing is committed, and again after a commit', async () =
   ]);
 });
 
-it('asks the database once for requests that come together', async () => {
+it('the cache asks the database once for requests that arrive together', async () => {
   let asked = 0;
   const cache = createAnswerCache({ version: () => ++asked });
   const ask = () => cache.get('a', async () => answerOf({ value: 'first' }));
@@ -62,7 +63,7 @@ it('asks the database once for requests that come together', async () => {
   expect(asked).toBe(2);
 });
 
-it('does not keep what was read while something was committed', async () => {
+it('the cache does not keep an answer that was read during a commit', async () => {
   const counted = createCounted();
   await counted.cache.get('a', async () => {
     counted.change('second');
@@ -71,7 +72,7 @@ it('does not keep what was read while something was committed', async () => {
   expect(await counted.get()).toBe('{"value":"second"}');
 });
 
-it('keeps nothing that is not there, and nothing while the database cannot say', async () => {
+it('the cache keeps no missing rows, and nothing while the database cannot tell its version', async () => {
   const counted = createCounted();
   expect(await counted.cache.get('a', async () => null)).toBeNull();
   expect(await counted.get()).toBe('{"value":"first"}');
@@ -81,7 +82,7 @@ it('keeps nothing that is not there, and nothing while the database cannot say',
   expect(counted.reads).toBe(3);
 });
 
-it('forgets everything at its bound', async () => {
+it('the cache removes everything when it reaches its limit', async () => {
   const { cache } = createCounted();
   let reads = 0;
   const half = async () => {

@@ -1,5 +1,5 @@
-// The application with doubles behind it: what it asks of the supervisor, and how failures of other processes reach
-// clients.
+// Tests the application against doubles of the other processes: what it requests from the supervisor, and how the
+// failures of other processes reach clients.
 import { pino } from 'pino';
 import { describe, expect, it, vi } from 'vitest';
 import { createAnswerCache } from '../../../src/gateway/reads/answer-cache.ts';
@@ -80,7 +80,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
   };
 }
 
-it('answers 503 with Retry-After while the supervisor is away', async () => {
+it('the gateway answers 503 with Retry-After while the supervisor is away', async () => {
   const app = await createApp(createParts());
   const answer = await app.inject({ method: 'POST', url: '/v1/boxes', payload: { image: 'base' } });
   expect(answer.statusCode).toBe(503);
@@ -94,7 +94,7 @@ it('answers 503 with Retry-After while the supervisor is away', async () => {
   expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
 });
 
-it('says nothing of what nobody foresaw but where to look', async () => {
+it('the gateway tells clients nothing about an unexpected error except where to look', async () => {
   const rows = { ...createParts().rows, boxes: () => Promise.reject(new Error('SELECT secret FROM table')) };
   const app = await createApp(createParts({ rows }));
   const answer = await app.inject({ url: '/v1/boxes' });
@@ -103,7 +103,7 @@ it('says nothing of what nobody foresaw but where to look', async () => {
   expect(answer.body).not.toContain('secret');
 });
 
-it('keeps reserved environment keys from the engine', async () => {
+it('the gateway removes reserved environment keys before a request reaches the engine', async () => {
   const request = vi.fn(() => Promise.resolve({ id: 'box_a' }));
   const app = await createApp(createParts({ supervisor: { request: request as never } }));
   const env = { A: '1', BOXLITE_HOME: '/x', BOXRUN_DB: '/y', XBOXRUN_: 'kept' };
@@ -124,7 +124,7 @@ it('keeps reserved environment keys from the engine', async () => {
   );
 });
 
-it('removes by id or name, with force only where it is asked for', async () => {
+it('the gateway removes a box by id or name, and uses force only on request', async () => {
   const request = vi.fn(() => Promise.resolve(null));
   const app = await createApp(createParts({ supervisor: { request: request as never } }));
   for (const [query, force] of [
@@ -138,33 +138,33 @@ it('removes by id or name, with force only where it is asked for', async () => {
   expect((await app.inject({ method: 'DELETE', url: '/v1/boxes/web?force=maybe' })).statusCode).toBe(422);
 });
 
-it('asks a request that came by TCP for its name, not one of the Unix socket', async () => {
+it('the gateway checks the host name of requests over TCP, but not over the Unix socket', async () => {
   const request = { url: '/v1/info', headers: { host: 'evil.example' } };
   expect((await (await createApp(createParts())).inject(request)).statusCode).toBe(403);
   const guard = createGuard({ config, access: { check: () => undefined }, isLocal: () => true });
   expect((await (await createApp(createParts({ guard }))).inject(request)).statusCode).toBe(200);
 });
 
-describe('a target', () => {
+describe('the target of a request', () => {
   it.each([
     ['web', { key: 'web', action: null }],
     ['web:stop', { key: 'web', action: 'stop' }],
     ['web:', { key: 'web', action: '' }],
     ['web:stop:now', { key: 'web', action: 'stop:now' }],
-  ])('%s', (text, target) => {
+  ])('is parsed from "%s"', (text, target) => {
     expect(parseTarget(text)).toEqual(target);
   });
 });
 
-describe('collected output', () => {
-  it('is kept whole up to its bound', () => {
+describe('the collected output of a run', () => {
+  it('is complete up to its limit', () => {
     const output = createOutputText(5);
     output.add(Buffer.from('ab'));
     output.add(Buffer.from('cde'));
     expect([...output.texts()].join('')).toBe('abcde');
   });
 
-  it('is cut at its bound, and says so', () => {
+  it('is cut at its limit, and says so', () => {
     const output = createOutputText(3);
     output.add(Buffer.from('ab'));
     output.add(Buffer.from('cde'));
@@ -172,7 +172,7 @@ describe('collected output', () => {
     expect([...output.texts()].join('')).toBe('abc\n[boxrun: output cut after 3 bytes]\n');
   });
 
-  it('is cut earlier where others have taken what all share, and has no hole', () => {
+  it('is cut earlier when other runs have used the shared limit, and has no gap', () => {
     const pool = createOutputPool(4);
     const [one, other] = [createOutputText(3, pool), createOutputText(3, pool)];
     one.add(Buffer.from('ab'));
@@ -184,7 +184,7 @@ describe('collected output', () => {
     expect(pool.take(4)).toBe(true);
   });
 
-  it('keeps a character whole that comes in two pieces', () => {
+  it('keeps a character whole that arrives in two pieces', () => {
     const output = createOutputText(10);
     output.add(Buffer.from('€').subarray(0, 1));
     output.add(Buffer.from('€').subarray(1));

@@ -1,11 +1,12 @@
-// What clients make the gateway hold is bounded, all together and each of them; what is given back is there again.
+// Tests the limits on the memory that clients can occupy in the gateway, in total and for each client. Released bytes
+// can be taken again.
 import { expect, it } from 'vitest';
 import { createBudget } from '../../../src/gateway/http/budget.ts';
 
 const never = new AbortController().signal;
 const refused = expect.objectContaining({ code: 'TOO_MANY_REQUESTS', status: 429 }) as Error;
 
-it('one client gets half of it, several get all of it, and no more', () => {
+it('one client gets half of the budget, and several clients get all of it but not more', () => {
   const budget = createBudget(100, 'bytes');
   budget.take('a', 30);
   budget.take('a', 20);
@@ -15,14 +16,14 @@ it('one client gets half of it, several get all of it, and no more', () => {
   expect(() => budget.take('c', 1)).toThrow(refused);
 });
 
-it('a client that holds nothing gets what it needs', () => {
+it('a client that holds nothing gets as much as it needs', () => {
   const budget = createBudget(100, 'bytes');
   budget.take('a', 1_000);
   expect(() => budget.take('a', 1)).toThrow(refused);
   budget.take('b', 1);
 });
 
-it('what is given back is there again, once', () => {
+it('released bytes can be taken again, but only once', () => {
   const budget = createBudget(100, 'bytes');
   const release = budget.take('a', 50);
   release();
@@ -31,14 +32,14 @@ it('what is given back is there again, once', () => {
   expect(() => budget.take('a', 1)).toThrow(refused);
 });
 
-it('what cannot be refused counts all the same', () => {
+it('bytes that cannot be refused count too', () => {
   const budget = createBudget(100, 'bytes');
   budget.take('a', 1);
   budget.note('a', 1_000);
   expect(() => budget.take('a', 1)).toThrow(refused);
 });
 
-it('who waits goes on when there is room, or when it has no use for it any more', async () => {
+it('a waiting client continues when there is room, or when it cancels', async () => {
   const budget = createBudget(100, 'bytes');
   const release = budget.take('a', 50);
   const order: string[] = [];

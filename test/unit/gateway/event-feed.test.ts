@@ -1,5 +1,5 @@
-// The feed against a writer and a database that race in every way that they can: whatever comes when, each reader gets
-// each event exactly once and in order.
+// Tests the feed of output events against doubles of the writer and the database, in all orders of answers. Each reader
+// gets each event exactly once and in order.
 import { describe, expect, it } from 'vitest';
 import type { Exec } from '../../../src/shared/api.ts';
 import type { Event } from '../../../src/shared/contracts/writer.ts';
@@ -23,13 +23,13 @@ interface Double {
   readonly feed: EventFeed;
   /** Commits events, and publishes them to a follower. */
   commit(events: readonly Event[]): void;
-  /** Tells the feed nothing of what is committed from then on, until it follows again or is found again. */
+  /** From now on, the feed gets no committed events until it follows again or findFollower is called. */
   loseFollower(): void;
   findFollower(): void;
   remove(): void;
   readonly calls: { follow: number; unfollow: number; pages: number };
   pageEvents: number;
-  /** Called before each answer of the database or the writer: what else happens meanwhile. */
+  /** Called before each answer of the database or the writer, so a test can do other things meanwhile. */
   pause: () => Promise<void>;
 }
 
@@ -97,7 +97,7 @@ async function turns(count: number): Promise<void> {
   for (let index = 0; index < count; index++) await turn();
 }
 
-it('reads a command that has ended from the database alone, in pages', async () => {
+it('the feed reads a command that has ended only from the database, in pages', async () => {
   const double = createDouble();
   double.commit([...upTo(9).map((seq) => log(seq)), exit(10)]);
   expect(seqs(await collect(double.feed))).toEqual(upTo(10));
@@ -105,14 +105,14 @@ it('reads a command that has ended from the database alone, in pages', async () 
   expect(double.calls).toMatchObject({ follow: 0, unfollow: 0 });
 });
 
-it('ends at once for a reader that has seen the exit', async () => {
+it('the feed ends at once for a reader that has seen the exit', async () => {
   const double = createDouble();
   double.commit([log(0), exit(1)]);
   expect(await collect(double.feed, 1)).toEqual([]);
   expect(await collect(double.feed, 99)).toEqual([]);
 });
 
-it('goes on with live events, and follows once for many readers', async () => {
+it('the feed continues with live events, and follows once for many readers', async () => {
   const double = createDouble();
   double.commit([log(0), log(1)]);
   const readers = Promise.all([1, 2, 3].map(() => collect(double.feed)));
@@ -125,7 +125,7 @@ it('goes on with live events, and follows once for many readers', async () => {
   expect(double.calls).toMatchObject({ follow: 1, unfollow: 1 });
 });
 
-it('drops what comes twice', async () => {
+it('the feed drops repeated events', async () => {
   const double = createDouble();
   const reader = collect(double.feed);
   await turns(5);
@@ -138,7 +138,7 @@ it('drops what comes twice', async () => {
   expect(seqs(await reader)).toEqual(upTo(2));
 });
 
-it('reads a gap from the database', async () => {
+it('the feed reads a gap from the database', async () => {
   const double = createDouble();
   const reader = collect(double.feed);
   await turns(5);
@@ -151,7 +151,7 @@ it('reads a gap from the database', async () => {
   expect(seqs(await reader)).toEqual(upTo(4));
 });
 
-it('notices a gap that nobody has told it of', async () => {
+it('the feed notices a gap that was not reported', async () => {
   const double = createDouble();
   const reader = collect(double.feed);
   await turns(5);
@@ -165,7 +165,7 @@ it('notices a gap that nobody has told it of', async () => {
   expect(seqs(await reader)).toEqual(upTo(4));
 });
 
-it('follows again over a new connection to the writer', async () => {
+it('the feed follows again over a new connection to the writer', async () => {
   const double = createDouble();
   const reader = collect(double.feed);
   await turns(5);
@@ -178,13 +178,13 @@ it('follows again over a new connection to the writer', async () => {
   expect(double.calls.follow).toBe(2);
 });
 
-it('holds no more than its bound for a reader that takes nothing, and loses nothing for it', async () => {
+it('the feed holds a limited number of bytes for a slow reader, and loses none of its events', async () => {
   const double = createDouble();
   const bytes = limits.feedBufferBytesMax / 8;
   const slow = double.feed.read(exec, -1, never);
   double.commit([log(0)]);
   expect(seqs((await slow.next()).value ?? [])).toEqual([0]);
-  const next = slow.next(); // Follows now; then takes nothing for a while.
+  const next = slow.next(); // It follows now, and then reads nothing for a while.
   const quick = collect(double.feed);
   await turns(5);
   for (let seq = 1; seq <= 40; seq++) {
@@ -206,7 +206,7 @@ it('holds no more than its bound for a reader that takes nothing, and loses noth
 it.each([
   { what: 'small', bytes: limits.smallEventBytes, pages: 2 },
   { what: 'large', bytes: limits.smallEventBytes + 1, pages: 1 },
-])('holds for a slow reader of $what events $pages pages of history', async ({ bytes, pages }) => {
+])('the feed holds $pages pages of history with $what events for a slow reader', async ({ bytes, pages }) => {
   const double = createDouble();
   double.commit([...upTo(15).map((seq) => log(seq, bytes)), exit(16)]);
   const slow = double.feed.read(exec, -1, never);
@@ -218,7 +218,7 @@ it.each([
   expect(seqs([...first, ...rest])).toEqual(upTo(16));
 });
 
-it('ends for a reader that leaves, and unfollows with the last one', async () => {
+it('the feed ends for a reader that cancels, and unfollows with the last one', async () => {
   const double = createDouble();
   const leaving = new AbortController();
   const first = collect(double.feed, -1, leaving.signal);
@@ -234,7 +234,7 @@ it('ends for a reader that leaves, and unfollows with the last one', async () =>
   expect(double.calls.unfollow).toBe(1);
 });
 
-it('ends with EXEC_NOT_FOUND when the box is removed under a reader that has fallen behind', async () => {
+it('the feed ends with EXEC_NOT_FOUND when the box is removed and the reader has to read a gap', async () => {
   const double = createDouble();
   const reader = collect(double.feed);
   await turns(5);
@@ -244,7 +244,7 @@ it('ends with EXEC_NOT_FOUND when the box is removed under a reader that has fal
   await expect(reader).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
 });
 
-it('passes on that the writer stays away', async () => {
+it('the feed gives its readers the error of a writer that stays away', async () => {
   const feed = createEventFeed({
     follow: () => Promise.reject(new BoxRunError('UNAVAILABLE', 'the writer is not there')),
     unfollow: () => Promise.resolve(),
@@ -254,9 +254,9 @@ it('passes on that the writer stays away', async () => {
   await expect(collect(feed)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
-describe('in any order of things', () => {
+describe('in a random order of events', () => {
   it.each(Array.from({ length: 300 }, (_, index) => index + 1))(
-    'gives every reader every event once (seed %i)',
+    'the feed gives every reader every event once (seed %i)',
     async (seed) => {
       const random = createRandom(seed);
       const chance = (part: number) => random.below(100) < part * 100;
@@ -288,7 +288,7 @@ describe('in any order of things', () => {
           batch.push(seq === last ? exit(seq) : log(seq, chance(0.1) ? limits.feedBufferBytesMax / 2 : 8));
         }
         double.commit(batch);
-        if (chance(0.2)) double.feed.events(exec.id, batch); // Resent after a lost acknowledgement.
+        if (chance(0.2)) double.feed.events(exec.id, batch); // The writer sends again after a lost acknowledgement.
         if (chance(0.2)) addReader();
         if (lost && chance(0.4)) {
           const [recover] = [

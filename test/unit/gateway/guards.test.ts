@@ -1,4 +1,4 @@
-// Which requests a page in a browser could have caused, and are refused.
+// Tests the check of host and origin: the gateway refuses requests that a page of another site could have caused.
 import { describe, expect, it } from 'vitest';
 import { createSourceCheck } from '../../../src/gateway/http/guards.ts';
 
@@ -6,14 +6,17 @@ const get = (host: string | undefined, origin?: string) => ({ method: 'GET', hos
 const post = (host: string, origin?: string) => ({ method: 'POST', host, origin });
 const refused = expect.objectContaining({ code: 'FORBIDDEN', status: 403 }) as Error;
 
-describe('on a loopback address', () => {
+describe('a server on a loopback address', () => {
   const guard = createSourceCheck('127.0.0.1');
 
-  it.each(['localhost', 'LOCALHOST:9090', '127.0.0.1:9090', '[::1]', '[::1]:80'])('is called %s', (host) => {
-    expect(() => {
-      guard(get(host));
-    }).not.toThrow();
-  });
+  it.each(['localhost', 'LOCALHOST:9090', '127.0.0.1:9090', '[::1]', '[::1]:80'])(
+    'accepts the host name %s',
+    (host) => {
+      expect(() => {
+        guard(get(host));
+      }).not.toThrow();
+    },
+  );
 
   it.each([
     undefined,
@@ -26,20 +29,20 @@ describe('on a loopback address', () => {
     'localhost:',
     'localhost:1:2',
     'localhost/x',
-  ])('is not called %s', (host) => {
+  ])('refuses the host name %s', (host) => {
     expect(() => {
       guard(get(host));
     }).toThrow(refused);
   });
 
-  it.each(['GET', 'HEAD', 'OPTIONS'])('lets other pages send %s, whose answer they cannot read', (method) => {
+  it.each(['GET', 'HEAD', 'OPTIONS'])('accepts %s from other pages, because they cannot read the answer', (method) => {
     expect(() => {
       guard({ method, host: 'localhost', origin: 'http://evil.example' });
     }).not.toThrow();
   });
 
   it.each(['http://evil.example', 'null', 'http://localhost:3000', 'http://localhost', 'rubbish'])(
-    'takes no command from %s',
+    'refuses changes from the origin %s',
     (origin) => {
       for (const method of ['POST', 'DELETE', 'PUT', 'PATCH']) {
         expect(() => {
@@ -49,7 +52,7 @@ describe('on a loopback address', () => {
     },
   );
 
-  it('takes commands from its own page, and from clients that are no browsers', () => {
+  it('accepts changes from its own page, and from clients without an origin', () => {
     expect(() => {
       guard(post('localhost:9090', 'http://localhost:9090'));
     }).not.toThrow();
@@ -62,7 +65,7 @@ describe('on a loopback address', () => {
   });
 });
 
-it('answers to the address that it listens on', () => {
+it('a server accepts the address on which it listens as its host name', () => {
   expect(() => {
     createSourceCheck('192.0.2.7')(get('192.0.2.7:9090'));
   }).not.toThrow();
@@ -77,7 +80,7 @@ it('answers to the address that it listens on', () => {
   }).toThrow(refused);
 });
 
-it('answers to any address, but to no other name, where it listens on all', () => {
+it('a server that listens on all addresses accepts any address but no other name', () => {
   for (const wildcard of ['0.0.0.0', '::']) {
     expect(() => {
       createSourceCheck(wildcard)(get('192.0.2.8:9090'));
@@ -91,7 +94,7 @@ it('answers to any address, but to no other name, where it listens on all', () =
   }
 });
 
-it('answers to further names that it was given, and to no part of them', () => {
+it('a server accepts the additional names in its settings, but not parts of them', () => {
   const guard = createSourceCheck('127.0.0.1', ['box.example']);
   expect(() => {
     guard(get('box.example'));

@@ -1,4 +1,4 @@
-// Files of uploads on the disk of the server: they need room there.
+// Tests the files in which the gateway stores uploads. They need room on the disk of the server.
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -15,21 +15,21 @@ async function read(freeDiskMb: number): Promise<string> {
   return text;
 }
 
-it('passes the bytes on while the disk has room', async () => {
+it('an upload passes while the disk has room', async () => {
   expect(await read(0)).toBe('abcabcabc');
 });
 
-it('refuses them when the disk has none, and says what to do', async () => {
+it('an upload is refused with a hint if the disk has no room', async () => {
   await expect(read(2 ** 40)).rejects.toMatchObject({
     code: 'RESOURCE_EXCEEDED',
     hint: expect.stringContaining("'dest'") as string,
   });
 });
 
-it('clears what a process that is gone has left, and nothing else', async () => {
+it('the gateway removes the files of a process that has ended, and no others', async () => {
   const dir = temporaryDirectory();
   const own = await createSpools(dir, 0).make();
-  // The same number, of an earlier process.
+  // A directory with the same process id, from an earlier process.
   for (const name of [`upload-${process.pid}-1-abcdef`, `upload-${2 ** 22 + 1}-1-abcdef`, 'boxes'])
     mkdirSync(join(dir, name));
   await clearSpools(dir);

@@ -1,5 +1,5 @@
-// The feed of changes over a writer that comes and goes: each reader gets each change once and in order, and is told
-// where it has missed some for good.
+// Tests the feed of state events against a double of the writer that can be lost, found again and restarted. Each
+// reader gets each change once and in order, and learns when it has missed some for good.
 import { expect, it } from 'vitest';
 import { createStateFeed, type StateFeed, type StateMessage } from '../../../src/gateway/live/state-feed.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
@@ -11,12 +11,12 @@ import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 
 interface Double {
   readonly feed: StateFeed;
-  /** Changes as many boxes; each is named by its number. */
+  /** Changes `count` boxes. The name of each is its number. */
   change(count: number, filler?: string): void;
-  /** What is told between this and findWriter is lost. */
+  /** Notices from now until findWriter are lost. */
   loseWriter(): void;
   findWriter(): void;
-  /** Another run of the writer. */
+  /** Starts another run of the writer. */
   restartWriter(): void;
   readonly calls: { watch: number; unwatch: number; after: number };
 }
@@ -80,14 +80,14 @@ async function turns(count: number): Promise<void> {
 }
 
 interface Reader {
-  /** Kinds, and the names of boxes, in their order. */
+  /** The names of boxes, or the kind of an event without a box, in their order. */
   readonly seen: string[];
   lastId: string;
   readonly stop: () => void;
   readonly ended: Promise<unknown>;
 }
 
-/** Reads until it is stopped; after each batch it does what `onBatch` does. */
+/** Reads until it is stopped, and calls `onBatch` after each batch. */
 function read(
   feed: StateFeed,
   afterId: string | null = null,
@@ -115,7 +115,7 @@ function read(
 
 const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => String(from + index));
 
-it('tells a new reader that it is ready, and then every change from there on; one watch serves all', async () => {
+it('a new reader gets ready and then every change, and one watch serves all readers', async () => {
   const { feed, change, calls } = createDouble();
   change(3);
   const readers = [read(feed), read(feed)];
@@ -131,7 +131,7 @@ it('tells a new reader that it is ready, and then every change from there on; on
   expect(calls).toMatchObject({ watch: 1, unwatch: 1 });
 });
 
-it('goes on behind the id of the last message, also behind that of ready', async () => {
+it('a reader continues after the id of the last message, even if this was ready', async () => {
   const { feed, change } = createDouble();
   const first = read(feed);
   await turns(10);
@@ -151,18 +151,21 @@ it('goes on behind the id of the last message, also behind that of ready', async
   third.stop();
 });
 
-it.each(['', 'x', 'other.7', '17', '.', 'a.b', '\u2028.1'])('tells a reader behind %j to list anew', async (id) => {
-  const { feed, change } = createDouble();
-  change(2);
-  const reader = read(feed, id);
-  await turns(10);
-  change(1);
-  await turns(3);
-  expect(reader.seen).toEqual(['reset', '3']);
-  reader.stop();
-});
+it.each(['', 'x', 'other.7', '17', '.', 'a.b', '\u2028.1'])(
+  'a reader gets reset if it continues after the id %j',
+  async (id) => {
+    const { feed, change } = createDouble();
+    change(2);
+    const reader = read(feed, id);
+    await turns(10);
+    change(1);
+    await turns(3);
+    expect(reader.seen).toEqual(['reset', '3']);
+    reader.stop();
+  },
+);
 
-it('goes on without a gap when the connection to the writer was lost and found', async () => {
+it('a reader has no gap after the connection to the writer was lost and found again', async () => {
   const { feed, change, loseWriter, findWriter } = createDouble();
   const reader = read(feed);
   await turns(10);
@@ -179,7 +182,7 @@ it('goes on without a gap when the connection to the writer was lost and found',
   reader.stop();
 });
 
-it('says reset when the writer was restarted, and goes on with what the next one tells', async () => {
+it('a reader gets reset when the writer has restarted, and then the changes of the next run', async () => {
   const { feed, change, restartWriter } = createDouble();
   const reader = read(feed);
   await turns(10);
@@ -193,13 +196,13 @@ it('says reset when the writer was restarted, and goes on with what the next one
   reader.stop();
 });
 
-it('ends with the error when the writer stays away', async () => {
+it('a reader gets the error of a writer that stays away', async () => {
   const { feed, loseWriter } = createDouble();
   loseWriter();
   expect(await read(feed).ended).toMatchObject({ code: 'UNAVAILABLE' });
 });
 
-it('gives a slow reader what it has missed from the log, or reset when that has moved on; others wait for nobody', async () => {
+it('a slow reader gets missed changes from the log, or reset if they are gone, and delays no others', async () => {
   const { feed, change } = createDouble();
   let goOn: () => void = () => undefined;
   const slow = read(feed, null, async (batch) => {
@@ -212,7 +215,7 @@ it('gives a slow reader what it has missed from the log, or reset when that has 
   await turns(10);
   change(1);
   await turns(3);
-  // More than a seat holds, and than the log keeps.
+  // More bytes than the feed holds for one reader, but not more than the log keeps.
   const filler = 'x'.repeat(limits.feedBufferBytesMax / 4);
   change(6, filler);
   goOn();

@@ -1,5 +1,5 @@
-// The hour of figures that a gateway keeps: how CPU seconds become CPUs, what a gap is, and that readers cannot hold it
-// up.
+// Tests the hour of figures that a gateway keeps, against a double of the supervisor: how CPU seconds become CPUs, when
+// there is a gap, and how readers end.
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { createUsage, type UsageMessage } from '../../../src/gateway/figures/usage.ts';
 import type { SupervisorContract } from '../../../src/shared/contracts/supervisor.ts';
@@ -9,7 +9,7 @@ import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 type Told = ResultOf<SupervisorContract, 'usage'>;
 
-/** A supervisor whose one box has used one second of CPU more each time it is asked. */
+/** A supervisor with one running box, which has used one more second of CPU at each request. */
 function createBench({ fails = () => false }: { fails?: (asked: number) => boolean } = {}) {
   let asked = 0;
   const tell = (): Told => ({
@@ -43,7 +43,7 @@ async function take(messages: AsyncGenerator<UsageMessage, void, void>, count: n
   return taken;
 }
 
-it('tells the history, then every moment, with CPUs by what was used since the one before', async () => {
+it('a reader of figures gets the history and then every sample, with the CPUs used since the one before', async () => {
   // Under load a real timer may be late, and its next turn then comes at once.
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
   onTestFinished(() => {
@@ -76,14 +76,14 @@ it('tells the history, then every moment, with CPUs by what was used since the o
   left.abort();
 });
 
-it('leaves a gap while the supervisor is away, and goes on', async () => {
+it('the figures have a gap while the supervisor is away, and continue afterwards', async () => {
   const { usage, left } = createBench({ fails: (asked) => asked % 2 === 0 });
   const messages = await take(usage.read(left.signal), 4);
   expect(messages.map(({ kind }) => kind)).toEqual(['history', 'sample', 'sample', 'sample']);
   left.abort();
 });
 
-it('ends with its reader', async () => {
+it('a reader of figures ends when it is canceled', async () => {
   const { usage, left } = createBench({ fails: () => true });
   const reading = take(usage.read(left.signal), 2);
   left.abort();

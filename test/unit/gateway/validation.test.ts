@@ -1,4 +1,5 @@
-// Bodies as values: defaults, unknown fields, no conversion of types, and messages that name the field.
+// Tests how the gateway checks bodies and queries. It fills in defaults, leaves out unknown fields, converts no types
+// in bodies, and names the wrong field in its message.
 import { Type } from 'typebox';
 import { describe, expect, it } from 'vitest';
 import { CreateBoxBody, ExecBody, GcBody } from '../../../src/shared/api.ts';
@@ -13,7 +14,7 @@ const invalid = (message: string) =>
     message: expect.stringContaining(message) as string,
   }) as Error;
 
-it('fills defaults in, also within lists, and leaves unknown fields out', () => {
+it('a parsed body has defaults, also in lists, and no unknown fields', () => {
   const volumes = [{ host_path: '/a', guest_path: '/b', extra: 1 }];
   expect(parseCreate({ image: 'base', volumes, colour: 'blue' })).toEqual({
     image: 'base',
@@ -26,13 +27,13 @@ it('fills defaults in, also within lists, and leaves unknown fields out', () => 
   });
 });
 
-it('does not change what it was given', () => {
+it('parsing does not change its input', () => {
   const body = { image: 'base', env: { A: '1' }, extra: true };
   parseCreate(body);
   expect(body).toEqual({ image: 'base', env: { A: '1' }, extra: true });
 });
 
-it('takes null where a field may be missing', () => {
+it('null is accepted in optional fields only', () => {
   expect(parseExec({ cmd: ['a'], env: null, workdir: null, timeout_ms: null })).toEqual({
     cmd: ['a'],
     env: null,
@@ -54,22 +55,22 @@ it.each([
   [{ cmd: ['a'], timeout_ms: 1.5 }, "'timeout_ms' must be a whole number"],
   [{ cmd: ['a'], env: { '': 'x' } }, "'env' must be an object"],
   [{ cmd: ['a'], env: [] }, "'env' must be an object"],
-])('refuses %j', (body, message) => {
+])('the body %j is refused with a message', (body, message) => {
   expect(() => parseExec(body)).toThrow(invalid(message));
 });
 
-it('is not fooled by names of the language', () => {
+it('property names of the language, such as __proto__, are harmless in a body', () => {
   const body = JSON.parse('{"cmd":["a"],"env":{"__proto__":"x","constructor":"y"}}') as unknown;
   const env = parseExec(body).env ?? {};
   expect(Object.entries(env)).toContainEqual(['constructor', 'y']);
   expect(Object.getPrototypeOf(env)).toBe(Object.prototype);
 });
 
-it('says the range of a number without an upper bound', () => {
+it('the message has the range of a number without an upper limit', () => {
   expect(() => createParse(GcBody)({ older_than: -1 })).toThrow(invalid("'older_than' must be a whole number from 0"));
 });
 
-describe('a query', () => {
+describe('a parsed query', () => {
   const parse = createParseQuery(
     Type.Object({
       after: Type.Optional(Type.Integer({ maximum: 99 })),
@@ -78,17 +79,17 @@ describe('a query', () => {
     }),
   );
 
-  it('has whole numbers and lists in it', () => {
+  it('has whole numbers and lists', () => {
     expect(parse({ after: '12', label: 'a=b', status: 'all' })).toEqual({ after: 12, label: ['a=b'], status: 'all' });
     expect(parse({ after: '-1', label: ['a', 'b'] })).toEqual({ after: -1, label: ['a', 'b'] });
     expect(parse({ after: '', unknown: 'x' })).toEqual({});
   });
 
-  it.each(['a', '1.5', '1e3', ' 1', '9'.repeat(20), '100'])('has no number in "%s"', (text) => {
+  it.each(['a', '1.5', '1e3', ' 1', '9'.repeat(20), '100'])('is refused if a number is "%s"', (text) => {
     expect(() => parse({ after: text })).toThrow(invalid("'after' must be a whole number from 0 to 99"));
   });
 
-  it('has one value where one is meant', () => {
+  it('is refused if a single value is given twice', () => {
     expect(() => parse({ status: ['all', 'all'] })).toThrow(invalid("'status' must be"));
     expect(() => parse({ after: ['1', '2'] })).toThrow(invalid("'after' must be"));
   });

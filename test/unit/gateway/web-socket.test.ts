@@ -1,5 +1,5 @@
-// Pings on WebSockets, with real connections and a short time between them: who answers stays, however idle; who does
-// not is cut.
+// Tests WebSockets with real connections and a short time between pings. A client that answers stays connected, however
+// idle it is, and one that does not answer is disconnected.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -43,7 +43,7 @@ async function connect(url: string, autoPong: boolean): Promise<WebSocket> {
   return socket;
 }
 
-it('cuts a client that answers no ping, and tells its server', async () => {
+it('a client that answers no ping is disconnected, and its handler is notified', async () => {
   let gone: (() => void) | null = null;
   const left = new Promise<void>((resolve) => {
     gone = resolve;
@@ -54,11 +54,11 @@ it('cuts a client that answers no ping, and tells its server', async () => {
   });
   const socket = await connect(url, false);
   const [code] = (await once(socket, 'close')) as [number];
-  expect(code).toBe(1006); // Without a farewell: it would not be read.
+  expect(code).toBe(1006); // There is no close frame, because the client would not read it.
   await left;
 });
 
-it('keeps an idle client that answers, and still passes bytes both ways', async () => {
+it('an idle client that answers pings stays connected, and bytes still pass both ways', async () => {
   const url = await serve(async (client) => {
     client.onMessage(async ({ data }) => client.send(data));
   });
@@ -69,7 +69,7 @@ it('keeps an idle client that answers, and still passes bytes both ways', async 
   expect(echo.toString()).toBe('still here');
 });
 
-it('keeps a client that it does not read from for a while: its answer cannot be seen', async () => {
+it('a client stays connected while the gateway does not read, and so cannot see its answers', async () => {
   let take: () => void = () => undefined;
   const url = await serve(async (client) => {
     client.onMessage(async ({ data }) => {
@@ -89,7 +89,7 @@ it('keeps a client that it does not read from for a while: its answer cannot be 
   expect(socket.readyState).toBe(WebSocket.OPEN);
 });
 
-it.each(['bytes', 'words'] as const)('waits with more %s for a client that does not read', async (kind) => {
+it.each(['bytes', 'words'] as const)('sending more %s waits for a client that does not read', async (kind) => {
   const piece = Buffer.alloc(256 * 1024, 'x');
   const word = { type: 'stderr', data: piece.toString('base64') } as const;
   const tries = 200;
@@ -99,7 +99,7 @@ it.each(['bytes', 'words'] as const)('waits with more %s for a client that does 
   });
   const socket = await connect(url, false);
   socket.pause();
-  // The sockets of both sides take some megabytes.
+  // The buffers of both sockets take some megabytes.
   let before = -1;
   while (sent !== before) {
     before = sent;
@@ -108,7 +108,7 @@ it.each(['bytes', 'words'] as const)('waits with more %s for a client that does 
   expect(sent).toBeLessThan(tries);
 });
 
-it('keeps a client whose answer to a ping waits behind a message', async () => {
+it('a client whose answer to a ping waits behind a message stays connected', async () => {
   const taken = controlledPromise<void>();
   const work = controlledPromise<void>();
   const url = await serve(async (client) => {
@@ -121,7 +121,7 @@ it('keeps a client whose answer to a ping waits behind a message', async () => {
   const socket = await connect(url, false);
   await once(socket, 'ping');
   socket.send(Buffer.from('before the pong'));
-  await taken.promise; // From now on the gateway reads nothing, until it is done with the message.
+  await taken.promise; // From now on the gateway reads nothing, until it has finished the message.
   socket.pong();
   for (let ping = 0; ping < 3; ping++) await once(socket, 'ping');
   work.resolve();
@@ -129,7 +129,7 @@ it('keeps a client whose answer to a ping waits behind a message', async () => {
   expect(echo.toString()).toBe('before the pong');
 });
 
-it('keeps no answers to the pings of a client that does not read', { timeout: 60_000 }, async () => {
+it('the gateway keeps no answers to the pings of a client that does not read', { timeout: 60_000 }, async () => {
   const pings = 300_000;
   let taken = 0;
   const url = await serve(async (client) => {

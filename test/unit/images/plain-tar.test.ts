@@ -1,5 +1,5 @@
-// Layers made plain: GNU tar writes archives with holes and large ids in each of its forms, and GNU tar reads what
-// becomes of them.
+// Tests how layers are made plain: without holes, and without ids that no box has. GNU tar writes the archives in each
+// of its forms, and GNU tar reads the results.
 import { execFileSync } from 'node:child_process';
 import {
   closeSync,
@@ -70,13 +70,13 @@ async function plain(archive: Buffer, findings: TarFindings = noFindings(), piec
   return Buffer.concat(result);
 }
 
-describe('files with holes', () => {
+describe('files with holes in an archive', () => {
   test.each([
     ['--format=gnu', '-S'],
     ['--format=posix', '-S', '--sparse-version=0.0'],
     ['--format=posix', '-S', '--sparse-version=0.1'],
     ['--format=posix', '-S', '--sparse-version=1.0'],
-  ])('get their zeros: %s %s %s', async (...args) => {
+  ])('get their zeros in the form %s %s %s', async (...args) => {
     const archive = pack(...args);
     const findings = noFindings();
     for (const pieceBytes of [511, 65_536]) {
@@ -88,12 +88,12 @@ describe('files with holes', () => {
         expect(statSync(join(target, name)).mtimeMs / 1000).toBeCloseTo(statSync(join(tree, name)).mtimeMs / 1000, -1);
       }
       expect(readdirSync(target).sort()).toEqual(readdirSync(tree).sort());
-      expect((await plain(result)).equals(result)).toBe(true); // There is nothing left to do.
+      expect((await plain(result)).equals(result)).toBe(true); // A plain archive does not change again.
     }
     expect(findings.sparse).toBe(6);
   });
 
-  test('with more zeros than a host should store are refused, with their name', async () => {
+  test('are refused with their name if they have more zeros than a host should store', async () => {
     const huge = mkdtempSync(join(dir, 'huge-'));
     writeWithHoles(join(huge, 'lastlog'), [[0, 'x']], limits.imageHoleBytesMax + 2 ** 20);
     const archive = execFileSync('tar', ['-C', huge, '-S', '-c', 'lastlog']);
@@ -104,10 +104,10 @@ describe('files with holes', () => {
     ).rejects.toThrow(/^lastlog has holes/);
   });
 
-  test('whose map is damaged are refused', async () => {
+  test('are refused if their map is damaged', async () => {
     const archive = pack('--format=gnu', '-S', '--exclude=long');
     const at = archive.indexOf('./few');
-    archive.write('77777777777', at + 386 + 12); // The length of its first piece.
+    archive.write('77777777777', at + 386 + 12); // The length of the first piece of the file.
     archive.fill(' ', at + 148, at + 156);
     const sum = archive.subarray(at, at + 512).reduce((total, byte) => total + byte, 0);
     archive.write(`${sum.toString(8).padStart(6, '0')}\0`, at + 148);
@@ -115,13 +115,13 @@ describe('files with holes', () => {
   });
 });
 
-describe('owners', () => {
+describe('the owners in an archive', () => {
   test.each([
     ['gnu', '70000'],
     ['posix', '70000'],
     ['gnu', '4294967294'],
     ['posix', '4294967294'],
-  ])('that no box has become nobody: %s, %s', async (format, id) => {
+  ])('become the user nobody if no box has them, in the form %s for the id %s', async (format, id) => {
     const findings = noFindings();
     const result = await plain(pack(`--format=${format}`, '-S', `--owner=:${id}`, '--group=:65535'), findings);
     const owners = execFileSync('tar', ['--numeric-owner', '-tv'], { input: result, encoding: 'utf8' })
@@ -135,15 +135,15 @@ describe('owners', () => {
   });
 });
 
-describe('everything else', () => {
-  test.each(['gnu', 'posix', 'ustar', 'v7'])('passes byte for byte: %s', async (format) => {
+describe('the rest of an archive', () => {
+  test.each(['gnu', 'posix', 'ustar', 'v7'])('passes unchanged in the form %s', async (format) => {
     const archive = pack(`--format=${format}`, '--exclude=long', '--owner=:65535', '--group=:0');
     const findings = noFindings();
     expect((await plain(archive, findings)).equals(archive)).toBe(true);
     expect(findings).toEqual(noFindings());
   });
 
-  test('a name that is no text stays as it is, also where its owner changes', async () => {
+  test('keeps a name that is not text, even if its owner changes', async () => {
     const odd = mkdtempSync(join(dir, 'odd-'));
     const name = Buffer.concat([Buffer.from(`${odd}/`), Buffer.from([0xff, 0xfe, 0x41])]);
     writeFileSync(name, 'odd');
@@ -153,7 +153,7 @@ describe('everything else', () => {
     }
   });
 
-  test('damage and an end within an entry are errors', async () => {
+  test('is refused if it is damaged or ends inside an entry', async () => {
     const archive = pack('--exclude=long');
     await expect(plain(archive.subarray(0, 1000))).rejects.toThrow('too early');
     await expect(plain(Buffer.alloc(2048, 7))).rejects.toThrow('damaged archive');

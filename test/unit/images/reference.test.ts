@@ -1,4 +1,4 @@
-// Which strings are image references, and what they mean in full.
+// Tests which strings are image references, and what they mean in full.
 import { describe, expect, test } from 'vitest';
 import {
   canonicalReference,
@@ -9,7 +9,7 @@ import {
   tryLocalName,
 } from '../../../src/shared/images/reference.ts';
 
-describe('references', () => {
+describe('the image reference', () => {
   test.each([
     ['alpine', 'docker.io/library/alpine:latest'],
     ['alpine:3.20', 'docker.io/library/alpine:3.20'],
@@ -44,29 +44,32 @@ describe('references', () => {
     'a?b',
     '$(id)',
     '--help',
-  ])('%j is refused as a pull that cannot succeed', (text) => {
+  ])('%j is refused with IMAGE_PULL_FAILED', (text) => {
     expect(() => parseReference(text)).toThrow(expect.objectContaining({ code: 'IMAGE_PULL_FAILED' }));
   });
 });
 
-describe('names of imported images', () => {
-  test('have the tag latest where they name none', () => {
+describe('the names of imported images', () => {
+  test('have the tag latest if they have no tag', () => {
     expect(localName('Tools')).toBe('Tools:latest');
     expect(localName('team/tools:2')).toBe('team/tools:2');
     expect(localName('team/tools')).toBe('team/tools:latest');
   });
 
-  test.each(['..', '../x', '/x', 'x/', 'a b', '', '.hidden', 'a/../b', 'x:', 'ä'])('%j is no name', (text) => {
-    expect(tryLocalName(text)).toBeNull();
-    expect(() => localName(text)).toThrow(expect.objectContaining({ code: 'VALIDATION_ERROR' }));
-  });
+  test.each(['..', '../x', '/x', 'x/', 'a b', '', '.hidden', 'a/../b', 'x:', 'ä'])(
+    'are refused if they are %j',
+    (text) => {
+      expect(tryLocalName(text)).toBeNull();
+      expect(() => localName(text)).toThrow(expect.objectContaining({ code: 'VALIDATION_ERROR' }));
+    },
+  );
 
-  test('that would be too long as file names are no names', () => {
+  test('are refused if they are too long for file names', () => {
     expect(tryLocalName('a/'.repeat(60) + 'a')).toBeNull();
     expect(tryLocalName('a'.repeat(190))).not.toBeNull();
   });
 
-  test('of registries are files too, however long', () => {
+  test('may be long registry references, and still become file names', () => {
     const reference = canonicalReference(`${'a/'.repeat(110)}b:${'t'.repeat(128)}`);
     expect(encodeName(reference).length).toBeLessThan(200);
     expect(encodeName(reference)).not.toBe(encodeName(`${reference}x`));
@@ -75,7 +78,7 @@ describe('names of imported images', () => {
     );
   });
 
-  test('become one file name each, and come back', () => {
+  test('become one file name each, which can be turned back', () => {
     for (const name of ['tools:latest', 'a/b/c:1', 'registry.example:5000/x@sha256:00']) {
       expect(encodeName(name)).not.toMatch(/[/:]/);
       expect(decodeName(encodeName(name))).toBe(name);

@@ -1,4 +1,5 @@
-// Tar archives: what we write, GNU tar reads; what GNU tar writes, we read, in pieces of any size; damage is an error.
+// Tests tar archives. GNU tar reads what BoxRun writes, and BoxRun reads what GNU tar writes, in pieces of any size. A
+// damaged archive is an error.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -37,14 +38,14 @@ async function walk(archive: Buffer, pieceBytes = 65_536): Promise<Array<TarEntr
   return entries;
 }
 
-describe('writing', () => {
+describe('writing a tar archive', () => {
   const files = [
     { path: 'etc', mode: 0o755, type: 'directory' as const },
     { path: 'etc/motd', mode: 0o644, type: 'file' as const, content: Buffer.from('hello\n') },
     { path: 'bin', mode: 0o777, type: 'symlink' as const, target: 'usr/bin' },
   ];
 
-  test('gives what GNU tar lists with owner, mode, type and time', () => {
+  test('gives a file that GNU tar lists with owner, mode, type and time', () => {
     const path = join(dir, 'packed.tar');
     writeFileSync(path, packTar(files));
     const listing = execFileSync('tar', ['--utc', '-tvf', path], {
@@ -56,7 +57,7 @@ describe('writing', () => {
     expect(listing).toContain('bin -> usr/bin');
   });
 
-  test('is equal byte for byte each time', () => {
+  test('gives the same bytes each time', () => {
     expect(packTar(files).equals(packTar(files))).toBe(true);
   });
 
@@ -65,7 +66,7 @@ describe('writing', () => {
   });
 });
 
-describe('reading', () => {
+describe('reading a tar archive', () => {
   const longName = `${'long/'.repeat(40)}name`;
 
   function gnuTar(format: string): Buffer {
@@ -78,7 +79,7 @@ describe('reading', () => {
   }
 
   test.each(['gnu', 'pax', 'ustar'])(
-    'walks a %s archive, long names and contents included, whatever the pieces',
+    'gives the entries of a %s archive with long names and contents, for pieces of any size',
     async (format) => {
       const archive = gnuTar(format);
       for (const pieceBytes of [1, 100, 512, 65_536]) {
@@ -91,7 +92,7 @@ describe('reading', () => {
     },
   );
 
-  test('says so when an archive is cut or overwritten', async () => {
+  test('fails if the archive is cut or overwritten', async () => {
     const archive = gnuTar('gnu');
     await expect(walk(archive.subarray(0, 700))).rejects.toThrow('damaged archive');
     await expect(walk(Buffer.concat([Buffer.from('not a tar at all'), Buffer.alloc(1000, 1)]))).rejects.toThrow(

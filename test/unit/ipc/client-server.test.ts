@@ -1,4 +1,4 @@
-// Both sides of a contract over a real Unix socket: requests, notices, errors, and what happens to who breaks a rule.
+// Tests both sides of a contract over a real Unix socket: requests, notices, errors, and a peer that breaks a rule.
 import { statSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -14,8 +14,8 @@ import { kitchen, rawConnection, serveKitchen, visit, visitOptions } from './set
 
 const hello = ['hello', 'kitchen', kitchen.version, { guest: 'raw' }];
 
-describe('a request', () => {
-  it('is answered, and both sides know who the other is', async () => {
+describe('a request to a server', () => {
+  it('is answered, and both sides have the hello of the other', async () => {
     const { path, server } = await serveKitchen();
     const peer = await visit(path);
     expect(peer.hello).toEqual({ cook: 'Ada' });
@@ -23,7 +23,7 @@ describe('a request', () => {
     expect(await peer.request('cook', { dish: 'soup', afterMs: 0 })).toEqual({ dish: 'soup' });
   });
 
-  it('gets its own answer among a thousand that cross each other', async () => {
+  it('gets its own answer among a thousand requests at the same time', async () => {
     const { path } = await serveKitchen();
     const peer = await visit(path);
     const dishes = Array.from({ length: 1000 }, (_, index) => `dish ${index}`);
@@ -33,13 +33,13 @@ describe('a request', () => {
     expect(answers.map(({ dish }) => dish)).toEqual(dishes);
   });
 
-  it('carries bytes of several MiB unchanged', async () => {
+  it('passes several MiB of bytes unchanged', async () => {
     const { path } = await serveKitchen();
     const peer = await visit(path);
     expect(await peer.request('weigh', { what: Buffer.alloc(9_000_000, 1) })).toBe(9_000_000);
   });
 
-  it('that is too long for a frame fails alone, and the connection goes on', async () => {
+  it('fails alone if it is too long for a frame, and the connection stays open', async () => {
     const { path } = await serveKitchen();
     const peer = await visit(path);
     const what = Buffer.alloc(limits.frameBytesMax);
@@ -78,15 +78,15 @@ describe('a request', () => {
     expect(peer.isOpen).toBe(true);
   });
 
-  it('ends with TIMEOUT at its deadline, and the handler hears of it', async () => {
+  it('ends with TIMEOUT at its deadline, and its handler is aborted', async () => {
     const { path, waits } = await serveKitchen();
     const peer = await visit(path);
     await expect(peer.request('wait', {}, { timeoutMs: 30 })).rejects.toMatchObject({ code: 'TIMEOUT' });
-    await eventually('the handler is told to stop', () => waits[0]?.context.signal.aborted === true);
+    await eventually('the handler is aborted', () => waits[0]?.context.signal.aborted === true);
     expect(peer.isOpen).toBe(true);
   });
 
-  it('ends with CANCELED when it is canceled, and the handler hears of it', async () => {
+  it('ends with CANCELED when it is canceled, and its handler is aborted', async () => {
     const { path, waits } = await serveKitchen();
     const peer = await visit(path);
     const stopping = new AbortController();
@@ -94,12 +94,12 @@ describe('a request', () => {
     await eventually('the request is there', () => waits.length === 1);
     stopping.abort();
     await expect(answer).rejects.toMatchObject({ code: 'CANCELED' });
-    await eventually('the handler is told to stop', () => waits[0]?.context.signal.aborted === true);
-    waits[0]?.answer('too late'); // An answer that nobody waits for does no harm.
+    await eventually('the handler is aborted', () => waits[0]?.context.signal.aborted === true);
+    waits[0]?.answer('too late'); // A late answer does no harm.
     expect(await peer.request('cook', { dish: 'x', afterMs: 0 })).toEqual({ dish: 'x' });
   });
 
-  it('is not even sent when it was canceled before', async () => {
+  it('is not sent if it was canceled before', async () => {
     const { path, waits } = await serveKitchen();
     const peer = await visit(path);
     await expect(peer.request('wait', {}, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELED' });
@@ -107,19 +107,19 @@ describe('a request', () => {
     expect(waits).toHaveLength(0);
   });
 
-  it('with waitAfterAbort still gives what was made when the cancel came too late', async () => {
+  it('with waitAfterAbort still gets its result if the cancel came too late', async () => {
     const { path, waits } = await serveKitchen();
     const peer = await visit(path);
     const stopping = new AbortController();
     const answer = peer.request('wait', {}, { signal: stopping.signal, waitAfterAbort: true });
     await eventually('the request is there', () => waits.length === 1);
     stopping.abort();
-    await eventually('the handler is told to stop', () => waits[0]?.context.signal.aborted === true);
+    await eventually('the handler is aborted', () => waits[0]?.context.signal.aborted === true);
     waits[0]?.answer('made after all');
     expect(await answer).toBe('made after all');
   });
 
-  it('over the bound of waiting ones is refused with TOO_MANY_REQUESTS', async () => {
+  it('is refused with TOO_MANY_REQUESTS if too many are waiting', async () => {
     const { path, waits } = await serveKitchen();
     const peer = await visit(path);
     const waiting = Array.from({ length: limits.requestsPendingMax }, () => peer.request('wait', {}));
@@ -128,7 +128,7 @@ describe('a request', () => {
     expect(new Set(await Promise.all(waiting))).toEqual(new Set(['ok']));
   });
 
-  it('whose answer does not fit the contract ends the connection, not the process', async () => {
+  it('ends the connection but not the process if its answer does not fit the contract', async () => {
     const { path } = await serveKitchen();
     const peer = await visit(path);
     await expect(peer.request('misanswer', {})).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -136,8 +136,8 @@ describe('a request', () => {
   });
 });
 
-describe('when the other side goes', () => {
-  it('every waiting request ends with UNAVAILABLE, and so does every later one', async () => {
+describe('when one side is gone', () => {
+  it('every waiting and every later request ends with UNAVAILABLE', async () => {
     const { path, server, waits } = await serveKitchen();
     const peer = await visit(path);
     const waiting = [peer.request('wait', {}), peer.request('wait', {})];
@@ -150,13 +150,13 @@ describe('when the other side goes', () => {
     await expect(peer.request('cook', { dish: 'x', afterMs: 0 })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
-  it('the handlers of a client that is gone are told, and so is the server', async () => {
+  it('the handlers of a client are aborted, and the server is notified', async () => {
     const { path, server, waits, events } = await serveKitchen();
     const peer = await visit(path);
     peer.request('wait', {}).catch(() => undefined);
     await eventually('the request is there', () => waits.length === 1);
     peer.close('enough');
-    await eventually('the handler is told', () => waits[0]?.context.signal.aborted === true);
+    await eventually('the handler is aborted', () => waits[0]?.context.signal.aborted === true);
     await eventually('the server knows', () => events.includes('disconnect Bo'));
     expect(server.peers.size).toBe(0);
     expect(events).toEqual(['connect Bo', 'disconnect Bo']);
@@ -164,12 +164,12 @@ describe('when the other side goes', () => {
     await settle();
   });
 
-  it('nobody there is UNAVAILABLE at once', async () => {
+  it('a client gets UNAVAILABLE at once if there is no server', async () => {
     const path = join(temporaryDirectory(), 'nobody.sock');
     await expect(connectContract(visitOptions(path))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
-  it('a server closes at once, whoever is still connected', async () => {
+  it('a server closes at once, even with connected clients', async () => {
     const { path, server } = await serveKitchen();
     await visit(path);
     const silent = rawConnection(path);
@@ -181,8 +181,8 @@ describe('when the other side goes', () => {
   });
 });
 
-describe('notices', () => {
-  it('arrive in order, among answers', async () => {
+describe('a notice', () => {
+  it('arrives in order between answers', async () => {
     const { path, server } = await serveKitchen();
     const bells: number[] = [];
     const peer = await visit(path, bells);
@@ -191,7 +191,7 @@ describe('notices', () => {
     expect(bells).toEqual(Array.from({ length: 100 }, (_, index) => index));
   });
 
-  it('that the client does not read count as buffered at the server', async () => {
+  it('counts as buffered in the server until the client reads it', async () => {
     const { path, server } = await serveKitchen();
     const raw = rawConnection(path);
     raw.send(hello);
@@ -205,7 +205,7 @@ describe('notices', () => {
   });
 });
 
-describe('a client that breaks a rule loses its connection and disturbs nobody', () => {
+describe('a client loses its connection and disturbs no other client', () => {
   const cases: Record<string, unknown[]> = {
     'no hello first': [['request', 1, 'wait', 100, {}, null]],
     'a hello that does not fit': [['hello', 'kitchen', kitchen.version, { guest: 7 }]],
@@ -219,7 +219,7 @@ describe('a client that breaks a rule loses its connection and disturbs nobody',
     'a second hello': [hello, hello],
   };
   for (const [name, messages] of Object.entries(cases)) {
-    it(name, async () => {
+    it(`if it breaks the rules: ${name}`, async () => {
       const { path } = await serveKitchen();
       const other = await visit(path);
       const raw = rawConnection(path);
@@ -229,7 +229,7 @@ describe('a client that breaks a rule loses its connection and disturbs nobody',
     });
   }
 
-  it('garbage, and a frame longer than the bound', async () => {
+  it('if it sends garbage, or a frame that is too long', async () => {
     const { path } = await serveKitchen();
     const other = await visit(path);
     for (const bytes of [Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.from([0, 0, 0, 3, 0xc1, 0xc1, 0xc1])]) {
@@ -240,7 +240,7 @@ describe('a client that breaks a rule loses its connection and disturbs nobody',
     expect(await other.request('cook', { dish: 'bread', afterMs: 0 })).toEqual({ dish: 'bread' });
   });
 
-  it('no hello in time', async () => {
+  it('if it sends no hello in time', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => {
       vi.useRealTimers();
@@ -261,8 +261,8 @@ describe('a client that breaks a rule loses its connection and disturbs nobody',
   });
 });
 
-describe('versions', () => {
-  it('that differ by one speak with each other, whichever is newer', async () => {
+describe('two versions of a contract', () => {
+  it('work together if they differ by one, in both directions', async () => {
     for (const version of [kitchen.version - 1, kitchen.version, kitchen.version + 1]) {
       const { path } = await serveKitchen({ version });
       const peer = await visit(path);
@@ -270,7 +270,7 @@ describe('versions', () => {
     }
   });
 
-  it('that differ by more do not', async () => {
+  it('do not work together if they differ by more', async () => {
     for (const version of [kitchen.version - 2, kitchen.version + 2]) {
       const { path } = await serveKitchen({ version });
       await expect(connectContract(visitOptions(path))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -298,7 +298,7 @@ describe('a server that breaks a rule', () => {
     return path;
   }
 
-  it('is left at once when it says something else than hello', async () => {
+  it('is disconnected at once if its first message is not a hello', async () => {
     for (const first of [
       ['result', 1, null],
       ['hello', 'cellar', 5, { cook: 'x' }],
@@ -310,7 +310,7 @@ describe('a server that breaks a rule', () => {
     }
   });
 
-  it('is left when it sends a notice that does not fit, or one that does not exist', async () => {
+  it('is disconnected if it sends an unknown notice or one that does not fit', async () => {
     for (const notice of [
       ['notice', 'bell', { count: 'x' }],
       ['notice', 'gong', {}],
@@ -327,7 +327,7 @@ describe('a server that breaks a rule', () => {
     }
   });
 
-  it('does not reach the callers with an error of no known form', async () => {
+  it('gives its callers a BoxRunError even if its error has an unknown form', async () => {
     const path = await serveRaw((message, socket) => {
       const [kind, id] = message as [string, number];
       socket.write(encodeFrame(kind === 'hello' ? ['hello', 'kitchen', 5, { cook: 'x' }] : ['error', id, null]));
@@ -337,13 +337,13 @@ describe('a server that breaks a rule', () => {
   });
 });
 
-describe('a socket', () => {
-  it("is its owner's alone", async () => {
+describe('the socket of a server', () => {
+  it('is private', async () => {
     const { path } = await serveKitchen();
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
-  it('is replaced in one step, and the old owner does not take it away when it closes', async () => {
+  it('is replaced in one step, and stays when the old server closes', async () => {
     const first = await serveKitchen();
     const second = await serveKitchen({ path: first.path, hello: () => ({ cook: 'Successor' }) });
     await first.server.close();
@@ -351,7 +351,7 @@ describe('a socket', () => {
     expect(peer.hello).toEqual({ cook: 'Successor' });
   });
 
-  it('whose path is too long for the kernel is refused with a hint, not cut', async () => {
+  it('is refused with a hint if its path is too long for the kernel', async () => {
     const path = join(temporaryDirectory(), 'x'.repeat(100));
     await expect(serveKitchen({ path })).rejects.toMatchObject({
       code: 'RUNTIME_ERROR',

@@ -1,4 +1,5 @@
-// Frames: whatever pieces a stream arrives in, the same messages come out; what breaks a rule is refused at once.
+// Tests frames. The same messages are decoded for any pieces of the stream, and a frame that breaks a rule is refused
+// at once.
 import { describe, expect, it } from 'vitest';
 import { createFrameDecoder, encodeFrame, FrameError } from '../../../src/shared/ipc/frame.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -32,8 +33,8 @@ function decodeAll(pieces: readonly Buffer[]): unknown[] {
   return pieces.flatMap((piece) => decode(Buffer.from(piece)));
 }
 
-describe('frames', () => {
-  it('give the same messages however the stream is cut', () => {
+describe('a frame', () => {
+  it('is decoded to the same message for any pieces of the stream', () => {
     for (let seed = 1; seed <= 60; seed++) {
       const random = createRandom(seed);
       const messages = Array.from({ length: random.whole(1, 12) }, () => randomValue(random));
@@ -43,7 +44,7 @@ describe('frames', () => {
     }
   });
 
-  it('come out of a cut at every single place, header included', () => {
+  it('is decoded after a cut at every place, also inside the header', () => {
     const messages = [{ a: 1 }, 'zwei', [3, null]];
     const stream = Buffer.concat(messages.map(encodeFrame));
     for (let at = 0; at <= stream.length; at++) {
@@ -51,21 +52,21 @@ describe('frames', () => {
     }
   });
 
-  it('stand on their own: a decoder that joins later understands the next one', () => {
+  it('is independent of earlier ones, so a new decoder understands it', () => {
     const first = encodeFrame({ name: 'x', value: 1 });
     const second = encodeFrame({ name: 'y', value: 2 });
     expect(decodeAll([first])).toEqual([{ name: 'x', value: 1 }]);
     expect(decodeAll([second])).toEqual([{ name: 'y', value: 2 }]);
   });
 
-  it('keep bytes as bytes', () => {
+  it('keeps bytes as bytes', () => {
     const bytes = Buffer.from([0, 0xff, 0xc3, 0x28, 0x80]);
     const [message] = decodeAll([encodeFrame({ data: bytes })]) as [{ data: Uint8Array }];
     expect(message.data).toBeInstanceOf(Uint8Array);
     expect(Buffer.from(message.data).equals(bytes)).toBe(true);
   });
 
-  it('of the longest length pass, arriving in socket-sized pieces after a header in two parts', () => {
+  it('may have the longest length, and arrive in small pieces after a header in two parts', () => {
     const body = Buffer.alloc(limits.frameBytesMax - 5, 7);
     const frame = encodeFrame(body);
     const pieces = [
@@ -78,17 +79,17 @@ describe('frames', () => {
     expect(Buffer.from(message).equals(body)).toBe(true);
   });
 
-  it('that are too long are refused by the sender', () => {
+  it('is refused by the sender if it is too long', () => {
     expect(() => encodeFrame(Buffer.alloc(limits.frameBytesMax + 1))).toThrow(FrameError);
   });
 
-  it('that announce too much are refused with the header, before anything is kept', () => {
+  it('is refused with its header if it announces too many bytes, before any are kept', () => {
     const header = Buffer.alloc(4);
     header.writeUInt32BE(limits.frameBytesMax + 1);
     expect(() => createFrameDecoder()(header)).toThrow(FrameError);
   });
 
-  it('that do not parse are refused, never anything else', () => {
+  it('is refused with a FrameError if it does not parse', () => {
     for (let seed = 1; seed <= 300; seed++) {
       const random = createRandom(seed);
       const body = random.bytes(random.whole(0, 60));
@@ -102,7 +103,7 @@ describe('frames', () => {
     }
   });
 
-  it('with bytes behind the message are refused', () => {
+  it('is refused if there are bytes after its message', () => {
     const header = Buffer.alloc(4);
     header.writeUInt32BE(2);
     expect(() => createFrameDecoder()(Buffer.concat([header, Buffer.from([1, 2])]))).toThrow(FrameError);

@@ -1,4 +1,5 @@
-// A link stays up over restarts of the other process; what may be sent twice comes through, what may not fails at once.
+// Tests links over a real socket. A link stays up when the other process restarts: requests that may be sent twice
+// arrive, and others fail at once.
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createLink, type Link } from '../../../src/shared/ipc/link.ts';
@@ -24,8 +25,8 @@ function openLink(path: string, bells: number[] = []): OpenLink {
   return { link, ups };
 }
 
-describe('a link', () => {
-  it('comes up when the server does, however late', async () => {
+describe('a link to another process', () => {
+  it('connects as soon as the server is there', async () => {
     const path = join(temporaryDirectory(), 'late.sock');
     const { link } = openLink(path);
     expect(link.peer).toBeNull();
@@ -35,7 +36,7 @@ describe('a link', () => {
     expect(await link.request('cook', { dish: 'x', afterMs: 0 })).toEqual({ dish: 'x' });
   });
 
-  it('says UNAVAILABLE at once while the server is away, with a hint', async () => {
+  it('gives UNAVAILABLE with a hint at once while the server is away', async () => {
     const { link } = openLink(join(temporaryDirectory(), 'nobody.sock'));
     await expect(link.request('wait', {})).rejects.toMatchObject({
       code: 'UNAVAILABLE',
@@ -44,7 +45,7 @@ describe('a link', () => {
     await expect(link.ready(20)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
-  it('connects again after each restart, and tells so', async () => {
+  it('connects again after each restart, and reports it', async () => {
     const path = join(temporaryDirectory(), 'k.sock');
     const first = await serveKitchen({ path, hello: () => ({ cook: 'first' }) });
     const { link, ups } = openLink(path);
@@ -58,7 +59,7 @@ describe('a link', () => {
     await eventually('it knows that it is down', () => link.peer === null);
   });
 
-  it('sends a `resend` request again over the next connection, and gives its answer', async () => {
+  it('sends a `resend` request again over the next connection, and returns its answer', async () => {
     const path = join(temporaryDirectory(), 'k.sock');
     const first = await serveKitchen({ path });
     const { link } = openLink(path);
@@ -74,7 +75,7 @@ describe('a link', () => {
     expect(second.waits).toHaveLength(1);
   });
 
-  it('does not send any other request again: it fails with UNAVAILABLE', async () => {
+  it('does not send another request again, which fails with UNAVAILABLE', async () => {
     const path = join(temporaryDirectory(), 'k.sock');
     const first = await serveKitchen({ path });
     const { link } = openLink(path);
@@ -89,7 +90,7 @@ describe('a link', () => {
     expect(second.waits).toHaveLength(0);
   });
 
-  it('keeps a `resend` request waiting for a server that is not there yet, up to its deadline', async () => {
+  it('keeps a `resend` request waiting for a server until its deadline', async () => {
     const path = join(temporaryDirectory(), 'k.sock');
     const { link } = openLink(path);
     const answer = link.request('cook', { dish: 'x', afterMs: 0 }, { resend: true });
@@ -99,7 +100,7 @@ describe('a link', () => {
     expect(await answer).toEqual({ dish: 'x' });
   });
 
-  it('does not send again what the server has refused', async () => {
+  it('does not send a refused request again', async () => {
     const server = await serveKitchen();
     const { link } = openLink(server.path);
     await link.ready(5_000);
@@ -107,7 +108,7 @@ describe('a link', () => {
     await expect(link.request('fail', {}, { resend: true })).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
   });
 
-  it('brings a hundred requests through five restarts, each exactly answered', async () => {
+  it('gets each of a hundred requests answered once through five restarts', async () => {
     const path = join(temporaryDirectory(), 'k.sock');
     const { link } = openLink(path);
     let server = await serveKitchen({ path });
@@ -124,7 +125,7 @@ describe('a link', () => {
     );
   });
 
-  it('stays closed once it is closed', async () => {
+  it('stays closed after it was closed', async () => {
     const server = await serveKitchen();
     const { link, ups } = openLink(server.path);
     await link.ready(5_000);

@@ -1,4 +1,4 @@
-// A small contract, a server of it and raw connections to that server, for the tests of this directory.
+// A small contract, a server for it and raw connections to that server, for the tests in this folder.
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Type } from 'typebox';
@@ -26,7 +26,7 @@ export const kitchen = {
       params: Type.Object({ dish: Type.String(), afterMs: Type.Integer() }),
       result: Type.Object({ dish: Type.String() }),
     },
-    /** Answers only when the test says so. */
+    /** Answers only when the test answers. */
     wait: { params: Type.Object({}), result: Type.String() },
     fail: { params: Type.Object({}), result: Done },
     weigh: { params: Type.Object({ what: Bytes }), result: Type.Integer() },
@@ -39,7 +39,7 @@ export type Kitchen = typeof kitchen;
 export interface KitchenServer {
   readonly path: string;
   readonly server: IpcServer<Kitchen>;
-  /** Contexts of `wait` requests, in order, and the means to answer them. */
+  /** The contexts of the `wait` requests, in order, with a function to answer each. */
   readonly waits: { context: RequestContext<Kitchen>; answer: (text: string) => void }[];
   failWith: unknown;
   readonly events: string[];
@@ -113,7 +113,7 @@ export interface RawConnection {
   closed(): Promise<void>;
 }
 
-/** A connection that says whatever the test wants. */
+/** A connection on which the test can send any message. */
 export function rawConnection(path: string): RawConnection {
   const socket = connect(path);
   const decode = createFrameDecoder();

@@ -1,4 +1,5 @@
-// A byte stream over a real socket: order, back-pressure, the difference between an end and a death, and rubbish.
+// Tests streams of bytes over a real socket: their order, their back-pressure, the difference between an end and a
+// death, and invalid frames.
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
@@ -34,7 +35,7 @@ async function pair(): Promise<{ client: ByteStream; server: ByteStream; token: 
   return { client, server: stream, token };
 }
 
-it('brings bytes and words over in order, and then the end', async () => {
+it('a stream passes bytes and control messages in order, and then the end', async () => {
   const { client, server, token } = await pair();
   expect(token).toBe('tok');
   await client.send(Buffer.from('one'));
@@ -48,7 +49,7 @@ it('brings bytes and words over in order, and then the end', async () => {
   expect(await client.next()).toMatchObject({ bytes: expect.anything() as unknown });
 });
 
-it('cuts long pieces, and sends no more than the other side takes', async () => {
+it('a stream cuts long pieces, and sends no more than the other side reads', async () => {
   const { client, server } = await pair();
   const total = 32 * limits.streamPieceBytesMax;
   let isSent = false;
@@ -64,7 +65,7 @@ it('cuts long pieces, and sends no more than the other side takes', async () => 
   expect(got).toBe(total);
 });
 
-it('never takes the death of the other side for its end', async () => {
+it('a stream reports the death of the other side as an error and not as an end', async () => {
   const { client, server } = await pair();
   await client.send(Buffer.from('half'));
   client.finish();
@@ -73,13 +74,13 @@ it('never takes the death of the other side for its end', async () => {
   await expect(server.send(Buffer.alloc(10_000_000))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
-it('hands on what went wrong', async () => {
+it('a stream passes on the error of the other side', async () => {
   const { client, server } = await pair();
   await server.fail(new BoxRunError('BOX_NOT_RUNNING', 'it stopped'));
   await expect(client.next()).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING', message: 'it stopped' });
 });
 
-it('refuses rubbish, and frames that are too long', async () => {
+it('a stream is refused if it starts with an invalid frame or one that is too long', async () => {
   for (const rubbish of [
     Buffer.from([0, 0, 0, 1, 0xc1]),
     Buffer.from([0x7f, 0xff, 0xff, 0xff]),

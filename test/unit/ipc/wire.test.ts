@@ -1,10 +1,10 @@
-// The forms of messages, and errors across the wire.
+// Tests the forms of messages on the wire, and errors that cross it.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError, errorCatalogue, type ErrorCode } from '../../../src/shared/errors.ts';
 import { decodeError, encodeError, parseWireMessage } from '../../../src/shared/ipc/wire.ts';
 
-describe('wire messages', () => {
-  it('of every form are recognised', () => {
+describe('a value from the wire', () => {
+  it('is parsed if it has one of the forms of a message', () => {
     const messages = [
       ['hello', 'worker', 1, {}],
       ['request', 1, 'exec', 100, null, null],
@@ -17,7 +17,7 @@ describe('wire messages', () => {
     for (const message of messages) expect(parseWireMessage(message)).toBe(message);
   });
 
-  it('of any other form are not', () => {
+  it('is not parsed if it has any other form', () => {
     const wrong: unknown[] = [
       null,
       undefined,
@@ -44,8 +44,8 @@ describe('wire messages', () => {
   });
 });
 
-describe('errors', () => {
-  it('of every code cross with message, hint and status', () => {
+describe('an error on the wire', () => {
+  it('keeps its code, message, hint and status, for every code', () => {
     for (const code of Object.keys(errorCatalogue) as ErrorCode[]) {
       const error = decodeError(encodeError(new BoxRunError(code, `about ${code}`, { hint: 'do this' })));
       expect(error).toBeInstanceOf(BoxRunError);
@@ -58,12 +58,12 @@ describe('errors', () => {
     }
   });
 
-  it('keep a status of their own', () => {
+  it('keeps a special status', () => {
     const error = new BoxRunError('VALIDATION_ERROR', 'too large', { status: 413 });
     expect(decodeError(encodeError(error))).toMatchObject({ code: 'VALIDATION_ERROR', status: 413, hint: undefined });
   });
 
-  it('that are unexpected cross as a failure of the server', () => {
+  it('becomes a failure of the server if it is unexpected', () => {
     expect(decodeError(encodeError(new TypeError('x is not a function')))).toMatchObject({
       code: 'RUNTIME_ERROR',
       status: 500,
@@ -71,7 +71,7 @@ describe('errors', () => {
     expect(decodeError(encodeError('a text'))).toMatchObject({ code: 'RUNTIME_ERROR', message: 'a text' });
   });
 
-  it('of an unknown code, from a newer peer, are a failure with the same message', () => {
+  it('with an unknown code from a newer peer becomes a failure with the same message', () => {
     const error = decodeError({ code: 'TOMORROW', message: 'what', status: 418, hint: null });
     expect(error).toMatchObject({ code: 'RUNTIME_ERROR', message: 'what', status: 418 });
   });

@@ -1,4 +1,5 @@
-// The keeper's children: started again when they end, within a budget, and all ended when the keeper ends.
+// Tests the children of the keeper against doubles. They are started again when they end, a limited number of times,
+// and all are stopped when the keeper ends.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -16,7 +17,7 @@ interface Bench {
   readonly kept: KeptChild;
   readonly started: ChildDouble[];
   readonly givenUp: string[];
-  /** Replaces the next starts. */
+  /** Called at each start before the child is there. If it rejects, the start fails. */
   onStart: (number: number) => Promise<void>;
 }
 
@@ -54,13 +55,13 @@ function createBench(): Bench {
   };
 }
 
-describe('a child', () => {
-  it('is started, and its facts are given on', async () => {
+describe('a child of the keeper', () => {
+  it('returns its facts when it has started', async () => {
     const { kept } = createBench();
     expect(await kept.start()).toEqual({ number: 1 });
   });
 
-  it('that is killed while it starts for the first time is started again', async () => {
+  it('is started again if it is killed during its first start', async () => {
     const bench = createBench();
     bench.onStart = async (number) => {
       if (number < 3)
@@ -69,7 +70,7 @@ describe('a child', () => {
     expect(await bench.kept.start()).toEqual({ number: 3 });
   });
 
-  it('that is killed whenever it starts fails the start within its budget', async () => {
+  it('fails the start if it is killed at every attempt', async () => {
     const bench = createBench();
     let starts = 0;
     bench.onStart = async () => {
@@ -81,7 +82,7 @@ describe('a child', () => {
     expect(bench.givenUp).toHaveLength(1);
   });
 
-  it('whose first start fails fails the start, and is not tried again', async () => {
+  it('fails the start without another attempt if its first start fails', async () => {
     const bench = createBench();
     bench.onStart = () => Promise.reject(new Error('port in use'));
     await expect(bench.kept.start()).rejects.toThrow('port in use');
@@ -91,7 +92,7 @@ describe('a child', () => {
     await bench.kept.stop();
   });
 
-  it('that ends when it may end is not started again', async () => {
+  it('is not started again if it ends after restarts were switched off', async () => {
     const { kept, started } = createBench();
     await kept.start();
     kept.stopRestarts();
@@ -101,7 +102,7 @@ describe('a child', () => {
     expect(started).toHaveLength(1);
   });
 
-  it('that ends is started again, each time', async () => {
+  it('is started again each time that it ends', async () => {
     const { kept, started } = createBench();
     await kept.start();
     for (let time = 0; time < 4; time++) {
@@ -110,7 +111,7 @@ describe('a child', () => {
     }
   });
 
-  it('that does not come up again at once is tried until it does', async () => {
+  it('is started until an attempt succeeds', async () => {
     const bench = createBench();
     await bench.kept.start();
     bench.onStart = async (number) => {
@@ -121,7 +122,7 @@ describe('a child', () => {
     expect(bench.started[1]?.number).toBe(4);
   });
 
-  it('that ends too often is given up, once, with the last reason, and not started any more', async () => {
+  it('is given up once with the last reason if it ends too often, and not started any more', async () => {
     const { kept, started, givenUp } = createBench();
     await kept.start();
     for (let time = 0; time <= limits.childRestartsMax; time++) {
@@ -135,7 +136,7 @@ describe('a child', () => {
     expect(started).toHaveLength(limits.childRestartsMax + 1);
   });
 
-  it('that never comes up again is given up too', async () => {
+  it('is given up too if it never starts again', async () => {
     const bench = createBench();
     await bench.kept.start();
     bench.onStart = () => Promise.reject(new Error('broken for good'));
@@ -146,8 +147,8 @@ describe('a child', () => {
   });
 });
 
-describe('stopping', () => {
-  it('ends the child, and it stays ended', async () => {
+describe('stopping a child', () => {
+  it('ends it, and it is not started again', async () => {
     const { kept, started, givenUp } = createBench();
     await kept.start();
     await kept.stop();
@@ -156,7 +157,7 @@ describe('stopping', () => {
     expect(givenUp).toEqual([]);
   });
 
-  it('while the child is just coming up again waits for it, and ends it', async () => {
+  it('waits for a restart that is in progress, and then ends it', async () => {
     const bench = createBench();
     await bench.kept.start();
     const coming = controlledPromise<undefined>();
@@ -174,7 +175,7 @@ describe('stopping', () => {
     expect(bench.started.map(({ stops }) => stops)).toEqual([0, 1]);
   });
 
-  it('a child that was never started is no trouble', async () => {
+  it('does nothing if it was never started', async () => {
     const { kept, started } = createBench();
     await kept.stop();
     expect(started).toEqual([]);

@@ -1,5 +1,5 @@
-// docs/api.md against the schemas that validate requests and answers: every field of every operation is on the page,
-// and so is every frame of the WebSockets.
+// Compares docs/api.md with the schemas that validate requests and answers. Every field of every operation is on the
+// page, and so is every frame of the WebSockets.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TSchema } from 'typebox';
@@ -8,7 +8,7 @@ import { operations } from '../../../src/gateway/openapi/operations.ts';
 import { AttachInput, AttachOutput } from '../../../src/shared/api.ts';
 
 const page = readFileSync(join(import.meta.dirname, '../../../docs/api.md'), 'utf8');
-/** By their headings. */
+/** The sections of the page by their headings. */
 const sections = new Map(
   page.split(/^(?=##)/m).map((text) => [text.slice(0, text.indexOf('\n')).replace(/^#+ /, ''), text]),
 );
@@ -20,14 +20,14 @@ interface Shape {
   readonly const?: unknown;
 }
 
-/** Names of fields at every depth. */
+/** The names of fields at every depth. */
 function fieldsOf(schema: TSchema): string[] {
   const { properties = {}, anyOf = [], items } = schema as Shape;
   const inside = [...Object.values(properties), ...anyOf, ...(items === undefined ? [] : [items])];
   return [...new Set([...Object.keys(properties), ...inside.flatMap(fieldsOf)])];
 }
 
-/** As a word in code, or in the first column of a table. */
+/** Whether the field is a word in code, or in the first column of a table. */
 function isNamed(field: string, text: string): boolean {
   const code = [...text.matchAll(/`[^`]*`|```[\s\S]*?```|^\| [^|]* \|/gm)].map(([piece]) => piece).join('\n');
   return new RegExp(`(?<![A-Za-z_])${field}(?![A-Za-z_])`).test(code);
@@ -54,7 +54,7 @@ describe('docs/api.md', () => {
     },
   );
 
-  it.each(described)('names each field that $method $path answers with', ({ answers }) => {
+  it.each(described)('names each field in the answers of $method $path', ({ answers }) => {
     const schemas = Object.values(answers).flatMap(({ content }) => Object.values(content));
     expect(schemas.flatMap(fieldsOf).filter((field) => !isNamed(field, page))).toEqual([]);
   });

@@ -1,4 +1,5 @@
-// Running tools: their results, their deadline, and that nothing of them is left, whoever dies first.
+// Tests how BoxRun runs tools and other processes: their results, their deadline, and that no process is left, even if
+// the parent is killed.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -27,7 +28,7 @@ function sleeper(): number {
   return child.pid as number;
 }
 
-describe('a tool', () => {
+describe('a tool that BoxRun runs', () => {
   it('gives its exit code and both streams', async () => {
     expect(await shell('echo out; echo err >&2; exit 3')).toEqual({ exitCode: 3, stdout: 'out\n', stderr: 'err\n' });
   });
@@ -41,17 +42,17 @@ describe('a tool', () => {
     expect(stdout).toBe('in\n/\nw\n');
   });
 
-  it('that does not read a large input ends all the same', async () => {
+  it('may end without reading a large input', async () => {
     expect((await shell('exit 0', { input: Buffer.alloc(4 * 1024 * 1024) })).exitCode).toBe(0);
   });
 
-  it('whose output is huge keeps the last MiB of it', async () => {
+  it('has only the last MiB of a huge output kept', async () => {
     const { stdout } = await shell('head -c 3000000 /dev/zero | tr "\\0" x; echo end');
     expect(stdout.length).toBe(1024 * 1024);
     expect(stdout.endsWith('xxxend\n')).toBe(true);
   });
 
-  it('reports each line of its progress as it comes', async () => {
+  it('reports each line of its progress as it arrives', async () => {
     const lines: string[] = [];
     await shell('printf "10%%\\r20%%\\r" >&2; printf "do" >&2; sleep 0.05; printf "ne\\nrest" >&2', {
       onStderrLine: (line) => lines.push(line),
@@ -59,30 +60,30 @@ describe('a tool', () => {
     expect(lines).toEqual(['10%', '20%', 'done']);
   });
 
-  it('gives what came in time even if this process could not run until the time was over', async () => {
+  it('has its late output kept, even if this process could not run until the wait was over', async () => {
     let exited: (() => void) | null = null;
     const announced = new Promise<void>((resolve) => (exited = resolve));
-    // A child in a session of its own prints a little after the tool's end.
+    // A child in a session of its own prints shortly after the end of the tool.
     const result = shell('setsid sh -c "sleep 0.25; echo late; exec sleep 1" & echo exiting >&2', {
       onStderrLine: () => exited?.(),
     });
     await announced;
     await new Promise((resolve) => setTimeout(resolve, 100));
-    // Timers come first after this, as after a time without the processor.
+    // After this, timers run first, as after a time without the processor.
     await new Promise((resolve) => setImmediate(resolve));
     for (const until = performance.now() + 700; performance.now() < until;);
     expect((await result).stdout).toBe('late\n');
   });
 
-  it('killed by KILL gives 137', async () => {
+  it('gives 137 if it is killed by KILL', async () => {
     expect((await shell('kill -KILL $$')).exitCode).toBe(137);
   });
 
-  it('killed by another signal gives 128 + that signal', async () => {
+  it('gives 128 plus the number of another signal that kills it', async () => {
     expect((await shell('kill -TERM $$')).exitCode).toBe(143);
   });
 
-  it('that does not exist is a RUNTIME_ERROR naming it', async () => {
+  it('gives RUNTIME_ERROR with its name if it does not exist', async () => {
     await expect(runTool('no-such-tool', [], { timeoutMs: 1_000 })).rejects.toMatchObject({
       code: 'RUNTIME_ERROR',
       message: expect.stringContaining('no-such-tool') as unknown,
@@ -91,7 +92,7 @@ describe('a tool', () => {
 });
 
 describe('a tool that must end early', () => {
-  it('is killed at its deadline with all its children: TIMEOUT', async () => {
+  it('is killed with all its children at its deadline and gives TIMEOUT', async () => {
     let pid = 0;
     const run = shell('sleep 60 & echo $! >&2; wait', {
       timeoutMs: 1_000,
@@ -104,7 +105,7 @@ describe('a tool that must end early', () => {
     await gone(pid);
   });
 
-  it('is killed when it is canceled: CANCELED', async () => {
+  it('is killed when it is canceled and gives CANCELED', async () => {
     const stopping = new AbortController();
     let pid = 0;
     const run = shell('sleep 60 & echo $! >&2; wait', {
@@ -118,11 +119,11 @@ describe('a tool that must end early', () => {
     await gone(pid);
   });
 
-  it('is not started when it was canceled before: CANCELED', async () => {
+  it('is not started if it was canceled before, and gives CANCELED', async () => {
     await expect(shell('true', { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELED' });
   });
 
-  it('ends at its deadline even when a child in a session of its own holds its output', async () => {
+  it('ends at its deadline even if a child in a session of its own holds its output', async () => {
     let pid = 0;
     onTestFinished(() => {
       if (pid > 0) killQuietly(pid, 'SIGKILL');
@@ -136,7 +137,7 @@ describe('a tool that must end early', () => {
     await expect(run).rejects.toMatchObject({ code: 'TIMEOUT' });
   });
 
-  it('dies with the process that runs it, even when that is killed', async () => {
+  it('dies with the process that runs it, even if that process is killed', async () => {
     const parent = await runTypescript(`
       import { runTool } from './src/shared/process/child-process.ts';
       await runTool('sh', ['-c', 'echo $$ >&2; exec sleep 60'], { timeoutMs: 60_000, onStderrLine: (line) => console.log(line) });
@@ -149,7 +150,7 @@ describe('a tool that must end early', () => {
 });
 
 describe('the identity of a process', () => {
-  it('tells it from another one of the same number', async () => {
+  it('differs from the one of another process with the same number', async () => {
     const identity = await processIdentity(sleeper());
     expect(identity).not.toBeNull();
     if (identity === null) return;
@@ -157,7 +158,7 @@ describe('the identity of a process', () => {
     expect(await isAlive({ ...identity, startTicks: identity.startTicks - 1 })).toBe(false);
   });
 
-  it('is read behind a name with spaces and parentheses', async () => {
+  it('is read correctly after a name with spaces and parentheses', async () => {
     const child = spawn('bash', ['-c', 'exec -a x sh -c "printf \\") R 1 (\\" > /proc/self/comm; read line"'], {
       stdio: ['pipe', 'ignore', 'ignore'],
     });
@@ -169,7 +170,7 @@ describe('the identity of a process', () => {
     expect(theirs?.startTicks).toBeGreaterThanOrEqual(ours?.startTicks ?? Infinity);
   });
 
-  it('is null for one that is gone, and for a zombie', async () => {
+  it('is null for a process that has ended, and for a zombie', async () => {
     const parent = spawn('sh', ['-c', '(exit 0) & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
     onTestFinished(() => {
       parent.kill('SIGKILL');
@@ -180,8 +181,8 @@ describe('the identity of a process', () => {
   });
 });
 
-describe('killing and waiting', () => {
-  it('resolves when the process is gone', async () => {
+describe('the kill of a process', () => {
+  it('ends when the process has ended', async () => {
     const identity = await processIdentity(sleeper());
     if (identity === null) throw new Error('no sleeper');
     await killAndWait(identity, 5_000, 'a process of a test');
@@ -189,14 +190,14 @@ describe('killing and waiting', () => {
     await killAndWait(identity, 1, 'a process of a test');
   });
 
-  it('does not touch another process that has the number now', async () => {
+  it('does not kill another process that has the same number now', async () => {
     const identity = await processIdentity(sleeper());
     if (identity === null) throw new Error('no sleeper');
     await killAndWait({ ...identity, startTicks: identity.startTicks - 1 }, 1_000, 'a process of a test');
     expect(await isAlive(identity)).toBe(true);
   });
 
-  it('quietly ignores that there is nobody', () => {
+  it('ignores a process that does not exist', () => {
     expect(() => {
       killQuietly(2 ** 22 + 1, 'SIGTERM');
     }).not.toThrow();

@@ -1,4 +1,5 @@
-// Bundles that are compiled once for many processes: what does not fit is compiled anew, never run.
+// Tests bundles that are compiled once for many processes. Compiled code that does not fit the bundle is never run: the
+// bundle is compiled again.
 import { chmodSync, linkSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -21,7 +22,7 @@ function setUp(text = bundle(42)) {
 }
 
 describe('a bundle', () => {
-  it('does the same with what was kept as without', () => {
+  it('does the same with kept compiled code as without', () => {
     const { file, load, kept } = setUp();
     const first = load();
     first.keepCompiled();
@@ -30,14 +31,14 @@ describe('a bundle', () => {
       expect([exports.answer(), exports.os, exports.where]).toEqual([42, '\n', file]);
   });
 
-  it('imports other modules, kept or not', async () => {
+  it('imports other modules with and without kept compiled code', async () => {
     const { load } = setUp(`module.exports.answer = async () => (await importModule('node:os')).EOL;`);
     const first = load();
     first.keepCompiled();
     for (const { exports } of [first, load()]) expect(await exports.answer()).toBe('\n');
   });
 
-  it('keeps what another use has compiled besides', () => {
+  it('keeps the code that another use has compiled in addition', () => {
     const { load, kept } = setUp();
     load().keepCompiled('ls');
     const [path = ''] = kept();
@@ -59,7 +60,7 @@ describe('a bundle', () => {
     expect(await load().exports.answer()).toBe('second');
   });
 
-  it('keeps nothing twice', () => {
+  it('does not write the same compiled code twice', () => {
     const { load, kept } = setUp();
     load().keepCompiled();
     const [path = ''] = kept();
@@ -68,7 +69,7 @@ describe('a bundle', () => {
     expect(statSync(path).ino).toBe(before);
   });
 
-  it('of another build, of the same length, is not taken for this one', () => {
+  it('does not run the compiled code of another build with the same length', () => {
     const { file, load, kept } = setUp();
     load().keepCompiled();
     const [old] = kept();
@@ -76,7 +77,7 @@ describe('a bundle', () => {
     const next = load('b');
     expect(next.exports.answer()).toBe(43);
     next.keepCompiled();
-    expect(kept()).toHaveLength(1); // The old one's is gone.
+    expect(kept()).toHaveLength(1); // The compiled code of the old build is deleted.
     expect(kept()[0]).not.toBe(old);
   });
 
@@ -105,7 +106,7 @@ describe('a bundle', () => {
         linkSync(path, join(dirname(path), 'second'));
       },
     ],
-  ])('is compiled anew where what was kept is %s, and that is replaced', (_, damage) => {
+  ])('is compiled again if the kept file is %s, and the file is replaced', (_, damage) => {
     const { load, kept } = setUp();
     load().keepCompiled();
     const [path = ''] = kept();
@@ -118,7 +119,7 @@ describe('a bundle', () => {
     expect(Math.abs(readFileSync(path).length - whole)).toBeLessThan(2_000);
   });
 
-  it('does its work where nothing can be kept', () => {
+  it('works even if no compiled code can be kept', () => {
     const dir = temporaryDirectory();
     writeFileSync(join(dir, 'main.cjs'), bundle(42));
     writeFileSync(join(dir, 'compiled'), 'a file, where a directory should be');

@@ -1,4 +1,5 @@
-// Settings: flags over the environment over defaults, and values that cannot be used are refused by name.
+// Tests how settings are read. Flags win over the environment, the environment wins over defaults, and a bad value is
+// refused with its name.
 import { describe, expect, it } from 'vitest';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -28,7 +29,7 @@ describe('settings', () => {
     expect(config.maxMemoryMb).toBeGreaterThan(0);
   });
 
-  it('come from the environment', () => {
+  it('are read from the environment', () => {
     const env = {
       BOXRUN_STATE_DIR: '/s',
       BOXRUN_DB: '/d/x.db',
@@ -75,7 +76,7 @@ describe('settings', () => {
     });
   });
 
-  it('of flags win over those of the environment', () => {
+  it('from flags win over settings from the environment', () => {
     const env = {
       BOXRUN_STATE_DIR: '/s',
       BOXRUN_SOCKET: '/q.sock',
@@ -108,11 +109,11 @@ describe('settings', () => {
     });
   });
 
-  it('put database and socket into the state directory unless they are named', () => {
+  it('put database and socket into the state directory unless they have their own path', () => {
     expect(loadConfig({ stateDir: '/f' }, {})).toMatchObject({ dbPath: '/f/boxrun.db', socketPath: '/f/boxrun.sock' });
   });
 
-  it('of several gateways need a TCP port, and are no more than there may be', () => {
+  it('allow several gateways only with a TCP port, and at most 64', () => {
     expect(loadConfig({}, {}).gateways).toBe(1);
     expect(loadConfig({ gateways: 2, socket: '/f.sock', port: 7 }, {}).gateways).toBe(2);
     expect(() => loadConfig({ gateways: 2, socket: '/f.sock' }, {})).toThrow('2 gateways share a TCP port');
@@ -120,7 +121,7 @@ describe('settings', () => {
       expect(() => loadConfig({ gateways }, {})).toThrow(`--gateways is '${gateways}'`);
   });
 
-  it('of --socket alone leave no TCP address; with --host or --port both are there', () => {
+  it('with only --socket have no TCP address, and with --host or --port they have both', () => {
     expect(loadConfig({ socket: '/f.sock' }, { BOXRUN_PORT: '5' }).tcp).toBeNull();
     expect(loadConfig({ socket: '/f.sock', port: 7 }, {})).toMatchObject({
       socketPath: '/f.sock',
@@ -129,14 +130,14 @@ describe('settings', () => {
     expect(loadConfig({ socket: '/f.sock', host: '::1' }, {})).toMatchObject({ tcp: { host: '::1', port: 9090 } });
   });
 
-  it('are absolute paths, whatever was given', () => {
+  it('turn relative paths into absolute ones', () => {
     expect(loadConfig({ stateDir: 'here' }, { BOXRUN_DB: 'x.db' })).toMatchObject({
       stateDir: join(process.cwd(), 'here'),
       dbPath: join(process.cwd(), 'x.db'),
     });
   });
 
-  it('survive the way to another process as JSON', () => {
+  it('are unchanged after they have been sent to another process as JSON', () => {
     const config = loadConfig({}, { BOXRUN_STATE_DIR: '/s' });
     expect(JSON.parse(JSON.stringify(config))).toEqual(config);
   });
@@ -155,7 +156,7 @@ describe('settings', () => {
     ['BOXRUN_SSE_HEARTBEAT_MS', '15001'],
     ['BOXRUN_SSE_HEARTBEAT_MS', '9'],
   ];
-  it.each(bad)('refuse %s=%s by name', (name, value) => {
+  it.each(bad)('with %s=%s are refused with the name', (name, value) => {
     const words = name === 'BOXRUN_DRIVER' ? value : name;
     expect(() => loadConfig({}, { [name]: value })).toThrow(
       expect.objectContaining({
@@ -165,7 +166,7 @@ describe('settings', () => {
     );
   });
 
-  it('refuse an unknown choice for --driver and --on-exit', () => {
+  it('are refused with an unknown choice for --driver or --on-exit', () => {
     expect(() => loadConfig({ driver: 'docker' }, {})).toThrow(
       expect.objectContaining({ code: 'VALIDATION_ERROR' }) as Error,
     );
@@ -174,7 +175,7 @@ describe('settings', () => {
     );
   });
 
-  it('refuse a port and a number of workers out of range in flags too', () => {
+  it('are refused with a port or a number of workers out of range in a flag', () => {
     for (const flags of [
       { port: 65_536 },
       { port: NaN },
@@ -191,15 +192,15 @@ describe('settings', () => {
     }
   });
 
-  it('refuse a log format that does not exist', () => {
+  it('are refused with an unknown log format', () => {
     expect(() => loadConfig({ logFormat: 'xml' }, {})).toThrow(/xml/);
   });
 
-  it('refuse a log level that does not exist', () => {
+  it('are refused with an unknown log level', () => {
     expect(() => loadConfig({ logLevel: 'loud' }, {})).toThrow();
   });
 
-  it('take an empty variable for one that is not set', () => {
+  it('treat an empty variable as not set', () => {
     const names = [
       'BOXRUN_STATE_DIR',
       'BOXRUN_DB',
@@ -214,13 +215,13 @@ describe('settings', () => {
     expect(loadConfig({}, empty)).toEqual(loadConfig({}, {}));
   });
 
-  it('allow no grace that a timer cannot wait', () => {
+  it('are refused with a grace that is too long for a timer', () => {
     expect(() => loadConfig({}, { BOXRUN_ORPHAN_GRACE_MS: String(2 ** 31) })).toThrow();
   });
 });
 
-describe('caps', () => {
-  it('each have a default, a variable and a flag, which wins', () => {
+describe('the caps', () => {
+  it('each have a default, a variable, and a flag that wins', () => {
     expect(loadConfig({}, {}).caps).toEqual({
       bodyMb: 1,
       outputMb: 4096,
@@ -242,8 +243,8 @@ describe('caps', () => {
   });
 });
 
-describe('names and directories that are allowed', () => {
-  it('come from flags, else from the environment', () => {
+describe('allowed names and directories', () => {
+  it('are read from flags, or else from the environment', () => {
     const env = { BOXRUN_ALLOW_HOSTS: 'A.example,[fd00::1]', BOXRUN_VOLUME_ROOTS: '/srv:/data/x/' };
     expect(loadConfig({ allowedHosts: [], volumeRoots: [] }, env)).toMatchObject({
       allowedHosts: ['a.example', '[fd00::1]'],
@@ -255,15 +256,15 @@ describe('names and directories that are allowed', () => {
     });
   });
 
-  it.each(['http://a', 'a:80', 'a/b', '*', 'a b'])('a name is not %s', (name) => {
+  it.each(['http://a', 'a:80', 'a/b', '*', 'a b'])('do not include the name %s', (name) => {
     expect(() => loadConfig({ allowedHosts: [name] }, {})).toThrow('--allow-host');
   });
 });
 
-describe('a token', () => {
+describe('the token of a server', () => {
   const good = 'abcdefghijklmnop';
 
-  it('is taken out of the environment, which every process started from here gets', () => {
+  it('is removed from the environment, so processes that are started later do not get it', () => {
     const env = { BOXRUN_TOKEN: good, A: '1' };
     expect(takeToken({}, env)).toBe(good);
     expect(env).toEqual({ A: '1' });
@@ -271,7 +272,7 @@ describe('a token', () => {
     expect(takeToken({ token: good }, { BOXRUN_TOKEN: 'another-one-of-16' })).toBe(good);
   });
 
-  it('stands in a file, where a newline is not a part of it', () => {
+  it('can be read from a file, without its newline', () => {
     const dir = mkdtempSync(join(tmpdir(), 'boxrun-test-token-'));
     writeFileSync(join(dir, 'token'), `${good}\n`);
     expect(takeToken({ tokenFile: join(dir, 'token') }, {})).toBe(good);
@@ -281,7 +282,7 @@ describe('a token', () => {
   });
 
   it.each(['short', 'with blanks in the middle', 'ümlauts-are-no-ascii', `${good}\r\nX: y`, 'x'.repeat(513)])(
-    'is not %j, and the refusal does not repeat it',
+    'is refused if it is %j, without being repeated in the message',
     (token) => {
       const refuse = () => takeToken({ token }, {});
       expect(refuse).toThrow('16 to 512 visible ASCII');
@@ -290,7 +291,7 @@ describe('a token', () => {
   );
 });
 
-it('knows which addresses only this host reaches', () => {
+it('isLoopback is true only for addresses that only this host can reach', () => {
   for (const host of ['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1', 'localhost', 'LocalHost'])
     expect([host, isLoopback(host)]).toEqual([host, true]);
   for (const host of ['0.0.0.0', '::', '10.0.0.1', '128.0.0.1', 'fd00::1', 'localhost.example', 'box', ''])

@@ -1,4 +1,4 @@
-// A wait for the slower side of a connection: when it ends, and that it leaves nothing behind.
+// Tests the wait for the slower side of a connection: when it ends, and that no listener is left.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
@@ -10,7 +10,7 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.close();
 });
 
-it('ends when there is room again, and leaves no listener behind after a thousand waits', async () => {
+it('the wait ends when there is room again, and a thousand waits leave no listener', async () => {
   const stream = new PassThrough({ highWaterMark: 1 });
   const before = ['drain', 'close'].map((event) => stream.listenerCount(event));
   for (let wait = 0; wait < 1000; wait++) {
@@ -22,7 +22,7 @@ it('ends when there is room again, and leaves no listener behind after a thousan
   expect(['drain', 'close'].map((event) => stream.listenerCount(event))).toEqual(before);
 });
 
-it('ends when the stream is closed, before or meanwhile', async () => {
+it('the wait ends if the stream is closed before or during it', async () => {
   const stream = new PassThrough({ highWaterMark: 1 });
   stream.write('ab');
   const room = drained(stream);
@@ -31,7 +31,7 @@ it('ends when the stream is closed, before or meanwhile', async () => {
   await drained(stream);
 });
 
-it('ends when it is over, before or meanwhile', async () => {
+it('the wait ends if its signal is aborted before or during it', async () => {
   const stream = new PassThrough({ highWaterMark: 1 });
   stream.write('ab');
   const over = new AbortController();
@@ -42,7 +42,7 @@ it('ends when it is over, before or meanwhile', async () => {
   expect(stream.listenerCount('drain')).toBe(0);
 });
 
-it('ends for an HTTP answer whose client has left', async () => {
+it('the wait ends for an HTTP answer whose client has disconnected', async () => {
   const server = createServer();
   servers.push(server);
   const left = new Promise<void>((resolve) => {

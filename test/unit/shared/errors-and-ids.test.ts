@@ -1,4 +1,4 @@
-// The catalogue of errors is the public contract; ids have the public form and are not repeated.
+// Tests the catalogue of errors, which is the public contract, and ids, which have the public form and do not repeat.
 import { describe, expect, it } from 'vitest';
 import {
   BoxRunError,
@@ -32,30 +32,30 @@ const statuses: Record<ErrorCode, number> = {
   UNAVAILABLE: 503,
 };
 
-describe('the catalogue', () => {
-  it.each(Object.entries(statuses))('%s is HTTP %i', (code, status) => {
+describe('the catalogue of errors', () => {
+  it.each(Object.entries(statuses))('has %s with HTTP %i', (code, status) => {
     expect(new BoxRunError(code as ErrorCode, 'x').status).toBe(status);
   });
 
-  it('has no code besides these', () => {
+  it('has no other codes', () => {
     expect(Object.keys(errorCatalogue).sort()).toEqual(Object.keys(statuses).sort());
   });
 
-  it('calls retryable exactly what may pass by itself', () => {
+  it('marks only temporary errors as retryable', () => {
     const retryable = Object.entries(errorCatalogue)
       .filter(([, entry]) => entry.retryable)
       .map(([code]) => code);
     expect(retryable.sort()).toEqual(['TOO_MANY_REQUESTS', 'UNAVAILABLE']);
   });
 
-  it('knows its codes from other texts', () => {
+  it('has codes that isErrorCode tells from other values', () => {
     expect(isErrorCode('TIMEOUT')).toBe(true);
     for (const value of ['timeout', 'toString', '__proto__', 7, null]) expect(isErrorCode(value)).toBe(false);
   });
 });
 
-describe('an error', () => {
-  it('of the catalogue stays itself; any other is a failure of the server', () => {
+describe('a thrown value', () => {
+  it('stays the same if it is from the catalogue, and otherwise becomes a failure of the server', () => {
     const known = new BoxRunError('TIMEOUT', 'slow');
     expect(toBoxRunError(known)).toBe(known);
     const cause = new TypeError('oh');
@@ -63,7 +63,7 @@ describe('an error', () => {
     expect(toBoxRunError(undefined)).toMatchObject({ code: 'RUNTIME_ERROR', status: 500, message: 'undefined' });
   });
 
-  it('has a text, whatever was thrown', () => {
+  it('has a text, even if it is not an error', () => {
     expect(errorText(new Error('a'))).toBe('a');
     expect(errorText('b')).toBe('b');
     expect(errorText(null)).toBe('null');
@@ -71,13 +71,13 @@ describe('an error', () => {
 });
 
 describe('an id', () => {
-  it('is its prefix and 12 URL-safe characters, each time others', () => {
+  it('has its prefix and 12 URL-safe characters, and is different each time', () => {
     const ids = Array.from({ length: 5_000 }, () => newId('box'));
     for (const id of ids) expect(id).toMatch(/^box_[A-Za-z0-9_-]{12}$/);
     expect(new Set(ids).size).toBe(ids.length);
   });
 
-  it('of a box is told from names and other ids', () => {
+  it('of a box is told from names and from other ids', () => {
     expect(isBoxId(newId('box'))).toBe(true);
     for (const value of [
       newId('exec'),

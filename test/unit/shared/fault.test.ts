@@ -1,4 +1,4 @@
-// The switch for faults: the table and the code name the same points, only an armed point holds, and only once.
+// Tests the switch for faults. The table and the code have the same points, and only an armed point holds, only once.
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { createFaultPoint } from '../../../src/shared/faults/fault.ts';
 import { faultPoints } from '../../../src/shared/faults/fault-points.ts';
 import { readFiles } from '../../style/sources.ts';
 
-/** Code of one process that lies in src/shared. */
+/** The files in src/shared that run in one process only. */
 const sharedBy: Readonly<Record<string, string>> = {
   'src/shared/store/migrations.ts': 'writer',
   'src/shared/contracts/spill.ts': 'worker',
@@ -21,7 +21,7 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-it('has in the code exactly the points of the table, each once, in the process that its name says', () => {
+it('the code has exactly the fault points of the table, each once and in the process in its name', () => {
   const inCode = readFiles('src', '.ts').flatMap(({ path, text }) =>
     [...text.matchAll(/\bfaultPoint\('([^']+)'\)/g)].map(([, point]) => ({ path, point: point ?? '' })),
   );
@@ -33,7 +33,7 @@ it('has in the code exactly the points of the table, each once, in the process t
   expect(inCode.length).toBeGreaterThanOrEqual(40);
 });
 
-it('does nothing without a directory, and at a point that is not armed', () => {
+it('a fault point does nothing without a directory or if it is not armed', () => {
   writeFileSync(join(directory, 'writer.boot.locked.armed'), '');
   createFaultPoint(undefined)('writer.boot.locked');
   createFaultPoint('')('writer.boot.locked');
@@ -41,12 +41,12 @@ it('does nothing without a directory, and at a point that is not armed', () => {
   expect(readdirSync(directory)).toEqual(['writer.boot.locked.armed']);
 });
 
-it('says that it was reached and by whom, and holds only the first time', () => {
+it('a fault point reports its process, and holds only the first time', () => {
   writeFileSync(join(directory, 'writer.boot.locked.armed'), '');
   writeFileSync(join(directory, 'writer.boot.locked.go'), '');
   const reach = createFaultPoint(directory);
   reach('writer.boot.locked');
   expect(readdirSync(directory).sort()).toEqual(['writer.boot.locked.go', `writer.boot.locked.reached.${process.pid}`]);
   rmSync(join(directory, 'writer.boot.locked.go'));
-  reach('writer.boot.locked'); // Would hold for limits.faultHoldMs.
+  reach('writer.boot.locked'); // A second hold would last limits.faultHoldMs.
 });

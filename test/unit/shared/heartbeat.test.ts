@@ -1,4 +1,4 @@
-// Heartbeats: silence is noticed, then ends the connection; any sign of life makes good for all that were missing.
+// Tests heartbeats. Silence is first only noticed and later ends the connection, and any sign of life resets the count.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { watchHeartbeat } from '../../../src/shared/waiting/heartbeat.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -15,7 +15,7 @@ const tick = () => {
 };
 
 describe('a heartbeat', () => {
-  it('asks at each tick, and is content with an answer to each', () => {
+  it('asks at each tick, and reports no silence if each is answered', () => {
     let silent = 0;
     let asked = 0;
     const heartbeat = watchHeartbeat({
@@ -31,7 +31,7 @@ describe('a heartbeat', () => {
     heartbeat.stop();
   });
 
-  it('doubts after a few misses and gives up, once, after more', () => {
+  it('reports doubt after a few misses, and reports silence once after more', () => {
     let silent = 0;
     const heartbeat = watchHeartbeat({ silenceMs: limits.silenceMs, onSilent: () => silent++ });
     tick(); // The first tick only begins to listen.
@@ -45,7 +45,7 @@ describe('a heartbeat', () => {
     expect(silent).toBe(1);
   });
 
-  it('forgets every miss at the first sign of life', () => {
+  it('counts from zero again after the first sign of life', () => {
     let silent = 0;
     const heartbeat = watchHeartbeat({ silenceMs: limits.silenceMs, onSilent: () => silent++ });
     for (let round = 0; round < limits.silenceMs / limits.heartbeatEveryMs; round++) tick();

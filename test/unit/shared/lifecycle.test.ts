@@ -1,4 +1,4 @@
-// The state tables, over every state and every cause: what is legal, where it leads, and what clients see of it.
+// Tests the state tables with every state and every cause: what is legal, what the next state is, and what clients see.
 import { describe, expect, it } from 'vitest';
 import { boxStatuses } from '../../../src/shared/api.ts';
 import {
@@ -19,7 +19,7 @@ import {
 } from '../../../src/shared/lifecycle/exec.ts';
 import { step, type Table } from '../../../src/shared/lifecycle/machine.ts';
 
-/** Every legal step, written out once more: a change of a table has to be made in two places, on purpose. */
+/** A second copy of every legal step: a change of a table must be made in two places, on purpose. */
 const boxSteps = `
   creating brought-up ready; creating remove-asked removing
   starting brought-up ready; starting start-failed failed; starting engine-died stopped; starting end-failed stuck
@@ -69,7 +69,7 @@ interface Machine {
 describe.each<Machine>([
   { name: 'box', table: boxTable, states: boxStates, causes: boxCauses, legal: parseSteps(boxSteps) },
   { name: 'exec', table: execTable, states: execStates, causes: execCauses, legal: parseSteps(execSteps) },
-])('the table of a $name', ({ table, states, causes, legal }) => {
+])('the $name table', ({ table, states, causes, legal }) => {
   for (const state of states) {
     for (const cause of causes) {
       const next = legal.get(`${state} ${cause}`) ?? null;
@@ -79,7 +79,7 @@ describe.each<Machine>([
     }
   }
 
-  it('has a row for each state and no cause of its own', () => {
+  it('has a row for each state, and only known causes and states', () => {
     expect(Object.keys(table).sort()).toEqual([...states].sort());
     for (const row of Object.values(table)) {
       for (const [cause, next] of Object.entries(row)) {
@@ -96,16 +96,16 @@ describe.each<Machine>([
   });
 });
 
-describe('a box', () => {
-  it('can be removed from every state', () => {
+describe('the state of a box', () => {
+  it('can become removed from everywhere', () => {
     for (const state of boxStates) expect(reachable(boxTable, state), state).toContain('removed');
   });
 
-  it('has no way out of removed', () => {
+  it('does not change after removed', () => {
     expect(boxTable.removed).toEqual({});
   });
 
-  it('is shown with one of the public statuses in every state', () => {
+  it('is shown to clients as one of the public statuses', () => {
     const shown: Record<BoxState, string> = {
       creating: 'creating',
       starting: 'creating',
@@ -124,14 +124,14 @@ describe('a box', () => {
     }
   });
 
-  it('holds quota in every state that clients see as creating or running', () => {
+  it('holds quota if clients see it as creating or running', () => {
     for (const state of boxStates) {
       if (['creating', 'running'].includes(publicStatus(state))) expect(holdsQuota(state), state).toBe(true);
     }
     for (const state of ['stopped', 'failed', 'removed'] as const) expect(holdsQuota(state), state).toBe(false);
   });
 
-  it('in error holds quota as long as its engine may live', () => {
+  it('holds quota in an error for as long as the engine may run', () => {
     expect(boxStates.filter((state) => publicStatus(state) === 'error')).toEqual(['failed', 'stuck']);
     expect(holdsQuota('stuck')).toBe(true);
     for (const state of boxStates) {
@@ -141,20 +141,20 @@ describe('a box', () => {
   });
 });
 
-describe('an exec', () => {
-  it('has no way out of its finished states, and one into them from every other', () => {
+describe('the state of a command', () => {
+  it('does not change after the command has finished, and can become finished from everywhere else', () => {
     for (const state of execStates) {
       expect(Object.keys(execTable[state]).length === 0, state).toBe(isFinished(state));
       expect([...reachable(execTable, state)].some(isFinished), state).toBe(true);
     }
   });
 
-  it('is lost from wherever it is when the engine is', () => {
+  it('becomes lost when the engine is lost', () => {
     for (const state of execStates.filter((each) => !isFinished(each)))
       expect(step(execTable, state, 'engine-lost')).toBe('lost');
   });
 
-  it('has succeeded only with exit code 0 and no error', () => {
+  it('counts as succeeded only with exit code 0 and no error', () => {
     expect(finishedStatus({ exitCode: 0, errorMessage: null, canceled: false })).toBe('succeeded');
     expect(finishedStatus({ exitCode: 0, errorMessage: 'timed out', canceled: false })).toBe('failed');
     expect(finishedStatus({ exitCode: 1, errorMessage: null, canceled: false })).toBe('failed');
@@ -163,7 +163,7 @@ describe('an exec', () => {
     expect(finishedStatus({ exitCode: 137, errorMessage: 'canceled', canceled: true })).toBe('canceled');
   });
 
-  it('says its exit code, and its error only where there is one', () => {
+  it('gives an exit event with the exit code, and with an error only if there is one', () => {
     expect(exitEventData({ exitCode: 0, errorMessage: null, canceled: false })).toBe('{"exit_code":0}');
     expect(JSON.parse(exitEventData({ exitCode: null, errorMessage: 'gone "x"', canceled: false }))).toEqual({
       exit_code: null,

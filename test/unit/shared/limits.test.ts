@@ -1,12 +1,12 @@
-// How the limits relate. Some code is only correct because one limit is larger than another, so a test fails here when
-// somebody changes one limit and not the other.
+// Tests how the limits relate to each other. Some code is only correct because one limit is larger than another, so a
+// test fails here if only one of them is changed.
 import { describe, expect, it } from 'vitest';
 import { graceSMax } from '../../../src/shared/request-bounds.ts';
 import { limits } from '../../../src/shared/limits.ts';
 import { capTable } from '../../../src/shared/settings/caps.ts';
 
 const mib = 1024 * 1024;
-/** An output event is sent as a line of JSON; this much is around the data: names of fields, seq, stream. */
+/** An output event is sent as a line of JSON. This many bytes are around its data: names of fields, seq, stream. */
 const eventEnvelopeBytes = 1024;
 /** JSON writes a control character as \u0000, which has six bytes. */
 const jsonBytesPerByteMost = 6;
@@ -15,17 +15,17 @@ function base64Bytes(bytes: number): number {
   return Math.ceil(bytes / 3) * 4;
 }
 
-describe('sizes of messages', () => {
-  it('let a commit request fit into a frame, although its last change passes the bound', () => {
+describe('the sizes of messages', () => {
+  it('let a commit request fit into a frame, although its last change may exceed the limit', () => {
     expect(limits.commitBytesMax + limits.eventBytesMax).toBeLessThan(limits.frameBytesMax / 2);
   });
 
-  it('let the longest body fit into a frame, whatever --max-body-mb says', () => {
+  it('let the longest body fit into a frame for every value of --max-body-mb', () => {
     expect(capTable.bodyMb.most * mib).toBeLessThanOrEqual(limits.frameBytesMax / 2);
     expect(limits.bodyBytesMax).toBeLessThanOrEqual(capTable.bodyMb.most * mib);
   });
 
-  it('let the answer of a run that is kept under a key fit into a frame, even if JSON escapes each byte', () => {
+  it('let the kept answer of a run fit into a frame, even if JSON escapes each byte', () => {
     expect(2 * limits.keptOutputBytesMax * jsonBytesPerByteMost).toBeLessThan(limits.frameBytesMax);
   });
 
@@ -37,55 +37,55 @@ describe('sizes of messages', () => {
     expect(base64Bytes(limits.fileBlockBytes)).toBeLessThan(mib);
   });
 
-  it('let output that is sent at once be whole events', () => {
+  it('divide output that is sent at once into whole events', () => {
     expect(limits.outputFlushBytes % limits.eventBytesMax).toBe(0);
   });
 });
 
-describe('buffers', () => {
-  it('have room for what one commit publishes', () => {
+describe('the sizes of buffers', () => {
+  it('are enough for one commit', () => {
     expect(limits.commitBytesMax + limits.eventBytesMax).toBeLessThan(limits.feedBufferBytesMax);
     expect(limits.commitBytesMax + limits.eventBytesMax).toBeLessThan(limits.followerBufferBytesMax);
   });
 
-  it('have room for a page of history, with the event that passes its bound', () => {
+  it('are enough for a page of history and one more event', () => {
     expect(limits.replayPageBytes + limits.eventBytesMax).toBeLessThan(limits.replayBytesMax);
     expect(limits.replayPageBytes + limits.eventBytesMax).toBeLessThan(limits.followerBufferBytesMax);
   });
 
-  it('let a worker have several commit requests that the writer has not acknowledged', () => {
+  it('let a worker have several unacknowledged commit requests', () => {
     expect(limits.unackedBytesMax).toBeGreaterThanOrEqual(4 * limits.commitBytesMax);
   });
 
-  it('of one client are no larger than those of all clients', () => {
+  it('are not larger for one client than for all clients', () => {
     expect(limits.feedBufferBytesMax).toBeLessThanOrEqual(limits.feedsBufferBytesMax);
     expect(limits.webSocketBufferBytesMax).toBeLessThanOrEqual(limits.webSocketsBufferBytesMax);
     expect(2 * limits.runOutputBytesMax).toBeLessThanOrEqual(limits.runsOutputBytesMax);
   });
 
-  it('let the half that one client may have hold its longest message, body and page', () => {
+  it('are large enough for the longest message, body and page in the half of one client', () => {
     expect(limits.webSocketMessageBytesMax).toBeLessThanOrEqual(limits.webSocketsIncomingBytesMax / 2);
     expect(limits.bodyBytesMax).toBeLessThanOrEqual(limits.bodiesHeldBytesMax / 2);
     expect(limits.replayPageBytes).toBeLessThanOrEqual(limits.unreadBytesMax / 2);
   });
 
-  it('shrink no further than to a least that is below the usual size', () => {
+  it('have a smallest value that is below the usual size', () => {
     expect(limits.replayPageBytesLeast).toBeLessThan(limits.replayPageBytes);
     expect(limits.webSocketBufferBytesLeast).toBeLessThan(limits.webSocketBufferBytesMax);
   });
 
-  it('let a whole commit request go into one group, and let it be large', () => {
+  it('let a whole commit request fit into one group, and count it as large', () => {
     expect(limits.commitOpsMax).toBeLessThan(limits.groupOpsMax);
     expect(limits.largeChangeBytes).toBeLessThan(limits.commitBytesMax);
   });
 });
 
-describe('deadlines of processes', () => {
-  it('let a silent process be doubted before it is given up', () => {
+describe('the deadlines of processes', () => {
+  it('let a silent process be doubted before it is killed', () => {
     expect(limits.heartbeatDoubtMisses * limits.heartbeatEveryMs).toBeLessThan(limits.silenceMs);
   });
 
-  it('let a gateway wait for everything that it waits for before the keeper gives it up', () => {
+  it('let a gateway finish its waits before the keeper kills it', () => {
     const waitsMs = limits.helloTimeoutMs + limits.peersWaitMs + limits.listenWaitMs;
     expect(waitsMs).toBeLessThan(limits.childReadyMs);
   });
@@ -94,11 +94,11 @@ describe('deadlines of processes', () => {
     expect(limits.gatewayCloseMs).toBeLessThan(limits.childStopMs);
   });
 
-  it('let a supervisor that ends see its spare workers leave or be killed', () => {
+  it('let a supervisor that ends wait until its spare workers have exited or are killed', () => {
     expect(limits.workerExitMs + limits.killTimeoutMs).toBeLessThan(limits.supervisorEndMs);
   });
 
-  it('let a supervisor that stops its boxes give each the longest grace', () => {
+  it('let a supervisor that stops its boxes give each box the longest grace', () => {
     expect(limits.supervisorStopMs).toBe(limits.stopGraceMsMax + limits.boxStopTimeoutMs + limits.childStopMs);
   });
 
@@ -106,26 +106,26 @@ describe('deadlines of processes', () => {
     expect(limits.connectTimeoutMs + limits.helloTimeoutMs).toBeLessThan(limits.streamTokenMs);
   });
 
-  it('let a sample of the usage be done before the next one begins', () => {
+  it('let one sample of the usage end before the next one begins', () => {
     expect(2 * limits.healthTimeoutMs).toBeLessThan(limits.usageSampleMs);
     expect(limits.usageSampleMs * limits.usageSamplesMax).toBe(60 * 60 * 1000);
   });
 });
 
-describe('deadlines of boxes and commands', () => {
-  it('let a stop wait for the ends of commands, their output and its commit', () => {
+describe('the deadlines of boxes and commands', () => {
+  it('let a stop wait for the ends of commands, for their output and for its commit', () => {
     const waitsMs =
       limits.killTimeoutMs + limits.commandEndReportMs + limits.exitDrainBusyMs + Math.ceil(limits.workerExitMs / 2);
     expect(waitsMs).toBeLessThan(limits.boxStopTimeoutMs);
   });
 
-  it('let a worker that hangs be killed before the stop that it was asked for fails', () => {
+  it('let a worker that hangs be killed before its stop fails', () => {
     const noticedMs = limits.workerPulsesMissedMax * (limits.workerPulseMs + limits.helloTimeoutMs);
     expect(noticedMs).toBeLessThan(limits.boxStopTimeoutMs);
     expect(noticedMs).toBeLessThan(limits.boxRemoveTimeoutMs);
   });
 
-  it('let a box that hangs hold up the next one for a moment only', () => {
+  it('let a box that hangs delay the next one only for a short time', () => {
     expect(limits.boxTurnMs).toBeLessThan(limits.boxStartTimeoutMs / 10);
   });
 
@@ -141,8 +141,8 @@ describe('deadlines of boxes and commands', () => {
   });
 });
 
-describe('the disk', () => {
-  it('has room for the reserve and the margin when nothing new is admitted any more', () => {
+describe('the reserve of the disk', () => {
+  it('fits with the margin into the space at which new boxes are refused', () => {
     expect(limits.diskMarginBytes + limits.diskReserveBytes).toBeLessThan(limits.freeDiskBytesMin);
   });
 });

@@ -1,4 +1,5 @@
-// The lock of a state directory: one holder at a time, and it dies with its process, however that ends.
+// Tests the lock of a state directory, with real processes. It has one holder at a time, and it ends with its process,
+// however that ends.
 import { spawn } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,8 +9,8 @@ import { runTypescript } from '../../support/runs/typescript-child.ts';
 import { eventually } from '../../support/runs/eventually.ts';
 import { temporaryDirectory } from '../../support/runs/unit.ts';
 
-describe('a lock', () => {
-  it("has one holder until it is released, and is its owner's alone", async () => {
+describe('the lock of a state directory', () => {
+  it('has one holder until it is released, and its file is private', async () => {
     const path = join(temporaryDirectory(), 'lock');
     const openFiles = () => readdirSync('/proc/self/fd').length;
     const before = openFiles();
@@ -24,14 +25,14 @@ describe('a lock', () => {
     next?.release();
   });
 
-  it('is had by exactly one of many who try at once', async () => {
+  it('is taken by exactly one of many that try at once', async () => {
     const path = join(temporaryDirectory(), 'lock');
     const locks = await Promise.all(Array.from({ length: 10 }, () => tryLock(path)));
     expect(locks.filter((lock) => lock !== null)).toHaveLength(1);
     for (const lock of locks) lock?.release();
   });
 
-  it("dies with its process, killed, and not with that process's children", async () => {
+  it('ends when its process is killed, even if a child of that process lives on', async () => {
     const path = join(temporaryDirectory(), 'lock');
     const holder = await runTypescript(`
       import { spawn } from 'node:child_process';
@@ -53,7 +54,7 @@ describe('a lock', () => {
     lock?.release();
   });
 
-  it('is not handed on to processes that its holder starts', async () => {
+  it('is not inherited by processes that its holder starts', async () => {
     const path = join(temporaryDirectory(), 'lock');
     const lock = await tryLock(path);
     const child = spawn('sleep', ['60'], { stdio: 'ignore' });

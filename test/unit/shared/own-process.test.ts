@@ -1,5 +1,5 @@
-// Our own processes from both sides: orders down, readiness up, and each side's end seen by the other, however it
-// comes.
+// Tests the processes that BoxRun starts for itself, with a real parent and child: orders go down, readiness comes up,
+// and each side notices the end of the other.
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -15,7 +15,7 @@ interface Pair extends TypescriptChild {
   readonly childPid: number;
 }
 
-/** A parent that starts `child` as its writer, and prints what it hears. */
+/** A parent that starts `child` as its writer and prints each message and its end. */
 async function startPair(
   child: string,
   options: { readyMs?: number; detached?: boolean; countsListeners?: boolean } = {},
@@ -45,8 +45,8 @@ async function startPair(
   return { ...parent, directory, childPid: pid };
 }
 
-describe('a process of ours', () => {
-  it('gets its orders, out of the sight of what it starts, and says when it is ready', async () => {
+describe('a process of BoxRun', () => {
+  it('gets its orders, hides them from its children, and reports when it is ready', async () => {
     const { line } = await startPair(`
       import { takeOrders } from './src/shared/process/own-process.ts';
       const { orders, ready } = takeOrders();
@@ -63,7 +63,7 @@ describe('a process of ours', () => {
     });
   });
 
-  it('that ends before it is ready is UNAVAILABLE, with the way to its log', async () => {
+  it('gives UNAVAILABLE with the path of its log if it ends before it is ready', async () => {
     const { line, directory } = await startPair(`console.error('no room'); process.exit(3);`);
     const heard = [await line(), await line()].sort();
     expect(heard[0]).toContain('UNAVAILABLE the writer ended before it was ready (exit 3)');
@@ -72,14 +72,14 @@ describe('a process of ours', () => {
     expect(readFileSync(join(directory, 'log'), 'utf8')).toContain('no room');
   });
 
-  it('that does not get ready in time is UNAVAILABLE', async () => {
+  it('gives UNAVAILABLE if it is not ready in time', async () => {
     const { line, childPid } = await startPair('setInterval(() => {}, 1000);', { readyMs: 50 });
     expect(await line()).toContain('UNAVAILABLE the writer was not ready within 50 ms');
     killQuietly(childPid, 'SIGKILL');
     expect(await line()).toBe('exited SIGKILL');
   });
 
-  it('that says that it works on has as long again', { timeout: 40_000 }, async () => {
+  it('gets the same time again each time it reports that it is still working', { timeout: 40_000 }, async () => {
     const { line } = await startPair(
       `
       import { takeOrders } from './src/shared/process/own-process.ts';
@@ -97,7 +97,7 @@ describe('a process of ours', () => {
     expect(await line()).toBe('ready {"times":14}');
   });
 
-  it('that is ready is not listened to any more, and what it says then is not kept', async () => {
+  it('has no listener any more when it is ready, and its later messages are not kept', async () => {
     const { line, childPid } = await startPair(
       `
       import { takeOrders } from './src/shared/process/own-process.ts';
@@ -112,7 +112,7 @@ describe('a process of ours', () => {
     expect(await processIdentity(childPid)).not.toBeNull();
   });
 
-  it('that says more than it could have to say, without an end, is given up', async () => {
+  it('gives UNAVAILABLE if it sends a message that is too long and has no end', async () => {
     const { line, childPid } = await startPair(`
       import { Socket } from 'node:net';
       new Socket({ fd: 3 }).write('x'.repeat(1_000_000));
@@ -130,7 +130,7 @@ describe('a process of ours', () => {
     ready();
   `;
 
-  it("hears of its parent's death, even a killed one's", async () => {
+  it('notices the death of its parent, even a killed one', async () => {
     const { line, child, childPid, directory } = await startPair(faithful);
     expect(await line()).toBe('ready {}');
     child.kill('SIGKILL');
@@ -138,7 +138,7 @@ describe('a process of ours', () => {
     expect(readFileSync(join(directory, 'log'), 'utf8')).toBe('the parent is gone\n');
   });
 
-  it('that is detached lives on after its parent was killed', async () => {
+  it('lives on after its parent was killed if it is detached', async () => {
     const { line, child, childPid } = await startPair(
       `
       import { takeOrders } from './src/shared/process/own-process.ts';
@@ -154,14 +154,14 @@ describe('a process of ours', () => {
     expect(await processIdentity(childPid)).not.toBeNull();
   });
 
-  it('keeps its log to itself', async () => {
+  it('has a private log', async () => {
     const { line, directory } = await startPair(`process.exit(0);`);
     await line();
     await line();
     expect(statSync(join(directory, 'log')).mode & 0o777).toBe(0o600);
   });
 
-  it('that says something unreadable is UNAVAILABLE, and its parent lives', async () => {
+  it('gives UNAVAILABLE if it sends an unreadable message, and its parent lives on', async () => {
     const { line } = await startPair(`
       import { writeSync } from 'node:fs';
       writeSync(3, 'this is no JSON\\n');
@@ -171,8 +171,8 @@ describe('a process of ours', () => {
   });
 });
 
-describe('a part that somebody starts by hand', () => {
-  it('says what to do instead', () => {
+describe('a part of BoxRun that is started by hand', () => {
+  it('ends with an error that names `boxrun serve`', () => {
     expect(() => takeOrders({})).toThrow(/boxrun serve/);
   });
 });

@@ -1,5 +1,5 @@
-// What a worker could not send: complete in its file or not there at all, read by the next supervisor, deleted once
-// sent.
+// Tests the file for changes that a worker could not send. It is complete or does not exist, and it is deleted when its
+// changes have been sent.
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -17,8 +17,8 @@ const spill: Spill = {
   ],
 };
 
-describe('a spill', () => {
-  it('comes back as it was written, bytes included, and can be forgotten', async () => {
+describe('a spill file', () => {
+  it('is read as it was written, including its bytes, and can be deleted', async () => {
     const dir = temporaryDirectory();
     await writeSpill(dir, 'wrk_1', spill);
     const [found] = await readSpills(dir);
@@ -27,14 +27,14 @@ describe('a spill', () => {
     expect(readdirSync(dir)).toEqual([]);
   });
 
-  it("is its owner's alone, and leaves nothing half-written beside it", async () => {
+  it('is private, and leaves no partial file beside it', async () => {
     const dir = temporaryDirectory();
     await writeSpill(dir, 'wrk_1', spill);
     expect(readdirSync(dir)).toEqual(['wrk_1.spill']);
     expect(statSync(join(dir, 'wrk_1.spill')).mode & 0o777).toBe(0o600);
   });
 
-  it('that was cut off while it was written is not taken for one', async () => {
+  it('is not read if it was only partly written', async () => {
     const dir = temporaryDirectory();
     writeFileSync(join(dir, 'wrk_1.spill.4711'), 'half');
     expect(await readSpills(dir)).toEqual([]);
@@ -52,15 +52,15 @@ describe('a spill', () => {
     expect(readdirSync(dir)).toHaveLength(2);
   }
 
-  it('of another form is told and left where it is', async () => {
+  it('is reported and not changed if it has another form', async () => {
     await expectLeftAlone(Buffer.from([0x81, 0xa1, 0x61, 0x01]));
   });
 
-  it('that does not parse is told and left where it is', async () => {
+  it('is reported and not changed if it does not parse', async () => {
     await expectLeftAlone(Buffer.from('garbage'));
   });
 
-  it('that is empty is told and left where it is', async () => {
+  it('is reported and not changed if it is empty', async () => {
     await expectLeftAlone(Buffer.alloc(0));
   });
 });

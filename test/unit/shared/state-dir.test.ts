@@ -1,4 +1,5 @@
-// Where the parts of a state directory are, with paths that a Unix socket can have and with ones that it cannot.
+// Tests where the parts of a state directory are, for paths that are short enough for a Unix socket and for paths that
+// are too long.
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -27,13 +28,13 @@ function directory(length: number): string {
 }
 
 describe('a state directory', () => {
-  it('holds everything under itself', () => {
+  it('contains all its parts', () => {
     for (const path of [...Object.values(statePaths('/s')), boxHome('/s', 'box_x'), defaultSocket('/s')]) {
       expect(path.startsWith('/s/'), path).toBe(true);
     }
   });
 
-  it('is closed to others', () => {
+  it('is private', () => {
     const stateDir = directory(45);
     makeStateDirectories(stateDir);
     for (const path of [stateDir, statePaths(stateDir).workersDir]) expect(statSync(path).mode & 0o777).toBe(0o700);
@@ -41,7 +42,7 @@ describe('a state directory', () => {
 });
 
 describe('a state directory with a long path', () => {
-  it('has its sockets elsewhere, with what lies beside them, and nothing else', () => {
+  it('has its sockets and the files beside them elsewhere, and nothing else', () => {
     const { runDir, workersDir, supervisorSocket, writerSocket, keeperFile, writerFile, ...others } = statePaths(long);
     for (const path of [
       runDir,
@@ -61,12 +62,12 @@ describe('a state directory with a long path', () => {
     expect(statePaths(long).runDir).not.toBe(statePaths(`${long}2`).runDir);
   });
 
-  it('is where a client looks', () => {
+  it('has its socket where a client looks for it', () => {
     expect(serverAddress(loadConfig({ stateDir: long }, {}), {})).toEqual({ socketPath: defaultSocket(long) });
   });
 
   it.each([40, 54, 55, 56, 57, 58, 59, 60, 61, 90, 107, 200])(
-    'of %i bytes takes the longest socket',
+    'has room for the longest socket path if its own has %i bytes',
     async (length) => {
       const stateDir = directory(length);
       makeStateDirectories(stateDir);
@@ -81,7 +82,7 @@ describe('a state directory with a long path', () => {
     },
   );
 
-  it('is refused when others may write where its sockets would be', () => {
+  it('is refused if others may write in the directory of its sockets', () => {
     const stateDir = directory(200);
     const shared = dirname(statePaths(stateDir).runDir);
     mkdirSync(shared, { recursive: true, mode: 0o700 });

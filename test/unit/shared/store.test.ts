@@ -1,4 +1,5 @@
-// Reading the database: by id or name, newest first, and events in pages that are bounded by number and by bytes.
+// Tests the reader of a real database: rows by id or name, newest first, and events in pages with a limited number of
+// events and bytes.
 import Database from 'better-sqlite3';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -33,7 +34,7 @@ function openStore(): Store {
 }
 
 const execId = execRow().id;
-/** The fields that every edition's clients know; there may be more. */
+/** The fields that the clients of every edition know. There may be more. */
 const publicBoxFields = [
   'boxlite_id',
   'cpu',
@@ -57,8 +58,8 @@ const list = (reader: Reader, status: BoxStatus | null = null) => reader.boxes({
 const wholeList = { limit: 1_000, after: null };
 const createdAt = (ms: number) => new Date(1_767_225_600_000 + ms).toISOString();
 
-describe('boxes', () => {
-  it('are found by id and by name, else null', () => {
+describe('the boxes in the database', () => {
+  it('are found by id and by name, or are null', () => {
     const { statements, reader } = openStore();
     statements.insertBox(boxRow({ id: 'box_111111111111', name: 'web' }));
     statements.insertBox(boxRow({ id: 'box_222222222222' }));
@@ -67,7 +68,7 @@ describe('boxes', () => {
     for (const key of ['we', 'WEB', '', '%', 'null']) expect(reader.box(key), key).toBeNull();
   });
 
-  it('are listed newest first, those of the same millisecond too, and by status', () => {
+  it('are listed newest first, even within the same millisecond, and by status', () => {
     const { statements, reader } = openStore();
     const order = [3, 1, 2, 2, 2];
     for (const [index, ms] of order.entries()) {
@@ -79,7 +80,7 @@ describe('boxes', () => {
     expect(list(reader, 'error')).toEqual([]);
   });
 
-  it('have all their public fields and none of ours', () => {
+  it('have all public fields and no internal ones', () => {
     const { statements, reader } = openStore();
     statements.insertBox(boxRow());
     const [box] = list(reader);
@@ -89,8 +90,8 @@ describe('boxes', () => {
   });
 });
 
-describe('execs', () => {
-  it('are found under their own box only, by its id or name', () => {
+describe('the commands in the database', () => {
+  it('are found only under their own box, by its id or name', () => {
     const { statements, reader } = openStore();
     statements.insertBox(boxRow({ name: 'web' }));
     statements.insertBox(boxRow({ id: 'box_other', name: 'other' }));
@@ -101,7 +102,7 @@ describe('execs', () => {
     expect(reader.exec('web', 'exec_none')).toBeNull();
   });
 
-  it('are listed newest first, and those that have ended by their ids', () => {
+  it('are listed newest first, and the finished ones by their ids', () => {
     const { statements, reader } = openStore();
     statements.insertBox(boxRow());
     for (const [index, ms] of [1, 3, 2, 2].entries())
@@ -119,7 +120,7 @@ describe('execs', () => {
   });
 });
 
-describe('events', () => {
+describe('the events in the database', () => {
   function fill({ db, statements }: Store, count: number, bytes: number): void {
     statements.insertBox(boxRow());
     statements.changeExec(insertExec());
@@ -141,7 +142,7 @@ describe('events', () => {
     return { seqs, pages };
   }
 
-  it('come in pages of at most so many, together without gap or double', () => {
+  it('are read in pages with a limited number, without a gap or a double', () => {
     const store = openStore();
     fill(store, limits.replayPageEvents * 2 + 3, 1);
     const { seqs, pages } = readAll(store.reader);
@@ -149,7 +150,7 @@ describe('events', () => {
     expect(pages).toEqual([limits.replayPageEvents, limits.replayPageEvents, 3]);
   });
 
-  it('come in pages of about so many bytes, and never in an empty one while there are more', () => {
+  it('are read in pages with a limited number of bytes, and no page is empty while there are more', () => {
     const store = openStore();
     fill(store, 20, limits.replayPageBytes / 4);
     const { seqs, pages } = readAll(store.reader);
@@ -157,7 +158,7 @@ describe('events', () => {
     for (const page of pages.slice(0, -1)) expect(page).toBe(4);
   });
 
-  it('start after the seq that was asked for, and beyond the end there are none', () => {
+  it('are read after the requested seq, and there are none after the last', () => {
     const store = openStore();
     fill(store, 5, 1);
     expect(store.reader.events(execId, 2).events.map(({ seq }) => seq)).toEqual([3, 4]);
@@ -166,14 +167,14 @@ describe('events', () => {
     expect(store.reader.events('exec_none', -1)).toEqual({ events: [], more: false });
   });
 
-  it('hold exactly the bytes that were written', () => {
+  it('have exactly the bytes that were written', () => {
     const store = openStore();
     fill(store, 256, 3);
     for (const { seq, data } of store.reader.events(execId, -1).events)
       expect(Buffer.from(data)).toEqual(Buffer.alloc(3, seq));
   });
 
-  it('of another process are seen as soon as they are committed, and a page keeps nothing locked', () => {
+  it('are seen as soon as another process has committed them, and reading a page locks nothing', () => {
     const store = openStore();
     fill(store, 3, 1);
     expect(store.reader.events(execId, -1).events).toHaveLength(3);
@@ -183,27 +184,27 @@ describe('events', () => {
   });
 });
 
-describe('a reader', () => {
-  it('cannot write, and does not make a database that is not there', () => {
+describe('the reader of a database', () => {
+  it('does not create a database that does not exist', () => {
     expect(() => openReader(join(temporaryDirectory(), 'none.db'))).toThrow();
   });
 });
 
-describe('rows', () => {
-  it('go to columns and back unchanged', () => {
+describe('the rows of the database', () => {
+  it('are written to columns and read unchanged', () => {
     const row = boxRow({ labels: { a: '' }, volumes: [], env: {} });
     expect(fromSql<BoxRow>(toSql(row))).toEqual(row);
   });
 
-  it('show clients the public fields only', () => {
+  it('are shown to clients with the public fields only', () => {
     expect(Object.keys(publicBox(boxRow()))).toEqual(Object.keys(Box.properties));
     expect(Object.keys(publicExec(execRow()))).toEqual(Object.keys(Exec.properties));
     expect(publicExec(execRow())).not.toHaveProperty('generation');
   });
 });
 
-describe('migrations', () => {
-  it('bring an empty file up to date, and do nothing the second time', () => {
+describe('the migrations of the database', () => {
+  it('update an empty file to the current version, and do nothing the second time', () => {
     const { db } = openStore();
     expect(db.pragma('user_version', { simple: true })).toBe(schemaVersion);
     const schema = db.prepare('SELECT sql FROM sqlite_schema ORDER BY name').all();
@@ -211,7 +212,7 @@ describe('migrations', () => {
     expect(db.prepare('SELECT sql FROM sqlite_schema ORDER BY name').all()).toEqual(schema);
   });
 
-  it('have the public tables, with every public column', () => {
+  it('create the public tables with every public column', () => {
     const { db } = openStore();
     const columns = (table: string) => db.prepare('SELECT name FROM pragma_table_info(?)').pluck().all(table);
     expect(columns('boxes')).toEqual(expect.arrayContaining(Object.keys(publicBox(boxRow()))));
@@ -219,7 +220,7 @@ describe('migrations', () => {
     expect(columns('events')).toEqual(['id', 'exec_id', 'seq', 'type', 'stream', 'data', 'created_at']);
   });
 
-  it('allow each (exec_id, seq) once', () => {
+  it('allow each pair of exec_id and seq only once', () => {
     const { db, statements } = openStore();
     statements.insertBox(boxRow());
     statements.changeExec(insertExec());
@@ -232,7 +233,7 @@ describe('migrations', () => {
 });
 
 describe('watchCommits', () => {
-  it('cannot say before the database is there, and changes its number with each commit of another connection', () => {
+  it('has no version before the database exists, and another version after each commit of another connection', () => {
     const path = join(temporaryDirectory(), 'boxrun.db');
     const commits = watchCommits(path);
     expect(commits.version()).toBeNull();

@@ -1,4 +1,4 @@
-// Waits with deadlines, work one after the other, and the budget of restarts.
+// Tests waits with deadlines, work in turn, and the budget of restarts.
 import { describe, expect, it } from 'vitest';
 import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shared/waiting/clock.ts';
 import { createInTurn, createTurns } from '../../../src/shared/waiting/in-turn.ts';
@@ -7,8 +7,8 @@ import { createRestartWindow } from '../../../src/shared/process/restart-window.
 import { eventually } from '../../support/runs/eventually.ts';
 import { controlledPromise, settle } from '../../support/runs/unit.ts';
 
-describe('waiting', () => {
-  it('can be cut short, without an error', async () => {
+describe('the functions for time', () => {
+  it('let a sleep be cut short without an error', async () => {
     const stopping = new AbortController();
     const waiting = sleep(60_000, stopping.signal);
     stopping.abort();
@@ -16,7 +16,7 @@ describe('waiting', () => {
     await sleep(60_000, AbortSignal.abort());
   });
 
-  it('for work ends with its result, its error, or TIMEOUT naming it', async () => {
+  it('end a wait with the result of the work, its error, or TIMEOUT with its name', async () => {
     expect(await withDeadline(Promise.resolve(7), 1_000, 'x')).toBe(7);
     await expect(withDeadline(Promise.reject(new Error('own')), 1_000, 'x')).rejects.toThrow('own');
     await expect(withDeadline(new Promise(() => undefined), 5, 'the soup')).rejects.toMatchObject({
@@ -25,13 +25,13 @@ describe('waiting', () => {
     });
   });
 
-  it('stamps times as RFC 3339 in UTC', () => {
+  it('write times as RFC 3339 in UTC', () => {
     expect(timestamp()).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
   });
 });
 
-describe('work in turn', () => {
-  it('does not overlap, keeps its order, and goes on after a failure', async () => {
+describe('work that runs in turn', () => {
+  it('does not overlap, keeps its order, and continues after a failure', async () => {
     const inTurn = createInTurn();
     const events: string[] = [];
     const first = controlledPromise<string>();
@@ -61,7 +61,7 @@ describe('work in turn', () => {
 });
 
 describe('settledWithin', () => {
-  it('says whether work was over in time, and throws what the work throws', async () => {
+  it('tells whether work ended in time, and throws the error of the work', async () => {
     expect(await settledWithin(Promise.resolve(), 10_000)).toBe(true);
     expect(await settledWithin(new Promise(() => undefined), 5)).toBe(false);
     await expect(settledWithin(Promise.reject(new Error('broken')), 10_000)).rejects.toThrow('broken');
@@ -69,7 +69,7 @@ describe('settledWithin', () => {
 });
 
 describe('a budget of restarts', () => {
-  it('gives so many within its window, and again as they get old', () => {
+  it('allows a limited number within its window, and more as they get old', () => {
     const window = createRestartWindow(3);
     expect([0, 10, 20, 30].map((at) => window.take(at))).toEqual([true, true, true, false]);
     expect(window.take(limits.restartWindowMs - 1)).toBe(false);
@@ -78,20 +78,20 @@ describe('a budget of restarts', () => {
     expect(window.take(limits.restartWindowMs + 10)).toBe(true);
   });
 
-  it('is not used up by asking when it is empty', () => {
+  it('is not used by requests that it refuses', () => {
     const window = createRestartWindow(1);
     expect(window.take(0)).toBe(true);
     for (let at = 1; at < limits.restartWindowMs; at += 1_000) expect(window.take(at)).toBe(false);
     expect(window.take(limits.restartWindowMs)).toBe(true);
   });
 
-  it('of zero gives none', () => {
+  it('allows no restart if it is zero', () => {
     expect(createRestartWindow(0).take()).toBe(false);
   });
 });
 
-describe('work of which so much may run at once', () => {
-  it('runs so much, then one for each that ends, well or not, in the order in which it was asked for', async () => {
+describe('work with a limited number of turns', () => {
+  it('runs as much as is allowed, and then one for each that ends or fails, in the order of requests', async () => {
     const turns = createTurns(2);
     const hands = Array.from({ length: 5 }, () => controlledPromise<number>());
     const begun: number[] = [];
@@ -114,7 +114,7 @@ describe('work of which so much may run at once', () => {
     expect(await turns.take(() => Promise.resolve('again'))).toBe('again');
   });
 
-  it('gives a turn on when it has lasted too long, and once only', async () => {
+  it('gives a turn away if it takes too long, but only once', async () => {
     const turns = createTurns(1, 30);
     const hung = controlledPromise<string>();
     const begun: string[] = [];
@@ -134,7 +134,7 @@ describe('work of which so much may run at once', () => {
     const third = work('third', Promise.resolve('3'));
     held.resolve('2');
     expect(await Promise.all([second, third])).toEqual(['2', '3']);
-    // Nobody's end has made room for more than one.
+    // No end of work has made room for more than one other.
     const last = controlledPromise<string>();
     void work('fourth', last.promise);
     void work('fifth', last.promise);
@@ -143,7 +143,7 @@ describe('work of which so much may run at once', () => {
     last.resolve('');
   });
 
-  it('lets go of whoever does not want to wait any more', async () => {
+  it('stops waiting when it is canceled', async () => {
     const turns = createTurns(1);
     const hand = controlledPromise<string>();
     const first = turns.take(() => hand.promise);

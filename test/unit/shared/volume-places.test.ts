@@ -1,4 +1,4 @@
-// Places of volumes in a box: which can be had on each driver, and in which order they are mounted.
+// Tests the places of volumes in a box: which are allowed on each driver, and in which order they are mounted.
 import { describe, expect, it } from 'vitest';
 import { byDepth, checkVolumePlaces, guestPlace } from '../../../src/shared/boxes/volume-places.ts';
 
@@ -24,11 +24,11 @@ it.each([
   ['/a/..', '/'],
   ['//a', '/a'],
   ['/a /b', '/a /b'],
-])('knows %s as %s', (path, place) => {
+])('guestPlace turns %s into %s', (path, place) => {
   expect(guestPlace(path)).toBe(place);
 });
 
-it('puts what is inside another place behind it, and leaves the order otherwise', () => {
+it('byDepth puts a place after the place that contains it, and changes the order no further', () => {
   expect(byDepth(['/a/b/c', '/d', '/a//b/', '/a', '/c/../b'], (path) => path)).toEqual([
     '/d',
     '/a',
@@ -38,8 +38,8 @@ it('puts what is inside another place behind it, and leaves the order otherwise'
   ]);
 });
 
-describe.each(['container', 'boxlite'] as const)('on %s', (driver) => {
-  it('gives no volume the place of the image, of devices or of the kernel', () => {
+describe.each(['container', 'boxlite'] as const)('a volume on %s', (driver) => {
+  it('cannot have the place of the image, of devices or of the kernel', () => {
     const impossible = [
       '/',
       '//',
@@ -67,7 +67,7 @@ describe.each(['container', 'boxlite'] as const)('on %s', (driver) => {
       expect(refusal(driver, false, place), place).toMatch(/^a volume cannot be mounted at /);
   });
 
-  it('gives any other, those with nearly the same name too', () => {
+  it('can have any other place, even with a similar name', () => {
     for (const place of [
       '/etc',
       '/etc/hosts',
@@ -85,7 +85,7 @@ describe.each(['container', 'boxlite'] as const)('on %s', (driver) => {
     }
   });
 
-  it('gives one place to one volume', () => {
+  it('cannot have the place of another volume', () => {
     expect(refusal(driver, false, '/a', '/a/')).toBe(
       'two volumes are mounted at one place in the box: /a and /a/ are one place',
     );
@@ -95,7 +95,7 @@ describe.each(['container', 'boxlite'] as const)('on %s', (driver) => {
   });
 });
 
-it('counts the volumes that a micro-VM has places for', () => {
+it('a micro-VM has a limited number of volumes, and a container has no such limit', () => {
   expect(refusal('boxlite', false, '/a', '/b')).toBeNull();
   expect(refusal('boxlite', false, '/a', '/b', '/c')).toBe('a micro-VM without a network has at most 2 volumes, not 3');
   expect(refusal('boxlite', true, '/a')).toBeNull();

@@ -1,5 +1,6 @@
-// A box in trouble: its worker lost, its engine dead, the supervisor restarted, the writer away. It ends where its
-// owner can deal with it, and holds no more than it should.
+// Tests one box against doubles of its worker and the writer, in trouble: the worker is lost, the engine ends, the
+// supervisor restarts, or the writer does not answer. The box ends in a state that its owner can act on, and it holds
+// no quota that it does not use.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -10,8 +11,8 @@ import { createBoxBench, noProgress } from './setup.ts';
 const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));
 const order = { cmd: ['x'], env: null, workdir: null, timeoutMs: null };
 
-describe('a worker that is lost', () => {
-  it('is followed by another, and the box goes on', async () => {
+describe('a box whose worker is lost', () => {
+  it('gets another worker and becomes ready again', async () => {
     const { box, worker, committed, requests } = createBoxBench();
     worker.onLost?.();
     await expect.poll(() => worker.calls).toEqual(['takeOver']);
@@ -20,7 +21,7 @@ describe('a worker that is lost', () => {
     await box.startExec(order);
   });
 
-  it('meanwhile a command gets UNAVAILABLE, which may be tried again', async () => {
+  it('refuses commands with UNAVAILABLE until the next worker has taken over', async () => {
     const { box, worker } = createBoxBench();
     worker.on.takeOver = () => new Promise(() => undefined);
     worker.onLost?.();
@@ -29,7 +30,7 @@ describe('a worker that is lost', () => {
     await expect(box.cancelExec('exec_1')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
-  it('together with its engine leaves the box stopped with an error', async () => {
+  it('ends stopped with an error if its engine is gone too', async () => {
     const { worker, committed, freeCpus } = createBoxBench();
     worker.on.takeOver = () => Promise.resolve(false);
     worker.onLost?.();
@@ -39,7 +40,7 @@ describe('a worker that is lost', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('again and again ends in error when the budget is used up, never round in a loop', async () => {
+  it('ends in error when the restarts are used up', async () => {
     const { worker, committed } = createBoxBench();
     worker.on.takeOver = broken;
     worker.onLost?.();
@@ -48,17 +49,17 @@ describe('a worker that is lost', () => {
     expect(committed()).toMatchObject({ status: 'error', error_code: 'RUNTIME_ERROR', name: 'web' });
   });
 
-  it('of which each successor dies too uses up the same budget', async () => {
+  it('counts each lost successor against the same restarts', async () => {
     const { worker, committed } = createBoxBench();
     for (let time = 0; time <= limits.workerRestartsMax; time++) {
       await eventually('it is ready', () => committed()?.['state'] === 'ready');
       worker.onLost?.();
-      await eventually('it went on', () => worker.calls.length === time + 1);
+      await eventually('another worker has taken over', () => worker.calls.length === time + 1);
     }
     await eventually('it has failed', () => committed()?.['state'] === 'failed');
   });
 
-  it("while its box is being stopped is the stop's business", async () => {
+  it('leaves the loss to a stop that is in progress', async () => {
     const { box, worker, committed } = createBoxBench();
     const stopping = controlledPromise<undefined>();
     worker.on.stop = () => stopping.promise;
@@ -73,8 +74,8 @@ describe('a worker that is lost', () => {
   });
 });
 
-describe('an engine that ends by itself', () => {
-  it('leaves the box stopped, with the reason, its worker gone and its quota free', async () => {
+describe('a box whose engine ends by itself', () => {
+  it('is stopped with the reason, and its worker and its quota are released', async () => {
     const { worker, committed, freeCpus } = createBoxBench();
     worker.onEngineExit?.('out of memory');
     await eventually('it is stopped', () => committed()?.['state'] === 'stopped');
@@ -94,10 +95,10 @@ describe('an engine that ends by itself', () => {
     expect(await box.start(noProgress)).toMatchObject({ status: 'running', error_code: null });
   });
 
-  it('during a stop does not touch the engine that a start right behind it has brought up', async () => {
+  it('keeps the engine that a later start has brought up, if the old engine ends during the stop', async () => {
     const { box, worker, committed } = createBoxBench();
     worker.on.start = async () => {
-      (box.row as { generation: number }).generation++; // As the new lease does.
+      (box.row as { generation: number }).generation++; // The real worker changes the generation when it opens a lease.
     };
     const stopped = box.stop();
     const started = box.start(noProgress);
@@ -110,7 +111,7 @@ describe('an engine that ends by itself', () => {
   });
 });
 
-describe('going on after a restart of the supervisor', () => {
+describe('after a restart of the supervisor', () => {
   const resumed = async (...bench: Parameters<typeof createBoxBench>) => {
     const made = createBoxBench(...bench);
     await made.box.resume();
@@ -134,7 +135,7 @@ describe('going on after a restart of the supervisor', () => {
     expect(bench.events).toEqual(['name released']);
   });
 
-  it('the box of a run is removed, whatever it did', async () => {
+  it('the box of a run is removed in every state', async () => {
     for (const state of ['ready', 'stopped', 'failed', 'recovering', 'creating'] as const) {
       const { committed } = await resumed({ state, ephemeral: true }, { running: true });
       expect(committed(), state).toBeUndefined();
@@ -147,13 +148,13 @@ describe('going on after a restart of the supervisor', () => {
     expect(requests).toEqual([]);
   });
 
-  it('a running box whose engine has ended meanwhile is stopped, with an error', async () => {
+  it('a running box whose engine has ended is stopped with an error', async () => {
     const { worker, committed } = await resumed({ state: 'ready' }, { running: false });
     expect(worker.calls).toEqual(['tryStop']);
     expect(committed()).toMatchObject({ state: 'stopped', error_code: 'RUNTIME_ERROR' });
   });
 
-  it('a running box without its worker gets another, and so does one that was recovering', async () => {
+  it('a running or recovering box without its worker gets another worker', async () => {
     for (const state of ['ready', 'recovering'] as const) {
       const { worker, committed } = await resumed({ state });
       expect(worker.calls).toEqual(['takeOver']);
@@ -167,14 +168,14 @@ describe('going on after a restart of the supervisor', () => {
     expect(committed()).toMatchObject({ state: 'stopped' });
   });
 
-  it('a box that was being started ends in error, and nothing of it runs', async () => {
+  it('a box that was being started ends in error, and its engine is stopped', async () => {
     const { worker, committed, freeCpus } = await resumed({ state: 'starting' });
     expect(worker.calls).toEqual(['tryStop']);
     expect(committed()).toMatchObject({ state: 'failed', status: 'error' });
     expect(freeCpus()).toBe(4);
   });
 
-  it('a box that was not running has no worker any more', async () => {
+  it('a stopped or failed box releases its worker', async () => {
     for (const state of ['stopped', 'failed'] as const) {
       const { worker, committed } = await resumed({ state }, { running: false });
       expect(worker.calls).toEqual(['release']);
@@ -183,16 +184,16 @@ describe('going on after a restart of the supervisor', () => {
     }
   });
 
-  it('a request that comes at once waits for its turn', async () => {
+  it('a request that arrives during recovery waits for its turn', async () => {
     const { box, worker } = createBoxBench({ state: 'stopping' });
-    const going = box.resume();
-    await Promise.all([going, box.start(noProgress)]);
+    const resuming = box.resume();
+    await Promise.all([resuming, box.start(noProgress)]);
     expect(worker.calls).toEqual(['stop', 'start']);
   });
 });
 
 describe('a box whose engine cannot be ended for certain', () => {
-  it('is in error and goes on counting, whatever it was doing', async () => {
+  it('is in error and keeps its quota after every operation', async () => {
     for (const doing of ['stop', 'start', 'remove', 'recovery', 'end of the engine'] as const) {
       const { box, worker, committed, freeCpus } = createBoxBench(
         doing === 'start' ? { state: 'stopped', status: 'stopped' } : {},
@@ -210,14 +211,14 @@ describe('a box whose engine cannot be ended for certain', () => {
     }
   });
 
-  it('also when it counted for nothing before: a stopped one that cannot be removed', async () => {
+  it('takes its quota again if it was stopped and cannot be removed', async () => {
     const { box, worker, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
     worker.on.remove = worker.on.tryStop = broken;
     await expect(box.remove(false)).rejects.toThrow();
     expect(freeCpus()).toBe(0);
   });
 
-  it('is stopped by a stop, started by a start, removed without force, and counts no longer than that', async () => {
+  it('can be stopped, started or removed without force, and then has the quota of its new state', async () => {
     const stuck = () =>
       createBoxBench({ state: 'stuck', status: 'error', error_code: 'TIMEOUT', error_message: 'hangs' });
     const stopped = stuck();
@@ -260,7 +261,7 @@ describe('a command that cannot be killed', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('of a box that is being stopped anyway is no news', async () => {
+  it('changes nothing if its box is being stopped anyway', async () => {
     const { box, worker, committed } = createBoxBench();
     worker.on.stop = async () => {
       worker.onUnkillable?.('late');
@@ -271,10 +272,10 @@ describe('a command that cannot be killed', () => {
   });
 });
 
-describe('a writer that is away', () => {
+describe('while the writer does not answer', () => {
   const away = new BoxRunError('UNAVAILABLE', 'the writer is not there');
 
-  it('when a stop begins makes the stop fail, and the box runs on', async () => {
+  it('a stop fails at its beginning, and the box runs on', async () => {
     const { box, worker, failures, freeCpus, committed } = createBoxBench();
     failures.set('updateBox', away);
     await expect(box.stop()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -286,7 +287,7 @@ describe('a writer that is away', () => {
     expect(committed()).toMatchObject({ state: 'stopped' });
   });
 
-  it('when a start begins makes the start fail, takes no quota, and the box can be started afterwards', async () => {
+  it('a start fails at its beginning, takes no quota, and can be tried again later', async () => {
     const { box, worker, failures, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
     failures.set('updateBox', away);
     await expect(box.start(noProgress)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -296,7 +297,7 @@ describe('a writer that is away', () => {
     expect(await box.start(noProgress)).toMatchObject({ status: 'running' });
   });
 
-  it('when a create ends still takes the engine away', async () => {
+  it('a create fails at its end, and the engine is removed', async () => {
     const { box, worker, failures, freeCpus, events } = createBoxBench({ state: 'creating', status: 'creating' });
     worker.on.create = async () => {
       failures.set('updateBox', away);
@@ -309,7 +310,7 @@ describe('a writer that is away', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('when a start ends makes the start fail, and the box can be started afterwards', async () => {
+  it('a start fails at its end, and can be tried again later', async () => {
     const { box, worker, failures, committed } = createBoxBench({ state: 'stopped', status: 'stopped' });
     worker.on.start = async () => {
       failures.set('updateBox', away);
@@ -321,7 +322,7 @@ describe('a writer that is away', () => {
     expect(committed()).toMatchObject({ state: 'ready' });
   });
 
-  it('when something has changed is told of it as soon as it is back', async () => {
+  it('a stop changes the box, and the writer gets the new state as soon as it answers again', async () => {
     const { box, worker, failures, committed } = createBoxBench();
     worker.on.stop = async () => {
       failures.set('updateBox', new BoxRunError('TIMEOUT', 'no answer'));
@@ -330,19 +331,19 @@ describe('a writer that is away', () => {
     expect(box.state).toBe('stopped');
     expect(committed()).toMatchObject({ state: 'stopping' });
     failures.clear();
-    await eventually('the row says so too', () => committed()?.['state'] === 'stopped');
+    await eventually('the row has the same state', () => committed()?.['state'] === 'stopped');
   });
 
-  it('and commits late what was given up is told what is so', async () => {
+  it('the supervisor corrects the row if the writer commits a stop late that was given up', async () => {
     const { box, rows, failures, committed } = createBoxBench();
     failures.set('updateBox', new BoxRunError('TIMEOUT', 'no answer'));
     await expect(box.stop()).rejects.toMatchObject({ code: 'TIMEOUT' });
     rows.set(box.id, { ...committed(), state: 'stopping' });
     failures.clear();
-    await eventually('the row says so too', () => committed()?.['state'] === 'ready');
+    await eventually('the row has the same state', () => committed()?.['state'] === 'ready');
   });
 
-  it('when a worker is lost does not keep another one from taking over', async () => {
+  it('another worker takes over from a lost one', async () => {
     const { box, worker, failures } = createBoxBench();
     failures.set('updateBox', away);
     worker.onLost?.();
@@ -351,7 +352,7 @@ describe('a writer that is away', () => {
     await box.startExec(order);
   });
 
-  it('when a removal ends keeps the box, which can be removed afterwards', async () => {
+  it('a removal fails at its end, keeps the box, and can be tried again later', async () => {
     const { box, failures, committed } = createBoxBench({ state: 'stopped' });
     failures.set('removeBox', away);
     await expect(box.remove(false)).rejects.toMatchObject({ code: 'UNAVAILABLE' });

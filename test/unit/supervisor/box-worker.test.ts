@@ -1,5 +1,5 @@
-// The worker of a box over time: a new lease before each successor, the predecessor dead before it, and no command left
-// running in the rows of a worker that is gone.
+// Tests the worker of one box against doubles of worker processes and the writer. Each successor has a new lease, its
+// predecessor is dead before it starts, and no command of a worker that is gone stays running in the rows.
 import { describe, expect, it } from 'vitest';
 import { requestsTaken } from '../../../src/shared/contracts/worker.ts';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
@@ -19,13 +19,13 @@ interface Bench {
   readonly row: BoxRow;
   /** In the order in which the pool gives them. */
   readonly handles: HandleDouble[];
-  /** What the writer was asked for, with what was true at that moment. */
+  /** The requests to the writer, in their order, with the generation of each. */
   readonly asked: string[];
   failWriter: BoxRunError | null;
   readonly lost: string[];
-  /** As `worker`, with one that an earlier supervisor left. */
+  /** Like `worker`, but with a worker that an earlier supervisor left. */
   anotherWorker(found: FoundWorker): BoxWorker;
-  /** From now on what is spilled is sent, and stands in `asked`. */
+  /** From now on sending the spills adds `spills` to `asked`. */
   noteSpills(): void;
 }
 
@@ -96,8 +96,8 @@ async function createBench({
 const signal = new AbortController().signal;
 const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));
 
-describe('the first worker', () => {
-  it('is assigned the box under the lease of the row, and brings it up step by step', async () => {
+describe('the first worker of a box', () => {
+  it('gets the box under the lease of its row, and brings it up step by step', async () => {
     const { worker, handles, asked } = await createBench();
     let assignment: unknown;
     const [first] = handles;
@@ -112,7 +112,7 @@ describe('the first worker', () => {
     expect(asked).toEqual([]);
   });
 
-  it('that does not take the assignment is killed', async () => {
+  it('is killed if it refuses the assignment', async () => {
     const { worker, handles } = await createBench();
     const [first] = handles;
     if (first !== undefined)
@@ -123,8 +123,8 @@ describe('the first worker', () => {
   });
 });
 
-describe('starting again', () => {
-  it('takes a new lease, committed before the worker hears of it', async () => {
+describe('starting a box again', () => {
+  it('commits a new lease before the worker gets the box', async () => {
     const { worker, handles, asked, row } = await createBench();
     let atAssign: string[] = [];
     const [first] = handles;
@@ -139,14 +139,14 @@ describe('starting again', () => {
     expect(first?.requests).toEqual(['assign', 'prepareImage', 'start']);
   });
 
-  it('lets a worker that is still there go first', async () => {
+  it('first stops a worker that is still there', async () => {
     const { worker, handles } = await createBench({ adopted: true });
     await worker.start(noProgress, signal);
     expect(handles[0]?.events).toEqual(['stopped']);
     expect(handles[1]?.requests).toContain('start');
   });
 
-  it('under a lease that the writer does not commit starts nothing', async () => {
+  it('starts nothing if the writer does not commit the lease', async () => {
     const bench = await createBench();
     bench.failWriter = new BoxRunError('UNAVAILABLE', 'away');
     await expect(bench.worker.start(noProgress, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -155,8 +155,8 @@ describe('starting again', () => {
   });
 });
 
-describe('a worker that is lost while it starts the box', () => {
-  it('is followed by another one under a new lease', async () => {
+describe('a start whose worker is lost', () => {
+  it('goes on with another worker under a new lease', async () => {
     const { worker, handles, asked } = await createBench();
     const first = handles[0] as HandleDouble;
     first.answers['start'] = async () => {
@@ -168,7 +168,7 @@ describe('a worker that is lost while it starts the box', () => {
     expect(asked).toEqual(['openLease 2', 'openLease 3']);
   });
 
-  it('again and again makes the start fail', async () => {
+  it('fails after a few lost workers', async () => {
     const { worker, handles } = await createBench();
     for (const handle of handles)
       handle.answers['start'] = async () => {
@@ -181,7 +181,7 @@ describe('a worker that is lost while it starts the box', () => {
 });
 
 describe('taking over from a dead worker', () => {
-  it('opens a lease, re-attaches, and only then ends what the dead one ran', async () => {
+  it('opens a lease, re-attaches, and then ends the commands of the dead worker', async () => {
     const { worker, handles, asked, row } = await createBench({ adopted: true });
     let atReattach: string[] = [];
     let params: unknown;
@@ -200,7 +200,7 @@ describe('taking over from a dead worker', () => {
     expect(row.generation).toBe(2);
   });
 
-  it('asks a successor what it finds, and names only those of that which had ended', async () => {
+  it('asks the successor which commands it finds, and tells it which of them have ended', async () => {
     const handles = ['wrk_1', 'wrk_2'].map((id) =>
       createHandleDouble({ generation: 1, takes: [...requestsTaken] }, id),
     );
@@ -217,20 +217,20 @@ describe('taking over from a dead worker', () => {
     expect(params).toEqual({ finishedExecs: ['exec_done'] });
   });
 
-  it('waits until it is really dead', async () => {
+  it('waits until the old worker is really dead', async () => {
     const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.kill = async () => {
       first.events.push('killed');
     };
-    const succeeded = worker.takeOver('worker exited');
+    const takenOver = worker.takeOver('worker exited');
     await settle(10);
     expect(asked).toEqual([]);
     first.die();
-    await succeeded;
+    await takenOver;
   });
 
-  it('says so when the engine is gone too', async () => {
+  it('reports that the engine is gone too', async () => {
     const { worker, handles } = await createBench();
     const [first] = handles;
     if (first !== undefined) first.answers['reattach'] = async () => ({ running: false });
@@ -239,7 +239,7 @@ describe('taking over from a dead worker', () => {
 });
 
 describe('a worker that an earlier supervisor left', () => {
-  it('and that neither answers nor dies has no successor until it is dead', async () => {
+  it('has no successor before it is dead, if it neither answers nor dies', async () => {
     const bench = await createBench();
     const handle = createHandleDouble({ generation: 1 });
     let isDead = false;
@@ -260,7 +260,7 @@ describe('a worker that an earlier supervisor left', () => {
     expect(bench.asked).toEqual(['openLease 2']);
   });
 
-  it('under another lease is killed, and not taken', async () => {
+  it('is killed if it has another lease', async () => {
     const bench = await createBench();
     const handle = createHandleDouble({ generation: 7, running: true });
     expect(await bench.anotherWorker(foundDouble(handle)).adopt()).toBeNull();
@@ -268,8 +268,8 @@ describe('a worker that an earlier supervisor left', () => {
   });
 });
 
-describe('a worker that is gone', () => {
-  it('is reported once when nobody asked it to go', async () => {
+describe('a worker that has exited', () => {
+  it('is reported once if it was not asked to exit', async () => {
     const { worker, handles, lost } = await createBench({ adopted: true });
     handles[0]?.die();
     await settle();
@@ -280,14 +280,14 @@ describe('a worker that is gone', () => {
     });
   });
 
-  it('is not reported when it was let go', async () => {
+  it('is not reported if it was asked to stop', async () => {
     const { worker, lost } = await createBench({ adopted: true });
     await worker.stop(0);
     await settle();
     expect(lost).toEqual([]);
   });
 
-  it("has its engine's end passed on while it is the box's worker, and not afterwards", async () => {
+  it('reports the end of its engine only while it is the worker of the box', async () => {
     const { worker, handles, lost } = await createBench({ adopted: true });
     handles[0]?.onEngineExit?.('out of memory');
     await worker.stop(0);
@@ -296,22 +296,22 @@ describe('a worker that is gone', () => {
   });
 });
 
-describe('stopping', () => {
-  it('asks the present worker, and lets it go', async () => {
+describe('stopping a box', () => {
+  it('asks the present worker, and then stops it', async () => {
     const { worker, handles } = await createBench({ adopted: true });
     await worker.stop(0);
     expect(handles[0]?.requests).toEqual(['stop']);
     expect(handles[0]?.events).toEqual(['stopped']);
   });
 
-  it('without a worker takes the engine over first', async () => {
+  it('first takes the engine over if there is no worker', async () => {
     const { worker, handles, asked } = await createBench();
     await worker.stop(0);
     expect(handles[0]?.requests).toEqual(['assign', 'reattach', 'stop']);
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
   });
 
-  it('in trouble never fails, has no worker afterwards, and no command left running in the rows', async () => {
+  it('after an error never fails, and leaves neither a worker nor a running command in the rows', async () => {
     const bench = await createBench({ adopted: true });
     const [first] = bench.handles;
     if (first !== undefined) first.answers['stop'] = broken;
@@ -323,13 +323,13 @@ describe('stopping', () => {
     expect(await bench.worker.tryStop()).toBe(false);
   });
 
-  it('in trouble says that the engine has ended only when a worker has said so', async () => {
+  it('after an error says that the engine has ended only when a worker has said so', async () => {
     const bench = await createBench({ adopted: true });
     expect(await bench.worker.tryStop()).toBe(true);
     expect(bench.handles[0]?.requests).toEqual(['stop']);
   });
 
-  it('goes on with another worker when the first is lost meanwhile, and ends what the lost one ran', async () => {
+  it('goes on with another worker if the first is lost, and ends the commands of the lost one', async () => {
     const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = async () => {
@@ -341,7 +341,7 @@ describe('stopping', () => {
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
   });
 
-  it('that gets no answer in time ends the worker, and the next one does it', async () => {
+  it('stops a worker that does not answer in time, and asks the next one', async () => {
     const { worker, handles } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
@@ -371,7 +371,7 @@ describe('stopping', () => {
     expect(handles[1]?.requests).toEqual(['assign', 'stop']);
   });
 
-  it('never has two workers: one that cannot be killed keeps the next from coming', async () => {
+  it('starts no second worker while the first cannot be killed', async () => {
     const { worker, handles } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['stop'] = () => Promise.reject(new BoxRunError('TIMEOUT', 'no answer'));
@@ -382,8 +382,8 @@ describe('stopping', () => {
   });
 });
 
-describe('what a worker spilled', () => {
-  it('is sent before the next lease is opened, and before one is closed', async () => {
+describe('spilled output of a worker', () => {
+  it('is sent before the next lease is opened, and before a lease is closed', async () => {
     const bench = await createBench({ adopted: true });
     bench.noteSpills();
     await bench.worker.start(noProgress, signal);
@@ -394,8 +394,8 @@ describe('what a worker spilled', () => {
   });
 });
 
-describe('giving a box up', () => {
-  it('lets its worker go and ends its commands in the rows', async () => {
+describe('releasing a box', () => {
+  it('stops its worker and ends its commands in the rows', async () => {
     const { worker, handles, asked, row } = await createBench({ adopted: true });
     await worker.release();
     expect(handles[0]?.events).toEqual(['stopped']);
@@ -404,8 +404,8 @@ describe('giving a box up', () => {
   });
 });
 
-describe('removing', () => {
-  it('takes the engine away, lets the worker go, and ends what is left in the rows', async () => {
+describe('removing a box', () => {
+  it('removes the engine, stops the worker, and ends the commands that are left in the rows', async () => {
     const { worker, handles, asked } = await createBench({ adopted: true });
     await worker.remove(0);
     expect(handles[0]?.requests).toEqual(['remove']);
@@ -413,14 +413,14 @@ describe('removing', () => {
     expect(asked).toEqual(['closeLease 1']);
   });
 
-  it('without a worker takes one under a new lease', async () => {
+  it('takes a worker under a new lease if there is none', async () => {
     const { worker, handles, asked } = await createBench();
     await worker.remove(0);
     expect(asked[0]).toBe('openLease 2');
     expect(handles[0]?.requests).toEqual(['assign', 'remove']);
   });
 
-  it('right after the worker died waits for its death to be certain', async () => {
+  it('waits until a worker that has just died is certainly dead', async () => {
     const { worker, handles } = await createBench({ adopted: true });
     handles[0]?.die();
     await worker.remove(0);
@@ -428,8 +428,8 @@ describe('removing', () => {
   });
 });
 
-describe('a removal whose worker is lost meanwhile', () => {
-  it('is finished by another one', async () => {
+describe('a removal whose worker is lost', () => {
+  it('is finished by another worker', async () => {
     const { worker, handles, asked } = await createBench({ adopted: true });
     const first = handles[0] as HandleDouble;
     first.answers['remove'] = async () => {
@@ -443,7 +443,7 @@ describe('a removal whose worker is lost meanwhile', () => {
 });
 
 describe('the first use of an image', () => {
-  it("that waits for another box's can be canceled while it waits", async () => {
+  it('can be canceled while it waits for the pull of another box', async () => {
     const gate = createImageGate();
     const pull = controlledPromise<undefined>();
     const other = gate.pass('x', () => pull.promise);

@@ -1,5 +1,5 @@
-// One box of the supervisor: what each operation does to worker, row and quota, in which order, and what is left when
-// it fails.
+// Tests one box of the supervisor against doubles of its worker and the writer: what each operation does to worker, row
+// and quota, in which order, and what is left when it fails.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { boxStates } from '../../../src/shared/lifecycle/box.ts';
@@ -9,8 +9,8 @@ import { createBoxBench, noProgress } from './setup.ts';
 const broken = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'engine says no'));
 const order = { cmd: ['x'], env: null, workdir: null, timeoutMs: null };
 
-describe('creating', () => {
-  it('brings the box up, and answers when that is committed', async () => {
+describe('creating a box', () => {
+  it('brings the box up, and answers when this is committed', async () => {
     const { box, worker, committed, freeCpus } = createBoxBench({ state: 'creating', status: 'creating' });
     expect(await box.create(noProgress)).toMatchObject({ status: 'running', boxlite_id: 'engine-1', name: 'web' });
     expect(committed()).toMatchObject({ state: 'ready', status: 'running', boxlite_id: 'engine-1' });
@@ -19,7 +19,7 @@ describe('creating', () => {
     expect(freeCpus()).toBe(0);
   });
 
-  it('that fails leaves no engine, no row, no quota, and says why', async () => {
+  it('leaves no engine, no row and no quota when it fails, and says why', async () => {
     const { box, worker, committed, freeCpus, events } = createBoxBench({ state: 'creating', status: 'creating' });
     worker.on.create = () => Promise.reject(new BoxRunError('IMAGE_PULL_FAILED', 'no such image', { hint: 'check' }));
     await expect(box.create(noProgress)).rejects.toMatchObject({ code: 'IMAGE_PULL_FAILED', hint: 'check' });
@@ -30,7 +30,7 @@ describe('creating', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('that fails, and whose rest cannot be removed, stays in error without its name and without quota', async () => {
+  it('leaves the box in error, without its name and its quota, if the engine cannot be removed either', async () => {
     const { box, worker, committed, freeCpus, events } = createBoxBench({ state: 'creating', status: 'creating' });
     worker.on.create = broken;
     worker.on.remove = () => Promise.reject(new BoxRunError('TIMEOUT', 'still mounted'));
@@ -44,7 +44,7 @@ describe('creating', () => {
     expect(committed()).toBeUndefined();
   });
 
-  it('is stopped by a forced removal, and by no other', async () => {
+  it('is canceled only by a forced removal', async () => {
     const { box, worker, committed } = createBoxBench({ state: 'creating', status: 'creating' });
     worker.on.create = (signal) =>
       new Promise((_, reject) => {
@@ -62,8 +62,8 @@ describe('creating', () => {
   });
 });
 
-describe('stopping and starting', () => {
-  it('stop lets the engine end, frees quota, and is committed on both sides of it', async () => {
+describe('when a box is stopped or started', () => {
+  it('a stop ends the engine, frees the quota, and commits before and after it', async () => {
     const { box, worker, committed, requests, freeCpus } = createBoxBench();
     worker.on.stop = async () => {
       expect(committed()).toMatchObject({ state: 'stopping', status: 'running' });
@@ -75,7 +75,7 @@ describe('stopping and starting', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('start takes quota first, forgets an old error, and ends running', async () => {
+  it('a start takes the quota first, clears an old error, and ends running', async () => {
     const { box, worker, committed, requests, freeCpus } = createBoxBench({
       state: 'failed',
       status: 'error',
@@ -97,7 +97,7 @@ describe('stopping and starting', () => {
     expect(freeCpus()).toBe(0);
   });
 
-  it('start without room is refused, and nothing has happened', async () => {
+  it('a start without room is refused, and changes nothing', async () => {
     const { box, worker, quota, committed } = createBoxBench({ state: 'stopped', status: 'stopped' });
     quota.reserve('other', 1, 1);
     await expect(box.start(noProgress)).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
@@ -105,7 +105,7 @@ describe('stopping and starting', () => {
     expect(committed()).toMatchObject({ state: 'stopped' });
   });
 
-  it('start that fails ends in error with its reason, its quota free, nothing left running', async () => {
+  it('a start that fails ends in error with its reason, frees the quota, and leaves nothing running', async () => {
     const { box, worker, committed, freeCpus } = createBoxBench({ state: 'stopped', status: 'stopped' });
     worker.on.start = broken;
     await expect(box.start(noProgress)).rejects.toMatchObject({ message: 'engine says no' });
@@ -120,7 +120,7 @@ describe('stopping and starting', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('stop that fails ends in error with its reason, and goes on counting', async () => {
+  it('a stop that fails ends in error with its reason, and keeps the quota', async () => {
     const { box, worker, committed, freeCpus } = createBoxBench();
     worker.on.stop = broken;
     await expect(box.stop()).rejects.toMatchObject({ message: 'engine says no' });
@@ -128,7 +128,7 @@ describe('stopping and starting', () => {
     expect(freeCpus()).toBe(0);
   });
 
-  it('go round as often as asked', async () => {
+  it('a stop and a start can be repeated many times', async () => {
     const { box, committed } = createBoxBench();
     for (let time = 0; time < 20; time++) {
       await box.stop();
@@ -138,7 +138,7 @@ describe('stopping and starting', () => {
   });
 });
 
-describe('what is not legal', () => {
+describe('a box', () => {
   const legal: Record<string, { stop: boolean; start: boolean; remove: boolean; exec: boolean }> = {
     starting: { stop: false, start: false, remove: false, exec: false },
     creating: { stop: false, start: false, remove: false, exec: false },
@@ -160,7 +160,7 @@ describe('what is not legal', () => {
   for (const state of boxStates.filter((each) => each !== 'removed')) {
     for (const verb of ['stop', 'start', 'remove', 'exec'] as const) {
       const allowed = legal[state]?.[verb] ?? false;
-      it(`${verb} in state ${state} is ${allowed ? 'done' : 'refused and changes nothing'}`, async () => {
+      it(`${allowed ? 'accepts' : 'refuses, without a change,'} ${verb} in state ${state}`, async () => {
         const { box, worker, committed } = createBoxBench({ state });
         const before = committed();
         const act = {
@@ -180,7 +180,7 @@ describe('what is not legal', () => {
   }
 });
 
-describe('removing', () => {
+describe('removing a box', () => {
   it('by force works from every state, and leaves no row and no quota', async () => {
     for (const state of boxStates.filter((each) => each !== 'removed')) {
       const { box, worker, committed, freeCpus, events } = createBoxBench({ state });
@@ -192,7 +192,7 @@ describe('removing', () => {
     }
   });
 
-  it('takes the engine away before the row', async () => {
+  it('removes the engine before the row', async () => {
     const { box, worker, committed } = createBoxBench({ state: 'stopped' });
     worker.on.remove = async () => {
       expect(committed()).toMatchObject({ state: 'removing' });
@@ -200,7 +200,7 @@ describe('removing', () => {
     await box.remove(false);
   });
 
-  it('that fails keeps the box, in error, and can be tried again', async () => {
+  it('keeps the box in error when it fails, and can be tried again', async () => {
     const { box, worker, committed, events } = createBoxBench({ state: 'stopped', status: 'stopped' });
     worker.on.remove = broken;
     await expect(box.remove(false)).rejects.toMatchObject({ message: 'engine says no' });
@@ -216,7 +216,7 @@ describe('removing', () => {
     expect(committed()).toBeUndefined();
   });
 
-  it('twice at once is one removal; the second finds no box', async () => {
+  it('happens once if two requests arrive together, and the second finds no box', async () => {
     const { box, worker } = createBoxBench({ state: 'stopped' });
     const [first, second] = await Promise.allSettled([box.remove(false), box.remove(false)]);
     expect(first?.status).toBe('fulfilled');
@@ -226,7 +226,7 @@ describe('removing', () => {
 });
 
 describe('operations on one box', () => {
-  it('run one after the other, in the order in which they came', async () => {
+  it('run one after the other, in the order of their requests', async () => {
     const { box, worker } = createBoxBench();
     const stopping = controlledPromise<undefined>();
     worker.on.stop = () => stopping.promise;
@@ -238,7 +238,7 @@ describe('operations on one box', () => {
     expect(worker.calls).toEqual(['stop', 'start', 'stop']);
   });
 
-  it('do not keep commands from running beside them', async () => {
+  it('let commands run at the same time', async () => {
     const { box } = createBoxBench();
     const execs = await Promise.all([box.startExec(order), box.startExec(order), box.cancelExec('exec_1')]);
     expect(execs.map(({ id }) => id)).toEqual(['exec_1', 'exec_1', 'exec_1']);

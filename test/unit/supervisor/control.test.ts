@@ -1,5 +1,5 @@
-// What gateways ask the supervisor for: names and quota in one step before anything is written, and boxes of runs that
-// go with whoever asked for them.
+// Tests the requests of gateways to the supervisor against doubles of worker and writer. Names and quota are reserved
+// together before a row is written, and the boxes of runs are removed together with their gateway.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { CreateBoxBody } from '../../../src/shared/api.ts';
@@ -94,7 +94,7 @@ const body = (change: Partial<CreateBoxBody> = {}): CreateBoxBody => ({
 });
 
 describe('creating a box', () => {
-  it('answers with it running, its alias resolved, its row committed', async () => {
+  it('answers when it is running, with its alias resolved and its row committed', async () => {
     const { handlers, rows, registry } = createBench();
     const box = await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
     expect(box).toMatchObject({ name: 'web', status: 'running', cpu: 1 });
@@ -109,7 +109,7 @@ describe('creating a box', () => {
     expect(registry.find('web').id).toBe(box.id);
   });
 
-  it('of a taken name is refused before anything is written', async () => {
+  it('is refused before anything is written if the name is taken', async () => {
     const { handlers, rows } = createBench();
     await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
     const before = rows.requests.length;
@@ -119,7 +119,7 @@ describe('creating a box', () => {
     expect(rows.requests).toHaveLength(before);
   });
 
-  it('of one name or one quota many times at once succeeds once', async () => {
+  it('succeeds once for many requests with the same name, or for the same quota', async () => {
     const { handlers } = createBench();
     const named = await Promise.allSettled(
       [1, 2, 3].map(async () => handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())),
@@ -132,13 +132,13 @@ describe('creating a box', () => {
   });
 
   it.each([
-    ['without quota', { cpu: 5 }, 'RESOURCE_EXCEEDED'],
+    ['without enough quota', { cpu: 5 }, 'RESOURCE_EXCEEDED'],
     [
-      'with a volume that is not there',
+      'with a volume that does not exist',
       { volumes: [{ host_path: join('/', 'no', 'such', 'path'), guest_path: '/x', readonly: true }] },
       'RUNTIME_ERROR',
     ],
-  ] as const)('%s leaves neither name nor quota taken, and no row', async (_, change, code) => {
+  ] as const)('%s fails, keeps neither name nor quota, and writes no row', async (_, change, code) => {
     const { handlers, rows, quota } = createBench();
     const failing = body({ name: 'web', ...(change as Partial<CreateBoxBody>) });
     await expect(handlers.createBox({ body: failing, ephemeral: false }, caller())).rejects.toMatchObject({ code });
@@ -148,7 +148,7 @@ describe('creating a box', () => {
     await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
   });
 
-  it('that the writer or the engine refuses leaves neither name nor quota taken, and no row', async () => {
+  it('keeps neither name, quota nor row if the writer or the engine refuses it', async () => {
     const { handlers, rows, quota, prepare } = createBench();
     rows.failures.set('insertBox', new BoxRunError('UNAVAILABLE', 'away'));
     await expect(handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller())).rejects.toMatchObject(
@@ -169,8 +169,8 @@ describe('creating a box', () => {
   });
 });
 
-describe('a row whose commit is not answered', () => {
-  it('is taken back, and its name stays in doubt until that is certain', async () => {
+describe('an insert that the writer does not answer', () => {
+  it('is undone, and its name stays taken until this is certain', async () => {
     const { handlers, rows, quota } = createBench();
     const create = () => handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
     for (const method of ['insertBox', 'removeBox']) rows.failures.set(method, new BoxRunError('TIMEOUT', 'no answer'));
@@ -192,7 +192,7 @@ describe('a row whose commit is not answered', () => {
 });
 
 describe('the box of a run', () => {
-  it('goes when its gateway is gone, also while it is being made', async () => {
+  it('is removed when its gateway is gone, even during its creation', async () => {
     const { handlers, removeRunsOf, rows, workers, prepare } = createBench();
     const gateway = caller();
     await handlers.createBox({ body: body(), ephemeral: true }, gateway);
@@ -212,7 +212,7 @@ describe('the box of a run', () => {
     await expect.poll(() => rows.rows.size).toBe(0);
   });
 
-  it('goes also when its gateway left before the row was written', async () => {
+  it('is removed if its gateway disconnected before the row was written', async () => {
     const { handlers, removeRunsOf, rows } = createBench();
     const gateway = caller();
     const making = Promise.allSettled([handlers.createBox({ body: body(), ephemeral: true }, gateway)]);
@@ -222,7 +222,7 @@ describe('the box of a run', () => {
     await expect.poll(() => rows.rows.size).toBe(0);
   });
 
-  it("of another gateway stays, and so do boxes that are no run's", async () => {
+  it('stays if it belongs to another gateway, and a box without a run stays too', async () => {
     const { handlers, removeRunsOf, rows } = createBench();
     const [one, other] = [caller(), caller()];
     await handlers.createBox({ body: body(), ephemeral: true }, one);
@@ -233,8 +233,8 @@ describe('the box of a run', () => {
   });
 });
 
-describe('what is asked of a box', () => {
-  it('that does not exist is BOX_NOT_FOUND', async () => {
+describe('a request for a box', () => {
+  it('gets BOX_NOT_FOUND if the box does not exist', async () => {
     const { handlers } = createBench();
     const from = caller();
     for (const ask of [
@@ -247,7 +247,7 @@ describe('what is asked of a box', () => {
       await expect(ask()).rejects.toMatchObject({ code: 'BOX_NOT_FOUND' });
   });
 
-  it('to cancel a command tells apart unknown, ended, and just ended', async () => {
+  it('gets different codes for the cancel of an unknown command and of one that has ended', async () => {
     const { handlers, execs, workers } = createBench();
     const from = caller();
     await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, from);
@@ -263,8 +263,8 @@ describe('what is asked of a box', () => {
   });
 });
 
-describe('collecting garbage', () => {
-  it('removes what is stopped or failed for long enough, and nothing that runs', async () => {
+describe('garbage collection', () => {
+  it('removes boxes that have been stopped or failed for long enough, and no running box', async () => {
     const { handlers, rows } = createBench();
     const from = caller();
     const boxes = [];
@@ -280,7 +280,7 @@ describe('collecting garbage', () => {
     expect(rows.rows.size).toBe(2);
   });
 
-  it('passes over a box that somebody starts or removes meanwhile', async () => {
+  it('skips a box that a client starts or removes meanwhile', async () => {
     const { handlers, workers } = createBench();
     const from = caller();
     const boxes = [];

@@ -1,5 +1,5 @@
-// What reconciliation sees of boxes on the host: homes, and processes that say for which home they work. Control
-// groups, mounts and loop devices need a real server: test/crash/reconciliation.test.ts.
+// Tests how reconciliation finds boxes on the host: by their homes, and by processes that name the home for which they
+// work. Control groups, mounts and loop devices need a real server: see test/crash/reconciliation.test.ts.
 import { spawn } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -30,7 +30,7 @@ async function processesSeen(boxesDir: string): Promise<string[]> {
     .sort();
 }
 
-it('are homes with the name of a box, and whose they are where they say so', async () => {
+it('reconciliation finds the homes that have the name of a box, and the owners that are written in them', async () => {
   const boxesDir = temporaryDirectory();
   makeMarkedHome(join(boxesDir, boxId), { instanceId, driver: 'boxlite' });
   mkdirSync(join(boxesDir, 'box_mnopqrstuvwx'));
@@ -43,7 +43,7 @@ it('are homes with the name of a box, and whose they are where they say so', asy
   expect([...owners]).toEqual([[boxId, { instanceId, driver: 'boxlite' }]]);
 });
 
-it("are nobody's where the mark cannot be read", async () => {
+it('reconciliation finds no owner if the mark in the home cannot be read', async () => {
   const home = temporaryDirectory();
   for (const text of [
     '',
@@ -57,21 +57,21 @@ it("are nobody's where the mark cannot be read", async () => {
   }
 });
 
-it('are processes that carry the home in their environment, and the parts of a VM', async () => {
+it('reconciliation finds processes with the home in their environment, and the processes of a VM', async () => {
   const boxesDir = temporaryDirectory();
   const home = join(boxesDir, boxId);
   const marked = start('sleep', ['1000'], { env: { BOXRUN_BOX_HOME: home } });
   const parts = ['/opt/bwrap', 'boxlite-shim'].map((argv0) =>
     start('sh', ['-c', 'sleep 1000; :', join(home, 'boxes', 'engine')], { argv0 }),
   );
-  start('sh', ['-c', 'sleep 1000; :', join(home, 'boxes', 'engine')]); // Somebody who looks into it.
+  start('sh', ['-c', 'sleep 1000; :', join(home, 'boxes', 'engine')]); // Only its argument is the path.
   start('sleep', ['1000'], { env: { BOXRUN_BOX_HOME: `${boxesDir}-of-another/${boxId}` } });
   const expected = [marked, ...parts].map((pid) => `${boxId} ${pid}`).sort();
   await eventually('all are seen', async () => (await processesSeen(boxesDir)).length === expected.length);
   expect(await processesSeen(boxesDir)).toEqual(expected);
 });
 
-it('are seen through a link in the path of the state directory', async () => {
+it('reconciliation finds processes through a link in the path of the state directory', async () => {
   const real = temporaryDirectory();
   const link = join(temporaryDirectory(), 'boxes');
   symlinkSync(real, link);

@@ -1,4 +1,5 @@
-// The supervisor's smaller parts: quota, names, first use of images, spare workers.
+// Tests the smaller parts of the supervisor by themselves: the quota, the names, the first use of images, and the spare
+// workers. No process is started.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { createBoxRegistry } from '../../../src/supervisor/boxes/box-registry.ts';
@@ -12,7 +13,7 @@ import { boxRow } from '../writer/setup.ts';
 import { createHandleDouble, type HandleDouble } from './setup.ts';
 
 describe('quota', () => {
-  it('lets boxes have all there is, and not one more', () => {
+  it('allows boxes all that there is, and not more', () => {
     const quota = createQuota({ cpu: 4, memoryMb: 1000, workers: null });
     quota.reserve('a', 3, 400);
     quota.reserve('b', 1, 600);
@@ -26,7 +27,7 @@ describe('quota', () => {
     quota.reserve('c', 1, 600);
   });
 
-  it('takes nothing at all when it refuses', () => {
+  it('takes nothing when it refuses', () => {
     const quota = createQuota({ cpu: 4, memoryMb: 1000, workers: null });
     expect(() => {
       quota.reserve('a', 4, 1001);
@@ -34,7 +35,7 @@ describe('quota', () => {
     quota.reserve('b', 4, 1000);
   });
 
-  it('says what was asked, what is in use, and which variable raises the limit', () => {
+  it('names the amount that was asked, the amount in use, and the variable that raises the limit', () => {
     const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.reserve('a', 1, 300);
     expect(() => {
@@ -53,7 +54,7 @@ describe('quota', () => {
     );
   });
 
-  it('counts what boxes hold already, even over the limit', () => {
+  it('counts what adopted boxes hold, even over the limit', () => {
     const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.adopt('a', 8, 4000);
     expect(() => {
@@ -63,7 +64,7 @@ describe('quota', () => {
     quota.reserve('b', 2, 1000);
   });
 
-  it('released twice, or never taken, is free once', () => {
+  it('is released only once, and only if it was taken', () => {
     const quota = createQuota({ cpu: 2, memoryMb: 1000, workers: null });
     quota.reserve('a', 2, 1);
     quota.release('a');
@@ -76,8 +77,8 @@ describe('quota', () => {
   });
 });
 
-describe('a quota of workers', () => {
-  it('is one for each box that runs, and leaves the rest to spare ones', () => {
+describe('the quota of workers', () => {
+  it('has one worker for each running box, and allows the rest as spare workers', () => {
     let released = 0;
     const quota = createQuota({ cpu: 99, memoryMb: 9999, workers: 2 }, () => {
       released += 1;
@@ -85,7 +86,7 @@ describe('a quota of workers', () => {
     quota.reserve('a', 1, 1);
     expect(quota.spareWorkersMax()).toBe(1);
     quota.reserve('b', 1, 1);
-    quota.reserve('b', 1, 1); // It has its own.
+    quota.reserve('b', 1, 1); // The same box needs no second worker.
     expect(() => {
       quota.reserve('c', 1, 1);
     }).toThrow(
@@ -119,14 +120,14 @@ describe('the registry', () => {
     }
   });
 
-  it('gives a name to one box at a time, from its claim to its removal', () => {
+  it('gives a name to one box at a time, from its claim until the box is removed', () => {
     const registry = createBoxRegistry(10);
     registry.claimName('web', 'box_1');
     registry.claimName('web', 'box_1');
     expect(() => {
       registry.claimName('web', 'box_2');
     }).toThrow(expect.objectContaining({ code: 'NAME_ALREADY_EXISTS' }) as Error);
-    registry.releaseName('web', 'box_2'); // Not its name.
+    registry.releaseName('web', 'box_2'); // The name belongs to the other box.
     expect(() => {
       registry.claimName('web', 'box_2');
     }).toThrow();
@@ -139,7 +140,7 @@ describe('the registry', () => {
 });
 
 describe('the first use of an image', () => {
-  it('is one at a time; after it went well all go at once', async () => {
+  it('is exclusive, and later uses run at the same time', async () => {
     const gate = createImageGate();
     const pulls: string[] = [];
     const pull = controlledPromise<undefined>();
@@ -160,7 +161,7 @@ describe('the first use of an image', () => {
     await both[0];
   });
 
-  it('whose pull fails fails for all who waited for it, and a later one pulls again', async () => {
+  it('fails for all boxes that waited if the pull fails, and a later one pulls again', async () => {
     const gate = createImageGate();
     const pull = controlledPromise<string>();
     const pulls: number[] = [];
@@ -178,7 +179,7 @@ describe('the first use of an image', () => {
     expect(await gate.pass('image', async () => 'there')).toBe('there');
   });
 
-  it('whose pull was canceled by its own client goes on with the next one', async () => {
+  it('is left to the next box if the client of the first cancels it', async () => {
     const gate = createImageGate();
     const pull = controlledPromise<string>();
     const first = gate.pass('image', () => pull.promise);
@@ -188,7 +189,7 @@ describe('the first use of an image', () => {
     expect(await second).toBe('there');
   });
 
-  it('that fails for another reason than its pull fails for its box alone; the next one tries', async () => {
+  it('fails for its box alone if the pull succeeded, and the next box tries', async () => {
     const gate = createImageGate();
     const running = { now: 0, most: 0 };
     const attempts: number[] = [];
@@ -206,7 +207,7 @@ describe('the first use of an image', () => {
     expect(running.most).toBe(1);
   });
 
-  it("does not wait for another image's", async () => {
+  it('does not wait for another image', async () => {
     const gate = createImageGate();
     void gate.pass('slow', () => new Promise(() => undefined));
     expect(await gate.pass('quick', async () => 1)).toBe(1);
@@ -216,15 +217,15 @@ describe('the first use of an image', () => {
 describe('spare workers', () => {
   function createPool(size: number, options: { readonly waitMs?: number } = {}) {
     const started: HandleDouble[] = [];
-    const state = { fail: false, underWay: 0, most: 0 };
+    const state = { fail: false, inProgress: 0, most: 0 };
     const pool = createWarmPool({
       ...options,
       size: () => size,
       log: quietLog,
       async start() {
-        state.most = Math.max(state.most, ++state.underWay);
+        state.most = Math.max(state.most, ++state.inProgress);
         await settle(1);
-        state.underWay--;
+        state.inProgress--;
         if (state.fail) throw new Error('does not come up');
         const handle = createHandleDouble({}, `wrk_${started.length}`);
         started.push(handle);
@@ -234,7 +235,7 @@ describe('spare workers', () => {
     return { pool, started, state };
   }
 
-  it('are as many as asked for, started one at a time', async () => {
+  it('are as many as the size says, and start one at a time', async () => {
     const { pool, started, state } = createPool(3);
     pool.fill();
     pool.fill();
@@ -244,7 +245,7 @@ describe('spare workers', () => {
     expect(state.most).toBe(1);
   });
 
-  it('are no more than there may be by now', async () => {
+  it('are stopped when the size has become smaller while they started', async () => {
     let wanted = 2;
     const coming = controlledPromise<HandleDouble>();
     const pool = createWarmPool({ size: () => wanted, log: quietLog, start: () => coming.promise });
@@ -265,7 +266,7 @@ describe('spare workers', () => {
     await eventually('two more are there', () => started.length === 4);
   });
 
-  it('that died are not given out, and are replaced', async () => {
+  it('are not given out after they died, and are replaced', async () => {
     const { pool, started } = createPool(1);
     pool.fill();
     await eventually('one is there', () => started.length === 1);
@@ -277,7 +278,7 @@ describe('spare workers', () => {
     await eventually('there is a spare again', () => started.length === 3);
   });
 
-  it('come back after a time in which none came up', async () => {
+  it('start again after all starts failed for a while', async () => {
     const { pool, started, state } = createPool(2);
     state.fail = true;
     pool.fill();
@@ -288,7 +289,7 @@ describe('spare workers', () => {
     await eventually('there are two spares', () => started.length === 3);
   });
 
-  it('begin to start when no box comes up any more', async () => {
+  it('begin to start when no other box is starting', async () => {
     const { pool, started } = createPool(1);
     let isUp: () => void = () => undefined;
     const coming = pool.holdBackSpares(async () => {
@@ -304,7 +305,7 @@ describe('spare workers', () => {
     await eventually('there is a spare', () => started.length === 2);
   });
 
-  it('start in the end while boxes come up all the time', async () => {
+  it('start after a while even if boxes are starting all the time', async () => {
     const { pool, started } = createPool(1, { waitMs: 100 });
     void pool.holdBackSpares(() => new Promise(() => undefined));
     pool.fill();
@@ -313,7 +314,7 @@ describe('spare workers', () => {
     await eventually('there is a spare', () => started.length === 1);
   });
 
-  it('of size 0 are none: each worker is started when it is needed', async () => {
+  it('do not exist if the size is 0, and each worker is started when it is needed', async () => {
     const { pool, started } = createPool(0);
     pool.fill();
     await settle(10);
@@ -323,7 +324,7 @@ describe('spare workers', () => {
     expect(started).toHaveLength(1);
   });
 
-  it('that an earlier supervisor left are taken first', async () => {
+  it('of an earlier supervisor are taken first', async () => {
     const { pool, started } = createPool(1);
     const adopted = createHandleDouble({}, 'wrk_old');
     pool.adopt(adopted);
@@ -331,7 +332,7 @@ describe('spare workers', () => {
     await eventually('it is replaced', () => started.length === 1);
   });
 
-  it('are all gone once the pool is closed, one that was just coming up too', async () => {
+  it('are all stopped when the pool closes, even one that was just starting', async () => {
     const ready = createHandleDouble({}, 'wrk_ready');
     const late = createHandleDouble({}, 'wrk_late');
     const coming = controlledPromise<HandleDouble>();

@@ -1,5 +1,5 @@
-// When reconciliation acts: on what two sweeps in a row have found, within bounds, and never on what is somebody
-// else's.
+// Tests reconciliation against given findings, and single boxes against doubles. Reconciliation repairs what two sweeps
+// in a row have found, a limited number of things in each sweep, and never what belongs to another server.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { createMeters } from '../../../src/shared/observe/metrics.ts';
@@ -28,7 +28,7 @@ function finding(key: string, repair: Finding['repair'], kind: Finding['things']
 }
 
 describe('reconciliation', () => {
-  it('acts on what two sweeps in a row have found, and not before', async () => {
+  it('repairs only what two sweeps in a row have found', async () => {
     const settled: string[] = [];
     const found = [finding('a', async () => void settled.push('a'))];
     const { reconciliation, value } = bench(found);
@@ -41,7 +41,7 @@ describe('reconciliation', () => {
     expect(await value('settled_total', 'home')).toBe(1);
   });
 
-  it('forgets what one sweep has not found', async () => {
+  it('starts counting again after a sweep that has not found the trouble', async () => {
     const settled: string[] = [];
     const found = [finding('a', async () => void settled.push('a'))];
     const { reconciliation } = bench(found);
@@ -53,7 +53,7 @@ describe('reconciliation', () => {
     expect(settled).toEqual([]);
   });
 
-  it('leaves what is not its own, and says how much of it there is', async () => {
+  it('does not touch findings of another owner, and counts them', async () => {
     const { reconciliation, value } = bench([finding('theirs', null)]);
     for (let sweep = 0; sweep < 3; sweep++) await reconciliation.sweep();
     expect(await value('left')).toBe(1);
@@ -61,7 +61,7 @@ describe('reconciliation', () => {
     expect(await value('settled_total', 'home')).toBe(0);
   });
 
-  it('tries again what failed, and goes on with the rest', async () => {
+  it('tries a failed repair again, and goes on with the others', async () => {
     const settled: string[] = [];
     let failures = 1;
     const stubborn = async () => {
@@ -78,7 +78,7 @@ describe('reconciliation', () => {
     expect(await value('found_total', 'home')).toBe(2);
   });
 
-  it('takes so many steps in a sweep and the others in the next', async () => {
+  it('does a limited number of repairs in one sweep, and the others in the next', async () => {
     const left = new Set(Array.from({ length: limits.reconcileStepsMax + 3 }, (_, index) => `thing ${index}`));
     const found: Finding[] = [];
     const { reconciliation } = bench(found);
@@ -93,7 +93,7 @@ describe('reconciliation', () => {
     expect(left.size).toBe(0);
   });
 
-  it('sweeps at once when it is started, goes on after a sweep that failed, and not after it is closed', async () => {
+  it('sweeps at once when it starts, goes on after a failed sweep, and ends when it is closed', async () => {
     const meters = createMeters('supervisor');
     let sweeps = 0;
     const look = async () => {
@@ -109,7 +109,7 @@ describe('reconciliation', () => {
     expect(sweeps).toBe(before);
   });
 
-  it('when it is closed begins nothing new, and waits for what it has begun', async () => {
+  it('begins no new repair when it is closed, and waits for the one in progress', async () => {
     const begun: string[] = [];
     const first = controlledPromise<undefined>();
     const slow = async () => {
@@ -126,25 +126,25 @@ describe('reconciliation', () => {
   });
 });
 
-describe('a box that is not what its row says', () => {
+describe('a box that differs from its row', () => {
   const quiet = { isOnHost: false, hasRunningRows: false };
 
   it.each(['creating', 'starting', 'stopping', 'removing'] as const)(
-    'is left alone while it changes: %s',
+    'is left alone while its state is %s',
     async (state) => {
       const { box } = createBoxBench({ state });
       expect(await box.findTrouble({ isOnHost: true, hasRunningRows: true })).toBeNull();
     },
   );
 
-  it('is well when its worker has its engine, or when it is stopped and nothing of it is there', async () => {
+  it('has no trouble if its worker has its engine, or if it is stopped and nothing is left of it', async () => {
     expect(
       await createBoxBench({ state: 'ready' }, { running: true }).box.findTrouble({ ...quiet, isOnHost: true }),
     ).toBeNull();
     expect(await createBoxBench({ state: 'stopped' }).box.findTrouble(quiet)).toBeNull();
   });
 
-  it('gets a worker when it runs without one', async () => {
+  it('gets a worker if it runs without one', async () => {
     const { box, worker } = createBoxBench({ state: 'ready' });
     const trouble = await box.findTrouble(quiet);
     expect(trouble).toMatchObject({ kind: 'worker' });
@@ -153,7 +153,7 @@ describe('a box that is not what its row says', () => {
     expect(box.state).toBe('ready');
   });
 
-  it('is stopped with a reason when its worker says that the engine does not run', async () => {
+  it('is stopped with a reason if its worker says that the engine does not run', async () => {
     const { box, committed, freeCpus } = createBoxBench({ state: 'ready' }, { running: false });
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
     if (trouble !== null) await box.repair(trouble);
@@ -161,7 +161,7 @@ describe('a box that is not what its row says', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it.each(['stopped', 'failed'] as const)('has its engine ended when it is %s', async (state) => {
+  it.each(['stopped', 'failed'] as const)('gets its engine ended if it is %s', async (state) => {
     const { box, worker } = createBoxBench({ state });
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
     if (trouble !== null) await box.repair(trouble);
@@ -169,14 +169,14 @@ describe('a box that is not what its row says', () => {
     expect(box.state).toBe(state);
   });
 
-  it('has the commands ended that its rows say run', async () => {
+  it('gets its commands ended if they are still running in the rows', async () => {
     const { box, worker } = createBoxBench({ state: 'stopped' });
     const trouble = await box.findTrouble({ ...quiet, hasRunningRows: true });
     if (trouble !== null) await box.repair(trouble);
     expect(worker.calls).toEqual(['release']);
   });
 
-  it('no longer counts when it was stuck and nothing of it is there', async () => {
+  it('releases its quota if it was stuck and nothing is left of it', async () => {
     const { box, committed, freeCpus } = createBoxBench({ state: 'stuck' });
     expect(await box.findTrouble({ ...quiet, isOnHost: true })).toBeNull();
     const trouble = await box.findTrouble(quiet);
@@ -185,7 +185,7 @@ describe('a box that is not what its row says', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('is not touched when it has gone on since it was found', async () => {
+  it('is not touched if it has changed since it was found', async () => {
     const { box, worker } = createBoxBench({ state: 'stopped' });
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });
     await box.start(() => undefined);
@@ -194,7 +194,7 @@ describe('a box that is not what its row says', () => {
     expect(box.state).toBe('ready');
   });
 
-  it('lets go of everything when its row is gone', async () => {
+  it('releases everything if its row is gone', async () => {
     const { box, worker, events, failures, freeCpus } = createBoxBench({ state: 'ready' }, { running: true });
     failures.set('updateBox', new BoxRunError('BOX_NOT_FOUND', 'no such row'));
     await box.release();
@@ -204,7 +204,7 @@ describe('a box that is not what its row says', () => {
     expect(freeCpus()).toBe(4);
   });
 
-  it('stays a finding when its engine cannot be ended', async () => {
+  it('is reported again if its engine cannot be ended', async () => {
     const { box, worker } = createBoxBench({ state: 'stopped' });
     worker.on.tryStop = async () => false;
     const trouble = await box.findTrouble({ ...quiet, isOnHost: true });

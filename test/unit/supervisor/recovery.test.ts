@@ -1,5 +1,5 @@
-// What a supervisor does before it listens: spilled output sent on, quota taken from the rows, workers matched to their
-// boxes.
+// Tests what a supervisor does before it listens, with a real writer and a double of each box: it sends spilled output,
+// takes the quota from the rows, and resumes the boxes.
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -51,8 +51,8 @@ async function recoverWith(config: Config, rows: BoxRow[]) {
   return { registry, quota, resumed };
 }
 
-describe('what workers spilled', () => {
-  it('is in the database before anything else happens, exactly once, and its file is gone', async () => {
+describe('spilled output of a worker', () => {
+  it('is in the database once before anything else happens, and its file is removed', async () => {
     const config = createState();
     const { spillDir, writerSocket } = statePaths(config.stateDir);
     const writer = await serveWriter(config.dbPath, writerSocket);
@@ -67,7 +67,7 @@ describe('what workers spilled', () => {
     expect(readdirSync(spillDir)).toEqual([]);
   });
 
-  it('may be longer than a frame, and more than one commit', async () => {
+  it('may be longer than a frame and longer than one commit', async () => {
     const config = createState();
     const { spillDir, writerSocket } = statePaths(config.stateDir);
     const writer = await serveWriter(config.dbPath, writerSocket);
@@ -88,7 +88,7 @@ describe('what workers spilled', () => {
     expect(readdirSync(spillDir)).toEqual([]);
   });
 
-  it('of a lease that is over is dropped', async () => {
+  it('is dropped if its lease has ended', async () => {
     const config = createState();
     const { spillDir, writerSocket } = statePaths(config.stateDir);
     const writer = await serveWriter(config.dbPath, writerSocket);
@@ -99,7 +99,7 @@ describe('what workers spilled', () => {
     expect(readdirSync(spillDir)).toEqual([]);
   });
 
-  it('stays in its file while the writer does not take it, keeps nobody from starting, and goes as soon as it is taken', async () => {
+  it('stays in its file until the writer takes it, and does not delay the start', async () => {
     const config = createState();
     const { spillDir, writerSocket } = statePaths(config.stateDir);
     await writeSpill(spillDir, 'wrk_1', { boxId: boxRow().id, generation: 1, changes: [insertExec()] });
@@ -110,15 +110,15 @@ describe('what workers spilled', () => {
     await expect.poll(() => readdirSync(spillDir), { timeout: 5_000 }).toEqual([]);
   });
 
-  it('and cannot be read keeps nobody from starting', async () => {
+  it('does not prevent the start if it cannot be read', async () => {
     const config = createState();
     writeFileSync(join(statePaths(config.stateDir).spillDir, 'wrk_1.spill'), 'garbage');
     await recoverWith(config, []);
   });
 });
 
-describe('the boxes of the database', () => {
-  it('are all known, go on, and have their quota taken, when recovery ends', async () => {
+describe('the boxes in the database', () => {
+  it('are all known and resumed, and have their quota, when recovery ends', async () => {
     const rows = [
       boxRow({ id: 'box_1', name: 'web', state: 'ready', cpu: 3 }),
       boxRow({ id: 'box_2', state: 'stopped', cpu: 9 }),

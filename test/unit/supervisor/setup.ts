@@ -1,5 +1,5 @@
-// Doubles around one box of the supervisor: a worker whose every call is in the test's hands, and a writer that keeps
-// rows.
+// Doubles around one box of the supervisor: a worker whose calls the test controls, and a writer that keeps the rows in
+// memory.
 import type { Exec } from '../../../src/shared/api.ts';
 import type { WriterContract } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
@@ -20,7 +20,7 @@ type WorkerCall = 'adopt' | 'create' | 'start' | 'stop' | 'tryStop' | 'remove' |
 export interface WorkerDouble extends BoxWorker {
   present: { readonly running: boolean } | null;
   readonly calls: string[];
-  /** Replaces what a call does; what it throws, the call throws. */
+  /** Replaces what a call does. If the function throws, the call throws the same error. */
   readonly on: Partial<Record<WorkerCall, (signal?: AbortSignal) => Promise<unknown>>>;
 }
 
@@ -79,10 +79,10 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
 
 export interface RowsDouble {
   readonly writer: Pick<Link<WriterContract>, 'request'>;
-  /** As committed. */
+  /** The committed rows. */
   readonly rows: Map<string, Record<string, unknown>>;
   readonly requests: string[];
-  /** Thrown by the next requests of these names. */
+  /** The errors for requests to the writer, by their method, until they are deleted. */
   readonly failures: Map<string, BoxRunError>;
 }
 
@@ -114,9 +114,9 @@ export interface BoxBench extends RowsDouble {
   readonly worker: WorkerDouble;
   readonly quota: Quota;
   readonly events: string[];
-  /** The row as committed. */
+  /** The committed row. */
   committed(): Record<string, unknown> | undefined;
-  /** CPUs that are free of the 4 there are. */
+  /** How many of the 4 CPUs are free. */
   freeCpus(): number;
 }
 
@@ -167,13 +167,13 @@ export function createBoxBench(
 export interface HandleDouble extends WorkerHandle {
   readonly requests: string[];
   readonly events: string[];
-  /** What the worker answers; null is the default answer. */
+  /** The answers of the worker by their method. A method without one gets the default answer. */
   readonly answers: Partial<Record<string, (params: unknown) => Promise<unknown>>>;
-  /** The process dies, without being asked to. */
+  /** The process dies without a request. */
   die(): void;
 }
 
-/** A worker as the supervisor holds it, without a process. */
+/** A worker as the supervisor sees it, without a process. */
 export function createHandleDouble(
   hello: Partial<ServerPeer<WorkerContract>['hello']> = {},
   workerId = 'wrk_1',
@@ -230,7 +230,7 @@ export function createHandleDouble(
   return handle;
 }
 
-/** As an earlier supervisor left it. */
+/** The worker as an earlier supervisor left it. */
 export function foundDouble(handle: HandleDouble): FoundWorker {
   const { workerId, peer } = handle;
   return { workerId, boxId: peer.hello.boxId, arrival: Promise.resolve(handle), end: () => handle.kill() };

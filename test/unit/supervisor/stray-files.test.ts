@@ -1,4 +1,5 @@
-// Files of processes that are gone: found whatever the random part of their name is, and never those of one that lives.
+// Tests which temporary files the supervisor removes. It finds the file of a process that has ended, for every random
+// part of the name. It never finds the file of a process that lives.
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,13 +7,13 @@ import { describe, expect, it } from 'vitest';
 import { findUnnamedFiles, removeUnnamedFile } from '../../../src/supervisor/recovery/stray-files.ts';
 import { temporaryDirectory } from '../../support/runs/unit.ts';
 
-/** The number of a process that has ended. */
+/** The process id of a process that has ended. */
 const deadPid = () => spawnSync('true').pid;
 
-describe('files that never got their name', () => {
-  // Ids have any of the 64 characters that are safe in an URL (ids.ts).
+describe('files with a temporary name', () => {
+  // Ids use all 64 characters that are safe in a URL (ids.ts).
   it.each(['wrk_abcdefghijkl', 'wrk_A-XRAHjQxs4o', 'wrk_-_-_-_-_-_-_'])(
-    'are found and removed when their maker is gone: a spill of %s',
+    'are found and removed when their process has ended, for the worker %s',
     async (workerId) => {
       const directory = temporaryDirectory();
       const left = join(directory, `${workerId}.spill.${deadPid()}`);

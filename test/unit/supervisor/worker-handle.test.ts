@@ -1,5 +1,5 @@
-// Workers that an earlier supervisor left: found by their state files, connected to, and certainly dead before they
-// count as gone.
+// Tests the workers that an earlier supervisor left, with real processes and sockets. The supervisor finds them by
+// their state files, connects to them, and counts one as gone only when its process is certainly dead.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ function createState(): Config {
   return loadConfig({ stateDir }, {});
 }
 
-/** A worker as it is left behind: a process, its state file and, unless `mute`, its socket (served by this process). */
+/** Leaves a worker behind: a process, its state file and, unless `mute`, its socket, which this process serves. */
 async function leaveWorker(
   config: Config,
   workerId: string,
@@ -41,7 +41,7 @@ async function leaveWorker(
   writeFileSync(join(workersDir, `${workerId}.json`), JSON.stringify(stateFile));
   if (options.mute) return { pid, stateFile, server: null };
   const leave = () => {
-    child.kill('SIGKILL'); // As a worker does: its process ends, and the connection with it.
+    child.kill('SIGKILL'); // A worker does the same: its process ends, and the connection with it.
     for (const peer of server.peers)
       setImmediate(() => {
         peer.close('left');
@@ -53,7 +53,7 @@ async function leaveWorker(
     contract: workerContract,
     hello: () => ({ workerId, pid, boxId: 'box_a', generation: 3, running: true }),
     log: quietLog,
-    handlers: { leave } as unknown as Handlers<WorkerContract>, // Nothing else is asked of it here.
+    handlers: { leave } as unknown as Handlers<WorkerContract>, // The tests send it no other request.
     onConnect(peer) {
       if (!options.exitedAtOnce) return;
       for (const notice of ['engineExited', 'unkillable'] as const)
@@ -73,8 +73,8 @@ async function find(config: Config): Promise<WorkerHandle[]> {
   return found;
 }
 
-describe('workers that are left', () => {
-  it('are found with what they say of themselves', async () => {
+describe('workers of an earlier supervisor', () => {
+  it('are found with their box and generation', async () => {
     const config = createState();
     await leaveWorker(config, 'wrk_a');
     await leaveWorker(config, 'wrk_b');
@@ -85,7 +85,7 @@ describe('workers that are left', () => {
     ]);
   });
 
-  it('and are dead, or whose number another process has now, are cleared away, and nobody is killed', async () => {
+  it('have their files removed if they are dead, and a process with the same number is not killed', async () => {
     const config = createState();
     const { workersDir } = statePaths(config.stateDir);
     const other = await leaveWorker(config, 'wrk_other');
@@ -103,7 +103,7 @@ describe('workers that are left', () => {
     expect(await processIdentity(other.pid)).not.toBeNull();
   });
 
-  it('with a state file that cannot be read are cleared away, and keep nobody from starting', async () => {
+  it('have their files removed if the state file cannot be read, and do not prevent the start', async () => {
     const config = createState();
     const { workersDir } = statePaths(config.stateDir);
     writeFileSync(join(workersDir, 'wrk_empty.json'), '');
@@ -112,7 +112,7 @@ describe('workers that are left', () => {
     expect(readdirSync(workersDir)).toEqual([]);
   });
 
-  it('and died before they had a state file are cleared away', async () => {
+  it('have their files removed if they died before they wrote a state file', async () => {
     const config = createState();
     const { workersDir } = statePaths(config.stateDir);
     for (const name of ['wrk_early.sock', 'wrk_early.stream.sock', 'wrk_half.json.part'])
@@ -123,7 +123,7 @@ describe('workers that are left', () => {
     expect(readdirSync(workersDir).sort()).toEqual(['wrk_a.json', 'wrk_a.sock']);
   });
 
-  it('and do not answer are killed', async () => {
+  it('are killed if they do not answer', async () => {
     const config = createState();
     const { pid } = await leaveWorker(config, 'wrk_mute', { mute: true });
     expect(await find(config)).toEqual([]);
@@ -131,7 +131,7 @@ describe('workers that are left', () => {
     expect(readdirSync(statePaths(config.stateDir).workersDir)).toEqual([]);
   });
 
-  it('and say something right behind the hello are heard by whoever listens later', async () => {
+  it('have the notices right after their hello kept until there is a listener', async () => {
     const config = createState();
     await leaveWorker(config, 'wrk_a', { exitedAtOnce: true });
     const [worker] = await find(config);
@@ -143,7 +143,7 @@ describe('workers that are left', () => {
     expect(worker?.peer.isOpen).toBe(true);
   });
 
-  it('are awake as long as they say hello to one more connection', async () => {
+  it('count as awake as long as they answer hello on another connection', async () => {
     const config = createState();
     const { server } = await leaveWorker(config, 'wrk_a');
     const [worker] = await find(config);
@@ -154,7 +154,7 @@ describe('workers that are left', () => {
 });
 
 describe('a worker', () => {
-  it('that closes its connection is gone only when its process is dead', async () => {
+  it('is gone only when its process is dead, even if it has closed its connection', async () => {
     const config = createState();
     const { pid, server } = await leaveWorker(config, 'wrk_a');
     const [worker] = await find(config);
@@ -164,7 +164,7 @@ describe('a worker', () => {
     expect(existsSync(join(statePaths(config.stateDir).workersDir, 'wrk_a.json'))).toBe(false);
   });
 
-  it('that is dismissed leaves by itself, with its files', async () => {
+  it('exits by itself and removes its files when it is stopped', async () => {
     const config = createState();
     const { pid } = await leaveWorker(config, 'wrk_a');
     const [worker] = await find(config);
@@ -173,7 +173,7 @@ describe('a worker', () => {
     expect(readdirSync(statePaths(config.stateDir).workersDir)).toEqual([]);
   });
 
-  it('that is killed is dead at once', async () => {
+  it('is dead as soon as the kill returns', async () => {
     const config = createState();
     const { pid } = await leaveWorker(config, 'wrk_a');
     const [worker] = await find(config);

@@ -1,4 +1,5 @@
-// The comparison of two descriptions of the API: each kind of break is found and named, and what only adds is none.
+// Tests the comparison of two descriptions of the API: each kind of breaking change is found and named, and an addition
+// is not a break.
 import { describe, expect, it } from 'vitest';
 import type { ApiDocument, Schema } from '../../support/api/conformance.ts';
 import { breakingChanges } from '../../support/api/openapi-changes.ts';
@@ -57,7 +58,7 @@ const base = {
 };
 type Base = typeof base;
 
-/** The breaks that a client of `base` meets once `change` has been made in a copy of it. */
+/** The breaks for a client of `base` after `change` was made in a copy of it. */
 function breaksAfter(change: Change): string[] {
   const copy = structuredClone(base);
   change(copy);
@@ -70,14 +71,14 @@ type Fields = Record<string, Schema>;
 
 const fieldsOf = (copy: Base, schema: Named) => copy.components.schemas[schema].properties as Fields;
 const set = (target: unknown, values: object) => Object.assign(target as object, values);
-/** Puts `values` into the schema of one field; `undefined` takes a keyword away. */
+/** Puts `values` into the schema of one field. `undefined` removes a keyword. */
 const field =
   (schema: Named, name: string, values: Schema): Change =>
   (copy) => {
     const changed = { ...fieldsOf(copy, schema)[name], ...values };
     fieldsOf(copy, schema)[name] = JSON.parse(JSON.stringify(changed)) as Schema;
   };
-/** Puts another schema in the place of that of a field, or a new field beside the others. */
+/** Replaces the schema of a field, or adds a new field. */
 const replaced =
   (schema: Named, name: string, by: Schema): Change =>
   (copy) =>
@@ -114,11 +115,11 @@ const { get: list, post: create } = base.paths['/boxes'];
 const [limit] = list.parameters;
 const { 201: made } = create.responses;
 
-it('finds nothing between a description and itself', () => {
+it('the comparison finds nothing between a description and itself', () => {
   expect(breaksAfter(() => undefined)).toEqual([]);
 });
 
-describe('of an operation it finds', () => {
+describe('the comparison of operations', () => {
   it.each<[what: string, change: Change, found: string]>([
     ['a path that was removed', (copy) => Reflect.deleteProperty(copy.paths, '/boxes'), 'GET /boxes was removed'],
     ['a method that was removed', (copy) => set(copy.paths, { '/boxes': { get: list } }), 'POST /boxes was removed'],
@@ -171,12 +172,12 @@ describe('of an operation it finds', () => {
       (copy) => set(copy, { security: [{ token: [] }] }),
       'security: {} is not enough any more',
     ],
-  ])('%s', (_, change, found) => {
+  ])('finds %s', (_, change, found) => {
     expect(breaksAfter(change)).toContain(found);
   });
 });
 
-describe('of a request it finds', () => {
+describe('the comparison of requests', () => {
   it.each<[what: string, change: Change, found: string]>([
     ['a field that was removed', without('Order', 'size'), 'Order.size was removed'],
     ['a field that is required now', required('Order', 'image', 'size'), 'Order.size is required now'],
@@ -219,12 +220,12 @@ describe('of a request it finds', () => {
       field('Order', 'env', { patternProperties: { '^x$': { ...text, maxLength: 3 } } }),
       'Order.env.*: maxLength was absent, is 3',
     ],
-  ])('%s', (_, change, found) => {
+  ])('finds %s', (_, change, found) => {
     expect(breaksAfter(change)).toContain(found);
   });
 });
 
-describe('of an answer it finds', () => {
+describe('the comparison of answers', () => {
   it.each<[what: string, change: Change, found: string]>([
     ['a field that was removed', without('Box', 'status'), 'Box.status was removed'],
     ['a field that may be absent now', required('Box', 'id'), 'Box.owner may be absent now'],
@@ -244,12 +245,12 @@ describe('of an answer it finds', () => {
       'the schema Event was removed',
     ],
     ['a change in the data of events', without('Event', 'at'), 'Event.at was removed'],
-  ])('%s', (_, change, found) => {
+  ])('finds %s', (_, change, found) => {
     expect(breaksAfter(change)).toContain(found);
   });
 });
 
-describe('it lets pass', () => {
+describe('the comparison of descriptions', () => {
   const added = { name: 'sort', in: 'query', required: false, schema: { type: 'integer', maximum: 1 } };
   it.each<[what: string, change: Change]>([
     ['a new path', (copy) => set(copy.paths, { '/more': base.paths['/boxes'] })],
@@ -279,12 +280,12 @@ describe('it lets pass', () => {
       creating({ responses: { ...create.responses, 201: { content: json(box) } } }),
     ],
     ['another text for readers', field('Box', 'id', { description: 'of the box' })],
-  ])('%s', (_, change) => {
+  ])('allows %s', (_, change) => {
     expect(breaksAfter(change)).toEqual([]);
   });
 });
 
-it('compares a schema that refers to itself', () => {
+it('the comparison of descriptions works with a schema that refers to itself', () => {
   const tree = (properties: object) => {
     const { schemas } = base.components;
     return { ...base, components: { schemas: { ...schemas, Event: { type: 'object', properties } } } } as ApiDocument;
@@ -294,7 +295,7 @@ it('compares a schema that refers to itself', () => {
   expect(breakingChanges(whole, cut)).toEqual(['Event.at was removed']);
 });
 
-it('finds a break below the one of two forms that fits best', () => {
+it('the comparison of descriptions finds a break in the better matching of two forms', () => {
   const shaped = (one: Schema): ApiDocument => {
     const copy = structuredClone(base);
     const forms = [{ one, two: text }, { three: text }].map((properties) => ({ type: 'object', properties }));

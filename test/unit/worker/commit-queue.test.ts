@@ -1,4 +1,5 @@
-// The way to the writer: in order, one batch at a time, again until acknowledged, and bounded.
+// Tests the queue of changes to the writer against a double of the writer. The changes arrive in order, one batch at a
+// time, and again until they are acknowledged. The queue has a limited size.
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ExecChange } from '../../../src/shared/contracts/writer.ts';
 import { BoxRunError } from '../../../src/shared/errors.ts';
@@ -31,15 +32,15 @@ const exitEvent = (execId: string, seq: number): ExecChange =>
 const outputEvent = (seq: number, bytes: number): ExecChange =>
   addEvent('exec_a', { ...logEvent(seq), data: Buffer.alloc(bytes) });
 
-describe('changes', () => {
-  it('of one turn of the event loop go along together', async () => {
+describe('changes for the writer', () => {
+  it('are sent together if they come in one turn of the event loop', async () => {
     const { queue, writer } = openQueue();
     for (let seq = 0; seq < 10; seq++) queue.push(addEvent('exec_a', logEvent(seq)));
     await queue.committed();
     expect(writer.batches.map(({ length }) => length)).toEqual([10]);
   });
 
-  it('arrive in order, one batch under way at a time, whatever happens on the way', async () => {
+  it('arrive in order and one batch at a time, even after lost connections and timeouts', async () => {
     const { queue, writer } = openQueue();
     const random = createRandom(7);
     writer.answer = async () => {
@@ -54,12 +55,12 @@ describe('changes', () => {
     expect(writer.committed.map((change) => (change.op === 'event' ? change.event.seq : -1))).toEqual(
       Array.from({ length: 400 }, (_, seq) => seq),
     );
-    expect(writer.underWay.most).toBe(1);
+    expect(writer.inProgress.most).toBe(1);
     expect(queue.unacknowledged()).toEqual([]);
   });
 
-  it('that are a row alone wait for what comes next, and go along with it', async () => {
-    // A few milliseconds of waiting must not pass by themselves.
+  it('wait for more if they are only the row of a command, and are sent with it', async () => {
+    // Fake timers keep the few milliseconds of waiting from passing by themselves.
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => {
       vi.useRealTimers();
@@ -74,7 +75,7 @@ describe('changes', () => {
     expect(writer.batches.map((batch) => batch.map(({ op }) => op))).toEqual([['insert', 'event', 'finish']]);
   });
 
-  it('that are a row alone go by themselves when nothing comes, also while others are under way', async () => {
+  it('are sent alone if they are only the row of a command and no more comes', async () => {
     const { queue, writer } = openQueue();
     queue.push(insertExec());
     await queue.committed();
@@ -85,7 +86,7 @@ describe('changes', () => {
     expect(writer.batches.map((batch) => batch.map(({ op }) => op))).toEqual([['insert'], ['event'], ['insert']]);
   });
 
-  it('are committed only when they are acknowledged', async () => {
+  it('count as committed only when they are acknowledged', async () => {
     const { queue, writer } = openQueue();
     const answer = controlledPromise<undefined>();
     writer.answer = () => answer.promise;
@@ -97,14 +98,14 @@ describe('changes', () => {
     await settle(10);
     expect(committed).toBe(false);
     expect(queue.unacknowledged()).toHaveLength(1);
-    queue.push(addEvent('exec_a', logEvent(1))); // What is pushed later is not waited for.
+    queue.push(addEvent('exec_a', logEvent(1))); // committed() does not wait for changes that are pushed later.
     writer.answer = () => new Promise(() => undefined);
     answer.resolve(undefined);
     await waiting;
     expect(queue.unacknowledged()).toHaveLength(1);
   });
 
-  it('are sent again after a lost connection, the same and in the same order', async () => {
+  it('are sent again after a lost connection, unchanged and in the same order', async () => {
     const { queue, writer } = openQueue();
     let failures = 3;
     writer.answer = async () => {
@@ -119,15 +120,15 @@ describe('changes', () => {
   });
 });
 
-describe('a batch', () => {
-  it('has so many changes at most', async () => {
+describe('a batch of changes', () => {
+  it('has a limited number of changes', async () => {
     const { queue, writer } = openQueue();
     for (let seq = 0; seq < limits.commitOpsMax * 2 + 1; seq++) queue.push(addEvent('exec_a', logEvent(seq, '')));
     await queue.committed();
     expect(writer.batches.map(({ length }) => length)).toEqual([limits.commitOpsMax, limits.commitOpsMax, 1]);
   });
 
-  it('has about so many bytes at most', async () => {
+  it('has a limited number of bytes', async () => {
     const { queue, writer } = openQueue();
     for (let seq = 0; seq < 64; seq++) queue.push(outputEvent(seq, limits.eventBytesMax));
     await queue.committed();
@@ -136,7 +137,7 @@ describe('a batch', () => {
     }
   });
 
-  it('counts the length of commands, so that long ones do not make a frame that is too long', async () => {
+  it('counts the length of commands, so that its frame is not too long', async () => {
     const { queue, writer } = openQueue();
     const cmd = ['echo', 'x'.repeat(900_000)];
     for (let index = 0; index < 30; index++) queue.push(insertExec({ id: `exec_${index}`, cmd }));
@@ -144,7 +145,7 @@ describe('a batch', () => {
     for (const batch of writer.batches) expect(batch.length).toBeLessThanOrEqual(2);
   });
 
-  it('never ends between an exit event and its finished row: they belong into one transaction', async () => {
+  it('never ends between an exit event and its finished row, because they belong in one transaction', async () => {
     for (let before = limits.commitOpsMax - 3; before <= limits.commitOpsMax + 1; before++) {
       const { queue, writer } = openQueue();
       for (let seq = 0; seq < before; seq++) queue.push(addEvent('exec_a', logEvent(seq, '')));
@@ -161,12 +162,12 @@ describe('a batch', () => {
   });
 });
 
-describe('a refusal for good', () => {
-  it('is told once, and nothing is sent any more', async () => {
+describe('a writer that refuses a change for good', () => {
+  it('is reported once, and nothing is sent any more', async () => {
     const { queue, writer, refusals } = openQueue();
     writer.answer = () => Promise.reject(new BoxRunError('CANCELED', 'generation 1 is over'));
     queue.push(insertExec());
-    await eventually('the refusal is told', () => refusals.length === 1);
+    await eventually('the refusal is reported', () => refusals.length === 1);
     for (let seq = 0; seq < 10; seq++) {
       queue.push(addEvent('exec_a', logEvent(seq)));
       await settle(1);
@@ -176,8 +177,8 @@ describe('a refusal for good', () => {
   });
 });
 
-describe('room', () => {
-  it('ends at the bound of unacknowledged bytes, and comes back with the acknowledgement', async () => {
+describe('the room in the queue', () => {
+  it('is used up at the limit of unacknowledged bytes, and comes back with the acknowledgement', async () => {
     const { queue, writer } = openQueue();
     const gate = controlledPromise<undefined>();
     writer.answer = () => gate.promise;
@@ -195,7 +196,7 @@ describe('room', () => {
     expect(queue.hasRoom).toBe(true);
   });
 
-  it('is there at once below the bound', async () => {
+  it('is there at once below the limit', async () => {
     const { queue } = openQueue();
     expect(queue.hasRoom).toBe(true);
     await queue.room();

@@ -1,4 +1,5 @@
-// The output of one command: read no faster than the writer takes it, and none of it cut at the end.
+// Tests the output of one command against doubles of the engine and the writer. The worker reads no faster than the
+// writer commits, and the end of the output is never lost.
 import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
@@ -7,8 +8,8 @@ import { eventually } from '../../support/runs/eventually.ts';
 import { controlledPromise, settle } from '../../support/runs/unit.ts';
 import { createExecBench, output, summary } from './setup.ts';
 
-describe('reading output', () => {
-  it('stops at the bound of what the writer has not taken, and goes on from there', async () => {
+describe('the output of a command', () => {
+  it('is not read further at the limit of unacknowledged bytes, and read on after the acknowledgement', async () => {
     const { writer, driver, run } = createExecBench();
     const gate = controlledPromise<undefined>();
     const total = 4 * limits.unackedBytesMax;
@@ -38,7 +39,7 @@ describe('reading output', () => {
     expect(output(writer.committed, 'stdout').length).toBe(given);
   });
 
-  it('of a stream that breaks ends the command all the same', async () => {
+  it('may break, and the command ends all the same', async () => {
     const { run, command, writer } = createExecBench();
     const exec = run();
     await exec.started;
@@ -53,8 +54,8 @@ describe('reading output', () => {
   });
 });
 
-describe.concurrent("after the leader's exit", () => {
-  it('children that hold the pipes are waited for a little, and what they print later is no output', async () => {
+describe.concurrent('after the exit of its leader', () => {
+  it('a command waits a short time for children that hold the pipes, but not for all their output', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -73,18 +74,18 @@ describe.concurrent("after the leader's exit", () => {
     await new Promise((resolve) => setTimeout(resolve, 60));
     clearInterval(drip);
     expect(summary(writer.committed)).toEqual(committed);
-    // What they go on printing is read and dropped: a full pipe would stop them.
+    // The worker reads and drops their later output, because a full pipe would stop them.
     for (let time = 0; time < 50; time++) running.stdout.write(Buffer.alloc(65_536));
     await eventually('it is all read', () => running.stdout.readableLength === 0);
     expect(exec.exec().status).toBe('succeeded');
   });
 
-  it('its own output that is still queued is read to the end, however long that takes', async () => {
+  it('a command has its queued output read to the end, however long that takes', async () => {
     const { writer, driver, run } = createExecBench();
     let left = 60;
     const stdout = new Readable({
       read() {
-        // Bulk at a measured pace, over several of the short waits.
+        // Much output in small steps, for longer than several of the short waits.
         setTimeout(() => this.push(left-- > 0 ? Buffer.alloc(65_536, left) : null), 25);
       },
     });
@@ -97,9 +98,9 @@ describe.concurrent("after the leader's exit", () => {
     expect(exec.exec().status).toBe('succeeded');
   });
 
-  it('its output is complete even if the writer is away for longer than the wait', async () => {
+  it('a command has all its output, even if the writer is away for longer than the wait', async () => {
     const { writer, driver, run } = createExecBench();
-    let left = 300; // More than may be unacknowledged.
+    let left = 300; // More than the limit of unacknowledged bytes.
     const stdout = new Readable({
       read() {
         this.push(left-- > 0 ? Buffer.alloc(65_536, left) : null);
@@ -118,7 +119,7 @@ describe.concurrent("after the leader's exit", () => {
     expect(output(writer.committed, 'stdout').length).toBe(300 * 65_536);
   });
 
-  it('without children the end of its output is waited for, even if an engine brings it slowly and in small pieces', async () => {
+  it('a command without children has all its output, even if it arrives slowly and in small pieces', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -135,7 +136,7 @@ describe.concurrent("after the leader's exit", () => {
     expect(output(writer.committed, 'stdout').toString()).toBe('piece 0 piece 1 piece 2 ');
   });
 
-  it('its output is complete even if this process could not run during the wait', async () => {
+  it('a command has all its output, even if this process could not run during the wait', async () => {
     const { writer, driver, run } = createExecBench();
     const cat = spawn('cat', { stdio: ['pipe', 'pipe', 'ignore'] });
     driver.streams = () => ({ stdout: cat.stdout, stderr: Readable.from([]) });
@@ -144,7 +145,7 @@ describe.concurrent("after the leader's exit", () => {
     driver.commands[0]?.exit({ exitCode: 0 });
     await settle();
     cat.stdin.write('printed just before the exit');
-    // The host gives us no time: what cat prints lies in the pipe when the wait is over.
+    // Block this process: the output of cat is still in the pipe when the wait is over.
     for (const until = performance.now() + limits.exitDrainMs + 100; performance.now() < until;);
     await exec.finished;
     cat.kill('SIGKILL');

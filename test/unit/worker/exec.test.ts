@@ -1,4 +1,5 @@
-// One command, from its row to its exit event: the order of what is committed, and how it ends.
+// Tests one command against doubles of the engine and the writer, from its row to its exit event: what is committed in
+// which order, and how the command ends.
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -10,8 +11,8 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-describe('a command', () => {
-  it('is committed as row, output, exit and finished row, in this order', async () => {
+describe('a running command', () => {
+  it('is committed as its row, its output, its exit and its finished row, in this order', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run({ cmd: ['sh'], env: { A: 'b' }, workdir: '/tmp' });
     await exec.started;
@@ -38,7 +39,7 @@ describe('a command', () => {
     expect(exec.exec().finished_at).not.toBeNull();
   });
 
-  it('has started once its row is committed and the engine has it', async () => {
+  it('has started when its row is committed and the engine has started it', async () => {
     const { writer, driver, run } = createExecBench();
     const commit = controlledPromise<undefined>();
     const engine = controlledPromise<undefined>();
@@ -59,7 +60,7 @@ describe('a command', () => {
     await exec.finished;
   });
 
-  it('shows clients its end only when that is committed', async () => {
+  it('shows its end to clients only when the end is committed', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -73,7 +74,7 @@ describe('a command', () => {
     expect(exec.exec()).toMatchObject({ status: 'failed', exit_code: 7 });
   });
 
-  it('that printed before its start was answered loses nothing', async () => {
+  it('loses no output that it printed before its start was answered', async () => {
     const { writer, driver, run } = createExecBench();
     driver.onStart = async (command) => {
       command.stdout.end('early');
@@ -87,8 +88,8 @@ describe('a command', () => {
   });
 });
 
-describe('a start', () => {
-  it('that the engine refuses rejects, and the row ends as failed with the reason', async () => {
+describe('a start of a command', () => {
+  it('is rejected if the engine refuses it, and the row ends as failed with the reason', async () => {
     const { writer, driver, run } = createExecBench();
     driver.onStart = () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'no more pids'));
     const exec = run();
@@ -99,7 +100,7 @@ describe('a start', () => {
     expect(exec.exec()).toMatchObject({ status: 'failed', exit_code: null, error_message: 'no more pids' });
   });
 
-  it('in which the driver throws at once ends the same way', async () => {
+  it('is rejected in the same way if the driver throws at once', async () => {
     const { writer, driver, run } = createExecBench();
     driver.exec = () => {
       throw new Error('broken driver');
@@ -111,7 +112,7 @@ describe('a start', () => {
     expect(summary(writer.committed)).toEqual(['insert', 'exit 0', 'finish']);
   });
 
-  it('that comes through after its deadline leaves no command behind', async () => {
+  it('leaves no command behind if it succeeds after its deadline', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const { writer, driver, run } = createExecBench();
     const engine = controlledPromise<undefined>();
@@ -129,8 +130,8 @@ describe('a start', () => {
   });
 });
 
-describe('cancel', () => {
-  it('kills the whole tree and ends the command as canceled', async () => {
+describe('a cancel of a command', () => {
+  it('kills the whole process tree and ends the command as canceled', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -143,7 +144,7 @@ describe('cancel', () => {
     expect(output(writer.committed, 'stdout').toString()).toBe('before');
   });
 
-  it('is over only when no process is left, even if the leader has gone before', async () => {
+  it('has finished only when no process is left, even if the leader has exited before', async () => {
     const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -161,7 +162,7 @@ describe('cancel', () => {
     expect(exec.exec().status).toBe('canceled');
   });
 
-  it('while the command is starting kills it as soon as it has started', async () => {
+  it('kills a starting command as soon as it has started', async () => {
     const { driver, run } = createExecBench();
     const engine = controlledPromise<undefined>();
     driver.onStart = () => engine.promise;
@@ -174,7 +175,7 @@ describe('cancel', () => {
     expect(exec.exec().status).toBe('canceled');
   });
 
-  it('while the command is starting, when the start fails, still ends it as canceled', async () => {
+  it('ends a command as canceled even if its start fails', async () => {
     const { driver, run } = createExecBench();
     const engine = controlledPromise<undefined>();
     driver.onStart = () => engine.promise;
@@ -185,7 +186,7 @@ describe('cancel', () => {
     expect(exec.exec().status).toBe('canceled');
   });
 
-  it('asked for twice at once is one kill, and both wait for the end', async () => {
+  it('kills once if it is requested twice, and both requests wait for the end', async () => {
     const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -194,7 +195,7 @@ describe('cancel', () => {
     expect(exec.exec().status).toBe('canceled');
   });
 
-  it('after the end changes nothing', async () => {
+  it('changes nothing after the command has ended', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -206,7 +207,7 @@ describe('cancel', () => {
     expect(summary(writer.committed).filter((each) => each.startsWith('exit'))).toHaveLength(1);
   });
 
-  it('whose kill fails says so, leaves the command running, and can be asked for again', async () => {
+  it('fails if the kill fails, leaves the command running, and can be tried again', async () => {
     const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -220,7 +221,7 @@ describe('cancel', () => {
     expect(exec.exec().status).toBe('canceled');
   });
 
-  it('during the start, whose kill then fails, harms nobody else', async () => {
+  it('during the start is kept if its kill fails, and causes no unhandled error', async () => {
     const { driver, run, command } = createExecBench();
     const engine = controlledPromise<undefined>();
     driver.onStart = () => engine.promise;
@@ -237,8 +238,8 @@ describe('cancel', () => {
   });
 });
 
-describe('a timeout', () => {
-  it('kills the tree and ends the command as failed, saying so', async () => {
+describe('a timeout of a command', () => {
+  it('kills the process tree and ends the command as failed, with the reason', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run({ timeoutMs: 20 });
     await exec.finished;
@@ -247,7 +248,7 @@ describe('a timeout', () => {
     expect(exitOf(writer.committed)).toMatchObject({ error: 'timed out after 20 ms' });
   });
 
-  it('of a command that has ended before does nothing', async () => {
+  it('does nothing after the command has ended', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const { run, command } = createExecBench();
     const exec = run({ timeoutMs: 1_000 });
@@ -262,7 +263,7 @@ describe('a timeout', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('does not replace the reason of a cancel that came first', async () => {
+  it('does not replace the reason of an earlier cancel', async () => {
     const { run, command } = createExecBench();
     const exec = run({ timeoutMs: 30 });
     await exec.started;
@@ -278,8 +279,8 @@ describe('a timeout', () => {
   });
 });
 
-describe('a lost engine', () => {
-  it('ends the command at once as failed, with what was printed before', async () => {
+describe('an engine that is lost', () => {
+  it('ends its command at once as failed, and the earlier output stays', async () => {
     const { writer, run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -299,7 +300,7 @@ describe('a lost engine', () => {
     expect(summary(writer.committed)).toEqual(['insert', 'log 0', 'exit 1', 'finish']);
   });
 
-  it('that cannot say how a command ended makes it failed with its reason', async () => {
+  it('makes a command failed with its reason if it cannot say how the command ended', async () => {
     const { run, command } = createExecBench();
     const exec = run();
     await exec.started;
@@ -311,7 +312,7 @@ describe('a lost engine', () => {
     expect(exec.exec()).toMatchObject({ status: 'failed', exit_code: null, error_message: 'the monitor died' });
   });
 
-  it('during the start ends it too', async () => {
+  it('ends a command that is starting', async () => {
     const { writer, driver, run } = createExecBench();
     driver.onStart = () => new Promise(() => undefined);
     const exec = run();

@@ -1,5 +1,5 @@
-// The box that a worker holds, on a real writer and with an engine that the test plays. Calls to the engine come one at
-// a time, commands end before the engine is reported as ended, and no change is lost when the worker ends.
+// Tests the box that a worker holds, on a real writer and with a double of the engine. Calls to the engine happen one
+// at a time, commands end before the end of the engine is reported, and no change is lost when the worker ends.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -19,10 +19,10 @@ interface Engine {
   readonly driver: Driver;
   readonly commands: DriverDouble;
   readonly calls: string[];
-  /** The graces that stop and remove got, in milliseconds. */
+  /** The grace that stop and remove got, in milliseconds. */
   readonly graces: (number | undefined)[];
   readonly context: DriverContext;
-  /** Replaces the work of a call. */
+  /** Replaces what a call does. */
   readonly on: Partial<Record<'create' | 'start' | 'stop' | 'remove' | 'close' | 'reattach', () => Promise<unknown>>>;
 }
 
@@ -147,8 +147,8 @@ beforeEach(() => {
   engines.length = 0;
 });
 
-describe('a command', () => {
-  it('is already finished in the answer when it is short', async () => {
+describe('a command in a held box', () => {
+  it('has already finished in the answer if it is short', async () => {
     const { heldBox, engine } = await createBench();
     engine.commands.onStart = async (command) => {
       command.finish(0);
@@ -157,7 +157,7 @@ describe('a command', () => {
     await eventually('the command is no longer in the list', () => heldBox.execCount === 0);
   });
 
-  it('still runs in the answer when it is long, and can be canceled', async () => {
+  it('is still running in the answer if it is long, and can be canceled', async () => {
     const { heldBox, writer } = await createBench();
     const exec = await heldBox.exec(order());
     expect(exec.status).toBe('running');
@@ -172,14 +172,14 @@ describe('a command', () => {
     expect(engine.commands.commands).toHaveLength(0);
   });
 
-  it('cannot be canceled when the box does not know it', async () => {
+  it('cannot be canceled if the box does not know it', async () => {
     const { heldBox } = await createBench();
     await expect(heldBox.cancel('exec_none')).rejects.toMatchObject({ code: 'EXEC_NOT_FOUND' });
   });
 });
 
-describe("the engine's calls", () => {
-  it('come one at a time, even when the second request comes before the first call has ended', async () => {
+describe('the calls to the engine', () => {
+  it('happen one at a time, even if the second request arrives before the first call has ended', async () => {
     const { heldBox, engine } = await createBench({ started: false });
     const creating = controlledPromise<undefined>();
     engine.on.create = () => creating.promise;
@@ -194,9 +194,9 @@ describe("the engine's calls", () => {
   });
 });
 
-describe('stop and remove', () => {
+describe('a request to', () => {
   it.each(['stop', 'remove'] as const)(
-    '%s lets the commands end by themselves, and answers when their ends are committed',
+    '%s a box lets the commands end by themselves, and is answered when their ends are committed',
     async (verb) => {
       const { heldBox, engine, writer } = await createBench();
       await Promise.all([heldBox.exec(order()), heldBox.exec(order())]);
@@ -222,7 +222,7 @@ describe('stop and remove', () => {
   );
 
   it.each(['stop', 'remove'] as const)(
-    '%s ends a command as failed when the engine ends without a report of its exit',
+    '%s a box ends a command as failed if the engine ends without reporting its exit',
     async (verb) => {
       const { heldBox, engine, writer } = await createBench();
       const exec = await heldBox.exec(order());
@@ -234,8 +234,8 @@ describe('stop and remove', () => {
   );
 });
 
-describe('a command that resists its kill past the deadline', () => {
-  it('is reported as unkillable, with its id', { timeout: 20_000 }, async () => {
+describe("a command that does not die before the kill's deadline", () => {
+  it('is reported as unkillable with its id', { timeout: 20_000 }, async () => {
     const { heldBox, engine, unkillable } = await createBench();
     const exec = await heldBox.exec(order());
     const [command] = engine.commands.commands;
@@ -252,7 +252,7 @@ describe('a command that resists its kill past the deadline', () => {
     await eventually('the command is no longer in the list', () => heldBox.execCount === 0);
   });
 
-  it('ends with the engine, and does not hold up the stop of the box for ever', { timeout: 20_000 }, async () => {
+  it('ends with the engine, and does not delay the stop of the box for ever', { timeout: 20_000 }, async () => {
     const { heldBox, engine, writer } = await createBench();
     const exec = await heldBox.exec(order());
     const [command] = engine.commands.commands;
@@ -263,20 +263,20 @@ describe('a command that resists its kill past the deadline', () => {
   });
 });
 
-describe('an engine that ends by itself', () => {
+describe('the end of an engine', () => {
   it('is reported to the supervisor only after the ends of its commands are committed', async () => {
     const { heldBox, engine, writer, engineExits } = await createBench();
     await Promise.all([heldBox.exec(order()), heldBox.exec(order())]);
     engine.context.onEngineExit('out of memory');
     expect(heldBox.running).toBe(false);
-    await eventually('the supervisor is told', () => engineExits.length === 1);
+    await eventually('the supervisor is notified', () => engineExits.length === 1);
     expect(engineExits).toEqual(['out of memory']);
     expect(writer.rows('SELECT DISTINCT status, error_message FROM execs')).toEqual([
       { status: 'failed', error_message: 'the box ended: out of memory' },
     ]);
   });
 
-  it('is not reported when the worker had asked it to stop', async () => {
+  it('is not reported if the worker has asked the engine to stop', async () => {
     const { heldBox, engine, engineExits } = await createBench();
     engine.on.stop = async () => {
       engine.context.onEngineExit('as asked');
@@ -288,7 +288,7 @@ describe('an engine that ends by itself', () => {
 });
 
 describe('adopting a box', () => {
-  it('whose engine runs lets it take commands, and kills strays but no children of finished commands', async () => {
+  it('lets it take commands if its engine runs, and kills strays but no children of finished commands', async () => {
     const { heldBox, engine } = await createBench({ started: false });
     expect(await heldBox.adopt()).toEqual({ running: true, execIds: ['exec_done', 'exec_lost'] });
     await heldBox.endStrays(new Set(['exec_done']));
@@ -296,7 +296,7 @@ describe('adopting a box', () => {
     expect(heldBox.running).toBe(true);
   });
 
-  it('whose engine has ended leaves it stopped', async () => {
+  it('leaves it stopped if its engine has ended', async () => {
     const { heldBox, engine } = await createBench({ started: false });
     engine.on.reattach = () => Promise.resolve('stopped');
     expect(await heldBox.adopt()).toEqual({ running: false, execIds: [] });
@@ -306,16 +306,16 @@ describe('adopting a box', () => {
 });
 
 describe('a lease that has ended', () => {
-  it('is noticed with the next change, and the worker must end', async () => {
+  it('is noticed with the next change, and makes the worker exit', async () => {
     const { heldBox, writer, fenced } = await createBench();
     writer.statements.openLease(boxRow().id, 2);
     heldBox.exec(order()).catch(() => undefined);
-    await eventually('the worker is told to end', fenced);
+    await eventually('the worker must end', fenced);
     expect(writer.value('SELECT count(*) FROM execs')).toBe(0);
   });
 });
 
-describe('releasing the box', () => {
+describe('releasing a held box', () => {
   it('leaves the engine running, and sends all changes', async () => {
     const { heldBox, engine, writer, stateDir } = await createBench();
     await heldBox.exec(order());
@@ -328,7 +328,7 @@ describe('releasing the box', () => {
     expect(readdirSync(statePaths(stateDir).spillDir)).toEqual([]);
   });
 
-  it('puts changes that the writer has not acknowledged into a spill, in order', async () => {
+  it('writes unacknowledged changes into a spill, in order', async () => {
     const { heldBox, engine, writer, stateDir } = await createBench();
     const exec = await heldBox.exec(order());
     await writer.server.close();

@@ -1,11 +1,12 @@
-// The hold of an answer: between its bounds, following what short commands take, not moved by long ones.
+// Tests how long the answer to a short command is held back. The time stays within its limits, follows the duration of
+// short commands, and ignores long ones.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { createHoldEstimate } from '../../../src/worker/commands/hold.ts';
 import { createRandom } from '../../support/runs/random.ts';
 
-describe('the hold', () => {
-  it('stays within its bounds, whatever is observed', () => {
+describe('the hold of an answer', () => {
+  it('stays within its limits after any observations', () => {
     const random = createRandom(3);
     for (const firstGuess of [0, 5, 60, 10_000]) {
       const hold = createHoldEstimate(firstGuess);
@@ -17,21 +18,21 @@ describe('the hold', () => {
     }
   });
 
-  it('comes to cover what short commands take on a slower engine', () => {
+  it('grows to cover short commands on a slower engine', () => {
     const hold = createHoldEstimate(12);
     for (let time = 0; time < 40; time++) hold.observe(80);
     expect(hold.holdMs()).toBeGreaterThan(80);
     expect(hold.holdMs()).toBeLessThan(160);
   });
 
-  it('is not moved by commands that take longer than the longest hold', () => {
+  it('does not change after commands that take longer than the longest hold', () => {
     const hold = createHoldEstimate(12);
     const before = hold.holdMs();
     for (let time = 0; time < 100; time++) hold.observe(60_000);
     expect(hold.holdMs()).toBe(before);
   });
 
-  it('is moved only a little by one command that waited for something', () => {
+  it('changes only a little after one slow command', () => {
     const hold = createHoldEstimate(12);
     const before = hold.holdMs();
     hold.observe(240);

@@ -1,4 +1,5 @@
-// Output on its way to the writer: every byte, in order, numbered without a gap, characters whole, in bounded events.
+// Tests the buffer that makes events from output: it keeps every byte in its order, numbers the events without a gap,
+// cuts no character, and limits the size of an event.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Event } from '../../../src/shared/contracts/writer.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -34,8 +35,8 @@ function isWholeText(bytes: Uint8Array): boolean {
 
 const sample = 'a\u00e9\u20ac\u{1f600}z\u07ff\uffff\u{10ffff}\u0000\u2028';
 
-describe('text', () => {
-  it('cut at every place, by any two cuts, is whole in every event', () => {
+describe('text in the output', () => {
+  it('has whole characters in every event, for any two cuts in the input', () => {
     const bytes = Buffer.from(sample);
     for (let first = 0; first <= bytes.length; first++) {
       for (let second = first; second <= bytes.length; second++) {
@@ -51,7 +52,7 @@ describe('text', () => {
     }
   });
 
-  it('byte by byte is whole in every event, on both streams at once', () => {
+  it('has whole characters in every event if it arrives byte by byte on both streams', () => {
     const { events, buffer } = record();
     for (const byte of Buffer.from(sample)) {
       buffer.write('stdout', Buffer.from([byte]));
@@ -64,7 +65,7 @@ describe('text', () => {
     expect(bytesOf(events, 'stderr').toString()).toBe(sample);
   });
 
-  it('longer than an event is cut between characters', () => {
+  it('is cut between characters if it is longer than an event', () => {
     for (const offset of [0, 1, 2, 3]) {
       const { events, buffer } = record();
       const text = 'x'.repeat(offset) + '\u{1f600}'.repeat(limits.eventBytesMax / 2);
@@ -80,7 +81,7 @@ describe('text', () => {
     }
   });
 
-  it('that ends inside a character loses none of its bytes', () => {
+  it('loses no byte if it ends inside a character', () => {
     const { events, buffer } = record();
     buffer.write('stdout', Buffer.from([0x61, 0xf0, 0x9f, 0x98]));
     buffer.write('stderr', Buffer.from([0xe2]));
@@ -91,7 +92,7 @@ describe('text', () => {
   });
 });
 
-describe('any bytes on both streams', () => {
+describe('random bytes on both streams', () => {
   function randomOutput(random: Random, repeat: number): Buffer {
     const kind = random.pick(['text', 'binary', 'mixed', 'leads']);
     const parts = Array.from({ length: random.whole(0, 40) }, () => {
@@ -103,7 +104,7 @@ describe('any bytes on both streams', () => {
     return Buffer.concat(parts.flatMap((part) => Array.from({ length: repeat }, () => part)));
   }
 
-  /** What is wrong with the events, or null. */
+  /** The first fault in the events, or null. */
   function fault(events: readonly Event[], wanted: Record<OutputStream, Buffer>): string | null {
     if (events.some(({ seq }, index) => seq !== index)) return 'seq has a gap';
     if (!bytesOf(events, 'stdout').equals(wanted.stdout)) return 'stdout is another';
@@ -113,7 +114,7 @@ describe('any bytes on both streams', () => {
     return events.some(({ data }) => data.length > limits.eventBytesMax) ? 'an event is too long' : null;
   }
 
-  it('come out as they went in, numbered from 0 without a gap, the exit last', () => {
+  it('come out unchanged, numbered from 0 without a gap, and the exit is last', () => {
     for (let seed = 1; seed <= 200; seed++) {
       const random = createRandom(seed);
       const [longest, repeat] = random.pick([
@@ -143,7 +144,7 @@ describe('any bytes on both streams', () => {
 });
 
 describe('small writes', () => {
-  it('come together for a short time, and no longer', () => {
+  it('are collected for a short time, and not longer', () => {
     const { events, buffer } = record();
     for (let time = 0; time < 100; time++) buffer.write('stdout', Buffer.from('x'));
     expect(events).toEqual([]);
@@ -153,7 +154,7 @@ describe('small writes', () => {
     expect(events.map(({ data }) => Buffer.from(data).toString())).toEqual([`${'x'.repeat(100)}y`]);
   });
 
-  it('keep the order of the streams among each other', () => {
+  it('keep the order of the two streams', () => {
     const { events, buffer } = record();
     for (const [stream, text] of [
       ['stdout', 'a'],
@@ -172,7 +173,7 @@ describe('small writes', () => {
     ]);
   });
 
-  it('go out at once when enough has come together', () => {
+  it('are sent at once when there are enough bytes', () => {
     const { events, buffer } = record();
     buffer.write('stdout', Buffer.alloc(limits.outputFlushBytes - 1, 'x'));
     expect(events).toHaveLength(0);
@@ -184,7 +185,7 @@ describe('small writes', () => {
     ]);
   });
 
-  it('leave no timer behind', () => {
+  it('leave no timer after the end', () => {
     const { buffer } = record();
     buffer.write('stdout', Buffer.from('x'));
     buffer.end(() => '{}');
@@ -192,16 +193,16 @@ describe('small writes', () => {
   });
 });
 
-describe('the end', () => {
-  it('without any output is the exit alone, with seq 0', () => {
+describe('a command without output', () => {
+  it('has only the exit event, with seq 0', () => {
     const { events, buffer } = record();
     buffer.end(() => '{"exit_code":3}');
     expect(events).toEqual([{ seq: 0, type: 'exit', stream: null, data: Buffer.from('{"exit_code":3}') }]);
   });
 });
 
-describe('whole characters', () => {
-  it('take everything that can never become one, and leave at most three bytes', () => {
+describe('the length of whole characters', () => {
+  it('includes bytes that can never become a character, and excludes at most three bytes', () => {
     const whole = (bytes: number[]) => wholeCharactersLength(Buffer.from(bytes));
     expect(whole([])).toBe(0);
     expect(whole([0x80, 0x80, 0x80, 0x80])).toBe(4);
@@ -216,8 +217,8 @@ describe('whole characters', () => {
   });
 });
 
-describe('at the bound', () => {
-  it('output is cut to the byte, an event says so, and the exit tells how much is missing', () => {
+describe('output at its limit', () => {
+  it('is cut after the last allowed byte, an event reports this, and the exit has the number of missing bytes', () => {
     const { events, buffer } = record(5);
     buffer.write('stdout', Buffer.from('abc'));
     buffer.write('stderr', Buffer.from('de\u20ac'));
@@ -229,7 +230,7 @@ describe('at the bound', () => {
     expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index));
   });
 
-  it('what just fits is whole, and nothing is said', () => {
+  it('is complete if it just fits, and no event is added', () => {
     const { events, buffer } = record(4);
     buffer.write('stdout', Buffer.from('a\u20ac'));
     buffer.end(String);
@@ -238,7 +239,7 @@ describe('at the bound', () => {
     expect(Buffer.from(events.at(-1)?.data ?? []).toString()).toBe('0');
   });
 
-  it('a character that is cut in two stands before the word on it', () => {
+  it('ends with the half character before the event that reports the cut', () => {
     const { events, buffer } = record(2);
     buffer.write('stdout', Buffer.from('a\u20acb'));
     buffer.end(String);

@@ -1,4 +1,4 @@
-// Doubles at the worker's two boundaries: a writer behind a link, and a driver whose commands do what the test says.
+// Doubles at the two boundaries of the worker: a writer behind a link, and a driver whose commands the test controls.
 import { PassThrough, type Readable } from 'node:stream';
 import { expect } from 'vitest';
 import type { ExecOrder } from '../../../src/shared/contracts/worker.ts';
@@ -12,24 +12,24 @@ import { controlledPromise, quietLog } from '../../support/runs/unit.ts';
 
 export interface WriterDouble {
   readonly link: Pick<Link<WriterContract>, 'request' | 'ready'>;
-  /** Every batch that came, acknowledged or not. */
+  /** Every batch that arrived, acknowledged or not. */
   readonly batches: ExecChange[][];
-  /** What was acknowledged, in order. */
+  /** The acknowledged changes, in order. */
   readonly committed: ExecChange[];
-  /** Batches under way at this moment, and the most there ever were. */
-  readonly underWay: { now: number; most: number };
-  /** What becomes of the next batches: acknowledged by default. */
+  /** The batches in progress now, and the largest number at one time. */
+  readonly inProgress: { now: number; most: number };
+  /** Answers the next batches. By default they are acknowledged. */
   answer: (changes: ExecChange[]) => Promise<void>;
 }
 
 export function createWriterDouble(): WriterDouble {
   const batches: ExecChange[][] = [];
   const committed: ExecChange[] = [];
-  const underWay = { now: 0, most: 0 };
+  const inProgress = { now: 0, most: 0 };
   const double: WriterDouble = {
     batches,
     committed,
-    underWay,
+    inProgress,
     answer: () => Promise.resolve(),
     link: {
       ready: () => Promise.reject(new Error('not used')),
@@ -37,13 +37,13 @@ export function createWriterDouble(): WriterDouble {
         if (method !== 'changeExecs') throw new Error(`not expected: ${method}`);
         const { changes } = params as { changes: ExecChange[] };
         batches.push([...changes]);
-        underWay.most = Math.max(underWay.most, ++underWay.now);
+        inProgress.most = Math.max(inProgress.most, ++inProgress.now);
         try {
           await double.answer(changes);
           committed.push(...changes);
           return null as never;
         } finally {
-          underWay.now--;
+          inProgress.now--;
         }
       },
     } as WriterDouble['link'],
@@ -51,7 +51,7 @@ export function createWriterDouble(): WriterDouble {
   return double;
 }
 
-/** The same without what came again: as the writer stores it. */
+/** The changes without repeated ones, as the writer stores them. */
 export function stored(changes: readonly ExecChange[]): ExecChange[] {
   const seen = new Set<string>();
   return changes.filter((change) => {
@@ -68,20 +68,20 @@ export interface CommandDouble {
   readonly stdout: PassThrough;
   readonly stderr: PassThrough;
   kills: number;
-  /** Whether its tree lives on after the leader's exit. */
+  /** Whether other processes of its tree live on after the leader has exited. */
   children: boolean;
-  /** The leader's exit. */
+  /** Makes the leader exit. */
   exit(how: ExecExit): void;
-  /** Both streams end, then the leader exits. */
+  /** Ends both streams, then makes the leader exit. */
   finish(exitCode: number): void;
-  /** What killTree does: by default it ends the command as SIGKILL would. */
+  /** What killTree does. By default the command ends as after a SIGKILL. */
   onKill: () => Promise<void>;
 }
 
 export interface DriverDouble {
   exec(request: ExecRequest): Promise<ExecHandle>;
   readonly commands: CommandDouble[];
-  /** Replaces the start of the next commands. */
+  /** Called at the start of each next command, before the driver answers. */
   onStart: (command: CommandDouble) => Promise<void>;
   streams: (() => { stdout: Readable; stderr: Readable }) | null;
 }
@@ -134,14 +134,14 @@ export function createDriverDouble(): DriverDouble {
 export interface ExecBench {
   readonly driver: DriverDouble;
   readonly writer: WriterDouble;
-  /** Why the box cannot go on. */
+  /** The reasons with which commands were reported as unkillable. */
   readonly unkillable: string[];
   run(order?: Partial<ExecOrder>): RunningExec;
-  /** The command once the driver has it. */
+  /** The command, as soon as the driver has it. */
   command(index?: number): Promise<CommandDouble>;
 }
 
-/** A command's exec between a driver and a writer in the test's hands. */
+/** Commands with doubles of the driver and the writer, which the test controls. */
 export function createExecBench(outputBytesMax = Infinity): ExecBench {
   const driver = createDriverDouble();
   const writer = createWriterDouble();
@@ -171,7 +171,7 @@ export function createExecBench(outputBytesMax = Infinity): ExecBench {
   };
 }
 
-/** What was stored, one word each. */
+/** The stored changes, each in one or two words. */
 export const summary = (changes: readonly ExecChange[]) =>
   stored(changes).map((change) => (change.op === 'event' ? `${change.event.type} ${change.event.seq}` : change.op));
 

@@ -1,4 +1,4 @@
-// Tokens of streams: each opens one stream, once, and for a limited time. Over a real socket.
+// Tests the tokens of streams over a real socket. Each token opens one stream, once, and for a limited time.
 import { join } from 'node:path';
 import { afterEach, expect, it, vi } from 'vitest';
 import { openStream } from '../../../src/shared/ipc/stream.ts';
@@ -19,7 +19,7 @@ async function streams(served: string[] = []): Promise<Streams> {
 const operation = { kind: 'download', path: '/file' } as const;
 const refusal = { code: 'FORBIDDEN', message: 'the token of the stream is unknown, used or too old' };
 
-it('opens what the token stands for', async () => {
+it('a token opens the stream for which it was given', async () => {
   const served: string[] = [];
   const { socketPath, token } = (await streams(served)).grant(operation);
   const stream = await openStream(socketPath, token);
@@ -29,7 +29,7 @@ it('opens what the token stands for', async () => {
   expect(served).toEqual(['download']);
 });
 
-it('refuses a token that was used, while its stream runs and afterwards, and one that it never gave', async () => {
+it('a token is refused if it has been used, during and after its stream, or if it was never given', async () => {
   const served: string[] = [];
   const { socketPath, token } = (await streams(served)).grant(operation);
   const first = await openStream(socketPath, token);
@@ -43,7 +43,7 @@ it('refuses a token that was used, while its stream runs and afterwards, and one
   expect(served).toEqual(['download']);
 });
 
-it('refuses a token that is too old', async () => {
+it('a token is refused if it is too old', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   const served: string[] = [];
   const granted = await streams(served);
@@ -61,7 +61,7 @@ it('refuses a token that is too old', async () => {
   expect(served).toEqual(['download']);
 });
 
-it('gives no more tokens than its bound, until they are used or too old', async () => {
+it('a limited number of tokens is given, until some are used or too old', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   const granted = await streams();
   for (let count = 0; count < limits.streamTokensMax; count++) granted.grant(operation);

@@ -1,4 +1,5 @@
-// Group commit: what waits is committed together; a bad change undoes itself alone; trouble of the database undoes all.
+// Tests group commit against a real database file. Waiting changes are committed together, a bad change is undone
+// alone, and an error of the database undoes the whole group.
 import Database from 'better-sqlite3';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
@@ -11,9 +12,9 @@ interface Numbers {
   readonly db: Database.Database;
   readonly batch: Batch;
   readonly commits: () => number;
-  /** A change that adds a number, and gives it back. */
+  /** A change that adds a number and returns it. */
   readonly add: (value: number) => () => number;
-  /** What another process sees. */
+  /** The numbers that another process sees. */
   readonly seen: () => number[];
 }
 
@@ -50,10 +51,10 @@ async function openNumbers(): Promise<Numbers> {
   };
 }
 
-describe('large changes', () => {
+describe('a large change', () => {
   const large = { bytes: limits.largeChangeBytes, sender: 'loud' };
 
-  it('let small ones pass, once: they are not kept waiting for ever', async () => {
+  it('lets a small one pass, but only once', async () => {
     const { batch, add, commits } = await openNumbers();
     const order: string[] = [];
     const submit = async (name: string, value: number, size = {}) => {
@@ -62,7 +63,7 @@ describe('large changes', () => {
     };
     const first = Promise.all([submit('large', 1, large), submit('small', 2), submit('other large', 3, large)]);
     const later = first.then(() => undefined);
-    // As soon as a small one is through, the next one comes.
+    // The next small change arrives as soon as the previous one is committed.
     for (let value = 10; value < 15; value++) await submit(`small ${value}`, value);
     await later;
     expect(order.slice(0, 2)).toEqual(['small', 'small 10']);
@@ -70,7 +71,7 @@ describe('large changes', () => {
     expect(commits()).toBeLessThanOrEqual(7);
   });
 
-  it('rest while small ones of others keep coming, but never long', async () => {
+  it('waits while others send small ones, but never for long', async () => {
     const { batch, add, db } = await openNumbers();
     const slow = (value: number) => () => {
       db.exec(
@@ -88,19 +89,19 @@ describe('large changes', () => {
     for (let value = 0; value < largeOnes; value++) await batch.submit(slow(value), large);
     isOver = true;
     await small;
-    expect(smallOnes).toBeGreaterThan(2 * largeOnes); // More than one between each two.
+    expect(smallOnes).toBeGreaterThan(2 * largeOnes); // On average more than two between each two large ones.
     expect(performance.now() - startedAt).toBeLessThan(5_000);
   });
 
-  it('wait for nobody when they are alone', async () => {
+  it('waits for nothing if there are no other changes', async () => {
     const { batch, add, commits } = await openNumbers();
     await Promise.all([batch.submit(add(1), large), batch.submit(add(2), large)]);
     expect(commits()).toBe(1);
   });
 });
 
-describe('a group', () => {
-  it('is everything that waits, in one transaction, each with its own value', async () => {
+describe('a group of changes', () => {
+  it('is all waiting changes in one transaction, and each gets its own result', async () => {
     const { batch, commits, add, seen } = await openNumbers();
     const values = await Promise.all(Array.from({ length: 200 }, (_, value) => batch.submit(add(value))));
     expect(values).toEqual(Array.from({ length: 200 }, (_, value) => value));
@@ -108,7 +109,7 @@ describe('a group', () => {
     expect(commits()).toBe(1);
   });
 
-  it('is committed before anybody hears of it', async () => {
+  it('is committed before any of its changes is answered', async () => {
     const { batch, add, seen } = await openNumbers();
     const heard: number[] = [];
     await Promise.all(
@@ -121,7 +122,7 @@ describe('a group', () => {
     expect(heard).toEqual([1, 2, 3]);
   });
 
-  it('applies changes in the order in which they came, over groups too', async () => {
+  it('applies changes in the order in which they were submitted, also across groups', async () => {
     const { batch } = await openNumbers();
     const order: number[] = [];
     const submit = (value: number) => batch.submit(() => order.push(value));
@@ -133,7 +134,7 @@ describe('a group', () => {
     expect(order).toEqual([1, 2, 3, 4]);
   });
 
-  it('is bounded by operations: the rest goes into the next', async () => {
+  it('has a limited number of operations, and the rest goes into the next group', async () => {
     const { batch, commits, add } = await openNumbers();
     const half = limits.groupOpsMax / 2;
     await Promise.all([1, 2, 3, 4, 5].map((value) => batch.submit(add(value), { operations: half })));
@@ -142,7 +143,7 @@ describe('a group', () => {
     expect(commits()).toBe(4);
   });
 
-  it('goes on with what is submitted while the one before is announced', async () => {
+  it('is followed by another with the changes that arrive during its answers', async () => {
     const { batch, add, seen } = await openNumbers();
     for (let value = 0; value < 50; value++) await batch.submit(add(value));
     expect(seen()).toHaveLength(50);
@@ -150,7 +151,7 @@ describe('a group', () => {
 });
 
 describe('a bad change', () => {
-  it('undoes itself alone, whole, and its sender hears why', async () => {
+  it('is undone alone and completely, and its sender gets the error', async () => {
     const { batch, commits, add, seen } = await openNumbers();
     const outcomes = await Promise.allSettled([
       batch.submit(add(1)),
@@ -160,7 +161,7 @@ describe('a bad change', () => {
       }),
       batch.submit(() => {
         add(3)();
-        add(3)(); // A constraint that breaks.
+        add(3)(); // The second insert breaks a constraint.
       }),
       batch.submit(add(4)),
     ]);
@@ -171,7 +172,7 @@ describe('a bad change', () => {
     expect(commits()).toBe(1);
   });
 
-  it('does not keep the next group from being committed', async () => {
+  it('does not prevent the commit of the next group', async () => {
     const { batch, add, seen } = await openNumbers();
     await expect(
       batch.submit(() => {
@@ -183,14 +184,14 @@ describe('a bad change', () => {
   });
 });
 
-describe('trouble of the database', () => {
+describe('an error of the database', () => {
   async function expectNothingButUnavailable(outcomes: PromiseSettledResult<unknown>[]): Promise<void> {
     for (const outcome of outcomes) {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'UNAVAILABLE' } });
     }
   }
 
-  it('such as a full disk rejects all with UNAVAILABLE, leaves nothing half, and passes', async () => {
+  it('rejects all changes with UNAVAILABLE while the disk is full, leaves no half change, and passes', async () => {
     const { db, batch, add, seen } = await openNumbers();
     await batch.submit(add(0));
     db.pragma(`max_page_count = ${(db.pragma('page_count', { simple: true }) as number) + 3}`);
@@ -202,7 +203,7 @@ describe('trouble of the database', () => {
     expect(seen()).toHaveLength(41);
   });
 
-  it('such as another program that holds it does the same', async () => {
+  it('rejects all changes with UNAVAILABLE while another program holds the database', async () => {
     const { path, db, batch, add, seen } = await openNumbers();
     db.pragma('busy_timeout = 0');
     const holder = new Database(path);
@@ -228,7 +229,7 @@ describe('trouble of the database', () => {
     expect(seen()).toEqual([]);
   });
 
-  it('such as a read-only file does the same, also to changes that were fine', async () => {
+  it('rejects all changes with UNAVAILABLE while the file is read-only, even those that only read', async () => {
     const { db, batch, add, seen } = await openNumbers();
     db.pragma('query_only = ON');
     await expectNothingButUnavailable(
@@ -240,8 +241,8 @@ describe('trouble of the database', () => {
   });
 });
 
-describe('idle', () => {
-  it('resolves at once when nothing waits, else after the last commit', async () => {
+describe('waiting until the batch is idle', () => {
+  it('ends at once if no change waits, and otherwise after the last commit', async () => {
     const { batch, add, seen } = await openNumbers();
     await batch.idle();
     void batch.submit(add(1), { operations: limits.groupOpsMax });

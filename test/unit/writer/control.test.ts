@@ -1,5 +1,5 @@
-// The writer as its clients see it, over its socket: acknowledged is committed, followers hear only of what is
-// committed.
+// Tests the writer through its socket, with real clients. An acknowledged change is committed, and followers get only
+// committed events.
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
   noWriterNotices,
@@ -70,8 +70,8 @@ async function serveWithBox(): Promise<ServedWriter> {
   return writer;
 }
 
-describe('a worker', () => {
-  it('has its changes committed when they are acknowledged', async () => {
+describe('a worker that sends changes', () => {
+  it('has them committed when they are acknowledged', async () => {
     const writer = await serveWithBox();
     const { peer } = await connect(writer, worker());
     await peer.request('changeExecs', { changes: [insertExec(), addEvent(execId, logEvent(0)), finishExec(execId)] });
@@ -81,16 +81,16 @@ describe('a worker', () => {
     reader.close();
   });
 
-  it('of an old lease is refused with CANCELED, and nothing of what it sent is there', async () => {
+  it('is refused with CANCELED if its lease is old, and nothing of it is stored', async () => {
     const writer = await serveWithBox();
     const { peer } = await connect(writer, worker(1));
-    const boss = await connect(writer, supervisor);
-    await boss.peer.request('openLease', { boxId, generation: 2 });
+    const supervising = await connect(writer, supervisor);
+    await supervising.peer.request('openLease', { boxId, generation: 2 });
     await expect(peer.request('changeExecs', { changes: [insertExec()] })).rejects.toMatchObject({ code: 'CANCELED' });
     expect(writer.value('SELECT count(*) FROM execs')).toBe(0);
   });
 
-  it("whose batch is bad in one place has none of it committed, while another's goes through", async () => {
+  it('has no change of a batch committed if one is bad, but other workers have theirs committed', async () => {
     const writer = await serveWithBox();
     const bad = await connect(writer, worker());
     const good = await connect(writer, worker());
@@ -104,7 +104,7 @@ describe('a worker', () => {
     expect(writer.rows('SELECT id FROM execs')).toEqual([{ id: execId }]);
   });
 
-  it('alone may change execs', async () => {
+  it('is the only client that may change commands', async () => {
     const writer = await serveWithBox();
     for (const hello of [supervisor, gateway, { role: 'keeper' } as const]) {
       const { peer } = await connect(writer, hello);
@@ -114,7 +114,7 @@ describe('a worker', () => {
     }
   });
 
-  it('may send everything again: nothing is doubled', async () => {
+  it('may send everything again without doubling anything', async () => {
     const writer = await serveWithBox();
     const changes = [insertExec(), addEvent(execId, logEvent(0)), addEvent(execId, logEvent(1)), finishExec(execId)];
     for (let time = 0; time < 3; time++) {
@@ -128,7 +128,7 @@ describe('a worker', () => {
 });
 
 describe('a follower', () => {
-  it('hears every event after its follow, once, in order, and knows where history ends', async () => {
+  it('gets every event after its follow once and in order, and learns where the history ends', async () => {
     const writer = await serveWithBox();
     const sender = await connect(writer, worker());
     await sender.peer.request('changeExecs', {
@@ -150,7 +150,7 @@ describe('a follower', () => {
     ]);
   });
 
-  it('finds in the database whatever it hears of', async () => {
+  it('finds each event that it gets in the database', async () => {
     const writer = await serveWithBox();
     const sender = await connect(writer, worker());
     await sender.peer.request('changeExecs', { changes: [insertExec()] });
@@ -182,7 +182,7 @@ describe('a follower', () => {
     reader.close();
   });
 
-  it('hears nothing of what was refused', async () => {
+  it('gets nothing of a refused change', async () => {
     const writer = await serveWithBox();
     const sender = await connect(writer, worker());
     const follower = await connect(writer, gateway);
@@ -195,21 +195,21 @@ describe('a follower', () => {
     expect(Buffer.from(follower.heard[0]?.events[0]?.data ?? []).toString()).toBe('the right one');
   });
 
-  it('hears the exit of a command that ends with its lease', async () => {
+  it('gets the exit of a command that ends with its lease', async () => {
     const writer = await serveWithBox();
     const sender = await connect(writer, worker());
     await sender.peer.request('changeExecs', { changes: [insertExec(), addEvent(execId, logEvent(0))] });
     const follower = await connect(writer, gateway);
     await follower.peer.request('follow', { execId });
-    const boss = await connect(writer, supervisor);
-    expect(await boss.peer.request('closeLease', { boxId, generation: 1, reason: 'worker exited' })).toEqual({
+    const supervising = await connect(writer, supervisor);
+    expect(await supervising.peer.request('closeLease', { boxId, generation: 1, reason: 'worker exited' })).toEqual({
       ended: [execId],
     });
     await eventually('it is heard', () => follower.heard.length === 1);
     expect(follower.heard[0]).toMatchObject({ execId, events: [{ seq: 1, type: 'exit' }] });
   });
 
-  it('hears nothing more after unfollow, and nothing of other commands', async () => {
+  it('gets nothing more after unfollow, and nothing of other commands', async () => {
     const writer = await serveWithBox();
     const sender = await connect(writer, worker());
     await sender.peer.request('changeExecs', { changes: [insertExec(), insertExec({ id: 'exec_other' })] });
@@ -223,7 +223,7 @@ describe('a follower', () => {
   });
 });
 
-describe('a follower that takes nothing', () => {
+describe('a follower that reads nothing', () => {
   function fakePeer(buffered: () => number) {
     const said: string[] = [];
     const peer: ClientPeer<WriterContract> = {
@@ -236,7 +236,7 @@ describe('a follower that takes nothing', () => {
     return { peer, said };
   }
 
-  it('is told once that it lags and then left alone, while others go on; it may follow again', () => {
+  it('is told once that it lags and then gets nothing, does not delay others, and may follow again', () => {
     const followers = createFollowers();
     let backlog = 0;
     const slow = fakePeer(() => backlog);
@@ -254,7 +254,7 @@ describe('a follower that takes nothing', () => {
     expect(slow.said).toEqual(['events', 'lagged', 'events']);
   });
 
-  it('is forgotten with its connection, for every command it followed', () => {
+  it('is removed with its connection, for every command that it followed', () => {
     const followers = createFollowers();
     const gone = fakePeer(() => 0);
     followers.add('exec_1', gone.peer);
@@ -266,19 +266,19 @@ describe('a follower that takes nothing', () => {
   });
 });
 
-describe('removing a box', () => {
-  it('of many events does not keep others from writing meanwhile', async () => {
+describe('removing a box from the database', () => {
+  it('lets other changes pass if the box has many events', async () => {
     const writer = await serveWithBox();
     writer.statements.changeExec(insertExec());
     writer.db.transaction(() => {
       for (let seq = 0; seq < limits.deleteSliceRows * 3; seq++)
         writer.statements.changeExec(addEvent(execId, logEvent(seq, '')));
     })();
-    const boss = await connect(writer, supervisor);
+    const supervising = await connect(writer, supervisor);
     const order: string[] = [];
     await Promise.all([
-      boss.peer.request('removeBox', { boxId }).then(() => order.push('removed')),
-      boss.peer.request('insertBox', { box: boxRow({ id: 'box_new' }) }).then(() => order.push('inserted')),
+      supervising.peer.request('removeBox', { boxId }).then(() => order.push('removed')),
+      supervising.peer.request('insertBox', { box: boxRow({ id: 'box_new' }) }).then(() => order.push('inserted')),
     ]);
     expect(order).toEqual(['inserted', 'removed']);
     expect(writer.value('SELECT count(*) FROM events')).toBe(0);

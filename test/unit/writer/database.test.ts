@@ -1,4 +1,5 @@
-// Opening the database: one writer at a time, durable, with foreign keys, and only what this version understands.
+// Tests how the writer opens its database: for one writer at a time, with full durability and foreign keys, and only in
+// a version that it understands.
 import Database from 'better-sqlite3';
 import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -25,12 +26,12 @@ describe('the database', () => {
     expect(db.pragma('user_version', { simple: true })).toBe(schemaVersion);
   });
 
-  it('can be read by its owner alone, with its journal', async () => {
+  it('can be read only by its owner, and so can its journal', async () => {
     const { path } = await openWriter();
     for (const file of [path, `${path}-wal`, `${path}-shm`]) expect(statSync(file).mode & 0o077, file).toBe(0);
   });
 
-  it('is refused to a second writer, with a hint, until the first lets go', async () => {
+  it('is refused to a second writer with a hint until the first has closed it', async () => {
     const first = await openWriter();
     await expect(openWriter(first.path)).rejects.toMatchObject({
       code: 'RUNTIME_ERROR',
@@ -40,7 +41,7 @@ describe('the database', () => {
     await openWriter(first.path);
   });
 
-  it('keeps rows, bytes and its identity over a reopen', async () => {
+  it('keeps its rows, bytes and identity when it is opened again', async () => {
     const first = await openWriter();
     const bytes = Buffer.from([0, 0xff, 0xfe, 0x80]);
     await first.batch.submit(() => {
@@ -56,11 +57,11 @@ describe('the database', () => {
     expect(second.value('SELECT status FROM execs')).toBe('succeeded');
   });
 
-  it('of another instance has another identity', async () => {
+  it('has another identity than the database of another instance', async () => {
     expect((await openWriter()).instanceId).not.toBe((await openWriter()).instanceId);
   });
 
-  it('of a newer version is refused and left as it is', async () => {
+  it('is refused and not changed if its version is newer', async () => {
     const path = foreignDatabase(`CREATE TABLE boxes (id TEXT); PRAGMA user_version = ${schemaVersion + 1}`);
     await expect(openWriter(path)).rejects.toMatchObject({
       code: 'RUNTIME_ERROR',
@@ -72,7 +73,7 @@ describe('the database', () => {
     db.close();
   });
 
-  it('that could not be opened is free for the next attempt', async () => {
+  it('can be tried again after an open that failed', async () => {
     const path = foreignDatabase('CREATE TABLE boxes (id TEXT)');
     for (let attempt = 0; attempt < 2; attempt++) {
       await expect(openWriter(path)).rejects.toMatchObject({
@@ -81,7 +82,7 @@ describe('the database', () => {
     }
   });
 
-  it('has no event without its exec, and no exec without its box', async () => {
+  it('has no event without its command, and no command without its box', async () => {
     const { statements, batch } = await openWriter();
     await expect(
       batch.submit(() => {
@@ -97,7 +98,7 @@ describe('the database', () => {
 });
 
 describe('a database of an earlier version', () => {
-  it('is copied beside itself before it is changed, and the copy opens with everything that was in it', async () => {
+  it('is copied before it is changed, and the copy opens with all its content', async () => {
     const path = join(temporaryDirectory(), 'boxrun.db');
     const made = new Database(path);
     migrate(made, schemaVersion - 1);
@@ -121,7 +122,7 @@ describe('a database of an earlier version', () => {
     expect(copy.prepare('SELECT value FROM meta').pluck().get()).toBe('inst_of_before');
   });
 
-  it('is not changed where it cannot be copied', async () => {
+  it('is not changed if it cannot be copied', async () => {
     const path = join(temporaryDirectory(), 'boxrun.db');
     const made = new Database(path);
     migrate(made, schemaVersion - 1);
@@ -137,7 +138,7 @@ describe('a database of an earlier version', () => {
     expect(readdirSync(dirname(path)).filter((name) => name.endsWith('.unfinished'))).toEqual([]);
   });
 
-  it('of this version is not copied again', async () => {
+  it('is not copied again once it has this version', async () => {
     const path = join(temporaryDirectory(), 'boxrun.db');
     for (let times = 0; times < 2; times++) (await openDatabase(path)).close();
     expect(readdirSync(dirname(path)).filter((name) => name.includes('version'))).toEqual([]);

@@ -1,5 +1,6 @@
-// Faults of the host under the writer: a full disk, another program that holds the database, a read-only directory, a
-// damaged file. Each has a message that says what to do, and none loses what was acknowledged.
+// Tests faults of the host under the writer, with a real database: a full disk, another program that holds the
+// database, a read-only directory, a damaged file. Each has a message that says what to do, and no acknowledged change
+// is lost.
 import Database from 'better-sqlite3';
 import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +10,7 @@ import { makeStateDirectories } from '../../../src/shared/settings/state-dir.ts'
 import { temporaryDirectory } from '../../support/runs/unit.ts';
 import { boxRow, openWriter } from './setup.ts';
 
-/** Mounting is the superuser's. */
+/** Only root may mount. */
 const asRoot = it.skipIf(process.getuid?.() !== 0);
 
 function smallDisk(bytes: number): string {
@@ -23,9 +24,9 @@ function smallDisk(bytes: number): string {
 
 const ids = (count: number) => Array.from({ length: count }, (_, index) => `box_${String(index).padStart(12, '0')}`);
 
-describe('a full disk', () => {
+describe('a writer on a full disk', () => {
   asRoot(
-    'refuses changes for the time being, keeps all that was acknowledged, and takes changes again when there is room',
+    'refuses changes, keeps all that it has acknowledged, and takes changes again when there is room',
     async () => {
       const disk = smallDisk(2 * 2 ** 20);
       const writer = await openWriter(join(disk, 'boxrun.db'));
@@ -64,8 +65,8 @@ describe('a full disk', () => {
   );
 });
 
-describe('another program that holds the database', () => {
-  it('is told, and the change succeeds when it is gone', async () => {
+describe('a change while another program holds the database', () => {
+  it('gets an error that says so, and succeeds when the program has released it', async () => {
     const writer = await openWriter();
     const other = new Database(writer.path);
     onTestFinished(() => {
@@ -89,8 +90,8 @@ describe('another program that holds the database', () => {
   });
 });
 
-describe('a state directory that cannot be written to', () => {
-  asRoot('is named, with what to do', async () => {
+describe('a state directory that is read-only', () => {
+  asRoot('is named in an error that says what to do', async () => {
     const disk = smallDisk(2 * 2 ** 20);
     (await openWriter(join(disk, 'boxrun.db'))).close();
     execFileSync('mount', ['-o', 'remount,ro', disk]);
@@ -109,9 +110,9 @@ describe('a state directory that cannot be written to', () => {
 
 describe('a damaged database', () => {
   it.each([
-    ['of garbage', Buffer.from('this is no database, and never was one'.repeat(200))],
-    ['with a header alone', Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(5_000, 0xa5)])],
-  ])('%s is refused with what to do, and left as it is', async (_, content) => {
+    ['with garbage', Buffer.from('this is no database, and never was one'.repeat(200))],
+    ['with only a header', Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(5_000, 0xa5)])],
+  ])('is refused %s with a hint, and is not changed', async (_, content) => {
     const path = join(temporaryDirectory(), 'boxrun.db');
     writeFileSync(path, content);
     await expect(openWriter(path)).rejects.toMatchObject({
@@ -122,12 +123,12 @@ describe('a damaged database', () => {
     const { readFileSync } = await import('node:fs');
     expect(readFileSync(path).equals(content)).toBe(true);
     rmSync(path);
-    await openWriter(path); // Its lock was let go.
+    await openWriter(path); // The failed open has released its lock.
   });
 });
 
-describe('a clock that jumps', () => {
-  it('backwards takes nothing from what is written, nor from the order in which it is listed', async () => {
+describe('a clock that jumps backwards', () => {
+  it('loses no rows and leaves the database whole', async () => {
     const writer = await openWriter();
     const at = ['2026-06-01T00:00:00.000Z', '2020-01-01T00:00:00.000Z', '2026-06-01T00:00:01.000Z'];
     for (const [index, created_at] of at.entries()) {

@@ -1,4 +1,5 @@
-// The database of another edition: taken over whole, with a backup, or left as it was.
+// Tests how the writer takes over the database of another edition. It takes over everything and keeps a backup, or it
+// refuses and changes nothing.
 import Database from 'better-sqlite3';
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +23,7 @@ const dump = (path: string) => {
 };
 
 describe('the database of another edition', () => {
-  it('gives its boxes, none of which runs here', async () => {
+  it('brings its boxes, and none of them is running', async () => {
     const { rows } = await openWriter(otherEdition());
     expect(
       rows('SELECT id, name, status, state, driver, disk_size_gb, network FROM boxes ORDER BY created_at'),
@@ -73,7 +74,7 @@ describe('the database of another edition', () => {
     });
   });
 
-  it('gives the output of each command with numbers that have no gap and no double, and one end, which is last', async () => {
+  it('brings the output of each command without a gap or a double, and with one exit event at the end', async () => {
     const { rows } = await openWriter(otherEdition());
     const ends = {
       succeeded: { exit_code: 0 },
@@ -103,7 +104,7 @@ describe('the database of another edition', () => {
     ]);
   });
 
-  it('leaves a backup beside it that others cannot read, and is opened as this edition from then on', async () => {
+  it('leaves a private backup beside it, and is a database of this edition from then on', async () => {
     const path = otherEdition();
     const before = dump(path);
     const first = await openWriter(path);
@@ -115,7 +116,7 @@ describe('the database of another edition', () => {
     expect((await openWriter(path)).instanceId).toBe(first.instanceId);
   });
 
-  it('that has a row nobody can understand is refused, named, and left as it was', async () => {
+  it('is refused and not changed if a row cannot be understood, and the error names the row', async () => {
     const path = otherEdition();
     const db = new Database(path);
     db.exec(`UPDATE boxes SET cpu = 'many' WHERE name = 'web'`);
@@ -130,7 +131,7 @@ describe('the database of another edition', () => {
 });
 
 describe('a database of another program', () => {
-  it('is refused and left as it is', async () => {
+  it('is refused and not changed', async () => {
     const path = join(temporaryDirectory(), 'boxrun.db');
     const db = new Database(path);
     db.exec(`CREATE TABLE boxes (id TEXT); INSERT INTO boxes VALUES ('box_x')`);

@@ -1,6 +1,6 @@
-// What is acknowledged is on disk: files copied from a writer that was stopped at any moment, with the unacknowledged
-// end of the log torn off, hold every acknowledged row; and the system calls show that each answer waits for fsync (or
-// fdatasync) of the log.
+// Tests that an acknowledged row is on the disk, with a real writer process. Copies of its files at any moment hold
+// every acknowledged row, even if the unacknowledged end of the log is torn off. The system calls show that each answer
+// waits for fsync or fdatasync of the log.
 import Database from 'better-sqlite3';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -36,7 +36,7 @@ async function startWriter() {
     child,
     pid,
     acknowledged,
-    /** One after the other: at any moment at most one is under way. */
+    /** Inserts one row. The caller waits for it, so at most one insert is in progress. */
     async insert() {
       const id = `box_${String(acknowledged.length).padStart(12, '0')}`;
       await peer.request('insertBox', { box: boxRow({ id, env: { FILL: 'x'.repeat(3_000) } }) });
@@ -48,10 +48,7 @@ async function startWriter() {
 const walHeaderBytes = 32;
 const frameHeaderBytes = 24;
 
-/**
- * Where each committed transaction of a log ends (the file format of SQLite's WAL), and where the frames before it
- * began.
- */
+/** The start and the end of each committed transaction in a log, in the file format of SQLite's WAL. */
 function commitsOf(wal: Buffer): { from: number; to: number }[] {
   if (wal.length < walHeaderBytes) return [];
   const frameBytes = frameHeaderBytes + wal.readUInt32BE(8);
@@ -59,7 +56,7 @@ function commitsOf(wal: Buffer): { from: number; to: number }[] {
   const commits = [];
   let from = walHeaderBytes;
   for (let at = from; at + frameBytes <= wal.length && wal.subarray(at + 8, at + 16).equals(salt); at += frameBytes) {
-    if (wal.readUInt32BE(at + 4) === 0) continue; // Not the last frame of its transaction.
+    if (wal.readUInt32BE(at + 4) === 0) continue; // This frame is not the last one of its transaction.
     commits.push({ from, to: at + frameBytes });
     from = at + frameBytes;
   }
@@ -81,7 +78,7 @@ function open(directory: string, wal: Buffer): { rows: string[]; integrity: unkn
   }
 }
 
-it('holds every acknowledged row after a cut at any moment, with the end of the log torn', async () => {
+it('every acknowledged row is on the disk at any moment, even if the end of the log is torn off', async () => {
   const random = createRandom(20_261_123);
   const writer = await startWriter();
   let going = true;
@@ -92,13 +89,13 @@ it('holds every acknowledged row after a cut at any moment, with the end of the 
   for (let round = 0; round < 25; round++) {
     await delay(random.whole(2, 40));
     process.kill(writer.pid, 'SIGSTOP');
-    await delay(5); // What it had answered before arrives.
+    await delay(5); // The answers that the writer had already sent arrive in this time.
     const acknowledged = [...writer.acknowledged];
     const wal = readFileSync(join(writer.directory, 'boxrun.db-wal'));
     const whole = open(writer.directory, wal);
     expect(whole.integrity).toBe('ok');
     expect(whole.rows.slice(0, acknowledged.length)).toEqual(acknowledged);
-    // What no acknowledgement covers may be anything after a cut of the power: shorter, or other bytes.
+    // After a power cut, the part of the log without an acknowledgement may be shorter or have other bytes.
     const commits = commitsOf(wal);
     const unacknowledged = whole.rows.length > acknowledged.length ? commits.at(-1) : undefined;
     const from = unacknowledged?.from ?? commits.at(-1)?.to ?? wal.length;
@@ -119,14 +116,14 @@ it('holds every acknowledged row after a cut at any moment, with the end of the 
   going = false;
   await work;
   expect(torn).toBe(100);
-  // The check has teeth: without its last transaction a row is missing.
+  // This proves that the check works: without its last transaction, the log misses a row.
   const wal = readFileSync(join(writer.directory, 'boxrun.db-wal'));
   const last = commitsOf(wal).at(-1);
   if (last !== undefined)
     expect(open(writer.directory, wal.subarray(0, last.from)).rows.length).toBeLessThan(writer.acknowledged.length);
 }, 60_000);
 
-it('answers only after the log is synced to disk, each time', async () => {
+it('the writer answers only after the log is synced to the disk, each time', async () => {
   const writer = await startWriter();
   const trace = join(writer.directory, 'trace');
   const strace = spawn(

@@ -1,4 +1,5 @@
-// History that is removed: only what is due, slice by slice, and without a look at what stays.
+// Tests how old history is removed from a real database: only what is due, in slices, and without reading the history
+// that stays.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { startCleanup } from '../../../src/writer/cleanup.ts';
@@ -31,7 +32,7 @@ function add(
   for (let seq = 0; seq < events; seq++) statements.changeExec(addEvent(id, logEvent(seq)));
 }
 
-/** The number of slices. */
+/** Removes all that is due, and returns the number of slices. */
 function removeAll({ db, statements }: OpenWriter): number {
   const removeSlice = db.transaction((from: CleanupPosition) => statements.removeExpiredSlice(before, from));
   let position: CleanupPosition = null;
@@ -44,8 +45,8 @@ function removeAll({ db, statements }: OpenWriter): number {
 
 const left = ({ rows }: OpenWriter) => rows('SELECT id FROM execs ORDER BY id').map(({ id }) => id);
 
-describe('commands that ended long ago', () => {
-  it('go with their events, of every box, and nothing else goes', async () => {
+describe('the history of old commands', () => {
+  it('is removed with its events in every box, and nothing else is removed', async () => {
     const writer = await openWithBoxes();
     add(writer, 'exec_old_a');
     add(writer, 'exec_old_b', { box: 'box_b' });
@@ -57,7 +58,7 @@ describe('commands that ended long ago', () => {
     expect(writer.value('SELECT count(*) FROM events')).toBe(9);
   });
 
-  it('go in slices of bounded length, one command with much output too', async () => {
+  it('is removed in slices of limited length, even if one command has much output', async () => {
     const writer = await openWithBoxes();
     writer.db.transaction(() => {
       add(writer, 'exec_loud', { events: 2 * limits.deleteSliceRows });
@@ -69,7 +70,7 @@ describe('commands that ended long ago', () => {
     expect(writer.value('SELECT count(*) FROM execs')).toBe(50);
   });
 
-  it('are found by an index: no slice reads the history that stays', async () => {
+  it('is found by an index, and no slice reads the history that stays', async () => {
     const { db } = await openWithBoxes();
     const prepared: string[] = [];
     const prepare = db.prepare.bind(db);
@@ -92,7 +93,7 @@ describe('commands that ended long ago', () => {
     }
   });
 
-  it('do not keep a change of somebody else waiting until the cleanup is over', async () => {
+  it('does not delay other changes until the whole sweep is done', async () => {
     const writer = await openWithBoxes();
     writer.db.transaction(() => {
       add(writer, 'exec_loud', { events: 20_000 });
@@ -111,7 +112,7 @@ describe('commands that ended long ago', () => {
     cleanup.close();
   });
 
-  it('go as soon as the retention is made shorter', async () => {
+  it('is removed as soon as the retention gets shorter', async () => {
     const writer = await openWithBoxes();
     add(writer, 'exec_old');
     const cleanup = startCleanup({
@@ -128,8 +129,8 @@ describe('commands that ended long ago', () => {
   });
 });
 
-describe('the history of a box that is removed', () => {
-  it('is not looked through again with each slice', async () => {
+describe('the history of a removed box', () => {
+  it('is not searched from its beginning in each slice', async () => {
     const writer = await openWithBoxes();
     writer.db.transaction(() => {
       for (let index = 0; index < 3 * limits.deleteSliceRows; index++) add(writer, `exec_${index}`, { events: 0 });

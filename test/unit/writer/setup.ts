@@ -1,4 +1,4 @@
-// A writer's database in a temporary directory, with rows to put into it.
+// Opens a writer's database in a temporary directory, and makes rows to put into it.
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import {
@@ -23,7 +23,7 @@ export interface OpenWriter extends WriterDatabase {
   readonly path: string;
   readonly batch: Batch;
   readonly statements: Statements;
-  /** One value of one row. */
+  /** The first column of the first row. */
   value(sql: string, ...parameters: unknown[]): unknown;
   rows(sql: string, ...parameters: unknown[]): Record<string, unknown>[];
 }
@@ -57,7 +57,7 @@ export interface ServedWriter extends OpenWriter {
   readonly server: IpcServer<WriterContract>;
 }
 
-/** The writer on its socket, in this process. `socketPath` stands in for the one beside the database. */
+/** Serves the writer on its socket in this process. `socketPath` replaces the socket beside the database. */
 export async function serveWriter(path?: string, socketPath?: string): Promise<ServedWriter> {
   const writer = await openWriter(path);
   const followers = createFollowers();

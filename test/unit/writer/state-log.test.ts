@@ -1,5 +1,5 @@
-// The log of changes: what is kept of them and for how long, who hears of them, and what the writer's requests put into
-// it.
+// Tests the log of state events, by itself and through a writer: what it keeps and for how long, who gets it, and which
+// requests to the writer add to it.
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Box } from '../../../src/shared/api.ts';
 import {
@@ -24,7 +24,7 @@ function recordMany(log: StateLog, count: number, name = 'a'): void {
   for (let index = 0; index < count; index++) log.record([{ kind: 'box.changed', box: box(name) }]);
 }
 
-/** Every page after `position`. */
+/** All events after `position`, page by page. */
 function readAll(log: StateLog, position: StatePosition): number[] {
   const seqs: number[] = [];
   for (let page = log.after(position); ; page = log.after(page.position)) {
@@ -47,8 +47,8 @@ function fakePeer(backlog: () => number = () => 0) {
   return { peer, said };
 }
 
-describe('the log of changes', () => {
-  it('counts from the position that it tells, and gives what came after it', () => {
+describe('the log of state events', () => {
+  it('gives the events after a position, and the next position', () => {
     const log = createStateLog();
     const start = log.after(null);
     expect(start).toMatchObject({ position: { seq: 0 }, events: [], more: false, isGap: false });
@@ -65,7 +65,7 @@ describe('the log of changes', () => {
     expect(readAll(log, { ...start.position, seq: 1 })).toEqual([2]);
   });
 
-  it('says that it has a gap after what it keeps no more, and of positions that are none of its own', () => {
+  it('reports a gap for positions that it no longer keeps, and for positions of another log', () => {
     const log = createStateLog();
     const { position } = log.after(null);
     recordMany(log, limits.statesKeptMax + 10);
@@ -82,7 +82,7 @@ describe('the log of changes', () => {
     expect(createStateLog().after(position).isGap).toBe(true);
   });
 
-  it('keeps no more of long ones than its bound, and gives them in pages', () => {
+  it('keeps a limited number of bytes, and gives long events in pages', () => {
     const log = createStateLog();
     const { position } = log.after(null);
     recordMany(log, 100, 'x'.repeat(limits.replayPageBytes / 4));
@@ -94,7 +94,7 @@ describe('the log of changes', () => {
     expect(readAll(log, { ...position, seq: 90 })).toEqual([91, 92, 93, 94, 95, 96, 97, 98, 99, 100]);
   });
 
-  it('tells its watchers, and forgets the one that takes nothing after telling it so', () => {
+  it('notifies its watchers, and removes one that reads nothing after it has told it so', () => {
     const log = createStateLog();
     let backlog = 0;
     const slow = fakePeer(() => backlog);
@@ -111,7 +111,7 @@ describe('the log of changes', () => {
     expect(quick.said).toHaveLength(3);
   });
 
-  it('sends many long ones in several messages', () => {
+  it('sends many long events in several messages', () => {
     const log = createStateLog();
     const { peer, said } = fakePeer();
     log.watch(peer);
@@ -129,7 +129,7 @@ describe('the log of changes', () => {
   });
 });
 
-it('hears of every commit that clients can see, once, in order, and of no other', async () => {
+it('the log of state events gets every commit that clients can see once and in order, and no other', async () => {
   const writer = await serveWriter();
   const heard: [string, string][] = [];
   const connect = async (hello: Parameters<typeof connectContract<WriterContract>>[0]['hello']) => {
@@ -163,7 +163,7 @@ it('hears of every commit that clients can see, once, in order, and of no other'
   const row = boxRow({ status: 'creating' });
   for (let time = 0; time < 2; time++) await supervisor.request('insertBox', { box: row });
   await supervisor.request('updateBox', { boxId, change: { status: 'running', state: 'ready' } });
-  await supervisor.request('updateBox', { boxId, change: { state: 'stopping' } }); // Nothing that clients see.
+  await supervisor.request('updateBox', { boxId, change: { state: 'stopping' } }); // Clients do not see this change.
   const changes = [insertExec(), addEvent(execId, logEvent(0)), finishExec(execId)];
   for (let time = 0; time < 2; time++) await worker.request('changeExecs', { changes });
   const bad = [insertExec({ id: 'exec_refused' }), addEvent('exec_missing', logEvent(0))];

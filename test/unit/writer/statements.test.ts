@@ -1,4 +1,5 @@
-// The changes to the database: each does the same when it comes twice; a lease that is over changes nothing any more.
+// Tests the statements that change a real database. Each has the same effect when it is repeated, and a lease that has
+// ended changes nothing any more.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { openReader } from '../../../src/shared/store/reader.ts';
@@ -12,7 +13,7 @@ function dump({ rows }: OpenWriter) {
   return ['boxes', 'execs', 'events'].map((table) => rows(`SELECT * FROM ${table} ORDER BY 1, 2, 3`));
 }
 
-/** A box with one running exec that has said three lines. */
+/** A box with one running command that has written three lines. */
 async function openWithExec(): Promise<OpenWriter> {
   const writer = await openWriter();
   const { statements } = writer;
@@ -22,7 +23,7 @@ async function openWithExec(): Promise<OpenWriter> {
   return writer;
 }
 
-describe('every change does the same when it comes twice', () => {
+describe('a change that is repeated', () => {
   const changes: Record<string, (writer: OpenWriter) => unknown> = {
     insertBox: ({ statements }) => {
       statements.insertBox(boxRow({ name: 'one' }));
@@ -51,7 +52,7 @@ describe('every change does the same when it comes twice', () => {
     },
   };
   for (const [name, change] of Object.entries(changes)) {
-    it(name, async () => {
+    it(`has the same effect: ${name}`, async () => {
       const writer = await openWithExec();
       change(writer);
       const once = dump(writer);
@@ -60,7 +61,7 @@ describe('every change does the same when it comes twice', () => {
     });
   }
 
-  it('the whole life of a command, each part sent again after all that came before', async () => {
+  it('has the same effect for the whole life of a command, when each part is sent again', async () => {
     const once = await openWithExec();
     const twice = await openWithExec();
     const life = [
@@ -78,13 +79,13 @@ describe('every change does the same when it comes twice', () => {
     expect(twice.rows('SELECT * FROM execs')).toEqual(once.rows('SELECT * FROM execs'));
   });
 
-  it('an event that comes again with another text does not replace the first', async () => {
+  it('does not replace an event that has other text', async () => {
     const writer = await openWithExec();
     writer.statements.changeExec(addEvent(execId, logEvent(1, 'forged')));
     expect(writer.value('SELECT data FROM events WHERE seq = 1')).toEqual(Buffer.from('line 1'));
   });
 
-  it('a finish that comes after another one changes nothing', async () => {
+  it('does not finish a command for a second time', async () => {
     const { statements, value } = await openWithExec();
     statements.changeExec(finishExec(execId));
     statements.changeExec({ op: 'finish', execId, status: 'failed', exitCode: 1, errorMessage: 'late', at });
@@ -93,7 +94,7 @@ describe('every change does the same when it comes twice', () => {
 });
 
 describe('a box row', () => {
-  it('comes back from the database as it went in', async () => {
+  it('is read from the database as it was written', async () => {
     const { statements, path } = await openWriter();
     const full = boxRow({
       name: 'full',
@@ -109,7 +110,7 @@ describe('a box row', () => {
     reader.close();
   });
 
-  it('of a taken name is refused, and the name is free after the change or removal of its box', async () => {
+  it('is refused if its name is taken, and the name is free when its box is renamed or removed', async () => {
     const { statements } = await openWriter();
     statements.insertBox(boxRow({ name: 'n' }));
     const other = boxRow({ id: 'box_other', name: 'n' });
@@ -126,7 +127,7 @@ describe('a box row', () => {
     statements.insertBox(boxRow({ id: 'box_third', name: 'n' }));
   });
 
-  it('that does not exist cannot be changed: BOX_NOT_FOUND', async () => {
+  it('gets BOX_NOT_FOUND for a change if it does not exist', async () => {
     const { statements } = await openWriter();
     expect(() => {
       statements.updateBox('box_none', { name: null });
@@ -147,7 +148,7 @@ describe('a box row', () => {
 });
 
 describe('a lease', () => {
-  it('lets only its own generation write', async () => {
+  it('allows writes only with its own generation', async () => {
     const { statements } = await openWithExec();
     statements.checkLease(boxId, 1);
     statements.openLease(boxId, 2);
@@ -162,7 +163,7 @@ describe('a lease', () => {
     }).toThrow(expect.objectContaining({ code: 'CANCELED' }) as Error);
   });
 
-  it('cannot be opened again once a newer one was', async () => {
+  it('cannot be opened again after a newer one was opened', async () => {
     const { statements, value } = await openWithExec();
     statements.openLease(boxId, 5);
     expect(() => {
@@ -171,7 +172,7 @@ describe('a lease', () => {
     expect(value('SELECT generation FROM boxes')).toBe(5);
   });
 
-  it('that is closed is fenced, and its unfinished execs end with an exit event right after their last one', async () => {
+  it('ends the running commands when it is closed, with an exit event right after their last event', async () => {
     const { statements, rows } = await openWithExec();
     statements.changeExec(insertExec({ id: 'exec_silent' }));
     statements.changeExec(insertExec({ id: 'exec_done' }));
@@ -201,7 +202,7 @@ describe('a lease', () => {
     expect(rows('SELECT status FROM execs WHERE id = ?', 'exec_done')).toEqual([{ status: 'succeeded' }]);
   });
 
-  it("that is closed while its successor's is open leaves the successor alone", async () => {
+  it('does not touch its successor when it is closed late', async () => {
     const { statements, value } = await openWithExec();
     statements.openLease(boxId, 2);
     statements.changeExec(insertExec({ id: 'exec_new', generation: 2 }));
@@ -211,14 +212,14 @@ describe('a lease', () => {
     expect(value(`SELECT status FROM execs WHERE id = 'exec_new'`)).toBe('running');
   });
 
-  it('of a box that is gone can be closed without an error', async () => {
+  it('can be closed without an error if its box is gone', async () => {
     const { statements } = await openWriter();
     expect(statements.closeLease('box_none', 3, 'x', at)).toEqual([]);
   });
 });
 
-describe('removing a box', () => {
-  it("goes in slices, takes its execs and events along, and nobody else's", async () => {
+describe('removing the rows of a box', () => {
+  it('happens in slices, includes its commands and events, and nothing of other boxes', async () => {
     const writer = await openWithExec();
     const { statements, db, value } = writer;
     statements.insertBox(boxRow({ id: 'box_other' }));
@@ -243,8 +244,8 @@ describe('removing a box', () => {
   });
 });
 
-describe('the last seq', () => {
-  it('is that of the last event, and -1 before the first', async () => {
+describe('the last seq of a command', () => {
+  it('is the one of its last event, and -1 before the first event', async () => {
     const { statements } = await openWithExec();
     statements.changeExec(insertExec({ id: 'exec_silent' }));
     expect(statements.lastSeq(execId)).toBe(2);
