@@ -93,7 +93,7 @@ describe('the history of old commands', () => {
     }
   });
 
-  it('does not delay other changes until the whole sweep is done', async () => {
+  it('does not delay other changes until the whole cleanup is done', async () => {
     const writer = await openWithBoxes();
     writer.db.transaction(() => {
       add(writer, 'exec_loud', { events: 20_000 });
