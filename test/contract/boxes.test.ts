@@ -10,6 +10,7 @@ const boxFields = [
   'status',
   'image',
   'cpu',
+  'cpu_limit',
   'memory_mb',
   'disk_size_gb',
   'network',

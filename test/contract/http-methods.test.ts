@@ -48,7 +48,7 @@ it('HEAD has the status and type of GET, without a body', async () => {
 it('OPTIONS and 405 list the methods of a path in Allow', async () => {
   for (const [path, allow] of [
     ['/v1/boxes', 'GET, HEAD, OPTIONS, POST'],
-    [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, POST'],
+    [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, PATCH, POST'],
     ['/v1/run', 'OPTIONS, POST'],
     ['/openapi.json', 'GET, HEAD, OPTIONS'],
   ] as const) {
