@@ -22,7 +22,8 @@ import {
   type ExecEventsOptions,
   type RunStreamOptions,
 } from './event-stream.ts';
-import { collectResult, type ExecResult } from './exec-result.ts';
+import { execBody } from './command.ts';
+import { collectResult, runOutcome, type ExecResult, type RunOutcome } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
 import { readMessages } from './messages.ts';
@@ -152,9 +153,9 @@ export class BoxRunClient implements AsyncDisposable {
    * Changes the name and the labels of a box, in any state. What is absent stays as it is.
    * @throws BOX_NOT_FOUND, NAME_ALREADY_EXISTS, VALIDATION_ERROR
    */
-  async updateBox(box: string, { name, labels }: UpdateBoxInput, { signal }: CallOptions = {}): Promise<BoxHandle> {
-    const json = { name, labels };
-    const changed = await this.#transport.json<Box>({ method: 'PATCH', path: boxPath(box), json, signal });
+  async updateBox(box: string, changes: UpdateBoxInput, { signal }: CallOptions = {}): Promise<BoxHandle> {
+    const request = { method: 'PATCH', path: boxPath(box), json: changes, signal } as const;
+    const changed = await this.#transport.json<Box>(request);
     return createBoxHandle(this, changed);
   }
 
@@ -177,10 +178,10 @@ export class BoxRunClient implements AsyncDisposable {
 
   /**
    * Starts a command and does not wait for its end. A short command may have finished when the answer comes.
-   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR
    */
   async startExec(box: string, command: Command, options?: MakeOptions): Promise<Exec> {
-    return this.#post(`${boxPath(box)}/exec`, 'cmd' in command ? command : { cmd: command }, options);
+    return this.#post(`${boxPath(box)}/exec`, execBody(command), options);
   }
 
   /**
@@ -275,8 +276,8 @@ export class BoxRunClient implements AsyncDisposable {
    * Writes a file into a box. The file appears at `path` when it is complete.
    * @param source bytes in any form; a string is the path of a local file
    * @param path absolute path in the box, including the name of the file
-   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory), RUNTIME_ERROR (the disk is full);
-   * errors of `source`, unchanged
+   * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory, or the local file
+   * cannot be read), RUNTIME_ERROR (the disk is full); errors of other sources, unchanged
    */
   async upload(box: string, source: UploadSource, path: string, options: CallOptions = {}): Promise<void> {
     await uploadFile(this.#transport, source, { boxPath: boxPath(box), path, ...options });
@@ -320,8 +321,8 @@ export class BoxRunClient implements AsyncDisposable {
    * Runs one command in a box of its own. The box is removed in every case, also if the signal aborts.
    * @throws RESOURCE_EXCEEDED, IMAGE_PULL_FAILED, VALIDATION_ERROR, RUNTIME_ERROR
    */
-  async run(input: RunInput, options?: MakeOptions): Promise<RunResult> {
-    return this.#post('/v1/run', input, options);
+  async run(input: RunInput, options?: MakeOptions): Promise<RunOutcome> {
+    return runOutcome(await this.#post<RunResult>('/v1/run', input, options));
   }
 
   /**

@@ -1,5 +1,7 @@
-// The result of a command that has ended: its exit and its whole output, made from its output events.
+// The result of a command that has ended: its exit and its whole output, made from its output events. Each result also
+// has the names that the other kind of result uses.
 // The size of the output has a bound, because it is held in memory.
+import type { RunResult } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { joinBytes } from './byte-stream.ts';
 import type { ExecEvent } from './event-stream.ts';
@@ -15,6 +17,25 @@ export interface ExecResult {
   /** The same output, byte for byte. */
   readonly stdoutBytes: Uint8Array;
   readonly stderrBytes: Uint8Array;
+  /** The same as `exitCode` and `error`, by the names of the API. JSON and copies do not have them. */
+  readonly exit_code: number | null;
+  readonly error_message: string | null;
+}
+
+/** The answer to a run. `exitCode` and `error` are there as for a command; JSON and copies do not have them. */
+export interface RunOutcome extends RunResult {
+  readonly exitCode: number | null;
+  readonly error: string | null;
+}
+
+export function runOutcome(result: RunResult): RunOutcome {
+  return withHidden(result, { exitCode: result.exit_code, error: result.error_message });
+}
+
+/** Adds fields that are not enumerable, so that JSON and comparisons of a result stay as they were. */
+function withHidden<T extends object, Hidden extends object>(result: T, hidden: Hidden): T & Hidden {
+  for (const [name, value] of Object.entries(hidden)) Object.defineProperty(result, name, { value });
+  return result as T & Hidden;
 }
 
 /** @throws RESOURCE_EXCEEDED if there is more output than `outputBytesMax` bytes */
@@ -42,7 +63,7 @@ function resultOf(
   stderrBytes: Uint8Array,
 ): ExecResult {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  return {
+  const result = {
     exitCode,
     error,
     stdout: decoder.decode(stdoutBytes),
@@ -50,4 +71,5 @@ function resultOf(
     stdoutBytes,
     stderrBytes,
   };
+  return withHidden(result, { exit_code: exitCode, error_message: error });
 }

@@ -1,6 +1,6 @@
 // Copies files into a box and out of a box, as streams. A whole file is held in memory only if the caller asks for that
 // (`bytes`, `text`), or if a browser cannot stream the body of a request.
-import { BoxRunError } from '../shared/errors.ts';
+import { BoxRunError, errorText } from '../shared/errors.ts';
 import { joinBytes, readChunks, streamOf } from './byte-stream.ts';
 import type { LocalFiles, PlatformBody } from './platform.ts';
 import type { Transport } from './transport.ts';
@@ -20,7 +20,7 @@ export interface Download {
   text(): Promise<string>;
   /**
    * Writes a local file. It appears at `path` only when it is complete. Missing directories are created.
-   * @throws VALIDATION_ERROR in browsers
+   * @throws VALIDATION_ERROR in browsers, and when the file cannot be written
    */
   saveTo(path: string): Promise<void>;
 }
@@ -36,7 +36,7 @@ interface FileCall {
 const silenceMaxMs = 60_000;
 const encoder = new TextEncoder();
 
-/** @throws errors of `source`, unchanged; errors of the server and the connection */
+/** @throws VALIDATION_ERROR when a local file cannot be read; errors of other sources, unchanged; errors of the server and the connection */
 export async function uploadFile(
   transport: Transport,
   source: UploadSource,
@@ -85,11 +85,23 @@ async function* chunksBetween(
 }
 
 async function* chunksOf(source: UploadSource, files: LocalFiles | null): AsyncGenerator<Uint8Array> {
-  if (typeof source === 'string') yield* localFiles(files).read(source);
+  if (typeof source === 'string') yield* localFile(source, localFiles(files));
   else if (ArrayBuffer.isView(source))
     yield source; // `isView` and not `instanceof`: it also accepts arrays from another realm.
   else if (source instanceof Blob) yield* readChunks(source.stream());
   else yield* source;
+}
+
+/** @throws VALIDATION_ERROR when the file cannot be read */
+async function* localFile(path: string, files: LocalFiles): AsyncGenerator<Uint8Array> {
+  try {
+    yield* files.read(path);
+  } catch (error) {
+    throw new BoxRunError('VALIDATION_ERROR', `the local file cannot be read: ${errorText(error)}`, {
+      hint: 'a string is the path of a local file; to upload text, give its bytes: upload(Buffer.from(text), path)',
+      cause: error,
+    });
+  }
 }
 
 /** Browsers cannot stream the body of a request. They may keep a Blob outside of memory. */
@@ -123,7 +135,15 @@ export async function downloadFile(transport: Transport, { boxPath, path, signal
     bytes: async () => allOf(content),
     text: async () => new TextDecoder('utf-8', { ignoreBOM: true }).decode(await allOf(content)),
     async saveTo(localPath) {
-      await localFiles(transport.platform.files).write(localPath, content);
+      try {
+        await localFiles(transport.platform.files).write(localPath, content);
+      } catch (error) {
+        if (error instanceof BoxRunError) throw error;
+        throw new BoxRunError('VALIDATION_ERROR', `the local file cannot be written: ${errorText(error)}`, {
+          hint: 'check the path, its permissions, and the room on the disk of this host',
+          cause: error,
+        });
+      }
     },
   };
 }

@@ -10,7 +10,6 @@ export type {
   Images,
   Info,
   Progress,
-  RunResult,
   UiLink,
   UsageSample,
 } from '../shared/api.ts';
@@ -18,7 +17,7 @@ export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts
 export type { BoxHandle } from './box-handle.ts';
 export type { BoxRunClient } from './client.ts';
 export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOptions } from './event-stream.ts';
-export type { ExecResult } from './exec-result.ts';
+export type { ExecResult, RunOutcome as RunResult } from './exec-result.ts';
 export type { Download, UploadSource } from './files.ts';
 export type { BoxFilter, Page, PageOptions } from './lists.ts';
 export type {

@@ -103,7 +103,13 @@ function platformRequest({
   const type = json === undefined ? contentType : 'application/json';
   return {
     method,
-    headers: { accept, ...(type === undefined ? {} : { 'content-type': type }), ...headers },
+    headers: {
+      accept,
+      ...(type === undefined ? {} : { 'content-type': type }),
+      // A misspelled field is then an error. Servers that do not know this preference ignore it (RFC 7240).
+      ...(json === undefined ? {} : { prefer: 'handling=strict' }),
+      ...headers,
+    },
     ...(content === undefined ? {} : { body: content }),
     ...(signal === undefined ? {} : { signal }),
   };

@@ -333,6 +333,9 @@ export const limits = {
   execWaitMaxS: 300,
   /** Rows in one page of a list, and label filters in one request. More get VALIDATION_ERROR. */
   pageRowsMax: 1_000,
+  /** Unknown fields of a body that a warning names, and how many characters of each name it has. */
+  unknownFieldsNamed: 10,
+  unknownFieldChars: 64,
   labelFiltersMax: 16,
   /** Prepared statements for lists that a reader keeps. At the next one it drops all and prepares them anew. */
   listStatementsMax: 64,

@@ -1,5 +1,5 @@
-// Checks bodies and queries against the public schemas. It fills in defaults and removes unknown fields, which newer or
-// older clients may send. It never converts the types of a body: "2" is not a number. The error message names the
+// Checks bodies and queries against the public schemas. It fills in defaults and removes unknown fields; body.ts
+// says what the client hears of them. It never converts the types of a body: "2" is not a number. The error message names the
 // field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
@@ -101,6 +101,25 @@ function withDefaults(schema: TSchema, value: unknown): unknown {
     if (given !== undefined) fields[key] = given;
   }
   return fields;
+}
+
+/** The fields in `value` that the schema does not have, each with its path, such as `volumes.0.hostpath`. */
+export function unknownFields(schema: TSchema, value: unknown, path: readonly string[] = []): string[] {
+  const { properties, items, anyOf } = schema as Shape;
+  if (anyOf !== undefined) return anyOf[0] === undefined ? [] : unknownFields(anyOf[0], value, path);
+  if (items !== undefined && Array.isArray(value)) {
+    return value.flatMap((item, index) => unknownFields(items, item, [...path, String(index)]));
+  }
+  if (properties === undefined || !isRecord(value)) return [];
+  return Object.entries(value).flatMap(([key, member]) => {
+    const property = Object.hasOwn(properties, key) ? properties[key] : undefined;
+    return property === undefined ? [[...path, key].join('.')] : unknownFields(property, member, [...path, key]);
+  });
+}
+
+/** The names of the fields of an object. */
+export function fieldNames(schema: TSchema): string[] {
+  return Object.keys((schema as Shape).properties ?? {});
 }
 
 interface Problem {

@@ -31,6 +31,15 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
     description: 'A key of your choice: sent again within 24 hours with the same body, the request makes nothing twice',
     schema: { type: 'string', minLength: 1, maxLength: limits.keyLengthMax, pattern: '^[\\x21-\\x7e]+$' },
   },
+  Prefer: {
+    description: 'handling=strict refuses unknown fields in the body (RFC 7240)',
+    schema: { type: 'string' },
+  },
+  'Preference-Applied': { description: 'handling=strict, if the request preferred it', schema: { type: 'string' } },
+  'X-BoxRun-Warnings': {
+    description: 'The unknown fields of the body, which the server ignored',
+    schema: { type: 'string' },
+  },
   'Last-Event-ID': { description: 'The id of the last event that you have', schema: { type: 'string' } },
   'Server-Timing': { description: 'Milliseconds by stage', schema: { type: 'string' } },
   Link: { description: 'The next page, as rel="next"; absent on the last one', schema: { type: 'string' } },
@@ -91,7 +100,7 @@ function describeOperation(operation: Operation, names: Names): JsonObject {
   };
 }
 
-function parametersOf({ path, query, headers = [] }: Operation, names: Names): Json {
+function parametersOf({ path, query, headers = [], body }: Operation, names: Names): Json {
   const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => ({
     name,
     in: 'path',
@@ -105,12 +114,28 @@ function parametersOf({ path, query, headers = [] }: Operation, names: Names): J
     required: false,
     schema: plain(schema, names),
   }));
-  const inHeader = headers.map((name) => ({ name, in: 'header', required: false, ...headerDescriptions[name] }));
+  const ofBody: readonly HeaderName[] = isJson(body) ? ['Prefer'] : [];
+  const inHeader = [...headers, ...ofBody].map((name) => ({
+    name,
+    in: 'header',
+    required: false,
+    ...headerDescriptions[name],
+  }));
   return [...inPath, ...inQuery, ...inHeader];
 }
 
-function goodAnswers({ answers }: Operation, names: Names): JsonObject {
-  return Object.fromEntries(Object.entries(answers).map(([status, answer]) => [status, describeAnswer(answer, names)]));
+function goodAnswers({ answers, body }: Operation, names: Names): JsonObject {
+  const ofBody: readonly HeaderName[] = isJson(body) ? ['X-BoxRun-Warnings', 'Preference-Applied'] : [];
+  return Object.fromEntries(
+    Object.entries(answers).map(([status, { headers = [], ...answer }]) => [
+      status,
+      describeAnswer({ ...answer, headers: [...headers, ...ofBody] }, names),
+    ]),
+  );
+}
+
+function isJson(body: Operation['body']): boolean {
+  return body !== undefined && body.contentType === undefined;
 }
 
 function describeAnswer({ description, content, headers = [] }: AnswerOffer, names: Names): Json {

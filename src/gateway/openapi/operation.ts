@@ -4,7 +4,16 @@ import { Type, type TObject, type TSchema } from 'typebox';
 import type { ErrorCode } from '../../shared/errors.ts';
 
 export type HeaderName =
-  'Idempotency-Key' | 'Last-Event-ID' | 'Server-Timing' | 'Link' | 'X-Next-Cursor' | 'Location' | 'Set-Cookie';
+  | 'Prefer'
+  | 'Preference-Applied'
+  | 'X-BoxRun-Warnings'
+  | 'Idempotency-Key'
+  | 'Last-Event-ID'
+  | 'Server-Timing'
+  | 'Link'
+  | 'X-Next-Cursor'
+  | 'Location'
+  | 'Set-Cookie';
 
 export interface AnswerOffer {
   readonly description: string;

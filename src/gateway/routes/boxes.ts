@@ -21,16 +21,17 @@ import { acceptsStream, encodeNotice, type StreamParts } from '../live/sse.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { claimOf } from '../http/idempotency-header.ts';
 import { timingNotice, withServerTiming } from '../live/server-timing.ts';
-import { BoxesQuery, createParse, createParseQuery, RemoveQuery } from '../http/validation.ts';
+import { createBodyParse } from '../http/body.ts';
+import { BoxesQuery, createParseQuery, RemoveQuery } from '../http/validation.ts';
 
 interface BoxPath {
   Params: { box: string };
 }
 
-const parseCreate = createParse(CreateBoxBody);
-const parseGc = createParse(GcBody);
-const parseStop = createParse(StopBody);
-const parseUpdate = createParse(UpdateBoxBody);
+const parseCreate = createBodyParse(CreateBoxBody);
+const parseGc = createBodyParse(GcBody, 'optional');
+const parseStop = createBodyParse(StopBody, 'optional');
+const parseUpdate = createBodyParse(UpdateBoxBody);
 const parseBoxesQuery = createParseQuery(BoxesQuery);
 const parseRemoveQuery = createParseQuery(RemoveQuery);
 
@@ -38,7 +39,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const { supervisor, rows, answers, lists } = parts;
   const create = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const stopwatch = createStopwatch();
-    const params = await stopwatch.time('validate', async () => createParams(request));
+    const params = await stopwatch.time('validate', async () => createParams(request, reply));
     if (acceptsStream(request)) return streamCreate(parts, { params, stopwatch }, request, reply);
     faultPoint('gateway.create.validated');
     const work = stopwatch.time('supervisor', () => supervisor.request('createBox', params, { requestId: request.id }));
@@ -73,7 +74,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
     if (action === 'start' || action === 'restart') {
       const stopwatch = createStopwatch();
       const options = { requestId: request.id };
-      const grace = action === 'restart' ? graceOf(parseStop(request.body ?? {})) : {};
+      const grace = action === 'restart' ? graceOf(parseStop(request, reply)) : {};
       const started = stopwatch.time('supervisor', () =>
         action === 'start'
           ? supervisor.request('startBox', { box: key }, options)
@@ -84,7 +85,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
       return withServerTiming(reply, stopwatch.times, box);
     }
     if (action === 'stop') {
-      const grace = graceOf(parseStop(request.body ?? {}));
+      const grace = graceOf(parseStop(request, reply));
       const options = { requestId: request.id };
       const box = await whileProcessing(reply, supervisor.request('stopBox', { box: key, ...grace }, options));
       faultPoint('gateway.stop.answering');
@@ -94,7 +95,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
 
   app.patch<BoxPath>('/v1/boxes/:box', async (request, reply): Promise<Box> => {
-    const body = parseUpdate(request.body);
+    const body = parseUpdate(request, reply);
     checkName(body.name);
     const options = { requestId: request.id };
     const params = { box: keyOf(request.params.box), body };
@@ -115,7 +116,7 @@ export function addBoxRoutes(app: FastifyInstance, parts: GatewayParts): void {
   });
 
   app.post('/v1/gc', async (request, reply) => {
-    const { older_than: olderThanS } = parseGc(request.body ?? {});
+    const { older_than: olderThanS } = parseGc(request, reply);
     return whileProcessing(reply, supervisor.request('collectGarbage', { olderThanS }, { requestId: request.id }));
   });
 }
@@ -126,8 +127,8 @@ function graceOf({ grace_s: graceS }: StopBody): { graceMs?: number } {
 
 type CreateParams = ParamsOf<SupervisorContract, 'createBox'>;
 
-function createParams(request: FastifyRequest): CreateParams {
-  const body: CreateBoxBody = parseCreate(request.body);
+function createParams(request: FastifyRequest, reply: FastifyReply): CreateParams {
+  const body: CreateBoxBody = parseCreate(request, reply);
   checkName(body.name);
   const claim = claimOf(request, 'create', body);
   return { body: withCleanEnvironment(body), ephemeral: false, ...(claim === undefined ? {} : { claim }) };

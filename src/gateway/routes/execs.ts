@@ -18,7 +18,8 @@ import { encodeEvents, encodeNotice, eventStreamType, type SseEncoding, type Str
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { claimOf } from '../http/idempotency-header.ts';
 import { withServerTiming } from '../live/server-timing.ts';
-import { createParse, createParseQuery, EventsQuery, ExecQuery, ExecsQuery } from '../http/validation.ts';
+import { createBodyParse } from '../http/body.ts';
+import { createParseQuery, EventsQuery, ExecQuery, ExecsQuery } from '../http/validation.ts';
 import { signalNumber } from '../http/signal-number.ts';
 import { findExec, raiseNoBox, raiseNoExec, type ExecName } from '../reads/found-rows.ts';
 import { answerWithEvents, sendBatches } from '../live/event-answer.ts';
@@ -27,8 +28,8 @@ interface ExecPath {
   Params: { box: string; exec: string };
 }
 
-const parseExec = createParse(ExecBody);
-const parseSignal = createParse(SignalBody);
+const parseExec = createBodyParse(ExecBody);
+const parseSignal = createBodyParse(SignalBody);
 const parseEventsQuery = createParseQuery(EventsQuery);
 const parseExecsQuery = createParseQuery(ExecsQuery);
 const parseExecQuery = createParseQuery(ExecQuery);
@@ -38,7 +39,7 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
 
   app.post<{ Params: { box: string } }>('/v1/boxes/:box/exec', async (request, reply) => {
     const stopwatch = createStopwatch();
-    const execPart = await stopwatch.time('validate', async () => execParams(request));
+    const execPart = await stopwatch.time('validate', async () => execParams(request, reply));
     const params = { box: keyOf(request.params.box), ...execPart };
     const work = stopwatch.time('supervisor', () => supervisor.request('startExec', params, { requestId: request.id }));
     const exec = await whileProcessing(reply, work);
@@ -75,7 +76,7 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
     const { key, action } = parseTarget(request.params.exec);
     const params = { box: keyOf(request.params.box), execId: key };
     if (action === 'signal') {
-      const signal = signalNumber(parseSignal(request.body).signal);
+      const signal = signalNumber(parseSignal(request, reply).signal);
       return whileProcessing(reply, supervisor.request('signalExec', { ...params, signal }, { requestId: request.id }));
     }
     if (action !== 'cancel') throw unknownAction(action, ['cancel', 'signal']);
@@ -98,8 +99,8 @@ export function addExecRoutes(app: FastifyInstance, parts: GatewayParts): void {
 
 type StartExecParams = Omit<ParamsOf<SupervisorContract, 'startExec'>, 'box'>;
 
-function execParams(request: FastifyRequest): StartExecParams {
-  const body = parseExec(request.body);
+function execParams(request: FastifyRequest, reply: FastifyReply): StartExecParams {
+  const body = parseExec(request, reply);
   const problem = typeof body.user === 'string' ? userProblem(body.user) : null;
   if (problem !== null) {
     throw new BoxRunError('VALIDATION_ERROR', `'user' ${problem}`, {

@@ -13,14 +13,14 @@ import { readUpload } from '../http/multipart.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createSpools } from '../http/spools.ts';
 import { keyOf } from '../http/target.ts';
-import { createParse } from '../http/validation.ts';
+import { createBodyParse } from '../http/body.ts';
 import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../live/worker-stream.ts';
 
 interface BoxPath {
   Params: { box: string };
 }
 
-const parseDownload = createParse(DownloadBody);
+const parseDownload = createBodyParse(DownloadBody);
 
 export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
   const spools = createSpools(parts.config.stateDir, parts.config.caps.freeDiskMb);
@@ -54,7 +54,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
   });
 
   app.post<BoxPath>('/v1/boxes/:box/files/download', async (request, reply) => {
-    const { path } = parseDownload(request.body);
+    const { path } = parseDownload(request, reply);
     const box = keyOf(request.params.box);
     const operation = { kind: 'download', path } as const;
     takePlace(parts, reply);

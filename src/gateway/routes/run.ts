@@ -16,9 +16,10 @@ import { keptAnswer, runOutput, sendOutput, type RunOutput } from '../runs/run-o
 import { claimOf } from '../http/idempotency-header.ts';
 import { answerWithEvents } from '../live/event-answer.ts';
 import { acceptsStream, encodeEvents, encodeNotice, type SseEncoding } from '../live/sse.ts';
-import { createParse, createParseQuery, RunQuery } from '../http/validation.ts';
+import { createBodyParse } from '../http/body.ts';
+import { createParseQuery, RunQuery } from '../http/validation.ts';
 
-const parseRun = createParse(RunBody);
+const parseRun = createBodyParse(RunBody);
 const parseRunQuery = createParseQuery(RunQuery);
 
 interface RunInput {
@@ -34,7 +35,7 @@ export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
   const pool = createOutputPool(limits.runsOutputBytesMax);
   app.post('/v1/run', async (request, reply) => {
     const { encoding = 'text' } = parseRunQuery(request.query);
-    const parsed = parseRun(request.body);
+    const parsed = parseRun(request, reply);
     const claim = claimOf(request, 'run', parsed);
     const body = withCleanEnvironment(parsed);
     const gone = whenGone(reply, parts.closing);

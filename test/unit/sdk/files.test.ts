@@ -69,7 +69,7 @@ it('streams an upload while its source is read', async () => {
   await client.upload('web', slow(), '/root/file');
 });
 
-it('fails with the error of its source', async () => {
+it('fails with an error of the catalogue when the local file cannot be read', async () => {
   const client = await serve((request, response) => {
     void bodyOf(request).then(
       () => response.end('{}'),
@@ -77,7 +77,8 @@ it('fails with the error of its source', async () => {
     );
   });
   await expect(client.upload('web', join(temporaryDirectory(), 'missing'), '/root/file')).rejects.toMatchObject({
-    code: 'ENOENT',
+    code: 'VALIDATION_ERROR',
+    cause: { code: 'ENOENT' },
   });
 });
 
