@@ -58,7 +58,7 @@ it('OPTIONS and 405 list the methods of a path in Allow', async () => {
       allow,
       '',
     ]);
-    for (const method of ['PUT', 'PATCH', 'TRACE']) {
+    for (const method of ['PUT', 'PATCH', 'TRACE'].filter((name) => !allow.includes(name))) {
       const refused = await server.call({ method, path });
       expect([refused.status, refused.json.code]).toEqual([405, 'METHOD_NOT_ALLOWED']);
       expect(refused.headers.allow?.split(', ').sort().join(', ')).toBe(allow);
