@@ -74,7 +74,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 fi
 
-if [ ! -e dist/cli.cjs ] || [ -n "$(find src scripts/build.mjs package-lock.json -newer dist/cli.js -print -quit)" ]; then
+if [ ! -e dist/cli.cjs ] || [ -n "$(find src scripts/build.mjs package-lock.json -newer dist/cli.cjs -print -quit)" ]; then
   say "building ..."
   npm run --silent build >&2
 fi
