@@ -22,8 +22,12 @@ export async function printEvents(
 ): Promise<number> {
   const { signal } = interrupt;
   try {
-    const after = tailLines === null ? undefined : await printTail(client, exec, tailLines, signal);
-    if (after !== undefined && !follow) return 0;
+    let after: number | undefined;
+    if (tailLines !== null) {
+      const { last, isOver } = await printTail(client, exec, tailLines, signal);
+      if (isOver || !follow) return 0;
+      after = last;
+    }
     for await (const event of client.execEvents(exec, { follow, signal, after })) {
       if (json) await passOn(process.stdout, Buffer.from(`${JSON.stringify(jsonOf(event))}\n`), signal);
       else if (event.type === 'log')
@@ -37,15 +41,24 @@ export async function printEvents(
 
 /**
  * Prints the last lines of the output that exists now. It keeps no more of the output than these lines.
- * @returns the number of the last event, for the events that follow
+ * @returns the number of the last event, for the events that follow, and whether the command has ended
  */
-async function printTail(client: BoxRunClient, exec: Exec, lines: number, signal: AbortSignal): Promise<number> {
+async function printTail(
+  client: BoxRunClient,
+  exec: Exec,
+  lines: number,
+  signal: AbortSignal,
+): Promise<{ readonly last: number; readonly isOver: boolean }> {
   let kept: { readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array; readonly newlines: number }[] = [];
   let newlines = 0;
   let last = -1;
+  let isOver = false;
   for await (const event of client.execEvents(exec, { follow: false, signal })) {
     last = event.seq;
-    if (event.type === 'exit') continue;
+    if (event.type === 'exit') {
+      isOver = true;
+      continue;
+    }
     const count = newlinesIn(event.bytes);
     kept.push({ stream: event.stream, bytes: event.bytes, newlines: count });
     newlines += count;
@@ -61,7 +74,7 @@ async function printTail(client: BoxRunClient, exec: Exec, lines: number, signal
     const rest = bytes.subarray(from);
     if (rest.length > 0) await passOn(stream === 'stdout' ? process.stdout : process.stderr, rest, signal);
   }
-  return last;
+  return { last, isOver };
 }
 
 const newline = 10;
