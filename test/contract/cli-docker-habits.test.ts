@@ -1,5 +1,5 @@
-// Command lines that users of docker type, and what boxrun does: it does the same, or it fails with a hint. The table in
-// docs/cli.md says the same in words.
+// Command lines that users of docker type, and what boxrun does: it does the same, or it fails with a hint.
+// The table in docs/cli.md says the same in words.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

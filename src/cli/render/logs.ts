@@ -1,6 +1,7 @@
 // Prints the output events of one command, from the first one.
 // It only reads: an interrupt ends the printing, never the command.
 import type { Exec, BoxRunClient, ExecEvent } from '../../sdk/index.ts';
+import { limits } from '../../shared/limits.ts';
 import type { Interrupt } from '../interrupt.ts';
 import { passOn } from './command-output.ts';
 
@@ -51,6 +52,7 @@ async function printTail(
 ): Promise<{ readonly last: number; readonly isOver: boolean }> {
   let kept: { readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array; readonly newlines: number }[] = [];
   let newlines = 0;
+  let size = 0;
   let last = -1;
   let isOver = false;
   for await (const event of client.execEvents(exec, { follow: false, signal })) {
@@ -62,8 +64,13 @@ async function printTail(
     const count = newlinesIn(event.bytes);
     kept.push({ stream: event.stream, bytes: event.bytes, newlines: count });
     newlines += count;
+    size += event.bytes.length;
     // One newline more than wanted: the last one may end the output.
-    while (kept.length > 1 && newlines - (kept[0]?.newlines ?? 0) > lines) newlines -= kept.shift()?.newlines ?? 0;
+    while (kept.length > 1 && (newlines - (kept[0]?.newlines ?? 0) > lines || size > limits.tailBytesMax)) {
+      const oldest = kept.shift();
+      newlines -= oldest?.newlines ?? 0;
+      size -= oldest?.bytes.length ?? 0;
+    }
   }
   const endsWithNewline = kept.at(-1)?.bytes.at(-1) === newline;
   let surplus = newlines + (endsWithNewline ? 0 : 1) - lines;
