@@ -185,11 +185,24 @@ it('a box of a run is removed, and the box of a detached run stays', async () =>
   expect(await names('running')).toEqual(['db', 'stays', 'web']);
 });
 
+it('an interrupt while a run creates its own box leaves no box', async () => {
+  // The box is in the list from the beginning of its create, so the signal comes during the create or soon after it.
+  const line = [
+    `boxrun run -i --name soon ${size} base cat </dev/zero >/dev/null & run=$!`,
+    'until boxrun ps | grep -q soon; do kill -0 $run || exit 9; done',
+    'kill -INT $run; wait $run; echo $?',
+  ].join('\n');
+  const { stdout } = await shell(line);
+  expect(stdout).toBe('130\n');
+  expect(await names()).toEqual(['db', 'web']);
+});
+
 it('the beginning of an id means its box or command, if it is the beginning of one id only', async () => {
   const { id } = await server.client.getBox('web');
   expect((await shell(`boxrun exec ${id.slice(0, 12)} echo found`)).stdout).toBe('found\n');
   const [exec] = await server.client.listExecs('web');
-  expect((await shell(`boxrun logs ${id.slice(4, 12)} ${exec?.id.slice(0, 13) ?? ''}`)).stdout).toBe('found\n');
+  expect((await shell(`boxrun logs ${id.slice(0, 12)} ${exec?.id.slice(0, 13) ?? ''}`)).stdout).toBe('found\n');
+  expect((await shell(`boxrun cp ${id.slice(0, 12)}:/etc/passwd - | head -n 1`)).stdout).toMatch(/^root:/);
   expect((await shell('boxrun rm -f box_')).stderr).toContain('[BOX_NOT_FOUND]');
   expect(await names()).toEqual(['db', 'web']);
 });
