@@ -410,6 +410,10 @@ export const limits = {
   otherServerMs: 5_000,
   /** Boxes that one command stops, starts or removes at the same time. The others wait. */
   cliBoxesAtOnce: 8,
+  /** Bytes of the lines that `logs --tail` keeps. With more, it prints fewer lines. */
+  tailBytesMax: 64 * 1024 * 1024,
+  /** Bytes of a file of variables (--env-file). A longer one is a mistake, and is refused. */
+  envFileBytesMax: 1024 * 1024,
   /** Milliseconds without output. Then a command says what it waits for. */
   waitNoticeMs: 300,
   /** Milliseconds for systemd to start, stop or restart the service. Then the command fails. */

@@ -89,11 +89,17 @@ export async function examine(config: Config, report: Report, fresh = false): Pr
   }
   reportKvm(report);
   await reportServiceGroup(config, report);
-  const { probeDriver } = await import('../heavy.ts');
+  const [{ probeDriver }, { createWaitNotice }] = await Promise.all([
+    import('../heavy.ts'),
+    import('../render/waiting.ts'),
+  ]);
   let chosenWorks = false;
   for (const driver of drivers) {
     const chosen = driver === config.driver;
-    const { ok, problems, isKept } = await probeDriver({ ...config, driver }, { fresh });
+    const notice = createWaitNotice(`trying the driver ${driver}, which may take 20 s`);
+    const { ok, problems, isKept } = await probeDriver({ ...config, driver }, { fresh }).finally(() => {
+      notice.end();
+    });
     if (chosen) chosenWorks = ok;
     const verdict = `${ok ? 'works' : 'does not work here'}${isKept ? ' (stored result; `boxrun doctor --fresh` tries again)' : ''}`;
     report(ok ? true : chosen ? false : null, `driver ${driver}${chosen ? ' (chosen)' : ''}: ${verdict}`, problems);

@@ -30,7 +30,12 @@ export const copyCommand = defineCommand({
       const interrupt = interrupts.catch();
       try {
         const { runCopy } = await import('../copy/copy.ts');
-        for (const copy of copies) await runCopy(client, copy, { isQuiet: quiet, signal: interrupt.signal });
+        const { withBox } = await import('../server/id-prefixes.ts');
+        for (const copy of copies) {
+          await withBox(client, copy.remote.box, (box) =>
+            runCopy(client, { ...copy, remote: { ...copy.remote, box } }, { isQuiet: quiet, signal: interrupt.signal }),
+          );
+        }
         return 0;
       } catch (error) {
         if (!interrupt.signal.aborted) throw error;

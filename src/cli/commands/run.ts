@@ -45,7 +45,7 @@ export const runCommand = defineCommand({
       ...(values.name === undefined ? {} : { name: values.name }),
       ...(values.label.length === 0 ? {} : { labels: parseAssignments('label', values.label) }),
     };
-    if (values.detach) return context.withClient((client) => runDetached(client, box, exec, values.json));
+    if (values.detach) return context.withClient((client) => runDetached(client, box, exec, values.json, context));
     const { tty, workdir, user, name, label } = values;
     const needsOwnBox =
       exec.isFed || tty || workdir !== undefined || user !== undefined || name !== undefined || label.length > 0;
@@ -90,8 +90,10 @@ async function runHere(
   { interrupts }: CommandContext,
 ): Promise<number> {
   const { runExec } = await import('../terminal/exec-start.ts');
-  const { createWithProgress } = await import('../render/waiting.ts');
-  const box = await createWithProgress(client, input);
+  const { createOwnBox } = await import('../terminal/own-box.ts');
+  const created = await createOwnBox(client, input, interrupts);
+  if ('exitCode' in created) return created.exitCode;
+  const { box } = created;
   let isKept = false;
   try {
     const { exitCode, isDetached } = await runExec(client, exec, interrupts, () => client.startExec(box.id, exec.body));
@@ -108,9 +110,12 @@ async function runDetached(
   input: CreateBoxInput,
   { body }: ExecStart,
   json: boolean,
+  { interrupts }: CommandContext,
 ): Promise<number> {
-  const { createWithProgress } = await import('../render/waiting.ts');
-  const box = await createWithProgress(client, input);
+  const { createOwnBox } = await import('../terminal/own-box.ts');
+  const created = await createOwnBox(client, input, interrupts);
+  if ('exitCode' in created) return created.exitCode;
+  const { box } = created;
   try {
     const exec = await client.startExec(box.id, body);
     if (json) printJson({ box: box.id, exec: exec.id });

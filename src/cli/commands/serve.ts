@@ -131,7 +131,11 @@ export const serveCommand = defineCommand({
 async function serve(config: Config, token: string | null, notifySocket: string | null): Promise<number> {
   makeStateDirectories(config.stateDir);
   const { probeDriver, runKeeper, tellReady } = await import('../heavy.ts');
-  const probe = await probeDriver(config);
+  const { createWaitNotice } = await import('../render/waiting.ts');
+  const notice = createWaitNotice(`trying the driver ${config.driver}, which may take 20 s`);
+  const probe = await probeDriver(config).finally(() => {
+    notice.end();
+  });
   if (!probe.ok) {
     const retryHint = probe.isKept ? '`boxrun doctor --fresh` tries it again; ' : '';
     throw new BoxRunError(

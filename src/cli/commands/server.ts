@@ -28,14 +28,21 @@ const statusCommand = defineCommand({
     const address = describeAddress();
     const { logsDir } = statePaths(stateDir);
     if (json) {
-      printJson({ answers: isUp, address, keeper_pid: keeper, workers, state_dir: stateDir, logs_dir: logsDir });
+      printJson({
+        answers: isUp,
+        address,
+        keeper_pid: keeper,
+        workers,
+        processes: processes.map(({ pid, role }) => ({ pid, role })),
+        state_dir: stateDir,
+        logs_dir: logsDir,
+      });
       return isUp ? 0 : 1;
     }
     const rows = [
       ['server', isUp ? 'answers' : 'does not answer'],
       ['address', address],
-      ['keeper', keeper === null ? '-' : `process ${keeper}`],
-      ['workers', String(workers)],
+      ...['keeper', 'supervisor', 'gateway', 'writer', 'worker'].map((role) => [role, pidsOf(processes, role)]),
       ['state', stateDir],
       ['logs', logsDir],
     ];
@@ -43,6 +50,12 @@ const statusCommand = defineCommand({
     return isUp ? 0 : 1;
   },
 });
+
+/** The ids of the processes with this role; `-` if there is none. */
+function pidsOf(processes: readonly { readonly pid: number; readonly role: string }[], role: string): string {
+  const pids = processes.filter((each) => each.role === role).map(({ pid }) => pid);
+  return pids.length === 0 ? '-' : pids.join(' ');
+}
 
 const stopBoxesOption = { type: 'flag', describe: 'stop the running boxes first; without it they run on' } as const;
 

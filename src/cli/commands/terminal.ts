@@ -60,8 +60,10 @@ export const shellCommand = defineCommand({
       ...(values.name === undefined ? {} : { name: values.name }),
     };
     return withClient(async (client) => {
-      const { createWithProgress } = await import('../render/waiting.ts');
-      const box = await createWithProgress(client, input);
+      const { createOwnBox } = await import('../terminal/own-box.ts');
+      const created = await createOwnBox(client, input, interrupts);
+      if ('exitCode' in created) return created.exitCode;
+      const { box } = created;
       let isKept = values.keep;
       try {
         const { exitCode, isDetached } = await openHere(

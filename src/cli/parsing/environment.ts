@@ -1,11 +1,9 @@
 // Variables for a box: -e KEY=VALUE, -e KEY (its value comes from the environment of boxrun), and --env-file.
 // A variable that is not set here is left out, as other programs do.
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { errorText } from '../../shared/errors.ts';
+import { limits } from '../../shared/limits.ts';
 import { UsageError } from './options.ts';
-
-/** No longer file is read. A file of variables is small; a longer one is a mistake. */
-const fileBytesMax = 1024 * 1024;
 
 /**
  * The variables of the files, then those of the texts. If a key occurs twice, the last value counts.
@@ -33,11 +31,12 @@ function pairOf(where: string, text: string): readonly [string, string] | null {
 function linesOf(file: string): string[] {
   let text: string;
   try {
+    if (statSync(file).size > limits.envFileBytesMax)
+      throw new Error(`it is longer than ${limits.envFileBytesMax} bytes`);
     text = readFileSync(file, 'utf8');
   } catch (error) {
     throw new UsageError(`--env-file ${file} cannot be read: ${errorText(error)}`);
   }
-  if (text.length > fileBytesMax) throw new UsageError(`--env-file ${file} is longer than ${fileBytesMax} bytes`);
   return text
     .split(/\r?\n/)
     .map((line) => line.trimStart())

@@ -2,7 +2,7 @@
 // Both have the same ones, so that a user learns them once.
 import { detachKeysOption, envOptions } from './box-options.ts';
 
-export const timeoutOption = { type: 'text', describe: 'kill the command after this time, in seconds' } as const;
+const timeoutOption = { type: 'text', describe: 'kill the command after this time, in seconds' } as const;
 
 export const execOptions = {
   interactive: { type: 'flag', alias: 'i', describe: 'pass standard input on to the command' },

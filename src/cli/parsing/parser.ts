@@ -126,8 +126,8 @@ function withDashes(values: Record<string, unknown>): Record<string, unknown> {
 }
 
 /**
- * Values of the flags, lists and repeated arguments that the command line does not contain. They are not given to yargs as defaults,
- * because yargs would then show them in the help.
+ * Values of the flags, lists and repeated arguments that the command line does not contain. They are not given to yargs
+ * as defaults, because yargs would then show them in the help.
  */
 function absentValues({ options = {}, positionals = {} }: CommandSpec): Record<string, unknown> {
   const values: Record<string, unknown> = {};

@@ -1,6 +1,7 @@
 // Prints the output events of one command, from the first one.
 // It only reads: an interrupt ends the printing, never the command.
 import type { Exec, BoxRunClient, ExecEvent } from '../../sdk/index.ts';
+import { limits } from '../../shared/limits.ts';
 import type { Interrupt } from '../interrupt.ts';
 import { passOn } from './command-output.ts';
 
@@ -22,8 +23,12 @@ export async function printEvents(
 ): Promise<number> {
   const { signal } = interrupt;
   try {
-    const after = tailLines === null ? undefined : await printTail(client, exec, tailLines, signal);
-    if (after !== undefined && !follow) return 0;
+    let after: number | undefined;
+    if (tailLines !== null) {
+      const { last, isOver } = await printTail(client, exec, tailLines, signal);
+      if (isOver || !follow) return 0;
+      after = last;
+    }
     for await (const event of client.execEvents(exec, { follow, signal, after })) {
       if (json) await passOn(process.stdout, Buffer.from(`${JSON.stringify(jsonOf(event))}\n`), signal);
       else if (event.type === 'log')
@@ -37,20 +42,35 @@ export async function printEvents(
 
 /**
  * Prints the last lines of the output that exists now. It keeps no more of the output than these lines.
- * @returns the number of the last event, for the events that follow
+ * @returns the number of the last event, for the events that follow, and whether the command has ended
  */
-async function printTail(client: BoxRunClient, exec: Exec, lines: number, signal: AbortSignal): Promise<number> {
+async function printTail(
+  client: BoxRunClient,
+  exec: Exec,
+  lines: number,
+  signal: AbortSignal,
+): Promise<{ readonly last: number; readonly isOver: boolean }> {
   let kept: { readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array; readonly newlines: number }[] = [];
   let newlines = 0;
+  let size = 0;
   let last = -1;
+  let isOver = false;
   for await (const event of client.execEvents(exec, { follow: false, signal })) {
     last = event.seq;
-    if (event.type === 'exit') continue;
+    if (event.type === 'exit') {
+      isOver = true;
+      continue;
+    }
     const count = newlinesIn(event.bytes);
     kept.push({ stream: event.stream, bytes: event.bytes, newlines: count });
     newlines += count;
+    size += event.bytes.length;
     // One newline more than wanted: the last one may end the output.
-    while (kept.length > 1 && newlines - (kept[0]?.newlines ?? 0) > lines) newlines -= kept.shift()?.newlines ?? 0;
+    while (kept.length > 1 && (newlines - (kept[0]?.newlines ?? 0) > lines || size > limits.tailBytesMax)) {
+      const oldest = kept.shift();
+      newlines -= oldest?.newlines ?? 0;
+      size -= oldest?.bytes.length ?? 0;
+    }
   }
   const endsWithNewline = kept.at(-1)?.bytes.at(-1) === newline;
   let surplus = newlines + (endsWithNewline ? 0 : 1) - lines;
@@ -61,7 +81,7 @@ async function printTail(client: BoxRunClient, exec: Exec, lines: number, signal
     const rest = bytes.subarray(from);
     if (rest.length > 0) await passOn(stream === 'stdout' ? process.stdout : process.stderr, rest, signal);
   }
-  return last;
+  return { last, isOver };
 }
 
 const newline = 10;

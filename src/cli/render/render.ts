@@ -8,13 +8,17 @@ import { colored, isVerbose, widthOf, type Color } from './appearance.ts';
 export function renderError(error: BoxRunError): string {
   const label = colored('Error:', 'red', process.stderr);
   const [hintLabel, hint] = [colored('Hint:', 'yellow', process.stderr), error.hint];
-  return `${label} [${error.code}] ${error.message}\n${hint === undefined ? '' : `${hintLabel} ${hint}\n`}`;
+  // What the program wrote that pulled is of use only to somebody who looks for the cause.
+  const isShort = error.code === 'IMAGE_PULL_FAILED' && !isVerbose();
+  const message = isShort ? (error.message.split('\n', 1)[0] ?? '') : error.message;
+  return `${label} [${error.code}] ${message}\n${hint === undefined ? '' : `${hintLabel} ${hint}\n`}`;
 }
 
 /** Prints any error. --verbose adds where it was thrown. */
 export function printError(error: unknown): void {
   process.stderr.write(renderError(toBoxRunError(error)));
-  if (isVerbose() && error instanceof Error && error.stack !== undefined) process.stderr.write(`${error.stack}\n`);
+  const frames = error instanceof Error ? (error.stack?.match(/^ {4}at .*$/gm) ?? []) : [];
+  if (isVerbose()) process.stderr.write(frames.map((frame) => `${frame}\n`).join(''));
 }
 
 const gap = '  ';

@@ -1,4 +1,5 @@
-// Questions to the user before something is removed. An answer that is not yes means no.
+// Questions to the user before something is removed. They need a terminal.
+// An answer that is not yes means no.
 import { createInterface } from 'node:readline/promises';
 import { UsageError } from '../parsing/options.ts';
 

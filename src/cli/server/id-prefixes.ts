@@ -1,5 +1,5 @@
-// Ids of boxes and commands that the user has shortened. The server knows only whole ids. So a shortened id is looked up
-// in the list of ids, but only after the server has not found it. A name always wins over a shortened id.
+// Ids of boxes and commands that the user has shortened. The server knows only whole ids, so a shortened id is looked
+// up in the list of ids, but only after the server has not found it. A name always wins over a shortened id.
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { BoxRunClient } from '../../sdk/index.ts';
 

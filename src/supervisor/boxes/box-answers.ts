@@ -37,7 +37,7 @@ const ending: Readonly<Partial<Record<BoxState, string>>> = { stopping: 'being s
 
 export function notRunning(row: BoxRow): BoxRunError {
   return new BoxRunError('BOX_NOT_RUNNING', `box ${row.name ?? row.id} is ${ending[row.state] ?? row.status}`, {
-    hint: row.status === 'creating' ? 'wait until it runs' : 'start it first',
+    hint: row.status === 'creating' ? 'wait until it runs' : `boxrun start ${row.name ?? row.id}`,
   });
 }
 

@@ -99,7 +99,7 @@ export function createBoxRegistry(boxesMax: number, firstBlock = 0): BoxRegistry
       }
       if (owner !== undefined && owner !== boxId) {
         throw new BoxRunError('NAME_ALREADY_EXISTS', `a box named '${name}' exists already (${owner})`, {
-          hint: 'remove that box or choose another name',
+          hint: `choose another name, or remove that box: boxrun rm -f ${name}`,
         });
       }
       idByName.set(name, boxId);

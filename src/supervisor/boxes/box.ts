@@ -216,7 +216,7 @@ class OwnedBox implements SupervisedBox {
       const status = publicStatus(row.state);
       if (!force && (status === 'creating' || status === 'running')) {
         throw new BoxRunError('BOX_ALREADY_RUNNING', `box ${row.name ?? row.id} is running`, {
-          hint: 'stop it first, or remove it with force',
+          hint: `boxrun rm -f ${row.name ?? row.id}`,
         });
       }
       await this.#ending.remove(graceMs);

@@ -41,9 +41,19 @@ describe('an error of the engine', () => {
   ])('has a code and a hint for the message: %s', (text, code, hint) => {
     const error = engineError(new Error(text), 'doing it');
     expect(error.code).toBe(code);
-    expect(error.message).toBe(`doing it: ${text}`);
+    if (!text.includes('Failed to pull')) expect(error.message).toBe(`doing it: ${text}`);
     if (hint === null) expect(error.hint).toBeUndefined();
     else expect(error.hint).toMatch(hint);
+  });
+
+  it.each([
+    ['x: manifest unknown', 'no such image'],
+    ['Not authorized: url', 'access denied, or no such image'],
+    ['error sending request for url', 'registry not reachable'],
+    ['something new', 'the image cannot be read'],
+  ])('says in the first line of a failed pull, in a few words, what "%s" means', (text, short) => {
+    const whole = `storage error: Failed to pull image 'x' after trying 1 registry: ${text}`;
+    expect(engineError(new Error(whole), 'pulling x').message).toBe(`pulling x: ${short}\n${whole}`);
   });
 
   it('stays the same if it is from the catalogue', () => {
@@ -59,7 +69,7 @@ describe('an error of the engine', () => {
       "storage error: Failed to pull image 'x' after trying 1 registry:\n  - x: manifest unknown\n  - y: other",
     );
     expect(engineError(list, 'pulling').message).toBe(
-      "pulling: storage error: Failed to pull image 'x' after trying 1 registry: x: manifest unknown",
+      "pulling: no such image\nstorage error: Failed to pull image 'x' after trying 1 registry: x: manifest unknown",
     );
     expect(engineError(new Error('x'.repeat(1000)), 'doing it').message).toHaveLength('doing it: '.length + 501);
   });

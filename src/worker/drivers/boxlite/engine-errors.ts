@@ -1,6 +1,7 @@
 // The meaning of the engine's errors. The engine gives all of them the same code, so the text decides. An error whose
 // text matches no rule becomes a RUNTIME_ERROR with the engine's text. Pure.
 import { BoxRunError, errorText, type ErrorCode } from '../../../shared/errors.ts';
+import { shortReason } from '../../../shared/images/pull-failure.ts';
 
 interface Rule {
   readonly pattern: RegExp;
@@ -50,9 +51,10 @@ export function engineError(error: unknown, doing: string, reason: string | null
   const text = errorText(error);
   const rule = rules.find((candidate) => candidate.pattern.test(text));
   const details = rule?.hint === undefined ? { cause: error } : { cause: error, hint: rule.hint };
+  const short = /Failed to pull image/i.test(text) ? `${shortReason(text)}\n` : '';
   return new BoxRunError(
     rule?.code ?? 'RUNTIME_ERROR',
-    `${doing}: ${headline(text)}${reason === null ? '' : ` (${reason})`}`,
+    `${doing}: ${short}${headline(text)}${reason === null ? '' : ` (${reason})`}`,
     details,
   );
 }

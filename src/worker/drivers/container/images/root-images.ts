@@ -11,6 +11,7 @@ import { findBusybox } from '../../../../shared/images/busybox.ts';
 import { moveInto, temporaryDirectory } from '../../../../shared/images/layouts.ts';
 import { readLayout, type ImageConfig } from '../../../../shared/images/oci-layout.ts';
 import { plainLayout } from '../../../../shared/images/plain-layers.ts';
+import { messageOfLogLine, pullFailure } from '../../../../shared/images/pull-failure.ts';
 import { canonicalReference, encodeName, parseReference } from '../../../../shared/images/reference.ts';
 import type { ImageSource } from '../../../../shared/images/source.ts';
 import { limits } from '../../../../shared/limits.ts';
@@ -258,17 +259,18 @@ async function remember(path: string, value: { reference: string; digest: string
   await rename(temporary, path);
 }
 
-const pullHint =
-  'check the name, the network and the credentials (skopeo login), or import the image with `boxrun images import`';
-
 function asPullFailure(reference: string, error: unknown): unknown {
   if (error instanceof BoxRunError && error.code === 'CANCELED') return error;
   if ((error as Error | null)?.name === 'AbortError')
     return new BoxRunError('CANCELED', `pulling ${reference} was canceled`);
   const reason =
     error instanceof BoxRunError && error.code === 'TIMEOUT' ? 'the registry did not answer in time' : errorText(error);
-  return new BoxRunError('IMAGE_PULL_FAILED', `cannot pull ${reference}: ${reason}`, {
-    cause: error,
-    hint: (error instanceof BoxRunError ? error.hint : undefined) ?? pullHint,
-  });
+  // An error with a hint is about the image or this host, not about the registry.
+  if (error instanceof BoxRunError && error.hint !== undefined) {
+    return new BoxRunError('IMAGE_PULL_FAILED', `cannot pull ${reference}: ${reason}`, {
+      cause: error,
+      hint: error.hint,
+    });
+  }
+  return pullFailure(reference, parseReference(reference).host, messageOfLogLine(reason), error);
 }
