@@ -48,7 +48,7 @@ it('HEAD has the status and type of GET, without a body', async () => {
 it('OPTIONS and 405 list the methods of a path in Allow', async () => {
   for (const [path, allow] of [
     ['/v1/boxes', 'GET, HEAD, OPTIONS, POST'],
-    [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, POST'],
+    [`/v1/boxes/${box}`, 'DELETE, GET, HEAD, OPTIONS, PATCH, POST'],
     ['/v1/run', 'OPTIONS, POST'],
     ['/openapi.json', 'GET, HEAD, OPTIONS'],
   ] as const) {
@@ -58,7 +58,7 @@ it('OPTIONS and 405 list the methods of a path in Allow', async () => {
       allow,
       '',
     ]);
-    for (const method of ['PUT', 'PATCH', 'TRACE']) {
+    for (const method of ['PUT', 'PATCH', 'TRACE'].filter((name) => !allow.includes(name))) {
       const refused = await server.call({ method, path });
       expect([refused.status, refused.json.code]).toEqual([405, 'METHOD_NOT_ALLOWED']);
       expect(refused.headers.allow?.split(', ').sort().join(', ')).toBe(allow);

@@ -30,7 +30,7 @@ it('an unknown path answers 404 NOT_FOUND', async () => {
 it('a wrong method answers 405 with the methods of the path in Allow', async () => {
   for (const [method, path, allow] of [
     ['DELETE', '/v1/boxes', 'HEAD, GET, OPTIONS, POST'],
-    ['PUT', '/v1/boxes/x', 'DELETE, GET, HEAD, OPTIONS, POST'],
+    ['PUT', '/v1/boxes/x', 'DELETE, GET, HEAD, OPTIONS, PATCH, POST'],
     ['GET', '/v1/run', 'OPTIONS, POST'],
     ['POST', '/v1/info', 'GET, HEAD, OPTIONS'],
   ] as const) {
