@@ -36,7 +36,10 @@ interface FileCall {
 const silenceMaxMs = 60_000;
 const encoder = new TextEncoder();
 
-/** @throws VALIDATION_ERROR when a local file cannot be read; errors of other sources, unchanged; errors of the server and the connection */
+/**
+ * @throws VALIDATION_ERROR when a local file cannot be read; errors of other sources, unchanged; errors of the server
+ * and the connection
+ */
 export async function uploadFile(
   transport: Transport,
   source: UploadSource,

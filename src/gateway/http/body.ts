@@ -7,8 +7,8 @@ import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { createParse, fieldNames, unknownFields } from './validation.ts';
 
-export const warningsHeader = 'X-BoxRun-Warnings';
-export const strictPreference = 'handling=strict';
+const warningsHeader = 'X-BoxRun-Warnings';
+const strictPreference = 'handling=strict';
 
 type ReadBody<S extends TSchema> = (request: FastifyRequest, reply: FastifyReply) => Static<S>;
 

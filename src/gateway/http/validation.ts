@@ -1,6 +1,6 @@
-// Checks bodies and queries against the public schemas. It fills in defaults and removes unknown fields; body.ts
-// says what the client hears of them. It never converts the types of a body: "2" is not a number. The error message names the
-// field.
+// Checks bodies and queries against the public schemas. It fills in defaults and removes unknown fields; body.ts says
+// what the client hears of them. It never converts the types of a body: "2" is not a number. The error message names
+// the field.
 import { Type, type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { boxStatuses, graceS } from '../../shared/api.ts';

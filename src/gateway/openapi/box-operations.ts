@@ -1,5 +1,5 @@
-// The operations of the API for boxes: create, list, read, change, start, stop, remove. They use the same schemas as the
-// validation.
+// The operations of the API for boxes: create, list, read, change, start, stop, remove. They use the same schemas as
+// the validation.
 import { Type } from 'typebox';
 import { Box, BoxStats, CreateBoxBody, GcBody, GcResult, StopBody, UpdateBoxBody } from '../../shared/api.ts';
 import { BoxesQuery, RemoveQuery } from '../http/validation.ts';

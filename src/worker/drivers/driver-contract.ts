@@ -114,8 +114,8 @@ export interface BoxStats extends BoxMetrics {
 }
 
 /**
- * The worker makes one call at a time. Only `exec`, `metrics`, `stats` and the members of handles may run in parallel, while the
- * box runs. Errors are BoxRunError with a code of the catalogue (for example IMAGE_PULL_FAILED, TIMEOUT,
+ * The worker makes one call at a time. Only `exec`, `metrics`, `stats` and the members of handles may run in parallel,
+ * while the box runs. Errors are BoxRunError with a code of the catalogue (for example IMAGE_PULL_FAILED, TIMEOUT,
  * RUNTIME_ERROR), and with a hint if there is one.
  */
 export interface Driver {

@@ -45,14 +45,22 @@ it('a rename without an answer keeps the new name until the database has the old
   expect(registry.find('old')).toBe(box);
 });
 
-it('a change of state meanwhile is not undone by a rename that fails', async () => {
-  const { box, change, failures } = createBench();
-  const stopping = box.stop(0);
-  failures.set('updateBox', new BoxRunError('RUNTIME_ERROR', 'the disk is full'));
+it('a rename that fails undoes no change of state that was committed meanwhile', async () => {
+  const { box, change, writer } = createBench();
+  const request = writer.request.bind(writer);
+  let refuse: () => void = () => undefined;
+  const refused = new Promise<void>((resolve) => (refuse = resolve));
+  Object.assign(writer, {
+    request: async (method: 'updateBox', params: { boxId: string; change: object }) => {
+      if (!('name' in params.change)) return request(method, params);
+      await refused;
+      throw new BoxRunError('RUNTIME_ERROR', 'the disk is full');
+    },
+  });
   const renaming = change(box, { name: 'new' });
+  renaming.catch(() => undefined);
+  await box.stop(0);
+  refuse();
   await expect(renaming).rejects.toMatchObject({ code: 'RUNTIME_ERROR' });
-  failures.clear();
-  await stopping.catch(() => undefined);
-  expect(['stopped', 'ready', 'stopping']).toContain(box.state);
-  expect(box.row.name).toBe('old');
+  expect([box.state, box.row.status, box.row.name]).toEqual(['stopped', 'stopped', 'old']);
 });
