@@ -15,7 +15,7 @@ export default tseslint.config(
       '@typescript-eslint/unbound-method': 'off',
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
-      'max-lines': ['error', { max: 425 }],
+      'max-lines': ['error', { max: 430 }],
       // The formatter breaks code; this finds comments that are too wide.
       'max-len': [
         'error',

@@ -1,5 +1,5 @@
-// Measures how long a command of `boxrun` takes, against a Node that does nothing. The first calls of a user compile the
-// command line; they do not count.
+// Measures how long a command of `boxrun` takes, against a Node that does nothing. The first calls of a user compile
+// the command line; they do not count.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';

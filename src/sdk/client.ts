@@ -358,8 +358,8 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Ends every open request and terminal with CANCELED, and closes all connections. The shell of a terminal (`attach`) is
-   * killed, as when the terminal is closed. Boxes and commands are not changed.
+   * Ends every open request and terminal with CANCELED, and closes all connections. The shell of a terminal (`attach`)
+   * is killed, as when the terminal is closed. Boxes and commands are not changed.
    */
   async close(): Promise<void> {
     await this.#transport.close();

@@ -45,8 +45,8 @@ it('ten creates that wait for the same pull fail together when it fails, and a l
     for (const { status, json } of await Promise.all(answers))
       expect([status, json.code]).toEqual([400, 'IMAGE_PULL_FAILED']);
     expect(performance.now() - failedAt).toBeLessThan(10_000);
-    // A pull asks by HTTPS and then by HTTP. Ten of them would ask twenty times. A create that reaches its pull after the
-    // failure asks again, which a busy machine shows once or twice.
+    // A pull asks by HTTPS and then by HTTP. Ten of them would ask twenty times. A create that reaches its pull after
+    // the failure asks again, which a busy machine shows once or twice.
     expect(asked.times).toBeLessThan(10);
 
     const before = asked.times;

@@ -9,7 +9,7 @@ import { readFiles, root, type SourceFile } from './sources.ts';
 const sources = readFiles('src', '.ts', '.tsx');
 const fixture = (path: string, text = ''): SourceFile => ({ path, text });
 
-const linesMax = 425;
+const linesMax = 430;
 const openingLines = { least: 2, most: 6 };
 
 function lengthProblems(files: readonly SourceFile[]): string[] {

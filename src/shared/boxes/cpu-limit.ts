@@ -1,5 +1,5 @@
-// The rule for `cpu_limit`, the ceiling on the CPUs that a box uses. The supervisor checks it before anything of the box
-// is made, so a driver that cannot enforce a limit never gets one.
+// The rule for `cpu_limit`, the ceiling on the CPUs that a box uses. The supervisor checks it before anything of the
+// box is made, so a driver that cannot enforce a limit never gets one.
 import { BoxRunError } from '../errors.ts';
 
 interface CpuRequest {
