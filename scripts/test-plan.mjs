@@ -71,15 +71,14 @@ export function planOf(only) {
   });
   const waits = vitest('waits', ['crash'], { files: waitingFiles });
   const frames = vitest('frames', ['browser'], { files: [framesFile] });
-  const checks = [
-    types('types', '.'),
-    types('page types', 'src/ui'),
-    types('browser types', 'test/browser'),
-    vitest('unit'),
-    vitest('style'),
-    lint,
+  const wanted = (steps) => steps.filter(({ name }) => isWanted(name));
+  const checks = [types('types', '.'), types('page types', 'src/ui'), types('browser types', 'test/browser')];
+  const beside = [
+    // The three rows end at about the same time.
+    wanted([vm, lint]),
+    [...(wantedProjects.includes('crash') ? [waits] : []), ...wanted([vitest('unit')])],
+    [...wanted([...checks, vitest('style')]), ...(wantedProjects.length === 0 ? [] : [servers])],
   ];
-  const rest = [...checks.filter(({ name }) => isWanted(name)), ...(wantedProjects.length === 0 ? [] : [servers])];
   const alone = [...(wantedProjects.includes('browser') ? [frames] : []), ...(isWanted('bench') ? [bench] : [])];
-  return { beside: [isWanted('vm') ? [vm] : [], wantedProjects.includes('crash') ? [waits] : [], rest], alone };
+  return { beside, alone };
 }
