@@ -119,8 +119,13 @@ function tail(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => v
   return () => text;
 }
 
-/** Sends a signal. It does nothing if the process has already ended. */
+/**
+ * Sends a signal. It does nothing if the process has already ended. It never signals the caller's own group, or every
+ * process: kill(2) takes 0 and -1 for these, and a list of the kernel (cgroup.procs) can have 0 for a process that is
+ * just ending.
+ */
 export function killQuietly(pid: number, signal: NodeJS.Signals | number): void {
+  if (pid === 0 || pid === -1) return;
   try {
     process.kill(pid, signal);
   } catch {

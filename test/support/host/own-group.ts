@@ -59,7 +59,10 @@ export function makeGroup(): OwnGroup {
 }
 
 function pidsBelow(directory: string): number[] {
-  const own = readFileSync(join(directory, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number);
+  const own = readFileSync(join(directory, 'cgroup.procs'), 'utf8')
+    .split('\n')
+    .map(Number)
+    .filter((pid) => pid > 0);
   const below = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   return [...own, ...below.flatMap(({ name }) => pidsBelow(join(directory, name)))];
 }

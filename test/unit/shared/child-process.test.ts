@@ -182,6 +182,23 @@ describe('the identity of a process', () => {
 });
 
 describe('the kill of a process', () => {
+  it('never reaches the group of the caller, for which kill(2) takes 0', async () => {
+    let signals = 0;
+    const count = () => {
+      signals += 1;
+    };
+    process.on('SIGURG', count);
+    onTestFinished(() => {
+      process.off('SIGURG', count);
+    });
+    killQuietly(0, 'SIGURG');
+    // The kernel delivers signals with a lower number first, so this one comes after the other.
+    const later = once(process, 'SIGWINCH');
+    process.kill(process.pid, 'SIGWINCH');
+    await later;
+    expect(signals).toBe(0);
+  });
+
   it('ends when the process has ended', async () => {
     const identity = await processIdentity(sleeper());
     if (identity === null) throw new Error('no sleeper');

@@ -170,8 +170,8 @@ function pidsIn(dir: string): number[] {
   try {
     return readFileSync(join(dir, 'cgroup.procs'), 'utf8')
       .split('\n')
-      .filter((line) => line !== '')
-      .map(Number);
+      .map(Number)
+      .filter((pid) => pid > 0); // A process that is just ending can be listed as 0.
   } catch {
     return [];
   }
