@@ -101,7 +101,7 @@ async function* localFile(path: string, files: LocalFiles): AsyncGenerator<Uint8
     yield* files.read(path);
   } catch (error) {
     throw new BoxRunError('VALIDATION_ERROR', `the local file cannot be read: ${errorText(error)}`, {
-      hint: 'a string is the path of a local file; to upload text, give its bytes: upload(Buffer.from(text), path)',
+      hint: 'a string is the path of a local file; to upload text, give its bytes: upload(new TextEncoder().encode(text), path)',
       cause: error,
     });
   }
