@@ -18,10 +18,14 @@ process.once('exit', () => {
   rmSync(seed, { recursive: true, force: true });
 });
 
+/** `npm run test:long` runs the files `*.long.test.ts`, and nothing else runs them. */
+const isLongRun = process.env['BOXRUN_TEST_LONG'] !== undefined;
+
 const project = (name: string, options: { testTimeoutMs: number; parallel: number; isolate?: boolean }) => ({
   test: {
     name,
-    include: [`test/${name}/**/*.test.ts`],
+    include: [`test/${name}/**/*${isLongRun ? '.long' : ''}.test.ts`],
+    exclude: isLongRun ? [] : ['**/*.long.test.ts'],
     pool: 'forks' as const,
     testTimeout: options.testTimeoutMs,
     hookTimeout: options.testTimeoutMs,
@@ -51,7 +55,7 @@ export default defineConfig({
       // By `npm run test:load`: what is loud, slow or stuck, and what others notice of it. A few minutes, most of them
       // of one gigabyte.
       project('load', { testTimeoutMs: 120_000, parallel: 1 }),
-      // One minute of it; by `npm run test:chaos` more.
+      // A quarter of a minute; by `npm run test:chaos` more.
       project('chaos', { testTimeoutMs: 120_000, parallel: serverFilesAtOnce, isolate: false }),
       // A thousand boxes: many minutes.
       project('soak', { testTimeoutMs: 120_000, parallel: 1 }),

@@ -1,18 +1,9 @@
 // Runs the checks that a change must pass before it is sent: types, lint, format, style and unit tests, two at a time,
 // in under a minute. Prints the time of each step and the output of failed steps. Ends with 1 if a step has failed.
 import { spawn } from 'node:child_process';
-import { setPriority } from 'node:os';
 
-/**
- * The steps. Lint is first and has a higher priority: it is the longest, and it runs on only one processor. Types are
- * checked by the native compiler, which needs a tenth of the time. Lint needs the API of the other compiler.
- */
+/** The steps, the longest first. */
 const steps = [
-  {
-    name: 'lint',
-    isFirst: true,
-    command: ['eslint', '.', '--max-warnings', '0', '--cache', '--cache-location', 'node_modules/.cache/eslint/'],
-  },
   {
     name: 'format',
     command: [
@@ -26,6 +17,7 @@ const steps = [
       'node_modules/.cache/prettier/files',
     ],
   },
+  { name: 'lint', command: ['oxlint'] },
   { name: 'unit', command: ['vitest', 'run', '--project', 'unit', '--silent=passed-only'] },
   { name: 'types', command: ['../typescript-native/bin/tsc', '--noEmit'] },
   { name: 'page types', command: ['../typescript-native/bin/tsc', '--noEmit', '-p', 'src/ui'] },
@@ -33,14 +25,13 @@ const steps = [
 ];
 
 /** Runs one step to its end. Prints its output only if it fails. */
-function run({ name, isFirst = false, command: [program, ...args] }) {
+function run({ name, command: [program, ...args] }) {
   const from = performance.now();
   return new Promise((resolve) => {
     const child = spawn(`node_modules/.bin/${program}`, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, NO_COLOR: '1' },
     });
-    if (!isFirst && child.pid !== undefined) setPriority(child.pid, 10);
     let output = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8');

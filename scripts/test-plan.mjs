@@ -5,16 +5,13 @@
 export const serverProjects = ['contract', 'crash', 'system', 'compat', 'browser', 'chaos', 'security'];
 
 /** How many files of `serverProjects` run at once. They wait half of their time, so it is more than the processors. */
-const serverFilesAtOnce = '3';
+const serverFilesAtOnce = '4';
 
 /**
  * Files of the crash tests that mostly wait for timeouts of several seconds, and need little processor time. They run
  * at the same time as all other steps, from the beginning.
  */
 const waitingFiles = ['supervision', 'health', 'process-kills'].map((name) => `test/crash/${name}.test.ts`);
-
-/** This file counts the frames that a browser draws, so nothing else may run at the same time. */
-const framesFile = 'test/browser/live.test.ts';
 
 const vitest = (name, projects = [name], { env = {}, args = [], files = [] } = {}) => ({
   name,
@@ -41,21 +38,10 @@ const types = (name, project) => ({
  */
 const vm = { name: 'vm', projects: ['vm'], command: ['node', 'test/vm/lab/run.mjs'] };
 
-const lint = {
-  name: 'lint',
-  command: [
-    'node_modules/.bin/eslint',
-    '.',
-    '--max-warnings',
-    '0',
-    '--cache',
-    '--cache-location',
-    'node_modules/.cache/eslint/',
-  ],
-};
+const lint = { name: 'lint', command: ['node_modules/.bin/oxlint'] };
 
-/** Checks the budgets that a change breaks most often. `npm run bench:check` checks all of them and takes long. */
-const bench = { name: 'bench', command: ['node', 'scripts/bench.mjs', '--check', 'exec-throughput', 'create'] };
+/** Checks the budget that a change breaks most often. `npm run bench:check` checks all of them and takes long. */
+const bench = { name: 'bench', command: ['node', 'scripts/bench.mjs', '--check', 'exec-throughput'] };
 
 /**
  * @param {readonly string[]} only names of steps or projects. An empty list means all
@@ -67,18 +53,16 @@ export function planOf(only) {
   const wantedProjects = serverProjects.filter((name) => isWanted(name) || only.includes('servers'));
   const servers = vitest('servers', wantedProjects, {
     env: { BOXRUN_TEST_FILES_AT_ONCE: serverFilesAtOnce },
-    args: [framesFile, ...waitingFiles].flatMap((file) => ['--exclude', file]),
+    args: waitingFiles.flatMap((file) => ['--exclude', file]),
   });
   const waits = vitest('waits', ['crash'], { files: waitingFiles });
-  const frames = vitest('frames', ['browser'], { files: [framesFile] });
   const wanted = (steps) => steps.filter(({ name }) => isWanted(name));
   const checks = [types('types', '.'), types('page types', 'src/ui'), types('browser types', 'test/browser')];
   const beside = [
     // The three rows end at about the same time.
-    wanted([vm, lint]),
+    wanted([vm]),
     [...(wantedProjects.includes('crash') ? [waits] : []), ...wanted([vitest('unit')])],
-    [...wanted([...checks, vitest('style')]), ...(wantedProjects.length === 0 ? [] : [servers])],
+    [...wanted([...checks, lint, vitest('style')]), ...(wantedProjects.length === 0 ? [] : [servers])],
   ];
-  const alone = [...(wantedProjects.includes('browser') ? [frames] : []), ...(isWanted('bench') ? [bench] : [])];
-  return { beside, alone };
+  return { beside, alone: wanted([bench]) };
 }

@@ -4,7 +4,7 @@
 import { expect, it } from 'vitest';
 import { runChaos, summaryOf } from '../support/faults/chaos.ts';
 
-const minutes = Number(process.env['BOXRUN_CHAOS_MINUTES'] ?? 1);
+const minutes = Number(process.env['BOXRUN_CHAOS_MINUTES'] ?? 0.25);
 const seed = Number(process.env['BOXRUN_CHAOS_SEED'] ?? 1);
 
 it(

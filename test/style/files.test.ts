@@ -10,6 +10,7 @@ const sources = readFiles('src', '.ts', '.tsx');
 const fixture = (path: string, text = ''): SourceFile => ({ path, text });
 
 const linesMax = 430;
+const widthMax = 120;
 const openingLines = { least: 2, most: 6 };
 
 function lengthProblems(files: readonly SourceFile[]): string[] {
@@ -19,8 +20,17 @@ function lengthProblems(files: readonly SourceFile[]): string[] {
   });
 }
 
+/** The formatter breaks code, but not comments. An address in a comment cannot be broken. */
+function widthProblems(files: readonly SourceFile[]): string[] {
+  const isWideComment = (line: string) =>
+    line.length > widthMax && /^\s*(\/\/|\/?\*|#|--)/.test(line) && !line.includes('://');
+  return files.flatMap(({ path, text }) =>
+    text.split('\n').flatMap((line, index) => (isWideComment(line) ? [`${path}:${index + 1}`] : [])),
+  );
+}
+
 function nameProblems(files: readonly SourceFile[]): string[] {
-  const kebab = /^[a-z0-9]+(-[a-z0-9]+)*(\.(test|config|d))?\.[a-z]+$/;
+  const kebab = /^[a-z0-9]+(-[a-z0-9]+)*(\.long)?(\.(test|config|d))?\.[a-z]+$/;
   return files.flatMap(({ path }) => {
     const parts = path.split('/');
     const name = parts.pop() ?? '';
@@ -75,6 +85,15 @@ describe('a source file', () => {
     expect(lengthProblems(sources)).toEqual([]);
     expect(lengthProblems([fixture('src/x.ts', '\n'.repeat(linesMax + 1))])).toHaveLength(1);
     expect(lengthProblems([fixture('src/x.ts', '\n'.repeat(linesMax))])).toEqual([]);
+  });
+
+  it(`has comments of ${widthMax} columns at most`, () => {
+    const files = ['src', 'test', 'bench', 'scripts'].flatMap((directory) =>
+      readFiles(directory, '.ts', '.tsx', '.mjs', '.c', '.h', '.sh', '.py'),
+    );
+    expect(widthProblems(files)).toEqual([]);
+    expect(widthProblems([fixture('src/x.ts', `  // ${'x'.repeat(widthMax)}`)])).toEqual(['src/x.ts:1']);
+    expect(widthProblems([fixture('src/x.ts', `// https://example.org/${'x'.repeat(widthMax)}`)])).toEqual([]);
   });
 
   it('is named in kebab case, and so are its directories', () => {

@@ -10,7 +10,6 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { probeBoxliteHost } from '../../src/worker/drivers/boxlite/vm/vm-probe.ts';
 import type { ImageSource } from '../../src/shared/images/source.ts';
 import { serveRegistry } from './support/registry.ts';
 import {
@@ -381,16 +380,6 @@ describe('a box whose worker process dies', () => {
       : [];
     expect(left).toEqual([]);
   });
-});
-
-it('the probe finds that micro-VMs work, and leaves nothing behind', async () => {
-  const images = join(dir, 'images');
-  expect(await timed('probe', probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null }))).toEqual({
-    ok: true,
-    problem: null,
-  });
-  expect(readdirSync(images).filter((name) => name.includes('probe'))).toEqual([]);
-  expect(vmProcesses(dir)).toEqual([]);
 });
 
 describe('an image in a registry', () => {

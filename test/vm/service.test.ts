@@ -121,23 +121,6 @@ describe('a box on a micro-VM', () => {
 describeFilesAndTerminals(() => ({ server, box: 'api' }));
 
 describe('a box on a micro-VM, over time', () => {
-  it('keeps its disk over stop and start', async () => {
-    await run('api', 'echo kept > /root/file; sync');
-    await server.client.stopBox('api');
-    await expect(server.client.startExec('api', { cmd: ['true'] })).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
-    await server.client.startBox('api');
-    expect((await run('api', 'cat /root/file')).stdout).toBe('kept\n');
-  });
-
-  it('runs beside another one, and both answer at once', async () => {
-    await server.client.create({ ...box, name: 'second' });
-    const outputs = await Promise.all(
-      ['api', 'second'].map((name) => run(name, 'cat /proc/sys/kernel/random/boot_id')),
-    );
-    expect(new Set(outputs.map(({ stdout }) => stdout)).size).toBe(2);
-    await server.client.removeBox('second', { force: true });
-  });
-
   it('is adopted without a reboot after SIGKILL of its worker, and its command ends as failed', async () => {
     const bootId = (await run('api', 'cat /proc/sys/kernel/random/boot_id')).stdout;
     const { id } = await server.client.getBox('api');

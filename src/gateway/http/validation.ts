@@ -152,7 +152,7 @@ function requirementOf(schema: TSchema, path: readonly string[]): { field: strin
     return { field: path.slice(0, depth + 1).join('.'), requirement: requirements[path[depth] ?? ''] ?? '' };
   }
   const field = path.join('.');
-  const property = (schema as Shape).properties?.[path[0] ?? ''] as Shape | undefined;
+  const property: Shape | undefined = (schema as Shape).properties?.[path[0] ?? ''];
   const number = property?.anyOf === undefined ? property : (property.anyOf[0] as Shape);
   if (number?.type === 'number')
     return { field, requirement: `a number from ${number.minimum ?? 0} to ${number.maximum ?? 'any'}` };

@@ -2,7 +2,7 @@
 // few hundred KiB that are not zero, which takes a millisecond instead of two programs. An archive is complete, or it
 // does not exist.
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { temporaryDirectory } from '../../../../shared/images/layouts.ts';
 import { mustRun } from '../host/tools.ts';
@@ -43,8 +43,8 @@ export async function emptyDisk(imagesDir: string, sizeBytes: number): Promise<E
   const temporary = await temporaryDirectory(imagesDir, archive);
   try {
     const disk = join(temporary, 'disk');
-    const file = await open(disk, 'w', 0o600);
-    await file.truncate(sizeBytes).finally(() => file.close());
+    await writeFile(disk, '', { mode: 0o600 });
+    await truncate(disk, sizeBytes);
     await mustRun('mkfs.ext4', [...formatOptions, disk], { timeoutMs: makeTimeoutMs });
     // tar(1) finds the holes without reading them. Node has no call for that.
     const format = ['--format=posix', '--sparse', '--sparse-version=1.0', '--hole-detection=seek'];

@@ -1,0 +1,55 @@
+// Tests two boxes on real micro-VMs at once, and a box over stop and start, through the API. Tests the probe alone. These
+// tests boot several VMs, which takes long in the emulated host.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { probeBoxliteHost } from '../../src/worker/drivers/boxlite/vm/vm-probe.ts';
+import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
+import { stateDir } from '../vm/support/boxlite-box.ts';
+
+const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
+
+describe('boxes on micro-VMs', () => {
+  let server: CrashServer;
+  beforeAll(async () => {
+    server = await startCrashServer({ driver: 'boxlite', args: ['--workers', '0'] });
+    await server.client.create({ ...box, name: 'api' });
+  }, 240_000);
+  afterAll(async () => {
+    await server.close();
+  }, 120_000);
+  const run = async (name: string, script: string) =>
+    collect(server.client, await server.client.startExec(name, { cmd: ['sh', '-c', script] }));
+
+  it('keeps its disk over stop and start', async () => {
+    await run('api', 'echo kept > /root/file; sync');
+    await server.client.stopBox('api');
+    await expect(server.client.startExec('api', { cmd: ['true'] })).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+    await server.client.startBox('api');
+    expect((await run('api', 'cat /root/file')).stdout).toBe('kept\n');
+  });
+
+  it('runs beside another one, and both answer at once', async () => {
+    await server.client.create({ ...box, name: 'second' });
+    const outputs = await Promise.all(
+      ['api', 'second'].map((name) => run(name, 'cat /proc/sys/kernel/random/boot_id')),
+    );
+    expect(new Set(outputs.map(({ stdout }) => stdout)).size).toBe(2);
+    await server.client.removeBox('second', { force: true });
+  });
+});
+
+it('the probe finds that micro-VMs work, and leaves nothing behind', async () => {
+  const dir = stateDir();
+  const images = join(dir, 'images');
+  mkdirSync(images);
+  expect(await probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null })).toEqual({
+    ok: true,
+    problem: null,
+  });
+  expect(readdirSync(images).filter((name) => name.includes('probe'))).toEqual([]);
+  const processes = execFileSync('ps', ['-eo', 'args', '-ww'], { encoding: 'utf8', maxBuffer: 2 ** 24 });
+  expect(processes.split('\n').filter((line) => line.includes(dir))).toEqual([]);
+  rmSync(dir, { recursive: true });
+});
