@@ -14,15 +14,17 @@ export interface ShellScreen {
  * Runs a shell until it ends. The server chooses the shell: bash, or sh if the box has no bash.
  * @param attach opens the terminal in the box
  * @param onOpen called once, when the terminal is open
+ * @param signal closes the terminal, also while it is still connecting
  * @returns the reason of the end, for the user
  */
 export async function runShell(
   attach: (options: AttachOptions) => Promise<Terminal>,
   screen: ShellScreen,
   onOpen: (terminal: Terminal) => void,
+  signal: AbortSignal,
 ): Promise<string> {
   try {
-    const terminal = await attach({ cols: screen.cols, rows: screen.rows });
+    const terminal = await attach({ cols: screen.cols, rows: screen.rows, signal });
     onOpen(terminal);
     await copyOutput(terminal, screen);
     const { exitCode, error } = await terminal.exited;

@@ -30,7 +30,10 @@ export const shells: Store<readonly Shell[]> = createStore<readonly Shell[]>([])
 export const shellsMax = 16;
 let nextNumber = 1;
 
-/** Opens a shell in a box. @param onLeave called when the user leaves the terminal with F6 */
+/**
+ * Makes a shell with its screen. It starts in the box when it is first shown.
+ * @param onLeave called when the user leaves the terminal with F6
+ */
 export function openShell(boxId: string, onLeave: () => void): Shell {
   makeDocumentStrict();
   const screen = new Screen({
@@ -47,6 +50,7 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
   const state = createStore<ShellState>({ kind: 'connecting' });
   const host = document.createElement('div');
   host.className = 'terminal-host';
+  const closing = new AbortController();
   let connection: Terminal | null = null;
   screen.onData((data) => {
     // If the connection fails, `exited` rejects with the error.
@@ -62,12 +66,13 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
   function start(): void {
     state.set({ kind: 'connecting' });
     const attach = async (options: AttachOptions) => boxrun.attach(boxId, options);
-    const ended = runShell(attach, screen, (opened) => {
+    const onOpen = (opened: Terminal) => {
       connection = opened;
       opened.resize(screen.cols, screen.rows);
       state.set({ kind: 'open' });
       screen.focus();
-    });
+    };
+    const ended = runShell(attach, screen, onOpen, closing.signal);
     void ended.then((reason) => {
       connection = null;
       state.set({ kind: 'ended', reason });
@@ -101,7 +106,7 @@ export function openShell(boxId: string, onLeave: () => void): Shell {
     close() {
       shells.set(shells.get().filter((each) => each !== shell));
       closeTheme();
-      connection?.close();
+      closing.abort();
       screen.dispose();
       host.remove();
     },

@@ -6,10 +6,24 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import { BoxRun } from '../../../src/sdk/index.ts';
 import { runShell } from '../../../src/ui/terminal/run-shell.ts';
 
-/** Runs a shell at a server that does `serveShell` for each connection. */
-async function runAt(serveShell: (socket: WebSocket) => void) {
+/**
+ * Runs a shell at a server that does `serveShell` for each connection.
+ * @param onRequest called when the server has the request for a shell, before it accepts the connection
+ * @param signal closes the shell
+ */
+async function runAt(
+  serveShell: (socket: WebSocket) => void,
+  onRequest: () => void = () => undefined,
+  signal: AbortSignal = new AbortController().signal,
+) {
   const server = createServer();
-  const sockets = new WebSocketServer({ server });
+  const sockets = new WebSocketServer({
+    server,
+    verifyClient: (_request, accept) => {
+      onRequest();
+      accept(true);
+    },
+  });
   const urls: string[] = [];
   sockets.on('connection', (socket, request) => {
     urls.push(request.url ?? '');
@@ -37,6 +51,7 @@ async function runAt(serveShell: (socket: WebSocket) => void) {
     () => {
       opened++;
     },
+    signal,
   );
   return { urls, reason, shown, opened };
 }
@@ -76,4 +91,18 @@ it('says in plain words that the connection is lost', async () => {
     socket.terminate();
   });
   expect(reason).toBe('The connection is lost.');
+});
+
+it('ends a shell that is closed while it is still connecting', async () => {
+  const closing = new AbortController();
+  const { reason, opened } = await runAt(
+    (socket) => {
+      socket.send('{"type":"exit","code":0}');
+    },
+    () => {
+      closing.abort();
+    },
+    closing.signal,
+  );
+  expect({ reason, opened }).toEqual({ reason: 'The terminal was closed.', opened: 0 });
 });
