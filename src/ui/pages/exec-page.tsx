@@ -64,7 +64,7 @@ export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly e
       </header>
       {isMissing ? (
         <EmptyNote title="This command is gone">
-          <p>It was removed with its box, or the link is wrong.</p>
+          <p>It was removed, with its box or after the server's retention time, or the link is wrong.</p>
         </EmptyNote>
       ) : null}
       {!isMissing && error !== null ? <ErrorNote error={error} /> : null}

@@ -20,7 +20,7 @@ export function ExecsTab({ box }: { readonly box: Box }) {
       {execs === null && error === null ? <LoadingNote what="commands" /> : null}
       {execs?.length === 0 ? (
         <EmptyNote title="No commands yet">
-          <p>Start one above. Its output is kept as long as the box exists.</p>
+          <p>Start one above. Its output is kept until the box is removed, or for the time that the server sets.</p>
         </EmptyNote>
       ) : null}
       {execs !== null && execs.length > 0 ? <ExecTable execs={execs} now={now} /> : null}

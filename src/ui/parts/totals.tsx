@@ -61,7 +61,7 @@ interface MeterProps {
   readonly title: string;
   readonly value: string;
   readonly of: string;
-  /** The part of the limit that is reserved, from 0 to 1; null if there is no limit. */
+  /** How full the first bar is, from 0 to 1; null: no bar. */
   readonly share: number | null;
   /** How much is used, as text; absent or null if it is not known. */
   readonly used?: string | null;
