@@ -1,5 +1,5 @@
-// The list of all benchmarks, in the order in which they run.
-// Suites with `onlyByName` run only when they are named.
+// The list of all benchmarks. If none is named, they run in this order; named ones run in the order of the command
+// line. Suites with `onlyByName` run only when they are named.
 import { apiGet } from './suites/api-get.ts';
 import { cli } from './suites/cli.ts';
 import { create, createMany } from './suites/create.ts';

@@ -7,7 +7,7 @@ import { compare, ratioAtLeast, type Context, type Measure, type Side, type Suit
 import { places } from '../support/places.ts';
 import { withServer, type BenchServer } from '../support/server.ts';
 
-/** How many times the time of a Node that does nothing each command may take. */
+/** `timesMax`: each command may take at most this many times as long as a Node that does nothing. */
 const commands = [
   { name: 'version', args: ['--version'], timesMax: 1.3 },
   { name: 'help', args: ['exec', '--help'], timesMax: 1.3 },

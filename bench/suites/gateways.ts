@@ -52,7 +52,6 @@ async function rounds({ isShort }: Context, measure: () => Promise<number>): Pro
   return median(figures.slice(1));
 }
 
-/** Uses new connections each time, because a connection belongs to one gateway. */
 async function reads(port: number, path: string, context: Context): Promise<number> {
   return lanes(port, context, async (connection) => {
     const { status } = await connection.request('GET', path);
@@ -69,6 +68,7 @@ async function execs(server: BenchServer, port: number, context: Context): Promi
 
 type Connections = Awaited<ReturnType<typeof openConnections>>;
 
+/** Uses new connections each time, because a connection belongs to one gateway. */
 async function lanes(
   port: number,
   { isShort }: Context,

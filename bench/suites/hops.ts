@@ -1,6 +1,6 @@
 // Measures the cost of a command and of an event inside the processes, in microseconds: each piece of code alone and
-// warm, with tinybench. The rest of the time of a hop is spent in the kernel: sockets, disk and switches between
-// processes.
+// warm, with tinybench. A hop is one step from process to process. Only `short-command-committed` includes the disk.
+// Sockets and switches between processes are not measured.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -57,7 +57,7 @@ export async function createRawBoxes({
   const tools = await ensureBoxTools(imagesDir);
   const runtime = await chooseRuntime((candidate) => tryRuntime(candidate, tmpdir()));
 
-  async function make(): Promise<{ boot: BootOptions; box: (running: RunningBox | null) => RawContainer }> {
+  async function make(): Promise<{ boot: BootOptions; containerOf: (running: RunningBox | null) => RawContainer }> {
     const boxId = newId('box');
     const paths = boxPaths(boxHome(stateDir, boxId));
     const names = cgroupOf(instanceId, boxId);
@@ -89,14 +89,15 @@ export async function createRawBoxes({
       onSharedIds: () => undefined,
     };
     const monitor = { boxId, paths, runtime, tools, rootfsDir, disk, ownIds: null };
-    const box = (first: RunningBox | null): RawContainer => {
+    /** Wraps a started box, or one that is not started yet (null). */
+    const containerOf = (first: RunningBox | null): RawContainer => {
       let running = first;
       return {
         boxId,
         async start() {
           rmSync(paths.runtimeRoot, { recursive: true, force: true });
           cgroups.prepare();
-          running = await held(paths, () => startMonitor(monitor, notCanceled));
+          running = await withReaderOfFifo(paths, () => startMonitor(monitor, notCanceled));
         },
         async stop() {
           if (running !== null)
@@ -111,18 +112,18 @@ export async function createRawBoxes({
         },
       };
     };
-    return { boot, box };
+    return { boot, containerOf };
   }
 
   return {
     async create() {
-      const { boot, box } = await make();
-      return box(await held(boot.paths, () => bootBox(boot, notCanceled)));
+      const { boot, containerOf } = await make();
+      return containerOf(await withReaderOfFifo(boot.paths, () => bootBox(boot, notCanceled)));
     },
     async prepare() {
-      const { boot, box } = await make();
+      const { boot, containerOf } = await make();
       // The first start writes the bundle and the first directories on the disk.
-      const made = box(await held(boot.paths, () => bootBox(boot, notCanceled)));
+      const made = containerOf(await withReaderOfFifo(boot.paths, () => bootBox(boot, notCanceled)));
       await made.stop();
       return made;
     },
@@ -130,7 +131,7 @@ export async function createRawBoxes({
 }
 
 /** Opens the other end of the FIFO of the monitor during `start`. Without it the monitor would block. */
-async function held<T>(paths: BoxPaths, start: () => Promise<T>): Promise<T> {
+async function withReaderOfFifo<T>(paths: BoxPaths, start: () => Promise<T>): Promise<T> {
   const { fd } = watchAlive(paths);
   try {
     return await start();

@@ -1,5 +1,6 @@
-// The reference for commands: one `crun exec` for each command in a bare loop, in the same boxes, with the same flags,
-// process file, wrapper and control group. It stores and sends nothing, and uses the cheapest streams of Node.
+// The reference for commands: one `crun exec` for each command in a bare loop, in the same boxes, with the same flags
+// and control group. It also uses the same OCI process file, and the same small program (wrapper.ts) that puts the
+// command's streams in place. It stores and sends nothing, and reads through plain pipes.
 import { tmpdir } from 'node:os';
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, unlinkSync, writeFileSync } from 'node:fs';
