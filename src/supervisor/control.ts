@@ -1,5 +1,6 @@
 // The handlers of all requests except those of figures/watch-handlers.ts. Each one finds its box, checks the rules that
-// concern more than one box, and calls the box. The box of a run is removed when its client or its gateway is gone.
+// concern more than one box, and calls the box. The gateway removes the box of a run. This file does it when the client
+// leaves during the create, or when the gateway is gone.
 import type { ExecBody } from '../shared/api.ts';
 import { timestamp } from '../shared/waiting/clock.ts';
 import { type Config } from '../shared/settings/config.ts';
@@ -44,7 +45,7 @@ export interface ControlDeps {
   readonly writer: Pick<Link<WriterContract>, 'request'>;
   readonly reader: Pick<Reader, 'exec' | 'knownKey'>;
   readonly log: Logger;
-  readonly disk: Pick<DiskWatch, 'makeRoom'>;
+  readonly disk: Pick<DiskWatch, 'releaseReserve'>;
   /** Creates the object for a box whose row is committed. */
   readonly supervise: (row: BoxRow) => SupervisedBox;
 }
@@ -89,7 +90,7 @@ export function createControl(deps: ControlDeps): Control {
     boxStats: ({ box }) => registry.find(box).stats(),
     updateBox: ({ box, body }) => changeDetails(registry.find(box), body),
     async removeBox({ box, force, graceMs }) {
-      await deps.disk.makeRoom();
+      await deps.disk.releaseReserve();
       await registry.find(box).remove(force, graceMs);
       return null;
     },
@@ -120,7 +121,7 @@ export function createControl(deps: ControlDeps): Control {
     redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
     openStream: ({ box, operation }) => registry.find(box).openStream(operation),
     async collectGarbage({ olderThanS }) {
-      await deps.disk.makeRoom();
+      await deps.disk.releaseReserve();
       return { removed: await collectGarbage(deps, olderThanS) };
     },
   };
@@ -129,7 +130,8 @@ export function createControl(deps: ControlDeps): Control {
 }
 
 /**
- * Creates the boxes of runs. Each box is removed when its client cancels the request or its gateway is gone.
+ * Creates the boxes of runs. The gateway removes them. They are removed here when the client leaves during the create,
+ * or when the gateway is gone.
  * @param check throws when the run must not begin
  */
 function createRuns(deps: ControlDeps, check: (claim: CreateOrder['claim']) => Promise<void>) {

@@ -1,5 +1,5 @@
-// The orderly end of a supervisor: it closes its services, removes the boxes of runs, and stops the other boxes if the
-// settings say so. Boxes that are not stopped go on with their workers.
+// The orderly end of a supervisor: it closes its services, removes the boxes of runs, and stops the boxes that are
+// ready if the settings say so or the host shuts down. Boxes that are not stopped go on with their workers.
 import type { KeepCompiled } from '../shared/process/compiled-code.ts';
 import type { Config } from '../shared/settings/config.ts';
 import { errorText } from '../shared/errors.ts';

@@ -79,8 +79,8 @@ function createTransaction(db: Database): (group: readonly WaitingChange[]) => O
   };
 }
 
-/** @param makeRoom releases the reserve of disk space; false when there is none left */
-export function createBatch(db: Database, makeRoom: () => boolean = () => false): Batch {
+/** @param releaseReserve releases the reserve of disk space; false when there is none left */
+export function createBatch(db: Database, releaseReserve: () => boolean = () => false): Batch {
   const runTransaction = createTransaction(db);
   const waiting = createChangeQueue();
   let scheduled = false;
@@ -107,7 +107,7 @@ export function createBatch(db: Database, makeRoom: () => boolean = () => false)
     try {
       return runTransaction(group);
     } catch (error) {
-      if (!mayBeFullDisk(error) || !makeRoom()) throw error;
+      if (!mayBeFullDisk(error) || !releaseReserve()) throw error;
       return runTransaction(group);
     }
   }

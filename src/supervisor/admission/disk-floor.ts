@@ -1,6 +1,7 @@
-// The floor of free disk. Below it no box and no command is started, so that running commands can still write their
-// output and the writer its rows. It only refuses; disk-watch.ts reports the state of the disk. The free space is read
-// again after limits.freeDiskStaleMs at the earliest.
+// The floor of free disk. Below it no box is created and no command is started, so that running commands can still
+// write their output and the writer its rows. An existing box may still be started. This file only refuses;
+// disk-watch.ts reports the state of the disk. The free space is read again after limits.freeDiskStaleMs at the
+// earliest.
 import { statfs } from 'node:fs/promises';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';

@@ -14,7 +14,9 @@ export interface ImageGate {
   pass<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
 }
 
-/** What the end of one box's work means for the boxes that wait: a failed pull, or null, and the next one tries. */
+/**
+ * How one box's work ended, for the boxes that wait. A failed pull: they all fail with it. Null: the next one may try.
+ */
 type Outcome = BoxRunError | null;
 
 export function createImageGate(): ImageGate {

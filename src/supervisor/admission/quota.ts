@@ -11,7 +11,7 @@ export interface Quota {
   /** Counts a box that already holds its share, even above the limit. */
   adopt(boxId: string, cpu: number, memoryMb: number): void;
   release(boxId: string): void;
-  /** How many workers may be spare: the limit of workers without those of boxes. */
+  /** How many workers may be spare: the limit of workers minus the workers of boxes. */
   spareWorkersMax(): number;
 }
 

@@ -53,7 +53,7 @@ export interface BoxEndingDeps {
 
 export function createBoxEnding(deps: BoxEndingDeps, row: Readonly<BoxRow>): BoxEnding {
   const { worker, state } = deps;
-  /** The worker has removed everything of the box from the host. Only rows are left. */
+  /** True when the worker has removed everything of the box from the host, so that only rows are left. */
   let isHostClean = false;
 
   async function endInTrouble(cause: BoxCause, error: unknown): Promise<void> {

@@ -8,7 +8,10 @@ import type { BoxRow } from '../../shared/store/rows.ts';
 import { retryUntilDone } from '../workers/retry.ts';
 
 export interface CommittedRow {
-  /** Decides a change. If the commit fails, the changed fields get their old values back, and the promise rejects. */
+  /**
+   * Makes a change that counts only when it is committed. If the commit fails, the changed fields get their old values
+   * back, and the promise rejects.
+   */
   commit(change: BoxChange): Promise<void>;
   /**
    * Records a fact that is already true. If the commit fails, it is retried in the background, and the promise rejects
@@ -37,7 +40,7 @@ const mutableFields = [
 
 /** Changes `row` itself. */
 export function createCommittedRow({ writer, log }: CommittedRowDeps, row: BoxRow): CommittedRow {
-  /** The database may differ from the row. */
+  /** True while the database may differ from the row. */
   let mayDiffer = false;
   let correcting = false;
 

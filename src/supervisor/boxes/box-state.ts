@@ -11,7 +11,10 @@ import { failure } from './box-answers.ts';
 import type { CommittedRow } from './box-row.ts';
 
 export interface BoxStateChanges {
-  /** Decides a change of state. Resolves when it is committed; if the commit fails, the box stays in its old state. */
+  /**
+   * Makes a change of state that counts only when it is committed. Resolves then. If the commit fails, the box stays in
+   * its old state.
+   */
   transition(cause: BoxCause, change?: BoxChange): Promise<void>;
   /**
    * Records a change of state that has already happened. If the commit fails, it is retried in the background, and the

@@ -77,11 +77,15 @@ export interface SupervisedBox {
   changeDetails(change: Pick<BoxChange, 'name' | 'labels'>): Promise<void>;
   /** Resolves when all earlier operations on the box are done or have failed. */
   settled(): Promise<void>;
-  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker. The same holds for the next four */
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   startExec(order: ExecOrder): Promise<TimedExec>;
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   cancelExec(execId: string): Promise<Exec>;
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   signalExec(execId: string, signal: number): Promise<Exec>;
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   openStream(operation: StreamOperation): Promise<StreamGrant>;
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   stats(): Promise<BoxStats>;
   /** While the disk of the host is nearly full, the row of a running box carries a warning. */
   noteHostDisk(isFull: boolean): Promise<void>;

@@ -10,8 +10,8 @@ import type { BoxRegistry } from './box-registry.ts';
 export interface DiskWatch {
   /** False while free disk is below the floor, or so little that boxes cannot write. */
   readonly hasRoom: boolean;
-  /** Releases the reserve if the disk is full. Called before a removal, because a removal itself needs some room. */
-  makeRoom(): Promise<void>;
+  /** Releases the reserve if the disk is full. Called before a removal, because a removal needs some free disk. */
+  releaseReserve(): Promise<void>;
   close(): void;
 }
 
@@ -68,7 +68,7 @@ export function watchDisk({ stateDir, floorMb, registry, reserve, log }: DiskWat
     get hasRoom() {
       return !isFull && !isBelowFloor;
     },
-    async makeRoom() {
+    async releaseReserve() {
       if ((await freeBytes()) < limits.diskReserveBytes && reserve.release())
         log.warn({ stateDir }, 'the disk is full: the reserve file is released for a removal');
     },

@@ -36,7 +36,7 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
   const { meters, liveWorkers, writer } = deps;
   const updateBoxes = boxGauges(deps);
   const updateWorkers = workerGauges(meters);
-  meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
+  meters.gauge('queue_depth', 'Pieces of work that wait for their turn, by queue.', ['queue'], (gauge) => {
     gauge.set({ queue: 'box_turns' }, deps.turns.boxes.waiting);
     gauge.set({ queue: 'worker_starts' }, deps.turns.workerStarts.waiting);
   });
@@ -89,7 +89,11 @@ function workerGauges(meters: Meters): (asked: readonly WorkerFigures[]) => void
     'worker_unacknowledged_bytes',
     'Output on its way to the writer; at unackedBytesMax a worker reads no more.',
   );
-  const bounds = meters.counter('bounds_hit_total', 'Times that a bound of limits.ts was reached.', ['bound']);
+  const bounds = meters.counter(
+    'bounds_hit_total',
+    'Times that workers stopped reading output because unackedBytesMax was reached.',
+    ['bound'],
+  );
   const cpu = meters.gauge('box_cpu_seconds', 'CPU time that a box has used since it was started.', ['box']);
   const memory = meters.gauge('box_memory_bytes', 'Memory that a box uses.', ['box']);
   const seenPauses = new WeakMap<WorkerHandle, number>();

@@ -1,6 +1,6 @@
 // Finds all differences between the host, the database and this supervisor, with a repair for each: boxes without a
-// row, rows without a box here, boxes that differ from their rows, and files of dead processes. Only finds: it repairs
-// nothing by itself.
+// row, rows for which this supervisor has no box object, boxes that differ from their rows, and files of dead
+// processes. Only finds: it repairs nothing by itself.
 import type { Config } from '../../shared/settings/config.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import { statePaths } from '../../shared/settings/state-dir.ts';
@@ -15,8 +15,8 @@ import { endStray, releaseDisk } from './stray-boxes.ts';
 import {
   endStrayWorker,
   findStrayWorkers,
-  findUnnamedFiles,
-  removeUnnamedFile,
+  findUnfinishedFiles,
+  removeUnfinishedFile,
   socketDirs,
   type OwnWorkers,
 } from './stray-files.ts';
@@ -149,18 +149,18 @@ async function findTroubles(
 /** Files of dead processes. */
 async function findFiles({ config, workers }: DisorderDeps): Promise<Finding[]> {
   const { runDir, workersDir, spillDir } = statePaths(config.stateDir);
-  const places = { workersDir, unnamedDirs: [...socketDirs(runDir, config.socketPath), spillDir] };
+  const places = { workersDir, unfinishedDirs: [...socketDirs(runDir, config.socketPath), spillDir] };
   const strays = (await findStrayWorkers(places, workers)).map((id): Finding => ({
     key: `worker ${id}`,
     cause: 'the files belong to no worker of this supervisor',
     things: [{ kind: 'worker-file', what: id }],
     repair: () => endStrayWorker(places, workers, id),
   }));
-  const unnamed = (await findUnnamedFiles(places)).map((path): Finding => ({
-    key: `unnamed ${path}`,
+  const unfinished = (await findUnfinishedFiles(places)).map((path): Finding => ({
+    key: `unfinished ${path}`,
     cause: 'the process that made the file has ended',
     things: [{ kind: 'unnamed-file', what: path }],
-    repair: () => removeUnnamedFile(path),
+    repair: () => removeUnfinishedFile(path),
   }));
-  return [...strays, ...unnamed];
+  return [...strays, ...unfinished];
 }

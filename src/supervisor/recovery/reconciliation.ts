@@ -1,11 +1,21 @@
-// Runs the sweeps of reconciliation, and decides when to repair a finding, and for how long. A finding is logged,
-// counted and repaired only after two sweeps in a row have found it: before that it may be a change that is under way.
+// Runs the sweeps of reconciliation, decides which findings are repaired now, and gives each repair a deadline. A
+// finding is logged, counted and repaired only after two sweeps in a row have found it: before that it may be a change
+// that is under way.
 import type { Counter, Gauge } from 'prom-client';
 import { sleep, withDeadline } from '../../shared/waiting/clock.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { Meters } from '../../shared/observe/metrics.ts';
 
+/**
+ * What a finding is about.
+ * - home, cgroup, process, mount, loop: something on the host of a box that is in no database
+ * - worker-file: files of a worker that does not belong to this supervisor
+ * - unnamed-file: a socket or a spill that a dead process left under its temporary name
+ * - row: a row for which this supervisor has no box object
+ * - box: a box object whose row is gone
+ * - worker, engine, commands: a box differs from its row (box-trouble.ts)
+ */
 export const findingKinds = [
   'home',
   'cgroup',

@@ -11,7 +11,7 @@ import { removeWorkerFiles, workerIdOf, type WorkerHandle } from '../workers/wor
 export interface FilePlaces {
   readonly workersDir: string;
   /** The directories with the sockets of the other processes and with the spills. */
-  readonly unnamedDirs: readonly string[];
+  readonly unfinishedDirs: readonly string[];
 }
 
 /** The workers of this supervisor. */
@@ -43,9 +43,9 @@ export async function endStrayWorker({ workersDir }: FilePlaces, own: OwnWorkers
  * Finds sockets and spills that a dead process has left under their first name. A process creates them under a name
  * that ends with its process id, and renames them when they are complete (ipc/socket.ts, spill.ts).
  */
-export async function findUnnamedFiles({ unnamedDirs }: FilePlaces): Promise<string[]> {
+export async function findUnfinishedFiles({ unfinishedDirs }: FilePlaces): Promise<string[]> {
   const found = await Promise.all(
-    unnamedDirs.map(async (directory) => {
+    unfinishedDirs.map(async (directory) => {
       const names = (await readdir(directory)).filter((name) => /^([a-z]+\.sock|[\w-]+\.spill)\.\d+$/.test(name));
       return names.map((name) => join(directory, name));
     }),
@@ -54,7 +54,7 @@ export async function findUnnamedFiles({ unnamedDirs }: FilePlaces): Promise<str
   return gone.filter((path) => path !== null);
 }
 
-export async function removeUnnamedFile(path: string): Promise<void> {
+export async function removeUnfinishedFile(path: string): Promise<void> {
   if (!(await isMakerAlive(path))) await unlink(path).catch(() => undefined);
 }
 

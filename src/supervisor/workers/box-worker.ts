@@ -58,7 +58,7 @@ export interface BoxWorker {
   adopt(): Promise<{ readonly running: boolean } | null>;
   /** Asks the worker whether the engine runs. Null when there is no worker, or when it does not answer. */
   isRunning(): Promise<boolean | null>;
-  /** Creates the engine of a new box and starts it. */
+  /** Creates the engine of a new box and starts it. If the worker is lost, this fails; it is not tried again. */
   create(progress: ReportProgress, signal: AbortSignal, stopwatch?: Stopwatch): Promise<{ engineId: string }>;
   /** Starts the engine under a new lease. If the worker is lost meanwhile, another worker tries again. */
   start(progress: ReportProgress, signal: AbortSignal, stopwatch?: Stopwatch): Promise<void>;
@@ -294,8 +294,8 @@ class LeasedWorker implements BoxWorker {
   }
 
   /**
-   * The worker takes over the running engine. It names the commands that it finds in the box. Those that had already
-   * ended keep their background children; the others are killed.
+   * The worker takes over the running engine. It names the commands that still have processes in the box. If the
+   * database says that a command has ended, its processes are background children and live on. All others are killed.
    * @returns false when the engine does not run
    */
   async #adoptEngine({ peer }: WorkerHandle): Promise<boolean> {

@@ -14,7 +14,10 @@ export interface PresentWorkerDeps {
   readonly spills: Pick<Spills, 'sendLater'>;
   readonly instanceId: string;
   readonly lease: Pick<BoxLease, 'open'>;
-  /** The worker has died, and the supervisor had not stopped it. */
+  /**
+   * The worker has died, and the supervisor had not stopped it. Also called after `kill`; the box then ignores it,
+   * because a successor is on its way.
+   */
   readonly onLost: () => void;
   readonly onEngineExit: (reason: string) => void;
   readonly onUnkillable: (reason: string) => void;

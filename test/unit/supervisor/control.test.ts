@@ -32,7 +32,7 @@ function createBench() {
     quota,
     log: quietLog,
     writer: rows.writer,
-    disk: { makeRoom: async () => undefined },
+    disk: { releaseReserve: async () => undefined },
     reader: {
       knownKey: () => null,
       exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null),

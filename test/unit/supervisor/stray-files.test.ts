@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { findUnnamedFiles, removeUnnamedFile } from '../../../src/supervisor/recovery/stray-files.ts';
+import { findUnfinishedFiles, removeUnfinishedFile } from '../../../src/supervisor/recovery/stray-files.ts';
 import { temporaryDirectory } from '../../support/runs/unit.ts';
 
 /** The process id of a process that has ended. */
@@ -19,8 +19,8 @@ describe('files with a temporary name', () => {
       const left = join(directory, `${workerId}.spill.${deadPid()}`);
       const others = [join(directory, `${workerId}.spill.${process.pid}`), join(directory, `${workerId}.spill`)];
       for (const path of [left, ...others]) writeFileSync(path, '');
-      expect(await findUnnamedFiles({ workersDir: directory, unnamedDirs: [directory] })).toEqual([left]);
-      for (const path of [left, ...others.slice(0, 1)]) await removeUnnamedFile(path);
+      expect(await findUnfinishedFiles({ workersDir: directory, unfinishedDirs: [directory] })).toEqual([left]);
+      for (const path of [left, ...others.slice(0, 1)]) await removeUnfinishedFile(path);
       expect([left, ...others].map(existsSync)).toEqual([false, true, true]);
     },
   );
