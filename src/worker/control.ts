@@ -47,6 +47,7 @@ export function createHandlers({
       await box().endStrays(new Set(finishedExecs));
       return null;
     },
+    // A supervisor of the version before sends this instead of adopt and endStrays.
     async reattach({ finishedExecs }) {
       const { running } = await box().adopt();
       if (running) await box().endStrays(new Set(finishedExecs));

@@ -45,7 +45,8 @@ interface WorkerOptions {
 
 /**
  * Listens on the sockets of the worker. The process then runs until one of three things happens: a request or a signal
- * asks it to stop, the writer refuses its lease, or it has no supervisor and no command for `orphanGraceMs`.
+ * asks it to stop, the writer refuses its lease, or it has no supervisor, no command and no open stream for
+ * `orphanGraceMs`.
  */
 export async function runWorker({
   config: startConfig,
@@ -59,6 +60,7 @@ export async function runWorker({
   const { workersDir } = statePaths(config.stateDir);
   const socketPath = join(workersDir, `${workerId}.sock`);
   const streamPath = streamSocketPath(workersDir, workerId);
+  /** Files that are prepared before the box is known. */
   const aheadDir = aheadDirOf(workersDir, workerId);
   const stateFile = await createStateFile(workersDir, workerId);
   let heldBox: HeldBox | null = null;
@@ -91,7 +93,7 @@ export async function runWorker({
     heldBox?.takeSettings(settings);
   }
 
-  /** A worker without a supervisor and without a command stops after a while. Its box goes on. */
+  /** A worker without a supervisor, a command and an open stream stops after a while. Its box goes on. */
   function stopWhenOrphaned(): void {
     clearTimeout(orphanTimer);
     if (server.peers.size > 0) return;

@@ -23,7 +23,7 @@ export function createHoldEstimate(firstGuessMs: number): HoldEstimate {
       Math.min(limits.execHoldMostMs, Math.max(limits.execHoldLeastMs, shortMs * headroomFactor + headroomMs)),
     observe(durationMs) {
       if (durationMs > limits.execHoldMostMs) return;
-      // A command that waits for something says nothing about the engine. So one duration can only count as about three
+      // A command that waits for something says nothing about the engine. So one duration counts as at most about three
       // times the mean.
       const counted = Math.min(durationMs, shortMs * 3 + headroomMs);
       shortMs += weight * (counted - shortMs);

@@ -126,8 +126,8 @@ export interface Driver {
   /** False: output is text. Bytes that are no text are lost, and so is output that comes faster than it is read. */
   readonly outputIsExact: boolean;
   /**
-   * Makes the image ready on this host: pulls, unpacks and converts it. The supervisor lets only one worker at a time
-   * do this for the same image.
+   * Makes the image ready on this host: pulls, unpacks and converts it. Until one box has used the image, the
+   * supervisor lets only one worker at a time do this. Later calls for the same image may run at once.
    * @throws IMAGE_PULL_FAILED
    */
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;

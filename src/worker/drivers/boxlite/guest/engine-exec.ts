@@ -1,7 +1,8 @@
 // The driver's handle of one command: streams of bytes, one exit, and the kill of the whole tree. The command ends with
 // its leader, never with its streams, because children may hold those open.
 // The engine has no back-pressure. In the VM, output passes a ring of 1 MiB. When the ring is full, the engine drops
-// output and writes `[boxlite] stdout output dropped N bytes` into the stream. On the host, output waits without bound.
+// output and writes `[boxlite] stdout output dropped N bytes` into the stream. Output that is not read on the host
+// waits in the engine's memory there, without bound.
 import { Readable, Writable } from 'node:stream';
 import { sleep, withDeadline } from '../../../../shared/waiting/clock.ts';
 import { errorText } from '../../../../shared/errors.ts';

@@ -1,6 +1,6 @@
-// The control of a VM from inside it, but outside of the box: it prepares the VM after a boot, kills whole commands,
-// and asks all processes to end. Each action is one script that runs as root of the VM. This file owns the list of
-// ended commands whose cgroups are not removed yet.
+// The control of a VM by scripts in the VM. The box is a container in the VM; the scripts run beside it, as root of the
+// VM. They prepare the VM after a boot, kill whole commands, and ask all processes to end. Each action is one script.
+// This file owns the list of ended commands whose cgroups are not removed yet.
 import { readdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
