@@ -49,9 +49,9 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
   boundBodies(app, { ...parts, bodyBytesMax: parts.config.caps.bodyMb * 1024 * 1024 });
   parts.meters.watch(app);
   parts.usage.watch(app);
-  // Async on purpose: it yields once, so the parser finishes the packet before a handler answers. Garbage after the
-  // request then gets a 400, not in the middle of a stream. No other hook that runs for every request is async, because
-  // each one costs a promise.
+  // Async on purpose: the parser then reads the whole packet first. Invalid bytes behind a request are answered with
+  // 400 before a handler begins a stream. No other hook that runs for every request is async, because each one costs a
+  // promise.
   app.addHook('onRequest', async (request) => {
     parts.guard(request.raw);
     checkAddress(request.raw.url ?? '/');

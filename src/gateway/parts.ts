@@ -22,7 +22,7 @@ import type { Usage } from './figures/usage.ts';
 export interface GatewayParts {
   readonly config: Config;
   readonly log: Logger;
-  /** Takes every request that changes a box or a command. */
+  /** Takes every request that changes a box or a command, and gives streams, figures and health. */
   readonly supervisor: Pick<Link<SupervisorContract>, 'request'>;
   /** Reads rows and events from the database. */
   readonly rows: Rows;
@@ -30,7 +30,7 @@ export interface GatewayParts {
   readonly answers: AnswerCache;
   /** Sends answers that are lists, short or long. */
   readonly lists: ListSender;
-  /** The budget for request bodies, each from its head to the end of the answer. */
+  /** The budget for request bodies. A body counts from the head of its request to the end of the answer. */
   readonly bodies: Budget;
   /** The budget for answers that clients have not read yet. */
   readonly unread: Budget;

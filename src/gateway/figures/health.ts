@@ -14,8 +14,9 @@ export const Health = Type.Object({
     /** Whether the database accepts changes: false while its disk is full or another program locks it. */
     database: Type.Boolean(),
     /**
-     * Whether the disk of the state directory has room: false while the server starts nothing new because the disk is
-     * nearly full, or while boxes cannot write. True while the supervisor is down, because nothing can tell then.
+     * Whether the disk of the state directory has room: false while the server creates no box and starts no command
+     * because the disk is nearly full, or while boxes cannot write. True while the supervisor is down, because nothing
+     * can tell then.
      * Absent only in answers of older servers.
      */
     disk: Type.Optional(Type.Boolean()),
@@ -32,7 +33,7 @@ export interface HealthDeps {
 
 export async function askHealth({ supervisor, writer }: HealthDeps): Promise<Health> {
   const [boxes, database] = await Promise.all([
-    // One that is known to be silent is not waited for.
+    // A process whose heartbeat is missing counts as down without being asked.
     supervisor.peer?.isAnswering === true ? supervisor.request('health', {}).catch(() => null) : null,
     writer.peer?.isAnswering === true ? writer.request('health', {}).catch(() => null) : null,
   ]);

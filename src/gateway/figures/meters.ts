@@ -10,7 +10,7 @@ import type { Health } from './health.ts';
 export interface GatewayMeters {
   /** Counts and times each request of `app`, from its head to the end of its answer. */
   watch(app: FastifyInstance): void;
-  /** Counts bytes of output that the gateway did not keep, because a limit was reached. */
+  /** Counts bytes of output of runs that were cut because a limit was reached. */
   outputLost(reason: 'run_cut', bytes: number): void;
   /** The text of /metrics. */
   render(): Promise<string>;
@@ -39,7 +39,7 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
   const parts = meters.gauge('part_up', '1 for each part of the server that answers, else 0.', ['part']);
   lost.inc({ reason: 'run_cut' }, 0);
   open.set(0);
-  meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
+  meters.gauge('queue_depth', 'Pieces of work that wait for their turn, by queue.', ['queue'], (gauge) => {
     gauge.set({ queue: 'gateway_reads' }, readersWaiting());
   });
 

@@ -1,4 +1,4 @@
-// The history of the last hour: what boxes reserve and use, and how fast the server answered its clients.
+// The history of the last hour: what boxes reserve and use, and how fast this gateway answered its clients.
 // The gateway takes a sample every few seconds, also without readers, so that the dashboard can show the past when a
 // user opens it. The history is only in memory, so a new gateway begins with an empty one.
 import { statfs } from 'node:fs/promises';

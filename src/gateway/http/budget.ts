@@ -1,5 +1,6 @@
 // A budget for the bytes that this process holds for its clients, such as request bodies and unread answers.
-// A client that holds something already gets more only up to half of the budget, so that the others get their share.
+// One client can reserve at most half of the budget, so that the others get their share; only its first piece may be
+// larger.
 import { BoxRunError } from '../../shared/errors.ts';
 
 export interface Budget {

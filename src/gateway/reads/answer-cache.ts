@@ -25,8 +25,8 @@ export function createAnswerCache(commits: Pick<CommitWatch, 'version'>): Answer
   let thisTurn: { readonly version: number | null } | null = null;
 
   /**
-   * Asks the database once for all requests in one turn of the event loop. That is enough, because clients sent these
-   * requests before the database was asked.
+   * Asks the database once for all requests in one turn of the event loop. All these requests were already here when
+   * the database was asked, so none can know of a later commit.
    */
   function versionNow(): number | null {
     if (thisTurn === null) {

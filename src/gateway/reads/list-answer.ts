@@ -20,9 +20,9 @@ export interface ListSource {
 }
 
 export interface ListSender {
-  /** Answers with the list. Calls `source` only if the answer cache has no answer. */
+  /** Answers with the list. Calls `findSource` only if the answer cache has no answer. */
   send(
-    source: () => Promise<ListSource>,
+    findSource: () => Promise<ListSource>,
     query: ListQuery,
     request: FastifyRequest,
     reply: FastifyReply,
@@ -50,7 +50,7 @@ export function createListSender({ answers, unread, closing }: ListSenderDeps): 
 
   /**
    * Reads the page after `page` and reserves bytes for it. A page with long rows can be longer than the reservation.
-   * Then it reserves the real length and reads the page again.
+   * Then the function releases, reserves the real length, and reads the page again.
    */
   async function readNext(list: LongList, page: ListPage, signal: AbortSignal): Promise<HeldPage> {
     for (let room = charsMax(); ;) {
