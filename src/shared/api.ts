@@ -1,5 +1,6 @@
 // The public objects and request bodies of the HTTP API, as schemas. Types, validation and the API documents derive
 // from them. Field names and defaults are the public contract: a change here must not break an old client.
+// The SDK imports only types from here, so no browser loads the schemas.
 import { Type, type Static } from 'typebox';
 import { cpuLimitMin, graceSMax, labelsMax, ulimitNames } from './request-bounds.ts';
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
@@ -198,7 +199,9 @@ export type GcResult = Static<typeof GcResult>;
 export const Info = Type.Object({ max_cpu: Type.Integer(), max_memory_mb: Type.Integer(), driver: Type.String() });
 export type Info = Static<typeof Info>;
 
-/** What all boxes reserve and use at one moment, and how many requests came since the previous sample. */
+/**
+ * What all boxes reserve and use at one moment, and the requests that this gateway answered since the previous sample.
+ */
 export const UsageSample = Type.Object({
   at: Type.String(),
   boxes_running: Type.Integer(),

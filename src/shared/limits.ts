@@ -58,7 +58,7 @@ export const limits = {
   childRestartsMax: 10,
   /** Milliseconds from SIGTERM to SIGKILL for a child. */
   childStopMs: 10_000,
-  /** The same for a supervisor that leaves its boxes running. When the host shuts down, it stops them all the same. */
+  /** The same for a supervisor that leaves its boxes running; longer, because at a host shutdown it stops them. */
   supervisorEndMs: 30_000,
   /**
    * The same for a supervisor that stops its boxes (--on-exit stop): stopGraceMsMax, boxStopTimeoutMs and childStopMs
@@ -158,7 +158,7 @@ export const limits = {
   execHoldMostMs: 250,
   /** Milliseconds to kill a command with its children. Then the supervisor stops the box and sets it to `error`. */
   killTimeoutMs: 10_000,
-  /** Milliseconds for which a worker without supervisor and command stays. Then it leaves, and its box runs on. */
+  /** Milliseconds without a supervisor, a command and an open stream until a worker ends itself. Its box goes on. */
   orphanGraceMs: 600_000,
 
   // Worker: output of commands
@@ -368,11 +368,11 @@ export const limits = {
   /** Bytes of all pages that clients have not taken yet. Then pages become smaller, down to the least. */
   replayBytesMax: 8 * 1024 * 1024,
   replayPageBytesLeast: 16 * 1024,
-  /** Bytes per event, on average. Such a page is copied in one buffer, and the next page is read ahead. */
+  /** A page whose events have at most so many bytes on average is copied in one buffer; the next one is read ahead. */
   smallEventBytes: 256,
   /** Bytes of live events that wait for one client. Then they are dropped, and read from the database later. */
   feedBufferBytesMax: 1024 * 1024,
-  /** The same for all clients together, except one message for each. */
+  /** The same for all clients together. One message for each client does not count. */
   feedsBufferBytesMax: 16 * 1024 * 1024,
   /** Characters that are written to a client in one piece; a longer event is one piece. */
   ssePieceChars: 64 * 1024,

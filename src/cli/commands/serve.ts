@@ -15,9 +15,9 @@ interface CapOption {
 
 const capSettings = Object.values(capTable);
 const capOptions = Object.fromEntries(
-  capSettings.map(({ setting, describe, fallback }) => [
+  capSettings.map(({ setting, describe, defaultValue }) => [
     setting,
-    { type: 'text', describe, shownDefault: String(fallback) },
+    { type: 'text', describe, shownDefault: String(defaultValue) },
   ]),
 ) as Record<CapSetting, CapOption>;
 

@@ -1,6 +1,6 @@
 // The limits of each process in a container box (setrlimit(2)). Every command gets all of them: fixed values, except
-// where the create request of the box gave others. They do not follow the limits of the server's own processes, except
-// where the worker may not raise its own: process-limits.ts lowers them then. In a micro-VM BoxRun sets none of them.
+// where the create request of the box gave others. They do not depend on the limits of the server. But a worker that
+// may not raise its limits sets lower ones (process-limits.ts). In a micro-VM BoxRun sets none of them.
 import type { Ulimit } from '../api.ts';
 import { BoxRunError } from '../errors.ts';
 

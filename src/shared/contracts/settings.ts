@@ -22,7 +22,10 @@ export function workerSettingsOf({ logLevel, logFormat, orphanGraceMs, caps }: C
   return { logLevel, logFormat, orphanGraceMs, outputMb: caps.outputMb, execs: caps.execs };
 }
 
-/** A digest of all settings. Two digests are equal only if the settings are equal. */
+/**
+ * A digest of all settings. Two digests are equal only if the settings are equal. A new supervisor keeps a spare worker
+ * only if its digest and its build are equal.
+ */
 export function settingsDigest(config: Config): string {
   return createHash('sha256').update(JSON.stringify(config)).digest('hex');
 }

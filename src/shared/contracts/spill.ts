@@ -19,13 +19,13 @@ const packr = new Packr({ useRecords: false });
 const suffix = '.spill';
 
 /**
- * Writes a spill to the disk. The file gets its name when it is complete. If the worker dies before, a file stays whose
- * name ends with the pid of the worker.
+ * Writes a spill to the disk. The file is `ID.spill.PID` until it is complete. If the worker dies before that, this
+ * file stays, and no one reads it.
  */
 export async function writeSpill(dir: string, workerId: string, spill: Spill): Promise<void> {
   const path = join(dir, `${workerId}${suffix}`);
-  const unnamed = `${path}.${process.pid}`;
-  const file = await open(unnamed, 'w', 0o600);
+  const unfinished = `${path}.${process.pid}`;
+  const file = await open(unfinished, 'w', 0o600);
   try {
     await file.writeFile(packr.pack(spill));
     await file.sync();
@@ -33,7 +33,7 @@ export async function writeSpill(dir: string, workerId: string, spill: Spill): P
     await file.close();
   }
   faultPoint('worker.spill.unnamed');
-  await rename(unnamed, path);
+  await rename(unfinished, path);
 }
 
 /**

@@ -1,5 +1,5 @@
-// The contract of the supervisor (server) with the gateways (clients): every request that changes a box or a command.
-// `box` is an id or a name. Times are in milliseconds.
+// The contract of the supervisor (server) with the gateways (clients): every request that changes something, plus
+// streams, dashboard links, figures and health. `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
 import { Box, BoxStats, CreateBoxBody, Exec, ExecBody, UpdateBoxBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';

@@ -29,6 +29,7 @@ export const Assignment = Type.Object({
   env: Env,
   volumes: Type.Array(Volume),
   ulimits: Type.Optional(Type.Array(Ulimit)),
+  /** The box's block of host ids (id-ranges.ts). Null or absent: the shared range. */
   idBlock: Type.Optional(Type.Union([Type.Integer(), Type.Null()])),
   /** The engine's name for the box. Absent or null until the box is made. */
   engineId: Type.Optional(nullableText),

@@ -102,7 +102,7 @@ export const writerContract = {
   requests: {
     /**
      * Fails with NAME_ALREADY_EXISTS if another box has the name. Fails with UNAVAILABLE if another row has the key:
-     * the client then sends the request again and gets that row.
+     * the HTTP client then repeats its request, and the supervisor gives it that row.
      */
     insertBox: { params: Type.Object({ box: BoxRow, claim: Type.Optional(KeyClaim) }), result: Done },
     /**

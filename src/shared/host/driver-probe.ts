@@ -59,9 +59,9 @@ export async function probeDriver(
 }
 
 /**
- * A container driver that does not work lacks a program. The user can install that in a minute, and the probe is fast,
- * so it is done again. The probe of a VM that does not boot takes up to 20 s, and its result changes only together with
- * the key.
+ * A failed container probe is not kept: usually a program is missing, the user can install it in a minute, and the
+ * probe is fast. The probe of a VM that does not boot takes up to 20 s, and its result changes only together with the
+ * key.
  */
 function isWorthKeeping(driver: DriverName, { ok }: ProbeResult): boolean {
   return ok || driver === 'boxlite';

@@ -8,7 +8,10 @@ import type { DriverName } from '../settings/config.ts';
 /** A variable in the environment of every process that works for a box, so that the supervisor can find the process. */
 export const homeMark = 'BOXRUN_BOX_HOME';
 
-/** The control group of a database, at the top of each hierarchy. It contains one group for each box. */
+/**
+ * The name of the control group for all boxes of one database. It lies at the top of each cgroup hierarchy, and
+ * contains one group for each box.
+ */
 export function instanceCgroup(instanceId: string): string {
   return `boxrun-${instanceId.replace(/^inst_/, '').replace(/[^A-Za-z0-9_-]/g, '-')}`;
 }

@@ -11,7 +11,7 @@ export interface IdRange {
 }
 
 export const rangeSize = 65_536;
-/** The ids on disks and in prepared images, for all boxes, and the ids of boxes that have no block of their own. */
+/** On disks and in prepared images all files have these ids. Boxes without a block of their own run with them. */
 export const sharedRange: IdRange = { base: 1_900_000_000, size: rangeSize };
 const firstBase = sharedRange.base + rangeSize;
 /** The last block ends below 2,147,352,576, where systemd's range for foreign files begins. */

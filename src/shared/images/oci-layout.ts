@@ -64,7 +64,7 @@ export function hostArchitecture(): string {
 }
 
 /**
- * The only image for this host in a layout.
+ * Reads the image for this host. A layout with two of them is refused.
  * @throws VALIDATION_ERROR if the directory is no layout or is damaged, if it has several images or none for this host,
  *   or if the user of the image has an id above boxIdMax
  */

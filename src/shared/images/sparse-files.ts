@@ -13,7 +13,7 @@ export interface SparseFile {
 
 export interface SparseHeader {
   readonly file: SparseFile;
-  /** Bytes of the stream that the map has used. */
+  /** Bytes of the stream that the map has used. Except in type S, the size in the tar header includes them. */
   readonly mapBytes: number;
 }
 

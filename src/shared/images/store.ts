@@ -17,9 +17,9 @@ export interface ImportedImage {
 }
 
 /**
- * The image that a name means. The first match counts: an imported image with this name, `base`, an alias, a reference
- * to a registry.
- * @throws IMAGE_PULL_FAILED if it is none of these
+ * The image that a name means. The first match counts: an imported image with this name, `base`, the target of an alias
+ * (imported or in a registry), a reference to a registry.
+ * @throws IMAGE_PULL_FAILED if the name is not a valid reference either
  */
 export async function resolveImage(imagesDir: string, requested: string): Promise<ImageSource> {
   const local = await findImported(imagesDir, requested);

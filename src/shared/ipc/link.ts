@@ -15,7 +15,10 @@ export interface LinkRequestOptions extends RequestOptions {
 }
 
 export interface Link<C extends Contract> {
-  /** @throws UNAVAILABLE at once if the other process is down and `resend` is not set; else as ServerPeer.request */
+  /**
+   * @throws UNAVAILABLE at once if the other process is down and `resend` is not set; with `resend`, if there is no
+   *   connection until the deadline, also after `close`; else as ServerPeer.request
+   */
   request<M extends MethodOf<C>>(
     method: M,
     params: ParamsOf<C, M>,

@@ -1,5 +1,6 @@
 // The server's side of a contract: accepts connections on a Unix socket, checks every message and calls the handlers.
-// A client that breaks a rule loses its connection. If a handler throws, its client gets an error of the catalogue.
+// `receive` and `greet` throw when a client breaks the contract; connection.ts then closes its connection. If a handler
+// throws, its client gets an error of the catalogue.
 import { createServer, type Server, type Socket } from 'node:net';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';

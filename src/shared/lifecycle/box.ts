@@ -100,7 +100,7 @@ const publicStatuses: Readonly<Record<BoxState, BoxStatus>> = {
   removed: 'stopped',
 };
 
-/** The status that clients see. */
+/** The status that clients see. Only a box that is being removed keeps the one from before (box-state.ts). */
 export function publicStatus(state: BoxState): BoxStatus {
   return publicStatuses[state];
 }

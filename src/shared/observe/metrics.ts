@@ -1,5 +1,6 @@
-// Prometheus metrics of one process, and one text from the metrics of several processes. A process sends its metrics as
-// a snapshot (metrics-snapshot.ts). Label values come from fixed sets, except `box`, which has one value per box.
+// Prometheus metrics of one process (gateway, supervisor or writer; workers only report figures to the supervisor), and
+// one text from the metrics of several processes. A process sends its metrics as a snapshot (metrics-snapshot.ts).
+// Label values come from fixed sets, except `box`, which has one value per box.
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { MetricsSnapshot } from './metrics-snapshot.ts';
 

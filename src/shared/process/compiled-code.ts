@@ -19,8 +19,9 @@ import { Script } from 'node:vm';
 
 /**
  * Saves the code that this process has compiled so far, for later processes. It does nothing if the saved code already
- * covers `use`. It never throws.
- * @param use one word for what the process has done. V8 compiles a function at its first call, so each use adds code.
+ * covers `use`. It never throws. V8 compiles a function at its first call, so the saved code covers only what processes
+ * did before they saved it.
+ * @param use names what this process did, such as a command of the command line
  */
 export type KeepCompiled = (use?: string) => void;
 

@@ -5,7 +5,7 @@ import { limits } from '../limits.ts';
 interface Cap {
   /** The name of the flag. The variable is BOXRUN_ with this name in upper case, and `_` for `-`. */
   readonly setting: string;
-  readonly fallback: number;
+  readonly defaultValue: number;
   readonly least: number;
   readonly most: number;
   readonly describe: string;
@@ -17,52 +17,52 @@ export const capTable = {
   // Far below limits.frameBytesMax, because a body crosses to the supervisor in one frame.
   bodyMb: {
     setting: 'max-body-mb',
-    fallback: limits.bodyBytesMax / mib,
+    defaultValue: limits.bodyBytesMax / mib,
     least: 1,
     most: 8,
     describe: 'longest JSON body, in MiB',
   },
   outputMb: {
     setting: 'max-output-mb',
-    fallback: limits.execOutputBytesMax / mib,
+    defaultValue: limits.execOutputBytesMax / mib,
     least: 1,
     most: 2 ** 30,
     describe: 'output kept of one command, in MiB',
   },
   execs: {
     setting: 'max-execs',
-    fallback: limits.execsRunningMax,
+    defaultValue: limits.execsRunningMax,
     least: 1,
     most: 4_096,
     describe: 'commands running at once in one box',
   },
   boxes: {
     setting: 'max-boxes',
-    fallback: limits.boxesMax,
+    defaultValue: limits.boxesMax,
     least: 1,
     most: 1_000_000,
     describe: 'boxes, stopped ones too',
   },
   streams: {
     setting: 'max-streams',
-    fallback: limits.streamsPerClientMax,
+    defaultValue: limits.streamsPerClientMax,
     least: 1,
     most: 1_000_000,
     describe: 'event streams and WebSockets of one client',
   },
   retentionHours: {
     setting: 'retention-hours',
-    fallback: limits.retentionHours,
+    defaultValue: limits.retentionHours,
     least: 0,
     most: 1_000_000,
     describe: 'how long ended commands are kept; 0: as long as their box',
   },
   freeDiskMb: {
     setting: 'min-free-disk-mb',
-    fallback: limits.freeDiskBytesMin / mib,
+    defaultValue: limits.freeDiskBytesMin / mib,
     least: 0,
     most: 2 ** 30,
-    describe: 'free disk below which nothing new is started, in MiB',
+    describe: 'free disk below which no box is created and no command is started, in MiB',
   },
 } as const satisfies Record<string, Cap>;
 

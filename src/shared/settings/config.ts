@@ -24,7 +24,7 @@ export type LogFormat = 'json' | 'pretty';
 export interface Config {
   readonly stateDir: string;
   readonly dbPath: string;
-  /** The Unix socket for clients, or null for none. */
+  /** The Unix socket for clients. Null only in the second and later gateways: the first one serves it. */
   readonly socketPath: string | null;
   /** The TCP address for clients, or null for none. Port 0: the system chooses a port. */
   readonly tcp: { readonly host: string; readonly port: number } | null;
@@ -48,7 +48,7 @@ export interface Config {
   readonly logFormat: LogFormat;
   /** Registries that are used over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
-  /** Milliseconds without a supervisor and without a command until a worker ends itself. */
+  /** Milliseconds without a supervisor, a command and an open stream until a worker ends itself. Its box goes on. */
   readonly orphanGraceMs: number;
   /** Milliseconds between two sweeps. */
   readonly reconcileEveryMs: number;
@@ -213,9 +213,10 @@ function checkedToken(token: string, source: string): string {
 }
 
 function readCaps(flags: NonNullable<ConfigFlags['caps']>, env: Environment): Caps {
-  const caps = Object.entries(capTable).map(([name, { setting, fallback, least, most }]) => [
+  const caps = Object.entries(capTable).map(([name, { setting, defaultValue, least, most }]) => [
     name,
-    wholeFlag(`--${setting}`, flags[setting], least, most) ?? whole(env, capVariable(setting), fallback, least, most),
+    wholeFlag(`--${setting}`, flags[setting], least, most) ??
+      whole(env, capVariable(setting), defaultValue, least, most),
   ]);
   return Object.fromEntries(caps) as Record<CapName, number>;
 }
@@ -266,9 +267,9 @@ function given(values: readonly string[] | undefined): readonly string[] | undef
   return values?.length === 0 ? undefined : values;
 }
 
-function whole(env: Environment, name: string, fallback: number, least: number, most: number): number {
+function whole(env: Environment, name: string, defaultValue: number, least: number, most: number): number {
   const text = env[name];
-  return text === undefined ? fallback : wholeNumber(name, text, least, most);
+  return text === undefined ? defaultValue : wholeNumber(name, text, least, most);
 }
 
 function wholeFlag(name: string, value: number | undefined, least: number, most: number): number | undefined {

@@ -1,5 +1,5 @@
-// The paths in a state directory, and the code that makes its directories. Only their owner can read them. The sockets
-// may be outside of it; see socket-place.ts.
+// The paths in a state directory, and the code that makes its directories. The directories can be read by their owner
+// only. The sockets may be outside of the state directory; see socket-place.ts.
 import { accessSync, constants, lstatSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BoxRunError, errorText } from '../errors.ts';

@@ -1,5 +1,5 @@
-// Changes a database file that is not BoxRun's own, such as the engine's database in a template home. The caller must
-// make sure that no process has the file open.
+// Changes a database file that is not BoxRun's own, such as a copy of the engine's database, for a template home or
+// from one. The caller must make sure that no process has the file open.
 import Database from 'better-sqlite3';
 
 /**

@@ -1,5 +1,6 @@
 // Tells whether another process has committed to the database: one number that changes with every commit (PRAGMA
-// data_version). Reading it takes microseconds, reads no row and never waits.
+// data_version). Reading it takes microseconds, reads no row and never waits. The gateway keeps answers until this
+// number changes (answer-cache.ts).
 import Database from 'better-sqlite3';
 
 export interface CommitWatch {

@@ -44,7 +44,7 @@ export interface Lists {
   execs(boxId: string, page: PageRequest): Page<SqlRow>;
   /**
    * Where a list of `page.limit` rows ends: the position of its last row, without the bound `charsMax`. Null: there are
-   * no rows after it.
+   * no rows after it. A long list is sent in several pages; this fixes its end before the first one is sent.
    */
   boxesEnd(filter: BoxFilter, page: PageRequest): Position | null;
   execsEnd(boxId: string, page: PageRequest): Position | null;

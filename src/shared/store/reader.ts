@@ -1,4 +1,5 @@
-// Reads the database over one read-only connection. Every call is one or a few short statements, and leaves no
+// Reads the database over one read-only connection. The reader threads of the gateway, the supervisor, and the debug
+// bundle open one; workers never read the database. Every call is one or a few short statements, and leaves no
 // transaction open.
 import Database from 'better-sqlite3';
 import type { Box, Exec } from '../api.ts';
@@ -25,7 +26,10 @@ export function hasSmallEvents({ events }: EventPage): boolean {
 export interface KnownKey {
   readonly bodyHash: string;
   readonly rowId: string;
-  /** The stored answer of a request whose row is removed on purpose, such as a run. */
+  /**
+   * The stored answer of a run. Its box is removed at the end, so its rows cannot give the answer to a repeated
+   * request.
+   */
   readonly answer: string | null;
 }
 

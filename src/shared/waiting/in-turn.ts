@@ -26,7 +26,8 @@ export interface Turns {
 
 /**
  * Makes turns for `most` pieces of work at once. A turn ends when its work has ended, with or without an error, or
- * after `longestMs` milliseconds, so that work that hangs does not block the others.
+ * after `longestMs` milliseconds, so that work that hangs does not block the others. The work itself goes on, so more
+ * than `most` may then run.
  */
 export function createTurns(most: number, longestMs: number = Number.POSITIVE_INFINITY): Turns {
   const waiting = new Set<() => void>();
