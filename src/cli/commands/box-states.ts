@@ -101,8 +101,8 @@ export const removeCommand = defineCommand({
     checkTargets('rm', values);
     const { force, json, all } = values;
     const graceS = parseGrace('grace', values.grace);
-    const { ask, requireQuestion } = await import('../server/ask.ts');
-    if (all && !force) requireQuestion('rm --all', 'rm -f --all');
+    const { ask, requireTerminalToAsk } = await import('../server/ask.ts');
+    if (all && !force) requireTerminalToAsk('rm --all', 'rm -f --all');
     return withClient(async (client) => {
       const boxes = await findTargets(client, values, () => true);
       if (all && !force && boxes.length > 0 && !(await ask(`Remove ${boxes.length} boxes with their disks?`))) return 1;

@@ -147,8 +147,8 @@ export const pruneCommand = defineCommand({
   options: { force: { type: 'flag', alias: 'f', describe: 'do not ask' }, json: jsonOption },
   examples: [['prune -f', 'the same as boxrun gc --older-than 0']],
   async run({ force, json }, { withClient }) {
-    const { ask, requireQuestion } = await import('../server/ask.ts');
-    if (!force) requireQuestion('prune', 'prune -f');
+    const { ask, requireTerminalToAsk } = await import('../server/ask.ts');
+    if (!force) requireTerminalToAsk('prune', 'prune -f');
     if (!force && !(await ask('Remove all boxes that are stopped or failed, with their disks?'))) return 1;
     return withClient(async (client) => {
       const result = await client.gc(0);

@@ -1,5 +1,5 @@
 // The command debug bundle: writes one file with everything that a bug report needs (see server/debug-bundle.ts).
-// It works if the server runs, hangs or is down, and changes nothing but that file.
+// It works if the server runs, hangs or is down. It also runs doctor, which writes files in the state directory.
 import { writeFileSync } from 'node:fs';
 import { loadConfig } from '../../shared/settings/config.ts';
 import { defineCommand } from '../parsing/command.ts';

@@ -137,7 +137,7 @@ function reportKvm(report: Report): void {
   }
 }
 
-/** Whether boxes could leave the control group of a server that is started from this shell. */
+/** Reports whether the boxes of a server started here would survive the end of its control group. */
 async function reportServiceGroup({ stateDir }: Config, report: Report): Promise<void> {
   try {
     const { testLeaving } = await import('../heavy.ts');

@@ -48,7 +48,7 @@ export const runCommand = defineCommand({
     if (values.detach) return context.withClient((client) => runDetached(client, box, exec, values.json, context));
     const { tty, workdir, user, name, label } = values;
     const needsOwnBox =
-      exec.isFed || tty || workdir !== undefined || user !== undefined || name !== undefined || label.length > 0;
+      exec.hasInput || tty || workdir !== undefined || user !== undefined || name !== undefined || label.length > 0;
     if (!needsOwnBox) return runOnServer(box, exec, values.json, context);
     if (values.json)
       throw new UsageError('--json does not go with -i, -t, -w, -u, --name or --label; see: boxrun exec and logs');

@@ -13,7 +13,7 @@ import { sleep } from '../../shared/waiting/clock.ts';
 
 const statusCommand = defineCommand({
   name: 'status',
-  describe: 'show whether the server runs, and where; exit code 0 if it answers',
+  describe: 'show whether the server runs, and where; exit code 0 if it accepts a connection',
   options: { json: jsonOption },
   examples: [['server status', 'address, process and state directory']],
   async run({ json }) {

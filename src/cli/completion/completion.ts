@@ -60,9 +60,10 @@ function findPlace(words: readonly string[], table: readonly CommandSpec[]): Pla
   const positionals: string[] = [];
   let isTaken = false;
   for (const [at, word] of words.entries()) {
+    // `reword` rewrites `-t 5` to `--timeout 5` (options.ts).
     const reworded = spec?.reword?.(word, words[at + 1]) ?? null;
     if (isTaken) {
-      isTaken = false; // The word before took it.
+      isTaken = false; // It is the value that the reworded word before it needs.
     } else if (reworded !== null) {
       isTaken = reworded.takesNext;
     } else if (option !== null) {

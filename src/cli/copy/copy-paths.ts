@@ -8,9 +8,12 @@ interface BoxPath {
   readonly path: string;
 }
 
-export type Copy =
-  | { readonly direction: 'up'; readonly local: string; readonly remote: BoxPath }
-  | { readonly direction: 'down'; readonly local: string; readonly remote: BoxPath };
+export interface Copy {
+  /** Up is into the box. */
+  readonly direction: 'up' | 'down';
+  readonly local: string;
+  readonly remote: BoxPath;
+}
 
 /**
  * The copies that `boxrun cp SOURCE... TARGET` means. Several sources go into the target, which is then a directory.

@@ -9,7 +9,8 @@ export const helpWidths: readonly number[] = [100, 80];
 /**
  * The help text that `words` request.
  * @param columns width of the terminal in characters; undefined or 0 if it is not known
- * @returns null if yargs must make the text: the words have more than a command and --help, or the terminal is narrow
+ * @returns null if the words ask for no help, or yargs must make it (more words than a command and --help, a narrow
+ *   terminal, no build)
  */
 export function builtHelp(words: readonly string[], columns: number | undefined): string | null {
   const [last, ...path] = [...words].reverse();

@@ -125,9 +125,10 @@ export function parseAssignments(option: string, texts: readonly string[]): Reco
 const numberText = /^(\d+(\.\d*)?|\.\d+)$/;
 
 /**
- * Makes a `reword` for a short flag that means another option, `long`, before a number: `-t 5`, `-t5`, `-dt 5`.
+ * Makes a rule that rewrites words before they are parsed: if a number follows the flag `-LETTER`, the flag means the
+ * option `long`, as in `-t 5`, `-t5` and `-dt 5`.
  * @param letter of the flag
- * @param except letters that make it the flag in every case, as in `-it`
+ * @param except if one of these letters is in the same word, it stays the flag, as in `-it`
  */
 export function optionBeforeNumber(letter: string, long: string, except: string): NonNullable<CommandSpec['reword']> {
   const pattern = new RegExp(`^-([a-z]*)${letter}=?([\\d.]*)$`);

@@ -1,5 +1,5 @@
 // How the command line shows things: colours, and details of errors. The options of the command line win over the
-// environment (NO_COLOR, BOXRUN_VERBOSE). It is decided once, before a command runs.
+// environment (NO_COLOR, BOXRUN_VERBOSE). main.ts sets this once, before a command runs (module state).
 import type { GeneralOptions } from '../general-options.ts';
 
 let options: GeneralOptions = {};

@@ -1,5 +1,6 @@
 // Says on standard error what a command waits for, if it waits long. A terminal gets one line that is rewritten and at
-// last removed. Another reader gets one plain line for each wait. Nothing appears if the wait is short.
+// last removed. Another reader gets one plain line for the whole wait; later changes of the message are not printed.
+// Nothing appears if the wait is short.
 import type { Box, BoxRunClient, CreateBoxInput } from '../../sdk/index.ts';
 import type { Progress } from '../../shared/api.ts';
 import { limits } from '../../shared/limits.ts';
@@ -35,7 +36,7 @@ export function createWaitNotice(message: string): WaitNotice {
   };
 }
 
-/** Stages of a create that may take long. The others are worth a line on a terminal only. */
+/** Stages of a create that may take long. The first of these stages starts the notice where no terminal is. */
 const longStages = new Set(['pull', 'unpack']);
 
 /** Shows the progress of a create: of a box, or of the box of a run. */

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline/promises';
 import { UsageError } from '../parsing/options.ts';
 
 /** @param without what to type where no terminal is. @throws UsageError if no terminal is there to ask */
-export function requireQuestion(command: string, without: string): void {
+export function requireTerminalToAsk(command: string, without: string): void {
   if (!process.stdin.isTTY)
     throw new UsageError(`${command} asks first, and this is no terminal; use: boxrun ${without}`);
 }

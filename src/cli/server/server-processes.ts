@@ -1,5 +1,6 @@
-// The processes of the server on this host, found through /proc: its keeper, and the processes that the keeper started.
-// A process belongs to the server of a state directory if it has a file of that directory open.
+// The processes of the server on this host, found through /proc: its keeper, and the writer, the supervisor, the
+// gateways and the workers. A process belongs to the server of a state directory if it has a file of that directory
+// open.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { isAlive, killQuietly, processIdentity, type ProcessIdentity } from '../../shared/process/child-process.ts';
 import { sleep } from '../../shared/waiting/clock.ts';

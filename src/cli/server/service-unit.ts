@@ -28,6 +28,7 @@ interface UnitOptions {
 
 export function renderUnit({ owner, command, environment }: UnitOptions): string {
   const isSystem = owner === 'system';
+  // Longer than the keeper's own deadlines: gateways, then supervisor, then writer.
   const stopSeconds = Math.ceil((2 * limits.childStopMs + limits.supervisorStopMs) / 1000) + 10;
   return [
     `${mark} The next install overwrites this file.`,

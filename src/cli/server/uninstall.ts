@@ -6,7 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { killAndWait } from '../../shared/process/child-process.ts';
 import { loadConfig, type Config } from '../../shared/settings/config.ts';
 import { probeFileOf, statePaths } from '../../shared/settings/state-dir.ts';
-import { ask, requireQuestion } from './ask.ts';
+import { ask, requireTerminalToAsk } from './ask.ts';
 import { compiledDirOfUser } from './compiled-dir.ts';
 import { serverProcesses, stopServer } from './server-processes.ts';
 import { installedPrefix, runNpm } from './installation.ts';
@@ -29,7 +29,7 @@ export async function uninstall({ isAsked, data, isDryRun }: UninstallOptions): 
   const hasData = existsSync(config.stateDir);
   let purge = data === 'purge';
   if (isAsked && !isDryRun) {
-    requireQuestion('uninstall', 'uninstall --yes');
+    requireTerminalToAsk('uninstall', 'uninstall --yes');
     if (!(await ask('Stop the boxes and the server, and remove boxrun?'))) return 1;
     if (data === null && hasData) purge = await ask(`Remove all boxes, images and logs in ${config.stateDir} too?`);
   }

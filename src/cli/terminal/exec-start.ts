@@ -14,7 +14,7 @@ import type { ExecInput } from '../render/command-output.ts';
 export interface ExecStart {
   readonly body: ExecBody;
   /** Whether our input goes to the command. */
-  readonly isFed: boolean;
+  readonly hasInput: boolean;
   /** The keys that leave our terminal; null if our input is no terminal for the command. */
   readonly detachKeys: readonly number[] | null;
 }
@@ -25,7 +25,7 @@ export async function readExecStart(
   values: Values<object, typeof execOptions>,
 ): Promise<ExecStart> {
   const { tty, timeout, workdir, user } = values;
-  const { isFed, isTerminal } = inputHere(values);
+  const { hasInput, isTerminal } = inputHere(values);
   const detachKeys = parseDetachKeys(values['detach-keys']);
   const given = parseVariables(values.env, values['env-file']);
   const terminal = tty ? (await import('./local-terminal.ts')).terminalHere() : null;
@@ -36,15 +36,15 @@ export async function readExecStart(
     ...(Object.keys(variables).length === 0 ? {} : { env: variables }),
     ...(workdir === undefined ? {} : { workdir }),
     ...(user === undefined ? {} : { user: parseUser(user) }),
-    ...(isFed ? { stdin: true } : {}),
+    ...(hasInput ? { stdin: true } : {}),
     ...(terminal === null ? {} : { tty, cols: terminal.cols, rows: terminal.rows }),
   };
-  return { body, isFed, detachKeys: isTerminal ? detachKeys : null };
+  return { body, hasInput, detachKeys: isTerminal ? detachKeys : null };
 }
 
 /** Whether our input goes to the command, and whether our terminal is connected to a terminal of the command. */
 function inputHere({ interactive, tty, detach }: { interactive: boolean; tty: boolean; detach: boolean }): {
-  isFed: boolean;
+  hasInput: boolean;
   isTerminal: boolean;
 } {
   if (detach && interactive)
@@ -52,7 +52,7 @@ function inputHere({ interactive, tty, detach }: { interactive: boolean; tty: bo
   const isTerminal = tty && !detach && process.stdin.isTTY;
   if (interactive && tty && !isTerminal)
     throw new UsageError('-i with -t needs a terminal; use -i without -t to pass on input from a pipe or a file');
-  return { isFed: interactive || isTerminal, isTerminal };
+  return { hasInput: interactive || isTerminal, isTerminal };
 }
 
 /**
@@ -62,7 +62,7 @@ function inputHere({ interactive, tty, detach }: { interactive: boolean; tty: bo
  */
 export async function runExec(
   client: BoxRunClient,
-  { isFed, detachKeys }: ExecStart,
+  { hasInput, detachKeys }: ExecStart,
   interrupts: Interrupts,
   start: () => Promise<Exec>,
 ): Promise<{ readonly exitCode: number; readonly isDetached: boolean }> {
@@ -74,7 +74,7 @@ export async function runExec(
       import('./exec-input.ts'),
       import('../render/command-output.ts'),
     ]);
-    fed = isFed ? await feedExec(client, exec, detachKeys) : null;
+    fed = hasInput ? await feedExec(client, exec, detachKeys) : null;
     const exitCode = await followExec(client, exec, interrupt, fed);
     return { exitCode, isDetached: fed?.over.reason === detached };
   } finally {
