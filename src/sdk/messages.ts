@@ -21,7 +21,7 @@ export interface Stream<Event> {
   /** Name of the stream in error messages. */
   readonly name: () => string;
   readonly signal?: AbortSignal | undefined;
-  /** Gives up after this number of connections in a row that brought nothing; 12 (about 30 s) when absent. */
+  /** Gives up after this number of attempts in a row without a single event; 12 (about 30 s) when absent. */
   readonly attemptsMax?: number | undefined;
   /** Called each time a connection fails or ends, before the next attempt. */
   readonly onLost?: ((error: BoxRunError) => void) | undefined;

@@ -37,8 +37,8 @@ export interface StateEventsOptions {
   /** Id of the last event that the caller knows; begins now when absent. */
   readonly since?: string | undefined;
   /**
-   * Gives up after this number of connections in a row that brought nothing; 12 (about 30 s) when absent. May be
-   * Infinity.
+   * Gives up after this number of attempts in a row without a single event; 12 (about 30 s) when absent. May be
+   * Infinity. A connection that lasted more than 5 s begins the count anew.
    */
   readonly attemptsMax?: number | undefined;
   /** Called each time a connection fails or ends, before the next attempt. */

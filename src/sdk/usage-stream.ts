@@ -19,8 +19,8 @@ export type UsageEvent = UsageHistoryEvent | UsageSampleEvent;
 
 export interface UsageOptions {
   /**
-   * Gives up after this number of connections in a row that brought nothing; 12 (about 30 s) when absent. May be
-   * Infinity.
+   * Gives up after this number of attempts in a row without a single event; 12 (about 30 s) when absent. May be
+   * Infinity. A connection that lasted more than 5 s begins the count anew.
    */
   readonly attemptsMax?: number | undefined;
   /** Called each time a connection fails or ends, before the next attempt. */
