@@ -1,5 +1,6 @@
 // Warns at the start of the server if its boxes would end together with it. They do if they are in the control group
-// of the server and the program that started the server, such as systemd, ends it by ending that group.
+// of the server and the program that started the server, such as systemd, ends it by ending that group. The writer is
+// compared, because the supervisor has not started a worker yet.
 import type { Logger } from '../shared/observe/log.ts';
 import { ownUnit, standingOf } from '../shared/host/service-group.ts';
 import { killModeOf } from '../shared/host/systemd.ts';

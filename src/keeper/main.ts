@@ -55,7 +55,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
       log.info({ signal }, 'the server ends');
       process.on('SIGTERM', () => process.exit(130));
       process.on('SIGINT', () => process.exit(130));
-      // Ctrl-C does not reach the writer, which has a process group of its own.
+      // The writer is not in this list: it has its own process group, so Ctrl-C does not reach it.
       for (const child of [...gateways, supervisor]) child.stopRestarts();
       end(0);
     });

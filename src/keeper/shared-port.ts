@@ -10,8 +10,7 @@ export const spawnOnSharedPort: SpawnNode = (file, nodeArgs, { stdio, env }) => 
   // which the gateway asks the keeper for the port.
   cluster.setupPrimary({ exec: file, execArgv: [...nodeArgs], args: [], stdio: [...(stdio as []), 'ipc'], cwd: '/' });
   const gateway = cluster.fork(env);
-  // The code that started the gateway hears the same error from `gateway.process`. But an 'error' event that has no
-  // listener here would end the keeper.
+  // own-process.ts handles this error on `gateway.process`. Here it needs a listener, or the keeper would end.
   gateway.on('error', () => undefined);
   return gateway.process;
 };
