@@ -72,7 +72,10 @@ const entries = [
   }),
   build({ ...onCommonJs, entryPoints: { cli: 'src/cli/entry.ts', worker: 'src/worker/entry.ts' } }),
 ];
-/** Code that is run from kept code has no stable `import()`. It calls a function of compiled-code.ts instead. */
+/**
+ * Builds a main bundle. Node has no stable `import()` in code run with V8's cached code, so each one is replaced by
+ * `importModule` (compiled-code.ts).
+ */
 const buildMain = async (name, source, options = {}) => {
   await build({ ...onCommonJs, ...options, entryPoints: { [name]: source } });
   const path = `dist/${name}.cjs`;

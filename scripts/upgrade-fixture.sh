@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes test/fixtures/upgrade again from a commit: builds and packs the commit, keeps the part of the package that a
 # server needs, and lets this server make a state directory and describe its API. Needs root and the container driver.
-# See the README there.
+# See test/fixtures/upgrade/README.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 commit=$(git rev-parse --verify "${1:?usage: scripts/upgrade-fixture.sh COMMIT}^{commit}")
