@@ -37,12 +37,12 @@ export async function writeSpill(dir: string, workerId: string, spill: Spill): P
 }
 
 /**
- * Reads the spills in `dir`. `forget` deletes the file; to be called when the spill is committed. `spill` is null if
+ * Reads the spills in `dir`. `remove` deletes the file; call it when the spill is committed. `spill` is null if
  * the file does not parse.
  */
 export async function readSpills(
   dir: string,
-): Promise<{ path: string; spill: Spill | null; forget: () => Promise<void> }[]> {
+): Promise<{ path: string; spill: Spill | null; remove: () => Promise<void> }[]> {
   const names = (await readdir(dir)).filter((name) => name.endsWith(suffix));
   return Promise.all(
     names.map(async (name) => {
@@ -50,7 +50,7 @@ export async function readSpills(
       const value: unknown = await readFile(path)
         .then((bytes) => packr.unpack(bytes) as unknown)
         .catch(() => null);
-      return { path, spill: fits(Spill, value) ? (value as Spill) : null, forget: () => rm(path, { force: true }) };
+      return { path, spill: fits(Spill, value) ? (value as Spill) : null, remove: () => rm(path, { force: true }) };
     }),
   );
 }

@@ -25,7 +25,7 @@ export function createSpills(config: Config, log: Logger): Spills {
   const inTurn = createInTurn(); // Two calls at once would both send and delete the same file.
 
   async function sendWhere(wanted: (spill: Spill) => boolean): Promise<void> {
-    for (const { path, spill, forget: remove } of await readSpills(spillDir)) {
+    for (const { path, spill, remove } of await readSpills(spillDir)) {
       if (spill === null) {
         log.error({ path }, 'a spill file cannot be parsed; it stays where it is');
       } else if (wanted(spill)) {

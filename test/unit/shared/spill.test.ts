@@ -23,7 +23,7 @@ describe('a spill file', () => {
     await writeSpill(dir, 'wrk_1', spill);
     const [found] = await readSpills(dir);
     expect(found?.spill).toEqual(spill);
-    await found?.forget();
+    await found?.remove();
     expect(readdirSync(dir)).toEqual([]);
   });
 
