@@ -26,7 +26,7 @@ export function createWriterMeters(meters: Meters, batch: Batch): WriterMeters {
     gauge.set({ result: 'done' }, batch.figures.done);
     gauge.set({ result: 'failed' }, batch.figures.failed);
   });
-  meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
+  meters.gauge('queue_depth', 'What waits in the queues of the server, by queue.', ['queue'], (gauge) => {
     gauge.set({ queue: 'writer_changes' }, batch.figures.waiting);
   });
 

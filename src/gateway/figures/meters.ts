@@ -39,7 +39,7 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
   const parts = meters.gauge('part_up', '1 for each part of the server that answers, else 0.', ['part']);
   lost.inc({ reason: 'run_cut' }, 0);
   open.set(0);
-  meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
+  meters.gauge('queue_depth', 'What waits in the queues of the server, by queue.', ['queue'], (gauge) => {
     gauge.set({ queue: 'gateway_reads' }, readersWaiting());
   });
 

@@ -36,7 +36,7 @@ export function createSupervisorMeters(deps: SupervisorMetersDeps): SupervisorMe
   const { meters, liveWorkers, writer } = deps;
   const updateBoxes = boxGauges(deps);
   const updateWorkers = workerGauges(meters);
-  meters.gauge('queue_depth', 'What waits at the bounds of limits.ts.', ['queue'], (gauge) => {
+  meters.gauge('queue_depth', 'What waits in the queues of the server, by queue.', ['queue'], (gauge) => {
     gauge.set({ queue: 'box_turns' }, deps.turns.boxes.waiting);
     gauge.set({ queue: 'worker_starts' }, deps.turns.workerStarts.waiting);
   });
