@@ -28,7 +28,7 @@ export class StartRefused extends Error {
 }
 
 /**
- * The connection ended before the runner reported the begin of the command, so nobody will report whether it begins.
+ * The connection ended before the runner reported the begin of the command, so no report will say whether it begins.
  */
 export class RunnerGone extends Error {}
 
