@@ -60,7 +60,10 @@ export function createChangeQueue() {
     lastAwaited = { sender, at: performance.now() };
   }
 
-  /** When a sender other than those of `changes` last added a change that a client waits for. */
+  /**
+   * The last time at which a sender added a change that a client waits for. A sender does not count if all of `changes`
+   * are its own.
+   */
   function othersWaitedAt(changes: readonly WaitingChange[]): number {
     return changes.every(({ sender }) => sender === lastAwaited.sender) ? lastOfAnother.at : lastAwaited.at;
   }

@@ -25,6 +25,8 @@ import { faultPoint } from '../shared/faults/fault.ts';
 
 /** @param keepCompiled stores the compiled code of this process for the next writer */
 export async function main(keepCompiled: KeepCompiled): Promise<void> {
+  // The orders are what the keeper gives at the start. `working`, `ready` and `refuse` tell the keeper how the start
+  // goes.
   const { orders, ready, refuse, working } = takeOrders();
   const { config } = orders;
   process.title = 'boxrun writer';
@@ -38,7 +40,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
     );
   });
 
-  // The database, and the reserve on the disk that it gets when the disk is full.
+  // The database, and a reserve file that is removed when the disk is full, so that the database has room.
   const database = await openDatabase(config.dbPath, working).catch(async (error: unknown) => {
     log.fatal({ err: error }, 'the database cannot be opened');
     await refuse(error);

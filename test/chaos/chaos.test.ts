@@ -1,6 +1,6 @@
 // Tests a real server under chaos: clients do random things while random processes are killed and frozen. No
-// acknowledged change may be lost, and nothing may be left over. Each run prints its seed: `npm run test:chaos --
-// --seed N` repeats it, and `--minutes M` makes it longer.
+// acknowledged change may be lost, and nothing may be left over. Each run prints its seed.
+// `npm run test:chaos -- --seed N` repeats it, and `--minutes M` makes it longer.
 import { expect, it } from 'vitest';
 import { runChaos, summaryOf } from '../support/faults/chaos.ts';
 

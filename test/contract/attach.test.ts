@@ -39,7 +39,7 @@ it('a terminal begins with the requested size and TERM, and reports the exit cod
   await terminal.until(/33 101\r\n\[vt100\]\r\n\/dev\/pts\/\d+\r\nall-ttys\r\n/);
   terminal.type('exit 7\n');
   expect(await terminal.closed).toBe(1000);
-  expect(terminal.words).toEqual([{ type: 'exit', code: 7 }]);
+  expect(terminal.controls).toEqual([{ type: 'exit', code: 7 }]);
 });
 
 it('a program that asks for the size at once gets the requested size', async () => {
@@ -53,7 +53,7 @@ it('a resize changes the size of the terminal and signals the program', async ()
   const terminal = await openSocket(url());
   terminal.type(`sh -c 'trap "echo changed; exit" WINCH; echo rea""dy; while :; do sleep 0.05; done'\n`);
   await terminal.until(/ready\r\n/);
-  terminal.word({ type: 'resize', cols: 120, rows: 40 });
+  terminal.control({ type: 'resize', cols: 120, rows: 40 });
   await terminal.until(/changed/);
   terminal.type('stty size\n');
   await terminal.until(/40 120\r\n/);
@@ -62,7 +62,7 @@ it('a resize changes the size of the terminal and signals the program', async ()
 
 it('a resize works before the shell has printed anything', async () => {
   const terminal = await openSocket(url('?cols=80&rows=24'));
-  terminal.word({ type: 'resize', cols: 77, rows: 21 });
+  terminal.control({ type: 'resize', cols: 77, rows: 21 });
   await terminal.until(prompt);
   terminal.type('stty size\n');
   await terminal.until(/21 77\r\n/);
@@ -109,7 +109,7 @@ it('Ctrl-C interrupts a program, Ctrl-Z stops it, and Ctrl-D ends the shell', as
   await terminal.until(prompt); // Only now does the shell read: a Ctrl-D before the prompt does not end it.
   terminal.type('\x04');
   await terminal.closed;
-  expect(terminal.words.at(-1)).toMatchObject({ type: 'exit' });
+  expect(terminal.controls.at(-1)).toMatchObject({ type: 'exit' });
 });
 
 it('the shell and all programs that it started are killed when the client leaves', async () => {
@@ -170,11 +170,11 @@ it('a terminal that cannot start sends an error with its code and closes', async
   ] as const) {
     const terminal = await openSocket(address);
     await terminal.closed;
-    expect(terminal.words).toEqual([{ type: 'error', code, message: expect.any(String) as string }]);
+    expect(terminal.controls).toEqual([{ type: 'error', code, message: expect.any(String) as string }]);
   }
   const terminal = await openSocket(url('?shell=/no/such'));
   await terminal.closed;
-  expect(terminal.words).toEqual([{ type: 'exit', code: 127 }]);
+  expect(terminal.controls).toEqual([{ type: 'exit', code: 127 }]);
   await server.client.removeBox(stopped.id);
 });
 
@@ -205,6 +205,6 @@ it('a terminal ends when its box is stopped', async () => {
   await terminal.until(prompt);
   await server.client.stopBox(other.id);
   await terminal.closed;
-  expect(terminal.words).toHaveLength(1);
+  expect(terminal.controls).toHaveLength(1);
   await server.client.removeBox(other.id);
 });

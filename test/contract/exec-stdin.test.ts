@@ -29,10 +29,10 @@ it('a client can send input and its end to a command, and gets all output with s
   const socket = await attach(exec.id);
   const input = Buffer.alloc(3_000_000, 'abcdefg\n');
   for (let from = 0; from < input.length; from += 500_000) socket.type(input.subarray(from, from + 500_000));
-  socket.word({ type: 'eof' });
+  socket.control({ type: 'eof' });
   expect(await socket.closed).toBe(1000);
   expect(socket.text()).toBe(`early\n${createHash('md5').update(input).digest('hex')}  -\n`);
-  expect(socket.words).toEqual([
+  expect(socket.controls).toEqual([
     { type: 'stderr', data: Buffer.from('oops\n').toString('base64') },
     { type: 'exit', code: 4 },
   ]);
@@ -51,7 +51,7 @@ it('a command goes on when its client leaves, and the next client gets all outpu
   const third = await attach(exec.id);
   await third.closed;
   expect(third.text()).toBe('got one\nand two\n');
-  expect(third.words).toEqual([{ type: 'exit', code: 0 }]);
+  expect(third.controls).toEqual([{ type: 'exit', code: 0 }]);
 });
 
 it.each([false, true])(
@@ -65,7 +65,7 @@ it.each([false, true])(
       // This is more than the pipe holds, so the worker is still writing when the command ends.
       for (let piece = 0; piece < 8; piece += 1) socket.type(Buffer.alloc(200_000, 'more\n'));
       await socket.closed;
-      expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
+      expect(socket.controls).toEqual([{ type: 'exit', code: 3 }]);
     }
     await start({ cmd: ['touch', '/root/over'] });
     expect((await collect(server.client, beside as never)).stdout).toBe('beside\n');
@@ -83,7 +83,7 @@ it('a command with a terminal sees its size and a new size', async () => {
   });
   const socket = await attach(exec.id);
   await socket.until(/30 90\r\n/);
-  socket.word({ type: 'resize', cols: 132, rows: 50 });
+  socket.control({ type: 'resize', cols: 132, rows: 50 });
   socket.type('\n');
   await socket.until(/50 132\r\ntty xterm-256color\r\n/);
   await socket.closed;
@@ -93,10 +93,10 @@ it('attach fails with an error when the command takes no input or does not exist
   const exec = await start({ cmd: ['sleep', '1000'] });
   const socket = await attach(exec.id);
   await socket.closed;
-  expect(socket.words).toMatchObject([{ type: 'error', code: 'VALIDATION_ERROR' }]);
+  expect(socket.controls).toMatchObject([{ type: 'error', code: 'VALIDATION_ERROR' }]);
   const unknown = await attach('exec_aaaaaaaaaaaa');
   await unknown.closed;
-  expect(unknown.words).toMatchObject([{ type: 'error', code: 'EXEC_NOT_FOUND' }]);
+  expect(unknown.controls).toMatchObject([{ type: 'error', code: 'EXEC_NOT_FOUND' }]);
   await server.client.cancelExec(box, exec.id);
 });
 

@@ -1,5 +1,5 @@
-// Tests lists on a real server that are longer than a page of the database. Without a limit the client gets all rows in
-// order. With a limit it gets pages, even if the rows are long.
+// Tests lists on a real server that are longer than one read of the database. Without a limit the client gets all rows
+// in order. With a limit it gets pages, even if the rows are long.
 import { request } from 'node:http';
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -7,7 +7,7 @@ import { addManyExecs, idsOfManyExecs } from '../support/servers/many-rows.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const many = { box: 'box_manyexecs000', letter: 'm', execs: 12_345 };
-/** Long rows: a page of the database has only a few of them, and a page of the API has all. */
+/** Long rows: one read of the database returns only a few, so a page of the API needs several reads. */
 const long = { box: 'box_longexecs000', letter: 'l', execs: 40, argument: 'x'.repeat(300_000) };
 
 let server: TestServer;

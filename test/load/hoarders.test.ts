@@ -77,7 +77,7 @@ it(
 
 it('the gateway serves others while clients do not read rows of nearly a megabyte', { timeout: 120_000 }, async () => {
   const path = `/v1/boxes/${long.box}/exec/exec_l00000000001`;
-  // The system keeps some megabytes for each connection.
+  // The kernel buffers megabytes for each connection. So each sends ten requests, which is more than that.
   const ten = head(`GET ${path} HTTP/1.1`).repeat(10);
   for (let count = 0; count < 100; count++) await openRaw(ten);
   for (let count = 0; count < 100; count++) await openRaw(head(`GET /v1/boxes/${long.box}/execs?n=${count} HTTP/1.1`));

@@ -1,5 +1,5 @@
-// Tests stops of boxes during uploads on a real server, many times and on a busy machine: each stop must end soon. `npm
-// run test:stop-uploads` runs it.
+// Tests stops of boxes during uploads on a real server, many times and on a busy machine: each stop must end soon.
+// `npm run test:stop-uploads` runs it.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

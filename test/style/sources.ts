@@ -1,5 +1,6 @@
 // Reads the files of the project for the style tests: their text and what they import. The rules there are functions
-// from files to problems, so that a test can show that each rule can fail.
+// from files to problems, so that a test can show that the rule can fail. Only the rule on unused exports is a program
+// of its own (knip).
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +18,6 @@ export interface Import {
   readonly specifier: string;
   /** The file of a relative import, from the root of the project. Null for a package. */
   readonly target: string | null;
-  readonly typeOnly: boolean;
 }
 
 const skipped = new Set(['node_modules', 'dist', '.git', '.vitest', 'package-lock.json']);
@@ -40,39 +40,24 @@ export function readFiles(directory: string, ...endings: string[]): SourceFile[]
 /** Everything that `file` imports: static and dynamic imports, types, and exports from other files. */
 export function importsOf(file: SourceFile): Import[] {
   const imports: Import[] = [];
-  const add = (node: ts.Node | undefined, typeOnly: boolean) => {
+  const add = (node: ts.Node | undefined) => {
     if (node === undefined || !ts.isStringLiteralLike(node)) return;
     const specifier = node.text;
     const target = specifier.startsWith('.') ? normalize(join(dirname(file.path), specifier)) : null;
-    imports.push({ specifier, target, typeOnly });
+    imports.push({ specifier, target });
   };
   const visit = (node: ts.Node): void => {
-    if (ts.isImportDeclaration(node)) {
-      const clause = node.importClause;
-      add(
-        node.moduleSpecifier,
-        clause?.phaseModifier === ts.SyntaxKind.TypeKeyword || onlyTypes(clause?.namedBindings),
-      );
-    } else if (ts.isExportDeclaration(node)) {
-      add(node.moduleSpecifier, node.isTypeOnly);
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) {
+      add(node.moduleSpecifier);
     } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
-      add(node.arguments[0], false);
+      add(node.arguments[0]);
     } else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
-      add(node.argument.literal, true);
+      add(node.argument.literal);
     }
     ts.forEachChild(node, visit);
   };
   visit(parse(file));
   return imports;
-}
-
-function onlyTypes(bindings: ts.NamedImportBindings | undefined): boolean {
-  return (
-    bindings !== undefined &&
-    ts.isNamedImports(bindings) &&
-    bindings.elements.length > 0 &&
-    bindings.elements.every((each) => each.isTypeOnly)
-  );
 }
 
 /** How often `file` reads `process.env`. */

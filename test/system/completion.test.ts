@@ -64,6 +64,7 @@ describe.each(Object.entries(shells))('completion in %s', (name, { start, load }
     });
     await tmux('-f', '/dev/null', 'new-session', '-d', '-x', '120', '-y', '40', ...start);
     await type(load, 'Enter');
+    // The typed line has other characters than its output, so the pattern matches the output only.
     await type('echo "lo""aded"', 'Enter');
     await shows(/^loaded$/m);
   });

@@ -113,16 +113,19 @@ onBothPaths('a new driver of a box with commands started by %s', (_path, create)
 onBothPaths('after SIGKILL of a worker that starts commands by %s', (_path, create) => {
   const boxes = allBoxes.by(create);
   async function holder(
-    until: 'created' | 'starting' | 'started',
-    execs: Record<string, readonly string[]> = {},
-    network = false,
+    until: 'created' | 'started',
+    {
+      execs = {},
+      network = false,
+      tellsStages = false,
+    }: { execs?: Record<string, readonly string[]>; network?: boolean; tellsStages?: boolean } = {},
   ) {
     const box = await createDriverHarness(create, { imagesDir: boxes.imagesDir(), spec: { network } });
     const { log: _log, onEngineExit: _onEngineExit, ...context } = box.context;
     const orders = join(box.dir, 'orders.json');
     writeFileSync(
       orders,
-      JSON.stringify({ context, until, execs, runner: create === createWithRunner ? 'always' : 'off' }),
+      JSON.stringify({ context, until, tellsStages, execs, runner: create === createWithRunner ? 'always' : 'off' }),
     );
     const child = spawn(process.execPath, [fixture, orders], { stdio: ['ignore', 'pipe', 'inherit'] });
     const lines = createInterface(child.stdout);
@@ -141,8 +144,7 @@ onBothPaths('after SIGKILL of a worker that starts commands by %s', (_path, crea
   test('a new driver takes over the box and its commands, kills strays, and can remove the whole box', async () => {
     const keep = newId('exec');
     const { box, said, kill } = await holder('started', {
-      [keep]: ['sleep', '1111'],
-      [newId('exec')]: ['sh', '-c', 'setsid sleep 2222 & sleep 3333'],
+      execs: { [keep]: ['sleep', '1111'], [newId('exec')]: ['sh', '-c', 'setsid sleep 2222 & sleep 3333'] },
     });
     expect(await said()).toBe('holding');
     await kill();
@@ -156,7 +158,10 @@ onBothPaths('after SIGKILL of a worker that starts commands by %s', (_path, crea
   });
 
   test('a removal without taking over leaves nothing, not even the network process', async () => {
-    const { box, said, kill } = await holder('started', { [newId('exec')]: ['sleep', '1111'] }, true);
+    const { box, said, kill } = await holder('started', {
+      execs: { [newId('exec')]: ['sleep', '1111'] },
+      network: true,
+    });
     expect(await said()).toBe('holding');
     await kill();
     expect(leftRunning(box)).not.toEqual([]);
@@ -165,7 +170,7 @@ onBothPaths('after SIGKILL of a worker that starts commands by %s', (_path, crea
 
   test('at any moment of a start, the box works or can be started, and can be removed', async () => {
     for (let delayMs = 0; delayMs <= 90; delayMs += 10) {
-      const { box, said, kill } = await holder('starting');
+      const { box, said, kill } = await holder('started', { tellsStages: true });
       expect(await said()).toBe('start');
       await new Promise((resolve) => setTimeout(resolve, delayMs));
       await kill();

@@ -25,7 +25,11 @@ afterAll(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-const all = 'inotify 0\ntimer 0\nqueue 0\npipe 65536\nflying 0\n';
+/**
+ * What `counted probe` prints when nothing is used up: 0 for each resource, and a pipe of full size. flying:
+ * descriptors that are being sent over sockets.
+ */
+const nothingTaken = 'inotify 0\ntimer 0\nqueue 0\npipe 65536\nflying 0\n';
 const sees = (idBlock: number | null) => ({
   spec: { idBlock, volumes: [{ host_path: dir, guest_path: '/probe', readonly: true }] },
 });
@@ -63,8 +67,8 @@ describeOnHost.each(execPaths)('a greedy command started by %s', (_path, create)
     expect(Number(taken.get('queues'))).toBeGreaterThan(5);
     expect(Number(taken.get('pipes'))).toBe(3_000);
     expect(Number(taken.get('flying'))).toBe(1_500);
-    expect(execFileSync(program, ['probe'], { encoding: 'utf8' })).toBe(all);
-    expect((await other.run(['/probe/counted', 'probe'], { user, workdir: '/' })).stdout).toBe(all);
+    expect(execFileSync(program, ['probe'], { encoding: 'utf8' })).toBe(nothingTaken);
+    expect((await other.run(['/probe/counted', 'probe'], { user, workdir: '/' })).stdout).toBe(nothingTaken);
     await taking.killTree();
   });
 });

@@ -11,7 +11,7 @@ import { startServer, type TestServer } from '../support/servers/server.ts';
 
 const fileMb = Number(process.env['BOXRUN_TEST_LARGE_MB'] ?? 64);
 const outputMb = Number(process.env['BOXRUN_TEST_OUTPUT_MB'] ?? 40);
-/** A bound for a tenth of the measured speed. */
+/** Enough time for a tenth of the speed that we measured. */
 const timeoutMs = 120_000 + fileMb * 200;
 let server: TestServer;
 let box: string;

@@ -67,7 +67,7 @@ describe('a terminal', () => {
     const exec = await server.client.startExec(box, { cmd, tty: true, stdin: true, cols: 91, rows: 31 });
     const socket = await openExec(exec.id);
     await socket.until(/^31 91\r\n/, slowMs);
-    socket.word({ type: 'resize', cols: 132, rows: 50 });
+    socket.control({ type: 'resize', cols: 132, rows: 50 });
     await socket.until(/50 132\r\n/, slowMs);
     expect(await socket.closed).toBe(1000);
   });
@@ -79,7 +79,7 @@ describe('a terminal', () => {
     const typedAt = performance.now();
     socket.type('\x03');
     await socket.closed;
-    expect(socket.words).toEqual([{ type: 'exit', code: 130 }]);
+    expect(socket.controls).toEqual([{ type: 'exit', code: 130 }]);
     // The bound is wide because other tests run at the same time. On an idle machine it takes less than 1 s.
     expect(performance.now() - typedAt).toBeLessThan(8_000);
   });

@@ -1,5 +1,5 @@
-// Tests two boxes on real micro-VMs at once, and a box over stop and start, through the API. Tests the probe alone. These
-// tests boot several VMs, which takes long in the emulated host.
+// Tests two boxes on real micro-VMs at once, and a box over stop and start, through the API. Tests the probe alone.
+// These tests boot several VMs, which takes long in the emulated host.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

@@ -59,7 +59,7 @@ describe('a hostile command in a micro-VM', () => {
     return 'the host does not write it';
   });
 
-  attack('leaves a volume by a link or by ..', async () => {
+  attack('leaves a volume by ..', async () => {
     const { out } = await sh('hostile', 'cat /shared/../etc/hostname /shared/../../etc/hostname 2>&1; ls /shared/..');
     expect(out.split('\n')).not.toContain(hostname());
     return 'the directory above it is the one of the box';
@@ -77,7 +77,7 @@ describe('a hostile command in a micro-VM', () => {
     return 'existing boxes and new ones run as before';
   });
 
-  attack('reaches a service of the host, or any other, over the network', async () => {
+  attack('reaches a service of the host, from a box without a network', async () => {
     const listening = createServer((socket) => socket.end('secret')).listen(0, '0.0.0.0');
     await once(listening, 'listening');
     const { port } = listening.address() as AddressInfo;

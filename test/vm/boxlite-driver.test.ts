@@ -1,5 +1,5 @@
 // The BoxLite driver on real micro-VMs. One box has an image with a shell; another has an image with only a busybox
-// under another name. A boot takes seconds, so several tests use the same box, in order.
+// in another directory (/tool/busybox). A boot takes seconds, so several tests use the same box, in order.
 import { execFileSync, fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -184,7 +184,7 @@ describe('a box', () => {
     expect(ended).toMatchObject({ exit: { exitCode: 0 }, stdout: '1000\n' });
   });
 
-  it('goes on after df', async () => {
+  it('does not end when a command runs df, which kills the VM if the system call filter of the engine is on', async () => {
     const ended = await run(box, ['df']);
     expect(ended.exit).toEqual({ exitCode: 0 });
     expect(box.exits).toEqual([]);

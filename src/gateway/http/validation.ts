@@ -154,11 +154,16 @@ function requirementOf(schema: TSchema, path: readonly string[]): { field: strin
   const field = path.join('.');
   const property: Shape | undefined = (schema as Shape).properties?.[path[0] ?? ''];
   const number = property?.anyOf === undefined ? property : (property.anyOf[0] as Shape);
-  if (number?.type === 'number')
-    return { field, requirement: `a number from ${number.minimum ?? 0} to ${number.maximum ?? 'any'}` };
-  if (number?.type !== 'integer') return { field, requirement: 'as the API describes it' };
-  const range = number.maximum === undefined ? '' : ` to ${number.maximum}`;
-  return { field, requirement: `a whole number from ${number.minimum ?? 0}${range}` };
+  if (number?.type === 'number') return { field, requirement: `a number${rangeOf(number)}` };
+  if (number?.type === 'integer') return { field, requirement: `a whole number${rangeOf(number)}` };
+  return { field, requirement: 'as the API describes it' };
+}
+
+/** The bounds of a number, as far as it has any: ' from 0 to 99', ' from 0', ' up to 99' or nothing. */
+function rangeOf({ minimum, maximum }: Shape): string {
+  const most = maximum === undefined ? '' : ` to ${maximum}`;
+  if (minimum !== undefined) return ` from ${minimum}${most}`;
+  return most === '' ? '' : ` up${most}`;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,6 +1,7 @@
 // Makes the tar of a layer plain. Files with holes (GNU tar -S) get their zeros, and files of users or groups above
-// 65,535 get the owner nobody. Every other byte stays the same, because names and attributes may contain any bytes. The
-// archive is a stream: the use of memory does not depend on its size.
+// 65,535 get the owner nobody. Headers for the whole archive (pax type g) are left out. Every other byte stays the
+// same, because names and attributes may contain any bytes. The archive is a stream: the use of memory does not depend
+// on its size.
 import { boxIdMax } from '../boxes/box-user.ts';
 import { limits } from '../limits.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';

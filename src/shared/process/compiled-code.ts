@@ -101,8 +101,8 @@ function readKept(path: string): Kept | null {
 }
 
 /**
- * Writes the data to the disk before the file gets its name. V8 checks only the header of the data, so it would accept
- * a file that a power failure has cut.
+ * Writes the data to the disk before the file gets its name. V8 checks only the header and the length of the data. If a
+ * power failure left zeros in the file, V8 would accept it, and the process would crash.
  */
 function keep(path: string, { uses, data }: Kept): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });

@@ -14,8 +14,8 @@ export interface OutputReader {
    * wait is over. Time in which the reader pauses for the writer does not count.
    *
    * - Background children may hold the streams open. Then the wait lasts limits.exitDrainMs. It goes on while at least
-   *   limits.exitDrainBusyBytes come in each such period: so much output must be the leader's own, which was still
-   *   queued. After limits.exitDrainBusyMs it ends in any case.
+   *   limits.exitDrainBusyBytes come in each such period. Children rarely print so much, so it counts as output of the
+   *   leader that still was on its way. After limits.exitDrainBusyMs it ends in any case.
    * - Without children, all output is the leader's own, even if the engine delivers it slowly. Then the wait lasts
    *   until no byte has come for limits.exitDrainBusyMs.
    */

@@ -1,6 +1,6 @@
 // Compares two versions of a JSON Schema, and finds changes that break a client of the older one. In a request, the
-// server must still accept every value that it accepted. In an answer, a client must find every field that it knows,
-// and no unknown type or value. New optional fields break nothing.
+// server must still accept every value that it accepted. In an answer, a client must find every field and value that it
+// knows, and no unknown type. New optional fields and new values of an enum break nothing.
 import type { Schema } from './conformance.ts';
 
 export type Schemas = Readonly<Record<string, Schema>>;

@@ -7,9 +7,9 @@ import type { Random } from '../runs/random.ts';
 
 /** Tells which faults the killer has made. An actor needs it to judge an answer. */
 export interface Faults {
-  /** True when any process was hit after `since`, or is hit now. */
+  /** True when any process was hit after `since`, is hit now, or was hit so recently that answers may be missing. */
   anySince(since: number): boolean;
-  /** True when the worker or the engine of the box was hit after `since`. */
+  /** True when the worker or the engine of the box was hit after `since`, or at most 1 s before. */
   onBoxSince(boxId: string, since: number): boolean;
 }
 

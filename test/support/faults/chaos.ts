@@ -131,10 +131,12 @@ class Killer implements Faults {
     this.#onFault = onFault;
   }
 
+  /** A fault explains missing answers for aftermathMs more. */
   anySince(since: number): boolean {
     return this.#hits.some(({ until }) => until + aftermathMs >= since);
   }
 
+  /** A hit up to 1 s before `since` counts, too: the server may notice it only after that. */
   onBoxSince(boxId: string, since: number): boolean {
     return this.#hits.some((hit) => hit.boxId === boxId && hit.until >= since - 1_000);
   }

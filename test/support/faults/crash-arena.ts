@@ -194,7 +194,10 @@ export class Arena {
     return (await processesOf(this.server.stateDir)).some(({ role }) => role === 'keeper');
   }
 
-  /** Waits for the end of supervisor and gateway, and starts the next `serve`. Returns the time of the start in ms. */
+  /**
+   * Waits for the end of supervisor and gateway, and starts the next `serve`. Returns how long that `serve` took to
+   * answer, in ms.
+   */
   async serveAgain(): Promise<number> {
     await eventually(
       'supervisor and gateway are gone',
@@ -268,7 +271,10 @@ export class Arena {
     await expectConsistentHost(this.server.stateDir, () => this.client.listBoxes());
   }
 
-  /** False while a box is changing. The server notices the end of an engine a moment later. */
+  /**
+   * Whether every box that the server calls running runs a command. False if one does not yet: the server notices the
+   * end of an engine only a moment later.
+   */
   async #haveReportedState(boxes: readonly Box[]): Promise<boolean> {
     try {
       for (const box of boxes) if (box.status === 'running') await this.#expectRuns(box);
@@ -282,6 +288,7 @@ export class Arena {
   async #expectRuns(box: Box): Promise<void> {
     const exec = await this.client.startExec(box.id, { cmd: ['echo', 'here'] });
     const { stdout, exit } = await inTime(collectPatiently(this.client, exec), `${box.id} runs a command`);
+    // An exit code other than 0 means that the box ended meanwhile. The next look sees that.
     if (stdout !== 'here\n' && exit.exitCode === 0) throw new Error(`${box.id} runs and does not answer: ${stdout}`);
   }
 

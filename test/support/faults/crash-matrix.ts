@@ -118,7 +118,9 @@ async function runCell(
     killQuietly(hit.pid, 'SIGCONT');
   }
   const resumedAt = fault === 'freeze' ? performance.now() : faultAt;
-  const canExec = !isHit(arena.witnessId) && !point.startsWith('writer.end');
+  // The scenario of these points stops all boxes first, also the witness.
+  const stopsAllBoxes = point.startsWith('writer.end');
+  const canExec = !isHit(arena.witnessId) && !stopsAllBoxes;
   const backMs = await backAgain(
     arena,
     { canExec, isEnding: point.includes('.end.'), servesItself: point.startsWith('keeper.boot.') },
@@ -127,7 +129,7 @@ async function runCell(
   );
   const outcome = await inTime(acting, `an answer to what was asked at ${point}`);
   if ('error' in outcome && !isAnswer(outcome.error) && target !== 'keeper') throw outcome.error;
-  await arena.expectSettled((boxId) => isHit(boxId) || point.startsWith('writer.end'), witnessing);
+  await arena.expectSettled((boxId) => isHit(boxId) || stopsAllBoxes, witnessing);
   await scenario.verify?.(
     arena,
     outcome,
@@ -149,10 +151,19 @@ async function makeFault(fault: Fault, pid: number): Promise<void> {
   });
 }
 
-/** Waits until the server works again. Returns the time in ms since `since`, or of the next `serve`. */
+interface Return {
+  /** The witness can run commands. */
+  readonly canExec: boolean;
+  /** The point is in the end of a server, which answers until it is gone. */
+  readonly isEnding: boolean;
+  /** The scenario itself calls `serve`. */
+  readonly servesItself: boolean;
+}
+
+/** Waits until the server works again. Returns the time in ms since `since`, or how long the next `serve` took. */
 async function backAgain(
   arena: Arena,
-  { canExec, isEnding, servesItself }: { canExec: boolean; isEnding: boolean; servesItself: boolean },
+  { canExec, isEnding, servesItself }: Return,
   since: number,
   acting: Promise<Outcome>,
 ): Promise<number> {

@@ -11,7 +11,7 @@ const hierarchies = existsSync(join(root, 'cgroup.controllers'))
   ? [root]
   : ['systemd', 'unified'].map((name) => join(root, name)).filter((path) => existsSync(join(path, 'cgroup.procs')));
 
-/** The root directory of version 2 of control groups, if the host has it. */
+/** Where version 2 of control groups is mounted. Undefined: this host has only version 1. */
 export const version2 = hierarchies.find((path) => path === root || path.endsWith('/unified'));
 
 let count = 0;

@@ -64,7 +64,10 @@ function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? NaN;
 }
 
-/** Expects that no process of the server ever had more memory than its bound. Prints the peaks. */
+/**
+ * Expects that no process of the server had more memory than its bound since its start, or since `resetPeaks`. Prints
+ * the peaks.
+ */
 export async function expectBoundedMemory(stateDir: string, what: string): Promise<void> {
   const peaks = await peakMemoryMb(stateDir);
   console.log(`${what}: peaks of memory in MB: ${JSON.stringify(peaks)}`);

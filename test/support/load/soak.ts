@@ -1,6 +1,6 @@
 // Creates, uses and removes very many boxes on one server. After a fifth of the boxes and at the end it counts what the
-// server holds: processes, descriptors, files, memory. Both counts must be the same. Only things of this server count,
-// because others may run on the same machine.
+// server holds: processes, descriptors, files, memory. No count may have grown, but memory may vary by a bound for
+// noise. Only things of this server count, because others may run on the same machine.
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,14 +42,17 @@ export interface SoakReport {
 
 const clientsAtOnce = 4;
 const longLived = ['keeper', 'supervisor', 'gateway', 'writer'] as const;
-/** The kernel frees mounts and control groups a moment after the last process has ended. So do closed connections. */
+/**
+ * The kernel frees mounts and control groups a moment after the last process has ended. Closed connections also go away
+ * a moment later.
+ */
 const settleMs = 20_000;
 const settlePauseMs = 500;
 
 /**
  * Growth of memory below this is noise. V8 collects garbage only when its heap has grown by some share, so a process
- * without a leak varies by this much. A leak of 20 KB per box, or of 1 KB per command, is larger between box 200 and
- * box 1,000.
+ * without a leak varies by this much. A leak of 20 KB per box, or of 1 KB per command, adds up to more than this
+ * between box 200 and box 1,000.
  */
 const memoryNoiseMb = 16;
 /**
@@ -143,7 +146,10 @@ async function useCommand(client: BoxRunClient, box: string, count: number): Pro
     throw new Error(`command ${count} of ${box} gave ${result.exitCode}, ${result.stdout.length} characters`);
 }
 
-/** Counts when nothing is left of any box, and the counts no longer change or are not above `wanted`. */
+/**
+ * Waits until nothing is left of any box. Then counts until two counts in a row are the same (without memory), or, with
+ * `wanted`, until no count is above it.
+ */
 async function holdingsOf(server: CrashServer, temporary: string, wanted?: Holdings): Promise<Holdings> {
   await expectConsistentHost(server.stateDir, () => server.client.listBoxes());
   const deadline = Date.now() + settleMs;

@@ -1,4 +1,5 @@
-// Prints the table at the end of `npm run test:security`: each attack, and how it was refused.
+// Prints the table at the end of `npm run test:security` and `npm run test:vm-long`: each attack, and how it was
+// refused.
 // The name of a suite says who attacks, and the name of a test says how.
 import type { Reporter, TestModule } from 'vitest/node';
 

@@ -15,7 +15,9 @@ export interface ManyRows {
   readonly argument?: string;
 }
 
-/** Stops the server, which has no running box, adds a stopped box with ended commands, and starts the server again. */
+/**
+ * The server must have no running box. Stops it, adds a stopped box with ended commands, and starts it again.
+ */
 export async function addManyExecs(
   server: TestServer,
   { box, execs, letter, argument = 'true' }: ManyRows,

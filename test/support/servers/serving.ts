@@ -1,5 +1,5 @@
-// Starts `boxrun serve` as a child process, and waits until it is ready. Tests and benchmarks start servers only with
-// this file.
+// Starts `boxrun serve` as a child process, and waits until it is ready. Tests and benchmarks start servers with this
+// file. A few tests of `serve` itself spawn it themselves (contract/cli, security/http, system/process-one).
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';

@@ -8,9 +8,12 @@ export interface TestSocket {
   readonly socket: WebSocket;
   /** Returns the bytes of all binary frames since the last `until`, as text. */
   text(): string;
-  readonly words: Record<string, unknown>[];
+  /** The control messages (text frames), parsed. */
+  readonly controls: Record<string, unknown>[];
+  /** Sends bytes, as typed in the terminal. */
   type(input: string | Buffer): void;
-  word(value: unknown): void;
+  /** Sends a control message. */
+  control(value: unknown): void;
   /** Waits until the text matches `pattern`. Removes the text up to the end of the match. */
   until(pattern: RegExp, timeoutMs?: number): Promise<string>;
   /** Resolves with the close code. */
@@ -22,12 +25,12 @@ export async function openSocket(
   options: { readonly headers?: Record<string, string> } = {},
 ): Promise<TestSocket> {
   const socket = new WebSocket(url, options);
-  const words: Record<string, unknown>[] = [];
+  const controls: Record<string, unknown>[] = [];
   let pieces: Buffer[] = [];
   const text = () => Buffer.concat(pieces).toString();
   socket.on('message', (data: RawData, isBinary) => {
     if (isBinary) pieces.push(data as Buffer);
-    else words.push(JSON.parse((data as Buffer).toString()) as Record<string, unknown>);
+    else controls.push(JSON.parse((data as Buffer).toString()) as Record<string, unknown>);
   });
   const closed = new Promise<number>((resolve) => {
     socket.once('close', resolve);
@@ -35,13 +38,13 @@ export async function openSocket(
   await once(socket, 'open');
   return {
     socket,
-    words,
+    controls,
     closed,
     text,
     type: (input) => {
       socket.send(Buffer.from(input));
     },
-    word: (value) => {
+    control: (value) => {
       socket.send(JSON.stringify(value));
     },
     async until(pattern, timeoutMs = 10_000) {
@@ -54,7 +57,7 @@ export async function openSocket(
         },
         timeoutMs,
       ).catch((error: unknown) => {
-        throw new Error(`it shows ${JSON.stringify(text().slice(-500))} and says ${JSON.stringify(words)}`, {
+        throw new Error(`it shows ${JSON.stringify(text().slice(-500))} and says ${JSON.stringify(controls)}`, {
           cause: error,
         });
       });

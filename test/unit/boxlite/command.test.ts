@@ -1,5 +1,5 @@
 // Tests the wrapper of commands: its arguments, and its script, which busybox runs on this machine with a directory in
-// place of the cgroups.
+// place of the cgroups. The tests of the script are skipped on a host without busybox.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -146,6 +146,7 @@ describe.skipIf(busybox === undefined)('the command wrapper in busybox', () => {
   });
 
   it('runs nothing if the command was killed before it started', () => {
+    // The kill writes 0 into cgroup.max.depth as its mark.
     expect(run({ cmd: ['show'] }, '0')).toEqual({ exit: 137, stdout: '', stderr: '' });
   });
 });

@@ -1,4 +1,4 @@
-// Tests which error of the catalogue each message of BoxLite becomes, one row each.
+// Tests which code of src/shared/errors.ts each message of BoxLite becomes, one row each.
 import { describe, expect, it } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
 import { engineError, isNotRunningError } from '../../../src/worker/drivers/boxlite/engine-errors.ts';

@@ -95,12 +95,12 @@ describe('the handle of a command', () => {
     expect(await exit).toEqual({ exitCode: 3 });
   });
 
-  it('takes -1 for SIGHUP if no connection was lost', async () => {
+  it('takes exit code -1 for an end by SIGHUP (signal 1) if no connection was lost', async () => {
     const { exit } = await handle(play({ exitCode: -1 }));
     expect(await exit).toEqual({ exitCode: 129 });
   });
 
-  it('takes -1 for a lost connection if the engine reports one, and kills the rest of the command', async () => {
+  it('takes exit code -1 for a lost connection if the engine reports one, and kills the rest of the command', async () => {
     let kills = 0;
     const played = play({
       stderr: ['before\n', 'Attach stream error: status: Unknown\n'],

@@ -54,7 +54,6 @@ describe('the configuration of a box', () => {
       'uts',
     ]);
     expect(linux).toMatchObject({ uidMappings: [{ containerID: 0, hostID: sharedRange.base, size: 65_536 }] });
-    expect(config({ shift: null }).linux.namespaces.map(({ type }) => type)).not.toContain('user');
   });
 
   test('allows twelve capabilities, and gives the first process none', () => {

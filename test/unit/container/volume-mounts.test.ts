@@ -1,6 +1,6 @@
-// The check that the right directories are mounted in a box: it compares the mount tables of the host and the box.
+// Tests the check that the right directories are mounted in a box: it compares the mount tables of host and box.
 import { describe, expect, it } from 'vitest';
-import { missingMounts, parseMounts } from '../../../src/worker/drivers/container/disk/volume-mounts.ts';
+import { expectMounted, missingMounts, parseMounts } from '../../../src/worker/drivers/container/disk/volume-mounts.ts';
 
 const host = parseMounts(
   [
@@ -32,4 +32,12 @@ it('is missed when something else was mounted', () => {
     '/etc/x',
   ]);
   expect(missingMounts(host, box('8:1 /site'), ['/srv/site'])).toEqual(['/srv/site']);
+});
+
+it('fails the start with FORBIDDEN when a checked directory is not mounted in the box', async () => {
+  // This process stands for the box. Nothing is mounted in it from that directory.
+  await expect(expectMounted(process.pid, ['/nowhere/at/all'])).rejects.toMatchObject({
+    code: 'FORBIDDEN',
+    message: expect.stringContaining('/nowhere/at/all changed during the start of the box') as string,
+  });
 });

@@ -1,5 +1,5 @@
-// The few lines of shell that run before every command. The host's busybox runs them here, as the box's busybox does in
-// a box.
+// Tests the wrapper: the few lines of shell that run before every command. The host's busybox runs them here, as the
+// box's busybox does in a box. Skipped on a host without busybox.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ afterAll(() => {
 
 async function run(
   cmd: readonly string[],
-  options: { workdir?: string; env?: Record<string, string>; join?: string } = {},
+  options: { workdir?: string; env?: Record<string, string>; procsFile?: string } = {},
 ) {
   const { args, env } = wrapCommand({
     cmd,
@@ -35,11 +35,12 @@ async function run(
     isTerminal: false,
   });
   const [, ...rest] = args.map((arg) => arg.replaceAll('/dev/.boxrun/busybox', busybox ?? ''));
-  const group = openSync(options.join ?? join(dir, 'procs'), options.join === undefined ? 'w' : 'r+');
+  const group = openSync(options.procsFile ?? join(dir, 'procs'), options.procsFile === undefined ? 'w' : 'r+');
   const child = spawn(busybox ?? '', rest, {
     env: Object.fromEntries(
       env.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
     ),
+    // 3: cgroup.procs, 4: report, 5 to 7: the streams of the command.
     stdio: ['ignore', 'ignore', 'inherit', group, 'pipe', openSync('/dev/null', 'r'), 'pipe', 'pipe'],
   });
   const read = { out: '', err: '', report: '' };
@@ -58,7 +59,7 @@ async function run(
 }
 
 describe.runIf(busybox !== null)('the wrapper', () => {
-  test('joins, reports, and becomes the command with unchanged arguments', async () => {
+  test('joins the control group of the command, reports that, and becomes the command with unchanged arguments', async () => {
     expect(await run(['show', 'a b', '', '*', '$(id)', '-n'])).toEqual({
       out: '[a b][][*][$(id)][-n] \n',
       err: '',
@@ -91,7 +92,8 @@ describe.runIf(busybox !== null)('the wrapper', () => {
   });
 
   test('runs nothing if the control group cannot be joined', async () => {
-    const { code, out, report } = await run(['ls'], { join: '/proc/self/oom_score' });
+    const fileThatCannotBeWritten = '/proc/self/oom_score';
+    const { code, out, report } = await run(['ls'], { procsFile: fileThatCannotBeWritten });
     expect([code, out, report]).toEqual([137, '', '']);
   });
 

@@ -118,7 +118,7 @@ it('the gateway keeps the key of cookies in a private file, the same for every c
   rmSync(dir, { recursive: true });
 });
 
-describe('the code of a link', () => {
+describe('the one-time code of a login link', () => {
   it('is accepted once', () => {
     const codes = createUiCodes();
     const code = codes.issue();

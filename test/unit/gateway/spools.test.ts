@@ -1,4 +1,5 @@
-// Tests the files in which the gateway stores uploads. They need room on the disk of the server.
+// Tests the files in which the gateway stores an upload whose file comes before its 'dest'. Other uploads need no such
+// file. The files need room on the disk of the server.
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';

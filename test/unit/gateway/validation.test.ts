@@ -3,7 +3,7 @@
 import { Type } from 'typebox';
 import { describe, expect, it } from 'vitest';
 import { CreateBoxBody, ExecBody, GcBody } from '../../../src/shared/api.ts';
-import { createParse, createParseQuery } from '../../../src/gateway/http/validation.ts';
+import { createParse, createParseQuery, EventsQuery } from '../../../src/gateway/http/validation.ts';
 
 const parseCreate = createParse(CreateBoxBody);
 const parseExec = createParse(ExecBody);
@@ -86,7 +86,15 @@ describe('a parsed query', () => {
   });
 
   it.each(['a', '1.5', '1e3', ' 1', '9'.repeat(20), '100'])('is refused if a number is "%s"', (text) => {
-    expect(() => parse({ after: text })).toThrow(invalid("'after' must be a whole number from 0 to 99"));
+    expect(() => parse({ after: text })).toThrow(invalid("'after' must be a whole number up to 99"));
+  });
+
+  it('is refused without a range in the message if the number has no bounds', () => {
+    const unbound = createParseQuery(EventsQuery);
+    expect(unbound({ after: '-1' })).toEqual({ after: -1 });
+    expect(() => unbound({ after: 'a' })).toThrow(
+      expect.objectContaining({ message: "'after' must be a whole number" }),
+    );
   });
 
   it('is refused if a single value is given twice', () => {

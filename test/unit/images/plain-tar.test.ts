@@ -1,5 +1,5 @@
-// Tests how layers are made plain: without holes, and without ids that no box has. GNU tar writes the archives in each
-// of its forms, and GNU tar reads the results.
+// Tests how layers are made plain: without holes, without ids that no box has, and without headers for the whole
+// archive. All else stays the same. GNU tar writes the archives in each of its forms, and GNU tar reads the results.
 import { execFileSync } from 'node:child_process';
 import {
   closeSync,
@@ -151,6 +151,16 @@ describe('the rest of an archive', () => {
       const archive = execFileSync('tar', ['-C', odd, `--format=${format}`, '--owner=:70000', '-c', '.']);
       expect((await plain(archive)).includes(Buffer.from([0xff, 0xfe, 0x41]))).toBe(true);
     }
+  });
+
+  test('passes without headers for the whole archive', async () => {
+    const archive = pack('--format=posix', '--pax-option=comment=made here', '--exclude=long');
+    expect(archive.includes('comment=made here')).toBe(true);
+    const findings = noFindings();
+    const result = await plain(archive, findings);
+    expect(findings).toEqual({ ...noFindings(), globals: 1 });
+    // The header and its body are one block each. They are the first ones.
+    expect(result.equals(archive.subarray(1024))).toBe(true);
   });
 
   test('is refused if it is damaged or ends inside an entry', async () => {

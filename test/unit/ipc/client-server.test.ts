@@ -107,7 +107,7 @@ describe('a request to a server', () => {
     expect(waits).toHaveLength(0);
   });
 
-  it('with waitAfterAbort still gets its result if the cancel came too late', async () => {
+  it('that makes something (waitAfterAbort) gets its result if the handler makes it in spite of the cancel', async () => {
     const { path, waits } = await serveKitchen();
     const peer = await visit(path);
     const stopping = new AbortController();

@@ -56,7 +56,7 @@ function createBench(): Bench {
 }
 
 describe('a child of the keeper', () => {
-  it('returns its facts when it has started', async () => {
+  it('returns the facts that it reports at its start (a gateway: where it listens)', async () => {
     const { kept } = createBench();
     expect(await kept.start()).toEqual({ number: 1 });
   });
@@ -82,7 +82,7 @@ describe('a child of the keeper', () => {
     expect(bench.givenUp).toHaveLength(1);
   });
 
-  it('fails the start without another attempt if its first start fails', async () => {
+  it('is not tried again if its first start fails by itself, without a signal', async () => {
     const bench = createBench();
     bench.onStart = () => Promise.reject(new Error('port in use'));
     await expect(bench.kept.start()).rejects.toThrow('port in use');

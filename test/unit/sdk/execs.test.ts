@@ -41,13 +41,13 @@ it('runs a command to its end, and keeps stdout and stderr apart', async () => {
   ]);
 });
 
-it('kills a command that writes more than outputBytesMax', async () => {
+it('cancels a command that writes more than outputBytesMax', async () => {
   const { client, canceled } = await serveCommand(logEvent(0, 'a'.repeat(100)));
   await expect(client.exec('a', ['yes'], { outputBytesMax: 99 })).rejects.toMatchObject({ code: 'RESOURCE_EXCEEDED' });
   await canceled;
 });
 
-it('kills a command if the caller leaves its loop or aborts its signal', async () => {
+it('cancels a command if the caller leaves its loop or aborts its signal', async () => {
   const left = await serveCommand(logEvent(0, 'a'));
   for await (const event of left.client.execStream('a', ['yes'])) {
     expect(event).toMatchObject({ type: 'log', text: 'a' });

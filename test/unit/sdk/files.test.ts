@@ -69,7 +69,7 @@ it('streams an upload while its source is read', async () => {
   await client.upload('web', slow(), '/root/file');
 });
 
-it('fails with an error of the catalogue when the local file cannot be read', async () => {
+it('fails with VALIDATION_ERROR when the local file cannot be read', async () => {
   const client = await serve((request, response) => {
     void bodyOf(request).then(
       () => response.end('{}'),

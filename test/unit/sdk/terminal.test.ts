@@ -1,4 +1,5 @@
-// Terminals with a small WebSocket server on a Unix socket: bytes, size, exit, errors, and closing.
+// Tests terminals with a small WebSocket server on a Unix socket: bytes, size, exit, errors, and closing. Also tests
+// how the SDK finds a server.
 import { createServer } from 'node:http';
 import { rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

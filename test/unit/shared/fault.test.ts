@@ -1,4 +1,5 @@
-// Tests the switch for faults. The table and the code have the same points, and only an armed point holds, only once.
+// Tests fault points: places in the code at which a test can hold a process. The table and the code have the same
+// points, and only an armed point holds, only once.
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

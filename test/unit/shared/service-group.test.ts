@@ -1,4 +1,5 @@
-// Tests which control groups a process must leave so that it outlives the service, from the text in /proc.
+// Tests which control groups a process must leave so that it outlives the service, from the text in /proc. An
+// endable group is one that systemd may end while the host goes on.
 import { describe, expect, it } from 'vitest';
 import { endableGroups, parseGroups, unitOf } from '../../../src/shared/host/service-group.ts';
 

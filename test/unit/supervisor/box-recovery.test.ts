@@ -192,7 +192,7 @@ describe('after a restart of the supervisor', () => {
   });
 });
 
-describe('a box whose engine cannot be ended for certain', () => {
+describe('a box of which the supervisor does not know whether its engine has ended (state stuck)', () => {
   it('is in error and keeps its quota after every operation', async () => {
     for (const doing of ['stop', 'start', 'remove', 'recovery', 'end of the engine'] as const) {
       const { box, worker, committed, freeCpus } = createBoxBench(

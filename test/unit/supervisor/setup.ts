@@ -18,6 +18,7 @@ import { boxRow } from '../writer/setup.ts';
 type WorkerCall = 'adopt' | 'create' | 'start' | 'stop' | 'tryStop' | 'remove' | 'takeOver' | 'release';
 
 export interface WorkerDouble extends BoxWorker {
+  /** What the present worker says of its engine. Null: there is no worker. */
   present: { readonly running: boolean } | null;
   readonly calls: string[];
   /** Replaces what a call does. If the function throws, the call throws the same error. */
@@ -230,7 +231,7 @@ export function createHandleDouble(
   return handle;
 }
 
-/** The worker as an earlier supervisor left it. */
+/** Wraps a handle as a worker that an earlier supervisor left, and that has already said hello. */
 export function foundDouble(handle: HandleDouble): FoundWorker {
   const { workerId, peer } = handle;
   return { workerId, boxId: peer.hello.boxId, arrival: Promise.resolve(handle), end: () => handle.kill() };

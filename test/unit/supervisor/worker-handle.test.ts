@@ -28,7 +28,7 @@ function createState(): Config {
 async function leaveWorker(
   config: Config,
   workerId: string,
-  options: { mute?: boolean; exitedAtOnce?: boolean } = {},
+  options: { mute?: boolean; noticesAtOnce?: boolean } = {},
 ): Promise<Left> {
   const { workersDir } = statePaths(config.stateDir);
   const child = spawn('sleep', ['60'], { stdio: 'ignore' });
@@ -55,7 +55,7 @@ async function leaveWorker(
     log: quietLog,
     handlers: { leave } as unknown as Handlers<WorkerContract>, // The tests send it no other request.
     onConnect(peer) {
-      if (!options.exitedAtOnce) return;
+      if (!options.noticesAtOnce) return;
       for (const notice of ['engineExited', 'unkillable'] as const)
         peer.notify(notice, { reason: `${notice} right behind the hello` });
     },
@@ -131,9 +131,9 @@ describe('workers of an earlier supervisor', () => {
     expect(readdirSync(statePaths(config.stateDir).workersDir)).toEqual([]);
   });
 
-  it('have the notices right after their hello kept until there is a listener', async () => {
+  it('lose no notice that comes right after the hello, before there is a listener', async () => {
     const config = createState();
-    await leaveWorker(config, 'wrk_a', { exitedAtOnce: true });
+    await leaveWorker(config, 'wrk_a', { noticesAtOnce: true });
     const [worker] = await find(config);
     await settle(10);
     const heard: string[] = [];

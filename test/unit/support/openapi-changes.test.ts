@@ -295,7 +295,7 @@ it('the comparison of descriptions works with a schema that refers to itself', (
   expect(breakingChanges(whole, cut)).toEqual(['Event.at was removed']);
 });
 
-it('the comparison of descriptions finds a break in the better matching of two forms', () => {
+it('the comparison of descriptions compares each form with the most similar form of the other description', () => {
   const shaped = (one: Schema): ApiDocument => {
     const copy = structuredClone(base);
     const forms = [{ one, two: text }, { three: text }].map((properties) => ({ type: 'object', properties }));

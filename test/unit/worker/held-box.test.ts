@@ -80,7 +80,8 @@ interface Bench {
   readonly stateDir: string;
   readonly engineExits: string[];
   readonly unkillable: string[];
-  readonly fenced: () => boolean;
+  /** True when the held box has learned that another worker has the lease. */
+  readonly leaseIsOver: () => boolean;
 }
 
 const order = (change: Partial<ExecOrder> = {}): ExecOrder => ({
@@ -100,7 +101,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
   writer.statements.insertBox(boxRow({ generation: 1 }));
   const engineExits: string[] = [];
   const unkillable: string[] = [];
-  let fenced = false;
+  let leaseIsOver = false;
   const assignment: Assignment = {
     boxId: boxRow().id,
     generation,
@@ -124,7 +125,7 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
       onEngineExit: (reason) => engineExits.push(reason),
       onUnkillable: (reason) => unkillable.push(reason),
       onFenced: () => {
-        fenced = true;
+        leaseIsOver = true;
       },
     },
     assignment,
@@ -136,11 +137,11 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
     return release();
   };
   onTestFinished(async () => {
-    if (!released && !fenced) await release();
+    if (!released && !leaseIsOver) await release();
   });
   const engine = engines.at(-1) as Engine;
   if (started) await heldBox.start(...noProgress);
-  return { heldBox, engine, writer, stateDir, engineExits, unkillable, fenced: () => fenced };
+  return { heldBox, engine, writer, stateDir, engineExits, unkillable, leaseIsOver: () => leaseIsOver };
 }
 
 beforeEach(() => {
@@ -307,10 +308,10 @@ describe('adopting a box', () => {
 
 describe('a lease that has ended', () => {
   it('is noticed with the next change, and makes the worker exit', async () => {
-    const { heldBox, writer, fenced } = await createBench();
+    const { heldBox, writer, leaseIsOver } = await createBench();
     writer.statements.openLease(boxRow().id, 2);
     heldBox.exec(order()).catch(() => undefined);
-    await eventually('the worker must end', fenced);
+    await eventually('the worker must end', leaseIsOver);
     expect(writer.value('SELECT count(*) FROM execs')).toBe(0);
   });
 });

@@ -54,7 +54,7 @@ async function openNumbers(): Promise<Numbers> {
 describe('a large change', () => {
   const large = { bytes: limits.largeChangeBytes, sender: 'loud' };
 
-  it('lets a small one pass, but only once', async () => {
+  it('waits for one group of small changes, and goes with the next group', async () => {
     const { batch, add, commits } = await openNumbers();
     const order: string[] = [];
     const submit = async (name: string, value: number, size = {}) => {
@@ -89,7 +89,7 @@ describe('a large change', () => {
     for (let value = 0; value < largeOnes; value++) await batch.submit(slow(value), large);
     isOver = true;
     await small;
-    expect(smallOnes).toBeGreaterThan(2 * largeOnes); // On average more than two between each two large ones.
+    expect(smallOnes).toBeGreaterThan(2 * largeOnes); // On average more than two small changes for each large one.
     expect(performance.now() - startedAt).toBeLessThan(5_000);
   });
 

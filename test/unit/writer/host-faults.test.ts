@@ -1,6 +1,6 @@
 // Tests faults of the host under the writer, with a real database: a full disk, another program that holds the
-// database, a read-only directory, a damaged file. Each has a message that says what to do, and no acknowledged change
-// is lost.
+// database, a read-only directory, a damaged file, a clock that jumps backwards. Each error says what to do (the clock
+// causes none), and no acknowledged change is lost.
 import Database from 'better-sqlite3';
 import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';

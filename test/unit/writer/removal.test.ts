@@ -112,7 +112,7 @@ describe('the history of old commands', () => {
     cleanup.close();
   });
 
-  it('is removed as soon as the retention gets shorter', async () => {
+  it('is kept for ever with retention 0, and removed as soon as a retention is set', async () => {
     const writer = await openWithBoxes();
     add(writer, 'exec_old');
     const cleanup = startCleanup({

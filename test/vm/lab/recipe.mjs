@@ -2,7 +2,7 @@
 // key of the cached host image, so a change there builds a new image. A change of the rest does not.
 
 export const hostRecipe = {
-  /** Increase this number when the build changes, and no other value here does. */
+  /** Increase this number when the build changes but no other value here. */
   revision: 1,
   /** Packages in the guest, in addition to debootstrap's smallest variant. The initramfs also uses busybox-static. */
   guestPackages: ['busybox-static', 'kmod', 'iproute2', 'procps'],

@@ -2,7 +2,7 @@
 //   node test/vm/lab/run.mjs [vitest arguments]
 //   node test/vm/lab/run.mjs --shell-script FILE [arguments]    runs a script instead of the tests
 // Exit code: that of vitest or the script; 124 after the deadline; 75 when the emulated host failed three times; 1 when
-// the lab could not be built. See README.md.
+// the lab could not be built; 128 + n after a signal. See README.md.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

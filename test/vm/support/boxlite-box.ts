@@ -1,5 +1,6 @@
 // A box on the BoxLite driver for tests. It makes images, collects the logs and reported ends of the driver, and runs
-// commands to their end. Another test process, which is killed, has this file in its bundle.
+// commands to their end. driver-child.ts, a process that the test kills, uses this file too, so it must not
+// import vitest.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, symlinkSync, writeFileSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -119,10 +119,10 @@ function describeInput(): void {
     const socket = await webSocket(`/exec/${exec.id}/attach`);
     await socket.until(/begun\n/, slowMs);
     socket.type(input);
-    socket.word({ type: 'eof' });
+    socket.control({ type: 'eof' });
     await socket.closed;
     expect(socket.text()).toBe(`${sha(input)}  -\n`);
-    expect(socket.words).toEqual([{ type: 'exit', code: 3 }]);
+    expect(socket.controls).toEqual([{ type: 'exit', code: 3 }]);
   });
 
   it('comes through a terminal, whose size can change', async () => {
@@ -130,7 +130,7 @@ function describeInput(): void {
     const exec = await server.client.startExec(box, { cmd, tty: true, stdin: true, cols: 90, rows: 30 });
     const socket = await webSocket(`/exec/${exec.id}/attach`);
     await socket.until(/30 90\r\n/, slowMs);
-    socket.word({ type: 'resize', cols: 132, rows: 50 });
+    socket.control({ type: 'resize', cols: 132, rows: 50 });
     socket.type('typed\n');
     await socket.until(/50 132\r\ntty xterm-256color typed\r\n/, slowMs);
     await socket.closed;
@@ -163,7 +163,7 @@ function describeTerminals(): void {
     await terminal.until(prompt, slowMs);
     terminal.type('stty size; echo "[$TERM]"; tty; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all-""ttys\n');
     await terminal.until(/33 101\r\n\[vt100\]\r\n\/dev\/pts\/\d+\r\nall-ttys\r\n/, slowMs);
-    terminal.word({ type: 'resize', cols: 120, rows: 40 });
+    terminal.control({ type: 'resize', cols: 120, rows: 40 });
     await resized(terminal, '40 120');
     terminal.type('sleep 6001; echo "code $?"\n');
     await eventually('it sleeps', async () => (await shell('ps')).includes('sleep 6001'), slowMs);
@@ -178,7 +178,7 @@ function describeTerminals(): void {
     terminal.type('\x03');
     terminal.type('exit 7\n');
     expect(await terminal.closed).toBe(1000);
-    expect(terminal.words).toEqual([{ type: 'exit', code: 7 }]);
+    expect(terminal.controls).toEqual([{ type: 'exit', code: 7 }]);
   });
 
   it('ends with Ctrl-D', async () => {
@@ -186,7 +186,7 @@ function describeTerminals(): void {
     await terminal.until(prompt, slowMs);
     terminal.type('\x04');
     await terminal.closed;
-    expect(terminal.words).toEqual([{ type: 'exit', code: 0 }]);
+    expect(terminal.controls).toEqual([{ type: 'exit', code: 0 }]);
   });
 
   it('is killed with the shell and all its children when the client closes the connection', async () => {

@@ -22,7 +22,10 @@ export interface BoxliteOptions {
   readonly runtimeDir: string | null;
 }
 
-/** An exec over the engine's connection and the start of the process, on a host with working KVM. */
+/**
+ * The time of /bin/true on a host with working KVM: a command over the engine's connection, and the start of the
+ * process. hold.ts takes it as its first estimate.
+ */
 const shortExecMs = 40;
 const engineStopMs = 30_000;
 const unknownStats = {

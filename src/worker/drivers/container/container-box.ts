@@ -8,6 +8,10 @@ import { statsOf } from './box/stats.ts';
 import { createBox, reattachBox, removeBox, startBox, stopBox } from './box/lifecycle.ts';
 import { toolsInBox } from './paths.ts';
 
+/**
+ * The time of /bin/true in the worker when the OCI runtime starts it: 9.9 + 2.5 ms (docs/performance.md). hold.ts takes
+ * it as its first estimate. With the runner, commands are shorter, and the estimate soon follows.
+ */
 const shortExecMs = 12;
 
 export function createBoxDriver(context: DriverContext, options: BoxDriverOptions): Driver {

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { instanceCgroup } from '../../../shared/host/host-marks.ts';
 
 /**
- * Directory of the host that every user can read. Each monitor mounts over it in its own mount namespace. All other
- * processes see an empty directory.
+ * The stage: each monitor mounts its box's root and disk here, in its own mount namespace. All others see
+ * only an empty directory `root`. A box's root is an ordinary user of the host, so every user may enter the stage.
  */
 export const stageDir = '/run/boxrun/stage';
 /** The OCI runtime that the last probe chose. A boot empties /run, so the probe is repeated then. */

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# First program of the emulated host: loads what the root disk needs and moves over to it.
-# Static busybox only; the disk is /dev/vda. MODULES is filled in by the build, in order of need.
+# First program of the emulated host: loads the kernel modules (MODULES, in this order; the build fills them in), mounts
+# the root disk /dev/vda, and goes on with lab-init there. Only a static busybox is here.
 /bin/busybox mkdir -p /proc /dev /root
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev

@@ -1,6 +1,5 @@
 #!/bin/sh
-# On the root disk: mounts the share and hands over to the run's own script there, so that
-# changing what a run does needs no new disk.
+# On the root disk: mounts the share and becomes main.sh there. So a change of what a run does needs no new disk.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys

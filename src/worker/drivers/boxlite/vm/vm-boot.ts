@@ -1,5 +1,6 @@
 // The boot of a VM, until it answers. If the boot fails, no process of the VM is left. The first boot of a box also
 // makes its disk; for the first box of an image the engine unpacks the image, too. Both happen inside its start.
+// After the first boot, files of the home are kept as a template for later boxes of the image.
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep, withDeadline } from '../../../../shared/waiting/clock.ts';
@@ -35,7 +36,7 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
   await prepareTools(context.imagesDir);
   await home.killLeftovers('before a start');
   const boxDir = home.boxDir(box.id);
-  // A record of an earlier end would be taken for the end of this VM.
+  // diagnosis.ts reads this record. That of an earlier end would be taken for the end of this VM.
   await rm(join(boxDir, 'exit.previous'), { force: true });
   const isFirst = (await box.info()).startedAt === undefined;
   if (isFirst) progress('unpack', 'preparing the disk from the image');
@@ -51,6 +52,7 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
     context.log.error({ err: error, engineId: box.id, reason, ...logs }, 'the VM did not start');
     await withDeadline(box.stop(), stopMs, 'stopping the VM').catch(() => undefined);
     await home.killLeftovers('after a failed start');
+    // Only this message of the engine says nothing by itself, so only it gets the reason.
     throw engineError(error, 'starting the box', /failed to start/.test(errorText(error)) ? reason : null);
   }
 }

@@ -1,5 +1,6 @@
-// The probe of micro-VMs on this host: it boots one. A /dev/kvm that exists and can be opened proves nothing. The probe
-// leaves nothing behind. If a probe was killed, the next probe removes its leftovers.
+// The probe of micro-VMs on this host: it boots one. A /dev/kvm that exists and can be opened proves nothing. It leaves
+// no process and no home behind: if a probe was killed, the next probe removes both. The base image, the tools and the
+// template that it made stay in the images directory for later boxes.
 import { access, constants, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { processIdentity } from '../../../../shared/process/child-process.ts';

@@ -53,8 +53,8 @@ export interface BundleOptions {
   /** Directory with the box's own hosts, hostname and resolv.conf. */
   readonly etcDir: string;
   readonly initArgs: readonly string[];
-  /** The host's ids for the ids 0 to 65,535 in the box. Null: the box uses the host's ids. */
-  readonly shift: IdRange | null;
+  /** The host's ids for the ids 0 to 65,535 in the box. */
+  readonly shift: IdRange;
   /** Path of a user namespace that exists already. Null: the runtime makes one. */
   readonly userNamespace: string | null;
   /** Limits of the first process. */
@@ -81,16 +81,8 @@ interface IdMapping {
 /** Returns the content of the bundle's config.json. */
 export function ociConfig(options: BundleOptions) {
   const { spec, shift, userNamespace } = options;
-  const mapping = shift === null ? [] : idMapping(shift);
-  const own = [
-    'pid',
-    'ipc',
-    'uts',
-    'mount',
-    'network',
-    'cgroup',
-    ...(shift === null || userNamespace !== null ? [] : ['user']),
-  ];
+  const mapping = idMapping(shift);
+  const own = ['pid', 'ipc', 'uts', 'mount', 'network', 'cgroup', ...(userNamespace === null ? ['user'] : [])];
   const namespaces = [
     ...own.map((type) => ({ type })),
     ...(userNamespace === null ? [] : [{ type: 'user', path: userNamespace }]),
@@ -113,7 +105,7 @@ export function ociConfig(options: BundleOptions) {
     mounts: allMounts(options),
     linux: {
       namespaces,
-      ...(shift === null || userNamespace !== null ? {} : { uidMappings: mapping, gidMappings: mapping }),
+      ...(userNamespace === null ? { uidMappings: mapping, gidMappings: mapping } : {}),
       cgroupsPath: `/${options.cgroup}`,
       resources: boxResources(spec),
       sysctl: networkSettings(shift),
@@ -134,9 +126,8 @@ function idMapping(shift: IdRange): IdMapping[] {
 }
 
 /** In the box's own network namespace every user may ping and listen on every port, as with Docker. */
-function networkSettings(shift: IdRange | null) {
-  const lastGroup = (shift?.size ?? 2 ** 31) - 1;
-  return { 'net.ipv4.ping_group_range': `0 ${lastGroup}`, 'net.ipv4.ip_unprivileged_port_start': '0' };
+function networkSettings(shift: IdRange) {
+  return { 'net.ipv4.ping_group_range': `0 ${shift.size - 1}`, 'net.ipv4.ip_unprivileged_port_start': '0' };
 }
 
 function boxResources(spec: BoxSpec) {
@@ -205,7 +196,7 @@ function fileMounts({ toolsDir, etcDir }: BundleOptions): OciMount[] {
 }
 
 function volumeMount(volume: BoxSpec['volumes'][number], { shift, mapsVolume }: BundleOptions): OciMount {
-  const mapped = shift !== null && mapsVolume(volume.host_path);
+  const mapped = mapsVolume(volume.host_path);
   const mapping = mapped ? idMapping(shift) : [];
   return {
     destination: guestPlace(volume.guest_path),
@@ -213,6 +204,8 @@ function volumeMount(volume: BoxSpec['volumes'][number], { shift, mapsVolume }: 
     source: volume.host_path,
     options: [
       'rbind',
+      // With mapped ids, the runtime mounts the directory without the mounts below it, so `ro` covers all of the
+      // volume. Otherwise there may be such mounts. `rro` makes them read-only, too.
       volume.readonly ? (mapped ? 'ro' : 'rro') : 'rw',
       'nosuid',
       'nodev',

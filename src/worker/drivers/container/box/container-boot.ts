@@ -76,6 +76,7 @@ export async function bootBox(options: BootOptions, signal: AbortSignal): Promis
   const { spec, volumeRoots, paths, runtime } = options;
   const hostPaths = await Promise.all(spec.volumes.map(({ host_path: path }) => resolveHostPath(path, volumeRoots)));
   const running = await startProcesses(options, signal);
+  // Without volume roots every directory is allowed, so there is nothing to check.
   if (volumeRoots.length > 0) await expectMounted(running.init.pid, hostPaths);
   faultPoint('worker.start.init-up');
   const network = spec.network ? await connectBox(paths, running.init) : null;
@@ -86,8 +87,9 @@ export async function bootBox(options: BootOptions, signal: AbortSignal): Promis
 }
 
 /**
- * Starts the monitor, and tries again with less if the host cannot do all of it. Only a trial shows which volumes are
- * on a file system that cannot map ids. Those are mounted with the host's ids, so their files belong to nobody.
+ * Starts the monitor, and tries again with the shared range of ids, or without mapped ids for one volume, if the host
+ * cannot do it. Only a trial shows which volumes are on a file system that cannot map ids. Those are mounted with the
+ * host's ids, so their files belong to nobody.
  */
 async function startProcesses(
   options: BootOptions,

@@ -1,5 +1,6 @@
-// The parts that all commands have in common, with a terminal or without: the process file for the runtime, the first
-// report, and the cleaning up after the end. The control group of a command is removed only when it is empty.
+// What runtime-exec.ts and runtime-terminal.ts share: the process file for the runtime, and the report by which the
+// wrapper says that the command begins. The types and the cleaning up are for commands of the runner, too. The control
+// group of a command is removed only when it is empty.
 import type { ChildProcess } from 'node:child_process';
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -88,7 +89,10 @@ export function processText(limits: readonly Ulimit[], request: ExecRequest, com
   });
 }
 
-/** Resolves with the first bytes on `report`. Rejects if it ends before, or if `child` could not be started. */
+/**
+ * Waits for the wrapper's report that the command begins. Resolves with the first bytes on `report`. Rejects if it ends
+ * before, or if `child` could not be started.
+ */
 export async function firstReport(report: Readable, child: Pick<ChildProcess, 'once'> | null): Promise<string> {
   return new Promise<string>((resolve, reject) => {
     report.once('data', (piece: Buffer) => {

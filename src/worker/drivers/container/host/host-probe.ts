@@ -1,6 +1,6 @@
 // Finds out whether this host can run boxes as containers, by a trial: the built-in image, one box, one command. It
-// removes everything that it made before it returns. Only the name of the runtime that works stays, in /run, for later
-// starts.
+// removes the trial's box and images before it returns. `place` itself stays, and the name of the runtime that works,
+// in /run, for later starts.
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

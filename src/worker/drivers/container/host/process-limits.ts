@@ -1,5 +1,6 @@
-// Limits, umask and oom_score_adj of a process in a box, as fields of an OCI configuration. The values are fixed, so
-// nothing that the server was started with reaches a box. The runtime can only lower the limits that it inherits, so a
+// Limits, umask and oom_score_adj of a process in a box, as fields of an OCI configuration. The values are fixed,
+// or given by the create. They are not those of the server, so nothing that the server was started with reaches a box.
+// The runtime can only lower the limits that it inherits, so a
 // worker first raises its own hard limits.
 import { readFileSync } from 'node:fs';
 import { runTool } from '../../../../shared/process/child-process.ts';

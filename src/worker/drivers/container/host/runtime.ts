@@ -15,7 +15,7 @@ export const runtimeNames: readonly RuntimeName[] = ['crun', 'runc'];
 export interface OciRuntime {
   readonly name: RuntimeName;
   readonly path: string;
-  /** crun refuses hybrid hosts (version 1 and version 2). There the monitor hides version 2 from crun. */
+  /** crun refuses hosts that have both versions of control groups. There the monitor hides version 2 from crun. */
   readonly hideUnified: boolean;
   /** True if the runtime can mount volumes with mapped ids. */
   readonly mapsVolumes: boolean;

@@ -84,6 +84,10 @@ const refuse = (name: string, errnoRet: number, argument: SeccompArgument): Secc
   args: [argument],
 });
 
+/**
+ * `clone` without new namespaces. clone3 gets ENOSYS, because a filter cannot read its flags. Programs then use clone,
+ * whose flags are checked here.
+ */
 function cloneRules(): SeccompRule[] {
   return [
     allow('clone', { index: 0, value: namespaceMask, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }),

@@ -1,5 +1,6 @@
-// Programs of the host that this driver runs: where they are, which package has them, and how they are run. Each is
-// looked for once per process. The error for a missing program names its package.
+// Programs of the host that this driver runs: where they are, which package has them, and how they are run. A program
+// that was found is not looked for again; a missing one is looked for at each call. The error for a missing program
+// names its package.
 import { createHash } from 'node:crypto';
 import { access, chmod, constants, copyFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -109,7 +110,8 @@ const ensured = new Map<string, Promise<BoxTools>>();
 
 /**
  * Makes copies of busybox, init and the runner beside the images. An upgrade of the host may replace the files in /usr
- * under a running box, and /run may be mounted noexec. A worker looks for them only once, because it serves one box.
+ * under a running box. The copies are not in /run, because that may be mounted noexec. A worker makes or finds them
+ * only once, because it serves one box.
  */
 export function ensureBoxTools(imagesDir: string): Promise<BoxTools> {
   const known = ensured.get(imagesDir);
@@ -131,7 +133,8 @@ async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
     const temporary = await temporaryDirectory(imagesDir, dir);
     await copyProgram(busybox, join(temporary, 'busybox'));
     if (init !== null) await copyProgram(init, join(temporary, 'init'));
-    // A process of a file that may be executed, but not read, is closed to all others in the box from its start on.
+    // If a program's file may be executed but not read, no other process of the box can look into its process, from the
+    // start on.
     if (runner !== null) await copyProgram(runner, join(temporary, 'runner'), 0o711);
     await chmod(temporary, 0o755);
     await moveInto(temporary, dir, false);

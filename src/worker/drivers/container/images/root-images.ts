@@ -38,15 +38,13 @@ interface PreparerOptions {
   readonly imagesDir: string;
   /** Registries that are reached over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
-  /** The ids of the unpacked files. Null: the ids are those of the image. */
-  readonly shift: IdRange | null;
+  /** The ids of the unpacked files: id 0 of the image becomes the first id of this range. */
+  readonly shift: IdRange;
 }
 
 export function createImagePreparer(options: PreparerOptions): ImagePreparer {
   const { imagesDir, shift } = options;
-  const rootfsDir = (digest: string) => {
-    return join(imagesDir, 'rootfs', `${digest.replace(':', '-')}${shift === null ? '-unshifted' : ''}`);
-  };
+  const rootfsDir = (digest: string) => join(imagesDir, 'rootfs', digest.replace(':', '-'));
   const referenceFile = (reference: string) =>
     join(imagesDir, 'refs', `${encodeName(canonicalReference(reference))}.json`);
 
@@ -137,7 +135,7 @@ export function createImagePreparer(options: PreparerOptions): ImagePreparer {
 async function unpackPlain(
   layoutDir: string,
   temporary: string,
-  shift: IdRange | null,
+  shift: IdRange,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const layout = join(temporary, 'layout');
@@ -147,16 +145,15 @@ async function unpackPlain(
   return plain.warnings;
 }
 
-async function unpack(layoutDir: string, target: string, shift: IdRange | null, signal: AbortSignal): Promise<void> {
-  const map =
-    shift === null ? [] : ['--uid-map', `0:${shift.base}:${shift.size}`, '--gid-map', `0:${shift.base}:${shift.size}`];
+async function unpack(layoutDir: string, target: string, shift: IdRange, signal: AbortSignal): Promise<void> {
+  const ids = `0:${shift.base}:${shift.size}`;
   const image = `${basename(layoutDir)}:latest`;
-  await mustRun('umoci', ['raw', 'unpack', '--image', image, ...map, target], {
+  await mustRun('umoci', ['raw', 'unpack', '--image', image, '--uid-map', ids, '--gid-map', ids, target], {
     timeoutMs: limits.imagePrepareTimeoutMs,
     cwd: dirname(layoutDir),
     signal,
   });
-  if (shift !== null) await giveToBoxRoot(target, shift, signal);
+  await giveToBoxRoot(target, shift, signal);
 }
 
 /**

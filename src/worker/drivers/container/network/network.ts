@@ -25,8 +25,9 @@ const rulesTimeoutMs = 10_000;
 const checkMs = 5_000;
 
 /**
- * Addresses that are never a service on another host: this network, loopback, link-local (cloud metadata), multicast
- * and above. 10.0.2.2 is slirp4netns' gateway, which stands for the host.
+ * Addresses that are never a service on another host: this network, loopback, link-local (cloud metadata), and
+ * everything from 224.0.0.0 on (multicast, reserved, broadcast). 10.0.2.2 is slirp4netns' gateway, which stands for the
+ * host.
  */
 const blockedAlways = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0-255.255.255.255', '10.0.2.2'];
 
@@ -136,7 +137,10 @@ export function hostAddresses(): string[] {
   return [...new Set(addresses)].sort();
 }
 
-/** True if a box may not reach this IPv4 address. */
+/**
+ * True if the box's rules refuse this IPv4 address of the host's resolv.conf, or if it is in 10.0.2.0/24, which is
+ * slirp4netns' own network in a box.
+ */
 export function isBlocked(address: string): boolean {
   const blocked = new BlockList();
   for (const own of hostAddresses()) blocked.addAddress(own);

@@ -1,6 +1,7 @@
 // Makes the /etc/resolv.conf of a box with a network out of the host's (resolv.conf(5)). The first name server is
 // slirp4netns, which asks the host's first one, even if only the host itself can reach that. The box asks the other
-// name servers directly.
+// name servers directly. If slirp4netns cannot read the host's file, the box asks directly all servers that it may
+// reach, and slirp4netns only if there are none.
 import { readFileSync, realpathSync } from 'node:fs';
 import { isIPv4, isIPv6 } from 'node:net';
 
@@ -43,7 +44,7 @@ export function needsIpv6({ text }: HostResolver): boolean {
 
 /**
  * Returns the text of the box's file.
- * @param isBlocked true if a box may not reach this IPv4 address
+ * @param isBlocked true if a box may not ask this IPv4 address
  */
 export function boxResolver(host: HostResolver, isBlocked: (address: string) => boolean): string {
   const servers = serversOf(host.text).filter(isIPv4);

@@ -1,5 +1,6 @@
-// The connection to one runner: it sends orders, receives reports, and matches each report to its command. It accepts
-// only reports that can be true. When the connection ends, all commands without a reported end are lost.
+// The connection to one runner: it sends orders, receives reports, and matches each report to its command. A report
+// that is impossible (unknown command, second begin) closes the connection. When the connection ends, all commands
+// without a reported end are lost.
 import type { Duplex } from 'node:stream';
 import { errorText } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
@@ -27,7 +28,7 @@ export class StartRefused extends Error {
 }
 
 /**
- * The connection ended before the runner reported the begin of the command, so nobody will report whether it begins.
+ * The connection ended before the runner reported the begin of the command, so no report will say whether it begins.
  */
 export class RunnerGone extends Error {}
 
@@ -163,6 +164,7 @@ class OpenChannel implements RunnerChannel {
     }
     this.#commands.delete(report.id);
     if (report.kind === 'failed') pending.rejectBegun(new StartRefused(report.stage, report.errno));
+    // It ended without having begun: it was killed before that.
     else if (!pending.begun) pending.rejectBegun(new StartRefused('killed', 0));
     pending.resolveExit(report.kind === 'exited' ? { exitCode: report.exitCode } : { lost: 'it did not begin' });
     this.#stopPingsWhenIdle();

@@ -1,5 +1,6 @@
-// The half of the runner that stays on the host. It makes the two directories that the runner inherits, becomes its
-// parent, and makes FIFOs for the worker. The FIFOs are in a file system of their own, which is mounted nowhere: on a
+// The half of the runner that stays on the host. It opens the runner's two directories (FIFOs, control groups of the
+// commands), starts the OCI runtime that puts the runner into the box, becomes the runner's parent when the runtime
+// ends, and makes FIFOs for the worker. The FIFOs are in a file system of their own, which is mounted nowhere: on a
 // disk, each FIFO would wait for other writes to that disk.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,7 +20,8 @@
 enum { callOpenTree = 428, callFsopen = 430, callFsconfig = 431, callFsmount = 432 };
 enum { openTreeClone = 1, configString = 1, configCreate = 6, mountNosuid = 2, mountNodev = 4, mountNoexec = 8 };
 
-static int isPut(int opened, int fd) {
+/** Gives the descriptor the number `fd`. True on success, also if it already has it. */
+static int movedTo(int opened, int fd) {
   if (opened == fd) return 1;
   return opened >= 0 && dup2(opened, fd) == fd && close(opened) == 0;
 }
@@ -55,7 +57,7 @@ static int becomeRuntime(char **args, const sigset_t *signals) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigprocmask(SIG_SETMASK, signals, NULL);
   // The directory becomes the top of its own mount, so no ".." leads out of it.
-  if (isPut((int)syscall(callOpenTree, AT_FDCWD, args[0], openTreeClone), groupsFd)) execv(args[1], args + 1);
+  if (movedTo((int)syscall(callOpenTree, AT_FDCWD, args[0], openTreeClone), groupsFd)) execv(args[1], args + 1);
   return 1;
 }
 
@@ -89,9 +91,10 @@ static int stay(pid_t runtime, int signals) {
 // runner.h explains the arguments and the descriptors.
 int launch(char **args) {
   const mode_t mask = umask(0);
-  if (!isPut(fcntl(pipesFd, F_DUPFD_CLOEXEC, poolFd), poolFd)) return 1;
+  // The worker's connection comes as pipesFd. It moves to poolFd, so that pipesFd is free for the directory.
+  if (!movedTo(fcntl(pipesFd, F_DUPFD_CLOEXEC, poolFd), poolFd)) return 1;
   fcntl(poolFd, F_SETFD, FD_CLOEXEC);
-  if (!isPut(makePipesDirectory(), pipesFd)) return 1;
+  if (!movedTo(makePipesDirectory(), pipesFd)) return 1;
   sigset_t ends, before;
   sigemptyset(&ends);
   sigaddset(&ends, SIGCHLD);

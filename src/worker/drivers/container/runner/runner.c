@@ -131,7 +131,10 @@ static void obey(const struct header *header, char *at, char *end) {
   else _exit(2);
 }
 
-/** Executes all complete frames, and moves the rest to the front of the buffer. */
+/**
+ * Executes all complete frames, and moves the rest to the front of the buffer. A frame that breaks the format ends the
+ * runner. An order that it cannot read in a good frame is refused (stageFrame).
+ */
 static void readControl(void) {
   const ssize_t got = recv(controlFd, frame + frameBytes, sizeof frame - frameBytes, MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -166,7 +169,9 @@ static void finish(struct command *command) {
   while (commandsTop > 0 && commands[commandsTop - 1].id == 0) commandsTop--;
 }
 
-/** A command is finished when both of its processes have ended: the first one is in its control group, too. */
+/**
+ * The helper and the leader are both in the command's control group. So the command is finished when both have ended.
+ */
 static void reap(void) {
   int status;
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
@@ -187,7 +192,7 @@ static void reap(void) {
 }
 
 static int serve(void) {
-  // The kernel does this anyway if the file cannot be read; see the header.
+  // The kernel does this anyway if the file cannot be read: see the first lines of this file.
   prctl(PR_SET_DUMPABLE, 0);
   if (write(joinFd, "0", 1) != 1) return 1;
   close(joinFd);

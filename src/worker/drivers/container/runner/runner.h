@@ -46,7 +46,7 @@ struct report {
 /** Lies in memory that a starting process shares with the runner, until it becomes the command. */
 struct command {
   uint32_t id;
-  int32_t helper; // pid of the first process; 0: it is reaped
+  int32_t helper; // pid of the process that starts the command; 0: it is reaped
   pid_t leader; // pid of the command; 0: it does not exist yet
   int32_t isReaped; // true when the leader is reaped
   int32_t status; // the leader's exit code, as a shell reports it

@@ -18,8 +18,8 @@
 #include <unistd.h>
 #include "runner.h"
 
-// Inherited descriptors: 0 and 1 are the worker's pipes. The wrapper in the box inherits joinFd and reportFd, and goFd
-// in place of lineFd.
+// From the worker: 0 and 1 are its pipes, 2 takes messages, 3 is joinFd (runner.h), then reportFd, lineFd and runDirFd.
+// The runtime passes 3, 4 and 5 on to the wrapper. For the wrapper, 5 is goFd.
 enum { reportFd = 4, lineFd = 5, goFd = 5, runDirFd = 6 };
 enum { pieceBytes = 1 << 16 };
 
@@ -95,6 +95,7 @@ static int prepareTerminal(int terminal, uid_t uid, gid_t gid, struct size size)
   return inner;
 }
 
+/** The wrapper waits for a line on `go`: then the terminal has its owner and its size (wrapper.ts). */
 static pid_t startRuntime(char **args, int go, const sigset_t *signals) {
   const pid_t child = fork();
   if (child != 0) return child;
@@ -124,6 +125,7 @@ static void move(struct flow *flow) {
   else if (put < 0 && errno != EAGAIN && errno != EINTR) flow->to = -1;
 }
 
+/** The poll event that this flow needs at its reading or writing end; 0 for none. */
 static short wishOf(const struct flow *flow, int isReadingEnd) {
   const int isEmpty = flow->at == flow->end;
   if (isReadingEnd) return isEmpty && flow->from >= 0 ? POLLIN : 0;
@@ -196,7 +198,7 @@ int serveTerminal(int count, char **args) {
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   for (int fd = 0; fd <= 1; fd++) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   for (int fd = lineFd; fd <= runDirFd; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
-  int go[2];
+  int go[2]; // for startRuntime
   const int signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
   const int server = listenForTerminal();
   if (signals < 0 || server < 0 || pipe2(go, O_CLOEXEC) != 0) return 1;
