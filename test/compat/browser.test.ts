@@ -91,7 +91,11 @@ it('the SDK runs commands, streams output and reports errors with only the globa
     const events = [];
     for await (const event of box.execStream(['sh', '-c', 'echo one; sleep 0.1; echo two'])) events.push(event.text ?? event.exitCode);
     const code = await boxrun.getBox('nobody').catch((error) => [error instanceof sdk.BoxRunError, error.code]);
-    const aborted = await box.exec(['sleep', '100'], { signal: AbortSignal.timeout(200) }).catch((error) => error.code);
+    const abort = new AbortController();
+    const aborting = box.exec(['sleep', '100'], { signal: abort.signal }).catch((error) => error.code);
+    while ((await box.listExecs())[0].status !== 'running') await new Promise((resolve) => setTimeout(resolve, 20));
+    abort.abort();
+    const aborted = await aborting;
     const [last] = await box.listExecs();
     await box.remove({ force: true });
     await boxrun.close();

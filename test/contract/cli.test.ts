@@ -151,9 +151,10 @@ it('boxrun run runs a command in a new box, and removes the box', async () => {
 it('the command line prints an error with its code', async () => {
   const result = await boxrun('exec', 'nobody', '--', 'true');
   expect(result).toMatchObject({ code: 1, stdout: '' });
-  expect(result.stderr).toMatch(/^Error: \[BOX_NOT_FOUND\] /);
+  expect(result.stderr).toMatch(/^Error: \[BOX_NOT_FOUND\] /m);
   const image = await boxrun('create', '127.0.0.1:9/no:image', '--cpu', '1');
-  expect(image.stderr).toMatch(/^Error: \[IMAGE_PULL_FAILED\] /);
+  // A slow pull is announced first.
+  expect(image.stderr).toMatch(/^Error: \[IMAGE_PULL_FAILED\] /m);
 });
 
 it.each([
