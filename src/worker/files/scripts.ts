@@ -13,6 +13,7 @@ export const refusedExit = 20;
  * more names, or something is mounted at its place, its content is replaced instead. Where no file can be made beside
  * it (a volume that is one file, files of the kernel), and for a FIFO or a device, the bytes go straight into it. Then,
  * and if the content was replaced, the file keeps its mode.
+ * Until the bytes have their place, only root of the box can read them.
  * Descriptors 8 and 9 are the input and the output of the script. So /dev/stdin and /dev/stdout lead to /dev/null, and
  * not into the script's own lines.
  */
@@ -32,6 +33,7 @@ if [ -L "$file" ] && { [ -f "$file" ] || [ ! -e "$file" ]; }; then
   done
 fi
 mkdir -p -- "\${file%/*}/" || exit 1
+umask 077
 part=
 if [ -e "$file" ] && [ ! -f "$file" ]; then
   exec 4>"$file"
@@ -45,11 +47,12 @@ else
   exit 1
 fi
 place() {
+  mode=644
   if [ -f "$file" ]; then
+    mode=$(stat -c %a -- "$file")
     chown "$(stat -c %u:%g -- "$file")" "$part"
-    chmod "$(stat -c %a -- "$file")" "$part"
   fi
-  [ -z "$3" ] || chmod "$3" "$part" || return 1
+  chmod "\${3:-$mode}" "$part" || return 1
   [ -z "$4" ] || touch -d "@$4" -- "$part" || return 1
   if [ ! -f "$file" ] || [ "$(stat -c %h -- "$file")" = 1 ]; then mv -f -- "$part" "$file" && return 0; fi
   [ -f "$file" ] && cat -- "$part" >"$file" && rm -f -- "$part"
