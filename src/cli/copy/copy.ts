@@ -15,7 +15,7 @@ import { resolveHere, UsageError } from '../parsing/options.ts';
 import { passOn } from '../render/command-output.ts';
 import { createProgressLine, renderBytes } from '../render/render.ts';
 
-/** Uploads and downloads of files act as root of the box. So the commands of a copy do, whatever the image's user is. */
+/** Uploads and downloads act as root of the box. The commands of a copy do too, whatever the image's user is. */
 const root = '0';
 
 interface CopyOptions {
@@ -168,8 +168,8 @@ async function localTarget(local: string, path: string): Promise<string> {
 }
 
 /**
- * A new path for the archive in the box. The root directory is on the box's own disk, and is never a volume or a part of
- * the copied directory.
+ * A new path for the archive in the box. The root directory is on the box's own disk. It is never a volume, and never
+ * a part of the copied directory.
  */
 function archivePath(): string {
   return `/.boxrun-${randomBytes(6).toString('hex')}.tar`;

@@ -1,5 +1,5 @@
-// Reads the body of an upload as a stream: a form with the fields `file` and `dest`, in any order, and before `file` the
-// optional fields `mode` and `mtime`.
+// Reads the body of an upload as a stream: a form with the fields `file` and `dest`, in any order. Before `file` it may
+// have the fields `mode` and `mtime`.
 // If the file comes before its destination, the gateway keeps it in a temporary file. It never holds a whole file in
 // memory.
 import { Busboy, type BusboyInstance } from '@fastify/busboy';
@@ -9,7 +9,7 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { BoxRunError } from '../../shared/errors.ts';
+import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { utf8Text } from './well-formed.ts';
 import type { Spools } from './spools.ts';
@@ -54,7 +54,7 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
         if (taken !== null || spooled !== null) throw badUpload(`the field '${name}' must come before 'file'`);
         Object.assign(about, name === 'mode' ? { mode: readMode(value) } : { mtimeS: readTime(value) });
       } catch (error) {
-        reject(error as Error);
+        reject(toBoxRunError(error));
       }
     });
     form.on('file', (name, file) => {

@@ -1,13 +1,13 @@
-// The scripts that read and write files inside a box, for the shell of the driver's busybox. A script prints a reason on
-// stderr and ends with `refusedExit` if the caller is wrong, or with another code if the box is.
+// The scripts that read and write files inside a box, for the shell of the driver's busybox. A script prints a reason
+// on stderr and ends with `refusedExit` if the caller is wrong, or with another code if the box is.
 
 /** The exit code with which a script reports an error of the caller. */
 export const refusedExit = 20;
 
 /**
  * $1 the destination, $2 a temporary name, $3 a mode in octal or nothing, $4 seconds since 1970 or nothing.
- * Reads lines: the length of a block, which follows as bytes, or `commit`. Prints `ready`, the length of each block after
- * it has been written, and `done`.
+ * Reads lines: the length of a block, which follows as bytes, or `commit`. Prints `ready`, the length of each block
+ * after it has been written, and `done`.
  *
  * The script writes through links, as cp does. It writes a plain file beside its place and renames it. If the file has
  * more names, or something is mounted at its place, its content is replaced instead. Where no file can be made beside
