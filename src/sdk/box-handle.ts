@@ -4,7 +4,7 @@ import type { Box, BoxStats, Exec } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { ExecEvent } from './event-stream.ts';
 import type { ExecResult } from './exec-result.ts';
-import type { Download, UploadSource } from './files.ts';
+import type { Download, UploadAttributes, UploadSource } from './files.ts';
 import type { Page, PageOptions } from './lists.ts';
 import type {
   CallOptions,
@@ -36,7 +36,7 @@ interface BoxCalls {
   cancelExec(box: string, execId: string, options?: CallOptions): Promise<Exec>;
   signalExec(box: string, execId: string, name: string, options?: CallOptions): Promise<Exec>;
   attachExec(box: string, execId: string, options?: AttachExecOptions): Promise<Terminal>;
-  upload(box: string, source: UploadSource, path: string, options?: CallOptions): Promise<void>;
+  upload(box: string, source: UploadSource, path: string, options?: CallOptions & UploadAttributes): Promise<void>;
   download(box: string, path: string, options?: CallOptions): Promise<Download>;
   attach(box: string, options?: AttachOptions): Promise<Terminal>;
 }
@@ -131,7 +131,7 @@ class BoxMethods implements AsyncDisposable {
     return this.#client.attachExec(this.#id, execId, options);
   }
 
-  async upload(source: UploadSource, path: string, options?: CallOptions): Promise<void> {
+  async upload(source: UploadSource, path: string, options?: CallOptions & UploadAttributes): Promise<void> {
     await this.#client.upload(this.#id, source, path, options);
   }
 

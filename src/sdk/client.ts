@@ -24,7 +24,7 @@ import {
 } from './event-stream.ts';
 import { execBody } from './command.ts';
 import { collectResult, runOutcome, type ExecResult, type RunOutcome } from './exec-result.ts';
-import { downloadFile, uploadFile, type Download, type UploadSource } from './files.ts';
+import { downloadFile, uploadFile, type Download, type UploadAttributes, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
 import { readMessages } from './messages.ts';
 import type {
@@ -273,13 +273,18 @@ export class BoxRunClient implements AsyncDisposable {
   }
 
   /**
-   * Writes a file into a box. The file appears at `path` when it is complete.
+   * Writes a file into a box, through links. A plain file appears at `path` when it is complete.
    * @param source bytes in any form; a string is the path of a local file
    * @param path absolute path in the box, including the name of the file
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR (`path` is a directory, or the local file
    * cannot be read), RUNTIME_ERROR (the disk is full); errors of other sources, unchanged
    */
-  async upload(box: string, source: UploadSource, path: string, options: CallOptions = {}): Promise<void> {
+  async upload(
+    box: string,
+    source: UploadSource,
+    path: string,
+    options: CallOptions & UploadAttributes = {},
+  ): Promise<void> {
     await uploadFile(this.#transport, source, { boxPath: boxPath(box), path, ...options });
   }
 

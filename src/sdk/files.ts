@@ -12,6 +12,10 @@ export type UploadSource = string | Uint8Array | Blob | ReadableStream<Uint8Arra
 export interface Download {
   /** In bytes; null if the server does not know it. */
   readonly size: number | null;
+  /** The permission bits in the box; null if the server does not tell them. */
+  readonly mode: number | null;
+  /** When the file in the box was last changed; null if the server does not tell it. */
+  readonly modified: Date | null;
   /** Fails with UNAVAILABLE if the connection is lost, with CANCELED if the signal of the call aborts. */
   readonly body: ReadableStream<Uint8Array>;
   /** The whole file, in memory. */
@@ -23,6 +27,14 @@ export interface Download {
    * @throws VALIDATION_ERROR in browsers, and when the file cannot be written
    */
   saveTo(path: string): Promise<void>;
+}
+
+/** What the file in the box gets. Without it, a file that exists keeps its mode, and a new one has 0644. */
+export interface UploadAttributes {
+  /** The permission bits, 0 to 0o7777. */
+  readonly mode?: number | undefined;
+  /** When the file was last changed, exact to the second. */
+  readonly modified?: Date | undefined;
 }
 
 interface FileCall {
@@ -43,7 +55,7 @@ const encoder = new TextEncoder();
 export async function uploadFile(
   transport: Transport,
   source: UploadSource,
-  { boxPath, path, signal }: FileCall,
+  { boxPath, path, signal, mode, modified }: FileCall & UploadAttributes,
 ): Promise<void> {
   if (/\p{Surrogate}/u.test(path))
     throw new BoxRunError('VALIDATION_ERROR', 'the path contains half of a surrogate pair, so it is not valid Unicode');
@@ -52,8 +64,12 @@ export async function uploadFile(
   const part = (header: string) => `--${boundary}\r\nContent-Disposition: form-data; ${header}\r\n`;
   // The destination comes first, so that the server can pass the file on at once. Otherwise it would store the file
   // first.
+  const about = [
+    ...(mode === undefined ? [] : [`${part('name="mode"')}\r\n${mode.toString(8)}\r\n`]),
+    ...(modified === undefined ? [] : [`${part('name="mtime"')}\r\n${Math.floor(modified.getTime() / 1000)}\r\n`]),
+  ].join('');
   const head = encoder.encode(
-    `${part('name="dest"')}\r\n${path}\r\n${part('name="file"; filename="file"')}Content-Type: application/octet-stream\r\n\r\n`,
+    `${part('name="dest"')}\r\n${path}\r\n${about}${part('name="file"; filename="file"')}Content-Type: application/octet-stream\r\n\r\n`,
   );
   const tail = encoder.encode(`\r\n--${boundary}--\r\n`);
   let sourceFailure: { readonly error: unknown } | null = null;
@@ -131,9 +147,13 @@ export async function downloadFile(transport: Transport, { boxPath, path, signal
     signal,
   });
   const length = response.headers.get('content-length');
+  const mode = response.headers.get('x-boxrun-mode');
+  const modified = response.headers.get('last-modified');
   const content = readDownload(transport, response.body, signal);
   return {
     size: length === null ? null : Number(length),
+    mode: mode === null ? null : Number.parseInt(mode, 8),
+    modified: modified === null ? null : new Date(modified),
     body: streamOf(content),
     bytes: async () => allOf(content),
     text: async () => new TextDecoder('utf-8', { ignoreBOM: true }).decode(await allOf(content)),

@@ -1,14 +1,12 @@
 // The platform for Node: TCP and Unix sockets, local files, and how a server is found.
 // Only this file, http-client.ts and index.ts use Node; all other files of the SDK also work in browsers.
-import { createReadStream, createWriteStream, existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { createReadStream, existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { homedir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { join, resolve } from 'node:path';
 import { defaultSocket } from '../shared/settings/socket-place.ts';
 import { createHttpClient } from './http-client.ts';
+import { writeLocalFile } from './local-write.ts';
 import type { LocalFiles, Platform } from './platform.ts';
 
 /** Where a server is: a Unix socket, or a URL for TCP, with the token if the server needs one. */
@@ -50,17 +48,7 @@ export function createNodePlatform(server: ServerAddress): Platform {
 
 const localFiles: LocalFiles = {
   read: (path) => createReadStream(path, { highWaterMark: 256 * 1024 }),
-  async write(path, content) {
-    await mkdir(dirname(path), { recursive: true });
-    const partial = `${path}.${process.pid}.part`;
-    try {
-      await pipeline(Readable.from(content), createWriteStream(partial, { flags: 'wx' }));
-      await rename(partial, path);
-    } catch (error) {
-      await rm(partial, { force: true });
-      throw error;
-    }
-  },
+  write: writeLocalFile,
 };
 
 /**

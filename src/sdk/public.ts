@@ -18,7 +18,7 @@ export type { BoxHandle } from './box-handle.ts';
 export type { BoxRunClient } from './client.ts';
 export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOptions } from './event-stream.ts';
 export type { ExecResult, RunOutcome as RunResult } from './exec-result.ts';
-export type { Download, UploadSource } from './files.ts';
+export type { Download, UploadAttributes, UploadSource } from './files.ts';
 export type { BoxFilter, Page, PageOptions } from './lists.ts';
 export type {
   CallOptions,

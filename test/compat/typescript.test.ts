@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BoxRun, type BoxHandle, type Terminal } from '../../src/sdk/index.ts';
+import { eventually } from '../support/runs/eventually.ts';
 import { startServer, type TestServer } from '../support/servers/server.ts';
 import { installInto, root } from './program.ts';
 

@@ -3,17 +3,20 @@
 // and a copy of a file that fails leaves no partial file. The archive in the box is removed after the copy; if that
 // removal fails, it stays there.
 import { randomBytes } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, posix } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+import { createReadStream, type Stats } from 'node:fs';
+import { mkdir, stat } from 'node:fs/promises';
+import { basename, join, posix } from 'node:path';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { BoxRunClient } from '../../sdk/index.ts';
+import { writeLocalFile } from '../../sdk/local-write.ts';
 import type { Copy } from './copy-paths.ts';
 import { changedWhileRead, isGnuTar, packDirectory, unpackInto } from './local-tar.ts';
 import { resolveHere, UsageError } from '../parsing/options.ts';
 import { passOn } from '../render/command-output.ts';
 import { createProgressLine, renderBytes } from '../render/render.ts';
+
+/** Uploads and downloads act as root of the box. The commands of a copy do too, whatever the image's user is. */
+const root = '0';
 
 interface CopyOptions {
   readonly isQuiet: boolean;
@@ -87,16 +90,19 @@ async function upload(work: Work): Promise<void> {
   const found = await stat(local);
   const target = isTargetDirectory ? posix.join(path, basename(resolveHere(local))) : path;
   if (found.isDirectory()) return uploadDirectory(work, target);
-  await client.upload(box, work.count(createReadStream(local, { highWaterMark: 256 * 1024 }), found.size), target, {
-    signal,
-  });
+  const content = work.count(createReadStream(local, { highWaterMark: 256 * 1024 }), found.size);
+  await client.upload(box, content, target, { signal, ...(found.isFile() ? attributesOf(found) : {}) });
+}
+
+function attributesOf({ mode, mtime }: Stats): { readonly mode: number; readonly modified: Date } {
+  return { mode: mode & 0o7777, modified: mtime };
 }
 
 async function uploadDirectory({ client, box, local, signal, count, warn }: Work, target: string): Promise<void> {
-  // The archive lies in the target, and an upload makes missing directories. So the target exists before tar needs it.
-  const archive = posix.join(target, archiveName());
+  const archive = archivePath();
   try {
-    await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal });
+    await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal, mode: 0o600 });
+    await inBox(client, box, ['mkdir', '-p', target], signal);
     await inBox(client, box, ['tar', '-xof', archive, '-C', target], signal);
   } finally {
     await removeInBox(client, box, archive);
@@ -112,23 +118,16 @@ async function download(work: Work): Promise<void> {
     return;
   }
   const target = await localTarget(local, path);
-  await mkdir(dirname(target), { recursive: true });
-  const partial = `${target}.${randomBytes(4).toString('hex')}.part`;
-  try {
-    await pipeline(work.count(file.body, file.size), createWriteStream(partial, { flags: 'wx' }), { signal });
-    await rename(partial, target);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
+  const { mode, modified } = file;
+  await writeLocalFile(target, work.count(file.body, file.size), { mode, modified, signal });
 }
 
 async function downloadDirectory(work: Work): Promise<void> {
   const { client, box, local, path, signal, count } = work;
-  // The archive lies beside the directory. Inside the directory, it would contain itself.
-  const archive = posix.join(posix.dirname(path), archiveName());
+  const archive = archivePath();
   if (path === '/') throw new UsageError('the root directory of a box cannot be copied; choose a directory in it');
   try {
+    await client.upload(box, new Uint8Array(), archive, { signal, mode: 0o600 });
     await packInBox(work, archive);
     const { body, size } = await client.download(box, archive, { signal });
     if (local === '-') {
@@ -146,7 +145,7 @@ async function downloadDirectory(work: Work): Promise<void> {
 /** Exit code 1 of GNU tar means that files changed while tar read them. Exit code 1 of any other tar is a failure. */
 async function packInBox({ client, box, path, signal, warn }: Work, archive: string): Promise<void> {
   const cmd = ['tar', '-cf', archive, '-C', path, '.'];
-  const { exitCode, error, stderr } = await client.exec(box, { cmd, env: { LC_ALL: 'C' } }, { signal });
+  const { exitCode, error, stderr } = await client.exec(box, { cmd, user: root, env: { LC_ALL: 'C' } }, { signal });
   if (exitCode === 1 && error === null) {
     const { stdout } = await client.exec(box, ['tar', '--version'], { signal });
     if (isGnuTar(stdout)) {
@@ -168,17 +167,21 @@ async function localTarget(local: string, path: string): Promise<string> {
   return isLocalDirectory ? join(local, posix.basename(path)) : local;
 }
 
-function archiveName(): string {
-  return `.boxrun-${randomBytes(6).toString('hex')}.tar`;
+/**
+ * A new path for the archive in the box. The root directory is on the box's own disk. It is never a volume, and never
+ * a part of the copied directory.
+ */
+function archivePath(): string {
+  return `/.boxrun-${randomBytes(6).toString('hex')}.tar`;
 }
 
 /** False for a box without the program `test`. Such a box has no tar either, so no directory can be copied there. */
 async function isDirectory({ client, box, path, signal }: Work): Promise<boolean> {
-  return (await client.exec(box, ['test', '-d', path], { signal })).exitCode === 0;
+  return (await client.exec(box, { cmd: ['test', '-d', path], user: root }, { signal })).exitCode === 0;
 }
 
 async function inBox(client: BoxRunClient, box: string, cmd: readonly string[], signal: AbortSignal): Promise<void> {
-  refuseFailure(cmd, await client.exec(box, cmd, { signal }));
+  refuseFailure(cmd, await client.exec(box, { cmd: [...cmd], user: root }, { signal }));
 }
 
 type Outcome = Pick<Awaited<ReturnType<BoxRunClient['exec']>>, 'exitCode' | 'error' | 'stderr'>;
@@ -196,5 +199,6 @@ function refuseFailure(cmd: readonly string[], { exitCode, error, stderr }: Outc
  * itself is more useful to the user.
  */
 async function removeInBox(client: BoxRunClient, box: string, path: string): Promise<void> {
-  await client.exec(box, ['rm', '-f', path], { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
+  const signal = AbortSignal.timeout(10_000);
+  await client.exec(box, { cmd: ['rm', '-f', path], user: root }, { signal }).catch(() => undefined);
 }

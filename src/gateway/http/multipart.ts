@@ -1,4 +1,5 @@
-// Reads the body of an upload as a stream: a form with the fields `file` and `dest`, in any order.
+// Reads the body of an upload as a stream: a form with the fields `file` and `dest`, in any order. Before `file` it may
+// have the fields `mode` and `mtime`.
 // If the file comes before its destination, the gateway keeps it in a temporary file. It never holds a whole file in
 // memory.
 import { Busboy, type BusboyInstance } from '@fastify/busboy';
@@ -8,13 +9,22 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { BoxRunError } from '../../shared/errors.ts';
+import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { utf8Text } from './well-formed.ts';
 import type { Spools } from './spools.ts';
 
+/** What the form says about the file in the box. */
+export interface UploadPlace {
+  readonly path: string;
+  /** The permission bits. */
+  readonly mode?: number;
+  /** Seconds since 1970. */
+  readonly mtimeS?: number;
+}
+
 /** Writes a file to its destination. Resolves when the file is there. */
-export type TakeFile = (file: Readable, dest: string) => Promise<void>;
+export type TakeFile = (file: Readable, place: UploadPlace) => Promise<void>;
 
 const fieldBytesMax = 16 * 1024;
 const fieldsMax = 16;
@@ -35,8 +45,18 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
   let spooled: Promise<string> | null = null;
   let current: Readable | null = null;
   let failForm: (error: Error) => void = () => undefined;
+  const about: Pick<UploadPlace, 'mode' | 'mtimeS'> = {};
   const read = new Promise<void>((resolve, reject) => {
     failForm = reject;
+    form.on('field', (name, value) => {
+      if (name !== 'mode' && name !== 'mtime') return;
+      try {
+        if (taken !== null || spooled !== null) throw badUpload(`the field '${name}' must come before 'file'`);
+        Object.assign(about, name === 'mode' ? { mode: readMode(value) } : { mtimeS: readTime(value) });
+      } catch (error) {
+        reject(toBoxRunError(error));
+      }
+    });
     form.on('file', (name, file) => {
       file.on('error', reject);
       if (name === 'dest') {
@@ -51,7 +71,7 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
       // An error of `take` or of the temporary file rejects at once. The rest of the form does not matter then.
       if (dest !== null) {
         current = file;
-        taken = dest.then((path) => take(file, path));
+        taken = dest.then((path) => take(file, { path, ...about }));
         taken.catch(reject);
       } else {
         spooled = spoolFile(file, spools, (path) => {
@@ -77,7 +97,7 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
     const waiting = spooled as Promise<string> | null;
     if (waiting !== null) {
       current = createReadStream(await waiting);
-      taken = take(current, path);
+      taken = take(current, { path, ...about });
     }
     if (taken === null) throw badUpload("the field 'file' is missing");
     await taken;
@@ -141,6 +161,21 @@ async function readDestination(field: Readable): Promise<string> {
     if (bytes > fieldBytesMax) throw badUpload("'dest' is too long");
   }
   return utf8Text(Buffer.concat(pieces), "'dest'");
+}
+
+/** @throws VALIDATION_ERROR unless it is a mode in octal, such as 0644 */
+function readMode(text: string): number {
+  if (!/^[0-7]{1,5}$/.test(text) || Number.parseInt(text, 8) > 0o7777)
+    throw badUpload("'mode' must be an octal number from 0 to 7777");
+  return Number.parseInt(text, 8);
+}
+
+/** @throws VALIDATION_ERROR unless it is a number of seconds since 1970 that every file system can store */
+function readTime(text: string): number {
+  const seconds = Number(text);
+  if (!/^\d{1,10}(\.\d+)?$/.test(text) || seconds > 0xffff_ffff)
+    throw badUpload(`'mtime' must be a number of seconds since 1970, at most ${0xffff_ffff}`);
+  return Math.floor(seconds);
 }
 
 /** Writes the file to a temporary directory and gives its path. Calls `onDirectory` before it writes anything. */

@@ -40,6 +40,8 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
     description: 'The unknown fields of the body, which the server ignored',
     schema: { type: 'string' },
   },
+  'X-BoxRun-Mode': { description: 'The permission bits of the file, in octal', schema: { type: 'string' } },
+  'Last-Modified': { description: 'When the file was last changed', schema: { type: 'string' } },
   'Last-Event-ID': { description: 'The id of the last event that you have', schema: { type: 'string' } },
   'Server-Timing': { description: 'Milliseconds by stage', schema: { type: 'string' } },
   Link: { description: 'The next page, as rel="next"; absent on the last one', schema: { type: 'string' } },

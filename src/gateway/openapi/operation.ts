@@ -7,6 +7,8 @@ export type HeaderName =
   | 'Prefer'
   | 'Preference-Applied'
   | 'X-BoxRun-Warnings'
+  | 'X-BoxRun-Mode'
+  | 'Last-Modified'
   | 'Idempotency-Key'
   | 'Last-Event-ID'
   | 'Server-Timing'

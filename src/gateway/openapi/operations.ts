@@ -161,6 +161,19 @@ const streamOperations: readonly Operation[] = [
       schema: Type.Object({
         file: Type.Unsafe({ type: 'string', contentMediaType: 'application/octet-stream' }),
         dest: Type.String({ minLength: 1 }),
+        mode: Type.Optional(
+          Type.String({
+            pattern: '^[0-7]{1,5}$',
+            description: 'The permission bits in octal. It comes before `file`.',
+          }),
+        ),
+        mtime: Type.Optional(
+          Type.Number({
+            minimum: 0,
+            maximum: 0xffff_ffff,
+            description: 'Seconds since 1970: the time of the last change. It comes before `file`.',
+          }),
+        ),
       }),
       required: true,
       contentType: 'multipart/form-data',
@@ -174,7 +187,13 @@ const streamOperations: readonly Operation[] = [
     id: 'download',
     summary: 'Download a file from a box',
     body: { schema: DownloadBody, required: true },
-    answers: { 200: { description: 'The bytes of the file', content: { 'application/octet-stream': text } } },
+    answers: {
+      200: {
+        description: 'The bytes of the file',
+        content: { 'application/octet-stream': text },
+        headers: ['X-BoxRun-Mode', 'Last-Modified'],
+      },
+    },
     errors: [...boxErrors, 'BOX_NOT_RUNNING'],
   },
   {

@@ -9,7 +9,7 @@ import { drained } from '../../shared/waiting/drained.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { whileProcessing } from '../http/long-answer.ts';
-import { readUpload } from '../http/multipart.ts';
+import { readUpload, type UploadPlace } from '../http/multipart.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createSpools } from '../http/spools.ts';
 import { keyOf } from '../http/target.ts';
@@ -38,7 +38,7 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
       const box = keyOf(request.params.box);
       takePlace(parts, reply);
       const work = readUpload(request.raw, spools, (file, dest) =>
-        upload(parts, { box, dest, requestId: request.id }, file),
+        upload(parts, { box, ...dest, requestId: request.id }, file),
       );
       // The supervisor is asked for the reason only after readUpload has closed the form. While the form is open, its
       // own errors could reach the client before that reason.
@@ -64,9 +64,9 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
     };
     reply.raw.once('close', onGone);
     try {
-      const { bytes, first } = await whileProcessing(reply, beginDownload(stream));
+      const begun = await whileProcessing(reply, beginDownload(stream));
       reply.hijack();
-      await sendFile(reply, stream, { bytes, first, name: posix.basename(path) });
+      await sendFile(reply, stream, { ...begun, name: posix.basename(path) });
     } catch (error) {
       if (!reply.raw.headersSent) throw await reasonOfBreak(parts, box, operation, error);
       const known = toBoxRunError(error);
@@ -86,14 +86,13 @@ function takePlace({ transfers }: GatewayParts, { raw, request }: FastifyReply):
   transfers.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
 }
 
-interface UploadTarget {
+interface UploadTarget extends UploadPlace {
   readonly box: string;
-  readonly dest: string;
   readonly requestId: string;
 }
 
-async function upload(parts: GatewayParts, { box, dest, requestId }: UploadTarget, file: Readable): Promise<void> {
-  const stream = await openWorkerStream(parts, box, { kind: 'upload', path: dest }, { requestId });
+async function upload(parts: GatewayParts, { box, requestId, ...place }: UploadTarget, file: Readable): Promise<void> {
+  const stream = await openWorkerStream(parts, box, { kind: 'upload', ...place }, { requestId });
   try {
     const done = nextReport(stream, 'done');
     await Promise.race([sendAll(file, stream), done]);
@@ -113,13 +112,15 @@ async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
 interface BegunDownload {
   /** The length of the file in bytes; null if it is unknown. */
   readonly bytes: number | null;
+  readonly mode?: number | undefined;
+  readonly mtimeS?: number | undefined;
   readonly first: WorkerItem | null;
 }
 
 /** Reads the first item before the headers are sent, so that an error until then can still be an error answer. */
 async function beginDownload(stream: ByteStream): Promise<BegunDownload> {
-  const { bytes } = await nextReport(stream, 'size');
-  return { bytes, first: await nextItem(stream) };
+  const { bytes, mode, mtimeS } = await nextReport(stream, 'size');
+  return { bytes, mode, mtimeS, first: await nextItem(stream) };
 }
 
 async function sendFile(
@@ -133,6 +134,8 @@ async function sendFile(
     'content-disposition': contentDisposition(file.name),
     'x-content-type-options': 'nosniff',
     ...(file.bytes === null ? {} : { 'content-length': file.bytes }),
+    ...(file.mode === undefined ? {} : { 'x-boxrun-mode': file.mode.toString(8).padStart(4, '0') }),
+    ...(file.mtimeS === undefined ? {} : { 'last-modified': new Date(file.mtimeS * 1000).toUTCString() }),
   });
   for (let item = file.first; item !== null; item = await nextItem(stream)) {
     if ('bytes' in item && !raw.write(item.bytes)) await drained(raw);

@@ -57,7 +57,13 @@ export type ExecOrder = Static<typeof ExecOrder>;
 
 /** The purpose of a stream to a worker. */
 export const StreamOperation = Type.Union([
-  Type.Object({ kind: Type.Literal('upload'), path: Type.String() }),
+  Type.Object({
+    kind: Type.Literal('upload'),
+    path: Type.String(),
+    /** The permission bits of the file. Absent, also from an older gateway: as the worker finds fit. */
+    mode: Type.Optional(Type.Integer()),
+    mtimeS: Type.Optional(Type.Integer()),
+  }),
   Type.Object({ kind: Type.Literal('download'), path: Type.String() }),
   /** A shell in a terminal. `shell` null: /bin/bash, or /bin/sh if there is no /bin/bash. */
   Type.Object({ kind: Type.Literal('attach'), shell: nullableText, tty: Tty }),
@@ -79,7 +85,13 @@ export type StreamControl = Static<typeof StreamControl>;
  * destination; exit: the shell of a terminal has ended.
  */
 export const StreamReport = Type.Union([
-  Type.Object({ type: Type.Literal('size'), bytes: Type.Union([Type.Integer(), Type.Null()]) }),
+  Type.Object({
+    type: Type.Literal('size'),
+    bytes: Type.Union([Type.Integer(), Type.Null()]),
+    /** The permission bits of the file. An older worker does not say them. */
+    mode: Type.Optional(Type.Integer()),
+    mtimeS: Type.Optional(Type.Integer()),
+  }),
   Type.Object({ type: Type.Literal('done') }),
   Type.Object({ type: Type.Literal('exit'), code: Type.Union([Type.Integer(), Type.Null()]) }),
 ]);

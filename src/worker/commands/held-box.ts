@@ -238,7 +238,7 @@ class AssignedBox implements HeldBox {
     const files = { driver, workdir: assignment.workdir };
     switch (operation.kind) {
       case 'upload':
-        return this.#transfer(() => receiveUpload(files, operation.path, stream));
+        return this.#transfer(() => receiveUpload(files, operation.path, stream, operation));
       case 'download':
         return this.#transfer(() => sendDownload(files, operation.path, stream));
       case 'attach':

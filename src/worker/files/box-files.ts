@@ -1,8 +1,8 @@
 // Files into and out of a box, with every engine. A script of the driver's busybox reads or writes the file inside the
 // box. So no path and no link leads out of the box, and all file systems of the box can be reached.
 // An upload goes one block at a time, and so does a download through an engine whose output is text. So at most one
-// block is under way, also with an engine that would buffer without bound. An uploaded file gets its name only after
-// the line `commit`. If the input ends without it, the script removes what it wrote.
+// block is under way, also with an engine that would buffer without bound. An uploaded plain file changes only after the
+// line `commit`. If the input ends without it, the script removes what it wrote.
 import { posix } from 'node:path';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../shared/errors.ts';
@@ -11,6 +11,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Driver, ExecHandle } from '../drivers/driver-contract.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
+import { downloadScript, downloadTextScript, refusedExit, uploadScript } from './scripts.ts';
 
 export interface BoxFilesDeps {
   readonly driver: Pick<Driver, 'exec' | 'busyboxPath' | 'outputIsExact'>;
@@ -18,66 +19,16 @@ export interface BoxFilesDeps {
   readonly workdir: string;
 }
 
-/** The exit code with which a script reports an error of the caller. */
-const refusedExit = 20;
+/** The mode and the time that an uploaded file gets. Absent: those of a new file, and the mode of the file before. */
+export interface UploadedAs {
+  /** The permission bits, with setuid, setgid and sticky. */
+  readonly mode?: number | undefined;
+  /** Seconds since 1970. */
+  readonly mtimeS?: number | undefined;
+}
 
 /**
- * $1 the destination, $2 its directory, $3 a temporary name in the same directory. Reads lines: the length of a block,
- * which follows as bytes, or `commit`. Prints `ready`, the length of each block after it has been written, and `done`.
- */
-const uploadScript = `
-refuse() { echo "$1" >&2; exit ${refusedExit}; }
-give_up() { rm -f -- "$3"; exit 1; }
-[ ! -d "$1" ] || refuse "it is a directory"
-mkdir -p -- "$2" || exit 1
-{ : >"$3"; } || exit 1
-exec 4>"$3"
-echo ready
-while read -r n; do
-  if [ "$n" = commit ]; then
-    exec 4>&-
-    [ ! -d "$1" ] || { rm -f -- "$3"; refuse "it is a directory"; }
-    if [ -f "$1" ]; then
-      chmod "$(stat -L -c %a -- "$1")" "$3"
-      chown "$(stat -L -c %u:%g -- "$1")" "$3"
-    fi
-    mv -f -- "$3" "$1" || give_up "$@"
-    echo done
-    exit 0
-  fi
-  dd bs="$n" count=1 iflag=fullblock status=none >&4 || give_up "$@"
-  echo "$n"
-done
-give_up "$@"
-`;
-
-const openFile = `
-refuse() { echo "$1" >&2; exit ${refusedExit}; }
-[ -e "$1" ] || { echo "no such file" >&2; exit 1; }
-[ ! -d "$1" ] || refuse "it is a directory"
-[ -f "$1" ] || refuse "it is no regular file"
-exec 4<"$1" || exit 1
-stat -L -c %s -- "$1" || exit 1
-`;
-
-/** $1 the file. Prints its length as a line, then its bytes. */
-const downloadScript = `${openFile}
-exec cat <&4
-`;
-
-/**
- * $1 the file, $2 the bytes of a block. Prints the length of the file as a line. Then it prints the next block as a
- * line of base64 for each line of input. It is for engines whose output is text.
- */
-const downloadTextScript = `${openFile}
-while read -r n; do
-  dd bs="$2" count=1 iflag=fullblock status=none <&4 | base64 -w 0 || exit 1
-  echo
-done
-`;
-
-/**
- * Writes the bytes of the stream into a file of the box.
+ * Writes the bytes of the stream into a file of the box. Links are followed.
  * @param path in the box; a relative path starts at the workdir
  * @throws VALIDATION_ERROR when the path cannot be that of a file, RUNTIME_ERROR with the error message of the script
  */
@@ -85,11 +36,14 @@ export async function receiveUpload(
   { driver, workdir }: BoxFilesDeps,
   path: string,
   stream: ByteStream,
+  { mode, mtimeS }: UploadedAs = {},
 ): Promise<void> {
-  const destination = checkedPath(path, workdir);
-  const directory = posix.dirname(destination);
-  const part = posix.join(directory, `.boxrun-upload-${newId('exec').slice(5)}`);
-  const command = await startScript(driver, uploadScript, [destination, directory, part]);
+  const command = await startScript(driver, uploadScript, [
+    checkedPath(path, workdir),
+    `.boxrun-upload-${newId('exec').slice(5)}`,
+    mode === undefined ? '' : mode.toString(8),
+    mtimeS === undefined ? '' : `${mtimeS}`,
+  ]);
   try {
     await command.within(command.expect('ready'));
     for (let item = await stream.next(); item !== null; item = await stream.next()) {
@@ -121,10 +75,8 @@ export async function sendDownload({ driver, workdir }: BoxFilesDeps, path: stri
   const command = await startScript(driver, script, [file, `${limits.fileBlockBytes}`]);
   const watching = closeWhenClientLeaves(stream, command);
   try {
-    const size = Number(await command.within(command.output.nextLine()));
-    if (!Number.isInteger(size))
-      throw new BoxRunError('RUNTIME_ERROR', 'the script in the box did not print the length of the file');
-    await sendContent(driver.outputIsExact ? exactBlocks(command) : textBlocks(command), size, stream);
+    const found = foundFile(await command.within(command.output.nextLine()));
+    await sendContent(driver.outputIsExact ? exactBlocks(command) : textBlocks(command), found, stream);
   } catch (error) {
     throw await command.explain(error, path);
   } finally {
@@ -133,19 +85,42 @@ export async function sendDownload({ driver, workdir }: BoxFilesDeps, path: stri
   }
 }
 
-/** A file of the kernel (as in /proc) has length 0 and may still have content. For such a file, no length is sent. */
-async function sendContent(blocks: AsyncIterable<Uint8Array>, size: number, stream: ByteStream): Promise<void> {
+interface FoundFile {
+  /** In bytes; 0 if the file is empty or its length is not known. */
+  readonly size: number;
+  readonly mode: number;
+  readonly mtimeS: number;
+}
+
+/**
+ * Reads the line that the download script prints first.
+ * A file without blocks on a disk is empty, or it is a file of the kernel: those in /proc have length 0 and those in
+ * /sys have length 4096, whatever their content is. So its length counts as not known.
+ * @throws RUNTIME_ERROR when the line is not as expected
+ */
+function foundFile(line: string): FoundFile {
+  const [, size, blocks, mode = '', mtimeS] = /^(\d+) (\d+) ([0-7]+) (-?\d+)$/.exec(line) ?? [];
+  if (size === undefined) throw new BoxRunError('RUNTIME_ERROR', 'the script in the box did not describe the file');
+  return { size: blocks === '0' ? 0 : Number(size), mode: Number.parseInt(mode, 8), mtimeS: Number(mtimeS) };
+}
+
+/** If the length of the file is not known, none is sent. */
+async function sendContent(
+  blocks: AsyncIterable<Uint8Array>,
+  { size, ...rest }: FoundFile,
+  stream: ByteStream,
+): Promise<void> {
   let sent = 0;
-  if (size > 0) await stream.control({ type: 'size', bytes: size });
+  if (size > 0) await stream.control({ type: 'size', bytes: size, ...rest });
   for await (const block of blocks) {
-    if (sent === 0 && size === 0) await stream.control({ type: 'size', bytes: null });
+    if (sent === 0 && size === 0) await stream.control({ type: 'size', bytes: null, ...rest });
     const piece = size === 0 ? block : block.subarray(0, size - sent); // Bytes that were added during the download.
     await stream.send(piece);
     sent += piece.length;
     if (size > 0 && sent === size) return;
   }
   if (sent < size) throw new BoxRunError('RUNTIME_ERROR', `the file ended after ${sent} of ${size} bytes`);
-  if (sent === 0) await stream.control({ type: 'size', bytes: 0 });
+  if (sent === 0) await stream.control({ type: 'size', bytes: 0, ...rest });
 }
 
 async function* exactBlocks({ output }: Script): AsyncGenerator<Uint8Array> {
