@@ -119,7 +119,7 @@ function parametersOf({ path, query, headers = [], body }: Operation, names: Nam
     name,
     in: 'path',
     required: true,
-    description: pathParameters[name]?.description ?? '',
+    description: descriptionOf(name),
     schema: { type: 'string', minLength: 1 },
   }));
   const inQuery = Object.entries(query?.properties ?? {}).map(([name, schema]) => ({
@@ -136,6 +136,12 @@ function parametersOf({ path, query, headers = [], body }: Operation, names: Nam
     ...headerDescriptions[name],
   }));
   return [...inPath, ...inQuery, ...inHeader];
+}
+
+function descriptionOf(pathParameter: string): string {
+  const known = pathParameters[pathParameter];
+  if (known === undefined) throw new Error(`pathParameters has no {${pathParameter}}`);
+  return known.description;
 }
 
 function goodAnswers({ answers, body }: Operation, names: Names): JsonObject {
