@@ -1,6 +1,6 @@
-// The operations for terminals and the input of commands, over WebSockets. Binary frames are bytes, and text frames are JSON messages.
-// A shell ends when its connection ends. A command continues: its output comes from its stored events, so each new
-// connection gets all of it.
+// The operations for terminals and the input of commands, over WebSockets. Binary frames are bytes, and text frames are
+// JSON messages. A shell ends when its connection ends. A command continues: its output comes from its stored events,
+// so each new connection gets all of it.
 import { Type } from 'typebox';
 import { ErrorBody, type Exec } from '../../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';

@@ -1,6 +1,6 @@
-// The operation for state events: changes of boxes and commands as server-sent events. A client lists once, follows this
-// stream, and does not have to poll. The id of an event is a position: a client that connects again continues after its
-// last id, or gets `reset` and must list again.
+// The operation for state events: changes of boxes and commands as server-sent events. A client lists once, follows
+// this stream, and does not have to poll. The id of an event is a position: a client that connects again continues
+// after its last id, or gets `reset` and must list again.
 import { Type } from 'typebox';
 import { limits } from '../../shared/limits.ts';
 import type { GatewayParts } from '../parts.ts';

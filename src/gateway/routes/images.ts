@@ -1,5 +1,5 @@
-// The operation for images: those that this host knows by name, and the short names of images in registries. The dashboard
-// suggests them in its form.
+// The operation for images: those that this host knows by name, and the short names of images in registries. The
+// dashboard suggests them in its form.
 import { Images } from '../../shared/api.ts';
 import { baseImageName } from '../../shared/images/base.ts';
 import { imageAliases } from '../../shared/images/source.ts';

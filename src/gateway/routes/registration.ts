@@ -1,7 +1,7 @@
 // Makes the routes of fastify, and those of WebSockets, from operations and their handlers. It alone knows how a path
 // of the description becomes a path of the router. Several actions of one resource, such as `:start` and `:stop`, are
 // one route of the router: the handler is chosen after the path is decoded, so that `%3Astop` means the same.
-import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BoxRunError } from '../../shared/errors.ts';
 import { createBodyParse } from '../http/body.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
@@ -60,7 +60,7 @@ function createAnswer(operation: Operation, handler: unknown): Answer {
       reply,
       path: withoutActions(request.params as Params),
       query: () => parseQuery(request.query) as never,
-      body: () => parseBody(request, reply) as never,
+      body: () => parseBody(request, reply),
     });
 }
 
@@ -81,9 +81,9 @@ function withoutActions(params: Params): Params {
 
 async function addRoute(app: FastifyInstance, { operation, url, answers }: Route): Promise<void> {
   const { method, body, head, isWebSocket } = operation;
-  const name = method.toUpperCase() as HTTPMethods;
+  const name = method.toUpperCase();
   const options = {
-    method: head === 'by-handler' ? ['HEAD' as const, name] : name,
+    method: head === 'by-handler' ? ['HEAD', name] : name,
     url,
     exposeHeadRoute: method === 'get' && head === undefined && isWebSocket !== true,
     handler: chooseByAction(url, answers),

@@ -1,5 +1,5 @@
-// The operation for usage: the resources that boxes used in the last hour and use now, as server-sent events. The dashboard
-// draws its charts from them.
+// The operation for usage: the resources that boxes used in the last hour and use now, as server-sent events. The
+// dashboard draws its charts from them.
 import type { UsageHistory } from '../../shared/api.ts';
 import type { GatewayParts } from '../parts.ts';
 import { answerWithEvents } from '../live/event-answer.ts';
