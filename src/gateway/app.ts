@@ -3,25 +3,13 @@
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type HTTPMethods } from 'fastify';
 import { BoxRunError } from '../shared/errors.ts';
 import { newId } from '../shared/ids.ts';
-import packageJson from '../../package.json' with { type: 'json' };
 import { answerError, answerNotFound } from './http/error-handler.ts';
 import { boundBodies } from './http/held-bodies.ts';
-import { createOpenApiDocument } from './openapi/document.ts';
 import type { GatewayParts } from './parts.ts';
 import { logRequests } from './http/request-log.ts';
 import { checkAddress, surrogateProblem, utf8Text } from './http/well-formed.ts';
-import { addAttachRoutes } from './routes/attach.ts';
-import { addBoxRoutes } from './routes/boxes.ts';
-import { addDocsRoutes } from './routes/docs.ts';
-import { addEventRoutes } from './routes/events.ts';
-import { addExecRoutes } from './routes/execs.ts';
-import { addFileRoutes } from './routes/files.ts';
-import { addHealthRoutes } from './routes/health.ts';
-import { addOpenApiRoutes } from './routes/openapi.ts';
-import { addRunRoutes } from './routes/run.ts';
-import { addUiRoutes } from './routes/ui.ts';
-import { addImageRoutes } from './routes/images.ts';
-import { addUsageRoutes } from './routes/usage.ts';
+import { createHandlers, operations, type Handlers } from './routes/all-operations.ts';
+import { addRoutes } from './routes/registration.ts';
 
 const methods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'TRACE'];
 
@@ -30,7 +18,10 @@ const noCompiler = () => () => {
   throw new Error('a route has a schema for fastify, but this application has no schema compiler');
 };
 
-export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
+export async function createApp(
+  parts: GatewayParts,
+  handlers: Handlers = createHandlers(parts),
+): Promise<FastifyInstance> {
   const log: FastifyBaseLogger = parts.log;
   const app: FastifyInstance = fastify({
     bodyLimit: parts.config.caps.bodyMb * 1024 * 1024,
@@ -65,27 +56,10 @@ export async function createApp(parts: GatewayParts): Promise<FastifyInstance> {
     for (const name of [method].flat()) known.add(name);
     offered.set(url, known);
   });
-  await addRoutes(app, parts);
+  await addRoutes(app, operations, handlers);
   refuseOtherMethods(app, [...offered]);
   await app.ready();
   return app;
-}
-
-/** Adds every route. openapi/operations.ts describes the same routes. */
-export async function addRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
-  addBoxRoutes(app, parts);
-  addExecRoutes(app, parts);
-  addEventRoutes(app, parts);
-  addAttachRoutes(app);
-  await addFileRoutes(app, parts);
-  addRunRoutes(app, parts);
-  addHealthRoutes(app, parts);
-  addImageRoutes(app, parts);
-  addUsageRoutes(app, parts);
-  addUiRoutes(app, parts);
-  const document = createOpenApiDocument(packageJson.version);
-  addOpenApiRoutes(app, document);
-  addDocsRoutes(app, document);
 }
 
 /** Accepts only JSON bodies. An empty body counts as no body, even with the content type of JSON. */

@@ -16,7 +16,8 @@ import { listen, urlOf } from './http/listeners.ts';
 import { createGatewayMeters } from './figures/meters.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool, type Rows } from './reads/reader-pool.ts';
-import { webSocketRoute } from './routes/attach.ts';
+import { createHandlers, operations } from './routes/all-operations.ts';
+import { createSocketRoute } from './routes/registration.ts';
 import { clearSpools } from './http/spools.ts';
 import { createStateFeed, type StateFeed } from './live/state-feed.ts';
 import { createStreamPlaces } from './live/stream-places.ts';
@@ -159,7 +160,8 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   };
 
   // The application, with the bounds for each client before it.
-  const app = await createApp(parts);
+  const handlers = createHandlers(parts);
+  const app = await createApp(parts, handlers);
   const bounds = createClientBounds({
     connectionsMax: config.caps.streams + limits.connectionsBesideStreamsMax,
     requestsMax: config.caps.streams + limits.requestsBesideStreamsMax,
@@ -177,7 +179,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     upgrade: createUpgrade({
       guard: parts.guard,
       places: parts.places,
-      route: (url) => webSocketRoute(parts, url),
+      route: createSocketRoute(operations, handlers),
       handle,
       closing: closing.signal,
     }),

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
-import { operations } from '../../src/gateway/openapi/operations.ts';
+import { operations } from '../../src/gateway/routes/all-operations.ts';
 import { startServer } from '../support/servers/server.ts';
 
 const path = join(import.meta.dirname, '../../docs/api.md');
@@ -32,7 +32,7 @@ it('every example in docs/api.md succeeds', { timeout: 120_000 }, async () => {
 
 it('docs/api.md names the path of every operation of the API', async () => {
   const text = await readFile(path, 'utf8');
-  for (const { path: described } of operations) {
+  for (const { path: described } of Object.values(operations)) {
     const [resource = ''] = described.split(/:\w+$/);
     expect(text, described).toContain(resource);
   }

@@ -1,9 +1,8 @@
 // Checks bodies and queries against the public schemas. It fills in defaults and removes unknown fields; body.ts says
 // what the client hears of them. It never converts the types of a body: "2" is not a number. The error message names
 // the field.
-import { Type, type Static, type TSchema } from 'typebox';
+import type { Static, TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { boxStatuses, graceS } from '../../shared/api.ts';
 import { ulimitNames } from '../../shared/request-bounds.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
@@ -169,32 +168,3 @@ function rangeOf({ minimum, maximum }: Shape): string {
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
-
-const page = {
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.pageRowsMax })),
-  cursor: Type.Optional(Type.String()),
-};
-export const BoxesQuery = Type.Object({
-  status: Type.Optional(Type.Enum([...boxStatuses, 'all'])),
-  label: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { maxItems: limits.labelFiltersMax })),
-  ...page,
-});
-export const ExecsQuery = Type.Object(page);
-export const RemoveQuery = Type.Object({
-  force: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),
-  grace_s: Type.Optional(graceS),
-});
-export const LoginQuery = Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }) });
-export const ExecQuery = Type.Object({
-  wait: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.execWaitMaxS })),
-});
-export const StatesQuery = Type.Object({ since: Type.Optional(Type.String({ maxLength: limits.stateIdLengthMax })) });
-/** For a run that streams its output. */
-export const RunQuery = Type.Object({ encoding: Type.Optional(Type.Enum(['text', 'base64'])) });
-
-export const EventsQuery = Type.Object({
-  /** If false, the stream sends the events that exist now and then the event `end`. */
-  follow: Type.Optional(Type.Enum(['true', 'false', '1', '0', ''])),
-  after: Type.Optional(Type.Integer()),
-  encoding: Type.Optional(Type.Enum(['text', 'base64'])),
-});

@@ -3,7 +3,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { toBoxRunError } from '../../shared/errors.ts';
 import { asBoxRunError, errorBody } from '../http/error-handler.ts';
-import { encodeNotice, openSseStream, type SseStream, type StreamParts } from './sse.ts';
+import { encodeNotice, eventStreamType, openSseStream, type SseStream, type StreamParts } from './sse.ts';
 
 export interface EventAnswer {
   readonly request: FastifyRequest;
@@ -17,12 +17,13 @@ export interface EventAnswer {
   readonly onError: 'come-again' | 'last-event';
 }
 
-/** @throws TOO_MANY_REQUESTS when the client has too many streams */
+/** Answers HEAD with the type alone. @throws TOO_MANY_REQUESTS when the client has too many streams */
 export async function answerWithEvents(
   parts: StreamParts,
   { request, reply, name, onError }: EventAnswer,
   send: (stream: SseStream) => Promise<void>,
-): Promise<void> {
+): Promise<FastifyReply> {
+  if (request.method === 'HEAD') return reply.type(eventStreamType).send();
   const stream = openSseStream(reply, parts);
   try {
     await send(stream);
@@ -32,13 +33,14 @@ export async function answerWithEvents(
       if (known.status >= 500 && !stream.ended.aborted)
         request.log.error({ err: known.cause ?? known, requestId: request.id }, `${name} failed`);
       await stream.write(encodeNotice('error', errorBody(known)));
-      return;
+      return reply;
     }
     const known = toBoxRunError(error);
     if (known.code !== 'CANCELED') request.log.warn({ err: known, requestId: request.id }, `${name} broke off`);
   } finally {
     stream.end();
   }
+  return reply;
 }
 
 /** Sends each batch as its pieces, as fast as the client takes them, until the stream has ended. */

@@ -1,10 +1,10 @@
-// Makes the OpenAPI 3.1 document from the list of operations. It contains the paths, the parameters, and for each
-// status the error codes that it can have. A test checks real answers of the server against this document.
+// Makes the OpenAPI 3.1 document from operations. It contains the paths, the parameters, and for each status the error
+// codes that it can have. A test checks real answers of the server against this document.
 import type { TSchema } from 'typebox';
+import * as api from '../../shared/api.ts';
 import { errorCatalogue, type ErrorCode } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
-import type { AnswerOffer, HeaderName, Operation } from './operation.ts';
-import { namedSchemas, operations } from './operations.ts';
+import { pathParameters, type AnswerOffer, type HeaderName, type Operation, type Operations } from './operation.ts';
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
 type JsonObject = Readonly<Record<string, Json>>;
@@ -50,18 +50,32 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
   Location: { description: 'The path to go to', schema: { type: 'string' } },
 };
 
-/** Descriptions of path parameters. `{box}` is an id or a name in every path. */
-const pathParameters: Readonly<Record<string, string>> = {
-  box: 'Id or name of a box',
-  exec: 'Id of a command of that box',
-  file: 'Name of the file, as the page of the dashboard names it',
+/** The schemas that have a name in the document. All others are written out where they are used. */
+const namedSchemas: Readonly<Record<string, TSchema>> = {
+  Box: api.Box,
+  Exec: api.Exec,
+  BoxStats: api.BoxStats,
+  BoxState: api.BoxStateData,
+  ExecState: api.ExecStateData,
+  RunResult: api.RunResult,
+  GcResult: api.GcResult,
+  Info: api.Info,
+  CreateBoxBody: api.CreateBoxBody,
+  UpdateBoxBody: api.UpdateBoxBody,
+  ExecBody: api.ExecBody,
+  RunBody: api.RunBody,
+  GcBody: api.GcBody,
+  Images: api.Images,
+  UsageHistory: api.UsageHistory,
+  UsageUpdate: api.UsageUpdate,
+  Error: api.ErrorBody,
 };
 
-export function createOpenApiDocument(version: string): JsonObject {
+export function createOpenApiDocument(operations: Operations, version: string): JsonObject {
   const names = new Map(Object.entries(namedSchemas).map(([name, schema]) => [schema, name]));
   const paths: Record<string, Record<string, Json>> = {};
-  for (const operation of operations) {
-    (paths[operation.path] ??= {})[operation.method] = describeOperation(operation, names);
+  for (const [id, operation] of Object.entries(operations)) {
+    (paths[operation.path] ??= {})[operation.method] = describeOperation(id, operation, names);
   }
   const schemas = Object.entries(namedSchemas).map(([name, schema]) => [name, plain(schema, new Map())] as const);
   return {
@@ -84,8 +98,8 @@ export function createOpenApiDocument(version: string): JsonObject {
 
 type Names = ReadonlyMap<TSchema, string>;
 
-function describeOperation(operation: Operation, names: Names): JsonObject {
-  const { id, summary, body } = operation;
+function describeOperation(id: string, operation: Operation, names: Names): JsonObject {
+  const { summary, body } = operation;
   return {
     operationId: id,
     summary,
@@ -107,7 +121,7 @@ function parametersOf({ path, query, headers = [], body }: Operation, names: Nam
     name,
     in: 'path',
     required: true,
-    description: pathParameters[name] ?? '',
+    description: descriptionOf(name),
     schema: { type: 'string', minLength: 1 },
   }));
   const inQuery = Object.entries(query?.properties ?? {}).map(([name, schema]) => ({
@@ -124,6 +138,12 @@ function parametersOf({ path, query, headers = [], body }: Operation, names: Nam
     ...headerDescriptions[name],
   }));
   return [...inPath, ...inQuery, ...inHeader];
+}
+
+function descriptionOf(pathParameter: string): string {
+  const known = pathParameters[pathParameter];
+  if (known === undefined) throw new Error(`pathParameters has no {${pathParameter}}`);
+  return known.description;
 }
 
 function goodAnswers({ answers, body }: Operation, names: Names): JsonObject {

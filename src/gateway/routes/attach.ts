@@ -1,59 +1,67 @@
-// Terminals and the input of commands over WebSockets. Binary frames are bytes, and text frames are JSON messages.
-// A shell ends when its connection ends. A command continues: its output comes from its stored events, so each new
-// connection gets all of it.
-import type { FastifyInstance } from 'fastify';
-import type { Exec } from '../../shared/api.ts';
+// The operations for terminals and the input of commands, over WebSockets. Binary frames are bytes, and text frames are
+// JSON messages. A shell ends when its connection ends. A command continues: its output comes from its stored events,
+// so each new connection gets all of it.
+import { Type } from 'typebox';
+import { ErrorBody, type Exec } from '../../shared/api.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { fits } from '../../shared/ipc/contract.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { StreamControl, type StreamOperation } from '../../shared/contracts/worker.ts';
 import type { GatewayParts } from '../parts.ts';
-import { keyOf } from '../http/target.ts';
 import { findExec } from '../reads/found-rows.ts';
 import type { ClientSocket, WebSocketMessage } from '../live/web-socket.ts';
 import { nextItem, openWorkerStream } from '../live/worker-stream.ts';
+import { boxErrors, execErrors, text, type AnswerOffer, type Operations, type QueryOf } from '../openapi/operation.ts';
+import type { HandlersOf } from './handler.ts';
 
-const boxPath = /^\/v1\/boxes\/([^/]+)\/attach\/?$/;
-const execPath = /^\/v1\/boxes\/([^/]+)\/exec\/([^/]+)\/attach\/?$/;
+const upgrade: AnswerOffer = { description: 'A WebSocket', content: {} };
+const noUpgrade: AnswerOffer = {
+  description: 'The request does not ask for a WebSocket',
+  content: { 'application/json': ErrorBody },
+};
+/** Columns or rows of a terminal. */
+const cells = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 }));
+
+export const attachOperations = {
+  attach: {
+    method: 'get',
+    path: '/v1/boxes/{box}/attach',
+    summary: 'A shell with a terminal, over a WebSocket',
+    query: Type.Object({ shell: Type.Optional(text), cols: cells, rows: cells, term: Type.Optional(text) }),
+    example: { query: { cols: '120', rows: '40' } },
+    answers: { 101: upgrade, 426: noUpgrade },
+    errors: boxErrors,
+    isWebSocket: true,
+  },
+  attachExec: {
+    method: 'get',
+    path: '/v1/boxes/{box}/exec/{exec}/attach',
+    summary: 'Input and output of a command, over a WebSocket',
+    query: Type.Object({ output: Type.Optional(Type.Enum(['true', 'false'])) }),
+    example: { query: { output: 'false' } },
+    answers: { 101: upgrade, 426: noUpgrade },
+    errors: execErrors,
+    isWebSocket: true,
+  },
+} as const satisfies Operations;
 
 type Attach = Extract<StreamOperation, { kind: 'attach' }>;
 
-/** Adds the same paths for plain GET requests. They answer 426, because the client must ask for a WebSocket. */
-export function addAttachRoutes(app: FastifyInstance): void {
-  for (const url of ['/v1/boxes/:box/attach', '/v1/boxes/:box/exec/:exec/attach']) {
-    app.get(url, { exposeHeadRoute: false }, async (_request, reply) => {
-      void reply.header('upgrade', 'websocket').header('connection', 'upgrade');
-      throw new BoxRunError('VALIDATION_ERROR', 'this is a WebSocket', {
-        status: 426,
-        hint: 'connect with a WebSocket client',
-      });
-    });
-  }
-}
-
-/** The function that serves the WebSocket at `url`; null if there is none. */
-export function webSocketRoute(parts: GatewayParts, url: URL): ((client: ClientSocket) => Promise<void>) | null {
-  const box = boxPath.exec(url.pathname);
-  if (box !== null) return (client) => attachShell(parts, client, nameIn(box[1]), url.searchParams);
-  const exec = execPath.exec(url.pathname);
-  if (exec !== null)
-    return (client) =>
-      attachExec(
-        parts,
-        client,
-        { box: nameIn(exec[1]), exec: nameIn(exec[2]) },
-        url.searchParams.get('output') !== 'false',
-      );
-  return null;
+export function createAttachHandlers(parts: GatewayParts): HandlersOf<typeof attachOperations> {
+  return {
+    attach: ({ client, path, query }) => attachShell(parts, client, path.box, query),
+    // The query is not checked against its schema: earlier versions took every other text for `true`.
+    attachExec: ({ client, path, url }) => attachExec(parts, client, path, url.searchParams.get('output') !== 'false'),
+  };
 }
 
 async function attachShell(
   parts: GatewayParts,
   client: ClientSocket,
   box: string,
-  query: URLSearchParams,
+  query: () => ShellQuery,
 ): Promise<void> {
-  const stream = await openWorkerStream(parts, box, shellOf(query));
+  const stream = await openWorkerStream(parts, box, shellOf(query()));
   closeStreamWithClient(client, stream);
   client.onMessage((message) => forward(message, stream, client));
   for (let item = await nextItem(stream); item !== null; item = await nextItem(stream)) {
@@ -166,26 +174,10 @@ function controlOf(data: Buffer): unknown {
   );
 }
 
-function shellOf(query: URLSearchParams): Attach {
-  const shell = query.get('shell');
-  const term = query.get('term') ?? 'xterm-256color';
-  if (shell?.includes('\0') === true || !/^[\w.+-]{1,64}$/.test(term))
+type ShellQuery = QueryOf<typeof attachOperations.attach>;
+
+function shellOf({ shell = '', term = 'xterm-256color', cols = 80, rows = 24 }: ShellQuery): Attach {
+  if (shell.includes('\0') || !/^[\w.+-]{1,64}$/.test(term))
     throw new BoxRunError('VALIDATION_ERROR', "'shell' or 'term' cannot be used");
-  const size = { cols: sizeOf('cols', query, 80), rows: sizeOf('rows', query, 24) };
-  return { kind: 'attach', shell: shell === '' ? null : shell, tty: { ...size, term } };
-}
-
-function sizeOf(name: string, query: URLSearchParams, fallback: number): number {
-  const text = query.get(name) ?? `${fallback}`;
-  const value = Number(text);
-  if (/^\d{1,5}$/.test(text) && value >= 1 && value <= 65_535) return value;
-  throw new BoxRunError('VALIDATION_ERROR', `'${name}' must be a whole number from 1 to 65535`);
-}
-
-function nameIn(part: string | undefined): string {
-  try {
-    return keyOf(decodeURIComponent(part ?? ''));
-  } catch {
-    return '';
-  }
+  return { kind: 'attach', shell: shell === '' ? null : shell, tty: { cols, rows, term } };
 }

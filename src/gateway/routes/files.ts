@@ -1,10 +1,11 @@
-// The routes for uploads and downloads. The bytes flow between the client and the box's worker at the speed of the
+// The operations for uploads and downloads. The bytes flow between the client and the box's worker at the speed of the
 // slower side. Neither the gateway nor the worker ever holds a whole file in memory. If a download breaks off, the
 // gateway closes the connection, so that the client does not take the part for the whole file.
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import type { Readable } from 'node:stream';
 import { posix } from 'node:path';
-import { DownloadBody } from '../../shared/api.ts';
+import { Type } from 'typebox';
+import { DownloadBody, UploadResult } from '../../shared/api.ts';
 import { drained } from '../../shared/waiting/drained.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
@@ -12,30 +13,66 @@ import { whileProcessing } from '../http/long-answer.ts';
 import { readUpload, type UploadPlace } from '../http/multipart.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createSpools } from '../http/spools.ts';
-import { keyOf } from '../http/target.ts';
-import { createBodyParse } from '../http/body.ts';
 import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../live/worker-stream.ts';
+import { boxErrors, json, text, type Operations } from '../openapi/operation.ts';
+import type { HandlersOf } from './handler.ts';
 
-interface BoxPath {
-  Params: { box: string };
-}
+export const fileOperations = {
+  upload: {
+    method: 'post',
+    path: '/v1/boxes/{box}/files/upload',
+    summary: 'Upload a file into a box',
+    body: {
+      schema: Type.Object({
+        file: Type.Unsafe({ type: 'string', contentMediaType: 'application/octet-stream' }),
+        dest: Type.String({ minLength: 1 }),
+        mode: Type.Optional(
+          Type.String({
+            pattern: '^[0-7]{1,5}$',
+            description: 'The permission bits in octal. It comes before `file`.',
+          }),
+        ),
+        mtime: Type.Optional(
+          Type.Number({
+            minimum: 0,
+            maximum: 0xffff_ffff,
+            description: 'Seconds since 1970: the time of the last change. It comes before `file`.',
+          }),
+        ),
+      }),
+      required: true,
+      contentType: 'multipart/form-data',
+    },
+    example: { body: { file: '@notes.txt', dest: '/root/notes.txt' } },
+    answers: { 200: json('The file is in the box', UploadResult) },
+    errors: [...boxErrors, 'BOX_NOT_RUNNING'],
+  },
+  download: {
+    method: 'post',
+    path: '/v1/boxes/{box}/files/download',
+    summary: 'Download a file from a box',
+    body: { schema: DownloadBody, required: true },
+    example: { body: { path: '/root/notes.txt' } },
+    answers: {
+      200: {
+        description: 'The bytes of the file',
+        content: { 'application/octet-stream': text },
+        headers: ['X-BoxRun-Mode', 'Last-Modified'],
+      },
+    },
+    errors: [...boxErrors, 'BOX_NOT_RUNNING'],
+  },
+} as const satisfies Operations;
 
-const parseDownload = createBodyParse(DownloadBody);
-
-export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): Promise<void> {
+export function createFileHandlers(parts: GatewayParts): HandlersOf<typeof fileOperations> {
   const spools = createSpools(parts.config.stateDir, parts.config.caps.freeDiskMb);
-  // A separate fastify scope, so that only this route accepts forms. The route reads the form itself.
-  await app.register(async (forms) => {
-    forms.addContentTypeParser('multipart/form-data', (_request, _body, done) => {
-      done(null);
-    });
-    forms.post<BoxPath>('/v1/boxes/:box/files/upload', async (request, reply) => {
+  return {
+    upload: async ({ request, reply, path: { box } }) => {
       if (!/^multipart\/form-data/i.test(request.headers['content-type'] ?? '')) {
         throw new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be a form', {
           hint: 'send Content-Type: multipart/form-data',
         });
       }
-      const box = keyOf(request.params.box);
       takePlace(parts, reply);
       const work = readUpload(request.raw, spools, (file, dest) =>
         upload(parts, { box, ...dest, requestId: request.id }, file),
@@ -50,34 +87,33 @@ export async function addFileRoutes(app: FastifyInstance, parts: GatewayParts): 
         }),
       );
       return { ok: true, dest };
-    });
-  });
+    },
 
-  app.post<BoxPath>('/v1/boxes/:box/files/download', async (request, reply) => {
-    const { path } = parseDownload(request, reply);
-    const box = keyOf(request.params.box);
-    const operation = { kind: 'download', path } as const;
-    takePlace(parts, reply);
-    const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
-    const onGone = () => {
-      stream.close();
-    };
-    reply.raw.once('close', onGone);
-    try {
-      const begun = await whileProcessing(reply, beginDownload(stream));
-      reply.hijack();
-      await sendFile(reply, stream, { ...begun, name: posix.basename(path) });
-    } catch (error) {
-      if (!reply.raw.headersSent) throw await reasonOfBreak(parts, box, operation, error);
-      const known = toBoxRunError(error);
-      if (!reply.raw.destroyed) request.log.warn({ err: known, requestId: request.id }, 'a download broke off');
-      reply.raw.destroy();
-    } finally {
-      reply.raw.off('close', onGone);
-      stream.close();
-    }
-    return reply;
-  });
+    download: async ({ request, reply, path: { box }, body }) => {
+      const { path } = body();
+      const operation = { kind: 'download', path } as const;
+      takePlace(parts, reply);
+      const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
+      const onGone = () => {
+        stream.close();
+      };
+      reply.raw.once('close', onGone);
+      try {
+        const begun = await whileProcessing(reply, beginDownload(stream));
+        reply.hijack();
+        await sendFile(reply, stream, { ...begun, name: posix.basename(path) });
+      } catch (error) {
+        if (!reply.raw.headersSent) throw await reasonOfBreak(parts, box, operation, error);
+        const known = toBoxRunError(error);
+        if (!reply.raw.destroyed) request.log.warn({ err: known, requestId: request.id }, 'a download broke off');
+        reply.raw.destroy();
+      } finally {
+        reply.raw.off('close', onGone);
+        stream.close();
+      }
+      return reply;
+    },
+  };
 }
 
 /** Takes a place for a transfer until the connection of the answer closes. @throws TOO_MANY_REQUESTS */

@@ -1,8 +1,9 @@
-// The route for runs: one command in a box of its own. The route creates the box, runs the command, collects the
+// The operation for runs: one command in a box of its own. Its handler creates the box, runs the command, collects the
 // output, and always removes the box, also if the client leaves. If this process dies, the supervisor removes the box,
 // because it is marked as ephemeral.
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { RunBody, type Box, type RunResult } from '../../shared/api.ts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { RunBody, RunResult, type Box } from '../../shared/api.ts';
 import type { Event, KeyClaim } from '../../shared/contracts/writer.ts';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
@@ -16,11 +17,30 @@ import { keptAnswer, runOutput, sendOutput, type RunOutput } from '../runs/run-o
 import { claimOf } from '../http/idempotency-header.ts';
 import { answerWithEvents } from '../live/event-answer.ts';
 import { acceptsStream, encodeEvents, encodeNotice, type SseEncoding } from '../live/sse.ts';
-import { createBodyParse } from '../http/body.ts';
-import { createParseQuery, RunQuery } from '../http/validation.ts';
+import { createErrors, execErrors, text, type Operations } from '../openapi/operation.ts';
+import type { HandlersOf } from './handler.ts';
 
-const parseRun = createBodyParse(RunBody);
-const parseRunQuery = createParseQuery(RunQuery);
+export const runOperations = {
+  run: {
+    method: 'post',
+    path: '/v1/run',
+    summary: 'Run one command in a box of its own, which is removed afterwards',
+    headers: ['Idempotency-Key'],
+    /** For a run that streams its output. */
+    query: Type.Object({ encoding: Type.Optional(Type.Enum(['text', 'base64'])) }),
+    body: { schema: RunBody, required: true },
+    example: { body: { image: 'base', cmd: ['uname', '-a'], cpu: 1, memory_mb: 128 } },
+    answers: {
+      200: {
+        description:
+          'How the command ended, and its output. With Accept: text/event-stream, its progress, then the events log ' +
+          'and exit, or error',
+        content: { 'application/json': RunResult, 'text/event-stream': text },
+      },
+    },
+    errors: [...createErrors, ...execErrors, 'BOX_NOT_RUNNING'],
+  },
+} as const satisfies Operations;
 
 interface RunInput {
   readonly body: RunBody;
@@ -30,27 +50,29 @@ interface RunInput {
 /** Consumes the events of the command, up to the exit. */
 type UseEvents<Result> = (batches: AsyncIterable<readonly Event[]>) => Promise<Result>;
 
-export function addRunRoutes(app: FastifyInstance, parts: GatewayParts): void {
+export function createRunHandlers(parts: GatewayParts): HandlersOf<typeof runOperations> {
   const repeated = createRepeatedRuns(parts);
   const pool = createOutputPool(limits.runsOutputBytesMax);
-  app.post('/v1/run', async (request, reply) => {
-    const { encoding = 'text' } = parseRunQuery(request.query);
-    const parsed = parseRun(request, reply);
-    const claim = claimOf(request, 'run', parsed);
-    const body = withCleanEnvironment(parsed);
-    const gone = whenGone(reply, parts.closing);
-    if (!acceptsStream(request)) {
-      const input = { body, ...(claim === undefined ? {} : { claim }) };
-      const run = repeated.once(claim, () => runOnce(parts, input, { gone, request, pool }));
-      return sendOutput(await whileProcessing(reply, run), reply);
-    }
-    if (claim !== undefined) {
-      throw new BoxRunError('VALIDATION_ERROR', 'a run whose output is streamed cannot be repeated', {
-        hint: 'leave Idempotency-Key away',
-      });
-    }
-    return streamRun(parts, { body }, { request, reply, gone, encoding });
-  });
+  return {
+    run: async ({ request, reply, query, body: readBody }) => {
+      const { encoding = 'text' } = query();
+      const parsed = readBody();
+      const claim = claimOf(request, 'run', parsed);
+      const body = withCleanEnvironment(parsed);
+      const gone = whenGone(reply, parts.closing);
+      if (!acceptsStream(request)) {
+        const input = { body, ...(claim === undefined ? {} : { claim }) };
+        const run = repeated.once(claim, () => runOnce(parts, input, { gone, request, pool }));
+        return sendOutput(await whileProcessing(reply, run), reply);
+      }
+      if (claim !== undefined) {
+        throw new BoxRunError('VALIDATION_ERROR', 'a run whose output is streamed cannot be repeated', {
+          hint: 'leave Idempotency-Key away',
+        });
+      }
+      return streamRun(parts, { body }, { request, reply, gone, encoding });
+    },
+  };
 }
 
 /** Aborts when the client closes the connection before its answer, or when the gateway stops. */
@@ -105,8 +127,8 @@ async function streamRun(
   parts: GatewayParts,
   input: RunInput,
   { request, reply, gone, encoding }: StreamedRun,
-): Promise<void> {
-  await answerWithEvents(parts, { request, reply, name: 'a run', onError: 'last-event' }, async (stream) => {
+): Promise<FastifyReply> {
+  return answerWithEvents(parts, { request, reply, name: 'a run', onError: 'last-event' }, async (stream) => {
     const onProgress = (stage: string, message: string) => {
       stream.offer(encodeNotice('progress', { stage, message }));
     };

@@ -1,14 +1,16 @@
-// The routes of the dashboard at /ui: one page with its scripts and style sheets, which speak with the API as every
+// The operations of the dashboard at /ui: one page with its scripts and style sheets, which speak with the API as every
 // other client does. The content security policy allows only these files: no inline scripts or styles, no other host,
 // and no frame around the page.
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { UiLink } from '../../shared/api.ts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { UiLink } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { loginPath } from '../http/access.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createUiFiles, type UiFile } from '../ui/ui-files.ts';
-import { createParseQuery, LoginQuery } from '../http/validation.ts';
+import { html, json, text, unchanged, type Operations } from '../openapi/operation.ts';
+import type { HandlersOf } from './handler.ts';
 
 const policy = [
   "default-src 'none'",
@@ -26,51 +28,96 @@ const policy = [
 /** An asset gets a new name when its content changes, so browsers keep it. They ask for the page each time. */
 const caching = { page: 'no-cache', asset: 'public, max-age=31536000, immutable' } as const;
 
-const parseLogin = createParseQuery(LoginQuery);
-
-export function addUiRoutes(app: FastifyInstance, parts: GatewayParts): void {
-  addLoginRoutes(app, parts);
-  const files = createUiFiles(parts.uiDirectory);
-  app.get('/', async (_request, reply) => reply.redirect('/ui', 302));
-  app.get('/ui', async (request, reply) => send(request, reply, await files.page(), caching.page));
-  app.get<{ Params: { file: string } }>('/ui/assets/:file', async (request, reply) => {
-    const file = await files.asset(request.params.file);
-    if (file === null)
-      throw new BoxRunError('NOT_FOUND', `there is no ${request.params.file} in the dashboard`, {
-        hint: 'load the page anew',
-      });
-    return send(request, reply, file, caching.asset);
-  });
-}
+export const uiOperations = {
+  home: {
+    method: 'get',
+    path: '/',
+    summary: 'Redirect to the dashboard',
+    answers: { 302: { description: 'To /ui', content: {}, headers: ['Location'] } },
+  },
+  uiLink: {
+    method: 'post',
+    path: '/v1/ui/link',
+    summary: 'A one-time link to the dashboard, for a browser',
+    answers: { 200: json('The link', UiLink) },
+  },
+  uiLogin: {
+    method: 'get',
+    path: loginPath,
+    summary: 'The target of the one-time link: sets a cookie',
+    query: Type.Object({ code: Type.String({ minLength: 1, maxLength: 64 }) }),
+    example: { query: { code: 'wXkq7Rb2' } },
+    answers: { 302: { description: 'To /ui', content: {}, headers: ['Location', 'Set-Cookie'] } },
+    head: 'none', // A link works once. HEAD would use it up.
+  },
+  ui: {
+    method: 'get',
+    path: '/ui',
+    summary: 'The dashboard',
+    answers: { 200: html('A page'), 304: unchanged },
+  },
+  uiAsset: {
+    method: 'get',
+    path: '/ui/assets/{file}',
+    summary: 'A script or style sheet of the dashboard',
+    answers: {
+      200: { description: 'The file', content: { 'text/javascript': text, 'text/css': text, 'image/svg+xml': text } },
+      304: unchanged,
+    },
+    errors: ['NOT_FOUND'],
+  },
+} as const satisfies Operations;
 
 /**
- * The login of a browser, for servers with a token. An authorised client requests a one-time link. The browser that
+ * The login of a browser is for servers with a token. An authorised client requests a one-time link. The browser that
  * opens the link gets a cookie instead of the token.
  */
-function addLoginRoutes(app: FastifyInstance, { supervisor, access, address }: GatewayParts): void {
-  app.post('/v1/ui/link', async (_request, reply): Promise<UiLink> => {
-    const base = address();
-    if (base === null) {
-      throw new BoxRunError('RUNTIME_ERROR', 'the server listens on no TCP address, which a browser needs', {
-        hint: 'start it with --port',
-      });
-    }
-    const { code } = await supervisor.request('issueUiCode', {});
-    void reply.header('cache-control', 'no-store');
-    return { url: `${base}${loginPath}?code=${code}`, expires_in: limits.uiCodeMs / 1000 };
-  });
-  app.get(loginPath, { exposeHeadRoute: false }, async (request, reply) => {
-    const { code } = parseLogin(request.query);
-    const { valid } = await supervisor.request('redeemUiCode', { code });
-    if (!valid) {
-      throw new BoxRunError('FORBIDDEN', 'this link was used already, or is too old', {
-        hint: '`boxrun ui` prints another one',
-      });
-    }
-    return reply
-      .headers({ 'set-cookie': access.newCookie(), 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
-      .redirect('/ui', 302);
-  });
+export function createUiHandlers({
+  supervisor,
+  access,
+  address,
+  uiDirectory,
+}: GatewayParts): HandlersOf<typeof uiOperations> {
+  const files = createUiFiles(uiDirectory);
+  return {
+    home: async ({ reply }) => reply.redirect('/ui', 302),
+
+    uiLink: async ({ reply }) => {
+      const base = address();
+      if (base === null) {
+        throw new BoxRunError('RUNTIME_ERROR', 'the server listens on no TCP address, which a browser needs', {
+          hint: 'start it with --port',
+        });
+      }
+      const { code } = await supervisor.request('issueUiCode', {});
+      void reply.header('cache-control', 'no-store');
+      return { url: `${base}${loginPath}?code=${code}`, expires_in: limits.uiCodeMs / 1000 };
+    },
+
+    uiLogin: async ({ reply, query }) => {
+      const { code } = query();
+      const { valid } = await supervisor.request('redeemUiCode', { code });
+      if (!valid) {
+        throw new BoxRunError('FORBIDDEN', 'this link was used already, or is too old', {
+          hint: '`boxrun ui` prints another one',
+        });
+      }
+      return reply
+        .headers({ 'set-cookie': access.newCookie(), 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
+        .redirect('/ui', 302);
+    },
+
+    ui: async ({ request, reply }) => send(request, reply, await files.page(), caching.page),
+
+    uiAsset: async ({ request, reply, path }) => {
+      const file = await files.asset(path.file);
+      if (file === null)
+        throw new BoxRunError('NOT_FOUND', `there is no ${path.file} in the dashboard`, {
+          hint: 'load the page anew',
+        });
+      return send(request, reply, file, caching.asset);
+    },
+  };
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, file: UiFile, cacheControl: string): FastifyReply {

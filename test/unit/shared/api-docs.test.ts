@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TSchema } from 'typebox';
 import { describe, expect, it } from 'vitest';
-import { operations } from '../../../src/gateway/openapi/operations.ts';
+import type { Operation } from '../../../src/gateway/openapi/operation.ts';
+import { operations } from '../../../src/gateway/routes/all-operations.ts';
 import { AttachInput, AttachOutput } from '../../../src/shared/api.ts';
 
 const page = readFileSync(join(import.meta.dirname, '../../../docs/api.md'), 'utf8');
@@ -34,7 +35,7 @@ function isNamed(field: string, text: string): boolean {
 }
 
 describe('docs/api.md', () => {
-  const described = operations.filter(({ path }) => path.startsWith('/v1/'));
+  const described: readonly Operation[] = Object.values(operations).filter(({ path }) => path.startsWith('/v1/'));
 
   it.each(described.filter(({ body }) => body !== undefined))(
     'names each field that $method $path takes, in its own section',

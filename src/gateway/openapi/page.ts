@@ -1,6 +1,7 @@
-// The page /docs: the OpenAPI document for people to read. It is made once, when the gateway starts. The page loads no
-// other file and runs no script, so it works without a network and under a strict content security policy.
-import type { FastifyInstance } from 'fastify';
+// The page /docs: the OpenAPI document for people to read, with an example of each request. The page loads no other
+// file and runs no script, so it works without a network and under a strict content security policy.
+import { requestExample } from './example.ts';
+import type { Operation, Operations } from './operation.ts';
 
 interface Described {
   readonly info: { readonly title: string; readonly version: string };
@@ -26,20 +27,6 @@ interface DescribedOperation {
   >;
 }
 
-export function addDocsRoutes(app: FastifyInstance, document: object): void {
-  const page = renderPage(document as Described);
-  app.get('/docs', async (_request, reply) =>
-    reply
-      .type('text/html; charset=utf-8')
-      .header(
-        'content-security-policy',
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
-      )
-      .header('x-content-type-options', 'nosniff')
-      .send(page),
-  );
-}
-
 const style = `
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
 summary { cursor: pointer; padding: .4rem 0; border-top: 1px solid #8884 }
@@ -48,9 +35,13 @@ td { padding: .2rem 1rem .2rem 0; vertical-align: top }
 pre { overflow-x: auto; background: #8882; padding: .6rem; font-size: 13px }
 `;
 
-function renderPage({ info, paths, components }: Described): string {
+/** @param document the document of `described` */
+export function renderPage(document: object, described: Operations): string {
+  const { info, paths, components } = document as Described;
   const operations = Object.entries(paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]) => renderOperation(method, path, operation)),
+    Object.entries(methods).map(([method, operation]) =>
+      renderOperation(method, path, { ...operation, example: described[operation.operationId] }),
+    ),
   );
   const schemas = Object.entries(components.schemas).map(
     ([name, schema]) =>
@@ -76,8 +67,12 @@ ${schemas.join('\n')}
 `;
 }
 
-function renderOperation(method: string, path: string, operation: DescribedOperation): string {
-  const { operationId, summary, parameters, requestBody, responses } = operation;
+function renderOperation(
+  method: string,
+  path: string,
+  operation: DescribedOperation & { example: Operation | undefined },
+): string {
+  const { operationId, summary, parameters, requestBody, responses, example } = operation;
   const parameterRows = parameters.map(
     (each) =>
       `<tr><td><code>${escape(each.name)}</code></td><td>${escape(each.in)}</td><td>${escape(each.description ?? '')} <code>${renderType(each.schema)}</code></td></tr>`,
@@ -90,6 +85,7 @@ function renderOperation(method: string, path: string, operation: DescribedOpera
     return `<tr><td>${escape(status)}</td><td>${escape(description)}</td><td>${schema ?? ''}</td></tr>`;
   });
   return `<details id="${escape(operationId)}"><summary><code>${escape(method.toUpperCase())} ${escape(path)}</code> ${escape(summary)}</summary>
+${example === undefined ? '' : `<pre>${escape(requestExample(example))}</pre>`}
 <table>${parameterRows.join('')}${bodyRows.join('')}</table>
 <table>${answerRows.join('')}</table>
 </details>`;
