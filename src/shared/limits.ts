@@ -397,6 +397,8 @@ export const limits = {
 
   // Images
 
+  /** Pulls without a box that are under way at once. The next one gets TOO_MANY_REQUESTS. */
+  imagePullsMax: 4,
   /** Bytes of all holes in the files of a layer, which become zeros on the disk. Above it the image is refused. */
   imageHoleBytesMax: 8 * 1024 ** 3,
   /** Pieces of data between the holes of one file. Above it the image is refused. */
@@ -414,6 +416,9 @@ export const limits = {
   tailBytesMax: 64 * 1024 * 1024,
   /** Bytes of a file of variables (--env-file). A longer one is a mistake, and is refused. */
   envFileBytesMax: 1024 * 1024,
+  /** Milliseconds between two tables of `stats`, and between the two answers that `stats --no-stream` compares. */
+  statsEveryMs: 1_000,
+  statsOnceMs: 250,
   /** Milliseconds without output. Then a command says what it waits for. */
   waitNoticeMs: 300,
   /** Milliseconds for systemd to start, stop or restart the service. Then the command fails. */

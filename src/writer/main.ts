@@ -27,7 +27,7 @@ import { faultPoint } from '../shared/faults/fault.ts';
 export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const { orders, ready, refuse, working } = takeOrders();
   const { config } = orders;
-  process.title = 'boxrun writer';
+  process.title = `boxrun writer ${config.stateDir}`;
   const processLog = createProcessLog('writer', config);
   const { log } = processLog;
   logWarnings(log);

@@ -1,14 +1,15 @@
 // The table of all commands of `boxrun`, in the order in which the help lists them.
 // It holds data only: the code of a command is loaded when the command runs. docs/cli.md names every command and flag.
 import type { CommandSpec } from '../parsing/command.ts';
-import { killCommand, removeCommand, startCommand, stopCommand } from './box-states.ts';
+import { labelCommand, renameCommand } from './box-details.ts';
+import { killCommand, removeCommand, restartCommand, startCommand, stopCommand } from './box-states.ts';
 import { createCommand, gcCommand, inspectCommand, listCommand, pruneCommand } from './boxes.ts';
 import { completionCommand } from './completion.ts';
 import { debugCommand } from './debug.ts';
 import { doctorCommand } from './doctor.ts';
 import { execCommand } from './exec.ts';
 import { copyCommand } from './files.ts';
-import { imagesCommand, removeImageCommand } from './images.ts';
+import { imagesCommand, pullCommand, removeImageCommand } from './images.ts';
 import { uninstallCommand, upgradeCommand } from './install.ts';
 import { infoCommand } from './info.ts';
 import { eventsCommand, execsCommand, logsCommand, versionCommand, waitCommand } from './records.ts';
@@ -16,6 +17,7 @@ import { runCommand } from './run.ts';
 import { serverCommand } from './server.ts';
 import { serveCommand } from './serve.ts';
 import { serviceCommand } from './service.ts';
+import { statsCommand } from './stats.ts';
 import { uiCommand } from './ui.ts';
 import { attachCommand, shellCommand } from './terminal.ts';
 
@@ -26,8 +28,12 @@ export const commandTable: readonly CommandSpec[] = [
   createCommand,
   listCommand,
   inspectCommand,
+  statsCommand,
+  renameCommand,
+  labelCommand,
   startCommand,
   stopCommand,
+  restartCommand,
   killCommand,
   removeCommand,
   execCommand,
@@ -41,6 +47,7 @@ export const commandTable: readonly CommandSpec[] = [
   gcCommand,
   pruneCommand,
   imagesCommand,
+  pullCommand,
   removeImageCommand,
   infoCommand,
   eventsCommand,

@@ -146,9 +146,9 @@ async function downloadDirectory(work: Work): Promise<void> {
 /** Exit code 1 of GNU tar means that files changed while tar read them. Exit code 1 of any other tar is a failure. */
 async function packInBox({ client, box, path, signal, warn }: Work, archive: string): Promise<void> {
   const cmd = ['tar', '-cf', archive, '-C', path, '.'];
-  const { exitCode, error, stderr } = await client.exec(box, { cmd, env: { LC_ALL: 'C' } }, { signal });
+  const { exitCode, error, stderr } = await client.exec(box, { cmd, env: { LC_ALL: 'C' }, internal: true }, { signal });
   if (exitCode === 1 && error === null) {
-    const { stdout } = await client.exec(box, ['tar', '--version'], { signal });
+    const { stdout } = await client.exec(box, internal(['tar', '--version']), { signal });
     if (isGnuTar(stdout)) {
       warn(changedWhileRead(stderr));
       return;
@@ -174,11 +174,16 @@ function archiveName(): string {
 
 /** False for a box without the program `test`. Such a box has no tar either, so no directory can be copied there. */
 async function isDirectory({ client, box, path, signal }: Work): Promise<boolean> {
-  return (await client.exec(box, ['test', '-d', path], { signal })).exitCode === 0;
+  return (await client.exec(box, internal(['test', '-d', path]), { signal })).exitCode === 0;
+}
+
+/** The command of the user is the copy, so lists and events do not show what the copy runs in the box. */
+function internal(cmd: readonly string[]) {
+  return { cmd: [...cmd], internal: true };
 }
 
 async function inBox(client: BoxRunClient, box: string, cmd: readonly string[], signal: AbortSignal): Promise<void> {
-  refuseFailure(cmd, await client.exec(box, cmd, { signal }));
+  refuseFailure(cmd, await client.exec(box, internal(cmd), { signal }));
 }
 
 type Outcome = Pick<Awaited<ReturnType<BoxRunClient['exec']>>, 'exitCode' | 'error' | 'stderr'>;
@@ -196,5 +201,5 @@ function refuseFailure(cmd: readonly string[], { exitCode, error, stderr }: Outc
  * itself is more useful to the user.
  */
 async function removeInBox(client: BoxRunClient, box: string, path: string): Promise<void> {
-  await client.exec(box, ['rm', '-f', path], { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
+  await client.exec(box, internal(['rm', '-f', path]), { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
 }

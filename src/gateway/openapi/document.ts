@@ -52,6 +52,7 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
 const pathParameters: Readonly<Record<string, string>> = {
   box: 'Id or name of a box',
   exec: 'Id of a command of that box',
+  image: 'Name of an imported image, percent-encoded',
   file: 'Name of the file, as the page of the dashboard names it',
 };
 

@@ -15,6 +15,8 @@ import {
   GcResult,
   Images,
   Info,
+  PullBody,
+  PullResult,
   RunBody,
   RunResult,
   SignalBody,
@@ -25,6 +27,7 @@ import {
   UsageUpdate,
 } from '../../shared/api.ts';
 import { boxOperations } from './box-operations.ts';
+import { imageOperations } from './image-operations.ts';
 import {
   boxErrors,
   createErrors,
@@ -57,6 +60,8 @@ export const namedSchemas: Readonly<Record<string, TSchema>> = {
   RunBody,
   GcBody,
   Images,
+  PullBody,
+  PullResult,
   UsageHistory,
   UsageUpdate,
   Error: ErrorBody,
@@ -117,7 +122,9 @@ const execOperations: readonly Operation[] = [
     headers: ['Last-Event-ID'],
     answers: {
       200: {
-        description: 'The events log, then exit; with follow=false, the events that exist now, then end',
+        description:
+          'The events log, then exit; with follow=false, the events that exist now, then end; only end, if the exit came ' +
+          'before the event to resume after',
         content: { 'text/event-stream': text },
       },
     },
@@ -228,13 +235,6 @@ const serverOperations: readonly Operation[] = [
   },
   {
     method: 'get',
-    path: '/v1/images',
-    id: 'images',
-    summary: 'Images that this host knows by name',
-    answers: { 200: json('Images', Images) },
-  },
-  {
-    method: 'get',
     path: '/v1/info',
     id: 'info',
     summary: 'Limits and driver of this server',
@@ -315,5 +315,6 @@ export const operations: readonly Operation[] = [
   ...boxOperations,
   ...execOperations,
   ...streamOperations,
+  ...imageOperations,
   ...serverOperations,
 ];
