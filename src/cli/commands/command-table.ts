@@ -1,5 +1,6 @@
 // The table of all commands of `boxrun`, in the order in which the help lists them.
 // It holds data only: the code of a command is loaded when the command runs. docs/cli.md names every command and flag.
+import { isClientOnly } from '../client-only.ts';
 import type { CommandSpec } from '../parsing/command.ts';
 import { labelCommand, renameCommand } from './box-details.ts';
 import { killCommand, removeCommand, restartCommand, startCommand, stopCommand } from './box-states.ts';
@@ -21,7 +22,7 @@ import { statsCommand } from './stats.ts';
 import { uiCommand } from './ui.ts';
 import { attachCommand, shellCommand } from './terminal.ts';
 
-export const commandTable: readonly CommandSpec[] = [
+const allCommands: readonly CommandSpec[] = [
   serveCommand,
   serverCommand,
   serviceCommand,
@@ -59,3 +60,18 @@ export const commandTable: readonly CommandSpec[] = [
   upgradeCommand,
   uninstallCommand,
 ];
+
+/** The commands of the server on this host. The package `boxrun-client` does not have them. */
+export const serverCommands: readonly string[] = [
+  serveCommand,
+  serverCommand,
+  serviceCommand,
+  doctorCommand,
+  debugCommand,
+  upgradeCommand,
+  uninstallCommand,
+].map(({ name }) => name);
+
+export const commandTable: readonly CommandSpec[] = isClientOnly
+  ? allCommands.filter(({ name }) => !serverCommands.includes(name))
+  : allCommands;

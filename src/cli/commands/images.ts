@@ -1,5 +1,6 @@
 // The commands images, pull and rmi: list, import, pull and remove images. If a server runs, it is asked; else list and
 // remove work on the state directory, so that a host needs no server for them. An import always works on the directory.
+import { isClientOnly } from '../client-only.ts';
 import { formatOption, jsonOption, noTruncOption } from '../parsing/box-options.ts';
 import { listFormOf } from '../parsing/format.ts';
 import { resolveHere } from '../parsing/options.ts';
@@ -55,7 +56,7 @@ async function imagesHere(): Promise<Images> {
 /** The result of `work`. Null if no server runs; then it is not started. */
 async function withServer<T>(work: (client: BoxRunClient) => Promise<T>): Promise<T | null> {
   const { isServerUp, withRunningServer } = await import('../server/running-server.ts');
-  if (!(await isServerUp())) return null;
+  if (!isClientOnly && !(await isServerUp())) return null;
   let result: T | null = null;
   await withRunningServer(async (client) => {
     result = await work(client);
@@ -180,7 +181,8 @@ export const imagesCommand = defineCommand({
     ['images', 'the images on this host'],
     ['images import tools ./rootfs.tar', 'then: boxrun create tools'],
   ],
-  subcommands: [listCommand, importCommand, pullSubcommand, removeCommand],
+  // An import works on the state directory of a server on this host.
+  subcommands: [listCommand, ...(isClientOnly ? [] : [importCommand]), pullSubcommand, removeCommand],
   run: list,
 });
 
