@@ -159,7 +159,7 @@ describe('fails with a hint, and changes nothing:', () => {
     ['boxrun ps --format "{{range .labels}}"', 2, '{{json .field}}'],
     ['boxrun ps --format "table {{.ID}}"', 2, 'leave --format out'],
     ['boxrun ps -q --format json', 2, 'choose one'],
-    ['boxrun stats nobody', 1, 'boxrun ls'],
+    ['boxrun stats nobody', 1, "there is no box 'nobody'"],
     ['boxrun rename web db', 1, '[NAME_ALREADY_EXISTS]'],
     ['boxrun rename web', 2, 'boxrun rename --help'],
     ['boxrun label web stage', 2, 'KEY- to remove it'],
