@@ -243,10 +243,7 @@ export const limits = {
 
   /** Bytes on the way to one gateway. Then the writer tells the gateway to read the database, and sends no more. */
   followerBufferBytesMax: 8 * 1024 * 1024,
-  /**
-   * State events kept for clients that come back, and the characters of all of them. Older ones become `reset` for the
-   * client.
-   */
+  /** State events kept for clients that come back, and the characters of all. Older ones become `reset` there. */
   statesKeptMax: 4_096,
   statesKeptCharsMax: 8 * 1024 * 1024,
   /** Rows deleted in one transaction of a removal, and its milliseconds. The next transaction does the rest. */
@@ -416,9 +413,6 @@ export const limits = {
   tailBytesMax: 64 * 1024 * 1024,
   /** Bytes of a file of variables (--env-file). A longer one is a mistake, and is refused. */
   envFileBytesMax: 1024 * 1024,
-  /** Milliseconds between two tables of `stats`, and between the two answers that `stats --no-stream` compares. */
-  statsEveryMs: 1_000,
-  statsOnceMs: 250,
   /** Milliseconds without output. Then a command says what it waits for. */
   waitNoticeMs: 300,
   /** Milliseconds for systemd to start, stop or restart the service. Then the command fails. */

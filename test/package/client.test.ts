@@ -1,5 +1,5 @@
-// Tests the package boxrun-client as users get it: packed, installed by npm without a compiler into an empty prefix, and
-// used with a real server. It is small, needs no other package, and starts no server.
+// Tests the package boxrun-client as users get it: packed, installed by npm without a compiler into an empty prefix,
+// and used with a real server. It is small, needs no other package, and starts no server.
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

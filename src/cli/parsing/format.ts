@@ -44,7 +44,7 @@ export function formatOf(text: string): Format {
     })}\n`;
 }
 
-/** The member of a row. The first word is a field that every row has; the rest is a key in that field, if it is there. */
+/** The member of a row. The first word is a field that every row has; the rest is a key in that field, if any. */
 function memberOf(row: Fields, path: string): unknown {
   const dot = path.indexOf('.');
   const [wanted, key] = dot < 0 ? [path, null] : [path.slice(0, dot), path.slice(dot + 1)];
@@ -65,5 +65,5 @@ function isSame(name: string, wanted: string): boolean {
 
 function plain(value: unknown): string {
   if (value === null || value === undefined) return '';
-  return typeof value === 'object' ? JSON.stringify(value) : String(value as string | number | boolean);
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }

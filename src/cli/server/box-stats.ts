@@ -2,13 +2,16 @@
 // it is not known in the first table. A box that ends disappears from the table.
 import type { BoxRunClient, BoxStats } from '../../sdk/index.ts';
 import { toBoxRunError } from '../../shared/errors.ts';
-import { limits } from '../../shared/limits.ts';
 import { sleep } from '../../shared/waiting/clock.ts';
 import type { Interrupt } from '../interrupt.ts';
 import type { Format } from '../parsing/format.ts';
 import { renderStats, statsLine, type BoxUse } from '../render/stats.ts';
 import { createWaitNotice } from '../render/waiting.ts';
 import { forEachBox } from './box-targets.ts';
+
+/** Milliseconds between two tables, and between the two answers that one table with --no-stream compares. */
+const everyMs = 1_000;
+const onceMs = 250;
 
 interface StatsOptions {
   /** Empty: all boxes that run. */
@@ -60,7 +63,7 @@ export async function showStats(
       if (isOver || (isOnce && (round > 0 || uses.length === 0)) || (round > 0 && code !== 0)) return exitCode;
       before = new Map(uses.map(({ box, stats }) => [box.id, stats]));
       if (names.length > 0) targets = uses.map(({ box }) => box.id);
-      await sleep(isOnce ? limits.statsOnceMs : limits.statsEveryMs, signal);
+      await sleep(isOnce ? onceMs : everyMs, signal);
     }
     return interrupt.exitCode();
   } finally {

@@ -1,4 +1,5 @@
-// The operations of the API for images: list, pull and remove. They use the same schemas as the validation.
+// The operations of the API for images: list, pull and remove.
+// They use the same schemas as the validation.
 import { Images, PullBody, PullResult } from '../../shared/api.ts';
 import { json, Ok, text, type Operation } from './operation.ts';
 

@@ -1,5 +1,5 @@
-// The routes for images: the list of those that this host knows by name, the pull of one, and the removal of an imported
-// one. The dashboard suggests the listed ones in its form.
+// The routes for images: the list of those that this host knows by name, the pull of one, and the removal of an
+// imported one. The dashboard suggests the listed ones in its form.
 import type { FastifyInstance } from 'fastify';
 import { PullBody, type Images, type PullResult } from '../../shared/api.ts';
 import { knownImages, removeImage } from '../../shared/images/store.ts';
