@@ -63,6 +63,8 @@ export default defineConfig({
       project('stop-uploads', { testTimeoutMs: 120_000, parallel: 1 }),
       // Every fault at every moment: hours.
       project('matrix', { testTimeoutMs: 120_000, parallel: 1 }),
+      // By `npm run test:silence`: how long each command is silent, on three hosts. It takes minutes.
+      project('silence', { testTimeoutMs: 120_000, parallel: 1 }),
       // Packs, installs and uninstalls, which compiles native modules anew.
       project('package', { testTimeoutMs: 120_000, parallel: 1 }),
       project('vm', { testTimeoutMs: 240_000, parallel: 1 }),

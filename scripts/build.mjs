@@ -6,10 +6,10 @@ import { build as buildPage } from 'vite';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildRunner } from './build-runner.mjs';
+import { buildCommandLine, buildKeptMain } from './build-cli.mjs';
 
 const external = ['better-sqlite3', '@boxlite-ai/boxlite', 'piscina', 'pino-pretty'];
 
@@ -21,7 +21,7 @@ async function buildId() {
   const sources = (await readdir('src', { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
   const digest = createHash('sha256');
   const paths = sources.map(({ parentPath, name }) => join(parentPath, name)).sort();
-  for (const path of [...paths, 'scripts/build.mjs', 'package-lock.json']) {
+  for (const path of [...paths, 'scripts/build.mjs', 'scripts/build-cli.mjs', 'package-lock.json']) {
     digest.update(path).update(await readFile(path));
   }
   return digest.update(publishedName).digest('hex').slice(0, 16);
@@ -70,26 +70,9 @@ const entries = [
       sdk: 'src/sdk/index.ts',
     },
   }),
-  build({ ...onCommonJs, entryPoints: { cli: 'src/cli/entry.ts', worker: 'src/worker/entry.ts' } }),
+  build({ ...onCommonJs, entryPoints: { worker: 'src/worker/entry.ts' } }),
 ];
-/**
- * Builds a main bundle. Node has no stable `import()` in code run with V8's cached code, so each one is replaced by
- * `importModule` (compiled-code.ts).
- */
-const buildMain = async (name, source, options = {}) => {
-  await build({ ...onCommonJs, ...options, entryPoints: { [name]: source } });
-  const path = `dist/${name}.cjs`;
-  await writeFile(path, (await readFile(path, 'utf8')).replaceAll(/\bimport\((?="[^"]+"\))/g, 'importModule('));
-};
-/** Most commands do not need these parts of the command line, so they are separate bundles. */
-const separateBundles = { heavy: './cli-heavy.cjs', parser: './cli-parser.cjs' };
-const loadSeparateBundles = {
-  name: 'separate-bundles',
-  setup: ({ onResolve }) =>
-    onResolve({ filter: /\/(heavy|parser)\.ts$/ }, ({ kind, path }) =>
-      kind === 'dynamic-import' ? { path: separateBundles[basename(path, '.ts')], external: true } : undefined,
-    ),
-};
+const buildMain = (name, source, options = {}) => buildKeptMain(onCommonJs, name, source, options);
 const mains = [
   ...['supervisor', 'writer', 'worker'].map((role) => buildMain(`${role}-main`, `src/${role}/main.ts`)),
   buildMain('gateway-main', 'src/gateway/main.ts', {
@@ -97,33 +80,12 @@ const mains = [
     external: [...external, '@fastify/ajv-compiler', '@fastify/fast-json-stringify-compiler'],
   }),
   buildMain('cli-heavy', 'src/cli/heavy.ts'),
-  buildMain('cli-main', 'src/cli/main.ts', { minifyWhitespace: true, plugins: [loadSeparateBundles] }).then(writeHelp),
-  buildMain('cli-parser', 'src/cli/parsing/parser.ts', {
-    define: { ...onCommonJs.define, 'Intl.Segmenter': 'LazySegmenter' },
-    inject: ['src/cli/parsing/lazy-segmenter.ts'],
-  }),
+  buildCommandLine(onCommonJs, onNode),
 ];
 
 // The entry of the command line in earlier versions. Unit files of users still name it.
 const earlierEntry = writeFile('dist/cli.js', "import './cli.cjs';\n");
 
-/** Writes the help of each command as text, so that `--help` does not load the parser. */
-async function writeHelp() {
-  const path = resolve('dist/all-help.mjs'); // In dist/, so that Node finds the packages outside the bundle.
-  try {
-    await build({
-      ...onNode,
-      outdir: undefined,
-      outfile: path,
-      sourcemap: false,
-      entryPoints: ['src/cli/all-help.ts'],
-    });
-    const { allHelp, helpWidths } = await import(pathToFileURL(path).href);
-    for (const width of helpWidths) await writeFile(`dist/help-${width}.json`, JSON.stringify(await allHelp(width)));
-  } finally {
-    await rm(path);
-  }
-}
 const browser = build({
   entryPoints: { 'sdk-browser': 'src/sdk/browser.ts' },
   outdir: 'dist',

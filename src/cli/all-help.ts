@@ -1,10 +1,16 @@
-// Makes the help texts of all commands while BoxRun is built: see help-texts.ts.
+// Makes the help texts and man pages of all commands while BoxRun is built: see help-texts.ts.
 // It loads yargs, which is slow, so no code of the program may import it.
 import type { CommandSpec } from './parsing/command.ts';
 import { commandTable } from './commands/command-table.ts';
+import { manPages } from './man-pages.ts';
 import { helpOf } from './parsing/parser.ts';
 
 export { helpWidths } from './parsing/help-texts.ts';
+
+/** The man pages by their file names. */
+export async function allManPages(): Promise<Readonly<Record<string, string>>> {
+  return manPages(commandTable, await allHelp(80));
+}
 
 /**
  * The help text of each command, by its words, such as `images import`. The empty key has the list of all commands.

@@ -7,7 +7,6 @@ export { imageNames } from './server/image-names.ts';
 export { runKeeper } from '../keeper/main.ts';
 export { probeDriver } from '../shared/host/driver-probe.ts';
 export { importImage } from '../shared/images/import.ts';
-export { imageAliases } from '../shared/images/source.ts';
-export { listImages, removeImage } from '../shared/images/store.ts';
+export { knownImages, removeImage } from '../shared/images/store.ts';
 export { testLeaving } from '../shared/host/service-group.ts';
 export { tellReady } from '../shared/host/systemd.ts';

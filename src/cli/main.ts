@@ -2,12 +2,13 @@
 // code. A usage error exits with 2, a failure with 1. `exec` and `run` exit with the exit code of the command in the
 // box. It loads only the modules that the current command needs.
 import packageJson from '../../package.json' with { type: 'json' };
-import { commandTable } from './commands/command-table.ts';
+import { isClientOnly } from './client-only.ts';
+import { commandTable, serverCommands } from './commands/command-table.ts';
 import { createInterrupts } from './interrupt.ts';
 import { checkArguments } from './parsing/own-arguments.ts';
 import { readCommandLine } from './parsing/command-line.ts';
 import { findCommand } from './parsing/command.ts';
-import { isUsageError } from './parsing/options.ts';
+import { isUsageError, UsageError } from './parsing/options.ts';
 import type { KeepCompiled } from '../shared/process/compiled-code.ts';
 import { builtHelp } from './parsing/help-texts.ts';
 import { readQuickly } from './parsing/quick-words.ts';
@@ -42,6 +43,8 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
       return 0;
     }
     const [name] = own;
+    if (isClientOnly && serverCommands.includes(name ?? ''))
+      throw new UsageError(`this is only the client; install the package boxrun for: boxrun ${name ?? ''}`);
     if (name !== undefined && !name.startsWith('-') && findCommand(commandTable, name) === undefined)
       throw unknownCommand(name, commandTable);
     const quick = readQuickly(own, commandTable);

@@ -109,8 +109,8 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
 }
 
 async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<void> {
-  process.title = 'boxrun gateway';
   const { config } = lifeline.orders;
+  process.title = `boxrun gateway ${config.stateDir}`;
   const log = createLogger('gateway', config);
   logWarnings(log);
   const paths = statePaths(config.stateDir);

@@ -40,7 +40,7 @@ export async function runKeeper(config: Config, { token, onReady }: KeeperOption
     });
   }
   faultPoint('keeper.boot.locked');
-  process.title = 'boxrun keeper';
+  process.title = `boxrun keeper ${config.stateDir}`;
   const file = join(statePaths(config.stateDir).logsDir, 'keeper.log');
   const log = createLogger('keeper', config, { file });
   logWarnings(log);

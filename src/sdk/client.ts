@@ -8,13 +8,11 @@ import type {
   GcResult,
   Images,
   Info,
-  Progress,
+  PullResult,
   RunResult,
   UiLink,
 } from '../shared/api.ts';
-import { BoxRunError } from '../shared/errors.ts';
 import { createBoxHandle, type BoxHandle } from './box-handle.ts';
-import { errorOfAnswer } from './errors.ts';
 import {
   readExecEvents,
   readRunEvents,
@@ -26,7 +24,8 @@ import { execBody } from './command.ts';
 import { collectResult, runOutcome, type ExecResult, type RunOutcome } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadAttributes, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
-import { readMessages } from './messages.ts';
+import { readProgress } from './progress.ts';
+import { boxPath, execPath, keyHeader } from './request-parts.ts';
 import type {
   CallOptions,
   Command,
@@ -34,6 +33,7 @@ import type {
   CreateOptions,
   ExecOptions,
   MakeOptions,
+  PullOptions,
   RemoveOptions,
   RunInput,
   StopOptions,
@@ -70,6 +70,21 @@ export class BoxRunClient implements AsyncDisposable {
   /** Imported images, the built-in image, and short names of images in registries. */
   async images(options?: CallOptions): Promise<Images> {
     return this.#get('/v1/images', options);
+  }
+
+  /**
+   * Pulls and unpacks an image, so that the next box does not wait for it. Aborting the signal ends the pull.
+   * @returns the reference or the name of the image
+   * @throws IMAGE_PULL_FAILED, RESOURCE_EXCEEDED, TOO_MANY_REQUESTS
+   */
+  async pullImage(image: string, { onProgress, signal }: PullOptions = {}): Promise<PullResult> {
+    const request = { method: 'POST', path: '/v1/images', json: { image }, signal } as const;
+    return readProgress(this.#transport, request, 'image', onProgress);
+  }
+
+  /** Removes an imported image. Boxes that were made from it keep their disks. @throws NOT_FOUND */
+  async removeImage(image: string, { signal }: CallOptions = {}): Promise<void> {
+    await this.#transport.json({ method: 'DELETE', path: `/v1/images/${encodeURIComponent(image)}`, signal });
   }
 
   /** A link that logs one browser in to the server's page. It works once, and only for a short time. */
@@ -383,14 +398,6 @@ export class BoxRunClient implements AsyncDisposable {
   }
 }
 
-function boxPath(box: string): string {
-  return `/v1/boxes/${encodeURIComponent(box)}`;
-}
-
-function execPath(box: string, execId: string): string {
-  return `${boxPath(box)}/exec/${encodeURIComponent(execId)}`;
-}
-
 async function createWithProgress(
   transport: Transport,
   input: CreateBoxInput,
@@ -403,22 +410,11 @@ async function createWithProgress(
     headers: keyHeader(idempotencyKey),
     signal,
   } as const;
-  for await (const { event, data } of readMessages(transport, request)) {
-    if (event === 'progress') onProgress?.(JSON.parse(data) as Progress);
-    else if (event === 'box') return JSON.parse(data) as Box;
-    else if (event === 'error') throw errorOfAnswer(200, data);
-  }
-  throw new BoxRunError('UNAVAILABLE', 'the server ended while it created the box', {
-    hint: 'the box may have been created; see `boxrun ls`',
-  });
+  return readProgress(transport, request, 'box', onProgress, 'the box may have been created; see `boxrun ls`');
 }
 
 function graceBody(graceS: number | undefined): { grace_s: number } | undefined {
   return graceS === undefined ? undefined : { grace_s: graceS };
-}
-
-function keyHeader(key: string | undefined): Record<string, string> {
-  return key === undefined ? {} : { 'idempotency-key': key };
 }
 
 function signalOf({ signal }: CallOptions): CallOptions {

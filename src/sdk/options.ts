@@ -32,6 +32,11 @@ export interface CreateOptions extends MakeOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
+export interface PullOptions extends CallOptions {
+  /** Called at each step of the pull. */
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
 export interface ExecOptions extends MakeOptions {
   /** How much output to keep, both streams together, in bytes; 64 MiB when absent. */
   readonly outputBytesMax?: number | undefined;

@@ -10,6 +10,7 @@ export type {
   Images,
   Info,
   Progress,
+  PullResult,
   UiLink,
   UsageSample,
 } from '../shared/api.ts';
@@ -27,6 +28,7 @@ export type {
   CreateOptions,
   ExecOptions,
   MakeOptions,
+  PullOptions,
   RemoveOptions,
   RunInput,
   StopOptions,

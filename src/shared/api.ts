@@ -146,6 +146,8 @@ export const ExecBody = Type.Object({
   tty: Type.Optional(Type.Boolean()),
   cols: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
   rows: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+  /** True: lists of commands and state events leave it out. For commands that a client needs for its own work. */
+  internal: Type.Optional(Type.Boolean()),
 });
 export type ExecBody = Static<typeof ExecBody>;
 
@@ -266,6 +268,13 @@ export const Images = Type.Object({
   aliases: Type.Record(Type.String(), Type.String()),
 });
 export type Images = Static<typeof Images>;
+
+/** An imported image, `base`, a short name, or a reference to a registry. */
+export const PullBody = Type.Object({ image });
+export type PullBody = Static<typeof PullBody>;
+/** The image that is ready: its name, or its reference without a short name. */
+export const PullResult = Type.Object({ image: Type.String() });
+export type PullResult = Static<typeof PullResult>;
 
 /** A link that logs in one browser, once. It is valid for `expires_in` seconds. */
 export const UiLink = Type.Object({ url: Type.String(), expires_in: Type.Integer() });

@@ -243,10 +243,7 @@ export const limits = {
 
   /** Bytes on the way to one gateway. Then the writer tells the gateway to read the database, and sends no more. */
   followerBufferBytesMax: 8 * 1024 * 1024,
-  /**
-   * State events kept for clients that come back, and the characters of all of them. Older ones become `reset` for the
-   * client.
-   */
+  /** State events kept for clients that come back, and the characters of all. Older ones become `reset` there. */
   statesKeptMax: 4_096,
   statesKeptCharsMax: 8 * 1024 * 1024,
   /** Rows deleted in one transaction of a removal, and its milliseconds. The next transaction does the rest. */
@@ -397,6 +394,8 @@ export const limits = {
 
   // Images
 
+  /** Pulls without a box that are under way at once. The next one gets TOO_MANY_REQUESTS. */
+  imagePullsMax: 4,
   /** Bytes of all holes in the files of a layer, which become zeros on the disk. Above it the image is refused. */
   imageHoleBytesMax: 8 * 1024 ** 3,
   /** Pieces of data between the holes of one file. Above it the image is refused. */

@@ -29,6 +29,7 @@ import { createDetailChanges } from './boxes/box-details.ts';
 import { createKnownRequests } from './boxes/known-requests.ts';
 import type { Quota } from './admission/quota.ts';
 import { createUiCodes } from './ui-codes.ts';
+import { createImagePulls, type ImagePullsDeps } from './admission/image-pulls.ts';
 import type { createWatchHandlers } from './figures/watch-handlers.ts';
 import { isOutcomeUnknown, retryUntilDone } from './workers/retry.ts';
 import { admitVolumes } from './boxes/volumes.ts';
@@ -46,6 +47,8 @@ export interface ControlDeps {
   readonly reader: Pick<Reader, 'exec' | 'knownKey'>;
   readonly log: Logger;
   readonly disk: Pick<DiskWatch, 'releaseReserve'>;
+  readonly gate: ImagePullsDeps['gate'];
+  readonly takePullWorker: ImagePullsDeps['takeWorker'];
   /** Creates the object for a box whose row is committed. */
   readonly supervise: (row: BoxRow) => SupervisedBox;
 }
@@ -62,6 +65,7 @@ export function createControl(deps: ControlDeps): Control {
   const diskFloor = createDiskFloor(config.stateDir, config.caps.freeDiskMb);
   const known = createKnownRequests({ registry, reader });
   const changeDetails = createDetailChanges(registry);
+  const pullImage = createImagePulls({ ...deps, takeWorker: deps.takePullWorker });
   const runs = createRuns(deps, async (claim) => {
     known.refuseSecondRun(claim);
     await diskFloor.check();
@@ -120,6 +124,10 @@ export function createControl(deps: ControlDeps): Control {
     issueUiCode: () => ({ code: uiCodes.issue() }),
     redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
     openStream: ({ box, operation }) => registry.find(box).openStream(operation),
+    async pullImage({ image }, caller) {
+      await diskFloor.check();
+      return { image: await pullImage(image, caller) };
+    },
     async collectGarbage({ olderThanS }) {
       await deps.disk.releaseReserve();
       return { removed: await collectGarbage(deps, olderThanS) };
@@ -299,6 +307,7 @@ function orderOf(body: ExecBody, claim: KeyClaim | undefined, requestId: string 
         ? { cols: body.cols ?? 80, rows: body.rows ?? 24, term: body.env?.['TERM'] ?? 'xterm-256color' }
         : null,
     stdin: body.stdin === true,
+    ...(body.internal === true ? { internal: true } : {}),
     ...(claim === undefined ? {} : { claim }),
     ...(requestId === null ? {} : { requestId }),
   };

@@ -30,6 +30,7 @@ import { createReconciliation } from './recovery/reconciliation.ts';
 import { recover } from './recovery/recovery.ts';
 import { createSpills } from './workers/spills.ts';
 import { endSupervisor } from './ending.ts';
+import { createPullWorker } from './workers/pull-worker.ts';
 import { createWarmPool } from './workers/warm-pool.ts';
 import { createWatchHandlers } from './figures/watch-handlers.ts';
 import { startWorker, type FoundWorker, type WorkerDeps, type WorkerHandle } from './workers/worker-handle.ts';
@@ -94,7 +95,19 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const disk = watchDisk({ stateDir: config.stateDir, floorMb: config.caps.freeDiskMb, registry, reserve, log });
 
   // The service for gateways.
-  const control = createControl({ config, registry, quota, writer, reader, log, disk, supervise });
+  const takePullWorker = async () => createPullWorker(await pool.take(), config.driver, instanceId, log);
+  const control = createControl({
+    config,
+    registry,
+    quota,
+    writer,
+    reader,
+    log,
+    disk,
+    gate,
+    takePullWorker,
+    supervise,
+  });
   const watches = createWatchHandlers({ registry, liveWorkers, figures, disk });
   const server = await serveContract<SupervisorContract>({
     path: paths.supervisorSocket,
@@ -121,7 +134,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
 }
 
 function beginProcess({ orders, parentGone }: Lifeline): Logger {
-  process.title = 'boxrun supervisor';
+  process.title = `boxrun supervisor ${orders.config.stateDir}`;
   const log = createLogger('supervisor', orders.config);
   logWarnings(log);
   void parentGone.then(() => {

@@ -24,11 +24,11 @@ export async function main(keepCompiled: () => void): Promise<void> {
   process.on('SIGINT', () => undefined); // The keeper reacts to Ctrl-C in its terminal; workers ignore it.
   process.on('SIGHUP', () => undefined);
   if (workerId === null) {
-    process.title = 'boxrun probe';
+    process.title = `boxrun probe ${config.stateDir}`;
     ready({ ...(await probeEngine(config)) });
     return;
   }
-  process.title = 'boxrun worker spare';
+  process.title = `boxrun worker spare ${config.stateDir}`;
   const processLog = createProcessLog('worker', config, { fields: { workerId } });
   const { log } = processLog;
   logWarnings(log);

@@ -69,7 +69,7 @@ export async function runWorker({
   let unkillableReason: string | null = null;
 
   async function assign(assignment: Assignment): Promise<void> {
-    process.title = `boxrun worker ${assignment.boxId}`;
+    process.title = `boxrun worker ${assignment.boxId} ${config.stateDir}`;
     const onEngineExit = (reason: string) => {
       notifyPeers(server.peers, 'engineExited', reason);
     };

@@ -75,7 +75,7 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
       faultPoint('writer.close-lease.committed');
       figures.cutShort(ended.length);
-      states.record(ended.map(({ exec }) => ({ kind: 'exec.finished', exec })));
+      states.record(ended.flatMap(({ state }) => state ?? []));
       for (const { exec, event } of ended) followers.publish(exec.id, [event]);
       return { ended: ended.map(({ exec }) => exec.id) };
     },

@@ -29,7 +29,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   // goes.
   const { orders, ready, refuse, working } = takeOrders();
   const { config } = orders;
-  process.title = 'boxrun writer';
+  process.title = `boxrun writer ${config.stateDir}`;
   const processLog = createProcessLog('writer', config);
   const { log } = processLog;
   logWarnings(log);

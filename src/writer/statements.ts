@@ -46,7 +46,7 @@ export interface Statements extends KeyStatements, Pick<RemovalStatements, 'remo
    * @param reason stands in the error message of these commands
    * @returns the ended commands with their exit events
    */
-  closeLease(boxId: string, generation: number, reason: string, at: string): { exec: Exec; event: Event }[];
+  closeLease(boxId: string, generation: number, reason: string, at: string): EndedExec[];
   /** @throws CANCELED when `generation` is not the present one of the box */
   checkLease(boxId: string, generation: number): void;
   /** @returns null when the same change was made before */
@@ -57,9 +57,16 @@ export interface Statements extends KeyStatements, Pick<RemovalStatements, 'remo
   writeTestRow(): void;
 }
 
+export interface EndedExec {
+  readonly exec: Exec;
+  readonly event: Event;
+  /** Null for an internal command. */
+  readonly state: StateChange | null;
+}
+
 export interface AppliedChange {
   readonly change: ExecChange;
-  /** The state event for clients; null for output. */
+  /** The state event for clients; null for output, and for internal commands. */
   readonly state: StateChange | null;
 }
 
@@ -146,8 +153,9 @@ function leaseStatements(db: Database) {
         const text = exitEventData({ exitCode: null, errorMessage, canceled: false });
         const data = Buffer.from(text);
         insertEvent.run({ exec_id: execId, seq, type: 'exit', stream: null, data, created_at: at });
-        const row = fail.get(errorMessage, at, execId) as SqlRow;
-        return { exec: publicExec(fromSql<ExecRow>(row)), event: { seq, type: 'exit' as const, stream: null, data } };
+        const row = fromSql<ExecRow>(fail.get(errorMessage, at, execId) as SqlRow);
+        const event = { seq, type: 'exit' as const, stream: null, data };
+        return { exec: publicExec(row), event, state: stateOf('exec.finished', row) };
       });
     },
     checkLease(boxId: string, generation: number) {
@@ -161,6 +169,8 @@ function leaseStatements(db: Database) {
 
 function execStatements(db: Database, keys: KeyStatements) {
   const insertExec = db.prepare(`${insertInto('execs', Object.keys(ExecRow.properties))} ON CONFLICT (id) DO NOTHING`);
+  // A worker of the previous version does not send columns that it does not know.
+  const emptyRow = Object.fromEntries(Object.keys(ExecRow.properties).map((name) => [name, null]));
   const insertEvent = db.prepare(
     `${insertInto('events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at'])}
      ON CONFLICT (exec_id, seq) DO NOTHING`,
@@ -172,9 +182,9 @@ function execStatements(db: Database, keys: KeyStatements) {
   return {
     changeExec(change: ExecChange): AppliedChange | null {
       if (change.op === 'insert') {
-        const { changes } = insertExec.run(toSql(change.exec));
+        const { changes } = insertExec.run({ ...emptyRow, ...toSql(change.exec) });
         if (change.claim !== undefined) keys.noteKey(change.claim, change.exec.id, change.exec.created_at);
-        return changes === 0 ? null : { change, state: { kind: 'exec.started', exec: publicExec(change.exec) } };
+        return changes === 0 ? null : { change, state: stateOf('exec.started', change.exec) };
       }
       if (change.op === 'event') {
         const { seq, type, stream, data } = change.event;
@@ -183,9 +193,12 @@ function execStatements(db: Database, keys: KeyStatements) {
       }
       const { execId, status, exitCode, errorMessage, at } = change;
       const row = finish.get({ execId, status, exitCode, errorMessage, at }) as SqlRow | undefined;
-      return row === undefined
-        ? null
-        : { change, state: { kind: 'exec.finished', exec: publicExec(fromSql<ExecRow>(row)) } };
+      return row === undefined ? null : { change, state: stateOf('exec.finished', fromSql<ExecRow>(row)) };
     },
   };
+}
+
+/** Null for an internal command: clients do not hear of it. */
+function stateOf(kind: 'exec.started' | 'exec.finished', row: ExecRow): StateChange | null {
+  return row.internal === true ? null : { kind, exec: publicExec(row) };
 }

@@ -1,5 +1,5 @@
-// The commands start, stop, kill and rm: they start, stop and remove boxes, one or several. kill also ends one command
-// of a box. Each prints one line for each box.
+// The commands start, stop, restart, kill and rm: they start, stop and remove boxes, one or several. kill also ends one
+// command of a box. Each prints one line for each box.
 import { jsonOption } from '../parsing/box-options.ts';
 import type { Box, BoxRunClient } from '../../sdk/index.ts';
 import { defineCommand, type CommandContext } from '../parsing/command.ts';
@@ -79,6 +79,27 @@ export const stopCommand = defineCommand({
     checkTargets('stop', values);
     const options = values.grace === undefined ? {} : { graceS: parseGrace('grace', values.grace) };
     return changeStates(values, isUp, (client, box) => client.stopBox(box, options), context);
+  },
+});
+
+export const restartCommand = defineCommand({
+  name: 'restart',
+  describe: 'stop boxes if they run, and start them',
+  positionals: { box: { describe: 'id or name; several may follow', many: true, kind: 'box' } },
+  options: {
+    grace: { ...graceOption, shownDefault: '--stop-grace of the box, else 5' },
+    ...targetOptions,
+    json: jsonOption,
+  },
+  hints: { '-t': 'the time is called --grace here, as in: boxrun restart --grace 10 web' },
+  examples: [
+    ['restart web', 'its commands end, its disk stays'],
+    ['restart --all', 'all boxes that run'],
+  ],
+  async run(values, context) {
+    checkTargets('restart', values);
+    const options = values.grace === undefined ? {} : { graceS: parseGrace('grace', values.grace) };
+    return changeStates(values, isUp, (client, box) => client.restartBox(box, options), context);
   },
 });
 

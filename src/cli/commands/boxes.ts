@@ -3,6 +3,7 @@
 import {
   boxInput,
   boxOptions,
+  formatOption,
   imagePositional,
   jsonOption,
   labelOption,
@@ -13,7 +14,9 @@ import {
   stopGraceOption,
 } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
+import { listFormOf } from '../parsing/format.ts';
 import { parseAssignments, parseWhole } from '../parsing/options.ts';
+import { printList } from '../render/list-output.ts';
 import { printJson, printLines, renderBoxes } from '../render/render.ts';
 
 export const createCommand = defineCommand({
@@ -76,20 +79,24 @@ export const listCommand = defineCommand({
     },
     all: { type: 'flag', alias: 'a', describe: 'list boxes of every status, also with --status' },
     'no-trunc': noTruncOption,
+    format: formatOption,
     quiet: quietOption,
     json: jsonOption,
   },
   examples: [
     ['ls -s running', 'the running boxes'],
     ['ls -q', 'only the ids'],
+    ["ls --format '{{.name}} {{.labels.team}}'", 'chosen fields; --json shows all of them'],
   ],
-  async run({ status, label, all, quiet, json, 'no-trunc': isWhole }, { withClient }) {
+  async run({ status, label, all, quiet, json, format, 'no-trunc': isWhole }, { withClient }) {
+    const form = listFormOf({ json, quiet, format });
     return withClient(async (client) => {
       const isEvery = all || status === 'all';
       const boxes = await client.listBoxes({ ...(isEvery ? {} : { status }), labels: label });
-      if (json) printJson(boxes);
-      else if (quiet) printLines(...boxes.map(({ id }) => id));
-      else process.stdout.write(renderBoxes(boxes, Date.now(), isWhole ? Infinity : undefined));
+      printList(boxes, form, {
+        idOf: ({ id }) => id,
+        table: () => renderBoxes(boxes, Date.now(), isWhole ? Infinity : undefined),
+      });
       return 0;
     });
   },
@@ -99,12 +106,16 @@ export const inspectCommand = defineCommand({
   name: 'inspect',
   describe: 'print everything about boxes as JSON, with their running commands',
   positionals: { box: { describe: 'id or name; several may follow', many: true, required: true, kind: 'box' } },
-  hints: { '-f': 'there are no templates; see: boxrun inspect web | jq' },
-  examples: [['inspect web', 'image, limits, labels, age and running commands of the box web']],
-  async run({ box: names }, { withClient }) {
+  options: { format: { ...formatOption, alias: 'f' } },
+  examples: [
+    ['inspect web', 'image, limits, labels, age and running commands of the box web'],
+    ["inspect -f '{{.status}}' web", 'one field'],
+  ],
+  async run({ box: names, format }, { withClient }) {
+    const { line } = listFormOf({ json: false, format });
     const { forEachBox } = await import('../server/box-targets.ts');
     return withClient(async (client) => {
-      const shown: unknown[] = [];
+      const shown: Record<string, unknown>[] = [];
       const exitCode = await forEachBox(
         client,
         names,
@@ -116,7 +127,8 @@ export const inspectCommand = defineCommand({
         },
         (_, found) => shown.push(found),
       );
-      printJson(shown);
+      if (line === null) printJson(shown);
+      else process.stdout.write(shown.map(line).join(''));
       return exitCode;
     });
   },

@@ -22,13 +22,19 @@ const bundleCommand = defineCommand({
   async run({ output }, { version }) {
     const path = output ?? `boxrun-debug-${new Date().toISOString().replace(/[:.]/g, '-')}.tar.gz`;
     const config = loadConfig();
-    const { packBundle } = await import('../heavy.ts');
-    const bundle = await packBundle(config, version, async () => {
-      const findings: Finding[] = [];
-      const works = await examine(config, (good, what, problems = []) => findings.push({ good, what, problems }));
-      return { driver: config.driver, works, findings };
-    });
-    writeFileSync(path, bundle, { mode: 0o600 });
+    const { createWaitNotice } = await import('../render/waiting.ts');
+    const notice = createWaitNotice('collecting logs, states and the findings of doctor');
+    try {
+      const { packBundle } = await import('../heavy.ts');
+      const bundle = await packBundle(config, version, async () => {
+        const findings: Finding[] = [];
+        const works = await examine(config, (good, what, problems = []) => findings.push({ good, what, problems }));
+        return { driver: config.driver, works, findings };
+      });
+      writeFileSync(path, bundle, { mode: 0o600 });
+    } finally {
+      notice.end();
+    }
     printLines(path);
     return 0;
   },

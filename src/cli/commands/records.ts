@@ -3,9 +3,11 @@
 import { limits } from '../../shared/limits.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { BoxRunClient, Exec } from '../../sdk/index.ts';
-import { jsonOption, noTruncOption, quietOption } from '../parsing/box-options.ts';
+import { formatOption, jsonOption, noTruncOption, quietOption } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
+import { listFormOf } from '../parsing/format.ts';
 import { parseWhole, UsageError } from '../parsing/options.ts';
+import { printList } from '../render/list-output.ts';
 import {
   printJson,
   printLines,
@@ -20,9 +22,10 @@ export const execsCommand = defineCommand({
   name: 'execs',
   describe: 'list the commands of a box, newest first',
   positionals: { box: { describe: 'id or name', required: true, kind: 'box' } },
-  options: { 'no-trunc': noTruncOption, quiet: quietOption, json: jsonOption },
+  options: { 'no-trunc': noTruncOption, format: formatOption, quiet: quietOption, json: jsonOption },
   examples: [['execs web', 'the commands of the box web, and how they ended']],
-  async run({ box, quiet, json, 'no-trunc': isWhole }, { withClient }) {
+  async run({ box, quiet, json, format, 'no-trunc': isWhole }, { withClient }) {
+    const form = listFormOf({ json, quiet, format });
     const { withBox } = await import('../server/id-prefixes.ts');
     return withClient(async (client) => {
       const execs = await withBox(client, box, (name) => client.listExecs(name));
@@ -35,15 +38,14 @@ export const execsCommand = defineCommand({
         finished_at === null ? '-' : renderDuration(Date.parse(finished_at) - Date.parse(created_at)),
         renderCommand(cmd),
       ]);
-      if (json) printJson(execs);
-      else if (quiet) printLines(...execs.map(({ id }) => id));
-      else
-        process.stdout.write(
+      printList(execs, form, {
+        idOf: ({ id }) => id,
+        table: () =>
           renderTable(['ID', 'STATUS', 'CODE', 'STARTED', 'TOOK', 'COMMAND'], rows, {
             ...(isWhole ? { widthMax: Infinity } : {}),
             colorOf: statusColor,
           }),
-        );
+      });
       return 0;
     });
   },

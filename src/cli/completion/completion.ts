@@ -2,7 +2,8 @@
 // of images need the large bundle heavy.ts), waits for the server a short time only, and never starts a server. If it
 // cannot find candidates, it prints none and no error.
 import { request } from 'node:http';
-import type { Box, Exec } from '../../shared/api.ts';
+import type { Box, Exec, Images } from '../../shared/api.ts';
+import { isClientOnly } from '../client-only.ts';
 import { loadConfig, serverAddress } from '../../shared/settings/config.ts';
 import { findCommand, type CommandSpec, type Kind, type OptionSpec } from '../parsing/command.ts';
 
@@ -151,8 +152,9 @@ const serverNames: NameSource = {
     return (await get<Exec[]>(`/v1/boxes/${encodeURIComponent(box)}/execs`)).map(({ id }) => id);
   },
   async images() {
-    const { imageNames } = await import('../heavy.ts');
-    return imageNames(loadConfig());
+    const listed = await get<Images>('/v1/images').catch(() => null);
+    if (listed !== null) return [...listed.images.map(({ name }) => name), ...Object.keys(listed.aliases)];
+    return isClientOnly ? [] : (await import('../heavy.ts')).imageNames(loadConfig());
   },
 };
 

@@ -145,9 +145,9 @@ async function downloadDirectory(work: Work): Promise<void> {
 /** Exit code 1 of GNU tar means that files changed while tar read them. Exit code 1 of any other tar is a failure. */
 async function packInBox({ client, box, path, signal, warn }: Work, archive: string): Promise<void> {
   const cmd = ['tar', '-cf', archive, '-C', path, '.'];
-  const { exitCode, error, stderr } = await client.exec(box, { cmd, user: root, env: { LC_ALL: 'C' } }, { signal });
+  const { exitCode, error, stderr } = await client.exec(box, { ...internal(cmd), env: { LC_ALL: 'C' } }, { signal });
   if (exitCode === 1 && error === null) {
-    const { stdout } = await client.exec(box, ['tar', '--version'], { signal });
+    const { stdout } = await client.exec(box, internal(['tar', '--version']), { signal });
     if (isGnuTar(stdout)) {
       warn(changedWhileRead(stderr));
       return;
@@ -177,11 +177,16 @@ function archivePath(): string {
 
 /** False for a box without the program `test`. Such a box has no tar either, so no directory can be copied there. */
 async function isDirectory({ client, box, path, signal }: Work): Promise<boolean> {
-  return (await client.exec(box, { cmd: ['test', '-d', path], user: root }, { signal })).exitCode === 0;
+  return (await client.exec(box, internal(['test', '-d', path]), { signal })).exitCode === 0;
+}
+
+/** The command of the user is the copy, so lists and events do not show what the copy runs in the box. */
+function internal(cmd: readonly string[]) {
+  return { cmd: [...cmd], user: root, internal: true };
 }
 
 async function inBox(client: BoxRunClient, box: string, cmd: readonly string[], signal: AbortSignal): Promise<void> {
-  refuseFailure(cmd, await client.exec(box, { cmd: [...cmd], user: root }, { signal }));
+  refuseFailure(cmd, await client.exec(box, internal(cmd), { signal }));
 }
 
 type Outcome = Pick<Awaited<ReturnType<BoxRunClient['exec']>>, 'exitCode' | 'error' | 'stderr'>;
@@ -199,6 +204,5 @@ function refuseFailure(cmd: readonly string[], { exitCode, error, stderr }: Outc
  * itself is more useful to the user.
  */
 async function removeInBox(client: BoxRunClient, box: string, path: string): Promise<void> {
-  const signal = AbortSignal.timeout(10_000);
-  await client.exec(box, { cmd: ['rm', '-f', path], user: root }, { signal }).catch(() => undefined);
+  await client.exec(box, internal(['rm', '-f', path]), { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
 }

@@ -4,7 +4,7 @@ import type { CreateBoxInput } from '../../sdk/index.ts';
 import type { Values } from './command.ts';
 import { defaultDetachKeys } from './detach-keys.ts';
 import { parseVariables } from './environment.ts';
-import { parseGrace, parseSize, parseUlimit, parseVolume, parseWhole } from './options.ts';
+import { parseCpus, parseGrace, parseSize, parseUlimit, parseVolume, parseWhole, UsageError } from './options.ts';
 
 export const imagePositional = {
   describe: 'imported image, short name, or reference to a registry',
@@ -35,10 +35,15 @@ export const noTruncOption = {
   type: 'flag',
   describe: 'cut nothing, even if lines become longer than the terminal',
 } as const;
+export const formatOption = {
+  type: 'text',
+  describe: "print a line for each, such as '{{.id}} {{.name}}'; json prints an object on each line",
+} as const;
 export const quietOption = { type: 'flag', alias: 'q', describe: 'print ids only' } as const;
 
 export const boxOptions = {
-  cpu: { type: 'text', default: '2', describe: 'CPUs' },
+  cpu: { type: 'text', describe: 'CPUs that are reserved', shownDefault: '2, or --cpus rounded up' },
+  cpus: { type: 'text', describe: 'CPUs that its commands use at most, such as 0.5', shownDefault: '--cpu' },
   memory: { type: 'text', alias: 'm', default: '1024', describe: 'memory in MiB, or as 512m or 1g' },
   disk: { type: 'text', alias: 'd', default: '8', describe: 'disk in GiB, or as 8g' },
   network: { type: 'flag', describe: 'give the box access to the network' },
@@ -74,7 +79,7 @@ export function boxInput(image: string, values: BoxValues): CreateBoxInput {
   const env = parseVariables(values.env, values['env-file']);
   return {
     image,
-    cpu: parseWhole('cpu', values.cpu, 1),
+    ...cpuInput(values),
     memory_mb: parseSize('memory', values.memory, 'MiB'),
     disk_size_gb: parseSize('disk', values.disk, 'GiB'),
     network: values.network,
@@ -82,4 +87,13 @@ export function boxInput(image: string, values: BoxValues): CreateBoxInput {
     ...(Object.keys(env).length === 0 ? {} : { env }),
     ...(values.ulimit.length === 0 ? {} : { ulimits: values.ulimit.map(parseUlimit) }),
   };
+}
+
+/** `--cpus` alone reserves as many whole CPUs as it needs. @throws UsageError */
+function cpuInput({ cpu, cpus }: Pick<BoxValues, 'cpu' | 'cpus'>): Pick<CreateBoxInput, 'cpu' | 'cpu_limit'> {
+  const limit = cpus === undefined ? null : parseCpus(cpus);
+  const reserved = cpu === undefined ? Math.ceil(limit ?? 2) : parseWhole('cpu', cpu, 1);
+  if (limit !== null && limit > reserved)
+    throw new UsageError(`--cpus ${limit} is more than --cpu ${reserved}; leave --cpu out, or raise it`);
+  return { cpu: reserved, ...(limit === null || limit === reserved ? {} : { cpu_limit: limit }) };
 }

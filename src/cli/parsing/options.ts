@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import type { Ulimit, Volume } from '../../shared/api.ts';
 import type { CommandSpec } from './command.ts';
 import { userProblem } from '../../shared/boxes/box-user.ts';
-import { graceSMax, ulimitNames } from '../../shared/request-bounds.ts';
+import { cpuLimitMin, graceSMax, ulimitNames } from '../../shared/request-bounds.ts';
 
 /** A mistake in the command line itself. */
 export class UsageError extends Error {
@@ -42,6 +42,13 @@ export function parseSize(option: string, text: string, unit: 'MiB' | 'GiB'): nu
   throw new UsageError(
     `--${option} must be a whole number of ${unit} of at least 1, such as 2, 512m or 1g, not '${text}'`,
   );
+}
+
+/** A number of CPUs, which may have a fraction. @throws UsageError */
+export function parseCpus(text: string): number {
+  const value = numberText.test(text) ? Number(text) : Number.NaN;
+  if (value >= cpuLimitMin) return value;
+  throw new UsageError(`--cpus must be a number of at least ${cpuLimitMin}, such as 0.5, not '${text}'`);
 }
 
 /** Turns seconds, which may have a fraction, into milliseconds. @throws UsageError */
@@ -120,6 +127,21 @@ export function parseAssignments(option: string, texts: readonly string[]): Reco
     return [text.slice(0, at), text.slice(at + 1)] as const;
   });
   return Object.fromEntries(pairs);
+}
+
+/**
+ * Reads changes of labels: `KEY=VALUE` sets one, `KEY-` removes it, which is null here. If a key occurs twice, the last
+ * change counts.
+ * @throws UsageError
+ */
+export function parseLabelChanges(texts: readonly string[]): Record<string, string | null> {
+  const changes = texts.map((text) => {
+    const at = text.indexOf('=');
+    if (at > 0) return [text.slice(0, at), text.slice(at + 1)] as const;
+    if (at < 0 && text.length > 1 && text.endsWith('-')) return [text.slice(0, -1), null] as const;
+    throw new UsageError(`a label must be KEY=VALUE, or KEY- to remove it, not '${text}'`);
+  });
+  return Object.fromEntries(changes);
 }
 
 const numberText = /^(\d+(\.\d*)?|\.\d+)$/;

@@ -53,6 +53,15 @@ export function createProgressNotice(): { readonly onProgress: (progress: Progre
   };
 }
 
+/** Shows the progress of a pull. `isQuiet`: shows nothing. */
+export function createPullNotice(image: string, isQuiet: boolean) {
+  const notice = isQuiet ? null : createWaitNotice(`pulling ${image}`);
+  return {
+    onProgress: ({ message }: Progress) => notice?.say(message),
+    end: () => notice?.end(),
+  };
+}
+
 /** Creates a box, and says what the server does meanwhile. */
 export async function createWithProgress(client: BoxRunClient, input: CreateBoxInput): Promise<Box> {
   const { onProgress, end } = createProgressNotice();

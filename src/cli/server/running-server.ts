@@ -15,6 +15,7 @@ import { statePaths } from '../../shared/settings/state-dir.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { BoxRun, type BoxRunClient } from '../../sdk/index.ts';
+import { isClientOnly } from '../client-only.ts';
 import { createWaitNotice, type WaitNotice } from '../render/waiting.ts';
 
 type Address = ReturnType<typeof serverAddress>;
@@ -22,8 +23,12 @@ type Address = ReturnType<typeof serverAddress>;
 const loopback = new Set(['127.0.0.1', 'localhost', '::1']);
 const connectTimeoutMs = 2_000;
 
-/** Calls `work` with a client of the server. Starts the server first, if it does not answer. */
+/**
+ * Calls `work` with a client of the server. Starts the server first, if it does not answer. The package `boxrun-client`
+ * has no server to start.
+ */
 export async function withClient(work: (client: BoxRunClient) => Promise<number>): Promise<number> {
+  if (isClientOnly) return withRunningServer(work);
   const config = loadConfig();
   const address = serverAddress(config);
   const notice = createWaitNotice(`waiting for an answer of ${describe(address)}`);
@@ -39,7 +44,9 @@ export async function withClient(work: (client: BoxRunClient) => Promise<number>
 export async function withRunningServer(work: (client: BoxRunClient) => Promise<number>): Promise<number> {
   const address = serverAddress(loadConfig());
   if (!(await answers(address))) {
-    throw new BoxRunError('UNAVAILABLE', `no server answers at ${describe(address)}`, { hint: 'boxrun serve' });
+    throw new BoxRunError('UNAVAILABLE', `no server answers at ${describe(address)}`, {
+      hint: isClientOnly ? 'set BOXRUN_SOCKET, or BOXRUN_HOST and BOXRUN_PORT (and BOXRUN_TOKEN)' : 'boxrun serve',
+    });
   }
   return useClient(address, work);
 }

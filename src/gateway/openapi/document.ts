@@ -66,6 +66,8 @@ const namedSchemas: Readonly<Record<string, TSchema>> = {
   RunBody: api.RunBody,
   GcBody: api.GcBody,
   Images: api.Images,
+  PullBody: api.PullBody,
+  PullResult: api.PullResult,
   UsageHistory: api.UsageHistory,
   UsageUpdate: api.UsageUpdate,
   Error: api.ErrorBody,

@@ -90,7 +90,12 @@ export const execOperations = {
     }),
     headers: ['Last-Event-ID'],
     example: { query: { follow: 'false' } },
-    answers: { 200: eventStream('The events log, then exit; with follow=false, the events that exist now, then end') },
+    answers: {
+      200: eventStream(
+        'The events log, then exit; with follow=false, the events that exist now, then end; only end, if the exit came ' +
+          'before the event to resume after',
+      ),
+    },
     errors: execErrors,
     head: 'by-handler',
   },
@@ -206,8 +211,8 @@ interface EventStream {
   readonly afterSeq: number;
   readonly encoding: SseEncoding;
   /**
-   * True: sends events until the exec ends. False: sends the events that exist now, and then the event `end`. Without
-   * `end`, the client knows that events are missing.
+   * True: sends events up to the exit event. If the client has that one already, sends only the event `end`. False:
+   * sends the events that exist now, and then `end`. Without `end`, the client knows that events are missing.
    */
   readonly isFollowed: boolean;
 }
@@ -220,15 +225,20 @@ async function streamEvents(
 ): Promise<FastifyReply> {
   const name = `the event stream of ${exec.id}`;
   return answerWithEvents(parts, { request, reply, name, onError: 'come-again' }, async (stream) => {
+    let hasExit = false;
     const batches = isFollowed ? feed.read(exec, afterSeq, stream.ended) : feed.past(exec, afterSeq, stream.ended);
     await sendBatches(
       stream,
       batches,
-      (events) => encodeEvents(events, encoding),
+      (events) => {
+        hasExit ||= events.at(-1)?.type === 'exit';
+        return encodeEvents(events, encoding);
+      },
       () => {
         faultPoint('gateway.events.sent');
       },
     );
-    if (!isFollowed) await stream.write(encodeNotice('end', {}));
+    // The client may have had the exit already. Then no exit event tells it that the stream is complete.
+    if (!isFollowed || !(hasExit || stream.ended.aborted)) await stream.write(encodeNotice('end', {}));
   });
 }

@@ -79,6 +79,12 @@ export const supervisorContract = {
     issueUiCode: { params: Type.Object({}), result: Type.Object({ code: Type.String() }) },
     /** Checks such a code and uses it up. */
     redeemUiCode: { params: Type.Object({ code: Type.String() }), result: Type.Object({ valid: Type.Boolean() }) },
+    /** Pulls and unpacks an image, so that the next box does not wait for it. Gives its reference or its name. */
+    pullImage: {
+      params: Type.Object({ image: Type.String() }),
+      result: Type.Object({ image: Type.String() }),
+      timeoutMs: limits.imagePrepareTimeoutMs + limits.workerReadyMs + limits.boxRemoveTimeoutMs,
+    },
     /** Removes boxes that have been stopped or failed for more than `olderThanS` seconds. */
     collectGarbage: {
       params: Type.Object({ olderThanS: Type.Integer({ minimum: 0 }) }),

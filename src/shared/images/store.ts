@@ -2,6 +2,7 @@
 // This file never uses the network.
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Images } from '../api.ts';
 import { BoxRunError } from '../errors.ts';
 import { baseImageName, ensureBaseImage } from './base.ts';
 import { imagePaths, installedDigest, isTemporary } from './layouts.ts';
@@ -59,6 +60,18 @@ export async function listImages(imagesDir: string): Promise<ImportedImage[]> {
     images.push({ name: decodeName(entry), digest, bytes: await blobBytes(dir), importedAt: mtime.toISOString() });
   }
   return images;
+}
+
+/** The images that a host knows by name, as clients of the API see them. */
+export async function knownImages(imagesDir: string): Promise<Images> {
+  const imported = await listImages(imagesDir);
+  return {
+    images: [
+      ...imported.map(({ name, bytes, digest, importedAt }) => ({ name, bytes, digest, imported_at: importedAt })),
+      { name: baseImageName, bytes: null, digest: null, imported_at: null },
+    ],
+    aliases: imageAliases,
+  };
 }
 
 async function blobBytes(dir: string): Promise<number> {

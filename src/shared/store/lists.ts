@@ -56,6 +56,16 @@ type Condition = readonly [sql: string, ...values: SqlValue[]];
 export function prepareLists(db: Database): Lists {
   const statements = new Map<string, Statement>();
 
+  // While an old writer still runs, the database may have no column for the mark yet. It gets the column later.
+  const markColumn = db.prepare(`SELECT 1 FROM pragma_table_info('execs') WHERE name = 'internal'`);
+  let hasMark = false;
+
+  function execsOf(boxId: string): List {
+    hasMark ||= markColumn.get() !== undefined;
+    const isShown: readonly Condition[] = hasMark ? [['internal IS NOT 1']] : [];
+    return { table: 'execs', conditions: [['box_id = ?', boxId], ...isShown] };
+  }
+
   function prepare(sql: string): Statement {
     const statement = statements.get(sql) ?? db.prepare(sql);
     // Every combination of filters gives another SQL text, so clients can make any number of them.
@@ -108,10 +118,6 @@ function boxesOf({ status, labels }: BoxFilter): List {
   );
   if (status !== null) conditions.unshift(['status = ?', status]);
   return { table: 'boxes', conditions };
-}
-
-function execsOf(boxId: string): List {
-  return { table: 'execs', conditions: [['box_id = ?', boxId]] };
 }
 
 function whereOf(

@@ -81,6 +81,7 @@ const migrations: readonly string[] = [
   `ALTER TABLE boxes ADD COLUMN id_block INTEGER`,
   `ALTER TABLE boxes ADD COLUMN stop_grace_s REAL`,
   `ALTER TABLE boxes ADD COLUMN cpu_limit REAL`,
+  `ALTER TABLE execs ADD COLUMN internal INTEGER`,
 ];
 
 export const schemaVersion = migrations.length;

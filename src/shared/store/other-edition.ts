@@ -95,6 +95,7 @@ function convertExecs(db: Database): void {
         env: jsonOf(old['env'], 'object'),
         finished_at: old['finished_at'] ?? now,
         generation: 0,
+        internal: null,
       }),
     );
   }

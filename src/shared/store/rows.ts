@@ -20,7 +20,12 @@ export const BoxRow = Type.Object({
 });
 export type BoxRow = Static<typeof BoxRow>;
 
-export const ExecRow = Type.Object({ ...Exec.properties, generation: Type.Integer({ minimum: 0 }) });
+export const ExecRow = Type.Object({
+  ...Exec.properties,
+  generation: Type.Integer({ minimum: 0 }),
+  /** True: clients see it only by its id, not in lists and state events. Workers of the version before omit it. */
+  internal: Type.Optional(Type.Union([Type.Boolean(), Type.Null()])),
+});
 export type ExecRow = Static<typeof ExecRow>;
 
 export const EventRow = Type.Object({
@@ -35,7 +40,7 @@ export type SqlValue = string | number | bigint | Uint8Array | null;
 export type SqlRow = Record<string, SqlValue>;
 
 const jsonColumns = new Set(['env', 'volumes', 'cmd', 'image_source', 'labels', 'ulimits']);
-const booleanColumns = new Set(['network', 'ephemeral']);
+const booleanColumns = new Set(['network', 'ephemeral', 'internal']);
 
 /** The columns for the fields of a row. */
 export function toSql(row: Readonly<Record<string, unknown>>): SqlRow {

@@ -3,15 +3,23 @@
 // If the pull fails, it fails for all boxes that waited for it.
 
 import { BoxRunError } from '../../shared/errors.ts';
+import type { ImageSource } from '../../shared/images/source.ts';
+
+/** The key for the gate. */
+export function imageKey(driver: string, image: ImageSource | null): string {
+  return `${driver} ${JSON.stringify(image)}`;
+}
 
 export interface ImageGate {
   /**
    * Runs `work`. Until one work has succeeded for this `key`, no two works run at the same time.
-   * @param key the image and the driver
+   * @param key the image and the driver: see imageKey
+   * @param isWhole false: after this work, the image is not as far as after the bring-up of a box, so the next works
+   *   still run one after the other
    * @throws the errors of `work`; IMAGE_PULL_FAILED when the work of another box fails so during the wait; CANCELED
    *   when `signal` aborts during the wait
    */
-  pass<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  pass<T>(key: string, work: () => Promise<T>, signal?: AbortSignal, isWhole?: boolean): Promise<T>;
 }
 
 /**
@@ -24,7 +32,7 @@ export function createImageGate(): ImageGate {
   const running = new Map<string, Promise<Outcome>>();
 
   return {
-    async pass(key, work, signal) {
+    async pass(key, work, signal, isWhole = true) {
       for (let other = running.get(key); other !== undefined && !usable.has(key); other = running.get(key)) {
         const failedPull = await outcomeOrAborted(other, signal);
         if (signal?.aborted) throw new BoxRunError('CANCELED', 'canceled while another box prepared the same image');
@@ -38,7 +46,7 @@ export function createImageGate(): ImageGate {
       );
       try {
         const value = await firstUse;
-        usable.add(key);
+        if (isWhole) usable.add(key);
         return value;
       } finally {
         running.delete(key);

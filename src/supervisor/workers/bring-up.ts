@@ -5,7 +5,7 @@ import type { Logger } from '../../shared/observe/log.ts';
 import type { Stopwatch } from '../../shared/observe/stage-times.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
 import type { Turns } from '../../shared/waiting/in-turn.ts';
-import type { ImageGate } from '../admission/image-gate.ts';
+import { imageKey, type ImageGate } from '../admission/image-gate.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 import { killIfCancelHangs } from './worker-watch.ts';
 
@@ -37,7 +37,7 @@ export async function createEngine(
   const endWatch = killIfCancelHangs(worker, signal, log);
   return gate
     .pass(
-      imageKey(row),
+      imageKey(row.driver, row.image_source),
       async () => {
         const options = requestOptions(progress, signal);
         await stopwatch.time('image', () => peer.request('prepareImage', {}, options));
@@ -68,7 +68,7 @@ export async function startEngine(
   const endWatch = killIfCancelHangs(worker, signal, log);
   await gate
     .pass(
-      imageKey(row),
+      imageKey(row.driver, row.image_source),
       async () => {
         const options = requestOptions(progress, signal);
         await stopwatch.time('image', () => peer.request('prepareImage', {}, options));
@@ -82,8 +82,4 @@ export async function startEngine(
 /** After a cancel the request still waits for the worker's answer. Only then is it safe to remove what it has made. */
 function requestOptions(onProgress: ReportProgress, signal: AbortSignal) {
   return { onProgress, signal, waitAfterAbort: true };
-}
-
-function imageKey(row: BoxRow): string {
-  return `${row.driver} ${JSON.stringify(row.image_source)}`;
 }

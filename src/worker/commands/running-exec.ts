@@ -131,7 +131,7 @@ class OwnedExec implements RunningExec {
     this.#output = createOutputBuffer((event) => {
       deps.queue.push({ op: 'event', execId: id, event, at: timestamp() });
     }, deps.outputBytesMax);
-    const exec = { ...this.#row, generation: deps.generation };
+    const exec = { ...this.#row, generation: deps.generation, internal: order.internal ?? null };
     deps.queue.push({ op: 'insert', exec, ...(order.claim === undefined ? {} : { claim: order.claim }) });
     faultPoint('worker.exec.queued');
     const committed = deps.queue.committed();

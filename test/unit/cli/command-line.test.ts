@@ -83,7 +83,7 @@ it.each([
 it.each([
   ['crate', 'did you mean create?'],
   ['strat', 'did you mean start?'],
-  ['pull', 'boxrun create pulls'],
+  ['push', 'sends no images to a registry'],
   ['constructor', 'unknown command constructor'],
 ])('says what may be meant by the command "%s"', (word, hint) => {
   expect(unknownCommand(word, commandTable).message).toContain(hint);

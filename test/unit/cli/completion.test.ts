@@ -14,7 +14,7 @@ const at = (line: string) => {
 };
 
 it.each([
-  ['st', ['start', 'stop']],
+  ['st', ['stats', 'start', 'stop']],
   ['--vers', ['--version']],
   ['rm -f web d', ['db']],
   ['images i', ['import']],

@@ -12,6 +12,7 @@ import { createBoxRegistry } from '../../../src/supervisor/boxes/box-registry.ts
 import { createControl } from '../../../src/supervisor/control.ts';
 import { createQuota } from '../../../src/supervisor/admission/quota.ts';
 import { eventually } from '../../support/runs/eventually.ts';
+import { createImageGate } from '../../../src/supervisor/admission/image-gate.ts';
 import { controlledPromise, quietLog, temporaryDirectory } from '../../support/runs/unit.ts';
 import { execRow } from '../writer/setup.ts';
 import { createRowsDouble, createWorkerDouble, type WorkerDouble } from './setup.ts';
@@ -33,6 +34,10 @@ function createBench() {
     log: quietLog,
     writer: rows.writer,
     disk: { releaseReserve: async () => undefined },
+    gate: createImageGate(),
+    takePullWorker: async () => {
+      throw new Error('these tests pull no image');
+    },
     reader: {
       knownKey: () => null,
       exec: (_, id) => (execs.has(id) ? { ...execRow({ id }), status: execs.get(id) as 'running' } : null),

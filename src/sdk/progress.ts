@@ -1,0 +1,29 @@
+// The answer of a long request that tells its progress as server-sent events, before its result.
+// It never reconnects, because the request would begin again.
+import type { Progress } from '../shared/api.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import { errorOfAnswer } from './errors.ts';
+import { readMessages } from './messages.ts';
+import type { Transport, TransportRequest } from './transport.ts';
+
+/**
+ * @param resultName the event that has the result
+ * @param hint for the error when the server ends before the result
+ * @throws the error of the request; UNAVAILABLE if the connection is lost
+ */
+export async function readProgress<Result>(
+  transport: Transport,
+  request: TransportRequest,
+  resultName: string,
+  onProgress: ((progress: Progress) => void) | undefined,
+  hint?: string,
+): Promise<Result> {
+  for await (const { event, data } of readMessages(transport, request)) {
+    if (event === 'progress') onProgress?.(JSON.parse(data) as Progress);
+    else if (event === resultName) return JSON.parse(data) as Result;
+    else if (event === 'error') throw errorOfAnswer(200, data);
+  }
+  throw new BoxRunError('UNAVAILABLE', `the server ended before it gave the ${resultName}`, {
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
