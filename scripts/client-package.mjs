@@ -1,5 +1,5 @@
-// `npm run pack:client [DIRECTORY]`: makes the package boxrun-client, which has only the commands that talk to a server.
-// It has no native modules and needs no other package, so that npm installs it in a moment, without a compiler.
+// `npm run pack:client [DIRECTORY]`: makes the package boxrun-client, which has only the commands that talk to a
+// server. It has no native modules and needs no other package, so that npm installs it in a moment, without a compiler.
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

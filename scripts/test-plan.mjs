@@ -1,5 +1,5 @@
-// The plan of `npm test`: its steps, which of them run at the same time, and which run alone. A step is one command. A
-// step of vitest writes a report, and the summary takes its counts from there.
+// The plan of `npm test`: its steps, and which of them run at the same time. A step is one command. A step of vitest
+// writes a report, and the summary takes its counts from there.
 
 /** Projects of vitest that start real servers, engines and browsers. One run of vitest runs all of them. */
 export const serverProjects = ['contract', 'crash', 'system', 'compat', 'browser', 'chaos', 'security'];
@@ -8,10 +8,12 @@ export const serverProjects = ['contract', 'crash', 'system', 'compat', 'browser
 const serverFilesAtOnce = '4';
 
 /**
- * Files of the crash tests that mostly wait for timeouts of several seconds, and need little processor time. They run
- * at the same time as all other steps, from the beginning.
+ * Files that mostly wait for timeouts of several seconds, and need little processor time. They run at the same time as
+ * each other and as all other steps, from the beginning.
  */
-const waitingFiles = ['supervision', 'health', 'process-kills'].map((name) => `test/crash/${name}.test.ts`);
+const waitingFiles = ['crash/supervision', 'crash/health', 'crash/process-kills', 'contract/stop-grace'].map(
+  (name) => `test/${name}.test.ts`,
+);
 
 const vitest = (name, projects = [name], { env = {}, args = [], files = [] } = {}) => ({
   name,
@@ -34,19 +36,15 @@ const types = (name, project) => ({
 
 /**
  * The emulated host keeps one processor busy, and its tests are long and have wide deadlines. So it runs from the
- * beginning, at the same time as all other steps.
+ * beginning, at the same time as all other steps. `npm run test:vm-long` runs more tests on VMs.
  */
 const vm = { name: 'vm', projects: ['vm'], command: ['node', 'test/vm/lab/run.mjs'] };
 
 const lint = { name: 'lint', command: ['node_modules/.bin/oxlint'] };
 
-/** Checks the budget that a change breaks most often. `npm run bench:check` checks all of them and takes long. */
-const bench = { name: 'bench', command: ['node', 'scripts/bench.mjs', '--check', 'exec-throughput'] };
-
 /**
  * @param {readonly string[]} only names of steps or projects. An empty list means all
- * @returns {{readonly beside: readonly (readonly object[])[], readonly alone: readonly object[]}} the rows of `beside`
- *   run at the same time, and the steps of a row one after the other. Then the steps of `alone` run, one at a time
+ * @returns {readonly (readonly object[])[]} the rows run at the same time, and the steps of a row one after the other
  */
 export function planOf(only) {
   const isWanted = (name) => only.length === 0 || only.includes(name);
@@ -55,14 +53,15 @@ export function planOf(only) {
     env: { BOXRUN_TEST_FILES_AT_ONCE: serverFilesAtOnce },
     args: waitingFiles.flatMap((file) => ['--exclude', file]),
   });
-  const waits = vitest('waits', ['crash'], { files: waitingFiles });
+  const waits = vitest('waits', ['crash', 'contract'], {
+    files: waitingFiles,
+    env: { BOXRUN_TEST_FILES_AT_ONCE: '4' },
+  });
   const wanted = (steps) => steps.filter(({ name }) => isWanted(name));
   const checks = [types('types', '.'), types('page types', 'src/ui'), types('browser types', 'test/browser')];
-  const beside = [
-    // The three rows end at about the same time.
-    wanted([vm]),
+  return [
+    wantedProjects.length === 0 ? [] : [servers],
+    wanted([vm, ...checks, lint, vitest('style')]),
     [...(wantedProjects.includes('crash') ? [waits] : []), ...wanted([vitest('unit')])],
-    [...wanted([...checks, lint, vitest('style')]), ...(wantedProjects.length === 0 ? [] : [servers])],
   ];
-  return { beside, alone: wanted([bench]) };
 }

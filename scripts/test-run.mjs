@@ -86,8 +86,7 @@ const ended = [];
 const inTurn = async (steps) => {
   for (const step of steps) ended.push({ step, ...(await run(step)) });
 };
-await Promise.all(plan.beside.map(inTurn));
-await inTurn(plan.alone);
+await Promise.all(plan.map(inTurn));
 
 const unsteady = [];
 if (process.env.CI === 'true') {

@@ -1,5 +1,5 @@
-// The paths of boxes and commands in the API, and the header for requests that may be repeated. Names are encoded, so no
-// name leads to another path.
+// The paths of boxes and commands in the API, and the header for requests that may be repeated. Names are encoded, so
+// no name leads to another path.
 
 /** @param box an id or a name */
 export function boxPath(box: string): string {

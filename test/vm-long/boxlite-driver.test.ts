@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ImageSource } from '../../src/shared/images/source.ts';
-import { serveRegistry } from './support/registry.ts';
+import { serveRegistry } from '../vm/support/registry.ts';
 import {
   createAndStart,
   finish,
@@ -21,7 +21,7 @@ import {
   run,
   stateDir,
   type TestBox,
-} from './support/boxlite-box.ts';
+} from '../vm/support/boxlite-box.ts';
 
 const dir = stateDir();
 let image: ImageSource;
