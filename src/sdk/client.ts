@@ -25,7 +25,7 @@ import { collectResult, runOutcome, type ExecResult, type RunOutcome } from './e
 import { downloadFile, uploadFile, type Download, type UploadAttributes, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
 import { readProgress } from './progress.ts';
-import { boxPath, execPath, keyHeader } from './request-parts.ts';
+import { abortsLater, boxPath, execPath, keyHeader, signalOf } from './request-parts.ts';
 import type {
   CallOptions,
   Command,
@@ -254,7 +254,8 @@ export class BoxRunClient implements AsyncDisposable {
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING
    */
   async *execStream(box: string, command: Command, options: MakeOptions = {}): AsyncGenerator<ExecEvent, void, void> {
-    const exec = await this.startExec(box, command, options);
+    // The start is not aborted at once: only its answer says which command is to be killed.
+    const exec = await this.startExec(box, command, { ...options, ...abortsLater(options, cancelTimeoutMs) });
     let mustCancel = true;
     try {
       for await (const event of this.execEvents(exec, signalOf(options))) {
@@ -415,8 +416,4 @@ async function createWithProgress(
 
 function graceBody(graceS: number | undefined): { grace_s: number } | undefined {
   return graceS === undefined ? undefined : { grace_s: graceS };
-}
-
-function signalOf({ signal }: CallOptions): CallOptions {
-  return signal === undefined ? {} : { signal };
 }

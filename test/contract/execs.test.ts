@@ -121,7 +121,8 @@ it('an output stream follows a running command, and resumes after any event', as
     expect(await events(exec, `?after=${after}`)).toEqual(messages.slice(after + 1));
     expect(await events(exec, '', { 'last-event-id': String(after) })).toEqual(messages.slice(after + 1));
   }
-  expect(await events(exec, `?after=${messages.length - 1}`)).toEqual([]);
+  const end = { id: null, event: 'end', data: '{}' };
+  expect(await events(exec, `?after=${messages.length - 1}`)).toEqual([end]);
   expect(await events(exec, '?after=-1')).toEqual(messages);
   expectError(await server.call({ path: eventsPath(exec, '?after=first') }), 422, 'VALIDATION_ERROR');
 });

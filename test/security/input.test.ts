@@ -200,7 +200,7 @@ describe('a client that copies a hostile file', () => {
 
   attack('puts a path of the host into the form', async () => {
     expect((await upload('/root/plain', '../../../../tmp/evil')).status).toBe(200);
-    expect(await sh('cat /root/plain; ls /tmp')).toBe('evil');
+    expect(await sh('cat /root/plain; test ! -e /tmp/evil || echo there')).toBe('evil');
     return 'the server ignores the file name in the form';
   });
 });

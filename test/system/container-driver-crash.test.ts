@@ -177,7 +177,7 @@ onBothPaths('after SIGKILL of a worker that starts commands by %s', (_path, crea
       const found = await box.driver.reattach();
       if (found === 'stopped') {
         // A tool that the worker was starting may have no mark yet, so the driver cannot find it. It ends by itself.
-        await eventually('no process of the box runs', async () => leftRunning(box).length === 0);
+        await eventually('no process of the box runs', async () => leftRunning(box).length === 0, 30_000);
         await box.start();
       }
       expect((await box.run(['echo', 'up'])).stdout).toBe('up\n');
