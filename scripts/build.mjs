@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { buildRunner } from './build-runner.mjs';
+import { buildPrograms } from './build-programs.mjs';
 import { buildCommandLine, buildKeptMain } from './build-cli.mjs';
 
 const external = ['better-sqlite3', '@boxlite-ai/boxlite', 'piscina', 'pino-pretty'];
@@ -110,4 +110,4 @@ const dashboard = buildPage({
     modulePreload: { polyfill: false },
   },
 });
-await Promise.all([types, earlierEntry, ...entries, ...mains, browser, dashboard, buildRunner()]);
+await Promise.all([types, earlierEntry, ...entries, ...mains, browser, dashboard, buildPrograms()]);

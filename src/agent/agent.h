@@ -43,6 +43,7 @@ enum {
   kindAcknowledge = 7,
   kindForget = 8,
   kindPing = 9,
+  kindLeave = 10,
 };
 /** Frames to the worker. */
 enum {

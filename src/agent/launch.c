@@ -83,6 +83,8 @@ int launch(char **args) {
   const int tree = (int)syscall(callOpenTree, AT_FDCWD, args[2], openTreeClone);
   if (!moveTo(fcntl(tree, F_DUPFD, groupsFd + 1), groupsFd)) return 1;
   if (!moveTo(listenAt(args[0], args[1]), listenFd)) return 1;
+  // The worker may connect from now on. The runtime and the agent get the stderr of this process, which leads nowhere.
+  if (write(1, "\n", 1) != 1 || dup2(2, 1) != 1) return 1;
   sigset_t ends, before;
   sigemptyset(&ends);
   sigaddset(&ends, SIGCHLD);

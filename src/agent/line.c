@@ -177,6 +177,10 @@ static int obey(const struct header *header, char *at, char *end) {
     pongId = header->id;
     return bytes == 0;
   }
+  if (header->kind == kindLeave) {
+    isLeaving = 1;
+    return bytes == 0;
+  }
   struct command *command = findCommand(header->id);
   if (command == NULL) return 0;
   switch (header->kind) {

@@ -223,21 +223,16 @@ export const limits = {
   diskMarginBytes: 128 * 1024 * 1024,
   /** Container: milliseconds between two looks at the host's disk. */
   diskRoomEveryMs: 500,
-  /** Container: milliseconds for the runner to start. Without a runner, the OCI runtime starts the commands. */
-  runnerStartTimeoutMs: 10_000,
-  /** Container: starts of the runner within restartWindowMs. Then none is tried until the window has passed. */
-  runnerStartsMax: 3,
-  /** Container: milliseconds between two pings of a runner that has commands. */
-  runnerPingMs: 5_000,
-  /** Container: pings in a row without an answer. Then the runner is given up, and its commands are lost. */
-  runnerPingsUnansweredMax: 6,
-  /** Container: milliseconds for the runner to report the end of a killed command. Then the worker ends it. */
+  /** Container: milliseconds for the agent to start. Without an agent, the OCI runtime starts the commands. */
+  agentStartTimeoutMs: 10_000,
+  /** Container: starts of the agent within restartWindowMs. Then none is tried until the window has passed. */
+  agentStartsMax: 3,
+  /** Container: milliseconds between two pings of an agent that has commands. */
+  agentPingMs: 5_000,
+  /** Container: pings in a row without an answer. Then the agent is given up, and its commands are lost. */
+  agentPingsUnansweredMax: 6,
+  /** Container: milliseconds for the agent to report the end of a killed command. Then the worker ends it. */
   commandEndReportMs: 1_000,
-  /**
-   * Container: milliseconds until a command's pipe is first read; earlier if the command ends. The pipe keeps its
-   * output.
-   */
-  outputFirstLookMs: 2,
 
   // Writer
 

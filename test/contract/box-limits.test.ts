@@ -76,8 +76,8 @@ afterAll(async () => {
 
 const output = async (box: string, script: string, rest: object = {}): Promise<string> =>
   (await server.client.exec(box, { cmd: ['sh', '-c', script], ...rest })).stdout;
-/** The OCI runtime starts the first command of a box, and the runner starts later ones. A terminal has no pipes. */
-const ways = ['the first command', 'a command by the runner', 'a command of a user', 'a terminal'] as const;
+/** The OCI runtime starts the first command of a box, and the agent starts later ones. A terminal has no pipes. */
+const ways = ['the first command', 'a command by the agent', 'a command of a user', 'a terminal'] as const;
 const toFile = async (box: string, way: (typeof ways)[number], script: string): Promise<string> => {
   await output(box, `{ ${script}; } > /tmp/said`, {
     ...(way === 'a terminal' ? { tty: true } : {}),

@@ -1,5 +1,5 @@
 // Tests commands that the kernel kills for lack of memory, on a real server: what the API, the exit event and the
-// command line report. The OCI runtime starts the first command of a box, and the runner starts later ones.
+// command line report. The OCI runtime starts the first command of a box, and the agent starts later ones.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -29,7 +29,7 @@ const ended = async (box: string, cmd: readonly string[], rest: object = {}) => 
 
 describe.each([
   ['started by the OCI runtime', {}, false],
-  ['started by the runner', {}, true],
+  ['started by the agent', {}, true],
   ['in a terminal', { tty: true }, true],
 ] as const)('a command %s', (_way, rest, isLater) => {
   it.each([

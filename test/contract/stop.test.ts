@@ -28,11 +28,11 @@ async function begin(box: string, script: string, more: { tty?: boolean } = {}) 
   return { exec, ended: collect(server.client, exec) };
 }
 
-describe.each(['the OCI runtime', 'the runner'])('the stop of a box with commands started by %s', (path) => {
+describe.each(['the OCI runtime', 'the agent'])('the stop of a box with commands started by %s', (path) => {
   it('lets a command end by itself, and keeps its last output', async () => {
     const box = await server.client.create(small);
-    // The worker starts the runner after the first command of a box, if the host has a runner.
-    if (path.includes('runner')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
+    // The worker starts the agent after the first command of a box, if the host has one.
+    if (path.includes('agent')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
     const { exec, ended } = await begin(box.id, polite);
     await server.client.stopBox(box.id);
     expect(await ended).toMatchObject({
@@ -45,7 +45,7 @@ describe.each(['the OCI runtime', 'the runner'])('the stop of a box with command
 
   it('kills a command that does not end within the grace of the caller', async () => {
     const box = await server.client.create(small);
-    if (path.includes('runner')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
+    if (path.includes('agent')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
     const { ended } = await begin(box.id, stubborn);
     const startedAt = performance.now();
     const stopped = await server.client.stopBox(box.id, { graceS: 1.5 });

@@ -104,6 +104,7 @@ it('the package has what users need and nothing else', () => {
     'dist/sdk.js',
     'dist/sdk-browser.js',
     'dist/types/sdk/index.d.ts',
+    `dist/agent-linux-${process.arch}`,
     `dist/runner-linux-${process.arch}`,
   ]) {
     expect(paths).toContain(path);

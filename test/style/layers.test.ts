@@ -71,16 +71,17 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'src/ui/pages': ['live', 'output', 'parts'],
   'src/ui/parts': ['live', 'terminal'],
   'src/ui/terminal': ['live'],
+  'src/worker/agent': ['drivers'],
   'src/worker/commands': ['drivers', 'files', 'output', 'terminals'],
   'src/worker/files': ['drivers'],
   'src/worker/terminals': ['drivers'],
   'src/worker/drivers/boxlite/vm': ['guest', 'home'],
-  // A box, its commands and their runner are one subject in three rooms, and import each other.
-  'src/worker/drivers/container/box': ['disk', 'exec', 'host', 'images', 'network', 'runner'],
-  'src/worker/drivers/container/exec': ['box', 'host', 'runner'],
-  'src/worker/drivers/container/runner': ['box', 'exec', 'host'],
+  // A box, its commands and their agent are one subject in three rooms, and import each other.
+  'src/worker/drivers/container/box': ['disk', 'exec', 'host', 'host-program', 'images', 'network', 'agent'],
+  'src/worker/drivers/container/exec': ['agent', 'box', 'host', 'host-program', '../../agent'],
+  'src/worker/drivers/container/agent': ['box', 'exec', 'host', 'host-program', '../../agent'],
   'src/worker/drivers/container/disk': ['host'],
-  'src/worker/drivers/container/host': ['runner'],
+  'src/worker/drivers/container/host': ['host-program'],
   'src/worker/drivers/container/images': ['host'],
   'src/worker/drivers/container/network': ['host'],
 };

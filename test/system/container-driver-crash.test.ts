@@ -10,7 +10,7 @@ import { isAlive, killAndWait } from '../../src/shared/process/child-process.ts'
 import { newId } from '../../src/shared/ids.ts';
 import type { RunState } from '../../src/worker/drivers/container/box/record.ts';
 import { bundleFixture } from '../support/runs/bundle.ts';
-import { createWithRunner, describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
+import { createWithAgent, describeOnHost, execPaths, useBoxes } from '../support/boxes/container-boxes.ts';
 import { createDriverHarness, type DriverHarness } from '../support/boxes/driver-harness.ts';
 import { expectNoLeaks, findLeaks } from '../support/host/leaks.ts';
 import { eventually } from '../support/runs/eventually.ts';
@@ -125,7 +125,7 @@ onBothPaths('after SIGKILL of a worker that starts commands by %s', (_path, crea
     const orders = join(box.dir, 'orders.json');
     writeFileSync(
       orders,
-      JSON.stringify({ context, until, tellsStages, execs, runner: create === createWithRunner ? 'always' : 'off' }),
+      JSON.stringify({ context, until, tellsStages, execs, agent: create === createWithAgent ? 'always' : 'off' }),
     );
     const child = spawn(process.execPath, [fixture, orders], { stdio: ['ignore', 'pipe', 'inherit'] });
     const lines = createInterface(child.stdout);

@@ -74,7 +74,7 @@ const installed = (await Promise.all(runtimeNames.map(findRuntime))).filter(
 
 describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const))('on %s', (_name, runtime) => {
   const create: CreateDriver = (context) =>
-    createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => runtime });
+    createBoxDriver(context, { insecureRegistries: [], agent: 'off', runtime: async () => runtime });
 
   test('a box runs commands, a new driver takes it over, and a stop kills everything in it', async () => {
     const box = await boxes.started({ spec: { env: { A: '1' } } }, create);
@@ -107,7 +107,7 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
   test('a started box runs a command at once, even with a slow runtime', async () => {
     const path = slowStarter(runtime);
     const box = await boxes.started({}, (context) =>
-      createBoxDriver(context, { insecureRegistries: [], runner: 'off', runtime: async () => ({ ...runtime, path }) }),
+      createBoxDriver(context, { insecureRegistries: [], agent: 'off', runtime: async () => ({ ...runtime, path }) }),
     );
     expect((await box.run(['cat', '/proc/1/cmdline'])).stdout).toMatch(/^\/dev\/\.boxrun\//);
   });

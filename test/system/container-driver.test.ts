@@ -18,7 +18,7 @@ const allBoxes = useBoxes();
 const onBothPaths = describeOnHost.each(execPaths);
 
 /**
- * Lists the processes in a box, except its init, the runner, zombies (in brackets) and the `ps` of this function.
+ * Lists the processes in a box, except its init, the agent, zombies (in brackets) and the `ps` of this function.
  */
 async function commandsIn(box: DriverHarness): Promise<string[]> {
   const { stdout } = await box.run(['ps', '-o', 'args']);
@@ -26,7 +26,7 @@ async function commandsIn(box: DriverHarness): Promise<string[]> {
     .trim()
     .split('\n')
     .slice(1)
-    .filter((line) => !line.startsWith('ps ') && !/\/\.boxrun\/(init|runner)|^\[/.test(line));
+    .filter((line) => !line.startsWith('ps ') && !/\/\.boxrun\/(init|agent)|^\[/.test(line));
 }
 
 /** Finds everything that is left of a stopped box, except its files. */
@@ -344,7 +344,7 @@ onBothPaths('the kill of a command started by %s', (_path, create) => {
   test('prevents a command that has not begun', async () => {
     const box = await boxes.started();
     const cgroups = createBoxCgroups(cgroupOf(box.context.instanceId, box.boxId));
-    await box.run(['true']); // Makes sure that the runner is there, so that the next command does not wait for it.
+    await box.run(['true']); // Makes sure that the agent is there, so that the next command does not wait for it.
     let neverBegan = 0;
     for (let round = 0; round < 10; round += 1) {
       const execId = newId('exec');

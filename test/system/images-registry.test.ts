@@ -59,7 +59,7 @@ describeWithRegistry('an image from a registry', () => {
       Cmd: ['x'],
     });
     const create = (context: Parameters<typeof createContainerDriver>[0]) =>
-      createContainerDriver(context, { insecureRegistries: [registry.host], runner: 'off' });
+      createContainerDriver(context, { insecureRegistries: [registry.host], agent: 'off' });
     const box = await boxes.started({ image: reference, spec: { workdir: '/', env: { FROM_BOX: '1' } } }, create);
     const { stdout } = await box.run([
       'sh',

@@ -87,7 +87,7 @@ export const faultPoints = {
   'worker.reattach.strays-killed': 'those commands are dead; the supervisor has no answer',
   'worker.exec.queued': 'the row of a command is on its way to the writer; nothing is started',
   'worker.exec.spawned': "the OCI runtime's client is started; nothing of the command is known",
-  'worker.exec.ordered': 'the runner in the box has the order to start a command; nothing of the command is known',
+  'worker.exec.ordered': 'the agent in the box has the order to start a command; nothing of the command is known',
   'worker.exec.started': 'the command runs; its output is not read',
   'worker.output.read': 'output is read and numbered; it is not sent',
   'worker.output.sending': 'a commit request is made; it is not sent',

@@ -1,6 +1,6 @@
 // A budget of restarts in a sliding window of time. When it is used up, the owner must give up instead of restarting a
 // process that fails again and again. The keeper uses it for its children, the supervisor for the workers of a box, and
-// the container driver for the runner.
+// the container driver for the agent.
 import { limits } from '../limits.ts';
 
 export interface RestartWindow {

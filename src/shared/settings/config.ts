@@ -14,10 +14,10 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 export type DriverName = 'boxlite' | 'container';
 
 /**
- * When the container driver starts commands through the runner in the box. auto: after a box has had some commands;
+ * When the container driver starts commands by the agent in the box. auto: after a box has had some commands;
  * off: never; always: from the first command on.
  */
-export type RunnerMode = 'auto' | 'off' | 'always';
+export type AgentMode = 'auto' | 'off' | 'always';
 
 export type LogFormat = 'json' | 'pretty';
 
@@ -58,7 +58,7 @@ export interface Config {
   readonly sseHeartbeatMs: number;
   /** The directory for runtime files of the BoxLite engine. Null: the engine's own default. */
   readonly boxliteRuntimeDir: string | null;
-  readonly runner: RunnerMode;
+  readonly agent: AgentMode;
 }
 
 /** The values of flags. For an undefined one, the environment counts. */
@@ -124,7 +124,7 @@ export function loadConfig(flags: ConfigFlags = {}, environment: Environment = p
     ),
     sseHeartbeatMs: sseHeartbeat(env),
     boxliteRuntimeDir: env['BOXLITE_RUNTIME_DIR'] ?? null,
-    runner: runnerMode(env['BOXRUN_RUNNER'] ?? 'auto'),
+    agent: agentMode(env['BOXRUN_AGENT'] ?? env['BOXRUN_RUNNER'] ?? 'auto'),
   };
 }
 
@@ -304,9 +304,9 @@ function driverName(value: string): DriverName {
   throw new BoxRunError('VALIDATION_ERROR', `there is no driver '${value}'`, { hint: 'use boxlite or container' });
 }
 
-function runnerMode(value: string): RunnerMode {
+function agentMode(value: string): AgentMode {
   if (value === 'auto' || value === 'off' || value === 'always') return value;
-  throw new BoxRunError('VALIDATION_ERROR', `BOXRUN_RUNNER is '${value}'`, { hint: 'use auto, off or always' });
+  throw new BoxRunError('VALIDATION_ERROR', `BOXRUN_AGENT is '${value}'`, { hint: 'use auto, off or always' });
 }
 
 function exitChoice(value: string): 'detach' | 'stop' {

@@ -115,6 +115,7 @@ export async function createHeldBox(deps: HeldBoxDeps, assignment: Assignment): 
     imagesDir: paths.imagesDir,
     volumeRoots: config.volumeRoots,
     aheadDir: deps.aheadDir,
+    generation: assignment.generation,
     instanceId: assignment.instanceId,
     log,
     onEngineExit: (reason) => heldBox?.engineExited(reason),

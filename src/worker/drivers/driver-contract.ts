@@ -37,6 +37,8 @@ export interface DriverContext {
   readonly volumeRoots: readonly string[];
   /** The directory that `prepareAhead` of this driver has filled in this process. Absent if it was not called. */
   readonly aheadDir?: string;
+  /** The generation of the worker's lease. What outlives a worker obeys the worker with the highest one. */
+  readonly generation: number;
   /** The identity of this database. It is the mark on everything that outlives a process: only its owner removes it. */
   readonly instanceId: string;
   readonly log: Logger;

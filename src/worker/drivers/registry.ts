@@ -12,7 +12,7 @@ export async function createDriver(name: DriverName, config: Config, context: Dr
   const { insecureRegistries } = config;
   if (name === 'container') {
     const { createContainerDriver } = await import('./container/container-driver.ts');
-    return createContainerDriver(context, { insecureRegistries, runner: config.runner });
+    return createContainerDriver(context, { insecureRegistries, agent: config.agent });
   }
   const { createBoxliteDriver } = await import('./boxlite/boxlite-driver.ts');
   return createBoxliteDriver(context, { insecureRegistries, runtimeDir: config.boxliteRuntimeDir });

@@ -19,14 +19,14 @@ export const describeOnHost = host.ok ? describe : describe.skip;
 
 /** Creates a driver that starts each command with the OCI runtime. */
 export const createContainer: CreateDriver = (context) =>
-  createContainerDriver(context, { insecureRegistries: [], runner: 'off' });
-/** Creates a driver that starts every command with the runner in the box. */
-export const createWithRunner: CreateDriver = (context) =>
-  createContainerDriver(context, { insecureRegistries: [], runner: 'always' });
+  createContainerDriver(context, { insecureRegistries: [], agent: 'off' });
+/** Creates a driver that starts every command with the agent in the box. */
+export const createWithAgent: CreateDriver = (context) =>
+  createContainerDriver(context, { insecureRegistries: [], agent: 'always' });
 /** The two ways to start a command. A test of both runs once for each. */
 export const execPaths = [
   ['the OCI runtime', createContainer],
-  ['the runner', createWithRunner],
+  ['the agent', createWithAgent],
 ] as const;
 
 export interface BoxFactory {

@@ -95,6 +95,7 @@ export function bindDriver(
   });
   const context: DriverContext = {
     ...place,
+    generation: 1,
     volumeRoots: [],
     log: pino({ level: 'silent' }),
     onEngineExit: (reason) => {

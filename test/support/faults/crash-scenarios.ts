@@ -103,13 +103,13 @@ const exec: Scenario = {
   },
 };
 
-/** The box has already had commands, so its runner starts the next one. */
+/** The box has already had commands, so its agent starts the next one. */
 const execByRunner: Scenario = {
   ...exec,
   prepare: (arena) =>
-    eventually('the subject has a runner', async () => {
+    eventually('the subject has an agent', async () => {
       const { stdout } = await collectPatiently(arena.client, await arena.client.startExec('subject', { cmd: ['ps'] }));
-      return stdout.includes('/runner serve');
+      return stdout.includes('/agent serve');
     }),
 };
 

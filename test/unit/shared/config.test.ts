@@ -23,7 +23,7 @@ describe('settings', () => {
       logFormat: 'json',
       insecureRegistries: [],
       boxliteRuntimeDir: null,
-      runner: 'auto',
+      agent: 'auto',
     });
     expect(config.maxCpu).toBeGreaterThan(0);
     expect(config.maxMemoryMb).toBeGreaterThan(0);
@@ -71,7 +71,7 @@ describe('settings', () => {
       reconcileEveryMs: 6,
       silenceMs: 7000,
       boxliteRuntimeDir: '/r',
-      runner: 'off',
+      agent: 'off',
       sseHeartbeatMs: 50,
     });
   });

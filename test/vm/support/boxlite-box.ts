@@ -106,6 +106,7 @@ export function makeBox(
       homeDir,
       imagesDir: join(dir, 'images'),
       volumeRoots: [],
+      generation: 1,
       instanceId: 'inst_test',
       log,
       onEngineExit: (reason) => void exits.push(reason),

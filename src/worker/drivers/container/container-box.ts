@@ -10,7 +10,7 @@ import { toolsInBox } from './paths.ts';
 
 /**
  * The time of /bin/true in the worker when the OCI runtime starts it: 9.9 + 2.5 ms (docs/performance.md). hold.ts takes
- * it as its first estimate. With the runner, commands are shorter, and the estimate soon follows.
+ * it as its first estimate. With the agent, commands are shorter, and the estimate soon follows.
  */
 const shortExecMs = 12;
 

@@ -1,6 +1,6 @@
 // Entry of the container driver. A box is a container of an OCI runtime from the distribution, for hosts whose KVM
 // cannot start a micro-VM. The worker loads this file only when this driver is configured.
-import type { RunnerMode } from '../../../shared/settings/config.ts';
+import type { AgentMode } from '../../../shared/settings/config.ts';
 import type { Driver, DriverContext } from '../driver-contract.ts';
 import { makeFifosAhead } from './host/ahead.ts';
 import { createBoxDriver } from './container-box.ts';
@@ -13,7 +13,7 @@ export { probeContainerHost, type ContainerHostReport } from './host/host-probe.
 interface ContainerDriverOptions {
   /** Registries that the driver reaches over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
-  readonly runner: RunnerMode;
+  readonly agent: AgentMode;
 }
 
 /** Makes a driver for one box. The first start on a host tries the OCI runtimes, and later starts use the result. */

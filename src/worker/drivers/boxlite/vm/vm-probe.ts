@@ -71,6 +71,7 @@ async function tryBox(imagesDir: string, options: BoxliteOptions): Promise<void>
       },
       homeDir: join(imagesDir, `${homePrefix}${process.pid}`),
       imagesDir,
+      generation: 1,
       instanceId: 'probe',
       log: createLogger('probe', { logLevel: 'error', logFormat: 'json' }),
       volumeRoots: [],

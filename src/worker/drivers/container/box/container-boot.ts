@@ -128,7 +128,7 @@ const noOwnIds = 'no ids of its own for the box';
 function ownIdsOf({ spec, tools, onSharedIds }: BootOptions): { program: string; block: number } | null {
   const block = spec.idBlock ?? null;
   if (block === null) return null;
-  if (tools.runner !== null) return { program: tools.runner, block };
+  if (tools.hostProgram !== null) return { program: tools.hostProgram, block };
   onSharedIds('the program that makes ranges of ids was not built');
   return null;
 }

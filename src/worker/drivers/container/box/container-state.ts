@@ -4,7 +4,7 @@
 import { rm } from 'node:fs/promises';
 import type { Ulimit } from '../../../../shared/api.ts';
 import type { ProcessIdentity } from '../../../../shared/process/child-process.ts';
-import type { RunnerMode } from '../../../../shared/settings/config.ts';
+import type { AgentMode } from '../../../../shared/settings/config.ts';
 import { sharedRange } from '../../../../shared/host/id-ranges.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
@@ -20,7 +20,7 @@ import { keepConnected } from '../network/network.ts';
 import { boxPaths, cgroupOf, type BoxPaths } from '../paths.ts';
 import { createPipePool, type PipePool } from '../exec/pipes.ts';
 import { saveJson, type RunState } from './record.ts';
-import { createRunner, type Runner } from '../runner/runner.ts';
+import { createBoxAgent, type BoxAgent } from '../agent/box-agent.ts';
 import type { OciRuntime } from '../host/runtime.ts';
 
 /** What the worker holds while the box runs. */
@@ -39,7 +39,7 @@ export interface Running {
 export interface BoxDriverOptions {
   /** Registries that the driver reaches over plain http, as host:port. */
   readonly insecureRegistries: readonly string[];
-  readonly runner: RunnerMode;
+  readonly agent: AgentMode;
   readonly runtime: () => Promise<OciRuntime>;
 }
 
@@ -64,7 +64,7 @@ export class ContainerState {
   readonly cgroups: BoxCgroups;
   readonly preparer: ImagePreparer;
   readonly chooseRuntime: () => Promise<OciRuntime>;
-  readonly #runnerMode: RunnerMode;
+  readonly #agentMode: AgentMode;
   #running: Running | null = null;
   /** True when this worker knows that no process of the box is alive on the host. */
   #isKnownStopped = false;
@@ -81,7 +81,7 @@ export class ContainerState {
       shift: sharedRange,
     });
     this.chooseRuntime = options.runtime;
-    this.#runnerMode = options.runner;
+    this.#agentMode = options.agent;
   }
 
   get isRunning(): boolean {
@@ -131,7 +131,7 @@ export class ContainerState {
         runtime: box.runtime,
         cgroups,
         pipes: box.pipes,
-        runner: this.#createRunner(box),
+        agent: this.#createAgent(box),
         init: state.init,
         log: context.log,
         lingering: new Set(),
@@ -150,7 +150,7 @@ export class ContainerState {
   }
 
   /**
-   * Closes all watches on the running box. The box itself runs on, and the runner ends after its last command.
+   * Closes all watches on the running box. The box itself runs on, and the agent ends after its last command.
    * @returns what was container, or null if the box was not running
    */
   release(): Running | null {
@@ -159,7 +159,7 @@ export class ContainerState {
     current.aliveWatch.close();
     current.stopNetworkWatch();
     current.diskRoom.close();
-    current.exec.runner.stop();
+    current.exec.agent.stop();
     this.#running = null;
     return current;
   }
@@ -182,10 +182,11 @@ export class ContainerState {
     this.#isKnownStopped = true;
   }
 
-  #createRunner({ runtime, limits: ulimits }: StartedBox): Runner {
-    return createRunner({
-      mode: this.#runnerMode,
+  #createAgent({ runtime, limits: ulimits }: StartedBox): BoxAgent {
+    return createBoxAgent({
+      mode: this.#agentMode,
       boxId: this.context.spec.boxId,
+      generation: this.context.generation,
       limits: ulimits,
       paths: this.paths,
       runtime,

@@ -148,7 +148,7 @@ export async function stopBox(container: ContainerState, graceMs: number): Promi
   }
   faultPoint('worker.stop.released');
   await stopBoxProcesses(current.state, container.cgroups, graceMs);
-  await current.exec.runner.ended();
+  await current.exec.agent.ended();
   faultPoint('worker.stop.halted');
   await container.confirmStopped();
 }

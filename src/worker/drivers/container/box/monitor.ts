@@ -13,7 +13,7 @@ import { homeMark } from '../../../../shared/host/host-marks.ts';
 import { creatorOf, rangeOf, rangeSize, sharedRange } from '../../../../shared/host/id-ranges.ts';
 import { limits } from '../../../../shared/limits.ts';
 import { stageDir, type BoxPaths } from '../paths.ts';
-import { runnerVersion } from '../runner/frames.ts';
+import { hostProgramVersion } from '../host-program/programs.ts';
 import { lastLines, needTool, toolPath, type BoxTools } from '../host/tools.ts';
 import type { OciRuntime } from '../host/runtime.ts';
 
@@ -140,7 +140,7 @@ export async function startMonitor(options: MonitorOptions, signal: AbortSignal)
 
 function rangeArgs(ownIds: MonitorOptions['ownIds']): string[] {
   if (ownIds === null) return ['', '', '', ''];
-  return [ownIds.program, String(creatorOf(ownIds.block)), String(rangeOf(ownIds.block).base), runnerVersion];
+  return [ownIds.program, String(creatorOf(ownIds.block)), String(rangeOf(ownIds.block).base), hostProgramVersion];
 }
 
 /** runc's exec enters a directory of that name on the host, too. A process with a strict umask may have made it. */

@@ -10,7 +10,7 @@ import { startExec } from './runtime-exec.ts';
 import { removeLingeringGroups } from './exec-process.ts';
 import type { ContainerState, Running } from '../box/container-state.ts';
 import { toolsInBox } from '../paths.ts';
-import { isRunnerOfThisWorker } from '../runner/runner.ts';
+import { isAgentOfThisWorker } from '../agent/box-agent.ts';
 import { resolveUser, type UserIds } from './users.ts';
 
 /** Exit code after SIGKILL. A shell also ends with it when the kernel kills the child that it waits for. */
@@ -67,13 +67,13 @@ function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecE
 }
 
 /**
- * Ids of commands that an earlier worker started. Their control groups still exist. A runner of an earlier worker has a
+ * Ids of commands that an earlier worker started. Their control groups still exist. The agent of an earlier worker has a
  * control group too, so it is among them and is killed with them.
  * @throws BOX_NOT_RUNNING
  */
 export function foundExecs(container: ContainerState): string[] {
   const { ownExecIds } = container.needRunning();
-  return container.cgroups.execIds().filter((execId) => !ownExecIds.has(execId) && !isRunnerOfThisWorker(execId));
+  return container.cgroups.execIds().filter((execId) => !ownExecIds.has(execId) && !isAgentOfThisWorker(execId));
 }
 
 /**

@@ -1,5 +1,5 @@
 // What runtime-exec.ts and runtime-terminal.ts share: the process file for the runtime, and the report by which the
-// wrapper says that the command begins. The types and the cleaning up are for commands of the runner, too. The control
+// wrapper says that the command begins. The types and the cleaning up are for commands of the agent, too. The control
 // group of a command is removed only when it is empty.
 import type { ChildProcess } from 'node:child_process';
 import { unlinkSync } from 'node:fs';
@@ -14,7 +14,7 @@ import type { BoxCgroups } from '../host/cgroups.ts';
 import type { BoxPaths } from '../paths.ts';
 import type { PipePool } from './pipes.ts';
 import { boxUmask, ociText, processLimits } from '../host/process-limits.ts';
-import type { Runner } from '../runner/runner.ts';
+import type { BoxAgent } from '../agent/box-agent.ts';
 import type { OciRuntime } from '../host/runtime.ts';
 import type { UserIds } from './users.ts';
 import { wrapCommand } from './wrapper.ts';
@@ -29,7 +29,7 @@ export interface ExecContext {
   readonly runtime: OciRuntime;
   readonly cgroups: BoxCgroups;
   readonly pipes: PipePool;
-  readonly runner: Runner;
+  readonly agent: BoxAgent;
   /** The box's first process. */
   readonly init: ProcessIdentity;
   readonly log: Logger;

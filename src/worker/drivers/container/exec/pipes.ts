@@ -1,4 +1,4 @@
-// Pipes for commands that the OCI runtime starts. runner/pipes.ts has those of the runner. Node gives a child socket
+// Pipes for commands that the OCI runtime starts. The agent makes its own pipes in the box. Node gives a child socket
 // pairs, and a program cannot open those again as /dev/stdout or /dev/stdin. So this file makes FIFOs ahead, many at a
 // time. Each is unlinked as soon as both ends are open: then no process can open it by name, and no FIFO is used twice.
 import { closeSync, constants, openSync, readdirSync, unlinkSync } from 'node:fs';

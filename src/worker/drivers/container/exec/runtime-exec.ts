@@ -20,13 +20,13 @@ import {
   type PreparedCommand,
   type StartedProcess,
 } from './exec-process.ts';
-import { startByRunner } from '../runner/exec.ts';
+import { startByAgent } from '../agent/agent-exec.ts';
 import { lastLines, toolPath } from '../host/tools.ts';
 import { spawnTerminal } from './runtime-terminal.ts';
 import { wrapperFds } from './wrapper.ts';
 
 /**
- * Starts a command, by the runner if it is ready. Resolves when the command has begun. A command that cannot be
+ * Starts a command, by the agent of the box if it is ready. Resolves when the command has begun. A command that cannot be
  * executed (exit codes 126 and 127, or a missing directory) gets an ordinary handle, too.
  * @throws RUNTIME_ERROR when the runtime itself failed, TIMEOUT
  */
@@ -35,8 +35,8 @@ export async function startExec(
   request: ExecRequest,
   command: PreparedCommand,
 ): Promise<ExecHandle> {
-  const runner = request.tty === null ? await context.runner.ready() : null;
-  const handle = runner === null ? null : await startByRunner(runner, context, request, command);
+  const agent = await context.agent.ready();
+  const handle = agent === null ? null : await startByAgent(agent, context, request, command);
   return handle ?? startByRuntime(context, request, command);
 }
 

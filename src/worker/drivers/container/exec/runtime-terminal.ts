@@ -1,5 +1,5 @@
 // Starts one command with a terminal. The OCI runtime makes the terminal inside the box and sends it to our program on
-// the host (runner/terminal.c), which copies between the terminal and two pipes. It loses and adds no byte, and a full
+// the host (host-program/terminal.c), which copies between the terminal and two pipes. It loses and adds no byte, and a full
 // pipe makes both sides wait.
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
@@ -17,12 +17,11 @@ import {
   type PreparedCommand,
   type StartedProcess,
 } from './exec-process.ts';
-import { runnerVersion } from '../runner/frames.ts';
-import { findRunnerProgram } from '../runner/program.ts';
+import { findProgram, hostProgramVersion } from '../host-program/programs.ts';
 import { toolPath } from '../host/tools.ts';
 import { wrapperFds } from './wrapper.ts';
 
-/** As in runner.h: the kinds of reports, and the word in the runtime's command line that the program replaces. */
+/** As in host-program.h: the kinds of reports, and the word in the runtime's command line that the program replaces. */
 const reportKinds = { exited: 1, failed: 2 };
 const reportBytes = 8;
 const terminalSocketWord = '@terminal-socket';
@@ -38,7 +37,7 @@ export async function spawnTerminal(
   { cols, rows }: { readonly cols: number; readonly rows: number },
 ): Promise<StartedProcess> {
   const { paths, pipes, cgroups, runtime, boxId, rootId } = context;
-  const program = await findRunnerProgram();
+  const program = await findProgram('host');
   if (program === null) {
     throw new BoxRunError('RUNTIME_ERROR', 'this build of BoxRun has no program for terminals', {
       hint: 'install gcc and libc6-dev, then build again: npm run build',
@@ -63,7 +62,7 @@ export async function spawnTerminal(
     const child = spawn(
       program,
       [
-        ...['terminal', runnerVersion, `${rows}`, `${cols}`, `${rootId + uid}`, `${rootId + gid}`],
+        ...['terminal', hostProgramVersion, `${rows}`, `${cols}`, `${rootId + uid}`, `${rootId + gid}`],
         ...[runtime.path, '--root', paths.runtimeRoot, 'exec', '--detach', '--console-socket', terminalSocketWord],
         ...['--process', processFile, '--preserve-fds', String(wrapperFds.withTerminal), boxId],
       ],

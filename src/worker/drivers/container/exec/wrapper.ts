@@ -2,7 +2,7 @@
 // busybox. They join the command's control group, report, change directory, find the program as a shell would, and
 // become it. Pure: this file only builds the argument list.
 import { toolsInBox } from '../paths.ts';
-import { logicalPath } from '../runner/frames.ts';
+import { logicalPath } from '../../../agent/frames.ts';
 
 /**
  * Descriptors that the wrapper inherits: cgroup.procs of the command's control group, the pipe for its report, and the

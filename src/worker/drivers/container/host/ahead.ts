@@ -6,7 +6,7 @@ import { mustRun } from './tools.ts';
 
 const makeTimeoutMs = 10_000;
 /**
- * Enough for the first commands of a box; then the runner takes over, or pipes.ts makes more. More would cost time,
+ * Enough for the first commands of a box; then the agent takes over, or pipes.ts makes more. More would cost time,
  * because each FIFO is a file that must be removed again.
  */
 const pipeCount = 16;

@@ -113,6 +113,7 @@ export async function tryRuntime(
         },
         homeDir: join(dir, boxId),
         imagesDir,
+        generation: 1,
         instanceId: newId('inst'),
         // The only warning that a trial writes is that of the shared ids.
         log: pino(
@@ -126,7 +127,7 @@ export async function tryRuntime(
         volumeRoots: [],
         onEngineExit: () => undefined,
       },
-      { insecureRegistries: [], runner: 'off', runtime: async () => runtime },
+      { insecureRegistries: [], agent: 'off', runtime: async () => runtime },
     );
     try {
       return await withDeadline(runOnce(driver), trialTimeoutMs, 'the trial box');

@@ -9,7 +9,7 @@ import { BoxRunError } from '../../../../shared/errors.ts';
 import { findBusybox, isStaticProgram } from '../../../../shared/images/busybox.ts';
 import { installedDirectory, moveInto, temporaryDirectory } from '../../../../shared/images/layouts.ts';
 import { toolsInBox } from '../paths.ts';
-import { findRunnerProgram } from '../runner/program.ts';
+import { findProgram } from '../host-program/programs.ts';
 
 /** The PATH of a user may lack the directories with programs for administrators. */
 export const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -100,8 +100,8 @@ async function isExecutable(path: string): Promise<boolean> {
 export interface BoxTools {
   /** Mounted read-only into every box. */
   readonly dir: string;
-  /** The runner's program, which also makes the box's range of ids. Null: this build has none. */
-  readonly runner: string | null;
+  /** The host program, which makes the box's range of ids. Null: this build has none. */
+  readonly hostProgram: string | null;
   /** Command line of the box's first process. It reaps orphaned processes of the box. */
   readonly initArgs: readonly string[];
 }
@@ -109,7 +109,7 @@ export interface BoxTools {
 const ensured = new Map<string, Promise<BoxTools>>();
 
 /**
- * Makes copies of busybox, init and the runner beside the images. An upgrade of the host may replace the files in /usr
+ * Makes copies of busybox, init and the agent beside the images. An upgrade of the host may replace the files in /usr
  * under a running box. The copies are not in /run, because that may be mounted noexec. A worker makes or finds them
  * only once, because it serves one box.
  */
@@ -126,8 +126,8 @@ async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
   const busybox = await findBusybox();
   const catatonit = await findTool('catatonit');
   const init = catatonit !== null && (await isStaticProgram(catatonit)) ? catatonit : null;
-  const runner = await findRunnerProgram();
-  const versions = await Promise.all([busybox, init, runner].filter((path) => path !== null).map(fileVersion));
+  const [agent, hostProgram] = await Promise.all([findProgram('agent'), findProgram('host')]);
+  const versions = await Promise.all([busybox, init, agent].filter((path) => path !== null).map(fileVersion));
   const dir = join(imagesDir, 'tools', createHash('sha256').update(versions.join('\n')).digest('hex').slice(0, 16));
   if (!(await installedDirectory(dir))) {
     const temporary = await temporaryDirectory(imagesDir, dir);
@@ -135,13 +135,13 @@ async function makeBoxTools(imagesDir: string): Promise<BoxTools> {
     if (init !== null) await copyProgram(init, join(temporary, 'init'));
     // If a program's file may be executed but not read, no other process of the box can look into its process, from the
     // start on.
-    if (runner !== null) await copyProgram(runner, join(temporary, 'runner'), 0o711);
+    if (agent !== null) await copyProgram(agent, join(temporary, 'agent'), 0o711);
     await chmod(temporary, 0o755);
     await moveInto(temporary, dir, false);
   }
   return {
     dir,
-    runner: runner === null ? null : join(dir, 'runner'),
+    hostProgram,
     initArgs: init === null ? fallbackInit : [`${toolsInBox}/init`, '-P'],
   };
 }

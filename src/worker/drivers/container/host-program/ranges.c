@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "runner.h"
+#include "host-program.h"
 
 // These numbers are the same on every architecture (since Linux 5.2 and 5.12). Older headers lack them.
 enum {

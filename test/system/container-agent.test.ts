@@ -1,26 +1,42 @@
-// Compares commands that the runner starts with commands that the OCI runtime starts, in real boxes: results,
-// privileges and limits are the same. Also tests what a hostile root in the box can do to the runner, and what happens
-// when the runner is killed.
+// Compares commands that the agent starts with commands that the OCI runtime starts, in real boxes: results,
+// privileges and limits are the same. Also tests what a hostile root in the box can do to the agent, and what happens
+// when the agent is killed.
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createContainerDriver } from '../../src/worker/drivers/container/container-driver.ts';
 import type { ExecRequest } from '../../src/worker/drivers/driver-contract.ts';
-import { createContainer, createWithRunner, describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
+import { createContainer, createWithAgent, describeOnHost, useBoxes } from '../support/boxes/container-boxes.ts';
 import { collect, type DriverHarness } from '../support/boxes/driver-harness.ts';
 import { findLeaks } from '../support/host/leaks.ts';
 
 const shared = useBoxes('file');
 const boxes = useBoxes();
 
-const isRunner = /^\s*(\d+) .*\/\.boxrun\/runner serve/m;
+const isAgent = /^\s*(\d+) .*\/\.boxrun\/agent serve/m;
 
-/** Returns the pid of the runner in the box, or null if it does not run. */
-async function runnerIn(box: DriverHarness): Promise<number | null> {
-  const found = isRunner.exec((await box.run(['ps', '-o', 'pid,args'])).stdout);
+/** Returns the pid of the agent in the box, or null if it does not run. */
+async function agentIn(box: DriverHarness): Promise<number | null> {
+  const found = isAgent.exec((await box.run(['ps', '-o', 'pid,args'])).stdout);
   return found === null ? null : Number(found[1]);
 }
 
-describeOnHost('a command started by the runner', () => {
+/** The state of the agent's process, such as `S`, as the host sees it. The agent may not be able to say it. */
+function agentStateOnHost(box: DriverHarness): string | undefined {
+  const isAgentOfBox = (pid: string) =>
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('/dev/.boxrun/agent\0serve') &&
+    readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(box.boxId);
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (isAgentOfBox(pid)) return /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    } catch {
+      // The process has ended meanwhile.
+    }
+  }
+  return undefined;
+}
+
+describeOnHost('a command started by the agent', () => {
   const sh = (script: string): readonly string[] => ['sh', '-c', script];
   const setUp = [
     'cp /bin/busybox /dev/shm/ls',
@@ -97,11 +113,11 @@ describeOnHost('a command started by the runner', () => {
   test('has the same output and exit code as with the OCI runtime', async () => {
     const [ordinary, quick] = await Promise.all([
       shared.started({}, createContainer),
-      shared.started({}, createWithRunner),
+      shared.started({}, createWithAgent),
     ]);
     for (const box of [ordinary, quick]) await box.run(sh(setUp));
-    expect(await runnerIn(ordinary)).toBeNull();
-    expect(await runnerIn(quick)).not.toBeNull();
+    expect(await agentIn(ordinary)).toBeNull();
+    expect(await agentIn(quick)).not.toBeNull();
     for (const [cmd, request] of cases) {
       const [one, other] = [await ordinary.run(cmd, request), await quick.run(cmd, request)];
       // With the OCI runtime a shell starts the command, and its message of a failure also has a line number.
@@ -126,7 +142,7 @@ describeOnHost('a command started by the runner', () => {
   ])('has the same privileges, limits, groups and descriptors as with the OCI runtime, as %s', async (_name, user) => {
     const [ordinary, quick] = await Promise.all([
       shared.started({}, createContainer),
-      shared.started({}, createWithRunner),
+      shared.started({}, createWithAgent),
     ]);
     const ask = async (box: DriverHarness) =>
       (await box.run(['sh', '-c', probe, 'sh', '1'], { user, workdir: '/' })).stdout.split('\n');
@@ -138,7 +154,7 @@ describeOnHost('a command started by the runner', () => {
   });
 
   test('reads an input that the client closes at once, and one that stays open while it runs', async () => {
-    const quick = await shared.started({}, createWithRunner);
+    const quick = await shared.started({}, createWithAgent);
     const closed = await quick.exec(['sh', '-c', 'cat; echo end'], { stdin: true });
     closed.stdin?.end();
     expect((await collect(closed)).stdout).toBe('end\n');
@@ -149,7 +165,7 @@ describeOnHost('a command started by the runner', () => {
   });
 
   test('has only its own output when 60 commands run at once', async () => {
-    const quick = await shared.started({}, createWithRunner);
+    const quick = await shared.started({}, createWithAgent);
     const all = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
         quick.run(['sh', '-c', `echo out ${index}; echo err ${index} >&2; exit ${index}`]),
@@ -161,7 +177,7 @@ describeOnHost('a command started by the runner', () => {
   });
 
   test('fails with the same message as with the OCI runtime when an argument is too long', async () => {
-    const both = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithRunner)]);
+    const both = await Promise.all([shared.started({}, createContainer), shared.started({}, createWithAgent)]);
     const long = `: ${'x'.repeat(140_000)}`;
     const tooLong = { stdout: '', stderr: 'sh: sh: Argument list too long\n', exit: { exitCode: 126 } };
     for (const box of both) expect(await box.run(['sh', '-c', long])).toEqual(tooLong);
@@ -174,26 +190,26 @@ describeOnHost('a command started by the runner', () => {
 });
 
 describeOnHost('a hostile root in a box', () => {
-  test('cannot read or change the runner, or reach the host through its descriptors', async () => {
-    const box = await boxes.started({}, createWithRunner);
-    const runner = await runnerIn(box);
+  test('cannot read or change the agent, or reach the host through its descriptors', async () => {
+    const box = await boxes.started({}, createWithAgent);
+    const agent = await agentIn(box);
     const attempts = [
-      `ls /proc/${runner}/fd`,
-      `ls /proc/${runner}/fd/`,
-      `cat /proc/${runner}/environ`,
-      `cat /proc/${runner}/maps`,
-      `head -c1 /proc/${runner}/mem`,
-      `cat /proc/${runner}/fd/4`,
-      `ls /proc/${runner}/fd/5/..`,
-      `ls /proc/${runner}/fd/6/..`,
-      `ls /proc/${runner}/root/`,
-      `ls /proc/${runner}/cwd/`,
-      `cat /proc/${runner}/exe`,
-      `cat /proc/${runner}/stack`,
-      'cat /dev/.boxrun/runner',
-      'cp /dev/.boxrun/runner /tmp/x',
-      'chmod 755 /dev/.boxrun/runner',
-      'mv /dev/.boxrun/runner /dev/.boxrun/r',
+      `ls /proc/${agent}/fd`,
+      `ls /proc/${agent}/fd/`,
+      `cat /proc/${agent}/environ`,
+      `cat /proc/${agent}/maps`,
+      `head -c1 /proc/${agent}/mem`,
+      `cat /proc/${agent}/fd/4`,
+      `ls /proc/${agent}/fd/5/..`,
+      `ls /proc/${agent}/fd/6/..`,
+      `ls /proc/${agent}/root/`,
+      `ls /proc/${agent}/cwd/`,
+      `cat /proc/${agent}/exe`,
+      `cat /proc/${agent}/stack`,
+      'cat /dev/.boxrun/agent',
+      'cp /dev/.boxrun/agent /tmp/x',
+      'chmod 755 /dev/.boxrun/agent',
+      'mv /dev/.boxrun/agent /dev/.boxrun/r',
     ];
     for (const attempt of attempts) {
       const { exit, stdout } = await box.run(['sh', '-c', attempt]);
@@ -202,10 +218,10 @@ describeOnHost('a hostile root in a box', () => {
     }
   });
 
-  test('never finds a descriptor of the runner in a command that starts', async () => {
-    const box = await boxes.started({}, createWithRunner);
+  test('never finds a descriptor of the agent in a command that starts', async () => {
+    const box = await boxes.started({}, createWithAgent);
     const spy =
-      'for i in $(seq 3000); do for p in /proc/[0-9]*; do case "$(readlink $p/exe 2>/dev/null)" in *runner*) echo "$p"; ls -l $p/fd;; esac; done; done 2>/dev/null';
+      'for i in $(seq 3000); do for p in /proc/[0-9]*; do case "$(readlink $p/exe 2>/dev/null)" in *agent*) echo "$p"; ls -l $p/fd;; esac; done; done 2>/dev/null';
     const watching = await box.exec(['sh', '-c', spy]);
     watching.stderr.resume();
     const seen = collect(watching);
@@ -216,49 +232,51 @@ describeOnHost('a hostile root in a box', () => {
   });
 
   test('cannot write to the control groups that it sees', async () => {
-    const box = await boxes.started({}, createWithRunner);
+    const box = await boxes.started({}, createWithAgent);
     const script =
       'for f in $(find /sys/fs/cgroup -name cgroup.procs); do (echo $$ > $f) 2>/dev/null && echo "$f"; chmod 666 $f 2>/dev/null && echo "$f"; done; mkdir /sys/fs/cgroup/freezer/x 2>&1 | head -1 >&2';
     expect((await box.run(['sh', '-c', script])).stdout).toBe('');
   });
 
-  test('loses its running commands, with a reason, when it kills the runner, and the next command works', async () => {
-    const box = await boxes.started({}, createWithRunner);
+  test('loses its running commands, with a reason, when it kills the agent, and the next command works', async () => {
+    const box = await boxes.started({}, createWithAgent);
     await box.run(['true']);
     const victim = await box.exec(['sh', '-c', 'echo up; setsid sleep 1000 & sleep 1001']);
     await once(victim.stdout, 'data');
     victim.stdout.resume();
-    const first = await runnerIn(box);
-    const killer = await box.exec(['sh', '-c', `kill -9 ${first}; sleep 1002`]);
-    expect(await victim.exit).toEqual({ lost: 'the runner in the box ended' });
-    expect(await killer.exit).toEqual({ lost: 'the runner in the box ended' });
+    const first = await agentIn(box);
+    const killer = await box.exec(['sh', '-c', `read line; kill -9 ${first}; sleep 1002`], { stdin: true });
+    killer.stdin?.on('error', () => undefined);
+    killer.stdin?.write('now\n');
+    expect(await victim.exit).toEqual({ lost: 'the agent in the box ended' });
+    expect(await killer.exit).toEqual({ lost: 'the agent in the box ended' });
     const { stdout } = await box.run(['ps', '-o', 'pid,args']);
     expect(stdout).not.toContain('sleep');
-    const second = await runnerIn(box);
+    const second = await agentIn(box);
     expect(second).not.toBeNull();
     expect(second).not.toBe(first);
     await box.driver.stop(0);
     expect(findLeaks({ boxId: box.boxId }).filter((line) => !line.startsWith('directory'))).toEqual([]);
   });
 
-  test('gets commands started by the OCI runtime after it has killed the runner several times', async () => {
-    const box = await boxes.started({}, createWithRunner);
+  test('gets commands started by the OCI runtime after it has killed the agent several times', async () => {
+    const box = await boxes.started({}, createWithAgent);
     for (let round = 0; round < 5; round += 1)
-      await box.run(['sh', '-c', 'kill -9 $(pidof runner) 2>/dev/null; sleep 0.01; exit 0']);
+      await box.run(['sh', '-c', 'kill -9 $(pidof agent) 2>/dev/null; sleep 0.01; exit 0']);
     expect((await box.run(['echo', 'still'])).stdout).toBe('still\n');
-    expect(await runnerIn(box)).toBeNull();
+    expect(await agentIn(box)).toBeNull();
   });
 
-  test('cannot prevent the kill of a command by stopping the runner', async () => {
-    const box = await boxes.started({}, createWithRunner);
-    const victim = await box.exec(['sh', '-c', 'kill -STOP $(pidof runner); echo stopped; sleep 1000']);
-    await once(victim.stdout, 'data');
+  test('cannot prevent the kill of a command by stopping the agent', async () => {
+    const box = await boxes.started({}, createWithAgent);
+    const victim = await box.exec(['sh', '-c', 'kill -STOP $(pidof agent); sleep 1000']);
+    await expect.poll(() => agentStateOnHost(box)).toBe('T');
     await victim.killTree();
     expect(await victim.exit).toEqual({ exitCode: 137 });
   });
 
   test('cannot escape the kill of a command with a fork bomb, and the box works afterwards', async () => {
-    const box = await boxes.started({}, createWithRunner);
+    const box = await boxes.started({}, createWithAgent);
     const bomb = await box.exec(['sh', '-c', 'f() { f | f & }; echo up; f; sleep 1000']);
     await once(bomb.stdout, 'data');
     bomb.stdout.resume();
@@ -269,30 +287,30 @@ describeOnHost('a hostile root in a box', () => {
   });
 });
 
-describeOnHost('the runner', () => {
+describeOnHost('the agent', () => {
   test('starts after the first command of a box, and not before', async () => {
     const box = await boxes.started({}, (context) =>
-      createContainerDriver(context, { insecureRegistries: [], runner: 'auto' }),
+      createContainerDriver(context, { insecureRegistries: [], agent: 'auto' }),
     );
-    expect(await runnerIn(box)).toBeNull();
-    await expect.poll(() => runnerIn(box)).not.toBeNull();
+    expect(await agentIn(box)).toBeNull();
+    await expect.poll(() => agentIn(box)).not.toBeNull();
     expect((await box.run(['sh', '-c', 'exit 4'])).exit).toEqual({ exitCode: 4 });
   });
 
   test('ends after its last command when the driver that started it is closed', async () => {
-    const box = await boxes.started({}, createWithRunner);
+    const box = await boxes.started({}, createWithAgent);
     const last = await box.exec(['sh', '-c', 'read line; exit 6'], { stdin: true });
     await box.driver.close();
     const next = box.successor(createContainer);
     expect(await next.driver.reattach()).toBe('running');
-    expect(await runnerIn(next)).not.toBeNull();
+    expect(await agentIn(next)).not.toBeNull();
     last.stdin?.end('\n');
     expect(await last.exit).toEqual({ exitCode: 6 });
-    await expect.poll(() => runnerIn(next)).toBeNull();
+    await expect.poll(() => agentIn(next)).toBeNull();
   });
 
   test('delays neither a stop nor a removal of the box, idle or busy', async () => {
-    const box = await boxes.started({}, createWithRunner);
+    const box = await boxes.started({}, createWithAgent);
     await box.run(['true']);
     await box.driver.stop(0);
     await box.start();
@@ -302,8 +320,8 @@ describeOnHost('the runner', () => {
   });
 
   test('uses less than 1,000 kB of the memory of the box', async () => {
-    const box = await boxes.started({}, createWithRunner);
-    const status = (await box.run(['cat', `/proc/${await runnerIn(box)}/status`])).stdout;
+    const box = await boxes.started({}, createWithAgent);
+    const status = (await box.run(['cat', `/proc/${await agentIn(box)}/status`])).stdout;
     expect(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1])).toBeLessThan(1_000);
   });
 });

@@ -1,6 +1,5 @@
-// Starts one command by the box's runner: its pipes, its control group, its end. If the result is null, nothing of the
-// command has run, and the ordinary path may start it.
-import type { Socket } from 'node:net';
+// Starts one command by the agent of the box: its control group, its handle, its end. If the result is null, nothing of
+// the command has run, and the ordinary path may start it.
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive } from '../../../../shared/process/child-process.ts';
@@ -11,63 +10,52 @@ import { limits } from '../../../../shared/limits.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { removeEndedExec, type ExecContext, type PreparedCommand } from '../exec/exec-process.ts';
 import { environmentOf } from '../exec/wrapper.ts';
-import { RunnerGone, StartRefused, type RunnerCommand } from './channel.ts';
-import type { InputPipe, OutputPipe } from './pipes.ts';
-import type { ReadyRunner } from './runner.ts';
+import { AgentGone, StartRefused, type AgentCommand } from '../../../agent/agent-command.ts';
+import type { AgentLine } from '../../../agent/agent-line.ts';
+import type { AgentOrder } from '../../../agent/frames.ts';
 
 const initPollMs = 5;
 
-interface Streams {
-  readonly output: OutputPipe;
-  readonly errors: OutputPipe;
-  readonly input: InputPipe | null;
-}
-
 /**
- * Starts the command, or returns null if the runner cannot start it.
+ * Starts the command, or returns null if the agent cannot start it.
  * @throws RUNTIME_ERROR when the command was killed before it began, TIMEOUT
  */
-export async function startByRunner(
-  { channel, pipes }: ReadyRunner,
+export async function startByAgent(
+  agent: AgentLine,
   context: ExecContext,
   request: ExecRequest,
   command: PreparedCommand,
 ): Promise<ExecHandle | null> {
   const { cgroups } = context;
   const { execId } = request;
-  const opened: Array<OutputPipe | InputPipe> = [];
-  const track = <Pipe extends OutputPipe | InputPipe>(pipe: Pipe): Pipe => {
-    opened.push(pipe);
-    return pipe;
-  };
-  let started: RunnerCommand | null = null;
-  try {
-    const streams = {
-      output: track(await pipes.output()),
-      errors: track(await pipes.output()),
-      input: request.stdin ? track(await pipes.input()) : null,
-    };
-    cgroups.addExec(execId, context.rootId);
-    started = channel.run(orderOf(request, command, streams));
-    if (started !== null) {
-      faultPoint('worker.exec.ordered');
-      await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${execId}`);
-      return handleOf(context, execId, started, streams);
-    }
-  } catch (error) {
-    for (const pipe of opened) pipe.remove();
-    await cgroups.killExec(execId, limits.killTimeoutMs);
-    if (!(error instanceof RunnerGone) && !canTakeOrdinaryPath(error)) throw error;
-    context.log.warn({ err: error, execId }, 'the runner did not start a command; the ordinary path will');
+  cgroups.addExec(execId, context.rootId);
+  const started = agent.run(orderOf(request, command));
+  if (started === null) {
+    cgroups.tryRemoveExec(execId);
     return null;
   }
-  for (const pipe of opened) pipe.remove();
-  cgroups.tryRemoveExec(execId);
-  return null;
+  faultPoint('worker.exec.ordered');
+  try {
+    await withDeadline(started.begun, limits.execStartTimeoutMs, `starting ${execId}`);
+    return handleOf(context, execId, started);
+  } catch (error) {
+    await cgroups.killExec(execId, limits.killTimeoutMs);
+    for (const output of [started.stdout, started.stderr]) output.destroy();
+    if (error instanceof AgentGone) {
+      // The command may have begun: the agent tells it only afterwards. So nothing may start it a second time.
+      throw new BoxRunError('RUNTIME_ERROR', `${error.message} while it was starting the command, which may have run`, {
+        hint: 'start the command again if it may run twice',
+        cause: error,
+      });
+    }
+    if (!canTakeOrdinaryPath(error)) throw error;
+    context.log.warn({ err: error, execId }, 'the agent did not start a command; the ordinary path will');
+    return null;
+  }
 }
 
 /**
- * True when the ordinary path may succeed although the runner failed.
+ * True when the ordinary path may succeed although the agent failed.
  * @throws RUNTIME_ERROR when the command was killed before it began
  */
 function canTakeOrdinaryPath(error: unknown): boolean {
@@ -80,21 +68,21 @@ function canTakeOrdinaryPath(error: unknown): boolean {
   });
 }
 
-function orderOf(request: ExecRequest, { workdir, env, user }: PreparedCommand, { output, errors, input }: Streams) {
+function orderOf(request: ExecRequest, { workdir, env, user }: PreparedCommand): AgentOrder {
   return {
+    name: request.execId,
     group: request.execId,
-    input: input?.name ?? null,
-    output: output.name,
-    errors: errors.name,
     cmd: request.cmd,
     env: environmentOf(env, workdir),
     workdir,
     isOwnDirectory: request.workdir === null,
     user,
+    tty: request.tty,
+    stdin: request.stdin,
   };
 }
 
-function handleOf(context: ExecContext, execId: string, started: RunnerCommand, streams: Streams): ExecHandle {
+function handleOf(context: ExecContext, execId: string, started: AgentCommand): ExecHandle {
   const { cgroups } = context;
   let reportKilled: (exit: ExecExit) => void = () => undefined;
   const unreportedKill = new Promise<ExecExit>((resolve) => {
@@ -107,14 +95,15 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
     removeEndedExec(context, execId, null);
     return how;
   });
-  const firstLook = settledWithin(exit, limits.outputFirstLookMs);
-  const stdin: Socket | null = streams.input?.take() ?? null;
   return {
-    stdout: streams.output.take(firstLook),
-    stderr: streams.errors.take(firstLook),
-    stdin,
+    stdout: started.stdout,
+    stderr: started.stderr,
+    stdin: started.stdin,
     exit,
-    resize: () => Promise.reject(new BoxRunError('RUNTIME_ERROR', 'this command has no terminal')),
+    resize: (cols, rows) => {
+      started.resize(cols, rows);
+      return Promise.resolve();
+    },
     signal: (signal) => {
       started.signal(signal);
       return Promise.resolve();
@@ -122,7 +111,7 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
     hasChildren: () => Promise.resolve(cgroups.pids(execId).length > 0),
     async killTree() {
       await cgroups.killExec(execId, limits.killTimeoutMs);
-      // The group has been removed, so no process of the command is alive, even if the runner cannot report it.
+      // The group has been removed, so no process of the command is alive, even if the agent cannot report it.
       if (!(await settledWithin(exit, limits.commandEndReportMs))) reportKilled(killed);
     },
   };
@@ -131,12 +120,12 @@ function handleOf(context: ExecContext, execId: string, started: RunnerCommand, 
 const killed: ExecExit = { exitCode: 128 + constants.signals.SIGKILL };
 
 /**
- * Kills a command whose runner has ended, because its exit code can no longer be known. If the first process of the box
+ * Kills a command whose agent has ended, because its exit code can no longer be known. If the first process of the box
  * ends within limits.commandEndReportMs, the box has ended: the result is then exit code 137, otherwise `lost`.
  */
 async function killLost({ cgroups, init, log }: ExecContext, execId: string, lost: ExecExit): Promise<ExecExit> {
   await cgroups.killExec(execId, limits.killTimeoutMs).catch((error: unknown) => {
-    log.error({ error: errorText(error), execId }, 'a command whose runner has ended could not be killed');
+    log.error({ error: errorText(error), execId }, 'a command whose agent has ended could not be killed');
   });
   const deadline = performance.now() + limits.commandEndReportMs;
   while (performance.now() < deadline) {

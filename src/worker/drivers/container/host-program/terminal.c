@@ -16,7 +16,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "runner.h"
+#include "host-program.h"
 
 // From the worker: 0 and 1 are its pipes, 2 takes messages, 3 is joinFd (runner.h), then reportFd, lineFd and runDirFd.
 // The runtime passes 3, 4 and 5 on to the wrapper. For the wrapper, 5 is goFd.

@@ -1,0 +1,263 @@
+// One command that the agent of the box has started: its streams, its begin and its end. The agent keeps output until
+// the worker has acknowledged it. This file acknowledges output when its reader takes it, so a slow reader slows down
+// only the program that writes.
+import { Readable, Writable } from 'node:stream';
+import type { ExecExit } from '../drivers/driver-contract.ts';
+import { inputBytesMax, type News, type OutputNumber, type StartStage } from './frames.ts';
+
+/** The agent reports that the command has not begun. `stage` and `errno` say why. */
+export class StartRefused extends Error {
+  readonly stage: StartStage;
+  readonly errno: number;
+
+  constructor(stage: StartStage, errno: number) {
+    super(`the agent could not start it (${stage}, errno ${errno})`);
+    this.stage = stage;
+    this.errno = errno;
+  }
+}
+
+/** The connection ended before the agent reported the begin of the command, so no one knows whether it begins. */
+export class AgentGone extends Error {}
+
+export interface AgentCommand {
+  /** Resolves when the program runs. Rejects with StartRefused or AgentGone. */
+  readonly begun: Promise<void>;
+  /** Resolves with the end of the leader. Never rejects. */
+  readonly exit: Promise<ExecExit>;
+  readonly stdout: Readable;
+  /** A command with a terminal has no bytes here. */
+  readonly stderr: Readable;
+  readonly stdin: Writable | null;
+  /** Sends a signal to the leader, if it has not ended. */
+  signal(signal: number): void;
+  /** Changes the size of the terminal. */
+  resize(cols: number, rows: number): void;
+}
+
+/** What a command tells the agent. Nothing is sent after `forget`. */
+export interface CommandLine {
+  signal(signal: number): void;
+  resize(rows: number, cols: number): void;
+  input(bytes: Uint8Array): void;
+  endInput(): void;
+  acknowledge(output: OutputNumber, offset: number): void;
+  /** The worker has everything of the command. */
+  forget(): void;
+}
+
+export class CommandOfAgent implements AgentCommand {
+  readonly begun: Promise<void>;
+  readonly exit: Promise<ExecExit>;
+  readonly stdout: AgentOutput;
+  readonly stderr: AgentOutput;
+  readonly stdin: AgentInput | null;
+  readonly #line: CommandLine;
+  #hasBegun = false;
+  #hasExited = false;
+  #resolveBegun: () => void = () => undefined;
+  #rejectBegun: (error: Error) => void = () => undefined;
+  #resolveExit: (exit: ExecExit) => void = () => undefined;
+
+  constructor(line: CommandLine, { hasInput }: { readonly hasInput: boolean }) {
+    this.#line = line;
+    this.begun = new Promise((resolve, reject) => {
+      this.#resolveBegun = resolve;
+      this.#rejectBegun = reject;
+    });
+    this.begun.catch(() => undefined); // The caller handles the error.
+    this.exit = new Promise((resolve) => {
+      this.#resolveExit = resolve;
+    });
+    this.stdout = new AgentOutput((offset) => {
+      line.acknowledge(0, offset);
+    });
+    this.stderr = new AgentOutput((offset) => {
+      line.acknowledge(1, offset);
+    });
+    this.stdin = hasInput ? new AgentInput(line) : null;
+  }
+
+  signal(signal: number): void {
+    this.#line.signal(signal);
+  }
+
+  resize(cols: number, rows: number): void {
+    this.#line.resize(rows, cols);
+  }
+
+  /** @throws when the agent says something that cannot be true */
+  receive(news: News): void {
+    switch (news.kind) {
+      case 'started':
+        if (this.#hasBegun) throw new Error('the agent said twice that a command has begun');
+        this.#hasBegun = true;
+        this.#resolveBegun();
+        return;
+      case 'failed':
+        if (this.#hasBegun) throw new Error('the agent said that a command which had begun has not');
+        this.#rejectBegun(new StartRefused(news.stage, news.errno));
+        this.#end({ lost: 'it did not begin' });
+        this.#line.forget();
+        return;
+      case 'output':
+        this.#output(news.output).receive(news.offset, news.bytes);
+        return;
+      case 'end':
+        this.#output(news.output).finish(news.offset);
+        this.#forgetWhenComplete();
+        return;
+      case 'exited':
+        if (!this.#hasBegun || this.#hasExited) throw new Error('the agent reported an impossible end of a command');
+        this.#hasExited = true;
+        this.#resolveExit({ exitCode: news.exitCode });
+        this.#forgetWhenComplete();
+        return;
+      case 'room':
+        this.stdin?.setConsumed(news.consumed, news.isClosed);
+        return;
+      case 'hello':
+      case 'known':
+      case 'pong':
+        throw new Error(`the agent said ${news.kind} of a command`);
+    }
+  }
+
+  /** The connection to the agent has ended. */
+  lose(reason: string): void {
+    this.#rejectBegun(new AgentGone(reason));
+    this.#end({ lost: reason });
+  }
+
+  #output(output: OutputNumber): AgentOutput {
+    return output === 0 ? this.stdout : this.stderr;
+  }
+
+  #end(exit: ExecExit): void {
+    this.#resolveExit(exit);
+    this.stdout.lose();
+    this.stderr.lose();
+    this.stdin?.lose();
+  }
+
+  #forgetWhenComplete(): void {
+    if (!this.#hasExited || !this.stdout.isComplete || !this.stderr.isComplete) return;
+    this.stdin?.lose();
+    this.#line.forget();
+  }
+}
+
+/** One output of a command. If it is destroyed, further bytes are dropped, so that background children can write. */
+class AgentOutput extends Readable {
+  readonly #acknowledge: (offset: number) => void;
+  #received = 0;
+  #isHeld = false;
+  isComplete = false;
+
+  constructor(acknowledge: (offset: number) => void) {
+    super();
+    this.#acknowledge = acknowledge;
+  }
+
+  receive(offset: number, bytes: Buffer): void {
+    if (this.isComplete || offset !== this.#received) throw new Error(`the agent sent output from ${offset}`);
+    this.#received += bytes.length;
+    // The bytes are held back from the acknowledgement while the reader is slow: then the agent reads no more, either.
+    if (this.destroyed || this.push(bytes)) this.#acknowledge(this.#received);
+    else this.#isHeld = true;
+  }
+
+  finish(offset: number): void {
+    if (this.isComplete || offset !== this.#received) throw new Error(`the agent ended output at ${offset}`);
+    this.lose();
+  }
+
+  lose(): void {
+    if (this.isComplete) return;
+    this.isComplete = true;
+    if (!this.destroyed) this.push(null);
+  }
+
+  override _read(): void {
+    this.#release();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#release();
+    done(error);
+  }
+
+  #release(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    if (!this.isComplete) this.#acknowledge(this.#received);
+  }
+}
+
+/** The input of a command. It has at most `inputBytesMax` bytes under way that the command has not read. */
+class AgentInput extends Writable {
+  readonly #line: CommandLine;
+  #sent = 0;
+  #consumed = 0;
+  #isEnded = false;
+  #waiting: { bytes: Uint8Array; done: (error?: Error | null) => void } | null = null;
+
+  constructor(line: CommandLine) {
+    super();
+    this.#line = line;
+  }
+
+  override _write(bytes: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
+    this.#waiting = { bytes, done };
+    this.#sendWaiting();
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#sendEnd();
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#sendEnd();
+    done(error);
+  }
+
+  /** @param isClosed the command reads no more */
+  setConsumed(consumed: number, isClosed: boolean): void {
+    if (consumed < this.#consumed || consumed > this.#sent)
+      throw new Error(`the agent took ${consumed} bytes of input`);
+    this.#consumed = consumed;
+    if (isClosed && !this.#isEnded) {
+      this.#isEnded = true;
+      this.destroy(Object.assign(new Error('the command reads no more input'), { code: 'EPIPE' }));
+    }
+    this.#sendWaiting();
+  }
+
+  /** The command has ended, or the agent. */
+  lose(): void {
+    this.#isEnded = true;
+    this.destroy();
+  }
+
+  #sendWaiting(): void {
+    const waiting = this.#waiting;
+    if (waiting === null || this.#isEnded) return;
+    const room = inputBytesMax - (this.#sent - this.#consumed);
+    const part = waiting.bytes.subarray(0, room);
+    if (part.length > 0) {
+      this.#line.input(part);
+      this.#sent += part.length;
+    }
+    waiting.bytes = waiting.bytes.subarray(part.length);
+    if (waiting.bytes.length > 0) return; // setConsumed goes on.
+    this.#waiting = null;
+    waiting.done();
+  }
+
+  #sendEnd(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#line.endInput();
+  }
+}

@@ -1,0 +1,269 @@
+// The messages between a worker and the agent of its box, as bytes. Pure. agent.h has the same formats. All numbers have
+// 32 bits, little-endian, as on every processor that runs boxes; offsets have two of them. The agent lives in the box,
+// so everything from it is checked here.
+import { wordBytesMax } from '../drivers/argument-list.ts';
+
+/** Version of these formats. An agent of another version is not used. */
+export const agentVersion = 1;
+
+/** A longer order takes the ordinary path. */
+const orderBytesMax = 1024 * 1024;
+const wordsMax = 16_384;
+const groupsMax = 1_024;
+const nameBytesMax = 64;
+const headerBytes = 12;
+/** Bytes of output in one frame. */
+const pieceBytesMax = 64 * 1024;
+/** Bytes of a frame from the agent, without the number of bytes at its beginning. */
+const newsBytesMax = headerBytes + 12 + pieceBytesMax;
+/** Bytes of input that a command has not read yet. The agent closes the connection when there are more. */
+export const inputBytesMax = 64 * 1024;
+/** Commands that the agent holds at once. */
+export const agentCommandsMax = 4_096;
+
+const kinds = {
+  hello: 1,
+  run: 2,
+  signal: 3,
+  input: 4,
+  inputEnd: 5,
+  resize: 6,
+  acknowledge: 7,
+  forget: 8,
+  ping: 9,
+  leave: 10,
+} as const;
+const flags = { ownDirectory: 1, terminal: 2, input: 4 } as const;
+const stages = ['fork', 'join', 'streams', 'ids', 'frame', 'killed'] as const;
+
+/** The step in which a start failed. */
+export type StartStage = (typeof stages)[number];
+/** 0 is stdout, or the output of a terminal. 1 is stderr. */
+export type OutputNumber = 0 | 1;
+
+export type News =
+  | { readonly kind: 'hello'; readonly version: number; readonly commands: number }
+  | { readonly kind: 'known'; readonly id: number; readonly name: string }
+  | { readonly kind: 'started' | 'pong'; readonly id: number }
+  | { readonly kind: 'failed'; readonly id: number; readonly stage: StartStage; readonly errno: number }
+  | {
+      readonly kind: 'output';
+      readonly id: number;
+      readonly output: OutputNumber;
+      readonly offset: number;
+      readonly bytes: Buffer;
+    }
+  | { readonly kind: 'end'; readonly id: number; readonly output: OutputNumber; readonly offset: number }
+  /** `atExit`: how many bytes of each output were there when the leader ended. Later ones are of other processes. */
+  | {
+      readonly kind: 'exited';
+      readonly id: number;
+      readonly exitCode: number;
+      readonly atExit: readonly [number, number];
+    }
+  /** `consumed`: bytes of input that the command has taken. `isClosed`: it takes no more. */
+  | { readonly kind: 'room'; readonly id: number; readonly consumed: number; readonly isClosed: boolean };
+
+export interface AgentOrder {
+  /** The id of the command in BoxRun. */
+  readonly name: string;
+  /** Name of the command's control group, below the box's. */
+  readonly group: string;
+  readonly cmd: readonly string[];
+  readonly env: readonly string[];
+  readonly workdir: string;
+  readonly isOwnDirectory: boolean;
+  readonly user: { readonly uid: number; readonly gid: number; readonly groups: readonly number[] };
+  readonly tty: { readonly cols: number; readonly rows: number } | null;
+  readonly stdin: boolean;
+}
+
+/** @param generation the lease of this worker; the agent obeys the highest one */
+export function encodeHello(generation: number): Buffer {
+  return frame(kinds.hello, 1, [agentVersion, ...offsetWords(generation)]);
+}
+
+/** Returns the frame that starts a command. Null: it is too large, or it has a text that no argument can hold. */
+export function encodeRun(id: number, order: AgentOrder): Buffer | null {
+  const { user, cmd, env, tty } = order;
+  if (cmd.length + env.length > wordsMax || user.groups.length > groupsMax) return null;
+  if (order.name.length >= nameBytesMax) return null;
+  const words = [order.name, order.group, logicalPath(order.workdir), order.workdir, ...cmd, ...env];
+  if (words.some((word) => word.includes('\0') || Buffer.byteLength(word) >= wordBytesMax)) return null;
+  const text = Buffer.from(`${words.join('\0')}\0`);
+  const numbers = [
+    ...[user.uid, user.gid, flagsOf(order), tty?.rows ?? 0, tty?.cols ?? 0],
+    ...[user.groups.length, cmd.length, env.length, ...user.groups],
+  ];
+  if (headerBytes + 4 * numbers.length + text.length > orderBytesMax) return null;
+  return frame(kinds.run, id, numbers, text);
+}
+
+function flagsOf({ isOwnDirectory, tty, stdin }: AgentOrder): number {
+  return (isOwnDirectory ? flags.ownDirectory : 0) | (tty === null ? 0 : flags.terminal) | (stdin ? flags.input : 0);
+}
+
+export function encodeSignal(id: number, signal: number): Buffer {
+  return frame(kinds.signal, id, [signal]);
+}
+
+export function encodeInput(id: number, bytes: Uint8Array): Buffer {
+  return frame(kinds.input, id, [], bytes);
+}
+
+export function encodeInputEnd(id: number): Buffer {
+  return frame(kinds.inputEnd, id, []);
+}
+
+export function encodeResize(id: number, rows: number, cols: number): Buffer {
+  return frame(kinds.resize, id, [rows, cols]);
+}
+
+/** The worker has all bytes of this output up to `offset` and does not want them again. */
+export function encodeAcknowledge(id: number, output: OutputNumber, offset: number): Buffer {
+  return frame(kinds.acknowledge, id, [output, ...offsetWords(offset)]);
+}
+
+/** The worker has the end of the command, and wants nothing more of it. */
+export function encodeForget(id: number): Buffer {
+  return frame(kinds.forget, id, []);
+}
+
+export function encodePing(id: number): Buffer {
+  return frame(kinds.ping, id, []);
+}
+
+/** The agent starts no more commands, and ends after its last one. */
+export function encodeLeave(): Buffer {
+  return frame(kinds.leave, 1, []);
+}
+
+/**
+ * Returns an absolute path as a shell's `cd` understands it and writes it in PWD: `..` removes the name before it, even
+ * if that is a link.
+ */
+export function logicalPath(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split('/')) {
+    if (part === '..') parts.pop();
+    else if (part !== '' && part !== '.') parts.push(part);
+  }
+  return `${/^\/\/(?!\/)/.test(path) ? '//' : '/'}${parts.join('/')}`;
+}
+
+function offsetWords(offset: number): [number, number] {
+  return [offset % 2 ** 32, Math.floor(offset / 2 ** 32)];
+}
+
+function frame(kind: number, id: number, numbers: readonly number[], rest?: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(headerBytes + 4 * numbers.length + (rest?.length ?? 0));
+  bytes.writeUInt32LE(bytes.length - 4, 0);
+  bytes.writeUInt32LE(kind, 4);
+  bytes.writeUInt32LE(id, 8);
+  for (const [index, number] of numbers.entries()) bytes.writeUInt32LE(number, headerBytes + 4 * index);
+  if (rest !== undefined) bytes.set(rest, headerBytes + 4 * numbers.length);
+  return bytes;
+}
+
+/** Returns a function that takes the next piece of a stream and returns its complete news. @throws on wrong ones */
+export function createNewsReader(): (piece: Buffer) => News[] {
+  let pieces: Buffer[] = [];
+  let length = 0;
+  return (piece) => {
+    pieces.push(piece);
+    length += piece.length;
+    const wanted = pieces.length === 1 ? 0 : 4 + frameLength(pieces[0] as Buffer);
+    if (length < wanted) return [];
+    const bytes = pieces.length === 1 ? piece : Buffer.concat(pieces, length);
+    const news: News[] = [];
+    let at = 0;
+    while (bytes.length - at >= headerBytes) {
+      const end = at + 4 + frameLength(bytes.subarray(at));
+      if (end > bytes.length) break;
+      news.push(parseNews(bytes.subarray(at + 4, end)));
+      at = end;
+    }
+    pieces = at === bytes.length ? [] : [bytes.subarray(at)];
+    length = bytes.length - at;
+    return news;
+  };
+}
+
+/** The bytes of the first frame after its length. A part that is too short to tell counts as a short frame. */
+function frameLength(bytes: Buffer): number {
+  if (bytes.length < 4) return headerBytes - 4;
+  const length = bytes.readUInt32LE(0);
+  if (length < headerBytes - 4 || length > newsBytesMax) throw new Error(`the agent sent a frame of ${length} bytes`);
+  return length;
+}
+
+/** @param bytes kind, id and body of one frame */
+function parseNews(bytes: Buffer): News {
+  const kind = bytes.readUInt32LE(0);
+  const id = bytes.readUInt32LE(4);
+  const body = bytes.subarray(8);
+  const words = (count: number): number[] => {
+    if (body.length < 4 * count) throw impossible(kind, body);
+    return Array.from({ length: count }, (_, index) => body.readUInt32LE(4 * index));
+  };
+  const exactly = (count: number): number[] => {
+    if (body.length !== 4 * count) throw impossible(kind, body);
+    return words(count);
+  };
+  switch (kind) {
+    case 1: {
+      const [version = 0, commands = 0] = exactly(2);
+      return { kind: 'hello', version, commands };
+    }
+    case 2:
+      words(7);
+      return { kind: 'known', id, name: body.subarray(28).toString() };
+    case 3:
+      exactly(0);
+      return { kind: 'started', id };
+    case 4: {
+      const [stage = 0, errno = 0] = exactly(2);
+      const name = stages[stage - 1];
+      if (name === undefined) throw impossible(kind, body);
+      return { kind: 'failed', id, stage: name, errno };
+    }
+    case 5: {
+      const [output = 0, low = 0, high = 0] = words(3);
+      if (body.length === 12) throw impossible(kind, body);
+      return { kind: 'output', id, output: outputOf(output), offset: offsetOf(low, high), bytes: body.subarray(12) };
+    }
+    case 6: {
+      const [output = 0, low = 0, high = 0] = exactly(3);
+      return { kind: 'end', id, output: outputOf(output), offset: offsetOf(low, high) };
+    }
+    case 7: {
+      const [exitCode = 0, low = 0, high = 0, otherLow = 0, otherHigh = 0] = exactly(5);
+      if (exitCode > 255) throw impossible(kind, body);
+      return { kind: 'exited', id, exitCode, atExit: [offsetOf(low, high), offsetOf(otherLow, otherHigh)] };
+    }
+    case 8: {
+      const [low = 0, high = 0, isClosed = 0] = exactly(3);
+      return { kind: 'room', id, consumed: offsetOf(low, high), isClosed: isClosed !== 0 };
+    }
+    case 9:
+      exactly(0);
+      return { kind: 'pong', id };
+    default:
+      throw impossible(kind, body);
+  }
+}
+
+function impossible(kind: number, body: Buffer): Error {
+  return new Error(`the agent sent something impossible: kind ${kind} with ${body.length} bytes`);
+}
+
+function outputOf(number: number): OutputNumber {
+  if (number === 0 || number === 1) return number;
+  throw new Error(`the agent sent something impossible: output ${number}`);
+}
+
+function offsetOf(low: number, high: number): number {
+  const offset = low + high * 2 ** 32;
+  if (!Number.isSafeInteger(offset)) throw new Error('the agent sent an impossible offset');
+  return offset;
+}
