@@ -53,7 +53,7 @@ export async function withServer<T>(
     BOXRUN_STATE_DIR: stateDir,
     BOXRUN_DRIVER: options.driver ?? 'container',
     // Usually not set, so that the server uses its default, as for users.
-    BOXRUN_RUNNER: process.env['BOXRUN_RUNNER'],
+    BOXRUN_AGENT: process.env['BOXRUN_AGENT'],
     BOXRUN_MAX_CPU: '100000',
     BOXRUN_MAX_MEMORY_MB: '100000000',
     ...profileVariables(context),

@@ -104,6 +104,7 @@ int acknowledgeStream(struct stream *stream, uint64_t offset) {
 void closeStream(struct stream *stream) {
   closeWatch(&stream->watch);
   freeRing(stream);
+  stream->sent = stream->produced = stream->acked; // The bytes are gone, so nothing may say them any more.
 }
 
 /** Bytes are lost when the program reads no more; the worker learns it from `saysRoom`. */

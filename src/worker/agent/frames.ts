@@ -1,6 +1,6 @@
-// The messages between a worker and the agent of its box, as bytes. Pure. agent.h has the same formats. All numbers have
-// 32 bits, little-endian, as on every processor that runs boxes; offsets have two of them. The agent lives in the box,
-// so everything from it is checked here.
+// The messages between a worker and the agent of its box, as bytes. Pure. agent.h has the same formats. All numbers
+// have 32 bits, little-endian, as on every processor that runs boxes; offsets have two of them. The agent lives in the
+// box, so everything from it is checked here.
 import { wordBytesMax } from '../drivers/argument-list.ts';
 
 /** Version of these formats. An agent of another version is not used. */

@@ -67,8 +67,8 @@ function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecE
 }
 
 /**
- * Ids of commands that an earlier worker started. Their control groups still exist. The agent of an earlier worker has a
- * control group too, so it is among them and is killed with them.
+ * Ids of commands that an earlier worker started. Their control groups still exist. The agent of an earlier worker has
+ * a control group too, so it is among them and is killed with them.
  * @throws BOX_NOT_RUNNING
  */
 export function foundExecs(container: ContainerState): string[] {

@@ -26,8 +26,8 @@ import { spawnTerminal } from './runtime-terminal.ts';
 import { wrapperFds } from './wrapper.ts';
 
 /**
- * Starts a command, by the agent of the box if it is ready. Resolves when the command has begun. A command that cannot be
- * executed (exit codes 126 and 127, or a missing directory) gets an ordinary handle, too.
+ * Starts a command, by the agent of the box if it is ready. Resolves when the command has begun. A command that cannot
+ * be executed (exit codes 126 and 127, or a missing directory) gets an ordinary handle, too.
  * @throws RUNTIME_ERROR when the runtime itself failed, TIMEOUT
  */
 export async function startExec(

@@ -1,6 +1,6 @@
 // Starts one command with a terminal. The OCI runtime makes the terminal inside the box and sends it to our program on
-// the host (host-program/terminal.c), which copies between the terminal and two pipes. It loses and adds no byte, and a full
-// pipe makes both sides wait.
+// the host (host-program/terminal.c), which copies between the terminal and two pipes. It loses and adds no byte, and a
+// full pipe makes both sides wait.
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
 import type { Duplex, Readable, Writable } from 'node:stream';

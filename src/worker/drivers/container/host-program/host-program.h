@@ -8,7 +8,9 @@
 /** Version of arguments and reports; programs.ts has the same. */
 #define HOST_PROGRAM_VERSION "1"
 
-/** Inherited by the program of a terminal, and by the wrapper in the box: cgroup.procs of the command's control group. */
+/**
+ * Inherited by the program of a terminal, and by the wrapper in the box: cgroup.procs of the command's control group.
+ */
 enum { joinFd = 3 };
 
 /**

@@ -18,8 +18,8 @@
 #include <unistd.h>
 #include "host-program.h"
 
-// From the worker: 0 and 1 are its pipes, 2 takes messages, 3 is joinFd (runner.h), then reportFd, lineFd and runDirFd.
-// The runtime passes 3, 4 and 5 on to the wrapper. For the wrapper, 5 is goFd.
+// From the worker: 0 and 1 are its pipes, 2 takes messages, 3 is joinFd (host-program.h), then reportFd, lineFd and
+// runDirFd. The runtime passes 3, 4 and 5 on to the wrapper. For the wrapper, 5 is goFd.
 enum { reportFd = 4, lineFd = 5, goFd = 5, runDirFd = 6 };
 enum { pieceBytes = 1 << 16 };
 
