@@ -133,7 +133,6 @@ it(
     (await connectTo(path)).destroy();
     launcher.kill('SIGKILL');
     await ended;
-    execFileSync('pkill', ['-KILL', '-f', program]);
     rmSync(directory, { recursive: true });
     console.log(`${frames} frames with seed ${seed}`);
   },
