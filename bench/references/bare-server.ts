@@ -27,9 +27,12 @@ if (orders.box !== null) {
     const { raw } = reply.hijack();
     raw.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
     let waiting: Event[] = [];
-    const output = createOutputBuffer((event) => {
-      waiting.push(event);
-    }, Number.MAX_SAFE_INTEGER);
+    const output = createOutputBuffer({
+      emit: (event) => {
+        waiting.push(event);
+      },
+      bytesMax: Number.MAX_SAFE_INTEGER,
+    });
     const send = (): Promise<void> | undefined => {
       const events = waiting;
       waiting = [];

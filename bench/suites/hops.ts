@@ -70,7 +70,7 @@ function addEvents(bench: Bench): void {
   }));
   const piece = Buffer.alloc(64 * 1024, line);
   bench.add('64-KiB-numbered', () => {
-    createOutputBuffer(() => undefined, Infinity).write('stdout', piece);
+    createOutputBuffer({ emit: () => undefined, bytesMax: Infinity }).write('stdout', piece);
   });
   bench.add('512-events-encoded', () => {
     for (const piece of encodeEvents(events, 'text')) if (piece.length === 0) throw new Error('nothing encoded');

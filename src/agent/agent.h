@@ -57,7 +57,8 @@ enum {
   saysRoom = 8,
   saysPong = 9,
 };
-enum { flagOwnDirectory = 1, flagTerminal = 2, flagInput = 4 };
+/** Of a command. flagInputEnded is only said, of a command that the worker may not know. */
+enum { flagOwnDirectory = 1, flagTerminal = 2, flagInput = 4, flagInputEnded = 8 };
 /** The step in which a start failed. */
 enum { stageFork = 1, stageJoin = 2, stageStreams = 3, stageIds = 4, stageFrame = 5, stageKilled = 6 };
 

@@ -65,9 +65,11 @@ static int sayPiece(struct stream *stream, unsigned which) {
 
 static int sayKnown(struct command *command) {
   const struct stream *first = &command->outputs[0], *second = &command->outputs[1];
-  const uint64_t taken = command->input.consumed;
-  const uint32_t words[] = {command->flags,     low(first->acked), high(first->acked), low(second->acked),
-                            high(second->acked), low(taken),        high(taken)};
+  const struct input *input = &command->input;
+  const uint64_t consumed = input->consumed, received = consumed + (input->to - input->from);
+  const uint32_t words[] = {command->flags | (input->isEnding ? flagInputEnded : 0),
+                            low(first->acked),   high(first->acked), low(second->acked), high(second->acked),
+                            low(consumed),       high(consumed),     low(received),      high(received)};
   const size_t bytes = strlen(command->name);
   char *place;
   if (!say(saysKnown, command->id, words, sizeof words / sizeof *words, bytes, &place)) return 0;

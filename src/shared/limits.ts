@@ -225,6 +225,8 @@ export const limits = {
   diskRoomEveryMs: 500,
   /** Container: milliseconds for the agent to start. Without an agent, the OCI runtime starts the commands. */
   agentStartTimeoutMs: 10_000,
+  /** Container: milliseconds for the agent of an earlier worker to answer. Then its commands are killed. */
+  agentAdoptTimeoutMs: 2_000,
   /** Container: starts of the agent within restartWindowMs. Then none is tried until the window has passed. */
   agentStartsMax: 3,
   /** Container: milliseconds between two pings of an agent that has commands. */

@@ -43,15 +43,19 @@ export function createHandlers({
       return null;
     },
     adopt: () => box().adopt(),
-    async endStrays({ finishedExecs }) {
-      await box().endStrays(new Set(finishedExecs));
+    async endStrays({ finishedExecs, keptExecs = [] }) {
+      await box().endStrays(new Set(finishedExecs), new Set(keptExecs));
       return null;
     },
     // A supervisor of the version before sends this instead of adopt and endStrays.
     async reattach({ finishedExecs }) {
       const { running } = await box().adopt();
-      if (running) await box().endStrays(new Set(finishedExecs));
+      if (running) await box().endStrays(new Set(finishedExecs), new Set());
       return { running };
+    },
+    resumeExecs({ execs }) {
+      box().resumeExecs(execs);
+      return null;
     },
     exec: (order) => box().exec(order),
     cancel: ({ execId }) => box().cancel(execId),

@@ -71,8 +71,11 @@ export function createHandlers(deps: ControlDeps): Handlers<WriterContract> {
       faultPoint('writer.open-lease.committed');
       return null;
     },
-    async closeLease({ boxId, generation, reason }) {
-      const ended = await batch.submit(() => statements.closeLease(boxId, generation, reason, timestamp()));
+    async closeLease({ boxId, generation, reason, keptExecs = [] }) {
+      const ended = await batch.submit(() => {
+        statements.keepExecs(boxId, generation + 1, keptExecs);
+        return statements.closeLease(boxId, generation, reason, timestamp());
+      });
       faultPoint('writer.close-lease.committed');
       figures.cutShort(ended.length);
       states.record(ended.flatMap(({ state }) => state ?? []));

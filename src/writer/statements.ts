@@ -47,6 +47,8 @@ export interface Statements extends KeyStatements, Pick<RemovalStatements, 'remo
    * @returns the ended commands with their exit events
    */
   closeLease(boxId: string, generation: number, reason: string, at: string): EndedExec[];
+  /** Puts unfinished commands under `generation`, so that closing an older one does not end them. */
+  keepExecs(boxId: string, generation: number, execIds: readonly string[]): void;
   /** @throws CANCELED when `generation` is not the present one of the box */
   checkLease(boxId: string, generation: number): void;
   /** @returns null when the same change was made before */
@@ -131,6 +133,9 @@ function leaseStatements(db: Database) {
   const unfinished = db
     .prepare(`SELECT id FROM execs WHERE box_id = ? AND status = 'running' AND generation <= ?`)
     .pluck();
+  const keep = db.prepare(
+    `UPDATE execs SET generation = ? WHERE id = ? AND box_id = ? AND status = 'running' AND generation < ?`,
+  );
   const lastSeqOf = db.prepare('SELECT max(seq) FROM events WHERE exec_id = ?').pluck();
   const insertEvent = db.prepare(insertInto('events', ['exec_id', 'seq', 'type', 'stream', 'data', 'created_at']));
   const fail = db.prepare(
@@ -144,6 +149,9 @@ function leaseStatements(db: Database) {
       if (found === undefined) throw new BoxRunError('BOX_NOT_FOUND', `there is no box ${boxId}`);
       if (found > generation) throw new BoxRunError('CANCELED', `generation ${generation} of ${boxId} is over`);
       raise.run({ id: boxId, generation });
+    },
+    keepExecs(boxId: string, generation: number, execIds: readonly string[]) {
+      for (const execId of execIds) keep.run(generation, execId, boxId, generation);
     },
     closeLease(boxId: string, generation: number, reason: string, at: string) {
       raise.run({ id: boxId, generation: generation + 1 });

@@ -57,6 +57,16 @@ export const ExecOrder = Type.Object({
 });
 export type ExecOrder = Static<typeof ExecOrder>;
 
+/** A command that a dead worker left, and what is committed of it. */
+export const ResumedExec = Type.Object({
+  exec: Exec,
+  /** The seq of the next output event. */
+  nextSeq: Type.Integer({ minimum: 0 }),
+  stdoutBytes: Type.Integer({ minimum: 0 }),
+  stderrBytes: Type.Integer({ minimum: 0 }),
+});
+export type ResumedExec = Static<typeof ResumedExec>;
+
 /** The purpose of a stream to a worker. */
 export const StreamOperation = Type.Union([
   Type.Object({
@@ -151,15 +161,28 @@ export const workerContract = {
      */
     adopt: {
       params: Type.Object({}),
-      result: Type.Object({ running: Type.Boolean(), execIds: Type.Array(Type.String()) }),
+      result: Type.Object({
+        running: Type.Boolean(),
+        execIds: Type.Array(Type.String()),
+        /** Commands whose output and end were kept, so that `resumeExecs` can continue them. */
+        heldExecs: Type.Optional(Type.Array(Type.String())),
+      }),
       timeoutMs: limits.boxStartTimeoutMs,
     },
-    /** Kills the commands of the predecessor, except those in `finishedExecs`, whose background children go on. */
+    /**
+     * Kills the commands of the predecessor, except those in `keptExecs`, and those in `finishedExecs`, whose background
+     * children go on.
+     */
     endStrays: {
-      params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
+      params: Type.Object({
+        finishedExecs: Type.Array(Type.String()),
+        keptExecs: Type.Optional(Type.Array(Type.String())),
+      }),
       result: Done,
       timeoutMs: limits.boxStartTimeoutMs,
     },
+    /** Continues commands of the predecessor. `adopt` has named them, and `endStrays` has kept them. */
+    resumeExecs: { params: Type.Object({ execs: Type.Array(ResumedExec) }), result: Done },
     /** `adopt` and `endStrays` in one, as supervisors of the version before send it. */
     reattach: {
       params: Type.Object({ finishedExecs: Type.Array(Type.String()) }),
@@ -243,6 +266,7 @@ export type WorkerContract = typeof workerContract;
 const newRequests = [
   'adopt',
   'endStrays',
+  'resumeExecs',
   'settings',
   'stats',
 ] as const satisfies readonly (keyof WorkerContract['requests'])[];

@@ -122,9 +122,17 @@ export const writerContract = {
     },
     /** Commits `generation` for the box. From then on the writer refuses changes of an older generation. */
     openLease: { params: Type.Object({ boxId: Type.String(), generation: Type.Integer() }), result: Done },
-    /** Ends `generation`: it can commit nothing more. Its unfinished commands fail, each with an exit event. */
+    /**
+     * Ends `generation`: it can commit nothing more. Its unfinished commands fail, each with an exit event. Those in
+     * `keptExecs` go on under the next generation.
+     */
     closeLease: {
-      params: Type.Object({ boxId: Type.String(), generation: Type.Integer(), reason: Type.String() }),
+      params: Type.Object({
+        boxId: Type.String(),
+        generation: Type.Integer(),
+        reason: Type.String(),
+        keptExecs: Type.Optional(Type.Array(Type.String())),
+      }),
       result: Type.Object({ ended: Type.Array(Type.String()) }),
     },
     /** From workers. CANCELED means that the worker has lost its lease: it must end, and not try again. */

@@ -33,6 +33,15 @@ export interface KnownKey {
   readonly answer: string | null;
 }
 
+/** A running command, and what is committed of it. */
+export interface CommittedExec {
+  readonly exec: Exec;
+  /** The seq of the next output event. */
+  readonly nextSeq: number;
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+}
+
 export interface Reader extends Pick<Lists, 'boxesEnd' | 'execsEnd'> {
   box(idOrName: string): Box | null;
   boxes(filter: BoxFilter, page: PageRequest): Page<Box>;
@@ -46,6 +55,8 @@ export interface Reader extends Pick<Lists, 'boxesEnd' | 'execsEnd'> {
   knownKey(scope: string, key: string): KnownKey | null;
   /** The ids in `execIds` that belong to ended commands of the box. */
   finishedAmong(boxId: string, execIds: readonly string[]): string[];
+  /** Those of `execIds` that are running commands of the box, with what is committed of each. */
+  resumable(boxId: string, execIds: readonly string[]): CommittedExec[];
   /** The ids of the `countMax` newest ended commands of a box. */
   newestFinishedExecIds(boxId: string, countMax: number): string[];
   /** A page of the events after `afterSeq`, in order. It ends with the event that reaches `bytesMax`. */
@@ -78,6 +89,13 @@ export function openReader(path: string): Reader {
   const newestFinished = db
     .prepare(`SELECT id FROM execs WHERE box_id = ? AND status <> 'running' ORDER BY created_at DESC LIMIT ?`)
     .pluck();
+  const running = db.prepare(`SELECT * FROM execs WHERE id = ? AND box_id = ? AND status = 'running'`);
+  const committed = db.prepare(
+    `SELECT coalesce(max(seq), -1) + 1 AS nextSeq,
+       coalesce(sum(CASE stream WHEN 'stdout' THEN length(data) END), 0) AS stdoutBytes,
+       coalesce(sum(CASE stream WHEN 'stderr' THEN length(data) END), 0) AS stderrBytes
+     FROM events WHERE exec_id = ?`,
+  );
   const page = db.prepare(
     'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
   );
@@ -109,6 +127,12 @@ export function openReader(path: string): Reader {
       return (knownKey.get(scope, key, since) as KnownKey | undefined) ?? null;
     },
     finishedAmong: (boxId, execIds) => execIds.filter((id) => isFinished.get(id, boxId) !== undefined),
+    resumable: (boxId, execIds) =>
+      execIds.flatMap((id) => {
+        const row = running.get(id, boxId);
+        if (row === undefined) return [];
+        return [{ exec: publicExec(exec(row)), ...(committed.get(id) as Omit<CommittedExec, 'exec'>) }];
+      }),
     newestFinishedExecIds: (boxId, countMax) => newestFinished.all(boxId, countMax) as string[],
     events(execId, afterSeq, bytesMax = limits.replayPageBytes) {
       const events: EventRow[] = [];

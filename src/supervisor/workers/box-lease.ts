@@ -16,9 +16,10 @@ export interface BoxLease {
   /**
    * Ends `generation`. The writer ends the commands that still run in the rows of this or an older generation.
    * @param reason stands in the error message of these commands
+   * @param kept commands that go on under the next generation
    * @throws UNAVAILABLE, TIMEOUT when the writer does not take the spills or does not answer
    */
-  close(generation: number, reason: string): Promise<void>;
+  close(generation: number, reason: string, kept?: readonly string[]): Promise<void>;
   /** Like `close`, but it never rejects. While the writer is away it is tried again in the background. */
   closeNowOrLater(generation: number, reason: string): Promise<void>;
 }
@@ -30,9 +31,10 @@ export interface BoxLeaseDeps {
 }
 
 export function createBoxLease({ writer, spills, log }: BoxLeaseDeps, row: BoxRow): BoxLease {
-  async function close(generation: number, reason: string): Promise<void> {
+  async function close(generation: number, reason: string, kept: readonly string[] = []): Promise<void> {
     await spills.send(row.id);
-    await writer.request('closeLease', { boxId: row.id, generation, reason }, { resend: true });
+    const keptExecs = kept.length === 0 ? {} : { keptExecs: [...kept] };
+    await writer.request('closeLease', { boxId: row.id, generation, reason, ...keptExecs }, { resend: true });
     row.generation = Math.max(row.generation, generation + 1);
   }
 

@@ -76,8 +76,8 @@ export interface BoxWorker {
   /** Like `stop`, and removes everything of the box from the host. */
   remove(graceMs: number): Promise<void>;
   /**
-   * Kills the present worker, if it still lives. A successor takes over the engine, and the commands that were lost
-   * with the old worker are ended.
+   * Kills the present worker, if it still lives. A successor takes over the engine and the commands that the engine has
+   * kept. The commands that were lost with the old worker are ended.
    * @param reason stands in the error message of these commands
    * @returns false when the engine is gone, too
    */
@@ -100,7 +100,7 @@ export interface BoxWorker {
 
 export interface BoxWorkerDeps {
   readonly writer: Pick<Link<WriterContract>, 'request'>;
-  readonly reader: Pick<Reader, 'finishedAmong' | 'newestFinishedExecIds'>;
+  readonly reader: Pick<Reader, 'finishedAmong' | 'newestFinishedExecIds' | 'resumable'>;
   readonly pool: WarmPool;
   readonly gate: ImageGate;
   /** Limits how many boxes come up or are removed at once: both keep the host busy. */
@@ -233,9 +233,9 @@ class LeasedWorker implements BoxWorker {
     await this.#worker.kill();
     faultPoint('supervisor.succession.predecessor-dead');
     const worker = await this.#worker.assignSuccessor();
-    const running = await this.#adoptEngine(worker);
+    const { running, kept } = await this.#adoptEngine(worker);
     faultPoint('supervisor.succession.reattached');
-    await this.#lease.close(this.#row.generation - 1, reason);
+    await this.#lease.close(this.#row.generation - 1, reason, kept);
     faultPoint('supervisor.succession.closed');
     return running;
   }
@@ -295,20 +295,26 @@ class LeasedWorker implements BoxWorker {
 
   /**
    * The worker takes over the running engine. It names the commands that still have processes in the box. If the
-   * database says that a command has ended, its processes are background children and live on. All others are killed.
-   * @returns false when the engine does not run
+   * database says that a command has ended, its processes are background children and live on. Commands whose output
+   * was kept go on. All others are killed.
+   * @returns `running` is false when the engine does not run; `kept` has the commands that go on
    */
-  async #adoptEngine({ peer }: WorkerHandle): Promise<boolean> {
+  async #adoptEngine({ peer }: WorkerHandle): Promise<{ readonly running: boolean; readonly kept: readonly string[] }> {
     const { reader } = this.#deps;
     if (!takes(peer.hello, 'adopt')) {
       // A worker of an earlier version does not name the commands that it finds. It needs the list of ended commands
       // before it looks.
       const finishedExecs = reader.newestFinishedExecIds(this.#row.id, limits.finishedExecsNamedMax);
-      return (await peer.request('reattach', { finishedExecs })).running;
+      return { ...(await peer.request('reattach', { finishedExecs })), kept: [] };
     }
-    const { running, execIds } = await peer.request('adopt', {});
-    if (running) await peer.request('endStrays', { finishedExecs: reader.finishedAmong(this.#row.id, execIds) });
-    return running;
+    const { running, execIds, heldExecs = [] } = await peer.request('adopt', {});
+    if (!running) return { running, kept: [] };
+    const execs = reader.resumable(this.#row.id, heldExecs);
+    const kept = execs.map(({ exec }) => exec.id);
+    const finishedExecs = reader.finishedAmong(this.#row.id, execIds);
+    await peer.request('endStrays', { finishedExecs, keptExecs: kept });
+    if (execs.length > 0) await peer.request('resumeExecs', { execs });
+    return { running, kept };
   }
 }
 

@@ -1,9 +1,9 @@
 // One command that the agent of the box has started: its streams, its begin and its end. The agent keeps output until
-// the worker has acknowledged it. This file acknowledges output when its reader takes it, so a slow reader slows down
-// only the program that writes.
+// the worker has acknowledged it, and the end of the command until the worker says `forget`. Either the worker says
+// both, when it has committed them, or this file does when the reader takes the bytes.
 import { Readable, Writable } from 'node:stream';
 import type { ExecExit } from '../drivers/driver-contract.ts';
-import { inputBytesMax, type News, type OutputNumber, type StartStage } from './frames.ts';
+import { inputBytesMax, type KnownCommand, type News, type OutputNumber, type StartStage } from './frames.ts';
 
 /** The agent reports that the command has not begun. `stage` and `errno` say why. */
 export class StartRefused extends Error {
@@ -33,6 +33,23 @@ export interface AgentCommand {
   signal(signal: number): void;
   /** Changes the size of the terminal. */
   resize(cols: number, rows: number): void;
+  /** The next `bytes` bytes of this output are committed. Only for a command whose worker acknowledges. */
+  acknowledge(output: OutputNumber, bytes: number): void;
+  /** The worker needs nothing more of the command. Output that still comes is dropped. */
+  forget(): void;
+  /**
+   * Continues a command of an earlier worker.
+   * @param committed how many bytes of each output that worker has committed
+   */
+  resume(committed: readonly [number, number]): void;
+}
+
+export interface CommandOptions {
+  readonly hasInput: boolean;
+  /** True: the caller says what is committed, and when the command may be forgotten. */
+  readonly acknowledges: boolean;
+  /** For a command of an earlier worker. Its output waits for `resume`. */
+  readonly known: KnownCommand | null;
 }
 
 /** What a command tells the agent. Nothing is sent after `forget`. */
@@ -53,14 +70,18 @@ export class CommandOfAgent implements AgentCommand {
   readonly stderr: AgentOutput;
   readonly stdin: AgentInput | null;
   readonly #line: CommandLine;
+  readonly #acknowledges: boolean;
   #hasBegun = false;
   #hasExited = false;
+  #isForgotten = false;
+  #isWanted = true;
   #resolveBegun: () => void = () => undefined;
   #rejectBegun: (error: Error) => void = () => undefined;
   #resolveExit: (exit: ExecExit) => void = () => undefined;
 
-  constructor(line: CommandLine, { hasInput }: { readonly hasInput: boolean }) {
+  constructor(line: CommandLine, { hasInput, acknowledges, known }: CommandOptions) {
     this.#line = line;
+    this.#acknowledges = acknowledges;
     this.begun = new Promise((resolve, reject) => {
       this.#resolveBegun = resolve;
       this.#rejectBegun = reject;
@@ -69,13 +90,16 @@ export class CommandOfAgent implements AgentCommand {
     this.exit = new Promise((resolve) => {
       this.#resolveExit = resolve;
     });
-    this.stdout = new AgentOutput((offset) => {
-      line.acknowledge(0, offset);
-    });
-    this.stderr = new AgentOutput((offset) => {
-      line.acknowledge(1, offset);
-    });
-    this.stdin = hasInput ? new AgentInput(line) : null;
+    const output = (number: OutputNumber) =>
+      new AgentOutput(
+        (offset) => {
+          line.acknowledge(number, offset);
+        },
+        { acknowledges, known: known?.acknowledged[number] ?? null },
+      );
+    this.stdout = output(0);
+    this.stderr = output(1);
+    this.stdin = hasInput ? new AgentInput(line, known) : null;
   }
 
   signal(signal: number): void {
@@ -84,6 +108,21 @@ export class CommandOfAgent implements AgentCommand {
 
   resize(cols: number, rows: number): void {
     this.#line.resize(rows, cols);
+  }
+
+  acknowledge(output: OutputNumber, bytes: number): void {
+    this.#output(output).acknowledge(bytes);
+  }
+
+  forget(): void {
+    this.#isWanted = false;
+    for (const output of [this.stdout, this.stderr]) output.destroy();
+    this.#forgetWhenComplete();
+  }
+
+  resume(committed: readonly [number, number]): void {
+    this.stdout.resumeAt(committed[0]);
+    this.stderr.resumeAt(committed[1]);
   }
 
   /** @throws when the agent says something that cannot be true */
@@ -98,6 +137,7 @@ export class CommandOfAgent implements AgentCommand {
         if (this.#hasBegun) throw new Error('the agent said that a command which had begun has not');
         this.#rejectBegun(new StartRefused(news.stage, news.errno));
         this.#end({ lost: 'it did not begin' });
+        this.#isForgotten = true;
         this.#line.forget();
         return;
       case 'output':
@@ -141,30 +181,66 @@ export class CommandOfAgent implements AgentCommand {
   }
 
   #forgetWhenComplete(): void {
-    if (!this.#hasExited || !this.stdout.isComplete || !this.stderr.isComplete) return;
+    if (this.#isForgotten || !this.#hasExited || !this.stdout.isComplete || !this.stderr.isComplete) return;
     this.stdin?.lose();
+    if (this.#acknowledges && this.#isWanted) return;
+    this.#isForgotten = true;
     this.#line.forget();
   }
 }
 
+interface OutputOptions {
+  readonly acknowledges: boolean;
+  /** For a command of an earlier worker: the agent sends its output from this offset on. */
+  readonly known: number | null;
+}
+
 /** One output of a command. If it is destroyed, further bytes are dropped, so that background children can write. */
 class AgentOutput extends Readable {
-  readonly #acknowledge: (offset: number) => void;
-  #received = 0;
+  readonly #sendAcknowledgement: (offset: number) => void;
+  readonly #acknowledges: boolean;
+  #received: number;
+  #acknowledged: number;
+  /** The offset from which the reader gets bytes. Null: `resumeAt` will say it. */
+  #from: number | null;
+  /** What came before `resumeAt`: at most what the agent sends without an acknowledgement. */
+  #early: Buffer[] = [];
   #isHeld = false;
   isComplete = false;
 
-  constructor(acknowledge: (offset: number) => void) {
+  constructor(sendAcknowledgement: (offset: number) => void, { acknowledges, known }: OutputOptions) {
     super();
-    this.#acknowledge = acknowledge;
+    this.#sendAcknowledgement = sendAcknowledgement;
+    this.#acknowledges = acknowledges;
+    this.#received = this.#acknowledged = known ?? 0;
+    this.#from = known === null ? 0 : null;
   }
 
   receive(offset: number, bytes: Buffer): void {
     if (this.isComplete || offset !== this.#received) throw new Error(`the agent sent output from ${offset}`);
     this.#received += bytes.length;
-    // The bytes are held back from the acknowledgement while the reader is slow: then the agent reads no more, either.
-    if (this.destroyed || this.push(bytes)) this.#acknowledge(this.#received);
-    else this.#isHeld = true;
+    if (this.destroyed) this.#acknowledgeAll();
+    else if (this.#from === null) this.#early.push(bytes);
+    else this.#give(bytes, this.#received);
+  }
+
+  /** The reader gets what comes after this offset; what comes before is committed. */
+  resumeAt(committed: number): void {
+    if (this.#from !== null) return;
+    this.#from = Math.max(committed, this.#acknowledged);
+    const early = this.#early;
+    this.#early = [];
+    let end = this.#acknowledged;
+    for (const piece of early) {
+      end += piece.length;
+      this.#give(piece, end);
+    }
+    if (this.isComplete) this.push(null);
+  }
+
+  acknowledge(bytes: number): void {
+    this.#acknowledged += bytes;
+    if (!this.isComplete && !this.destroyed) this.#sendAcknowledgement(this.#acknowledged);
   }
 
   finish(offset: number): void {
@@ -175,7 +251,7 @@ class AgentOutput extends Readable {
   lose(): void {
     if (this.isComplete) return;
     this.isComplete = true;
-    if (!this.destroyed) this.push(null);
+    if (!this.destroyed && this.#from !== null) this.push(null);
   }
 
   override _read(): void {
@@ -183,14 +259,36 @@ class AgentOutput extends Readable {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#release();
+    this.#early = [];
+    if (!this.isComplete) this.#acknowledgeAll();
     done(error);
+  }
+
+  /** Gives the reader the bytes before the offset `end`, without those that an earlier worker has committed. */
+  #give(all: Buffer, end: number): void {
+    const from = this.#from ?? 0;
+    const begin = end - all.length;
+    const bytes = from > begin ? all.subarray(Math.min(from - begin, all.length)) : all;
+    const committed = all.length - bytes.length;
+    if (committed > 0) this.acknowledge(committed);
+    if (bytes.length === 0) return;
+    const hasRoom = this.push(bytes);
+    // Bytes are held back from the acknowledgement while the reader is slow: then the agent reads no more, either.
+    if (this.#acknowledges) return;
+    if (hasRoom) this.#acknowledgeAll();
+    else this.#isHeld = true;
   }
 
   #release(): void {
     if (!this.#isHeld) return;
     this.#isHeld = false;
-    if (!this.isComplete) this.#acknowledge(this.#received);
+    if (!this.isComplete) this.#acknowledgeAll();
+  }
+
+  #acknowledgeAll(): void {
+    if (this.#acknowledged === this.#received) return;
+    this.#acknowledged = this.#received;
+    this.#sendAcknowledgement(this.#acknowledged);
   }
 }
 
@@ -202,9 +300,12 @@ class AgentInput extends Writable {
   #isEnded = false;
   #waiting: { bytes: Uint8Array; done: (error?: Error | null) => void } | null = null;
 
-  constructor(line: CommandLine) {
+  constructor(line: CommandLine, known: KnownCommand | null) {
     super();
     this.#line = line;
+    this.#sent = known?.received ?? 0;
+    this.#consumed = known?.consumed ?? 0;
+    this.#isEnded = known?.isInputEnded ?? false;
   }
 
   override _write(bytes: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {

@@ -20,6 +20,7 @@ import {
   encodeRun,
   encodeSignal,
   type AgentOrder,
+  type KnownCommand,
   type News,
   type OutputNumber,
 } from './frames.ts';
@@ -27,12 +28,17 @@ import {
 const endedReason = 'the agent in the box ended';
 
 export interface AgentLine {
-  /** Resolves when the agent has said hello. */
+  /** Resolves when the agent has said hello and named all commands of earlier workers. */
   readonly ready: Promise<void>;
   /** Resolves with the reason. */
   readonly closed: Promise<string>;
-  /** Starts a command. Null: the order is too long for the agent, or the connection is closed or closing. */
-  run(order: AgentOrder): AgentCommand | null;
+  /**
+   * Starts a command. Null: the order is too long for the agent, or the connection is closed or closing.
+   * @param acknowledges true: the caller says what is committed, and when the command may be forgotten
+   */
+  run(order: AgentOrder, acknowledges?: boolean): AgentCommand | null;
+  /** The commands of earlier workers by their names. */
+  readonly found: ReadonlyMap<string, AgentCommand>;
   close(reason: string): void;
   /** The agent takes no new command, and ends after its last one. */
   leave(): void;
@@ -50,7 +56,10 @@ class Line implements AgentLine {
   readonly #commands = new Map<number, CommandOfAgent>();
   /** Acknowledgements that are not sent yet: id and output, and the offset. */
   readonly #acknowledgements = new Map<string, readonly [id: number, output: OutputNumber, offset: number]>();
+  readonly found = new Map<string, CommandOfAgent>();
   #lastId = 0;
+  /** How many commands of earlier workers the agent has still to name. */
+  #unnamed = 0;
   #isClosed = false;
   #isLeaving = false;
   #isGreeted = false;
@@ -85,12 +94,13 @@ class Line implements AgentLine {
     this.#send(encodeHello(generation));
   }
 
-  run(order: AgentOrder): AgentCommand | null {
+  run(order: AgentOrder, acknowledges = false): AgentCommand | null {
     if (this.#isClosed || this.#isLeaving || this.#commands.size >= agentCommandsMax) return null;
     const id = (this.#lastId += 1);
     const frame = encodeRun(id, order);
     if (frame === null) return null;
-    const command = new CommandOfAgent(this.#lineOf(id), { hasInput: order.stdin || order.tty !== null });
+    const hasInput = order.stdin || order.tty !== null;
+    const command = new CommandOfAgent(this.#lineOf(id), { hasInput, acknowledges, known: null });
     this.#commands.set(id, command);
     this.#startPings();
     this.#send(frame);
@@ -112,6 +122,18 @@ class Line implements AgentLine {
     if (this.#isLeaving) return;
     this.#isLeaving = true;
     this.#send(encodeLeave());
+  }
+
+  #addFound(known: KnownCommand): void {
+    if (this.#unnamed === 0 || this.#commands.has(known.id) || this.found.has(known.name))
+      throw new Error(`the agent named the command ${known.id}, which is impossible`);
+    const command = new CommandOfAgent(this.#lineOf(known.id), { hasInput: known.hasInput, acknowledges: true, known });
+    this.#commands.set(known.id, command);
+    this.found.set(known.name, command);
+    this.#lastId = Math.max(this.#lastId, known.id);
+    this.#startPings();
+    this.#unnamed -= 1;
+    if (this.#unnamed === 0) this.#tellReady();
   }
 
   #lineOf(id: number): CommandLine {
@@ -172,7 +194,12 @@ class Line implements AgentLine {
     if (news.kind === 'hello') {
       if (this.#isGreeted || news.version !== agentVersion) throw new Error(`the agent said hello ${news.version}`);
       this.#isGreeted = true;
-      this.#tellReady();
+      this.#unnamed = news.commands;
+      if (this.#unnamed === 0) this.#tellReady();
+      return;
+    }
+    if (news.kind === 'known') {
+      this.#addFound(news);
       return;
     }
     const command = this.#commands.get(news.id);

@@ -33,7 +33,7 @@ const kinds = {
   ping: 9,
   leave: 10,
 } as const;
-const flags = { ownDirectory: 1, terminal: 2, input: 4 } as const;
+const flags = { ownDirectory: 1, terminal: 2, input: 4, inputEnded: 8 } as const;
 const stages = ['fork', 'join', 'streams', 'ids', 'frame', 'killed'] as const;
 
 /** The step in which a start failed. */
@@ -43,7 +43,7 @@ export type OutputNumber = 0 | 1;
 
 export type News =
   | { readonly kind: 'hello'; readonly version: number; readonly commands: number }
-  | { readonly kind: 'known'; readonly id: number; readonly name: string }
+  | KnownCommand
   | { readonly kind: 'started' | 'pong'; readonly id: number }
   | { readonly kind: 'failed'; readonly id: number; readonly stage: StartStage; readonly errno: number }
   | {
@@ -63,6 +63,21 @@ export type News =
     }
   /** `consumed`: bytes of input that the command has taken. `isClosed`: it takes no more. */
   | { readonly kind: 'room'; readonly id: number; readonly consumed: number; readonly isClosed: boolean };
+
+/** A command that an earlier worker has started, and that no worker has told the agent to forget. */
+export interface KnownCommand {
+  readonly kind: 'known';
+  readonly id: number;
+  /** The id of the command in BoxRun. */
+  readonly name: string;
+  readonly hasInput: boolean;
+  readonly isInputEnded: boolean;
+  /** Offsets up to which the agent keeps no output. */
+  readonly acknowledged: readonly [number, number];
+  /** Bytes of input that the agent has received, and that the command has taken. */
+  readonly received: number;
+  readonly consumed: number;
+}
 
 export interface AgentOrder {
   /** The id of the command in BoxRun. */
@@ -215,9 +230,20 @@ function parseNews(bytes: Buffer): News {
       const [version = 0, commands = 0] = exactly(2);
       return { kind: 'hello', version, commands };
     }
-    case 2:
-      words(7);
-      return { kind: 'known', id, name: body.subarray(28).toString() };
+    case 2: {
+      const [flag = 0, ...offsets] = words(9);
+      const pair = (at: number) => offsetOf(offsets[at] ?? 0, offsets[at + 1] ?? 0);
+      return {
+        kind: 'known',
+        id,
+        name: body.subarray(36).toString(),
+        hasInput: (flag & (flags.input | flags.terminal)) !== 0,
+        isInputEnded: (flag & flags.inputEnded) !== 0,
+        acknowledged: [pair(0), pair(2)],
+        consumed: pair(4),
+        received: pair(6),
+      };
+    }
     case 3:
       exactly(0);
       return { kind: 'started', id };

@@ -2,7 +2,7 @@
 // end is committed. When the engine ends, every command in the list ends too, and none is left out.
 import type { Exec } from '../../shared/api.ts';
 import type { WorkerSettings } from '../../shared/contracts/settings.ts';
-import type { ExecOrder, WorkerContract } from '../../shared/contracts/worker.ts';
+import type { ExecOrder, ResumedExec, WorkerContract } from '../../shared/contracts/worker.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import type { ResultOf } from '../../shared/ipc/contract.ts';
@@ -11,14 +11,14 @@ import { createStopwatch } from '../../shared/observe/stage-times.ts';
 import { settledWithin, withDeadline } from '../../shared/waiting/clock.ts';
 import type { Driver } from '../drivers/driver-contract.ts';
 import { createHoldEstimate, type HoldEstimate } from './hold.ts';
-import { createExec, type ExecDeps, type RunningExec } from './running-exec.ts';
+import { createExec, resumeExec, type ExecDeps, type RunningExec } from './running-exec.ts';
 
 export type TimedExec = ResultOf<WorkerContract, 'exec'>;
 /** The bounds on commands: how many run at once, and how much output of one is kept, in MiB. */
 type CommandCaps = Pick<WorkerSettings, 'execs' | 'outputMb'>;
 
 interface BoxCommandsDeps extends Omit<ExecDeps, 'driver' | 'outputBytesMax'> {
-  readonly driver: Pick<Driver, 'exec' | 'shortExecMs'>;
+  readonly driver: Pick<Driver, 'exec' | 'resumeExec' | 'shortExecMs'>;
   /** @throws BOX_NOT_RUNNING */
   readonly needRunning: () => void;
 }
@@ -55,7 +55,7 @@ export class BoxCommands {
     // Its successor then sends the same order again.
     const known = order.claim === undefined ? undefined : this.#byKey.get(order.claim.key);
     if (known !== undefined) return this.#answerTo(known, order);
-    const { driver, queue, log, boxId, generation, onUnkillable } = this.#deps;
+    const { boxId } = this.#deps;
     this.#deps.needRunning();
     const caps = this.#caps;
     if (this.#execs.size >= caps.execs) {
@@ -65,8 +65,7 @@ export class BoxCommands {
       );
     }
     const startedAt = performance.now();
-    const outputBytesMax = caps.outputMb * 1024 * 1024;
-    const created = createExec({ driver, queue, log, boxId, generation, outputBytesMax, onUnkillable }, order);
+    const created = createExec(this.#execDeps(), order);
     this.#execs.set(created.id, created);
     if (order.claim !== undefined) this.#byKey.set(order.claim.key, created);
     void created.finished.then(() => {
@@ -75,6 +74,19 @@ export class BoxCommands {
       this.#hold.observe(performance.now() - startedAt);
     });
     return this.#answerTo(created, order);
+  }
+
+  /** Continues commands of an earlier worker. If one cannot be continued, it fails like one that could not start. */
+  resume(resumed: readonly ResumedExec[]): void {
+    for (const each of resumed) {
+      const exec = resumeExec(this.#execDeps(), each);
+      this.#execs.set(exec.id, exec);
+      void exec.finished.then(() => this.#execs.delete(exec.id));
+    }
+  }
+
+  #execDeps(): ExecDeps {
+    return { ...this.#deps, outputBytesMax: this.#caps.outputMb * 1024 * 1024 };
   }
 
   /** @throws EXEC_NOT_FOUND, EXEC_ALREADY_FINISHED when the command ended by itself before the kill */

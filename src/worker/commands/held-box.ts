@@ -7,7 +7,13 @@ import { withDeadline } from '../../shared/waiting/clock.ts';
 import { type Config } from '../../shared/settings/config.ts';
 import { boxHome, statePaths } from '../../shared/settings/state-dir.ts';
 import type { WorkerSettings } from '../../shared/contracts/settings.ts';
-import type { Assignment, ExecOrder, StreamOperation, WorkerContract } from '../../shared/contracts/worker.ts';
+import type {
+  Assignment,
+  ExecOrder,
+  ResumedExec,
+  StreamOperation,
+  WorkerContract,
+} from '../../shared/contracts/worker.ts';
 import { noWriterNotices, writerContract, type WriterContract } from '../../shared/contracts/writer.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
@@ -50,9 +56,14 @@ export interface HeldBox {
    * Takes over the box of a worker that died.
    * @returns whether the engine runs, and the ids of the commands of which there are still processes
    */
-  adopt(): Promise<{ running: boolean; execIds: string[] }>;
-  /** Kills the commands that the dead worker left. The background children of `finishedExecs` live on. */
-  endStrays(finishedExecs: ReadonlySet<string>): Promise<void>;
+  adopt(): Promise<{ running: boolean; execIds: string[]; heldExecs: string[] }>;
+  /**
+   * Kills the commands that the dead worker left. The background children of `finishedExecs` live on, and `keptExecs`
+   * go on: `resumeExecs` follows.
+   */
+  endStrays(finishedExecs: ReadonlySet<string>, keptExecs: ReadonlySet<string>): Promise<void>;
+  /** Continues commands that the dead worker left, behind what is committed of them. */
+  resumeExecs(execs: readonly ResumedExec[]): void;
   /** @throws as BoxCommands.exec */
   exec(order: ExecOrder): Promise<TimedExec>;
   /** @throws as BoxCommands.cancel */
@@ -205,18 +216,23 @@ class AssignedBox implements HeldBox {
     });
   }
 
-  adopt(): Promise<{ running: boolean; execIds: string[] }> {
+  adopt(): Promise<{ running: boolean; execIds: string[]; heldExecs: string[] }> {
     const { driver } = this.#parts;
     return this.#inTurn(async () => {
       this.#running = (await driver.reattach()) === 'running';
       faultPoint('worker.reattach.adopted');
-      return { running: this.#running, execIds: this.#running ? await driver.foundExecs() : [] };
+      if (!this.#running) return { running: false, execIds: [], heldExecs: [] };
+      return { running: true, execIds: await driver.foundExecs(), heldExecs: (await driver.heldExecs?.()) ?? [] };
     });
   }
 
-  endStrays(finishedExecs: ReadonlySet<string>): Promise<void> {
+  resumeExecs(execs: readonly ResumedExec[]): void {
+    this.#commands.resume(execs);
+  }
+
+  endStrays(finishedExecs: ReadonlySet<string>, keptExecs: ReadonlySet<string>): Promise<void> {
     return this.#inTurn(async () => {
-      await this.#parts.driver.killStrayExecs(finishedExecs);
+      await this.#parts.driver.killStrayExecs(finishedExecs, keptExecs);
       faultPoint('worker.reattach.strays-killed');
     });
   }

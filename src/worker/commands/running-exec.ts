@@ -2,7 +2,7 @@
 // is always the same: first the row, then every output event, then the exit event together with the finished row.
 import type { Exec } from '../../shared/api.ts';
 import { timestamp, withDeadline } from '../../shared/waiting/clock.ts';
-import type { ExecOrder } from '../../shared/contracts/worker.ts';
+import type { ExecOrder, ResumedExec } from '../../shared/contracts/worker.ts';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
 import { newId } from '../../shared/ids.ts';
@@ -20,11 +20,11 @@ import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { CommitQueue } from '../output/commit-queue.ts';
 import type { Driver, ExecExit, ExecHandle } from '../drivers/driver-contract.ts';
-import { createOutputBuffer, type OutputBuffer } from '../output/output-buffer.ts';
+import { createOutputBuffer, type OutputBuffer, type OutputStream } from '../output/output-buffer.ts';
 import { readOutput, type OutputReader } from '../output/output-reader.ts';
 
 export interface ExecDeps {
-  readonly driver: Pick<Driver, 'exec'>;
+  readonly driver: Pick<Driver, 'exec' | 'resumeExec'>;
   readonly queue: CommitQueue;
   readonly log: Logger;
   readonly boxId: string;
@@ -74,7 +74,13 @@ export interface RunningExec {
 
 /** Starts a command: adds its row to the queue, and asks the driver to start it at the same time. */
 export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
-  return new OwnedExec(deps, order);
+  return new OwnedExec(deps, order, null);
+}
+
+/** Continues a command of an earlier worker behind what is committed of it. */
+export function resumeExec(deps: ExecDeps, resumed: ResumedExec): RunningExec {
+  const { cmd, env, workdir, timeout_ms: timeoutMs } = resumed.exec;
+  return new OwnedExec(deps, { cmd, env, workdir, timeoutMs }, resumed);
 }
 
 class OwnedExec implements RunningExec {
@@ -98,15 +104,15 @@ class OwnedExec implements RunningExec {
   #killing: Promise<void> | null = null;
   #reader: OutputReader | null = null;
 
-  constructor(deps: ExecDeps, order: ExecOrder) {
-    const id = newId('exec');
+  constructor(deps: ExecDeps, order: ExecOrder, resumed: ResumedExec | null) {
+    const id = resumed?.exec.id ?? newId('exec');
     this.#deps = deps;
     this.#order = order;
     this.#log = deps.log.child({
       execId: id,
       ...(order.requestId === undefined ? {} : { requestId: order.requestId }),
     });
-    this.#row = {
+    this.#row = resumed?.exec ?? {
       id,
       box_id: deps.boxId,
       status: 'running',
@@ -128,23 +134,27 @@ class OwnedExec implements RunningExec {
     this.finished = new Promise<void>((resolve) => {
       this.#announceFinished = resolve;
     });
-    this.#output = createOutputBuffer((event) => {
-      deps.queue.push({ op: 'event', execId: id, event, at: timestamp() });
-    }, deps.outputBytesMax);
-    const exec = { ...this.#row, generation: deps.generation, internal: order.internal ?? null };
-    deps.queue.push({ op: 'insert', exec, ...(order.claim === undefined ? {} : { claim: order.claim }) });
-    faultPoint('worker.exec.queued');
-    const committed = deps.queue.committed();
-    this.#starting = this.#startCommand();
+    this.#output = this.#createBuffer(resumed);
+    if (resumed === null) {
+      const exec = { ...this.#row, generation: deps.generation, internal: order.internal ?? null };
+      deps.queue.push({ op: 'insert', exec, ...(order.claim === undefined ? {} : { claim: order.claim }) });
+      faultPoint('worker.exec.queued');
+    }
+    const committed = resumed === null ? deps.queue.committed() : Promise.resolve();
+    this.#starting = resumed === null ? this.#startCommand() : this.#resumeCommand(resumed);
     this.started = this.#start(committed);
     // A caller that waits for `started` gets the error. Without this line, the error would end the worker when no
     // caller waits.
     this.started.catch(() => undefined);
     const { timeoutMs } = order;
     if (timeoutMs !== null) {
-      this.#timeoutTimer = setTimeout(() => {
-        this.kill({ kind: 'timeout', timeoutMs }).catch(this.#logFailedKill);
-      }, timeoutMs);
+      const pastMs = resumed === null ? 0 : Date.now() - Date.parse(resumed.exec.created_at);
+      this.#timeoutTimer = setTimeout(
+        () => {
+          this.kill({ kind: 'timeout', timeoutMs }).catch(this.#logFailedKill);
+        },
+        Math.max(0, timeoutMs - pastMs),
+      );
     }
   }
 
@@ -196,7 +206,7 @@ class OwnedExec implements RunningExec {
     const at = timestamp();
     this.#output.end((droppedBytes) => exitEventData(outcome, droppedBytes));
     const { exitCode, errorMessage } = outcome;
-    queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at });
+    queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at }, () => this.#handle?.forget?.());
     faultPoint('worker.exec.ended');
     this.#announceExited();
     this.#announceEnded();
@@ -208,7 +218,40 @@ class OwnedExec implements RunningExec {
 
   async #startCommand(): Promise<ExecHandle> {
     const { cmd, workdir, env, user = null, tty = null, stdin = false } = this.#order;
-    return this.#deps.driver.exec({ execId: this.id, cmd, env: env ?? {}, workdir, user, tty, stdin });
+    return this.#deps.driver.exec({
+      ...{ execId: this.id, cmd, env: env ?? {}, workdir, user, tty, stdin },
+      acknowledges: true,
+    });
+  }
+
+  async #resumeCommand({ stdoutBytes, stderrBytes }: ResumedExec): Promise<ExecHandle> {
+    const { resumeExec: resume } = this.#deps.driver;
+    if (resume === undefined) throw new Error('this engine keeps no commands');
+    return resume(this.id, { stdout: stdoutBytes, stderr: stderrBytes });
+  }
+
+  #createBuffer(resumed: ResumedExec | null): OutputBuffer {
+    const { queue, outputBytesMax } = this.#deps;
+    const acknowledge = (stream: OutputStream, byteCount: number) => {
+      if (byteCount > 0) this.#handle?.acknowledge?.(stream, byteCount);
+    };
+    const earlier =
+      resumed === null ? undefined : { nextSeq: resumed.nextSeq, bytes: resumed.stdoutBytes + resumed.stderrBytes };
+    return createOutputBuffer({
+      bytesMax: outputBytesMax,
+      earlier,
+      emit: (event, byteCount) => {
+        queue.push({ op: 'event', execId: this.id, event, at: timestamp() }, () => {
+          if (event.stream !== null) acknowledge(event.stream, byteCount);
+        });
+      },
+      // All bytes before them are in the queue.
+      onDropped: (stream, byteCount) => {
+        void queue.committed().then(() => {
+          acknowledge(stream, byteCount);
+        });
+      },
+    });
   }
 
   async #start(committed: Promise<void>): Promise<void> {

@@ -64,6 +64,8 @@ export interface ExecRequest {
   /** With a terminal, stderr goes into stdout. The size of the terminal is set before the command starts. */
   readonly tty: { readonly cols: number; readonly rows: number; readonly term: string } | null;
   readonly stdin: boolean;
+  /** True: the caller uses `acknowledge` and `forget` of the handle. */
+  readonly acknowledges?: boolean;
 }
 
 /**
@@ -98,6 +100,19 @@ export interface ExecHandle {
    * process of the tree is left.
    */
   killTree(): Promise<void>;
+  /**
+   * The next `bytes` bytes of this output are committed. Absent if the engine keeps no output: then it is lost with the
+   * worker.
+   */
+  acknowledge?(output: 'stdout' | 'stderr', bytes: number): void;
+  /** The end of the command is committed, so nothing needs to be kept for the next worker. */
+  forget?(): void;
+}
+
+/** How many bytes of each output of a command are committed. */
+export interface CommittedOutput {
+  readonly stdout: number;
+  readonly stderr: number;
 }
 
 export interface BoxMetrics {
@@ -155,10 +170,17 @@ export interface Driver {
   /** Returns the ids of commands of the dead worker that may still have processes. */
   foundExecs(): Promise<string[]>;
   /**
-   * Kills the whole trees of the commands that the dead worker started. Commands in `finished` had ended before: their
-   * background children live on.
+   * Returns the ids of commands of the dead worker that `resumeExec` can continue: their output and their end were
+   * kept. Absent if the engine keeps nothing.
    */
-  killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
+  heldExecs?(): Promise<string[]>;
+  /** Continues a command of the dead worker. Its streams go on behind what is committed. Call it once for a command. */
+  resumeExec?(execId: string, committed: CommittedOutput): Promise<ExecHandle>;
+  /**
+   * Kills the whole trees of the commands that the dead worker started. Commands in `finished` had ended before: their
+   * background children live on. Commands in `kept` go on: `resumeExec` follows.
+   */
+  killStrayExecs(finished: ReadonlySet<string>, kept?: ReadonlySet<string>): Promise<void>;
   /**
    * Asks all processes to end (HUP to those with a terminal, TERM to all), and kills them after `graceMs` milliseconds.
    * The disk stays. Resolves when no process of the box is left.

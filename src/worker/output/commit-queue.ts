@@ -9,8 +9,11 @@ import { limits } from '../../shared/limits.ts';
 import { sleep } from '../../shared/waiting/clock.ts';
 
 export interface CommitQueue {
-  /** Adds a change, and sends it soon. The row of a command that has just begun waits limits.execRowDelayMs at most. */
-  push(change: ExecChange): void;
+  /**
+   * Adds a change, and sends it soon. The row of a command that has just begun waits limits.execRowDelayMs at most.
+   * @param onCommitted called once, when the writer has acknowledged the change
+   */
+  push(change: ExecChange, onCommitted?: () => void): void;
   /** Resolves when everything pushed so far is committed. */
   committed(): Promise<void>;
   /** True while the changes that are not acknowledged have less than limits.unackedBytesMax bytes. */
@@ -124,6 +127,7 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
   let refused = false;
   let rowTimer: NodeJS.Timeout | undefined;
   const waiters = createWaiters();
+  const callbacks = new Map<ExecChange, () => void>();
 
   const hasRoom = () => backlog.bytes < limits.unackedBytesMax;
 
@@ -150,6 +154,8 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
       pauseMs = limits.reconnectFirstMs;
       backlog.remove(batch);
       committedCount += batch.length;
+      for (const change of batch) callbacks.get(change)?.();
+      for (const change of batch) callbacks.delete(change);
       waiters.wake();
     } while (backlog.isUrgent);
     sending = false;
@@ -171,8 +177,9 @@ export function createCommitQueue({ link, onRefused }: CommitQueueOptions): Comm
   }
 
   return {
-    push(change) {
+    push(change, onCommitted) {
       backlog.add(change);
+      if (onCommitted !== undefined) callbacks.set(change, onCommitted);
       pushedCount++;
       schedule();
     },

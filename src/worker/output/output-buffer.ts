@@ -37,19 +37,29 @@ export function wholeCharactersLength(bytes: Uint8Array): number {
   return last;
 }
 
-/**
- * @param emit gets the events in the order of seq, beginning with 0
- * @param bytesMax the most bytes of output in all events together; the text that says "output cut" comes on top
- */
-export function createOutputBuffer(emit: (event: Event) => void, bytesMax: number): OutputBuffer {
+interface OutputBufferOptions {
+  /** Gets the events in the order of seq. `byteCount`: how many bytes of the command's output the event has. */
+  readonly emit: (event: Event, byteCount: number) => void;
+  /** Told of bytes that are in no event. */
+  readonly onDropped?: (stream: OutputStream, byteCount: number) => void;
+  /** The most bytes of output in all events together; the text that says "output cut" comes on top. */
+  readonly bytesMax: number;
+  /** For a command of an earlier worker: the seq of its next event, and the bytes of the events that it has. */
+  readonly earlier?: { readonly nextSeq: number; readonly bytes: number } | undefined;
+}
+
+export function createOutputBuffer({ emit, onDropped, bytesMax, earlier }: OutputBufferOptions): OutputBuffer {
   /** The first bytes of a character whose other bytes have not come yet. */
   const carries: Record<OutputStream, Uint8Array> = { stdout: new Uint8Array(0), stderr: new Uint8Array(0) };
   let segments: Segment[] = [];
   let waitingBytes = 0;
-  let nextSeq = 0;
-  let keptBytes = 0;
+  let nextSeq = earlier?.nextSeq ?? 0;
+  let keptBytes = Math.min(earlier?.bytes ?? 0, bytesMax);
   let droppedBytes = 0;
   let timer: NodeJS.Timeout | undefined;
+
+  /** True while the text that says "output cut" is sent. */
+  let isOwnText = false;
 
   function append(stream: OutputStream, bytes: Uint8Array): void {
     if (bytes.length === 0) return;
@@ -67,7 +77,7 @@ export function createOutputBuffer(emit: (event: Event) => void, bytesMax: numbe
       while (rest.length > 0) {
         const piece = rest.subarray(0, limits.eventBytesMax);
         const length = rest.length > piece.length ? wholeCharactersLength(piece) || piece.length : piece.length;
-        emit({ seq: nextSeq++, type: 'log', stream, data: rest.subarray(0, length) });
+        emit({ seq: nextSeq++, type: 'log', stream, data: rest.subarray(0, length) }, isOwnText ? 0 : length);
         rest = rest.subarray(length);
       }
     }
@@ -84,14 +94,17 @@ export function createOutputBuffer(emit: (event: Event) => void, bytesMax: numbe
     flush();
   }
 
-  function countDropped(byteCount: number): void {
+  function countDropped(stream: OutputStream, byteCount: number): void {
     if (byteCount === 0) return;
     if (droppedBytes === 0) {
       flushAll();
       append('stderr', Buffer.from(`\n[boxrun: output cut after ${bytesMax} bytes; the command goes on]\n`));
+      isOwnText = true;
       flush();
+      isOwnText = false;
     }
     droppedBytes += byteCount;
+    onDropped?.(stream, byteCount);
   }
 
   return {
@@ -105,11 +118,11 @@ export function createOutputBuffer(emit: (event: Event) => void, bytesMax: numbe
       append(stream, joined.subarray(0, length));
       if (waitingBytes >= limits.outputFlushBytes) flush();
       else if (waitingBytes > 0) timer ??= setTimeout(flush, limits.outputFlushMs);
-      countDropped(all.length - bytes.length);
+      countDropped(stream, all.length - bytes.length);
     },
     end(exit) {
       flushAll();
-      emit({ seq: nextSeq++, type: 'exit', stream: null, data: Buffer.from(exit(droppedBytes)) });
+      emit({ seq: nextSeq++, type: 'exit', stream: null, data: Buffer.from(exit(droppedBytes)) }, 0);
     },
   };
 }

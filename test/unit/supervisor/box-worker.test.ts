@@ -49,6 +49,7 @@ async function createBench({
     writer,
     reader: {
       finishedAmong: (_, ids) => ids.filter((id) => id === 'exec_done'),
+      resumable: () => [],
       newestFinishedExecIds: () => ['exec_done'],
     },
     pool: {
@@ -194,7 +195,7 @@ describe('taking over from a dead worker', () => {
       };
     expect(await worker.takeOver('worker exited')).toBe(true);
     expect(handles[0]?.events).toEqual(['killed']);
-    expect(params).toEqual({ finishedExecs: ['exec_done'] });
+    expect(params).toEqual({ finishedExecs: ['exec_done'], keptExecs: [] });
     expect(atReattach).toEqual(['openLease 2']);
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
     expect(row.generation).toBe(2);
@@ -214,7 +215,7 @@ describe('taking over from a dead worker', () => {
     };
     expect(await worker.takeOver('worker exited')).toBe(true);
     expect(successor.requests).toEqual(['assign', 'adopt', 'endStrays']);
-    expect(params).toEqual({ finishedExecs: ['exec_done'] });
+    expect(params).toEqual({ finishedExecs: ['exec_done'], keptExecs: [] });
   });
 
   it('waits until the old worker is really dead', async () => {

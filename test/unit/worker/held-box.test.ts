@@ -291,8 +291,8 @@ describe('the end of an engine', () => {
 describe('adopting a box', () => {
   it('lets it take commands if its engine runs, and kills strays but no children of finished commands', async () => {
     const { heldBox, engine } = await createBench({ started: false });
-    expect(await heldBox.adopt()).toEqual({ running: true, execIds: ['exec_done', 'exec_lost'] });
-    await heldBox.endStrays(new Set(['exec_done']));
+    expect(await heldBox.adopt()).toEqual({ running: true, execIds: ['exec_done', 'exec_lost'], heldExecs: [] });
+    await heldBox.endStrays(new Set(['exec_done']), new Set());
     expect(engine.calls).toEqual(['reattach', 'reattach done', 'killStrayExecs except exec_done']);
     expect(heldBox.running).toBe(true);
   });
@@ -300,7 +300,7 @@ describe('adopting a box', () => {
   it('leaves it stopped if its engine has ended', async () => {
     const { heldBox, engine } = await createBench({ started: false });
     engine.on.reattach = () => Promise.resolve('stopped');
-    expect(await heldBox.adopt()).toEqual({ running: false, execIds: [] });
+    expect(await heldBox.adopt()).toEqual({ running: false, execIds: [], heldExecs: [] });
     expect(heldBox.running).toBe(false);
     expect(engine.calls.some((call) => call.startsWith('killStrayExecs'))).toBe(false);
   });

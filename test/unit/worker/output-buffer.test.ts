@@ -22,7 +22,10 @@ function record(bytesMax = Infinity) {
   const events: Event[] = [];
   return {
     events,
-    buffer: createOutputBuffer((event) => events.push({ ...event, data: Buffer.from(event.data) }), bytesMax),
+    buffer: createOutputBuffer({
+      emit: (event) => events.push({ ...event, data: Buffer.from(event.data) }),
+      bytesMax,
+    }),
   };
 }
 

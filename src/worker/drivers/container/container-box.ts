@@ -2,7 +2,7 @@
 // composes. lifecycle.ts has the life of the box, exec/commands.ts its commands, and container-state.ts what both
 // share.
 import type { Driver, DriverContext } from '../driver-contract.ts';
-import { execInBox, foundExecs, killStrayExecs } from './exec/commands.ts';
+import { execInBox, foundExecs, heldExecs, killStrayExecs, resumeExec } from './exec/commands.ts';
 import { createContainerState, type BoxDriverOptions } from './box/container-state.ts';
 import { statsOf } from './box/stats.ts';
 import { createBox, reattachBox, removeBox, startBox, stopBox } from './box/lifecycle.ts';
@@ -28,7 +28,9 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
     reattach: () => reattachBox(container),
     exec: (request) => execInBox(container, request),
     foundExecs: async () => foundExecs(container),
-    killStrayExecs: (finished) => killStrayExecs(container, finished),
+    heldExecs: async () => heldExecs(container),
+    resumeExec: (execId, committed) => resumeExec(container, execId, committed),
+    killStrayExecs: (finished, kept) => killStrayExecs(container, finished, kept),
     stop: (graceMs) => stopBox(container, graceMs),
     remove: (graceMs) => removeBox(container, graceMs),
     async metrics() {

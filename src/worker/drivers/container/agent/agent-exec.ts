@@ -7,7 +7,7 @@ import { settledWithin, withDeadline } from '../../../../shared/waiting/clock.ts
 import { BoxRunError, errorText } from '../../../../shared/errors.ts';
 import { faultPoint } from '../../../../shared/faults/fault.ts';
 import { limits } from '../../../../shared/limits.ts';
-import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
+import type { CommittedOutput, ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { removeEndedExec, type ExecContext, type PreparedCommand } from '../exec/exec-process.ts';
 import { environmentOf } from '../exec/wrapper.ts';
 import { AgentGone, StartRefused, type AgentCommand } from '../../../agent/agent-command.ts';
@@ -29,7 +29,7 @@ export async function startByAgent(
   const { cgroups } = context;
   const { execId } = request;
   cgroups.addExec(execId, context.rootId);
-  const started = agent.run(orderOf(request, command));
+  const started = agent.run(orderOf(request, command), request.acknowledges ?? false);
   if (started === null) {
     cgroups.tryRemoveExec(execId);
     return null;
@@ -52,6 +52,19 @@ export async function startByAgent(
     context.log.warn({ err: error, execId }, 'the agent did not start a command; the ordinary path will');
     return null;
   }
+}
+
+/** Continues a command that an earlier worker has started by this agent. Null: the agent does not have it. */
+export function resumeByAgent(
+  agent: AgentLine,
+  context: ExecContext,
+  execId: string,
+  committed: CommittedOutput,
+): ExecHandle | null {
+  const found = agent.found.get(execId);
+  if (found === undefined) return null;
+  found.resume([committed.stdout, committed.stderr]);
+  return handleOf(context, execId, found);
 }
 
 /**
@@ -103,6 +116,12 @@ function handleOf(context: ExecContext, execId: string, started: AgentCommand): 
     resize: (cols, rows) => {
       started.resize(cols, rows);
       return Promise.resolve();
+    },
+    acknowledge: (output, bytes) => {
+      started.acknowledge(output === 'stdout' ? 0 : 1, bytes);
+    },
+    forget: () => {
+      started.forget();
     },
     signal: (signal) => {
       started.signal(signal);

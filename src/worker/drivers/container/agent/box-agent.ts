@@ -7,6 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Ulimit } from '../../../../shared/api.ts';
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
 import type { AgentMode } from '../../../../shared/settings/config.ts';
@@ -21,6 +22,8 @@ import { toolsInBox, type BoxPaths } from '../paths.ts';
 import { boxUmask, ociText, processLimits } from '../host/process-limits.ts';
 import type { OciRuntime } from '../host/runtime.ts';
 import { toolPath } from '../host/tools.ts';
+import { isAlive, processIdentity, type ProcessIdentity } from '../../../../shared/process/child-process.ts';
+import { loadJson, saveJson, type AgentRecord } from '../box/record.ts';
 import { createAgentLine, type AgentLine } from '../../../agent/agent-line.ts';
 import { agentVersion } from '../../../agent/frames.ts';
 import { findProgram } from '../host-program/programs.ts';
@@ -32,6 +35,7 @@ import { findProgram } from '../host-program/programs.ts';
 const inheritedFds = 3;
 /** Name of that socket in the directory of the running box. */
 const socketName = 'agent.sock';
+const launcherPollMs = 10;
 /** Number of commands that start no agent: in a box for one command its start would cost more than it saves. */
 const commandsBefore = 1;
 
@@ -49,23 +53,30 @@ export interface BoxAgentOptions {
 }
 
 export interface BoxAgent {
+  /** Takes over the agent of an earlier worker, if it still lives. Call it before any other. */
+  adopt(): Promise<void>;
+  /** The agent that takes commands now, or null. */
+  readonly present: AgentLine | null;
   /** Returns an agent that takes commands now, or null: then the command must take the ordinary path. */
   ready(): Promise<AgentLine | null>;
   /** The agent takes no new commands, and ends after its last one. */
   stop(): void;
   /**
-   * Resolves when no process of a agent is left on the host. Call it after `stop`, when the box has ended.
+   * Resolves when no process of an agent is left on the host. Call it after `stop`, when the box has ended.
    * @throws TIMEOUT
    */
   ended(): Promise<void>;
 }
 
-/** True for the control group of a agent that this worker started. A agent of an earlier worker is of no use. */
+/** True for the control group of an agent that this worker started or took over. */
 export function isAgentOfThisWorker(group: string): boolean {
-  return group.startsWith(groupPrefix);
+  return ownGroups.has(group);
 }
-const groupPrefix = `agent-${process.pid}-`;
+const ownGroups = new Set<string>();
 let started = 0;
+
+/** Name of the file with the record, in the directory of the running box. */
+const recordName = 'agent.json';
 
 export function createBoxAgent(options: BoxAgentOptions): BoxAgent {
   return new Agent(options);
@@ -86,6 +97,27 @@ class Agent implements BoxAgent {
     this.#options = options;
     // The agent has not been tried on hosts that have only version 2 of the control groups.
     this.#isDisabled = options.mode === 'off' || (options.mode === 'auto' && isUnified());
+  }
+
+  get present(): AgentLine | null {
+    return this.#ready;
+  }
+
+  async adopt(): Promise<void> {
+    const { paths, generation, log } = this.#options;
+    const record = loadJson<AgentRecord>(join(paths.run, recordName));
+    if (record === null || this.#isDisabled || !(await isAlive(record.launcher))) return;
+    let line: AgentLine | null = null;
+    try {
+      line = createAgentLine(await connectTo(paths.run), generation);
+      await withDeadline(Promise.race([line.ready, failure(line)]), limits.agentAdoptTimeoutMs, 'the agent of the box');
+    } catch (error) {
+      line?.close('it does not answer');
+      log.warn({ err: error }, 'the agent of the box could not be taken over; its commands are killed');
+      return;
+    }
+    this.#launcherEnd = untilGone(record.launcher);
+    this.#use(line, record.group);
   }
 
   async ready(): Promise<AgentLine | null> {
@@ -120,7 +152,8 @@ class Agent implements BoxAgent {
       return;
     }
     if (!this.#window.take()) return;
-    const group = `${groupPrefix}${(started += 1)}`;
+    const group = `agent-${process.pid}-${(started += 1)}`;
+    ownGroups.add(group);
     let launched: AgentLine | null = null;
     try {
       launched = await this.#launch(program, group);
@@ -134,9 +167,19 @@ class Agent implements BoxAgent {
         log.warn({ err: error }, 'the agent of the box did not start; commands take the ordinary path');
       return;
     }
-    this.#ready = launched;
+    const launcher = await processIdentity(this.#launcher?.pid ?? 0);
+    if (launcher !== null) {
+      const record: AgentRecord = { group, launcher };
+      saveJson(join(this.#options.paths.run, recordName), record);
+    }
+    this.#use(launched, group);
+  }
+
+  #use(line: AgentLine, group: string): void {
+    const { log } = this.#options;
+    ownGroups.add(group);
+    this.#ready = line;
     log.debug({ group }, 'the agent of the box is ready');
-    const line = launched;
     void line.closed.then(async (reason) => {
       if (this.#ready === line) this.#ready = null;
       if (!this.#isDisabled)
@@ -195,14 +238,7 @@ class Agent implements BoxAgent {
     }).finally(() => {
       said.destroy();
     });
-    // The path of a socket may only be short, so it goes through /proc.
-    const directory = openSync(this.#options.paths.run, constants.O_RDONLY | constants.O_DIRECTORY);
-    const socket = connect(`/proc/self/fd/${directory}/${socketName}`);
-    await once(socket, 'connect').finally(() => {
-      closeSync(directory);
-    });
-    socket.unref();
-    return socket;
+    return connectTo(this.#options.paths.run);
   }
 
   #readiness(line: AgentLine): Promise<void> {
@@ -226,6 +262,26 @@ class Agent implements BoxAgent {
       log.warn({ error: errorText(error) }, 'the agent of the box could not be killed');
     });
   }
+}
+
+async function connectTo(runDir: string): Promise<Socket> {
+  // The path of a socket may only be short, so it goes through /proc.
+  const directory = openSync(runDir, constants.O_RDONLY | constants.O_DIRECTORY);
+  const socket = connect(`/proc/self/fd/${directory}/${socketName}`);
+  await once(socket, 'connect').finally(() => {
+    closeSync(directory);
+  });
+  socket.unref();
+  return socket;
+}
+
+async function failure(line: AgentLine): Promise<never> {
+  throw new Error(await line.closed);
+}
+
+/** Resolves when a process that is not our child has ended. */
+async function untilGone(identity: ProcessIdentity): Promise<void> {
+  while (await isAlive(identity)) await delay(launcherPollMs);
 }
 
 /** The agent starts as a command of root. Its commands inherit its limits. */

@@ -120,6 +120,7 @@ export async function reattachBox(container: ContainerState): Promise<'running' 
     { state: { ...state, network }, runtime, image, pipes, limits: commandLimits },
     watchAlive(paths).arm,
   );
+  await container.needRunning().exec.agent.adopt();
   return 'running';
 }
 

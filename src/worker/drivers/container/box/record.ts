@@ -21,13 +21,20 @@ export interface RunState {
   readonly rootId?: number;
 }
 
-export function saveJson(path: string, value: BoxRecord | RunState): void {
+/** What the next worker needs to find the agent of the box. */
+export interface AgentRecord {
+  /** The control group of the agent, among those of the commands. */
+  readonly group: string;
+  readonly launcher: ProcessIdentity;
+}
+
+export function saveJson(path: string, value: BoxRecord | RunState | AgentRecord): void {
   const temporary = `${path}.new`;
   writeFileSync(temporary, JSON.stringify(value), { mode: 0o600 });
   renameSync(temporary, path);
 }
 
-export function loadJson<T extends BoxRecord | RunState>(path: string): T | null {
+export function loadJson<T extends BoxRecord | RunState | AgentRecord>(path: string): T | null {
   try {
     return JSON.parse(readFileSync(path, 'utf8')) as T;
   } catch {

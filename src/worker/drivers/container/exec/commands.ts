@@ -3,7 +3,9 @@
 import { constants } from 'node:os';
 import { limits } from '../../../../shared/limits.ts';
 import { commandOrRefusal } from '../../argument-list.ts';
-import type { ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
+import { BoxRunError } from '../../../../shared/errors.ts';
+import { resumeByAgent } from '../agent/agent-exec.ts';
+import type { CommittedOutput, ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { readBoxText } from './box-text.ts';
 import { defaultPath } from '../box/bundle.ts';
 import { startExec } from './runtime-exec.ts';
@@ -77,13 +79,48 @@ export function foundExecs(container: ContainerState): string[] {
 }
 
 /**
+ * Ids of commands of an earlier worker that the agent of the box has kept.
+ * @throws BOX_NOT_RUNNING
+ */
+export function heldExecs(container: ContainerState): string[] {
+  return [...(container.needRunning().exec.agent.present?.found.keys() ?? [])];
+}
+
+/**
+ * Continues a command of an earlier worker.
+ * @throws BOX_NOT_RUNNING; RUNTIME_ERROR when the agent does not have it any more
+ */
+export async function resumeExec(
+  container: ContainerState,
+  execId: string,
+  committed: CommittedOutput,
+): Promise<ExecHandle> {
+  const { exec, ownExecIds } = container.needRunning();
+  const agent = exec.agent.present;
+  const handle = agent === null ? null : resumeByAgent(agent, exec, execId, committed);
+  if (handle === null) throw new BoxRunError('RUNTIME_ERROR', 'the agent of the box has ended');
+  ownExecIds.add(execId);
+  const exit = handle.exit.then((how) => {
+    ownExecIds.delete(execId);
+    return how;
+  });
+  return { ...handle, exit };
+}
+
+/**
  * Kills the commands of an earlier worker.
  * @param finished ids of commands that have ended: their background children live on
+ * @param kept ids of commands that go on
  * @throws BOX_NOT_RUNNING, TIMEOUT
  */
-export async function killStrayExecs(container: ContainerState, finished: ReadonlySet<string>): Promise<void> {
+export async function killStrayExecs(
+  container: ContainerState,
+  finished: ReadonlySet<string>,
+  kept: ReadonlySet<string> = new Set(),
+): Promise<void> {
   const { exec } = container.needRunning();
-  const others = foundExecs(container);
+  for (const [execId, command] of exec.agent.present?.found ?? []) if (!kept.has(execId)) command.forget();
+  const others = foundExecs(container).filter((execId) => !kept.has(execId));
   for (const execId of others) if (finished.has(execId)) exec.lingering.add(execId);
   removeLingeringGroups(exec);
   const strays = others.filter((execId) => !exec.lingering.has(execId) && !finished.has(execId));
