@@ -1,5 +1,5 @@
-// Sends random frames to the real agent, compiled with sanitizers: right ones, right ones in a wrong order, and garbage.
-// The agent may close the connection, but it must live on. BOXRUN_FUZZ_FRAMES sets the number of frames, and
+// Sends random frames to the real agent, compiled with sanitizers: right ones, right ones in a wrong order, and
+// garbage. The agent may close the connection, but it must live on. BOXRUN_FUZZ_FRAMES sets the number of frames, and
 // BOXRUN_FUZZ_SEED another order.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -170,8 +170,8 @@ export const workerContract = {
       timeoutMs: limits.boxStartTimeoutMs,
     },
     /**
-     * Kills the commands of the predecessor, except those in `keptExecs`, and those in `finishedExecs`, whose background
-     * children go on.
+     * Kills the commands of the predecessor, except those in `keptExecs`, and those in `finishedExecs`, whose
+     * background children go on.
      */
     endStrays: {
       params: Type.Object({

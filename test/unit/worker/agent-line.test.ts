@@ -162,6 +162,65 @@ describe('the connection to an agent', () => {
     await vi.waitFor(() => expect(acknowledged().at(-1)).toBe(120_000));
   });
 
+  describe('with a command of an earlier worker', () => {
+    const name = 'exec_kept';
+    /** Output from offsets 10 and 0 on; 7 bytes of input, of which the command has taken 3. */
+    const known = frame(2, 4, [4, 10, 0, 0, 0, 3, 0, 7, 0], name);
+
+    async function knownConnection() {
+      const [workerEnd, agentEnd] = duplexPair();
+      const sent: { kind: number; id: number; body: Buffer }[] = [];
+      collectFrames(agentEnd, sent);
+      const line = createAgentLine(workerEnd, 8);
+      agentEnd.write(Buffer.concat([frame(1, 0, [1, 1]), known, started(4), output(4, 0, 10, 'abcdef')]));
+      await line.ready;
+      const command = line.found.get(name);
+      if (command === undefined) throw new Error('the command is not found');
+      return { line, agentEnd, sent, command };
+    }
+    const acknowledgedIn = (sent: readonly { kind: number; body: Buffer }[]) =>
+      sent.filter(({ kind }) => kind === 7).map(({ body }) => body.readUInt32LE(4));
+
+    it('gives the output behind what is committed, and acknowledges what the worker commits', async () => {
+      const { agentEnd, command, sent } = await knownConnection();
+      command.resume([13, 0]);
+      agentEnd.write(output(4, 0, 16, 'gh'));
+      agentEnd.write(Buffer.concat([ended(4, 0, 18), ended(4, 1, 0), exited(4, 5)]));
+      expect(await text(command.stdout)).toBe('defgh');
+      expect(await command.exit).toEqual({ exitCode: 5 });
+      await vi.waitFor(() => expect(acknowledgedIn(sent)).toEqual([13]));
+      expect(sent.map(({ kind }) => kind)).not.toContain(8);
+      command.forget();
+      await vi.waitFor(() => expect(sent.at(-1)).toMatchObject({ kind: 8, id: 4 }));
+    });
+
+    it('skips what comes later if even that is committed', async () => {
+      const { agentEnd, command } = await knownConnection();
+      command.resume([17, 0]);
+      agentEnd.write(Buffer.concat([output(4, 0, 16, 'gh'), ended(4, 0, 18), ended(4, 1, 0), exited(4, 0)]));
+      expect(await text(command.stdout)).toBe('h');
+    });
+
+    it('goes on with its input behind what the agent has received, and gives new commands new ids', async () => {
+      const { line, agentEnd, command, sent } = await knownConnection();
+      command.resume([16, 0]);
+      command.stdin?.write(Buffer.alloc(70_000));
+      const inputBytes = () => sent.filter(({ kind }) => kind === 4).reduce((sum, { body }) => sum + body.length, 0);
+      await vi.waitFor(() => expect(inputBytes()).toBe(65_536 - 4));
+      agentEnd.write(room(4, 7));
+      await vi.waitFor(() => expect(inputBytes()).toBe(65_536));
+      line.run(order);
+      await vi.waitFor(() => expect(sent.find(({ kind }) => kind === 2)?.id).toBe(5));
+    });
+
+    it('drops it if the worker does not want it', async () => {
+      const { agentEnd, command, sent } = await knownConnection();
+      command.forget();
+      agentEnd.write(Buffer.concat([output(4, 0, 16, 'gh'), ended(4, 0, 18), ended(4, 1, 0), exited(4, 0)]));
+      await vi.waitFor(() => expect(sent.at(-1)).toMatchObject({ kind: 8, id: 4 }));
+    });
+  });
+
   it('sends input only as fast as the command takes it, and reports a command that reads no more', async () => {
     const { line, agentEnd, sent } = await connection();
     const command = line.run({ ...order, stdin: true });
