@@ -31,7 +31,7 @@ async function begin(box: string, script: string, more: { tty?: boolean } = {}) 
 describe.each(['the OCI runtime', 'the agent'])('the stop of a box with commands started by %s', (path) => {
   it('lets a command end by itself, and keeps its last output', async () => {
     const box = await server.client.create(small);
-    // The worker starts the agent after the first command of a box, if the host has one.
+    // The first command starts the agent, if the host has one.
     if (path.includes('agent')) for (let round = 0; round < 3; round += 1) await server.client.exec(box.id, ['true']);
     const { exec, ended } = await begin(box.id, polite);
     await server.client.stopBox(box.id);

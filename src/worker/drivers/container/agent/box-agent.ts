@@ -1,5 +1,6 @@
-// The agent of one box: its start by a single exec of the OCI runtime, its end, and its restarts. While no agent is
-// ready, commands take the ordinary path. Only in the mode `always` a command waits for the start of the agent.
+// The agent of one box: its start by a single exec of the OCI runtime, its end, and its restarts. The first command of a
+// box starts it and waits for it, which takes as long as a start of the command itself by the runtime. If the agent
+// cannot be started, commands take the ordinary path.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync } from 'node:fs';
@@ -36,8 +37,6 @@ const inheritedFds = 3;
 /** Name of that socket in the directory of the running box. */
 const socketName = 'agent.sock';
 const launcherPollMs = 10;
-/** Number of commands that start no agent: in a box for one command its start would cost more than it saves. */
-const commandsBefore = 1;
 
 export interface BoxAgentOptions {
   readonly mode: AgentMode;
@@ -89,7 +88,6 @@ class Agent implements BoxAgent {
   #starting: Promise<void> | null = null;
   #launcher: ChildProcess | null = null;
   #launcherEnd: Promise<void> = Promise.resolve();
-  #commands = 0;
   /** True when no agent may be started any more. */
   #isDisabled: boolean;
 
@@ -122,14 +120,10 @@ class Agent implements BoxAgent {
 
   async ready(): Promise<AgentLine | null> {
     if (this.#ready !== null || this.#isDisabled) return this.#ready;
-    this.#commands += 1;
-    const { mode } = this.#options;
-    if (mode === 'always' || this.#commands > commandsBefore) {
-      this.#starting ??= this.#start().finally(() => {
-        this.#starting = null;
-      });
-    }
-    if (mode === 'always') await this.#starting;
+    this.#starting ??= this.#start().finally(() => {
+      this.#starting = null;
+    });
+    await this.#starting;
     return this.#ready;
   }
 
