@@ -1,4 +1,4 @@
-// The client of a BoxRun server. It has one method for each request of the API, and methods for common sequences of
+// The client of a BoxRun server. It has one method for each request below /v1, and methods for common sequences of
 // requests, such as running a command to its end. It works the same on Node and in browsers.
 import type {
   Box,

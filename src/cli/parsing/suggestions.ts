@@ -1,5 +1,5 @@
 // What a user may have meant by a command or an option that boxrun does not have. Everything here becomes the text of a
-// usage error. A hint contains a command line that the user can type.
+// usage error. If boxrun has something similar, the hint names the command line for it.
 import type { CommandSpec } from './command.ts';
 import { UsageError } from './options.ts';
 

@@ -164,7 +164,12 @@ async function logs(dir: string): Promise<TarFile[]> {
   return Promise.all(
     names
       .filter((name) => name.endsWith('.log'))
-      .map(async (name) => file(`logs/${name}`, await tailOf(join(dir, name)))),
+      .map(async (name) =>
+        file(
+          `logs/${name}`,
+          await tailOf(join(dir, name)).catch((error: unknown) => Buffer.from(`${errorText(error)}\n`)),
+        ),
+      ),
   );
 }
 

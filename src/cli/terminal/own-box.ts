@@ -1,5 +1,6 @@
-// Creates a box that belongs to this command, as `run -i` and `shell` do. After an interrupt no such box stays behind:
-// the server cannot stop a create on request, so the command waits for the box and then removes it.
+// Creates a box for `shell`, for `run -d`, and for a `run` that the server's run cannot do (-i, -t, -w, -u, --name,
+// --label). After an interrupt during the create no such box stays behind: the command waits for the box and then
+// removes it. Afterwards the caller decides: `run -d` keeps the box.
 import type { Box, BoxRunClient, CreateBoxInput } from '../../sdk/index.ts';
 import type { Interrupts } from '../interrupt.ts';
 import { createWithProgress } from '../render/waiting.ts';

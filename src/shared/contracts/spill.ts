@@ -1,5 +1,6 @@
-// Spills: a worker that must end while the writer is away leaves its unacknowledged changes in a file. The next
-// supervisor sends them to the writer. A file that ends with `.spill` is always complete.
+// Spills: a worker that must end while the writer is away leaves its unacknowledged changes in a file. A
+// supervisor sends them to the writer before the box gets another lease. A file that ends with `.spill` is always
+// complete.
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';
@@ -19,8 +20,8 @@ const packr = new Packr({ useRecords: false });
 const suffix = '.spill';
 
 /**
- * Writes a spill to the disk. The file is `ID.spill.PID` until it is complete. If the worker dies before that, this
- * file stays, and no one reads it.
+ * Writes a spill to the disk. The file is `ID.spill.PID` until it is complete. If the worker dies before that, no
+ * one reads this file, and a sweep removes it (stray-files.ts).
  */
 export async function writeSpill(dir: string, workerId: string, spill: Spill): Promise<void> {
   const path = join(dir, `${workerId}${suffix}`);
@@ -37,8 +38,8 @@ export async function writeSpill(dir: string, workerId: string, spill: Spill): P
 }
 
 /**
- * Reads the spills in `dir`. `remove` deletes the file; call it when the spill is committed. `spill` is null if
- * the file does not parse.
+ * Reads the spills in `dir`. `remove` deletes the file; call it when the writer has committed or refused the spill.
+ * `spill` is null if the file does not parse.
  */
 export async function readSpills(
   dir: string,

@@ -1,6 +1,7 @@
 // The names of all fault points. A name has three parts: the process, the step, the moment in that step. Each text says
 // what has happened at that moment, and what has not happened yet. A test checks that the code has exactly these
-// points, and the crash matrix kills every process at each of them.
+// points, and the crash matrix kills every process at each of them, except at the points of a migration, which have a
+// test of their own.
 
 export const faultPoints = {
   'keeper.boot.locked': 'the state directory is locked; no child is started',

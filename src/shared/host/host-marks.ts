@@ -1,11 +1,14 @@
 // Marks on processes, control groups and homes that say to which box, or to which database, they belong. Drivers mark
-// everything that they make. The supervisor may touch only things with the mark of its own database.
+// what they make. The supervisor may touch only things with the mark of its own database.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DriverName } from '../settings/config.ts';
 
-/** A variable in the environment of every process that works for a box, so that the supervisor can find the process. */
+/**
+ * A variable in the environment of the processes that the container driver starts on the host for a box. The processes
+ * of a VM do not have it: they name the home in their arguments (host-traces.ts).
+ */
 export const homeMark = 'BOXRUN_BOX_HOME';
 
 /**

@@ -1,5 +1,6 @@
 // Moves a process out of the control group of the service that started the server. systemd ends a service by ending all
-// processes of its group. Processes that must outlive the server (writer, workers and boxes) need another group.
+// processes of its group. The writer and each worker move themselves at their start. The processes of a box
+// inherit the group of their worker, or get a group of the box.
 // systemd uses its named hierarchy of cgroup version 1, or version 2. On a hybrid host both count, so both are checked.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';

@@ -12,7 +12,10 @@ export const execCauses = [
   'start-failed',
   /** A cancel request, the command's timeout or a stop of the box. */
   'kill-asked',
-  /** The program has exited and its output is read to the end. After a kill, none of its children is left either. */
+  /**
+   * The program has exited and its output is read to the end. After a kill that succeeded, none of its children is left
+   * either; after one that failed, the supervisor ends the box.
+   */
   'exited',
   /** The engine does not know how the command ended. */
   'engine-lost',

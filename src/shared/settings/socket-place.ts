@@ -1,5 +1,6 @@
 // The places of the sockets of a state directory. If their paths would be too long for the kernel, they are in a short
-// directory in /tmp instead. A place depends only on the path of the state directory, so server and clients agree.
+// directory in /tmp instead. A place depends only on the path of the state directory and on the user, so the server
+// and the clients of one user agree.
 import { join } from 'node:path';
 import { limits } from '../limits.ts';
 

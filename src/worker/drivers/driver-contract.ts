@@ -131,9 +131,9 @@ export interface BoxStats extends BoxMetrics {
 }
 
 /**
- * The worker makes one call at a time. Only `exec`, `metrics`, `stats` and the members of handles may run in parallel,
- * while the box runs. Errors are BoxRunError with a code of the catalogue (for example IMAGE_PULL_FAILED, TIMEOUT,
- * RUNTIME_ERROR), and with a hint if there is one.
+ * The worker makes one call at a time. Only `exec`, `metrics`, `stats`, `close` and the members of handles may run
+ * in parallel, while the box runs. Errors are BoxRunError with a code of the catalogue (for example IMAGE_PULL_FAILED,
+ * TIMEOUT, RUNTIME_ERROR), and with a hint if there is one.
  */
 export interface Driver {
   /** The milliseconds that /bin/true takes with this engine. It is the first estimate for holding answers. */

@@ -1,8 +1,8 @@
 // Files into and out of a box, with every engine. A script of the driver's busybox reads or writes the file inside the
 // box. So no path and no link leads out of the box, and all file systems of the box can be reached. An upload goes one
 // block at a time, and so does a download through an engine whose output is text. So at most one block is under way,
-// also with an engine that would buffer without bound. An uploaded plain file changes only after the line `commit`. If
-// the input ends without it, the script removes what it wrote.
+// also with an engine that would buffer without bound. Where a new file can be made beside it, an uploaded plain file
+// changes only after the line `commit`. Elsewhere (a volume that is one file, devices) the bytes go straight into it.
 import { posix } from 'node:path';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../shared/errors.ts';

@@ -1,5 +1,5 @@
-// Makes boxes of the container driver for system tests. A test file has one images directory. After each test, or with
-// 'file' after the last one, every box is removed, and the test fails if something of it is left.
+// Makes boxes of the container driver for the system and security tests. A test file has one images directory. After
+// each test, or with 'file' after the last one, every box is removed, and the test fails if something of it is left.
 import { rmSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe } from 'vitest';
 import type { CreateDriver } from '../../../src/worker/drivers/driver-contract.ts';

@@ -19,7 +19,10 @@ export interface CellResult extends Cell {
   readonly outcome: 'held' | 'violated' | 'absent';
   /** The reason of a violation, or why the process is absent. */
   readonly reason: string;
-  /** The time in ms from the fault, or from the next `serve`, until commands run again. */
+  /**
+   * The time in ms from the kill, from the end of the freeze, or from the next `serve`, until the server answers again
+   * and, if the witness was not hit, runs commands.
+   */
   readonly backMs: number | null;
 }
 

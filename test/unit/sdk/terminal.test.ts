@@ -157,7 +157,14 @@ it('makes write() wait while much input is not sent yet', async () => {
     });
   });
   const terminal = await client.attach('web');
-  for (let index = 0; index < 32; index++) await terminal.write(new Uint8Array(1024 * 1024));
+  let written = 0;
+  const writing = (async () => {
+    for (; written < 32; written++) await terminal.write(new Uint8Array(1024 * 1024));
+  })();
+  // Without an end of this turn of the event loop nothing is sent, so a write() that did not wait would write all.
+  for (let turn = 0; turn < 100; turn++) await Promise.resolve();
+  expect(written).toBeLessThan(32);
+  await writing;
   await received.promise;
   terminal.close();
 });

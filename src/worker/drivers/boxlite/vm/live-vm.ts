@@ -1,5 +1,6 @@
 // One boot of a box's VM, from the moment at which it answers to its end. It starts commands in the VM, and notices
-// when the VM has ended. After the VM has ended, it asks the engine for nothing: the engine might boot another VM.
+// when the VM has ended. After it has noticed the end, it sends no more scripts to the VM. Only a command that
+// fails asks the engine once more whether the box still runs.
 import { join } from 'node:path';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../../driver-contract.ts';

@@ -1,5 +1,5 @@
-// The agent of one box: its start by a single exec of the OCI runtime, its end, and its restarts. The first command of a
-// box starts it and waits for it, which takes as long as a start of the command itself by the runtime. If the agent
+// The agent of one box: its start by a single exec of the OCI runtime, its end, and its restarts. The first command of
+// a box starts it and waits for it, which takes as long as a start of the command itself by the runtime. If the agent
 // cannot be started, commands take the ordinary path.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';

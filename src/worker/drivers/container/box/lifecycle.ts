@@ -1,5 +1,6 @@
-// The life of a box on an OCI runtime: create, start, reattach, stop, remove. Each step succeeds, or it leaves no
-// process of the box behind. Removal works from any half-made state. The worker makes one of these calls at a time.
+// The life of a box on an OCI runtime: create, start, reattach, stop, remove. A create or a start
+// succeeds, or it leaves no process of the box behind. A stop, a removal or a takeover that fails may leave some, which
+// `killLeftovers` finds later. Removal works from any half-made state. The worker makes one of these calls at a time.
 import { rm } from 'node:fs/promises';
 import type { Ulimit } from '../../../../shared/api.ts';
 import { isAlive } from '../../../../shared/process/child-process.ts';

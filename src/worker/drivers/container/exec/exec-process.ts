@@ -108,7 +108,7 @@ export async function firstReport(report: Readable, child: Pick<ChildProcess, 'o
   });
 }
 
-/** Removes the files of a command that has ended. Its children may live on, in its control group. */
+/** Removes the process file of an ended command, and its control group as soon as no child is left in it. */
 export function removeEndedExec(context: ExecContext, execId: string, processFile: string | null): void {
   if (processFile !== null) removeQuietly(processFile);
   context.lingering.add(execId);
