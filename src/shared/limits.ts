@@ -227,6 +227,8 @@ export const limits = {
   agentStartTimeoutMs: 10_000,
   /** Container: milliseconds for the agent of an earlier worker to answer. Then its commands are killed. */
   agentAdoptTimeoutMs: 2_000,
+  /** Container: milliseconds that an upload of an earlier worker has to clean up, after its input has ended. */
+  strayInputEndMs: 1_000,
   /** Container: starts of the agent within restartWindowMs. Then none is tried until the window has passed. */
   agentStartsMax: 3,
   /** Container: milliseconds between two pings of an agent that has commands. */

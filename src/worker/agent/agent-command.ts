@@ -37,6 +37,8 @@ export interface AgentCommand {
   acknowledge(output: OutputNumber, bytes: number): void;
   /** The worker needs nothing more of the command. Output that still comes is dropped. */
   forget(): void;
+  /** True for a command of an earlier worker that reads its input from a pipe, and may end with the input. */
+  readonly endsWithInput: boolean;
   /**
    * Continues a command of an earlier worker.
    * @param committed how many bytes of each output that worker has committed
@@ -69,6 +71,7 @@ export class CommandOfAgent implements AgentCommand {
   readonly stdout: AgentOutput;
   readonly stderr: AgentOutput;
   readonly stdin: AgentInput | null;
+  readonly endsWithInput: boolean;
   readonly #line: CommandLine;
   readonly #acknowledges: boolean;
   #hasBegun = false;
@@ -82,6 +85,7 @@ export class CommandOfAgent implements AgentCommand {
   constructor(line: CommandLine, { hasInput, acknowledges, known }: CommandOptions) {
     this.#line = line;
     this.#acknowledges = acknowledges;
+    this.endsWithInput = known !== null && known.hasInput && !known.isTerminal;
     this.begun = new Promise((resolve, reject) => {
       this.#resolveBegun = resolve;
       this.#rejectBegun = reject;

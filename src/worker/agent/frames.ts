@@ -71,6 +71,7 @@ export interface KnownCommand {
   /** The id of the command in BoxRun. */
   readonly name: string;
   readonly hasInput: boolean;
+  readonly isTerminal: boolean;
   readonly isInputEnded: boolean;
   /** Offsets up to which the agent keeps no output. */
   readonly acknowledged: readonly [number, number];
@@ -238,6 +239,7 @@ function parseNews(bytes: Buffer): News {
         id,
         name: body.subarray(36).toString(),
         hasInput: (flag & (flags.input | flags.terminal)) !== 0,
+        isTerminal: (flag & flags.terminal) !== 0,
         isInputEnded: (flag & flags.inputEnded) !== 0,
         acknowledged: [pair(0), pair(2)],
         consumed: pair(4),

@@ -195,7 +195,7 @@ describe('taking over from a dead worker', () => {
       };
     expect(await worker.takeOver('worker exited')).toBe(true);
     expect(handles[0]?.events).toEqual(['killed']);
-    expect(params).toEqual({ finishedExecs: ['exec_done'], keptExecs: [] });
+    expect(params).toEqual({ finishedExecs: ['exec_done'] });
     expect(atReattach).toEqual(['openLease 2']);
     expect(asked).toEqual(['openLease 2', 'closeLease 1']);
     expect(row.generation).toBe(2);

@@ -3,7 +3,7 @@
 // cannot be started, commands take the ordinary path.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect, type Socket } from 'node:net';
@@ -129,6 +129,8 @@ class Agent implements BoxAgent {
 
   stop(): void {
     this.#isDisabled = true;
+    // An agent that leaves is of no use for the next worker.
+    rmSync(join(this.#options.paths.run, recordName), { force: true });
     if (this.#ready === null) this.#launcher?.kill('SIGTERM');
     else this.#ready.leave();
   }

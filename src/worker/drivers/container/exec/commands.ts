@@ -4,6 +4,8 @@ import { constants } from 'node:os';
 import { limits } from '../../../../shared/limits.ts';
 import { commandOrRefusal } from '../../argument-list.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
+import { settledWithin } from '../../../../shared/waiting/clock.ts';
+import type { AgentCommand } from '../../../agent/agent-command.ts';
 import { resumeByAgent } from '../agent/agent-exec.ts';
 import type { CommittedOutput, ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { readBoxText } from './box-text.ts';
@@ -119,12 +121,23 @@ export async function killStrayExecs(
   kept: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const { exec } = container.needRunning();
-  for (const [execId, command] of exec.agent.present?.found ?? []) if (!kept.has(execId)) command.forget();
+  await endInputs([...(exec.agent.present?.found ?? [])].filter(([id]) => !kept.has(id)).map(([, command]) => command));
   const others = foundExecs(container).filter((execId) => !kept.has(execId));
   for (const execId of others) if (finished.has(execId)) exec.lingering.add(execId);
   removeLingeringGroups(exec);
   const strays = others.filter((execId) => !exec.lingering.has(execId) && !finished.has(execId));
   await Promise.all(strays.map((execId) => container.cgroups.killExec(execId, limits.killTimeoutMs)));
+}
+
+/**
+ * Drops commands that do not go on. An upload is one of them: when its input ends, it removes what it has written. So
+ * these commands have a moment before they are killed.
+ */
+async function endInputs(commands: readonly AgentCommand[]): Promise<void> {
+  const readers = commands.filter(({ endsWithInput }) => endsWithInput);
+  for (const { stdin } of readers) stdin?.end();
+  for (const command of commands) command.forget();
+  await settledWithin(Promise.all(readers.map(({ exit }) => exit)), limits.strayInputEndMs);
 }
 
 function userOf({ image, state }: Running, request: ExecRequest): UserIds {
