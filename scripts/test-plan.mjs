@@ -5,7 +5,7 @@
 export const serverProjects = ['contract', 'crash', 'system', 'compat', 'browser', 'chaos', 'security'];
 
 /** How many files of `serverProjects` run at once. They wait half of their time, so it is more than the processors. */
-const serverFilesAtOnce = '4';
+const serverFilesAtOnce = '3';
 
 /**
  * Files that mostly wait for timeouts of several seconds, and need little processor time. They run at the same time as

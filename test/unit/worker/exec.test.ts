@@ -265,13 +265,14 @@ describe('a timeout of a command', () => {
 
   it('does not replace the reason of an earlier cancel', async () => {
     const { run, command } = createExecBench();
-    const exec = run({ timeoutMs: 30 });
+    const timeoutMs = 500; // Long enough for a busy machine to come to the cancel before it.
+    const exec = run({ timeoutMs });
     await exec.started;
     const running = await command();
     const tree = controlledPromise<undefined>();
     running.onKill = () => tree.promise;
     const killed = exec.kill({ kind: 'canceled' });
-    await new Promise((resolve) => setTimeout(resolve, 40));
+    await new Promise((resolve) => setTimeout(resolve, timeoutMs + 50));
     running.finish(137);
     tree.resolve(undefined);
     await killed;
