@@ -64,8 +64,9 @@ static int serve(void) {
   if (openLoop() != 0) return 1;
   initCommands();
   openLine();
-  // When the box is stopped, the agent gets SIGTERM, too. It ends after the worker has the end of the last command.
-  while (!(isLeaving && runningCount() == 0 && isLineFlushed())) {
+  // When the box is stopped, the agent gets SIGTERM, too. It ends after the worker has the end of the last command, and
+  // after the last process that could still write to a pipe: without a reader, such a process is killed by SIGPIPE.
+  while (!(isLeaving && runningCount() == 0 && openPipeCount() == 0 && isLineFlushed())) {
     struct epoll_event events[64];
     const int got = epoll_wait(loop, events, sizeof events / sizeof *events, -1);
     for (int at = 0; at < got; at++) {

@@ -19,6 +19,7 @@ enum {
   frameBytesMax = 1 << 20,
   pieceBytesMax = 1 << 16,
   commandsMax = 4096,
+  leftoversMax = 256,
   groupsMax = 1024,
   wordsMax = 1 << 16,
   nameBytesMax = 64,
@@ -84,7 +85,7 @@ struct stream {
   char *ring; // the bytes from acked to produced; the byte at offset o is ring[o % capacity]
   uint32_t capacity; // a power of two, or 0
   uint64_t acked, sent, produced;
-  uint8_t isUsed, isEnded, isEndSaid;
+  uint8_t isEnded, isEndSaid;
 };
 
 /** The input of a command: bytes from the worker that the program has not read yet. */
@@ -173,6 +174,8 @@ uint64_t writtenTo(const struct stream *stream);
 /** Returns 0 for an offset that cannot be true. */
 int acknowledgeStream(struct stream *stream, uint64_t offset);
 void closeStream(struct stream *stream);
+/** How many pipes of commands a process of the box may still write to. */
+unsigned openPipeCount(void);
 /** Returns 0 if the worker sent more than there was room for. */
 int putInput(struct input *input, const char *bytes, size_t count);
 void endInput(struct input *input);

@@ -12,6 +12,15 @@
 
 /** Bytes of all rings of the box. */
 static size_t ringBytes;
+/** Pipes that a process of the box may still write to. */
+static unsigned openPipes;
+/** Those of released commands. What processes in the background write there is read and dropped. */
+static struct watch leftovers[leftoversMax];
+static unsigned leftoversTop;
+
+unsigned openPipeCount(void) { return openPipes; }
+
+static int isPipe(const struct stream *stream) { return (stream->command->flags & flagTerminal) == 0; }
 
 /** Makes the ring larger if the bounds allow it. Returns 0 if they do not. */
 static int growRing(struct stream *stream) {
@@ -44,6 +53,7 @@ static void freeRing(struct stream *stream) {
 
 static void endStream(struct stream *stream) {
   closeWatch(&stream->watch);
+  if (isPipe(stream)) openPipes--;
   stream->isEnded = 1;
   queueCommand(stream->command);
 }
@@ -79,7 +89,8 @@ static void onReadable(struct watch *watch, uint32_t events) {
 }
 
 void openStream(struct stream *stream, struct command *command, int fd) {
-  *stream = (struct stream){.watch = {.fd = fd, .act = onReadable}, .command = command, .isUsed = 1};
+  *stream = (struct stream){.watch = {.fd = fd, .act = onReadable}, .command = command};
+  if (isPipe(stream)) openPipes++;
   setEvents(&stream->watch, EPOLLIN);
 }
 
@@ -101,7 +112,34 @@ int acknowledgeStream(struct stream *stream, uint64_t offset) {
   return 1;
 }
 
+static void onLeftover(struct watch *watch, uint32_t events) {
+  (void)events;
+  char dropped[1 << 12];
+  const ssize_t got = read(watch->fd, dropped, sizeof dropped);
+  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
+  closeWatch(watch);
+  openPipes--;
+}
+
+/**
+ * Goes on to read the pipe of a released command. A process in the background that has it would be killed by SIGPIPE
+ * otherwise. Returns 0 if there are too many such pipes.
+ */
+static int keepReading(struct stream *stream) {
+  unsigned at = 0;
+  while (at < leftoversTop && leftovers[at].fd >= 0) at++;
+  if (at == leftoversMax) return 0;
+  if (at == leftoversTop) leftoversTop++;
+  const int fd = stream->watch.fd;
+  setEvents(&stream->watch, 0);
+  stream->watch.fd = -1;
+  leftovers[at] = (struct watch){.fd = fd, .act = onLeftover};
+  setEvents(&leftovers[at], EPOLLIN);
+  return 1;
+}
+
 void closeStream(struct stream *stream) {
+  if (stream->watch.fd >= 0 && isPipe(stream) && !keepReading(stream)) openPipes--;
   closeWatch(&stream->watch);
   freeRing(stream);
   stream->sent = stream->produced = stream->acked; // The bytes are gone, so nothing may say them any more.

@@ -242,6 +242,17 @@ it('a command ends soon after its first process, even if background children kee
   expect(Date.now() - startedAt).toBeLessThan(5_000);
 });
 
+it('a process in the background may write to its output after its command has ended', async () => {
+  // Without a reader the second line would kill it by SIGPIPE, and nothing would be in the file.
+  const exec = await shell(
+    '(while [ ! -e /root/go ]; do sleep 0.1; done; echo one; sleep 0.1; echo two; echo here > /root/wrote) & echo up',
+  );
+  await finished(exec);
+  await finished(await shell('touch /root/go'));
+  const wrote = await shell('for n in $(seq 100); do [ -s /root/wrote ] && break; sleep 0.1; done; cat /root/wrote');
+  expect(textOf(await events(wrote), 'stdout')).toBe('here\n');
+});
+
 it('the list of the commands of a box begins with the newest', async () => {
   const list = (await server.call({ path: '/v1/boxes/commands/execs' })).list as Exec[];
   expect(list.length).toBeGreaterThan(10);

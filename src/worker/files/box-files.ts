@@ -4,7 +4,7 @@
 // also with an engine that would buffer without bound. Where a new file can be made beside it, an uploaded plain file
 // changes only after the line `commit`. Elsewhere (a volume that is one file, devices) the bytes go straight into it.
 import { posix } from 'node:path';
-import { withDeadline } from '../../shared/waiting/clock.ts';
+import { settledWithin, withDeadline } from '../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import { newId } from '../../shared/ids.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
@@ -198,6 +198,8 @@ class RunningScript implements Script {
   readonly output: ByteReader;
   readonly #handle: ExecHandle;
   #stderrTail = '';
+  /** Resolves when stderr has ended. */
+  readonly #complete: Promise<void>;
   #closing: Promise<void> | null = null;
 
   constructor(handle: ExecHandle) {
@@ -207,6 +209,9 @@ class RunningScript implements Script {
       this.#stderrTail = (this.#stderrTail + piece.toString()).slice(-stderrTailCharactersMax);
     });
     handle.stderr.on('error', () => undefined);
+    this.#complete = new Promise((resolve) => {
+      for (const event of ['end', 'close']) handle.stderr.once(event, resolve);
+    });
     handle.stdin?.on('error', () => undefined); // The exit of the script explains the error.
   }
 
@@ -239,9 +244,8 @@ class RunningScript implements Script {
     if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') return error;
     this.#handle.stdin?.end();
     const exit = await withDeadline(this.#handle.exit, limits.exitDrainMs, 'the end').catch(() => null);
-    await new Promise((resolve) => {
-      setImmediate(resolve);
-    }); // The last line of stderr may still be in the pipe.
+    // The last line may still be on its way: a VM sends output and exit codes in calls of their own.
+    await settledWithin(this.#complete, limits.exitDrainMs);
     const complaint =
       this.#stderrTail
         .trim()
