@@ -8,12 +8,9 @@ const longest = [
   'chaos/chaos', // 70
   'compat/python', // 70
   'browser/dashboard', // 45
-  'crash/databases', // 40
   'contract/cli', // 40
   'compat/typescript', // 40
-  'contract/debug-bundle', // 35
   'crash/upgrade', // 35
-  'system/files-large', // 30
 ];
 
 export class LongestFirst extends BaseSequencer {
