@@ -6,11 +6,11 @@ import { basename, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 /** Most commands do not need these parts of the command line, so they are separate bundles. */
-const separateBundles = { heavy: './cli-heavy.cjs', parser: './cli-parser.cjs' };
+const separateBundles = { heavy: './cli-heavy.cjs', parser: './cli-parser.cjs', ws: './cli-ws.cjs' };
 const loadSeparateBundles = {
   name: 'separate-bundles',
   setup: ({ onResolve }) =>
-    onResolve({ filter: /\/(heavy|parser)\.ts$/ }, ({ kind, path }) =>
+    onResolve({ filter: /\/(heavy|parser)\.ts$|^ws$/ }, ({ kind, path }) =>
       kind === 'dynamic-import' ? { path: separateBundles[basename(path, '.ts')], external: true } : undefined,
     ),
 };
@@ -31,12 +31,14 @@ export async function buildCommandLine(onCommonJs, onNode) {
     build({ ...onCommonJs, entryPoints: { cli: 'src/cli/entry.ts' } }),
     buildKeptMain(onCommonJs, 'cli-main', 'src/cli/main.ts', {
       minifyWhitespace: true,
+      minifySyntax: true,
       plugins: [loadSeparateBundles],
     }),
     buildKeptMain(onCommonJs, 'cli-parser', 'src/cli/parsing/parser.ts', {
       define: { ...onCommonJs.define, 'Intl.Segmenter': 'LazySegmenter' },
       inject: ['src/cli/parsing/lazy-segmenter.ts'],
     }),
+    build({ ...onCommonJs, minifyWhitespace: true, entryPoints: { 'cli-ws': 'ws' } }),
     writeHelp(onNode),
   ]);
 }

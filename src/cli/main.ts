@@ -1,6 +1,8 @@
 // The command `boxrun`: reads the command line, runs the command that it names, and exits with that command's exit
 // code. A usage error exits with 2, a failure with 1. `exec` and `run` exit with the exit code of the command in the
 // box. It loads only the modules that the current command needs.
+import { fstatSync, writeSync } from 'node:fs';
+import { constants } from 'node:os';
 import packageJson from '../../package.json' with { type: 'json' };
 import { isClientOnly } from './client-only.ts';
 import { commandTable, serverCommands } from './commands/command-table.ts';
@@ -20,9 +22,6 @@ import type { withClient } from './server/running-server.ts';
 
 async function runCommandLine(args: readonly string[]): Promise<number> {
   const interrupts = createInterrupts([process.stdout, process.stderr]);
-  // The completion script of the shell runs this command at each Tab: see completion.ts.
-  if (args[0] === '__complete')
-    return (await import('./completion/completion.ts')).printCandidates(args.slice(1), commandTable);
   let own: readonly string[] = [];
   try {
     checkArguments(args);
@@ -66,7 +65,18 @@ async function runCommandLine(args: readonly string[]): Promise<number> {
 /** The version or a help text, if `words` ask for one and it needs no parser; else null. */
 function versionOrHelp(words: readonly string[]): string | null {
   if (words.length === 1 && words[0] === '--version') return `${packageJson.version}\n`;
-  return builtHelp(words, process.stdout.columns);
+  // A pipe or a file has no width, and process.stdout takes 2 ms to load.
+  return builtHelp(words, fstatSync(1).isCharacterDevice() ? process.stdout.columns : undefined);
+}
+
+/**
+ * The whole answer to command lines that only print a text: the version, a help text, and candidates for the shell's
+ * completion, which runs at each Tab. Null: it is another command line.
+ */
+async function textAnswer(args: readonly string[]): Promise<string | null> {
+  if (args[0] === '__complete')
+    return (await import('./completion/completion.ts')).candidateLines(args.slice(1), commandTable);
+  return versionOrHelp(args);
 }
 
 /**
@@ -75,10 +85,14 @@ function versionOrHelp(words: readonly string[]): string | null {
  */
 export async function main(keepCompiled: KeepCompiled): Promise<never> {
   const args = process.argv.slice(2);
-  process.exitCode = await runCommandLine(args);
-  // process.exit() ends the program even if a socket or a timer is still open. It would also cut off output to a pipe
-  // that the reader has not taken yet, so the output is flushed first.
-  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  const text = await textAnswer(args);
+  if (text !== null) await printText(text);
+  else {
+    process.exitCode = await runCommandLine(args);
+    // process.exit() ends the program even if a socket or a timer is still open. It would also cut off output to a pipe
+    // that the reader has not taken yet, so the output is flushed first.
+    await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  }
   if (args[0] !== 'uninstall') keepCompiled(cacheKey(args)); // `uninstall` must leave no files.
   return process.exit();
 }
@@ -86,6 +100,18 @@ export async function main(keepCompiled: KeepCompiled): Promise<never> {
 /** Only names of commands, so that the number of cached files has a bound. */
 function cacheKey(args: readonly string[]): string {
   return findCommand(commandTable, args[0])?.name ?? 'other';
+}
+
+/** Prints a text without process.stdout, whose streams take 2 ms to load. */
+async function printText(text: string): Promise<void> {
+  let bytes = Buffer.from(text);
+  try {
+    while (bytes.length > 0) bytes = bytes.subarray(writeSync(1, bytes));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EPIPE') process.exit(128 + constants.signals.SIGPIPE);
+    process.stdout.write(bytes); // The pipe is full, and a write to it does not wait.
+    await flushed(process.stdout);
+  }
 }
 
 /** Resolves when all output is written, or the reader has closed the pipe. */

@@ -1,7 +1,6 @@
 // Candidates for the word at the cursor of a command line. Shells run this at each Tab. So it loads little (only names
 // of images need the large bundle heavy.ts), waits for the server a short time only, and never starts a server. If it
 // cannot find candidates, it prints none and no error.
-import { request } from 'node:http';
 import type { Box, Exec, Images } from '../../shared/api.ts';
 import { isClientOnly } from '../client-only.ts';
 import { loadConfig, serverAddress } from '../../shared/settings/config.ts';
@@ -22,14 +21,13 @@ export interface NameSource {
 }
 
 /**
- * Prints the candidates for the last of `words`, one on each line. The scripts put `=` before that word, because a
- * shell may drop an empty word. Returns the exit code.
+ * Returns the candidates for the last of `words`, one on each line. The scripts put `=` before that word, because a
+ * shell may drop an empty word.
  */
-export async function printCandidates(words: readonly string[], table: readonly CommandSpec[]): Promise<number> {
+export async function candidateLines(words: readonly string[], table: readonly CommandSpec[]): Promise<string> {
   const last = words.at(-1) ?? '=';
   const lines = await candidates(words.slice(0, -1), last.slice(1), table, serverNames).catch(() => []);
-  process.stdout.write(lines.map((line) => `${line}\n`).join(''));
-  return 0;
+  return lines.map((line) => `${line}\n`).join('');
 }
 
 /** The candidates for `current`, the word after `words`. `words` does not contain the name of the program. */
@@ -159,7 +157,8 @@ const serverNames: NameSource = {
 };
 
 /** The JSON that the server answers at `path`. Rejects if no server runs. */
-function get<T>(path: string): Promise<T> {
+async function get<T>(path: string): Promise<T> {
+  const { request } = await import('node:http'); // Most candidates need no server.
   return new Promise((resolve, reject) => {
     const outgoing = request(
       { ...serverAddress(loadConfig()), path, agent: false, timeout: answerTimeoutMs },

@@ -1,11 +1,13 @@
 // A file that identifies a running process, for processes that are not its parent. The process itself writes the file.
 // The file stays when the process dies, so a reader must check that exactly this process still lives.
 import { readFile, rename, writeFile } from 'node:fs/promises';
-import { Type } from 'typebox';
 import { isAlive, processIdentity, type ProcessIdentity } from './child-process.ts';
-import { fits } from '../ipc/contract.ts';
 
-const Identity = Type.Object({ pid: Type.Integer(), startTicks: Type.Integer() });
+// The command line loads this file, so it checks without the schema library, which would take 10 ms to load.
+function isIdentity(value: unknown): value is ProcessIdentity {
+  const { pid, startTicks } = (value ?? {}) as Record<string, unknown>;
+  return Number.isInteger(pid) && Number.isInteger(startTicks);
+}
 
 /** Writes the identity of this process to `path`, together with `facts`. */
 export async function writeProcessFile(path: string, facts: Readonly<Record<string, unknown>> = {}): Promise<void> {
@@ -19,7 +21,7 @@ export async function livingProcess(path: string): Promise<ProcessIdentity | nul
   const value: unknown = await readFile(path, 'utf8')
     .then(JSON.parse)
     .catch(() => null);
-  if (!fits(Identity, value)) return null;
-  const { pid, startTicks } = value as ProcessIdentity;
+  if (!isIdentity(value)) return null;
+  const { pid, startTicks } = value;
   return (await isAlive({ pid, startTicks })) ? { pid, startTicks } : null;
 }

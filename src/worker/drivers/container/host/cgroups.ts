@@ -30,7 +30,8 @@ export interface BoxCgroups {
   /** Makes the box's groups before the runtime starts, so that no other box removes the parent group as empty. */
   prepare(): void;
   /**
-   * Makes the group of a command. Returns the path of a file: the command's first process joins by writing 0 to it.
+   * Makes the group of a command. Returns the path of a file: the command's first process, which
+   * must have one thread, joins by writing 0 to it.
    * @param ownerId the host's id of the user and group who may write to the file; root if it is absent
    */
   addExec(execId: string, ownerId?: number): string;
@@ -87,14 +88,18 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
       const dir = join(killing, execId);
       mkdirSync(dir);
       const procs = join(dir, 'cgroup.procs');
-      if (ownerId === undefined) return procs;
-      chownSync(procs, ownerId, ownerId);
+      // A process that has only one thread may join by `tasks` of version 1. Then the kernel does not stop the forks of
+      // the whole host, for which it waits 6 ms after a while without such moves.
+      const joining = unified ? procs : join(dir, 'tasks');
+      if (ownerId === undefined) return joining;
+      // The agent of an earlier version joins by cgroup.procs in any case.
+      for (const file of new Set([joining, procs])) chownSync(file, ownerId, ownerId);
       if (unified && !isBoxGroupWritable) {
         // In version 2 a process that moves itself needs write access to the group above both groups, too.
         chownSync(join(killing, 'cgroup.procs'), ownerId, ownerId);
         isBoxGroupWritable = true;
       }
-      return procs;
+      return joining;
     },
     execsDir: killing,
     execIds: () => subgroups(killing),
