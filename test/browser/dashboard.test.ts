@@ -70,6 +70,8 @@ it('the list says that there are no boxes, and the form creates one or shows a r
   await dialog.getByLabel('Name').fill('<img src=x onerror=alert(1)>');
   await dialog.getByLabel('CPUs').fill('1');
   await dialog.getByLabel('Memory').fill('64');
+  await dialog.getByLabel('CPU limit').fill('0.5');
+  await dialog.getByLabel('Grace at a stop').fill('2');
   await dialog.getByText('Environment, volumes, labels').click();
   await dialog.getByLabel('Labels').fill('team=<img src=x onerror=alert(1)>\nstage=test');
   await dialog.getByRole('button', { name: 'Create', exact: true }).click();
@@ -81,8 +83,14 @@ it('the list says that there are no boxes, and the form creates one or shows a r
   await dialog.getByLabel('CPUs').fill('1');
   await dialog.getByRole('button', { name: 'Create', exact: true }).click();
   await page.getByRole('heading', { name: 'first', level: 1 }).waitFor();
-  expect((await server.client.getBox('first')).labels).toEqual({ team: '<img src=x onerror=alert(1)>', stage: 'test' });
+  expect(await server.client.getBox('first')).toMatchObject({
+    labels: { team: '<img src=x onerror=alert(1)>', stage: 'test' },
+    cpu_limit: 0.5,
+    stop_grace_s: 2,
+  });
   await page.getByRole('link', { name: 'details' }).click();
+  await page.getByText('1, at most 0.5').waitFor();
+  await page.getByText('2 s', { exact: true }).waitFor();
   await page.getByText('team=<img src=x onerror=alert(1)>').waitFor();
   expect(await page.locator('img').count()).toBe(0);
 });

@@ -102,6 +102,28 @@ it('execs lists the commands of a box, and logs prints their output again', asyn
   );
 });
 
+it('logs --all prints the output of all commands, and --since that of the later ones', async () => {
+  const { id } = await server.client.create({ image: 'base', cpu: 1, memory_mb: 64 });
+  const first = await server.client.exec(id, ['sh', '-c', 'echo one; echo bad >&2']);
+  await server.client.exec(id, ['echo', 'two']);
+  const [second] = (await server.client.pageOfExecs(id, { limit: 1 })).rows;
+  const all = await boxrun('logs', '--all', id);
+  expect(all).toMatchObject({ code: 0, stdout: 'one\ntwo\n' });
+  expect(all.stderr).toMatch(/^==> exec_.*: sh -c 'echo one.*\nbad\n==> exec_.*: echo two\n$/);
+  expect((await boxrun('logs', '--since', '1h', id)).stdout).toBe('one\ntwo\n');
+  expect((await boxrun('logs', '--since', second?.created_at ?? '', id)).stdout).toBe('two\n');
+  const events = (await boxrun('logs', '--all', '--json', id)).stdout.trimEnd().split('\n');
+  expect(events.map((line) => (JSON.parse(line) as { exec_id: string }).exec_id)).toContain(second?.id);
+  expect(first.exitCode).toBe(0);
+  for (const wrong of [
+    ['--since', 'soon'],
+    ['--all', '-f'],
+    ['--since', '1h', '-n', '3'],
+  ])
+    expect(await boxrun('logs', id, ...wrong)).toMatchObject({ code: 2 });
+  await server.client.removeBox(id, { force: true });
+});
+
 it('logs prints the output so far, logs -f follows it, and Ctrl-C does not end the command', async () => {
   const exec = await server.client.startExec('web', ['sh', '-c', 'echo begun; sleep 300']);
   expect(await boxrun('logs', 'web', exec.id)).toEqual({ code: 0, stdout: 'begun\n', stderr: '' });

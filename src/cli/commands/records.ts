@@ -6,7 +6,7 @@ import type { BoxRunClient, Exec } from '../../sdk/index.ts';
 import { formatOption, jsonOption, noTruncOption, quietOption } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
 import { listFormOf } from '../parsing/format.ts';
-import { parseWhole, UsageError } from '../parsing/options.ts';
+import { parseSince, parseWhole, UsageError } from '../parsing/options.ts';
 import { printList } from '../render/list-output.ts';
 import {
   printJson,
@@ -85,25 +85,36 @@ export const logsCommand = defineCommand({
   options: {
     follow: { type: 'flag', alias: 'f', describe: 'go on until the command ends' },
     tail: { type: 'text', alias: 'n', describe: 'print only this number of lines from the end', shownDefault: 'all' },
+    all: { type: 'flag', describe: 'print the output of all commands of the box, the oldest first' },
+    since: { type: 'text', describe: 'of all commands that began since then: 10m, 2h, 1d or 2026-01-31T12:00' },
     json: { type: 'flag', describe: 'print JSON, one event on each line' },
   },
   hints: { '-t': 'output events carry no times; boxrun execs BOX shows when a command began' },
   examples: [
     ['logs -f web', 'output of the newest command in the box web, until it ends'],
     ['logs web "$(boxrun execs -q web | tail -n 1)"', 'output of the oldest command'],
+    ['logs --since 10m web', 'output of all commands of the last ten minutes'],
   ],
-  async run({ box, exec: execId, follow, tail, json }, { interrupts, withClient }) {
+  async run({ box, exec: execId, follow, tail, all, since, json }, { interrupts, withClient }) {
+    const sinceMs = since === undefined ? null : parseSince('since', since, Date.now());
+    const isMerged = all || sinceMs !== null;
+    if (isMerged && (execId !== undefined || follow || tail !== undefined))
+      throw new UsageError(
+        '--all and --since print the output of several commands; leave EXEC, --follow and --tail out',
+      );
     const tailLines = tail === undefined || tail === 'all' ? null : parseWhole('tail', tail, 0);
     if (json && tailLines !== null) throw new UsageError('choose one of --json and --tail');
     const { withBox, withExec } = await import('../server/id-prefixes.ts');
     return withClient(async (client) => {
-      const exec =
-        execId === undefined
-          ? await withBox(client, box, (name) => newestOf(client, name))
-          : await withExec(client, box, execId, (foundBox, found) => client.getExec(foundBox, found));
+      const { printAllEvents, printEvents } = await import('../render/logs.ts');
       const interrupt = interrupts.catch();
       try {
-        const { printEvents } = await import('../render/logs.ts');
+        if (isMerged)
+          return await withBox(client, box, (name) => printAllEvents(client, name, { json, sinceMs }, interrupt));
+        const exec =
+          execId === undefined
+            ? await withBox(client, box, (name) => newestOf(client, name))
+            : await withExec(client, box, execId, (foundBox, found) => client.getExec(foundBox, found));
         return await printEvents(client, exec, { follow, json, tailLines }, interrupt);
       } finally {
         interrupt.release();

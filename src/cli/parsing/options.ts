@@ -58,6 +58,18 @@ export function parseSeconds(option: string, text: string): number {
   throw new UsageError(`--${option} must be a number of seconds above 0, not '${text}'`);
 }
 
+/**
+ * A moment: a time before now (`90s`, `10m`, `2h`, `1d`) or a time of ISO 8601. Gives milliseconds since 1970.
+ * @throws UsageError
+ */
+export function parseSince(option: string, text: string, nowMs: number): number {
+  const [, count = '', unit = ''] = /^(\d+)([smhd])$/.exec(text) ?? [];
+  const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit];
+  const time = unitMs === undefined ? Date.parse(text) : nowMs - Number(count) * unitMs;
+  if (Number.isFinite(time)) return time;
+  throw new UsageError(`--${option} must be a time such as 10m, 2h, 1d or 2026-01-31T12:00, not '${text}'`);
+}
+
 /** Seconds that processes have to end by themselves, from 0 to graceSMax. @throws UsageError */
 export function parseGrace(option: string, text: string): number {
   const value = text.trim() === '' ? Number.NaN : Number(text);

@@ -4,6 +4,7 @@ import type { Exec, BoxRunClient, ExecEvent } from '../../sdk/index.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Interrupt } from '../interrupt.ts';
 import { passOn } from './command-output.ts';
+import { renderCommand, withoutControls } from './render.ts';
 
 interface LogsOptions {
   /** Goes on until the command ends. If false, prints only the output that exists now. */
@@ -30,7 +31,7 @@ export async function printEvents(
       after = last;
     }
     for await (const event of client.execEvents(exec, { follow, signal, after })) {
-      if (json) await passOn(process.stdout, Buffer.from(`${JSON.stringify(jsonOf(event))}\n`), signal);
+      if (json) await printLine(jsonOf(event), signal);
       else if (event.type === 'log')
         await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
     }
@@ -38,6 +39,44 @@ export async function printEvents(
     if (!signal.aborted) throw error;
   }
   return signal.aborted ? interrupt.exitCode() : 0;
+}
+
+/**
+ * Prints the output that exists now of all commands of a box, the oldest command first. A line on stderr names each
+ * command, so stdout has nothing but output. With `json` the line of each event has the id of its command.
+ * @param options.sinceMs only commands that began then or later, in milliseconds since 1970; null: all
+ * @returns the exit code: 0, or that of the interrupt
+ */
+export async function printAllEvents(
+  client: BoxRunClient,
+  box: string,
+  { json, sinceMs }: { readonly json: boolean; readonly sinceMs: number | null },
+  interrupt: Interrupt,
+): Promise<number> {
+  const { signal } = interrupt;
+  try {
+    const wanted: Exec[] = [];
+    for await (const exec of client.eachExec(box, {}, { signal })) {
+      if (sinceMs !== null && Date.parse(exec.created_at) < sinceMs) break; // The others began earlier.
+      wanted.push(exec);
+    }
+    for (const exec of wanted.reverse()) {
+      if (!json)
+        process.stderr.write(`==> ${exec.id}, ${exec.created_at}: ${withoutControls(renderCommand(exec.cmd))}\n`);
+      for await (const event of client.execEvents(exec, { follow: false, signal })) {
+        if (json) await printLine({ exec_id: exec.id, ...jsonOf(event) }, signal);
+        else if (event.type === 'log')
+          await passOn(event.stream === 'stdout' ? process.stdout : process.stderr, event.bytes, signal);
+      }
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+  return signal.aborted ? interrupt.exitCode() : 0;
+}
+
+async function printLine(value: object, signal: AbortSignal): Promise<void> {
+  await passOn(process.stdout, Buffer.from(`${JSON.stringify(value)}\n`), signal);
 }
 
 /**
@@ -92,7 +131,7 @@ function newlinesIn(bytes: Uint8Array): number {
   return count;
 }
 
-function jsonOf(event: ExecEvent): unknown {
+function jsonOf(event: ExecEvent): object {
   if (event.type === 'exit') return { seq: event.seq, type: 'exit', exit_code: event.exitCode, error: event.error };
   return { seq: event.seq, type: 'log', stream: event.stream, data: event.text };
 }

@@ -117,7 +117,7 @@ export function Dialog({ title, onClose, children }: DialogProps) {
 
 interface FieldProps {
   readonly label: string;
-  readonly hint?: string;
+  readonly hint?: string | undefined;
   readonly children: (ids: {
     readonly id: string;
     readonly 'aria-describedby': string | undefined;

@@ -28,13 +28,21 @@ export function BoxDetails({ box }: { readonly box: Box }) {
   const rows: readonly (readonly [string, ComponentChildren])[] = [
     ['Id', <code key="id">{box.id}</code>],
     ['Image', box.image],
-    ['CPUs', `${box.cpu}${cpuUsed === null ? '' : `, ${formatCpus(cpuUsed)} used`}`],
+    [
+      'CPUs',
+      [
+        String(box.cpu),
+        ...(box.cpu_limit == null ? [] : [`at most ${formatCpus(box.cpu_limit)}`]),
+        ...(cpuUsed === null ? [] : [`${formatCpus(cpuUsed)} used`]),
+      ].join(', '),
+    ],
     [
       'Memory',
       `${formatMemory(box.memory_mb)}${used === undefined ? '' : `, ${formatMemory(Math.ceil(used.memory_used_mb))} used`}`,
     ],
     ['Disk', `${box.disk_size_gb} GB`],
     ['Network', box.network ? 'yes' : 'no'],
+    ['Grace at a stop', box.stop_grace_s == null ? 'as the server decides' : `${box.stop_grace_s} s`],
     ['Directory', <code key="workdir">{box.workdir}</code>],
     ['Created', formatTime(box.created_at)],
     ['Started', box.started_at === null ? 'never' : formatTime(box.started_at)],

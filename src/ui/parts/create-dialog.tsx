@@ -99,19 +99,22 @@ interface FieldsetProps {
 }
 
 interface NumberFieldProps extends FieldsetProps {
-  readonly name: 'cpu' | 'memoryMb' | 'diskGb';
+  readonly name: 'cpu' | 'memoryMb' | 'diskGb' | 'cpuLimit' | 'stopGraceS';
   readonly label: string;
+  /** Without it, the field must have a whole number of at least 1. */
+  readonly optional?: { readonly hint: string; readonly min: string; readonly step: string };
 }
 
-function NumberField({ name, label, fields, onChange }: NumberFieldProps) {
+function NumberField({ name, label, optional, fields, onChange }: NumberFieldProps) {
   return (
-    <Field label={label}>
+    <Field label={label} hint={optional?.hint}>
       {(ids) => (
         <input
           {...ids}
           type="number"
-          min="1"
-          required
+          min={optional?.min ?? '1'}
+          step={optional?.step ?? '1'}
+          required={optional === undefined}
           value={fields[name]}
           onInput={(event) => {
             onChange({ [name]: event.currentTarget.value });
@@ -192,6 +195,20 @@ function CreateFieldset(props: FieldsetProps) {
         <NumberField {...props} name="cpu" label="CPUs" />
         <NumberField {...props} name="memoryMb" label="Memory, MB" />
         <NumberField {...props} name="diskGb" label="Disk, GB" />
+      </div>
+      <div class="field-row">
+        <NumberField
+          {...props}
+          name="cpuLimit"
+          label="CPU limit"
+          optional={{ hint: 'Optional, such as 0.5', min: '0.01', step: 'any' }}
+        />
+        <NumberField
+          {...props}
+          name="stopGraceS"
+          label="Grace at a stop, s"
+          optional={{ hint: 'Optional: how long processes have to end', min: '0', step: 'any' }}
+        />
       </div>
       <label class="check wide-check">
         <input

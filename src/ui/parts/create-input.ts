@@ -8,6 +8,8 @@ export interface CreateFields {
   readonly cpu: string;
   readonly memoryMb: string;
   readonly diskGb: string;
+  readonly cpuLimit: string;
+  readonly stopGraceS: string;
   readonly network: boolean;
   readonly env: string;
   readonly volumes: string;
@@ -20,6 +22,8 @@ export const emptyFields: CreateFields = {
   cpu: '2',
   memoryMb: '1024',
   diskGb: '8',
+  cpuLimit: '',
+  stopGraceS: '',
   network: false,
   env: '',
   volumes: '',
@@ -37,6 +41,8 @@ export function createInputOf(fields: CreateFields): CreateBoxInput {
     cpu: Number(fields.cpu),
     memory_mb: Number(fields.memoryMb),
     disk_size_gb: Number(fields.diskGb),
+    ...(fields.cpuLimit === '' ? {} : { cpu_limit: Number(fields.cpuLimit) }),
+    ...(fields.stopGraceS === '' ? {} : { stop_grace_s: Number(fields.stopGraceS) }),
     network: fields.network,
     ...(Object.keys(env).length === 0 ? {} : { env }),
     ...(Object.keys(labels).length === 0 ? {} : { labels }),

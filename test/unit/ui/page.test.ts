@@ -39,6 +39,8 @@ it('turns the form into a request, and names a wrong line', () => {
     env: 'A=1\n\nB=x=y',
     volumes: '/data:/srv:ro',
     labels: 'team=blue',
+    cpuLimit: '0.5',
+    stopGraceS: '0',
   });
   expect(input).toEqual({
     image: 'base',
@@ -46,6 +48,8 @@ it('turns the form into a request, and names a wrong line', () => {
     cpu: 2,
     memory_mb: 1024,
     disk_size_gb: 8,
+    cpu_limit: 0.5,
+    stop_grace_s: 0,
     network: false,
     env: { A: '1', B: 'x=y' },
     labels: { team: 'blue' },
