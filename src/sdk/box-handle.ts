@@ -1,6 +1,6 @@
 // A box with methods: the fields of the box, and the client's calls for this box.
 // Each method only calls the client with the id of the box. So it works the same on Node and in browsers.
-import type { Box, BoxStats, Exec } from '../shared/api.ts';
+import type { Box, BoxProcess, BoxStats, Exec } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import type { ExecEvent } from './event-stream.ts';
 import type { ExecResult } from './exec-result.ts';
@@ -21,6 +21,8 @@ import type { AttachExecOptions, AttachOptions, Terminal } from './terminal.ts';
 interface BoxCalls {
   getBox(box: string, options?: CallOptions): Promise<Box>;
   boxStats(box: string, options?: CallOptions): Promise<BoxStats>;
+  processes(box: string, options?: CallOptions): Promise<BoxProcess[]>;
+  signalProcess(box: string, pid: number, name: string, options?: CallOptions): Promise<void>;
   startBox(box: string, options?: CallOptions): Promise<Box>;
   stopBox(box: string, options?: StopOptions): Promise<Box>;
   restartBox(box: string, options?: StopOptions): Promise<Box>;
@@ -69,6 +71,14 @@ class BoxMethods implements AsyncDisposable {
 
   async stats(options?: CallOptions): Promise<BoxStats> {
     return this.#client.boxStats(this.#id, options);
+  }
+
+  async processes(options?: CallOptions): Promise<BoxProcess[]> {
+    return this.#client.processes(this.#id, options);
+  }
+
+  async signalProcess(pid: number, name: string, options?: CallOptions): Promise<void> {
+    await this.#client.signalProcess(this.#id, pid, name, options);
   }
 
   async start(options?: CallOptions): Promise<void> {

@@ -2,6 +2,7 @@
 // requests, such as running a command to its end. It works the same on Node and in browsers.
 import type {
   Box,
+  BoxProcess,
   BoxStats,
   BoxStatus,
   Exec,
@@ -138,6 +139,16 @@ export class BoxRunClient implements AsyncDisposable {
   /** What a running box uses now. Null: its engine does not say it. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
   async boxStats(box: string, options?: CallOptions): Promise<BoxStats> {
     return this.#get(`${boxPath(box)}/stats`, options);
+  }
+
+  /** The processes in a running box, by pid. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING */
+  async processes(box: string, options?: CallOptions): Promise<BoxProcess[]> {
+    return this.#get(`${boxPath(box)}/processes`, options);
+  }
+
+  /** Sends a signal, such as `HUP`, to a process. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR */
+  async signalProcess(box: string, pid: number, name: string, options?: CallOptions): Promise<void> {
+    await this.#post(`${boxPath(box)}/processes/${pid}:signal`, { signal: name }, options);
   }
 
   /** @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING, RESOURCE_EXCEEDED */

@@ -2,6 +2,7 @@
 // Besides these, only `BoxRun` and `ServerAddress` are public.
 export type {
   Box,
+  BoxProcess,
   BoxStats,
   BoxStatus,
   BoxUsage,

@@ -246,6 +246,27 @@ export const BoxStats = Type.Object({
 });
 export type BoxStats = Static<typeof BoxStats>;
 
+/** One process of a box, as programs in the box see it. */
+export const BoxProcess = Type.Object({
+  pid: Type.Integer(),
+  ppid: Type.Integer(),
+  uid: Type.Integer(),
+  /** The name of the user, or its number if the box has no name for it. */
+  user: Type.String(),
+  /** One letter, as in `ps`: R runs, S sleeps, D waits for a device, T is stopped, Z has ended. */
+  state: Type.String(),
+  /** CPU time since the process began. */
+  cpu_seconds: Type.Number(),
+  /** Memory in RAM (resident set). */
+  memory_bytes: Type.Integer(),
+  age_seconds: Type.Integer(),
+  /** The words of the command line, joined by blanks. */
+  command: Type.String(),
+  /** The command that the process belongs to. Null: the engine does not say it. */
+  exec_id: nullable(Type.String()),
+});
+export type BoxProcess = Static<typeof BoxProcess>;
+
 const boxUsage = Type.Record(Type.String(), BoxUsage);
 /** `data` of the event `history`: the samples, oldest first, and the present use of each box. */
 export const UsageHistory = Type.Object({ samples: Type.Array(UsageSample), boxes: boxUsage });

@@ -92,6 +92,11 @@ export function createControl(deps: ControlDeps): Control {
       return { ...(await registry.find(box).restart(graceMs, progress, stopwatch)), timings: stopwatch.times };
     },
     boxStats: ({ box }) => registry.find(box).stats(),
+    boxProcesses: ({ box }) => registry.find(box).processes(),
+    async signalProcess({ box, pid, signal }) {
+      await registry.find(box).signalProcess(pid, signal);
+      return null;
+    },
     updateBox: ({ box, body }) => changeDetails(registry.find(box), body),
     async removeBox({ box, force, graceMs }) {
       await deps.disk.releaseReserve();

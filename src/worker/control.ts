@@ -84,6 +84,11 @@ export function createHandlers({
       };
     },
     stats: () => box().stats(),
+    processes: () => box().processes(),
+    async signalProcess({ pid, signal }) {
+      await box().signalProcess(pid, signal);
+      return null;
+    },
     settings(given) {
       takeSettings(given);
       return null;

@@ -126,6 +126,20 @@ it('a command shows its output as it grows, in its colours, and with stderr mark
   expect(await dashboard.axeProblems()).toEqual([]);
 });
 
+it('the processes of a box are listed with their commands, and can be ended', async () => {
+  const { page } = dashboard;
+  const { id } = await server.client.getBox('first');
+  const exec = await server.client.startExec(id, { cmd: ['sh', '-c', 'sleep 4321; echo "ended with $?"'] });
+  await page.goto(`${page.url().split('#')[0]}#/boxes/${id}/processes`);
+  const row = page.getByRole('row').filter({ has: page.getByRole('link', { name: 'sleep 4321', exact: true }) });
+  await row.waitFor();
+  expect(await row.getByRole('link').getAttribute('href')).toBe(`#/boxes/${id}/exec/${exec.id}`);
+  await row.getByRole('button', { name: 'End' }).click();
+  await row.waitFor({ state: 'detached' });
+  expect((await server.client.getExec(id, exec.id, { waitS: 10 })).status).toBe('succeeded');
+  await page.goto(`${page.url().split('#')[0]}#/boxes/${id}/commands`);
+});
+
 it('a command can be canceled', async () => {
   const { page } = dashboard;
   const exec = await server.client.startExec('first', ['sleep', '1000']);

@@ -19,6 +19,7 @@ const lines: Readonly<Record<string, readonly string[]>> = {
   ls: ['ls', 'ps --format json'],
   inspect: ['inspect one'],
   stats: ['stats --no-stream', '> stats'],
+  top: ['top one'],
   rename: ['rename one two'],
   label: ['label two a=b'],
   restart: ['restart two'],

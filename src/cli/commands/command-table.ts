@@ -19,6 +19,7 @@ import { serverCommand } from './server.ts';
 import { serveCommand } from './serve.ts';
 import { serviceCommand } from './service.ts';
 import { statsCommand } from './stats.ts';
+import { topCommand } from './top.ts';
 import { uiCommand } from './ui.ts';
 import { attachCommand, shellCommand } from './terminal.ts';
 
@@ -30,6 +31,7 @@ const allCommands: readonly CommandSpec[] = [
   listCommand,
   inspectCommand,
   statsCommand,
+  topCommand,
   renameCommand,
   labelCommand,
   startCommand,

@@ -22,7 +22,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   ssh: 'see: boxrun attach BOX',
   system: 'see: boxrun info, boxrun prune',
   tag: 'import the image under the other name: boxrun images import NAME PATH',
-  top: 'processes are seen from inside of the box: boxrun exec BOX ps; their number: boxrun stats BOX',
   unpause: 'a box cannot be paused; start it: boxrun start BOX',
   update: 'limits of a box are set when it is created: boxrun create --cpus 0.5 -m 1g IMAGE; see also boxrun label',
   volume: 'a volume is a directory of the host: boxrun create -v /host:/guest IMAGE',

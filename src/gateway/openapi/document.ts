@@ -55,6 +55,7 @@ const namedSchemas: Readonly<Record<string, TSchema>> = {
   Box: api.Box,
   Exec: api.Exec,
   BoxStats: api.BoxStats,
+  BoxProcess: api.BoxProcess,
   BoxState: api.BoxStateData,
   ExecState: api.ExecStateData,
   RunResult: api.RunResult,

@@ -102,6 +102,7 @@ interface PathParameter {
 export const pathParameters: Readonly<Record<string, PathParameter>> = {
   box: { description: 'Id or name of a box', example: 'web', isKey: true },
   exec: { description: 'Id of a command of that box', example: 'exec_2f9k3v7m1q8x', isKey: true },
+  pid: { description: 'Number of a process in that box', example: '12', isKey: true },
   image: { description: 'Name of an imported image, percent-encoded', example: 'my-image', isKey: false },
   file: {
     description: 'Name of the file, as the page of the dashboard names it',

@@ -10,6 +10,7 @@ import { createFileHandlers, fileOperations } from './files.ts';
 import type { HandlersOf } from './handler.ts';
 import { createHealthHandlers, healthOperations } from './health.ts';
 import { createImageHandlers, imageOperations } from './images.ts';
+import { createProcessHandlers, processOperations } from './processes.ts';
 import { createRunHandlers, runOperations } from './run.ts';
 import { createUiHandlers, uiOperations } from './ui.ts';
 import { createUsageHandlers, usageOperations } from './usage.ts';
@@ -21,6 +22,7 @@ export const operations = {
   ...runOperations,
   ...fileOperations,
   ...attachOperations,
+  ...processOperations,
   ...eventOperations,
   ...usageOperations,
   ...imageOperations,
@@ -38,6 +40,7 @@ export function createHandlers(parts: GatewayParts): Handlers {
     ...createRunHandlers(parts),
     ...createFileHandlers(parts),
     ...createAttachHandlers(parts),
+    ...createProcessHandlers(parts),
     ...createEventHandlers(parts),
     ...createUsageHandlers(parts),
     ...createImageHandlers(parts),

@@ -1,7 +1,7 @@
 // The contract of the supervisor (server) with the gateways (clients): every request that changes something, plus
 // streams, dashboard links, figures and health. `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
-import { Box, BoxStats, CreateBoxBody, Exec, ExecBody, UpdateBoxBody } from '../api.ts';
+import { Box, BoxProcess, BoxStats, CreateBoxBody, Exec, ExecBody, UpdateBoxBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
 import { StreamGrant, StreamOperation } from './worker.ts';
@@ -117,6 +117,16 @@ export const supervisorContract = {
     },
     /** What one running box uses. */
     boxStats: { params: Type.Object({ box }), result: BoxStats, timeoutMs: 2 * limits.healthTimeoutMs },
+    boxProcesses: {
+      params: Type.Object({ box }),
+      result: Type.Array(BoxProcess),
+      timeoutMs: 3 * limits.fileAnswerMs,
+    },
+    signalProcess: {
+      params: Type.Object({ box, pid: Type.Integer(), signal: Type.Integer() }),
+      result: Done,
+      timeoutMs: 3 * limits.fileAnswerMs,
+    },
     /** Counts the workers, and the workers that give no sign of life. */
     health: {
       params: Type.Object({}),

@@ -1,7 +1,7 @@
 // The contract of a worker (server) with the supervisor (client). The worker listens, because it can outlive its
 // supervisor. A worker serves one box for its whole life; the generation of its lease tells workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { AttachInput, Exec, Ulimit, Volume } from '../api.ts';
+import { AttachInput, BoxProcess, Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
@@ -246,6 +246,13 @@ export const workerContract = {
       }),
       timeoutMs: limits.healthTimeoutMs,
     },
+    /** The processes in the running box. */
+    processes: { params: Type.Object({}), result: Type.Array(BoxProcess), timeoutMs: 2 * limits.fileAnswerMs },
+    signalProcess: {
+      params: Type.Object({ pid: Type.Integer(), signal: Type.Integer() }),
+      result: Done,
+      timeoutMs: 2 * limits.fileAnswerMs,
+    },
     /** A supervisor that adopts this worker sends the settings of its own `serve`. */
     settings: { params: WorkerSettings, result: Done, timeoutMs: limits.helloTimeoutMs },
     /** The worker sends or spills the changes that are not acknowledged, and exits. A running engine stays. */
@@ -266,8 +273,10 @@ export type WorkerContract = typeof workerContract;
 const newRequests = [
   'adopt',
   'endStrays',
+  'processes',
   'resumeExecs',
   'settings',
+  'signalProcess',
   'stats',
 ] as const satisfies readonly (keyof WorkerContract['requests'])[];
 /**

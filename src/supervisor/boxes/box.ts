@@ -1,7 +1,7 @@
 // One box: its operations, and how it goes on after trouble or a restart of the supervisor. Operations that change the
 // box run one after the other; commands run beside them. Every change is committed before the client gets its answer.
 import { publicBox, type BoxRow } from '../../shared/store/rows.ts';
-import type { Box, BoxStats, Exec } from '../../shared/api.ts';
+import type { Box, BoxProcess, BoxStats, Exec } from '../../shared/api.ts';
 import { timestamp } from '../../shared/waiting/clock.ts';
 import type { ExecOrder, StreamGrant, StreamOperation } from '../../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../../shared/contracts/writer.ts';
@@ -87,6 +87,10 @@ export interface SupervisedBox {
   openStream(operation: StreamOperation): Promise<StreamGrant>;
   /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   stats(): Promise<BoxStats>;
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
+  processes(): Promise<BoxProcess[]>;
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
+  signalProcess(pid: number, signal: number): Promise<void>;
   /** While the disk of the host is nearly full, the row of a running box carries a warning. */
   noteHostDisk(isFull: boolean): Promise<void>;
   /** Goes on from the state in the row, after a restart of the supervisor. */
@@ -254,6 +258,16 @@ class OwnedBox implements SupervisedBox {
   async stats(): Promise<BoxStats> {
     assertReady(this.row);
     return statsOf(this.row, await this.#deps.worker.stats());
+  }
+
+  async processes(): Promise<BoxProcess[]> {
+    assertReady(this.row);
+    return this.#deps.worker.processes();
+  }
+
+  async signalProcess(pid: number, signal: number): Promise<void> {
+    assertReady(this.row);
+    await this.#deps.worker.signalProcess(pid, signal);
   }
 
   settled(): Promise<void> {

@@ -1,6 +1,7 @@
 // The worker of one box over time: the first one, and each successor under a lease of a higher generation. Brings the
 // engine up, ends it, and passes calls to the present worker. No two workers ever act for the box at the same time.
-import type { Exec } from '../../shared/api.ts';
+import type { BoxProcess, Exec } from '../../shared/api.ts';
+import { BoxRunError } from '../../shared/errors.ts';
 import {
   takes,
   type ExecOrder,
@@ -90,6 +91,10 @@ export interface BoxWorker {
   /** A one-time token for a stream between the client's gateway and the worker. */
   openStream(operation: StreamOperation): Promise<StreamGrant>;
   stats(): Promise<EngineStats>;
+  /** @throws UNAVAILABLE if the worker is of an earlier version */
+  processes(): Promise<BoxProcess[]>;
+  /** @throws UNAVAILABLE if the worker is of an earlier version */
+  signalProcess(pid: number, signal: number): Promise<void>;
   /** Called when the worker has died although the supervisor did not stop it. */
   onLost: (() => void) | null;
   /** Called when the engine has ended by itself. */
@@ -266,6 +271,23 @@ class LeasedWorker implements BoxWorker {
     if (takes(peer.hello, 'stats')) return peer.request('stats', {});
     // A worker of an earlier version says less.
     return { ...noStats, ...(await peer.request('figures', {})).engine };
+  }
+
+  async processes(): Promise<BoxProcess[]> {
+    return this.#peerFor('processes').request('processes', {});
+  }
+
+  async signalProcess(pid: number, signal: number): Promise<void> {
+    await this.#peerFor('signalProcess').request('signalProcess', { pid, signal });
+  }
+
+  /** @throws UNAVAILABLE if the worker does not know this request yet */
+  #peerFor(request: 'processes' | 'signalProcess'): ReturnType<PresentWorker['required']>['peer'] {
+    const { peer } = this.#worker.required();
+    if (takes(peer.hello, request)) return peer;
+    throw new BoxRunError('UNAVAILABLE', 'the worker of this box is of an earlier version and cannot do this', {
+      hint: 'stop and start the box',
+    });
   }
 
   /**

@@ -25,6 +25,7 @@ export function BoxDetails({ box }: { readonly box: Box }) {
   };
   const used = useStore(usage.boxes)[box.id];
   const cpuUsed = used?.cpu_used ?? null;
+  const cpuLimit = box.cpu_limit ?? null;
   const rows: readonly (readonly [string, ComponentChildren])[] = [
     ['Id', <code key="id">{box.id}</code>],
     ['Image', box.image],
@@ -32,7 +33,7 @@ export function BoxDetails({ box }: { readonly box: Box }) {
       'CPUs',
       [
         String(box.cpu),
-        ...(box.cpu_limit == null ? [] : [`at most ${formatCpus(box.cpu_limit)}`]),
+        ...(cpuLimit === null ? [] : [`at most ${formatCpus(cpuLimit)}`]),
         ...(cpuUsed === null ? [] : [`${formatCpus(cpuUsed)} used`]),
       ].join(', '),
     ],
@@ -42,7 +43,7 @@ export function BoxDetails({ box }: { readonly box: Box }) {
     ],
     ['Disk', `${box.disk_size_gb} GB`],
     ['Network', box.network ? 'yes' : 'no'],
-    ['Grace at a stop', box.stop_grace_s == null ? 'as the server decides' : `${box.stop_grace_s} s`],
+    ['Grace at a stop', `${box.stop_grace_s ?? 5} s`],
     ['Directory', <code key="workdir">{box.workdir}</code>],
     ['Created', formatTime(box.created_at)],
     ['Started', box.started_at === null ? 'never' : formatTime(box.started_at)],

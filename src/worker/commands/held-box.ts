@@ -2,7 +2,7 @@
 // gets the box with the assignment, and holds it until the worker ends. Calls that change the box run one after the
 // other; commands, terminals and files run beside them. Every command has ended before the worker reports a stop or a
 // removal as done.
-import type { Exec } from '../../shared/api.ts';
+import type { BoxProcess, Exec } from '../../shared/api.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { type Config } from '../../shared/settings/config.ts';
 import { boxHome, statePaths } from '../../shared/settings/state-dir.ts';
@@ -26,6 +26,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import { writeSpill } from '../../shared/contracts/spill.ts';
+import { listProcesses, signalProcess } from '../files/box-processes.ts';
 import { receiveUpload, sendDownload } from '../files/box-files.ts';
 import { BoxCommands, type TimedExec } from './box-commands.ts';
 import { createCommitQueue, type CommitQueue } from '../output/commit-queue.ts';
@@ -48,6 +49,8 @@ export interface HeldBox {
   /** What the box uses now. `engine` is null when the engine does not run, or does not tell. */
   figures(): Promise<BoxFigures>;
   stats(): Promise<BoxStats>;
+  processes(): Promise<BoxProcess[]>;
+  signalProcess(pid: number, signal: number): Promise<void>;
   /** @throws as Driver.prepareImage */
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
@@ -193,6 +196,16 @@ class AssignedBox implements HeldBox {
   async stats(): Promise<BoxStats> {
     this.#needRunning();
     return this.#parts.driver.stats();
+  }
+
+  async processes(): Promise<BoxProcess[]> {
+    this.#needRunning();
+    return listProcesses(this.#parts.driver);
+  }
+
+  async signalProcess(pid: number, signal: number): Promise<void> {
+    this.#needRunning();
+    await signalProcess(this.#parts.driver, pid, signal);
   }
 
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void> {

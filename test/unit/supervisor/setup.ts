@@ -65,6 +65,12 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     stats: async () => {
       throw new Error('not used');
     },
+    processes: async () => {
+      throw new Error('not used');
+    },
+    signalProcess: async () => {
+      throw new Error('not used');
+    },
     openStream: async () => {
       throw new Error('not used');
     },
