@@ -11,11 +11,11 @@ import { LongestFirst } from './test/support/runs/longest-first.ts';
  */
 const serverFilesAtOnce = Number(process.env['BOXRUN_TEST_FILES_AT_ONCE'] ?? 1);
 
-/** For test/support/servers/state-seed.ts: what all servers of a run start with. */
-const seed = join(tmpdir(), `boxrun-seed-${process.pid}`);
-process.env['BOXRUN_TEST_SEED'] = seed;
+/** For test/support/servers/prepared-state.ts: the files that all servers of a run start with. */
+const preparedState = join(tmpdir(), `boxrun-prepared-${process.pid}`);
+process.env['BOXRUN_TEST_STATE'] = preparedState;
 process.once('exit', () => {
-  rmSync(seed, { recursive: true, force: true });
+  rmSync(preparedState, { recursive: true, force: true });
 });
 
 /** `npm run test:long` runs the files `*.long.test.ts`, and nothing else runs them. */

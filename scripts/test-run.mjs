@@ -1,7 +1,7 @@
-// Runs the steps of test-plan.mjs, prints the output and the time of each, and prints the sum at the end: `N passed, N
-// failed`. The other steps run even if one fails. With CI=true, failed test files run once more at the end, one at a
-// time. If such a file passes then, the run passes. But the last line names the file, because an unsteady test is a
-// bug.
+// Runs the rows of test-plan.mjs at the same time, and the steps of one row one after the other. Prints the output and
+// the time of each step, and the sum at the end: `N passed, N failed`. The other steps run even if one fails. With
+// CI=true, failed test files run once more at the end, one at a time. If such a file passes then, the run passes. But
+// the last line names the file, because an unsteady test is a bug.
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -34,6 +34,7 @@ async function run(step) {
   const reporting = isVitest ? ['--reporter=json', `--outputFile.json=${report}`] : [];
   const child = spawn(program, [...args, ...reporting, ...(step.files ?? [])], {
     stdio: ['ignore', output, output],
+    // A step in the VM lab writes its report inside the emulated host. test/vm/lab/run.mjs copies it to this path.
     env: { ...process.env, ...step.env, BOXRUN_LAB_REPORT: report },
   });
   const isGood = await new Promise((resolve) => {
@@ -74,7 +75,7 @@ function summaryOf(step, report, isGood, seconds) {
   return { rows, failedFiles: files.filter(({ isFailed }) => isFailed).map(({ path }) => path) };
 }
 
-/** Returns the path of a test file relative to the project, which is at /project in the emulated host. */
+/** Returns the path of a test file relative to the project. In the VM lab (test/vm/lab) the project is at /project. */
 function projectPath(file) {
   return file.startsWith(process.cwd() + sep) ? relative(process.cwd(), file) : file.replace(/^\/project\//, '');
 }

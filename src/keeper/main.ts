@@ -1,6 +1,7 @@
 // The keeper: the process that `boxrun serve` becomes. It owns the lock of the state directory, handles the signals,
-// and is the parent of the writer, the supervisor and the gateways. It stays small and speaks only with its children,
-// so that little in it can fail.
+// and is the parent of the writer, the supervisor and the gateways. At its end it stops them in the opposite order; the
+// writer stays while workers need it (writer-child.ts). The keeper stays small and speaks only with its children, so
+// that little in it can fail.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { timestamp } from '../shared/waiting/clock.ts';

@@ -1,7 +1,7 @@
 // The bounds that users, several files or tests depend on, grouped by their owner. A bound that matters in one file
 // only is a constant there, and the SDK has its own. The name contains the unit: Ms is milliseconds, Bytes is bytes,
 // Chars is UTF-16 code units; a name without a unit counts things. Each comment says what happens at the bound. This
-// file imports nothing. config.ts reads the bounds that a user may change.
+// file imports nothing. A user may change some of them: caps.ts and config.ts use the values here as defaults.
 
 export const limits = {
   // All processes
@@ -181,10 +181,12 @@ export const limits = {
   /** Bytes in one commit request, far below frameBytesMax, because a short command of another box waits behind it. */
   commitBytesMax: 512 * 1024,
   /**
-   * How long the worker reads the pipes of a command whose program has exited; see output-reader.ts. If background
-   * children may hold the pipes, it reads for exitDrainMs milliseconds, and on while exitDrainBusyBytes come in each
-   * such period, but at most for exitDrainBusyMs. Without children, it reads until no byte has come for
-   * exitDrainBusyMs. Then the rest is dropped.
+   * How long the worker reads the pipes of a command whose program has exited; see output-reader.ts. Then it drops the
+   * rest.
+   *
+   * - If background children may hold the pipes, it reads in periods of exitDrainMs milliseconds. It stops after the
+   *   first period that brings fewer than exitDrainBusyBytes, and after exitDrainBusyMs in any case.
+   * - Without children, it reads until no byte has come for exitDrainBusyMs.
    */
   exitDrainMs: 500,
   exitDrainBusyBytes: 64 * 1024,
@@ -332,10 +334,10 @@ export const limits = {
   execWaitMaxS: 300,
   /** Rows in one page of a list, and label filters in one request. More get VALIDATION_ERROR. */
   pageRowsMax: 1_000,
+  labelFiltersMax: 16,
   /** Unknown fields of a body that a warning names, and how many characters of each name it has. */
   unknownFieldsNamed: 10,
   unknownFieldChars: 64,
-  labelFiltersMax: 16,
   /** Prepared statements for lists that a reader keeps. At the next one it drops all and prepares them anew. */
   listStatementsMax: 64,
   /** Characters of answers that are kept until the next commit. Then all are dropped, and read again. */
@@ -409,7 +411,7 @@ export const limits = {
   autoStartMs: 30_000,
   /** Milliseconds that an auto-start waits for a server that is up, but does not answer at this address. */
   otherServerMs: 5_000,
-  /** Boxes that one command stops, starts or removes at the same time. The others wait. */
+  /** Boxes for which one command has a request under way at the same time. The others wait. */
   cliBoxesAtOnce: 8,
   /** Bytes of the lines that `logs --tail` keeps. With more, it prints fewer lines. */
   tailBytesMax: 64 * 1024 * 1024,

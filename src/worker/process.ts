@@ -44,9 +44,12 @@ interface WorkerOptions {
 }
 
 /**
- * Listens on the sockets of the worker. The process then runs until one of three things happens: a request or a signal
- * asks it to stop, the writer refuses its lease, or it has no supervisor, no command and no open stream for
- * `orphanGraceMs`.
+ * Listens on the sockets of the worker. The process then runs until one of these things happens:
+ *
+ * - A request or a signal asks it to stop.
+ * - The writer refuses its lease.
+ * - It has no supervisor, no command and no open stream for `orphanGraceMs`.
+ * - Its supervisor has ended before the worker had its state file, and no other one has connected.
  */
 export async function runWorker({
   config: startConfig,

@@ -1,6 +1,6 @@
 // Tests the dashboard in a real browser, with a real server and real boxes, by the texts on the page. axe-core must
-// find no serious problem, and the console must stay empty. The tests share one page, and most of them one
-// box, so their order matters.
+// find no serious problem, and the console must stay empty. The tests share one page, and most of them share one box,
+// so their order matters.
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { expectNoComplaints, launchBrowser, openDashboard, type Dashboard } from './chromium.ts';

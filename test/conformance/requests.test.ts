@@ -1,4 +1,5 @@
-// Sends at least 5,000 random requests, valid and invalid, to every operation of the API description of a real server.
+// Sends at least 5,000 random requests in all, valid and invalid, to the operations of the API description of a real
+// server. The seed is random, and is printed: with BOXRUN_TEST_SEED a run can be repeated.
 import { expect, it } from 'vitest';
 import { runConformance } from '../support/api/conformance-run.ts';
 import { startServer } from '../support/servers/server.ts';

@@ -9,7 +9,7 @@ import { defaultSocket } from '../../src/shared/settings/socket-place.ts';
 import { processesOf } from '../support/host/processes.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { cliBundle } from '../support/servers/server.ts';
-import { cacheHome } from '../support/servers/state-seed.ts';
+import { cacheHome } from '../support/servers/prepared-state.ts';
 
 let stateDir: string;
 let env: NodeJS.ProcessEnv;

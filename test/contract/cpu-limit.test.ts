@@ -31,7 +31,8 @@ async function busyShare(box: BoxHandle): Promise<number> {
 it('a busy box uses no more than its limit, also after a stop and a start', async () => {
   const box = await server.client.create({ ...small, cpu_limit: 0.2 });
   expect(box.cpu_limit).toBe(0.2);
-  // A period of the kernel's scheduler more, and less than the whole CPU that the box would have without a limit.
+  // The bound allows one period of the kernel's scheduler more than the limit. It is below the whole CPU that the box
+  // would use without a limit.
   expect(await busyShare(box)).toBeLessThan(0.3);
   await box.restart({ graceS: 0 });
   expect(box.cpu_limit).toBe(0.2);

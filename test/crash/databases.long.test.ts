@@ -23,7 +23,7 @@ import { statePaths } from '../../src/shared/settings/state-dir.ts';
 import { startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { processesOf } from '../support/host/processes.ts';
-import { seedState } from '../support/servers/state-seed.ts';
+import { copyPreparedState } from '../support/servers/prepared-state.ts';
 
 const small = { image: 'base', cpu: 1, memory_mb: 64 };
 let stateDir: string;
@@ -32,7 +32,7 @@ let database: string;
 beforeEach(async () => {
   stateDir = mkdtempSync(join(tmpdir(), 'boxrun-crash-'));
   database = join(stateDir, 'boxrun.db');
-  await seedState(stateDir);
+  await copyPreparedState(stateDir);
 });
 afterEach(() => {
   rmSync(stateDir, { recursive: true, force: true });

@@ -1,5 +1,5 @@
-// Tests what a real server with the container driver does when the engine of a box dies: its commands fail, the box is
-// stopped with a reason, and its disk stays.
+// Tests what a real server with the container driver does when the first process of a box is killed: its commands fail,
+// the box is stopped with a reason, and its disk stays.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { collect, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
 import { initOf, pidInBox } from '../support/host/box-processes.ts';
@@ -13,7 +13,7 @@ afterEach(async () => {
   await server.close();
 });
 
-it('when the engine of a box dies, its commands fail, the box stops with a reason, and keeps its disk', async () => {
+it('when the first process of a box is killed, its commands fail, the box stops with a reason, and keeps its disk', async () => {
   const { client } = server;
   const box = await client.create({ image: 'base', name: 'mortal', cpu: 2, memory_mb: 128 });
   await collect(client, await client.startExec('mortal', { cmd: ['sh', '-c', 'echo kept > /root/file'] }));

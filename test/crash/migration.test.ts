@@ -10,7 +10,7 @@ import { expectIntegrity } from '../support/host/host-state.ts';
 import { writeOtherEdition } from '../support/api/other-edition.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { processesOf, processOf } from '../support/host/processes.ts';
-import { seedState } from '../support/servers/state-seed.ts';
+import { copyPreparedState } from '../support/servers/prepared-state.ts';
 
 let directory: string;
 beforeEach(() => {
@@ -32,7 +32,7 @@ it.each(points.flatMap((point) => (['writer', 'keeper'] as const).map((role) => 
     const faultDir = join(directory, 'faults');
     const stateDir = join(directory, 'state');
     for (const made of [faultDir, stateDir]) mkdirSync(made);
-    await seedState(stateDir);
+    await copyPreparedState(stateDir);
     writeOtherEdition(join(stateDir, 'boxrun.db'));
     writeFileSync(join(faultDir, `${point}.armed`), '');
     const options = { stateDir, args: ['--workers', '0'], env: { BOXRUN_FAULT_DIR: faultDir } };

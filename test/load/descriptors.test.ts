@@ -24,9 +24,7 @@ afterAll(async () => {
   await server.close();
 });
 
-/**
- * Takes from a process every descriptor that it does not use, except `spare`. The returned function gives them back.
- */
+/** Lowers the limit of a process so that it can open only `spare` more descriptors. The returned function raises it. */
 async function takeDescriptors(pid: number, spare = 0): Promise<() => void> {
   const used = new Set((await readdir(`/proc/${pid}/fd`)).map(Number));
   let limit = 0; // New descriptors are the lowest free ones. Open ones above the limit stay open.

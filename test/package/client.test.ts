@@ -14,7 +14,7 @@ const bytesMax = 300_000;
 let home: string;
 let server: TestServer;
 let packed: string;
-/** Has only these programs in its PATH: no compiler, no make, no python. */
+/** PATH has node, npm, sh, readlink and dirname only: no compiler, no make, no python. */
 let env: NodeJS.ProcessEnv;
 
 beforeAll(async () => {

@@ -99,7 +99,7 @@ function expectNothingEscaped(): void {
 }
 
 /** The attacks. `look` is a command in the box that would print the secret if the attack had succeeded. */
-const slips: readonly (readonly [what: string, entries: () => readonly Entry[], look: string])[] = [
+const attacks: readonly (readonly [what: string, entries: () => readonly Entry[], look: string])[] = [
   [
     'an entry with ..',
     () => [
@@ -170,7 +170,7 @@ const slips: readonly (readonly [what: string, entries: () => readonly Entry[], 
 ];
 
 describeOnHost('an image that has', () => {
-  for (const [what, entries, look] of slips) {
+  for (const [what, entries, look] of attacks) {
     for (const form of Object.keys(forms) as (keyof typeof forms)[]) {
       attack(`${what}, as ${form}`, async () => {
         const box = await boxOf(entries(), form);

@@ -1,6 +1,6 @@
-// Stops the time until each command says something or ends, on three hosts: one with an empty state directory, one
-// whose server has ended, and one that boots no micro-VM. No command is silent for more than 300 ms, plus its own
-// start.
+// Measures the time until each command says something or ends, on three hosts: one with an empty state directory, one
+// whose server has ended, and one that boots no micro-VM. No command may be silent for longer than limits.waitNoticeMs,
+// plus three times the start of `boxrun --version` and 100 ms.
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

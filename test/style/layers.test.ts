@@ -1,5 +1,6 @@
-// Tests which files may import which others: the parts of the project share only `shared`, and only certain files may
-// import certain packages.
+// Tests which files may import which others: between the parts of the project, between the rooms of one part, and from
+// packages. Also tests that no files import each other in a circle, that folders with many files have a README, and
+// that only certain files use process.env.
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -19,7 +20,9 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ui: ['sdk/browser.ts'],
   cli: ['sdk', 'shared'],
 };
-/** The process of `boxrun serve` becomes the keeper. */
+/**
+ * Single files that may import one more file. heavy.ts does, because the process of `boxrun serve` becomes the keeper.
+ */
 const single: Readonly<Record<string, string>> = { 'src/cli/heavy.ts': 'src/keeper/main.ts' };
 
 const partOf = (path: string) => path.split('/')[1] ?? '';

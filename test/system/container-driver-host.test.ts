@@ -109,6 +109,7 @@ describeOnHost.each(installed.map((runtime) => [runtime.name, runtime] as const)
     const box = await boxes.started({}, (context) =>
       createBoxDriver(context, { insecureRegistries: [], agent: 'off', runtime: async () => ({ ...runtime, path }) }),
     );
+    // Process 1 is already the init of the box, and no longer the OCI runtime that prepares it.
     expect((await box.run(['cat', '/proc/1/cmdline'])).stdout).toMatch(/^\/dev\/\.boxrun\//);
   });
 });

@@ -92,9 +92,7 @@ describeOnHost('an image with a layer', () => {
       (tar: Buffer) => compressedWith('zstd -q -c', tar),
     ],
   ])('%s becomes a box', async (_name, mediaType, compress) => {
-    expect(await printed([{ tar: rootfs, compressed: compress(rootfs), mediaType }], 'cat /etc/marker')).toBe(
-      'sample\n',
-    );
+    expect(await printed([{ tar: rootfs, blob: compress(rootfs), mediaType }], 'cat /etc/marker')).toBe('sample\n');
   });
 });
 
@@ -277,19 +275,19 @@ describeOnHost('the import refuses an image', () => {
     const text = Buffer.from('no tar at all\n'.repeat(100));
     await refused([{ tar: rootfs }, { tar: text }], /cannot be used: damaged archive/);
     await refused(
-      [{ tar: rootfs, compressed: gzipSync(rootfs).subarray(0, 50_000), mediaType: layerTypes.gzip }],
+      [{ tar: rootfs, blob: gzipSync(rootfs).subarray(0, 50_000), mediaType: layerTypes.gzip }],
       /cannot be used/,
     );
     const zstd = compressedWith('zstd -q -c', rootfs);
     await refused(
-      [{ tar: rootfs, compressed: zstd.subarray(0, 50_000), mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd' }],
+      [{ tar: rootfs, blob: zstd.subarray(0, 50_000), mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd' }],
       /damaged/,
     );
   });
 
   test('with a layer that does not have the digest in its configuration', () =>
     refused(
-      [{ tar: rootfs, compressed: gzipSync(layerOf('touch other')), mediaType: layerTypes.gzip }],
+      [{ tar: rootfs, blob: gzipSync(layerOf('touch other')), mediaType: layerTypes.gzip }],
       /is damaged: it is sha256/,
     ));
 

@@ -1,5 +1,6 @@
 // The completion scripts, one for each shell. At each Tab a script asks `boxrun` itself for candidates (completion.ts).
-// It adds only names of files, where the answer says so. So the scripts need no change when a command changes.
+// If the answer contains `:files`, the script adds names of files. It adds nothing else, so the scripts need no change
+// when a command changes.
 
 const bash = `# boxrun in bash; to load it now: source <(boxrun completion bash)
 _boxrun() {

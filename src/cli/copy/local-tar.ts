@@ -1,6 +1,6 @@
-// Runs tar(1) of this host: packs a directory into a stream, and unpacks a stream into a directory.
-// Archives from a box are not trusted. Unpacking sets no owner and no setuid, setgid or sticky bits (other mode bits
-// pass the umask). It makes no devices, and writes nothing outside the directory.
+// Runs tar(1) of this host: packs a directory into a stream, and unpacks a stream into a directory. Archives from a box
+// are not trusted. Unpacking sets no owner and no setuid, setgid or sticky bits. The umask is applied to the other mode
+// bits. Unpacking makes no devices, and writes nothing outside the directory.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';

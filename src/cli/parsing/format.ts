@@ -27,8 +27,8 @@ export function listFormOf(values: {
 const placeholder = /\{\{\s*(json\s+)?\.([\w./-]*)\s*\}\}/g;
 
 /**
- * @param text `json`, or a text with `{{.field}}`, `{{.field.member}}` and `{{json .field}}`. `{{json .}}` means the
- * whole row, `\t` and `\n` mean a tab and a line break
+ * @param text `json`, or a text with `{{.field}}`, `{{.field.member}}` and `{{json .field}}`. `{{.}}` and `{{json .}}`
+ * both give the whole row as JSON. `\t` and `\n` mean a tab and a line break
  * @throws UsageError, also from the function, if a row has no such field
  */
 export function formatOf(text: string): Format {

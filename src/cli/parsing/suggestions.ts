@@ -68,7 +68,10 @@ function meant(word: string, known: readonly string[]): string | null {
   return near === null ? null : `did you mean ${near}?`;
 }
 
-/** The word of `known` that differs from `word` least; null if each one differs in more than two places. */
+/**
+ * The word of `known` that differs from `word` least. Null if each one differs in more than two places, or in more than
+ * one if `word` has at most four characters. Known words of one or two characters are never suggested.
+ */
 export function nearest(word: string, known: readonly string[]): string | null {
   const most = word.length <= 4 ? 1 : 2;
   const [best] = known

@@ -26,8 +26,8 @@ interface StatsOptions {
 
 /**
  * Prints what the boxes use until an interrupt, or until none of the named boxes runs any more.
- * @returns the exit code: 1 if a named box could not be asked at the beginning
- * @throws UNAVAILABLE if the server stays away
+ * @returns the exit code: 1 if the server gave no figures of a box. That error is printed
+ * @throws UNAVAILABLE if no box is named and the list of boxes cannot be read
  */
 export async function showStats(
   client: BoxRunClient,

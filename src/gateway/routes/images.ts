@@ -61,7 +61,7 @@ export function createImageHandlers(parts: GatewayParts): HandlersOf<typeof imag
   };
 }
 
-/** Aborts when the client has gone. No other client needs the pull then, so it ends. */
+/** Aborts when the client has gone. Then the pull ends. No other request shares it: each one makes its own pull. */
 function signalOfGone(reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
   reply.raw.once('close', () => {

@@ -10,7 +10,7 @@ import { faultPoint } from '../../shared/faults/fault.ts';
 import { limits } from '../../shared/limits.ts';
 import { withCleanEnvironment } from '../http/box-environment.ts';
 import { whileProcessing } from '../http/long-answer.ts';
-import { createOutputPool, createOutputText, type OutputPool } from '../reads/output-text.ts';
+import { createOutputPool, createOutputText, type OutputPool } from '../runs/output-text.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createRepeatedRuns } from '../runs/repeated-runs.ts';
 import { keptAnswer, runOutput, sendOutput, type RunOutput } from '../runs/run-output.ts';

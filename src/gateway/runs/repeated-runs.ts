@@ -1,7 +1,7 @@
 // Runs with an Idempotency-Key. A repeated request gets the answer of the first one, also while the first one still
-// runs at this gateway. At another gateway it gets UNAVAILABLE until the first one has ended. The answer is stored
-// separately, before the box is removed, because the box and its events are gone afterwards. A run that broke off has
-// no stored answer, so a repeated request runs the command again.
+// runs at this gateway. At another gateway the supervisor refuses it with UNAVAILABLE until the first one has ended
+// (known-requests.ts). The answer is stored before the box is removed, because the events of the box are gone
+// afterwards. A run that broke off has no stored answer, so a repeated request runs the command again.
 import type { KeyClaim } from '../../shared/contracts/writer.ts';
 import { toBoxRunError } from '../../shared/errors.ts';
 import { checkSameRequest } from '../../shared/request-key.ts';

@@ -4,7 +4,7 @@ import type { FastifyReply } from 'fastify';
 import type { RunResult } from '../../shared/api.ts';
 import { drained } from '../../shared/waiting/drained.ts';
 import { limits } from '../../shared/limits.ts';
-import { createOutputText, type OutputPool, type OutputText } from '../reads/output-text.ts';
+import { createOutputText, type OutputPool, type OutputText } from './output-text.ts';
 import { jsonType } from '../reads/pages.ts';
 import { inPieces } from '../live/sse.ts';
 

@@ -1,6 +1,7 @@
 // The limits of each process in a container box (setrlimit(2)). Every command gets all of them: fixed values, except
 // where the create request of the box gave others. They do not depend on the limits of the server. But a worker that
-// may not raise its limits sets lower ones (process-limits.ts). In a micro-VM BoxRun sets none of them.
+// may not raise its own limits lowers the fixed values to what it may set (process-limits.ts). It never lowers a
+// requested value. In a micro-VM BoxRun sets none of them.
 import type { Ulimit } from '../api.ts';
 import { BoxRunError } from '../errors.ts';
 

@@ -1,6 +1,5 @@
-// Spills: a worker that must end while the writer is away leaves its unacknowledged changes in a file. A
-// supervisor sends them to the writer before the box gets another lease. A file that ends with `.spill` is always
-// complete.
+// Spills: a worker that must end while the writer is away leaves its unacknowledged changes in a file. A supervisor
+// sends them to the writer before the box gets another lease. A file that ends with `.spill` is always complete.
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';

@@ -33,7 +33,10 @@ export const supervisorContract = {
   clientHello: Type.Object({ role: Type.Literal('gateway') }),
   serverHello: Type.Object({ pid: Type.Integer() }),
   requests: {
-    /** `ephemeral`: the supervisor removes the box when the gateway that asked for it has gone. */
+    /**
+     * `ephemeral`: the box of a run. The gateway removes it after the run. The supervisor removes it if the client
+     * leaves during the create, or if the gateway is gone.
+     */
     createBox: {
       params: Type.Object({ body: CreateBoxBody, ephemeral: Type.Boolean(), claim }),
       result: TimedBox,

@@ -135,7 +135,10 @@ export const writerContract = {
       }),
       result: Type.Object({ ended: Type.Array(Type.String()) }),
     },
-    /** From workers. CANCELED means that the worker has lost its lease: it must end, and not try again. */
+    /**
+     * From workers. CANCELED means that the worker has lost its lease, or that its box is removed. The worker must end,
+     * and not try again.
+     */
     changeExecs: { params: Type.Object({ changes: Type.Array(ExecChange) }), result: Done },
     /** From then on the client gets `events` notices for the command. The result is the last seq committed before. */
     follow: {

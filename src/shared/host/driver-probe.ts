@@ -34,7 +34,7 @@ export async function probeDriver(
 ): Promise<ProbeResult & { readonly isKept: boolean }> {
   const { logsDir } = statePaths(config.stateDir);
   const keptFile = probeFileOf(config.stateDir, config.driver);
-  const key = await keyOf(config.driver);
+  const key = await keyOf(config);
   const kept = options.fresh === true ? null : await readKept(keptFile);
   if (kept?.key === key) return { ...kept.result, isKept: true };
   const worker = startOwnProcess({
@@ -68,10 +68,10 @@ function isWorthKeeping(driver: DriverName, { ok }: ProbeResult): boolean {
 }
 
 /**
- * Everything that a result depends on: the place of this program, the boot of the host, the engine, and the right to
- * use KVM.
+ * Everything that a result depends on: the place of this program, the boot of the host, the engine and the directory of
+ * its programs, and the right to use KVM.
  */
-async function keyOf(driver: DriverName): Promise<string> {
+async function keyOf({ driver, boxliteRuntimeDir }: Config): Promise<string> {
   const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
   const parts: unknown[] = [driver, bootId.trim(), import.meta.url];
   if (driver === 'boxlite') {
@@ -79,7 +79,8 @@ async function keyOf(driver: DriverName): Promise<string> {
       ({ uid, gid, mode }) => [uid, gid, mode],
       () => null,
     );
-    parts.push(release(), engineVersion(), kvm, process.getuid?.() ?? null, process.getgroups?.() ?? null);
+    const rights = [kvm, process.getuid?.() ?? null, process.getgroups?.() ?? null];
+    parts.push(release(), engineVersion(), boxliteRuntimeDir, ...rights);
   }
   return JSON.stringify(parts);
 }

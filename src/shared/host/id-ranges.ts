@@ -11,7 +11,10 @@ export interface IdRange {
 }
 
 export const rangeSize = 65_536;
-/** On disks and in prepared images all files have these ids. Boxes without a block of their own run with them. */
+/**
+ * On disks and in prepared images all files have these ids. A box runs with these ids if the host cannot make a user
+ * namespace for its block, or if an earlier version started it.
+ */
 export const sharedRange: IdRange = { base: 1_900_000_000, size: rangeSize };
 const firstBase = sharedRange.base + rangeSize;
 /** The last block ends below 2,147,352,576, where systemd's range for foreign files begins. */

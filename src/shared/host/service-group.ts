@@ -69,6 +69,7 @@ function unitAbove(path: string): string {
 export type Standing =
   /** The server is in no group that can be ended. */
   | 'not needed'
+  /** The end of the server's group does not end that process. */
   | 'apart'
   /** The end of the server's group would end that process too. */
   | 'together';

@@ -7,7 +7,17 @@ import { limits } from '../limits.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
 import { packRecords, readRecords, recordOf, type PaxRecord } from './pax.ts';
 import { dataBytes, fillHoles, readSparse, type SparseFile, type SparseHeader } from './sparse-files.ts';
-import { blockBytes, checksum, headerPath, isTarHeader, metadataBytesMax, numberField, octal, padding } from './tar.ts';
+import {
+  blockBytes,
+  checksum,
+  headerPath,
+  isTarHeader,
+  metadataBytesMax,
+  numberField,
+  octal,
+  padding,
+  typesWithoutBody,
+} from './tar.ts';
 
 /** The id of nobody: the owner, in a box, of files whose own owner no box has. */
 export const nobodyId = 65_534;
@@ -32,8 +42,6 @@ interface Entry {
   readonly records: readonly PaxRecord[];
   readonly header: Buffer;
 }
-
-const typesWithoutBody = new Set(['1', '2', '3', '4', '5', '6']);
 
 export function noFindings(): TarFindings {
   return { sparse: 0, foreign: 0, globals: 0, firstForeign: null };

@@ -66,6 +66,9 @@ export interface TarEntry {
   readonly size: number;
 }
 
+/** Links, devices, directories and FIFOs: no content follows their header, even if it names a size. */
+export const typesWithoutBody = new Set(['1', '2', '3', '4', '5', '6']);
+
 /** True if a block is the header of an entry: its checksum is right, and it is not the end of the archive. */
 export function isTarHeader(block: Buffer): boolean {
   if (block.length < blockBytes || block[0] === 0) return false;
@@ -103,8 +106,7 @@ export function createTarWalker(onEntry: (entry: TarEntry) => ((chunk: Buffer) =
     const entry = { path: override.path ?? headerPath(block), type, size: override.size ?? size };
     delete override.path;
     delete override.size;
-    const hasBody = type === '0' || type === '7';
-    const bytes = hasBody ? entry.size : type === '1' || type === '2' || type === '5' ? 0 : entry.size;
+    const bytes = typesWithoutBody.has(type) ? 0 : entry.size;
     const take = onEntry(entry);
     body = { left: bytes, pad: padding(bytes), take };
   };

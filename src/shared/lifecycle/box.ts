@@ -1,5 +1,6 @@
-// The states of a box, and the causes that lead from one to the next. Each state has a public status for clients.
-// If a cause arrives that the table does not list for the present state, the supervisor has a bug.
+// The states of a box, and the causes that lead from one to the next. Each state has a public status for clients. If a
+// cause arrives that the table does not list for the present state, the supervisor has a bug, and box-state.ts throws.
+// Only its `recordFailure` skips such a cause.
 import type { BoxStatus } from '../api.ts';
 import type { Table } from './machine.ts';
 

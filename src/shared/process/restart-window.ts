@@ -1,6 +1,6 @@
-// A budget of restarts in a sliding window of time. When it is used up, the owner must give up instead of restarting a
-// process that fails again and again. The keeper uses it for its children, the supervisor for the workers of a box, and
-// the container driver for the agent.
+// Allows a limited number of restarts in a sliding window of time. When they are used up, the owner must not restart
+// the process now, because it fails again and again. Then some owners give up, and others wait until the window has
+// passed.
 import { limits } from '../limits.ts';
 
 export interface RestartWindow {

@@ -56,13 +56,14 @@ type Condition = readonly [sql: string, ...values: SqlValue[]];
 export function prepareLists(db: Database): Lists {
   const statements = new Map<string, Statement>();
 
-  // While an old writer still runs, the database may have no column for the mark yet. It gets the column later.
-  const markColumn = db.prepare(`SELECT 1 FROM pragma_table_info('execs') WHERE name = 'internal'`);
-  let hasMark = false;
+  // While a writer of the version before still runs, the database may not have the column `internal` (rows.ts) yet. It
+  // gets the column later.
+  const internalColumn = db.prepare(`SELECT 1 FROM pragma_table_info('execs') WHERE name = 'internal'`);
+  let hasInternal = false;
 
   function execsOf(boxId: string): List {
-    hasMark ||= markColumn.get() !== undefined;
-    const isShown: readonly Condition[] = hasMark ? [['internal IS NOT 1']] : [];
+    hasInternal ||= internalColumn.get() !== undefined;
+    const isShown: readonly Condition[] = hasInternal ? [['internal IS NOT 1']] : [];
     return { table: 'execs', conditions: [['box_id = ?', boxId], ...isShown] };
   }
 

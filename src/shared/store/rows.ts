@@ -8,7 +8,10 @@ import { boxStates } from '../lifecycle/box.ts';
 export const BoxRow = Type.Object({
   ...Box.properties,
   state: Type.Enum([...boxStates]),
-  /** Each lease raises it by one. The writer refuses changes of an older generation. */
+  /**
+   * It rises by one when a lease is opened, and when the present lease is closed. The writer refuses changes of an
+   * older generation.
+   */
   generation: Type.Integer({ minimum: 0 }),
   /** True for the box of a run. The supervisor always removes it in the end. */
   ephemeral: Type.Boolean(),

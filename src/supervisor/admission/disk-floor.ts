@@ -1,5 +1,5 @@
-// The floor of free disk. Below it no box is created and no command is started, so that running commands can still
-// write their output and the writer its rows. An existing box may still be started. This file only refuses;
+// The floor of free disk. Below it no box is created, no image is pulled and no command is started. So running commands
+// can still write their output, and the writer its rows. An existing box may still be started. This file only refuses;
 // disk-watch.ts reports the state of the disk. The free space is read again after limits.freeDiskStaleMs at the
 // earliest.
 import { statfs } from 'node:fs/promises';

@@ -14,8 +14,8 @@ export interface ImageGate {
   /**
    * Runs `work`. Until one work has succeeded for this `key`, no two works run at the same time.
    * @param key the image and the driver: see imageKey
-   * @param isWhole false: after this work, the image is not as far as after the bring-up of a box, so the next works
-   *   still run one after the other
+   * @param isWhole false: the work does only a part of a bring-up, such as a pull. Then its success does not open the
+   *   gate, and the next works still run one after the other
    * @throws the errors of `work`; IMAGE_PULL_FAILED when the work of another box fails so during the wait; CANCELED
    *   when `signal` aborts during the wait
    */

@@ -47,7 +47,8 @@ export function createImagePulls({ config, gate, quota, log, takeWorker }: Image
     const boxId = newId('box');
     quota.reserve(boxId, 0, 0); // It needs a worker, but no CPUs and no memory of boxes.
     try {
-      // A micro-VM converts the image when its first box starts, so the next box still has its turn for itself.
+      // BoxLite converts the image when the first box starts. So a pull does not open the gate for that driver: the
+      // first box still passes it alone.
       const isWhole = config.driver === 'container';
       await gate.pass(
         imageKey(config.driver, image),

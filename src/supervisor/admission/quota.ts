@@ -4,7 +4,7 @@ import { BoxRunError } from '../../shared/errors.ts';
 
 export interface Quota {
   /**
-   * Reserves a share for the box. A box that already has one keeps it, and gets no second one.
+   * Reserves a share for the box. If the box already has a share, this one replaces it.
    * @throws RESOURCE_EXCEEDED, with what is in use, what was requested, and the variable that raises the limit
    */
   reserve(boxId: string, cpu: number, memoryMb: number): void;

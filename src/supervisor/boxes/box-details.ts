@@ -39,7 +39,10 @@ export function createDetailChanges(names: Names): (box: SupervisedBox, body: Up
     return publicBox(box.row);
   }
 
-  /** The commit may still happen. The new name becomes free when the database certainly has the name of the row. */
+  /**
+   * The writer may still commit the new name. So the present name of the row is sent again until it is committed. Then
+   * the new name is free.
+   */
   async function releaseLater(box: SupervisedBox, name: string): Promise<void> {
     names.markNameUncertain(name, box.id);
     await retryUntilDone(() => box.changeDetails({ name: box.row.name })).catch(() => undefined);

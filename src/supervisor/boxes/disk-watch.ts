@@ -1,6 +1,6 @@
 // Looks every second whether the disk of the host is nearly full. If it is, the rows of running boxes and /readyz say
-// so, and the reserve file is released before something is removed. Writes of container boxes fail with ENOSPC at about
-// the same point: see the container driver's disk-room.ts.
+// so. Before a removal, the reserve file is released if less than limits.diskReserveBytes is free. Writes of container
+// boxes fail with ENOSPC at about the same point: see the container driver's disk-room.ts.
 import { statfs } from 'node:fs/promises';
 import type { DiskReserve } from '../../shared/host/disk-reserve.ts';
 import { limits } from '../../shared/limits.ts';
@@ -10,7 +10,10 @@ import type { BoxRegistry } from './box-registry.ts';
 export interface DiskWatch {
   /** False while free disk is below the floor, or so little that boxes cannot write. */
   readonly hasRoom: boolean;
-  /** Releases the reserve if the disk is full. Called before a removal, because a removal needs some free disk. */
+  /**
+   * Releases the reserve if less than limits.diskReserveBytes is free. Call it before a removal, because a removal
+   * needs some free disk.
+   */
   releaseReserve(): Promise<void>;
   close(): void;
 }

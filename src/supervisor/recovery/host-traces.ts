@@ -26,7 +26,8 @@ export interface HostPlaces {
 const cgroupRoot = '/sys/fs/cgroup';
 
 export async function findTraces({ boxesDir, instanceId }: HostPlaces): Promise<HostTraces> {
-  // A process has the path that it was started with. The kernel reports paths without links. So both are searched for.
+  // A process names the home by the path that it was given. The kernel names mounts and loop devices by the path with
+  // all symbolic links resolved. So both paths are searched for.
   const places = [...new Set([boxesDir, await realpath(boxesDir)])];
   const boxIn = (text: string) => boxOf(text, places);
   const homes = await findHomes(boxesDir);

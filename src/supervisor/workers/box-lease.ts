@@ -1,5 +1,5 @@
-// The lease of one box: opens the next generation, and closes an old one. This file alone raises `row.generation`.
-// The spills of the box always go to the writer first: it refuses a change whose generation is over.
+// The lease of one box: opens the next generation, and closes an old one. This file alone raises `row.generation`. The
+// spills of the box always go to the writer first, because the writer refuses them once their generation is over.
 import type { WriterContract } from '../../shared/contracts/writer.ts';
 import type { Link } from '../../shared/ipc/link.ts';
 import type { Logger } from '../../shared/observe/log.ts';
@@ -14,7 +14,8 @@ export interface BoxLease {
    */
   open(): Promise<void>;
   /**
-   * Ends `generation`. The writer ends the commands that still run in the rows of this or an older generation.
+   * Ends `generation`. If it is the present one, the database and the row get the next generation. The writer ends the
+   * commands that still run in the rows of `generation` or an older one.
    * @param reason stands in the error message of these commands
    * @param kept commands that go on under the next generation
    * @throws UNAVAILABLE, TIMEOUT when the writer does not take the spills or does not answer

@@ -48,7 +48,10 @@ const noStats: EngineStats = {
 };
 
 export interface BoxWorker {
-  /** What the present worker last said of its engine. Null when there is no worker. */
+  /**
+   * What the worker said of its engine in its hello, when this supervisor connected to it. `isRunning` asks again. Null
+   * when there is no worker.
+   */
   readonly present: { readonly running: boolean } | null;
   /**
    * Takes the worker that an earlier supervisor left, if it has the present lease. A worker with another lease is

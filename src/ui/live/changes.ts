@@ -19,8 +19,8 @@ export interface Changes {
   /** The last error that ended the stream; null after the boxes were listed again. */
   readonly failure: Store<unknown>;
   /**
-   * Calls `listener` with each state event: before it is shown if it changes a box, and after the new list is set if it
-   * is `ready` or `reset`. Returns a function that ends this.
+   * Calls `listener` with each state event. At the call for a change of a box, `boxes` does not have the change yet. At
+   * the call for `ready` or `reset`, `boxes` has the new list. Returns a function that ends this.
    */
   onEvent(listener: (event: StateEvent) => void): () => void;
   /** Follows until `signal` aborts. */

@@ -9,6 +9,7 @@ export interface ExecOutput {
   readonly lines: LogLines;
   /** Changes each time new output has come. */
   readonly version: number;
+  /** True after the exit event. It stays false if the stream failed: then `error` has the reason. */
   readonly isEnded: boolean;
   readonly error: unknown;
 }

@@ -1,6 +1,6 @@
 // Finds the lines that contain a text; upper and lower case are the same. It searches in short steps, so that the page
 // stays responsive with a million lines, and goes on when new lines come. A match is the number of the line in the
-// whole output, so it stays correct when old lines are removed.
+// whole output, so it stays correct when old lines are removed. The search stops at `matchesMax` matches.
 import { stripAnsi } from './ansi.ts';
 import type { LogLines } from './log-lines.ts';
 

@@ -1,5 +1,5 @@
-// The table of boxes. Its column heads sort, its checkboxes select, and the arrow keys move between rows.
-// It draws only the rows on the screen.
+// The table of boxes. Its column heads sort, and its checkboxes select. It draws only the rows on the screen.
+// boxes-page.tsx handles the arrow keys; it finds the rows by `data-row`.
 import { useRef } from 'preact/hooks';
 import type { Box, BoxUsage } from '../../sdk/browser.ts';
 import { boxTitle, busyBoxes } from '../live/box-actions.ts';

@@ -1,10 +1,10 @@
-// The time for which the worker holds the answer to an exec request, so that a short command is already finished in the
+// The time for which the worker delays the answer to an exec request. So a short command is already finished in the
 // answer. The time is a little more than the mean duration of short commands on this engine. It is always between
 // limits.execHoldLeastMs and limits.execHoldMostMs.
 import { limits } from '../../shared/limits.ts';
 
 export interface HoldEstimate {
-  /** The time to hold the next answer, in milliseconds. */
+  /** How long to delay the next answer, in milliseconds. */
   holdMs(): number;
   /** Adds the duration of a finished command: the milliseconds from its request to its end. */
   observe(durationMs: number): void;

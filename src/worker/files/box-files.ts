@@ -19,11 +19,13 @@ export interface BoxFilesDeps {
   readonly workdir: string;
 }
 
-/** The mode and the time that an uploaded file gets. Absent: those of a new file, and the mode of the file before. */
+/** The mode and the time that an uploaded file gets. */
 export interface UploadedAs {
-  /** The permission bits, with setuid, setgid and sticky. */
+  /**
+   * The permission bits, with setuid, setgid and sticky. Absent: a file that exists keeps its mode, a new one has 644.
+   */
   readonly mode?: number | undefined;
-  /** Seconds since 1970. */
+  /** Seconds since 1970. Absent: the time of the upload. */
   readonly mtimeS?: number | undefined;
 }
 

@@ -6,14 +6,16 @@ export const refusedExit = 20;
 
 /**
  * $1 the destination, $2 a temporary name, $3 a mode in octal or nothing, $4 seconds since 1970 or nothing.
+ *
  * Reads lines: the length of a block, which follows as bytes, or `commit`. Prints `ready`, the length of each block
  * after it has been written, and `done`.
  *
  * The script writes through links, as cp does. It writes a plain file beside its place and renames it. If the file has
  * more names, or something is mounted at its place, its content is replaced instead. Where no file can be made beside
- * it (a volume that is one file, files of the kernel), and for a FIFO or a device, the bytes go straight into it. Then,
- * and if the content was replaced, the file keeps its mode.
- * Until the bytes have their place, only root of the box can read them.
+ * it (a volume that is one file, files of the kernel), and for a FIFO or a device, the bytes go straight into it. In
+ * these cases, and if the content was replaced, $3 and $4 have no effect: the file keeps its mode and gets the present
+ * time. Until the bytes have their place, only root of the box can read them.
+ *
  * Descriptors 8 and 9 are the input and the output of the script. So /dev/stdin and /dev/stdout lead to /dev/null, and
  * not into the script's own lines.
  */

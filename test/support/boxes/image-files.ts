@@ -82,8 +82,8 @@ export async function makeLayout(dir: string, layerTar: string, options: LayoutO
 
 export interface SampleLayer {
   readonly tar: Buffer;
-  /** The blob of the layer. The default is the tar. */
-  readonly compressed?: Buffer;
+  /** The bytes of this layer in the layout, for example compressed or damaged. The default is the tar itself. */
+  readonly blob?: Buffer;
   readonly mediaType?: string;
 }
 
@@ -95,8 +95,8 @@ export async function makeLayeredLayout(
 ): Promise<string> {
   await beginLayout(dir);
   const layers: Descriptor[] = [];
-  for (const { tar, compressed, mediaType } of samples)
-    layers.push(await writeBlob(dir, mediaType ?? layerTypes.plain, compressed ?? tar));
+  for (const { tar, blob, mediaType } of samples)
+    layers.push(await writeBlob(dir, mediaType ?? layerTypes.plain, blob ?? tar));
   const architecture = options.architecture ?? hostArchitecture();
   const config = await writeBlob(
     dir,

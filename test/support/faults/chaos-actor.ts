@@ -1,6 +1,7 @@
 // One client of the chaos test. It does random operations on its own boxes, one after the other, and has a model of the
-// allowed answers. An acknowledged change must stay. An answer may be missing only if a fault explains it. Then the
-// actor asks the server for the state of the box.
+// allowed answers. An acknowledged change must stay. An answer may be missing only if a fault explains it. After a
+// create without an answer, the actor looks for the box at once. After another change without an answer, the box is
+// `unsure` until its next acknowledged change, or until the end of the round.
 import { BoxRunError, type Box, type BoxRunClient, type Exec } from '../../../src/sdk/index.ts';
 import { collectPatiently, expectWhole, inTime } from './crash-arena.ts';
 import type { Random } from '../runs/random.ts';
@@ -28,10 +29,15 @@ interface ModelBox {
   readonly name: string;
   readonly id: string;
   status: 'running' | 'stopped';
-  /** True when an answer about the box is missing, and nothing was acknowledged after it. */
+  /**
+   * True when the actor does not know the state: a create, start, stop or removal got no answer, or an expected refusal
+   * did not come. The next acknowledged start or stop makes it false.
+   */
   unsure: boolean;
   removing: boolean;
-  /** The time of the last acknowledgement. */
+  /**
+   * The time before the last acknowledged start or stop, or of the last look at the box. Earlier faults do not count.
+   */
   sureAt: number;
   execs: ModelExec[];
 }
@@ -47,7 +53,7 @@ export interface ActorOptions {
 
 const transientCodes = new Set(['UNAVAILABLE', 'TIMEOUT', 'CANCELED']);
 const boxesMax = 2;
-/** When the client of a create has gone, its box appears within this time, or never. */
+/** If a create got no answer, its box appears within this time, or never. */
 const appearsWithinMs = 20_000;
 const size = { image: 'base', cpu: 1, memory_mb: 64, disk_size_gb: 1 };
 

@@ -244,7 +244,10 @@ export class Arena {
     };
   }
 
-  /** Waits until every box has the state that the server reports, and expects that the witness has lost no output. */
+  /**
+   * Waits until every box has the state that the server reports. Then expects that the witness has its whole output, or
+   * an exit with a reason for the loss.
+   */
   async expectSettled(isHit: (boxId: string) => boolean, witnessing: Witnessing): Promise<void> {
     let boxes: Box[] = [];
     await eventually(

@@ -16,7 +16,12 @@ export interface Cell {
 }
 
 export interface CellResult extends Cell {
-  readonly outcome: 'held' | 'violated' | 'absent';
+  /**
+   * - `kept`: all promises were kept
+   * - `violated`: a promise was broken
+   * - `absent`: there is no such process at this point
+   */
+  readonly outcome: 'kept' | 'violated' | 'absent';
   /** The reason of a violation, or why the process is absent. */
   readonly reason: string;
   /**
@@ -106,8 +111,8 @@ async function runCell(
   );
   let hit: Hit | null;
   try {
-    const held = await Promise.race([arena.reached(point), acting.then(async () => arena.reached(point))]);
-    hit = await arena.find(target, held);
+    const heldPid = await Promise.race([arena.reached(point), acting.then(async () => arena.reached(point))]);
+    hit = await arena.find(target, heldPid);
     if (hit !== null) await makeFault(fault, hit.pid);
   } finally {
     arena.disarm(point);
@@ -141,7 +146,7 @@ async function runCell(
   );
   await arena.renew();
   if (hit === null) return { outcome: 'absent', reason: `there is no ${target} at ${point}`, backMs: null };
-  return { outcome: 'held', reason: '', backMs };
+  return { outcome: 'kept', reason: '', backMs };
 }
 
 async function makeFault(fault: Fault, pid: number): Promise<void> {

@@ -3,7 +3,7 @@
 import { targets } from './crash-arena.ts';
 import type { CellResult, Fault } from './crash-matrix.ts';
 
-const marks = { held: 'held', violated: 'BROKEN', absent: '-' } as const;
+const marks = { kept: 'kept', violated: 'BROKEN', absent: '-' } as const;
 const faults: readonly Fault[] = ['kill', 'freeze'];
 const backMsMax = 2_000;
 
@@ -27,7 +27,7 @@ export function printMatrix(results: readonly CellResult[]): void {
       ].join(' '),
     ),
     ...results
-      .filter(({ outcome }) => outcome !== 'held')
+      .filter(({ outcome }) => outcome !== 'kept')
       .map(({ point, target, fault, outcome, reason }) => `${marks[outcome]} ${point} × ${target} ${fault}: ${reason}`),
     summary(results),
   ];
@@ -43,7 +43,7 @@ function summary(results: readonly CellResult[]): string {
   const at = (part: number) => Math.round(times[Math.min(times.length - 1, Math.floor(times.length * part))] ?? 0);
   const late = times.filter((ms) => ms > backMsMax).length;
   return (
-    `${results.length} cells: ${count('held')} held, ${count('violated')} broken, ${count('absent')} without such a process; ` +
+    `${results.length} cells: ${count('kept')} kept, ${count('violated')} broken, ${count('absent')} without such a process; ` +
     `back after a kill within ${at(0.5)} ms (half), ${at(0.95)} ms (95 %), ${at(1)} ms (all), ${late} later than ${backMsMax} ms`
   );
 }

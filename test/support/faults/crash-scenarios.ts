@@ -1,5 +1,6 @@
-// The scenario for each fault point. A scenario is an operation on the subject that leads a process to the point. It
-// also prepares the subject, and checks the result, which depends on whether the operation was acknowledged.
+// The scenario for each fault point. A scenario leads a process to the point: mostly by an operation on the subject,
+// otherwise by the death of a process or the end of the server. It also prepares the subject, and checks the result,
+// which depends on whether the operation was acknowledged.
 import type { FaultPoint } from '../../../src/shared/faults/fault-points.ts';
 import { killQuietly } from '../../../src/shared/process/child-process.ts';
 import { BoxRunError, type Box, type Exec } from '../../../src/sdk/index.ts';
@@ -39,6 +40,10 @@ const alsoDown = (isHit: boolean) => (isHit ? ['stopped', 'error'] : []);
 
 const removeSubject = (arena: Arena) => arena.client.removeBox('subject', { force: true });
 const stopSubject = (arena: Arena) => arena.client.stopBox('subject');
+
+async function expectOnlyWitness(arena: Arena): Promise<void> {
+  await eventually('the box of the run is gone', async () => (await arena.client.listBoxes()).length === 1, 60_000);
+}
 
 async function expectNoSleepers(arena: Arena): Promise<void> {
   if ((await arena.subject())?.status !== 'running') return;
@@ -130,33 +135,12 @@ const run: Scenario = {
   async verify(arena, outcome, isHit) {
     const said = 'value' in outcome ? (outcome.value as { stdout: string; error_message: string | null }) : null;
     if (said !== null && said.stdout !== 'out\n' && !isHit) throw new Error(`it ran, and said ${JSON.stringify(said)}`);
-    await eventually('its box is gone', async () => (await arena.client.listBoxes()).length === 1, 60_000);
+    await expectOnlyWitness(arena);
   },
 };
 
-const runAndDisconnect: Scenario = {
-  prepare: removeSubject,
-  async act(arena) {
-    const leaving = new AbortController();
-    const running = arena.run(sleeping, leaving.signal);
-    await eventually(
-      'its command runs',
-      async () => {
-        const box = (await arena.client.listBoxes()).find(({ id }) => id !== arena.witnessId);
-        return box !== undefined && (await arena.client.listExecs(box.id)).length > 0;
-      },
-      30_000,
-    ).finally(() => {
-      leaving.abort();
-    });
-    await running;
-  },
-  verify: async (arena) => {
-    await eventually('its box is gone', async () => (await arena.client.listBoxes()).length === 1, 60_000);
-  },
-};
-
-const createAndDisconnect: Scenario = {
+/** The client of a run leaves while the box is created. */
+const runAndLeaveDuringCreate: Scenario = {
   prepare: removeSubject,
   async act(arena) {
     const leaving = new AbortController();
@@ -173,8 +157,7 @@ const createAndDisconnect: Scenario = {
     }
     await running;
   },
-  verify: (arena, outcome, isHit, prepared) =>
-    runAndDisconnect.verify?.(arena, outcome, isHit, prepared) ?? Promise.resolve(),
+  verify: expectOnlyWitness,
 };
 
 const gc: Scenario = {
@@ -323,7 +306,7 @@ const byStep: Readonly<Record<string, Scenario>> = {
 };
 
 export function scenarioOf(point: FaultPoint): Scenario {
-  if (point === 'supervisor.run.caller-gone') return createAndDisconnect;
+  if (point === 'supervisor.run.caller-gone') return runAndLeaveDuringCreate;
   if (point === 'worker.exec.ordered') return execByRunner;
   const [process, step] = point.split('.');
   const scenario = byStep[`${process}.${step}`];

@@ -1,6 +1,6 @@
 // Compares the host with the answers of a server: processes, sockets, homes, control groups, loop devices, mounts,
 // spills and the database. After every fault, each running box must have exactly one worker, and nothing may be left
-// that no box needs. A home, control group or engine that is missing is not found here.
+// that no box needs. It does not notice that a running box lacks its home, control group or engine.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';

@@ -1,5 +1,6 @@
-// Finds everything that a box has left on the host: processes, mounts in any mount namespace, loop devices, control
-// groups and files. It works for every engine, because it only needs the id and the home directory of the box.
+// Finds everything that a box has left on the host: processes, mounts in any mount namespace, loop devices and control
+// groups, and its home directory if that is given. It works for every engine, because it only needs the id and the home
+// directory of the box.
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';

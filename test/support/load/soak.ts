@@ -56,7 +56,7 @@ const settlePauseMs = 500;
  */
 const memoryNoiseMb = 16;
 /**
- * The writer keeps recent state events, up to this bound. In a short soak they are not complete at the first count, so
+ * The writer keeps recent state events, up to this bound. In a short soak this log is not full at the first count, so
  * the writer may still grow by this much. Each command makes two state events.
  */
 const logFillsMb = limits.statesKeptCharsMax / 2 ** 20;

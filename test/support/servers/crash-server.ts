@@ -11,7 +11,7 @@ import { boxedProcesses, markedProcesses } from '../host/host-state.ts';
 import { eventually } from '../runs/eventually.ts';
 import { processesOf, processOf, type Role } from '../host/processes.ts';
 import { startServing, type Serving } from './serving.ts';
-import { cacheHome, seedState } from './state-seed.ts';
+import { cacheHome, copyPreparedState } from './prepared-state.ts';
 
 export interface CrashServer {
   readonly stateDir: string;
@@ -39,7 +39,10 @@ export interface CrashServerOptions {
   readonly stateDir?: string;
   /** The file of the command line. The default is that of dist/. A test can replace it between two starts. */
   readonly program?: string;
-  /** Returns a program and its arguments that become `serve`. Called at each start. The default is none. */
+  /**
+   * Returns a program and its arguments. The program sets something and then becomes `boxrun serve` (exec). Called at
+   * each start. The default is none.
+   */
   readonly launcher?: () => readonly string[];
 }
 
@@ -73,7 +76,7 @@ export async function startCrashServer(options: CrashServerOptions = {}): Promis
   const probe = join(tmpdir(), 'boxrun-probe-boxlite.json');
   const ownProbe = probeFileOf(stateDir, 'boxlite');
   if (options.driver === 'boxlite') await copyFile(probe, ownProbe).catch(() => undefined);
-  else if (options.stateDir === undefined && options.program === undefined) await seedState(stateDir);
+  else if (options.stateDir === undefined && options.program === undefined) await copyPreparedState(stateDir);
   await serve();
   if (options.driver === 'boxlite') await copyFile(ownProbe, probe).catch(() => undefined);
   return {

@@ -16,7 +16,7 @@ import { createConformance, type ApiDocument } from '../api/conformance.ts';
 import { eventually } from '../runs/eventually.ts';
 import { processesOf } from '../host/processes.ts';
 import { startServing, type Serving } from './serving.ts';
-import { cacheHome, seedState } from './state-seed.ts';
+import { cacheHome, copyPreparedState } from './prepared-state.ts';
 
 export { cliBundle } from './serving.ts';
 
@@ -74,11 +74,14 @@ export interface ServerOptions {
   readonly maxMemoryMb?: number;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** A program and its arguments that become `serve`. It can set limits, for example. */
+  /** A program and its arguments. The program sets limits, for example, and then becomes `boxrun serve` (exec). */
   readonly launcher?: readonly [string, ...string[]];
   /** The path of the state directory below a new temporary directory. */
   readonly stateDirName?: string;
-  /** True for an empty state directory, as a new user has it. Otherwise it is a copy of the seed (state-seed.ts). */
+  /**
+   * True for an empty state directory, as a new user has it. Otherwise it is a copy of the prepared state
+   * (prepared-state.ts).
+   */
   readonly isFresh?: boolean;
 }
 
@@ -93,7 +96,7 @@ export async function startServer({
 }: ServerOptions = {}): Promise<TestServer> {
   const top = await mkdtemp(join(tmpdir(), 'boxrun-test-'));
   const stateDir = resolve(top, stateDirName);
-  if (!isFresh) await seedInto(stateDir);
+  if (!isFresh) await prepareStateDir(stateDir);
   const socketPath = defaultSocket(stateDir);
   const env: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],
@@ -151,7 +154,7 @@ export async function startServer({
       for (const box of await client.listBoxes()) await client.removeBox(box.id, { force: true });
       await client.close();
       await stop();
-      // The log of a server in the lab is lost with the lab, so it is printed.
+      // In the VM lab (test/vm/lab) the log is lost with the emulated host, so it is printed.
       if (process.env['BOXRUN_IN_LAB'] !== undefined)
         process.stderr.write(await readFile(join(statePaths(stateDir).logsDir, 'keeper.log'), 'utf8'));
       await eventually('every process of the server is gone', async () => (await processesOf(stateDir)).length === 0);
@@ -167,9 +170,9 @@ export async function startServer({
   };
 }
 
-async function seedInto(stateDir: string): Promise<void> {
+async function prepareStateDir(stateDir: string): Promise<void> {
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  await seedState(stateDir);
+  await copyPreparedState(stateDir);
 }
 
 /** Finds the warnings of Node in the logs. A leak of listeners, for example, is visible only there. */

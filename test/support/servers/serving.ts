@@ -23,7 +23,7 @@ export interface ServingOptions {
   readonly env: NodeJS.ProcessEnv;
   /** The file of the command line. The default is `cliBundle`. */
   readonly program?: string | undefined;
-  /** A program with its arguments that becomes the server. It can change what the server inherits. */
+  /** A program and its arguments. The program changes what the server inherits, and then becomes the server (exec). */
   readonly launcher?: readonly string[] | undefined;
   readonly readyMs?: number | undefined;
   /** Tells whether the server is ready. The default waits for the message of the server. */

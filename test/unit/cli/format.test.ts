@@ -1,5 +1,5 @@
-// Tests --format without a server, and the options that have a form of their own: labels and CPUs.
-// The names of fields are those of the API.
+// Tests --format without a server, and the options that have a form of their own: labels and CPUs. The names of fields
+// are those of the API, also in the form that users of docker write.
 import { describe, expect, it } from 'vitest';
 import { boxInput } from '../../../src/cli/parsing/box-options.ts';
 import { formatOf, listFormOf } from '../../../src/cli/parsing/format.ts';

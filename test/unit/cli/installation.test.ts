@@ -1,3 +1,4 @@
+// Tests how `boxrun upgrade` updates this installation: by npm if the package is published, otherwise by hand.
 import { expect, it } from 'vitest';
 import { installedPrefix, planUpgrade, publishedName } from '../../../src/cli/server/installation.ts';
 

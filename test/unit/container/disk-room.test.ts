@@ -6,12 +6,15 @@ import { blocksToReserve } from '../../../src/worker/drivers/container/disk/disk
 
 const gib = 2 ** 30;
 const blockBytes = 4096;
+/** The kernel itself reserves a fiftieth of the blocks, but at most this number. */
+const kernelReserveBlocksMax = 4096;
 const eightGib = { blocks: (8 * gib) / blockBytes, freeBlocks: (7 * gib) / blockBytes, blockBytes };
 
 describe('the blocks that a box may not use', () => {
   it('are only those that the kernel reserves itself while the host has room for the whole disk', () => {
-    expect(blocksToReserve({ hostFreeBytes: 100 * gib, pendingBytes: 0, disks: 4, fileSystem: eightGib })).toBe(4096);
-    // The kernel itself reserves a fiftieth of the blocks, but at most 4,096.
+    expect(blocksToReserve({ hostFreeBytes: 100 * gib, pendingBytes: 0, disks: 4, fileSystem: eightGib })).toBe(
+      kernelReserveBlocksMax,
+    );
   });
 
   it('leave a box its share of the free space of the host', () => {

@@ -101,7 +101,7 @@ describe.runIf(busybox !== null)('the wrapper', () => {
     ['plain names', { VALUE: 'v' }],
     ['names that a shell removes', { VALUE: 'v', 'a.b-c': '1' }],
     ['names that a shell uses itself', { VALUE: 'v', IFS: 'v', OPTIND: '7', PS1: '$(id)' }],
-  ])('keeps all arguments and variables with %s', async (_what, env) => {
+  ])('keeps the arguments and VALUE beside %s', async (_what, env) => {
     expect((await run(['show', 'x y', '*', ''], { env })).out).toBe('[x y][*][] v\n');
   });
 });

@@ -1,5 +1,5 @@
-// Tests who may use the API: a client with the token, or with a cookie that stands for the token. Also tests how many
-// streams a client may have open.
+// Tests who may use the API: a client with the token, or with a cookie that stands for the token. Also tests the key
+// file of the cookies, the one-time codes of login links, and how many streams a client may have open.
 import { EventEmitter } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -7,7 +7,7 @@ import { createBudget } from '../../../src/gateway/http/budget.ts';
 import { createApp } from '../../../src/gateway/app.ts';
 import { createGuard } from '../../../src/gateway/http/guards.ts';
 import { createListSender } from '../../../src/gateway/reads/list-answer.ts';
-import { createOutputPool, createOutputText } from '../../../src/gateway/reads/output-text.ts';
+import { createOutputPool, createOutputText } from '../../../src/gateway/runs/output-text.ts';
 import { parseTarget } from '../../../src/gateway/http/target.ts';
 import type { GatewayParts } from '../../../src/gateway/parts.ts';
 import { createStreamPlaces } from '../../../src/gateway/live/stream-places.ts';

@@ -1,4 +1,5 @@
-// Tests both sides of a contract over a real Unix socket: requests, notices, errors, and a peer that breaks a rule.
+// Tests both sides of a contract over a real Unix socket: requests, notices, errors, and a peer that breaks a rule. The
+// contract is the example `kitchen` of setup.ts: guests are clients, and the cook is the server.
 import { statSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';

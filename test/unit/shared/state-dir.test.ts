@@ -67,7 +67,7 @@ describe('a state directory with a long path', () => {
   });
 
   it.each([40, 54, 55, 56, 57, 58, 59, 60, 61, 90, 107, 200])(
-    'has room for the longest socket path if its own has %i bytes',
+    'has sockets that can be bound if its path has %i bytes',
     async (length) => {
       const stateDir = directory(length);
       makeStateDirectories(stateDir);

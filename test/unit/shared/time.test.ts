@@ -1,4 +1,4 @@
-// Tests waits with deadlines, work in turn, and the budget of restarts.
+// Tests waits with deadlines, work in turn, and the restart window.
 import { describe, expect, it } from 'vitest';
 import { settledWithin, sleep, timestamp, withDeadline } from '../../../src/shared/waiting/clock.ts';
 import { createInTurn, createTurns } from '../../../src/shared/waiting/in-turn.ts';
@@ -68,7 +68,7 @@ describe('settledWithin', () => {
   });
 });
 
-describe('a budget of restarts', () => {
+describe('a restart window', () => {
   it('allows a limited number within its window, and more as they get old', () => {
     const window = createRestartWindow(3);
     expect([0, 10, 20, 30].map((at) => window.take(at))).toEqual([true, true, true, false]);
@@ -114,7 +114,7 @@ describe('work with a limited number of turns', () => {
     expect(await turns.take(() => Promise.resolve('again'))).toBe('again');
   });
 
-  it('gives a turn away if it takes too long, but only once', async () => {
+  it('lets the next work begin when one takes too long, and its late end lets no second one begin', async () => {
     const turns = createTurns(1, 30);
     const hung = controlledPromise<string>();
     const begun: string[] = [];

@@ -334,7 +334,7 @@ describe('while the writer does not answer', () => {
     await eventually('the row has the same state', () => committed()?.['state'] === 'stopped');
   });
 
-  it('the supervisor corrects the row if the writer commits a stop late that was given up', async () => {
+  it('the supervisor corrects the row if the writer commits the state of a stop after the supervisor gave the stop up', async () => {
     const { box, rows, failures, committed } = createBoxBench();
     failures.set('updateBox', new BoxRunError('TIMEOUT', 'no answer'));
     await expect(box.stop()).rejects.toMatchObject({ code: 'TIMEOUT' });

@@ -99,12 +99,12 @@ const body = (change: Partial<CreateBoxBody> = {}): CreateBoxBody => ({
 });
 
 describe('creating a box', () => {
-  it('answers when it is running, with its alias resolved and its row committed', async () => {
+  it('answers when it is running, with the full name of its image, and its row is committed', async () => {
     const { handlers, rows, registry } = createBench();
     const box = await handlers.createBox({ body: body({ name: 'web' }), ephemeral: false }, caller());
     expect(box).toMatchObject({ name: 'web', status: 'running', cpu: 1 });
     expect(box.id).toMatch(/^box_/);
-    expect(box.image).toContain('alpine');
+    expect(box.image).toBe('alpine:3.20');
     expect(rows.rows.get(box.id)).toMatchObject({
       state: 'ready',
       ephemeral: false,
@@ -285,7 +285,7 @@ describe('garbage collection', () => {
     expect(rows.rows.size).toBe(2);
   });
 
-  it('skips a box that a client starts or removes meanwhile', async () => {
+  it('skips a box that a client starts meanwhile', async () => {
     const { handlers, workers } = createBench();
     const from = caller();
     const boxes = [];

@@ -52,7 +52,7 @@ async function recoverWith(config: Config, rows: BoxRow[]) {
 }
 
 describe('spilled output of a worker', () => {
-  it('is in the database once before anything else happens, and its file is removed', async () => {
+  it('is in the database once when the recovery ends, and its file is removed', async () => {
     const config = createState();
     const { spillDir, writerSocket } = statePaths(config.stateDir);
     const writer = await serveWriter(config.dbPath, writerSocket);

@@ -143,7 +143,7 @@ describe('workers of an earlier supervisor', () => {
     expect(worker?.peer.isOpen).toBe(true);
   });
 
-  it('count as awake as long as they answer hello on another connection', async () => {
+  it('greet() gives their hello as long as they answer on another connection, and null afterwards', async () => {
     const config = createState();
     const { server } = await leaveWorker(config, 'wrk_a');
     const [worker] = await find(config);

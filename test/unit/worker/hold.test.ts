@@ -1,11 +1,11 @@
-// Tests how long the answer to a short command is held back. The time stays within its limits, follows the duration of
-// short commands, and ignores long ones.
+// Tests how long the worker delays the answer to a short command. The time stays within its limits, follows the
+// duration of short commands, and ignores long ones.
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../src/shared/limits.ts';
 import { createHoldEstimate } from '../../../src/worker/commands/hold.ts';
 import { createRandom } from '../../support/runs/random.ts';
 
-describe('the hold of an answer', () => {
+describe('the delay of an answer', () => {
   it('stays within its limits after any observations', () => {
     const random = createRandom(3);
     for (const firstGuess of [0, 5, 60, 10_000]) {

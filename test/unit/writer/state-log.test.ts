@@ -82,7 +82,7 @@ describe('the log of state events', () => {
     expect(createStateLog().after(position).isGap).toBe(true);
   });
 
-  it('keeps a limited number of bytes, and gives long events in pages', () => {
+  it('keeps a limited number of characters, and gives long events in pages', () => {
     const log = createStateLog();
     const { position } = log.after(null);
     recordMany(log, 100, 'x'.repeat(limits.replayPageBytes / 4));

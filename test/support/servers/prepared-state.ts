@@ -1,6 +1,6 @@
-// Owns the seed: the files that a first server leaves in its state directory (the built-in image, the tools of boxes,
-// an empty disk, compiled code and the probe of the driver). Servers of tests start on a copy, as the second server of
-// a user does. The seed has no box and no database.
+// Owns the prepared state: the files that a first server leaves in its state directory (the built-in image, the tools
+// of boxes, an empty disk, compiled code and the probe of the driver). Servers of tests start on a copy, as the second
+// server of a user does. The prepared state has no box and no database.
 import { execFile } from 'node:child_process';
 import { access, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,34 +12,39 @@ import { startServing } from './serving.ts';
 
 const run = promisify(execFile);
 
-/** The directory of the seed, which all test files of a run share. vitest.config.ts chooses and removes it. */
-const top = process.env['BOXRUN_TEST_SEED'] ?? '';
-const seedDir = join(top, 'seed');
+/**
+ * The directory of the prepared state, which all test files of a run share. vitest.config.ts chooses and removes it.
+ */
+const top = process.env['BOXRUN_TEST_STATE'] ?? '';
+const preparedDir = join(top, 'prepared');
 /** The cache of compiled code of the command line. All tests share it, as all commands of a user do. */
 export const cacheHome = join(top, 'cache');
 
-/** Copies the seed into `stateDir`, which must exist. The first caller of a run makes the seed, and the others wait. */
-export async function seedState(stateDir: string): Promise<void> {
+/**
+ * Copies the prepared state into `stateDir`, which must exist. The first caller of a run makes the prepared state, and
+ * the others wait.
+ */
+export async function copyPreparedState(stateDir: string): Promise<void> {
   await mkdir(top, { recursive: true });
   const isFirst = await mkdir(join(top, 'claim')).then(
     () => true,
     () => false,
   );
-  if (isFirst) await makeSeed();
+  if (isFirst) await makePreparedState();
   else
     await eventually(
-      'the seed is made',
+      'the prepared state is made',
       () =>
-        access(seedDir).then(
+        access(preparedDir).then(
           () => true,
           () => false,
         ),
       120_000,
     );
-  await run('cp', ['--archive', '--no-target-directory', seedDir, stateDir]);
+  await run('cp', ['--archive', '--no-target-directory', preparedDir, stateDir]);
 }
 
-async function makeSeed(): Promise<void> {
+async function makePreparedState(): Promise<void> {
   const stateDir = join(top, 'state');
   const env = {
     PATH: process.env['PATH'],
@@ -70,5 +75,5 @@ async function makeSeed(): Promise<void> {
   await mkdir(half, { mode: 0o700 });
   await run('mv', [...kept, half]);
   await rm(stateDir, { recursive: true, force: true });
-  await rename(half, seedDir);
+  await rename(half, preparedDir);
 }
