@@ -208,9 +208,6 @@ export const limits = {
   fileBlockBytes: 512 * 1024,
   /** Milliseconds for each answer of the box during a transfer. Then the transfer fails. */
   fileAnswerMs: 60_000,
-  /** Processes in one list, and bytes of the text that it is read from. The rest is left out. */
-  processesMax: 4_096,
-  processTextBytesMax: 8 * 1024 * 1024,
   /** Milliseconds for the box to remove an unfinished upload. Then its script is killed. */
   fileTidyMs: 10_000,
   /** Bytes that the program in a terminal has not read. Then the terminal ends with RESOURCE_EXCEEDED. */

@@ -1,4 +1,5 @@
-// The command top: the processes in a box, once. It only reads.
+// The command top: the processes in a box, once, as a table or for programs.
+// It only reads.
 import { formatOption, jsonOption, noTruncOption } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
 import { listFormOf } from '../parsing/format.ts';

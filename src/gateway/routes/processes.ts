@@ -1,4 +1,5 @@
-// The operations for the processes of a box: list them, and send a signal to one of them. The worker asks the box.
+// The operations for the processes of a box: list them, and send a signal to one of them.
+// The worker asks the box, so the list is what programs in the box would see.
 import { Type } from 'typebox';
 import { BoxProcess, SignalBody } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';

@@ -1,4 +1,5 @@
 // The tab `processes` of a box: the processes in it, asked for every two seconds while the tab is open.
+// Each can be ended.
 import { useEffect, useState } from 'preact/hooks';
 import type { Box, BoxProcess } from '../../sdk/browser.ts';
 import { boxrun } from '../live/client.ts';

@@ -39,12 +39,15 @@ case $words in "$3"/*) echo "process $2 belongs to BoxRun itself" >&2; exit ${re
 kill "-$1" "$2"
 `;
 
+/** Processes in one list, and bytes of the text that it is read from. The rest is left out. */
+const processesMax = 4_096;
+const textBytesMax = 8 * 1024 * 1024;
 /** Ticks of the clock in /proc in one second. It is 100 on every architecture that BoxRun runs on. */
 const ticksPerSecond = 100;
 const pageBytes = 4_096;
 
 /**
- * The processes of the box, by pid; at most limits.processesMax.
+ * The processes of the box, by pid; at most processesMax.
  * @throws RUNTIME_ERROR, TIMEOUT
  */
 export async function listProcesses(driver: Tools): Promise<BoxProcess[]> {
@@ -61,7 +64,7 @@ export async function signalProcess(driver: Tools, pid: number, signal: number):
 }
 
 /** Reads what `listScript` printed. The box wrote it, so a process that is not described as expected is left out. */
-export function processesOf(text: string, toolsDir: string): BoxProcess[] {
+function processesOf(text: string, toolsDir: string): BoxProcess[] {
   const [own = '', stats = '', ids = '', groups = '', words = '', uptime = '', users = ''] = text.split(/^--\n/m);
   const scriptPid = Number(own);
   const uids = byPid(ids, /^Uid:\s+\d+\s+(\d+)/m);
@@ -95,7 +98,7 @@ export function processesOf(text: string, toolsDir: string): BoxProcess[] {
       ];
     })
     .sort((one, other) => one.pid - other.pid)
-    .slice(0, limits.processesMax);
+    .slice(0, processesMax);
 }
 
 /** What `wanted` finds in the text of each process. A line is `/proc/PID/FILE:` and a line of that file. */
@@ -138,12 +141,12 @@ async function runScript(driver: Tools, script: string, args: readonly string[])
   }
 }
 
-/** All text of a stream. What is over limits.processTextBytesMax is read and dropped. */
+/** All text of a stream. What is over textBytesMax is read and dropped. */
 async function textOf(stream: ExecHandle['stdout']): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;
   for await (const piece of stream as AsyncIterable<Buffer>) {
-    if (bytes < limits.processTextBytesMax) pieces.push(piece);
+    if (bytes < textBytesMax) pieces.push(piece);
     bytes += piece.length;
   }
   return Buffer.concat(pieces).toString('utf8');
