@@ -248,12 +248,16 @@ export const limits = {
   /** Rows deleted in one transaction of a removal, and its milliseconds. The next transaction does the rest. */
   deleteSliceRows: 5_000,
   deleteSliceMs: 8,
-  /** The cleanup of old rows rests after each slice for this factor times the duration of the slice. */
+  /** Commands that one slice of the cleanup deletes: each may change several pages, far apart in the database. */
+  cleanupSliceExecs: 16,
+  /** The cleanup of old rows rests after each slice and checkpoint for this factor times its duration. */
   cleanupRestFactor: 4,
   /** Hours for which ended commands are kept (--retention-hours); 0: as long as their box. Then they are removed. */
   retentionHours: 0,
   /** Milliseconds for which an Idempotency-Key belongs to its first request. Then it can be used again. */
   keyLifeMs: 24 * 60 * 60 * 1000,
+  /** Milliseconds from the start of the writer to its first cleanup, so that the start of the server is not slower. */
+  cleanupFirstMs: 2_000,
   /** Milliseconds between two cleanups of old rows, and keys that one transaction removes. */
   cleanupEveryMs: 10 * 60 * 1000,
   keyCleanupSliceRows: 32,

@@ -26,20 +26,26 @@ interface ExecRef {
 
 interface Slice {
   readonly isOver: () => boolean;
-  note(rows: number): void;
+  noteEvents(rows: number): void;
+  noteExec(): void;
 }
 
 /** A row holds up to limits.eventBytesMax of output. Deleting this many rows takes about a millisecond. */
 const rowsPerStatement = 16;
 const execsPerPage = 64;
 
-function startSlice(): Slice {
+function startSlice(execsMax: number): Slice {
   const endsAt = performance.now() + limits.deleteSliceMs;
   let rows = 0;
+  let execs = 0;
   return {
-    isOver: () => rows >= limits.deleteSliceRows || performance.now() >= endsAt,
-    note(more) {
+    isOver: () => rows >= limits.deleteSliceRows || execs >= execsMax || performance.now() >= endsAt,
+    noteEvents(more) {
       rows += more;
+    },
+    noteExec() {
+      rows++;
+      execs++;
     },
   };
 }
@@ -63,16 +69,17 @@ export function prepareRemovals(db: Database): RemovalStatements {
     for (;;) {
       if (slice.isOver()) return false;
       const { changes } = deleteEvents.run(id);
-      slice.note(changes);
+      slice.noteEvents(changes);
       if (changes < rowsPerStatement) break;
     }
-    slice.note(deleteExec.run(rowid).changes);
+    deleteExec.run(rowid);
+    slice.noteExec();
     return true;
   }
 
   return {
     removeExecsSlice(boxId) {
-      const slice = startSlice();
+      const slice = startSlice(limits.deleteSliceRows);
       for (;;) {
         const page = execsOf.all(boxId) as ExecRef[];
         if (page.length === 0) return true;
@@ -80,7 +87,7 @@ export function prepareRemovals(db: Database): RemovalStatements {
       }
     },
     removeExpiredSlice(before, from) {
-      const slice = startSlice();
+      const slice = startSlice(limits.cleanupSliceExecs);
       let position = from;
       for (let looks = 0; ; looks++) {
         if (looks > 0 && slice.isOver()) return position;
