@@ -194,8 +194,9 @@ export const limits = {
 
   // Worker: streams, files and terminals
 
-  /** Bytes in one message of a stream. The sender splits; a peer that sends more loses its connection. */
+  /** Bytes in one message of a stream; a peer that sends more loses its connection. A sender splits into the second. */
   streamPieceBytesMax: 256 * 1024,
+  streamSendBytes: 64 * 1024,
   /** Milliseconds in which the token of a stream must be used. Then it is invalid. */
   streamTokenMs: 10_000,
   /** Tokens of one worker that are not used yet. The next one is refused with TOO_MANY_REQUESTS. */
@@ -245,10 +246,9 @@ export const limits = {
   /** State events kept for clients that come back, and the characters of all. Older ones become `reset` there. */
   statesKeptMax: 4_096,
   statesKeptCharsMax: 8 * 1024 * 1024,
-  /** Rows deleted in one transaction of a removal, and its milliseconds. The next transaction does the rest. */
+  /** Rows, milliseconds, and commands of a cleanup in one transaction of a removal. The next one does the rest. */
   deleteSliceRows: 5_000,
   deleteSliceMs: 8,
-  /** Commands that one slice of the cleanup deletes: each may change several pages, far apart in the database. */
   cleanupSliceExecs: 16,
   /** The cleanup of old rows rests after each slice and checkpoint for this factor times its duration. */
   cleanupRestFactor: 4,

@@ -159,6 +159,7 @@ async function* history(
       nextPage = page.more && hasSmallEvents(page) ? readPage(after) : null;
       nextPage?.catch(() => undefined); // The next turn of the loop gets the error. The reader may stop before that.
       if (page.events.length > 0) yield page.events;
+      page.events.length = 0; // Otherwise it stays in memory until the next page has come, which may take long.
       if (!page.more) return;
     }
   } finally {
