@@ -256,9 +256,8 @@ export const limits = {
   retentionHours: 0,
   /** Milliseconds for which an Idempotency-Key belongs to its first request. Then it can be used again. */
   keyLifeMs: 24 * 60 * 60 * 1000,
-  /** Milliseconds from the start of the writer to its first cleanup, so that the start of the server is not slower. */
+  /** Milliseconds to the first cleanup of old rows, and between two; keys that one transaction removes. */
   cleanupFirstMs: 2_000,
-  /** Milliseconds between two cleanups of old rows, and keys that one transaction removes. */
   cleanupEveryMs: 10 * 60 * 1000,
   keyCleanupSliceRows: 32,
   /** Operations in one group commit; the rest goes into the next. */

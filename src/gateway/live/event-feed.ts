@@ -21,6 +21,7 @@ export interface EventFeed {
   /**
    * Gives the events after `afterSeq` in batches. The last event is the exit event. If `afterSeq` is the exit event or
    * later, it gives none. The memory for one reader is limited: a slow reader gets missed events from the database.
+   * A batch is valid until the reader asks for the next one.
    * @throws EXEC_NOT_FOUND when the exec is removed during the reading
    * @throws CANCELED when `signal` aborts
    */
