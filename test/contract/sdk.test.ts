@@ -130,7 +130,7 @@ it('the SDK treats an undefined option as absent, in each call', async () => {
   const box = await server.client.create(input as never, options);
   expect(box).toMatchObject({ name: null, env: null, network: false, labels: {} });
   const command = { cmd: ['echo', 'hi'], user: none, env: none, workdir: none, timeout_ms: none, tty: none };
-  expect((await box.exec(command as never, { outputBytesMax: none, ...options } as never)).stdout).toBe('hi\n');
+  expect((await box.exec(command as never, { outputBytesMax: none, ...options })).stdout).toBe('hi\n');
   const shell = await server.client.attach(box.id, { shell: none, cols: none, rows: none, term: none, signal: none });
   await shell.write('stty size; exit 3\n');
   expect(await shell.exited).toMatchObject({ exitCode: 3 });
