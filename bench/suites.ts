@@ -9,6 +9,7 @@ import { gateways } from './suites/gateways.ts';
 import { growth } from './suites/growth.ts';
 import { hops } from './suites/hops.ts';
 import { replay } from './suites/replay.ts';
+import { retention } from './suites/retention.ts';
 import { vmCreate, vmExec } from './suites/vm.ts';
 import { writer } from './suites/writer.ts';
 import { workers } from './suites/workers.ts';
@@ -26,6 +27,7 @@ export const suites: readonly Suite[] = [
   createMany,
   cli,
   growth,
+  retention,
   workers,
   gateways,
   vmExec,

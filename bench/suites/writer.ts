@@ -13,7 +13,7 @@ import { newId } from '../../src/shared/ids.ts';
 import { connectContract } from '../../src/shared/ipc/client.ts';
 import { createFrameDecoder, encodeFrame } from '../../src/shared/ipc/frame.ts';
 import { makeStateDirectories, statePaths } from '../../src/shared/settings/state-dir.ts';
-import { ExecRow, toSql } from '../../src/shared/store/rows.ts';
+import { toSql } from '../../src/shared/store/rows.ts';
 import { compare, ratioAtLeast, type Context, type Round, type Suite } from '../support/measure.ts';
 import { places } from '../support/places.ts';
 import { boxRow, eventColumns, execRow, insertInto, openForWriting } from '../support/seed.ts';
@@ -145,7 +145,7 @@ function eventsOf(request: number) {
 }
 
 function insertRows(db: ReturnType<typeof openForWriting>, boxId: string, requestsEach: number): void {
-  const insertExec = db.prepare(insertInto('execs', Object.keys(ExecRow.properties)));
+  const insertExec = db.prepare(insertInto('execs', Object.keys(execRow('', ''))));
   const insert = db.prepare(insertInto('events', eventColumns));
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');

@@ -3,7 +3,7 @@
 import Database from 'better-sqlite3';
 import { newId } from '../../src/shared/ids.ts';
 import { migrate } from '../../src/shared/store/migrations.ts';
-import { BoxRow, ExecRow, toSql } from '../../src/shared/store/rows.ts';
+import { type BoxRow, type ExecRow, toSql } from '../../src/shared/store/rows.ts';
 
 const at = '2026-01-01T00:00:00.000Z';
 
@@ -72,7 +72,7 @@ export function execRow(id: string, boxId: string): ExecRow {
 /** Adds stopped boxes. Returns their ids. */
 export function seedBoxes(dbPath: string, count: number): string[] {
   const db = openForWriting(dbPath);
-  const insert = db.prepare(insertInto('boxes', Object.keys(BoxRow.properties)));
+  const insert = db.prepare(insertInto('boxes', Object.keys(boxRow(''))));
   const ids = Array.from({ length: count }, () => newId('box'));
   db.transaction(() => {
     for (const id of ids) insert.run(toSql(boxRow(id)));
@@ -87,7 +87,7 @@ export function seedExec(dbPath: string, boxId: string, events: number): string 
   const id = newId('exec');
   const insert = db.prepare(insertInto('events', eventColumns));
   db.transaction(() => {
-    db.prepare(insertInto('execs', Object.keys(ExecRow.properties))).run(toSql(execRow(id, boxId)));
+    db.prepare(insertInto('execs', Object.keys(execRow('', '')))).run(toSql(execRow(id, boxId)));
     for (let seq = 0; seq < events - 1; seq++) {
       insert.run({
         exec_id: id,

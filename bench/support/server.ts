@@ -20,6 +20,8 @@ import { places } from './places.ts';
 export interface BenchServer {
   readonly stateDir: string;
   readonly socketPath: string;
+  /** Milliseconds from the start of the process until the server said that it is ready. */
+  readonly startMs: number;
   /** The TCP port, or null if the server listens only on its socket. */
   readonly port: number | null;
   readonly config: Config;
@@ -62,12 +64,15 @@ export async function withServer<T>(
   options.seed?.(config.dbPath);
   const socketPath = defaultSocket(stateDir);
   const args = ['--socket', socketPath, ...(options.args ?? [])];
+  const startedAt = performance.now();
   const serving = await startServing({ program: join(places.dist, 'cli.cjs'), args, env, readyMs: 120_000 });
+  const startMs = performance.now() - startedAt;
   const admin = await openConnection(socketPath);
   try {
     return await use({
       stateDir,
       socketPath,
+      startMs,
       port: serving.port,
       config,
       admin,

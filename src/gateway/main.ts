@@ -13,6 +13,7 @@ import { createGuard } from './http/guards.ts';
 import { askHealth } from './figures/health.ts';
 import { createListSender } from './reads/list-answer.ts';
 import { listen, urlOf } from './http/listeners.ts';
+import { watchGarbage } from './figures/garbage.ts';
 import { createGatewayMeters } from './figures/meters.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool, type Rows } from './reads/reader-pool.ts';
@@ -118,6 +119,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   setMaxListeners(0, closing.signal); // Each open stream has a listener, so Node must not warn about their number.
 
   // Reads of the database, and the other processes.
+  watchGarbage();
   const rows = createReaderPool(new URL('./gateway-reader.js', import.meta.url), config.dbPath);
   const meters = createMeters('gateway');
   const { supervisor, writer, feed, states } = connect(config, log, meters, rows);

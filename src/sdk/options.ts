@@ -10,12 +10,12 @@ export interface CallOptions {
 /** Options of calls that stop or remove a box. */
 export interface StopOptions extends CallOptions {
   /** How long processes have to end by themselves before they are killed, in seconds. */
-  readonly graceS?: number;
+  readonly graceS?: number | undefined;
 }
 
 export interface RemoveOptions extends StopOptions {
   /** True: removes the box even if it runs. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
 }
 
 /** Options of calls that create a box or start a command. */

@@ -196,8 +196,9 @@ export const limits = {
 
   // Worker: streams, files and terminals
 
-  /** Bytes in one message of a stream. The sender splits; a peer that sends more loses its connection. */
+  /** Bytes in one message of a stream; a peer that sends more loses its connection. A sender splits into the second. */
   streamPieceBytesMax: 256 * 1024,
+  streamSendBytes: 64 * 1024,
   /** Milliseconds in which the token of a stream must be used. Then it is invalid. */
   streamTokenMs: 10_000,
   /** Tokens of one worker that are not used yet. The next one is refused with TOO_MANY_REQUESTS. */
@@ -247,16 +248,18 @@ export const limits = {
   /** State events kept for clients that come back, and the characters of all. Older ones become `reset` there. */
   statesKeptMax: 4_096,
   statesKeptCharsMax: 8 * 1024 * 1024,
-  /** Rows deleted in one transaction of a removal, and its milliseconds. The next transaction does the rest. */
+  /** Rows, milliseconds, and commands of a cleanup in one transaction of a removal. The next one does the rest. */
   deleteSliceRows: 5_000,
   deleteSliceMs: 8,
-  /** The cleanup of old rows rests after each slice for this factor times the duration of the slice. */
+  cleanupSliceExecs: 16,
+  /** The cleanup of old rows rests after each slice and checkpoint for this factor times its duration. */
   cleanupRestFactor: 4,
   /** Hours for which ended commands are kept (--retention-hours); 0: as long as their box. Then they are removed. */
   retentionHours: 0,
   /** Milliseconds for which an Idempotency-Key belongs to its first request. Then it can be used again. */
   keyLifeMs: 24 * 60 * 60 * 1000,
-  /** Milliseconds between two cleanups of old rows, and keys that one transaction removes. */
+  /** Milliseconds to the first cleanup of old rows, and between two; keys that one transaction removes. */
+  cleanupFirstMs: 2_000,
   cleanupEveryMs: 10 * 60 * 1000,
   keyCleanupSliceRows: 32,
   /** Operations in one group commit; the rest goes into the next. */

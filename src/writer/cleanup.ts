@@ -10,7 +10,11 @@ import type { Statements } from './statements.ts';
 export interface CleanupDeps {
   readonly batch: Batch;
   readonly statements: Pick<Statements, 'removeKeysBefore' | 'removeExpiredSlice'>;
+  /** Moves what was committed from SQLite's log into the database file. */
+  readonly checkpoint: () => void;
   readonly log: Logger;
+  /** Milliseconds until the first cleanup. */
+  readonly firstMs?: number;
   /** How long ended commands are kept, in hours. 0: forever. */
   readonly retentionHours: number;
 }
@@ -22,7 +26,7 @@ export interface Cleanup {
   close(): void;
 }
 
-/** Cleans up now, and then every limits.cleanupEveryMs milliseconds. */
+/** Cleans up after `firstMs` (limits.cleanupFirstMs), and then every limits.cleanupEveryMs milliseconds. */
 export function startCleanup(deps: CleanupDeps): Cleanup {
   const { log } = deps;
   const closing = new AbortController();
@@ -39,7 +43,7 @@ export function startCleanup(deps: CleanupDeps): Cleanup {
       });
   }
 
-  cleanUpNow();
+  const first = setTimeout(cleanUpNow, deps.firstMs ?? limits.cleanupFirstMs);
   const timer = setInterval(cleanUpNow, limits.cleanupEveryMs);
   return {
     setRetention(hours) {
@@ -48,6 +52,7 @@ export function startCleanup(deps: CleanupDeps): Cleanup {
       void (running ?? Promise.resolve()).then(cleanUpNow);
     },
     close() {
+      clearTimeout(first);
       clearInterval(timer);
       closing.abort();
     },
@@ -56,23 +61,31 @@ export function startCleanup(deps: CleanupDeps): Cleanup {
 
 /** Resolves when all old rows are gone, or when `closing` aborts. */
 async function cleanUp(
-  { batch, statements }: CleanupDeps,
+  { batch, checkpoint, statements }: CleanupDeps,
   retentionHours: number,
   closing: AbortSignal,
 ): Promise<void> {
   const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
-  /** Runs `slice` again and again, each time in its own change, until it returns true. */
+  const rest = (sinceMs: number) =>
+    sleep(Math.max(1, (performance.now() - sinceMs) * limits.cleanupRestFactor), closing);
+  /**
+   * Runs `slice` again and again, each time in its own change, until it returns true. Each slice changes pages in many
+   * places. If they stayed in the log, a later commit of another sender would have to bring them all into the database
+   * file at once, which takes long. So a checkpoint follows each slice, after a rest in which other senders commit.
+   */
   async function inSlices(slice: () => boolean): Promise<void> {
     while (!closing.aborted) {
-      let tookMs = 0;
+      let startedAt = 0;
       const isLast = await batch.submit(() => {
-        const startedAt = performance.now();
-        const last = slice();
-        tookMs = performance.now() - startedAt;
-        return last;
+        startedAt = performance.now();
+        return slice();
       });
+      await rest(startedAt);
+      if (closing.aborted) return; // The database may be closed.
+      const checkpointAt = performance.now();
+      checkpoint();
       if (isLast) return;
-      await sleep(Math.max(1, tookMs * limits.cleanupRestFactor), closing);
+      await rest(checkpointAt);
     }
   }
   const keysBefore = ago(limits.keyLifeMs);

@@ -12,6 +12,8 @@ export interface WriterDatabase {
   readonly db: Database.Database;
   /** Marks everything that this server makes on the host. It is stored in the database. */
   readonly instanceId: string;
+  /** Moves what was committed from SQLite's log into the database file, as far as no reader needs the log. */
+  checkpoint(): void;
   /** Closes the database, and releases its lock for another writer. */
   close(): void;
 }
@@ -74,7 +76,11 @@ export async function openDatabase(path: string, onProgress: () => void = () => 
       newId('inst'),
     );
     const instanceId = db.prepare(`SELECT value FROM meta WHERE key = 'instance_id'`).pluck().get() as string;
-    return { db, instanceId, close };
+    const opened = db;
+    const checkpoint = () => {
+      opened.pragma('wal_checkpoint(PASSIVE)');
+    };
+    return { db, instanceId, checkpoint, close };
   } catch (error) {
     close();
     throw explained(error, path);

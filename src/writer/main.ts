@@ -46,7 +46,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
     await refuse(error);
     return process.exit(1);
   });
-  const { db, instanceId } = database;
+  const { checkpoint, db, instanceId } = database;
   const reserve = createDiskReserve(config);
   const batch = createBatch(db, () => {
     const isReleased = reserve.release();
@@ -59,7 +59,7 @@ export async function main(keepCompiled: KeepCompiled): Promise<void> {
   const followers = createFollowers();
   const meters = createMeters('writer');
   const states = createStateLog();
-  const cleanup = startCleanup({ batch, statements, log, retentionHours: config.caps.retentionHours });
+  const cleanup = startCleanup({ batch, checkpoint, statements, log, retentionHours: config.caps.retentionHours });
   let retired = false;
   let idleTimer: NodeJS.Timeout | undefined;
 

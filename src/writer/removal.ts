@@ -26,27 +26,34 @@ interface ExecRef {
 
 interface Slice {
   readonly isOver: () => boolean;
-  note(rows: number): void;
+  noteEvents(rows: number): void;
+  noteExec(): void;
 }
 
 /** A row holds up to limits.eventBytesMax of output. Deleting this many rows takes about a millisecond. */
 const rowsPerStatement = 16;
 const execsPerPage = 64;
 
-function startSlice(): Slice {
+function startSlice(execsMax: number): Slice {
   const endsAt = performance.now() + limits.deleteSliceMs;
   let rows = 0;
+  let execs = 0;
   return {
-    isOver: () => rows >= limits.deleteSliceRows || performance.now() >= endsAt,
-    note(more) {
+    isOver: () => rows >= limits.deleteSliceRows || execs >= execsMax || performance.now() >= endsAt,
+    noteEvents(more) {
       rows += more;
+    },
+    noteExec() {
+      rows++;
+      execs++;
     },
   };
 }
 
 export function prepareRemovals(db: Database): RemovalStatements {
   const columns = 'rowid, id, created_at AS createdAt, finished_at AS finishedAt';
-  const execsOf = db.prepare(`SELECT ${columns} FROM execs WHERE box_id = ? LIMIT ${execsPerPage}`);
+  // Only the first columns of a row: the others lie behind its command, which can have many pages.
+  const execsOf = db.prepare(`SELECT rowid, id FROM execs WHERE box_id = ? LIMIT ${execsPerPage}`);
   const createdBy = db.prepare(
     `SELECT ${columns} FROM execs
      WHERE box_id = $boxId AND created_at <= $before AND (created_at, rowid) > ($createdAt, $rowid)
@@ -59,28 +66,29 @@ export function prepareRemovals(db: Database): RemovalStatements {
   const deleteExec = db.prepare('DELETE FROM execs WHERE rowid = ?');
 
   /** Returns false when the slice was over before the whole command was deleted. */
-  function removeExec({ id, rowid }: ExecRef, slice: Slice): boolean {
+  function removeExec({ id, rowid }: Pick<ExecRef, 'id' | 'rowid'>, slice: Slice): boolean {
     for (;;) {
       if (slice.isOver()) return false;
       const { changes } = deleteEvents.run(id);
-      slice.note(changes);
+      slice.noteEvents(changes);
       if (changes < rowsPerStatement) break;
     }
-    slice.note(deleteExec.run(rowid).changes);
+    deleteExec.run(rowid);
+    slice.noteExec();
     return true;
   }
 
   return {
     removeExecsSlice(boxId) {
-      const slice = startSlice();
+      const slice = startSlice(limits.deleteSliceRows);
       for (;;) {
-        const page = execsOf.all(boxId) as ExecRef[];
+        const page = execsOf.all(boxId) as Pick<ExecRef, 'id' | 'rowid'>[];
         if (page.length === 0) return true;
         if (!page.every((exec) => removeExec(exec, slice))) return false;
       }
     },
     removeExpiredSlice(before, from) {
-      const slice = startSlice();
+      const slice = startSlice(limits.cleanupSliceExecs);
       let position = from;
       for (let looks = 0; ; looks++) {
         if (looks > 0 && slice.isOver()) return position;

@@ -122,3 +122,24 @@ it('the SDK follows state events until its signal aborts, and resumes after an i
     break;
   }
 });
+
+it('the SDK treats an undefined option as absent, in each call', async () => {
+  const none = undefined;
+  const input = { image: 'base', name: none, cpu: 1, memory_mb: 64, env: none, network: none, labels: none };
+  const options = { signal: none, onProgress: none, idempotencyKey: none };
+  const box = await server.client.create(input as never, options);
+  expect(box).toMatchObject({ name: null, env: null, network: false, labels: {} });
+  const command = { cmd: ['echo', 'hi'], user: none, env: none, workdir: none, timeout_ms: none, tty: none };
+  expect((await box.exec(command as never, { outputBytesMax: none, ...options })).stdout).toBe('hi\n');
+  const shell = await server.client.attach(box.id, { shell: none, cols: none, rows: none, term: none, signal: none });
+  await shell.write('stty size; exit 3\n');
+  expect(await shell.exited).toMatchObject({ exitCode: 3 });
+  expect(await new Response(shell.output).text()).toContain('24 80');
+  const [exec] = await server.client.listExecs(box.id, { signal: none });
+  expect(await server.client.getExec(box.id, exec?.id ?? '', { waitS: none, signal: none })).toEqual(exec);
+  const page = { limit: none, cursor: none };
+  expect((await server.client.pageOfBoxes({ status: none, labels: none, ...page })).rows.length).toBeGreaterThan(0);
+  expect((await server.client.pageOfExecs(box.id, page)).rows).toHaveLength(1);
+  await box.stop({ graceS: none, signal: none });
+  await box.remove({ force: none, graceS: none, signal: none });
+});

@@ -52,6 +52,17 @@ async function openRaw(text: string): Promise<Socket> {
 
 const head = (line: string, ...more: string[]) => `${[line, 'Host: 127.0.0.1', ...more].join('\r\n')}\r\n\r\n`;
 
+const upgradeTo = (path: string) =>
+  head(
+    `GET /v1/boxes/box/${path}/attach HTTP/1.1`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
+  );
+/** The head of one binary frame of 4,000,000 bytes, masked with zeros. */
+const frameOf4MB = Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 0x3d, 0x09, 0, 0, 0, 0, 0]);
+
 /** The first bytes of the answer on a connection of openRaw. */
 async function firstBytes(socket: Socket): Promise<string> {
   socket.resume();
@@ -109,22 +120,13 @@ it('the gateway serves others while one connection sends 100,000 requests', { ti
 
 it('the gateway serves others while 120 WebSocket messages do not end', { timeout: 120_000 }, async () => {
   const { id } = await server.client.startExec(box, { cmd: ['sleep', '1000'], stdin: true });
-  const upgrade = head(
-    `GET /v1/boxes/box/exec/${id}/attach HTTP/1.1`,
-    'Connection: Upgrade',
-    'Upgrade: websocket',
-    'Sec-WebSocket-Version: 13',
-    'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
-  );
-  // One binary frame of 4,000,000 bytes, masked with zeros.
-  const frame = Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 0x3d, 0x09, 0, 0, 0, 0, 0]);
   let cut = 0;
   for (let count = 0; count < 120; count++) {
-    const socket = await openRaw(upgrade);
+    const socket = await openRaw(upgradeTo(`exec/${id}`));
     socket.once('close', () => cut++);
     socket.resume();
     await once(socket, 'data');
-    socket.write(frame);
+    socket.write(frameOf4MB);
     socket.write(Buffer.alloc(3_900_000));
   }
   await eventually('most of them are cut', async () => cut >= 100, 60_000);
@@ -141,15 +143,7 @@ it('the gateway serves others while clients do not read much output on WebSocket
     60_000,
   );
   for (let count = 0; count < 200; count++) {
-    await openRaw(
-      head(
-        `GET /v1/boxes/box/exec/${exec.id}/attach HTTP/1.1`,
-        'Connection: Upgrade',
-        'Upgrade: websocket',
-        'Sec-WebSocket-Version: 13',
-        'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
-      ),
-    );
+    await openRaw(upgradeTo(`exec/${exec.id}`));
     await openRaw(head(`GET /v1/boxes/box/exec/${exec.id}/events HTTP/1.1`));
   }
   for (let count = 0; count < 5; count++) await expectServed();
@@ -189,4 +183,32 @@ it('the gateway serves others while clients do not read the long output of runs'
     const { stdout } = await server.client.run({ image: 'base', cmd: ['echo', 'whole'], cpu: 1, memory_mb: 64 });
     return stdout === 'whole\n';
   });
+});
+
+it('the gateway serves others while one client reaches all of its bounds at once', { timeout: 300_000 }, async () => {
+  const exec = await server.client.startExec(box, ['sh', '-c', 'dd if=/dev/zero bs=1M count=64 | tr "\\0" x']);
+  const input = await server.client.startExec(box, { cmd: ['sleep', '1000'], stdin: true });
+  await server.client.exec(box, ['sh', '-c', 'dd if=/dev/zero of=/root/large bs=1M count=32']);
+  await eventually(
+    'it has ended',
+    async () => (await server.client.getExec(box, exec.id)).status !== 'running',
+    60_000,
+  );
+  const download = '{"path": "/root/large"}';
+  const asksDownload = `${head('POST /v1/boxes/box/files/download HTTP/1.1', 'Content-Type: application/json', `Content-Length: ${download.length}`)}${download}`;
+  const begunBody = `${head('POST /v1/boxes/box/exec HTTP/1.1', 'Content-Type: application/json', 'Content-Length: 1000000')}{"cmd":["${'x'.repeat(900_000)}`;
+  const longRow = head(`GET /v1/boxes/${long.box}/exec/exec_l00000000001 HTTP/1.1`).repeat(10);
+  const message = Buffer.concat([frameOf4MB, Buffer.alloc(3_900_000)]);
+  for (let count = 0; count < 300; count++) {
+    await openRaw(upgradeTo(`exec/${exec.id}`));
+    await openRaw(head(`GET /v1/boxes/box/exec/${exec.id}/events HTTP/1.1`));
+    if (count < 30) (await openRaw(upgradeTo(`exec/${input.id}`))).write(message);
+    if (count < 60) await openRaw(head(`GET /v1/boxes/${many.box}/execs?n=${count} HTTP/1.1`));
+    if (count < 60) await openRaw(longRow);
+    if (count < 60) await openRaw(begunBody);
+    if (count < 128) await openRaw(asksDownload);
+  }
+  for (let count = 0; count < 5; count++) await expectServed();
+  await expectBoundedMemory(server.stateDir, 'all bounds at once');
+  await server.client.cancelExec(box, input.id);
 });

@@ -38,6 +38,10 @@ function layerOf(script: string, args: readonly string[] = ownedByRoot, members:
   return execFileSync('tar', ['--numeric-owner', '-C', tree, '-c', ...args, ...members], { maxBuffer: 2 ** 27 });
 }
 
+/** A shell command that sets an extended attribute of a file to bytes, which are given as hexadecimal digits. */
+const setAttribute = (file: string, name: string, hex: string) =>
+  `python3 -c "import os; os.setxattr('${file}', '${name}', bytes.fromhex('${hex}'))"`;
+
 /** Returns the archive without the entry. */
 function without(tar: Buffer, entry: string): Buffer {
   const path = join(dir, `tar-${(count += 1)}`);
@@ -234,7 +238,7 @@ const oddLayers: Readonly<Record<string, OddLayers>> = {
   },
   'extended attributes': {
     layers: () => [
-      layerOf('echo x > x; setfattr -n user.note -v hello x 2>/dev/null || true', [
+      layerOf(`echo x > x; ${setAttribute('x', 'user.note', '68656c6c6f')}`, [
         '--format=posix',
         '--xattrs',
         '--xattrs-include=*',
@@ -243,6 +247,16 @@ const oddLayers: Readonly<Record<string, OddLayers>> = {
     ],
     script: 'cat /x',
     prints: 'x\n',
+  },
+  'capabilities of a file, which have no effect': {
+    layers: () => [
+      layerOf(
+        `mkdir etc; printf 'root:x:0:0::/:/bin/sh\\nuser:x:1000:1000::/:/bin/sh\\n' > etc/passwd; mkdir able; cp "$(command -v busybox)" able/busybox; ${setAttribute('able/busybox', 'security.capability', '0100000200200000000000000000000000000000')}`,
+        ['--format=posix', '--xattrs', '--xattrs-include=*', ...ownedByRoot],
+      ),
+    ],
+    script: 'busybox su -s /bin/sh user -c "/able/busybox grep CapEff /proc/self/status" 2>&1',
+    prints: 'CapEff:\t0000000000000000\n',
   },
   'a FIFO and a character device': {
     layers: () => [layerOf('mkfifo p; mknod c c 1 3')],
@@ -260,7 +274,34 @@ describeOnHost('a layer with', () => {
   test.each(Object.entries(oddLayers))('%s becomes part of a box', async (_name, { layers, script, prints }) => {
     expect(await printed([{ tar: rootfs }, ...layers().map((tar) => ({ tar }))], script)).toBe(prints);
   });
+
+  test('extended attributes keeps them, those of capabilities too', async () => {
+    const set = ['user.note', 'security.capability'].map((name) =>
+      setAttribute('marked', name, name === 'user.note' ? '6869' : '0100000200200000000000000000000000000000'),
+    );
+    const tar = layerOf(`echo x > marked; ${set.join('; ')}`, [
+      '--format=posix',
+      '--xattrs',
+      '--xattrs-include=*',
+      ...ownedByRoot,
+    ]);
+    await printed([{ tar: rootfs }, { tar }], 'cat /marked');
+    const attributes = attributesOnHost('marked');
+    expect(attributes).toContain("('user.note', b'hi')");
+    expect(attributes).toContain("('security.capability', ");
+  });
 });
+
+/** The extended attributes of the file `name` in every unpacked image, as the host sees them. */
+function attributesOnHost(name: string): string {
+  const script = `
+import os, sys
+for root, _, files in os.walk(sys.argv[1]):
+    if sys.argv[2] in files:
+        path = os.path.join(root, sys.argv[2])
+        print([(key, os.getxattr(path, key)) for key in sorted(os.listxattr(path))])`;
+  return execFileSync('python3', ['-c', script, boxes.imagesDir(), name], { encoding: 'utf8' });
+}
 
 describeOnHost('the import refuses an image', () => {
   async function refused(samples: readonly SampleLayer[], message: RegExp, options: LayoutOptions = {}): Promise<void> {

@@ -21,6 +21,7 @@ export interface EventFeed {
   /**
    * Gives the events after `afterSeq` in batches. The last event is the exit event. If `afterSeq` is the exit event or
    * later, it gives none. The memory for one reader is limited: a slow reader gets missed events from the database.
+   * A batch is valid until the reader asks for the next one.
    * @throws EXEC_NOT_FOUND when the exec is removed during the reading
    * @throws CANCELED when `signal` aborts
    */
@@ -159,6 +160,7 @@ async function* history(
       nextPage = page.more && hasSmallEvents(page) ? readPage(after) : null;
       nextPage?.catch(() => undefined); // The next turn of the loop gets the error. The reader may stop before that.
       if (page.events.length > 0) yield page.events;
+      page.events.length = 0; // Otherwise it stays in memory until the next page has come, which may take long.
       if (!page.more) return;
     }
   } finally {

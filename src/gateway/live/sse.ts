@@ -48,16 +48,26 @@ function* mapped<T>(values: Iterable<T>, encode: (value: T) => string): Generato
   for (const value of values) yield encode(value);
 }
 
-/** Joins texts into pieces. A piece ends when it has limits.ssePieceChars characters or more. */
+/**
+ * Joins texts into pieces of at most limits.ssePieceChars characters; a longer text is one piece. A text is not kept
+ * while its piece waits for the client.
+ */
 export function* inPieces(texts: Iterable<string>): Generator<Buffer, void, void> {
   let piece = '';
-  for (const text of texts) {
-    piece += text;
-    if (piece.length < limits.ssePieceChars) continue;
-    yield Buffer.from(piece);
-    piece = '';
+  for (let text of texts) {
+    if (piece !== '' && piece.length + text.length > limits.ssePieceChars) {
+      const full = Buffer.from(piece);
+      piece = text;
+      text = '';
+      yield full;
+    } else {
+      piece += text;
+    }
   }
-  if (piece !== '') yield Buffer.from(piece);
+  if (piece === '') return;
+  const rest = Buffer.from(piece);
+  piece = '';
+  yield rest;
 }
 
 /** Encodes messages whose content is JSON already, in pieces. */

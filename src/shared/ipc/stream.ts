@@ -93,8 +93,8 @@ class SocketStream implements ByteStream {
   }
 
   async send(bytes: Uint8Array): Promise<void> {
-    for (let from = 0; from < bytes.length; from += limits.streamPieceBytesMax) {
-      await this.write(['data', bytes.subarray(from, from + limits.streamPieceBytesMax)]);
+    for (let from = 0; from < bytes.length; from += limits.streamSendBytes) {
+      await this.write(['data', bytes.subarray(from, from + limits.streamSendBytes)]);
     }
   }
 

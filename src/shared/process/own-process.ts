@@ -24,15 +24,16 @@ export interface ProcessOrders {
 
 /**
  * Options for roles that pass on much data, most of it in buffers outside of JavaScript's heap. They keep the memory of
- * the process small: V8 collects garbage sooner, and freed memory goes back to the system instead of to a pool of each
- * thread (mallopt(3)). Children would inherit the environment, but the gateway starts no process.
+ * the process small: V8 collects garbage sooner, the process may ask for it, and freed memory goes back to the system
+ * instead of to a pool of each thread (mallopt(3)). Children would inherit the environment, but the gateway starts no
+ * process.
  */
 const memoryOptions: Readonly<
   Partial<Record<Role, { readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> }>>
 > = {
   gateway: {
-    args: ['--max-semi-space-size=4'],
-    env: { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '65536' },
+    args: ['--max-semi-space-size=4', '--expose-gc'],
+    env: { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '16384' },
   },
 };
 

@@ -26,7 +26,8 @@ async function inspect(pid: number, stateDir: string): Promise<FoundProcess | nu
     const fds = await readdir(`/proc/${pid}/fd`);
     const targets = await Promise.all(fds.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
     if (!targets.some((target) => target.startsWith(join(stateDir, '/')))) return null;
-    return { pid, role: role as Role, box: box ?? null };
+    // The title of every other role ends in the state directory.
+    return { pid, role: role as Role, box: role === 'worker' ? (box ?? null) : null };
   } catch {
     return null; // The process has ended in the meantime.
   }

@@ -210,7 +210,7 @@ it.each([
   const double = createDouble();
   double.commit([...upTo(15).map((seq) => log(seq, bytes)), exit(16)]);
   const slow = double.feed.read(exec, -1, never);
-  const first = (await slow.next()).value ?? [];
+  const first = [...((await slow.next()).value ?? [])];
   await turns(5);
   expect(double.calls.pages).toBe(pages);
   const rest: Event[] = [];

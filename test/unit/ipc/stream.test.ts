@@ -57,7 +57,7 @@ it('a stream cuts long pieces, and sends no more than the other side reads', asy
     isSent = true;
   });
   const first = (await server.next()) as { bytes: Uint8Array };
-  expect(first.bytes.length).toBe(limits.streamPieceBytesMax);
+  expect(first.bytes.length).toBe(limits.streamSendBytes);
   expect(isSent).toBe(false);
   let got = first.bytes.length;
   while (got < total) got += ((await server.next()) as { bytes: Uint8Array }).bytes.length;
