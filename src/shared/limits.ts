@@ -413,17 +413,10 @@ export const limits = {
   otherServerMs: 5_000,
   /** Boxes for which one command has a request under way at the same time. The others wait. */
   cliBoxesAtOnce: 8,
-  /** Bytes of the lines that `logs --tail` keeps. With more, it prints fewer lines. */
-  tailBytesMax: 64 * 1024 * 1024,
-  /** Bytes of a file of variables (--env-file). A longer one is a mistake, and is refused. */
-  envFileBytesMax: 1024 * 1024,
   /** Milliseconds without output. Then a command says what it waits for. */
   waitNoticeMs: 300,
   /** Milliseconds for systemd to start, stop or restart the service. Then the command fails. */
   serviceStartMs: 180_000,
-  /** Bytes from the end of each log, and newest commands of each box, that go into a debug bundle. */
-  bundleLogBytesMax: 2 * 1024 * 1024,
-  bundleExecsMax: 200,
 
   // Tests
 

@@ -5,6 +5,9 @@ import { errorText } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { UsageError } from './options.ts';
 
+/** Bytes of a file of variables (--env-file). A longer one is a mistake, and is refused. */
+const envFileBytesMax = 1024 * 1024;
+
 /**
  * The variables of the files, then those of the texts. If a key occurs twice, the last value counts.
  * @throws UsageError for a text that is no variable, or a file that cannot be read
@@ -31,8 +34,8 @@ function pairOf(where: string, text: string): readonly [string, string] | null {
 function linesOf(file: string): string[] {
   let text: string;
   try {
-    if (statSync(file).size > limits.envFileBytesMax)
-      throw new Error(`it is longer than ${limits.envFileBytesMax} bytes`);
+    if (statSync(file).size > envFileBytesMax)
+      throw new Error(`it is longer than ${envFileBytesMax} bytes`);
     text = readFileSync(file, 'utf8');
   } catch (error) {
     throw new UsageError(`--env-file ${file} cannot be read: ${errorText(error)}`);

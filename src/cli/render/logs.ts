@@ -6,6 +6,9 @@ import type { Interrupt } from '../interrupt.ts';
 import { passOn } from './command-output.ts';
 import { renderCommand, withoutControls } from './render.ts';
 
+/** Bytes of the lines that `logs --tail` keeps. With more, it prints fewer lines. */
+const tailBytesMax = 64 * 1024 * 1024;
+
 interface LogsOptions {
   /** Goes on until the command ends. If false, prints only the output that exists now. */
   readonly follow: boolean;
@@ -105,7 +108,7 @@ async function printTail(
     newlines += count;
     size += event.bytes.length;
     // One newline more than wanted: the last one may end the output.
-    while (kept.length > 1 && (newlines - (kept[0]?.newlines ?? 0) > lines || size > limits.tailBytesMax)) {
+    while (kept.length > 1 && (newlines - (kept[0]?.newlines ?? 0) > lines || size > tailBytesMax)) {
       const oldest = kept.shift();
       newlines -= oldest?.newlines ?? 0;
       size -= oldest?.bytes.length ?? 0;

@@ -14,6 +14,10 @@ import { statePaths } from '../../shared/settings/state-dir.ts';
 import type { BoxRow } from '../../shared/store/rows.ts';
 import type { Exec } from '../../shared/api.ts';
 
+/** Bytes from the end of each log, and newest commands of each box, that go into a debug bundle. */
+const bundleLogBytesMax = 2 * 1024 * 1024;
+const bundleExecsMax = 200;
+
 const boxFields = [
   'id',
   'name',
@@ -114,7 +118,7 @@ async function states(dbPath: string): Promise<unknown> {
     return reader.boxRows().map((row) => ({
       ...pick(row, boxFields),
       execs: reader
-        .execs(row.id, { limit: limits.bundleExecsMax, after: null })
+        .execs(row.id, { limit: bundleExecsMax, after: null })
         .rows.map((exec) => pick(exec, execFields)),
     }));
   } finally {
@@ -177,7 +181,7 @@ async function tailOf(path: string): Promise<Buffer> {
   const { size } = await stat(path);
   const handle = await open(path);
   try {
-    const length = Math.min(size, limits.bundleLogBytesMax);
+    const length = Math.min(size, bundleLogBytesMax);
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, size - length);
     return buffer.subarray(0, bytesRead);
   } finally {
