@@ -2,7 +2,6 @@
 // A variable that is not set here is left out, as other programs do.
 import { readFileSync, statSync } from 'node:fs';
 import { errorText } from '../../shared/errors.ts';
-import { limits } from '../../shared/limits.ts';
 import { UsageError } from './options.ts';
 
 /** Bytes of a file of variables (--env-file). A longer one is a mistake, and is refused. */
@@ -34,8 +33,7 @@ function pairOf(where: string, text: string): readonly [string, string] | null {
 function linesOf(file: string): string[] {
   let text: string;
   try {
-    if (statSync(file).size > envFileBytesMax)
-      throw new Error(`it is longer than ${envFileBytesMax} bytes`);
+    if (statSync(file).size > envFileBytesMax) throw new Error(`it is longer than ${envFileBytesMax} bytes`);
     text = readFileSync(file, 'utf8');
   } catch (error) {
     throw new UsageError(`--env-file ${file} cannot be read: ${errorText(error)}`);

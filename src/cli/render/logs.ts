@@ -1,7 +1,6 @@
 // Prints the output events of one command, from the first one.
 // It only reads: an interrupt ends the printing, never the command.
 import type { Exec, BoxRunClient, ExecEvent } from '../../sdk/index.ts';
-import { limits } from '../../shared/limits.ts';
 import type { Interrupt } from '../interrupt.ts';
 import { passOn } from './command-output.ts';
 import { renderCommand, withoutControls } from './render.ts';

@@ -117,9 +117,7 @@ async function states(dbPath: string): Promise<unknown> {
   try {
     return reader.boxRows().map((row) => ({
       ...pick(row, boxFields),
-      execs: reader
-        .execs(row.id, { limit: bundleExecsMax, after: null })
-        .rows.map((exec) => pick(exec, execFields)),
+      execs: reader.execs(row.id, { limit: bundleExecsMax, after: null }).rows.map((exec) => pick(exec, execFields)),
     }));
   } finally {
     reader.close();
