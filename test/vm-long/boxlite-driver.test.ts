@@ -396,7 +396,7 @@ describe('an image in a registry', () => {
   }
 
   function fromRegistry(boxId: string, host: string, path: string): TestBox {
-    return makeBox(dir, boxId, { kind: 'registry', reference: `${host}/${path}` }, {}, [host]);
+    return makeBox(dir, boxId, { kind: 'registry', reference: `${host}/${path}` }, {}, { insecureRegistries: [host] });
   }
 
   it('is pulled, with progress, and booted', async () => {

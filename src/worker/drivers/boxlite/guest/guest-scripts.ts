@@ -8,9 +8,10 @@ const cgroupRoot = '/sys/fs/cgroup/boxrun';
 
 /**
  * $1 the engine's name for the container; further arguments: addresses of the host that the box must not reach. Prints
- * the pid of the box's process 1. The first call in the life of a VM also makes:
- * - A memory file system over the tools volume, with a copy of busybox. The process of the VM serves the volume. The
- *   engine's system call filter kills this process when a program (`df`) asks for the size of the volume.
+ * about the box's process 1: its pid, lines of its status, and its environment in base64. Before the environment there
+ * is a line `agent` if the box has the agent's program. The first call in the life of a VM also makes:
+ * - A memory file system over the tools volume, with copies of busybox and the agent. The process of the VM serves the
+ *   volume. The engine's system call filter kills this process when a program (`df`) asks for the size of the volume.
  * - The cgroups of commands. Any user of the box may write to them, so a command can join its own cgroup.
  *
  * youki, the engine's container runtime in the VM, gives the control group of the box the name `:youki:$1`.
@@ -32,9 +33,14 @@ if [ ! -d ${cgroupRoot} ]; then
   chmod 777 ${cgroupRoot}
   chmod 666 ${cgroupRoot}/cgroup.procs /sys/fs/cgroup/cgroup.procs
   nsenter -t "$BOXRUN_INIT" -m -p ${toolsPath}/busybox sh -ec '
+    [ ! -e ${toolsPath}/agent ] || exec 3<${toolsPath}/agent
     mount -t tmpfs -o mode=755,size=8m,nosuid,nodev boxrun ${toolsPath}
     cat /proc/self/exe >${toolsPath}/busybox
     chmod 755 ${toolsPath}/busybox
+    if [ -e /proc/self/fd/3 ]; then
+      cat <&3 >${toolsPath}/agent
+      chmod 711 ${toolsPath}/agent
+    fi
     mkdir ${toolsPath}/all ${toolsPath}/cg
     mount -t cgroup2 boxrun ${toolsPath}/all
     mount -o bind ${toolsPath}/all/boxrun ${toolsPath}/cg
@@ -44,6 +50,9 @@ if [ ! -d ${cgroupRoot} ]; then
   '
 fi
 echo "$BOXRUN_INIT"
+grep -E '^(Uid|Gid|Groups):' "/proc/$BOXRUN_INIT/status"
+[ ! -e "/proc/$BOXRUN_INIT/root${toolsPath}/agent" ] || echo agent
+base64 <"/proc/$BOXRUN_INIT/environ"
 `;
 
 /** The number of steps of 10 ms to wait for an empty cgroup. Then the script fails. */
