@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -300,6 +301,12 @@ static void helperEnded(struct command *command) {
 void reapChildren(void) {
   int status;
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    if (WIFSTOPPED(status)) {
+      // The command has made its parent its tracer (PTRACE_TRACEME). It goes on, without a tracer.
+      const int number = WSTOPSIG(status);
+      ptrace(PTRACE_DETACH, pid, NULL, number == SIGTRAP ? 0L : (long)number);
+      continue;
+    }
     for (unsigned slot = 0; slot < top; slot++) {
       struct command *command = &commands[slot];
       if (command->id == 0 || command->isExited || command->isFailed) continue;

@@ -1,6 +1,6 @@
 // Tests the real agent on its way in of a micro-VM, without a VM: it dials a Unix socket in place of the vsock port.
 // The worker's side is the real one. Directories with plain files take the place of control groups.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
@@ -152,6 +152,30 @@ describe('an agent that dials', () => {
     lines[0]?.close('the worker closes it');
     await eventually('the agent has ended', async () => (await processIdentity(pid)) === null, 10_000);
     lines = [];
+  });
+
+  it('lets a command go on that has made the agent its tracer', async () => {
+    const source = join(directory, 'traced.c');
+    const program = join(directory, 'traced');
+    writeFileSync(
+      source,
+      `#include <signal.h>
+       #include <sys/ptrace.h>
+       #include <unistd.h>
+       int main(void) {
+         signal(SIGUSR1, SIG_IGN);
+         if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0) return 1;
+         raise(SIGUSR1);
+         return execl("/bin/sh", "sh", "-c", "echo on; exit 7", (char *)0);
+       }`,
+    );
+    execFileSync('cc', ['-o', program, source]);
+    await openDoor();
+    await startAgent();
+    const command = (await nextLine()).run({ ...order(''), cmd: [program] });
+    if (command === null) throw new Error('the agent took no command');
+    expect(await text(command.stdout)).toBe('on\n');
+    expect(await command.exit).toEqual({ exitCode: 7 });
   });
 
   it('does not start a command that was killed before it began', async () => {

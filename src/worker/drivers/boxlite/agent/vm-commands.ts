@@ -10,7 +10,7 @@ import type { CommittedOutput, DriverContext, ExecExit, ExecHandle, ExecRequest 
 import { toolsPath } from '../box-options.ts';
 import type { EngineBox } from '../engine.ts';
 import type { WrappedCommand } from '../guest/guest-command.ts';
-import type { FirstProcess, GuestControl } from '../guest/guest-control.ts';
+import type { FirstProcess } from '../guest/guest-control.ts';
 import { createVmAgent, type VmAgent } from './vm-agent.ts';
 import { orderOf } from './vm-exec.ts';
 
@@ -20,7 +20,9 @@ const agentPort = 2696;
 export interface VmCommandsOptions {
   readonly context: Pick<DriverContext, 'homeDir' | 'generation' | 'log'>;
   readonly box: () => EngineBox;
-  readonly guest: Pick<GuestControl, 'killExec' | 'hasProcesses'>;
+  /** Kills all processes of a command. */
+  readonly killExec: (execId: string) => Promise<void>;
+  readonly hasProcesses: (execId: string) => Promise<boolean>;
   /** Connections to the agent's port arrive at this socket. */
   readonly socketPath: string;
   readonly first: FirstProcess;
@@ -101,13 +103,13 @@ export function createVmCommands(mode: AgentMode, options: VmCommandsOptions): V
 }
 
 function placeOf(options: VmCommandsOptions, execId: string): CommandPlace {
-  const { guest, isReleased } = options;
+  const { killExec, hasProcesses, isReleased } = options;
   const killTree = async () => {
-    if (!isReleased()) await guest.killExec(execId);
+    if (!isReleased()) await killExec(execId);
   };
   return {
     killTree,
-    hasChildren: async () => !isReleased() && (await guest.hasProcesses(execId)),
+    hasChildren: async () => !isReleased() && (await hasProcesses(execId)),
     killLost: (lost) => killLost(options, execId, killTree, lost),
     onEnd: () => undefined, // The agent removes the control group.
   };

@@ -32,9 +32,12 @@ export async function orderOf(
   const variables = new Map([...boxEnvironment(Object.fromEntries(first.env)), ...env]);
   let user: Pick<UserIds, 'uid' | 'gid' | 'groups'> = first.user;
   if (request.user !== null) {
-    const found = await userOf(agent, request.user);
+    const userIn = await readUsers(agent);
+    const found = userIn(request.user);
     user = found;
-    if (!env.some(([name]) => name === 'HOME')) variables.set('HOME', found.home);
+    // Without a HOME of the image or of the box, the first process has that of its own user.
+    const isOwnHome = variables.get('HOME') === userIn(String(first.user.uid)).home;
+    if (isOwnHome && !env.some(([name]) => name === 'HOME')) variables.set('HOME', found.home);
   }
   return {
     name: request.execId,
@@ -49,7 +52,8 @@ export async function orderOf(
   };
 }
 
-async function userOf(agent: AgentLine, user: string): Promise<UserIds> {
+/** Returns a function that finds a user in the files of the box. */
+async function readUsers(agent: AgentLine): Promise<(user: string) => UserIds> {
   const name = `users_${process.pid}_${(lookups += 1)}`;
   const command = agent.run({
     name,
@@ -65,7 +69,7 @@ async function userOf(agent: AgentLine, user: string): Promise<UserIds> {
   if (command === null) throw new Error('the agent takes no command');
   const reading = Promise.all([readStart(command.stdout), readStart(command.stderr)]);
   const [accounts, groups] = await withDeadline(reading, limits.execStartTimeoutMs, 'reading the users of the box');
-  return resolveUser(user, (path) => (path === '/etc/passwd' ? accounts : groups));
+  return (user) => resolveUser(user, (path) => (path === '/etc/passwd' ? accounts : groups));
 }
 
 async function readStart(output: Readable): Promise<string> {

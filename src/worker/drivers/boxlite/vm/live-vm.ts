@@ -2,7 +2,6 @@
 // when the VM has ended. After it has noticed the end, it sends no more scripts to the VM. Only a command that
 // fails asks the engine once more whether the box still runs.
 import { join } from 'node:path';
-import { BoxRunError } from '../../../../shared/errors.ts';
 import type { AgentMode } from '../../../../shared/settings/config.ts';
 import { createVmCommands, type VmCommands } from '../agent/vm-commands.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../../driver-contract.ts';
@@ -11,8 +10,9 @@ import { commandOrRefusal } from '../../argument-list.ts';
 import { boxEnvironment, toolsPath } from '../box-options.ts';
 import { wrapCommand, type WrappedCommand } from '../guest/guest-command.ts';
 import { diagnose } from './diagnosis.ts';
-import type { EngineBox, EngineExec } from '../engine.ts';
-import { engineError, isNotRunningError } from '../engine-errors.ts';
+import { createEngineHandle } from './engine-handle.ts';
+import type { EngineBox } from '../engine.ts';
+import { engineError } from '../engine-errors.ts';
 import { createExecHandle } from '../guest/engine-exec.ts';
 import { createGuestControl } from '../guest/guest-control.ts';
 import { socketLink } from '../home/host-files.ts';
@@ -59,19 +59,20 @@ export async function takeOverVm(options: LiveVmOptions): Promise<LiveVm> {
   const { context, home, box: firstBox, setUpTimeoutMs, isAdopted, agentMode, onLost } = options;
   const { spec, log } = context;
   const boxDir = home.boxDir(firstBox.id);
-  let box = firstBox;
   let released = false;
   let announceEnd: (reason: string) => void = () => undefined;
   const ended = new Promise<string>((resolve) => {
     announceEnd = resolve;
   });
-  const guest = createGuestControl({ box: () => box, boxDir, network: spec.network });
+  const engine = createEngineHandle(firstBox, home, log, () => handleLoss('the engine lost track of the VM'));
+  const guest = createGuestControl({ box: () => engine.box, boxDir, network: spec.network });
   const first = await guest.setUp(setUpTimeoutMs).catch((error: unknown) => {
     throw engineError(error, 'preparing the box');
   });
   const commands = createVmCommands(agentMode, {
-    ...{ context, guest, first, engineEnd: ended },
-    box: () => box,
+    ...{ context, first, engineEnd: ended, killExec },
+    hasProcesses: (execId) => guest.hasProcesses(execId),
+    box: () => engine.box,
     socketPath: join(socketLink(firstBox.id), agentSocket),
     isReleased: () => released,
   });
@@ -87,7 +88,7 @@ export async function takeOverVm(options: LiveVmOptions): Promise<LiveVm> {
     release();
     const { reason: foundReason, logs } = await diagnose(boxDir);
     const reason = knownReason ?? foundReason;
-    log.error({ engineId: box.id, reason, ...logs }, 'the VM has ended');
+    log.error({ engineId: engine.box.id, reason, ...logs }, 'the VM has ended');
     await home.killLeftovers('the VM ended').catch((error: unknown) => {
       log.error({ err: error }, 'processes of the VM could not be killed');
     });
@@ -95,28 +96,17 @@ export async function takeOverVm(options: LiveVmOptions): Promise<LiveVm> {
     onLost(vm, reason);
   }
 
+  async function killExec(execId: string): Promise<void> {
+    await engine
+      .use(() => guest.killExec(execId))
+      .catch((error: unknown) => {
+        if (!released) throw error; // Otherwise the VM has ended.
+      });
+  }
+
   function release(): void {
     released = true;
     watch.stop();
-  }
-
-  async function startCommand(begin: () => Promise<EngineExec>): Promise<EngineExec> {
-    try {
-      return await begin();
-    } catch (error) {
-      if (!isNotRunningError(error)) throw engineError(error, 'starting the command');
-      // Either this handle can no longer be used, or the engine believes that the VM has ended.
-      const fresh = await home.box();
-      if ((await fresh.info()).state.running) {
-        box = fresh;
-        return begin().catch((again: unknown) => {
-          throw engineError(again, 'starting the command');
-        });
-      }
-      log.warn({ err: error }, 'the engine has lost track of the VM');
-      await handleLoss('the engine lost track of the VM');
-      throw new BoxRunError('BOX_NOT_RUNNING', 'the VM of the box has ended', { cause: error });
-    }
   }
 
   const vm: LiveVm = {
@@ -127,7 +117,11 @@ export async function takeOverVm(options: LiveVmOptions): Promise<LiveVm> {
       if (byAgent !== null) return byAgent;
       const { program, args, env } = wrapCommand(command);
       const isTerminal = request.tty !== null;
-      const exec = await startCommand(() => box.exec(program, args, env, isTerminal, request.user, null, '/'));
+      const exec = await engine
+        .use((box) => box.exec(program, args, env, isTerminal, request.user, null, '/'))
+        .catch((error: unknown) => {
+          throw engineError(error, 'starting the command');
+        });
       return createExecHandle({
         request,
         exec,
