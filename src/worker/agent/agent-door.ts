@@ -52,6 +52,7 @@ class Door implements AgentDoor {
     await once(this.#server, 'listening');
     // For example, there may be no descriptor for a connection. The agent dials again.
     this.#server.on('error', () => undefined);
+    this.#server.unref();
     chmodSync(temporary, 0o600);
     renameSync(temporary, path);
   }

@@ -3,6 +3,7 @@
 import { text } from 'node:stream/consumers';
 import type { Readable } from 'node:stream';
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
+import { BoxRunError } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { AgentLine } from '../../../agent/agent-line.ts';
 import type { AgentOrder } from '../../../agent/frames.ts';
@@ -66,9 +67,11 @@ async function readUsers(agent: AgentLine): Promise<(user: string) => UserIds> {
     tty: null,
     stdin: false,
   });
-  if (command === null) throw new Error('the agent takes no command');
+  if (command === null) throw new BoxRunError('RUNTIME_ERROR', 'the agent of the box takes no more commands');
   const reading = Promise.all([readStart(command.stdout), readStart(command.stderr)]);
   const [accounts, groups] = await withDeadline(reading, limits.execStartTimeoutMs, 'reading the users of the box');
+  const end = await command.exit;
+  if ('lost' in end) throw new BoxRunError('RUNTIME_ERROR', `${end.lost} while it looked for the user of the command`);
   return (user) => resolveUser(user, (path) => (path === '/etc/passwd' ? accounts : groups));
 }
 

@@ -58,14 +58,17 @@ base64 <"/proc/$BOXRUN_INIT/environ"
 /** The number of steps of 10 ms to wait for an empty cgroup. Then the script fails. */
 const emptySteps = 800;
 
-/** Kills all processes in cgroup $1, and waits until it is empty. With cgroup.kill, no process can escape by a fork. */
+/**
+ * Kills all processes in cgroup $1, and waits until it is empty. With cgroup.kill, no process can escape by a fork. The
+ * agent removes the cgroup of an ended command, so it may vanish meanwhile.
+ */
 const killFunction = `
 kill_group() {
   BOXRUN_I=0
   while :; do
-    echo 1 >"$1/cgroup.kill" || return 1
+    { echo 1 >"$1/cgroup.kill"; } 2>/dev/null || { [ ! -d "$1" ]; return; }
     BOXRUN_E=
-    read -r BOXRUN_E <"$1/cgroup.events"
+    { read -r BOXRUN_E <"$1/cgroup.events"; } 2>/dev/null
     [ "$BOXRUN_E" != "populated 0" ] || return 0
     BOXRUN_I=$((BOXRUN_I + 1))
     [ "$BOXRUN_I" -lt ${emptySteps} ] || return 1
@@ -76,9 +79,14 @@ kill_group() {
 
 /** $1 the id of an exec. A wrapper that has not joined its cgroup yet finds the mark and ends (guest-command.ts). */
 export const killExecScript = `${killFunction}
-mkdir ${cgroupRoot}/"$1" 2>/dev/null && chmod 777 ${cgroupRoot}/"$1" && chmod 666 ${cgroupRoot}/"$1"/*
-echo 0 >${cgroupRoot}/"$1"/cgroup.max.depth || exit 1
-kill_group ${cgroupRoot}/"$1"
+BOXRUN_G=${cgroupRoot}/$1
+if mkdir "$BOXRUN_G" 2>/dev/null || { [ ! -d "$BOXRUN_G" ] && mkdir "$BOXRUN_G"; }; then
+  chmod 777 "$BOXRUN_G" && chmod 666 "$BOXRUN_G"/*
+elif [ ! -d "$BOXRUN_G" ]; then
+  exit 1
+fi
+{ echo 0 >"$BOXRUN_G/cgroup.max.depth"; } 2>/dev/null
+kill_group "$BOXRUN_G"
 `;
 
 /** $1 the id of an exec. Prints `populated 1` when a process of it lives, and an empty line without a cgroup. */
@@ -105,9 +113,9 @@ for BOXRUN_D in ${cgroupRoot}/*/; do
   BOXRUN_K=
   for BOXRUN_A in "$@"; do [ "$BOXRUN_A" != "\${BOXRUN_D##*/}" ] || BOXRUN_K=1; done
   [ -z "$BOXRUN_K" ] || continue
-  echo 0 >"$BOXRUN_D/cgroup.max.depth"
+  { echo 0 >"$BOXRUN_D/cgroup.max.depth"; } 2>/dev/null
   kill_group "$BOXRUN_D" || BOXRUN_R=1
-  rmdir "$BOXRUN_D" || :
+  rmdir "$BOXRUN_D" 2>/dev/null || :
 done
 exit $BOXRUN_R
 `;

@@ -99,6 +99,7 @@ export async function takeOverVm(options: LiveVmOptions): Promise<LiveVm> {
   async function killExec(execId: string): Promise<void> {
     await engine
       .use(() => guest.killExec(execId))
+      .then(() => guest.commandEnded(execId))
       .catch((error: unknown) => {
         if (!released) throw error; // Otherwise the VM has ended.
       });
