@@ -110,27 +110,28 @@ function placeOf(options: VmCommandsOptions, execId: string): CommandPlace {
   return {
     killTree,
     hasChildren: async () => !isReleased() && (await hasProcesses(execId)),
-    killLost: (lost) => killLost(options, execId, killTree, lost),
+    killLost: (lost) => killLost(options, execId, lost),
     onEnd: () => undefined, // The agent removes the control group.
   };
 }
 
 /** If the VM is what has ended, the result says so. */
 async function killLost(
-  { context, engineEnd }: VmCommandsOptions,
+  { context, engineEnd, killExec, isReleased }: VmCommandsOptions,
   execId: string,
-  killTree: () => Promise<void>,
   lost: ExecExit,
 ): Promise<ExecExit> {
-  const killing = killTree().then(
-    () => lost,
-    async (error: unknown) => {
-      await sleep(limits.connectTimeoutMs); // Most likely the VM is ending.
-      context.log.error({ error: errorText(error), execId }, 'a command whose agent has ended could not be killed');
-      return lost;
-    },
-  );
-  return Promise.race([engineEnd.then((reason) => ({ lost: reason })), killing]);
+  const killed = async () => {
+    if (!isReleased())
+      await killExec(execId).catch(async (error: unknown) => {
+        await sleep(limits.connectTimeoutMs); // Most likely the VM is ending.
+        context.log.error({ error: errorText(error), execId }, 'a command whose agent has ended could not be killed');
+      });
+    // If the VM is ending, its reason follows.
+    if (isReleased()) await sleep(limits.killTimeoutMs);
+    return lost;
+  };
+  return Promise.race([engineEnd.then((reason) => ({ lost: reason })), killed()]);
 }
 
 /** Starts the agent's program by an ordinary command of the engine, as root of the box. */
