@@ -1,5 +1,5 @@
-// The agent of a real micro-VM, from the worker's driver: exact output, terminals, and what it leaves. The whole service
-// with it is in test/vm/service.test.ts.
+// The agent of a real micro-VM, from the worker's driver: exact output, terminals, and what it leaves. The whole
+// service with it is in test/vm/service.test.ts.
 import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
